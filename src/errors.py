@@ -1,0 +1,184 @@
+"""Every error this project raises, in one tree.
+
+    OrchestratorError
+    |-- ConfigError            the configuration is wrong: what, where, what is allowed
+    |-- InputError             a task, a file or an argument is wrong
+    |-- StoreError             the database refused: locked, newer than this program, not writable
+    |-- PermitError            a permit was settled twice, or never issued: a bug of the caller
+    `-- ProviderError          one call to one model of one provider did not give a usable answer
+        |-- RateLimited        429, a per-minute quota: hold the model group, go elsewhere
+        |-- QuotaExhausted     daily quota, spend cap, no credit: hold until the reset, alert
+        |-- Overloaded         529, 503, slow_down: the provider's load, not our quota
+        |-- ServerError        500, 502, 504 and every other 5xx
+        |-- TimedOut           no complete answer in time; it may have been billed
+        |-- Unreachable        reset, refused, DNS, TLS; `sent` tells whether the request may have left
+        |-- InvalidResponse    malformed, empty, or cut off without a stop reason
+        |-- AuthFailed         401, 403
+        |-- ModelUnavailable   404 for the model
+        |-- ContextTooLong     the prompt does not fit the model's window
+        |-- ContentRefused     content policy or a safety stop
+        |-- Truncated          all of max_tokens was spent and no text came
+        `-- BadRequest         every other 4xx
+
+Class attributes answer "whose fault is it, and what next", so no caller compares messages:
+
+`counts_against_health`  the breaker counts it as a failure (False: neutral)
+`costs_attempt`          it uses up one of the task's attempts
+`may_be_billed`          the provider may charge for it although no answer came
+`alert`                  somebody should be told
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class OrchestratorError(Exception):
+    """Base of all errors of this project."""
+
+
+class ConfigError(OrchestratorError):
+    """A setting is wrong. `where` names the file and key, `allowed` what would be accepted."""
+
+    def __init__(self, what: str, *, where: str = "", allowed: str = "") -> None:
+        self.what, self.where, self.allowed = what, where, allowed
+        parts = [f"{where}: {what}" if where else what]
+        if allowed:
+            parts.append(f"allowed: {allowed}")
+        super().__init__("; ".join(parts))
+
+
+class InputError(OrchestratorError):
+    """A task, a line of a task file or an argument is wrong. `line` counts from 1, where there is one."""
+
+    def __init__(self, what: str, *, line: int | None = None) -> None:
+        self.what, self.line = what, line
+        super().__init__(f"line {line}: {what}" if line is not None else what)
+
+
+class StoreError(OrchestratorError):
+    """The store could not be opened, read or written."""
+
+
+class PermitError(OrchestratorError):
+    """A permit was settled a second time or was never issued. Nothing has been changed."""
+
+
+class ProviderError(OrchestratorError):
+    """One call failed.
+
+    `status` is the HTTP status where there was one, `code` the provider's own error code or type,
+    `retry_after_s` the wait it asked for, `resets_at` (UTC epoch seconds) when a quota comes back,
+    `sent` whether the request may have reached the provider, `limits` the `LimitReport`s of its headers.
+    `message` is the provider's sentence without keys; it is for people and never parsed.
+    """
+
+    counts_against_health: ClassVar[bool] = False
+    costs_attempt: ClassVar[bool] = True
+    may_be_billed: ClassVar[bool] = False
+    alert: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        model: str = "",
+        status: int | None = None,
+        code: str = "",
+        retry_after_s: float | None = None,
+        resets_at: float | None = None,
+        sent: bool = True,
+        limits: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.provider, self.model = provider, model
+        self.status, self.code = status, code
+        self.retry_after_s, self.resets_at = retry_after_s, resets_at
+        self.sent = sent
+        self.limits = tuple(limits)
+
+    @property
+    def kind(self) -> str:
+        """The class name: the stable word stored with an attempt."""
+        return type(self).__name__
+
+
+class RateLimited(ProviderError):
+    costs_attempt = False
+
+
+class QuotaExhausted(ProviderError):
+    costs_attempt = False
+    alert = True
+
+
+class Overloaded(ProviderError):
+    counts_against_health = True
+
+
+class ServerError(ProviderError):
+    counts_against_health = True
+
+
+class TimedOut(ProviderError):
+    counts_against_health = True
+    may_be_billed = True
+
+
+class Unreachable(ProviderError):
+    counts_against_health = True
+    may_be_billed = True  # only where `sent`; a refused connection was never sent
+
+
+class InvalidResponse(ProviderError):
+    counts_against_health = True
+    may_be_billed = True
+
+
+class AuthFailed(ProviderError):
+    alert = True  # failure or `misconfigured`: the balancer knows whether the key ever worked
+
+
+class ModelUnavailable(ProviderError):
+    costs_attempt = False
+    alert = True
+
+
+class ContextTooLong(ProviderError):
+    costs_attempt = False
+
+
+class ContentRefused(ProviderError):
+    costs_attempt = False
+    may_be_billed = True
+
+
+class Truncated(ProviderError):
+    may_be_billed = True
+
+
+class BadRequest(ProviderError):
+    pass
+
+
+PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
+    cls.__name__: cls
+    for cls in (
+        RateLimited,
+        QuotaExhausted,
+        Overloaded,
+        ServerError,
+        TimedOut,
+        Unreachable,
+        InvalidResponse,
+        AuthFailed,
+        ModelUnavailable,
+        ContextTooLong,
+        ContentRefused,
+        Truncated,
+        BadRequest,
+    )
+}

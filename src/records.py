@@ -1,0 +1,338 @@
+"""The values that travel through the house: frozen, without behaviour beyond simple sums.
+
+Units are in the names: `_s` seconds, `_at` UTC epoch seconds (float), `_tokens` tokens,
+`_nanos` integer nano-dollars (1 USD = 1_000_000_000). Money is integer so that sums are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+NANOS_PER_USD = 1_000_000_000
+GENERAL = "general"  # the task type of a task that names none
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands. `queued` and `running` are open, the others final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class Outcome(StrEnum):
+    """How a permit is settled, exactly once."""
+
+    OK = "ok"
+    FAILED = "failed"  # counts against the provider's health
+    NEUTRAL = "neutral"  # says nothing about health: 429, 400, refusals
+    CANCELLED = "cancelled"  # provably never sent
+    UNCERTAIN = "uncertain"  # cut off or timed out: may have been billed
+
+
+class FinishReason(StrEnum):
+    """Why a model stopped, in one vocabulary for all providers."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    REFUSED = "refused"
+    TOOL = "tool"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a user hands in. Unique by (`batch`, `id`) for life."""
+
+    id: str
+    batch: str
+    messages: tuple[Message, ...]
+    task_type: str = GENERAL
+    tier: str = "auto"  # auto, economy, standard, premium
+    max_tokens: int | None = None  # None: the tier's default
+    temperature: float | None = None
+    stop: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()  # pins; empty: any
+    providers: tuple[str, ...] = ()  # pins; empty: any
+    deadline_at: float | None = None
+    priority: int = 0  # higher goes first
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    line: int | None = None  # where it stood in its file, counted from 1
+    submitter: str = "local"
+    created_at: float = 0.0
+    claims: int = 0  # how often an orchestrator has taken it up
+    response_schema: Mapping[str, Any] | None = None
+
+    @property
+    def prompt_bytes(self) -> int:
+        """UTF-8 bytes of all messages: the upper bound of input tokens is built on it."""
+        return sum(len(m.content.encode()) for m in self.messages)
+
+    @property
+    def prompt_chars(self) -> int:
+        return sum(len(m.content) for m in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `input_tokens` excludes cached ones; `output_tokens` includes reasoning."""
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Everything that was read: fresh, cached and written to the cache."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReport:
+    """One limit as a provider's answer told it.
+
+    `dimension` is `requests`, `tokens`, `input_tokens` or `output_tokens`; `window_s` the length of
+    the window the limit counts over (60 or 86,400), None where the header does not tell.
+    """
+
+    dimension: str
+    limit: int
+    remaining: int | None = None
+    window_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """One call for an adapter: everything resolved, nothing to decide any more."""
+
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float | None = None
+    stop: tuple[str, ...] = ()
+    timeout_s: float = 120.0
+    response_schema: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # the flags of the row of the model
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A usable answer: text that is not empty, or a finish reason that explains why it is."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    model: str  # as the provider named it
+    limits: tuple[LimitReport, ...] = ()
+    warnings: tuple[str, ...] = ()
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One line of a placement's reasons: a provider, its score, or why it was out (`why` empty: eligible)."""
+
+    provider: str
+    model: str
+    score: float
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Dispatch's answer for a task: who serves it, why, and what was reserved."""
+
+    permit: int
+    task: Task
+    provider: str
+    model: str
+    group: str  # model group whose limits it draws on
+    tier: str
+    agent: str
+    max_tokens: int
+    choice: str  # preferred, weighted, spilled, retry, probe, forced
+    reasons: tuple[Candidate, ...]
+    at: float
+    timeout_s: float
+    attempt: int  # 1 for the task's first
+    warnings: tuple[str, ...] = ()
+    reserved_nanos: int = 0
+    forced: bool = False
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """No placement now. `until` is the moment to ask again (None: when something settles)."""
+
+    until: float | None
+    reasons: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call as it is stored and shown."""
+
+    number: int
+    provider: str
+    model: str
+    agent: str
+    outcome: Outcome
+    started_at: float
+    latency_s: float
+    choice: str
+    reasons: tuple[Candidate, ...]
+    forced: bool = False
+    error_kind: str = ""  # class name from src.errors, empty when ok
+    error: str = ""
+    status: int | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost_nanos: int | None = 0  # None: the price is unknown
+    max_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a task ended: what goes to the store and, after its commit, to the results file."""
+
+    task: Task
+    status: TaskStatus
+    finished_at: float
+    attempts: tuple[Attempt, ...] = ()
+    output: str | None = None
+    finish_reason: str = ""
+    truncated: bool = False
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+    tier: str = ""
+    baseline_nanos: int | None = None  # the same tokens on the stated baseline model
+
+    @property
+    def final(self) -> Attempt | None:
+        """The attempt that decided: the last one."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def cost_nanos(self) -> int | None:
+        """Sum over all attempts; None as soon as one price is unknown."""
+        total = 0
+        for attempt in self.attempts:
+            if attempt.cost_nanos is None:
+                return None
+            total += attempt.cost_nanos
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a person may want to know: a breaker opened, a provider was exhausted, a start."""
+
+    at: float
+    kind: str  # breaker_opened, provider_limited, offline, alert, ...
+    message: str
+    provider: str = ""
+    task_id: str = ""
+    level: str = "info"  # info, warning, alert
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitGauge:
+    """How full one limit's bucket is. `level` may be below zero after settling; `window_s` 60 or 86,400."""
+
+    group: str
+    dimension: str
+    level: float
+    capacity: float
+    per_minute: float
+    source: str  # told, learned, slow_start
+    window_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSnapshot:
+    """One provider as status pages show it: all that the balancer knows at `PoolSnapshot.at`.
+
+    `state` is one of healthy, degraded, suspect, limited, open, half_open, exhausted, misconfigured,
+    offline, paused, not_configured; `until` (epoch seconds) where the state has a known end.
+    """
+
+    name: str
+    state: str
+    reason: str
+    until: float | None
+    weight: float
+    score: float
+    performance_multiplier: float
+    time_multiplier: float
+    share: float  # of untyped tasks right now, 0..1
+    error_rate: float
+    avg_response_s: float | None
+    p50_s: float | None
+    p95_s: float | None
+    in_flight: int
+    calls: int
+    succeeded: int
+    failed: int
+    neutral: int
+    prompt_tokens: int
+    output_tokens: int
+    cost_nanos: int
+    limits: tuple[LimitGauge, ...] = ()
+    last_errors: tuple[str, ...] = ()  # newest first
+    models: tuple[str, ...] = ()
+    opened_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSnapshot:
+    name: str
+    home: str
+    task_types: tuple[str, ...]
+    in_flight: int
+    slots: int
+    done: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFor:
+    """How many waiting tasks wait for one thing: ("openai tokens", 120, until)."""
+
+    what: str
+    tasks: int
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """The pool at one moment; written to the store for the web and `status`."""
+
+    at: float
+    providers: tuple[ProviderSnapshot, ...]
+    agents: tuple[AgentSnapshot, ...]
+    waiting: int
+    in_flight: int
+    waiting_for: tuple[WaitingFor, ...] = ()
+    offline_since: float | None = None
+    oldest_waiting_at: float | None = None
