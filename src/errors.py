@@ -70,7 +70,8 @@ class ProviderError(OrchestratorError):
 
     `status` is the HTTP status where there was one, `code` the provider's own error code or type,
     `retry_after_s` the wait it asked for, `resets_at` (UTC epoch seconds) when a quota comes back,
-    `sent` whether the request may have reached the provider, `limits` the `LimitReport`s of its headers.
+    `sent` whether the request may have reached the provider, `limits` the `LimitReport`s of its headers,
+    `usage` the `Usage` where the provider told what it charges although no usable answer came.
     `message` is the provider's sentence without keys; it is for people and never parsed.
     """
 
@@ -91,6 +92,7 @@ class ProviderError(OrchestratorError):
         resets_at: float | None = None,
         sent: bool = True,
         limits: Sequence[Any] = (),
+        usage: Any = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -99,6 +101,7 @@ class ProviderError(OrchestratorError):
         self.retry_after_s, self.resets_at = retry_after_s, resets_at
         self.sent = sent
         self.limits = tuple(limits)
+        self.usage = usage
 
     @property
     def kind(self) -> str:

@@ -77,15 +77,20 @@ class Task:
     created_at: float = 0.0
     claims: int = 0  # how often an orchestrator has taken it up
     response_schema: Mapping[str, Any] | None = None
+    row: int = 0  # the store's number for it; 0 while it is not stored
 
-    @property
-    def prompt_bytes(self) -> int:
-        """UTF-8 bytes of all messages: the upper bound of input tokens is built on it."""
-        return sum(len(m.content.encode()) for m in self.messages)
+    # Derived once, since routing asks for them at every decision.
+    prompt_chars: int = field(init=False, compare=False, default=0)
+    prompt_bytes: int = field(init=False, compare=False, default=0)  # UTF-8
 
-    @property
-    def prompt_chars(self) -> int:
-        return sum(len(m.content) for m in self.messages)
+    def __post_init__(self) -> None:
+        chars = size = 0
+        for message in self.messages:
+            chars += len(message.content)
+            ascii_only = message.content.isascii()
+            size += len(message.content) if ascii_only else len(message.content.encode())
+        object.__setattr__(self, "prompt_chars", chars)
+        object.__setattr__(self, "prompt_bytes", size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,215 @@
+"""One provider's circuit breaker.
+
+    state      event                                            next
+    ---------  -----------------------------------------------  ---------------------------------
+    CLOSED     consecutive_failures in a row, or failure_rate    OPEN, timer = recovery_timeout
+               of at least min_calls within window_s
+    OPEN       timer runs out                                    HALF_OPEN
+    OPEN       health call answers after one that failed         HALF_OPEN
+               in this opening
+    HALF_OPEN  probe succeeds                                    CLOSED, with a ramp
+    HALF_OPEN  probe fails, or is silent for probe_timeout_s     OPEN, timer x 2 (bounded)
+    HALF_OPEN  probe ends neutral (429, refusal)                 HALF_OPEN, the permit is given back
+    any        forced call succeeds                              CLOSED, with a ramp
+    any        forgive (the pool was offline)                    CLOSED, without a ramp
+
+Rules. `acquire` hands out at most one probe permit at a time; each carries the number of its opening,
+so the late settle of an expired probe, or of a call from before the opening, changes nothing here.
+A neutral outcome never counts. The timer carries jitter so that many pools do not probe together.
+
+Only `ProviderLoadBalancer` calls this. An illegal state can't be reached by any order of calls: a
+property test tries.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from enum import StrEnum
+
+from ..config import BreakerSettings
+
+NO_PROBE = 0
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Breaker:
+    """See the table above. All times are UTC epoch seconds passed in as `now`."""
+
+    __slots__ = (
+        "_calls",
+        "_failed_health",
+        "_failures_in_window",
+        "_next_probe",
+        "_probe",
+        "_probe_until",
+        "_ramp_from",
+        "_random",
+        "_settings",
+        "_timeouts",
+        "consecutive",
+        "open_until",
+        "opened_at",
+        "opened_count",
+        "reason",
+        "state",
+    )
+
+    def __init__(self, settings: BreakerSettings, jitter: random.Random) -> None:
+        self._settings = settings
+        self._random = jitter
+        self.state = BreakerState.CLOSED
+        self.reason = ""
+        self.consecutive = 0
+        self.opened_at = 0.0
+        self.open_until = 0.0
+        self.opened_count = 0
+        self._timeouts = 0  # openings since it was last closed: the exponent of the timer
+        self._calls: deque[tuple[float, bool]] = deque()
+        self._failures_in_window = 0
+        self._failed_health = False
+        self._probe = NO_PROBE  # the number of the probe that is out
+        self._next_probe = 1
+        self._probe_until = 0.0
+        self._ramp_from: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Breaker {self.state} consecutive={self.consecutive} open_until={self.open_until:.1f}>"
+
+    def tick(self, now: float) -> None:
+        """Let time pass: an open timer runs out, a silent probe expires."""
+        if self.state is BreakerState.OPEN and now >= self.open_until:
+            self._half_open()
+        elif self.state is BreakerState.HALF_OPEN and self._probe and now >= self._probe_until:
+            self._open(now, "the probe was not answered")
+
+    def admits(self, now: float) -> bool:
+        """Whether `acquire` would hand out a permit now."""
+        self.tick(now)
+        return self.state is BreakerState.CLOSED or (
+            self.state is BreakerState.HALF_OPEN and self._probe == NO_PROBE
+        )
+
+    def next_chance(self, now: float) -> float | None:
+        """When it may admit again; None: when the probe that is out settles."""
+        self.tick(now)
+        if self.state is BreakerState.OPEN:
+            return self.open_until
+        return self._probe_until if self._probe else now
+
+    def acquire(self, now: float) -> int:
+        """Take a permit; only after `admits`. Returns the probe's number, or NO_PROBE when closed."""
+        if self.state is not BreakerState.HALF_OPEN:
+            return NO_PROBE
+        self._probe = self._next_probe
+        self._next_probe += 1
+        self._probe_until = now + self._settings.probe_timeout_s
+        return self._probe
+
+    def settle(self, healthy: bool | None, probe: int, now: float, *, forced: bool = False) -> None:
+        """One call ended: well, badly, or (None) without saying anything about the provider's health.
+
+        `probe` is what `acquire` returned for it.
+        """
+        self.tick(now)
+        if healthy and forced:
+            self._close(now)
+        elif probe != NO_PROBE:
+            self._settle_probe(healthy, probe, now)
+        elif self.state is BreakerState.CLOSED and healthy is not None:
+            self._settle_closed(healthy, now)
+
+    def health(self, ok: bool, now: float) -> None:
+        """A health call while open: only one that answers after one that failed is news."""
+        self.tick(now)
+        if self.state is not BreakerState.OPEN:
+            return
+        if not ok:
+            self._failed_health = True
+        elif self._failed_health:
+            self._half_open()
+
+    def forgive(self) -> None:
+        """The failures were not the provider's: the whole network was gone."""
+        self._reset()
+        self._ramp_from = None
+
+    def ramp(self, now: float) -> float:
+        """The part of its share it may take: grows from ramp_start to 1 over ramp_s after closing."""
+        if self._ramp_from is None:
+            return 1.0
+        settings = self._settings
+        passed = (now - self._ramp_from) / settings.ramp_s if settings.ramp_s else 1.0
+        if passed >= 1.0:
+            self._ramp_from = None
+            return 1.0
+        return settings.ramp_start + (1.0 - settings.ramp_start) * passed
+
+    def _settle_probe(self, healthy: bool | None, probe: int, now: float) -> None:
+        if probe != self._probe or self.state is not BreakerState.HALF_OPEN:
+            return  # it expired: its failure is booked already
+        if healthy is None:
+            self._probe = NO_PROBE
+        elif healthy:
+            self._close(now)
+        else:
+            self._open(now, "the probe failed")
+
+    def _settle_closed(self, healthy: bool, now: float) -> None:
+        failed = not healthy
+        self._calls.append((now, failed))
+        self._failures_in_window += failed
+        oldest = now - self._settings.window_s
+        while self._calls[0][0] < oldest:
+            self._failures_in_window -= self._calls.popleft()[1]
+        self.consecutive = self.consecutive + 1 if failed else 0
+        if not failed:
+            return
+        if self.consecutive >= self._settings.consecutive_failures:
+            self._open(now, f"{self.consecutive} failures in a row")
+        elif self._rate_exceeded():
+            count = len(self._calls)
+            self._open(
+                now, f"{self._failures_in_window} of {count} calls failed in {self._settings.window_s:g} s"
+            )
+
+    def _rate_exceeded(self) -> bool:
+        count = len(self._calls)
+        settings = self._settings
+        return count >= settings.min_calls and self._failures_in_window >= settings.failure_rate * count
+
+    def _open(self, now: float, reason: str) -> None:
+        settings = self._settings
+        timeout = min(settings.recovery_timeout_s * 2.0**self._timeouts, settings.recovery_timeout_max_s)
+        timeout *= 1.0 + settings.jitter * (2.0 * self._random.random() - 1.0)
+        if self._timeouts == 0:
+            self.opened_at = now
+            self.opened_count += 1
+        self._timeouts += 1
+        self.state, self.reason = BreakerState.OPEN, reason
+        self.open_until = now + timeout
+        self._failed_health = False
+        self._probe = NO_PROBE
+        self._ramp_from = None
+
+    def _half_open(self) -> None:
+        self.state = BreakerState.HALF_OPEN
+        self._probe = NO_PROBE
+
+    def _close(self, now: float) -> None:
+        was_closed = self.state is BreakerState.CLOSED
+        self._reset()
+        if not was_closed:
+            self._ramp_from = now
+
+    def _reset(self) -> None:
+        self.state, self.reason = BreakerState.CLOSED, ""
+        self.consecutive = self._timeouts = self._failures_in_window = 0
+        self._calls.clear()
+        self._probe = NO_PROBE
+        self._failed_health = False

@@ -1,0 +1,426 @@
+"""The waiting tasks, and who goes next.
+
+    offer(task, now)      a task arrives
+    withdraw(key)         it is cancelled
+    dispatch(now)         -> placements to carry out, tasks that ended without one, when to ask again
+    settle(...)           an attempt ended: the task is done, or waits again with what it has learned
+
+Rules. Tasks that may go to the same places wait in one class, in the order (priority, fair share, age).
+Of all classes the one with the first head goes next, so cost does not grow with the number waiting but
+only with the number of classes. A head that does not fit parks its class until the moment it will, or
+until a provider it waits for settles a call; so nobody is woken in vain and not all wake at once.
+
+First claim: the oldest task that waits for room in a model group's tokens holds that group until its
+moment; a younger one goes elsewhere or waits, so that small tasks never starve a large one.
+
+Fair share: each flow (batch, submitter) numbers its tasks from the number of the last task placed
+(start-time fair queueing), so a file of 200,000 rows and a single question take turns.
+
+Tasks that can't be served in time or at all end here, before they cost anything.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..config import Settings
+from ..errors import PROVIDER_ERRORS, ProviderError
+from ..records import (
+    Attempt,
+    Completion,
+    Outcome,
+    Placement,
+    Result,
+    Task,
+    TaskStatus,
+    Usage,
+    WaitingFor,
+)
+from . import failover
+from .balancer import NEVER, Blocked, Memory, ProviderLoadBalancer
+from .routes import Route, class_key
+
+TaskKey = tuple[str, str]  # batch, id
+_ALWAYS = -math.inf
+
+
+class Dispatched(NamedTuple):
+    """What `dispatch` decided. `next_wake` None: nothing will change before something settles or arrives."""
+
+    placements: list[Placement]
+    ended: list[Result]
+    next_wake: float | None
+
+
+class Settled(NamedTuple):
+    """What became of an attempt: its record, and the task's result if it is over."""
+
+    attempt: Attempt
+    result: Result | None
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One task, waiting or in flight."""
+
+    task: Task
+    memory: Memory
+    key: tuple[object, ...]
+    attempts: list[Attempt] = field(default_factory=list)
+    costed: int = 0
+    queue: _Class | None = None  # None: in flight
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class _Class:
+    """Tasks that may go to the same places. Dead entries stay in the heap until they come to its top."""
+
+    key: tuple[object, ...]
+    route: Route
+    routes_version: int
+    heap: list[tuple[tuple[float, ...], _Entry]] = field(default_factory=list)
+    count: int = 0
+    parked_until: float = _ALWAYS
+    settles: int = 0
+    waits_for: str = ""
+
+    def head(self) -> _Entry | None:
+        heap = self.heap
+        while heap and heap[0][1].queue is not self:
+            heapq.heappop(heap)
+        return heap[0][1] if heap else None
+
+    def unpark(self) -> None:
+        self.parked_until = _ALWAYS
+        self.settles = 0
+
+
+class Dispatch:
+    """Owns every task that was offered and is not over."""
+
+    def __init__(self, balancer: ProviderLoadBalancer, settings: Settings) -> None:
+        self.balancer = balancer
+        self._settings = settings
+        self._entries: dict[TaskKey, _Entry] = {}
+        self._classes: dict[tuple[object, ...], _Class] = {}
+        self._in_flight: dict[int, _Entry] = {}
+        self._deadlines: list[tuple[float, int, _Entry]] = []
+        self._sequence = itertools.count()
+        self._flows: dict[tuple[str, str], float] = {}
+        self._virtual_time = 0.0
+        self.waiting = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # ------------------------------------------------------------------ in and out
+
+    def offer(self, task: Task, now: float, attempts: Sequence[Attempt] = ()) -> None:
+        """Take a task in. `attempts` it already had (before a restart) keep counting."""
+        key = (task.batch, task.id)
+        if key in self._entries:
+            raise ValueError(f"task {task.id!r} of {task.batch!r} was offered before")
+        flow = (task.batch, task.submitter)
+        tag = max(self._virtual_time, self._flows.get(flow, 0.0) + 1.0)
+        self._flows[flow] = tag
+        number = next(self._sequence)
+        memory = Memory(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
+        entry = _Entry(task, memory, class_key(task, self._settings), list(attempts))
+        self._entries[key] = entry
+        if task.deadline_at is not None:
+            heapq.heappush(self._deadlines, (task.deadline_at, number, entry))
+        self._enqueue(entry, now)
+
+    def withdraw(self, batch: str, task_id: str) -> Task | None:
+        """Take a waiting task out again; None when it is unknown or its call is out already."""
+        entry = self._entries.get((batch, task_id))
+        if entry is None or entry.queue is None:
+            return None
+        self._dequeue(entry)
+        self._forget(entry)
+        return entry.task
+
+    def waiting_tasks(self) -> list[Task]:
+        """Every task without a call out, in no order."""
+        return [e.task for e in self._entries.values() if e.queue is not None]
+
+    def knows(self, batch: str, task_id: str) -> bool:
+        return (batch, task_id) in self._entries
+
+    def wake_all(self) -> None:
+        """Something changed for everybody: weights, a pause, the network."""
+        for each in self._classes.values():
+            each.unpark()
+
+    # ------------------------------------------------------------------ the decision
+
+    def dispatch(self, now: float) -> Dispatched:
+        """Place everything that can go now."""
+        ended = self._expire(now)
+        placements: list[Placement] = []
+        balancer = self.balancer
+        while balancer.free_slots and self.waiting:
+            best = self._next_class(now)
+            if best is None:
+                break
+            entry = best.head()
+            if entry is None:
+                del self._classes[best.key]
+                continue
+            placed = self._try(entry, best, now)
+            if isinstance(placed, Placement):
+                placements.append(placed)
+            elif placed.until == NEVER:
+                ended.append(self._give_up(entry, placed, now))
+            else:
+                self._park(best, entry, placed, now)
+        return Dispatched(placements, ended, self._next_wake())
+
+    def _next_class(self, now: float) -> _Class | None:
+        best, first = None, None
+        for each in self._classes.values():
+            if each.parked_until <= now and each.heap:
+                order = each.heap[0][0]
+                if first is None or order < first:
+                    best, first = each, order
+        return best
+
+    def _try(self, entry: _Entry, best: _Class, now: float) -> Placement | Blocked:
+        self._refresh_route(best, entry, now)
+        self._drop_claims(best.route, entry.memory.order)
+        placed = self.balancer.try_place(entry.task, best.route, entry.memory, now)
+        if isinstance(placed, Placement):
+            self._dequeue(entry)
+            self._in_flight[placed.permit] = entry
+            entry.warnings = placed.warnings
+            self._virtual_time = max(self._virtual_time, entry.memory.order[1])
+        return placed
+
+    def _refresh_route(self, best: _Class, entry: _Entry, now: float) -> None:
+        if best.routes_version != self.balancer.routes_version:
+            best.route = self.balancer.route(entry.task, now)
+            best.routes_version = self.balancer.routes_version
+
+    @staticmethod
+    def _drop_claims(route: Route, order: tuple[float, ...]) -> None:
+        """The head asks again: what it had claimed is claimed anew, or no longer needed."""
+        for option in route.options:
+            claim = option.model.group.claim
+            if claim is not None and claim[0] == order:
+                option.model.group.claim = None
+
+    def _park(self, best: _Class, entry: _Entry, blocked: Blocked, now: float) -> None:
+        best.parked_until = NEVER if blocked.until is None else blocked.until
+        best.settles = blocked.settles
+        best.waits_for = _first_reason(blocked)
+        if blocked.claim is not None:
+            group = blocked.claim[0].model.group
+            mine = (entry.memory.order, blocked.claim[1])
+            if group.claim is None or now >= group.claim[1] or mine < group.claim:
+                group.claim = mine
+
+    def _next_wake(self) -> float | None:
+        wake = min((c.parked_until for c in self._classes.values() if c.count), default=NEVER)
+        if self._deadlines:
+            wake = min(wake, self._deadlines[0][0])
+        return wake if _ALWAYS < wake < NEVER else None
+
+    # ------------------------------------------------------------------ ends without a call
+
+    def _expire(self, now: float) -> list[Result]:
+        ended = []
+        least_s = self._least_latency_s() if self._deadlines else 0.0
+        while self._deadlines and self._deadlines[0][0] - least_s <= now:
+            _, _, entry = heapq.heappop(self._deadlines)
+            if entry.queue is not None:
+                self._dequeue(entry)
+                text = (
+                    "the deadline can't be met any more"
+                    if now < (entry.task.deadline_at or now)
+                    else ("the deadline has passed")
+                )
+                ended.append(self._end(entry, TaskStatus.EXPIRED, text, now))
+        return ended
+
+    def _least_latency_s(self) -> float:
+        """Half the best median: what even a lucky call takes."""
+        medians = [q[0] for p in self.balancer.providers if (q := p.history.quantiles())]
+        return 0.5 * min(medians) if medians else 0.0
+
+    def _give_up(self, entry: _Entry, blocked: Blocked, now: float) -> Result:
+        self._dequeue(entry)
+        why = "; ".join(f"{c.provider}: {c.why}" for c in blocked.reasons if c.why)
+        told = "; ".join(failover.describe(a) for a in entry.attempts if a.error_kind)
+        text = f"no provider can serve it ({why or 'none is configured'})"
+        return self._end(entry, TaskStatus.FAILED, f"{told}; then {text}" if told else text, now)
+
+    def _end(self, entry: _Entry, status: TaskStatus, error: str, now: float) -> Result:
+        self._forget(entry)
+        return Result(
+            entry.task, status, now, tuple(entry.attempts), error=error, warnings=entry.warnings,
+            tier=entry.task.tier,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ after a call
+
+    def settle(
+        self,
+        placement: Placement,
+        now: float,
+        *,
+        completion: Completion | None = None,
+        error: ProviderError | None = None,
+        started_at: float | None = None,
+    ) -> Settled:
+        """An attempt ended with a completion, an error, or neither (cancelled while it was out)."""
+        entry = self._in_flight.pop(placement.permit, None)
+        started_at = placement.at if started_at is None else started_at
+        outcome = outcome_of(completion, error)
+        usage = completion.usage if completion is not None else (error.usage if error is not None else None)
+        limits = completion.limits if completion is not None else (error.limits if error is not None else ())
+        cost = self.balancer.settle(
+            placement.permit, outcome, now,
+            latency_s=now - started_at, usage=usage, error=error, limits=limits,
+        )  # fmt: skip
+        attempt = Attempt(
+            placement.attempt, placement.provider, placement.model, placement.agent, outcome, started_at,
+            now - started_at, placement.choice, placement.reasons, placement.forced,
+            error.kind if error else "", error.message if error else "", error.status if error else None,
+            usage or Usage(), cost, placement.max_tokens,
+        )  # fmt: skip
+        self._wake_for(placement.provider)
+        if entry is None:
+            return Settled(attempt, None)
+        entry.attempts.append(attempt)
+        return Settled(attempt, self._after(entry, placement, completion, error, now))
+
+    def _after(
+        self, entry: _Entry, placement: Placement, completion: Completion | None,
+        error: ProviderError | None, now: float,
+    ) -> Result | None:  # fmt: skip
+        if completion is not None:
+            return self._succeed(entry, placement, completion, now)
+        provider = self.balancer.by_name[placement.provider]
+        memory = entry.memory
+        memory.agent = next(a for a in self.balancer.agents if a.name == placement.agent)
+        if error is not None:
+            costed = sum(self._costs(a) for a in entry.attempts)
+            verdict = failover.decide(
+                error, provider, memory, entry.attempts, costed, now, self._settings.pool
+            )
+            if verdict is not None:
+                return self._end(entry, verdict[0], verdict[1], now)
+        else:
+            memory.attempt = len(entry.attempts) + 1
+        if entry.task.deadline_at is not None and now >= entry.task.deadline_at:
+            return self._end(entry, TaskStatus.EXPIRED, "the deadline has passed", now)
+        self._enqueue(entry, now)
+        return None
+
+    def _costs(self, attempt: Attempt) -> bool:
+        """Whether an attempt uses up one of the task's: forced calls, probes and a dead network don't."""
+        if attempt.forced or attempt.choice == "probe" or not attempt.error_kind:
+            return False
+        if attempt.error_kind == "Unreachable" and self.balancer.was_offline(attempt.started_at):
+            return False
+        return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
+
+    def _succeed(self, entry: _Entry, placement: Placement, completion: Completion, now: float) -> Result:
+        self._forget(entry)
+        return Result(
+            entry.task,
+            TaskStatus.SUCCEEDED,
+            now,
+            tuple(entry.attempts),
+            output=completion.text,
+            finish_reason=completion.finish_reason.value,
+            truncated=completion.finish_reason.value == "length",
+            warnings=(*placement.warnings, *completion.warnings),
+            tier=placement.tier,
+            baseline_nanos=self.balancer.baseline_nanos(completion.usage, now),
+        )
+
+    # ------------------------------------------------------------------ queues
+
+    def _enqueue(self, entry: _Entry, now: float) -> None:
+        memory = entry.memory
+        key = entry.key
+        if memory.attempt > 1:
+            key = (*key, memory.tried, memory.avoid, memory.again, memory.max_tokens)
+        found = self._classes.get(key)
+        if found is None:
+            version = self.balancer.routes_version
+            found = self._classes[key] = _Class(key, self.balancer.route(entry.task, now), version)
+        entry.queue = found
+        first = not found.heap or memory.order < found.heap[0][0]
+        heapq.heappush(found.heap, (memory.order, entry))
+        found.count += 1
+        self.waiting += 1
+        if first:  # a new head has not been asked yet
+            found.unpark()
+
+    def _dequeue(self, entry: _Entry) -> None:
+        queue = entry.queue
+        if queue is None:
+            return
+        entry.queue = None
+        queue.count -= 1
+        self.waiting -= 1
+        self._drop_claims(queue.route, entry.memory.order)
+        if not queue.count:
+            self._classes.pop(queue.key, None)
+        elif queue.heap and queue.heap[0][1] is entry:
+            heapq.heappop(queue.heap)
+            queue.head()
+
+    def _forget(self, entry: _Entry) -> None:
+        self._entries.pop((entry.task.batch, entry.task.id), None)
+
+    def _wake_for(self, provider: str) -> None:
+        bit = self.balancer.by_name[provider].bit
+        for each in self._classes.values():
+            if each.settles & bit:
+                each.unpark()
+
+    # ------------------------------------------------------------------ for pages
+
+    def waiting_for(self, limit: int = 6) -> tuple[WaitingFor, ...]:
+        """What the waiting tasks wait for, the most common first."""
+        found: dict[str, list[float]] = {}
+        for each in self._classes.values():
+            if each.count and each.parked_until > _ALWAYS:
+                tally = found.setdefault(each.waits_for or "a free agent", [0, NEVER])
+                tally[0] += each.count
+                tally[1] = min(tally[1], each.parked_until)
+        rows = sorted(found.items(), key=lambda item: -item[1][0])[:limit]
+        return tuple(WaitingFor(what, int(n), at if at < NEVER else None) for what, (n, at) in rows)
+
+    def oldest_waiting_at(self) -> float | None:
+        heads = [h.memory.offered_at for c in self._classes.values() if (h := c.head()) is not None]
+        return min(heads, default=None)
+
+
+def _first_reason(blocked: Blocked) -> str:
+    """The reason that a person should see: what ends first, in words."""
+    if blocked.claim is not None:
+        name = blocked.claim[0].provider.name
+        return next((c.why for c in blocked.reasons if c.provider == name and c.why), "")
+    return next((c.why for c in blocked.reasons if c.why), "")
+
+
+def outcome_of(completion: Completion | None, error: ProviderError | None) -> Outcome:
+    """How an attempt is settled. Cut off, timed out or cancelled while it was out: it may be billed."""
+    if completion is not None:
+        return Outcome.OK
+    if error is None:
+        return Outcome.UNCERTAIN
+    unanswered = error.status is None or error.status == 200
+    if error.may_be_billed and error.sent and unanswered and error.usage is None:
+        return Outcome.UNCERTAIN
+    return Outcome.FAILED if error.counts_against_health else Outcome.NEUTRAL

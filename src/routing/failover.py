@@ -1,0 +1,124 @@
+"""What happens to a task after a failed attempt: one row per error class, no comparing of messages.
+
+`decide` reads the row and either ends the task or writes into its `Memory` what the next placement must
+know: who failed it, which model can't serve it, who gets one more try. Whether another provider takes it
+at once or everybody has failed it and it waits (`backoff_s`) is then the balancer's to see: exclusion
+sorts last, it never forbids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..config import PoolSettings
+from ..errors import (
+    AuthFailed,
+    BadRequest,
+    ContentRefused,
+    ContextTooLong,
+    InvalidResponse,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    ServerError,
+    TimedOut,
+    Truncated,
+    Unreachable,
+)
+from ..records import Attempt, TaskStatus
+from .balancer import Memory
+from .state import ProviderState
+
+LARGER_MAX_TOKENS = 4  # after an answer without text, by this factor and at least ...
+LARGER_AT_LEAST = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row. `again` counts the tries on the same provider before it is excluded."""
+
+    again: int = 0
+    exclude_provider: bool = False
+    exclude_model: bool = False
+    more_tokens: bool = False
+    at_most: int | None = None  # so many failures of this class end the task
+    ends_as: TaskStatus = TaskStatus.FAILED
+
+
+RULES: dict[type[ProviderError], Rule] = {
+    RateLimited: Rule(),  # its model group is on hold: that is exclusion enough
+    QuotaExhausted: Rule(),
+    Overloaded: Rule(exclude_provider=True),
+    ServerError: Rule(again=1, exclude_provider=True),
+    TimedOut: Rule(exclude_provider=True),
+    Unreachable: Rule(exclude_provider=True),
+    InvalidResponse: Rule(exclude_provider=True),
+    AuthFailed: Rule(exclude_provider=True),
+    ModelUnavailable: Rule(exclude_model=True),
+    ContextTooLong: Rule(exclude_model=True),
+    ContentRefused: Rule(at_most=1, ends_as=TaskStatus.REFUSED),
+    BadRequest: Rule(exclude_model=True, exclude_provider=True, at_most=2),
+    Truncated: Rule(again=1, more_tokens=True, at_most=2),
+}
+
+
+def backoff_s(failures: int, pool: PoolSettings) -> float:
+    """1 s x 2 for each failure after the first, to a minute."""
+    exponent = min(max(failures - 1, 0), 16)
+    return float(min(pool.backoff_base_s * 2.0**exponent, pool.backoff_max_s))
+
+
+def decide(
+    error: ProviderError,
+    provider: ProviderState,
+    memory: Memory,
+    attempts: Sequence[Attempt],
+    costed: int,
+    now: float,
+    pool: PoolSettings,
+) -> tuple[TaskStatus, str] | None:
+    """`(final status, why)`, or None: the task goes on and `memory` says how.
+
+    `attempts` holds all attempts, the failed one last; `costed` how many of them count.
+    """
+    rule = RULES[type(error)]
+    same_kind = sum(a.error_kind == error.kind for a in attempts)
+    if rule.at_most is not None and same_kind >= rule.at_most:
+        return rule.ends_as, _explain(attempts, error.kind)
+    if costed >= pool.attempts:
+        return TaskStatus.FAILED, _explain(attempts, f"{costed} attempts failed")
+    if len(attempts) >= pool.max_calls:
+        return TaskStatus.FAILED, _explain(attempts, f"{len(attempts)} calls were made")
+    memory.attempt = len(attempts) + 1
+    memory.again = -1
+    if rule.again and _tries_here(attempts, provider.name, error.kind) <= rule.again:
+        # One failure is an accident; a provider that fails in a row is not asked twice by one task.
+        if provider.breaker.consecutive <= 1:
+            memory.again = provider.index
+    elif rule.exclude_provider:
+        memory.tried |= provider.bit
+        memory.tried_until = now + backoff_s(costed, pool)
+    if rule.exclude_model:
+        memory.avoid = memory.avoid | {attempts[-1].model}
+    if rule.more_tokens:
+        memory.max_tokens = max(attempts[-1].max_tokens * LARGER_MAX_TOKENS, LARGER_AT_LEAST)
+    return None
+
+
+def _tries_here(attempts: Sequence[Attempt], provider: str, kind: str) -> int:
+    return sum(a.provider == provider and a.error_kind == kind for a in attempts)
+
+
+def _explain(attempts: Sequence[Attempt], why: str) -> str:
+    """Every attempt, the first one first: the fallback's error must not hide the original one."""
+    told = "; ".join(describe(a) for a in attempts if a.error_kind)
+    return f"{why}: {told}"
+
+
+def describe(attempt: Attempt) -> str:
+    """One failed attempt in a few words."""
+    status = f" {attempt.status}" if attempt.status else ""
+    return f"{attempt.provider}/{attempt.model} {attempt.error_kind}{status} {attempt.error}".rstrip()

@@ -1,0 +1,164 @@
+"""Where a task may go at all: decided once per task, from its wishes and the configuration.
+
+A `Route` is the same for every task of one class, so dispatch builds it once and keeps it. What changes
+from moment to moment (breakers, limits, budgets) is the balancer's business.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..config import TIERS, Settings
+from ..records import GENERAL, Task
+from .state import ModelState, ProviderState
+
+# More than any tokenizer packs into a token of prose: only what can't fit a window is left out by it.
+CHARS_PER_TOKEN_AT_MOST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One provider that may serve the task, with which model and how."""
+
+    provider: ProviderState
+    model: ModelState
+    max_tokens: int
+    most_chars: float  # a longer prompt can't fit the model's window
+    send_temperature: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Every option of a task class. `excluded` says for each provider left out why it is."""
+
+    options: tuple[Option, ...]
+    tier: str
+    prefer: int  # index of the preferred provider, -1 none
+    pinned: bool
+    defaulted_max_tokens: bool
+    excluded: tuple[tuple[str, str], ...]
+    mask: int  # bits of the providers in `options`
+
+
+def choose_tier(task: Task, settings: Settings) -> str:
+    """The tier that serves the task: its own wish, else by the size of its prompt, else its type's."""
+    if task.tier in TIERS:
+        return task.tier
+    chars = task.prompt_chars
+    if chars >= settings.tiers.premium_chars:
+        return "premium"
+    row = settings.task_types.get(task.task_type) or settings.task_types[GENERAL]
+    if chars <= settings.tiers.economy_chars and (task.max_tokens or 0) <= settings.tiers.economy_max_tokens:
+        return "economy" if row.tier == "standard" else row.tier
+    return row.tier
+
+
+def build_route(
+    task: Task, providers: list[ProviderState], settings: Settings, now: float, tier: str = ""
+) -> Route:
+    """All options of `task`, in the order of the configuration."""
+    tier = tier or choose_tier(task, settings)
+    options: list[Option] = []
+    excluded: list[tuple[str, str]] = []
+    for provider in providers:
+        if task.providers and provider.name not in task.providers:
+            excluded.append((provider.name, "the task is pinned elsewhere"))
+            continue
+        names = _models_of(task, provider, tier, settings)
+        if not names:
+            excluded.append((provider.name, "serves none of the models the task is pinned to"))
+        for name, warning in names:
+            option, why = _option(task, provider, name, warning, tier, settings, now)
+            if option is None:
+                excluded.append((provider.name, why))
+            else:
+                options.append(option)
+    mask = 0
+    for option in options:
+        mask |= option.provider.bit
+    return Route(
+        tuple(options),
+        tier,
+        _preferred(task, providers, settings),
+        bool(task.models or task.providers),
+        task.max_tokens is None,
+        tuple(excluded),
+        mask,
+    )
+
+
+def _models_of(task: Task, provider: ProviderState, tier: str, settings: Settings) -> list[tuple[str, str]]:
+    """`(model, warning)` of each model of this provider that the task may use."""
+    if not task.models:
+        return [settings.resolve_model(_model_in(provider, tier))]
+    found = []
+    for wanted in task.models:
+        name, warning = settings.resolve_model(wanted)
+        mine = name in {provider.row.models.of(each) for each in TIERS}
+        if mine or (settings.model_row(name).wire == provider.row.wire and _is_home(provider)):
+            found.append((name, warning))
+    return found
+
+
+def _model_in(provider: ProviderState, tier: str) -> str:
+    """The tier's model, or while that is not available there another of the provider's."""
+    names = [provider.row.models.of(each) for each in (tier, *TIERS)]
+    states = provider.models
+    return next((n for n in names if n not in states or not states[n].out), names[0])
+
+
+def _is_home(provider: ProviderState) -> bool:
+    """A compatible server shares a wire format but not the models of that format's inventor."""
+    return provider.name == provider.row.wire
+
+
+def _option(
+    task: Task, provider: ProviderState, name: str, warning: str, tier: str, settings: Settings, now: float
+) -> tuple[Option | None, str]:
+    model = provider.model(name, settings, now)
+    row = model.row
+    warnings = [warning] if warning else []
+    send_temperature = task.temperature is not None
+    for parameter in _refused(task, row.refuses):
+        if settings.strict_params:
+            return None, f"{name} takes no {parameter}"
+        warnings.append(f"{name} takes no {parameter}: it was not sent")
+        send_temperature = send_temperature and parameter != "temperature"
+    max_tokens = task.max_tokens or settings.tiers.max_tokens(tier) + row.thinking_headroom_tokens
+    window = row.context_window
+    most = (window - max_tokens) * CHARS_PER_TOKEN_AT_MOST if window is not None else math.inf
+    return Option(provider, model, max_tokens, most, send_temperature, tuple(warnings)), ""
+
+
+def _refused(task: Task, refuses: tuple[str, ...]) -> list[str]:
+    """Which of the parameters that the task sets the model does not take."""
+    wanted = {"temperature": task.temperature is not None, "stop": bool(task.stop)}
+    return [parameter for parameter in refuses if wanted[parameter]]
+
+
+def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -> int:
+    row = settings.task_types.get(task.task_type)
+    if not settings.routing.preferences or row is None or not row.prefer:
+        return -1
+    return next((p.index for p in providers if p.name == row.prefer), -1)
+
+
+def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
+    """Tasks with the same key share a `Route` and a place in dispatch's queues.
+
+    Sizes are grouped by powers of four, so that a small task can pass a large one that waits for room.
+    """
+    size = max(task.max_tokens or 0, task.prompt_chars // 4)
+    return (
+        task.models,
+        task.providers,
+        task.task_type,
+        choose_tier(task, settings),
+        task.max_tokens,
+        task.temperature is not None,
+        bool(task.stop),
+        size.bit_length() // 2,
+        task.batch if settings.budgets.submitters else "",
+    )

@@ -1,0 +1,173 @@
+"""What the balancer knows of each provider, each of its models, and each agent.
+
+Plain mutable state without decisions; `balancer.py` alone changes it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass
+
+from ..config import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
+from .breaker import Breaker, BreakerState
+from .estimates import Estimator
+from .limits import ModelGroup, Reservation
+from .pricing import CompiledPrice
+from .scoring import History
+
+SHARED_GROUP = "*"  # all models of a provider whose limits were told for the provider as a whole
+
+
+class ModelState:
+    """One model of one provider."""
+
+    __slots__ = ("group", "name", "out", "price", "price_checked_at", "row")
+
+    def __init__(self, name: str, row: ModelRow, group: ModelGroup) -> None:
+        self.name, self.row, self.group = name, row, group
+        self.out = ""  # why it is out for good (404), empty while it is in
+        self.price: CompiledPrice | None = None
+        self.price_checked_at = float("-inf")
+
+
+class ProviderState:
+    """One configured provider: health, limits, counters."""
+
+    __slots__ = (
+        "backoff_count",
+        "backoff_until",
+        "bit",
+        "breaker",
+        "calls",
+        "cost_nanos",
+        "estimators",
+        "exhausted_reason",
+        "exhausted_until",
+        "exhausted_wait_known",
+        "failed",
+        "groups",
+        "heard_at",
+        "history",
+        "in_flight",
+        "index",
+        "key_worked",
+        "last_errors",
+        "misconfigured",
+        "models",
+        "name",
+        "neutral",
+        "output_tokens",
+        "paused",
+        "performance_multiplier",
+        "prompt_tokens",
+        "row",
+        "score",
+        "shown_state",
+        "succeeded",
+        "time_multiplier",
+        "unreachable_since",
+        "weight",
+    )
+
+    def __init__(
+        self, index: int, name: str, row: ProviderRow, settings: Settings, jitter: random.Random
+    ) -> None:
+        self.index, self.bit = index, 1 << index
+        self.name, self.row, self.weight = name, row, row.weight
+        self.breaker = Breaker(settings.breaker, jitter)
+        self.history = History(settings.routing.history_window_s)
+        self.groups: dict[str, ModelGroup] = {}
+        self.models: dict[str, ModelState] = {}
+        self.estimators: dict[str, Estimator] = {}
+        self.in_flight = 0
+        self.heard_at = 0.0  # last return, or when the first call of an idle provider went out
+        self.paused = False
+        self.misconfigured = ""
+        self.key_worked = False
+        self.exhausted_until = 0.0
+        self.exhausted_wait_known = True
+        self.exhausted_reason = ""
+        self.unreachable_since: float | None = None
+        self.backoff_until = 0.0
+        self.backoff_count = 0
+        self.score = self.weight
+        self.performance_multiplier = self.time_multiplier = 1.0
+        self.calls = self.succeeded = self.failed = self.neutral = 0
+        self.prompt_tokens = self.output_tokens = self.cost_nanos = 0
+        self.last_errors: deque[str] = deque(maxlen=5)
+        self.shown_state = "healthy"
+
+    def estimator(self, task_type: str) -> Estimator:
+        found = self.estimators.get(task_type)
+        if found is None:
+            found = self.estimators[task_type] = Estimator()
+        return found
+
+    def model(self, name: str, settings: Settings, now: float) -> ModelState:
+        """The state of a model, made at its first use."""
+        found = self.models.get(name)
+        if found is None:
+            row = settings.model_row(name)
+            found = self.models[name] = ModelState(name, row, self._group_of(name, row, now))
+        return found
+
+    def _group_of(self, model: str, row: ModelRow, now: float) -> ModelGroup:
+        own = self.row.model_limits.get(model)
+        shared = self.row.limits
+        if own is not None:
+            name, told = model, own
+        elif shared.model_dump(exclude_none=True):
+            name, told = SHARED_GROUP, shared
+        else:
+            name, told = row.group or model, LimitSettings()
+        if name not in self.groups:
+            self.groups[name] = ModelGroup(name, self.row.wire, told, now)
+        return self.groups[name]
+
+    def suspect_after_s(self, floor_s: float) -> float:
+        """How long its silence may last before no new call goes to it."""
+        quantiles = self.history.quantiles()
+        return max(floor_s, 3.0 * quantiles[1]) if quantiles else floor_s
+
+    def silent_since(self, now: float, floor_s: float) -> float | None:
+        """Since when nothing has come back although calls are out; None while that is not suspicious."""
+        if self.in_flight and now - self.heard_at > self.suspect_after_s(floor_s):
+            return self.heard_at
+        return None
+
+    @property
+    def half_open(self) -> bool:
+        return self.breaker.state is BreakerState.HALF_OPEN
+
+
+class AgentState:
+    """One agent's slots."""
+
+    __slots__ = ("done", "home", "in_flight", "name", "slots", "system_prompt", "task_types")
+
+    def __init__(self, name: str, row: AgentRow) -> None:
+        self.name, self.home = name, row.home
+        self.task_types = frozenset(row.task_types)
+        self.slots = row.calls_in_flight
+        self.system_prompt = row.system_prompt
+        self.in_flight = self.done = 0
+
+
+@dataclass(slots=True)
+class Permit:
+    """The right to make one attempt, held from `place` to `settle`."""
+
+    number: int
+    provider: ProviderState
+    model: ModelState
+    agent: AgentState
+    reservation: Reservation
+    probe: int
+    forced: bool
+    placed_at: float
+    task_type: str
+    chars: int
+    messages: int
+    budget: int | None = None
+    upper_bound_nanos: int = 0
