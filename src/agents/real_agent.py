@@ -1,0 +1,78 @@
+"""One agent: a worker with a home provider, a speciality, and clients for every provider.
+
+It carries out placements and decides nothing: which provider serves the task was decided before, so an
+agent finishes a task elsewhere when its home fails without knowing why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from ..config import AgentRow, Settings
+from ..errors import TimedOut
+from ..providers.base import ProviderAdapter
+from ..records import Completion, CompletionRequest, Message, Placement
+
+
+class RealAgent:
+    """See the top of the file. `adapters` maps provider names to the seam, shared by all agents."""
+
+    def __init__(
+        self,
+        name: str,
+        row: AgentRow,
+        adapters: Mapping[str, ProviderAdapter],
+        settings: Settings,
+        *,
+        add_system_prompt: bool = True,
+    ) -> None:
+        self.name = name
+        self.home = row.home
+        self.task_types = row.task_types
+        self.slots = row.calls_in_flight
+        self.system_prompt = row.system_prompt
+        self._adapters = adapters
+        self._settings = settings
+        self._add_system_prompt = add_system_prompt and bool(row.system_prompt)
+
+    def __repr__(self) -> str:
+        return f"<RealAgent {self.name} home={self.home} slots={self.slots}>"
+
+    async def attempt(self, placement: Placement) -> Completion:
+        """Make the one call of a placement. Raises a `ProviderError` subclass where no usable answer comes.
+
+        The total time limit is kept here, since no SDK's own timeout is a total.
+        """
+        adapter = self._adapters[placement.provider]
+        request = self.request_for(placement)
+        try:
+            async with asyncio.timeout(placement.timeout_s):
+                return await adapter.complete(request)
+        except TimeoutError as error:
+            raise TimedOut(
+                f"no complete answer within {placement.timeout_s:g} s",
+                provider=placement.provider,
+                model=placement.model,
+            ) from error
+
+    def request_for(self, placement: Placement) -> CompletionRequest:
+        """The placement as a request: parameters that the model does not take are left out."""
+        task = placement.task
+        row = self._settings.model_row(placement.model)
+        return CompletionRequest(
+            model=placement.model,
+            messages=self._messages(task.messages),
+            max_tokens=placement.max_tokens,
+            temperature=None if "temperature" in row.refuses else task.temperature,
+            stop=() if "stop" in row.refuses else task.stop,
+            timeout_s=placement.timeout_s,
+            response_schema=task.response_schema,
+            parameters={"max_tokens_parameter": row.max_tokens_parameter},
+        )
+
+    def _messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """The prompt as written; the agent's own system prompt only where the task has none."""
+        if not self._add_system_prompt or any(m.role == "system" for m in messages):
+            return messages
+        return (Message("system", self.system_prompt), *messages)

@@ -1,0 +1,303 @@
+"""Alerts: one POST to a webhook for each event that somebody should hear of, never in the way of a task.
+
+Rules
+
+1. `send` puts the event into a bounded queue and returns. It never waits, raises nothing for a hook that is
+   down, and drops the event, with a line in the log, when the queue is full.
+2. One task on the running loop delivers in order, one at a time: `tries` tries, with `backoff_s` doubling
+   between them, or as long as the hook's Retry-After asks, up to `backoff_max_s`. Worth another try: no
+   connection, no answer in time, 429 and 5xx. Any other answer but 2xx is final: the same body would be
+   refused again. Redirects are not followed, since the body was meant for the address that was told.
+3. An event that was sent before (same time, kind, provider, task and message) is not sent again. A hook
+   that took an alert but failed to say so gets it twice: a webhook knows no better.
+4. The body is what Slack's incoming webhooks take, `{"text": ...}`, with the same as data beside it:
+
+       {"text": "[alert] breaker_opened openai: 3 failures in a row",
+        "event": {"at": "2026-11-23T08:00:00+00:00", "kind": ..., "level": ..., "message": ...,
+                  "provider": ..., "task_id": ..., "fields": {...}}}
+
+   Slack answers only for `text` and ignores what it does not know; other receivers read `event`.
+5. Nothing confidential leaves: of the event's fields only short plain values pass, none that is named like
+   content or a credential, and whatever looks like a key is masked everywhere. Texts are cut.
+6. The URL is itself a secret. It is in no log line, no repr and no error; errors are told by their class.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from ..errors import ConfigError
+from ..records import Event
+
+logger = logging.getLogger(__name__)
+
+_TEXT_CHARS = 1_000  # of a message: a provider's error may quote whole prompts
+_FIELD_CHARS = 200
+_ANSWER_BYTES = 500  # of the hook's answer: Slack says one word
+_REMEMBERED = 2_000  # events known as sent
+_MASK = "***"
+_CONFIDENTIAL_NAMES = re.compile(
+    r"prompt|message|content|output|answer|text|system|secret|token$|password|authorization|header|cookie"
+    r"|api_?key|credential|url",
+    re.IGNORECASE,
+)
+_KEY_SHAPES = re.compile(
+    r"\b(?:sk|pk|rk|gsk|xai|xox[a-z])[-_][-\w.*]{8,}"
+    r"|\bAIza[-\w]{8,}"
+    r"|\b(?:Bearer|Basic)\s+[-\w.~+/=]{12,}"
+    r"|\bhooks\.slack\.com/\S+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertLimits:
+    """How much waits, how often and how long is tried. Seconds; `timeout_s` is for one whole try."""
+
+    queue: int = 200
+    tries: int = 3
+    timeout_s: float = 10.0
+    backoff_s: float = 1.0
+    backoff_max_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class HookAnswer:
+    """What the hook answered to one try: its status and first words, or in `text` why it did not."""
+
+    status: int | None
+    text: str
+    retry_after_s: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def worth_another_try(self) -> bool:
+        return self.status is None or self.status == 429 or self.status >= 500
+
+    def __str__(self) -> str:
+        return self.text if self.status is None else f"{self.status} {self.text}".rstrip()
+
+
+class Alerter:
+    """Sends events to `url`; with None or an empty one it does nothing. For one event loop.
+
+    `session` is used and left open where one is given; else one is made when it is first needed and closed
+    by `close`. Raises ConfigError for a URL that is none, without repeating it.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        limits: AlertLimits | None = None,
+    ) -> None:
+        self._url = _checked(url) if url and url.strip() else None
+        self._limits = limits or AlertLimits()
+        self._session, self._owns_session = session, session is None
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(self._limits.queue)
+        self._sent: dict[tuple[object, ...], None] = {}  # in order of arrival
+        self._worker: asyncio.Task[None] | None = None
+        self._closed = False
+        self.accepted = self.delivered = self.failed = self.dropped = 0
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "on" if self._url else "off"
+        return (
+            f"<Alerter {state}, {self.waiting} waiting, {self.delivered} delivered,"
+            f" {self.failed} failed, {self.dropped} dropped>"
+        )
+
+    @property
+    def enabled(self) -> bool:
+        return self._url is not None and not self._closed
+
+    @property
+    def waiting(self) -> int:
+        """Alerts that were taken and are neither delivered nor given up, the one on its way included."""
+        return self.accepted - self.delivered - self.failed
+
+    def send(self, event: Event) -> None:
+        """Hand an event over and return at once. Needs a running loop."""
+        if self._url is None or self._closed or _identity(event) in self._sent:
+            return
+        if self._worker is None:
+            self._worker = asyncio.get_running_loop().create_task(self._deliver_all(self._url), name="alerts")
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self.dropped += 1
+            self._log("dropped", event, "too many alerts are waiting")
+        else:
+            self.accepted += 1
+            self._remember(event)
+
+    async def send_test(self) -> HookAnswer:
+        """Send one alert now, past the queue and without a second try, and tell what the hook answered."""
+        if self._url is None:
+            return HookAnswer(None, "no webhook is set: put its address into ALERT_WEBHOOK_URL")
+        now = datetime.now(UTC).timestamp()
+        return await self._post(self._url, Event(now, "alert_test", "This is a test. Alerts arrive here."))
+
+    async def close(self, timeout_s: float = 5.0) -> int:
+        """Deliver what waits, for at most `timeout_s`, then stop. Returns how many were left. Safe twice."""
+        self._closed = True
+        worker, self._worker = self._worker, None
+        try:
+            if worker is not None:
+                await self._flush(worker, timeout_s)
+        finally:
+            if self._owns_session and self._session is not None:
+                session, self._session = self._session, None
+                await session.close()
+        return self.waiting
+
+    async def _flush(self, worker: asyncio.Task[None], timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._queue.join()
+        except TimeoutError:
+            logger.warning("%d alerts left undelivered", self.waiting, extra={"action": "alerts_left"})
+        finally:
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+
+    # ------------------------------------------------------------ delivering
+
+    async def _deliver_all(self, url: URL) -> None:
+        while True:
+            event = await self._queue.get()
+            try:
+                await self._deliver(url, event)
+            finally:
+                self._queue.task_done()
+
+    async def _deliver(self, url: URL, event: Event) -> None:
+        for number in range(1, self._limits.tries + 1):
+            answer = await self._post(url, event)
+            if answer.ok:
+                self.delivered += 1
+                return
+            if number == self._limits.tries or not answer.worth_another_try:
+                break
+            await asyncio.sleep(self._backoff_s(number, answer.retry_after_s or 0.0))
+        self.failed += 1
+        self._log("failed", event, str(answer))
+
+    def _backoff_s(self, number: int, asked_s: float) -> float:
+        wanted_s = max(self._limits.backoff_s * 2 ** (number - 1), asked_s)
+        return min(wanted_s, self._limits.backoff_max_s)
+
+    async def _post(self, url: URL, event: Event) -> HookAnswer:
+        """One try. Every way it can go is an answer; no error leaves, since its text may hold the URL."""
+        try:
+            async with self._open_session().post(
+                url,
+                data=json.dumps(body_of(event)),
+                headers={"Content-Type": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=self._limits.timeout_s),
+                allow_redirects=False,
+            ) as response:
+                said = await response.content.read(_ANSWER_BYTES)
+                return HookAnswer(response.status, _without(url, said), _retry_after_s(response.headers))
+        except TimeoutError:
+            return HookAnswer(None, f"no answer within {self._limits.timeout_s:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return HookAnswer(None, f"no connection ({type(error).__name__})")
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(trust_env=True)  # a company's proxy, as for the providers
+        return self._session
+
+    def _remember(self, event: Event) -> None:
+        self._sent[_identity(event)] = None
+        if len(self._sent) > _REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+
+    @staticmethod
+    def _log(what: str, event: Event, why: str) -> None:
+        fields = {"action": f"alert_{what}", "kind": event.kind, "provider": event.provider, "why": why}
+        logger.warning("alert %s (%s): %s", what, event.kind, why, extra=fields)
+
+
+def body_of(event: Event) -> dict[str, Any]:
+    """The JSON of one alert: `text` for people, `event` for programs; nothing confidential in either."""
+    message = _clean(event.message, _TEXT_CHARS)
+    subject = " ".join(word for word in (event.kind, event.provider) if word)
+    return {
+        "text": _for_slack(f"[{event.level}] {subject}: {message}"),
+        "event": {
+            "at": datetime.fromtimestamp(event.at, UTC).isoformat(timespec="seconds"),
+            "kind": event.kind,
+            "level": event.level,
+            "message": message,
+            "provider": event.provider,
+            "task_id": event.task_id,
+            "fields": _plain_fields(event.fields),
+        },
+    }
+
+
+def _identity(event: Event) -> tuple[object, ...]:
+    return event.at, event.kind, event.provider, event.task_id, event.message
+
+
+def _plain_fields(fields: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """The fields that may leave: numbers, truth values and short masked texts under harmless names."""
+    plain: dict[str, str | int | float | bool] = {}
+    for name, value in fields.items():
+        if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+            plain[name] = value
+        elif isinstance(value, str) and not _CONFIDENTIAL_NAMES.search(name):
+            plain[name] = _clean(value, _FIELD_CHARS)
+    return plain
+
+
+def _clean(text: str, most: int) -> str:
+    masked = _KEY_SHAPES.sub(_MASK, text)
+    return masked if len(masked) <= most else masked[: most - 1] + "…"
+
+
+def _for_slack(text: str) -> str:
+    """Slack reads <...> as links and calls to everybody; a provider's message must not make one."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _without(url: URL, said: bytes) -> str:
+    """The hook's words without its address, which an error page may quote whole or as a path."""
+    text = said.decode("utf-8", "replace").strip()
+    for secret in (str(url), url.raw_path_qs, url.path_qs):
+        if len(secret) > 1:
+            text = text.replace(secret, _MASK)
+    return text
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    told = headers.get("Retry-After", "")
+    return float(told) if told.isdigit() else None
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = URL(url.strip())
+    except ValueError:
+        parsed = URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigError(
+            "is no address of a webhook", where="ALERT_WEBHOOK_URL", allowed="http(s)://host/path"
+        )
+    return parsed

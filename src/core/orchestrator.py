@@ -1,0 +1,424 @@
+"""The loop: claims tasks, asks dispatch, lets agents call, settles, and hands results to the committer.
+
+    store --claim--> dispatch --placements--> agents --outcome--> dispatch.settle --result--> committer
+                        ^                                              |
+                        +---------------- not over yet ----------------+
+
+Decisions are made in `routing/`, synchronously, at every event: a claim, a settle, a command, a wake-up.
+Only this folder awaits, sleeps and looks at the clock. What it holds in memory can be lost at any moment:
+claims of a dead orchestrator return to the queue, and what was paid for is stored before it is told.
+
+Ending. `drain` stops claiming and placing, gives waiting tasks back and lets running calls finish for
+`drain_s`; `stop_now` cancels them, and books what may have been billed as uncertain. Either way every
+answer that has come in is stored before `run` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..agents.agent_factory import create_balanced_agent_pool
+from ..config import ProviderAccess, Settings
+from ..errors import ConfigError, InvalidResponse, ProviderError, StoreError
+from ..providers.base import ProviderAdapter
+from ..providers.factory import build_adapter
+from ..records import Completion, Event, Placement, PoolSnapshot, Result, TaskStatus
+from ..routing.balancer import ProviderLoadBalancer
+from ..routing.dispatch import Dispatch
+from .clock import Clock
+from .committer import Committer
+from .health import HealthWatch
+from .steering import Steering
+from .store import Store
+from .store_thread import StoreThread
+
+__all__ = ["Orchestrator", "ProviderLoadBalancer", "RunReport"]
+
+log = logging.getLogger(__name__)
+IDLE_POLL_S = 0.05  # how often an idle pool looks for new tasks
+BUSY_POLL_S = 0.25
+HOUSEKEEPING_S = 1.0
+LEARNED_EVERY_S = 10.0
+CLAIM_AT_MOST = 500  # per transaction: a claim must not hold up results
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """How a run ended: tasks by final status, and why it stopped early (empty: it did not)."""
+
+    counts: Mapping[TaskStatus, int]
+    stopped: str = ""
+    recovered: int = 0
+
+    @property
+    def answered(self) -> int:
+        return self.counts.get(TaskStatus.SUCCEEDED, 0)
+
+
+class Orchestrator:
+    """One pool over one store. See the top of the file; `run` may be called once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        access: Mapping[str, ProviderAccess],
+        store: Store,
+        clock: Clock,
+        *,
+        batch: str | None = None,
+        agent_prompts: bool | None = None,
+        on_result: Callable[[Sequence[Result]], None] | None = None,
+    ) -> None:
+        self._settings, self._store, self._clock = settings, store, clock
+        self._access = {name: a for name, a in access.items() if a.configured}
+        if not self._access:
+            raise ConfigError("no provider is configured", allowed="set a key, or use --simulate")
+        self.mode = "simulated" if any(a.simulated for a in self._access.values()) else "live"
+        self.incarnation = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._batch = batch
+        self._on_result = on_result
+        self._counts: dict[TaskStatus, int] = {}
+        self.balancer = ProviderLoadBalancer(settings, now=clock.now(), configured=self._access.keys())
+        self.dispatch = Dispatch(self.balancer, settings)
+        slots = self.balancer.slots
+        self._adapters: dict[str, ProviderAdapter] = {
+            name: build_adapter(a, slots) for name, a in self._access.items()
+        }
+        self._agents = create_balanced_agent_pool(settings, self._adapters, add_system_prompt=agent_prompts)
+        self._thread = StoreThread()
+        self._committer = Committer(store, self._thread, self.incarnation, self._written)
+        self._health = HealthWatch(self.balancer, self._adapters, settings, clock.now, self._changed)
+        self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result, self.drain)
+        self._calls: dict[asyncio.Task[None], Placement] = {}
+        self._wake_handle: asyncio.TimerHandle | None = None
+        self._feed_now = asyncio.Event()
+        self._done = asyncio.Event()
+        self._draining = False
+        self._stopped = ""
+        self._settings_version = -1
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # ------------------------------------------------------------------ run
+
+    async def run(self, until_done: bool) -> RunReport:
+        """Serve until drained, or with `until_done` until no task (of `batch`) is open.
+
+        Raises StoreError when another orchestrator serves this state.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            recovered = await self._sign_on()
+            await asyncio.gather(*(a.warm_up() for a in self._adapters.values()))
+            await self._restore_learned()
+            await self._notice()
+            await self._work(until_done)
+        finally:
+            await self._close()
+        return RunReport(self._counts, self._stopped, recovered)
+
+    async def _sign_on(self) -> int:
+        registration = await self._thread(
+            self._store.register,
+            self.incarnation,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            mode=self.mode,
+            batch=self._batch or "",
+            now=self._clock.now(),
+            claim_attempts=self._settings.pool.claim_attempts,
+        )
+        if not registration.ok:
+            other = registration.other
+            who = f"process {other.pid} on {other.host}" if other else "another process"
+            raise StoreError(f"another orchestrator already serves this state: {who}")
+        if registration.recovered or registration.poisoned:
+            text = f"{registration.recovered} tasks of an orchestrator that died are queued again"
+            if registration.poisoned:
+                text += f", {registration.poisoned} failed for good"
+            self._note(Event(self._clock.now(), "recovered", text, level="warning"))
+        return registration.recovered
+
+    async def _work(self, until_done: bool) -> None:
+        """Everything that goes on beside the calls, until done."""
+        jobs: list[Coroutine[Any, Any, None]] = [
+            self._feed(until_done), self._housekeeping(), self._health.run()
+        ]  # fmt: skip
+        committing = asyncio.create_task(self._committer.run())
+        watching = [asyncio.create_task(job) for job in jobs]
+        waiting: asyncio.Task[Any] = asyncio.create_task(self._done.wait())
+        try:
+            everything: list[asyncio.Task[Any]] = [waiting, committing, *watching]
+            await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+            for job in (committing, *watching):
+                if job.done():
+                    job.result()  # none of them ends by itself: this raises what ended it
+        finally:
+            self._draining = True
+            for job in (waiting, *watching):
+                job.cancel()
+            await asyncio.gather(waiting, *watching, return_exceptions=True)
+            await self._cancel_calls()
+            await self._give_back()
+            if not committing.done():
+                await self._committer.flush()
+                committing.cancel()
+            await asyncio.gather(committing, return_exceptions=True)
+
+    async def _close(self) -> None:
+        for adapter in self._adapters.values():
+            await adapter.close()
+        with suppress(StoreError):  # it never signed on, or the store is gone: nothing to sign off from
+            await self._save_learned()
+            await self._thread(self._heartbeat)
+            await self._thread(self._store.retire, self.incarnation, now=self._clock.now())
+        self._thread.close()
+
+    # ------------------------------------------------------------------ ending
+
+    def drain(self) -> None:
+        """Let running calls finish, start no new ones. From a signal handler on the loop."""
+        if self._draining:
+            return
+        self._draining = True
+        self._stopped = "drained"
+        if not self._calls or self._loop is None:
+            self._done.set()
+        else:
+            self._loop.call_later(self._settings.pool.drain_s, self._done.set)
+
+    def stop_now(self) -> None:
+        """Cancel running calls; what has come in is stored all the same."""
+        self._draining = True
+        self._stopped = "stopped"
+        self._done.set()
+
+    async def _cancel_calls(self) -> None:
+        for call in list(self._calls):
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    async def _give_back(self) -> None:
+        waiting = self.dispatch.waiting_tasks()
+        for task in waiting:
+            self.dispatch.withdraw(task.batch, task.id)
+        if waiting:
+            await self._committer.flush()  # attempts are booked while the claim is still mine
+            with suppress(StoreError):
+                await self._thread(self._store.release, self.incarnation, waiting, now=self._clock.now())
+
+    # ------------------------------------------------------------------ in
+
+    async def _feed(self, until_done: bool) -> None:
+        """Keep dispatch's window filled; with `until_done` notice the end."""
+        window = self._settings.pool.window_tasks
+        while not self._draining:
+            room = window - self.dispatch.waiting
+            got = await self._claim(min(room, CLAIM_AT_MOST)) if room > window // 2 else 0
+            if got == CLAIM_AT_MOST:
+                continue
+            if until_done and not got and await self._is_done():
+                self._done.set()
+                await asyncio.Event().wait()  # `_work` cancels: a job that ends by itself is a fault
+            await self._pause(IDLE_POLL_S if not self.dispatch.waiting else BUSY_POLL_S)
+            while not self._draining and not until_done and not await self._has_news():
+                await self._pause(IDLE_POLL_S)
+
+    async def _claim(self, limit: int) -> int:
+        tasks = await self._thread(
+            self._store.claim, self.incarnation, limit, now=self._clock.now(), batch=self._batch
+        )
+        now = self._clock.now()
+        for task in tasks:
+            if not self.dispatch.knows(task.batch, task.id):
+                self.dispatch.offer(task, now)
+        if tasks:
+            self._pump()
+        return len(tasks)
+
+    async def _has_news(self) -> bool:
+        if self.dispatch.waiting > self._settings.pool.window_tasks // 2:
+            return False
+        news = await self._thread(self._store.news, self._batch)
+        return news.queued > 0
+
+    async def _pause(self, seconds: float) -> None:
+        self._feed_now.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._feed_now.wait()
+
+    async def _is_done(self) -> bool:
+        if self.balancer.all_misconfigured:
+            self._stopped = "; ".join(f"{p.name}: {p.misconfigured}" for p in self.balancer.providers)
+            return True
+        if len(self.dispatch) or self._calls or not self._committer.idle:
+            return False
+        open_tasks = await self._thread(self._store.pending, self._batch)
+        return not (open_tasks.get(TaskStatus.QUEUED, 0) + open_tasks.get(TaskStatus.RUNNING, 0))
+
+    # ------------------------------------------------------------------ the decision, and its calls
+
+    def _changed(self) -> None:
+        self.dispatch.wake_all()
+        self._pump()
+
+    def _pump(self) -> None:
+        """Ask dispatch, start what it placed, and set the alarm for when to ask again."""
+        if self._draining or self._loop is None:
+            return
+        now = self._clock.now()
+        placements, ended, next_wake = self.dispatch.dispatch(now)
+        for result in ended:
+            self._committer.add_result(result)
+        for placement in placements:
+            call = self._loop.create_task(self._carry_out(placement))
+            self._calls[call] = placement
+            call.add_done_callback(self._calls.pop)
+        if self._wake_handle is not None:
+            self._wake_handle.cancel()
+            self._wake_handle = None
+        if next_wake is not None:
+            self._wake_handle = self._loop.call_later(max(0.0, next_wake - now), self._pump)
+        if self.dispatch.waiting < self.balancer.slots:
+            self._feed_now.set()
+
+    async def _carry_out(self, placement: Placement) -> None:
+        """One attempt from start to settle. Never raises: this is the worker loop."""
+        agent = self._agents[placement.agent]
+        started_at = self._clock.now()
+        completion: Completion | None = None
+        error: ProviderError | None = None
+        try:
+            completion = await agent.attempt(placement)
+        except ProviderError as failed:
+            error = failed
+        except asyncio.CancelledError:
+            pass  # stop_now: settled below as uncertain, since it may have been billed
+        except Exception as unexpected:
+            log.exception("a call broke in our own code", extra=_fields(placement))
+            error = InvalidResponse(f"internal error: {type(unexpected).__name__}", sent=True)
+        self._settle(placement, completion, error, started_at)
+
+    def _settle(
+        self,
+        placement: Placement,
+        completion: Completion | None,
+        error: ProviderError | None,
+        started_at: float,
+    ) -> None:
+        settled = self.dispatch.settle(
+            placement, self._clock.now(), completion=completion, error=error, started_at=started_at
+        )
+        if settled.result is not None:
+            self._committer.add_result(settled.result)
+        else:
+            self._committer.add_attempt(placement.task, settled.attempt)
+        if error is not None:
+            fields = {**_fields(placement), "error": error.kind, "status": error.status}
+            log.info("attempt failed", extra=fields)
+            self._health.look()
+        self._committer.add_events(self.balancer.take_events())
+        if self._draining:
+            if len(self._calls) <= 1:  # this one is still among them
+                self._done.set()
+            return
+        self._pump()
+
+    def _written(self, results: Sequence[Result]) -> None:
+        for result in results:
+            self._counts[result.status] = self._counts.get(result.status, 0) + 1
+        if self._on_result is not None:
+            self._on_result(results)
+        self._feed_now.set()
+
+    # ------------------------------------------------------------------ housekeeping
+
+    async def _housekeeping(self) -> None:
+        """Each second: settings, commands, heartbeat; now and then what was learned."""
+        learned_at = self._clock.now()
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            if jump_s := self._clock.take_jump():
+                self.balancer.jumped(jump_s, self._clock.now())
+                text = f"the clock leapt {jump_s:.0f} s: calls that were out are not held against anybody"
+                self._note(Event(self._clock.now(), "clock_jump", text, level="warning"))
+                self._changed()
+            await self._notice()
+            self.balancer.note_states(self._clock.now())
+            self._committer.add_events(self.balancer.take_events())
+            if not await self._thread(self._heartbeat):
+                self._stopped = "another orchestrator has taken over meanwhile"
+                self.stop_now()
+            if self._clock.now() - learned_at >= LEARNED_EVERY_S:
+                learned_at = self._clock.now()
+                await self._save_learned()
+            self._pump()
+
+    def _heartbeat(self) -> bool:
+        now = self._clock.now()
+        return self._store.heartbeat(self.incarnation, now=now, snapshot=self.snapshot())
+
+    async def _notice(self) -> None:
+        """Take over settings and carry out commands that came since last time."""
+        news = await self._thread(self._store.news, self._batch)
+        if news.settings_version != self._settings_version:
+            self._settings_version = news.settings_version
+            stored = await self._thread(self._store.current_settings)
+            self._steering.apply(stored, self._clock.now())
+        if news.commands:
+            for command in await self._thread(self._store.take_commands, self.incarnation, self._clock.now()):
+                outcome = self._steering.carry_out(command, self._clock.now())
+                await self._thread(self._store.finish_command, command.id, outcome, self._clock.now())
+
+    def _note(self, event: Event) -> None:
+        log.info(event.message, extra={"action": event.kind, "provider": event.provider})
+        self._committer.add_events([event])
+
+    async def _restore_learned(self) -> None:
+        """Limits known from earlier runs, for the same address and key."""
+        for name, access in self._access.items():
+            known = await self._thread(self._store.learned, access.base_url, _fingerprint(access))
+            if known and not access.simulated:  # a simulator starts anew each time
+                self.balancer.by_name[name].learned = known.get("groups", {})
+
+    async def _save_learned(self) -> None:
+        now = self._clock.now()
+        for name, access in self._access.items():
+            groups = self.balancer.by_name[name].groups
+            payload = {"groups": {g.name: found for g in groups.values() if (found := g.export())}}
+            if payload["groups"]:
+                fingerprint = _fingerprint(access)
+                await self._thread(self._store.save_learned, access.base_url, fingerprint, payload, now)
+
+    def snapshot(self) -> PoolSnapshot:
+        """The pool right now: what `status` and the pages show."""
+        return replace(
+            self.balancer.snapshot(self._clock.now()),
+            waiting=self.dispatch.waiting,
+            waiting_for=self.dispatch.waiting_for(),
+            oldest_waiting_at=self.dispatch.oldest_waiting_at(),
+        )
+
+
+def _fields(placement: Placement) -> dict[str, Any]:
+    return {
+        "action": "attempt",
+        "task_id": placement.task.id,
+        "provider": placement.provider,
+        "model": placement.model,
+        "agent": placement.agent,
+    }
+
+
+def _fingerprint(access: ProviderAccess) -> str:
+    """Tells keys apart without keeping them: limits belong to a key's organisation."""
+    return hashlib.sha256(access.key.get_secret_value().encode()).hexdigest()[:16]

@@ -1,0 +1,89 @@
+"""What people ask of a running pool: settings (weights, pauses) and commands, read from the store.
+
+The web and the command line write; the orchestrator notices within a second. Settings last over
+restarts and keep their history; a command is carried out once and answered with its outcome.
+
+    setting   weights   {provider: base weight}
+    setting   paused    [provider, ...]
+    command   resume    {"provider"}          lift a hold, a spent quota or a refused key as well
+    command   reset     {"provider"}          close its breaker
+    command   cancel    {"batch", "ids"}      take waiting tasks out
+    command   drain     {}                    finish what runs, then end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..records import Result, TaskStatus
+from ..routing.balancer import ProviderLoadBalancer
+from ..routing.dispatch import Dispatch
+from .store.rows import Command
+
+
+class Steering:
+    """Applies settings and commands to the pool. Plain calls on the loop."""
+
+    def __init__(
+        self,
+        balancer: ProviderLoadBalancer,
+        dispatch: Dispatch,
+        ended: Callable[[Result], None],
+        drain: Callable[[], None],
+    ) -> None:
+        self._balancer, self._dispatch = balancer, dispatch
+        self._ended, self._drain = ended, drain
+        self._commands: Mapping[str, Callable[[Mapping[str, Any], float], str]] = {
+            "resume": self._resume,
+            "reset": self._reset,
+            "cancel": self._cancel,
+            "drain": self._drained,
+        }
+
+    def apply(self, settings: Mapping[str, Any], now: float) -> None:
+        """Take over the stored settings; what is not stored is as the configuration says."""
+        configured = {p.name: p.row.weight for p in self._balancer.providers}
+        weights = {n: float(w) for n, w in dict(settings.get("weights", {})).items()}
+        self._balancer.set_weights({**configured, **weights}, now)
+        paused = set(settings.get("paused", ()))
+        for provider in self._balancer.providers:
+            provider.paused = provider.name in paused
+        self._balancer.note_states(now)
+        self._dispatch.wake_all()
+
+    def carry_out(self, command: Command, now: float) -> str:
+        """Do it and say what came of it."""
+        action = self._commands.get(command.kind)
+        outcome = action(command.args, now) if action else f"unknown command {command.kind!r}"
+        self._balancer.note_states(now)
+        self._dispatch.wake_all()
+        return outcome
+
+    def _resume(self, args: Mapping[str, Any], now: float) -> str:
+        name = str(args.get("provider", ""))
+        if name not in self._balancer.by_name:
+            return f"{name!r} is not configured here"
+        self._balancer.resume(name, now)
+        return "resumed"
+
+    def _reset(self, args: Mapping[str, Any], now: float) -> str:
+        name = str(args.get("provider", ""))
+        if name not in self._balancer.by_name:
+            return f"{name!r} is not configured here"
+        self._balancer.close_breaker(name)
+        return "breaker closed"
+
+    def _cancel(self, args: Mapping[str, Any], now: float) -> str:
+        batch = str(args.get("batch", ""))
+        taken = 0
+        for task_id in args.get("ids", ()):
+            task = self._dispatch.withdraw(batch, str(task_id))
+            if task is not None:
+                taken += 1
+                self._ended(Result(task, TaskStatus.CANCELLED, now, error="cancelled by hand"))
+        return f"{taken} cancelled"
+
+    def _drained(self, args: Mapping[str, Any], now: float) -> str:
+        self._drain()
+        return "draining"
