@@ -257,7 +257,7 @@ class Orchestrator:
                 await self._feed_now.wait()
 
     async def _is_done(self) -> bool:
-        if self.balancer.all_misconfigured:
+        if self.balancer.pool.all_misconfigured:
             self._stopped = "; ".join(f"{p.name}: {p.misconfigured}" for p in self.balancer.providers)
             return True
         if len(self.dispatch) or self._calls or not self._committer.idle:

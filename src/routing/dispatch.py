@@ -165,7 +165,7 @@ class Dispatch:
         ended = self._expire(now)
         placements: list[Placement] = []
         balancer = self.balancer
-        while balancer.free_slots and self.waiting:
+        while balancer.pool.free_slots and self.waiting:
             best = self._next_class(now)
             if best is None:
                 break
@@ -203,9 +203,9 @@ class Dispatch:
         return placed
 
     def _refresh_route(self, best: _Class, entry: _Entry, now: float) -> None:
-        if best.routes_version != self.balancer.routes_version:
+        if best.routes_version != self.balancer.pool.routes_version:
             best.route = self.balancer.route(entry.task, now)
-            best.routes_version = self.balancer.routes_version
+            best.routes_version = self.balancer.pool.routes_version
 
     @staticmethod
     def _drop_claims(route: Route, order: tuple[float, ...]) -> None:
@@ -308,7 +308,7 @@ class Dispatch:
             return self._succeed(entry, placement, completion, now)
         provider = self.balancer.by_name[placement.provider]
         memory = entry.memory
-        memory.agent = next(a for a in self.balancer.agents if a.name == placement.agent)
+        memory.agent = self.balancer.agents[placement.agent]
         if error is not None:
             costed = sum(self._costs(a) for a in entry.attempts)
             verdict = failover.decide(
@@ -327,7 +327,7 @@ class Dispatch:
         """Whether an attempt uses up one of the task's: forced calls, probes and a dead network don't."""
         if attempt.forced or attempt.choice == "probe" or not attempt.error_kind:
             return False
-        if attempt.error_kind == "Unreachable" and self.balancer.was_offline(attempt.started_at):
+        if attempt.error_kind == "Unreachable" and self.balancer.pool.was_offline(attempt.started_at):
             return False
         return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
 
@@ -343,7 +343,7 @@ class Dispatch:
             truncated=completion.finish_reason.value == "length",
             warnings=(*placement.warnings, *completion.warnings),
             tier=placement.tier,
-            baseline_nanos=self.balancer.baseline_nanos(completion.usage, now),
+            baseline_nanos=self.balancer.pool.baseline_nanos(completion.usage, now),
         )
 
     # ------------------------------------------------------------------ queues
@@ -355,7 +355,7 @@ class Dispatch:
             key = (*key, memory.tried, memory.avoid, memory.again, memory.max_tokens)
         found = self._classes.get(key)
         if found is None:
-            version = self.balancer.routes_version
+            version = self.balancer.pool.routes_version
             found = self._classes[key] = _Class(key, self.balancer.route(entry.task, now), version)
         entry.queue = found
         first = not found.heap or memory.order < found.heap[0][0]

@@ -31,7 +31,7 @@ x CUT at each and +RECOVERY per second after CLEAN_S clean seconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import NamedTuple
@@ -444,7 +444,7 @@ class ModelGroup:
                 known[dimension] = bucket.limit
         return known
 
-    def restore(self, known: dict[str, float | bool], now: float) -> None:
+    def restore(self, known: Mapping[str, float | bool], now: float) -> None:
         """Take over an `export`; every bucket starts empty, since nobody knows what went meanwhile."""
         for dimension in self._dimensions:
             limit = known.get(dimension)

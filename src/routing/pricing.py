@@ -21,7 +21,8 @@ Why: `genai_prices.calc_price` takes about 100 us, and a dispatch asks for the p
 It is the oracle of the tests instead.
 
 Caveats: prices are those of a plain synchronous call; batch, flex and priority service have others that
-are not looked at. Cache writes cost the catalogue's standard rate, not that for an hour's lifetime. The
+are not looked at. Cache writes cost the catalogue's standard rate, not that for an hour's lifetime. A call
+that is under way while a price changes is priced by the moment the caller names, best its start. The
 catalogue is the one inside the installed package; nothing here starts its refresh over the network.
 The first compilation imports the catalogue (0.1 s), so have a price asked for once before work starts.
 """
@@ -126,17 +127,19 @@ class CompiledPrice:
         return left // output_rate if output_rate else UNLIMITED_TOKENS
 
     def _band(self, prompt_tokens: int) -> Band:
-        for band in reversed(self.bands):
+        found = self.bands[0]
+        for band in self.bands:
             if prompt_tokens > band.above_tokens:
-                return band
-        return self.bands[0]
+                found = band
+        return found
 
     def _ceiling(self, prompt_tokens: int) -> tuple[int, int, int]:
+        found = self.ceilings[0]
         if len(self.ceilings) > 1:
-            for ceiling in reversed(self.ceilings):
+            for ceiling in self.ceilings:
                 if prompt_tokens > ceiling[0]:
-                    return ceiling
-        return self.ceilings[0]
+                    found = ceiling
+        return found
 
 
 class PriceBook:

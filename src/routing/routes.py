@@ -25,7 +25,6 @@ class Option:
     model: ModelState
     max_tokens: int
     most_chars: float  # a longer prompt can't fit the model's window
-    send_temperature: bool
     warnings: tuple[str, ...]
 
 
@@ -120,16 +119,14 @@ def _option(
     model = provider.model(name, settings, now)
     row = model.row
     warnings = [warning] if warning else []
-    send_temperature = task.temperature is not None
     for parameter in _refused(task, row.refuses):
         if settings.strict_params:
             return None, f"{name} takes no {parameter}"
         warnings.append(f"{name} takes no {parameter}: it was not sent")
-        send_temperature = send_temperature and parameter != "temperature"
     max_tokens = task.max_tokens or settings.tiers.max_tokens(tier) + row.thinking_headroom_tokens
     window = row.context_window
     most = (window - max_tokens) * CHARS_PER_TOKEN_AT_MOST if window is not None else math.inf
-    return Option(provider, model, max_tokens, most, send_temperature, tuple(warnings)), ""
+    return Option(provider, model, max_tokens, most, tuple(warnings)), ""
 
 
 def _refused(task: Task, refuses: tuple[str, ...]) -> list[str]:

@@ -73,7 +73,7 @@ def pool_snapshot(balancer: ProviderLoadBalancer, now: float) -> PoolSnapshot:
     )
     agents = tuple(
         AgentSnapshot(a.name, a.home, tuple(sorted(a.task_types)), a.in_flight, a.slots, a.done)
-        for a in balancer.agents
+        for a in balancer.agents.values()
     )
     return PoolSnapshot(
         now, found + missing, agents, 0, balancer.in_flight, offline_since=balancer.offline_since

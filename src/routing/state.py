@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..config import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
@@ -53,6 +54,7 @@ class ProviderState:
         "index",
         "key_worked",
         "last_errors",
+        "learned",
         "misconfigured",
         "models",
         "name",
@@ -80,6 +82,7 @@ class ProviderState:
         self.groups: dict[str, ModelGroup] = {}
         self.models: dict[str, ModelState] = {}
         self.estimators: dict[str, Estimator] = {}
+        self.learned: Mapping[str, Mapping[str, float | bool]] = {}  # limits known from earlier runs
         self.in_flight = 0
         self.heard_at = 0.0  # last return, or when the first call of an idle provider went out
         self.paused = False
@@ -122,7 +125,8 @@ class ProviderState:
         else:
             name, told = row.group or model, LimitSettings()
         if name not in self.groups:
-            self.groups[name] = ModelGroup(name, self.row.wire, told, now)
+            group = self.groups[name] = ModelGroup(name, self.row.wire, told, now)
+            group.restore(self.learned.get(name, {}), now)
         return self.groups[name]
 
     def suspect_after_s(self, floor_s: float) -> float:
@@ -152,6 +156,15 @@ class AgentState:
         self.slots = row.calls_in_flight
         self.system_prompt = row.system_prompt
         self.in_flight = self.done = 0
+
+
+def agent_rows(rows: Sequence[AgentRow]) -> list[tuple[str, AgentRow]]:
+    """`(name, row)` of every agent: a row with a count above 1 stands for numbered copies."""
+    return [
+        (row.name if row.count == 1 else f"{row.name}-{copy + 1}", row)
+        for row in rows
+        for copy in range(row.count)
+    ]
 
 
 @dataclass(slots=True)

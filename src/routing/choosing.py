@@ -1,0 +1,343 @@
+"""Which option serves a task now: every candidate is asked, then one of three levels decides.
+
+A gate answers `(why not, until when)`: an empty "why not" admits; `until` None means "when something
+settles", NEVER means not at all. Gates of the provider come before those of the task, the cheap before
+the dear. Nothing is reserved here: `survey` may be called for a task that then waits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..records import Candidate, Task
+from .breaker import BreakerState
+from .budgets import affordable_max_tokens
+from .limits import Need
+from .pool import Pool
+from .pricing import CompiledPrice
+from .routes import Option, Route
+from .state import AgentState, ProviderState
+
+NEVER = math.inf
+DEADLINE_NEAR_S = 10.0  # a task due within this time does not wait for its preferred provider
+
+Gate = tuple[str, float | None]
+
+
+@dataclass(slots=True)
+class Memory:
+    """What a task remembers of its earlier attempts, and how long it has waited."""
+
+    offered_at: float
+    order: tuple[float, ...] = ()  # its place in the queue: smaller goes first
+    attempt: int = 1
+    tried: int = 0  # bits of the providers that failed it
+    tried_until: float = 0.0  # until then they are not asked again
+    avoid: frozenset[str] = frozenset()  # models that can't serve it
+    again: int = -1  # the provider that gets one more try at once
+    max_tokens: int | None = None  # after an answer without text: more room
+    agent: AgentState | None = None  # who served it last
+
+
+class Blocked(NamedTuple):
+    """Why a task could not be placed, in a form that dispatch can act on."""
+
+    until: float | None  # None: something must settle; NEVER: no provider will ever serve it
+    reasons: tuple[Candidate, ...]
+    claim: tuple[Option, float] | None  # the model group it waits for with first claim, and until when
+    settles: int  # bits of providers whose next settle may make room
+
+
+class Choice(NamedTuple):
+    """The option that serves the task, and the word for how it was chosen."""
+
+    option: Option
+    word: str
+    forced: bool
+
+
+class Survey:
+    """What asking every option of a task has brought."""
+
+    __slots__ = ("claim", "eligible", "needs", "reasons", "refused", "scores", "wake_at")
+
+    def __init__(self) -> None:
+        self.eligible: list[Option] = []
+        self.scores: dict[int, float] = {}
+        self.needs: dict[int, Need] = {}  # by id(option): what the call would draw there
+        self.reasons: list[Candidate] = []
+        self.refused: list[tuple[Option, str, float | None]] = []
+        self.claim: tuple[Option, float] | None = None
+        self.wake_at = NEVER
+
+    def accept(self, option: Option, score: float) -> None:
+        self.eligible.append(option)
+        self.scores[option.provider.index] = score
+        self.reasons.append(Candidate(option.provider.name, option.model.name, score))
+
+    def refuse(self, option: Option, why: str, until: float | None) -> None:
+        self.refused.append((option, why, until))
+        self.reasons.append(Candidate(option.provider.name, option.model.name, option.provider.score, why))
+
+    def offer_claim(self, option: Option, until: float) -> None:
+        if until < NEVER and (self.claim is None or until < self.claim[1]):
+            self.claim = (option, until)
+
+    def until_of(self, provider: ProviderState) -> float | None:
+        """The earliest end of the provider's refusals; None: unknown."""
+        ends = [until for option, _, until in self.refused if option.provider is provider]
+        known = [until for until in ends if until is not None]
+        return min(known) if known and len(known) == len(ends) else None
+
+    def wake_by(self, at: float) -> None:
+        self.wake_at = min(self.wake_at, at)
+
+    def expected_before(self, latest: float) -> bool:
+        """Whether any option is expected to come free by then; one that waits for a settle is."""
+        return any(
+            until <= latest if until is not None else not _indefinite(why) for _, why, until in self.refused
+        )
+
+    def blocked(self) -> Blocked:
+        settles = 0
+        until = self.wake_at
+        for option, _, end in self.refused:
+            if end is None or self.claim is not None:
+                settles |= option.provider.bit
+            if end is not None:
+                until = min(until, end)
+        for option in self.eligible:  # eligible, yet the task waits for its preferred provider
+            settles |= option.provider.bit
+        if until == NEVER and settles:
+            return Blocked(None, tuple(self.reasons), self.claim, settles)
+        return Blocked(until, tuple(self.reasons), self.claim, settles)
+
+
+class Chooser:
+    """See the top of the file."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._routing = pool.settings.routing
+
+    def survey(self, task: Task, route: Route, memory: Memory, now: float) -> Survey:
+        """Ask every option of the route."""
+        found = Survey()
+        for option in route.options:
+            provider = option.provider
+            why, until = self.gate(provider, now)
+            if not why:
+                why, until = self._gate_for_task(option, task, route, memory, now, found)
+            if why:
+                found.refuse(option, why, until)
+            else:
+                found.accept(option, provider.score * provider.breaker.ramp(now))
+        for name, why in route.excluded:
+            found.reasons.append(Candidate(name, "", 0.0, why))
+        return found
+
+    # ------------------------------------------------------------------ gates
+
+    def gate(self, provider: ProviderState, now: float) -> tuple[str, float | None]:
+        """Why no task at all may go to the provider now, and until when; ("", now) when one may."""
+        if self._pool.offline_since is not None:
+            return "offline", None
+        if provider.paused:
+            return "paused", None
+        if provider.misconfigured:
+            return provider.misconfigured, None if self._pool.all_misconfigured else NEVER
+        if now < provider.exhausted_until:
+            return provider.exhausted_reason, provider.exhausted_until
+        if now < provider.backoff_until:
+            return "overloaded", provider.backoff_until
+        breaker = provider.breaker
+        if not breaker.admits(now):
+            return f"breaker {breaker.state}", breaker.next_chance(now)
+        in_flight = provider.in_flight
+        if in_flight:
+            if provider.silent_since(now, self._routing.suspect_after_s) is not None:
+                return "suspect: calls out, nothing back", None
+            if in_flight >= self._pool.most_in_flight:
+                return "holds its share of all slots", None
+            if in_flight >= max(1.0, breaker.ramp(now) * self._pool.most_in_flight):
+                return "recovering: calls are let in slowly", None
+            if provider.exhausted_until and not provider.exhausted_wait_known:
+                return provider.exhausted_reason, None  # one probing task at a time
+        return "", now
+
+    def _gate_for_task(
+        self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
+    ) -> tuple[str, float | None]:
+        """Why this task may not go there, although another might."""
+        provider, model = option.provider, option.model
+        if model.out:
+            return model.out, NEVER
+        if model.name in memory.avoid or task.prompt_chars > option.most_chars:
+            return f"the task does not fit {model.name}", NEVER
+        if provider.weight <= 0 and not route.pinned:
+            return "weight is 0", None
+        if memory.tried & provider.bit and now < memory.tried_until and memory.again != provider.index:
+            return "has just failed this task", memory.tried_until
+        group = model.group
+        claim = group.claim
+        if claim is not None and memory.order and claim[0] < memory.order and now < claim[1]:
+            return "an older task waits for its room", claim[1]
+        why, until = group.closed(now)
+        if why:
+            return _limit_words(provider.name, why), until
+        need = survey.needs[id(option)] = self.need(option, task, memory)
+        dimension, wait_s = group.wait(need, now)
+        if wait_s:
+            survey.offer_claim(option, now + wait_s)
+            return _limit_words(provider.name, dimension), now + wait_s
+        return self._gate_by_budget(option, task, route, memory, now)
+
+    def need(self, option: Option, task: Task, memory: Memory) -> Need:
+        estimator = option.provider.estimator(task.task_type)
+        max_tokens = memory.max_tokens or option.max_tokens
+        return Need(
+            estimator.input_tokens(task.prompt_chars, len(task.messages)),
+            estimator.output_tokens(max_tokens),
+            max_tokens,
+        )
+
+    def _gate_by_budget(
+        self, option: Option, task: Task, route: Route, memory: Memory, now: float
+    ) -> tuple[str, float | None]:
+        if self._pool.budgets is None:
+            return "", now
+        price = self._pool.price_of(option.provider, option.model, now)
+        max_tokens = memory.max_tokens or option.max_tokens
+        bound = self.upper_bound(price, task, max_tokens)
+        refusal = self._pool.budgets.check(now, option.provider.name, task.batch, task.submitter, bound)
+        if refusal is None:
+            return "", now
+        if refusal.in_flight:
+            return refusal.reason, None
+        if route.defaulted_max_tokens and self.clamped(option, task, price, refusal.headroom_nanos):
+            return "", now
+        return refusal.reason, refusal.until
+
+    def clamped(
+        self, option: Option, task: Task, price: CompiledPrice | None, headroom_nanos: int
+    ) -> int | None:
+        """The max_tokens that the budget still affords, where the task asked for none; None: too few."""
+        if price is None:
+            return None
+        floor = self._pool.settings.budgets.min_max_tokens
+        return affordable_max_tokens(price, task.prompt_bytes, len(task.messages), headroom_nanos, floor)
+
+    def upper_bound(self, price: CompiledPrice | None, task: Task, max_tokens: int) -> int | None:
+        if price is None:
+            return None
+        return price.upper_bound_nanos(task.prompt_bytes, len(task.messages), max_tokens)
+
+    # ------------------------------------------------------------------ levels
+
+    def choose(self, task: Task, route: Route, memory: Memory, now: float, survey: Survey) -> Choice | None:
+        """Levels one to three; None: wait."""
+        options = survey.eligible
+        if memory.tried:
+            fresh = [o for o in options if not memory.tried & o.provider.bit]
+            options = fresh or options
+        if memory.again >= 0:
+            same = [o for o in options if o.provider.index == memory.again] or [
+                o for o in survey.eligible if o.provider.index == memory.again
+            ]
+            if same and same[0].provider.breaker.state is BreakerState.CLOSED:
+                return Choice(same[0], "retry", forced=False)
+        preferred = route.prefer if self._prefers(route) else -1
+        if preferred >= 0 and not memory.tried & (1 << preferred):
+            wanted = next((o for o in options if o.provider.index == preferred), None)
+            if wanted is not None and wanted.provider.breaker.ramp(now) >= 1.0:
+                self._take_turn(options, survey, wanted)
+                return Choice(wanted, "preferred", forced=False)
+            if wanted is None and self._worth_waiting(preferred, task, memory, now, survey):
+                return None
+        if options:
+            chosen = self._take_turn(options, survey, None)
+            return Choice(chosen, self._word(chosen, preferred, memory), forced=False)
+        return self._emergency(task, now, survey)
+
+    def _prefers(self, route: Route) -> bool:
+        return route.prefer >= 0 and not route.pinned and self._pool.providers[route.prefer].weight > 0
+
+    def _worth_waiting(self, preferred: int, task: Task, memory: Memory, now: float, survey: Survey) -> bool:
+        """Whether the preferred provider may come free before the task spills to another."""
+        spill_at = memory.offered_at + self._routing.spill_after_s
+        if now >= spill_at or (task.deadline_at is not None and task.deadline_at - now < 10.0):
+            return False
+        until = survey.until_of(self._pool.providers[preferred])
+        if until is not None and until > spill_at:
+            return False
+        survey.wake_by(spill_at)
+        return True
+
+    def _take_turn(self, options: list[Option], survey: Survey, wanted: Option | None) -> Option:
+        """One step of the round-robin among `options`; a preference is charged to it as well."""
+        indices = [o.provider.index for o in options]
+        if len(set(indices)) < len(indices):  # several pinned models of one provider: the first counts
+            options = list({o.provider.index: o for o in reversed(options)}.values())[::-1]
+            indices = [o.provider.index for o in options]
+        scores = [survey.scores[o.provider.index] for o in options]
+        if self._routing.cost_weight:
+            scores = self._weigh_price(options, scores)
+        forced = wanted.provider.index if wanted is not None else None
+        index = self._pool.round_robin.turn(indices, scores, forced)
+        return wanted or options[indices.index(index)]
+
+    def _weigh_price(self, options: list[Option], scores: list[float]) -> list[float]:
+        """Scores divided by how much dearer than the cheapest an answer of max_tokens would be."""
+        costs = []
+        for option in options:
+            price = option.model.price
+            costs.append(price.upper_bound_nanos(0, 1, option.max_tokens) if price else None)
+        cheapest = min((c for c in costs if c), default=0)
+        if not cheapest:
+            return scores
+        weight = self._routing.cost_weight
+        return [
+            score / (1.0 + weight * (cost / cheapest - 1.0)) if cost else score
+            for score, cost in zip(scores, costs, strict=True)
+        ]
+
+    @staticmethod
+    def _word(chosen: Option, preferred: int, memory: Memory) -> str:
+        if chosen.provider.half_open:
+            return "probe"
+        if memory.tried:
+            return "failover"
+        return "spilled" if preferred >= 0 else "weighted"
+
+    def _emergency(self, task: Task, now: float, survey: Survey) -> Choice | None:
+        """Level three: through an open breaker, when nobody is expected in time."""
+        if self._pool.forced_permit or self._pool.offline_since is not None:
+            return None
+        latest = now + self._routing.emergency_after_s
+        if task.deadline_at is not None:
+            latest = min(latest, task.deadline_at)
+        if survey.expected_before(latest):
+            return None
+        refused = [o for o, why, _ in survey.refused if why.startswith("breaker open")]
+        if not refused:
+            return None
+        wanted = self._routing.emergency_provider
+        refused.sort(key=lambda o: (o.provider.name != wanted, -o.provider.weight))
+        option = refused[0]
+        if option.model.group.closed(now)[0] or option.provider.in_flight >= self._pool.most_in_flight:
+            return None
+        if now < self._pool.next_forced_at:
+            survey.wake_by(self._pool.next_forced_at)
+            return None
+        return Choice(option, "forced", forced=True)
+
+
+def _indefinite(why: str) -> bool:
+    """Refusals that no settle will lift."""
+    return why in ("paused", "weight is 0")
+
+
+def _limit_words(provider: str, dimension: str) -> str:
+    return f"{provider} {dimension.replace('_', ' ')}"

@@ -1,0 +1,154 @@
+"""What the parts of the balancer share: providers, agents, permits, prices, and what happened lately.
+
+Choosing reads it, granting and settling change it, pages look at it. Scores are kept here, since a
+provider without history is measured against the others.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+
+from ..config import AgentRow, Settings
+from ..records import Event, Usage
+from .budgets import Budgets
+from .pricing import CompiledPrice, PriceBook, catalogue_of
+from .scoring import RoundRobin, final_score, neutral_response_s, performance_multiplier, time_multiplier
+from .snapshots import provider_condition
+from .state import AgentState, ModelState, Permit, ProviderState, agent_rows
+
+RESCORE_EVERY_S = 1.0  # old minutes leave the window even while nothing is settled
+
+
+class Pool:
+    """Plain shared state with the few computations that belong to all of it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        now: float,
+        configured: Collection[str] | None,
+        agents: Sequence[AgentRow] | None,
+        jitter: random.Random | None,
+        prices: PriceBook | None,
+        catalogues: Mapping[str, str | None] | None,
+        budgets: Budgets | None,
+    ) -> None:
+        self.settings = settings
+        jitter = jitter or random.Random(0)
+        names = [n for n, row in settings.providers.items() if row.enabled]
+        if configured is not None:
+            names = [n for n in names if n in configured]
+        self.providers = [
+            ProviderState(i, n, settings.providers[n], settings, jitter) for i, n in enumerate(names)
+        ]
+        self.by_name = {p.name: p for p in self.providers}
+        rows = settings.agents if agents is None else agents
+        self.agents = {name: AgentState(name, row) for name, row in agent_rows(rows)}
+        self.slots = sum(a.slots for a in self.agents.values())
+        self.free_slots = self.slots
+        cap = settings.routing.max_share_of_slots if len(self.providers) > 1 else 1.0
+        self.most_in_flight = max(1, int(cap * self.slots))
+        self.budgets = budgets
+        self._prices = prices or PriceBook(lambda m: settings.model_row(m).price)
+        self._catalogues = catalogues or {
+            p.name: catalogue_of(p.name, p.row.wire, p.row.base_url) for p in self.providers
+        }
+        self._baseline_wire = settings.model_row(settings.baseline_model).wire
+        self.round_robin = RoundRobin(len(self.providers), settings.routing.credit_clamp)
+        self.permits: dict[int, Permit] = {}
+        self.forced_permit = 0  # the one forced call that is out
+        self.next_forced_at = 0.0
+        self.routes_version = 0  # routes built before it changed are to be built again
+        self.offline_since: float | None = None
+        self.offline_windows: list[tuple[float, float]] = []
+        self.jumped_at = float("-inf")
+        self._events: list[Event] = []
+        self._scored_at = now
+        self.rescore(now)
+
+    # ------------------------------------------------------------------ money
+
+    def price_of(self, provider: ProviderState, model: ModelState, now: float) -> CompiledPrice | None:
+        """The model's price at this provider, None where it is unknown."""
+        price = model.price
+        if price is None or not price.valid_from <= now < price.valid_until:
+            price = model.price = self._prices.price(self._catalogues.get(provider.name), model.name, now)
+        return price
+
+    def baseline_nanos(self, usage: Usage, now: float) -> int | None:
+        """What the same tokens would have cost on the stated baseline model."""
+        price = self._prices.price(self._baseline_wire, self.settings.baseline_model, now)
+        return None if price is None else price.cost_nanos(usage)
+
+    # ------------------------------------------------------------------ scores
+
+    def rescore_if_due(self, now: float) -> None:
+        if now - self._scored_at >= RESCORE_EVERY_S:
+            self.rescore(now)
+
+    def rescore(self, now: float) -> None:
+        """Recompute every live score from the window that ends now."""
+        self._scored_at = now
+        for provider in self.providers:
+            provider.history.expire(now)
+        neutral = neutral_response_s([p.history.avg_response_s for p in self.providers])
+        for provider in self.providers:
+            self._score(provider, neutral)
+
+    def rescore_one(self, provider: ProviderState, now: float) -> None:
+        """After a settle: its own score, and all when others are measured against it."""
+        if all(p.history.ok for p in self.providers):
+            self._score(provider, 0.0)
+        else:
+            self.rescore(now)
+
+    @staticmethod
+    def _score(provider: ProviderState, neutral_s: float) -> None:
+        history = provider.history
+        average = history.avg_response_s
+        average = neutral_s if average is None else average
+        provider.performance_multiplier = performance_multiplier(history.error_rate)
+        provider.time_multiplier = time_multiplier(average)
+        provider.score = final_score(provider.weight, history.error_rate, average)
+
+    # ------------------------------------------------------------------ events
+
+    def note_states(self, now: float) -> None:
+        """Emit one event for each provider whose condition has changed."""
+        for provider in self.providers:
+            self.note_state(provider, now)
+
+    def note_state(self, provider: ProviderState, now: float) -> None:
+        state, reason, _ = provider_condition(provider, self.offline_since, now, self.settings)
+        if state == provider.shown_state:
+            return
+        level = "alert" if state in _ALERT_STATES or provider.shown_state in _ALERT_STATES else "info"
+        was, provider.shown_state = provider.shown_state, state
+        text = f"{provider.name} is {state}" + (f": {reason}" if reason else f" (was {was})")
+        if state not in _QUIET_STATES or was not in _QUIET_STATES:
+            self.event(now, f"provider_{state}", text, provider, level)
+
+    def event(self, now: float, kind: str, text: str, provider: ProviderState | None, level: str) -> None:
+        self._events.append(Event(now, kind, text, provider.name if provider else "", "", level))
+
+    def take_events(self) -> list[Event]:
+        """The events since last asked."""
+        taken, self._events = self._events, []
+        return taken
+
+    @property
+    def all_misconfigured(self) -> bool:
+        """Whether no provider is left whose key works: nothing can be served until somebody steps in."""
+        return all(p.misconfigured for p in self.providers)
+
+    def was_offline(self, at: float) -> bool:
+        """Whether a failure at `at` fell into a time without network: it costs no attempt."""
+        if self.offline_since is not None and at >= self.offline_since:
+            return True
+        return any(start <= at <= end for start, end in self.offline_windows)
+
+
+_ALERT_STATES = frozenset({"open", "exhausted", "misconfigured"})
+_QUIET_STATES = frozenset({"healthy", "degraded", "limited"})  # going to and fro between these is no news

@@ -1,0 +1,211 @@
+"""What an attempt's end means: for money, limits, health, and for calls to come.
+
+Called by the balancer once per permit. The effects of each error class are those of the table of
+failures in the summary document; what the *task* does next is `failover.py`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import (
+    AuthFailed,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    Unreachable,
+)
+from ..records import LimitReport, Outcome, Usage
+from .pool import Pool
+from .state import Permit, ProviderState
+
+EXHAUSTED_PROBE_S = 900.0  # a quota whose reset is unknown is tried again this often, one task at a time
+BACKOFF_BASE_S = 0.5
+BACKOFF_MAX_S = 60.0
+
+
+class Settler:
+    """See the top of the file."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def settle(
+        self,
+        held: Permit,
+        outcome: Outcome,
+        now: float,
+        *,
+        latency_s: float,
+        usage: Usage | None,
+        error: ProviderError | None,
+        limits: Sequence[LimitReport],
+    ) -> int | None:
+        """Take over everything the attempt has shown. Returns its cost, None where the price is unknown."""
+        pool, provider = self._pool, held.provider
+        cost = self._settle_money(held, outcome, usage, now)
+        self._settle_limits(held, outcome, usage, error, limits, now)
+        self._count(provider, outcome, usage, cost, error)
+        healthy = self._health_of(provider, outcome, error)
+        if healthy is False and held.placed_at < pool.jumped_at:
+            healthy = None
+        if healthy is not None and not isinstance(error, AuthFailed):
+            provider.history.record(healthy, latency_s, now)
+        provider.breaker.settle(healthy, held.probe, now, forced=held.forced)
+        self._note_reachability(provider, outcome, error, held.placed_at, now)
+        if outcome is Outcome.OK:
+            self._succeeded(held, usage)
+        elif error is not None:
+            self._apply_error(held, error, now)
+        pool.rescore_one(provider, now)
+        if error is not None or provider.shown_state != "healthy":
+            pool.note_state(provider, now)
+        return cost
+
+    def _settle_money(self, held: Permit, outcome: Outcome, usage: Usage | None, now: float) -> int | None:
+        uncertain = outcome is Outcome.UNCERTAIN and usage is None
+        price = self._pool.price_of(held.provider, held.model, held.placed_at)
+        cost: int | None
+        if usage is not None:
+            cost = price.cost_nanos(usage) if price is not None else None
+        elif uncertain:
+            cost = held.upper_bound_nanos if price is not None else None
+        else:
+            cost = 0
+        if self._pool.budgets is not None and held.budget is not None:
+            if cost == 0:
+                self._pool.budgets.cancel(held.budget)
+            else:
+                self._pool.budgets.settle(held.budget, cost or 0, uncertain=uncertain)
+        return cost
+
+    def _settle_limits(
+        self,
+        held: Permit,
+        outcome: Outcome,
+        usage: Usage | None,
+        error: ProviderError | None,
+        limits: Sequence[LimitReport],
+        now: float,
+    ) -> None:
+        group = held.model.group
+        group.settle(held.reservation, usage, charged=outcome is Outcome.UNCERTAIN, now=now)
+        if limits:
+            group.learn(limits, held.reservation, now)
+        answered = outcome is Outcome.OK or (error is not None and error.status is not None)
+        if answered and group.unknown and not isinstance(error, RateLimited):
+            group.answered_without_headers(now)
+        if outcome is Outcome.OK:
+            group.succeeded()
+
+    @staticmethod
+    def _count(
+        provider: ProviderState, outcome: Outcome, usage: Usage | None, cost: int | None,
+        error: ProviderError | None,
+    ) -> None:  # fmt: skip
+        provider.calls += 1
+        if outcome is Outcome.OK:
+            provider.succeeded += 1
+        elif error is not None and error.counts_against_health:
+            provider.failed += 1
+        else:
+            provider.neutral += 1
+        if usage is not None:
+            provider.prompt_tokens += usage.prompt_tokens
+            provider.output_tokens += usage.output_tokens
+        provider.cost_nanos += cost or 0
+        if error is not None:
+            provider.last_errors.appendleft(f"{error.kind}: {error.message[:200]}")
+
+    @staticmethod
+    def _health_of(provider: ProviderState, outcome: Outcome, error: ProviderError | None) -> bool | None:
+        if outcome is Outcome.OK:
+            return True
+        if error is None:
+            return None
+        if isinstance(error, AuthFailed):
+            return False if provider.key_worked else None
+        return False if error.counts_against_health else None
+
+    def _succeeded(self, held: Permit, usage: Usage | None) -> None:
+        provider = held.provider
+        provider.key_worked = True
+        provider.misconfigured = ""
+        provider.backoff_count = 0
+        provider.exhausted_until = 0.0
+        if usage is not None:
+            provider.estimator(held.task_type).observe(held.chars, held.messages, usage)
+
+    def _apply_error(self, held: Permit, error: ProviderError, now: float) -> None:
+        """What the error means for calls to come: see the table of failures in the summary document."""
+        provider, group = held.provider, held.model.group
+        if isinstance(error, RateLimited):
+            group.rate_limited(error.retry_after_s, held.reservation.sent_at, now)
+        elif isinstance(error, QuotaExhausted):
+            self._exhaust(held, error, now)
+        elif isinstance(error, Overloaded):
+            provider.backoff_count = min(provider.backoff_count + 1, 7)
+            wait_s = error.retry_after_s or min(BACKOFF_BASE_S * 2.0**provider.backoff_count, BACKOFF_MAX_S)
+            provider.backoff_until = max(provider.backoff_until, now + wait_s * _spread(held.number))
+        elif isinstance(error, AuthFailed) and not provider.key_worked:
+            provider.misconfigured = f"the key was refused: {error.message[:200]}"
+        elif isinstance(error, ModelUnavailable):
+            held.model.out = f"{held.model.name} is not available there"
+            self._pool.event(
+                now, "model_unavailable", f"{provider.name}: {error.message[:200]}", provider, "alert"
+            )
+
+    def _exhaust(self, held: Permit, error: QuotaExhausted, now: float) -> None:
+        reason = f"quota spent ({error.code or error.status})"
+        if error.resets_at is not None:
+            held.model.group.hold(error.resets_at, reason, now)
+            self._pool.event(
+                now, "quota_exhausted", f"{held.provider.name}: {reason}", held.provider, "alert"
+            )
+            return
+        held.provider.exhausted_reason = reason
+        held.provider.exhausted_wait_known = False
+        held.provider.exhausted_until = max(held.provider.exhausted_until, now + EXHAUSTED_PROBE_S)
+
+    def _note_reachability(
+        self,
+        provider: ProviderState,
+        outcome: Outcome,
+        error: ProviderError | None,
+        placed_at: float,
+        now: float,
+    ) -> None:
+        """All providers unreachable together is our network, not theirs."""
+        if isinstance(error, Unreachable):
+            if provider.unreachable_since is None:
+                provider.unreachable_since = placed_at
+        elif outcome is Outcome.OK or (error is not None and error.status is not None):
+            self.reached(provider.name, now)
+            return
+        watched = [p for p in self._pool.providers if not (p.paused or p.misconfigured)]
+        since = [p.unreachable_since for p in watched]
+        if self._pool.offline_since is None and since and None not in since:
+            self._pool.offline_since = min(s for s in since if s is not None)
+            for each in watched:
+                each.breaker.forgive()
+            self._pool.event(
+                now, "offline", "no provider can be reached: waiting for the network", None, "alert"
+            )
+
+    def reached(self, name: str, now: float) -> None:
+        """A connection to the provider was made: if the pool was offline, it is not any more."""
+        self._pool.by_name[name].unreachable_since = None
+        if self._pool.offline_since is not None:
+            self._pool.offline_windows.append((self._pool.offline_since, now))
+            self._pool.offline_since = None
+            for each in self._pool.providers:
+                each.breaker.forgive()
+                each.unreachable_since = None
+            self._pool.event(now, "online", f"{name} can be reached again", None, "info")
+
+
+def _spread(number: int) -> float:
+    """A factor of 0.8 to 1.2 from the permit's number: neighbours do not come back together."""
+    return 0.8 + 0.4 * ((number * 0.618033988749895) % 1.0)
