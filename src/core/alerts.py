@@ -49,7 +49,7 @@ _REMEMBERED = 2_000  # events known as sent
 _MASK = "***"
 _CONFIDENTIAL_NAMES = re.compile(
     r"prompt|message|content|output|answer|text|system|secret|token$|password|authorization|header|cookie"
-    r"|api_?key|credential|url",
+    r"|(?:^|[-_])key$|apikey|credential|url",
     re.IGNORECASE,
 )
 _KEY_SHAPES = re.compile(
@@ -134,7 +134,7 @@ class Alerter:
         """Hand an event over and return at once. Needs a running loop."""
         if self._url is None or self._closed or _identity(event) in self._sent:
             return
-        if self._worker is None:
+        if self._worker is None or self._worker.done():
             self._worker = asyncio.get_running_loop().create_task(self._deliver_all(self._url), name="alerts")
         try:
             self._queue.put_nowait(event)
@@ -198,7 +198,7 @@ class Alerter:
         self._log("failed", event, str(answer))
 
     def _backoff_s(self, number: int, asked_s: float) -> float:
-        wanted_s = max(self._limits.backoff_s * 2 ** (number - 1), asked_s)
+        wanted_s = max(self._limits.backoff_s * 2.0 ** (number - 1), asked_s)
         return min(wanted_s, self._limits.backoff_max_s)
 
     async def _post(self, url: URL, event: Event) -> HookAnswer:
@@ -211,7 +211,7 @@ class Alerter:
                 timeout=aiohttp.ClientTimeout(total=self._limits.timeout_s),
                 allow_redirects=False,
             ) as response:
-                said = await response.content.read(_ANSWER_BYTES)
+                said = await _first_words(response)
                 return HookAnswer(response.status, _without(url, said), _retry_after_s(response.headers))
         except TimeoutError:
             return HookAnswer(None, f"no answer within {self._limits.timeout_s:g} s")
@@ -275,6 +275,14 @@ def _clean(text: str, most: int) -> str:
 def _for_slack(text: str) -> str:
     """Slack reads <...> as links and calls to everybody; a provider's message must not make one."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+async def _first_words(response: aiohttp.ClientResponse) -> bytes:
+    """Some of the body, or nothing where it does not come: the status alone has decided by then."""
+    try:
+        return await response.content.read(_ANSWER_BYTES)
+    except (TimeoutError, aiohttp.ClientError):
+        return b""
 
 
 def _without(url: URL, said: bytes) -> str:

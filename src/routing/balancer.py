@@ -105,15 +105,18 @@ class ProviderLoadBalancer:
         max_tokens = memory.max_tokens or option.max_tokens
         budget, bound, max_tokens = self._reserve_money(option, task, route, max_tokens, now)
         reservation = option.model.group.reserve(
-            survey.needs.get(provider.index) or self._chooser.need(option, task, memory), now
+            survey.needs.get(id(option)) or self._chooser.need(option, task, memory), now
         )
         agent = self._pick_agent(provider, task.task_type, memory.agent)
         probe = 0 if choice.forced else provider.breaker.acquire(now)
         number = self._next_permit
         self._next_permit += 1
+        timeout_s = provider.row.timeout_s
+        if task.deadline_at is not None:
+            timeout_s = max(0.001, min(timeout_s, task.deadline_at - now))
         permit = Permit(
-            number, provider, option.model, agent, reservation, probe, choice.forced, now,
-            task.task_type, task.prompt_chars, len(task.messages), budget, bound or 0,
+            number, provider, option.model, agent, reservation, probe, choice.forced, now, task.task_type,
+            task.prompt_chars, len(task.messages), timeout_s < provider.row.timeout_s, budget, bound or 0,
         )  # fmt: skip
         self.pool.permits[number] = permit
         if not provider.in_flight:
@@ -126,9 +129,6 @@ class ProviderLoadBalancer:
             self.pool.next_forced_at = now + self.settings.breaker.recovery_timeout_s
         if provider.exhausted_until and not provider.exhausted_wait_known:
             provider.exhausted_until = now + EXHAUSTED_PROBE_S
-        timeout_s = provider.row.timeout_s
-        if task.deadline_at is not None:
-            timeout_s = max(0.001, min(timeout_s, task.deadline_at - now))
         return Placement(
             number, task, provider.name, option.model.name, option.model.group.name, route.tier,
             agent.name, max_tokens, choice.word, tuple(survey.reasons), now, timeout_s, memory.attempt,

@@ -10,15 +10,17 @@
     HALF_OPEN  probe succeeds                                    CLOSED, with a ramp
     HALF_OPEN  probe fails, or is silent for probe_timeout_s     OPEN, timer x 2 (bounded)
     HALF_OPEN  probe ends neutral (429, refusal)                 HALF_OPEN, the permit is given back
-    any        forced call succeeds                              CLOSED, with a ramp
+    not CLOSED forced call succeeds                              CLOSED, with a ramp
     any        forgive (the pool was offline)                    CLOSED, without a ramp
 
-Rules. `acquire` hands out at most one probe permit at a time; each carries the number of its opening,
-so the late settle of an expired probe, or of a call from before the opening, changes nothing here.
+Rules. `acquire` hands out at most one probe permit at a time. Every permit is numbered: probes from 1 up,
+calls of a closed breaker by how often it has been closed, below 0. So the late settle of an expired probe,
+or of a call from before the last closing, changes nothing here. NO_PERMIT is that of a forced call.
 A neutral outcome never counts. The timer carries jitter so that many pools do not probe together.
+What time does (`tick`) depends on when it was due, not on when somebody looks.
 
 Only `ProviderLoadBalancer` calls this. An illegal state can't be reached by any order of calls: a
-property test tries.
+property test tries. `acquire` without `admits` raises PermitError and changes nothing.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ from collections import deque
 from enum import StrEnum
 
 from ..config import BreakerSettings
+from ..errors import PermitError
 
-NO_PROBE = 0
+NO_PERMIT = NO_PROBE = 0
+_DOUBLINGS_AT_MOST = 16  # of the timer: after a day of failed probes 2.0**n would overflow
 
 
 class BreakerState(StrEnum):
@@ -43,6 +47,7 @@ class Breaker:
 
     __slots__ = (
         "_calls",
+        "_closings",
         "_failed_health",
         "_failures_in_window",
         "_next_probe",
@@ -73,6 +78,7 @@ class Breaker:
         self._calls: deque[tuple[float, bool]] = deque()
         self._failures_in_window = 0
         self._failed_health = False
+        self._closings = 1
         self._probe = NO_PROBE  # the number of the probe that is out
         self._next_probe = 1
         self._probe_until = 0.0
@@ -83,10 +89,10 @@ class Breaker:
 
     def tick(self, now: float) -> None:
         """Let time pass: an open timer runs out, a silent probe expires."""
+        if self.state is BreakerState.HALF_OPEN and self._probe and now >= self._probe_until:
+            self._open(self._probe_until, "the probe was not answered")
         if self.state is BreakerState.OPEN and now >= self.open_until:
             self._half_open()
-        elif self.state is BreakerState.HALF_OPEN and self._probe and now >= self._probe_until:
-            self._open(now, "the probe was not answered")
 
     def admits(self, now: float) -> bool:
         """Whether `acquire` would hand out a permit now."""
@@ -95,33 +101,35 @@ class Breaker:
             self.state is BreakerState.HALF_OPEN and self._probe == NO_PROBE
         )
 
-    def next_chance(self, now: float) -> float | None:
-        """When it may admit again; None: when the probe that is out settles."""
+    def next_chance(self, now: float) -> float:
+        """When it may admit again; where a probe is out, its settle may come before that."""
         self.tick(now)
         if self.state is BreakerState.OPEN:
             return self.open_until
         return self._probe_until if self._probe else now
 
     def acquire(self, now: float) -> int:
-        """Take a permit; only after `admits`. Returns the probe's number, or NO_PROBE when closed."""
-        if self.state is not BreakerState.HALF_OPEN:
-            return NO_PROBE
+        """Take a permit; only after `admits`. Its number is above 0 for a probe, below 0 when closed."""
+        if self.state is BreakerState.CLOSED:
+            return -self._closings
+        if not self.admits(now):
+            raise PermitError(f"the breaker is {self.state} and has no permit to give")
         self._probe = self._next_probe
         self._next_probe += 1
         self._probe_until = now + self._settings.probe_timeout_s
         return self._probe
 
-    def settle(self, healthy: bool | None, probe: int, now: float, *, forced: bool = False) -> None:
+    def settle(self, healthy: bool | None, permit: int, now: float, *, forced: bool = False) -> None:
         """One call ended: well, badly, or (None) without saying anything about the provider's health.
 
-        `probe` is what `acquire` returned for it.
+        `permit` is what `acquire` returned for it.
         """
         self.tick(now)
-        if healthy and forced:
+        if healthy and forced and self.state is not BreakerState.CLOSED:
             self._close(now)
-        elif probe != NO_PROBE:
-            self._settle_probe(healthy, probe, now)
-        elif self.state is BreakerState.CLOSED and healthy is not None:
+        elif permit > NO_PERMIT:
+            self._settle_probe(healthy, permit, now)
+        elif self.state is BreakerState.CLOSED and permit == -self._closings and healthy is not None:
             self._settle_closed(healthy, now)
 
     def health(self, ok: bool, now: float) -> None:
@@ -149,6 +157,14 @@ class Breaker:
             self._ramp_from = None
             return 1.0
         return settings.ramp_start + (1.0 - settings.ramp_start) * passed
+
+    def ramp_reaches(self, share: float, now: float) -> float:
+        """When the ramp has grown past `share` of the provider's full share."""
+        if self._ramp_from is None:
+            return now
+        start = self._settings.ramp_start
+        passed = (share - start) / (1.0 - start) if start < 1.0 else 1.0
+        return self._ramp_from + max(passed, 0.0) * self._settings.ramp_s + 0.001
 
     def _settle_probe(self, healthy: bool | None, probe: int, now: float) -> None:
         if probe != self._probe or self.state is not BreakerState.HALF_OPEN:
@@ -185,7 +201,8 @@ class Breaker:
 
     def _open(self, now: float, reason: str) -> None:
         settings = self._settings
-        timeout = min(settings.recovery_timeout_s * 2.0**self._timeouts, settings.recovery_timeout_max_s)
+        doubled = settings.recovery_timeout_s * 2.0 ** min(self._timeouts, _DOUBLINGS_AT_MOST)
+        timeout = min(doubled, settings.recovery_timeout_max_s)
         timeout *= 1.0 + settings.jitter * (2.0 * self._random.random() - 1.0)
         if self._timeouts == 0:
             self.opened_at = now
@@ -202,13 +219,12 @@ class Breaker:
         self._probe = NO_PROBE
 
     def _close(self, now: float) -> None:
-        was_closed = self.state is BreakerState.CLOSED
         self._reset()
-        if not was_closed:
-            self._ramp_from = now
+        self._ramp_from = now
 
     def _reset(self) -> None:
         self.state, self.reason = BreakerState.CLOSED, ""
+        self._closings += 1
         self.consecutive = self._timeouts = self._failures_in_window = 0
         self._calls.clear()
         self._probe = NO_PROBE

@@ -22,6 +22,7 @@ from .state import AgentState, ProviderState
 
 NEVER = math.inf
 DEADLINE_NEAR_S = 10.0  # a task due within this time does not wait for its preferred provider
+CLAIMED = "an older task waits for its room"
 
 Gate = tuple[str, float | None]
 
@@ -61,7 +62,7 @@ class Choice(NamedTuple):
 class Survey:
     """What asking every option of a task has brought."""
 
-    __slots__ = ("claim", "eligible", "needs", "reasons", "refused", "scores", "wake_at")
+    __slots__ = ("any_settle", "claim", "eligible", "needs", "reasons", "refused", "scores", "wake_at")
 
     def __init__(self) -> None:
         self.eligible: list[Option] = []
@@ -71,6 +72,7 @@ class Survey:
         self.refused: list[tuple[Option, str, float | None]] = []
         self.claim: tuple[Option, float] | None = None
         self.wake_at = NEVER
+        self.any_settle = False  # a settle anywhere may make room: a budget is not one provider's
 
     def accept(self, option: Option, score: float) -> None:
         self.eligible.append(option)
@@ -86,8 +88,14 @@ class Survey:
             self.claim = (option, until)
 
     def until_of(self, provider: ProviderState) -> float | None:
-        """The earliest end of the provider's refusals; None: unknown."""
-        ends = [until for option, _, until in self.refused if option.provider is provider]
+        """The earliest end of the provider's refusals; None: unknown; NEVER: no settle will lift them."""
+        ends = [
+            NEVER if until is None and _indefinite(why) else until
+            for option, why, until in self.refused
+            if option.provider is provider
+        ]
+        if not ends:
+            return NEVER
         known = [until for until in ends if until is not None]
         return min(known) if known and len(known) == len(ends) else None
 
@@ -101,10 +109,10 @@ class Survey:
         )
 
     def blocked(self) -> Blocked:
-        settles = 0
+        settles = -1 if self.any_settle else 0
         until = self.wake_at
         for option, _, end in self.refused:
-            if end is None or self.claim is not None:
+            if end is None or self.claim is not None or option.provider.may_open_up:
                 settles |= option.provider.bit
             if end is not None:
                 until = min(until, end)
@@ -150,19 +158,21 @@ class Chooser:
             return provider.misconfigured, None if self._pool.all_misconfigured else NEVER
         if now < provider.exhausted_until:
             return provider.exhausted_reason, provider.exhausted_until
+        breaker = provider.breaker
+        if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
+            return f"breaker {breaker.state}", max(breaker.next_chance(now), provider.backoff_until)
         if now < provider.backoff_until:
             return "overloaded", provider.backoff_until
-        breaker = provider.breaker
-        if not breaker.admits(now):
-            return f"breaker {breaker.state}", breaker.next_chance(now)
         in_flight = provider.in_flight
         if in_flight:
-            if provider.silent_since(now, self._routing.suspect_after_s) is not None:
+            floor_s = self._routing.suspect_after_s
+            if now - provider.heard_at > floor_s and provider.silent_since(now, floor_s) is not None:
                 return "suspect: calls out, nothing back", None
             if in_flight >= self._pool.most_in_flight:
                 return "holds its share of all slots", None
             if in_flight >= max(1.0, breaker.ramp(now) * self._pool.most_in_flight):
-                return "recovering: calls are let in slowly", None
+                share = in_flight / self._pool.most_in_flight
+                return "recovering: calls are let in slowly", breaker.ramp_reaches(share, now)
             if provider.exhausted_until and not provider.exhausted_wait_known:
                 return provider.exhausted_reason, None  # one probing task at a time
         return "", now
@@ -183,7 +193,7 @@ class Chooser:
         group = model.group
         claim = group.claim
         if claim is not None and memory.order and claim[0] < memory.order and now < claim[1]:
-            return "an older task waits for its room", claim[1]
+            return CLAIMED, claim[1]
         why, until = group.closed(now)
         if why:
             return _limit_words(provider.name, why), until
@@ -192,7 +202,7 @@ class Chooser:
         if wait_s:
             survey.offer_claim(option, now + wait_s)
             return _limit_words(provider.name, dimension), now + wait_s
-        return self._gate_by_budget(option, task, route, memory, now)
+        return self._gate_by_budget(option, task, route, memory, now, survey)
 
     def need(self, option: Option, task: Task, memory: Memory) -> Need:
         estimator = option.provider.estimator(task.task_type)
@@ -204,7 +214,7 @@ class Chooser:
         )
 
     def _gate_by_budget(
-        self, option: Option, task: Task, route: Route, memory: Memory, now: float
+        self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
     ) -> tuple[str, float | None]:
         if self._pool.budgets is None:
             return "", now
@@ -215,7 +225,10 @@ class Chooser:
         if refusal is None:
             return "", now
         if refusal.in_flight:
+            survey.any_settle = True
             return refusal.reason, None
+        if refusal.reason == "unknown_price":
+            return "its price is unknown, and a budget is set", NEVER
         if route.defaulted_max_tokens and self.clamped(option, task, price, refusal.headroom_nanos):
             return "", now
         return refusal.reason, refusal.until
@@ -259,7 +272,7 @@ class Chooser:
         if options:
             chosen = self._take_turn(options, survey, None)
             return Choice(chosen, self._word(chosen, preferred, memory), forced=False)
-        return self._emergency(task, now, survey)
+        return self._emergency(task, route, memory, now, survey)
 
     def _prefers(self, route: Route) -> bool:
         return route.prefer >= 0 and not route.pinned and self._pool.providers[route.prefer].weight > 0
@@ -267,7 +280,7 @@ class Chooser:
     def _worth_waiting(self, preferred: int, task: Task, memory: Memory, now: float, survey: Survey) -> bool:
         """Whether the preferred provider may come free before the task spills to another."""
         spill_at = memory.offered_at + self._routing.spill_after_s
-        if now >= spill_at or (task.deadline_at is not None and task.deadline_at - now < 10.0):
+        if now >= spill_at or (task.deadline_at is not None and task.deadline_at - now < DEADLINE_NEAR_S):
             return False
         until = survey.until_of(self._pool.providers[preferred])
         if until is not None and until > spill_at:
@@ -311,7 +324,9 @@ class Chooser:
             return "failover"
         return "spilled" if preferred >= 0 else "weighted"
 
-    def _emergency(self, task: Task, now: float, survey: Survey) -> Choice | None:
+    def _emergency(
+        self, task: Task, route: Route, memory: Memory, now: float, survey: Survey
+    ) -> Choice | None:
         """Level three: through an open breaker, when nobody is expected in time."""
         if self._pool.forced_permit or self._pool.offline_since is not None:
             return None
@@ -320,18 +335,23 @@ class Chooser:
             latest = min(latest, task.deadline_at)
         if survey.expected_before(latest):
             return None
-        refused = [o for o, why, _ in survey.refused if why.startswith("breaker open")]
-        if not refused:
-            return None
         wanted = self._routing.emergency_provider
+        refused = [o for o, why, _ in survey.refused if why.startswith("breaker open")]
         refused.sort(key=lambda o: (o.provider.name != wanted, -o.provider.weight))
-        option = refused[0]
-        if option.model.group.closed(now)[0] or option.provider.in_flight >= self._pool.most_in_flight:
-            return None
-        if now < self._pool.next_forced_at:
-            survey.wake_by(self._pool.next_forced_at)
-            return None
-        return Choice(option, "forced", forced=True)
+        for option in refused:
+            provider = option.provider
+            if provider.in_flight >= self._pool.most_in_flight or now < provider.backoff_until:
+                continue
+            why, until = self._gate_for_task(option, task, route, memory, now, survey)
+            if why:
+                if until is not None:
+                    survey.wake_by(until)
+                continue
+            if now < self._pool.next_forced_at:
+                survey.wake_by(self._pool.next_forced_at)
+                return None
+            return Choice(option, "forced", forced=True)
+        return None
 
 
 def _indefinite(why: str) -> bool:

@@ -43,6 +43,8 @@ from ..records import (
 )
 from . import failover
 from .balancer import NEVER, Blocked, Memory, ProviderLoadBalancer
+from .choosing import CLAIMED
+from .limits import ModelGroup
 from .routes import Route, class_key
 
 TaskKey = tuple[str, str]  # batch, id
@@ -88,6 +90,7 @@ class _Class:
     count: int = 0
     parked_until: float = _ALWAYS
     settles: int = 0
+    claimed: bool = False  # an older task's claim keeps it out somewhere
     waits_for: str = ""
 
     def head(self) -> _Entry | None:
@@ -99,6 +102,7 @@ class _Class:
     def unpark(self) -> None:
         self.parked_until = _ALWAYS
         self.settles = 0
+        self.claimed = False
 
 
 class Dispatch:
@@ -114,6 +118,7 @@ class Dispatch:
         self._sequence = itertools.count()
         self._flows: dict[tuple[str, str], float] = {}
         self._virtual_time = 0.0
+        self._least_s = 0.0  # what even a lucky call takes
         self.waiting = 0
 
     def __len__(self) -> int:
@@ -131,10 +136,11 @@ class Dispatch:
         self._flows[flow] = tag
         number = next(self._sequence)
         memory = Memory(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
-        entry = _Entry(task, memory, class_key(task, self._settings), list(attempts))
+        like = class_key(task, self._settings)
+        if self.balancer.pool.budgets is not None:  # one whose budget is spent must not hold up the others
+            like = (*like, *flow)
+        entry = _Entry(task, memory, like, list(attempts))
         self._entries[key] = entry
-        if task.deadline_at is not None:
-            heapq.heappush(self._deadlines, (task.deadline_at, number, entry))
         self._enqueue(entry, now)
 
     def withdraw(self, batch: str, task_id: str) -> Task | None:
@@ -180,7 +186,7 @@ class Dispatch:
                 ended.append(self._give_up(entry, placed, now))
             else:
                 self._park(best, entry, placed, now)
-        return Dispatched(placements, ended, self._next_wake())
+        return Dispatched(placements, ended, self._next_wake(now))
 
     def _next_class(self, now: float) -> _Class | None:
         best, first = None, None
@@ -193,8 +199,11 @@ class Dispatch:
 
     def _try(self, entry: _Entry, best: _Class, now: float) -> Placement | Blocked:
         self._refresh_route(best, entry, now)
-        self._drop_claims(best.route, entry.memory.order)
+        had = self._drop_claims(best.route, entry.memory.order)
         placed = self.balancer.try_place(entry.task, best.route, entry.memory, now)
+        keeps = placed.claim if isinstance(placed, Blocked) else None
+        if any(keeps is None or group is not keeps[0].model.group for group in had):
+            self._wake_claimed()
         if isinstance(placed, Placement):
             self._dequeue(entry)
             self._in_flight[placed.permit] = entry
@@ -208,16 +217,26 @@ class Dispatch:
             best.routes_version = self.balancer.pool.routes_version
 
     @staticmethod
-    def _drop_claims(route: Route, order: tuple[float, ...]) -> None:
-        """The head asks again: what it had claimed is claimed anew, or no longer needed."""
+    def _drop_claims(route: Route, order: tuple[float, ...]) -> list[ModelGroup]:
+        """The head asks again or has gone: what it had claimed is claimed anew, or no longer needed."""
+        had = []
         for option in route.options:
-            claim = option.model.group.claim
-            if claim is not None and claim[0] == order:
-                option.model.group.claim = None
+            group = option.model.group
+            if group.claim is not None and group.claim[0] == order:
+                group.claim = None
+                had.append(group)
+        return had
+
+    def _wake_claimed(self) -> None:
+        """A claim was given up: whoever it kept out asks again."""
+        for each in self._classes.values():
+            if each.claimed:
+                each.unpark()
 
     def _park(self, best: _Class, entry: _Entry, blocked: Blocked, now: float) -> None:
         best.parked_until = NEVER if blocked.until is None else blocked.until
         best.settles = blocked.settles
+        best.claimed = any(c.why == CLAIMED for c in blocked.reasons)
         best.waits_for = _first_reason(blocked)
         if blocked.claim is not None:
             group = blocked.claim[0].model.group
@@ -225,18 +244,22 @@ class Dispatch:
             if group.claim is None or now >= group.claim[1] or mine < group.claim:
                 group.claim = mine
 
-    def _next_wake(self) -> float | None:
-        wake = min((c.parked_until for c in self._classes.values() if c.count), default=NEVER)
+    def _next_wake(self, now: float) -> float | None:
+        # What could go by now has no free slot: a settle brings one, time does not.
+        parked = (c.parked_until for c in self._classes.values() if c.count)
+        wake = min((until for until in parked if until > now), default=NEVER)
+        while self._deadlines and self._deadlines[0][2].queue is None:
+            heapq.heappop(self._deadlines)  # over, or in flight: back in the heap when it waits again
         if self._deadlines:
-            wake = min(wake, self._deadlines[0][0])
-        return wake if _ALWAYS < wake < NEVER else None
+            wake = min(wake, self._deadlines[0][0] - self._least_s)
+        return wake if wake < NEVER else None
 
     # ------------------------------------------------------------------ ends without a call
 
     def _expire(self, now: float) -> list[Result]:
         ended = []
-        least_s = self._least_latency_s() if self._deadlines else 0.0
-        while self._deadlines and self._deadlines[0][0] - least_s <= now:
+        self._least_s = self._least_latency_s() if self._deadlines else 0.0
+        while self._deadlines and self._deadlines[0][0] - self._least_s <= now:
             _, _, entry = heapq.heappop(self._deadlines)
             if entry.queue is not None:
                 self._dequeue(entry)
@@ -360,6 +383,8 @@ class Dispatch:
         entry.queue = found
         first = not found.heap or memory.order < found.heap[0][0]
         heapq.heappush(found.heap, (memory.order, entry))
+        if entry.task.deadline_at is not None:
+            heapq.heappush(self._deadlines, (entry.task.deadline_at, next(self._sequence), entry))
         found.count += 1
         self.waiting += 1
         if first:  # a new head has not been asked yet
@@ -372,7 +397,8 @@ class Dispatch:
         entry.queue = None
         queue.count -= 1
         self.waiting -= 1
-        self._drop_claims(queue.route, entry.memory.order)
+        if self._drop_claims(queue.route, entry.memory.order):
+            self._wake_claimed()
         if not queue.count:
             self._classes.pop(queue.key, None)
         elif queue.heap and queue.heap[0][1] is entry:
@@ -400,6 +426,11 @@ class Dispatch:
                 tally[1] = min(tally[1], each.parked_until)
         rows = sorted(found.items(), key=lambda item: -item[1][0])[:limit]
         return tuple(WaitingFor(what, int(n), at if at < NEVER else None) for what, (n, at) in rows)
+
+    def binding_reason(self) -> str:
+        """What the oldest waiting task waits for; empty where all wait for a free agent only."""
+        first = min((c for c in self._classes.values() if c.heap), key=lambda c: c.heap[0][0], default=None)
+        return first.waits_for if first is not None and first.parked_until > _ALWAYS else ""
 
     def oldest_waiting_at(self) -> float | None:
         heads = [h.memory.offered_at for c in self._classes.values() if (h := c.head()) is not None]

@@ -94,10 +94,10 @@ def decide(
         return TaskStatus.FAILED, _explain(attempts, f"{len(attempts)} calls were made")
     memory.attempt = len(attempts) + 1
     memory.again = -1
-    if rule.again and _tries_here(attempts, provider.name, error.kind) <= rule.again:
-        # One failure is an accident; a provider that fails in a row is not asked twice by one task.
-        if provider.breaker.consecutive <= 1:
-            memory.again = provider.index
+    once_more = _tries_here(attempts, provider.name, error.kind) <= rule.again
+    # One failure is an accident; a provider that fails in a row is not asked twice by one task.
+    if once_more and provider.breaker.consecutive <= 1:
+        memory.again = provider.index
     elif rule.exclude_provider:
         memory.tried |= provider.bit
         memory.tried_until = now + backoff_s(costed, pool)

@@ -49,7 +49,7 @@ RECOVERY = 1.02
 CLEAN_S = 5.0
 HOLD_BASE_S = 1.0
 HOLD_MAX_S = 60.0
-FULL = 1e-9  # levels are sums of floats: this much below full is full
+TICK_S = 1e-6  # epoch seconds as floats are 2e-7 apart: a shorter wait than this would never end
 DAY_S = 86_400.0
 PACIFIC = ZoneInfo("America/Los_Angeles")
 
@@ -126,17 +126,20 @@ class Bucket:
         if need > self.limit:
             return math.inf
         self.refill(now)
-        wanted = (need if need < self.capacity else self.capacity) - FULL
-        return 0.0 if self.level >= wanted else (wanted - self.level) / self.rate
+        wanted = need if need < self.capacity else self.capacity
+        wait = (wanted - self.level) / self.rate
+        return wait if wait > TICK_S else 0.0
 
     def take(self, amount: float) -> None:
-        self.level -= amount
+        """Charge a call. One above the capacity pays the margin on top: the next is that much later."""
+        self.level -= amount if amount <= self.capacity else amount / MARGIN
         self.spent += amount
 
-    def give_back(self, amount: float) -> None:
+    def give_back(self, amount: float, now: float) -> None:
         """Correct downwards (positive) or upwards (negative) what a call had reserved."""
-        level = self.level + amount
-        self.level = level if level < self.capacity else self.capacity
+        self.refill(now)
+        most = self.capacity if now >= self.at else 0.0  # on hold: it starts empty
+        self.level = min(self.level + amount, max(most, self.level))
 
     def empty(self, at: float) -> None:
         """Start from nothing at `at`."""
@@ -301,7 +304,7 @@ class ModelGroup:
         ("", now) when it may.
         """
         if now < self.held_until:
-            return self.hold_reason, self.held_until
+            return self.hold_reason, self.held_until + self._first_room_s()
         if self.unknown and self.scouting:
             return "waiting for the first answer to learn the limits", None
         for dimension in (REQUESTS, DAILY):
@@ -309,6 +312,11 @@ class ModelGroup:
             if bucket is not None and (wait := bucket.wait_s(1.0, now)):
                 return dimension, now + wait
         return "", now
+
+    def _first_room_s(self) -> float:
+        """How long after a hold the first request fits: the bucket starts empty."""
+        bucket = self.buckets.get(REQUESTS)
+        return (min(1.0, bucket.capacity) - bucket.level) / bucket.rate if bucket is not None else 0.0
 
     def wait(self, need: Need, now: float) -> tuple[str, float]:
         """(dimension that binds, seconds until `need` fits): ("", 0.0) now; infinity: never."""
@@ -345,8 +353,7 @@ class ModelGroup:
             else:
                 continue
             if actual != amount:
-                bucket.refill(now)
-                bucket.give_back(amount - actual)
+                bucket.give_back(amount - actual, now)
 
     def learn(self, reports: Iterable[LimitReport], held: Reservation, now: float) -> None:
         """Take over what an answer's headers say; only the newest `sent_at` of each dimension counts."""
@@ -384,6 +391,9 @@ class ModelGroup:
         window_s = DAY_S if dimension == DAILY else 60.0
         burst_s = DAY_S if dimension == DAILY else self._burst_of(dimension)
         bucket = Bucket(dimension, float(report.limit), window_s, burst_s, now, told=False)
+        if (before := self.buckets.get(dimension)) is not None:  # what went through the slow start went
+            bucket.spent = before.spent
+            bucket.at = max(before.at, now)
         self.buckets[dimension] = bucket
         self.unknown = False
         return bucket
@@ -396,11 +406,15 @@ class ModelGroup:
         elif self.unknown:
             self.buckets[REQUESTS] = SlowStart(now, met=True)
             self.unknown = False
-        if retry_after_s is None:
-            fresh = sent_at >= self.held_until - HOLD_BASE_S * 2.0 ** max(self._holds - 1, 0)
+        if not retry_after_s or retry_after_s < 0.0:  # told nothing, or to come back at once
+            fresh = sent_at >= self.held_until - self._hold_s()
             self._holds += fresh
-            retry_after_s = min(HOLD_BASE_S * 2.0 ** max(self._holds - 1, 0), HOLD_MAX_S)
-        self.hold(now + max(retry_after_s, 0.0), "429", now)
+            retry_after_s = self._hold_s()
+        self.hold(now + retry_after_s, "429", now)
+
+    def _hold_s(self) -> float:
+        """The hold after so many 429s in a row."""
+        return min(HOLD_BASE_S * 2.0 ** min(max(self._holds - 1, 0), 16), HOLD_MAX_S)
 
     def hold(self, until: float, reason: str, now: float) -> None:
         """Nothing goes before `until`; a hold is never shortened by a later, shorter one."""
@@ -415,6 +429,8 @@ class ModelGroup:
         """Someone says that it may go on (resume)."""
         self.held_until = min(self.held_until, now)
         self._holds = 0
+        for bucket in self.buckets.values():  # they refill from now on, not from the end of the hold
+            bucket.at = min(bucket.at, now)
 
     def succeeded(self) -> None:
         self._holds = 0
@@ -445,12 +461,16 @@ class ModelGroup:
         return known
 
     def restore(self, known: Mapping[str, float | bool], now: float) -> None:
-        """Take over an `export`; every bucket starts empty, since nobody knows what went meanwhile."""
+        """Take over an `export`; buckets start empty, since nobody knows what went meanwhile.
+
+        Not the day's: empty, it would let a call through every few seconds until tomorrow. What is left of
+        it the next answer tells.
+        """
         for dimension in self._dimensions:
             limit = known.get(dimension)
             if limit and dimension not in self.buckets:
-                self._first_report(dimension, LimitReport(dimension, int(limit)), now).empty(now)
-                self.buckets[dimension].level = 0.0
+                bucket = self._first_report(dimension, LimitReport(dimension, int(limit)), now)
+                bucket.level = bucket.capacity if dimension == DAILY else 0.0
         if not self.buckets and (rate := known.get("slow_start_rate")):
             self.buckets[REQUESTS] = SlowStart(now, float(rate), met=bool(known.get("slow_start_met")))
             self.buckets[REQUESTS].level = 0.0

@@ -91,7 +91,7 @@ def build_route(
 def _models_of(task: Task, provider: ProviderState, tier: str, settings: Settings) -> list[tuple[str, str]]:
     """`(model, warning)` of each model of this provider that the task may use."""
     if not task.models:
-        return [settings.resolve_model(_model_in(provider, tier))]
+        return [_model_in(provider, tier, settings)]
     found = []
     for wanted in task.models:
         name, warning = settings.resolve_model(wanted)
@@ -101,11 +101,11 @@ def _models_of(task: Task, provider: ProviderState, tier: str, settings: Setting
     return found
 
 
-def _model_in(provider: ProviderState, tier: str) -> str:
-    """The tier's model, or while that is not available there another of the provider's."""
-    names = [provider.row.models.of(each) for each in (tier, *TIERS)]
+def _model_in(provider: ProviderState, tier: str, settings: Settings) -> tuple[str, str]:
+    """`(model, warning)`: the tier's, or while that is not available there another of the provider's."""
+    found = [settings.resolve_model(provider.row.models.of(each)) for each in (tier, *TIERS)]
     states = provider.models
-    return next((n for n in names if n not in states or not states[n].out), names[0])
+    return next((each for each in found if each[0] not in states or not states[each[0]].out), found[0])
 
 
 def _is_home(provider: ProviderState) -> bool:
@@ -157,5 +157,4 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         task.temperature is not None,
         bool(task.stop),
         size.bit_length() // 2,
-        task.batch if settings.budgets.submitters else "",
     )

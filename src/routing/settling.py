@@ -15,6 +15,7 @@ from ..errors import (
     ProviderError,
     QuotaExhausted,
     RateLimited,
+    TimedOut,
     Unreachable,
 )
 from ..records import LimitReport, Outcome, Usage
@@ -48,7 +49,7 @@ class Settler:
         cost = self._settle_money(held, outcome, usage, now)
         self._settle_limits(held, outcome, usage, error, limits, now)
         self._count(provider, outcome, usage, cost, error)
-        healthy = self._health_of(provider, outcome, error)
+        healthy = self._health_of(held, outcome, error, latency_s)
         if healthy is False and held.placed_at < pool.jumped_at:
             healthy = None
         if healthy is not None and not isinstance(error, AuthFailed):
@@ -120,13 +121,20 @@ class Settler:
             provider.last_errors.appendleft(f"{error.kind}: {error.message[:200]}")
 
     @staticmethod
-    def _health_of(provider: ProviderState, outcome: Outcome, error: ProviderError | None) -> bool | None:
+    def _health_of(
+        held: Permit, outcome: Outcome, error: ProviderError | None, latency_s: float
+    ) -> bool | None:
+        provider = held.provider
         if outcome is Outcome.OK:
             return True
         if error is None:
             return None
         if isinstance(error, AuthFailed):
             return False if provider.key_worked else None
+        if isinstance(error, TimedOut) and held.cut_short:
+            quantiles = provider.history.quantiles()
+            if quantiles is not None and latency_s < quantiles[1]:
+                return None  # the task had less time than an answer usually takes
         return False if error.counts_against_health else None
 
     def _succeeded(self, held: Permit, usage: Usage | None) -> None:
@@ -153,6 +161,7 @@ class Settler:
             provider.misconfigured = f"the key was refused: {error.message[:200]}"
         elif isinstance(error, ModelUnavailable):
             held.model.out = f"{held.model.name} is not available there"
+            self._pool.routes_version += 1
             self._pool.event(
                 now, "model_unavailable", f"{provider.name}: {error.message[:200]}", provider, "alert"
             )

@@ -141,6 +141,14 @@ class ProviderState:
         return None
 
     @property
+    def may_open_up(self) -> bool:
+        """Whether a call that is out decides what it admits: a probe, a forced one, one on a spent quota."""
+        if not self.in_flight:
+            return False
+        waits_for_quota = self.exhausted_until > 0.0 and not self.exhausted_wait_known
+        return self.breaker.state is not BreakerState.CLOSED or waits_for_quota
+
+    @property
     def half_open(self) -> bool:
         return self.breaker.state is BreakerState.HALF_OPEN
 
@@ -182,5 +190,6 @@ class Permit:
     task_type: str
     chars: int
     messages: int
+    cut_short: bool  # by the task's deadline, before the provider's own time limit
     budget: int | None = None
     upper_bound_nanos: int = 0

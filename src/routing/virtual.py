@@ -1,0 +1,130 @@
+"""Routing in virtual time: a whole run without a call, a second or a cent.
+
+The same `Dispatch` that runs live is driven from a heap of call ends. `service` stands for the providers:
+for each placement it says how long the call takes and what comes back. So a plan runs a user's file before
+it is paid for, a what-if replays recorded traffic under other weights, and a benchmark runs a million
+tasks. Nothing here knows that time is not real.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ..config import Settings
+from ..errors import ProviderError
+from ..records import Completion, Placement, Result, Task, TaskStatus
+from .balancer import ProviderLoadBalancer
+from .dispatch import Dispatch
+
+Answer = Completion | ProviderError
+Service = Callable[[Placement, float], tuple[float, Answer]]  # (placement, now) -> (latency in s, answer)
+
+
+@dataclass(slots=True)
+class VirtualReport:
+    """What a virtual run came to. Times are seconds of virtual time."""
+
+    makespan_s: float = 0.0
+    statuses: Counter[TaskStatus] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)  # by provider
+    errors: Counter[tuple[str, str]] = field(default_factory=Counter)  # by (provider, error class)
+    cost_nanos: Counter[tuple[str, str]] = field(default_factory=Counter)  # by (provider, tier)
+    upper_bound_nanos: int = 0  # of what was reserved for the calls that succeeded
+    unknown_prices: Counter[str] = field(default_factory=Counter)  # calls by model
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    waited_for_s: Counter[str] = field(default_factory=Counter)  # seconds in which tasks waited, by reason
+    still_waiting: int = 0
+
+    @property
+    def total_nanos(self) -> int:
+        return sum(self.cost_nanos.values())
+
+
+class VirtualRun:
+    """One run over a balancer of its own. `window` tasks wait in dispatch at most, as live."""
+
+    def __init__(
+        self,
+        balancer: ProviderLoadBalancer,
+        settings: Settings,
+        service: Service,
+        *,
+        window: int | None = None,
+        on_result: Callable[[Result], None] | None = None,
+    ) -> None:
+        self.dispatch = Dispatch(balancer, settings)
+        self._service = service
+        self._window = window or settings.pool.window_tasks
+        self._on_result = on_result
+        self._ends: list[tuple[float, int, Placement, Answer]] = []
+        self._number = itertools.count()
+        self.report = VirtualReport()
+
+    def run(self, tasks: Iterable[Task], start: float, until: float = float("inf")) -> VirtualReport:
+        """Run all of `tasks` from the moment `start`; stop at `until`, or when nothing can go on."""
+        source = iter(tasks)
+        now, report = start, self.report
+        more = self._fill(source, now)
+        while True:
+            placed = self.dispatch.dispatch(now)
+            for result in placed.ended:
+                self._end(result)
+            for placement in placed.placements:
+                latency_s, answer = self._service(placement, now)
+                heapq.heappush(self._ends, (now + latency_s, next(self._number), placement, answer))
+            if more and self.dispatch.waiting < self._window // 2:
+                more = self._fill(source, now)
+                continue
+            moments = [self._ends[0][0]] if self._ends else []
+            if placed.next_wake is not None and self.dispatch.waiting:
+                moments.append(max(placed.next_wake, now))
+            if not moments or min(moments) > until:
+                break
+            self._note_waiting(min(moments) - now)
+            now = min(moments)
+            while self._ends and self._ends[0][0] <= now:
+                _, _, placement, answer = heapq.heappop(self._ends)
+                self._settle(placement, answer, now)
+        report.makespan_s = now - start
+        report.still_waiting = self.dispatch.waiting
+        return report
+
+    def _fill(self, source: Iterator[Task], now: float) -> bool:
+        """Top dispatch's window up. False: the source is at its end."""
+        for task in itertools.islice(source, self._window - self.dispatch.waiting):
+            self.dispatch.offer(task, now)
+        return self.dispatch.waiting >= self._window
+
+    def _note_waiting(self, seconds: float) -> None:
+        if seconds > 0 and self.dispatch.waiting:
+            reason = self.dispatch.binding_reason()
+            if reason:
+                self.report.waited_for_s[reason] += seconds
+
+    def _settle(self, placement: Placement, answer: Answer, now: float) -> None:
+        report = self.report
+        report.calls[placement.provider] += 1
+        if isinstance(answer, Completion):
+            settled = self.dispatch.settle(placement, now, completion=answer)
+            report.upper_bound_nanos += placement.reserved_nanos
+            report.prompt_tokens += answer.usage.prompt_tokens
+            report.output_tokens += answer.usage.output_tokens
+        else:
+            settled = self.dispatch.settle(placement, now, error=answer)
+            report.errors[placement.provider, answer.kind] += 1
+        if settled.attempt.cost_nanos is None:
+            report.unknown_prices[placement.model] += 1
+        else:
+            report.cost_nanos[placement.provider, placement.tier] += settled.attempt.cost_nanos
+        if settled.result is not None:
+            self._end(settled.result)
+
+    def _end(self, result: Result) -> None:
+        self.report.statuses[result.status] += 1
+        if self._on_result is not None:
+            self._on_result(result)

@@ -1,0 +1,300 @@
+"""The configuration: JSON in, frozen values out. A mistake is told with its place and what would be right.
+
+    {"seed": 1, "providers": {"anthropic": {...}, "groq": {"wire": "openai", ...}}}
+
+Without "providers" there are three: anthropic, openai, gemini. Their keys are the fields of ProviderConfig.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .faults import FAULTS
+
+WIRES = ("anthropic", "openai", "gemini")
+
+
+class ConfigError(ValueError):
+    """A mistake in the configuration: where, what, and what is allowed."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"{where}: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """None is no limit. `burst_s` and `token_burst_s`: how many seconds' worth the buckets hold."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    input_tokens_per_minute: float | None = None
+    output_tokens_per_minute: float | None = None
+    requests_per_day: float | None = None
+    burst_s: float = 1.0
+    token_burst_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds; `jitter` is the sigma of a lognormal factor with mean 1."""
+
+    first_token_s: float = 0.15
+    per_token_s: float = 0.0008
+    jitter: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTokens:
+    """How long answers are: lognormal, by their mean in tokens and the sigma of the logarithm."""
+
+    mean: float = 150.0
+    sigma: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A fault between two moments, in seconds since the start or the last reset. `to_s` None: for good."""
+
+    from_s: float
+    to_s: float | None
+    fault: str
+    rate: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """One provider. `port` 0 is any free one."""
+
+    wire: str = "openai"
+    port: int = 0
+    limits: Limits = field(default_factory=Limits)
+    model_limits: Mapping[str, Limits] = field(default_factory=dict)  # in addition to `limits`
+    headers: bool = True
+    latency: Latency = field(default_factory=Latency)
+    keys: tuple[str, ...] | None = None  # None: any key but an empty one
+    models: tuple[str, ...] | None = None  # None: any model
+    context_window: int = 1_000_000
+    chars_per_token: float = 4.0
+    refuses_temperature: tuple[str, ...] = ()  # prefixes of model names; true in JSON is ("",): all
+    wants_max_completion_tokens: tuple[str, ...] = ()
+    thinking_tokens: int = 0
+    output_tokens: OutputTokens = field(default_factory=OutputTokens)
+    caching: bool = False
+    echo: bool = False
+    retry_after_s: float = 1.0
+    faults: Mapping[str, float] = field(default_factory=dict)
+    schedule: tuple[Window, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole simulator."""
+
+    seed: int
+    providers: Mapping[str, ProviderConfig]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "did you mean X?" where something is close, else the list of what is known."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+
+
+def _object(value: Any, where: str, known: Iterable[str] | None = None) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(where, f"expected an object, got {json.dumps(value)}")
+    for name in value:
+        if known is not None and name not in known:
+            raise ConfigError(where, f"unknown key {name!r}, {nearest(name, known)}")
+    return value
+
+
+def _number(value: Any, where: str, low: float, high: float = math.inf, *, above: bool = False) -> float:
+    is_number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    if not is_number or value < low or (above and value == low):
+        wanted = f"above {low:g}" if above else f"of at least {low:g}"
+        raise ConfigError(where, f"expected a number {wanted}, got {_shown(value)}")
+    if value > high:
+        raise ConfigError(where, f"expected a number of at most {high:g}, got {_shown(value)}")
+    return float(value)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:80]
+
+
+def _whole(value: Any, where: str, low: int, high: float = math.inf) -> int:
+    if not isinstance(value, int):
+        raise ConfigError(where, f"expected a whole number, got {_shown(value)}")
+    return int(_number(value, where, low, high))
+
+
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(where, f"expected true or false, got {_shown(value)}")
+    return value
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise ConfigError(where, f"expected a list of names, got {_shown(value)}")
+    return tuple(value)
+
+
+def _prefixes(value: Any, where: str) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return ("",) if value else ()
+    return _names(value, where)
+
+
+def _wire(value: Any, where: str) -> str:
+    if value not in WIRES:
+        raise ConfigError(where, f"expected one of {', '.join(WIRES)}, got {_shown(value)}")
+    return str(value)
+
+
+def _limits(value: Any, where: str) -> Limits:
+    table = _object(value, where, [f.name for f in fields(Limits)])
+    found = {}
+    for name, number in table.items():
+        if number is not None:  # null is no limit, or the default burst
+            found[name] = _number(number, f"{where}.{name}", 0, above=True)
+    return Limits(**found)
+
+
+def _model_limits(value: Any, where: str) -> dict[str, Limits]:
+    return {model: _limits(own, f"{where}.{model}") for model, own in _object(value, where).items()}
+
+
+def _latency(value: Any, where: str) -> Latency:
+    table = _object(value, where, [f.name for f in fields(Latency)])
+    return Latency(**{name: _number(number, f"{where}.{name}", 0) for name, number in table.items()})
+
+
+def _output_tokens(value: Any, where: str) -> OutputTokens:
+    table = _object(value, where, [f.name for f in fields(OutputTokens)])
+    lowest = {"mean": 1.0, "sigma": 0.0}
+    return OutputTokens(
+        **{name: _number(number, f"{where}.{name}", lowest[name]) for name, number in table.items()}
+    )
+
+
+def _fault(value: Any, where: str) -> str:
+    if value not in FAULTS:
+        raise ConfigError(where, f"unknown fault {_shown(value)}, {nearest(str(value), FAULTS)}")
+    return str(value)
+
+
+def _faults(value: Any, where: str) -> dict[str, float]:
+    table = _object(value, where)
+    return {_fault(name, where): _number(rate, f"{where}.{name}", 0, 1) for name, rate in table.items()}
+
+
+def _window(value: Any, where: str) -> Window:
+    table = _object(value, where, [f.name for f in fields(Window)])
+    if "fault" not in table:
+        raise ConfigError(where, 'the key "fault" is missing')
+    from_s = _number(table.get("from_s", 0), f"{where}.from_s", 0)
+    to_s = table.get("to_s")
+    if to_s is not None:
+        to_s = _number(to_s, f"{where}.to_s", from_s, above=True)
+    fault = _fault(table["fault"], f"{where}.fault")
+    return Window(from_s, to_s, fault, _number(table.get("rate", 1.0), f"{where}.rate", 0, 1))
+
+
+def _schedule(value: Any, where: str) -> tuple[Window, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(where, f"expected a list of windows, got {_shown(value)}")
+    return tuple(_window(window, f"{where}[{i}]") for i, window in enumerate(value))
+
+
+_READERS: Mapping[str, Callable[[Any, str], Any]] = {
+    "wire": _wire,
+    "port": lambda value, where: _whole(value, where, 0, 65_535),
+    "limits": _limits,
+    "model_limits": _model_limits,
+    "headers": _flag,
+    "latency": _latency,
+    "keys": _names,
+    "models": _names,
+    "context_window": lambda value, where: _whole(value, where, 1),
+    "chars_per_token": lambda value, where: _number(value, where, 0, above=True),
+    "refuses_temperature": _prefixes,
+    "wants_max_completion_tokens": _prefixes,
+    "thinking_tokens": lambda value, where: _whole(value, where, 0),
+    "output_tokens": _output_tokens,
+    "caching": _flag,
+    "echo": _flag,
+    "retry_after_s": lambda value, where: _number(value, where, 0),
+    "faults": _faults,
+    "schedule": _schedule,
+}
+
+# What a provider does not count can't be limited: a test that sets it would wait for a 429 that never comes.
+_NOT_COUNTED = {
+    "anthropic": (),
+    "openai": ("input_tokens_per_minute", "output_tokens_per_minute"),
+    "gemini": ("output_tokens_per_minute",),
+}
+
+
+def _check_counted(wire: str, limits: Limits, where: str) -> None:
+    for name in _NOT_COUNTED[wire]:
+        if getattr(limits, name) is not None:
+            raise ConfigError(where, f"{name} is not a limit of {wire}, use tokens_per_minute")
+
+
+def parse_provider(name: str, value: Any) -> ProviderConfig:
+    """One provider from its JSON. A key that is null counts as not given. Raises ConfigError."""
+    where = f"providers.{name}"
+    table = _object(value, where, _READERS)
+    read = {key: _READERS[key](given, f"{where}.{key}") for key, given in table.items() if given is not None}
+    if "wire" not in read:
+        if name not in WIRES:
+            raise ConfigError(where, f'"wire" is needed for this name: one of {", ".join(WIRES)}')
+        read["wire"] = name
+    config = ProviderConfig(**read)
+    _check_counted(config.wire, config.limits, f"{where}.limits")
+    for model, limits in config.model_limits.items():
+        _check_counted(config.wire, limits, f"{where}.model_limits.{model}")
+    return config
+
+
+def parse(value: Any, *, seed: int | None = None) -> Config:
+    """The whole configuration from its JSON; a `seed` given goes before the one in it. Raises ConfigError."""
+    table = _object(value, "configuration", ("seed", "providers"))
+    own_seed = table.get("seed")
+    if own_seed is not None:
+        _whole(own_seed, "seed", 0)
+    providers = table.get("providers")
+    if providers is None:
+        providers = {name: {} for name in WIRES}
+    providers = _object(providers, "providers")
+    if not providers:
+        raise ConfigError("providers", f"expected at least one, for instance {', '.join(WIRES)}")
+    for name in providers:
+        if not name or not name.translate({ord(mark): None for mark in "-_."}).isalnum():
+            raise ConfigError("providers", f"{name!r}: letters, digits, - _ and . are allowed")
+    parsed = {name: parse_provider(name, own) for name, own in providers.items()}
+    return Config(next((s for s in (seed, own_seed) if s is not None), 1), parsed)
+
+
+def merge(current: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`change` laid over `current` (JSON merge patch): objects merge, null removes, all else replaces."""
+    merged = dict(current)
+    for key, value in change.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = merge(merged[key], value)
+        elif isinstance(value, dict):
+            merged[key] = merge({}, value)
+        else:
+            merged[key] = value
+    return merged

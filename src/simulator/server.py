@@ -1,0 +1,445 @@
+"""The providers as HTTP servers: one port each, one asyncio loop for all.
+
+A call goes: fault on the way? -> key -> parse -> model, parameters, window -> limits (one synchronous step)
+-> fault as an answer? -> latency -> usage charged -> answer. A step that ends it raises Fail, which the wire
+turns into the provider's own error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from .answers import Author, CacheUse, tokens_in
+from .buckets import Cost, Gate
+from .config import Config, ProviderConfig, merge, parse_provider
+from .faults import BEFORE_READING, IN_THE_ANSWER, REFUSED_BY_LIMIT, FaultPlan
+from .net import HOST, Clock, Listener, begin, reset_connection, whole
+from .shapes import Answer, Ask, Fail, Json, Reply, Wire
+from .stats import Stats
+from .wire_anthropic import AnthropicWire
+from .wire_gemini import GeminiWire
+from .wire_openai import OpenAIWire
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+_REOPEN_S = 0.1  # seconds to the next try
+_TRICKLE_S = 1.0  # seconds between two bytes
+WIRES: dict[str, Wire] = {wire.name: wire for wire in (AnthropicWire(), OpenAIWire(), GeminiWire())}
+BASE_PATHS = {"anthropic": "", "openai": "/v1", "gemini": ""}
+DEFAULT_MODELS = {
+    "anthropic": ("claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"),
+    "openai": ("gpt-6-luna", "gpt-6.1-terra", "gpt-6.1-sol"),
+    "gemini": ("gemini-3.5-flash-lite", "gemini-3.8-flash", "gemini-4-argon"),
+}
+
+
+class ProviderServer:
+    """One provider: its port, limits, faults, answers and counters."""
+
+    def __init__(
+        self, name: str, config: ProviderConfig, seed: int, clock: Clock, answered: set[int]
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.config = config
+        self.wire = WIRES[config.wire]
+        self.author = Author(seed, name)
+        self.stats = Stats()
+        self.listener = Listener(config.port)
+        self._seed = seed
+        self._answered = answered  # of all providers: who answers a prompt again has answered it twice
+        self._number = 0
+        self._throw_dice_anew()
+        self._plan = FaultPlan(config.faults, config.schedule)
+        self._gate = Gate(config.wire, config.limits, config.model_limits, clock.now())
+        self._never = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._server = web.Server(
+            self._handle,
+            request_factory=self._request,
+            handler_cancellation=True,
+            access_log=None,
+            lingering_time=0,
+        )
+
+    @property
+    def base_url(self) -> str:
+        return f"http://{HOST}:{self.listener.port}{BASE_PATHS[self.config.wire]}"
+
+    # -- life --
+
+    async def ready(self) -> None:
+        """Wait until the port is as the faults say: it opens a moment after it should."""
+        if self._opening is not None:
+            await self._opening
+
+    def configure(self, config: ProviderConfig) -> None:
+        """Take a new configuration at once; buckets keep what was used, calls in flight end as they began."""
+        self.config = config
+        self._plan = FaultPlan(config.faults, config.schedule)
+        self._gate = self._gate.replaced(config.wire, config.limits, config.model_limits, self.clock.now())
+        self.follow_schedule()
+
+    def reset(self) -> None:
+        """Counters at zero, buckets full, dice and cache as at the start; what hangs is dropped."""
+        self.stats.clear()
+        self.author.forget()
+        self._number = 0
+        self._throw_dice_anew()
+        self._gate = Gate(self.config.wire, self.config.limits, self.config.model_limits, self.clock.now())
+        self._never.set()
+        self._never = asyncio.Event()
+        self.follow_schedule()
+
+    def _throw_dice_anew(self) -> None:
+        # apart, so that the faults of a run depend on nothing but the order in which its calls arrive
+        self._fault_dice = random.Random(f"faults:{self._seed}:{self.name}")
+        self._jitter_dice = random.Random(f"jitter:{self._seed}:{self.name}")
+
+    def follow_schedule(self) -> None:
+        """Open or close the port as the faults say, and look again when that may change."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        t = self.clock.t()
+        if self._plan.is_down(t):
+            self.listener.close()
+            self._drop_connections()
+        elif not self.listener.is_open and (self._opening is None or self._opening.done()):
+            self._opening = asyncio.create_task(self._open())
+        change = self._plan.next_change(t)
+        if change is not None:
+            self._timer = asyncio.get_running_loop().call_later(change - t + 0.001, self.follow_schedule)
+
+    async def _open(self) -> None:
+        while True:
+            try:
+                await self.listener.open(self._server)
+                break
+            except OSError:
+                # the port could not be kept while it was closed, and somebody else has it for a moment
+                await asyncio.sleep(_REOPEN_S)
+        if self._plan.is_down(self.clock.t()):
+            self.follow_schedule()
+
+    def end(self) -> None:
+        """Close everything without waiting for anybody."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.listener.end()
+        self._drop_connections()
+
+    def _drop_connections(self) -> None:
+        for connection in self._server.connections:
+            reset_connection(connection.transport)
+
+    # -- requests --
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        route = self.wire.route(request.method, request.path)
+        if route is None:
+            return self._error(request, Fail("not_found"))
+        kind, model = route
+        if kind in ("models", "model"):
+            return await self._list_models(request, model)
+        stats, outcome = self.stats, "gone"
+        run = stats.enter(self.clock.t())
+        try:
+            response, outcome = await self._call(request, kind, model)
+        finally:
+            stats.leave(run, self.clock.t(), outcome)
+        return response
+
+    async def _list_models(self, request: web.BaseRequest, model: str) -> web.StreamResponse:
+        self.stats.model_list_calls += 1
+        fault = self._plan.pick_for_models(self.clock.t(), self._jitter_dice)
+        if fault in BEFORE_READING:
+            return (await self._break(request, fault))[0]
+        config, wire = self.config, self.wire
+        try:
+            if fault is not None:
+                raise Fail(fault)
+            self._check_key(request)
+            if model and config.models is not None and model not in config.models:
+                raise Fail("model_not_found", model=model)
+        except Fail as fail:
+            return self._error(request, fail)
+        ids = DEFAULT_MODELS[wire.name] if config.models is None else config.models
+        body = wire.model(model, config.context_window) if model else wire.models(ids, config.context_window)
+        return whole(Answer(200, body), wire.id_headers(self._ident()))
+
+    async def _call(self, request: web.BaseRequest, kind: str, model: str) -> tuple[web.StreamResponse, str]:
+        """The response and how it counts."""
+        fault = self._plan.pick(self.clock.t(), self._fault_dice)
+        if fault in BEFORE_READING:
+            self.stats.by_fault[fault] += 1
+            return await self._break(request, fault)
+        extra: dict[str, str] = {}
+        try:
+            self._check_key(request)
+            if kind == "stream":
+                raise Fail("stream")
+            ask = await self._read(request, model)
+            reply, digest = await self._generate(ask, fault, extra)
+        except Fail as fail:
+            response = self._error(request, fail, extra)
+            return response, str(response.status)
+        return await self._send(request, ask, reply, digest, fault, extra)
+
+    async def _read(self, request: web.BaseRequest, model: str) -> Ask:
+        """The request as an Ask, if this provider would take it."""
+        raw = await request.read()
+        try:
+            ask = self._parse(raw, model, request.query)
+            self._check(ask)
+        except Fail:
+            self._gate.count_refused(model, self.clock.now())
+            raise
+        return ask
+
+    def _parse(self, raw: bytes, model: str, query: Mapping[str, str]) -> Ask:
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            raise Fail(
+                "bad_request", message="The body of the request could not be parsed as JSON."
+            ) from None
+        if not isinstance(body, dict):
+            raise Fail("bad_request", message="The body of the request is not a JSON object.")
+        try:
+            return self.wire.parse(body, model, query)
+        except (AttributeError, TypeError) as error:  # a list where the wire has an object, and the like
+            raise Fail("bad_request", message=f"A field has the wrong type: {error}") from None
+
+    def _check_key(self, request: web.BaseRequest) -> None:
+        key = self.wire.key(request.headers, request.query)
+        if not key:
+            raise Fail("no_key")
+        if self.config.keys is not None and key not in self.config.keys:
+            raise Fail("bad_key", masked_key=f"{key[:3]}***{key[-2:]}")
+
+    def _check(self, ask: Ask) -> None:
+        config = self.config
+        if config.models is not None and ask.model not in config.models:
+            raise Fail("model_not_found", model=ask.model)
+        if ask.sampling and ask.model.startswith(config.refuses_temperature or ("\0",)):
+            for param, value in ask.sampling.items():
+                if value != 1.0 or self.wire.name != "openai":  # OpenAI lets the default pass
+                    raise Fail("sampling_refused", param=param, value=value)
+        if ask.old_max_tokens and ask.model.startswith(config.wants_max_completion_tokens or ("\0",)):
+            hint = " Use 'max_completion_tokens' instead."
+            raise Fail("parameter_refused", param="max_tokens", hint=hint)
+        used = self.author.input_tokens(ask, config)
+        if used > config.context_window:
+            raise Fail("context_length", used=used, window=config.context_window)
+
+    # -- answers --
+
+    async def _generate(self, ask: Ask, fault: str | None, extra: dict[str, str]) -> tuple[Reply, int]:
+        """Admit the call, take the time it takes, charge what it made. `extra` gets the headers of limits."""
+        config, author = self.config, self.author
+        input_tokens = author.input_tokens(ask, config)
+        if self.wire.name == "anthropic":
+            cache = author.marked_cache(ask, config)
+        else:
+            cache = author.prefix_cache(ask, input_tokens, config)
+        cost = self._admit(ask, input_tokens, cache, extra)
+        if fault is not None:
+            self._fail_if_error(fault, ask, input_tokens, cost)
+        author.remember(cache)
+        digest = author.digest(ask)
+        reply = author.reply(ask, digest, input_tokens, config, cache)
+        if fault is not None:
+            self._spoil(reply, fault)
+        self.stats.admitted_input_tokens += input_tokens
+        try:
+            await self._take_time(reply)
+        finally:  # who leaves early has still had it made
+            self.stats.output_tokens += reply.output_tokens
+            self._gate.produced(ask.model, reply.output_tokens, self.clock.now())
+        return reply, digest
+
+    def _admit(self, ask: Ask, input_tokens: int, cache: CacheUse, extra: dict[str, str]) -> Cost:
+        """Charge the limits. Raises Fail if they do not let the call in."""
+        if self.wire.name == "anthropic":  # elsewhere cached input counts like any other
+            input_tokens -= cache.read_tokens
+        estimate = math.ceil(ask.chars / 4)  # how OpenAI estimates, whatever the real count
+        cost = Cost(input_tokens, max(ask.max_tokens or 0, estimate))
+        if not self._gate.limits_anything:
+            return cost
+        now = self.clock.now()
+        denied = self._gate.admit(ask.model, cost, now)
+        if self.config.headers:
+            extra.update(self.wire.limit_headers(self._gate.levels(ask.model, now), now))
+        if denied is not None:
+            self.stats.limited_by[denied.kind] += 1
+            facts = asdict(denied)
+            raise Fail("limited", limit_kind=facts.pop("kind"), model=ask.model, **facts)
+        return cost
+
+    def _fail_if_error(self, fault: str, ask: Ask, input_tokens: int, cost: Cost) -> None:
+        """Raises Fail for a fault that is answered by an error, charged as the provider charges errors."""
+        self.stats.by_fault[fault] += 1
+        if fault in IN_THE_ANSWER or (fault == "content_policy" and self.wire.blocks_prompts):
+            return
+        self._gate.refund(ask.model, cost, self.clock.now(), with_request=fault in REFUSED_BY_LIMIT)
+        window = self.config.context_window
+        raise Fail(fault, model=ask.model, used=input_tokens + window, window=window)
+
+    def _spoil(self, reply: Reply, fault: str) -> None:
+        """Make the answer what the fault says, with usage that fits."""
+        if fault in ("empty", "content_filter"):
+            reply.text, reply.tool_input = "", None
+            reply.finish = "stop" if fault == "empty" else "refusal"
+            reply.output_tokens = reply.thinking_tokens + (fault == "content_filter")
+        elif fault in ("length", "no_stop_reason"):
+            reply.text, reply.tool_input = reply.text[: (len(reply.text) + 1) // 2], None
+            reply.finish = "length" if fault == "length" else None
+            text_tokens = tokens_in(len(reply.text), self.config.chars_per_token)
+            reply.output_tokens = reply.thinking_tokens + text_tokens
+        elif fault == "content_policy" and self.wire.blocks_prompts:
+            reply.text, reply.output_tokens, reply.thinking_tokens, reply.blocked = "", 0, 0, True
+
+    async def _take_time(self, reply: Reply) -> None:
+        latency = self.config.latency
+        wait_s = latency.first_token_s + latency.per_token_s * reply.output_tokens
+        if wait_s > 0:
+            # mean 1, so that the mean latency is what the configuration says
+            wait_s *= math.exp(self._jitter_dice.gauss(-(latency.jitter**2) / 2, latency.jitter))
+            await asyncio.sleep(wait_s)
+
+    async def _send(
+        self,
+        request: web.BaseRequest,
+        ask: Ask,
+        reply: Reply,
+        digest: int,
+        fault: str | None,
+        extra: dict[str, str],
+    ) -> tuple[web.StreamResponse, str]:
+        ident = self._ident()
+        body = self.wire.answer(ask, reply, ident)
+        headers = {**extra, **self.wire.id_headers(ident)}
+        if fault == "malformed":
+            return whole(Answer(200, body[: len(body) * 2 // 3]), headers), "200"
+        if fault == "reset_midway":
+            response = await begin(request, body, headers)
+            await response.write(body[: len(body) // 2])
+            await asyncio.sleep(0.01)  # let the half arrive before the reset overtakes it
+            return self._abort(request, response), "reset"
+        if fault == "trickle":
+            response = await begin(request, body, headers)
+            for i in range(len(body)):
+                await response.write(body[i : i + 1])
+                await asyncio.sleep(_TRICKLE_S)
+            return response, "200"
+        if fault not in ("empty", "no_stop_reason"):
+            if digest in self._answered:
+                self.stats.answered_duplicates += 1
+            self._answered.add(digest)
+        return whole(Answer(200, body), headers), "200"
+
+    # -- faults and errors --
+
+    async def _break(self, request: web.BaseRequest, fault: str) -> tuple[web.StreamResponse, str]:
+        if fault == "silence":
+            await self._never.wait()  # until the client leaves (this task is cancelled) or a reset drops it
+        return self._abort(request, web.Response()), "reset"
+
+    def _abort(self, request: web.BaseRequest, response: web.StreamResponse) -> web.StreamResponse:
+        reset_connection(request.transport)
+        return response
+
+    def _error(
+        self, request: web.BaseRequest, fail: Fail, extra: dict[str, str] | None = None
+    ) -> web.Response:
+        ident = self._ident()
+        facts: Json = {
+            "ident": ident,
+            "now": self.clock.now(),
+            "model": "",
+            "wait_s": self.config.retry_after_s,
+            "masked_key": "sk-***",
+            "method": request.method,
+            "path": request.path,
+            "message": "Invalid request.",
+            **fail.facts,
+        }
+        answer = self.wire.error(fail.kind, facts)
+        return whole(answer, {**(extra or {}), **self.wire.id_headers(ident)})
+
+    def _ident(self) -> str:
+        self._number += 1
+        return f"{self._seed:x}{self._number:010x}"
+
+
+class Simulator:
+    """All providers under one clock. To be made inside a running loop. Raises OSError if a port is taken."""
+
+    def __init__(self, config: Config, raw: Json) -> None:
+        self.seed = config.seed
+        self.clock = Clock()
+        self.answered: set[int] = set()
+        self._raw: dict[str, Json] = {
+            name: dict((raw.get("providers") or {}).get(name, {})) for name in config.providers
+        }
+        self.providers = {
+            name: ProviderServer(name, own, config.seed, self.clock, self.answered)
+            for name, own in config.providers.items()
+        }
+
+    async def start(self) -> None:
+        """Listen on every port that the faults leave open."""
+        for provider in self.providers.values():
+            provider.follow_schedule()
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Wait until every port is as the faults say."""
+        for provider in self.providers.values():
+            await provider.ready()
+
+    def patch(self, name: str, change: Json) -> ProviderConfig:
+        """Lay `change` over a provider's configuration. Raises ConfigError and then changes nothing."""
+        raw = merge(self._raw[name], change)
+        config = parse_provider(name, raw)
+        self._raw[name] = raw
+        self.providers[name].configure(config)
+        return config
+
+    def reset(self) -> None:
+        """Clock, counters and buckets as at the start; the configuration stays."""
+        self.clock.reset()
+        self.answered.clear()
+        for provider in self.providers.values():
+            provider.reset()
+
+    def end(self) -> None:
+        for provider in self.providers.values():
+            provider.end()
+
+    def stats(self) -> dict[str, Any]:
+        return {name: provider.stats.as_json() for name, provider in self.providers.items()}

@@ -1,0 +1,158 @@
+"""The values that pass between the server and the three wire formats. Nothing here knows HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Ask:
+    """One generation request, read from any wire."""
+
+    model: str
+    prompt: str  # every role and text in order: what is hashed, the same for the same prompt on every wire
+    chars: int  # characters of text in it, roles not counted
+    messages: int
+    last: str  # the last user message: what the answer is about, and what `echo` gives back
+    max_tokens: int | None
+    sampling: dict[str, float]  # temperature, top_p, top_k as sent
+    stops: tuple[str, ...] = ()
+    wants_json: bool = False
+    schema: Json | None = None
+    tool: str | None = None  # Anthropic: a tool that must be called, with `schema` as its input
+    old_max_tokens: bool = False  # OpenAI: came as max_tokens, not as max_completion_tokens
+    marked_prefix: tuple[str, int] | None = (
+        None  # Anthropic cache_control: (text up to the mark, its characters)
+    )
+    integer_enums: bool = False  # Gemini: the client asked for enum-encoding=int
+
+
+@dataclass(slots=True)
+class Reply:
+    """One answer before it takes a wire's form. Token counts are what the provider bills."""
+
+    text: str
+    finish: str | None  # stop, length, stop_sequence, refusal, or None for an answer that was cut off
+    input_tokens: int  # all of the prompt, cached or not
+    output_tokens: int  # text and thinking
+    thinking_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    stop_sequence: str | None = None
+    tool_input: Json | None = None
+    blocked: bool = False  # Gemini: the prompt itself was refused, there is no candidate
+
+
+@dataclass(slots=True)
+class Answer:
+    """Status, body and headers, ready to send."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Level:
+    """One bucket as the headers show it. `remaining` counts from the full limit, not from the burst."""
+
+    kind: str  # requests, requests_per_day, tokens, input_tokens, output_tokens
+    limit: int
+    remaining: float
+    reset_s: float  # seconds until full again
+
+
+class Fail(Exception):
+    """The request ends here as the error `kind`; `facts` fill that error's message."""
+
+    def __init__(self, kind: str, **facts: Any) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.facts = facts
+
+
+class Wire(Protocol):
+    """What a wire format must be able to do. One file each; no state but constants."""
+
+    name: str
+    blocks_prompts: bool  # a refused prompt is a 200 that says so, not a 400
+
+    def route(self, method: str, path: str) -> tuple[str, str] | None:
+        """("generate", model), ("models", "") or ("model", id); None where the provider has no such page."""
+
+    def key(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
+        """The API key as sent, "" without one."""
+
+    def parse(self, body: Json, model: str, query: Mapping[str, str]) -> Ask:
+        """Raises Fail("bad_request", message=..., ...) as the provider would refuse it."""
+
+    def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
+        """The body of a 200."""
+
+    def error(self, kind: str, facts: Mapping[str, Any]) -> Answer:
+        """The provider's own status, body and headers for an error."""
+
+    def models(self, ids: Sequence[str], window: int) -> bytes:
+        """The body of the list of models."""
+
+    def model(self, ident: str, window: int) -> bytes:
+        """The body of one model."""
+
+    def limit_headers(self, levels: Sequence[Level], now: float) -> dict[str, str]:
+        """Rate-limit headers as the provider sends them. `now` in epoch seconds."""
+
+    def id_headers(self, ident: str) -> dict[str, str]:
+        """The header that names the request."""
+
+
+def first_violation(ranges: Mapping[str, tuple[float, float]], sampling: Mapping[str, float]) -> str | None:
+    """The name of the first sampling parameter outside its range."""
+    for name, value in sampling.items():
+        low, high = ranges[name]
+        if not low <= value <= high:
+            return name
+    return None
+
+
+def numbers(body: Json, names: Mapping[str, str]) -> dict[str, float]:
+    """Sampling parameters present in `body`, under our names. Raises Fail where one is not a number."""
+    found: dict[str, float] = {}
+    for sent, ours in names.items():
+        value = body.get(sent)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Fail("bad_request", message=f"{sent}: expected a number", param=sent)
+        found[ours] = float(value)
+    return found
+
+
+def positive_int(body: Json, name: str) -> int | None:
+    """A whole number of at least 1, None where it is not sent. Raises Fail otherwise."""
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise Fail("bad_request", message=f"{name}: expected an integer of at least 1", param=name)
+    return value
+
+
+def text_of(content: Any, where: str) -> list[Json]:
+    """Content as a list of blocks with a "text"; a plain string is one block, an image counts as its name."""
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [{"text": content}]
+    if not isinstance(content, list):
+        raise Fail("bad_request", message=f"{where}: expected a string or a list", param=where)
+    blocks = []
+    for block in content:
+        if not isinstance(block, dict):
+            raise Fail("bad_request", message=f"{where}: expected objects in the list", param=where)
+        text = block.get("text")
+        blocks.append(block if isinstance(text, str) else {**block, "text": f"[{block.get('type', 'data')}]"})
+    return blocks

@@ -1,0 +1,28 @@
+"""One simulator for all tests of this folder: no latency, no limits, healed and reset before each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+import pytest
+
+from src.simulator import SimulatorProcess
+from src.simulator.config import WIRES, ProviderConfig
+
+INSTANT = {"first_token_s": 0, "per_token_s": 0}
+_PATCHABLE = [f.name for f in fields(ProviderConfig) if f.name not in ("wire", "port")]
+
+
+@pytest.fixture(scope="session")
+def shared_simulator() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess.start() as process:
+        yield process
+
+
+@pytest.fixture
+def sim(shared_simulator: SimulatorProcess) -> SimulatorProcess:
+    for name in WIRES:
+        shared_simulator.patch(name, {**dict.fromkeys(_PATCHABLE), "latency": INSTANT})
+    shared_simulator.reset()
+    return shared_simulator
