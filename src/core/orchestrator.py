@@ -19,6 +19,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import random
 import secrets
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -34,9 +35,12 @@ from ..providers.factory import build_adapter
 from ..records import Completion, Event, Placement, PoolSnapshot, Result, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.dispatch import Dispatch
+from ..routing.pricing import catalogue_of
+from .alerts import Alerter
 from .clock import Clock
 from .committer import Committer
 from .health import HealthWatch
+from .money import Money
 from .steering import Steering
 from .store import Store
 from .store_thread import StoreThread
@@ -77,6 +81,8 @@ class Orchestrator:
         batch: str | None = None,
         agent_prompts: bool | None = None,
         on_result: Callable[[Sequence[Result]], None] | None = None,
+        batch_caps_usd: Mapping[str, float] | None = None,
+        alert_url: str | None = None,
     ) -> None:
         self._settings, self._store, self._clock = settings, store, clock
         self._access = {name: a for name, a in access.items() if a.configured}
@@ -87,14 +93,26 @@ class Orchestrator:
         self._batch = batch
         self._on_result = on_result
         self._counts: dict[TaskStatus, int] = {}
-        self.balancer = ProviderLoadBalancer(settings, now=clock.now(), configured=self._access.keys())
+        self._thread = StoreThread()
+        self._money = Money(
+            settings, store, self._thread, self.incarnation,
+            simulated=self.mode == "simulated", batch_caps_usd=batch_caps_usd,
+        )  # fmt: skip
+        self._alerter = Alerter(alert_url)
+        self.balancer = ProviderLoadBalancer(
+            settings,
+            now=clock.now(),
+            configured=self._access.keys(),
+            jitter=random.Random(),
+            catalogues={n: catalogue_of(n, a.row.wire, a.row.base_url) for n, a in self._access.items()},
+            budgets=self._money.budgets,
+        )
         self.dispatch = Dispatch(self.balancer, settings)
         slots = self.balancer.slots
         self._adapters: dict[str, ProviderAdapter] = {
             name: build_adapter(a, slots) for name, a in self._access.items()
         }
         self._agents = create_balanced_agent_pool(settings, self._adapters, add_system_prompt=agent_prompts)
-        self._thread = StoreThread()
         self._committer = Committer(store, self._thread, self.incarnation, self._written)
         self._health = HealthWatch(self.balancer, self._adapters, settings, clock.now, self._changed)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result, self.drain)
@@ -119,6 +137,7 @@ class Orchestrator:
             recovered = await self._sign_on()
             await asyncio.gather(*(a.warm_up() for a in self._adapters.values()))
             await self._restore_learned()
+            await self._money.load(self._clock.now())
             await self._notice()
             await self._work(until_done)
         finally:
@@ -144,7 +163,7 @@ class Orchestrator:
             text = f"{registration.recovered} tasks of an orchestrator that died are queued again"
             if registration.poisoned:
                 text += f", {registration.poisoned} failed for good"
-            self._note(Event(self._clock.now(), "recovered", text, level="warning"))
+            self._tell([Event(self._clock.now(), "recovered", text, level="warning")])
         return registration.recovered
 
     async def _work(self, until_done: bool) -> None:
@@ -176,6 +195,7 @@ class Orchestrator:
     async def _close(self) -> None:
         for adapter in self._adapters.values():
             await adapter.close()
+        await self._alerter.close()
         with suppress(StoreError):  # it never signed on, or the store is gone: nothing to sign off from
             await self._save_learned()
             await self._thread(self._heartbeat)
@@ -260,6 +280,9 @@ class Orchestrator:
         if self.balancer.pool.all_misconfigured:
             self._stopped = "; ".join(f"{p.name}: {p.misconfigured}" for p in self.balancer.providers)
             return True
+        if not self._calls and self._committer.idle and (budget := self.dispatch.spent_budget()):
+            self._stopped = f"{budget}; the tasks that are left stay queued"
+            return True
         if len(self.dispatch) or self._calls or not self._committer.idle:
             return False
         open_tasks = await self._thread(self._store.pending, self._batch)
@@ -297,7 +320,11 @@ class Orchestrator:
         started_at = self._clock.now()
         completion: Completion | None = None
         error: ProviderError | None = None
+        sent = False
         try:
+            await self._money.cover(placement)
+            sent = True
+            started_at = self._clock.now()
             completion = await agent.attempt(placement)
         except ProviderError as failed:
             error = failed
@@ -306,7 +333,8 @@ class Orchestrator:
         except Exception as unexpected:
             log.exception("a call broke in our own code", extra=_fields(placement))
             error = InvalidResponse(f"internal error: {type(unexpected).__name__}", sent=True)
-        self._settle(placement, completion, error, started_at)
+        self._money.release(placement)
+        self._settle(placement, completion, error, started_at, sent)
 
     def _settle(
         self,
@@ -314,9 +342,15 @@ class Orchestrator:
         completion: Completion | None,
         error: ProviderError | None,
         started_at: float,
+        sent: bool,
     ) -> None:
         settled = self.dispatch.settle(
-            placement, self._clock.now(), completion=completion, error=error, started_at=started_at
+            placement,
+            self._clock.now(),
+            completion=completion,
+            error=error,
+            started_at=started_at,
+            sent=sent,
         )
         if settled.result is not None:
             self._committer.add_result(settled.result)
@@ -326,7 +360,8 @@ class Orchestrator:
             fields = {**_fields(placement), "error": error.kind, "status": error.status}
             log.info("attempt failed", extra=fields)
             self._health.look()
-        self._committer.add_events(self.balancer.take_events())
+        self._tell(self.balancer.take_events())
+        self._tell(self._money.take_events(self._clock.now()))
         if self._draining:
             if len(self._calls) <= 1:  # this one is still among them
                 self._done.set()
@@ -350,11 +385,12 @@ class Orchestrator:
             if jump_s := self._clock.take_jump():
                 self.balancer.jumped(jump_s, self._clock.now())
                 text = f"the clock leapt {jump_s:.0f} s: calls that were out are not held against anybody"
-                self._note(Event(self._clock.now(), "clock_jump", text, level="warning"))
+                self._tell([Event(self._clock.now(), "clock_jump", text, level="warning")])
                 self._changed()
             await self._notice()
             self.balancer.note_states(self._clock.now())
-            self._committer.add_events(self.balancer.take_events())
+            self._tell(self.balancer.take_events())
+            await self._money.trim()
             if not await self._thread(self._heartbeat):
                 self._stopped = "another orchestrator has taken over meanwhile"
                 self.stop_now()
@@ -379,9 +415,14 @@ class Orchestrator:
                 outcome = self._steering.carry_out(command, self._clock.now())
                 await self._thread(self._store.finish_command, command.id, outcome, self._clock.now())
 
-    def _note(self, event: Event) -> None:
-        log.info(event.message, extra={"action": event.kind, "provider": event.provider})
-        self._committer.add_events([event])
+    def _tell(self, events: Sequence[Event]) -> None:
+        """One row, one line in the log, and for an alert one webhook each."""
+        for event in events:
+            level = logging.WARNING if event.level == "alert" else logging.INFO
+            log.log(level, event.message, extra={"action": event.kind, "provider": event.provider})
+            if event.level == "alert":
+                self._alerter.send(event)
+        self._committer.add_events(events)
 
     async def _restore_learned(self) -> None:
         """Limits known from earlier runs, for the same address and key."""

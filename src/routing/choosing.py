@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..records import Candidate, Task
 from .breaker import BreakerState
-from .budgets import affordable_max_tokens
+from .budgets import Refusal, affordable_max_tokens
 from .limits import Need
 from .pool import Pool
 from .pricing import CompiledPrice
@@ -49,6 +49,7 @@ class Blocked(NamedTuple):
     reasons: tuple[Candidate, ...]
     claim: tuple[Option, float] | None  # the model group it waits for with first claim, and until when
     settles: int  # bits of providers whose next settle may make room
+    over_budget: Refusal | None = None  # set where a budget alone keeps the task from going now
 
 
 class Choice(NamedTuple):
@@ -62,7 +63,17 @@ class Choice(NamedTuple):
 class Survey:
     """What asking every option of a task has brought."""
 
-    __slots__ = ("any_settle", "claim", "eligible", "needs", "reasons", "refused", "scores", "wake_at")
+    __slots__ = (
+        "any_settle",
+        "claim",
+        "eligible",
+        "needs",
+        "over_budget",
+        "reasons",
+        "refused",
+        "scores",
+        "wake_at",
+    )
 
     def __init__(self) -> None:
         self.eligible: list[Option] = []
@@ -73,6 +84,7 @@ class Survey:
         self.claim: tuple[Option, float] | None = None
         self.wake_at = NEVER
         self.any_settle = False  # a settle anywhere may make room: a budget is not one provider's
+        self.over_budget: list[Refusal] = []  # budgets that no settle will open again
 
     def accept(self, option: Option, score: float) -> None:
         self.eligible.append(option)
@@ -118,9 +130,12 @@ class Survey:
                 until = min(until, end)
         for option in self.eligible:  # eligible, yet the task waits for its preferred provider
             settles |= option.provider.bit
+        ever = sum(end != NEVER for _, _, end in self.refused)
+        only_budget = self.over_budget and not self.eligible and len(self.over_budget) == ever
+        over = self.over_budget[0] if only_budget else None
         if until == NEVER and settles:
-            return Blocked(None, tuple(self.reasons), self.claim, settles)
-        return Blocked(until, tuple(self.reasons), self.claim, settles)
+            return Blocked(None, tuple(self.reasons), self.claim, settles, over)
+        return Blocked(until, tuple(self.reasons), self.claim, settles, over)
 
 
 class Chooser:
@@ -221,17 +236,21 @@ class Chooser:
         price = self._pool.price_of(option.provider, option.model, now)
         max_tokens = memory.max_tokens or option.max_tokens
         bound = self.upper_bound(price, task, max_tokens)
-        refusal = self._pool.budgets.check(now, option.provider.name, task.batch, task.submitter, bound)
+        least = self._pool.settings.budgets.min_max_tokens if route.defaulted_max_tokens else max_tokens
+        minimum = self.upper_bound(price, task, min(least, max_tokens)) or 1
+        names = (option.provider.name, task.batch, task.submitter)
+        refusal = self._pool.budgets.check(now, *names, bound, minimum)
         if refusal is None:
             return "", now
         if refusal.in_flight:
             survey.any_settle = True
-            return refusal.reason, None
+            return str(refusal), None
         if refusal.reason == "unknown_price":
             return "its price is unknown, and a budget is set", NEVER
         if route.defaulted_max_tokens and self.clamped(option, task, price, refusal.headroom_nanos):
             return "", now
-        return refusal.reason, refusal.until
+        survey.over_budget.append(refusal)
+        return str(refusal), refusal.until
 
     def clamped(
         self, option: Option, task: Task, price: CompiledPrice | None, headroom_nanos: int

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..config import Settings
+from ..config import TIERS, Settings
 from ..errors import PROVIDER_ERRORS, ProviderError
 from ..records import (
     Attempt,
@@ -43,6 +43,7 @@ from ..records import (
 )
 from . import failover
 from .balancer import NEVER, Blocked, Memory, ProviderLoadBalancer
+from .budgets import Refusal
 from .choosing import CLAIMED
 from .limits import ModelGroup
 from .routes import Route, class_key
@@ -92,6 +93,7 @@ class _Class:
     settles: int = 0
     claimed: bool = False  # an older task's claim keeps it out somewhere
     waits_for: str = ""
+    over_budget: Refusal | None = None
 
     def head(self) -> _Entry | None:
         heap = self.heap
@@ -211,6 +213,18 @@ class Dispatch:
             self._virtual_time = max(self._virtual_time, entry.memory.order[1])
         return placed
 
+    def _try_cheaper(self, entry: _Entry, route: Route, blocked: Blocked, now: float) -> Placement | Blocked:
+        """Only money keeps the task: a cheaper tier may serve one that wished for none, else it is parked."""
+        if entry.task.tier == "auto" and not entry.task.models:
+            for tier in reversed(TIERS[: TIERS.index(route.tier)]):
+                cheaper = self.balancer.route(entry.task, now, tier)
+                placed = self.balancer.try_place(entry.task, cheaper, entry.memory, now)
+                if isinstance(placed, Placement):
+                    return placed
+        if blocked.over_budget is not None:
+            self.balancer.pool.note_parked(blocked.over_budget, now)
+        return blocked
+
     def _refresh_route(self, best: _Class, entry: _Entry, now: float) -> None:
         if best.routes_version != self.balancer.pool.routes_version:
             best.route = self.balancer.route(entry.task, now)
@@ -238,6 +252,7 @@ class Dispatch:
         best.settles = blocked.settles
         best.claimed = any(c.why == CLAIMED for c in blocked.reasons)
         best.waits_for = _first_reason(blocked)
+        best.over_budget = blocked.over_budget
         if blocked.claim is not None:
             group = blocked.claim[0].model.group
             mine = (entry.memory.order, blocked.claim[1])
@@ -300,11 +315,12 @@ class Dispatch:
         completion: Completion | None = None,
         error: ProviderError | None = None,
         started_at: float | None = None,
+        sent: bool = True,
     ) -> Settled:
-        """An attempt ended with a completion, an error, or neither (cancelled while it was out)."""
+        """An attempt ended with a completion, an error, or neither (cancelled; `sent`: while it was out)."""
         entry = self._in_flight.pop(placement.permit, None)
         started_at = placement.at if started_at is None else started_at
-        outcome = outcome_of(completion, error)
+        outcome = outcome_of(completion, error) if sent else Outcome.CANCELLED
         usage = completion.usage if completion is not None else (error.usage if error is not None else None)
         limits = completion.limits if completion is not None else (error.limits if error is not None else ())
         cost = self.balancer.settle(
@@ -431,6 +447,12 @@ class Dispatch:
         """What the oldest waiting task waits for; empty where all wait for a free agent only."""
         first = min((c for c in self._classes.values() if c.heap), key=lambda c: c.heap[0][0], default=None)
         return first.waits_for if first is not None and first.parked_until > _ALWAYS else ""
+
+    def spent_budget(self) -> str:
+        """The budget without a reset that keeps every waiting task; empty while anything else may go on."""
+        waiting = [c for c in self._classes.values() if c.count]
+        kept = [c.over_budget for c in waiting if c.over_budget is not None and c.over_budget.until is None]
+        return str(kept[0]) if kept and len(kept) == len(waiting) else ""
 
     def oldest_waiting_at(self) -> float | None:
         heads = [h.memory.offered_at for c in self._classes.values() if (h := c.head()) is not None]

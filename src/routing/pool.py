@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ..config import AgentRow, Settings
 from ..records import Event, Usage
-from .budgets import Budgets
+from .budgets import Budgets, Refusal
 from .pricing import CompiledPrice, PriceBook, catalogue_of
 from .scoring import RoundRobin, final_score, neutral_response_s, performance_multiplier, time_multiplier
 from .snapshots import provider_condition
@@ -65,6 +65,7 @@ class Pool:
         self.offline_windows: list[tuple[float, float]] = []
         self.jumped_at = float("-inf")
         self._events: list[Event] = []
+        self._parked_told: set[object] = set()
         self._scored_at = now
         self.rescore(now)
 
@@ -129,6 +130,14 @@ class Pool:
         text = f"{provider.name} is {state}" + (f": {reason}" if reason else f" (was {was})")
         if state not in _QUIET_STATES or was not in _QUIET_STATES:
             self.event(now, f"provider_{state}", text, provider, level)
+
+    def note_parked(self, refusal: Refusal, now: float) -> None:
+        """Tell once a period that tasks wait for a budget."""
+        told = (refusal.rule.key, refusal.until)
+        if told not in self._parked_told:
+            self._parked_told.add(told)
+            when = "until it starts anew" if refusal.until is not None else "until it is raised"
+            self.event(now, "parked", f"tasks wait {when}: {refusal}", None, "alert")
 
     def event(self, now: float, kind: str, text: str, provider: ProviderState | None, level: str) -> None:
         self._events.append(Event(now, kind, text, provider.name if provider else "", "", level))

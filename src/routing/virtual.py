@@ -37,7 +37,7 @@ class VirtualReport:
     unknown_prices: Counter[str] = field(default_factory=Counter)  # calls by model
     prompt_tokens: int = 0
     output_tokens: int = 0
-    waited_for_s: Counter[str] = field(default_factory=Counter)  # seconds in which tasks waited, by reason
+    waited_for_s: dict[str, float] = field(default_factory=dict)  # seconds in which tasks waited, by reason
     still_waiting: int = 0
 
     @property
@@ -104,7 +104,8 @@ class VirtualRun:
         if seconds > 0 and self.dispatch.waiting:
             reason = self.dispatch.binding_reason()
             if reason:
-                self.report.waited_for_s[reason] += seconds
+                waited = self.report.waited_for_s
+                waited[reason] = waited.get(reason, 0.0) + seconds
 
     def _settle(self, placement: Placement, answer: Answer, now: float) -> None:
         report = self.report

@@ -1,0 +1,115 @@
+"""Budgets over real time: loaded from what was spent, kept safe against a crash, told when they run low.
+
+A call that was out when the process was killed may have been billed. So before a call leaves, what it may
+cost at most is on the disk (`cover`): per provider, batch and submitter, with a quarter on top so that
+most calls find enough there already. The next orchestrator books what a dead one had on the disk as
+uncertain. A simulated run keeps no budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+from ..config import Settings
+from ..records import Event, Placement
+from ..routing.budgets import BudgetAlert, BudgetRule, Budgets, rules_from
+from .store import Store
+from .store.accounts import GroupBy
+from .store_thread import StoreThread
+
+Account = tuple[str, str, str]  # provider, batch, submitter
+_END_OF_TIME = 1e11  # epoch seconds
+_SPARE = 1.25  # of what is out: one write covers the calls to come
+
+
+class Money:
+    """See the top of the file. `budgets` is None where no budget is set."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        thread: StoreThread,
+        incarnation: str,
+        *,
+        simulated: bool,
+        batch_caps_usd: Mapping[str, float] | None = None,
+    ) -> None:
+        rules = () if simulated else rules_from(settings.budgets, batch_caps_usd)
+        self.budgets: Budgets | None = None
+        if rules:
+            self.budgets = Budgets(rules, settings.budgets.time_zone, settings.budgets.alert_percent)
+        self._store, self._thread, self._incarnation = store, thread, incarnation
+        self._out: Counter[Account] = Counter()
+        self._covered: dict[Account, int] = {}
+        self._writing = asyncio.Lock()
+
+    async def load(self, now: float) -> None:
+        """Take over what was spent in the periods that are running."""
+        if self.budgets is None:
+            return
+        for rule, start in self.budgets.openings(now):
+            spent, uncertain = await self._thread(self._spent, rule, start)
+            self.budgets.load(now, rule, spent, uncertain)
+
+    def _spent(self, rule: BudgetRule, start: float | None) -> tuple[int, int]:
+        """(certain, uncertain) nano-dollars that count against a rule. On the store's thread."""
+        if rule.scope == "batch":
+            if self._store.batch(rule.name) is None:
+                return 0, 0
+            calls = self._store.summary(rule.name).calls
+            return calls.cost_nanos, calls.uncertain_nanos
+        keys: list[GroupBy] = [rule.scope] if rule.scope != "all" else []
+        rows = self._store.usage(start or 0.0, _END_OF_TIME, keys)
+        mine = [row.sums for row in rows if row.key == ((rule.name,) if keys else ())]
+        return sum(s.cost_nanos for s in mine), sum(s.uncertain_nanos for s in mine)
+
+    async def cover(self, placement: Placement) -> None:
+        """Return when the disk knows what this call may cost. May be cancelled: nothing has left yet."""
+        if self.budgets is None:
+            return
+        account = _account(placement)
+        self._out[account] += placement.reserved_nanos
+        while self._out[account] > self._covered.get(account, 0):
+            async with self._writing:
+                if self._out[account] > self._covered.get(account, 0):
+                    await self._write({**self._covered, account: int(self._out[account] * _SPARE)})
+
+    def release(self, placement: Placement) -> None:
+        """The call is settled: its dollars are in the attempt now."""
+        if self.budgets is not None:
+            self._out[_account(placement)] -= placement.reserved_nanos
+
+    async def trim(self) -> None:
+        """Let go of cover that the calls in flight do not need any more."""
+        if self.budgets is None:
+            return
+        async with self._writing:
+            needed = {a: int(n * _SPARE) for a, n in self._out.items() if n > 0}
+            if any(needed.get(a, 0) < n // 2 for a, n in self._covered.items()):
+                await self._write(needed)
+
+    async def _write(self, cover: Mapping[Account, int]) -> None:
+        await self._thread(self._store.cover_money, self._incarnation, dict(cover))
+        self._covered = dict(cover)
+
+    def take_events(self, now: float) -> list[Event]:
+        """An event for each budget that has passed one of its marks since last asked."""
+        if self.budgets is None:
+            return []
+        return [_event(alert, now) for alert in self.budgets.take_alerts()]
+
+
+def _account(placement: Placement) -> Account:
+    return placement.provider, placement.task.batch, placement.task.submitter
+
+
+def _event(alert: BudgetAlert, now: float) -> Event:
+    spent = (alert.spent_nanos + alert.uncertain_nanos) / 1e9
+    limit = alert.rule.limit_nanos / 1e9
+    text = f"{alert.rule}: {alert.percent} % is reached (${spent:.4f} of ${limit:.4f})"
+    return Event(
+        now, "budget", text, alert.rule.name if alert.rule.scope == "provider" else "", level="alert"
+    )
