@@ -184,7 +184,6 @@ class Placement:
     warnings: tuple[str, ...] = ()
     reserved_nanos: int = 0
     forced: bool = False
-    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ..config import Settings
 from ..providers.base import ProviderAdapter
 from ..routing.state import agent_rows
+from ..settings import Settings
 from .real_agent import RealAgent
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from ..config import AgentRow, Settings
 from ..errors import TimedOut
 from ..providers.base import ProviderAdapter
 from ..records import Completion, CompletionRequest, Message, Placement
+from ..settings import AgentRow, Settings
 
 
 class RealAgent:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from ..config import Settings
 from ..errors import ProviderError
 from ..providers.base import ProviderAdapter
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.breaker import BreakerState
+from ..settings import Settings
 
 PROBE_TIMEOUT_S = 3.0
 

@@ -24,10 +24,11 @@ from typing import Annotated, Any, BinaryIO, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..config import Settings
 from ..errors import InputError
 from ..records import GENERAL, Message, Task
+from ..settings import Settings
 
+QUEUE = "queue"  # the batch of tasks that were handed in one by one
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a longer line is a file without line ends, not a prompt
 MAX_ID_CHARS = 200
 MAX_PRIORITY = 1_000_000

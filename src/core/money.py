@@ -12,9 +12,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 
-from ..config import Settings
 from ..records import Event, Placement
 from ..routing.budgets import BudgetAlert, BudgetRule, Budgets, rules_from
+from ..settings import Settings
 from .store import Store
 from .store.accounts import GroupBy
 from .store_thread import StoreThread

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..agents.agent_factory import create_balanced_agent_pool
-from ..config import ProviderAccess, Settings
+from ..config import ProviderAccess
 from ..errors import ConfigError, InvalidResponse, ProviderError, StoreError
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
@@ -36,6 +36,7 @@ from ..records import Completion, Event, Placement, PoolSnapshot, Result, TaskSt
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.dispatch import Dispatch
 from ..routing.pricing import catalogue_of
+from ..settings import Settings
 from .alerts import Alerter
 from .clock import Clock
 from .committer import Committer

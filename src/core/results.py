@@ -56,7 +56,7 @@ def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
 
 
 def attempt_row(attempt: Attempt) -> dict[str, Any]:
-    """One call: where it went, why it went there, and what came of it."""
+    """One call: where it went, why it went there, and what came of it. `started_at`: UTC epoch seconds."""
     return {
         "number": attempt.number,
         "provider": attempt.provider,
@@ -65,6 +65,7 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
         "outcome": str(attempt.outcome),
         "choice": attempt.choice,
         "forced": attempt.forced,
+        "started_at": _rounded(attempt.started_at, 3),
         "latency_s": _rounded(attempt.latency_s, 4),
         "status": attempt.status,
         "error_kind": attempt.error_kind or None,

@@ -7,9 +7,13 @@ read a clock for anything but its own timeouts, and raises nothing but `Provider
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from ..records import Completion, CompletionRequest
+from ..records import Completion, CompletionRequest, Usage
+
+OnLate = Callable[[CompletionRequest, Usage], None]
+"""Told, on the event loop, what a call has used after all whose task had already given it up."""
 
 
 @runtime_checkable

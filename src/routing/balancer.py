@@ -21,9 +21,9 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping, Sequence
 
-from ..config import AgentRow, Settings
 from ..errors import PermitError, ProviderError
 from ..records import Event, LimitReport, Outcome, Placement, PoolSnapshot, Task, Usage, Wait
+from ..settings import AgentRow, Settings
 from .budgets import Budgets
 from .choosing import NEVER, Blocked, Choice, Chooser, Memory, Survey
 from .pool import Pool

@@ -29,8 +29,8 @@ import random
 from collections import deque
 from enum import StrEnum
 
-from ..config import BreakerSettings
 from ..errors import PermitError
+from ..settings import BreakerSettings
 
 NO_PERMIT = NO_PROBE = 0
 _DOUBLINGS_AT_MOST = 16  # of the timer: after a day of failed probes 2.0**n would overflow

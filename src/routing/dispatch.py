@@ -28,7 +28,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..config import TIERS, Settings
 from ..errors import PROVIDER_ERRORS, ProviderError
 from ..records import (
     Attempt,
@@ -41,6 +40,7 @@ from ..records import (
     Usage,
     WaitingFor,
 )
+from ..settings import TIERS, Settings
 from . import failover
 from .balancer import NEVER, Blocked, Memory, ProviderLoadBalancer
 from .budgets import Refusal

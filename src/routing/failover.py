@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..config import PoolSettings
 from ..errors import (
     AuthFailed,
     BadRequest,
@@ -29,6 +28,7 @@ from ..errors import (
     Unreachable,
 )
 from ..records import Attempt, TaskStatus
+from ..settings import PoolSettings
 from .balancer import Memory
 from .state import ProviderState
 

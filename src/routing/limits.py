@@ -25,7 +25,8 @@ settling and learning may, and then nothing is admitted until it is back.
 
 Where nothing is known: one scout call at a time until an answer brings headers; an answer without any
 starts slow start: START_RATE per second, x GROWTH per clean second of real use up to the first 429, then
-x CUT at each and +RECOVERY per second after CLEAN_S clean seconds.
+x CUT at each and +RECOVERY per second after CLEAN_S clean seconds. A told limit that draws a 429 although
+no header says another is felt for in the same way, from x CUT of it and never above it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from datetime import UTC, datetime, time, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from ..config import LimitSettings
 from ..records import LimitGauge, LimitReport, Usage
+from ..settings import LimitSettings
 
 MARGIN = 0.95
 START_RATE = 2.0
@@ -194,12 +195,15 @@ class SlowStart(Bucket):
 
     __slots__ = ("_admitted", "_clean_since", "_cut_at", "_second_at", "met")
 
-    def __init__(self, now: float, rate: float = START_RATE, *, met: bool = False) -> None:
+    def __init__(
+        self, now: float, rate: float = START_RATE, *, met: bool = False, told: float | None = None
+    ) -> None:
         super().__init__(REQUESTS, rate * 60.0, 60.0, SLOW_START_BURST_S, now, told=False)
+        self.told = told
         self._clean_since = now
         self._second_at = now
         self._admitted = 0
-        self._cut_at = float("-inf")
+        self._cut_at = now if met else float("-inf")
         self.met = met  # whether a 429 has shown where the limit is
         self._set_rate(rate)
 
@@ -227,6 +231,8 @@ class SlowStart(Bucket):
         self._second_at, self._admitted = now, 0
 
     def _set_rate(self, rate: float) -> None:
+        if self.told is not None:
+            rate = min(rate, self.told / 60.0)
         self.rate = rate
         self.limit = rate * 60.0
         self.capacity = max(1.0, rate * SLOW_START_BURST_S)
@@ -392,7 +398,7 @@ class ModelGroup:
         burst_s = DAY_S if dimension == DAILY else self._burst_of(dimension)
         bucket = Bucket(dimension, float(report.limit), window_s, burst_s, now, told=False)
         if (before := self.buckets.get(dimension)) is not None:  # what went through the slow start went
-            bucket.spent = before.spent
+            bucket.spent, bucket.told = before.spent, before.told
             bucket.at = max(before.at, now)
         self.buckets[dimension] = bucket
         self.unknown = False
@@ -406,6 +412,9 @@ class ModelGroup:
         elif self.unknown:
             self.buckets[REQUESTS] = SlowStart(now, met=True)
             self.unknown = False
+        elif slow is not None and slow.newest_report == float("-inf"):
+            self.buckets[REQUESTS] = felt = SlowStart(now, slow.rate * CUT, met=True, told=slow.told)
+            felt.spent, felt.level = slow.spent, min(slow.level, felt.capacity)
         if not retry_after_s or retry_after_s < 0.0:  # told nothing, or to come back at once
             fresh = sent_at >= self.held_until - self._hold_s()
             self._holds += fresh

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping, Sequence
 
-from ..config import AgentRow, Settings
 from ..records import Event, Usage
+from ..settings import AgentRow, Settings
 from .budgets import Budgets, Refusal
 from .pricing import CompiledPrice, PriceBook, catalogue_of
 from .scoring import RoundRobin, final_score, neutral_response_s, performance_multiplier, time_multiplier

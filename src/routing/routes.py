@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..config import TIERS, Settings
 from ..records import GENERAL, Task
+from ..settings import TIERS, Settings
 from .state import ModelState, ProviderState
 
 # More than any tokenizer packs into a token of prose: only what can't fit a window is left out by it.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..config import Settings
 from ..records import AgentSnapshot, PoolSnapshot, ProviderSnapshot
+from ..settings import Settings
 from .breaker import BreakerState
 from .scoring import shares
 from .state import ProviderState

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..config import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
+from ..settings import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
 from .breaker import Breaker, BreakerState
 from .estimates import Estimator
 from .limits import ModelGroup, Reservation

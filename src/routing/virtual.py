@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ..config import Settings
 from ..errors import ProviderError
 from ..records import Completion, Placement, Result, Task, TaskStatus
+from ..settings import Settings
 from .balancer import ProviderLoadBalancer
 from .dispatch import Dispatch
 

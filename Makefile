@@ -1,0 +1,57 @@
+# Set up .venv where it is missing, then do it. `make help` lists what there is.
+# Plain POSIX make: runs with GNU make 3.81 and BSD make alike.
+#
+#   PYTHON=/path/to/python3.12   which Python builds .venv (default: the newest that works, 3.11 or later)
+#   ONCE=1                       `make run` ends when the examples are done
+#   PORT=5001                    where `make web` listens
+#   ARGS="--log-level debug"     handed to the program as they are
+
+ONCE =
+PORT =
+ARGS =
+
+BIN = .venv/bin
+SETUP = @PYTHON="$(PYTHON)" sh scripts/setup.sh
+
+.PHONY: help run web test bench lint format clean
+
+help:
+	@echo "make run      start the orchestrator; without an API key on the built-in simulator (ONCE=1 PORT= ARGS=)"
+	@echo "make web      the pages on http://localhost:5000 (PORT= ARGS=)"
+	@echo "make test     the integration story, then every test"
+	@echo "make bench    the figures of benchmarks/README.md"
+	@echo "make lint     ruff and mypy"
+	@echo "make format   let ruff rewrite the code"
+	@echo "make clean    remove .venv and caches; state/ and results stay"
+
+run:
+	$(SETUP) requirements.txt
+	@case "$(ONCE)" in ""|0) once= ;; *) once=--once ;; esac; \
+	exec $(BIN)/python real_agent_orchestrator.py --examples $$once $(ARGS)
+
+web:
+	$(SETUP) requirements.txt
+	@$(BIN)/python web_server.py $(ARGS)
+
+test:
+	$(SETUP) requirements.txt
+	@$(BIN)/python test_multi_provider.py $(ARGS)
+
+bench:
+	$(SETUP) requirements.txt
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lint:
+	$(SETUP) requirements-dev.txt
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format:
+	$(SETUP) requirements-dev.txt
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,71 @@
+#!/bin/sh
+# Builds .venv where it is missing or broken, and installs FILE where it changed since the last time.
+# Usage: [PYTHON=...] sh scripts/setup.sh requirements.txt
+set -eu
+
+requirements=$1
+venv=.venv
+oldest="3, 11"
+
+fail() {
+    echo "setup: $1" >&2
+    exit 2
+}
+
+# A command that exists but fails (a pyenv shim without its version, a Windows store stub) is found out by running it.
+new_enough() {
+    "$1" -c "import sys; sys.exit(sys.version_info < ($oldest))" >/dev/null 2>&1
+}
+
+can_build_venvs() {
+    "$1" -c "import ensurepip, venv" >/dev/null 2>&1
+}
+
+find_python() {
+    without_venv=
+    for candidate in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3 python}; do
+        new_enough "$candidate" || continue
+        if can_build_venvs "$candidate"; then
+            python=$candidate
+            return
+        fi
+        without_venv=$candidate
+    done
+    if [ -n "$without_venv" ]; then
+        fail "$without_venv cannot build virtual environments; install them (Debian, Ubuntu: apt install python3-venv)"
+    fi
+    if [ -n "${PYTHON:-}" ]; then
+        fail "PYTHON=$PYTHON is not a Python 3.11 or newer that runs"
+    fi
+    fail "Python 3.11 or newer is needed; found: $(python3 --version 2>/dev/null || echo none). Name one with PYTHON=/path/to/python"
+}
+
+# The checksums of the file and of the one it includes, so that a checkout that only touches times installs nothing.
+wanted() {
+    cat requirements.txt "$requirements" | cksum
+}
+
+if [ -d "$venv" ] && ! new_enough "$venv/bin/python"; then
+    echo "setup: $venv does not run here any more; building it anew" >&2
+    rm -rf "$venv"
+fi
+
+stamp=$venv/.installed-$requirements
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted)" ]; then
+    exit 0
+fi
+
+if [ ! -d "$venv" ]; then
+    find_python
+    echo "setup: building $venv with $("$python" --version 2>&1), once" >&2
+    "$python" -m venv "$venv" || { rm -rf "$venv"; fail "$python could not build $venv"; }
+fi
+
+echo "setup: installing $requirements, which can take some minutes" >&2
+PIP_USER=0 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
+    fail "pip could not install $requirements; the reason stands above"
+
+wanted >"$stamp"
+if [ "$requirements" = requirements-dev.txt ]; then # it includes the other
+    (requirements=requirements.txt && wanted) >"$venv/.installed-requirements.txt"
+fi

@@ -1,0 +1,1 @@
+"""The command line. Heavy modules (SDKs, the store, rich) are imported inside the commands that need them."""

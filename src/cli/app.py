@@ -1,0 +1,157 @@
+"""The commands and their options. What they do is in the file that bears the command's name."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ..errors import OrchestratorError
+from .setup import Options
+
+STOPPED, INPUT_IS_WRONG = 1, 2
+LEVELS = ("debug", "info", "warning", "error")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Options that all commands share may stand before or after the command's name."""
+    options = context.ensure_object(Options)
+    if parameter.name and value not in (None, False):
+        setattr(options, parameter.name, value)
+
+
+def _shared(command: Command) -> Command:
+    """Add the options that every command takes."""
+    file, folder = click.Path(path_type=Path, dir_okay=False), click.Path(path_type=Path, file_okay=False)
+    shared: list[tuple[str, dict[str, Any]]] = [
+        ("--config", {"type": file, "metavar": "FILE", "help": "Settings over those of orchestrator.toml."}),
+        ("--simulate", {"is_flag": True, "help": "Use the built-in simulator although there are keys."}),
+        (
+            "--simulator-config",
+            {"type": file, "metavar": "FILE", "help": "JSON with the simulator's limits and faults."},
+        ),
+        ("--state-dir", {"type": folder, "metavar": "DIR", "help": "Where databases and logs are kept."}),
+        ("--log-level", {"type": click.Choice(LEVELS), "help": "What is logged to the terminal."}),
+    ]
+    for name, settings in reversed(shared):
+        command = click.option(name, expose_value=False, callback=_remember, **settings)(command)
+    return command
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@_shared
+@click.option("--quiet", is_flag=True, help="No progress, only what has to be said.")
+@click.option("--examples", is_flag=True, help="Begin with the built-in examples, where that costs nothing.")
+@click.option("--once", is_flag=True, help="End when no task is open.")
+@click.pass_context
+def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool) -> None:
+    """Answer LLM tasks with a pool of agents over Claude, GPT and Gemini.
+
+    Without a command: serve the queue until Ctrl-C. Without an API key in the environment or in .env the
+    providers are simulated, and nothing is spent.
+    """
+    if context.invoked_subcommand is None:
+        from .serve import serve
+
+        try:
+            context.exit(serve(context.obj, quiet=quiet, examples=examples, once=once))
+        except KeyboardInterrupt:  # Ctrl-C is how a server ends, also while it starts
+            context.exit(0)
+
+
+@cli.command(short_help="Run a file of tasks to its end.")
+@_shared
+@click.argument("tasks")
+@click.option("-o", "--output", metavar="FILE", help="Results as JSON Lines; - is standard output.")
+@click.option("--format", "fmt", type=click.Choice(["jsonl", "text"]), help="Instead of guessing by name.")
+@click.option("--quiet", is_flag=True, help="No progress, only what has to be said.")
+@click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
+@click.pass_context
+def run(context: click.Context, /, tasks: str, output: str | None, **options: Any) -> None:
+    """Run a file of TASKS (JSON Lines, or plain text with a prompt a line; - is standard input).
+
+    The results go to TASKS with the ending .results.jsonl unless -o says otherwise. Run the same command
+    again after an interruption: it goes on where it stopped. Exit code 0: all were answered, 1: some were
+    not, 2: the input or the configuration is wrong.
+    """
+    from .run import run as run_tasks
+
+    context.exit(run_tasks(context.obj, tasks, output, **options))
+
+
+@cli.command(short_help="Put one prompt on the queue.")
+@_shared
+@click.argument("prompt")
+@click.option("--type", "task_type", metavar="TYPE", help="code_generation, creative_writing, research, ...")
+@click.option("--tier", help="auto, economy, standard or premium.")
+@click.option("--max-tokens", type=int, metavar="N")
+@click.option("--temperature", type=float, metavar="T")
+@click.option("--system", metavar="TEXT", help="A system prompt.")
+@click.option("--priority", type=int, metavar="N", help="Higher goes first.")
+@click.option("--id", metavar="ID", help="A name of your own, unique in the queue.")
+@click.option("--wait", is_flag=True, help="Print the answer when it has come.")
+@click.option("--json", "as_json", is_flag=True, help="With --wait: the whole result row.")
+@click.pass_context
+def submit(context: click.Context, /, wait: bool, as_json: bool, **fields: Any) -> None:
+    """Put one PROMPT on the queue of a running orchestrator (- reads it from standard input)."""
+    from .queue import submit as submit_task
+
+    if fields["prompt"] == "-":
+        fields["prompt"] = sys.stdin.read()
+    context.exit(submit_task(context.obj, fields, wait=wait, as_json=as_json))
+
+
+@cli.command(short_help="Show the providers and the queue.")
+@_shared
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def status(context: click.Context, /, as_json: bool) -> None:
+    """Show the providers' state and the queue."""
+    from .queue import status as show_status
+
+    context.exit(show_status(context.obj, as_json=as_json))
+
+
+@cli.command(short_help="Try keys, providers, database, disk and port.")
+@_shared
+@click.pass_context
+def check(context: click.Context, /) -> None:
+    """Try everything that is needed: keys, providers (by a free call), database, disk, port."""
+    from .check import check as check_all
+
+    context.exit(check_all(context.obj))
+
+
+@cli.command(short_help="Show each setting and where it comes from.")
+@_shared
+@click.pass_context
+def config(context: click.Context, /) -> None:
+    """Show each setting and where its value comes from; keys are masked."""
+    from .show_config import show_config
+
+    context.exit(show_config(context.obj))
+
+
+def main() -> None:
+    """Run the command line; ends the process. What a user can set right is one line, not a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)  # until a run listens itself
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(INPUT_IS_WRONG)
+    except OrchestratorError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(INPUT_IS_WRONG)
+    except (click.Abort, KeyboardInterrupt):  # before the loop listens, or after it
+        sys.stderr.write("stopped\n")
+        sys.exit(STOPPED)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt

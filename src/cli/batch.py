@@ -1,0 +1,146 @@
+"""A batch on its way in: its name, its results file, its tasks, and what an earlier run has left."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.intake import BadLine, read_tasks
+from ..core.results import STDOUT, ResultsFile, holds_simulated
+from ..errors import InputError
+from ..records import Task
+from ..settings import Settings
+from .progress import say
+from .tally import Tally
+from .words import tasks as tasks_text
+
+if TYPE_CHECKING:
+    from ..core.store import Store
+
+BAD_LINES_SHOWN = 20
+PAGE = 500  # results written at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Where tasks come from and where their results go. `-` is standard input and standard output."""
+
+    name: str
+    source: str
+    output: str
+    fmt: str | None = None
+
+    @classmethod
+    def of(cls, source: str, output: str | None, fmt: str | None, now: float) -> Batch:
+        """Named by the full path of its output, so that the same output resumes. Raises InputError.
+
+        Standard output can't be taken up again: each such run is a batch of its own.
+        """
+        if output is None:
+            output = STDOUT if source == STDOUT else str(Path(source).with_suffix(".results.jsonl"))
+        if source != STDOUT:
+            _check_source(Path(source), output)
+        name = f"stdout-{int(now)}-{os.getpid()}" if output == STDOUT else str(Path(output).resolve())
+        return cls(name, source, output, fmt)
+
+
+def _check_source(source: Path, output: str) -> None:
+    if not source.is_file():
+        raise InputError(f"{source}: {'is a folder, not a file' if source.is_dir() else 'no such file'}")
+    if output != STDOUT and source.resolve() == Path(output).resolve():
+        raise InputError(f"{output}: is the file of tasks; choose another output")
+
+
+def open_results(batch: Batch, *, simulated: bool) -> ResultsFile:
+    """The file the results go to. Raises InputError where it is busy or of another kind.
+
+    Simulated rows are no answers: with keys their file is set aside and every task is asked again. Real
+    answers are never mixed with simulated ones.
+    """
+    path = Path(batch.output)
+    held = None if batch.output == STDOUT else holds_simulated(path)
+    if held is False and simulated:
+        raise InputError(f"{path}: holds answers of real providers; choose another output")
+    if held and not simulated:
+        aside = path.with_name(f"{path.stem}.simulated{path.suffix}")
+        path.replace(aside)
+        say(f"{path}: held simulated results, which are now in {aside}; every task is asked again")
+    return ResultsFile(batch.output, simulated=simulated)
+
+
+def take_in(store: Store, settings: Settings, batch: Batch, now: float) -> int:
+    """Store every task of the batch that is not there yet; how many lines were bad.
+
+    Raises InputError where there is no task at all, or where a known id has another content now.
+    """
+    bad = _BadLines(batch.source)
+    store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
+    lines = read_tasks(
+        sys.stdin.buffer if batch.source == STDOUT else Path(batch.source),
+        batch=batch.name,
+        settings=settings,
+        now=now,
+        fmt=batch.fmt,
+        on_warning=lambda text: say(f"{batch.source}: {text}"),
+    )
+    report = store.add_tasks(_good(lines, bad), now=now)
+    bad.close()
+    if report.changed_count:
+        number = report.changed_count
+        what = "1 id has" if number == 1 else f"{number:,} ids have"
+        shown = ", ".join(report.changed[:3])
+        raise InputError(f"{what} new content since the last run ({shown}); choose another -o")
+    if not report.added + report.existing:
+        why = f"none of its {bad.count:,} lines is a task" if bad.count else "it is empty"
+        raise InputError(f"{batch.source}: holds no task, {why}")
+    return bad.count
+
+
+def _good(lines: Iterator[Task | BadLine], bad: Callable[[BadLine], None]) -> Iterator[Task]:
+    for line in lines:
+        if isinstance(line, BadLine):
+            bad(line)
+        else:
+            yield line
+
+
+class _BadLines:
+    """Tells of the first bad lines and counts the others."""
+
+    def __init__(self, source: str) -> None:
+        self.count = 0
+        self._source = source
+
+    def __call__(self, line: BadLine) -> None:
+        self.count += 1
+        if self.count <= BAD_LINES_SHOWN:
+            say(f"{self._source}, {line}; it is left out")
+
+    def close(self) -> None:
+        if self.count > BAD_LINES_SHOWN:
+            say(f"{self._source}: {self.count - BAD_LINES_SHOWN:,} more bad lines are left out")
+
+
+def resume(store: Store, batch: Batch, results: ResultsFile, now: float) -> Tally:
+    """Bring the file up to what is stored; the tally begins with what is finished."""
+    tally = Tally(store.summary(batch.name).counts, now)
+    if tally.done:
+        write_missing(store, batch, results)
+        left = (tally.total or 0) - tally.done
+        what = f"going on with the other {left:,}" if left else "nothing is asked again"
+        say(f"{results.name}: {tasks_text(tally.done)} finished before; {what}")
+    return tally
+
+
+def write_missing(store: Store, batch: Batch, results: ResultsFile) -> None:
+    """The store is the truth: append what is stored but not in the file."""
+    there = set(results.ids())
+    stored = (each.result for each in store.results(batch.name))
+    missing = (result for result in stored if result.task.id not in there)
+    while page := list(itertools.islice(missing, PAGE)):
+        results.append(page)

@@ -1,0 +1,70 @@
+"""`run` beside a server: the rows are handed over to it, and this process follows them to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+from ..core.clock import Clock
+from ..errors import StoreError
+from .progress import View, make_view, say
+from .runner import listening
+from .tally import Tally
+
+if TYPE_CHECKING:
+    from ..core.store import OrchestratorRow, Store
+
+FOLLOW_EVERY_S = 0.5
+
+
+def server_of(store: Store, now: float) -> OrchestratorRow | None:
+    """The orchestrator that serves the whole queue of this state, None where none is alive.
+
+    Raises StoreError where one is at work on a batch of its own: it would never come to ours.
+    """
+    _, row = store.latest_snapshot()
+    if row is None or not is_alive(row, now):
+        return None
+    if row.batch:
+        raise StoreError(
+            f"another run is at work here (process {row.pid} on {row.host}); the tasks are stored: "
+            "run the same command again when it has ended, or use another --state-dir"
+        )
+    return row
+
+
+def is_alive(row: OrchestratorRow, now: float) -> bool:
+    """Whether it signs itself as running, and where it ran here still does."""
+    from ..core.store.control import DEAD_AFTER_S, pid_is_alive
+
+    if row.retired_at is not None or now - row.heartbeat_at > DEAD_AFTER_S:
+        return False
+    return row.host != socket.gethostname() or pid_is_alive(row.pid)
+
+
+def follow(
+    store: Store, server: OrchestratorRow, clock: Clock, batch: str, tally: Tally, *, quiet: bool
+) -> None:
+    """Show the batch's progress until it is done, the server is gone, or Ctrl-C. Nothing is cancelled."""
+    say(f"a server is running (process {server.pid}): it answers these tasks; Ctrl-C only stops watching")
+    view = make_view(quiet)
+    try:
+        asyncio.run(_follow(store, clock, batch, tally, view))
+    finally:
+        view.close()
+
+
+async def _follow(store: Store, clock: Clock, batch: str, tally: Tally, view: View) -> None:
+    left = asyncio.Event()
+    with listening(lambda _: left.set()):
+        while not left.is_set() and not tally.finished:
+            pool, row = await asyncio.to_thread(store.latest_snapshot)
+            tally.take_over(await asyncio.to_thread(store.summary, batch))
+            tally.mark(clock.now())
+            if pool is not None:
+                view.update(pool, tally)
+            if row is None or not is_alive(row, clock.now()):
+                view.note("the server has ended; the same command goes on from here")
+                return
+            await asyncio.wait({asyncio.create_task(left.wait())}, timeout=FOLLOW_EVERY_S)

@@ -1,0 +1,112 @@
+"""Logs are events: one short message plus fields, to the terminal from `--log-level` on, and to a file.
+
+    12:03:41 warning breaker opened provider=openai failures=3
+    {"at": "2027-01-15T08:03:41.120+00:00", "level": "warning", "message": "breaker opened", "provider": ...}
+
+Below `warning` only this project's own loggers are heard: what SDKs log in detail can hold prompts and keys.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+
+OURS = "src"  # the root of this project's loggers
+LEVELS = ("debug", "info", "warning", "error")
+FILE_BYTES = 5_000_000
+FILES_KEPT = 3
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def set_up_logging(level: str, folder: Path | None = None) -> None:
+    """Log to the terminal from `level` on and, where `folder` is given, from `info` on to a file in it."""
+    ours = logging.getLogger(OURS)
+    ours.setLevel(logging.DEBUG)
+    for handler in list(ours.handlers):
+        ours.removeHandler(handler)
+        handler.close()
+    terminal = _TerminalHandler(getattr(logging, level.upper()))
+    terminal.setFormatter(_Plain())
+    ours.addHandler(terminal)
+    if folder is not None:
+        ours.addHandler(_file_handler(folder))
+    ours.propagate = False
+    _set_up_others()
+
+
+def _set_up_others() -> None:
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    if not root.handlers:
+        handler = _TerminalHandler(logging.WARNING)
+        handler.setFormatter(_Plain())
+        root.addHandler(handler)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """What was handed over as `extra`."""
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+class _TerminalHandler(logging.Handler):
+    """Looks standard error up each time: a live display replaces it while it draws."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except OSError:
+            self.handleError(record)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        fields = "".join(f" {name}={value}" for name, value in fields_of(record).items())
+        text = f"{at} {record.levelname.lower()} {record.getMessage()}{fields}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        row: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **fields_of(record),
+        }
+        if record.exc_info:
+            row["exception"] = self.formatException(record.exc_info)
+        return json.dumps(row, ensure_ascii=True, default=str)
+
+
+class _PrivateFile(logging.handlers.RotatingFileHandler):
+    """Readable by its owner alone, after each rotation too."""
+
+    def _open(self) -> Any:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return os.fdopen(descriptor, "a", encoding="utf-8")
+
+
+def _file_handler(folder: Path) -> logging.Handler:
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return _rotating(folder)
+    except OSError as error:
+        raise ConfigError(f"cannot be written ({error.strerror})", where=str(folder)) from error
+
+
+def _rotating(folder: Path) -> logging.Handler:
+    handler = _PrivateFile(folder / "orchestrator.log", maxBytes=FILE_BYTES, backupCount=FILES_KEPT)
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(_JsonLines())
+    return handler

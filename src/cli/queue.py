@@ -1,0 +1,160 @@
+"""`submit` puts one task on the queue, `status` shows the pool as its orchestrator last described it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..core.clock import Clock
+from ..core.intake import QUEUE, make_task, unknown_type_warning
+from ..core.results import encode_row, result_row
+from ..errors import InputError
+from ..records import PoolSnapshot, Result, TaskStatus
+from .follow import is_alive
+from .progress import console, say, state_text, waiting_lines
+from .setup import Options, Setup, open_store, prepare
+from .tally import OPEN
+from .words import duration, latency, money, percent
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..core.store import OrchestratorRow, Store
+
+WAIT_EVERY_S = 0.25
+ALERTS_SHOWN = 5
+
+
+def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: bool) -> int:
+    """Queue one task and print its id, or with `wait` its answer. The exit code."""
+    setup = prepare(options)
+    clock = Clock()
+    given = {key: value for key, value in fields.items() if value is not None}
+    task = make_task(
+        given,
+        batch=QUEUE,
+        settings=setup.settings,
+        now=clock.now(),
+        default_id=lambda _: secrets.token_hex(6),  # the same prompt twice is two tasks
+    )
+    if warning := unknown_type_warning(task.task_type, setup.settings):
+        say(warning)
+    with open_store(setup) as store:
+        store.create_batch(QUEUE, now=clock.now())
+        report = store.add_tasks([task], now=clock.now())
+        if not report.added:
+            raise InputError(f"id {task.id!r} is taken; choose another")
+        _, row = store.latest_snapshot()
+        if row is None or not is_alive(row, clock.now()):
+            say(f"{setup.mode}: queued; no orchestrator is running: start it with real_agent_orchestrator.py")
+        if not wait:
+            sys.stdout.write(task.id + "\n")
+            return 0
+        return _show(_wait_for(store, task.id), setup, as_json)
+
+
+def _wait_for(store: Store, task_id: str) -> Result:
+    while store.statuses(QUEUE, [task_id])[task_id] in OPEN:
+        time.sleep(WAIT_EVERY_S)
+    detail = store.task(QUEUE, task_id)
+    if detail is None or detail.result is None:
+        raise InputError(f"task {task_id!r} was taken off the queue again")
+    return detail.result
+
+
+def _show(result: Result, setup: Setup, as_json: bool) -> int:
+    if as_json:
+        sys.stdout.write(encode_row(result_row(result, simulated=setup.simulated)).decode())
+    elif result.output is not None:
+        sys.stdout.write(result.output + "\n")
+    if result.status is not TaskStatus.SUCCEEDED:
+        say(f"{result.status}: {result.error}")
+        return 1
+    return 0
+
+
+# ------------------------------------------------------------------ status
+
+
+def status(options: Options, *, as_json: bool) -> int:
+    """Print how things stand. The exit code."""
+    setup = prepare(options)
+    now = Clock().now()
+    with open_store(setup) as store:
+        pool, row = store.latest_snapshot()
+        counts = store.pending()
+        alerts = [each.event for each in store.events(200) if each.event.level != "info"][:ALERTS_SHOWN]
+    alive = row is not None and is_alive(row, now)
+    if as_json:
+        _print_json(setup, pool, row, alive, counts, now)
+        return 0
+    screen = console(stderr=False)
+    screen.print(_who_runs(setup, row, alive, now), soft_wrap=True)
+    screen.print("tasks: " + (", ".join(f"{n:,} {s}" for s, n in counts.items() if n) or "none yet"))
+    if pool is not None:
+        screen.print(_pool_table(pool))
+        for line in waiting_lines(pool):
+            screen.print(line)
+    for event in alerts:
+        screen.print(f"{event.level}, {duration(now - event.at)} ago: {event.message}", soft_wrap=True)
+    return 0
+
+
+def _who_runs(setup: Setup, row: OrchestratorRow | None, alive: bool, now: float) -> str:
+    if row is None:
+        return f"{setup.mode}: no orchestrator has run on this state yet ({setup.settings.state_dir})"
+    if not alive:
+        return f"{setup.mode}: no orchestrator is running; the last one was seen {_ago(row, now)}"
+    what = f"the batch {row.batch}" if row.batch else "the queue"
+    return f"{setup.mode}: process {row.pid} serves {what} since {duration(now - row.started_at)}"
+
+
+def _ago(row: OrchestratorRow, now: float) -> str:
+    return f"{duration(max(0.0, now - row.heartbeat_at))} ago"
+
+
+def _pool_table(pool: PoolSnapshot) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("provider")
+    table.add_column("state")
+    for name in ("share", "in flight", "calls", "success", "median", "p95", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in pool.providers:
+        table.add_row(
+            each.name,
+            state_text(each, pool.at) + (f": {each.reason}" if each.reason else ""),
+            percent(each.share, 1.0),
+            f"{each.in_flight}",
+            f"{each.calls:,}",
+            percent(each.succeeded, each.succeeded + each.failed),
+            latency(each.p50_s),
+            latency(each.p95_s),
+            money(each.cost_nanos),
+        )
+    return table
+
+
+def _print_json(
+    setup: Setup,
+    pool: PoolSnapshot | None,
+    row: OrchestratorRow | None,
+    alive: bool,
+    counts: Mapping[TaskStatus, int],
+    now: float,
+) -> None:
+    found = {
+        "simulated": setup.simulated,
+        "running": alive,
+        "orchestrator": dataclasses.asdict(row) if row else None,
+        "age_s": round(now - pool.at, 3) if pool else None,
+        "tasks": {str(s): n for s, n in counts.items()},
+        "pool": dataclasses.asdict(pool) if pool else None,
+    }
+    sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")

@@ -1,0 +1,87 @@
+"""`run`: a file of tasks to its end, from wherever an earlier run has stopped."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from ..core.clock import Clock
+from ..core.results import ResultsFile
+from .batch import Batch, open_results, resume, take_in, write_missing
+from .follow import follow, server_of
+from .logs import set_up_logging
+from .progress import say
+from .runner import Sink, work_off
+from .setup import Options, Setup, open_store, prepare
+from .tally import Tally
+
+if TYPE_CHECKING:
+    from ..core.store import Store
+
+ALL_ANSWERED, SOME_NOT = 0, 1
+
+
+def run(
+    options: Options,
+    source: str,
+    output: str | None,
+    *,
+    fmt: str | None = None,
+    quiet: bool = False,
+    agent_prompts: bool = False,
+) -> int:
+    """Run a file of tasks; the exit code. Raises OrchestratorError where input or configuration is wrong."""
+    setup = prepare(options)
+    set_up_logging(options.log_level, setup.settings.state_dir / "logs")
+    clock = Clock()
+    batch = Batch.of(source, output, fmt, clock.now())
+    with ExitStack() as stack:
+        results = stack.enter_context(open_results(batch, simulated=setup.simulated))
+        store = stack.enter_context(open_store(setup))
+        say(setup.headline())
+        bad = take_in(store, setup.settings, batch, clock.now())
+        tally = resume(store, batch, results, clock.now())
+        if not tally.finished:
+            _answer(setup, store, clock, batch, results, tally, quiet, agent_prompts)
+        close_run(setup, store, batch, results, tally, clock.now())
+    return ALL_ANSWERED if tally.answered == tally.total and not bad else SOME_NOT
+
+
+def _answer(
+    setup: Setup,
+    store: Store,
+    clock: Clock,
+    batch: Batch,
+    results: ResultsFile,
+    tally: Tally,
+    quiet: bool,
+    agent_prompts: bool,
+) -> None:
+    """Work the batch off here, or have the server do it that runs already."""
+    if server := server_of(store, clock.now()):
+        follow(store, server, clock, batch.name, tally, quiet=quiet)
+        write_missing(store, batch, results)
+        return
+    sink = Sink(tally, batch.name, results)
+    work_off(setup, store, clock, sink, batch=batch.name, quiet=quiet, agent_prompts=agent_prompts)
+
+
+def close_run(
+    setup: Setup, store: Store, batch: Batch, results: ResultsFile, tally: Tally, now: float
+) -> None:
+    """Print the tables, the totals, and where the results are."""
+    from .summary import print_summary
+
+    print_summary(
+        store.summary(batch.name),
+        tally=tally,
+        baseline_model=setup.settings.baseline_model,
+        elapsed_s=now - tally.started_at,
+        simulated=setup.simulated,
+        stderr=results.path is None,
+    )
+    if results.path is not None:
+        rest = "" if tally.finished else " (not complete: the same command goes on from here)"
+        sys.stdout.write(f"results: {results.path}{rest}\n")
+        sys.stdout.flush()

@@ -1,0 +1,176 @@
+"""An orchestrator at work under a view: progress while it runs, and a stop in two steps.
+
+The first Ctrl-C or SIGTERM lets the calls in flight finish and stores them; the second stops at once,
+still storing what has come in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ..core.clock import Clock
+from ..core.results import ResultsFile
+from ..errors import ConfigError, StoreError
+from ..records import Result
+from .progress import View, make_view
+from .setup import Setup, providers
+from .tally import Tally
+
+if TYPE_CHECKING:
+    from ..core.orchestrator import Orchestrator, RunReport
+    from ..core.store import Store
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NEWS_EVERY_S = 1.0
+DRAINED, STOPPED = "drained", "stopped"  # how a run reports that somebody ended it
+
+
+class Sink:
+    """Where finished tasks go: the tally and, for one batch, its results file.
+
+    A file that can't be written any more ends the run in good order: nothing is lost, since a result is
+    in the store before it comes here.
+    """
+
+    def __init__(self, tally: Tally, batch: str | None = None, results: ResultsFile | None = None) -> None:
+        self.tally = tally
+        self.error: StoreError | None = None
+        self.on_error: Callable[[], None] = lambda: None
+        self._batch, self._results = batch, results
+
+    def __call__(self, results: Sequence[Result]) -> None:
+        mine = [r for r in results if self._batch is None or r.task.batch == self._batch]
+        self.tally.add(mine)
+        if self._results is None or self.error is not None:
+            return
+        try:
+            self._results.append(mine)
+        except StoreError as error:
+            self.error = error
+            self.on_error()
+
+    def tick(self) -> None:
+        """Called on the loop several times a second."""
+
+
+def work_off(
+    setup: Setup,
+    store: Store,
+    clock: Clock,
+    sink: Sink,
+    *,
+    batch: str | None,
+    quiet: bool = False,
+    agent_prompts: bool | None = None,
+    until_done: bool = True,
+) -> bool:
+    """Serve `batch`, or the whole queue, to the end or to a stop. True where somebody stopped it.
+
+    Raises ConfigError where no provider takes its key, StoreError where the state is served by another
+    orchestrator or the results can't be written.
+    """
+    from ..core.orchestrator import Orchestrator
+
+    with providers(setup) as access:
+        orchestrator = Orchestrator(
+            setup.settings, access, store, clock, batch=batch, agent_prompts=agent_prompts, on_result=sink
+        )
+        view = make_view(quiet)
+        try:
+            report = asyncio.run(_watch(orchestrator, store, view, sink, until_done, setup))
+        finally:
+            view.close()
+    if sink.error is not None:
+        raise sink.error
+    if report.stopped in {"", DRAINED, STOPPED}:
+        return bool(report.stopped)
+    raise ConfigError(report.stopped)
+
+
+async def _watch(
+    orchestrator: Orchestrator, store: Store, view: View, sink: Sink, until_done: bool, setup: Setup
+) -> RunReport:
+    """Run it; draw, and tell the news, until it ends."""
+    sink.on_error = orchestrator.drain
+    news = asyncio.create_task(_tell_news(store, view))
+    try:
+        with _stopping(orchestrator, view, setup.settings.pool.drain_s):
+            running = asyncio.create_task(orchestrator.run(until_done))
+            while not running.done():
+                await asyncio.wait({running}, timeout=view.interval_s)
+                sink.tick()
+                pool = orchestrator.snapshot()
+                sink.tally.mark(pool.at)
+                view.update(pool, sink.tally)
+            return running.result()
+    finally:
+        news.cancel()
+
+
+async def _tell_news(store: Store, view: View) -> None:
+    """Say each warning and alert once, as it is noted."""
+    newest = await asyncio.to_thread(store.events, 1)
+    seen = newest[0].id if newest else 0
+    while True:
+        await asyncio.sleep(NEWS_EVERY_S)
+        for row in await asyncio.to_thread(store.events, 100, after_id=seen):
+            seen = row.id
+            if row.event.level != "info":
+                at = datetime.fromtimestamp(row.event.at).astimezone().strftime("%H:%M:%S")
+                view.note(f"{at} {row.event.level}: {row.event.message}")
+
+
+@contextmanager
+def _stopping(orchestrator: Orchestrator, view: View, drain_s: float) -> Iterator[None]:
+    """Signals drain, then stop."""
+    presses: list[int] = []
+
+    def press(number: int) -> None:
+        presses.append(number)
+        if len(presses) == 1:
+            orchestrator.drain()
+            view.note(f"stopping: calls in flight may finish (up to {drain_s:g} s); once more stops now")
+        else:
+            orchestrator.stop_now()
+            view.note("stopping now: what has come in is stored")
+
+    with listening(press):
+        yield
+
+
+@contextmanager
+def listening(press: Callable[[int], None]) -> Iterator[None]:
+    """Call `press` on the running loop for each Ctrl-C and SIGTERM while the block runs."""
+    undo = [_listen(number, press) for number in STOP_SIGNALS]
+    try:
+        yield
+    finally:
+        for each in undo:
+            each()
+
+
+def _listen(number: int, press: Callable[[int], None]) -> Callable[[], object]:
+    loop, previous = asyncio.get_running_loop(), signal.getsignal(number)
+    try:
+        loop.add_signal_handler(number, press, number)
+    except NotImplementedError:  # Windows: a plain handler, which hands over to the loop
+        signal.signal(number, _handing_over(loop, press))
+        return lambda: signal.signal(number, previous)
+
+    def undo() -> None:
+        loop.remove_signal_handler(number)
+        signal.signal(number, previous)
+
+    return undo
+
+
+def _handing_over(
+    loop: asyncio.AbstractEventLoop, press: Callable[[int], None]
+) -> Callable[[int, FrameType | None], object]:
+    return lambda number, _frame: loop.call_soon_threadsafe(press, number)

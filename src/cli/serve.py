@@ -1,0 +1,97 @@
+"""Serving the queue until Ctrl-C, on a first start with the examples on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from ..core.clock import Clock
+from ..records import Result
+from .batch import open_results, resume
+from .examples import add_examples, examples_batch, offer_examples
+from .logs import set_up_logging
+from .progress import say
+from .run import ALL_ANSWERED, SOME_NOT, close_run
+from .runner import Sink, work_off
+from .setup import Options, Setup, open_store, prepare
+from .tally import Tally
+from .words import duration, money, tasks
+
+if TYPE_CHECKING:
+    from ..core.store import Store
+
+
+def serve(options: Options, *, quiet: bool = False, examples: bool = False, once: bool = False) -> int:
+    """Serve the queue; with `once` until nothing is open. The exit code: 0 also after Ctrl-C."""
+    setup = prepare(options)
+    set_up_logging(options.log_level, setup.settings.state_dir / "logs")
+    clock = Clock()
+    say(setup.headline())
+    with ExitStack() as stack:
+        store = stack.enter_context(open_store(setup))
+        sink = Sink(Tally(None, clock.now()))
+        if examples and setup.simulated:
+            sink = stack.enter_context(_with_examples(setup, store, clock, once))
+        elif examples:
+            offer_examples(setup, clock.now())
+        if not once:
+            say('serving the queue; Ctrl-C ends; hand tasks in with: real_agent_orchestrator.py submit "..."')
+        stopped = work_off(setup, store, clock, sink, batch=None, quiet=quiet, until_done=once)
+        code = sink.finish() if isinstance(sink, ExamplesSink) else ALL_ANSWERED
+    _say_what_was_done(sink.served if isinstance(sink, ExamplesSink) else sink.tally, clock.now())
+    return ALL_ANSWERED if stopped else code
+
+
+def _say_what_was_done(served: Tally, now: float) -> None:
+    took = duration(now - served.started_at)
+    say(f"served {tasks(served.done)} in {took}: {served.answered:,} answered, {money(served.cost_nanos)}")
+
+
+class ExamplesSink(Sink):
+    """The queue's sink while the examples are on it: they get a results file, and a table when they are done.
+
+    `tally` is that of the examples until then, and that of everything served afterwards.
+    """
+
+    def __init__(self, examples: Sink, served: Tally, print_table: Callable[[], None], *, told: bool) -> None:
+        super().__init__(examples.tally)
+        self.served = served
+        self._examples, self._print_table, self._told = examples, print_table, told
+
+    def __call__(self, results: Sequence[Result]) -> None:
+        self._examples(results)
+        self.served.add(results)
+        if self._examples.error is not None and self.error is None:
+            self.error = self._examples.error
+            self.on_error()
+
+    def tick(self) -> None:
+        if self._examples.tally.finished:
+            self.finish()
+            self.tally = self.served
+
+    def finish(self) -> int:
+        """Print the examples' table unless it was; the exit code that they deserve."""
+        if not self._told:
+            self._told = True
+            self._print_table()
+        tally = self._examples.tally
+        return ALL_ANSWERED if tally.answered == tally.total else SOME_NOT
+
+
+@contextmanager
+def _with_examples(setup: Setup, store: Store, clock: Clock, once: bool) -> Iterator[ExamplesSink]:
+    """Put the examples on the queue. Where they are long done, their table is told again only with `once`."""
+    batch = examples_batch(setup)
+    with open_results(batch, simulated=setup.simulated) as results:
+        add_examples(store, setup, batch, clock.now())
+        tally = resume(store, batch, results, clock.now())
+
+        def print_table() -> None:
+            close_run(setup, store, batch, results, tally, clock.now())
+
+        served = Tally(None, clock.now())
+        yield ExamplesSink(
+            Sink(tally, batch.name, results), served, print_table, told=tally.finished and not once
+        )

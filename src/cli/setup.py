@@ -1,0 +1,128 @@
+"""What every command begins with: settings, keys, and whether the providers are real or simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import ProviderAccess, load_settings, provider_access, read_environment, simulated_access
+from ..errors import ConfigError
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..core.store import Store
+
+
+@dataclass
+class Options:
+    """The options that every command takes, as far as they were given."""
+
+    config: Path | None = None
+    simulate: bool = False
+    simulator_config: Path | None = None
+    state_dir: Path | None = None
+    log_level: str = "warning"
+    no_color: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One command's surroundings. `access` holds real base URLs and keys even where a run is simulated."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+    access: dict[str, ProviderAccess]
+    simulated: bool
+    simulator_config: Path | None = None
+
+    @property
+    def mode(self) -> str:
+        return "simulated" if self.simulated else "live"
+
+    @property
+    def configured(self) -> list[ProviderAccess]:
+        """The providers that real calls could go to."""
+        return [each for each in self.access.values() if each.configured]
+
+    def headline(self) -> str:
+        """One plain line: who answers the tasks of this command."""
+        if not self.simulated:
+            return "live: " + ", ".join(
+                f"{each.name} ({'key from ' + each.key_source if each.key_source else 'needs no key'})"
+                for each in self.configured
+            )
+        if self.configured:
+            return "simulated: the providers are local simulators, no key is used and nothing is spent"
+        wanted = ", ".join(row.api_key_env[0] for row in self.settings.providers.values() if row.api_key_env)
+        return (
+            "simulated: no API key was found, so the providers are local simulators and nothing is spent "
+            f"(keys are read from the environment or .env: {wanted})"
+        )
+
+    @property
+    def database(self) -> str | Path:
+        """Simulated and live state never share a database; DATABASE_URL is for live state."""
+        if self.simulated or not self.settings.database_url:
+            return self.settings.state_dir / f"{self.mode}.db"
+        return self.settings.database_url
+
+
+def prepare(options: Options) -> Setup:
+    """Read settings and keys. Raises ConfigError with one line."""
+    environ = read_environment()
+    settings = load_settings(options.config, environ)
+    state_dir = (options.state_dir or settings.state_dir).expanduser().absolute()
+    settings = settings.model_copy(update={"state_dir": state_dir})
+    access = provider_access(settings, environ)
+    simulated = options.simulate or options.simulator_config is not None
+    if not any(each.configured for each in access.values()):
+        simulated = True
+    return Setup(settings, environ, access, simulated, options.simulator_config)
+
+
+def open_store(setup: Setup) -> Store:
+    """The database of this command's mode, made where it is missing. Raises StoreError."""
+    from ..core.store import Store
+
+    return Store.open(setup.database, simulated=setup.simulated)
+
+
+@contextmanager
+def providers(setup: Setup) -> Iterator[dict[str, ProviderAccess]]:
+    """How the providers are reached while the block runs. Starts and ends a simulator where one is needed."""
+    if not setup.simulated:
+        yield setup.access
+        return
+    from ..simulator.process import SimulatorProcess
+
+    try:
+        process = SimulatorProcess.start(_simulator_config(setup))
+    except RuntimeError as error:
+        raise ConfigError(str(error)) from error
+    with process:
+        yield simulated_access(setup.settings, process.base_urls)
+
+
+def _simulator_config(setup: Setup) -> dict[str, Any]:
+    """The simulator speaks for every enabled provider of the settings, each in its own wire format."""
+    rows = {name: row for name, row in setup.settings.providers.items() if row.enabled}
+    config: dict[str, Any] = {"providers": {name: {"wire": row.wire} for name, row in rows.items()}}
+    if setup.simulator_config is None:
+        return config
+    from ..core.intake import parse_object
+    from ..errors import InputError
+
+    try:
+        given = parse_object(setup.simulator_config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        raise ConfigError(str(error), where=str(setup.simulator_config)) from error
+    for name, own in dict(given.get("providers", {})).items():
+        if name not in rows:
+            raise ConfigError(
+                f"no provider {name!r}", where=str(setup.simulator_config), allowed=", ".join(rows)
+            )
+        config["providers"][name] |= own
+    return {**given, **config}

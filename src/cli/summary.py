@@ -1,0 +1,113 @@
+"""The closing words of a run: tables per provider and agent, then totals in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..records import TaskStatus
+from .progress import console
+from .tally import OPEN, Tally
+from .words import duration, latency, money, percent, tasks
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..core.store import CallSums, Summary
+
+
+def print_summary(
+    summary: Summary, *, tally: Tally, baseline_model: str, elapsed_s: float, simulated: bool, stderr: bool
+) -> None:
+    """Print tables and totals of everything `summary` covers."""
+    screen = console(stderr)
+    screen.print()
+    screen.print(provider_table(summary))
+    screen.print()
+    screen.print(agent_table(summary))
+    screen.print()
+    for line in total_lines(summary, tally, baseline_model, elapsed_s, simulated):
+        screen.print(line, markup=False, soft_wrap=True)
+
+
+def provider_table(summary: Summary) -> Table:
+    """Calls, share of the answers, success rate, latency, tokens and cost by provider, and their sums."""
+    from rich.table import Table
+
+    table = Table(title="providers", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("provider")
+    for name in ("calls", "share", "success", "median", "p95", "tokens in", "tokens out", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for provider, sums in summary.providers.items():
+        table.add_row(provider, *_cells(sums, summary.calls.ok))
+    if len(summary.providers) > 1:
+        table.add_row("all", *_cells(summary.calls, summary.calls.ok), style="bold")
+    return table
+
+
+def _cells(sums: CallSums, answers: int) -> tuple[str, ...]:
+    return (
+        f"{sums.calls:,}",
+        percent(sums.ok, answers),
+        percent(sums.ok, sums.calls - sums.cancelled),
+        latency(sums.p50_s),
+        latency(sums.p95_s),
+        f"{sums.prompt_tokens:,}",
+        f"{sums.output_tokens:,}",
+        _cost(sums),
+    )
+
+
+def _cost(sums: CallSums) -> str:
+    """Known dollars, with a plus sign where calls of unknown price come on top."""
+    if sums.unknown_cost_calls and not sums.cost_nanos:
+        return "unknown"
+    return money(sums.cost_nanos) + ("+" if sums.unknown_cost_calls else "")
+
+
+def agent_table(summary: Summary) -> Table:
+    from rich.table import Table
+
+    table = Table(title="agents", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("agent")
+    table.add_column("tasks", justify="right")
+    table.add_column("answered", justify="right")
+    for agent, sums in sorted(summary.agents.items(), key=lambda item: -item[1].tasks):
+        table.add_row(agent or "(none)", f"{sums.tasks:,}", f"{sums.succeeded:,}")
+    return table
+
+
+def total_lines(
+    summary: Summary, tally: Tally, baseline_model: str, elapsed_s: float, simulated: bool
+) -> Iterator[str]:
+    total, answered = sum(summary.counts.values()), summary.counts.get(TaskStatus.SUCCEEDED, 0)
+    truncated = (
+        f", {summary.tasks.truncated:,} of them cut off at max_tokens" if summary.tasks.truncated else ""
+    )
+    yield f"{answered:,} of {tasks(total)} answered{truncated}; this run took {duration(elapsed_s)}"
+    yield _money_line(summary, baseline_model, simulated)
+    others = {
+        s: n for s, n in summary.counts.items() if n and s is not TaskStatus.SUCCEEDED and s not in OPEN
+    }
+    if others:
+        yield "not answered: " + ", ".join(f"{n:,} {status}" for status, n in others.items())
+        yield from (f"  {reason}" for reason in tally.reasons)
+        if sum(others.values()) > len(tally.reasons):
+            yield "  (the others are in the results)"
+    still_open = sum(n for s, n in summary.counts.items() if s in OPEN)
+    if still_open:
+        yield f"still open: {tasks(still_open)}"
+
+
+def _money_line(summary: Summary, baseline_model: str, simulated: bool) -> str:
+    calls, baseline = summary.calls, summary.baseline_nanos
+    text = f"cost: {_cost(calls)}" + (" (simulated: nothing was spent)" if simulated else "")
+    if calls.uncertain_nanos:
+        text += f", and up to {money(calls.uncertain_nanos)} for calls that were cut off and may be billed"
+    if calls.unknown_cost_calls:
+        text += f"; the price of {calls.unknown_cost_calls:,} calls is unknown"
+    if baseline and not summary.tasks.unknown_baseline_tasks:
+        less = 100 * (1 - calls.cost_nanos / baseline)
+        difference = f"{less:.0f} % less" if less >= 0 else f"{-less:.0f} % more"
+        text += f"; the same tokens on {baseline_model}: {money(baseline)} (it was {difference})"
+    return text

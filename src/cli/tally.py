@@ -1,0 +1,93 @@
+"""Counts of what has been finished, for the progress display and the exit code."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from ..records import Result, TaskStatus
+
+if TYPE_CHECKING:
+    from ..core.store import Summary
+
+RATE_WINDOW_S = 60.0
+REASONS_KEPT = 5
+OPEN = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING})
+
+
+class Tally:
+    """Fed with results as they are committed. `total` is None where the end is open."""
+
+    def __init__(self, counts: Mapping[TaskStatus, int] | None, now: float) -> None:
+        self.total = None if counts is None else sum(counts.values())
+        self.statuses = Counter({s: n for s, n in (counts or {}).items() if s not in OPEN})
+        self.before = self.done  # finished by an earlier run
+        self.truncated = 0
+        self.by_provider: Counter[str] = Counter()
+        self.cost_nanos = 0
+        self.unknown_costs = 0
+        self.reasons: list[str] = []  # of the first tasks that were not answered
+        self.started_at = now
+        self._marks: deque[tuple[float, int]] = deque([(now, self.done)])
+
+    @property
+    def done(self) -> int:
+        return self.statuses.total()
+
+    @property
+    def answered(self) -> int:
+        return self.statuses[TaskStatus.SUCCEEDED]
+
+    @property
+    def finished(self) -> bool:
+        return self.total is not None and self.done >= self.total
+
+    def add(self, results: Iterable[Result]) -> None:
+        for result in results:
+            self._add(result)
+
+    def take_over(self, summary: Summary) -> None:
+        """Counts that somebody else has kept: those of a batch that a server works on."""
+        self.total = sum(summary.counts.values())
+        self.statuses = Counter({s: n for s, n in summary.counts.items() if s not in OPEN})
+        self.truncated = summary.tasks.truncated
+        self.by_provider = Counter({name: sums.ok for name, sums in summary.providers.items()})
+        self.cost_nanos = summary.cost_nanos
+        self.unknown_costs = summary.calls.unknown_cost_calls
+
+    def _add(self, result: Result) -> None:
+        self.statuses[result.status] += 1
+        self.truncated += result.truncated
+        if result.final is not None and result.status is TaskStatus.SUCCEEDED:
+            self.by_provider[result.final.provider] += 1
+        if (cost := result.cost_nanos) is None:
+            self.unknown_costs += 1
+        else:
+            self.cost_nanos += cost
+        if result.status is not TaskStatus.SUCCEEDED and len(self.reasons) < REASONS_KEPT:
+            self.reasons.append(f"{result.task.id} {result.status}: {_short(result.error)}")
+
+    def mark(self, now: float) -> None:
+        """Note how much is done, for the rate. Call it a few times a second at most."""
+        if now - self._marks[-1][0] >= 1.0:
+            self._marks.append((now, self.done))
+        while len(self._marks) > 2 and now - self._marks[1][0] > RATE_WINDOW_S:
+            self._marks.popleft()
+
+    def per_minute(self, now: float) -> float:
+        """Tasks finished per minute, over the last minute."""
+        since, done = self._marks[0]
+        return 60 * (self.done - done) / max(now - since, 1.0)
+
+    def left_s(self, now: float) -> float | None:
+        """Seconds until all is done at the present rate; None where that can't be said."""
+        rate = self.per_minute(now)
+        if self.total is None or rate <= 0:
+            return None
+        return 60 * (self.total - self.done) / rate
+
+
+def _short(text: str, limit: int = 160) -> str:
+    line = " ".join(text.split()) or "no reason given"
+    return line if len(line) <= limit else line[: limit - 3] + "..."

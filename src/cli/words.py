@@ -1,0 +1,41 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from ..records import NANOS_PER_USD
+
+
+def money(nanos: int | None) -> str:
+    """Dollars with as many places as say something; `unknown` for None, which is never taken for nothing."""
+    if nanos is None:
+        return "unknown"
+    dollars = nanos / NANOS_PER_USD
+    if dollars == 0:
+        return "$0"
+    return (
+        f"${dollars:,.2f}" if dollars >= 1 else f"${dollars:.4f}" if dollars >= 0.0001 else f"${dollars:.2g}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, name, below, lower in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {name}" + (f" {rest} {lower}" if rest else "")
+    return f"{whole} s"
+
+
+def latency(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.2f} s"
+
+
+def percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "-"
+
+
+def tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count:,} tasks"

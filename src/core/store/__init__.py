@@ -1,0 +1,101 @@
+"""The durable store: what must survive `kill -9` is here, and only here.
+
+    intake    tasks and batches come in
+    work      an orchestrator claims, releases, finishes, records
+    control   orchestrators sign on and off; settings, commands, events, what is learned
+    editing   people cancel, ask again, purge
+    reading   pages, exports, snapshots
+    accounts  usage and summaries
+    -----
+    turns, transitions, rollups, codec, rows, shared, schema, database, migrate + migrations/
+
+Synchronous, over one URL. Threads may share a `Store`; each call is a transaction of its own and returns
+frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from .accounts import Accounts
+from .control import Control
+from .database import Database
+from .editing import Editing
+from .intake import Intake
+from .migrate import bring_up_to_date
+from .reading import Reading
+from .rows import (
+    AddReport,
+    BatchRow,
+    CallSums,
+    Command,
+    EventRow,
+    News,
+    OrchestratorRow,
+    Registration,
+    SettingChange,
+    StoredResult,
+    Summary,
+    TaskDetail,
+    TaskPage,
+    TaskRow,
+    TaskSums,
+    UsageRow,
+)
+from .work import Work
+
+
+class Store(Intake, Work, Control, Editing, Reading, Accounts):
+    """One database, opened with `Store.open`; also a context manager that closes it."""
+
+    @classmethod
+    def open(cls, url_or_path: str | Path, *, simulated: bool) -> Store:
+        """Open a database, made or migrated where needed.
+
+        Raises StoreError where it is newer than this program, holds live results and `simulated` is asked
+        for (or the other way round), or can't be opened.
+        """
+        database = Database(url_or_path)
+        try:
+            bring_up_to_date(database, simulated=simulated)
+        except BaseException:
+            database.dispose()
+            raise
+        return cls(database)
+
+    def close(self) -> None:
+        """Close all connections. What was returned from stays committed."""
+        self._database.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store {self._database.place}>"
+
+
+__all__ = [
+    "Store",
+    "AddReport",
+    "BatchRow",
+    "CallSums",
+    "Command",
+    "EventRow",
+    "News",
+    "OrchestratorRow",
+    "Registration",
+    "SettingChange",
+    "StoredResult",
+    "Summary",
+    "TaskDetail",
+    "TaskPage",
+    "TaskRow",
+    "TaskSums",
+    "UsageRow",
+]

@@ -1,0 +1,278 @@
+"""Who runs, what they are told, and what is noted: orchestrators, settings, commands, events, learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...records import Event, PoolSnapshot, TaskStatus
+from . import schema
+from .codec import clean, dump_record, dumps, loads
+from .rows import Command, News, OrchestratorRow, Registration, SettingChange
+from .schema import IS_RUNNING
+from .shared import orchestrator_rows
+from .transitions import Transitions
+
+DEAD_AFTER_S = 10.0
+_ADD_EVENT = sa.insert(schema.events)
+_EVENT_NAMES = [column.name for column in schema.events.columns if column.name != "id"]
+_O = schema.orchestrators.c
+_T = schema.tasks.c
+
+
+class Control(Transitions):
+    """The part of the store where orchestrators sign on and web and orchestrator talk."""
+
+    # ------------------------------------------------------------ orchestrators
+
+    def register(
+        self,
+        incarnation: str,
+        *,
+        pid: int,
+        host: str,
+        mode: str,
+        batch: str,
+        now: float,
+        claim_attempts: int = 4,
+    ) -> Registration:
+        """Sign on as the one orchestrator. Not `ok` while another one is alive; then nothing changes.
+
+        Dead is: no heartbeat for 10 s, or its process on this host is gone. What the dead had claimed is
+        queued again; a task claimed `claim_attempts` times or more fails as `poison`. Commands they had
+        taken and not finished are open again.
+        """
+        with self._database.writing() as connection:
+            unretired = orchestrator_rows(connection, _O.retired_at.is_(None))
+            dead = [(i, row) for i, row in unretired if not _is_alive(row, host, now)]
+            alive = [row for i, row in unretired if (i, row) not in dead and row.incarnation != incarnation]
+            if alive:
+                return Registration(ok=False, other=alive[-1])
+            ids = [i for i, _ in dead]
+            poisoned = self._poison(connection, ids, claim_attempts, now)
+            recovered = self._recover(connection, ids, now)
+            row = OrchestratorRow(incarnation, pid, host, mode, batch, now, now)
+            connection.execute(sa.insert(schema.orchestrators).values(dataclasses.asdict(row)))
+        reserved = sum(row.reserved_nanos for _, row in dead)
+        return Registration(True, None, recovered, poisoned, reserved)
+
+    def heartbeat(
+        self, incarnation: str, *, now: float, snapshot: PoolSnapshot | None, reserved_nanos: int = 0
+    ) -> bool:
+        """Say that this orchestrator is alive, and what it sees.
+
+        False: it was declared dead meanwhile (asleep for long) and another may be running; its claims are
+        gone. Nothing is written then.
+        """
+        me = self._orchestrator_id(incarnation)
+        with self._database.writing() as connection:
+            alive = (
+                sa.update(schema.orchestrators)
+                .where(_O.id == me, _O.retired_at.is_(None))
+                .values(heartbeat_at=now, reserved_nanos=reserved_nanos)
+            )
+            if connection.execute(alive).rowcount == 0:
+                return False
+            if snapshot is not None:
+                body = {"at": snapshot.at, "body": clean(dump_record(snapshot))}
+                insert = self._database.insert(schema.snapshots).values(orchestrator_id=me, **body)
+                connection.execute(
+                    insert.on_conflict_do_update(index_elements=["orchestrator_id"], set_=body)
+                )
+        return True
+
+    def retire(self, incarnation: str, *, now: float) -> int:
+        """Sign off: claims still held are given back. Returns how many."""
+        me = self._orchestrator_id(incarnation)
+        with self._database.writing() as connection:
+            mine = sa.select(_T.task_row).where(IS_RUNNING, _T.claimed_by == me)
+            rows = list(connection.execute(mine).scalars())
+            released = self._give_back(connection, rows, me, now)
+            self._retire(connection, [me], now)
+        return released
+
+    def _poison(
+        self, connection: sa.Connection, orchestrator_ids: list[int], claim_attempts: int, now: float
+    ) -> int:
+        condition = sa.and_(IS_RUNNING, _T.claimed_by.in_(orchestrator_ids), _T.claims >= claim_attempts)
+        error = f"poison: claimed {claim_attempts} times, and each time its orchestrator died"
+        return self._close(connection, condition, TaskStatus.RUNNING, TaskStatus.FAILED, error=error, now=now)
+
+    def _recover(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> int:
+        """Queue again what the dead had claimed. The claim counts: it may be the task that kills."""
+        statement = (
+            sa.update(schema.tasks)
+            .where(IS_RUNNING, _T.claimed_by.in_(orchestrator_ids))
+            .values(status=TaskStatus.QUEUED.value, since=now, claimed_by=None)
+            .returning(_T.task_row, _T.lane_id)
+        )
+        rows = connection.execute(statement).all()
+        lanes = {row.task_row: self._lanes.by_id(row.lane_id) for row in rows}
+        self._move(connection, lanes, TaskStatus.RUNNING, TaskStatus.QUEUED)
+        self._retire(connection, orchestrator_ids, now)
+        return len(rows)
+
+    def _retire(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> None:
+        gone = _O.id.in_(orchestrator_ids)
+        connection.execute(
+            sa.update(schema.orchestrators).where(gone).values(retired_at=now, reserved_nanos=0)
+        )
+        c = schema.commands.c
+        taken = sa.update(schema.commands).where(c.finished_at.is_(None), c.taken_by.in_(orchestrator_ids))
+        connection.execute(taken.values(taken_by=None, taken_at=None))
+
+    # ------------------------------------------------------------ settings
+
+    def settings_version(self) -> int:
+        """The number of the last change; 0 before the first."""
+        with self._database.reading() as connection:
+            return connection.execute(sa.select(sa.func.max(schema.settings.c.version))).scalar() or 0
+
+    def current_settings(self) -> dict[str, Any]:
+        """The newest value of each key. A key set to None counts as unset."""
+        s = schema.settings.c
+        newest = sa.select(sa.func.max(s.version)).group_by(s.key)
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(s.key, s.value).where(s.version.in_(newest))).all()
+        values = {row.key: loads(row.value) for row in rows}
+        return {key: value for key, value in values.items() if value is not None}
+
+    def put_setting(self, key: str, value: Any, *, who: str, now: float) -> int:
+        """Set `key` to a JSON value (None: unset) and return the new version."""
+        s = schema.settings.c
+        last = sa.select(s.value).where(s.key == key).order_by(s.version.desc()).limit(1)
+        with self._database.writing() as connection:
+            previous = connection.execute(last).scalar() or "null"
+            row = {"key": key, "value": dumps(value), "previous": previous, "who": who, "at": now}
+            insert = sa.insert(schema.settings).values(row).returning(s.version)
+            return int(connection.execute(insert).scalar_one())
+
+    def settings_history(self, limit: int = 50) -> list[SettingChange]:
+        """The last changes, newest first."""
+        s = schema.settings
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(s).order_by(s.c.version.desc()).limit(limit)).all()
+        return [SettingChange(r.version, r.key, loads(r.value), loads(r.previous), r.who, r.at) for r in rows]
+
+    # ------------------------------------------------------------ commands
+
+    def add_command(self, kind: str, args: Mapping[str, Any], *, who: str, now: float) -> int:
+        """Ask something of the orchestrator; the answer is the command's number."""
+        row = {"kind": kind, "args": dumps(dict(args)), "who": who, "at": now, "outcome": ""}
+        with self._database.writing() as connection:
+            insert = sa.insert(schema.commands).values(row).returning(schema.commands.c.id)
+            return int(connection.execute(insert).scalar_one())
+
+    def take_commands(self, incarnation: str, now: float) -> list[Command]:
+        """Commands nobody has taken, oldest first. Each is finished with `finish_command`."""
+        me = self._orchestrator_id(incarnation)
+        c = schema.commands.c
+        statement = (
+            sa.update(schema.commands)
+            .where(c.finished_at.is_(None), c.taken_by.is_(None))
+            .values(taken_by=me, taken_at=now)
+            .returning(*c)
+        )
+        with self._database.writing() as connection:
+            rows = connection.execute(statement).all()
+        return [_command(row) for row in sorted(rows, key=lambda row: row.id)]
+
+    def finish_command(self, command_id: int, outcome: str, now: float) -> None:
+        c = schema.commands.c
+        with self._database.writing() as connection:
+            connection.execute(
+                sa.update(schema.commands).where(c.id == command_id).values(outcome=outcome, finished_at=now)
+            )
+
+    def command(self, command_id: int) -> Command | None:
+        """One command, for whoever waits for its outcome."""
+        query = sa.select(schema.commands).where(schema.commands.c.id == command_id)
+        with self._database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return _command(row) if row else None
+
+    def news(self, batch: str | None = None) -> News:
+        """What changed for an orchestrator that waits: cheap enough to ask twenty times a second."""
+        k, c = schema.counts.c, schema.commands.c
+        batch_id = schema.ALL_BATCHES if batch is None else self._lanes.known_batch_id(batch)
+        query = sa.select(
+            sa.select(k.tasks).where(k.batch_id == batch_id, k.status == "queued").scalar_subquery(),
+            sa.select(sa.func.max(schema.settings.c.version)).scalar_subquery(),
+            sa.select(sa.func.count()).where(c.finished_at.is_(None), c.taken_by.is_(None)).scalar_subquery(),
+        )
+        with self._database.reading() as connection:
+            queued, version, commands = connection.execute(query).one()
+        return News(queued or 0, version or 0, commands)
+
+    # ------------------------------------------------------------ events and what is learned
+
+    def add_events(self, events: Sequence[Event]) -> None:
+        rows = [
+            (e.at, e.kind, e.level, e.provider, e.task_id, clean(e.message), clean(dumps(dict(e.fields))))
+            for e in events
+        ]
+        if rows:
+            with self._database.writing() as connection:
+                self._database.prepared(_ADD_EVENT, _EVENT_NAMES).many(connection, rows)
+
+    def learned(self, base_url: str, fingerprint: str) -> dict[str, Any] | None:
+        """What is known about a provider at this address under this key; None for nothing."""
+        c = schema.learned.c
+        query = sa.select(c.payload).where(c.base_url == base_url, c.fingerprint == fingerprint)
+        with self._database.reading() as connection:
+            payload = connection.execute(query).scalar()
+        return loads(payload) if payload else None
+
+    def save_learned(self, base_url: str, fingerprint: str, payload: Mapping[str, Any], now: float) -> None:
+        """Replace what is known. `fingerprint` is a digest of the key, never the key."""
+        values = {"payload": dumps(dict(payload)), "at": now}
+        insert = self._database.insert(schema.learned).values(
+            base_url=base_url, fingerprint=fingerprint, **values
+        )
+        with self._database.writing() as connection:
+            connection.execute(
+                insert.on_conflict_do_update(index_elements=["base_url", "fingerprint"], set_=values)
+            )
+
+
+def _command(row: Any) -> Command:
+    return Command(row.id, row.kind, loads(row.args), row.who, row.at, row.outcome, row.finished_at)
+
+
+def _is_alive(row: OrchestratorRow, host: str, now: float) -> bool:
+    """A heartbeat from the future is another clock's: it alone does not make anyone dead."""
+    if now - row.heartbeat_at > DEAD_AFTER_S:
+        return False
+    return row.host != host or pid_is_alive(row.pid)
+
+
+def pid_is_alive(pid: int) -> bool:
+    """Whether a process with this number runs on this machine."""
+    if sys.platform == "win32":
+        return _pid_is_alive_on_windows(pid)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, as somebody else
+        return True
+    return True
+
+
+def _pid_is_alive_on_windows(pid: int) -> bool:
+    """There `os.kill(pid, 0)` would end the process."""
+    import ctypes
+
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+    if not handle:
+        return False
+    code = ctypes.c_ulong()
+    kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+    kernel.CloseHandle(handle)
+    return code.value == 259  # STILL_ACTIVE

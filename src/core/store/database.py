@@ -1,0 +1,212 @@
+"""The connection under the store: one URL, short transactions, statements compiled once.
+
+Reading happens in a deferred transaction, so that several queries see one state. Writing begins with
+BEGIN IMMEDIATE: a transaction that reads first and writes later would fail at once, without waiting,
+when another process has written in between.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from ...errors import StoreError
+
+BUSY_TIMEOUT_S = 30.0
+_SQLITE_PRAGMAS = (
+    "PRAGMA synchronous=FULL",  # a commit that was acknowledged survives a power cut
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA cache_size=-32000",  # KiB: the inner pages of a million tasks
+    "PRAGMA journal_size_limit=67108864",
+)
+Row = tuple[Any, ...]
+
+
+class Prepared:
+    """A statement compiled once for a dialect and run with plain tuples in the order of `names`.
+
+    Twice as fast as handing mappings to SQLAlchemy, which matters for what runs once per task. The
+    tuples go to the driver as they are: only None, int, float, str and bytes.
+    """
+
+    def __init__(self, dialect: sa.Dialect, statement: Any, names: Sequence[str]) -> None:
+        compiled = statement.compile(dialect=dialect, column_keys=list(names))
+        self._sql = str(compiled)
+        self._names = tuple(names)
+        self._constants = {n: v for n, v in compiled.params.items() if n not in self._names}
+        self._order = compiled.positiontup and tuple(compiled.positiontup)  # None: by name
+
+    def many(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
+        """Run once for each tuple; nothing happens for none."""
+        if rows:
+            connection.exec_driver_sql(self._sql, self._arranged(rows))
+
+    def one(self, connection: sa.Connection, row: Row) -> sa.CursorResult[Any]:
+        return connection.exec_driver_sql(self._sql, self._arranged([row])[0])
+
+    def _arranged(self, rows: Sequence[Row]) -> Any:
+        """As the driver wants them: tuples in the order of the placeholders, or mappings."""
+        if self._order == self._names:
+            return rows
+        named = [self._constants | dict(zip(self._names, row, strict=True)) for row in rows]
+        if self._order is None:
+            return named
+        return [tuple(row[name] for name in self._order) for row in named]
+
+
+_prepared: dict[tuple[str, Any], Prepared] = {}  # by dialect and statement; they hold no connection
+
+
+class Database:
+    """Opens the engine and hands out transactions. Threads may share it: each call takes a connection."""
+
+    def __init__(self, url_or_path: str | Path) -> None:
+        self.url = _url(url_or_path)
+        self._engine = _engine(self.url)
+
+    @property
+    def place(self) -> str:
+        """The file or URL for messages; a password is masked."""
+        return self.url.database or "" if _is_sqlite(self.url) else str(self.url)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return _is_sqlite(self.url)
+
+    def dispose(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A consistent view for as long as the block lasts. Keep it short: it holds back the log's end."""
+        with self._transaction("BEGIN") as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """One transaction, committed at the end of the block, undone by any exception."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                connection.info["begin"] = begin
+                with connection.begin():
+                    yield connection
+        except DBAPIError as error:
+            raise StoreError(f"{self.place}: {_reason(error)}") from error
+        except PoolTimeout as error:
+            raise StoreError(f"{self.place}: too many threads want a connection") from error
+        except OverflowError as error:
+            raise StoreError(f"{self.place}: a number is too large to be stored") from error
+
+    def prepared(self, statement: Any, names: Sequence[str]) -> Prepared:
+        """The compiled form of a statement that lives as long as its module."""
+        return self._remembered(statement, lambda: statement, names)
+
+    def inserting(self, table: sa.Table) -> Prepared:
+        """INSERT of whole rows: tuples of all columns in the table's order."""
+        return self._remembered(
+            f"insert {table.name}", lambda: sa.insert(table), [column.name for column in table.columns]
+        )
+
+    def adding(self, table: sa.Table, sums: Sequence[str]) -> Prepared:
+        """INSERT, or where the key exists add the `sums` to what is there: tuples of key, then sums."""
+
+        def build() -> Any:
+            statement = self.insert(table)
+            return statement.on_conflict_do_update(
+                index_elements=list(table.primary_key.columns),
+                set_={name: table.c[name] + statement.excluded[name] for name in sums},
+            )
+
+        names = [*(column.name for column in table.primary_key.columns), *sums]
+        return self._remembered(f"add {table.name}", build, names)
+
+    def insert(self, table: sa.Table) -> Any:
+        """An INSERT that has `on_conflict_...`, which both dialects spell alike."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def _remembered(self, key: Any, build: Callable[[], Any], names: Sequence[str]) -> Prepared:
+        place = (self._engine.dialect.name, key)
+        found = _prepared.get(place)
+        if found is None:
+            found = _prepared[place] = Prepared(self._engine.dialect, build(), names)
+        return found
+
+
+def prepare_place(url: sa.URL) -> None:
+    """Make the file (0600) and its folders (0700) where they are missing. PostgreSQL needs neither."""
+    if not _is_sqlite(url) or not url.database:
+        return
+    path = Path(url.database)
+    try:
+        for folder in reversed(path.parents):
+            if not folder.exists():
+                folder.mkdir(mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+def _is_sqlite(url: sa.URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def _url(url_or_path: str | Path) -> sa.URL:
+    text = str(url_or_path)
+    if "://" not in text:
+        return sa.URL.create("sqlite", database=text)
+    try:
+        url = sa.make_url(text.replace("postgres://", "postgresql://", 1))
+    except sa.exc.ArgumentError as error:
+        raise StoreError(f"{text!r} is not a database URL") from error
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StoreError(f"{url.drivername}: only sqlite and postgresql are supported")
+    if _is_sqlite(url) and url.database in (None, "", ":memory:"):
+        raise StoreError("an SQLite database needs a file: sqlite:///path/to/file.db")
+    return url
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    arguments: Mapping[str, Any] = {"timeout": BUSY_TIMEOUT_S} if _is_sqlite(url) else {}
+    try:
+        # Parameters hold prompts and answers: they must not stand in tracebacks.
+        engine = sa.create_engine(url, connect_args=dict(arguments), hide_parameters=True)
+    except (ImportError, NoSuchModuleError) as error:
+        raise StoreError("PostgreSQL needs its driver: pip install 'psycopg[binary]'") from error
+    if _is_sqlite(url):
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions of its own
+    for pragma in _SQLITE_PRAGMAS:
+        connection.execute(pragma)
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(connection.info.get("begin", "BEGIN"))
+
+
+def _reason(error: DBAPIError) -> str:
+    """The driver's sentence alone: SQLAlchemy's message would carry prompts as parameters."""
+    return " ".join(str(error.orig).split())

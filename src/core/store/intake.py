@@ -1,0 +1,203 @@
+"""Tasks come in: batches, lanes, and tasks unique by (batch, id)."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...records import Task, TaskStatus
+from . import schema
+from .codec import dumps, encode_task
+from .rollups import add_counts
+from .rows import AddReport
+from .shared import Lane, Lanes
+from .transitions import Transitions
+
+CHUNK = 500  # tasks per transaction: memory stays bounded, and other writers get their turn
+CHANGED_SHOWN = 20
+LAST_ROW = "last_task_row"
+
+
+_Key = tuple[int, str]  # batch id, task id
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    task: Task
+    lane: Lane
+    digest: bytes
+    preview: str
+    body: str
+
+    @property
+    def key(self) -> _Key:
+        return self.lane.batch_id, self.task.id
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    digest: bytes
+    row: int
+    status: TaskStatus
+
+
+class Intake(Transitions):
+    """The part of the store through which tasks come in."""
+
+    def create_batch(
+        self,
+        name: str,
+        *,
+        now: float,
+        source: str = "",
+        output_path: str = "",
+        options: Mapping[str, Any] | None = None,
+        submitter: str = "local",
+    ) -> None:
+        """Make a batch where none has this name; an existing one stays as it is."""
+        columns = {
+            "name": name,
+            "source": source,
+            "output_path": output_path,
+            "options": dumps(dict(options or {})),
+            "submitter": submitter,
+            "created_at": now,
+        }
+        with self._database.writing() as connection:
+            connection.execute(self._database.insert(schema.batches).values(columns).on_conflict_do_nothing())
+
+    def add_tasks(self, tasks: Iterable[Task], *, now: float, rerun_changed: bool = False) -> AddReport:
+        """Store tasks as queued, a chunk per transaction, reading `tasks` no further than it has to.
+
+        The same id with the same content counts as existing; with other content it is reported as changed
+        and not written. With `rerun_changed` such a task gets the new content and is queued again, unless
+        it is being worked on. Batches that are missing are made.
+        """
+        report = AddReport()
+        for chunk in _chunks(tasks, CHUNK):
+            report = _sum_reports(report, self._add_chunk(chunk, now, rerun_changed))
+        return report
+
+    def _add_chunk(self, chunk: list[Task], now: float, rerun_changed: bool) -> AddReport:
+        for batch, submitter in {task.batch: task.submitter for task in chunk}.items():
+            if self._lanes.batch_id(batch) is None:
+                self.create_batch(batch, now=now, submitter=submitter)
+        incoming = [_incoming(task, self._lanes) for task in chunk]
+        with self._database.writing() as connection:
+            first_row = self._reserve_rows(connection, len(chunk))
+            known = self._known(connection, incoming)
+            new, changed = [], []
+            for item in incoming:
+                old = known.setdefault(item.key, item)
+                if old is item:
+                    new.append(item)
+                elif old.digest != item.digest:
+                    changed.append(item)
+            self._insert(connection, new, first_row, now)
+            replaced = self._replace(connection, changed, known, now) if rerun_changed else set()
+        left = [item.task.id for item in changed if item.key not in replaced]
+        existing = len(chunk) - len(new) - len(changed)
+        return AddReport(len(new), existing, tuple(left[:CHANGED_SHOWN]), len(left), len(replaced))
+
+    def _insert(self, connection: sa.Connection, new: list[_Incoming], first_row: int, now: float) -> None:
+        counts: Counter[tuple[int, TaskStatus]] = Counter()
+        for item in new:
+            counts[item.lane.batch_id, TaskStatus.QUEUED] += 1
+        rows = list(enumerate(new, first_row))
+        tasks = [_task_columns(item, row, now) for row, item in rows]
+        self._database.inserting(schema.tasks).many(connection, tasks)
+        prompts = [(row, item.preview, item.body) for row, item in rows]
+        self._database.inserting(schema.prompts).many(connection, prompts)
+        add_counts(self._database, connection, counts)
+
+    def _replace(
+        self,
+        connection: sa.Connection,
+        changed: list[_Incoming],
+        known: dict[_Key, _Incoming | _Known],
+        now: float,
+    ) -> set[_Key]:
+        """Give stored tasks their new content and queue them again; the keys of those for which it worked."""
+        replaced: set[_Key] = set()
+        ended: list[int] = []
+        for item in changed:
+            old = known[item.key]
+            if isinstance(old, _Incoming) or old.status is TaskStatus.RUNNING or item.key in replaced:
+                continue
+            replaced.add(item.key)
+            if old.status is not TaskStatus.QUEUED:
+                ended.append(old.row)
+            wishes = {
+                "lane_id": item.lane.id,
+                "priority": item.task.priority,
+                "line": item.task.line,
+                "deadline_at": item.task.deadline_at,
+                "content_hash": item.digest,
+            }
+            content = {"preview": item.preview, "body": item.body}
+            tasks, prompts = schema.tasks, schema.prompts
+            connection.execute(sa.update(tasks).where(tasks.c.task_row == old.row).values(wishes))
+            connection.execute(sa.delete(prompts).where(prompts.c.task_row == old.row))
+            connection.execute(sa.insert(prompts).values(task_row=old.row, **content))
+        if ended:
+            self._reopen(connection, ended, now)
+        return replaced
+
+    def _reserve_rows(self, connection: sa.Connection, n: int) -> int:
+        """The first of `n` row numbers. Taking them first also makes adders wait for each other."""
+        insert = self._database.insert(schema.meta).values(key=LAST_ROW, value=n)
+        statement = insert.on_conflict_do_update(
+            index_elements=[schema.meta.c.key], set_={"value": schema.meta.c.value + n}
+        ).returning(schema.meta.c.value)
+        last = connection.execute(statement).scalar_one()
+        return int(last) - n + 1
+
+    def _known(self, connection: sa.Connection, incoming: list[_Incoming]) -> dict[_Key, _Incoming | _Known]:
+        """Those that are stored already."""
+        tasks = schema.tasks.c
+        ids: dict[int, list[str]] = {}
+        for batch_id, task_id in (item.key for item in incoming):
+            ids.setdefault(batch_id, []).append(task_id)
+        found: dict[_Key, _Incoming | _Known] = {}
+        for batch_id, wanted in ids.items():
+            query = sa.select(tasks.id, tasks.content_hash, tasks.task_row, tasks.status).where(
+                tasks.batch_id == batch_id, tasks.id.in_(wanted)
+            )
+            for row in connection.execute(query):
+                known = _Known(bytes(row.content_hash), row.task_row, TaskStatus(row.status))
+                found[batch_id, row.id] = known
+        return found
+
+
+def _incoming(task: Task, lanes: Lanes) -> _Incoming:
+    return _Incoming(task, lanes.lane(task.batch, task.submitter, task.task_type), *encode_task(task))
+
+
+def _task_columns(item: _Incoming, row: int, now: float) -> tuple[Any, ...]:
+    """All columns of `tasks` in the table's order: a queued task that nobody has touched."""
+    task, lane = item.task, item.lane
+    named = (row, lane.batch_id, task.id, lane.id, "queued")
+    wished = (task.priority, task.line, task.deadline_at, now, now, item.digest)
+    untouched = (0, None, 0, 0, 0, "", "", "", "", "", 0, "", "", None)
+    return named + wished + untouched
+
+
+def _chunks(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
+    iterator = iter(tasks)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+def _sum_reports(a: AddReport, b: AddReport) -> AddReport:
+    return AddReport(
+        a.added + b.added,
+        a.existing + b.existing,
+        (a.changed + b.changed)[:CHANGED_SHOWN],
+        a.changed_count + b.changed_count,
+        a.replaced + b.replaced,
+    )

@@ -1,0 +1,106 @@
+"""Bring a database to this program's schema when it is opened.
+
+Web and orchestrator may start together: whoever comes first migrates, inside one transaction that also
+is the lock (BEGIN IMMEDIATE on SQLite, an advisory lock on PostgreSQL), so a process killed half-way
+leaves nothing. Alembic takes a quarter of a second to import: it is left alone when nothing is to do.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ...errors import StoreError
+from .database import BUSY_TIMEOUT_S, Database, prepare_place
+from .schema import REVISION, meta
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+_ADVISORY_LOCK = 0x0A6E_7500
+_version = sa.table("alembic_version", sa.column("version_num"))
+
+
+def bring_up_to_date(database: Database, *, simulated: bool) -> None:
+    """Create or migrate the schema, and see that simulated and live state stay apart.
+
+    Raises StoreError for a database that is newer than this program, belongs to something else, is
+    simulated where live is wanted or the other way round, or can't be opened.
+    """
+    prepare_place(database.url)
+    if database.is_sqlite:
+        _use_write_ahead_log(database)
+    with database.reading() as connection:
+        current = _revision(connection, database.place)
+        if current == REVISION:
+            _check_kind(connection, database.place, simulated)
+            return
+    with database.writing() as connection:
+        _lock(connection, database)
+        if _revision(connection, database.place) != REVISION:  # nobody was faster
+            _upgrade(connection)
+        insert = database.insert(meta).values(key="simulated", value=int(simulated))
+        connection.execute(insert.on_conflict_do_nothing())
+        _check_kind(connection, database.place, simulated)
+
+
+def _revision(connection: sa.Connection, place: str) -> str | None:
+    """The schema's revision, None for an empty database."""
+    tables = set(sa.inspect(connection).get_table_names())
+    if "alembic_version" not in tables:
+        if tables & {"tasks", "batches", "meta"}:
+            raise StoreError(f"{place}: has tables that are not this program's")
+        return None
+    found: str | None = connection.execute(sa.select(_version.c.version_num)).scalar()
+    if found is not None and not (found.isdigit() and len(found) == len(REVISION)):
+        raise StoreError(f"{place}: belongs to another program (schema {found})")
+    if found is not None and found > REVISION:
+        raise StoreError(
+            f"{place}: was written by a newer version (schema {found}, this one knows {REVISION})"
+        )
+    return found
+
+
+def _check_kind(connection: sa.Connection, place: str, simulated: bool) -> None:
+    stored = connection.execute(sa.select(meta.c.value).where(meta.c.key == "simulated")).scalar()
+    if stored is not None and bool(stored) != simulated:
+        has, wanted = ("simulated", "live") if stored else ("live", "simulated")
+        raise StoreError(f"{place}: holds {has} results and was opened for {wanted} ones")
+
+
+def _use_write_ahead_log(database: Database) -> None:
+    """Readers and the writer then don't wait for each other. Kept in the file; set once.
+
+    The switch needs the file for itself and does not honour the busy timeout: hence the loop.
+    """
+    path = Path(database.url.database or "")
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+            finally:
+                connection.close()
+        except sqlite3.DatabaseError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up_at:
+                raise StoreError(f"{path}: {error}") from error
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _lock(connection: sa.Connection, database: Database) -> None:
+    if not database.is_sqlite:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,286 @@
+"""What command line and web read. Lists are paged by key, never by offset, and cost the same at any size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...records import Attempt, Event, PoolSnapshot, Result, TaskStatus
+from . import schema
+from .codec import decode_attempt, load_record, loads
+from .rows import (
+    BatchRow,
+    EventRow,
+    OrchestratorRow,
+    StoredResult,
+    TaskDetail,
+    TaskPage,
+    TaskRow,
+)
+from .schema import IS_FINAL, IS_QUEUED, IS_RUNNING
+from .shared import Lane, Part, orchestrator_rows, task_from
+
+SEARCHED = 20_000  # rows a page with a filter looks at
+RESULTS_CHUNK = 200
+_T = schema.tasks.c
+_P = schema.prompts.c
+
+
+class Reading(Part):
+    """The part of the store that only reads."""
+
+    # ------------------------------------------------------------ counts, batches, orchestrators
+
+    def pending(self, batch: str | None = None) -> dict[TaskStatus, int]:
+        """Tasks by status, in one batch or in all; every status is there."""
+        batch_id = schema.ALL_BATCHES if batch is None else self._lanes.known_batch_id(batch)
+        with self._database.reading() as connection:
+            return self._counts(connection, [batch_id])[batch_id]
+
+    def batch(self, name: str) -> BatchRow | None:
+        found = self._batch_rows(schema.batches.c.name == name, limit=1)
+        return found[0] if found else None
+
+    def batches(self, limit: int = 200) -> list[BatchRow]:
+        """The newest batches, newest first."""
+        return self._batch_rows(sa.true(), limit=limit)
+
+    def orchestrators(self, limit: int = 20) -> list[OrchestratorRow]:
+        """The last orchestrators, newest first, those that ended too."""
+        with self._database.reading() as connection:
+            return [row for _, row in orchestrator_rows(connection, limit=limit)]
+
+    def latest_snapshot(self) -> tuple[PoolSnapshot | None, OrchestratorRow | None]:
+        """What the newest orchestrator last showed, and its row: its heartbeat tells the age."""
+        with self._database.reading() as connection:
+            rows = orchestrator_rows(connection, limit=1)
+            if not rows:
+                return None, None
+            number, row = rows[0]
+            s = schema.snapshots.c
+            body = connection.execute(sa.select(s.body).where(s.orchestrator_id == number)).scalar()
+        return (load_record(PoolSnapshot, body) if body else None), row
+
+    def events(
+        self, limit: int = 100, *, after_id: int | None = None, kinds: Collection[str] = ()
+    ) -> list[EventRow]:
+        """With `after_id` what came after it, oldest first; else the last ones, newest first."""
+        e = schema.events.c
+        query = sa.select(schema.events).limit(limit)
+        query = (
+            query.order_by(e.id.desc()) if after_id is None else query.order_by(e.id).where(e.id > after_id)
+        )
+        if kinds:
+            query = query.where(e.kind.in_(kinds))
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            EventRow(r.id, Event(r.at, r.kind, r.message, r.provider, r.task_id, r.level, loads(r.fields)))
+            for r in rows
+        ]
+
+    def _batch_rows(self, condition: sa.ColumnElement[bool], limit: int) -> list[BatchRow]:
+        b = schema.batches
+        query = sa.select(b).where(condition).order_by(b.c.id.desc()).limit(limit)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+            counts = self._counts(connection, [row.id for row in rows])
+        return [
+            BatchRow(
+                row.name,
+                row.source,
+                row.output_path,
+                loads(row.options),
+                row.submitter,
+                row.created_at,
+                counts[row.id],
+            )
+            for row in rows
+        ]
+
+    # ------------------------------------------------------------ tasks
+
+    def tasks(
+        self,
+        limit: int = 50,
+        *,
+        before: int | None = None,
+        statuses: Collection[TaskStatus] = (),
+        task_type: str = "",
+        provider: str = "",
+        batch: str = "",
+        submitter: str = "",
+        id_prefix: str = "",
+    ) -> TaskPage:
+        """A page of tasks, newest first; `before` is the last page's `next_before`.
+
+        A page looks at 20,000 tasks at most, so a rare filter may need several pages; only statuses
+        other than `queued` are found at once, however rare.
+        """
+        narrowing: list[sa.ColumnElement[bool]] = [] if before is None else [_T.task_row < before]
+        if statuses:
+            narrowing.append(_has_status(statuses))
+        if batch:
+            batch_id = self._lanes.batch_id(batch)
+            if batch_id is None:
+                return TaskPage((), None)
+            narrowing.append(_T.batch_id == batch_id)
+        filters: list[sa.ColumnElement[bool]] = []
+        if task_type or submitter:
+            filters.append(_T.lane_id.in_([lane.id for lane in self._lanes.like(task_type, submitter)]))
+        if provider:
+            filters.append(_T.provider == provider)
+        if id_prefix:
+            filters.append(_T.id.startswith(id_prefix, autoescape=True))
+        return self._page(limit, narrowing, filters)
+
+    def _page(
+        self, limit: int, narrowing: list[sa.ColumnElement[bool]], filters: list[sa.ColumnElement[bool]]
+    ) -> TaskPage:
+        """The first `limit` of the next `SEARCHED` rows that pass the filters."""
+        window = sa.select(_T.task_row).where(*narrowing).order_by(_T.task_row.desc())
+        with self._database.reading() as connection:
+            end = connection.execute(window.limit(1).offset(SEARCHED)).scalar() if filters else None
+            newest = sa.select(schema.tasks).where(*narrowing, *filters)
+            if end is not None:
+                newest = newest.where(_T.task_row > end)
+            page = newest.order_by(_T.task_row.desc()).limit(limit).subquery()
+            query = (
+                sa.select(page, _P.preview)
+                .join_from(page, schema.prompts, _P.task_row == page.c.task_row, isouter=True)
+                .order_by(page.c.task_row.desc())
+            )
+            rows = connection.execute(query).all()
+        found = tuple(_task_row(row, self._lanes.by_id(row.lane_id)) for row in rows)
+        if len(found) == limit:
+            return TaskPage(found, found[-1].row)
+        return TaskPage(found, None if end is None else end + 1)
+
+    def task(self, batch: str, task_id: str) -> TaskDetail | None:
+        """One task with its content, attempts and, once it is final, its result."""
+        batch_id = self._lanes.batch_id(batch)
+        return self._detail(sa.and_(_T.batch_id == batch_id, _T.id == task_id))
+
+    def task_at(self, row: int) -> TaskDetail | None:
+        """The same, by the row that lists tell: batch names and ids may hold what an address can't."""
+        return self._detail(_T.task_row == row)
+
+    def _detail(self, condition: sa.ColumnElement[bool]) -> TaskDetail | None:
+        query = _full_tasks().where(condition)
+        with self._database.reading() as connection:
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                return None
+            attempts = self._attempts(connection, [row.task_row]).get(row.task_row, ())
+        lane = self._lanes.by_id(row.lane_id)
+        is_final = row.status not in (TaskStatus.QUEUED, TaskStatus.RUNNING)
+        result = _result(row, lane, attempts) if is_final else None
+        return TaskDetail(_task_row(row, lane), task_from(row, lane), attempts, result)
+
+    def statuses(self, batch: str, ids: Collection[str]) -> dict[str, TaskStatus]:
+        """The status of each of `ids` that exists; for whoever waits for an answer."""
+        batch_id = self._lanes.batch_id(batch)
+        query = sa.select(_T.id, _T.status).where(_T.batch_id == batch_id, _T.id.in_(ids))
+        with self._database.reading() as connection:
+            return {row.id: TaskStatus(row.status) for row in connection.execute(query)}
+
+    # ------------------------------------------------------------ results
+
+    def results(self, batch: str, after_row: int = 0, limit: int = RESULTS_CHUNK) -> list[StoredResult]:
+        """Final results of a batch in the order of its file: the first `limit` behind `after_row`."""
+        query = (
+            _full_tasks()
+            .where(_T.batch_id == self._lanes.known_batch_id(batch), _T.task_row > after_row, IS_FINAL)
+            .order_by(_T.task_row)
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+            attempts = self._attempts(connection, [row.task_row for row in rows])
+        return [
+            StoredResult(
+                row.task_row,
+                _result(row, self._lanes.by_id(row.lane_id), attempts.get(row.task_row, ())),
+            )
+            for row in rows
+        ]
+
+    def all_results(self, batch: str) -> Iterator[StoredResult]:
+        """Every final result of a batch, for export: a few hundred in memory, no transaction held open."""
+        after_row = 0
+        while page := self.results(batch, after_row):
+            yield from page
+            after_row = page[-1].row
+
+    def _attempts(self, connection: sa.Connection, rows: list[int]) -> dict[int, tuple[Attempt, ...]]:
+        a = schema.attempts
+        query = sa.select(a).where(a.c.task_row.in_(rows)).order_by(a.c.task_row, a.c.seq)
+        found: dict[int, tuple[Attempt, ...]] = {}
+        for row in connection.execute(query):
+            found[row.task_row] = (*found.get(row.task_row, ()), decode_attempt(row))
+        return found
+
+
+def _has_status(statuses: Collection[TaskStatus]) -> sa.ColumnElement[bool]:
+    """Spelled so that the partial indexes can be used: an open status as a constant."""
+    final = [s.value for s in statuses if s not in (TaskStatus.QUEUED, TaskStatus.RUNNING)]
+    conditions: list[sa.ColumnElement[bool]] = []
+    if TaskStatus.QUEUED in statuses:
+        conditions.append(IS_QUEUED)
+    if TaskStatus.RUNNING in statuses:
+        conditions.append(IS_RUNNING)
+    if final:
+        conditions.append(sa.and_(IS_FINAL, _T.status.in_(final)))
+    return sa.or_(*conditions)
+
+
+def _full_tasks() -> sa.Select[Any]:
+    answers = schema.answers.c
+    joined = schema.tasks.outerjoin(schema.prompts, _P.task_row == _T.task_row).outerjoin(
+        schema.answers, answers.task_row == _T.task_row
+    )
+    return sa.select(schema.tasks, _P.preview, _P.body, answers.output).select_from(joined)
+
+
+def _task_row(row: Any, lane: Lane) -> TaskRow:
+    return TaskRow(
+        row=row.task_row,
+        batch=lane.batch,
+        id=row.id,
+        status=TaskStatus(row.status),
+        task_type=lane.task_type,
+        submitter=lane.submitter,
+        priority=row.priority,
+        created_at=row.created_at,
+        since=row.since,
+        claims=row.claims,
+        attempts=row.attempts,
+        provider=row.provider,
+        model=row.model,
+        agent=row.agent,
+        tier=row.tier,
+        finish_reason=row.finish_reason,
+        truncated=bool(row.truncated),
+        error=row.error,
+        cost_nanos=None if row.unknown_cost_calls else row.cost_nanos,
+        preview=row.preview or "",
+        line=row.line,
+    )
+
+
+def _result(row: Any, lane: Lane, attempts: tuple[Attempt, ...]) -> Result:
+    return Result(
+        task=task_from(row, lane),
+        status=TaskStatus(row.status),
+        finished_at=row.since,
+        attempts=attempts,
+        output=row.output,
+        finish_reason=row.finish_reason,
+        truncated=bool(row.truncated),
+        error=row.error,
+        warnings=tuple(loads(row.warnings)) if row.warnings else (),
+        tier=row.tier,
+        baseline_nanos=row.baseline_nanos,
+    )

@@ -1,0 +1,168 @@
+"""Sums kept beside the rows, so that no page ever adds up a million of them.
+
+A `Rollup` collects in memory what one transaction adds to each row of one table; `write` then costs one
+upsert per row that was touched, however many tasks touched it. All columns only ever add, the histogram
+of latencies too, so nothing is read before it is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...records import Attempt, Outcome, TaskStatus
+from . import schema
+from .database import Database
+
+CALL_SUMS = (*schema.CALL_COLUMNS, *schema.HISTOGRAM_COLUMNS)
+_CALLS = {name: i for i, name in enumerate(schema.CALL_COLUMNS)}
+_OUTCOMES = {outcome: _CALLS[str(outcome)] for outcome in Outcome}
+_INPUT, _CACHE_READ, _CACHE_WRITE = (
+    _CALLS["input_tokens"],
+    _CALLS["cache_read_tokens"],
+    _CALLS["cache_write_tokens"],
+)
+_OUTPUT, _REASONING = _CALLS["output_tokens"], _CALLS["reasoning_tokens"]
+_COST, _UNCERTAIN_COST, _UNKNOWN_COST = (
+    _CALLS["cost_nanos"],
+    _CALLS["uncertain_nanos"],
+    _CALLS["unknown_cost_calls"],
+)
+_LATENCY = _CALLS["latency_us"]
+_FIRST_BIN = len(schema.CALL_COLUMNS)
+
+_SMALLEST_S = 0.01  # the end of bin 0
+_GROWTH = 4 / 3
+_LOG_GROWTH = math.log(_GROWTH)
+
+Key = tuple[str | int, ...]
+
+
+class Rollup:
+    """What one transaction adds to `table`: sums by key. The key is the table's primary key, in order."""
+
+    def __init__(self, table: sa.Table, sums: Sequence[str]) -> None:
+        self._table, self._sums = table, sums
+        self._rows: dict[Key, list[int]] = {}
+
+    def row(self, key: Key) -> list[int]:
+        """The sums of `key`, to be added to in place."""
+        found = self._rows.get(key)
+        if found is None:
+            found = self._rows[key] = [0] * len(self._sums)
+        return found
+
+    def write(self, database: Database, connection: sa.Connection) -> None:
+        """Upsert all rows, in the order of their keys so that two writers never wait in a ring."""
+        rows = [(*key, *sums) for key, sums in sorted(self._rows.items())]
+        database.adding(self._table, self._sums).many(connection, rows)
+
+
+class CallRollups:
+    """Books attempts by minute (`usage`) and by batch (`batch_calls`)."""
+
+    def __init__(self) -> None:
+        self._usage = Rollup(schema.usage, CALL_SUMS)
+        self._batches = Rollup(schema.batch_calls, CALL_SUMS)
+
+    def book(self, attempt: Attempt, batch_id: int, task_type: str, submitter: str) -> None:
+        """Add one attempt. It belongs to the minute in which it began."""
+        minute = int(attempt.started_at // 60)
+        provider, model = attempt.provider, attempt.model
+        add_call(self._usage.row((minute, provider, model, task_type, submitter)), attempt)
+        add_call(self._batches.row((batch_id, provider, model)), attempt)
+
+    def write(self, database: Database, connection: sa.Connection) -> None:
+        self._usage.write(database, connection)
+        self._batches.write(database, connection)
+
+
+def add_call(sums: list[int], attempt: Attempt) -> None:
+    """Add one attempt to a row of `CALL_SUMS`."""
+    usage, outcome, cost = attempt.usage, attempt.outcome, attempt.cost_nanos
+    sums[0] += 1
+    sums[_OUTCOMES[outcome]] += 1
+    sums[_INPUT] += usage.input_tokens
+    sums[_CACHE_READ] += usage.cache_read_tokens
+    sums[_CACHE_WRITE] += usage.cache_write_tokens
+    sums[_OUTPUT] += usage.output_tokens
+    sums[_REASONING] += usage.reasoning_tokens
+    if cost is None:
+        sums[_UNKNOWN_COST] += 1
+    elif outcome is Outcome.UNCERTAIN:
+        sums[_UNCERTAIN_COST] += cost
+    else:
+        sums[_COST] += cost
+    if outcome is Outcome.OK:
+        sums[_LATENCY] += int(attempt.latency_s * 1e6)
+        sums[_FIRST_BIN + bin_of(attempt.latency_s)] += 1
+
+
+def add_task(
+    sums: list[int],
+    *,
+    sign: int,
+    status: TaskStatus,
+    truncated: bool,
+    cost_nanos: int,
+    unknown_cost: bool,
+    baseline_nanos: int | None,
+) -> None:
+    """Add one finished task to a row of `TASK_COLUMNS`, or with `sign` -1 take it out again."""
+    for i, value in enumerate(
+        (
+            1,
+            status is TaskStatus.SUCCEEDED,
+            truncated,
+            cost_nanos,
+            unknown_cost,
+            baseline_nanos or 0,
+            baseline_nanos is None,
+        )
+    ):
+        sums[i] += sign * value
+
+
+def add_counts(
+    database: Database, connection: sa.Connection, changes: Mapping[tuple[int, TaskStatus], int]
+) -> None:
+    """Add to the number of tasks per (batch id, status), and to that of all batches together."""
+    everything: Counter[tuple[int, TaskStatus]] = Counter(changes)
+    for (_, status), n in changes.items():
+        everything[schema.ALL_BATCHES, status] += n
+    rows = [(batch_id, status.value, n) for (batch_id, status), n in sorted(everything.items()) if n]
+    database.adding(schema.counts, ["tasks"]).many(connection, rows)
+
+
+# ---------------------------------------------------------------- latencies
+
+
+def bin_of(latency_s: float) -> int:
+    """The histogram's bin of a latency in seconds."""
+    if latency_s < _SMALLEST_S:
+        return 0
+    return min(schema.HISTOGRAM_BINS - 1, 1 + int(math.log(latency_s / _SMALLEST_S) / _LOG_GROWTH))
+
+
+def quantile(histogram: Sequence[int], q: float) -> float | None:
+    """Seconds below which the share `q` of the latencies lies; None for an empty histogram."""
+    total = sum(histogram)
+    if total <= 0:
+        return None
+    rank = q * total
+    for i, count in enumerate(histogram):
+        if rank <= count and count:
+            return _SMALLEST_S * math.pow(_GROWTH, i - 1 + rank / count)
+        rank -= count
+    raise AssertionError("the ranks of a histogram end within it")
+
+
+def sums_of(row: Any) -> dict[str, Any]:
+    """`CallSums` fields from a row whose columns are named like `CALL_SUMS`."""
+    fields: dict[str, Any] = {name: int(getattr(row, name) or 0) for name in schema.CALL_COLUMNS}
+    fields["histogram"] = tuple(int(getattr(row, name) or 0) for name in schema.HISTOGRAM_COLUMNS)
+    return fields

@@ -1,0 +1,263 @@
+"""What the store hands out beside the records of the house: frozen, decoded, without a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...records import Attempt, Event, Result, Task, TaskStatus
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What became of tasks handed in.
+
+    `changed` (the first 20 ids) and `changed_count` exist with other content and were left as they are;
+    `replaced` got their new content.
+    """
+
+    added: int = 0
+    existing: int = 0
+    changed: tuple[str, ...] = ()
+    changed_count: int = 0
+    replaced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """Where tasks come from, with how many of them are in each status."""
+
+    name: str
+    source: str
+    output_path: str
+    options: Mapping[str, Any]
+    submitter: str
+    created_at: float
+    counts: Mapping[TaskStatus, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorRow:
+    """One orchestrator, from its start to its clean end (`retired_at`) or its last heartbeat."""
+
+    incarnation: str
+    pid: int
+    host: str
+    mode: str
+    batch: str
+    started_at: float
+    heartbeat_at: float
+    reserved_nanos: int = 0
+    retired_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The answer to an orchestrator that wants to start.
+
+    Not `ok`: `other` is alive and nothing was changed. `recovered` tasks of dead orchestrators are queued
+    again, `poisoned` ones failed for good; `reserved_nanos` is what the dead had reserved for calls that
+    may have been billed.
+    """
+
+    ok: bool
+    other: OrchestratorRow | None = None
+    recovered: int = 0
+    poisoned: int = 0
+    reserved_nanos: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a running orchestrator looks for many times a second, in one query."""
+
+    queued: int
+    settings_version: int
+    commands: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something the web asks of the orchestrator: pause, resume, reset, cancel, ..."""
+
+    id: int
+    kind: str
+    args: Mapping[str, Any]
+    who: str
+    at: float
+    outcome: str = ""
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """One version of the settings: who changed what, when, and what it was before (None: unset)."""
+
+    version: int
+    key: str
+    value: Any
+    previous: Any
+    who: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    id: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task as a list shows it, without its content beyond a short `preview`."""
+
+    row: int
+    batch: str
+    id: str
+    status: TaskStatus
+    task_type: str
+    submitter: str
+    priority: int
+    created_at: float
+    since: float  # when it came into its status: queued, running or ended
+    claims: int
+    attempts: int
+    provider: str
+    model: str
+    agent: str
+    tier: str
+    finish_reason: str
+    truncated: bool
+    error: str
+    cost_nanos: int | None  # None: the price of an attempt is not known
+    preview: str
+    line: int | None = None
+
+    @property
+    def finished_at(self) -> float | None:
+        return None if self.status in (TaskStatus.QUEUED, TaskStatus.RUNNING) else self.since
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """`next_before`: ask again with it for older ones; None at the end.
+
+    A page may be short or empty with older ones left: a search looks at a bounded number of tasks.
+    """
+
+    rows: tuple[TaskRow, ...]
+    next_before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDetail:
+    """One task with everything that is known of it. `result` is None while it is open."""
+
+    row: TaskRow
+    task: Task
+    attempts: tuple[Attempt, ...]
+    result: Result | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """A result with its place in the batch: `row` grows in the order of the file."""
+
+    row: int
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class CallSums:
+    """Calls added up. Latencies in seconds are those of answered calls; None where there was none.
+
+    `cost_nanos` holds the known prices of certain calls; `uncertain_nanos` is what calls may have cost that
+    were cut off; `unknown_cost_calls` had no known price and are in neither.
+    """
+
+    calls: int = 0
+    ok: int = 0
+    failed: int = 0
+    neutral: int = 0
+    cancelled: int = 0
+    uncertain: int = 0
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nanos: int = 0
+    uncertain_nanos: int = 0
+    unknown_cost_calls: int = 0
+    latency_us: int = 0
+    histogram: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+    @property
+    def average_s(self) -> float | None:
+        return self.latency_us / 1e6 / self.ok if self.ok else None
+
+    @property
+    def p50_s(self) -> float | None:
+        return self.quantile_s(0.5)
+
+    @property
+    def p95_s(self) -> float | None:
+        return self.quantile_s(0.95)
+
+    def quantile_s(self, q: float) -> float | None:
+        """Within 15 % of the true quantile: the bins grow by a third."""
+        from .rollups import quantile
+
+        return quantile(self.histogram, q)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """`key` holds what was grouped by, in that order: strings, and epoch seconds for times."""
+
+    key: tuple[str | int, ...]
+    sums: CallSums
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSums:
+    """Finished tasks added up, with the money of all their attempts."""
+
+    tasks: int = 0
+    succeeded: int = 0
+    truncated: int = 0
+    cost_nanos: int = 0
+    unknown_cost_tasks: int = 0
+    baseline_nanos: int = 0
+    unknown_baseline_tasks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A batch, or everything: calls by provider, tasks by agent and by tier, and the totals."""
+
+    counts: Mapping[TaskStatus, int]
+    providers: Mapping[str, CallSums]
+    models: Mapping[tuple[str, str], CallSums]  # by (provider, model)
+    agents: Mapping[str, TaskSums]
+    tiers: Mapping[str, TaskSums]
+    calls: CallSums
+    tasks: TaskSums
+
+    @property
+    def cost_nanos(self) -> int:
+        """Known dollars spent for certain; `calls.uncertain_nanos` comes on top."""
+        return self.calls.cost_nanos
+
+    @property
+    def baseline_nanos(self) -> int:
+        return self.tasks.baseline_nanos

@@ -1,0 +1,343 @@
+"""The tables, and why each index is there: an index costs on every write.
+
+    batches 1--n tasks 1--1 prompts, answers      what was asked and answered, apart from the accounting
+    batches 1--n lanes 1--n tasks                 a lane: one batch, submitter and task type
+    tasks   1--n attempts                         one call each, numbered over the task's whole life
+    counts                                        tasks per batch and status
+    usage, batch_calls, batch_tasks               sums kept with each finished attempt or task
+    orchestrators 1--1 snapshots                  who runs, its heartbeat and what it last showed
+    settings, commands, events, learned, meta
+
+Rules that every writer keeps, each within one transaction:
+
+- `counts` equals the rows of `tasks`; `batch_calls` and `usage` equal the rows of `attempts`;
+  `batch_tasks` equals the final rows of `tasks`.
+- A task is `running` exactly while `claimed_by` names an orchestrator.
+- Rows are only deleted from prompts, answers and events. No foreign keys are declared: each would cost a
+  look-up per write, and only this package writes.
+
+Times are UTC epoch seconds, money is integer nano-dollars, booleans are 0 and 1 (the fast path hands
+plain tuples to the driver, and both databases take these as they are).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
+
+REVISION = "0001"  # the newest migration; a test holds it against the scripts
+
+RowId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's row number is an INTEGER key
+
+ALL_BATCHES = 0  # in `counts`: the sum over all batches
+
+# Latencies are counted in bins that grow by a third: bin 0 is below 10 ms, the last one begins at 746 s.
+HISTOGRAM_BINS = 40
+HISTOGRAM_COLUMNS = tuple(f"bin_{i:02}" for i in range(HISTOGRAM_BINS))
+
+# What a rollup of calls adds up. Latency and its histogram are those of answered (ok) calls.
+CALL_COLUMNS = (
+    "calls",
+    "ok",
+    "failed",
+    "neutral",
+    "cancelled",
+    "uncertain",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_nanos",  # of calls that are not uncertain, as far as their price is known
+    "uncertain_nanos",  # of calls that may or may not have been billed
+    "unknown_cost_calls",  # calls whose price is not known: never counted as 0 dollars
+    "latency_us",
+)
+
+# What a rollup of finished tasks adds up. Money is that of all attempts of the task, uncertain ones too.
+TASK_COLUMNS = (
+    "tasks",
+    "succeeded",
+    "truncated",
+    "cost_nanos",
+    "unknown_cost_tasks",
+    "baseline_nanos",
+    "unknown_baseline_tasks",
+)
+
+metadata = MetaData()
+
+
+def _sums(names: tuple[str, ...]) -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("source", Text, nullable=False),
+    Column("output_path", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("submitter", Text, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+)
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("batch_id", RowId, nullable=False),
+    Column("submitter", Text, nullable=False),
+    Column("task_type", Text, nullable=False),
+    UniqueConstraint("batch_id", "submitter", "task_type", name="uq_lanes"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("task_row", RowId, primary_key=True, autoincrement=False),
+    Column("batch_id", RowId, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("lane_id", RowId, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("line", Integer),
+    Column("deadline_at", Float(53)),
+    Column("created_at", Float(53), nullable=False),
+    Column("since", Float(53), nullable=False),  # when it came into its status
+    Column("content_hash", LargeBinary, nullable=False),
+    Column("claims", Integer, nullable=False),
+    Column("claimed_by", RowId),
+    Column("attempts", Integer, nullable=False),
+    Column("cost_nanos", BigInteger, nullable=False),
+    Column("unknown_cost_calls", Integer, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("finish_reason", Text, nullable=False),
+    Column("truncated", SmallInteger, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("warnings", Text, nullable=False),
+    Column("baseline_nanos", BigInteger),
+    UniqueConstraint("batch_id", "id", name="uq_tasks"),
+)
+
+# A partial index is used only where the query names the same constant, not a parameter.
+IS_QUEUED = tasks.c.status == literal_column("'queued'")
+IS_RUNNING = tasks.c.status == literal_column("'running'")
+IS_FINAL = tasks.c.status.not_in([literal_column("'queued'"), literal_column("'running'")])
+
+_QUEUED = text("status = 'queued'")
+_RUNNING = text("status = 'running'")
+_FINAL = text("status NOT IN ('queued', 'running')")
+
+# Claims: the highest priority, its lanes one after the other, the oldest of each.
+Index(
+    "ix_tasks_queue",
+    tasks.c.priority.desc(),
+    tasks.c.lane_id,
+    tasks.c.task_row,
+    sqlite_where=_QUEUED,
+    postgresql_where=_QUEUED,
+)
+# Claims: deadlines that come near. Empty where tasks have none.
+_QUEUED_WITH_DEADLINE = text("status = 'queued' AND deadline_at IS NOT NULL")
+Index(
+    "ix_tasks_deadline",
+    tasks.c.deadline_at,
+    sqlite_where=_QUEUED_WITH_DEADLINE,
+    postgresql_where=_QUEUED_WITH_DEADLINE,
+)
+# Recovery after a crash; never more rows than are being worked on.
+Index("ix_tasks_claimed", tasks.c.claimed_by, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+# Pages by status; written once in a task's life.
+Index("ix_tasks_final", tasks.c.status, tasks.c.task_row, sqlite_where=_FINAL, postgresql_where=_FINAL)
+# Pages and exports of one batch in the order of its file; never touched after the task came in.
+Index("ix_tasks_batch", tasks.c.batch_id, tasks.c.task_row)
+
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("task_row", RowId, primary_key=True, autoincrement=False),
+    Column("preview", Text, nullable=False),  # before the body, so that a list need not read all of it
+    Column("body", Text, nullable=False),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("task_row", RowId, primary_key=True, autoincrement=False),
+    Column("output", Text, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("task_row", RowId, primary_key=True, autoincrement=False),
+    Column("seq", Integer, primary_key=True, autoincrement=False),  # 1.. over the task's whole life
+    Column("number", Integer, nullable=False),  # as its orchestrator counted
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("started_at", Float(53), nullable=False),
+    Column("latency_s", Float(53), nullable=False),
+    Column("choice", Text, nullable=False),
+    Column("reasons", Text, nullable=False),
+    Column("forced", SmallInteger, nullable=False),
+    Column("error_kind", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("status", Integer),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cost_nanos", BigInteger),
+    Column("max_tokens", BigInteger, nullable=False),
+    sqlite_with_rowid=False,  # the key is the table: no second tree to write
+)
+
+counts = Table(
+    "counts",
+    metadata,
+    Column("batch_id", RowId, primary_key=True, autoincrement=False),
+    Column("status", Text, primary_key=True),
+    Column("tasks", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("minute", Integer, primary_key=True, autoincrement=False),  # epoch minutes of the start
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("task_type", Text, primary_key=True),
+    Column("submitter", Text, primary_key=True),
+    *_sums(CALL_COLUMNS),
+    *_sums(HISTOGRAM_COLUMNS),
+    sqlite_with_rowid=False,
+)
+
+batch_calls = Table(
+    "batch_calls",
+    metadata,
+    Column("batch_id", RowId, primary_key=True, autoincrement=False),
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    *_sums(CALL_COLUMNS),
+    *_sums(HISTOGRAM_COLUMNS),
+    sqlite_with_rowid=False,
+)
+
+batch_tasks = Table(
+    "batch_tasks",
+    metadata,
+    Column("batch_id", RowId, primary_key=True, autoincrement=False),
+    Column("agent", Text, primary_key=True),
+    Column("tier", Text, primary_key=True),
+    *_sums(TASK_COLUMNS),
+    sqlite_with_rowid=False,
+)
+
+orchestrators = Table(
+    "orchestrators",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("incarnation", Text, nullable=False, unique=True),
+    Column("pid", Integer, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("batch", Text, nullable=False),
+    Column("started_at", Float(53), nullable=False),
+    Column("heartbeat_at", Float(53), nullable=False),
+    Column("reserved_nanos", BigInteger, nullable=False),  # dollars of the calls in flight
+    Column("retired_at", Float(53)),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("orchestrator_id", RowId, primary_key=True, autoincrement=False),
+    Column("at", Float(53), nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("version", RowId, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("previous", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
+    Index("ix_settings_key", "key", "version"),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("args", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
+    Column("taken_by", RowId),
+    Column("taken_at", Float(53)),
+    Column("outcome", Text, nullable=False),
+    Column("finished_at", Float(53)),
+)
+Index(
+    "ix_commands_open",
+    commands.c.id,
+    sqlite_where=text("finished_at IS NULL"),
+    postgresql_where=text("finished_at IS NULL"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("at", Float(53), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("task_id", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("fields", Text, nullable=False),
+    Index("ix_events_kind", "kind", "id"),
+)
+
+learned = Table(
+    "learned",
+    metadata,
+    Column("base_url", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),  # of the key; never the key
+    Column("payload", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),  # simulated: 0 or 1; last_task_row
+    Column("value", BigInteger, nullable=False),
+)

@@ -1,0 +1,193 @@
+"""What the parts of the store share: the database, and names to numbers and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from ...errors import StoreError
+from ...records import Task, TaskStatus
+from . import schema
+from .codec import decode_task
+from .database import Database
+from .rows import OrchestratorRow
+
+_T = schema.tasks.c
+IN_SIZE = 500  # values in one IN list: one cached statement per size
+
+_TASKS = (
+    sa.select(
+        _T.task_row,
+        _T.id,
+        _T.lane_id,
+        _T.priority,
+        _T.line,
+        _T.deadline_at,
+        _T.created_at,
+        _T.claims,
+        schema.prompts.c.body,
+    )
+    .join_from(schema.tasks, schema.prompts, schema.prompts.c.task_row == _T.task_row, isouter=True)
+    .where(_T.task_row.in_(bindparam("rows", expanding=True)))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Tasks of one batch, submitter and type: claims go round the lanes."""
+
+    id: int
+    batch_id: int
+    batch: str
+    submitter: str
+    task_type: str
+
+
+class Lanes:
+    """Names to numbers and back, remembered: batches and lanes are never changed or deleted."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._batch_ids: dict[str, int] = {}
+        self._by_name: dict[tuple[int, str, str], Lane] = {}
+        self._by_id: dict[int, Lane] = {}
+
+    def batch_id(self, name: str) -> int | None:
+        found = self._batch_ids.get(name)
+        if found is None:
+            with self._database.reading() as connection:
+                query = sa.select(schema.batches.c.id).where(schema.batches.c.name == name)
+                found = connection.execute(query).scalar()
+            if found is not None:
+                self._batch_ids[name] = found
+        return found
+
+    def known_batch_id(self, name: str) -> int:
+        """The number of a batch. Raises StoreError for one that does not exist."""
+        found = self.batch_id(name)
+        if found is None:
+            raise StoreError(f"there is no batch {name!r}")
+        return found
+
+    def lane(self, batch: str, submitter: str, task_type: str) -> Lane:
+        """The lane of these names, made where it is missing. The batch exists."""
+        batch_id = self.known_batch_id(batch)
+        found = self._by_name.get((batch_id, submitter, task_type))
+        if found is None:
+            self._make(batch_id, submitter, task_type)
+            self._load(schema.lanes.c.batch_id == batch_id)
+            found = self._by_name[batch_id, submitter, task_type]
+        return found
+
+    def by_id(self, lane_id: int) -> Lane:
+        if lane_id not in self._by_id:
+            self._load(schema.lanes.c.id == lane_id)
+        return self._by_id[lane_id]
+
+    def of_batch(self, batch_id: int) -> list[Lane]:
+        return self._load(schema.lanes.c.batch_id == batch_id)
+
+    def like(self, task_type: str, submitter: str) -> list[Lane]:
+        """Lanes of this type and submitter; empty means any."""
+        lanes = schema.lanes.c
+        of_type = lanes.task_type == task_type if task_type else sa.true()
+        return self._load(of_type & (lanes.submitter == submitter if submitter else sa.true()))
+
+    def _make(self, batch_id: int, submitter: str, task_type: str) -> None:
+        names = {"batch_id": batch_id, "submitter": submitter, "task_type": task_type}
+        with self._database.writing() as connection:
+            connection.execute(self._database.insert(schema.lanes).values(names).on_conflict_do_nothing())
+
+    def _load(self, condition: sa.ColumnElement[bool]) -> list[Lane]:
+        lanes, batches = schema.lanes, schema.batches
+        query = (
+            sa.select(lanes, batches.c.name).join(batches, batches.c.id == lanes.c.batch_id).where(condition)
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        found = [Lane(row.id, row.batch_id, row.name, row.submitter, row.task_type) for row in rows]
+        for lane in found:
+            self._by_id[lane.id] = self._by_name[lane.batch_id, lane.submitter, lane.task_type] = lane
+        return found
+
+
+class Part:
+    """The base of the store's parts. It holds no state but what is never changed in the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lanes = Lanes(database)
+        self._orchestrator_ids: dict[str, int] = {}
+
+    def _orchestrator_id(self, incarnation: str) -> int:
+        """Raises StoreError for an incarnation that is not registered."""
+        found = self._orchestrator_ids.get(incarnation)
+        if found is None:
+            o = schema.orchestrators.c
+            with self._database.reading() as connection:
+                found = connection.execute(sa.select(o.id).where(o.incarnation == incarnation)).scalar()
+            if found is None:
+                raise StoreError(f"orchestrator {incarnation!r} is not registered")
+            self._orchestrator_ids[incarnation] = found
+        return found
+
+    def _rows_of(self, connection: sa.Connection, tasks: Sequence[Task]) -> list[int]:
+        """Row numbers; tasks that did not come from the store are looked up by (batch, id)."""
+        rows = [task.row for task in tasks if task.row]
+        for task in tasks:
+            if not task.row:
+                batch_id = self._lanes.batch_id(task.batch)
+                query = sa.select(_T.task_row).where(_T.batch_id == batch_id, _T.id == task.id)
+                rows += connection.execute(query).scalars()
+        return rows
+
+    def _load_tasks(self, connection: sa.Connection, rows: Iterable[int]) -> dict[int, Task]:
+        loaded = {}
+        wanted = list(rows)
+        for start in range(0, len(wanted), IN_SIZE):
+            for row in connection.execute(_TASKS, {"rows": wanted[start : start + IN_SIZE]}):
+                loaded[row.task_row] = task_from(row, self._lanes.by_id(row.lane_id))
+        return loaded
+
+    def _counts(self, connection: sa.Connection, batch_ids: list[int]) -> dict[int, dict[TaskStatus, int]]:
+        """Tasks by status, for each of these batches; every status is there."""
+        c = schema.counts
+        counts = {batch_id: dict.fromkeys(TaskStatus, 0) for batch_id in batch_ids}
+        for row in connection.execute(sa.select(c).where(c.c.batch_id.in_(batch_ids))):
+            counts[row.batch_id][TaskStatus(row.status)] = row.tasks
+        return counts
+
+
+def orchestrator_rows(
+    connection: sa.Connection, *conditions: sa.ColumnElement[bool], limit: int | None = None
+) -> list[tuple[int, OrchestratorRow]]:
+    """`(number, row)` of orchestrators, newest first."""
+    o = schema.orchestrators
+    names = [field.name for field in dataclasses.fields(OrchestratorRow)]
+    query = sa.select(o).where(*conditions).order_by(o.c.id.desc()).limit(limit)
+    return [
+        (row.id, OrchestratorRow(**{name: getattr(row, name) for name in names}))
+        for row in connection.execute(query)
+    ]
+
+
+def task_from(row: Any, lane: Lane) -> Task:
+    """A Task from a row of tasks joined with its prompt's body."""
+    return decode_task(
+        row.body,
+        id=row.id,
+        batch=lane.batch,
+        task_type=lane.task_type,
+        submitter=lane.submitter,
+        priority=row.priority,
+        line=row.line,
+        deadline_at=row.deadline_at,
+        created_at=row.created_at,
+        claims=row.claims,
+        row=row.task_row,
+    )

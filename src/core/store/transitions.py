@@ -1,0 +1,147 @@
+"""The ways in which tasks change their status without a call, each keeping counts and sums true.
+
+mark + move   queued <-> running      claims, and claims given back
+close         queued or running -> final, for tasks nobody will work on
+reopen        final -> queued, asked again
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from ...records import TaskStatus
+from . import schema
+from .rollups import Rollup, add_counts, add_task
+from .schema import IS_RUNNING
+from .shared import IN_SIZE, Lane, Part
+
+_T = schema.tasks.c
+_NOT_ANSWERED = {
+    "provider": "",
+    "model": "",
+    "agent": "",
+    "tier": "",
+    "finish_reason": "",
+    "truncated": 0,
+    "error": "",
+    "warnings": "",
+    "baseline_nanos": None,
+}
+
+
+class Transitions(Part):
+    """What the parts that change a status share. Each method runs inside its caller's transaction."""
+
+    def _mark(
+        self,
+        connection: sa.Connection,
+        rows: Sequence[int],
+        condition: sa.ColumnElement[bool],
+        values: Mapping[str, Any],
+    ) -> dict[int, Lane]:
+        """Update those of `rows` for which `condition` holds; return them with their lanes."""
+        marked: dict[int, Lane] = {}
+        statement = (
+            sa.update(schema.tasks)
+            .where(_T.task_row.in_(bindparam("rows", expanding=True)), condition)
+            .values(values)
+            .returning(_T.task_row, _T.lane_id)
+        )
+        for start in range(0, len(rows), IN_SIZE):
+            for row in connection.execute(statement, {"rows": rows[start : start + IN_SIZE]}).all():
+                marked[row.task_row] = self._lanes.by_id(row.lane_id)
+        return marked
+
+    def _move(
+        self, connection: sa.Connection, rows: Mapping[int, Lane], old: TaskStatus, new: TaskStatus
+    ) -> None:
+        """Count `rows` under `new` instead of `old`."""
+        counts: Counter[tuple[int, TaskStatus]] = Counter()
+        for lane in rows.values():
+            counts[lane.batch_id, old] -= 1
+            counts[lane.batch_id, new] += 1
+        add_counts(self._database, connection, counts)
+
+    def _give_back(
+        self, connection: sa.Connection, rows: Sequence[int], orchestrator_id: int, now: float
+    ) -> int:
+        """Running tasks of this orchestrator become queued; the claim does not count."""
+        queued = {
+            "status": TaskStatus.QUEUED.value,
+            "since": now,
+            "claimed_by": None,
+            "claims": _T.claims - 1,
+        }
+        mine = sa.and_(IS_RUNNING, _T.claimed_by == orchestrator_id)
+        released = self._mark(connection, rows, mine, queued)
+        self._move(connection, released, TaskStatus.RUNNING, TaskStatus.QUEUED)
+        return len(released)
+
+    def _close(
+        self,
+        connection: sa.Connection,
+        condition: sa.ColumnElement[bool],
+        was: TaskStatus,
+        status: TaskStatus,
+        *,
+        error: str,
+        now: float,
+    ) -> int:
+        """End all tasks for which `condition` holds; each of them `was` queued or running."""
+        values = {"status": status.value, "error": error, "since": now, "claimed_by": None}
+        statement = (
+            sa.update(schema.tasks)
+            .where(condition)
+            .values(values | {"baseline_nanos": 0})
+            .returning(_T.batch_id, _T.cost_nanos, _T.unknown_cost_calls)
+        )
+        counts: Counter[tuple[int, TaskStatus]] = Counter()
+        sums = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
+        rows = connection.execute(statement).all()
+        for row in rows:
+            counts[row.batch_id, was] -= 1
+            counts[row.batch_id, status] += 1
+            add_task(
+                sums.row((row.batch_id, "", "")),
+                sign=1,
+                status=status,
+                truncated=False,
+                cost_nanos=row.cost_nanos,
+                unknown_cost=row.unknown_cost_calls > 0,
+                baseline_nanos=0,
+            )
+        sums.write(self._database, connection)
+        add_counts(self._database, connection, counts)
+        return len(rows)
+
+    def _reopen(self, connection: sa.Connection, rows: Sequence[int], now: float) -> None:
+        """Final tasks become queued as if nobody had claimed them, and leave the sums of finished tasks.
+
+        Their attempts and what these cost stay; the answers go.
+        """
+        these = _T.task_row.in_(rows)
+        counts: Counter[tuple[int, TaskStatus]] = Counter()
+        sums = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
+        for row in connection.execute(sa.select(schema.tasks).where(these)):
+            status = TaskStatus(row.status)
+            counts[row.batch_id, status] -= 1
+            counts[row.batch_id, TaskStatus.QUEUED] += 1
+            add_task(
+                sums.row((row.batch_id, row.agent, row.tier)),
+                sign=-1,
+                status=status,
+                truncated=bool(row.truncated),
+                cost_nanos=row.cost_nanos,
+                unknown_cost=row.unknown_cost_calls > 0,
+                baseline_nanos=row.baseline_nanos,
+            )
+        queued = {"status": TaskStatus.QUEUED.value, "since": now, "claimed_by": None, "claims": 0}
+        connection.execute(sa.update(schema.tasks).where(these).values(queued | _NOT_ANSWERED))
+        connection.execute(sa.delete(schema.answers).where(schema.answers.c.task_row.in_(rows)))
+        sums.write(self._database, connection)
+        add_counts(self._database, connection, counts)

@@ -1,0 +1,170 @@
+"""Whose turn it is: which queued tasks a claim takes.
+
+1. Tasks whose deadline is near, however young, up to half of the claim: they are served in time, or
+   expire when their time comes and not when their turn does.
+2. The highest priority. Within it owners (one batch and submitter) take turns, the one served least
+   recently first; within an owner its task types do so too; within a lane the oldest task comes first.
+
+So a file of 200,000 rows does not make a single question wait for its end. Lanes are found by leaping
+through the index from one to the next: a claim costs the same with a thousand tasks queued and with a
+million. Which lane was served when is remembered in memory only; after a start everyone is equal again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from . import schema
+from .database import Database
+from .schema import IS_QUEUED
+from .shared import Lane, Lanes
+
+NEAR_S = 120.0  # a deadline this close makes a task go first
+LANES_SEEN = 32  # at least so many are compared, however small the claim
+_T = schema.tasks.c
+
+_NEAR_DEADLINE = (
+    sa.select(_T.task_row, _T.lane_id)
+    .where(IS_QUEUED, _T.deadline_at.is_not(None), _T.deadline_at < bindparam("soon"))
+    .order_by(_T.deadline_at)
+    .limit(bindparam("n"))
+)
+_NEXT_PRIORITY = (
+    sa.select(_T.priority)
+    .where(IS_QUEUED, _T.priority < bindparam("below"))
+    .order_by(_T.priority.desc())
+    .limit(1)
+)
+_NEXT_LANE = (
+    sa.select(_T.lane_id)
+    .where(IS_QUEUED, _T.priority == bindparam("priority"), _T.lane_id > bindparam("after"))
+    .order_by(_T.lane_id)
+    .limit(1)
+)
+_LANE_ROWS = (
+    sa.select(_T.task_row)
+    .where(
+        IS_QUEUED,
+        _T.priority == bindparam("priority"),
+        _T.lane_id == bindparam("lane"),
+        _T.task_row > bindparam("after"),
+    )
+    .order_by(_T.task_row)
+    .limit(bindparam("n"))
+)
+_Owner = tuple[int, str]  # batch id, submitter
+_Item = tuple[int, Lane]  # row, its lane
+
+
+class Turns:
+    """Chooses rows inside the caller's transaction; claims nothing itself."""
+
+    def __init__(self, database: Database, lanes: Lanes) -> None:
+        self._database, self._lanes = database, lanes
+        self._tick = 0
+        self._served: dict[_Owner | int, int] = {}  # owner or lane -> when it was served last
+        self._looked_at = 0  # the last lane seen, where there were too many to see all
+
+    def next_rows(
+        self, connection: sa.Connection, limit: int, only: Sequence[Lane] | None, now: float
+    ) -> list[int]:
+        """Up to `limit` rows of queued tasks in the order to be claimed; of the lanes `only`, if given."""
+        near = self._near_deadline(connection, (limit + 1) // 2, only, now)
+        found: list[_Item] = []
+        for priority in self._priorities(connection):
+            lanes = self._waiting_lanes(connection, priority, limit, only)
+            in_turn = self._in_turn(connection, priority, lanes, limit)
+            found += itertools.islice(in_turn, limit - len(found))
+            if len(found) == limit:
+                break
+        self._note(lane for _, lane in found)
+        return list(dict.fromkeys(near + [row for row, _ in found]))[:limit]
+
+    def _near_deadline(
+        self, connection: sa.Connection, limit: int, only: Sequence[Lane] | None, now: float
+    ) -> list[int]:
+        statement = self._database.prepared(_NEAR_DEADLINE, ["soon", "n"])
+        rows = statement.one(connection, (now + NEAR_S, limit)).all()
+        wanted = None if only is None else {lane.id for lane in only}
+        return [row.task_row for row in rows if wanted is None or row.lane_id in wanted]
+
+    def _priorities(self, connection: sa.Connection) -> Iterator[int]:
+        """The priorities of queued tasks, highest first, one look into the index each."""
+        statement = self._database.prepared(_NEXT_PRIORITY, ["below"])
+        below = 2**31 - 1
+        while (priority := statement.one(connection, (below,)).scalar()) is not None:
+            yield priority
+            below = priority
+
+    def _waiting_lanes(
+        self, connection: sa.Connection, priority: int, limit: int, only: Sequence[Lane] | None
+    ) -> list[Lane]:
+        """Lanes with queued tasks of this priority; where there are too many, others each time."""
+        if only is not None:
+            return [lane for lane in only if self._next_lane(connection, priority, lane.id - 1) == lane.id]
+        start, enough = self._looked_at, max(limit, LANES_SEEN)
+        behind = self._lane_ids(connection, priority, start)
+        before = itertools.takewhile(lambda i: i <= start, self._lane_ids(connection, priority, 0))
+        ids = list(itertools.islice(itertools.chain(behind, before), enough))
+        self._looked_at = ids[-1] if len(ids) == enough else 0
+        return [self._lanes.by_id(i) for i in ids]
+
+    def _lane_ids(self, connection: sa.Connection, priority: int, after: int) -> Iterator[int]:
+        while (found := self._next_lane(connection, priority, after)) is not None:
+            yield found
+            after = found
+
+    def _next_lane(self, connection: sa.Connection, priority: int, after: int) -> int | None:
+        statement = self._database.prepared(_NEXT_LANE, ["priority", "after"])
+        found: int | None = statement.one(connection, (priority, after)).scalar()
+        return found
+
+    def _in_turn(
+        self, connection: sa.Connection, priority: int, lanes: Sequence[Lane], limit: int
+    ) -> Iterator[_Item]:
+        """Tasks of these lanes, owners in turn and within each its lanes in turn."""
+        per_query = max(8, limit // max(1, len(lanes)))
+        owners: dict[_Owner, list[Lane]] = {}
+        for lane in sorted(lanes, key=lambda lane: self._served.get(lane.id, 0)):
+            owners.setdefault((lane.batch_id, lane.submitter), []).append(lane)
+        waited_longest = sorted(owners, key=lambda owner: self._served.get(owner, 0))
+        return _take_turns(
+            [
+                _take_turns(
+                    [self._lane_items(connection, priority, lane, per_query) for lane in owners[owner]]
+                )
+                for owner in waited_longest
+            ]
+        )
+
+    def _lane_items(
+        self, connection: sa.Connection, priority: int, lane: Lane, per_query: int
+    ) -> Iterator[_Item]:
+        """The lane's queued tasks, oldest first."""
+        statement = self._database.prepared(_LANE_ROWS, ["priority", "lane", "after", "n"])
+        after = 0
+        while rows := statement.one(connection, (priority, lane.id, after, per_query)).scalars().all():
+            yield from ((row, lane) for row in rows)
+            after = rows[-1]
+
+    def _note(self, lanes: Iterator[Lane]) -> None:
+        for lane in lanes:
+            self._tick += 1
+            self._served[lane.id] = self._served[lane.batch_id, lane.submitter] = self._tick
+
+
+def _take_turns(iterators: Sequence[Iterator[_Item]]) -> Iterator[_Item]:
+    """One item of each in turn, until all are at their end."""
+    waiting = list(iterators)
+    while waiting:
+        alive = []
+        for iterator in waiting:
+            for item in iterator:
+                yield item
+                alive.append(iterator)
+                break
+        waiting = alive

@@ -1,0 +1,264 @@
+"""Tasks are worked on: claimed, given back, finished.
+
+    queued --claim--> running --finish--> succeeded, failed, refused, expired, cancelled
+      ^                  |
+      +---- release -----+        and by `Control.register` for an orchestrator that died
+
+Every write asks for `claimed_by = me and running` inside its transaction. So an orchestrator that was
+declared dead meanwhile writes nothing, and no task is finished twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from ...errors import StoreError
+from ...records import Attempt, Result, Task, TaskStatus
+from . import schema
+from .codec import attempt_columns, clean, dumps
+from .database import Database
+from .rollups import CallRollups, Rollup, add_counts, add_task
+from .schema import IS_QUEUED, IS_RUNNING
+from .shared import Lane
+from .transitions import Transitions
+from .turns import Turns
+
+_T = schema.tasks.c
+_OPEN = (TaskStatus.QUEUED, TaskStatus.RUNNING)
+_FINISH_NAMES = (
+    "status",
+    "claimed_by",
+    "attempts",
+    "cost_nanos",
+    "unknown_cost_calls",
+    "since",
+    "provider",
+    "model",
+    "agent",
+    "tier",
+    "finish_reason",
+    "truncated",
+    "error",
+    "warnings",
+    "baseline_nanos",
+)
+_BOOK_NAMES = ("attempts", "cost_nanos", "unknown_cost_calls")
+
+
+def _new(names: Iterable[str]) -> list[str]:
+    """Names of the parameters that carry new values: SQLAlchemy keeps the columns' own names to itself."""
+    return [f"new_{name}" for name in names]
+
+
+def _update_one(names: Sequence[str]) -> sa.Update:
+    """UPDATE of one task: the values of `names` in this order, then `which` row."""
+    values = ((_T[name], bindparam(f"new_{name}", type_=_T[name].type)) for name in names)
+    return sa.update(schema.tasks).where(_T.task_row == bindparam("which")).ordered_values(*values)
+
+
+# Statements that run often are built once; see `Database.prepared`.
+_FINISH = _update_one(_FINISH_NAMES)
+_BOOK = _update_one(_BOOK_NAMES)
+_CLAIMED = (
+    sa.select(_T.task_row, _T.id, _T.lane_id, _T.attempts, _T.cost_nanos, _T.unknown_cost_calls)
+    .where(_T.task_row.in_(bindparam("rows", expanding=True)), IS_RUNNING, _T.claimed_by == bindparam("me"))
+    .with_for_update()
+)
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A task that is mine, as far as its accounting goes; sums grow while attempts are booked."""
+
+    row: int
+    lane: Lane
+    attempts: int
+    cost_nanos: int
+    unknown_cost_calls: int
+    stored: set[tuple[int, float]] = field(default_factory=set)  # (number, started_at)
+
+
+class Ledger:
+    """Attempts to be written in one transaction: each once, in rows and in sums."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Any, ...]] = []
+        self._calls = CallRollups()
+
+    def book(self, task: Claimed, attempts: Iterable[Attempt]) -> None:
+        """Add those of `attempts` that are not stored yet."""
+        for attempt in attempts:
+            identity = (attempt.number, attempt.started_at)
+            if identity in task.stored:
+                continue
+            task.stored.add(identity)
+            task.attempts += 1
+            if attempt.cost_nanos is None:
+                task.unknown_cost_calls += 1
+            else:
+                task.cost_nanos += attempt.cost_nanos
+            self._rows.append((task.row, task.attempts, *attempt_columns(attempt)))
+            self._calls.book(attempt, task.lane.batch_id, task.lane.task_type, task.lane.submitter)
+
+    def write(self, database: Database, connection: sa.Connection) -> None:
+        database.inserting(schema.attempts).many(connection, self._rows)
+        self._calls.write(database, connection)
+
+
+class Work(Transitions):
+    """The part of the store an orchestrator works with."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._turns = Turns(database, self._lanes)
+
+    # ------------------------------------------------------------ claim and release
+
+    def claim(self, incarnation: str, limit: int, *, now: float, batch: str | None = None) -> list[Task]:
+        """Take up to `limit` queued tasks, the highest priority first; see `turns` for the order.
+
+        The cost depends on `limit` and the number of lanes that wait, not on the number of tasks. `batch`
+        claims from that batch alone.
+        """
+        me = self._orchestrator_id(incarnation)
+        only = None if batch is None else self._lanes.of_batch(self._lanes.known_batch_id(batch))
+        if limit <= 0:
+            return []
+        with self._database.writing() as connection:
+            rows = self._turns.next_rows(connection, limit, only, now)
+            claimed = self._mark(
+                connection,
+                rows,
+                IS_QUEUED,
+                {"status": TaskStatus.RUNNING.value, "since": now, "claimed_by": me, "claims": _T.claims + 1},
+            )
+            self._move(connection, claimed, TaskStatus.QUEUED, TaskStatus.RUNNING)
+            tasks = self._load_tasks(connection, claimed)
+        return [tasks[row] for row in rows if row in tasks]
+
+    def release(self, incarnation: str, tasks: Iterable[Task], *, now: float) -> int:
+        """Give claimed tasks back, unfinished; the claim does not count. Returns how many were mine."""
+        me = self._orchestrator_id(incarnation)
+        with self._database.writing() as connection:
+            rows = self._rows_of(connection, list(tasks))
+            return self._give_back(connection, rows, me, now)
+
+    # ------------------------------------------------------------ finish
+
+    def finish(self, incarnation: str, results: Sequence[Result]) -> list[Result]:
+        """Write results, their attempts and all sums in one transaction; return those that were written.
+
+        Left out, without an error: tasks that are not, or no longer, claimed by `incarnation`.
+        `Result.attempts` holds all attempts since the claim; those that `record_attempts` has stored
+        already are not booked again.
+        """
+        for result in results:
+            if result.status in _OPEN:
+                raise StoreError(f"task {result.task.id!r}: a result is final, not {result.status}")
+        me = self._orchestrator_id(incarnation)
+        if not results:
+            return []
+        with self._database.writing() as connection:
+            claimed = self._claimed(connection, me, [result.task for result in results])
+            written = [(r, mine) for r in results if (mine := claimed.pop(_key(r.task), None))]
+            ledger = Ledger()
+            for result, mine in written:
+                ledger.book(mine, result.attempts)
+            ledger.write(self._database, connection)
+            self._write_results(connection, written)
+        return [result for result, _ in written]
+
+    def record_attempts(self, incarnation: str, attempts: Sequence[tuple[Task, Attempt]]) -> None:
+        """Store attempts of claimed tasks that are not finished yet; those of others are left out."""
+        me = self._orchestrator_id(incarnation)
+        if not attempts:
+            return
+        with self._database.writing() as connection:
+            claimed = self._claimed(connection, me, [task for task, _ in attempts])
+            ledger = Ledger()
+            for task, attempt in attempts:
+                if mine := claimed.get(_key(task)):
+                    ledger.book(mine, [attempt])
+            ledger.write(self._database, connection)
+            rows = [(m.attempts, m.cost_nanos, m.unknown_cost_calls, m.row) for m in claimed.values()]
+            self._database.prepared(_BOOK, [*_new(_BOOK_NAMES), "which"]).many(connection, rows)
+
+    def _write_results(self, connection: sa.Connection, written: list[tuple[Result, Claimed]]) -> None:
+        by_agent = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
+        counts: Counter[tuple[int, TaskStatus]] = Counter()
+        for result, mine in written:
+            batch_id = mine.lane.batch_id
+            counts[batch_id, TaskStatus.RUNNING] -= 1
+            counts[batch_id, result.status] += 1
+            agent = result.final.agent if result.final else ""
+            add_task(
+                by_agent.row((batch_id, agent, result.tier)),
+                sign=1,
+                status=result.status,
+                truncated=result.truncated,
+                cost_nanos=mine.cost_nanos,
+                unknown_cost=mine.unknown_cost_calls > 0,
+                baseline_nanos=result.baseline_nanos,
+            )
+        rows = [_finish_columns(result, mine) for result, mine in written]
+        self._database.prepared(_FINISH, [*_new(_FINISH_NAMES), "which"]).many(connection, rows)
+        answers = [(mine.row, clean(r.output)) for r, mine in written if r.output is not None]
+        self._database.inserting(schema.answers).many(connection, answers)
+        by_agent.write(self._database, connection)
+        add_counts(self._database, connection, counts)
+
+    def _claimed(
+        self, connection: sa.Connection, orchestrator_id: int, tasks: Sequence[Task]
+    ) -> dict[tuple[str, str], Claimed]:
+        """Those of `tasks` that are running under this orchestrator, by (batch, id)."""
+        rows = self._rows_of(connection, tasks)
+        found: dict[tuple[str, str], Claimed] = {}
+        for row in connection.execute(_CLAIMED, {"rows": rows, "me": orchestrator_id}):
+            lane = self._lanes.by_id(row.lane_id)
+            found[lane.batch, row.id] = Claimed(
+                row.task_row, lane, row.attempts, row.cost_nanos, row.unknown_cost_calls
+            )
+        self._add_stored(connection, {mine.row: mine for mine in found.values() if mine.attempts})
+        return found
+
+    def _add_stored(self, connection: sa.Connection, tasks: dict[int, Claimed]) -> None:
+        """Tell each task which of its attempts are stored."""
+        if not tasks:
+            return
+        a = schema.attempts.c
+        query = sa.select(a.task_row, a.number, a.started_at).where(a.task_row.in_(list(tasks)))
+        for row in connection.execute(query):
+            tasks[row.task_row].stored.add((row.number, row.started_at))
+
+
+def _key(task: Task) -> tuple[str, str]:
+    return task.batch, task.id
+
+
+def _finish_columns(result: Result, mine: Claimed) -> tuple[Any, ...]:
+    """The values of `_FINISH_NAMES`, then the row."""
+    final = result.final
+    return (
+        result.status.value,
+        None,
+        mine.attempts,
+        mine.cost_nanos,
+        mine.unknown_cost_calls,
+        result.finished_at,
+        final.provider if final else "",
+        final.model if final else "",
+        final.agent if final else "",
+        result.tier,
+        str(result.finish_reason),
+        int(result.truncated),
+        clean(result.error),
+        dumps(list(result.warnings)) if result.warnings else "",
+        result.baseline_nanos,
+        mine.row,
+    )

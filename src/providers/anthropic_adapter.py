@@ -1,0 +1,189 @@
+"""Anthropic Messages over the anthropic SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import (
+    AuthFailed,
+    ContextTooLong,
+    Overloaded,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    Truncated,
+)
+from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Usage
+from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict
+from .headers import anthropic_limits
+from .network import NO_KEY
+from .prompts import USAGE_ESTIMATED, Json, count, estimated_usage, system_apart, why_unusable
+from .schemas import closed
+from .sdk_adapter import SdkAdapter
+
+# `error.details.error_code` and `error.type`, where they say more than the status does.
+CODES: Mapping[str, type[ProviderError]] = {
+    "enforced_spend_limit_reached": QuotaExhausted,
+    "contract_spend_limit_reached": QuotaExhausted,
+    "linked_organization_spend_limit_reached": QuotaExhausted,
+    "linked_organization_billing_unavailable": QuotaExhausted,
+    "user_profile_not_billable": QuotaExhausted,
+    "user_profile_billing_not_authorized": QuotaExhausted,
+    "billing_error": QuotaExhausted,
+    "ramp_limit_exceeded": RateLimited,  # a limit on how fast use may grow; it tells when to come back
+    "organization_on_hold": AuthFailed,
+    "authentication_error": AuthFailed,
+    "permission_error": AuthFailed,
+    "rate_limit_error": RateLimited,
+    "overloaded_error": Overloaded,
+}
+
+# The SDK's exceptions without an answer, where the transport's causes say nothing.
+CLASSES: Mapping[str, Verdict] = {
+    "APITimeoutError": NO_ANSWER,
+    "APIConnectionError": CUT_OFF,
+    "APIResponseValidationError": UNREADABLE,
+    "APIWebhookValidationError": UNREADABLE,
+    "StreamAlreadyConsumed": UNREADABLE,
+    "RetryableError": UNREADABLE,
+    "APIError": UNREADABLE,
+    "APIStatusError": UNREADABLE,
+    "AnthropicError": UNREADABLE,
+    "CredentialsError": NO_CREDENTIALS,
+    "IdentityTokenFileError": NO_CREDENTIALS,
+    "WorkloadIdentityError": NO_CREDENTIALS,
+    "MutuallyExclusiveAuthError": NO_CREDENTIALS,
+    "MissingDependencyError": NOT_OUR_CALL,
+    "ToolsetUsageError": NOT_OUR_CALL,  # this and the rest: tools, which are not used here
+    "ToolsetConfigError": NOT_OUR_CALL,
+    "ToolsetContractError": NOT_OUR_CALL,
+    "ToolsetsFixedError": NOT_OUR_CALL,
+    "ToolsetClosedError": NOT_OUR_CALL,
+    "BrowserStateError": NOT_OUR_CALL,
+    "NestedCallError": NOT_OUR_CALL,
+    "AsyncOnSyncToolsetError": NOT_OUR_CALL,
+    "SyncOnAsyncToolsetError": NOT_OUR_CALL,
+}
+
+WINDOW_FULL = "model_context_window_exceeded"
+FINISH: Mapping[str, FinishReason] = {
+    "end_turn": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "max_tokens": FinishReason.LENGTH,
+    WINDOW_FULL: FinishReason.LENGTH,
+    "refusal": FinishReason.REFUSED,
+    "tool_use": FinishReason.TOOL,
+}
+
+
+class AnthropicAdapter(SdkAdapter):
+    """Claude, or a server that speaks its format."""
+
+    path = "/v1/messages"
+    models_path = "/v1/models"
+    codes = CODES
+    classes = CLASSES
+
+    def _build(self) -> Any:
+        from anthropic import AsyncAnthropic, DefaultAioHttpClient
+
+        from .transport import client_options
+
+        return AsyncAnthropic(
+            api_key=self._key or NO_KEY,
+            base_url=self._base_url,
+            max_retries=0,
+            open_telemetry=False,
+            http_client=DefaultAioHttpClient(
+                **client_options(self._base_url, self._slots, self._connect_timeout_s)
+            ),
+        )
+
+    def _body(self, request: CompletionRequest) -> Json:
+        system, turns = system_apart(request.messages)
+        body: Json = {
+            "model": request.model,
+            "max_tokens": request.max_tokens,
+            "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
+        }
+        if system:
+            body["system"] = system
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if request.stop:
+            body["stop_sequences"] = list(request.stop)
+        if request.response_schema is not None:
+            schema = closed(request.response_schema)
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        return body
+
+    def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
+        return anthropic_limits(found)
+
+    def _codes_of(self, error: Json) -> tuple[str, ...]:
+        details = error.get("details")
+        code = details.get("error_code") if isinstance(details, dict) else None
+        return str(code or ""), str(error.get("type") or "")
+
+    def _completion(
+        self,
+        body: Json,
+        request: CompletionRequest,
+        found: Mapping[str, str],
+        limits: tuple[LimitReport, ...],
+    ) -> Completion:
+        text = _text(body.get("content"))
+        reason = body.get("stop_reason")
+        finish = FINISH.get(reason, FinishReason.OTHER) if isinstance(reason, str) else None
+        usage = _usage(body.get("usage"))
+        warnings: tuple[str, ...] = ()
+        if unusable := why_unusable(text, finish, _why(body, reason)):
+            cls, message = unusable
+            if cls is Truncated and reason == WINDOW_FULL:
+                cls, message = ContextTooLong, "the prompt leaves no room for an answer in the model's window"
+            raise self._unusable(cls, message, request, limits, usage, str(reason or ""))
+        if usage is None:
+            usage, warnings = estimated_usage(request, text), (USAGE_ESTIMATED,)
+        return Completion(
+            text,
+            finish or FinishReason.OTHER,
+            usage,
+            str(body.get("model") or request.model),
+            limits,
+            warnings,
+            found.get("request-id") or str(body.get("id") or ""),
+        )
+
+
+def _text(content: object) -> str:
+    """The text of all blocks; thinking and tools are none."""
+    if not isinstance(content, list):
+        return ""
+    return "".join(
+        str(block.get("text") or "")
+        for block in content
+        if isinstance(block, dict) and block.get("type") == "text"
+    )
+
+
+def _usage(told: object) -> Usage | None:
+    if not isinstance(told, dict) or "output_tokens" not in told:
+        return None
+    details = told.get("output_tokens_details")
+    return Usage(
+        input_tokens=count(told.get("input_tokens")),
+        cache_read_tokens=count(told.get("cache_read_input_tokens")),
+        cache_write_tokens=count(told.get("cache_creation_input_tokens")),
+        output_tokens=count(told.get("output_tokens")),
+        reasoning_tokens=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
+    )
+
+
+def _why(body: Json, reason: object) -> str:
+    """The stop reason, and what a refusal adds to it."""
+    details = body.get("stop_details")
+    if not isinstance(details, dict):
+        return str(reason)
+    extra = [str(details[key]) for key in ("category", "explanation") if details.get(key)]
+    return ": ".join([str(reason), *extra])

@@ -1,0 +1,397 @@
+"""Gemini over google-generativeai, its REST transport, and threads: its async calls do not work over REST.
+
+The package is configured for a whole process. Here each adapter has a service client of its own instead, so
+that two providers of this wire, or two base URLs, do not overwrite each other's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..config import ProviderAccess
+from ..errors import (
+    AuthFailed,
+    BadRequest,
+    ContentRefused,
+    InvalidResponse,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    ServerError,
+    TimedOut,
+    Unreachable,
+)
+from ..records import Completion, CompletionRequest, FinishReason, Usage
+from .base import OnLate
+from .failures import (
+    CUT_OFF,
+    NEVER_SENT,
+    NO_ANSWER,
+    NO_CREDENTIALS,
+    NOT_OUR_CALL,
+    UNREADABLE,
+    Answered,
+    Speaker,
+    Verdict,
+    by_class,
+    error_in,
+)
+from .headers import answered_at, google_details, next_pacific_midnight
+from .network import GRACE_S, NO_KEY, is_loopback
+from .prompts import USAGE_ESTIMATED, Json, count, estimated_usage, system_apart, why_unusable
+from .schemas import gemini_schema
+from .threads import Places, in_own_thread
+
+_HEALTH_PLACES = 2  # of their own: a health call must not wait behind the calls that hang
+
+# ErrorInfo.reason and error.status, where they say more than the HTTP status does.
+CODES: Mapping[str, type[ProviderError]] = {
+    "API_KEY_INVALID": AuthFailed,
+    "API_KEY_EXPIRED": AuthFailed,
+    "CONSUMER_SUSPENDED": AuthFailed,
+    "BILLING_DISABLED": QuotaExhausted,
+    "RESOURCE_EXHAUSTED": RateLimited,
+    "UNAUTHENTICATED": AuthFailed,
+    "PERMISSION_DENIED": AuthFailed,
+    "FAILED_PRECONDITION": AuthFailed,  # not offered in this country, or only with billing
+}
+
+# Exceptions of the package and of what it is built on, without an answer. UNDERLYING is asked first.
+CLASSES: Mapping[str, Verdict] = {
+    # google.generativeai.types
+    "BlockedPromptException": (ContentRefused, True),
+    "StopCandidateException": (ContentRefused, True),
+    "IncompleteIterationError": UNREADABLE,
+    "BrokenResponseError": UNREADABLE,
+    # google.api_core: what has an HTTP status is decided by it
+    "RetryError": NO_ANSWER,
+    "DuplicateCredentialArgs": NO_CREDENTIALS,
+    "GoogleAPIError": UNREADABLE,
+    "GoogleAPICallError": UNREADABLE,
+    "Redirection": UNREADABLE,
+    "ClientError": NOT_OUR_CALL,
+    "ServerError": (ServerError, True),
+    "Unknown": (ServerError, True),
+    "DataLoss": (ServerError, True),
+    "AsyncRestUnsupportedParameterError": NOT_OUR_CALL,
+    # google.auth
+    "GoogleAuthError": NO_CREDENTIALS,
+    "TransportError": CUT_OFF,
+    # google.protobuf
+    "ParseError": UNREADABLE,
+    # requests
+    "ConnectTimeout": NEVER_SENT,
+    "ReadTimeout": NO_ANSWER,
+    "Timeout": NO_ANSWER,
+    "SSLError": NEVER_SENT,
+    "ProxyError": NEVER_SENT,
+    "ConnectionError": CUT_OFF,
+    "ChunkedEncodingError": CUT_OFF,
+    "InvalidURL": NEVER_SENT,
+    "MissingSchema": NEVER_SENT,
+    "InvalidSchema": NEVER_SENT,
+    "InvalidHeader": NEVER_SENT,
+    "RequestException": UNREADABLE,
+    # the system's
+    "UnicodeDecodeError": UNREADABLE,
+    "OSError": CUT_OFF,
+}
+UNDERLYING: Mapping[str, Verdict] = {
+    "NewConnectionError": NEVER_SENT,  # refused, no such host
+    "NameResolutionError": NEVER_SENT,
+    "ConnectTimeoutError": NEVER_SENT,
+    "ReadTimeoutError": NO_ANSWER,  # the silence began inside the body
+    "SSLError": NEVER_SENT,
+    "ProtocolError": CUT_OFF,
+}
+
+FINISH: Mapping[str, FinishReason | None] = {
+    "FINISH_REASON_UNSPECIFIED": None,
+    "STOP": FinishReason.STOP,
+    "MAX_TOKENS": FinishReason.LENGTH,
+    "SAFETY": FinishReason.REFUSED,
+    "RECITATION": FinishReason.REFUSED,
+    "LANGUAGE": FinishReason.REFUSED,
+    "BLOCKLIST": FinishReason.REFUSED,
+    "PROHIBITED_CONTENT": FinishReason.REFUSED,
+    "SPII": FinishReason.REFUSED,
+    "IMAGE_SAFETY": FinishReason.REFUSED,
+}
+
+
+class GeminiAdapter:
+    """Gemini, or a server that speaks its format.
+
+    Each call takes one of `slots` threads. A task that gives up moves on at once; the thread keeps its place
+    until the exchange ends, and what it has used by then is told to `on_late`, on the event loop.
+    """
+
+    def __init__(self, access: ProviderAccess, slots: int, on_late: OnLate | None = None) -> None:
+        self.name = access.name
+        self._base_url = access.base_url
+        self._key = access.key.get_secret_value()
+        self._slots = slots
+        self._connect_timeout_s = access.row.connect_timeout_s
+        self._on_late = on_late
+        self._speaker = Speaker(access.name, self._key)
+        self._calls = Places(slots, f"{access.name}-call")
+        self._health = Places(_HEALTH_PLACES, f"{access.name}-health")
+        self._clients: tuple[Any, Any] | None = None  # for generating, for listing models
+        self._here = threading.local()  # the last response of the thread
+        self._building = asyncio.Lock()
+        self._closed = False
+
+    async def warm_up(self) -> None:
+        """Import the package and build the clients, in a thread of its own: it takes a second or two."""
+        async with self._building:
+            if self._clients is None and not self._closed:
+                self._clients = await in_own_thread(self._build, f"{self.name}-warm-up")
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        """One exchange. Raises a `ProviderError` subclass for everything that is not a usable answer."""
+        await self._ready(request)
+        future = self._calls.submit(functools.partial(self._generate, request))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            loop = asyncio.get_running_loop()
+            future.add_done_callback(functools.partial(self._tell_late, loop, request))
+            raise
+
+    async def list_models(self, timeout_s: float) -> list[str]:
+        """The provider's models: free, and answers whether it is there. Raises like `complete`."""
+        await self._ready(None)
+        future = self._health.submit(functools.partial(self._list, timeout_s))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise self._speaker.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
+
+    async def close(self) -> None:
+        """Close all connections that are free. Safe to call twice; waits for no thread."""
+        self._closed = True
+        self._calls.close()
+        self._health.close()
+        async with self._building:  # what is being built has to be closed too
+            clients, self._clients = self._clients, None
+        for client in clients or ():
+            client.transport.close()
+
+    # -- on the event loop
+
+    async def _ready(self, request: CompletionRequest | None) -> None:
+        if self._clients is None:
+            await self.warm_up()
+        if self._closed:
+            raise self._speaker.error(Unreachable, "the adapter is closed", request, sent=False)
+
+    def _tell_late(
+        self, loop: asyncio.AbstractEventLoop, request: CompletionRequest, future: Future[Completion]
+    ) -> None:
+        if self._on_late is None or future.cancelled():
+            return
+        error = future.exception()
+        usage = getattr(error, "usage", None) if error else future.result().usage
+        if usage is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                loop.call_soon_threadsafe(self._on_late, request, usage)
+
+    # -- in a thread
+
+    def _build(self) -> tuple[Any, Any]:
+        _import_quietly()
+        from google.ai.generativelanguage import GenerativeServiceClient, ModelServiceClient
+
+        options = {"api_key": self._key or NO_KEY, "api_endpoint": self._base_url}
+        clients = tuple(
+            cls(transport="rest", client_options=options)
+            for cls in (GenerativeServiceClient, ModelServiceClient)
+        )
+        for client in clients:
+            self._set_up(client.transport._session)
+        return clients[0], clients[1]
+
+    def _set_up(self, session: Any) -> None:
+        """The transport's `requests` session: as many connections as threads, one exchange a call."""
+        from requests.adapters import HTTPAdapter
+        from requests.utils import get_environ_proxies
+
+        # Left to itself a session reads the environment and ~/.netrc for each request, a quarter of its cost.
+        session.trust_env = False
+        if not is_loopback(self._base_url):
+            session.proxies = get_environ_proxies(self._base_url)
+            session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        session.mount(f"{urlsplit(self._base_url).scheme}://", HTTPAdapter(pool_maxsize=self._slots))
+        session._max_refresh_attempts = 0  # a 401 would be sent twice more, with the same key
+        session.hooks["response"].append(self._remember)
+
+    def _remember(self, response: Any, *_: Any, **__: Any) -> None:
+        """Keep the answer as it came: the package fails on error bodies that are not Google's."""
+        self._here.response = response
+
+    def _options(self, timeout_s: float) -> Json:
+        """One attempt, with a limit for connecting and one for silence.
+
+        A pair is no timeout that the package knows; a decorator is, and hands it to `requests` untouched.
+        """
+        limits = (self._connect_timeout_s, timeout_s)
+        return {"retry": None, "timeout": lambda call: functools.partial(call, timeout=limits)}
+
+    def _generate(self, request: CompletionRequest) -> Completion:
+        model, contents, config, warned = self._prepared(request)
+        options = self._options(request.timeout_s + GRACE_S)
+        self._here.response = None
+        try:
+            answer = model.generate_content(contents, generation_config=config, request_options=options)
+        except Exception as error:
+            raise self._failure(error, request) from error
+        return self._completion(answer, request, warned)
+
+    def _list(self, timeout_s: float) -> list[str]:
+        clients = self._clients
+        self._here.response = None
+        try:
+            if clients is None:
+                raise ConnectionAbortedError("the adapter was closed")
+            pages = clients[1].list_models(request={"page_size": 1000}, **self._options(timeout_s))
+            return [row.name.removeprefix("models/") for row in pages]
+        except Exception as error:
+            raise self._failure(error, None) from error
+
+    def _prepared(self, request: CompletionRequest) -> tuple[Any, list[Json], Json, tuple[str, ...]]:
+        """The model object, the contents, the generation config, and warnings. Raises BadRequest."""
+        from google.generativeai import GenerativeModel
+
+        system, turns = system_apart(request.messages)
+        config: Json = {"max_output_tokens": request.max_tokens}
+        warned: tuple[str, ...] = ()
+        if request.temperature is not None:
+            config["temperature"] = request.temperature
+        if request.stop:
+            config["stop_sequences"] = list(request.stop)
+        if request.response_schema is not None:
+            schema, left_out = gemini_schema(request.response_schema)
+            config |= {"response_mime_type": "application/json", "response_schema": schema}
+            if left_out:
+                warned = (f"gemini's schemas do not know {', '.join(sorted(left_out))}: left out",)
+        try:
+            model = GenerativeModel(request.model, system_instruction=system or None)
+        except (TypeError, ValueError) as error:
+            raise self._speaker.error(BadRequest, str(error), request, sent=False) from error
+        model._client = self._clients[0] if self._clients else None
+        roles = {"assistant": "model"}
+        contents = [{"role": roles.get(t.role, t.role), "parts": [{"text": t.content}]} for t in turns]
+        return model, contents, config, warned
+
+    def _failure(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
+        response = getattr(error, "response", None)
+        response = self._here.response if response is None else response
+        if response is None or response.status_code < 400:
+            cls, sent = verdict_on(error)
+            status = None if response is None else response.status_code
+            message = f"{type(error).__name__}: {error}"
+            return self._speaker.error(cls, message, request, status=status, sent=sent)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        told = error_in(response.content)
+        details = told.get("details")
+        reasons, quotas, delay_s = google_details(details if isinstance(details, list) else ())
+        now = time.time()
+        daily = next((quota for quota in quotas if "PerDay" in quota), "")
+        answer = Answered(
+            response.status_code,
+            (*reasons, daily, str(told.get("status") or "")),
+            str(told.get("message") or response.reason),
+            headers,
+            retry_after_s=delay_s,
+            resets_at=next_pacific_midnight(answered_at(headers, now)) if daily else None,
+        )
+        codes = {**CODES, daily: QuotaExhausted} if daily else CODES
+        return self._speaker.answered(answer, codes, request, now)
+
+    def _completion(self, answer: Any, request: CompletionRequest, warned: tuple[str, ...]) -> Completion:
+        found = type(answer._result).pb(answer._result)  # the plain message: a tenth of the wrapper's cost
+        usage = _usage(found)
+        if found.prompt_feedback.block_reason:
+            reason = _name(found.prompt_feedback, "block_reason")
+            raise self._unusable(ContentRefused, f"refused the prompt ({reason})", request, usage, reason)
+        if not found.candidates:
+            raise self._unusable(InvalidResponse, "the answer has no candidate", request, usage)
+        candidate = found.candidates[0]
+        text = "".join(part.text for part in candidate.content.parts)
+        reason = _name(candidate, "finish_reason")
+        finish = FINISH.get(reason, FinishReason.OTHER)
+        if unusable := why_unusable(text, finish, reason):
+            raise self._unusable(*unusable, request, usage, reason)
+        if usage is None:
+            usage, warned = estimated_usage(request, text), (*warned, USAGE_ESTIMATED)
+        model = found.model_version or request.model
+        return Completion(text, finish or FinishReason.OTHER, usage, model, (), warned)
+
+    def _unusable(
+        self,
+        cls: type[ProviderError],
+        message: str,
+        request: CompletionRequest,
+        usage: Usage | None,
+        code: str = "",
+    ) -> ProviderError:
+        return self._speaker.error(cls, message, request, status=200, code=code, usage=usage)
+
+
+def verdict_on(error: BaseException) -> Verdict:
+    """Our class for an exception without an answer, by what lies beneath it where the table knows that.
+
+    `requests` puts its cause into the arguments (and urllib3 its own into `reason`) instead of `__cause__`.
+    """
+    beneath: object = error.args[0] if error.args else None
+    beneath = getattr(beneath, "reason", None) or beneath
+    if isinstance(beneath, Exception):
+        for cls in type(beneath).__mro__:
+            if cls.__name__ in UNDERLYING:
+                return UNDERLYING[cls.__name__]
+    return by_class(error, CLASSES)
+
+
+def _usage(found: Any) -> Usage | None:
+    """The prompt includes what was cached; the total includes thinking, which the package does not know."""
+    if not found.HasField("usage_metadata"):
+        return None
+    told = found.usage_metadata
+    prompt, cached = count(told.prompt_token_count), count(told.cached_content_token_count)
+    shown = count(told.candidates_token_count)
+    output = max(shown, count(told.total_token_count) - prompt)
+    return Usage(
+        input_tokens=max(0, prompt - cached),
+        cache_read_tokens=min(prompt, cached),
+        output_tokens=output,
+        reasoning_tokens=output - shown,
+    )
+
+
+def _name(message: Any, field: str) -> str:
+    """The name of an enum field's value, or its number where the package is older than the value."""
+    value = getattr(message, field)
+    known = message.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number.get(value)
+    return known.name if known else str(value)
+
+
+def _import_quietly() -> None:
+    """Import the package without its farewell and its dependencies' calendar on the user's screen.
+
+    Filters for these messages only, and for good: to switch all warnings off and on again around the import
+    would swallow what other threads warn of meanwhile.
+    """
+    for message in (r"\s*All support for the `google\.generativeai`", r"You are using a Python version"):
+        warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+    import google.generativeai  # noqa: F401

@@ -1,0 +1,203 @@
+"""OpenAI Chat Completions over the openai SDK, and the many servers that speak the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..config import ProviderAccess
+from ..errors import (
+    AuthFailed,
+    ContentRefused,
+    ContextTooLong,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    Truncated,
+)
+from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Usage
+from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict
+from .headers import openai_limits
+from .network import NO_KEY
+from .prompts import USAGE_ESTIMATED, Json, count, estimated_usage, why_unusable
+from .schemas import closed, is_strict
+from .sdk_adapter import SdkAdapter
+
+# `error.code` and `error.type`, where they say more than the status does.
+CODES: Mapping[str, type[ProviderError]] = {
+    "insufficient_quota": QuotaExhausted,
+    "credit_balance_exhausted": QuotaExhausted,
+    "organization_spend_limit_exceeded": QuotaExhausted,
+    "project_spend_limit_exceeded": QuotaExhausted,
+    "billing_hard_limit_reached": QuotaExhausted,
+    "billing_not_active": QuotaExhausted,
+    "rate_limit_exceeded": RateLimited,
+    "slow_down": Overloaded,
+    "server_is_overloaded": Overloaded,
+    "engine_overloaded": Overloaded,
+    "context_length_exceeded": ContextTooLong,
+    "string_above_max_length": ContextTooLong,
+    "exceed_context_size_error": ContextTooLong,  # llama.cpp
+    "content_policy_violation": ContentRefused,
+    "content_filter": ContentRefused,  # Azure
+    "moderation_blocked": ContentRefused,
+    "invalid_prompt": ContentRefused,  # a prompt that the usage policy does not allow
+    "model_not_found": ModelUnavailable,
+    "model_decommissioned": ModelUnavailable,  # Groq
+    "DeploymentNotFound": ModelUnavailable,  # Azure
+    "invalid_api_key": AuthFailed,
+    "account_deactivated": AuthFailed,
+    "unsupported_country_region_territory": AuthFailed,
+}
+
+# The SDK's exceptions without an answer, where the transport's causes say nothing.
+CLASSES: Mapping[str, Verdict] = {
+    "APITimeoutError": NO_ANSWER,
+    "APIConnectionError": CUT_OFF,
+    "APIResponseValidationError": UNREADABLE,
+    "APIError": UNREADABLE,
+    "APIStatusError": UNREADABLE,
+    "OpenAIError": UNREADABLE,
+    "StreamAlreadyConsumed": UNREADABLE,
+    "LengthFinishReasonError": (Truncated, True),
+    "ContentFilterFinishReasonError": (ContentRefused, True),
+    "SubjectTokenProviderError": NO_CREDENTIALS,
+    "MutuallyExclusiveAuthError": NO_CREDENTIALS,
+    "MissingDependencyError": NOT_OUR_CALL,
+    "APIRemovedInV1": NOT_OUR_CALL,
+    "_AmbiguousModuleClientUsageError": NOT_OUR_CALL,
+    "WebSocketConnectionClosedError": NOT_OUR_CALL,  # this and the rest: interfaces that are not used here
+    "WebSocketQueueFullError": NOT_OUR_CALL,
+    "AgentOutputParseError": NOT_OUR_CALL,
+    "AgentTurnResultError": NOT_OUR_CALL,
+    "AgentFilePreparationError": NOT_OUR_CALL,
+    "AgentFileStagingError": NOT_OUR_CALL,
+}
+
+FINISH: Mapping[str, FinishReason] = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "content_filter": FinishReason.REFUSED,
+    "tool_calls": FinishReason.TOOL,
+    "function_call": FinishReason.TOOL,
+}
+
+
+class OpenAIAdapter(SdkAdapter):
+    """GPT, or a compatible server: what it leaves out of an answer is done without, and said."""
+
+    path = "/chat/completions"
+    models_path = "/models"
+    codes = CODES
+    classes = CLASSES
+    options: ClassVar[Json] = {"security": {"bearer_auth": True}}  # the key given, never OPENAI_ADMIN_KEY
+
+    def __init__(self, access: ProviderAccess, slots: int) -> None:
+        super().__init__(access, slots)
+        self._is_openai = access.key_source.startswith("OPENAI_")
+
+    def _build(self) -> Any:
+        from openai import AsyncOpenAI, DefaultAioHttpClient
+
+        from .transport import client_options
+
+        client = AsyncOpenAI(
+            api_key=self._key or NO_KEY,
+            base_url=self._base_url,
+            max_retries=0,
+            http_client=DefaultAioHttpClient(
+                **client_options(self._base_url, self._slots, self._connect_timeout_s)
+            ),
+        )
+        if not self._is_openai:  # OPENAI_ORG_ID and OPENAI_PROJECT_ID are nobody else's business
+            client.organization = client.project = None
+        return client
+
+    def _body(self, request: CompletionRequest) -> Json:
+        body: Json = {
+            "model": request.model,
+            "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
+            str(request.parameters.get("max_tokens_parameter") or "max_tokens"): request.max_tokens,
+        }
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if request.stop:
+            body["stop"] = list(request.stop)
+        if request.response_schema is not None:
+            schema = closed(request.response_schema)
+            form = {"name": "answer", "strict": is_strict(schema), "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        return body
+
+    def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
+        return openai_limits(found)
+
+    def _codes_of(self, error: Json) -> tuple[str, ...]:
+        return str(error.get("code") or ""), str(error.get("type") or "")
+
+    def _completion(
+        self,
+        body: Json,
+        request: CompletionRequest,
+        found: Mapping[str, str],
+        limits: tuple[LimitReport, ...],
+    ) -> Completion:
+        choices = body.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        message = choice.get("message")
+        message = message if isinstance(message, dict) else {}
+        text = _text(message.get("content"))
+        reason = choice.get("finish_reason")
+        finish = FINISH.get(reason, FinishReason.OTHER) if isinstance(reason, str) else None
+        if message.get("refusal"):
+            finish, reason = FinishReason.REFUSED, message["refusal"]
+        usage = _usage(body.get("usage"))
+        warnings: tuple[str, ...] = ()
+        if unusable := why_unusable(text, finish, str(reason)):
+            raise self._unusable(*unusable, request, limits, usage, str(choice.get("finish_reason") or ""))
+        if usage is None:
+            usage, warnings = estimated_usage(request, text), (USAGE_ESTIMATED,)
+        return Completion(
+            text,
+            finish or FinishReason.OTHER,
+            usage,
+            str(body.get("model") or request.model),
+            limits,
+            warnings,
+            found.get("x-request-id") or str(body.get("id") or ""),
+        )
+
+
+def _text(content: object) -> str:
+    """A message's text: a string, or on some servers a list of parts."""
+    if isinstance(content, list):
+        return "".join(
+            str(part.get("text") or "")
+            for part in content
+            if isinstance(part, dict) and part.get("type") == "text"
+        )
+    return content if isinstance(content, str) else ""
+
+
+def _usage(told: object) -> Usage | None:
+    """`prompt_tokens` includes what was read from and written to the cache; reasoning is part of the output.
+
+    A few servers leave reasoning out of `completion_tokens`, but not out of the total: so the larger counts.
+    """
+    if not isinstance(told, dict) or "prompt_tokens" not in told:
+        return None
+    inputs, outputs = told.get("prompt_tokens_details"), told.get("completion_tokens_details")
+    inputs = inputs if isinstance(inputs, dict) else {}
+    outputs = outputs if isinstance(outputs, dict) else {}
+    prompt = count(told.get("prompt_tokens"))
+    read = min(prompt, count(inputs.get("cached_tokens")))
+    write = min(prompt - read, count(inputs.get("cache_write_tokens")))
+    return Usage(
+        input_tokens=prompt - read - write,
+        cache_read_tokens=read,
+        cache_write_tokens=write,
+        output_tokens=max(count(told.get("completion_tokens")), count(told.get("total_tokens")) - prompt),
+        reasoning_tokens=count(outputs.get("reasoning_tokens")),
+    )

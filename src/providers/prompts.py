@@ -1,0 +1,50 @@
+"""What the wires share of prompts, usage and the judgement on an answer. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ContentRefused, InvalidResponse, ProviderError, Truncated
+from ..records import CompletionRequest, FinishReason, Message, Usage
+
+Json = dict[str, Any]
+USAGE_ESTIMATED = "the provider told no usage; tokens are estimated from characters"
+_CHARS_PER_TOKEN = 4
+
+
+def system_apart(messages: Sequence[Message]) -> tuple[str, list[Message]]:
+    """`(system prompt, turns)`. A prompt that is all system is the user's only turn: no wire takes none."""
+    system = "\n\n".join(m.content for m in messages if m.role == "system")
+    turns = [m for m in messages if m.role != "system"]
+    return (system, turns) if turns else ("", [Message("user", system)])
+
+
+def estimated_usage(request: CompletionRequest, text: str) -> Usage:
+    """Four characters a token, for servers that tell nothing."""
+    prompt = sum(len(m.content) for m in request.messages)
+    return Usage(
+        input_tokens=math.ceil(prompt / _CHARS_PER_TOKEN),
+        output_tokens=math.ceil(len(text) / _CHARS_PER_TOKEN),
+    )
+
+
+def count(value: object) -> int:
+    """A token count as it came, 0 where it is missing or no count."""
+    return max(0, int(value)) if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+def why_unusable(
+    text: str, finish: FinishReason | None, reason: str
+) -> tuple[type[ProviderError], str] | None:
+    """Why a 200 is no answer: our class and a sentence; None if it is one. `reason` is the provider's."""
+    if finish is FinishReason.REFUSED:
+        return ContentRefused, f"refused to answer ({reason})"
+    if finish is None:
+        return InvalidResponse, "the answer was cut off: it has no stop reason"
+    if text.strip():
+        return None
+    if finish is FinishReason.LENGTH:
+        return Truncated, "max_tokens was spent before any text came"
+    return InvalidResponse, f"the answer is empty (stop reason {reason})"

@@ -1,0 +1,184 @@
+"""What the adapters over the anthropic and openai SDKs have in common: the two are built alike.
+
+A call goes through the SDK's own `post` and takes the answer as it came (`cast_to=httpx2.Response`). The SDK
+makes the request, signs it, sends it and raises its exceptions; only its typed models stay empty. Filling
+them costs up to half of a call, and they know neither the parameters that only some models take nor what
+compatible servers leave out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..config import ProviderAccess
+from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
+from ..records import Completion, CompletionRequest, LimitReport, Usage
+from . import headers as told
+from .failures import Answered, Speaker, Verdict, by_class, error_in
+from .prompts import Json
+from .threads import in_own_thread
+
+
+class SdkAdapter(ABC):
+    """One provider over one of the two SDKs. Subclasses say what is different on their wire."""
+
+    path: ClassVar[str]
+    models_path: ClassVar[str]
+    codes: ClassVar[Mapping[str, type[ProviderError]]]
+    classes: ClassVar[Mapping[str, Verdict]]
+
+    options: ClassVar[Json] = {}  # sent to the SDK with every call
+
+    def __init__(self, access: ProviderAccess, slots: int) -> None:
+        self.name = access.name
+        self._base_url = access.base_url
+        self._key = access.key.get_secret_value()
+        self._slots = slots
+        self._connect_timeout_s = access.row.connect_timeout_s
+        self._speaker = Speaker(access.name, self._key)
+        self._client: Any = None
+        self._building = asyncio.Lock()
+        self._closed = False
+
+    async def warm_up(self) -> None:
+        """Import the SDK and build the client, in a thread of its own: it takes a second or two."""
+        async with self._building:
+            if self._client is None and not self._closed:
+                self._client = await in_own_thread(self._build, f"{self.name}-warm-up")
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        """One exchange. Raises a `ProviderError` subclass for everything that is not a usable answer."""
+        await self._ready(request)
+        response = await self._exchange(self.path, request.timeout_s, request)
+        found = told.picked(response.headers.raw)
+        limits = self._limits(found)
+        body = self._json(response, request, limits)
+        if isinstance(body.get("error"), dict):
+            raise self._told_error(body["error"], _status_in(body["error"]), found, request)
+        return self._completion(body, request, found, limits)
+
+    async def list_models(self, timeout_s: float) -> list[str]:
+        """The provider's models: free, and answers whether it is there. Raises like `complete`."""
+        await self._ready(None)
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._exchange(self.models_path, timeout_s, None)
+        except TimeoutError as error:
+            raise self._speaker.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
+        found = self._json(response, None, ()).get("data")
+        rows = found if isinstance(found, list) else []
+        return [str(row["id"]) for row in rows if isinstance(row, dict) and "id" in row]
+
+    async def close(self) -> None:
+        """Close all connections. Safe to call twice; no call is made afterwards."""
+        self._closed = True
+        async with self._building:  # what is being built has to be closed too
+            client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    # -- what a wire says for itself
+
+    @abstractmethod
+    def _build(self) -> Any:
+        """The SDK's client. Runs in a thread; imports the SDK."""
+
+    @abstractmethod
+    def _body(self, request: CompletionRequest) -> Json:
+        """The request as the wire wants it."""
+
+    @abstractmethod
+    def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
+        """The limits that the headers tell."""
+
+    @abstractmethod
+    def _completion(
+        self,
+        body: Json,
+        request: CompletionRequest,
+        found: Mapping[str, str],
+        limits: tuple[LimitReport, ...],
+    ) -> Completion:
+        """The answer in our words. Raises where it is none."""
+
+    @abstractmethod
+    def _codes_of(self, error: Json) -> tuple[str, ...]:
+        """The codes in an error body's `error`, most telling first."""
+
+    # -- the exchange
+
+    async def _ready(self, request: CompletionRequest | None) -> None:
+        if self._client is None:
+            await self.warm_up()
+        if self._closed:
+            raise self._speaker.error(Unreachable, "the adapter is closed", request, sent=False)
+
+    async def _exchange(self, path: str, timeout_s: float, request: CompletionRequest | None) -> Any:
+        """The raw response of one call through the SDK: a POST with a request, a GET without."""
+        from httpx2 import Response
+
+        from .transport import timeout
+
+        options = {**self.options, "timeout": timeout(timeout_s, self._connect_timeout_s)}
+        try:
+            if request is None:
+                return await self._client.get(path, cast_to=Response, options=options)
+            return await self._client.post(path, body=self._body(request), cast_to=Response, options=options)
+        except Exception as error:
+            raise self._failure(error, request) from error
+
+    def _failure(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
+        response = getattr(error, "response", None)
+        if response is None or response.status_code < 400:
+            return self._unanswered(error, request)
+        found = told.picked(response.headers.raw)
+        return self._told_error(error_in(response.content), response.status_code, found, request)
+
+    def _told_error(
+        self, error: Json, status: int, found: Mapping[str, str], request: CompletionRequest | None
+    ) -> ProviderError:
+        """The error that the provider answered with, `error` as it stands in the body."""
+        message = str(error.get("message") or "no message")
+        answer = Answered(status, self._codes_of(error), message, found, self._limits(found))
+        return self._speaker.answered(answer, self.codes, request, time.time())
+
+    def _unanswered(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
+        """The transport's word counts first, the SDK's class where it has none."""
+        from .transport import verdict_on
+
+        (cls, sent), said = verdict_on(error) or (by_class(error, self.classes), error)
+        return self._speaker.error(cls, f"{type(said).__name__}: {said}", request, sent=sent)
+
+    def _json(
+        self, response: Any, request: CompletionRequest | None, limits: tuple[LimitReport, ...]
+    ) -> Json:
+        try:
+            body = json.loads(response.content)
+        except ValueError as error:
+            raise self._unusable(InvalidResponse, "the answer is not JSON", request, limits) from error
+        if not isinstance(body, dict):
+            raise self._unusable(InvalidResponse, "the answer is not a JSON object", request, limits)
+        return body
+
+    def _unusable(
+        self,
+        cls: type[ProviderError],
+        message: str,
+        request: CompletionRequest | None,
+        limits: tuple[LimitReport, ...],
+        usage: Usage | None = None,
+        code: str = "",
+    ) -> ProviderError:
+        """The error of a 200 that is not an answer; it is billed where `usage` says so."""
+        return self._speaker.error(cls, message, request, status=200, code=code, limits=limits, usage=usage)
+
+
+def _status_in(error: Json) -> int:
+    """The status of an error inside a 200, as gateways send them: its `code`, where that is one."""
+    code = error.get("code")
+    return code if isinstance(code, int) and 400 <= code < 600 else 200

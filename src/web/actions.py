@@ -1,0 +1,219 @@
+"""What a person does to the pool, from a form or by a program: written to the store, told in the events."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ..core.intake import make_task
+from ..core.store import AddReport, TaskDetail
+from ..errors import InputError
+from ..records import Event, Task, TaskStatus
+from .bodies import RebalanceBody
+from .presenters.tasks import OPEN
+from .presenters.weights import current_weights, normalised, preset
+from .problems import Problem, not_found
+from .site import Site
+
+WAIT_POLL_S = 0.05
+MOST_WAITING = 8  # requests that wait for an answer, so that the others find a thread
+RUNNING_ASKED = 5_000  # running tasks of a batch that one cancel reaches
+_waiting = threading.BoundedSemaphore(MOST_WAITING)
+
+
+# ------------------------------------------------------------------ providers
+
+
+def wanted_weights(site: Site, body: RebalanceBody) -> dict[str, float]:
+    """The weights a rebalance asks for, normalised.
+
+    Raises Problem 422 for an unknown provider or version.
+    """
+    if body.preset is not None:
+        return preset(site, body.preset)
+    if body.version is not None:
+        return _weights_of_version(site, body.version)
+    given = dict(body.weights or {})
+    known = site.settings.providers
+    for name in given:
+        if name not in known:
+            message = f"weights.{name}: no provider has this name; known: {', '.join(known)}"
+            raise Problem(422, "invalid", message, {"field": f"weights.{name}", "known": list(known)})
+    return normalised(_completed(site, given))
+
+
+def _completed(site: Site, given: Mapping[str, float]) -> dict[str, float]:
+    """Who is not named keeps the weight they have."""
+    return {name: given.get(name, weight) for name, weight in current_weights(site).items()}
+
+
+def _weights_of_version(site: Site, version: int) -> dict[str, float]:
+    for change in site.store.settings_history(1000):
+        if change.version == version and change.key == "weights":
+            configured = {n: row.weight for n, row in site.settings.providers.items()}
+            return normalised(configured | {n: float(w) for n, w in (change.value or {}).items()})
+    raise Problem(422, "invalid", f"version: no change of weights has number {version}", {"field": "version"})
+
+
+def apply_weights(site: Site, weights: Mapping[str, float], who: str) -> int:
+    """Set the weights; the number of the change in the history."""
+    rounded = {name: round(weight, 6) for name, weight in weights.items()}
+    version = site.store.put_setting("weights", rounded, who=who, now=site.now())
+    shown = ", ".join(f"{name} {weight:.1%}" for name, weight in rounded.items())
+    note(site, "weights_changed", f"{who} set the weights: {shown}")
+    return version
+
+
+def undo_weights(site: Site, who: str) -> int:
+    """Back to what was before the newest change of weights. Raises Problem 409 where there is none."""
+    for change in site.store.settings_history(1000):
+        if change.key == "weights":
+            version = site.store.put_setting("weights", change.previous, who=who, now=site.now())
+            note(site, "weights_changed", f"{who} took the last change of weights back")
+            return version
+    raise Problem(409, "nothing_to_undo", "The weights were never changed.")
+
+
+def steer(site: Site, provider: str, verb: str, who: str) -> None:
+    """pause, resume or reset a provider. Raises Problem 404 for an unknown one."""
+    if provider not in site.settings.providers:
+        raise not_found(f"provider {provider!r}")
+    now = site.now()
+    paused = set(site.store.current_settings().get("paused", ()))
+    changed = paused | {provider} if verb == "pause" else paused - {provider}
+    if verb in ("pause", "resume") and changed != paused:
+        site.store.put_setting("paused", sorted(changed), who=who, now=now)
+    if verb in ("resume", "reset"):
+        site.store.add_command(verb, {"provider": provider}, who=who, now=now)
+    words = {"pause": "paused", "resume": "resumed", "reset": "closed the breaker of"}
+    note(site, f"provider_{verb}", f"{who} {words[verb]} {provider}", provider=provider)
+
+
+def note(site: Site, kind: str, message: str, provider: str = "") -> None:
+    """Tell it in the events; what pages remember is out of date now."""
+    site.store.add_events([Event(site.now(), kind, message, provider)])
+    site.recent.forget()
+
+
+# ------------------------------------------------------------------ tasks
+
+
+def submit(
+    site: Site, rows: Sequence[Mapping[str, Any]], batch: str, who: str
+) -> tuple[list[Task], AddReport]:
+    """Store tasks as queued. All or none: raises InputError for the first that is wrong."""
+    now = site.now()
+    tasks = []
+    for number, row in enumerate(rows, 1):
+        try:
+            task = make_task(
+                row, batch=batch, settings=site.settings, now=now, submitter=who, default_id=fresh_id
+            )
+        except InputError as error:
+            raise InputError(f"task {number}: {error.what}" if len(rows) > 1 else error.what) from None
+        tasks.append(task)
+    report = site.store.add_tasks(tasks, now=now)
+    if report.changed_count:
+        details = {"field": "id", "ids": list(report.changed), "added": report.added}
+        message = f"{report.changed_count} ids exist with another content: {', '.join(report.changed[:3])}"
+        raise Problem(409, "id_exists", message, details)
+    site.recent.forget()
+    return tasks, report
+
+
+def fresh_id(_content: str = "") -> str:
+    """For a task that brings none: the same words asked twice are two tasks."""
+    return f"web-{secrets.token_hex(5)}"
+
+
+def wait_for(site: Site, batch: str, ids: Collection[str], wait_s: float) -> dict[str, TaskStatus]:
+    """The status of each, once all are final or the time is over."""
+    deadline = time.monotonic() + wait_s
+    found = site.store.statuses(batch, ids)
+    if not wait_s or not _waiting.acquire(blocking=False):
+        return found
+    try:
+        while any(status in OPEN for status in found.values()) and time.monotonic() < deadline:
+            time.sleep(WAIT_POLL_S)
+            found = site.store.statuses(batch, ids)
+    finally:
+        _waiting.release()
+    return found
+
+
+def find_task(site: Site, row: int) -> TaskDetail:
+    detail = site.store.task_at(row)
+    if detail is None:
+        raise not_found(f"task in row {row}")
+    return detail
+
+
+def find_task_by_id(site: Site, batch: str, task_id: str) -> TaskDetail:
+    detail = site.store.task(batch, task_id)
+    if detail is None:
+        raise not_found(f"task {task_id!r} in batch {batch!r}")
+    return detail
+
+
+def cancel_task(site: Site, detail: TaskDetail, who: str) -> str:
+    """Take it out if it still waits: `cancelled`, or `asked` where an orchestrator has it.
+
+    Raises Problem 409 for one that has ended.
+    """
+    row = detail.row
+    if row.status not in OPEN:
+        raise Problem(
+            409, "already_final", f"This task has ended: {row.status}.", {"status": str(row.status)}
+        )
+    done = site.store.cancel(row.batch, [row.id], now=site.now())
+    if not done:
+        site.store.add_command("cancel", {"batch": row.batch, "ids": [row.id]}, who=who, now=site.now())
+    site.recent.forget()
+    return "cancelled" if done else "asked"
+
+
+def cancel_batch(site: Site, batch: str, who: str) -> dict[str, int]:
+    """Take out all that wait. What is being called at the moment is finished: it is paid for already."""
+    if site.store.batch(batch) is None:
+        raise not_found(f"batch {batch!r}")
+    done = site.store.cancel(batch, now=site.now())
+    asked: list[str] = []
+    page = site.store.tasks(500, statuses=[TaskStatus.RUNNING], batch=batch)
+    while page.rows and len(asked) < RUNNING_ASKED:
+        asked += [row.id for row in page.rows]
+        if page.next_before is None:
+            break
+        page = site.store.tasks(500, statuses=[TaskStatus.RUNNING], batch=batch, before=page.next_before)
+    if asked:
+        site.store.add_command("cancel", {"batch": batch, "ids": asked}, who=who, now=site.now())
+    note(site, "batch_cancelled", f"{who} cancelled what waits of {batch}: {done + len(asked)} tasks")
+    return {"cancelled": done, "asked": len(asked)}
+
+
+def retry_task(site: Site, detail: TaskDetail) -> None:
+    """Ask again. Raises Problem 409 while it is open."""
+    row = detail.row
+    if row.status in OPEN:
+        raise Problem(
+            409, "still_open", f"This task has not ended: {row.status}.", {"status": str(row.status)}
+        )
+    site.store.requeue(row.batch, ids=[row.id], now=site.now())
+    site.recent.forget()
+
+
+def retry_batch(site: Site, batch: str) -> int:
+    """Ask again what failed, expired or was cancelled. Returns how many that are."""
+    if site.store.batch(batch) is None:
+        raise not_found(f"batch {batch!r}")
+    statuses = [TaskStatus.FAILED, TaskStatus.EXPIRED, TaskStatus.CANCELLED]
+    count = site.store.requeue(batch, statuses=statuses, now=site.now())
+    site.recent.forget()
+    return count
+
+
+def unchanged(site: Site, weights: Mapping[str, float]) -> bool:
+    now = normalised(current_weights(site))
+    return all(abs(now[name] - weight) < 1e-6 for name, weight in weights.items())

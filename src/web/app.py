@@ -1,0 +1,114 @@
+"""The application factory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Collection
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, g
+
+from ..config import PROJECT_ROOT
+from ..core.clock import Clock
+from ..core.store import Store
+from ..errors import ConfigError
+from ..settings import Settings
+from . import guard, problems, words
+from .access import Door
+from .api import api, health
+from .auth import auth
+from .pages import pages
+from .presenters.pool import pool_view
+from .site import Site, who
+from .uploads import Uploads
+
+SESSION_DAYS = 14
+
+
+def create_app(
+    settings: Settings,
+    store: Store,
+    *,
+    simulated: bool,
+    configured: Collection[str] | None = None,
+    door: Door | None = None,
+    clock: Clock | None = None,
+) -> Flask:
+    """The web application over an open store.
+
+    `configured` names the providers that can be called (None: all that are enabled). `door` says who may come
+    in; without one, everybody on this machine. Raises ConfigError where the state folder can't be written.
+    """
+    enabled = {name for name, row in settings.providers.items() if row.enabled}
+    app = Flask(
+        __name__,
+        template_folder=str(PROJECT_ROOT / "templates"),
+        static_folder=str(PROJECT_ROOT / "static"),
+    )
+    app.extensions["site"] = Site(
+        settings=settings,
+        store=store,
+        clock=clock or Clock(),
+        simulated=simulated,
+        configured=frozenset(enabled if configured is None else configured),
+        door=door or Door(),
+        uploads=Uploads(settings.state_dir / "uploads"),
+    )
+    app.config.update(
+        SECRET_KEY=_secret(settings.state_dir),
+        SESSION_COOKIE_NAME="orchestrator",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=timedelta(days=SESSION_DAYS),
+        MAX_FORM_MEMORY_SIZE=guard.SMALL_BODY_BYTES,
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.jinja_env.filters.update(words.FILTERS)
+    app.jinja_env.globals.update(counted=words.count, priced=words.money)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    guard.install(app)
+    problems.install(app)
+    app.context_processor(_every_page)
+    for blueprint in (health, api, auth, pages):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def _every_page() -> dict[str, Any]:
+    """What the frame around each page shows."""
+    from .site import site
+
+    here = site()
+    signed_in = bool(here.door.tokens) and "who" in g
+    return {
+        "site": here,
+        "csrf_token": guard.csrf_token,
+        "who": who() if signed_in else "",
+        "pool_of_frame": (lambda: pool_view(here)) if "who" in g else None,
+    }
+
+
+def _secret(state_dir: Path) -> bytes:
+    """What signs the cookies: made once, so that a restart signs nobody out."""
+    path = state_dir / "web_secret"
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(32))
+        except FileExistsError:
+            pass
+        found = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot be written ({error.strerror})", where=str(path)) from error
+    return found if len(found) >= 32 else _secret_again(path)
+
+
+def _secret_again(path: Path) -> bytes:
+    """The file was cut short, by a crash for instance."""
+    fresh = secrets.token_bytes(32)
+    path.write_bytes(fresh)
+    return fresh

@@ -1,0 +1,44 @@
+"""Signing in with a token, and out again."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import Blueprint, redirect, render_template, request, session, url_for
+from werkzeug.wrappers import Response
+
+from .guard import begin_session, check_token, require_csrf
+from .problems import Problem
+from .site import site
+
+auth = Blueprint("auth", __name__)
+
+
+@auth.route("/login", methods=["GET", "POST"])
+def login() -> Response | str | tuple[str, int]:
+    target = _own_path(request.values.get("next", ""))
+    if not site().door.tokens:
+        return redirect(target, 303)
+    if request.method == "GET":
+        return render_template("login.html", target=target, problem=None)
+    require_csrf(request.form.get("csrf", ""))
+    try:
+        name = check_token(request.form.get("token", "").strip())
+    except Problem as problem:
+        return render_template("login.html", target=target, problem=problem), problem.status
+    begin_session(name)
+    return redirect(target, 303)
+
+
+@auth.post("/logout")
+def logout() -> Response:
+    require_csrf(request.form.get("csrf", ""))
+    session.clear()
+    return redirect(url_for("auth.login"), 303)
+
+
+def _own_path(target: str) -> str:
+    """Where to go afterwards: a path of this server, never another one's address."""
+    parts = urlsplit(target.replace("\\", "/"))
+    own = target.startswith("/") and not target.startswith("//") and not parts.scheme and not parts.netloc
+    return target if own and target.isprintable() else "/"

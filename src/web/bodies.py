@@ -1,0 +1,138 @@
+"""What programs and forms send, validated at the edge. An unknown key is an error, a number is a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..records import TaskStatus
+from .problems import Problem
+
+Model = TypeVar("Model", bound=BaseModel)
+QUEUE = "queue"
+MOST_TASKS = 10_000  # in one request; a file takes more
+LONGEST_WAIT_S = 300.0
+
+BatchName = Annotated[str, Field(min_length=1, max_length=500)]
+PresetName = Literal["default", "equal", "performance", "price", "suggested"]
+Grouping = Literal["provider", "model", "task_type", "submitter", "minute", "hour", "day"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RebalanceBody(_Body):
+    """Exactly one of weights, preset and version (of the history, to go back to)."""
+
+    weights: Mapping[str, Annotated[float, Field(strict=True)]] | None = None
+    preset: PresetName | None = None
+    version: Annotated[int, Field(ge=1, strict=True)] | None = None
+    dry_run: Annotated[bool, Field(strict=True)] = False
+
+    @field_validator("weights")
+    @classmethod
+    def _are_weights(cls, weights: Mapping[str, float] | None) -> Mapping[str, float] | None:
+        if weights is None:
+            return None
+        for name, weight in weights.items():
+            if not math.isfinite(weight):
+                raise ValueError(f"{name}: must be a finite number")
+            if weight < 0:
+                raise ValueError(f"{name}: must not be negative")
+        if not any(weights.values()):
+            raise ValueError("at least one weight must be above 0")
+        if not math.isfinite(sum(weights.values())):
+            raise ValueError("the sum is not finite")
+        return weights
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> RebalanceBody:
+        if sum(x is not None for x in (self.weights, self.preset, self.version)) != 1:
+            raise ValueError("give exactly one of 'weights', 'preset' and 'version'")
+        return self
+
+
+class SubmitManyBody(_Body):
+    """`tasks` are rows as in a file of tasks; what is wrong in one refuses all."""
+
+    tasks: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_TASKS)]
+    batch: BatchName = QUEUE
+    wait_s: Annotated[float, Field(ge=0, le=LONGEST_WAIT_S)] = 0.0
+
+
+class TaskKeyBody(_Body):
+    """One task by its batch and id."""
+
+    batch: BatchName = QUEUE
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class TaskFilter(_Body):
+    """The query of a list of tasks; empty means any."""
+
+    status: TaskStatus | None = None
+    type: str = ""
+    provider: str = ""
+    batch: str = ""
+    submitter: str = ""
+    id: str = ""
+    before: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _empty_is_any(cls, value: Any) -> Any:
+        return value or None
+
+
+class UsageQuery(_Body):
+    """`since` and `until` are epoch seconds; the last day unless given."""
+
+    since: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    until: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    by: Annotated[tuple[Grouping, ...], Field(max_length=7)] = ("provider",)
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        names = [part for part in value.split(",") if part] if isinstance(value, str) else value
+        if len(set(names)) != len(names):
+            raise ValueError("each grouping once")
+        return names
+
+
+class EventsQuery(_Body):
+    after: Annotated[int, Field(ge=0)] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    kind: str = ""
+
+
+def json_body() -> Any:
+    """The request's JSON. Raises Problem: 415 for another type, 400 for what is no JSON."""
+    if not request.is_json:
+        raise Problem(415, "unsupported_media_type", "Send this as application/json.")
+    try:
+        return _loads(request.get_data(cache=False))
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "bad_json", f"This is not JSON: {error}") from None
+
+
+def _loads(data: bytes) -> Any:
+    import json
+
+    return json.loads(data)
+
+
+def body_of(model: type[Model]) -> Model:
+    """The request's JSON as `model`. Raises Problem or pydantic's ValidationError, which becomes 422."""
+    return model.model_validate(json_body())
+
+
+def query_of(model: type[Model]) -> Model:
+    """The request's query as `model`."""
+    return model.model_validate(request.args.to_dict())

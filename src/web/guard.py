@@ -1,0 +1,178 @@
+"""What holds for every request before and after its own work.
+
+    1. the Host header names this server          421 host_not_allowed
+    2. nothing is changed from another site       403 cross_site
+    3. a token, where tokens are set              401 unauthorized, 429 too_many_failures, or the login page
+    4. what changes something was sent by our own pages (a token in the form or header), or by a program
+       that sent JSON or a Bearer token           403 csrf, 415 unsupported_media_type
+
+Browsers add Origin and Sec-Fetch-Site by themselves and no page can forge them; programs send neither.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import cast
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, current_app, g, redirect, request, session, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from .access import LOCAL
+from .problems import Problem, wants_json
+from .site import site
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OPEN_ENDPOINTS = frozenset({"static", "auth.login", "auth.logout", "health.healthz", "health.readyz"})
+FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
+SMALL_BODY_BYTES = 1 << 20
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def install(app: Flask) -> None:
+    app.before_request(_check)
+    app.after_request(_finish)
+
+
+def _check() -> AnyResponse | None:
+    if not site().door.hosts.answers_to(request.host):
+        raise Problem(
+            421,
+            "host_not_allowed",
+            "This server does not answer to that name. ORCHESTRATOR_HOSTS adds names.",
+        )
+    request.max_content_length = body_limit()
+    if request.method not in SAFE_METHODS:
+        _refuse_other_sites()
+    if request.endpoint in OPEN_ENDPOINTS:
+        return None
+    turned_away = _identify()
+    if turned_away is None and request.method not in SAFE_METHODS:
+        _check_csrf()
+    return turned_away
+
+
+def body_limit() -> int:
+    """Bytes this address takes: little, except where tasks come in."""
+    taker = current_app.view_functions.get(request.endpoint or "")
+    return cast(int, getattr(taker, "body_bytes", SMALL_BODY_BYTES))
+
+
+def _refuse_other_sites() -> None:
+    origin = request.headers.get("Origin")
+    from_us = origin is None or (urlsplit(origin).netloc == request.host and origin != "null")
+    if not from_us or request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise Problem(403, "cross_site", "A page of another site may not change anything here.")
+
+
+# ------------------------------------------------------------------ who
+
+
+def _identify() -> AnyResponse | None:
+    """Set `g.who`, or turn the caller away."""
+    door = site().door
+    g.by_bearer = False
+    if not door.tokens:
+        g.who = LOCAL
+        return None
+    bearer = _bearer()
+    if bearer:
+        g.who, g.by_bearer = check_token(bearer), True
+        return None
+    name = session.get("who", "")
+    if door.tokens.has_mark(name, session.get("mark", ""), _secret()):
+        g.who = name
+        return None
+    if wants_json():
+        raise _unauthorized("Send a token: Authorization: Bearer ....")
+    target = request.full_path.rstrip("?") if request.method == "GET" else "/"
+    return redirect(url_for("auth.login", next=target), 303)
+
+
+def _bearer() -> str:
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+def check_token(token: str) -> str:
+    """Whose token it is. Raises Problem for a wrong one, and for any after too many of them."""
+    door, now, address = site().door, site().now(), request.remote_addr or ""
+    wait_s = door.throttle.wait_s(address, now)
+    if wait_s:
+        headers = {"Retry-After": str(int(wait_s) + 1)}
+        message = f"Too many wrong tokens from this address. Try again in {int(wait_s) + 1} s."
+        raise Problem(429, "too_many_failures", message, headers=headers)
+    name = door.tokens.name_of(token)
+    if name is None:
+        door.throttle.failed(address, now)
+        raise _unauthorized("This token is not known here.")
+    door.throttle.passed(address)
+    return name
+
+
+def _unauthorized(message: str) -> Problem:
+    return Problem(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
+
+
+def begin_session(name: str) -> None:
+    """Signed in: a new session, so that nothing from before it is carried on."""
+    session.clear()
+    session.permanent = True
+    session["who"], session["mark"] = name, site().door.tokens.mark(name, _secret())
+
+
+def _secret() -> bytes:
+    key = current_app.secret_key or ""
+    return key if isinstance(key, bytes) else key.encode()
+
+
+# ------------------------------------------------------------------ forms of our own
+
+
+def csrf_token() -> str:
+    """The word that forms of this session carry."""
+    if "csrf" not in session:
+        session["csrf"] = secrets.token_urlsafe(24)
+    return cast(str, session["csrf"])
+
+
+def _check_csrf() -> None:
+    if g.by_bearer:
+        return
+    if wants_json():
+        if request.mimetype in FORM_TYPES:
+            raise Problem(415, "unsupported_media_type", "Send this as application/json.")
+        if site().door.tokens:
+            require_csrf(request.headers.get("X-CSRF-Token", ""))
+        return
+    require_csrf(request.form.get("csrf", ""))
+
+
+def require_csrf(given: str) -> None:
+    wanted = session.get("csrf", "")
+    if not wanted or not hmac.compare_digest(wanted.encode(), given.encode("utf-8", "replace")):
+        raise Problem(
+            403, "csrf", "This form is from an earlier session. Go back, load the page again and repeat."
+        )
+
+
+# ------------------------------------------------------------------ after
+
+
+def _finish(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    if request.endpoint != "static":
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response

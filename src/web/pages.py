@@ -1,0 +1,258 @@
+"""Pages for people. Every form works without script; each change answers with a redirect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, cast
+
+from flask import Blueprint, Response, flash, redirect, render_template, request, stream_with_context, url_for
+from pydantic import ValidationError
+from werkzeug.wrappers import Response as AnyResponse
+
+from ..core.intake import unknown_type_warning
+from ..errors import InputError
+from ..records import TaskStatus
+from . import actions, export
+from .bodies import QUEUE, RebalanceBody, TaskFilter, query_of
+from .presenters.dashboard import dashboard_view, status_line
+from .presenters.pool import pool_view
+from .presenters.tasks import CHOICES, batch_view, task_view
+from .presenters.usage import RANGES, series, type_table
+from .presenters.weights import PRESET_NOTES, PRESETS, preset, rebalance_view
+from .problems import Problem, from_validation
+from .site import site, who
+from .uploads import MOST_BYTES
+
+pages = Blueprint("pages", __name__)
+BATCHES_SHOWN = 8
+PAGE_SIZE = 50
+
+
+@pages.get("/")
+def dashboard() -> str:
+    view = dashboard_view(site())
+    return render_template("dashboard.html", view=view, line=status_line(view), form={})
+
+
+@pages.get("/provider-status")
+def provider_status() -> str:
+    chosen = request.args.get("range", "hour")
+    return render_template(
+        "provider_status.html",
+        view=pool_view(site()),
+        types=type_table(site()),
+        series=series(site(), chosen if chosen in RANGES else "hour"),
+        ranges=RANGES,
+    )
+
+
+@pages.post("/providers/<name>/<any(pause, resume, reset):verb>")
+def steer(name: str, verb: str) -> AnyResponse:
+    actions.steer(site(), name, verb, who())
+    told = {"pause": "paused", "resume": "resumed", "reset": "asked to close its breaker"}[verb]
+    flash(f"{name}: {told}")
+    return redirect(url_for("pages.provider_status", _anchor=name), 303)
+
+
+# ------------------------------------------------------------------ rebalance
+
+
+@pages.get("/rebalance")
+def rebalance() -> str:
+    name = request.args.get("preset", "")
+    return _rebalance_page(preset(site(), name) if name in PRESETS else None, name if name in PRESETS else "")
+
+
+@pages.post("/rebalance")
+def rebalance_form() -> AnyResponse | str | tuple[str, int]:
+    """Preview or apply the numbers of the form, in percent of any sum; or go back in the history."""
+    action = request.form.get("action", "")
+    if action == "undo":
+        actions.undo_weights(site(), who())
+        flash("The last change of weights was taken back.")
+        return redirect(url_for("pages.rebalance"), 303)
+    try:
+        wanted = actions.wanted_weights(site(), _rebalance_body())
+    except (ValidationError, Problem) as error:
+        problem = error if isinstance(error, Problem) else from_validation(error)
+        return _rebalance_page(None, "", problem), problem.status
+    if action == "preview":
+        return _rebalance_page(wanted, "")
+    actions.apply_weights(site(), wanted, who())
+    flash("The new weights are set.")
+    return redirect(url_for("pages.rebalance"), 303)
+
+
+def _rebalance_body() -> RebalanceBody:
+    if version := request.form.get("version", ""):
+        return RebalanceBody.model_validate({"version": int(version) if version.isdigit() else version})
+    weights: dict[str, float | str] = {}
+    for name in site().settings.providers:
+        given = request.form.get(f"weight-{name}", "0").strip().replace(",", ".") or "0"
+        try:
+            weights[name] = float(given)
+        except ValueError:
+            weights[name] = given
+    return RebalanceBody.model_validate({"weights": weights})
+
+
+def _rebalance_page(wanted: dict[str, float] | None, chosen: str, problem: Problem | None = None) -> str:
+    view = rebalance_view(site(), wanted)
+    return render_template(
+        "rebalance.html", view=view, presets=PRESETS, notes=PRESET_NOTES, chosen=chosen, problem=problem
+    )
+
+
+# ------------------------------------------------------------------ tasks
+
+
+@pages.get("/tasks")
+def tasks() -> str:
+    try:
+        wanted, problem = query_of(TaskFilter), None
+    except ValidationError as error:
+        wanted, problem = TaskFilter(), from_validation(error)
+    page = site().store.tasks(
+        PAGE_SIZE,
+        before=wanted.before,
+        statuses=[wanted.status] if wanted.status else [],
+        task_type=wanted.type,
+        provider=wanted.provider,
+        batch=wanted.batch,
+        submitter=wanted.submitter,
+        id_prefix=wanted.id,
+    )
+    rows = site().store.batches(BATCHES_SHOWN)
+    if wanted.batch and all(row.name != wanted.batch for row in rows):
+        chosen = site().store.batch(wanted.batch)
+        rows = [*rows, chosen] if chosen else rows
+    return render_template(
+        "tasks.html",
+        page=page,
+        wanted=wanted,
+        query={k: v for k, v in wanted.model_dump(mode="json").items() if v and k not in ("before", "limit")},
+        batches=[batch_view(row) for row in rows],
+        statuses=list(TaskStatus),
+        problem=problem,
+        now=site().now(),
+        busy=pool_view(site()).in_flight > 0,
+    )
+
+
+@pages.get("/tasks/<int:row>")
+def task(row: int) -> str:
+    return _task_page(task_view(actions.find_task(site(), row)))
+
+
+@pages.get("/tasks/<batch>/<task_id>")
+def task_by_id(batch: str, task_id: str) -> str:
+    return _task_page(task_view(actions.find_task_by_id(site(), batch, task_id)))
+
+
+def _task_page(view: object) -> str:
+    return render_template("task.html", view=view, choices=CHOICES, now=site().now())
+
+
+@pages.post("/tasks/<int:row>/<any(cancel, retry):verb>")
+def task_verb(row: int, verb: str) -> AnyResponse:
+    detail = actions.find_task(site(), row)
+    if verb == "cancel":
+        outcome = actions.cancel_task(site(), detail, who())
+        flash(
+            "Cancelled."
+            if outcome == "cancelled"
+            else "The orchestrator is asked to take it out if it still waits."
+        )
+    else:
+        actions.retry_task(site(), detail)
+        flash("It is on the queue again.")
+    return redirect(url_for("pages.task", row=row), 303)
+
+
+@pages.post("/batches/<any(cancel, retry):verb>")
+def batch_verb(verb: str) -> AnyResponse:
+    batch = request.form.get("batch", "")
+    if verb == "cancel":
+        done = actions.cancel_batch(site(), batch, who())
+        flash(f"{done['cancelled']} cancelled, the orchestrator is asked for {done['asked']} more.")
+    else:
+        flash(f"{actions.retry_batch(site(), batch)} tasks are on the queue again.")
+    return redirect(url_for("pages.tasks", batch=batch), 303)
+
+
+@pages.post("/tasks")
+def hand_in() -> AnyResponse | tuple[str, int]:
+    """One task from the form."""
+    form = request.form
+    row: dict[str, object] = {"prompt": form.get("prompt", "").replace("\r\n", "\n")}
+    row |= {name: form[name] for name in ("task_type", "tier", "system", "id") if form.get(name, "").strip()}
+    try:
+        if form.get("max_tokens", "").strip():
+            row["max_tokens"] = _whole(form["max_tokens"])
+        done, _ = actions.submit(site(), [row], QUEUE, who())
+    except (InputError, Problem) as error:
+        view = dashboard_view(site())
+        message = error.what if isinstance(error, InputError) else error.message
+        page = render_template(
+            "dashboard.html", view=view, line=status_line(view), form=form, form_problem=message
+        )
+        return page, 422
+    if warning := unknown_type_warning(done[0].task_type, site().settings):
+        flash(warning)
+    detail = actions.find_task_by_id(site(), QUEUE, done[0].id)
+    return redirect(url_for("pages.task", row=detail.row.row), 303)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"'max_tokens' must be a whole number, not {text[:20]!r}") from None
+
+
+@pages.get("/tasks/export.<any(jsonl, csv):kind>")
+def export_tasks(kind: str) -> Response:
+    wanted = query_of(TaskFilter)
+    make: Callable[..., Iterator[bytes]] = export.as_jsonl if kind == "jsonl" else export.as_csv
+    mime = "application/x-ndjson" if kind == "jsonl" else "text/csv; charset=utf-8"
+    response = Response(stream_with_context(make(site(), wanted)), mimetype=mime)
+    name = "results.simulated" if site().simulated else "results"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
+    return response
+
+
+# ------------------------------------------------------------------ uploads
+
+
+@pages.post("/uploads")
+def upload() -> AnyResponse:
+    file = request.files.get("file")
+    if file is None or not file.filename:
+        raise Problem(422, "invalid", "Choose a file first.", {"field": "file"})
+    kept = site().uploads.keep(site(), cast(BinaryIO, file.stream), file.filename)
+    return redirect(url_for("pages.uploaded", word=kept.word), 303)
+
+
+upload.body_bytes = MOST_BYTES  # type: ignore[attr-defined]
+
+
+@pages.get("/uploads/<word>")
+def uploaded(word: str) -> str:
+    return render_template("upload.html", upload=site().uploads.find(word), now=site().now())
+
+
+@pages.post("/uploads/<word>")
+def start_upload(word: str) -> AnyResponse:
+    if request.form.get("action") == "drop":
+        site().uploads.drop(word)
+        flash("The file was dropped; none of its tasks was started.")
+        return redirect(url_for("pages.dashboard"), 303)
+    batch = request.form.get("batch", "").strip() or site().uploads.find(word).batch
+    report = site().uploads.start(site(), word, batch[:500], who())
+    site().recent.forget()
+    if report.changed_count:
+        message = f"{report.changed_count} ids are in {batch} with another content; choose another name."
+        raise Problem(409, "id_exists", message, {"ids": list(report.changed)})
+    known = f", {report.existing} were there already" if report.existing else ""
+    flash(f"{report.added} tasks are on the queue{known}.")
+    return redirect(url_for("pages.tasks", batch=batch), 303)

@@ -1,0 +1,203 @@
+"""What a person wants to know in five seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...core.store import EventRow, Summary
+from ...records import Event, TaskStatus
+from ..site import Site
+from ..words import clock_time, count, duration, percent, plural, state_word
+from .pool import PoolView, ProviderView, pool_view
+from .usage import DAY_S, Totals, midnight, totals
+
+RATE_WINDOW_S = 300.0
+ALERTS_SHOWN = 5
+EVENTS_SHOWN = 12
+_BAD_STATES = frozenset({"misconfigured", "exhausted", "open", "offline"})
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    id: int
+    at: float
+    kind: str
+    level: str
+    provider: str
+    task_id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Something that needs a person: what, and where to go."""
+
+    level: str  # bad, warn
+    text: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """`budget_nanos` None: no budget. `saved_nanos` against the same tokens on the baseline model."""
+
+    today_nanos: int
+    total_nanos: int
+    uncertain_nanos: int
+    unknown_cost_calls: int
+    budget_nanos: int | None
+    saved_nanos: int | None
+    baseline_model: str
+
+    @property
+    def budget_used(self) -> float | None:
+        return self.today_nanos / self.budget_nanos if self.budget_nanos else None
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardView:
+    """`queued` and `running` tasks as the store counts them: what an orchestrator has claimed is running."""
+
+    pool: PoolView
+    counts: dict[str, int]
+    waiting: int
+    calling: int
+    done: int
+    not_answered: int
+    rate_per_s: float | None
+    left_s: float | None
+    today: Totals
+    money: Money
+    attention: tuple[Attention, ...]
+    events: tuple[EventView, ...]
+
+    @property
+    def busy(self) -> bool:
+        return self.pool.orchestrator.running and (self.waiting > 0 or self.calling > 0)
+
+
+def dashboard_view(site: Site) -> DashboardView:
+    return site.recent.get("dashboard", lambda: _dashboard_view(site))
+
+
+def _dashboard_view(site: Site) -> DashboardView:
+    pool = pool_view(site)
+    summary = site.store.summary()
+    counts = {status.value: number for status, number in summary.counts.items()}
+    open_tasks = counts["queued"] + counts["running"]
+    calling = min(pool.in_flight, counts["running"])
+    rate = rate_per_s(site, pool)
+    waiting = open_tasks - calling
+    return DashboardView(
+        pool=pool,
+        counts=counts,
+        waiting=waiting,
+        calling=calling,
+        done=counts["succeeded"],
+        not_answered=sum(counts[s] for s in ("failed", "refused", "expired", "cancelled")),
+        rate_per_s=rate,
+        left_s=open_tasks / rate if open_tasks and rate else None,
+        today=_today(site, pool.now),
+        money=_money(site, summary, pool.now),
+        attention=tuple(_attention(site, pool, counts, waiting)),
+        events=event_views(site.store.events(EVENTS_SHOWN)),
+    )
+
+
+def rate_per_s(site: Site, pool: PoolView) -> float | None:
+    """Answered calls a second, over the last five minutes or since the orchestrator started."""
+    if not pool.orchestrator.running or pool.orchestrator.started_at is None:
+        return None
+    rows = site.store.usage(pool.now - RATE_WINDOW_S, pool.now + 60, ("minute",))
+    answered = [(float(row.key[0]), row.sums.ok) for row in rows if row.sums.ok]
+    if not answered:
+        return 0.0
+    begin = max(answered[0][0], pool.orchestrator.started_at)
+    return sum(ok for _, ok in answered) / max(1.0, pool.now - begin)
+
+
+def _today(site: Site, now: float) -> Totals:
+    rows = site.store.usage(midnight(site, now), now + 60, ())
+    return totals(rows[0].sums) if rows else Totals()
+
+
+def _money(site: Site, summary: Summary, now: float) -> Money:
+    today = _today(site, now)
+    daily_usd = site.settings.budgets.daily_usd
+    saved = summary.baseline_nanos - summary.tasks.cost_nanos if summary.tasks.tasks else None
+    return Money(
+        today_nanos=today.cost_nanos,
+        total_nanos=summary.cost_nanos,
+        uncertain_nanos=summary.calls.uncertain_nanos,
+        unknown_cost_calls=summary.calls.unknown_cost_calls,
+        budget_nanos=int(daily_usd * 1e9) if daily_usd and not site.simulated else None,
+        saved_nanos=saved,
+        baseline_model=site.settings.baseline_model,
+    )
+
+
+def event_views(rows: list[EventRow]) -> tuple[EventView, ...]:
+    return tuple(_event_view(row.id, row.event) for row in rows)
+
+
+def _event_view(number: int, event: Event) -> EventView:
+    return EventView(number, event.at, event.kind, event.level, event.provider, event.task_id, event.message)
+
+
+# ------------------------------------------------------------------ what needs someone
+
+
+def _attention(site: Site, pool: PoolView, counts: dict[str, int], waiting: int) -> Iterator[Attention]:
+    if waiting and not pool.orchestrator.running:
+        start = "no orchestrator is running: start real_agent_orchestrator.py"
+        text = f"{plural(waiting, 'task')} waiting and {start}"
+        yield Attention("bad", text, "/tasks?status=queued")
+    if pool.orchestrator.running:
+        for provider in pool.providers:
+            yield from _provider_attention(provider, pool.now)
+    yield from _budget_attention(site, pool.now)
+    failed = counts[TaskStatus.FAILED.value] + counts[TaskStatus.EXPIRED.value]
+    if failed:
+        yield Attention(
+            "warn", f"{plural(failed, 'task')} failed: look, and ask again", "/tasks?status=failed"
+        )
+    yield from _alerts(site, pool.now)
+
+
+def _provider_attention(provider: ProviderView, now: float) -> Iterator[Attention]:
+    if provider.state in _BAD_STATES:
+        until = f", until {clock_time(provider.until, now)}" if provider.until else ""
+        text = f"{provider.name}: {state_word(provider.state).lower()} ({provider.reason}{until})"
+        yield Attention("bad", text, f"/provider-status#{provider.name}")
+
+
+def _budget_attention(site: Site, now: float) -> Iterator[Attention]:
+    daily_usd = site.settings.budgets.daily_usd
+    if site.simulated or not daily_usd:
+        return
+    used = _today(site, now).cost_nanos / (daily_usd * 1e9)
+    if used >= 0.8:
+        yield Attention("bad" if used >= 1 else "warn", f"{percent(used)} of today's budget is spent", "/")
+
+
+def _alerts(site: Site, now: float) -> Iterator[Attention]:
+    """Alerts of the last day that are no state one could see, such as an unknown price."""
+    seen = set()
+    for row in site.store.events(50):
+        event = row.event
+        is_state = event.kind.startswith(("breaker", "provider", "offline"))
+        if event.level != "alert" or is_state or now - event.at > DAY_S or event.message in seen:
+            continue
+        seen.add(event.message)
+        if len(seen) > ALERTS_SHOWN:
+            return
+        yield Attention("warn", f"{event.message} ({duration(now - event.at)} ago)", "/")
+
+
+def status_line(view: DashboardView) -> str:
+    """The page in one sentence, for the window's title and for screen readers."""
+    if view.pool.orchestrator.running:
+        left = f", about {duration(view.left_s)} left" if view.left_s else ""
+        return f"{count(view.calling)} calls out, {count(view.waiting)} tasks waiting{left}"
+    return "no orchestrator is running"

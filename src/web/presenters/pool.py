@@ -1,0 +1,280 @@
+"""The pool as the orchestrator last saw it: who runs, the providers, the agents, what is waited for.
+
+Without a running orchestrator the last snapshot is shown with its age, and without any snapshot what the
+configuration says. Weights and pauses are read from the settings, which are newer than any snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...core.store import OrchestratorRow
+from ...core.store.control import DEAD_AFTER_S
+from ...records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, WaitingFor
+from ...routing.scoring import final_score, neutral_response_s, shares
+from ...routing.state import agent_rows
+from ..site import Site
+from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider
+
+OUT = frozenset({"open", "exhausted", "misconfigured", "offline", "paused", "not_configured"})
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorView:
+    """`state`: running, silent (no heartbeat, no sign-off), stopped, never. `age_s`: since the heartbeat."""
+
+    state: str
+    mode: str
+    pid: int | None
+    host: str
+    batch: str
+    started_at: float | None
+    heartbeat_at: float | None
+    age_s: float | None
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+
+@dataclass(frozen=True, slots=True)
+class GaugeView:
+    """One limit's bucket. `fill` is 0..1; a bucket in debt is at 0."""
+
+    group: str
+    dimension: str
+    level: float
+    capacity: float
+    fill: float
+    per_minute: float
+    window_s: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderView:
+    name: str
+    state: str
+    reason: str
+    until: float | None
+    configured: bool
+    weight: float
+    score: float
+    performance_multiplier: float
+    time_multiplier: float
+    share: float
+    error_rate: float
+    success_rate: float | None
+    avg_response_s: float | None
+    p50_s: float | None
+    p95_s: float | None
+    in_flight: int
+    today: Totals
+    total: Totals
+    latency_last_hour_s: tuple[float | None, ...]
+    limits: tuple[GaugeView, ...]
+    last_errors: tuple[str, ...]
+    models: tuple[str, ...]
+    opened_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    name: str
+    home: str
+    task_types: tuple[str, ...]
+    in_flight: int
+    slots: int
+    done: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """Everything about the pool at `at`; `now` is when it was asked for."""
+
+    now: float
+    at: float | None
+    simulated: bool
+    orchestrator: OrchestratorView
+    providers: tuple[ProviderView, ...]
+    agents: tuple[AgentView, ...]
+    waiting: int
+    in_flight: int
+    waiting_for: tuple[WaitingFor, ...]
+    oldest_waiting_at: float | None
+    offline_since: float | None
+
+    def agents_by_home(self) -> dict[str, list[AgentView]]:
+        """Every provider in its order, with the agents at home there."""
+        homes: dict[str, list[AgentView]] = {provider.name: [] for provider in self.providers}
+        for agent in self.agents:
+            homes.setdefault(agent.home, []).append(agent)
+        return homes
+
+
+def pool_view(site: Site) -> PoolView:
+    """The pool now; at most half a second old."""
+    return site.recent.get("pool", lambda: _pool_view(site))
+
+
+def orchestrator_view(row: OrchestratorRow | None, now: float) -> OrchestratorView:
+    if row is None:
+        return OrchestratorView("never", "", None, "", "", None, None, None)
+    silent = now - row.heartbeat_at > DEAD_AFTER_S
+    state = "stopped" if row.retired_at is not None else "silent" if silent else "running"
+    age_s = max(0.0, now - row.heartbeat_at)
+    return OrchestratorView(
+        state, row.mode, row.pid, row.host, row.batch, row.started_at, row.heartbeat_at, age_s
+    )
+
+
+def _pool_view(site: Site) -> PoolView:
+    now = site.now()
+    snapshot, row = site.store.latest_snapshot()
+    orchestrator = orchestrator_view(row, now)
+    shown = _with_settings(snapshot or _from_configuration(site, now), site)
+    today, total, hours = (
+        today_by_provider(site, now),
+        total_by_provider(site),
+        hour_of_latency(site, now),
+    )
+    views = tuple(
+        _provider_view(
+            provider,
+            today.get(provider.name, Totals()),
+            total.get(provider.name, Totals()),
+            hours.get(provider.name, ()),
+        )
+        for provider in shown.providers
+    )
+    live = orchestrator.running and snapshot is not None
+    return PoolView(
+        now=now,
+        at=snapshot.at if snapshot else None,
+        simulated=site.simulated,
+        orchestrator=orchestrator,
+        providers=views,
+        agents=tuple(_agent_view(agent, live) for agent in shown.agents),
+        waiting=shown.waiting if live else 0,
+        in_flight=shown.in_flight if live else 0,
+        waiting_for=shown.waiting_for if live else (),
+        oldest_waiting_at=shown.oldest_waiting_at if live else None,
+        offline_since=shown.offline_since if live else None,
+    )
+
+
+def _from_configuration(site: Site, now: float) -> PoolSnapshot:
+    """Before any orchestrator has run: what is configured, and nothing known of it."""
+    settings = site.settings
+    providers = tuple(
+        _unseen(name, row.weight, configured=name in site.configured)
+        for name, row in settings.providers.items()
+    )
+    agents = tuple(
+        AgentSnapshot(name, row.home, tuple(sorted(row.task_types)), 0, row.calls_in_flight, 0)
+        for name, row in agent_rows(settings.agents)
+    )
+    return PoolSnapshot(now, providers, agents, 0, 0)
+
+
+def _unseen(name: str, weight: float, *, configured: bool) -> ProviderSnapshot:
+    state, reason = ("unknown", "no call yet") if configured else ("not_configured", "no key")
+    return ProviderSnapshot(
+        name, state, reason, None, weight, weight, 1.0, 1.0, 0.0, 0.0, None, None, None,
+        0, 0, 0, 0, 0, 0, 0, 0,
+    )  # fmt: skip
+
+
+def stored_weights(site: Site, settings: Mapping[str, Any]) -> dict[str, float]:
+    """The base weights in force: the configuration's, and over them what was set by hand."""
+    configured = {name: row.weight for name, row in site.settings.providers.items()}
+    stored = {n: float(w) for n, w in dict(settings.get("weights", {})).items() if n in configured}
+    return configured | stored
+
+
+def _with_settings(snapshot: PoolSnapshot, site: Site) -> PoolSnapshot:
+    """The snapshot with weights and pauses as they are set now, in the order of the configuration."""
+    stored = site.store.current_settings()
+    weights, paused = stored_weights(site, stored), set(stored.get("paused", ()))
+    by_name = {provider.name: provider for provider in snapshot.providers}
+    found = []
+    for name in weights:
+        provider = by_name.get(name) or _unseen(name, weights[name], configured=name in site.configured)
+        if name in paused and provider.state != "not_configured":
+            provider = replace(provider, state="paused", reason="paused by hand", until=None)
+        found.append(provider)
+    if any(provider.weight != weights[provider.name] or not provider.share for provider in found):
+        found = _reweighed(found, weights)
+    return replace(snapshot, providers=tuple(found))
+
+
+def _reweighed(providers: list[ProviderSnapshot], weights: Mapping[str, float]) -> list[ProviderSnapshot]:
+    scores = scores_of(providers, weights)
+    share = shares({p.name: scores[p.name] for p in providers if p.state not in OUT})
+    return [
+        replace(p, weight=weights[p.name], score=scores[p.name], share=share.get(p.name, 0.0))
+        for p in providers
+    ]
+
+
+def scores_of(
+    providers: list[ProviderSnapshot] | tuple[ProviderView, ...], weights: Mapping[str, float]
+) -> dict[str, float]:
+    """The score each provider would have under `weights`, by the one formula."""
+    neutral = neutral_response_s([p.avg_response_s for p in providers])
+    found = {}
+    for p in providers:
+        response_s = neutral if p.avg_response_s is None else p.avg_response_s
+        found[p.name] = final_score(weights[p.name], p.error_rate, response_s)
+    return found
+
+
+def _provider_view(
+    p: ProviderSnapshot, today: Totals, total: Totals, hour: tuple[float | None, ...]
+) -> ProviderView:
+    return ProviderView(
+        name=p.name,
+        state=p.state,
+        reason=p.reason,
+        until=p.until,
+        configured=p.state != "not_configured",
+        weight=p.weight,
+        score=p.score,
+        performance_multiplier=p.performance_multiplier,
+        time_multiplier=p.time_multiplier,
+        share=p.share,
+        error_rate=p.error_rate,
+        success_rate=p.succeeded / (p.succeeded + p.failed) if p.succeeded + p.failed else None,
+        avg_response_s=p.avg_response_s,
+        p50_s=p.p50_s if p.p50_s is not None else today.p50_s,
+        p95_s=p.p95_s if p.p95_s is not None else today.p95_s,
+        in_flight=p.in_flight,
+        today=today,
+        total=total,
+        latency_last_hour_s=hour,
+        limits=tuple(_gauge_view(gauge) for gauge in p.limits),
+        last_errors=p.last_errors,
+        models=p.models,
+        opened_count=p.opened_count,
+    )
+
+
+def _gauge_view(gauge: Any) -> GaugeView:
+    fill = min(1.0, max(0.0, gauge.level / gauge.capacity)) if gauge.capacity > 0 else 0.0
+    return GaugeView(
+        gauge.group,
+        gauge.dimension,
+        gauge.level,
+        gauge.capacity,
+        fill,
+        gauge.per_minute,
+        gauge.window_s,
+        gauge.source,
+    )
+
+
+def _agent_view(agent: AgentSnapshot, live: bool) -> AgentView:
+    in_flight = agent.in_flight if live else 0
+    return AgentView(agent.name, agent.home, agent.task_types, in_flight, agent.slots, agent.done)

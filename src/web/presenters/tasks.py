@@ -1,0 +1,171 @@
+"""Tasks: a page of them, and one with everything that happened to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...core.results import latency_s, result_row, usage_row
+from ...core.store import BatchRow, TaskDetail, TaskRow
+from ...records import NANOS_PER_USD, Attempt, TaskStatus
+from ..site import Site
+
+OPEN = (TaskStatus.QUEUED, TaskStatus.RUNNING)
+CHOICES = {
+    "preferred": "preferred for this task type",
+    "weighted": "its turn by weight",
+    "spilled": "the preferred one did not come free in time",
+    "retry": "another try",
+    "probe": "a probe of a provider that was out",
+    "forced": "the emergency provider, called although it is out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a task's timeline. `attempt` is set for calls; `wait_s` is the time before this step."""
+
+    at: float
+    kind: str  # created, attempt, end, open
+    title: str
+    tone: str
+    wait_s: float = 0.0
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    detail: TaskDetail
+    steps: tuple[Step, ...]
+    is_open: bool
+    latency_s: float | None
+    cost_nanos: int | None
+
+    @property
+    def row(self) -> TaskRow:
+        return self.detail.row
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """A batch with its progress; `open_tasks` are queued or running."""
+
+    name: str
+    source: str
+    submitter: str
+    created_at: float
+    total: int
+    open_tasks: int
+    succeeded: int
+    counts: dict[str, int]
+
+
+def task_view(detail: TaskDetail) -> TaskView:
+    return TaskView(
+        detail,
+        tuple(_steps(detail)),
+        detail.row.status in OPEN,
+        latency_s(detail.result) if detail.result else None,
+        detail.row.cost_nanos,
+    )
+
+
+def _steps(detail: TaskDetail) -> list[Step]:
+    row = detail.row
+    steps = [Step(row.created_at, "created", f"handed in by {row.submitter}", "quiet")]
+    before = row.created_at
+    for attempt in detail.attempts:
+        steps.append(_attempt_step(attempt, before))
+        before = attempt.started_at + attempt.latency_s
+    if row.finished_at is not None:
+        tone = "good" if row.status is TaskStatus.SUCCEEDED else "bad"
+        steps.append(Step(row.finished_at, "end", str(row.status), tone, max(0.0, row.finished_at - before)))
+    return steps
+
+
+def _attempt_step(attempt: Attempt, before: float) -> Step:
+    ok = attempt.outcome == "ok"
+    title = f"{attempt.provider} / {attempt.model}"
+    tone = "good" if ok else "warn" if attempt.outcome == "neutral" else "bad"
+    return Step(attempt.started_at, "attempt", title, tone, max(0.0, attempt.started_at - before), attempt)
+
+
+def batch_view(row: BatchRow) -> BatchView:
+    counts = {status.value: number for status, number in row.counts.items()}
+    open_tasks = counts["queued"] + counts["running"]
+    return BatchView(
+        row.name,
+        row.source,
+        row.submitter,
+        row.created_at,
+        row.total,
+        open_tasks,
+        counts["succeeded"],
+        counts,
+    )
+
+
+# ------------------------------------------------------------------ JSON
+
+
+def task_json(site: Site, row: TaskRow) -> dict[str, Any]:
+    """A task as a list tells it."""
+    return {
+        "row": row.row,
+        "batch": row.batch,
+        "id": row.id,
+        "status": str(row.status),
+        "task_type": row.task_type,
+        "submitter": row.submitter,
+        "priority": row.priority,
+        "created_at": row.created_at,
+        "finished_at": row.finished_at,
+        "attempts": row.attempts,
+        "provider": row.provider or None,
+        "model": row.model or None,
+        "agent": row.agent or None,
+        "tier": row.tier or None,
+        "truncated": row.truncated,
+        "error": row.error or None,
+        "cost_usd": None if row.cost_nanos is None else row.cost_nanos / NANOS_PER_USD,
+        "prompt_preview": row.preview,
+        "simulated": site.simulated,
+        "url": f"/tasks/{row.row}",
+    }
+
+
+def task_detail_json(site: Site, detail: TaskDetail) -> dict[str, Any]:
+    """Everything: the list's row, the question, and once it is final the row of a results file."""
+    task = detail.task
+    return {
+        **task_json(site, detail.row),
+        "messages": [{"role": m.role, "content": m.content} for m in task.messages],
+        "max_tokens": task.max_tokens,
+        "temperature": task.temperature,
+        "deadline_at": task.deadline_at,
+        "metadata": dict(task.metadata),
+        "timeline": [_attempt_json(attempt) for attempt in detail.attempts],
+        "result": result_row(detail.result, simulated=site.simulated) if detail.result else None,
+    }
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "provider": attempt.provider,
+        "model": attempt.model,
+        "agent": attempt.agent,
+        "outcome": str(attempt.outcome),
+        "choice": attempt.choice,
+        "started_at": attempt.started_at,
+        "latency_s": attempt.latency_s,
+        "status": attempt.status,
+        "error_kind": attempt.error_kind or None,
+        "error": attempt.error or None,
+        "usage": usage_row(attempt.usage),
+        "cost_usd": None if attempt.cost_nanos is None else attempt.cost_nanos / NANOS_PER_USD,
+        "reasons": [
+            {"provider": c.provider, "model": c.model, "score": round(c.score, 6), "why": c.why or None}
+            for c in attempt.reasons
+        ],
+    }

@@ -1,0 +1,166 @@
+"""What was called and spent: from the sums the store keeps, never from single tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from ...core.store import CallSums
+from ...core.store.accounts import GroupBy
+from ..site import Site
+
+HOUR_S, DAY_S = 3600.0, 86400.0
+RANGES: dict[str, tuple[GroupBy, int, int]] = {  # name: (unit, its seconds, how many of them)
+    "hour": ("minute", 60, 60),
+    "day": ("hour", 3600, 24),
+    "month": ("day", 86400, 30),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Calls added up. `cost_nanos` is what is certain; uncertain calls may or may not have been billed."""
+
+    calls: int = 0
+    ok: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cost_nanos: int = 0
+    uncertain_nanos: int = 0
+    unknown_cost_calls: int = 0
+    success_rate: float | None = None
+    average_s: float | None = None
+    p50_s: float | None = None
+    p95_s: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.output_tokens
+
+
+def totals(sums: CallSums) -> Totals:
+    bad = sums.failed + sums.uncertain
+    return Totals(
+        calls=sums.calls,
+        ok=sums.ok,
+        failed=bad,
+        prompt_tokens=sums.prompt_tokens,
+        output_tokens=sums.output_tokens,
+        cost_nanos=sums.cost_nanos,
+        uncertain_nanos=sums.uncertain_nanos,
+        unknown_cost_calls=sums.unknown_cost_calls,
+        success_rate=sums.ok / (sums.ok + bad) if sums.ok + bad else None,
+        average_s=sums.average_s,
+        p50_s=sums.p50_s,
+        p95_s=sums.p95_s,
+    )
+
+
+def midnight(site: Site, now: float) -> float:
+    """When today began, in the time zone of the budgets."""
+    moment = datetime.fromtimestamp(now, ZoneInfo(site.settings.budgets.time_zone))
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+
+
+def today_by_provider(site: Site, now: float) -> dict[str, Totals]:
+    rows = site.store.usage(midnight(site, now), now + 60, ("provider",))
+    return {str(row.key[0]): totals(row.sums) for row in rows}
+
+
+def total_by_provider(site: Site) -> dict[str, Totals]:
+    return {name: totals(sums) for name, sums in site.store.summary().providers.items()}
+
+
+def hour_of_latency(site: Site, now: float) -> dict[str, tuple[float | None, ...]]:
+    """Mean latency of each of the last 60 minutes by provider, oldest first; None where nobody answered."""
+    first = int(now // 60 - 59) * 60
+    found: dict[str, list[float | None]] = {}
+    for row in site.store.usage(first, now + 60, ("provider", "minute")):
+        name, at = str(row.key[0]), int(row.key[1])
+        place = (at - first) // 60
+        if place < 60:
+            found.setdefault(name, [None] * 60)[place] = row.sums.average_s
+    return {name: tuple(values) for name, values in found.items()}
+
+
+# ------------------------------------------------------------------ tables and charts
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRow:
+    """One task type's calls of the last day, by provider and in sum."""
+
+    task_type: str
+    prefers: str
+    providers: dict[str, Totals]
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One unit of time after the other, oldest first; per provider as many numbers as there are `starts`."""
+
+    range: str
+    unit_s: int
+    starts: tuple[int, ...]
+    calls: dict[str, tuple[int, ...]]
+    cost_nanos: dict[str, tuple[int, ...]]
+
+
+def type_table(site: Site) -> tuple[TypeRow, ...]:
+    return site.recent.get("types", lambda: _type_table(site))
+
+
+def _type_table(site: Site) -> tuple[TypeRow, ...]:
+    now = site.now()
+    by_type: dict[str, dict[str, Totals]] = {name: {} for name in site.settings.task_types}
+    for row in site.store.usage(now - DAY_S, now + 60, ("task_type", "provider")):
+        by_type.setdefault(str(row.key[0]), {})[str(row.key[1])] = totals(row.sums)
+    preferred = {name: row.prefer for name, row in site.settings.task_types.items()}
+    return tuple(
+        TypeRow(name, preferred.get(name, ""), found, sum(t.calls for t in found.values()))
+        for name, found in by_type.items()
+    )
+
+
+def series(site: Site, name: str) -> Series:
+    return site.recent.get(f"series {name}", lambda: _series(site, name))
+
+
+def _series(site: Site, name: str) -> Series:
+    unit, unit_s, many = RANGES[name]
+    now = site.now()
+    last = int(now // unit_s) * unit_s
+    starts = tuple(range(last - (many - 1) * unit_s, last + 1, unit_s))
+    place = {start: index for index, start in enumerate(starts)}
+    calls = {provider: [0] * many for provider in site.settings.providers}
+    cost = {provider: [0] * many for provider in site.settings.providers}
+    for row in site.store.usage(starts[0], now + 60, (unit, "provider")):
+        index, provider = place.get(int(row.key[0])), str(row.key[1])
+        if index is not None:
+            calls.setdefault(provider, [0] * many)[index] = row.sums.calls
+            cost.setdefault(provider, [0] * many)[index] = row.sums.cost_nanos
+    return Series(
+        name,
+        unit_s,
+        starts,
+        {p: tuple(values) for p, values in calls.items()},
+        {p: tuple(values) for p, values in cost.items()},
+    )
+
+
+def usage_rows(site: Site, start: float, end: float, by: Sequence[GroupBy]) -> list[dict[str, Any]]:
+    """Rows for programs: what was grouped by, then the sums."""
+    rows = site.store.usage(start, end, by)
+    return [
+        {"key": dict(zip((_at(name) for name in by), row.key, strict=True)), "totals": totals(row.sums)}
+        for row in rows
+    ]
+
+
+def _at(name: GroupBy) -> str:
+    return f"{name}_at" if name in ("minute", "hour", "day") else name

@@ -1,0 +1,232 @@
+"""Base weights: what is set, what could be set, and what either makes of the next tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...core.store import SettingChange
+from ...records import GENERAL
+from ...routing.pricing import catalogue_of
+from ...routing.scoring import shares
+from ..site import Site
+from .pool import OUT, PoolView, ProviderView, pool_view, scores_of, stored_weights
+from .usage import DAY_S
+
+PRESETS = {
+    "default": "Documented default",
+    "equal": "Equal",
+    "performance": "By performance",
+    "price": "By price",
+    "suggested": "Suggested",
+}
+PRESET_NOTES = {
+    "default": "what orchestrator.toml says",
+    "equal": "the same for everyone",
+    "performance": "few errors and quick answers weigh more",
+    "price": "half the price weighs twice as much",
+    "suggested": "the default, times performance, times the square root of the price advantage",
+}
+ANSWER_TOKENS_PER_PROMPT_TOKEN = 0.5  # of the call whose price presets compare
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRow:
+    """One provider under some weights. `share` is of untyped tasks; `expected_share` of all tasks."""
+
+    provider: str
+    state: str
+    weight: float
+    score: float
+    share: float
+    expected_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeView:
+    """One change of weights or pauses, as the history tells it."""
+
+    version: int
+    at: float
+    who: str
+    what: str
+    before: dict[str, float] | None
+    after: dict[str, float] | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RebalanceView:
+    now: float
+    simulated: bool
+    current: tuple[ShareRow, ...]
+    preview: tuple[ShareRow, ...]
+    presets: dict[str, dict[str, float]]
+    history: tuple[ChangeView, ...]
+    mix: dict[str, float]
+    version: int
+
+    @property
+    def is_changed(self) -> bool:
+        return any(abs(a.weight - b.weight) > 1e-9 for a, b in zip(self.current, self.preview, strict=True))
+
+
+def current_weights(site: Site) -> dict[str, float]:
+    return stored_weights(site, site.store.current_settings())
+
+
+def normalised(weights: Mapping[str, float]) -> dict[str, float]:
+    """The same proportions with a sum of 1. At least one weight is above 0."""
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def rebalance_view(site: Site, wanted: Mapping[str, float] | None = None) -> RebalanceView:
+    """The weights in force beside those `wanted` (None: the same)."""
+    pool = pool_view(site)
+    mix = site.recent.get("mix", lambda: _mix(site))
+    current = {p.name: p.weight for p in pool.providers}
+    return RebalanceView(
+        now=pool.now,
+        simulated=site.simulated,
+        current=share_rows(site, pool, current, mix),
+        preview=share_rows(site, pool, wanted or current, mix),
+        presets={name: preset(site, name) for name in PRESETS},
+        history=history(site),
+        mix=mix,
+        version=site.store.settings_version(),
+    )
+
+
+def share_rows(
+    site: Site, pool: PoolView, weights: Mapping[str, float], mix: Mapping[str, float]
+) -> tuple[ShareRow, ...]:
+    """What `weights` make of the next tasks, by the scores of this moment."""
+    scores = scores_of(pool.providers, weights)
+    able = {p.name: scores[p.name] for p in pool.providers if p.state not in OUT and weights[p.name] > 0}
+    share = shares(able)
+    expected = _with_preferences(site, share, mix)
+    return tuple(
+        ShareRow(
+            p.name,
+            p.state,
+            weights[p.name],
+            scores[p.name],
+            share.get(p.name, 0.0),
+            expected.get(p.name, 0.0),
+        )
+        for p in pool.providers
+    )
+
+
+def _with_preferences(site: Site, share: Mapping[str, float], mix: Mapping[str, float]) -> dict[str, float]:
+    """Shares of all tasks, if the next day brings the task types of the last one.
+
+    A preferred provider gets all tasks of its types; the round-robin is charged for them, so that tasks
+    without a preference go to those who are behind their share.
+    """
+    preferred = dict.fromkeys(share, 0.0)
+    free = 0.0
+    for task_type, part in mix.items():
+        row = site.settings.task_types.get(task_type)
+        if site.settings.routing.preferences and row is not None and row.prefer in preferred:
+            preferred[row.prefer] += part
+        else:
+            free += part
+    behind = {name: max(0.0, share[name] - preferred[name]) for name in share}
+    rest = shares(behind if sum(behind.values()) > 0 else dict(share))
+    return {name: preferred[name] + free * rest[name] for name in share}
+
+
+def _mix(site: Site) -> dict[str, float]:
+    """The task types of the last day's answered calls as parts of 1; untyped alone where there were none."""
+    now = site.now()
+    rows = site.store.usage(now - DAY_S, now + 60, ("task_type",))
+    counted = {str(row.key[0]): float(row.sums.ok) for row in rows if row.sums.ok}
+    return shares(counted) if counted else {GENERAL: 1.0}
+
+
+# ------------------------------------------------------------------ presets
+
+
+def preset(site: Site, name: str) -> dict[str, float]:
+    """The weights of a preset, summing to 1. Raises KeyError for an unknown name."""
+    providers = pool_view(site).providers
+    default = {n: row.weight for n, row in site.settings.providers.items()}
+    usable = [p for p in providers if p.name in site.configured] or list(providers)
+    if name == "default":
+        return normalised(default)
+    made = {
+        "equal": lambda: {p.name: 1.0 for p in usable},
+        "performance": lambda: {p.name: _performance(p) for p in usable},
+        "price": lambda: _cheapness(site, usable),
+        "suggested": lambda: _suggested(site, usable, default),
+    }[name]()
+    if not sum(made.values()):
+        return normalised(default)
+    return {n: round(w, 4) for n, w in normalised({n: made.get(n, 0.0) for n in default}).items()}
+
+
+def _performance(provider: ProviderView) -> float:
+    return provider.performance_multiplier * provider.time_multiplier
+
+
+def _cheapness(site: Site, providers: list[ProviderView]) -> dict[str, float]:
+    """1 for the cheapest, 0.5 for twice its price. An unknown price counts as the dearest known one."""
+    prices = {p.name: _price(site, p.name) for p in providers}
+    known = [price for price in prices.values() if price]
+    if not known:
+        return dict.fromkeys(prices, 1.0)
+    return {name: min(known) / (price or max(known)) for name, price in prices.items()}
+
+
+def _price(site: Site, provider: str) -> float | None:
+    """Nano-dollars of a usual call of the standard tier."""
+    row = site.settings.providers[provider]
+    model = site.settings.resolve_model(row.models.standard)[0]
+    price = site.prices.price(catalogue_of(provider, row.wire, row.base_url), model, site.now())
+    if price is None:
+        return None
+    return price.upper_bound_nanos(1000, 0, int(1000 * ANSWER_TOKENS_PER_PROMPT_TOKEN))
+
+
+def _suggested(site: Site, providers: list[ProviderView], default: Mapping[str, float]) -> dict[str, float]:
+    cheapness = _cheapness(site, providers)
+    return {p.name: (default[p.name] or 0.1) * _performance(p) * cheapness[p.name] ** 0.5 for p in providers}
+
+
+# ------------------------------------------------------------------ history
+
+
+def history(site: Site, limit: int = 50) -> tuple[ChangeView, ...]:
+    """Who changed weights and pauses, newest first."""
+    return tuple(_change(site, change) for change in site.store.settings_history(limit))
+
+
+def _change(site: Site, change: SettingChange) -> ChangeView:
+    before, after = _weights_or_none(site, change, "previous"), _weights_or_none(site, change, "value")
+    what = {"weights": "weights", "paused": "pauses"}.get(change.key, change.key)
+    return ChangeView(
+        change.version, change.at, change.who, what, before, after, _change_text(change, before, after)
+    )
+
+
+def _weights_or_none(site: Site, change: SettingChange, side: str) -> dict[str, float] | None:
+    if change.key != "weights":
+        return None
+    value: Any = getattr(change, side)
+    return stored_weights(site, {"weights": value} if value else {})
+
+
+def _change_text(
+    change: SettingChange, before: dict[str, float] | None, after: dict[str, float] | None
+) -> str:
+    if before is not None and after is not None:
+        moved = [n for n in after if abs(after[n] - before.get(n, 0.0)) >= 0.0005]
+        return ", ".join(f"{n} {before.get(n, 0):.1%} to {after[n]:.1%}" for n in moved) or "no difference"
+    if change.key == "paused":
+        was, is_now = set(change.previous or ()), set(change.value or ())
+        parts = [f"paused {n}" for n in sorted(is_now - was)] + [f"resumed {n}" for n in sorted(was - is_now)]
+        return ", ".join(parts) or "no difference"
+    return f"{change.previous} to {change.value}"

@@ -1,0 +1,93 @@
+"""What every request needs, and values that may be a moment old."""
+
+from __future__ import annotations
+
+import threading
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar, cast
+
+from flask import current_app, g
+
+from ..config import PROJECT_ROOT
+from ..core.clock import Clock
+from ..core.store import Store
+from ..routing.pricing import PriceBook
+from ..settings import Settings
+from .access import Door
+from .uploads import Uploads
+
+T = TypeVar("T")
+FRESH_S = 0.5  # a running pool writes what it sees once a second
+
+
+class Recent:
+    """Answers remembered for half a second: however many ask, the store is read twice a second.
+
+    Two that ask at once wait for one answer. What was begun before `forget` is not kept after it.
+    """
+
+    def __init__(self, fresh_s: float = FRESH_S) -> None:
+        self._fresh_s = fresh_s
+        self._kept: dict[str, tuple[float, Any]] = {}
+        self._making: dict[str, threading.Lock] = {}
+        self._age = 0
+
+    def get(self, key: str, make: Callable[[], T]) -> T:
+        """The remembered value of `key`, or a new one. Keys are few and fixed."""
+        kept = self._kept.get(key)
+        if kept is not None and time.monotonic() < kept[0]:
+            return cast(T, kept[1])
+        with self._making.setdefault(key, threading.Lock()):
+            kept = self._kept.get(key)
+            if kept is not None and time.monotonic() < kept[0]:
+                return cast(T, kept[1])
+            age = self._age
+            made = make()
+            if age == self._age:
+                self._kept[key] = (time.monotonic() + self._fresh_s, made)
+            return made
+
+    def forget(self) -> None:
+        """Somebody changed something: the next look is a new one."""
+        self._age += 1
+        self._kept.clear()
+
+
+@dataclass
+class Site:
+    """One application's surroundings. `configured` are the providers that can be called at all."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    simulated: bool
+    configured: frozenset[str]
+    door: Door
+    uploads: Uploads
+    recent: Recent = field(default_factory=Recent)
+
+    def now(self) -> float:
+        return self.clock.now()
+
+    @cached_property
+    def prices(self) -> PriceBook:
+        return PriceBook(lambda model: self.settings.model_row(model).price)
+
+    @cached_property
+    def version(self) -> str:
+        with (PROJECT_ROOT / "pyproject.toml").open("rb") as file:
+            return str(tomllib.load(file)["project"]["version"])
+
+
+def site() -> Site:
+    """The site of the request that is being answered."""
+    return cast(Site, current_app.extensions["site"])
+
+
+def who() -> str:
+    """Who asks: the name of their token, or `local` where none is needed."""
+    return cast(str, g.get("who", "local"))

@@ -1,0 +1,200 @@
+"""Files of tasks on their way in: kept in the state folder while a person looks at the preview.
+
+A file is copied piece by piece, read line by line, and never held in memory. Two files per upload, named by
+a random word that nobody can guess: the lines, and what the preview found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from ..core.intake import SUFFIXES, BadLine, read_tasks
+from ..core.store import AddReport
+from ..records import Task
+from .problems import not_found
+
+if TYPE_CHECKING:
+    from .site import Site
+
+MOST_BYTES = 512 * 1024 * 1024
+KEPT_S = 86400.0
+BAD_LINES_SHOWN = 20
+ROWS_SHOWN = 10
+PREVIEW_CHARS = 120
+_WORD = re.compile(r"[\w-]{20,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    line: int
+    id: str
+    task_type: str
+    tier: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What the preview says: the first rows and bad lines, all of them counted, and the cost to expect."""
+
+    word: str
+    filename: str
+    batch: str
+    tasks: int
+    bad: int
+    rows: tuple[UploadRow, ...]
+    bad_lines: tuple[tuple[int, str], ...]
+    types: dict[str, int]
+    warnings: tuple[str, ...]
+    expected_nanos: int
+    at_most_nanos: int
+    unknown_price_tasks: int
+    learned_from: int
+
+
+class Uploads:
+    """The folder of uploads that nobody has started yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, site: Site, stream: BinaryIO, filename: str) -> Upload:
+        """Copy the file and look through it. Raises InputError for one that can't be read at all."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._sweep()
+        name = Path(filename.replace("\\", "/")).name[:100] or "tasks"
+        suffix = Path(name).suffix.lower()
+        word = secrets.token_urlsafe(18)
+        path = self._folder / f"{word}{suffix if suffix in SUFFIXES else '.tasks'}"
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
+                shutil.copyfileobj(stream, copy)
+            upload = _look_through(site, path, word, name)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        described = self._folder / f"{word}.meta"
+        described.touch(0o600)
+        described.write_text(json.dumps(asdict(upload)), encoding="utf-8")
+        return upload
+
+    def find(self, word: str) -> Upload:
+        """Raises Problem 404 where it is gone."""
+        try:
+            kept = json.loads((self._folder / f"{_checked(word)}.meta").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise not_found("upload of this name: it was started, dropped or left for a day") from None
+        kept["rows"] = tuple(UploadRow(**row) for row in kept["rows"])
+        kept["bad_lines"] = tuple((line, reason) for line, reason in kept["bad_lines"])
+        return Upload(**kept)
+
+    def start(self, site: Site, word: str, batch: str, who: str) -> AddReport:
+        """Put its tasks on the queue and drop the file. What the batch has already is not asked twice."""
+        upload, path = self.find(word), self._path(word)
+        now = site.now()
+        site.store.create_batch(batch, now=now, source=upload.filename, submitter=who)
+        lines = read_tasks(
+            path, batch=batch, settings=site.settings, now=now, fmt=_format(path), submitter=who
+        )
+        report = site.store.add_tasks(_good(lines), now=now)
+        if not report.changed_count:
+            self.drop(word)
+        return report
+
+    def drop(self, word: str) -> None:
+        for path in self._folder.glob(f"{_checked(word)}.*"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, word: str) -> Path:
+        for path in self._folder.glob(f"{_checked(word)}.*"):
+            if path.suffix != ".meta":
+                return path
+        raise not_found("upload of this name")
+
+    def _sweep(self) -> None:
+        oldest = time.time() - KEPT_S
+        for path in self._folder.iterdir():
+            if path.stat().st_mtime < oldest:
+                path.unlink(missing_ok=True)
+
+
+def _checked(word: str) -> str:
+    if not _WORD.fullmatch(word):
+        raise not_found("upload of this name")
+    return word
+
+
+def _format(path: Path) -> str | None:
+    return SUFFIXES.get(path.suffix)
+
+
+def _good(lines: Iterator[Task | BadLine]) -> Iterator[Task]:
+    return (line for line in lines if isinstance(line, Task))
+
+
+def _look_through(site: Site, path: Path, word: str, filename: str) -> Upload:
+    from .presenters.costs import CostEstimate
+
+    estimate = CostEstimate(site)
+    rows: list[UploadRow] = []
+    bad: list[tuple[int, str]] = []
+    types: dict[str, int] = {}
+    warnings: list[str] = []
+    bad_count = 0
+    lines = read_tasks(
+        path,
+        batch="preview",
+        settings=site.settings,
+        now=site.now(),
+        fmt=_format(path),
+        on_warning=warnings.append,
+    )
+    for line in lines:
+        if isinstance(line, BadLine):
+            bad_count += 1
+            if bad_count <= BAD_LINES_SHOWN:
+                bad.append((line.line, line.reason))
+            continue
+        estimate.add(line)
+        types[line.task_type] = types.get(line.task_type, 0) + 1
+        if len(rows) < ROWS_SHOWN:
+            rows.append(_upload_row(line))
+    cost = estimate.result()
+    return Upload(
+        word=word,
+        filename=filename,
+        batch=_free_name(site, filename),
+        tasks=cost.tasks,
+        bad=bad_count,
+        rows=tuple(rows),
+        bad_lines=tuple(bad),
+        types=types,
+        warnings=tuple(warnings[:BAD_LINES_SHOWN]),
+        expected_nanos=cost.expected_nanos,
+        at_most_nanos=cost.at_most_nanos,
+        unknown_price_tasks=cost.unknown_price_tasks,
+        learned_from=cost.learned_from,
+    )
+
+
+def _upload_row(task: Task) -> UploadRow:
+    said = " ".join(task.messages[-1].content.split())[:PREVIEW_CHARS]
+    return UploadRow(task.line or 0, task.id, task.task_type, task.tier, said)
+
+
+def _free_name(site: Site, filename: str) -> str:
+    """The file's name, or with a number behind it while a batch has that name."""
+    for number in range(1, 1000):
+        name = filename if number == 1 else f"{filename}-{number}"
+        if site.store.batch(name) is None:
+            return name
+    return f"{filename}-{secrets.token_hex(4)}"

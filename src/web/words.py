@@ -1,0 +1,141 @@
+"""Numbers and times as people read them; the filters of the templates."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ..records import NANOS_PER_USD
+
+STATES = {
+    "healthy": "Healthy",
+    "degraded": "Degraded",
+    "suspect": "Suspect",
+    "limited": "Limited",
+    "open": "Breaker open",
+    "half_open": "Half-open",
+    "exhausted": "Exhausted",
+    "misconfigured": "Misconfigured",
+    "offline": "Offline",
+    "paused": "Paused",
+    "not_configured": "Not configured",
+    "unknown": "Not seen yet",
+}
+# The tone is the colour: shape and word say the same without it.
+TONES = {
+    "healthy": "good",
+    "degraded": "warn",
+    "suspect": "warn",
+    "limited": "warn",
+    "half_open": "warn",
+    "open": "bad",
+    "exhausted": "bad",
+    "misconfigured": "bad",
+    "offline": "bad",
+}
+TASK_TONES = {"succeeded": "good", "running": "busy", "failed": "bad", "refused": "bad", "expired": "bad"}
+
+
+def money(nanos: int | None) -> str:
+    """Dollars with as many places as say something; `unknown` for None, never $0."""
+    if nanos is None:
+        return "unknown"
+    dollars = abs(nanos) / NANOS_PER_USD
+    sign = "-" if nanos < 0 else ""
+    if dollars == 0:
+        return "$0"
+    if dollars >= 1:
+        return f"{sign}${dollars:,.2f}"
+    return f"{sign}${dollars:.4f}" if dollars >= 0.0001 else f"{sign}${dollars:.2g}"
+
+
+def count(number: float | None) -> str:
+    """`1,234`, `12.3 k`, `4.56 M`."""
+    if number is None:
+        return "-"
+    for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (10_000, "k")):
+        if abs(number) >= size:
+            scaled = number / (1000 if unit == "k" else size)
+            return f"{scaled:,.1f} {unit}" if scaled < 100 else f"{scaled:,.0f} {unit}"
+    return f"{number:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """`40 ms`, `1.2 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds is None:
+        return "-"
+    if seconds < 0.95:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, name, below, lower in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {name}" + (f" {rest} {lower}" if rest else "")
+    return f"{whole} s"
+
+
+def percent(part: float | None, digits: int = 0) -> str:
+    """0.256 is `26 %`."""
+    return "-" if part is None else f"{100 * part:.{digits}f} %"
+
+
+def rate(per_second: float | None) -> str:
+    """Tasks a second, or a minute where they are few."""
+    if per_second is None:
+        return "-"
+    return f"{per_second:,.1f} /s" if per_second >= 1 or per_second == 0 else f"{per_second * 60:,.1f} /min"
+
+
+def plural(number: float, one: str, many: str = "") -> str:
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
+def iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clock_time(at: float, now: float) -> str:
+    """The time of day, with the date where it is another day. UTC: the page's script makes it local."""
+    moment = datetime.fromtimestamp(at, UTC)
+    today = moment.date() == datetime.fromtimestamp(now, UTC).date()
+    return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M") + " UTC"
+
+
+def exact_time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def humanise(name: str) -> str:
+    """`code_generation` is `code generation`."""
+    return name.replace("_", " ")
+
+
+def state_word(state: str) -> str:
+    return STATES.get(state, humanise(state).capitalize())
+
+
+def state_tone(state: str) -> str:
+    return TONES.get(state, "quiet")
+
+
+def task_tone(status: str) -> str:
+    return TASK_TONES.get(str(status), "quiet")
+
+
+FILTERS: dict[str, Any] = {
+    "money": money,
+    "count": count,
+    "duration": duration,
+    "percent": percent,
+    "rate": rate,
+    "plural": plural,
+    "iso": iso,
+    "clock_time": clock_time,
+    "exact_time": exact_time,
+    "humanise": humanise,
+    "state_word": state_word,
+    "state_tone": state_tone,
+    "task_tone": task_tone,
+}

@@ -1,0 +1,174 @@
+// The pages work without this. With it, they refresh in place, times are local, and weights sum to 100 %.
+"use strict";
+
+// ---------------------------------------------------------------- times, as the reader's clock says
+
+function localTimes(root) {
+  const today = new Date().toDateString();
+  for (const time of root.querySelectorAll("time[data-show='clock']")) {
+    const at = new Date(time.dateTime);
+    const sameDay = at.toDateString() === today;
+    time.textContent = sameDay
+      ? at.toLocaleTimeString()
+      : at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    time.title = `${at.toLocaleString()} (${time.dateTime})`;
+  }
+}
+
+// ---------------------------------------------------------------- refreshing without losing focus or scroll
+
+function sameKind(a, b) {
+  return a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
+}
+
+function patch(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    old.nodeValue = fresh.nodeValue;
+    return;
+  }
+  for (const { name } of [...old.attributes]) {
+    const theirs = old.nodeName === "DETAILS" && name === "open";
+    if (!fresh.hasAttribute(name) && !theirs) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    const theirs = old.nodeName === "DETAILS" && name === "open";
+    if (old.getAttribute(name) !== value && !theirs) old.setAttribute(name, value);
+  }
+  patchChildren(old, fresh);
+}
+
+function patchChildren(old, fresh) {
+  const wanted = [...fresh.childNodes];
+  wanted.forEach((node, index) => {
+    const mine = old.childNodes[index];
+    if (!mine) old.append(node);
+    else if (sameKind(mine, node)) patch(mine, node);
+    else mine.replaceWith(node);
+  });
+  while (old.childNodes.length > wanted.length) old.lastChild.remove();
+}
+
+function isTyping(part) {
+  const focus = document.activeElement;
+  return focus && part.contains(focus) && focus.matches("input, textarea, select");
+}
+
+async function refresh() {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!answer.ok || answer.redirected) throw new Error(`answered ${answer.status}`);
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  localTimes(fresh);
+  for (const part of document.querySelectorAll("[data-live][id]")) {
+    const twin = fresh.getElementById(part.id);
+    if (twin && !isTyping(part)) patch(part, twin);
+  }
+  document.title = fresh.title;
+  const main = fresh.getElementById("main");
+  document.getElementById("main").dataset.refresh = main.dataset.refresh || "";
+}
+
+const SELDOM_S = 60;
+let failures = 0;
+let timer = 0;
+
+function waitS() {
+  const wanted = Number(document.getElementById("main").dataset.refresh);
+  if (!wanted) return 0;
+  return document.hidden ? SELDOM_S : Math.min(wanted * 2 ** failures, SELDOM_S);
+}
+
+function schedule() {
+  clearTimeout(timer);
+  const seconds = waitS();
+  if (seconds) timer = setTimeout(tick, seconds * 1000);
+}
+
+async function tick() {
+  const note = document.getElementById("refreshed");
+  try {
+    await refresh();
+    failures = 0;
+    note.textContent = `Refreshed ${new Date().toLocaleTimeString()}`;
+    note.className = "";
+  } catch {
+    failures += 1;
+    note.textContent = "The server does not answer; trying again";
+    note.className = "bad";
+  }
+  schedule();
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? schedule() : waitS() && tick()));
+
+// ---------------------------------------------------------------- weights that sum to 100 %
+
+function weights(form) {
+  const csrf = document.querySelector("meta[name='csrf']").content;
+  const numbers = [...form.querySelectorAll("input[type='number']")];
+  const sliders = [...form.querySelectorAll("input[type='range']")];
+  for (const slider of sliders) slider.hidden = slider.disabled = false;
+
+  const values = () => Object.fromEntries(numbers.map((n) => [n.dataset.weight, Number(n.value) || 0]));
+  let before = values();
+
+  function show(next, except) {
+    for (const input of [...numbers, ...sliders]) {
+      if (input !== except) input.value = next[input.dataset.weight].toFixed(1);
+    }
+    before = next;
+    form.querySelector("#sum").value = Object.values(next).reduce((a, b) => a + b, 0).toFixed(1);
+    clearTimeout(show.timer);
+    show.timer = setTimeout(preview, 150);
+  }
+
+  // The others keep their proportions among themselves.
+  function balance(name, percent) {
+    const given = Math.min(100, Math.max(0, percent || 0));
+    const others = Object.keys(before).filter((other) => other !== name);
+    const rest = others.reduce((sum, other) => sum + before[other], 0);
+    const next = { [name]: given };
+    for (const other of others) next[other] = ((100 - given) * (rest ? before[other] / rest : 1 / others.length));
+    return next;
+  }
+
+  async function preview() {
+    const answer = await fetch("/api/providers/rebalance", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
+      body: JSON.stringify({ weights: before, dry_run: true }),
+    });
+    if (!answer.ok) return;
+    for (const row of (await answer.json()).providers) {
+      const line = document.querySelector(`#shares tr[data-provider="${CSS.escape(row.provider)}"]`);
+      for (const cell of line.querySelectorAll("[data-cell]")) {
+        cell.textContent = `${(100 * row[cell.dataset.cell]).toFixed(1)} %`;
+      }
+      line.querySelector(".level").setAttribute("width", (100 * row.share).toFixed(2));
+    }
+  }
+
+  form.addEventListener("input", (event) => {
+    const name = event.target.dataset.weight;
+    if (name) show(balance(name, Number(event.target.value)), event.target);
+  });
+  form.addEventListener("change", (event) => {
+    if (event.target.dataset.weight) show(before);
+  });
+  for (const link of document.querySelectorAll("[data-preset]")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const preset = JSON.parse(link.dataset.preset);
+      show(Object.fromEntries(Object.entries(preset).map(([name, weight]) => [name, 100 * weight])));
+      for (const other of document.querySelectorAll("[data-preset]")) other.removeAttribute("aria-current");
+      link.setAttribute("aria-current", "true");
+    });
+  }
+}
+
+// ---------------------------------------------------------------- start
+
+localTimes(document);
+const form = document.getElementById("weights");
+if (form) weights(form);
+schedule();

@@ -1,0 +1,207 @@
+"""Serving the queue, the examples of a first start, and the small commands, as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import ORCHESTRATOR, Script, child_environment, live_environment, read_rows, run_script
+
+
+@pytest.fixture
+def live(simulator: SimulatorProcess) -> dict[str, str]:
+    return live_environment(simulator.base_urls, only=["openai"])
+
+
+# ------------------------------------------------------------------ examples
+
+
+def test_a_first_start_without_a_key_answers_the_examples_and_names_the_results(tmp_path: Path) -> None:
+    done = run_script("--examples", "--once", cwd=tmp_path)
+    assert done.process.returncode == 0, done.err
+    assert "simulated: no API key was found" in done.err
+    assert "first start: 60 tasks of" in done.err
+    assert "60 of 60 tasks answered" in done.out
+    named = re.search(r"^results: (.+)$", done.out, re.M)
+    assert named is not None
+    rows = read_rows(Path(named[1]))
+    assert len({row["id"] for row in rows}) == len(rows) == 60
+    assert {row["task_type"] for row in rows} > {
+        "code_generation",
+        "creative_writing",
+        "research",
+        "analysis",
+    }
+
+
+def test_the_examples_are_queued_once_and_the_queue_is_served_on_until_ctrl_c(tmp_path: Path) -> None:
+    with Script("--examples", cwd=tmp_path) as server:
+        server.wait_for("results: ")
+        answer = run_script("submit", "What is left?", "--type", "research", "--wait", cwd=tmp_path)
+        server.interrupt()
+        assert server.wait() == 0, server.err
+    assert answer.process.returncode == 0 and answer.out.strip(), answer.err
+    assert "60 of 60 tasks answered" in server.out and "served 61 tasks" in server.err
+    with Script("--examples", cwd=tmp_path) as again:
+        again.wait_for("serving the queue")
+        again.terminate()
+        assert again.wait() == 0, again.err
+    assert "60 tasks finished before; nothing is asked again" in again.err and again.out == ""
+
+
+def test_with_a_key_nothing_is_spent_unasked(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    done = run_script("--examples", "--once", cwd=tmp_path, env=live)
+    assert done.process.returncode == 0, done.err
+    assert "live: openai (key from OPENAI_API_KEY (environment))" in done.err
+    assert re.search(r"60 examples would cost about \$0\.\d+, at most \$\d", done.err)
+    assert "examples/tasks.jsonl -o results/examples.jsonl" in done.err
+    assert simulator.stats()["openai"]["calls"] == 0
+
+
+def test_a_key_is_found_in_a_dotenv_file_and_its_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("GEMINI_API_KEY=test-key-of-nobody\n")
+    done = run_script("config", cwd=tmp_path)
+    assert "key of gemini: set (GEMINI_API_KEY (.env))" in done.out
+    assert "test-key-of-nobody" not in done.out + done.err
+
+
+# ------------------------------------------------------------------ queue
+
+
+def test_a_task_handed_in_before_the_start_is_answered_by_it(tmp_path: Path, live: dict[str, str]) -> None:
+    queued = run_script("submit", "Hello?", "--id", "mine", cwd=tmp_path, env=live)
+    assert (queued.process.returncode, queued.out) == (0, "mine\n")
+    assert "no orchestrator is running" in queued.err
+    taken = run_script("submit", "Hello again?", "--id", "mine", cwd=tmp_path, env=live)
+    assert taken.process.returncode == 2 and "id 'mine' is taken" in taken.err
+    served = run_script("--once", cwd=tmp_path, env=live)
+    assert served.process.returncode == 0 and "served 1 task" in served.err
+    told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+    assert (told["running"], told["simulated"], told["tasks"]["succeeded"]) == (False, False, 1)
+
+
+def test_submit_refuses_in_the_words_of_a_task_file(tmp_path: Path) -> None:
+    refused = run_script("submit", "Hello?", "--tier", "gold", cwd=tmp_path)
+    assert refused.process.returncode == 2
+    assert "'tier' must be one of 'auto', 'economy', 'standard' or 'premium', not 'gold'" in refused.err
+
+
+def test_status_tells_of_a_state_in_which_nothing_has_run(tmp_path: Path) -> None:
+    told = run_script("status", cwd=tmp_path)
+    assert told.process.returncode == 0
+    assert "no orchestrator has run on this state yet" in told.out and "tasks: none yet" in told.out
+
+
+def test_a_second_server_on_the_same_state_is_refused_in_one_line(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    with Script(cwd=tmp_path, env=live) as server:
+        server.wait_for("serving the queue")
+        while not json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)["running"]:
+            assert server.process.poll() is None, server.err
+        second = run_script(cwd=tmp_path, env=live)
+        server.terminate()
+        assert server.wait() == 0, server.err
+    assert second.process.returncode == 2 and "Traceback" not in second.err
+    assert "error: another orchestrator already serves this state" in second.err
+
+
+# ------------------------------------------------------------------ check and config
+
+
+@pytest.fixture
+def picky() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess.start({"providers": {"openai": {"keys": ["the-right-one"]}}}) as simulator:
+        yield simulator
+
+
+def test_check_finds_that_all_is_well(tmp_path: Path, live: dict[str, str]) -> None:
+    done = run_script("check", cwd=tmp_path, env=live)
+    assert done.process.returncode == 0, done.out
+    assert re.search(
+        r"^ok +openai +127\.0\.0\.1:\d+, OPENAI_API_KEY \(environment\): answers", done.out, re.M
+    )
+    assert "no key; it would be read from ANTHROPIC_API_KEY" in done.out
+
+
+def test_check_tells_a_bad_key_in_one_line(tmp_path: Path, picky: SimulatorProcess) -> None:
+    done = run_script("check", cwd=tmp_path, env=live_environment(picky.base_urls))
+    assert done.process.returncode == 2 and "Traceback" not in done.err
+    assert re.search(r"^wrong +openai .*AuthFailed", done.out, re.M)
+
+
+def test_config_tells_where_each_value_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[providers.openai]\nweight = 0.9\n")
+    env = {"DATABASE_URL": "postgresql://me:secret@localhost/tasks"}
+    done = run_script("config", "--config", "mine.toml", "--state-dir", "elsewhere", cwd=tmp_path, env=env)
+    assert done.process.returncode == 0, done.err
+    assert "providers.openai.weight = 0.9  # mine.toml" in done.out
+    assert "providers.gemini.weight = 0.3  # orchestrator.toml" in done.out
+    assert 'database_url = "postgresql://me:***@localhost/tasks"  # DATABASE_URL' in done.out
+    assert 'elsewhere"  # --state-dir' in done.out
+    assert "secret" not in done.out
+
+
+# ------------------------------------------------------------------ the terminal
+
+
+@pytest.mark.parametrize("no_color", [False, True], ids=["colour", "NO_COLOR"])
+def test_on_a_terminal_progress_is_drawn_and_no_color_is_obeyed(
+    tmp_path: Path, live: dict[str, str], no_color: bool
+) -> None:
+    (tmp_path / "tasks.txt").write_text("".join(f"Question {n}?\n" for n in range(40)))
+    environ = child_environment({**live, "TERM": "xterm-256color", **({"NO_COLOR": "1"} if no_color else {})})
+    screen, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(ORCHESTRATOR), "run", "tasks.txt"],
+        cwd=tmp_path,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+    )
+    os.close(slave)
+    drawn = _everything_from(screen)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, drawn
+    assert "of 40 done" in drawn and "in flight" in drawn
+    coloured = re.findall(r"\x1b\[[0-9;]*3[0-7][0-9;]*m", drawn)
+    assert bool(coloured) != no_color
+    assert b"40 of 40 tasks answered" in out and b"\x1b" not in out
+
+
+def _everything_from(terminal: int) -> str:
+    found = b""
+    try:
+        while chunk := os.read(terminal, 65536):
+            found += chunk
+    except OSError:  # how a terminal says that the other side is closed
+        pass
+    finally:
+        os.close(terminal)
+    return found.decode()
+
+
+def test_importing_the_script_costs_little_and_gives_both_classes() -> None:
+    code = (
+        "import sys, real_agent_orchestrator as r; heavy = {'sqlalchemy', 'anthropic', 'openai', 'rich'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules);"
+        "from real_agent_orchestrator import ProviderLoadBalancer, RealAgent;"
+        "from src.core.orchestrator import ProviderLoadBalancer as same;"
+        "assert ProviderLoadBalancer is same and RealAgent.__name__ == 'RealAgent'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ORCHESTRATOR.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

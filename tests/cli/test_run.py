@@ -1,0 +1,280 @@
+"""`run` as a process, against the simulator: what goes in comes back answered, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import Script, live_environment, read_rows, run_script, write_rows
+
+SLOW = {"latency": {"first_token_s": 0.3, "per_token_s": 0.0, "jitter": 0.0}}
+
+
+def prompts(count: int) -> list[dict[str, Any]]:
+    return [{"id": f"t{number}", "prompt": f"Question {number}?"} for number in range(count)]
+
+
+@pytest.fixture
+def live(simulator: SimulatorProcess) -> dict[str, str]:
+    """Only the simulated OpenAI has a key: a process that imports one SDK starts in a second."""
+    return live_environment(simulator.base_urls, only=["openai"])
+
+
+@pytest.fixture
+def slow() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess.start({"providers": {"openai": SLOW}}) as simulator:
+        yield simulator
+
+
+def ids(path: Path) -> list[str]:
+    return [row["id"] for row in read_rows(path)]
+
+
+def test_without_a_key_every_task_is_answered_by_the_simulator_and_says_so(tmp_path: Path) -> None:
+    write_rows(tmp_path / "tasks.jsonl", prompts(12))
+    done = run_script("run", "tasks.jsonl", cwd=tmp_path)
+    rows = read_rows(tmp_path / "tasks.results.jsonl")
+    assert done.process.returncode == 0, done.err
+    assert {row["id"] for row in rows} == {f"t{n}" for n in range(12)} and len(rows) == 12
+    assert all(row["status"] == "succeeded" and row["simulated"] and row["output"] for row in rows)
+    assert {row["provider"] for row in rows} == {"anthropic", "openai", "gemini"}
+    assert done.err.splitlines()[0].startswith("simulated: no API key was found")
+    assert "12 of 12 tasks answered" in done.out and "(simulated: nothing was spent)" in done.out
+    assert "results: tasks.results.jsonl" in done.out
+
+
+def test_with_a_key_the_provider_is_called_and_the_key_is_written_nowhere(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    write_rows(
+        tmp_path / "tasks.jsonl", [*prompts(3), {"id": "meta", "prompt": "Hi", "metadata": {"row": 7}}]
+    )
+    done = run_script("run", "tasks.jsonl", "-o", "out.jsonl", "--log-level", "debug", cwd=tmp_path, env=live)
+    rows = {row["id"]: row for row in read_rows(tmp_path / "out.jsonl")}
+    assert done.process.returncode == 0, done.err
+    assert done.err.splitlines()[0] == "live: openai (key from OPENAI_API_KEY (environment))"
+    assert rows["meta"]["metadata"] == {"row": 7} and rows["meta"]["simulated"] is False
+    assert rows["t0"]["cost_usd"] > 0 and rows["t0"]["attempts"][0]["reasons"][0]["provider"] == "openai"
+    assert simulator.stats()["openai"]["calls"] == 4
+    said = done.out + done.err
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert "test-key-of" not in said and b"test-key-of" not in kept
+    logs = b"".join(path.read_bytes() for path in (tmp_path / "state" / "logs").iterdir())
+    assert b"Question" not in logs
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "state" / "live.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_bad_line_is_told_by_number_and_the_others_are_answered(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    (tmp_path / "tasks.jsonl").write_text(
+        '{"id": "a", "prompt": "Hi"}\n{"promt": "x"}\nnonsense\n{"prompt": "b"}\n'
+    )
+    done = run_script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=live)
+    assert done.process.returncode == 1
+    assert "tasks.jsonl, line 2: unknown key 'promt'; did you mean 'prompt'?; it is left out" in done.err
+    assert "tasks.jsonl, line 3: not JSON" in done.err
+    assert [row["line"] for row in sorted(read_rows(tmp_path / "out.jsonl"), key=lambda r: r["line"])] == [
+        1,
+        4,
+    ]
+
+
+def test_an_unknown_task_type_is_served_with_one_warning(tmp_path: Path, live: dict[str, str]) -> None:
+    write_rows(tmp_path / "tasks.jsonl", [{"prompt": f"{n}", "task_type": "poetry"} for n in range(3)])
+    done = run_script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=live)
+    assert done.process.returncode == 0
+    assert done.err.count("unknown task type 'poetry' is served as 'general'") == 1
+    assert {row["task_type"] for row in read_rows(tmp_path / "out.jsonl")} == {"poetry"}
+
+
+def test_with_a_dash_standard_output_holds_rows_and_nothing_else(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    done = run_script("run", "-", "-o", "-", cwd=tmp_path, env=live, stdin="What is up?\nWhat is down?\n")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert done.process.returncode == 0, done.err
+    assert len(rows) == 2 and all(row["status"] == "succeeded" for row in rows)
+    assert "2 of 2 tasks answered" in done.err
+
+
+WRONG_INPUT = {
+    "no such file": (["absent.jsonl"], "absent.jsonl: no such file"),
+    "a folder": (["folder"], "folder: is a folder, not a file"),
+    "an empty file": (["empty.txt"], "empty.txt: holds no task, it is empty"),
+    "nothing but bad lines": (["bad.jsonl"], "bad.jsonl: holds no task, none of its 2 lines is a task"),
+    "a JSON array": (["array.json"], "this is one JSON array"),
+    "UTF-16": (["utf16.txt"], "is UTF-16; save it as UTF-8"),
+    "output is input": (["good.txt", "-o", "good.txt"], "is the file of tasks; choose another output"),
+    "output of another kind": (
+        ["good.txt", "-o", "bad.jsonl"],
+        "does not hold results; choose another output",
+    ),
+    "output in a file": (["good.txt", "-o", "good.txt/out.jsonl"], "cannot be written"),
+    "unknown option": (["good.txt", "--simulat"], "No such option"),
+    "no source": ([], "Missing argument 'TASKS'"),
+    "no such configuration": (["good.txt", "--config", "absent.toml"], "absent.toml: no such file"),
+    "unknown setting": (["good.txt", "--config", "unknown.toml"], "did you mean 'server'?"),
+    "broken configuration": (["good.txt", "--config", "broken.toml"], "is not valid TOML"),
+    "wrong value": (["good.txt", "--config", "wrong.toml"], "pool.attempts = 0"),
+    "state folder is a file": (["good.txt", "--state-dir", "good.txt/state"], "cannot be written"),
+    "broken simulator": (["good.txt", "--simulator-config", "wrong.json"], "unknown fault"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "line"), WRONG_INPUT.values(), ids=WRONG_INPUT.keys())
+def test_wrong_input_is_one_clear_line_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], line: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "good.txt").write_text("Hi\n")
+    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "bad.jsonl").write_text("{}\n[]\n")
+    (tmp_path / "array.json").write_text('[{"prompt": "a"}]')
+    (tmp_path / "utf16.txt").write_text("Hi", encoding="utf-16")
+    (tmp_path / "unknown.toml").write_text("[sever]\nport = 1\n")
+    (tmp_path / "broken.toml").write_text("port = = 1\n")
+    (tmp_path / "wrong.toml").write_text("[pool]\nattempts = 0\n")
+    (tmp_path / "wrong.json").write_text('{"providers": {"openai": {"faults": {"gremlins": 1}}}}')
+    done = run_script("run", *arguments, cwd=tmp_path)
+    assert done.process.returncode == 2, done.err
+    assert line in done.err and "Traceback" not in done.err
+    assert (tmp_path / "good.txt").read_text() == "Hi\n"
+
+
+def test_the_same_command_asks_nothing_twice_and_mends_the_file(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", prompts(5))
+    command = ("run", "tasks.jsonl", "-o", "out.jsonl")
+    run_script(*command, cwd=tmp_path, env=live)
+    whole = (tmp_path / "out.jsonl").read_text()
+    (tmp_path / "out.jsonl").write_text(whole[: whole.rindex('"usage"')])
+    with (tmp_path / "tasks.jsonl").open("a") as file:
+        file.write('{"id": "new", "prompt": "One more"}\n')
+    again = run_script(*command, cwd=tmp_path, env=live)
+    assert again.process.returncode == 0, again.err
+    assert "5 tasks finished before; going on with the other 1" in again.err
+    assert sorted(ids(tmp_path / "out.jsonl")) == ["new", "t0", "t1", "t2", "t3", "t4"]
+    assert simulator.stats()["openai"]["calls"] == 6
+
+
+def test_an_id_with_new_content_is_refused(tmp_path: Path, live: dict[str, str]) -> None:
+    write_rows(tmp_path / "tasks.jsonl", prompts(2))
+    run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
+    write_rows(tmp_path / "tasks.jsonl", [{"id": "t0", "prompt": "Another question"}])
+    again = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
+    assert again.process.returncode == 2
+    assert "1 id has new content since the last run (t0); choose another -o" in again.err
+
+
+def test_simulated_results_are_set_aside_when_there_is_a_key(tmp_path: Path, live: dict[str, str]) -> None:
+    write_rows(tmp_path / "tasks.jsonl", prompts(2))
+    run_script("run", "tasks.jsonl", "-o", "out.jsonl", "--simulate", cwd=tmp_path, env=live)
+    real = run_script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=live)
+    assert real.process.returncode == 0, real.err
+    assert "held simulated results, which are now in out.simulated.jsonl" in real.err
+    assert [row["simulated"] for row in read_rows(tmp_path / "out.jsonl")] == [False, False]
+    mixed = run_script("run", "tasks.jsonl", "-o", "out.jsonl", "--simulate", cwd=tmp_path, env=live)
+    assert mixed.process.returncode == 2 and "holds answers of real providers" in mixed.err
+
+
+@pytest.mark.parametrize("stop", ["interrupt", "terminate"])
+def test_the_first_signal_lets_calls_finish_and_the_same_command_goes_on(
+    tmp_path: Path, slow: SimulatorProcess, stop: str
+) -> None:
+    env = live_environment(slow.base_urls)
+    write_rows(tmp_path / "tasks.jsonl", prompts(400))
+    command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--log-level", "info")
+    with Script(*command, cwd=tmp_path, env=env) as first:
+        wait_for_rows(first, tmp_path / "out.jsonl")
+        getattr(first, stop)()
+        code = first.wait()
+    calls = slow.stats()["openai"]["calls"]
+    assert code == 1 and "calls in flight may finish" in first.err and "Traceback" not in first.err
+    assert len(ids(tmp_path / "out.jsonl")) == calls < 400, "each call that was made was stored"
+    assert "not complete: the same command goes on from here" in first.out
+    done = run_script(*command, cwd=tmp_path, env=env)
+    assert done.process.returncode == 0, done.err
+    assert sorted(ids(tmp_path / "out.jsonl")) == sorted(f"t{n}" for n in range(400))
+    assert slow.stats()["openai"]["calls"] == 400
+
+
+def test_the_second_signal_stops_now(tmp_path: Path) -> None:
+    stuck = {"providers": {"openai": {"faults": {"silence": 1.0}}}}
+    with SimulatorProcess.start(stuck) as simulator:
+        env = live_environment(simulator.base_urls)
+        write_rows(tmp_path / "tasks.jsonl", prompts(3))
+        with Script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=env) as script:
+            while not simulator.stats()["openai"]["calls"]:
+                assert script.process.poll() is None, script.err
+            script.interrupt()
+            script.wait_for("calls in flight may finish")
+            script.interrupt()
+            assert script.wait(15) == 1
+    assert "stopping now" in script.err and "Traceback" not in script.err
+    assert (tmp_path / "out.jsonl").read_bytes() == b""
+
+
+def test_after_kill_9_every_task_is_answered_once(tmp_path: Path, slow: SimulatorProcess) -> None:
+    env = live_environment(slow.base_urls)
+    write_rows(tmp_path / "tasks.jsonl", prompts(300))
+    for _ in range(2):
+        with Script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=env) as script:
+            wait_for_rows(script, tmp_path / "out.jsonl")
+            script.kill()
+            script.wait()
+    done = run_script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=env)
+    assert done.process.returncode == 0, done.err
+    assert sorted(ids(tmp_path / "out.jsonl")) == sorted(f"t{n}" for n in range(300))
+    database = sqlite3.connect(tmp_path / "state" / "live.db")
+    assert database.execute("SELECT status, COUNT(*) FROM tasks GROUP BY 1").fetchall() == [
+        ("succeeded", 300)
+    ]
+    database.close()
+
+
+def test_keys_that_no_provider_takes_are_told_in_one_line(tmp_path: Path) -> None:
+    picky = {"providers": {"openai": {"keys": ["the-right-one"]}}}
+    with SimulatorProcess.start(picky) as simulator:
+        write_rows(tmp_path / "tasks.jsonl", prompts(3))
+        env = live_environment(simulator.base_urls)
+        done = run_script("run", "tasks.jsonl", cwd=tmp_path, env=env)
+    assert done.process.returncode == 2
+    assert "error: openai" in done.err and "401" in done.err and "Traceback" not in done.err
+    assert "test-key-of" not in done.err
+
+
+def test_a_run_beside_a_server_hands_its_rows_over(tmp_path: Path, live: dict[str, str]) -> None:
+    write_rows(tmp_path / "tasks.jsonl", prompts(20))
+    with Script(cwd=tmp_path, env=live) as server:
+        server.wait_for("serving the queue")
+        wait_until_running(tmp_path, live)
+        done = run_script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=live)
+        assert done.process.returncode == 0, done.err
+        assert "a server is running" in done.err
+        assert len(ids(tmp_path / "out.jsonl")) == 20
+        server.interrupt()
+        assert server.wait() == 0, server.err
+
+
+def wait_for_rows(script: Script, output: Path) -> None:
+    """Until the first rows have been written."""
+    while not (output.exists() and output.stat().st_size):
+        assert script.process.poll() is None, script.err
+        script.pause()
+
+
+def wait_until_running(folder: Path, env: dict[str, str]) -> None:
+    """Until the orchestrator has signed on: from then on its state is taken."""
+    while True:
+        told = run_script("status", "--json", cwd=folder, env=env)
+        if json.loads(told.out)["running"]:
+            return

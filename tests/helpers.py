@@ -1,0 +1,159 @@
+"""What tests of whole processes share: a clean environment, and our scripts as child processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parent.parent
+ORCHESTRATOR = ROOT / "real_agent_orchestrator.py"
+KEYS = {
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+    "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    "gemini": ("GOOGLE_API_KEY", "GEMINI_BASE_URL"),
+}
+
+
+def clean_environment(environ: MutableMapping[str, str]) -> None:
+    """Drop what would make a test depend on the machine: keys, base URLs, proxies, settings, databases."""
+    for name in list(environ):
+        upper = name.upper()
+        if (
+            upper.endswith(("_API_KEY", "_BASE_URL", "_PROXY"))
+            or upper.startswith("ORCHESTRATOR_")
+            or upper in {"DATABASE_URL", "NO_COLOR", "FORCE_COLOR", "COLUMNS"}
+        ):
+            del environ[name]
+
+
+def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours, cleaned, with the network guard in front of every Python that is started in it."""
+    environ = dict(os.environ)
+    clean_environment(environ)
+    environ["PYTHONPATH"] = str(ROOT / "tests" / "child_site")
+    environ["PYTHONUNBUFFERED"] = "1"
+    return {**environ, **(extra or {})}
+
+
+def live_environment(base_urls: Mapping[str, str], *, only: Iterable[str] = ()) -> dict[str, str]:
+    """Keys and base URLs that make the simulator the real thing to a script; `only` these, or all."""
+    wanted = set(only) or set(KEYS)
+    environ = {}
+    for name in wanted & set(base_urls):
+        key, url = KEYS[name]
+        environ[key] = f"test-key-of-{name}"
+        environ[url] = base_urls[name]
+    return environ
+
+
+class Script:
+    """One of our scripts as a process, in a folder of its own. Ends with the `with` block at the latest.
+
+    `out` and `err` hold what it has said so far.
+    """
+
+    def __init__(
+        self,
+        *arguments: str | Path,
+        cwd: Path,
+        script: Path = ORCHESTRATOR,
+        env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+    ) -> None:
+        self.out = self.err = ""
+        self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), *map(str, arguments)],
+            cwd=cwd,
+            env=child_environment(env),
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(name,), daemon=True) for name in ("out", "err")
+        ]
+        for reader in self._readers:
+            reader.start()
+        if stdin is not None and self.process.stdin is not None:
+            self.process.stdin.write(stdin)
+            self.process.stdin.close()
+
+    def _read(self, name: str) -> None:
+        stream = self.process.stdout if name == "out" else self.process.stderr
+        assert stream is not None
+        for line in stream:
+            setattr(self, name, getattr(self, name) + line)
+            self._changed.put(None)
+        stream.close()
+        self._changed.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join(5)
+
+    def wait(self, timeout_s: float = 60.0) -> int:
+        """Its exit code, once all it said is in `out` and `err`."""
+        code = self.process.wait(timeout_s)
+        for reader in self._readers:
+            reader.join(5)
+        return code
+
+    def wait_for(self, text: str, timeout_s: float = 60.0) -> None:
+        """Until it has said `text`. Fails with all it said if it ends or the time is over before that."""
+        end = time.monotonic() + timeout_s
+        while text not in self.out and text not in self.err:
+            left = end - time.monotonic()
+            alive = any(reader.is_alive() for reader in self._readers)
+            assert left > 0 and alive, f"never said {text!r}; out: {self.out!r}; err: {self.err!r}"
+            with suppress(queue.Empty):
+                self._changed.get(timeout=min(left, 1.0))
+
+    def pause(self) -> None:
+        """Let it work for a moment, or until it says something: for whoever looks at its files."""
+        with suppress(queue.Empty):
+            self._changed.get(timeout=0.05)
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+def run_script(*arguments: str | Path, cwd: Path, timeout_s: float = 60.0, **options: Any) -> Script:
+    """Run a script to its end; `process.returncode`, `out` and `err` tell how it went."""
+    with Script(*arguments, cwd=cwd, **options) as script:
+        script.wait(timeout_s)
+        return script
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

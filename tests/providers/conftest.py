@@ -1,0 +1,126 @@
+"""Adapters over the real SDKs, against a simulator of their own and a server that says what a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from pydantic import SecretStr
+
+from src.config import ProviderAccess
+from src.providers import build_adapter
+from src.providers.base import OnLate, ProviderAdapter
+from src.records import CompletionRequest, Message
+from src.settings import ProviderRow, TierModels
+from src.simulator.process import SimulatorProcess
+
+WIRES = ("anthropic", "openai", "gemini")
+MODELS = {"anthropic": "claude-haiku-5-5", "openai": "gpt-6-luna", "gemini": "gemini-3.5-flash-lite"}
+KEY = "sk-test-0123456789abcdef"
+SLOTS = 4
+FAST = {"latency": {"first_token_s": 0.0, "per_token_s": 0.0}}
+
+
+def access_to(wire: str, base_url: str, key: str = KEY, **row: Any) -> ProviderAccess:
+    """How a provider of that wire is reached at `base_url`."""
+    model = MODELS[wire]
+    settings = ProviderRow(
+        wire=wire,
+        weight=1.0,
+        base_url=base_url,
+        models=TierModels(economy=model, standard=model, premium=model),
+        **{"connect_timeout_s": 2.0, **row},
+    )
+    return ProviderAccess(wire, settings, base_url, SecretStr(key), f"{wire.upper()}_API_KEY (environment)")
+
+
+def ask(wire: str, text: str = "Name three rivers.", **changes: Any) -> CompletionRequest:
+    """A small request for that wire's model."""
+    facts: dict[str, Any] = {
+        "model": MODELS[wire],
+        "messages": (Message("system", "Be brief."), Message("user", text)),
+        "max_tokens": 400,
+        "timeout_s": 5.0,
+        "parameters": {"max_tokens_parameter": "max_completion_tokens"} if wire == "openai" else {},
+    }
+    return CompletionRequest(**{**facts, **changes})
+
+
+@pytest.fixture(scope="session")
+def own_simulator() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess.start({"providers": dict.fromkeys(WIRES, FAST)}) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def faulty(own_simulator: SimulatorProcess) -> Iterator[SimulatorProcess]:
+    """The simulator, to be patched; without anything that was patched in, afterwards."""
+    before = own_simulator.config()["providers"]
+    own_simulator.reset()
+    yield own_simulator
+    after = own_simulator.config()["providers"]
+    for name in WIRES:
+        undo = {key: None for key, value in after[name].items() if value != before[name][key]}
+        if undo:
+            own_simulator.patch(name, {**undo, **FAST})
+
+
+@dataclass
+class Canned:
+    """A server on loopback that answers every call alike, and remembers what it was asked."""
+
+    base_url: str = ""
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json() if request.can_read_body else None
+        self.seen.append(
+            {"path": request.path, "url": request.raw_path, "body": body, "headers": request.headers}
+        )
+        if isinstance(self.body, bytes):
+            headers = {"Content-Type": "application/json", **self.headers}
+            return web.Response(status=self.status, body=self.body, headers=headers)
+        return web.json_response(self.body, status=self.status, headers=self.headers)
+
+    def url(self, wire: str) -> str:
+        return f"{self.base_url}/v1" if wire == "openai" else self.base_url
+
+
+@pytest_asyncio.fixture
+async def canned() -> AsyncIterator[Canned]:
+    said = Canned()
+    server = web.Server(said.answer, access_log=None)
+    runner = web.ServerRunner(server)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    said.base_url = f"http://{host}:{port}"
+    yield said
+    await runner.cleanup()
+
+
+class Builder:
+    """Makes adapters, and closes them when the test is over."""
+
+    def __init__(self) -> None:
+        self.made: list[ProviderAdapter] = []
+
+    def __call__(self, access: ProviderAccess, on_late: OnLate | None = None) -> ProviderAdapter:
+        self.made.append(build_adapter(access, SLOTS, on_late))
+        return self.made[-1]
+
+
+@pytest_asyncio.fixture
+async def adapter_for() -> AsyncIterator[Builder]:
+    builder = Builder()
+    yield builder
+    await asyncio.gather(*(adapter.close() for adapter in builder.made))

@@ -1,0 +1,166 @@
+"""Which of our classes an answered error is, and what its message may say."""
+
+from __future__ import annotations
+
+import pytest
+
+from src.errors import (
+    AuthFailed,
+    BadRequest,
+    ContextTooLong,
+    InvalidResponse,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    ServerError,
+    TimedOut,
+)
+from src.providers.failures import Answered, Speaker, causes, class_of, error_in, names_an_overrun
+from src.records import LimitReport
+
+from .conftest import ask
+
+REQUEST = ask("openai", max_tokens=4_000)
+SPEAKER = Speaker("groq", "gsk_0123456789")
+
+
+@pytest.mark.parametrize(
+    ("status", "cls"),
+    [
+        (400, BadRequest),
+        (401, AuthFailed),
+        (402, QuotaExhausted),
+        (403, AuthFailed),
+        (404, ModelUnavailable),
+        (408, TimedOut),
+        (413, BadRequest),
+        (418, BadRequest),
+        (422, BadRequest),
+        (429, RateLimited),
+        (500, ServerError),
+        (502, ServerError),
+        (503, Overloaded),
+        (504, ServerError),
+        (520, ServerError),
+        (529, Overloaded),
+        (304, InvalidResponse),
+        (200, InvalidResponse),
+    ],
+)
+def test_the_status_decides_where_no_code_does(status: int, cls: type[ProviderError]) -> None:
+    assert class_of(Answered(status, ("unheard_of",), ""), {}, REQUEST) is cls
+
+
+def test_a_code_beats_the_status_and_the_first_known_code_counts() -> None:
+    codes = {"spent": QuotaExhausted, "busy": Overloaded}
+    assert class_of(Answered(400, ("odd", "spent", "busy"), ""), codes, REQUEST) is QuotaExhausted
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "prompt is too long: 208310 tokens > 200000 maximum",
+        "input length and `max_tokens` exceed context limit: 198000 + 4000 > 200000, decrease input length",
+        "The input token count (1196417) exceeds the maximum number of tokens allowed (1048576).",
+        "This model's maximum context length is 8192 tokens. However, you requested 9,210 tokens.",
+        "Le contexte est trop long : 33 000 (33000) jetons, 32768 au plus",
+    ],
+)
+def test_a_refusal_that_counts_the_prompt_is_about_the_window(message: str) -> None:
+    assert names_an_overrun(message, 4_000)
+    assert class_of(Answered(400, (), message), {}, REQUEST) is ContextTooLong
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "max_tokens: 4000 > 2048, which is the maximum allowed number of output tokens",
+        "messages.3.content.0: text content blocks must be non-empty",
+        "temperature: must be between 0 and 1",
+        "model claude-haiku-5-5-20260101 does not take claude-3-20250219 parameters",
+        "Invalid value at 'generation_config' (max_output_tokens), 65536",
+        "",
+    ],
+)
+def test_other_refusals_are_not(message: str) -> None:
+    assert not names_an_overrun(message, 4_000)
+
+
+def test_a_prompt_is_never_too_long_for_listing_models() -> None:
+    assert class_of(Answered(400, (), "208310 tokens > 200000"), {}, None) is BadRequest
+
+
+def test_an_error_tells_who_said_what() -> None:
+    error = SPEAKER.answered(Answered(429, ("", "tokens"), "Slow\n  down"), {}, REQUEST, 0.0)
+    assert str(error) == "groq: answered 429 tokens: Slow down"
+    assert (error.provider, error.model, error.status, error.code) == ("groq", REQUEST.model, 429, "tokens")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("wrong key gsk_0123456789 given", "groq: wrong key *** given"),
+        ("Incorrect API key provided: sk-abc***xyz.", "groq: Incorrect API key provided: sk-***"),
+        ("Bearer abcdefgh1234 refused", "groq: Bearer *** refused"),
+        ("API key AIzaSyD-1234567890 not valid", "groq: API key AIza*** not valid"),
+        ("no task-force here, no sk- either", "groq: no task-force here, no sk- either"),
+    ],
+)
+def test_keys_are_never_repeated(said: str, shown: str) -> None:
+    assert str(SPEAKER.error(AuthFailed, said, None)) == shown
+    assert "0123456789" not in repr(SPEAKER)
+
+
+def test_a_page_of_html_is_cut() -> None:
+    assert len(str(SPEAKER.error(ServerError, "<p>" * 1_000, None))) == 500
+
+
+def test_a_minutes_limit_is_rate_limited_and_a_days_is_exhausted() -> None:
+    minute = Answered(429, (), "", {"retry-after": "12"}, (LimitReport("requests", 60, 0, 60.0),))
+    day = Answered(429, (), "", {"retry-after": "12"}, (LimitReport("requests", 200, 0, 86_400.0),))
+    long = Answered(429, (), "", {"retry-after": "7200"})
+    assert type(SPEAKER.answered(minute, {}, REQUEST, 1_000.0)) is RateLimited
+    for answer, resets_at in ((day, 1_012.0), (long, 8_200.0)):
+        error = SPEAKER.answered(answer, {}, REQUEST, 1_000.0)
+        assert type(error) is QuotaExhausted
+        assert error.resets_at == resets_at
+
+
+def test_the_providers_clock_counts_for_a_reset() -> None:
+    found = {"retry-after": "7200", "date": "Fri, 15 Jan 2027 08:00:00 GMT"}
+    assert SPEAKER.answered(Answered(429, (), "", found), {}, REQUEST, 5.0).resets_at == 1_800_007_200.0
+
+
+def test_a_spent_account_has_no_reset() -> None:
+    error = SPEAKER.answered(Answered(429, ("spent",), ""), {"spent": QuotaExhausted}, REQUEST, 0.0)
+    assert (type(error), error.resets_at, error.retry_after_s) == (QuotaExhausted, None, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"error": {"message": "no", "code": 3}}', "no"),
+        (b'{"error": "no"}', "no"),
+        (b'{"message": "no"}', "no"),
+        (b'[{"error": {"message": "no"}}]', "no"),
+        (b'"no"', "no"),
+        (b"<html>no</html>", "<html>no</html>"),
+        (b"\xff\xfe", "��"),
+        (b"", ""),
+    ],
+)
+def test_an_error_body_of_any_shape_has_a_message(content: bytes, message: str) -> None:
+    assert error_in(content)["message"] == message
+
+
+def test_a_cause_is_what_an_error_was_raised_from_and_not_what_happened_before() -> None:
+    first, second = ValueError("first"), KeyError("second")
+    try:
+        try:
+            raise RuntimeError("the attempt before")
+        except RuntimeError:
+            raise second from first
+    except KeyError as error:
+        assert list(causes(error)) == [second, first]

@@ -1,0 +1,544 @@
+"""What servers really send beside the textbook: through the SDKs, from a server that says what it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from src.errors import (
+    AuthFailed,
+    ContentRefused,
+    ContextTooLong,
+    InvalidResponse,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    ServerError,
+    Truncated,
+)
+from src.records import Completion, FinishReason, Message, Usage
+
+from .conftest import KEY, MODELS, WIRES, Builder, Canned, access_to, ask
+
+Json = dict[str, Any]
+
+
+def claude(**changes: Any) -> Json:
+    body = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-haiku-5-5",
+        "content": [{"type": "text", "text": "Elbe."}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 10, "output_tokens": 3},
+    }
+    return {**body, **changes}
+
+
+def gpt(message: Json | None = None, finish: Any = "stop", **changes: Any) -> Json:
+    message = {"role": "assistant", "content": "Elbe.", **(message or {})}
+    body = {
+        "id": "chatcmpl-1",
+        "model": "gpt-6-luna",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13},
+    }
+    return {**body, **changes}
+
+
+def gemini(text: str = "Elbe.", finish: Any = 1, **changes: Any) -> Json:
+    body = {
+        "candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": finish}],
+        "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 3, "totalTokenCount": 13},
+        "modelVersion": "gemini-3.5-flash-lite-002",
+    }
+    return {**body, **changes}
+
+
+class Wire:
+    """One adapter before the canned server."""
+
+    def __init__(self, wire: str, canned: Canned, build: Builder) -> None:
+        self.wire, self.canned = wire, canned
+        self.adapter = build(access_to(wire, canned.url(wire)))
+
+    async def answer(self, body: Any, **changes: Any) -> Completion:
+        self.canned.body = body
+        return await self.adapter.complete(ask(self.wire, **changes))
+
+    async def failure(self, body: Any, status: int = 200, **headers: str) -> ProviderError:
+        self.canned.status = status
+        self.canned.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        with pytest.raises(ProviderError) as caught:
+            await self.answer(body)
+        assert len(self.canned.seen) == 1
+        return caught.value
+
+
+@pytest.fixture
+def anthropic_wire(canned: Canned, adapter_for: Builder) -> Wire:
+    return Wire("anthropic", canned, adapter_for)
+
+
+@pytest.fixture
+def openai_wire(canned: Canned, adapter_for: Builder) -> Wire:
+    return Wire("openai", canned, adapter_for)
+
+
+@pytest.fixture
+def gemini_wire(canned: Canned, adapter_for: Builder) -> Wire:
+    return Wire("gemini", canned, adapter_for)
+
+
+# ---------------------------------------------------------------- what is sent
+
+
+async def test_anthropic_gets_system_prompts_apart_and_only_what_was_given(anthropic_wire: Wire) -> None:
+    turns = (
+        Message("system", "One."),
+        Message("user", "Hi"),
+        Message("system", "Two."),
+        Message("assistant", "Ho"),
+    )
+    await anthropic_wire.answer(claude(), messages=turns)
+    seen = anthropic_wire.canned.seen[0]
+    assert seen["path"] == "/v1/messages"
+    assert seen["body"] == {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 400,
+        "system": "One.\n\nTwo.",
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}],
+    }
+
+
+async def test_anthropic_gets_every_parameter(anthropic_wire: Wire) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    await anthropic_wire.answer(claude(), temperature=0.0, stop=("END",), response_schema=schema)
+    body = anthropic_wire.canned.seen[0]["body"]
+    assert (body["temperature"], body["stop_sequences"]) == (0.0, ["END"])
+    closed = {**schema, "additionalProperties": False}
+    assert body["output_config"] == {"format": {"type": "json_schema", "schema": closed}}
+
+
+async def test_openai_gets_every_parameter(openai_wire: Wire) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    await openai_wire.answer(gpt(), temperature=0.5, stop=("A", "B"), response_schema=schema)
+    seen = openai_wire.canned.seen[0]
+    assert seen["path"] == "/v1/chat/completions"
+    assert seen["body"] == {
+        "model": "gpt-6-luna",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Name three rivers."},
+        ],
+        "max_completion_tokens": 400,
+        "temperature": 0.5,
+        "stop": ["A", "B"],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "answer",
+                "strict": True,
+                "schema": {**schema, "additionalProperties": False},
+            },
+        },
+    }
+
+
+async def test_a_compatible_server_gets_max_tokens_unless_its_model_wants_otherwise(
+    openai_wire: Wire,
+) -> None:
+    await openai_wire.answer(gpt(), parameters={})
+    body = openai_wire.canned.seen[0]["body"]
+    assert body["max_tokens"] == 400
+    assert "max_completion_tokens" not in body
+
+
+async def test_a_schema_with_optional_properties_is_not_sent_as_strict(openai_wire: Wire) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+        "required": ["a"],
+    }
+    await openai_wire.answer(gpt(), response_schema=schema)
+    assert openai_wire.canned.seen[0]["body"]["response_format"]["json_schema"]["strict"] is False
+
+
+async def test_gemini_gets_every_parameter(gemini_wire: Wire) -> None:
+    turns = (
+        Message("system", "Short."),
+        Message("user", "Hi"),
+        Message("assistant", "Ho"),
+        Message("user", "?"),
+    )
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    await gemini_wire.answer(gemini(), messages=turns, temperature=0.5, stop=("END",), response_schema=schema)
+    seen = gemini_wire.canned.seen[0]
+    assert seen["path"] == "/v1beta/models/gemini-3.5-flash-lite:generateContent"
+    assert seen["headers"]["x-goog-api-key"] == KEY
+    assert KEY not in seen["url"]
+    body = seen["body"]
+    assert body["systemInstruction"]["parts"] == [{"text": "Short."}]
+    assert [(turn["role"], turn["parts"][0]["text"]) for turn in body["contents"]] == [
+        ("user", "Hi"),
+        ("model", "Ho"),
+        ("user", "?"),
+    ]
+    config = body["generationConfig"]
+    assert (config["maxOutputTokens"], config["temperature"], config["stopSequences"]) == (400, 0.5, ["END"])
+    assert config["responseMimeType"] == "application/json"
+    assert list(config["responseSchema"]["properties"]) == ["a"]
+
+
+async def test_what_geminis_schemas_do_not_know_is_left_out_and_said(gemini_wire: Wire) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^x"}}}
+    completion = await gemini_wire.answer(gemini(), response_schema=schema)
+    assert completion.warnings == ("gemini's schemas do not know pattern: left out",)
+
+
+async def test_a_provider_without_a_key_is_called_with_a_placeholder(
+    canned: Canned, adapter_for: Builder
+) -> None:
+    for wire, body in zip(WIRES, (claude(), gpt(), gemini()), strict=True):
+        canned.body = body
+        await adapter_for(access_to(wire, canned.url(wire), key="")).complete(ask(wire))
+    keys = ("x-api-key", "authorization", "x-goog-api-key")
+    sent = [{seen["headers"].get(name) for name in keys} for seen in canned.seen]
+    assert all(one & {"none", "Bearer none"} for one in sent)
+
+
+async def test_what_the_environment_holds_for_openai_goes_to_openai_alone(
+    canned: Canned, adapter_for: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin-key-0123456789")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    canned.body = gpt()
+    own = access_to("openai", canned.url("openai"))
+    other = type(own)("groq", own.row, own.base_url, own.key, "GROQ_API_KEY (environment)")
+    for access in (own, other):
+        await adapter_for(access).complete(ask("openai"))
+    for seen, org in zip(canned.seen, ("org-mine", None), strict=True):
+        assert seen["headers"]["Authorization"] == f"Bearer {KEY}"
+        assert seen["headers"].get("OpenAI-Organization") == org
+
+
+# ---------------------------------------------------------------- what comes back
+
+
+async def test_anthropic_text_is_joined_over_blocks_and_usage_is_told_apart(anthropic_wire: Wire) -> None:
+    content = [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "text", "text": "Elbe, "},
+        {"type": "text", "text": "Oder."},
+        {"type": "something_new"},
+    ]
+    usage = {
+        "input_tokens": 10,
+        "cache_read_input_tokens": 5,
+        "cache_creation_input_tokens": 7,
+        "output_tokens": 30,
+        "output_tokens_details": {"thinking_tokens": 20},
+    }
+    completion = await anthropic_wire.answer(claude(content=content, usage=usage, novelty=1))
+    assert completion.text == "Elbe, Oder."
+    assert completion.usage == Usage(10, 5, 7, 30, 20)
+
+
+async def test_openai_usage_is_told_apart(openai_wire: Wire) -> None:
+    usage = {
+        "prompt_tokens": 100,
+        "completion_tokens": 30,
+        "total_tokens": 130,
+        "prompt_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 20},
+        "completion_tokens_details": {"reasoning_tokens": 25},
+    }
+    assert (await openai_wire.answer(gpt(usage=usage))).usage == Usage(40, 40, 20, 30, 25)
+
+
+async def test_reasoning_outside_completion_tokens_is_found_in_the_total(openai_wire: Wire) -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 135}
+    assert (await openai_wire.answer(gpt(usage=usage))).usage == Usage(100, 0, 0, 35, 0)
+
+
+async def test_gemini_thinking_is_what_the_total_has_more(gemini_wire: Wire) -> None:
+    usage = {
+        "promptTokenCount": 50,
+        "cachedContentTokenCount": 20,
+        "candidatesTokenCount": 3,
+        "thoughtsTokenCount": 40,
+        "totalTokenCount": 93,
+    }
+    completion = await gemini_wire.answer(gemini(usageMetadata=usage))
+    assert completion.usage == Usage(30, 20, 0, 43, 40)
+    assert completion.model == "gemini-3.5-flash-lite-002"
+
+
+@pytest.mark.parametrize("usage", [None, {}, "odd"])
+async def test_missing_usage_is_estimated_and_said(openai_wire: Wire, usage: Any) -> None:
+    completion = await openai_wire.answer(gpt(usage=usage))
+    assert completion.usage == Usage(input_tokens=7, output_tokens=2)  # 27 and 5 characters
+    assert completion.warnings == ("the provider told no usage; tokens are estimated from characters",)
+
+
+async def test_a_bare_compatible_answer_is_an_answer(openai_wire: Wire) -> None:
+    body = {
+        "choices": [{"message": {"content": [{"type": "text", "text": "Elbe."}]}, "finish_reason": "stop"}]
+    }
+    completion = await openai_wire.answer(body)
+    assert (completion.text, completion.model, completion.request_id) == ("Elbe.", MODELS["openai"], "")
+    assert completion.limits == ()
+
+
+async def test_missing_usage_elsewhere_is_estimated_too(anthropic_wire: Wire, gemini_wire: Wire) -> None:
+    body = gemini()
+    del body["usageMetadata"]
+    for completion in (await anthropic_wire.answer(claude(usage=None)), await gemini_wire.answer(body)):
+        assert completion.usage.output_tokens == 2
+        assert completion.warnings
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("end_turn", FinishReason.STOP),
+        ("stop_sequence", FinishReason.STOP),
+        ("max_tokens", FinishReason.LENGTH),
+        ("model_context_window_exceeded", FinishReason.LENGTH),
+        ("tool_use", FinishReason.TOOL),
+        ("pause_turn", FinishReason.OTHER),
+        ("something_new", FinishReason.OTHER),
+    ],
+)
+async def test_anthropic_stop_reasons(anthropic_wire: Wire, reason: str, finish: FinishReason) -> None:
+    assert (await anthropic_wire.answer(claude(stop_reason=reason))).finish_reason is finish
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("stop", FinishReason.STOP),
+        ("length", FinishReason.LENGTH),
+        ("tool_calls", FinishReason.TOOL),
+        ("something_new", FinishReason.OTHER),
+    ],
+)
+async def test_openai_finish_reasons(openai_wire: Wire, reason: str, finish: FinishReason) -> None:
+    assert (await openai_wire.answer(gpt(finish=reason))).finish_reason is finish
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        (1, FinishReason.STOP),
+        ("STOP", FinishReason.STOP),
+        (2, FinishReason.LENGTH),
+        (5, FinishReason.OTHER),
+        (99, FinishReason.OTHER),
+    ],
+)
+async def test_gemini_finish_reasons(gemini_wire: Wire, reason: Any, finish: FinishReason) -> None:
+    assert (await gemini_wire.answer(gemini(finish=reason))).finish_reason is finish
+
+
+@pytest.mark.parametrize("reason", [3, 4, 6, 7, 8, 9, "SAFETY"])
+async def test_gemini_refusals_name_their_reason(gemini_wire: Wire, reason: Any) -> None:
+    error = await gemini_wire.failure(gemini("some text", finish=reason))
+    assert type(error) is ContentRefused
+    assert error.code.isupper()
+    assert error.code in str(error)
+    assert error.usage.output_tokens == 3
+
+
+async def test_a_blocked_prompt_is_refused_with_its_reason(gemini_wire: Wire) -> None:
+    body = {
+        "promptFeedback": {"blockReason": 4},
+        "usageMetadata": {"promptTokenCount": 9, "totalTokenCount": 9},
+    }
+    error = await gemini_wire.failure(body)
+    assert (type(error), error.code) == (ContentRefused, "PROHIBITED_CONTENT")
+    assert error.usage == Usage(input_tokens=9)
+
+
+async def test_a_refusal_of_claude_names_its_category(anthropic_wire: Wire) -> None:
+    details = {"type": "refusal", "category": "bio", "explanation": "Not this."}
+    error = await anthropic_wire.failure(claude(stop_reason="refusal", stop_details=details))
+    assert type(error) is ContentRefused
+    assert "bio: Not this." in str(error)
+
+
+async def test_a_refusal_of_gpt_is_told_in_its_own_words(openai_wire: Wire) -> None:
+    error = await openai_wire.failure(gpt({"content": None, "refusal": "I can't help with that."}))
+    assert type(error) is ContentRefused
+    assert "I can't help with that." in str(error)
+
+
+async def test_a_full_window_without_text_is_a_prompt_too_long(anthropic_wire: Wire) -> None:
+    error = await anthropic_wire.failure(claude(content=[], stop_reason="model_context_window_exceeded"))
+    assert type(error) is ContextTooLong
+    assert error.usage is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"<html></html>",
+        {},
+        {"choices": []},
+        {"choices": "odd"},
+        {"choices": [7]},
+    ],
+)
+async def test_a_body_that_is_no_answer_is_invalid(openai_wire: Wire, body: Any) -> None:
+    assert type(await openai_wire.failure(body)) is InvalidResponse
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", {}, {"content": "odd"}, {"content": ["odd"], "usage": 3}])
+async def test_the_same_from_anthropic(anthropic_wire: Wire, body: Any) -> None:
+    assert type(await anthropic_wire.failure(body)) is InvalidResponse
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"\xff\xff", {}, {"candidates": []}, {"candidates": [{}]}, {"candidates": 7}]
+)
+async def test_the_same_from_gemini(gemini_wire: Wire, body: Any) -> None:
+    assert type(await gemini_wire.failure(body)) is InvalidResponse
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+async def test_blank_text_is_no_text(openai_wire: Wire, text: str) -> None:
+    assert type(await openai_wire.failure(gpt({"content": text}))) is InvalidResponse
+    openai_wire.canned.seen.clear()
+    assert type(await openai_wire.failure(gpt({"content": text}, finish="length"))) is Truncated
+
+
+# ---------------------------------------------------------------- errors
+
+
+OPENAI_ERRORS = [
+    (429, {"type": "insufficient_quota", "code": "credit_balance_exhausted"}, QuotaExhausted),
+    (429, {"type": "insufficient_quota", "code": None}, QuotaExhausted),
+    (400, {"type": "invalid_request_error", "code": "billing_hard_limit_reached"}, QuotaExhausted),
+    (402, {"type": "unknown", "code": "invalid_request_error"}, QuotaExhausted),
+    (403, {"type": "invalid_request_error", "code": "model_not_found"}, ModelUnavailable),
+    (400, {"code": "model_decommissioned"}, ModelUnavailable),
+    (404, {"type": "api_error", "code": None}, ModelUnavailable),
+    (400, {"code": "content_filter"}, ContentRefused),
+    (400, {"code": "invalid_prompt"}, ContentRefused),
+    (400, {"type": "exceed_context_size_error", "code": 400}, ContextTooLong),
+    (429, {"code": "engine_overloaded"}, Overloaded),
+    (429, {}, RateLimited),
+]
+
+
+@pytest.mark.parametrize(("status", "error", "cls"), OPENAI_ERRORS)
+async def test_openai_error_codes(
+    openai_wire: Wire, status: int, error: Json, cls: type[ProviderError]
+) -> None:
+    assert type(await openai_wire.failure({"error": {"message": "no", **error}}, status)) is cls
+
+
+ANTHROPIC_ERRORS = [
+    (402, {"type": "billing_error"}, QuotaExhausted),
+    (400, {"type": "billing_error"}, QuotaExhausted),
+    (
+        429,
+        {"type": "rate_limit_error", "details": {"error_code": "contract_spend_limit_reached"}},
+        QuotaExhausted,
+    ),
+    (400, {"type": "invalid_request_error", "details": {"error_code": "organization_on_hold"}}, AuthFailed),
+    (500, {"type": "overloaded_error"}, Overloaded),
+    (429, {"type": "rate_limit_error", "details": "odd"}, RateLimited),
+]
+
+
+@pytest.mark.parametrize(("status", "error", "cls"), ANTHROPIC_ERRORS)
+async def test_anthropic_error_codes(
+    anthropic_wire: Wire, status: int, error: Json, cls: type[ProviderError]
+) -> None:
+    body = {"type": "error", "error": {"message": "no", **error}}
+    assert type(await anthropic_wire.failure(body, status)) is cls
+
+
+def _reason(reason: str) -> list[Json]:
+    return [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}]
+
+
+def _quota(ident: str) -> list[Json]:
+    return [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": ident}]}]
+
+
+GEMINI_ERRORS = [
+    (400, {"status": "INVALID_ARGUMENT", "details": _reason("API_KEY_INVALID")}, AuthFailed),
+    (400, {"status": "FAILED_PRECONDITION"}, AuthFailed),
+    (403, {"status": "PERMISSION_DENIED", "details": _reason("BILLING_DISABLED")}, QuotaExhausted),
+    (429, {"status": "RESOURCE_EXHAUSTED", "details": _quota("RequestsPerMinute")}, RateLimited),
+    (429, {"status": "RESOURCE_EXHAUSTED", "details": _quota("RequestsPerDay-FreeTier")}, QuotaExhausted),
+    (429, {"status": "RESOURCE_EXHAUSTED", "details": "odd"}, RateLimited),
+]
+
+
+@pytest.mark.parametrize(("status", "error", "cls"), GEMINI_ERRORS)
+async def test_gemini_error_codes(
+    gemini_wire: Wire, status: int, error: Json, cls: type[ProviderError]
+) -> None:
+    assert type(await gemini_wire.failure({"error": {"message": "no", **error}}, status)) is cls
+
+
+ODD_ERRORS = [b"", b"[]", b'"no"', b'{"error": "no"}', b'[{"error": {"message": "no"}}]', b"<html>", b"\xff"]
+
+
+@pytest.mark.parametrize("body", ODD_ERRORS)
+@pytest.mark.parametrize("wire", WIRES)
+async def test_an_error_of_any_shape_is_known_by_its_status(
+    canned: Canned, adapter_for: Builder, wire: str, body: bytes
+) -> None:
+    error = await Wire(wire, canned, adapter_for).failure(body, 429, retry_after="3")
+    assert (type(error), error.status, error.retry_after_s) == (RateLimited, 429, 3.0)
+
+
+async def test_an_error_inside_a_200_is_an_error(openai_wire: Wire, anthropic_wire: Wire) -> None:
+    assert type(await openai_wire.failure({"error": {"message": "no", "code": 429}})) is RateLimited
+    openai_wire.canned.seen.clear()
+    assert type(await openai_wire.failure({"error": {"message": "no", "code": "odd"}})) is InvalidResponse
+    openai_wire.canned.seen.clear()
+    body = {"type": "error", "error": {"type": "overloaded_error", "message": "no"}}
+    assert type(await anthropic_wire.failure(body)) is Overloaded
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_key_in_an_error_is_not_passed_on(canned: Canned, adapter_for: Builder, wire: str) -> None:
+    error = await Wire(wire, canned, adapter_for).failure({"error": {"message": f"bad key {KEY}"}}, 401)
+    assert type(error) is AuthFailed
+    assert str(error).startswith(f"{wire}: answered 401: bad key ")
+    assert "0123456789abcdef" not in str(error)
+
+
+async def test_a_server_error_keeps_its_limits(openai_wire: Wire) -> None:
+    error = await openai_wire.failure({"error": {}}, 500, x_ratelimit_limit_requests="60")
+    assert type(error) is ServerError
+    assert error.limits[0].limit == 60
+
+
+# ---------------------------------------------------------------- listing models
+
+
+async def test_models_are_listed_from_each_wire(canned: Canned, adapter_for: Builder) -> None:
+    bodies = ({"data": [{"id": "a"}, {}, "odd"]}, {"data": [{"id": "a"}]}, {"models": [{"name": "models/a"}]})
+    for wire, body in zip(WIRES, bodies, strict=True):
+        canned.body = body
+        assert await adapter_for(access_to(wire, canned.url(wire))).list_models(2.0) == ["a"]
+
+
+async def test_a_list_without_models_is_empty(openai_wire: Wire) -> None:
+    openai_wire.canned.body = {"data": None}
+    assert await openai_wire.adapter.list_models(2.0) == []

@@ -1,0 +1,197 @@
+"""Gemini's threads: how many, what becomes of a call that was given up, and that no exit waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from src.errors import Unreachable
+from src.providers.threads import Places, in_own_thread
+from src.records import CompletionRequest, Usage
+from src.simulator.process import SimulatorProcess
+
+from ..helpers import ROOT, child_environment
+from .conftest import SLOTS, Builder, access_to, ask
+
+
+@pytest.fixture
+def gate() -> Any:
+    opened = threading.Event()
+    yield opened
+    opened.set()
+
+
+async def test_work_in_a_thread_of_its_own_returns_or_raises() -> None:
+    assert await in_own_thread(lambda: threading.current_thread().name, "mine") == "mine"
+    with pytest.raises(ZeroDivisionError):
+        await in_own_thread(lambda: 1 // 0, "mine")
+
+
+def test_no_more_threads_than_places_and_none_that_the_exit_waits_for(gate: threading.Event) -> None:
+    places = Places(3, "test-places")
+    futures = [places.submit(gate.wait) for _ in range(9)]
+    mine = [thread for thread in threading.enumerate() if thread.name.startswith("test-places")]
+    assert len(mine) == 3
+    assert all(thread.daemon for thread in mine)
+    gate.set()
+    assert all(future.result(5) for future in futures)
+    places.close()
+    for thread in mine:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_a_free_thread_is_used_again() -> None:
+    places = Places(8, "test-again")
+    names = set()
+    for _ in range(20):
+        names.add(places.submit(lambda: threading.current_thread().name).result(5))
+        time.sleep(0)  # let the thread say that it is free
+    assert len(names) <= 3
+    places.close()
+
+
+def test_what_has_not_begun_can_be_dropped(gate: threading.Event) -> None:
+    places = Places(1, "test-drop")
+    running = places.submit(gate.wait)
+    waiting = places.submit(lambda: pytest.fail("it should not have run"))
+    assert waiting.cancel()
+    gate.set()
+    assert running.result(5)
+    places.close()
+
+
+def test_a_closed_pool_takes_nothing() -> None:
+    places = Places(1, "test-closed")
+    places.close()
+    places.close()
+    with pytest.raises(RuntimeError):
+        places.submit(int)
+
+
+async def test_late_usage_of_a_call_that_was_given_up_is_told(
+    faulty: SimulatorProcess, adapter_for: Builder
+) -> None:
+    told: asyncio.Queue[tuple[CompletionRequest, Usage]] = asyncio.Queue()
+    adapter = adapter_for(
+        access_to("gemini", faulty.base_urls["gemini"]), lambda *late: told.put_nowait(late)
+    )
+    await adapter.warm_up()
+    faulty.patch("gemini", {"latency": {"first_token_s": 0.4, "jitter": 0.0}})
+    request = ask("gemini")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await adapter.complete(request)
+    assert told.empty()
+    late = await asyncio.wait_for(told.get(), 5)
+    assert late[0] is request
+    assert late[1].output_tokens > 0
+
+
+async def test_late_failure_without_usage_is_not_told(faulty: SimulatorProcess, adapter_for: Builder) -> None:
+    told: list[Any] = []
+    adapter = adapter_for(access_to("gemini", faulty.base_urls["gemini"]), lambda *late: told.append(late))
+    await adapter.warm_up()
+    faulty.patch("gemini", {"faults": {"silence": 1.0}})
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await adapter.complete(ask("gemini"))
+    await asyncio.to_thread(faulty.reset)  # drops what hangs
+    faulty.patch("gemini", {"faults": None})
+    await adapter.complete(ask("gemini"))
+    assert told == []
+
+
+async def test_a_call_keeps_its_place_until_its_thread_ends(
+    faulty: SimulatorProcess, adapter_for: Builder
+) -> None:
+    adapter = adapter_for(access_to("gemini", faulty.base_urls["gemini"]))
+    await adapter.warm_up()
+    faulty.patch("gemini", {"faults": {"silence": 1.0}})
+
+    async def give_up() -> None:
+        async with asyncio.timeout(0.1):
+            await adapter.complete(ask("gemini"))
+
+    found = await asyncio.gather(*(give_up() for _ in range(SLOTS + 3)), return_exceptions=True)
+    assert [type(one) for one in found] == [TimeoutError] * (SLOTS + 3)
+    assert faulty.stats()["gemini"]["in_flight"] == SLOTS
+    faulty.patch("gemini", {"faults": None})
+    assert await adapter.list_models(2.0)  # a health call has a place of its own
+    await asyncio.to_thread(faulty.reset)
+    assert (await adapter.complete(ask("gemini"))).text
+
+
+@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
+async def test_a_closed_adapter_is_unreachable_and_closing_twice_is_fine(
+    faulty: SimulatorProcess, adapter_for: Builder, wire: str
+) -> None:
+    adapter = adapter_for(access_to(wire, faulty.base_urls[wire]))
+    await adapter.complete(ask(wire))
+    await adapter.close()
+    await adapter.close()
+    for call in (adapter.complete(ask(wire)), adapter.list_models(1.0)):
+        with pytest.raises(Unreachable) as caught:
+            await call
+        assert caught.value.sent is False
+
+
+@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
+async def test_an_adapter_that_is_closed_while_it_warms_up_holds_nothing(
+    adapter_for: Builder, wire: str
+) -> None:
+    adapter = adapter_for(access_to(wire, "http://127.0.0.1:9"))
+    warming = asyncio.create_task(adapter.warm_up())
+    await asyncio.sleep(0)
+    await adapter.close()
+    await warming
+    with pytest.raises(Unreachable, match="closed"):
+        await adapter.list_models(1.0)
+
+
+async def test_one_warm_up_serves_all_who_wait_for_it(faulty: SimulatorProcess, adapter_for: Builder) -> None:
+    adapter = adapter_for(access_to("openai", faulty.base_urls["openai"]))
+    answers = await asyncio.gather(*(adapter.complete(ask("openai")) for _ in range(SLOTS)))
+    assert all(answer.text for answer in answers)
+
+
+LEAVES = """
+import asyncio, sys, time
+from tests.providers.conftest import access_to, ask
+from src.providers import build_adapter
+
+async def main():
+    adapter = build_adapter(access_to("gemini", sys.argv[1]), 4)
+    await adapter.warm_up()
+    try:
+        async with asyncio.timeout(0.2):
+            await adapter.complete(ask("gemini", timeout_s=60.0))
+    except TimeoutError:
+        print("gave up", flush=True)
+    await adapter.close()
+
+asyncio.run(main())
+print(f"left {time.time()}", flush=True)
+"""
+
+
+def test_a_process_does_not_wait_for_a_call_that_hangs(faulty: SimulatorProcess) -> None:
+    faulty.patch("gemini", {"faults": {"trickle": 1.0}})
+    command = [sys.executable, "-W", "error", "-c", LEAVES, faulty.base_urls["gemini"]]
+    environ = child_environment()
+    environ["PYTHONPATH"] += f":{ROOT}"
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    ended = time.time()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    said = done.stdout.split("\n")
+    assert said[0] == "gave up"
+    assert ended - float(said[1].removeprefix("left ")) < 2.0

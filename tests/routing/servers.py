@@ -1,0 +1,243 @@
+"""How providers really count, written apart from the code under test: what our buckets must never overrun.
+
+Every server refuses a call that does not fit and counts what it lets in:
+
+    anthropic  requests; uncached input on arrival; output as it is produced, so a call needs only room
+    openai     requests; max(max_tokens, characters / 4) on arrival, and refused calls are requests too
+    gemini     requests; input on arrival; requests of a day to midnight Pacific
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from src.errors import RateLimited
+from src.records import LimitReport, Usage
+from src.routing.limits import ModelGroup, Need
+from src.settings import LimitSettings
+
+EPSILON = 1e-6  # units: what rounding may take from a level
+
+
+class Level:
+    """One bucket of a server: full at first, refilled evenly."""
+
+    def __init__(self, per_minute: float, capacity: float, now: float) -> None:
+        self.per_second, self.capacity = per_minute / 60.0, capacity
+        self.level, self.at = capacity, now
+
+    def has(self, amount: float, now: float) -> bool:
+        if now > self.at:
+            self.level = min(self.capacity, self.level + (now - self.at) * self.per_second)
+            self.at = now
+        return self.level + EPSILON >= min(amount, self.capacity)
+
+    def take(self, amount: float) -> None:
+        self.level -= amount
+
+
+@dataclass
+class Server:
+    """One provider. Limits per minute; `burst_s` of requests and `token_burst_s` of tokens fit at once."""
+
+    wire: str
+    now: float
+    requests: float | None = None
+    tokens: float | None = None  # input tokens for gemini
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    requests_per_day: int | None = None
+    burst_s: float = 1.0
+    token_burst_s: float = 60.0
+    admitted: int = 0
+    denied: int = 0
+    taken: dict[str, float] = field(default_factory=dict)
+    today: int = 0
+    _levels: dict[str, Level] = field(default_factory=dict)
+    _midnight: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("requests", "tokens", "input_tokens", "output_tokens"):
+            per_minute = getattr(self, name)
+            if per_minute is not None:
+                self._set(name, per_minute)
+        self._midnight = _midnight_in_california(self.now)
+
+    def _set(self, name: str, per_minute: float) -> None:
+        seconds = self.burst_s if name == "requests" else self.token_burst_s
+        capacity = max(per_minute / 60.0 * seconds, 1.0)
+        fresh = Level(per_minute, capacity, self.now)
+        if name in self._levels:
+            fresh.level, fresh.at = min(self._levels[name].level, capacity), self._levels[name].at
+        self._levels[name] = fresh
+
+    def change(self, **per_minute: float) -> None:
+        """Other limits from now on; what was used stays used."""
+        for name, value in per_minute.items():
+            setattr(self, name, value)
+            self._set(name, value)
+
+    def charges(self, need: Need, sent_input: int) -> dict[str, float]:
+        if self.wire == "openai":
+            return {"requests": 1, "tokens": max(need.max_tokens, sent_input)}
+        if self.wire == "gemini":
+            return {"requests": 1, "tokens": sent_input}
+        return {"requests": 1, "input_tokens": sent_input, "output_tokens": 1}
+
+    def arrive(self, need: Need, sent_input: int, now: float) -> bool:
+        """Whether the call gets in. `sent_input` is how long the prompt really is."""
+        if now >= self._midnight:
+            self.today, self._midnight = 0, _midnight_in_california(now)
+        wanted = {name: n for name, n in self.charges(need, sent_input).items() if name in self._levels}
+        fits = all([self._levels[name].has(amount, now) for name, amount in wanted.items()])
+        if self.requests_per_day is not None and self.today >= self.requests_per_day:
+            fits = False
+        if not fits:
+            self.denied += 1
+            if self.wire == "openai" and "requests" in self._levels:
+                level = self._levels["requests"]
+                level.level = min(level.level, max(0.0, level.level - 1.0))
+            return False
+        self.admitted += 1
+        self.today += 1
+        for name, amount in wanted.items():
+            if name != "output_tokens":
+                self._take(name, amount)
+        return True
+
+    def produced(self, output_tokens: int, now: float) -> None:
+        if "output_tokens" in self._levels:
+            self._levels["output_tokens"].has(0, now)
+            self._take("output_tokens", output_tokens)
+
+    def _take(self, name: str, amount: float) -> None:
+        self._levels[name].take(amount)
+        self.taken[name] = self.taken.get(name, 0.0) + amount
+
+    def headers(self, now: float) -> tuple[LimitReport, ...]:
+        """What an answer says of the limits, as of the call's arrival. Gemini says nothing."""
+        if self.wire == "gemini":
+            return ()
+        reports = []
+        for name, level in self._levels.items():
+            level.has(0, now)
+            limit = round(level.per_second * 60.0)
+            left = limit - (level.capacity - level.level)
+            reports.append(LimitReport(name, limit, max(0, int(left)), 60.0))
+        return tuple(reports)
+
+    def most(self, name: str, seconds: float) -> float:
+        """What fits into so many seconds: the bucket and its refill."""
+        level = self._levels[name]
+        return level.capacity + level.per_second * seconds
+
+
+def _midnight_in_california(now: float) -> float:
+    zone = ZoneInfo("America/Los_Angeles")
+    tomorrow = datetime.fromtimestamp(now, zone).date() + timedelta(days=1)
+    return datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone).timestamp()
+
+
+@dataclass
+class Traffic:
+    """What went through a group: when each call was sent, and how it ended."""
+
+    sent: list[float] = field(default_factory=list)
+    denied: list[float] = field(default_factory=list)
+    stuck: bool = False
+
+
+def told(server: Server) -> LimitSettings:
+    """The server's limits as a user would tell them."""
+    given: dict[str, Any] = {
+        "requests_per_minute": server.requests,
+        "tokens_per_minute": server.tokens,
+        "input_tokens_per_minute": server.input_tokens,
+        "output_tokens_per_minute": server.output_tokens,
+        "requests_per_day": server.requests_per_day,
+        "burst_s": server.burst_s,
+        "token_burst_s": server.token_burst_s,
+    }
+    return LimitSettings(**{name: value for name, value in given.items() if value is not None})
+
+
+def run(
+    group: ModelGroup,
+    server: Server,
+    seconds: float,
+    *,
+    need: Callable[[], tuple[Need, Usage]],
+    on_the_way_s: Callable[[], float] = lambda: 0.02,
+    latency_s: float = 0.5,
+    retry_after_s: float | None = None,
+) -> Traffic:
+    """Send as much as `group` lets through, each call as soon as it does, for so many seconds."""
+    start = now = server.now
+    seen = Traffic()
+    todo: list[tuple[float, int, Callable[[float], None]]] = []
+    count = 0
+
+    def at(moment: float, what: Callable[[float], None]) -> None:
+        nonlocal count
+        count += 1
+        heapq.heappush(todo, (moment, count, what))
+
+    def send(now: float) -> None:
+        why, until = group.closed(now)
+        wanted, usage = seen_next[0]
+        if not why:
+            _, wait_s = group.wait(wanted, now)
+            until = now + wait_s
+        if why or wait_s:
+            if until is not None:
+                at(until, send)
+            return
+        held = group.reserve(wanted, now)
+        seen_next[0] = need()
+        seen.sent.append(now)
+        at(now + on_the_way_s(), lambda then: arrive(held, wanted, usage, then))
+        at(now, send)
+
+    def arrive(held: Any, wanted: Need, usage: Usage, now: float) -> None:
+        fits = server.arrive(wanted, usage.input_tokens, now)
+        reports = server.headers(now)
+        at(
+            now + (latency_s if fits else 0.02),
+            lambda then: settle(held, usage if fits else None, reports, then),
+        )
+
+    def settle(held: Any, usage: Usage | None, reports: tuple[LimitReport, ...], now: float) -> None:
+        if usage is not None:
+            server.produced(usage.output_tokens, now)
+        was_shut = group.scouting
+        group.settle(held, usage, charged=False, now=now)
+        group.learn(reports, held, now)
+        if usage is None:
+            seen.denied.append(now)
+            group.rate_limited(retry_after_s, held.sent_at, now)
+        else:
+            if group.unknown:
+                group.answered_without_headers(now)
+            group.succeeded()
+        if was_shut:
+            at(now, send)
+
+    seen_next = [need()]
+    at(now, send)
+    steps = 0
+    while todo and todo[0][0] <= start + seconds:
+        now, _, what = heapq.heappop(todo)
+        server.now = now
+        what(now)
+        steps += 1
+        assert steps < 2_000_000, "it spins"
+    return seen
+
+
+def limited(retry_after_s: float | None = None) -> RateLimited:
+    return RateLimited("slow down", status=429, retry_after_s=retry_after_s)

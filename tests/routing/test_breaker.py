@@ -1,0 +1,455 @@
+"""The breaker's table row by row, what must change nothing, and that no order of events gets it stuck."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from src.config import load_settings
+from src.errors import PermitError
+from src.routing.breaker import NO_PERMIT, Breaker, BreakerState
+from src.settings import BreakerSettings
+
+from .build import START
+
+SETTINGS = load_settings(environ={}).breaker
+CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
+LONGEST_S = SETTINGS.recovery_timeout_max_s * (1 + SETTINGS.jitter)
+
+
+def make_breaker(seed: int = 1, **changes: float) -> Breaker:
+    return Breaker(SETTINGS.model_copy(update=changes), random.Random(seed))
+
+
+def call(breaker: Breaker, healthy: bool | None, now: float = START) -> None:
+    breaker.settle(healthy, breaker.acquire(now), now)
+
+
+def opened(now: float = START, **changes: float) -> Breaker:
+    breaker = make_breaker(**changes)
+    for _ in range(3):
+        call(breaker, False, now)
+    assert breaker.state is OPEN
+    return breaker
+
+
+def half_opened(**changes: float) -> tuple[Breaker, float]:
+    breaker = opened(**changes)
+    now = breaker.open_until
+    breaker.tick(now)
+    assert breaker.state is HALF_OPEN
+    return breaker, now
+
+
+def looks(breaker: Breaker) -> tuple[object, ...]:
+    """All that can be seen of it."""
+    return tuple(getattr(breaker, name) for name in Breaker.__slots__ if name not in ("_random", "_calls"))
+
+
+# ------------------------------------------------------------------ closed
+
+
+def test_three_failures_in_a_row_open_it() -> None:
+    breaker = make_breaker()
+    for count in (1, 2):
+        call(breaker, False)
+        assert (breaker.state, breaker.consecutive) == (CLOSED, count)
+    call(breaker, False)
+    assert breaker.state is OPEN
+    assert breaker.reason == "3 failures in a row"
+    assert (breaker.opened_at, breaker.opened_count) == (START, 1)
+    assert not breaker.admits(START)
+
+
+def test_a_success_ends_a_row_of_failures() -> None:
+    breaker = make_breaker()
+    for healthy in (False, False, True, False, False):
+        call(breaker, healthy)
+    assert (breaker.state, breaker.consecutive) == (CLOSED, 2)
+
+
+def test_a_neutral_outcome_neither_counts_nor_ends_a_row() -> None:
+    breaker = make_breaker()
+    for healthy in (False, None, False, None):
+        call(breaker, healthy)
+    assert (breaker.state, breaker.consecutive) == (CLOSED, 2)
+    call(breaker, False)
+    assert breaker.state is OPEN
+
+
+def test_half_of_at_least_ten_calls_in_the_window_open_it() -> None:
+    breaker = make_breaker()
+    for second in range(9):  # T F T F T F T F T: 4 of 9
+        call(breaker, second % 2 == 0, START + second)
+    assert breaker.state is CLOSED
+    call(breaker, False, START + 9)
+    assert breaker.state is OPEN
+    assert breaker.reason == "5 of 10 calls failed in 30 s"
+
+
+def test_half_of_nine_calls_do_not_open_it() -> None:
+    breaker = make_breaker()
+    for number in range(9):
+        call(breaker, number % 2 == 1)
+    assert breaker.state is CLOSED
+
+
+def test_calls_older_than_the_window_do_not_count() -> None:
+    breaker = make_breaker()
+    for number in range(8):
+        call(breaker, number % 2 == 1, START)
+    for second in (31, 32):
+        call(breaker, False, START + second)
+    assert breaker.state is CLOSED
+
+
+# ------------------------------------------------------------------ open
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_timer_doubles_to_its_maximum_with_jitter_of_a_fifth(seed: int) -> None:
+    breaker = make_breaker(seed)
+    now = START
+    for _ in range(3):
+        call(breaker, False, now)
+    for base_s in (30.0, 60.0, 60.0, 60.0):
+        timer_s = breaker.open_until - now
+        assert base_s * 0.8 <= timer_s <= base_s * 1.2
+        assert not breaker.admits(breaker.open_until - 0.001)
+        now = breaker.open_until
+        assert breaker.admits(now)
+        call(breaker, False, now)
+
+
+def test_timers_of_many_breakers_differ() -> None:
+    jitter = random.Random(1)
+    ends = set()
+    for _ in range(20):
+        breaker = Breaker(SETTINGS, jitter)
+        for _ in range(3):
+            call(breaker, False)
+        ends.add(round(breaker.open_until, 3))
+    assert len(ends) > 15
+
+
+def test_the_timer_starts_anew_after_it_was_closed() -> None:
+    breaker, now = half_opened()
+    call(breaker, False, now)  # 60 s now
+    now = breaker.open_until
+    call(breaker, True, now)
+    for _ in range(3):
+        call(breaker, False, now)
+    assert breaker.open_until - now <= 36.0
+    assert breaker.opened_count == 2
+
+
+def test_days_of_failed_probes_do_no_harm() -> None:
+    breaker, now = half_opened()
+    for _ in range(3000):
+        call(breaker, False, now)
+        assert breaker.open_until - now <= LONGEST_S
+        now = breaker.open_until
+    assert breaker.opened_count == 1  # one outage
+
+
+def test_a_health_call_that_answers_after_one_that_failed_half_opens_it_at_once() -> None:
+    breaker = opened()
+    breaker.health(False, START + 3)
+    assert breaker.state is OPEN
+    breaker.health(True, START + 6)
+    assert breaker.state is HALF_OPEN
+    assert breaker.admits(START + 6)
+
+
+def test_health_calls_that_never_failed_leave_it_to_the_timer() -> None:
+    breaker = opened()
+    for second in (3, 6, 9):
+        breaker.health(True, START + second)
+        assert breaker.state is OPEN
+    assert breaker.admits(breaker.open_until)
+
+
+def test_only_health_calls_of_this_opening_count() -> None:
+    breaker = opened()
+    breaker.health(False, START + 3)
+    breaker.health(True, START + 6)
+    call(breaker, False, START + 7)  # the probe fails: another opening
+    breaker.health(True, START + 9)
+    assert breaker.state is OPEN
+
+
+def test_a_health_call_says_nothing_while_closed_or_half_open() -> None:
+    for breaker in (make_breaker(), half_opened()[0]):
+        before = looks(breaker)
+        breaker.health(False, START)
+        breaker.health(True, START)
+        assert looks(breaker) == before
+
+
+# ------------------------------------------------------------------ half-open
+
+
+def test_one_probe_at_a_time() -> None:
+    breaker, now = half_opened()
+    assert breaker.admits(now)
+    probe = breaker.acquire(now)
+    assert probe > NO_PERMIT
+    assert not breaker.admits(now)
+    assert breaker.next_chance(now) == now + SETTINGS.probe_timeout_s
+
+
+def test_a_probe_that_succeeds_closes_it_with_a_ramp() -> None:
+    breaker, now = half_opened()
+    call(breaker, True, now)
+    assert (breaker.state, breaker.consecutive, breaker.reason) == (CLOSED, 0, "")
+    shares = [breaker.ramp(now + second) for second in (0.0, 5.0, 10.0, 20.0)]
+    assert shares == pytest.approx([0.1, 0.55, 1.0, 1.0])
+
+
+def test_a_probe_that_fails_opens_it_again() -> None:
+    breaker, now = half_opened()
+    call(breaker, False, now)
+    assert (breaker.state, breaker.reason) == (OPEN, "the probe failed")
+    assert (breaker.opened_at, breaker.opened_count) == (START, 1)  # still the same outage
+
+
+def test_a_probe_that_ends_neutral_gives_its_permit_back() -> None:
+    breaker, now = half_opened()
+    first = breaker.acquire(now)
+    breaker.settle(None, first, now + 1)
+    assert breaker.state is HALF_OPEN
+    assert breaker.admits(now + 1)
+    assert breaker.acquire(now + 1) != first
+
+
+def test_a_probe_that_expires_counts_as_a_failure() -> None:
+    breaker, now = half_opened()
+    breaker.acquire(now)
+    breaker.tick(now + SETTINGS.probe_timeout_s - 0.01)
+    assert breaker.state is HALF_OPEN
+    breaker.tick(now + SETTINGS.probe_timeout_s)
+    assert (breaker.state, breaker.reason) == (OPEN, "the probe was not answered")
+    assert breaker.open_until >= now + SETTINGS.probe_timeout_s + 48.0
+
+
+def test_an_expired_probe_opens_it_from_when_it_expired_and_not_from_when_that_was_noticed() -> None:
+    breaker, now = half_opened()
+    breaker.acquire(now)
+    breaker.tick(now + 1000.0)
+    assert breaker.state is HALF_OPEN
+    assert breaker.admits(now + 1000.0)
+
+
+@pytest.mark.parametrize("healthy", [True, False, None])
+def test_the_late_end_of_an_expired_probe_changes_nothing(healthy: bool | None) -> None:
+    breaker, now = half_opened()
+    late = breaker.acquire(now)
+    breaker.tick(now + SETTINGS.probe_timeout_s)
+    before = looks(breaker)
+    breaker.settle(healthy, late, now + SETTINGS.probe_timeout_s + 1)
+    assert looks(breaker) == before
+    now = breaker.open_until
+    other = breaker.acquire(now)  # nor in the next half-open, whose probe is another
+    before = looks(breaker)
+    breaker.settle(healthy, late, now)
+    assert looks(breaker) == before
+    breaker.settle(True, other, now)
+    assert breaker.state is CLOSED
+
+
+# ------------------------------------------------------------------ what changes nothing
+
+
+def test_a_permit_that_is_not_to_be_had_raises_and_changes_nothing() -> None:
+    half_open, now = half_opened()
+    half_open.acquire(now)
+    for breaker, at in ((opened(), START), (half_open, now)):
+        before = looks(breaker)
+        with pytest.raises(PermitError):
+            breaker.acquire(at)
+        assert looks(breaker) == before
+
+
+@pytest.mark.parametrize("healthy", [True, False, None])
+def test_a_call_from_before_the_opening_changes_nothing_however_late_it_ends(healthy: bool | None) -> None:
+    breaker = make_breaker()
+    hanging = [breaker.acquire(START) for _ in range(5)]
+    for _ in range(3):
+        call(breaker, False)
+
+    def end_one(now: float) -> None:
+        before = looks(breaker)
+        breaker.settle(healthy, hanging.pop(), now)
+        assert looks(breaker) == before
+
+    end_one(START + 1)  # open
+    now = breaker.open_until
+    breaker.tick(now)
+    end_one(now)  # half-open
+    call(breaker, True, now)
+    for _ in range(3):  # closed again: three old failures must not open it
+        end_one(now + 1)
+    assert breaker.state is CLOSED
+
+
+def test_a_neutral_end_changes_nothing_but_a_probe() -> None:
+    for breaker in (make_breaker(), opened()):
+        before = looks(breaker)
+        breaker.settle(None, -1, START)
+        breaker.settle(None, NO_PERMIT, START, forced=True)
+        assert looks(breaker) == before
+
+
+# ------------------------------------------------------------------ forced calls, offline
+
+
+@pytest.mark.parametrize("make", [opened, lambda: half_opened()[0]], ids=["open", "half-open"])
+def test_a_forced_call_that_succeeds_closes_it_with_a_ramp(make: Callable[[], Breaker]) -> None:
+    breaker = make()
+    breaker.settle(True, NO_PERMIT, START + 1, forced=True)
+    assert breaker.state is CLOSED
+    assert breaker.ramp(START + 1) == pytest.approx(0.1)
+
+
+def test_a_forced_call_that_fails_changes_nothing() -> None:
+    breaker = opened()
+    before = looks(breaker)
+    breaker.settle(False, NO_PERMIT, START + 1, forced=True)
+    assert looks(breaker) == before
+
+
+def test_forgiven_it_is_closed_without_a_ramp_and_old_failures_do_not_count() -> None:
+    breaker = make_breaker()
+    old = [breaker.acquire(START) for _ in range(6)]
+    for _ in range(3):
+        breaker.settle(False, old.pop(), START)
+    breaker.forgive()
+    assert (breaker.state, breaker.consecutive) == (CLOSED, 0)
+    assert breaker.ramp(START) == 1.0
+    for permit in old:  # they left when the network was gone
+        breaker.settle(False, permit, START + 1)
+    assert breaker.state is CLOSED
+
+
+# ------------------------------------------------------------------ the ramp
+
+
+@given(st.floats(0.0, 20.0), st.floats(0.0, 20.0))
+def test_the_ramp_only_grows_from_its_start_to_one(one: float, other: float) -> None:
+    early, late = sorted((one, other))
+    breaker, now = half_opened()
+    call(breaker, True, now)
+    assert 0.1 - 1e-9 <= breaker.ramp(now + early) <= breaker.ramp(now + late) <= 1.0
+
+
+@given(st.floats(0.0, 1.0))
+def test_the_ramp_tells_when_it_will_have_grown_past_a_share(share: float) -> None:
+    breaker, now = half_opened()
+    call(breaker, True, now)
+    at = breaker.ramp_reaches(share, now)
+    assert breaker.ramp(at) > share or breaker.ramp(at) == 1.0
+    if at > now + 0.01:
+        fresh, then = half_opened()
+        call(fresh, True, then)
+        assert fresh.ramp(then + (at - now) - 0.01) <= share
+
+
+def test_without_a_ramp_all_of_the_share_is_back_at_once() -> None:
+    breaker, now = half_opened(ramp_s=0.0)
+    call(breaker, True, now)
+    assert breaker.ramp(now) == 1.0
+
+
+# ------------------------------------------------------------------ any order of events
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Calls begin and end in any order, early, late or never; time passes; health calls come."""
+
+    @initialize(seed=st.integers(0, 2**16), jitter=st.sampled_from([0.0, 0.2, 0.9]))
+    def begin(self, seed: int, jitter: float) -> None:
+        self.settings: BreakerSettings = SETTINGS.model_copy(update={"jitter": jitter})
+        self.breaker = Breaker(self.settings, random.Random(seed))
+        self.longest_s = self.settings.recovery_timeout_max_s * (1 + jitter)
+        self.now = START
+        self.out: list[tuple[int, float]] = []  # permits and when they were taken
+
+    def living_probes(self) -> list[int]:
+        oldest = self.now - self.settings.probe_timeout_s
+        return [permit for permit, at in self.out if permit > NO_PERMIT and at > oldest]
+
+    @rule(seconds=st.one_of(st.floats(0.0, 5.0), st.floats(0.0, 200.0)))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def a_call_begins_if_it_may(self) -> None:
+        breaker = self.breaker
+        was_open_until = breaker.open_until if breaker.state is OPEN else None
+        if not breaker.admits(self.now):
+            assert breaker.state is not CLOSED
+            assert breaker.next_chance(self.now) > self.now
+            with pytest.raises(PermitError):
+                breaker.acquire(self.now)
+            return
+        if was_open_until is not None:
+            assert self.now >= was_open_until, "open, and before its timer"
+        permit = breaker.acquire(self.now)
+        assert (permit > NO_PERMIT) == (breaker.state is HALF_OPEN)
+        if permit > NO_PERMIT:
+            assert permit not in [each for each, _ in self.out], "a probe's number comes once"
+            self.out.append((permit, self.now))
+            assert not breaker.admits(self.now), "a second probe"
+        else:
+            self.out.append((permit, self.now))
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), healthy=st.sampled_from([True, False, False, None]))
+    def a_call_ends(self, data: st.DataObject, healthy: bool | None) -> None:
+        permit, _ = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
+        self.breaker.settle(healthy, permit, self.now)
+
+    @rule(healthy=st.booleans())
+    def a_forced_call_ends(self, healthy: bool) -> None:
+        self.breaker.settle(healthy, NO_PERMIT, self.now, forced=True)
+        if healthy:
+            assert self.breaker.state is CLOSED
+
+    @rule(ok=st.booleans())
+    def a_health_call_ends(self, ok: bool) -> None:
+        self.breaker.health(ok, self.now)
+
+    @rule()
+    def the_network_comes_back(self) -> None:
+        self.breaker.forgive()
+        assert self.breaker.admits(self.now)
+
+    @invariant()
+    def what_is_seen_makes_sense(self) -> None:
+        breaker = self.breaker
+        assert 0 <= breaker.consecutive <= self.settings.consecutive_failures
+        assert 0.1 <= breaker.ramp(self.now) <= 1.0
+        if breaker.state is OPEN:
+            assert breaker.open_until - self.now <= self.longest_s
+
+    @invariant()
+    def it_is_never_stuck(self) -> None:
+        breaker = self.breaker
+        if breaker.state is not CLOSED and not breaker.admits(self.now):
+            longest_s = max(self.longest_s, self.settings.probe_timeout_s)
+            assert self.now < breaker.next_chance(self.now) <= self.now + longest_s
+            if breaker.state is HALF_OPEN:
+                assert self.living_probes(), "half-open, no probe out, and admits nobody"
+
+    def teardown(self) -> None:
+        """Whatever hangs: once a probe has expired and the timer has run out, a call is admitted."""
+        if hasattr(self, "breaker"):
+            assert self.breaker.admits(self.now + self.settings.probe_timeout_s + self.longest_s)
+
+
+TestAnyOrderOfEvents = AnyOrder.TestCase

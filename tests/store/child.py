@@ -1,0 +1,62 @@
+"""A second process at the same database: `python -m tests.store.child VERB PATH`.
+
+Prints a line whenever the test that started it may go on, or may kill it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from src.core.store import Store
+from src.records import Outcome, TaskStatus
+
+from .makers import NOW, a_result, an_attempt, tasks
+
+CHUNK = 20
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def open_it(path: str) -> None:
+    say("opening")
+    with Store.open(path, simulated=True) as store:
+        say(repr(store.pending()[TaskStatus.QUEUED]))
+
+
+def add(path: str) -> None:
+    """Hand in the same 300 tasks as every other child does."""
+    say("adding")
+    with Store.open(path, simulated=True) as store:
+        say(str(store.add_tasks(tasks(300), now=NOW).added))
+
+
+def work(path: str) -> None:
+    """Claim and finish until nothing is queued; tell each id that was written."""
+    with Store.open(path, simulated=True) as store:
+        say("working")
+        while claimed := store.claim("me", CHUNK, now=NOW):
+            for result in store.finish("me", [a_result(task) for task in claimed]):
+                say(result.task.id)
+
+
+def finish(path: str) -> None:
+    """Finish what `me` has claimed, chunk by chunk, each task with an attempt before the last."""
+    with Store.open(path, simulated=True) as store:
+        claimed = store.claim("me", 1000, now=NOW)
+        for start in range(0, len(claimed), CHUNK):
+            chunk = claimed[start : start + CHUNK]
+            failed = an_attempt(1, Outcome.FAILED)
+            store.record_attempts("me", [(task, failed) for task in chunk])
+            say("recorded")
+            store.finish("me", [a_result(task, failed, an_attempt(2)) for task in chunk])
+            say("finished")
+
+
+VERBS: dict[str, Callable[[str], None]] = {"open": open_it, "add": add, "work": work, "finish": finish}
+
+if __name__ == "__main__":
+    VERBS[sys.argv[1]](sys.argv[2])

@@ -1,0 +1,143 @@
+"""Tasks, attempts and results with only what a test is about, and the truth that all sums must match."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from src.core.store import Store, schema
+from src.core.store.rollups import CALL_SUMS, add_call, add_task
+from src.records import Attempt, Candidate, Message, Outcome, Result, Task, TaskStatus, Usage
+
+NOW = 1_800_000_000.0
+REASONS = (Candidate("openai", "gpt-x", 0.25), Candidate("gemini", "gem-x", 0.125, "paused"))
+
+
+def a_task(id: str = "t1", batch: str = "b", prompt: str = "", **wishes: Any) -> Task:
+    return Task(id=id, batch=batch, messages=(Message("user", prompt or f"prompt of {id}"),), **wishes)
+
+
+def tasks(n: int, batch: str = "b", **wishes: Any) -> list[Task]:
+    return [a_task(f"t{i:04}", batch, **wishes) for i in range(n)]
+
+
+def an_attempt(number: int = 1, outcome: Outcome = Outcome.OK, **fields: Any) -> Attempt:
+    values: dict[str, Any] = {
+        "provider": "openai",
+        "model": "gpt-x",
+        "agent": "gpt-engineer",
+        "started_at": NOW + number,
+        "latency_s": 0.5,
+        "choice": "weighted",
+        "reasons": REASONS,
+        "usage": Usage(10, 2, 3, 20, 5),
+        "cost_nanos": 1000,
+        "max_tokens": 256,
+    }
+    return Attempt(number=number, outcome=outcome, **(values | fields))
+
+
+def a_result(
+    task: Task, *attempts: Attempt, status: TaskStatus = TaskStatus.SUCCEEDED, **fields: Any
+) -> Result:
+    values: dict[str, Any] = {
+        "output": f"answer to {task.id}",
+        "finish_reason": "stop",
+        "tier": "economy",
+        "baseline_nanos": 5000,
+    }
+    return Result(
+        task=task,
+        status=status,
+        finished_at=NOW + 10,
+        attempts=attempts or (an_attempt(),),
+        **(values | fields),
+    )
+
+
+def sign_on(store: Store, incarnation: str = "me", *, now: float = NOW, **fields: Any) -> Any:
+    values: dict[str, Any] = {"pid": 1, "host": "here", "mode": "serve", "batch": ""}
+    return store.register(incarnation, now=now, **(values | fields))
+
+
+def with_claims(store: Store, *handed_in: Task, incarnation: str = "me") -> list[Task]:
+    """Hand in, sign on, claim everything."""
+    store.add_tasks(handed_in, now=NOW)
+    assert sign_on(store, incarnation).ok
+    return store.claim(incarnation, 1000, now=NOW)
+
+
+def ids(found: Iterable[Any]) -> list[str]:
+    return [item.id for item in found]
+
+
+def query(store: Store, statement: sa.Select[Any]) -> list[Any]:
+    with store._database.reading() as connection:
+        return list(connection.execute(statement))
+
+
+def assert_sums_are_true(store: Store) -> None:
+    """Every rollup equals what adding up the rows gives."""
+    task_rows = query(store, sa.select(schema.tasks))
+    lanes = {row.id: row for row in query(store, sa.select(schema.lanes))}
+    attempts = query(store, sa.select(schema.attempts))
+    _assert_counts(store, task_rows)
+    _assert_task_sums(store, task_rows)
+    _assert_call_sums(store, {row.task_row: lanes[row.lane_id] for row in task_rows}, attempts)
+    per_task = Counter(row.task_row for row in attempts)
+    assert {row.task_row: row.attempts for row in task_rows if row.attempts} == per_task
+    for row in task_rows:
+        assert (row.status == "running") == (row.claimed_by is not None)
+
+
+def _assert_counts(store: Store, task_rows: list[Any]) -> None:
+    stored = {(r.batch_id, r.status): r.tasks for r in query(store, sa.select(schema.counts)) if r.tasks}
+    true: Counter[tuple[int, str]] = Counter()
+    for row in task_rows:
+        true[row.batch_id, row.status] += 1
+        true[schema.ALL_BATCHES, row.status] += 1
+    assert stored == true
+
+
+def _assert_task_sums(store: Store, task_rows: list[Any]) -> None:
+    true: dict[tuple[Any, ...], list[int]] = {}
+    for row in task_rows:
+        if row.status not in ("queued", "running"):
+            add_task(
+                true.setdefault((row.batch_id, row.agent, row.tier), [0] * len(schema.TASK_COLUMNS)),
+                sign=1,
+                status=TaskStatus(row.status),
+                truncated=bool(row.truncated),
+                cost_nanos=row.cost_nanos,
+                unknown_cost=row.unknown_cost_calls > 0,
+                baseline_nanos=row.baseline_nanos,
+            )
+    stored = {tuple(row[:3]): list(row[3:]) for row in query(store, sa.select(schema.batch_tasks))}
+    assert {key: sums for key, sums in stored.items() if any(sums)} == true
+
+
+def _assert_call_sums(store: Store, lane_of: dict[int, Any], attempts: list[Any]) -> None:
+    usage: dict[tuple[Any, ...], list[int]] = {}
+    calls: dict[tuple[Any, ...], list[int]] = {}
+    for row in attempts:
+        attempt = an_attempt(
+            outcome=Outcome(row.outcome),
+            latency_s=row.latency_s,
+            cost_nanos=row.cost_nanos,
+            usage=Usage(
+                row.input_tokens,
+                row.cache_read_tokens,
+                row.cache_write_tokens,
+                row.output_tokens,
+                row.reasoning_tokens,
+            ),
+        )
+        lane = lane_of[row.task_row]
+        key = (int(row.started_at // 60), row.provider, row.model, lane.task_type, lane.submitter)
+        add_call(usage.setdefault(key, [0] * len(CALL_SUMS)), attempt)
+        add_call(calls.setdefault((lane.batch_id, row.provider, row.model), [0] * len(CALL_SUMS)), attempt)
+    assert {tuple(row[:5]): list(row[5:]) for row in query(store, sa.select(schema.usage))} == usage
+    assert {tuple(row[:3]): list(row[3:]) for row in query(store, sa.select(schema.batch_calls))} == calls

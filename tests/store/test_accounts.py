@@ -1,0 +1,150 @@
+"""Usage and summaries: what was spent, on what, how fast."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from src.core.store import CallSums, Store, TaskSums
+from src.core.store.rollups import CALL_SUMS, add_call, bin_of, quantile
+from src.core.store.schema import HISTOGRAM_BINS
+from src.records import Outcome, TaskStatus, Usage
+
+from .makers import NOW, a_result, a_task, an_attempt, tasks, with_claims
+
+HOUR = 3600.0
+T0 = NOW - NOW % 86400  # a midnight
+
+
+@pytest.fixture
+def used(store: Store) -> Store:
+    """Four tasks of two types and submitters; calls in three minutes, two hours, two days."""
+    claimed = with_claims(
+        store,
+        a_task("a", task_type="research", submitter="alice"),
+        a_task("b", task_type="research", submitter="bob"),
+        a_task("c", submitter="alice"),
+        a_task("d", batch="other", submitter="alice"),
+    )
+    at = {"a": T0 + 1, "b": T0 + 61, "c": T0 + HOUR, "d": T0 + 25 * HOUR}
+    results = []
+    for task in claimed:
+        provider = "gemini" if task.id == "b" else "openai"
+        failed = an_attempt(1, Outcome.UNCERTAIN, provider="gemini", started_at=at[task.id], cost_nanos=50)
+        final = an_attempt(2, provider=provider, started_at=at[task.id] + 2)
+        results.append(a_result(task, failed, final))
+    store.finish("me", results)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("group_by", "calls"),
+    [
+        ((), {(): 6}),
+        (("provider",), {("gemini",): 4, ("openai",): 2}),
+        (("task_type", "submitter"), {("general", "alice"): 2, ("research", "bob"): 2}),
+        (("minute",), {(T0,): 2, (T0 + 60,): 2, (T0 + HOUR,): 2}),
+        (("hour", "provider"), {(T0, "gemini"): 3, (T0, "openai"): 1, (T0 + HOUR, "gemini"): 1}),
+        (("day",), {(T0,): 6}),
+        (("model",), {("gpt-x",): 6}),
+    ],
+    ids=str,
+)
+def test_usage_is_added_up_by_what_is_asked(
+    used: Store, group_by: tuple[str, ...], calls: dict[tuple[object, ...], int]
+) -> None:
+    rows = used.usage(T0, T0 + 24 * HOUR, group_by)  # type: ignore[arg-type]
+    told = {row.key: row.sums.calls for row in rows}
+    assert told.items() >= calls.items()
+    assert sum(told.values()) == 6
+
+
+def test_usage_of_a_time_without_calls_is_empty(used: Store) -> None:
+    assert used.usage(T0 - HOUR, T0) == []
+    assert used.usage(T0 - HOUR, T0, ()) == []
+
+
+def test_a_call_counts_in_the_minute_in_which_it_began(used: Store) -> None:
+    assert sum(row.sums.calls for row in used.usage(T0, T0 + 60)) == 2
+    assert sum(row.sums.calls for row in used.usage(T0 + 59, T0 + 60.5)) == 4  # bounds: whole minutes
+
+
+def test_uncertain_and_unknown_costs_are_kept_apart(store: Store) -> None:
+    (task,) = with_claims(store, a_task())
+    attempts = [
+        an_attempt(1, Outcome.UNCERTAIN, cost_nanos=7),
+        an_attempt(2, Outcome.OK, cost_nanos=None),
+        an_attempt(3, Outcome.OK, cost_nanos=11),
+    ]
+    store.finish("me", [a_result(task, *attempts, baseline_nanos=None)])
+    summary = store.summary("b")
+    assert (summary.cost_nanos, summary.calls.uncertain_nanos, summary.calls.unknown_cost_calls) == (11, 7, 1)
+    assert summary.tasks == TaskSums(
+        tasks=1, succeeded=1, cost_nanos=18, unknown_cost_tasks=1, unknown_baseline_tasks=1
+    )
+
+
+def test_a_summary_tells_calls_by_provider_and_tasks_by_agent_and_tier(store: Store) -> None:
+    one, two, three, four = with_claims(store, *tasks(4))
+    gemini = an_attempt(2, provider="gemini", agent="gemini-scout", latency_s=2.0)
+    store.finish(
+        "me",
+        [
+            a_result(one),
+            a_result(two, an_attempt(1, Outcome.FAILED, cost_nanos=0), gemini, tier="premium"),
+            a_result(three, an_attempt(1, Outcome.NEUTRAL), status=TaskStatus.REFUSED, output=None),
+            a_result(four, truncated=True),
+        ],
+    )
+    summary = store.summary("b")
+    openai = summary.providers["openai"]
+    assert (openai.calls, openai.ok, openai.failed, openai.neutral) == (4, 2, 1, 1)
+    assert openai.average_s == pytest.approx(0.5)
+    assert (openai.prompt_tokens, openai.output_tokens) == (4 * 15, 4 * 20)
+    assert set(summary.models) == {("openai", "gpt-x"), ("gemini", "gpt-x")}
+    assert {agent: sums.tasks for agent, sums in summary.agents.items()} == {
+        "gpt-engineer": 3,
+        "gemini-scout": 1,
+    }
+    assert summary.tiers["economy"] == TaskSums(
+        tasks=3, succeeded=2, truncated=1, cost_nanos=3000, baseline_nanos=15000
+    )
+    assert (summary.calls.calls, summary.tasks.tasks, summary.baseline_nanos) == (5, 4, 20000)
+    assert summary.counts[TaskStatus.REFUSED] == 1
+
+
+def test_the_summary_of_everything_is_the_sum_of_its_batches(used: Store) -> None:
+    everything, one, other = used.summary(), used.summary("b"), used.summary("other")
+    assert everything.calls.calls == one.calls.calls + other.calls.calls == 8
+    assert everything.tasks.tasks == one.tasks.tasks + other.tasks.tasks == 4
+
+
+def test_a_summary_of_nothing_is_zero(store: Store) -> None:
+    summary = store.summary()
+    assert (summary.calls.calls, summary.tasks, summary.providers) == (0, TaskSums(), {})
+    assert summary.calls.p50_s is summary.calls.average_s is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("q", [0.05, 0.5, 0.95, 1.0])
+def test_quantiles_of_the_histogram_are_within_15_percent(seed: int, q: float) -> None:
+    rng = random.Random(seed)
+    latencies = sorted(rng.lognormvariate(0.0, 1.0) for _ in range(2000))
+    sums = [0] * len(CALL_SUMS)
+    for latency_s in latencies:
+        add_call(sums, an_attempt(latency_s=latency_s, usage=Usage()))
+    true = latencies[min(len(latencies) - 1, int(q * len(latencies)))]
+    assert quantile(sums[-HISTOGRAM_BINS:], q) == pytest.approx(true, rel=0.34 if q == 1.0 else 0.15)
+
+
+@pytest.mark.parametrize(
+    ("latency_s", "number"), [(0.0, 0), (0.0099, 0), (0.01, 1), (746.0, 39), (1e9, 39)], ids=str
+)
+def test_every_latency_has_a_bin(latency_s: float, number: int) -> None:
+    assert bin_of(latency_s) == number
+
+
+def test_quantiles_of_no_calls_are_none() -> None:
+    assert quantile([0] * HISTOGRAM_BINS, 0.5) is None
+    assert CallSums().p95_s is None

@@ -1,0 +1,280 @@
+"""Orchestrators sign on and off; settings and commands; events; what is learned."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from src.core.store import News, Registration, Store
+from src.core.store.control import DEAD_AFTER_S, pid_is_alive
+from src.records import (
+    AgentSnapshot,
+    Event,
+    LimitGauge,
+    PoolSnapshot,
+    ProviderSnapshot,
+    TaskStatus,
+    WaitingFor,
+)
+
+from .makers import NOW, a_task, an_attempt, ids, sign_on, tasks, with_claims
+
+HERE = socket.gethostname()
+
+
+@pytest.fixture
+def dead_pid() -> int:
+    """The number of a process that has ended."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+# ---------------------------------------------------------------- orchestrators
+
+
+def test_the_first_one_may_start(store: Store) -> None:
+    assert sign_on(store) == Registration(ok=True)
+    (row,) = store.orchestrators()
+    assert (row.incarnation, row.started_at, row.heartbeat_at, row.retired_at) == ("me", NOW, NOW, None)
+
+
+def test_a_second_one_is_told_who_runs_and_changes_nothing(store: Store) -> None:
+    with_claims(store, *tasks(2))
+    answer = sign_on(store, "second", now=NOW + DEAD_AFTER_S)
+    assert not answer.ok
+    assert answer.other.incarnation == "me"
+    assert store.pending()[TaskStatus.RUNNING] == 2
+    assert len(store.orchestrators()) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "heartbeat_age", "ok"),
+    [
+        pytest.param(HERE, "alive", 0.0, False, id="alive here"),
+        pytest.param(HERE, "dead", 0.0, True, id="its process is gone"),
+        pytest.param(HERE, "alive", 10.5, True, id="silent too long"),
+        pytest.param("elsewhere", "dead", 0.0, False, id="on another host only the heartbeat counts"),
+        pytest.param("elsewhere", "dead", 10.5, True, id="silent on another host"),
+        pytest.param(HERE, "alive", -3600.0, False, id="its clock is ahead of ours"),
+        pytest.param(HERE, "dead", -3600.0, True, id="its clock was ahead, its process is gone"),
+    ],
+)
+def test_who_counts_as_dead(
+    store: Store, dead_pid: int, host: str, pid: str, heartbeat_age: float, ok: bool
+) -> None:
+    sign_on(store, pid=dead_pid if pid == "dead" else os.getpid(), host=host, now=NOW - heartbeat_age)
+    assert sign_on(store, "second", pid=os.getpid(), host=HERE, now=NOW).ok == ok
+
+
+def test_claims_of_the_dead_are_queued_again_and_their_reservations_told(store: Store) -> None:
+    with_claims(store, *tasks(3))
+    store.heartbeat("me", now=NOW + 1, snapshot=None, reserved_nanos=777)
+    answer = sign_on(store, "second", now=NOW + 60)
+    assert (answer.ok, answer.recovered, answer.poisoned, answer.reserved_nanos) == (True, 3, 0, 777)
+    again = store.claim("second", 9, now=NOW)
+    assert {task.claims for task in again} == {2}
+    assert sign_on(store, "third", now=NOW + 120).reserved_nanos == 0
+
+
+def test_one_declared_dead_is_told_at_its_next_heartbeat(store: Store) -> None:
+    sign_on(store)
+    assert store.heartbeat("me", now=NOW + 1, snapshot=None)
+    sign_on(store, "second", now=NOW + 60)
+    assert not store.heartbeat("me", now=NOW + 61, snapshot=None)
+    assert store.orchestrators()[1].heartbeat_at == NOW + 1
+
+
+def test_a_task_that_kills_four_times_is_poison(store: Store) -> None:
+    store.add_tasks([a_task()], now=NOW)
+    answers = []
+    for i in range(5):
+        answers.append(sign_on(store, f"o{i}", now=NOW + 60 * i, claim_attempts=4))
+        store.claim(f"o{i}", 1, now=NOW + 60 * i)
+    assert [(a.recovered, a.poisoned) for a in answers] == [(0, 0), (1, 0), (1, 0), (1, 0), (0, 1)]
+    (stored,) = store.results("b")
+    assert stored.result.status is TaskStatus.FAILED
+    assert stored.result.error.startswith("poison: claimed 4 times")
+    assert stored.result.finished_at == NOW + 240
+
+
+def test_what_a_poisoned_task_had_cost_stays(store: Store) -> None:
+    (task,) = with_claims(store, a_task())
+    store.record_attempts("me", [(task, an_attempt())])
+    assert sign_on(store, "second", now=NOW + 60, claim_attempts=1).poisoned == 1
+    assert store.results("b")[0].result.cost_nanos == 1000
+
+
+def test_a_drain_does_not_bring_a_task_nearer_to_poison(store: Store) -> None:
+    store.add_tasks([a_task()], now=NOW)
+    for i in range(6):
+        assert sign_on(store, f"o{i}", claim_attempts=2) == Registration(ok=True)
+        store.claim(f"o{i}", 1, now=NOW)
+        assert store.retire(f"o{i}", now=NOW) == 1
+    assert store.pending()[TaskStatus.QUEUED] == 1
+
+
+def test_a_retired_one_leaves_room_at_once(store: Store) -> None:
+    sign_on(store, pid=os.getpid(), host=HERE)
+    store.retire("me", now=NOW + 1)
+    assert sign_on(store, "second", pid=os.getpid(), host=HERE, now=NOW + 2).ok
+    assert [row.retired_at for row in store.orchestrators()] == [None, NOW + 1]
+
+
+def test_which_processes_are_alive(dead_pid: int) -> None:
+    assert pid_is_alive(os.getpid())
+    assert not pid_is_alive(dead_pid)
+
+
+# ---------------------------------------------------------------- snapshots
+
+SNAPSHOT = PoolSnapshot(
+    at=NOW,
+    providers=(
+        ProviderSnapshot(
+            name="openai",
+            state="limited",
+            reason="tokens",
+            until=NOW + 5,
+            weight=0.4,
+            score=0.3,
+            performance_multiplier=1.0,
+            time_multiplier=0.75,
+            share=0.5,
+            error_rate=0.0,
+            avg_response_s=None,
+            p50_s=0.4,
+            p95_s=1,
+            in_flight=3,
+            calls=9,
+            succeeded=8,
+            failed=0,
+            neutral=1,
+            prompt_tokens=100,
+            output_tokens=200,
+            cost_nanos=12,
+            limits=(LimitGauge("gpt-x", "requests", 0.5, 2.0, 60.0, "told"),),
+            last_errors=("429 ü",),
+            models=("gpt-x",),
+        ),
+    ),
+    agents=(AgentSnapshot("gpt-engineer", "openai", ("general",), 3, 16, 8),),
+    waiting=4,
+    in_flight=3,
+    waiting_for=(WaitingFor("openai tokens", 4, None),),
+    oldest_waiting_at=NOW - 3,
+)
+
+
+def test_the_last_snapshot_comes_back_as_records(store: Store) -> None:
+    assert store.latest_snapshot() == (None, None)
+    sign_on(store)
+    assert store.latest_snapshot()[0] is None
+    store.heartbeat("me", now=NOW + 1, snapshot=SNAPSHOT)
+    store.heartbeat("me", now=NOW + 2, snapshot=None)  # alive, nothing new to show
+    snapshot, row = store.latest_snapshot()
+    assert snapshot == SNAPSHOT
+    assert row is not None
+    assert row.heartbeat_at == NOW + 2
+
+
+# ---------------------------------------------------------------- settings and commands
+
+
+def test_settings_are_versioned_and_keep_their_history(store: Store) -> None:
+    assert (store.settings_version(), store.current_settings()) == (0, {})
+    first = store.put_setting("weights", {"openai": 0.5}, who="alice", now=NOW)
+    store.put_setting("paused", ["gemini"], who="bob", now=NOW + 1)
+    last = store.put_setting("weights", {"openai": 1.0}, who="bob", now=NOW + 2)
+    assert 0 < first < last == store.settings_version()
+    assert store.current_settings() == {"weights": {"openai": 1.0}, "paused": ["gemini"]}
+    newest, *_ = store.settings_history(1)
+    assert (newest.key, newest.value, newest.previous, newest.who) == (
+        "weights",
+        {"openai": 1.0},
+        {"openai": 0.5},
+        "bob",
+    )
+    assert [change.previous for change in store.settings_history()] == [{"openai": 0.5}, None, None]
+
+
+def test_a_setting_can_be_unset(store: Store) -> None:
+    store.put_setting("paused", ["gemini"], who="a", now=NOW)
+    store.put_setting("paused", None, who="a", now=NOW)
+    assert store.current_settings() == {}
+
+
+def test_a_command_is_taken_once_and_its_outcome_told(store: Store) -> None:
+    sign_on(store)
+    first = store.add_command("pause", {"provider": "openai"}, who="alice", now=NOW)
+    second = store.add_command("cancel", {"ids": ["t1"]}, who="alice", now=NOW)
+    taken = store.take_commands("me", NOW + 1)
+    assert [(c.id, c.kind, c.args, c.who) for c in taken] == [
+        (first, "pause", {"provider": "openai"}, "alice"),
+        (second, "cancel", {"ids": ["t1"]}, "alice"),
+    ]
+    assert store.take_commands("me", NOW + 1) == []
+    store.finish_command(first, "paused", NOW + 2)
+    done = store.command(first)
+    assert done is not None
+    assert (done.outcome, done.finished_at) == ("paused", NOW + 2)
+    assert store.command(9999) is None
+
+
+def test_commands_of_the_dead_are_open_again_unless_finished(store: Store) -> None:
+    sign_on(store)
+    done = store.add_command("pause", {}, who="a", now=NOW)
+    left = store.add_command("resume", {}, who="a", now=NOW)
+    store.take_commands("me", NOW)
+    store.finish_command(done, "", NOW)
+    sign_on(store, "second", now=NOW + 60)
+    assert [c.id for c in store.take_commands("second", NOW + 60)] == [left]
+
+
+def test_news_are_what_an_orchestrator_waits_for(store: Store) -> None:
+    sign_on(store)
+    assert store.news() == News(queued=0, settings_version=0, commands=0)
+    store.add_tasks([*tasks(2, "b"), *tasks(3, "c")], now=NOW)
+    version = store.put_setting("weights", {}, who="a", now=NOW)
+    store.add_command("pause", {}, who="a", now=NOW)
+    assert store.news() == News(queued=5, settings_version=version, commands=1)
+    assert store.news("b").queued == 2
+    store.take_commands("me", NOW)
+    store.claim("me", 9, now=NOW)
+    assert store.news() == News(queued=0, settings_version=version, commands=0)
+
+
+# ---------------------------------------------------------------- events and what is learned
+
+
+def test_events_are_read_newest_first_or_from_where_one_was(store: Store) -> None:
+    kinds = ["start", "alert", "offline", "alert"]
+    store.add_events([Event(NOW + i, kind, f"n{i}", fields={"i": i}) for i, kind in enumerate(kinds)])
+    assert [row.event.message for row in store.events(limit=2)] == ["n3", "n2"]
+    oldest = store.events()[-1]
+    assert oldest.event == Event(NOW, "start", "n0", fields={"i": 0})
+    later = store.events(after_id=oldest.id, kinds=["alert"])
+    assert [row.event.message for row in later] == ["n1", "n3"]
+    store.add_events([])
+    assert len(store.events()) == 4
+
+
+def test_what_is_learned_belongs_to_an_address_and_a_key(store: Store) -> None:
+    assert store.learned("https://a", "f1") is None
+    store.save_learned("https://a", "f1", {"rpm": 60}, NOW)
+    store.save_learned("https://a", "f1", {"rpm": 90}, NOW + 1)
+    store.save_learned("https://a", "f2", {"rpm": 5}, NOW)
+    assert store.learned("https://a", "f1") == {"rpm": 90}
+    assert store.learned("https://a", "f2") == {"rpm": 5}
+    assert store.learned("https://b", "f1") is None
+
+
+def test_claims_are_back_in_the_queue_in_their_old_order(store: Store) -> None:
+    with_claims(store, *tasks(5))
+    store.retire("me", now=NOW)
+    sign_on(store, "second")
+    assert ids(store.claim("second", 5, now=NOW)) == ids(tasks(5))

@@ -1,0 +1,197 @@
+"""Opening: files and permissions, migrations, who may come in."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from src.core.store import Store, schema
+from src.core.store.migrate import MIGRATIONS
+from src.core.store.schema import REVISION, metadata
+from src.errors import StoreError
+from src.records import TaskStatus
+
+from .conftest import WHY_NO_POSTGRESQL
+from .makers import NOW, a_task, query
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX")
+def test_files_are_0600_and_new_folders_0700(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folders" / "live.db"
+    with Store.open(path, simulated=False) as store:
+        store.add_tasks([a_task()], now=NOW)
+        files = sorted(path.parent.iterdir())
+        assert [p.name for p in files] == ["live.db", "live.db-shm", "live.db-wal"]
+        assert {mode(p) for p in files} == {0o600}
+    assert mode(tmp_path / "new") == mode(path.parent) == 0o700
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX")
+def test_a_database_that_others_can_read_is_closed_to_them(path: Path) -> None:
+    Store.open(path, simulated=True).close()
+    path.chmod(0o644)
+    Store.open(path, simulated=True).close()
+    assert mode(path) == 0o600
+
+
+def test_what_was_stored_is_there_after_opening_again(place: Any) -> None:
+    with Store.open(place, simulated=True) as store:
+        store.add_tasks([a_task()], now=NOW)
+    with Store.open(place, simulated=True) as store:
+        assert store.pending()[TaskStatus.QUEUED] == 1
+
+
+def test_the_revision_is_the_newest_script() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
+
+
+def test_migrations_make_what_the_schema_says(path: Path, tmp_path: Path) -> None:
+    Store.open(path, simulated=True).close()
+    other = tmp_path / "made.db"
+    engine = sa.create_engine(f"sqlite:///{other}")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert definitions(path) == definitions(other)
+
+
+def definitions(path: Path) -> dict[str, str]:
+    connection = sqlite3.connect(path)
+    rows = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'alembic%'"
+    ).fetchall()
+    connection.close()
+    return dict(rows)
+
+
+def test_sqlite_keeps_what_it_acknowledged_and_does_not_make_readers_wait(path: Path) -> None:
+    with Store.open(path, simulated=True) as store, store._database.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+
+
+def test_alembic_is_not_imported_for_a_database_that_is_current(path: Path) -> None:
+    Store.open(path, simulated=True).close()
+    script = (
+        "import sys; from src.core.store import Store;"
+        f"Store.open({str(path)!r}, simulated=True).close();"
+        "sys.exit('alembic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_database_of_a_newer_version_is_refused_in_one_line(path: Path) -> None:
+    Store.open(path, simulated=True).close()
+    execute(path, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match=r"newer version \(schema 9999, this one knows \d+\)$"):
+        Store.open(path, simulated=True)
+
+
+@pytest.mark.parametrize(
+    ("statement", "complaint"),
+    [
+        pytest.param("CREATE TABLE tasks (x)", "not this program's", id="its tables have our names"),
+        pytest.param("CREATE TABLE alembic_version (version_num)", "", id="no revision: is migrated"),
+        pytest.param(
+            "CREATE TABLE alembic_version AS SELECT 'ae1027a6acf' AS version_num",
+            "another program",
+            id="another program's migrations",
+        ),
+    ],
+)
+def test_a_database_of_another_program(path: Path, statement: str, complaint: str) -> None:
+    path.parent.mkdir()
+    execute(path, statement)
+    if complaint:
+        with pytest.raises(StoreError, match=complaint):
+            Store.open(path, simulated=True)
+    else:
+        Store.open(path, simulated=True).close()
+
+
+def execute(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("simulated", [True, False], ids=["simulated", "live"])
+def test_simulated_and_live_state_never_mix(place: Any, simulated: bool) -> None:
+    Store.open(place, simulated=simulated).close()
+    with pytest.raises(StoreError, match=r"holds (simulated|live) results and was opened for"):
+        Store.open(place, simulated=not simulated)
+    Store.open(place, simulated=simulated).close()
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("not a database, but long enough to be looked at as one " * 20)
+    with pytest.raises(StoreError, match="not a database"):
+        Store.open(path, simulated=True)
+
+
+def test_a_folder_in_the_way_is_told(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store.open(path, simulated=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("mysql://localhost/x", "only sqlite and postgresql"),
+        ("sqlite://", "needs a file"),
+        ("://", "not a database URL"),
+    ],
+)
+def test_urls_that_are_not_understood(url: str, complaint: str) -> None:
+    with pytest.raises(StoreError, match=complaint):
+        Store.open(url, simulated=True)
+
+
+def test_a_file_can_be_named_by_url(path: Path) -> None:
+    Store.open(f"sqlite:///{path}", simulated=True).close()
+    assert path.exists()
+
+
+def test_an_error_of_the_database_names_neither_prompt_nor_parameters(path: Path) -> None:
+    with Store.open(path, simulated=True) as store:
+        execute(path, "DROP TABLE prompts")
+        with pytest.raises(StoreError) as caught:
+            store.add_tasks([a_task(prompt="a secret")], now=NOW)
+        assert str(caught.value) == f"{path}: no such table: prompts"
+        assert "a secret" not in str(caught.value.__cause__)
+        assert query(store, sa.select(schema.tasks)) == []
+
+
+def test_a_number_too_large_for_the_database_is_a_store_error(path: Path) -> None:
+    with Store.open(path, simulated=True) as store, pytest.raises(StoreError, match="too large"):
+        store.tasks(before=2**80)
+
+
+def test_postgresql_is_opened_by_its_usual_url(postgresql_url: str) -> None:
+    with Store.open(postgresql_url.replace("postgresql://", "postgres://"), simulated=True) as store:
+        assert "postgres" in repr(store)
+
+
+@pytest.mark.skipif(WHY_NO_POSTGRESQL != "psycopg is not installed", reason="psycopg is installed")
+def test_a_missing_driver_is_told() -> None:
+    with pytest.raises(StoreError, match="pip install"):
+        Store.open("postgresql://localhost/x", simulated=True)

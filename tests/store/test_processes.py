@@ -1,0 +1,82 @@
+"""Several processes at one database, and processes that are killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from src.core.store import Store
+from src.records import TaskStatus
+
+from .makers import NOW, assert_sums_are_true, sign_on, tasks
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(verb: str, path: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.store.child", verb, str(path)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def race(verb: str, path: Path, n: int) -> list[list[str]]:
+    """What `n` children that start together print after their first line; all have to succeed."""
+    children = [start(verb, path) for _ in range(n)]
+    outputs = [child.communicate(timeout=60)[0].split()[1:] for child in children]
+    assert [child.returncode for child in children] == [0] * n
+    return outputs
+
+
+def test_processes_that_start_together_find_one_schema(path: Path) -> None:
+    assert race("open", path, 4) == [["0"]] * 4
+
+
+def test_a_process_killed_while_it_opens_is_in_nobodys_way(path: Path) -> None:
+    for _ in range(2):
+        with start("open", path) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            child.kill()
+    Store.open(path, simulated=True).close()
+
+
+def test_tasks_handed_in_by_several_processes_are_stored_once(path: Path) -> None:
+    added = race("add", path, 3)
+    assert sum(int(n) for (n,) in added) == 300
+    with Store.open(path, simulated=True) as store:
+        assert store.pending("b")[TaskStatus.QUEUED] == 300
+        assert_sums_are_true(store)
+
+
+def test_two_processes_never_work_on_the_same_task(path: Path) -> None:
+    with Store.open(path, simulated=True) as store:
+        store.add_tasks(tasks(600), now=NOW)
+        sign_on(store)
+        first, second = race("work", path, 2)
+        assert Counter(first + second) == Counter(task.id for task in tasks(600))
+        assert store.pending()[TaskStatus.SUCCEEDED] == 600
+        assert_sums_are_true(store)
+
+
+@pytest.mark.parametrize("lines", [1, 2, 5])
+def test_a_process_killed_while_it_writes_leaves_each_task_done_or_not_done(path: Path, lines: int) -> None:
+    """The child is killed right after it was told of a commit, that is in the middle of the next one."""
+    with Store.open(path, simulated=True) as store:
+        store.add_tasks(tasks(400), now=NOW)
+        sign_on(store)
+        with start("finish", path) as child:
+            assert child.stdout is not None
+            told = [child.stdout.readline().strip() for _ in range(lines)]
+            child.kill()
+        assert_sums_are_true(store)
+        done = list(store.all_results("b"))
+        assert len(done) >= told.count("finished") * 20  # what was acknowledged is there
+        for stored in done:
+            assert stored.result.output == f"answer to {stored.result.task.id}"
+            assert len(stored.result.attempts) == 2
+
+        assert sign_on(store, "next", now=NOW + 60).recovered == 400 - len(done)
+        assert len(store.claim("next", 1000, now=NOW + 60)) == 400 - len(done)

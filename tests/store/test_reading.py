@@ -1,0 +1,143 @@
+"""Pages, one task, results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from src.core.store import Store, TaskPage, reading
+from src.records import TaskStatus
+
+from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
+
+
+def all_pages(store: Store, size: int, **filters: Any) -> list[TaskPage]:
+    pages = [store.tasks(size, **filters)]
+    while (before := pages[-1].next_before) is not None:
+        pages.append(store.tasks(size, before=before, **filters))
+    return pages
+
+
+def found(store: Store, size: int = 3, **filters: Any) -> list[str]:
+    return [row.id for page in all_pages(store, size, **filters) for row in page.rows]
+
+
+@pytest.fixture
+def mixed(store: Store) -> Store:
+    """t0000 done by openai, t0001 failed by gemini, t0002 running, t0003.. queued; q1 in another batch."""
+    first = [a_task(f"t{i:04}", priority=9 - i, submitter="alice") for i in range(3)]
+    store.add_tasks([*first, *tasks(8, task_type="research")], now=NOW)
+    store.add_tasks([a_task("q1", "queue", prompt="say  'hi'\n" * 50, line=4)], now=NOW)
+    sign_on(store)
+    ok, failed, _ = store.claim("me", 3, now=NOW + 5)
+    gemini = an_attempt(provider="gemini", model="gem-x", agent="gemini-scout")
+    store.finish(
+        "me", [a_result(ok), a_result(failed, gemini, status=TaskStatus.FAILED, error="E", output=None)]
+    )
+    return store
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, ["q1", "t0007", "t0006", "t0005", "t0004", "t0003", "t0002", "t0001", "t0000"]),
+        ({"batch": "queue"}, ["q1"]),
+        ({"batch": "unknown"}, []),
+        ({"statuses": [TaskStatus.SUCCEEDED]}, ["t0000"]),
+        ({"statuses": [TaskStatus.RUNNING]}, ["t0002"]),
+        ({"statuses": [TaskStatus.QUEUED], "batch": "b"}, ["t0007", "t0006", "t0005", "t0004", "t0003"]),
+        (
+            {"statuses": [TaskStatus.FAILED, TaskStatus.RUNNING, TaskStatus.QUEUED], "task_type": "general"},
+            ["q1", "t0002", "t0001"],
+        ),
+        ({"task_type": "research"}, ["t0007", "t0006", "t0005", "t0004", "t0003"]),
+        ({"task_type": "unknown"}, []),
+        ({"submitter": "alice"}, ["t0002", "t0001", "t0000"]),
+        ({"provider": "gemini"}, ["t0001"]),
+        ({"id_prefix": "t000"}, ["t0007", "t0006", "t0005", "t0004", "t0003", "t0002", "t0001", "t0000"]),
+        ({"id_prefix": "%"}, []),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("size", [1, 3, 50])
+def test_pages_hold_what_passes_the_filters_newest_first(
+    mixed: Store, filters: dict[str, Any], expected: list[str], size: int
+) -> None:
+    assert found(mixed, size, **filters) == expected
+
+
+def test_a_search_looks_at_a_bounded_number_of_tasks_per_page(
+    mixed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "SEARCHED", 2)
+    pages = all_pages(mixed, 5, provider="openai")
+    assert [len(page.rows) for page in pages] == [0, 0, 0, 0, 1]
+    assert found(mixed, 5, provider="openai") == ["t0000"]
+
+
+def test_new_tasks_do_not_shift_the_pages(mixed: Store) -> None:
+    first = mixed.tasks(3)
+    mixed.add_tasks([a_task("new")], now=NOW)
+    second = mixed.tasks(3, before=first.next_before)
+    assert [row.id for row in second.rows] == ["t0005", "t0004", "t0003"]
+
+
+def test_a_row_says_what_a_list_shows(mixed: Store) -> None:
+    rows = {row.id: row for row in mixed.tasks(50).rows}
+    assert rows["q1"].preview == ("say 'hi' " * 50)[:120].strip()
+    assert (rows["q1"].line, rows["q1"].since, rows["q1"].finished_at) == (4, NOW, None)
+    assert rows["t0002"].since == NOW + 5
+    failed = rows["t0001"]
+    assert (failed.provider, failed.agent, failed.error) == ("gemini", "gemini-scout", "E")
+    assert (failed.attempts, failed.cost_nanos, failed.finished_at, failed.submitter) == (
+        1,
+        1000,
+        NOW + 10,
+        "alice",
+    )
+
+
+def test_one_task_is_shown_with_all_that_is_known(mixed: Store) -> None:
+    done = mixed.task("b", "t0000")
+    assert done is not None
+    assert done.result is not None
+    assert done.result.attempts == done.attempts == (an_attempt(),)
+    assert done.task.messages[0].content == "prompt of t0000"
+    running = mixed.task("b", "t0002")
+    assert running is not None
+    assert (running.row.status, running.result, running.attempts) == (TaskStatus.RUNNING, None, ())
+    assert mixed.task("b", "unknown") is None
+    assert mixed.task("unknown", "t0000") is None
+
+
+def test_an_unknown_price_is_not_shown_as_nothing(store: Store) -> None:
+    (task,) = with_claims(store, a_task())
+    store.finish("me", [a_result(task, an_attempt(cost_nanos=None))])
+    assert store.tasks().rows[0].cost_nanos is None
+
+
+def test_the_statuses_of_some_tasks(mixed: Store) -> None:
+    assert mixed.statuses("b", ["t0000", "t0002", "t0003", "unknown"]) == {
+        "t0000": TaskStatus.SUCCEEDED,
+        "t0002": TaskStatus.RUNNING,
+        "t0003": TaskStatus.QUEUED,
+    }
+    assert mixed.statuses("unknown", ["t0000"]) == {}
+
+
+def test_results_are_paged_in_the_order_of_the_file(store: Store) -> None:
+    claimed = with_claims(store, *tasks(7), a_task("x", "other"))
+    mine = [task for task in claimed if task.batch == "b"]
+    store.finish("me", [a_result(task) for task in reversed(mine) if task.id != "t0003"])
+    first = store.results("b", limit=4)
+    second = store.results("b", first[-1].row, 4)
+    assert ids(row.result.task for row in first) == ["t0000", "t0001", "t0002", "t0004"]
+    assert ids(row.result.task for row in second) == ["t0005", "t0006"]
+    assert store.results("b", second[-1].row) == []
+
+
+def test_all_results_of_a_large_batch_are_read_once_each(store: Store) -> None:
+    claimed = with_claims(store, *tasks(450))
+    store.finish("me", [a_result(task) for task in claimed])
+    assert ids(row.result.task for row in store.all_results("b")) == ids(tasks(450))
