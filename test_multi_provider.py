@@ -201,7 +201,7 @@ def test_6_what_models_refuse_or_cut_off_harms_no_provider(tmp_path: Path, say: 
 # ------------------------------------------------------------------ outages
 
 
-OUTAGE_S, SILENCE_S = 5.0, 5.0
+OUTAGE_S, SILENCE_S = 4.0, 4.0
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_7_each_provider_fails_in_turn_and_every_task_is_answered_once(
     tmp_path: Path, live_providers: SimulatorProcess, say: Say
 ) -> None:
     """Errors, an outage and a silence of each provider in turn: no task is lost, none answered twice."""
-    count = 900
+    count = 600
     (tmp_path / "short.toml").write_text("".join(f"[providers.{p}]\ntimeout_s = 8\n" for p in PROVIDERS))
     write_rows(tmp_path / "tasks.jsonl", numbered(count))
     command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--config", "short.toml")

@@ -1,7 +1,7 @@
 """Logs are events: one short message plus fields, to the terminal from `--log-level` on, and to a file.
 
-    12:03:41 warning breaker opened provider=openai failures=3
-    {"at": "2027-01-15T08:03:41.120+00:00", "level": "warning", "message": "breaker opened", "provider": ...}
+    12:03:41 warning: openai is open failures=3
+    {"at": "2027-01-15T08:03:41.120+00:00", "level": "warning", "message": "openai is open", "provider": ...}
 
 Below `warning` only this project's own loggers are heard: what SDKs log in detail can hold prompts and keys.
 """
@@ -69,8 +69,11 @@ class _TerminalHandler(logging.Handler):
 class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        fields = "".join(f" {name}={value}" for name, value in fields_of(record).items())
-        text = f"{at} {record.levelname.lower()} {record.getMessage()}{fields}"
+        message = record.getMessage()
+        # What the sentence says already is not said again.
+        told = {n: v for n, v in fields_of(record).items() if n != "action" and str(v) not in message}
+        fields = "".join(f" {name}={value}" for name, value in told.items())
+        text = f"{at} {record.levelname.lower()}: {message}{fields}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 

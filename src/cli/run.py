@@ -33,7 +33,7 @@ def run(
 ) -> int:
     """Run a file of tasks; the exit code. Raises OrchestratorError where input or configuration is wrong."""
     setup = prepare(options)
-    set_up_logging(options.log_level, setup.settings.state_dir / "logs")
+    set_up_logging("error" if quiet else options.log_level, setup.settings.state_dir / "logs")
     clock = Clock()
     batch = Batch.of(source, output, fmt, clock.now())
     with ExitStack() as stack:

@@ -10,7 +10,6 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from ..core.store import Store
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-NEWS_EVERY_S = 1.0
 DRAINED, STOPPED = "drained", "stopped"  # how a run reports that somebody ended it
 
 
@@ -83,7 +81,8 @@ def work_off(
         )
         view = make_view(quiet)
         try:
-            report = asyncio.run(_watch(orchestrator, store, view, sink, until_done, setup))
+            drain_s = setup.settings.pool.drain_s
+            report = asyncio.run(_watch(orchestrator, view, sink, until_done=until_done, drain_s=drain_s))
         finally:
             view.close()
     if sink.error is not None:
@@ -94,36 +93,19 @@ def work_off(
 
 
 async def _watch(
-    orchestrator: Orchestrator, store: Store, view: View, sink: Sink, until_done: bool, setup: Setup
+    orchestrator: Orchestrator, view: View, sink: Sink, *, until_done: bool, drain_s: float
 ) -> RunReport:
-    """Run it; draw, and tell the news, until it ends."""
+    """Run it, drawing until it ends."""
     sink.on_error = orchestrator.drain
-    news = asyncio.create_task(_tell_news(store, view))
-    try:
-        with _stopping(orchestrator, view, setup.settings.pool.drain_s):
-            running = asyncio.create_task(orchestrator.run(until_done))
-            while not running.done():
-                await asyncio.wait({running}, timeout=view.interval_s)
-                sink.tick()
-                pool = orchestrator.snapshot()
-                sink.tally.mark(pool.at)
-                view.update(pool, sink.tally)
-            return running.result()
-    finally:
-        news.cancel()
-
-
-async def _tell_news(store: Store, view: View) -> None:
-    """Say each warning and alert once, as it is noted."""
-    newest = await asyncio.to_thread(store.events, 1)
-    seen = newest[0].id if newest else 0
-    while True:
-        await asyncio.sleep(NEWS_EVERY_S)
-        for row in await asyncio.to_thread(store.events, 100, after_id=seen):
-            seen = row.id
-            if row.event.level != "info":
-                at = datetime.fromtimestamp(row.event.at).astimezone().strftime("%H:%M:%S")
-                view.note(f"{at} {row.event.level}: {row.event.message}")
+    with _stopping(orchestrator, view, drain_s):
+        running = asyncio.create_task(orchestrator.run(until_done))
+        while not running.done():
+            await asyncio.wait({running}, timeout=view.interval_s)
+            sink.tick()
+            pool = orchestrator.snapshot()
+            sink.tally.mark(pool.at)
+            view.update(pool, sink.tally)
+        return running.result()
 
 
 @contextmanager

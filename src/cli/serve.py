@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def serve(options: Options, *, quiet: bool = False, examples: bool = False, once: bool = False) -> int:
     """Serve the queue; with `once` until nothing is open. The exit code: 0 also after Ctrl-C."""
     setup = prepare(options)
-    set_up_logging(options.log_level, setup.settings.state_dir / "logs")
+    set_up_logging("error" if quiet else options.log_level, setup.settings.state_dir / "logs")
     clock = Clock()
     say(setup.headline())
     with ExitStack() as stack:

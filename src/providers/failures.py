@@ -66,6 +66,13 @@ UNREADABLE: Verdict = (InvalidResponse, True)
 NO_CREDENTIALS: Verdict = (AuthFailed, False)
 NOT_OUR_CALL: Verdict = (BadRequest, False)  # an SDK refused before it sent anything
 
+# What an SDK raises of Python itself: it does not know how to send a request, or how to read an answer.
+_PYTHONS_OWN: Mapping[str, Verdict] = {
+    "UnicodeDecodeError": UNREADABLE,
+    "TypeError": NOT_OUR_CALL,
+    "ValueError": NOT_OUR_CALL,
+}
+
 _LONGEST_MESSAGE = 500
 _KEY_LIKE = re.compile(r"\b(sk-|pk-|gsk_|xai-|AIza|Bearer )[\w*.-]{4,}")
 _COUNT = re.compile(r"(?<![\w.-])\d[\d,_]*(?![\w-]|[.]\d)")
@@ -184,8 +191,9 @@ def causes(error: BaseException) -> Iterable[BaseException]:
 def by_class(error: BaseException, classes: Mapping[str, Verdict]) -> Verdict:
     """The verdict on the nearest class in the table: by name, so that the table needs no SDK imported."""
     for cls in type(error).__mro__:
-        if cls.__name__ in classes:
-            return classes[cls.__name__]
+        verdict = classes.get(cls.__name__) or _PYTHONS_OWN.get(cls.__name__)
+        if verdict:
+            return verdict
     return UNREADABLE
 
 

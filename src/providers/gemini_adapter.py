@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 from ..config import ProviderAccess
 from ..errors import (
     AuthFailed,
-    BadRequest,
     ContentRefused,
     InvalidResponse,
     ProviderError,
@@ -103,7 +102,6 @@ CLASSES: Mapping[str, Verdict] = {
     "InvalidHeader": NEVER_SENT,
     "RequestException": UNREADABLE,
     # the system's
-    "UnicodeDecodeError": UNREADABLE,
     "OSError": CUT_OFF,
 }
 UNDERLYING: Mapping[str, Verdict] = {
@@ -159,8 +157,8 @@ class GeminiAdapter:
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """One exchange. Raises a `ProviderError` subclass for everything that is not a usable answer."""
-        await self._ready(request)
-        future = self._calls.submit(functools.partial(self._generate, request))
+        generating, _ = await self._ready(request)
+        future = self._calls.submit(functools.partial(self._generate, generating, request))
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -170,8 +168,8 @@ class GeminiAdapter:
 
     async def list_models(self, timeout_s: float) -> list[str]:
         """The provider's models: free, and answers whether it is there. Raises like `complete`."""
-        await self._ready(None)
-        future = self._health.submit(functools.partial(self._list, timeout_s))
+        _, listing = await self._ready(None)
+        future = self._health.submit(functools.partial(self._list, listing, timeout_s))
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.wrap_future(future)
@@ -190,11 +188,12 @@ class GeminiAdapter:
 
     # -- on the event loop
 
-    async def _ready(self, request: CompletionRequest | None) -> None:
+    async def _ready(self, request: CompletionRequest | None) -> tuple[Any, Any]:
         if self._clients is None:
             await self.warm_up()
-        if self._closed:
+        if self._clients is None or self._closed:
             raise self._speaker.error(Unreachable, "the adapter is closed", request, sent=False)
+        return self._clients
 
     def _tell_late(
         self, loop: asyncio.AbstractEventLoop, request: CompletionRequest, future: Future[Completion]
@@ -248,8 +247,11 @@ class GeminiAdapter:
         limits = (self._connect_timeout_s, timeout_s)
         return {"retry": None, "timeout": lambda call: functools.partial(call, timeout=limits)}
 
-    def _generate(self, request: CompletionRequest) -> Completion:
+    def _generate(self, client: Any, request: CompletionRequest) -> Completion:
         model, contents, config, warned = self._prepared(request)
+        model._client = (
+            client  # or it would take the one of the process, with whatever key is in the environment
+        )
         options = self._options(request.timeout_s + GRACE_S)
         self._here.response = None
         try:
@@ -258,19 +260,16 @@ class GeminiAdapter:
             raise self._failure(error, request) from error
         return self._completion(answer, request, warned)
 
-    def _list(self, timeout_s: float) -> list[str]:
-        clients = self._clients
+    def _list(self, client: Any, timeout_s: float) -> list[str]:
         self._here.response = None
         try:
-            if clients is None:
-                raise ConnectionAbortedError("the adapter was closed")
-            pages = clients[1].list_models(request={"page_size": 1000}, **self._options(timeout_s))
+            pages = client.list_models(request={"page_size": 1000}, **self._options(timeout_s))
             return [row.name.removeprefix("models/") for row in pages]
         except Exception as error:
             raise self._failure(error, None) from error
 
     def _prepared(self, request: CompletionRequest) -> tuple[Any, list[Json], Json, tuple[str, ...]]:
-        """The model object, the contents, the generation config, and warnings. Raises BadRequest."""
+        """The model object, the contents, the generation config, and warnings."""
         from google.generativeai import GenerativeModel
 
         system, turns = system_apart(request.messages)
@@ -285,11 +284,7 @@ class GeminiAdapter:
             config |= {"response_mime_type": "application/json", "response_schema": schema}
             if left_out:
                 warned = (f"gemini's schemas do not know {', '.join(sorted(left_out))}: left out",)
-        try:
-            model = GenerativeModel(request.model, system_instruction=system or None)
-        except (TypeError, ValueError) as error:
-            raise self._speaker.error(BadRequest, str(error), request, sent=False) from error
-        model._client = self._clients[0] if self._clients else None
+        model = GenerativeModel(request.model, system_instruction=system or None)
         roles = {"assistant": "model"}
         contents = [{"role": roles.get(t.role, t.role), "parts": [{"text": t.content}]} for t in turns]
         return model, contents, config, warned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,7 +47,10 @@ def money(nanos: int | None) -> str:
         return "$0"
     if dollars >= 1:
         return f"{sign}${dollars:,.2f}"
-    return f"{sign}${dollars:.4f}" if dollars >= 0.0001 else f"{sign}${dollars:.2g}"
+    if dollars >= 0.01:
+        return f"{sign}${dollars:.3f}"
+    places = min(9, 1 - math.floor(math.log10(dollars)))
+    return f"{sign}${dollars:.{places}f}"
 
 
 def count(number: float | None) -> str:
@@ -57,7 +61,7 @@ def count(number: float | None) -> str:
         if abs(number) >= size:
             scaled = number / (1000 if unit == "k" else size)
             return f"{scaled:,.1f} {unit}" if scaled < 100 else f"{scaled:,.0f} {unit}"
-    return f"{number:,.0f}"
+    return f"{number:,.0f}" if abs(number) >= 10 or number == int(number) else f"{number:.1f}"
 
 
 def duration(seconds: float | None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from src.errors import (
     AuthFailed,
+    BadRequest,
     ContentRefused,
     ContextTooLong,
     InvalidResponse,
@@ -20,8 +22,9 @@ from src.errors import (
     Truncated,
 )
 from src.records import Completion, FinishReason, Message, Usage
+from src.simulator.process import SimulatorProcess
 
-from .conftest import KEY, MODELS, WIRES, Builder, Canned, access_to, ask
+from .conftest import KEY, MODELS, SLOTS, WIRES, Builder, Canned, access_to, ask
 
 Json = dict[str, Any]
 
@@ -542,3 +545,31 @@ async def test_models_are_listed_from_each_wire(canned: Canned, adapter_for: Bui
 async def test_a_list_without_models_is_empty(openai_wire: Wire) -> None:
     openai_wire.canned.body = {"data": None}
     assert await openai_wire.adapter.list_models(2.0) == []
+
+
+# ---------------------------------------------------------------- what an SDK can't send
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_prompt_that_is_no_text_is_a_bad_request_that_was_never_sent(
+    canned: Canned, adapter_for: Builder, wire: str
+) -> None:
+    adapter = adapter_for(access_to(wire, canned.url(wire)))
+    with pytest.raises(BadRequest) as caught:
+        await adapter.complete(ask(wire, "half a character: \ud800"))
+    assert caught.value.sent is False
+    assert canned.seen == []
+
+
+async def test_a_call_that_waits_while_its_adapter_closes_does_not_go_to_googles_own_address(
+    faulty: SimulatorProcess, adapter_for: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_API_KEY", "a-key-of-the-environment")
+    faulty.patch("gemini", {"latency": {"first_token_s": 0.2, "jitter": 0.0}})
+    adapter = adapter_for(access_to("gemini", faulty.base_urls["gemini"]))
+    await adapter.warm_up()
+    calls = [asyncio.create_task(adapter.complete(ask("gemini"))) for _ in range(SLOTS + 1)]
+    await asyncio.sleep(0.05)
+    await adapter.close()
+    assert all(answer.text for answer in await asyncio.gather(*calls))
+    assert faulty.stats()["gemini"]["calls"] == SLOTS + 1

@@ -94,7 +94,8 @@ class Server:
         if now >= self._midnight:
             self.today, self._midnight = 0, _midnight_in_california(now)
         wanted = {name: n for name, n in self.charges(need, sent_input).items() if name in self._levels}
-        fits = all([self._levels[name].has(amount, now) for name, amount in wanted.items()])
+        rooms = [self._levels[name].has(amount, now) for name, amount in wanted.items()]
+        fits = all(rooms)
         if self.requests_per_day is not None and self.today >= self.requests_per_day:
             fits = False
         if not fits:

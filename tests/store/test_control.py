@@ -73,12 +73,15 @@ def test_who_counts_as_dead(
 
 def test_claims_of_the_dead_are_queued_again_and_their_reservations_told(store: Store) -> None:
     with_claims(store, *tasks(3))
-    store.heartbeat("me", now=NOW + 1, snapshot=None, reserved_nanos=777)
+    store.heartbeat("me", now=NOW + 1, snapshot=None)
+    store.cover_money("me", {("openai", "b", "local"): 700, ("gemini", "b", "local"): 77})
     answer = sign_on(store, "second", now=NOW + 60)
-    assert (answer.ok, answer.recovered, answer.poisoned, answer.reserved_nanos) == (True, 3, 0, 777)
+    assert (answer.ok, answer.recovered, answer.poisoned, answer.uncertain_nanos) == (True, 3, 0, 777)
     again = store.claim("second", 9, now=NOW)
     assert {task.claims for task in again} == {2}
-    assert sign_on(store, "third", now=NOW + 120).reserved_nanos == 0
+    assert sign_on(store, "third", now=NOW + 120).uncertain_nanos == 0
+    booked = {row.key[0]: row.sums.uncertain_nanos for row in store.usage(0, NOW + 300)}
+    assert booked == {"openai": 700, "gemini": 77}
 
 
 def test_one_declared_dead_is_told_at_its_next_heartbeat(store: Store) -> None:

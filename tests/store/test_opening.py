@@ -21,7 +21,7 @@ from src.errors import StoreError
 from src.records import TaskStatus
 
 from .conftest import WHY_NO_POSTGRESQL
-from .makers import NOW, a_task, query
+from .makers import NOW, a_task, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -178,7 +178,7 @@ def test_an_error_of_the_database_names_neither_prompt_nor_parameters(path: Path
             store.add_tasks([a_task(prompt="a secret")], now=NOW)
         assert str(caught.value) == f"{path}: no such table: prompts"
         assert "a secret" not in str(caught.value.__cause__)
-        assert query(store, sa.select(schema.tasks)) == []
+        assert rows_of(store, schema.tasks) == []
 
 
 def test_a_number_too_large_for_the_database_is_a_store_error(path: Path) -> None:

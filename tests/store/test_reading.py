@@ -60,11 +60,11 @@ def mixed(store: Store) -> Store:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("size", [1, 3, 50])
 def test_pages_hold_what_passes_the_filters_newest_first(
-    mixed: Store, filters: dict[str, Any], expected: list[str], size: int
+    mixed: Store, filters: dict[str, Any], expected: list[str]
 ) -> None:
-    assert found(mixed, size, **filters) == expected
+    for size in (1, 3, 50):
+        assert found(mixed, size, **filters) == expected
 
 
 def test_a_search_looks_at_a_bounded_number_of_tasks_per_page(

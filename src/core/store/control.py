@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from ...records import Event, PoolSnapshot, TaskStatus
 from . import schema
 from .codec import clean, dump_record, dumps, loads
+from .rollups import CallRollups
 from .rows import Command, News, OrchestratorRow, Registration, SettingChange
 from .schema import IS_RUNNING
 from .shared import orchestrator_rows
@@ -58,12 +59,10 @@ class Control(Transitions):
             recovered = self._recover(connection, ids, now)
             row = OrchestratorRow(incarnation, pid, host, mode, batch, now, now)
             connection.execute(sa.insert(schema.orchestrators).values(dataclasses.asdict(row)))
-        reserved = sum(row.reserved_nanos for _, row in dead)
-        return Registration(True, None, recovered, poisoned, reserved)
+            uncertain = self._book_covers(connection, ids, now)
+        return Registration(True, None, recovered, poisoned, uncertain)
 
-    def heartbeat(
-        self, incarnation: str, *, now: float, snapshot: PoolSnapshot | None, reserved_nanos: int = 0
-    ) -> bool:
+    def heartbeat(self, incarnation: str, *, now: float, snapshot: PoolSnapshot | None) -> bool:
         """Say that this orchestrator is alive, and what it sees.
 
         False: it was declared dead meanwhile (asleep for long) and another may be running; its claims are
@@ -74,7 +73,7 @@ class Control(Transitions):
             alive = (
                 sa.update(schema.orchestrators)
                 .where(_O.id == me, _O.retired_at.is_(None))
-                .values(heartbeat_at=now, reserved_nanos=reserved_nanos)
+                .values(heartbeat_at=now)
             )
             if connection.execute(alive).rowcount == 0:
                 return False
@@ -93,6 +92,7 @@ class Control(Transitions):
             mine = sa.select(_T.task_row).where(IS_RUNNING, _T.claimed_by == me)
             rows = list(connection.execute(mine).scalars())
             released = self._give_back(connection, rows, me, now)
+            connection.execute(sa.delete(schema.covers).where(schema.covers.c.orchestrator_id == me))
             self._retire(connection, [me], now)
         return released
 
@@ -119,12 +119,35 @@ class Control(Transitions):
 
     def _retire(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> None:
         gone = _O.id.in_(orchestrator_ids)
-        connection.execute(
-            sa.update(schema.orchestrators).where(gone).values(retired_at=now, reserved_nanos=0)
-        )
+        connection.execute(sa.update(schema.orchestrators).where(gone).values(retired_at=now))
         c = schema.commands.c
         taken = sa.update(schema.commands).where(c.finished_at.is_(None), c.taken_by.in_(orchestrator_ids))
         connection.execute(taken.values(taken_by=None, taken_at=None))
+
+    def cover_money(self, incarnation: str, accounts: Mapping[tuple[str, str, str], int]) -> None:
+        """Replace what the calls in flight may cost at most: nano-dollars by (provider, batch, submitter)."""
+        me = self._orchestrator_id(incarnation)
+        c = schema.covers
+        rows = [
+            {"orchestrator_id": me, "provider": p, "batch": b, "submitter": s, "nanos": nanos}
+            for (p, b, s), nanos in accounts.items()
+        ]
+        with self._database.writing() as connection:
+            connection.execute(sa.delete(c).where(c.c.orchestrator_id == me))
+            if rows:
+                connection.execute(sa.insert(c), rows)
+
+    def _book_covers(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> int:
+        """What the dead had in flight may have been billed: book it as uncertain, once. Returns the sum."""
+        c = schema.covers
+        rows = connection.execute(sa.select(c).where(c.c.orchestrator_id.in_(orchestrator_ids))).all()
+        calls = CallRollups()
+        for row in rows:
+            batch_id = self._lanes.batch_id(row.batch)
+            calls.book_uncertain(row.nanos, row.provider, batch_id, row.submitter, now)
+        calls.write(self._database, connection)
+        connection.execute(sa.delete(c).where(c.c.orchestrator_id.in_(orchestrator_ids)))
+        return sum(row.nanos for row in rows)
 
     # ------------------------------------------------------------ settings
 

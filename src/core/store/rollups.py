@@ -76,6 +76,14 @@ class CallRollups:
         add_call(self._usage.row((minute, provider, model, task_type, submitter)), attempt)
         add_call(self._batches.row((batch_id, provider, model)), attempt)
 
+    def book_uncertain(
+        self, nanos: int, provider: str, batch_id: int | None, submitter: str, at: float
+    ) -> None:
+        """Add dollars of calls of which nothing else is known: their orchestrator died."""
+        self._usage.row((int(at // 60), provider, "", "", submitter))[_UNCERTAIN_COST] += nanos
+        if batch_id is not None:
+            self._batches.row((batch_id, provider, ""))[_UNCERTAIN_COST] += nanos
+
     def write(self, database: Database, connection: sa.Connection) -> None:
         self._usage.write(database, connection)
         self._batches.write(database, connection)

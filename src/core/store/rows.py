@@ -52,7 +52,6 @@ class OrchestratorRow:
     batch: str
     started_at: float
     heartbeat_at: float
-    reserved_nanos: int = 0
     retired_at: float | None = None
 
 
@@ -61,15 +60,15 @@ class Registration:
     """The answer to an orchestrator that wants to start.
 
     Not `ok`: `other` is alive and nothing was changed. `recovered` tasks of dead orchestrators are queued
-    again, `poisoned` ones failed for good; `reserved_nanos` is what the dead had reserved for calls that
-    may have been billed.
+    again, `poisoned` ones failed for good; `uncertain_nanos` was booked for calls of the dead that may have
+    been billed.
     """
 
     ok: bool
     other: OrchestratorRow | None = None
     recovered: int = 0
     poisoned: int = 0
-    reserved_nanos: int = 0
+    uncertain_nanos: int = 0
 
 
 @dataclass(frozen=True, slots=True)

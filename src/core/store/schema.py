@@ -268,8 +268,17 @@ orchestrators = Table(
     Column("batch", Text, nullable=False),
     Column("started_at", Float(53), nullable=False),
     Column("heartbeat_at", Float(53), nullable=False),
-    Column("reserved_nanos", BigInteger, nullable=False),  # dollars of the calls in flight
     Column("retired_at", Float(53)),
+)
+
+covers = Table(  # what the calls in flight may cost at most, before they leave
+    "covers",
+    metadata,
+    Column("orchestrator_id", RowId, primary_key=True, autoincrement=False),
+    Column("provider", Text, primary_key=True),
+    Column("batch", Text, primary_key=True),
+    Column("submitter", Text, primary_key=True),
+    Column("nanos", BigInteger, nullable=False),
 )
 
 snapshots = Table(

@@ -199,10 +199,18 @@ def _control() -> None:
         Column("batch", TEXT, nullable=False),
         Column("started_at", TIME, nullable=False),
         Column("heartbeat_at", TIME, nullable=False),
-        Column("reserved_nanos", BIG, nullable=False),
         Column("retired_at", TIME, nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("incarnation"),
+    )
+    op.create_table(
+        "covers",
+        Column("orchestrator_id", ROW_ID, nullable=False),
+        Column("provider", TEXT, nullable=False),
+        Column("batch", TEXT, nullable=False),
+        Column("submitter", TEXT, nullable=False),
+        Column("nanos", BIG, nullable=False),
+        sa.PrimaryKeyConstraint("orchestrator_id", "provider", "batch", "submitter"),
     )
     op.create_table(
         "snapshots",

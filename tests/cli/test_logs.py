@@ -1,0 +1,57 @@
+"""What is logged, to the terminal and to the file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from src.cli.logs import set_up_logging
+from src.errors import ConfigError
+
+log = logging.getLogger("src.tests")
+
+
+@pytest.fixture(autouse=True)
+def _own_handlers() -> Iterator[None]:
+    """Leave the loggers as they were found."""
+    loggers = [logging.getLogger(), logging.getLogger("src")]
+    before = [(each, list(each.handlers), each.level, each.propagate) for each in loggers]
+    for each in loggers:
+        each.handlers.clear()
+    yield
+    for each, handlers, level, propagate in before:
+        for handler in each.handlers:
+            handler.close()
+        each.handlers[:], each.propagate = handlers, propagate
+        each.setLevel(level)
+
+
+def test_an_event_is_a_sentence_and_its_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("warning", tmp_path / "state" / "logs")
+    log.warning("openai is open", extra={"action": "provider_open", "provider": "openai", "failures": 3})
+    log.info("attempt failed", extra={"status": 503})
+    said = capsys.readouterr().err
+    assert said.endswith("warning: openai is open failures=3\n") and said.count("\n") == 1
+    path = tmp_path / "state" / "logs" / "orchestrator.log"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["message"] for row in rows] == ["openai is open", "attempt failed"]
+    assert (rows[0]["provider"], rows[1]["status"], rows[1]["level"]) == ("openai", 503, "info")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_others_log_in_detail_is_not_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("debug")
+    logging.getLogger("openai").debug("Request options: the prompt")
+    logging.getLogger("openai").warning("careful")
+    said = capsys.readouterr().err
+    assert "the prompt" not in said and "careful" in said
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(ConfigError, match="logs: cannot be written"):
+        set_up_logging("warning", tmp_path / "state" / "logs")
