@@ -31,7 +31,7 @@ run:
 
 web:
 	$(SETUP) requirements.txt
-	@$(BIN)/python web_server.py $(ARGS)
+	@port="$(PORT)"; exec $(BIN)/python web_server.py $${port:+--port} $$port $(ARGS)
 
 test:
 	$(SETUP) requirements.txt

@@ -6,26 +6,28 @@ from real_agent_orchestrator import ProviderLoadBalancer, RealAgent
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from src.agents.real_agent import RealAgent
+    from src.cli.answer import answer
     from src.core.orchestrator import ProviderLoadBalancer
 
-__all__ = ["ProviderLoadBalancer", "RealAgent"]
+__all__ = ["ProviderLoadBalancer", "RealAgent", "answer"]
+
+_HOMES = {
+    "ProviderLoadBalancer": "src.core.orchestrator",
+    "RealAgent": "src.agents.real_agent",
+    "answer": "src.cli.answer",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """The two classes on demand, so that `--help` need not wait for the database's library."""
-    if name == "ProviderLoadBalancer":
-        from src.core.orchestrator import ProviderLoadBalancer
-
-        return ProviderLoadBalancer
-    if name == "RealAgent":
-        from src.agents.real_agent import RealAgent
-
-        return RealAgent
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Each name on demand, so that `--help` need not wait for the database's library."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def set_up_logging(level: str, folder: Path | None = None) -> None:
 def _set_up_others() -> None:
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
-    if not root.handlers:
+    if not any(isinstance(handler, _TerminalHandler) for handler in root.handlers):
         handler = _TerminalHandler(logging.WARNING)
         handler.setFormatter(_Plain())
         root.addHandler(handler)

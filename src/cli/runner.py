@@ -77,7 +77,14 @@ def work_off(
 
     with providers(setup) as access:
         orchestrator = Orchestrator(
-            setup.settings, access, store, clock, batch=batch, agent_prompts=agent_prompts, on_result=sink
+            setup.settings,
+            access,
+            store,
+            clock,
+            batch=batch,
+            agent_prompts=agent_prompts,
+            on_result=sink,
+            alert_url=setup.alert_url,
         )
         view = make_view(quiet)
         try:

@@ -39,6 +39,11 @@ class Setup:
     simulator_config: Path | None = None
 
     @property
+    def alert_url(self) -> str | None:
+        """Where alerts go; a simulated outage is nobody's alarm."""
+        return None if self.simulated else self.environ.get("ALERT_WEBHOOK_URL")
+
+    @property
     def mode(self) -> str:
         return "simulated" if self.simulated else "live"
 

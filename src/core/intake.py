@@ -139,7 +139,12 @@ class TaskFields(BaseModel):
         return (*head, *(Message(m.role, m.content) for m in self.messages or ()))
 
     def schema_of_answer(self) -> Mapping[str, Any] | None:
-        return {"type": "string", "enum": self.choices} if self.choices else self.response_schema
+        """What the answer's JSON must match; one of `choices` comes as `{"choice": ...}`."""
+        if self.choices is None:
+            return self.response_schema
+        # An object, because a bare string as the root of a schema is taken by none of the three.
+        choice = {"type": "string", "enum": self.choices}
+        return {"type": "object", "properties": {"choice": choice}, "required": ["choice"]}
 
 
 # ------------------------------------------------------------------ one row becomes one task

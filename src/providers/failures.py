@@ -66,6 +66,14 @@ UNREADABLE: Verdict = (InvalidResponse, True)
 NO_CREDENTIALS: Verdict = (AuthFailed, False)
 NOT_OUR_CALL: Verdict = (BadRequest, False)  # an SDK refused before it sent anything
 
+_WORDS: Mapping[Verdict, str] = {
+    NEVER_SENT: "could not be reached",
+    CUT_OFF: "the connection broke",
+    NO_ANSWER: "no answer in time",
+    UNREADABLE: "the answer can't be read",
+    NO_CREDENTIALS: "no valid credentials",
+}
+
 # What an SDK raises of Python itself: it does not know how to send a request, or how to read an answer.
 _PYTHONS_OWN: Mapping[str, Verdict] = {
     "UnicodeDecodeError": UNREADABLE,
@@ -74,7 +82,8 @@ _PYTHONS_OWN: Mapping[str, Verdict] = {
 }
 
 _LONGEST_MESSAGE = 500
-_KEY_LIKE = re.compile(r"\b(sk-|pk-|gsk_|xai-|AIza|Bearer )[\w*.-]{4,}")
+# what keys look like, and what providers make of one they repeat: the first and last letters around asterisks
+_KEY_LIKE = re.compile(r"\b(sk-|pk-|gsk_|xai-|AIza|Bearer )[\w*.-]{4,}|[\w-]*\*{3,}[\w*-]*")
 _COUNT = re.compile(r"(?<![\w.-])\d[\d,_]*(?![\w-]|[.]\d)")
 _LEAST_TOKENS = 1_000  # no model's window is smaller; what a message counts below this is something else
 
@@ -103,7 +112,7 @@ class Speaker:
         """`text` on one line, of bearable length, without anything that looks like a key."""
         if self.key:
             text = text.replace(self.key, "***")
-        text = _KEY_LIKE.sub(r"\1***", " ".join(text.split()))
+        text = _KEY_LIKE.sub(lambda found: f"{found[1] or ''}***", " ".join(text.split()))
         return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 3] + "..."
 
     def error(
@@ -111,11 +120,23 @@ class Speaker:
         cls: type[ProviderError],
         message: str,
         request: CompletionRequest | None,
-        **facts: object,
+        **facts: Any,
     ) -> ProviderError:
         """One of our errors, with the provider and model in it and no key in its message."""
         model = request.model if request else ""
-        return cls(self.masked(f"{self.provider}: {message}"), provider=self.provider, model=model, **facts)  # type: ignore[arg-type]
+        return cls(f"{self.provider}: {self.masked(message)}", provider=self.provider, model=model, **facts)
+
+    def unanswered(
+        self,
+        verdict: Verdict,
+        said: BaseException,
+        request: CompletionRequest | None,
+        status: int | None = None,
+    ) -> ProviderError:
+        """The error of a call without a whole answer; `said` is the exception that tells most."""
+        cls, sent = verdict
+        what = _WORDS.get(verdict, "the SDK refused")
+        return self.error(cls, f"{what} ({type(said).__name__}: {said})", request, sent=sent, status=status)
 
     def answered(
         self,

@@ -293,10 +293,8 @@ class GeminiAdapter:
         response = getattr(error, "response", None)
         response = self._here.response if response is None else response
         if response is None or response.status_code < 400:
-            cls, sent = verdict_on(error)
             status = None if response is None else response.status_code
-            message = f"{type(error).__name__}: {error}"
-            return self._speaker.error(cls, message, request, status=status, sent=sent)
+            return self._speaker.unanswered(verdict_on(error), error, request, status)
         headers = {name.lower(): value for name, value in response.headers.items()}
         told = error_in(response.content)
         details = told.get("details")

@@ -151,8 +151,8 @@ class SdkAdapter(ABC):
         """The transport's word counts first, the SDK's class where it has none."""
         from .transport import verdict_on
 
-        (cls, sent), said = verdict_on(error) or (by_class(error, self.classes), error)
-        return self._speaker.error(cls, f"{type(said).__name__}: {said}", request, sent=sent)
+        verdict, said = verdict_on(error) or (by_class(error, self.classes), error)
+        return self._speaker.unanswered(verdict, said, request)
 
     def _json(
         self, response: Any, request: CompletionRequest | None, limits: tuple[LimitReport, ...]

@@ -51,6 +51,7 @@ CLEAN_S = 5.0
 HOLD_BASE_S = 1.0
 HOLD_MAX_S = 60.0
 TICK_S = 1e-6  # epoch seconds as floats are 2e-7 apart: a shorter wait than this would never end
+ARRIVAL_S = 0.25  # calls sent so soon after another may arrive before it, and be in what it is told is left
 DAY_S = 86_400.0
 PACIFIC = ZoneInfo("America/Los_Angeles")
 
@@ -86,6 +87,23 @@ class Need(NamedTuple):
         return 1.0
 
 
+class Mark:
+    """How much had been reserved in a bucket by the end of a moment, and the next such moment."""
+
+    __slots__ = ("after", "at", "spent")
+
+    def __init__(self, at: float, spent: float) -> None:
+        self.at, self.spent = at, spent
+        self.after: Mark | None = None
+
+    def spent_by(self, at: float) -> float:
+        """How much had been reserved at that later moment."""
+        mark = self
+        while mark.after is not None and mark.after.at <= at:
+            mark = mark.after
+        return mark.spent
+
+
 class Bucket:
     """One dimension of one group. `rate` is units per second, `limit` units per `window_s`."""
 
@@ -95,6 +113,7 @@ class Bucket:
         "dimension",
         "level",
         "limit",
+        "mark",
         "newest_report",
         "rate",
         "spent",
@@ -114,6 +133,7 @@ class Bucket:
         self.level = self.capacity
         self.at = now
         self.spent = 0.0  # everything ever reserved: the difference of two readings is what went between
+        self.mark = Mark(now, 0.0)
         self.newest_report = float("-inf")
 
     def refill(self, now: float) -> None:
@@ -135,6 +155,11 @@ class Bucket:
         """Charge a call. One above the capacity pays the margin on top: the next is that much later."""
         self.level -= amount if amount <= self.capacity else amount / MARGIN
         self.spent += amount
+        if self.at > self.mark.at:
+            self.mark.after = Mark(self.at, self.spent)
+            self.mark = self.mark.after
+        else:
+            self.mark.spent = self.spent
 
     def give_back(self, amount: float, now: float) -> None:
         """Correct downwards (positive) or upwards (negative) what a call had reserved."""
@@ -159,7 +184,8 @@ class Bucket:
 
 
 def _capacity(limit: float, window_s: float, burst_s: float) -> float:
-    return MARGIN * limit * min(burst_s / window_s, 1.0)
+    margin = MARGIN if window_s < DAY_S else 1.0  # timing is nothing beside a day
+    return margin * limit * min(burst_s / window_s, 1.0)
 
 
 class DailyCounter(Bucket):
@@ -244,7 +270,7 @@ class Reservation:
     """What one call holds in its group's buckets, settled exactly once by the balancer."""
 
     sent_at: float
-    taken: tuple[tuple[Bucket, float, float], ...]  # bucket, amount, `spent` just after it
+    taken: tuple[tuple[Bucket, float, Mark], ...]
     scout: bool = False
 
 
@@ -302,6 +328,8 @@ class ModelGroup:
             )
 
     def _burst_of(self, dimension: str) -> float:
+        if dimension == DAILY:
+            return DAY_S
         return self._burst_s if dimension == REQUESTS else self._token_burst_s
 
     def closed(self, now: float) -> tuple[str, float | None]:
@@ -340,7 +368,7 @@ class ModelGroup:
             amount = need.of(dimension)
             bucket.refill(now)
             bucket.take(amount)
-            taken.append((bucket, amount, bucket.spent))
+            taken.append((bucket, amount, bucket.mark))
         if self.unknown:
             self.scouting += 1
         return Reservation(now, tuple(taken), scout=self.unknown)
@@ -363,10 +391,10 @@ class ModelGroup:
 
     def learn(self, reports: Iterable[LimitReport], held: Reservation, now: float) -> None:
         """Take over what an answer's headers say; only the newest `sent_at` of each dimension counts."""
-        spent = {bucket.dimension: after for bucket, _, after in held.taken}
+        marks = {bucket.dimension: mark for bucket, _, mark in held.taken}
         for report in reports:
             if report.limit > 0:
-                self._learn_one(report, held.sent_at, spent, now)
+                self._learn_one(report, held.sent_at, marks, now)
 
     def answered_without_headers(self, now: float) -> None:
         """The scout came back and told nothing: start slowly."""
@@ -374,7 +402,7 @@ class ModelGroup:
             self.buckets[REQUESTS] = SlowStart(now)
             self.unknown = False
 
-    def _learn_one(self, report: LimitReport, sent_at: float, spent: dict[str, float], now: float) -> None:
+    def _learn_one(self, report: LimitReport, sent_at: float, marks: dict[str, Mark], now: float) -> None:
         daily = report.window_s is not None and report.window_s > 3600.0
         dimension = DAILY if daily and report.dimension == REQUESTS else report.dimension
         if dimension not in self._dimensions or (daily and dimension != DAILY):
@@ -385,20 +413,20 @@ class ModelGroup:
         elif sent_at < bucket.newest_report:
             return
         bucket.newest_report = sent_at
-        bucket.set_limit(report.limit, self._burst_of(dimension) if dimension != DAILY else DAY_S)
+        bucket.set_limit(report.limit, self._burst_of(dimension))
         if report.remaining is not None:
             bucket.refill(now)
-            since = bucket.spent - spent.get(dimension, bucket.spent)
+            mark = marks.get(dimension)
+            since = bucket.spent - mark.spent_by(sent_at + ARRIVAL_S) if mark is not None else 0.0
             slack = bucket.limit * min(self._burst_of(dimension) / bucket.window_s, 1.0) - bucket.capacity
             left = report.remaining - slack + (now - sent_at) * bucket.rate - since
             bucket.level = min(bucket.level, left)
 
     def _first_report(self, dimension: str, report: LimitReport, now: float) -> Bucket:
         window_s = DAY_S if dimension == DAILY else 60.0
-        burst_s = DAY_S if dimension == DAILY else self._burst_of(dimension)
-        bucket = Bucket(dimension, float(report.limit), window_s, burst_s, now, told=False)
+        bucket = Bucket(dimension, float(report.limit), window_s, self._burst_of(dimension), now, told=False)
         if (before := self.buckets.get(dimension)) is not None:  # what went through the slow start went
-            bucket.spent, bucket.told = before.spent, before.told
+            bucket.spent, bucket.mark, bucket.told = before.spent, before.mark, before.told
             bucket.at = max(before.at, now)
         self.buckets[dimension] = bucket
         self.unknown = False
@@ -414,9 +442,9 @@ class ModelGroup:
             self.unknown = False
         elif slow is not None and slow.newest_report == float("-inf"):
             self.buckets[REQUESTS] = felt = SlowStart(now, slow.rate * CUT, met=True, told=slow.told)
-            felt.spent, felt.level = slow.spent, min(slow.level, felt.capacity)
+            felt.spent, felt.mark, felt.level = slow.spent, slow.mark, min(slow.level, felt.capacity)
         if not retry_after_s or retry_after_s < 0.0:  # told nothing, or to come back at once
-            fresh = sent_at >= self.held_until - self._hold_s()
+            fresh = sent_at > self.held_until - self._hold_s()
             self._holds += fresh
             retry_after_s = self._hold_s()
         self.hold(now + retry_after_s, "429", now)

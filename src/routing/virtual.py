@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..errors import ProviderError
@@ -39,6 +40,12 @@ class VirtualReport:
     output_tokens: int = 0
     waited_for_s: dict[str, float] = field(default_factory=dict)  # seconds in which tasks waited, by reason
     still_waiting: int = 0
+    turnaround_s: float = 0.0  # from arrival to end, summed over all tasks that ended
+
+    @property
+    def mean_turnaround_s(self) -> float:
+        """From a task's arrival to its end."""
+        return self.turnaround_s / max(1, sum(self.statuses.values()))
 
     @property
     def total_nanos(self) -> int:
@@ -46,7 +53,10 @@ class VirtualReport:
 
 
 class VirtualRun:
-    """One run over a balancer of its own. `window` tasks wait in dispatch at most, as live."""
+    """One run over a balancer of its own. `window` tasks wait in dispatch at most, as live.
+
+    `timed`: a task arrives at its `created_at` (they come in that order); else all are there at the start.
+    """
 
     def __init__(
         self,
@@ -55,21 +65,25 @@ class VirtualRun:
         service: Service,
         *,
         window: int | None = None,
+        timed: bool = False,
         on_result: Callable[[Result], None] | None = None,
     ) -> None:
+        self._timed = timed
         self.dispatch = Dispatch(balancer, settings)
         self._service = service
         self._window = window or settings.pool.window_tasks
         self._on_result = on_result
         self._ends: list[tuple[float, int, Placement, Answer]] = []
         self._number = itertools.count()
+        self._started_at = 0.0
         self.report = VirtualReport()
 
     def run(self, tasks: Iterable[Task], start: float, until: float = float("inf")) -> VirtualReport:
         """Run all of `tasks` from the moment `start`; stop at `until`, or when nothing can go on."""
-        source = iter(tasks)
+        source = _Source(tasks, timed=self._timed)
         now, report = start, self.report
-        more = self._fill(source, now)
+        self._started_at = start
+        self._fill(source, now)
         while True:
             placed = self.dispatch.dispatch(now)
             for result in placed.ended:
@@ -77,13 +91,15 @@ class VirtualRun:
             for placement in placed.placements:
                 latency_s, answer = self._service(placement, now)
                 heapq.heappush(self._ends, (now + latency_s, next(self._number), placement, answer))
-            if more and self.dispatch.waiting < self._window // 2:
-                more = self._fill(source, now)
+            if source.has_one_at(now) and self.dispatch.waiting < self._window // 2:
+                self._fill(source, now)
                 continue
             moments = [self._ends[0][0]] if self._ends else []
+            if self.dispatch.waiting < self._window and source.next_at > now:
+                moments.append(source.next_at)
             if placed.next_wake is not None and self.dispatch.waiting:
                 moments.append(max(placed.next_wake, now))
-            if not moments or min(moments) > until:
+            if not moments or not now <= min(moments) <= until or min(moments) == math.inf:
                 break
             self._note_waiting(min(moments) - now)
             now = min(moments)
@@ -94,11 +110,10 @@ class VirtualRun:
         report.still_waiting = self.dispatch.waiting
         return report
 
-    def _fill(self, source: Iterator[Task], now: float) -> bool:
-        """Top dispatch's window up. False: the source is at its end."""
-        for task in itertools.islice(source, self._window - self.dispatch.waiting):
-            self.dispatch.offer(task, now)
-        return self.dispatch.waiting >= self._window
+    def _fill(self, source: _Source, now: float) -> None:
+        """Top dispatch's window up with what has arrived."""
+        while self.dispatch.waiting < self._window and source.has_one_at(now):
+            self.dispatch.offer(source.take(), now)
 
     def _note_waiting(self, seconds: float) -> None:
         if seconds > 0 and self.dispatch.waiting:
@@ -127,5 +142,32 @@ class VirtualRun:
 
     def _end(self, result: Result) -> None:
         self.report.statuses[result.status] += 1
+        arrived_at = result.task.created_at if self._timed else self._started_at
+        self.report.turnaround_s += result.finished_at - arrived_at
         if self._on_result is not None:
             self._on_result(result)
+
+
+class _Source:
+    """The tasks to come, one looked at ahead."""
+
+    def __init__(self, tasks: Iterable[Task], *, timed: bool) -> None:
+        self._tasks = iter(tasks)
+        self._timed = timed
+        self._next = next(self._tasks, None)
+
+    @property
+    def next_at(self) -> float:
+        """When the next one arrives: infinity at the end, minus infinity where all are there."""
+        if self._next is None:
+            return math.inf
+        return self._next.created_at if self._timed else -math.inf
+
+    def has_one_at(self, now: float) -> bool:
+        return self.next_at <= now
+
+    def take(self) -> Task:
+        task, self._next = self._next, next(self._tasks, None)
+        if task is None:
+            raise ValueError("the source is at its end")
+        return task

@@ -214,7 +214,7 @@ def _whole(text: str) -> int:
 def export_tasks(kind: str) -> Response:
     wanted = query_of(TaskFilter)
     make: Callable[..., Iterator[bytes]] = export.as_jsonl if kind == "jsonl" else export.as_csv
-    mime = "application/x-ndjson" if kind == "jsonl" else "text/csv; charset=utf-8"
+    mime = "application/x-ndjson" if kind == "jsonl" else "text/csv"
     response = Response(stream_with_context(make(site(), wanted)), mimetype=mime)
     name = "results.simulated" if site().simulated else "results"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'

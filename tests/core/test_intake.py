@@ -75,7 +75,11 @@ def test_a_full_row_becomes_a_task_with_every_field(settings: Settings) -> None:
 def test_choices_become_a_schema_that_allows_nothing_else(settings: Settings) -> None:
     task = row(settings, prompt="Spam?", choices=["yes", "no"])
     assert isinstance(task, Task)
-    assert task.response_schema == {"type": "string", "enum": ["yes", "no"]}
+    assert task.response_schema == {
+        "type": "object",
+        "properties": {"choice": {"type": "string", "enum": ["yes", "no"]}},
+        "required": ["choice"],
+    }
 
 
 def test_a_number_as_id_is_the_same_id_as_its_digits(settings: Settings) -> None:

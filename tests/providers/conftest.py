@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,18 +95,23 @@ class Canned:
         return f"{self.base_url}/v1" if wire == "openai" else self.base_url
 
 
-@pytest_asyncio.fixture
-async def canned() -> AsyncIterator[Canned]:
+@contextlib.asynccontextmanager
+async def serving() -> AsyncIterator[Canned]:
+    """A canned server, as long as the block lasts."""
     said = Canned()
-    server = web.Server(said.answer, access_log=None)
-    runner = web.ServerRunner(server)
+    runner = web.ServerRunner(web.Server(said.answer, access_log=None))
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0][:2]
     said.base_url = f"http://{host}:{port}"
     yield said
     await runner.cleanup()
+
+
+@pytest_asyncio.fixture
+async def canned() -> AsyncIterator[Canned]:
+    async with serving() as said:
+        yield said
 
 
 class Builder:
@@ -118,9 +124,12 @@ class Builder:
         self.made.append(build_adapter(access, SLOTS, on_late))
         return self.made[-1]
 
+    async def close(self) -> None:
+        await asyncio.gather(*(adapter.close() for adapter in self.made))
+
 
 @pytest_asyncio.fixture
 async def adapter_for() -> AsyncIterator[Builder]:
     builder = Builder()
     yield builder
-    await asyncio.gather(*(adapter.close() for adapter in builder.made))
+    await builder.close()

@@ -105,6 +105,7 @@ def test_an_error_tells_who_said_what() -> None:
         ("Incorrect API key provided: sk-abc***xyz.", "groq: Incorrect API key provided: sk-***"),
         ("Bearer abcdefgh1234 refused", "groq: Bearer *** refused"),
         ("API key AIzaSyD-1234567890 not valid", "groq: API key AIza*** not valid"),
+        ("Invalid key Zq1x****9fKd", "groq: Invalid key ***"),
         ("no task-force here, no sk- either", "groq: no task-force here, no sk- either"),
     ],
 )
@@ -113,8 +114,12 @@ def test_keys_are_never_repeated(said: str, shown: str) -> None:
     assert "0123456789" not in repr(SPEAKER)
 
 
+def test_a_provider_is_named_even_where_its_key_is_its_name() -> None:
+    assert str(Speaker("ollama", "ollama").error(ServerError, "ollama fell", None)) == "ollama: *** fell"
+
+
 def test_a_page_of_html_is_cut() -> None:
-    assert len(str(SPEAKER.error(ServerError, "<p>" * 1_000, None))) == 500
+    assert len(str(SPEAKER.error(ServerError, "<p>" * 1_000, None))) == len("groq: ") + 500
 
 
 def test_a_minutes_limit_is_rate_limited_and_a_days_is_exhausted() -> None:

@@ -16,9 +16,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from src.errors import RateLimited
 from src.records import LimitReport, Usage
-from src.routing.limits import ModelGroup, Need
+from src.routing.limits import ModelGroup, Need, Reservation
 from src.settings import LimitSettings
 
 EPSILON = 1e-6  # units: what rounding may take from a level
@@ -146,11 +145,10 @@ def _midnight_in_california(now: float) -> float:
 
 @dataclass
 class Traffic:
-    """What went through a group: when each call was sent, and how it ended."""
+    """What went through a group: when each call was sent, and which were refused when."""
 
     sent: list[float] = field(default_factory=list)
     denied: list[float] = field(default_factory=list)
-    stuck: bool = False
 
 
 def told(server: Server) -> LimitSettings:
@@ -167,6 +165,79 @@ def told(server: Server) -> LimitSettings:
     return LimitSettings(**{name: value for name, value in given.items() if value is not None})
 
 
+class _Run:
+    """One sender that asks the group, one server, and the calls on their way between them."""
+
+    def __init__(
+        self,
+        group: ModelGroup,
+        server: Server,
+        need: Callable[[], tuple[Need, Usage]],
+        on_the_way_s: Callable[[], float],
+        latency_s: Callable[[], float],
+        retry_after_s: float | None,
+    ) -> None:
+        self.group, self.server, self.need = group, server, need
+        self.on_the_way_s, self.latency_s, self.retry_after_s = on_the_way_s, latency_s, retry_after_s
+        self.seen = Traffic()
+        self.next = need()
+        self.todo: list[tuple[float, int, Callable[[float], None]]] = []
+        self.count = 0
+
+    def at(self, moment: float, what: Callable[[float], None]) -> None:
+        self.count += 1
+        heapq.heappush(self.todo, (moment, self.count, what))
+
+    def until(self, end: float) -> None:
+        self.at(self.server.now, self.send)
+        while self.todo and self.todo[0][0] <= end:
+            now, _, what = heapq.heappop(self.todo)
+            self.server.now = now
+            what(now)
+            assert self.count < 1_000_000, "it spins"
+
+    def send(self, now: float) -> None:
+        why, until = self.group.closed(now)
+        need, usage = self.next
+        wait_s = 0.0
+        if not why:
+            _, wait_s = self.group.wait(need, now)
+            until = now + wait_s
+        if why or wait_s:
+            if until is not None:  # else the scout's answer asks again
+                self.at(until, self.send)
+            return
+        held = self.group.reserve(need, now)
+        self.next = self.need()
+        self.seen.sent.append(now)
+        self.at(now + self.on_the_way_s(), lambda then: self.arrive(held, need, usage, then))
+        self.at(now, self.send)
+
+    def arrive(self, held: Reservation, need: Need, usage: Usage, now: float) -> None:
+        fits = self.server.arrive(need, usage.input_tokens, now)
+        reports = self.server.headers(now)
+        back_s = self.latency_s() if fits else 0.02
+        self.at(now + back_s, lambda then: self.settle(held, usage if fits else None, reports, then))
+
+    def settle(
+        self, held: Reservation, usage: Usage | None, reports: tuple[LimitReport, ...], now: float
+    ) -> None:
+        group, scouting = self.group, self.group.scouting
+        if usage is not None:
+            self.server.produced(usage.output_tokens, now)
+        group.settle(held, usage, charged=False, now=now)
+        group.learn(reports, held, now)
+        if usage is None:
+            self.seen.denied.append(now)
+            group.rate_limited(self.retry_after_s, held.sent_at, now)
+        else:
+            if group.unknown:
+                group.answered_without_headers(now)
+            group.succeeded()
+        if scouting:
+            self.at(now, self.send)
+
+
 def run(
     group: ModelGroup,
     server: Server,
@@ -174,71 +245,11 @@ def run(
     *,
     need: Callable[[], tuple[Need, Usage]],
     on_the_way_s: Callable[[], float] = lambda: 0.02,
-    latency_s: float = 0.5,
+    latency_s: float | Callable[[], float] = 0.5,
     retry_after_s: float | None = None,
 ) -> Traffic:
     """Send as much as `group` lets through, each call as soon as it does, for so many seconds."""
-    start = now = server.now
-    seen = Traffic()
-    todo: list[tuple[float, int, Callable[[float], None]]] = []
-    count = 0
-
-    def at(moment: float, what: Callable[[float], None]) -> None:
-        nonlocal count
-        count += 1
-        heapq.heappush(todo, (moment, count, what))
-
-    def send(now: float) -> None:
-        why, until = group.closed(now)
-        wanted, usage = seen_next[0]
-        if not why:
-            _, wait_s = group.wait(wanted, now)
-            until = now + wait_s
-        if why or wait_s:
-            if until is not None:
-                at(until, send)
-            return
-        held = group.reserve(wanted, now)
-        seen_next[0] = need()
-        seen.sent.append(now)
-        at(now + on_the_way_s(), lambda then: arrive(held, wanted, usage, then))
-        at(now, send)
-
-    def arrive(held: Any, wanted: Need, usage: Usage, now: float) -> None:
-        fits = server.arrive(wanted, usage.input_tokens, now)
-        reports = server.headers(now)
-        at(
-            now + (latency_s if fits else 0.02),
-            lambda then: settle(held, usage if fits else None, reports, then),
-        )
-
-    def settle(held: Any, usage: Usage | None, reports: tuple[LimitReport, ...], now: float) -> None:
-        if usage is not None:
-            server.produced(usage.output_tokens, now)
-        was_shut = group.scouting
-        group.settle(held, usage, charged=False, now=now)
-        group.learn(reports, held, now)
-        if usage is None:
-            seen.denied.append(now)
-            group.rate_limited(retry_after_s, held.sent_at, now)
-        else:
-            if group.unknown:
-                group.answered_without_headers(now)
-            group.succeeded()
-        if was_shut:
-            at(now, send)
-
-    seen_next = [need()]
-    at(now, send)
-    steps = 0
-    while todo and todo[0][0] <= start + seconds:
-        now, _, what = heapq.heappop(todo)
-        server.now = now
-        what(now)
-        steps += 1
-        assert steps < 2_000_000, "it spins"
-    return seen
-
-
-def limited(retry_after_s: float | None = None) -> RateLimited:
-    return RateLimited("slow down", status=429, retry_after_s=retry_after_s)
+    latency = latency_s if callable(latency_s) else lambda: latency_s
+    going = _Run(group, server, need, on_the_way_s, latency, retry_after_s)
+    going.until(server.now + seconds)
+    return going.seen

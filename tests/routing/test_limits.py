@@ -307,9 +307,34 @@ def test_what_is_left_lowers_the_level_and_never_raises_it() -> None:
 def test_calls_sent_since_the_snapshot_are_taken_off_it() -> None:
     group = wide("openai")
     first = group.reserve(Need(100, 100, 10_000), START)
-    group.reserve(Need(100, 100, 20_000), START)
-    group.learn([LimitReport(TOKENS, 600_000, 100_000, 60.0)], first, START)
-    assert level(group, TOKENS) == pytest.approx(100_000 - (1 - MARGIN) * 600_000 - 20_000)
+    group.reserve(Need(100, 100, 20_000), START + 1)
+    group.learn([LimitReport(TOKENS, 600_000, 100_000, 60.0)], first, START + 1)
+    refilled = 10_000
+    assert level(group, TOKENS, START + 1) == pytest.approx(
+        100_000 - (1 - MARGIN) * 600_000 + refilled - 20_000
+    )
+
+
+def test_calls_sent_together_arrive_in_any_order_and_are_not_taken_off_twice() -> None:
+    """The first of a burst that arrives last is told what all of them have left."""
+    group = wide("openai")
+    held = [group.reserve(Need(100, 100, 10_000), START + number / 1000) for number in range(50)]
+    before = level(group, TOKENS, START + 0.1)
+    group.learn([LimitReport(TOKENS, 600_000, 100_000, 60.0)], held[0], START + 0.1)
+    assert level(group, TOKENS, START + 0.1) == pytest.approx(before, abs=1_100)
+
+
+@pytest.mark.parametrize("wire", ["anthropic", "openai"])
+def test_headers_of_answers_that_overtake_each_other_cost_no_room(wire: str) -> None:
+    """A minute's tokens go in one burst, and the answers come back in any order."""
+    rng = random.Random(3)
+    name = "input_tokens" if wire == "anthropic" else "tokens"
+    server = Server(wire, START, **{name: 60_000.0})  # type: ignore[arg-type]
+    group = ModelGroup("model", wire, told(server), START)
+    need = Need(1_000, 100, 100), Usage(1_000, 0, 0, 100)
+    seen = run(group, server, 60.0, need=lambda: need, on_the_way_s=jitter(), latency_s=rng.random)
+    assert seen.denied == []
+    assert server.taken[name] >= 0.95 * server.most(name, 60.0)
 
 
 def test_only_the_newest_sending_counts() -> None:
@@ -439,8 +464,8 @@ def test_slow_start_grows_only_while_it_is_used() -> None:
     idle, busy = SlowStart(START, 2.0), SlowStart(START, 2.0)
     for second in range(1, 6):
         idle.refill(START + second)
-        busy.take(1.0)
-        busy.take(1.0)
+        for _ in range(round(busy.rate)):
+            busy.take(1.0)
         busy.refill(START + second)
     assert idle.rate == START_RATE
     assert busy.rate == pytest.approx(START_RATE * GROWTH**5)
@@ -470,9 +495,8 @@ def test_a_told_limit_that_is_too_high_is_felt_for_where_no_header_corrects_it()
     server = Server("gemini", START, requests=300.0)
     group = group_of("gemini", requests_per_minute=600)
     seen = run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
-    assert len(seen.denied) <= 5
+    assert len([at for at in seen.denied if at > START + 1.0]) <= 5  # the first burst went at once
     assert server.admitted >= 0.8 * server.most("requests", 60.0)
-    assert group.buckets[REQUESTS].rate <= 10.0
 
 
 def test_what_is_felt_for_never_grows_above_what_was_told() -> None:
@@ -651,7 +675,7 @@ def test_a_restart_does_not_make_a_days_limit_a_trickle() -> None:
     assert level(after, DAILY, START + 100) > 9_000
     held = after.reserve(SMALL[0], START + 101)
     after.learn([LimitReport(REQUESTS, 10_000, 12, 86_400.0)], held, START + 102)  # the next answer tells
-    assert level(after, DAILY, START + 102) <= 12
+    assert level(after, DAILY, START + 102) == pytest.approx(12, abs=0.2)
 
 
 def test_a_slow_start_goes_on_at_the_rate_it_had_reached() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Iterator
 
 import sqlalchemy as sa
 
@@ -13,7 +14,7 @@ from .shared import IN_SIZE
 from .transitions import Transitions
 
 _T = schema.tasks.c
-_HAS_CONTENT = sa.exists().where(schema.prompts.c.task_row == _T.task_row)
+_CAN_BE_ASKED = sa.and_(IS_FINAL, sa.exists().where(schema.prompts.c.task_row == _T.task_row))
 
 
 class Editing(Transitions):
@@ -24,19 +25,18 @@ class Editing(Transitions):
 
         Running ones are the orchestrator's: ask it with a command.
         """
-        batch_id = self._lanes.known_batch_id(batch)
-        conditions = [IS_QUEUED, _T.batch_id == batch_id]
-        if ids is not None:
-            conditions.append(_T.id.in_(list(ids)))
-        with self._database.writing() as connection:
-            return self._close(
-                connection,
-                sa.and_(*conditions),
-                TaskStatus.QUEUED,
-                TaskStatus.CANCELLED,
-                error="cancelled before it was started",
-                now=now,
-            )
+        cancelled = 0
+        for rows in self._chosen(batch, IS_QUEUED, ids):
+            with self._database.writing() as connection:
+                cancelled += self._close(
+                    connection,
+                    sa.and_(IS_QUEUED, _T.task_row.in_(rows)),
+                    TaskStatus.QUEUED,
+                    TaskStatus.CANCELLED,
+                    error="cancelled before it was started",
+                    now=now,
+                )
+        return cancelled
 
     def requeue(
         self,
@@ -47,29 +47,53 @@ class Editing(Transitions):
         truncated: bool = False,
         now: float,
     ) -> int:
-        """Ask again: final tasks of these statuses or ids, and with `truncated` those cut short.
+        """Ask again: final tasks of these ids or statuses, and with `truncated` those cut short.
 
         Attempts and what they cost are kept, the answers are dropped; tasks whose content was purged stay as
         they are. Returns how many are queued again.
         """
-        wanted: list[sa.ColumnElement[bool]] = []
-        if statuses:
-            wanted.append(_T.status.in_([status.value for status in statuses]))
-        if ids:
-            wanted.append(_T.id.in_(list(ids)))
-        if truncated:
-            wanted.append(_T.truncated == 1)
-        batch_id = self._lanes.known_batch_id(batch)
-        if not wanted:
-            return 0
-        chosen = sa.select(_T.task_row).where(
-            IS_FINAL, _HAS_CONTENT, _T.batch_id == batch_id, sa.or_(*wanted)
+        chosen = [self._chosen(batch, _CAN_BE_ASKED, ids)]
+        if statuses or truncated:
+            cut_short = (_T.truncated == 1,) if truncated else ()
+            of_these = sa.or_(_T.status.in_([status.value for status in statuses]), *cut_short)
+            chosen.append(self._chosen(batch, sa.and_(_CAN_BE_ASKED, of_these)))
+        reopened = 0
+        for rows in itertools.chain(*chosen):
+            with self._database.writing() as connection:
+                reopened += self._reopen(connection, rows, now)
+        return reopened
+
+    def _chosen(
+        self, batch: str, condition: sa.ColumnElement[bool], ids: Collection[str] | None = None
+    ) -> Iterator[list[int]]:
+        """Rows of a batch for which `condition` holds, a few hundred at a time; of these `ids`, if given.
+
+        Each part is changed in a transaction of its own: a batch of 200,000 would keep all others waiting.
+        """
+        rows_of_batch = sa.select(_T.task_row).where(
+            _T.batch_id == self._lanes.known_batch_id(batch), condition
         )
-        with self._database.writing() as connection:
-            rows = list(connection.execute(chosen).scalars())
-            for start in range(0, len(rows), IN_SIZE):
-                self._reopen(connection, rows[start : start + IN_SIZE], now)
-        return len(rows)
+        if ids is None:
+            yield from self._in_parts(rows_of_batch)
+            return
+        names = list(ids)
+        for start in range(0, len(names), IN_SIZE):
+            query = rows_of_batch.where(_T.id.in_(names[start : start + IN_SIZE]))
+            with self._database.reading() as connection:
+                rows = list(connection.execute(query).scalars())
+            yield rows
+
+    def _in_parts(self, rows: sa.Select[int]) -> Iterator[list[int]]:
+        """The answer of `rows` in the order of rows, `IN_SIZE` at a time."""
+        last = 0
+        while True:
+            query = rows.where(_T.task_row > last).order_by(_T.task_row).limit(IN_SIZE)
+            with self._database.reading() as connection:
+                part = list(connection.execute(query).scalars())
+            if not part:
+                return
+            yield part
+            last = part[-1]
 
     def purge(self, before: float) -> int:
         """Delete prompts and answers of tasks that ended before `before`, and events as old.
@@ -77,14 +101,12 @@ class Editing(Transitions):
         The accounting stays, and so does the knowledge that these tasks were there. Returns how many tasks
         lost their content.
         """
-        old = sa.select(_T.task_row).where(IS_FINAL, _HAS_CONTENT, _T.since < before).limit(IN_SIZE)
         purged = 0
-        while True:
+        for rows in self._in_parts(sa.select(_T.task_row).where(_CAN_BE_ASKED, _T.since < before)):
             with self._database.writing() as connection:
-                rows = list(connection.execute(old).scalars())
                 for table in (schema.prompts, schema.answers):
                     connection.execute(sa.delete(table).where(table.c.task_row.in_(rows)))
-                if len(rows) < IN_SIZE:
-                    connection.execute(sa.delete(schema.events).where(schema.events.c.at < before))
-                    return purged + len(rows)
             purged += len(rows)
+        with self._database.writing() as connection:
+            connection.execute(sa.delete(schema.events).where(schema.events.c.at < before))
+        return purged

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,13 +20,24 @@ from .rows import (
     TaskPage,
     TaskRow,
 )
-from .schema import IS_FINAL, IS_QUEUED, IS_RUNNING
+from .schema import IS_FINAL
 from .shared import Lane, Part, orchestrator_rows, task_from
 
 SEARCHED = 20_000  # rows a page with a filter looks at
 RESULTS_CHUNK = 200
+_Conditions = tuple[sa.ColumnElement[bool], ...]
 _T = schema.tasks.c
 _P = schema.prompts.c
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Tasks `within` what an index holds in the order of rows, so that looking costs the same at any size,
+    less those that `filters` drop: these are looked at one by one, `SEARCHED` of them at most.
+    """
+
+    within: _Conditions = ()
+    filters: _Conditions = ()
 
 
 class Reading(Part):
@@ -116,17 +128,9 @@ class Reading(Part):
     ) -> TaskPage:
         """A page of tasks, newest first; `before` is the last page's `next_before`.
 
-        A page looks at 20,000 tasks at most, so a rare filter may need several pages; only statuses
-        other than `queued` are found at once, however rare.
+        A search gives up after 20,000 tasks, so a rare filter may need several pages, some of them empty.
+        Statuses and batches alone are found at once, however rare.
         """
-        narrowing: list[sa.ColumnElement[bool]] = [] if before is None else [_T.task_row < before]
-        if statuses:
-            narrowing.append(_has_status(statuses))
-        if batch:
-            batch_id = self._lanes.batch_id(batch)
-            if batch_id is None:
-                return TaskPage((), None)
-            narrowing.append(_T.batch_id == batch_id)
         filters: list[sa.ColumnElement[bool]] = []
         if task_type or submitter:
             filters.append(_T.lane_id.in_([lane.id for lane in self._lanes.like(task_type, submitter)]))
@@ -134,29 +138,48 @@ class Reading(Part):
             filters.append(_T.provider == provider)
         if id_prefix:
             filters.append(_T.id.startswith(id_prefix, autoescape=True))
-        return self._page(limit, narrowing, filters)
+        searches = [_Search(way.within, (*way.filters, *filters)) for way in self._ways(batch, statuses)]
+        return self._page(limit, before, searches)
 
-    def _page(
-        self, limit: int, narrowing: list[sa.ColumnElement[bool]], filters: list[sa.ColumnElement[bool]]
-    ) -> TaskPage:
-        """The first `limit` of the next `SEARCHED` rows that pass the filters."""
-        window = sa.select(_T.task_row).where(*narrowing).order_by(_T.task_row.desc())
+    def _ways(self, batch: str, statuses: Collection[TaskStatus]) -> list[_Search]:
+        """How tasks of a batch and of these statuses are found: by the rarer of the two."""
+        of_batch = self._lanes.batch_id(batch) if batch else None
+        if batch and of_batch is None:
+            return []
+        in_batch = _T.batch_id == of_batch
+        if not statuses:
+            return [_Search((in_batch,) if batch else ())]
+        if not batch:
+            return [_Search((_T.status == status.value,)) for status in set(statuses)]
+        all_counts, counts = self.pending(), self.pending(batch)
+        ways = []
+        for status in (status for status in set(statuses) if counts[status]):
+            has_status = _T.status == status.value
+            if all_counts[status] <= sum(counts.values()):
+                ways.append(_Search((has_status,), (in_batch,)))
+            else:
+                ways.append(_Search((in_batch,), (has_status,)))
+        return ways
+
+    def _page(self, limit: int, before: int | None, searches: Sequence[_Search]) -> TaskPage:
+        """The newest `limit` rows of all searches, or fewer where one of them gave up."""
+        older = () if before is None else (_T.task_row < before,)
         with self._database.reading() as connection:
-            end = connection.execute(window.limit(1).offset(SEARCHED)).scalar() if filters else None
-            newest = sa.select(schema.tasks).where(*narrowing, *filters)
-            if end is not None:
-                newest = newest.where(_T.task_row > end)
-            page = newest.order_by(_T.task_row.desc()).limit(limit).subquery()
-            query = (
-                sa.select(page, _P.preview)
-                .join_from(page, schema.prompts, _P.task_row == page.c.task_row, isouter=True)
-                .order_by(page.c.task_row.desc())
-            )
-            rows = connection.execute(query).all()
-        found = tuple(_task_row(row, self._lanes.by_id(row.lane_id)) for row in rows)
-        if len(found) == limit:
-            return TaskPage(found, found[-1].row)
-        return TaskPage(found, None if end is None else end + 1)
+            ends = [_searched_to(connection, (*s.within, *older)) for s in searches if s.filters]
+            end = max((end for end in ends if end is not None), default=None)
+            not_older = () if end is None else (_T.task_row > end,)
+            found = [
+                row
+                for search in searches
+                for row in connection.execute(
+                    _newest((*search.within, *search.filters, *older, *not_older), limit)
+                )
+            ]
+        newest = sorted(found, key=lambda row: row.task_row, reverse=True)[:limit]
+        rows = tuple(_task_row(row, self._lanes.by_id(row.lane_id)) for row in newest)
+        if len(rows) == limit:
+            return TaskPage(rows, rows[-1].row)
+        return TaskPage(rows, None if end is None else end + 1)
 
     def task(self, batch: str, task_id: str) -> TaskDetail | None:
         """One task with its content, attempts and, once it is final, its result."""
@@ -223,17 +246,17 @@ class Reading(Part):
         return found
 
 
-def _has_status(statuses: Collection[TaskStatus]) -> sa.ColumnElement[bool]:
-    """Spelled so that the partial indexes can be used: an open status as a constant."""
-    final = [s.value for s in statuses if s not in (TaskStatus.QUEUED, TaskStatus.RUNNING)]
-    conditions: list[sa.ColumnElement[bool]] = []
-    if TaskStatus.QUEUED in statuses:
-        conditions.append(IS_QUEUED)
-    if TaskStatus.RUNNING in statuses:
-        conditions.append(IS_RUNNING)
-    if final:
-        conditions.append(sa.and_(IS_FINAL, _T.status.in_(final)))
-    return sa.or_(*conditions)
+def _searched_to(connection: sa.Connection, conditions: _Conditions) -> int | None:
+    """The row where a search through a range gives up; None where it comes to the range's end."""
+    rows = sa.select(_T.task_row).where(*conditions).order_by(_T.task_row.desc())
+    return connection.execute(rows.limit(1).offset(SEARCHED)).scalar()
+
+
+def _newest(conditions: _Conditions, limit: int) -> sa.Select[Any]:
+    """Rows of tasks with their preview; the prompts are joined to these few rows only."""
+    page = sa.select(schema.tasks).where(*conditions).order_by(_T.task_row.desc()).limit(limit).subquery()
+    joined = sa.outerjoin(page, schema.prompts, _P.task_row == page.c.task_row)
+    return sa.select(page, _P.preview).select_from(joined)
 
 
 def _full_tasks() -> sa.Select[Any]:

@@ -138,18 +138,18 @@ tasks = Table(
     UniqueConstraint("batch_id", "id", name="uq_tasks"),
 )
 
-# A partial index is used only where the query names the same constant, not a parameter.
-IS_QUEUED = tasks.c.status == literal_column("'queued'")
+IS_QUEUED = tasks.c.status == literal_column("'queued'")  # no parameter: that would not match the index
 IS_RUNNING = tasks.c.status == literal_column("'running'")
 IS_FINAL = tasks.c.status.not_in([literal_column("'queued'"), literal_column("'running'")])
 
 _QUEUED = text("status = 'queued'")
-_RUNNING = text("status = 'running'")
-_FINAL = text("status NOT IN ('queued', 'running')")
+_QUEUED_WITH_DEADLINE = text("status = 'queued' AND deadline_at IS NOT NULL")
 
+# The status in the next two is always `queued`: SQLite's planner would otherwise prefer ix_tasks_status.
 # Claims: the highest priority, its lanes one after the other, the oldest of each.
 Index(
     "ix_tasks_queue",
+    tasks.c.status,
     tasks.c.priority.desc(),
     tasks.c.lane_id,
     tasks.c.task_row,
@@ -157,17 +157,15 @@ Index(
     postgresql_where=_QUEUED,
 )
 # Claims: deadlines that come near. Empty where tasks have none.
-_QUEUED_WITH_DEADLINE = text("status = 'queued' AND deadline_at IS NOT NULL")
 Index(
     "ix_tasks_deadline",
+    tasks.c.status,
     tasks.c.deadline_at,
     sqlite_where=_QUEUED_WITH_DEADLINE,
     postgresql_where=_QUEUED_WITH_DEADLINE,
 )
-# Recovery after a crash; never more rows than are being worked on.
-Index("ix_tasks_claimed", tasks.c.claimed_by, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
-# Pages by status; written once in a task's life.
-Index("ix_tasks_final", tasks.c.status, tasks.c.task_row, sqlite_where=_FINAL, postgresql_where=_FINAL)
+# Pages by status, and what a dead orchestrator had claimed.
+Index("ix_tasks_status", tasks.c.status, tasks.c.task_row)
 # Pages and exports of one batch in the order of its file; never touched after the task came in.
 Index("ix_tasks_batch", tasks.c.batch_id, tasks.c.task_row)
 

@@ -17,7 +17,7 @@ from sqlalchemy import bindparam
 from ...records import TaskStatus
 from . import schema
 from .rollups import Rollup, add_counts, add_task
-from .schema import IS_RUNNING
+from .schema import IS_FINAL, IS_RUNNING
 from .shared import IN_SIZE, Lane, Part
 
 _T = schema.tasks.c
@@ -119,15 +119,16 @@ class Transitions(Part):
         add_counts(self._database, connection, counts)
         return len(rows)
 
-    def _reopen(self, connection: sa.Connection, rows: Sequence[int], now: float) -> None:
-        """Final tasks become queued as if nobody had claimed them, and leave the sums of finished tasks.
+    def _reopen(self, connection: sa.Connection, rows: Sequence[int], now: float) -> int:
+        """Those of `rows` that are final become queued as if nobody had claimed them; returns how many.
 
-        Their attempts and what these cost stay; the answers go.
+        They leave the sums of finished tasks. Their attempts and what these cost stay; the answers go.
         """
-        these = _T.task_row.in_(rows)
+        these = sa.and_(_T.task_row.in_(rows), IS_FINAL)
         counts: Counter[tuple[int, TaskStatus]] = Counter()
         sums = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
-        for row in connection.execute(sa.select(schema.tasks).where(these)):
+        final = connection.execute(sa.select(schema.tasks).where(these).with_for_update()).all()
+        for row in final:
             status = TaskStatus(row.status)
             counts[row.batch_id, status] -= 1
             counts[row.batch_id, TaskStatus.QUEUED] += 1
@@ -141,7 +142,9 @@ class Transitions(Part):
                 baseline_nanos=row.baseline_nanos,
             )
         queued = {"status": TaskStatus.QUEUED.value, "since": now, "claimed_by": None, "claims": 0}
+        answers = sa.delete(schema.answers).where(schema.answers.c.task_row.in_([r.task_row for r in final]))
+        connection.execute(answers)
         connection.execute(sa.update(schema.tasks).where(these).values(queued | _NOT_ANSWERED))
-        connection.execute(sa.delete(schema.answers).where(schema.answers.c.task_row.in_(rows)))
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
+        return len(final)

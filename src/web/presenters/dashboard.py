@@ -59,6 +59,7 @@ class Money:
 class DashboardView:
     """`queued` and `running` tasks as the store counts them: what an orchestrator has claimed is running."""
 
+    simulated: bool
     pool: PoolView
     counts: dict[str, int]
     waiting: int
@@ -90,6 +91,7 @@ def _dashboard_view(site: Site) -> DashboardView:
     rate = rate_per_s(site, pool)
     waiting = open_tasks - calling
     return DashboardView(
+        simulated=site.simulated,
         pool=pool,
         counts=counts,
         waiting=waiting,

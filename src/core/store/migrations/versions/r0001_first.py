@@ -88,20 +88,17 @@ def _tasks() -> None:
         sa.UniqueConstraint("batch_id", "id", name="uq_tasks"),
     )
     op.create_index("ix_tasks_batch", "tasks", ["batch_id", "task_row"])
-    op.create_index("ix_tasks_claimed", "tasks", ["claimed_by"], **_where("status = 'running'"))
     op.create_index(
         "ix_tasks_deadline",
         "tasks",
-        ["deadline_at"],
+        ["status", "deadline_at"],
         **_where("status = 'queued' AND deadline_at IS NOT NULL"),
     )
-    op.create_index(
-        "ix_tasks_final", "tasks", ["status", "task_row"], **_where("status NOT IN ('queued', 'running')")
-    )
+    op.create_index("ix_tasks_status", "tasks", ["status", "task_row"])
     op.create_index(
         "ix_tasks_queue",
         "tasks",
-        [sa.literal_column("priority DESC"), "lane_id", "task_row"],
+        ["status", sa.literal_column("priority DESC"), "lane_id", "task_row"],
         **_where("status = 'queued'"),
     )
     op.create_table(

@@ -1,0 +1,55 @@
+"""`python -m benchmarks [NAME ...] [--quick] [--write] [--runs N]`: see README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+
+from .table import machine, write_into_readme
+
+NAMES = {
+    "limits": "throughput at the providers' limits, answers 429, lost tasks; beside the bare SDKs and LiteLLM",
+    "faults": "each provider failing in turn: answers, tail, calls to a dead provider, recovery",
+    "overhead": "client CPU per finished task beside the bare SDKs",
+    "decision": "time of a decision, and a million tasks in virtual time",
+    "store": "tasks per second through the store, claim time and pages by size",
+    "memory": "a run of 200,000 rows: peak memory and rows per second",
+}
+
+
+def main() -> int:
+    """0 however the figures come out; an exception where a benchmark breaks."""
+    listed = "\n".join(f"  {name:<10}{what}" for name, what in NAMES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"Measure the orchestrator against its targets.\n\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which ones (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small versions: does it work, roughly how well")
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
+    parser.add_argument("--runs", type=int, metavar="N", help="medians of N (default: 5 of short ones, 1 of long)")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in NAMES]:
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
+    for name in options.names or NAMES:
+        _run(name, options)
+    return 0
+
+
+def _run(name: str, options: argparse.Namespace) -> None:
+    where, began = machine(), time.monotonic()
+    print(f"== {name}: {NAMES[name]}", flush=True)
+    tables = importlib.import_module(f"benchmarks.{name}").run(quick=options.quick, runs=options.runs)
+    size = "small version, " if options.quick else ""
+    took = f"Taken on: {where}; {size}{time.monotonic() - began:.0f} s."
+    text = "\n\n".join([table.text() for table in tables] + [took])
+    print(f"\n{text}\n", flush=True)
+    if options.write:
+        write_into_readme(name, text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

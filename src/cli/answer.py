@@ -1,0 +1,93 @@
+"""The pool from Python: `answer` takes prompts and returns results."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.clock import Clock
+from ..core.intake import make_task
+from ..errors import ConfigError
+from ..records import Result, Task
+from .follow import server_of
+from .progress import say
+from .setup import Options, Setup, open_store, prepare, providers
+from .tally import OPEN
+
+if TYPE_CHECKING:
+    from ..core.store import Store
+
+POLL_S = 0.2
+_numbers = itertools.count(1)
+
+
+def answer(
+    tasks: Iterable[str | Mapping[str, Any]],
+    *,
+    simulate: bool = False,
+    config: Path | str | None = None,
+    state_dir: Path | str | None = None,
+) -> list[Result]:
+    """Answer every task and return the results in the order of the tasks.
+
+    A task is a prompt, or a mapping with the keys of a line of a task file. Settings and keys are those of
+    the command line. Raises OrchestratorError: InputError for a task that is none, ConfigError, StoreError.
+    """
+    options = Options(simulate=simulate)
+    options.config = None if config is None else Path(config)
+    options.state_dir = None if state_dir is None else Path(state_dir)
+    setup = prepare(options)
+    if setup.simulated:
+        say(setup.headline())
+    clock = Clock()
+    batch = f"python-{int(clock.now())}-{os.getpid()}-{next(_numbers)}"
+    rows = [{"prompt": task} if isinstance(task, str) else task for task in tasks]
+    wanted = [_task(row, number, batch, setup, clock.now()) for number, row in enumerate(rows, 1)]
+    with open_store(setup) as store:
+        store.create_batch(batch, now=clock.now(), source="python")
+        store.add_tasks(wanted, now=clock.now())
+        _work_off(setup, store, clock, batch)
+        return [stored.result for stored in store.results(batch)]
+
+
+def _task(row: Mapping[str, Any], number: int, batch: str, setup: Setup, now: float) -> Task:
+    return make_task(
+        row, batch=batch, settings=setup.settings, now=now, line=number, default_id=lambda _: str(number)
+    )
+
+
+def _work_off(setup: Setup, store: Store, clock: Clock, batch: str) -> None:
+    """Here, or by the server that runs already."""
+    if server_of(store, clock.now()) is not None:
+        while any(store.pending(batch)[status] for status in OPEN):
+            time.sleep(POLL_S)
+            if server_of(store, clock.now()) is None:
+                break
+        else:
+            return
+    with ThreadPoolExecutor(1) as thread:  # a notebook has a running loop of its own
+        thread.submit(asyncio.run, _run(setup, store, clock, batch)).result()
+
+
+async def _run(setup: Setup, store: Store, clock: Clock, batch: str) -> None:
+    from ..core.orchestrator import Orchestrator
+
+    with providers(setup) as access:
+        orchestrator = Orchestrator(
+            setup.settings,
+            access,
+            store,
+            clock,
+            batch=batch,
+            agent_prompts=False,
+            alert_url=setup.alert_url,
+        )
+        report = await orchestrator.run(until_done=True)
+    if report.stopped:
+        raise ConfigError(report.stopped)

@@ -1,0 +1,124 @@
+"""What calls are likely to take and cost, from what calls took and cost: the `service` of a virtual run.
+
+Recorded usage is looked up from the particular to the general: (provider, model, task type), (provider,
+task type), (provider, model), task type anywhere, provider, everything. Only where nothing is recorded do the assumptions below
+count, and the report says so.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import ServerError
+from ..records import Completion, FinishReason, Placement, Usage
+from ..routing.estimates import TOKENS_PER_CHAR, TOKENS_PER_MESSAGE
+from ..routing.virtual import Answer
+from .store import CallSums, Store
+
+# Without a record: a typical chat model.
+ASSUMED_FIRST_TOKEN_S = 0.8
+ASSUMED_PER_TOKEN_S = 0.012
+ASSUMED_OUTPUT_SHARE = 0.35  # of max_tokens
+LATENCY_SIGMA = 0.35  # spread of single calls about their mean, log-normal
+ENOUGH = 5  # recorded answers before they count
+
+Key = tuple[str, str, str]  # provider, model, task type; empty: any
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Means over recorded calls of one kind. `success` is the share that was answered."""
+
+    answers: int
+    success: float
+    latency_s: float
+    prompt_tokens: float
+    output_tokens: float
+
+
+class Forecast:
+    """Answers like the providers of the last days would. Deterministic for a seed."""
+
+    def __init__(self, records: Mapping[Key, Record], seed: int = 1, *, failures: bool = False) -> None:
+        self._records = records
+        self._random = random.Random(seed)
+        self._failures = failures
+
+    @classmethod
+    def from_store(
+        cls, store: Store, start: float, end: float, *, seed: int = 1, failures: bool = False
+    ) -> Forecast:
+        """What `store` has recorded in [start, end) epoch seconds. `failures`: let calls fail as often."""
+        sums: dict[Key, list[CallSums]] = defaultdict(list)
+        for row in store.usage(start, end, ("provider", "model", "task_type")):
+            provider, model, task_type = (str(part) for part in row.key)
+            for key in _keys(provider, model, task_type):
+                sums[key].append(row.sums)
+        records = {key: found for key, rows in sums.items() if (found := _record(rows)) is not None}
+        return cls(records, seed, failures=failures)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything at all is recorded."""
+        return ("", "", "") in self._records
+
+    def record(self, provider: str, model: str, task_type: str) -> Record | None:
+        """The most particular record there is."""
+        for key in _keys(provider, model, task_type):
+            if key in self._records:
+                return self._records[key]
+        return None
+
+    def usage(self, placement: Placement, output_share: float = 1.0) -> Usage:
+        """The tokens that a call is likely to need; `output_share` shortens its answer."""
+        task = placement.task
+        found = self.record(placement.provider, placement.model, task.task_type)
+        expected = found.output_tokens if found else ASSUMED_OUTPUT_SHARE * placement.max_tokens
+        output = max(1, min(round(expected * output_share), placement.max_tokens))
+        prompt = math.ceil(task.prompt_chars * TOKENS_PER_CHAR) + TOKENS_PER_MESSAGE * len(task.messages) // 2
+        return Usage(input_tokens=prompt, output_tokens=output)
+
+    def __call__(self, placement: Placement, now: float) -> tuple[float, Answer]:
+        """One call: how long it takes, and what comes back."""
+        task = placement.task
+        usage = self.usage(placement)
+        found = self.record(placement.provider, placement.model, task.task_type)
+        mean_s = (
+            found.latency_s if found else ASSUMED_FIRST_TOKEN_S + ASSUMED_PER_TOKEN_S * usage.output_tokens
+        )
+        spread = self._random.lognormvariate(-0.5 * LATENCY_SIGMA**2, LATENCY_SIGMA)
+        if self._failures and found and self._random.random() > found.success:
+            return mean_s * spread, ServerError(
+                "as often as recorded", provider=placement.provider, status=500
+            )
+        return mean_s * spread, Completion("", FinishReason.STOP, usage, placement.model)
+
+
+def _keys(provider: str, model: str, task_type: str) -> tuple[Key, ...]:
+    """Where a record may be found, the most particular first."""
+    return (
+        (provider, model, task_type),
+        (provider, "", task_type),
+        (provider, model, ""),
+        ("", "", task_type),
+        (provider, "", ""),
+        ("", "", ""),
+    )
+
+
+def _record(rows: list[CallSums]) -> Record | None:
+    answers = sum(r.ok for r in rows)
+    if answers < ENOUGH:
+        return None
+    judged = answers + sum(r.failed + r.uncertain for r in rows)
+    return Record(
+        answers,
+        answers / judged,
+        sum(r.latency_us for r in rows) / 1e6 / answers,
+        sum(r.prompt_tokens for r in rows) / answers,
+        sum(r.output_tokens for r in rows) / answers,
+    )

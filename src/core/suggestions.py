@@ -1,0 +1,169 @@
+"""Base weights proposed from what the last day showed, each candidate replayed before it is proposed.
+
+The recorded traffic (tasks per minute and type) runs through `routing/` in virtual time under each
+candidate, with providers as fast, as reliable and as dear as they were. Proposed is the cheapest of those
+that take at most a tenth longer per task than the quickest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from ..records import Message, Task, TaskStatus
+from ..routing.balancer import ProviderLoadBalancer
+from ..routing.estimates import TOKENS_PER_CHAR
+from ..routing.virtual import VirtualRun
+from ..settings import Settings
+from .forecast import Forecast, Record
+from .store import Store
+
+DAY_S = 86_400.0
+SLOWER_AT_MOST = 1.1
+REPLAY_AT_MOST = 20_000  # tasks; of more, every n-th is replayed
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One set of base weights and what the replayed day would have come to under it."""
+
+    name: str
+    weights: Mapping[str, float]
+    cost_nanos: int
+    mean_s: float  # from a task's arrival to its end
+    answered: int
+    tasks: int
+    calls: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """The candidates, the proposed one first, and what was replayed."""
+
+    candidates: tuple[Candidate, ...]
+    tasks: int
+    sampled: int  # every n-th task was replayed
+    records: Mapping[tuple[str, str], Record]  # by (provider, task type): why
+
+    @property
+    def proposed(self) -> Candidate:
+        return self.candidates[0]
+
+
+def suggest_weights(
+    store: Store, settings: Settings, configured: Collection[str], *, now: float, span_s: float = DAY_S
+) -> Suggestion | None:
+    """Replay the last `span_s` seconds under every candidate. None: nothing was answered in them."""
+    start = now - span_s
+    forecast = Forecast.from_store(store, start, now, failures=True)
+    if not forecast.is_known:
+        return None
+    minutes = store.usage(start, now, ("minute", "task_type", "submitter"))
+    total = sum(row.sums.ok for row in minutes)
+    every = max(1, total // REPLAY_AT_MOST)
+    tasks = list(_recorded_tasks(store, start, now, every))
+    found = []
+    for name, weights in _candidates(settings, configured, forecast).items():
+        replayed = Forecast.from_store(store, start, now, failures=True)
+        found.append(_replay(name, weights, tasks, settings, configured, replayed, start))
+    quickest = min(c.mean_s for c in found)
+    found.sort(key=lambda c: (c.mean_s > quickest * SLOWER_AT_MOST, c.cost_nanos, c.mean_s))
+    return Suggestion(tuple(found), total, every, _reasons(store, start, now, configured))
+
+
+def _recorded_tasks(store: Store, start: float, end: float, every: int) -> Iterator[Task]:
+    """Tasks as many, of the types and sizes, and in the minutes in which they were answered."""
+    number = 0
+    for row in store.usage(start, end, ("minute", "task_type", "submitter")):
+        minute, task_type, submitter = row.key
+        answers = row.sums.ok
+        if not answers:
+            continue
+        chars = max(1, int(row.sums.prompt_tokens / answers / TOKENS_PER_CHAR))
+        for i in range(answers):
+            number += 1
+            if number % every == 0:
+                at = float(minute) + 60.0 * i / answers
+                message = Message("user", "x" * chars)
+                yield Task(
+                    str(number),
+                    "replay",
+                    (message,),
+                    task_type=str(task_type),
+                    submitter=str(submitter),
+                    created_at=at,
+                )
+
+
+def _candidates(
+    settings: Settings, configured: Collection[str], forecast: Forecast
+) -> dict[str, dict[str, float]]:
+    """The sets of weights that are compared, each summing to 1."""
+    rows = {name: row for name, row in settings.providers.items() if name in configured}
+    records = {name: forecast.record(name, "", "") for name in rows}
+    speed = {n: r.success / r.latency_s if r and r.latency_s > 0 else 0.0 for n, r in records.items()}
+    room = {n: row.limits.requests_per_minute or 0.0 for n, row in rows.items()}
+    sets = {
+        "as configured": {name: row.weight for name, row in rows.items()},
+        "equal": dict.fromkeys(rows, 1.0),
+        "by performance": speed,
+        "by price": {n: 1.0 / _price_of(forecast, settings, n) for n in rows},
+        "by headroom": room,
+    }
+    normalised = {}
+    for name, weights in sets.items():
+        total = sum(weights.values())
+        if total > 0:
+            normalised[name] = {n: w / total for n, w in weights.items()}
+    return normalised
+
+
+def _price_of(forecast: Forecast, settings: Settings, provider: str) -> float:
+    """Relative price of a recorded call there; 1 where it is unknown."""
+    balancer = ProviderLoadBalancer(settings, now=0.0, configured=[provider])
+    state = balancer.by_name[provider]
+    record = forecast.record(provider, "", "")
+    model = state.model(settings.resolve_model(state.row.models.standard)[0], settings, 0.0)
+    price = balancer.pool.price_of(state, model, 0.0)
+    if price is None or record is None:
+        return 1.0
+    return max(price.upper_bound_nanos(int(record.prompt_tokens), 1, int(record.output_tokens)), 1) / 1e6
+
+
+def _replay(
+    name: str,
+    weights: Mapping[str, float],
+    tasks: list[Task],
+    settings: Settings,
+    configured: Collection[str],
+    forecast: Forecast,
+    start: float,
+) -> Candidate:
+    balancer = ProviderLoadBalancer(settings, now=start, configured=configured)
+    balancer.set_weights(weights, start)
+    ordered = sorted(tasks, key=lambda task: task.created_at)
+    report = VirtualRun(balancer, settings, forecast, timed=True).run(ordered, start)
+    return Candidate(
+        name,
+        weights,
+        report.total_nanos,
+        report.mean_turnaround_s,
+        report.statuses[TaskStatus.SUCCEEDED],
+        len(tasks),
+        report.calls,
+    )
+
+
+def _reasons(
+    store: Store, start: float, end: float, configured: Collection[str]
+) -> dict[tuple[str, str], Record]:
+    """Success, latency and tokens by (provider, task type)."""
+    forecast = Forecast.from_store(store, start, end)
+    rows = store.usage(start, end, ("provider", "task_type"))
+    found = {}
+    for row in rows:
+        provider, task_type = str(row.key[0]), str(row.key[1])
+        record = forecast.record(provider, "", task_type)
+        if record is not None and provider in configured:
+            found[provider, task_type] = record
+    return found

@@ -1,0 +1,76 @@
+"""What the README tells people to type works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from src.cli.app import cli
+from src.config import load_settings
+from src.core.intake import TaskFields, make_task
+from tests.helpers import ROOT, child_environment
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+
+
+def test_the_python_example_runs_as_it_stands(tmp_path: Path) -> None:
+    (example,) = blocks("python")
+    assert len(example.strip().splitlines()) <= 6
+    environ = child_environment()
+    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), environ["PYTHONPATH"]])
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("succeeded") == 2 and "simulated" in done.stderr
+
+
+def test_the_task_lines_are_tasks_and_every_key_is_told() -> None:
+    settings = load_settings(environ={})
+    for line in blocks("json")[0].splitlines():
+        make_task(json.loads(line), batch="b", settings=settings, now=0.0)
+    told = set(re.findall(r"`(\w+)`", README))
+    assert set(TaskFields.model_fields) <= told
+
+
+def test_the_configuration_is_one(tmp_path: Path) -> None:
+    (example,) = blocks("toml")
+    assert tomllib.loads(example)
+    (tmp_path / "mine.toml").write_text(example)
+    assert load_settings(tmp_path / "mine.toml", environ={}).providers["ollama"].wire == "openai"
+
+
+def commands() -> list[str]:
+    lines = "\n".join(blocks("sh")).splitlines()
+    return [line.partition("#")[0].strip() for line in lines if "real_agent_orchestrator.py" in line]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_each_command_exists(line: str) -> None:
+    words = line.split()[2:]
+    assert not words or words[0] in cli.commands
+
+
+def test_every_command_and_make_target_is_told() -> None:
+    typed = "\n".join(blocks("sh"))
+    assert {word for word in cli.commands if f"orchestrator.py {word}" not in typed} == set()
+    targets = set(re.findall(r"`?make (\w+)", README))
+    assert targets - {"and"} <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+
+
+def test_every_environment_variable_of_the_example_file_is_read_somewhere() -> None:
+    names = re.findall(r"^#? ?([A-Z_]{5,})=", (ROOT / ".env.example").read_text(), re.M)
+    sources = [ROOT / "orchestrator.toml", *(ROOT / "src").rglob("*.py")]
+    known = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    assert names and [name for name in names if name not in known] == []

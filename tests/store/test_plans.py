@@ -1,0 +1,95 @@
+"""Nothing that runs often reads a whole table: what costs little at a thousand tasks does so at a million."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from src.core.store import Store
+from src.records import Outcome, TaskStatus
+
+from .makers import NOW, a_result, a_task, an_attempt, sign_on, tasks
+
+LARGE = "tasks|prompts|answers|attempts|events"
+
+
+def life_of_tasks(store: Store) -> None:
+    store.add_tasks([*tasks(6), a_task("due", deadline_at=NOW)], now=NOW)
+    sign_on(store)
+    claimed = store.claim("me", 4, now=NOW)
+    store.claim("me", 1, now=NOW, batch="b")
+    store.record_attempts("me", [(claimed[0], an_attempt(1, Outcome.FAILED))])
+    store.finish("me", [a_result(task) for task in claimed[:2]])
+    store.release("me", claimed[2:3], now=NOW)
+    sign_on(store, "next", now=NOW + 60)
+    store.retire("next", now=NOW)
+
+
+def editing(store: Store) -> None:
+    store.cancel("b", ["t0001"], now=NOW)
+    store.cancel("b", now=NOW)
+    store.requeue("b", ids=["t0001"], statuses=[TaskStatus.FAILED], now=NOW)
+
+
+def pages(store: Store) -> None:
+    store.tasks()
+    store.tasks(before=5, statuses=list(TaskStatus))
+    store.tasks(batch="b")
+    store.tasks(batch="b", statuses=list(TaskStatus))
+    store.tasks(provider="openai", id_prefix="t", statuses=[TaskStatus.SUCCEEDED])
+    store.task("b", "t0000")
+    store.statuses("b", ["t0000"])
+    store.results("b", 3)
+    store.events(after_id=3, kinds=["alert"])
+    store.events()
+
+
+def polling(store: Store) -> None:
+    store.news()
+    store.pending()
+    store.summary("b")
+    store.usage(NOW, NOW + 60)
+    store.latest_snapshot()
+
+
+@pytest.mark.parametrize("use", [life_of_tasks, editing, pages, polling])
+def test_no_large_table_is_read_from_end_to_end(
+    path: Path, empty_database: Path, use: Callable[[Store], None]
+) -> None:
+    path.parent.mkdir()
+    path.write_bytes(empty_database.read_bytes())
+    with Store.open(path, simulated=True) as store:
+        if use is not life_of_tasks:
+            life_of_tasks(store)
+        said: list[tuple[str, Any]] = []
+
+        def listen(_c: Any, _cursor: Any, sql: str, values: Any, _context: Any, many: bool) -> None:
+            said.append((sql, values[0] if many else values))
+
+        sa.event.listen(store._database._engine, "before_cursor_execute", listen)
+        use(store)
+        wanted = {sql: values for sql, values in said if re.match("SELECT|UPDATE|DELETE", sql)}
+        assert wanted
+        complaints = [
+            f"{step}: {sql}"
+            for sql, values in wanted.items()
+            for step in plan(store, sql, values)
+            if re.match(rf"SCAN ({LARGE})\b", step) and "LIMIT" not in sql
+        ]
+        sorts = [
+            f"{step}: {sql}"
+            for sql, values in wanted.items()
+            for step in plan(store, sql, values)
+            if re.search(rf"FROM ({LARGE})\b", sql) and step.startswith("USE TEMP B-TREE")
+        ]
+        assert complaints + sorts == []
+
+
+def plan(store: Store, sql: str, values: Any) -> list[str]:
+    with store._database.reading() as connection:
+        return [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]

@@ -1,0 +1,93 @@
+"""A filled store for every test, copied from one that is made once, and the application over it.
+
+The application's clock stands at the moment when the store was filled.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from src.core.clock import Clock, VirtualClock
+from src.core.store import Store
+from src.web import create_app
+from src.web.access import Door
+
+from .filled import Place, fill
+
+AppMaker = Callable[..., Flask]
+MakeClient = Callable[..., FlaskClient]
+
+
+@pytest.fixture(scope="session")
+def _original(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return fill(tmp_path_factory.mktemp("filled"), Clock().now())
+
+
+def copy_of(original: Place, folder: Path) -> Place:
+    shutil.copytree(original.database.parent, folder)
+    settings = original.settings.model_copy(update={"state_dir": folder})
+    return replace(original, settings=settings, database=folder / original.database.name)
+
+
+@pytest.fixture
+def place(_original: Place, tmp_path: Path) -> Place:
+    return copy_of(_original, tmp_path / "state")
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Store]:
+    with Store.open(place.database, simulated=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def make_app(place: Place, store: Store) -> AppMaker:
+    def make(environ: Mapping[str, str] | None = None, host: str = "127.0.0.1", **options: Any) -> Flask:
+        door, clock = Door.of(host, environ or {}), VirtualClock(place.now)
+        return create_app(place.settings, store, simulated=True, door=door, clock=clock, **options)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def refusing(_original: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeClient]:
+    """Clients of an application that a whole file shares, for requests that are refused and change nothing."""
+    place = copy_of(_original, tmp_path_factory.mktemp("shared") / "state")
+    clock = VirtualClock(place.now)
+    with Store.open(place.database, simulated=True) as opened:
+        apps: dict[str, Flask] = {}
+
+        def make(token: str = "") -> FlaskClient:
+            door = Door.of("127.0.0.1", {"ORCHESTRATOR_TOKEN": token})
+            if token not in apps:
+                apps[token] = create_app(place.settings, opened, simulated=True, door=door, clock=clock)
+            apps[token].extensions["site"].door = door  # with nobody slowed down yet
+            return apps[token].test_client()
+
+        yield make
+
+
+@pytest.fixture
+def app(make_app: AppMaker) -> Flask:
+    return make_app()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def csrf_of(client: FlaskClient, path: str = "/") -> str:
+    """The word that a page of this client's session puts into its forms."""
+    found = re.search(r'name="csrf" value="([^"]+)"', client.get(path).text)
+    assert found, f"no form on {path}"
+    return found[1]
