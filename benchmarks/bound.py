@@ -85,7 +85,7 @@ def _solve(
             lower = sum(-y * (x - room) for y, x, room in zip(duals, load, rooms, strict=False))
             best_lower = max(best_lower, lower)
             if gain <= _EPSILON or upper - best_lower <= CLOSE_ENOUGH * upper:
-                return upper
+                return best_lower
             entering = ([*load, 1.0], 0.0)
         step = _linear([[column[0][i] for column in basis] for i in range(size + 1)], entering[0])
         ratios = [(values[i] / step[i], i) for i in range(size + 1) if step[i] > _EPSILON]

@@ -1,8 +1,8 @@
 """What calls are likely to take and cost, from what calls took and cost: the `service` of a virtual run.
 
 Recorded usage is looked up from the particular to the general: (provider, model, task type), (provider,
-task type), (provider, model), task type anywhere, provider, everything. Only where nothing is recorded do the assumptions below
-count, and the report says so.
+task type), (provider, model), task type anywhere, provider, everything. Only where nothing is recorded do
+the assumptions below count, and the report says so.
 """
 
 from __future__ import annotations

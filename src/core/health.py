@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from ..errors import ProviderError
+from ..errors import AuthFailed, ProviderError
 from ..providers.base import ProviderAdapter
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.breaker import BreakerState
@@ -62,7 +62,11 @@ class HealthWatch:
             self._changed()
 
     async def _health(self, name: str) -> None:
-        breaker = self._balancer.by_name[name].breaker
+        provider = self._balancer.by_name[name]
+        if provider.misconfigured and await self._answers(name):
+            self._balancer.resume_key(name)  # somebody has mended the key on the provider's side
+            self._changed()
+        breaker = provider.breaker
         if breaker.state is not BreakerState.OPEN:
             return
         breaker.health(bool(await self._answers(name)), self._now())
@@ -79,5 +83,5 @@ class HealthWatch:
         except ProviderError as error:
             if error.status is None:
                 return None
-            return not error.counts_against_health
+            return not (error.counts_against_health or isinstance(error, AuthFailed))
         return True

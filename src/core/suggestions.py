@@ -14,7 +14,7 @@ from ..records import Message, Task, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.estimates import TOKENS_PER_CHAR
 from ..routing.virtual import VirtualRun
-from ..settings import Settings
+from ..settings import TIERS, Settings
 from .forecast import Forecast, Record
 from .store import Store
 
@@ -58,10 +58,9 @@ def suggest_weights(
     forecast = Forecast.from_store(store, start, now, failures=True)
     if not forecast.is_known:
         return None
-    minutes = store.usage(start, now, ("minute", "task_type", "submitter"))
-    total = sum(row.sums.ok for row in minutes)
+    total = sum(row.sums.ok for row in store.usage(start, now, ()))
     every = max(1, total // REPLAY_AT_MOST)
-    tasks = list(_recorded_tasks(store, start, now, every))
+    tasks = list(_recorded_tasks(store, settings, start, now, every))
     found = []
     for name, weights in _candidates(settings, configured, forecast).items():
         replayed = Forecast.from_store(store, start, now, failures=True)
@@ -71,11 +70,14 @@ def suggest_weights(
     return Suggestion(tuple(found), total, every, _reasons(store, start, now, configured))
 
 
-def _recorded_tasks(store: Store, start: float, end: float, every: int) -> Iterator[Task]:
-    """Tasks as many, of the types and sizes, and in the minutes in which they were answered."""
+def _recorded_tasks(store: Store, settings: Settings, start: float, end: float, every: int) -> Iterator[Task]:
+    """Tasks as many, of the types, tiers and sizes, and in the minutes in which they were answered."""
+    tiers = {
+        settings.resolve_model(row.models.of(t))[0]: t for row in settings.providers.values() for t in TIERS
+    }
     number = 0
-    for row in store.usage(start, end, ("minute", "task_type", "submitter")):
-        minute, task_type, submitter = row.key
+    for row in store.usage(start, end, ("minute", "task_type", "submitter", "model")):
+        minute, task_type, submitter, model = row.key
         answers = row.sums.ok
         if not answers:
             continue
@@ -90,6 +92,7 @@ def _recorded_tasks(store: Store, start: float, end: float, every: int) -> Itera
                     "replay",
                     (message,),
                     task_type=str(task_type),
+                    tier=tiers.get(str(model), "auto"),
                     submitter=str(submitter),
                     created_at=at,
                 )

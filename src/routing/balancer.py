@@ -222,6 +222,10 @@ class ProviderLoadBalancer:
             model.out = ""
         self.pool.routes_version += 1
 
+    def resume_key(self, name: str) -> None:
+        """A free call was answered: the key that was refused works now."""
+        self.by_name[name].misconfigured = ""
+
     def close_breaker(self, name: str) -> None:
         self.by_name[name].breaker.forgive()
 

@@ -50,6 +50,7 @@ class Blocked(NamedTuple):
     claim: tuple[Option, float] | None  # the model group it waits for with first claim, and until when
     settles: int  # bits of providers whose next settle may make room
     over_budget: Refusal | None = None  # set where a budget alone keeps the task from going now
+    waits_for: str = ""  # for people: what is expected to end first
 
 
 class Choice(NamedTuple):
@@ -133,9 +134,16 @@ class Survey:
         ever = sum(end != NEVER for _, _, end in self.refused)
         only_budget = self.over_budget and not self.eligible and len(self.over_budget) == ever
         over = self.over_budget[0] if only_budget else None
-        if until == NEVER and settles:
-            return Blocked(None, tuple(self.reasons), self.claim, settles, over)
-        return Blocked(until, tuple(self.reasons), self.claim, settles, over)
+        ends = None if until == NEVER and settles else until
+        return Blocked(ends, tuple(self.reasons), self.claim, settles, over, self._waits_for())
+
+    def _waits_for(self) -> str:
+        """The refusal that ends first; one whose end nobody knows comes after all that are known."""
+        if not self.refused:
+            return "its preferred provider" if self.eligible else ""
+        option, why, _ = min(self.refused, key=lambda r: math.inf if r[2] is None else r[2])
+        name = option.provider.name
+        return why if why.startswith((name, "budget", "offline")) else f"{name}: {why}"
 
 
 class Chooser:

@@ -203,6 +203,8 @@ class Dispatch:
         self._refresh_route(best, entry, now)
         had = self._drop_claims(best.route, entry.memory.order)
         placed = self.balancer.try_place(entry.task, best.route, entry.memory, now)
+        if isinstance(placed, Blocked) and placed.over_budget is not None:
+            placed = self._try_cheaper(entry, best.route, placed, now)
         keeps = placed.claim if isinstance(placed, Blocked) else None
         if any(keeps is None or group is not keeps[0].model.group for group in had):
             self._wake_claimed()
@@ -251,7 +253,7 @@ class Dispatch:
         best.parked_until = NEVER if blocked.until is None else blocked.until
         best.settles = blocked.settles
         best.claimed = any(c.why == CLAIMED for c in blocked.reasons)
-        best.waits_for = _first_reason(blocked)
+        best.waits_for = blocked.waits_for
         best.over_budget = blocked.over_budget
         if blocked.claim is not None:
             group = blocked.claim[0].model.group
@@ -457,14 +459,6 @@ class Dispatch:
     def oldest_waiting_at(self) -> float | None:
         heads = [h.memory.offered_at for c in self._classes.values() if (h := c.head()) is not None]
         return min(heads, default=None)
-
-
-def _first_reason(blocked: Blocked) -> str:
-    """The reason that a person should see: what ends first, in words."""
-    if blocked.claim is not None:
-        name = blocked.claim[0].provider.name
-        return next((c.why for c in blocked.reasons if c.provider == name and c.why), "")
-    return next((c.why for c in blocked.reasons if c.why), "")
 
 
 def outcome_of(completion: Completion | None, error: ProviderError | None) -> Outcome:

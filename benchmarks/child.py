@@ -1,0 +1,132 @@
+"""Clients run as child processes: what they get on standard input and what they print is one JSON object.
+
+    in   {"base_urls": {...}, "prompts": [[text, max_tokens], ...], "arrivals_s": [...] | null, ...}
+    out  {"first_call_at": s, "finished": [[at, latency_s, ok], ...], "cpu": [[tasks, cpu_s], ...], ...}
+
+Moments are epoch seconds. `cpu` is the process's own processor time when that many tasks were finished.
+A child has a time limit and is killed when it is over, or when anything here goes wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .work import Json, Prompt
+
+ROOT = Path(__file__).resolve().parent.parent
+_TAIL_CHARS = 2_000
+
+
+class ClientFailed(RuntimeError):
+    """A client broke or did not come to its end."""
+
+
+def run_client(
+    client: str, spec: Json, asked: Sequence[Prompt], *, timeout_s: float, python: str = sys.executable
+) -> Json:
+    """Run `client` (a module of this package, or a script's path) to its end."""
+    command = [python, "-P", client] if client.endswith(".py") else [python, "-m", client]
+    given = json.dumps({**spec, "prompts": [[p.text, p.max_tokens] for p in asked]})
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT,
+            env=_environment(),
+        )  # fmt: skip
+        try:
+            said, _ = child.communicate(given, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise ClientFailed(f"{client}: not done within {timeout_s:.0f} s") from None
+        finally:
+            child.kill()
+            child.wait()
+        if child.returncode:
+            errors.seek(0)
+            raise ClientFailed(f"{client} ended with {child.returncode}: {errors.read()[-_TAIL_CHARS:].strip()}")
+    found: Json = json.loads(said.strip().splitlines()[-1])
+    return found
+
+
+def _environment() -> dict[str, str]:
+    """Ours without keys, addresses and proxies: every call goes to this machine."""
+    proxies = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().endswith(("_API_KEY", "_BASE_URL")) and name.upper() not in proxies
+    }
+
+
+# ------------------------------------------------------------------ inside a client
+
+
+class Record:
+    """What a client notes of its tasks while it runs."""
+
+    def __init__(self) -> None:
+        self.finished: list[tuple[float, float, bool]] = []
+        self.cpu: list[tuple[int, float]] = []
+
+    def note(self, latency_s: float, *, ok: bool) -> None:
+        self.finished.append((time.time(), latency_s, ok))
+
+    def mark(self) -> None:
+        """So many tasks have taken so much processor time, all threads of this process."""
+        self.cpu.append((len(self.finished), time.process_time()))
+
+
+def read_spec() -> Json:
+    spec: Json = json.loads(sys.stdin.read())
+    spec["prompts"] = [Prompt(text, max_tokens) for text, max_tokens in spec["prompts"]]
+    return spec
+
+
+def report(record: Record, **more: Any) -> None:
+    """The one line of output."""
+    sys.stdout.write(json.dumps({"finished": record.finished, "cpu": record.cpu, **more}) + "\n")
+    sys.stdout.flush()
+
+
+# ------------------------------------------------------------------ what a run came to
+
+
+def makespan_s(run: Json) -> float:
+    """From the first call to the last answer, importing left out."""
+    return max((at for at, _, ok in run["finished"] if ok), default=math_nan()) - run["first_call_at"]
+
+
+def math_nan() -> float:
+    return float("nan")
+
+
+def lost(run: Json) -> int:
+    """Tasks that got no answer."""
+    return sum(not ok for _, _, ok in run["finished"])
+
+
+def cpu_ms_per_task(run: Json, in_flight: int) -> float:
+    """From the first finished task to the one after which no call is begun any more.
+
+    At both ends as many are in flight, so nothing half done is counted on one side only.
+    """
+    (first, cpu_from), *_ = run["cpu"]
+    last, cpu_to = next(mark for mark in run["cpu"] if mark[0] >= len(run["finished"]) - in_flight)
+    return (cpu_to - cpu_from) / (last - first) * 1e3
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """The value that a share `q` of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else math_nan()
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)

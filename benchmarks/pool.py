@@ -1,0 +1,104 @@
+"""This project as a client: the real orchestrator over an SQLite file, through the real SDKs. See child.py."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from src.config import simulated_access
+from src.core.clock import Clock
+from src.core.orchestrator import Orchestrator
+from src.core.store import Store
+from src.records import Result, TaskStatus
+
+from .child import Json, Record, read_spec, report
+from .work import BATCH, as_task, folder, settings_with
+
+
+class Client:
+    """One run. `arrivals_s` None: all tasks are there at the start."""
+
+    def __init__(self, spec: Json, path: Path) -> None:
+        self._spec, self._clock = spec, Clock()
+        self._settings = settings_with(spec["settings"])
+        self._store = Store.open(path / "bench.db", simulated=True)
+        self._handed_in: dict[str, float] = {}
+        self._record = Record()
+        self._attempts: list[tuple[str, float, float, str]] = []
+        self._problems: list[str] = []
+
+    async def run(self) -> None:
+        self._store.create_batch(BATCH, now=self._clock.now())
+        access = simulated_access(self._settings, self._spec["base_urls"])
+        self._pool = Orchestrator(
+            self._settings, access, self._store, self._clock, batch=BATCH, agent_prompts=False,
+            on_result=self._note,
+        )  # fmt: skip
+        arrivals = self._spec.get("arrivals_s")
+        cpu_before = time.process_time()
+        if arrivals is None:
+            now = self._clock.now()
+            tasks = (as_task(i, prompt) for i, prompt in enumerate(self._spec["prompts"]))
+            self._store.add_tasks(tasks, now=now)
+            intake_s = time.process_time() - cpu_before
+            self._handed_in = dict.fromkeys((as_id(i) for i in range(len(self._spec["prompts"]))), now)
+            await self._pool.run(until_done=True)
+        else:
+            intake_s = 0.0
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pool.run(until_done=False))
+                group.create_task(self._hand_in(arrivals))
+        self._store.close()
+        report(
+            self._record,
+            first_call_at=min((at for _, at, _, _ in self._attempts), default=0.0),
+            attempts=self._attempts,
+            intake_cpu_s=intake_s,
+            problems=self._problems[:5],
+        )
+
+    async def _hand_in(self, arrivals: Sequence[float]) -> None:
+        """Each task at its moment after the pool is warm, as a page would hand it in."""
+        while not self._store.latest_snapshot()[0]:
+            await asyncio.sleep(0.1)
+        start = time.monotonic()
+        self._spec["started_at"] = self._clock.now()
+        for number, at_s in enumerate(arrivals):
+            await asyncio.sleep(max(0.0, start + at_s - time.monotonic()))
+            self._handed_in[as_id(number)] = self._clock.now()
+            task = as_task(number, self._spec["prompts"][number])
+            await asyncio.to_thread(self._store.add_tasks, [task], now=self._clock.now())
+
+    def _note(self, results: Sequence[Result]) -> None:
+        now = self._clock.now()
+        for result in results:
+            ok = result.status is TaskStatus.SUCCEEDED
+            self._record.note(now - self._handed_in[result.task.id], ok=ok)
+            self._attempts += self._calls_of(result)
+            if not ok:
+                self._problems.append(f"{result.task.id}: {result.status}: {result.error}"[:500])
+        self._record.mark()
+        if self._spec.get("arrivals_s") is not None and len(self._record.finished) == len(self._spec["prompts"]):
+            self._pool.drain()
+
+    @staticmethod
+    def _calls_of(result: Result) -> Iterator[tuple[str, float, float, str]]:
+        for attempt in result.attempts:
+            yield attempt.provider, attempt.started_at, attempt.latency_s, attempt.error_kind
+
+
+def as_id(number: int) -> str:
+    return f"t{number:07}"
+
+
+def main() -> None:
+    logging.getLogger("src").setLevel(logging.ERROR)
+    with folder() as path:
+        asyncio.run(Client(read_spec(), path).run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,307 @@
+"""What programs send and get: weights, providers, tasks, batches, usage, events, exports."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from src.core.store import Store
+from src.records import TaskStatus
+
+from .filled import BATCH, ME, SCRIPT, Place, _result
+
+REBALANCE = "/api/providers/rebalance"
+THIRDS = {"anthropic": 0.3333, "openai": 0.3333, "gemini": 0.3333}
+
+
+# ------------------------------------------------------------------ weights
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"weights": {"openai": -0.1}}, "weights"),
+        ({"weights": {"openai": "much"}}, "weights.openai"),
+        ({"weights": {"openai": True}}, "weights.openai"),
+        ({"weights": {"openai": None}}, "weights.openai"),
+        ('{"weights": {"openai": NaN}}', "weights"),
+        ('{"weights": {"openai": Infinity}}', "weights"),
+        ('{"weights": {"openai": 1e308, "gemini": 1e308}}', "weights"),
+        ({"weights": {"openai": 0, "anthropic": 0, "gemini": 0}}, "weights"),
+        ({"weights": {}}, "weights"),
+        ({"weights": [0.3]}, "weights"),
+        ({"weights": {"opnai": 1.0}}, "weights.opnai"),
+        ({"preset": "cheapest"}, "preset"),
+        ({"version": 77}, "version"),
+        ({"version": "1"}, "version"),
+        ({"weights": {"openai": 1.0}, "preset": "equal"}, ""),
+        ({}, ""),
+        ({"weights": {"openai": 1.0}, "dryrun": True}, "dryrun"),
+        ({"weights": {"openai": 1.0}, "dry_run": "no"}, "dry_run"),
+        ([1], ""),
+    ],
+    ids=str,
+)
+def test_weights_that_make_no_sense_are_422_with_the_field(
+    client: FlaskClient, store: Store, body: Any, field: str
+) -> None:
+    data = body if isinstance(body, str) else json.dumps(body)
+    response = client.post(REBALANCE, data=data, content_type="application/json")
+    assert response.status_code == 422
+    error = response.json["error"]
+    assert error["code"] == "invalid"
+    assert error["details"]["field"] == field
+    assert error["message"]
+    assert store.settings_version() == 0
+
+
+@pytest.mark.parametrize("body", ["", "{", "nope", '{"a":' * 100_000], ids=["empty", "cut", "word", "deep"])
+def test_what_is_no_json_is_400(client: FlaskClient, body: str) -> None:
+    response = client.post(REBALANCE, data=body, content_type="application/json")
+    assert (response.status_code, response.json["error"]["code"]) == (400, "bad_json")
+
+
+def test_weights_are_normalised_and_the_answer_shows_the_result(client: FlaskClient, store: Store) -> None:
+    answer = client.post(REBALANCE, json={"weights": {"anthropic": 1, "openai": 2, "gemini": 1}}).json
+    assert answer["applied"] is True
+    assert answer["weights"] == {"anthropic": 0.25, "openai": 0.5, "gemini": 0.25}
+    assert sum(answer["shares"].values()) == pytest.approx(1)
+    assert store.current_settings()["weights"] == answer["weights"]
+    assert client.get("/api/providers/status").json["providers"][1]["weight"] == 0.5
+
+
+def test_who_is_not_named_keeps_their_weight_in_proportion(client: FlaskClient) -> None:
+    answer = client.post(REBALANCE, json={"weights": {"openai": 0.6}}).json
+    assert answer["weights"] == {"anthropic": 0.25, "openai": 0.5, "gemini": 0.25}
+
+
+def test_a_dry_run_shows_the_shares_and_changes_nothing(client: FlaskClient, store: Store) -> None:
+    answer = client.post(
+        REBALANCE, json={"weights": {"openai": 1, "gemini": 0, "anthropic": 0}, "dry_run": True}
+    )
+    assert answer.json["applied"] is False
+    assert answer.json["shares"] == {"anthropic": 0.0, "openai": 1.0, "gemini": 0.0}
+    assert store.settings_version() == 0
+
+
+def test_undo_and_going_back_are_changes_of_their_own(client: FlaskClient, store: Store) -> None:
+    first = client.post(REBALANCE, json={"preset": "equal"}).json
+    client.post(REBALANCE, json={"weights": {"openai": 1, "gemini": 1, "anthropic": 0}})
+    assert client.post(f"{REBALANCE}/undo").json["weights"] == pytest.approx(THIRDS, abs=1e-3)
+    again = client.post(REBALANCE, json={"version": first["version"]}).json
+    assert again["weights"] == pytest.approx(THIRDS, abs=1e-3)
+    history = client.get(REBALANCE).json["history"]
+    assert [change["version"] for change in history] == [4, 3, 2, 1]
+    assert {change["who"] for change in history} == {"local"}
+
+
+def test_undo_of_the_first_change_goes_back_to_the_configuration(client: FlaskClient) -> None:
+    client.post(REBALANCE, json={"preset": "equal"})
+    assert client.post(f"{REBALANCE}/undo").json["weights"] == {
+        "anthropic": 0.3,
+        "openai": 0.4,
+        "gemini": 0.3,
+    }
+
+
+@pytest.mark.parametrize("name", ["default", "equal", "performance", "price", "suggested"])
+def test_every_preset_sums_to_one(client: FlaskClient, name: str) -> None:
+    weights = client.post(REBALANCE, json={"preset": name, "dry_run": True}).json["weights"]
+    assert sum(weights.values()) == pytest.approx(1)
+    assert all(weight > 0 for weight in weights.values())
+
+
+def test_pause_is_a_setting_and_resume_lifts_holds_as_well(client: FlaskClient, store: Store) -> None:
+    client.post("/api/providers/openai/pause")
+    client.post("/api/providers/openai/pause")
+    assert store.current_settings()["paused"] == ["openai"]
+    states = {p["name"]: p["state"] for p in client.get("/api/providers/status").json["providers"]}
+    assert states["openai"] == "paused"
+    client.post("/api/providers/openai/resume")
+    assert store.current_settings()["paused"] == []
+    commands = store.take_commands(ME, 0.0)
+    assert [(c.kind, c.args, c.who) for c in commands] == [("resume", {"provider": "openai"}, "local")]
+    kinds = [event["kind"] for event in client.get("/api/events?limit=3").json["events"]]
+    assert kinds == ["provider_resume", "provider_pause", "provider_pause"]
+
+
+# ------------------------------------------------------------------ tasks
+
+
+def test_the_same_id_is_one_task_and_another_content_is_a_conflict(client: FlaskClient) -> None:
+    row = {"id": "mine", "prompt": "What is it?", "task_type": "research"}
+    first = client.post("/api/tasks", json=row)
+    assert (first.status_code, first.json["added"], first.json["task"]["status"]) == (202, 1, "queued")
+    again = client.post("/api/tasks", json=row)
+    assert (again.json["added"], again.json["existing"]) == (0, 1)
+    assert again.json["task"]["row"] == first.json["task"]["row"]
+    other = client.post("/api/tasks", json={**row, "prompt": "Something else?"})
+    assert (other.status_code, other.json["error"]["code"]) == (409, "id_exists")
+
+
+def test_without_an_id_the_same_words_are_two_tasks(client: FlaskClient) -> None:
+    ids = {client.post("/api/tasks", json={"prompt": "Again?"}).json["task"]["id"] for _ in range(2)}
+    assert len(ids) == 2
+
+
+def test_many_tasks_are_all_taken_or_none(client: FlaskClient, store: Store) -> None:
+    bad = client.post("/api/tasks", json={"tasks": [{"prompt": "a"}, {"promt": "b"}], "batch": "new"})
+    assert bad.status_code == 422
+    assert "task 2" in bad.json["error"]["message"]
+    assert "did you mean 'prompt'" in bad.json["error"]["message"]
+    assert store.batch("new") is None
+    good = client.post("/api/tasks", json={"tasks": [{"prompt": "a"}, {"prompt": "b"}], "batch": "new"})
+    assert (good.status_code, good.json["added"], len(good.json["tasks"])) == (202, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": "a", "wait_s": -1},
+        {"prompt": "a", "wait_s": 1e9},
+        {"tasks": []},
+        {"prompt": ""},
+        {"tasks": [{"prompt": "a"}], "x": 1},
+        {"prompt": "a", "providers": ["nobody"]},
+        {"prompt": "a", "max_tokens": "5"},
+        "text",
+    ],
+    ids=str,
+)
+def test_what_is_no_task_is_422(client: FlaskClient, body: Any) -> None:
+    assert client.post("/api/tasks", json=body).status_code == 422
+
+
+def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, place: Place) -> None:
+    def answer() -> None:
+        while not (mine := [t for t in store.claim(ME, 50, now=place.now) if t.id == "soon"]):
+            pass
+        store.finish(ME, [_result(mine[0], 0, place.now)])
+
+    worker = threading.Thread(target=answer)
+    worker.start()
+    response = client.post("/api/tasks", json={"id": "soon", "prompt": "Quick!", "wait_s": 20})
+    worker.join()
+    assert response.status_code == 200
+    assert response.json["task"]["result"]["output"] == "An answer."
+    assert response.json["task"]["result"]["simulated"] is True
+
+
+def test_a_list_is_filtered_and_paged_by_key(client: FlaskClient) -> None:
+    seen: list[str] = []
+    before = ""
+    while True:
+        page = client.get(f"/api/tasks?batch={BATCH}&limit=3{before}").json
+        seen += [task["id"] for task in page["tasks"]]
+        if page["next_before"] is None:
+            break
+        before = f"&before={page['next_before']}"
+    assert seen == [f"t-{i}" for i in reversed(range(10))]
+    assert [t["id"] for t in client.get("/api/tasks?id=t-s").json["tasks"]] == ["t-script"]
+    assert [t["status"] for t in client.get("/api/tasks?status=failed").json["tasks"]] == ["failed"]
+    research = client.get("/api/tasks?type=research").json["tasks"]
+    assert {t["task_type"] for t in research} == {"research"}
+    assert {t["provider"] for t in client.get("/api/tasks?provider=gemini").json["tasks"]} == {"gemini"}
+    assert client.get("/api/tasks?batch=nothing").json["tasks"] == []
+
+
+@pytest.mark.parametrize("query", ["status=done", "before=x", "limit=0", "limit=100000", "color=red"])
+def test_a_filter_that_makes_no_sense_is_422(client: FlaskClient, query: str) -> None:
+    assert client.get(f"/api/tasks?{query}").status_code == 422
+    page = client.get(f"/tasks?{query}")
+    assert "problem" in page.text
+
+
+def test_a_task_is_told_with_its_attempts_and_their_reasons(client: FlaskClient) -> None:
+    task = client.get("/api/tasks/queue/t-script").json
+    assert task["result"]["output"] == SCRIPT
+    attempt = task["timeline"][0]
+    assert attempt["reasons"][1] == {"provider": "other", "model": "", "score": 0.0, "why": "breaker open"}
+    assert task["cost_usd"] == 0.0015
+
+
+def test_cancel_takes_a_waiting_task_out_and_asks_for_a_running_one(
+    client: FlaskClient, store: Store, place: Place
+) -> None:
+    done = client.post(f"/api/tasks/{place.queued_row}/cancel").json
+    assert done["outcome"] == "cancelled"
+    assert client.get(f"/api/tasks/{place.queued_row}").json["status"] == "cancelled"
+    running = client.get("/api/tasks?status=running").json["tasks"][0]
+    assert client.post(f"/api/tasks/{running['row']}/cancel").json["outcome"] == "asked"
+    (command,) = store.take_commands(ME, place.now)
+    assert (command.kind, command.args["ids"]) == ("cancel", [running["id"]])
+
+
+def test_retry_asks_again_and_keeps_what_was_tried(client: FlaskClient, place: Place) -> None:
+    assert client.post(f"/api/tasks/{place.failed_row}/retry").json["outcome"] == "queued"
+    task = client.get(f"/api/tasks/{place.failed_row}").json
+    assert (task["status"], len(task["timeline"])) == ("queued", 1)
+    assert client.post(f"/api/tasks/{place.failed_row}/retry").status_code == 409
+
+
+def test_a_whole_batch_is_cancelled_and_retried(client: FlaskClient, store: Store) -> None:
+    done = client.post("/api/batches/cancel", json={"batch": BATCH}).json
+    assert done["cancelled"] + done["asked"] == 3
+    again = client.post("/api/batches/retry", json={"batch": BATCH}).json
+    assert again["queued"] == 1 + done["cancelled"]
+    assert client.post("/api/batches/retry", json={"batch": "nothing"}).status_code == 404
+    counts = {b["name"]: b["counts"] for b in client.get("/api/batches").json["batches"]}
+    assert counts[BATCH]["queued"] == store.pending(BATCH)[TaskStatus.QUEUED] == again["queued"]
+
+
+# ------------------------------------------------------------------ usage, events, exports
+
+
+def test_usage_is_told_by_what_was_asked_for(client: FlaskClient, place: Place) -> None:
+    rows = client.get("/api/usage?by=provider").json["rows"]
+    assert {row["key"]["provider"] for row in rows} == {"anthropic", "openai", "gemini"}
+    assert sum(row["totals"]["ok"] for row in rows) == 8
+    assert sum(row["totals"]["cost_usd"] for row in rows) == pytest.approx(8 * 0.0015)
+    by_hour = client.get("/api/usage?by=hour,task_type").json["rows"]
+    assert set(by_hour[0]["key"]) == {"hour_at", "task_type"}
+    assert client.get(f"/api/usage?since={place.now + 500}&until={place.now + 600}").json["rows"] == []
+
+
+@pytest.mark.parametrize(
+    "query", ["by=color", "by=provider,provider", "since=-1", "until=inf", "by=minute&since=0"]
+)
+def test_a_usage_query_that_makes_no_sense_is_422(client: FlaskClient, query: str) -> None:
+    assert client.get(f"/api/usage?{query}").status_code == 422
+
+
+def test_events_are_followed_by_number(client: FlaskClient) -> None:
+    newest = client.get("/api/events?limit=1").json["events"][0]
+    assert (newest["kind"], newest["level"]) == ("price_unknown", "alert")
+    after = client.get(f"/api/events?after={newest['id'] - 1}").json["events"]
+    assert [event["id"] for event in after] == [newest["id"]]
+    assert client.get("/api/events?kind=breaker_opened").json["events"][0]["provider"] == "openai"
+
+
+def test_an_export_is_json_lines_of_results(client: FlaskClient) -> None:
+    response = client.get(f"/tasks/export.jsonl?batch={BATCH}")
+    assert "results.simulated.jsonl" in response.headers["Content-Disposition"]
+    rows = [json.loads(line) for line in response.text.splitlines()]
+    assert all(row["batch"] == BATCH and row["simulated"] is True for row in rows)
+    assert sum(row["status"] == "failed" for row in rows) == 1
+    assert len(client.get("/tasks/export.jsonl").text.splitlines()) == 9
+    assert len(client.get("/tasks/export.jsonl?status=failed").text.splitlines()) == 1
+
+
+def test_a_csv_cell_is_never_a_formula(client: FlaskClient) -> None:
+    rows = list(csv.DictReader(io.StringIO(client.get("/tasks/export.csv?batch=queue").text)))
+    risky = next(row for row in rows if row["id"].endswith("1+1"))
+    assert risky["id"] == "'=1+1"
+    assert risky["output"].startswith("'=cmd")
+    assert all(row["simulated"] == "true" for row in rows)
+
+
+def test_an_unchanged_status_is_not_sent_again(client: FlaskClient) -> None:
+    first = client.get("/api/providers/status")
+    again = client.get("/api/providers/status", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")

@@ -1,0 +1,303 @@
+"""What people see and do on the pages, without script."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from src.core.clock import VirtualClock
+from src.core.store import Store
+from src.records import Message, Task
+from src.web import create_app
+from src.web.presenters.costs import CostEstimate
+from src.web.presenters.pool import pool_view
+from src.web.presenters.weights import _with_preferences
+from src.web.site import Recent, Site
+from src.web.words import count, duration, money, rate
+
+from .conftest import csrf_of
+from .filled import BATCH, ME, Place, settings_in
+
+
+def site_of(client: FlaskClient) -> Site:
+    found = client.application.extensions["site"]
+    assert isinstance(found, Site)
+    return found
+
+
+# ------------------------------------------------------------------ without an orchestrator
+
+
+def test_before_any_orchestrator_the_pages_show_the_configuration(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "simulated.db", simulated=True) as store:
+        client = create_app(settings_in(tmp_path), store, simulated=True).test_client()
+        status = client.get("/provider-status").text
+        assert "No orchestrator has run on this state yet" in status
+        assert "Not seen yet" in status
+        assert all(agent in status for agent in ("claude-analyst", "gpt-generalist", "gemini-scout"))
+        for path in ("/", "/rebalance", "/tasks"):
+            assert client.get(path).status_code == 200
+        found = client.get("/api/providers/status").json
+    assert found["orchestrator"]["state"] == "never"
+    assert [
+        sum(a["home"] == home for a in found["agents"]) for home in ("anthropic", "openai", "gemini")
+    ] == [2, 3, 2]
+
+
+@pytest.mark.parametrize(("after_s", "state"), [(1, "running"), (11, "silent"), (7200, "silent")])
+def test_the_age_of_what_is_shown_is_told(place: Place, store: Store, after_s: float, state: str) -> None:
+    clock = VirtualClock(place.now + after_s)
+    client = create_app(place.settings, store, simulated=True, clock=clock).test_client()
+    found = client.get("/api/providers/status").json["orchestrator"]
+    assert found["state"] == state
+    assert found["age_s"] == pytest.approx(after_s)
+    page = client.get("/provider-status").text
+    assert ("No orchestrator is running" in page) is (state != "running")
+
+
+def test_one_that_signed_off_is_told_apart_from_one_that_fell_silent(
+    client: FlaskClient, store: Store, place: Place
+) -> None:
+    store.retire(ME, now=place.now)
+    assert client.get("/api/providers/status").json["orchestrator"]["state"] == "stopped"
+    assert "waiting and no orchestrator is running" in client.get("/").text
+
+
+# ------------------------------------------------------------------ pages
+
+
+def test_the_dashboard_tells_the_five_numbers(client: FlaskClient) -> None:
+    view = client.get("/api/dashboard").json
+    assert (view["counts"]["succeeded"], view["counts"]["failed"], view["waiting"]) == (8, 1, 3)
+    assert view["money"]["total_usd"] == pytest.approx(0.012)
+    assert view["money"]["saved_usd"] == pytest.approx(8 * 0.009 - 0.012)
+    assert view["money"]["budget_usd"] is None
+    texts = [need["text"] for need in view["attention"]]
+    assert any("1 task failed" in text for text in texts)
+    assert any("no price for" in text for text in texts)
+    page = client.get("/").text
+    assert "simulated: true" in page
+    assert "breaker opened" in page
+
+
+def test_a_provider_card_shows_score_with_its_three_factors(client: FlaskClient) -> None:
+    card = client.get("/api/providers/status").json["providers"][0]
+    assert card["score"] == pytest.approx(
+        card["weight"] * card["performance_multiplier"] * card["time_multiplier"]
+    )
+    page = client.get("/provider-status").text
+    assert all(
+        word in page
+        for word in ("<small>weight</small>", "<small>performance</small>", "<small>time</small>")
+    )
+    assert page.count('class="spark"') == 3
+    for chosen in ("hour", "day", "month", "nonsense"):
+        assert client.get(f"/provider-status?range={chosen}").status_code == 200
+
+
+def test_a_task_page_tells_the_way_it_went(client: FlaskClient) -> None:
+    page = client.get(f"/tasks?batch={BATCH}").text
+    assert "t-9" in page
+    assert "t-script" not in page
+    task = client.get("/tasks/queue/t-script").text
+    assert "Why anthropic" in task
+    assert "breaker open" in task
+    assert "Be brief." in task
+
+
+def test_a_list_pages_on_with_its_filter(place: Place, store: Store, client: FlaskClient) -> None:
+    more = [Task(f"m-{i}", "many", (Message("user", "?"),), "research") for i in range(120)]
+    store.add_tasks(more, now=place.now)
+    page = client.get("/tasks?type=research&batch=many").text
+    assert "m-119" in page
+    assert "m-69<" not in page
+    older = page.split('rel="next" href="')[1].split('"')[0].replace("&amp;", "&")
+    assert "type=research" in older
+    assert "m-69" in client.get(older).text
+
+
+# ------------------------------------------------------------------ forms
+
+
+def test_a_task_is_handed_in_by_form_and_shown(client: FlaskClient, store: Store) -> None:
+    form = {
+        "csrf": csrf_of(client),
+        "prompt": "Line one\r\nline two",
+        "task_type": "research",
+        "max_tokens": "50",
+    }
+    response = client.post("/tasks", data=form, follow_redirects=True)
+    assert "Line one\nline two" in response.text
+    task = store.task_at(int(response.request.path.rsplit("/", 1)[1]))
+    assert task is not None
+    assert (task.task.max_tokens, task.task.task_type, task.row.batch) == (50, "research", "queue")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"prompt": " "}, {"max_tokens": "many"}, {"tier": "golden"}, {"max_tokens": "0"}]
+)
+def test_a_wrong_form_keeps_what_was_typed(client: FlaskClient, wrong: dict[str, str]) -> None:
+    form = {"csrf": csrf_of(client), "prompt": "Keep me", "max_tokens": "", "tier": "auto", **wrong}
+    response = client.post("/tasks", data=form)
+    assert response.status_code == 422
+    assert 'role="alert"' in response.text
+    if "prompt" not in wrong:
+        assert ">Keep me</textarea>" in response.text
+
+
+def test_weights_are_previewed_applied_and_taken_back_by_form(client: FlaskClient, store: Store) -> None:
+    form = {
+        "csrf": csrf_of(client, "/rebalance"),
+        "weight-anthropic": "20",
+        "weight-openai": "60",
+        "weight-gemini": "20",
+    }
+    preview = client.post("/rebalance", data={**form, "action": "preview"})
+    assert 'value="60.0"' in preview.text
+    assert store.settings_version() == 0
+    client.post("/rebalance", data={**form, "action": "apply"})
+    assert store.current_settings()["weights"] == {"anthropic": 0.2, "openai": 0.6, "gemini": 0.2}
+    client.post("/rebalance", data={"csrf": form["csrf"], "action": "undo"})
+    assert "weights" not in store.current_settings()
+    history = client.get("/rebalance").text
+    assert "openai 40.0% to 60.0%" in history
+    wrong = client.post("/rebalance", data={**form, "weight-openai": "-5", "action": "apply"})
+    assert (wrong.status_code, "must not be negative" in wrong.text) == (422, True)
+    assert client.post("/rebalance", data={**form, "weight-openai": "lots"}).status_code == 422
+    assert client.post("/rebalance", data={**form, "version": "999"}).status_code == 422
+    assert 'value="33.3"' in client.get("/rebalance?preset=equal").text
+
+
+def test_a_provider_is_paused_and_resumed_by_button(client: FlaskClient) -> None:
+    csrf = csrf_of(client, "/provider-status")
+    page = client.post("/providers/gemini/pause", data={"csrf": csrf}, follow_redirects=True).text
+    assert "Resume gemini" in page
+    page = client.post("/providers/gemini/resume", data={"csrf": csrf}, follow_redirects=True).text
+    assert "Resume gemini" not in page
+
+
+# ------------------------------------------------------------------ uploads
+
+
+def send(client: FlaskClient, content: bytes, name: str) -> str:
+    form = {"csrf": csrf_of(client), "file": (io.BytesIO(content), name)}
+    response = client.post("/uploads", data=form)
+    assert response.status_code == 303, response.text
+    return response.headers["Location"]
+
+
+def test_an_upload_is_shown_with_rows_bad_lines_and_cost_before_it_starts(
+    client: FlaskClient, store: Store
+) -> None:
+    lines = [
+        json.dumps({"id": f"u-{i}", "prompt": f"Question {i}", "task_type": "research"}) for i in range(30)
+    ]
+    lines[7] = '{"promt": "x"}'
+    where = send(client, "\n".join(lines).encode(), "my tasks.jsonl")
+    page = client.get(where).text
+    assert "Start 29 tasks" in page
+    assert "line 8" in page
+    assert "did you mean" in page
+    assert "At most" in page
+    assert store.batch("my tasks.jsonl") is None
+    started = client.post(where, data={"csrf": csrf_of(client), "action": "start"}, follow_redirects=True)
+    assert "29 tasks are on the queue" in started.text
+    assert client.get(where).status_code == 404
+    again = send(client, "\n".join(lines).encode(), "my tasks.jsonl")
+    assert 'value="my tasks.jsonl-2"' in client.get(again).text
+    done = client.post(
+        again, data={"csrf": csrf_of(client), "batch": "my tasks.jsonl"}, follow_redirects=True
+    )
+    assert "0 tasks are on the queue, 29 were there already" in done.text
+
+
+def test_an_upload_can_be_dropped(client: FlaskClient, place: Place) -> None:
+    where = send(client, b"one\ntwo\n", "questions.txt")
+    assert "Start 2 tasks" in client.get(where).text
+    client.post(where, data={"csrf": csrf_of(client), "action": "drop"})
+    assert list((place.settings.state_dir / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"[{}]", b"\xff\xfea\x00"], ids=["array", "utf-16"])
+def test_a_file_that_holds_no_tasks_is_told(client: FlaskClient, content: bytes, place: Place) -> None:
+    form = {"csrf": csrf_of(client), "file": (io.BytesIO(content), "x.jsonl")}
+    assert client.post("/uploads", data=form).status_code == 422
+    assert list((place.settings.state_dir / "uploads").iterdir()) == []
+
+
+def test_expected_cost_is_learned_and_never_above_the_most(client: FlaskClient) -> None:
+    site = site_of(client)
+    estimate = CostEstimate(site)
+    for kind in ("general", "research"):
+        estimate.add(Task("x", "b", (Message("user", "word " * 200),), kind, max_tokens=900))
+    result = estimate.result()
+    assert 0 < result.expected_nanos < result.at_most_nanos
+    assert (result.tasks, result.unknown_price_tasks, result.learned_from) == (2, 0, 8)
+
+
+# ------------------------------------------------------------------ presenters
+
+
+@pytest.mark.parametrize(
+    ("mix", "expected"),
+    [
+        ({"general": 1.0}, {"anthropic": 0.3, "openai": 0.4, "gemini": 0.3}),
+        ({"research": 1.0}, {"anthropic": 0.0, "openai": 0.0, "gemini": 1.0}),
+        ({"research": 0.2, "general": 0.8}, {"anthropic": 0.3, "openai": 0.4, "gemini": 0.3}),
+        ({"research": 0.5, "general": 0.5}, {"anthropic": 0.214, "openai": 0.286, "gemini": 0.5}),
+    ],
+    ids=["untyped", "all preferred", "made up for", "more than made up for"],
+)
+def test_preferences_are_made_up_for_by_tasks_without_one(
+    client: FlaskClient, mix: dict[str, float], expected: dict[str, float]
+) -> None:
+    share = {"anthropic": 0.3, "openai": 0.4, "gemini": 0.3}
+    assert _with_preferences(site_of(client), share, mix) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_pool_is_read_once_for_many(client: FlaskClient) -> None:
+    site = site_of(client)
+    assert pool_view(site) is pool_view(site)
+    site.recent.forget()
+    assert pool_view(site) is pool_view(site)
+
+
+def test_what_was_begun_before_a_change_is_not_remembered() -> None:
+    recent = Recent()
+
+    def make() -> str:
+        recent.forget()  # somebody changes something meanwhile
+        return "old"
+
+    assert recent.get("x", make) == "old"
+    assert recent.get("x", lambda: "new") == "new"
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (money(None), "unknown"),
+        (money(0), "$0"),
+        (money(45_000), "$0.000045"),
+        (money(1_500_000), "$0.0015"),
+        (money(35_600_000), "$0.036"),
+        (money(1_234_500_000_000), "$1,234.50"),
+        (money(-2_000_000_000), "-$2.00"),
+        (duration(None), "-"),
+        (duration(0.0404), "40 ms"),
+        (duration(59.6), "1 min"),
+        (duration(7500), "2 h 5 min"),
+        (count(2.25), "2.2"),
+        (count(9_999), "9,999"),
+        (count(12_345), "12.3 k"),
+        (count(4_560_000), "4.6 M"),
+        (rate(0.25), "15.0 /min"),
+        (rate(12.34), "12.3 /s"),
+    ],
+)
+def test_numbers_are_shown_as_people_read_them(shown: str, expected: str) -> None:
+    assert shown == expected
