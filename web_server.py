@@ -58,13 +58,9 @@ def main(
 def serve(setup: Setup, host: str, port: int) -> None:
     """Listen and answer until told to end. Raises ConfigError where that can't begin."""
     door = Door.of(host, setup.environ)
-    sockets = listen(host, port)
-    try:
-        with open_store(setup) as store:
-            run(build(setup, store, door), sockets, f"{setup.mode} state in {setup.settings.state_dir}")
-    finally:
-        for each in sockets:
-            each.close()
+    places = free_places(host, port)
+    with open_store(setup) as store:
+        run(build(setup, store, door), places, f"{setup.mode} state in {setup.settings.state_dir}")
 
 
 def build(setup: Setup, store: Store, door: Door) -> Flask:
@@ -73,20 +69,24 @@ def build(setup: Setup, store: Store, door: Door) -> Flask:
     return create_app(setup.settings, store, simulated=setup.simulated, configured=configured, door=door)
 
 
-def run(app: Flask, sockets: list[socket.socket], what: str) -> None:
+def run(app: Flask, places: list[tuple[str, int]], what: str) -> None:
     from waitress import create_server  # type: ignore[import-untyped]
 
-    server = create_server(
-        app,
-        sockets=sockets,
-        threads=THREADS,
-        ident=None,
-        max_request_body_size=MOST_BYTES + (1 << 20),
-        channel_timeout=120,
-        clear_untrusted_proxy_headers=True,
-    )
+    host, port = places[0]
+    try:
+        server = create_server(
+            app,
+            listen=" ".join(_joined(*place) for place in places),
+            threads=THREADS,
+            ident=None,
+            max_request_body_size=MOST_BYTES + (1 << 20),
+            clear_untrusted_proxy_headers=True,
+        )
+    except OSError as error:  # somebody was faster
+        raise ConfigError(_why_not(host, port, error)) from error
     signal.signal(signal.SIGTERM, _end)
-    click.echo(f"pages on {address(sockets)} ({what})")
+    shown = "localhost" if is_loopback(host) else host
+    click.echo(f"pages on http://{_joined(shown, port)} ({what})")
     server.run()
     click.echo("pages closed")
 
@@ -98,31 +98,27 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 # ------------------------------------------------------------------ where to listen
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Bound sockets; for localhost also on the other loopback, where browsers look first on some systems."""
-    first = _bind(host, port)
-    sockets = [first]
-    other = {"127.0.0.1": "::1", "localhost": "::1"}.get(host)
-    if other:
+def free_places(host: str, port: int) -> list[tuple[str, int]]:
+    """Where to listen, found free; for this machine also on IPv6, where some browsers look first."""
+    found = [(host, _try(host, port))]
+    if host in ("127.0.0.1", "localhost"):
         with suppress(ConfigError):  # no IPv6 here, or somebody else has it: the first one is enough
-            sockets.append(_bind(other, first.getsockname()[1]))
-    return sockets
+            found = [("127.0.0.1", found[0][1]), ("::1", _try("::1", found[0][1]))]
+    return found
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _try(host: str, port: int) -> int:
+    """Bind and let go: the port that is free. Raises ConfigError with what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind((host.strip("[]"), port))
-        bound.listen(128)
-    except OSError as error:
-        bound.close()
-        raise ConfigError(_why_not(host, port, error)) from error
-    return bound
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host.strip("[]"), port))
+            probe.listen()
+            return int(probe.getsockname()[1])
+        except OSError as error:
+            raise ConfigError(_why_not(host, port, error)) from error
 
 
 def _why_not(host: str, port: int, error: OSError) -> str:
@@ -139,10 +135,8 @@ def _why_not(host: str, port: int, error: OSError) -> str:
     return f"can't listen on {host}:{port} ({error.strerror or error})"
 
 
-def address(sockets: list[socket.socket]) -> str:
-    host, port = sockets[0].getsockname()[:2]
-    shown = "localhost" if is_loopback(host) else f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+def _joined(host: str, port: int) -> str:
+    return f"[{host.strip('[]')}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _port(setup: Setup, given: int | None) -> int:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any
 
-from .child import Json, Record, read_spec, report
+from .child import Json, Record, read_spec, report, reset
 from .work import MODELS, PROVIDERS, Prompt
 
 Call = Callable[[Prompt], Awaitable[Any]]
@@ -90,7 +90,8 @@ async def _run(spec: Json) -> None:
     arrivals = spec.get("arrivals_s")
     async with AsyncExitStack() as stack:
         calls = [build(spec, stack) for build in (_anthropic, _openai, _gemini)]
-        await asyncio.gather(*(_warm_up(call, spec) for call in calls))
+        if arrivals is not None:
+            reset(spec["control_url"])
         started_at, start = time.time(), time.monotonic()
 
         async def one(number: int, prompt: Prompt) -> None:
@@ -108,12 +109,6 @@ async def _run(spec: Json) -> None:
 
         await asyncio.gather(*(one(i, prompt) for i, prompt in enumerate(spec["prompts"])))
     report(record, first_call_at=started_at)
-
-
-async def _warm_up(call: Call, spec: Json) -> None:
-    """One call each where it does not count, so that imports and connections are there."""
-    if spec.get("warm_up"):
-        await call(Prompt("Warm up.", 16))
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,14 @@ def read_spec() -> Json:
     spec: Json = json.loads(sys.stdin.read())
     spec["prompts"] = [Prompt(text, max_tokens) for text, max_tokens in spec["prompts"]]
     return spec
+
+
+def reset(control_url: str) -> None:
+    """The simulator's clock to 0: its schedule of faults begins now."""
+    request = urllib.request.Request(f"{control_url}/reset", b"{}", method="POST")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=10):
+        pass
 
 
 def report(record: Record, **more: Any) -> None:

@@ -14,7 +14,7 @@ from src.core.orchestrator import Orchestrator
 from src.core.store import Store
 from src.records import Result, TaskStatus
 
-from .child import Json, Record, read_spec, report
+from .child import Json, Record, read_spec, report, reset
 from .work import BATCH, as_task, folder, settings_with
 
 
@@ -64,8 +64,8 @@ class Client:
         """Each task at its moment after the pool is warm, as a page would hand it in."""
         while not self._store.latest_snapshot()[0]:
             await asyncio.sleep(0.1)
+        await asyncio.to_thread(reset, self._spec["control_url"])
         start = time.monotonic()
-        self._spec["started_at"] = self._clock.now()
         for number, at_s in enumerate(arrivals):
             await asyncio.sleep(max(0.0, start + at_s - time.monotonic()))
             self._handed_in[as_id(number)] = self._clock.now()

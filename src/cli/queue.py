@@ -8,13 +8,14 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..core.intake import QUEUE, make_task, unknown_type_warning
 from ..core.results import encode_row, result_row
 from ..errors import InputError
-from ..records import PoolSnapshot, Result, TaskStatus
+from ..records import Event, PoolSnapshot, Result, TaskStatus
 from .follow import is_alive
 from .progress import console, say, state_text, waiting_lines
 from .setup import Options, Setup, open_store, prepare
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..core.store import OrchestratorRow, Store
 
 WAIT_EVERY_S = 0.25
+EVENTS_READ = 200
 ALERTS_SHOWN = 5
 
 
@@ -85,10 +87,7 @@ def status(options: Options, *, as_json: bool) -> int:
     """Print how things stand. The exit code."""
     setup = prepare(options)
     now = Clock().now()
-    with open_store(setup) as store:
-        pool, row = store.latest_snapshot()
-        counts = store.pending()
-        alerts = [each.event for each in store.events(200) if each.event.level != "info"][:ALERTS_SHOWN]
+    pool, row, counts, alerts = _stored(setup)
     alive = row is not None and is_alive(row, now)
     if as_json:
         _print_json(setup, pool, row, alive, counts, now)
@@ -103,6 +102,18 @@ def status(options: Options, *, as_json: bool) -> int:
     for event in alerts:
         screen.print(f"{event.level}, {duration(now - event.at)} ago: {event.message}", soft_wrap=True)
     return 0
+
+
+def _stored(
+    setup: Setup,
+) -> tuple[PoolSnapshot | None, OrchestratorRow | None, Mapping[TaskStatus, int], list[Event]]:
+    """What the store knows. Looking makes no database where there is none."""
+    if isinstance(setup.database, Path) and not setup.database.exists():
+        return None, None, {}, []
+    with open_store(setup) as store:
+        pool, row = store.latest_snapshot()
+        told = [each.event for each in store.events(EVENTS_READ) if each.event.level != "info"]
+        return pool, row, store.pending(), told[:ALERTS_SHOWN]
 
 
 def _who_runs(setup: Setup, row: OrchestratorRow | None, alive: bool, now: float) -> str:

@@ -6,7 +6,7 @@
                of at least min_calls within window_s
     OPEN       timer runs out                                    HALF_OPEN
     OPEN       health call answers after one that failed         HALF_OPEN
-               in this opening
+               since it was closed or last came in this way
     HALF_OPEN  probe succeeds                                    CLOSED, with a ramp
     HALF_OPEN  probe fails, or is silent for probe_timeout_s     OPEN, timer x 2 (bounded)
     HALF_OPEN  probe ends neutral (429, refusal)                 HALF_OPEN, the permit is given back
@@ -140,6 +140,7 @@ class Breaker:
         if not ok:
             self._failed_health = True
         elif self._failed_health:
+            self._failed_health = False  # news once: if the probe fails all the same, the timer decides
             self._half_open()
 
     def forgive(self) -> None:
@@ -210,7 +211,6 @@ class Breaker:
         self._timeouts += 1
         self.state, self.reason = BreakerState.OPEN, reason
         self.open_until = now + timeout
-        self._failed_health = False
         self._probe = NO_PROBE
         self._ramp_from = None
 

@@ -293,7 +293,7 @@ class Chooser:
             wanted = next((o for o in options if o.provider.index == preferred), None)
             if wanted is not None and wanted.provider.breaker.ramp(now) >= 1.0:
                 self._take_turn(options, survey, wanted)
-                return Choice(wanted, "preferred", forced=False)
+                return Choice(wanted, "probe" if wanted.provider.half_open else "preferred", forced=False)
             if wanted is None and self._worth_waiting(preferred, task, memory, now, survey):
                 return None
         if options:

@@ -101,6 +101,7 @@ def test_status_tells_of_a_state_in_which_nothing_has_run(tmp_path: Path) -> Non
     told = run_script("status", cwd=tmp_path)
     assert told.process.returncode == 0
     assert "no orchestrator has run on this state yet" in told.out and "tasks: none yet" in told.out
+    assert list(tmp_path.iterdir()) == [], "looking leaves nothing behind"
 
 
 def test_a_second_server_on_the_same_state_is_refused_in_one_line(

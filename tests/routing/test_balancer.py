@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,6 +52,7 @@ PREFERRED = [
 ]
 USAGE = Usage(100, 0, 0, 50)
 DOWN = ServerError("it broke", status=500)
+NO_KEY = AuthFailed("no", status=401)
 
 
 def place(balancer: ProviderLoadBalancer, now: float = START, task: Task | None = None) -> Placement:
@@ -142,37 +144,44 @@ def test_it_goes_to_its_preferred_provider_when_that_comes_free_before() -> None
     assert desk.one().choice == "preferred"
 
 
-@pytest.mark.parametrize(
-    "trouble", ["paused", "open", "misconfigured", "model out", "limit far away", "deadline"]
-)
-def test_nobody_waits_for_a_preferred_provider_that_will_not_come_in_time(trouble: str) -> None:
-    limits = told_limits()
-    if trouble == "limit far away":
-        limits["gemini"] = {"requests_per_minute": 6}
-    balancer = make_balancer(make_settings(limits=limits))
-    gemini = balancer.by_name["gemini"]
-    task = make_task(kind="research")
-    if trouble == "paused":
-        balancer.pause("gemini")
-    elif trouble == "open":
-        open_breaker(balancer, "gemini")
-    elif trouble == "misconfigured":
-        gemini.misconfigured = "the key was refused"
-    elif trouble == "model out":
-        for model in gemini.models.values():
-            model.out = "gone"
-    elif trouble == "limit far away":
-        place(balancer, task=task)
-    else:
-        fill(balancer, "gemini")
-        task = make_task(kind="research", deadline_at=START + 9.0)
-    if trouble == "model out":
-        route = balancer.route(task, START)
-        for option in route.options:
-            if option.provider is gemini:
-                option.model.out = "gone"
-    placement = place(balancer, task=task)
-    assert placement.provider != "gemini" or trouble == "model out"
+def paused(balancer: ProviderLoadBalancer) -> None:
+    balancer.pause("gemini")
+
+
+def opened(balancer: ProviderLoadBalancer) -> None:
+    open_breaker(balancer, "gemini")
+
+
+def misconfigured(balancer: ProviderLoadBalancer) -> None:
+    balancer.by_name["gemini"].misconfigured = "the key was refused"
+
+
+def without_models(balancer: ProviderLoadBalancer) -> None:
+    for model in WIDE.providers["gemini"].models.model_dump().values():
+        balancer.by_name["gemini"].model(model, balancer.settings, START).out = "gone"
+
+
+def without_room(balancer: ProviderLoadBalancer) -> None:
+    model = balancer.by_name["gemini"].model(MODELS["gemini"], balancer.settings, START)
+    model.group.hold(START + 10.0, "429", START)
+
+
+@pytest.mark.parametrize("trouble", [paused, opened, misconfigured, without_models, without_room])
+def test_nobody_waits_for_a_preferred_provider_that_will_not_come_in_time(
+    trouble: Callable[[ProviderLoadBalancer], None],
+) -> None:
+    balancer = make_balancer()
+    trouble(balancer)
+    placement = place(balancer, task=make_task(kind="research"))
+    assert placement.provider != "gemini"
+    assert placement.choice == "spilled"
+
+
+def test_nobody_waits_whose_deadline_is_near() -> None:
+    balancer = make_balancer()
+    fill(balancer, "gemini")
+    refused(balancer, task=make_task(kind="research", deadline_at=START + 30.0))
+    assert place(balancer, task=make_task(kind="research", deadline_at=START + 9.0)).choice == "spilled"
 
 
 def test_a_preferred_provider_that_takes_not_all_parameters_is_not_waited_for() -> None:
@@ -372,16 +381,17 @@ def test_a_forced_call_that_succeeds_brings_its_provider_back() -> None:
     "expected", ["its timer ends in time", "another is busy", "another has no room for a while"]
 )
 def test_nothing_is_forced_while_another_is_expected(expected: str) -> None:
-    settings = make_settings(limits={**told_limits(), "gemini": {"requests_per_minute": 2}})
-    balancer = make_balancer(settings)
+    balancer = make_balancer()
     if expected == "its timer ends in time":
         all_open(balancer)
         balancer.by_name["gemini"].breaker.open_until = START + 40.0
     else:
         if expected == "another is busy":
-            balancer = make_balancer()
             fill(balancer, "gemini")
         else:
+            balancer = make_balancer(
+                make_settings(limits={**told_limits(), "gemini": {"requests_per_minute": 2}})
+            )
             place(balancer, task=make_task(providers=("gemini",)))
         for name in ("anthropic", "openai"):
             open_breaker(balancer, name)
@@ -397,53 +407,51 @@ def test_a_deadline_before_anybody_comes_back_forces_a_call() -> None:
     assert place(balancer, task=make_task(deadline_at=START + 15.0)).forced
 
 
-@pytest.mark.parametrize("trouble", ["budget", "unknown price", "window", "pinned", "limit", "overloaded"])
-def test_a_forced_call_breaks_only_the_breaker_and_no_other_rule(trouble: str) -> None:
-    limits = told_limits()
-    if trouble == "limit":
-        limits = {name: {"requests_per_minute": 60_000, "tokens_per_minute": 500} for name in NAMES}
-        limits["anthropic"] = {"requests_per_minute": 60_000, "input_tokens_per_minute": 500}
-    budgets = None
-    if trouble == "budget":
-        budgets = Budgets([BudgetRule("all", "", "total", 1)])
-    models = {"gpt-6": {"context_window": 1000}} if trouble == "window" else {}
-    balancer = make_balancer(make_settings(limits=limits, models=models), budgets=budgets)
-    names = list(NAMES)
-    for name in names:
-        breaker = balancer.by_name[name].breaker
+def shut(balancer: ProviderLoadBalancer) -> ProviderLoadBalancer:
+    """Every breaker open for longer than anybody waits, whatever the limits."""
+    for provider in balancer.providers:
         for _ in range(3):
-            breaker.settle(False, breaker.acquire(START), START)
-        breaker.open_until = START + 70.0
-    task = make_task()
-    if trouble == "unknown price":
-        balancer = make_balancer(budgets=Budgets([BudgetRule("all", "", "total", 10**12)]))
-        for name in names:
-            breaker = balancer.by_name[name].breaker
-            for _ in range(3):
-                breaker.settle(False, breaker.acquire(START), START)
-            breaker.open_until = START + 70.0
-        task = make_task(models=("gpt-5-nobody-knows",))
-        if balancer.pool.price_of(
-            balancer.by_name["openai"],
-            balancer.by_name["openai"].model("gpt-5-nobody-knows", balancer.settings, START),
-            START,
-        ):
-            pytest.skip("the catalogue knows it")
-    elif trouble == "window":
-        task = make_task(chars=50_000)
-    elif trouble == "pinned":
-        task = make_task(providers=("gemini",))
-    elif trouble == "limit":
-        task = make_task(chars=8_000, max_tokens=2_000)
-    elif trouble == "overloaded":
-        for name in names:
-            balancer.by_name[name].backoff_until = START + 500.0
-    placed = balancer.place(task, START)
-    if trouble in ("window", "pinned"):
-        assert isinstance(placed, Placement)
-        assert (placed.provider == "openai") is False
-    else:
-        assert isinstance(placed, Wait)
+            provider.breaker.settle(False, provider.breaker.acquire(START), START)
+        provider.breaker.open_until = START + 70.0
+    return balancer
+
+
+def test_a_forced_call_keeps_its_budget() -> None:
+    refused(shut(make_balancer(budgets=Budgets([BudgetRule("all", "", "total", 1)]))))
+
+
+def test_a_forced_call_keeps_its_limits() -> None:
+    tokens = {"tokens_per_minute": 500, "input_tokens_per_minute": 500}
+    limits = told_limits(**tokens)
+    balancer = shut(make_balancer(make_settings(limits=limits)))
+    refused(balancer, task=make_task(chars=8_000, max_tokens=2_000))
+
+
+def test_a_forced_call_waits_for_an_overloaded_provider() -> None:
+    balancer = shut(make_balancer())
+    for provider in balancer.providers:
+        provider.backoff_until = START + 500.0
+    refused(balancer)
+
+
+def test_a_forced_call_goes_only_where_the_task_fits_and_may_go() -> None:
+    small = make_settings(limits=told_limits(), models={"gpt-6": {"context_window": 1_000}})
+    assert place(shut(make_balancer(small)), task=make_task(chars=50_000)).provider == "anthropic"
+    assert place(shut(make_balancer()), task=make_task(providers=("gemini",))).provider == "gemini"
+
+
+def test_a_failed_task_is_not_forced_on_who_has_just_failed_it() -> None:
+    desk = Desk()
+    shut(desk.balancer)
+    desk.offer(make_task(1))
+    first = desk.one()
+    assert first.provider == "openai"
+    desk.fail(first, DOWN, seconds=1.0)
+    for provider in desk.balancer.providers:
+        provider.breaker.open_until = START + 500.0
+    second = desk.one(seconds=WIDE.breaker.recovery_timeout_s)
+    assert second.forced
+    assert second.attempt == 2
 
 
 # ------------------------------------------------------------------ shares and silence
@@ -506,8 +514,11 @@ def test_no_choice_of_an_open_breaker() -> None:
         assert why(placement.reasons, "openai") == "breaker open"
 
 
+PATIENT = make_settings(limits=told_limits(), routing={"suspect_after_s": 1_000.0})
+
+
 def test_a_probe_goes_alone_and_its_success_lets_calls_in_slowly() -> None:
-    balancer = make_balancer()
+    balancer = make_balancer(PATIENT)
     open_breaker(balancer, "openai")
     only = make_task(providers=("openai",))
     now = balancer.by_name["openai"].breaker.open_until
@@ -536,7 +547,7 @@ def test_a_recovering_provider_tells_when_the_next_call_may_go() -> None:
 
 
 def test_a_recovering_provider_takes_a_share_that_grows() -> None:
-    balancer = make_balancer()
+    balancer = make_balancer(PATIENT)
     open_breaker(balancer, "gemini")
     now = balancer.by_name["gemini"].breaker.open_until
     ok(balancer, place(balancer, now, make_task(providers=("gemini",))), now)
@@ -548,7 +559,8 @@ def test_a_recovering_provider_takes_a_share_that_grows() -> None:
 
 @pytest.mark.parametrize("again", ["failed", "neutral", "succeeded"])
 def test_what_the_probe_decides_is_decided_for_all(again: str) -> None:
-    balancer = make_balancer(configured=["openai"])
+    settings = make_settings(limits=told_limits(), routing={"emergency_after_s": 100.0})
+    balancer = make_balancer(settings, configured=["openai"])
     open_breaker(balancer, "openai")
     breaker = balancer.by_name["openai"].breaker
     now = breaker.open_until
@@ -658,9 +670,7 @@ def test_after_a_clock_jump_calls_that_were_out_say_nothing_about_anybody() -> N
 
 def test_a_key_that_never_worked_is_misconfigured_and_out_until_somebody_steps_in() -> None:
     balancer = make_balancer()
-    fail(
-        balancer, place(balancer, task=make_task(providers=("openai",))), AuthFailed("no", status=401), START
-    )
+    fail(balancer, place(balancer, task=make_task(providers=("openai",))), NO_KEY, START)
     wait = refused(balancer, START + 9_999.0, make_task(providers=("openai",)))
     assert wait.until == math.inf
     assert "key was refused" in why(wait.reasons, "openai")
@@ -674,7 +684,7 @@ def test_a_key_that_worked_fails_like_anything_else() -> None:
     only = make_task(providers=("openai",))
     ok(balancer, place(balancer, task=only), START)
     for _ in range(3):
-        fail(balancer, place(balancer, task=only), AuthFailed("no", status=401), START)
+        fail(balancer, place(balancer, task=only), NO_KEY, START)
     assert balancer.by_name["openai"].breaker.state is BreakerState.OPEN
     assert not balancer.by_name["openai"].misconfigured
 
@@ -682,9 +692,7 @@ def test_a_key_that_worked_fails_like_anything_else() -> None:
 def test_with_all_keys_refused_tasks_wait_for_somebody() -> None:
     balancer = make_balancer()
     for name in NAMES:
-        fail(
-            balancer, place(balancer, task=make_task(providers=(name,))), AuthFailed("no", status=401), START
-        )
+        fail(balancer, place(balancer, task=make_task(providers=(name,))), NO_KEY, START)
     assert balancer.pool.all_misconfigured
     assert refused(balancer).until is None
 
@@ -748,13 +756,11 @@ def test_an_overloaded_provider_is_left_alone_for_a_while() -> None:
 def test_a_model_that_is_not_there_is_replaced_by_another_of_the_provider() -> None:
     balancer = make_balancer()
     only = make_task(providers=("openai",))
-    assert (first := place(balancer, task=only)).model == "gpt-6.1-terra"
     gone = ModelUnavailable("no such model", status=404)
-    fail(balancer, first, gone, START)
-    assert (second := place(balancer, task=only)).model == "gpt-6-luna"
-    fail(balancer, second, gone, START)
-    assert (third := place(balancer, task=only)).model == "gpt-6.1-sol"
-    fail(balancer, third, gone, START)
+    for model in ("gpt-6.1-terra", "gpt-6-luna", "gpt-6.1-sol"):
+        placement = place(balancer, task=only)
+        assert placement.model == model
+        fail(balancer, placement, gone, START)
     assert refused(balancer, task=only).until == math.inf
     assert place(balancer).provider != "openai"
     assert [e.kind for e in balancer.take_events()].count("model_unavailable") == 3

@@ -174,12 +174,36 @@ def test_health_calls_that_never_failed_leave_it_to_the_timer() -> None:
     assert breaker.admits(breaker.open_until)
 
 
-def test_only_health_calls_of_this_opening_count() -> None:
+def test_a_health_call_that_led_to_a_failed_probe_does_not_count_twice() -> None:
     breaker = opened()
     breaker.health(False, START + 3)
     breaker.health(True, START + 6)
-    call(breaker, False, START + 7)  # the probe fails: another opening
+    call(breaker, False, START + 7)  # it lists its models and can't do more
     breaker.health(True, START + 9)
+    assert breaker.state is OPEN
+    breaker.health(False, START + 12)
+    breaker.health(True, START + 15)
+    assert breaker.state is HALF_OPEN
+
+
+def test_a_failed_health_call_is_remembered_through_a_probe_that_failed() -> None:
+    """The timer let a probe out just before the recovery: the next health call shows that."""
+    breaker = opened()
+    breaker.health(False, START + 3)
+    now = breaker.open_until
+    call(breaker, False, now)
+    breaker.health(True, now + 3)
+    assert breaker.state is HALF_OPEN
+
+
+def test_an_outage_that_is_over_leaves_nothing_to_the_next() -> None:
+    breaker = opened()
+    breaker.health(False, START + 3)
+    now = breaker.open_until
+    call(breaker, True, now)
+    for _ in range(3):
+        call(breaker, False, now)
+    breaker.health(True, now + 3)
     assert breaker.state is OPEN
 
 

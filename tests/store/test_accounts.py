@@ -7,8 +7,8 @@ import random
 import pytest
 
 from src.core.store import CallSums, Store, TaskSums
-from src.core.store.rollups import CALL_SUMS, add_call, bin_of, quantile
-from src.core.store.schema import HISTOGRAM_BINS
+from src.core.store.histogram import BINS, bin_of, quantile
+from src.core.store.rollups import CALL_SUMS, add_call
 from src.records import Outcome, TaskStatus, Usage
 
 from .makers import NOW, a_result, a_task, an_attempt, tasks, with_claims
@@ -135,7 +135,7 @@ def test_quantiles_of_the_histogram_are_within_15_percent(seed: int, q: float) -
     for latency_s in latencies:
         add_call(sums, an_attempt(latency_s=latency_s, usage=Usage()))
     true = latencies[min(len(latencies) - 1, int(q * len(latencies)))]
-    assert quantile(sums[-HISTOGRAM_BINS:], q) == pytest.approx(true, rel=0.34 if q == 1.0 else 0.15)
+    assert quantile(sums[-BINS:], q) == pytest.approx(true, rel=0.34 if q == 1.0 else 0.15)
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_every_latency_has_a_bin(latency_s: float, number: int) -> None:
 
 
 def test_quantiles_of_no_calls_are_none() -> None:
-    assert quantile([0] * HISTOGRAM_BINS, 0.5) is None
+    assert quantile([0] * BINS, 0.5) is None
     assert CallSums().p95_s is None

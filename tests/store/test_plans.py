@@ -21,15 +21,16 @@ LARGE = "tasks|prompts|answers|attempts|events"
 
 
 def life_of_tasks(store: Store) -> None:
+    n = len(store.orchestrators())
     store.add_tasks([*tasks(6), a_task("due", deadline_at=NOW)], now=NOW)
-    sign_on(store)
-    claimed = store.claim("me", 4, now=NOW)
-    store.claim("me", 1, now=NOW, batch="b")
-    store.record_attempts("me", [(claimed[0], an_attempt(1, Outcome.FAILED))])
-    store.finish("me", [a_result(task) for task in claimed[:2]])
-    store.release("me", claimed[2:3], now=NOW)
-    sign_on(store, "next", now=NOW + 60)
-    store.retire("next", now=NOW)
+    sign_on(store, f"o{n}", now=NOW + 60 * n)
+    claimed = store.claim(f"o{n}", 4, now=NOW)
+    store.claim(f"o{n}", 1, now=NOW, batch="b")
+    store.record_attempts(f"o{n}", [(task, an_attempt(1, Outcome.FAILED)) for task in claimed])
+    store.finish(f"o{n}", [a_result(task) for task in claimed[:2]])
+    store.release(f"o{n}", claimed[2:3], now=NOW)
+    sign_on(store, f"o{n + 1}", now=NOW + 60 * (n + 1))
+    store.retire(f"o{n + 1}", now=NOW)
 
 
 def editing(store: Store) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import FileSystemBytecodeCache
 
 from src.core.clock import Clock, VirtualClock
 from src.core.store import Store
@@ -49,18 +50,25 @@ def store(place: Place) -> Iterator[Store]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def _compiled(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
-def make_app(place: Place, store: Store) -> AppMaker:
+def make_app(place: Place, store: Store, _compiled: FileSystemBytecodeCache) -> AppMaker:
     def make(environ: Mapping[str, str] | None = None, host: str = "127.0.0.1", **options: Any) -> Flask:
         door, clock = Door.of(host, environ or {}), VirtualClock(place.now)
-        return create_app(place.settings, store, simulated=True, door=door, clock=clock, **options)
+        app = create_app(place.settings, store, simulated=True, door=door, clock=clock, **options)
+        app.jinja_env.bytecode_cache = _compiled  # each template is compiled once for all tests
+        return app
 
     return make
 
 
 @pytest.fixture(scope="module")
 def refusing(_original: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeClient]:
-    """Clients of an application that a whole file shares, for requests that are refused and change nothing."""
+    """Clients of an application that a whole file shares, for requests that change nothing."""
     place = copy_of(_original, tmp_path_factory.mktemp("shared") / "state")
     clock = VirtualClock(place.now)
     with Store.open(place.database, simulated=True) as opened:

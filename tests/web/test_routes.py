@@ -15,7 +15,7 @@ from src.web.guard import HEADERS
 from .conftest import AppMaker, MakeClient, csrf_of
 from .filled import BATCH, Place
 
-TOKEN = "a-token-that-nobody-guesses"  # noqa: S105
+TOKEN = "a-token-that-nobody-guesses"
 HTML, JSON = "text/html; charset=utf-8", "application/json"
 
 

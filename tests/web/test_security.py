@@ -240,7 +240,7 @@ def test_a_body_is_limited_but_where_tasks_come_in(client: FlaskClient) -> None:
 def test_no_stack_trace_reaches_a_page(
     client: FlaskClient, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client.application.extensions["site"].door = None  # type: ignore[attr-defined]
+    client.application.extensions["site"].clock = None  # type: ignore[attr-defined]
     for path in ("/", "/api/providers/status"):
         response = client.get(path)
         assert response.status_code == 500
@@ -256,6 +256,7 @@ def test_a_store_that_is_gone_is_told_in_one_shape(client: FlaskClient, place: P
     assert client.get("/readyz").status_code == 503
     response = client.get("/api/tasks")
     assert (response.status_code, response.json["error"]["code"]) == (503, "store_unavailable")
+    assert "The database can" in client.get("/tasks").text
     assert client.get("/healthz").status_code == 200
 
 

@@ -7,7 +7,7 @@
     reading   pages, exports, snapshots
     accounts  usage and summaries
     -----
-    turns, transitions, rollups, codec, rows, shared, schema, database, migrate + migrations/
+    turns, transitions, rollups, histogram, codec, rows, shared, schema, database, migrate + migrations/
 
 Synchronous, over one URL. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.

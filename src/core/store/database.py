@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -137,7 +137,11 @@ class Database:
 
     def insert(self, table: sa.Table) -> Any:
         """An INSERT that has `on_conflict_...`, which both dialects spell alike."""
-        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+        if self.is_sqlite:
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql  # a slow import that most never need
+
+        return postgresql.insert(table)
 
     def _remembered(self, key: Any, build: Callable[[], Any], names: Sequence[str]) -> Prepared:
         place = (self._engine.dialect.name, key)

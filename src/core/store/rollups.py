@@ -7,7 +7,6 @@ of latencies too, so nothing is read before it is written.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 from ...records import Attempt, Outcome, TaskStatus
 from . import schema
 from .database import Database
+from .histogram import bin_of
 
 CALL_SUMS = (*schema.CALL_COLUMNS, *schema.HISTOGRAM_COLUMNS)
 _CALLS = {name: i for i, name in enumerate(schema.CALL_COLUMNS)}
@@ -35,9 +35,6 @@ _COST, _UNCERTAIN_COST, _UNKNOWN_COST = (
 _LATENCY = _CALLS["latency_us"]
 _FIRST_BIN = len(schema.CALL_COLUMNS)
 
-_SMALLEST_S = 0.01  # the end of bin 0
-_GROWTH = 4 / 3
-_LOG_GROWTH = math.log(_GROWTH)
 
 Key = tuple[str | int, ...]
 
@@ -144,29 +141,6 @@ def add_counts(
         everything[schema.ALL_BATCHES, status] += n
     rows = [(batch_id, status.value, n) for (batch_id, status), n in sorted(everything.items()) if n]
     database.adding(schema.counts, ["tasks"]).many(connection, rows)
-
-
-# ---------------------------------------------------------------- latencies
-
-
-def bin_of(latency_s: float) -> int:
-    """The histogram's bin of a latency in seconds."""
-    if latency_s < _SMALLEST_S:
-        return 0
-    return min(schema.HISTOGRAM_BINS - 1, 1 + int(math.log(latency_s / _SMALLEST_S) / _LOG_GROWTH))
-
-
-def quantile(histogram: Sequence[int], q: float) -> float | None:
-    """Seconds below which the share `q` of the latencies lies; None for an empty histogram."""
-    total = sum(histogram)
-    if total <= 0:
-        return None
-    rank = q * total
-    for i, count in enumerate(histogram):
-        if rank <= count and count:
-            return _SMALLEST_S * math.pow(_GROWTH, i - 1 + rank / count)
-        rank -= count
-    raise AssertionError("the ranks of a histogram end within it")
 
 
 def sums_of(row: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...records import Attempt, Event, Result, Task, TaskStatus
+from .histogram import quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +215,6 @@ class CallSums:
 
     def quantile_s(self, q: float) -> float | None:
         """Within 15 % of the true quantile: the bins grow by a third."""
-        from .rollups import quantile
-
         return quantile(self.histogram, q)
 
 

@@ -38,15 +38,15 @@ from sqlalchemy import (
     text,
 )
 
+from . import histogram
+
 REVISION = "0001"  # the newest migration; a test holds it against the scripts
 
 RowId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's row number is an INTEGER key
 
 ALL_BATCHES = 0  # in `counts`: the sum over all batches
 
-# Latencies are counted in bins that grow by a third: bin 0 is below 10 ms, the last one begins at 746 s.
-HISTOGRAM_BINS = 40
-HISTOGRAM_COLUMNS = tuple(f"bin_{i:02}" for i in range(HISTOGRAM_BINS))
+HISTOGRAM_COLUMNS = tuple(f"bin_{i:02}" for i in range(histogram.BINS))
 
 # What a rollup of calls adds up. Latency and its histogram are those of answered (ok) calls.
 CALL_COLUMNS = (

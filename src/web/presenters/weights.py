@@ -165,7 +165,7 @@ def preset(site: Site, name: str) -> dict[str, float]:
     }[name]()
     if not sum(made.values()):
         return normalised(default)
-    return {n: round(w, 4) for n, w in normalised({n: made.get(n, 0.0) for n in default}).items()}
+    return normalised({name: made.get(name, 0.0) for name in default})
 
 
 def _performance(provider: ProviderView) -> float:

@@ -1,0 +1,35 @@
+"""Latencies counted in bins that only ever add up: quantiles of a million calls from forty numbers.
+
+Bin 0 holds everything below 10 ms; each further bin is a third wider than the one before, and the last
+one, from 746 s, has no end. Within a bin latencies are taken to be spread evenly on the same scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+BINS = 40
+_SMALLEST_S = 0.01
+_GROWTH = 4 / 3
+_LOG_GROWTH = math.log(_GROWTH)
+
+
+def bin_of(latency_s: float) -> int:
+    """The bin of a latency in seconds."""
+    if latency_s < _SMALLEST_S:
+        return 0
+    return min(BINS - 1, 1 + int(math.log(latency_s / _SMALLEST_S) / _LOG_GROWTH))
+
+
+def quantile(histogram: Sequence[int], q: float) -> float | None:
+    """Seconds below which the share `q` of the latencies lies; None for an empty histogram."""
+    total = sum(histogram)
+    if total <= 0:
+        return None
+    rank = q * total
+    for i, count in enumerate(histogram):
+        if rank <= count and count:
+            return _SMALLEST_S * math.pow(_GROWTH, i - 1 + rank / count)
+        rank -= count
+    raise AssertionError("the ranks of a histogram end within it")

@@ -1,0 +1,251 @@
+"""A whole pool in virtual time: Dispatch, providers that answer, fail, fall silent and count, and health calls.
+
+    world = World(settings, {"openai": Provider(latency_s=lambda: 0.5, server=..., faults=[...])})
+    world.offer(at_s, task)
+    world.run()                what happened is in `world.calls`, `world.results`, `world.finished_at`
+
+Seconds are counted from the start. A fault is in force for calls that arrive within it:
+
+    down     answered with 500                  refused  no connection
+    silent   no answer before the time limit    busy     answered with 529
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from src.errors import Overloaded, ProviderError, RateLimited, ServerError, TimedOut, Unreachable
+from src.records import Completion, Placement, Result, Task, TaskStatus
+from src.routing.breaker import BreakerState
+from src.routing.limits import Need
+from src.settings import Settings
+
+from .build import NAMES, START, answer, make_dispatch
+from .servers import Server
+
+Answer = Completion | ProviderError
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong from `start_s` to `end_s`, and whether health calls show it."""
+
+    kind: str
+    start_s: float
+    end_s: float
+    shows: bool = True
+
+
+@dataclass
+class Provider:
+    """How one provider behaves."""
+
+    latency_s: Callable[[], float] = lambda: 0.5
+    server: Server | None = None
+    faults: list[Fault] = field(default_factory=list)
+    on_the_way_s: Callable[[], float] = lambda: 0.02
+    output_tokens: Callable[[], int] = lambda: 50
+    retry_after_s: float | None = None
+
+    def fault_at(self, second: float) -> Fault | None:
+        return next((f for f in self.faults if f.start_s <= second < f.end_s), None)
+
+
+class Call(NamedTuple):
+    """One call: when it left, where to, how it was chosen, when it came back and how (`ok` or an error's name)."""
+
+    at_s: float
+    provider: str
+    choice: str
+    back_s: float
+    outcome: str
+
+
+class World:
+    """See the top of the file."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        providers: Mapping[str, Provider] | None = None,
+        *,
+        seed: int = 1,
+        health: bool = True,
+        **options: object,
+    ) -> None:
+        self.settings = settings
+        self.providers = {name: (providers or {}).get(name, Provider()) for name in NAMES}
+        self.dispatch = make_dispatch(settings, seed=seed, **options)
+        self.balancer = self.dispatch.balancer
+        self.rng = random.Random(seed)
+        self.calls: list[Call] = []
+        self.results: list[Result] = []
+        self.finished_at: list[float] = []
+        self.longest_idle_s = 0.0  # the longest time in which tasks were open and none was finished
+        self._todo: list[tuple[float, int, Callable[[float], None]]] = []
+        self._count = itertools.count()
+        self._due = 0
+        self._wake_at: float | None = None
+        self._out: dict[int, float] = {}
+        self._idle_since = START
+        self._at(START, self._keep_house)
+        if health:
+            self._at(START, self._look_after)
+
+    # ------------------------------------------------------------------ what a test does
+
+    def offer(self, at_s: float, *tasks: Task) -> None:
+        self._due += len(tasks)
+        self._at(START + at_s, lambda now: self._take_in(tasks, now))
+
+    def spread(self, tasks: Iterable[Task], per_s: float, from_s: float = 0.0) -> None:
+        """One task after the other, so many a second."""
+        for number, task in enumerate(tasks):
+            self.offer(from_s + number / per_s, task)
+
+    def change(self, at_s: float, what: Callable[[], None]) -> None:
+        """Anything else that happens at a moment."""
+        self._at(START + at_s, lambda now: what())
+
+    def run(self, until_s: float = 3_600.0) -> World:
+        """Until every task has ended, or to that second."""
+        while self._due > len(self.results):
+            assert self._todo, f"stuck with {self.dispatch.waiting} waiting: {self.dispatch.waiting_for()}"
+            now, _, what = heapq.heappop(self._todo)
+            if now > START + until_s:
+                break
+            what(now)
+            assert next(self._count) < 5_000_000, "it spins"
+        return self
+
+    # ------------------------------------------------------------------ what happened
+
+    @property
+    def makespan_s(self) -> float:
+        return max(self.finished_at, default=START) - START
+
+    @property
+    def statuses(self) -> Counter[TaskStatus]:
+        return Counter(result.status for result in self.results)
+
+    def calls_to(self, name: str, start_s: float = 0.0, end_s: float = float("inf")) -> list[Call]:
+        return [c for c in self.calls if c.provider == name and start_s <= c.at_s < end_s]
+
+    def outcomes(self, name: str | None = None) -> Counter[str]:
+        return Counter(c.outcome for c in self.calls if name in (None, c.provider))
+
+    # ------------------------------------------------------------------ inside
+
+    def _at(self, moment: float, what: Callable[[float], None]) -> None:
+        heapq.heappush(self._todo, (moment, next(self._count), what))
+
+    def _take_in(self, tasks: Iterable[Task], now: float) -> None:
+        if not len(self.dispatch):
+            self._idle_since = now
+        for task in tasks:
+            self.dispatch.offer(task, now)
+        self._pump(now)
+
+    def _pump(self, now: float) -> None:
+        done = self.dispatch.dispatch(now)
+        for result in done.ended:
+            self._end(result, now)
+        for placement in done.placements:
+            self._send(placement, now)
+        assert done.next_wake is None or done.next_wake > now
+        if done.next_wake is not None and done.next_wake != self._wake_at:
+            self._wake_at = done.next_wake
+            self._at(done.next_wake, self._alarm)
+
+    def _alarm(self, now: float) -> None:
+        if now == self._wake_at:
+            self._wake_at = None
+            self._pump(now)
+
+    def _send(self, placement: Placement, now: float) -> None:
+        provider = self.providers[placement.provider]
+        self._at(now + provider.on_the_way_s(), lambda then: self._arrive(placement, provider, then))
+
+    def _arrive(self, placement: Placement, provider: Provider, now: float) -> None:
+        fault = provider.fault_at(now - START)
+        if fault is not None:
+            back_s, found = self._faulty(fault, placement, now)
+        else:
+            back_s, found = self._served(placement, provider, now)
+        self._at(now + back_s, lambda then: self._back(placement, found, then))
+
+    def _faulty(self, fault: Fault, placement: Placement, now: float) -> tuple[float, Answer]:
+        if fault.kind == "silent":
+            return placement.at + placement.timeout_s - now, TimedOut("no answer in time")
+        errors: dict[str, ProviderError] = {
+            "down": ServerError("it broke", status=500),
+            "refused": Unreachable("connection refused", sent=False),
+            "busy": Overloaded("overloaded", status=529),
+        }
+        return 0.05, errors[fault.kind]
+
+    def _served(self, placement: Placement, provider: Provider, now: float) -> tuple[float, Answer]:
+        server = provider.server
+        chars, output = placement.task.prompt_chars // 4, provider.output_tokens()
+        if server is None:
+            return provider.latency_s(), answer(placement, output_tokens=output)
+        fits = server.arrive(Need(chars, output, placement.max_tokens), chars, now)
+        limits = server.headers(now)
+        if not fits:
+            return 0.02, RateLimited("429", status=429, retry_after_s=provider.retry_after_s, limits=limits)
+        latency_s = provider.latency_s()
+        self._at(now + latency_s, lambda then: server.produced(output, then))
+        return latency_s, answer(placement, output_tokens=output, limits=limits)
+
+    def _back(self, placement: Placement, found: Answer, now: float) -> None:
+        if isinstance(found, Completion):
+            settled = self.dispatch.settle(placement, now, completion=found)
+        else:
+            settled = self.dispatch.settle(placement, now, error=found)
+        outcome = "ok" if isinstance(found, Completion) else found.kind
+        back_s, at_s = now - START, placement.at - START
+        self.calls.append(Call(at_s, placement.provider, placement.choice, back_s, outcome))
+        if settled.result is not None:
+            self._end(settled.result, now)
+        self._pump(now)
+
+    def _end(self, result: Result, now: float) -> None:
+        self.results.append(result)
+        self.finished_at.append(now)
+        self.longest_idle_s = max(self.longest_idle_s, now - self._idle_since)
+        self._idle_since = now
+
+    def _keep_house(self, now: float) -> None:
+        """Each second, as the orchestrator does."""
+        self.balancer.note_states(now)
+        self._pump(now)
+        self._at(now + 1.0, self._keep_house)
+
+    def _look_after(self, now: float) -> None:
+        """Health calls while a breaker is open, connections while all is offline."""
+        offline = self.balancer.offline_since is not None
+        for name, provider in self.providers.items():
+            if name not in self.balancer.by_name:
+                continue
+            fault = provider.fault_at(now - START)
+            shown = fault is not None and fault.shows
+            if offline:
+                if self.balancer.offline_since is not None and not shown:
+                    self.balancer.reached(name, now)
+                    self.dispatch.wake_all()
+                continue
+            breaker = self.balancer.by_name[name].breaker
+            if breaker.state is BreakerState.OPEN:
+                breaker.health(not shown, now)
+                if self.balancer.by_name[name].half_open:
+                    self.dispatch.wake_all()
+        self._pump(now)
+        still = self.balancer.offline_since is not None
+        routing, breakers = self.settings.routing, self.settings.breaker
+        self._at(now + (routing.offline_probe_s if still else breakers.health_interval_s), self._look_after)

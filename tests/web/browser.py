@@ -1,0 +1,69 @@
+"""A real headless Chromium, or a word on why there is none. Debian: apt-get install chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
+ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+AXE = "axe-core@4"
+SERIOUS = {"serious", "critical"}
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A running browser. Skips where Chromium or Playwright is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    if not CHROMIUM:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+def axe_source() -> str:
+    """axe-core from the npm registry, kept in the temporary folder of this user. Skips without npm."""
+    if not shutil.which("npm"):
+        pytest.skip("no npm on this machine, and axe-core comes from there")
+    folder = Path(tempfile.gettempdir()) / f"axe-core-{os.getuid()}"
+    script = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.exists():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        command = [
+            "npm",
+            "install",
+            "--prefix",
+            str(folder),
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            AXE,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode:
+            pytest.skip(f"axe-core could not be installed: {done.stderr.strip()[-200:]}")
+    return script.read_text(encoding="utf-8")
+
+
+def violations(page: Any, source: str) -> list[str]:
+    """What axe-core finds serious, one line each."""
+    page.evaluate(source)
+    found = page.evaluate("() => axe.run(document)")
+    return [
+        f"{v['id']} ({v['impact']}): {v['help']}: {v['nodes'][0]['target']} of {len(v['nodes'])}"
+        for v in found["violations"]
+        if v["impact"] in SERIOUS
+    ]

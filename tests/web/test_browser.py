@@ -1,0 +1,201 @@
+"""The pages in a real Chromium: looks, keyboard, script and no script, and what a model's words can't do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waitress.server import create_server
+
+from src.core.clock import Clock
+from src.core.store import Store
+from src.web import create_app
+
+from .browser import axe_source, chromium, violations
+from .filled import ME, SCRIPT, Place, fill
+
+pytestmark = pytest.mark.browser
+
+
+@dataclass(frozen=True)
+class Served:
+    """A filled store behind a real server."""
+
+    url: str
+    place: Place
+    store: Store
+
+    def pages(self) -> dict[str, str]:
+        task = f"/tasks/{self.place.answered_row}"
+        return {
+            "dashboard": "/",
+            "providers": "/provider-status",
+            "rebalance": "/rebalance",
+            "tasks": "/tasks",
+            "task": task,
+        }
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    place = fill(tmp_path / "state", Clock().now())
+    with Store.open(place.database, simulated=True) as store:
+        app = create_app(place.settings, store, simulated=True)
+        server = create_server(app, host="127.0.0.1", port=0, threads=4)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        yield Served(f"http://127.0.0.1:{server.effective_port}", place, store)
+        server.close()
+        server.task_dispatcher.shutdown()
+        thread.join(10)
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page whose console stays empty: nothing was blocked by the policy, nothing threw."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    said: list[str] = []
+    opened = context.new_page()
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.set_default_timeout(10_000)
+    yield opened
+    context.close()
+    assert said == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_nothing_serious_stands_in_anyones_way(served: Served, browser: Any, scheme: str, width: int) -> None:
+    source = axe_source()
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+    page = context.new_page()
+    for name, path in served.pages().items():
+        page.goto(served.url + path)
+        assert violations(page, source) == [], name
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (
+            f"{name} is wider than the screen"
+        )
+    context.close()
+
+
+def test_a_model_answer_made_of_script_tags_stays_text(served: Served, page: Any) -> None:
+    page.goto(f"{served.url}/tasks/{served.place.answered_row}")
+    assert page.locator("#output").inner_text() == SCRIPT
+    assert page.title().startswith("t-script")
+    for path in ("/tasks", "/"):
+        page.goto(served.url + path)
+        assert "taken over" not in page.title()
+    assert "no price for <script>" in page.locator("#attention").inner_text()
+
+
+def test_values_refresh_in_place_without_losing_focus_or_scroll(served: Served, page: Any) -> None:
+    page.set_viewport_size({"width": 1280, "height": 400})
+    page.goto(f"{served.url}/provider-status")
+    page.evaluate("document.getElementById('main').dataset.refresh = '0.2'; schedule()")
+    details = page.locator("#agents")
+    details.scroll_into_view_if_needed()
+    page.get_by_role("button", name="Pause").last.focus()
+    at = page.evaluate("scrollY")
+    served.store.put_setting("paused", ["openai"], who="somebody", now=Clock().now())
+    page.locator("#openai .pill", has_text="Paused").wait_for()
+    assert page.evaluate("scrollY") == at
+    assert page.evaluate("document.activeElement.textContent") == "Pause"
+
+
+def test_a_task_that_is_being_typed_is_not_disturbed(served: Served, page: Any) -> None:
+    page.goto(served.url)
+    page.get_by_label("Prompt").fill("half a thou")
+    before = page.locator("#tiles").inner_text()
+    page.evaluate("document.getElementById('main').dataset.refresh = '0.2'; schedule()")
+    served.store.cancel("queue", now=Clock().now())
+    page.wait_for_function(
+        "before => document.getElementById('tiles').innerText !== before || true", arg=before
+    )
+    page.get_by_label("Prompt").press_sequentially("ght")
+    assert page.get_by_label("Prompt").input_value() == "half a thought"
+
+
+def test_sliders_always_sum_to_100_and_show_the_shares_before_applying(served: Served, page: Any) -> None:
+    page.goto(f"{served.url}/rebalance")
+    slider = page.get_by_role("slider", name="openai")
+    with page.expect_response("**/api/providers/rebalance"):
+        slider.fill("80")
+    numbers = {
+        name: float(page.locator(f"#weight-{name}").input_value())
+        for name in ("anthropic", "openai", "gemini")
+    }
+    assert numbers == {"anthropic": 10.0, "openai": 80.0, "gemini": 10.0}
+    page.locator("#shares tr[data-provider=openai] [data-cell=share]", has_text="80.0 %").wait_for()
+    assert served.store.settings_version() == 0
+    page.get_by_role("button", name="Equal").or_(page.get_by_role("link", name="Equal")).click()
+    assert page.locator("#weight-gemini").input_value() == "33.3"
+    slider.fill("100")
+    slider.fill("40")  # the others come back from nothing, evenly
+    assert page.locator("#weight-gemini").input_value() == "30.0"
+    page.get_by_role("button", name="Apply").click()
+    page.get_by_text("The new weights are set.").wait_for()
+    assert served.store.current_settings()["weights"]["openai"] == 0.4
+
+
+def test_everything_is_reached_by_keyboard(served: Served, page: Any) -> None:
+    page.goto(served.url)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.name || document.activeElement.textContent.trim()"))
+    assert {"Providers", "Rebalance", "Tasks", "prompt", "task_type", "tier", "Hand in", "file"} <= reached
+
+
+def test_without_script_every_form_still_works(served: Served, browser: Any) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{served.url}/rebalance")
+    assert page.get_by_role("slider").count() == 0
+    page.get_by_role("link", name="Equal").click()
+    assert page.locator("#weight-openai").input_value() == "33.3"
+    page.locator("#weight-openai").fill("50")
+    page.get_by_role("button", name="Preview").click()
+    assert page.locator("#weight-openai").input_value() == "42.9"
+    page.get_by_role("button", name="Apply").click()
+    assert page.get_by_text("The new weights are set.").is_visible()
+    page.get_by_role("button", name="Undo the last change").click()
+    assert page.locator("#weight-openai").input_value() == "40.0"
+    page.goto(served.url)
+    page.get_by_label("File").set_input_files(
+        {"name": "two.txt", "mimeType": "text/plain", "buffer": b"a?\nb?\n"}
+    )
+    page.get_by_role("button", name="Look through it").click()
+    page.get_by_role("button", name="Start 2 tasks").click()
+    assert page.get_by_text("2 tasks are on the queue.").is_visible()
+    context.close()
+
+
+def test_times_are_local_with_the_exact_one_on_hover(served: Served, browser: Any) -> None:
+    context = browser.new_context(timezone_id="Asia/Tokyo", locale="en-GB")
+    page = context.new_page()
+    page.goto(f"{served.url}/tasks/{served.place.answered_row}")
+    time = page.locator("#facts time").first
+    utc_hour = int(time.get_attribute("datetime")[11:13])
+    assert int(time.inner_text()[-8:-6]) == (utc_hour + 9) % 24 or "," in time.inner_text()
+    assert time.get_attribute("datetime") in time.get_attribute("title")
+    context.close()
+
+
+def test_a_hidden_or_idle_page_asks_seldom(served: Served, page: Any) -> None:
+    served.store.retire(ME, now=Clock().now())
+    page.goto(f"{served.url}/provider-status")
+    assert page.evaluate("waitS()") >= 5
+    page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")
+    assert page.evaluate("waitS()") == 60

@@ -1,0 +1,115 @@
+"""`python web_server.py` as a process: where it listens, which state it shows, what it says when it can't."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT, Script, run_script
+
+SERVER = ROOT / "web_server.py"
+KEY = {"OPENAI_API_KEY": "sk-test-not-a-real-key-0123456789"}
+
+
+def url_of(script: Script) -> str:
+    script.wait_for("pages on ")
+    found = re.search(r"pages on (http://\S+)", script.out)
+    assert found
+    return found[1]
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=20) as response:  # noqa: S310
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield holder.getsockname()[1]
+
+
+def test_it_serves_the_simulated_state_on_a_free_port_until_it_is_told_to_end(tmp_path: Path) -> None:
+    with Script("--port", "0", cwd=tmp_path, script=SERVER) as server:
+        url = url_of(server)
+        assert "simulated state in" in server.out
+        assert get(f"{url}/healthz")[0] == 200
+        assert json.loads(get(f"{url}/readyz")[1])["orchestrator_running"] is False
+        assert get(url.replace("localhost", "127.0.0.1") + "/provider-status")[0] == 200
+        server.terminate()
+        assert server.wait(10) == 0
+    assert (tmp_path / "state" / "simulated.db").stat().st_mode & 0o077 == 0
+    assert "Traceback" not in server.err
+
+
+@pytest.mark.parametrize(
+    ("environ", "options", "mode"),
+    [
+        (KEY, [], "live"),
+        (KEY, ["--simulate"], "simulated"),
+        ({}, ["--live"], "live"),
+        ({"PORT": "0"}, ["--port", "0"], "simulated"),
+    ],
+    ids=["a key", "a key and --simulate", "--live", "PORT"],
+)
+def test_it_shows_the_state_that_the_orchestrator_would_use(
+    tmp_path: Path, environ: dict[str, str], options: list[str], mode: str
+) -> None:
+    given = options if "--port" in options else [*options, "--port", "0"]
+    with Script(*given, cwd=tmp_path, script=SERVER, env=environ) as server:
+        page = json.loads(get(f"{url_of(server)}/healthz")[1])
+        assert page["simulated"] is (mode == "simulated")
+        assert f"{mode} state in" in server.out
+        assert "sk-test" not in server.out + server.err
+        assert "sk-test" not in get(f"{url_of(server)}/provider-status")[1]
+
+
+def test_a_busy_port_is_one_line_that_says_what_to_do(tmp_path: Path, taken: int) -> None:
+    for options, environ in ((["--port", str(taken)], {}), ([], {"PORT": str(taken)})):
+        script = run_script(*options, cwd=tmp_path, script=SERVER, env=environ)
+        assert script.process.returncode == 2
+        assert script.err.count("\n") == 1
+        assert f"port {taken} is taken" in script.err
+        assert f"--port {taken + 1}" in script.err
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "says"),
+    [
+        (["--host", "0.0.0.0"], {}, "ORCHESTRATOR_TOKEN"),
+        (["--host", "203.0.113.7"], {"ORCHESTRATOR_TOKEN": "x" * 20}, "can't listen on 203.0.113.7"),
+        ([], {"PORT": "http"}, "PORT"),
+        (["--config", "missing.toml"], {}, "missing.toml"),
+        ([], {"ORCHESTRATOR_TOKENS": "alice"}, "name:token"),
+    ],
+    ids=["open to all", "no such address", "no port", "no configuration", "no tokens"],
+)
+def test_what_is_wrong_is_one_line(
+    tmp_path: Path, options: list[str], environ: dict[str, str], says: str
+) -> None:
+    script = run_script(*options, cwd=tmp_path, script=SERVER, env=environ)
+    assert script.process.returncode == 2
+    assert script.err.count("\n") == 1
+    assert says in script.err
+
+
+def test_with_a_token_it_asks_for_it(tmp_path: Path) -> None:
+    environ = {"ORCHESTRATOR_TOKEN": "a-long-enough-token"}
+    with Script("--port", "0", cwd=tmp_path, script=SERVER, env=environ) as server:
+        url = url_of(server)
+        assert get(f"{url}/api/providers/status")[0] == 401
+        assert "Sign in" in get(f"{url}/")[1]
+        assert "a-long-enough-token" not in server.out + server.err
