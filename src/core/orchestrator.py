@@ -117,7 +117,7 @@ class Orchestrator:
         self._committer = Committer(store, self._thread, self.incarnation, self._written)
         self._health = HealthWatch(self.balancer, self._adapters, settings, clock.now, self._changed)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result, self.drain)
-        self._calls: dict[asyncio.Task[None], Placement] = {}
+        self._calls: dict[int, asyncio.Task[None]] = {}  # by permit
         self._wake_handle: asyncio.TimerHandle | None = None
         self._feed_now = asyncio.Event()
         self._done = asyncio.Event()
@@ -223,9 +223,10 @@ class Orchestrator:
         self._done.set()
 
     async def _cancel_calls(self) -> None:
-        for call in list(self._calls):
+        calls = list(self._calls.values())
+        for call in calls:
             call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*calls, return_exceptions=True)
 
     async def _give_back(self) -> None:
         waiting = self.dispatch.waiting_tasks()
@@ -248,10 +249,11 @@ class Orchestrator:
                 continue
             if until_done and not got and await self._is_done():
                 self._done.set()
-                await asyncio.Event().wait()  # `_work` cancels: a job that ends by itself is a fault
+                break
             await self._pause(IDLE_POLL_S if not self.dispatch.waiting else BUSY_POLL_S)
             while not self._draining and not until_done and not await self._has_news():
                 await self._pause(IDLE_POLL_S)
+        await asyncio.Event().wait()  # until `_work` cancels: a job that ends by itself would end the run
 
     async def _claim(self, limit: int) -> int:
         tasks = await self._thread(
@@ -304,9 +306,7 @@ class Orchestrator:
         for result in ended:
             self._committer.add_result(result)
         for placement in placements:
-            call = self._loop.create_task(self._carry_out(placement))
-            self._calls[call] = placement
-            call.add_done_callback(self._calls.pop)
+            self._calls[placement.permit] = self._loop.create_task(self._carry_out(placement))
         if self._wake_handle is not None:
             self._wake_handle.cancel()
             self._wake_handle = None
@@ -335,6 +335,7 @@ class Orchestrator:
             log.exception("a call broke in our own code", extra=_fields(placement))
             error = InvalidResponse(f"internal error: {type(unexpected).__name__}", sent=True)
         self._money.release(placement)
+        self._calls.pop(placement.permit, None)
         self._settle(placement, completion, error, started_at, sent)
 
     def _settle(
@@ -364,7 +365,7 @@ class Orchestrator:
         self._tell(self.balancer.take_events())
         self._tell(self._money.take_events(self._clock.now()))
         if self._draining:
-            if len(self._calls) <= 1:  # this one is still among them
+            if not self._calls:
                 self._done.set()
             return
         self._pump()

@@ -135,7 +135,7 @@ def tasks() -> str:
         statuses=list(TaskStatus),
         problem=problem,
         now=site().now(),
-        busy=pool_view(site()).in_flight > 0,
+        refresh_s=pool_view(site()).refresh_s,
     )
 
 

@@ -1,4 +1,4 @@
-"""A whole pool in virtual time: Dispatch, providers that answer, fail, fall silent and count, and health calls.
+"""A whole pool in virtual time: Dispatch, providers that answer, fail, fall silent and count, health calls.
 
     world = World(settings, {"openai": Provider(latency_s=lambda: 0.5, server=..., faults=[...])})
     world.offer(at_s, task)
@@ -58,7 +58,7 @@ class Provider:
 
 
 class Call(NamedTuple):
-    """One call: when it left, where to, how it was chosen, when it came back and how (`ok` or an error's name)."""
+    """One call: when it left, where to, how chosen, when it came back and how (`ok` or an error's name)."""
 
     at_s: float
     provider: str

@@ -51,6 +51,8 @@ def mixed(store: Store) -> Store:
             {"statuses": [TaskStatus.FAILED, TaskStatus.RUNNING, TaskStatus.QUEUED], "task_type": "general"},
             ["q1", "t0002", "t0001"],
         ),
+        ({"statuses": [TaskStatus.QUEUED], "batch": "queue"}, ["q1"]),
+        ({"statuses": [TaskStatus.FAILED], "batch": "queue"}, []),
         ({"task_type": "research"}, ["t0007", "t0006", "t0005", "t0004", "t0003"]),
         ({"task_type": "unknown"}, []),
         ({"submitter": "alice"}, ["t0002", "t0001", "t0000"]),

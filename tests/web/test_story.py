@@ -39,6 +39,12 @@ class House:
         with urllib.request.urlopen(request, data, timeout=60) as response:  # noqa: S310
             return json.load(response)
 
+    def until_noticed(self) -> None:
+        """Until the orchestrator has looked at the settings since now: it does once a second."""
+        asked_at = self.ask("/api/providers/status")["now"]
+        while (self.ask("/api/providers/status")["at"] or 0.0) < asked_at + 1.1:
+            pass
+
     def answer(self, count: int, batch: str) -> Counter[str]:
         """Hand in untyped tasks, wait for all, and tell who served how many."""
         rows = [{"prompt": f"Question {i} of {batch}"} for i in range(count)]
@@ -82,7 +88,7 @@ def test_a_person_watches_an_outage_moves_the_weights_and_reads_an_answer(house:
     page.get_by_text("running", exact=True).wait_for()
 
     house.simulator.patch("openai", {"faults": {"outage": 1.0}})
-    without = house.answer(30, "without openai")
+    without = house.answer(30, "without-openai")
     assert set(without) == {"anthropic", "gemini"}
     page.locator("#openai .pill", has_text="Breaker open").wait_for()  # the page has turned by itself
     assert "0.0 %" in page.locator("#openai .share").inner_text()
@@ -98,6 +104,7 @@ def test_a_person_watches_an_outage_moves_the_weights_and_reads_an_answer(house:
     page.get_by_text("The new weights are set.").wait_for()
     page.goto(f"{house.url}/provider-status")
     page.locator("#gemini .share", has_text=re.compile(r"(7|8|9)\d\.\d %")).wait_for()
+    house.until_noticed()
     after = house.answer(50, "after")
     assert after["gemini"] >= 35
 

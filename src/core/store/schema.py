@@ -6,14 +6,15 @@
     counts                                        tasks per batch and status
     usage, batch_calls, batch_tasks               sums kept with each finished attempt or task
     orchestrators 1--1 snapshots                  who runs, its heartbeat and what it last showed
+    orchestrators 1--n covers                     what its calls in flight may cost at most
     settings, commands, events, learned, meta
 
 Rules that every writer keeps, each within one transaction:
 
-- `counts` equals the rows of `tasks`; `batch_calls` and `usage` equal the rows of `attempts`;
-  `batch_tasks` equals the final rows of `tasks`.
+- `counts` equals the rows of `tasks`; `batch_calls` and `usage` equal the rows of `attempts`, and the
+  uncertain dollars of orchestrators that died; `batch_tasks` equals the final rows of `tasks`.
 - A task is `running` exactly while `claimed_by` names an orchestrator.
-- Rows are only deleted from prompts, answers and events. No foreign keys are declared: each would cost a
+- Rows are only deleted from prompts, answers, covers and events. No foreign keys are declared: each would cost a
   look-up per write, and only this package writes.
 
 Times are UTC epoch seconds, money is integer nano-dollars, booleans are 0 and 1 (the fast path hands

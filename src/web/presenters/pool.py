@@ -18,6 +18,7 @@ from ...routing.state import agent_rows
 from ..site import Site
 from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider
 
+CALM = frozenset({"healthy", "paused", "not_configured"})
 OUT = frozenset({"open", "exhausted", "misconfigured", "offline", "paused", "not_configured"})
 
 
@@ -105,6 +106,14 @@ class PoolView:
     waiting_for: tuple[WaitingFor, ...]
     oldest_waiting_at: float | None
     offline_since: float | None
+
+    @property
+    def refresh_s(self) -> int:
+        """How often a page should look again: quickly while something happens, seldom while nothing can."""
+        if not self.orchestrator.running:
+            return 10
+        upset = any(p.state not in CALM for p in self.providers)
+        return 1 if upset or self.waiting or self.in_flight else 3
 
     def agents_by_home(self) -> dict[str, list[AgentView]]:
         """Every provider in its order, with the agents at home there."""
