@@ -108,7 +108,7 @@ async def _run(spec: Json) -> None:
             record.mark()
 
         await asyncio.gather(*(one(i, prompt) for i, prompt in enumerate(spec["prompts"])))
-    report(record, first_call_at=started_at)
+    report(record, first_call_at=started_at, started_at=started_at)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
     in   {"base_urls": {...}, "prompts": [[text, max_tokens], ...], "arrivals_s": [...] | null, ...}
     out  {"first_call_at": s, "finished": [[at, latency_s, ok], ...], "cpu": [[tasks, cpu_s], ...], ...}
 
+With `arrivals_s` the tasks come at these seconds after the simulator's clock was set to 0, at `started_at`.
 Moments are epoch seconds. `cpu` is the process's own processor time when that many tasks were finished.
 A child has a time limit and is killed when it is over, or when anything here goes wrong.
 """

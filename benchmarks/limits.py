@@ -143,10 +143,12 @@ def _row(
     ratio, lost_tasks = middle([o.ratio for o in outcomes]), max(o.lost for o in outcomes)
     small = scenario.at_most is None or ratio <= scenario.at_most
     word = verdict(small, max(worst.values()) <= scenario.most_429s, not lost_tasks) if ours else NOT_JUDGED
+    took = f"{middle([o.makespan_s for o in outcomes]):.1f} s, bound {outcomes[0].bound_s:.1f} s"
     table.add(
-        scenario.name, client, _target(scenario) if ours else "", f"{ratio:.3f}",
-        f"{middle([o.makespan_s for o in outcomes]):.1f} of {outcomes[0].bound_s:.1f} s",
-        " / ".join(str(worst[name]) for name in PROVIDERS), lost_tasks, word,
+        scenario.name, client, _target(scenario) if ours else "",
+        "-" if lost_tasks else f"{ratio:.3f}",  # who answers only some is not done earlier
+        took, " / ".join(str(worst[name]) for name in PROVIDERS),
+        f"{lost_tasks} ({lost_tasks / len(asked):.0%})", word,
     )  # fmt: skip
 
 

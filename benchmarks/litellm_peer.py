@@ -89,7 +89,7 @@ async def run(spec: dict) -> None:
 
     await asyncio.gather(*(one(i, *prompt) for i, prompt in enumerate(spec["prompts"])))
     common = sorted(problems.items(), key=lambda item: -item[1])[:5]
-    found = {"finished": finished, "cpu": cpu, "first_call_at": started_at, "problems": common}
+    found = {"finished": finished, "cpu": cpu, "first_call_at": started_at, "started_at": started_at, "problems": common}
     sys.stdout.write("\n" + json.dumps(found) + "\n")
     sys.stdout.flush()
 

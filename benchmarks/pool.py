@@ -29,6 +29,7 @@ class Client:
         self._record = Record()
         self._attempts: list[tuple[str, float, float, str]] = []
         self._problems: list[str] = []
+        self._started_at = 0.0
 
     async def run(self) -> None:
         self._store.create_batch(BATCH, now=self._clock.now())
@@ -56,6 +57,7 @@ class Client:
             self._record,
             first_call_at=min((at for _, at, _, _ in self._attempts), default=0.0),
             attempts=self._attempts,
+            started_at=self._started_at,
             intake_cpu_s=intake_s,
             problems=self._problems[:5],
         )
@@ -65,7 +67,7 @@ class Client:
         while not self._store.latest_snapshot()[0]:
             await asyncio.sleep(0.1)
         await asyncio.to_thread(reset, self._spec["control_url"])
-        start = time.monotonic()
+        start, self._started_at = time.monotonic(), time.time()
         for number, at_s in enumerate(arrivals):
             await asyncio.sleep(max(0.0, start + at_s - time.monotonic()))
             self._handed_in[as_id(number)] = self._clock.now()

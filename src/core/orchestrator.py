@@ -32,7 +32,16 @@ from ..config import ProviderAccess
 from ..errors import ConfigError, InvalidResponse, ProviderError, StoreError
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
-from ..records import Completion, Event, Placement, PoolSnapshot, Result, TaskStatus
+from ..records import (
+    Completion,
+    CompletionRequest,
+    Event,
+    Placement,
+    PoolSnapshot,
+    Result,
+    TaskStatus,
+    Usage,
+)
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.dispatch import Dispatch
 from ..routing.pricing import catalogue_of
@@ -111,7 +120,7 @@ class Orchestrator:
         self.dispatch = Dispatch(self.balancer, settings)
         slots = self.balancer.slots
         self._adapters: dict[str, ProviderAdapter] = {
-            name: build_adapter(a, slots) for name, a in self._access.items()
+            name: build_adapter(a, slots, self._answered_late) for name, a in self._access.items()
         }
         self._agents = create_balanced_agent_pool(settings, self._adapters, add_system_prompt=agent_prompts)
         self._committer = Committer(store, self._thread, self.incarnation, self._written)
@@ -369,6 +378,11 @@ class Orchestrator:
                 self._done.set()
             return
         self._pump()
+
+    def _answered_late(self, request: CompletionRequest, usage: Usage) -> None:
+        """A call whose task had moved on was answered after all: it is booked already, as uncertain."""
+        text = f"{request.model} answered a call that had timed out: {usage.total_tokens} tokens were billed"
+        self._tell([Event(self._clock.now(), "late_answer", text)])
 
     def _written(self, results: Sequence[Result]) -> None:
         for result in results:

@@ -14,8 +14,8 @@ Rules that every writer keeps, each within one transaction:
 - `counts` equals the rows of `tasks`; `batch_calls` and `usage` equal the rows of `attempts`, and the
   uncertain dollars of orchestrators that died; `batch_tasks` equals the final rows of `tasks`.
 - A task is `running` exactly while `claimed_by` names an orchestrator.
-- Rows are only deleted from prompts, answers, covers and events. No foreign keys are declared: each would cost a
-  look-up per write, and only this package writes.
+- Rows are only deleted from prompts, answers, covers and events. No foreign keys are declared: each would
+  cost a look-up per write, and only this package writes.
 
 Times are UTC epoch seconds, money is integer nano-dollars, booleans are 0 and 1 (the fast path hands
 plain tuples to the driver, and both databases take these as they are).

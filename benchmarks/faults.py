@@ -1,0 +1,208 @@
+"""Each provider failing in turn: is every task answered, how long does the slowest take, who keeps calling the dead?
+
+Three parts, each against the simulator's schedule of faults, which begins when the first task comes:
+
+    outages   600 tasks at 20 per second; each provider resets every connection for 10 s, one after the other
+    silences  the same; each provider accepts calls and never answers for 6 s, with 4 s of peace between
+    dead      15 tasks in a minute while one provider is dead, then traffic: when does it get its share again?
+
+Every client gives a call 5 s, since answers take a quarter of a second here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from src.simulator import SimulatorProcess
+
+from . import peers
+from .child import ClientFailed, lost, quantile, run_client
+from .child import median as middle
+from .table import NOT_JUDGED, Table, verdict
+from .work import NO_LIMITS, PROVIDERS, Json, prompts, simulator
+
+RATE, SECONDS = 20.0, 30.0
+OUTAGE_S, SILENCE_S, STEP_S = 10.0, 6.0, 10.0
+TIMEOUT_S = 5.0
+LATENCY_S = 0.25
+DETECTION_S = 5.0  # how long a silence may last before it is known to be one (suspect_after_s)
+FEW, DEAD_S, AFTER_S, AFTER_RATE = 15, 60.0, 15.0, 4.0
+DEAD = "openai"  # the one with the highest weight
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a client made of one part. Moments are seconds since the first task."""
+
+    finished: Sequence[tuple[float, float, bool]]  # (moment, latency, answered)
+    attempts: Sequence[tuple[str, float, float, str]]  # (provider, moment, latency, error)
+    stats: Json
+
+    @property
+    def lost(self) -> int:
+        return sum(not ok for _, _, ok in self.finished)
+
+    def latencies(self, outside: Sequence[tuple[float, float]] = ()) -> list[float]:
+        """Of answered tasks that were not handed in within one of these spans."""
+        return [
+            latency
+            for at, latency, ok in self.finished
+            if ok and not any(start <= at - latency < end for start, end in outside)
+        ]
+
+    def longest_gap_s(self) -> float:
+        """The longest time in which no task was answered."""
+        moments = sorted(at for at, _, ok in self.finished if ok)
+        return max((b - a for a, b in zip(moments, moments[1:], strict=False)), default=float("inf"))
+
+
+def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
+    """Two tables: the tail through outages and silences, and how the dead one is treated."""
+    scale = 0.4 if quick else 1.0
+    return [_in_turn(scale, runs or 1), _dead(scale, runs or 1)]
+
+
+def _clients() -> list[tuple[str, str, Json]]:
+    found: list[tuple[str, str, Json]] = [
+        ("this project", "benchmarks.pool", {}),
+        ("bare SDKs, 2 retries", "benchmarks.bare", {}),
+    ]
+    if peers.litellm_python():
+        name = f"LiteLLM {peers.litellm_version()}, simple-shuffle"
+        found.append((name, peers.SCRIPT, {"strategy": "simple-shuffle"}))
+    return found
+
+
+# ------------------------------------------------------------------ in turn
+
+
+def _in_turn(scale: float, runs: int) -> Table:
+    table = Table(
+        f"{RATE:g} tasks per second for {SECONDS * scale:.0f} s, each provider failing in turn",
+        ("fault", "client", "target", "p50", "p99", "p99 outside detection", "longest gap", "lost", "verdict"),
+    )
+    outages = _windows("outage", OUTAGE_S * scale, STEP_S * scale, 1.0)
+    silences = _windows("silence", SILENCE_S * scale, STEP_S * scale, 1.0)
+    arrivals = [i / RATE for i in range(int(RATE * SECONDS * scale))]
+    for fault, windows in (("10 s outage", outages), ("6 s silence", silences)):
+        found_out = [(w["from_s"], w["from_s"] + DETECTION_S) for w in windows.values()]
+        outside = found_out if fault.endswith("silence") else []
+        for client, module, more in _clients():
+            print(f"   {fault} in turn: {client} ...", flush=True)
+            schedule = {name: [window] for name, window in windows.items()}
+            try:
+                found = [_once(module, more, schedule, arrivals) for _ in range(runs)]
+            except ClientFailed as failed:
+                if module == "benchmarks.pool":
+                    raise
+                table.add(fault, client, "", "-", "-", "-", "-", str(failed)[:60], "gave up")
+                continue
+            tail = middle([quantile(r.latencies(outside), 0.99) for r in found])
+            lost_tasks = max(r.lost for r in found)
+            ours = module == "benchmarks.pool"
+            table.add(
+                fault, client, "p99 < 1 s outside detection, 0 lost" if ours else "",
+                f"{middle([quantile(r.latencies(), 0.5) for r in found]):.2f} s",
+                f"{middle([quantile(r.latencies(), 0.99) for r in found]):.2f} s", f"{tail:.2f} s",
+                f"{middle([r.longest_gap_s() for r in found]):.2f} s",
+                f"{lost_tasks} ({lost_tasks / len(arrivals):.0%})",
+                verdict(tail < 1.0, not lost_tasks) if ours else NOT_JUDGED,
+            )  # fmt: skip
+    table.notes.append(
+        f"Times from handing in to the answer (for this project: to its commit). Provider latency {LATENCY_S:g} s, "
+        f"call timeout {TIMEOUT_S:g} s. Outside detection: without tasks handed in during the first "
+        f"{DETECTION_S:g} s of a silence, in which nobody can know it. Longest gap: the longest time without an "
+        "answered task."
+    )
+    if not peers.litellm_python():
+        table.notes.append(peers.MISSING)
+    return table
+
+
+def _windows(fault: str, length_s: float, step_s: float, first_s: float) -> dict[str, Json]:
+    """One window for each provider, a step after the one before."""
+    return {
+        name: {"from_s": first_s + i * step_s, "to_s": first_s + i * step_s + length_s, "fault": fault}
+        for i, name in enumerate(PROVIDERS)
+    }
+
+
+# ------------------------------------------------------------------ a dead provider
+
+
+def _dead(scale: float, runs: int) -> Table:
+    dead_s = DEAD_S * scale
+    table = Table(
+        f"{DEAD} dead for {dead_s:.0f} s with {FEW} tasks in that time, then {AFTER_RATE:g} tasks per second",
+        ("client", "target", f"calls to {DEAD} while dead", "answered by it again after", "lost", "verdict"),
+    )
+    arrivals = [i * dead_s / FEW for i in range(FEW)]
+    arrivals += [dead_s + i / AFTER_RATE for i in range(int(AFTER_S * AFTER_RATE))]
+    schedule = {DEAD: [{"from_s": 0.0, "to_s": dead_s, "fault": "outage"}]}
+    for client, module, more in _clients():
+        print(f"   a dead provider: {client} ...", flush=True)
+        try:
+            found = [_once(module, more, schedule, arrivals) for _ in range(runs)]
+        except ClientFailed as failed:
+            if module == "benchmarks.pool":
+                raise
+            table.add(client, "", "-", "-", str(failed)[:60], "gave up")
+            continue
+        calls = max(_calls_until(r.stats[DEAD], dead_s) for r in found)
+        back_s = middle([_first_answer_s(r, dead_s) - dead_s for r in found])
+        lost_tasks = max(r.lost for r in found)
+        ours = module == "benchmarks.pool"
+        table.add(
+            client, "<= 4 calls, back within 5 s, 0 lost" if ours else "", calls, f"{back_s:.1f} s",
+            f"{lost_tasks} ({lost_tasks / len(arrivals):.0%})",
+            verdict(calls <= 4, back_s <= 5.0, not lost_tasks) if ours else NOT_JUDGED,
+        )  # fmt: skip
+    table.notes.append(
+        "Calls as the provider counted them; its free list of models, which shows that it is back, is not one. "
+        "For the peers the moment of the first answer is known to the second only."
+    )
+    return table
+
+
+def _calls_until(stats: Json, end_s: float) -> int:
+    return sum(row["calls"] for row in stats["timeline"] if row["t"] < int(end_s))
+
+
+def _first_answer_s(found: Run, dead_s: float) -> float:
+    """When the provider first answered after it came back."""
+    own = [at + took for name, at, took, error in found.attempts if name == DEAD and not error]
+    seconds = [row["t"] for row in found.stats[DEAD]["timeline"] if row["ok"]]
+    return min((moment for moment in own or seconds if moment >= dead_s), default=float("inf"))
+
+
+# ------------------------------------------------------------------ one run of one client
+
+
+def _once(module: str, more: Json, schedule: Json, arrivals: Sequence[float]) -> Run:
+    rows = {name: {"schedule": windows} for name, windows in schedule.items()}
+    with SimulatorProcess.start(simulator(rows, latency_s=LATENCY_S)) as sim:
+        limits = {name: {**row, "timeout_s": TIMEOUT_S} for name, row in NO_LIMITS["providers"].items()}
+        spec = {
+            "base_urls": sim.base_urls,
+            "control_url": sim.control_url,
+            "settings": {"providers": limits},
+            "arrivals_s": list(arrivals),
+            "in_flight": 1000,
+            "retries": 2,
+            "transport": "default",
+            "timeout_s": TIMEOUT_S,
+            **more,
+        }
+        python = {"python": peers.litellm_python()} if module == peers.SCRIPT else {}
+        found = run_client(
+            module, spec, prompts(len(arrivals)), timeout_s=120 + 3 * arrivals[-1], **python
+        )
+        stats = sim.stats()
+    zero = found["started_at"]
+    assert lost(found) <= len(arrivals)
+    return Run(
+        [(at - zero, latency, ok) for at, latency, ok in found["finished"]],
+        [(name, at - zero, took, error) for name, at, took, error in found.get("attempts", ())],
+        stats,
+    )
