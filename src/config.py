@@ -7,6 +7,7 @@ The rows themselves are in `settings.py`.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -37,6 +38,11 @@ class ProviderAccess:
     @property
     def configured(self) -> bool:
         return self.row.enabled and (bool(self.key.get_secret_value()) or not self.row.api_key_env)
+
+
+def fingerprint(access: ProviderAccess) -> str:
+    """Tells keys apart without keeping them: limits belong to a key's organisation."""
+    return hashlib.sha256(access.key.get_secret_value().encode()).hexdigest()[:16]
 
 
 def load_settings(path: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -53,7 +53,7 @@ def answer(
         store.create_batch(batch, now=clock.now(), source="python")
         store.add_tasks(wanted, now=clock.now())
         _work_off(setup, store, clock, batch)
-        return [stored.result for stored in store.results(batch)]
+        return [stored.result for stored in store.all_results(batch)]
 
 
 def _task(row: Mapping[str, Any], number: int, batch: str, setup: Setup, now: float) -> Task:
@@ -90,4 +90,4 @@ async def _run(setup: Setup, store: Store, clock: Clock, batch: str) -> None:
         )
         report = await orchestrator.run(until_done=True)
     if report.stopped:
-        raise ConfigError(report.stopped)
+        raise ConfigError(report.why or report.stopped)

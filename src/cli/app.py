@@ -14,6 +14,7 @@ from ..errors import OrchestratorError
 from .setup import Options
 
 STOPPED, INPUT_IS_WRONG = 1, 2
+USD = click.FloatRange(min=0.0, min_open=True)
 LEVELS = ("debug", "info", "warning", "error")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -71,6 +72,8 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool) -> N
 @click.option("--format", "fmt", type=click.Choice(["jsonl", "text"]), help="Instead of guessing by name.")
 @click.option("--quiet", is_flag=True, help="No progress, only what has to be said.")
 @click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
+@click.option("--max-cost", type=USD, metavar="USD", help="End, resumably, before more than this is spent.")
+@click.option("--cheapest", is_flag=True, help="Let price decide where several providers could serve.")
 @click.pass_context
 def run(context: click.Context, /, tasks: str, output: str | None, **options: Any) -> None:
     """Run a file of TASKS (JSON Lines, or plain text with a prompt a line; - is standard input).
@@ -82,6 +85,41 @@ def run(context: click.Context, /, tasks: str, output: str | None, **options: An
     from .run import run as run_tasks
 
     context.exit(run_tasks(context.obj, tasks, output, **options))
+
+
+@cli.command(short_help="Tell what a file will cost and how long it takes.")
+@_shared
+@click.argument("tasks")
+@click.option("--format", "fmt", type=click.Choice(["jsonl", "text"]), help="Instead of guessing by name.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def plan(context: click.Context, /, tasks: str, fmt: str | None, as_json: bool) -> None:
+    """Tell what running TASKS will cost, how long it will take, and which limit binds. Calls nobody."""
+    from .plan import plan as plan_tasks
+
+    context.exit(plan_tasks(context.obj, tasks, fmt=fmt, as_json=as_json))
+
+
+@cli.command("suggest-weights", short_help="Propose base weights from what was recorded.")
+@_shared
+@click.option("--hours", type=click.FloatRange(0.01, 24 * 366), default=24.0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def suggest_weights(context: click.Context, /, hours: float, as_json: bool) -> None:
+    """Propose base weights: what was recorded is replayed under several candidates. Calls nobody."""
+    from .advice import suggest_weights as suggest
+
+    context.exit(suggest(context.obj, hours=hours, as_json=as_json))
+
+
+@cli.command("alert-test", short_help="Send one alert to ALERT_WEBHOOK_URL.")
+@_shared
+@click.pass_context
+def alert_test(context: click.Context, /) -> None:
+    """Send one alert to ALERT_WEBHOOK_URL and print what it answered."""
+    from .advice import alert_test as send
+
+    context.exit(send(context.obj))
 
 
 @cli.command(short_help="Put one prompt on the queue.")

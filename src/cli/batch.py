@@ -140,7 +140,7 @@ def resume(store: Store, batch: Batch, results: ResultsFile, now: float) -> Tall
 def write_missing(store: Store, batch: Batch, results: ResultsFile) -> None:
     """The store is the truth: append what is stored but not in the file."""
     there = set(results.ids())
-    stored = (each.result for each in store.results(batch.name))
+    stored = (each.result for each in store.all_results(batch.name))
     missing = (result for result in stored if result.task.id not in there)
     while page := list(itertools.islice(missing, PAGE)):
         results.append(page)

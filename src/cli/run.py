@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..core.store import Store
 
 ALL_ANSWERED, SOME_NOT = 0, 1
+CHEAPEST = 25.0  # a provider at twice the price has a 26th of its score
 
 
 def run(
@@ -30,9 +31,13 @@ def run(
     fmt: str | None = None,
     quiet: bool = False,
     agent_prompts: bool = False,
+    max_cost: float | None = None,
+    cheapest: bool = False,
 ) -> int:
     """Run a file of tasks; the exit code. Raises OrchestratorError where input or configuration is wrong."""
     setup = prepare(options)
+    if cheapest:
+        setup = setup.with_cost_weight(CHEAPEST)
     set_up_logging("error" if quiet else options.log_level, setup.settings.state_dir / "logs")
     clock = Clock()
     batch = Batch.of(source, output, fmt, clock.now())
@@ -43,7 +48,7 @@ def run(
         bad = take_in(store, setup.settings, batch, clock.now())
         tally = resume(store, batch, results, clock.now())
         if not tally.finished:
-            _answer(setup, store, clock, batch, results, tally, quiet, agent_prompts)
+            _answer(setup, store, clock, batch, results, tally, quiet, agent_prompts, max_cost)
         close_run(setup, store, batch, results, tally, clock.now())
     return ALL_ANSWERED if tally.answered == tally.total and not bad else SOME_NOT
 
@@ -57,6 +62,7 @@ def _answer(
     tally: Tally,
     quiet: bool,
     agent_prompts: bool,
+    max_cost: float | None,
 ) -> None:
     """Work the batch off here, or have the server do it that runs already."""
     if server := server_of(store, clock.now()):
@@ -64,7 +70,16 @@ def _answer(
         write_missing(store, batch, results)
         return
     sink = Sink(tally, batch.name, results)
-    work_off(setup, store, clock, sink, batch=batch.name, quiet=quiet, agent_prompts=agent_prompts)
+    work_off(
+        setup,
+        store,
+        clock,
+        sink,
+        batch=batch.name,
+        quiet=quiet,
+        agent_prompts=agent_prompts,
+        max_cost_usd=max_cost,
+    )
 
 
 def close_run(

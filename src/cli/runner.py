@@ -17,7 +17,7 @@ from ..core.clock import Clock
 from ..core.results import ResultsFile
 from ..errors import ConfigError, StoreError
 from ..records import Result
-from .progress import View, make_view
+from .progress import View, make_view, say
 from .setup import Setup, providers
 from .tally import Tally
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..core.store import Store
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-DRAINED, STOPPED = "drained", "stopped"  # how a run reports that somebody ended it
+DRAINED, STOPPED, BUDGET = "drained", "stopped", "budget"  # how a run reports that somebody ended it
 
 
 class Sink:
@@ -67,6 +67,7 @@ def work_off(
     quiet: bool = False,
     agent_prompts: bool | None = None,
     until_done: bool = True,
+    max_cost_usd: float | None = None,
 ) -> bool:
     """Serve `batch`, or the whole queue, to the end or to a stop. True where somebody stopped it.
 
@@ -84,6 +85,7 @@ def work_off(
             batch=batch,
             agent_prompts=agent_prompts,
             on_result=sink,
+            batch_caps_usd={batch: max_cost_usd} if batch and max_cost_usd is not None else None,
             alert_url=setup.alert_url,
         )
         view = make_view(quiet)
@@ -96,7 +98,10 @@ def work_off(
         raise sink.error
     if report.stopped in {"", DRAINED, STOPPED}:
         return bool(report.stopped)
-    raise ConfigError(report.stopped)
+    if report.stopped == BUDGET:
+        say(report.why)
+        return True
+    raise ConfigError(report.why)
 
 
 async def _watch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,11 @@ class Setup:
     def configured(self) -> list[ProviderAccess]:
         """The providers that real calls could go to."""
         return [each for each in self.access.values() if each.configured]
+
+    def with_cost_weight(self, weight: float) -> Setup:
+        """The same, with price weighing that much in the choice of a provider."""
+        routing = self.settings.routing.model_copy(update={"cost_weight": weight})
+        return replace(self, settings=self.settings.model_copy(update={"routing": routing}))
 
     def headline(self) -> str:
         """One plain line: who answers the tasks of this command."""

@@ -16,7 +16,6 @@ answer that has come in is stored before `run` returns.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import random
@@ -25,10 +24,10 @@ import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from ..agents.agent_factory import create_balanced_agent_pool
-from ..config import ProviderAccess
+from ..config import ProviderAccess, fingerprint
 from ..errors import ConfigError, InvalidResponse, ProviderError, StoreError
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
@@ -65,12 +64,16 @@ LEARNED_EVERY_S = 10.0
 CLAIM_AT_MOST = 500  # per transaction: a claim must not hold up results
 
 
+Stopped = Literal["", "drained", "stopped", "budget", "misconfigured", "superseded"]
+
+
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """How a run ended: tasks by final status, and why it stopped early (empty: it did not)."""
+    """How a run ended: tasks by final status, and how it stopped early (empty: it did not)."""
 
     counts: Mapping[TaskStatus, int]
-    stopped: str = ""
+    stopped: Stopped = ""
+    why: str = ""  # in words, for a stop that nobody asked for
     recovered: int = 0
 
     @property
@@ -131,7 +134,8 @@ class Orchestrator:
         self._feed_now = asyncio.Event()
         self._done = asyncio.Event()
         self._draining = False
-        self._stopped = ""
+        self._stopped: Stopped = ""
+        self._why = ""
         self._settings_version = -1
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -152,7 +156,7 @@ class Orchestrator:
             await self._work(until_done)
         finally:
             await self._close()
-        return RunReport(self._counts, self._stopped, recovered)
+        return RunReport(self._counts, self._stopped, self._why, recovered)
 
     async def _sign_on(self) -> int:
         registration = await self._thread(
@@ -290,10 +294,11 @@ class Orchestrator:
 
     async def _is_done(self) -> bool:
         if self.balancer.pool.all_misconfigured:
-            self._stopped = "; ".join(f"{p.name}: {p.misconfigured}" for p in self.balancer.providers)
+            self._stopped = "misconfigured"
+            self._why = "; ".join(f"{p.name}: {p.misconfigured}" for p in self.balancer.providers)
             return True
         if not self._calls and self._committer.idle and (budget := self.dispatch.spent_budget()):
-            self._stopped = f"{budget}; the tasks that are left stay queued"
+            self._stopped, self._why = "budget", f"{budget}; the tasks that are left stay queued"
             return True
         if len(self.dispatch) or self._calls or not self._committer.idle:
             return False
@@ -408,8 +413,9 @@ class Orchestrator:
             self._tell(self.balancer.take_events())
             await self._money.trim()
             if not await self._thread(self._heartbeat):
-                self._stopped = "another orchestrator has taken over meanwhile"
                 self.stop_now()
+                self._stopped = "superseded"
+                self._why = "another orchestrator has taken over meanwhile"
             if self._clock.now() - learned_at >= LEARNED_EVERY_S:
                 learned_at = self._clock.now()
                 await self._save_learned()
@@ -443,7 +449,7 @@ class Orchestrator:
     async def _restore_learned(self) -> None:
         """Limits known from earlier runs, for the same address and key."""
         for name, access in self._access.items():
-            known = await self._thread(self._store.learned, access.base_url, _fingerprint(access))
+            known = await self._thread(self._store.learned, access.base_url, fingerprint(access))
             if known and not access.simulated:  # a simulator starts anew each time
                 self.balancer.by_name[name].learned = known.get("groups", {})
 
@@ -453,8 +459,8 @@ class Orchestrator:
             groups = self.balancer.by_name[name].groups
             payload = {"groups": {g.name: found for g in groups.values() if (found := g.export())}}
             if payload["groups"]:
-                fingerprint = _fingerprint(access)
-                await self._thread(self._store.save_learned, access.base_url, fingerprint, payload, now)
+                key = fingerprint(access)
+                await self._thread(self._store.save_learned, access.base_url, key, payload, now)
 
     def snapshot(self) -> PoolSnapshot:
         """The pool right now: what `status` and the pages show."""
@@ -474,8 +480,3 @@ def _fields(placement: Placement) -> dict[str, Any]:
         "model": placement.model,
         "agent": placement.agent,
     }
-
-
-def _fingerprint(access: ProviderAccess) -> str:
-    """Tells keys apart without keeping them: limits belong to a key's organisation."""
-    return hashlib.sha256(access.key.get_secret_value().encode()).hexdigest()[:16]

@@ -27,7 +27,7 @@ def results(site: Site, wanted: TaskFilter) -> Iterator[Result]:
     for batch in batches:
         if site.store.batch(batch) is None:
             continue
-        for stored in site.store.results(batch):
+        for stored in site.store.all_results(batch):
             if _passes(stored.result, wanted):
                 yield stored.result
 

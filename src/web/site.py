@@ -22,21 +22,21 @@ from .uploads import Uploads
 
 T = TypeVar("T")
 FRESH_S = 0.5  # a running pool writes what it sees once a second
+SUMS_FRESH_S = 2.0  # sums over days and batches cost more to read and move less
 
 
 class Recent:
-    """Answers remembered for half a second: however many ask, the store is read twice a second.
+    """Answers remembered for a moment: however many ask, the store is read a few times a second.
 
     Two that ask at once wait for one answer. What was begun before `forget` is not kept after it.
     """
 
-    def __init__(self, fresh_s: float = FRESH_S) -> None:
-        self._fresh_s = fresh_s
+    def __init__(self) -> None:
         self._kept: dict[str, tuple[float, Any]] = {}
         self._making: dict[str, threading.Lock] = {}
         self._age = 0
 
-    def get(self, key: str, make: Callable[[], T]) -> T:
+    def get(self, key: str, make: Callable[[], T], fresh_s: float = FRESH_S) -> T:
         """The remembered value of `key`, or a new one. Keys are few and fixed."""
         kept = self._kept.get(key)
         if kept is not None and time.monotonic() < kept[0]:
@@ -48,7 +48,7 @@ class Recent:
             age = self._age
             made = make()
             if age == self._age:
-                self._kept[key] = (time.monotonic() + self._fresh_s, made)
+                self._kept[key] = (time.monotonic() + fresh_s, made)
             return made
 
     def forget(self) -> None:

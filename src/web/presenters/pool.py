@@ -15,7 +15,7 @@ from ...core.store.control import DEAD_AFTER_S
 from ...records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, WaitingFor
 from ...routing.scoring import final_score, neutral_response_s, shares
 from ...routing.state import agent_rows
-from ..site import Site
+from ..site import SUMS_FRESH_S, Site
 from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider
 
 CALM = frozenset({"healthy", "paused", "not_configured"})
@@ -144,11 +144,7 @@ def _pool_view(site: Site) -> PoolView:
     snapshot, row = site.store.latest_snapshot()
     orchestrator = orchestrator_view(row, now)
     shown = _with_settings(snapshot or _from_configuration(site, now), site)
-    today, total, hours = (
-        today_by_provider(site, now),
-        total_by_provider(site),
-        hour_of_latency(site, now),
-    )
+    today, total, hours = site.recent.get("sums", lambda: _sums(site, now), SUMS_FRESH_S)
     views = tuple(
         _provider_view(
             provider,
@@ -172,6 +168,13 @@ def _pool_view(site: Site) -> PoolView:
         oldest_waiting_at=shown.oldest_waiting_at if live else None,
         offline_since=shown.offline_since if live else None,
     )
+
+
+def _sums(
+    site: Site, now: float
+) -> tuple[dict[str, Totals], dict[str, Totals], dict[str, tuple[float | None, ...]]]:
+    """By provider: today's calls, all calls, and the latency of the last hour."""
+    return today_by_provider(site, now), total_by_provider(site), hour_of_latency(site, now)
 
 
 def _from_configuration(site: Site, now: float) -> PoolSnapshot:

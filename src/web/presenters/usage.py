@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from ...core.store import CallSums
 from ...core.store.accounts import GroupBy
-from ..site import Site
+from ..site import SUMS_FRESH_S, Site
 
 HOUR_S, DAY_S = 3600.0, 86400.0
 RANGES: dict[str, tuple[GroupBy, int, int]] = {  # name: (unit, its seconds, how many of them)
@@ -112,7 +112,7 @@ class Series:
 
 
 def type_table(site: Site) -> tuple[TypeRow, ...]:
-    return site.recent.get("types", lambda: _type_table(site))
+    return site.recent.get("types", lambda: _type_table(site), SUMS_FRESH_S)
 
 
 def _type_table(site: Site) -> tuple[TypeRow, ...]:
@@ -128,7 +128,7 @@ def _type_table(site: Site) -> tuple[TypeRow, ...]:
 
 
 def series(site: Site, name: str) -> Series:
-    return site.recent.get(f"series {name}", lambda: _series(site, name))
+    return site.recent.get(f"series {name}", lambda: _series(site, name), SUMS_FRESH_S)
 
 
 def _series(site: Site, name: str) -> Series:

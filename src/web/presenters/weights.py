@@ -10,7 +10,7 @@ from ...core.store import SettingChange
 from ...records import GENERAL
 from ...routing.pricing import catalogue_of
 from ...routing.scoring import shares
-from ..site import Site
+from ..site import SUMS_FRESH_S, Site
 from .pool import OUT, PoolView, ProviderView, pool_view, scores_of, stored_weights
 from .usage import DAY_S
 
@@ -85,7 +85,7 @@ def normalised(weights: Mapping[str, float]) -> dict[str, float]:
 def rebalance_view(site: Site, wanted: Mapping[str, float] | None = None) -> RebalanceView:
     """The weights in force beside those `wanted` (None: the same)."""
     pool = pool_view(site)
-    mix = site.recent.get("mix", lambda: _mix(site))
+    mix = site.recent.get("mix", lambda: _mix(site), SUMS_FRESH_S)
     current = {p.name: p.weight for p in pool.providers}
     return RebalanceView(
         now=pool.now,
