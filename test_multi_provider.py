@@ -202,6 +202,10 @@ def test_6_what_models_refuse_or_cut_off_harms_no_provider(tmp_path: Path, say: 
 
 
 OUTAGE_S, SILENCE_S = 4.0, 4.0
+# Trouble of seconds instead of minutes, so patience of seconds too.
+SHORT = "[breaker]\nrecovery_timeout_s = 4\nrecovery_timeout_max_s = 8\n" + "".join(
+    f"[providers.{name}]\ntimeout_s = 6\n" for name in PROVIDERS
+)
 
 
 @pytest.fixture
@@ -233,7 +237,7 @@ def test_7_each_provider_fails_in_turn_and_every_task_is_answered_once(
 ) -> None:
     """Errors, an outage and a silence of each provider in turn: no task is lost, none answered twice."""
     count = 600
-    (tmp_path / "short.toml").write_text("".join(f"[providers.{p}]\ntimeout_s = 8\n" for p in PROVIDERS))
+    (tmp_path / "short.toml").write_text(SHORT)
     write_rows(tmp_path / "tasks.jsonl", numbered(count))
     command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--config", "short.toml")
     env = live_environment(live_providers.base_urls)
@@ -253,7 +257,7 @@ def test_7_each_provider_fails_in_turn_and_every_task_is_answered_once(
     assert all(row["cost_usd"] is not None and not row["simulated"] for row in rows)
     say(f"{len(rows)} answered once each; {len(moved)} of them after moving to another provider")
     say(f"the longest time without an answer was {longest_pause_s(rows):.1f} s")
-    assert longest_pause_s(rows) <= 6
+    assert longest_pause_s(rows) <= 10
     for line in script.err.splitlines()[1:] + script.out.splitlines():
         say(line)
 

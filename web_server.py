@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from typing import NoReturn
 import click
 from flask import Flask
 
+from src.cli.logs import set_up_logging
 from src.cli.setup import Options, Setup, open_store, prepare
 from src.core.store import Store
 from src.errors import ConfigError, OrchestratorError
@@ -57,6 +59,7 @@ def main(
 
 def serve(setup: Setup, host: str, port: int) -> None:
     """Listen and answer until told to end. Raises ConfigError where that can't begin."""
+    set_up_logging("warning")
     door = Door.of(host, setup.environ)
     places = free_places(host, port)
     with open_store(setup) as store:
@@ -84,6 +87,7 @@ def run(app: Flask, places: list[tuple[str, int]], what: str) -> None:
         )
     except OSError as error:  # somebody was faster
         raise ConfigError(_why_not(host, port, error)) from error
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full queue for a moment is no news
     signal.signal(signal.SIGTERM, _end)
     shown = "localhost" if is_loopback(host) else host
     click.echo(f"pages on http://{_joined(shown, port)} ({what})")

@@ -22,8 +22,8 @@ from .child import median as middle
 from .table import NOT_JUDGED, Table, verdict
 from .work import NO_LIMITS, PROVIDERS, Json, prompts, simulator
 
-RATE, SECONDS = 20.0, 30.0
-OUTAGE_S, SILENCE_S, STEP_S = 10.0, 6.0, 10.0
+RATE = 20.0  # tasks per second
+OUTAGE_S, SILENCE_S, STEP_S, FIRST_S = 10.0, 6.0, 10.0, 1.0
 TIMEOUT_S = 5.0
 LATENCY_S = 0.25
 DETECTION_S = 5.0  # how long a silence may last before it is known to be one (suspect_after_s)
@@ -59,8 +59,8 @@ class Run:
 
 def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
     """Two tables: the tail through outages and silences, and how the dead one is treated."""
-    scale = 0.4 if quick else 1.0
-    return [_in_turn(scale, runs or 1), _dead(scale, runs or 1)]
+    failing = (DEAD,) if quick else PROVIDERS
+    return [_in_turn(failing, runs or 1), _dead(0.4 if quick else 1.0, runs or 1)]
 
 
 def _clients() -> list[tuple[str, str, Json]]:
@@ -77,14 +77,14 @@ def _clients() -> list[tuple[str, str, Json]]:
 # ------------------------------------------------------------------ in turn
 
 
-def _in_turn(scale: float, runs: int) -> Table:
+def _in_turn(failing: Sequence[str], runs: int) -> Table:
+    arrivals = [i / RATE for i in range(int(RATE * STEP_S * len(failing)))]
     table = Table(
-        f"{RATE:g} tasks per second for {SECONDS * scale:.0f} s, each provider failing in turn",
+        f"{len(arrivals)} tasks at {RATE:g} per second, {' then '.join(failing)} failing",
         ("fault", "client", "target", "p50", "p99", "p99 outside detection", "longest gap", "lost", "verdict"),
     )
-    outages = _windows("outage", OUTAGE_S * scale, STEP_S * scale, 1.0)
-    silences = _windows("silence", SILENCE_S * scale, STEP_S * scale, 1.0)
-    arrivals = [i / RATE for i in range(int(RATE * SECONDS * scale))]
+    outages = _windows("outage", OUTAGE_S, failing)
+    silences = _windows("silence", SILENCE_S, failing)
     for fault, windows in (("10 s outage", outages), ("6 s silence", silences)):
         found_out = [(w["from_s"], w["from_s"] + DETECTION_S) for w in windows.values()]
         outside = found_out if fault.endswith("silence") else []
@@ -120,12 +120,10 @@ def _in_turn(scale: float, runs: int) -> Table:
     return table
 
 
-def _windows(fault: str, length_s: float, step_s: float, first_s: float) -> dict[str, Json]:
+def _windows(fault: str, length_s: float, failing: Sequence[str]) -> dict[str, Json]:
     """One window for each provider, a step after the one before."""
-    return {
-        name: {"from_s": first_s + i * step_s, "to_s": first_s + i * step_s + length_s, "fault": fault}
-        for i, name in enumerate(PROVIDERS)
-    }
+    starts = {name: FIRST_S + i * STEP_S for i, name in enumerate(failing)}
+    return {name: {"from_s": at, "to_s": at + length_s, "fault": fault} for name, at in starts.items()}
 
 
 # ------------------------------------------------------------------ a dead provider

@@ -1,9 +1,9 @@
 """Budgets over real time: loaded from what was spent, kept safe against a crash, told when they run low.
 
 A call that was out when the process was killed may have been billed. So before a call leaves, what it may
-cost at most is on the disk (`cover`): per provider, batch and submitter, with a quarter on top so that
-most calls find enough there already. The next orchestrator books what a dead one had on the disk as
-uncertain. A simulated run keeps no budget.
+cost at most is on the disk (`cover`), per provider, batch and submitter. Cover only grows with a new peak
+of what is out, and is trimmed each second. The next orchestrator books what a dead one had on the disk as
+uncertain, as far as the budgets had room: more can't have been out. A simulated run keeps no budget.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .store_thread import StoreThread
 
 Account = tuple[str, str, str]  # provider, batch, submitter
 _END_OF_TIME = 1e11  # epoch seconds
-_SPARE = 1.25  # of what is out: one write covers the calls to come
+_TRIM_FROM = 1.2  # times what is needed
 
 
 class Money:
@@ -54,6 +54,18 @@ class Money:
             spent, uncertain = await self._thread(self._spent, rule, start)
             self.budgets.load(now, rule, spent, uncertain)
 
+    async def room(self, now: float) -> int | None:
+        """Nano-dollars that the overall budgets leave, by what is stored: no dead process can have had more
+        in flight. None without such a budget.
+        """
+        if self.budgets is None:
+            return None
+        left = []
+        for rule, start in self.budgets.openings(now):
+            if rule.scope == "all":
+                left.append(max(0, rule.limit_nanos - sum(await self._thread(self._spent, rule, start))))
+        return min(left, default=None)
+
     def _spent(self, rule: BudgetRule, start: float | None) -> tuple[int, int]:
         """(certain, uncertain) nano-dollars that count against a rule. On the store's thread."""
         if rule.scope == "batch":
@@ -75,7 +87,7 @@ class Money:
         while self._out[account] > self._covered.get(account, 0):
             async with self._writing:
                 if self._out[account] > self._covered.get(account, 0):
-                    await self._write({**self._covered, account: int(self._out[account] * _SPARE)})
+                    await self._write({**self._covered, account: self._out[account]})
 
     def release(self, placement: Placement) -> None:
         """The call is settled: its dollars are in the attempt now."""
@@ -87,8 +99,8 @@ class Money:
         if self.budgets is None:
             return
         async with self._writing:
-            needed = {a: int(n * _SPARE) for a, n in self._out.items() if n > 0}
-            if any(needed.get(a, 0) < n // 2 for a, n in self._covered.items()):
+            needed = {a: n for a, n in self._out.items() if n > 0}
+            if any(n > _TRIM_FROM * needed.get(a, 0) for a, n in self._covered.items()):
                 await self._write(needed)
 
     async def _write(self, cover: Mapping[Account, int]) -> None:

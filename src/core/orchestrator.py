@@ -168,6 +168,7 @@ class Orchestrator:
             batch=self._batch or "",
             now=self._clock.now(),
             claim_attempts=self._settings.pool.claim_attempts,
+            uncertain_at_most=await self._money.room(self._clock.now()),
         )
         if not registration.ok:
             other = registration.other

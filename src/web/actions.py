@@ -21,6 +21,7 @@ from .site import Site
 WAIT_POLL_S = 0.05
 MOST_WAITING = 8  # requests that wait for an answer, so that the others find a thread
 RUNNING_ASKED = 5_000  # running tasks of a batch that one cancel reaches
+_steering = threading.Lock()  # two who pause different providers at once
 _waiting = threading.BoundedSemaphore(MOST_WAITING)
 
 
@@ -82,10 +83,11 @@ def steer(site: Site, provider: str, verb: str, who: str) -> None:
     if provider not in site.settings.providers:
         raise not_found(f"provider {provider!r}")
     now = site.now()
-    paused = set(site.store.current_settings().get("paused", ()))
-    changed = paused | {provider} if verb == "pause" else paused - {provider}
-    if verb in ("pause", "resume") and changed != paused:
-        site.store.put_setting("paused", sorted(changed), who=who, now=now)
+    with _steering:
+        paused = set(site.store.current_settings().get("paused", ()))
+        changed = paused | {provider} if verb == "pause" else paused - {provider}
+        if verb in ("pause", "resume") and changed != paused:
+            site.store.put_setting("paused", sorted(changed), who=who, now=now)
     if verb in ("resume", "reset"):
         site.store.add_command(verb, {"provider": provider}, who=who, now=now)
     words = {"pause": "paused", "resume": "resumed", "reset": "closed the breaker of"}

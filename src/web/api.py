@@ -4,7 +4,7 @@ GET  /api/providers/status                      POST /api/providers/NAME/pause |
 POST /api/providers/rebalance                   POST /api/providers/rebalance/undo
 GET  /api/providers/rebalance                   weights, presets, history
 POST /api/tasks                                 one task, or {"tasks": [...], "batch", "wait_s"}
-GET  /api/tasks?status=&type=&...&before=       GET  /api/tasks/ROW, /api/tasks/BATCH/ID
+GET  /api/tasks?status=&type=&...&before=       GET  /api/tasks/ROW, /ID of the queue, /BATCH/ID
 POST /api/tasks/ROW/cancel | retry              also /api/tasks/BATCH/ID/cancel | retry
 GET  /api/batches                               POST /api/batches/cancel | retry {"batch"}
 GET  /api/usage?since=&until=&by=provider,hour  GET  /api/events?after=&limit=&kind=
@@ -20,12 +20,12 @@ from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, ConfigDict
 from werkzeug.http import quote_etag
 
+from ..core.intake import QUEUE
 from ..core.store import TaskDetail
 from ..errors import StoreError
 from ..records import Task
 from . import actions
 from .bodies import (
-    QUEUE,
     BatchName,
     EventsQuery,
     RebalanceBody,
@@ -194,6 +194,11 @@ def tasks() -> Response:
 @api.get("/tasks/<int:row>")
 def task(row: int) -> Response:
     return _json(task_detail_json(site(), actions.find_task(site(), row)))
+
+
+@api.get("/tasks/<task_id>")
+def task_of_queue(task_id: str) -> Response:
+    return task_by_id(QUEUE, task_id)
 
 
 @api.get("/tasks/<batch>/<task_id>")

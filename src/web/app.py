@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Collection
@@ -57,9 +58,10 @@ def create_app(
         door=door or Door(),
         uploads=Uploads(settings.state_dir / "uploads"),
     )
+    secret = _secret(settings.state_dir)
     app.config.update(
-        SECRET_KEY=_secret(settings.state_dir),
-        SESSION_COOKIE_NAME="orchestrator",
+        SECRET_KEY=secret,
+        SESSION_COOKIE_NAME=f"orchestrator-{hashlib.sha256(secret).hexdigest()[:8]}",  # ports share cookies
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=timedelta(days=SESSION_DAYS),

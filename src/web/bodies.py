@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..core.intake import QUEUE
 from ..records import TaskStatus
 from .problems import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
-QUEUE = "queue"
 MOST_TASKS = 10_000  # in one request; a file takes more
 LONGEST_WAIT_S = 300.0
 

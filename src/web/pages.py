@@ -9,16 +9,16 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from ..core.intake import unknown_type_warning
+from ..core.intake import QUEUE, unknown_type_warning
 from ..errors import InputError
 from ..records import TaskStatus
 from . import actions, export
-from .bodies import QUEUE, RebalanceBody, TaskFilter, query_of
+from .bodies import RebalanceBody, TaskFilter, query_of
 from .presenters.dashboard import dashboard_view, status_line
 from .presenters.pool import pool_view
 from .presenters.tasks import CHOICES, batch_view, task_view
 from .presenters.usage import RANGES, series, type_table
-from .presenters.weights import PRESET_NOTES, PRESETS, preset, rebalance_view
+from .presenters.weights import PRESET_NOTES, PRESETS, preset, rebalance_view, suggestion
 from .problems import Problem, from_validation
 from .site import site, who
 from .uploads import MOST_BYTES
@@ -60,7 +60,12 @@ def steer(name: str, verb: str) -> AnyResponse:
 @pages.get("/rebalance")
 def rebalance() -> str:
     name = request.args.get("preset", "")
-    return _rebalance_page(preset(site(), name) if name in PRESETS else None, name if name in PRESETS else "")
+    if name not in PRESETS:
+        return _rebalance_page(None, "")
+    try:
+        return _rebalance_page(preset(site(), name), name)
+    except Problem as problem:
+        return _rebalance_page(None, "", problem)
 
 
 @pages.post("/rebalance")
@@ -99,7 +104,13 @@ def _rebalance_body() -> RebalanceBody:
 def _rebalance_page(wanted: dict[str, float] | None, chosen: str, problem: Problem | None = None) -> str:
     view = rebalance_view(site(), wanted)
     return render_template(
-        "rebalance.html", view=view, presets=PRESETS, notes=PRESET_NOTES, chosen=chosen, problem=problem
+        "rebalance.html",
+        view=view,
+        presets=PRESETS,
+        notes=PRESET_NOTES,
+        chosen=chosen,
+        trials=suggestion(site()) if chosen == "suggested" else (),
+        problem=problem,
     )
 
 
@@ -144,13 +155,22 @@ def task(row: int) -> str:
     return _task_page(task_view(actions.find_task(site(), row)))
 
 
+@pages.get("/tasks/<task_id>")
+def task_named(task_id: str) -> AnyResponse:
+    """An id alone: the task of the queue that has it, else all tasks whose id begins so."""
+    if site().store.task(QUEUE, task_id) is not None:
+        return redirect(url_for("pages.task_by_id", batch=QUEUE, task_id=task_id), 303)
+    return redirect(url_for("pages.tasks", id=task_id), 303)
+
+
 @pages.get("/tasks/<batch>/<task_id>")
 def task_by_id(batch: str, task_id: str) -> str:
     return _task_page(task_view(actions.find_task_by_id(site(), batch, task_id)))
 
 
 def _task_page(view: object) -> str:
-    return render_template("task.html", view=view, choices=CHOICES, now=site().now())
+    pool = pool_view(site())
+    return render_template("task.html", view=view, choices=CHOICES, pool=pool, now=site().now())
 
 
 @pages.post("/tasks/<int:row>/<any(cancel, retry):verb>")

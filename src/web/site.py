@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import current_app, g
 
@@ -18,7 +18,9 @@ from ..core.store import Store
 from ..routing.pricing import PriceBook
 from ..settings import Settings
 from .access import Door
-from .uploads import Uploads
+
+if TYPE_CHECKING:
+    from .uploads import Uploads
 
 T = TypeVar("T")
 FRESH_S = 0.5  # a running pool writes what it sees once a second

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from ..core.intake import SUFFIXES, BadLine, read_tasks
 from ..core.store import AddReport
 from ..records import Task
+from .presenters.plans import Expectation, Sample
 from .problems import not_found
 
 if TYPE_CHECKING:
@@ -55,10 +56,7 @@ class Upload:
     bad_lines: tuple[tuple[int, str], ...]
     types: dict[str, int]
     warnings: tuple[str, ...]
-    expected_nanos: int
-    at_most_nanos: int
-    unknown_price_tasks: int
-    learned_from: int
+    expectation: Expectation
 
 
 class Uploads:
@@ -95,6 +93,7 @@ class Uploads:
             raise not_found("upload of this name: it was started, dropped or left for a day") from None
         kept["rows"] = tuple(UploadRow(**row) for row in kept["rows"])
         kept["bad_lines"] = tuple((line, reason) for line, reason in kept["bad_lines"])
+        kept["expectation"] = Expectation(**kept["expectation"])
         return Upload(**kept)
 
     def start(self, site: Site, word: str, batch: str, who: str) -> AddReport:
@@ -142,9 +141,7 @@ def _good(lines: Iterator[Task | BadLine]) -> Iterator[Task]:
 
 
 def _look_through(site: Site, path: Path, word: str, filename: str) -> Upload:
-    from .presenters.costs import CostEstimate
-
-    estimate = CostEstimate(site)
+    sample = Sample()
     rows: list[UploadRow] = []
     bad: list[tuple[int, str]] = []
     types: dict[str, int] = {}
@@ -164,25 +161,21 @@ def _look_through(site: Site, path: Path, word: str, filename: str) -> Upload:
             if bad_count <= BAD_LINES_SHOWN:
                 bad.append((line.line, line.reason))
             continue
-        estimate.add(line)
+        sample.add(line)
         types[line.task_type] = types.get(line.task_type, 0) + 1
         if len(rows) < ROWS_SHOWN:
             rows.append(_upload_row(line))
-    cost = estimate.result()
     return Upload(
         word=word,
         filename=filename,
         batch=_free_name(site, filename),
-        tasks=cost.tasks,
+        tasks=sample.count,
         bad=bad_count,
         rows=tuple(rows),
         bad_lines=tuple(bad),
         types=types,
         warnings=tuple(warnings[:BAD_LINES_SHOWN]),
-        expected_nanos=cost.expected_nanos,
-        at_most_nanos=cost.at_most_nanos,
-        unknown_price_tasks=cost.unknown_price_tasks,
-        learned_from=cost.learned_from,
+        expectation=sample.expectation(site),
     )
 
 

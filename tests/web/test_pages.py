@@ -13,7 +13,7 @@ from src.core.clock import VirtualClock
 from src.core.store import Store
 from src.records import Message, Task
 from src.web import create_app
-from src.web.presenters.costs import CostEstimate
+from src.web.presenters.plans import PLANNED_AT_MOST, Expectation, Sample
 from src.web.presenters.pool import pool_view
 from src.web.presenters.weights import _with_preferences
 from src.web.site import Recent, Site
@@ -229,14 +229,19 @@ def test_a_file_that_holds_no_tasks_is_told(client: FlaskClient, content: bytes,
     assert list((place.settings.state_dir / "uploads").iterdir()) == []
 
 
-def test_expected_cost_is_learned_and_never_above_the_most(client: FlaskClient) -> None:
-    site = site_of(client)
-    estimate = CostEstimate(site)
-    for kind in ("general", "research"):
-        estimate.add(Task("x", "b", (Message("user", "word " * 200),), kind, max_tokens=900))
-    result = estimate.result()
-    assert 0 < result.expected_nanos < result.at_most_nanos
-    assert (result.tasks, result.unknown_price_tasks, result.learned_from) == (2, 0, 8)
+def test_a_plan_is_made_of_a_sample_and_stands_for_all(client: FlaskClient) -> None:
+    def plan_of(count: int) -> Expectation:
+        sample = Sample()
+        for i in range(count):
+            sample.add(Task(f"x{i}", "b", (Message("user", "word " * 200),), "research", max_tokens=900))
+        return sample.expectation(site_of(client))
+
+    half = PLANNED_AT_MOST // 2 + 1
+    small, large = plan_of(half), plan_of(PLANNED_AT_MOST + 1)
+    assert (small.tasks, small.sampled, large.tasks, large.sampled) == (half, 1, PLANNED_AT_MOST + 1, 2)
+    assert 0 < small.expected_nanos < small.at_most_nanos
+    assert large.expected_nanos == pytest.approx(small.expected_nanos / half * large.tasks, rel=0.01)
+    assert small.from_records
 
 
 # ------------------------------------------------------------------ presenters

@@ -48,6 +48,7 @@ ROUTES = [
     Route("GET", "/rebalance", rule="/rebalance"),
     Route("GET", "/tasks", rule="/tasks"),
     Route("GET", "/tasks/{answered}", rule="/tasks/<int:row>"),
+    Route("GET", "/tasks/t-script", 303, rule="/tasks/<task_id>"),
     Route("GET", "/tasks/queue/t-script", rule="/tasks/<batch>/<task_id>"),
     Route(
         "GET",
@@ -97,6 +98,7 @@ ROUTES = [
     Route("POST", "/api/tasks", 202, JSON, json={"prompt": "What?"}),
     Route("GET", "/api/tasks/{answered}", kind=JSON, rule="/api/tasks/<int:row>"),
     Route("GET", "/api/tasks/999999", 404, JSON),
+    Route("GET", "/api/tasks/t-script", kind=JSON, rule="/api/tasks/<task_id>"),
     Route("GET", "/api/tasks/queue/t-script", kind=JSON, rule="/api/tasks/<batch>/<task_id>"),
     Route(
         "POST",

@@ -67,24 +67,26 @@ def test_after_signing_in_one_stays_here(guarded: Callable[[], FlaskClient], tar
 
 def test_a_forged_cookie_and_one_of_a_changed_token_are_nothing(make_app: AppMaker) -> None:
     client = make_app(TWO).test_client()
+    name = client.application.config["SESSION_COOKIE_NAME"]
     sign_in(client)
-    cookie = client.get_cookie("orchestrator")
+    cookie = client.get_cookie(name)
     assert cookie is not None
     changed = make_app({"ORCHESTRATOR_TOKENS": f"alice:another-token,bob:{BOB}"}).test_client()
-    changed.set_cookie("orchestrator", cookie.value)
+    changed.set_cookie(name, cookie.value)
     assert changed.get("/").status_code == 303
     forged = make_app(TWO).test_client()
-    forged.set_cookie("orchestrator", cookie.value[:-3] + "abc")
+    forged.set_cookie(name, cookie.value[:-3] + "abc")
     assert forged.get("/").status_code == 303
 
 
 def test_a_restart_signs_nobody_out(make_app: AppMaker) -> None:
     client = make_app(TWO).test_client()
+    name = client.application.config["SESSION_COOKIE_NAME"]
     sign_in(client)
-    cookie = client.get_cookie("orchestrator")
+    cookie = client.get_cookie(name)
     assert cookie is not None
     restarted = make_app(TWO).test_client()
-    restarted.set_cookie("orchestrator", cookie.value)
+    restarted.set_cookie(name, cookie.value)
     assert restarted.get("/").status_code == 200
 
 

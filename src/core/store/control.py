@@ -41,12 +41,14 @@ class Control(Transitions):
         batch: str,
         now: float,
         claim_attempts: int = 4,
+        uncertain_at_most: int | None = None,
     ) -> Registration:
         """Sign on as the one orchestrator. Not `ok` while another one is alive; then nothing changes.
 
         Dead is: no heartbeat for 10 s, or its process on this host is gone. What the dead had claimed is
         queued again; a task claimed `claim_attempts` times or more fails as `poison`. Commands they had
-        taken and not finished are open again.
+        taken and not finished are open again. What calls of theirs may have cost is booked as uncertain, but
+        not more than `uncertain_at_most` nano-dollars.
         """
         with self._database.writing() as connection:
             unretired = orchestrator_rows(connection, _O.retired_at.is_(None))
@@ -59,7 +61,7 @@ class Control(Transitions):
             recovered = self._recover(connection, ids, now)
             row = OrchestratorRow(incarnation, pid, host, mode, batch, now, now)
             connection.execute(sa.insert(schema.orchestrators).values(dataclasses.asdict(row)))
-            uncertain = self._book_covers(connection, ids, now)
+            uncertain = self._book_covers(connection, ids, now, uncertain_at_most)
         return Registration(True, None, recovered, poisoned, uncertain)
 
     def heartbeat(self, incarnation: str, *, now: float, snapshot: PoolSnapshot | None) -> bool:
@@ -137,17 +139,22 @@ class Control(Transitions):
             if rows:
                 connection.execute(sa.insert(c), rows)
 
-    def _book_covers(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> int:
+    def _book_covers(
+        self, connection: sa.Connection, orchestrator_ids: list[int], now: float, at_most: int | None
+    ) -> int:
         """What the dead had in flight may have been billed: book it as uncertain, once. Returns the sum."""
         c = schema.covers
         rows = connection.execute(sa.select(c).where(c.c.orchestrator_id.in_(orchestrator_ids))).all()
+        total = sum(row.nanos for row in rows)
+        booked: int = total if at_most is None else min(total, at_most)
         calls = CallRollups()
         for row in rows:
             batch_id = self._lanes.batch_id(row.batch)
-            calls.book_uncertain(row.nanos, row.provider, batch_id, row.submitter, now)
+            nanos = row.nanos * booked // total if total else 0
+            calls.book_uncertain(nanos, row.provider, batch_id, row.submitter, now)
         calls.write(self._database, connection)
         connection.execute(sa.delete(c).where(c.c.orchestrator_id.in_(orchestrator_ids)))
-        return sum(row.nanos for row in rows)
+        return booked
 
     # ------------------------------------------------------------ settings
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.store import SettingChange
+from ...core.suggestions import suggest_weights
 from ...records import GENERAL
 from ...routing.pricing import catalogue_of
 from ...routing.scoring import shares
+from ..problems import Problem
 from ..site import SUMS_FRESH_S, Site
 from .pool import OUT, PoolView, ProviderView, pool_view, scores_of, stored_weights
 from .usage import DAY_S
@@ -26,8 +28,11 @@ PRESET_NOTES = {
     "equal": "the same for everyone",
     "performance": "few errors and quick answers weigh more",
     "price": "half the price weighs twice as much",
-    "suggested": "the default, times performance, times the square root of the price advantage",
+    "suggested": "the last traffic is replayed under several; the cheapest of the quick ones",
 }
+QUICK_PRESETS = ("default", "equal", "performance", "price")  # the suggestion is a replay: only when asked
+REPLAYED_AT_MOST = 1_500  # answers, the newest ones: a few seconds for all trials
+SUGGESTED_FRESH_S = 60.0
 ANSWER_TOKENS_PER_PROMPT_TOKEN = 0.5  # of the call whose price presets compare
 
 
@@ -54,6 +59,18 @@ class ChangeView:
     before: dict[str, float] | None
     after: dict[str, float] | None
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """One set of weights, and what the last traffic would have come to under it."""
+
+    name: str
+    weights: dict[str, float]
+    cost_nanos: int
+    mean_s: float
+    answered: int
+    tasks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +109,7 @@ def rebalance_view(site: Site, wanted: Mapping[str, float] | None = None) -> Reb
         simulated=site.simulated,
         current=share_rows(site, pool, current, mix),
         preview=share_rows(site, pool, wanted or current, mix),
-        presets={name: preset(site, name) for name in PRESETS},
+        presets={name: preset(site, name) for name in QUICK_PRESETS},
         history=history(site),
         mix=mix,
         version=site.store.settings_version(),
@@ -151,7 +168,9 @@ def _mix(site: Site) -> dict[str, float]:
 
 
 def preset(site: Site, name: str) -> dict[str, float]:
-    """The weights of a preset, summing to 1. Raises KeyError for an unknown name."""
+    """The weights of a preset, summing to 1. Raises Problem 409 for a suggestion without traffic."""
+    if name == "suggested":
+        return normalised(suggestion(site)[0].weights)
     providers = pool_view(site).providers
     default = {n: row.weight for n, row in site.settings.providers.items()}
     usable = [p for p in providers if p.name in site.configured] or list(providers)
@@ -161,7 +180,6 @@ def preset(site: Site, name: str) -> dict[str, float]:
         "equal": lambda: {p.name: 1.0 for p in usable},
         "performance": lambda: {p.name: _performance(p) for p in usable},
         "price": lambda: _cheapness(site, usable),
-        "suggested": lambda: _suggested(site, usable, default),
     }[name]()
     if not sum(made.values()):
         return normalised(default)
@@ -191,9 +209,32 @@ def _price(site: Site, provider: str) -> float | None:
     return price.upper_bound_nanos(1000, 0, int(1000 * ANSWER_TOKENS_PER_PROMPT_TOKEN))
 
 
-def _suggested(site: Site, providers: list[ProviderView], default: Mapping[str, float]) -> dict[str, float]:
-    cheapness = _cheapness(site, providers)
-    return {p.name: (default[p.name] or 0.1) * _performance(p) * cheapness[p.name] ** 0.5 for p in providers}
+def suggestion(site: Site) -> tuple[TrialView, ...]:
+    """Sets of weights tried on the last traffic, the proposed one first. Raises Problem 409 without any."""
+    return site.recent.get("suggestion", lambda: _suggestion(site), SUGGESTED_FRESH_S)
+
+
+def _suggestion(site: Site) -> tuple[TrialView, ...]:
+    now = site.now()
+    span_s = _span_s(site, now)
+    found = suggest_weights(site.store, site.settings, site.configured, now=now + 60, span_s=span_s + 60)
+    if found is None:
+        raise Problem(409, "nothing_known", "There is no traffic of the last day to suggest weights from.")
+    every = dict.fromkeys(site.settings.providers, 0.0)
+    return tuple(
+        TrialView(c.name, every | dict(c.weights), c.cost_nanos, c.mean_s, c.answered, c.tasks)
+        for c in found.candidates
+    )
+
+
+def _span_s(site: Site, now: float) -> float:
+    """Back to where the newest answers are enough to replay, a day at most."""
+    answers = 0
+    for row in reversed(site.store.usage(now - DAY_S, now + 60, ("minute",))):
+        answers += row.sums.ok
+        if answers >= REPLAYED_AT_MOST:
+            return max(60.0, now - float(row.key[0]))
+    return DAY_S
 
 
 # ------------------------------------------------------------------ history

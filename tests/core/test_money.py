@@ -1,0 +1,92 @@
+"""Budgets over real calls: 64 in flight, answers of unknown length, calls cut off, a process killed.
+
+Live state against the simulator, reached through the base URLs that a proxy would be set with: simulated
+dollars touch no budget.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import Script, live_environment, read_rows, run_script, write_rows
+
+CONFIG = """
+[budgets]
+{budget}
+[providers.anthropic]
+timeout_s = 2.0
+[providers.anthropic.limits]
+requests_per_minute = 60000
+[providers.openai]
+timeout_s = 2.0
+[providers.openai.limits]
+requests_per_minute = 60000
+"""
+PROVIDERS = {
+    "anthropic": {"output_tokens": {"mean": 200, "sigma": 0.8}, "faults": {"silence": 0.01}},
+    "openai": {"output_tokens": {"mean": 200, "sigma": 0.8}, "faults": {"server_error": 0.02}},
+}
+TASKS = [
+    {"id": f"t{n}", "prompt": f"Question {n}? " + "More of it. " * 30, "max_tokens": 400} for n in range(300)
+]
+
+
+@pytest.fixture
+def env() -> Iterator[dict[str, str]]:
+    with SimulatorProcess.start({"providers": PROVIDERS}) as simulator:
+        yield live_environment(simulator.base_urls, only=["anthropic", "openai"])
+
+
+def spent_nanos(folder: Path) -> tuple[int, int]:
+    """(certain, uncertain) nano-dollars of everything this state has ever booked."""
+    with sqlite3.connect(folder / "state" / "live.db") as database:
+        certain, uncertain = database.execute(
+            "select coalesce(sum(cost_nanos), 0), coalesce(sum(uncertain_nanos), 0) from usage"
+        ).fetchone()
+    return certain, uncertain
+
+
+def test_a_total_budget_is_never_passed_and_what_it_leaves_open_goes_on_when_it_is_raised(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", TASKS)
+    (tmp_path / "small.toml").write_text(CONFIG.format(budget="total_usd = 0.25"))
+    (tmp_path / "large.toml").write_text(CONFIG.format(budget="total_usd = 50.0"))
+    command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--config")
+    first = run_script(*command, "small.toml", cwd=tmp_path, env=env)
+    certain, uncertain = spent_nanos(tmp_path)
+    assert first.process.returncode == 1, first.err
+    assert "budget overall in total: " in first.err and "stay queued" in first.err
+    assert 0.15e9 < certain + uncertain <= 0.25e9
+    answered = len(read_rows(tmp_path / "out.jsonl"))
+    assert 0 < answered < len(TASKS)
+    second = run_script(*command, "large.toml", cwd=tmp_path, env=env)
+    assert second.process.returncode == 0, second.err
+    assert sorted(row["id"] for row in read_rows(tmp_path / "out.jsonl")) == sorted(t["id"] for t in TASKS)
+
+
+def test_a_process_killed_with_calls_in_flight_does_not_overspend_in_its_next_life(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", TASKS)
+    (tmp_path / "small.toml").write_text(CONFIG.format(budget="daily_usd = 0.4"))
+    command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--max-cost", "0.4", "--config", "small.toml")
+    with Script(*command, cwd=tmp_path, env=env) as script:
+        out = tmp_path / "out.jsonl"
+        while not out.exists() or out.read_bytes().count(b"\n") < 20:
+            assert script.process.poll() is None, script.err
+        script.kill()
+        script.wait()
+    before = sum(spent_nanos(tmp_path))
+    again = run_script(*command, cwd=tmp_path, env=env)
+    certain, uncertain = spent_nanos(tmp_path)
+    assert again.process.returncode in {0, 1}, again.err
+    assert before < certain + uncertain <= 0.4e9
+    assert uncertain > 0, "calls that were out when the process was killed may have been billed"
+    rows = read_rows(tmp_path / "out.jsonl")
+    assert len({row["id"] for row in rows}) == len(rows)
