@@ -10,7 +10,7 @@ import time
 from .table import machine, write_into_readme
 
 NAMES = {
-    "limits": "throughput at the providers' limits, answers 429, lost tasks; beside the bare SDKs and LiteLLM",
+    "limits": "throughput at the providers' limits, answers 429, lost tasks; peers beside it",
     "faults": "each provider failing in turn: answers, tail, calls to a dead provider, recovery",
     "overhead": "client CPU per finished task beside the bare SDKs",
     "decision": "time of a decision, and a million tasks in virtual time",
@@ -30,7 +30,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="which ones (default: all)")
     parser.add_argument("--quick", action="store_true", help="small versions: does it work, roughly how well")
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
-    parser.add_argument("--runs", type=int, metavar="N", help="medians of N (default: 5 of short ones, 1 of long)")
+    parser.add_argument(
+        "--runs", type=int, metavar="N", help="medians of N (default: 5 of short ones, 1 of long)"
+    )
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in NAMES]:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")

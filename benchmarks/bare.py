@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any
 
-from .child import Json, Record, read_spec, report, reset
-from .work import MODELS, PROVIDERS, Prompt
+from .child import Record, read_spec, report, reset
+from .work import MODELS, PROVIDERS, Json, Prompt
 
 Call = Callable[[Prompt], Awaitable[Any]]
 

@@ -9,8 +9,8 @@ there"), has a row per bucket and one more, and is small enough for a plain simp
 the buckets name the next assignment to try, for each task the provider with the smallest w x charge. The
 prices also give a lower bound, so it ends when upper and lower bound meet. No solver, no dependency.
 
-A limit that changes at a moment t is a bucket with the later rate and `burst + (rate before - rate after) x t`;
-a quota that does not come back is a bucket with rate 0.
+A limit that changes at a moment t is a bucket with the later rate and
+`burst + (rate before - rate after) x t`; a quota that does not come back is a bucket with rate 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Bucket:
 
 def shortest_s(tasks: Sequence[Charges], providers: Mapping[str, Sequence[Bucket]]) -> float:
     """The bound in seconds, without the latency of the last call. Raises ValueError where there is none."""
-    spans, buckets = {}, []
+    spans: dict[str, range] = {}
+    buckets: list[Bucket] = []
     for name, own in providers.items():
         spans[name] = range(len(buckets), len(buckets) + len(own))
         buckets += own
@@ -57,9 +58,7 @@ def shortest_s(tasks: Sequence[Charges], providers: Mapping[str, Sequence[Bucket
     return _solve(choices, endless[0], rooms, ticks)
 
 
-def _solve(
-    choices: list[list[list[tuple[int, float]]]], first: int, rooms: Vector, ticks: Vector
-) -> float:
+def _solve(choices: list[list[list[tuple[int, float]]]], first: int, rooms: Vector, ticks: Vector) -> float:
     """The simplex over assignments. Columns: a slack per bucket, the time, an assignment each."""
     size = len(rooms)
     load = [0.0] * size
@@ -104,9 +103,7 @@ def _cheap_column(
     return time_column if reduced < -_EPSILON else None
 
 
-def _best_assignment(
-    choices: list[list[list[tuple[int, float]]]], prices: Vector, size: int
-) -> Vector:
+def _best_assignment(choices: list[list[list[tuple[int, float]]]], prices: Vector, size: int) -> Vector:
     """What each bucket is charged when every task goes where it is cheapest at these prices."""
     load = [0.0] * size
     for options in choices:

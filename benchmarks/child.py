@@ -11,6 +11,7 @@ A child has a time limit and is killed when it is over, or when anything here go
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -33,10 +34,11 @@ class ClientFailed(RuntimeError):
 
 
 def run_client(
-    client: str, spec: Json, asked: Sequence[Prompt], *, timeout_s: float, python: str = sys.executable
+    client: str, spec: Json, asked: Sequence[Prompt], *, timeout_s: float, python: str | None = None
 ) -> Json:
     """Run `client` (a module of this package, or a script's path) to its end."""
-    command = [python, "-P", client] if client.endswith(".py") else [python, "-m", client]
+    how = ["-P", client] if client.endswith(".py") else ["-m", client]
+    command = [python or sys.executable, *how]
     given = json.dumps({**spec, "prompts": [[p.text, p.max_tokens] for p in asked]})
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         child = subprocess.Popen(
@@ -52,7 +54,9 @@ def run_client(
             child.wait()
         if child.returncode:
             errors.seek(0)
-            raise ClientFailed(f"{client} ended with {child.returncode}: {errors.read()[-_TAIL_CHARS:].strip()}")
+            raise ClientFailed(
+                f"{client} ended with {child.returncode}: {errors.read()[-_TAIL_CHARS:].strip()}"
+            )
     found: Json = json.loads(said.strip().splitlines()[-1])
     return found
 
@@ -93,7 +97,7 @@ def read_spec() -> Json:
 
 def reset(control_url: str) -> None:
     """The simulator's clock to 0: its schedule of faults begins now."""
-    request = urllib.request.Request(f"{control_url}/reset", b"{}", method="POST")
+    request = urllib.request.Request(f"{control_url}/reset", b"{}", method="POST")  # noqa: S310 - ours
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=10):
         pass
@@ -110,11 +114,8 @@ def report(record: Record, **more: Any) -> None:
 
 def makespan_s(run: Json) -> float:
     """From the first call to the last answer, importing left out."""
-    return max((at for at, _, ok in run["finished"] if ok), default=math_nan()) - run["first_call_at"]
-
-
-def math_nan() -> float:
-    return float("nan")
+    last: float = max((at for at, _, ok in run["finished"] if ok), default=math.nan)
+    return last - float(run["first_call_at"])
 
 
 def lost(run: Json) -> int:
@@ -129,13 +130,13 @@ def cpu_ms_per_task(run: Json, in_flight: int) -> float:
     """
     (first, cpu_from), *_ = run["cpu"]
     last, cpu_to = next(mark for mark in run["cpu"] if mark[0] >= len(run["finished"]) - in_flight)
-    return (cpu_to - cpu_from) / (last - first) * 1e3
+    return float(cpu_to - cpu_from) / (last - first) * 1e3
 
 
 def quantile(values: Sequence[float], q: float) -> float:
     """The value that a share `q` of them does not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else math_nan()
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else math.nan
 
 
 def median(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Each provider failing in turn: is every task answered, how long does the slowest take, who keeps calling the dead?
+"""Each provider failing in turn: is every task answered, how soon, and who keeps calling the dead?
 
 Three parts, each against the simulator's schedule of faults, which begins when the first task comes:
 
@@ -11,6 +11,7 @@ Every client gives a call 5 s, since answers take a quarter of a second here.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ class Run:
     def longest_gap_s(self) -> float:
         """The longest time in which no task was answered."""
         moments = sorted(at for at, _, ok in self.finished if ok)
-        return max((b - a for a, b in zip(moments, moments[1:], strict=False)), default=float("inf"))
+        return max((b - a for a, b in itertools.pairwise(moments)), default=float("inf"))
 
 
 def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
@@ -81,7 +82,17 @@ def _in_turn(failing: Sequence[str], runs: int) -> Table:
     arrivals = [i / RATE for i in range(int(RATE * STEP_S * len(failing)))]
     table = Table(
         f"{len(arrivals)} tasks at {RATE:g} per second, {' then '.join(failing)} failing",
-        ("fault", "client", "target", "p50", "p99", "p99 outside detection", "longest gap", "lost", "verdict"),
+        (
+            "fault",
+            "client",
+            "target",
+            "p50",
+            "p99",
+            "p99 outside detection",
+            "longest gap",
+            "lost",
+            "verdict",
+        ),
     )
     outages = _windows("outage", OUTAGE_S, failing)
     silences = _windows("silence", SILENCE_S, failing)
@@ -110,10 +121,10 @@ def _in_turn(failing: Sequence[str], runs: int) -> Table:
                 verdict(tail < 1.0, not lost_tasks) if ours else NOT_JUDGED,
             )  # fmt: skip
     table.notes.append(
-        f"Times from handing in to the answer (for this project: to its commit). Provider latency {LATENCY_S:g} s, "
-        f"call timeout {TIMEOUT_S:g} s. Outside detection: without tasks handed in during the first "
-        f"{DETECTION_S:g} s of a silence, in which nobody can know it. Longest gap: the longest time without an "
-        "answered task."
+        "Times from handing in to the answer (for this project: to its commit). Provider latency "
+        f"{LATENCY_S:g} s, call timeout {TIMEOUT_S:g} s. Outside detection: without tasks handed in during "
+        f"the first {DETECTION_S:g} s of a silence, in which nobody can know it. Longest gap: the longest "
+        "time without an answered task."
     )
     if not peers.litellm_python():
         table.notes.append(peers.MISSING)
@@ -157,8 +168,8 @@ def _dead(scale: float, runs: int) -> Table:
             verdict(calls <= 4, back_s <= 5.0, not lost_tasks) if ours else NOT_JUDGED,
         )  # fmt: skip
     table.notes.append(
-        "Calls as the provider counted them; its free list of models, which shows that it is back, is not one. "
-        "For the peers the moment of the first answer is known to the second only."
+        "Calls as the provider counted them; its free list of models, which shows that it is back, is not "
+        "one. For the peers the moment of the first answer is known to the second only."
     )
     return table
 
@@ -192,9 +203,9 @@ def _once(module: str, more: Json, schedule: Json, arrivals: Sequence[float]) ->
             "timeout_s": TIMEOUT_S,
             **more,
         }
-        python = {"python": peers.litellm_python()} if module == peers.SCRIPT else {}
+        python = peers.litellm_python() if module == peers.SCRIPT else None
         found = run_client(
-            module, spec, prompts(len(arrivals)), timeout_s=120 + 3 * arrivals[-1], **python
+            module, spec, prompts(len(arrivals)), timeout_s=120 + 3 * arrivals[-1], python=python
         )
         stats = sim.stats()
     zero = found["started_at"]

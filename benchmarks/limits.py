@@ -68,7 +68,9 @@ def scenarios(count: int) -> list[Scenario]:
         Scenario("tokens bind, limits told", tokens, tokens, 1.05, 0, with_peers=True),
         Scenario("requests bind, nothing told", requests, {}, 1.2, 5),
         Scenario("openai's limit halved, headers tell", requests, requests, None, 5, Event("openai", halved)),
-        Scenario("gemini's limit halved, nothing tells", requests, requests, None, 5, Event("gemini", unseen)),
+        Scenario(
+            "gemini's limit halved, nothing tells", requests, requests, None, 5, Event("gemini", unseen)
+        ),
         Scenario("gemini's daily quota spent", with_quota, requests, None, 5),
     ]
 
@@ -101,10 +103,11 @@ def _peers() -> list[tuple[str, Json]]:
 
 def _notes() -> list[str]:
     found = [
-        "429 a / o / g: answers 429 of anthropic, openai and gemini, as the simulator counted them. Makespan: from "
-        "the first call to the last answer (for this project: to its commit). Bound: see bound.py, plus a median "
-        "latency. Where a limit changes in mid-run the bound knows the moment. Peers: round-robin over the bare "
-        "SDKs, and litellm.Router (usage-based-routing-v2, told rpm and tpm), 64 in flight.",
+        "429 a / o / g: answers 429 of anthropic, openai and gemini, as the simulator counted them. "
+        "Makespan: from the first call to the last answer (for this project: to its commit). Bound: see "
+        "bound.py, plus a median latency. Where a limit changes in mid-run the bound knows the moment. "
+        "Peers: round-robin over the bare SDKs, and litellm.Router (usage-based-routing-v2, told rpm and "
+        "tpm), 64 in flight.",
     ]
     if not peers.litellm_python():
         found.append(peers.MISSING)
@@ -171,9 +174,9 @@ def _once(scenario: Scenario, module: str, asked: Sequence[Prompt], more: Json) 
             "timeout_s": 60,
             **more,
         }
-        python = {"python": peers.litellm_python()} if module == peers.SCRIPT else {}
+        python = peers.litellm_python() if module == peers.SCRIPT else None
         try:
-            found = run_client(module, spec, asked, timeout_s=60 + len(asked) / 2, **python)
+            found = run_client(module, spec, asked, timeout_s=60 + len(asked) / 2, python=python)
         finally:
             moment = event.close() if event else None
         stats = sim.stats()

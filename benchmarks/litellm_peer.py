@@ -17,6 +17,7 @@ import random
 import sys
 import time
 import urllib.request
+from typing import Any
 
 MODELS = {
     "anthropic": "anthropic/claude-sonnet-5-5",
@@ -26,7 +27,7 @@ MODELS = {
 TRIES, WAIT_S = 60, 1.0
 
 
-def build_router(spec: dict):
+def build_router(spec: dict[str, Any]) -> Any:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its price list is not fetched from the network
     import litellm
     from litellm import Router
@@ -54,12 +55,14 @@ def build_router(spec: dict):
     )
 
 
-async def run(spec: dict) -> None:
+async def run(spec: dict[str, Any]) -> None:
     router = build_router(spec)
     room = asyncio.Semaphore(spec["in_flight"])
     arrivals = spec.get("arrivals_s")
     dice = random.Random(1)
-    finished, cpu, problems = [], [], {}
+    finished: list[tuple[float, float, bool]] = []
+    cpu: list[tuple[int, float]] = []
+    problems: dict[str, int] = {}
     if arrivals is not None:
         reset(spec["control_url"])
     started_at, start = time.time(), time.monotonic()
@@ -89,14 +92,20 @@ async def run(spec: dict) -> None:
 
     await asyncio.gather(*(one(i, *prompt) for i, prompt in enumerate(spec["prompts"])))
     common = sorted(problems.items(), key=lambda item: -item[1])[:5]
-    found = {"finished": finished, "cpu": cpu, "first_call_at": started_at, "started_at": started_at, "problems": common}
+    found = {
+        "finished": finished,
+        "cpu": cpu,
+        "first_call_at": started_at,
+        "started_at": started_at,
+        "problems": common,
+    }
     sys.stdout.write("\n" + json.dumps(found) + "\n")
     sys.stdout.flush()
 
 
 def reset(control_url: str) -> None:
     """The simulator's clock to 0: its schedule of faults begins now."""
-    request = urllib.request.Request(f"{control_url}/reset", b"{}", method="POST")
+    request = urllib.request.Request(f"{control_url}/reset", b"{}", method="POST")  # noqa: S310 - ours
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=10):
         pass

@@ -1,6 +1,6 @@
 """LiteLLM beside us: it pins other versions of the SDKs, so it gets a virtual environment of its own.
 
-    python -m benchmarks.peers --install     # makes .bench-litellm, once; needs a package registry
+python -m benchmarks.peers --install     # makes .bench-litellm, once; needs a package registry
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from .child import ROOT
 FOLDER = ROOT / ".bench-litellm"
 SCRIPT = "benchmarks/litellm_peer.py"
 PACKAGE = "litellm>=1.106,<2"
-MISSING = "LiteLLM is not installed, so its rows are left out: `python -m benchmarks.peers --install` adds it."
+MISSING = (
+    "LiteLLM is not installed, so its rows are left out: `python -m benchmarks.peers --install` adds it."
+)
 
 
 def litellm_python() -> str | None:

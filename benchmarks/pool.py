@@ -1,4 +1,4 @@
-"""This project as a client: the real orchestrator over an SQLite file, through the real SDKs. See child.py."""
+"""This project as a client: the real orchestrator over SQLite, through the real SDKs. See child.py."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from src.core.orchestrator import Orchestrator
 from src.core.store import Store
 from src.records import Result, TaskStatus
 
-from .child import Json, Record, read_spec, report, reset
-from .work import BATCH, as_task, folder, settings_with
+from .child import Record, read_spec, report, reset
+from .work import BATCH, Json, as_task, folder, settings_with
 
 
 class Client:
@@ -83,7 +83,9 @@ class Client:
             if not ok:
                 self._problems.append(f"{result.task.id}: {result.status}: {result.error}"[:500])
         self._record.mark()
-        if self._spec.get("arrivals_s") is not None and len(self._record.finished) == len(self._spec["prompts"]):
+        if self._spec.get("arrivals_s") is not None and len(self._record.finished) == len(
+            self._spec["prompts"]
+        ):
             self._pool.drain()
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A table as it is printed and as it stands in README.md: the figure, its target beside it, the verdict in words."""
+"""A table as it is printed and as it stands in README.md: figure, target beside it, verdict in words."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def machine() -> str:
     cpu = platform.processor() or platform.machine()
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        cpu = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+        cpu = next(
+            line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         pass  # not Linux
     cores = os.cpu_count() or 1

@@ -23,10 +23,7 @@ MODELS = {"anthropic": "claude-sonnet-5-5", "openai": "gpt-6.1-terra", "gemini":
 BATCH = "bench"
 SEED = 7
 STATE = Path(__file__).resolve().parent.parent / "state"  # where real databases lie: the same disk
-_WORDS = (
-    "river winter engine letter market garden signal window harbour paper number bridge season copper "
-    "island method reason silver forest budget morning pattern journey mirror sample circle valley"
-).split()
+_WORDS = ("river", "winter", "engine", "letter", "market", "garden", "signal", "window", "harbour", "paper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,9 @@ class Prompt:
     max_tokens: int
 
 
-def prompts(count: int, *, seed: int = SEED, median_chars: float = 1200.0, sigma: float = 0.8) -> list[Prompt]:
+def prompts(
+    count: int, *, seed: int = SEED, median_chars: float = 1200.0, sigma: float = 0.8
+) -> list[Prompt]:
     """Prompts of lognormal length, each different, with one of three max_tokens."""
     dice = random.Random(seed)
     found = []
@@ -122,7 +121,7 @@ def _laid_over(base: Mapping[str, Any], change: Mapping[str, Any]) -> Json:
     for key, value in change.items():
         old = merged.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _laid_over(old, value) if both else value
+        merged[key] = _laid_over(old or {}, value) if both else value
     return merged
 
 

@@ -145,7 +145,7 @@ def waiting_lines(pool: PoolSnapshot) -> Iterator[str]:
         since = datetime.fromtimestamp(pool.offline_since).astimezone().strftime("%H:%M:%S")
         yield f"offline since {since}: no provider can be reached; {tasks(pool.waiting)} waiting"
     for each in pool.waiting_for:
-        until = f" ({duration(each.until - pool.at)})" if each.until and each.until > pool.at else ""
+        until = f" ({duration(each.until - pool.at)})" if each.until and each.until >= pool.at + 1 else ""
         yield f"{tasks(each.tasks)} waiting for {each.what}{until}"
 
 

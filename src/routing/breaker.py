@@ -159,6 +159,11 @@ class Breaker:
             return 1.0
         return settings.ramp_start + (1.0 - settings.ramp_start) * passed
 
+    @property
+    def ramping(self) -> bool:
+        """Whether it was closed lately and may not take its whole share yet."""
+        return self._ramp_from is not None
+
     def ramp_reaches(self, share: float, now: float) -> float:
         """When the ramp has grown past `share` of the provider's full share."""
         if self._ramp_from is None:

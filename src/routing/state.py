@@ -142,11 +142,14 @@ class ProviderState:
 
     @property
     def may_open_up(self) -> bool:
-        """Whether a call that is out decides what it admits: a probe, a forced one, one on a spent quota."""
+        """Whether the end of a call that is out changes what it admits, although time alone would too.
+
+        A probe, a forced call, one of those let in while it recovers, one on a spent quota.
+        """
         if not self.in_flight:
             return False
         waits_for_quota = self.exhausted_until > 0.0 and not self.exhausted_wait_known
-        return self.breaker.state is not BreakerState.CLOSED or waits_for_quota
+        return self.breaker.state is not BreakerState.CLOSED or self.breaker.ramping or waits_for_quota
 
     @property
     def half_open(self) -> bool:

@@ -17,6 +17,7 @@ from .presenters.tasks import OPEN
 from .presenters.weights import current_weights, normalised, preset
 from .problems import Problem, not_found
 from .site import Site
+from .words import percent
 
 WAIT_POLL_S = 0.05
 MOST_WAITING = 8  # requests that wait for an answer, so that the others find a thread
@@ -63,7 +64,7 @@ def apply_weights(site: Site, weights: Mapping[str, float], who: str) -> int:
     """Set the weights; the number of the change in the history."""
     rounded = {name: round(weight, 6) for name, weight in weights.items()}
     version = site.store.put_setting("weights", rounded, who=who, now=site.now())
-    shown = ", ".join(f"{name} {weight:.1%}" for name, weight in rounded.items())
+    shown = ", ".join(f"{name} {percent(weight, 1)}" for name, weight in rounded.items())
     note(site, "weights_changed", f"{who} set the weights: {shown}")
     return version
 

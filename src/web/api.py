@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, request
-from pydantic import BaseModel, ConfigDict
 from werkzeug.http import quote_etag
 
 from ..core.intake import QUEUE
@@ -26,7 +25,7 @@ from ..errors import StoreError
 from ..records import Task
 from . import actions
 from .bodies import (
-    BatchName,
+    BatchBody,
     EventsQuery,
     RebalanceBody,
     SubmitManyBody,
@@ -230,11 +229,6 @@ def _do(detail: TaskDetail, verb: str) -> Response:
 
 
 # ------------------------------------------------------------------ batches
-
-
-class BatchBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    batch: BatchName = QUEUE
 
 
 @api.get("/batches")

@@ -65,11 +65,8 @@ class SubmitManyBody(_Body):
     wait_s: Annotated[float, Field(ge=0, le=LONGEST_WAIT_S)] = 0.0
 
 
-class TaskKeyBody(_Body):
-    """One task by its batch and id."""
-
+class BatchBody(_Body):
     batch: BatchName = QUEUE
-    id: Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class TaskFilter(_Body):

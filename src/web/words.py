@@ -60,7 +60,7 @@ def count(number: float | None) -> str:
     for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (10_000, "k")):
         if abs(number) >= size:
             scaled = number / (1000 if unit == "k" else size)
-            return f"{scaled:,.1f} {unit}" if scaled < 100 else f"{scaled:,.0f} {unit}"
+            return f"{f'{scaled:.1f}'.removesuffix('.0') if scaled < 100 else f'{scaled:,.0f}'} {unit}"
     return f"{number:,.0f}" if abs(number) >= 10 or number == int(number) else f"{number:.1f}"
 
 

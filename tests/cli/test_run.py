@@ -191,7 +191,7 @@ def test_the_first_signal_lets_calls_finish_and_the_same_command_goes_on(
     tmp_path: Path, slow: SimulatorProcess, stop: str
 ) -> None:
     env = live_environment(slow.base_urls)
-    write_rows(tmp_path / "tasks.jsonl", prompts(400))
+    write_rows(tmp_path / "tasks.jsonl", prompts(100))
     command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--log-level", "info")
     with Script(*command, cwd=tmp_path, env=env) as first:
         wait_for_rows(first, tmp_path / "out.jsonl")
@@ -199,12 +199,12 @@ def test_the_first_signal_lets_calls_finish_and_the_same_command_goes_on(
         code = first.wait()
     calls = slow.stats()["openai"]["calls"]
     assert code == 1 and "calls in flight may finish" in first.err and "Traceback" not in first.err
-    assert len(ids(tmp_path / "out.jsonl")) == calls < 400, "each call that was made was stored"
+    assert len(ids(tmp_path / "out.jsonl")) == calls < 100, "each call that was made was stored"
     assert "not complete: the same command goes on from here" in first.out
     done = run_script(*command, cwd=tmp_path, env=env)
     assert done.process.returncode == 0, done.err
-    assert sorted(ids(tmp_path / "out.jsonl")) == sorted(f"t{n}" for n in range(400))
-    assert slow.stats()["openai"]["calls"] == 400
+    assert sorted(ids(tmp_path / "out.jsonl")) == sorted(f"t{n}" for n in range(100))
+    assert slow.stats()["openai"]["calls"] == 100
 
 
 def test_the_second_signal_stops_now(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_the_second_signal_stops_now(tmp_path: Path) -> None:
 
 def test_after_kill_9_every_task_is_answered_once(tmp_path: Path, slow: SimulatorProcess) -> None:
     env = live_environment(slow.base_urls)
-    write_rows(tmp_path / "tasks.jsonl", prompts(300))
+    write_rows(tmp_path / "tasks.jsonl", prompts(80))
     for _ in range(2):
         with Script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=env) as script:
             wait_for_rows(script, tmp_path / "out.jsonl")
@@ -233,11 +233,9 @@ def test_after_kill_9_every_task_is_answered_once(tmp_path: Path, slow: Simulato
             script.wait()
     done = run_script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=env)
     assert done.process.returncode == 0, done.err
-    assert sorted(ids(tmp_path / "out.jsonl")) == sorted(f"t{n}" for n in range(300))
+    assert sorted(ids(tmp_path / "out.jsonl")) == sorted(f"t{n}" for n in range(80))
     database = sqlite3.connect(tmp_path / "state" / "live.db")
-    assert database.execute("SELECT status, COUNT(*) FROM tasks GROUP BY 1").fetchall() == [
-        ("succeeded", 300)
-    ]
+    assert database.execute("SELECT status, COUNT(*) FROM tasks GROUP BY 1").fetchall() == [("succeeded", 80)]
     database.close()
 
 

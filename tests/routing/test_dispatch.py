@@ -34,7 +34,7 @@ from src.routing.budgets import BudgetRule, Budgets
 from src.routing.dispatch import Dispatch, outcome_of
 from src.routing.failover import RULES, backoff_s
 from src.routing.routes import Route
-from src.settings import AgentRow, Settings
+from src.settings import AgentRow, LimitSettings, Settings
 
 from .build import MODELS, NAMES, START, WIDE, Desk, answer, make_settings, make_task, told_limits
 
@@ -281,6 +281,21 @@ def test_half_open_all_wait_for_the_probe_and_go_when_it_succeeds() -> None:
     assert desk.go(1.0) == []
     desk.ok(probe)
     assert len(desk.go()) >= 4  # at once, and not when the probe's time would have been over
+
+
+def test_while_a_provider_recovers_each_call_that_ends_makes_room_for_the_next() -> None:
+    desk = Desk(configured=["openai"])
+    desk.offer(*[make_task(n) for n in range(3)])
+    for placement in desk.go():
+        desk.fail(placement, DOWN)
+    desk.go()
+    desk.now = desk.wake or 0.0
+    desk.ok(desk.one())
+    desk.offer(*[make_task(f"more{n}") for n in range(100)])
+    out = desk.go()
+    assert 0 < len(out) < 20
+    desk.ok(out[0], seconds=0.001)
+    assert len(desk.go()) == 1
 
 
 def test_a_neutral_probe_lets_the_next_one_out_at_once() -> None:
@@ -602,6 +617,22 @@ def test_a_model_that_is_not_there_is_replaced_for_the_tasks_that_wait_as_well()
     assert len(models) == 5
     assert first.model not in models
     assert {r.status for r in desk.results} == {TaskStatus.SUCCEEDED}
+
+
+def test_a_model_that_takes_over_brings_its_own_room() -> None:
+    """Who waits for the room of the model that has gone is asked again: the other has limits of its own."""
+    desk = Desk(make_settings(providers={"openai": {"model_limits": MINUTE_BY_MINUTE}}), configured=["openai"])
+    desk.offer(*[make_task(n, tier="standard") for n in range(3)])
+    first = desk.one()
+    assert desk.wake == pytest.approx(START + 63.0, abs=1.0)
+    desk.fail(first, error_of("ModelUnavailable"))
+    assert len(desk.go()) >= 1
+
+
+MINUTE_BY_MINUTE = {
+    model: LimitSettings(requests_per_minute=per_minute)
+    for model, per_minute in (("gpt-6.1-terra", 1.0), ("gpt-6-luna", 600.0))
+}
 
 
 def test_a_task_that_is_too_long_never_meets_the_same_model_again() -> None:

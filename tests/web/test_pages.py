@@ -164,12 +164,26 @@ def test_weights_are_previewed_applied_and_taken_back_by_form(client: FlaskClien
     client.post("/rebalance", data={"csrf": form["csrf"], "action": "undo"})
     assert "weights" not in store.current_settings()
     history = client.get("/rebalance").text
-    assert "openai 40.0% to 60.0%" in history
+    assert "openai 40.0 % to 60.0 %" in history
     wrong = client.post("/rebalance", data={**form, "weight-openai": "-5", "action": "apply"})
     assert (wrong.status_code, "must not be negative" in wrong.text) == (422, True)
     assert client.post("/rebalance", data={**form, "weight-openai": "lots"}).status_code == 422
     assert client.post("/rebalance", data={**form, "version": "999"}).status_code == 422
     assert 'value="33.3"' in client.get("/rebalance?preset=equal").text
+
+
+def test_a_suggestion_is_shown_with_what_was_tried(client: FlaskClient) -> None:
+    page = client.get("/rebalance?preset=suggested").text
+    assert "The last traffic, replayed under each" in page
+    assert "as configured" in page
+
+
+def test_without_traffic_there_is_no_suggestion(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "simulated.db", simulated=True) as store:
+        client = create_app(settings_in(tmp_path), store, simulated=True).test_client()
+        assert "no traffic of the last day" in client.get("/rebalance?preset=suggested").text
+        refused = client.post("/api/providers/rebalance", json={"preset": "suggested"})
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (409, "nothing_known")
 
 
 def test_a_provider_is_paused_and_resumed_by_button(client: FlaskClient) -> None:

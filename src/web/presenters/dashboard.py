@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...core.store import EventRow, Summary
 from ...records import Event, TaskStatus
 from ..site import Site
-from ..words import clock_time, count, duration, percent, plural, state_word
+from ..words import count, duration, percent, plural, state_word
 from .pool import PoolView, ProviderView, pool_view
 from .usage import DAY_S, Totals, midnight, totals
 
@@ -169,7 +169,8 @@ def _attention(site: Site, pool: PoolView, counts: dict[str, int], waiting: int)
 
 def _provider_attention(provider: ProviderView, now: float) -> Iterator[Attention]:
     if provider.state in _BAD_STATES:
-        until = f", until {clock_time(provider.until, now)}" if provider.until else ""
+        left_s = (provider.until or 0.0) - now
+        until = f", for another {duration(left_s)}" if left_s > 0 else ""
         text = f"{provider.name}: {state_word(provider.state).lower()} ({provider.reason}{until})"
         yield Attention("bad", text, f"/provider-status#{provider.name}")
 

@@ -67,7 +67,7 @@ class ProviderView:
     time_multiplier: float
     share: float
     error_rate: float
-    success_rate: float | None
+    success_rate: float | None  # of today
     avg_response_s: float | None
     p50_s: float | None
     p95_s: float | None
@@ -258,7 +258,7 @@ def _provider_view(
         time_multiplier=p.time_multiplier,
         share=p.share,
         error_rate=p.error_rate,
-        success_rate=p.succeeded / (p.succeeded + p.failed) if p.succeeded + p.failed else None,
+        success_rate=today.success_rate,
         avg_response_s=p.avg_response_s,
         p50_s=p.p50_s if p.p50_s is not None else today.p50_s,
         p95_s=p.p95_s if p.p95_s is not None else today.p95_s,

@@ -13,6 +13,7 @@ from ...routing.pricing import catalogue_of
 from ...routing.scoring import shares
 from ..problems import Problem
 from ..site import SUMS_FRESH_S, Site
+from ..words import percent
 from .pool import OUT, PoolView, ProviderView, pool_view, scores_of, stored_weights
 from .usage import DAY_S
 
@@ -265,7 +266,10 @@ def _change_text(
 ) -> str:
     if before is not None and after is not None:
         moved = [n for n in after if abs(after[n] - before.get(n, 0.0)) >= 0.0005]
-        return ", ".join(f"{n} {before.get(n, 0):.1%} to {after[n]:.1%}" for n in moved) or "no difference"
+        return (
+            ", ".join(f"{n} {percent(before.get(n, 0.0), 1)} to {percent(after[n], 1)}" for n in moved)
+            or "no difference"
+        )
     if change.key == "paused":
         was, is_now = set(change.previous or ()), set(change.value or ())
         parts = [f"paused {n}" for n in sorted(is_now - was)] + [f"resumed {n}" for n in sorted(was - is_now)]

@@ -1,0 +1,117 @@
+"""A long run as a user starts it: the peak memory of the program, and rows per second from file to file.
+
+`python real_agent_orchestrator.py run` on a generated file, over its own simulator with limits so high that
+none binds. The peak is that of the orchestrator's process alone, as the system keeps it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .child import ROOT, ClientFailed
+from .table import NOT_JUDGED, Table, verdict
+from .work import PROVIDERS, folder, prompts
+
+ROWS, QUICK_ROWS = 200_000, 3_000
+MOST_MB = 300.0
+SECONDS_PER_ROW = 0.02  # far more than it takes: the time limit of the whole run
+_LOOK_S = 0.2
+
+
+def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
+    """One table. `runs` is not used: a run of 200,000 rows is long enough by itself."""
+    count = QUICK_ROWS if quick else ROWS
+    with folder() as path:
+        tasks, results = path / "tasks.jsonl", path / "results.jsonl"
+        _write_tasks(tasks, count)
+        print(f"   running {count:,} rows ...", flush=True)
+        peak_mb, took_s = _run(path, tasks, results, timeout_s=120 + count * SECONDS_PER_ROW)
+        ids = _ids(results)
+    table = Table(f"A run of {count:,} rows, from file to file", ("what", "target", "figure", "verdict"))
+    peak = f"{peak_mb:.0f} MB" if peak_mb else "not told by this system"
+    table.add(
+        "peak memory", f"<= {MOST_MB:g} MB", peak, verdict(peak_mb <= MOST_MB) if peak_mb else NOT_JUDGED
+    )
+    table.add(
+        "result rows, each id once",
+        f"{count:,}",
+        f"{len(ids):,}",
+        verdict(len(ids) == len(set(ids)) == count),
+    )
+    table.add("rows per second, start and end included", "", f"{count / took_s:,.0f}", NOT_JUDGED)
+    return [table]
+
+
+def _write_tasks(path: Path, count: int) -> None:
+    asked = prompts(1_000, median_chars=400)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            prompt = asked[number % len(asked)]
+            row = {
+                "id": f"row-{number}",
+                "prompt": f"{number}: {prompt.text}",
+                "max_tokens": prompt.max_tokens,
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+def _run(path: Path, tasks: Path, results: Path, *, timeout_s: float) -> tuple[float, float]:
+    """(peak megabytes, seconds). Raises ClientFailed where it breaks or takes too long."""
+    fast = {"latency": {"first_token_s": 0.02, "per_token_s": 0.0}, "output_tokens": {"mean": 80.0}}
+    simulator = path / "simulator.json"
+    simulator.write_text(json.dumps({"providers": dict.fromkeys(PROVIDERS, fast)}), encoding="utf-8")
+    settings = path / "settings.toml"
+    told = [f"[providers.{name}.limits]\nrequests_per_minute = 60_000_000\n" for name in PROVIDERS]
+    settings.write_text("".join(told), encoding="utf-8")
+    command = [
+        sys.executable, "real_agent_orchestrator.py", "run", str(tasks), "-o", str(results), "--quiet",
+        "--config", str(settings), "--simulator-config", str(simulator), "--state-dir", str(path / "state"),
+    ]  # fmt: skip
+    began, peak_kb = time.monotonic(), 0
+    with (path / "said.txt").open("w+", encoding="utf-8") as said:
+        child = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
+        try:
+            while child.poll() is None:
+                peak_kb = max(peak_kb, _peak_kb(child.pid))
+                if time.monotonic() - began > timeout_s:
+                    raise ClientFailed(f"the run was not done within {timeout_s:.0f} s")
+                time.sleep(_LOOK_S)
+        finally:
+            _end(child)
+        took_s = time.monotonic() - began
+        if child.returncode:
+            said.seek(0)
+            raise ClientFailed(f"the run ended with {child.returncode}: {said.read()[-2_000:]}")
+    return peak_kb / 1024, took_s
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Ask first, so that it ends its simulator; then make sure."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(15)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    child.wait()
+
+
+def _peak_kb(pid: int) -> int:
+    """The process's high-water mark of resident memory, 0 where the system does not tell it this way."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    line = next((line for line in text.splitlines() if line.startswith("VmHWM")), "VmHWM: 0 kB")
+    return int(line.split()[1])
+
+
+def _ids(results: Path) -> list[str]:
+    if not results.exists():
+        return []
+    with results.open(encoding="utf-8") as file:
+        return [json.loads(line)["id"] for line in file]
