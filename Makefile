@@ -27,7 +27,7 @@ help:
 run:
 	$(SETUP) requirements.txt
 	@case "$(ONCE)" in ""|0) once= ;; *) once=--once ;; esac; \
-	exec $(BIN)/python real_agent_orchestrator.py --examples $$once $(ARGS)
+	PORT="$(PORT)" exec $(BIN)/python real_agent_orchestrator.py --examples --pages $$once $(ARGS)
 
 web:
 	$(SETUP) requirements.txt

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -43,10 +44,18 @@ AIRPLAY_PORTS = (5000, 7000)
     default=None,
     help="Which state to show. Default: live where a key is set, else simulated.",
 )
+@click.option("--while-stdin-is-open", is_flag=True, hidden=True)
 def main(
-    host: str | None, port: int | None, config: Path | None, state_dir: Path | None, simulate: bool | None
+    host: str | None,
+    port: int | None,
+    config: Path | None,
+    state_dir: Path | None,
+    simulate: bool | None,
+    while_stdin_is_open: bool,
 ) -> None:
     """Serve the pages until Ctrl-C."""
+    if while_stdin_is_open:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         setup = prepare(Options(config=config, state_dir=state_dir, simulate=bool(simulate)))
         if simulate is False:
@@ -93,6 +102,12 @@ def run(app: Flask, places: list[tuple[str, int]], what: str) -> None:
     click.echo(f"pages on http://{_joined(shown, port)} ({what})")
     server.run()
     click.echo("pages closed")
+
+
+def _end_with_stdin() -> None:
+    """A child must not outlive its parent, however that ends: its pipe closes with it."""
+    sys.stdin.buffer.read()
+    os._exit(0)  # requests only read, or are transactions of the store: there is nothing to finish
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

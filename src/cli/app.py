@@ -49,8 +49,9 @@ def _shared(command: Command) -> Command:
 @click.option("--quiet", is_flag=True, help="No progress, only what has to be said.")
 @click.option("--examples", is_flag=True, help="Begin with the built-in examples, where that costs nothing.")
 @click.option("--once", is_flag=True, help="End when no task is open.")
+@click.option("--pages", is_flag=True, help="Serve the pages beside it (PORT, default 5000).")
 @click.pass_context
-def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool) -> None:
+def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, pages: bool) -> None:
     """Answer LLM tasks with a pool of agents over Claude, GPT and Gemini.
 
     Without a command: serve the queue until Ctrl-C. Without an API key in the environment or in .env the
@@ -60,7 +61,7 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool) -> N
         from .serve import serve
 
         try:
-            context.exit(serve(context.obj, quiet=quiet, examples=examples, once=once))
+            context.exit(serve(context.obj, quiet=quiet, examples=examples, once=once, pages=pages))
         except KeyboardInterrupt:  # Ctrl-C is how a server ends, also while it starts
             context.exit(0)
 

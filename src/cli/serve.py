@@ -11,6 +11,7 @@ from ..records import Result
 from .batch import open_results, resume
 from .examples import add_examples, examples_batch, offer_examples
 from .logs import set_up_logging
+from .pages import pages_beside
 from .progress import say
 from .run import ALL_ANSWERED, SOME_NOT, close_run
 from .runner import Sink, work_off
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from ..core.store import Store
 
 
-def serve(options: Options, *, quiet: bool = False, examples: bool = False, once: bool = False) -> int:
+def serve(
+    options: Options, *, quiet: bool = False, examples: bool = False, once: bool = False, pages: bool = False
+) -> int:
     """Serve the queue; with `once` until nothing is open. The exit code: 0 also after Ctrl-C."""
     setup = prepare(options)
     set_up_logging("error" if quiet else options.log_level, setup.settings.state_dir / "logs")
@@ -30,6 +33,8 @@ def serve(options: Options, *, quiet: bool = False, examples: bool = False, once
     say(setup.headline())
     with ExitStack() as stack:
         store = stack.enter_context(open_store(setup))
+        if pages:
+            stack.enter_context(pages_beside(options, setup))
         sink = Sink(Tally(None, clock.now()))
         if examples and setup.simulated:
             sink = stack.enter_context(_with_examples(setup, store, clock, once))

@@ -1,0 +1,56 @@
+"""The pages beside a serving orchestrator: a process of their own, which ends with this one.
+
+Their trouble is never the orchestrator's: a busy port is one line, and the queue is served all the same.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from ..config import PROJECT_ROOT
+from .progress import say
+from .setup import Options, Setup
+
+END_S = 3.0
+
+
+@contextmanager
+def pages_beside(options: Options, setup: Setup) -> Iterator[None]:
+    """Serve the pages while the block runs; say where, or why not."""
+    command = [sys.executable, str(PROJECT_ROOT / "web_server.py"), "--while-stdin-is-open"]
+    command += ["--simulate" if setup.simulated else "--live", "--state-dir", str(setup.settings.state_dir)]
+    if options.config is not None:
+        command += ["--config", str(options.config)]
+    # Its own session: Ctrl-C is for the orchestrator, whose end closes the pages' standard input.
+    child = subprocess.Popen(  # noqa: S603  our own script with our own arguments
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    if child.stdin is None or child.stdout is None:
+        raise RuntimeError("a process with pipes has them")
+    threading.Thread(target=_tell, args=(child.stdout,), daemon=True).start()
+    try:
+        yield
+    finally:
+        child.stdin.close()
+        try:
+            child.wait(END_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _tell(lines: IO[str]) -> None:
+    """Pass on what the pages have to say: their address, or why there are none."""
+    for line in lines:
+        if line.strip() and not line.startswith("pages closed"):
+            say(line.rstrip())
