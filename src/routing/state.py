@@ -144,12 +144,12 @@ class ProviderState:
     def may_open_up(self) -> bool:
         """Whether the end of a call that is out changes what it admits, although time alone would too.
 
-        A probe, a forced call, one of those let in while it recovers, one on a spent quota.
+        A probe, a forced call, one of those let in while it recovers, one on a spent quota or a refused key.
         """
         if not self.in_flight:
             return False
-        waits_for_quota = self.exhausted_until > 0.0 and not self.exhausted_wait_known
-        return self.breaker.state is not BreakerState.CLOSED or self.breaker.ramping or waits_for_quota
+        doubtful = bool(self.misconfigured) or (self.exhausted_until > 0.0 and not self.exhausted_wait_known)
+        return doubtful or self.breaker.state is not BreakerState.CLOSED or self.breaker.ramping
 
     @property
     def half_open(self) -> bool:

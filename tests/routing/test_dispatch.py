@@ -621,7 +621,8 @@ def test_a_model_that_is_not_there_is_replaced_for_the_tasks_that_wait_as_well()
 
 def test_a_model_that_takes_over_brings_its_own_room() -> None:
     """Who waits for the room of the model that has gone is asked again: the other has limits of its own."""
-    desk = Desk(make_settings(providers={"openai": {"model_limits": MINUTE_BY_MINUTE}}), configured=["openai"])
+    settings = make_settings(providers={"openai": {"model_limits": MINUTE_BY_MINUTE}})
+    desk = Desk(settings, configured=["openai"])
     desk.offer(*[make_task(n, tier="standard") for n in range(3)])
     first = desk.one()
     assert desk.wake == pytest.approx(START + 63.0, abs=1.0)
@@ -1064,7 +1065,9 @@ class AnyOrder(RuleBasedStateMachine):
             route = balancer.route(task, desk.now)
             survey = balancer._chooser.survey(task, route, entry.memory, desk.now)
             spilled = desk.now >= entry.memory.offered_at + desk.settings.routing.spill_after_s
-            assert not survey.eligible or not spilled, (task, survey.reasons)
+            queue = entry.queue
+            parked = (queue.waits_for, queue.parked_until - desk.now, queue.settles, queue.claimed)
+            assert not survey.eligible or not spilled, (task, survey.reasons, parked)
 
     def teardown(self) -> None:
         """With all well again, every task ends, and none of them late for no reason."""

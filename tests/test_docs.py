@@ -1,0 +1,96 @@
+"""The documents know what there is: every flag, route and setting, and the commands that CI runs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from src.cli.app import cli
+from src.config import DEFAULTS_FILE, load_settings
+from src.core.store import Store
+from src.settings import Settings, known_keys
+from src.web import create_app
+
+ROOT = Path(__file__).parent.parent
+SUMMARY = (ROOT / "MULTI_PROVIDER_IMPLEMENTATION_SUMMARY.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    yield "", cli
+    if isinstance(cli, click.Group):
+        yield from cli.commands.items()
+
+
+def test_every_command_and_flag_is_in_the_summary() -> None:
+    for name, command in commands():
+        assert f"`{name}" in SUMMARY, name
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                longest = max(parameter.opts, key=len)
+                assert f"`{longest}`" in SUMMARY, f"{name} {longest}"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "",
+        "server",
+        "pool",
+        "routing",
+        "breaker",
+        "tiers",
+        "budgets",
+        "providers",
+        "task_types",
+        "models",
+        "agents",
+    ],
+)
+def test_every_setting_is_in_the_summary(table: str) -> None:
+    keys = known_keys((table,)) if table else list(Settings.model_fields)
+    for key in keys:
+        known = f"`{key}`" in SUMMARY or f"`[{key}]`" in SUMMARY or f"[{key}." in SUMMARY
+        assert known or f"`[[{key}]]`" in SUMMARY, f"{table}.{key}"
+
+
+def test_every_default_is_a_setting_that_the_summary_names() -> None:
+    def names(table: dict[str, Any]) -> Iterator[str]:
+        for key, value in table.items():
+            if isinstance(value, dict):
+                yield from names(value)
+            elif not isinstance(value, list) or key != "agents":
+                yield key
+
+    defaults = tomllib.loads(DEFAULTS_FILE.read_text(encoding="utf-8"))
+    tiers = {"economy", "standard", "premium"}
+    missing = {key for key in names(defaults) if f"`{key}`" not in SUMMARY} - tiers
+    assert not missing
+
+
+def test_every_route_is_in_the_summary(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "state.db", simulated=True) as store:
+        app = create_app(load_settings(environ={}), store, simulated=True, configured=set())
+        for rule in app.url_map.iter_rules():
+            if rule.endpoint != "static":
+                shown = re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"<\1>", rule.rule)
+                last = shown.rsplit("/", 1)[-1] or "/"
+                assert shown in SUMMARY or f".../{last}" in SUMMARY, shown
+
+
+def test_the_readme_names_the_two_commands_and_every_other() -> None:
+    assert "make run" in README and "make test" in README
+    for name, _ in commands():
+        if name:
+            assert f"real_agent_orchestrator.py {name}" in README, name
+
+
+def test_ci_runs_what_the_readme_says() -> None:
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "make test" in ci and "make lint" in ci
