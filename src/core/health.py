@@ -1,7 +1,8 @@
 """Looking after providers that are out: health calls while a breaker is open, probes while offline.
 
-Both use the free call that lists models. A health call only matters for a provider whose health call has
-failed in this opening (see `routing/breaker.py`); any answer at all, even a refusal, ends being offline.
+Both use the free call that lists models. While a breaker is open it only matters if it has failed in this
+opening (see `routing/breaker.py`). While a provider is suspect, its answer lets one call try, since the
+calls that were swallowed may never return. Any answer at all, even a refusal, ends being offline.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ class HealthWatch:
         if provider.misconfigured and await self._answers(name):
             self._balancer.resume_key(name)  # somebody has mended the key on the provider's side
             self._changed()
+        now = self._now()
+        if self._balancer.is_suspect(name, now):
+            if await self._answers(name) and self._balancer.answers_health(name, self._now()):
+                self._changed()
+            return
         breaker = provider.breaker
         if breaker.state is not BreakerState.OPEN:
             return

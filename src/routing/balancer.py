@@ -70,6 +70,7 @@ class ProviderLoadBalancer:
         self._chooser = Chooser(self.pool)
         self._settler = Settler(self.pool)
         self._next_permit = 1
+        self._suspect_after_s = settings.routing.suspect_after_s
 
     def __repr__(self) -> str:
         states = ", ".join(f"{p.name}={p.breaker.state}" for p in self.providers)
@@ -121,6 +122,8 @@ class ProviderLoadBalancer:
         self.pool.permits[number] = permit
         if not provider.in_flight:
             provider.heard_at = now
+        if provider.suspect_probe:
+            provider.let_suspect_probe_go(now, self._suspect_after_s)
         provider.in_flight += 1
         agent.in_flight += 1
         self.pool.free_slots -= 1
@@ -186,8 +189,11 @@ class ProviderLoadBalancer:
         held = pool.permits.pop(permit, None)
         if held is None:
             raise PermitError(f"permit {permit} is not out: settled before, or never issued")
-        held.provider.in_flight -= 1
-        held.provider.heard_at = now
+        provider = held.provider
+        if outcome is Outcome.OK and provider.silent_since(now, self._suspect_after_s) is not None:
+            provider.trust(now)
+        provider.in_flight -= 1
+        provider.heard_at = now
         held.agent.in_flight -= 1
         held.agent.done += outcome is Outcome.OK
         pool.free_slots += 1
@@ -221,6 +227,13 @@ class ProviderLoadBalancer:
         for model in provider.models.values():
             model.out = ""
         self.pool.routes_version += 1
+
+    def answers_health(self, name: str, now: float) -> bool:
+        """A suspect provider's free call is answered: let one call try. Whether that changes anything."""
+        return self.by_name[name].answers_health(now, self._suspect_after_s)
+
+    def is_suspect(self, name: str, now: float) -> bool:
+        return self.by_name[name].silent_since(now, self._suspect_after_s) is not None
 
     def resume_key(self, name: str) -> None:
         """A free call was answered: the key that was refused works now."""

@@ -189,7 +189,11 @@ class Chooser:
         in_flight = provider.in_flight
         if in_flight:
             floor_s = self._routing.suspect_after_s
-            if now - provider.heard_at > floor_s and provider.silent_since(now, floor_s) is not None:
+            if (
+                now - provider.heard_at > floor_s
+                and not provider.suspect_probe
+                and provider.silent_since(now, floor_s) is not None
+            ):
                 return "suspect: calls out, nothing back", None
             if in_flight >= self._pool.most_in_flight:
                 return "holds its share of all slots", None
@@ -293,7 +297,7 @@ class Chooser:
             wanted = next((o for o in options if o.provider.index == preferred), None)
             if wanted is not None and wanted.provider.breaker.ramp(now) >= 1.0:
                 self._take_turn(options, survey, wanted)
-                return Choice(wanted, "probe" if wanted.provider.half_open else "preferred", forced=False)
+                return Choice(wanted, "probe" if wanted.provider.on_trial else "preferred", forced=False)
             if wanted is None and self._worth_waiting(preferred, task, memory, now, survey):
                 return None
         if options:
@@ -345,7 +349,7 @@ class Chooser:
 
     @staticmethod
     def _word(chosen: Option, preferred: int, memory: Memory) -> str:
-        if chosen.provider.half_open:
+        if chosen.provider.on_trial:
             return "probe"
         if memory.tried:
             return "failover"

@@ -121,7 +121,7 @@ class Dispatch:
         self._flows: dict[tuple[str, str], float] = {}
         self._virtual_time = 0.0
         self._least_s = 0.0  # what even a lucky call takes
-        self._routes_version = 0
+        self._seen: tuple[object, ...] = ()
         self.waiting = 0
 
     def __len__(self) -> int:
@@ -171,8 +171,9 @@ class Dispatch:
 
     def dispatch(self, now: float) -> Dispatched:
         """Place everything that can go now."""
-        if self._routes_version != self.balancer.pool.routes_version:  # another model may have room
-            self._routes_version = self.balancer.pool.routes_version
+        seen = self.balancer.pool.routes_version, self.balancer.offline_since
+        if seen != self._seen:  # another model may have room, or the network is back: that concerns all
+            self._seen = seen
             self.wake_all()
         ended = self._expire(now)
         placements: list[Placement] = []

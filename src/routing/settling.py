@@ -54,6 +54,8 @@ class Settler:
             healthy = None
         if healthy is not None and not isinstance(error, AuthFailed):
             provider.history.record(healthy, latency_s, now)
+        if isinstance(error, TimedOut) and held.placed_at < provider.trusted_from:
+            healthy = None  # it has answered since: late news of a silence that is over opens no breaker
         provider.breaker.settle(healthy, held.probe, now, forced=held.forced)
         self._note_reachability(provider, outcome, error, held.placed_at, now)
         if outcome is Outcome.OK:

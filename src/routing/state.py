@@ -67,7 +67,11 @@ class ProviderState:
         "score",
         "shown_state",
         "succeeded",
+        "suspect_probe",
+        "suspect_probe_after",
+        "suspect_probes",
         "time_multiplier",
+        "trusted_from",
         "unreachable_since",
         "weight",
     )
@@ -85,6 +89,10 @@ class ProviderState:
         self.learned: Mapping[str, Mapping[str, float | bool]] = {}  # limits known from earlier runs
         self.in_flight = 0
         self.heard_at = 0.0  # last return, or when the first call of an idle provider went out
+        self.suspect_probe = False  # one call may go although it is suspect: its health call answers
+        self.suspect_probe_after = 0.0
+        self.suspect_probes = 0  # how many were let go in vain: each waits twice as long as the last
+        self.trusted_from = float("-inf")  # time-outs of calls placed before say nothing: it was silent then
         self.paused = False
         self.misconfigured = ""
         self.key_worked = False
@@ -140,6 +148,24 @@ class ProviderState:
             return self.heard_at
         return None
 
+    def answers_health(self, now: float, floor_s: float) -> bool:
+        """Its free health call answers while it is suspect: one call may try. Whether that is news."""
+        if self.silent_since(now, floor_s) is None or now < self.suspect_probe_after or self.suspect_probe:
+            return False
+        self.suspect_probe = True
+        return True
+
+    def let_suspect_probe_go(self, now: float, floor_s: float) -> None:
+        self.suspect_probe = False
+        self.suspect_probe_after = now + floor_s * 2.0 ** min(self.suspect_probes, 6)
+        self.suspect_probes += 1
+
+    def trust(self, now: float) -> None:
+        """It has answered: what was silent before is not held against it when its time is up."""
+        if self.suspect_probes or self.suspect_probe:
+            self.suspect_probe, self.suspect_probes, self.suspect_probe_after = False, 0, 0.0
+        self.trusted_from = now
+
     @property
     def may_open_up(self) -> bool:
         """Whether the end of a call that is out changes what it admits, although time alone would too.
@@ -150,6 +176,11 @@ class ProviderState:
             return False
         doubtful = bool(self.misconfigured) or (self.exhausted_until > 0.0 and not self.exhausted_wait_known)
         return doubtful or self.breaker.state is not BreakerState.CLOSED or self.breaker.ramping
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the next call to it is a probe, which costs its task no attempt."""
+        return self.half_open or self.suspect_probe
 
     @property
     def half_open(self) -> bool:
