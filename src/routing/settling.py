@@ -193,7 +193,9 @@ class Settler:
             if provider.unreachable_since is None:
                 provider.unreachable_since = placed_at
         elif outcome is Outcome.OK or (error is not None and error.status is not None):
-            self.reached(provider.name, now)
+            since = provider.unreachable_since
+            if since is None or placed_at >= since:  # an older call only says that there was a network
+                self.reached(provider.name, now)
             return
         watched = [p for p in self._pool.providers if not (p.paused or p.misconfigured)]
         since = [p.unreachable_since for p in watched]

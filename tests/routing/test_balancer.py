@@ -634,6 +634,18 @@ def test_an_answer_of_any_kind_ends_being_offline() -> None:
     assert balancer.offline_since is None
 
 
+def test_an_answer_to_a_call_from_before_does_not_end_being_offline() -> None:
+    """The calls that were out when the network went may still come back; no new one gets through."""
+    balancer = make_balancer()
+    before = place(balancer, task=make_task(providers=("anthropic",)))
+    go_offline(balancer, START + 1.0)
+    ok(balancer, before, START + 2.0)
+    assert balancer.offline_since == START + 1.0
+    assert balancer.by_name["anthropic"].succeeded == 1
+    balancer.reached("anthropic", START + 6.0)
+    assert balancer.offline_since is None
+
+
 def test_two_of_three_unreachable_is_an_outage_of_two() -> None:
     balancer = make_balancer()
     ok(balancer, place(balancer, task=make_task(providers=("gemini",))), START)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -168,7 +169,7 @@ def test_every_task_is_answered_through_an_outage_of_each_provider(kind: str, na
     assert set(world.statuses) == ALL_SUCCEEDED
     assert len({(r.task.batch, r.task.id) for r in world.results}) == 800
     gaps = sorted(world.finished_at)
-    busy = [later - earlier for earlier, later in zip(gaps, gaps[1:], strict=False) if later < START + 40.0]
+    busy = [later - earlier for earlier, later in itertools.pairwise(gaps) if later < START + 40.0]
     assert max(busy) <= 2.0  # the others go on
 
 
@@ -192,7 +193,7 @@ def test_a_silent_provider_does_not_freeze_the_pool(name: str) -> None:
     hung = [c for c in world.calls if c.outcome == "TimedOut"]
     assert len(hung) < 0.6 * 7 * 16  # suspect before it holds all slots
     others = [c for c in world.calls if c.provider != name and 10.0 <= c.at_s < 20.0]
-    assert len(others) >= 140  # of 200 that came meanwhile
+    assert len(others) >= 130  # of 200 that came meanwhile
     assert max(c.back_s - c.at_s for c in others) < 5.0
     assert set(world.statuses) == ALL_SUCCEEDED
 
@@ -274,9 +275,10 @@ def test_all_offline_for_half_a_minute_fails_no_task_and_spends_no_attempt() -> 
     assert not [c for c in world.calls if 13.0 <= c.at_s < 40.0]  # nothing is sent once it is noticed
     assert min(c.at_s for c in world.calls if c.at_s >= 40.0) <= 45.0
     assert world.makespan_s <= 55.0  # what waited goes at once, in the order it came
-    kinds = [event.kind for event in world.balancer.take_events()]
-    assert "online" in kinds
-    assert "provider_open" not in kinds[kinds.index("offline") :]
+    kinds = Counter(event.kind for event in world.balancer.take_events())
+    assert (kinds["offline"], kinds["online"]) == (1, 1)  # told once
+    assert kinds["provider_open"] == 0
+    assert max(len(result.attempts) for result in world.results) <= 4
 
 
 def test_errors_of_every_kind_lose_no_task_and_answer_none_twice() -> None:
