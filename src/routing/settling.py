@@ -198,9 +198,9 @@ class Settler:
                 self.reached(provider.name, now)
             return
         watched = [p for p in self._pool.providers if not (p.paused or p.misconfigured)]
-        since = [p.unreachable_since for p in watched]
-        if self._pool.offline_since is None and since and None not in since:
-            self._pool.offline_since = min(s for s in since if s is not None)
+        gone = [p.unreachable_since for p in watched if p.unreachable_since is not None]
+        if self._pool.offline_since is None and gone and len(gone) == len(watched):
+            self._pool.offline_since = min(gone)
             for each in watched:
                 each.breaker.forgive()
             self._pool.event(
