@@ -1,0 +1,194 @@
+"""The house: imports run downwards only, and each room does what it is for.
+
+    errors, records <- settings, config, routing, providers.base <- adapters, store <- agents, core <- scripts
+
+`web` and the orchestrator meet in the store alone. The simulator is a product of its own. `routing/` is pure.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ("real_agent_orchestrator", "web_server", "test_multi_provider")
+
+ROOMS = (
+    "errors",
+    "records",
+    "settings",
+    "config",
+    "routing",
+    "providers",
+    "agents",
+    "core",
+    "simulator",
+    "web",
+)
+_BELOW = ("src.errors", "src.records", "src.settings", "src.config")
+
+# Room -> what it may import besides itself. The longest key that fits a module counts.
+ARROWS: dict[str, tuple[str, ...]] = {
+    "src.errors": (),
+    "src.records": (),
+    "src.settings": ("src.errors",),
+    "src.config": ("src.errors", "src.settings"),
+    "src.routing": ("src.errors", "src.records", "src.settings"),
+    "src.providers.base": ("src.errors", "src.records"),
+    "src.providers": _BELOW,
+    "src.core.store": ("src.errors", "src.records"),
+    "src.agents": (*_BELOW, "src.routing", "src.providers"),
+    "src.core": (*_BELOW, "src.routing", "src.providers", "src.agents"),
+    "src.simulator": (),
+    "src.web": (*_BELOW, "src.routing", "src.core"),
+    "src.cli": (*_BELOW, "src.routing", "src.providers", "src.agents", "src.core", "src.simulator"),
+    **dict.fromkeys(SCRIPTS, ("src",)),
+}
+
+SDKS = ("anthropic", "openai", "google")
+
+# All that routing/ imports from elsewhere: no clock, no I/O, no threads. `random` is for the type of what
+# is passed in, `datetime` for the calendar, and of these two only what the tests below let through.
+PURE = {
+    "__future__", "bisect", "collections", "dataclasses", "datetime", "decimal", "enum", "functools", "heapq",
+    "itertools", "math", "operator", "random", "typing", "zoneinfo",
+    "genai_prices",
+}  # fmt: skip
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module of ours by its dotted name."""
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+    for name in SCRIPTS:
+        yield name, ROOT / f"{name}.py"
+
+
+MODULES = dict(modules())
+
+
+@cache
+def tree_of(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(name: str) -> frozenset[str]:
+    """What a module imports anywhere in it, by dotted name: a module of ours, or where it is from."""
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base for a in node.names}
+    return frozenset(found)
+
+
+def within(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def room_of(name: str) -> str:
+    fitting = [room for room in ARROWS if within(name, room)]
+    assert fitting, f"{name} is in no room that this test knows"
+    return max(fitting, key=len)
+
+
+def ours(name: str) -> frozenset[str]:
+    return frozenset(each for each in imports_of(name) if within(each, "src"))
+
+
+def in_room(room: str) -> list[str]:
+    return [name for name in MODULES if within(name, room)]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "src"])
+def test_imports_run_downwards_only(name: str) -> None:
+    room = room_of(name)
+    allowed = (*ARROWS[room], room)
+    wrong = {each for each in ours(name) if not any(within(each, other) for other in allowed)}
+    assert not wrong, f"{name} belongs to {room}, which may import {', '.join(allowed)}"
+
+
+def test_every_room_is_where_the_design_has_it() -> None:
+    for room in ROOMS:
+        assert in_room(f"src.{room}"), room
+
+
+def reached_from(room: str) -> set[str]:
+    """Every module of ours that comes with a room, however deep."""
+    todo, seen = in_room(room), set()
+    while todo:
+        name = todo.pop()
+        if name not in seen and name in MODULES:
+            seen.add(name)
+            todo += ours(name)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "forbidden", ["src.core.orchestrator", "src.providers", "src.agents", "src.simulator"]
+)
+def test_the_pages_and_the_orchestrator_meet_in_the_store_alone(forbidden: str) -> None:
+    assert not [name for name in reached_from("src.web") if within(name, forbidden)]
+
+
+def test_the_store_and_what_it_needs_is_not_the_orchestrators() -> None:
+    others = [name for name in reached_from("src.core.store") if within(name, "src.core")]
+    assert all(within(name, "src.core.store") or name == "src.core" for name in others)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not within(name, "src.providers")])
+def test_only_the_adapters_import_an_sdk(name: str) -> None:
+    assert not [each for each in imports_of(name) if each.split(".")[0] in SDKS]
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_each_sdk_stays_in_its_adapter_or_what_all_adapters_share(sdk: str) -> None:
+    users = {name for name in MODULES if any(within(each, sdk) for each in imports_of(name))}
+    assert users
+    assert all(within(name, "src.providers") for name in users)
+
+
+# ------------------------------------------------------------------ routing is pure
+
+
+@pytest.mark.parametrize("name", in_room("src.routing"))
+def test_routing_imports_nothing_with_a_clock_or_a_door(name: str) -> None:
+    foreign = {each.split(".")[0] for each in imports_of(name) - ours(name)}
+    assert foreign <= PURE
+
+
+@pytest.mark.parametrize("name", in_room("src.routing"))
+def test_routing_takes_chance_and_time_as_arguments(name: str) -> None:
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Name) and node.value.id == "random":
+                assert node.attr == "Random", f"line {node.lineno}: random.{node.attr}"
+            assert node.attr not in ("now", "utcnow", "today"), f"line {node.lineno}: .{node.attr}"
+        if isinstance(node, ast.ImportFrom) and node.module == "random":
+            assert [alias.name for alias in node.names] == ["Random"], f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("name", in_room("src.routing"))
+def test_routing_neither_opens_nor_prints_nor_waits(name: str) -> None:
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("open", "print", "input", "eval", "exec", "__import__")
+        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), "nothing here waits"
+
+
+def test_a_generator_without_a_seed_would_be_noticed() -> None:
+    for name in in_room("src.routing"):
+        for node in ast.walk(tree_of(name)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                made = isinstance(node.func.value, ast.Name) and node.func.value.id == "random"
+                assert not made or node.args, f"{name} line {node.lineno}: Random() without a seed"
