@@ -36,11 +36,9 @@ def server_of(store: Store, now: float) -> OrchestratorRow | None:
 
 def is_alive(row: OrchestratorRow, now: float) -> bool:
     """Whether it signs itself as running, and where it ran here still does."""
-    from ..core.store.control import DEAD_AFTER_S, pid_is_alive
+    from ..core.store import control
 
-    if row.retired_at is not None or now - row.heartbeat_at > DEAD_AFTER_S:
-        return False
-    return row.host != socket.gethostname() or pid_is_alive(row.pid)
+    return control.is_alive(row, socket.gethostname(), now)
 
 
 def follow(

@@ -52,7 +52,7 @@ class Control(Transitions):
         """
         with self._database.writing() as connection:
             unretired = orchestrator_rows(connection, _O.retired_at.is_(None))
-            dead = [(i, row) for i, row in unretired if not _is_alive(row, host, now)]
+            dead = [(i, row) for i, row in unretired if not is_alive(row, host, now)]
             alive = [row for i, row in unretired if (i, row) not in dead and row.incarnation != incarnation]
             if alive:
                 return Registration(ok=False, other=alive[-1])
@@ -274,9 +274,12 @@ def _command(row: Any) -> Command:
     return Command(row.id, row.kind, loads(row.args), row.who, row.at, row.outcome, row.finished_at)
 
 
-def _is_alive(row: OrchestratorRow, host: str, now: float) -> bool:
-    """A heartbeat from the future is another clock's: it alone does not make anyone dead."""
-    if now - row.heartbeat_at > DEAD_AFTER_S:
+def is_alive(row: OrchestratorRow, host: str, now: float) -> bool:
+    """Whether an orchestrator, seen from `host`, still runs.
+
+    A heartbeat from the future is another clock's: it alone does not make anyone dead.
+    """
+    if row.retired_at is not None or now - row.heartbeat_at > DEAD_AFTER_S:
         return False
     return row.host != host or pid_is_alive(row.pid)
 
