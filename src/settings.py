@@ -165,7 +165,6 @@ class BudgetSettings(BudgetAmounts):
     time_zone: str = "UTC"
     alert_percent: tuple[int, ...]
     min_max_tokens: int = Field(ge=1)
-    confirm_above_usd: float = NotNegative
     providers: Mapping[str, BudgetAmounts] = Field(default_factory=dict)
     submitters: Mapping[str, BudgetAmounts] = Field(default_factory=dict)
 

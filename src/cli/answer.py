@@ -6,9 +6,11 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
@@ -38,6 +40,7 @@ def answer(
 
     A task is a prompt, or a mapping with the keys of a line of a task file. Settings and keys are those of
     the command line. Raises OrchestratorError: InputError for a task that is none, ConfigError, StoreError.
+    Ctrl-C lets the calls in flight finish and raises KeyboardInterrupt.
     """
     options = Options(simulate=simulate)
     options.config = None if config is None else Path(config)
@@ -71,11 +74,23 @@ def _work_off(setup: Setup, store: Store, clock: Clock, batch: str) -> None:
                 break
         else:
             return
+    stop: SimpleQueue[Callable[[], object]] = SimpleQueue()
     with ThreadPoolExecutor(1) as thread:  # a notebook has a running loop of its own
-        thread.submit(asyncio.run, _run(setup, store, clock, batch)).result()
+        running = thread.submit(asyncio.run, _run(setup, store, clock, batch, stop))
+        running.add_done_callback(lambda _: stop.put(lambda: None))  # there is always something to get
+        try:
+            running.result()
+        except KeyboardInterrupt:
+            # It reaches the main thread alone: without this the other one would go on to the last task.
+            with suppress(RuntimeError):  # its loop has just ended
+                stop.get()()
+            raise
 
 
-async def _run(setup: Setup, store: Store, clock: Clock, batch: str) -> None:
+async def _run(
+    setup: Setup, store: Store, clock: Clock, batch: str, stop: SimpleQueue[Callable[[], object]]
+) -> None:
+    """Work the batch off; into `stop` goes what ends it from another thread."""
     from ..core.orchestrator import Orchestrator
 
     with providers(setup) as access:
@@ -88,6 +103,8 @@ async def _run(setup: Setup, store: Store, clock: Clock, batch: str) -> None:
             agent_prompts=False,
             alert_url=setup.alert_url,
         )
+        loop = asyncio.get_running_loop()
+        stop.put(lambda: loop.call_soon_threadsafe(orchestrator.drain))
         report = await orchestrator.run(until_done=True)
     if report.stopped:
         raise ConfigError(report.why or report.stopped)

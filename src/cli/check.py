@@ -65,7 +65,7 @@ def _machine(setup: Setup) -> Iterator[Finding]:
 def _database(setup: Setup) -> Finding:
     try:
         with open_store(setup) as store:
-            return Finding("database", True, f"{store!r}")
+            return Finding("database", True, store.place)
     except OrchestratorError as error:
         return Finding("database", False, str(error))
 

@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from ..core.clock import Clock
-from ..errors import StoreError
+from ..errors import InputError, StoreError
 from .progress import View, make_view, say
 from .runner import listening
 from .tally import Tally
@@ -32,6 +32,16 @@ def server_of(store: Store, now: float) -> OrchestratorRow | None:
             "run the same command again when it has ended, or use another --state-dir"
         )
     return row
+
+
+def refuse_cap_beside_server(store: Store, now: float) -> None:
+    """Raises InputError where a server would answer the tasks: it knows no run's --max-cost."""
+    _, row = store.latest_snapshot()
+    if row is not None and not row.batch and is_alive(row, now):
+        raise InputError(
+            f"a server is running (process {row.pid}), and --max-cost does not reach it: end it first, "
+            "use another --state-dir, or give it a budget in [budgets]"
+        )
 
 
 def is_alive(row: OrchestratorRow, now: float) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RECORDS_S = 7 * 86_400.0  # what was recorded in this time is what a plan goes by
 BAD_LINES_SHOWN = 5
+WORTH_TELLING_S = 0.5  # a shorter wait is no limit that binds
 
 
 def plan(options: Options, source: str, *, fmt: str | None = None, as_json: bool = False) -> int:
@@ -44,6 +45,8 @@ def plan(options: Options, source: str, *, fmt: str | None = None, as_json: bool
         console(stderr=False).print(text, markup=False, soft_wrap=True)
     for line in bad[:BAD_LINES_SHOWN]:
         say(f"{source}, {line}")
+    if len(bad) > BAD_LINES_SHOWN:
+        say(f"{source}: {len(bad) - BAD_LINES_SHOWN:,} more bad lines")
     return 0
 
 
@@ -74,7 +77,8 @@ def _tasks(source: str, fmt: str | None, setup: Setup, now: float, bad: list[Bad
 
 
 def _lines(plan: Plan, bad: int) -> Iterator[str]:
-    yield f"{tasks(plan.tasks)}" + (f", and {bad:,} bad lines that would be left out" if bad else "")
+    lines = "1 bad line" if bad == 1 else f"{bad:,} bad lines"
+    yield tasks(plan.tasks) + (f", and {lines} that would be left out" if bad else "")
     yield f"tokens: {plan.prompt_tokens:,} in, about {plan.output_tokens:,} out"
     yield (
         f"cost: about {money(plan.expected_nanos)} "
@@ -87,8 +91,9 @@ def _lines(plan: Plan, bad: int) -> Iterator[str]:
     yield f"time: about {duration(plan.duration_s)}; calls: " + ", ".join(
         f"{name} {count:,}" for name, count in sorted(plan.calls.items())
     )
-    if plan.binding:
-        yield "tasks wait for: " + ", ".join(f"{what} {duration(s)}" for what, s in plan.binding[:3])
+    waits = [(what, s) for what, s in plan.binding if s >= WORTH_TELLING_S]
+    if waits:
+        yield "tasks wait for: " + ", ".join(f"{what} {duration(s)}" for what, s in waits[:3])
     if plan.unknown_limits:
         names = ", ".join(plan.unknown_limits)
         yield f"the limits of {names} are not known: it may take longer ([providers.NAME.limits] tells them)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..core.clock import Clock
 from ..core.results import ResultsFile
 from .batch import Batch, open_results, resume, take_in, write_missing
-from .follow import follow, server_of
+from .follow import follow, refuse_cap_beside_server, server_of
 from .logs import set_up_logging
 from .progress import say
 from .runner import Sink, work_off
@@ -45,6 +45,10 @@ def run(
         results = stack.enter_context(open_results(batch, simulated=setup.simulated))
         store = stack.enter_context(open_store(setup))
         say(setup.headline())
+        if max_cost is not None and setup.simulated:
+            say("simulated: nothing is spent, so --max-cost ends nothing")
+        elif max_cost is not None:
+            refuse_cap_beside_server(store, clock.now())
         bad = take_in(store, setup.settings, batch, clock.now())
         tally = resume(store, batch, results, clock.now())
         if not tally.finished:

@@ -25,7 +25,6 @@ class Options:
     simulator_config: Path | None = None
     state_dir: Path | None = None
     log_level: str = "warning"
-    no_color: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ def money(nanos: int | None) -> str:
     dollars = nanos / NANOS_PER_USD
     if dollars == 0:
         return "$0"
-    return (
-        f"${dollars:,.2f}" if dollars >= 1 else f"${dollars:.4f}" if dollars >= 0.0001 else f"${dollars:.2g}"
-    )
+    if dollars >= 1:
+        return f"${dollars:,.2f}"
+    return f"${dollars:.4f}" if dollars >= 0.0001 else f"${dollars:.9f}".rstrip("0")
 
 
 def duration(seconds: float) -> str:

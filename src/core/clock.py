@@ -57,7 +57,7 @@ class Clock:
 
 
 class VirtualClock(Clock):
-    """Time that stands still until it is set: for plans, replays and tests."""
+    """Time that stands still until it is set: for tests."""
 
     def __init__(self, now: float = 0.0) -> None:
         self._time = now

@@ -215,8 +215,3 @@ def retry_batch(site: Site, batch: str) -> int:
     count = site.store.requeue(batch, statuses=statuses, now=site.now())
     site.recent.forget()
     return count
-
-
-def unchanged(site: Site, weights: Mapping[str, float]) -> bool:
-    now = normalised(current_weights(site))
-    return all(abs(now[name] - weight) < 1e-6 for name, weight in weights.items())

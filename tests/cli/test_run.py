@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from src.simulator.process import SimulatorProcess
-from tests.helpers import Script, live_environment, read_rows, run_script, write_rows
+from tests.helpers import ORCHESTRATOR, Script, live_environment, read_rows, run_script, write_rows
 
 SLOW = {"latency": {"first_token_s": 0.3, "per_token_s": 0.0, "jitter": 0.0}}
 
@@ -261,6 +261,37 @@ def test_a_run_beside_a_server_hands_its_rows_over(tmp_path: Path, live: dict[st
         assert len(ids(tmp_path / "out.jsonl")) == 20
         server.interrupt()
         assert server.wait() == 0, server.err
+
+
+def test_a_cap_that_a_server_would_not_keep_is_refused_before_a_task_is_stored(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", prompts(3))
+    with Script(cwd=tmp_path, env=live) as server:
+        server.wait_for("serving the queue")
+        wait_until_running(tmp_path, live)
+        done = run_script("run", "tasks.jsonl", "--max-cost", "1", cwd=tmp_path, env=live)
+        assert done.process.returncode == 2
+        assert "--max-cost does not reach it" in done.err
+        told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+        assert not any(told["tasks"].values())
+
+
+def test_ctrl_c_in_a_program_that_waits_for_answers_ends_the_calls_too(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from real_agent_orchestrator import answer\nanswer(f'Question {n}' for n in range(5_000))\n"
+    )
+    env = {**live, "PYTHONPATH": str(ORCHESTRATOR.parent)}
+    with Script(cwd=tmp_path, script=program, env=env) as script:
+        wait_until_running(tmp_path, live)
+        script.interrupt()
+        assert script.wait() != 0
+        assert "KeyboardInterrupt" in script.err
+    told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+    assert told["tasks"]["queued"] > 0
 
 
 def wait_for_rows(script: Script, output: Path) -> None:

@@ -736,6 +736,15 @@ def test_a_spent_quota_without_a_reset_is_tried_by_one_task_every_quarter_of_an_
     assert len([place(balancer, START + 1_803.0, only) for _ in range(5)]) == 5
 
 
+def test_a_try_of_a_spent_quota_that_ends_otherwise_is_not_repeated_at_once() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("openai",))
+    spent = QuotaExhausted("insufficient_quota", status=429, code="insufficient_quota")
+    fail(balancer, place(balancer, task=only), spent, START)
+    fail(balancer, place(balancer, START + 900.0, only), DOWN, START + 901.0)
+    assert refused(balancer, START + 902.0, only).until == START + 1_800.0
+
+
 def test_resume_lifts_a_spent_quota() -> None:
     balancer = make_balancer(make_settings(limits={**told_limits(), "gemini": {"requests_per_minute": 600}}))
     only = make_task(providers=("gemini",))

@@ -206,6 +206,34 @@ def test_room_that_a_large_task_gives_up_is_used_at_once(end: str) -> None:
     assert {p.task.id for p in placements} == {str(n) for n in range(5)}
 
 
+def test_room_that_was_claimed_and_is_not_needed_any_more_is_used_at_once() -> None:
+    """The large task waits for one group and gets its room in another."""
+    limits = {name: {"requests_per_minute": 60_000, "tokens_per_minute": 60_000} for name in NAMES}
+    settings = make_settings(limits=limits, routing={"preferences": False})
+    desk = Desk(settings, configured=["openai", "gemini"])
+    desk.offer(make_task("first", max_tokens=56_000, providers=("openai",)))
+    desk.ok(desk.one())
+    gemini = desk.provider("gemini").model(MODELS["gemini"], settings, desk.now).group
+    gemini.hold(desk.now + 3.0, "429", desk.now)
+    desk.offer(make_task("large", max_tokens=50_000))
+    assert desk.go() == []
+    desk.offer(*[make_task(n, max_tokens=100, providers=("openai",)) for n in range(5)])
+    assert desk.go(1.0) == []  # room for each, but claimed
+    large, *small = desk.go(2.5)
+    assert (large.task.id, large.provider) == ("large", "gemini")
+    assert {p.task.id for p in small} == {str(n) for n in range(5)}
+
+
+def test_one_of_higher_priority_that_fits_does_not_wait_behind_a_larger_one() -> None:
+    desk = Desk(TOKENS, configured=["openai"])
+    desk.offer(make_task("first", max_tokens=52_000))
+    desk.ok(desk.one())
+    desk.offer(make_task("large", chars=32_000))
+    assert desk.go() == []
+    desk.offer(make_task("small", chars=17_000, priority=1))
+    assert desk.one().task.id == "small"
+
+
 # ------------------------------------------------------------------ room and when to ask again
 
 
@@ -759,6 +787,26 @@ def test_when_all_have_failed_a_task_exclusion_sorts_last_and_never_forbids() ->
     assert [at for at, _ in tried[3:]] == [4.0, 12.0, 28.0]  # then 4, 8, 16 s of waiting
     assert desk.results[-1].status is TaskStatus.FAILED
     assert desk.results[-1].error.startswith("6 attempts failed: ")
+
+
+def test_who_has_failed_a_task_comes_last_even_after_the_backoff() -> None:
+    desk = Desk()
+    desk.offer(make_task(1))
+    first = desk.one()
+    others = [name for name in NAMES if name != first.provider]
+    for name in others:
+        desk.balancer.pause(name)
+    desk.fail(first, InvalidResponse("empty", status=200))
+    assert desk.go() == []
+    desk.balancer.resume(others[0], desk.now)
+    desk.dispatch.wake_all()
+    second = desk.one(10.0)  # now both are eligible
+    assert why_empty(second) == {first.provider, others[0]}
+    assert second.provider == others[0]
+
+
+def why_empty(placement: Placement) -> set[str]:
+    return {c.provider for c in placement.reasons if not c.why}
 
 
 def test_the_final_error_lists_every_attempt_the_first_one_first() -> None:

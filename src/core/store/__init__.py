@@ -76,8 +76,13 @@ class Store(Intake, Work, Control, Editing, Reading, Accounts):
     ) -> None:
         self.close()
 
+    @property
+    def place(self) -> str:
+        """The file or the URL, without a password."""
+        return self._database.place
+
     def __repr__(self) -> str:
-        return f"<Store {self._database.place}>"
+        return f"<Store {self.place}>"
 
 
 __all__ = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.results import latency_s, result_row, usage_row
+from ...core.results import attempt_row, latency_s, result_row, usd
 from ...core.store import BatchRow, TaskDetail, TaskRow
-from ...records import NANOS_PER_USD, Attempt, TaskStatus
+from ...records import Attempt, TaskStatus
 from ..site import Site
 
 OPEN = (TaskStatus.QUEUED, TaskStatus.RUNNING)
@@ -127,7 +127,7 @@ def task_json(site: Site, row: TaskRow) -> dict[str, Any]:
         "tier": row.tier or None,
         "truncated": row.truncated,
         "error": row.error or None,
-        "cost_usd": None if row.cost_nanos is None else row.cost_nanos / NANOS_PER_USD,
+        "cost_usd": usd(row.cost_nanos),
         "prompt_preview": row.preview,
         "simulated": site.simulated,
         "url": f"/tasks/{row.row}",
@@ -144,28 +144,6 @@ def task_detail_json(site: Site, detail: TaskDetail) -> dict[str, Any]:
         "temperature": task.temperature,
         "deadline_at": task.deadline_at,
         "metadata": dict(task.metadata),
-        "timeline": [_attempt_json(attempt) for attempt in detail.attempts],
+        "timeline": [attempt_row(attempt) for attempt in detail.attempts],
         "result": result_row(detail.result, simulated=site.simulated) if detail.result else None,
-    }
-
-
-def _attempt_json(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "number": attempt.number,
-        "provider": attempt.provider,
-        "model": attempt.model,
-        "agent": attempt.agent,
-        "outcome": str(attempt.outcome),
-        "choice": attempt.choice,
-        "started_at": attempt.started_at,
-        "latency_s": attempt.latency_s,
-        "status": attempt.status,
-        "error_kind": attempt.error_kind or None,
-        "error": attempt.error or None,
-        "usage": usage_row(attempt.usage),
-        "cost_usd": None if attempt.cost_nanos is None else attempt.cost_nanos / NANOS_PER_USD,
-        "reasons": [
-            {"provider": c.provider, "model": c.model, "score": round(c.score, 6), "why": c.why or None}
-            for c in attempt.reasons
-        ],
     }

@@ -85,10 +85,6 @@ class RebalanceView:
     mix: dict[str, float]
     version: int
 
-    @property
-    def is_changed(self) -> bool:
-        return any(abs(a.weight - b.weight) > 1e-9 for a, b in zip(self.current, self.preview, strict=True))
-
 
 def current_weights(site: Site) -> dict[str, float]:
     return stored_weights(site, site.store.current_settings())
