@@ -85,7 +85,7 @@ def work_off(
             batch=batch,
             agent_prompts=agent_prompts,
             on_result=sink,
-            batch_caps_usd={batch: max_cost_usd} if batch and max_cost_usd is not None else None,
+            batch_caps_usd=_caps(store, batch, max_cost_usd, clock.now()),
             alert_url=setup.alert_url,
         )
         view = make_view(quiet)
@@ -102,6 +102,19 @@ def work_off(
         say(report.why)
         return True
     raise ConfigError(report.why)
+
+
+CAP = "max_cost_usd:"  # before a batch's name: the setting that keeps its cap
+
+
+def _caps(store: Store, batch: str | None, max_cost_usd: float | None, now: float) -> dict[str, float]:
+    """What each batch may cost in all. A run's cap is kept: a server that goes on with its rows obeys it."""
+    kept = store.current_settings()
+    if batch is None:
+        return {key.removeprefix(CAP): float(usd) for key, usd in kept.items() if key.startswith(CAP)}
+    if kept.get(CAP + batch) != max_cost_usd:
+        store.put_setting(CAP + batch, max_cost_usd, who="run", now=now)
+    return {} if max_cost_usd is None else {batch: max_cost_usd}
 
 
 async def _watch(

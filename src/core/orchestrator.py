@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from ..agents.agent_factory import create_balanced_agent_pool
 from ..config import ProviderAccess, fingerprint
-from ..errors import ConfigError, InvalidResponse, ProviderError, StoreError
+from ..errors import BadRequest, ConfigError, ProviderError, StoreError
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
 from ..records import (
@@ -61,6 +61,7 @@ IDLE_POLL_S = 0.05  # how often an idle pool looks for new tasks
 BUSY_POLL_S = 0.25
 HOUSEKEEPING_S = 1.0
 LEARNED_EVERY_S = 10.0
+STORE_RETRY_S = 1.0
 CLAIM_AT_MOST = 500  # per transaction: a claim must not hold up results
 
 
@@ -345,10 +346,15 @@ class Orchestrator:
         except ProviderError as failed:
             error = failed
         except asyncio.CancelledError:
-            pass  # stop_now: settled below as uncertain, since it may have been billed
+            pass  # stop_now: settled below as uncertain if it was sent, since it may have been billed
+        except StoreError as refused:  # the dollars could not be covered: nothing was sent
+            fields = {**_fields(placement), "error": str(refused)}
+            log.error("the store refuses; the call waits", extra=fields)
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(STORE_RETRY_S)
         except Exception as unexpected:
             log.exception("a call broke in our own code", extra=_fields(placement))
-            error = InvalidResponse(f"internal error: {type(unexpected).__name__}", sent=True)
+            error = BadRequest(f"internal error: {type(unexpected).__name__}")  # neutral: ours, not theirs
         self._money.release(placement)
         self._calls.pop(placement.permit, None)
         self._settle(placement, completion, error, started_at, sent)

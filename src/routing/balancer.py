@@ -21,7 +21,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping, Sequence
 
-from ..errors import PermitError, ProviderError
+from ..errors import PermitError, ProviderError, TimedOut
 from ..records import Event, LimitReport, Outcome, Placement, PoolSnapshot, Task, Usage, Wait
 from ..settings import AgentRow, Settings
 from .budgets import Budgets
@@ -121,7 +121,7 @@ class ProviderLoadBalancer:
         )  # fmt: skip
         self.pool.permits[number] = permit
         if not provider.in_flight:
-            provider.heard_at = now
+            provider.heard_at = provider.answered_at = now
         if provider.suspect_probe:
             provider.let_suspect_probe_go(now, self._suspect_after_s)
         provider.in_flight += 1
@@ -190,10 +190,12 @@ class ProviderLoadBalancer:
         if held is None:
             raise PermitError(f"permit {permit} is not out: settled before, or never issued")
         provider = held.provider
-        if outcome is Outcome.OK and provider.silent_since(now, self._suspect_after_s) is not None:
+        if outcome is Outcome.OK and provider.breaks_silence(now, self._suspect_after_s):
             provider.trust(now)
         provider.in_flight -= 1
         provider.heard_at = now
+        if not isinstance(error, TimedOut):
+            provider.answered_at = now
         held.agent.in_flight -= 1
         held.agent.done += outcome is Outcome.OK
         pool.free_slots += 1
@@ -247,7 +249,7 @@ class ProviderLoadBalancer:
         self.pool.offline_windows.append((now - seconds - 1.0, now))
         self.pool.jumped_at = now
         for provider in self.providers:
-            provider.heard_at = now
+            provider.heard_at = provider.answered_at = now
 
     def reached(self, name: str, now: float) -> None:
         """A connection to the provider was made: if the pool was offline, it is not any more."""

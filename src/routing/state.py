@@ -36,6 +36,7 @@ class ProviderState:
     """One configured provider: health, limits, counters."""
 
     __slots__ = (
+        "answered_at",
         "backoff_count",
         "backoff_until",
         "bit",
@@ -89,6 +90,7 @@ class ProviderState:
         self.learned: Mapping[str, Mapping[str, float | bool]] = {}  # limits known from earlier runs
         self.in_flight = 0
         self.heard_at = 0.0  # last return, or when the first call of an idle provider went out
+        self.answered_at = 0.0  # the same without time-outs, which are our giving up and not a return
         self.suspect_probe = False  # one call may go although it is suspect: its health call answers
         self.suspect_probe_after = 0.0
         self.suspect_probes = 0  # how many were let go in vain: each waits twice as long as the last
@@ -147,6 +149,10 @@ class ProviderState:
         if self.in_flight and now - self.heard_at > self.suspect_after_s(floor_s):
             return self.heard_at
         return None
+
+    def breaks_silence(self, now: float, floor_s: float) -> bool:
+        """Whether an answer that has come now is the first after a silence, time-outs left out."""
+        return now - self.answered_at > self.suspect_after_s(floor_s)
 
     def answers_health(self, now: float, floor_s: float) -> bool:
         """Its free health call answers while it is suspect: one call may try. Whether that is news."""

@@ -485,6 +485,39 @@ def test_a_provider_is_suspect_when_calls_are_out_and_nothing_comes_back() -> No
     assert place(balancer, START + 60.0, make_task(providers=("gemini",)))
 
 
+def test_a_suspect_provider_whose_health_call_answers_gets_one_call_to_prove_itself() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("gemini",))
+    hung = place(balancer, task=only)
+    assert not balancer.answers_health("gemini", START + 4.0)  # not suspect: no news
+    assert balancer.is_suspect("gemini", START + 6.0)
+    assert balancer.answers_health("gemini", START + 6.0)
+    trial = place(balancer, START + 6.0, only)
+    assert trial.choice == "probe"
+    refused(balancer, START + 6.0, only)
+    assert not balancer.answers_health("gemini", START + 7.0)  # not another one so soon
+    ok(balancer, trial, START + 8.0)
+    assert place(balancer, START + 8.0, only).choice != "probe"
+    assert balancer.in_flight == 2
+    fail(balancer, hung, TimedOut("no answer"), START + 120.0)
+    assert balancer.by_name["gemini"].breaker.consecutive == 0  # late news of a silence that is over
+
+
+def test_time_outs_of_a_silence_that_is_over_open_no_breaker_in_whatever_order_they_come() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("gemini",))
+    hung = [place(balancer, START + number / 10, only) for number in range(6)]
+    for placement in hung[:2]:
+        fail(balancer, placement, TimedOut("no answer"), START + 20.0)
+    ok(balancer, place(balancer, START + 20.1, only), START + 20.5)  # the first answer
+    for placement in hung[2:]:
+        fail(balancer, placement, TimedOut("no answer"), START + 20.6)
+    assert balancer.by_name["gemini"].breaker.state is BreakerState.CLOSED
+    for placement in [place(balancer, START + 21.0, only) for _ in range(3)]:
+        fail(balancer, placement, TimedOut("no answer"), START + 41.0)
+    assert balancer.by_name["gemini"].breaker.state is BreakerState.OPEN
+
+
 def test_an_idle_provider_is_not_suspect() -> None:
     balancer = make_balancer()
     ok(balancer, place(balancer, task=make_task(providers=("gemini",))), START + 1.0)

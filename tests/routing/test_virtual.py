@@ -192,10 +192,20 @@ def test_a_silent_provider_does_not_freeze_the_pool(name: str) -> None:
     world = outage("silent", name, timeout_s=120.0)
     hung = [c for c in world.calls if c.outcome == "TimedOut"]
     assert len(hung) < 0.6 * 7 * 16  # suspect before it holds all slots
+    assert back_after(world, name, 20.0) <= 5.0
     others = [c for c in world.calls if c.provider != name and 10.0 <= c.at_s < 20.0]
     assert len(others) >= 130  # of 200 that came meanwhile
     assert max(c.back_s - c.at_s for c in others) < 5.0
     assert set(world.statuses) == ALL_SUCCEEDED
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("timeout_s", [20.0, 120.0])
+def test_a_silence_that_is_over_opens_no_breaker(name: str, timeout_s: float) -> None:
+    world = outage("silent", name, timeout_s=timeout_s)
+    assert set(world.statuses) == ALL_SUCCEEDED
+    assert back_after(world, name, 20.0) <= 5.0
+    assert "provider_open" not in [event.kind for event in world.balancer.take_events()]
 
 
 @pytest.mark.parametrize("name", NAMES)

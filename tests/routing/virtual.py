@@ -228,24 +228,29 @@ class World:
         self._at(now + 1.0, self._keep_house)
 
     def _look_after(self, now: float) -> None:
-        """Health calls while a breaker is open, connections while all is offline."""
-        offline = self.balancer.offline_since is not None
+        """Free calls while a provider is suspect or its breaker open, connections while all is offline."""
+        look = self._connect if self.balancer.offline_since is not None else self._ask_health
         for name, provider in self.providers.items():
-            if name not in self.balancer.by_name:
-                continue
-            fault = provider.fault_at(now - START)
-            shown = fault is not None and fault.shows
-            if offline:
-                if self.balancer.offline_since is not None and not shown:
-                    self.balancer.reached(name, now)
-                    self.dispatch.wake_all()
-                continue
-            breaker = self.balancer.by_name[name].breaker
-            if breaker.state is BreakerState.OPEN:
-                breaker.health(not shown, now)
-                if self.balancer.by_name[name].half_open:
-                    self.dispatch.wake_all()
+            if name in self.balancer.by_name:
+                fault = provider.fault_at(now - START)
+                look(name, fault is None or not fault.shows, now)
         self._pump(now)
         still = self.balancer.offline_since is not None
         routing, breakers = self.settings.routing, self.settings.breaker
         self._at(now + (routing.offline_probe_s if still else breakers.health_interval_s), self._look_after)
+
+    def _connect(self, name: str, answers: bool, now: float) -> None:
+        if answers and self.balancer.offline_since is not None:
+            self.balancer.reached(name, now)
+            self.dispatch.wake_all()
+
+    def _ask_health(self, name: str, answers: bool, now: float) -> None:
+        provider = self.balancer.by_name[name]
+        if self.balancer.is_suspect(name, now):
+            if answers and self.balancer.answers_health(name, now):
+                self.dispatch.wake_all()
+            return
+        if provider.breaker.state is BreakerState.OPEN:
+            provider.breaker.health(answers, now)
+            if provider.half_open:
+                self.dispatch.wake_all()
