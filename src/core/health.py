@@ -33,10 +33,15 @@ class HealthWatch:
         self._balancer, self._adapters, self._settings = balancer, adapters, settings
         self._now, self._changed = now, changed
         self._look = asyncio.Event()
+        self._seen: dict[str, int] = {}  # openings of each breaker that a health call has followed
 
     def look(self) -> None:
         """Something failed: look now instead of at the next round."""
-        if self._balancer.offline_since is not None:
+        opened = any(
+            p.breaker.state is BreakerState.OPEN and p.breaker.opened_count != self._seen.get(p.name)
+            for p in self._balancer.providers
+        )
+        if opened or self._balancer.offline_since is not None:
             self._look.set()
 
     async def run(self) -> None:
@@ -71,10 +76,10 @@ class HealthWatch:
         if self._balancer.is_suspect(name, now):
             if await self._answers(name) and self._balancer.answers_health(name, self._now()):
                 self._changed()
-            return
         breaker = provider.breaker
         if breaker.state is not BreakerState.OPEN:
             return
+        self._seen[name] = breaker.opened_count
         breaker.health(bool(await self._answers(name)), self._now())
         if self._balancer.by_name[name].half_open:
             self._changed()

@@ -807,6 +807,18 @@ def test_an_overloaded_provider_is_left_alone_for_a_while() -> None:
     assert 24.0 <= until - now <= 36.0
 
 
+def test_an_overloaded_provider_whose_breaker_opens_waits_for_both() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("anthropic",))
+    out = [place(balancer, task=only) for _ in range(3)]
+    for placement in out:
+        fail(balancer, placement, Overloaded("busy", status=529, retry_after_s=200.0), START)
+    anthropic = balancer.by_name["anthropic"]
+    assert anthropic.breaker.state is BreakerState.OPEN
+    assert anthropic.breaker.open_until < anthropic.backoff_until
+    assert refused(balancer, task=only).until == anthropic.backoff_until
+
+
 def test_a_model_that_is_not_there_is_replaced_by_another_of_the_provider() -> None:
     balancer = make_balancer()
     only = make_task(providers=("openai",))

@@ -228,7 +228,7 @@ def test_one_of_higher_priority_that_fits_does_not_wait_behind_a_larger_one() ->
     desk = Desk(TOKENS, configured=["openai"])
     desk.offer(make_task("first", max_tokens=52_000))
     desk.ok(desk.one())
-    desk.offer(make_task("large", chars=32_000))
+    desk.offer(make_task("large", chars=23_000))
     assert desk.go() == []
     desk.offer(make_task("small", chars=17_000, priority=1))
     assert desk.one().task.id == "small"
@@ -799,6 +799,7 @@ def test_who_has_failed_a_task_comes_last_even_after_the_backoff() -> None:
     desk.fail(first, InvalidResponse("empty", status=200))
     assert desk.go() == []
     desk.balancer.resume(others[0], desk.now)
+    desk.balancer.set_weights({first.provider: 100.0}, desk.now)
     desk.dispatch.wake_all()
     second = desk.one(10.0)  # now both are eligible
     assert why_empty(second) == {first.provider, others[0]}

@@ -445,6 +445,17 @@ def test_headers_end_a_slow_start() -> None:
     group.settle(second, SMALL[1], charged=False, now=START + 2)
 
 
+def test_what_went_through_a_slow_start_is_taken_off_what_headers_say_is_left() -> None:
+    group = group_of("openai")
+    group.settle(group.reserve(SMALL[0], START), None, charged=False, now=START + 1)
+    group.answered_without_headers(START + 1)
+    first = group.reserve(SMALL[0], START + 1)
+    for second in (2, 3):
+        group.reserve(SMALL[0], START + second)
+    group.learn([LimitReport(REQUESTS, 6, 0, 60.0)], first, START + 3)
+    assert level(group, REQUESTS, START + 3) == pytest.approx(-2.0 + 2 * 0.1, abs=0.01)
+
+
 # ------------------------------------------------------------------ slow start
 
 
