@@ -73,9 +73,9 @@ class HealthWatch:
             self._balancer.resume_key(name)  # somebody has mended the key on the provider's side
             self._changed()
         now = self._now()
-        if self._balancer.is_suspect(name, now):
-            if await self._answers(name) and self._balancer.answers_health(name, self._now()):
-                self._changed()
+        suspect = self._balancer.is_suspect(name, now)
+        if suspect and await self._answers(name) and self._balancer.answers_health(name, self._now()):
+            self._changed()
         breaker = provider.breaker
         if breaker.state is not BreakerState.OPEN:
             return
