@@ -37,6 +37,7 @@ class Served:
             "rebalance": "/rebalance",
             "tasks": "/tasks",
             "task": task,
+            "error": "/tasks/999999999",
         }
 
 
@@ -85,6 +86,12 @@ def test_nothing_serious_stands_in_anyones_way(served: Served, browser: Any, sch
         assert page.evaluate("document.documentElement.scrollWidth") <= width, (
             f"{name} is wider than the screen"
         )
+    page.goto(served.url)
+    tasks = b'{"prompt": "Why?"}\n{"promt": "bad"}\n'
+    page.set_input_files("input[type=file]", {"name": "t.jsonl", "mimeType": "text/plain", "buffer": tasks})
+    page.get_by_role("button", name="Look through it").click()
+    page.wait_for_url("**/uploads/**")
+    assert violations(page, source) == [], "upload"
     context.close()
 
 
