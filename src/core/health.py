@@ -68,20 +68,27 @@ class HealthWatch:
             self._changed()
 
     async def _health(self, name: str) -> None:
+        """One call, whatever is in doubt: the key, a silence, an open breaker."""
         provider = self._balancer.by_name[name]
-        if provider.misconfigured and await self._answers(name):
-            self._balancer.resume_key(name)  # somebody has mended the key on the provider's side
-            self._changed()
-        now = self._now()
-        suspect = self._balancer.is_suspect(name, now)
-        if suspect and await self._answers(name) and self._balancer.answers_health(name, self._now()):
-            self._changed()
         breaker = provider.breaker
-        if breaker.state is not BreakerState.OPEN:
+        suspect = self._balancer.is_suspect(name, self._now())
+        is_open = breaker.state is BreakerState.OPEN
+        if not (provider.misconfigured or suspect or is_open):
             return
-        self._seen[name] = breaker.opened_count
-        breaker.health(bool(await self._answers(name)), self._now())
-        if self._balancer.by_name[name].half_open:
+        if is_open:
+            self._seen[name] = breaker.opened_count
+        answers = bool(await self._answers(name))
+        now = self._now()
+        changed = False
+        if provider.misconfigured and answers:
+            self._balancer.resume_key(name)  # somebody has mended the key on the provider's side
+            changed = True
+        if suspect and answers and self._balancer.answers_health(name, now):
+            changed = True
+        if is_open:
+            breaker.health(answers, now)
+            changed = changed or provider.half_open
+        if changed:
             self._changed()
 
     async def _answers(self, name: str) -> bool | None:
