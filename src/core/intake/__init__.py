@@ -1,0 +1,35 @@
+"""Reading tasks: lines of a file or a stream become frozen `Task`s, or a `BadLine` that says why not.
+
+    bytes -> lines -> raw rows (one reader per format) -> validated rows -> tasks
+
+Everything streams: what is kept per line is a digest of its id, so that a duplicate is noticed and a line
+without an id gets the same one in the next run. That id is made of the line's content and of its ordinal
+among equal lines, so adding or moving other lines does not change it.
+
+A bad line never stops the others. What stops the reading is `InputError`: a file that can't be read, or
+that is of another kind altogether.
+"""
+
+from __future__ import annotations
+
+from .fields import TaskFields
+from .formats import FORMATS, SUFFIXES, parse_object
+from .lines import MAX_LINE_BYTES, BadLine
+from .making import content_digest, make_task, unknown_type_warning
+from .reading import read_tasks
+
+QUEUE = "queue"  # the batch of tasks that were handed in one by one
+
+__all__ = [
+    "FORMATS",
+    "MAX_LINE_BYTES",
+    "QUEUE",
+    "SUFFIXES",
+    "BadLine",
+    "TaskFields",
+    "content_digest",
+    "make_task",
+    "parse_object",
+    "read_tasks",
+    "unknown_type_warning",
+]

@@ -1,0 +1,73 @@
+"""Bytes become numbered lines of text; what is none becomes a `BadLine`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ...errors import InputError
+
+MAX_LINE_BYTES = 16 * 1024 * 1024  # a longer line is a file without line ends, not a prompt
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is no task. `line` counts from 1; `reason` says what is wrong and what is allowed."""
+
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a format's reader hands on: the fields of one task, not yet validated."""
+
+    line: int
+    fields: Mapping[str, Any]
+
+
+Line = tuple[int, str]
+
+
+def open_source(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def numbered(stream: BinaryIO) -> Iterator[Line | BadLine]:
+    """Numbered lines of text without their ends; blank ones are skipped, a BOM and CRLF tolerated."""
+    for number in itertools.count(1):
+        raw = stream.readline(MAX_LINE_BYTES + 1)
+        if not raw:
+            return
+        if number == 1:
+            raw = _without_bom(raw)
+        if len(raw) > MAX_LINE_BYTES:
+            _skip_rest(stream, raw)
+            yield BadLine(number, f"longer than {MAX_LINE_BYTES // 2**20} MiB")
+            continue
+        if not raw.strip():
+            continue
+        try:
+            yield number, raw.rstrip(b"\r\n").decode()
+        except UnicodeDecodeError as error:
+            yield BadLine(number, f"not UTF-8 at byte {error.start + 1}")
+
+
+def _without_bom(raw: bytes) -> bytes:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError("the file is UTF-16; save it as UTF-8")
+    return raw.removeprefix(b"\xef\xbb\xbf")
+
+
+def _skip_rest(stream: BinaryIO, raw: bytes) -> None:
+    while raw and not raw.endswith(b"\n"):
+        raw = stream.readline(MAX_LINE_BYTES)

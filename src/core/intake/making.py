@@ -1,0 +1,85 @@
+"""One row becomes one task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ...errors import InputError
+from ...records import GENERAL, Task
+from ...settings import Settings
+from .fields import TaskFields
+from .sentences import nearest, sentence
+
+ID_BYTES = 10  # of the digest that becomes an id: 80 bits, no collision within a billion lines
+
+
+def make_task(
+    fields: Mapping[str, Any],
+    *,
+    batch: str,
+    settings: Settings,
+    now: float,
+    submitter: str = "local",
+    line: int | None = None,
+    default_id: Callable[[str], str] = lambda content: content,
+) -> Task:
+    """Validate one task's fields. Raises InputError with one sentence.
+
+    A task that brings no id gets `default_id(digest of its content)`.
+    """
+    try:
+        valid = TaskFields.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(sentence(error), line=line) from None
+    _check_providers(valid.providers, settings, line)
+    content = content_digest(fields)
+    return Task(
+        id=valid.id or default_id(content),
+        batch=batch,
+        messages=valid.turns(),
+        task_type=valid.task_type,
+        tier=valid.tier,
+        max_tokens=valid.max_tokens,
+        temperature=valid.temperature,
+        stop=tuple(valid.stop),
+        models=tuple(valid.models),
+        providers=tuple(valid.providers),
+        deadline_at=None if valid.deadline_s is None else now + valid.deadline_s,
+        priority=valid.priority,
+        metadata=valid.metadata,
+        line=line,
+        submitter=submitter,
+        created_at=now,
+        response_schema=valid.schema_of_answer(),
+    )
+
+
+def unknown_type_warning(task_type: str, settings: Settings) -> str:
+    """The one warning for a task type without a row of its own; empty for a known one."""
+    if task_type in settings.task_types:
+        return ""
+    near = nearest(task_type, settings.task_types)
+    hint = f"; did you mean {near!r}?" if near else f"; [task_types.{task_type}] would add it"
+    return f"unknown task type {task_type!r} is served as {GENERAL!r}{hint}"
+
+
+def content_digest(fields: Mapping[str, Any]) -> str:
+    """The same letters for the same content, however the line was spaced or its keys ordered."""
+    content = {key: value for key, value in fields.items() if key != "id"}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return hashlib.blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()
+    except UnicodeEncodeError as error:
+        raise InputError("contains half a surrogate pair, which is no text") from error
+
+
+def _check_providers(pinned: Iterable[str], settings: Settings, line: int | None) -> None:
+    for name in pinned:
+        if name not in settings.providers:
+            known = ", ".join(settings.providers)
+            raise InputError(f"'providers': unknown provider {name!r}; known: {known}", line=line)

@@ -1,0 +1,90 @@
+"""A file or a stream becomes tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from ...errors import InputError
+from ...records import Task
+from ...settings import Settings
+from .formats import FORMATS, choose_format
+from .lines import BadLine, Row, numbered, open_source
+from .making import make_task, unknown_type_warning
+from .sentences import shown
+
+
+def read_tasks(
+    source: Path | BinaryIO,
+    *,
+    batch: str,
+    settings: Settings,
+    now: float,
+    fmt: str | None = None,
+    submitter: str = "local",
+    on_warning: Callable[[str], None] = lambda _: None,
+) -> Iterator[Task | BadLine]:
+    """Read `source` line by line. Memory does not grow with the length of its lines' text.
+
+    `fmt` is a key of `FORMATS`; None decides by the file's ending, then by its first line.
+    `on_warning` is told once of each task type that has no row. Raises InputError where there is
+    nothing to read from.
+    """
+    builder = _Builder(batch, settings, now, submitter, on_warning)
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
+        lines = numbered(stream)
+        chosen, lines = choose_format(source, fmt, lines)
+        for row in FORMATS[chosen](lines):
+            yield row if isinstance(row, BadLine) else builder.build(row)
+
+
+class _Builder:
+    """Makes tasks of one file and remembers what makes ids unique within it."""
+
+    def __init__(
+        self, batch: str, settings: Settings, now: float, submitter: str, on_warning: Callable[[str], None]
+    ) -> None:
+        self._batch, self._settings, self._now, self._submitter = batch, settings, now, submitter
+        self._on_warning = on_warning
+        self._seen: set[bytes] = set()  # digests of the ids so far: 16 bytes each, not the ids
+        self._equals: dict[str, int] = {}  # how often a content without id came
+        self._warned: set[str] = set()
+
+    def build(self, row: Row) -> Task | BadLine:
+        try:
+            task = make_task(
+                row.fields,
+                batch=self._batch,
+                settings=self._settings,
+                now=self._now,
+                submitter=self._submitter,
+                line=row.line,
+                default_id=self._next_equal,
+            )
+            self._claim(task.id)
+        except InputError as error:
+            return BadLine(row.line, error.what)
+        self._warn_of_type(task.task_type)
+        return task
+
+    def _next_equal(self, content: str) -> str:
+        """Equal lines differ by their ordinal, from the second on."""
+        ordinal = self._equals[content] = self._equals.get(content, 0) + 1
+        return content if ordinal == 1 else f"{content}-{ordinal}"
+
+    def _claim(self, task_id: str) -> None:
+        digest = hashlib.blake2b(task_id.encode(), digest_size=16).digest()
+        if digest in self._seen:
+            raise InputError(f"duplicate id {shown(task_id)}: an earlier line of this file has it")
+        self._seen.add(digest)
+
+    def _warn_of_type(self, task_type: str) -> None:
+        if task_type in self._warned:
+            return
+        self._warned.add(task_type)
+        if warning := unknown_type_warning(task_type, self._settings):
+            self._on_warning(warning)
