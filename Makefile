@@ -13,7 +13,7 @@ ARGS =
 BIN = .venv/bin
 SETUP = @PYTHON="$(PYTHON)" sh scripts/setup.sh
 
-.PHONY: help run web test bench lint format clean
+.PHONY: help run web test bench lint format lock clean
 
 help:
 	@echo "make run      start the orchestrator; without an API key on the built-in simulator (ONCE=1 PORT= ARGS=)"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench    the figures of benchmarks/README.md"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite the code"
+	@echo "make lock     renew requirements.lock and requirements-dev.lock from the files they are named after"
 	@echo "make clean    remove .venv and caches; state/ and results stay"
 
 run:
@@ -51,6 +52,15 @@ format:
 	$(SETUP) requirements-dev.txt
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# One lock for every Python from 3.11 on, Linux, macOS and Windows; the one of the tools agrees with the other.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-strip-extras \
+	--no-emit-index-url --custom-compile-command "make lock"
+
+lock:
+	$(SETUP) requirements-dev.txt
+	$(LOCK) requirements.txt -o requirements.lock
+	$(LOCK) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Builds .venv where it is missing or broken, and installs FILE where it changed since the last time.
+# Builds .venv where it is missing or broken, and installs FILE where it changed since the last time: exactly the
+# versions and files of its lock (FILE with the ending .lock, made by `make lock`), or what FILE allows without one.
 # Usage: [PYTHON=...] sh scripts/setup.sh requirements.txt
 set -eu
 
 requirements=$1
+lock=${requirements%.txt}.lock
 venv=.venv
 oldest="3, 11"
 
@@ -40,9 +42,15 @@ find_python() {
     fail "Python 3.11 or newer is needed; found: $(python3 --version 2>/dev/null || echo none). Name one with PYTHON=/path/to/python"
 }
 
-# The checksums of the file and of the one it includes, so that a checkout that only touches times installs nothing.
+# The checksum of all that counts, so that a checkout that only touches times installs nothing.
 wanted() {
-    cat requirements.txt "$requirements" | cksum
+    for file in requirements.txt requirements.lock "$requirements" "${requirements%.txt}.lock"; do
+        [ ! -f "$file" ] || cat "$file"
+    done | cksum
+}
+
+pip_install() {
+    PIP_USER=0 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 }
 
 if [ -d "$venv" ] && ! new_enough "$venv/bin/python"; then
@@ -61,9 +69,13 @@ if [ ! -d "$venv" ]; then
     "$python" -m venv "$venv" || { rm -rf "$venv"; fail "$python could not build $venv"; }
 fi
 
-echo "setup: installing $requirements, which can take some minutes" >&2
-PIP_USER=0 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
-    fail "pip could not install $requirements; the reason stands above"
+if [ -f "$lock" ]; then
+    echo "setup: installing $lock, which can take some minutes" >&2
+    pip_install --require-hashes -r "$lock" || fail "pip could not install $lock; the reason stands above"
+else
+    echo "setup: installing $requirements, which can take some minutes" >&2
+    pip_install -r "$requirements" || fail "pip could not install $requirements; the reason stands above"
+fi
 
 wanted >"$stamp"
 if [ "$requirements" = requirements-dev.txt ]; then # it includes the other

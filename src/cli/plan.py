@@ -105,7 +105,7 @@ def _lines(plan: Plan, bad: int) -> Iterator[str]:
 
 
 def _as_json(plan: Plan, bad: list[BadLine], setup: Setup) -> dict[str, Any]:
-    row = dataclasses.asdict(plan)
+    row = {each.name: getattr(plan, each.name) for each in dataclasses.fields(plan)}
     row["cost_nanos"] = [
         {"provider": provider, "tier": tier, "nanos": nanos}
         for (provider, tier), nanos in plan.cost_nanos.items()

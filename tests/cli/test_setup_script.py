@@ -82,6 +82,18 @@ def test_it_installs_again_only_when_the_requirements_have_changed(project: Path
     assert code == 0 and "building" not in said and installs(project) == 2
 
 
+def test_a_lock_is_installed_by_its_hashes_and_again_when_it_has_changed(project: Path) -> None:
+    put(project, "python3", GOOD)
+    lock = project / "requirements.lock"
+    lock.write_text("one==1 --hash=sha256:0\n")
+    code, said = set_up(project)
+    assert code == 0 and "installing requirements.lock" in said
+    assert "--require-hashes -r requirements.lock" in (project / "pip.log").read_text()
+    assert set_up(project) == (0, "") and installs(project) == 1
+    lock.write_text("one==2 --hash=sha256:0\n")
+    assert set_up(project)[0] == 0 and installs(project) == 2
+
+
 def test_the_tools_of_development_bring_the_others_along(project: Path) -> None:
     put(project, "python3", GOOD)
     set_up(project, "requirements-dev.txt")
