@@ -1,0 +1,132 @@
+"""The file that results are appended to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from ...errors import InputError, StoreError
+from ...records import Result
+from .jsonl import encode_row, mend, parse_row
+from .rows import result_row
+
+STDOUT = "-"
+
+
+class ResultsFile:
+    """Appends rows to a results file, or to standard output for `-`.
+
+    Opening makes the file with permissions 0600, takes a lock that a second run runs into, and cuts a torn
+    last line. Raises InputError for a file that is busy, can't be written or holds something else.
+    """
+
+    def __init__(self, path: Path | str, *, simulated: bool, fsync: bool = False) -> None:
+        self.simulated = simulated
+        self.written = 0  # rows appended by this object
+        self._fsync = fsync
+        self.path = None if str(path) == STDOUT else Path(path)
+        self._file: BinaryIO = sys.stdout.buffer if self.path is None else _open_locked(self.path)
+        self._end = 0  # bytes that are whole rows
+        if self.path is not None:
+            try:
+                self._end = mend(self._file, self.path)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        return "standard output" if self.path is None else str(self.path)
+
+    def ids(self) -> Iterator[str]:
+        """The ids of the rows that are already there, one line in memory at a time."""
+        for row in self.rows():
+            yield str(row["id"])
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows that are there, oldest first. A line that is no row of ours is passed over."""
+        if self.path is None:
+            return
+        with self.path.open("rb") as file:
+            for line in file:
+                row = parse_row(line)
+                if row is not None:
+                    yield row
+
+    def append(self, results: Iterable[Result]) -> None:
+        """Write the rows of `results` at once. Raises StoreError; nothing half-written is left behind."""
+        rows = [encode_row(result_row(result, simulated=self.simulated)) for result in results]
+        try:
+            self._write(b"".join(rows))
+        except OSError as error:
+            self._cut_back()
+            raise StoreError(
+                f"{self.name} cannot be written ({error.strerror or error}); "
+                "the answers are stored: run the same command again to write them"
+            ) from error
+        self.written += len(rows)
+
+    def close(self) -> None:
+        """Flush and release the lock. Standard output stays open."""
+        if self.path is not None:
+            self._file.close()
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:  # an unbuffered file may take less than it is given
+            rest = rest[self._file.write(rest) :]
+        self._file.flush()
+        if self.path is not None:
+            if self._fsync:
+                os.fsync(self._file.fileno())
+            self._end += len(data)
+
+    def _cut_back(self) -> None:
+        """After a write that failed half-way, so that the next one begins on a line of its own."""
+        if self.path is not None:
+            with suppress(OSError):  # what can't be cut now is cut when the file is opened again
+                os.ftruncate(self._file.fileno(), self._end)
+
+
+def holds_simulated(path: Path) -> bool | None:
+    """Whether the rows of a results file came from the simulator; None where there is no row."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        row = parse_row(file.readline())
+    return None if row is None else bool(row.get("simulated"))
+
+
+def _open_locked(path: Path) -> BinaryIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    # Unbuffered: a write that fails must not come back with the next flush.
+    file = os.fdopen(descriptor, "r+b", buffering=0)
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        file.close()
+        raise InputError(f"{path}: another run is writing to it") from error
+    return file
+
+
+def _lock(descriptor: int) -> None:
+    """An advisory lock that ends with the process. Systems without flock go without one."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

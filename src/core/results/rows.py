@@ -1,0 +1,102 @@
+"""One result as a user reads it, whatever it is written as."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from ...records import NANOS_PER_USD, Attempt, Candidate, Result, Usage
+
+
+def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
+    """One result as a user reads it.
+
+    `usage` and `cost_usd` are sums over all attempts; `cost_usd` is None where a price is unknown.
+    `latency_s` runs from the first call to the end of the last, waits between them included.
+    """
+    task, final = result.task, result.final
+    return {
+        "id": task.id,
+        "line": task.line,
+        "status": str(result.status),
+        "output": result.output,
+        "finish_reason": str(result.finish_reason) or None,
+        "truncated": result.truncated,
+        "error": result.error or None,
+        "warnings": list(result.warnings),
+        "provider": final.provider if final else None,
+        "model": final.model if final else None,
+        "agent": final.agent if final else None,
+        "task_type": task.task_type,
+        "tier": result.tier or task.tier,
+        "usage": usage_row(total_usage(result.attempts)),
+        "cost_usd": usd(result.cost_nanos),
+        "latency_s": latency_s(result),
+        "attempts": [attempt_row(attempt) for attempt in result.attempts],
+        "simulated": simulated,
+        "metadata": dict(task.metadata),
+    }
+
+
+def attempt_row(attempt: Attempt) -> dict[str, Any]:
+    """One call: where it went, why it went there, and what came of it. `started_at`: UTC epoch seconds."""
+    return {
+        "number": attempt.number,
+        "provider": attempt.provider,
+        "model": attempt.model,
+        "agent": attempt.agent,
+        "outcome": str(attempt.outcome),
+        "choice": attempt.choice,
+        "forced": attempt.forced,
+        "started_at": _rounded(attempt.started_at, 3),
+        "latency_s": _rounded(attempt.latency_s, 4),
+        "status": attempt.status,
+        "error_kind": attempt.error_kind or None,
+        "error": attempt.error or None,
+        "usage": usage_row(attempt.usage),
+        "cost_usd": usd(attempt.cost_nanos),
+        "reasons": [_reason_row(candidate) for candidate in attempt.reasons],
+    }
+
+
+def _reason_row(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "provider": candidate.provider,
+        "model": candidate.model,
+        "score": _rounded(candidate.score, 6),
+        "why": candidate.why or None,
+    }
+
+
+def usage_row(usage: Usage) -> dict[str, int]:
+    return asdict(usage)
+
+
+def total_usage(attempts: Iterable[Attempt]) -> Usage:
+    """All tokens of a task, those of failed attempts too: what `cost_usd` pays for."""
+    used = [attempt.usage for attempt in attempts]
+    return Usage(
+        input_tokens=sum(u.input_tokens for u in used),
+        cache_read_tokens=sum(u.cache_read_tokens for u in used),
+        cache_write_tokens=sum(u.cache_write_tokens for u in used),
+        output_tokens=sum(u.output_tokens for u in used),
+        reasoning_tokens=sum(u.reasoning_tokens for u in used),
+    )
+
+
+def latency_s(result: Result) -> float | None:
+    """Seconds from the first call to the end of the last; None for a task that was never called."""
+    if not result.attempts:
+        return None
+    first, last = result.attempts[0], result.attempts[-1]
+    return _rounded(last.started_at + last.latency_s - first.started_at, 4)
+
+
+def usd(nanos: int | None) -> float | None:
+    return None if nanos is None else nanos / NANOS_PER_USD
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    return round(value, digits) if math.isfinite(value) else None
