@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from ..agents.agent_factory import create_balanced_agent_pool
 from ..config import ProviderAccess, fingerprint
-from ..errors import BadRequest, ConfigError, ProviderError, StoreError
+from ..errors import BadRequest, ConfigError, ProviderError, StoreError, TimedOut
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
 from ..records import (
@@ -63,6 +63,7 @@ HOUSEKEEPING_S = 1.0
 LEARNED_EVERY_S = 10.0
 STORE_RETRY_S = 1.0
 CLAIM_AT_MOST = 500  # per transaction: a claim must not hold up results
+GIVEN_UP = "given up: nothing came back any more"
 
 
 Stopped = Literal["", "drained", "stopped", "budget", "misconfigured", "superseded"]
@@ -128,9 +129,10 @@ class Orchestrator:
         }
         self._agents = create_balanced_agent_pool(settings, self._adapters, add_system_prompt=agent_prompts)
         self._committer = Committer(store, self._thread, self.incarnation, self._written)
-        self._health = HealthWatch(self.balancer, self._adapters, settings, clock.now, self._changed)
+        self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result, self.drain)
         self._calls: dict[int, asyncio.Task[None]] = {}  # by permit
+        self._given_up: set[int] = set()  # permits of calls that are cancelled because they are lost
         self._wake_handle: asyncio.TimerHandle | None = None
         self._feed_now = asyncio.Event()
         self._done = asyncio.Event()
@@ -310,8 +312,16 @@ class Orchestrator:
     # ------------------------------------------------------------------ the decision, and its calls
 
     def _changed(self) -> None:
+        self._give_up_lost()
+        self._tell(self.balancer.take_events())
         self.dispatch.wake_all()
         self._pump()
+
+    def _give_up_lost(self) -> None:
+        """Calls that a silence or a cut of the network has swallowed: their tasks go elsewhere."""
+        for permit in self.balancer.take_lost(self._clock.now()):
+            self._given_up.add(permit)
+            self._calls[permit].cancel()
 
     def _pump(self) -> None:
         """Ask dispatch, start what it placed, and set the alarm for when to ask again."""
@@ -346,7 +356,9 @@ class Orchestrator:
         except ProviderError as failed:
             error = failed
         except asyncio.CancelledError:
-            pass  # stop_now: settled below as uncertain if it was sent, since it may have been billed
+            # Settled below as uncertain if it was sent, since it may have been billed.
+            if sent and placement.permit in self._given_up:
+                error = TimedOut(GIVEN_UP, provider=placement.provider, model=placement.model)
         except StoreError as refused:  # the dollars could not be covered: nothing was sent
             fields = {**_fields(placement), "error": str(refused)}
             log.error("the store refuses; the call waits", extra=fields)
@@ -357,6 +369,7 @@ class Orchestrator:
             error = BadRequest(f"internal error: {type(unexpected).__name__}")  # neutral: ours, not theirs
         self._money.release(placement)
         self._calls.pop(placement.permit, None)
+        self._given_up.discard(placement.permit)
         self._settle(placement, completion, error, started_at, sent)
 
     def _settle(
@@ -416,6 +429,7 @@ class Orchestrator:
                 self._tell([Event(self._clock.now(), "clock_jump", text, level="warning")])
                 self._changed()
             await self._notice()
+            self._give_up_lost()
             self.balancer.note_states(self._clock.now())
             self._tell(self.balancer.take_events())
             await self._money.trim()
@@ -447,7 +461,7 @@ class Orchestrator:
     def _tell(self, events: Sequence[Event]) -> None:
         """One row, one line in the log, and for an alert one webhook each."""
         for event in events:
-            level = logging.WARNING if event.level == "alert" else logging.INFO
+            level = logging.INFO if event.level == "info" else logging.WARNING
             log.log(level, event.message, extra={"action": event.kind, "provider": event.provider})
             if event.level == "alert":
                 self._alerter.send(event)

@@ -28,6 +28,7 @@ from .budgets import Budgets
 from .choosing import NEVER, Blocked, Choice, Chooser, Memory, Survey
 from .pool import Pool
 from .pricing import PriceBook
+from .reach import Found, Reach
 from .routes import Option, Route, build_route
 from .settling import EXHAUSTED_PROBE_S, Settler
 from .snapshots import pool_snapshot
@@ -68,7 +69,8 @@ class ProviderLoadBalancer:
             budgets=budgets,
         )
         self._chooser = Chooser(self.pool)
-        self._settler = Settler(self.pool)
+        self._reach = Reach(self.pool)
+        self._settler = Settler(self.pool, self._reach)
         self._next_permit = 1
         self._suspect_after_s = settings.routing.suspect_after_s
 
@@ -230,30 +232,28 @@ class ProviderLoadBalancer:
             model.out = ""
         self.pool.routes_version += 1
 
-    def answers_health(self, name: str, now: float) -> bool:
-        """A suspect provider's free call is answered: let one call try. Whether that changes anything."""
-        return self.by_name[name].answers_health(now, self._suspect_after_s)
+    def ask_at(self, name: str, asked_at: float, now: float) -> float:
+        """When the provider's free call is due; `asked_at` is when the last one began."""
+        return self._reach.ask_at(self.by_name[name], asked_at, now)
 
-    def is_suspect(self, name: str, now: float) -> bool:
-        return self.by_name[name].silent_since(now, self._suspect_after_s) is not None
+    def free_call(self, name: str, found: Found, asked_at: float, now: float) -> bool:
+        """A free call has ended. Whether something may go now that could not before."""
+        return self._reach.free_call(self.by_name[name], found, asked_at, now)
 
-    def resume_key(self, name: str) -> None:
-        """A free call was answered: the key that was refused works now."""
-        self.by_name[name].misconfigured = ""
+    def take_lost(self, now: float) -> list[int]:
+        """The permits of calls that will not be answered any more; each is named once."""
+        return self._reach.take_lost(now)
 
     def close_breaker(self, name: str) -> None:
         self.by_name[name].breaker.forgive()
 
     def jumped(self, seconds: float, now: float) -> None:
         """The clock leapt (a laptop slept): calls that were out then say nothing about anybody."""
-        self.pool.offline_windows.append((now - seconds - 1.0, now))
-        self.pool.jumped_at = now
-        for provider in self.providers:
-            provider.heard_at = provider.answered_at = now
+        self._reach.jumped(seconds, now)
 
     def reached(self, name: str, now: float) -> None:
         """A connection to the provider was made: if the pool was offline, it is not any more."""
-        self._settler.reached(name, now)
+        self._reach.reached(self.by_name[name], now)
 
     def note_states(self, now: float) -> None:
         """Emit one event for each provider whose condition has changed."""

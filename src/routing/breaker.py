@@ -11,6 +11,7 @@
     HALF_OPEN  probe fails, or is silent for probe_timeout_s     OPEN, timer x 2 (bounded)
     HALF_OPEN  probe ends neutral (429, refusal)                 HALF_OPEN, the permit is given back
     not CLOSED forced call succeeds                              CLOSED, with a ramp
+    not OPEN   trip (it is silent, and so is its health call)    OPEN, timer; the health call has failed
     any        forgive (the pool was offline)                    CLOSED, without a ramp
 
 Rules. `acquire` hands out at most one probe permit at a time. Every permit is numbered: probes from 1 up,
@@ -142,6 +143,13 @@ class Breaker:
         elif self._failed_health:
             self._failed_health = False  # news once: if the probe fails all the same, the timer decides
             self._half_open()
+
+    def trip(self, now: float, reason: str) -> None:
+        """Its silence is proven without any call having failed: its health call is not answered either."""
+        self.tick(now)
+        if self.state is not BreakerState.OPEN:
+            self._open(now, reason)
+        self._failed_health = True
 
     def forgive(self) -> None:
         """The failures were not the provider's: the whole network was gone."""

@@ -191,6 +191,7 @@ class Chooser:
             floor_s = self._routing.suspect_after_s
             if (
                 now - provider.heard_at > floor_s
+                and breaker.state is BreakerState.CLOSED  # else its one probe decides
                 and not provider.suspect_probe
                 and provider.silent_since(now, floor_s) is not None
             ):
@@ -301,7 +302,9 @@ class Chooser:
             if wanted is None and self._worth_waiting(preferred, task, memory, now, survey):
                 return None
         if options:
-            chosen = self._take_turn(options, survey, None)
+            # One on trial goes first: the sooner it is known whether it is back, the better.
+            trial = next((o for o in options if o.provider.on_trial), None)
+            chosen = self._take_turn(options, survey, trial)
             return Choice(chosen, self._word(chosen, preferred, memory), forced=False)
         return self._emergency(task, route, memory, now, survey)
 

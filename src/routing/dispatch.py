@@ -373,7 +373,9 @@ class Dispatch:
         """Whether an attempt uses up one of the task's: forced calls, probes and a dead network don't."""
         if attempt.forced or attempt.choice == "probe" or not attempt.error_kind:
             return False
-        if attempt.error_kind == "Unreachable" and self.balancer.pool.was_offline(attempt.started_at):
+        if attempt.error_kind in ("Unreachable", "TimedOut") and self.balancer.pool.was_offline(
+            attempt.started_at, attempt.started_at + attempt.latency_s
+        ):
             return False
         return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
 

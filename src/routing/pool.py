@@ -125,7 +125,9 @@ class Pool:
         state, reason, _ = provider_condition(provider, self.offline_since, now, self.settings)
         if state == provider.shown_state:
             return
-        level = "alert" if state in _ALERT_STATES or provider.shown_state in _ALERT_STATES else "info"
+        level = "warning" if "suspect" in (state, provider.shown_state) else "info"
+        if state in _ALERT_STATES or provider.shown_state in _ALERT_STATES:
+            level = "alert"
         was, provider.shown_state = provider.shown_state, state
         text = f"{provider.name} is {state}" + (f": {reason}" if reason else f" (was {was})")
         if state not in _QUIET_STATES or was not in _QUIET_STATES:
@@ -152,11 +154,11 @@ class Pool:
         """Whether no provider is left whose key works: nothing can be served until somebody steps in."""
         return all(p.misconfigured for p in self.providers)
 
-    def was_offline(self, at: float) -> bool:
-        """Whether a failure at `at` fell into a time without network: it costs no attempt."""
-        if self.offline_since is not None and at >= self.offline_since:
+    def was_offline(self, begun_at: float, ended_at: float) -> bool:
+        """Whether a call that was out between these fell into a time without network: it costs no attempt."""
+        if self.offline_since is not None and ended_at >= self.offline_since:
             return True
-        return any(start <= at <= end for start, end in self.offline_windows)
+        return any(start <= ended_at and begun_at <= end for start, end in self.offline_windows)
 
 
 _ALERT_STATES = frozenset({"open", "exhausted", "misconfigured"})

@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..records import LimitReport, Outcome, Usage
 from .pool import Pool
+from .reach import Reach
 from .state import Permit, ProviderState
 
 EXHAUSTED_PROBE_S = 900.0  # a quota whose reset is unknown is tried again this often, one task at a time
@@ -30,8 +31,8 @@ BACKOFF_MAX_S = 60.0
 class Settler:
     """See the top of the file."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, reach: Reach) -> None:
+        self._pool, self._reach = pool, reach
 
     def settle(
         self,
@@ -50,14 +51,14 @@ class Settler:
         self._settle_limits(held, outcome, usage, error, limits, now)
         self._count(provider, outcome, usage, cost, error)
         healthy = self._health_of(held, outcome, error, latency_s)
-        if healthy is False and held.placed_at < pool.jumped_at:
+        if healthy is False and self._was_cut_off(held, error, now):
             healthy = None
         if healthy is not None and not isinstance(error, AuthFailed):
             provider.history.record(healthy, latency_s, now)
         if isinstance(error, TimedOut) and held.placed_at < provider.trusted_from:
             healthy = None  # it has answered since: late news of a silence that is over opens no breaker
         provider.breaker.settle(healthy, held.probe, now, forced=held.forced)
-        self._note_reachability(provider, outcome, error, held.placed_at, now)
+        self._reach.settled(provider, outcome, error, held.placed_at, now)
         if outcome is Outcome.OK:
             self._succeeded(held, usage)
         elif error is not None:
@@ -139,6 +140,12 @@ class Settler:
                 return None  # the task had less time than an answer usually takes
         return False if error.counts_against_health else None
 
+    def _was_cut_off(self, held: Permit, error: ProviderError | None, now: float) -> bool:
+        """Whether the network failed the call, or a laptop's sleep, and not the provider."""
+        if held.placed_at < self._pool.jumped_at:
+            return True
+        return isinstance(error, TimedOut | Unreachable) and self._pool.was_offline(held.placed_at, now)
+
     def _succeeded(self, held: Permit, usage: Usage | None) -> None:
         provider = held.provider
         provider.key_worked = True
@@ -179,44 +186,6 @@ class Settler:
         held.provider.exhausted_reason = reason
         held.provider.exhausted_wait_known = False
         held.provider.exhausted_until = max(held.provider.exhausted_until, now + EXHAUSTED_PROBE_S)
-
-    def _note_reachability(
-        self,
-        provider: ProviderState,
-        outcome: Outcome,
-        error: ProviderError | None,
-        placed_at: float,
-        now: float,
-    ) -> None:
-        """All providers unreachable together is our network, not theirs."""
-        if isinstance(error, Unreachable):
-            if provider.unreachable_since is None:
-                provider.unreachable_since = placed_at
-        elif outcome is Outcome.OK or (error is not None and error.status is not None):
-            since = provider.unreachable_since
-            if since is None or placed_at >= since:  # an older call only says that there was a network
-                self.reached(provider.name, now)
-            return
-        watched = [p for p in self._pool.providers if not (p.paused or p.misconfigured)]
-        gone = [p.unreachable_since for p in watched if p.unreachable_since is not None]
-        if self._pool.offline_since is None and gone and len(gone) == len(watched):
-            self._pool.offline_since = min(gone)
-            for each in watched:
-                each.breaker.forgive()
-            self._pool.event(
-                now, "offline", "no provider can be reached: waiting for the network", None, "alert"
-            )
-
-    def reached(self, name: str, now: float) -> None:
-        """A connection to the provider was made: if the pool was offline, it is not any more."""
-        self._pool.by_name[name].unreachable_since = None
-        if self._pool.offline_since is not None:
-            self._pool.offline_windows.append((self._pool.offline_since, now))
-            self._pool.offline_since = None
-            for each in self._pool.providers:
-                each.breaker.forgive()
-                each.unreachable_since = None
-            self._pool.event(now, "online", f"{name} can be reached again", None, "info")
 
 
 def _spread(number: int) -> float:

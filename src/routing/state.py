@@ -43,6 +43,7 @@ class ProviderState:
         "breaker",
         "calls",
         "cost_nanos",
+        "cut_at",
         "estimators",
         "exhausted_reason",
         "exhausted_until",
@@ -56,6 +57,8 @@ class ProviderState:
         "key_worked",
         "last_errors",
         "learned",
+        "lists_models",
+        "lost_from",
         "misconfigured",
         "models",
         "name",
@@ -64,6 +67,7 @@ class ProviderState:
         "paused",
         "performance_multiplier",
         "prompt_tokens",
+        "reached_at",
         "row",
         "score",
         "shown_state",
@@ -73,6 +77,7 @@ class ProviderState:
         "suspect_probes",
         "time_multiplier",
         "trusted_from",
+        "unreachable_at",
         "unreachable_since",
         "weight",
     )
@@ -101,7 +106,12 @@ class ProviderState:
         self.exhausted_until = 0.0
         self.exhausted_wait_known = True
         self.exhausted_reason = ""
+        self.reached_at = float("-inf")  # when anything last came from it over the network
         self.unreachable_since: float | None = None
+        self.unreachable_at = float("-inf")  # the newest evidence for that
+        self.lists_models = False  # its free call has been answered: now a silence of it means something
+        self.cut_at = float("-inf")  # calls placed up to then were cut off ...
+        self.lost_from = float("inf")  # ... and are given up from then on
         self.backoff_until = 0.0
         self.backoff_count = 0
         self.score = self.weight

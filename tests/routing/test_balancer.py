@@ -30,6 +30,7 @@ from src.records import Candidate, Message, Outcome, Placement, Task, Usage, Wai
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.breaker import BreakerState
 from src.routing.budgets import BudgetRule, Budgets
+from src.routing.reach import Found
 from src.settings import AgentRow, TaskTypeRow
 
 from .build import (
@@ -489,13 +490,13 @@ def test_a_suspect_provider_whose_health_call_answers_gets_one_call_to_prove_its
     balancer = make_balancer()
     only = make_task(providers=("gemini",))
     hung = place(balancer, task=only)
-    assert not balancer.answers_health("gemini", START + 4.0)  # not suspect: no news
-    assert balancer.is_suspect("gemini", START + 6.0)
-    assert balancer.answers_health("gemini", START + 6.0)
+    assert not balancer.free_call("gemini", Found.ANSWERS, START + 3.0, START + 4.0)  # not suspect: no news
+    assert "suspect" in why(refused(balancer, START + 6.0, only).reasons, "gemini")
+    assert balancer.free_call("gemini", Found.ANSWERS, START + 5.9, START + 6.0)
     trial = place(balancer, START + 6.0, only)
     assert trial.choice == "probe"
     refused(balancer, START + 6.0, only)
-    assert not balancer.answers_health("gemini", START + 7.0)  # not another one so soon
+    assert not balancer.free_call("gemini", Found.ANSWERS, START + 6.9, START + 7.0)  # not another so soon
     ok(balancer, trial, START + 8.0)
     assert place(balancer, START + 8.0, only).choice != "probe"
     assert balancer.in_flight == 2
@@ -641,7 +642,7 @@ def test_all_unreachable_together_is_offline_and_spends_nothing() -> None:
     wait = refused(balancer, START + 1.0)
     assert wait.until is None
     assert [c.why for c in wait.reasons] == ["offline"] * 3
-    assert balancer.pool.was_offline(START)
+    assert balancer.pool.was_offline(START, START)
     assert "offline" in [event.kind for event in balancer.take_events()]
 
 
@@ -655,8 +656,8 @@ def test_back_online_all_are_forgiven_and_serve_at_once() -> None:
         fail(balancer, placement, REFUSED, START + 31.0)
     found = Counter(place(balancer, START + 31.0).provider for _ in range(30))
     assert set(found) == set(NAMES)
-    assert balancer.pool.was_offline(START + 15.0)
-    assert not balancer.pool.was_offline(START + 31.0)
+    assert balancer.pool.was_offline(START + 15.0, START + 15.0)
+    assert not balancer.pool.was_offline(START + 31.0, START + 31.0)
 
 
 def test_an_answer_of_any_kind_ends_being_offline() -> None:
@@ -707,7 +708,7 @@ def test_after_a_clock_jump_calls_that_were_out_say_nothing_about_anybody() -> N
     openai = balancer.by_name["openai"]
     assert openai.breaker.state is BreakerState.CLOSED
     assert openai.history.failures == 0
-    assert balancer.pool.was_offline(START + 1800.0)
+    assert balancer.pool.was_offline(START + 1800.0, START + 1800.0)
 
 
 # ------------------------------------------------------------------ keys, quotas, overload, models
@@ -1036,11 +1037,20 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             self.balancer.resume(name, self.now)
 
-    @rule(name=st.sampled_from(NAMES), ok=st.booleans())
-    def a_health_call_ends(self, name: str, ok: bool) -> None:
-        self.balancer.by_name[name].breaker.health(ok, self.now)
-        if ok:
-            self.balancer.reached(name, self.now)
+    @rule(name=st.sampled_from(NAMES), found=st.sampled_from(Found), took_s=st.floats(0.0, 3.0))
+    def a_free_call_ends(self, name: str, found: Found, took_s: float) -> None:
+        self.balancer.free_call(name, found, self.now - took_s, self.now)
+        assert self.balancer.ask_at(name, self.now - took_s, self.now) >= self.now - took_s
+
+    @rule()
+    def lost_calls_are_given_up(self) -> None:
+        lost = self.balancer.take_lost(self.now)
+        assert set(lost) <= {p.permit for p in self.out}
+        assert len(set(lost)) == len(lost)
+        assert not set(lost) & set(self.balancer.take_lost(self.now))
+        for permit in lost:
+            self.balancer.settle(permit, Outcome.UNCERTAIN, self.now, error=TimedOut("given up"))
+        self.out = [p for p in self.out if p.permit not in lost]
 
     @invariant()
     def the_books_balance(self) -> None:

@@ -329,6 +329,17 @@ def test_a_neutral_end_changes_nothing_but_a_probe() -> None:
         assert looks(breaker) == before
 
 
+def test_tripped_it_is_open_as_after_failures_and_one_answered_health_call_ends_it() -> None:
+    breaker = make_breaker()
+    breaker.trip(START, "silent for 5 s")
+    assert (breaker.state, breaker.reason, breaker.opened_count) == (OPEN, "silent for 5 s", 1)
+    until = breaker.open_until
+    breaker.trip(START + 1, "still silent")
+    assert (breaker.open_until, breaker.opened_count) == (until, 1)
+    breaker.health(True, START + 3)
+    assert breaker.state is HALF_OPEN
+
+
 # ------------------------------------------------------------------ forced calls, offline
 
 
@@ -447,6 +458,11 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(ok=st.booleans())
     def a_health_call_ends(self, ok: bool) -> None:
         self.breaker.health(ok, self.now)
+
+    @rule()
+    def its_silence_is_proven(self) -> None:
+        self.breaker.trip(self.now, "silent")
+        assert self.breaker.state is OPEN
 
     @rule()
     def the_network_comes_back(self) -> None:

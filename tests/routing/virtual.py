@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -22,8 +23,8 @@ from typing import NamedTuple
 
 from src.errors import Overloaded, ProviderError, RateLimited, ServerError, TimedOut, Unreachable
 from src.records import Completion, Placement, Result, Task, TaskStatus
-from src.routing.breaker import BreakerState
 from src.routing.limits import Need
+from src.routing.reach import FREE_CALL_S, Found
 from src.settings import Settings
 
 from .build import NAMES, START, answer, make_dispatch
@@ -92,11 +93,12 @@ class World:
         self._count = itertools.count()
         self._due = 0
         self._wake_at: float | None = None
-        self._out: dict[int, float] = {}
+        self._out: dict[int, Placement] = {}
         self._idle_since = START
         self._at(START, self._keep_house)
         if health:
-            self._at(START, self._look_after)
+            for name in self.providers:
+                self._look_after_soon(START, name, -math.inf)
 
     # ------------------------------------------------------------------ what a test does
 
@@ -170,6 +172,7 @@ class World:
 
     def _send(self, placement: Placement, now: float) -> None:
         provider = self.providers[placement.provider]
+        self._out[placement.permit] = placement
         self._at(now + provider.on_the_way_s(), lambda then: self._arrive(placement, provider, then))
 
     def _arrive(self, placement: Placement, provider: Provider, now: float) -> None:
@@ -204,6 +207,8 @@ class World:
         return latency_s, answer(placement, output_tokens=output, limits=limits)
 
     def _back(self, placement: Placement, found: Answer, now: float) -> None:
+        if self._out.pop(placement.permit, None) is None:
+            return  # it was given up before
         if isinstance(found, Completion):
             settled = self.dispatch.settle(placement, now, completion=found)
         else:
@@ -223,34 +228,42 @@ class World:
 
     def _keep_house(self, now: float) -> None:
         """Each second, as the orchestrator does."""
+        self._give_up_lost(now)
         self.balancer.note_states(now)
         self._pump(now)
         self._at(now + 1.0, self._keep_house)
 
-    def _look_after(self, now: float) -> None:
-        """Free calls while a provider is suspect or its breaker open, connections while all is offline."""
-        look = self._connect if self.balancer.offline_since is not None else self._ask_health
-        for name, provider in self.providers.items():
-            if name in self.balancer.by_name:
-                fault = provider.fault_at(now - START)
-                look(name, fault is None or not fault.shows, now)
-        self._pump(now)
-        still = self.balancer.offline_since is not None
-        routing, breakers = self.settings.routing, self.settings.breaker
-        self._at(now + (routing.offline_probe_s if still else breakers.health_interval_s), self._look_after)
+    def _give_up_lost(self, now: float) -> None:
+        for permit in self.balancer.take_lost(now):
+            self._back(self._out[permit], TimedOut("given up"), now)
 
-    def _connect(self, name: str, answers: bool, now: float) -> None:
-        if answers and self.balancer.offline_since is not None:
-            self.balancer.reached(name, now)
-            self.dispatch.wake_all()
+    def _look_after_soon(self, at: float, name: str, asked_at: float) -> None:
+        self._at(at, lambda now: self._look_after(name, asked_at, now))
 
-    def _ask_health(self, name: str, answers: bool, now: float) -> None:
-        provider = self.balancer.by_name[name]
-        if self.balancer.is_suspect(name, now):
-            if answers and self.balancer.answers_health(name, now):
-                self.dispatch.wake_all()
+    def _look_after(self, name: str, asked_at: float, now: float) -> None:
+        """Free calls when they are due, as the orchestrator's watch makes them."""
+        if name not in self.balancer.by_name:
             return
-        if provider.breaker.state is BreakerState.OPEN:
-            provider.breaker.health(answers, now)
-            if provider.half_open:
-                self.dispatch.wake_all()
+        due = self.balancer.ask_at(name, asked_at, now)
+        if due > now:
+            self._look_after_soon(min(due, now + 0.5), name, asked_at)
+            return
+        fault = self.providers[name].fault_at(now - START)
+        found, took_s = _FREE_CALLS[fault.kind if fault is not None and fault.shows else ""]
+        self._at(now + took_s, lambda then: self._asked(name, found, now, then))
+
+    def _asked(self, name: str, found: Found, asked_at: float, now: float) -> None:
+        if self.balancer.free_call(name, found, asked_at, now):
+            self._give_up_lost(now)
+            self.dispatch.wake_all()
+            self._pump(now)
+        self._look_after(name, asked_at, now)
+
+
+_FREE_CALLS = {
+    "": (Found.ANSWERS, 0.05),
+    "down": (Found.REFUSES, 0.05),
+    "busy": (Found.REFUSES, 0.05),
+    "refused": (Found.UNREACHABLE, 0.001),
+    "silent": (Found.SILENT, FREE_CALL_S),
+}

@@ -1,0 +1,225 @@
+"""Who can be reached: a network that is gone, a provider that has fallen silent, and the calls lost in it.
+
+Evidence. An answer of any kind, to a call or to the free call that lists models, shows that a provider is
+there. A call or free call without a connection shows that it is not; so does a free call that brings
+nothing back, where one has been answered before (not every server has such a list). The latter is good
+for FRESH_S: a provider that failed an hour ago and had no call since is asked again, not believed gone.
+
+    every provider is gone                  offline: no breaker, attempt or forced call is spent on it
+    one is silent, another is there         its breaker opens, and the calls it has swallowed are lost
+    some are gone, of the rest no word      the rest are asked by their free calls
+
+Lost calls are given up by whoever carries them out (`take_lost`): at once where their provider is silent
+and others are there; and after a cut of the network those that have not come back in the time after which
+a silence is suspicious. A silence of the calls alone, while the free call is answered, proves nothing:
+answers may just take long. Then the time limit decides, and one call at a time is let through.
+
+The free call is due (`ask_at`) once at the start, every `health_interval_s` while there is a doubt, and
+every `offline_probe_s` while offline. It is made FREE_CALL_S before a silence becomes suspicious, so that
+by then its outcome is known.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+from ..errors import ProviderError, Unreachable
+from ..records import Outcome
+from .breaker import BreakerState
+from .pool import Pool
+from .state import ProviderState
+
+FREE_CALL_S = 3.0  # what a free call may take
+FRESH_S = 15.0
+_EARLY_AT_MOST = 0.6  # of the time after which a silence is suspicious
+_SLEEP_CUTS_S = 30.0  # a leap of the clock by less may be a clock that was set
+
+
+class Found(StrEnum):
+    """What a free call has shown."""
+
+    ANSWERS = "answers"
+    REFUSES = "refuses"  # answers with an error of its own: it is there, but not well
+    SILENT = "silent"  # nothing came back in time
+    UNREACHABLE = "unreachable"
+
+
+class Reach:
+    """See the top of the file."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._floor_s = pool.settings.routing.suspect_after_s
+        self._interval_s = pool.settings.breaker.health_interval_s
+
+    # ------------------------------------------------------------------ evidence
+
+    def settled(
+        self,
+        provider: ProviderState,
+        outcome: Outcome,
+        error: ProviderError | None,
+        placed_at: float,
+        now: float,
+    ) -> None:
+        """A call has ended."""
+        if isinstance(error, Unreachable):
+            self._gone(provider, placed_at, now)
+            self._judge(now)
+        elif outcome is Outcome.OK or (error is not None and error.status is not None):
+            provider.reached_at = now
+            since = provider.unreachable_since
+            if since is None or placed_at >= since:  # an older call only says that there was a network
+                self.reached(provider, now)
+
+    def free_call(self, provider: ProviderState, found: Found, asked_at: float, now: float) -> bool:
+        """A free call has ended. Whether something may go now that could not before."""
+        changed = False
+        if found in (Found.ANSWERS, Found.REFUSES):
+            provider.lists_models = True
+            changed = self._pool.offline_since is not None
+            self.reached(provider, now)
+        elif found is Found.UNREACHABLE or provider.lists_models:
+            self._gone(provider, provider.answered_at if provider.in_flight else asked_at, now)
+        well = found is Found.ANSWERS
+        if well and provider.misconfigured:
+            provider.misconfigured = ""  # somebody has mended the key on the provider's side
+            changed = True
+        if well and provider.answers_health(now, self._floor_s):
+            changed = True
+        if provider.breaker.state is BreakerState.OPEN:
+            provider.breaker.health(well, now)
+            changed = changed or provider.half_open
+        return self._judge(now) or changed
+
+    def reached(self, provider: ProviderState, now: float) -> None:
+        """It is there: if the pool was offline, it is not any more."""
+        provider.reached_at = now
+        provider.unreachable_since = None
+        since, self._pool.offline_since = self._pool.offline_since, None
+        if since is None:
+            return
+        self._pool.offline_windows.append((since, now))
+        for each in self._pool.providers:
+            each.unreachable_since = None
+            each.heard_at = each.answered_at = now  # what was silent meanwhile was the network
+            self._forgive(each, since)
+            if now - since >= self._pool.settings.routing.offline_probe_s:
+                self._cut(each, now, each.suspect_after_s(self._floor_s))
+        text = f"{provider.name} can be reached again: was offline for {now - since:.0f} s"
+        self._pool.event(now, "online", text, None, "alert")
+
+    def jumped(self, seconds: float, now: float) -> None:
+        """The clock leapt (a laptop slept): calls that were out then say nothing about anybody."""
+        self._pool.offline_windows.append((now - seconds - 1.0, now))
+        self._pool.jumped_at = now
+        for provider in self._pool.providers:
+            provider.heard_at = provider.answered_at = now
+            if seconds >= _SLEEP_CUTS_S:
+                self._cut(provider, now, provider.suspect_after_s(self._floor_s))
+
+    @staticmethod
+    def _gone(provider: ProviderState, since: float, now: float) -> None:
+        if provider.unreachable_since is None:
+            provider.unreachable_since = since
+        provider.unreachable_at = now
+
+    # ------------------------------------------------------------------ verdicts
+
+    def _judge(self, now: float) -> bool:
+        """Whether the pool is offline, or one provider silent. True where something has changed."""
+        if self._pool.offline_since is not None:
+            return False
+        watched = self._watched()
+        gone = [p for p in watched if self._is_gone(p, now)]
+        if gone and len(gone) == len(watched):
+            self._go_offline(gone, now)
+            return True
+        silent = [p for p in gone if self._is_silent(p, now) and self._others_are_there(p, now)]
+        for provider in silent:
+            after_s = now - provider.answered_at
+            provider.breaker.trip(now, f"silent for {after_s:.0f} s, and so is its free list of models")
+            self._cut(provider, now, 0.0)
+            self._pool.note_state(provider, now)
+        return bool(silent)
+
+    def _go_offline(self, gone: list[ProviderState], now: float) -> None:
+        """Offline since they went: one that was dead long before does not count."""
+        went = [p.unreachable_since for p in gone if p.unreachable_since is not None]
+        since = self._pool.offline_since = min(at for at in went if at >= max(went) - FRESH_S)
+        for each in gone:
+            self._forgive(each, since)
+        self._pool.event(now, "offline", "no provider can be reached: waiting for the network", None, "alert")
+
+    @staticmethod
+    def _forgive(provider: ProviderState, since: float) -> None:
+        """Failures since then were the network's; a breaker that was open before stays so."""
+        if provider.breaker.state is BreakerState.CLOSED or provider.breaker.opened_at >= since:
+            provider.breaker.forgive()
+
+    @staticmethod
+    def _cut(provider: ProviderState, now: float, grace_s: float) -> None:
+        provider.cut_at, provider.lost_from = now, now + grace_s
+
+    def _watched(self) -> list[ProviderState]:
+        return [p for p in self._pool.providers if not (p.paused or p.misconfigured)]
+
+    @staticmethod
+    def _is_gone(provider: ProviderState, now: float) -> bool:
+        return provider.unreachable_since is not None and now - provider.unreachable_at <= FRESH_S
+
+    def _is_silent(self, provider: ProviderState, now: float) -> bool:
+        """Nothing has come back by itself: our own time limits are no word from it."""
+        if not provider.in_flight or provider.answered_at < provider.cut_at:  # or its calls are given up now
+            return False
+        return now - provider.answered_at >= provider.suspect_after_s(self._floor_s)
+
+    def _others_are_there(self, provider: ProviderState, now: float) -> bool:
+        return any(self._is_there(p, now) for p in self._watched() if p is not provider)
+
+    def _is_there(self, provider: ProviderState, now: float) -> bool:
+        return now - provider.reached_at <= self._interval_s
+
+    # ------------------------------------------------------------------ what to do about it
+
+    def ask_at(self, provider: ProviderState, asked_at: float, now: float) -> float:
+        """When its free call is due, if nothing happens before. `asked_at`: when the last one began."""
+        if self._pool.offline_since is not None:
+            return asked_at + self._pool.settings.routing.offline_probe_s
+        due = asked_at + self._interval_s
+        if due < 0:  # never asked: whether it answers such calls at all is to be known before it matters
+            return now
+        if self._doubtful(provider, now):
+            return due
+        if not provider.in_flight:
+            return math.inf
+        suspect_s = provider.suspect_after_s(self._floor_s)
+        return max(due, provider.heard_at + suspect_s - min(FREE_CALL_S, _EARLY_AT_MOST * suspect_s))
+
+    def _doubtful(self, provider: ProviderState, now: float) -> bool:
+        if provider.misconfigured or provider.breaker.state is BreakerState.OPEN:
+            return True
+        watched = self._watched()
+        if not any(self._is_gone(p, now) for p in watched):
+            return False
+        return not any(self._is_there(p, now) for p in watched)
+
+    def take_lost(self, now: float) -> list[int]:
+        """The permits of calls that are to be given up. Each is named once."""
+        self._judge(now)
+        lost: list[int] = []
+        for provider in self._pool.providers:
+            if now < provider.lost_from:
+                continue
+            provider.lost_from = math.inf
+            mine = [
+                number
+                for number, held in self._pool.permits.items()
+                if held.provider is provider and held.placed_at <= provider.cut_at
+            ]
+            if mine:
+                text = f"{provider.name}: {len(mine)} calls that were out are given up and go elsewhere"
+                self._pool.event(now, "calls_lost", text, provider, "warning")
+            lost += mine
+        return lost

@@ -1,0 +1,64 @@
+"""The free call as it really ends: against the simulator, through the SDKs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from src.config import load_settings, simulated_access
+from src.core.clock import Clock
+from src.core.health import HealthWatch
+from src.providers.factory import build_adapter
+from src.routing.balancer import ProviderLoadBalancer
+from src.routing.reach import Found
+from src.simulator import SimulatorProcess
+
+NAMES = ("anthropic", "openai", "gemini")
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        pytest.param(None, Found.ANSWERS, id="well"),
+        pytest.param("server_error", Found.REFUSES, id="500"),
+        pytest.param("down", Found.UNREACHABLE, id="refused"),
+        pytest.param("outage", Found.UNREACHABLE, id="reset"),
+        pytest.param("silence", Found.SILENT, id="silent"),
+    ],
+)
+def test_what_a_free_call_shows_at_each_provider(fault: str | None, found: Found) -> None:
+    rows = {name: {"faults": {fault: 1.0} if fault else {}} for name in NAMES}
+    with SimulatorProcess.start({"providers": rows}) as simulator:
+        assert asyncio.run(first_findings(simulator.base_urls)) == dict.fromkeys(NAMES, found)
+
+
+async def first_findings(base_urls: dict[str, str]) -> dict[str, Found]:
+    """What the watch tells the balancer of each provider after its first call."""
+    settings, clock = load_settings(environ={}), Clock()
+    balancer = Listening(settings, now=clock.now())
+    balancer.found, balancer.complete = {}, asyncio.Event()
+    access = simulated_access(settings, base_urls)
+    adapters = {name: build_adapter(each, 4) for name, each in access.items()}
+    await asyncio.gather(*(adapter.warm_up() for adapter in adapters.values()))
+    watching = asyncio.create_task(HealthWatch(balancer, adapters, clock.now, lambda: None).run())
+    async with asyncio.timeout(20.0):
+        await balancer.complete.wait()
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    for adapter in adapters.values():
+        await adapter.close()
+    return balancer.found
+
+
+class Listening(ProviderLoadBalancer):
+    """Remembers what it was told first of each provider."""
+
+    found: dict[str, Found]
+    complete: asyncio.Event
+
+    def free_call(self, name: str, found: Found, asked_at: float, now: float) -> bool:
+        self.found.setdefault(name, found)
+        if len(self.found) == len(NAMES):
+            self.complete.set()
+        return super().free_call(name, found, asked_at, now)
