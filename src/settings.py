@@ -186,6 +186,7 @@ class Settings(_Row):
     baseline_model: str
     agent_prompts: bool
     strict_params: bool
+    confirm_above_usd: float = NotNegative
     server: ServerSettings
     pool: PoolSettings
     routing: RoutingSettings

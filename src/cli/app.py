@@ -74,6 +74,7 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
 @click.option("--quiet", is_flag=True, help="No progress, only what has to be said.")
 @click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
 @click.option("--max-cost", type=USD, metavar="USD", help="End, resumably, before more than this is spent.")
+@click.option("--yes", is_flag=True, help="Do not ask, whatever it is expected to cost.")
 @click.option("--cheapest", is_flag=True, help="Let price decide where several providers could serve.")
 @click.pass_context
 def run(context: click.Context, /, tasks: str, output: str | None, **options: Any) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..core.intake import BadLine, read_tasks
 from ..core.results import STDOUT, ResultsFile, holds_simulated
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ..core.store import Store
 
 BAD_LINES_SHOWN = 20
+STDIN_IN_MEMORY_BYTES = 8_000_000
 PAGE = 500  # results written at a time
 
 
@@ -34,6 +37,15 @@ class Batch:
     source: str
     output: str
     fmt: str | None = None
+    stdin: BinaryIO | None = None  # a copy, since it is read twice: for the plan, and to store the tasks
+
+    @property
+    def lines(self) -> Path | BinaryIO:
+        """Where the tasks are read from, at its beginning."""
+        if self.stdin is None:
+            return Path(self.source)
+        self.stdin.seek(0)
+        return self.stdin
 
     @classmethod
     def of(cls, source: str, output: str | None, fmt: str | None, now: float) -> Batch:
@@ -46,7 +58,16 @@ class Batch:
         if source != STDOUT:
             _check_source(Path(source), output)
         name = f"stdout-{int(now)}-{os.getpid()}" if output == STDOUT else str(Path(output).resolve())
-        return cls(name, source, output, fmt)
+        return cls(name, source, output, fmt, input_of(source))
+
+
+def input_of(source: str) -> BinaryIO | None:
+    """A copy of standard input where that is the source: in memory, a long one in a nameless file."""
+    if source != STDOUT:
+        return None
+    copy = tempfile.SpooledTemporaryFile(STDIN_IN_MEMORY_BYTES)  # noqa: SIM115 - it lives as long as the batch
+    shutil.copyfileobj(sys.stdin.buffer, copy)
+    return cast(BinaryIO, copy)
 
 
 def _check_source(source: Path, output: str) -> None:
@@ -81,7 +102,7 @@ def take_in(store: Store, settings: Settings, batch: Batch, now: float) -> int:
     bad = _BadLines(batch.source)
     store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
     lines = read_tasks(
-        sys.stdin.buffer if batch.source == STDOUT else Path(batch.source),
+        batch.lines,
         batch=batch.name,
         settings=settings,
         now=now,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from ..config import PROJECT_ROOT
 from ..core.intake import read_tasks
+from ..core.planning import Sample
 from ..records import Task
 from .batch import Batch
-from .plan import plan_tasks
+from .plan import plan_sample
 from .progress import say
 from .setup import Setup, open_store
 from .words import money, tasks
@@ -38,12 +39,14 @@ def add_examples(store: Store, setup: Setup, batch: Batch, now: float) -> None:
 
 def offer_examples(setup: Setup, now: float) -> None:
     """Say what the examples would cost and which command runs them; spends nothing."""
-    wanted = _examples(setup, "examples", now)
+    wanted = Sample()
+    for task in _examples(setup, "examples", now):
+        wanted.add(task)
     with open_store(setup) as store:
-        plan = plan_tasks(setup, store, wanted, now)
+        plan = plan_sample(setup, store, wanted, now)
     command = ["run", _shown(EXAMPLES_FILE), "-o", "results/examples.jsonl"]
     say(
-        f"nothing is spent unasked. {len(wanted)} examples would cost about {money(plan.expected_nanos)}, "
+        f"nothing is spent unasked. {wanted.count} examples would cost about {money(plan.expected_nanos)}, "
         f"at most {money(plan.highest_nanos)}"
         + (f" (no price is known for {', '.join(plan.unknown_prices)})" if plan.unknown_prices else "")
         + ":"

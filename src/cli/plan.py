@@ -2,55 +2,78 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..config import fingerprint
 from ..core.clock import Clock
 from ..core.intake import BadLine, read_tasks
-from ..core.planning import Plan, make_plan
+from ..core.planning import Plan, Sample, make_plan
 from ..errors import InputError
-from ..records import Task, TaskStatus
+from ..records import Task
+from ..settings import Settings
+from .batch import Batch, input_of
+from .plan_text import as_json as plan_as_json
+from .plan_text import plan_lines, plan_table
 from .progress import console, say
 from .setup import Options, Setup, open_store, prepare
-from .words import duration, money, tasks
+from .tally import OPEN
 
 if TYPE_CHECKING:
     from ..core.store import Store
 
 RECORDS_S = 7 * 86_400.0  # what was recorded in this time is what a plan goes by
 BAD_LINES_SHOWN = 5
-WORTH_TELLING_S = 0.5  # a shorter wait is no limit that binds
+PAGE = 500  # ids looked up at a time
 
 
 def plan(options: Options, source: str, *, fmt: str | None = None, as_json: bool = False) -> int:
     """Print the plan of a file; the exit code. Raises OrchestratorError where it can't be read."""
     setup = prepare(options)
     clock = Clock()
-    bad: list[BadLine] = []
-    wanted = list(_tasks(source, fmt, setup, clock.now(), bad))
-    if not wanted:
+    lines = _Lines()
+    sample = Sample()
+    for task in lines.of(Batch("plan", source, "", fmt, input_of(source)), setup.settings, clock.now()):
+        sample.add(task)
+    if not sample.count:
         raise InputError(f"{source}: holds no task")
     with open_store(setup) as store:
-        found = plan_tasks(setup, store, wanted, clock.now())
+        found = plan_sample(setup, store, sample, clock.now())
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(found, bad, setup)) + "\n")
+        sys.stdout.write(json.dumps(plan_as_json(found, lines.bad, simulated=setup.simulated)) + "\n")
         return 0
     say(setup.headline())
-    for text in _lines(found, len(bad)):
-        console(stderr=False).print(text, markup=False, soft_wrap=True)
+    screen = console(stderr=False)
+    for text in plan_lines(found, len(lines.bad)):
+        screen.print(text if text else plan_table(found), markup=False, soft_wrap=True)
+    _say_bad_lines(source, lines.bad)
+    return 0
+
+
+def _say_bad_lines(source: str, bad: list[BadLine]) -> None:
     for line in bad[:BAD_LINES_SHOWN]:
         say(f"{source}, {line}")
     if len(bad) > BAD_LINES_SHOWN:
         say(f"{source}: {len(bad) - BAD_LINES_SHOWN:,} more bad lines")
-    return 0
 
 
-def plan_tasks(setup: Setup, store: Store, wanted: Iterable[Task], now: float) -> Plan:
+def plan_batch(setup: Setup, store: Store, batch: Batch, now: float) -> tuple[Plan | None, int]:
+    """The plan for what a run of `batch` has still to do, None where nothing is left; and its bad lines."""
+    sample, lines = Sample(), _Lines()
+    tasks = lines.of(batch, setup.settings, now)
+    while page := list(itertools.islice(tasks, PAGE)):
+        known = store.statuses(batch.name, [task.id for task in page])
+        for task in page:
+            if task.id not in known or known[task.id] in OPEN:
+                sample.add(task)
+    return (plan_sample(setup, store, sample, now) if sample.count else None), len(lines.bad)
+
+
+def plan_sample(setup: Setup, store: Store, sample: Sample, now: float) -> Plan:
     """The plan for tasks, by what this state's store has recorded and learned."""
     from ..core.forecast import Forecast
 
@@ -60,55 +83,21 @@ def plan_tasks(setup: Setup, store: Store, wanted: Iterable[Task], now: float) -
         for name, each in access.items():
             known = store.learned(each.base_url, fingerprint(each))
             learned[name] = dict((known or {}).get("groups", {}))
-    forecast = Forecast.from_store(store, now - RECORDS_S, now)
-    return make_plan(wanted, setup.settings, forecast, now=now, configured=access, learned=learned)
+    forecast = Forecast.from_store(store, now - RECORDS_S, now + 60.0)
+    found = make_plan(sample.kept, setup.settings, forecast, now=now, configured=access, learned=learned)
+    return found.for_all(sample.count, sample.every)
 
 
-def _tasks(source: str, fmt: str | None, setup: Setup, now: float, bad: list[BadLine]) -> Iterator[Task]:
-    stream = sys.stdin.buffer if source == "-" else Path(source)
-    lines = read_tasks(
-        stream, batch="plan", settings=setup.settings, now=now, fmt=fmt, on_warning=lambda text: say(text)
-    )
-    for line in lines:
-        if isinstance(line, BadLine):
-            bad.append(line)
-        else:
-            yield line
+@dataclass(slots=True)
+class _Lines:
+    """Reads tasks and keeps what was bad."""
 
+    bad: list[BadLine] = field(default_factory=list)
 
-def _lines(plan: Plan, bad: int) -> Iterator[str]:
-    lines = "1 bad line" if bad == 1 else f"{bad:,} bad lines"
-    yield tasks(plan.tasks) + (f", and {lines} that would be left out" if bad else "")
-    yield f"tokens: {plan.prompt_tokens:,} in, about {plan.output_tokens:,} out"
-    yield (
-        f"cost: about {money(plan.expected_nanos)} "
-        f"(low {money(plan.low_nanos)}, at most {money(plan.highest_nanos)})"
-    )
-    for (provider, tier), nanos in sorted(plan.cost_nanos.items(), key=lambda item: -item[1]):
-        yield f"  {provider} {tier}: about {money(nanos)}"
-    if plan.unknown_prices:
-        yield f"no price is known for {', '.join(plan.unknown_prices)}: it is in none of these sums"
-    yield f"time: about {duration(plan.duration_s)}; calls: " + ", ".join(
-        f"{name} {count:,}" for name, count in sorted(plan.calls.items())
-    )
-    waits = [(what, s) for what, s in plan.binding if s >= WORTH_TELLING_S]
-    if waits:
-        yield "tasks wait for: " + ", ".join(f"{what} {duration(s)}" for what, s in waits[:3])
-    if plan.unknown_limits:
-        names = ", ".join(plan.unknown_limits)
-        yield f"the limits of {names} are not known: it may take longer ([providers.NAME.limits] tells them)"
-    failed = sum(n for status, n in plan.statuses.items() if status is not TaskStatus.SUCCEEDED)
-    if failed:
-        yield f"{tasks(failed)} can't be answered: no provider serves them, or their deadline is too near"
-    if not plan.from_records:
-        yield "nothing has been recorded yet: answers are assumed to be of the usual length and speed"
-
-
-def _as_json(plan: Plan, bad: list[BadLine], setup: Setup) -> dict[str, Any]:
-    row = {each.name: getattr(plan, each.name) for each in dataclasses.fields(plan)}
-    row["cost_nanos"] = [
-        {"provider": provider, "tier": tier, "nanos": nanos}
-        for (provider, tier), nanos in plan.cost_nanos.items()
-    ]
-    row["bad_lines"] = [{"line": line.line, "reason": line.reason} for line in bad]
-    return {**row, "simulated": setup.simulated}
+    def of(self, batch: Batch, settings: Settings, now: float) -> Iterator[Task]:
+        lines = read_tasks(batch.lines, batch=batch.name, settings=settings, now=now, fmt=batch.fmt)
+        for line in lines:
+            if isinstance(line, BadLine):
+                self.bad.append(line)
+            else:
+                yield line

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..core.clock import Clock
 from ..core.results import ResultsFile
 from .batch import Batch, open_results, resume, take_in, write_missing
+from .confirm import ask_first
 from .follow import follow, refuse_cap_beside_server, server_of
 from .logs import set_up_logging
 from .progress import say
@@ -32,6 +33,7 @@ def run(
     quiet: bool = False,
     agent_prompts: bool = False,
     max_cost: float | None = None,
+    yes: bool = False,
     cheapest: bool = False,
 ) -> int:
     """Run a file of tasks; the exit code. Raises OrchestratorError where input or configuration is wrong."""
@@ -49,8 +51,12 @@ def run(
             say("simulated: nothing is spent, so --max-cost ends nothing")
         elif max_cost is not None:
             refuse_cap_beside_server(store, clock.now())
+        plan = None
+        if not setup.simulated:
+            plan = ask_first(setup, store, batch, clock.now(), yes=yes, max_cost=max_cost, quiet=quiet)
         bad = take_in(store, setup.settings, batch, clock.now())
         tally = resume(store, batch, results, clock.now())
+        tally.plan = plan
         if not tally.finished:
             _answer(setup, store, clock, batch, results, tally, quiet, agent_prompts, max_cost)
         close_run(setup, store, batch, results, tally, clock.now())

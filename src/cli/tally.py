@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..records import Result, TaskStatus
 
 if TYPE_CHECKING:
+    from ..core.planning import Plan
     from ..core.store import Summary
 
 RATE_WINDOW_S = 60.0
@@ -29,6 +30,7 @@ class Tally:
         self.unknown_costs = 0
         self.reasons: list[str] = []  # of the first tasks that were not answered
         self.started_at = now
+        self.plan: Plan | None = None  # what was expected of this run
         self._marks: deque[tuple[float, int]] = deque([(now, self.done)])
 
     @property

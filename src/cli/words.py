@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from ..records import NANOS_PER_USD
 
 
@@ -27,6 +29,12 @@ def duration(seconds: float) -> str:
             rest = whole % size // below
             return f"{whole // size} {name}" + (f" {rest} {lower}" if rest else "")
     return f"{whole} s"
+
+
+def moment(at: float, now: float) -> str:
+    """A time of day, with the day where it is not today: `18:05`, `Fri 27 Nov 03:12`."""
+    then, today = (datetime.fromtimestamp(each).astimezone() for each in (at, now))
+    return then.strftime("%H:%M" if then.date() == today.date() else "%a %d %b %H:%M")
 
 
 def latency(seconds: float | None) -> str:

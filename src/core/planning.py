@@ -3,15 +3,19 @@
 The file runs through the same `routing/` in virtual time (`routing/virtual.py`), under the limits that are
 told or learned, with answers as `forecast.py` expects them. Three prices: low (a tenth of the expected
 output), expected, and highest (every answer as long as it may be, which is what budgets reserve).
+
+A long file is planned by every n-th of its tasks, and the figures are multiplied: see `Sample`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..records import Placement, Task, TaskStatus
+from ..records import Completion, Placement, Task, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.state import ProviderState
 from ..routing.virtual import Answer, VirtualReport, VirtualRun
@@ -20,26 +24,131 @@ from .forecast import Forecast
 
 LOW_OUTPUT_SHARE = 0.1  # of the expected output
 AMPLE_PER_MINUTE = 6_000.0  # requests taken for granted at a provider of which no limit is known
+PLANNED_AT_MOST = 20_000  # tasks that run through virtual time: some seconds
+START_S = {"anthropic": 2.1, "openai": 0.9, "gemini": 1.0}  # importing each SDK (measured), before any call
+STEPS = 50  # in which a run is looked at for what binds when
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one tier of one provider is expected to come to: nano-dollars, tokens."""
+
+    provider: str
+    tier: str
+    calls: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    low_nanos: int = 0
+    expected_nanos: int = 0
+    highest_nanos: int = 0
+
+    def times(self, factor: float) -> Line:
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        return replace(self, **{name: round(number * factor) for name, number in numbers.items()})
+
+
+_NUMBERS = (
+    "calls",
+    "prompt_tokens",
+    "output_tokens",
+    "low_nanos",
+    "expected_nanos",
+    "highest_nanos",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What the oldest waiting task waits for between two moments, seconds since the start."""
+
+    what: str
+    from_s: float
+    to_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run is expected to come to: nano-dollars, seconds, tokens."""
+    """What a run is expected to come to. `sampled`: every n-th task was planned."""
 
+    at: float  # when it would start, epoch seconds
     tasks: int
-    duration_s: float
-    low_nanos: int
-    expected_nanos: int
-    highest_nanos: int
-    prompt_tokens: int
-    output_tokens: int
-    calls: Mapping[str, int]  # by provider
-    cost_nanos: Mapping[tuple[str, str], int]  # expected, by (provider, tier)
+    duration_s: float  # from the command to its end, `start_s` included
+    start_s: float
+    lines: tuple[Line, ...]  # the dearest first
     unknown_prices: tuple[str, ...]  # models
     statuses: Mapping[TaskStatus, int]
     binding: tuple[tuple[str, float], ...]  # (what tasks wait for, seconds), the longest first
+    spans: tuple[Span, ...]  # the same in the order of time
     unknown_limits: tuple[str, ...]  # providers of which no limit is known
     from_records: bool  # whether earlier calls were there to judge by
+    sampled: int = 1
+
+    @property
+    def low_nanos(self) -> int:
+        return sum(line.low_nanos for line in self.lines)
+
+    @property
+    def expected_nanos(self) -> int:
+        return sum(line.expected_nanos for line in self.lines)
+
+    @property
+    def highest_nanos(self) -> int:
+        return sum(line.highest_nanos for line in self.lines)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(line.prompt_tokens for line in self.lines)
+
+    @property
+    def output_tokens(self) -> int:
+        return sum(line.output_tokens for line in self.lines)
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """By provider."""
+        found: Counter[str] = Counter()
+        for line in self.lines:
+            found[line.provider] += line.calls
+        return found
+
+    @property
+    def done_at(self) -> float:
+        """When it will be done, epoch seconds."""
+        return self.at + self.duration_s
+
+    def for_all(self, count: int, every: int) -> Plan:
+        """The plan of a sample as that of `count` tasks: it takes as many times as long."""
+        factor = count / max(1, self.tasks)
+        if factor == 1.0:
+            return self
+        return replace(
+            self,
+            tasks=count,
+            sampled=every,
+            duration_s=self.start_s + (self.duration_s - self.start_s) * factor,
+            lines=tuple(line.times(factor) for line in self.lines),
+            statuses={status: round(n * factor) for status, n in self.statuses.items()},
+            binding=tuple((what, s * factor) for what, s in self.binding),
+            spans=tuple(Span(each.what, each.from_s * factor, each.to_s * factor) for each in self.spans),
+        )
+
+
+class Sample:
+    """Every n-th task of a file of any length, n doubling as it grows, so that memory stays bounded."""
+
+    def __init__(self, at_most: int = PLANNED_AT_MOST) -> None:
+        self.count = 0
+        self.every = 1
+        self.kept: list[Task] = []
+        self._at_most = at_most
+
+    def add(self, task: Task) -> None:
+        if self.count % self.every == 0:
+            self.kept.append(task)
+        self.count += 1
+        if len(self.kept) > self._at_most:
+            self.kept = self.kept[::2]
+            self.every *= 2
 
 
 def make_plan(
@@ -58,26 +167,48 @@ def make_plan(
     unknown = [p.name for p in balancer.providers if not _limits_known(p)]
     for name in unknown:
         _assume_ample(balancer.by_name[name])
-    low = _LowPrices(balancer, forecast)
-    run = VirtualRun(balancer, settings, low)
+    ledger = _Ledger(balancer, forecast)
+    run = VirtualRun(balancer, settings, ledger)
+    ledger.watch(run, now)
     report = run.run(tasks, now)
-    return _plan(report, low, tuple(unknown), forecast.is_known)
+    wires = {settings.providers[name].wire for name in configured}
+    return _plan(report, ledger, tuple(unknown), forecast.is_known, now, sum(START_S[w] for w in wires))
 
 
-class _LowPrices:
-    """The forecast, adding up on the way what the same calls cost with short answers."""
+class _Ledger:
+    """The forecast as a service, which keeps accounts on the way: what each call costs, what binds when."""
 
     def __init__(self, balancer: ProviderLoadBalancer, forecast: Forecast) -> None:
         self._balancer, self._forecast = balancer, forecast
-        self.low_nanos = 0
+        self._run: VirtualRun | None = None
+        self._start = self._last = 0.0
+        self.lines: dict[tuple[str, str], Counter[str]] = {}
+        self.moments: list[tuple[float, str]] = []  # (seconds since the start, what is waited for)
+
+    def watch(self, run: VirtualRun, now: float) -> None:
+        self._run, self._start, self._last = run, now, -math.inf
 
     def __call__(self, placement: Placement, now: float) -> tuple[float, Answer]:
+        if self._run is not None and now > self._last:
+            self.moments.append((now - self._start, self._run.dispatch.binding_reason()))
+            self._last = now
+        latency_s, answer = self._forecast(placement, now)
+        if isinstance(answer, Completion):
+            self._book(placement, answer, now)
+        return latency_s, answer
+
+    def _book(self, placement: Placement, answer: Completion, now: float) -> None:
         provider = self._balancer.by_name[placement.provider]
         model = provider.model(placement.model, self._balancer.settings, now)
         price = self._balancer.pool.price_of(provider, model, now)
+        line = self.lines.setdefault((placement.provider, placement.tier), Counter())
+        line["calls"] += 1
+        line["prompt_tokens"] += answer.usage.prompt_tokens
+        line["output_tokens"] += answer.usage.output_tokens
         if price is not None:
-            self.low_nanos += price.cost_nanos(self._forecast.usage(placement, LOW_OUTPUT_SHARE))
-        return self._forecast(placement, now)
+            line["low_nanos"] += price.cost_nanos(self._forecast.usage(placement, LOW_OUTPUT_SHARE))
+            line["expected_nanos"] += price.cost_nanos(answer.usage)
+            line["highest_nanos"] += placement.reserved_nanos
 
 
 def _limits_known(provider: ProviderState) -> bool:
@@ -101,21 +232,47 @@ class _Everywhere(dict[str, Mapping[str, float | bool]]):
         return self._limits
 
 
-def _plan(report: VirtualReport, low: _LowPrices, unknown: tuple[str, ...], known: bool) -> Plan:
+def _plan(
+    report: VirtualReport, ledger: _Ledger, unknown: tuple[str, ...], known: bool, now: float, start_s: float
+) -> Plan:
+    lines = [Line(provider, tier, **sums) for (provider, tier), sums in ledger.lines.items()]
     binding = sorted(report.waited_for_s.items(), key=lambda item: -item[1])
     return Plan(
+        at=now,
         tasks=sum(report.statuses.values()) + report.still_waiting,
-        duration_s=report.makespan_s,
-        low_nanos=min(low.low_nanos, report.total_nanos),
-        expected_nanos=report.total_nanos,
-        highest_nanos=report.upper_bound_nanos,
-        prompt_tokens=report.prompt_tokens,
-        output_tokens=report.output_tokens,
-        calls=report.calls,
-        cost_nanos=report.cost_nanos,
+        duration_s=start_s + report.makespan_s,
+        start_s=start_s,
+        lines=tuple(sorted(lines, key=lambda line: -line.expected_nanos)),
         unknown_prices=tuple(report.unknown_prices),
         statuses=report.statuses,
         binding=tuple(binding),
+        spans=tuple(_spans(ledger.moments, report.makespan_s)),
         unknown_limits=unknown,
         from_records=known,
     )
+
+
+def _spans(moments: list[tuple[float, str]], end_s: float) -> Iterator[Span]:
+    """What binds when, in steps of the run: in each what was waited for the longest in it."""
+    if end_s <= 0:
+        return
+    step_s = end_s / STEPS
+    winners = [max(weights, key=lambda what: weights[what], default="") for weights in _weigh(moments, end_s)]
+    start = 0
+    for i in range(1, STEPS + 1):
+        if i == STEPS or winners[i] != winners[start]:
+            if winners[start]:
+                yield Span(winners[start], start * step_s, i * step_s)
+            start = i
+
+
+def _weigh(moments: list[tuple[float, str]], end_s: float) -> list[dict[str, float]]:
+    """By step, the seconds in which each thing was waited for."""
+    step_s = end_s / STEPS
+    weights: list[dict[str, float]] = [{} for _ in range(STEPS)]
+    ends = [at for at, _ in moments[1:]] + [end_s]
+    for (from_s, what), to_s in zip(moments, ends, strict=True):
+        for i in range(int(from_s / step_s), min(STEPS, math.ceil(to_s / step_s))):
+            part_s = min(to_s, (i + 1) * step_s) - max(from_s, i * step_s)
+            weights[i][what] = weights[i].get(what, 0.0) + part_s
+    return weights

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...core.forecast import Forecast
+from ...core.planning import Sample as SampleOfTasks
 from ...core.planning import make_plan
-from ...records import Task
 from ..site import Site
 from .usage import DAY_S
 
@@ -29,36 +29,26 @@ class Expectation:
     sampled: int
 
 
-class Sample:
-    """Every n-th task of a file of any length, n doubling as it grows, so that memory stays bounded."""
+class Sample(SampleOfTasks):
+    """What is looked at of a file while a person waits."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self._every = 1
-        self._kept: list[Task] = []
-
-    def add(self, task: Task) -> None:
-        if self.count % self._every == 0:
-            self._kept.append(task)
-        self.count += 1
-        if len(self._kept) > PLANNED_AT_MOST:
-            self._kept = self._kept[::2]
-            self._every *= 2
+        super().__init__(PLANNED_AT_MOST)
 
     def expectation(self, site: Site) -> Expectation:
         """The plan of the sample, for all tasks."""
         now = site.now()
         forecast = Forecast.from_store(site.store, now - LEARNED_DAYS * DAY_S, now + 60)
-        plan = make_plan(self._kept, site.settings, forecast, now=now, configured=site.configured)
-        scale = self.count / len(self._kept) if self._kept else 1.0
+        plan = make_plan(self.kept, site.settings, forecast, now=now, configured=site.configured)
+        plan = plan.for_all(self.count, self.every)
         return Expectation(
             tasks=self.count,
-            expected_nanos=int(plan.expected_nanos * scale),
-            at_most_nanos=int(plan.highest_nanos * scale),
-            duration_s=plan.duration_s * scale,
+            expected_nanos=plan.expected_nanos,
+            at_most_nanos=plan.highest_nanos,
+            duration_s=plan.duration_s,
             waits_for=plan.binding[0][0] if plan.binding else "",
             unknown_prices=plan.unknown_prices,
             unknown_limits=plan.unknown_limits,
             from_records=plan.from_records,
-            sampled=self._every,
+            sampled=self.every,
         )

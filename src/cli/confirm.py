@@ -1,0 +1,61 @@
+"""Before money is spent: the plan in short, and above `confirm_above_usd` a question."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ..core.planning import Plan
+from ..errors import InputError
+from ..records import NANOS_PER_USD
+from .batch import Batch
+from .plan import plan_batch
+from .plan_text import short_lines
+from .progress import say
+from .setup import Setup
+from .words import money
+
+if TYPE_CHECKING:
+    from ..core.store import Store
+
+
+def ask_first(
+    setup: Setup, store: Store, batch: Batch, now: float, *, yes: bool, max_cost: float | None, quiet: bool
+) -> Plan | None:
+    """Tell what is left of the batch and what it will cost; the plan, None where nothing is left.
+
+    Raises click.Abort where the answer is no, InputError where nobody can be asked. Nothing is stored before.
+    """
+    plan, bad = plan_batch(setup, store, batch, now)
+    if plan is None:
+        return None
+    if not quiet:
+        for line in short_lines(plan, bad):
+            say(line)
+    if not yes and (why := _too_dear(plan, setup.settings.confirm_above_usd, max_cost)):
+        _ask(why)
+    return plan
+
+
+def _too_dear(plan: Plan, above_usd: float, max_cost: float | None) -> str:
+    """Why a question is due; empty where none is. An unknown price is not taken for a small one."""
+    if max_cost is not None and max_cost <= above_usd:
+        return ""
+    if plan.unknown_prices:
+        return f"the price of {', '.join(plan.unknown_prices)} is unknown"
+    if plan.expected_nanos <= above_usd * NANOS_PER_USD:
+        return ""
+    return f"this is expected to cost {money(plan.expected_nanos)}"
+
+
+def _ask(why: str) -> None:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError(
+            f"{why}, and there is no terminal to ask on: --yes runs it, --max-cost USD bounds it"
+        )
+    sys.stderr.write(f"{why}. Go on? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise click.Abort

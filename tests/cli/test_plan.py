@@ -1,0 +1,149 @@
+"""What a run will cost is said before it is spent, and above a bound somebody has to agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import ORCHESTRATOR, child_environment, live_environment, read_rows, run_script, write_rows
+
+ASK_ABOVE_NOTHING = "confirm_above_usd = 0.000001\n"
+
+
+@pytest.fixture
+def live(simulator: SimulatorProcess) -> dict[str, str]:
+    return live_environment(simulator.base_urls, only=["openai"])
+
+
+@pytest.fixture
+def careful(tmp_path: Path) -> Path:
+    """Three tasks, and settings by which any cost is worth a question."""
+    (tmp_path / "careful.toml").write_text(ASK_ABOVE_NOTHING)
+    return write_rows(
+        tmp_path / "tasks.jsonl", [{"id": f"t{n}", "prompt": f"What is {n}?"} for n in range(3)]
+    )
+
+
+def calls(simulator: SimulatorProcess) -> int:
+    return int(simulator.stats()["openai"]["calls"])
+
+
+def test_a_plan_for_people_names_cost_time_limits_and_bad_lines(tmp_path: Path, live: dict[str, str]) -> None:
+    (tmp_path / "limits.toml").write_text("[providers.openai.limits]\nrequests_per_minute = 60\n")
+    lines = [json.dumps({"prompt": f"Question {n}?", "task_type": "research"}) for n in range(30)]
+    (tmp_path / "tasks.jsonl").write_text("\n".join([*lines, '{"prompt": 7}']) + "\n")
+    done = run_script("plan", "tasks.jsonl", "--config", "limits.toml", cwd=tmp_path, env=live)
+    assert done.process.returncode == 0, done.err
+    assert "30 tasks (and 1 bad line, left out)" in done.out and "tasks.jsonl, line 31" in done.err
+    for part in ("provider", "tier", "low", "expected", "at most", "done at", "openai requests bind from"):
+        assert part in done.out, done.out
+
+
+def test_a_plan_for_programs_is_json_and_calls_nobody(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    (tmp_path / "tasks.txt").write_text("One?\nTwo?\n")
+    done = run_script("plan", "tasks.txt", "--json", cwd=tmp_path, env=live)
+    plan: dict[str, Any] = json.loads(done.out)
+    assert done.process.returncode == 0 and done.err == ""
+    assert plan["tasks"] == 2 and not plan["simulated"] and plan["calls"] == {"openai": 2}
+    assert 0 < plan["low_usd"] < plan["expected_usd"] < plan["highest_usd"]
+    assert plan["expected_usd"] == pytest.approx(sum(line["expected_usd"] for line in plan["lines"]))
+    assert plan["unknown_limits"] == ["openai"] and calls(simulator) == 0
+
+
+def test_a_dear_run_needs_a_yes_where_nobody_can_be_asked(
+    tmp_path: Path, careful: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    command = ("run", careful.name, "--config", "careful.toml")
+    refused = run_script(*command, cwd=tmp_path, env=live)
+    assert refused.process.returncode == 2
+    assert "this is expected to cost $0.0" in refused.err and "--yes runs it" in refused.err
+    assert calls(simulator) == 0 and "plan: 3 tasks" in refused.err
+    counted = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+    assert not any(counted["tasks"].values()), "a server that starts later finds nothing to spend on"
+    agreed = run_script(*command, "--yes", cwd=tmp_path, env=live)
+    assert agreed.process.returncode == 0 and calls(simulator) == 3
+
+
+def test_a_bound_below_that_of_the_question_needs_no_yes(
+    tmp_path: Path, careful: Path, live: dict[str, str]
+) -> None:
+    (tmp_path / "careful.toml").write_text("confirm_above_usd = 0.0001\n")
+    done = run_script(
+        "run", careful.name, "--config", "careful.toml", "--max-cost", "0.0001", cwd=tmp_path, env=live
+    )
+    assert done.process.returncode == 1 and "still open: 3 tasks" in done.out, done.err
+
+
+def test_an_unknown_price_is_not_taken_for_a_small_one(tmp_path: Path, live: dict[str, str]) -> None:
+    write_rows(tmp_path / "tasks.jsonl", [{"prompt": "Hi", "models": ["gpt-nobody-knows"]}])
+    done = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
+    assert done.process.returncode == 2
+    assert "the price of gpt-nobody-knows is unknown" in done.err
+
+
+def test_simulated_runs_ask_nothing(tmp_path: Path, careful: Path) -> None:
+    done = run_script("run", careful.name, "--config", "careful.toml", cwd=tmp_path)
+    assert done.process.returncode == 0 and "plan:" not in done.err
+
+
+def test_a_run_that_goes_on_plans_only_what_is_left(tmp_path: Path, live: dict[str, str]) -> None:
+    rows = [{"id": f"t{n}", "prompt": f"What is {n}?"} for n in range(5)]
+    write_rows(tmp_path / "tasks.jsonl", rows[:3])
+    run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
+    write_rows(tmp_path / "tasks.jsonl", rows)
+    again = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
+    assert again.process.returncode == 0 and "plan: 2 tasks" in again.err
+    last = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
+    assert "plan:" not in last.err and "nothing is asked again" in last.err
+
+
+def test_standard_input_is_planned_and_then_run(tmp_path: Path, live: dict[str, str]) -> None:
+    done = run_script("run", "-", "-o", "out.jsonl", cwd=tmp_path, env=live, stdin="What?\nWhy?\n")
+    assert done.process.returncode == 0, done.err
+    assert "plan: 2 tasks" in done.err and len(read_rows(tmp_path / "out.jsonl")) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "calls_made"), [("n\n", 1, 0), ("\n", 1, 0), ("y\n", 0, 3)], ids=["no", "enter", "yes"]
+)
+def test_on_a_terminal_the_answer_decides(
+    tmp_path: Path,
+    careful: Path,
+    live: dict[str, str],
+    simulator: SimulatorProcess,
+    answer: str,
+    code: int,
+    calls_made: int,
+) -> None:
+    keyboard, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(ORCHESTRATOR), "run", careful.name, "--config", "careful.toml"],
+        cwd=tmp_path,
+        env=child_environment({**live, "TERM": "xterm"}),
+        stdin=slave,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    while b"Go on? [y/N]" not in shown:
+        shown += os.read(keyboard, 65536)
+    os.write(keyboard, answer.encode())
+    try:
+        while os.read(keyboard, 65536):
+            pass
+    except OSError:  # how a terminal says that the other side is closed
+        os.close(keyboard)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    assert calls(simulator) == calls_made

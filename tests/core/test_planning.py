@@ -1,0 +1,96 @@
+"""A plan: what a file comes to in virtual time, by provider and tier, and which limit binds when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from src.config import load_settings
+from src.core.forecast import Forecast, Record
+from src.core.planning import START_S, Plan, Sample, make_plan
+from src.records import Message, Task
+from src.routing.limits import next_midnight_pacific
+from src.settings import TIERS, Settings
+
+NOW = 1_790_000_000.0
+QUICK = Record(answers=100, success=1.0, latency_s=0.3, prompt_tokens=250.0, output_tokens=150.0)
+EVERYWHERE = {("", "", ""): QUICK}
+
+
+def settings_with(limits: Mapping[str, Mapping[str, float]]) -> Settings:
+    table = load_settings(environ={}).model_dump()
+    for name, own in limits.items():
+        table["providers"][name]["limits"] = own
+    return Settings.model_validate(table)
+
+
+def some(count: int, **fields: Any) -> list[Task]:
+    text = "word " * 200
+    return [Task(f"t{i}", "b", (Message("user", text),), max_tokens=1000, **fields) for i in range(count)]
+
+
+def planned(tasks: list[Task], limits: Mapping[str, Mapping[str, float]], records: Any = EVERYWHERE) -> Plan:
+    return make_plan(tasks, settings_with(limits), Forecast(records), now=NOW, configured=limits.keys())
+
+
+def test_lines_add_up_and_low_is_below_expected_and_that_below_the_highest() -> None:
+    plan = planned(some(100), {"anthropic": {}, "openai": {}, "gemini": {}})
+    assert sum(line.calls for line in plan.lines) == plan.tasks == 100
+    assert {line.provider for line in plan.lines} == set(plan.calls) == {"anthropic", "openai", "gemini"}
+    for line in plan.lines:
+        assert 0 < line.low_nanos < line.expected_nanos < line.highest_nanos
+    assert plan.output_tokens == 150 * 100
+    assert plan.unknown_limits == ("anthropic", "openai", "gemini")
+
+
+def test_a_told_limit_is_what_binds_and_gives_the_time() -> None:
+    plan = planned(some(300), {"openai": {"requests_per_minute": 120, "burst_s": 1.0}})
+    assert plan.start_s == START_S["openai"]
+    assert plan.duration_s == pytest.approx(plan.start_s + 150, rel=0.02)
+    assert [span.what for span in plan.spans] == ["openai requests"]
+    assert plan.spans[0].from_s < 5 and plan.spans[0].to_s > 145
+    assert plan.unknown_limits == () and plan.from_records
+
+
+def test_limits_that_take_over_from_each_other_are_told_in_their_order() -> None:
+    limits = {"openai": {"requests_per_minute": 600.0, "tokens_per_minute": 100_000.0, "token_burst_s": 60.0}}
+    plan = planned(some(400), limits)
+    kinds = [span.what for span in plan.spans]
+    assert kinds == ["openai requests", "openai tokens"], plan.spans
+    assert plan.spans[0].to_s == pytest.approx(plan.spans[1].from_s)
+
+
+def test_a_daily_quota_that_runs_out_puts_the_end_behind_midnight() -> None:
+    plan = planned(some(15), {"gemini": {"requests_per_day": 10}})
+    assert plan.done_at == pytest.approx(next_midnight_pacific(NOW) + plan.start_s, abs=60)
+    assert plan.spans[-1].what == "gemini requests per day"
+
+
+def test_without_records_a_plan_says_so_and_takes_answers_as_usual() -> None:
+    plan = planned(some(20), {"openai": {"requests_per_minute": 6000}}, records={})
+    assert not plan.from_records
+    assert plan.output_tokens == pytest.approx(0.35 * plan.calls["openai"] * 1000, rel=0.8)
+
+
+def test_a_sample_stands_for_all() -> None:
+    tasks = [replace(task, tier=TIERS[i % 3]) for i, task in enumerate(some(1600))]
+    limits = {"openai": {"requests_per_minute": 600, "burst_s": 1.0}}
+    whole = planned(tasks, limits)
+    sample = Sample(at_most=500)
+    for task in tasks:
+        sample.add(task)
+    assert len(sample.kept) <= 500 and sample.every == 4
+    scaled = planned(sample.kept, limits).for_all(sample.count, sample.every)
+    assert (scaled.tasks, scaled.sampled) == (1600, 4)
+    assert scaled.expected_nanos == pytest.approx(whole.expected_nanos, rel=0.01)
+    assert scaled.duration_s == pytest.approx(whole.duration_s, rel=0.05)
+    assert scaled.spans[-1].to_s == pytest.approx(whole.spans[-1].to_s, rel=0.05)
+
+
+def test_nothing_to_do_takes_no_time_but_the_start() -> None:
+    plan = planned([], {"openai": {}})
+    assert (plan.tasks, plan.expected_nanos, plan.spans) == (0, 0, ())
+    assert plan.duration_s == plan.start_s
