@@ -224,6 +224,16 @@ class Settings(_Row):
                 best = key
         return self.models[best] if best else _EMPTY_MODEL
 
+    def serves(self, provider: str, model: str) -> bool:
+        """Whether `model` (a current name) may be asked of `provider`: its own tiers, or its home's models.
+
+        A compatible server shares a wire format but not the models of that format's inventor.
+        """
+        row = self.providers[provider]
+        if model in {row.models.of(tier) for tier in TIERS}:
+            return True
+        return provider == row.wire == self.model_row(model).wire
+
     def resolve_model(self, model: str) -> tuple[str, str]:
         """`(current model, warning)`: a retired name resolves to its successor, the warning names both.
 

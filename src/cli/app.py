@@ -6,15 +6,20 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..errors import OrchestratorError
 from .setup import Options
 
+if TYPE_CHECKING:
+    from ..core.intake import ReadOptions
+
 STOPPED, INPUT_IS_WRONG = 1, 2
+FILE = click.Path(path_type=Path, dir_okay=False)
 USD = click.FloatRange(min=0.0, min_open=True)
+FORMATS = ("jsonl", "text", "csv", "openai-batch")
 LEVELS = ("debug", "info", "warning", "error")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,13 +33,13 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 def _shared(command: Command) -> Command:
     """Add the options that every command takes."""
-    file, folder = click.Path(path_type=Path, dir_okay=False), click.Path(path_type=Path, file_okay=False)
+    folder = click.Path(path_type=Path, file_okay=False)
     shared: list[tuple[str, dict[str, Any]]] = [
-        ("--config", {"type": file, "metavar": "FILE", "help": "Settings over those of orchestrator.toml."}),
+        ("--config", {"type": FILE, "metavar": "FILE", "help": "Settings over those of orchestrator.toml."}),
         ("--simulate", {"is_flag": True, "help": "Use the built-in simulator although there are keys."}),
         (
             "--simulator-config",
-            {"type": file, "metavar": "FILE", "help": "JSON with the simulator's limits and faults."},
+            {"type": FILE, "metavar": "FILE", "help": "JSON with the simulator's limits and faults."},
         ),
         ("--state-dir", {"type": folder, "metavar": "DIR", "help": "Where databases and logs are kept."}),
         ("--log-level", {"type": click.Choice(LEVELS), "help": "What is logged to the terminal."}),
@@ -42,6 +47,41 @@ def _shared(command: Command) -> Command:
     for name, settings in reversed(shared):
         command = click.option(name, expose_value=False, callback=_remember, **settings)(command)
     return command
+
+
+def _reading(command: Command) -> Command:
+    """Add the options of a command that reads a file of tasks."""
+    for add in (
+        click.option("--only", metavar="PROVIDERS", help="These providers alone: anthropic,gemini."),
+        click.option("--model", metavar="MODEL", help="This model, whatever the lines name."),
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N tasks."),
+        click.option(
+            "--prompt-file", type=FILE, metavar="FILE", help="A prompt whose {column} fields a CSV fills."
+        ),
+        click.option(
+            "--format",
+            "fmt",
+            type=click.Choice(FORMATS),
+            help="Of the tasks, instead of guessing; openai-batch: of the results too.",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
+def _read_options(options: dict[str, Any]) -> ReadOptions:
+    """How a file of tasks is to be read; takes what says so out of `options`. Raises InputError."""
+    from ..core.intake import Pins, ReadOptions, Template
+
+    fmt, limit, model, only, prompt_file = (
+        options.pop(name) for name in ("fmt", "limit", "model", "only", "prompt_file")
+    )
+    template = None if prompt_file is None else Template.read(prompt_file)
+    return ReadOptions(fmt, template, limit, Pins(model or "", tuple(_names(only))))
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,8 +109,11 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
 @cli.command(short_help="Run a file of tasks to its end.")
 @_shared
 @click.argument("tasks")
-@click.option("-o", "--output", metavar="FILE", help="Results as JSON Lines; - is standard output.")
-@click.option("--format", "fmt", type=click.Choice(["jsonl", "text"]), help="Instead of guessing by name.")
+@click.option("-o", "--output", metavar="FILE", help="Results, by its ending JSON Lines or CSV; - is stdout.")
+@_reading
+@click.option(
+    "--rejects", type=FILE, metavar="FILE", help="Where bad lines go instead of beside the results."
+)
 @click.option("--quiet", is_flag=True, help="No progress, only what has to be said.")
 @click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
 @click.option("--max-cost", type=USD, metavar="USD", help="End, resumably, before more than this is spent.")
@@ -78,7 +121,7 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
 @click.option("--cheapest", is_flag=True, help="Let price decide where several providers could serve.")
 @click.pass_context
 def run(context: click.Context, /, tasks: str, output: str | None, **options: Any) -> None:
-    """Run a file of TASKS (JSON Lines, or plain text with a prompt a line; - is standard input).
+    """Run a file of TASKS (JSON Lines, CSV, OpenAI batch lines, or plain text; - is standard input).
 
     The results go to TASKS with the ending .results.jsonl unless -o says otherwise. Run the same command
     again after an interruption: it goes on where it stopped. Exit code 0: all were answered, 1: some were
@@ -86,20 +129,20 @@ def run(context: click.Context, /, tasks: str, output: str | None, **options: An
     """
     from .run import run as run_tasks
 
-    context.exit(run_tasks(context.obj, tasks, output, **options))
+    context.exit(run_tasks(context.obj, tasks, output, reading=_read_options(options), **options))
 
 
 @cli.command(short_help="Tell what a file will cost and how long it takes.")
 @_shared
 @click.argument("tasks")
-@click.option("--format", "fmt", type=click.Choice(["jsonl", "text"]), help="Instead of guessing by name.")
+@_reading
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_context
-def plan(context: click.Context, /, tasks: str, fmt: str | None, as_json: bool) -> None:
+def plan(context: click.Context, /, tasks: str, as_json: bool, **options: Any) -> None:
     """Tell what running TASKS will cost, how long it will take, and which limit binds. Calls nobody."""
     from .plan import plan as plan_tasks
 
-    context.exit(plan_tasks(context.obj, tasks, fmt=fmt, as_json=as_json))
+    context.exit(plan_tasks(context.obj, tasks, _read_options(options), as_json=as_json))
 
 
 @cli.command("suggest-weights", short_help="Propose base weights from what was recorded.")
@@ -129,6 +172,8 @@ def alert_test(context: click.Context, /) -> None:
 @click.argument("prompt")
 @click.option("--type", "task_type", metavar="TYPE", help="code_generation, creative_writing, research, ...")
 @click.option("--tier", help="auto, economy, standard or premium.")
+@click.option("--model", "models", metavar="MODEL", help="This model alone.")
+@click.option("--only", "providers", metavar="PROVIDERS", help="These providers alone: anthropic,gemini.")
 @click.option("--max-tokens", type=int, metavar="N")
 @click.option("--temperature", type=float, metavar="T")
 @click.option("--system", metavar="TEXT", help="A system prompt.")
@@ -143,6 +188,7 @@ def submit(context: click.Context, /, wait: bool, as_json: bool, **fields: Any) 
 
     if fields["prompt"] == "-":
         fields["prompt"] = sys.stdin.read()
+    fields["providers"] = _names(fields["providers"]) or None
     context.exit(submit_task(context.obj, fields, wait=wait, as_json=as_json))
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from ..core.intake import BadLine, read_tasks
-from ..core.results import STDOUT, ResultsFile, holds_simulated
+from ..core.intake import AS_IT_IS, BadLine, ReadOptions, read_tasks
+from ..core.rejects import RejectsFile
+from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
 from .progress import say
-from .tally import Tally
+from .tally import OPEN, Tally
 from .words import tasks as tasks_text
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Batch:
     name: str
     source: str
     output: str
-    fmt: str | None = None
+    reading: ReadOptions = AS_IT_IS
+    rejects: Path | None = None
     stdin: BinaryIO | None = None  # a copy, since it is read twice: for the plan, and to store the tasks
 
     @property
@@ -48,17 +50,23 @@ class Batch:
         return self.stdin
 
     @classmethod
-    def of(cls, source: str, output: str | None, fmt: str | None, now: float) -> Batch:
+    def of(
+        cls, source: str, output: str | None, reading: ReadOptions, now: float, rejects: Path | None = None
+    ) -> Batch:
         """Named by the full path of its output, so that the same output resumes. Raises InputError.
 
         Standard output can't be taken up again: each such run is a batch of its own.
         """
         if output is None:
             output = STDOUT if source == STDOUT else str(Path(source).with_suffix(".results.jsonl"))
+        if rejects is None and output != STDOUT:
+            rejects = Path(output).with_suffix(".rejects.jsonl")
         if source != STDOUT:
             _check_source(Path(source), output)
+        if rejects is not None:
+            _check_rejects(rejects, source, output)
         name = f"stdout-{int(now)}-{os.getpid()}" if output == STDOUT else str(Path(output).resolve())
-        return cls(name, source, output, fmt, input_of(source))
+        return cls(name, source, output, reading, rejects, input_of(source))
 
 
 def input_of(source: str) -> BinaryIO | None:
@@ -77,6 +85,11 @@ def _check_source(source: Path, output: str) -> None:
         raise InputError(f"{output}: is the file of tasks; choose another output")
 
 
+def _check_rejects(rejects: Path, source: str, output: str) -> None:
+    if rejects.resolve() in (Path(source).resolve(), Path(output).resolve()):
+        raise InputError(f"{rejects}: holds the tasks or the results; choose another file for the rejects")
+
+
 def open_results(batch: Batch, *, simulated: bool) -> ResultsFile:
     """The file the results go to. Raises InputError where it is busy or of another kind.
 
@@ -84,32 +97,36 @@ def open_results(batch: Batch, *, simulated: bool) -> ResultsFile:
     answers are never mixed with simulated ones.
     """
     path = Path(batch.output)
-    held = None if batch.output == STDOUT else holds_simulated(path)
+    form = form_of(batch.output, batch.reading.fmt)
+    held = None if batch.output == STDOUT else holds_simulated(path, form)
     if held is False and simulated:
         raise InputError(f"{path}: holds answers of real providers; choose another output")
     if held and not simulated:
         aside = path.with_name(f"{path.stem}.simulated{path.suffix}")
         path.replace(aside)
         say(f"{path}: held simulated results, which are now in {aside}; every task is asked again")
-    return ResultsFile(batch.output, simulated=simulated)
+    return ResultsFile(batch.output, simulated=simulated, form=form)
 
 
-def take_in(store: Store, settings: Settings, batch: Batch, now: float) -> int:
+def take_in(store: Store, settings: Settings, batch: Batch, results: ResultsFile, now: float) -> int:
     """Store every task of the batch that is not there yet; how many lines were bad.
 
     Raises InputError where there is no task at all, or where a known id has another content now.
     """
-    bad = _BadLines(batch.source)
+    _check_limit(store, batch)
+    bad = _BadLines(batch.source, RejectsFile(batch.rejects))
     store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
     lines = read_tasks(
         batch.lines,
         batch=batch.name,
         settings=settings,
         now=now,
-        fmt=batch.fmt,
+        options=batch.reading,
         on_warning=lambda text: say(f"{batch.source}: {text}"),
+        on_columns=results.add_columns,
     )
-    report = store.add_tasks(_good(lines, bad), now=now)
+    with bad.rejects:
+        report = store.add_tasks(_good(lines, bad), now=now)
     bad.close()
     if report.changed_count:
         number = report.changed_count
@@ -120,6 +137,20 @@ def take_in(store: Store, settings: Settings, batch: Batch, now: float) -> int:
         why = f"none of its {bad.count:,} lines is a task" if bad.count else "it is empty"
         raise InputError(f"{batch.source}: holds no task, {why}")
     return bad.count
+
+
+def _check_limit(store: Store, batch: Batch) -> None:
+    """More tasks than --limit names would be asked where an earlier run has left more."""
+    limit = batch.reading.limit
+    if limit is None or store.batch(batch.name) is None:
+        return
+    counts = store.summary(batch.name).counts
+    stored, still_open = sum(counts.values()), sum(counts.get(status, 0) for status in OPEN)
+    if stored > limit and still_open:
+        raise InputError(
+            f"--limit {limit:,} came too late: {tasks_text(stored)} of an earlier run are stored for "
+            f"{batch.output}, {still_open:,} of them open; choose another -o"
+        )
 
 
 def _good(lines: Iterator[Task | BadLine], bad: Callable[[BadLine], None]) -> Iterator[Task]:
@@ -133,18 +164,22 @@ def _good(lines: Iterator[Task | BadLine], bad: Callable[[BadLine], None]) -> It
 class _BadLines:
     """Tells of the first bad lines and counts the others."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, rejects: RejectsFile) -> None:
         self.count = 0
+        self.rejects = rejects
         self._source = source
 
     def __call__(self, line: BadLine) -> None:
         self.count += 1
+        self.rejects.add(line)
         if self.count <= BAD_LINES_SHOWN:
             say(f"{self._source}, {line}; it is left out")
 
     def close(self) -> None:
         if self.count > BAD_LINES_SHOWN:
             say(f"{self._source}: {self.count - BAD_LINES_SHOWN:,} more bad lines are left out")
+        if self.count and self.rejects.path is not None:
+            say(f"{self.rejects.path}: holds every line that was left out, and why")
 
 
 def resume(store: Store, batch: Batch, results: ResultsFile, now: float) -> Tally:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..config import fingerprint
 from ..core.clock import Clock
-from ..core.intake import BadLine, read_tasks
+from ..core.intake import BadLine, ReadOptions, read_tasks
 from ..core.planning import Plan, Sample, make_plan
 from ..errors import InputError
 from ..records import Task
@@ -31,13 +31,14 @@ BAD_LINES_SHOWN = 5
 PAGE = 500  # ids looked up at a time
 
 
-def plan(options: Options, source: str, *, fmt: str | None = None, as_json: bool = False) -> int:
+def plan(options: Options, source: str, reading: ReadOptions, *, as_json: bool = False) -> int:
     """Print the plan of a file; the exit code. Raises OrchestratorError where it can't be read."""
     setup = prepare(options)
     clock = Clock()
-    lines = _Lines()
+    lines = _Lines(on_warning=lambda text: say(f"{source}: {text}"))
     sample = Sample()
-    for task in lines.of(Batch("plan", source, "", fmt, input_of(source)), setup.settings, clock.now()):
+    batch = Batch("plan", source, "", reading, stdin=input_of(source))
+    for task in lines.of(batch, setup.settings, clock.now()):
         sample.add(task)
     if not sample.count:
         raise InputError(f"{source}: holds no task")
@@ -93,11 +94,19 @@ class _Lines:
     """Reads tasks and keeps what was bad."""
 
     bad: list[BadLine] = field(default_factory=list)
+    on_warning: Callable[[str], None] = lambda _: None
 
     def of(self, batch: Batch, settings: Settings, now: float) -> Iterator[Task]:
-        lines = read_tasks(batch.lines, batch=batch.name, settings=settings, now=now, fmt=batch.fmt)
+        lines = read_tasks(
+            batch.lines,
+            batch=batch.name,
+            settings=settings,
+            now=now,
+            options=batch.reading,
+            on_warning=self.on_warning,
+        )
         for line in lines:
             if isinstance(line, BadLine):
-                self.bad.append(line)
+                self.bad.append(BadLine(line.line, line.reason))  # without its text
             else:
                 yield line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.clock import Clock
@@ -18,6 +19,7 @@ from .setup import Options, Setup, open_store, prepare
 from .tally import Tally
 
 if TYPE_CHECKING:
+    from ..core.intake import ReadOptions
     from ..core.store import Store
 
 ALL_ANSWERED, SOME_NOT = 0, 1
@@ -29,7 +31,8 @@ def run(
     source: str,
     output: str | None,
     *,
-    fmt: str | None = None,
+    reading: ReadOptions,
+    rejects: Path | None = None,
     quiet: bool = False,
     agent_prompts: bool = False,
     max_cost: float | None = None,
@@ -42,7 +45,7 @@ def run(
         setup = setup.with_cost_weight(CHEAPEST)
     set_up_logging("error" if quiet else options.log_level, setup.settings.state_dir / "logs")
     clock = Clock()
-    batch = Batch.of(source, output, fmt, clock.now())
+    batch = Batch.of(source, output, reading, clock.now(), rejects)
     with ExitStack() as stack:
         results = stack.enter_context(open_results(batch, simulated=setup.simulated))
         store = stack.enter_context(open_store(setup))
@@ -54,7 +57,7 @@ def run(
         plan = None
         if not setup.simulated:
             plan = ask_first(setup, store, batch, clock.now(), yes=yes, max_cost=max_cost, quiet=quiet)
-        bad = take_in(store, setup.settings, batch, clock.now())
+        bad = take_in(store, setup.settings, batch, results, clock.now())
         tally = resume(store, batch, results, clock.now())
         tally.plan = plan
         if not tally.finished:

@@ -95,8 +95,7 @@ def _models_of(task: Task, provider: ProviderState, tier: str, settings: Setting
     found = []
     for wanted in task.models:
         name, warning = settings.resolve_model(wanted)
-        mine = name in {provider.row.models.of(each) for each in TIERS}
-        if mine or (settings.model_row(name).wire == provider.row.wire and _is_home(provider)):
+        if settings.serves(provider.name, name):
             found.append((name, warning))
     return found
 
@@ -106,11 +105,6 @@ def _model_in(provider: ProviderState, tier: str, settings: Settings) -> tuple[s
     found = [settings.resolve_model(provider.row.models.of(each)) for each in (tier, *TIERS)]
     states = provider.models
     return next((each for each in found if each[0] not in states or not states[each[0]].out), found[0])
-
-
-def _is_home(provider: ProviderState) -> bool:
-    """A compatible server shares a wire format but not the models of that format's inventor."""
-    return provider.name == provider.row.wire
 
 
 def _option(

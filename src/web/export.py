@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterator
 
-from ..core.results import encode_row, result_row
+from ..core.results import ATTEMPTS, COLUMNS, USAGE, csv_line, encode_row, flat_row, guard, result_row
 from ..records import Result
 from .bodies import TaskFilter
 from .site import Site
 
-COLUMNS = (
-    "id", "line", "status", "output", "finish_reason", "truncated", "error", "warnings", "provider", "model",
-    "agent", "task_type", "tier", "cost_usd", "latency_s", "simulated",
-)  # fmt: skip
-USAGE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 MOST_BATCHES = 100_000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate instead of show
 
 
 def results(site: Site, wanted: TaskFilter) -> Iterator[Result]:
@@ -51,23 +42,8 @@ def as_jsonl(site: Site, wanted: TaskFilter) -> Iterator[bytes]:
 
 def as_csv(site: Site, wanted: TaskFilter) -> Iterator[bytes]:
     """RFC 4180 with a header. What a spreadsheet would take for a formula begins with an apostrophe."""
-    yield _csv_line(["batch", *COLUMNS, *USAGE, "attempts"])
+    header = (*COLUMNS, *USAGE, ATTEMPTS)
+    yield csv_line(["batch", *header])
     for result in results(site, wanted):
-        row = result_row(result, simulated=site.simulated)
-        row["warnings"] = "; ".join(row["warnings"])
-        cells = [result.task.batch, *(row[name] for name in COLUMNS), *(row["usage"][name] for name in USAGE)]
-        yield _csv_line([*cells, len(row["attempts"])])
-
-
-def _csv_line(cells: list[object]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line).writerow([_cell(cell) for cell in cells])
-    return line.getvalue().encode("utf-8", "replace")
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return value
+        cells = flat_row(result_row(result, simulated=site.simulated))
+        yield csv_line(guard(cell) for cell in (result.task.batch, *(cells[name] for name in header)))

@@ -101,9 +101,7 @@ class Uploads:
         upload, path = self.find(word), self._path(word)
         now = site.now()
         site.store.create_batch(batch, now=now, source=upload.filename, submitter=who)
-        lines = read_tasks(
-            path, batch=batch, settings=site.settings, now=now, fmt=_format(path), submitter=who
-        )
+        lines = read_tasks(path, batch=batch, settings=site.settings, now=now, submitter=who)
         report = site.store.add_tasks(_good(lines), now=now)
         if not report.changed_count:
             self.drop(word)
@@ -132,10 +130,6 @@ def _checked(word: str) -> str:
     return word
 
 
-def _format(path: Path) -> str | None:
-    return SUFFIXES.get(path.suffix)
-
-
 def _good(lines: Iterator[Task | BadLine]) -> Iterator[Task]:
     return (line for line in lines if isinstance(line, Task))
 
@@ -152,7 +146,6 @@ def _look_through(site: Site, path: Path, word: str, filename: str) -> Upload:
         batch="preview",
         settings=site.settings,
         now=site.now(),
-        fmt=_format(path),
         on_warning=warnings.append,
     )
     for line in lines:

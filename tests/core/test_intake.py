@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from src.config import load_settings
-from src.core.intake import MAX_LINE_BYTES, BadLine, make_task, read_tasks
+from src.core.intake import MAX_LINE_BYTES, BadLine, ReadOptions, make_task, read_tasks
 from src.errors import InputError
 from src.records import Message, Task
 from src.settings import Settings
@@ -24,9 +24,12 @@ def settings() -> Settings:
     return load_settings(environ={})
 
 
-def read(data: bytes | str, settings: Settings, **options: Any) -> list[Task | BadLine]:
+def read(
+    data: bytes | str, settings: Settings, fmt: str | None = None, **options: Any
+) -> list[Task | BadLine]:
     stream = io.BytesIO(data.encode() if isinstance(data, str) else data)
-    return list(read_tasks(stream, batch="b", settings=settings, now=NOW, **options))
+    how = ReadOptions(fmt=fmt)
+    return list(read_tasks(stream, batch="b", settings=settings, now=NOW, options=how, **options))
 
 
 def row(settings: Settings, **fields: Any) -> Task | BadLine:
@@ -241,7 +244,7 @@ def test_the_format_follows_the_ending_then_the_first_line(
 
 
 def test_an_unknown_format_names_the_known_ones(settings: Settings) -> None:
-    with pytest.raises(InputError, match="unknown format 'xml'; known: jsonl, text"):
+    with pytest.raises(InputError, match="unknown format 'xml'; known: jsonl, text, csv, openai-batch"):
         read("a", settings, fmt="xml")
 
 

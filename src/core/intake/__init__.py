@@ -13,20 +13,28 @@ that is of another kind altogether.
 from __future__ import annotations
 
 from .fields import TaskFields
-from .formats import FORMATS, SUFFIXES, parse_object
+from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
+from .json_text import parse_object
 from .lines import MAX_LINE_BYTES, BadLine
 from .making import content_digest, make_task, unknown_type_warning
-from .reading import read_tasks
+from .pins import Pins
+from .reading import AS_IT_IS, ReadOptions, read_tasks
+from .template import Template
 
 QUEUE = "queue"  # the batch of tasks that were handed in one by one
 
 __all__ = [
+    "AS_IT_IS",
     "FORMATS",
     "MAX_LINE_BYTES",
+    "OPENAI_BATCH",
     "QUEUE",
     "SUFFIXES",
     "BadLine",
+    "Pins",
+    "ReadOptions",
     "TaskFields",
+    "Template",
     "content_digest",
     "make_task",
     "parse_object",

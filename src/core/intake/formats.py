@@ -1,43 +1,97 @@
-"""One reader per format: lines of text become the fields of tasks."""
+"""Which format a file has, and one reader per format: lines of text become the fields of tasks."""
 
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from ...errors import InputError
-from .lines import BadLine, Line, Row
-from .sentences import kind_of
+from .csv_rows import read_csv
+from .json_text import parse_object
+from .lines import BadLine, Line, Row, filled
+from .openai_batch import fields_of_batch_line, looks_like_batch_line
+from .template import Template
+
+Lines = Iterator[Line | BadLine]
+JSONL, TEXT, CSV, OPENAI_BATCH = "jsonl", "text", "csv", "openai-batch"
+SUFFIXES = {
+    ".jsonl": JSONL, ".ndjson": JSONL, ".json": JSONL, ".txt": TEXT, ".csv": CSV, ".tsv": CSV, ".tab": CSV,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Who is told what is found on the way: a sentence; the columns that come back with the results."""
+
+    warning: Callable[[str], None] = lambda _: None
+    columns: Callable[[tuple[str, ...]], None] = lambda _: None
 
 
 def choose_format(
-    source: Path | BinaryIO, fmt: str | None, lines: Iterator[Line | BadLine]
-) -> tuple[str, Iterator[Line | BadLine]]:
-    """The format and the lines, none of them lost by looking at the first."""
-    if fmt is not None:
-        if fmt not in FORMATS:
-            raise InputError(f"unknown format {fmt!r}; known: {', '.join(FORMATS)}")
-        return fmt, lines
+    source: Path | BinaryIO, fmt: str | None, template: Template | None, lines: Lines
+) -> tuple[str, Lines]:
+    """The format and the lines, none of them lost by looking at the first that holds something."""
+    if fmt is not None and fmt not in FORMATS:
+        raise InputError(f"unknown format {fmt!r}; known: {', '.join(FORMATS)}")
+    first, lines = _peek(lines)
+    chosen = fmt or _format_of(source, first, template)
+    if template is not None and chosen != CSV:
+        raise InputError(f"a template is filled from the columns of a CSV file, and this is {chosen}")
+    return chosen, lines
+
+
+def _format_of(source: Path | BinaryIO, first: str, template: Template | None) -> str:
     suffix = source.suffix.lower() if isinstance(source, Path) else ""
-    if suffix in SUFFIXES:
-        return SUFFIXES[suffix], lines
-    first = next(lines, None)
-    if first is None:
-        return "text", iter(())
-    looks_like_json = isinstance(first, tuple) and first[1].lstrip().startswith("{")
-    return "jsonl" if looks_like_json else "text", itertools.chain([first], lines)
+    if suffix not in SUFFIXES and template is not None:
+        return CSV
+    looks_like = JSONL if first.lstrip().startswith("{") else TEXT
+    chosen = SUFFIXES.get(suffix, looks_like)
+    return OPENAI_BATCH if chosen == JSONL and _is_batch_line(first) else chosen
 
 
-def _read_text(lines: Iterator[Line | BadLine]) -> Iterator[Row | BadLine]:
+def _is_batch_line(text: str) -> bool:
+    try:
+        return looks_like_batch_line(parse_object(text))
+    except InputError:
+        return False
+
+
+def _peek(lines: Lines) -> tuple[str, Lines]:
+    """The first line that holds something, and all the lines."""
+    seen: list[Line | BadLine] = []
     for line in lines:
-        yield line if isinstance(line, BadLine) else Row(line[0], {"prompt": line[1].strip()})
+        seen.append(line)
+        if isinstance(line, BadLine) or line[1].strip():
+            break
+    first = seen[-1] if seen else None
+    return first[1] if isinstance(first, tuple) else "", itertools.chain(seen, lines)
 
 
-def _read_jsonl(lines: Iterator[Line | BadLine]) -> Iterator[Row | BadLine]:
-    for index, line in enumerate(lines):
+def read_rows(
+    source: Path | BinaryIO, fmt: str | None, template: Template | None, lines: Lines, told: Listeners
+) -> Iterator[Row | BadLine]:
+    """The rows of a file of whichever format. Raises InputError where there is nothing to read from."""
+    chosen, lines = choose_format(source, fmt, template, lines)
+    return FORMATS[chosen](lines, template, told)
+
+
+def _read_text(lines: Lines, _template: Template | None, _told: Listeners) -> Iterator[Row | BadLine]:
+    for line in filled(lines):
+        yield line if isinstance(line, BadLine) else Row(line[0], {"prompt": line[1].strip()}, line[1])
+
+
+def _read_objects(
+    lines: Lines,
+    _template: Template | None,
+    _told: Listeners,
+    *,
+    fields_of: Callable[[dict[str, Any]], Mapping[str, Any]],
+) -> Iterator[Row | BadLine]:
+    for index, line in enumerate(filled(lines)):
         if isinstance(line, BadLine):
             yield line
             continue
@@ -45,33 +99,19 @@ def _read_jsonl(lines: Iterator[Line | BadLine]) -> Iterator[Row | BadLine]:
         if index == 0 and text.lstrip().startswith("["):
             raise InputError("this is one JSON array; tasks are one JSON object a line", line=number)
         try:
-            yield Row(number, parse_object(text))
+            yield Row(number, fields_of(parse_object(text)), text)
         except InputError as error:
-            yield BadLine(number, error.what)
+            yield BadLine(number, error.what, text)
 
 
-def parse_object(text: str) -> dict[str, Any]:
-    """One JSON object without NaN or Infinity. Raises InputError."""
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise InputError("not JSON that can be read: nested too deeply") from None
-    except ValueError as error:
-        raise InputError(f"not JSON that can be read: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f'must be an object like {{"prompt": "..."}}, not {kind_of(value)}')
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise InputError(f"{name} is not a number that JSON knows")
+def _read_csv(lines: Lines, template: Template | None, told: Listeners) -> Iterator[Row | BadLine]:
+    return read_csv(lines, template=template, on_warning=told.warning, on_columns=told.columns)
 
 
 # A new format is a reader and a row here.
-FORMATS: dict[str, Callable[[Iterator[Line | BadLine]], Iterator[Row | BadLine]]] = {
-    "jsonl": _read_jsonl,
-    "text": _read_text,
+FORMATS: dict[str, Callable[[Lines, Template | None, Listeners], Iterator[Row | BadLine]]] = {
+    JSONL: partial(_read_objects, fields_of=lambda row: row),
+    TEXT: _read_text,
+    CSV: _read_csv,
+    OPENAI_BATCH: partial(_read_objects, fields_of=fields_of_batch_line),
 }
-SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "text"}

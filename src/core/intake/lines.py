@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import InputError
 
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a longer line is a file without line ends, not a prompt
+KEPT_CHARS = 1_000  # of a line that is too long to be kept
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is no task. `line` counts from 1; `reason` says what is wrong and what is allowed."""
+    """A line that is no task. `line` counts from 1; `reason` says what is wrong and what is allowed.
+
+    `text` is the line as it came, for whoever mends it.
+    """
 
     line: int
     reason: str
+    text: str = field(default="", compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.reason}"
@@ -26,10 +31,15 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a format's reader hands on: the fields of one task, not yet validated."""
+    """What a format's reader hands on: the fields of one task, not yet validated.
+
+    `content` is what an id is made of where the row brings none; None: of the fields.
+    """
 
     line: int
     fields: Mapping[str, Any]
+    text: str
+    content: Mapping[str, Any] | None = None
 
 
 Line = tuple[int, str]
@@ -43,7 +53,7 @@ def open_source(path: Path) -> BinaryIO:
 
 
 def numbered(stream: BinaryIO) -> Iterator[Line | BadLine]:
-    """Numbered lines of text without their ends; blank ones are skipped, a BOM and CRLF tolerated."""
+    """Numbered lines of text with their ends, blank ones too; a BOM is dropped."""
     for number in itertools.count(1):
         raw = stream.readline(MAX_LINE_BYTES + 1)
         if not raw:
@@ -52,14 +62,23 @@ def numbered(stream: BinaryIO) -> Iterator[Line | BadLine]:
             raw = _without_bom(raw)
         if len(raw) > MAX_LINE_BYTES:
             _skip_rest(stream, raw)
-            yield BadLine(number, f"longer than {MAX_LINE_BYTES // 2**20} MiB")
-            continue
-        if not raw.strip():
+            beginning = raw[:KEPT_CHARS].decode(errors="replace")
+            yield BadLine(number, f"longer than {MAX_LINE_BYTES // 2**20} MiB", beginning)
             continue
         try:
-            yield number, raw.rstrip(b"\r\n").decode()
+            yield number, raw.decode()
         except UnicodeDecodeError as error:
-            yield BadLine(number, f"not UTF-8 at byte {error.start + 1}")
+            text = raw.rstrip(b"\r\n").decode(errors="backslashreplace")
+            yield BadLine(number, f"not UTF-8 at byte {error.start + 1}", text)
+
+
+def filled(lines: Iterator[Line | BadLine]) -> Iterator[Line | BadLine]:
+    """The lines without their ends, and without those that hold nothing."""
+    for line in lines:
+        if isinstance(line, BadLine):
+            yield line
+        elif line[1].strip():
+            yield line[0], line[1].rstrip("\r\n")
 
 
 def _without_bom(raw: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from ...errors import InputError
 from ...records import GENERAL, Task
 from ...settings import Settings
 from .fields import TaskFields
+from .pins import NO_PINS, Pins
 from .sentences import nearest, sentence
 
 ID_BYTES = 10  # of the digest that becomes an id: 80 bits, no collision within a billion lines
@@ -27,19 +28,21 @@ def make_task(
     submitter: str = "local",
     line: int | None = None,
     default_id: Callable[[str], str] = lambda content: content,
+    content: Mapping[str, Any] | None = None,
+    pins: Pins = NO_PINS,
 ) -> Task:
     """Validate one task's fields. Raises InputError with one sentence.
 
-    A task that brings no id gets `default_id(digest of its content)`.
+    A task that brings no id gets `default_id(digest of its content)`; its content is its fields unless told.
     """
     try:
         valid = TaskFields.model_validate(fields)
     except ValidationError as error:
-        raise InputError(sentence(error), line=line) from None
-    _check_providers(valid.providers, settings, line)
-    content = content_digest(fields)
+        raise InputError(sentence(error, TaskFields), line=line) from None
+    models, providers = pins.over(valid.models, valid.providers, settings, line)
+    digest = content_digest(fields if content is None else content)
     return Task(
-        id=valid.id or default_id(content),
+        id=valid.id or default_id(digest),
         batch=batch,
         messages=valid.turns(),
         task_type=valid.task_type,
@@ -47,8 +50,8 @@ def make_task(
         max_tokens=valid.max_tokens,
         temperature=valid.temperature,
         stop=tuple(valid.stop),
-        models=tuple(valid.models),
-        providers=tuple(valid.providers),
+        models=models,
+        providers=providers,
         deadline_at=None if valid.deadline_s is None else now + valid.deadline_s,
         priority=valid.priority,
         metadata=valid.metadata,
@@ -64,8 +67,8 @@ def unknown_type_warning(task_type: str, settings: Settings) -> str:
     if task_type in settings.task_types:
         return ""
     near = nearest(task_type, settings.task_types)
-    hint = f"; did you mean {near!r}?" if near else f"; [task_types.{task_type}] would add it"
-    return f"unknown task type {task_type!r} is served as {GENERAL!r}{hint}"
+    rest = f"; did you mean {near!r}?" if near else f"; [task_types.{task_type}] would add it"
+    return f"unknown task type {task_type!r} is served as {GENERAL!r}{rest}"
 
 
 def content_digest(fields: Mapping[str, Any]) -> str:
@@ -76,10 +79,3 @@ def content_digest(fields: Mapping[str, Any]) -> str:
         return hashlib.blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()
     except UnicodeEncodeError as error:
         raise InputError("contains half a surrogate pair, which is no text") from error
-
-
-def _check_providers(pinned: Iterable[str], settings: Settings, line: int | None) -> None:
-    for name in pinned:
-        if name not in settings.providers:
-            known = ", ".join(settings.providers)
-            raise InputError(f"'providers': unknown provider {name!r}; known: {known}", line=line)

@@ -5,16 +5,36 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import InputError
 from ...records import Task
 from ...settings import Settings
-from .formats import FORMATS, choose_format
+from .formats import Listeners, read_rows
 from .lines import BadLine, Row, numbered, open_source
 from .making import make_task, unknown_type_warning
+from .pins import NO_PINS, Pins
 from .sentences import shown
+from .template import Template
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What a file's ending and lines don't tell.
+
+    `fmt` is a key of `FORMATS`; None decides by the file's ending, then by its first line. `template` makes
+    the prompts of a CSV file. `limit` ends the reading after that many tasks.
+    """
+
+    fmt: str | None = None
+    template: Template | None = None
+    limit: int | None = None
+    pins: Pins = NO_PINS
+
+
+AS_IT_IS = ReadOptions()
 
 
 def read_tasks(
@@ -23,33 +43,45 @@ def read_tasks(
     batch: str,
     settings: Settings,
     now: float,
-    fmt: str | None = None,
+    options: ReadOptions = AS_IT_IS,
     submitter: str = "local",
     on_warning: Callable[[str], None] = lambda _: None,
+    on_columns: Callable[[tuple[str, ...]], None] = lambda _: None,
 ) -> Iterator[Task | BadLine]:
     """Read `source` line by line. Memory does not grow with the length of its lines' text.
 
-    `fmt` is a key of `FORMATS`; None decides by the file's ending, then by its first line.
-    `on_warning` is told once of each task type that has no row. Raises InputError where there is
-    nothing to read from.
+    `on_warning` is told once of each task type that has no row, `on_columns` the columns of a CSV file that
+    come back with its results. Raises InputError where there is nothing to read from.
     """
-    builder = _Builder(batch, settings, now, submitter, on_warning)
+    options.pins.check(settings)
+    builder = _Builder(batch, settings, now, submitter, options.pins, on_warning)
+    left = options.limit
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
-        lines = numbered(stream)
-        chosen, lines = choose_format(source, fmt, lines)
-        for row in FORMATS[chosen](lines):
-            yield row if isinstance(row, BadLine) else builder.build(row)
+        told = Listeners(on_warning, on_columns)
+        for row in read_rows(source, options.fmt, options.template, numbered(stream), told):
+            task = row if isinstance(row, BadLine) else builder.build(row)
+            yield task
+            if left is not None and isinstance(task, Task):
+                left -= 1
+                if left <= 0:
+                    return
 
 
 class _Builder:
     """Makes tasks of one file and remembers what makes ids unique within it."""
 
     def __init__(
-        self, batch: str, settings: Settings, now: float, submitter: str, on_warning: Callable[[str], None]
+        self,
+        batch: str,
+        settings: Settings,
+        now: float,
+        submitter: str,
+        pins: Pins,
+        on_warning: Callable[[str], None],
     ) -> None:
         self._batch, self._settings, self._now, self._submitter = batch, settings, now, submitter
-        self._on_warning = on_warning
+        self._pins, self._on_warning = pins, on_warning
         self._seen: set[bytes] = set()  # digests of the ids so far: 16 bytes each, not the ids
         self._equals: dict[str, int] = {}  # how often a content without id came
         self._warned: set[str] = set()
@@ -64,10 +96,12 @@ class _Builder:
                 submitter=self._submitter,
                 line=row.line,
                 default_id=self._next_equal,
+                content=row.content,
+                pins=self._pins,
             )
             self._claim(task.id)
         except InputError as error:
-            return BadLine(row.line, error.what)
+            return BadLine(row.line, error.what, row.text)
         self._warn_of_type(task.task_type)
         return task
 

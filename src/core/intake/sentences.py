@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
-
-from .fields import MessageFields, TaskFields
+from pydantic import BaseModel, ValidationError
 
 SHOWN_CHARS = 40  # how much of a wrong value a message repeats
+SLIP = 0.85  # how alike two words are of which one is a slip: `promt` is 0.91, `title` for `tier` 0.67
 
 _KINDS: dict[str, str] = {
     "string_type": "text",
@@ -24,15 +24,15 @@ _KINDS: dict[str, str] = {
 }
 
 
-def sentence(error: ValidationError) -> str:
-    """The first problem as one line: which key, what is allowed, what was found."""
+def sentence(error: ValidationError, shape: type[BaseModel]) -> str:
+    """The first problem as one line: which key of `shape`, what is allowed, what was found."""
     first = error.errors()[0]
     kind, given, limits = first["type"], first["input"], first.get("ctx", {})
     where = _path(first["loc"])
     if kind == "value_error":
         return str(limits["error"])
     if kind == "extra_forbidden":
-        return _unknown_key(first["loc"])
+        return _unknown_key(first["loc"], shape)
     if kind == "missing":
         return f"{where} is missing"
     return f"{where} must be {_allowed(kind, limits, first['msg'])}, not {_found(kind, given)}"
@@ -62,13 +62,26 @@ def _found(kind: str, given: Any) -> str:
     return str(len(given)) if kind == "string_too_long" else shown(given)
 
 
-def _unknown_key(loc: tuple[int | str, ...]) -> str:
-    shape = MessageFields if loc[0] == "messages" else TaskFields
-    key, known = str(loc[-1]), list(shape.model_fields)
-    near = nearest(key, known)
+def _unknown_key(loc: tuple[int | str, ...], shape: type[BaseModel]) -> str:
+    key, known = str(loc[-1]), list(_shape_at(loc[:-1], shape).model_fields)
     inside = f" in {_path(loc[:-1])}" if len(loc) > 1 else ""
-    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
-    return f"unknown key {shown(key)}{inside}; {hint}"
+    return f"unknown key {shown(key)}{inside}; {hint(key, known)}"
+
+
+def _shape_at(loc: tuple[int | str, ...], shape: type[BaseModel]) -> type[BaseModel]:
+    """The model of what is at `loc`: `("messages", 0)` of a task is a message."""
+    for name in loc:
+        if isinstance(name, str):
+            shape = _model_in(shape.model_fields[name].annotation) or shape
+    return shape
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model in `list[Model] | None` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(each) for each in get_args(annotation))
+    return next((each for each in found if each is not None), None)
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -93,6 +106,20 @@ def kind_of(value: Any) -> str:
 def shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """What was probably meant, else all that is allowed."""
+    allowed = list(known)
+    near = nearest(word, allowed)
+    return f"did you mean {near!r}?" if near else f"known: {', '.join(allowed)}"
+
+
+def near_key(word: str, known: Iterable[str]) -> str:
+    """The known word of which this is a slip of the pen or another spelling, or nothing."""
+    plain = re.sub(r"[^a-z0-9]+", "_", word.lower())
+    matches = difflib.get_close_matches(plain, list(known), n=1, cutoff=SLIP)
+    return matches[0] if matches else ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -11,29 +11,32 @@ from typing import Any, BinaryIO, Self
 
 from ...errors import InputError, StoreError
 from ...records import Result
-from .jsonl import encode_row, mend, parse_row
-from .rows import result_row
+from .csv_table import CsvForm
+from .forms import Form, form_of
 
 STDOUT = "-"
 
 
 class ResultsFile:
-    """Appends rows to a results file, or to standard output for `-`.
+    """Appends rows to a results file, or to standard output for `-`, in the form that its name asks for.
 
     Opening makes the file with permissions 0600, takes a lock that a second run runs into, and cuts a torn
     last line. Raises InputError for a file that is busy, can't be written or holds something else.
     """
 
-    def __init__(self, path: Path | str, *, simulated: bool, fsync: bool = False) -> None:
+    def __init__(
+        self, path: Path | str, *, simulated: bool, fsync: bool = False, form: Form | None = None
+    ) -> None:
         self.simulated = simulated
         self.written = 0  # rows appended by this object
         self._fsync = fsync
+        self._form = form or form_of(str(path))
         self.path = None if str(path) == STDOUT else Path(path)
         self._file: BinaryIO = sys.stdout.buffer if self.path is None else _open_locked(self.path)
         self._end = 0  # bytes that are whole rows
         if self.path is not None:
             try:
-                self._end = mend(self._file, self.path)
+                self._end = self._mend(self.path)
             except BaseException:
                 self._file.close()
                 raise
@@ -43,6 +46,11 @@ class ResultsFile:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def add_columns(self, names: Iterable[str]) -> None:
+        """Columns of the tasks' own file that come back with the results, where the form has columns."""
+        if isinstance(self._form, CsvForm):
+            self._form.add_columns(names)
 
     @property
     def name(self) -> str:
@@ -54,20 +62,17 @@ class ResultsFile:
             yield str(row["id"])
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows that are there, oldest first. A line that is no row of ours is passed over."""
-        if self.path is None:
-            return
-        with self.path.open("rb") as file:
-            for line in file:
-                row = parse_row(line)
-                if row is not None:
-                    yield row
+        """The rows that are there, oldest first: `id`, `status`, `simulated` and what else the form keeps."""
+        return iter(()) if self.path is None else _rows(self._form, self.path)
 
     def append(self, results: Iterable[Result]) -> None:
         """Write the rows of `results` at once. Raises StoreError; nothing half-written is left behind."""
-        rows = [encode_row(result_row(result, simulated=self.simulated)) for result in results]
+        head = b"" if self._end else self._form.head()
+        rows = [self._form.encode(result, simulated=self.simulated) for result in results]
+        if not rows:
+            return
         try:
-            self._write(b"".join(rows))
+            self._write(head + b"".join(rows))
         except OSError as error:
             self._cut_back()
             raise StoreError(
@@ -91,6 +96,18 @@ class ResultsFile:
                 os.fsync(self._file.fileno())
             self._end += len(data)
 
+    def _mend(self, path: Path) -> int:
+        """Check that the file is one of results and cut its torn last row; its length in bytes."""
+        size = path.stat().st_size
+        whole = self._form.whole_bytes(path) if size else 0
+        if whole < size:
+            os.ftruncate(self._file.fileno(), whole)
+        elif whole:
+            self._file.seek(whole - 1)
+            if self._file.read(1) != b"\n":  # a whole row whose line feed was lost
+                return whole + self._file.write(b"\n")
+        return whole
+
     def _cut_back(self) -> None:
         """After a write that failed half-way, so that the next one begins on a line of its own."""
         if self.path is not None:
@@ -98,12 +115,15 @@ class ResultsFile:
                 os.ftruncate(self._file.fileno(), self._end)
 
 
-def holds_simulated(path: Path) -> bool | None:
+def _rows(form: Form, path: Path) -> Iterator[dict[str, Any]]:
+    return (row for _, row in form.pieces(path) if row is not None)
+
+
+def holds_simulated(path: Path, form: Form | None = None) -> bool | None:
     """Whether the rows of a results file came from the simulator; None where there is no row."""
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        row = parse_row(file.readline())
+    row = next(_rows(form or form_of(str(path)), path), None)
     return None if row is None else bool(row.get("simulated"))
 
 

@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import InputError
+from ...records import Result
+from .rows import result_row
 
 FIRST_KEY = b'{"id"'  # what every row of a results file begins with
 CHUNK_BYTES = 1 << 16
 
+Row = dict[str, Any]
 
-def encode_row(row: dict[str, Any]) -> bytes:
+
+class JsonLines:
+    """Our own rows: everything that is known of a result."""
+
+    def head(self) -> bytes:
+        return b""
+
+    def encode(self, result: Result, *, simulated: bool) -> bytes:
+        return encode_row(result_row(result, simulated=simulated))
+
+    def whole_bytes(self, path: Path) -> int:
+        return whole_lines(path, _row_of)
+
+    def pieces(self, path: Path) -> Iterator[tuple[bytes, Row | None]]:
+        return pieces_of_lines(path, _row_of)
+
+
+def _row_of(line: Mapping[str, Any]) -> Row | None:
+    return dict(line) if "id" in line and "status" in line else None
+
+
+def encode_row(row: Mapping[str, Any]) -> bytes:
     """One line of UTF-8. What would break a reader that splits at every kind of line end is escaped."""
     text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
     for separator in ("\x85", "\u2028", "\u2029"):
@@ -25,24 +50,41 @@ def encode_row(row: dict[str, Any]) -> bytes:
         return json.dumps(row, separators=(",", ":")).encode() + b"\n"
 
 
-def mend(file: BinaryIO, path: Path) -> int:
-    """Check that the file is one of results and cut its torn last line; its length in bytes."""
-    file.seek(0, os.SEEK_END)
-    size = file.tell()
-    if size == 0:
-        return 0
-    file.seek(0)
-    if not file.read(len(FIRST_KEY)).startswith(FIRST_KEY[:size]):
-        raise InputError(f"{path}: exists and does not hold results; choose another output")
-    whole = _end_of_last_line(file, size)
-    if whole == size:
-        return size
-    file.seek(whole)
-    if parse_row(file.read(size - whole)) is None:
-        os.ftruncate(file.fileno(), whole)
-        return whole
-    file.write(b"\n")  # a whole row whose line feed was lost
-    return size + 1
+def whole_lines(path: Path, row_of: Callable[[Row], Row | None]) -> int:
+    """Bytes up to the end of the last whole row, be it that its line feed alone is missing.
+
+    Raises InputError for a file whose first line is no row.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        first = file.readline()
+        if not first.startswith(FIRST_KEY[: len(first)]):
+            raise not_results(path)
+        if first.endswith(b"\n") and _parse(first, row_of) is None:
+            raise InputError(f"{path}: holds rows of another format; choose another output, or that --format")
+        whole = _end_of_last_line(file, size)
+        file.seek(whole)
+        return whole if _parse(file.read(), row_of) is None else size
+
+
+def pieces_of_lines(path: Path, row_of: Callable[[Row], Row | None]) -> Iterator[tuple[bytes, Row | None]]:
+    """One line in memory at a time."""
+    with path.open("rb") as file:
+        for line in file:
+            yield line, _parse(line, row_of)
+
+
+def not_results(path: Path) -> InputError:
+    return InputError(f"{path}: exists and does not hold results; choose another output")
+
+
+def _parse(line: bytes, row_of: Callable[[Row], Row | None]) -> Row | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row_of(row) if isinstance(row, dict) else None
 
 
 def _end_of_last_line(file: BinaryIO, size: int) -> int:
@@ -56,11 +98,3 @@ def _end_of_last_line(file: BinaryIO, size: int) -> int:
             return start + found + 1
         end = start
     return 0
-
-
-def parse_row(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and "id" in row and "status" in row else None

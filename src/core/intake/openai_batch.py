@@ -1,0 +1,158 @@
+"""Lines of OpenAI's Batch API: `{"custom_id": ..., "method": "POST", "url": ..., "body": {...}}`.
+
+What a body asks for is honoured, or the line is refused by the name of what can't be: an answer to another
+question than the one that was written is no answer. Its `model` is a pin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ...errors import InputError
+from .fields import MAX_ID_CHARS, Name
+from .sentences import sentence
+
+SCHEMA_FORM = '{"type": "json_schema", "json_schema": {"schema": {...}}}'
+
+# Parameters that are not passed on, and the values of each that ask for nothing.
+_NOT_SENT: dict[str, tuple[Any, ...]] = {
+    "audio": (),
+    "frequency_penalty": (0,),
+    "function_call": (),
+    "functions": (),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "n": (1,),
+    "parallel_tool_calls": (),
+    "prediction": (),
+    "presence_penalty": (0,),
+    "reasoning_effort": (),
+    "seed": (),
+    "stream": (False,),
+    "stream_options": (),
+    "tool_choice": ("none",),
+    "tools": ([],),
+    "top_logprobs": (),
+    "top_p": (1,),
+    "verbosity": (),
+    "web_search_options": (),
+}
+# These concern OpenAI's bookkeeping, not the answer.
+_WITHOUT_EFFECT = frozenset(
+    ["prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "user"]
+)
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _parts_as_text(cls, value: Any) -> Any:
+        return "\n".join(_text_of(part) for part in value) if isinstance(value, list) else value
+
+
+def _text_of(part: Any) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    text = part.get("text") if isinstance(part, dict) else None
+    if kind != "text":
+        raise ValueError(f"a part of a message's content has type {kind!r}; only 'text' is allowed")
+    if not isinstance(text, str):
+        raise ValueError("a part of a message's content has no 'text'")
+    return text
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    model: Name
+    messages: list[_Message]
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    stop: list[str] | None = None
+    response_format: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_is_not_sent(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for key, meaning_nothing in _NOT_SENT.items():
+            given = value.get(key)
+            if given is not None and given not in meaning_nothing:
+                raise ValueError(f"'body.{key}' is not supported: leave it out")
+        return {k: v for k, v in value.items() if k not in _NOT_SENT and k not in _WITHOUT_EFFECT}
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> _Body:
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise ValueError(
+                "'body.max_tokens' and 'body.max_completion_tokens' are both given; one is allowed"
+            )
+        return self
+
+
+class _BatchLine(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    custom_id: Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)]
+    method: Literal["POST"] = "POST"
+    url: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+    body: _Body
+
+
+def looks_like_batch_line(row: Mapping[str, Any]) -> bool:
+    return "custom_id" in row and "body" in row
+
+
+def fields_of_batch_line(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The line as the fields of a task. Raises InputError with one sentence."""
+    try:
+        line = _BatchLine.model_validate(row)
+    except ValidationError as error:
+        raise InputError(sentence(error, _BatchLine)) from None
+    body = line.body
+    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    fields = {
+        "id": line.custom_id,
+        "messages": [_message(each) for each in body.messages],
+        "models": [body.model],
+        "max_tokens": limit,
+        "temperature": body.temperature,
+        "stop": body.stop or [],
+        "metadata": body.metadata or {},
+        "response_schema": _schema(body.response_format),
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _message(message: _Message) -> dict[str, str]:
+    role = "system" if message.role == "developer" else message.role
+    return {"role": role, "content": message.content}
+
+
+def _schema(response_format: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    kind = None if response_format is None else response_format.get("type")
+    if response_format is None or kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": "object"}
+    form = response_format.get("json_schema")
+    schema = form.get("schema") if kind == "json_schema" and isinstance(form, dict) else None
+    if not isinstance(schema, dict):
+        raise InputError(f"'body.response_format' must be {SCHEMA_FORM}, or of type 'text' or 'json_object'")
+    return schema

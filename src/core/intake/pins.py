@@ -1,0 +1,68 @@
+"""Which models and providers may answer a task: what its row says, under what holds for the whole file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ...errors import InputError
+from ...settings import Settings
+from .sentences import hint
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """`model` is asked, whatever a row names; `only` these providers, and of a row's own those among them."""
+
+    model: str = ""
+    only: Names = ()
+
+    def check(self, settings: Settings) -> None:
+        """Raises InputError for a name that is none, before a row is read."""
+        _check_providers("--only", self.only, settings)
+        _check_models("--model", [self.model] if self.model else [], self.only, settings)
+
+    def over(
+        self, models: Sequence[str], providers: Sequence[str], settings: Settings, line: int | None
+    ) -> tuple[Names, Names]:
+        """A row's `(models, providers)` as they hold. Raises InputError where nothing is left of them."""
+        try:
+            _check_providers("'providers'", providers, settings)
+            allowed = self._among_only(providers)
+            wanted = (self.model,) if self.model else tuple(models)
+            _check_models("--model" if self.model else "'models'", wanted, allowed, settings)
+        except InputError as error:
+            raise InputError(error.what, line=line) from None
+        return wanted, allowed
+
+    def _among_only(self, providers: Sequence[str]) -> Names:
+        if not (self.only and providers):
+            return self.only or tuple(providers)
+        allowed = tuple(name for name in providers if name in self.only)
+        if not allowed:
+            raise InputError(f"'providers': {', '.join(providers)} is not among --only {','.join(self.only)}")
+        return allowed
+
+
+NO_PINS = Pins()
+
+
+def _check_providers(where: str, names: Iterable[str], settings: Settings) -> None:
+    for name in names:
+        if name not in settings.providers:
+            raise InputError(f"{where}: unknown provider {name!r}; {hint(name, settings.providers)}")
+
+
+def _check_models(where: str, models: Sequence[str], providers: Sequence[str], settings: Settings) -> None:
+    """One of several models is enough."""
+    allowed = [name for name in providers or settings.providers if settings.providers[name].enabled]
+    for model in models:
+        current, _ = settings.resolve_model(model)
+        if any(settings.serves(name, current) for name in allowed):
+            return
+    if models:
+        these = ", ".join(map(repr, models))
+        who = f"none of {', '.join(providers)} serves" if providers else "no provider serves"
+        raise InputError(f"{where}: {who} {these}")

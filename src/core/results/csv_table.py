@@ -1,0 +1,144 @@
+"""Results as CSV: a header, then a record a result, the columns of the tasks' own file behind ours.
+
+RFC 4180: CRLF, doubled quotes. A cell may hold line ends, so the end of the last whole record is where a line
+ends outside quotes, and the file is read from its beginning to find it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...records import Result
+from .jsonl import not_results
+from .rows import result_row
+
+COLUMNS = (
+    "id", "line", "status", "output", "finish_reason", "truncated", "error", "warnings", "provider", "model",
+    "agent", "task_type", "tier", "cost_usd", "latency_s", "simulated",
+)  # fmt: skip
+USAGE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+ATTEMPTS = "attempts"  # how many
+METADATA = "metadata"  # as JSON: what has no column of its own
+OWN = METADATA + "."  # before an own column's name that is one of ours
+FIRST = ("id", "line", "status", "output")  # what the header of a results file begins with
+
+_OURS = frozenset([*COLUMNS, *USAGE, ATTEMPTS, METADATA])
+_TOLD_BY_MODELS = ("output", "error", "warnings")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate instead of show
+_BOM = b"\xef\xbb\xbf"  # a program that saved the file again may have put one there
+
+
+class CsvForm:
+    """One results file as CSV. Its header is fixed by the first row, or by what the file has already."""
+
+    DELIMITERS: ClassVar = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+
+    def __init__(self, delimiter: str = ",") -> None:
+        self._delimiter = delimiter
+        self._own: tuple[str, ...] = ()
+        self._header: tuple[str, ...] = ()
+        # A cell has no limit of its own; this one, of the whole process, is 128 KiB unless told.
+        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+
+    def add_columns(self, names: Iterable[str]) -> None:
+        """Columns of the tasks' file, for a header that is still to be written."""
+        if not self._header:
+            self._own = tuple(OWN + name if name in _OURS else name for name in names)
+
+    def head(self) -> bytes:
+        self._header = (*COLUMNS, *USAGE, ATTEMPTS, *self._own, METADATA)
+        return csv_line(self._header, self._delimiter)
+
+    def encode(self, result: Result, *, simulated: bool) -> bytes:
+        cells = flat_row(result_row(result, simulated=simulated))
+        rest = {}
+        for name, value in result.task.metadata.items():
+            own = OWN + name if name in _OURS else name
+            if own in self._header:
+                cells[own] = value if isinstance(value, str) else _json(value)
+            else:
+                rest[name] = value
+        cells[METADATA] = _json(rest) if rest else ""
+        return csv_line([cells.get(name, "") for name in self._header], self._delimiter)
+
+    def whole_bytes(self, path: Path) -> int:
+        """Also takes over the header that is there."""
+        begin = self._delimiter.join(FIRST).encode()
+        with path.open("rb") as file:
+            first = file.read(len(_BOM) + len(begin) + 1).removeprefix(_BOM)
+        if not first.startswith(begin[: len(first)]):
+            raise not_results(path)
+        whole = 0
+        for record in _whole_records(path):
+            if not whole:
+                self._header = self._cells(record)
+            whole += len(record)
+        return whole
+
+    def pieces(self, path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+        header: tuple[str, ...] = ()
+        for record in _whole_records(path):
+            cells = self._cells(record)
+            if header and len(cells) == len(header):
+                row: dict[str, Any] = dict(zip(header, cells, strict=True))
+                yield record, {**row, "simulated": row.get("simulated") == "true"}
+            else:
+                header = header or cells
+                yield record, None
+
+    def _cells(self, record: bytes) -> tuple[str, ...]:
+        text = record.removeprefix(_BOM).decode(errors="replace")
+        return tuple(next(csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter), ()))
+
+
+def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A result's row as cells. Where a model's words would be a formula they begin with an apostrophe."""
+    cells = {name: row[name] for name in COLUMNS}
+    cells |= {name: row["usage"][name] for name in USAGE}
+    cells["warnings"] = "; ".join(row["warnings"])
+    cells[ATTEMPTS] = len(row["attempts"])
+    for name in _TOLD_BY_MODELS:
+        cells[name] = guard(cells[name])
+    return cells
+
+
+def guard(value: Any) -> Any:
+    """A formula as text; a number is none."""
+    if not (isinstance(value, str) and value.startswith(_FORMULA)):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return "'" + value
+    return value
+
+
+def csv_line(cells: Iterable[Any], delimiter: str = ",") -> bytes:
+    line = io.StringIO()
+    plain = (json.dumps(cell) if isinstance(cell, bool) else cell for cell in cells)
+    csv.writer(line, delimiter=delimiter).writerow(plain)
+    return line.getvalue().encode("utf-8", "replace")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _whole_records(path: Path) -> Iterator[bytes]:
+    """The records up to the last one that is whole: each ends with the first line end outside quotes."""
+    lines: list[bytes] = []
+    quotes = 0
+    with path.open("rb") as file:
+        for line in file:
+            lines.append(line)
+            quotes += line.count(b'"')
+            if not quotes % 2 and line.endswith(b"\n"):
+                yield b"".join(lines)
+                lines.clear()
+                quotes = 0

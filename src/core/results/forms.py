@@ -1,0 +1,43 @@
+"""What a results file may be written as; its ending decides, or the name of the format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...errors import InputError
+from ...records import Result
+from .csv_table import CsvForm
+from .jsonl import JsonLines
+from .openai_batch import BatchRows
+
+OPENAI_BATCH = "openai-batch"
+
+
+class Form(Protocol):
+    """One way of writing results to a file, which a crash may have cut off anywhere."""
+
+    def head(self) -> bytes:
+        """What comes before the first row."""
+
+    def encode(self, result: Result, *, simulated: bool) -> bytes:
+        """One result's row."""
+
+    def whole_bytes(self, path: Path) -> int:
+        """The length of `path` up to the end of its last whole row. Raises InputError for a foreign file."""
+
+    def pieces(self, path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+        """All of a mended file, oldest first: the bytes of each row, and the row with `id`, `status` and
+        `simulated` at least; None for a header and for what is no row.
+        """
+
+
+def form_of(output: str, fmt: str | None = None) -> Form:
+    """The form for a results file of this name. Raises InputError where the two don't go together."""
+    suffix = Path(output).suffix.lower()
+    if fmt == OPENAI_BATCH:
+        if suffix in CsvForm.DELIMITERS:
+            raise InputError(f"{output}: {OPENAI_BATCH} rows are JSON Lines; let the output end in .jsonl")
+        return BatchRows()
+    return CsvForm(CsvForm.DELIMITERS[suffix]) if suffix in CsvForm.DELIMITERS else JsonLines()
