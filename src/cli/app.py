@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import OrchestratorError
+from .progress import say
 from .setup import Options
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
 @click.option("--max-cost", type=USD, metavar="USD", help="End, resumably, before more than this is spent.")
 @click.option("--yes", is_flag=True, help="Do not ask, whatever it is expected to cost.")
 @click.option("--cheapest", is_flag=True, help="Let price decide where several providers could serve.")
+@click.option("--json", "as_json", is_flag=True, help="Progress and summary for programs, as JSON lines.")
 @click.pass_context
 def run(context: click.Context, /, tasks: str, output: str | None, **options: Any) -> None:
     """Run a file of TASKS (JSON Lines, CSV, OpenAI batch lines, or plain text; - is standard input).
@@ -232,10 +234,10 @@ def main() -> None:
         error.show()
         sys.exit(INPUT_IS_WRONG)
     except OrchestratorError as error:
-        sys.stderr.write(f"error: {error}\n")
+        say(f"error: {error}")
         sys.exit(INPUT_IS_WRONG)
     except (click.Abort, KeyboardInterrupt):  # before the loop listens, or after it
-        sys.stderr.write("stopped\n")
+        say("stopped")
         sys.exit(STOPPED)
 
 

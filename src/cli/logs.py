@@ -26,28 +26,31 @@ FILES_KEPT = 3
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def set_up_logging(level: str, folder: Path | None = None) -> None:
-    """Log to the terminal from `level` on and, where `folder` is given, from `info` on to a file in it."""
+def set_up_logging(level: str, folder: Path | None = None, *, as_json: bool = False) -> None:
+    """Log to the terminal from `level` on and, where `folder` is given, from `info` on to a file in it.
+
+    `as_json`: the terminal gets JSON lines too.
+    """
     ours = logging.getLogger(OURS)
     ours.setLevel(logging.DEBUG)
     for handler in list(ours.handlers):
         ours.removeHandler(handler)
         handler.close()
     terminal = _TerminalHandler(getattr(logging, level.upper()))
-    terminal.setFormatter(_Plain())
+    terminal.setFormatter(_JsonLines() if as_json else _Plain())
     ours.addHandler(terminal)
     if folder is not None:
         ours.addHandler(_file_handler(folder))
     ours.propagate = False
-    _set_up_others()
+    _set_up_others(as_json)
 
 
-def _set_up_others() -> None:
+def _set_up_others(as_json: bool) -> None:
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
     if not any(isinstance(handler, _TerminalHandler) for handler in root.handlers):
         handler = _TerminalHandler(logging.WARNING)
-        handler.setFormatter(_Plain())
+        handler.setFormatter(_JsonLines() if as_json else _Plain())
         root.addHandler(handler)
 
 

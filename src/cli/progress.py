@@ -1,18 +1,21 @@
-"""What a run shows while it works: a live display on a terminal, else a line every 30 seconds.
+"""What a run shows while it works: a live display on a terminal, else a line every 30 seconds, or JSON.
 
 Everything here goes to standard error, so that standard output is free for results.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..records import PoolSnapshot, ProviderSnapshot, TaskStatus
+from ..records import NANOS_PER_USD, LimitGauge, PoolSnapshot, ProviderSnapshot, TaskStatus
+from .outlook import expected_nanos, left_s
 from .tally import Tally
 from .words import duration, money, percent, tasks
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 LINE_EVERY_S = 30.0
+JSON_EVERY_S = 5.0
 PLAIN_WIDTH = 110  # where there is no terminal whose width counts
 STATE_COLOURS = {
     "healthy": "green",
@@ -55,9 +59,15 @@ def console(stderr: bool) -> Console:
 def make_view(quiet: bool) -> View:
     if quiet:
         return QuietView()
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    if voice.as_json:
+        return JsonView()
+    if _is_terminal():
         return LiveView()
     return LineView()
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class QuietView:
@@ -90,6 +100,22 @@ class LineView(QuietView):
         say(f"{at} {progress_line(pool, tally)}; in flight: {flying}")
         for line in waiting_lines(pool):
             say(f"{at} {line}")
+        if limits := "; ".join(limit_lines(pool)):
+            say(f"{at} {limits}")
+
+
+class JsonView(QuietView):
+    """A JSON object every few seconds: for programs."""
+
+    def __init__(self) -> None:
+        self._next_s = time.monotonic() + JSON_EVERY_S
+
+    def update(self, pool: PoolSnapshot, tally: Tally) -> None:
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s += JSON_EVERY_S
+        sys.stderr.write(json.dumps({"progress": progress_json(pool, tally)}) + "\n")
+        sys.stderr.flush()
 
 
 class LiveView:
@@ -114,9 +140,19 @@ class LiveView:
         self._live.stop()
 
 
+@dataclass(slots=True)
+class Voice:
+    """How this process speaks: in plain lines, or in JSON where a program listens."""
+
+    as_json: bool = False
+
+
+voice = Voice()
+
+
 def say(text: str) -> None:
-    """A plain line on standard error."""
-    sys.stderr.write(text + "\n")
+    """A line on standard error."""
+    sys.stderr.write((json.dumps({"note": text}) if voice.as_json else text) + "\n")
     sys.stderr.flush()
 
 
@@ -124,19 +160,25 @@ def say(text: str) -> None:
 
 
 def progress_line(pool: PoolSnapshot, tally: Tally) -> str:
-    """Done of all, how fast, how much longer, and what it has cost so far."""
+    """Done of all, how fast, how much longer, what it has cost so far and will have cost."""
     done = f"{tally.done:,} of {tally.total:,} done" if tally.total is not None else f"{tally.done:,} done"
     parts = [done, f"{tally.per_minute(pool.at):,.0f} a minute"]
-    left = tally.left_s(pool.at)
+    left = left_s(pool, tally)
     if left:
         parts.append(f"about {duration(left)} left")
-    parts.append(
-        f"{money(tally.cost_nanos)} so far" + (" (some prices unknown)" if tally.unknown_costs else "")
-    )
+    parts.append(_cost(tally))
     for status, count in sorted(tally.statuses.items()):
         if status is not TaskStatus.SUCCEEDED and count:
             parts.append(f"{count:,} {status}")
     return ", ".join(parts)
+
+
+def _cost(tally: Tally) -> str:
+    text = f"{money(tally.cost_nanos)} so far"
+    expected = expected_nanos(tally)
+    if expected is not None and not tally.finished:
+        text = f"{money(tally.cost_nanos)} of about {money(expected)}"
+    return text + (" (some prices unknown)" if tally.unknown_costs else "")
 
 
 def waiting_lines(pool: PoolSnapshot) -> Iterator[str]:
@@ -147,6 +189,58 @@ def waiting_lines(pool: PoolSnapshot) -> Iterator[str]:
     for each in pool.waiting_for:
         until = f" ({duration(each.until - pool.at)})" if each.until and each.until >= pool.at + 1 else ""
         yield f"{tasks(each.tasks)} waiting for {each.what}{until}"
+
+
+def limit_lines(pool: PoolSnapshot) -> Iterator[str]:
+    """How full each provider's buckets are: `left of openai's limits: requests 45 %, tokens 12 %`."""
+    for provider in pool.providers:
+        gauges: dict[str, LimitGauge] = {}
+        for gauge in provider.limits:  # of several model groups the emptiest
+            known = gauges.get(gauge.dimension)
+            if known is None or fullness(gauge) < fullness(known):
+                gauges[gauge.dimension] = gauge
+        if gauges:
+            shown = ", ".join(f"{name} {percent(fullness(g), 1.0)}" for name, g in gauges.items())
+            yield f"left of {provider.name}'s limits: {shown}"
+
+
+def fullness(gauge: LimitGauge) -> float:
+    """The share of a bucket that is left, 0 to 1."""
+    return min(1.0, max(0.0, gauge.level / gauge.capacity)) if gauge.capacity > 0 else 0.0
+
+
+def progress_json(pool: PoolSnapshot, tally: Tally) -> dict[str, Any]:
+    """What the display shows, for programs: seconds, dollars, epoch seconds."""
+    expected, left = expected_nanos(tally), left_s(pool, tally)
+    return {
+        "at": round(pool.at, 3),
+        "done": tally.done,
+        "total": tally.total,
+        "statuses": {str(status): n for status, n in tally.statuses.items() if n},
+        "rows_per_minute": round(tally.per_minute(pool.at), 1),
+        "left_s": None if left is None else round(left, 1),
+        "cost_usd": tally.cost_nanos / NANOS_PER_USD,
+        "expected_usd": None if expected is None else expected / NANOS_PER_USD,
+        "unknown_costs": tally.unknown_costs,
+        "in_flight": pool.in_flight,
+        "waiting": pool.waiting,
+        "waiting_for": [{"what": w.what, "tasks": w.tasks, "until": w.until} for w in pool.waiting_for],
+        "offline_since": pool.offline_since,
+        "providers": [_provider_json(provider, tally) for provider in pool.providers],
+    }
+
+
+def _provider_json(provider: ProviderSnapshot, tally: Tally) -> dict[str, Any]:
+    return {
+        "name": provider.name,
+        "state": provider.state,
+        "reason": provider.reason,
+        "until": provider.until,
+        "in_flight": provider.in_flight,
+        "done": tally.by_provider[provider.name],
+        "cost_usd": provider.cost_nanos / NANOS_PER_USD,
+        "limits": [{**asdict(gauge), "left": round(fullness(gauge), 3)} for gauge in provider.limits],
+    }
 
 
 def state_text(provider: ProviderSnapshot, now: float) -> str:
@@ -165,6 +259,7 @@ def _screen(pool: PoolSnapshot, tally: Tally) -> RenderableType:
     if tally.total:
         rows.append(ProgressBar(total=tally.total, completed=tally.done, width=60))
     rows += [Text(progress_line(pool, tally)), _provider_table(pool, tally)]
+    rows += [Text(line, style="dim") for line in limit_lines(pool)]
     rows += [Text(line, style="yellow") for line in waiting_lines(pool)]
     return Group(*rows)
 

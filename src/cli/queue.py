@@ -17,7 +17,7 @@ from ..core.results import encode_row, result_row
 from ..errors import InputError
 from ..records import Event, PoolSnapshot, Result, TaskStatus
 from .follow import is_alive
-from .progress import console, say, state_text, waiting_lines
+from .progress import console, fullness, say, state_text, waiting_lines
 from .setup import Options, Setup, open_store, prepare
 from .tally import OPEN
 from .words import duration, latency, money, percent
@@ -97,6 +97,8 @@ def status(options: Options, *, as_json: bool) -> int:
     screen.print("tasks: " + (", ".join(f"{n:,} {s}" for s, n in counts.items() if n) or "none yet"))
     if pool is not None:
         screen.print(_pool_table(pool))
+        if any(provider.limits for provider in pool.providers):
+            screen.print(_limit_table(pool))
         for line in waiting_lines(pool):
             screen.print(line)
     for event in alerts:
@@ -149,6 +151,31 @@ def _pool_table(pool: PoolSnapshot) -> Table:
             latency(each.p95_s),
             money(each.cost_nanos),
         )
+    return table
+
+
+def _limit_table(pool: PoolSnapshot) -> Table:
+    """How full each bucket was when the orchestrator last told, the emptiest first within a provider."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("limits of", "model", "what"):
+        table.add_column(name)
+    for name in ("left", "limit"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("known")
+    for provider in pool.providers:
+        for gauge in sorted(provider.limits, key=fullness):
+            per = "day" if gauge.window_s > 3600.0 else "minute"
+            limit = gauge.capacity if per == "day" else gauge.per_minute
+            table.add_row(
+                provider.name,
+                gauge.group,
+                gauge.dimension,
+                percent(fullness(gauge), 1.0),
+                f"{limit:,.0f} a {per}",
+                gauge.source.replace("_", " "),
+            )
     return table
 
 

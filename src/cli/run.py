@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..core.results import ResultsFile
@@ -13,7 +13,7 @@ from .batch import Batch, open_results, resume, take_in, write_missing
 from .confirm import ask_first
 from .follow import follow, refuse_cap_beside_server, server_of
 from .logs import set_up_logging
-from .progress import say
+from .progress import say, voice
 from .runner import Sink, work_off
 from .setup import Options, Setup, open_store, prepare
 from .tally import Tally
@@ -38,12 +38,15 @@ def run(
     max_cost: float | None = None,
     yes: bool = False,
     cheapest: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Run a file of tasks; the exit code. Raises OrchestratorError where input or configuration is wrong."""
+    voice.as_json = as_json
     setup = prepare(options)
     if cheapest:
         setup = setup.with_cost_weight(CHEAPEST)
-    set_up_logging("error" if quiet else options.log_level, setup.settings.state_dir / "logs")
+    level, folder = "error" if quiet else options.log_level, setup.settings.state_dir / "logs"
+    set_up_logging(level, folder, as_json=as_json)
     clock = Clock()
     batch = Batch.of(source, output, reading, clock.now(), rejects)
     with ExitStack() as stack:
@@ -99,16 +102,19 @@ def close_run(
     setup: Setup, store: Store, batch: Batch, results: ResultsFile, tally: Tally, now: float
 ) -> None:
     """Print the tables, the totals, and where the results are."""
-    from .summary import print_summary
+    from .summary import print_summary, print_summary_json
 
-    print_summary(
-        store.summary(batch.name),
-        tally=tally,
-        baseline_model=setup.settings.baseline_model,
-        elapsed_s=now - tally.started_at,
-        simulated=setup.simulated,
-        stderr=results.path is None,
-    )
+    told: dict[str, Any] = {
+        "tally": tally,
+        "baseline_model": setup.settings.baseline_model,
+        "elapsed_s": now - tally.started_at,
+        "simulated": setup.simulated,
+        "stderr": results.path is None,
+    }
+    if voice.as_json:
+        print_summary_json(store.summary(batch.name), results=results.path, **told)
+        return
+    print_summary(store.summary(batch.name), **told)
     if results.path is not None:
         rest = "" if tally.finished else " (not complete: the same command goes on from here)"
         sys.stdout.write(f"results: {results.path}{rest}\n")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ..records import TaskStatus
+from ..records import NANOS_PER_USD, TaskStatus
 from .progress import console
 from .tally import OPEN, Tally
 from .words import duration, latency, money, percent, tasks
@@ -28,6 +31,56 @@ def print_summary(
     screen.print()
     for line in total_lines(summary, tally, baseline_model, elapsed_s, simulated):
         screen.print(line, markup=False, soft_wrap=True)
+
+
+def print_summary_json(
+    summary: Summary,
+    *,
+    tally: Tally,
+    baseline_model: str,
+    elapsed_s: float,
+    simulated: bool,
+    stderr: bool,
+    results: Path | None,
+) -> None:
+    """The same for programs: one object, dollars and seconds."""
+    stream = sys.stderr if stderr else sys.stdout
+    found = summary_json(summary, tally, baseline_model, elapsed_s)
+    found |= {"results": None if results is None else str(results), "simulated": simulated}
+    stream.write(json.dumps({"summary": found}) + "\n")
+    stream.flush()
+
+
+def summary_json(summary: Summary, tally: Tally, baseline_model: str, elapsed_s: float) -> dict[str, Any]:
+    calls = summary.calls
+    return {
+        "tasks": sum(summary.counts.values()),
+        "answered": summary.counts.get(TaskStatus.SUCCEEDED, 0),
+        "complete": tally.finished,
+        "statuses": {str(status): n for status, n in summary.counts.items() if n},
+        "truncated": summary.tasks.truncated,
+        "took_s": round(elapsed_s, 3),
+        "baseline_model": baseline_model,
+        "baseline_usd": summary.baseline_nanos / NANOS_PER_USD,
+        **_sums_json(calls),
+        "providers": {name: _sums_json(sums) for name, sums in summary.providers.items()},
+        "agents": {name: sums.tasks for name, sums in summary.agents.items()},
+        "reasons": tally.reasons,
+    }
+
+
+def _sums_json(sums: CallSums) -> dict[str, Any]:
+    return {
+        "calls": sums.calls,
+        "ok": sums.ok,
+        "p50_s": sums.p50_s,
+        "p95_s": sums.p95_s,
+        "prompt_tokens": sums.prompt_tokens,
+        "output_tokens": sums.output_tokens,
+        "cost_usd": sums.cost_nanos / NANOS_PER_USD,
+        "uncertain_usd": sums.uncertain_nanos / NANOS_PER_USD,
+        "unknown_cost_calls": sums.unknown_cost_calls,
+    }
 
 
 def provider_table(summary: Summary) -> Table:

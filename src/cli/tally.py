@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..core.store import Summary
 
 RATE_WINDOW_S = 60.0
+BEST_OVER_S = 10.0  # a burst at the start is no pace
 REASONS_KEPT = 5
 OPEN = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING})
 
@@ -31,7 +32,8 @@ class Tally:
         self.reasons: list[str] = []  # of the first tasks that were not answered
         self.started_at = now
         self.plan: Plan | None = None  # what was expected of this run
-        self._marks: deque[tuple[float, int]] = deque([(now, self.done)])
+        self._marks: deque[tuple[float, int, Counter[str]]] = deque([(now, self.done, Counter())])
+        self._best: dict[str, float] = {}  # of each provider's rates, per second
 
     @property
     def done(self) -> int:
@@ -71,23 +73,32 @@ class Tally:
             self.reasons.append(f"{result.task.id} {result.status}: {_short(result.error)}")
 
     def mark(self, now: float) -> None:
-        """Note how much is done, for the rate. Call it a few times a second at most."""
+        """Note how much is done, for the rates. Call it a few times a second at most.
+
+        The start is no part of a pace: until the first task is done, time does not count.
+        """
+        if self.done == self.before:
+            self._marks = deque([(now, self.done, Counter())])
         if now - self._marks[-1][0] >= 1.0:
-            self._marks.append((now, self.done))
+            self._marks.append((now, self.done, self.by_provider.copy()))
+            for name in self.by_provider if now - self._marks[0][0] >= BEST_OVER_S else ():
+                self._best[name] = max(self._best.get(name, 0.0), self.rate(name))
         while len(self._marks) > 2 and now - self._marks[1][0] > RATE_WINDOW_S:
             self._marks.popleft()
 
     def per_minute(self, now: float) -> float:
         """Tasks finished per minute, over the last minute."""
-        since, done = self._marks[0]
+        since, done, _ = self._marks[0]
         return 60 * (self.done - done) / max(now - since, 1.0)
 
-    def left_s(self, now: float) -> float | None:
-        """Seconds until all is done at the present rate; None where that can't be said."""
-        rate = self.per_minute(now)
-        if self.total is None or rate <= 0:
-            return None
-        return 60 * (self.total - self.done) / rate
+    def rate(self, provider: str) -> float:
+        """Tasks that a provider has answered per second, over the last minute, up to the newest mark."""
+        (since, _, before), (until, _, after) = self._marks[0], self._marks[-1]
+        return (after[provider] - before[provider]) / max(until - since, 1.0)
+
+    def best_rate(self, provider: str) -> float:
+        """The highest rate it has had: what it comes back to after a pause."""
+        return self._best.get(provider, 0.0)
 
 
 def _short(text: str, limit: int = 160) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,33 @@ def test_standard_input_is_planned_and_then_run(tmp_path: Path, live: dict[str, 
     done = run_script("run", "-", "-o", "out.jsonl", cwd=tmp_path, env=live, stdin="What?\nWhy?\n")
     assert done.process.returncode == 0, done.err
     assert "plan: 2 tasks" in done.err and len(read_rows(tmp_path / "out.jsonl")) == 2
+
+
+def test_a_program_gets_json_alone_on_both_streams(tmp_path: Path, live: dict[str, str]) -> None:
+    lines = ['{"prompt": "What?", "task_type": "odd"}', "not a task"]
+    (tmp_path / "tasks.jsonl").write_text("\n".join(lines) + "\n")
+    done = run_script("run", "tasks.jsonl", "--json", "--log-level", "info", cwd=tmp_path, env=live)
+    said = [json.loads(line) for line in done.err.splitlines()]
+    assert done.process.returncode == 1
+    assert any("line 2" in row.get("note", "") for row in said)
+    summary = json.loads(done.out)["summary"]
+    assert (summary["tasks"], summary["answered"], summary["complete"]) == (1, 1, True)
+    assert (
+        summary["cost_usd"] > 0 and summary["results"] == "tasks.results.jsonl" and not summary["simulated"]
+    )
+    to_stdout = run_script("run", "tasks.jsonl", "--json", "-o", "-", cwd=tmp_path, env=live)
+    assert json.loads(to_stdout.out)["status"] == "succeeded", "only results on standard output"
+    assert "summary" in json.loads(to_stdout.err.splitlines()[-1])
+    wrong = run_script("run", "nothing.jsonl", "--json", cwd=tmp_path, env=live)
+    assert "no such file" in json.loads(wrong.err)["note"] and wrong.process.returncode == 2
+
+
+def test_status_tells_how_full_each_bucket_is(tmp_path: Path, live: dict[str, str]) -> None:
+    (tmp_path / "limits.toml").write_text("[providers.openai.limits]\nrequests_per_minute = 600\n")
+    (tmp_path / "tasks.txt").write_text("One?\nTwo?\n")
+    run_script("run", "tasks.txt", "--config", "limits.toml", cwd=tmp_path, env=live)
+    told = run_script("status", "--config", "limits.toml", cwd=tmp_path, env=live)
+    assert re.search(r"openai +\S+ +requests +\d+ % +600 a minute +told", told.out), told.out
 
 
 @pytest.mark.parametrize(

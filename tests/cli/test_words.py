@@ -60,17 +60,27 @@ def test_a_tally_counts_what_was_answered_what_was_not_and_why() -> None:
     assert tally.reasons == ["t failed: a reason"]
 
 
-def test_the_rate_is_that_of_the_last_minute_and_gives_the_time_left() -> None:
+def test_the_rate_is_that_of_the_last_minute() -> None:
     tally = Tally({TaskStatus.QUEUED: 400}, now=0.0)
     for second in range(1, 101):
         count = 1 if second <= 40 else 2  # twice as fast in the last minute
         tally.add([result(TaskStatus.SUCCEEDED)] * count)
         tally.mark(float(second))
     assert tally.per_minute(100.0) == pytest.approx(120, rel=0.02)
-    assert tally.left_s(100.0) == pytest.approx((400 - 160) / 2, rel=0.02)
+    assert tally.rate("openai") == pytest.approx(2, rel=0.02)
+    assert tally.best_rate("openai") == pytest.approx(2, rel=0.02)
+
+
+def test_the_start_is_no_part_of_the_pace() -> None:
+    tally = Tally({TaskStatus.QUEUED: 400}, now=0.0)
+    for second in range(1, 31):
+        if second > 20:
+            tally.add([result(TaskStatus.SUCCEEDED)])
+        tally.mark(float(second))
+    assert tally.per_minute(30.0) == pytest.approx(60, rel=0.02)
 
 
 def test_with_an_open_end_there_is_no_time_left_to_tell() -> None:
     tally = Tally(None, now=0.0)
     tally.add([result(TaskStatus.SUCCEEDED)])
-    assert (tally.total, tally.finished, tally.left_s(1.0)) == (None, False, None)
+    assert (tally.total, tally.finished) == (None, False)

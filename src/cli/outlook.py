@@ -1,0 +1,132 @@
+"""How much longer, and how much more: the rest of a run, with limits and daily resets counted in.
+
+Each provider goes on at its present pace until its daily quota is used up, then waits for its reset; one that
+is held for long comes back at the moment it is known for, at the pace it had. Before there is a pace, the
+plan that was shown before the run stands for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..records import LimitGauge, PoolSnapshot, ProviderSnapshot
+from ..routing.limits import next_midnight_pacific
+from .tally import Tally
+
+DAY_S = 86_400.0
+LONG_HOLD_S = 60.0  # a shorter hold is part of the pace
+ENOUGH_DONE = 10  # tasks after which the pace counts, not the plan
+PLAN_WEIGHS = 50  # as many tasks as the plan's price counts for beside what was paid
+GONE = frozenset({"not_configured", "misconfigured", "paused"})
+DAYS_AT_MOST = 1_000
+
+
+def expected_nanos(tally: Tally) -> int | None:
+    """What the whole run will have cost, by what was paid and, early on, by its plan; None: unknown."""
+    if tally.total is None:
+        return None
+    done, left = tally.done - tally.before, tally.total - tally.done
+    known, paid = done, float(tally.cost_nanos)
+    if tally.plan is not None and tally.plan.tasks:
+        known += PLAN_WEIGHS
+        paid += PLAN_WEIGHS * tally.plan.expected_nanos / tally.plan.tasks
+    if not known:
+        return None
+    return round(tally.cost_nanos + left * paid / known)
+
+
+def left_s(pool: PoolSnapshot, tally: Tally) -> float | None:
+    """Seconds until all is done; None where that can't be said."""
+    if tally.total is None:
+        return None
+    left = tally.total - tally.done
+    if not left:
+        return 0.0
+    if tally.done - tally.before < ENOUGH_DONE:
+        return _by_plan(pool, tally)
+    return _time_for(left, list(_sources(pool, tally)))
+
+
+def _by_plan(pool: PoolSnapshot, tally: Tally) -> float | None:
+    if tally.plan is None:
+        return None
+    left = tally.plan.duration_s - (pool.at - tally.started_at)
+    return left if left > 0 else None
+
+
+@dataclass(slots=True)
+class _Source:
+    """One provider: `rate` tasks per second from `ready_s` on; `today` more until `reset_s`, then `a_day`."""
+
+    rate: float
+    ready_s: float
+    today: float = math.inf
+    a_day: float = math.inf
+    reset_s: float = math.inf
+
+    def works_at(self, now_s: float) -> bool:
+        return self.ready_s <= now_s and self.today > 0
+
+    def pass_on(self, seconds: float, now_s: float) -> None:
+        """Let time pass up to `now_s`."""
+        if self.works_at(now_s - seconds):
+            self.today = max(0.0, self.today - self.rate * seconds)
+            if self.today < 1e-6:
+                self.today = 0.0
+        if now_s >= self.reset_s:
+            self.today, self.reset_s = self.a_day, self.reset_s + DAY_S
+
+    def next_change_s(self, now_s: float) -> float:
+        """The next moment at which it starts or stops."""
+        if self.ready_s > now_s:
+            return self.ready_s
+        if self.today > 0:
+            return now_s + self.today / self.rate
+        return self.reset_s
+
+
+def _sources(pool: PoolSnapshot, tally: Tally) -> Iterator[_Source]:
+    for provider in pool.providers:
+        if provider.state in GONE:
+            continue
+        ready_s = max(0.0, (provider.until or pool.at) - pool.at)
+        held = ready_s > LONG_HOLD_S
+        rate = (tally.best_rate if held else tally.rate)(provider.name)
+        day = _daily(provider)
+        if day is not None and day.level < 1:
+            rate = tally.best_rate(provider.name)
+        if rate > 0:
+            yield _source(rate, ready_s if held else 0.0, day, pool.at)
+
+
+def _source(rate: float, ready_s: float, day: LimitGauge | None, now: float) -> _Source:
+    if day is None:
+        return _Source(rate, ready_s)
+    if day.per_minute < day.capacity:  # it refills all day long instead of being reset at midnight
+        steady = day.per_minute / 60.0
+        return _Source(rate if day.level >= 1 else min(rate, steady), ready_s)
+    return _Source(rate, ready_s, max(0.0, day.level), day.capacity, next_midnight_pacific(now) - now)
+
+
+def _daily(provider: ProviderSnapshot) -> LimitGauge | None:
+    days = [gauge for gauge in provider.limits if gauge.window_s > 3600.0]
+    return min(days, key=lambda gauge: gauge.level, default=None)
+
+
+def _time_for(left: float, sources: list[_Source]) -> float | None:
+    """When `left` tasks are done at the pace of all sources together."""
+    now_s = 0.0
+    for _ in range(DAYS_AT_MOST * max(1, len(sources))):
+        pace = sum(source.rate for source in sources if source.works_at(now_s))
+        change_s = min((source.next_change_s(now_s) for source in sources), default=math.inf)
+        if pace and now_s + left / pace <= change_s:
+            return now_s + left / pace
+        if change_s == math.inf:
+            return None
+        left -= pace * (change_s - now_s)
+        for source in sources:
+            source.pass_on(change_s - now_s, change_s)
+        now_s = change_s
+    return None

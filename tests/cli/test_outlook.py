@@ -1,0 +1,132 @@
+"""The time that is left and the cost that is to come, with limits and daily resets counted in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from src.cli.outlook import expected_nanos, left_s
+from src.cli.progress import limit_lines, progress_json, progress_line
+from src.cli.tally import Tally
+from src.core.planning import Line, Plan
+from src.records import (
+    Attempt,
+    LimitGauge,
+    Message,
+    Outcome,
+    PoolSnapshot,
+    ProviderSnapshot,
+    Result,
+    Task,
+    TaskStatus,
+)
+from src.routing.limits import next_midnight_pacific
+
+NOON = next_midnight_pacific(1_790_000_000.0) - 12 * 3600.0  # twelve hours before quotas come back
+DAY_S = 86_400.0
+
+
+def provider(name: str, **changes: Any) -> ProviderSnapshot:
+    plain = ProviderSnapshot(
+        name, "healthy", "", None, 0.3, 0.3, 1.0, 1.0, 0.3, 0.0, 0.3, 0.3, 0.5, 0, 0, 0, 0, 0, 0, 0, 0
+    )
+    return replace(plain, **changes)
+
+
+def pool(*providers: ProviderSnapshot, at: float = NOON) -> PoolSnapshot:
+    return PoolSnapshot(at, providers, (), 0, 0)
+
+
+def daily(level: float, limit: float, *, refills: bool = False) -> LimitGauge:
+    per_minute = limit / 1440 if refills else limit
+    return LimitGauge("m", "requests per day", level, limit, per_minute, "told", DAY_S)
+
+
+def result(name: str) -> Result:
+    attempt = Attempt(1, name, "m", "a", Outcome.OK, 0.0, 1.0, "weighted", (), cost_nanos=1_000_000)
+    return Result(Task("t", "b", (Message("user", "Hi"),)), TaskStatus.SUCCEEDED, 1.0, (attempt,))
+
+
+def after_a_minute(total: int, **per_second: int) -> Tally:
+    """A run of which each provider has answered so many tasks a second for a minute, until noon."""
+    tally = Tally({TaskStatus.QUEUED: total}, NOON - 60.0)
+    tally.mark(NOON - 60.0)
+    for second in range(1, 61):
+        for name, count in per_second.items():
+            tally.add([result(name)] * count)
+        tally.mark(NOON - 60.0 + second)
+    return tally
+
+
+def plan(tasks: int, duration_s: float, nanos: int) -> Plan:
+    line = Line("openai", "standard", tasks, 0, 0, nanos, nanos, nanos)
+    return Plan(NOON, tasks, duration_s, 2.0, (line,), (), {}, (), (), (), True)
+
+
+def test_at_a_steady_pace_what_is_left_takes_its_time() -> None:
+    tally = after_a_minute(1_200, openai=2, gemini=3)
+    assert left_s(pool(provider("openai"), provider("gemini")), tally) == pytest.approx(900 / 5, rel=0.05)
+
+
+def test_a_quota_that_will_run_out_puts_the_rest_behind_midnight() -> None:
+    tally = after_a_minute(700, gemini=5)
+    short = provider("gemini", limits=(daily(100, 2_000),))
+    assert left_s(pool(short), tally) == pytest.approx(12 * 3600 + (400 - 100) / 5, rel=0.01)
+
+
+def test_a_file_for_many_days_takes_many_days() -> None:
+    tally = after_a_minute(300 + 1_000 * 5, gemini=5)
+    spent = provider("gemini", limits=(daily(0, 1_000),))
+    assert left_s(pool(spent), tally) == pytest.approx(12 * 3600 + 4 * DAY_S + 1_000 / 5, rel=0.01)
+
+
+def test_where_a_quota_is_spent_the_others_go_on() -> None:
+    tally = after_a_minute(1_300, openai=2, gemini=3)
+    spent = provider("gemini", limits=(daily(0, 1_000),))
+    assert left_s(pool(provider("openai"), spent), tally) == pytest.approx(1_000 / 2, rel=0.05)
+
+
+def test_a_quota_that_refills_all_day_long_goes_on_at_that_pace() -> None:
+    tally = after_a_minute(600, openai=5)
+    spent = provider("openai", limits=(daily(0, 14_400, refills=True),))
+    assert left_s(pool(spent), tally) == pytest.approx(300 / (14_400 / DAY_S), rel=0.05)
+
+
+def test_a_provider_that_is_held_comes_back_at_the_pace_it_had() -> None:
+    tally = after_a_minute(600, openai=5)
+    held = provider("openai", state="exhausted", until=NOON + 3600.0)
+    assert left_s(pool(held), tally) == pytest.approx(3600 + 300 / 5, rel=0.02)
+
+
+def test_who_is_paused_is_not_counted_on() -> None:
+    tally = after_a_minute(600, openai=5)
+    assert left_s(pool(provider("openai", state="paused")), tally) is None
+
+
+def test_before_there_is_a_pace_the_plan_stands_for_it() -> None:
+    tally = Tally({TaskStatus.QUEUED: 100}, NOON - 10.0)
+    assert left_s(pool(provider("openai")), tally) is None and expected_nanos(tally) is None
+    tally.plan = plan(100, 40.0, 5_000_000_000)
+    assert left_s(pool(provider("openai")), tally) == pytest.approx(30.0)
+    assert expected_nanos(tally) == 5_000_000_000
+    assert "$0 of about $5.00" in progress_line(pool(provider("openai")), tally)
+
+
+def test_the_expected_cost_moves_from_the_plan_to_what_is_paid() -> None:
+    tally = after_a_minute(6_000, openai=50)
+    tally.plan = plan(6_000, 120.0, 6_000 * 2_000_000)  # twice what it turns out to be
+    assert expected_nanos(tally) == pytest.approx(6_000 * 1_000_000, rel=0.02)
+
+
+def test_buckets_are_told_by_the_emptiest_of_each_kind_and_in_full_to_programs() -> None:
+    gauges = (
+        LimitGauge("a", "requests", 5.0, 10.0, 600.0, "told"),
+        LimitGauge("b", "requests", 1.0, 10.0, 600.0, "told"),
+        LimitGauge("a", "tokens", -50.0, 1_000.0, 1_000.0, "learned"),
+    )
+    full = pool(provider("openai", limits=gauges), provider("gemini"))
+    assert list(limit_lines(full)) == ["left of openai's limits: requests 10 %, tokens 0 %"]
+    told = progress_json(full, Tally({TaskStatus.QUEUED: 3}, NOON))
+    assert [gauge["left"] for gauge in told["providers"][0]["limits"]] == [0.5, 0.1, 0.0]
