@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ..errors import ServerError
 from ..records import Completion, FinishReason, Placement, Usage
-from ..routing.estimates import TOKENS_PER_CHAR, TOKENS_PER_MESSAGE
+from ..routing.estimates import CHARS_PER_TOKEN, TOKENS_PER_MESSAGE
 from ..routing.virtual import Answer
 from .store import CallSums, Store
 
@@ -79,7 +79,7 @@ class Forecast:
         found = self.record(placement.provider, placement.model, task.task_type)
         expected = found.output_tokens if found else ASSUMED_OUTPUT_SHARE * placement.max_tokens
         output = max(1, min(round(expected * output_share), placement.max_tokens))
-        prompt = math.ceil(task.prompt_chars * TOKENS_PER_CHAR) + TOKENS_PER_MESSAGE * len(task.messages) // 2
+        prompt = math.ceil(task.prompt_chars / CHARS_PER_TOKEN) + TOKENS_PER_MESSAGE * len(task.messages) // 2
         return Usage(input_tokens=prompt, output_tokens=output)
 
     def __call__(self, placement: Placement, now: float) -> tuple[float, Answer]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..records import Message, Task, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
-from ..routing.estimates import TOKENS_PER_CHAR
+from ..routing.estimates import CHARS_PER_TOKEN
 from ..routing.virtual import VirtualRun
 from ..settings import TIERS, Settings
 from .forecast import Forecast, Record
@@ -81,7 +81,7 @@ def _recorded_tasks(store: Store, settings: Settings, start: float, end: float, 
         answers = row.sums.ok
         if not answers:
             continue
-        chars = max(1, int(row.sums.prompt_tokens / answers / TOKENS_PER_CHAR))
+        chars = max(1, int(row.sums.prompt_tokens / answers * CHARS_PER_TOKEN))
         for i in range(answers):
             number += 1
             if number % every == 0:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ..records import Candidate, Task
 from .breaker import BreakerState
 from .budgets import Refusal, affordable_max_tokens
+from .estimates import CHARS_PER_TOKEN
 from .limits import Need
 from .pool import Pool
 from .pricing import CompiledPrice
@@ -239,6 +240,7 @@ class Chooser:
             estimator.input_tokens(task.prompt_chars, len(task.messages)),
             estimator.output_tokens(max_tokens),
             max_tokens,
+            -(-task.prompt_chars // CHARS_PER_TOKEN),
         )
 
     def _gate_by_budget(

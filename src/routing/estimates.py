@@ -11,7 +11,7 @@ from collections import deque
 
 from ..records import Usage
 
-TOKENS_PER_CHAR = 0.25
+CHARS_PER_TOKEN = 4  # what OpenAI counts on admission
 TOKENS_PER_MESSAGE = 8  # role, separators
 SAFETY = 1.1  # an estimate that is short by this much still does not overrun a limit
 _ENOUGH = 20
@@ -25,7 +25,7 @@ class Estimator:
     __slots__ = ("_new", "_outputs", "_p90", "tokens_per_char")
 
     def __init__(self) -> None:
-        self.tokens_per_char = TOKENS_PER_CHAR
+        self.tokens_per_char = 1.0 / CHARS_PER_TOKEN
         self._outputs: deque[int] = deque(maxlen=_KEEP)
         self._p90: int | None = None
         self._new = 0

@@ -1,0 +1,200 @@
+"""Token buckets: one dimension of one limit, refilled continuously as the providers' own are.
+
+    wait_s   seconds until a need fits; infinity: never
+    take     charge a call, only after `wait_s` said 0
+    correct  an estimate meets the truth
+    empty    start from nothing at a moment (after a hold, a restart)
+
+Why a margin: a bucket as large as the server's draws 429s by timing alone, since two calls sent one
+refill apart may arrive closer together than that. What differs is the time on the way, so the margin is
+a time: MARGIN of the bucket, but never more than MARGIN_S of its rate. The rate is the full one, so
+nothing is lost but once.
+
+Why a bucket that was idle refills late (COLD_S): it was full, and so was the server's, which earns
+nothing until the first call arrives; over connections that are still to be made that takes a while.
+
+A call larger than the capacity but within one window's limit goes at a full bucket and takes it below
+zero. Otherwise `take` never does; corrections may, and nothing is admitted until the level is back.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+MARGIN = 0.05
+MARGIN_S = 0.4
+IDLE_S = 2.0  # a full bucket not used for so long: connections may have been closed, or never made
+COLD_S = 0.3  # how long a first call over such a connection may take to arrive
+TICK_S = 1e-6  # epoch seconds as floats are 2e-7 apart: a shorter wait than this would never end
+MINUTE_S = 60.0
+DAY_S = 86_400.0
+PACIFIC = ZoneInfo("America/Los_Angeles")
+
+REQUESTS, TOKENS, INPUT, OUTPUT, DAILY = (
+    "requests",
+    "tokens",
+    "input_tokens",
+    "output_tokens",
+    "requests_per_day",
+)
+
+
+class Mark:
+    """How much had been reserved in a bucket by the end of a moment, and the next such moment."""
+
+    __slots__ = ("after", "at", "spent")
+
+    def __init__(self, at: float, spent: float) -> None:
+        self.at, self.spent = at, spent
+        self.after: Mark | None = None
+
+    def spent_by(self, at: float) -> float:
+        """How much had been reserved at that later moment."""
+        mark = self
+        while mark.after is not None and mark.after.at <= at:
+            mark = mark.after
+        return mark.spent
+
+
+class Bucket:
+    """One dimension of one group. `rate` is units per second, `limit` units per `window_s`."""
+
+    __slots__ = (
+        "at",
+        "capacity",
+        "dimension",
+        "level",
+        "limit",
+        "margin",
+        "mark",
+        "newest_report",
+        "rate",
+        "refills_from",
+        "spent",
+        "told",
+        "used_at",
+        "window_s",
+    )
+
+    def __init__(
+        self, dimension: str, limit: float, window_s: float, burst_s: float, now: float, *, told: bool
+    ) -> None:
+        self.dimension = dimension
+        self.window_s = window_s
+        self.told = limit if told else None  # a told limit is a ceiling for what headers say
+        self.at = now
+        self.used_at = self.refills_from = -math.inf
+        self._size(limit, burst_s)
+        self.level = self.capacity
+        self.spent = 0.0  # everything ever reserved: the difference of two readings is what went between
+        self.mark = Mark(now, 0.0)
+        self.newest_report = -math.inf
+
+    def _size(self, limit: float, burst_s: float) -> None:
+        self.limit, self.rate = limit, limit / self.window_s
+        full = limit * min(burst_s / self.window_s, 1.0)
+        self.margin = self.timing(full) if self.window_s < DAY_S else 0.0  # timing is nothing beside a day
+        self.capacity = full - self.margin
+
+    def timing(self, units: float) -> float:
+        """What differences in the time on the way may come to, in units."""
+        return min(MARGIN * units, MARGIN_S * self.rate)
+
+    def refill(self, now: float) -> None:
+        at = self.at
+        if now <= at:
+            return
+        self.at = now
+        if self.refills_from > at:
+            at = self.refills_from
+            if at >= now:
+                return
+        level = self.level + (now - at) * self.rate
+        self.level = level if level < self.capacity else self.capacity
+
+    def wait_s(self, need: float, now: float) -> float:
+        """Seconds until `need` fits; 0 now, infinity never."""
+        if need > self.limit:
+            return math.inf
+        if now > self.at:
+            self.refill(now)
+        wanted = need if need < self.capacity else self.capacity
+        if self.level >= wanted:
+            return 0.0
+        wait = (wanted - self.level) / self.rate
+        if self.refills_from > now:
+            wait += self.refills_from - now
+        return wait if wait > TICK_S else 0.0
+
+    def take(self, amount: float) -> None:
+        """Charge a call. One above the capacity pays the margin on top: the next is that much later."""
+        at, level = self.at, self.level
+        if level >= self.capacity and at - self.used_at >= IDLE_S:
+            self.refills_from = at + COLD_S
+        self.used_at = at
+        self.level = level - (amount if amount <= self.capacity else amount + self.timing(amount))
+        self.spent += amount
+        if at > self.mark.at:
+            self.mark.after = Mark(at, self.spent)
+            self.mark = self.mark.after
+        else:
+            self.mark.spent = self.spent
+
+    def correct(self, amount: float, now: float) -> None:
+        """Give back (positive) or take (negative) what a call had reserved beside what it was charged."""
+        self.refill(now)
+        most = self.capacity if now >= self.at else 0.0  # on hold: it starts empty
+        self.level = min(self.level + amount, max(most, self.level))
+
+    def lower(self, level: float) -> None:
+        """The provider says that only this much is left."""
+        self.level = min(self.level, level)
+
+    def empty(self, at: float) -> None:
+        """Start from nothing at `at`."""
+        self.level = min(self.level, 0.0)
+        self.at = max(self.at, at)
+
+    def set_limit(self, limit: float, burst_s: float) -> None:
+        """The provider states another limit: the rate follows, the level only ever shrinks."""
+        if self.told is not None:
+            limit = min(limit, self.told)
+        if limit == self.limit:
+            return
+        self._size(limit, burst_s)
+        self.level = min(self.level, self.capacity)
+
+    def follow(self, before: Bucket) -> None:
+        """Take the place of `before`: what went through it went."""
+        self.spent, self.mark, self.used_at = before.spent, before.mark, before.used_at
+        self.at = max(before.at, self.at)
+
+
+class DailyCounter(Bucket):
+    """A fixed window to midnight Pacific: exactly `limit` requests pass, then none until it ends."""
+
+    __slots__ = ("resets_at",)
+
+    def __init__(self, limit: float, now: float) -> None:
+        super().__init__(DAILY, limit, DAY_S, DAY_S, now, told=True)
+        self.rate = 0.0
+        self.capacity = self.level = limit
+        self.resets_at = next_midnight_pacific(now)
+
+    def refill(self, now: float) -> None:
+        if now >= self.resets_at:
+            self.level = self.capacity
+            self.resets_at = next_midnight_pacific(now)
+        self.at = max(now, self.at)
+
+    def wait_s(self, need: float, now: float) -> float:
+        self.refill(now)
+        return 0.0 if self.level >= need else self.resets_at - now
+
+
+def next_midnight_pacific(now: float) -> float:
+    """The next midnight in California, as UTC epoch seconds: when Gemini's daily quota comes back."""
+    day = datetime.fromtimestamp(now, UTC).astimezone(PACIFIC).date() + timedelta(days=1)
+    return datetime.combine(day, time(), PACIFIC).timestamp()

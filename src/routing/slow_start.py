@@ -1,0 +1,109 @@
+"""Where nothing is known of a limit: feel for it, with few 429s.
+
+    START_RATE requests per second, x GROWTH per clean second of real use up to the first 429. That one says
+    only that the pace was too high, and not since when: a bucket had to be emptied before. So FIRST_CUT of
+    it, or EXCESS x what went through on average, whichever is less.
+
+    From then on the pace can be measured: between two 429s the provider's bucket goes from empty to empty,
+    so what went through meanwhile is what it earned. SAFE of that at each further 429 (CUT of the pace while
+    too little has gone through to measure), and x RECOVERY per second after CLEAN_S clean seconds; before
+    the first measurement x CATCH_UP.
+
+Half a second of burst. A second counts as real use when at least half of what it allowed was sent, so an
+idle provider's rate does not grow on its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .buckets import MINUTE_S, REQUESTS, Bucket
+
+START_RATE = 2.0
+GROWTH = 1.5
+SLOW_START_BURST_S = 0.5
+FIRST_CUT = 0.5
+EXCESS = 1.2  # growth wastes what the provider's bucket earned while it was full: the average is too low
+CUT = 0.7
+FELT = 0.85  # of a told limit that has drawn a 429: it may have been timing
+SAFE = 0.95
+ENOUGH = 4  # calls between two 429s from which a pace is taken
+CATCH_UP = 1.06
+RECOVERY = 1.01
+CLEAN_S = 5.0
+
+
+class SlowStart(Bucket):
+    """Requests per second of a group that tells no limit: grows while it is really used and clean."""
+
+    __slots__ = (
+        "_admitted",
+        "_clean_since",
+        "_count",
+        "_counted_from",
+        "_cut_at",
+        "_measured",
+        "_second_at",
+        "met",
+    )
+
+    def __init__(
+        self, now: float, rate: float = START_RATE, *, met: bool = False, told: float | None = None
+    ) -> None:
+        super().__init__(REQUESTS, rate * MINUTE_S, MINUTE_S, SLOW_START_BURST_S, now, told=False)
+        self.told = told
+        self._clean_since = now
+        self._second_at = now
+        self._admitted = 0  # in this second
+        self._count, self._counted_from = 0, now  # since the last 429, or since the start
+        self._cut_at = now if met else -math.inf
+        self.met = met  # whether a 429 has shown where the limit is
+        self._measured = met
+        self._set_rate(rate)
+
+    def take(self, amount: float) -> None:
+        super().take(amount)
+        self._admitted += 1
+        self._count += 1
+
+    def refill(self, now: float) -> None:
+        if now - self._second_at >= 1.0:
+            self._grow(now)
+        super().refill(now)
+
+    def cut(self, sent_at: float, now: float) -> None:
+        """A 429: less. Calls that were sent before the last cut say nothing new."""
+        if sent_at < self._cut_at:
+            return
+        self._set_rate(max(self._pace_after_429(now), START_RATE / 20.0))
+        self.met = True
+        self._cut_at = self._clean_since = self._counted_from = now
+        self._count = 0
+
+    def _pace_after_429(self, now: float) -> float:
+        passed = self._count - 1  # the one that was refused did not
+        measured = passed / max(now - self._counted_from, 0.5) if passed >= ENOUGH else math.inf
+        if not self.met:
+            return min(self.rate * FIRST_CUT, EXCESS * measured)
+        self._measured = True
+        return SAFE * min(self.rate, measured) if measured < math.inf else CUT * self.rate
+
+    def _grow(self, now: float) -> None:
+        used = self._admitted >= 0.5 * self.rate
+        if used and now - self._clean_since >= (CLEAN_S if self._measured else 1.0):
+            self._set_rate(self.rate * self._growth())
+        self._second_at, self._admitted = now, 0
+
+    def _growth(self) -> float:
+        if not self.met:
+            return GROWTH
+        return RECOVERY if self._measured else CATCH_UP
+
+    def _set_rate(self, rate: float) -> None:
+        if self.told is not None:
+            rate = min(rate, self.told / MINUTE_S)
+        self.rate = rate
+        self.limit = rate * MINUTE_S
+        self.margin = 0.0
+        self.capacity = max(1.0, rate * SLOW_START_BURST_S)
+        self.level = min(self.level, self.capacity)
