@@ -24,6 +24,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ..errors import PermitError, ProviderError, TimedOut
 from ..records import Event, LimitReport, Outcome, Placement, PoolSnapshot, Task, Usage, Wait
 from ..settings import AgentRow, Settings
+from .allotment import FREE, Advice
 from .budgets import Budgets
 from .choosing import NEVER, Blocked, Choice, Chooser, Memory, Survey
 from .pool import Pool
@@ -89,14 +90,18 @@ class ProviderLoadBalancer:
         """Every provider and model that may serve the task."""
         return build_route(task, self.providers, self.settings, now, tier)
 
-    def try_place(self, task: Task, route: Route, memory: Memory, now: float) -> Placement | Blocked:
-        """`place` for dispatch: with the task's class and what it remembers of earlier attempts."""
+    def try_place(
+        self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
+    ) -> Placement | Blocked:
+        """`place` for dispatch: with the task's class, its advice, and what it remembers."""
         if not self.pool.free_slots:
             return _NO_SLOT
         self.pool.rescore_if_due(now)
-        survey = self._chooser.survey(task, route, memory, now)
+        survey = self._chooser.survey(task, route, memory, now, advice)
         choice = self._chooser.choose(task, route, memory, now, survey)
         if choice is None:
+            if advice.shun and survey.over_budget:  # the place to shun may be the one that can be paid
+                return self.try_place(task, route, memory, now)
             return survey.blocked()
         return self._grant(choice, task, route, memory, now, survey)
 

@@ -128,6 +128,13 @@ class Bucket:
             wait += self.refills_from - now
         return wait if wait > TICK_S else 0.0
 
+    def room_s(self, now: float) -> float:
+        """The level in seconds of its rate, below zero while it is held; in units where it never refills."""
+        self.refill(now)
+        if not self.rate:
+            return self.level
+        return self.level / self.rate - max(self.at - now, self.refills_from - now, 0.0)
+
     def take(self, amount: float) -> None:
         """Charge a call. One above the capacity pays the margin on top: the next is that much later."""
         at, level = self.at, self.level

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..records import Candidate, Task
+from .allotment import FREE, Advice
 from .breaker import BreakerState
 from .budgets import Refusal, affordable_max_tokens
-from .estimates import CHARS_PER_TOKEN
 from .limits import Need
 from .pool import Pool
 from .pricing import CompiledPrice
@@ -24,6 +24,7 @@ from .state import AgentState, ProviderState
 NEVER = math.inf
 DEADLINE_NEAR_S = 10.0  # a task due within this time does not wait for its preferred provider
 CLAIMED = "an older task waits for its room"
+SHUNNED = "its room is left to tasks that are charged less there"
 
 Gate = tuple[str, float | None]
 
@@ -132,7 +133,7 @@ class Survey:
                 until = min(until, end)
         for option in self.eligible:  # eligible, yet the task waits for its preferred provider
             settles |= option.provider.bit
-        ever = sum(end != NEVER for _, _, end in self.refused)
+        ever = sum(end != NEVER and why != SHUNNED for _, why, end in self.refused)
         only_budget = self.over_budget and not self.eligible and len(self.over_budget) == ever
         over = self.over_budget[0] if only_budget else None
         ends = None if until == NEVER and settles else until
@@ -154,11 +155,15 @@ class Chooser:
         self._pool = pool
         self._routing = pool.settings.routing
 
-    def survey(self, task: Task, route: Route, memory: Memory, now: float) -> Survey:
-        """Ask every option of the route."""
+    def survey(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE) -> Survey:
+        """Ask every option of the route; those that `advice` says to shun are left to others."""
         found = Survey()
-        for option in route.options:
+        shun = self._heeded(task, route, memory, now, advice)
+        for place, option in enumerate(route.options):
             provider = option.provider
+            if shun and shun >> place & 1:
+                found.refuse(option, SHUNNED, advice.until)
+                continue
             why, until = self.gate(provider, now)
             if not why:
                 why, until = self._gate_for_task(option, task, route, memory, now, found)
@@ -169,6 +174,17 @@ class Chooser:
         for name, why in route.excluded:
             found.reasons.append(Candidate(name, "", 0.0, why))
         return found
+
+    def _heeded(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice) -> int:
+        """Which options the task really shuns: see `allotment.py`."""
+        if now >= advice.until or memory.tried or _is_near(task, now):
+            return 0
+        shun = advice.shun
+        if self._prefers(route):
+            for place, option in enumerate(route.options):
+                if option.provider.index == route.prefer:
+                    shun &= ~(1 << place)
+        return shun
 
     # ------------------------------------------------------------------ gates
 
@@ -240,7 +256,7 @@ class Chooser:
             estimator.input_tokens(task.prompt_chars, len(task.messages)),
             estimator.output_tokens(max_tokens),
             max_tokens,
-            -(-task.prompt_chars // CHARS_PER_TOKEN),
+            estimator.counted_tokens(task.prompt_chars),
         )
 
     def _gate_by_budget(
@@ -316,7 +332,7 @@ class Chooser:
     def _worth_waiting(self, preferred: int, task: Task, memory: Memory, now: float, survey: Survey) -> bool:
         """Whether the preferred provider may come free before the task spills to another."""
         spill_at = memory.offered_at + self._routing.spill_after_s
-        if now >= spill_at or (task.deadline_at is not None and task.deadline_at - now < DEADLINE_NEAR_S):
+        if now >= spill_at or _is_near(task, now):
             return False
         until = survey.until_of(self._pool.providers[preferred])
         if until is not None and until > spill_at:
@@ -388,6 +404,10 @@ class Chooser:
                 return None
             return Choice(option, "forced", forced=True)
         return None
+
+
+def _is_near(task: Task, now: float) -> bool:
+    return task.deadline_at is not None and task.deadline_at - now < DEADLINE_NEAR_S
 
 
 def _indefinite(why: str) -> bool:

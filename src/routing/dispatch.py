@@ -42,6 +42,7 @@ from ..records import (
 )
 from ..settings import TIERS, Settings
 from . import failover
+from .allotment import FREE, Advice, Allotment
 from .balancer import NEVER, Blocked, Memory, ProviderLoadBalancer
 from .budgets import Refusal
 from .choosing import CLAIMED
@@ -87,8 +88,12 @@ class _Class:
     key: tuple[object, ...]
     route: Route
     routes_version: int
+    task_type: str
+    messages: int
     heap: list[tuple[tuple[float, ...], _Entry]] = field(default_factory=list)
     count: int = 0
+    chars: int = 0
+    advice: Advice = FREE
     parked_until: float = _ALWAYS
     settles: int = 0
     claimed: bool = False  # an older task's claim keeps it out somewhere
@@ -121,6 +126,7 @@ class Dispatch:
         self._flows: dict[tuple[str, str], float] = {}
         self._virtual_time = 0.0
         self._least_s = 0.0  # what even a lucky call takes
+        self._allotment = Allotment(balancer.pool)
         self._seen: tuple[object, ...] = ()
         self.waiting = 0
 
@@ -176,6 +182,8 @@ class Dispatch:
             self._seen = seen
             self.wake_all()
         ended = self._expire(now)
+        if self._allotment.advise(self._classes.values(), self.waiting, now):
+            self.wake_all()
         placements: list[Placement] = []
         balancer = self.balancer
         while balancer.pool.free_slots and self.waiting:
@@ -207,7 +215,7 @@ class Dispatch:
     def _try(self, entry: _Entry, best: _Class, now: float) -> Placement | Blocked:
         self._refresh_route(best, entry, now)
         had = self._drop_claims(best.route, entry.memory.order)
-        placed = self.balancer.try_place(entry.task, best.route, entry.memory, now)
+        placed = self.balancer.try_place(entry.task, best.route, entry.memory, now, best.advice)
         if isinstance(placed, Blocked) and placed.over_budget is not None:
             placed = self._try_cheaper(entry, best.route, placed, now)
         keeps = placed.claim if isinstance(placed, Blocked) else None
@@ -397,20 +405,23 @@ class Dispatch:
     # ------------------------------------------------------------------ queues
 
     def _enqueue(self, entry: _Entry, now: float) -> None:
-        memory = entry.memory
+        memory, task = entry.memory, entry.task
         key = entry.key
         if memory.attempt > 1:
             key = (*key, memory.tried, memory.avoid, memory.again, memory.max_tokens)
         found = self._classes.get(key)
         if found is None:
             version = self.balancer.pool.routes_version
-            found = self._classes[key] = _Class(key, self.balancer.route(entry.task, now), version)
+            found = self._classes[key] = _Class(
+                key, self.balancer.route(task, now), version, task.task_type, len(task.messages)
+            )
         entry.queue = found
         first = not found.heap or memory.order < found.heap[0][0]
         heapq.heappush(found.heap, (memory.order, entry))
-        if entry.task.deadline_at is not None:
-            heapq.heappush(self._deadlines, (entry.task.deadline_at, next(self._sequence), entry))
+        if task.deadline_at is not None:
+            heapq.heappush(self._deadlines, (task.deadline_at, next(self._sequence), entry))
         found.count += 1
+        found.chars += task.prompt_chars
         self.waiting += 1
         if first:  # a new head has not been asked yet
             found.unpark()
@@ -421,6 +432,7 @@ class Dispatch:
             return
         entry.queue = None
         queue.count -= 1
+        queue.chars -= entry.task.prompt_chars
         self.waiting -= 1
         if self._drop_claims(queue.route, entry.memory.order):
             self._wake_claimed()

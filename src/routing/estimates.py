@@ -1,51 +1,92 @@
 """What a call will need, learned from what calls needed.
 
-Tokens per character are learned per provider and task type, output tokens as the 90th percentile of
-the newest answers of a task type. Until there is enough to learn from, 4 characters are a token (what
-OpenAI charges on admission) and a call is taken to use all of its max_tokens.
+Tokens per character are learned per provider and task type. Of the output the 90th percentile of the newest
+answers is reserved, of this provider once there are enough, until then of all of them together; before that,
+a call is taken to use all of its max_tokens. Plans go by means: what was reserved on top comes back.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from ..records import Usage
 
-CHARS_PER_TOKEN = 4  # what OpenAI counts on admission
+CHARS_PER_TOKEN = 4  # what OpenAI counts on admission, and what is taken for true until more is known
 TOKENS_PER_MESSAGE = 8  # role, separators
 SAFETY = 1.1  # an estimate that is short by this much still does not overrun a limit
+USUAL_OUTPUT = 0.4  # of max_tokens, on average, as long as nothing is known
 _ENOUGH = 20
 _KEEP = 128
+_REFRESH = 16
 _WEIGHT = 0.1  # of the newest observation
 
 
-class Estimator:
-    """One (provider, task type)."""
+class Outputs:
+    """The lengths of the newest answers to tasks of one type, in tokens."""
 
-    __slots__ = ("_new", "_outputs", "_p90", "tokens_per_char")
+    __slots__ = ("_lengths", "_means", "_new", "p90")
 
     def __init__(self) -> None:
-        self.tokens_per_char = 1.0 / CHARS_PER_TOKEN
-        self._outputs: deque[int] = deque(maxlen=_KEEP)
-        self._p90: int | None = None
+        self._lengths: deque[int] = deque(maxlen=_KEEP)
+        self._means: dict[int, float] = {}  # by max_tokens
         self._new = 0
+        self.p90: int | None = None  # None: too few to tell
 
-    def input_tokens(self, chars: int, messages: int) -> int:
+    def observe(self, tokens: int) -> None:
+        self._lengths.append(tokens)
+        self._new += 1
+        if len(self._lengths) >= _ENOUGH and (self.p90 is None or self._new >= _REFRESH):
+            ordered = sorted(self._lengths)
+            self.p90 = ordered[int(0.9 * (len(ordered) - 1))]
+            self._means.clear()
+            self._new = 0
+
+    def mean(self, max_tokens: int) -> float:
+        """Of answers cut off at max_tokens."""
+        found = self._means.get(max_tokens)
+        if found is None:
+            cut = [min(each, max_tokens) for each in self._lengths]
+            found = self._means[max_tokens] = sum(cut) / len(cut)
+        return found
+
+
+class Estimator:
+    """One (provider, task type). `of_all`: the answers of all providers to tasks of that type."""
+
+    __slots__ = ("_of_all", "_own", "tokens_per_char")
+
+    def __init__(self, of_all: Outputs) -> None:
+        self.tokens_per_char = 1.0 / CHARS_PER_TOKEN
+        self._own, self._of_all = Outputs(), of_all
+
+    def input_tokens(self, chars: float, messages: int) -> int:
         """Expected input tokens of a prompt, on the safe side."""
         return int(chars * self.tokens_per_char * SAFETY) + TOKENS_PER_MESSAGE * messages
 
+    def mean_input(self, chars: float, messages: int) -> float:
+        """Input tokens on average."""
+        return chars * self.tokens_per_char + TOKENS_PER_MESSAGE * messages
+
+    @staticmethod
+    def counted_tokens(chars: float) -> int:
+        """What OpenAI takes a prompt for on admission, whatever it really is."""
+        return math.ceil(chars / CHARS_PER_TOKEN)
+
     def output_tokens(self, max_tokens: int) -> int:
         """What to reserve for the answer where the provider counts real output."""
-        return max_tokens if self._p90 is None or self._p90 > max_tokens else self._p90
+        p90 = self._own.p90 or self._of_all.p90
+        return max_tokens if p90 is None or p90 > max_tokens else p90
+
+    def mean_output(self, max_tokens: int) -> float:
+        """How many tokens an answer has on average."""
+        known = self._own if self._own.p90 is not None else self._of_all
+        return known.mean(max_tokens) if known.p90 is not None else USUAL_OUTPUT * max_tokens
 
     def observe(self, chars: int, messages: int, usage: Usage) -> None:
         """Learn from one answered call."""
         text_tokens = usage.prompt_tokens - TOKENS_PER_MESSAGE * messages
         if chars >= 40 and text_tokens > 0:
             self.tokens_per_char += _WEIGHT * (text_tokens / chars - self.tokens_per_char)
-        self._outputs.append(usage.output_tokens)
-        self._new += 1
-        if len(self._outputs) >= _ENOUGH and (self._p90 is None or self._new >= 16):
-            ordered = sorted(self._outputs)
-            self._p90 = ordered[int(0.9 * (len(ordered) - 1))]
-            self._new = 0
+        self._own.observe(usage.output_tokens)
+        self._of_all.observe(usage.output_tokens)

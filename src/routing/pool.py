@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ..records import Event, Usage
 from ..settings import AgentRow, Settings
 from .budgets import Budgets, Refusal
+from .estimates import Outputs
 from .pricing import CompiledPrice, PriceBook, catalogue_of
 from .scoring import RoundRobin, final_score, neutral_response_s, performance_multiplier, time_multiplier
 from .snapshots import provider_condition
@@ -40,8 +41,9 @@ class Pool:
         names = [n for n, row in settings.providers.items() if row.enabled]
         if configured is not None:
             names = [n for n in names if n in configured]
+        outputs: dict[str, Outputs] = {}
         self.providers = [
-            ProviderState(i, n, settings.providers[n], settings, jitter) for i, n in enumerate(names)
+            ProviderState(i, n, settings.providers[n], settings, jitter, outputs) for i, n in enumerate(names)
         ]
         self.by_name = {p.name: p for p in self.providers}
         rows = settings.agents if agents is None else agents

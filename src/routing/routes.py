@@ -139,9 +139,9 @@ def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -
 def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
     """Tasks with the same key share a `Route` and a place in dispatch's queues.
 
-    Sizes are grouped by powers of four, so that a small task can pass a large one that waits for room.
+    Sizes are grouped by powers of two: a small task can pass a large one that waits for room, and those of
+    one class are charged about the same.
     """
-    size = max(task.max_tokens or 0, task.prompt_chars // 4)
     return (
         task.models,
         task.providers,
@@ -150,5 +150,5 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         task.max_tokens,
         task.temperature is not None,
         bool(task.stop),
-        size.bit_length() // 2,
+        task.prompt_chars.bit_length(),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..settings import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
 from .breaker import Breaker, BreakerState
-from .estimates import Estimator
+from .estimates import Estimator, Outputs
 from .limits import ModelGroup, Reservation
 from .pricing import CompiledPrice
 from .scoring import History
@@ -64,6 +64,7 @@ class ProviderState:
         "name",
         "neutral",
         "output_tokens",
+        "outputs",
         "paused",
         "performance_multiplier",
         "prompt_tokens",
@@ -83,7 +84,13 @@ class ProviderState:
     )
 
     def __init__(
-        self, index: int, name: str, row: ProviderRow, settings: Settings, jitter: random.Random
+        self,
+        index: int,
+        name: str,
+        row: ProviderRow,
+        settings: Settings,
+        jitter: random.Random,
+        outputs: dict[str, Outputs],
     ) -> None:
         self.index, self.bit = index, 1 << index
         self.name, self.row, self.weight = name, row, row.weight
@@ -92,6 +99,7 @@ class ProviderState:
         self.groups: dict[str, ModelGroup] = {}
         self.models: dict[str, ModelState] = {}
         self.estimators: dict[str, Estimator] = {}
+        self.outputs = outputs  # by task type, of all providers together
         self.learned: Mapping[str, Mapping[str, float | bool]] = {}  # limits known from earlier runs
         self.in_flight = 0
         self.heard_at = 0.0  # last return, or when the first call of an idle provider went out
@@ -124,7 +132,7 @@ class ProviderState:
     def estimator(self, task_type: str) -> Estimator:
         found = self.estimators.get(task_type)
         if found is None:
-            found = self.estimators[task_type] = Estimator()
+            found = self.estimators[task_type] = Estimator(self.outputs.setdefault(task_type, Outputs()))
         return found
 
     def model(self, name: str, settings: Settings, now: float) -> ModelState:

@@ -29,6 +29,7 @@ from src.errors import (
 from src.records import Candidate, Message, Outcome, Placement, Task, Usage, Wait
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.breaker import BreakerState
+from src.routing.buckets import COLD_S
 from src.routing.budgets import BudgetRule, Budgets
 from src.routing.reach import Found
 from src.settings import AgentRow, TaskTypeRow
@@ -333,7 +334,7 @@ def test_a_wait_tells_until_when_and_why_for_each() -> None:
     place(balancer)
     wait = refused(balancer)
     assert wait.until is not None
-    assert START + 1.0 <= wait.until <= START + 1.1
+    assert START + 1.0 <= wait.until <= START + 1.1 + COLD_S
     assert why(wait.reasons, "openai") == "paused"
     assert why(wait.reasons, "anthropic") == "anthropic requests"
     assert isinstance(balancer.place(make_task(), wait.until), Placement)

@@ -28,8 +28,10 @@ from src.errors import (
     Unreachable,
 )
 from src.records import Attempt, FinishReason, Outcome, Placement, Task, TaskStatus, Usage
+from src.routing.allotment import FREE, Advice
 from src.routing.balancer import Blocked, Memory, ProviderLoadBalancer
 from src.routing.breaker import BreakerState
+from src.routing.buckets import COLD_S, MARGIN_S
 from src.routing.budgets import BudgetRule, Budgets
 from src.routing.dispatch import Dispatch, outcome_of
 from src.routing.failover import RULES, backoff_s
@@ -228,7 +230,7 @@ def test_one_of_higher_priority_that_fits_does_not_wait_behind_a_larger_one() ->
     desk = Desk(TOKENS, configured=["openai"])
     desk.offer(make_task("first", max_tokens=52_000))
     desk.ok(desk.one())
-    desk.offer(make_task("large", chars=23_000))
+    desk.offer(make_task("large", chars=31_000))
     assert desk.go() == []
     desk.offer(make_task("small", chars=17_000, priority=1))
     assert desk.one().task.id == "small"
@@ -253,7 +255,7 @@ def test_what_does_not_fit_goes_at_the_very_moment_it_fits() -> None:
         placements = desk.go()
         assert len(placements) == 1  # one each, not all at once
         sent.append(desk.now)
-    assert sent[-1] - START == pytest.approx((30 - 1.9) / 2, abs=0.01)
+    assert sent[-1] - START == pytest.approx((30 - 1.9) / 2 + COLD_S, abs=0.01)
 
 
 def test_asked_twice_at_the_same_moment_it_places_nothing_new() -> None:
@@ -653,7 +655,7 @@ def test_a_model_that_takes_over_brings_its_own_room() -> None:
     desk = Desk(settings, configured=["openai"])
     desk.offer(*[make_task(n, tier="standard") for n in range(3)])
     first = desk.one()
-    assert desk.wake == pytest.approx(START + 63.0, abs=1.0)
+    assert desk.wake == pytest.approx(START + 60.0 + MARGIN_S + COLD_S)
     desk.fail(first, error_of("ModelUnavailable"))
     assert len(desk.go()) >= 1
 
@@ -939,9 +941,11 @@ class Counting(ProviderLoadBalancer):
 
     asked = 0
 
-    def try_place(self, task: Task, route: Route, memory: Memory, now: float) -> Placement | Blocked:
+    def try_place(
+        self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
+    ) -> Placement | Blocked:
         self.asked += 1
-        return super().try_place(task, route, memory, now)
+        return super().try_place(task, route, memory, now, advice)
 
 
 def asked_per_task(waiting: int, settings: Settings, pump: Callable[[Desk], None]) -> float:

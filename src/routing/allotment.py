@@ -1,0 +1,177 @@
+"""Which class of waiting tasks goes where while token limits bind.
+
+Providers charge the same task differently: OpenAI max(max_tokens, prompt), Anthropic prompt and answer
+apart, Gemini the prompt alone. Taking turns by weight fills each provider with whatever comes, and some of
+them with what they charge most for. So while limits bind or are about to, the waiting tasks are laid out
+anew every EVERY_S: the linear program of `soonest.py` over the classes says where each of them has to go
+for all to be done soonest, and a class leaves the others' room to those that are charged less there.
+
+Advice only, and for the weighted level only: a preferred provider, a pinned task, one that failed somewhere
+and one near its deadline do not ask. Below WORTH_S of work everybody may go everywhere: at the end of a
+file whole tasks matter, not shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from .breaker import BreakerState
+from .buckets import DAILY, INPUT, OUTPUT, REQUESTS, TOKENS, Bucket
+from .pool import Pool
+from .routes import Option, Route
+from .soonest import Charge, Lot, Room, soonest
+from .state import ProviderState
+
+EVERY_S = 0.25
+WORTH_S = 2.0
+LEAST_WAITING = 20
+NO_SHARE = 0.005  # of a class
+MOST_STEPS = 200
+FREE_BUCKETS = 16  # with more, the program takes longer and is solved less often
+
+_TOKEN_DIMENSIONS = (TOKENS, INPUT, OUTPUT)
+
+
+class Advice(NamedTuple):
+    """`shun`: bits of the options to leave to others, by their place in the route; good until `until`."""
+
+    shun: int
+    until: float
+
+
+FREE = Advice(0, 0.0)
+
+
+class Kind(Protocol):
+    """What is asked of a class of waiting tasks."""
+
+    route: Route
+    count: int
+    chars: int  # of all its prompts
+    messages: int  # of one
+    task_type: str
+    advice: Advice
+
+
+class Allotment:
+    """See the top of the file."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._due = 0.0
+        self._given = False
+
+    def advise(self, kinds: Iterable[Kind], waiting: int, now: float) -> bool:
+        """Give every class its advice, if it is time. Whether any of it has changed."""
+        if now < self._due or (waiting < LEAST_WAITING and not self._given):
+            return False
+        self._due = now + EVERY_S
+        if waiting < LEAST_WAITING or not self._tokens_are_counted():
+            return self._clear(kinds)
+        program = _Program(self._pool, now)
+        asked = [kind for kind in kinds if kind.count and program.add(kind)]
+        if not asked:
+            return self._clear(kinds)
+        self._due = now + EVERY_S * max(1.0, len(program.rooms) / FREE_BUCKETS) ** 2
+        seconds, shares = program.solve()
+        if seconds < max(WORTH_S, self._by_slots_s(waiting)):
+            return self._clear(kinds)
+        self._given = True
+        changed = [self._tell(kind, own, program) for kind, own in zip(asked, shares, strict=True)]
+        return any(changed)
+
+    def _tokens_are_counted(self) -> bool:
+        """Where only requests are, a task is charged the same everywhere: taking turns is as good."""
+        return any(
+            dimension in group.buckets
+            for provider in self._pool.providers
+            for group in provider.groups.values()
+            for dimension in _TOKEN_DIMENSIONS
+        )
+
+    def _by_slots_s(self, waiting: int) -> float:
+        """How long the agents need for what waits: where that is longer, limits do not bind."""
+        known = [a for p in self._pool.providers if (a := p.history.avg_response_s) is not None]
+        return waiting * sum(known) / len(known) / self._pool.slots if known else 0.0
+
+    def _clear(self, kinds: Iterable[Kind]) -> bool:
+        if not self._given:
+            return False
+        self._given = False
+        for kind in kinds:
+            kind.advice = FREE
+        return True
+
+    def _tell(self, kind: Kind, shares: Sequence[float], program: _Program) -> bool:
+        shun = 0
+        for share, place in zip(shares, program.places_of(kind), strict=True):
+            if share < NO_SHARE:
+                shun |= 1 << place
+        changed = shun != kind.advice.shun
+        kind.advice = Advice(shun, self._due)
+        return changed
+
+
+class _Program:
+    """The classes and buckets of this moment, in the numbers of `soonest`."""
+
+    def __init__(self, pool: Pool, now: float) -> None:
+        self._pool, self._now = pool, now
+        self._numbers: dict[int, int] = {}  # by id(bucket)
+        self._places: dict[int, list[int]] = {}  # by id(kind): which options take part
+        self.rooms: list[Room] = []
+        self.lots: list[Lot] = []
+
+    def add(self, kind: Kind) -> bool:
+        """Whether the class has a choice at all."""
+        route = kind.route
+        places = [i for i, option in enumerate(route.options) if self._takes_part(option)]
+        if len(places) < 2 or route.pinned:
+            return False
+        charges = [self._charges(kind, route.options[i]) for i in places]
+        if not any(all(self.rooms[b].tick for b, _ in each) for each in charges):
+            return False
+        self._places[id(kind)] = places
+        self.lots.append(Lot(kind.count, charges))
+        return True
+
+    def places_of(self, kind: Kind) -> list[int]:
+        return self._places[id(kind)]
+
+    def solve(self) -> tuple[float, list[list[float]]]:
+        found = soonest(self.lots, self.rooms, MOST_STEPS)
+        return found.seconds, found.shares
+
+    def _takes_part(self, option: Option) -> bool:
+        """Whether calls can be expected to go there in the next seconds."""
+        provider: ProviderState = option.provider
+        return not (
+            option.model.out
+            or provider.paused
+            or provider.misconfigured
+            or provider.weight <= 0
+            or self._now < provider.exhausted_until
+            or provider.breaker.state is not BreakerState.CLOSED
+            or provider.silent_since(self._now, self._pool.settings.routing.suspect_after_s) is not None
+        )
+
+    def _charges(self, kind: Kind, option: Option) -> list[Charge]:
+        chars = kind.chars / kind.count
+        estimator = option.provider.estimator(kind.task_type)
+        needs = {
+            REQUESTS: 1.0,
+            DAILY: 1.0,
+            INPUT: estimator.mean_input(chars, kind.messages),
+            OUTPUT: estimator.mean_output(option.max_tokens),
+            TOKENS: max(option.max_tokens, estimator.counted_tokens(chars)),
+        }
+        buckets = option.model.group.buckets.values()
+        return [(self._number(b), needs[b.dimension] / (b.rate or 1.0)) for b in buckets]
+
+    def _number(self, bucket: Bucket) -> int:
+        number = self._numbers.get(id(bucket))
+        if number is None:
+            number = self._numbers[id(bucket)] = len(self.rooms)
+            self.rooms.append(Room(bucket.room_s(self._now), 1.0 if bucket.rate else 0.0))
+        return number
