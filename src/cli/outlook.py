@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..records import LimitGauge, PoolSnapshot, ProviderSnapshot
-from ..routing.limits import next_midnight_pacific
+from ..routing.buckets import next_midnight_pacific
 from .tally import Tally
 
 DAY_S = 86_400.0

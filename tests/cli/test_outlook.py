@@ -22,7 +22,7 @@ from src.records import (
     Task,
     TaskStatus,
 )
-from src.routing.limits import next_midnight_pacific
+from src.routing.buckets import next_midnight_pacific
 
 NOON = next_midnight_pacific(1_790_000_000.0) - 12 * 3600.0  # twelve hours before quotas come back
 DAY_S = 86_400.0
