@@ -60,7 +60,8 @@ class Batch:
         if output is None:
             output = STDOUT if source == STDOUT else str(Path(source).with_suffix(".results.jsonl"))
         if rejects is None and output != STDOUT:
-            rejects = Path(output).with_suffix(".rejects.jsonl")
+            stem = Path(output).stem.removesuffix(".results")
+            rejects = Path(output).with_name(f"{stem}.rejects.jsonl")
         if source != STDOUT:
             _check_source(Path(source), output)
         if rejects is not None:

@@ -14,7 +14,8 @@ import pytest
 
 from src.cli.app import cli
 from src.config import load_settings
-from src.core.intake import TaskFields, make_task
+from src.core.intake import ReadOptions, TaskFields, Template, make_task, read_tasks
+from src.records import Task
 from tests.helpers import ROOT, child_environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,6 +43,14 @@ def test_the_task_lines_are_tasks_and_every_key_is_told() -> None:
         make_task(json.loads(line), batch="b", settings=settings, now=0.0)
     told = set(re.findall(r"`(\w+)`", README))
     assert set(TaskFields.model_fields) <= told
+
+
+def test_the_table_and_its_template_make_a_prompt_of_every_row() -> None:
+    table, template = re.findall(r"run (examples/\S+) --prompt-file (\S+)", README)[0]
+    options = ReadOptions(template=Template.read(ROOT / template))
+    settings = load_settings(environ={})
+    tasks = list(read_tasks(ROOT / table, batch="b", settings=settings, now=0.0, options=options))
+    assert len(tasks) == 8 and all(isinstance(task, Task) for task in tasks)
 
 
 def test_the_configuration_is_one(tmp_path: Path) -> None:

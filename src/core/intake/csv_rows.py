@@ -193,7 +193,7 @@ class _Columns:
 
     def _check_prompt(self, line: int) -> None:
         if not any(key in self._names for key in PROMPT_KEYS):
-            near = near_key("prompt", self._names)
+            near = next((name for name in self._names if near_key(name, PROMPT_KEYS)), "")
             raise InputError(
                 f"no column 'prompt' among {', '.join(map(repr, self._names))}"
                 + (f"; rename {near!r}" if near else "")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 SHOWN_CHARS = 40  # how much of a wrong value a message repeats
 SLIP = 0.85  # how alike two words are of which one is a slip: `promt` is 0.91, `title` for `tier` 0.67
@@ -26,7 +27,7 @@ _KINDS: dict[str, str] = {
 
 def sentence(error: ValidationError, shape: type[BaseModel]) -> str:
     """The first problem as one line: which key of `shape`, what is allowed, what was found."""
-    first = error.errors()[0]
+    first = _first(error.errors())
     kind, given, limits = first["type"], first["input"], first.get("ctx", {})
     where = _path(first["loc"])
     if kind == "value_error":
@@ -36,6 +37,12 @@ def sentence(error: ValidationError, shape: type[BaseModel]) -> str:
     if kind == "missing":
         return f"{where} is missing"
     return f"{where} must be {_allowed(kind, limits, first['msg'])}, not {_found(kind, given)}"
+
+
+def _first(errors: Sequence[ErrorDetails]) -> ErrorDetails:
+    """Where a key is missing, one that is unknown is probably that key."""
+    unknown = (each for each in errors if each["type"] == "extra_forbidden")
+    return next(unknown, errors[0]) if errors[0]["type"] == "missing" else errors[0]
 
 
 def _allowed(kind: str, limits: Mapping[str, Any], otherwise: str) -> str:
@@ -49,7 +56,7 @@ def _allowed(kind: str, limits: Mapping[str, Any], otherwise: str) -> str:
         "string_too_long": "at most {max_length} characters",
         "too_short": "at least {min_length} long",
         "finite_number": "a finite number",
-        "literal_error": "one of {expected}",
+        "literal_error": "one of {expected}" if " or " in limits.get("expected", "") else "{expected}",
     }
     return bounds[kind].format(**limits) if kind in bounds else otherwise
 

@@ -35,7 +35,8 @@ class JsonLines:
 
 
 def _row_of(line: Mapping[str, Any]) -> Row | None:
-    return dict(line) if "id" in line and "status" in line else None
+    """A batch row has a `custom_id`, and is none of these."""
+    return dict(line) if "id" in line and "status" in line and "custom_id" not in line else None
 
 
 def encode_row(row: Mapping[str, Any]) -> bytes:

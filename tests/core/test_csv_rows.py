@@ -1,0 +1,370 @@
+"""CSV files of tasks: columns, cells, quoting, and prompts filled from a template."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.config import load_settings
+from src.core.intake import MAX_LINE_BYTES, BadLine, Pins, ReadOptions, Template, read_tasks
+from src.errors import InputError
+from src.records import Message, Task
+from src.settings import Settings
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return load_settings(environ={})
+
+
+def read(data: bytes | str, settings: Settings, template: str = "", **options: Any) -> list[Task | BadLine]:
+    stream = io.BytesIO(data.encode() if isinstance(data, str) else data)
+    how = ReadOptions("csv", Template.of(template, "t.txt") if template else None, **options)
+    return list(read_tasks(stream, batch="b", settings=settings, now=NOW, options=how))
+
+
+def prompts(items: list[Task | BadLine]) -> list[str]:
+    return [item.messages[-1].content for item in items if isinstance(item, Task)]
+
+
+def test_a_row_becomes_a_task_with_every_field(settings: Settings) -> None:
+    (task,) = read(
+        "id,prompt,system,task_type,tier,max_tokens,temperature,stop,deadline_s,priority,models,providers,"
+        "choices,metadata,name\r\n"
+        '7 ,"Hi, you",Be brief.,research,premium,50,0.5,"a,b",60,-3,"gpt-4, gpt-4o-mini",openai,"yes, no",'
+        '"{""k"": 1}",Ann\r\n',
+        settings,
+    )
+    assert task == Task(
+        id="7",
+        batch="b",
+        messages=(Message("system", "Be brief."), Message("user", "Hi, you")),
+        task_type="research",
+        tier="premium",
+        max_tokens=50,
+        temperature=0.5,
+        stop=("a,b",),
+        models=("gpt-4", "gpt-4o-mini"),
+        providers=("openai",),
+        deadline_at=NOW + 60,
+        priority=-3,
+        metadata={"k": 1, "name": "Ann"},
+        line=2,
+        created_at=NOW,
+        response_schema={
+            "type": "object",
+            "properties": {"choice": {"type": "string", "enum": ["yes", "no"]}},
+            "required": ["choice"],
+        },
+    )
+
+
+def test_an_empty_cell_is_a_key_that_is_not_given(settings: Settings) -> None:
+    (task,) = read("id,prompt,max_tokens,tier\n,Hi,,\n", settings)
+    assert isinstance(task, Task) and (task.max_tokens, task.tier) == (None, "auto") and task.id
+
+
+def test_a_whole_number_beside_empty_cells_may_have_a_point_and_noughts(settings: Settings) -> None:
+    (task,) = read("prompt,max_tokens\nHi,512.0\n", settings)
+    assert isinstance(task, Task) and task.max_tokens == 512
+
+
+def test_conversations_and_lists_may_be_json(settings: Settings) -> None:
+    (task,) = read(
+        'messages;stop\n"[{""role"": ""user"", ""content"": ""Hi""}]";"[""x"", ""y""]"\n', settings
+    )
+    assert isinstance(task, Task) and task.stop == ("x", "y") and prompts([task]) == ["Hi"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"], ids=["", "BOM"])
+def test_what_a_spreadsheet_writes_is_read_as_it_was(
+    settings: Settings, delimiter: str, end: str, bom: str
+) -> None:
+    asked = ["plain", "two\nlines", 'say "no"', "a,b;c\td|e", "", "Grüße 🌍", " edges "]
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=end)
+    writer.writerows([["id", "prompt", "note, etc."], *([n, ask, "x"] for n, ask in enumerate(asked))])
+    items = read(bom + text.getvalue(), settings)
+    assert prompts(items) == [ask for ask in asked if ask]
+    (bad,) = (item for item in items if isinstance(item, BadLine))
+    assert bad.reason == "'prompt' is empty"
+    first = items[0]
+    assert isinstance(first, Task) and first.metadata == {"note, etc.": "x"}
+    assert [item.line for item in items] == [2, 3, 5, 6, 7, 8, 9]
+
+
+def test_a_line_that_names_the_delimiter_is_obeyed(settings: Settings) -> None:
+    assert prompts(read("sep=;\nid;prompt\n1;a, b\n", settings)) == ["a, b"]
+
+
+def test_one_column_needs_no_delimiter(settings: Settings) -> None:
+    assert prompts(read("prompt\nWhat?\n\n\nWhy?", settings)) == ["What?", "Why?"]
+
+
+def test_blank_records_are_passed_over_and_columns_without_a_name_are_called_by_number(
+    settings: Settings,
+) -> None:
+    items = read(",prompt,label\n0,Hi,a\n\n1,Ho,b\n", settings)
+    assert [item.metadata for item in items if isinstance(item, Task)] == [
+        {"column_1": "0", "label": "a"},
+        {"column_1": "1", "label": "b"},
+    ]
+
+
+BAD_ROWS = {
+    "too few cells": ("1,Hi", "2 cells for 3 columns"),
+    "too many cells": ("1,Hi,there,5", "4 cells for 3 columns"),
+    "no whole number": ("1,Hi,many", "'max_tokens' must be a whole number, not 'many'"),
+    "half a token": ("1,Hi,1.5", "'max_tokens' must be a whole number, not '1.5'"),
+    "endless digits": ("1,Hi," + "1" * 5000, "'max_tokens' must be a whole number, not '1111"),
+    "no token": ("1,Hi,0", "'max_tokens' must be at least 1, not 0"),
+    "empty prompt": ("1,,5", "'prompt' is empty"),
+    "text behind a quote": ('1,"Hi" there,5', "after a closing quote comes ',' or the end of the line"),
+    "over two lines": ('1,"Hi\nyou" there,5', "to line 4: after a closing quote comes ','"),
+    "carriage return": ("1,Hi\ryou,5", "a carriage return outside quotes"),
+    "bytes": (b"1,H\xff,5", "not UTF-8 at byte 4"),
+    "bytes in a cell of two lines": (b'1,"H\xff\nprompt,",5', "not UTF-8 at byte 5"),
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_ROWS.values(), ids=BAD_ROWS.keys())
+def test_a_bad_row_says_where_and_why_and_the_others_are_read(
+    settings: Settings, line: bytes | str, reason: str
+) -> None:
+    middle = line if isinstance(line, bytes) else line.encode()
+    items = read(b"id,prompt,max_tokens\n0,a,\n" + middle + b"\n9,z,\n", settings)
+    assert prompts(items) == ["a", "z"]
+    (bad,) = (item for item in items if isinstance(item, BadLine))
+    assert bad.line == 3 and reason in bad.reason
+    assert bad.text == middle.decode(errors="backslashreplace"), "as it came, for whoever mends it"
+
+
+CELLS = {
+    "temperature": ("warm", "'temperature' must be a number such as 0.5, not 'warm'"),
+    "deadline_s": ("nan", "'deadline_s' must be a finite number, not nan"),
+    "metadata": ("{", "'metadata': not JSON: "),
+    "messages": ('"hi"', "'messages' must be a list, not text"),
+    "response_schema": ("[1]", "'response_schema' must be an object, not a list"),
+    "providers": ("openai, mistral", "'providers': unknown provider 'mistral'; known: anthropic, openai"),
+    "models": ("mistral-9", "'models': no provider serves 'mistral-9'"),
+    "tier": ("gold", "'tier' must be one of 'auto', 'economy', 'standard' or 'premium', not 'gold'"),
+}
+
+
+@pytest.mark.parametrize(("key", "cell", "reason"), [(key, *each) for key, each in CELLS.items()], ids=CELLS)
+def test_a_cell_that_does_not_fit_its_column_is_told(
+    settings: Settings, key: str, cell: str, reason: str
+) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([["prompt", key], ["" if key == "messages" else "Hi", cell]])
+    (bad,) = read(text.getvalue(), settings)
+    assert isinstance(bad, BadLine) and reason in bad.reason
+
+
+HEADERS = {
+    "no prompt": ("id,question", "no column 'prompt' among 'id', 'question', or fill a template"),
+    "another spelling": ("id,Prompt", "no column 'prompt' among 'id', 'Prompt'; rename 'Prompt'"),
+    "a slip": ("prompt,temprature", "unknown column 'temprature'; did you mean 'temperature'? Rename it"),
+    "spaces": ("prompt,Max Tokens", "unknown column 'Max Tokens'; did you mean 'max_tokens'?"),
+    "twice": ("prompt,a,b,a", "columns 2 and 4 are both called 'a'; rename one of them"),
+    "quoting": ('prompt,"a"b', "the header: after a closing quote comes ','"),
+    "never closed": ('prompt,"a', "a quoted cell begins here and does not end: close its quote"),
+}
+
+
+@pytest.mark.parametrize(("header", "reason"), HEADERS.values(), ids=HEADERS.keys())
+def test_a_header_that_cannot_be_meant_is_told_before_a_row_is_read(
+    settings: Settings, header: str, reason: str
+) -> None:
+    with pytest.raises(InputError) as raised:
+        read(f"{header}\n1,2\n", settings)
+    assert reason in str(raised.value) and raised.value.line == 1
+
+
+def test_a_quote_that_is_never_closed_is_no_reason_to_lose_the_rest_in_silence(settings: Settings) -> None:
+    with pytest.raises(InputError, match="line 3: a quoted cell begins here and does not end"):
+        read('prompt\nfine\n"not\nfine\nat all\n', settings)
+    with pytest.raises(InputError, match="line 2: a quoted cell begins here"):
+        read(
+            b'prompt\n"' + b"x" * 999 + b"\n" + (b"y" * 999 + b"\n") * (MAX_LINE_BYTES // 1000 + 1), settings
+        )
+
+
+@pytest.mark.parametrize("name", ["model", "message", "choice", "provider", "deadline"])
+def test_a_column_that_may_well_be_meant_is_metadata_and_told_once(settings: Settings, name: str) -> None:
+    warnings: list[str] = []
+    stream = io.BytesIO(f"prompt,{name}\nHi,x\nHo,y\n".encode())
+    how = ReadOptions("csv")
+    items = list(
+        read_tasks(stream, batch="b", settings=settings, now=NOW, options=how, on_warning=warnings.append)
+    )
+    assert [item.metadata for item in items if isinstance(item, Task)] == [{name: "x"}, {name: "y"}]
+    assert len(warnings) == 1 and f"column '{name}' comes back with the results as it is" in warnings[0]
+
+
+def test_who_asks_for_the_columns_is_told_those_that_come_back(settings: Settings) -> None:
+    told: list[tuple[str, ...]] = []
+    stream = io.BytesIO(b"name,prompt,id,city\nAnn,Hi,1,Rome\n")
+    list(
+        read_tasks(
+            stream,
+            batch="b",
+            settings=settings,
+            now=NOW,
+            options=ReadOptions("csv"),
+            on_columns=told.append,
+        )
+    )
+    assert told == [("name", "city")]
+
+
+# ------------------------------------------------------------------ templates
+
+
+def test_a_template_is_filled_from_the_columns_and_the_columns_come_back(settings: Settings) -> None:
+    items = read(
+        "id,prompt,review\n1,Lamp,good\n2,Desk,\n", settings, 'As {{"json"}}: {review} of {prompt}. {review}'
+    )
+    assert prompts(items) == ['As {"json"}: good of Lamp. good', 'As {"json"}:  of Desk. ']
+    assert [item.metadata for item in items if isinstance(item, Task)] == [
+        {"prompt": "Lamp", "review": "good"},
+        {"prompt": "Desk", "review": ""},
+    ]
+
+
+def test_braces_and_percent_signs_in_a_cell_stay_as_they_are(settings: Settings) -> None:
+    assert prompts(read('a\n"{b} {{c}} %s \\1"\n', settings, "<{a}>")) == ["<{b} {{c}} %s \\1>"]
+
+
+def test_a_column_that_the_template_uses_needs_no_other_name(settings: Settings) -> None:
+    assert prompts(read("Max Tokens,model\n5,T\n", settings, "{Max Tokens} {model}")) == ["5 T"]
+
+
+def test_a_row_that_fills_nothing_is_bad(settings: Settings) -> None:
+    (bad,) = read('a,b,c\n," ",x\n', settings, "{a}{b}")
+    assert isinstance(bad, BadLine) and bad.reason == "nothing to ask: 'a', 'b' empty"
+
+
+BAD_TEMPLATES = {
+    "unknown column": ("one\n{revew}", "t.txt, line 2: no column 'revew'; did you mean 'review'?"),
+    "JSON": ('{"a": 1} {review}', "t.txt, line 1: no column '\"a\": 1'; known: id, review"),
+    "no column": ("Hello", "t.txt: has no {column} in it, so that every row would ask the same"),
+    "only braces": ("{{review}}", "has no {column} in it"),
+    "open": ("{review} {", "t.txt, line 1: '{' alone; a column is {column}, a brace {{"),
+    "closed": ("{review}\n}", "t.txt, line 2: '}' alone"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD_TEMPLATES.values(), ids=BAD_TEMPLATES.keys())
+def test_a_template_that_cannot_be_filled_is_told_before_a_row_is_read(
+    settings: Settings, text: str, reason: str
+) -> None:
+    with pytest.raises(InputError) as raised:
+        read("id,review\n1,good\n", settings, text)
+    assert reason in str(raised.value)
+
+
+def test_a_template_is_read_from_a_file_without_its_last_line_end(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(b"\xef\xbb\xbfTell:\r\n{a}\r\n")
+    assert Template.read(path).fill({"a": "x"}) == "Tell:\nx"
+    path.write_bytes(b"{a} \xff")
+    with pytest.raises(InputError, match=r"prompt\.txt: not UTF-8 at byte 5"):
+        Template.read(path)
+    with pytest.raises(InputError, match=r"absent\.txt: cannot be read"):
+        Template.read(tmp_path / "absent.txt")
+
+
+@pytest.mark.parametrize("fmt", ["jsonl", "text", "openai-batch"])
+def test_only_a_csv_file_fills_a_template(settings: Settings, fmt: str) -> None:
+    how = ReadOptions(fmt, Template.of("{a}"))
+    with pytest.raises(InputError, match=f"from the columns of a CSV file, and this is {fmt}"):
+        list(read_tasks(io.BytesIO(b"{}"), batch="b", settings=settings, now=NOW, options=how))
+
+
+# ------------------------------------------------------------------ identity, pins, limit, memory
+
+
+def ids(items: list[Task | BadLine]) -> list[str]:
+    return [item.id for item in items if isinstance(item, Task)]
+
+
+def test_an_id_is_made_of_the_cells_whatever_the_template_and_the_layout(settings: Settings) -> None:
+    first = ids(read("a,b\n1,2\n1,2\n3,4\n", settings, "{a}"))
+    assert len(set(first)) == 3
+    assert first == ids(read("b;a\n2;1\n2;1\n4;3\n", settings, "Other: {a} {b}"))
+    assert first == ids(read("a,b\n1,2\n1,2\n3,4\n", settings, "{a}", pins=Pins("gpt-4")))
+
+
+def test_a_limit_counts_tasks_and_reads_no_further(settings: Settings) -> None:
+    items = read('prompt,max_tokens\na,x\nb,1\nc,1\n"never closed', settings, limit=2)
+    assert prompts(items) == ["b", "c"] and len(items) == 3
+
+
+PINS = {
+    "none": (Pins(), "", "", ((), ())),
+    "model": (Pins("gpt-4"), "", "", (("gpt-4",), ())),
+    "the model of all": (Pins("gpt-4"), "claude-3-5-haiku", "", (("gpt-4",), ())),
+    "only": (Pins(only=("openai", "gemini")), "", "", ((), ("openai", "gemini"))),
+    "only some of its own": (Pins(only=("openai", "gemini")), "", "gemini,anthropic", ((), ("gemini",))),
+    "none of its own": (
+        Pins(only=("openai", "gemini")),
+        "",
+        "anthropic",
+        "'providers': anthropic is not among --only openai,gemini",
+    ),
+    "its model elsewhere": (
+        Pins(only=("openai",)),
+        "claude-3-5-haiku",
+        "",
+        "'models': none of openai serves 'claude-3-5-haiku'",
+    ),
+    "its model elsewhere by itself": (
+        Pins(),
+        "claude-3-5-haiku",
+        "openai",
+        "'models': none of openai serves 'claude-3-5-haiku'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("pins", "models", "providers", "expected"), PINS.values(), ids=PINS.keys())
+def test_what_holds_for_all_rows_goes_over_what_a_row_says(
+    settings: Settings, pins: Pins, models: str, providers: str, expected: Any
+) -> None:
+    (item,) = read(f'prompt,models,providers\nHi,"{models}","{providers}"\n', settings, pins=pins)
+    found = item.reason if isinstance(item, BadLine) else (item.models, item.providers)
+    assert found == expected
+
+
+def test_a_wrong_pin_is_told_before_a_row_is_read(settings: Settings) -> None:
+    for pins, reason in [
+        (Pins(only=("opena",)), "--only: unknown provider 'opena'; did you mean 'openai'"),
+        (Pins("mistral-9"), "--model: no provider serves 'mistral-9'"),
+        (Pins("gpt-4", ("gemini",)), "--model: none of gemini serves 'gpt-4'"),
+    ]:
+        with pytest.raises(InputError, match=reason):
+            read("prompt\nHi\n", settings, pins=pins)
+
+
+def test_memory_does_not_grow_with_the_text_of_the_cells(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "many.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "prompt", "note"])
+        writer.writerows([n, f"{n} " + "word\n" * 500, "note " * 500] for n in range(2000))
+    tracemalloc.start()
+    count = sum(1 for _ in read_tasks(path, batch="b", settings=settings, now=NOW))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 2000
+    assert peak < 2_000_000 < path.stat().st_size
