@@ -15,6 +15,7 @@ NAMES = {
     "overhead": "client CPU per finished task beside the bare SDKs",
     "decision": "time of a decision, and a million tasks in virtual time",
     "store": "tasks per second through the store, claim time and pages by size",
+    "plan": "what `plan` says, beside what the run then costs and takes",
     "memory": "a run of 200,000 rows: peak memory and rows per second",
 }
 

@@ -21,6 +21,7 @@ from .errors import ConfigError
 from .settings import ProviderRow, Settings, known_keys
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+UNKNOWN_SHOWN = 5
 DEFAULTS_FILE = PROJECT_ROOT / "orchestrator.toml"
 
 
@@ -120,17 +121,23 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, where: str) -> ConfigError:
-    """The first problem as one line: what, where, what is allowed."""
+    """All unknown names, or else the first problem, as one line: what, where, what is allowed."""
+    unknown = [each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"]
+    if unknown:
+        return ConfigError("; ".join(_unknown(loc) for loc in unknown[:UNKNOWN_SHOWN]), where=where)
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = known_keys(first["loc"][:-1])
-        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-        return ConfigError(f"unknown setting {path!r}; {hint}", where=where)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         return ConfigError(f"{path!r} is missing", where=where)
     if not path:
         return ConfigError(message, where=where)
     return ConfigError(f"{path} = {first['input']!r}: {message}", where=where)
+
+
+def _unknown(loc: tuple[str | int, ...]) -> str:
+    """An unknown setting, with the nearest known one of its table."""
+    known = known_keys(loc[:-1])
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return f"unknown setting {'.'.join(str(part) for part in loc)!r}; {hint}"

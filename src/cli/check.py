@@ -6,18 +6,27 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
-from ..config import ProviderAccess
+from ..config import ProviderAccess, fingerprint
 from ..errors import OrchestratorError, ProviderError
 from ..settings import TIERS, Settings
 from .logs import set_up_logging
 from .progress import console
 from .setup import Options, Setup, open_store, prepare, providers
+from .words import without_password
 
 CALL_TIMEOUT_S = 15.0
+Groups = Mapping[str, Mapping[str, Any]]  # what was learned, by model group
+COUNTED = {  # the token limits that a wire's providers have
+    "anthropic": ("input_tokens_per_minute", "output_tokens_per_minute"),
+    "openai": ("tokens_per_minute",),
+    "gemini": ("tokens_per_minute", "input_tokens_per_minute"),
+}
 ENOUGH_DISK_BYTES = 200 * 1024 * 1024
 OK, WRONG = 0, 2
 
@@ -57,9 +66,7 @@ def _print(findings: list[Finding]) -> None:
 def _machine(setup: Setup) -> Iterator[Finding]:
     yield _database(setup)
     yield _disk(setup)
-    yield _port(setup.settings)
-    proxies = sorted({name.upper() for name in setup.environ if name.lower().endswith("_proxy")})
-    yield Finding("proxy", None, f"set by {', '.join(proxies)}" if proxies else "none")
+    yield _port(setup)
 
 
 def _database(setup: Setup) -> Finding:
@@ -82,10 +89,16 @@ def _disk(setup: Setup) -> Finding:
     )
 
 
-def _port(settings: Settings) -> Finding:
-    host, port = settings.server.host, settings.server.port
+def _port(setup: Setup) -> Finding:
+    host, port = setup.settings.server.host, setup.settings.server.port
+    wanted = setup.environ.get("PORT", "").strip()
+    if wanted:
+        if not wanted.isdigit() or int(wanted) > 65535:
+            return Finding("web port", False, f"PORT is {wanted!r}, which is no port")
+        port = int(wanted)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # on Windows this option would let two servers share the port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
@@ -98,10 +111,26 @@ def _port(settings: Settings) -> Finding:
 
 def _providers(setup: Setup) -> list[Finding]:
     try:
+        learned = _learned(setup)
         with providers(setup) as access:
-            return asyncio.run(_ask_all(access, setup.settings))
+            asked = asyncio.run(_ask_all(access, setup.settings))
     except OrchestratorError as error:
         return [Finding("simulator", False, str(error))]
+    found = []
+    for each, answer in zip(access.values(), asked, strict=True):
+        found.append(answer)
+        if each.configured:
+            found += list(_details(each, setup, learned.get(each.name, {})))
+    return found
+
+
+def _learned(setup: Setup) -> dict[str, Groups]:
+    """What earlier runs have learned of the limits, by provider. A simulator starts anew each time."""
+    if setup.simulated:
+        return {}
+    with open_store(setup) as store:
+        known = {each.name: store.learned(each.base_url, fingerprint(each)) for each in setup.configured}
+    return {name: (row or {}).get("groups", {}) for name, row in known.items()}
 
 
 async def _ask_all(access: dict[str, ProviderAccess], settings: Settings) -> list[Finding]:
@@ -118,16 +147,15 @@ async def _ask(access: ProviderAccess, settings: Settings) -> Finding:
         return Finding(
             access.name, None, f"no key; it would be read from {' or '.join(access.row.api_key_env)}"
         )
-    where = f"{urlsplit(access.base_url).netloc}, {access.key_source or 'no key needed'}"
     adapter = build_adapter(access, 1)
     try:
         await adapter.warm_up()
         models = await adapter.list_models(CALL_TIMEOUT_S)
     except ProviderError as error:
-        return Finding(access.name, False, f"{where}: {error.kind}: {error.message}")
+        return Finding(access.name, False, f"{error.kind}: {error.message}")
     finally:
         await adapter.close()
-    return Finding(access.name, True, f"{where}: answers, {_models_text(access, settings, models)}")
+    return Finding(access.name, True, f"answers, {_models_text(access, settings, models)}")
 
 
 def _models_text(access: ProviderAccess, settings: Settings, models: list[str]) -> str:
@@ -135,4 +163,67 @@ def _models_text(access: ProviderAccess, settings: Settings, models: list[str]) 
     wanted = {settings.resolve_model(access.row.models.of(tier))[0] for tier in TIERS}
     missing = sorted(model for model in wanted if model not in models)
     text = f"{len(models)} models"
-    return f"{text}; not listed: {', '.join(missing)}" if missing and models else text
+    if not models:
+        return text
+    found = ", ".join(sorted(wanted - set(missing))) or "none"
+    return f"{text}; of ours it lists {found}" + (f"; not listed: {', '.join(missing)}" if missing else "")
+
+
+def _details(access: ProviderAccess, setup: Setup, learned: Groups) -> Iterator[Finding]:
+    """Where a provider is, what it is reached with, and what is known of its limits."""
+    yield Finding("", None, f"key: {access.key_source or 'none needed'}")
+    yield Finding("", None, f"address: {without_password(access.base_url)}{_address_source(access)}")
+    yield Finding("", None, f"proxy: {_proxy(access.base_url)}")
+    known = [*_told(access), *(f"{_limits_text(row)} learned for {name}" for name, row in learned.items())]
+    yield Finding("", None, f"limits: {'; '.join(known) or 'none told or learned yet'}")
+    if ignored := _not_counted(access):
+        yield Finding(
+            "", False, f"limits: {access.row.wire} does not count {ignored}; it counts {_counted(access)}"
+        )
+
+
+def _address_source(access: ProviderAccess) -> str:
+    if access.simulated:
+        return " (simulator)"
+    changed = access.base_url != access.row.base_url
+    return f" ({access.row.base_url_env})" if changed else ""
+
+
+def _proxy(base_url: str) -> str:
+    """The proxy that calls to this address go through, by the variables that both HTTP clients obey."""
+    from ..providers.network import is_loopback
+
+    if is_loopback(base_url):
+        return "none, it is on this machine"
+    parts = urlsplit(base_url)
+    found = urllib.request.getproxies()
+    proxy = found.get(parts.scheme) or found.get("all")
+    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
+        return "none"
+    return without_password(proxy)
+
+
+def _told(access: ProviderAccess) -> Iterator[str]:
+    if told := access.row.limits.model_dump(exclude_none=True):
+        yield f"{_limits_text(told)} told"
+    for model, row in access.row.model_limits.items():
+        yield f"{_limits_text(row.model_dump(exclude_none=True))} told for {model}"
+
+
+def _limits_text(limits: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:,.0f}"
+        for name, value in limits.items()
+        if not name.endswith("burst_s") and not isinstance(value, bool)
+    )
+
+
+def _not_counted(access: ProviderAccess) -> str:
+    """Told limits that would limit nothing."""
+    told = access.row.limits.model_dump(exclude_none=True)
+    tokens = [name for name in told if name.endswith("tokens_per_minute")]
+    return ", ".join(name for name in tokens if name not in COUNTED[access.row.wire])
+
+
+def _counted(access: ProviderAccess) -> str:
+    return ", ".join(COUNTED[access.row.wire])

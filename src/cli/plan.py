@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..config import fingerprint
 from ..core.clock import Clock
 from ..core.intake import BadLine, ReadOptions, read_tasks
-from ..core.planning import Plan, Sample, make_plan
+from ..core.planning import Plan, Sample, last_start_s, make_plan
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
@@ -85,7 +85,15 @@ def plan_sample(setup: Setup, store: Store, sample: Sample, now: float) -> Plan:
             known = store.learned(each.base_url, fingerprint(each))
             learned[name] = dict((known or {}).get("groups", {}))
     forecast = Forecast.from_store(store, now - RECORDS_S, now + 60.0)
-    found = make_plan(sample.kept, setup.settings, forecast, now=now, configured=access, learned=learned)
+    found = make_plan(
+        sample.kept,
+        setup.settings,
+        forecast,
+        now=now,
+        configured=access,
+        learned=learned,
+        start_s=last_start_s(store),
+    )
     return found.for_all(sample.count, sample.every)
 
 

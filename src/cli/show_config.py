@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import difflib
+import json
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,8 +12,11 @@ from typing import Any
 
 from ..config import DEFAULTS_FILE
 from .progress import console
-from .setup import Options, prepare
+from .setup import Options, Setup, prepare
+from .words import masked, without_password
 
+PLAIN_VARIABLES = ("ORCHESTRATOR_CONFIG", "PORT", "NO_COLOR")
+SECRET_VARIABLES = ("ALERT_WEBHOOK_URL", "ORCHESTRATOR_TOKEN", "ORCHESTRATOR_TOKENS")
 FROM_ENVIRONMENT = {"state_dir": "ORCHESTRATOR_STATE_DIR", "database_url": "DATABASE_URL"}
 
 
@@ -23,14 +28,41 @@ def show_config(options: Options) -> int:
     screen = console(stderr=False)
     for name, value in _flat(setup.settings.model_dump(mode="json")):
         source = _source(name, own, str(user_file), options, setup.environ)
-        screen.print(f"{name} = {_masked(value)}  # {source}", markup=False, soft_wrap=True)
-    for access in setup.access.values():
-        key = f"set ({access.key_source})" if access.key_source else "not set"
-        variables = " or ".join(access.row.api_key_env) or "none needed"
-        screen.print(f"key of {access.name}: {key}, {variables}", markup=False, soft_wrap=True)
-        if access.base_url != access.row.base_url:
-            screen.print(f"base URL of {access.name}: {access.base_url}  # {access.row.base_url_env}")
+        screen.print(f"{name} = {_shown(value)}  # {source}", markup=False, soft_wrap=True)
+    for line in (*_access_lines(setup), *_environment_lines(setup.environ)):
+        screen.print(line, markup=False, soft_wrap=True)
     return 0
+
+
+def _access_lines(setup: Setup) -> Iterator[str]:
+    """Each provider's key, masked, and the address that the environment gives it."""
+    for access in setup.access.values():
+        key = masked(access.key.get_secret_value())
+        told = f"set ({access.key_source}) {key}" if access.key_source else "not set"
+        variables = " or ".join(access.row.api_key_env) or "none needed"
+        yield f"key of {access.name}: {told}, {variables}"
+        if access.base_url != access.row.base_url:
+            address = without_password(access.base_url)
+            yield f"base URL of {access.name}: {address}  # {access.row.base_url_env}"
+
+
+def _environment_lines(environ: Mapping[str, str]) -> Iterator[str]:
+    """The other variables that count, and those that look as if they should but do not."""
+    for name in PLAIN_VARIABLES:
+        if environ.get(name):
+            yield f"{name} = {without_password(environ[name])}  # {_where(name)}"
+    for name in SECRET_VARIABLES:
+        if environ.get(name):
+            yield f"{name} = {masked(environ[name])}  # {_where(name)}"
+    known = {*PLAIN_VARIABLES, *SECRET_VARIABLES, *FROM_ENVIRONMENT.values()}
+    for name in sorted(environ):
+        if name.startswith("ORCHESTRATOR_") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            yield f"{name} counts for nothing" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _where(name: str) -> str:
+    return "environment" if name in os.environ else ".env"
 
 
 def _settings_of(path: Path) -> dict[str, Any]:
@@ -55,15 +87,13 @@ def _source(
 ) -> str:
     if name == "state_dir" and options.state_dir is not None:
         return "--state-dir"
-    if environ.get(FROM_ENVIRONMENT.get(name, "")):
-        return FROM_ENVIRONMENT[name]
+    if environ.get(variable := FROM_ENVIRONMENT.get(name, "")):
+        return variable if variable in os.environ else f"{variable} (.env)"
     return user_file if name in own else DEFAULTS_FILE.name
 
 
-def _masked(value: Any) -> str:
+def _shown(value: Any) -> str:
     """As TOML would have it, without the password that a database URL may hold."""
-    if isinstance(value, str):
-        return '"' + re.sub(r"(://[^:/@]*:)[^@/]*@", r"\1***@", value) + '"'
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "(unset)" if value is None else str(value)
+    if value is None:
+        return "(unset)"
+    return json.dumps(without_password(value) if isinstance(value, str) and "://" in value else value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from ..records import NANOS_PER_USD
@@ -47,3 +48,13 @@ def percent(part: float, whole: float) -> str:
 
 def tasks(count: int) -> str:
     return "1 task" if count == 1 else f"{count:,} tasks"
+
+
+def without_password(url: str) -> str:
+    """An address as it may be shown: a password in it is nobody's business, a key in its query neither."""
+    return re.sub(r"(://[^:/@]*:)[^@/]*@", r"\1***@", url).partition("?")[0]
+
+
+def masked(secret: str) -> str:
+    """A secret told apart by its last four characters; a short one not even by those."""
+    return f"***{secret[-4:]}" if len(secret) >= 16 else "***"

@@ -150,12 +150,14 @@ class Orchestrator:
         Raises StoreError when another orchestrator serves this state.
         """
         self._loop = asyncio.get_running_loop()
+        began_at = self._clock.now()
         try:
             recovered = await self._sign_on()
             await asyncio.gather(*(a.warm_up() for a in self._adapters.values()))
             await self._restore_learned()
             await self._money.load(self._clock.now())
             await self._notice()
+            self._tell([self._started(self._clock.now() - began_at)])
             await self._work(until_done)
         finally:
             await self._close()
@@ -183,6 +185,11 @@ class Orchestrator:
                 text += f", {registration.poisoned} failed for good"
             self._tell([Event(self._clock.now(), "recovered", text, level="warning")])
         return registration.recovered
+
+    def _started(self, start_s: float) -> Event:
+        """How long it took to be ready is what the next plan goes by."""
+        text = f"ready after {start_s:.1f} s: {', '.join(self._access)}"
+        return Event(self._clock.now(), "started", text, fields={"start_s": round(start_s, 2)})
 
     async def _work(self, until_done: bool) -> None:
         """Everything that goes on beside the calls, until done."""

@@ -21,6 +21,7 @@ from ..routing.state import ProviderState
 from ..routing.virtual import Answer, VirtualReport, VirtualRun
 from ..settings import Settings
 from .forecast import Forecast
+from .store import Store
 
 LOW_OUTPUT_SHARE = 0.1  # of the expected output
 AMPLE_PER_MINUTE = 6_000.0  # requests taken for granted at a provider of which no limit is known
@@ -159,8 +160,12 @@ def make_plan(
     now: float,
     configured: Collection[str],
     learned: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    start_s: float | None = None,
 ) -> Plan:
-    """Run `tasks` in virtual time from `now`. `learned` holds, by provider, the limits of earlier runs."""
+    """Run `tasks` in virtual time from `now`. `learned` holds, by provider, the limits of earlier runs.
+
+    `start_s`: how long the start took last time; None takes `START_S`.
+    """
     balancer = ProviderLoadBalancer(settings, now=now, configured=configured)
     for provider in balancer.providers:
         provider.learned = (learned or {}).get(provider.name, {})
@@ -171,8 +176,16 @@ def make_plan(
     run = VirtualRun(balancer, settings, ledger)
     ledger.watch(run, now)
     report = run.run(tasks, now)
-    wires = {settings.providers[name].wire for name in configured}
-    return _plan(report, ledger, tuple(unknown), forecast.is_known, now, sum(START_S[w] for w in wires))
+    if start_s is None:
+        start_s = sum(START_S[wire] for wire in {settings.providers[name].wire for name in configured})
+    return _plan(report, ledger, tuple(unknown), forecast.is_known, now, start_s)
+
+
+def last_start_s(store: Store) -> float | None:
+    """How long the start of the last run took: the SDKs' imports, for the most part."""
+    for row in store.events(1, kinds=("started",)):
+        return float(row.event.fields["start_s"])
+    return None
 
 
 class _Ledger:

@@ -130,9 +130,14 @@ def picky() -> Iterator[SimulatorProcess]:
 def test_check_finds_that_all_is_well(tmp_path: Path, live: dict[str, str]) -> None:
     done = run_script("check", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.out
-    assert re.search(
-        r"^ok +openai +127\.0\.0\.1:\d+, OPENAI_API_KEY \(environment\): answers", done.out, re.M
-    )
+    assert re.search(r"^ok +openai +answers, 3 models; of ours it lists gpt-", done.out, re.M)
+    for line in (
+        "key: OPENAI_API_KEY (environment)",
+        "proxy: none, it is on this machine",
+        "limits: none told or learned yet",
+    ):
+        assert re.search(rf"^- +{re.escape(line)}$", done.out, re.M), done.out
+    assert re.search(r"^- +address: http://127\.0\.0\.1:\d+/v1 \(OPENAI_BASE_URL\)$", done.out, re.M)
     assert "no key; it would be read from ANTHROPIC_API_KEY" in done.out
 
 
@@ -140,6 +145,44 @@ def test_check_tells_a_bad_key_in_one_line(tmp_path: Path, picky: SimulatorProce
     done = run_script("check", cwd=tmp_path, env=live_environment(picky.base_urls))
     assert done.process.returncode == 2 and "Traceback" not in done.err
     assert re.search(r"^wrong +openai .*AuthFailed", done.out, re.M)
+
+
+def test_check_tells_limits_and_proxy_and_refuses_a_limit_that_limits_nothing(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    (tmp_path / "mine.toml").write_text(
+        "[providers.openai.limits]\nrequests_per_minute = 1200\ninput_tokens_per_minute = 5\n"
+    )
+    env = {**live, "OPENAI_BASE_URL": "http://192.0.2.1/v1", "PORT": "70000"}
+    env |= {"HTTP_PROXY": "http://me:secret@127.0.0.1:9", "NO_PROXY": "elsewhere"}
+    done = run_script("check", "--config", "mine.toml", cwd=tmp_path, env=env)
+    assert done.process.returncode == 2 and "secret" not in done.out + done.err
+    assert "proxy: http://me:***@127.0.0.1:9" in done.out and re.search(r"^wrong openai", done.out, re.M)
+    assert "limits: requests per minute 1,200, input tokens per minute 5 told" in done.out
+    assert "does not count input_tokens_per_minute; it counts tokens_per_minute" in done.out
+    assert "PORT is '70000', which is no port" in done.out
+
+
+def test_config_masks_what_is_secret_and_names_what_counts_for_nothing(tmp_path: Path) -> None:
+    env = {
+        "OPENAI_API_KEY": "sk-0123456789abcdef",
+        "ALERT_WEBHOOK_URL": "https://hooks.example/services/T0/B0/verysecret",
+        "ORCHESTRATOR_TOKEN": "geheim",
+        "ORCHESTRATOR_STATEDIR": "elsewhere",
+    }
+    done = run_script("config", cwd=tmp_path, env=env)
+    assert "key of openai: set (OPENAI_API_KEY (environment)) ***cdef" in done.out
+    assert "ALERT_WEBHOOK_URL = ***cret  # environment" in done.out and "ORCHESTRATOR_TOKEN = ***" in done.out
+    assert "ORCHESTRATOR_STATEDIR counts for nothing; did you mean ORCHESTRATOR_STATE_DIR?" in done.out
+    assert "0123456789" not in done.out and "hooks.example" not in done.out and "geheim" not in done.out
+
+
+def test_unknown_settings_are_named_with_the_nearest_known(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[pool]\nwindow_task = 1\n[routing]\nspill_after = 3\n")
+    done = run_script("config", "--config", "mine.toml", cwd=tmp_path)
+    assert done.process.returncode == 2 and done.err.count("\n") == 1
+    assert "unknown setting 'pool.window_task'; did you mean 'window_tasks'?" in done.err
+    assert "unknown setting 'routing.spill_after'; did you mean 'spill_after_s'?" in done.err
 
 
 def test_config_tells_where_each_value_comes_from(tmp_path: Path) -> None:
