@@ -266,13 +266,15 @@ def test_8_while_nothing_can_be_reached_tasks_wait_and_none_fails(tmp_path: Path
     """All three unreachable for 30 s: no attempt is spent on it, and every task is answered afterwards."""
     quick = {"latency": {"first_token_s": 0.05, "per_token_s": 0.0}, "faults": {"down": 1.0}}
     write_rows(tmp_path / "tasks.jsonl", numbered(60))
+    (tmp_path / "once.toml").write_text("[pool]\nattempts = 1\n", encoding="utf-8")  # one spent, and it fails
     with ExitStack() as stack:
         simulator = stack.enter_context(
             SimulatorProcess.start({"providers": dict.fromkeys(PROVIDERS, quick)})
         )
         env = live_environment(simulator.base_urls)
-        script = stack.enter_context(Script("run", "tasks.jsonl", cwd=tmp_path, env=env))
-        script.wait_for("waiting for the network", 30)
+        command = ("run", "tasks.jsonl", "--config", "once.toml")
+        script = stack.enter_context(Script(*command, cwd=tmp_path, env=env))
+        script.wait_for("waiting for the network, since", 30)
         for name in PROVIDERS:
             window = {"from_s": 0, "to_s": 30, "fault": "down"}
             simulator.patch(name, {"faults": {"down": None}, "schedule": [window]})
@@ -282,7 +284,10 @@ def test_8_while_nothing_can_be_reached_tasks_wait_and_none_fails(tmp_path: Path
     rows = read_rows(tmp_path / "tasks.results.jsonl")
     assert_each_answered_once(rows, 60)
     calls = sum(len(row["attempts"]) for row in rows)
-    say(f"60 of 60 answered after 30 s without a network, with {calls} calls in all")
+    say(f"60 of 60 answered after 30 s without a network, with {calls} calls in all and no attempt spent")
+    for line in (*events_of(script, "offline:"), *events_of(script, "online again")):
+        say(line)
+    assert "online again after" in script.err
 
 
 def events_of(script: Script, word: str) -> list[str]:

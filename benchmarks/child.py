@@ -43,7 +43,7 @@ def run_client(
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT,
-            env=_environment(),
+            env=environment(),
         )  # fmt: skip
         try:
             said, _ = child.communicate(given, timeout=timeout_s)
@@ -61,7 +61,7 @@ def run_client(
     return found
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours without keys, addresses and proxies: every call goes to this machine."""
     proxies = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
     return {

@@ -52,6 +52,7 @@ class RoutingSettings(_Row):
     history_window_s: float = Positive
     credit_clamp: float = Positive
     offline_probe_s: float = Positive
+    quota_probe_s: float = Positive
     cost_weight: float = NotNegative
 
 

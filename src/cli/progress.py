@@ -86,15 +86,17 @@ class QuietView:
 
 
 class LineView(QuietView):
-    """A line every 30 seconds: for logs and pipes."""
+    """A line every 30 seconds, and when the network goes or comes back: for logs and pipes."""
 
     def __init__(self) -> None:
         self._next_s = time.monotonic() + LINE_EVERY_S
+        self._offline_since: float | None = None
 
     def update(self, pool: PoolSnapshot, tally: Tally) -> None:
-        if time.monotonic() < self._next_s:
+        if time.monotonic() < self._next_s and pool.offline_since == self._offline_since:
             return
-        self._next_s += LINE_EVERY_S
+        self._next_s = time.monotonic() + LINE_EVERY_S
+        self._offline_since = pool.offline_since
         at = datetime.now().astimezone().strftime("%H:%M:%S")
         flying = ", ".join(f"{p.name} {p.in_flight}" for p in pool.providers if p.in_flight) or "none"
         say(f"{at} {progress_line(pool, tally)}; in flight: {flying}")

@@ -50,6 +50,7 @@ from .clock import Clock
 from .committer import Committer
 from .health import HealthWatch
 from .money import Money
+from .sayings import said
 from .steering import Steering
 from .store import Store
 from .store_thread import StoreThread
@@ -469,7 +470,7 @@ class Orchestrator:
         """One row, one line in the log, and for an alert one webhook each."""
         for event in events:
             level = logging.INFO if event.level == "info" else logging.WARNING
-            log.log(level, event.message, extra={"action": event.kind, "provider": event.provider})
+            log.log(level, said(event), extra={"action": event.kind, "provider": event.provider})
             if event.level == "alert":
                 self._alerter.send(event)
         self._committer.add_events(events)

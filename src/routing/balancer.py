@@ -31,7 +31,7 @@ from .pool import Pool
 from .pricing import PriceBook
 from .reach import Found, Reach
 from .routes import Option, Route, build_route
-from .settling import EXHAUSTED_PROBE_S, Settler
+from .settling import Settler
 from .snapshots import pool_snapshot
 from .state import AgentState, Permit, ProviderState
 
@@ -138,7 +138,7 @@ class ProviderLoadBalancer:
             self.pool.forced_permit = number
             self.pool.next_forced_at = now + self.settings.breaker.recovery_timeout_s
         if provider.exhausted_until and not provider.exhausted_wait_known:
-            provider.exhausted_until = now + EXHAUSTED_PROBE_S
+            provider.exhausted_until = now + self.settings.routing.quota_probe_s
         return Placement(
             number, task, provider.name, option.model.name, option.model.group.name, route.tier,
             agent.name, max_tokens, choice.word, tuple(survey.reasons), now, timeout_s, memory.attempt,

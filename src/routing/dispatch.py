@@ -381,10 +381,12 @@ class Dispatch:
         """Whether an attempt uses up one of the task's: forced calls, probes and a dead network don't."""
         if attempt.forced or attempt.choice == "probe" or not attempt.error_kind:
             return False
-        if attempt.error_kind in ("Unreachable", "TimedOut") and self.balancer.pool.was_offline(
-            attempt.started_at, attempt.started_at + attempt.latency_s
-        ):
-            return False
+        if attempt.error_kind in ("Unreachable", "TimedOut"):
+            pool, ended_at = self.balancer.pool, attempt.started_at + attempt.latency_s
+            if pool.was_offline(attempt.started_at, ended_at):
+                return False
+            if attempt.error_kind == "Unreachable" and not pool.heard_since(ended_at, attempt.provider):
+                return False  # it may be the network: that is known once another has been heard of
         return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
 
     def _succeed(self, entry: _Entry, placement: Placement, completion: Completion, now: float) -> Result:

@@ -124,16 +124,17 @@ class Pool:
             self.note_state(provider, now)
 
     def note_state(self, provider: ProviderState, now: float) -> None:
-        state, reason, _ = provider_condition(provider, self.offline_since, now, self.settings)
+        state, reason, until = provider_condition(provider, self.offline_since, now, self.settings)
         if state == provider.shown_state:
             return
-        level = "warning" if "suspect" in (state, provider.shown_state) else "info"
-        if state in _ALERT_STATES or provider.shown_state in _ALERT_STATES:
-            level = "alert"
         was, provider.shown_state = provider.shown_state, state
-        text = f"{provider.name} is {state}" + (f": {reason}" if reason else f" (was {was})")
+        if was in _OUT_STATES and state in _QUIET_STATES:
+            text = f"{provider.name} is back: {state}" + (f", {reason}" if reason else "")
+        else:
+            text = f"{provider.name} is {state}" + (f": {reason}" if reason else f" (was {was})")
         if state not in _QUIET_STATES or was not in _QUIET_STATES:
-            self.event(now, f"provider_{state}", text, provider, level)
+            times = {"until": until} if until is not None and state in _ALERT_STATES else {}
+            self.event(now, f"provider_{state}", text, provider, _level(was, state), **times)
 
     def note_parked(self, refusal: Refusal, now: float) -> None:
         """Tell once a period that tasks wait for a budget."""
@@ -143,8 +144,11 @@ class Pool:
             when = "until it starts anew" if refusal.until is not None else "until it is raised"
             self.event(now, "parked", f"tasks wait {when}: {refusal}", None, "alert")
 
-    def event(self, now: float, kind: str, text: str, provider: ProviderState | None, level: str) -> None:
-        self._events.append(Event(now, kind, text, provider.name if provider else "", "", level))
+    def event(
+        self, now: float, kind: str, text: str, provider: ProviderState | None, level: str, **times: float
+    ) -> None:
+        """`times`: since when, until when; epoch seconds, since nobody here knows the reader's clock."""
+        self._events.append(Event(now, kind, text, provider.name if provider else "", "", level, times))
 
     def take_events(self) -> list[Event]:
         """The events since last asked."""
@@ -156,6 +160,10 @@ class Pool:
         """Whether no provider is left whose key works: nothing can be served until somebody steps in."""
         return all(p.misconfigured for p in self.providers)
 
+    def heard_since(self, at: float, but_not: str) -> bool:
+        """Whether anything has come over the network since then from another provider."""
+        return any(p.reached_at > at for p in self.providers if p.name != but_not)
+
     def was_offline(self, begun_at: float, ended_at: float) -> bool:
         """Whether a call that was out between these fell into a time without network: it costs no attempt."""
         if self.offline_since is not None and ended_at >= self.offline_since:
@@ -163,5 +171,15 @@ class Pool:
         return any(start <= ended_at and begun_at <= end for start, end in self.offline_windows)
 
 
+def _level(was: str, state: str) -> str:
+    """An outage is told when it begins and when it is over, not each time that it is tried."""
+    if {was, state} == {"open", "half_open"}:
+        return "info"
+    if state in _ALERT_STATES or was in _OUT_STATES:
+        return "alert"
+    return "warning" if "suspect" in (was, state) else "info"
+
+
 _ALERT_STATES = frozenset({"open", "exhausted", "misconfigured"})
+_OUT_STATES = _ALERT_STATES | {"half_open"}
 _QUIET_STATES = frozenset({"healthy", "degraded", "limited"})  # going to and fro between these is no news

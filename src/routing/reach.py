@@ -2,8 +2,9 @@
 
 Evidence. An answer of any kind, to a call or to the free call that lists models, shows that a provider is
 there. A call or free call without a connection shows that it is not; so does a free call that brings
-nothing back, where one has been answered before (not every server has such a list). The latter is good
-for FRESH_S: a provider that failed an hour ago and had no call since is asked again, not believed gone.
+nothing back, where one has been answered before (not every server has such a list). A connection that
+broke raises the question only, and a free call answers it. Evidence of absence is good for FRESH_S: a
+provider that failed an hour ago and had no call since is asked again, not believed gone.
 
     every provider is gone                  offline: no breaker, attempt or forced call is spent on it
     one is silent, another is there         its breaker opens, and the calls it has swallowed are lost
@@ -65,8 +66,10 @@ class Reach:
     ) -> None:
         """A call has ended."""
         if isinstance(error, Unreachable):
-            self._gone(provider, placed_at, now)
-            self._judge(now)
+            self._lost_sight(provider, placed_at)
+            if not error.sent:
+                provider.unreachable_at = now
+                self._judge(now)
         elif outcome is Outcome.OK or (error is not None and error.status is not None):
             provider.reached_at = now
             since = provider.unreachable_since
@@ -81,7 +84,8 @@ class Reach:
             changed = self._pool.offline_since is not None
             self.reached(provider, now)
         elif found is Found.UNREACHABLE or provider.lists_models:
-            self._gone(provider, provider.answered_at if provider.in_flight else asked_at, now)
+            self._lost_sight(provider, provider.answered_at if provider.in_flight else asked_at)
+            provider.unreachable_at = now
         well = found is Found.ANSWERS
         if well and provider.misconfigured:
             provider.misconfigured = ""  # somebody has mended the key on the provider's side
@@ -107,7 +111,7 @@ class Reach:
             self._forgive(each, since)
             if now - since >= self._pool.settings.routing.offline_probe_s:
                 self._cut(each, now, each.suspect_after_s(self._floor_s))
-        text = f"{provider.name} can be reached again: was offline for {now - since:.0f} s"
+        text = f"online again after {now - since:.0f} s: {provider.name} can be reached"
         self._pool.event(now, "online", text, None, "alert")
 
     def jumped(self, seconds: float, now: float) -> None:
@@ -120,10 +124,9 @@ class Reach:
                 self._cut(provider, now, provider.suspect_after_s(self._floor_s))
 
     @staticmethod
-    def _gone(provider: ProviderState, since: float, now: float) -> None:
+    def _lost_sight(provider: ProviderState, since: float) -> None:
         if provider.unreachable_since is None:
             provider.unreachable_since = since
-        provider.unreachable_at = now
 
     # ------------------------------------------------------------------ verdicts
 
@@ -150,7 +153,8 @@ class Reach:
         since = self._pool.offline_since = min(at for at in went if at >= max(went) - FRESH_S)
         for each in gone:
             self._forgive(each, since)
-        self._pool.event(now, "offline", "no provider can be reached: waiting for the network", None, "alert")
+        text = "offline: no provider can be reached, waiting for the network"
+        self._pool.event(now, "offline", text, None, "alert", since=since)
 
     @staticmethod
     def _forgive(provider: ProviderState, since: float) -> None:
@@ -199,6 +203,8 @@ class Reach:
 
     def _doubtful(self, provider: ProviderState, now: float) -> bool:
         if provider.misconfigured or provider.breaker.state is BreakerState.OPEN:
+            return True
+        if provider.unreachable_since is not None and not self._is_gone(provider, now):
             return True
         watched = self._watched()
         if not any(self._is_gone(p, now) for p in watched):

@@ -23,7 +23,6 @@ from .pool import Pool
 from .reach import Reach
 from .state import Permit, ProviderState
 
-EXHAUSTED_PROBE_S = 900.0  # a quota whose reset is unknown is tried again this often, one task at a time
 BACKOFF_BASE_S = 0.5
 BACKOFF_MAX_S = 60.0
 
@@ -151,7 +150,8 @@ class Settler:
         provider.key_worked = True
         provider.misconfigured = ""
         provider.backoff_count = 0
-        provider.exhausted_until = 0.0
+        if held.placed_at > provider.exhausted_at:  # else it was let in before the quota was spent
+            provider.exhausted_until = 0.0
         if usage is not None:
             provider.estimator(held.task_type).observe(held.chars, held.messages, usage)
 
@@ -180,12 +180,19 @@ class Settler:
         if error.resets_at is not None:
             held.model.group.hold(error.resets_at, reason, now)
             self._pool.event(
-                now, "quota_exhausted", f"{held.provider.name}: {reason}", held.provider, "alert"
+                now,
+                "quota_exhausted",
+                f"{held.provider.name}: {reason}",
+                held.provider,
+                "alert",
+                until=error.resets_at,
             )
             return
+        again_at = now + self._pool.settings.routing.quota_probe_s
+        held.provider.exhausted_at = now
         held.provider.exhausted_reason = reason
         held.provider.exhausted_wait_known = False
-        held.provider.exhausted_until = max(held.provider.exhausted_until, now + EXHAUSTED_PROBE_S)
+        held.provider.exhausted_until = max(held.provider.exhausted_until, again_at)
 
 
 def _spread(number: int) -> float:

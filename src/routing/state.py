@@ -45,6 +45,7 @@ class ProviderState:
         "cost_nanos",
         "cut_at",
         "estimators",
+        "exhausted_at",
         "exhausted_reason",
         "exhausted_until",
         "exhausted_wait_known",
@@ -111,6 +112,7 @@ class ProviderState:
         self.paused = False
         self.misconfigured = ""
         self.key_worked = False
+        self.exhausted_at = float("-inf")
         self.exhausted_until = 0.0
         self.exhausted_wait_known = True
         self.exhausted_reason = ""

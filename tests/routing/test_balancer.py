@@ -771,6 +771,22 @@ def test_a_spent_quota_without_a_reset_is_tried_by_one_task_every_quarter_of_an_
     assert len([place(balancer, START + 1_803.0, only) for _ in range(5)]) == 5
 
 
+def test_a_spent_quota_is_told_once_with_its_time_and_counts_as_spent_until_a_call_succeeds() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("openai",))
+    spent = QuotaExhausted("insufficient_quota", status=429, code="insufficient_quota")
+    before = place(balancer, task=only)
+    fail(balancer, place(balancer, task=only), spent, START)
+    ok(balancer, before, START + 0.5)  # it was let in before
+    balancer.note_states(START + 901.0)  # nobody has tried yet
+    probe = place(balancer, START + 902.0, only)
+    fail(balancer, probe, spent, START + 903.0)
+    (told,) = balancer.take_events()
+    assert (told.kind, told.level, told.fields) == ("provider_exhausted", "alert", {"until": START + 900.0})
+    ok(balancer, place(balancer, START + 1_903.0, only), START + 1_904.0)
+    assert [event.kind for event in balancer.take_events()] == ["provider_healthy"]
+
+
 def test_a_try_of_a_spent_quota_that_ends_otherwise_is_not_repeated_at_once() -> None:
     balancer = make_balancer()
     only = make_task(providers=("openai",))

@@ -243,6 +243,30 @@ def test_a_provider_that_was_dead_before_is_not_forgiven_for_the_networks_sake()
     assert desk.provider("anthropic").breaker.state is BreakerState.CLOSED
 
 
+def test_connections_that_break_all_at_once_are_no_lost_network_until_free_calls_fail_too() -> None:
+    for found, offline in ((Found.ANSWERS, False), (Found.UNREACHABLE, True)):
+        desk = desk_that_lists_models()
+        out = [sent(desk, name)[0] for name in NAMES]
+        for placement in out:
+            failed(desk, placement, Unreachable("the connection broke"), 0.01)
+        assert desk.balancer.offline_since is None
+        for name in NAMES:
+            assert desk.balancer.ask_at(name, START - 60.0, desk.now) <= desk.now
+            asked(desk, name, found)
+        assert (desk.balancer.offline_since is not None) is offline
+
+
+def test_while_nobody_else_was_heard_of_a_lost_connection_costs_no_attempt() -> None:
+    desk = desk_that_lists_models(settings=make_settings(limits=told_limits(), pool={"attempts": 1}))
+    first, second = sent(desk, "anthropic")[0], sent(desk, "gemini")[0]
+    assert desk.fail(first, REFUSED, 0.1).result is None
+    (again,) = desk.go(30.0)
+    desk.ok(second)  # there is a network: it was the provider
+    result = desk.fail(again, REFUSED).result
+    assert result is not None
+    assert result.status is TaskStatus.FAILED
+
+
 def test_old_evidence_is_asked_for_again_and_not_believed() -> None:
     desk = desk_that_lists_models()
     failed(desk, sent(desk, "gemini")[0], REFUSED)
