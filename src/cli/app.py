@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Callable
@@ -228,6 +229,8 @@ def config(context: click.Context, /) -> None:
 def main() -> None:
     """Run the command line; ends the process. What a user can set right is one line, not a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)  # until a run listens itself
+    if sys.platform == "win32":
+        _speak_utf8()
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
@@ -243,3 +246,10 @@ def main() -> None:
 
 def _interrupt(number: int, _frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _speak_utf8() -> None:
+    """A pipe or an old console of Windows has a code page in which most answers can't be written."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 from ..config import PROJECT_ROOT
 from .progress import say
@@ -26,14 +26,14 @@ def pages_beside(options: Options, setup: Setup) -> Iterator[None]:
     command += ["--simulate" if setup.simulated else "--live", "--state-dir", str(setup.settings.state_dir)]
     if options.config is not None:
         command += ["--config", str(options.config)]
-    # Its own session: Ctrl-C is for the orchestrator, whose end closes the pages' standard input.
     child = subprocess.Popen(  # noqa: S603  our own script with our own arguments
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
+        encoding="utf-8",
+        **_group_of_its_own(),
     )
     if child.stdin is None or child.stdout is None:
         raise RuntimeError("a process with pipes has them")
@@ -47,6 +47,13 @@ def pages_beside(options: Options, setup: Setup) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def _group_of_its_own() -> dict[str, Any]:
+    """Ctrl-C is for the orchestrator, whose end closes the pages' standard input."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
 
 
 def _tell(lines: IO[str]) -> None:

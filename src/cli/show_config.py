@@ -15,7 +15,7 @@ from .progress import console
 from .setup import Options, Setup, prepare
 from .words import masked, without_password
 
-PLAIN_VARIABLES = ("ORCHESTRATOR_CONFIG", "PORT", "NO_COLOR")
+PLAIN_VARIABLES = ("ORCHESTRATOR_CONFIG", "ORCHESTRATOR_HOSTS", "PORT", "NO_COLOR")
 SECRET_VARIABLES = ("ALERT_WEBHOOK_URL", "ORCHESTRATOR_TOKEN", "ORCHESTRATOR_TOKENS")
 FROM_ENVIRONMENT = {"state_dir": "ORCHESTRATOR_STATE_DIR", "database_url": "DATABASE_URL"}
 

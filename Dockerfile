@@ -1,0 +1,34 @@
+# One image for both programs: the orchestrator (the default) and the pages (see deploy/compose.yaml).
+#
+#   docker build -t llm-orchestrator .
+#   docker run --rm -v llm-state:/data -v "$PWD:/work" -w /work --env-file .env llm-orchestrator \
+#       run tasks.jsonl -o - > results.jsonl
+
+FROM python:3.13-slim AS build
+WORKDIR /app
+COPY requirements.lock ./
+RUN python -m venv /opt/venv && \
+    /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
+
+FROM python:3.13-slim
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    ORCHESTRATOR_STATE_DIR=/data
+# A user of its own, who owns nothing but /data: the code and the packages can't be changed from within.
+RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin orchestrator && \
+    install --directory --mode 0700 --owner orchestrator --group orchestrator /data
+COPY --from=build /opt/venv /opt/venv
+COPY real_agent_orchestrator.py web_server.py orchestrator.toml LICENSE /app/
+COPY src /app/src
+COPY templates /app/templates
+COPY static /app/static
+COPY examples /app/examples
+RUN python -m compileall -q /app
+USER 10001
+WORKDIR /data
+VOLUME /data
+EXPOSE 5000
+# Ctrl-C and `docker stop` let the calls in flight finish for up to 30 s: give `docker stop` more than its 10.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["python", "/app/real_agent_orchestrator.py"]

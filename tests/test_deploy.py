@@ -1,0 +1,74 @@
+"""What a container and systemd start is there: the image's files are enough, the units name real ones."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT, child_environment
+
+UNITS = sorted((ROOT / "deploy").glob("*.service"))
+
+
+def copied() -> list[str]:
+    """What the Dockerfile copies from the folder it is built in."""
+    found: list[str] = []
+    for line in (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines():
+        if line.startswith("COPY ") and "--from" not in line:
+            found += line.split()[1:-1]
+    return found
+
+
+def test_the_image_gets_all_it_copies_and_no_more() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in lines, "nothing is sent to the builder but what is named"
+    assert {line.removeprefix("!") for line in lines if line.startswith("!")} == set(copied())
+    assert all((ROOT / name).exists() for name in copied())
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "says"),
+    [
+        ("real_agent_orchestrator.py", ["plan", "examples/tasks.jsonl"], "60 tasks"),
+        ("web_server.py", ["--help"], "Serve the pages"),
+    ],
+)
+def test_the_programs_run_from_the_files_of_the_image(
+    tmp_path: Path, script: str, arguments: list[str], says: str
+) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    for name in copied():
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, app / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, app / name)
+    environ = child_environment({"ORCHESTRATOR_STATE_DIR": str(tmp_path / "data")})
+    command = [sys.executable, script, *arguments]
+    done = subprocess.run(command, cwd=app, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0 and says in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=[unit.stem for unit in UNITS])
+def test_a_unit_starts_a_real_script_without_rights(unit: Path) -> None:
+    text = unit.read_text(encoding="utf-8")
+    started = re.search(r"^ExecStart=\S+/\.venv/bin/python (\S+)", text, re.M)
+    assert started is not None and (ROOT / started[1]).is_file()
+    for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=", "UMask=0077"):
+        assert line in text.splitlines()
+
+
+def test_both_units_keep_the_same_state_from_the_same_user() -> None:
+    assert len(UNITS) == 2
+    shared = ("User=", "StateDirectory=", "EnvironmentFile=", "Environment=", "SystemCallFilter=", "Protect")
+    kept = [
+        [line for line in unit.read_text(encoding="utf-8").splitlines() if line.startswith(shared)]
+        for unit in UNITS
+    ]
+    assert kept[0] == kept[1]
