@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import signal
 import socket
@@ -24,9 +23,7 @@ from src.core.store import Store
 from src.errors import ConfigError, OrchestratorError
 from src.web import create_app
 from src.web.access import Door, is_loopback
-from src.web.uploads import MOST_BYTES
 
-THREADS = 16
 AIRPLAY_PORTS = (5000, 7000)
 
 
@@ -82,24 +79,16 @@ def build(setup: Setup, store: Store, door: Door) -> Flask:
 
 
 def run(app: Flask, places: list[tuple[str, int]], what: str) -> None:
-    from waitress import create_server  # type: ignore[import-untyped]
+    from src.web.serving import joined, make_server
 
     host, port = places[0]
     try:
-        server = create_server(
-            app,
-            listen=" ".join(_joined(*place) for place in places),
-            threads=THREADS,
-            ident=None,
-            max_request_body_size=MOST_BYTES + (1 << 20),
-            clear_untrusted_proxy_headers=True,
-        )
+        server = make_server(app, places)
     except OSError as error:  # somebody was faster
         raise ConfigError(_why_not(host, port, error)) from error
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full queue for a moment is no news
     signal.signal(signal.SIGTERM, _end)
     shown = "localhost" if is_loopback(host) else host
-    click.echo(f"pages on http://{_joined(shown, port)} ({what})")
+    click.echo(f"pages on http://{joined(shown, port)} ({what})")
     server.run()
     click.echo("pages closed")
 
@@ -152,10 +141,6 @@ def _why_not(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} needs more rights than this program has; take one above 1023: --port 5000"
     return f"can't listen on {host}:{port} ({error.strerror or error})"
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host.strip('[]')}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _port(setup: Setup, given: int | None) -> int:

@@ -17,6 +17,7 @@ NAMES = {
     "decision": "time of a decision, and a million tasks in virtual time",
     "store": "tasks per second through the store, claim time and pages by size",
     "plan": "what `plan` says, beside what the run then costs and takes",
+    "web": "status requests per second beside a run, and how much they slow it down",
     "memory": "a run of 200,000 rows: peak memory and rows per second",
 }
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from src.config import simulated_access
@@ -24,7 +25,7 @@ class Client:
     def __init__(self, spec: Json, path: Path) -> None:
         self._spec, self._clock = spec, Clock()
         self._settings = settings_with(spec["settings"])
-        self._store = Store.open(path / "bench.db", simulated=True)
+        self._store = Store.open(path / "simulated.db", simulated=True)
         self._handed_in: dict[str, float] = {}
         self._record = Record()
         self._attempts: list[tuple[str, float, float, str]] = []
@@ -100,8 +101,9 @@ def as_id(number: int) -> str:
 
 def main() -> None:
     logging.getLogger("src").setLevel(logging.ERROR)
-    with folder() as path:
-        asyncio.run(Client(read_spec(), path).run())
+    spec = read_spec()
+    with nullcontext(Path(spec["folder"])) if "folder" in spec else folder() as path:
+        asyncio.run(Client(spec, path).run())
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ from .store_thread import StoreThread
 __all__ = ["Orchestrator", "ProviderLoadBalancer", "RunReport"]
 
 log = logging.getLogger(__name__)
-IDLE_POLL_S = 0.05  # how often an idle pool looks for new tasks
+IDLE_POLL_S = 0.05  # how often a pool that runs until it is done looks for more, when nothing waits
 BUSY_POLL_S = 0.25
 HOUSEKEEPING_S = 1.0
 LEARNED_EVERY_S = 10.0
@@ -110,6 +110,7 @@ class Orchestrator:
         self._on_result = on_result
         self._counts: dict[TaskStatus, int] = {}
         self._thread = StoreThread()
+        self._watch = store.watch()
         self._money = Money(
             settings, store, self._thread, self.incarnation,
             simulated=self.mode == "simulated", batch_caps_usd=batch_caps_usd,
@@ -227,6 +228,7 @@ class Orchestrator:
             await self._thread(self._heartbeat)
             await self._thread(self._store.retire, self.incarnation, now=self._clock.now())
         self._thread.close()
+        self._watch.close()
 
     # ------------------------------------------------------------------ ending
 
@@ -269,15 +271,17 @@ class Orchestrator:
         window = self._settings.pool.window_tasks
         while not self._draining:
             room = window - self.dispatch.waiting
-            got = await self._claim(min(room, CLAIM_AT_MOST)) if room > window // 2 else 0
+            wanted = min(room, CLAIM_AT_MOST) if room > window // 2 else 0
+            got = await self._claim(wanted) if wanted else 0
             if got == CLAIM_AT_MOST:
                 continue
             if until_done and not got and await self._is_done():
                 self._done.set()
                 break
-            await self._pause(IDLE_POLL_S if not self.dispatch.waiting else BUSY_POLL_S)
-            while not self._draining and not until_done and not await self._has_news():
-                await self._pause(IDLE_POLL_S)
+            if until_done or self.dispatch.waiting:
+                await self._pause(BUSY_POLL_S if self.dispatch.waiting else IDLE_POLL_S)
+            if not until_done:
+                await self._until_news(more=got == wanted)
         await asyncio.Event().wait()  # until `_work` cancels: a job that ends by itself would end the run
 
     async def _claim(self, limit: int) -> int:
@@ -292,11 +296,16 @@ class Orchestrator:
             self._pump()
         return len(tasks)
 
-    async def _has_news(self) -> bool:
-        if self.dispatch.waiting > self._settings.pool.window_tasks // 2:
-            return False
-        news = await self._thread(self._store.news, self._batch)
-        return news.queued > 0
+    async def _until_news(self, more: bool) -> None:
+        """Until there is something to claim and room for it. `more`: the last claim may have left some."""
+        while not self._draining:
+            has_room = self.dispatch.waiting <= self._settings.pool.window_tasks // 2
+            if has_room and (more or self._watch.changed()):
+                news = await self._thread(self._store.news, self._batch)
+                if news.queued:
+                    break
+                more = False
+            await self._pause(self._watch.look_every_s)
 
     async def _pause(self, seconds: float) -> None:
         self._feed_now.clear()

@@ -19,7 +19,6 @@ from .problems import Problem, not_found
 from .site import Site
 from .words import percent
 
-WAIT_POLL_S = 0.05
 MOST_WAITING = 8  # requests that wait for an answer, so that the others find a thread
 RUNNING_ASKED = 5_000  # running tasks of a batch that one cancel reaches
 _steering = threading.Lock()  # two who pause different providers at once
@@ -139,9 +138,11 @@ def wait_for(site: Site, batch: str, ids: Collection[str], wait_s: float) -> dic
     if not wait_s or not _waiting.acquire(blocking=False):
         return found
     try:
-        while any(status in OPEN for status in found.values()) and time.monotonic() < deadline:
-            time.sleep(WAIT_POLL_S)
-            found = site.store.statuses(batch, ids)
+        with site.store.watch() as watch:
+            while any(status in OPEN for status in found.values()) and time.monotonic() < deadline:
+                time.sleep(watch.look_every_s)
+                if watch.changed():
+                    found = site.store.statuses(batch, ids)
     finally:
         _waiting.release()
     return found

@@ -13,7 +13,6 @@ GET  /healthz, /readyz                          without a token
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, request
@@ -42,6 +41,7 @@ from .presenters.tasks import OPEN, batch_view, task_detail_json, task_json
 from .presenters.usage import DAY_S, usage_rows
 from .presenters.weights import rebalance_view
 from .problems import Problem
+from .quick import BASIS
 from .site import site, who
 
 health = Blueprint("health", __name__)
@@ -73,27 +73,28 @@ def readyz() -> Response:
 # ------------------------------------------------------------------ providers
 
 
-def _remembered(key: str, make: Callable[[], Any]) -> Response:
-    """The JSON of what many programs ask for often: written once per half second."""
-    text, tag = site().recent.get(f"json {key}", lambda: _written(make()))
+def _view(name: str, view: Any) -> Response:
+    """The JSON of what many programs ask for often: written once per view, and quickly answered again."""
+    text, tag = site().recent.made_of(view, f"json {name}", lambda: _written(view))
     response = Response(text, mimetype="application/json")
     response.headers["ETag"] = tag
+    request.environ[BASIS] = (name, view)
     return cast(Response, response.make_conditional(request))
 
 
-def _written(data: Any) -> tuple[str, str]:
-    text = current_app.json.dumps(data)
+def _written(view: Any) -> tuple[str, str]:
+    text = current_app.json.dumps(as_json(view))
     return text, quote_etag(f"{hash(text) & 0xFFFFFFFFFFFFFFFF:x}")
 
 
 @api.get("/providers/status")
 def providers_status() -> Response:
-    return _remembered("status", lambda: as_json(pool_view(site())))
+    return _view("pool", pool_view(site()))
 
 
 @api.get("/dashboard")
 def dashboard() -> Response:
-    return _remembered("dashboard", lambda: as_json(dashboard_view(site())))
+    return _view("dashboard", dashboard_view(site()))
 
 
 @api.get("/providers/rebalance")

@@ -23,6 +23,7 @@ from .api import api, health
 from .auth import auth
 from .pages import pages
 from .presenters.pool import pool_view
+from .quick import QuickAnswers
 from .site import Site, who
 from .uploads import Uploads
 
@@ -49,7 +50,7 @@ def create_app(
         template_folder=str(PROJECT_ROOT / "templates"),
         static_folder=str(PROJECT_ROOT / "static"),
     )
-    app.extensions["site"] = Site(
+    here = app.extensions["site"] = Site(
         settings=settings,
         store=store,
         clock=clock or Clock(),
@@ -76,6 +77,7 @@ def create_app(
     app.context_processor(_every_page)
     for blueprint in (health, api, auth, pages):
         app.register_blueprint(blueprint)
+    app.wsgi_app = QuickAnswers(app.wsgi_app, here.recent)  # type: ignore[method-assign]
     return app
 
 

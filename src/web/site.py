@@ -35,6 +35,7 @@ class Recent:
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[float, Any]] = {}
+        self._made_of: dict[str, tuple[Any, Any]] = {}
         self._making: dict[str, threading.Lock] = {}
         self._age = 0
 
@@ -52,6 +53,18 @@ class Recent:
             if age == self._age:
                 self._kept[key] = (time.monotonic() + fresh_s, made)
             return made
+
+    def peek(self, key: str) -> Any:
+        """The remembered value while it is fresh, else None."""
+        kept = self._kept.get(key)
+        return kept[1] if kept is not None and time.monotonic() < kept[0] else None
+
+    def made_of(self, view: Any, key: str, make: Callable[[], T]) -> T:
+        """What `make` makes of this very view, made once."""
+        kept = self._made_of.get(key)
+        if kept is None or kept[0] is not view:
+            kept = self._made_of[key] = (view, make())
+        return cast(T, kept[1])
 
     def forget(self) -> None:
         """Somebody changed something: the next look is a new one."""

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -249,6 +250,22 @@ def test_news_are_what_an_orchestrator_waits_for(store: Store) -> None:
     store.take_commands("me", NOW)
     store.claim("me", 9, now=NOW)
     assert store.news() == News(queued=0, settings_version=version, commands=0)
+
+
+def test_a_watch_tells_when_anybody_wrote(store: Store) -> None:
+    with store.watch() as watch:
+        assert watch.changed()
+        store.add_command("pause", {}, who="a", now=NOW)
+        assert watch.changed()
+
+
+def test_a_watch_of_a_file_is_silent_while_nobody_writes(path: Path) -> None:
+    with Store.open(path, simulated=True) as store, store.watch() as watch:
+        assert watch.changed()
+        store.news()
+        assert not watch.changed()
+        watch.close()
+        assert watch.changed()  # in doubt: the query that follows says what is wrong
 
 
 # ---------------------------------------------------------------- events and what is learned

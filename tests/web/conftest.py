@@ -23,6 +23,7 @@ from src.web import create_app
 from src.web.access import Door
 
 from .filled import Place, fill
+from .house import House, running_house
 
 AppMaker = Callable[..., Flask]
 MakeClient = Callable[..., FlaskClient]
@@ -82,6 +83,12 @@ def refusing(_original: Place, tmp_path_factory: pytest.TempPathFactory) -> Iter
             return apps[token].test_client()
 
         yield make
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with running_house(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waitress.server import create_server
 
 from src.core.clock import Clock
 from src.core.store import Store
 from src.web import create_app
+from src.web.serving import make_server
 
 from .browser import axe_source, chromium, violations
 from .filled import ME, SCRIPT, Place, fill
@@ -52,7 +52,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     place = fill(tmp_path / "state", Clock().now())
     with Store.open(place.database, simulated=True) as store:
         app = create_app(place.settings, store, simulated=True)
-        server = create_server(app, host="127.0.0.1", port=0, threads=4)
+        server = make_server(app, [("127.0.0.1", 0)], threads=4)
         thread = threading.Thread(target=server.run)
         thread.start()
         yield Served(f"http://127.0.0.1:{server.effective_port}", place, store)

@@ -2,72 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-import urllib.request
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from src.simulator.process import SimulatorProcess
-from tests.helpers import ROOT, Script, live_environment
-
 from .browser import chromium
 from .filled import SCRIPT
+from .house import NAMES, House
 
 pytestmark = pytest.mark.browser
-NAMES = ("anthropic", "openai", "gemini")
-TOLD = "\n".join(f"[providers.{name}.limits]\nrequests_per_minute = 30000" for name in NAMES)
-CONFIG = f"[breaker]\nrecovery_timeout_s = 60.0\nhealth_interval_s = 60.0\n{TOLD}\n"
-QUICK = {"latency": {"first_token_s": 0.01, "per_token_s": 0.0}, "output_tokens": {"mean": 30.0}}
-
-
-@dataclass(frozen=True)
-class House:
-    """Simulator, orchestrator and pages, each a process of its own."""
-
-    simulator: SimulatorProcess
-    url: str
-
-    def ask(self, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(self.url + path, headers={"Content-Type": "application/json"})  # noqa: S310
-        data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(request, data, timeout=60) as response:  # noqa: S310
-            return json.load(response)
-
-    def until_noticed(self) -> None:
-        """Until the orchestrator has looked at the settings since now: it does once a second."""
-        asked_at = self.ask("/api/providers/status")["now"]
-        while (self.ask("/api/providers/status")["at"] or 0.0) < asked_at + 1.1:
-            pass
-
-    def answer(self, count: int, batch: str) -> Counter[str]:
-        """Hand in untyped tasks, wait for all, and tell who served how many."""
-        rows = [{"prompt": f"Question {i} of {batch}"} for i in range(count)]
-        done = self.ask("/api/tasks", {"tasks": rows, "batch": batch, "wait_s": 60})
-        assert {task["status"] for task in done["tasks"]} == {"succeeded"}
-        served = self.ask(f"/api/tasks?batch={batch}&limit=500")["tasks"]
-        return Counter(task["provider"] for task in served)
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    (tmp_path / "own.toml").write_text(CONFIG, encoding="utf-8")
-    with SimulatorProcess.start({"providers": dict.fromkeys(NAMES, QUICK)}) as simulator:
-        environ = live_environment(simulator.base_urls) | {"ORCHESTRATOR_CONFIG": "own.toml"}
-        with (
-            Script("--quiet", cwd=tmp_path, env=environ) as orchestrator,
-            Script("--port", "0", cwd=tmp_path, env=environ, script=ROOT / "web_server.py") as pages,
-        ):
-            pages.wait_for("pages on ")
-            found = re.search(r"pages on (http://\S+)", pages.out)
-            assert found
-            orchestrator.wait_for("live:")
-            yield House(simulator, found[1])
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@
     reading   pages, exports, snapshots
     accounts  usage and summaries
     -----
-    turns, transitions, rollups, histogram, codec, rows, shared, schema, database, migrate + migrations/
+    turns, transitions, rollups, histogram, codec, rows, shared, schema, database, watch,
+    migrate + migrations/
 
 Synchronous, over one URL. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.
@@ -43,6 +44,7 @@ from .rows import (
     TaskSums,
     UsageRow,
 )
+from .watch import Watch
 from .work import Work
 
 
@@ -67,6 +69,10 @@ class Store(Intake, Work, Control, Editing, Reading, Accounts):
     def close(self) -> None:
         """Close all connections. What was returned from stays committed."""
         self._database.dispose()
+
+    def watch(self) -> Watch:
+        """Tells a process that waits whether anything was written."""
+        return Watch(self._database.url.database if self._database.is_sqlite else None)
 
     def __enter__(self) -> Store:
         return self
@@ -103,4 +109,5 @@ __all__ = [
     "TaskRow",
     "TaskSums",
     "UsageRow",
+    "Watch",
 ]

@@ -1,0 +1,102 @@
+"""waitress, with a short way for answers that lie ready.
+
+waitress hands each request to a thread, which then wakes the loop. For an answer that is only copied the two
+hand-overs cost more than all the rest, so the loop's own thread gives those, and every other request goes the
+usual way. What is changed are three attributes of waitress's servers; a test asks for an answer both ways.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from flask import Flask
+from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
+from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
+
+from .quick import QuickAnswers
+from .uploads import MOST_BYTES
+
+THREADS = 16
+
+
+class Server(Protocol):
+    """What is used of a waitress server."""
+
+    def run(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def make_server(app: Flask, places: Sequence[tuple[str, int]], threads: int = THREADS) -> Server:
+    """A server that listens at these addresses and ports. Raises OSError where one is taken."""
+    sockets: dict[int, Any] = {}
+    server: Server = create_server(
+        app,
+        map=sockets,
+        listen=" ".join(joined(*place) for place in places),
+        threads=threads,
+        ident=None,
+        max_request_body_size=MOST_BYTES + (1 << 20),
+        clear_untrusted_proxy_headers=True,
+    )
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full queue for a moment is no news
+    quick = app.wsgi_app
+    if isinstance(quick, QuickAnswers):
+        for each in sockets.values():
+            if isinstance(each, BaseWSGIServer):
+                _shorten(each, quick)
+    return server
+
+
+def joined(host: str, port: int) -> str:
+    """As in a URL."""
+    return f"[{host.strip('[]')}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection. `receiving_in` is set while the loop's thread takes bytes in, and only then."""
+
+    receiving_in: int | None = None
+    at_once = False
+
+    def received(self, data: bytes) -> bool:
+        self.receiving_in = threading.get_ident()
+        try:
+            took: bool = super().received(data)  # holds a lock, so that nothing can be served inside
+            while self.at_once:
+                self.at_once = False
+                self.service()
+        finally:
+            self.receiving_in = None
+        return took
+
+
+def _shorten(server: Any, quick: QuickAnswers) -> None:
+    """Let this listening socket's connections give ready answers without a thread."""
+    hand_to_thread: Callable[[Any], None] = server.add_task
+    wake_loop: Callable[[], None] = server.pull_trigger
+    loop = threading.local()
+
+    def add_task(channel: _Channel) -> None:
+        if channel.receiving_in == threading.get_ident() and _lies_ready(channel, quick):
+            loop.is_here = True
+            channel.at_once = True
+        else:
+            hand_to_thread(channel)
+
+    def pull_trigger() -> None:
+        if not getattr(loop, "is_here", False):  # the loop need not be woken by itself
+            wake_loop()
+
+    server.channel_class, server.add_task, server.pull_trigger = _Channel, add_task, pull_trigger
+
+
+def _lies_ready(channel: Any, quick: QuickAnswers) -> bool:
+    request = channel.requests[0]
+    if request.error or channel.total_outbufs_len:  # who does not read must not make the loop wait
+        return False
+    headers = {f"HTTP_{name}": value for name, value in request.headers.items()}
+    asked = {"REQUEST_METHOD": request.command, "QUERY_STRING": request.query, "PATH_INFO": request.path}
+    return quick.has({**headers, **asked, "REMOTE_ADDR": channel.addr[0]})
