@@ -19,6 +19,7 @@ from flask import Flask
 
 from src.cli.logs import set_up_logging
 from src.cli.setup import Options, Setup, open_store, prepare
+from src.config import fingerprint
 from src.core.store import Store
 from src.errors import ConfigError, OrchestratorError
 from src.web import create_app
@@ -75,7 +76,15 @@ def serve(setup: Setup, host: str, port: int) -> None:
 def build(setup: Setup, store: Store, door: Door) -> Flask:
     enabled = {name for name, row in setup.settings.providers.items() if row.enabled}
     configured = enabled if setup.simulated else {each.name for each in setup.configured}
-    return create_app(setup.settings, store, simulated=setup.simulated, configured=configured, door=door)
+    live = () if setup.simulated else setup.configured  # a simulator starts anew each time
+    return create_app(
+        setup.settings,
+        store,
+        simulated=setup.simulated,
+        configured=configured,
+        identities={each.name: (each.base_url, fingerprint(each)) for each in live},
+        door=door,
+    )
 
 
 def run(app: Flask, places: list[tuple[str, int]], what: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..config import fingerprint
 from ..core.clock import Clock
 from ..core.intake import BadLine, ReadOptions, read_tasks
-from ..core.planning import Plan, Sample, last_start_s, make_plan
+from ..core.planning import RECORDS_S, Plan, Sample, last_start_s, make_plan
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
@@ -26,7 +26,6 @@ from .tally import OPEN
 if TYPE_CHECKING:
     from ..core.store import Store
 
-RECORDS_S = 7 * 86_400.0  # what was recorded in this time is what a plan goes by
 BAD_LINES_SHOWN = 5
 PAGE = 500  # ids looked up at a time
 

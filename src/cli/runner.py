@@ -104,14 +104,13 @@ def work_off(
     raise ConfigError(report.why)
 
 
-CAP = "max_cost_usd:"  # before a batch's name: the setting that keeps its cap
-
-
 def _caps(store: Store, batch: str | None, max_cost_usd: float | None, now: float) -> dict[str, float]:
     """What each batch may cost in all. A run's cap is kept: a server that goes on with its rows obeys it."""
+    from ..core.money import CAP, kept_caps
+
     kept = store.current_settings()
     if batch is None:
-        return {key.removeprefix(CAP): float(usd) for key, usd in kept.items() if key.startswith(CAP)}
+        return kept_caps(kept)
     if kept.get(CAP + batch) != max_cost_usd:
         store.put_setting(CAP + batch, max_cost_usd, who="run", now=now)
     return {} if max_cost_usd is None else {batch: max_cost_usd}

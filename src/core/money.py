@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from ..records import Event, Placement
 from ..routing.budgets import BudgetAlert, BudgetRule, Budgets, rules_from
@@ -19,9 +20,28 @@ from .store import Store
 from .store.accounts import GroupBy
 from .store_thread import StoreThread
 
+CAP = "max_cost_usd:"  # before a batch's name: the setting that keeps its cap
 Account = tuple[str, str, str]  # provider, batch, submitter
 _END_OF_TIME = 1e11  # epoch seconds
 _TRIM_FROM = 1.2  # times what is needed
+
+
+def kept_caps(settings: Mapping[str, Any]) -> dict[str, float]:
+    """What each batch may cost in all, USD, by the settings in the store."""
+    return {key.removeprefix(CAP): float(usd) for key, usd in settings.items() if key.startswith(CAP)}
+
+
+def spent_on(store: Store, rule: BudgetRule, start: float | None) -> tuple[int, int]:
+    """(certain, uncertain) nano-dollars that count against a rule since `start` (None: since ever)."""
+    if rule.scope == "batch":
+        if store.batch(rule.name) is None:
+            return 0, 0
+        calls = store.summary(rule.name).calls
+        return calls.cost_nanos, calls.uncertain_nanos
+    keys: list[GroupBy] = [rule.scope] if rule.scope != "all" else []
+    rows = store.usage(start or 0.0, _END_OF_TIME, keys)
+    mine = [row.sums for row in rows if row.key == ((rule.name,) if keys else ())]
+    return sum(s.cost_nanos for s in mine), sum(s.uncertain_nanos for s in mine)
 
 
 class Money:
@@ -51,7 +71,7 @@ class Money:
         if self.budgets is None:
             return
         for rule, start in self.budgets.openings(now):
-            spent, uncertain = await self._thread(self._spent, rule, start)
+            spent, uncertain = await self._thread(spent_on, self._store, rule, start)
             self.budgets.load(now, rule, spent, uncertain)
 
     async def room(self, now: float) -> int | None:
@@ -63,20 +83,10 @@ class Money:
         left = []
         for rule, start in self.budgets.openings(now):
             if rule.scope == "all":
-                left.append(max(0, rule.limit_nanos - sum(await self._thread(self._spent, rule, start))))
+                left.append(
+                    max(0, rule.limit_nanos - sum(await self._thread(spent_on, self._store, rule, start)))
+                )
         return min(left, default=None)
-
-    def _spent(self, rule: BudgetRule, start: float | None) -> tuple[int, int]:
-        """(certain, uncertain) nano-dollars that count against a rule. On the store's thread."""
-        if rule.scope == "batch":
-            if self._store.batch(rule.name) is None:
-                return 0, 0
-            calls = self._store.summary(rule.name).calls
-            return calls.cost_nanos, calls.uncertain_nanos
-        keys: list[GroupBy] = [rule.scope] if rule.scope != "all" else []
-        rows = self._store.usage(start or 0.0, _END_OF_TIME, keys)
-        mine = [row.sums for row in rows if row.key == ((rule.name,) if keys else ())]
-        return sum(s.cost_nanos for s in mine), sum(s.uncertain_nanos for s in mine)
 
     async def cover(self, placement: Placement) -> None:
         """Return when the disk knows what this call may cost. May be cancelled: nothing has left yet."""

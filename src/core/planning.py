@@ -23,6 +23,7 @@ from ..settings import Settings
 from .forecast import Forecast
 from .store import Store
 
+RECORDS_S = 7 * 86_400.0  # what was recorded in this time is what a plan goes by
 LOW_OUTPUT_SHARE = 0.1  # of the expected output
 AMPLE_PER_MINUTE = 6_000.0  # requests taken for granted at a provider of which no limit is known
 PLANNED_AT_MOST = 20_000  # tasks that run through virtual time: some seconds

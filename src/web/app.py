@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,15 @@ def create_app(
     *,
     simulated: bool,
     configured: Collection[str] | None = None,
+    identities: Mapping[str, tuple[str, str]] | None = None,
     door: Door | None = None,
     clock: Clock | None = None,
 ) -> Flask:
     """The web application over an open store.
 
-    `configured` names the providers that can be called (None: all that are enabled). `door` says who may come
-    in; without one, everybody on this machine. Raises ConfigError where the state folder can't be written.
+    `configured` names the providers that can be called (None: all that are enabled), `identities` what is
+    known of them (see `Site`). `door` says who may come in; without one, everybody on this machine. Raises
+    ConfigError where the state folder can't be written.
     """
     enabled = {name for name, row in settings.providers.items() if row.enabled}
     app = Flask(
@@ -58,6 +60,7 @@ def create_app(
         configured=frozenset(enabled if configured is None else configured),
         door=door or Door(),
         uploads=Uploads(settings.state_dir / "uploads"),
+        identities=identities or {},
     )
     secret = _secret(settings.state_dir)
     app.config.update(

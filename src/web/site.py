@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -74,7 +74,9 @@ class Recent:
 
 @dataclass
 class Site:
-    """One application's surroundings. `configured` are the providers that can be called at all."""
+    """One application's surroundings. `configured` are the providers that can be called at all, `identities`
+    their base URL and the digest of their key, by which the store knows what was learned about them.
+    """
 
     settings: Settings
     store: Store
@@ -83,6 +85,7 @@ class Site:
     configured: frozenset[str]
     door: Door
     uploads: Uploads
+    identities: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     recent: Recent = field(default_factory=Recent)
 
     def now(self) -> float:

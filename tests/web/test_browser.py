@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from src.core.clock import Clock
 from src.core.store import Store
 from src.web import create_app
+from src.web.access import Door
 from src.web.serving import make_server
 
 from .browser import axe_source, chromium, violations
 from .filled import ME, SCRIPT, Place, fill
 
 pytestmark = pytest.mark.browser
+TOKEN = "a-token-that-nobody-guesses"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Served:
     url: str
     place: Place
     store: Store
+    app: Flask
+
+    def door_with_a_token(self) -> None:
+        self.app.extensions["site"].door = Door.of("127.0.0.1", {"ORCHESTRATOR_TOKEN": TOKEN})
 
     def pages(self) -> dict[str, str]:
         task = f"/tasks/{self.place.answered_row}"
@@ -37,6 +44,9 @@ class Served:
             "rebalance": "/rebalance",
             "tasks": "/tasks",
             "task": task,
+            "failed": f"/tasks/{self.place.failed_row}",
+            "waiting": f"/tasks/{self.place.queued_row}",
+            "nothing found": "/tasks?id=nothing-begins-so",
             "error": "/tasks/999999999",
         }
 
@@ -55,7 +65,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         server = make_server(app, [("127.0.0.1", 0)], threads=4)
         thread = threading.Thread(target=server.run)
         thread.start()
-        yield Served(f"http://127.0.0.1:{server.effective_port}", place, store)
+        yield Served(f"http://127.0.0.1:{server.effective_port}", place, store, app)
         server.close()
         server.task_dispatcher.shutdown()
         thread.join(10)
@@ -75,23 +85,43 @@ def page(browser: Any) -> Iterator[Any]:
     assert said == []
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("light", 1280), ("dark", 390), ("light", 390), ("dark", 1280)]
+)
 def test_nothing_serious_stands_in_anyones_way(served: Served, browser: Any, scheme: str, width: int) -> None:
     source = axe_source()
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     page = context.new_page()
+
+    def check(name: str) -> None:
+        assert violations(page, source) == [], name
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than this"
+
     for name, path in served.pages().items():
         page.goto(served.url + path)
-        assert violations(page, source) == [], name
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, (
-            f"{name} is wider than the screen"
-        )
+        check(name)
     page.goto(served.url)
     tasks = b'{"prompt": "Why?"}\n{"promt": "bad"}\n'
     page.set_input_files("input[type=file]", {"name": "t.jsonl", "mimeType": "text/plain", "buffer": tasks})
     page.get_by_role("button", name="Look through it").click()
     page.wait_for_url("**/uploads/**")
-    assert violations(page, source) == [], "upload"
+    check("upload")
+    page.goto(f"{served.url}/rebalance")
+    page.locator("#weight-openai").fill("50")
+    page.get_by_role("button", name="Apply").click()
+    page.get_by_text("The new weights are set.").wait_for()
+    check("rebalance with a history")
+    served.door_with_a_token()
+    page.goto(f"{served.url}/tasks")
+    check("login")
+    page.get_by_label("Token").fill("a wrong one")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("alert").wait_for()
+    check("login with a wrong token")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/tasks")
+    check("signed in")
     context.close()
 
 

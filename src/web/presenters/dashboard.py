@@ -9,6 +9,7 @@ from ...core.store import EventRow, Summary
 from ...records import Event, TaskStatus
 from ..site import Site
 from ..words import count, duration, percent, plural, state_word
+from .budgets import BudgetView, budget_views
 from .pool import PoolView, ProviderView, pool_view
 from .usage import DAY_S, Totals, midnight, totals
 
@@ -40,7 +41,7 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """`budget_nanos` None: no budget. `saved_nanos` against the same tokens on the baseline model."""
+    """`budget_nanos`: the day's; None: there is none. `saved_nanos`: against all on the baseline model."""
 
     today_nanos: int
     total_nanos: int
@@ -70,6 +71,7 @@ class DashboardView:
     left_s: float | None
     today: Totals
     money: Money
+    budgets: tuple[BudgetView, ...]
     attention: tuple[Attention, ...]
     events: tuple[EventView, ...]
 
@@ -89,6 +91,7 @@ def _dashboard_view(site: Site) -> DashboardView:
     open_tasks = counts["queued"] + counts["running"]
     calling = min(pool.in_flight, counts["running"])
     rate = rate_per_s(site, pool)
+    budgets = budget_views(site)
     waiting = open_tasks - calling
     return DashboardView(
         simulated=site.simulated,
@@ -101,8 +104,9 @@ def _dashboard_view(site: Site) -> DashboardView:
         rate_per_s=rate,
         left_s=open_tasks / rate if open_tasks and rate else None,
         today=_today(site, pool.now),
-        money=_money(site, summary, pool.now),
-        attention=tuple(_attention(site, pool, counts, waiting)),
+        money=_money(site, summary, budgets, pool.now),
+        budgets=budgets,
+        attention=tuple(_attention(site, pool, budgets, counts, waiting)),
         events=event_views(site.store.events(EVENTS_SHOWN)),
     )
 
@@ -124,16 +128,16 @@ def _today(site: Site, now: float) -> Totals:
     return totals(rows[0].sums) if rows else Totals()
 
 
-def _money(site: Site, summary: Summary, now: float) -> Money:
+def _money(site: Site, summary: Summary, budgets: tuple[BudgetView, ...], now: float) -> Money:
     today = _today(site, now)
-    daily_usd = site.settings.budgets.daily_usd
+    daily = next((b.limit_nanos for b in budgets if (b.scope, b.period) == ("all", "day")), None)
     saved = summary.baseline_nanos - summary.tasks.cost_nanos if summary.tasks.tasks else None
     return Money(
         today_nanos=today.cost_nanos,
         total_nanos=summary.cost_nanos,
         uncertain_nanos=summary.calls.uncertain_nanos,
         unknown_cost_calls=summary.calls.unknown_cost_calls,
-        budget_nanos=int(daily_usd * 1e9) if daily_usd and not site.simulated else None,
+        budget_nanos=daily,
         saved_nanos=saved,
         baseline_model=site.settings.baseline_model,
     )
@@ -150,7 +154,9 @@ def _event_view(number: int, event: Event) -> EventView:
 # ------------------------------------------------------------------ what needs someone
 
 
-def _attention(site: Site, pool: PoolView, counts: dict[str, int], waiting: int) -> Iterator[Attention]:
+def _attention(
+    site: Site, pool: PoolView, budgets: tuple[BudgetView, ...], counts: dict[str, int], waiting: int
+) -> Iterator[Attention]:
     if waiting and not pool.orchestrator.running:
         start = "no orchestrator is running: start real_agent_orchestrator.py"
         text = f"{plural(waiting, 'task')} waiting and {start}"
@@ -158,7 +164,7 @@ def _attention(site: Site, pool: PoolView, counts: dict[str, int], waiting: int)
     if pool.orchestrator.running:
         for provider in pool.providers:
             yield from _provider_attention(provider, pool.now)
-    yield from _budget_attention(site, pool.now)
+    yield from (_budget_attention(budget) for budget in budgets if budget.tone)
     failed = counts[TaskStatus.FAILED.value] + counts[TaskStatus.EXPIRED.value]
     if failed:
         yield Attention(
@@ -175,13 +181,9 @@ def _provider_attention(provider: ProviderView, now: float) -> Iterator[Attentio
         yield Attention("bad", text, f"/provider-status#{provider.name}")
 
 
-def _budget_attention(site: Site, now: float) -> Iterator[Attention]:
-    daily_usd = site.settings.budgets.daily_usd
-    if site.simulated or not daily_usd:
-        return
-    used = _today(site, now).cost_nanos / (daily_usd * 1e9)
-    if used >= 0.8:
-        yield Attention("bad" if used >= 1 else "warn", f"{percent(used)} of today's budget is spent", "/")
+def _budget_attention(budget: BudgetView) -> Attention:
+    text = f"{percent(budget.used)} of the budget of {budget.whose} {budget.when} is spent"
+    return Attention(budget.tone, text, "/#budgets")
 
 
 def _alerts(site: Site, now: float) -> Iterator[Attention]:

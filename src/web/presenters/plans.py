@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ...core.forecast import Forecast
+from ...core.planning import RECORDS_S, make_plan
 from ...core.planning import Sample as SampleOfTasks
-from ...core.planning import make_plan
 from ..site import Site
-from .usage import DAY_S
 
-LEARNED_DAYS = 30
 PLANNED_AT_MOST = 4_000  # tasks that run through virtual time while a person waits: a second or two
 
 
@@ -38,8 +37,10 @@ class Sample(SampleOfTasks):
     def expectation(self, site: Site) -> Expectation:
         """The plan of the sample, for all tasks."""
         now = site.now()
-        forecast = Forecast.from_store(site.store, now - LEARNED_DAYS * DAY_S, now + 60)
-        plan = make_plan(self.kept, site.settings, forecast, now=now, configured=site.configured)
+        forecast = Forecast.from_store(site.store, now - RECORDS_S, now + 60)
+        plan = make_plan(
+            self.kept, site.settings, forecast, now=now, configured=site.configured, learned=_learned(site)
+        )
         plan = plan.for_all(self.count, self.every)
         return Expectation(
             tasks=self.count,
@@ -52,3 +53,9 @@ class Sample(SampleOfTasks):
             from_records=plan.from_records,
             sampled=self.every,
         )
+
+
+def _learned(site: Site) -> dict[str, dict[str, Any]]:
+    """The limits that earlier runs found out, by provider."""
+    known = {name: site.store.learned(*identity) for name, identity in site.identities.items()}
+    return {name: dict((found or {}).get("groups", {})) for name, found in known.items()}

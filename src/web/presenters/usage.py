@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from ...core.store import CallSums
 from ...core.store.accounts import GroupBy
+from ...routing.budgets import BudgetRule, Budgets
 from ..site import SUMS_FRESH_S, Site
 
 HOUR_S, DAY_S = 3600.0, 86400.0
@@ -62,8 +61,9 @@ def totals(sums: CallSums) -> Totals:
 
 def midnight(site: Site, now: float) -> float:
     """When today began, in the time zone of the budgets."""
-    moment = datetime.fromtimestamp(now, ZoneInfo(site.settings.budgets.time_zone))
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    today = BudgetRule("all", "", "day", 1)
+    ((_, start),) = Budgets([today], site.settings.budgets.time_zone).openings(now)
+    return start or 0.0
 
 
 def today_by_provider(site: Site, now: float) -> dict[str, Totals]:

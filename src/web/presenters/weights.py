@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.money import CAP
 from ...core.store import SettingChange
 from ...core.suggestions import suggest_weights
 from ...records import GENERAL
@@ -245,6 +246,8 @@ def history(site: Site, limit: int = 50) -> tuple[ChangeView, ...]:
 def _change(site: Site, change: SettingChange) -> ChangeView:
     before, after = _weights_or_none(site, change, "previous"), _weights_or_none(site, change, "value")
     what = {"weights": "weights", "paused": "pauses"}.get(change.key, change.key)
+    if change.key.startswith(CAP):
+        what = f"cap of {change.key.removeprefix(CAP)}"
     return ChangeView(
         change.version, change.at, change.who, what, before, after, _change_text(change, before, after)
     )
@@ -267,7 +270,13 @@ def _change_text(
             or "no difference"
         )
     if change.key == "paused":
-        was, is_now = set(change.previous or ()), set(change.value or ())
-        parts = [f"paused {n}" for n in sorted(is_now - was)] + [f"resumed {n}" for n in sorted(was - is_now)]
+        was, now = set(change.previous or ()), set(change.value or ())
+        parts = [f"paused {n}" for n in sorted(now - was)] + [f"resumed {n}" for n in sorted(was - now)]
         return ", ".join(parts) or "no difference"
+    if change.key.startswith(CAP):
+        return f"{_usd(change.previous)} to {_usd(change.value)}"
     return f"{change.previous} to {change.value}"
+
+
+def _usd(amount: float | None) -> str:
+    return "none" if amount is None else f"${amount:,.2f}"

@@ -1,0 +1,80 @@
+"""Budgets as they stand: per day, month and in total, for everything, a provider, a submitter or a batch.
+
+Reckoned from what is stored, as the orchestrator reckons at its start; what calls in flight have reserved is
+not in it. Simulated dollars touch no budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...core.money import kept_caps, spent_on
+from ...routing.budgets import Budgets, rules_from
+from ..site import Site
+from .tasks import OPEN
+
+FRESH_S = 5.0  # sums over months
+LOW = 0.8
+_PERIODS = {"day": "today", "month": "this month", "total": "in total"}
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetView:
+    """`uncertain_nanos` may have been billed and counts like what was. `resets_at` None: never."""
+
+    scope: str  # all, provider, submitter, batch
+    name: str  # empty for everything
+    period: str  # day, month, total
+    limit_nanos: int
+    spent_nanos: int
+    uncertain_nanos: int
+    used: float
+    resets_at: float | None
+
+    @property
+    def left_nanos(self) -> int:
+        return max(0, self.limit_nanos - self.spent_nanos - self.uncertain_nanos)
+
+    @property
+    def tone(self) -> str:
+        return "bad" if self.used >= 1 else "warn" if self.used >= LOW else ""
+
+    @property
+    def whose(self) -> str:
+        return f"{self.scope} {self.name}" if self.name else "everything"
+
+    @property
+    def when(self) -> str:
+        return _PERIODS[self.period]
+
+
+def budget_views(site: Site) -> tuple[BudgetView, ...]:
+    """Every budget that is set, the overall ones first."""
+    return site.recent.get("budgets", lambda: _budget_views(site), FRESH_S)
+
+
+def _budget_views(site: Site) -> tuple[BudgetView, ...]:
+    if site.simulated:
+        return ()
+    rules = rules_from(site.settings.budgets, _open_caps(site))
+    budgets, now = Budgets(rules, site.settings.budgets.time_zone), site.now()
+    for rule, start in budgets.openings(now):
+        budgets.load(now, rule, *spent_on(site.store, rule, start))
+    return tuple(
+        BudgetView(
+            g.scope, g.name, g.period, g.limit_nanos, g.spent_nanos, g.uncertain_nanos,
+            (g.spent_nanos + g.uncertain_nanos) / g.limit_nanos, g.resets_at,
+        )
+        for g in budgets.snapshot(now)
+    )  # fmt: skip
+
+
+def _open_caps(site: Site) -> dict[str, float]:
+    """Caps of batches that have tasks left; what a finished one cost is on the page of tasks."""
+    caps = kept_caps(site.store.current_settings())
+    return {name: usd for name, usd in caps.items() if _has_open_tasks(site, name)}
+
+
+def _has_open_tasks(site: Site, batch: str) -> bool:
+    row = site.store.batch(batch)
+    return row is not None and any(row.counts[status] for status in OPEN)

@@ -1,0 +1,101 @@
+"""Budgets on the dashboard: every period and scope, from what is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from src.config import load_settings
+from src.core.clock import VirtualClock
+from src.core.money import CAP
+from src.core.store import Store
+from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
+from src.settings import Settings
+from src.web import create_app
+
+NOW = 1_795_000_000.0  # 2026-11-18, 04:26 UTC
+DAY_S = 86_400.0
+BUDGETS = """
+[budgets]
+daily_usd = 1.0
+monthly_usd = 40.0
+[budgets.providers.openai]
+total_usd = 5.0
+[budgets.submitters."<b>eve</b>"]
+daily_usd = 0.25
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "own.toml").write_text(BUDGETS, encoding="utf-8")
+    loaded = load_settings(tmp_path / "own.toml", {})
+    return loaded.model_copy(update={"state_dir": tmp_path / "state"})
+
+
+def spend(store: Store, name: str, at: float, provider: str, usd: float, *, sure: bool = True) -> None:
+    task = Task(name, "spent", (Message("user", "?"),), created_at=at, submitter="<b>eve</b>")
+    store.add_tasks([task], now=at)
+    (claimed,) = store.claim("me", 1, now=at)
+    nanos = int(usd * 1e9)
+    outcome = Outcome.OK if sure else Outcome.UNCERTAIN
+    attempt = Attempt(1, provider, "m", "a", outcome, at, 0.5, "weighted", (), cost_nanos=nanos)
+    status = TaskStatus.SUCCEEDED if sure else TaskStatus.FAILED
+    store.finish("me", [Result(claimed, status, at, (attempt,), output="x" if sure else None)])
+
+
+def client_of(settings: Settings, store: Store, *, simulated: bool) -> FlaskClient:
+    return create_app(settings, store, simulated=simulated, clock=VirtualClock(NOW)).test_client()
+
+
+def test_every_budget_is_shown_with_what_is_spent_left_and_when_it_starts_anew(settings: Settings) -> None:
+    with Store.open(settings.state_dir / "live.db", simulated=False) as store:
+        store.register("me", pid=1, host="h", mode="live", batch="", now=NOW)
+        spend(store, "today", NOW - 60, "openai", 0.85)
+        spend(store, "unsure", NOW - 50, "openai", 0.10, sure=False)
+        spend(store, "before", NOW - 3 * DAY_S, "openai", 4.0)
+        spend(store, "elsewhere", NOW - 3 * DAY_S, "gemini", 1.0)
+        client = client_of(settings, store, simulated=False)
+        view, page = client.get("/api/dashboard").json, client.get("/").text
+    assert {
+        (b["scope"], b["name"], b["period"]): (round(b["spent_usd"], 3), round(b["uncertain_usd"], 3))
+        for b in view["budgets"]
+    } == {
+        ("all", "", "day"): (0.85, 0.1),
+        ("all", "", "month"): (5.85, 0.1),
+        ("provider", "openai", "total"): (4.85, 0.1),
+        ("submitter", "<b>eve</b>", "day"): (0.85, 0.1),
+    }
+    resets = {b["period"]: b["resets_at"] for b in view["budgets"]}
+    assert resets["day"] == NOW - NOW % DAY_S + DAY_S
+    assert resets["total"] is None
+    texts = [need["text"] for need in view["attention"]]
+    assert "95 % of the budget of everything today is spent" in texts
+    assert "380 % of the budget of submitter <b>eve</b> today is spent" in texts
+    assert view["money"]["budget_usd"] == 1.0
+    assert "submitter &lt;b&gt;eve&lt;/b&gt;" in page
+    assert "uncertain" in page
+    assert "never" in page
+
+
+def test_a_cap_is_shown_while_its_batch_has_tasks_left(settings: Settings) -> None:
+    with Store.open(settings.state_dir / "live.db", simulated=False) as store:
+        store.add_tasks([Task("t", "capped", (Message("user", "?"),))], now=NOW)
+        for batch, usd in (("capped", 2.0), ("ended", 3.0)):
+            store.put_setting(CAP + batch, usd, who="run", now=NOW)
+        client = client_of(settings, store, simulated=False)
+        shown = client.get("/api/dashboard").json["budgets"]
+        history = client.get("/rebalance").text
+    caps = [(b["name"], b["limit_usd"]) for b in shown if b["scope"] == "batch"]
+    assert caps == [("capped", 2.0)]
+    assert "cap of capped" in history
+    assert "none to $2.00" in history
+
+
+def test_simulated_dollars_touch_no_budget(settings: Settings) -> None:
+    with Store.open(settings.state_dir / "simulated.db", simulated=True) as store:
+        client = client_of(settings, store, simulated=True)
+        assert client.get("/api/dashboard").json["budgets"] == []
+        assert 'id="budgets"' not in client.get("/").text
