@@ -12,7 +12,7 @@ from ..core.intake import make_task
 from ..core.store import AddReport, TaskDetail
 from ..errors import InputError
 from ..records import Event, Task, TaskStatus
-from .bodies import RebalanceBody
+from .bodies import LARGEST, RebalanceBody
 from .presenters.tasks import OPEN
 from .presenters.weights import current_weights, normalised, preset
 from .problems import Problem, not_found
@@ -149,7 +149,7 @@ def wait_for(site: Site, batch: str, ids: Collection[str], wait_s: float) -> dic
 
 
 def find_task(site: Site, row: int) -> TaskDetail:
-    detail = site.store.task_at(row)
+    detail = site.store.task_at(row) if row <= LARGEST else None
     if detail is None:
         raise not_found(f"task in row {row}")
     return detail

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..core.intake import QUEUE
 from ..records import TaskStatus
@@ -16,6 +16,8 @@ from .problems import Problem
 Model = TypeVar("Model", bound=BaseModel)
 MOST_TASKS = 10_000  # in one request; a file takes more
 LONGEST_WAIT_S = 300.0
+LARGEST = 2**63 - 1  # that databases count to
+LATEST = 1e11  # epoch seconds: year 5138
 
 BatchName = Annotated[str, Field(min_length=1, max_length=500)]
 PresetName = Literal["default", "equal", "performance", "price", "suggested"]
@@ -26,10 +28,21 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _weight(weight: float) -> float:
+    if not math.isfinite(weight):
+        raise ValueError("must be a finite number")
+    if weight < 0:
+        raise ValueError("must not be negative")
+    return weight
+
+
+Weight = Annotated[float, Field(strict=True), AfterValidator(_weight)]
+
+
 class RebalanceBody(_Body):
     """Exactly one of weights, preset and version (of the history, to go back to)."""
 
-    weights: Mapping[str, Annotated[float, Field(strict=True)]] | None = None
+    weights: Mapping[str, Weight] | None = None
     preset: PresetName | None = None
     version: Annotated[int, Field(ge=1, strict=True)] | None = None
     dry_run: Annotated[bool, Field(strict=True)] = False
@@ -39,11 +52,6 @@ class RebalanceBody(_Body):
     def _are_weights(cls, weights: Mapping[str, float] | None) -> Mapping[str, float] | None:
         if weights is None:
             return None
-        for name, weight in weights.items():
-            if not math.isfinite(weight):
-                raise ValueError(f"{name}: must be a finite number")
-            if weight < 0:
-                raise ValueError(f"{name}: must not be negative")
         if not any(weights.values()):
             raise ValueError("at least one weight must be above 0")
         if not math.isfinite(sum(weights.values())):
@@ -78,7 +86,7 @@ class TaskFilter(_Body):
     batch: str = ""
     submitter: str = ""
     id: str = ""
-    before: Annotated[int, Field(ge=1)] | None = None
+    before: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
 
     @field_validator("status", mode="before")
@@ -90,8 +98,8 @@ class TaskFilter(_Body):
 class UsageQuery(_Body):
     """`since` and `until` are epoch seconds; the last day unless given."""
 
-    since: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    until: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    since: Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)] | None = None
+    until: Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)] | None = None
     by: Annotated[tuple[Grouping, ...], Field(max_length=7)] = ("provider",)
 
     @field_validator("by", mode="before")
@@ -104,7 +112,7 @@ class UsageQuery(_Body):
 
 
 class EventsQuery(_Body):
-    after: Annotated[int, Field(ge=0)] | None = None
+    after: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     kind: str = ""
 

@@ -6,7 +6,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from ..records import NANOS_PER_USD
+from ..core.words import duration as long_duration
+from ..records import NANOS_PER_USD, Candidate
 
 STATES = {
     "healthy": "Healthy",
@@ -34,6 +35,7 @@ TONES = {
     "misconfigured": "bad",
     "offline": "bad",
 }
+LIMITED = frozenset({"requests", "tokens", "input tokens", "output tokens", "requests per day"})
 TASK_TONES = {"succeeded": "good", "running": "busy", "failed": "bad", "refused": "bad", "expired": "bad"}
 
 
@@ -68,16 +70,7 @@ def duration(seconds: float | None) -> str:
     """`40 ms`, `1.2 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
     if seconds is None:
         return "-"
-    if seconds < 0.95:
-        return f"{max(0.0, seconds) * 1000:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for size, name, below, lower in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // below
-            return f"{whole // size} {name}" + (f" {rest} {lower}" if rest else "")
-    return f"{whole} s"
+    return f"{max(0.0, seconds) * 1000:.0f} ms" if seconds < 0.95 else long_duration(seconds)
 
 
 def percent(part: float | None, digits: int = 0) -> str:
@@ -124,6 +117,17 @@ def state_tone(state: str) -> str:
     return TONES.get(state, "quiet")
 
 
+def task_word(status: str) -> str:
+    """What an orchestrator has taken is `running` to programs, although most of it may still wait there."""
+    return "in progress" if status == "running" else str(status)
+
+
+def why_not(candidate: Candidate) -> str:
+    """`openai requests` as people read it beside the name: which limit has no room."""
+    why = candidate.why.removeprefix(f"{candidate.provider} ")
+    return f"no room now: {why}" if why in LIMITED else why
+
+
 def task_tone(status: str) -> str:
     return TASK_TONES.get(str(status), "quiet")
 
@@ -142,4 +146,6 @@ FILTERS: dict[str, Any] = {
     "state_word": state_word,
     "state_tone": state_tone,
     "task_tone": task_tone,
+    "task_word": task_word,
+    "why_not": why_not,
 }

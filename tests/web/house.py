@@ -22,10 +22,9 @@ QUICK = {"latency": {"first_token_s": 0.01, "per_token_s": 0.0}, "output_tokens"
 
 
 @dataclass(frozen=True)
-class House:
-    """Simulator, orchestrator and pages, each a process of its own."""
+class Asker:
+    """The API at `url`, asked as a program asks."""
 
-    simulator: SimulatorProcess
     url: str
 
     def ask(self, path: str, body: Any = None) -> Any:
@@ -39,6 +38,13 @@ class House:
         asked_at = self.ask("/api/providers/status")["now"]
         while (self.ask("/api/providers/status")["at"] or 0.0) < asked_at + 1.1:
             pass
+
+
+@dataclass(frozen=True)
+class House(Asker):
+    """Simulator, orchestrator and pages, each a process of its own."""
+
+    simulator: SimulatorProcess
 
     def answer(self, count: int, batch: str) -> Counter[str]:
         """Hand in untyped tasks, wait for all, and tell who served how many."""
@@ -62,4 +68,4 @@ def running_house(folder: Path) -> Iterator[House]:
             found = re.search(r"pages on (http://\S+)", pages.out)
             assert found
             orchestrator.wait_for("live:")
-            yield House(simulator, found[1])
+            yield House(found[1], simulator)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from src.core.results import csv_line, guard
 from src.core.store import Store
 from src.records import TaskStatus
 
@@ -26,12 +27,12 @@ THIRDS = {"anthropic": 0.3333, "openai": 0.3333, "gemini": 0.3333}
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"weights": {"openai": -0.1}}, "weights"),
+        ({"weights": {"openai": -0.1}}, "weights.openai"),
         ({"weights": {"openai": "much"}}, "weights.openai"),
         ({"weights": {"openai": True}}, "weights.openai"),
         ({"weights": {"openai": None}}, "weights.openai"),
-        ('{"weights": {"openai": NaN}}', "weights"),
-        ('{"weights": {"openai": Infinity}}', "weights"),
+        ('{"weights": {"openai": NaN}}', "weights.openai"),
+        ('{"weights": {"openai": Infinity}}', "weights.openai"),
         ('{"weights": {"openai": 1e308, "gemini": 1e308}}', "weights"),
         ({"weights": {"openai": 0, "anthropic": 0, "gemini": 0}}, "weights"),
         ({"weights": {}}, "weights"),
@@ -299,6 +300,28 @@ def test_a_csv_cell_is_never_a_formula(client: FlaskClient) -> None:
     assert risky["id"] == "'=1+1"
     assert risky["output"].startswith("'=cmd")
     assert all(row["simulated"] == "true" for row in rows)
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
+def test_whatever_a_spreadsheet_would_calculate_begins_with_an_apostrophe(sign: str) -> None:
+    (row,) = csv.reader(io.StringIO(csv_line([guard(f"{sign}1+1"), guard("1")]).decode(), newline=""))
+    assert row == [f"'{sign}1+1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"/api/tasks/{10**30}", 404),
+        (f"/api/tasks?before={10**30}", 422),
+        (f"/api/events?after={10**30}", 422),
+        ("/api/usage?since=1e30", 422),
+        ("/api/usage?until=1e308&by=minute", 422),
+    ],
+)
+def test_numbers_that_no_database_holds_are_the_askers_mistake(
+    client: FlaskClient, path: str, status: int
+) -> None:
+    assert client.get(path).status_code == status
 
 
 def test_an_unchanged_status_is_not_sent_again(client: FlaskClient) -> None:

@@ -30,7 +30,8 @@ FIRST = ("id", "line", "status", "output")  # what the header of a results file 
 
 _OURS = frozenset([*COLUMNS, *USAGE, ATTEMPTS, METADATA])
 _TOLD_BY_MODELS = ("output", "error", "warnings")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate instead of show
+# What a spreadsheet would calculate instead of show; some take the full-width signs for the same.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _BOM = b"\xef\xbb\xbf"  # a program that saved the file again may have put one there
 
 

@@ -165,11 +165,10 @@ def _attention(
         for provider in pool.providers:
             yield from _provider_attention(provider, pool.now)
     yield from (_budget_attention(budget) for budget in budgets if budget.tone)
-    failed = counts[TaskStatus.FAILED.value] + counts[TaskStatus.EXPIRED.value]
-    if failed:
-        yield Attention(
-            "warn", f"{plural(failed, 'task')} failed: look, and ask again", "/tasks?status=failed"
-        )
+    for status in (TaskStatus.FAILED, TaskStatus.EXPIRED):
+        if number := counts[status.value]:
+            text = f"{plural(number, 'task')} {status.value}: look, and ask again"
+            yield Attention("warn", text, f"/tasks?status={status.value}")
     yield from _alerts(site, pool.now)
 
 

@@ -1,0 +1,129 @@
+"""Pictures of every page for docs/screenshots: light and dark, wide and narrow, of a house at work.
+
+    python -m tests.web.screenshots [FOLDER]        takes half a minute and needs chromium
+
+Simulator, orchestrator and pages run as they do for a user. One provider is short of requests and another
+fails now and then, so that the pages have something to tell.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.helpers import ROOT, Script
+
+from .browser import chromium
+from .house import Asker
+
+LAST_WEEK = "tickets of last week.jsonl"
+FOLDER = ROOT / "docs" / "screenshots"
+TYPES = ("general", "research", "analysis", "code_generation", "creative_writing")
+TOLD = {"anthropic": 900, "openai": 1200, "gemini": 300}  # requests per minute
+SIMULATOR = {
+    "seed": 3,
+    "providers": {
+        "anthropic": {"latency": {"first_token_s": 0.7, "per_token_s": 0.004}},
+        "openai": {
+            "latency": {"first_token_s": 0.5, "per_token_s": 0.004},
+            "faults": {"server_error": 0.02, "overloaded": 0.01},
+        },
+        "gemini": {
+            "latency": {"first_token_s": 0.4, "per_token_s": 0.003},
+            "limits": {"requests_per_minute": 330},
+        },
+    },
+}
+FILE = [
+    {
+        "id": f"review-{n:03}",
+        "prompt": f"Sort review {n} into praise, complaint or question.",
+        "task_type": "analysis",
+    }
+    for n in range(1, 241)
+] + [{"promt": "a key that is misspelled"}, {"prompt": "", "id": "empty"}]
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as made:
+        cwd = Path(made)
+        limits = [f"[providers.{name}.limits]\nrequests_per_minute = {n}" for name, n in TOLD.items()]
+        (cwd / "own.toml").write_text("\n".join(limits), encoding="utf-8")
+        (cwd / "simulator.json").write_text(json.dumps(SIMULATOR), encoding="utf-8")
+        lines = "".join(json.dumps(row) + "\n" for row in FILE)
+        (cwd / "reviews.jsonl").write_text(lines, encoding="utf-8")
+        environ = {"ORCHESTRATOR_CONFIG": "own.toml"}
+        command = ("--quiet", "--simulator-config", "simulator.json")
+        with (
+            Script(*command, cwd=cwd, env=environ),
+            Script("--port", "0", cwd=cwd, env=environ, script=ROOT / "web_server.py") as pages,
+        ):
+            pages.wait_for("pages on ")
+            found = re.search(r"pages on (http://\S+)", pages.out)
+            assert found
+            asker = Asker(found[1])
+            _set_to_work(asker)
+            with chromium() as browser:
+                _take_all(browser, asker, cwd / "reviews.jsonl", folder)
+
+
+def _set_to_work(asker: Asker) -> None:
+    """Some tasks answered, many waiting, and a little history."""
+    rows = [
+        {"id": f"ticket-{n:04}", "prompt": _PROMPTS[n % len(_PROMPTS)].format(n), "task_type": TYPES[n % 5]}
+        for n in range(1, 4001)
+    ]
+    asker.ask("/api/tasks", {"tasks": rows[:200], "batch": LAST_WEEK, "wait_s": 45})
+    for body in ({"preset": "performance"}, {"weights": {"anthropic": 0.3, "openai": 0.45, "gemini": 0.25}}):
+        asker.ask("/api/providers/rebalance", body)
+    asker.ask("/api/tasks", {"tasks": rows, "batch": "tickets.jsonl"})
+    asker.ask("/api/tasks", {"prompt": "Is anybody there?", "priority": 9})
+    asker.until_noticed()
+
+
+_PROMPTS = (
+    "Summarise ticket {0} in two sentences: the customer can't sign in after the last update.",
+    "What is known about outages of this kind? Ticket {0} reports timeouts at night.",
+    "Which of the three causes in ticket {0} is the likeliest, and why?",
+    "Write a Python function that finds the duplicates in the export of ticket {0}.",
+    "Write a friendly answer to ticket {0}, which asks for a refund.",
+)
+
+
+def _take_all(browser: Any, asker: Asker, file: Path, folder: Path) -> None:
+    tasks = asker.ask(
+        "/api/tasks?batch=tickets of last week.jsonl&status=succeeded&limit=500".replace(" ", "%20")
+    )["tasks"]
+    eventful = max(tasks, key=lambda task: int(task["attempts"]))
+    paths = {
+        "dashboard": "/",
+        "providers": "/provider-status",
+        "rebalance": "/rebalance?preset=suggested",
+        "tasks": "/tasks?status=succeeded",
+        "task": eventful["url"],
+    }
+    for scheme in ("light", "dark"):
+        for kind, width in (("wide", 1280), ("narrow", 390)):
+            context = browser.new_context(
+                color_scheme=scheme, viewport={"width": width, "height": 900}, locale="en-GB"
+            )
+            page = context.new_page()
+            for name, path in paths.items():
+                page.goto(asker.url + path)
+                page.screenshot(path=folder / f"{name}-{scheme}-{kind}.png", full_page=name != "tasks")
+            page.goto(asker.url)
+            page.set_input_files("input[type=file]", file)
+            page.get_by_role("button", name="Look through it").click()
+            page.wait_for_url("**/uploads/**")
+            page.screenshot(path=folder / f"upload-{scheme}-{kind}.png", full_page=True)
+            page.get_by_role("button", name="Drop the file").click()
+            context.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
