@@ -217,6 +217,16 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the answer of a task comes from that was not asked itself: an equal one of its batch."""
+
+    task_id: str
+    provider: str
+    model: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """How a task ended: what goes to the store and, after its commit, to the results file."""
 
@@ -231,11 +241,17 @@ class Result:
     warnings: tuple[str, ...] = ()
     tier: str = ""
     baseline_nanos: int | None = None  # the same tokens on the stated baseline model
+    origin: Origin | None = None  # None: it was asked itself
 
     @property
     def final(self) -> Attempt | None:
         """The attempt that decided: the last one."""
         return self.attempts[-1] if self.attempts else None
+
+    @property
+    def answered_by(self) -> Attempt | Origin | None:
+        """Where `provider`, `model` and `agent` of the answer stand; None for a task never called."""
+        return self.origin or self.final
 
     @property
     def cost_nanos(self) -> int | None:

@@ -71,13 +71,21 @@ def test_migrations_make_what_the_schema_says(path: Path, tmp_path: Path) -> Non
     assert definitions(path) == definitions(other)
 
 
-def definitions(path: Path) -> dict[str, str]:
+def definitions(path: Path) -> dict[str, Any]:
+    """Tables by their columns and keys, since a column that was added later stands elsewhere in the text."""
     connection = sqlite3.connect(path)
-    rows = connection.execute(
-        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'alembic%'"
-    ).fetchall()
+    found: dict[str, Any] = {}
+    for kind, name, sql in connection.execute(
+        "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'alembic%' AND sql IS NOT NULL"
+    ).fetchall():
+        found[name] = sql
+        if kind == "table":
+            columns = connection.execute(f"PRAGMA table_xinfo({name})").fetchall()
+            keys = connection.execute(f"PRAGMA index_list({name})").fetchall()
+            unique = {tuple(connection.execute(f"PRAGMA index_info({key[1]})")) for key in keys if key[2]}
+            found[name] = (columns, unique, "WITHOUT ROWID" in sql)
     connection.close()
-    return dict(rows)
+    return found
 
 
 def test_sqlite_keeps_what_it_acknowledged_and_does_not_make_readers_wait(path: Path) -> None:

@@ -5,10 +5,11 @@
     control   orchestrators sign on and off; settings, commands, events, what is learned
     editing   people cancel, ask again, purge
     reading   pages, exports, snapshots
+    copies    results files are brought up to date
     accounts  usage and summaries
     -----
-    turns, transitions, rollups, histogram, codec, rows, shared, schema, database, watch,
-    migrate + migrations/
+    following, turns, transitions, loading, rollups, histogram, codec, rows, shared, schema, database,
+    watch, migrate + migrations/
 
 Synchronous, over one URL. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.
@@ -21,6 +22,7 @@ from types import TracebackType
 
 from .accounts import Accounts
 from .control import Control
+from .copies import Copies
 from .database import Database
 from .editing import Editing
 from .intake import Intake
@@ -48,7 +50,7 @@ from .watch import Watch
 from .work import Work
 
 
-class Store(Intake, Work, Control, Editing, Reading, Accounts):
+class Store(Intake, Work, Control, Editing, Reading, Copies, Accounts):
     """One database, opened with `Store.open`; also a context manager that closes it."""
 
     @classmethod

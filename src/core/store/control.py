@@ -98,6 +98,14 @@ class Control(Transitions):
             self._retire(connection, [me], now)
         return released
 
+    def release_dead(self, host: str, now: float) -> int:
+        """Queue again what dead orchestrators had claimed, before anyone signs on. Returns how many."""
+        with self._database.writing() as connection:
+            unretired = orchestrator_rows(connection, _O.retired_at.is_(None))
+            return self._requeue_claims(
+                connection, [i for i, row in unretired if not is_alive(row, host, now)], now
+            )
+
     def _poison(
         self, connection: sa.Connection, orchestrator_ids: list[int], claim_attempts: int, now: float
     ) -> int:
@@ -106,6 +114,11 @@ class Control(Transitions):
         return self._close(connection, condition, TaskStatus.RUNNING, TaskStatus.FAILED, error=error, now=now)
 
     def _recover(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> int:
+        recovered = self._requeue_claims(connection, orchestrator_ids, now)
+        self._retire(connection, orchestrator_ids, now)
+        return recovered
+
+    def _requeue_claims(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> int:
         """Queue again what the dead had claimed. The claim counts: it may be the task that kills."""
         statement = (
             sa.update(schema.tasks)
@@ -116,7 +129,6 @@ class Control(Transitions):
         rows = connection.execute(statement).all()
         lanes = {row.task_row: self._lanes.by_id(row.lane_id) for row in rows}
         self._move(connection, lanes, TaskStatus.RUNNING, TaskStatus.QUEUED)
-        self._retire(connection, orchestrator_ids, now)
         return len(rows)
 
     def _retire(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> None:

@@ -135,6 +135,19 @@ class Database:
         names = [*(column.name for column in table.primary_key.columns), *sums]
         return self._remembered(f"add {table.name}", build, names)
 
+    def replacing(self, table: sa.Table, values: Sequence[str]) -> Prepared:
+        """INSERT, or where the key exists set the `values`: tuples of key, then values."""
+
+        def build() -> Any:
+            statement = self.insert(table)
+            return statement.on_conflict_do_update(
+                index_elements=list(table.primary_key.columns),
+                set_={name: statement.excluded[name] for name in values},
+            )
+
+        names = [*(column.name for column in table.primary_key.columns), *values]
+        return self._remembered(f"replace {table.name}", build, names)
+
     def insert(self, table: sa.Table) -> Any:
         """An INSERT that has `on_conflict_...`, which both dialects spell alike."""
         if self.is_sqlite:

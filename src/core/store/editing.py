@@ -9,21 +9,22 @@ import sqlalchemy as sa
 
 from ...records import TaskStatus
 from . import schema
+from .following import Following
 from .schema import IS_FINAL, IS_QUEUED
 from .shared import IN_SIZE
-from .transitions import Transitions
 
 _T = schema.tasks.c
 _CAN_BE_ASKED = sa.and_(IS_FINAL, sa.exists().where(schema.prompts.c.task_row == _T.task_row))
 
 
-class Editing(Transitions):
+class Editing(Following):
     """The part of the store that changes tasks at a person's wish."""
 
     def cancel(self, batch: str, ids: Collection[str] | None = None, *, now: float) -> int:
         """Cancel queued tasks, all of the batch where `ids` is None. Returns how many were queued.
 
-        Running ones are the orchestrator's: ask it with a command.
+        Running ones are the orchestrator's: ask it with a command. Who waited for the answer of one that is
+        cancelled is asked itself, unless it is cancelled as well.
         """
         cancelled = 0
         for rows in self._chosen(batch, IS_QUEUED, ids):
@@ -36,6 +37,7 @@ class Editing(Transitions):
                     error="cancelled before it was started",
                     now=now,
                 )
+        self._promote_for_cancelled()
         return cancelled
 
     def requeue(

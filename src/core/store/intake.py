@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +12,10 @@ import sqlalchemy as sa
 from ...records import Task, TaskStatus
 from . import schema
 from .codec import dumps, encode_task
+from .following import Following
 from .rollups import add_counts
 from .rows import AddReport
-from .shared import Lane, Lanes
-from .transitions import Transitions
+from .shared import Lane, Lanes, parts
 
 CHUNK = 500  # tasks per transaction: memory stays bounded, and other writers get their turn
 CHANGED_SHOWN = 20
@@ -46,7 +45,7 @@ class _Known:
     status: TaskStatus
 
 
-class Intake(Transitions):
+class Intake(Following):
     """The part of the store through which tasks come in."""
 
     def create_batch(
@@ -71,26 +70,46 @@ class Intake(Transitions):
         with self._database.writing() as connection:
             connection.execute(self._database.insert(schema.batches).values(columns).on_conflict_do_nothing())
 
-    def add_tasks(self, tasks: Iterable[Task], *, now: float, rerun_changed: bool = False) -> AddReport:
+    def compare(self, tasks: Iterable[Task]) -> AddReport:
+        """What `add_tasks` would say of `tasks`; writes nothing. `added` are those that are not known yet."""
+        report = AddReport()
+        for chunk in parts(tasks, CHUNK):
+            keys = [
+                ((self._lanes.batch_id(task.batch) or 0, task.id), encode_task(task)[0]) for task in chunk
+            ]
+            with self._database.reading() as connection:
+                known = self._known(connection, [key for key, _ in keys])
+            changed = [key[1] for key, digest in keys if key in known and known[key].digest != digest]
+            added = sum(key not in known for key, _ in keys)
+            existing = len(chunk) - added - len(changed)
+            part = AddReport(added, existing, tuple(changed[:CHANGED_SHOWN]), len(changed))
+            report = _sum_reports(report, part)
+        return report
+
+    def add_tasks(
+        self, tasks: Iterable[Task], *, now: float, rerun_changed: bool = False, once: bool = False
+    ) -> AddReport:
         """Store tasks as queued, a chunk per transaction, reading `tasks` no further than it has to.
 
         The same id with the same content counts as existing; with other content it is reported as changed
         and not written. With `rerun_changed` such a task gets the new content and is queued again, unless
-        it is being worked on. Batches that are missing are made.
+        it is being worked on. With `once` equal tasks are asked once, see `following`: unless they are to be
+        sampled at a temperature. Batches that are missing are made.
         """
         report = AddReport()
-        for chunk in _chunks(tasks, CHUNK):
-            report = _sum_reports(report, self._add_chunk(chunk, now, rerun_changed))
+        for chunk in parts(tasks, CHUNK):
+            report = _sum_reports(report, self._add_chunk(chunk, now, rerun_changed, once))
         return report
 
-    def _add_chunk(self, chunk: list[Task], now: float, rerun_changed: bool) -> AddReport:
+    def _add_chunk(self, chunk: list[Task], now: float, rerun_changed: bool, once: bool) -> AddReport:
         for batch, submitter in {task.batch: task.submitter for task in chunk}.items():
             if self._lanes.batch_id(batch) is None:
                 self.create_batch(batch, now=now, submitter=submitter)
         incoming = [_incoming(task, self._lanes) for task in chunk]
         with self._database.writing() as connection:
             first_row = self._reserve_rows(connection, len(chunk))
-            known = self._known(connection, incoming)
+            known: dict[_Key, _Incoming | _Known] = {}
+            known |= self._known(connection, [item.key for item in incoming])
             new, changed = [], []
             for item in incoming:
                 old = known.setdefault(item.key, item)
@@ -98,13 +117,23 @@ class Intake(Transitions):
                     new.append(item)
                 elif old.digest != item.digest:
                     changed.append(item)
-            self._insert(connection, new, first_row, now)
+            rows = self._insert(connection, new, first_row, now)
             replaced = self._replace(connection, changed, known, now) if rerun_changed else set()
+            following = 0
+            if once:
+                rows |= {key: old.row for key, old in known.items() if isinstance(old, _Known)}
+                untouched = {item.key for item in changed} - replaced
+                alike = [rows[i.key] for i in incoming if not i.task.temperature and i.key not in untouched]
+                following = self._follow(connection, alike)
         left = [item.task.id for item in changed if item.key not in replaced]
         existing = len(chunk) - len(new) - len(changed)
-        return AddReport(len(new), existing, tuple(left[:CHANGED_SHOWN]), len(left), len(replaced))
+        shown = tuple(left[:CHANGED_SHOWN])
+        return AddReport(len(new), existing, shown, len(left), len(replaced), following)
 
-    def _insert(self, connection: sa.Connection, new: list[_Incoming], first_row: int, now: float) -> None:
+    def _insert(
+        self, connection: sa.Connection, new: list[_Incoming], first_row: int, now: float
+    ) -> dict[_Key, int]:
+        """Where they stand now."""
         counts: Counter[tuple[int, TaskStatus]] = Counter()
         for item in new:
             counts[item.lane.batch_id, TaskStatus.QUEUED] += 1
@@ -114,6 +143,7 @@ class Intake(Transitions):
         prompts = [(row, item.preview, item.body) for row, item in rows]
         self._database.inserting(schema.prompts).many(connection, prompts)
         add_counts(self._database, connection, counts)
+        return {item.key: row for row, item in rows}
 
     def _replace(
         self,
@@ -124,12 +154,14 @@ class Intake(Transitions):
     ) -> set[_Key]:
         """Give stored tasks their new content and queue them again; the keys of those for which it worked."""
         replaced: set[_Key] = set()
+        touched: list[int] = []
         ended: list[int] = []
         for item in changed:
             old = known[item.key]
             if isinstance(old, _Incoming) or old.status is TaskStatus.RUNNING or item.key in replaced:
                 continue
             replaced.add(item.key)
+            touched.append(old.row)
             if old.status is not TaskStatus.QUEUED:
                 ended.append(old.row)
             wishes = {
@@ -137,13 +169,17 @@ class Intake(Transitions):
                 "priority": item.task.priority,
                 "line": item.task.line,
                 "deadline_at": item.task.deadline_at,
+                "created_at": now,
                 "content_hash": item.digest,
+                "leader_row": None,
             }
             content = {"preview": item.preview, "body": item.body}
             tasks, prompts = schema.tasks, schema.prompts
             connection.execute(sa.update(tasks).where(tasks.c.task_row == old.row).values(wishes))
             connection.execute(sa.delete(prompts).where(prompts.c.task_row == old.row))
             connection.execute(sa.insert(prompts).values(task_row=old.row, **content))
+        if touched:
+            self._promote_after(connection, touched)
         if ended:
             self._reopen(connection, ended, now)
         return replaced
@@ -157,13 +193,13 @@ class Intake(Transitions):
         last = connection.execute(statement).scalar_one()
         return int(last) - n + 1
 
-    def _known(self, connection: sa.Connection, incoming: list[_Incoming]) -> dict[_Key, _Incoming | _Known]:
+    def _known(self, connection: sa.Connection, keys: Sequence[_Key]) -> dict[_Key, _Known]:
         """Those that are stored already."""
         tasks = schema.tasks.c
         ids: dict[int, list[str]] = {}
-        for batch_id, task_id in (item.key for item in incoming):
+        for batch_id, task_id in keys:
             ids.setdefault(batch_id, []).append(task_id)
-        found: dict[_Key, _Incoming | _Known] = {}
+        found: dict[_Key, _Known] = {}
         for batch_id, wanted in ids.items():
             query = sa.select(tasks.id, tasks.content_hash, tasks.task_row, tasks.status).where(
                 tasks.batch_id == batch_id, tasks.id.in_(wanted)
@@ -183,14 +219,8 @@ def _task_columns(item: _Incoming, row: int, now: float) -> tuple[Any, ...]:
     task, lane = item.task, item.lane
     named = (row, lane.batch_id, task.id, lane.id, "queued")
     wished = (task.priority, task.line, task.deadline_at, now, now, item.digest)
-    untouched = (0, None, 0, 0, 0, "", "", "", "", "", 0, "", "", None)
+    untouched = (0, None, 0, 0, 0, "", "", "", "", "", 0, "", "", None, None)
     return named + wished + untouched
-
-
-def _chunks(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
-    iterator = iter(tasks)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
 
 
 def _sum_reports(a: AddReport, b: AddReport) -> AddReport:
@@ -200,4 +230,5 @@ def _sum_reports(a: AddReport, b: AddReport) -> AddReport:
         (a.changed + b.changed)[:CHANGED_SHOWN],
         a.changed_count + b.changed_count,
         a.replaced + b.replaced,
+        a.following + b.following,
     )

@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...records import Attempt, Event, PoolSnapshot, Result, TaskStatus
+from ...records import Event, PoolSnapshot, TaskStatus
 from . import schema
-from .codec import decode_attempt, load_record, loads
+from .codec import load_record, loads
+from .loading import Loading, full_tasks, result_from
 from .rows import (
     BatchRow,
     EventRow,
@@ -21,7 +22,7 @@ from .rows import (
     TaskRow,
 )
 from .schema import IS_FINAL
-from .shared import Lane, Part, orchestrator_rows, task_from
+from .shared import Lane, orchestrator_rows, task_from
 
 SEARCHED = 20_000  # rows a page with a filter looks at
 RESULTS_CHUNK = 200
@@ -40,7 +41,7 @@ class _Search:
     filters: _Conditions = ()
 
 
-class Reading(Part):
+class Reading(Loading):
     """The part of the store that only reads."""
 
     # ------------------------------------------------------------ counts, batches, orchestrators
@@ -191,7 +192,7 @@ class Reading(Part):
         return self._detail(_T.task_row == row)
 
     def _detail(self, condition: sa.ColumnElement[bool]) -> TaskDetail | None:
-        query = _full_tasks().where(condition)
+        query = full_tasks().where(condition)
         with self._database.reading() as connection:
             row = connection.execute(query).one_or_none()
             if row is None:
@@ -199,7 +200,7 @@ class Reading(Part):
             attempts = self._attempts(connection, [row.task_row]).get(row.task_row, ())
         lane = self._lanes.by_id(row.lane_id)
         is_final = row.status not in (TaskStatus.QUEUED, TaskStatus.RUNNING)
-        result = _result(row, lane, attempts) if is_final else None
+        result = result_from(row, lane, attempts) if is_final else None
         return TaskDetail(_task_row(row, lane), task_from(row, lane), attempts, result)
 
     def statuses(self, batch: str, ids: Collection[str]) -> dict[str, TaskStatus]:
@@ -213,22 +214,10 @@ class Reading(Part):
 
     def results(self, batch: str, after_row: int = 0, limit: int = RESULTS_CHUNK) -> list[StoredResult]:
         """Final results of a batch in the order of its file: the first `limit` behind `after_row`."""
-        query = (
-            _full_tasks()
-            .where(_T.batch_id == self._lanes.known_batch_id(batch), _T.task_row > after_row, IS_FINAL)
-            .order_by(_T.task_row)
-            .limit(limit)
-        )
+        of_batch = _T.batch_id == self._lanes.known_batch_id(batch)
+        query = full_tasks().where(of_batch, _T.task_row > after_row, IS_FINAL)
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-            attempts = self._attempts(connection, [row.task_row for row in rows])
-        return [
-            StoredResult(
-                row.task_row,
-                _result(row, self._lanes.by_id(row.lane_id), attempts.get(row.task_row, ())),
-            )
-            for row in rows
-        ]
+            return self._results(connection, query.order_by(_T.task_row).limit(limit))
 
     def all_results(self, batch: str) -> Iterator[StoredResult]:
         """Every final result of a batch, for export: a few hundred in memory, no transaction held open."""
@@ -236,14 +225,6 @@ class Reading(Part):
         while page := self.results(batch, after_row):
             yield from page
             after_row = page[-1].row
-
-    def _attempts(self, connection: sa.Connection, rows: list[int]) -> dict[int, tuple[Attempt, ...]]:
-        a = schema.attempts
-        query = sa.select(a).where(a.c.task_row.in_(rows)).order_by(a.c.task_row, a.c.seq)
-        found: dict[int, tuple[Attempt, ...]] = {}
-        for row in connection.execute(query):
-            found[row.task_row] = (*found.get(row.task_row, ()), decode_attempt(row))
-        return found
 
 
 def _searched_to(connection: sa.Connection, conditions: _Conditions) -> int | None:
@@ -257,14 +238,6 @@ def _newest(conditions: _Conditions, limit: int) -> sa.Select[Any]:
     page = sa.select(schema.tasks).where(*conditions).order_by(_T.task_row.desc()).limit(limit).subquery()
     joined = sa.outerjoin(page, schema.prompts, _P.task_row == page.c.task_row)
     return sa.select(page, _P.preview).select_from(joined)
-
-
-def _full_tasks() -> sa.Select[Any]:
-    answers = schema.answers.c
-    joined = schema.tasks.outerjoin(schema.prompts, _P.task_row == _T.task_row).outerjoin(
-        schema.answers, answers.task_row == _T.task_row
-    )
-    return sa.select(schema.tasks, _P.preview, _P.body, answers.output).select_from(joined)
 
 
 def _task_row(row: Any, lane: Lane) -> TaskRow:
@@ -290,20 +263,4 @@ def _task_row(row: Any, lane: Lane) -> TaskRow:
         cost_nanos=None if row.unknown_cost_calls else row.cost_nanos,
         preview=row.preview or "",
         line=row.line,
-    )
-
-
-def _result(row: Any, lane: Lane, attempts: tuple[Attempt, ...]) -> Result:
-    return Result(
-        task=task_from(row, lane),
-        status=TaskStatus(row.status),
-        finished_at=row.since,
-        attempts=attempts,
-        output=row.output,
-        finish_reason=row.finish_reason,
-        truncated=bool(row.truncated),
-        error=row.error,
-        warnings=tuple(loads(row.warnings)) if row.warnings else (),
-        tier=row.tier,
-        baseline_nanos=row.baseline_nanos,
     )

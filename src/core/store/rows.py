@@ -15,7 +15,7 @@ class AddReport:
     """What became of tasks handed in.
 
     `changed` (the first 20 ids) and `changed_count` exist with other content and were left as they are;
-    `replaced` got their new content.
+    `replaced` got their new content; `following` of all these get the answer of an equal task.
     """
 
     added: int = 0
@@ -23,6 +23,7 @@ class AddReport:
     changed: tuple[str, ...] = ()
     changed_count: int = 0
     replaced: int = 0
+    following: int = 0
 
 
 @dataclass(frozen=True, slots=True)

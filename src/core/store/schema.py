@@ -7,6 +7,8 @@
     usage, batch_calls, batch_tasks               sums kept with each finished attempt or task
     orchestrators 1--1 snapshots                  who runs, its heartbeat and what it last showed
     orchestrators 1--n covers                     what its calls in flight may cost at most
+    leaders, tasks.leader_row                     equal tasks of a batch that are asked once
+    outdated                                      tasks asked again after a results file had their row
     settings, commands, events, learned, meta
 
 Rules that every writer keeps, each within one transaction:
@@ -14,8 +16,9 @@ Rules that every writer keeps, each within one transaction:
 - `counts` equals the rows of `tasks`; `batch_calls` and `usage` equal the rows of `attempts`, and the
   uncertain dollars of orchestrators that died; `batch_tasks` equals the final rows of `tasks`.
 - A task is `running` exactly while `claimed_by` names an orchestrator.
-- Rows are only deleted from prompts, answers, covers and events. No foreign keys are declared: each would
-  cost a look-up per write, and only this package writes.
+- A queued task with a `leader_row` is a follower: nobody claims it, it ends with its leader.
+- Rows are only deleted from prompts, answers, covers, events and outdated. No foreign keys are
+  declared: each would cost a look-up per write, and only this package writes.
 
 Times are UTC epoch seconds, money is integer nano-dollars, booleans are 0 and 1 (the fast path hands
 plain tuples to the driver, and both databases take these as they are).
@@ -41,7 +44,7 @@ from sqlalchemy import (
 
 from . import histogram
 
-REVISION = "0001"  # the newest migration; a test holds it against the scripts
+REVISION = "0002"  # the newest migration; a test holds it against the scripts
 
 RowId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's row number is an INTEGER key
 
@@ -136,15 +139,19 @@ tasks = Table(
     Column("error", Text, nullable=False),
     Column("warnings", Text, nullable=False),
     Column("baseline_nanos", BigInteger),
+    Column("leader_row", RowId),  # the equal task whose answer this one gets; NULL: it is asked itself
     UniqueConstraint("batch_id", "id", name="uq_tasks"),
 )
 
 IS_QUEUED = tasks.c.status == literal_column("'queued'")  # no parameter: that would not match the index
 IS_RUNNING = tasks.c.status == literal_column("'running'")
+IS_ASKED = tasks.c.leader_row.is_(None)
+IS_FOLLOWER = tasks.c.leader_row.is_not(None)
 IS_FINAL = tasks.c.status.not_in([literal_column("'queued'"), literal_column("'running'")])
 
-_QUEUED = text("status = 'queued'")
-_QUEUED_WITH_DEADLINE = text("status = 'queued' AND deadline_at IS NOT NULL")
+_QUEUED = text("status = 'queued' AND leader_row IS NULL")
+_QUEUED_WITH_DEADLINE = text("status = 'queued' AND leader_row IS NULL AND deadline_at IS NOT NULL")
+_WAITING_FOR_LEADER = text("status = 'queued' AND leader_row IS NOT NULL")
 
 # The status in the next two is always `queued`: SQLite's planner would otherwise prefer ix_tasks_status.
 # Claims: the highest priority, its lanes one after the other, the oldest of each.
@@ -165,10 +172,35 @@ Index(
     sqlite_where=_QUEUED_WITH_DEADLINE,
     postgresql_where=_QUEUED_WITH_DEADLINE,
 )
+# Who waits for a task that ends. Empty where nothing is asked once for many.
+Index(
+    "ix_tasks_followers",
+    tasks.c.leader_row,
+    tasks.c.task_row,
+    sqlite_where=_WAITING_FOR_LEADER,
+    postgresql_where=_WAITING_FOR_LEADER,
+)
 # Pages by status, and what a dead orchestrator had claimed.
 Index("ix_tasks_status", tasks.c.status, tasks.c.task_row)
 # Pages and exports of one batch in the order of its file; never touched after the task came in.
 Index("ix_tasks_batch", tasks.c.batch_id, tasks.c.task_row)
+
+leaders = Table(  # the first task of a content, where equal ones are asked once
+    "leaders",
+    metadata,
+    Column("batch_id", RowId, primary_key=True, autoincrement=False),
+    Column("content_hash", LargeBinary, primary_key=True),
+    Column("task_row", RowId, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+outdated = Table(  # the batch's results file may hold a row that is true no more
+    "outdated",
+    metadata,
+    Column("batch_id", RowId, primary_key=True, autoincrement=False),
+    Column("task_row", RowId, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
 
 prompts = Table(
     "prompts",

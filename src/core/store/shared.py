@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -18,6 +19,7 @@ from .database import Database
 from .rows import OrchestratorRow
 
 _T = schema.tasks.c
+_Item = TypeVar("_Item")
 IN_SIZE = 500  # values in one IN list: one cached statement per size
 
 _TASKS = (
@@ -161,6 +163,13 @@ class Part:
         for row in connection.execute(sa.select(c).where(c.c.batch_id.in_(batch_ids))):
             counts[row.batch_id][TaskStatus(row.status)] = row.tasks
         return counts
+
+
+def parts(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """The items, `size` at a time, reading no further than that."""
+    iterator = iter(items)
+    while part := list(itertools.islice(iterator, size)):
+        yield part
 
 
 def orchestrator_rows(

@@ -17,7 +17,7 @@ from sqlalchemy import bindparam
 from ...records import TaskStatus
 from . import schema
 from .rollups import Rollup, add_counts, add_task
-from .schema import IS_FINAL, IS_RUNNING
+from .schema import IS_FINAL, IS_FOLLOWER, IS_RUNNING
 from .shared import IN_SIZE, Lane, Part
 
 _T = schema.tasks.c
@@ -122,7 +122,8 @@ class Transitions(Part):
     def _reopen(self, connection: sa.Connection, rows: Sequence[int], now: float) -> int:
         """Those of `rows` that are final become queued as if nobody had claimed them; returns how many.
 
-        They leave the sums of finished tasks. Their attempts and what these cost stay; the answers go.
+        They leave the sums of finished tasks. Their attempts and what these cost stay; the answers go. A
+        deadline is as far away again as it was when the task came in.
         """
         these = sa.and_(_T.task_row.in_(rows), IS_FINAL)
         counts: Counter[tuple[int, TaskStatus]] = Counter()
@@ -142,9 +143,41 @@ class Transitions(Part):
                 baseline_nanos=row.baseline_nanos,
             )
         queued = {"status": TaskStatus.QUEUED.value, "since": now, "claimed_by": None, "claims": 0}
-        answers = sa.delete(schema.answers).where(schema.answers.c.task_row.in_([r.task_row for r in final]))
-        connection.execute(answers)
-        connection.execute(sa.update(schema.tasks).where(these).values(queued | _NOT_ANSWERED))
+        reopened = [row.task_row for row in final]
+        connection.execute(sa.delete(schema.answers).where(schema.answers.c.task_row.in_(reopened)))
+        connection.execute(sa.update(schema.tasks).where(these).values(queued | _NOT_ANSWERED | _anew(now)))
+        self._part_from_leaders(connection, reopened)
+        self._mark_outdated(connection, reopened)
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
         return len(final)
+
+    def _part_from_leaders(self, connection: sa.Connection, rows: Sequence[int]) -> None:
+        """Tasks that had the answer of another one are asked themselves, unless that one is asked again."""
+        leader = schema.tasks.alias("leader")
+        leads = sa.and_(
+            leader.c.task_row == _T.leader_row,
+            leader.c.content_hash == _T.content_hash,
+            leader.c.status.in_([TaskStatus.QUEUED.value, TaskStatus.RUNNING.value]),
+        )
+        alone = sa.and_(_T.task_row.in_(rows), IS_FOLLOWER, ~sa.exists().where(leads))
+        connection.execute(sa.update(schema.tasks).where(alone).values(leader_row=None))
+
+    def _mark_outdated(self, connection: sa.Connection, rows: Sequence[int]) -> None:
+        """Results files may hold rows of these tasks; see `copies`."""
+        b = schema.batches.c
+        with_file = (
+            sa.select(_T.batch_id, _T.task_row)
+            .join_from(schema.tasks, schema.batches, b.id == _T.batch_id)
+            .where(_T.task_row.in_(rows), b.output_path.not_in(["", "-"]))
+        )
+        insert = self._database.insert(schema.outdated).from_select(["batch_id", "task_row"], with_file)
+        connection.execute(insert.on_conflict_do_nothing())
+
+
+def _anew(now: float) -> dict[str, Any]:
+    """A task with a deadline has come in now, with as much time as it had."""
+    return {
+        "deadline_at": _T.deadline_at + (now - _T.created_at),
+        "created_at": sa.case((_T.deadline_at.is_(None), _T.created_at), else_=now),
+    }

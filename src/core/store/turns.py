@@ -20,7 +20,7 @@ from sqlalchemy import bindparam
 
 from . import schema
 from .database import Database
-from .schema import IS_QUEUED
+from .schema import IS_ASKED, IS_QUEUED
 from .shared import Lane, Lanes
 
 NEAR_S = 120.0  # a deadline this close makes a task go first
@@ -29,19 +29,19 @@ _T = schema.tasks.c
 
 _NEAR_DEADLINE = (
     sa.select(_T.task_row, _T.lane_id)
-    .where(IS_QUEUED, _T.deadline_at.is_not(None), _T.deadline_at < bindparam("soon"))
+    .where(IS_QUEUED, IS_ASKED, _T.deadline_at.is_not(None), _T.deadline_at < bindparam("soon"))
     .order_by(_T.deadline_at)
     .limit(bindparam("n"))
 )
 _NEXT_PRIORITY = (
     sa.select(_T.priority)
-    .where(IS_QUEUED, _T.priority < bindparam("below"))
+    .where(IS_QUEUED, IS_ASKED, _T.priority < bindparam("below"))
     .order_by(_T.priority.desc())
     .limit(1)
 )
 _NEXT_LANE = (
     sa.select(_T.lane_id)
-    .where(IS_QUEUED, _T.priority == bindparam("priority"), _T.lane_id > bindparam("after"))
+    .where(IS_QUEUED, IS_ASKED, _T.priority == bindparam("priority"), _T.lane_id > bindparam("after"))
     .order_by(_T.lane_id)
     .limit(1)
 )
@@ -49,6 +49,7 @@ _LANE_ROWS = (
     sa.select(_T.task_row)
     .where(
         IS_QUEUED,
+        IS_ASKED,
         _T.priority == bindparam("priority"),
         _T.lane_id == bindparam("lane"),
         _T.task_row > bindparam("after"),

@@ -23,10 +23,10 @@ from ...records import Attempt, Result, Task, TaskStatus
 from . import schema
 from .codec import attempt_columns, clean, dumps
 from .database import Database
+from .following import Following
 from .rollups import CallRollups, Rollup, add_counts, add_task
 from .schema import IS_QUEUED, IS_RUNNING
 from .shared import Lane
-from .transitions import Transitions
 from .turns import Turns
 
 _T = schema.tasks.c
@@ -111,7 +111,7 @@ class Ledger:
         self._calls.write(database, connection)
 
 
-class Work(Transitions):
+class Work(Following):
     """The part of the store an orchestrator works with."""
 
     def __init__(self, database: Database) -> None:
@@ -154,6 +154,8 @@ class Work(Transitions):
     def finish(self, incarnation: str, results: Sequence[Result]) -> list[Result]:
         """Write results, their attempts and all sums in one transaction; return those that were written.
 
+        With them come the results of tasks that waited for these (`origin` tells), a few hundred at most.
+
         Left out, without an error: tasks that are not, or no longer, claimed by `incarnation`.
         `Result.attempts` holds all attempts since the claim; those that `record_attempts` has stored
         already are not booked again.
@@ -172,7 +174,8 @@ class Work(Transitions):
                 ledger.book(mine, result.attempts)
             ledger.write(self._database, connection)
             self._write_results(connection, written)
-        return [result for result, _ in written]
+            followers = self._end_followers(connection, [mine.row for _, mine in written])
+        return [result for result, _ in written] + followers
 
     def record_attempts(self, incarnation: str, attempts: Sequence[tuple[Task, Attempt]]) -> None:
         """Store attempts of claimed tasks that are not finished yet; those of others are left out."""
