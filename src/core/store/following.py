@@ -185,6 +185,7 @@ class Following(Transitions, Loading):
     def _follow(self, connection: sa.Connection, rows: Sequence[int]) -> int:
         """Let those of `rows` that nobody has begun follow an equal task; returns how many do now."""
         followers: list[tuple[int, int]] = []
+        answered: set[int] = set()
         new: list[tuple[int, bytes, int]] = []
         for part in parts(rows, IN_SIZE):
             candidates = connection.execute(_CANDIDATES, {"rows": part}).all()
@@ -198,8 +199,11 @@ class Following(Transitions, Loading):
                         new.append((*key, task.task_row))
                 elif _may_follow(task, leader):
                     followers.append((leader.task_row, task.task_row))
+                    if leader.status == TaskStatus.SUCCEEDED:
+                        answered.add(leader.task_row)
         self._lead(connection, new)
         self._database.prepared(_FOLLOW, ["leader", "which"]).many(connection, followers)
+        self._end_followers(connection, sorted(answered))
         return len(followers)
 
     def _leaders(self, connection: sa.Connection, tasks: Sequence[Any]) -> dict[tuple[int, bytes], Any]:

@@ -1,0 +1,83 @@
+"""What results files are kept by: which rows are true no more, and which are missing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from src.core.store import Store
+from src.records import TaskStatus
+
+from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
+
+
+def test_a_task_asked_again_is_outdated_until_that_is_forgotten(store: Store) -> None:
+    store.create_batch("b", now=NOW, output_path="out.jsonl")
+    first, second, _ = with_claims(store, *tasks(3))
+    store.finish("me", [a_result(first), a_result(second, status=TaskStatus.FAILED)])
+    assert store.outdated("b") == {}
+    store.requeue("b", statuses=[TaskStatus.FAILED], now=NOW)
+    assert store.outdated("b") == {second.row: second.id}
+    (again,) = store.claim("me", 9, now=NOW)
+    store.finish("me", [a_result(again, an_attempt(started_at=NOW + 9))])
+    assert store.outdated("b") == {second.row: second.id}, "its old row may still be in the file"
+    store.requeue("b", ids=[first.id], now=NOW)
+    store.forget_outdated("b", [second.row])
+    assert store.outdated("b") == {first.row: first.id}
+
+
+def test_new_content_makes_a_row_outdated_only_where_there_was_one(store: Store) -> None:
+    store.create_batch("b", now=NOW, output_path="out.jsonl")
+    done, waiting = tasks(2)
+    store.add_tasks([done, waiting], now=NOW)
+    sign_on(store)
+    store.finish("me", [a_result(task) for task in store.claim("me", 1, now=NOW)])
+    changed = [dataclasses.replace(task, max_tokens=1) for task in (done, waiting)]
+    store.add_tasks(changed, now=NOW, rerun_changed=True)
+    assert list(store.outdated("b").values()) == [done.id]
+
+
+def test_a_batch_without_a_file_has_nothing_outdated(store: Store) -> None:
+    for batch, output in (("queue", ""), ("stdout", "-")):
+        store.create_batch(batch, now=NOW, output_path=output)
+        store.add_tasks([a_task(batch=batch)], now=NOW)
+        store.cancel(batch, now=NOW)
+        assert store.requeue(batch, statuses=[TaskStatus.CANCELLED], now=NOW) == 1
+        assert store.outdated(batch) == {}
+
+
+def test_what_has_ended_is_told_in_the_order_of_the_file(store: Store) -> None:
+    store.add_tasks([*tasks(4_100), a_task("x", "other")], now=NOW)
+    store.cancel("b", [task.id for task in tasks(4_100) if task.id != "t0001"], now=NOW)
+    ended = list(store.ended("b"))
+    assert [task_id for _, task_id in ended] == [t.id for t in tasks(4_100) if t.id != "t0001"]
+    before, first, second = (row for row, _ in ended[0:3])
+    assert ids(stored.result.task for stored in store.results_at([second, first])) == ["t0002", "t0003"]
+    assert store.results_at([before + 1]) == [], "it is still open"
+
+
+def test_comparing_tells_what_would_be_new_or_changed_and_writes_nothing(store: Store) -> None:
+    known, changed, new = tasks(3)
+    assert store.compare([known]).added == 1, "not even the batch is there"
+    store.add_tasks([known, changed], now=NOW)
+    report = store.compare([known, dataclasses.replace(changed, max_tokens=1), new])
+    assert (report.added, report.existing, report.changed) == (1, 1, (changed.id,))
+    assert store.pending("b")[TaskStatus.QUEUED] == 2
+
+
+def test_an_expired_task_asked_again_has_as_much_time_as_it_had(store: Store) -> None:
+    store.add_tasks([a_task(deadline_at=NOW + 60)], now=NOW)
+    sign_on(store)
+    for asked_at in (NOW, NOW + 1000, NOW + 5000):
+        (task,) = store.claim("me", 1, now=asked_at)
+        assert task.deadline_at == asked_at + 60
+        store.finish("me", [a_result(task, status=TaskStatus.EXPIRED, output=None)])
+        store.requeue("b", statuses=[TaskStatus.EXPIRED], now=asked_at + (1000 if asked_at == NOW else 4000))
+
+
+def test_claims_of_the_dead_are_free_before_anyone_signs_on(store: Store) -> None:
+    task, _ = with_claims(store, *tasks(2))
+    assert store.release_dead("here", NOW + 1) == 0, "it is alive"
+    assert store.release_dead("here", NOW + 60) == 2
+    assert store.finish("me", [a_result(task)]) == []
+    sign_on(store, "next", now=NOW + 60)
+    assert {again.claims for again in store.claim("next", 9, now=NOW + 60)} == {2}

@@ -1,0 +1,295 @@
+"""Equal tasks of a batch are asked once, and each of them ends."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from src.core.store import Store, schema
+from src.core.store.following import FOLLOWERS_AT_ONCE
+from src.records import Origin, Outcome, Task, TaskStatus
+
+from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, ids, rows_of, sign_on
+
+
+def same(*names: str, **wishes: Any) -> list[Task]:
+    return [a_task(name, prompt="the same", **wishes) for name in names]
+
+
+def handed_in(store: Store, *tasks: Task, **options: Any) -> Any:
+    return store.add_tasks(tasks, now=NOW, once=True, **options)
+
+
+def claimed(store: Store, name: str = "me", limit: int = 1000) -> list[Task]:
+    if name not in {row.incarnation for row in store.orchestrators()}:
+        sign_on(store, name)
+    return store.claim(name, limit, now=NOW)
+
+
+def statuses(store: Store, *names: str) -> list[TaskStatus]:
+    found = store.statuses("b", names)
+    return [found[name] for name in names]
+
+
+def test_equal_tasks_are_claimed_once_and_all_get_the_answer(store: Store) -> None:
+    assert handed_in(store, *same("a", "b", "c"), a_task("other")).following == 2
+    leader, other = claimed(store)
+    assert ids([leader, other]) == ["a", "other"]
+    written = store.finish("me", [a_result(leader, output="yes", truncated=True, warnings=("w",))])
+    assert [result.task.id for result in written] == ["a", "b", "c"]
+    origin = Origin("a", "openai", "gpt-x", "gpt-engineer")
+    for result in written[1:]:
+        assert (result.output, result.truncated, result.warnings) == ("yes", True, ("w",))
+        assert (result.origin, result.attempts, result.cost_nanos) == (origin, (), 0)
+    assert [stored.result for stored in store.results("b")][1:] == written[1:]
+    assert store.summary("b").cost_nanos == 1000, "what it cost is counted once"
+    assert store.summary("b").tasks.succeeded == 3
+
+
+def test_metadata_stays_each_tasks_own(store: Store) -> None:
+    handed_in(store, *same("a", metadata={"row": 1}), *same("b", metadata={"row": 2}))
+    (leader,) = claimed(store)
+    _, follower = store.finish("me", [a_result(leader)])
+    assert follower.task.metadata == {"row": 2}
+
+
+@pytest.mark.parametrize(
+    ("wish", "follows"),
+    [
+        ({}, True),
+        ({"temperature": 0.0}, False),  # it says another thing than nothing
+        ({"temperature": 0.5}, False),
+        ({"task_type": "research"}, False),
+        ({"tier": "premium"}, False),
+        ({"models": ("m",)}, False),
+        ({"max_tokens": 5}, False),
+        ({"batch": "another"}, False),
+        ({"deadline_at": NOW + 60}, False),
+        ({"priority": 1}, False),  # it would wait longer than it has to
+        ({"priority": -1}, True),
+        ({"line": 7}, True),
+    ],
+    ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else None,
+)
+def test_only_a_task_that_asks_the_same_follows(store: Store, wish: dict[str, Any], follows: bool) -> None:
+    handed_in(store, *same("a"))
+    assert handed_in(store, a_task("b", **({"prompt": "the same"} | wish))).following == follows
+
+
+@pytest.mark.parametrize(("temperature", "follows"), [(None, True), (0.0, True), (0.7, False)])
+def test_what_is_sampled_is_asked_each_time(store: Store, temperature: float | None, follows: bool) -> None:
+    assert handed_in(store, *same("a", "b", temperature=temperature)).following == follows
+
+
+def test_without_the_wish_equal_tasks_are_asked_each(store: Store) -> None:
+    store.add_tasks(same("a", "b"), now=NOW)
+    assert len(claimed(store)) == 2
+
+
+def test_handing_in_again_with_the_wish_takes_what_still_waits(store: Store) -> None:
+    store.add_tasks(same("a", "b", "c"), now=NOW)
+    (first,) = claimed(store, limit=1)
+    assert handed_in(store, *same("a", "b", "c", "d")).following == 3
+    assert claimed(store) == []
+    assert len(store.finish("me", [a_result(first)])) == 4
+    assert handed_in(store, *same("a", "b", "c", "d")).following == 0
+
+
+def test_a_task_equal_to_an_answered_one_ends_when_it_comes_in(store: Store) -> None:
+    handed_in(store, *same("a"))
+    store.finish("me", [a_result(task) for task in claimed(store)])
+    assert handed_in(store, *same("late")).following == 1
+    assert statuses(store, "late") == [TaskStatus.SUCCEEDED]
+
+
+@pytest.mark.parametrize("end", [TaskStatus.FAILED, TaskStatus.REFUSED, TaskStatus.EXPIRED])
+def test_followers_end_as_their_leader_did(store: Store, end: TaskStatus) -> None:
+    handed_in(store, *same("a", "b"))
+    (leader,) = claimed(store)
+    failed = a_result(leader, status=end, output=None, error="each provider refused")
+    follower = store.finish("me", [failed])[1]
+    assert (follower.status, follower.error, follower.output) == (end, "each provider refused", None)
+
+
+def test_a_task_equal_to_one_that_failed_earlier_is_asked(store: Store) -> None:
+    handed_in(store, *same("a"))
+    store.finish("me", [a_result(task, status=TaskStatus.FAILED) for task in claimed(store)])
+    assert handed_in(store, *same("b", "c")).following == 1
+    assert ids(claimed(store)) == ["b"]
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["while it waits", "while it runs"])
+def test_the_followers_of_a_cancelled_leader_are_asked_once(store: Store, running: bool) -> None:
+    handed_in(store, *same("a", "b", "c"))
+    if running:
+        (leader,) = claimed(store)
+        assert len(store.finish("me", [a_result(leader, status=TaskStatus.CANCELLED, output=None)])) == 1
+    else:
+        store.cancel("b", ["a"], now=NOW)
+    (next_leader,) = claimed(store)
+    assert next_leader.id == "b"
+    assert len(store.finish("me", [a_result(next_leader)])) == 2
+    assert statuses(store, "a", "b", "c") == [
+        TaskStatus.CANCELLED,
+        TaskStatus.SUCCEEDED,
+        TaskStatus.SUCCEEDED,
+    ]
+
+
+def test_a_cancelled_batch_leaves_nobody_behind(store: Store) -> None:
+    handed_in(store, *same(*(f"t{n}" for n in range(1200))))
+    assert store.cancel("b", now=NOW) == 1200
+    assert claimed(store) == [] and store.settle_followers() == []
+
+
+def test_new_content_parts_a_leader_from_its_followers(store: Store) -> None:
+    handed_in(store, *same("a", "b", "c"))
+    handed_in(store, a_task("a", prompt="something else"), rerun_changed=True)
+    assert ids(claimed(store)) == ["a", "b"]
+
+
+def test_new_content_parts_a_follower_from_its_leader(store: Store) -> None:
+    handed_in(store, *same("a", "b"))
+    (leader,) = claimed(store)
+    handed_in(store, a_task("b", prompt="something else"), rerun_changed=True)
+    assert ids(claimed(store)) == ["b"]
+    assert len(store.finish("me", [a_result(leader)])) == 1
+
+
+def test_asked_again_together_they_are_asked_once(store: Store) -> None:
+    handed_in(store, *same("a", "b"))
+    store.finish("me", [a_result(task, status=TaskStatus.FAILED) for task in claimed(store)])
+    store.requeue("b", statuses=[TaskStatus.FAILED], now=NOW)
+    (leader,) = claimed(store)
+    assert len(store.finish("me", [a_result(leader, an_attempt(1, started_at=NOW + 50))])) == 2
+
+
+def test_a_follower_asked_again_alone_is_asked_itself(store: Store) -> None:
+    handed_in(store, *same("a", "b"))
+    store.finish("me", [a_result(task) for task in claimed(store)])
+    store.requeue("b", ids=["b"], now=NOW)
+    (again,) = claimed(store)
+    (result,) = store.finish("me", [a_result(again, output="mine")])
+    assert (again.id, result.output, result.origin) == ("b", "mine", None)
+
+
+def test_more_followers_than_one_transaction_takes_end_one_part_after_the_other(store: Store) -> None:
+    handed_in(store, *same(*(f"t{n}" for n in range(2 * FOLLOWERS_AT_ONCE + 3))))
+    (leader,) = claimed(store)
+    ended = [len(store.finish("me", [a_result(leader)])) - 1]
+    while more := store.settle_followers():
+        ended.append(len(more))
+    assert ended == [FOLLOWERS_AT_ONCE, FOLLOWERS_AT_ONCE, 2]
+
+
+def test_followers_of_a_task_that_kills_do_not_kill_as_well(store: Store) -> None:
+    handed_in(store, *same("a", "b"))
+    for number in range(4):
+        assert len(claimed(store, f"o{number}")) == 1
+        sign_on(store, f"o{number + 1}", now=NOW + 60 * (number + 1), claim_attempts=4)
+    (follower,) = store.settle_followers()
+    assert follower.status is TaskStatus.FAILED and "poison" in follower.error
+
+
+# ------------------------------------------------------------------ in whatever order
+
+IDS = [f"t{i}" for i in range(9)]
+FINAL = [s for s in TaskStatus if s not in (TaskStatus.QUEUED, TaskStatus.RUNNING)]
+some_ids = st.sets(st.sampled_from(IDS), min_size=1, max_size=5)
+prompts = st.sampled_from(["one", "two"])
+
+
+class FollowingMachine(RuleBasedStateMachine):
+    """Whatever is done to tasks of few contents: in the end each of them has ended."""
+
+    template: Path
+
+    @initialize()
+    def open(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        path = Path(self.folder.name) / "simulated.db"
+        shutil.copy(self.template, path)
+        self.store = Store.open(path, simulated=True)
+        self.store.create_batch("b", now=NOW, output_path="out.jsonl")
+        self.claimed: dict[str, Task] = {}
+        self.lives = 0
+        self.die()
+
+    @rule(ids=some_ids, prompt=prompts, once=st.booleans(), rerun=st.booleans())
+    def add(self, ids: set[str], prompt: str, once: bool, rerun: bool) -> None:
+        tasks = [a_task(id, prompt=prompt) for id in sorted(ids)]
+        self.store.add_tasks(tasks, now=NOW, once=once, rerun_changed=rerun)
+
+    @rule(limit=st.integers(1, 4))
+    def claim(self, limit: int) -> None:
+        for task in self.store.claim(self.me, limit, now=NOW):
+            self.claimed[task.id] = task
+
+    @rule(ids=some_ids, status=st.sampled_from(FINAL))
+    def finish(self, ids: set[str], status: TaskStatus) -> None:
+        mine = [self.claimed.pop(id) for id in sorted(ids & self.claimed.keys())]
+        self.store.finish(self.me, [a_result(task, status=status) for task in mine])
+
+    @rule(ids=some_ids)
+    def cancel(self, ids: set[str]) -> None:
+        self.store.cancel("b", ids, now=NOW)
+
+    @rule(ids=some_ids, statuses=st.sets(st.sampled_from(FINAL), max_size=2))
+    def ask_again(self, ids: set[str], statuses: set[TaskStatus]) -> None:
+        self.store.requeue("b", ids=ids, statuses=statuses, now=NOW)
+
+    @rule()
+    def die(self) -> None:
+        self.lives += 1
+        self.me = f"o{self.lives}"
+        assert sign_on(self.store, self.me, now=NOW + 60 * self.lives, claim_attempts=3).ok
+        self.claimed = {}
+
+    def teardown(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        self.finish(set(IDS), TaskStatus.SUCCEEDED)
+        self.die()
+        while True:
+            tasks = self.store.claim(self.me, 100, now=NOW)
+            self.store.finish(self.me, [a_result(task) for task in tasks])
+            if not tasks and not self.store.settle_followers() and not self.store.news().queued:
+                break
+        counts = self.store.pending("b")
+        assert counts[TaskStatus.QUEUED] == counts[TaskStatus.RUNNING] == 0
+        assert all(row.output for row in rows_of(self.store, schema.answers))
+        assert_sums_are_true(self.store)
+        self.store.close()
+        self.folder.cleanup()
+
+
+def test_whatever_is_done_each_task_ends(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FollowingMachine, "template", empty_database, raising=False)
+    run_state_machine_as_test(
+        FollowingMachine,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=20,
+            deadline=None,
+            database=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
+
+
+def test_attempts_of_an_earlier_life_stay_with_a_follower(store: Store) -> None:
+    """It was asked itself, got new content, and follows now: its cost is its own, its answer is not."""
+    store.add_tasks([a_task("a", prompt="the same"), a_task("b", prompt="old")], now=NOW)
+    leader, other = claimed(store)
+    store.finish("me", [a_result(other, an_attempt(1, Outcome.OK, cost_nanos=7))])
+    handed_in(store, *same("a", "b"), rerun_changed=True)
+    follower = store.finish("me", [a_result(leader)])[1]
+    assert follower.cost_nanos == 7 and follower.origin is not None and len(follower.attempts) == 1
+    assert follower.answered_by is follower.origin
