@@ -120,6 +120,13 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
 @click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
 @click.option("--max-cost", type=USD, metavar="USD", help="End, resumably, before more than this is spent.")
 @click.option("--yes", is_flag=True, help="Do not ask, whatever it is expected to cost.")
+@click.option("--rerun-changed", is_flag=True, help="Ask again where an id has new content.")
+@click.option(
+    "--retry",
+    metavar="ENDS",
+    help="Ask again what was failed, refused, expired, cancelled or truncated (separated by commas).",
+)
+@click.option("--dedupe", is_flag=True, help="Ask equal tasks once, unless their temperature is above 0.")
 @click.option("--cheapest", is_flag=True, help="Let price decide where several providers could serve.")
 @click.option("--json", "as_json", is_flag=True, help="Progress and summary for programs, as JSON lines.")
 @click.pass_context

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,16 +18,17 @@ from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
+from .again import AS_EVER, Wishes
 from .progress import say
+from .reading import Reading
 from .tally import OPEN, Tally
 from .words import tasks as tasks_text
 
 if TYPE_CHECKING:
-    from ..core.store import Store
+    from ..core.store import AddReport, Store
 
 BAD_LINES_SHOWN = 20
 STDIN_IN_MEMORY_BYTES = 8_000_000
-PAGE = 500  # results written at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,35 +110,83 @@ def open_results(batch: Batch, *, simulated: bool) -> ResultsFile:
     return ResultsFile(batch.output, simulated=simulated, form=form)
 
 
-def take_in(store: Store, settings: Settings, batch: Batch, results: ResultsFile, now: float) -> int:
+def take_in(
+    store: Store,
+    settings: Settings,
+    batch: Batch,
+    results: ResultsFile,
+    now: float,
+    *,
+    wishes: Wishes = AS_EVER,
+    quiet: bool = False,
+) -> int:
     """Store every task of the batch that is not there yet; how many lines were bad.
 
-    Raises InputError where there is no task at all, or where a known id has another content now.
+    Raises InputError where there is no task at all, or where a known id has another content than in the
+    store and nobody wished to ask these again: see `refuse_changed`.
     """
     _check_limit(store, batch)
     bad = _BadLines(batch.source, RejectsFile(batch.rejects))
-    store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
-    lines = read_tasks(
+    with Reading(batch.source, quiet=quiet) as reading:
+        if wishes.rerun_changed:
+            store.release_dead(socket.gethostname(), now)
+        store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
+        lines = _lines(batch, settings, now, lambda text: say(f"{batch.source}: {text}"), results.add_columns)
+        with bad.rejects:
+            tasks = _good(reading.counted(lines), bad)
+            report = store.add_tasks(tasks, now=now, rerun_changed=wishes.rerun_changed, once=wishes.dedupe)
+    bad.close()
+    _tell(report)
+    if not report.added + report.existing + report.replaced + report.changed_count:
+        why = f"none of its {bad.count:,} lines is a task" if bad.count else "it is empty"
+        raise InputError(f"{batch.source}: holds no task, {why}")
+    return bad.count + report.changed_count
+
+
+def _lines(
+    batch: Batch,
+    settings: Settings,
+    now: float,
+    on_warning: Callable[[str], None] = lambda _: None,
+    on_columns: Callable[[tuple[str, ...]], None] = lambda _: None,
+) -> Iterator[Task | BadLine]:
+    return read_tasks(
         batch.lines,
         batch=batch.name,
         settings=settings,
         now=now,
         options=batch.reading,
-        on_warning=lambda text: say(f"{batch.source}: {text}"),
-        on_columns=results.add_columns,
+        on_warning=on_warning,
+        on_columns=on_columns,
     )
-    with bad.rejects:
-        report = store.add_tasks(_good(lines, bad), now=now)
-    bad.close()
+
+
+def refuse_changed(store: Store, settings: Settings, batch: Batch, now: float) -> None:
+    """Raises InputError where ids that an earlier run has stored have another content now. Stores nothing."""
+    known = store.batch(batch.name)
+    if known is None or not known.total:
+        return
+    report = store.compare(_good(_lines(batch, settings, now), lambda _: None))
     if report.changed_count:
-        number = report.changed_count
-        what = "1 id has" if number == 1 else f"{number:,} ids have"
+        shown = ", ".join(report.changed[:3]) + (", ..." if report.changed_count > 3 else "")
+        raise InputError(f"{_ids(report.changed_count)} new content ({shown}): --rerun-changed or another -o")
+
+
+def _ids(number: int) -> str:
+    return "1 id has" if number == 1 else f"{number:,} ids have"
+
+
+def _tell(report: AddReport) -> None:
+    if report.replaced:
+        say(f"{_ids(report.replaced)} new content and {'is' if report.replaced == 1 else 'are'} asked again")
+    if report.changed_count:
         shown = ", ".join(report.changed[:3])
-        raise InputError(f"{what} new content since the last run ({shown}); choose another -o")
-    if not report.added + report.existing:
-        why = f"none of its {bad.count:,} lines is a task" if bad.count else "it is empty"
-        raise InputError(f"{batch.source}: holds no task, {why}")
-    return bad.count
+        say(
+            f"{_ids(report.changed_count)} new content ({shown}), but the old one is being worked on: "
+            "run the same command again when it has ended"
+        )
+    if report.following:
+        say(f"{tasks_text(report.following)} equal to another one: asked once, answered each")
 
 
 def _check_limit(store: Store, batch: Batch) -> None:
@@ -184,20 +233,10 @@ class _BadLines:
 
 
 def resume(store: Store, batch: Batch, results: ResultsFile, now: float) -> Tally:
-    """Bring the file up to what is stored; the tally begins with what is finished."""
+    """The tally of a batch, which begins with what is finished; says how much that is."""
     tally = Tally(store.summary(batch.name).counts, now)
     if tally.done:
-        write_missing(store, batch, results)
         left = (tally.total or 0) - tally.done
         what = f"going on with the other {left:,}" if left else "nothing is asked again"
         say(f"{results.name}: {tasks_text(tally.done)} finished before; {what}")
     return tally
-
-
-def write_missing(store: Store, batch: Batch, results: ResultsFile) -> None:
-    """The store is the truth: append what is stored but not in the file."""
-    there = set(results.ids())
-    stored = (each.result for each in store.all_results(batch.name))
-    missing = (result for result in stored if result.task.id not in there)
-    while page := list(itertools.islice(missing, PAGE)):
-        results.append(page)

@@ -10,6 +10,7 @@ import click
 from ..core.planning import Plan
 from ..errors import InputError
 from ..records import NANOS_PER_USD
+from .again import AS_EVER, Wishes
 from .batch import Batch
 from .plan import plan_batch
 from .plan_text import short_lines
@@ -22,13 +23,21 @@ if TYPE_CHECKING:
 
 
 def ask_first(
-    setup: Setup, store: Store, batch: Batch, now: float, *, yes: bool, max_cost: float | None, quiet: bool
+    setup: Setup,
+    store: Store,
+    batch: Batch,
+    now: float,
+    *,
+    yes: bool,
+    max_cost: float | None,
+    quiet: bool,
+    wishes: Wishes = AS_EVER,
 ) -> Plan | None:
     """Tell what is left of the batch and what it will cost; the plan, None where nothing is left.
 
     Raises click.Abort where the answer is no, InputError where nobody can be asked. Nothing is stored before.
     """
-    plan, bad = plan_batch(setup, store, batch, now)
+    plan, bad = plan_batch(setup, store, batch, now, wishes)
     if plan is None:
         return None
     if not quiet:

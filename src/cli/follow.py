@@ -44,6 +44,18 @@ def refuse_cap_beside_server(store: Store, now: float) -> None:
         )
 
 
+def say_what_a_server_ignores(*, cheapest: bool, agent_prompts: bool) -> None:
+    """One line for options of a run that a server goes without: it was started with ways of its own."""
+    given = [
+        name for name, is_given in (("--cheapest", cheapest), ("--agent-prompts", agent_prompts)) if is_given
+    ]
+    if given:
+        say(
+            f"{' and '.join(given)} {'does' if len(given) == 1 else 'do'} not reach the server that answers "
+            "these tasks: it goes by its own configuration (routing.cost_weight, agent_prompts)"
+        )
+
+
 def is_alive(row: OrchestratorRow, now: float) -> bool:
     """Whether it signs itself as running, and where it ran here still does."""
     from ..core.store import control

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -16,18 +15,17 @@ from ..core.planning import RECORDS_S, Plan, Sample, last_start_s, make_plan
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
+from .again import AS_EVER, Wishes
 from .batch import Batch, input_of
 from .plan_text import as_json as plan_as_json
 from .plan_text import plan_lines, plan_table
 from .progress import console, say
 from .setup import Options, Setup, open_store, prepare
-from .tally import OPEN
 
 if TYPE_CHECKING:
     from ..core.store import Store
 
 BAD_LINES_SHOWN = 5
-PAGE = 500  # ids looked up at a time
 
 
 def plan(options: Options, source: str, reading: ReadOptions, *, as_json: bool = False) -> int:
@@ -61,15 +59,13 @@ def _say_bad_lines(source: str, bad: list[BadLine]) -> None:
         say(f"{source}: {len(bad) - BAD_LINES_SHOWN:,} more bad lines")
 
 
-def plan_batch(setup: Setup, store: Store, batch: Batch, now: float) -> tuple[Plan | None, int]:
+def plan_batch(
+    setup: Setup, store: Store, batch: Batch, now: float, wishes: Wishes = AS_EVER
+) -> tuple[Plan | None, int]:
     """The plan for what a run of `batch` has still to do, None where nothing is left; and its bad lines."""
     sample, lines = Sample(), _Lines()
-    tasks = lines.of(batch, setup.settings, now)
-    while page := list(itertools.islice(tasks, PAGE)):
-        known = store.statuses(batch.name, [task.id for task in page])
-        for task in page:
-            if task.id not in known or known[task.id] in OPEN:
-                sample.add(task)
+    for task in wishes.left(store, lines.of(batch, setup.settings, now)):
+        sample.add(task)
     return (plan_sample(setup, store, sample, now) if sample.count else None), len(lines.bad)
 
 

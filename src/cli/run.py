@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..core.results import ResultsFile
-from .batch import Batch, open_results, resume, take_in, write_missing
+from .again import Wishes, ask_again
+from .batch import Batch, open_results, refuse_changed, resume, take_in
 from .confirm import ask_first
-from .follow import follow, refuse_cap_beside_server, server_of
+from .follow import follow, refuse_cap_beside_server, say_what_a_server_ignores, server_of
 from .logs import set_up_logging
+from .mending import drop_outdated, mend, settle
 from .progress import say, voice
 from .runner import Sink, work_off
 from .setup import Options, Setup, open_store, prepare
@@ -39,10 +41,14 @@ def run(
     yes: bool = False,
     cheapest: bool = False,
     as_json: bool = False,
+    rerun_changed: bool = False,
+    retry: str | None = None,
+    dedupe: bool = False,
 ) -> int:
     """Run a file of tasks; the exit code. Raises OrchestratorError where input or configuration is wrong."""
     voice.as_json = as_json
     setup = prepare(options)
+    wishes = Wishes.of(retry=retry, rerun_changed=rerun_changed, dedupe=dedupe)
     if cheapest:
         setup = setup.with_cost_weight(CHEAPEST)
     level, folder = "error" if quiet else options.log_level, setup.settings.state_dir / "logs"
@@ -57,14 +63,22 @@ def run(
             say("simulated: nothing is spent, so --max-cost ends nothing")
         elif max_cost is not None:
             refuse_cap_beside_server(store, clock.now())
+        mend(store, batch, results)
+        if not wishes.rerun_changed:
+            refuse_changed(store, setup.settings, batch, clock.now())
         plan = None
         if not setup.simulated:
-            plan = ask_first(setup, store, batch, clock.now(), yes=yes, max_cost=max_cost, quiet=quiet)
-        bad = take_in(store, setup.settings, batch, results, clock.now())
+            plan = ask_first(
+                setup, store, batch, clock.now(), yes=yes, max_cost=max_cost, quiet=quiet, wishes=wishes
+            )
+        bad = take_in(store, setup.settings, batch, results, clock.now(), wishes=wishes, quiet=quiet)
+        ask_again(store, batch.name, wishes, clock.now())
+        drop_outdated(store, batch, results)
+        settle(store, batch.name, results)
         tally = resume(store, batch, results, clock.now())
         tally.plan = plan
         if not tally.finished:
-            _answer(setup, store, clock, batch, results, tally, quiet, agent_prompts, max_cost)
+            _answer(setup, store, clock, batch, results, tally, quiet, agent_prompts, max_cost, cheapest)
         close_run(setup, store, batch, results, tally, clock.now())
     return ALL_ANSWERED if tally.answered == tally.total and not bad else SOME_NOT
 
@@ -79,11 +93,15 @@ def _answer(
     quiet: bool,
     agent_prompts: bool,
     max_cost: float | None,
+    cheapest: bool,
 ) -> None:
     """Work the batch off here, or have the server do it that runs already."""
     if server := server_of(store, clock.now()):
+        if max_cost is not None and not setup.simulated:
+            refuse_cap_beside_server(store, clock.now())
+        say_what_a_server_ignores(cheapest=cheapest, agent_prompts=agent_prompts)
         follow(store, server, clock, batch.name, tally, quiet=quiet)
-        write_missing(store, batch, results)
+        mend(store, batch, results)
         return
     sink = Sink(tally, batch.name, results)
     work_off(
@@ -96,6 +114,8 @@ def _answer(
         agent_prompts=agent_prompts,
         max_cost_usd=max_cost,
     )
+    if store.outdated(batch.name):  # somebody asked again, on the pages, what had been written
+        mend(store, batch, results)
 
 
 def close_run(

@@ -11,6 +11,7 @@ from ..records import Result
 from .batch import open_results, resume
 from .examples import add_examples, examples_batch, offer_examples
 from .logs import set_up_logging
+from .mending import mend
 from .pages import pages_beside
 from .progress import say
 from .run import ALL_ANSWERED, SOME_NOT, close_run
@@ -90,6 +91,7 @@ def _with_examples(setup: Setup, store: Store, clock: Clock, once: bool) -> Iter
     """Put the examples on the queue. Where they are long done, their table is told again only with `once`."""
     batch = examples_batch(setup)
     with open_results(batch, simulated=setup.simulated) as results:
+        mend(store, batch, results)
         add_examples(store, setup, batch, clock.now())
         tally = resume(store, batch, results, clock.now())
 

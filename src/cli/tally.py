@@ -63,8 +63,8 @@ class Tally:
     def _add(self, result: Result) -> None:
         self.statuses[result.status] += 1
         self.truncated += result.truncated
-        if result.final is not None and result.status is TaskStatus.SUCCEEDED:
-            self.by_provider[result.final.provider] += 1
+        if (by := result.answered_by) is not None and result.status is TaskStatus.SUCCEEDED:
+            self.by_provider[by.provider] += 1
         if (cost := result.cost_nanos) is None:
             self.unknown_costs += 1
         else:

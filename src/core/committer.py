@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import StoreError
 from ..records import Attempt, Event, Result, Task
-from .store import Store
+from .store import FOLLOWERS_AT_ONCE, Store
 from .store_thread import StoreThread
 
 log = logging.getLogger(__name__)
@@ -80,15 +80,26 @@ class Committer:
         attempts, self._attempts = self._attempts, []
         events, self._events = self._events, []
         written = await self._insist(results, attempts, events)
-        if len(written) < len(results):
+        followers = sum(result.origin is not None for result in written)
+        if len(written) - followers < len(results):
             log.warning(
                 "some results were not mine to write any more",
-                extra={"action": "finish", "results": len(results), "written": len(written)},
+                extra={"action": "finish", "results": len(results), "written": len(written) - followers},
             )
         if written:
             self._on_written(written)
+        if followers >= FOLLOWERS_AT_ONCE:
+            await self.settle_followers()
         if not self._work.is_set():
             self._idle.set()
+
+    async def settle_followers(self) -> None:
+        """End tasks that waited for the answer of an equal one and are left over."""
+        try:
+            while results := await self._thread(self._store.settle_followers):
+                self._on_written(results)
+        except StoreError as error:  # asked again as soon as nothing else is left to do
+            log.error("the store refuses", extra={"action": "settle_followers", "error": str(error)})
 
     async def _insist(
         self, results: list[Result], attempts: list[tuple[Task, Attempt]], events: list[Event]

@@ -275,6 +275,8 @@ class Orchestrator:
             got = await self._claim(wanted) if wanted else 0
             if got == CLAIM_AT_MOST:
                 continue
+            if not got and self._is_idle and (await self._thread(self._store.news, self._batch)).queued:
+                await self._committer.settle_followers()
             if until_done and not got and await self._is_done():
                 self._done.set()
                 break
@@ -313,6 +315,11 @@ class Orchestrator:
             async with asyncio.timeout(seconds):
                 await self._feed_now.wait()
 
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing of what was claimed is left to do."""
+        return not (len(self.dispatch) or self._calls) and self._committer.idle
+
     async def _is_done(self) -> bool:
         if self.balancer.pool.all_misconfigured:
             self._stopped = "misconfigured"
@@ -321,7 +328,7 @@ class Orchestrator:
         if not self._calls and self._committer.idle and (budget := self.dispatch.spent_budget()):
             self._stopped, self._why = "budget", f"{budget}; the tasks that are left stay queued"
             return True
-        if len(self.dispatch) or self._calls or not self._committer.idle:
+        if not self._is_idle:
             return False
         open_tasks = await self._thread(self._store.pending, self._batch)
         return not (open_tasks.get(TaskStatus.QUEUED, 0) + open_tasks.get(TaskStatus.RUNNING, 0))

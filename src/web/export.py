@@ -24,12 +24,12 @@ def results(site: Site, wanted: TaskFilter) -> Iterator[Result]:
 
 
 def _passes(result: Result, wanted: TaskFilter) -> bool:
-    task, final = result.task, result.final
+    task, by = result.task, result.answered_by
     return (
         (wanted.status is None or result.status is wanted.status)
         and (not wanted.type or task.task_type == wanted.type)
         and (not wanted.submitter or task.submitter == wanted.submitter)
-        and (not wanted.provider or (final is not None and final.provider == wanted.provider))
+        and (not wanted.provider or (by is not None and by.provider == wanted.provider))
         and task.id.startswith(wanted.id)
     )
 

@@ -166,15 +166,6 @@ def test_the_same_command_asks_nothing_twice_and_mends_the_file(
     assert simulator.stats()["openai"]["calls"] == 6
 
 
-def test_an_id_with_new_content_is_refused(tmp_path: Path, live: dict[str, str]) -> None:
-    write_rows(tmp_path / "tasks.jsonl", prompts(2))
-    run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
-    write_rows(tmp_path / "tasks.jsonl", [{"id": "t0", "prompt": "Another question"}])
-    again = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
-    assert again.process.returncode == 2
-    assert "1 id has new content since the last run (t0); choose another -o" in again.err
-
-
 def test_simulated_results_are_set_aside_when_there_is_a_key(tmp_path: Path, live: dict[str, str]) -> None:
     write_rows(tmp_path / "tasks.jsonl", prompts(2))
     run_script("run", "tasks.jsonl", "-o", "out.jsonl", "--simulate", cwd=tmp_path, env=live)

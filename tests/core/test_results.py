@@ -15,6 +15,7 @@ from src.records import (
     Candidate,
     FinishReason,
     Message,
+    Origin,
     Outcome,
     Result,
     Task,
@@ -170,6 +171,47 @@ def test_a_file_that_another_run_writes_is_refused(tmp_path: Path) -> None:
     with ResultsFile(path, simulated=True), pytest.raises(InputError, match="another run is writing to it"):
         ResultsFile(path, simulated=True)
     ResultsFile(path, simulated=True).close()
+
+
+def test_rows_are_taken_out_and_the_others_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    (tmp_path / ".out.jsonl.new").write_text("what a crash has left behind, longer than a row " * 100)
+    with ResultsFile(path, simulated=True) as file:
+        file.append([result("a", output="x" * 100_000), result("b"), result("c")])
+        before = path.read_bytes().splitlines(keepends=True)
+        assert file.drop(["b", "unknown"]) == 1
+        assert path.read_bytes() == before[0] + before[2]
+        file.append([result("b")])
+        with pytest.raises(InputError, match="another run is writing to it"):
+            ResultsFile(path, simulated=True)
+    assert lines(path) == ["a", "c", "b"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_taking_out_nothing_leaves_the_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with ResultsFile(path, simulated=True) as file:
+        file.append([result("a")])
+        before = path.stat().st_ino
+        assert file.drop(["b"]) == file.drop([]) == 0
+        file.append([result("b")])
+    assert path.stat().st_ino == before and lines(path) == ["a", "b"]
+
+
+def test_many_rows_are_taken_out(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with ResultsFile(path, simulated=True) as file:
+        file.append([result(f"t{n}") for n in range(1_200)])
+        assert file.drop({f"t{n}" for n in range(0, 1_200, 3)}) == 400
+    assert lines(path) == [f"t{n}" for n in range(1_200) if n % 3]
+
+
+def test_a_row_tells_whose_answer_it_has(tmp_path: Path) -> None:
+    origin = Origin("first", "gemini", "gem-x", "gemini-researcher")
+    row = result_row(result(attempts=(), origin=origin), simulated=False)
+    assert (row["deduplicated_from"], row["provider"], row["model"]) == ("first", "gemini", "gem-x")
+    assert (row["cost_usd"], row["attempts"], row["usage"]["input_tokens"]) == (0.0, [], 0)
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

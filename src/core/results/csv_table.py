@@ -21,6 +21,7 @@ from .rows import result_row
 COLUMNS = (
     "id", "line", "status", "output", "finish_reason", "truncated", "error", "warnings", "provider", "model",
     "agent", "task_type", "tier", "cost_usd", "latency_s", "simulated",
+    "deduplicated_from",
 )  # fmt: skip
 USAGE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 ATTEMPTS = "attempts"  # how many
@@ -100,7 +101,7 @@ class CsvForm:
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A result's row as cells. Where a model's words would be a formula they begin with an apostrophe."""
-    cells = {name: row[name] for name in COLUMNS}
+    cells = {name: row.get(name) for name in COLUMNS}
     cells |= {name: row["usage"][name] for name in USAGE}
     cells["warnings"] = "; ".join(row["warnings"])
     cells[ATTEMPTS] = len(row["attempts"])

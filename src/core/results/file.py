@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -15,6 +16,9 @@ from .csv_table import CsvForm
 from .forms import Form, form_of
 
 STDOUT = "-"
+ROWS_AT_ONCE = 500  # in memory while a file is rewritten
+
+Piece = tuple[bytes, dict[str, Any] | None]
 
 
 class ResultsFile:
@@ -81,15 +85,56 @@ class ResultsFile:
             ) from error
         self.written += len(rows)
 
+    def drop(self, ids: Collection[str]) -> int:
+        """Take the rows of these ids out; returns how many there were.
+
+        The file is replaced as a whole: a reader, and a crash, find the old one or the new one.
+        """
+        if self.path is None or not ids:
+            return 0
+        aside = self.path.with_name(f".{self.path.name}.new")
+        new = _open_locked(aside)
+        try:
+            shutil.copymode(self.path, aside)
+            dropped, size = _copy_without(self._form.pieces(self.path), new, ids)
+            if dropped:
+                self._replace(aside, self.path, new)
+                self._end = size
+        except OSError as error:
+            raise StoreError(f"{self.name} cannot be rewritten ({error.strerror or error})") from error
+        finally:
+            if self._file is not new:
+                new.close()
+                aside.unlink(missing_ok=True)
+        return dropped
+
+    def start_over(self, aside: Path) -> None:
+        """Set the file aside, and go on with an empty one."""
+        if self.path is not None:
+            self._file.close()
+            self.path.replace(aside)
+            self._file, self._end = _open_locked(self.path), 0
+
+    def _replace(self, aside: Path, path: Path, new: BinaryIO) -> None:
+        """The new file takes the old one's place, both of them locked until it has."""
+        old = self._file
+        if os.name == "nt":  # which moves no open file, and knows no lock of ours
+            new.close()
+            old.close()
+            aside.replace(path)
+            new = _open_locked(path)
+        else:
+            aside.replace(path)
+            old.close()
+        self._file = new
+
     def close(self) -> None:
         """Flush and release the lock. Standard output stays open."""
         if self.path is not None:
             self._file.close()
 
     def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:  # an unbuffered file may take less than it is given
-            rest = rest[self._file.write(rest) :]
+        _write_all(self._file, data)
         self._file.flush()
         if self.path is not None:
             if self._fsync:
@@ -137,10 +182,38 @@ def _open_locked(path: Path) -> BinaryIO:
     file = os.fdopen(descriptor, "r+b", buffering=0)
     try:
         _lock(descriptor)
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise BlockingIOError  # it was replaced between opening and locking
     except OSError as error:
         file.close()
         raise InputError(f"{path}: another run is writing to it") from error
     return file
+
+
+def _copy_without(pieces: Iterable[Piece], new: BinaryIO, ids: Collection[str]) -> tuple[int, int]:
+    """Write all but the rows of `ids` into `new`: how many these were, and how long it is now."""
+    os.ftruncate(new.fileno(), 0)  # what a crash has left there
+    dropped = size = 0
+    kept: list[bytes] = []
+    for piece, row in pieces:
+        if row is not None and str(row["id"]) in ids:
+            dropped += 1
+            continue
+        kept.append(piece)
+        if len(kept) == ROWS_AT_ONCE:
+            size += _write_all(new, b"".join(kept))
+            kept.clear()
+    size += _write_all(new, b"".join(kept))
+    os.fsync(new.fileno())
+    return dropped, size
+
+
+def _write_all(file: BinaryIO, data: bytes) -> int:
+    """An unbuffered file may take less than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    return len(data)
 
 
 def _lock(descriptor: int) -> None:

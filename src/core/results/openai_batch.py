@@ -47,7 +47,7 @@ def _row_of(line: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def batch_row(result: Result, *, simulated: bool) -> dict[str, Any]:
     """One result. The ids are made of batch and task, so that the same row has the same ones again."""
-    task, final = result.task, result.final
+    task, by = result.task, result.answered_by
     mark = hashlib.blake2b(f"{task.batch}\0{task.id}".encode(), digest_size=12).hexdigest()
     answered = result.status is TaskStatus.SUCCEEDED
     error = None if answered else {"code": _CODES[result.status], "message": result.error}
@@ -57,7 +57,7 @@ def batch_row(result: Result, *, simulated: bool) -> dict[str, Any]:
         "response": _response(result, mark) if answered else None,
         "error": error,
         "status": str(result.status),
-        "provider": final.provider if final else None,
+        "provider": by.provider if by else None,
         "cost_usd": usd(result.cost_nanos),
         "warnings": list(result.warnings),
         "simulated": simulated,
@@ -65,7 +65,7 @@ def batch_row(result: Result, *, simulated: bool) -> dict[str, Any]:
 
 
 def _response(result: Result, mark: str) -> dict[str, Any]:
-    final = result.final
+    by = result.answered_by
     message = {"role": "assistant", "content": result.output, "refusal": None}
     choice = {
         "index": 0,
@@ -77,7 +77,7 @@ def _response(result: Result, mark: str) -> dict[str, Any]:
         "id": f"chatcmpl-{mark}",
         "object": "chat.completion",
         "created": int(result.finished_at),
-        "model": final.model if final else "",
+        "model": by.model if by else "",
         "choices": [choice],
         "usage": _usage(total_usage(result.attempts)),
         "system_fingerprint": None,

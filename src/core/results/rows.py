@@ -14,9 +14,10 @@ def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
     """One result as a user reads it.
 
     `usage` and `cost_usd` are sums over all attempts; `cost_usd` is None where a price is unknown.
-    `latency_s` runs from the first call to the end of the last, waits between them included.
+    `latency_s` runs from the first call to the end of the last, waits between them included. A row whose
+    answer is that of an equal task names it in `deduplicated_from`, and has cost nothing itself.
     """
-    task, final = result.task, result.final
+    task, by, origin = result.task, result.answered_by, result.origin
     return {
         "id": task.id,
         "line": task.line,
@@ -26,15 +27,16 @@ def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
         "truncated": result.truncated,
         "error": result.error or None,
         "warnings": list(result.warnings),
-        "provider": final.provider if final else None,
-        "model": final.model if final else None,
-        "agent": final.agent if final else None,
+        "provider": by.provider if by else None,
+        "model": by.model if by else None,
+        "agent": by.agent if by else None,
         "task_type": task.task_type,
         "tier": result.tier or task.tier,
         "usage": usage_row(total_usage(result.attempts)),
         "cost_usd": usd(result.cost_nanos),
         "latency_s": latency_s(result),
         "attempts": [attempt_row(attempt) for attempt in result.attempts],
+        **({"deduplicated_from": origin.task_id} if origin else {}),
         "simulated": simulated,
         "metadata": dict(task.metadata),
     }

@@ -25,6 +25,7 @@ from .control import Control
 from .copies import Copies
 from .database import Database
 from .editing import Editing
+from .following import FOLLOWERS_AT_ONCE
 from .intake import Intake
 from .migrate import bring_up_to_date
 from .reading import Reading
@@ -95,6 +96,7 @@ class Store(Intake, Work, Control, Editing, Reading, Copies, Accounts):
 
 __all__ = [
     "Store",
+    "FOLLOWERS_AT_ONCE",
     "AddReport",
     "BatchRow",
     "CallSums",

@@ -6,7 +6,8 @@
              --asked again when it had ended, and its leader is not--> asked itself
 
 A leader ends in the transaction that ends its followers, a few hundred of them; `settle_followers` ends the
-others, and those whose leader was ended in some other way. Content is what `codec.request_of` says:
+others: those that come later, and those whose leader was ended in some other way. Equal is what is equal to
+`codec.request_of`:
 messages, type, tier, model, parameters. A task with a deadline of its own is always asked itself.
 """
 
@@ -185,7 +186,6 @@ class Following(Transitions, Loading):
     def _follow(self, connection: sa.Connection, rows: Sequence[int]) -> int:
         """Let those of `rows` that nobody has begun follow an equal task; returns how many do now."""
         followers: list[tuple[int, int]] = []
-        answered: set[int] = set()
         new: list[tuple[int, bytes, int]] = []
         for part in parts(rows, IN_SIZE):
             candidates = connection.execute(_CANDIDATES, {"rows": part}).all()
@@ -199,11 +199,8 @@ class Following(Transitions, Loading):
                         new.append((*key, task.task_row))
                 elif _may_follow(task, leader):
                     followers.append((leader.task_row, task.task_row))
-                    if leader.status == TaskStatus.SUCCEEDED:
-                        answered.add(leader.task_row)
         self._lead(connection, new)
         self._database.prepared(_FOLLOW, ["leader", "which"]).many(connection, followers)
-        self._end_followers(connection, sorted(answered))
         return len(followers)
 
     def _leaders(self, connection: sa.Connection, tasks: Sequence[Any]) -> dict[tuple[int, bytes], Any]:

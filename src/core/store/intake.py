@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ class _Known:
     digest: bytes
     row: int
     status: TaskStatus
+    truncated: bool
 
 
 class Intake(Following):
@@ -74,17 +75,39 @@ class Intake(Following):
         """What `add_tasks` would say of `tasks`; writes nothing. `added` are those that are not known yet."""
         report = AddReport()
         for chunk in parts(tasks, CHUNK):
-            keys = [
-                ((self._lanes.batch_id(task.batch) or 0, task.id), encode_task(task)[0]) for task in chunk
-            ]
-            with self._database.reading() as connection:
-                known = self._known(connection, [key for key, _ in keys])
-            changed = [key[1] for key, digest in keys if key in known and known[key].digest != digest]
-            added = sum(key not in known for key, _ in keys)
+            found = self._look_up(chunk)
+            changed = [t.id for t, digest, known in found if known is not None and known.digest != digest]
+            added = sum(known is None for _, _, known in found)
             existing = len(chunk) - added - len(changed)
             part = AddReport(added, existing, tuple(changed[:CHANGED_SHOWN]), len(changed))
             report = _sum_reports(report, part)
         return report
+
+    def to_ask(
+        self,
+        tasks: Sequence[Task],
+        *,
+        statuses: Collection[TaskStatus] = (),
+        truncated: bool = False,
+        changed: bool = False,
+    ) -> list[Task]:
+        """Those of some hundred tasks that are new or open, or would be asked again for how they ended."""
+        again = {TaskStatus.QUEUED, TaskStatus.RUNNING, *statuses}
+        return [
+            task
+            for task, digest, known in self._look_up(tasks)
+            if known is None
+            or known.status in again
+            or (truncated and known.truncated)
+            or (changed and known.digest != digest)
+        ]
+
+    def _look_up(self, tasks: Sequence[Task]) -> list[tuple[Task, bytes, _Known | None]]:
+        """Each of these tasks with the digest of its content, and what is stored under its id."""
+        keys = [(self._lanes.batch_id(task.batch) or 0, task.id) for task in tasks]
+        with self._database.reading() as connection:
+            known = self._known(connection, keys)
+        return [(t, encode_task(t)[0], known.get(key)) for t, key in zip(tasks, keys, strict=True)]
 
     def add_tasks(
         self, tasks: Iterable[Task], *, now: float, rerun_changed: bool = False, once: bool = False
@@ -201,11 +224,13 @@ class Intake(Following):
             ids.setdefault(batch_id, []).append(task_id)
         found: dict[_Key, _Known] = {}
         for batch_id, wanted in ids.items():
-            query = sa.select(tasks.id, tasks.content_hash, tasks.task_row, tasks.status).where(
-                tasks.batch_id == batch_id, tasks.id.in_(wanted)
-            )
+            query = sa.select(
+                tasks.id, tasks.content_hash, tasks.task_row, tasks.status, tasks.truncated
+            ).where(tasks.batch_id == batch_id, tasks.id.in_(wanted))
             for row in connection.execute(query):
-                known = _Known(bytes(row.content_hash), row.task_row, TaskStatus(row.status))
+                known = _Known(
+                    bytes(row.content_hash), row.task_row, TaskStatus(row.status), bool(row.truncated)
+                )
                 found[batch_id, row.id] = known
         return found
 

@@ -1,0 +1,184 @@
+"""`run` a second time: what is asked again is only what was wished, and every id stands once in the file."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.core.store import Store
+from src.simulator.process import SimulatorProcess
+from tests.helpers import Script, live_environment, read_rows, run_script, write_rows
+
+COMMAND = ("run", "tasks.jsonl", "-o", "out.jsonl")
+
+
+def prompts(count: int, **wishes: Any) -> list[dict[str, Any]]:
+    return [{"id": f"t{number}", "prompt": f"Question {number}?", **wishes} for number in range(count)]
+
+
+@pytest.fixture
+def live(simulator: SimulatorProcess) -> dict[str, str]:
+    """Only the simulated OpenAI has a key: a process that imports one SDK starts in a second."""
+    return live_environment(simulator.base_urls, only=["openai"])
+
+
+def calls(simulator: SimulatorProcess) -> int:
+    return int(simulator.stats()["openai"]["calls"])
+
+
+def answers(folder: Path) -> dict[str, dict[str, Any]]:
+    rows = read_rows(folder / "out.jsonl")
+    assert max(Counter(row["id"] for row in rows).values()) == 1, "each id once"
+    return {row["id"]: row for row in rows}
+
+
+def stored(folder: Path, env: dict[str, str]) -> int:
+    told = json.loads(run_script("status", "--json", cwd=folder, env=env).out)
+    return sum(told["tasks"].values())
+
+
+def test_new_content_is_refused_before_anything_is_stored_and_asked_again_where_wished(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", prompts(4))
+    run_script(*COMMAND, cwd=tmp_path, env=live)
+    old = answers(tmp_path)
+    changed = [{"id": f"t{n}", "prompt": f"Another question {n}"} for n in range(2)]
+    write_rows(tmp_path / "tasks.jsonl", [{"id": "new", "prompt": "One more"}, *prompts(4)[2:], *changed])
+    refused = run_script(*COMMAND, cwd=tmp_path, env=live)
+    assert refused.process.returncode == 2
+    assert "2 ids have new content (t0, t1): --rerun-changed or another -o" in refused.err
+    assert answers(tmp_path) == old and stored(tmp_path, live) == 4
+
+    done = run_script(*COMMAND, "--rerun-changed", cwd=tmp_path, env=live)
+    assert done.process.returncode == 0, done.err
+    assert "2 ids have new content and are asked again" in done.err
+    new = answers(tmp_path)
+    assert set(new) == {"new", "t0", "t1", "t2", "t3"}
+    assert {name for name in old if new[name] == old[name]} == {"t2", "t3"}
+    assert calls(simulator) == 4 + 3
+
+
+def test_standard_input_can_change_too(tmp_path: Path, live: dict[str, str]) -> None:
+    command = ("run", "-", "-o", "out.jsonl", "--format", "jsonl")
+    run_script(*command, cwd=tmp_path, env=live, stdin='{"id": "a", "prompt": "One"}\n')
+    changed = '{"id": "b", "prompt": "New"}\n{"id": "a", "prompt": "Two"}\n'
+    refused = run_script(*command, cwd=tmp_path, env=live, stdin=changed)
+    assert refused.process.returncode == 2 and "1 id has new content (a)" in refused.err
+    done = run_script(*command, "--rerun-changed", cwd=tmp_path, env=live, stdin=changed)
+    assert done.process.returncode == 0, done.err
+    assert set(answers(tmp_path)) == {"a", "b"}
+
+
+def test_retry_asks_just_those_again(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    rows = [*prompts(3), {"id": "cut", "prompt": "Tell me all", "max_tokens": 5, "models": ["gpt-4o-mini"]}]
+    write_rows(tmp_path / "tasks.jsonl", [*rows, {"id": "late", "prompt": "Now", "deadline_s": 1e-6}])
+    first = run_script(*COMMAND, cwd=tmp_path, env=live)
+    old, before = answers(tmp_path), calls(simulator)
+    assert first.process.returncode == 1 and old["late"]["status"] == "expired", first.err
+    assert old["cut"]["truncated"], old["cut"]
+    again = run_script(*COMMAND, "--retry", "truncated,failed,expired", cwd=tmp_path, env=live)
+    assert "2 tasks expired or failed or truncated asked again" in again.err
+    new = answers(tmp_path)
+    assert {name for name in old if new[name] == old[name]} == {"t0", "t1", "t2", "late"}
+    assert len(new["cut"]["attempts"]) == 2 * len(old["cut"]["attempts"])
+    assert calls(simulator) == before + len(old["cut"]["attempts"])
+    none = run_script(*COMMAND, "--retry", "refused", cwd=tmp_path, env=live)
+    assert "no task is refused: none is asked again" in none.err and answers(tmp_path) == new
+
+
+def test_equal_prompts_are_asked_once_where_wished(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    rows = [{"id": f"t{n}", "prompt": f"Question {n % 3}?", "metadata": {"row": n}} for n in range(30)]
+    write_rows(tmp_path / "tasks.jsonl", rows)
+    done = run_script(*COMMAND, "--dedupe", cwd=tmp_path, env=live)
+    assert done.process.returncode == 0, done.err
+    assert "27 tasks equal to another one: asked once, answered each" in done.err
+    found = answers(tmp_path)
+    assert len(found) == 30 and calls(simulator) == 3
+    for n in range(30):
+        row = found[f"t{n}"]
+        assert row["status"] == "succeeded" and row["metadata"] == {"row": n} and row["provider"] == "openai"
+        assert row["output"] == found[f"t{n % 3}"]["output"]
+        assert row.get("deduplicated_from") == (f"t{n % 3}" if n >= 3 else None)
+        assert (row["cost_usd"] > 0) == (n < 3)
+    write_rows(tmp_path / "tasks.jsonl", [*rows, {"id": "late", "prompt": "Question 1?"}])
+    again = run_script(*COMMAND, "--dedupe", cwd=tmp_path, env=live)
+    assert again.process.returncode == 0, again.err
+    assert answers(tmp_path)["late"]["deduplicated_from"] == "t1" and calls(simulator) == 3
+
+
+KILLS = 5
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_at_any_moment_every_id_stands_once(tmp_path: Path, seed: int) -> None:
+    """While it reads, while it answers, while it brings the file up to date; equal prompts are among them."""
+    dice = random.Random(seed)
+    quick = {"latency": {"first_token_s": 0.02, "per_token_s": 0.0, "jitter": 0.0}}
+    rows = [{"id": f"t{n}", "prompt": f"Question {n % 450}?"} for n in range(600)]
+    write_rows(tmp_path / "tasks.jsonl", rows)
+    with SimulatorProcess.start({"providers": {"openai": quick}}) as simulator:
+        env = live_environment(simulator.base_urls, only=["openai"])
+        for _ in range(KILLS):
+            with Script(*COMMAND, "--dedupe", "--quiet", cwd=tmp_path, env=env) as script:
+                kill_after(script, tmp_path, dice)
+        done = run_script(*COMMAND, "--dedupe", "--quiet", cwd=tmp_path, env=env, timeout_s=120)
+        assert done.process.returncode == 0, done.err
+        asked = calls(simulator)
+    found = answers(tmp_path)
+    assert set(found) == {row["id"] for row in rows}
+    assert {row["status"] for row in found.values()} == {"succeeded"}
+    assert sum("deduplicated_from" in row for row in found.values()) == 150
+    assert asked <= 450 + KILLS * 112, "what was in flight when it was killed is asked again, nothing else"
+    with Store.open(tmp_path / "state" / "live.db", simulated=False) as store:
+        assert store.summary(str((tmp_path / "out.jsonl").resolve())).tasks.succeeded == 600
+
+
+def kill_after(script: Script, folder: Path, dice: random.Random) -> None:
+    """At once, when it has made its database, or so many bytes of results later."""
+    place = folder / dice.choice(["state/live.db", "out.jsonl", "out.jsonl", "out.jsonl"])
+    start = place.stat().st_size if place.exists() else 0
+    more = dice.choice([0, 1, 20_000, 60_000, 120_000])
+    while not place.exists() or place.stat().st_size < start + more:
+        if script.process.poll() is not None:
+            return
+        script.pause()
+    script.kill()
+    script.wait()
+
+
+def test_a_server_says_which_wishes_of_a_run_it_goes_without(tmp_path: Path, live: dict[str, str]) -> None:
+    write_rows(tmp_path / "tasks.jsonl", prompts(3))
+    with Script(cwd=tmp_path, env=live) as server:
+        server.wait_for("serving the queue")
+        while not json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)["running"]:
+            assert server.process.poll() is None, server.err
+        wishes = ("--cheapest", "--agent-prompts", "--dedupe")
+        first = run_script(*COMMAND, *wishes, cwd=tmp_path, env=live)
+        other = run_script("run", "tasks.jsonl", "-o", "other.jsonl", cwd=tmp_path, env=live)
+        again = run_script(*COMMAND, "--rerun-changed", cwd=tmp_path, env=live)
+    assert (first.process.returncode, other.process.returncode, again.process.returncode) == (0, 0, 0)
+    assert first.err.count("--cheapest and --agent-prompts do not reach the server") == 1, first.err
+    assert "do not reach" not in other.err
+    assert len(answers(tmp_path)) == len(read_rows(tmp_path / "other.jsonl")) == 3
+    assert "nothing is asked again" in again.err
+
+
+def test_what_was_paid_for_is_not_asked_again_because_the_state_is_gone(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", prompts(2))
+    run_script(*COMMAND, cwd=tmp_path, env=live)
+    refused = run_script(*COMMAND, "--state-dir", "elsewhere", cwd=tmp_path, env=live)
+    assert refused.process.returncode == 2
+    assert "holds 2 results that this state does not know (t0, t1)" in refused.err
+    assert len(answers(tmp_path)) == 2 and calls(simulator) == 2

@@ -1,0 +1,155 @@
+"""A results file is brought up to the store, wherever the last process was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from src.cli.again import ends_of
+from src.cli.batch import Batch
+from src.cli.mending import drop_outdated, mend, settle
+from src.core.results import ResultsFile
+from src.core.store import Store
+from src.errors import InputError
+from src.records import Task
+from tests.helpers import read_rows
+from tests.store.makers import NOW, a_result, a_task, an_attempt, sign_on, tasks
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "live.db", simulated=False) as opened:
+        sign_on(opened)
+        yield opened
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    output = str(tmp_path / "out.jsonl")
+    return Batch("b", "tasks.jsonl", output)
+
+
+@pytest.fixture
+def results(batch: Batch) -> Iterator[ResultsFile]:
+    with ResultsFile(batch.output, simulated=False) as opened:
+        yield opened
+
+
+def outputs(results: ResultsFile) -> dict[str, str]:
+    assert results.path is not None
+    rows = read_rows(results.path)
+    assert len({row["id"] for row in rows}) == len(rows), "each id once"
+    return {row["id"]: row["output"] for row in rows}
+
+
+def answer(store: Store, text: str, *handed_in: Task, at: float = NOW) -> None:
+    store.create_batch("b", now=NOW, output_path="out.jsonl")
+    store.add_tasks(handed_in, now=NOW)
+    claimed = store.claim("me", 2000, now=NOW)
+    store.finish("me", [a_result(task, an_attempt(started_at=at), output=text) for task in claimed])
+
+
+def test_what_is_stored_and_not_in_the_file_is_written(
+    store: Store, batch: Batch, results: ResultsFile
+) -> None:
+    answer(store, "one", *tasks(1_100))
+    mend(store, batch, results)
+    mend(store, batch, results)
+    assert set(outputs(results)) == {task.id for task in tasks(1_100)}
+
+
+@pytest.mark.parametrize("killed", ["before the file was touched", "before that was noted", "after it"])
+def test_a_task_asked_again_stands_once_and_with_its_new_answer(
+    store: Store, batch: Batch, results: ResultsFile, killed: str
+) -> None:
+    answer(store, "old", *tasks(3))
+    mend(store, batch, results)
+    store.requeue("b", ids=["t0001"], now=NOW)
+    if killed == "before that was noted":
+        results.drop(["t0001"])
+    if killed == "after it":
+        drop_outdated(store, batch, results)
+        assert "t0001" not in outputs(results)
+    answer(store, "new", at=NOW + 50)
+    mend(store, batch, results)
+    assert outputs(results) == {"t0000": "old", "t0001": "new", "t0002": "old"}
+    assert store.outdated("b") == {}
+
+
+def test_a_task_asked_again_while_a_run_writes_stands_once(
+    store: Store, batch: Batch, results: ResultsFile
+) -> None:
+    """From the pages: the run writes its second answer behind its first."""
+    answer(store, "old", a_task("a"))
+    mend(store, batch, results)
+    store.requeue("b", ids=["a"], now=NOW)
+    answer(store, "new", at=NOW + 50)
+    results.append(stored.result for stored in store.all_results("b"))
+    mend(store, batch, results)
+    assert outputs(results) == {"a": "new"}
+
+
+def test_answers_that_this_state_does_not_know_are_neither_lost_nor_doubled(
+    store: Store, batch: Batch, results: ResultsFile
+) -> None:
+    answer(store, "known", a_task("known"))
+    results.append([a_result(a_task("paid-1")), a_result(a_task("paid-2"))])
+    before = outputs(results)
+    with pytest.raises(InputError, match=r"holds 2 results that this state does not know \(paid-1, paid-2\)"):
+        mend(store, batch, results)
+    assert outputs(results) == before
+
+
+def test_an_open_task_that_the_file_has_an_answer_of_is_not_asked_again(
+    store: Store, batch: Batch, results: ResultsFile
+) -> None:
+    """The state is an older copy."""
+    store.add_tasks([a_task("a")], now=NOW)
+    results.append([a_result(a_task("a"))])
+    with pytest.raises(InputError, match="holds 1 result that this state does not know"):
+        mend(store, batch, results)
+
+
+def test_simulated_answers_of_another_state_are_set_aside(tmp_path: Path, batch: Batch) -> None:
+    with (
+        Store.open(tmp_path / "simulated.db", simulated=True) as store,
+        ResultsFile(batch.output, simulated=True) as results,
+    ):
+        results.append([a_result(a_task("a"))])
+        mend(store, batch, results)
+        results.append([a_result(a_task("b"))])
+        assert list(outputs(results)) == ["b"]
+        assert [row["id"] for row in read_rows(tmp_path / "out.earlier.jsonl")] == ["a"]
+
+
+def test_an_equal_task_that_comes_late_is_written_without_a_call(
+    store: Store, batch: Batch, results: ResultsFile
+) -> None:
+    first, late = (dataclasses.replace(a_task(name), messages=a_task("x").messages) for name in "ab")
+    store.create_batch("b", now=NOW, output_path="out.jsonl")
+    store.add_tasks([first], now=NOW, once=True)
+    answer(store, "both")
+    mend(store, batch, results)
+    store.add_tasks([first, late], now=NOW, once=True)
+    settle(store, "b", results)
+    assert outputs(results) == {"a": "both", "b": "both"}
+    assert read_rows(Path(batch.output))[1]["deduplicated_from"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [("failed", {"failed"}), (" failed, truncated,", {"failed", "truncated"}), ("expired", {"expired"})],
+)
+def test_what_to_retry_is_named(text: str, ends: set[str]) -> None:
+    assert ends_of(text) == ends
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("fialed", "--retry fialed: there is failed"), (",", "names none")]
+)
+def test_what_cannot_be_retried_is_told(text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        ends_of(text)
