@@ -22,7 +22,7 @@ from src.records import (
     WaitingFor,
 )
 
-from .makers import NOW, a_task, an_attempt, ids, sign_on, tasks, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
 
 HERE = socket.gethostname()
 
@@ -104,6 +104,16 @@ def test_a_task_that_kills_four_times_is_poison(store: Store) -> None:
     assert stored.result.status is TaskStatus.FAILED
     assert stored.result.error.startswith("poison: claimed 4 times")
     assert stored.result.finished_at == NOW + 240
+
+
+def test_a_task_is_no_poison_where_others_were_finished_beside_it(store: Store) -> None:
+    """However often the process is killed by hand."""
+    store.add_tasks(tasks(12), now=NOW)
+    for life in range(10):
+        assert sign_on(store, f"o{life}", now=NOW + 60 * life).poisoned == 0
+        first, *_ = store.claim(f"o{life}", 12, now=NOW)
+        store.finish(f"o{life}", [a_result(first)])
+    assert store.pending()[TaskStatus.SUCCEEDED] == 10
 
 
 def test_what_a_poisoned_task_had_cost_stays(store: Store) -> None:

@@ -50,6 +50,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.status: dict[str, TaskStatus] = {}
         self.claimed: dict[str, Task] = {}
         self.orchestrators = 0
+        self.has_finished = False
         self.start_orchestrator()
 
     def start_orchestrator(self) -> None:
@@ -58,11 +59,13 @@ class StoreMachine(RuleBasedStateMachine):
         now = NOW + 60 * self.orchestrators
         answer = sign_on(self.store, self.me, now=now, claim_attempts=CLAIM_ATTEMPTS)
         assert answer.ok
-        poisoned = [id for id, task in self.claimed.items() if task.claims >= CLAIM_ATTEMPTS]
+        suspects = {} if self.has_finished else self.claimed
+        poisoned = [id for id, task in suspects.items() if task.claims >= CLAIM_ATTEMPTS]
         assert (answer.poisoned, answer.recovered) == (len(poisoned), len(self.claimed) - len(poisoned))
         for id in self.claimed:
             self.status[id] = TaskStatus.FAILED if id in poisoned else TaskStatus.QUEUED
         self.claimed = {}
+        self.has_finished = False
 
     @rule(ids=some_ids, kind=st.sampled_from(["general", "research"]), rerun=st.booleans())
     def add(self, ids: set[str], kind: str, rerun: bool) -> None:
@@ -115,6 +118,7 @@ class StoreMachine(RuleBasedStateMachine):
         ]
         written = {result.task.id for result in self.store.finish(self.me, results)}
         assert written == ids & self.claimed.keys()
+        self.has_finished |= bool(written)
         for id in written:
             del self.claimed[id]
             self.status[id] = status

@@ -46,9 +46,10 @@ class Control(Transitions):
         """Sign on as the one orchestrator. Not `ok` while another one is alive; then nothing changes.
 
         Dead is: no heartbeat for 10 s, or its process on this host is gone. What the dead had claimed is
-        queued again; a task claimed `claim_attempts` times or more fails as `poison`. Commands they had
-        taken and not finished are open again. What calls of theirs may have cost is booked as uncertain, but
-        not more than `uncertain_at_most` nano-dollars.
+        queued again; a task claimed `claim_attempts` times or more fails as `poison`. Only claims of
+        orchestrators count that died before they had finished anything: others were not killed by their
+        tasks. Commands they had taken and not finished are open again. What calls of theirs may have cost is
+        booked as uncertain, but not more than `uncertain_at_most` nano-dollars.
         """
         with self._database.writing() as connection:
             unretired = orchestrator_rows(connection, _O.retired_at.is_(None))
@@ -57,8 +58,10 @@ class Control(Transitions):
             if alive:
                 return Registration(ok=False, other=alive[-1])
             ids = [i for i, _ in dead]
-            poisoned = self._poison(connection, ids, claim_attempts, now)
-            recovered = self._recover(connection, ids, now)
+            barren = [i for i, row in dead if not row.finished]
+            poisoned = self._poison(connection, barren, claim_attempts, now)
+            recovered = self._requeue_claims(connection, dead, now)
+            self._retire(connection, ids, now)
             row = OrchestratorRow(incarnation, pid, host, mode, batch, now, now)
             connection.execute(sa.insert(schema.orchestrators).values(dataclasses.asdict(row)))
             uncertain = self._book_covers(connection, ids, now, uncertain_at_most)
@@ -102,9 +105,8 @@ class Control(Transitions):
         """Queue again what dead orchestrators had claimed, before anyone signs on. Returns how many."""
         with self._database.writing() as connection:
             unretired = orchestrator_rows(connection, _O.retired_at.is_(None))
-            return self._requeue_claims(
-                connection, [i for i, row in unretired if not is_alive(row, host, now)], now
-            )
+            dead = [(i, row) for i, row in unretired if not is_alive(row, host, now)]
+            return self._requeue_claims(connection, dead, now)
 
     def _poison(
         self, connection: sa.Connection, orchestrator_ids: list[int], claim_attempts: int, now: float
@@ -113,23 +115,22 @@ class Control(Transitions):
         error = f"poison: claimed {claim_attempts} times, and each time its orchestrator died"
         return self._close(connection, condition, TaskStatus.RUNNING, TaskStatus.FAILED, error=error, now=now)
 
-    def _recover(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> int:
-        recovered = self._requeue_claims(connection, orchestrator_ids, now)
-        self._retire(connection, orchestrator_ids, now)
-        return recovered
-
-    def _requeue_claims(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> int:
-        """Queue again what the dead had claimed. The claim counts: it may be the task that kills."""
-        statement = (
-            sa.update(schema.tasks)
-            .where(IS_RUNNING, _T.claimed_by.in_(orchestrator_ids))
-            .values(status=TaskStatus.QUEUED.value, since=now, claimed_by=None)
-            .returning(_T.task_row, _T.lane_id)
-        )
-        rows = connection.execute(statement).all()
-        lanes = {row.task_row: self._lanes.by_id(row.lane_id) for row in rows}
-        self._move(connection, lanes, TaskStatus.RUNNING, TaskStatus.QUEUED)
-        return len(rows)
+    def _requeue_claims(
+        self, connection: sa.Connection, dead: Sequence[tuple[int, OrchestratorRow]], now: float
+    ) -> int:
+        """Queue again what the dead had claimed. A claim counts where the task may be the one that kills."""
+        requeued = 0
+        for number, row in dead:
+            queued = {"status": TaskStatus.QUEUED.value, "since": now, "claimed_by": None}
+            if row.finished:
+                queued["claims"] = _T.claims - 1
+            mine = sa.and_(IS_RUNNING, _T.claimed_by == number)
+            statement = sa.update(schema.tasks).where(mine).values(queued).returning(_T.task_row, _T.lane_id)
+            rows = connection.execute(statement).all()
+            lanes = {row.task_row: self._lanes.by_id(row.lane_id) for row in rows}
+            self._move(connection, lanes, TaskStatus.RUNNING, TaskStatus.QUEUED)
+            requeued += len(rows)
+        return requeued
 
     def _retire(self, connection: sa.Connection, orchestrator_ids: list[int], now: float) -> None:
         gone = _O.id.in_(orchestrator_ids)

@@ -155,14 +155,13 @@ class Following(Transitions, Loading):
             sa.select(_T.leader_row)
             .join_from(schema.tasks, _Leader, _Leader.c.task_row == _T.leader_row)
             .where(_IS_WAITING, cancelled)
-            .distinct()
             .limit(IN_SIZE)
         )
         while True:
             with self._database.writing() as connection:
-                leaders = list(connection.execute(leading).scalars())
-                self._promote(connection, leaders)
-            if len(leaders) < IN_SIZE:
+                leaders = set(connection.execute(leading).scalars())
+                self._promote(connection, sorted(leaders))
+            if not leaders:
                 return
 
     def _promote(self, connection: sa.Connection, leaders: Collection[int]) -> None:

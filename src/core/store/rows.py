@@ -55,6 +55,7 @@ class OrchestratorRow:
     started_at: float
     heartbeat_at: float
     retired_at: float | None = None
+    finished: int = 0  # tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -300,6 +300,7 @@ orchestrators = Table(
     Column("started_at", Float(53), nullable=False),
     Column("heartbeat_at", Float(53), nullable=False),
     Column("retired_at", Float(53)),
+    Column("finished", BigInteger, nullable=False, server_default="0"),  # tasks, in its life
 )
 
 covers = Table(  # what the calls in flight may cost at most, before they leave

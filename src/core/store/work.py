@@ -24,6 +24,7 @@ from . import schema
 from .codec import attempt_columns, clean, dumps
 from .database import Database
 from .following import Following
+from .loading import full_tasks
 from .rollups import CallRollups, Rollup, add_counts, add_task
 from .schema import IS_QUEUED, IS_RUNNING
 from .shared import Lane
@@ -174,8 +175,26 @@ class Work(Following):
                 ledger.book(mine, result.attempts)
             ledger.write(self._database, connection)
             self._write_results(connection, written)
+            self._note_finished(connection, me, len(written))
+            results = self._with_earlier_attempts(connection, written)
             followers = self._end_followers(connection, [mine.row for _, mine in written])
-        return [result for result, _ in written] + followers
+        return results + followers
+
+    def _note_finished(self, connection: sa.Connection, orchestrator_id: int, number: int) -> None:
+        o = schema.orchestrators
+        more = sa.update(o).where(o.c.id == orchestrator_id).values(finished=o.c.finished + number)
+        connection.execute(more)
+
+    def _with_earlier_attempts(
+        self, connection: sa.Connection, written: list[tuple[Result, Claimed]]
+    ) -> list[Result]:
+        """The results as the store has them: with the attempts of earlier lives, which cost money too."""
+        longer = [mine.row for result, mine in written if mine.attempts > len(result.attempts)]
+        if not longer:
+            return [result for result, _ in written]
+        query = full_tasks().where(_T.task_row.in_(longer))
+        stored = {each.row: each.result for each in self._results(connection, query)}
+        return [stored.get(mine.row, result) for result, mine in written]
 
     def record_attempts(self, incarnation: str, attempts: Sequence[tuple[Task, Attempt]]) -> None:
         """Store attempts of claimed tasks that are not finished yet; those of others are left out."""

@@ -1,4 +1,4 @@
-"""Equal tasks that are asked once, and rows of results files that are true no more."""
+"""Equal tasks that are asked once, results files' rows that are true no more, what a life has finished."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def _where(condition: str) -> dict[str, Any]:
 
 def upgrade() -> None:
     op.add_column("tasks", Column("leader_row", ROW_ID, nullable=True))
+    op.add_column("orchestrators", Column("finished", sa.BigInteger(), nullable=False, server_default="0"))
     _indexes()
     op.create_table(
         "leaders",
