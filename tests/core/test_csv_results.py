@@ -37,13 +37,26 @@ def test_a_record_holds_the_row_and_the_columns_of_the_tasks_own_file(tmp_path: 
     first, second = records(path)
     assert list(first) == [
         *BEGIN, "provider", "model", "agent", "task_type", "tier", "cost_usd", "latency_s", "simulated",
-        "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
+        "deduplicated_from", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
         "attempts", "name", "metadata.output", "metadata.x", "metadata",
     ]  # fmt: skip
     assert (first["id"], first["line"], first["output"], first["simulated"]) == ("a", "3", "Hello", "true")
     assert (first["name"], first["metadata.output"], first["metadata"]) == ("Ann", "gold", "")
     assert (second["output"], second["warnings"], second["metadata"]) == ("", "one; two", '{"other":[1]}')
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_rows_are_taken_out_line_ends_in_their_cells_and_all(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    with ResultsFile(path, simulated=True) as file:
+        file.add_columns(["name"])
+        file.append([of(name, {"name": name}, output='one\n"two"\r\n') for name in "abc"])
+        assert file.drop(["b"]) == 1
+        assert list(file.ids()) == ["a", "c"]
+        assert file.drop(["a", "c"]) == 2
+        file.append([of("d", {"name": "Di"})])
+    (row,) = records(path)
+    assert (row["id"], row["name"]) == ("d", "Di")
 
 
 def test_without_columns_of_their_own_metadata_are_json(tmp_path: Path) -> None:
