@@ -37,8 +37,8 @@ def test_a_record_holds_the_row_and_the_columns_of_the_tasks_own_file(tmp_path: 
     first, second = records(path)
     assert list(first) == [
         *BEGIN, "provider", "model", "agent", "task_type", "tier", "cost_usd", "latency_s", "simulated",
-        "deduplicated_from", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-        "attempts", "name", "metadata.output", "metadata.x", "metadata",
+        "deduplicated_from", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
+        "reasoning_tokens", "attempts", "name", "metadata.output", "metadata.x", "metadata",
     ]  # fmt: skip
     assert (first["id"], first["line"], first["output"], first["simulated"]) == ("a", "3", "Hello", "true")
     assert (first["name"], first["metadata.output"], first["metadata"]) == ("Ann", "gold", "")
