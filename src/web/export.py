@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..core.results import ATTEMPTS, COLUMNS, USAGE, csv_line, encode_row, flat_row, guard, result_row
+from ..core.results import (
+    ATTEMPTS,
+    COLUMNS,
+    METADATA,
+    USAGE,
+    csv_line,
+    encode_row,
+    flat_row,
+    guard,
+    result_row,
+)
 from ..records import Result
 from .bodies import TaskFilter
 from .site import Site
@@ -42,7 +52,7 @@ def as_jsonl(site: Site, wanted: TaskFilter) -> Iterator[bytes]:
 
 def as_csv(site: Site, wanted: TaskFilter) -> Iterator[bytes]:
     """RFC 4180 with a header. What a spreadsheet would take for a formula begins with an apostrophe."""
-    header = (*COLUMNS, *USAGE, ATTEMPTS)
+    header = (*COLUMNS, *USAGE, ATTEMPTS, METADATA)
     yield csv_line(["batch", *header])
     for result in results(site, wanted):
         cells = flat_row(result_row(result, simulated=site.simulated))

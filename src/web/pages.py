@@ -249,7 +249,8 @@ def upload() -> AnyResponse:
     file = request.files.get("file")
     if file is None or not file.filename:
         raise Problem(422, "invalid", "Choose a file first.", {"field": "file"})
-    kept = site().uploads.keep(site(), cast(BinaryIO, file.stream), file.filename)
+    template = request.form.get("template", "")
+    kept = site().uploads.keep(site(), cast(BinaryIO, file.stream), file.filename, template)
     return redirect(url_for("pages.uploaded", word=kept.word), 303)
 
 

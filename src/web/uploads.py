@@ -13,11 +13,11 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..core.intake import SUFFIXES, BadLine, read_tasks
+from ..core.intake import SUFFIXES, BadLine, ReadOptions, Template, read_tasks
 from ..core.store import AddReport
 from ..records import Task
 from .presenters.plans import Expectation, Sample
@@ -57,6 +57,7 @@ class Upload:
     types: dict[str, int]
     warnings: tuple[str, ...]
     expectation: Expectation
+    template: str = ""  # of the prompts of a CSV file
 
 
 class Uploads:
@@ -65,8 +66,9 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def keep(self, site: Site, stream: BinaryIO, filename: str) -> Upload:
+    def keep(self, site: Site, stream: BinaryIO, filename: str, template: str = "") -> Upload:
         """Copy the file and look through it. Raises InputError for one that can't be read at all."""
+        options = _options(template)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
         name = Path(filename.replace("\\", "/")).name[:100] or "tasks"
@@ -76,7 +78,7 @@ class Uploads:
         try:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
                 shutil.copyfileobj(stream, copy)
-            upload = _look_through(site, path, word, name)
+            upload = replace(_look_through(site, path, word, name, options), template=template)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -101,7 +103,14 @@ class Uploads:
         upload, path = self.find(word), self._path(word)
         now = site.now()
         site.store.create_batch(batch, now=now, source=upload.filename, submitter=who)
-        lines = read_tasks(path, batch=batch, settings=site.settings, now=now, submitter=who)
+        lines = read_tasks(
+            path,
+            batch=batch,
+            settings=site.settings,
+            now=now,
+            options=_options(upload.template),
+            submitter=who,
+        )
         report = site.store.add_tasks(_good(lines), now=now)
         if not report.changed_count:
             self.drop(word)
@@ -130,11 +139,17 @@ def _checked(word: str) -> str:
     return word
 
 
+def _options(template: str) -> ReadOptions:
+    """A form's text has CRLF between its lines. Raises InputError for one that is no template."""
+    text = template.replace("\r\n", "\n")
+    return ReadOptions(template=Template.of(text) if text.strip() else None)
+
+
 def _good(lines: Iterator[Task | BadLine]) -> Iterator[Task]:
     return (line for line in lines if isinstance(line, Task))
 
 
-def _look_through(site: Site, path: Path, word: str, filename: str) -> Upload:
+def _look_through(site: Site, path: Path, word: str, filename: str, options: ReadOptions) -> Upload:
     sample = Sample()
     rows: list[UploadRow] = []
     bad: list[tuple[int, str]] = []
@@ -146,6 +161,7 @@ def _look_through(site: Site, path: Path, word: str, filename: str) -> Upload:
         batch="preview",
         settings=site.settings,
         now=site.now(),
+        options=options,
         on_warning=warnings.append,
     )
     for line in lines:

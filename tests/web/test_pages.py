@@ -229,6 +229,26 @@ def test_an_upload_is_shown_with_rows_bad_lines_and_cost_before_it_starts(
     assert "0 tasks are on the queue, 29 were there already" in done.text
 
 
+def test_a_table_is_taken_with_its_column_of_prompts_or_with_a_prompt_for_its_rows(
+    client: FlaskClient, store: Store
+) -> None:
+    table = 'id;product;review\r\n1;Lamp;good\r\n2;Desk;"bad;\nvery"\r\n3;Sofa\r\n'.encode("utf-8-sig")
+    form = {"csrf": csrf_of(client), "template": "Of {product}:\r\n{review}"}
+    sent = client.post("/uploads", data={**form, "file": (io.BytesIO(table), "reviews.csv")})
+    assert sent.status_code == 303, sent.text
+    page = client.get(sent.headers["Location"]).text
+    assert "Start 2 tasks" in page and "Of Desk: bad; very" in page
+    assert "line 5" in page and "2 cells for 3 columns" in page
+    client.post(sent.headers["Location"], data={"csrf": csrf_of(client), "action": "start"})
+    detail = store.task("reviews.csv", "2")
+    assert detail is not None and detail.task.messages[-1].content == "Of Desk:\nbad;\nvery"
+    assert detail.task.metadata == {"product": "Desk", "review": "bad;\nvery"}
+    where = send(client, b"prompt,city\nWhat?,Rome\n", "questions.csv")
+    assert "Start 1 task" in client.get(where).text
+    wrong = client.post("/uploads", data={**form, "file": (io.BytesIO(b"a\n1\n"), "other.csv")})
+    assert wrong.status_code == 422 and "no column" in wrong.text
+
+
 def test_an_upload_can_be_dropped(client: FlaskClient, place: Place) -> None:
     where = send(client, b"one\ntwo\n", "questions.txt")
     assert "Start 2 tasks" in client.get(where).text

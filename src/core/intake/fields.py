@@ -36,12 +36,12 @@ class TaskFields(BaseModel):
     tier: Literal["auto", "economy", "standard", "premium"] = "auto"
     max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    stop: list[Name] = []
+    stop: list[Name] = Field(default_factory=list)
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0
-    models: list[Name] = []
-    providers: list[Name] = []
-    metadata: dict[str, Any] = {}
+    models: list[Name] = Field(default_factory=list)
+    providers: list[Name] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict)
     response_schema: dict[str, Any] | None = None
     choices: Annotated[list[Name], Field(min_length=1)] | None = None
 

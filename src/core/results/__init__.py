@@ -7,7 +7,7 @@ can do is one torn last row, which is cut when the file is opened again.
 
 from __future__ import annotations
 
-from .csv_table import ATTEMPTS, COLUMNS, USAGE, csv_line, flat_row, guard
+from .csv_table import ATTEMPTS, COLUMNS, METADATA, USAGE, csv_line, flat_row, guard
 from .file import STDOUT, ResultsFile, holds_simulated
 from .forms import Form, form_of
 from .jsonl import encode_row
@@ -16,6 +16,7 @@ from .rows import attempt_row, latency_s, result_row, total_usage, usage_row, us
 __all__ = [
     "ATTEMPTS",
     "COLUMNS",
+    "METADATA",
     "STDOUT",
     "USAGE",
     "Form",

@@ -105,6 +105,7 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     cells |= {name: row["usage"][name] for name in USAGE}
     cells["warnings"] = "; ".join(row["warnings"])
     cells[ATTEMPTS] = len(row["attempts"])
+    cells[METADATA] = _json(row["metadata"]) if row["metadata"] else ""
     for name in _TOLD_BY_MODELS:
         cells[name] = guard(cells[name])
     return cells
