@@ -254,12 +254,14 @@ def state_text(provider: ProviderSnapshot, now: float) -> str:
 
 def _screen(pool: PoolSnapshot, tally: Tally) -> RenderableType:
     from rich.console import Group
+    from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
     rows: list[RenderableType] = []
     if tally.total:
-        rows.append(ProgressBar(total=tally.total, completed=tally.done, width=60))
+        bar = ProgressBar(total=tally.total, completed=tally.done, width=60)
+        rows.append(Padding(bar, 0))  # a bar alone does not end its line
     rows += [Text(progress_line(pool, tally)), _provider_table(pool, tally)]
     rows += [Text(line, style="dim") for line in limit_lines(pool)]
     rows += [Text(line, style="yellow") for line in waiting_lines(pool)]

@@ -220,6 +220,7 @@ def test_on_a_terminal_progress_is_drawn_and_no_color_is_obeyed(
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0, drawn
     assert "of 40 done" in drawn and "in flight" in drawn
+    assert not re.search(r"[━╸╺][^\n]*of 40 done", drawn), "the bar has a line of its own"
     coloured = re.findall(r"\x1b\[[0-9;]*3[0-7][0-9;]*m", drawn)
     assert bool(coloured) != no_color
     assert b"40 of 40 tasks answered" in out and b"\x1b" not in out
