@@ -2,7 +2,7 @@
 
 Recorded usage is looked up from the particular to the general: (provider, model, task type), (provider,
 task type), (provider, model), task type anywhere, provider, everything. Only where nothing is recorded do
-the assumptions below count, and the report says so.
+the assumptions below count, and the report says so. Tokens per character are learned from the newest prompts.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import ServerError
 from ..records import Completion, FinishReason, Placement, Usage
 from ..routing.estimates import CHARS_PER_TOKEN, TOKENS_PER_MESSAGE
 from ..routing.virtual import Answer
-from .store import CallSums, Store
+from .store import CallSums, PromptSize, Store
 
 # Without a record: a typical chat model.
 ASSUMED_FIRST_TOKEN_S = 0.8
 ASSUMED_PER_TOKEN_S = 0.012
 ASSUMED_OUTPUT_SHARE = 0.35  # of max_tokens
 LATENCY_SIGMA = 0.35  # spread of single calls about their mean, log-normal
+FRAME_TOKENS = TOKENS_PER_MESSAGE / 2  # what a message is likely to need beside its text
 ENOUGH = 5  # recorded answers before they count
+ENOUGH_PROMPTS = 20  # of a provider, before its characters per token are its own
 
 Key = tuple[str, str, str]  # provider, model, task type; empty: any
 
@@ -43,8 +45,16 @@ class Record:
 class Forecast:
     """Answers like the providers of the last days would. Deterministic for a seed."""
 
-    def __init__(self, records: Mapping[Key, Record], seed: int = 1, *, failures: bool = False) -> None:
+    def __init__(
+        self,
+        records: Mapping[Key, Record],
+        seed: int = 1,
+        *,
+        failures: bool = False,
+        tokens_per_char: Mapping[str, float] | None = None,
+    ) -> None:
         self._records = records
+        self._tokens_per_char = tokens_per_char or {}  # by provider
         self._random = random.Random(seed)
         self._failures = failures
 
@@ -59,7 +69,7 @@ class Forecast:
             for key in _keys(provider, model, task_type):
                 sums[key].append(row.sums)
         records = {key: found for key, rows in sums.items() if (found := _record(rows)) is not None}
-        return cls(records, seed, failures=failures)
+        return cls(records, seed, failures=failures, tokens_per_char=_tokens_per_char(store.prompt_sizes()))
 
     @property
     def is_known(self) -> bool:
@@ -79,7 +89,8 @@ class Forecast:
         found = self.record(placement.provider, placement.model, task.task_type)
         expected = found.output_tokens if found else ASSUMED_OUTPUT_SHARE * placement.max_tokens
         output = max(1, min(round(expected * output_share), placement.max_tokens))
-        prompt = math.ceil(task.prompt_chars / CHARS_PER_TOKEN) + TOKENS_PER_MESSAGE * len(task.messages) // 2
+        per_char = self._tokens_per_char.get(placement.provider, 1.0 / CHARS_PER_TOKEN)
+        prompt = math.ceil(task.prompt_chars * per_char + FRAME_TOKENS * len(task.messages))
         return Usage(input_tokens=prompt, output_tokens=output)
 
     def __call__(self, placement: Placement, now: float) -> tuple[float, Answer]:
@@ -108,6 +119,18 @@ def _keys(provider: str, model: str, task_type: str) -> tuple[Key, ...]:
         (provider, "", ""),
         ("", "", ""),
     )
+
+
+def _tokens_per_char(sizes: Iterable[PromptSize]) -> dict[str, float]:
+    """By provider, how many tokens it counts for a character: languages and tokenizers differ by far."""
+    found: dict[str, list[PromptSize]] = defaultdict(list)
+    for size in sizes:
+        found[size.provider].append(size)
+    return {
+        provider: max(0.0, sum(s.tokens - FRAME_TOKENS * s.messages for s in own)) / sum(s.chars for s in own)
+        for provider, own in found.items()
+        if len(own) >= ENOUGH_PROMPTS and sum(s.chars for s in own) > 0
+    }
 
 
 def _record(rows: list[CallSums]) -> Record | None:

@@ -7,6 +7,7 @@
     reading   pages, exports, snapshots
     copies    results files are brought up to date
     accounts  usage and summaries
+    samples   single calls that a plan learns from
     -----
     following, turns, transitions, loading, rollups, histogram, codec, rows, shared, schema, database,
     watch, migrate + migrations/
@@ -37,6 +38,7 @@ from .rows import (
     EventRow,
     News,
     OrchestratorRow,
+    PromptSize,
     Registration,
     SettingChange,
     StoredResult,
@@ -47,11 +49,12 @@ from .rows import (
     TaskSums,
     UsageRow,
 )
+from .samples import Samples
 from .watch import Watch
 from .work import Work
 
 
-class Store(Intake, Work, Control, Editing, Reading, Copies, Accounts):
+class Store(Intake, Work, Control, Editing, Reading, Copies, Accounts, Samples):
     """One database, opened with `Store.open`; also a context manager that closes it."""
 
     @classmethod
@@ -104,6 +107,7 @@ __all__ = [
     "EventRow",
     "News",
     "OrchestratorRow",
+    "PromptSize",
     "Registration",
     "SettingChange",
     "StoredResult",

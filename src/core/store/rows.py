@@ -175,6 +175,16 @@ class StoredResult:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptSize:
+    """One answered prompt: as long as it was, and as many tokens as its provider counted."""
+
+    provider: str
+    chars: int
+    messages: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallSums:
     """Calls added up. Latencies in seconds are those of answered calls; None where there was none.
 
