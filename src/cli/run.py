@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..core.results import ResultsFile
+from ..records import NANOS_PER_USD
 from .again import Wishes, ask_again
 from .batch import Batch, open_results, refuse_changed, resume, take_in
 from .confirm import ask_first
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from ..core.intake import ReadOptions
     from ..core.store import Store
 
+log = logging.getLogger(__name__)
 ALL_ANSWERED, SOME_NOT = 0, 1
 CHEAPEST = 25.0  # a provider at twice the price has a 26th of its score
 
@@ -77,10 +80,23 @@ def run(
         settle(store, batch.name, results)
         tally = resume(store, batch, results, clock.now())
         tally.plan = plan
+        log.info("run begins", extra=_fields("run_begins", batch, tally))
         if not tally.finished:
             _answer(setup, store, clock, batch, results, tally, quiet, agent_prompts, max_cost, cheapest)
+        log.info("run ends", extra=_fields("run_ends", batch, tally))
         close_run(setup, store, batch, results, tally, clock.now())
     return ALL_ANSWERED if tally.answered == tally.total and not bad else SOME_NOT
+
+
+def _fields(action: str, batch: Batch, tally: Tally) -> dict[str, Any]:
+    return {
+        "action": action,
+        "batch": batch.name,
+        "done": tally.done,
+        "of": tally.total,
+        "answered": tally.answered,
+        "cost_usd": tally.cost_nanos / NANOS_PER_USD,
+    }
 
 
 def _answer(
