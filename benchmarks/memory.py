@@ -76,12 +76,12 @@ def _run(path: Path, tasks: Path, results: Path, *, timeout_s: float) -> tuple[f
         child = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
         try:
             while child.poll() is None:
-                peak_kb = max(peak_kb, _peak_kb(child.pid))
+                peak_kb = max(peak_kb, peak_kb(child.pid))
                 if time.monotonic() - began > timeout_s:
                     raise ClientFailed(f"the run was not done within {timeout_s:.0f} s")
                 time.sleep(_LOOK_S)
         finally:
-            _end(child)
+            end_child(child)
         took_s = time.monotonic() - began
         if child.returncode:
             said.seek(0)
@@ -89,7 +89,7 @@ def _run(path: Path, tasks: Path, results: Path, *, timeout_s: float) -> tuple[f
     return peak_kb / 1024, took_s
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def end_child(child: subprocess.Popen[bytes]) -> None:
     """Ask first, so that it ends its simulator; then make sure."""
     if child.poll() is None:
         child.terminate()
@@ -100,7 +100,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def _peak_kb(pid: int) -> int:
+def peak_kb(pid: int) -> int:
     """The process's high-water mark of resident memory, 0 where the system does not tell it this way."""
     try:
         text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
