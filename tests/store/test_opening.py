@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from src.core.store import Store, schema
+from src.core.store.database import Database, prepare_place
 from src.core.store.migrate import MIGRATIONS
 from src.core.store.schema import REVISION, metadata
 from src.errors import StoreError
 from src.records import TaskStatus
 
 from .conftest import WHY_NO_POSTGRESQL
-from .makers import NOW, a_task, rows_of
+from .makers import NOW, a_result, a_task, rows_of, sign_on
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,6 +71,42 @@ def test_migrations_make_what_the_schema_says(path: Path, tmp_path: Path) -> Non
     metadata.create_all(engine)
     engine.dispose()
     assert definitions(path) == definitions(other)
+
+
+def test_what_an_earlier_schema_holds_is_kept(place: Any) -> None:
+    make_first_schema(place)
+    with Store.open(place, simulated=True) as store:
+        sign_on(store)
+        (task,) = store.claim("me", 9, now=NOW)
+        assert (task.id, task.messages[0].content) == ("old", "Hi")
+        store.finish("me", [a_result(task)])
+        assert store.orchestrators()[0].finished == 1
+        assert store.results("b")[0].result.origin is None
+
+
+def make_first_schema(place: Any) -> None:
+    """A database as the first version left it, with a task that waits."""
+    database = Database(place)
+    prepare_place(database.url)
+    with database.writing() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in (
+            "INSERT INTO meta VALUES ('simulated', 1)",
+            "INSERT INTO batches VALUES (1, 'b', '', '', '{}', 'local', 0)",
+            "INSERT INTO lanes VALUES (1, 1, 'local', 'general')",
+            "INSERT INTO tasks (task_row, batch_id, id, lane_id, status, priority, created_at, since, "
+            "content_hash, claims, attempts, cost_nanos, unknown_cost_calls, provider, model, agent, tier, "
+            "finish_reason, truncated, error, warnings) VALUES "
+            "(1, 1, 'old', 1, 'queued', 0, 0, 0, 'x', 0, 0, 0, 0, '', '', '', '', '', 0, '', '')",
+            """INSERT INTO prompts VALUES (1, 'Hi', '{"messages":[["user","Hi"]],"task_type":"general"}')""",
+            "INSERT INTO counts VALUES (1, 'queued', 1)",
+            "INSERT INTO counts VALUES (0, 'queued', 1)",
+        ):
+            connection.execute(sa.text(statement.replace(":", r"\:")))
+    database.dispose()
 
 
 def definitions(path: Path) -> dict[str, Any]:
