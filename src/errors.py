@@ -13,6 +13,7 @@
         |-- TimedOut           no complete answer in time; it may have been billed
         |-- Unreachable        reset, refused, DNS, TLS; `sent` tells whether the request may have left
         |-- InvalidResponse    malformed, empty, or cut off without a stop reason
+        |-- SchemaMismatch     an answer, but not the JSON that was asked for
         |-- AuthFailed         401, 403
         |-- ModelUnavailable   404 for the model
         |-- ContextTooLong     the prompt does not fit the model's window
@@ -141,6 +142,17 @@ class InvalidResponse(ProviderError):
     may_be_billed = True
 
 
+class SchemaMismatch(ProviderError):
+    """The answer does not match the task's schema: neutral, since the schema may be one that nobody can meet.
+
+    `answer` is what came and `problems` what is wrong with it, for the model that gets both back.
+    """
+
+    def __init__(self, message: str, *, answer: str, problems: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.answer, self.problems = answer, problems
+
+
 class AuthFailed(ProviderError):
     alert = True  # failure or `misconfigured`: the balancer knows whether the key ever worked
 
@@ -177,6 +189,7 @@ PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
         TimedOut,
         Unreachable,
         InvalidResponse,
+        SchemaMismatch,
         AuthFailed,
         ModelUnavailable,
         ContextTooLong,

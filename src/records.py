@@ -6,6 +6,7 @@ Units are in the names: `_s` seconds, `_at` UTC epoch seconds (float), `_tokens`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import Any
 
 NANOS_PER_USD = 1_000_000_000
 GENERAL = "general"  # the task type of a task that names none
+SCHEMA_FRAME_CHARS = 400  # what a provider, or a prompt, puts around a schema
 
 
 class TaskStatus(StrEnum):
@@ -80,8 +82,9 @@ class Task:
     row: int = 0  # the store's number for it; 0 while it is not stored
 
     # Derived once, since routing asks for them at every decision.
-    prompt_chars: int = field(init=False, compare=False, default=0)
-    prompt_bytes: int = field(init=False, compare=False, default=0)  # UTF-8
+    prompt_chars: int = field(init=False, compare=False, default=0)  # with the schema, which is sent too
+    prompt_bytes: int = field(init=False, compare=False, default=0)  # UTF-8, at most
+    schema_chars: int = field(init=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         chars = size = 0
@@ -89,6 +92,11 @@ class Task:
             chars += len(message.content)
             ascii_only = message.content.isascii()
             size += len(message.content) if ascii_only else len(message.content.encode())
+        if self.response_schema is not None:
+            schema = len(json.dumps(self.response_schema)) + SCHEMA_FRAME_CHARS
+            object.__setattr__(self, "schema_chars", schema)
+            chars += schema
+            size += 2 * schema  # where a wire can't say all of it, it goes out in words as well
         object.__setattr__(self, "prompt_chars", chars)
         object.__setattr__(self, "prompt_bytes", size)
 

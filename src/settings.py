@@ -149,7 +149,7 @@ class ModelRow(_Row):
     wire: Wire | None = None
     successor: str = ""
     context_window: int | None = Field(default=None, ge=1)
-    refuses: tuple[Literal["temperature", "stop"], ...] = ()
+    refuses: tuple[Literal["temperature", "stop", "response_schema"], ...] = ()
     max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     thinking_headroom_tokens: int = Field(default=0, ge=0)
     group: str = ""  # models with the same group share their limits; empty: the model's own name

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from ..errors import TimedOut
+from ..answer_schema import read_answer
+from ..errors import SchemaMismatch, TimedOut, Truncated
 from ..providers.base import ProviderAdapter
-from ..records import Completion, CompletionRequest, Message, Placement
+from ..records import Completion, CompletionRequest, FinishReason, Message, Placement
 from ..settings import AgentRow, Settings
 
 
@@ -48,13 +51,14 @@ class RealAgent:
         request = self.request_for(placement)
         try:
             async with asyncio.timeout(placement.timeout_s):
-                return await adapter.complete(request)
+                completion = await adapter.complete(request)
         except TimeoutError as error:
             raise TimedOut(
                 f"no complete answer within {placement.timeout_s:g} s",
                 provider=placement.provider,
                 model=placement.model,
             ) from error
+        return completion if request.response_schema is None else matching(completion, request, placement)
 
     def request_for(self, placement: Placement) -> CompletionRequest:
         """The placement as a request: parameters that the model does not take are left out."""
@@ -68,7 +72,10 @@ class RealAgent:
             stop=() if "stop" in row.refuses else task.stop,
             timeout_s=placement.timeout_s,
             response_schema=task.response_schema,
-            parameters={"max_tokens_parameter": row.max_tokens_parameter},
+            parameters={
+                "max_tokens_parameter": row.max_tokens_parameter,
+                "schema_in_words": "response_schema" in row.refuses,
+            },
         )
 
     def _messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -76,3 +83,24 @@ class RealAgent:
         if not self._add_system_prompt or any(m.role == "system" for m in messages):
             return messages
         return (Message("system", self.system_prompt), *messages)
+
+
+def matching(completion: Completion, request: CompletionRequest, placement: Placement) -> Completion:
+    """The completion with nothing but the JSON that was asked for. Raises where it is none.
+
+    JSON that was cut off is no mistake of the model's: it needs more room, not to be told what is wrong.
+    """
+    reading = read_answer(completion.text, request.response_schema or {})
+    if reading.text is not None:
+        return replace(completion, text=reading.text)
+    facts: dict[str, Any] = {
+        "provider": placement.provider,
+        "model": placement.model,
+        "status": 200,
+        "limits": completion.limits,
+        "usage": completion.usage,
+    }
+    if completion.finish_reason is FinishReason.LENGTH:
+        raise Truncated("max_tokens was spent before the JSON was whole", **facts)
+    message = f"the answer does not match its schema: {reading.where}"
+    raise SchemaMismatch(message, answer=completion.text, problems=reading.problems, **facts)

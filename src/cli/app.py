@@ -68,18 +68,32 @@ def _reading(command: Command) -> Command:
         ),
     ):
         command = add(command)
-    return command
+    return _shaping(command)
+
+
+def _shaping(command: Command) -> Command:
+    """Add the options that say what an answer must look like."""
+    about = "A JSON schema that the answer must match."
+    command = click.option("--choices", metavar="A,B,C", help="The answer is one of these.")(command)
+    return click.option("--response-schema", type=FILE, metavar="FILE", help=about)(command)
+
+
+def _shape(options: dict[str, Any]) -> dict[str, Any]:
+    from ..core.intake import read_shape
+
+    return read_shape(options.pop("response_schema"), _names(options.pop("choices")))
 
 
 def _read_options(options: dict[str, Any]) -> ReadOptions:
     """How a file of tasks is to be read; takes what says so out of `options`. Raises InputError."""
     from ..core.intake import Pins, ReadOptions, Template
 
+    shape = _shape(options)
     fmt, limit, model, only, prompt_file = (
         options.pop(name) for name in ("fmt", "limit", "model", "only", "prompt_file")
     )
     template = None if prompt_file is None else Template.read(prompt_file)
-    return ReadOptions(fmt, template, limit, Pins(model or "", tuple(_names(only))))
+    return ReadOptions(fmt, template, limit, Pins(model or "", tuple(_names(only))), shape)
 
 
 def _names(text: str | None) -> list[str]:
@@ -187,6 +201,7 @@ def alert_test(context: click.Context, /) -> None:
 @click.option("--max-tokens", type=int, metavar="N")
 @click.option("--temperature", type=float, metavar="T")
 @click.option("--system", metavar="TEXT", help="A system prompt.")
+@_shaping
 @click.option("--priority", type=int, metavar="N", help="Higher goes first.")
 @click.option("--id", metavar="ID", help="A name of your own, unique in the queue.")
 @click.option("--wait", is_flag=True, help="Print the answer when it has come.")
@@ -199,6 +214,7 @@ def submit(context: click.Context, /, wait: bool, as_json: bool, **fields: Any) 
     if fields["prompt"] == "-":
         fields["prompt"] = sys.stdin.read()
     fields["providers"] = _names(fields["providers"]) or None
+    fields |= _shape(fields)
     context.exit(submit_task(context.obj, fields, wait=wait, as_json=as_json))
 
 

@@ -18,8 +18,16 @@ from ..records import Completion, CompletionRequest, FinishReason, LimitReport, 
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict
 from .headers import anthropic_limits
 from .network import NO_KEY
-from .prompts import USAGE_ESTIMATED, Json, count, estimated_usage, system_apart, why_unusable
-from .schemas import closed
+from .prompts import (
+    USAGE_ESTIMATED,
+    Json,
+    count,
+    estimated_usage,
+    system_apart,
+    why_unusable,
+    with_schema_in_words,
+)
+from .schemas import UNTOLD, anthropic_form
 from .sdk_adapter import SdkAdapter
 
 # `error.details.error_code` and `error.type`, where they say more than the status does.
@@ -101,7 +109,12 @@ class AnthropicAdapter(SdkAdapter):
         )
 
     def _body(self, request: CompletionRequest) -> Json:
-        system, turns = system_apart(request.messages)
+        messages, schema = request.messages, request.response_schema
+        form = UNTOLD
+        if schema is not None:
+            form = UNTOLD if request.parameters.get("schema_in_words") else anthropic_form(schema)
+            messages = messages if form.complete else with_schema_in_words(messages, schema)
+        system, turns = system_apart(messages)
         body: Json = {
             "model": request.model,
             "max_tokens": request.max_tokens,
@@ -113,9 +126,8 @@ class AnthropicAdapter(SdkAdapter):
             body["temperature"] = request.temperature
         if request.stop:
             body["stop_sequences"] = list(request.stop)
-        if request.response_schema is not None:
-            schema = closed(request.response_schema)
-            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        if form.schema is not None:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": form.schema}}
         return body
 
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:

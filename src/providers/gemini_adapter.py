@@ -47,8 +47,16 @@ from .failures import (
 )
 from .headers import answered_at, google_details, next_pacific_midnight
 from .network import GRACE_S, NO_KEY, is_loopback
-from .prompts import USAGE_ESTIMATED, Json, count, estimated_usage, system_apart, why_unusable
-from .schemas import gemini_schema
+from .prompts import (
+    USAGE_ESTIMATED,
+    Json,
+    count,
+    estimated_usage,
+    system_apart,
+    why_unusable,
+    with_schema_in_words,
+)
+from .schemas import UNTOLD, gemini_form
 from .threads import Places, in_own_thread
 
 _HEALTH_PLACES = 2  # of their own: a health call must not wait behind the calls that hang
@@ -248,7 +256,7 @@ class GeminiAdapter:
         return {"retry": None, "timeout": lambda call: functools.partial(call, timeout=limits)}
 
     def _generate(self, client: Any, request: CompletionRequest) -> Completion:
-        model, contents, config, warned = self._prepared(request)
+        model, contents, config = self._prepared(request)
         model._client = (
             client  # or it would take the one of the process, with whatever key is in the environment
         )
@@ -258,7 +266,7 @@ class GeminiAdapter:
             answer = model.generate_content(contents, generation_config=config, request_options=options)
         except Exception as error:
             raise self._failure(error, request) from error
-        return self._completion(answer, request, warned)
+        return self._completion(answer, request)
 
     def _list(self, client: Any, timeout_s: float) -> list[str]:
         self._here.response = None
@@ -268,26 +276,29 @@ class GeminiAdapter:
         except Exception as error:
             raise self._failure(error, None) from error
 
-    def _prepared(self, request: CompletionRequest) -> tuple[Any, list[Json], Json, tuple[str, ...]]:
-        """The model object, the contents, the generation config, and warnings."""
+    def _prepared(self, request: CompletionRequest) -> tuple[Any, list[Json], Json]:
+        """The model object, the contents, and the generation config."""
         from google.generativeai import GenerativeModel
 
-        system, turns = system_apart(request.messages)
+        messages, schema = request.messages, request.response_schema
         config: Json = {"max_output_tokens": request.max_tokens}
-        warned: tuple[str, ...] = ()
+        if schema is not None:
+            in_words = request.parameters.get("schema_in_words")
+            form = UNTOLD if in_words else gemini_form(schema)
+            messages = messages if form.complete else with_schema_in_words(messages, schema)
+            if not in_words:  # JSON, of whatever shape, is what it can always be held to
+                config["response_mime_type"] = "application/json"
+            if form.schema is not None:
+                config["response_schema"] = form.schema
+        system, turns = system_apart(messages)
         if request.temperature is not None:
             config["temperature"] = request.temperature
         if request.stop:
             config["stop_sequences"] = list(request.stop)
-        if request.response_schema is not None:
-            schema, left_out = gemini_schema(request.response_schema)
-            config |= {"response_mime_type": "application/json", "response_schema": schema}
-            if left_out:
-                warned = (f"gemini's schemas do not know {', '.join(sorted(left_out))}: left out",)
         model = GenerativeModel(request.model, system_instruction=system or None)
         roles = {"assistant": "model"}
         contents = [{"role": roles.get(t.role, t.role), "parts": [{"text": t.content}]} for t in turns]
-        return model, contents, config, warned
+        return model, contents, config
 
     def _failure(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
         response = getattr(error, "response", None)
@@ -312,7 +323,7 @@ class GeminiAdapter:
         codes = {**CODES, daily: QuotaExhausted} if daily else CODES
         return self._speaker.answered(answer, codes, request, now)
 
-    def _completion(self, answer: Any, request: CompletionRequest, warned: tuple[str, ...]) -> Completion:
+    def _completion(self, answer: Any, request: CompletionRequest) -> Completion:
         found = type(answer._result).pb(answer._result)  # the plain message: a tenth of the wrapper's cost
         usage = _usage(found)
         if found.prompt_feedback.block_reason:
@@ -326,8 +337,9 @@ class GeminiAdapter:
         finish = FINISH.get(reason, FinishReason.OTHER)
         if unusable := why_unusable(text, finish, reason):
             raise self._unusable(*unusable, request, usage, reason)
+        warned: tuple[str, ...] = ()
         if usage is None:
-            usage, warned = estimated_usage(request, text), (*warned, USAGE_ESTIMATED)
+            usage, warned = estimated_usage(request, text), (USAGE_ESTIMATED,)
         model = found.model_version or request.model
         return Completion(text, finish or FinishReason.OTHER, usage, model, (), warned)
 

@@ -21,8 +21,8 @@ from ..records import Completion, CompletionRequest, FinishReason, LimitReport, 
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict
 from .headers import openai_limits
 from .network import NO_KEY
-from .prompts import USAGE_ESTIMATED, Json, count, estimated_usage, why_unusable
-from .schemas import closed, is_strict
+from .prompts import USAGE_ESTIMATED, Json, count, estimated_usage, why_unusable, with_schema_in_words
+from .schemas import openai_form
 from .sdk_adapter import SdkAdapter
 
 # `error.code` and `error.type`, where they say more than the status does.
@@ -116,18 +116,21 @@ class OpenAIAdapter(SdkAdapter):
         return client
 
     def _body(self, request: CompletionRequest) -> Json:
+        messages, schema = request.messages, request.response_schema
+        form = None
+        if schema is not None:
+            form = None if request.parameters.get("schema_in_words") else openai_form(schema)
+            messages = messages if form else with_schema_in_words(messages, schema)
         body: Json = {
             "model": request.model,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
+            "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
             str(request.parameters.get("max_tokens_parameter") or "max_tokens"): request.max_tokens,
         }
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.stop:
             body["stop"] = list(request.stop)
-        if request.response_schema is not None:
-            schema = closed(request.response_schema)
-            form = {"name": "answer", "strict": is_strict(schema), "schema": schema}
+        if form is not None:
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         return body
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..answer_schema import schema_text
 from ..errors import ContentRefused, InvalidResponse, ProviderError, Truncated
 from ..records import CompletionRequest, FinishReason, Message, Usage
 
 Json = dict[str, Any]
 USAGE_ESTIMATED = "the provider told no usage; tokens are estimated from characters"
 _CHARS_PER_TOKEN = 4
+_IN_WORDS = "Answer with JSON that matches this JSON schema, and with nothing else:"
 
 
 def system_apart(messages: Sequence[Message]) -> tuple[str, list[Message]]:
@@ -19,6 +21,13 @@ def system_apart(messages: Sequence[Message]) -> tuple[str, list[Message]]:
     system = "\n\n".join(m.content for m in messages if m.role == "system")
     turns = [m for m in messages if m.role != "system"]
     return (system, turns) if turns else ("", [Message("user", system)])
+
+
+def with_schema_in_words(messages: Sequence[Message], schema: Mapping[str, Any]) -> tuple[Message, ...]:
+    """The prompt with the schema as one more system message, where it can't be sent as a schema."""
+    told = Message("system", f"{_IN_WORDS}\n{schema_text(schema)}")
+    first = next((n for n, m in enumerate(messages) if m.role != "system"), len(messages))
+    return (*messages[:first], told, *messages[first:])
 
 
 def estimated_usage(request: CompletionRequest, text: str) -> Usage:

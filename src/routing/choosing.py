@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..records import Candidate, Task
+from ..records import Candidate, Message, Task
 from .allotment import FREE, Advice
 from .breaker import BreakerState
 from .budgets import Refusal, affordable_max_tokens
@@ -22,6 +22,7 @@ from .routes import Option, Route
 from .state import AgentState, ProviderState
 
 NEVER = math.inf
+REPAIR_WAIT_S = 15.0  # a wrong answer waits this long for its own model, then another provider starts anew
 DEADLINE_NEAR_S = 10.0  # a task due within this time does not wait for its preferred provider
 CLAIMED = "an older task waits for its room"
 SHUNNED = "its room is left to tasks that are charged less there"
@@ -41,6 +42,7 @@ class Memory:
     avoid: frozenset[str] = frozenset()  # models that can't serve it
     again: int = -1  # the provider that gets one more try at once
     max_tokens: int | None = None  # after an answer without text: more room
+    turns: tuple[Message, ...] = ()  # after an answer that does not match its schema: that, and what is wrong
     agent: AgentState | None = None  # who served it last
 
 
@@ -311,6 +313,8 @@ class Chooser:
             ]
             if same and same[0].provider.breaker.state is BreakerState.CLOSED:
                 return Choice(same[0], "retry", forced=False)
+            if memory.turns and not same and self._may_answer_again(memory, task, now, survey):
+                return None
         preferred = route.prefer if self._prefers(route) else -1
         if preferred >= 0 and not memory.tried & (1 << preferred):
             wanted = next((o for o in options if o.provider.index == preferred), None)
@@ -325,6 +329,20 @@ class Chooser:
             chosen = self._take_turn(options, survey, trial)
             return Choice(chosen, self._word(chosen, preferred, memory), forced=False)
         return self._emergency(task, route, memory, now, survey)
+
+    def _may_answer_again(self, memory: Memory, task: Task, now: float, survey: Survey) -> bool:
+        """Whether who gave a wrong answer will soon have room to be shown what is wrong with it."""
+        provider = self._pool.providers[memory.again]
+        until = survey.until_of(provider)
+        if provider.breaker.state is not BreakerState.CLOSED or until == NEVER:
+            return False
+        if until is None:
+            return provider.in_flight > 0  # its next settle decides
+        latest = now + REPAIR_WAIT_S if task.deadline_at is None else task.deadline_at - DEADLINE_NEAR_S
+        if until > min(latest, now + REPAIR_WAIT_S):
+            return False
+        survey.wake_by(until)
+        return True
 
     def _prefers(self, route: Route) -> bool:
         return route.prefer >= 0 and not route.pinned and self._pool.providers[route.prefer].weight > 0

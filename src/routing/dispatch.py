@@ -73,6 +73,7 @@ class _Entry:
     """One task, waiting or in flight."""
 
     task: Task
+    asked: Task  # as its next call asks it
     memory: Memory
     key: tuple[object, ...]
     attempts: list[Attempt] = field(default_factory=list)
@@ -148,7 +149,7 @@ class Dispatch:
         like = class_key(task, self._settings)
         if self.balancer.pool.budgets is not None:  # one whose budget is spent must not hold up the others
             like = (*like, *flow)
-        entry = _Entry(task, memory, like, list(attempts))
+        entry = _Entry(task, task, memory, like, list(attempts))
         self._entries[key] = entry
         self._enqueue(entry, now)
 
@@ -215,7 +216,7 @@ class Dispatch:
     def _try(self, entry: _Entry, best: _Class, now: float) -> Placement | Blocked:
         self._refresh_route(best, entry, now)
         had = self._drop_claims(best.route, entry.memory.order)
-        placed = self.balancer.try_place(entry.task, best.route, entry.memory, now, best.advice)
+        placed = self.balancer.try_place(entry.asked, best.route, entry.memory, now, best.advice)
         if isinstance(placed, Blocked) and placed.over_budget is not None:
             placed = self._try_cheaper(entry, best.route, placed, now)
         keeps = placed.claim if isinstance(placed, Blocked) else None
@@ -233,7 +234,7 @@ class Dispatch:
         if entry.task.tier == "auto" and not entry.task.models:
             for tier in reversed(TIERS[: TIERS.index(route.tier)]):
                 cheaper = self.balancer.route(entry.task, now, tier)
-                placed = self.balancer.try_place(entry.task, cheaper, entry.memory, now)
+                placed = self.balancer.try_place(entry.asked, cheaper, entry.memory, now)
                 if isinstance(placed, Placement):
                     return placed
         if blocked.over_budget is not None:
@@ -370,6 +371,7 @@ class Dispatch:
             )
             if verdict is not None:
                 return self._end(entry, verdict[0], verdict[1], now)
+            entry.asked = failover.as_asked_next(entry.task, memory)
         else:
             memory.attempt = len(entry.attempts) + 1
         if entry.task.deadline_at is not None and now >= entry.task.deadline_at:

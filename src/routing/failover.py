@@ -9,7 +9,7 @@ sorts last, it never forbids.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import (
     AuthFailed,
@@ -22,12 +22,13 @@ from ..errors import (
     ProviderError,
     QuotaExhausted,
     RateLimited,
+    SchemaMismatch,
     ServerError,
     TimedOut,
     Truncated,
     Unreachable,
 )
-from ..records import Attempt, TaskStatus
+from ..records import Attempt, Message, Task, TaskStatus
 from ..settings import PoolSettings
 from .balancer import Memory
 from .state import ProviderState
@@ -44,6 +45,7 @@ class Rule:
     exclude_provider: bool = False
     exclude_model: bool = False
     more_tokens: bool = False
+    repair: bool = False  # the try on the same provider goes on with the answer and what is wrong with it
     at_most: int | None = None  # so many failures of this class end the task
     ends_as: TaskStatus = TaskStatus.FAILED
 
@@ -56,6 +58,8 @@ RULES: dict[type[ProviderError], Rule] = {
     TimedOut: Rule(exclude_provider=True),
     Unreachable: Rule(exclude_provider=True),
     InvalidResponse: Rule(exclude_provider=True),
+    # Two providers, each asked once and then shown what is wrong with what it said.
+    SchemaMismatch: Rule(again=1, exclude_provider=True, repair=True, at_most=4),
     AuthFailed: Rule(exclude_provider=True),
     ModelUnavailable: Rule(exclude_model=True),
     ContextTooLong: Rule(exclude_model=True),
@@ -101,11 +105,28 @@ def decide(
     elif rule.exclude_provider:
         memory.tried |= provider.bit
         memory.tried_until = now + backoff_s(costed, pool)
+    if memory.again < 0:
+        memory.turns = ()  # whoever comes next starts from what the user asked
+    elif rule.repair and isinstance(error, SchemaMismatch):
+        memory.turns = _repair_turns(error)
     if rule.exclude_model:
         memory.avoid = memory.avoid | {attempts[-1].model}
     if rule.more_tokens:
         memory.max_tokens = max(attempts[-1].max_tokens * LARGER_MAX_TOKENS, LARGER_AT_LEAST)
     return None
+
+
+def as_asked_next(task: Task, memory: Memory) -> Task:
+    """The task as its next call asks it: after a wrong answer with two turns more, which cost and count."""
+    return replace(task, messages=(*task.messages, *memory.turns)) if memory.turns else task
+
+
+def _repair_turns(error: SchemaMismatch) -> tuple[Message, ...]:
+    told = (
+        f"That answer does not match the JSON schema:\n{error.problems}\n"
+        "Give the whole answer again, corrected: JSON that matches the schema, and nothing else."
+    )
+    return Message("assistant", error.answer), Message("user", told)
 
 
 def _tries_here(attempts: Sequence[Attempt], provider: str, kind: str) -> int:

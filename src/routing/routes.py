@@ -45,7 +45,7 @@ def choose_tier(task: Task, settings: Settings) -> str:
     """The tier that serves the task: its own wish, else by the size of its prompt, else its type's."""
     if task.tier in TIERS:
         return task.tier
-    chars = task.prompt_chars
+    chars = task.prompt_chars - task.schema_chars
     if chars >= settings.tiers.premium_chars:
         return "premium"
     row = settings.task_types.get(task.task_type) or settings.task_types[GENERAL]
@@ -116,7 +116,8 @@ def _option(
     for parameter in _refused(task, row.refuses):
         if settings.strict_params:
             return None, f"{name} takes no {parameter}"
-        warnings.append(f"{name} takes no {parameter}: it was not sent")
+        how = "it was put into words" if parameter == "response_schema" else "it was not sent"
+        warnings.append(f"{name} takes no {parameter}: {how}")
     max_tokens = task.max_tokens or settings.tiers.max_tokens(tier) + row.thinking_headroom_tokens
     window = row.context_window
     most = (window - max_tokens) * CHARS_PER_TOKEN_AT_MOST if window is not None else math.inf
@@ -125,7 +126,11 @@ def _option(
 
 def _refused(task: Task, refuses: tuple[str, ...]) -> list[str]:
     """Which of the parameters that the task sets the model does not take."""
-    wanted = {"temperature": task.temperature is not None, "stop": bool(task.stop)}
+    wanted = {
+        "temperature": task.temperature is not None,
+        "stop": bool(task.stop),
+        "response_schema": task.response_schema is not None,
+    }
     return [parameter for parameter in refuses if wanted[parameter]]
 
 
@@ -150,5 +155,6 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         task.max_tokens,
         task.temperature is not None,
         bool(task.stop),
+        task.response_schema is not None,
         task.prompt_chars.bit_length(),
     )

@@ -116,10 +116,9 @@ class Author:
         self, ask: Ask, digest: int, config: ProviderConfig, thinking: int
     ) -> tuple[str, str, str | None, Json | None]:
         room = None if ask.max_tokens is None else int((ask.max_tokens - thinking) * config.chars_per_token)
-        if ask.wants_json or ask.tool:
-            instance = (
-                example(ask.schema, self._words(digest)) if ask.schema else {"answer": self._words(digest)}
-            )
+        schema = ask.schema_in_words or ask.schema  # words say all of it, a wire's form perhaps less
+        if ask.wants_json or ask.tool or schema:
+            instance = example(schema, self._words(digest)) if schema else {"answer": self._words(digest)}
             text = json.dumps(instance, ensure_ascii=False)
             tool_input = instance if ask.tool and isinstance(instance, dict) else None
         elif config.echo:

@@ -40,10 +40,15 @@ FAULTS: Mapping[str, str] = {
     "no_stop_reason": "text without a reason for its end",
     "length": "cut off at a token limit, with some text",
     "content_filter": "the answer is withheld",
+    # where JSON was asked for; elsewhere these do nothing
+    "wrong_json": "JSON that does not match its schema",
+    "wrong_json_once": "the same, but right when the model is shown what is wrong with it",
+    "fenced_json": "the JSON in a code fence, with a sentence before it",
 }
 BEFORE_READING = frozenset({"down", "outage", "reset", "silence"})
 IN_THE_ANSWER = frozenset(
     {"reset_midway", "trickle", "malformed", "empty", "no_stop_reason", "length", "content_filter"}
+    | {"wrong_json", "wrong_json_once", "fenced_json"}
 )
 REFUSED_BY_LIMIT = frozenset({"rate_limit", "rate_limit_bare", "slow_down", "daily_quota", "spend_cap"})
 OF_THE_PROVIDER = frozenset({"down", "outage", "silence", "server_error"})  # listing the models fails too

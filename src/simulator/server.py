@@ -273,7 +273,7 @@ class ProviderServer:
         digest = author.digest(ask)
         reply = author.reply(ask, digest, input_tokens, config, cache)
         if fault is not None:
-            self._spoil(reply, fault)
+            self._spoil(ask, reply, fault)
         self.stats.admitted_input_tokens += input_tokens
         try:
             await self._take_time(reply)
@@ -309,8 +309,10 @@ class ProviderServer:
         window = self.config.context_window
         raise Fail(fault, model=ask.model, used=input_tokens + window, window=window)
 
-    def _spoil(self, reply: Reply, fault: str) -> None:
+    def _spoil(self, ask: Ask, reply: Reply, fault: str) -> None:
         """Make the answer what the fault says, with usage that fits."""
+        if fault.endswith(("json", "json_once")):
+            self._spoil_json(ask, reply, fault)
         if fault in ("empty", "content_filter"):
             reply.text, reply.tool_input = "", None
             reply.finish = "stop" if fault == "empty" else "refusal"
@@ -322,6 +324,17 @@ class ProviderServer:
             reply.output_tokens = reply.thinking_tokens + text_tokens
         elif fault == "content_policy" and self.wire.blocks_prompts:
             reply.text, reply.output_tokens, reply.thinking_tokens, reply.blocked = "", 0, 0, True
+
+    def _spoil_json(self, ask: Ask, reply: Reply, fault: str) -> None:
+        shown = fault == "wrong_json_once" and ask.has_answer
+        if shown or not ask.asks_for_json:
+            return
+        if fault == "fenced_json":
+            reply.text = f"Here it is:\n\n```json\n{reply.text}\n```"
+        else:
+            reply.text, reply.tool_input = '{"unexpected": true}', None
+        text_tokens = tokens_in(len(reply.text), self.config.chars_per_token)
+        reply.output_tokens = reply.thinking_tokens + text_tokens
 
     async def _take_time(self, reply: Reply) -> None:
         latency = self.config.latency

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,6 +30,28 @@ class Ask:
         None  # Anthropic cache_control: (text up to the mark, its characters)
     )
     integer_enums: bool = False  # Gemini: the client asked for enum-encoding=int
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether an earlier answer of the model is in the prompt."""
+        return "\x1eassistant:" in self.prompt
+
+    @property
+    def asks_for_json(self) -> bool:
+        return self.wants_json or self.schema_in_words is not None
+
+    @property
+    def schema_in_words(self) -> Json | None:
+        """The JSON schema that the prompt itself asks for, as a model would read it there."""
+        _, mark, rest = self.prompt.partition("JSON schema")
+        start = rest.find("{")
+        if not mark or start < 0:
+            return None
+        try:
+            schema, _ = json.JSONDecoder().raw_decode(rest, start)
+        except ValueError:
+            return None
+        return schema if isinstance(schema, dict) else None
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .buckets import next_utc_midnight
+from .demands import anthropic_objection
 from .shapes import Answer, Ask, Fail, Json, Level, Reply, first_violation, numbers, positive_int, text_of
 
 _RANGES = {"temperature": (0.0, 1.0), "top_p": (0.0, 1.0), "top_k": (0.0, math.inf)}
@@ -111,6 +112,8 @@ class AnthropicWire:
             )
         tool, schema = self._forced_tool(body)
         form = (body.get("output_config") or {}).get("format") or {}
+        if objection := anthropic_objection(form.get("schema") or {}):
+            raise Fail("bad_request", message=objection)
         return Ask(
             model=str(body["model"]),
             prompt="\x1e".join(parts),

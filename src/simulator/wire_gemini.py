@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .demands import gemini_objection
 from .shapes import Answer, Ask, Fail, Json, Level, Reply, first_violation, numbers, positive_int, text_of
 
 _PREFIX = "/v1beta/models"
@@ -104,6 +105,8 @@ class GeminiWire:
         if wrong:
             text = f"* GenerateContentRequest.generation_config.{wrong}: {wrong} is out of range.\n"
             raise Fail("bad_request", message=text)
+        if objection := gemini_objection(settings["responseSchema"]) if "responseSchema" in settings else "":
+            raise Fail("bad_request", message=objection)
         return Ask(
             model=model,
             prompt="\x1e".join(parts),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .demands import openai_objection
 from .shapes import Answer, Ask, Fail, Json, Level, Reply, first_violation, numbers, positive_int, text_of
 
 _RANGES = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0)}
@@ -192,6 +193,10 @@ class OpenAIWire:
             text = f"Invalid '{wrong}': expected a value between 0 and {_RANGES[wrong][1]:g}."
             raise Fail("bad_request", message=text, param=wrong)
         form = body.get("response_format") or {}
+        if form.get("type") == "json_schema" and (
+            objection := openai_objection(form.get("json_schema") or {})
+        ):
+            raise Fail("bad_request", message=objection, param="response_format")
         stops = body.get("stop") or ()
         old, new = positive_int(body, "max_tokens"), positive_int(body, "max_completion_tokens")
         return Ask(

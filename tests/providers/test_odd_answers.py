@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -235,10 +236,51 @@ async def test_gemini_gets_every_parameter(gemini_wire: Wire) -> None:
     assert list(config["responseSchema"]["properties"]) == ["a"]
 
 
-async def test_what_geminis_schemas_do_not_know_is_left_out_and_said(gemini_wire: Wire) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^x"}}}
-    completion = await gemini_wire.answer(gemini(), response_schema=schema)
-    assert completion.warnings == ("gemini's schemas do not know pattern: left out",)
+AS_WORDS = "Answer with JSON that matches this JSON schema, and with nothing else:\n"
+BOUNDED = {"type": "object", "properties": {"a": {"type": "string", "minLength": 2}}, "required": ["a"]}
+LIST = {"type": "array", "items": {"type": "object"}}
+
+
+async def test_what_a_wires_schemas_do_not_know_is_told_in_words_beside_them(
+    anthropic_wire: Wire, gemini_wire: Wire
+) -> None:
+    words = AS_WORDS + json.dumps(BOUNDED, separators=(",", ":"))
+    await anthropic_wire.answer(claude(), response_schema=BOUNDED)
+    body = anthropic_wire.canned.seen[-1]["body"]
+    assert body["system"] == f"Be brief.\n\n{words}"
+    assert "minLength" not in str(body["output_config"])
+    await gemini_wire.answer(gemini(), response_schema=BOUNDED)
+    body = gemini_wire.canned.seen[-1]["body"]
+    assert body["systemInstruction"]["parts"] == [{"text": f"Be brief.\n\n{words}"}]
+    assert "responseSchema" in body["generationConfig"]
+
+
+async def test_a_schema_that_a_wire_can_not_say_goes_in_words_alone(
+    anthropic_wire: Wire, openai_wire: Wire, gemini_wire: Wire
+) -> None:
+    words = AS_WORDS + json.dumps(LIST, separators=(",", ":"))
+    await anthropic_wire.answer(claude(), response_schema=LIST)
+    body = anthropic_wire.canned.seen[-1]["body"]
+    assert words in body["system"]
+    assert "output_config" not in body
+    await openai_wire.answer(gpt(), response_schema=LIST)
+    body = openai_wire.canned.seen[-1]["body"]
+    assert [m["role"] for m in body["messages"]] == ["system", "system", "user"]
+    assert body["messages"][1]["content"] == words
+    assert "response_format" not in body
+    await gemini_wire.answer(gemini(), response_schema=LIST)
+    config = gemini_wire.canned.seen[-1]["body"]["generationConfig"]
+    assert config["responseMimeType"] == "application/json"
+    assert "responseSchema" not in config
+
+
+async def test_a_model_that_takes_no_schema_is_told_in_words(any_wire: Wire) -> None:
+    answers = {"anthropic": claude(), "openai": gpt(), "gemini": gemini()}
+    flags = {"schema_in_words": True}
+    await any_wire.answer(answers[any_wire.wire], response_schema=BOUNDED, parameters=flags)
+    text = json.dumps(any_wire.canned.seen[-1]["body"])
+    assert "Answer with JSON that matches this JSON schema" in text
+    assert not any(key in text for key in ("output_config", "response_format", "responseMimeType"))
 
 
 async def test_a_provider_without_a_key_is_called_with_a_placeholder(

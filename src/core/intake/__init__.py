@@ -19,6 +19,7 @@ from .lines import MAX_LINE_BYTES, BadLine
 from .making import content_digest, make_task, unknown_type_warning
 from .pins import Pins
 from .reading import AS_IT_IS, ReadOptions, read_tasks
+from .shape import read_shape
 from .template import Template
 
 QUEUE = "queue"  # the batch of tasks that were handed in one by one
@@ -38,6 +39,7 @@ __all__ = [
     "content_digest",
     "make_task",
     "parse_object",
+    "read_shape",
     "read_tasks",
     "unknown_type_warning",
 ]

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ...answer_schema import check_schema
+from ...errors import InputError
 from ...records import GENERAL, Message
 
 MAX_ID_CHARS = 200
@@ -56,6 +58,23 @@ class TaskFields(BaseModel):
     def _id_is_printable(cls, value: str | None) -> str | None:
         if value is not None and not value.isprintable():
             raise ValueError("'id' must not contain control characters or line ends")
+        return value
+
+    @field_validator("response_schema")
+    @classmethod
+    def _is_a_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            try:
+                check_schema(value)
+            except InputError as error:
+                raise ValueError(error.what) from None
+        return value
+
+    @field_validator("choices")
+    @classmethod
+    def _choices_differ(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and len(set(value)) < len(value):
+            raise ValueError("'choices' names one of them twice")
         return value
 
     @field_validator("stop", "models", "providers", mode="before")

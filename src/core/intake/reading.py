@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ...errors import InputError
 from ...records import Task
@@ -25,13 +25,15 @@ class ReadOptions:
     """What a file's ending and lines don't tell.
 
     `fmt` is a key of `FORMATS`; None decides by the file's ending, then by its first line. `template` makes
-    the prompts of a CSV file. `limit` ends the reading after that many tasks.
+    the prompts of a CSV file. `limit` ends the reading after that many tasks. `shape` is the
+    `response_schema` or the `choices` of rows that name neither.
     """
 
     fmt: str | None = None
     template: Template | None = None
     limit: int | None = None
     pins: Pins = NO_PINS
+    shape: Mapping[str, Any] = field(default_factory=dict)
 
 
 AS_IT_IS = ReadOptions()
@@ -54,7 +56,7 @@ def read_tasks(
     come back with its results. Raises InputError where there is nothing to read from.
     """
     options.pins.check(settings)
-    builder = _Builder(batch, settings, now, submitter, options.pins, on_warning)
+    builder = _Builder(batch, settings, now, submitter, options, on_warning)
     left = options.limit
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
@@ -77,11 +79,11 @@ class _Builder:
         settings: Settings,
         now: float,
         submitter: str,
-        pins: Pins,
+        options: ReadOptions,
         on_warning: Callable[[str], None],
     ) -> None:
         self._batch, self._settings, self._now, self._submitter = batch, settings, now, submitter
-        self._pins, self._on_warning = pins, on_warning
+        self._pins, self._shape, self._on_warning = options.pins, options.shape, on_warning
         self._seen: set[bytes] = set()  # digests of the ids so far: 16 bytes each, not the ids
         self._equals: dict[str, int] = {}  # how often a content without id came
         self._warned: set[str] = set()
@@ -89,7 +91,7 @@ class _Builder:
     def build(self, row: Row) -> Task | BadLine:
         try:
             task = make_task(
-                row.fields,
+                self._shaped(row.fields),
                 batch=self._batch,
                 settings=self._settings,
                 now=self._now,
@@ -104,6 +106,11 @@ class _Builder:
             return BadLine(row.line, error.what, row.text)
         self._warn_of_type(task.task_type)
         return task
+
+    def _shaped(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not self._shape or fields.keys() & {"response_schema", "choices"}:
+            return fields
+        return {**fields, **self._shape}
 
     def _next_equal(self, content: str) -> str:
         """Equal lines differ by their ordinal, from the second on."""

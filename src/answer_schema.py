@@ -1,0 +1,211 @@
+"""The JSON schema that an answer must match: whether it is a schema, and whether an answer matches it.
+
+A schema comes from a user's row and an answer from a model, so neither is trusted: a schema may only refer
+to itself (nothing is fetched), nests `DEEPEST` levels at most, and one that never ends is refused when it
+comes in. `format` is a note to the model and is not checked, as JSON schema has it by default.
+
+Models wrap JSON into code fences and sentences although they are told not to. So an answer is looked for as
+the whole text, then in its code fences, then from its first brace or bracket on; the first of these that
+matches is the answer, and only what belongs to it is handed on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple, NoReturn
+
+from .errors import InputError
+
+DEEPEST = 64
+LARGEST_CHARS = 256 * 1024
+_KEPT = 256  # compiled schemas: a file has a handful, each of them on many rows
+_PROBLEMS_TOLD = 5
+_PROBLEM_CHARS = 300
+_FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
+_OPENING = re.compile(r"[{\[]")
+_NOT_SCHEMAS = frozenset(["enum", "const", "default", "examples", "required"])  # data, whatever it looks like
+_PROBES: tuple[Any, ...] = ({}, [], "", 0, True, None)
+
+
+class Reading(NamedTuple):
+    """The JSON of an answer, or why there is none: `problems` in words for the model, `where` for people.
+
+    `where` repeats nothing of the answer: it goes to logs and pages.
+    """
+
+    text: str | None
+    problems: str = ""
+    where: str = ""
+
+
+def schema_text(schema: Mapping[str, Any]) -> str:
+    """The schema as it is sent in words: the same letters for the same schema."""
+    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+
+
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """Raises InputError, with one sentence and the place in the schema, for what is no usable schema."""
+    try:
+        text = schema_text(schema)
+        why = "is nested too deeply" if _depth(schema) > DEEPEST else _what_is_wrong(text)
+    except RecursionError:
+        why = "is nested too deeply"
+    if why:
+        raise InputError(f"'response_schema' {why}")
+
+
+@lru_cache(maxsize=_KEPT)
+def _what_is_wrong(text: str) -> str:
+    """What keeps the schema from being used; empty if nothing does. Once per schema, not once per row."""
+    if len(text) > LARGEST_CHARS:
+        return f"is longer than {LARGEST_CHARS // 1024} KiB"
+    from jsonschema.exceptions import best_match
+
+    validator = _validator(text)
+    schema = validator.schema
+    rules = type(validator)(validator.META_SCHEMA, format_checker=validator.FORMAT_CHECKER)
+    if error := best_match(rules.iter_errors(schema)):
+        return f"is no JSON schema: {_place('response_schema', error.path)}: {_short(error.message)}"
+    return _lost_reference(schema) or _endless(validator)
+
+
+def _lost_reference(schema: Mapping[str, Any]) -> str:
+    from referencing.exceptions import Unresolvable
+
+    resolver = _registry(schema).resolver()
+    for reference in _references(schema):
+        if not reference.startswith("#"):
+            return f"refers to {_short(reference)}: only a $ref that starts with # is followed"
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            return f"refers to {_short(reference)}, which is not in it"
+    return ""
+
+
+def _endless(validator: Any) -> str:
+    """A schema that is itself again before it has read anything can't be checked against."""
+    try:
+        for probe in _PROBES:
+            validator.is_valid(probe)
+    except RecursionError:
+        return "refers to itself without end"
+    return ""
+
+
+def _registry(schema: Mapping[str, Any]) -> Any:
+    """Knows the schema itself and fetches nothing."""
+    from referencing import Registry
+    from referencing.jsonschema import DRAFT202012
+
+    return Registry().with_resource("", DRAFT202012.create_resource(schema))
+
+
+def _references(part: Any) -> Iterator[str]:
+    if isinstance(part, list):
+        for item in part:
+            yield from _references(item)
+    elif isinstance(part, Mapping):
+        for key, value in part.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
+                yield value
+            elif key not in _NOT_SCHEMAS:
+                yield from _references(value)
+
+
+def _depth(part: Any) -> int:
+    """Levels of nesting, counted without recursion."""
+    level, deepest = [part], 0
+    while level:
+        deepest += 1
+        level = [
+            inner
+            for each in level
+            if isinstance(each, Mapping | list)
+            for inner in (each.values() if isinstance(each, Mapping) else each)
+        ]
+    return deepest
+
+
+@lru_cache(maxsize=_KEPT)
+def _validator(text: str) -> Any:
+    """The compiled schema, in the draft that it names, else the newest. It fetches nothing."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+
+    schema = json.loads(text)
+    return validator_for(schema, default=Draft202012Validator)(schema, registry=Registry())
+
+
+# ---------------------------------------------------------------- answers
+
+
+def read_answer(answer: str, schema: Mapping[str, Any]) -> Reading:
+    """The JSON in a model's answer if it matches `schema`, else what is wrong with it."""
+    validator = _validator(schema_text(schema))
+    first: Reading | None = None
+    for text in _candidates(answer):
+        reading = _judged(text, validator)
+        if reading.text is not None:
+            return reading
+        # What is wrong with JSON that was found says more than that the whole text is none.
+        if first is None or (first.where == _NO_JSON and reading.where != _NO_JSON):
+            first = reading
+    return first or Reading(None, "There is no JSON in it.", _NO_JSON)
+
+
+_NO_JSON = "it is not JSON"
+
+
+def _candidates(answer: str) -> Iterator[str]:
+    """Where the JSON may be, the likeliest first."""
+    text = answer.strip()
+    yield text
+    for block in _FENCED.findall(text):
+        yield block.strip()
+    if opening := _OPENING.search(text):
+        start = opening.start()
+        try:
+            _, end = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            return
+        yield text[start:end]
+
+
+def _judged(text: str, validator: Any) -> Reading:
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        told = f"It is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        return Reading(None, told, _NO_JSON)
+    except (ValueError, RecursionError):
+        return Reading(None, "It is not JSON that can be read.", _NO_JSON)
+    try:
+        problems = list(islice(validator.iter_errors(value), _PROBLEMS_TOLD))
+    except RecursionError:
+        return Reading(None, "It is nested too deeply.", "it is nested too deeply")
+    if not problems:
+        return Reading(text)
+    told = "\n".join(f"- {_place('$', each.absolute_path)}: {_short(each.message)}" for each in problems)
+    return Reading(None, told, f"{_place('$', problems[0].absolute_path)} breaks {problems[0].validator!r}")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _place(root: str, path: Any) -> str:
+    """`$.items[2].price`."""
+    return root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _PROBLEM_CHARS else text[: _PROBLEM_CHARS - 3] + "..."

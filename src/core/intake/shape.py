@@ -1,0 +1,27 @@
+"""What all answers of a file must look like, where their rows don't say it themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...answer_schema import check_schema
+from ...errors import InputError
+from .json_text import parse_object
+
+
+def read_shape(schema_file: Path | None, choices: Sequence[str]) -> dict[str, Any]:
+    """The keys of a row that say it. Raises InputError for a file that holds no schema, and for both."""
+    if schema_file is None:
+        return {"choices": list(choices)} if choices else {}
+    if choices:
+        raise InputError("both --response-schema and --choices are given; one of them is allowed")
+    try:
+        schema = parse_object(schema_file.read_text(encoding="utf-8-sig"))
+        check_schema(schema)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{schema_file}: cannot be read ({error})") from error
+    except InputError as error:
+        raise InputError(f"{schema_file}: {error.what}") from None
+    return {"response_schema": schema}

@@ -1,0 +1,120 @@
+"""Which schemas are taken in, and what of a model's answer is an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from src.answer_schema import DEEPEST, check_schema, read_answer
+from src.errors import InputError
+
+COUNT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"n": {"type": "integer", "minimum": 1}, "s": {"type": "string"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        COUNT,
+        {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {"type": "string"}}},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}},
+        {"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "string"}}},
+        {"type": "object", "properties": {"child": {"$ref": "#"}}},
+        {"type": "object", "properties": {"$ref": {"type": "string"}}},  # a property of that name
+        {"enum": [{"$ref": "nowhere"}]},  # data
+        {"format": "made-up", "x-note": 1},
+    ],
+)
+def test_a_schema_of_any_draft_and_with_references_into_itself_is_taken(schema: dict[str, Any]) -> None:
+    check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ({"type": "strin"}, "is no JSON schema: response_schema.type: 'strin'"),
+        ({"properties": {"a": {"items": 5}}}, "response_schema.properties.a.items: 5 is not of type"),
+        ({"required": "a"}, "response_schema.required: 'a' is not of type 'array'"),
+        ({"type": "string", "pattern": "("}, "response_schema.pattern: '(' is not a 'regex'"),
+        ({"$ref": "#/$defs/a"}, "refers to #/$defs/a, which is not in it"),
+        ({"items": {"$ref": "http://127.0.0.1:9/a.json"}}, "only a $ref that starts with # is followed"),
+        ({"$ref": "#"}, "refers to itself without end"),
+        ({"anyOf": [{"allOf": [{"$ref": "#"}]}]}, "refers to itself without end"),
+        ({"description": "x" * 300_000}, "is longer than 256 KiB"),
+    ],
+)
+def test_what_is_no_usable_schema_is_told_with_its_place(schema: dict[str, Any], why: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_schema(schema)
+    assert caught.value.what.startswith("'response_schema' ")
+    assert why in caught.value.what
+
+
+@pytest.mark.parametrize("levels", [DEEPEST, 3_000])
+def test_a_schema_without_end_to_its_nesting_is_refused(levels: int) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(levels):
+        deep = {"items": deep}
+    with pytest.raises(InputError, match="is nested too deeply"):
+        check_schema(deep)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ('{"n": 1}', '{"n": 1}'),
+        ('\n {"n": 1, "s": "ü"}\n', '{"n": 1, "s": "ü"}'),
+        ('```json\n{"n": 2}\n```', '{"n": 2}'),
+        ('Sure!\n\n```\n{"n": 2}\n```\nAnything else?', '{"n": 2}'),
+        ('```json\n{"m": 2}\n```\nor rather\n```json\n{"n": 3}\n```', '{"n": 3}'),
+        ('The answer is {"n": 4}, as asked.', '{"n": 4}'),
+        ('{"n": 5} {"n": 6}', '{"n": 5}'),
+    ],
+)
+def test_the_json_is_found_in_what_a_model_puts_around_it(answer: str, text: str) -> None:
+    reading = read_answer(answer, COUNT)
+    assert reading.text == text
+    assert json.loads(reading.text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem", "where"),
+    [
+        ('{"n": 0}', "$.n: 0 is less than the minimum of 1", "$.n breaks 'minimum'"),
+        ('{"n": "secret"}', "'secret' is not of type 'integer'", "$.n breaks 'type'"),
+        ('```json\n{"m": 1}\n```', "'n' is a required property", "$ breaks "),
+        ('{"n": 1', "It is not JSON: Expecting ',' delimiter", "it is not JSON"),
+        ('{"n": NaN}', "It is not JSON", "it is not JSON"),
+        ("I would rather not.", "It is not JSON", "it is not JSON"),
+        ("[" * 100_000, "It is not JSON", "it is not JSON"),
+        ("", "It is not JSON", "it is not JSON"),
+    ],
+)
+def test_what_does_not_match_is_told_to_the_model_in_full_and_to_people_by_its_place(
+    answer: str, problem: str, where: str
+) -> None:
+    reading = read_answer(answer, COUNT)
+    assert reading.text is None
+    assert problem in reading.problems
+    assert reading.where.startswith(where)
+    assert "secret" not in reading.where
+
+
+def test_a_long_list_of_problems_is_cut() -> None:
+    schema = {"type": "array", "items": {"type": "string"}}
+    reading = read_answer(json.dumps([["x" * 1_000]] * 50), schema)
+    assert len(reading.problems.splitlines()) == 5
+    assert len(reading.problems) < 2_000
+
+
+def test_a_reference_that_goes_round_only_within_the_answer_ends_too() -> None:
+    schema = {"properties": {"a": {"allOf": [{"$ref": "#/properties/a"}]}}}
+    check_schema(schema)
+    assert read_answer('{"a": 1}', schema).where == "it is nested too deeply"
