@@ -22,6 +22,7 @@ from src.errors import (
     ProviderError,
     QuotaExhausted,
     RateLimited,
+    SchemaMismatch,
     ServerError,
     TimedOut,
     Truncated,
@@ -492,6 +493,11 @@ def test_withdrawn_a_waiting_task_is_gone_and_a_running_one_is_not() -> None:
 # ------------------------------------------------------------------ failures, row by row
 
 
+def mismatch() -> SchemaMismatch:
+    usage = Usage(100, 0, 0, 20)
+    return SchemaMismatch("wrong", answer='{"a": 1}', problems="- $.a: too small", status=200, usage=usage)
+
+
 def error_of(kind: str) -> ProviderError:
     """One of each class, as an adapter would raise it."""
     found: dict[str, ProviderError] = {
@@ -502,6 +508,7 @@ def error_of(kind: str) -> ProviderError:
         "TimedOut": TimedOut("no answer in time"),
         "Unreachable": Unreachable("refused", sent=False),
         "InvalidResponse": InvalidResponse("empty", status=200),
+        "SchemaMismatch": mismatch(),
         "AuthFailed": AuthFailed("bad key", status=401),
         "ModelUnavailable": ModelUnavailable("no such model", status=404),
         "ContextTooLong": ContextTooLong("too long", status=400),
@@ -540,7 +547,7 @@ def test_the_breaker_counts_what_is_the_providers_fault(kind: str) -> None:
 
 COSTS = {
     "Overloaded", "ServerError", "TimedOut", "Unreachable", "InvalidResponse", "AuthFailed", "Truncated",
-    "BadRequest",
+    "BadRequest", "SchemaMismatch",
 }  # fmt: skip
 
 
@@ -559,6 +566,7 @@ def test_which_failures_cost_an_attempt(kind: str) -> None:
         ("TimedOut", Outcome.UNCERTAIN),
         ("Unreachable", Outcome.FAILED),
         ("InvalidResponse", Outcome.UNCERTAIN),
+        ("SchemaMismatch", Outcome.NEUTRAL),
         ("AuthFailed", Outcome.NEUTRAL),
         ("ModelUnavailable", Outcome.NEUTRAL),
         ("ContextTooLong", Outcome.NEUTRAL),
@@ -593,6 +601,46 @@ def test_elsewhere_at_once_and_not_the_preferred_one_again(kind: str) -> None:
     assert result.status is TaskStatus.SUCCEEDED
     assert [a.outcome for a in result.attempts][-1] is Outcome.OK
     assert result.attempts[0].error_kind == kind
+
+
+def test_a_wrong_answer_goes_back_to_its_model_with_what_is_wrong_and_is_reserved_for() -> None:
+    desk, first = fail_first("SchemaMismatch")
+    again = desk.one()
+    assert (again.provider, again.model, again.choice) == ("openai", first.model, "retry")
+    assert again.task.messages[:-2] == first.task.messages
+    answer, told = again.task.messages[-2:]
+    assert (answer.role, answer.content) == ("assistant", '{"a": 1}')
+    assert told.role == "user"
+    assert "- $.a: too small" in told.content
+    assert again.reserved_nanos > first.reserved_nanos
+    desk.ok(again)
+    result = desk.results[-1]
+    assert result.status is TaskStatus.SUCCEEDED
+    assert result.task.messages == first.task.messages
+
+
+def test_after_a_second_wrong_answer_another_provider_starts_anew_and_the_fourth_ends_it() -> None:
+    desk, first = fail_first("SchemaMismatch")
+    asked = []
+    while not desk.results[1:]:
+        placement = desk.one()
+        asked.append((placement.provider, len(placement.task.messages)))
+        desk.fail(placement, mismatch())
+    other = asked[1][0]
+    assert other != "openai"
+    assert asked == [("openai", 3), (other, 1), (other, 3)]
+    result = desk.results[-1]
+    assert result.status is TaskStatus.FAILED
+    assert len(result.attempts) == 4
+    assert first.task.messages == result.task.messages
+
+
+def test_who_fails_otherwise_while_it_repairs_is_left_for_a_fresh_start() -> None:
+    desk, _ = fail_first("SchemaMismatch")
+    desk.fail(desk.one(), Overloaded("busy", status=529))
+    elsewhere = desk.one()
+    assert elsewhere.provider != "openai"
+    assert len(elsewhere.task.messages) == 1
 
 
 def test_a_server_error_is_tried_once_more_here_then_elsewhere() -> None:

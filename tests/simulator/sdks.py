@@ -39,7 +39,7 @@ async def ask(
     if wire == "gemini":
         return await asyncio.to_thread(_ask_gemini, base_url, model, key, timeout_s, prompt, max_tokens, more)
     # verify=False below: the calls are plain HTTP, and loading certificates takes longer than they do
-    messages: Any = [{"role": "user", "content": prompt}]
+    messages: Any = more.pop("messages", [{"role": "user", "content": prompt}])
     settings: dict[str, Any] = {"base_url": base_url, "api_key": key, "max_retries": 0, "timeout": timeout_s}
     if wire == "anthropic":
         import anthropic

@@ -132,6 +132,7 @@ async def test_an_error_is_the_sdk_s_own_class_status_and_code(
 def test_every_fault_is_in_one_of_the_tables() -> None:
     told = {"reset", "outage", "down", "silence", "reset_midway", "trickle", "malformed"}
     told |= {"empty", "no_stop_reason", "length", "content_filter"}
+    told |= {"wrong_json", "wrong_json_once", "fenced_json"}
     for wire in WIRES:
         missing = set(FAULTS) - told - set(ERRORS[wire])
         assert missing == ({"content_policy"} if wire == "gemini" else set())
@@ -318,7 +319,9 @@ async def test_echo_gives_the_prompt_back_untouched(sim: SimulatorProcess, wire:
     assert text_of(wire, await ask(sim, wire, prompt=prompt)) == prompt
 
 
+CLOSED = {"additionalProperties": False}  # as Anthropic demands it
 SCHEMA = {
+    **CLOSED,
     "type": "object",
     "properties": {
         "title": {"type": "string"},
@@ -326,10 +329,20 @@ SCHEMA = {
         "count": {"type": "integer"},
         "share": {"type": "number"},
         "sure": {"type": "boolean"},
-        "parts": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
+        "parts": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"name": {"type": "string"}}, **CLOSED},
+        },
     },
     "required": ["title", "kind", "count", "share", "sure", "parts"],
 }
+
+
+def opened(schema: Any) -> Any:
+    """Without what google-generativeai does not know."""
+    if isinstance(schema, dict):
+        return {key: opened(value) for key, value in schema.items() if key != "additionalProperties"}
+    return schema
 
 
 def check_instance(found: Any) -> None:
@@ -350,12 +363,67 @@ def check_instance(found: Any) -> None:
             "openai",
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}},
         ),
-        ("gemini", {"response_mime_type": "application/json", "response_schema": SCHEMA}),
+        ("gemini", {"response_mime_type": "application/json", "response_schema": opened(SCHEMA)}),
     ],
     ids=WIRES,
 )
 async def test_a_schema_is_kept(sim: SimulatorProcess, wire: str, more: dict[str, Any]) -> None:
     check_instance(json.loads(text_of(wire, await ask(sim, wire, max_tokens=500, **more))))
+
+
+JSON_FORM = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+REPAIR = [
+    {"role": "user", "content": "Go."},
+    {"role": "assistant", "content": "{}"},
+    {"role": "user", "content": "Again."},
+]
+
+
+async def test_wrong_json_is_told_apart_from_right_json_by_the_turns_before_it(sim: SimulatorProcess) -> None:
+    async def keys(**more: Any) -> set[str]:
+        answer = await ask(sim, "openai", max_tokens=500, response_format=JSON_FORM, **more)
+        return set(json.loads(text_of("openai", answer)))
+
+    sim.patch("openai", {"faults": {"wrong_json_once": 1.0}})
+    assert await keys() == {"unexpected"}
+    assert await keys(messages=REPAIR) == set(SCHEMA["properties"])
+    sim.patch("openai", {"faults": {"wrong_json_once": None, "wrong_json": 1.0}})
+    assert await keys(messages=REPAIR) == {"unexpected"}
+    prose = text_of("openai", await ask(sim, "openai"))
+    assert "unexpected" not in prose
+
+
+async def test_a_schema_in_the_prompt_is_read_there(sim: SimulatorProcess) -> None:
+    words = f"Reply with JSON that matches this JSON schema:\n{json.dumps(SCHEMA)}\nGo."
+    turn = [{"role": "user", "content": words}]
+    check_instance(json.loads(text_of("openai", await ask(sim, "openai", messages=turn, max_tokens=500))))
+    sim.patch("openai", {"faults": {"fenced_json": 1.0}})
+    fenced = text_of("openai", await ask(sim, "openai", messages=turn, max_tokens=500))
+    assert fenced.startswith("Here it is:\n\n```json\n{")
+
+
+@pytest.mark.parametrize(
+    ("wire", "more"),
+    [
+        ("anthropic", {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}),
+        (
+            "openai",
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "strict": True, "schema": {"type": "object"}},
+                }
+            },
+        ),
+        ("gemini", {"response_mime_type": "application/json", "response_schema": {"type": "OBJECT"}}),
+    ],
+    ids=WIRES,
+)
+async def test_a_schema_that_the_provider_does_not_take_is_a_bad_request(
+    sim: SimulatorProcess, wire: str, more: dict[str, Any]
+) -> None:
+    with pytest.raises(getattr(importlib.import_module(_MODULES[wire]), ERRORS[wire]["bad_request"][0])):
+        await ask(sim, wire, **more)
 
 
 async def test_a_forced_tool_is_called_with_a_valid_input(sim: SimulatorProcess) -> None:
