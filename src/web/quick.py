@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 BASIS = "orchestrator.basis"  # in the environ: (name, view) that an answer was made of, and of nothing else
 MOST_KEPT = 64
+_END = b"\r\n\r\n"
 _Key = tuple[str, str, str, bytes]
 
 
@@ -27,6 +29,7 @@ class _Answer:
     basis: tuple[str, Any]
     headers: list[tuple[str, str]]
     tag: str
+    head: bytes  # the same as bytes, for HTTP/1.1
     body: bytes
 
 
@@ -46,10 +49,13 @@ class QuickAnswers:
             return self._ask(key, environ, start_response)
         return _again(kept, environ, start_response)
 
-    def has(self, environ: WSGIEnvironment) -> bool:
-        """Whether the answer lies ready and would only be copied."""
-        key = _key(environ)
-        return key is not None and self._fresh(key) is not None
+    def packet(self, environ: WSGIEnvironment) -> bytes | None:
+        """The whole HTTP/1.1 answer where it lies ready and would only be copied."""
+        key = None if "HTTP_IF_NONE_MATCH" in environ else _key(environ)
+        kept = None if key is None else self._fresh(key)
+        if kept is None:
+            return None
+        return b"".join((kept.head, b"Date: ", formatdate(usegmt=True).encode(), _END, kept.body))
 
     def _fresh(self, key: _Key) -> _Answer | None:
         kept = self._kept.get(key)
@@ -72,8 +78,9 @@ class QuickAnswers:
             answer.close()
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
-        headers = told[-1][1]
-        self._kept[key] = _Answer(basis, headers, dict(headers).get("ETag", ""), body)
+        status, headers = told[-1]
+        tag = dict(headers).get("ETag", "")
+        self._kept[key] = _Answer(basis, headers, tag, _head(status, headers), body)
         return [body]
 
 
@@ -88,6 +95,11 @@ def _key(environ: WSGIEnvironment) -> _Key | None:
 
 def _is_for_everybody(status: str, headers: list[tuple[str, str]]) -> bool:
     return status.startswith("200 ") and all(name != "Set-Cookie" for name, _ in headers)
+
+
+def _head(status: str, headers: list[tuple[str, str]]) -> bytes:
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), ""]
+    return "\r\n".join(lines).encode("latin-1")
 
 
 def _again(kept: _Answer, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -2,7 +2,7 @@
 
 waitress hands each request to a thread, which then wakes the loop. For an answer that is only copied the two
 hand-overs cost more than all the rest, so the loop's own thread gives those, and every other request goes the
-usual way. What is changed are three attributes of waitress's servers; a test asks for an answer both ways.
+usual way. What is changed are two attributes of waitress's servers; a test asks for an answer both ways.
 """
 
 from __future__ import annotations
@@ -59,44 +59,51 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection. `receiving_in` is set while the loop's thread takes bytes in, and only then."""
 
     receiving_in: int | None = None
-    at_once = False
+    ready: bytes | None = None
 
     def received(self, data: bytes) -> bool:
         self.receiving_in = threading.get_ident()
         try:
-            took: bool = super().received(data)  # holds a lock, so that nothing can be served inside
-            while self.at_once:
-                self.at_once = False
-                self.service()
+            took: bool = super().received(data)  # holds a lock, so that nothing can be answered inside
+            while self.ready is not None:
+                self._answer(self.ready)
         finally:
             self.receiving_in = None
         return took
+
+    def _answer(self, packet: bytes) -> None:
+        """What `service` does for an answer that an application has to make."""
+        self.ready = None
+        request = self.requests[0]
+        self.write_soon(packet)
+        request.close()
+        self.current_outbuf_count = self.adj.outbuf_high_watermark  # the next answer takes a new buffer
+        with self.requests_lock:
+            self.requests.pop(0)
+            if self.requests:
+                self.server.add_task(self)
 
 
 def _shorten(server: Any, quick: QuickAnswers) -> None:
     """Let this listening socket's connections give ready answers without a thread."""
     hand_to_thread: Callable[[Any], None] = server.add_task
-    wake_loop: Callable[[], None] = server.pull_trigger
-    loop = threading.local()
 
     def add_task(channel: _Channel) -> None:
-        if channel.receiving_in == threading.get_ident() and _lies_ready(channel, quick):
-            loop.is_here = True
-            channel.at_once = True
-        else:
+        on_the_loop = channel.receiving_in == threading.get_ident()
+        channel.ready = _ready(channel, quick) if on_the_loop else None
+        if channel.ready is None:
             hand_to_thread(channel)
 
-    def pull_trigger() -> None:
-        if not getattr(loop, "is_here", False):  # the loop need not be woken by itself
-            wake_loop()
-
-    server.channel_class, server.add_task, server.pull_trigger = _Channel, add_task, pull_trigger
+    server.channel_class, server.add_task = _Channel, add_task
 
 
-def _lies_ready(channel: Any, quick: QuickAnswers) -> bool:
+def _ready(channel: Any, quick: QuickAnswers) -> bytes | None:
     request = channel.requests[0]
-    if request.error or channel.total_outbufs_len:  # who does not read must not make the loop wait
-        return False
-    headers = {f"HTTP_{name}": value for name, value in request.headers.items()}
+    headers = request.headers
+    if request.error or request.version != "1.1" or "CONNECTION" in headers or not channel.connected:
+        return None
+    if channel.total_outbufs_len:  # who does not read must not make the loop wait
+        return None
     asked = {"REQUEST_METHOD": request.command, "QUERY_STRING": request.query, "PATH_INFO": request.path}
-    return quick.has({**headers, **asked, "REMOTE_ADDR": channel.addr[0]})
+    shown = {f"HTTP_{name}": value for name, value in headers.items()}
+    return quick.packet({**shown, **asked, "REMOTE_ADDR": channel.addr[0]})

@@ -113,6 +113,7 @@ def _take_all(browser: Any, asker: Asker, file: Path, folder: Path) -> None:
                 color_scheme=scheme, viewport={"width": width, "height": 900}, locale="en-GB"
             )
             page = context.new_page()
+            page.set_default_timeout(120_000)
             for name, path in paths.items():
                 page.goto(asker.url + path)
                 page.screenshot(path=folder / f"{name}-{scheme}-{kind}.png", full_page=name != "tasks")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from sqlalchemy import bindparam
 
 from . import schema
 from .rollups import CALL_SUMS, sums_of
@@ -25,20 +27,11 @@ class Accounts(Part):
         Bounds are epoch seconds, taken down to whole minutes. A key's `minute`, `hour` or `day` is the epoch
         second at which it begins; days are UTC.
         """
-        u = schema.usage.c
-        keys = [_group(name) for name in group_by]
-        sums = [sa.func.sum(u[name]).label(name) for name in CALL_SUMS]
-        query = (
-            sa.select(*keys, *sums)
-            .where(u.minute >= int(start // 60), u.minute < -int(-end // 60))
-            .group_by(*keys)
-            .order_by(*keys)
-        )
-        if not keys:
-            query = query.having(sa.func.count() > 0)
+        query = _usage_query(tuple(group_by))
+        minutes = {"start": int(start // 60), "end": -int(-end // 60)}
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-        return [UsageRow(tuple(row[: len(keys)]), CallSums(**sums_of(row))) for row in rows]
+            rows = connection.execute(query, minutes).all()
+        return [UsageRow(tuple(row[: len(group_by)]), CallSums(**sums_of(row))) for row in rows]
 
     def summary(self, batch: str | None = None) -> Summary:
         """One batch, or with None everything since the beginning."""
@@ -63,6 +56,20 @@ class Accounts(Part):
         )
 
 
+@cache  # building these queries takes longer than running them
+def _usage_query(group_by: tuple[GroupBy, ...]) -> sa.Select[Any]:
+    u = schema.usage.c
+    keys = [_group(name) for name in group_by]
+    sums = [sa.func.sum(u[name]).label(name) for name in CALL_SUMS]
+    query = (
+        sa.select(*keys, *sums)
+        .where(u.minute >= bindparam("start"), u.minute < bindparam("end"))
+        .group_by(*keys)
+        .order_by(*keys)
+    )
+    return query if keys else query.having(sa.func.count() > 0)
+
+
 def _group(name: GroupBy) -> sa.ColumnElement[Any]:
     u = schema.usage.c
     if name in _SECONDS:
@@ -80,11 +87,20 @@ def _added(
     batch_id: int,
 ) -> Sequence[Any]:
     """Rows of `keys` and the sums of `sums`, of one batch or of all."""
+    of_all = batch_id == schema.ALL_BATCHES
+    query = _added_query(table, tuple(keys), tuple(sums), of_all)
+    return connection.execute(query, {} if of_all else {"batch": batch_id}).all()
+
+
+@cache
+def _added_query(
+    table: sa.Table, keys: tuple[str, ...], sums: tuple[str, ...], of_all: bool
+) -> sa.Select[Any]:
     columns = [table.c[key] for key in keys]
     query = sa.select(*columns, *(sa.func.sum(table.c[name]).label(name) for name in sums))
-    if batch_id != schema.ALL_BATCHES:
-        query = query.where(table.c.batch_id == batch_id)
-    return connection.execute(query.group_by(*columns).order_by(*columns)).all()
+    if not of_all:
+        query = query.where(table.c.batch_id == bindparam("batch"))
+    return query.group_by(*columns).order_by(*columns)
 
 
 def _task_sums(row: Any) -> TaskSums:

@@ -48,12 +48,10 @@ class Money:
     uncertain_nanos: int
     unknown_cost_calls: int
     budget_nanos: int | None
+    budget_used: float | None  # what may have been billed counts
     saved_nanos: int | None
+    baseline_nanos: int
     baseline_model: str
-
-    @property
-    def budget_used(self) -> float | None:
-        return self.today_nanos / self.budget_nanos if self.budget_nanos else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +128,17 @@ def _today(site: Site, now: float) -> Totals:
 
 def _money(site: Site, summary: Summary, budgets: tuple[BudgetView, ...], now: float) -> Money:
     today = _today(site, now)
-    daily = next((b.limit_nanos for b in budgets if (b.scope, b.period) == ("all", "day")), None)
+    daily = next((b for b in budgets if (b.scope, b.period) == ("all", "day")), None)
     saved = summary.baseline_nanos - summary.tasks.cost_nanos if summary.tasks.tasks else None
     return Money(
         today_nanos=today.cost_nanos,
         total_nanos=summary.cost_nanos,
         uncertain_nanos=summary.calls.uncertain_nanos,
         unknown_cost_calls=summary.calls.unknown_cost_calls,
-        budget_nanos=daily,
+        budget_nanos=daily.limit_nanos if daily else None,
+        budget_used=daily.used if daily else None,
         saved_nanos=saved,
+        baseline_nanos=summary.baseline_nanos,
         baseline_model=site.settings.baseline_model,
     )
 
