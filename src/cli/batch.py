@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from ..core.intake import AS_IT_IS, BadLine, ReadOptions, read_tasks
+from ..core.intake import AS_IT_IS, BadLine, ReadOptions, columns_of, read_tasks
 from ..core.rejects import RejectsFile
 from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated
 from ..errors import InputError
@@ -100,6 +100,7 @@ def open_results(batch: Batch, *, simulated: bool) -> ResultsFile:
     """
     path = Path(batch.output)
     form = form_of(batch.output, batch.reading.fmt)
+    columns = columns_of(batch.lines, batch.reading)
     held = None if batch.output == STDOUT else holds_simulated(path, form)
     if held is False and simulated:
         raise InputError(f"{path}: holds answers of real providers; choose another output")
@@ -107,14 +108,15 @@ def open_results(batch: Batch, *, simulated: bool) -> ResultsFile:
         aside = path.with_name(f"{path.stem}.simulated{path.suffix}")
         path.replace(aside)
         say(f"{path}: held simulated results, which are now in {aside}; every task is asked again")
-    return ResultsFile(batch.output, simulated=simulated, form=form)
+    results = ResultsFile(batch.output, simulated=simulated, form=form)
+    results.add_columns(columns)
+    return results
 
 
 def take_in(
     store: Store,
     settings: Settings,
     batch: Batch,
-    results: ResultsFile,
     now: float,
     *,
     wishes: Wishes = AS_EVER,
@@ -131,7 +133,7 @@ def take_in(
         if wishes.rerun_changed:
             store.release_dead(socket.gethostname(), now)
         store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
-        lines = _lines(batch, settings, now, lambda text: say(f"{batch.source}: {text}"), results.add_columns)
+        lines = _lines(batch, settings, now, lambda text: say(f"{batch.source}: {text}"))
         with bad.rejects:
             tasks = _good(reading.counted(lines), bad)
             report = store.add_tasks(tasks, now=now, rerun_changed=wishes.rerun_changed, once=wishes.dedupe)
@@ -148,7 +150,6 @@ def _lines(
     settings: Settings,
     now: float,
     on_warning: Callable[[str], None] = lambda _: None,
-    on_columns: Callable[[tuple[str, ...]], None] = lambda _: None,
 ) -> Iterator[Task | BadLine]:
     return read_tasks(
         batch.lines,
@@ -157,7 +158,6 @@ def _lines(
         now=now,
         options=batch.reading,
         on_warning=on_warning,
-        on_columns=on_columns,
     )
 
 

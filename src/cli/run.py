@@ -74,7 +74,7 @@ def run(
             plan = ask_first(
                 setup, store, batch, clock.now(), yes=yes, max_cost=max_cost, quiet=quiet, wishes=wishes
             )
-        bad = take_in(store, setup.settings, batch, results, clock.now(), wishes=wishes, quiet=quiet)
+        bad = take_in(store, setup.settings, batch, clock.now(), wishes=wishes, quiet=quiet)
         ask_again(store, batch.name, wishes, clock.now())
         drop_outdated(store, batch, results)
         settle(store, batch.name, results)

@@ -49,6 +49,10 @@ def test_a_csv_file_and_a_template_come_back_as_csv_and_a_torn_file_is_completed
     assert "6 tasks finished before; nothing is asked again" in again.err
     assert {row["id"]: row for row in records(tmp_path / "out.csv")} == rows
     assert simulator.stats()["openai"]["calls"] == calls
+    (tmp_path / "out.csv").unlink()
+    run_script(*command, cwd=tmp_path, env=live)
+    assert {row["id"]: row for row in records(tmp_path / "out.csv")} == rows, "its columns are there again"
+    assert simulator.stats()["openai"]["calls"] == calls
     (tmp_path / "prompt.txt").write_text("Is this bad?\n\n{review}\n")
     changed = run_script(*command, cwd=tmp_path, env=live)
     assert changed.process.returncode == 2 and "6 ids have new content" in changed.err

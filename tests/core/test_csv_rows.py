@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from src.config import load_settings
-from src.core.intake import MAX_LINE_BYTES, BadLine, Pins, ReadOptions, Template, read_tasks
+from src.core.intake import MAX_LINE_BYTES, BadLine, Pins, ReadOptions, Template, columns_of, read_tasks
 from src.errors import InputError
 from src.records import Message, Task
 from src.settings import Settings
@@ -211,20 +211,14 @@ def test_a_column_that_may_well_be_meant_is_metadata_and_told_once(settings: Set
     assert len(warnings) == 1 and f"column '{name}' comes back with the results as it is" in warnings[0]
 
 
-def test_who_asks_for_the_columns_is_told_those_that_come_back(settings: Settings) -> None:
-    told: list[tuple[str, ...]] = []
-    stream = io.BytesIO(b"name,prompt,id,city\nAnn,Hi,1,Rome\n")
-    list(
-        read_tasks(
-            stream,
-            batch="b",
-            settings=settings,
-            now=NOW,
-            options=ReadOptions("csv"),
-            on_columns=told.append,
-        )
-    )
-    assert told == [("name", "city")]
+def test_the_columns_that_come_back_are_told_by_the_header_alone(tmp_path: Path) -> None:
+    table = b"name,prompt,id,city\nAnn,Hi,1,Rome\n"
+    assert columns_of(io.BytesIO(table), ReadOptions("csv")) == ("name", "city")
+    (tmp_path / "t.csv").write_bytes(table)
+    template = ReadOptions(template=Template.of("{prompt}"))
+    assert columns_of(tmp_path / "t.csv", template) == ("name", "prompt", "city")
+    assert columns_of(io.BytesIO(b"name,prompt\n"), ReadOptions("csv")) == ("name",)
+    assert columns_of(io.BytesIO(b'{"prompt": "Hi"}')) == columns_of(io.BytesIO(b"")) == ()
 
 
 # ------------------------------------------------------------------ templates

@@ -18,7 +18,7 @@ from .json_text import parse_object
 from .lines import MAX_LINE_BYTES, BadLine
 from .making import content_digest, make_task, unknown_type_warning
 from .pins import Pins
-from .reading import AS_IT_IS, ReadOptions, read_tasks
+from .reading import AS_IT_IS, ReadOptions, columns_of, read_tasks
 from .shape import read_shape
 from .template import Template
 
@@ -36,6 +36,7 @@ __all__ = [
     "ReadOptions",
     "TaskFields",
     "Template",
+    "columns_of",
     "content_digest",
     "make_task",
     "parse_object",

@@ -48,19 +48,18 @@ def read_tasks(
     options: ReadOptions = AS_IT_IS,
     submitter: str = "local",
     on_warning: Callable[[str], None] = lambda _: None,
-    on_columns: Callable[[tuple[str, ...]], None] = lambda _: None,
 ) -> Iterator[Task | BadLine]:
     """Read `source` line by line. Memory does not grow with the length of its lines' text.
 
-    `on_warning` is told once of each task type that has no row, `on_columns` the columns of a CSV file that
-    come back with its results. Raises InputError where there is nothing to read from.
+    `on_warning` is told once of each task type that has no row. Raises InputError where there is nothing to
+    read from.
     """
     options.pins.check(settings)
     builder = _Builder(batch, settings, now, submitter, options, on_warning)
     left = options.limit
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
-        told = Listeners(on_warning, on_columns)
+        told = Listeners(on_warning)
         for row in read_rows(source, options.fmt, options.template, numbered(stream), told):
             task = row if isinstance(row, BadLine) else builder.build(row)
             yield task
@@ -68,6 +67,19 @@ def read_tasks(
                 left -= 1
                 if left <= 0:
                     return
+
+
+def columns_of(source: Path | BinaryIO, options: ReadOptions = AS_IT_IS) -> tuple[str, ...]:
+    """The columns of a CSV file that come back with its results, by its header; none of another format.
+
+    Raises InputError where the header can't be meant.
+    """
+    found: list[str] = []
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
+        told = Listeners(columns=found.extend)
+        next(read_rows(source, options.fmt, options.template, numbered(stream), told), None)
+    return tuple(found)
 
 
 class _Builder:

@@ -49,9 +49,8 @@ class CsvForm:
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
     def add_columns(self, names: Iterable[str]) -> None:
-        """Columns of the tasks' file, for a header that is still to be written."""
-        if not self._header:
-            self._own = tuple(OWN + name if name in _OURS else name for name in names)
+        """Columns of the tasks' file, for the next header that is written."""
+        self._own = tuple(OWN + name if name in _OURS else name for name in names)
 
     def head(self) -> bytes:
         self._header = (*COLUMNS, *USAGE, ATTEMPTS, *self._own, METADATA)
