@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
@@ -138,7 +138,7 @@ FINISH: Mapping[str, FinishReason | None] = {
 class GeminiAdapter:
     """Gemini, or a server that speaks its format.
 
-    Each call takes one of `slots` threads. A task that gives up moves on at once; the thread keeps its place
+    Each call takes a thread. A task that gives up moves on at once; the thread keeps its place
     until the exchange ends, and what it has used by then is told to `on_late`, on the event loop.
     """
 
@@ -150,7 +150,8 @@ class GeminiAdapter:
         self._connect_timeout_s = access.row.connect_timeout_s
         self._on_late = on_late
         self._speaker = Speaker(access.name, self._key)
-        self._calls = Places(slots, f"{access.name}-call")
+        # Twice as many as calls: those that were given up keep theirs until their own time limit.
+        self._calls = Places(2 * slots, f"{access.name}-call")
         self._health = Places(_HEALTH_PLACES, f"{access.name}-health")
         self._clients: tuple[Any, Any] | None = None  # for generating, for listing models
         self._here = threading.local()  # the last response of the thread
@@ -262,19 +263,23 @@ class GeminiAdapter:
         )
         options = self._options(request.timeout_s + GRACE_S)
         self._here.response = None
-        try:
+        with self._translated(request):
             answer = model.generate_content(contents, generation_config=config, request_options=options)
-        except Exception as error:
-            raise self._failure(error, request) from error
         return self._completion(answer, request)
 
     def _list(self, client: Any, timeout_s: float) -> list[str]:
         self._here.response = None
-        try:
+        with self._translated(None):
             pages = client.list_models(request={"page_size": 1000}, **self._options(timeout_s))
             return [row.name.removeprefix("models/") for row in pages]
-        except Exception as error:
-            raise self._failure(error, None) from error
+
+    @contextlib.contextmanager
+    def _translated(self, request: CompletionRequest | None) -> Iterator[None]:
+        """What the package raises, as one of our errors."""
+        try:
+            yield
+        except Exception as error:  # whatever four packages may raise: none of it may end the pool
+            raise self._failure(error, request) from error
 
     def _prepared(self, request: CompletionRequest) -> tuple[Any, list[Json], Json]:
         """The model object, the contents, and the generation config."""

@@ -129,7 +129,7 @@ class SdkAdapter(ABC):
             if request is None:
                 return await self._client.get(path, cast_to=Response, options=options)
             return await self._client.post(path, body=self._body(request), cast_to=Response, options=options)
-        except Exception as error:
+        except Exception as error:  # whatever three packages may raise: none of it may end the pool
             raise self._failure(error, request) from error
 
     def _failure(self, error: Exception, request: CompletionRequest | None) -> ProviderError:

@@ -48,21 +48,20 @@ class SimulatorProcess:
             command += ["--config-json", json.dumps(config)]
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             child = _launch(command, errors)
-            try:
-                line = _first_line(child, timeout_s)
-                return cls(child, json.loads(line))
-            except BaseException as error:
-                _end(child, 0.0)
-                if not isinstance(error, queue.Empty | ValueError):
-                    raise
-                errors.seek(0)
-                said = errors.read()[-_TAIL_CHARS:].strip() or "nothing"
-                what = (
-                    f"gave no address within {timeout_s:g} s"
-                    if isinstance(error, queue.Empty)
-                    else "did not start"
-                )
-                raise RuntimeError(f"the simulator {what}; it said: {said}") from None
+            with contextlib.ExitStack() as undo:
+                undo.callback(_end, child, 0.0)
+                try:
+                    found = cls(child, json.loads(_first_line(child, timeout_s)))
+                except queue.Empty:
+                    what = f"gave no address within {timeout_s:g} s"
+                except ValueError:
+                    what = "did not start"
+                else:
+                    undo.pop_all()
+                    return found
+            errors.seek(0)
+            said = errors.read()[-_TAIL_CHARS:].strip() or "nothing"
+            raise RuntimeError(f"the simulator {what}; it said: {said}")
 
     def stats(self) -> dict[str, Any]:
         """Counters by provider, see GET /stats."""

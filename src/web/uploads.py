@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -75,13 +76,12 @@ class Uploads:
         suffix = Path(name).suffix.lower()
         word = secrets.token_urlsafe(18)
         path = self._folder / f"{word}{suffix if suffix in SUFFIXES else '.tasks'}"
-        try:
+        with ExitStack() as undo:
+            undo.callback(path.unlink, missing_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
                 shutil.copyfileobj(stream, copy)
             upload = replace(_look_through(site, path, word, name, options), template=template)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+            undo.pop_all()
         described = self._folder / f"{word}.meta"
         described.touch(0o600)
         described.write_text(json.dumps(asdict(upload)), encoding="utf-8")

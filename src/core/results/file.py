@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -39,11 +39,10 @@ class ResultsFile:
         self._file: BinaryIO = sys.stdout.buffer if self.path is None else _open_locked(self.path)
         self._end = 0  # bytes that are whole rows
         if self.path is not None:
-            try:
+            with ExitStack() as undo:
+                undo.callback(self._file.close)
                 self._end = self._mend(self.path)
-            except BaseException:
-                self._file.close()
-                raise
+                undo.pop_all()
 
     def __enter__(self) -> Self:
         return self

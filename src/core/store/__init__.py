@@ -18,6 +18,7 @@ frozen values. A `StoreError` says in one line what is wrong with the database; 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -65,11 +66,10 @@ class Store(Intake, Work, Control, Editing, Reading, Copies, Accounts, Samples):
         for (or the other way round), or can't be opened.
         """
         database = Database(url_or_path)
-        try:
+        with ExitStack() as undo:
+            undo.callback(database.dispose)
             bring_up_to_date(database, simulated=simulated)
-        except BaseException:
-            database.dispose()
-            raise
+            undo.pop_all()
         return cls(database)
 
     def close(self) -> None:
