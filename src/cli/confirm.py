@@ -37,7 +37,7 @@ def ask_first(
 
     Raises click.Abort where the answer is no, InputError where nobody can be asked. Nothing is stored before.
     """
-    plan, bad = plan_batch(setup, store, batch, now, wishes)
+    plan, bad = plan_batch(setup, store, batch, now, wishes, quiet=quiet)
     if plan is None:
         return None
     if not quiet:

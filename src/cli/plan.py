@@ -20,12 +20,14 @@ from .batch import Batch, input_of
 from .plan_text import as_json as plan_as_json
 from .plan_text import plan_lines, plan_table
 from .progress import console, say
+from .reading import Reading
 from .setup import Options, Setup, open_store, prepare
 
 if TYPE_CHECKING:
     from ..core.store import Store
 
 BAD_LINES_SHOWN = 5
+WORTH_A_WORD = 5_000  # tasks whose plan takes a noticeable while
 
 
 def plan(options: Options, source: str, reading: ReadOptions, *, as_json: bool = False) -> int:
@@ -60,12 +62,15 @@ def _say_bad_lines(source: str, bad: list[BadLine]) -> None:
 
 
 def plan_batch(
-    setup: Setup, store: Store, batch: Batch, now: float, wishes: Wishes = AS_EVER
+    setup: Setup, store: Store, batch: Batch, now: float, wishes: Wishes = AS_EVER, *, quiet: bool = False
 ) -> tuple[Plan | None, int]:
     """The plan for what a run of `batch` has still to do, None where nothing is left; and its bad lines."""
     sample, lines = Sample(), _Lines()
-    for task in wishes.left(store, lines.of(batch, setup.settings, now)):
-        sample.add(task)
+    with Reading(f"plan: {batch.source}", quiet=quiet) as reading:
+        for task in wishes.left(store, reading.counted(lines.of(batch, setup.settings, now))):
+            sample.add(task)
+    if sample.count > WORTH_A_WORD and not quiet:
+        say(f"plan: {len(sample.kept):,} tasks go through virtual time, which takes some seconds")
     return (plan_sample(setup, store, sample, now) if sample.count else None), len(lines.bad)
 
 

@@ -28,6 +28,7 @@ LOW_OUTPUT_SHARE = 0.1  # of the expected output
 AMPLE_PER_MINUTE = 6_000.0  # requests taken for granted at a provider of which no limit is known
 PLANNED_AT_MOST = 20_000  # tasks that run through virtual time: some seconds
 START_S = {"anthropic": 2.1, "openai": 0.9, "gemini": 1.0}  # importing each SDK (measured), before any call
+SLOTS = "the agents' slots"  # all calls that may be in flight at once ([[agents]] calls_in_flight) are
 STEPS = 50  # in which a run is looked at for what binds when
 
 
@@ -204,12 +205,18 @@ class _Ledger:
 
     def __call__(self, placement: Placement, now: float) -> tuple[float, Answer]:
         if self._run is not None and now > self._last:
-            self.moments.append((now - self._start, self._run.dispatch.binding_reason()))
+            self.moments.append((now - self._start, self._binding(self._run)))
             self._last = now
         latency_s, answer = self._forecast(placement, now)
         if isinstance(answer, Completion):
             self._book(placement, answer, now)
         return latency_s, answer
+
+    def _binding(self, run: VirtualRun) -> str:
+        """What holds the oldest waiting task up; where every slot is taken no limit is to blame."""
+        if run.dispatch.waiting and self._balancer.in_flight >= self._balancer.slots:
+            return SLOTS
+        return run.dispatch.binding_reason()
 
     def _book(self, placement: Placement, answer: Completion, now: float) -> None:
         provider = self._balancer.by_name[placement.provider]
@@ -250,7 +257,10 @@ def _plan(
     report: VirtualReport, ledger: _Ledger, unknown: tuple[str, ...], known: bool, now: float, start_s: float
 ) -> Plan:
     lines = [Line(provider, tier, **sums) for (provider, tier), sums in ledger.lines.items()]
-    binding = sorted(report.waited_for_s.items(), key=lambda item: -item[1])
+    waited: dict[str, float] = {}
+    for (from_s, what), to_s in _intervals(ledger.moments, report.makespan_s):
+        if what:
+            waited[what] = waited.get(what, 0.0) + to_s - from_s
     return Plan(
         at=now,
         tasks=sum(report.statuses.values()) + report.still_waiting,
@@ -259,7 +269,7 @@ def _plan(
         lines=tuple(sorted(lines, key=lambda line: -line.expected_nanos)),
         unknown_prices=tuple(report.unknown_prices),
         statuses=report.statuses,
-        binding=tuple(binding),
+        binding=tuple(sorted(waited.items(), key=lambda item: -item[1])),
         spans=tuple(_spans(ledger.moments, report.makespan_s)),
         unknown_limits=unknown,
         from_records=known,
@@ -284,9 +294,13 @@ def _weigh(moments: list[tuple[float, str]], end_s: float) -> list[dict[str, flo
     """By step, the seconds in which each thing was waited for."""
     step_s = end_s / STEPS
     weights: list[dict[str, float]] = [{} for _ in range(STEPS)]
-    ends = [at for at, _ in moments[1:]] + [end_s]
-    for (from_s, what), to_s in zip(moments, ends, strict=True):
+    for (from_s, what), to_s in _intervals(moments, end_s):
         for i in range(int(from_s / step_s), min(STEPS, math.ceil(to_s / step_s))):
             part_s = min(to_s, (i + 1) * step_s) - max(from_s, i * step_s)
             weights[i][what] = weights[i].get(what, 0.0) + part_s
     return weights
+
+
+def _intervals(moments: list[tuple[float, str]], end_s: float) -> Iterator[tuple[tuple[float, str], float]]:
+    """Each moment, and until when it stands."""
+    yield from zip(moments, [at for at, _ in moments[1:]] + [end_s], strict=False)

@@ -55,6 +55,13 @@ def test_a_told_limit_is_what_binds_and_gives_the_time() -> None:
     assert plan.unknown_limits == () and plan.from_records
 
 
+def test_where_every_slot_is_taken_no_limit_is_blamed() -> None:
+    slow = {("", "", ""): replace(QUICK, latency_s=10.0)}
+    wide = {name: {"requests_per_minute": 60_000} for name in ("anthropic", "openai", "gemini")}
+    plan = planned(some(600), wide, records=slow)
+    assert plan.spans[0].what == plan.binding[0][0] == "the agents' slots"
+
+
 def test_limits_that_take_over_from_each_other_are_told_in_their_order() -> None:
     limits = {"openai": {"requests_per_minute": 600.0, "tokens_per_minute": 100_000.0, "token_burst_s": 60.0}}
     plan = planned(some(400), limits)
