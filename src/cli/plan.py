@@ -33,6 +33,7 @@ WORTH_A_WORD = 5_000  # tasks whose plan takes a noticeable while
 def plan(options: Options, source: str, reading: ReadOptions, *, as_json: bool = False) -> int:
     """Print the plan of a file; the exit code. Raises OrchestratorError where it can't be read."""
     setup = prepare(options)
+    setup.refuse_without_key(reading.pins)
     clock = Clock()
     lines = _Lines(on_warning=lambda text: say(f"{source}: {text}"))
     sample = Sample()

@@ -51,6 +51,7 @@ def run(
     """Run a file of tasks; the exit code. Raises OrchestratorError where input or configuration is wrong."""
     voice.as_json = as_json
     setup = prepare(options)
+    setup.refuse_without_key(reading.pins)
     wishes = Wishes.of(retry=retry, rerun_changed=rerun_changed, dedupe=dedupe)
     if cheapest:
         setup = setup.with_cost_weight(CHEAPEST)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import ProviderAccess, load_settings, provider_access, read_environment, simulated_access
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
 from ..settings import Settings
 
 if TYPE_CHECKING:
+    from ..core.intake import Pins
     from ..core.store import Store
 
 
@@ -71,6 +72,18 @@ class Setup:
             f"(keys are read from the environment or .env: {wanted})"
         )
 
+    def refuse_without_key(self, pins: Pins) -> None:
+        """Raises InputError where --only and --model leave no provider that has a key, or none at all."""
+        pins.check(self.settings)
+        able = pins.able(self.settings)
+        if self.simulated or any(each.name in able for each in self.configured):
+            return
+        keys = ", ".join(
+            f"{name} ({' or '.join(self.settings.providers[name].api_key_env)})" for name in able
+        )
+        option = "--only" if pins.only else "--model"
+        raise InputError(f"{option}: there is no key for {keys}")
+
     @property
     def database(self) -> str | Path:
         """Simulated and live state never share a database; DATABASE_URL is for live state."""
@@ -122,7 +135,6 @@ def _simulator_config(setup: Setup) -> dict[str, Any]:
     if setup.simulator_config is None:
         return config
     from ..core.intake import parse_object
-    from ..errors import InputError
 
     try:
         given = parse_object(setup.simulator_config.read_text(encoding="utf-8"))

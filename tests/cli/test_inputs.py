@@ -141,6 +141,23 @@ def test_standard_output_is_clean_for_rows_of_every_kind(tmp_path: Path, live: d
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state"], "no rejects beside standard output"
 
 
+@pytest.mark.parametrize(
+    ("pin", "told"),
+    [
+        (("--only", "gemini"), "--only: there is no key for gemini (GOOGLE_API_KEY or GEMINI_API_KEY)"),
+        (("--model", "claude-haiku-5-5"), "--model: there is no key for anthropic (ANTHROPIC_API_KEY)"),
+    ],
+    ids=["only", "model"],
+)
+def test_a_pin_to_who_has_no_key_is_told_before_anything_runs(
+    tmp_path: Path, live: dict[str, str], pin: tuple[str, str], told: str
+) -> None:
+    (tmp_path / "t.txt").write_text("Hi\n")
+    done = run_script("run", "t.txt", *pin, cwd=tmp_path, env=live)
+    assert done.process.returncode == 2 and f"error: {told}" in done.err
+    assert not (tmp_path / "t.results.jsonl").exists()
+
+
 WRONG = {
     "template without its column": (
         ["run", "t.csv", "--prompt-file", "wrong.txt"],

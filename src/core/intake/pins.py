@@ -24,6 +24,14 @@ class Pins:
         _check_providers("--only", self.only, settings)
         _check_models("--model", [self.model] if self.model else [], self.only, settings)
 
+    def able(self, settings: Settings) -> Names:
+        """The providers that may serve a row which names none itself."""
+        names = [name for name in self.only or settings.providers if settings.providers[name].enabled]
+        if not self.model:
+            return tuple(names)
+        current, _ = settings.resolve_model(self.model)
+        return tuple(name for name in names if settings.serves(name, current))
+
     def over(
         self, models: Sequence[str], providers: Sequence[str], settings: Settings, line: int | None
     ) -> tuple[Names, Names]:
