@@ -26,11 +26,16 @@ from src.web import create_app
 from src.web.access import Door, is_loopback
 
 AIRPLAY_PORTS = (5000, 7000)
+PORTS_TRIED = 20
 
 
 @click.command()
 @click.option("--host", metavar="ADDRESS", help="Where to listen; beyond this machine only with a token.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Default: PORT, else 5000. 0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Default: PORT, else 5000 or the next free. 0: any free one.",
+)
 @click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings over orchestrator.toml."
 )
@@ -58,17 +63,20 @@ def main(
         setup = prepare(Options(config=config, state_dir=state_dir, simulate=bool(simulate)))
         if simulate is False:
             setup = replace(setup, simulated=False)
-        serve(setup, host or setup.settings.server.host, _port(setup, port))
+        serve(setup, host or setup.settings.server.host, _chosen_port(setup, port))
     except OrchestratorError as error:
         click.echo(f"web_server: {error}", err=True)
         sys.exit(2)
 
 
-def serve(setup: Setup, host: str, port: int) -> None:
-    """Listen and answer until told to end. Raises ConfigError where that can't begin."""
+def serve(setup: Setup, host: str, port: int | None) -> None:
+    """Listen and answer until told to end. Raises ConfigError where that can't begin.
+
+    Where nobody chose a port, a taken one is told, and the next free one serves.
+    """
     set_up_logging("warning")
     door = Door.of(host, setup.environ)
-    places = free_places(host, port)
+    places = free_places(host, port) if port is not None else next_places(host, setup.settings.server.port)
     with open_store(setup) as store:
         run(build(setup, store, door), places, f"{setup.mode} state in {setup.settings.state_dir}")
 
@@ -96,15 +104,15 @@ def run(app: Flask, places: list[tuple[str, int]], what: str) -> None:
     except OSError as error:  # somebody was faster
         raise ConfigError(_why_not(host, port, error)) from error
     signal.signal(signal.SIGTERM, _end)
-    shown = "localhost" if is_loopback(host) else host
-    click.echo(f"pages on http://{joined(shown, port)} ({what})")
+    click.echo(f"pages on http://{joined(_shown(places), port)} ({what})")
     server.run()
     click.echo("pages closed")
 
 
 def _end_with_stdin() -> None:
     """A child must not outlive its parent, however that ends: its pipe closes with it."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not through sys.stdin, whose lock would be held while the interpreter ends
+        pass
     os._exit(0)  # requests only read, or are transactions of the store: there is nothing to finish
 
 
@@ -124,6 +132,29 @@ def free_places(host: str, port: int) -> list[tuple[str, int]]:
     return found
 
 
+def next_places(host: str, port: int) -> list[tuple[str, int]]:
+    """As `free_places`, at the first free port from this one on."""
+    for each in range(port, min(port + PORTS_TRIED, 65536)):
+        try:
+            places = free_places(host, each)
+        except ConfigError as taken:
+            if not _is_taken(taken):
+                raise
+            continue
+        if each != port:
+            click.echo(f"port {port} is taken{_airplay(port)}; the pages are on {each}")
+        return places
+    return free_places(host, port)  # raises, and says what to do
+
+
+def _shown(places: list[tuple[str, int]]) -> str:
+    """The host of the address that works. `localhost` may be IPv6, where somebody else may listen."""
+    host = places[0][0]
+    if host in ("127.0.0.1", "localhost"):
+        return "localhost" if len(places) > 1 else "127.0.0.1"
+    return "localhost" if is_loopback(host) else host
+
+
 def _try(host: str, port: int) -> int:
     """Bind and let go: the port that is free. Raises ConfigError with what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -141,24 +172,33 @@ def _try(host: str, port: int) -> int:
 def _why_not(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         free = port + 1
-        airplay = (
-            " (on a Mac that is AirPlay: System Settings, AirDrop & Handoff, AirPlay Receiver)"
-            if sys.platform == "darwin" and port in AIRPLAY_PORTS
-            else ""
-        )
-        return f"port {port} is taken{airplay}; take another one: --port {free}, then http://localhost:{free}"
+        another = f"--port {free} or PORT={free}, then http://localhost:{free}"
+        return f"port {port} is taken{_airplay(port)}; take another one: {another}"
     if error.errno == errno.EACCES:
         return f"port {port} needs more rights than this program has; take one above 1023: --port 5000"
     return f"can't listen on {host}:{port} ({error.strerror or error})"
 
 
-def _port(setup: Setup, given: int | None) -> int:
-    """The option, the environment, the settings, in this order."""
+def _is_taken(error: ConfigError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+
+
+def _airplay(port: int) -> str:
+    """Who that is on a Mac."""
+    return (
+        " (on a Mac that is AirPlay: System Settings, AirDrop & Handoff, AirPlay Receiver)"
+        if sys.platform == "darwin" and port in AIRPLAY_PORTS
+        else ""
+    )
+
+
+def _chosen_port(setup: Setup, given: int | None) -> int | None:
+    """The option, else the environment; None where neither says a port."""
     if given is not None:
         return given
     wanted = setup.environ.get("PORT", "").strip()
     if not wanted:
-        return setup.settings.server.port
+        return None
     if not wanted.isdigit() or int(wanted) > 65535:
         raise ConfigError(f"{wanted!r} is no port", where="PORT", allowed="0 to 65535")
     return int(wanted)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, Script, run_script
+import web_server
+from tests.helpers import ROOT, Script, child_environment, run_script
 
 SERVER = ROOT / "web_server.py"
 KEY = {"OPENAI_API_KEY": "sk-test-not-a-real-key-0123456789"}
@@ -84,6 +88,40 @@ def test_a_busy_port_is_one_line_that_says_what_to_do(tmp_path: Path, taken: int
         assert script.err.count("\n") == 1
         assert f"port {taken} is taken" in script.err
         assert f"--port {taken + 1}" in script.err
+
+
+def test_beside_an_orchestrator_a_busy_port_is_one_line_too(tmp_path: Path, taken: int) -> None:
+    command = [sys.executable, str(SERVER), "--while-stdin-is-open", "--port", str(taken)]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=child_environment(),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.wait(60) == 2
+        assert child.stderr is not None
+        assert child.stderr.read().count("\n") == 1
+
+
+def test_where_nobody_chose_the_port_a_taken_one_is_told_and_the_next_serves(
+    tmp_path: Path, taken: int
+) -> None:
+    (tmp_path / "own.toml").write_text(f"[server]\nport = {taken}\n")
+    with Script("--config", "own.toml", cwd=tmp_path, script=SERVER) as server:
+        url = url_of(server)
+        assert f"port {taken} is taken; the pages are on {url.rsplit(':', 1)[1]}" in server.out
+        assert get(f"{url}/healthz")[0] == 200
+
+
+def test_a_mac_is_told_that_its_port_is_airplays(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = OSError(errno.EADDRINUSE, "in use")
+    for platform, named in (("darwin", True), ("linux", False)):
+        monkeypatch.setattr("sys.platform", platform)
+        said = web_server._why_not("127.0.0.1", 5000, busy)
+        assert ("AirPlay Receiver" in said) is named
+        assert "http://localhost:5001" in said
 
 
 @pytest.mark.parametrize(
