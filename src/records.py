@@ -147,6 +147,8 @@ class CompletionRequest:
     timeout_s: float = 120.0
     response_schema: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)  # the flags of the row of the model
+    cache_key: str = ""  # names the beginning that other calls share; empty: none does
+    cached_turns: int = 0  # so many of `messages` are to be kept in the provider's cache; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,8 @@ class Placement:
     warnings: tuple[str, ...] = ()
     reserved_nanos: int = 0
     forced: bool = False
+    cache_key: str = ""  # of a beginning of the prompt that other tasks share
+    cached_turns: int = 0  # so many of its messages are marked for the provider's cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,14 @@ class TaskTypeRow(_Row):
     tier: Tier
 
 
+class CachingSettings(_Row):
+    """Prompt caches of providers: whether beginnings that tasks share are kept in them."""
+
+    enabled: bool
+    min_prefix_tokens: int = Field(ge=1)
+    hold_s: float = NotNegative
+
+
 class TierSettings(_Row):
     economy_max_tokens: int = Field(ge=1)
     standard_max_tokens: int = Field(ge=1)
@@ -152,6 +160,7 @@ class ModelRow(_Row):
     refuses: tuple[Literal["temperature", "stop", "response_schema"], ...] = ()
     max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     thinking_headroom_tokens: int = Field(default=0, ge=0)
+    prompt_cache: Literal["", "key", "marks"] = ""  # what it takes: nothing, a key, marks in the prompt
     group: str = ""  # models with the same group share their limits; empty: the model's own name
     price: PriceRow | None = None
 
@@ -195,6 +204,7 @@ class Settings(_Row):
     providers: Mapping[str, ProviderRow]
     task_types: Mapping[str, TaskTypeRow]
     tiers: TierSettings
+    caching: CachingSettings
     models: Mapping[str, ModelRow]
     budgets: BudgetSettings
     agents: tuple[AgentRow, ...]
@@ -235,6 +245,10 @@ class Settings(_Row):
             return True
         return provider == row.wire == self.model_row(model).wire
 
+    def without_caches(self) -> Settings:
+        """For virtual time, whose answers tell of no cache: nobody waits for one there."""
+        return self.model_copy(update={"caching": self.caching.model_copy(update={"enabled": False})})
+
     def resolve_model(self, model: str) -> tuple[str, str]:
         """`(current model, warning)`: a retired name resolves to its successor, the warning names both.
 
@@ -263,6 +277,7 @@ def known_keys(loc: tuple[str | int, ...]) -> list[str]:
         "routing": RoutingSettings,
         "breaker": BreakerSettings,
         "tiers": TierSettings,
+        "caching": CachingSettings,
         "budgets": BudgetSettings,
         "providers": ProviderRow,
         "task_types": TaskTypeRow,

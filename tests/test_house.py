@@ -55,8 +55,8 @@ SDKS = ("anthropic", "openai", "google")
 # All that routing/ imports from elsewhere: no clock, no I/O, no threads. `random` is for the type of what
 # is passed in, `datetime` for the calendar, and of these two only what the tests below let through.
 PURE = {
-    "__future__", "bisect", "collections", "dataclasses", "datetime", "decimal", "enum", "functools", "heapq",
-    "itertools", "math", "operator", "random", "typing", "zoneinfo",
+    "__future__", "bisect", "collections", "dataclasses", "datetime", "decimal", "enum", "functools",
+    "hashlib", "heapq", "itertools", "math", "operator", "random", "typing", "zoneinfo",
     "genai_prices",
 }  # fmt: skip
 

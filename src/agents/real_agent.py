@@ -64,9 +64,11 @@ class RealAgent:
         """The placement as a request: parameters that the model does not take are left out."""
         task = placement.task
         row = self._settings.model_row(placement.model)
+        messages = self._messages(task.messages)
+        as_written = messages is task.messages  # with a prompt of the agent's before it, it is no shared one
         return CompletionRequest(
             model=placement.model,
-            messages=self._messages(task.messages),
+            messages=messages,
             max_tokens=placement.max_tokens,
             temperature=None if "temperature" in row.refuses else task.temperature,
             stop=() if "stop" in row.refuses else task.stop,
@@ -75,7 +77,10 @@ class RealAgent:
             parameters={
                 "max_tokens_parameter": row.max_tokens_parameter,
                 "schema_in_words": "response_schema" in row.refuses,
+                "prompt_cache": row.prompt_cache if self._settings.caching.enabled else "",
             },
+            cache_key=placement.cache_key if as_written else "",
+            cached_turns=placement.cached_turns if as_written else 0,
         )
 
     def _messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:

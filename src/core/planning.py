@@ -168,6 +168,7 @@ def make_plan(
 
     `start_s`: how long the start took last time; None takes `START_S`.
     """
+    settings = settings.without_caches()
     balancer = ProviderLoadBalancer(settings, now=now, configured=configured)
     for provider in balancer.providers:
         provider.learned = (learned or {}).get(provider.name, {})

@@ -142,6 +142,7 @@ def _replay(
     forecast: Forecast,
     start: float,
 ) -> Candidate:
+    settings = settings.without_caches()
     balancer = ProviderLoadBalancer(settings, now=start, configured=configured)
     balancer.set_weights(weights, start)
     ordered = sorted(tasks, key=lambda task: task.created_at)

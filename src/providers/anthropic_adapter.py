@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import (
@@ -14,7 +14,7 @@ from ..errors import (
     RateLimited,
     Truncated,
 )
-from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Usage
+from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Message, Usage
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict
 from .headers import anthropic_limits
 from .network import NO_KEY
@@ -23,6 +23,7 @@ from .prompts import (
     Json,
     count,
     estimated_usage,
+    leading_system,
     system_apart,
     why_unusable,
     with_schema_in_words,
@@ -122,6 +123,8 @@ class AnthropicAdapter(SdkAdapter):
         }
         if system:
             body["system"] = system
+        if request.cached_turns:
+            _mark(body, messages, request)
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.stop:
@@ -166,6 +169,22 @@ class AnthropicAdapter(SdkAdapter):
             warnings,
             found.get("request-id") or str(body.get("id") or ""),
         )
+
+
+def _mark(body: Json, messages: Sequence[Message], request: CompletionRequest) -> None:
+    """Have the request's first `cached_turns` messages kept: a mark on the last of their blocks.
+
+    System messages come first on this wire, all of them, so a mark in the conversation covers them too.
+    """
+    keep: Json = {"cache_control": {"type": "ephemeral"}}
+    turns, leading = request.cached_turns, leading_system(request.messages)
+    if turns > leading:
+        turn = body["messages"][turns - leading - 1]
+        turn["content"] = [{"type": "text", "text": turn["content"], **keep}]
+        return
+    system = [m.content for m in messages if m.role == "system"]
+    rest = [{"type": "text", "text": "\n\n".join(system[turns:])}] if system[turns:] else []
+    body["system"] = [{"type": "text", "text": "\n\n".join(system[:turns]), **keep}, *rest]
 
 
 def _text(content: object) -> str:

@@ -21,7 +21,15 @@ from ..records import Completion, CompletionRequest, FinishReason, LimitReport, 
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict
 from .headers import openai_limits
 from .network import NO_KEY
-from .prompts import USAGE_ESTIMATED, Json, count, estimated_usage, why_unusable, with_schema_in_words
+from .prompts import (
+    USAGE_ESTIMATED,
+    Json,
+    count,
+    estimated_usage,
+    leading_system,
+    why_unusable,
+    with_schema_in_words,
+)
 from .schemas import openai_form
 from .sdk_adapter import SdkAdapter
 
@@ -76,6 +84,8 @@ CLASSES: Mapping[str, Verdict] = {
     "AgentFileStagingError": NOT_OUR_CALL,
 }
 
+_LEAST_CACHED_CHARS = 4 * 1024  # four characters a token, and nothing shorter is cached
+
 FINISH: Mapping[str, FinishReason] = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -126,6 +136,7 @@ class OpenAIAdapter(SdkAdapter):
             "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
             str(request.parameters.get("max_tokens_parameter") or "max_tokens"): request.max_tokens,
         }
+        _use_cache(body, request, len(messages) - len(request.messages))
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.stop:
@@ -171,6 +182,29 @@ class OpenAIAdapter(SdkAdapter):
             warnings,
             found.get("x-request-id") or str(body.get("id") or ""),
         )
+
+
+def _use_cache(body: Json, request: CompletionRequest, told: int) -> None:
+    """The key of a beginning that other calls share, and where the model takes marks, its end.
+
+    From gpt-5.6 on a write into the cache costs more than reading once, and is made at the end of every long
+    prompt unless marks are asked for; then only marked beginnings are written and found. `told` messages
+    stand behind the leading system messages that the request does not have.
+    """
+    how = request.parameters.get("prompt_cache")
+    if how and request.cache_key:
+        body["prompt_cache_key"] = request.cache_key
+    if how != "marks" or sum(len(m.content) for m in request.messages) < _LEAST_CACHED_CHARS:
+        return
+    body["prompt_cache_options"] = {"mode": "explicit"}
+    turns = request.cached_turns
+    last = turns - 1 + (told if turns > leading_system(request.messages) else 0)
+    while last >= 0 and body["messages"][last]["role"] == "assistant":
+        last -= 1  # an answer takes no mark
+    if last >= 0:
+        turn = body["messages"][last]
+        mark = {"prompt_cache_breakpoint": {"mode": "explicit"}}
+        turn["content"] = [{"type": "text", "text": turn["content"], **mark}]
 
 
 def _text(content: object) -> str:

@@ -23,10 +23,15 @@ def system_apart(messages: Sequence[Message]) -> tuple[str, list[Message]]:
     return (system, turns) if turns else ("", [Message("user", system)])
 
 
+def leading_system(messages: Sequence[Message]) -> int:
+    """How many system messages stand before the conversation."""
+    return next((n for n, m in enumerate(messages) if m.role != "system"), len(messages))
+
+
 def with_schema_in_words(messages: Sequence[Message], schema: Mapping[str, Any]) -> tuple[Message, ...]:
     """The prompt with the schema as one more system message, where it can't be sent as a schema."""
     told = Message("system", f"{_IN_WORDS}\n{schema_text(schema)}")
-    first = next((n for n, m in enumerate(messages) if m.role != "system"), len(messages))
+    first = leading_system(messages)
     return (*messages[:first], told, *messages[first:])
 
 

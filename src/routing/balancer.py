@@ -122,9 +122,13 @@ class ProviderLoadBalancer:
         timeout_s = provider.row.timeout_s
         if task.deadline_at is not None:
             timeout_s = max(0.001, min(timeout_s, task.deadline_at - now))
+        ticket = self.pool.prefixes.grant(
+            memory.prefixes, provider.index, option.model.name, option.model.row.prompt_cache, now
+        )
         permit = Permit(
             number, provider, option.model, agent, reservation, probe, choice.forced, now, task.task_type,
             task.prompt_chars, len(task.messages), timeout_s < provider.row.timeout_s, budget, bound or 0,
+            ticket,
         )  # fmt: skip
         self.pool.permits[number] = permit
         if not provider.in_flight:
@@ -142,7 +146,8 @@ class ProviderLoadBalancer:
         return Placement(
             number, task, provider.name, option.model.name, option.model.group.name, route.tier,
             agent.name, max_tokens, choice.word, tuple(survey.reasons), now, timeout_s, memory.attempt,
-            option.warnings, bound or 0, choice.forced,
+            option.warnings, bound or 0, choice.forced, ticket.prefix.key if ticket else "",
+            ticket.prefix.turns if ticket and ticket.marked else 0,
         )  # fmt: skip
 
     def _reserve_money(
@@ -196,6 +201,8 @@ class ProviderLoadBalancer:
         held = pool.permits.pop(permit, None)
         if held is None:
             raise PermitError(f"permit {permit} is not out: settled before, or never issued")
+        if held.ticket is not None:
+            pool.prefixes.settle(held.ticket, usage)
         provider = held.provider
         if outcome is Outcome.OK and provider.breaks_silence(now, self._suspect_after_s):
             provider.trust(now)

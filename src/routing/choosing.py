@@ -17,6 +17,7 @@ from .breaker import BreakerState
 from .budgets import Refusal, affordable_max_tokens
 from .limits import Need
 from .pool import Pool
+from .prefixes import Prefix
 from .pricing import CompiledPrice
 from .routes import Option, Route
 from .state import AgentState, ProviderState
@@ -44,6 +45,7 @@ class Memory:
     max_tokens: int | None = None  # after an answer without text: more room
     turns: tuple[Message, ...] = ()  # after an answer that does not match its schema: that, and what is wrong
     agent: AgentState | None = None  # who served it last
+    prefixes: tuple[Prefix, ...] = ()  # beginnings of its prompt that others may share, the longest first
 
 
 class Blocked(NamedTuple):
@@ -315,6 +317,9 @@ class Chooser:
                 return Choice(same[0], "retry", forced=False)
             if memory.turns and not same and self._may_answer_again(memory, task, now, survey):
                 return None
+        shared = self._pool.prefixes.shared(memory.prefixes, now) if memory.prefixes else None
+        if shared is not None and self._awaits_writer(shared, task, now, survey):
+            return None
         preferred = route.prefer if self._prefers(route) else -1
         if preferred >= 0 and not memory.tried & (1 << preferred):
             wanted = next((o for o in options if o.provider.index == preferred), None)
@@ -326,9 +331,28 @@ class Chooser:
         if options:
             # One on trial goes first: the sooner it is known whether it is back, the better.
             trial = next((o for o in options if o.provider.on_trial), None)
+            if trial is None and shared is not None and (having := self._having(shared, options, now)):
+                return Choice(having, self._word(having, preferred, memory), forced=False)
             chosen = self._take_turn(options, survey, trial)
             return Choice(chosen, self._word(chosen, preferred, memory), forced=False)
         return self._emergency(task, route, memory, now, survey)
+
+    def _awaits_writer(self, shared: Prefix, task: Task, now: float, survey: Survey) -> bool:
+        """Whether a task may wait for the call that brings its beginning into a cache."""
+        until = self._pool.prefixes.hold_until(shared, now)
+        if until is None or (task.deadline_at is not None and task.deadline_at - until < DEADLINE_NEAR_S):
+            return False
+        survey.wake_by(until)
+        return True
+
+    def _having(self, shared: Prefix, options: list[Option], now: float) -> Option | None:
+        """The best of those that have the task's beginning in their cache.
+
+        It is not charged to the round-robin: tasks that share nothing keep their weights.
+        """
+        warm = self._pool.prefixes.warm(shared, now)
+        having = [o for o in options if o.provider.index in warm]
+        return max(having, key=lambda o: o.provider.score, default=None)
 
     def _may_answer_again(self, memory: Memory, task: Task, now: float, survey: Survey) -> bool:
         """Whether who gave a wrong answer will soon have room to be shown what is wrong with it."""

@@ -51,6 +51,7 @@ from .routes import Route, class_key
 
 TaskKey = tuple[str, str]  # batch, id
 _ALWAYS = -math.inf
+PREFIX_CLASSES = 64  # tasks with as many different long beginnings stand in so many classes at most
 
 
 class Dispatched(NamedTuple):
@@ -146,7 +147,10 @@ class Dispatch:
         self._flows[flow] = tag
         number = next(self._sequence)
         memory = Memory(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
+        memory.prefixes = self.balancer.pool.prefixes.offered(task)
         like = class_key(task, self._settings)
+        if memory.prefixes:  # one that waits for its beginning to be cached must not hold up the others
+            like = (*like, int(memory.prefixes[-1].key[:4], 16) % PREFIX_CLASSES)
         if self.balancer.pool.budgets is not None:  # one whose budget is spent must not hold up the others
             like = (*like, *flow)
         entry = _Entry(task, task, memory, like, list(attempts))
@@ -447,6 +451,7 @@ class Dispatch:
             queue.head()
 
     def _forget(self, entry: _Entry) -> None:
+        self.balancer.pool.prefixes.left(entry.memory.prefixes)
         self._entries.pop((entry.task.batch, entry.task.id), None)
 
     def _wake_for(self, provider: str) -> None:

@@ -13,6 +13,7 @@ from ..records import Event, Usage
 from ..settings import AgentRow, Settings
 from .budgets import Budgets, Refusal
 from .estimates import Outputs
+from .prefixes import Prefixes
 from .pricing import CompiledPrice, PriceBook, catalogue_of
 from .scoring import RoundRobin, final_score, neutral_response_s, performance_multiplier, time_multiplier
 from .snapshots import provider_condition
@@ -53,6 +54,7 @@ class Pool:
         cap = settings.routing.max_share_of_slots if len(self.providers) > 1 else 1.0
         self.most_in_flight = max(1, int(cap * self.slots))
         self.budgets = budgets
+        self.prefixes = Prefixes(settings.caching)
         self._prices = prices or PriceBook(lambda m: settings.model_row(m).price)
         self._catalogues = catalogues or {
             p.name: catalogue_of(p.name, p.row.wire, p.row.base_url) for p in self.providers

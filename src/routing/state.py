@@ -14,6 +14,7 @@ from ..settings import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
 from .breaker import Breaker, BreakerState
 from .estimates import Estimator, Outputs
 from .limits import ModelGroup, Reservation
+from .prefixes import Ticket
 from .pricing import CompiledPrice
 from .scoring import History
 
@@ -253,3 +254,4 @@ class Permit:
     cut_short: bool  # by the task's deadline, before the provider's own time limit
     budget: int | None = None
     upper_bound_nanos: int = 0
+    ticket: Ticket | None = None  # what it does with a beginning that other tasks share

@@ -157,7 +157,7 @@ class Author:
         return _SENTENCES[digest % len(_SENTENCES)]
 
     def marked_cache(self, ask: Ask, config: ProviderConfig) -> CacheUse:
-        """Anthropic: what the request marks is written once and read from then on."""
+        """Anthropic, and OpenAI with marks: what is marked is written once and read from then on."""
         if ask.marked_prefix is None:
             return NO_CACHE
         prefix, chars = ask.marked_prefix

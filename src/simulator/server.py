@@ -262,14 +262,13 @@ class ProviderServer:
         """Admit the call, take the time it takes, charge what it made. `extra` gets the headers of limits."""
         config, author = self.config, self.author
         input_tokens = author.input_tokens(ask, config)
-        if self.wire.name == "anthropic":
+        if self.wire.name == "anthropic" or ask.marks_only:
             cache = author.marked_cache(ask, config)
         else:
             cache = author.prefix_cache(ask, input_tokens, config)
         cost = self._admit(ask, input_tokens, cache, extra)
         if fault is not None:
             self._fail_if_error(fault, ask, input_tokens, cost)
-        author.remember(cache)
         digest = author.digest(ask)
         reply = author.reply(ask, digest, input_tokens, config, cache)
         if fault is not None:
@@ -277,6 +276,7 @@ class ProviderServer:
         self.stats.admitted_input_tokens += input_tokens
         try:
             await self._take_time(reply)
+            author.remember(cache)  # calls that came meanwhile could not read it yet
         finally:  # who leaves early has still had it made
             self.stats.output_tokens += reply.output_tokens
             self._gate.produced(ask.model, reply.output_tokens, self.clock.now())

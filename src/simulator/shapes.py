@@ -27,8 +27,9 @@ class Ask:
     tool: str | None = None  # Anthropic: a tool that must be called, with `schema` as its input
     old_max_tokens: bool = False  # OpenAI: came as max_tokens, not as max_completion_tokens
     marked_prefix: tuple[str, int] | None = (
-        None  # Anthropic cache_control: (text up to the mark, its characters)
+        None  # Anthropic cache_control, OpenAI prompt_cache_breakpoint: (text up to the mark, its characters)
     )
+    marks_only: bool = False  # OpenAI: nothing is cached but what is marked
     integer_enums: bool = False  # Gemini: the client asked for enum-encoding=int
 
     @property

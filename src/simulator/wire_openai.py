@@ -186,7 +186,7 @@ class OpenAIWire:
         for name in ("model", "messages"):
             if not body.get(name):
                 raise Fail("bad_request", message=f"Missing required parameter: '{name}'.", param=name)
-        parts, chars, last = self._read_prompt(body["messages"])
+        parts, chars, last, marked = self._read_prompt(body["messages"])
         sampling = numbers(body, _SAMPLING)
         wrong = first_violation(_RANGES, sampling)
         if wrong:
@@ -211,15 +211,18 @@ class OpenAIWire:
             wants_json=form.get("type") in ("json_schema", "json_object"),
             schema=(form.get("json_schema") or {}).get("schema"),
             old_max_tokens=old is not None,
+            marked_prefix=marked,
+            marks_only=(body.get("prompt_cache_options") or {}).get("mode") == "explicit",
         )
 
-    def _read_prompt(self, messages: Any) -> tuple[list[str], int, str]:
+    def _read_prompt(self, messages: Any) -> tuple[list[str], int, str, tuple[str, int] | None]:
+        """Parts of the prompt, characters in all, the last user text, the text up to the last cache mark."""
         if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
             raise Fail(
                 "bad_request", message="Invalid type for 'messages': expected a list.", param="messages"
             )
         parts: list[str] = []
-        chars, last = 0, ""
+        chars, last, marked = 0, "", None
         for i, message in enumerate(messages):
             role = _ROLES.get(str(message.get("role")))
             if role is None:
@@ -228,9 +231,14 @@ class OpenAIWire:
             for block in text_of(message.get("content"), f"messages[{i}].content"):
                 parts.append(f"{role}:{block['text']}")
                 chars += len(block["text"])
+                if block.get("prompt_cache_breakpoint"):
+                    if role == "assistant":
+                        text = "'prompt_cache_breakpoint' is not supported on assistant messages."
+                        raise Fail("bad_request", message=text, param=f"messages[{i}].content")
+                    marked = ("\x1e".join(parts), chars)
                 if role == "user":
                     last = block["text"]
-        return parts, chars, last
+        return parts, chars, last, marked
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
         completion = {

@@ -55,6 +55,15 @@ def test_a_told_limit_is_what_binds_and_gives_the_time() -> None:
     assert plan.unknown_limits == () and plan.from_records
 
 
+def test_a_plan_takes_no_prompt_cache_for_granted_and_waits_for_none() -> None:
+    wide = {name: {"requests_per_minute": 60_000} for name in ("anthropic", "openai")}
+    mail = (Message("system", "A rule. " * 1_000), Message("user", "Mail"))
+    shared = planned([replace(task, messages=mail) for task in some(40)], wide)
+    own = [Task(f"o{n}", "b", (Message("user", "A rule. " * 1_000),), max_tokens=1000) for n in range(40)]
+    alone = planned(own, wide)
+    assert shared.duration_s == pytest.approx(alone.duration_s, abs=0.2)
+
+
 def test_where_every_slot_is_taken_no_limit_is_blamed() -> None:
     slow = {("", "", ""): replace(QUICK, latency_s=10.0)}
     wide = {name: {"requests_per_minute": 60_000} for name in ("anthropic", "openai", "gemini")}

@@ -283,6 +283,73 @@ async def test_a_model_that_takes_no_schema_is_told_in_words(any_wire: Wire) -> 
     assert not any(key in text for key in ("output_config", "response_format", "responseMimeType"))
 
 
+LONG = "A rule. " * 600
+SHOTS = (
+    Message("system", LONG),
+    Message("user", "Mail 0"),
+    Message("assistant", "kind 3"),
+    Message("user", "Mail 1"),
+)
+KEPT = {"cache_control": {"type": "ephemeral"}}
+ENDS = {"prompt_cache_breakpoint": {"mode": "explicit"}}
+MARKS = {"prompt_cache": "marks"}
+
+
+async def test_anthropic_is_told_the_end_of_a_shared_system_prompt(anthropic_wire: Wire) -> None:
+    turns = (SHOTS[0], SHOTS[-1])
+    await anthropic_wire.answer(
+        claude(), messages=turns, cache_key="k", cached_turns=1, parameters=MARKS, response_schema=LIST
+    )
+    body = anthropic_wire.canned.seen[-1]["body"]
+    kept, words = body["system"]
+    assert kept == {"type": "text", "text": LONG, **KEPT}
+    assert words["text"].startswith(AS_WORDS)
+    assert "cache_control" not in words
+    assert body["messages"] == [{"role": "user", "content": "Mail 1"}]
+
+
+async def test_anthropic_is_told_the_end_of_shared_examples(anthropic_wire: Wire) -> None:
+    await anthropic_wire.answer(claude(), messages=SHOTS, cache_key="k", cached_turns=3, parameters=MARKS)
+    body = anthropic_wire.canned.seen[-1]["body"]
+    assert body["system"] == LONG
+    assert body["messages"] == [
+        {"role": "user", "content": "Mail 0"},
+        {"role": "assistant", "content": [{"type": "text", "text": "kind 3", **KEPT}]},
+        {"role": "user", "content": "Mail 1"},
+    ]
+
+
+async def test_openai_is_told_a_key_and_the_end_where_the_model_takes_marks(openai_wire: Wire) -> None:
+    facts = {"messages": SHOTS, "cache_key": "k", "cached_turns": 3}
+    await openai_wire.answer(gpt(), **facts, parameters=MARKS, response_schema=LIST)
+    body = openai_wire.canned.seen[-1]["body"]
+    assert body["prompt_cache_key"] == "k"
+    assert body["prompt_cache_options"] == {"mode": "explicit"}
+    assert [turn["role"] for turn in body["messages"]] == ["system", "system", "user", "assistant", "user"]
+    marked = [n for n, turn in enumerate(body["messages"]) if isinstance(turn["content"], list)]
+    assert marked == [2], "an answer takes no mark, so the last message before it does"
+    assert body["messages"][2]["content"] == [{"type": "text", "text": "Mail 0", **ENDS}]
+    await openai_wire.answer(gpt(), **facts, parameters={"prompt_cache": "key"})
+    body = openai_wire.canned.seen[-1]["body"]
+    assert body["prompt_cache_key"] == "k"
+    assert not any("cache" in json.dumps(turn) for turn in body["messages"])
+    assert "prompt_cache_options" not in body
+
+
+async def test_a_long_prompt_that_nobody_shares_is_not_written_into_openais_cache(openai_wire: Wire) -> None:
+    await openai_wire.answer(gpt(), messages=SHOTS, parameters=MARKS)
+    body = openai_wire.canned.seen[-1]["body"]
+    assert body["prompt_cache_options"] == {"mode": "explicit"}
+    assert "prompt_cache_key" not in body
+    assert "breakpoint" not in json.dumps(body)
+
+
+async def test_no_wire_says_a_word_of_caches_unless_it_is_to(any_wire: Wire) -> None:
+    answers = {"anthropic": claude(), "openai": gpt(), "gemini": gemini()}
+    await any_wire.answer(answers[any_wire.wire], messages=SHOTS, cache_key="k")
+    assert "cache" not in json.dumps(any_wire.canned.seen[-1]["body"])
+
+
 async def test_a_provider_without_a_key_is_called_with_a_placeholder(
     canned: Canned, adapter_for: Builder
 ) -> None:

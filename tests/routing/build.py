@@ -94,10 +94,16 @@ def make_task(number: int | str = 0, kind: str = "general", *, chars: int = 400,
 
 
 def answer(
-    placement: Placement, *, input_tokens: int | None = None, output_tokens: int = 50, **fields: Any
+    placement: Placement,
+    *,
+    input_tokens: int | None = None,
+    output_tokens: int = 50,
+    usage: Usage | None = None,
+    **fields: Any,
 ) -> Completion:
     read = placement.task.prompt_chars // 4 if input_tokens is None else input_tokens
-    return Completion("done", FinishReason.STOP, Usage(read, 0, 0, output_tokens), placement.model, **fields)
+    used = usage or Usage(read, 0, 0, output_tokens)
+    return Completion("done", FinishReason.STOP, used, placement.model, **fields)
 
 
 class Desk:

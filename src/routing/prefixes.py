@@ -1,0 +1,186 @@
+"""Which beginnings of prompts several tasks share, and where providers have them in their caches.
+
+A prompt's beginning is its leading system messages, or everything before its last message. A provider that
+has read it before charges a tenth for reading it again; writing it into the cache costs a quarter more than
+reading it once (anthropic, and openai from gpt-5.6 on), and nobody else can read it before that call is over.
+
+Rules.
+- Only a beginning of at least `min_prefix_tokens` counts (four characters a token), and only one that tasks
+  in the pool share: the longest of a task's that `SHARED_BY` of them have.
+- One call writes it per provider and model. What goes there meanwhile goes without the cache, and a task that
+  could go elsewhere waits up to `hold_s` for the writer, since all that follow are then cheap.
+- From a writer's answer on, calls are marked to read it, for `CACHE_S` since it was last used.
+- A marked call that neither wrote nor read shows that the model does not cache it: no more marks there.
+- Where nothing has to be marked (gemini, older gpt models) an answer that tells of cached tokens shows where
+  the beginning is warm.
+
+`warm` and `writing` are for the choice of a provider: softly, whoever has the beginning goes first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..records import Message, Task, Usage
+from ..settings import CachingSettings
+
+CACHE_S = 280.0  # Anthropic keeps it for 5 minutes since its last use; what is on its way has to get there
+SHARED_BY = 3  # one writes, two read: below that, a writer that fails would cost more than it can save
+CHARS_PER_TOKEN = 4
+KEPT = 10_000  # beginnings that no task has any more
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A beginning of one task's prompt: so many of its messages, and what names it."""
+
+    turns: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a call does with a shared beginning; handed back when the call is over."""
+
+    prefix: Prefix
+    spot: tuple[int, str]  # provider, model
+    marked: bool
+    placed_at: float
+    writes: bool = False
+
+
+@dataclass(slots=True)
+class _Spot:
+    """One beginning at one model of one provider."""
+
+    warm_until: float = 0.0
+    writing_since: float | None = None
+    is_cached: bool = True
+
+
+@dataclass(slots=True)
+class _Shared:
+    tasks: int = 0
+    spots: dict[tuple[int, str], _Spot] = field(default_factory=dict)
+
+
+class Prefixes:
+    """See the top of the file. `enabled` false: every answer is that nothing is shared."""
+
+    def __init__(self, settings: CachingSettings) -> None:
+        self._settings = settings
+        self._least_chars = settings.min_prefix_tokens * CHARS_PER_TOKEN
+        self._known: dict[str, _Shared] = {}
+
+    def __repr__(self) -> str:
+        return f"<Prefixes {len(self._known)} known>"
+
+    # ------------------------------------------------------------------ tasks
+
+    def offered(self, task: Task) -> tuple[Prefix, ...]:
+        """A task comes in: its beginnings that are long enough, the longest first."""
+        if not self._settings.enabled or task.prompt_chars < self._least_chars:
+            return ()
+        found = beginnings(task, self._least_chars)
+        for prefix in found:
+            self._known.setdefault(prefix.key, _Shared()).tasks += 1
+        return found
+
+    def left(self, prefixes: Sequence[Prefix]) -> None:
+        """A task is over. A beginning that was used is kept while there is room: more tasks may come."""
+        for prefix in prefixes:
+            known = self._known[prefix.key]
+            known.tasks -= 1
+            if known.tasks <= 0 and (not known.spots or len(self._known) > KEPT):
+                del self._known[prefix.key]
+
+    def shared(self, prefixes: Sequence[Prefix], now: float) -> Prefix | None:
+        """The longest of a task's beginnings that others share, or that is warm somewhere."""
+        for prefix in prefixes:
+            known = self._known.get(prefix.key)
+            if known is not None and (known.tasks >= SHARED_BY or _is_warm(known, now)):
+                return prefix
+        return None
+
+    # ------------------------------------------------------------------ where to go
+
+    def warm(self, prefix: Prefix, now: float) -> frozenset[int]:
+        """The providers that have it."""
+        spots = self._known[prefix.key].spots
+        return frozenset(provider for (provider, _), spot in spots.items() if now < spot.warm_until)
+
+    def hold_until(self, prefix: Prefix, now: float) -> float | None:
+        """Until when a task may wait for the call that writes it; None: it need not."""
+        known = self._known[prefix.key]
+        if _is_warm(known, now):
+            return None
+        since = [s.writing_since for s in known.spots.values() if s.writing_since is not None]
+        until = min(since) + self._settings.hold_s if since else now
+        return until if until > now else None
+
+    # ------------------------------------------------------------------ calls
+
+    def grant(
+        self, prefixes: Sequence[Prefix], provider: int, model: str, how: str, now: float
+    ) -> Ticket | None:
+        """What a call does with the task's shared beginning. `how` is the model's `prompt_cache`."""
+        prefix = self.shared(prefixes, now) if prefixes else None
+        if prefix is None:
+            return None
+        spots = self._known[prefix.key].spots
+        spot = spots.setdefault((provider, model), _Spot())
+        warm, writes = now < spot.warm_until, False
+        if how == "marks" and not warm and spot.is_cached and spot.writing_since is None:
+            spot.writing_since, writes = now, True
+        marked = how == "marks" and (warm or writes)
+        return Ticket(prefix, (provider, model), marked, now, writes)
+
+    def settle(self, ticket: Ticket, usage: Usage | None) -> None:
+        """A call is over; `usage` where it was answered."""
+        known = self._known.get(ticket.prefix.key)
+        spot = known.spots.get(ticket.spot) if known is not None else None
+        if spot is None:
+            return
+        if ticket.writes:
+            spot.writing_since = None
+        if usage is None:
+            return
+        if usage.cache_read_tokens or (ticket.marked and usage.cache_write_tokens):
+            spot.warm_until = max(spot.warm_until, ticket.placed_at + CACHE_S)
+        elif ticket.writes:
+            spot.is_cached = False
+        elif ticket.marked:
+            spot.warm_until = 0.0  # it was to be there and was not
+
+
+def beginnings(task: Task, least_chars: int) -> tuple[Prefix, ...]:
+    """The beginnings of a task's prompt of at least `least_chars`, the longest first.
+
+    A system message further down goes to the front on some wires, so such a prompt has none. What a task's
+    answer must look like is part of what providers cache.
+    """
+    messages = task.messages
+    system = next((n for n, m in enumerate(messages) if m.role != "system"), len(messages))
+    if any(m.role == "system" for m in messages[system:]):
+        return ()
+    ends = sorted({len(messages) - 1, min(system, len(messages) - 1)}, reverse=True)
+    return tuple(
+        Prefix(turns, _digest(messages[:turns], task.response_schema))
+        for turns in ends
+        if turns > 0 and sum(len(m.content) for m in messages[:turns]) >= least_chars
+    )
+
+
+def _digest(messages: Sequence[Message], schema: Mapping[str, object] | None) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for part in (*((m.role, m.content) for m in messages), ("schema", repr(schema))):
+        for text in part:
+            digest.update(len(text).to_bytes(8, "big"))
+            digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _is_warm(known: _Shared, now: float) -> bool:
+    return any(now < spot.warm_until for spot in known.spots.values())
