@@ -345,7 +345,12 @@ class Orchestrator:
         """Calls that a silence or a cut of the network has swallowed: their tasks go elsewhere."""
         for permit in self.balancer.take_lost(self._clock.now()):
             self._given_up.add(permit)
-            self._calls[permit].cancel()
+            if self._loop is not None:  # not at once: what was placed just now must have begun, to be settled
+                self._loop.call_soon(self._give_up, permit)
+
+    def _give_up(self, permit: int) -> None:
+        if (call := self._calls.get(permit)) is not None:
+            call.cancel()
 
     def _pump(self) -> None:
         """Ask dispatch, start what it placed, and set the alarm for when to ask again."""

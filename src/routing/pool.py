@@ -136,7 +136,10 @@ class Pool:
             text = f"{provider.name} is {state}" + (f": {reason}" if reason else f" (was {was})")
         if state not in _QUIET_STATES or was not in _QUIET_STATES:
             times = {"until": until} if until is not None and state in _ALERT_STATES else {}
-            self.event(now, f"provider_{state}", text, provider, _level(was, state), **times)
+            level = _level(was, state)
+            if level == "warning" and not provider.history.ok:
+                level = "info"  # it has not answered yet at all: nobody knows how long it takes
+            self.event(now, f"provider_{state}", text, provider, level, **times)
 
     def note_parked(self, refusal: Refusal, now: float) -> None:
         """Tell once a period that tasks wait for a budget."""

@@ -83,7 +83,7 @@ class Reach:
             provider.lists_models = True
             changed = self._pool.offline_since is not None
             self.reached(provider, now)
-        elif found is Found.UNREACHABLE or provider.lists_models:
+        elif provider.reached_at < asked_at and (found is Found.UNREACHABLE or provider.lists_models):
             self._lost_sight(provider, provider.answered_at if provider.in_flight else asked_at)
             provider.unreachable_at = now
         well = found is Found.ANSWERS

@@ -152,6 +152,19 @@ def test_an_answer_within_the_time_is_no_silence() -> None:
     assert desk.provider("gemini").breaker.state is BreakerState.CLOSED
 
 
+def test_an_answer_while_the_free_call_is_out_counts_more_than_its_silence() -> None:
+    desk = desk_that_lists_models()
+    answering = [sent(desk, name)[0] for name in NAMES]
+    desk.now += 2.0
+    for placement in answering:
+        desk.ok(placement, 0.5)
+    desk.now += 1.0
+    for name in NAMES:
+        asked(desk, name, Found.SILENT, FREE_CALL_S)
+    assert desk.balancer.offline_since is None
+    assert desk.provider("gemini").unreachable_since is None
+
+
 def test_our_own_time_limits_are_no_word_from_a_silent_provider() -> None:
     desk = desk_that_lists_models()
     first, *rest = sent(desk, "gemini", 3)
