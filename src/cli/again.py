@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..core.store.shared import parts
 from ..errors import InputError
-from ..records import Task, TaskStatus
+from ..records import TaskStatus
 from .progress import say
 from .words import tasks
 
 if TYPE_CHECKING:
     from ..core.store import Store
 
-PAGE = 500  # tasks looked up at a time
 TRUNCATED = "truncated"
 STATUSES = {
     str(status): status
@@ -44,13 +41,6 @@ class Wishes:
     def of(cls, *, retry: str | None, rerun_changed: bool, dedupe: bool) -> Wishes:
         """`retry` as it was given. Raises InputError for a word in it that is none."""
         return cls(frozenset() if retry is None else ends_of(retry), rerun_changed, dedupe)
-
-    def left(self, store: Store, tasks: Iterable[Task]) -> Iterator[Task]:
-        """Those of `tasks` that a run would ask: nothing is stored by looking."""
-        for page in parts(tasks, PAGE):
-            yield from store.to_ask(
-                page, statuses=self.statuses, truncated=self.truncated, changed=self.rerun_changed
-            )
 
 
 AS_EVER = Wishes()

@@ -125,15 +125,14 @@ def take_in(
     """Store every task of the batch that is not there yet; how many lines were bad.
 
     Raises InputError where there is no task at all, or where a known id has another content than in the
-    store and nobody wished to ask these again: see `refuse_changed`.
+    store and nobody wished to ask these again: a `survey` tells that before anything is stored.
     """
-    _check_limit(store, batch)
     bad = _BadLines(batch.source, RejectsFile(batch.rejects))
     with Reading(batch.source, quiet=quiet) as reading:
         if wishes.rerun_changed:
             store.release_dead(socket.gethostname(), now)
         store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
-        lines = _lines(batch, settings, now, lambda text: say(f"{batch.source}: {text}"))
+        lines = lines_of(batch, settings, now, lambda text: say(f"{batch.source}: {text}"))
         with bad.rejects:
             tasks = _good(reading.counted(lines), bad)
             report = store.add_tasks(tasks, now=now, rerun_changed=wishes.rerun_changed, once=wishes.dedupe)
@@ -145,12 +144,13 @@ def take_in(
     return bad.count + report.changed_count
 
 
-def _lines(
+def lines_of(
     batch: Batch,
     settings: Settings,
     now: float,
     on_warning: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Task | BadLine]:
+    """The tasks of its file, and the lines that are none."""
     return read_tasks(
         batch.lines,
         batch=batch.name,
@@ -161,36 +161,26 @@ def _lines(
     )
 
 
-def refuse_changed(store: Store, settings: Settings, batch: Batch, now: float) -> None:
-    """Raises InputError where ids that an earlier run has stored have another content now. Stores nothing."""
-    known = store.batch(batch.name)
-    if known is None or not known.total:
-        return
-    report = store.compare(_good(_lines(batch, settings, now), lambda _: None))
-    if report.changed_count:
-        shown = ", ".join(report.changed[:3]) + (", ..." if report.changed_count > 3 else "")
-        raise InputError(f"{_ids(report.changed_count)} new content ({shown}): --rerun-changed or another -o")
-
-
-def _ids(number: int) -> str:
-    return "1 id has" if number == 1 else f"{number:,} ids have"
+def ids_with(number: int, what: str) -> str:
+    return f"1 id has {what}" if number == 1 else f"{number:,} ids have {what}"
 
 
 def _tell(report: AddReport) -> None:
     if report.replaced:
-        say(f"{_ids(report.replaced)} new content and {'is' if report.replaced == 1 else 'are'} asked again")
+        number = ids_with(report.replaced, "new content")
+        say(f"{number} and {'is' if report.replaced == 1 else 'are'} asked again")
     if report.changed_count:
         shown = ", ".join(report.changed[:3])
         say(
-            f"{_ids(report.changed_count)} new content ({shown}), but the old one is being worked on: "
+            f"{ids_with(report.changed_count, 'new content')} ({shown}), but the old one is being worked on: "
             "run the same command again when it has ended"
         )
     if report.following:
         say(f"{tasks_text(report.following)} equal to another one: asked once, answered each")
 
 
-def _check_limit(store: Store, batch: Batch) -> None:
-    """More tasks than --limit names would be asked where an earlier run has left more."""
+def check_limit(store: Store, batch: Batch) -> None:
+    """Raises InputError where an earlier run has left more tasks than --limit names."""
     limit = batch.reading.limit
     if limit is None or store.batch(batch.name) is None:
         return

@@ -10,12 +10,11 @@ import click
 from ..core.planning import Plan
 from ..errors import InputError
 from ..records import NANOS_PER_USD
-from .again import AS_EVER, Wishes
-from .batch import Batch
-from .plan import plan_batch
+from .plan import WORTH_A_WORD, plan_sample
 from .plan_text import short_lines
 from .progress import say
 from .setup import Setup
+from .survey import Survey
 from .words import money
 
 if TYPE_CHECKING:
@@ -23,25 +22,19 @@ if TYPE_CHECKING:
 
 
 def ask_first(
-    setup: Setup,
-    store: Store,
-    batch: Batch,
-    now: float,
-    *,
-    yes: bool,
-    max_cost: float | None,
-    quiet: bool,
-    wishes: Wishes = AS_EVER,
+    setup: Setup, store: Store, found: Survey, now: float, *, yes: bool, max_cost: float | None, quiet: bool
 ) -> Plan | None:
-    """Tell what is left of the batch and what it will cost; the plan, None where nothing is left.
+    """Tell what is left of a batch and what it will cost; the plan, None where nothing is left.
 
     Raises click.Abort where the answer is no, InputError where nobody can be asked. Nothing is stored before.
     """
-    plan, bad = plan_batch(setup, store, batch, now, wishes, quiet=quiet)
-    if plan is None:
+    if not found.sample.count:
         return None
+    if found.sample.count > WORTH_A_WORD and not quiet:
+        say(f"plan: {len(found.sample.kept):,} tasks go through virtual time, which takes some seconds")
+    plan = plan_sample(setup, store, found.sample, now)
     if not quiet:
-        for line in short_lines(plan, bad):
+        for line in short_lines(plan, found.bad):
             say(line)
     if not yes and (why := _too_dear(plan, setup.settings.confirm_above_usd, max_cost)):
         _ask(why)

@@ -15,12 +15,10 @@ from ..core.planning import RECORDS_S, Plan, Sample, last_start_s, make_plan
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
-from .again import AS_EVER, Wishes
 from .batch import Batch, input_of
 from .plan_text import as_json as plan_as_json
 from .plan_text import plan_lines, plan_table
 from .progress import console, say
-from .reading import Reading
 from .setup import Options, Setup, open_store, prepare
 
 if TYPE_CHECKING:
@@ -60,19 +58,6 @@ def _say_bad_lines(source: str, bad: list[BadLine]) -> None:
         say(f"{source}, {line}")
     if len(bad) > BAD_LINES_SHOWN:
         say(f"{source}: {len(bad) - BAD_LINES_SHOWN:,} more bad lines")
-
-
-def plan_batch(
-    setup: Setup, store: Store, batch: Batch, now: float, wishes: Wishes = AS_EVER, *, quiet: bool = False
-) -> tuple[Plan | None, int]:
-    """The plan for what a run of `batch` has still to do, None where nothing is left; and its bad lines."""
-    sample, lines = Sample(), _Lines()
-    with Reading(f"plan: {batch.source}", quiet=quiet) as reading:
-        for task in wishes.left(store, reading.counted(lines.of(batch, setup.settings, now))):
-            sample.add(task)
-    if sample.count > WORTH_A_WORD and not quiet:
-        say(f"plan: {len(sample.kept):,} tasks go through virtual time, which takes some seconds")
-    return (plan_sample(setup, store, sample, now) if sample.count else None), len(lines.bad)
 
 
 def plan_sample(setup: Setup, store: Store, sample: Sample, now: float) -> Plan:

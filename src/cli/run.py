@@ -12,7 +12,7 @@ from ..core.clock import Clock
 from ..core.results import ResultsFile
 from ..records import NANOS_PER_USD
 from .again import Wishes, ask_again
-from .batch import Batch, open_results, refuse_changed, resume, take_in
+from .batch import Batch, check_limit, open_results, resume, take_in
 from .confirm import ask_first
 from .follow import follow, refuse_cap_beside_server, say_what_a_server_ignores, server_of
 from .logs import set_up_logging
@@ -20,6 +20,7 @@ from .mending import drop_outdated, mend, settle
 from .progress import say, voice
 from .runner import Sink, work_off
 from .setup import Options, Setup, open_store, prepare
+from .survey import survey
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -67,15 +68,17 @@ def run(
             say("simulated: nothing is spent, so --max-cost ends nothing")
         elif max_cost is not None:
             refuse_cap_beside_server(store, clock.now())
+        check_limit(store, batch)
         mend(store, batch, results)
-        if not wishes.rerun_changed:
-            refuse_changed(store, setup.settings, batch, clock.now())
+        found = survey(setup, store, batch, clock.now(), wishes, quiet=quiet)
+        if found is not None and not wishes.rerun_changed:
+            found.refuse_changed()
         plan = None
-        if not setup.simulated:
-            plan = ask_first(
-                setup, store, batch, clock.now(), yes=yes, max_cost=max_cost, quiet=quiet, wishes=wishes
-            )
-        bad = take_in(store, setup.settings, batch, clock.now(), wishes=wishes, quiet=quiet)
+        if found is not None and not setup.simulated:
+            plan = ask_first(setup, store, found, clock.now(), yes=yes, max_cost=max_cost, quiet=quiet)
+        bad = 0
+        if found is None or not found.leaves_nothing_to_store(wishes):
+            bad = take_in(store, setup.settings, batch, clock.now(), wishes=wishes, quiet=quiet)
         ask_again(store, batch.name, wishes, clock.now())
         drop_outdated(store, batch, results)
         settle(store, batch.name, results)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from src.core.store import Store
+from src.core.store import AddReport, Store
 from src.records import TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
@@ -55,13 +55,23 @@ def test_what_has_ended_is_told_in_the_order_of_the_file(store: Store) -> None:
     assert store.results_at([before + 1]) == [], "it is still open"
 
 
-def test_comparing_tells_what_would_be_new_or_changed_and_writes_nothing(store: Store) -> None:
-    known, changed, new = tasks(3)
-    assert store.compare([known]).added == 1, "not even the batch is there"
-    store.add_tasks([known, changed], now=NOW)
-    report = store.compare([known, dataclasses.replace(changed, max_tokens=1), new])
-    assert (report.added, report.existing, report.changed) == (1, 1, (changed.id,))
-    assert store.pending("b")[TaskStatus.QUEUED] == 2
+def test_a_survey_tells_what_is_new_or_changed_and_what_would_be_asked(store: Store) -> None:
+    done, cut, changed, waiting, new = tasks(5)
+    assert store.survey([done]) == (AddReport(added=1), [done]), "not even the batch is there"
+    store.add_tasks([done, cut, changed], now=NOW)
+    sign_on(store)
+    for task in store.claim("me", 9, now=NOW):
+        store.finish("me", [a_result(task, truncated=task.id == cut.id)])
+    store.add_tasks([waiting], now=NOW)
+    other = dataclasses.replace(changed, max_tokens=1)
+    file = [done, cut, other, waiting, new]
+    report, to_ask = store.survey(file)
+    assert (report.added, report.existing, report.changed) == (1, 3, (changed.id,))
+    assert to_ask == [waiting, new]
+    assert store.survey(file, truncated=True)[1] == [cut, waiting, new]
+    assert store.survey(file, changed=True)[1] == [other, waiting, new]
+    assert store.survey(file, statuses=[TaskStatus.SUCCEEDED])[1] == file
+    assert store.pending("b")[TaskStatus.QUEUED] == 1
 
 
 def test_an_expired_task_asked_again_has_as_much_time_as_it_had(store: Store) -> None:

@@ -14,11 +14,10 @@ from . import schema
 from .codec import dumps, encode_task
 from .following import Following
 from .rollups import add_counts
-from .rows import AddReport
+from .rows import CHANGED_SHOWN, AddReport
 from .shared import Lane, Lanes, parts
 
 CHUNK = 500  # tasks per transaction: memory stays bounded, and other writers get their turn
-CHANGED_SHOWN = 20
 LAST_ROW = "last_task_row"
 
 
@@ -71,43 +70,38 @@ class Intake(Following):
         with self._database.writing() as connection:
             connection.execute(self._database.insert(schema.batches).values(columns).on_conflict_do_nothing())
 
-    def compare(self, tasks: Iterable[Task]) -> AddReport:
-        """What `add_tasks` would say of `tasks`; writes nothing. `added` are those that are not known yet."""
-        report = AddReport()
-        for chunk in parts(tasks, CHUNK):
-            found = self._look_up(chunk)
-            changed = [t.id for t, digest, known in found if known is not None and known.digest != digest]
-            added = sum(known is None for _, _, known in found)
-            existing = len(chunk) - added - len(changed)
-            part = AddReport(added, existing, tuple(changed[:CHANGED_SHOWN]), len(changed))
-            report = _sum_reports(report, part)
-        return report
-
-    def to_ask(
+    def survey(
         self,
         tasks: Sequence[Task],
         *,
         statuses: Collection[TaskStatus] = (),
         truncated: bool = False,
         changed: bool = False,
-    ) -> list[Task]:
-        """Those of some hundred tasks that are new or open, or would be asked again for how they ended."""
-        again = {TaskStatus.QUEUED, TaskStatus.RUNNING, *statuses}
-        return [
-            task
-            for task, digest, known in self._look_up(tasks)
-            if known is None
-            or known.status in again
-            or (truncated and known.truncated)
-            or (changed and known.digest != digest)
-        ]
+    ) -> tuple[AddReport, list[Task]]:
+        """What `add_tasks` would say of some hundred tasks, and which a run would ask; writes nothing.
 
-    def _look_up(self, tasks: Sequence[Task]) -> list[tuple[Task, bytes, _Known | None]]:
-        """Each of these tasks with the digest of its content, and what is stored under its id."""
+        To be asked are new and open ones, and those that are asked again for how they ended.
+        """
+        again = {TaskStatus.QUEUED, TaskStatus.RUNNING, *statuses}
+        to_ask, other = [], []
+        new = 0
+        for task, known in self._look_up(tasks):
+            has_changed = known is not None and known.digest != encode_task(task)[0]
+            new += known is None
+            if has_changed:
+                other.append(task.id)
+            is_again = known is None or known.status in again or (truncated and known.truncated)
+            if is_again or (has_changed and changed):
+                to_ask.append(task)
+        existing = len(tasks) - new - len(other)
+        return AddReport(new, existing, tuple(other[:CHANGED_SHOWN]), len(other)), to_ask
+
+    def _look_up(self, tasks: Sequence[Task]) -> list[tuple[Task, _Known | None]]:
+        """Each of these tasks, and what is stored under its id."""
         keys = [(self._lanes.batch_id(task.batch) or 0, task.id) for task in tasks]
         with self._database.reading() as connection:
             known = self._known(connection, keys)
-        return [(t, encode_task(t)[0], known.get(key)) for t, key in zip(tasks, keys, strict=True)]
+        return [(task, known.get(key)) for task, key in zip(tasks, keys, strict=True)]
 
     def add_tasks(
         self, tasks: Iterable[Task], *, now: float, rerun_changed: bool = False, once: bool = False
@@ -121,7 +115,7 @@ class Intake(Following):
         """
         report = AddReport()
         for chunk in parts(tasks, CHUNK):
-            report = _sum_reports(report, self._add_chunk(chunk, now, rerun_changed, once))
+            report += self._add_chunk(chunk, now, rerun_changed, once)
         return report
 
     def _add_chunk(self, chunk: list[Task], now: float, rerun_changed: bool, once: bool) -> AddReport:
@@ -246,14 +240,3 @@ def _task_columns(item: _Incoming, row: int, now: float) -> tuple[Any, ...]:
     wished = (task.priority, task.line, task.deadline_at, now, now, item.digest)
     untouched = (0, None, 0, 0, 0, "", "", "", "", "", 0, "", "", None, None)
     return named + wished + untouched
-
-
-def _sum_reports(a: AddReport, b: AddReport) -> AddReport:
-    return AddReport(
-        a.added + b.added,
-        a.existing + b.existing,
-        (a.changed + b.changed)[:CHANGED_SHOWN],
-        a.changed_count + b.changed_count,
-        a.replaced + b.replaced,
-        a.following + b.following,
-    )

@@ -9,6 +9,8 @@ from typing import Any
 from ...records import Attempt, Event, Result, Task, TaskStatus
 from .histogram import quantile
 
+CHANGED_SHOWN = 20  # ids in a report
+
 
 @dataclass(frozen=True, slots=True)
 class AddReport:
@@ -24,6 +26,16 @@ class AddReport:
     changed_count: int = 0
     replaced: int = 0
     following: int = 0
+
+    def __add__(self, other: AddReport) -> AddReport:
+        return AddReport(
+            self.added + other.added,
+            self.existing + other.existing,
+            (self.changed + other.changed)[:CHANGED_SHOWN],
+            self.changed_count + other.changed_count,
+            self.replaced + other.replaced,
+            self.following + other.following,
+        )
 
 
 @dataclass(frozen=True, slots=True)

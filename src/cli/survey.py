@@ -1,0 +1,71 @@
+"""A first look through the file of a batch: what a run would ask, and which ids have new content.
+
+Nothing is stored by it: so whoever then says no, or has to, leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..core.intake import BadLine
+from ..core.planning import Sample
+from ..core.store import AddReport
+from ..core.store.shared import parts
+from ..errors import InputError
+from .again import Wishes
+from .batch import Batch, ids_with, lines_of
+from .reading import Reading
+from .setup import Setup
+
+if TYPE_CHECKING:
+    from ..core.store import Store
+
+PAGE = 500  # tasks looked up at a time
+
+
+@dataclass(slots=True)
+class Survey:
+    """What was found: `report` as if everything had been handed in, `sample` of what a run would ask."""
+
+    sample: Sample = field(default_factory=Sample)
+    report: AddReport = field(default_factory=AddReport)
+    bad: int = 0
+
+    def refuse_changed(self) -> None:
+        """Raises InputError where ids that an earlier run has stored have another content now."""
+        if self.report.changed_count:
+            shown = ", ".join(self.report.changed[:3]) + (", ..." if self.report.changed_count > 3 else "")
+            number = ids_with(self.report.changed_count, "new content")
+            raise InputError(f"{number} ({shown}): --rerun-changed or another -o")
+
+    def leaves_nothing_to_store(self, wishes: Wishes) -> bool:
+        """Whether reading the file once more would change nothing, and tell nothing."""
+        if not self.report.existing:
+            return False
+        return not (self.report.added or self.bad or wishes.rerun_changed or wishes.dedupe)
+
+
+def survey(
+    setup: Setup, store: Store, batch: Batch, now: float, wishes: Wishes, *, quiet: bool
+) -> Survey | None:
+    """Look through the file where that is of use: before money is spent, or where tasks are known."""
+    known = store.batch(batch.name)
+    if setup.simulated and (known is None or not known.total):
+        return None
+    found = Survey()
+    with Reading(batch.source, quiet=quiet) as reading:
+        lines = reading.counted(lines_of(batch, setup.settings, now))
+        for page in parts(lines, PAGE):
+            tasks = [line for line in page if not isinstance(line, BadLine)]
+            found.bad += len(page) - len(tasks)
+            report, to_ask = store.survey(
+                tasks,
+                statuses=wishes.statuses,
+                truncated=wishes.truncated,
+                changed=wishes.rerun_changed,
+            )
+            found.report += report
+            for task in to_ask:
+                found.sample.add(task)
+    return found
