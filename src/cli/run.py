@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from .tally import Tally
 
 if TYPE_CHECKING:
     from ..core.intake import ReadOptions
+    from ..core.planning import Plan
     from ..core.store import Store
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ def run(
     setup = prepare(options)
     setup.refuse_without_key(reading.pins)
     wishes = Wishes.of(retry=retry, rerun_changed=rerun_changed, dedupe=dedupe)
+    ways = _Ways(quiet, agent_prompts, max_cost, yes, cheapest)
     if cheapest:
         setup = setup.with_cost_weight(CHEAPEST)
     level, folder = "error" if quiet else options.log_level, setup.settings.state_dir / "logs"
@@ -64,32 +67,63 @@ def run(
         results = stack.enter_context(open_results(batch, simulated=setup.simulated))
         store = stack.enter_context(open_store(setup))
         say(setup.headline())
-        if max_cost is not None and setup.simulated:
-            say("simulated: nothing is spent, so --max-cost ends nothing")
-        elif max_cost is not None:
-            refuse_cap_beside_server(store, clock.now())
-        check_limit(store, batch)
-        mend(store, batch, results)
-        found = survey(setup, store, batch, clock.now(), wishes, quiet=quiet)
-        if found is not None and not wishes.rerun_changed:
-            found.refuse_changed()
-        plan = None
-        if found is not None and not setup.simulated:
-            plan = ask_first(setup, store, found, clock.now(), yes=yes, max_cost=max_cost, quiet=quiet)
-        bad = 0
-        if found is None or not found.leaves_nothing_to_store(wishes):
-            bad = take_in(store, setup.settings, batch, clock.now(), wishes=wishes, quiet=quiet)
-        ask_again(store, batch.name, wishes, clock.now())
-        drop_outdated(store, batch, results)
-        settle(store, batch.name, results)
+        ways.say_where_they_lead(setup, store, clock.now())
+        plan, bad = _hand_in(setup, store, clock, batch, results, wishes, ways)
         tally = resume(store, batch, results, clock.now())
         tally.plan = plan
         log.info("run begins", extra=_fields("run_begins", batch, tally))
         if not tally.finished:
-            _answer(setup, store, clock, batch, results, tally, quiet, agent_prompts, max_cost, cheapest)
+            _answer(setup, store, clock, batch, results, tally, ways)
         log.info("run ends", extra=_fields("run_ends", batch, tally))
         close_run(setup, store, batch, results, tally, clock.now())
     return ALL_ANSWERED if tally.answered == tally.total and not bad else SOME_NOT
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """How a run goes about its tasks, as it was told."""
+
+    quiet: bool
+    agent_prompts: bool
+    max_cost: float | None
+    yes: bool
+    cheapest: bool
+
+    def say_where_they_lead(self, setup: Setup, store: Store, now: float) -> None:
+        """Raises InputError where --max-cost would not be kept."""
+        if self.max_cost is None:
+            return
+        if setup.simulated:
+            say("simulated: nothing is spent, so --max-cost ends nothing")
+        else:
+            refuse_cap_beside_server(store, now)
+
+
+def _hand_in(
+    setup: Setup,
+    store: Store,
+    clock: Clock,
+    batch: Batch,
+    results: ResultsFile,
+    wishes: Wishes,
+    ways: _Ways,
+) -> tuple[Plan | None, int]:
+    """Bring file and store together and hand in what is new: the plan, if one was made, and bad lines."""
+    check_limit(store, batch)
+    mend(store, batch, results)
+    found = survey(setup, store, batch, clock.now(), wishes, quiet=ways.quiet)
+    if found is not None and not wishes.rerun_changed:
+        found.refuse_changed()
+    plan, bad = None, 0
+    if found is not None and not setup.simulated:
+        asking = (setup, store, found, clock.now())
+        plan = ask_first(*asking, yes=ways.yes, max_cost=ways.max_cost, quiet=ways.quiet)
+    if found is None or not found.leaves_nothing_to_store(wishes):
+        bad = take_in(store, setup.settings, batch, clock.now(), wishes=wishes, quiet=ways.quiet)
+    ask_again(store, batch.name, wishes, clock.now())
+    drop_outdated(store, batch, results)
+    settle(store, batch.name, results)
+    return plan, bad
 
 
 def _fields(action: str, batch: Batch, tally: Tally) -> dict[str, Any]:
@@ -110,17 +144,14 @@ def _answer(
     batch: Batch,
     results: ResultsFile,
     tally: Tally,
-    quiet: bool,
-    agent_prompts: bool,
-    max_cost: float | None,
-    cheapest: bool,
+    ways: _Ways,
 ) -> None:
     """Work the batch off here, or have the server do it that runs already."""
     if server := server_of(store, clock.now()):
-        if max_cost is not None and not setup.simulated:
+        if ways.max_cost is not None and not setup.simulated:  # it began while the file was read
             refuse_cap_beside_server(store, clock.now())
-        say_what_a_server_ignores(cheapest=cheapest, agent_prompts=agent_prompts)
-        follow(store, server, clock, batch.name, tally, quiet=quiet)
+        say_what_a_server_ignores(cheapest=ways.cheapest, agent_prompts=ways.agent_prompts)
+        follow(store, server, clock, batch.name, tally, quiet=ways.quiet)
         mend(store, batch, results)
         return
     sink = Sink(tally, batch.name, results)
@@ -130,9 +161,9 @@ def _answer(
         clock,
         sink,
         batch=batch.name,
-        quiet=quiet,
-        agent_prompts=agent_prompts,
-        max_cost_usd=max_cost,
+        quiet=ways.quiet,
+        agent_prompts=ways.agent_prompts,
+        max_cost_usd=ways.max_cost,
     )
     if store.outdated(batch.name):  # somebody asked again, on the pages, what had been written
         mend(store, batch, results)

@@ -5,14 +5,17 @@ Nothing is stored by it: so whoever then says no, or has to, leaves everything a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..core.intake import BadLine
 from ..core.planning import Sample
 from ..core.store import AddReport
+from ..core.store.codec import encode_task
 from ..core.store.shared import parts
 from ..errors import InputError
+from ..records import Task
 from .again import Wishes
 from .batch import Batch, ids_with, lines_of
 from .reading import Reading
@@ -53,7 +56,7 @@ def survey(
     known = store.batch(batch.name)
     if setup.simulated and (known is None or not known.total):
         return None
-    found = Survey()
+    found, alike = Survey(), _Alike()
     with Reading(batch.source, quiet=quiet) as reading:
         lines = reading.counted(lines_of(batch, setup.settings, now))
         for page in parts(lines, PAGE):
@@ -66,6 +69,21 @@ def survey(
                 changed=wishes.rerun_changed,
             )
             found.report += report
-            for task in to_ask:
+            for task in to_ask if not wishes.dedupe else alike.leave_out(to_ask):
                 found.sample.add(task)
     return found
+
+
+class _Alike:
+    """Tasks that a run asks once, by the rules of the store."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()  # digests of contents: 16 bytes each
+
+    def leave_out(self, tasks: Iterable[Task]) -> Iterator[Task]:
+        """All of `tasks` but those that are equal to an earlier one."""
+        for task in tasks:
+            content = encode_task(task)[0]
+            if task.temperature or task.deadline_at is not None or content not in self._seen:
+                yield task
+            self._seen.add(content)

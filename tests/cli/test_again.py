@@ -102,6 +102,7 @@ def test_equal_prompts_are_asked_once_where_wished(
     done = run_script(*COMMAND, "--dedupe", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.err
     assert "27 tasks equal to another one: asked once, answered each" in done.err
+    assert "plan: 3 tasks" in done.err
     found = answers(tmp_path)
     assert len(found) == 30 and calls(simulator) == 3
     for n in range(30):
