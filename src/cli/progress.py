@@ -202,7 +202,9 @@ def limit_lines(pool: PoolSnapshot) -> Iterator[str]:
             if known is None or fullness(gauge) < fullness(known):
                 gauges[gauge.dimension] = gauge
         if gauges:
-            shown = ", ".join(f"{name} {percent(fullness(g), 1.0)}" for name, g in gauges.items())
+            shown = ", ".join(
+                f"{name.replace('_', ' ')} {percent(fullness(g), 1.0)}" for name, g in gauges.items()
+            )
             yield f"left of {provider.name}'s limits: {shown}"
 
 

@@ -171,7 +171,7 @@ def _limit_table(pool: PoolSnapshot) -> Table:
             table.add_row(
                 provider.name,
                 gauge.group,
-                gauge.dimension,
+                gauge.dimension.replace("_", " "),
                 percent(fullness(gauge), 1.0),
                 f"{limit:,.0f} a {per}",
                 gauge.source.replace("_", " "),

@@ -23,6 +23,7 @@ from .routes import Option, Route
 from .state import AgentState, ProviderState
 
 NEVER = math.inf
+SOON_S = 600.0  # where a budget refuses, a provider that is out for longer is nothing to wait for
 REPAIR_WAIT_S = 15.0  # a wrong answer waits this long for its own model, then another provider starts anew
 DEADLINE_NEAR_S = 10.0  # a task due within this time does not wait for its preferred provider
 CLAIMED = "an older task waits for its room"
@@ -127,7 +128,7 @@ class Survey:
             until <= latest if until is not None else not _indefinite(why) for _, why, until in self.refused
         )
 
-    def blocked(self) -> Blocked:
+    def blocked(self, now: float) -> Blocked:
         settles = -1 if self.any_settle else 0
         until = self.wake_at
         for option, _, end in self.refused:
@@ -137,11 +138,18 @@ class Survey:
                 until = min(until, end)
         for option in self.eligible:  # eligible, yet the task waits for its preferred provider
             settles |= option.provider.bit
-        ever = sum(end != NEVER and why != SHUNNED for _, why, end in self.refused)
-        only_budget = self.over_budget and not self.eligible and len(self.over_budget) == ever
+        only_budget = self.over_budget and not self.eligible and not self._may_go_elsewhere_by(now + SOON_S)
         over = self.over_budget[0] if only_budget else None
         ends = None if until == NEVER and settles else until
         return Blocked(ends, tuple(self.reasons), self.claim, settles, over, self._waits_for())
+
+    def _may_go_elsewhere_by(self, latest: float) -> bool:
+        """Whether an option that no budget refuses may come free by then."""
+        refusals = {str(refusal) for refusal in self.over_budget}
+        return any(
+            why not in refusals and why != SHUNNED and (end is None or end <= latest)
+            for _, why, end in self.refused
+        )
 
     def _waits_for(self) -> str:
         """The refusal that ends first; one whose end nobody knows comes after all that are known."""

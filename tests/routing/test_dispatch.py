@@ -379,6 +379,20 @@ def test_a_spent_budget_does_not_hold_up_other_batches() -> None:
     assert [p.task.batch for p in desk.go()] == ["rich"]
 
 
+@pytest.mark.parametrize(("back_in_s", "ends"), [(60.0, False), (36_000.0, True)], ids=["soon", "far"])
+def test_a_spent_budget_ends_a_run_unless_another_provider_is_back_soon(back_in_s: float, ends: bool) -> None:
+    """A provider that is back in hours is nothing to wait for, with no money left for the others."""
+    desk = Desk(
+        budgets=Budgets([BudgetRule("provider", "openai", "total", 1)]), configured=["openai", "gemini"]
+    )
+    task = make_task(1, providers=("openai", "gemini"))
+    desk.offer(task)
+    away = RateLimited("not before", status=429, retry_after_s=back_in_s)
+    desk.fail(desk.one(), away)
+    assert desk.go() == []
+    assert bool(desk.dispatch.spent_budget()) is ends
+
+
 def test_a_spent_budget_does_not_hold_up_other_submitters() -> None:
     desk = Desk(budgets=Budgets([BudgetRule("submitter", "ann", "total", 1)]))
     desk.offer(make_task(1, submitter="ann"), make_task(2, submitter="bob"))
