@@ -57,8 +57,8 @@ def drop_outdated(store: Store, batch: Batch, results: ResultsFile) -> None:
 
 def settle(store: Store, batch: str, results: ResultsFile) -> None:
     """Answer tasks that came in equal to one that was answered long ago."""
-    while ended := store.settle_followers():
-        results.append(result for result in ended if result.task.batch == batch)
+    while ended := store.settle_followers(batch):
+        results.append(ended)
 
 
 def _start_over(results: ResultsFile, unknown: Collection[str]) -> None:

@@ -108,7 +108,9 @@ def test_a_task_equal_to_an_answered_one_needs_no_call(store: Store) -> None:
     store.finish("me", [a_result(task) for task in claimed(store)])
     assert handed_in(store, *same("late")).following == 1
     assert claimed(store) == []
-    assert [result.task.id for result in store.settle_followers()] == ["late"]
+    store.create_batch("other", now=NOW)
+    assert store.settle_followers("other") == []
+    assert [result.task.id for result in store.settle_followers("b")] == ["late"]
 
 
 @pytest.mark.parametrize("end", [TaskStatus.FAILED, TaskStatus.REFUSED, TaskStatus.EXPIRED])

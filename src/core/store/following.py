@@ -88,13 +88,14 @@ _LEADERS = (
 class Following(Transitions, Loading):
     """What the parts share in which tasks begin to follow, or leaders end."""
 
-    def settle_followers(self) -> list[Result]:
+    def settle_followers(self, batch: str | None = None) -> list[Result]:
         """End followers whose leader has ended without them; the results of a few hundred of them.
 
-        Ask again until it returns none.
+        Those of one batch, or all. Ask again until it returns none.
         """
+        of_batch = () if batch is None else (_T.batch_id == self._lanes.known_batch_id(batch),)
         with self._database.writing() as connection:
-            return self._end(connection, connection.execute(_WAITING).all())
+            return self._end(connection, connection.execute(_WAITING.where(*of_batch)).all())
 
     def _end_followers(self, connection: sa.Connection, leaders: Sequence[int]) -> list[Result]:
         """End those that wait for these tasks, which have just ended: `FOLLOWERS_AT_ONCE` at most."""
