@@ -116,6 +116,14 @@ def test_a_claim_looks_only_at_what_it_takes(
     assert step.endswith(index)
 
 
+def test_a_look_at_tasks_of_a_batch_that_is_not_there_costs_no_query_a_task(sqlite_store: Store) -> None:
+    said: list[str] = []
+    engine = sqlite_store._database._engine
+    sa.event.listen(engine, "before_cursor_execute", lambda _c, _cursor, sql, *_: said.append(sql))
+    assert sqlite_store.survey(tasks(400, "not there"))[0].added == 400
+    assert len(said) < 10
+
+
 def plan(store: Store, sql: str, values: Any) -> list[str]:
     with store._database.reading() as connection:
         return [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]

@@ -98,7 +98,8 @@ class Intake(Following):
 
     def _look_up(self, tasks: Sequence[Task]) -> list[tuple[Task, _Known | None]]:
         """Each of these tasks, and what is stored under its id."""
-        keys = [(self._lanes.batch_id(task.batch) or 0, task.id) for task in tasks]
+        batches = {name: self._lanes.batch_id(name) or 0 for name in {task.batch for task in tasks}}
+        keys = [(batches[task.batch], task.id) for task in tasks]
         with self._database.reading() as connection:
             known = self._known(connection, keys)
         return [(task, known.get(key)) for task, key in zip(tasks, keys, strict=True)]
