@@ -1,6 +1,6 @@
 """Pictures of every page for docs/screenshots: light and dark, wide and narrow, of a house at work.
 
-    python -m tests.web.screenshots [FOLDER]        takes half a minute and needs chromium
+    python -m tests.web.screenshots [FOLDER]        needs chromium, and pngquant for small files
 
 Simulator, orchestrator and pages run as they do for a user. One provider is short of requests and another
 fails now and then, so that the pages have something to tell.
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -34,7 +36,7 @@ SIMULATOR = {
         },
         "gemini": {
             "latency": {"first_token_s": 0.4, "per_token_s": 0.003},
-            "limits": {"requests_per_minute": 330},
+            "limits": {"requests_per_minute": 240},  # less than it is told to be
         },
     },
 }
@@ -70,6 +72,9 @@ def main(folder: Path) -> None:
             _set_to_work(asker)
             with chromium() as browser:
                 _take_all(browser, asker, cwd / "reviews.jsonl", folder)
+    if shutil.which("pngquant"):
+        pictures = [str(path) for path in folder.glob("*.png")]
+        subprocess.run(["pngquant", "--force", "--ext", ".png", "--quality", "70-95", *pictures], check=True)
 
 
 def _set_to_work(asker: Asker) -> None:

@@ -249,7 +249,7 @@ def _provider_view(
     return ProviderView(
         name=p.name,
         state=p.state,
-        reason=p.reason,
+        reason=p.reason.removeprefix("*: "),  # a hold of all models
         until=p.until,
         configured=p.state != "not_configured",
         weight=p.weight,
