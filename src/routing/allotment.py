@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from .breaker import BreakerState
-from .buckets import DAILY, INPUT, OUTPUT, REQUESTS, TOKENS, Bucket
+from .buckets import Bucket
 from .pool import Pool
 from .routes import Option, Route
 from .soonest import Charge, Lot, Room, soonest
@@ -29,8 +29,6 @@ LEAST_WAITING = 20
 NO_SHARE = 0.005  # of a class
 MOST_STEPS = 200
 FREE_BUCKETS = 16  # with more, the program takes longer and is solved less often
-
-_TOKEN_DIMENSIONS = (TOKENS, INPUT, OUTPUT)
 
 
 class Advice(NamedTuple):
@@ -84,10 +82,7 @@ class Allotment:
     def _tokens_are_counted(self) -> bool:
         """Where only requests are, a task is charged the same everywhere: taking turns is as good."""
         return any(
-            dimension in group.buckets
-            for provider in self._pool.providers
-            for group in provider.groups.values()
-            for dimension in _TOKEN_DIMENSIONS
+            group.counts_tokens for provider in self._pool.providers for group in provider.groups.values()
         )
 
     def _by_slots_s(self, waiting: int) -> float:
@@ -159,15 +154,14 @@ class _Program:
     def _charges(self, kind: Kind, option: Option) -> list[Charge]:
         chars = kind.chars / kind.count
         estimator = option.provider.estimator(kind.task_type)
-        needs = {
-            REQUESTS: 1.0,
-            DAILY: 1.0,
-            INPUT: estimator.mean_input(chars, kind.messages),
-            OUTPUT: estimator.mean_output(option.max_tokens),
-            TOKENS: max(option.max_tokens, estimator.counted_tokens(chars)),
-        }
+        needs = (  # in the order of `Need`, but on average
+            estimator.mean_input(chars, kind.messages),
+            estimator.mean_output(option.max_tokens),
+            max(option.max_tokens, estimator.counted_tokens(chars)),
+            1.0,
+        )
         buckets = option.model.group.buckets.values()
-        return [(self._number(b), needs[b.dimension] / (b.rate or 1.0)) for b in buckets]
+        return [(self._number(b), needs[b.place] / (b.rate or 1.0)) for b in buckets]
 
     def _number(self, bucket: Bucket) -> int:
         number = self._numbers.get(id(bucket))

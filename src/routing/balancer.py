@@ -102,7 +102,7 @@ class ProviderLoadBalancer:
         if choice is None:
             if advice.shun and survey.over_budget:  # the place to shun may be the one that can be paid
                 return self.try_place(task, route, memory, now)
-            return survey.blocked(now)
+            return survey.blocked(now, now + self.settings.routing.emergency_after_s)
         return self._grant(choice, task, route, memory, now, survey)
 
     def _grant(

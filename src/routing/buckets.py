@@ -40,6 +40,9 @@ REQUESTS, TOKENS, INPUT, OUTPUT, DAILY = (
     "requests_per_day",
 )
 
+# Where a call's need stands in `limits.Need`, by dimension.
+PLACE_IN_NEED = {INPUT: 0, OUTPUT: 1, TOKENS: 2, REQUESTS: 3, DAILY: 3}
+
 
 class Mark:
     """How much had been reserved in a bucket by the end of a moment, and the next such moment."""
@@ -70,6 +73,7 @@ class Bucket:
         "margin",
         "mark",
         "newest_report",
+        "place",
         "rate",
         "refills_from",
         "spent",
@@ -82,6 +86,7 @@ class Bucket:
         self, dimension: str, limit: float, window_s: float, burst_s: float, now: float, *, told: bool
     ) -> None:
         self.dimension = dimension
+        self.place = PLACE_IN_NEED[dimension]
         self.window_s = window_s
         self.told = limit if told else None  # a told limit is a ceiling for what headers say
         self.at = now

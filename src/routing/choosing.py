@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..records import Candidate, Message, Task
 from .allotment import FREE, Advice
 from .breaker import BreakerState
 from .budgets import Refusal, affordable_max_tokens
-from .limits import Need
+from .limits import ONE_CALL, Need
 from .pool import Pool
 from .prefixes import Prefix
 from .pricing import CompiledPrice
@@ -58,6 +59,9 @@ class Blocked(NamedTuple):
     settles: int  # bits of providers whose next settle may make room
     over_budget: Refusal | None = None  # set where a budget alone keeps the task from going now
     waits_for: str = ""  # for people: what is expected to end first
+    common: bool = False  # nothing of the task's own is in the way: its like in other classes wait as well
+    free: bool = False  # others could serve it, but it waits for its preferred provider
+    room_at: float = NEVER  # when the first refusal ends
 
 
 class Choice(NamedTuple):
@@ -77,9 +81,11 @@ class Survey:
         "eligible",
         "needs",
         "over_budget",
+        "own",
         "reasons",
         "refused",
         "scores",
+        "spill_at",
         "wake_at",
     )
 
@@ -91,6 +97,8 @@ class Survey:
         self.refused: list[tuple[Option, str, float | None]] = []
         self.claim: tuple[Option, float] | None = None
         self.wake_at = NEVER
+        self.spill_at = NEVER  # until then the task waits for its preferred provider although others are free
+        self.own = False  # whether a refusal is about this task and not about everybody
         self.any_settle = False  # a settle anywhere may make room: a budget is not one provider's
         self.over_budget: list[Refusal] = []  # budgets that no settle will open again
 
@@ -128,20 +136,29 @@ class Survey:
             until <= latest if until is not None else not _indefinite(why) for _, why, until in self.refused
         )
 
-    def blocked(self, now: float) -> Blocked:
+    def blocked(self, now: float, latest: float) -> Blocked:
+        """What dispatch is told. `latest`: until then room is waited for before anything is forced."""
         settles = -1 if self.any_settle else 0
         until = self.wake_at
+        claims = self.claim is not None
         for option, _, end in self.refused:
-            if end is None or self.claim is not None or option.provider.may_open_up:
+            provider = option.provider
+            if end is None or claims or (provider.in_flight and provider.may_open_up):
+                settles |= provider.bit
+            if end is not None and end < until:
+                until = end
+        if self.spill_at == NEVER:  # it waits for a call that is out, of whoever it may be
+            for option in self.eligible:
                 settles |= option.provider.bit
-            if end is not None:
-                until = min(until, end)
-        for option in self.eligible:  # eligible, yet the task waits for its preferred provider
-            settles |= option.provider.bit
         only_budget = self.over_budget and not self.eligible and not self._may_go_elsewhere_by(now + SOON_S)
         over = self.over_budget[0] if only_budget else None
-        ends = None if until == NEVER and settles else until
-        return Blocked(ends, tuple(self.reasons), self.claim, settles, over, self._waits_for())
+        common = not self.own and (self.spill_at < NEVER if self.eligible else self.expected_before(latest))
+        ends = min(until, self.spill_at)
+        return Blocked(
+            None if ends == NEVER and settles else ends,
+            tuple(self.reasons), self.claim, settles, over, self._waits_for(), common,
+            bool(self.eligible), until,
+        )  # fmt: skip
 
     def _may_go_elsewhere_by(self, latest: float) -> bool:
         """Whether an option that no budget refuses may come free by then."""
@@ -174,6 +191,7 @@ class Chooser:
         for place, option in enumerate(route.options):
             provider = option.provider
             if shun and shun >> place & 1:
+                found.own = True
                 found.refuse(option, SHUNNED, advice.until)
                 continue
             why, until = self.gate(provider, now)
@@ -237,7 +255,19 @@ class Chooser:
     def _gate_for_task(
         self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
     ) -> tuple[str, float | None]:
-        """Why this task may not go there, although another might."""
+        """Why this task may not go there, although another might; for want of room, nobody might."""
+        why, until = self._gate_by_wishes(option, task, route, memory, now)
+        if not why:
+            why, until = option.model.group.closed(now)
+            if why:
+                return _limit_words(option.provider.name, why), until
+            why, until = self._gate_by_size(option, task, route, memory, now, survey)
+        survey.own = survey.own or bool(why)
+        return why, until
+
+    @staticmethod
+    def _gate_by_wishes(option: Option, task: Task, route: Route, memory: Memory, now: float) -> Gate:
+        """Why this task can't or should not be served there, whatever room there is."""
         provider, model = option.provider, option.model
         if model.out:
             return model.out, NEVER
@@ -247,28 +277,34 @@ class Chooser:
             return "weight is 0", None
         if memory.tried & provider.bit and now < memory.tried_until and memory.again != provider.index:
             return "has just failed this task", memory.tried_until
-        group = model.group
-        claim = group.claim
+        claim = model.group.claim
         if claim is not None and memory.order and claim[0] < memory.order and now < claim[1]:
             return CLAIMED, claim[1]
-        why, until = group.closed(now)
-        if why:
-            return _limit_words(provider.name, why), until
-        need = survey.needs[id(option)] = self.need(option, task, memory)
-        dimension, wait_s = group.wait(need, now)
-        if wait_s:
-            survey.offer_claim(option, now + wait_s)
-            return _limit_words(provider.name, dimension), now + wait_s
+        return "", now
+
+    def _gate_by_size(
+        self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
+    ) -> Gate:
+        """Whether there are tokens and dollars for a call of this size."""
+        group = option.model.group
+        if group.counts_tokens:
+            need = survey.needs[id(option)] = self.need(option, task, memory)
+            dimension, wait_s = group.wait(need, now)
+            if wait_s:
+                survey.offer_claim(option, now + wait_s)
+                return _limit_words(option.provider.name, dimension), now + wait_s
         return self._gate_by_budget(option, task, route, memory, now, survey)
 
     def need(self, option: Option, task: Task, memory: Memory) -> Need:
+        """What the call would draw there, by what is known of such calls."""
+        if not option.model.group.counts_tokens:
+            return ONE_CALL
         estimator = option.provider.estimator(task.task_type)
         max_tokens = memory.max_tokens or option.max_tokens
         return Need(
             estimator.input_tokens(task.prompt_chars, len(task.messages)),
             estimator.output_tokens(max_tokens),
-            max_tokens,
-            estimator.counted_tokens(task.prompt_chars),
+            max(max_tokens, estimator.counted_tokens(task.prompt_chars)),
         )
 
     def _gate_by_budget(
@@ -387,7 +423,7 @@ class Chooser:
         until = survey.until_of(self._pool.providers[preferred])
         if until is not None and until > spill_at:
             return False
-        survey.wake_by(spill_at)
+        survey.spill_at = spill_at
         return True
 
     def _take_turn(self, options: list[Option], survey: Survey, wanted: Option | None) -> Option:
@@ -465,5 +501,6 @@ def _indefinite(why: str) -> bool:
     return why in ("paused", "weight is 0")
 
 
+@lru_cache(maxsize=256)
 def _limit_words(provider: str, dimension: str) -> str:
     return f"{provider} {dimension.replace('_', ' ')}"

@@ -52,6 +52,7 @@ from .routes import Route, class_key
 TaskKey = tuple[str, str]  # batch, id
 _ALWAYS = -math.inf
 PREFIX_CLASSES = 64  # tasks with as many different long beginnings stand in so many classes at most
+MOST_ROUTES = 1_000  # remembered
 
 
 class Dispatched(NamedTuple):
@@ -80,6 +81,7 @@ class _Entry:
     attempts: list[Attempt] = field(default_factory=list)
     costed: int = 0
     queue: _Class | None = None  # None: in flight
+    claimed: ModelGroup | None = None  # whose room it has first claim on, unless an older one came
     warnings: tuple[str, ...] = ()
 
 
@@ -108,6 +110,22 @@ class _Class:
             heapq.heappop(heap)
         return heap[0][1] if heap else None
 
+    def park(self, blocked: Blocked) -> None:
+        self.parked_until = NEVER if blocked.until is None else blocked.until
+        self.settles = blocked.settles
+        self.claimed = any(c.why == CLAIMED for c in blocked.reasons)
+        self.waits_for = blocked.waits_for
+        self.over_budget = blocked.over_budget
+
+    def is_like(self, other: _Class) -> bool:
+        """Whether both may go to the same places."""
+        mine, its = self.route, other.route
+        return (
+            mine.groups == its.groups
+            and mine.pinned == its.pinned
+            and self.routes_version == other.routes_version
+        )
+
     def unpark(self) -> None:
         self.parked_until = _ALWAYS
         self.settles = 0
@@ -123,6 +141,7 @@ class Dispatch:
         self._entries: dict[TaskKey, _Entry] = {}
         self._classes: dict[tuple[object, ...], _Class] = {}
         self._in_flight: dict[int, _Entry] = {}
+        self._routes: dict[tuple[object, ...], tuple[Route, int]] = {}
         self._deadlines: list[tuple[float, int, _Entry]] = []
         self._sequence = itertools.count()
         self._flows: dict[tuple[str, str], float] = {}
@@ -219,12 +238,12 @@ class Dispatch:
 
     def _try(self, entry: _Entry, best: _Class, now: float) -> Placement | Blocked:
         self._refresh_route(best, entry, now)
-        had = self._drop_claims(best.route, entry.memory.order)
+        had = self._drop_claim(entry)
         placed = self.balancer.try_place(entry.asked, best.route, entry.memory, now, best.advice)
         if isinstance(placed, Blocked) and placed.over_budget is not None:
             placed = self._try_cheaper(entry, best.route, placed, now)
         keeps = placed.claim if isinstance(placed, Blocked) else None
-        if any(keeps is None or group is not keeps[0].model.group for group in had):
+        if had is not None and (keeps is None or had is not keeps[0].model.group):
             self._wake_claimed()
         if isinstance(placed, Placement):
             self._dequeue(entry)
@@ -247,19 +266,16 @@ class Dispatch:
 
     def _refresh_route(self, best: _Class, entry: _Entry, now: float) -> None:
         if best.routes_version != self.balancer.pool.routes_version:
-            best.route = self.balancer.route(entry.task, now)
-            best.routes_version = self.balancer.pool.routes_version
+            best.route, best.routes_version = self._route_of(best.key, entry.task, now)
 
     @staticmethod
-    def _drop_claims(route: Route, order: tuple[float, ...]) -> list[ModelGroup]:
-        """The head asks again or has gone: what it had claimed is claimed anew, or no longer needed."""
-        had = []
-        for option in route.options:
-            group = option.model.group
-            if group.claim is not None and group.claim[0] == order:
-                group.claim = None
-                had.append(group)
-        return had
+    def _drop_claim(entry: _Entry) -> ModelGroup | None:
+        """It asks again or has gone: what it had claimed is claimed anew, or no longer needed."""
+        group, entry.claimed = entry.claimed, None
+        if group is None or group.claim is None or group.claim[0] != entry.memory.order:
+            return None
+        group.claim = None
+        return group
 
     def _wake_claimed(self) -> None:
         """A claim was given up: whoever it kept out asks again."""
@@ -268,16 +284,29 @@ class Dispatch:
                 each.unpark()
 
     def _park(self, best: _Class, entry: _Entry, blocked: Blocked, now: float) -> None:
-        best.parked_until = NEVER if blocked.until is None else blocked.until
-        best.settles = blocked.settles
-        best.claimed = any(c.why == CLAIMED for c in blocked.reasons)
-        best.waits_for = blocked.waits_for
-        best.over_budget = blocked.over_budget
+        best.park(blocked)
         if blocked.claim is not None:
             group = blocked.claim[0].model.group
             mine = (entry.memory.order, blocked.claim[1])
             if group.claim is None or now >= group.claim[1] or mine < group.claim:
-                group.claim = mine
+                group.claim, entry.claimed = mine, group
+        if blocked.common:
+            self._park_alike(best, blocked, now)
+
+    def _park_alike(self, best: _Class, blocked: Blocked, now: float) -> None:
+        """Classes with the same places would be told the same: they need not ask one by one."""
+        for each in self._classes.values():
+            if each.parked_until <= now and each.is_like(best):
+                head = each.head()
+                if head is None or head.task.deadline_at is not None:  # one in a hurry may force its way
+                    continue
+                until = blocked.room_at
+                if blocked.free:
+                    if each.route.prefer != best.route.prefer or head.memory.tried:
+                        continue
+                    until = min(until, head.memory.offered_at + self._settings.routing.spill_after_s)
+                if until > now:
+                    each.park(blocked._replace(until=until if until < NEVER else None))
 
     def _next_wake(self, now: float) -> float | None:
         # What could go by now has no free slot: a settle brings one, time does not.
@@ -419,10 +448,8 @@ class Dispatch:
             key = (*key, memory.tried, memory.avoid, memory.again, memory.max_tokens)
         found = self._classes.get(key)
         if found is None:
-            version = self.balancer.pool.routes_version
-            found = self._classes[key] = _Class(
-                key, self.balancer.route(task, now), version, task.task_type, len(task.messages)
-            )
+            route, version = self._route_of(key, task, now)
+            found = self._classes[key] = _Class(key, route, version, task.task_type, len(task.messages))
         entry.queue = found
         first = not found.heap or memory.order < found.heap[0][0]
         heapq.heappush(found.heap, (memory.order, entry))
@@ -434,6 +461,16 @@ class Dispatch:
         if first:  # a new head has not been asked yet
             found.unpark()
 
+    def _route_of(self, key: tuple[object, ...], task: Task, now: float) -> tuple[Route, int]:
+        """The route of a class, remembered since classes come and go, and the version it belongs to."""
+        version = self.balancer.pool.routes_version
+        known = self._routes.get(key)
+        if known is None or known[1] != version:
+            if len(self._routes) >= MOST_ROUTES:
+                self._routes.clear()
+            known = self._routes[key] = self.balancer.route(task, now), version
+        return known
+
     def _dequeue(self, entry: _Entry) -> None:
         queue = entry.queue
         if queue is None:
@@ -442,7 +479,7 @@ class Dispatch:
         queue.count -= 1
         queue.chars -= entry.task.prompt_chars
         self.waiting -= 1
-        if self._drop_claims(queue.route, entry.memory.order):
+        if self._drop_claim(entry) is not None:
             self._wake_claimed()
         if not queue.count:
             self._classes.pop(queue.key, None)

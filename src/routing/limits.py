@@ -44,22 +44,15 @@ _DIMENSIONS_OF = {
 
 
 class Need(NamedTuple):
-    """What one call may draw: an estimate of its input tokens, and of its output."""
+    """What one call may draw, in the order of `buckets.PLACE_IN_NEED`."""
 
-    input_tokens: int
+    input_tokens: int  # estimated
     output_tokens: int  # learned p90 of the output, at most max_tokens
-    max_tokens: int
-    prompt_estimate: int = 0  # tokens by OpenAI's own count on admission, from characters
+    tokens: int  # what OpenAI charges on admission: max(max_tokens, characters / 4)
+    calls: float = 1.0
 
-    def of(self, dimension: str) -> float:
-        """The charge in one dimension, in its own unit."""
-        if dimension == INPUT:
-            return self.input_tokens
-        if dimension == OUTPUT:
-            return self.output_tokens
-        if dimension == TOKENS:
-            return max(self.max_tokens, self.prompt_estimate)
-        return 1.0
+
+ONE_CALL = Need(0, 0, 0)  # where no tokens are counted
 
 
 @dataclass(slots=True)
@@ -76,9 +69,11 @@ class ModelGroup:
 
     __slots__ = (
         "_burst_s",
+        "_calls",
         "_dimensions",
         "_holds",
         "_token_burst_s",
+        "_tokens",
         "buckets",
         "claim",
         "held_until",
@@ -95,6 +90,8 @@ class ModelGroup:
         self._burst_s = told.burst_s or 1.0
         self._token_burst_s = told.token_burst_s or MINUTE_S
         self.buckets: dict[str, Bucket] = {}
+        self._calls: list[Bucket] = []  # those that every call draws one from
+        self._tokens: list[Bucket] = []  # those whose draw depends on the call
         self.held_until = 0.0
         self.hold_reason = ""
         self._holds = 0  # 429s without Retry-After in a row: the exponent of the hold
@@ -103,6 +100,16 @@ class ModelGroup:
         self.claim: tuple[tuple[float, ...], float] | None = None
         self._tell(told, now)
         self.unknown = not self.buckets  # nothing told, nothing learned: scout
+
+    def _put(self, bucket: Bucket) -> None:
+        self.buckets[bucket.dimension] = bucket
+        self._calls = [b for b in self.buckets.values() if b.dimension in (REQUESTS, DAILY)]
+        self._tokens = [b for b in self.buckets.values() if b.dimension not in (REQUESTS, DAILY)]
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a call's size matters here."""
+        return bool(self._tokens)
 
     def _tell(self, told: LimitSettings, now: float) -> None:
         per_minute = {
@@ -114,11 +121,10 @@ class ModelGroup:
         }
         for dimension in self._dimensions:
             if limit := per_minute.get(dimension):
-                self.buckets[dimension] = Bucket(
-                    dimension, limit, MINUTE_S, self._burst_of(dimension), now, told=True
-                )
+                burst_s = self._burst_of(dimension)
+                self._put(Bucket(dimension, limit, MINUTE_S, burst_s, now, told=True))
         if told.requests_per_day:
-            self.buckets[DAILY] = (
+            self._put(
                 DailyCounter(told.requests_per_day, now)
                 if self.wire == "gemini"
                 else Bucket(DAILY, told.requests_per_day, DAY_S, DAY_S, now, told=True)
@@ -138,10 +144,9 @@ class ModelGroup:
             return self.hold_reason, self.held_until + self._first_room_s()
         if self.unknown and self.scouting:
             return "waiting for the first answer to learn the limits", None
-        for dimension in (REQUESTS, DAILY):
-            bucket = self.buckets.get(dimension)
-            if bucket is not None and (wait := bucket.wait_s(1.0, now)):
-                return dimension, now + wait
+        for bucket in self._calls:
+            if wait := bucket.wait_s(1.0, now):
+                return bucket.dimension, now + wait
         return "", now
 
     def _first_room_s(self) -> float:
@@ -150,19 +155,19 @@ class ModelGroup:
         return (min(1.0, bucket.capacity) - bucket.level) / bucket.rate if bucket is not None else 0.0
 
     def wait(self, need: Need, now: float) -> tuple[str, float]:
-        """(dimension that binds, seconds until `need` fits): ("", 0.0) now; infinity: never."""
+        """Where not `closed`: (tokens that bind, seconds until `need` fits); 0.0: now; infinity: never."""
         worst, name = 0.0, ""
-        for dimension, bucket in self.buckets.items():
-            wait = bucket.wait_s(need.of(dimension), now)
+        for bucket in self._tokens:
+            wait = bucket.wait_s(need[bucket.place], now)
             if wait > worst:
-                worst, name = wait, dimension
+                worst, name = wait, bucket.dimension
         return name, worst
 
     def reserve(self, need: Need, now: float) -> Reservation:
         """Charge every bucket; only after `wait` said 0."""
         taken = []
-        for dimension, bucket in self.buckets.items():
-            amount = need.of(dimension)
+        for bucket in self.buckets.values():
+            amount = need[bucket.place]
             bucket.refill(now)
             bucket.take(amount)
             taken.append((bucket, amount, bucket.mark))
@@ -196,7 +201,7 @@ class ModelGroup:
     def answered_without_headers(self, now: float) -> None:
         """The scout came back and told nothing: start slowly."""
         if self.unknown:
-            self.buckets[REQUESTS] = SlowStart(now)
+            self._put(SlowStart(now))
             self.unknown = False
 
     def _learn_one(self, report: LimitReport, sent_at: float, marks: dict[str, Mark], now: float) -> None:
@@ -223,7 +228,7 @@ class ModelGroup:
         if (before := self.buckets.get(dimension)) is not None:  # what went through the slow start went
             bucket.follow(before)
             bucket.told = before.told
-        self.buckets[dimension] = bucket
+        self._put(bucket)
         self.unknown = False
         return bucket
 
@@ -233,10 +238,11 @@ class ModelGroup:
         if isinstance(slow, SlowStart):
             slow.cut(sent_at, now)
         elif self.unknown:
-            self.buckets[REQUESTS] = SlowStart(now, met=True)
+            self._put(SlowStart(now, met=True))
             self.unknown = False
         elif slow is not None and slow.newest_report == -math.inf:
-            self.buckets[REQUESTS] = felt = SlowStart(now, slow.rate * FELT, met=True, told=slow.told)
+            felt = SlowStart(now, slow.rate * FELT, met=True, told=slow.told)
+            self._put(felt)
             felt.follow(slow)
             felt.level = min(slow.level, felt.capacity)
         if not retry_after_s or retry_after_s < 0.0:  # told nothing, or to come back at once
@@ -305,8 +311,9 @@ class ModelGroup:
                 bucket = self._first_report(dimension, LimitReport(dimension, int(limit)), now)
                 bucket.level = bucket.capacity if dimension == DAILY else 0.0
         if not self.buckets and (rate := known.get("slow_start_rate")):
-            self.buckets[REQUESTS] = SlowStart(now, float(rate), met=bool(known.get("slow_start_met")))
-            self.buckets[REQUESTS].level = 0.0
+            bucket = SlowStart(now, float(rate), met=bool(known.get("slow_start_met")))
+            bucket.level = 0.0
+            self._put(bucket)
             self.unknown = False
 
 

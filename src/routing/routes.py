@@ -39,6 +39,7 @@ class Route:
     defaulted_max_tokens: bool
     excluded: tuple[tuple[str, str], ...]
     mask: int  # bits of the providers in `options`
+    groups: tuple[int, ...]  # by id: routes with the same are blocked alike where nothing else is in the way
 
 
 def choose_tier(task: Task, settings: Settings) -> str:
@@ -85,6 +86,7 @@ def build_route(
         task.max_tokens is None,
         tuple(excluded),
         mask,
+        tuple(id(option.model.group) for option in options),
     )
 
 

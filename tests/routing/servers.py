@@ -83,7 +83,7 @@ class Server:
 
     def charges(self, need: Need, sent_input: int) -> dict[str, float]:
         if self.wire == "openai":
-            return {"requests": 1, "tokens": max(need.max_tokens, sent_input)}
+            return {"requests": 1, "tokens": max(need.tokens, sent_input)}
         if self.wire == "gemini":
             return {"requests": 1, "tokens": sent_input}
         return {"requests": 1, "input_tokens": sent_input, "output_tokens": 1}

@@ -175,7 +175,7 @@ def test_tokens_are_never_overrun_either(
 
     def need() -> tuple[Need, Usage]:
         size = int(min(max(rng.lognormvariate(6, 1), 20), 20_000))
-        return Need(int(size * 1.1) + 8, 600, 600, size), Usage(size, 0, 0, rng.randint(20, 600))
+        return Need(int(size * 1.1) + 8, 600, max(600, size)), Usage(size, 0, 0, rng.randint(20, 600))
 
     server = Server(wire, START, **limits)  # type: ignore[arg-type]
     group = ModelGroup("model", wire, told(server), START)
@@ -199,7 +199,7 @@ def test_whatever_the_limits_told_limits_draw_no_429(
 
     def need() -> tuple[Need, Usage]:
         size, output = rng.randint(1, 1500), rng.randint(1, 200)
-        return Need(size, 200, 200, size), Usage(size, 0, 0, output)
+        return Need(size, 200, max(200, size)), Usage(size, 0, 0, output)
 
     name = "input_tokens" if wire == "anthropic" else "tokens"
     limits = {name: tokens} if tokens is not None else {}
@@ -352,7 +352,7 @@ def test_headers_of_answers_that_overtake_each_other_cost_no_room(wire: str) -> 
     name = "input_tokens" if wire == "anthropic" else "tokens"
     server = Server(wire, START, **{name: 60_000.0})  # type: ignore[arg-type]
     group = ModelGroup("model", wire, told(server), START)
-    need = Need(1_000, 100, 100, 1_000), Usage(1_000, 0, 0, 100)
+    need = Need(1_000, 100, 1_000), Usage(1_000, 0, 0, 100)
     seen = run(group, server, 60.0, need=lambda: need, on_the_way_s=jitter(), latency_s=rng.random)
     assert seen.denied == []
     assert server.taken[name] >= 0.95 * server.most(name, 60.0)
