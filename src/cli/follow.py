@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..core.clock import Clock
@@ -87,4 +88,6 @@ async def _follow(store: Store, clock: Clock, batch: str, tally: Tally, view: Vi
             if row is None or not is_alive(row, clock.now()):
                 view.note("the server has ended; the same command goes on from here")
                 return
-            await asyncio.wait({asyncio.create_task(left.wait())}, timeout=FOLLOW_EVERY_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FOLLOW_EVERY_S):
+                    await left.wait()
