@@ -129,6 +129,14 @@ def test_a_task_equal_to_one_that_failed_earlier_is_asked(store: Store) -> None:
     assert ids(claimed(store)) == ["b"]
 
 
+def test_a_task_equal_to_one_whose_answer_was_purged_is_asked(store: Store) -> None:
+    handed_in(store, *same("a"))
+    store.finish("me", [a_result(task) for task in claimed(store)])
+    assert store.purge(NOW + 1_000) == 1
+    assert handed_in(store, *same("b", "c")).following == 1
+    assert ids(claimed(store)) == ["b"]
+
+
 @pytest.mark.parametrize("running", [False, True], ids=["while it waits", "while it runs"])
 def test_the_followers_of_a_cancelled_leader_are_asked_once(store: Store, running: bool) -> None:
     handed_in(store, *same("a", "b", "c"))

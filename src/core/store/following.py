@@ -7,8 +7,8 @@
 
 A leader ends in the transaction that ends its followers, a few hundred of them; `settle_followers` ends the
 others: those that come later, and those whose leader was ended in some other way. Equal is what is equal to
-`codec.request_of`:
-messages, type, tier, model, parameters. A task with a deadline of its own is always asked itself.
+`codec.request_of`: messages, type, tier, model, parameters. A task with a deadline of its own is always asked
+itself, and so is one whose leader's answer was purged.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ CAN_LEAD = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.SUCCEEDE
 _T = schema.tasks.c
 _L = schema.leaders.c
 _Leader = schema.tasks.alias("leader")
+_HAS_ANSWER = sa.exists().where(schema.answers.c.task_row == _T.task_row)
 _IS_WAITING = sa.and_(IS_QUEUED, IS_FOLLOWER)
 _LEADER_HAS_ENDED = _Leader.c.status.not_in([TaskStatus.QUEUED.value, TaskStatus.RUNNING.value])
 
@@ -81,6 +82,7 @@ _LEADERS = (
         _L.content_hash.in_(bindparam("contents", expanding=True)),
         _T.content_hash == _L.content_hash,  # it may have got other content since
         _T.leader_row.is_(None),
+        sa.or_(_T.status != TaskStatus.SUCCEEDED.value, _HAS_ANSWER),  # it may be purged
     )
 )
 
