@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.clock import Clock
 from ..core.intake import QUEUE, make_task, unknown_type_warning
 from ..core.results import encode_row, result_row
+from ..core.sayings import said
 from ..errors import InputError
 from ..records import Event, PoolSnapshot, Result, TaskStatus
 from .follow import is_alive
@@ -102,7 +103,7 @@ def status(options: Options, *, as_json: bool) -> int:
         for line in waiting_lines(pool):
             screen.print(line)
     for event in alerts:
-        screen.print(f"{event.level}, {duration(now - event.at)} ago: {event.message}", soft_wrap=True)
+        screen.print(f"{event.level}, {duration(now - event.at)} ago: {said(event)}", soft_wrap=True)
     return 0
 
 
