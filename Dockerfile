@@ -1,7 +1,7 @@
 # One image for both programs: the orchestrator (the default) and the pages (see deploy/compose.yaml).
 #
 #   docker build -t llm-orchestrator .
-#   docker run --rm -v llm-state:/data -v "$PWD:/work" -w /work --env-file .env llm-orchestrator \
+#   docker run --rm -v llm-state:/data -v "$PWD:/tasks" -w /tasks --env-file .env llm-orchestrator \
 #       run tasks.jsonl -o - > results.jsonl
 
 FROM python:3.13-slim AS build

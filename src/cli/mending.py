@@ -2,7 +2,7 @@
 
 mend           rows that are true no more go, rows that are missing come
 drop_outdated  the first half alone, after tasks were asked again
-    settle         answers that are there already
+settle         tasks whose answer is there already get it
 """
 
 from __future__ import annotations
