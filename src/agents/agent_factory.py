@@ -11,19 +11,14 @@ from .real_agent import RealAgent
 
 
 def create_balanced_agent_pool(
-    settings: Settings,
-    adapters: Mapping[str, ProviderAdapter],
-    *,
-    add_system_prompt: bool | None = None,
+    settings: Settings, adapters: Mapping[str, ProviderAdapter]
 ) -> dict[str, RealAgent]:
     """Every agent of the configuration by name, each with clients for all providers.
 
-    An agent whose home is not configured works for the others. `add_system_prompt` None: as the
-    settings' `agent_prompts` says.
+    An agent whose home is not configured works for the others.
     """
-    add = settings.agent_prompts if add_system_prompt is None else add_system_prompt
     return {
-        name: RealAgent(name, row, adapters, settings, add_system_prompt=add)
+        name: RealAgent(name, row, adapters, settings, add_system_prompt=settings.agent_prompts)
         for name, row in agent_rows(settings.agents)
     }
 

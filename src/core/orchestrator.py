@@ -100,6 +100,8 @@ class Orchestrator:
         batch_caps_usd: Mapping[str, float] | None = None,
         alert_url: str | None = None,
     ) -> None:
+        if agent_prompts is not None:  # budgets reserve for what agents add
+            settings = settings.model_copy(update={"agent_prompts": agent_prompts})
         self._settings, self._store, self._clock = settings, store, clock
         self._access = {name: a for name, a in access.items() if a.configured}
         if not self._access:
@@ -129,7 +131,7 @@ class Orchestrator:
         self._adapters: dict[str, ProviderAdapter] = {
             name: build_adapter(a, slots, self._answered_late) for name, a in self._access.items()
         }
-        self._agents = create_balanced_agent_pool(settings, self._adapters, add_system_prompt=agent_prompts)
+        self._agents = create_balanced_agent_pool(settings, self._adapters)
         self._committer = Committer(store, self._thread, self.incarnation, self._written)
         self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result, self.drain)

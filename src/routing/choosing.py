@@ -338,12 +338,19 @@ class Chooser:
         if price is None:
             return None
         floor = self._pool.settings.budgets.min_max_tokens
-        return affordable_max_tokens(price, task.prompt_bytes, len(task.messages), headroom_nanos, floor)
+        return affordable_max_tokens(price, *self._sent(task), headroom_nanos, floor)
 
     def upper_bound(self, price: CompiledPrice | None, task: Task, max_tokens: int) -> int | None:
         if price is None:
             return None
-        return price.upper_bound_nanos(task.prompt_bytes, len(task.messages), max_tokens)
+        return price.upper_bound_nanos(*self._sent(task), max_tokens)
+
+    def _sent(self, task: Task) -> tuple[int, int]:
+        """How many bytes and messages a call sends at most: an agent adds its prompt where there is none."""
+        own = self._pool.agent_prompt_bytes
+        if not own or any(m.role == "system" for m in task.messages):
+            return task.prompt_bytes, len(task.messages)
+        return task.prompt_bytes + own, len(task.messages) + 1
 
     # ------------------------------------------------------------------ levels
 

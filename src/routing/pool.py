@@ -49,6 +49,9 @@ class Pool:
         self.by_name = {p.name: p for p in self.providers}
         rows = settings.agents if agents is None else agents
         self.agents = {name: AgentState(name, row) for name, row in agent_rows(rows)}
+        # What an agent may put before a prompt costs money too; which agent it will be is not known yet.
+        own = [len(a.system_prompt.encode()) for a in self.agents.values()] if settings.agent_prompts else []
+        self.agent_prompt_bytes = max(own, default=0)
         self.slots = sum(a.slots for a in self.agents.values())
         self.free_slots = self.slots
         cap = settings.routing.max_share_of_slots if len(self.providers) > 1 else 1.0
