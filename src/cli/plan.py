@@ -73,7 +73,7 @@ def plan_sample(setup: Setup, store: Store, sample: Sample, now: float) -> Plan:
     forecast = Forecast.from_store(store, now - RECORDS_S, now + 60.0)
     found = make_plan(
         sample.kept,
-        setup.settings,
+        setup.settings.model_copy(update={"agent_prompts": False}),  # as `run` has it
         forecast,
         now=now,
         configured=access,

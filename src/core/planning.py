@@ -168,7 +168,7 @@ def make_plan(
 
     `start_s`: how long the start took last time; None takes `START_S`.
     """
-    settings = settings.without_caches().model_copy(update={"agent_prompts": False})  # as `run` has it
+    settings = settings.without_caches()
     balancer = ProviderLoadBalancer(settings, now=now, configured=configured)
     for provider in balancer.providers:
         provider.learned = (learned or {}).get(provider.name, {})
