@@ -26,7 +26,7 @@ from ..records import Event, LimitReport, Outcome, Placement, PoolSnapshot, Task
 from ..settings import AgentRow, Settings
 from .allotment import FREE, Advice
 from .budgets import Budgets
-from .choosing import NEVER, Blocked, Choice, Chooser, Memory, Survey
+from .choosing import Choice, Chooser
 from .pool import Pool
 from .pricing import PriceBook
 from .reach import Found, Reach
@@ -34,8 +34,7 @@ from .routes import Option, Route, build_route
 from .settling import Settler
 from .snapshots import pool_snapshot
 from .state import AgentState, Permit, ProviderState
-
-__all__ = ["NEVER", "Blocked", "Memory", "ProviderLoadBalancer"]
+from .surveys import Blocked, Memory, Survey
 
 _NO_SLOT = Blocked(None, (), None, -1)
 

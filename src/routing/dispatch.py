@@ -43,11 +43,11 @@ from ..records import (
 from ..settings import TIERS, Settings
 from . import failover
 from .allotment import FREE, Advice, Allotment
-from .balancer import NEVER, Blocked, Memory, ProviderLoadBalancer
+from .balancer import ProviderLoadBalancer
 from .budgets import Refusal
-from .choosing import CLAIMED
 from .limits import ModelGroup
 from .routes import Route, class_key
+from .surveys import CLAIMED, NEVER, Blocked, Memory
 
 TaskKey = tuple[str, str]  # batch, id
 _ALWAYS = -math.inf

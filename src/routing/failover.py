@@ -30,8 +30,8 @@ from ..errors import (
 )
 from ..records import Attempt, Message, Task, TaskStatus
 from ..settings import PoolSettings
-from .balancer import Memory
 from .state import ProviderState
+from .surveys import Memory
 
 LARGER_MAX_TOKENS = 4  # after an answer without text, by this factor and at least ...
 LARGER_AT_LEAST = 1024

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from src.records import Placement, Task, TaskStatus
-from src.routing.choosing import SHUNNED
 from src.routing.soonest import Lot, Room, soonest
+from src.routing.surveys import SHUNNED
 from src.settings import Settings
 
 from .build import NAMES, START, Desk, make_settings, make_task

@@ -31,13 +31,14 @@ from src.errors import (
 )
 from src.records import Attempt, FinishReason, Message, Outcome, Placement, Task, TaskStatus, Usage
 from src.routing.allotment import FREE, Advice
-from src.routing.balancer import Blocked, Memory, ProviderLoadBalancer
+from src.routing.balancer import ProviderLoadBalancer
 from src.routing.breaker import BreakerState
 from src.routing.buckets import COLD_S, MARGIN_S
 from src.routing.budgets import BudgetRule, Budgets
 from src.routing.dispatch import Dispatch, outcome_of
 from src.routing.failover import RULES, backoff_s
 from src.routing.routes import Route
+from src.routing.surveys import Blocked, Memory
 from src.settings import AgentRow, LimitSettings, Settings
 
 from .build import MODELS, NAMES, START, WIDE, Desk, answer, make_settings, make_task, told_limits
