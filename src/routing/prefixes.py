@@ -73,6 +73,7 @@ class Prefixes:
         self._settings = settings
         self._least_chars = settings.min_prefix_tokens * CHARS_PER_TOKEN
         self._known: dict[str, _Shared] = {}
+        self._idle: dict[str, None] = {}  # those that no task has any more, the longest so first
 
     def __repr__(self) -> str:
         return f"<Prefixes {len(self._known)} known>"
@@ -86,15 +87,23 @@ class Prefixes:
         found = beginnings(task, self._least_chars)
         for prefix in found:
             self._known.setdefault(prefix.key, _Shared()).tasks += 1
+            self._idle.pop(prefix.key, None)
         return found
 
     def left(self, prefixes: Sequence[Prefix]) -> None:
-        """A task is over. A beginning that was used is kept while there is room: more tasks may come."""
+        """A task is over. The last `KEPT` beginnings that were used are kept: more tasks may come."""
         for prefix in prefixes:
             known = self._known[prefix.key]
             known.tasks -= 1
-            if known.tasks <= 0 and (not known.spots or len(self._known) > KEPT):
+            if known.tasks > 0:
+                continue
+            if known.spots:
+                self._idle[prefix.key] = None
+            else:
                 del self._known[prefix.key]
+            if len(self._idle) > KEPT:
+                oldest = next(iter(self._idle))
+                del self._idle[oldest], self._known[oldest]
 
     def shared(self, prefixes: Sequence[Prefix], now: float) -> Prefix | None:
         """The longest of a task's beginnings that others share, or that is warm somewhere."""

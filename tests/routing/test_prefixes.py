@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from src.records import Message, Task, Usage
-from src.routing.prefixes import CACHE_S, SHARED_BY, Prefixes, Ticket
+from src.routing.prefixes import CACHE_S, KEPT, SHARED_BY, Prefixes, Ticket
 from src.settings import CachingSettings
 
 from .build import START, WIDE, Desk, make_task
@@ -205,3 +205,22 @@ def test_tasks_that_share_nothing_keep_their_weights() -> None:
     alone, beside = shares(False), shares(True)
     assert sum(beside.values()) == 200
     assert all(abs(alone[name] - beside[name]) <= 3 for name in alone), (alone, beside)
+
+
+def test_of_beginnings_that_no_task_has_any_more_the_newest_are_kept() -> None:
+    prefixes = make_prefixes()
+
+    def used(number: int) -> Any:
+        tasks = [mail(n, system=f"{number} {LONG}") for n in range(SHARED_BY)]
+        found = [prefixes.offered(task) for task in tasks]
+        prefixes.settle(granted(prefixes, found[0]), WROTE)
+        for each in found:
+            prefixes.left(each)
+        return found[0]
+
+    oldest = used(0)
+    for number in range(1, KEPT + 1):
+        newest = used(number)
+    assert repr(prefixes) == f"<Prefixes {KEPT} known>"
+    assert prefixes.shared(oldest, 1.0) is None
+    assert prefixes.shared(newest, 1.0) is not None
