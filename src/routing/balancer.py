@@ -140,7 +140,7 @@ class ProviderLoadBalancer:
         if choice.forced:
             self.pool.forced_permit = number
             self.pool.next_forced_at = now + self.settings.breaker.recovery_timeout_s
-        if provider.exhausted_until and not provider.exhausted_wait_known:
+        if provider.exhausted_until:
             provider.exhausted_until = now + self.settings.routing.quota_probe_s
         return Placement(
             number, task, provider.name, option.model.name, option.model.group.name, route.tier,

@@ -107,7 +107,7 @@ class Chooser:
             if in_flight >= max(1.0, breaker.ramp(now) * self._pool.most_in_flight):
                 share = in_flight / self._pool.most_in_flight
                 return "recovering: calls are let in slowly", breaker.ramp_reaches(share, now)
-            if provider.exhausted_until and not provider.exhausted_wait_known:
+            if provider.exhausted_until:
                 return provider.exhausted_reason, None  # one probing task at a time
         return "", now
 

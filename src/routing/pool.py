@@ -7,6 +7,7 @@ provider without history is measured against the others.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 
 from ..records import Event, Usage
@@ -19,6 +20,7 @@ from .scoring import RoundRobin, final_score, neutral_response_s, performance_mu
 from .snapshots import provider_condition
 from .state import AgentState, ModelState, Permit, ProviderState, agent_rows
 
+WINDOWS_KEPT = 1_000  # times without network: a pool may run for months
 RESCORE_EVERY_S = 1.0  # old minutes leave the window even while nothing is settled
 
 
@@ -69,7 +71,7 @@ class Pool:
         self.next_forced_at = 0.0
         self.routes_version = 0  # routes built before it changed are to be built again
         self.offline_since: float | None = None
-        self.offline_windows: list[tuple[float, float]] = []
+        self.offline_windows: deque[tuple[float, float]] = deque(maxlen=WINDOWS_KEPT)
         self.jumped_at = float("-inf")
         self._events: list[Event] = []
         self._parked_told: set[object] = set()

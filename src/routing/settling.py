@@ -191,7 +191,6 @@ class Settler:
         again_at = now + self._pool.settings.routing.quota_probe_s
         held.provider.exhausted_at = now
         held.provider.exhausted_reason = reason
-        held.provider.exhausted_wait_known = False
         held.provider.exhausted_until = max(held.provider.exhausted_until, again_at)
 
 

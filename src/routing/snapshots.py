@@ -28,7 +28,7 @@ def provider_condition(
         return "misconfigured", provider.misconfigured, None
     if offline_since is not None:
         return "offline", "no provider can be reached", None
-    if now < provider.exhausted_until or (provider.exhausted_until and not provider.exhausted_wait_known):
+    if provider.exhausted_until:
         return "exhausted", provider.exhausted_reason, provider.exhausted_until
     if breaker.state is BreakerState.OPEN:
         return "open", breaker.reason, breaker.open_until

@@ -49,7 +49,6 @@ class ProviderState:
         "exhausted_at",
         "exhausted_reason",
         "exhausted_until",
-        "exhausted_wait_known",
         "failed",
         "groups",
         "heard_at",
@@ -114,8 +113,7 @@ class ProviderState:
         self.misconfigured = ""
         self.key_worked = False
         self.exhausted_at = float("-inf")
-        self.exhausted_until = 0.0
-        self.exhausted_wait_known = True
+        self.exhausted_until = 0.0  # above 0: spent, and nobody told until when
         self.exhausted_reason = ""
         self.reached_at = float("-inf")  # when anything last came from it over the network
         self.unreachable_since: float | None = None
@@ -201,7 +199,7 @@ class ProviderState:
         """
         if not self.in_flight:
             return False
-        doubtful = bool(self.misconfigured) or (self.exhausted_until > 0.0 and not self.exhausted_wait_known)
+        doubtful = bool(self.misconfigured) or self.exhausted_until > 0.0
         return doubtful or self.breaker.state is not BreakerState.CLOSED or self.breaker.ramping
 
     @property
