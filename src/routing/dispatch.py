@@ -23,9 +23,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import PROVIDER_ERRORS, ProviderError
@@ -42,15 +40,14 @@ from ..records import (
 )
 from ..settings import TIERS, Settings
 from . import failover
-from .allotment import FREE, Advice, Allotment
+from .allotment import Allotment
 from .balancer import ProviderLoadBalancer
-from .budgets import Refusal
 from .limits import ModelGroup
 from .routes import Route, class_key
-from .surveys import CLAIMED, NEVER, Blocked, Memory
+from .surveys import NEVER, Blocked, Memory
+from .waiting import ALWAYS, Entry, TaskClass
 
 TaskKey = tuple[str, str]  # batch, id
-_ALWAYS = -math.inf
 PREFIX_CLASSES = 64  # tasks with as many different long beginnings stand in so many classes at most
 MOST_ROUTES = 1_000  # remembered
 
@@ -70,79 +67,17 @@ class Settled(NamedTuple):
     result: Result | None
 
 
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """One task, waiting or in flight."""
-
-    task: Task
-    asked: Task  # as its next call asks it
-    memory: Memory
-    key: tuple[object, ...]
-    attempts: list[Attempt] = field(default_factory=list)
-    costed: int = 0
-    queue: _Class | None = None  # None: in flight
-    claimed: ModelGroup | None = None  # whose room it has first claim on, unless an older one came
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class _Class:
-    """Tasks that may go to the same places. Dead entries stay in the heap until they come to its top."""
-
-    key: tuple[object, ...]
-    route: Route
-    routes_version: int
-    task_type: str
-    messages: int
-    heap: list[tuple[tuple[float, ...], _Entry]] = field(default_factory=list)
-    count: int = 0
-    chars: int = 0
-    advice: Advice = FREE
-    parked_until: float = _ALWAYS
-    settles: int = 0
-    claimed: bool = False  # an older task's claim keeps it out somewhere
-    waits_for: str = ""
-    over_budget: Refusal | None = None
-
-    def head(self) -> _Entry | None:
-        heap = self.heap
-        while heap and heap[0][1].queue is not self:
-            heapq.heappop(heap)
-        return heap[0][1] if heap else None
-
-    def park(self, blocked: Blocked) -> None:
-        self.parked_until = NEVER if blocked.until is None else blocked.until
-        self.settles = blocked.settles
-        self.claimed = any(c.why == CLAIMED for c in blocked.reasons)
-        self.waits_for = blocked.waits_for
-        self.over_budget = blocked.over_budget
-
-    def is_like(self, other: _Class) -> bool:
-        """Whether both may go to the same places."""
-        mine, its = self.route, other.route
-        return (
-            mine.groups == its.groups
-            and mine.pinned == its.pinned
-            and self.routes_version == other.routes_version
-        )
-
-    def unpark(self) -> None:
-        self.parked_until = _ALWAYS
-        self.settles = 0
-        self.claimed = False
-
-
 class Dispatch:
     """Owns every task that was offered and is not over."""
 
     def __init__(self, balancer: ProviderLoadBalancer, settings: Settings) -> None:
         self.balancer = balancer
         self._settings = settings
-        self._entries: dict[TaskKey, _Entry] = {}
-        self._classes: dict[tuple[object, ...], _Class] = {}
-        self._in_flight: dict[int, _Entry] = {}
+        self._entries: dict[TaskKey, Entry] = {}
+        self._classes: dict[tuple[object, ...], TaskClass] = {}
+        self._in_flight: dict[int, Entry] = {}
         self._routes: dict[tuple[object, ...], tuple[Route, int]] = {}
-        self._deadlines: list[tuple[float, int, _Entry]] = []
+        self._deadlines: list[tuple[float, int, Entry]] = []
         self._sequence = itertools.count()
         self._flows: dict[tuple[str, str], float] = {}
         self._virtual_time = 0.0
@@ -172,7 +107,7 @@ class Dispatch:
             like = (*like, int(memory.prefixes[-1].key[:4], 16) % PREFIX_CLASSES)
         if self.balancer.pool.budgets is not None:  # one whose budget is spent must not hold up the others
             like = (*like, *flow)
-        entry = _Entry(task, task, memory, like, list(attempts))
+        entry = Entry(task, task, memory, like, list(attempts))
         self._entries[key] = entry
         self._enqueue(entry, now)
 
@@ -227,7 +162,7 @@ class Dispatch:
                 self._park(best, entry, placed, now)
         return Dispatched(placements, ended, self._next_wake(now))
 
-    def _next_class(self, now: float) -> _Class | None:
+    def _next_class(self, now: float) -> TaskClass | None:
         best, first = None, None
         for each in self._classes.values():
             if each.parked_until <= now and each.heap:
@@ -236,7 +171,7 @@ class Dispatch:
                     best, first = each, order
         return best
 
-    def _try(self, entry: _Entry, best: _Class, now: float) -> Placement | Blocked:
+    def _try(self, entry: Entry, best: TaskClass, now: float) -> Placement | Blocked:
         self._refresh_route(best, entry, now)
         had = self._drop_claim(entry)
         placed = self.balancer.try_place(entry.asked, best.route, entry.memory, now, best.advice)
@@ -252,7 +187,7 @@ class Dispatch:
             self._virtual_time = max(self._virtual_time, entry.memory.order[1])
         return placed
 
-    def _try_cheaper(self, entry: _Entry, route: Route, blocked: Blocked, now: float) -> Placement | Blocked:
+    def _try_cheaper(self, entry: Entry, route: Route, blocked: Blocked, now: float) -> Placement | Blocked:
         """Only money keeps the task: a cheaper tier may serve one that wished for none, else it is parked."""
         if entry.task.tier == "auto" and not entry.task.models:
             for tier in reversed(TIERS[: TIERS.index(route.tier)]):
@@ -264,12 +199,12 @@ class Dispatch:
             self.balancer.pool.note_parked(blocked.over_budget, now)
         return blocked
 
-    def _refresh_route(self, best: _Class, entry: _Entry, now: float) -> None:
+    def _refresh_route(self, best: TaskClass, entry: Entry, now: float) -> None:
         if best.routes_version != self.balancer.pool.routes_version:
             best.route, best.routes_version = self._route_of(best.key, entry.task, now)
 
     @staticmethod
-    def _drop_claim(entry: _Entry) -> ModelGroup | None:
+    def _drop_claim(entry: Entry) -> ModelGroup | None:
         """It asks again or has gone: what it had claimed is claimed anew, or no longer needed."""
         group, entry.claimed = entry.claimed, None
         if group is None or group.claim is None or group.claim[0] != entry.memory.order:
@@ -283,7 +218,7 @@ class Dispatch:
             if each.claimed:
                 each.unpark()
 
-    def _park(self, best: _Class, entry: _Entry, blocked: Blocked, now: float) -> None:
+    def _park(self, best: TaskClass, entry: Entry, blocked: Blocked, now: float) -> None:
         best.park(blocked)
         if blocked.claim is not None:
             group = blocked.claim[0].model.group
@@ -293,7 +228,7 @@ class Dispatch:
         if blocked.common:
             self._park_alike(best, blocked, now)
 
-    def _park_alike(self, best: _Class, blocked: Blocked, now: float) -> None:
+    def _park_alike(self, best: TaskClass, blocked: Blocked, now: float) -> None:
         """Classes with the same places would be told the same: they need not ask one by one."""
         for each in self._classes.values():
             if each.parked_until <= now and each.is_like(best):
@@ -340,14 +275,14 @@ class Dispatch:
         medians = [q[0] for p in self.balancer.providers if (q := p.history.quantiles())]
         return 0.5 * min(medians) if medians else 0.0
 
-    def _give_up(self, entry: _Entry, blocked: Blocked, now: float) -> Result:
+    def _give_up(self, entry: Entry, blocked: Blocked, now: float) -> Result:
         self._dequeue(entry)
         why = "; ".join(f"{c.provider}: {c.why}" for c in blocked.reasons if c.why)
         told = "; ".join(failover.describe(a) for a in entry.attempts if a.error_kind)
         text = f"no provider can serve it ({why or 'none is configured'})"
         return self._end(entry, TaskStatus.FAILED, f"{told}; then {text}" if told else text, now)
 
-    def _end(self, entry: _Entry, status: TaskStatus, error: str, now: float) -> Result:
+    def _end(self, entry: Entry, status: TaskStatus, error: str, now: float) -> Result:
         self._forget(entry)
         return Result(
             entry.task, status, now, tuple(entry.attempts), error=error, warnings=entry.warnings,
@@ -389,7 +324,7 @@ class Dispatch:
         return Settled(attempt, self._after(entry, placement, completion, error, now))
 
     def _after(
-        self, entry: _Entry, placement: Placement, completion: Completion | None,
+        self, entry: Entry, placement: Placement, completion: Completion | None,
         error: ProviderError | None, now: float,
     ) -> Result | None:  # fmt: skip
         if completion is not None:
@@ -424,7 +359,7 @@ class Dispatch:
                 return False  # it may be the network: that is known once another has been heard of
         return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
 
-    def _succeed(self, entry: _Entry, placement: Placement, completion: Completion, now: float) -> Result:
+    def _succeed(self, entry: Entry, placement: Placement, completion: Completion, now: float) -> Result:
         self._forget(entry)
         return Result(
             entry.task,
@@ -441,7 +376,7 @@ class Dispatch:
 
     # ------------------------------------------------------------------ queues
 
-    def _enqueue(self, entry: _Entry, now: float) -> None:
+    def _enqueue(self, entry: Entry, now: float) -> None:
         memory, task = entry.memory, entry.task
         key = entry.key
         if memory.attempt > 1:
@@ -449,7 +384,7 @@ class Dispatch:
         found = self._classes.get(key)
         if found is None:
             route, version = self._route_of(key, task, now)
-            found = self._classes[key] = _Class(key, route, version, task.task_type, len(task.messages))
+            found = self._classes[key] = TaskClass(key, route, version, task.task_type, len(task.messages))
         entry.queue = found
         first = not found.heap or memory.order < found.heap[0][0]
         heapq.heappush(found.heap, (memory.order, entry))
@@ -471,7 +406,7 @@ class Dispatch:
             known = self._routes[key] = self.balancer.route(task, now), version
         return known
 
-    def _dequeue(self, entry: _Entry) -> None:
+    def _dequeue(self, entry: Entry) -> None:
         queue = entry.queue
         if queue is None:
             return
@@ -487,7 +422,7 @@ class Dispatch:
             heapq.heappop(queue.heap)
             queue.head()
 
-    def _forget(self, entry: _Entry) -> None:
+    def _forget(self, entry: Entry) -> None:
         self.balancer.pool.prefixes.left(entry.memory.prefixes)
         self._entries.pop((entry.task.batch, entry.task.id), None)
 
@@ -503,7 +438,7 @@ class Dispatch:
         """What the waiting tasks wait for, the most common first."""
         found: dict[str, list[float]] = {}
         for each in self._classes.values():
-            if each.count and each.parked_until > _ALWAYS:
+            if each.count and each.parked_until > ALWAYS:
                 tally = found.setdefault(each.waits_for or "a free agent", [0, NEVER])
                 tally[0] += each.count
                 tally[1] = min(tally[1], each.parked_until)
@@ -513,7 +448,7 @@ class Dispatch:
     def binding_reason(self) -> str:
         """What the oldest waiting task waits for; empty where all wait for a free agent only."""
         first = min((c for c in self._classes.values() if c.heap), key=lambda c: c.heap[0][0], default=None)
-        return first.waits_for if first is not None and first.parked_until > _ALWAYS else ""
+        return first.waits_for if first is not None and first.parked_until > ALWAYS else ""
 
     def spent_budget(self) -> str:
         """The budget without a reset that keeps every waiting task; empty while anything else may go on."""
