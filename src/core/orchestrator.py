@@ -292,6 +292,8 @@ class Orchestrator:
         tasks = await self._thread(
             self._store.claim, self.incarnation, limit, now=self._clock.now(), batch=self._batch
         )
+        more = len(tasks) == limit
+        self.dispatch.behind = (await self._thread(self._store.news, self._batch)).queued if more else 0
         now = self._clock.now()
         for task in tasks:
             if not self.dispatch.knows(task.batch, task.id):

@@ -60,20 +60,23 @@ class Allotment:
         self._due = 0.0
         self._given = False
 
-    def advise(self, kinds: Iterable[Kind], waiting: int, now: float) -> bool:
-        """Give every class its advice, if it is time. Whether any of it has changed."""
+    def advise(self, kinds: Iterable[Kind], waiting: int, behind: int, now: float) -> bool:
+        """Give every class its advice, if it is time. Whether any of it has changed.
+
+        `behind`: tasks that are still to be offered; they are taken to be like those that wait.
+        """
         if now < self._due or (waiting < LEAST_WAITING and not self._given):
             return False
         self._due = now + EVERY_S
         if waiting < LEAST_WAITING or not self._tokens_are_counted():
             return self._clear(kinds)
-        program = _Program(self._pool, now)
+        program = _Program(self._pool, 1.0 + behind / waiting, now)
         asked = [kind for kind in kinds if kind.count and program.add(kind)]
         if not asked:
             return self._clear(kinds)
         self._due = now + EVERY_S * max(1.0, len(program.rooms) / FREE_BUCKETS) ** 2
         seconds, shares = program.solve()
-        if seconds < max(WORTH_S, self._by_slots_s(waiting)):
+        if seconds < max(WORTH_S, self._by_slots_s(waiting + behind)):
             return self._clear(kinds)
         self._given = True
         changed = [self._tell(kind, own, program) for kind, own in zip(asked, shares, strict=True)]
@@ -111,8 +114,8 @@ class Allotment:
 class _Program:
     """The classes and buckets of this moment, in the numbers of `soonest`."""
 
-    def __init__(self, pool: Pool, now: float) -> None:
-        self._pool, self._now = pool, now
+    def __init__(self, pool: Pool, each_stands_for: float, now: float) -> None:
+        self._pool, self._each_stands_for, self._now = pool, each_stands_for, now
         self._numbers: dict[int, int] = {}  # by id(bucket)
         self._places: dict[int, list[int]] = {}  # by id(kind): which options take part
         self.rooms: list[Room] = []
@@ -128,7 +131,7 @@ class _Program:
         if not any(all(self.rooms[b].tick for b, _ in each) for each in charges):
             return False
         self._places[id(kind)] = places
-        self.lots.append(Lot(kind.count, charges))
+        self.lots.append(Lot(kind.count * self._each_stands_for, charges))
         return True
 
     def places_of(self, kind: Kind) -> list[int]:

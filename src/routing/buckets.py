@@ -10,8 +10,10 @@ refill apart may arrive closer together than that. What differs is the time on t
 a time: MARGIN of the bucket, but never more than MARGIN_S of its rate. The rate is the full one, so
 nothing is lost but once.
 
-Why a bucket that was idle refills late (COLD_S): it was full, and so was the server's, which earns
-nothing until the first call arrives; over connections that are still to be made that takes a while.
+Why a bucket that was idle refills late: it was full, and so was the server's, which earns nothing until the
+first call arrives; over connections that are still to be made, from a loop that has much to send, that takes
+a while. The first return shows that it has arrived (`warm`); COLD_S is the most that is waited for it, less
+what the margin covers.
 
 A call larger than the capacity but within one window's limit goes at a full bucket and takes it below
 zero. Otherwise `take` never does; corrections may, and nothing is admitted until the level is back.
@@ -25,8 +27,8 @@ from zoneinfo import ZoneInfo
 
 MARGIN = 0.05
 MARGIN_S = 0.4
-IDLE_S = 2.0  # a full bucket not used for so long: connections may have been closed, or never made
-COLD_S = 0.3  # how long a first call over such a connection may take to arrive
+IDLE_S = 2.0  # a bucket that has been full for so long: connections may have been closed, or never made
+COLD_S = 1.0  # how long a first call over such a connection may take to arrive
 TICK_S = 1e-6  # epoch seconds as floats are 2e-7 apart: a shorter wait than this would never end
 MINUTE_S = 60.0
 DAY_S = 86_400.0
@@ -68,6 +70,7 @@ class Bucket:
         "at",
         "capacity",
         "dimension",
+        "full_since",
         "level",
         "limit",
         "margin",
@@ -78,7 +81,6 @@ class Bucket:
         "refills_from",
         "spent",
         "told",
-        "used_at",
         "window_s",
     )
 
@@ -90,7 +92,7 @@ class Bucket:
         self.window_s = window_s
         self.told = limit if told else None  # a told limit is a ceiling for what headers say
         self.at = now
-        self.used_at = self.refills_from = -math.inf
+        self.full_since = self.refills_from = -math.inf
         self._size(limit, burst_s)
         self.level = self.capacity
         self.spent = 0.0  # everything ever reserved: the difference of two readings is what went between
@@ -117,7 +119,11 @@ class Bucket:
             if at >= now:
                 return
         level = self.level + (now - at) * self.rate
-        self.level = level if level < self.capacity else self.capacity
+        if level < self.capacity:
+            self.level = level
+        elif self.level < self.capacity:
+            self.full_since = now - (level - self.capacity) / self.rate
+            self.level = self.capacity
 
     def wait_s(self, need: float, now: float) -> float:
         """Seconds until `need` fits; 0 now, infinity never."""
@@ -143,9 +149,8 @@ class Bucket:
     def take(self, amount: float) -> None:
         """Charge a call. One above the capacity pays the margin on top: the next is that much later."""
         at, level = self.at, self.level
-        if level >= self.capacity and at - self.used_at >= IDLE_S:
-            self.refills_from = at + COLD_S
-        self.used_at = at
+        if level >= self.capacity and at - self.full_since >= IDLE_S and self.rate:
+            self.refills_from = at + COLD_S - self.margin / self.rate
         self.level = level - (amount if amount <= self.capacity else amount + self.timing(amount))
         self.spent += amount
         if at > self.mark.at:
@@ -153,6 +158,10 @@ class Bucket:
             self.mark = self.mark.after
         else:
             self.mark.spent = self.spent
+
+    def warm(self, now: float) -> None:
+        """A call has come back: what was sent with it has arrived, and the provider's bucket refills."""
+        self.refills_from = min(self.refills_from, max(now, self.at))
 
     def correct(self, amount: float, now: float) -> None:
         """Give back (positive) or take (negative) what a call had reserved beside what it was charged."""
@@ -180,7 +189,7 @@ class Bucket:
 
     def follow(self, before: Bucket) -> None:
         """Take the place of `before`: what went through it went."""
-        self.spent, self.mark, self.used_at = before.spent, before.mark, before.used_at
+        self.spent, self.mark, self.full_since = before.spent, before.mark, before.full_since
         self.at = max(before.at, self.at)
 
 

@@ -85,6 +85,7 @@ class Dispatch:
         self._allotment = Allotment(balancer.pool)
         self._seen: tuple[object, ...] = ()
         self.waiting = 0
+        self.behind = 0  # tasks that will be offered when there is room for them
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -141,7 +142,7 @@ class Dispatch:
             self._seen = seen
             self.wake_all()
         ended = self._expire(now)
-        if self._allotment.advise(self._classes.values(), self.waiting, now):
+        if self._allotment.advise(self._classes.values(), self.waiting, self.behind, now):
             self.wake_all()
         placements: list[Placement] = []
         balancer = self.balancer

@@ -15,7 +15,7 @@ from ..records import Usage
 CHARS_PER_TOKEN = 4  # what OpenAI counts on admission, and what is taken for true until more is known
 TOKENS_PER_MESSAGE = 8  # role, separators
 SAFETY = 1.1  # an estimate that is short by this much still does not overrun a limit
-USUAL_OUTPUT = 0.4  # of max_tokens, on average, as long as nothing is known
+USUAL_OUTPUT = 0.3  # of max_tokens, on average, as long as nothing is known
 _ENOUGH = 20
 _KEEP = 128
 _REFRESH = 16

@@ -76,6 +76,7 @@ class ModelGroup:
         "_tokens",
         "buckets",
         "claim",
+        "cold_until",
         "held_until",
         "hold_reason",
         "name",
@@ -93,6 +94,7 @@ class ModelGroup:
         self._calls: list[Bucket] = []  # those that every call draws one from
         self._tokens: list[Bucket] = []  # those whose draw depends on the call
         self.held_until = 0.0
+        self.cold_until = 0.0  # until then the first return changes what is admitted
         self.hold_reason = ""
         self._holds = 0  # 429s without Retry-After in a row: the exponent of the hold
         self.scouting = 0  # scout calls that are out
@@ -170,6 +172,8 @@ class ModelGroup:
             amount = need[bucket.place]
             bucket.refill(now)
             bucket.take(amount)
+            if bucket.refills_from > now:
+                self.cold_until = max(self.cold_until, bucket.refills_from)
             taken.append((bucket, amount, bucket.mark))
         if self.unknown:
             self.scouting += 1
@@ -179,6 +183,10 @@ class ModelGroup:
         """Correct the charge. `usage` None: no answer; then `charged` False gives tokens back."""
         if held.scout:
             self.scouting -= 1
+        if now < self.cold_until:
+            self.cold_until = 0.0
+            for bucket in self.buckets.values():
+                bucket.warm(now)
         if self.wire == "openai":
             return  # charged on admission, failures too: nothing ever comes back
         for bucket, amount, _ in held.taken:

@@ -124,7 +124,8 @@ class Survey:
         claims = self.claim is not None
         for option, _, end in self.refused:
             provider = option.provider
-            if end is None or claims or (provider.in_flight and provider.may_open_up):
+            opens = provider.in_flight and (provider.may_open_up or now < option.model.group.cold_until)
+            if end is None or claims or opens:
                 settles |= provider.bit
             if end is not None and end < until:
                 until = end

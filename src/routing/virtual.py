@@ -114,6 +114,8 @@ class VirtualRun:
         """Top dispatch's window up with what has arrived."""
         while self.dispatch.waiting < self._window and source.has_one_at(now):
             self.dispatch.offer(source.take(), now)
+        more = source.has_one_at(now)  # how many, nobody knows
+        self.dispatch.behind = self.dispatch.waiting if more else 0
 
     def _note_waiting(self, seconds: float) -> None:
         if seconds > 0 and self.dispatch.waiting:

@@ -67,7 +67,7 @@ def test_a_bucket_holds_a_margin_less_than_the_server_and_refills_at_its_full_ra
 
 def warm(bucket: Bucket) -> Bucket:
     """As if it had just been used: connections are there."""
-    bucket.used_at = START
+    bucket.full_since = START
     return bucket
 
 
@@ -83,13 +83,24 @@ def test_after_a_pause_a_full_bucket_refills_late_since_the_servers_does_until_t
     bucket = Bucket(REQUESTS, 600.0, 60.0, 1.0, START, told=True)
     for _ in range(9):
         bucket.take(1.0)
-    assert bucket.wait_s(1.0, START) == pytest.approx(COLD_S + 0.05)
-    assert bucket.wait_s(1.0, START + COLD_S) == pytest.approx(0.05)
-    assert bucket.wait_s(1.0, START + COLD_S + 0.05) == 0.0
+    refills_at = START + COLD_S - 0.05
+    assert bucket.wait_s(1.0, START) == pytest.approx(refills_at - START + 0.05)
+    assert bucket.wait_s(1.0, refills_at) == pytest.approx(0.05)
+    assert bucket.wait_s(1.0, refills_at + 0.05) == 0.0
     bucket.take(1.0)
-    bucket.refill(START + COLD_S + 1.05)
+    bucket.refill(refills_at + 1.05)
     bucket.take(1.0)  # full again, but in use
-    assert bucket.wait_s(9.0, START + COLD_S + 1.05) == pytest.approx(0.05)
+    assert bucket.wait_s(9.0, refills_at + 1.05) == pytest.approx(0.05)
+
+
+def test_the_first_return_shows_that_the_calls_have_arrived() -> None:
+    group = group_of("gemini", requests_per_minute=600)
+    held = [group.reserve(SMALL[0], START) for _ in range(9)]
+    _, until = group.closed(START + 0.3)
+    assert until == pytest.approx(START + COLD_S)
+    group.settle(held[0], SMALL[1], charged=True, now=START + 0.3)
+    _, until = group.closed(START + 0.3)
+    assert until == pytest.approx(START + 0.35)
 
 
 def test_a_call_above_the_capacity_goes_at_a_full_bucket_and_takes_it_below_zero() -> None:
@@ -272,7 +283,7 @@ def test_an_answer_above_its_estimate_takes_the_bucket_below_zero_and_nothing_go
     held = group.reserve(Need(10, 5_700, 50_000), START)
     group.settle(held, Usage(10, 0, 0, 9_000), charged=False, now=START)
     assert level(group, OUTPUT) == pytest.approx(5_960 - 9_000)
-    assert group.wait(Need(10, 100, 100), START) == (OUTPUT, pytest.approx(31.4 + COLD_S))
+    assert group.wait(Need(10, 100, 100), START) == (OUTPUT, pytest.approx(31.4))
 
 
 def test_the_dimension_that_binds_longest_is_named() -> None:
@@ -283,7 +294,7 @@ def test_the_dimension_that_binds_longest_is_named() -> None:
     name, wait_s = group.wait(Need(1_200, 100, 100), START)
     assert (name, wait_s) == (
         INPUT,
-        pytest.approx(2.4 + COLD_S),
+        pytest.approx(2.4 + COLD_S - MARGIN_S),
     )  # 960 of 1,200 are left; output has 96 of 100
 
 
