@@ -175,9 +175,6 @@ class PacificDay:
         return self.ends - now
 
 
-KINDS = ("requests", "requests_per_day", "tokens", "input_tokens", "output_tokens")
-
-
 class Limiter:
     """The buckets of one provider, or of one model of it."""
 
