@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..agents.agent_factory import create_balanced_agent_pool
-from ..config import ProviderAccess, fingerprint
+from ..config import ProviderAccess
 from ..errors import BadRequest, ConfigError, ProviderError, StoreError, TimedOut
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
@@ -49,6 +49,7 @@ from .alerts import Alerter
 from .clock import Clock
 from .committer import Committer
 from .health import HealthWatch
+from .learned import Learned
 from .money import Money
 from .sayings import said
 from .steering import Steering
@@ -132,6 +133,7 @@ class Orchestrator:
             name: build_adapter(a, slots, self._answered_late) for name, a in self._access.items()
         }
         self._agents = create_balanced_agent_pool(settings, self._adapters)
+        self._learned = Learned(self.balancer, self._access, store, self._thread)
         self._committer = Committer(store, self._thread, self.incarnation, self._written)
         self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result, self.drain)
@@ -158,7 +160,7 @@ class Orchestrator:
         try:
             recovered = await self._sign_on()
             await asyncio.gather(*(a.warm_up() for a in self._adapters.values()))
-            await self._restore_learned()
+            await self._learned.restore()
             await self._money.load(self._clock.now())
             await self._notice()
             self._tell([self._started(self._clock.now() - began_at)])
@@ -226,7 +228,7 @@ class Orchestrator:
             await adapter.close()
         await self._alerter.close()
         with suppress(StoreError):  # it never signed on, or the store is gone: nothing to sign off from
-            await self._save_learned()
+            await self._learned.save(self._clock.now())
             await self._thread(self._heartbeat)
             await self._thread(self._store.retire, self.incarnation, now=self._clock.now())
         self._thread.close()
@@ -472,7 +474,7 @@ class Orchestrator:
                 self._why = "another orchestrator has taken over meanwhile"
             if self._clock.now() - learned_at >= LEARNED_EVERY_S:
                 learned_at = self._clock.now()
-                await self._save_learned()
+                await self._learned.save(learned_at)
             self._pump()
 
     def _heartbeat(self) -> bool:
@@ -499,22 +501,6 @@ class Orchestrator:
             if event.level == "alert":
                 self._alerter.send(event)
         self._committer.add_events(events)
-
-    async def _restore_learned(self) -> None:
-        """Limits known from earlier runs, for the same address and key."""
-        for name, access in self._access.items():
-            known = await self._thread(self._store.learned, access.base_url, fingerprint(access))
-            if known and not access.simulated:  # a simulator starts anew each time
-                self.balancer.by_name[name].learned = known.get("groups", {})
-
-    async def _save_learned(self) -> None:
-        now = self._clock.now()
-        for name, access in self._access.items():
-            groups = self.balancer.by_name[name].groups
-            payload = {"groups": {g.name: found for g in groups.values() if (found := g.export())}}
-            if payload["groups"]:
-                key = fingerprint(access)
-                await self._thread(self._store.save_learned, access.base_url, key, payload, now)
 
     def snapshot(self) -> PoolSnapshot:
         """The pool right now: what `status` and the pages show."""

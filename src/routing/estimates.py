@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 from ..records import Usage
 
@@ -36,6 +38,13 @@ class Outputs:
     def observe(self, tokens: int) -> None:
         self._lengths.append(tokens)
         self._new += 1
+        self._refresh()
+
+    @property
+    def newest(self) -> list[int]:
+        return list(self._lengths)
+
+    def _refresh(self) -> None:
         if len(self._lengths) >= _ENOUGH and (self.p90 is None or self._new >= _REFRESH):
             ordered = sorted(self._lengths)
             self.p90 = ordered[int(0.9 * (len(ordered) - 1))]
@@ -90,3 +99,14 @@ class Estimator:
             self.tokens_per_char += _WEIGHT * (text_tokens / chars - self.tokens_per_char)
         self._own.observe(usage.output_tokens)
         self._of_all.observe(usage.output_tokens)
+
+    def export(self) -> dict[str, Any]:
+        """What is worth knowing after a restart."""
+        return {"tokens_per_char": round(self.tokens_per_char, 6), "outputs": self._own.newest}
+
+    def restore(self, known: Mapping[str, Any]) -> None:
+        """Take over an `export`."""
+        self.tokens_per_char = float(known.get("tokens_per_char", self.tokens_per_char))
+        for tokens in known.get("outputs", ()):
+            self._own.observe(int(tokens))
+            self._of_all.observe(int(tokens))

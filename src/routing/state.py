@@ -9,6 +9,7 @@ import random
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..settings import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
 from .breaker import Breaker, BreakerState
@@ -45,6 +46,7 @@ class ProviderState:
         "calls",
         "cost_nanos",
         "cut_at",
+        "estimates",
         "estimators",
         "exhausted_at",
         "exhausted_reason",
@@ -100,6 +102,7 @@ class ProviderState:
         self.groups: dict[str, ModelGroup] = {}
         self.models: dict[str, ModelState] = {}
         self.estimators: dict[str, Estimator] = {}
+        self.estimates: Mapping[str, Mapping[str, Any]] = {}  # known from earlier runs, by task type
         self.outputs = outputs  # by task type, of all providers together
         self.learned: Mapping[str, Mapping[str, float | bool]] = {}  # limits known from earlier runs
         self.in_flight = 0
@@ -134,6 +137,7 @@ class ProviderState:
         found = self.estimators.get(task_type)
         if found is None:
             found = self.estimators[task_type] = Estimator(self.outputs.setdefault(task_type, Outputs()))
+            found.restore(self.estimates.get(task_type, {}))
         return found
 
     def model(self, name: str, settings: Settings, now: float) -> ModelState:

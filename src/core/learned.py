@@ -1,0 +1,48 @@
+"""What is learned about a provider outlives the process: its limits, and what calls to it need.
+
+Kept by base URL and a fingerprint of the key, so that another account starts from nothing. A simulator
+starts anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..config import ProviderAccess, fingerprint
+from ..routing.balancer import ProviderLoadBalancer
+from .store import Store
+from .store_thread import StoreThread
+
+
+class Learned:
+    """See the top of the file."""
+
+    def __init__(
+        self,
+        balancer: ProviderLoadBalancer,
+        access: Mapping[str, ProviderAccess],
+        store: Store,
+        thread: StoreThread,
+    ) -> None:
+        self._balancer, self._access, self._store, self._thread = balancer, access, store, thread
+
+    async def restore(self) -> None:
+        """Give every provider what earlier runs have learned about it."""
+        for name, access in self._access.items():
+            known = await self._thread(self._store.learned, access.base_url, fingerprint(access))
+            if known and not access.simulated:
+                provider = self._balancer.by_name[name]
+                provider.learned = known.get("groups", {})
+                provider.estimates = known.get("estimates", {})
+
+    async def save(self, now: float) -> None:
+        """Keep what is known now."""
+        for name, access in self._access.items():
+            provider = self._balancer.by_name[name]
+            payload = {
+                "groups": {g.name: found for g in provider.groups.values() if (found := g.export())},
+                "estimates": {kind: each.export() for kind, each in provider.estimators.items()},
+            }
+            if any(payload.values()):
+                key = fingerprint(access)
+                await self._thread(self._store.save_learned, access.base_url, key, payload, now)

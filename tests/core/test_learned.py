@@ -1,0 +1,54 @@
+"""What is learned of a provider is there after a restart; of a simulator it is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from src.config import ProviderAccess, simulated_access
+from src.core.learned import Learned
+from src.core.store import Store
+from src.core.store_thread import StoreThread
+from src.records import LimitReport, Usage
+from src.routing.balancer import ProviderLoadBalancer
+from src.routing.limits import Need
+
+from ..routing.build import NAMES, START, make_balancer, make_settings
+
+SETTINGS = make_settings()
+
+
+def access(*, simulated: bool) -> dict[str, ProviderAccess]:
+    urls = dict.fromkeys(NAMES, "http://127.0.0.1:9")
+    found = simulated_access(SETTINGS, urls)
+    return {name: replace(each, simulated=simulated) for name, each in found.items()}
+
+
+def taught() -> ProviderLoadBalancer:
+    """A balancer that knows openai's limit and how long its answers are."""
+    balancer = make_balancer(SETTINGS)
+    provider = balancer.by_name["openai"]
+    group = provider.model("gpt-x", SETTINGS, START).group
+    held = group.reserve(Need(10, 10, 10), START)
+    group.learn([LimitReport("requests", 600, 500, 60.0)], held, START + 1)
+    for _ in range(40):
+        provider.estimator("general").observe(400, 1, Usage(208, 0, 0, 77))
+    return balancer
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+async def test_limits_and_estimates_are_there_after_a_restart(tmp_path: Path, simulated: bool) -> None:
+    store, thread = Store.open(tmp_path / "state.db", simulated=simulated), StoreThread()
+    await Learned(taught(), access(simulated=simulated), store, thread).save(START + 2)
+    fresh = make_balancer(SETTINGS)
+    await Learned(fresh, access(simulated=simulated), store, thread).restore()
+    provider = fresh.by_name["openai"]
+    group = provider.model("gpt-x", SETTINGS, START + 60).group
+    estimator = provider.estimator("general")
+    known = {name: bucket.limit for name, bucket in group.buckets.items()}, estimator.output_tokens(1_000)
+    assert known == (({}, 1_000) if simulated else ({"requests": 600}, 77))
+    assert estimator.tokens_per_char == pytest.approx(0.25 if simulated else 0.5, abs=0.01)
+    thread.close()
+    store.close()
