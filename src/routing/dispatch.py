@@ -220,7 +220,7 @@ class Dispatch:
                 each.unpark()
 
     def _park(self, best: TaskClass, entry: Entry, blocked: Blocked, now: float) -> None:
-        best.park(blocked)
+        best.park(blocked, blocked.until)
         if blocked.claim is not None:
             group = blocked.claim[0].model.group
             mine = (entry.memory.order, blocked.claim[1])
@@ -242,7 +242,7 @@ class Dispatch:
                         continue
                     until = min(until, head.memory.offered_at + self._settings.routing.spill_after_s)
                 if until > now:
-                    each.park(blocked._replace(until=until if until < NEVER else None))
+                    each.park(blocked, until)
 
     def _next_wake(self, now: float) -> float | None:
         # What could go by now has no free slot: a settle brings one, time does not.

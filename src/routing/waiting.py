@@ -55,10 +55,12 @@ class TaskClass:
             heapq.heappop(heap)
         return heap[0][1] if heap else None
 
-    def park(self, blocked: Blocked) -> None:
-        self.parked_until = NEVER if blocked.until is None else blocked.until
+    def park(self, blocked: Blocked, until: float | None) -> None:
+        """Until that moment (None: until something settles), or a settle that may make room."""
+        self.parked_until = NEVER if until is None else until
         self.settles = blocked.settles
-        self.claimed = any(c.why == CLAIMED for c in blocked.reasons)
+        # A claim is one task's affair: what all are told alike knows of none.
+        self.claimed = not blocked.common and any(c.why == CLAIMED for c in blocked.reasons)
         self.waits_for = blocked.waits_for
         self.over_budget = blocked.over_budget
 
