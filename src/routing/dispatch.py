@@ -6,9 +6,9 @@
     settle(...)           an attempt ended: the task is done, or waits again with what it has learned
 
 Rules. Tasks that may go to the same places wait in one class, in the order (priority, fair share, age).
-Of all classes the one with the first head goes next, so cost does not grow with the number waiting but
-only with the number of classes. A head that does not fit parks its class until the moment it will, or
-until a provider it waits for settles a call; so nobody is woken in vain and not all wake at once.
+Of all classes the one with the first head goes next (`queues.py`). A head that does not fit parks its class,
+and those that would be told the same, until the moment it will, or until a provider it waits for settles a
+call; so nobody is woken in vain and not all wake at once.
 
 First claim: the oldest task that waits for room in a model group's tokens holds that group until its
 moment; a younger one goes elsewhere or waits, so that small tasks never starve a large one.
@@ -43,13 +43,13 @@ from . import failover
 from .allotment import Allotment
 from .balancer import ProviderLoadBalancer
 from .limits import ModelGroup
+from .queues import Queues
 from .routes import Route, class_key
 from .surveys import NEVER, Blocked, Memory
-from .waiting import ALWAYS, Entry, TaskClass
+from .waiting import Entry, TaskClass
 
 TaskKey = tuple[str, str]  # batch, id
 PREFIX_CLASSES = 64  # tasks with as many different long beginnings stand in so many classes at most
-MOST_ROUTES = 1_000  # remembered
 
 
 class Dispatched(NamedTuple):
@@ -74,21 +74,25 @@ class Dispatch:
         self.balancer = balancer
         self._settings = settings
         self._entries: dict[TaskKey, Entry] = {}
-        self._classes: dict[tuple[object, ...], TaskClass] = {}
+        self._queues = Queues(balancer.route, settings.routing.spill_after_s)
         self._in_flight: dict[int, Entry] = {}
-        self._routes: dict[tuple[object, ...], tuple[Route, int]] = {}
         self._deadlines: list[tuple[float, int, Entry]] = []
         self._sequence = itertools.count()
         self._flows: dict[tuple[str, str], float] = {}
         self._virtual_time = 0.0
         self._least_s = 0.0  # what even a lucky call takes
         self._allotment = Allotment(balancer.pool)
-        self._seen: tuple[object, ...] = ()
-        self.waiting = 0
+        self._routes_version = balancer.pool.routes_version
+        self._offline_since = balancer.offline_since
         self.behind = 0  # tasks that will be offered when there is room for them
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def waiting(self) -> int:
+        """Tasks without a call out."""
+        return self._queues.waiting
 
     # ------------------------------------------------------------------ in and out
 
@@ -103,7 +107,7 @@ class Dispatch:
         number = next(self._sequence)
         memory = Memory(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
         memory.prefixes = self.balancer.pool.prefixes.offered(task)
-        like = class_key(task, self._settings)
+        like = (*class_key(task, self._settings), task.deadline_at is not None)
         if memory.prefixes:  # one that waits for its beginning to be cached must not hold up the others
             like = (*like, int(memory.prefixes[-1].key[:4], 16) % PREFIX_CLASSES)
         if self.balancer.pool.budgets is not None:  # one whose budget is spent must not hold up the others
@@ -130,30 +134,28 @@ class Dispatch:
 
     def wake_all(self) -> None:
         """Something changed for everybody: weights, a pause, the network."""
-        for each in self._classes.values():
-            each.unpark()
+        self._queues.wake_all()
 
     # ------------------------------------------------------------------ the decision
 
     def dispatch(self, now: float) -> Dispatched:
         """Place everything that can go now."""
-        seen = self.balancer.pool.routes_version, self.balancer.offline_since
-        if seen != self._seen:  # another model may have room, or the network is back: that concerns all
-            self._seen = seen
-            self.wake_all()
+        balancer, queues = self.balancer, self._queues
+        if balancer.pool.routes_version != self._routes_version:  # another model may have room
+            self._routes_version = balancer.pool.routes_version
+            queues.reroute(now)
+        if balancer.offline_since != self._offline_since:
+            self._offline_since = balancer.offline_since
+            queues.wake_all()
         ended = self._expire(now)
-        if self._allotment.advise(self._classes.values(), self.waiting, self.behind, now):
-            self.wake_all()
+        if self._allotment.advise(queues, queues.waiting, self.behind, now):
+            queues.wake_all()
         placements: list[Placement] = []
-        balancer = self.balancer
-        while balancer.pool.free_slots and self.waiting:
-            best = self._next_class(now)
-            if best is None:
+        while balancer.pool.free_slots and queues.waiting:
+            best = queues.next_class(now)
+            entry = best.head() if best is not None else None
+            if best is None or entry is None:
                 break
-            entry = best.head()
-            if entry is None:
-                del self._classes[best.key]
-                continue
             placed = self._try(entry, best, now)
             if isinstance(placed, Placement):
                 placements.append(placed)
@@ -163,24 +165,14 @@ class Dispatch:
                 self._park(best, entry, placed, now)
         return Dispatched(placements, ended, self._next_wake(now))
 
-    def _next_class(self, now: float) -> TaskClass | None:
-        best, first = None, None
-        for each in self._classes.values():
-            if each.parked_until <= now and each.heap:
-                order = each.heap[0][0]
-                if first is None or order < first:
-                    best, first = each, order
-        return best
-
     def _try(self, entry: Entry, best: TaskClass, now: float) -> Placement | Blocked:
-        self._refresh_route(best, entry, now)
         had = self._drop_claim(entry)
         placed = self.balancer.try_place(entry.asked, best.route, entry.memory, now, best.advice)
         if isinstance(placed, Blocked) and placed.over_budget is not None:
             placed = self._try_cheaper(entry, best.route, placed, now)
         keeps = placed.claim if isinstance(placed, Blocked) else None
         if had is not None and (keeps is None or had is not keeps[0].model.group):
-            self._wake_claimed()
+            self._queues.wake_claimed()
         if isinstance(placed, Placement):
             self._dequeue(entry)
             self._in_flight[placed.permit] = entry
@@ -200,10 +192,6 @@ class Dispatch:
             self.balancer.pool.note_parked(blocked.over_budget, now)
         return blocked
 
-    def _refresh_route(self, best: TaskClass, entry: Entry, now: float) -> None:
-        if best.routes_version != self.balancer.pool.routes_version:
-            best.route, best.routes_version = self._route_of(best.key, entry.task, now)
-
     @staticmethod
     def _drop_claim(entry: Entry) -> ModelGroup | None:
         """It asks again or has gone: what it had claimed is claimed anew, or no longer needed."""
@@ -213,41 +201,16 @@ class Dispatch:
         group.claim = None
         return group
 
-    def _wake_claimed(self) -> None:
-        """A claim was given up: whoever it kept out asks again."""
-        for each in self._classes.values():
-            if each.claimed:
-                each.unpark()
-
     def _park(self, best: TaskClass, entry: Entry, blocked: Blocked, now: float) -> None:
-        best.park(blocked, blocked.until)
+        self._queues.park(best, blocked, now)
         if blocked.claim is not None:
             group = blocked.claim[0].model.group
             mine = (entry.memory.order, blocked.claim[1])
             if group.claim is None or now >= group.claim[1] or mine < group.claim:
                 group.claim, entry.claimed = mine, group
-        if blocked.common:
-            self._park_alike(best, blocked, now)
-
-    def _park_alike(self, best: TaskClass, blocked: Blocked, now: float) -> None:
-        """Classes with the same places would be told the same: they need not ask one by one."""
-        for each in self._classes.values():
-            if each.parked_until <= now and each.is_like(best):
-                head = each.head()
-                if head is None or head.task.deadline_at is not None:  # one in a hurry may force its way
-                    continue
-                until = blocked.room_at
-                if blocked.free:
-                    if each.route.prefer != best.route.prefer or head.memory.tried:
-                        continue
-                    until = min(until, head.memory.offered_at + self._settings.routing.spill_after_s)
-                if until > now:
-                    each.park(blocked, until)
 
     def _next_wake(self, now: float) -> float | None:
-        # What could go by now has no free slot: a settle brings one, time does not.
-        parked = (c.parked_until for c in self._classes.values() if c.count)
-        wake = min((until for until in parked if until > now), default=NEVER)
+        wake = self._queues.next_at(now)
         while self._deadlines and self._deadlines[0][2].queue is None:
             heapq.heappop(self._deadlines)  # over, or in flight: back in the heap when it waits again
         if self._deadlines:
@@ -318,7 +281,7 @@ class Dispatch:
             error.kind if error else "", error.message if error else "", error.status if error else None,
             usage or Usage(), cost, placement.max_tokens,
         )  # fmt: skip
-        self._wake_for(placement.provider)
+        self._queues.wake_for(self.balancer.by_name[placement.provider].bit)
         if entry is None:
             return Settled(attempt, None)
         entry.attempts.append(attempt)
@@ -378,88 +341,35 @@ class Dispatch:
     # ------------------------------------------------------------------ queues
 
     def _enqueue(self, entry: Entry, now: float) -> None:
-        memory, task = entry.memory, entry.task
-        key = entry.key
-        if memory.attempt > 1:
-            key = (*key, memory.tried, memory.avoid, memory.again, memory.max_tokens)
-        found = self._classes.get(key)
-        if found is None:
-            route, version = self._route_of(key, task, now)
-            found = self._classes[key] = TaskClass(key, route, version, task.task_type, len(task.messages))
-        entry.queue = found
-        first = not found.heap or memory.order < found.heap[0][0]
-        heapq.heappush(found.heap, (memory.order, entry))
-        if task.deadline_at is not None:
-            heapq.heappush(self._deadlines, (task.deadline_at, next(self._sequence), entry))
-        found.count += 1
-        found.chars += task.prompt_chars
-        self.waiting += 1
-        if first:  # a new head has not been asked yet
-            found.unpark()
-
-    def _route_of(self, key: tuple[object, ...], task: Task, now: float) -> tuple[Route, int]:
-        """The route of a class, remembered since classes come and go, and the version it belongs to."""
-        version = self.balancer.pool.routes_version
-        known = self._routes.get(key)
-        if known is None or known[1] != version:
-            if len(self._routes) >= MOST_ROUTES:
-                self._routes.clear()
-            known = self._routes[key] = self.balancer.route(task, now), version
-        return known
+        self._queues.push(entry, now)
+        if entry.task.deadline_at is not None:
+            heapq.heappush(self._deadlines, (entry.task.deadline_at, next(self._sequence), entry))
 
     def _dequeue(self, entry: Entry) -> None:
-        queue = entry.queue
-        if queue is None:
-            return
-        entry.queue = None
-        queue.count -= 1
-        queue.chars -= entry.task.prompt_chars
-        self.waiting -= 1
+        self._queues.take(entry)
         if self._drop_claim(entry) is not None:
-            self._wake_claimed()
-        if not queue.count:
-            self._classes.pop(queue.key, None)
-        elif queue.heap and queue.heap[0][1] is entry:
-            heapq.heappop(queue.heap)
-            queue.head()
+            self._queues.wake_claimed()
 
     def _forget(self, entry: Entry) -> None:
         self.balancer.pool.prefixes.left(entry.memory.prefixes)
         self._entries.pop((entry.task.batch, entry.task.id), None)
 
-    def _wake_for(self, provider: str) -> None:
-        bit = self.balancer.by_name[provider].bit
-        for each in self._classes.values():
-            if each.settles & bit:
-                each.unpark()
-
     # ------------------------------------------------------------------ for pages
 
     def waiting_for(self, limit: int = 6) -> tuple[WaitingFor, ...]:
         """What the waiting tasks wait for, the most common first."""
-        found: dict[str, list[float]] = {}
-        for each in self._classes.values():
-            if each.count and each.parked_until > ALWAYS:
-                tally = found.setdefault(each.waits_for or "a free agent", [0, NEVER])
-                tally[0] += each.count
-                tally[1] = min(tally[1], each.parked_until)
-        rows = sorted(found.items(), key=lambda item: -item[1][0])[:limit]
-        return tuple(WaitingFor(what, int(n), at if at < NEVER else None) for what, (n, at) in rows)
+        return self._queues.waiting_for(limit)
 
     def binding_reason(self) -> str:
         """What the oldest waiting task waits for; empty where all wait for a free agent only."""
-        first = min((c for c in self._classes.values() if c.heap), key=lambda c: c.heap[0][0], default=None)
-        return first.waits_for if first is not None and first.parked_until > ALWAYS else ""
+        return self._queues.binding_reason()
 
     def spent_budget(self) -> str:
         """The budget without a reset that keeps every waiting task; empty while anything else may go on."""
-        waiting = [c for c in self._classes.values() if c.count]
-        kept = [c.over_budget for c in waiting if c.over_budget is not None and c.over_budget.until is None]
-        return str(kept[0]) if kept and len(kept) == len(waiting) else ""
+        return self._queues.spent_budget()
 
     def oldest_waiting_at(self) -> float | None:
-        heads = [h.memory.offered_at for c in self._classes.values() if (h := c.head()) is not None]
-        return min(heads, default=None)
+        return self._queues.oldest_waiting_at()
 
 
 def outcome_of(completion: Completion | None, error: ProviderError | None) -> Outcome:

@@ -51,6 +51,7 @@ class Blocked(NamedTuple):
     common: bool = False  # nothing of the task's own is in the way: its like in other classes wait as well
     free: bool = False  # others could serve it, but it waits for its preferred provider
     room_at: float = NEVER  # when the first refusal ends
+    claimed: bool = False  # an older task's claim keeps it out somewhere
 
 
 class Survey:
@@ -139,7 +140,7 @@ class Survey:
         return Blocked(
             None if ends == NEVER and settles else ends,
             tuple(self.reasons), self.claim, settles, over, self._waits_for(), common,
-            bool(self.eligible), until,
+            bool(self.eligible), until, any(why is CLAIMED for _, why, _ in self.refused),
         )  # fmt: skip
 
     def _may_go_elsewhere_by(self, latest: float) -> bool:

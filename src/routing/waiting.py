@@ -1,8 +1,14 @@
-"""The tasks that `dispatch.py` owns, and the classes in which they wait: who may go to the same places."""
+"""What `queues.py` is made of: a waiting task, its class (who may go to the same places), and their lane.
+
+Tasks of one class may go to the same places and wait in one order. Classes differ in what their calls are
+charged; those that differ in nothing else share a lane, since whatever keeps one of them for a reason
+that is not its own keeps all of them.
+"""
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -11,9 +17,12 @@ from .allotment import FREE, Advice
 from .budgets import Refusal
 from .limits import ModelGroup
 from .routes import Route
-from .surveys import CLAIMED, NEVER, Blocked, Memory
+from .surveys import NEVER, Blocked, Memory
 
 ALWAYS = -math.inf
+Order = tuple[float, ...]
+
+_numbers = itertools.count()  # what stands in a heap is compared by it before anything that has no order
 
 
 @dataclass(slots=True, eq=False)
@@ -30,24 +39,42 @@ class Entry:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class Parked:
+    """Who need not be asked until a moment, or until a provider of `settles` settles a call."""
+
+    parked_until: float = ALWAYS
+    settles: int = 0
+    waits_for: str = ""
+
+    def park(self, blocked: Blocked, until: float | None) -> None:
+        """`until` None: until something settles."""
+        self.parked_until = NEVER if until is None else until
+        self.settles = blocked.settles
+        self.waits_for = blocked.waits_for
+
+    def unpark(self) -> None:
+        self.parked_until = ALWAYS
+        self.settles = 0
+
+
 @dataclass(slots=True, eq=False)
-class TaskClass:
+class TaskClass(Parked):
     """Tasks that may go to the same places. Dead entries stay in the heap until they come to its top."""
 
     key: tuple[object, ...]
     route: Route
-    routes_version: int
+    lane: Lane
     task_type: str
     messages: int
-    heap: list[tuple[tuple[float, ...], Entry]] = field(default_factory=list)
+    heap: list[tuple[Order, Entry]] = field(default_factory=list)
     count: int = 0
     chars: int = 0
     advice: Advice = FREE
-    parked_until: float = ALWAYS
-    settles: int = 0
     claimed: bool = False  # an older task's claim keeps it out somewhere
-    waits_for: str = ""
     over_budget: Refusal | None = None
+    listed: Order = ()  # the order by which its lane has it among those to be asked; (): not at all
+    rests_until: float = ALWAYS  # the newest moment by which its lane has it among those that are parked
 
     def head(self) -> Entry | None:
         heap = self.heap
@@ -56,24 +83,75 @@ class TaskClass:
         return heap[0][1] if heap else None
 
     def park(self, blocked: Blocked, until: float | None) -> None:
-        """Until that moment (None: until something settles), or a settle that may make room."""
-        self.parked_until = NEVER if until is None else until
-        self.settles = blocked.settles
-        # A claim is one task's affair: what all are told alike knows of none.
-        self.claimed = not blocked.common and any(c.why == CLAIMED for c in blocked.reasons)
-        self.waits_for = blocked.waits_for
+        Parked.park(self, blocked, until)
+        self.claimed = blocked.claimed
         self.over_budget = blocked.over_budget
 
-    def is_like(self, other: TaskClass) -> bool:
-        """Whether both may go to the same places."""
-        mine, its = self.route, other.route
-        return (
-            mine.groups == its.groups
-            and mine.pinned == its.pinned
-            and self.routes_version == other.routes_version
-        )
-
     def unpark(self) -> None:
-        self.parked_until = ALWAYS
-        self.settles = 0
+        Parked.unpark(self)
         self.claimed = False
+
+    @property
+    def holder(self) -> Parked:
+        """What keeps it for longer: itself, or its whole lane."""
+        return self.lane if self.lane.parked_until > self.parked_until else self
+
+
+@dataclass(slots=True, eq=False)
+class Lane(Parked):
+    """Classes that differ in nothing but size: told alike what keeps all of them.
+
+    Both heaps are lazy: what changed since an entry was pushed is seen when it comes to the top.
+    """
+
+    places: tuple[object, ...]  # the model groups it may go to
+    prefer: int
+    again: bool  # its tasks had attempts before, and remember what came of them
+    hurried: bool  # its tasks have deadlines and may force their way: each class is asked itself
+    classes: dict[TaskClass, None] = field(default_factory=dict)  # in the order they came
+    ready: list[tuple[Order, int, TaskClass]] = field(default_factory=list)
+    resting: list[tuple[float, int, TaskClass]] = field(default_factory=list)
+
+    def enlist(self, each: TaskClass) -> None:
+        """Among those to be asked, by the order of its head."""
+        order = each.heap[0][0]
+        if each.listed != order:
+            each.listed = order
+            heapq.heappush(self.ready, (order, next(_numbers), each))
+
+    def rest(self, each: TaskClass) -> None:
+        """It is parked: asked again when its moment comes."""
+        if each.parked_until < NEVER and each.rests_until != each.parked_until:
+            each.rests_until = each.parked_until
+            heapq.heappush(self.resting, (each.parked_until, next(_numbers), each))
+
+    def first(self, now: float) -> TaskClass | None:
+        """The class whose head goes first of those that are not parked themselves."""
+        resting, ready = self.resting, self.ready
+        while resting and resting[0][0] <= now:
+            until, _, each = heapq.heappop(resting)
+            if each.rests_until == until:
+                each.rests_until = ALWAYS
+            if each.parked_until == until and each.count:
+                each.unpark()
+                self.enlist(each)
+        while ready:
+            order, _, each = ready[0]
+            if each.listed == order:
+                if each.count and each.parked_until <= now and each.heap[0][0] == order:
+                    return each
+                each.listed = ()
+            heapq.heappop(ready)
+        return None
+
+    def next_at(self, now: float) -> float:
+        """When time alone lets one of it be asked again; NEVER: now, if at all, or not by time."""
+        someone = self.first(now) is not None
+        resting = self.resting
+        while resting and not (resting[0][2].count and resting[0][2].parked_until == resting[0][0]):
+            _, _, each = heapq.heappop(resting)
+            each.rests_until = ALWAYS
+        rests = resting[0][0] if resting else NEVER
+        if self.parked_until <= now:
+            return rests
+        return self.parked_until if someone else max(self.parked_until, rests)

@@ -1219,9 +1219,9 @@ class AnyOrder(RuleBasedStateMachine):
             survey = balancer._chooser.survey(task, route, entry.memory, desk.now)
             spilled = desk.now >= entry.memory.offered_at + desk.settings.routing.spill_after_s
             queue = entry.queue
-            wakes_s = queue.parked_until - desk.now
+            wakes_s = queue.holder.parked_until - desk.now
             soon = wakes_s < 0.1  # a rate that is felt for may have grown since it was asked
-            parked = (queue.waits_for, wakes_s, queue.settles, queue.claimed)
+            parked = (queue.holder.waits_for, wakes_s, queue.holder.settles, queue.claimed)
             assert not survey.eligible or not spilled or soon, (task, survey.reasons, parked)
 
     def teardown(self) -> None:

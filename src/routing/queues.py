@@ -1,0 +1,232 @@
+"""The waiting tasks in their classes and lanes, and which class is asked next.
+
+    push(entry)          a task waits, for the first time or again
+    take(entry)          it does not wait any more
+    next_class(now)      of all classes that are not parked, the one whose head goes first
+    park(...)            its head was told to wait: so are those that would be told the same
+    next_at(now)         when time alone changes anything
+
+So cost does not grow with the number waiting, nor with the number of classes where what keeps them is the
+same for all, but only with the number of lanes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from ..records import Task, WaitingFor
+from .allotment import FREE
+from .routes import Route
+from .surveys import NEVER, Blocked
+from .waiting import ALWAYS, Entry, Lane, TaskClass
+
+MOST_ROUTES = 1_000  # remembered, since classes come and go
+
+
+class Queues:
+    """See the top of the file. `route_of` builds the route of a task."""
+
+    def __init__(self, route_of: Callable[[Task, float], Route], spill_after_s: float) -> None:
+        self._route_of = route_of
+        self._spill_after_s = spill_after_s
+        self._classes: dict[tuple[object, ...], TaskClass] = {}
+        self._lanes: dict[tuple[object, ...], Lane] = {}
+        self._parked: dict[TaskClass, None] = {}  # by themselves, not with their lane
+        self._new: deque[TaskClass] = deque()  # whose head has not been asked yet
+        self._routes: dict[tuple[object, ...], Route] = {}
+        self.waiting = 0
+
+    def __iter__(self) -> Iterator[TaskClass]:
+        return iter(self._classes.values())
+
+    # ------------------------------------------------------------------ in and out
+
+    def push(self, entry: Entry, now: float) -> None:
+        memory, task = entry.memory, entry.task
+        key = entry.key
+        if memory.attempt > 1:
+            key = (*key, memory.tried, memory.avoid, memory.again, memory.max_tokens)
+        found = self._classes.get(key)
+        if found is None:
+            route = self._routes.get(key)
+            if route is None:
+                if len(self._routes) >= MOST_ROUTES:
+                    self._routes.clear()
+                route = self._routes[key] = self._route_of(task, now)
+            lane = self._lane_of(route, again=memory.attempt > 1, hurried=task.deadline_at is not None)
+            found = self._classes[key] = TaskClass(key, route, lane, task.task_type, len(task.messages))
+            lane.classes[found] = None
+        entry.queue = found
+        heapq.heappush(found.heap, (memory.order, entry))
+        found.count += 1
+        found.chars += task.prompt_chars
+        self.waiting += 1
+        if found.heap[0][1] is entry:
+            self._wake(found)
+            self._new.append(found)
+
+    def take(self, entry: Entry) -> None:
+        queue = entry.queue
+        if queue is None:
+            return
+        entry.queue = None
+        queue.count -= 1
+        queue.chars -= entry.task.prompt_chars
+        self.waiting -= 1
+        if not queue.count:
+            self._drop(queue)
+        elif queue.heap[0][1] is entry:
+            heapq.heappop(queue.heap)
+            queue.head()
+            if queue.parked_until == ALWAYS:
+                queue.lane.enlist(queue)
+
+    def _lane_of(self, route: Route, *, again: bool, hurried: bool) -> Lane:
+        places = (route.groups, route.pinned)
+        key = (places, route.prefer, again, hurried)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(places, route.prefer, again, hurried)
+        return lane
+
+    def _drop(self, queue: TaskClass) -> None:
+        del self._classes[queue.key]
+        self._parked.pop(queue, None)
+        lane = queue.lane
+        del lane.classes[queue]
+        if not lane.classes:
+            del self._lanes[lane.places, lane.prefer, lane.again, lane.hurried]
+
+    def reroute(self, now: float) -> None:
+        """Where tasks may go has changed: every class is asked anew, by its new route."""
+        self._routes.clear()
+        self._lanes.clear()
+        self._parked.clear()
+        for each in list(self._classes.values()):
+            head = each.head()
+            if head is None:
+                raise AssertionError(f"a class without tasks was kept: {each.key}")
+            memory, task = head.memory, head.task
+            each.route = self._routes[each.key] = self._route_of(task, now)
+            each.advice = FREE
+            each.lane = self._lane_of(each.route, again=memory.attempt > 1, hurried=task.deadline_at is not None)
+            each.lane.classes[each] = None
+            each.listed, each.rests_until = (), ALWAYS
+            self._wake(each)
+
+    # ------------------------------------------------------------------ whose turn
+
+    def next_class(self, now: float) -> TaskClass | None:
+        while self._new:  # although its lane waits: it may be one that no provider can ever serve
+            new = self._new.popleft()
+            if new.count and new.parked_until <= now < new.lane.parked_until:
+                return new
+        best = None
+        for lane in self._lanes.values():
+            if lane.parked_until > now:
+                continue
+            if lane.parked_until > ALWAYS:
+                lane.unpark()
+            found = lane.first(now)
+            if found is not None and (best is None or found.listed < best.listed):
+                best = found
+        return best
+
+    def park(self, queue: TaskClass, blocked: Blocked, now: float) -> None:
+        """The head of `queue` can't go: who would be told the same waits with it."""
+        if blocked.common:
+            self.park_alike(queue, blocked, now)
+        if queue.lane.parked_until <= now or blocked.free:
+            queue.park(blocked, blocked.until)
+            self._parked[queue] = None
+            queue.lane.rest(queue)
+
+    def park_alike(self, queue: TaskClass, blocked: Blocked, now: float) -> None:
+        """Nobody's own affair keeps it: all with the same places, or with the same preference, wait."""
+        mine = queue.lane
+        if blocked.free:
+            if not mine.again and not mine.hurried:
+                self._park_lane(mine, blocked, min(blocked.room_at, self._first_spill(mine, now)), now)
+            return
+        for lane in self._lanes.values():
+            if lane.parked_until <= now and lane.places == mine.places and not lane.hurried:
+                self._park_lane(lane, blocked, blocked.room_at, now)
+
+    @staticmethod
+    def _park_lane(lane: Lane, blocked: Blocked, until: float, now: float) -> None:
+        if until > now:
+            lane.park(blocked, until)
+
+    def _first_spill(self, lane: Lane, now: float) -> float:
+        """When the first of the lane's heads stops waiting for the preferred provider."""
+        heads = (each.head() for each in lane.classes if each.parked_until <= now)
+        offered = min((head.memory.offered_at for head in heads if head is not None), default=NEVER)
+        return offered + self._spill_after_s
+
+    def next_at(self, now: float) -> float:
+        """When time alone lets somebody be asked again. Who could go now has no free slot: a settle wakes."""
+        return min((lane.next_at(now) for lane in self._lanes.values()), default=NEVER)
+
+    # ------------------------------------------------------------------ waking
+
+    def _wake(self, queue: TaskClass) -> None:
+        queue.unpark()
+        self._parked.pop(queue, None)
+        queue.lane.enlist(queue)
+
+    def wake_all(self) -> None:
+        """Something changed for everybody: weights, a pause, the network."""
+        for lane in self._lanes.values():
+            lane.unpark()
+        self._wake_those(self._parked)
+
+    def wake_for(self, provider_bit: int) -> None:
+        """A call of that provider has ended."""
+        for lane in self._lanes.values():
+            if lane.settles & provider_bit:
+                lane.unpark()
+        self._wake_those(each for each in self._parked if each.settles & provider_bit)
+
+    def wake_claimed(self) -> None:
+        """A claim was given up: whoever it kept out asks again."""
+        self._wake_those(each for each in self._parked if each.claimed)
+
+    def _wake_those(self, queues: Iterable[TaskClass]) -> None:
+        for each in list(queues):
+            self._wake(each)
+
+    # ------------------------------------------------------------------ for pages
+
+    def waiting_for(self, limit: int) -> tuple[WaitingFor, ...]:
+        """What the waiting tasks wait for, the most common first."""
+        found: dict[str, list[float]] = {}
+        for each in self._classes.values():
+            holder = each.holder
+            if holder.parked_until > ALWAYS:
+                tally = found.setdefault(holder.waits_for or "a free agent", [0, NEVER])
+                tally[0] += each.count
+                tally[1] = min(tally[1], holder.parked_until)
+        rows = sorted(found.items(), key=lambda item: -item[1][0])[:limit]
+        return tuple(WaitingFor(what, int(n), at if at < NEVER else None) for what, (n, at) in rows)
+
+    def binding_reason(self) -> str:
+        """What the oldest waiting task waits for; empty where all wait for a free agent only."""
+        first = min(self._classes.values(), key=lambda c: c.heap[0][0], default=None)
+        if first is None or first.holder.parked_until == ALWAYS:
+            return ""
+        return first.holder.waits_for
+
+    def spent_budget(self) -> str:
+        """The budget without a reset that keeps every waiting task; empty while anything else may go on."""
+        kept = [
+            c.over_budget
+            for c in self._parked
+            if c.over_budget is not None and c.over_budget.until is None and c.parked_until > ALWAYS
+        ]
+        return str(kept[0]) if kept and len(kept) == len(self._classes) else ""
+
+    def oldest_waiting_at(self) -> float | None:
+        heads = [h.memory.offered_at for c in self._classes.values() if (h := c.head()) is not None]
+        return min(heads, default=None)
