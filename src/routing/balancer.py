@@ -34,9 +34,9 @@ from .routes import Option, Route, build_route
 from .settling import Settler
 from .snapshots import pool_snapshot
 from .state import AgentState, Permit, ProviderState
-from .surveys import Blocked, Memory, Survey
+from .surveys import NEVER, Blocked, Memory, Survey, Tried
 
-_NO_SLOT = Blocked(None, (), None, -1)
+_NO_SLOT = Tried(None, Blocked(None, -1))
 
 
 class ProviderLoadBalancer:
@@ -82,8 +82,10 @@ class ProviderLoadBalancer:
 
     def place(self, task: Task, now: float) -> Placement | Wait:
         """The single step for a task on its own. `Wait.until` infinity: no provider will ever serve it."""
-        placed = self.try_place(task, self.route(task, now), Memory(offered_at=now), now)
-        return placed if isinstance(placed, Placement) else Wait(placed.until, placed.reasons)
+        placement, blocked = self.try_place(task, self.route(task, now), Memory(offered_at=now), now)
+        if placement is not None:
+            return placement
+        return Wait(blocked.until, blocked.reasons) if blocked is not None else Wait(NEVER, ())
 
     def route(self, task: Task, now: float, tier: str = "") -> Route:
         """Every provider and model that may serve the task."""
@@ -91,7 +93,7 @@ class ProviderLoadBalancer:
 
     def try_place(
         self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
-    ) -> Placement | Blocked:
+    ) -> Tried:
         """`place` for dispatch: with the task's class, its advice, and what it remembers."""
         if not self.pool.free_slots:
             return _NO_SLOT
@@ -101,8 +103,16 @@ class ProviderLoadBalancer:
         if choice is None:
             if advice.shun and survey.over_budget:  # the place to shun may be the one that can be paid
                 return self.try_place(task, route, memory, now)
-            return survey.blocked(now, now + self.settings.routing.emergency_after_s)
-        return self._grant(choice, task, route, memory, now, survey)
+            return Tried(None, survey.blocked(now, now + self.settings.routing.emergency_after_s))
+        return Tried(self._grant(choice, task, route, memory, now, survey), self._foreseen(choice, survey, now))
+
+    def _foreseen(self, choice: Choice, survey: Survey, now: float) -> Blocked | None:
+        """Where the granted call was the last that could go: what keeps all of its like from now on."""
+        if choice.forced or not self.pool.free_slots:
+            return None
+        after = self._chooser.survey_after(survey, now)
+        blocked = after and after.blocked(now, now + self.settings.routing.emergency_after_s)
+        return blocked if blocked and blocked.common else None
 
     def _grant(
         self, choice: Choice, task: Task, route: Route, memory: Memory, now: float, survey: Survey
@@ -144,7 +154,7 @@ class ProviderLoadBalancer:
             provider.exhausted_until = now + self.settings.routing.quota_probe_s
         return Placement(
             number, task, provider.name, option.model.name, option.model.group.name, route.tier,
-            agent.name, max_tokens, choice.word, tuple(survey.reasons), now, timeout_s, memory.attempt,
+            agent.name, max_tokens, choice.word, survey.reasons(), now, timeout_s, memory.attempt,
             option.warnings, bound or 0, choice.forced, ticket.prefix.key if ticket else "",
             ticket.prefix.turns if ticket and ticket.marked else 0,
         )  # fmt: skip

@@ -83,6 +83,7 @@ class Bucket:
         "told",
         "window_s",
     )
+    is_steady = True  # its rate does not change by itself
 
     def __init__(
         self, dimension: str, limit: float, window_s: float, burst_s: float, now: float, *, told: bool

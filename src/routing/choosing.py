@@ -14,6 +14,7 @@ from ..records import Candidate, Task
 from .allotment import FREE, Advice
 from .breaker import BreakerState
 from .budgets import affordable_max_tokens
+from .estimates import TOKENS_PER_MESSAGE
 from .limits import ONE_CALL, Need
 from .pool import Pool
 from .prefixes import Prefix
@@ -45,23 +46,41 @@ class Chooser:
 
     def survey(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE) -> Survey:
         """Ask every option of the route; those that `advice` says to shun are left to others."""
-        found = Survey()
+        found = Survey(route)
         shun = self._heeded(task, route, memory, now, advice)
         for place, option in enumerate(route.options):
             provider = option.provider
             if shun and shun >> place & 1:
                 found.own = True
-                found.refuse(option, SHUNNED, advice.until)
+                found.refused.append((option, SHUNNED, advice.until))
                 continue
             why, until = self.gate(provider, now)
             if not why:
                 why, until = self._gate_for_task(option, task, route, memory, now, found)
             if why:
-                found.refuse(option, why, until)
+                found.refused.append((option, why, until))
             else:
-                found.accept(option, provider.score * provider.breaker.ramp(now))
-        for name, why in route.excluded:
-            found.reasons.append(Candidate(name, "", 0.0, why))
+                found.eligible.append(option)
+                found.scores[provider.index] = provider.score * provider.breaker.ramp(now)
+        return found
+
+    def survey_after(self, granted: Survey, now: float) -> Survey | None:
+        """What its like would find now that the only open option was granted; None where that must be asked.
+
+        Whatever has kept all others was nobody's own affair and still does.
+        """
+        if granted.own or len(granted.eligible) != 1:
+            return None
+        option = granted.eligible[0]
+        why, until = self.gate(option.provider, now)
+        if not why:
+            why, until = option.model.group.closed(now)
+            if not why:
+                return None
+            why = _limit_words(option.provider.name, why)
+        found = Survey(granted.route)
+        place = granted.route.options.index(option)
+        found.refused = [*granted.refused[:place], (option, why, until), *granted.refused[place:]]
         return found
 
     def _heeded(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice) -> int:
@@ -115,56 +134,52 @@ class Chooser:
         self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
     ) -> tuple[str, float | None]:
         """Why this task may not go there, although another might; for want of room, nobody might."""
-        why, until = self._gate_by_wishes(option, task, route, memory, now)
+        model = option.model
+        if model.out:
+            survey.own = True
+            return model.out, NEVER
+        if task.prompt_chars > option.most_chars or model.name in memory.avoid:
+            survey.own = True
+            return f"the task does not fit {model.name}", NEVER
+        provider = option.provider
+        if provider.weight <= 0 and not route.pinned:
+            survey.own = True
+            return "weight is 0", None
+        if memory.tried & provider.bit and now < memory.tried_until and memory.again != provider.index:
+            survey.own = True
+            return "has just failed this task", memory.tried_until
+        group = model.group
+        claim = group.claim
+        if claim is not None and memory.order and claim[0] < memory.order and now < claim[1]:
+            survey.own = survey.claimed = True
+            return CLAIMED, claim[1]
+        why, until = group.closed(now)
+        if why:
+            return _limit_words(provider.name, why), until
+        why, until = self._gate_by_size(option, task, memory, now, survey)
         if not why:
-            why, until = option.model.group.closed(now)
-            if why:
-                return _limit_words(option.provider.name, why), until
-            why, until = self._gate_by_size(option, task, route, memory, now, survey)
+            why, until = self._gate_by_budget(option, task, route, memory, now, survey)
         survey.own = survey.own or bool(why)
         return why, until
 
-    @staticmethod
-    def _gate_by_wishes(option: Option, task: Task, route: Route, memory: Memory, now: float) -> Gate:
-        """Why this task can't or should not be served there, whatever room there is."""
-        provider, model = option.provider, option.model
-        if model.out:
-            return model.out, NEVER
-        if model.name in memory.avoid or task.prompt_chars > option.most_chars:
-            return f"the task does not fit {model.name}", NEVER
-        if provider.weight <= 0 and not route.pinned:
-            return "weight is 0", None
-        if memory.tried & provider.bit and now < memory.tried_until and memory.again != provider.index:
-            return "has just failed this task", memory.tried_until
-        claim = model.group.claim
-        if claim is not None and memory.order and claim[0] < memory.order and now < claim[1]:
-            return CLAIMED, claim[1]
-        return "", now
-
-    def _gate_by_size(
-        self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
-    ) -> Gate:
-        """Whether there are tokens and dollars for a call of this size."""
+    def _gate_by_size(self, option: Option, task: Task, memory: Memory, now: float, survey: Survey) -> Gate:
+        """Whether there are tokens for a call of this size."""
         group = option.model.group
-        if group.counts_tokens:
-            need = survey.needs[id(option)] = self.need(option, task, memory)
-            dimension, wait_s = group.wait(need, now)
-            if wait_s:
-                survey.offer_claim(option, now + wait_s)
-                return _limit_words(option.provider.name, dimension), now + wait_s
-        return self._gate_by_budget(option, task, route, memory, now, survey)
+        if not group.counts_tokens or group.has_ample(_most_tokens(task, memory.max_tokens or option.max_tokens)):
+            return "", now
+        need = survey.needs[id(option)] = self.need(option, task, memory)
+        dimension, wait_s = group.wait(need, now)
+        if not wait_s:
+            return "", now
+        survey.offer_claim(option, now + wait_s)
+        return _limit_words(option.provider.name, dimension), now + wait_s
 
     def need(self, option: Option, task: Task, memory: Memory) -> Need:
         """What the call would draw there, by what is known of such calls."""
         if not option.model.group.counts_tokens:
             return ONE_CALL
         estimator = option.provider.estimator(task.task_type)
-        max_tokens = memory.max_tokens or option.max_tokens
-        return Need(
-            estimator.input_tokens(task.prompt_chars, len(task.messages)),
-            estimator.output_tokens(max_tokens),
-            max(max_tokens, estimator.counted_tokens(task.prompt_chars)),
-        )
+        return estimator.need(task.prompt_chars, len(task.messages), memory.max_tokens or option.max_tokens)
 
     def _gate_by_budget(
         self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
@@ -356,6 +371,11 @@ class Chooser:
                 return None
             return Choice(option, "forced", forced=True)
         return None
+
+
+def _most_tokens(task: Task, max_tokens: int) -> int:
+    """More than any estimate of what a call draws: no token is shorter than a byte of UTF-8."""
+    return 5 * task.prompt_chars + TOKENS_PER_MESSAGE * len(task.messages) + max_tokens
 
 
 def _is_near(task: Task, now: float) -> bool:

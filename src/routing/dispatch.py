@@ -45,7 +45,7 @@ from .balancer import ProviderLoadBalancer
 from .limits import ModelGroup
 from .queues import Queues
 from .routes import Route, class_key
-from .surveys import NEVER, Blocked, Memory
+from .surveys import NEVER, Blocked, Memory, Tried
 from .waiting import Entry, TaskClass
 
 TaskKey = tuple[str, str]  # batch, id
@@ -156,41 +156,44 @@ class Dispatch:
             entry = best.head() if best is not None else None
             if best is None or entry is None:
                 break
-            placed = self._try(entry, best, now)
-            if isinstance(placed, Placement):
-                placements.append(placed)
-            elif placed.until == NEVER:
-                ended.append(self._give_up(entry, placed, now))
+            placement, blocked = self._try(entry, best, now)
+            if placement is not None:
+                placements.append(placement)
+                if blocked is not None:
+                    queues.park_alike(best, blocked, now)
+            elif blocked is not None and blocked.until != NEVER:
+                self._park(best, entry, blocked, now)
             else:
-                self._park(best, entry, placed, now)
+                ended.append(self._give_up(entry, blocked, now))
         return Dispatched(placements, ended, self._next_wake(now))
 
-    def _try(self, entry: Entry, best: TaskClass, now: float) -> Placement | Blocked:
+    def _try(self, entry: Entry, best: TaskClass, now: float) -> Tried:
         had = self._drop_claim(entry)
-        placed = self.balancer.try_place(entry.asked, best.route, entry.memory, now, best.advice)
-        if isinstance(placed, Blocked) and placed.over_budget is not None:
-            placed = self._try_cheaper(entry, best.route, placed, now)
-        keeps = placed.claim if isinstance(placed, Blocked) else None
+        tried = self.balancer.try_place(entry.asked, best.route, entry.memory, now, best.advice)
+        if tried.placement is None and tried.blocked is not None and tried.blocked.over_budget is not None:
+            tried = self._try_cheaper(entry, best.route, tried.blocked, now)
+        placement, blocked = tried
+        keeps = blocked.claim if blocked is not None else None
         if had is not None and (keeps is None or had is not keeps[0].model.group):
             self._queues.wake_claimed()
-        if isinstance(placed, Placement):
+        if placement is not None:
             self._dequeue(entry)
-            self._in_flight[placed.permit] = entry
-            entry.warnings = placed.warnings
+            self._in_flight[placement.permit] = entry
+            entry.warnings = placement.warnings
             self._virtual_time = max(self._virtual_time, entry.memory.order[1])
-        return placed
+        return tried
 
-    def _try_cheaper(self, entry: Entry, route: Route, blocked: Blocked, now: float) -> Placement | Blocked:
+    def _try_cheaper(self, entry: Entry, route: Route, blocked: Blocked, now: float) -> Tried:
         """Only money keeps the task: a cheaper tier may serve one that wished for none, else it is parked."""
         if entry.task.tier == "auto" and not entry.task.models:
             for tier in reversed(TIERS[: TIERS.index(route.tier)]):
                 cheaper = self.balancer.route(entry.task, now, tier)
-                placed = self.balancer.try_place(entry.asked, cheaper, entry.memory, now)
-                if isinstance(placed, Placement):
-                    return placed
+                placement, _ = self.balancer.try_place(entry.asked, cheaper, entry.memory, now)
+                if placement is not None:
+                    return Tried(placement, None)
         if blocked.over_budget is not None:
             self.balancer.pool.note_parked(blocked.over_budget, now)
-        return blocked
+        return Tried(None, blocked)
 
     @staticmethod
     def _drop_claim(entry: Entry) -> ModelGroup | None:
@@ -239,9 +242,10 @@ class Dispatch:
         medians = [q[0] for p in self.balancer.providers if (q := p.history.quantiles())]
         return 0.5 * min(medians) if medians else 0.0
 
-    def _give_up(self, entry: Entry, blocked: Blocked, now: float) -> Result:
+    def _give_up(self, entry: Entry, blocked: Blocked | None, now: float) -> Result:
         self._dequeue(entry)
-        why = "; ".join(f"{c.provider}: {c.why}" for c in blocked.reasons if c.why)
+        reasons = blocked.reasons if blocked is not None else ()
+        why = "; ".join(f"{c.provider}: {c.why}" for c in reasons if c.why)
         told = "; ".join(failover.describe(a) for a in entry.attempts if a.error_kind)
         text = f"no provider can serve it ({why or 'none is configured'})"
         return self._end(entry, TaskStatus.FAILED, f"{told}; then {text}" if told else text, now)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..records import Usage
+from .limits import Need
 
 CHARS_PER_TOKEN = 4  # what OpenAI counts on admission, and what is taken for true until more is known
 TOKENS_PER_MESSAGE = 8  # role, separators
@@ -69,9 +70,13 @@ class Estimator:
         self.tokens_per_char = 1.0 / CHARS_PER_TOKEN
         self._own, self._of_all = Outputs(), of_all
 
-    def input_tokens(self, chars: float, messages: int) -> int:
-        """Expected input tokens of a prompt, on the safe side."""
-        return int(chars * self.tokens_per_char * SAFETY) + TOKENS_PER_MESSAGE * messages
+    def need(self, chars: int, messages: int, max_tokens: int) -> Need:
+        """What to reserve for a call, on the safe side."""
+        return Need(
+            int(chars * self.tokens_per_char * SAFETY) + TOKENS_PER_MESSAGE * messages,
+            self.output_tokens(max_tokens),
+            max(max_tokens, self.counted_tokens(chars)),
+        )
 
     def mean_input(self, chars: float, messages: int) -> float:
         """Input tokens on average."""

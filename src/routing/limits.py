@@ -52,6 +52,7 @@ class Need(NamedTuple):
     calls: float = 1.0
 
 
+_OPEN = ("", 0.0)
 ONE_CALL = Need(0, 0, 0)  # where no tokens are counted
 
 
@@ -72,6 +73,7 @@ class ModelGroup:
         "_calls",
         "_dimensions",
         "_holds",
+        "_shut",
         "_token_burst_s",
         "_tokens",
         "buckets",
@@ -96,6 +98,7 @@ class ModelGroup:
         self.held_until = 0.0
         self.cold_until = 0.0  # until then the first return changes what is admitted
         self.hold_reason = ""
+        self._shut = _OPEN  # what `closed` has said, for as long as nothing but time changes it
         self._holds = 0  # 429s without Retry-After in a row: the exponent of the hold
         self.scouting = 0  # scout calls that are out
         # (queue place, until) of the oldest task that waits for room here: a younger one may not pass it
@@ -104,6 +107,7 @@ class ModelGroup:
         self.unknown = not self.buckets  # nothing told, nothing learned: scout
 
     def _put(self, bucket: Bucket) -> None:
+        self._shut = _OPEN
         self.buckets[bucket.dimension] = bucket
         self._calls = [b for b in self.buckets.values() if b.dimension in (REQUESTS, DAILY)]
         self._tokens = [b for b in self.buckets.values() if b.dimension not in (REQUESTS, DAILY)]
@@ -146,15 +150,24 @@ class ModelGroup:
             return self.hold_reason, self.held_until + self._first_room_s()
         if self.unknown and self.scouting:
             return "waiting for the first answer to learn the limits", None
+        if now < self._shut[1]:
+            return self._shut
         for bucket in self._calls:
             if wait := bucket.wait_s(1.0, now):
-                return bucket.dimension, now + wait
+                found = bucket.dimension, now + wait
+                if bucket.is_steady:
+                    self._shut = found
+                return found
         return "", now
 
     def _first_room_s(self) -> float:
         """How long after a hold the first request fits: the bucket starts empty."""
         bucket = self.buckets.get(REQUESTS)
         return (min(1.0, bucket.capacity) - bucket.level) / bucket.rate if bucket is not None else 0.0
+
+    def has_ample(self, tokens: int) -> bool:
+        """Whether so many tokens fit in every bucket as it was last seen: it can only have grown since."""
+        return all(bucket.level >= tokens for bucket in self._tokens)
 
     def wait(self, need: Need, now: float) -> tuple[str, float]:
         """Where not `closed`: (tokens that bind, seconds until `need` fits); 0.0: now; infinity: never."""
@@ -185,6 +198,7 @@ class ModelGroup:
             self.scouting -= 1
         if now < self.cold_until:
             self.cold_until = 0.0
+            self._shut = _OPEN
             for bucket in self.buckets.values():
                 bucket.warm(now)
         if self.wire == "openai":
@@ -223,6 +237,7 @@ class ModelGroup:
         elif sent_at < bucket.newest_report:
             return
         bucket.newest_report = sent_at
+        self._shut = _OPEN
         bucket.set_limit(report.limit, self._burst_of(dimension))
         if report.remaining is not None:
             bucket.refill(now)
@@ -268,6 +283,7 @@ class ModelGroup:
         if until <= max(self.held_until, now):
             return
         self.held_until, self.hold_reason = until, reason
+        self._shut = _OPEN
         for bucket in self.buckets.values():
             if bucket.dimension != DAILY:
                 bucket.empty(until)
@@ -275,6 +291,7 @@ class ModelGroup:
     def release(self, now: float) -> None:
         """Someone says that it may go on (resume)."""
         self.held_until = min(self.held_until, now)
+        self._shut = _OPEN
         self._holds = 0
         for bucket in self.buckets.values():  # they refill from now on, not from the end of the hold
             bucket.at = min(bucket.at, now)

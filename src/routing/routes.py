@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..records import GENERAL, Task
+from ..records import GENERAL, Candidate, Task
 from ..settings import TIERS, Settings
 from .state import ModelState, ProviderState
 
@@ -37,7 +37,7 @@ class Route:
     prefer: int  # index of the preferred provider, -1 none
     pinned: bool
     defaulted_max_tokens: bool
-    excluded: tuple[tuple[str, str], ...]
+    excluded: tuple[Candidate, ...]
     mask: int  # bits of the providers in `options`
     groups: tuple[int, ...]  # by id: routes with the same are blocked alike where nothing else is in the way
 
@@ -61,18 +61,18 @@ def build_route(
     """All options of `task`, in the order of the configuration."""
     tier = tier or choose_tier(task, settings)
     options: list[Option] = []
-    excluded: list[tuple[str, str]] = []
+    excluded: list[Candidate] = []
     for provider in providers:
         if task.providers and provider.name not in task.providers:
-            excluded.append((provider.name, "the task is pinned elsewhere"))
+            excluded.append(_left_out(provider, "the task is pinned elsewhere"))
             continue
         names = _models_of(task, provider, tier, settings)
         if not names:
-            excluded.append((provider.name, "serves none of the models the task is pinned to"))
+            excluded.append(_left_out(provider, "serves none of the models the task is pinned to"))
         for name, warning in names:
             option, why = _option(task, provider, name, warning, tier, settings, now)
             if option is None:
-                excluded.append((provider.name, why))
+                excluded.append(_left_out(provider, why))
             else:
                 options.append(option)
     mask = 0
@@ -88,6 +88,10 @@ def build_route(
         mask,
         tuple(id(option.model.group) for option in options),
     )
+
+
+def _left_out(provider: ProviderState, why: str) -> Candidate:
+    return Candidate(provider.name, "", 0.0, why)
 
 
 def _models_of(task: Task, provider: ProviderState, tier: str, settings: Settings) -> list[tuple[str, str]]:

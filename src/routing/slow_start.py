@@ -46,6 +46,7 @@ class SlowStart(Bucket):
         "_second_at",
         "met",
     )
+    is_steady = False
 
     def __init__(
         self, now: float, rate: float = START_RATE, *, met: bool = False, told: float | None = None

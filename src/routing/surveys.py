@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..records import Candidate, Message
+from ..records import Candidate, Message, Placement
 from .budgets import Refusal
 from .limits import Need
 from .prefixes import Prefix
-from .routes import Option
+from .routes import Option, Route
 from .state import AgentState, ProviderState
 
 NEVER = math.inf
@@ -43,15 +43,30 @@ class Blocked(NamedTuple):
     """Why a task could not be placed, in a form that dispatch can act on."""
 
     until: float | None  # None: something must settle; NEVER: no provider will ever serve it
-    reasons: tuple[Candidate, ...]
-    claim: tuple[Option, float] | None  # the model group it waits for with first claim, and until when
     settles: int  # bits of providers whose next settle may make room
+    survey: Survey | None = None  # None: nobody was asked
+    claim: tuple[Option, float] | None = None  # the model group it has first claim on, and until when
     over_budget: Refusal | None = None  # set where a budget alone keeps the task from going now
     waits_for: str = ""  # for people: what is expected to end first
     common: bool = False  # nothing of the task's own is in the way: its like in other classes wait as well
     free: bool = False  # others could serve it, but it waits for its preferred provider
     room_at: float = NEVER  # when the first refusal ends
     claimed: bool = False  # an older task's claim keeps it out somewhere
+
+    @property
+    def reasons(self) -> tuple[Candidate, ...]:
+        """What every provider has said."""
+        return self.survey.reasons() if self.survey is not None else ()
+
+
+class Tried(NamedTuple):
+    """What came of the try to place a task: at least one of the two.
+
+    With a placement, `blocked` says what from now on keeps all of its like; None: others may go as well.
+    """
+
+    placement: Placement | None
+    blocked: Blocked | None
 
 
 class Survey:
@@ -60,38 +75,46 @@ class Survey:
     __slots__ = (
         "any_settle",
         "claim",
+        "claimed",
         "eligible",
         "needs",
         "over_budget",
         "own",
-        "reasons",
         "refused",
+        "route",
         "scores",
         "spill_at",
         "wake_at",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, route: Route) -> None:
+        self.route = route
         self.eligible: list[Option] = []
         self.scores: dict[int, float] = {}
         self.needs: dict[int, Need] = {}  # by id(option): what the call would draw there
-        self.reasons: list[Candidate] = []
         self.refused: list[tuple[Option, str, float | None]] = []
         self.claim: tuple[Option, float] | None = None
+        self.claimed = False  # whether an older task's claim is in the way
         self.wake_at = NEVER
         self.spill_at = NEVER  # until then the task waits for its preferred provider although others are free
         self.own = False  # whether a refusal is about this task and not about everybody
         self.any_settle = False  # a settle anywhere may make room: a budget is not one provider's
         self.over_budget: list[Refusal] = []  # budgets that no settle will open again
 
-    def accept(self, option: Option, score: float) -> None:
-        self.eligible.append(option)
-        self.scores[option.provider.index] = score
-        self.reasons.append(Candidate(option.provider.name, option.model.name, score))
-
-    def refuse(self, option: Option, why: str, until: float | None) -> None:
-        self.refused.append((option, why, until))
-        self.reasons.append(Candidate(option.provider.name, option.model.name, option.provider.score, why))
+    def reasons(self) -> tuple[Candidate, ...]:
+        """A line for every option in the order of the route, then one for every provider left out."""
+        found = []
+        refused = iter(self.refused)
+        eligible = iter(self.eligible)
+        accepted = next(eligible, None)
+        for option in self.route.options:
+            provider = option.provider
+            if option is accepted:
+                found.append(Candidate(provider.name, option.model.name, self.scores[provider.index]))
+                accepted = next(eligible, None)
+            else:
+                found.append(Candidate(provider.name, option.model.name, provider.score, next(refused)[1]))
+        return (*found, *self.route.excluded)
 
     def offer_claim(self, option: Option, until: float) -> None:
         if until < NEVER and (self.claim is None or until < self.claim[1]):
@@ -121,26 +144,33 @@ class Survey:
     def blocked(self, now: float, latest: float) -> Blocked:
         """What dispatch is told. `latest`: until then room is waited for before anything is forced."""
         settles = -1 if self.any_settle else 0
-        until = self.wake_at
-        claims = self.claim is not None
-        for option, _, end in self.refused:
+        until, ends_at = self.wake_at, NEVER
+        claims, expected = self.claim is not None, False
+        first: tuple[Option, str, float | None] | None = self.refused[0] if self.refused else None
+        for refusal in self.refused:
+            option, why, end = refusal
             provider = option.provider
-            opens = provider.in_flight and (provider.may_open_up or now < option.model.group.cold_until)
-            if end is None or claims or opens:
+            if end is None:
                 settles |= provider.bit
-            if end is not None and end < until:
-                until = end
+                expected = expected or not _indefinite(why)
+                continue
+            if end < ends_at:
+                ends_at, first = end, refusal
+            expected = expected or end <= latest
+            if claims or provider.may_open_up or (provider.in_flight and now < option.model.group.cold_until):
+                settles |= provider.bit
+        until = min(until, ends_at)
         if self.spill_at == NEVER:  # it waits for a call that is out, of whoever it may be
             for option in self.eligible:
                 settles |= option.provider.bit
         only_budget = self.over_budget and not self.eligible and not self._may_go_elsewhere_by(now + SOON_S)
         over = self.over_budget[0] if only_budget else None
-        common = not self.own and (self.spill_at < NEVER if self.eligible else self.expected_before(latest))
+        common = not self.own and (self.spill_at < NEVER if self.eligible else expected)
         ends = min(until, self.spill_at)
         return Blocked(
             None if ends == NEVER and settles else ends,
-            tuple(self.reasons), self.claim, settles, over, self._waits_for(), common,
-            bool(self.eligible), until, any(why is CLAIMED for _, why, _ in self.refused),
+            settles, self, self.claim, over, self._waits_for(first), common,
+            bool(self.eligible), until, self.claimed,
         )  # fmt: skip
 
     def _may_go_elsewhere_by(self, latest: float) -> bool:
@@ -151,11 +181,11 @@ class Survey:
             for _, why, end in self.refused
         )
 
-    def _waits_for(self) -> str:
+    def _waits_for(self, first: tuple[Option, str, float | None] | None) -> str:
         """The refusal that ends first; one whose end nobody knows comes after all that are known."""
-        if not self.refused:
+        if first is None:
             return "its preferred provider" if self.eligible else ""
-        option, why, _ = min(self.refused, key=lambda r: math.inf if r[2] is None else r[2])
+        option, why, _ = first
         name = option.provider.name
         return why if why.startswith((name, "budget", "offline")) else f"{name}: {why}"
 

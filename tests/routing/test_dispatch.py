@@ -38,7 +38,7 @@ from src.routing.budgets import BudgetRule, Budgets
 from src.routing.dispatch import Dispatch, outcome_of
 from src.routing.failover import RULES, backoff_s
 from src.routing.routes import Route
-from src.routing.surveys import Blocked, Memory
+from src.routing.surveys import Memory, Tried
 from src.settings import AgentRow, LimitSettings, Settings
 
 from .build import MODELS, NAMES, START, WIDE, Desk, answer, make_settings, make_task, told_limits
@@ -1030,7 +1030,7 @@ class Counting(ProviderLoadBalancer):
 
     def try_place(
         self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
-    ) -> Placement | Blocked:
+    ) -> Tried:
         self.asked += 1
         return super().try_place(task, route, memory, now, advice)
 
@@ -1222,7 +1222,7 @@ class AnyOrder(RuleBasedStateMachine):
             wakes_s = queue.holder.parked_until - desk.now
             soon = wakes_s < 0.1  # a rate that is felt for may have grown since it was asked
             parked = (queue.holder.waits_for, wakes_s, queue.holder.settles, queue.claimed)
-            assert not survey.eligible or not spilled or soon, (task, survey.reasons, parked)
+            assert not survey.eligible or not spilled or soon, (task, survey.reasons(), parked)
 
     def teardown(self) -> None:
         """With all well again, every task ends, and none of them late for no reason."""
