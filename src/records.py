@@ -173,7 +173,7 @@ class Candidate(NamedTuple):
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, although nobody changes one: made at every decision, in a third of the time
 class Placement:
     """Dispatch's answer for a task: who serves it, why, and what was reserved."""
 
@@ -205,7 +205,7 @@ class Wait:
     reasons: tuple[Candidate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # see `Placement`
 class Attempt:
     """One call as it is stored and shown."""
 
@@ -237,7 +237,7 @@ class Origin:
     agent: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # see `Placement`
 class Result:
     """How a task ended: what goes to the store and, after its commit, to the results file."""
 

@@ -59,9 +59,11 @@ class Chooser:
                 why, until = self._gate_for_task(option, task, route, memory, now, found)
             if why:
                 found.refused.append((option, why, until))
-            else:
-                found.eligible.append(option)
-                found.scores[provider.index] = provider.score * provider.breaker.ramp(now)
+                continue
+            found.eligible.append(option)
+            found.scores[provider.index] = provider.score * provider.breaker.ramp(now)
+            if provider.suspect_probe or provider.breaker.state is not BreakerState.CLOSED:
+                found.on_trial = True
         return found
 
     def survey_after(self, granted: Survey, now: float) -> Survey | None:
@@ -156,19 +158,20 @@ class Chooser:
         why, until = group.closed(now)
         if why:
             return _limit_words(provider.name, why), until
-        why, until = self._gate_by_size(option, task, memory, now, survey)
-        if not why:
+        if group.counts_tokens:
+            max_tokens = memory.max_tokens or option.max_tokens
+            if not group.has_ample(_most_tokens(task, max_tokens)):
+                why, until = self._gate_by_size(option, task, memory, now, survey)
+        if not why and self._pool.budgets is not None:
             why, until = self._gate_by_budget(option, task, route, memory, now, survey)
-        survey.own = survey.own or bool(why)
+        if why:
+            survey.own = True
         return why, until
 
     def _gate_by_size(self, option: Option, task: Task, memory: Memory, now: float, survey: Survey) -> Gate:
         """Whether there are tokens for a call of this size."""
-        group = option.model.group
-        if not group.counts_tokens or group.has_ample(_most_tokens(task, memory.max_tokens or option.max_tokens)):
-            return "", now
         need = survey.needs[id(option)] = self.need(option, task, memory)
-        dimension, wait_s = group.wait(need, now)
+        dimension, wait_s = option.model.group.wait(need, now)
         if not wait_s:
             return "", now
         survey.offer_claim(option, now + wait_s)
@@ -183,8 +186,9 @@ class Chooser:
 
     def _gate_by_budget(
         self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
-    ) -> tuple[str, float | None]:
-        if self._pool.budgets is None:
+    ) -> Gate:
+        budgets = self._pool.budgets
+        if budgets is None:
             return "", now
         price = self._pool.price_of(option.provider, option.model, now)
         max_tokens = memory.max_tokens or option.max_tokens
@@ -192,7 +196,7 @@ class Chooser:
         least = self._pool.settings.budgets.min_max_tokens if route.defaulted_max_tokens else max_tokens
         minimum = self.upper_bound(price, task, min(least, max_tokens)) or 1
         names = (option.provider.name, task.batch, task.submitter)
-        refusal = self._pool.budgets.check(now, *names, bound, minimum)
+        refusal = budgets.check(now, *names, bound, minimum)
         if refusal is None:
             return "", now
         if refusal.in_flight:
@@ -255,7 +259,7 @@ class Chooser:
                 return None
         if options:
             # One on trial goes first: the sooner it is known whether it is back, the better.
-            trial = next((o for o in options if o.provider.on_trial), None)
+            trial = next((o for o in options if o.provider.on_trial), None) if survey.on_trial else None
             if trial is None and shared is not None and (having := self._having(shared, options, now)):
                 return Choice(having, self._word(having, preferred, memory), forced=False)
             chosen = self._take_turn(options, survey, trial)
@@ -310,10 +314,10 @@ class Chooser:
     def _take_turn(self, options: list[Option], survey: Survey, wanted: Option | None) -> Option:
         """One step of the round-robin among `options`; a preference is charged to it as well."""
         indices = [o.provider.index for o in options]
-        if len(set(indices)) < len(indices):  # several pinned models of one provider: the first counts
+        if survey.route.pinned and len(set(indices)) < len(indices):  # several models of one: the first counts
             options = list({o.provider.index: o for o in reversed(options)}.values())[::-1]
             indices = [o.provider.index for o in options]
-        scores = [survey.scores[o.provider.index] for o in options]
+        scores = [survey.scores[index] for index in indices]
         if self._routing.cost_weight:
             scores = self._weigh_price(options, scores)
         forced = wanted.provider.index if wanted is not None else None

@@ -213,7 +213,8 @@ class Dispatch:
                 group.claim, entry.claimed = mine, group
 
     def _next_wake(self, now: float) -> float | None:
-        wake = self._queues.next_at(now)
+        # Without a free slot time changes nothing: the settle that brings one does.
+        wake = self._queues.next_at(now) if self.balancer.pool.free_slots else NEVER
         while self._deadlines and self._deadlines[0][2].queue is None:
             heapq.heappop(self._deadlines)  # over, or in flight: back in the heap when it waits again
         if self._deadlines:

@@ -79,6 +79,7 @@ class ModelGroup:
         "buckets",
         "claim",
         "cold_until",
+        "counts_tokens",
         "held_until",
         "hold_reason",
         "name",
@@ -95,6 +96,7 @@ class ModelGroup:
         self.buckets: dict[str, Bucket] = {}
         self._calls: list[Bucket] = []  # those that every call draws one from
         self._tokens: list[Bucket] = []  # those whose draw depends on the call
+        self.counts_tokens = False  # whether a call's size matters here
         self.held_until = 0.0
         self.cold_until = 0.0  # until then the first return changes what is admitted
         self.hold_reason = ""
@@ -111,11 +113,7 @@ class ModelGroup:
         self.buckets[bucket.dimension] = bucket
         self._calls = [b for b in self.buckets.values() if b.dimension in (REQUESTS, DAILY)]
         self._tokens = [b for b in self.buckets.values() if b.dimension not in (REQUESTS, DAILY)]
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether a call's size matters here."""
-        return bool(self._tokens)
+        self.counts_tokens = bool(self._tokens)
 
     def _tell(self, told: LimitSettings, now: float) -> None:
         per_minute = {
@@ -167,7 +165,10 @@ class ModelGroup:
 
     def has_ample(self, tokens: int) -> bool:
         """Whether so many tokens fit in every bucket as it was last seen: it can only have grown since."""
-        return all(bucket.level >= tokens for bucket in self._tokens)
+        for bucket in self._tokens:
+            if bucket.level < tokens:
+                return False
+        return True
 
     def wait(self, need: Need, now: float) -> tuple[str, float]:
         """Where not `closed`: (tokens that bind, seconds until `need` fits); 0.0: now; infinity: never."""

@@ -166,7 +166,7 @@ class Queues:
         return offered + self._spill_after_s
 
     def next_at(self, now: float) -> float:
-        """When time alone lets somebody be asked again. Who could go now has no free slot: a settle wakes."""
+        """When time alone lets somebody be asked again."""
         return min((lane.next_at(now) for lane in self._lanes.values()), default=NEVER)
 
     # ------------------------------------------------------------------ waking
@@ -187,7 +187,8 @@ class Queues:
         for lane in self._lanes.values():
             if lane.settles & provider_bit:
                 lane.unpark()
-        self._wake_those(each for each in self._parked if each.settles & provider_bit)
+        if self._parked:
+            self._wake_those(each for each in self._parked if each.settles & provider_bit)
 
     def wake_claimed(self) -> None:
         """A claim was given up: whoever it kept out asks again."""

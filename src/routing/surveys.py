@@ -78,6 +78,7 @@ class Survey:
         "claimed",
         "eligible",
         "needs",
+        "on_trial",
         "over_budget",
         "own",
         "refused",
@@ -97,6 +98,7 @@ class Survey:
         self.claimed = False  # whether an older task's claim is in the way
         self.wake_at = NEVER
         self.spill_at = NEVER  # until then the task waits for its preferred provider although others are free
+        self.on_trial = False  # whether one of the eligible is
         self.own = False  # whether a refusal is about this task and not about everybody
         self.any_settle = False  # a settle anywhere may make room: a budget is not one provider's
         self.over_budget: list[Refusal] = []  # budgets that no settle will open again
