@@ -173,7 +173,9 @@ class Candidate(NamedTuple):
     why: str = ""
 
 
-@dataclass(slots=True)  # not frozen, although nobody changes one: made at every decision, in a third of the time
+@dataclass(
+    slots=True
+)  # not frozen, although nobody changes one: made at every decision, in a third of the time
 class Placement:
     """Dispatch's answer for a task: who serves it, why, and what was reserved."""
 

@@ -13,11 +13,13 @@ file whole tasks matter, not shares.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from .breaker import BreakerState
-from .buckets import Bucket
+from .buckets import REQUESTS, Bucket
+from .limits import ModelGroup
 from .pool import Pool
 from .routes import Option, Route
 from .soonest import Charge, Lot, Room, soonest
@@ -68,7 +70,7 @@ class Allotment:
         if now < self._due or (waiting < LEAST_WAITING and not self._given):
             return False
         self._due = now + EVERY_S
-        if waiting < LEAST_WAITING or not self._tokens_are_counted():
+        if waiting < LEAST_WAITING or not self._tokens_may_bind(kinds):
             return self._clear(kinds)
         program = _Program(self._pool, 1.0 + behind / waiting, now)
         asked = [kind for kind in kinds if kind.count and program.add(kind)]
@@ -82,11 +84,36 @@ class Allotment:
         changed = [self._tell(kind, own, program) for kind, own in zip(asked, shares, strict=True)]
         return any(changed)
 
-    def _tokens_are_counted(self) -> bool:
-        """Where only requests are, a task is charged the same everywhere: taking turns is as good."""
+    def _tokens_may_bind(self, kinds: Iterable[Kind]) -> bool:
+        """Whether anywhere the tokens of the largest tasks could run out before calls do.
+
+        Where not, a task is charged the same everywhere: one call. Taking turns is as good then.
+        """
+        largest: dict[str, tuple[float, int, int]] = {}  # by task type: characters, messages, max_tokens
+        for kind in kinds:
+            if kind.count:
+                chars, messages, tokens = largest.get(kind.task_type, (0.0, 0, 0))
+                largest[kind.task_type] = (
+                    max(chars, kind.chars / kind.count),
+                    max(messages, kind.messages),
+                    max(tokens, kind.route.most_max_tokens),
+                )
         return any(
-            group.counts_tokens for provider in self._pool.providers for group in provider.groups.values()
+            need[bucket.place] * pace > bucket.rate
+            for provider in self._pool.providers
+            for group in provider.groups.values()
+            if group.counts_tokens and (pace := self._calls_per_s(provider, group))
+            for kind_type, size in largest.items()
+            if (need := provider.estimator(kind_type).need(*size))
+            for bucket in group.token_buckets
         )
+
+    def _calls_per_s(self, provider: ProviderState, group: ModelGroup) -> float:
+        """How many calls the group can get at most, by its limit and by the slots of all agents."""
+        requests = group.buckets.get(REQUESTS)
+        by_limit = requests.rate if requests is not None else math.inf
+        average = provider.history.avg_response_s
+        return min(by_limit, self._pool.slots / average) if average else by_limit
 
     def _by_slots_s(self, waiting: int) -> float:
         """How long the agents need for what waits: where that is longer, limits do not bind."""

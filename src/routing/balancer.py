@@ -91,9 +91,7 @@ class ProviderLoadBalancer:
         """Every provider and model that may serve the task."""
         return build_route(task, self.providers, self.settings, now, tier)
 
-    def try_place(
-        self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
-    ) -> Tried:
+    def try_place(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE) -> Tried:
         """`place` for dispatch: with the task's class, its advice, and what it remembers."""
         if not self.pool.free_slots:
             return _NO_SLOT
@@ -104,7 +102,9 @@ class ProviderLoadBalancer:
             if advice.shun and survey.over_budget:  # the place to shun may be the one that can be paid
                 return self.try_place(task, route, memory, now)
             return Tried(None, survey.blocked(now, now + self.settings.routing.emergency_after_s))
-        return Tried(self._grant(choice, task, route, memory, now, survey), self._foreseen(choice, survey, now))
+        return Tried(
+            self._grant(choice, task, route, memory, now, survey), self._foreseen(choice, survey, now)
+        )
 
     def _foreseen(self, choice: Choice, survey: Survey, now: float) -> Blocked | None:
         """Where the granted call was the last that could go: what keeps all of its like from now on."""

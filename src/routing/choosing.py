@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..records import Candidate, Task
+from ..records import Task
 from .allotment import FREE, Advice
 from .breaker import BreakerState
 from .budgets import affordable_max_tokens
@@ -314,7 +314,9 @@ class Chooser:
     def _take_turn(self, options: list[Option], survey: Survey, wanted: Option | None) -> Option:
         """One step of the round-robin among `options`; a preference is charged to it as well."""
         indices = [o.provider.index for o in options]
-        if survey.route.pinned and len(set(indices)) < len(indices):  # several models of one: the first counts
+        if survey.route.pinned and len(set(indices)) < len(
+            indices
+        ):  # several models of one: the first counts
             options = list({o.provider.index: o for o in reversed(options)}.values())[::-1]
             indices = [o.provider.index for o in options]
         scores = [survey.scores[index] for index in indices]

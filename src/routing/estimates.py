@@ -70,7 +70,7 @@ class Estimator:
         self.tokens_per_char = 1.0 / CHARS_PER_TOKEN
         self._own, self._of_all = Outputs(), of_all
 
-    def need(self, chars: int, messages: int, max_tokens: int) -> Need:
+    def need(self, chars: float, messages: int, max_tokens: int) -> Need:
         """What to reserve for a call, on the safe side."""
         return Need(
             int(chars * self.tokens_per_char * SAFETY) + TOKENS_PER_MESSAGE * messages,

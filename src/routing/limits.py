@@ -75,7 +75,6 @@ class ModelGroup:
         "_holds",
         "_shut",
         "_token_burst_s",
-        "_tokens",
         "buckets",
         "claim",
         "cold_until",
@@ -84,6 +83,7 @@ class ModelGroup:
         "hold_reason",
         "name",
         "scouting",
+        "token_buckets",
         "unknown",
         "wire",
     )
@@ -95,7 +95,7 @@ class ModelGroup:
         self._token_burst_s = told.token_burst_s or MINUTE_S
         self.buckets: dict[str, Bucket] = {}
         self._calls: list[Bucket] = []  # those that every call draws one from
-        self._tokens: list[Bucket] = []  # those whose draw depends on the call
+        self.token_buckets: list[Bucket] = []  # those whose draw depends on the call
         self.counts_tokens = False  # whether a call's size matters here
         self.held_until = 0.0
         self.cold_until = 0.0  # until then the first return changes what is admitted
@@ -109,11 +109,10 @@ class ModelGroup:
         self.unknown = not self.buckets  # nothing told, nothing learned: scout
 
     def _put(self, bucket: Bucket) -> None:
-        self._shut = _OPEN
         self.buckets[bucket.dimension] = bucket
         self._calls = [b for b in self.buckets.values() if b.dimension in (REQUESTS, DAILY)]
-        self._tokens = [b for b in self.buckets.values() if b.dimension not in (REQUESTS, DAILY)]
-        self.counts_tokens = bool(self._tokens)
+        self.token_buckets = [b for b in self.buckets.values() if b.dimension not in (REQUESTS, DAILY)]
+        self.counts_tokens = bool(self.token_buckets)
 
     def _tell(self, told: LimitSettings, now: float) -> None:
         per_minute = {
@@ -165,7 +164,7 @@ class ModelGroup:
 
     def has_ample(self, tokens: int) -> bool:
         """Whether so many tokens fit in every bucket as it was last seen: it can only have grown since."""
-        for bucket in self._tokens:
+        for bucket in self.token_buckets:  # noqa: SIM110  # at every decision
             if bucket.level < tokens:
                 return False
         return True
@@ -173,7 +172,7 @@ class ModelGroup:
     def wait(self, need: Need, now: float) -> tuple[str, float]:
         """Where not `closed`: (tokens that bind, seconds until `need` fits); 0.0: now; infinity: never."""
         worst, name = 0.0, ""
-        for bucket in self._tokens:
+        for bucket in self.token_buckets:
             wait = bucket.wait_s(need[bucket.place], now)
             if wait > worst:
                 worst, name = wait, bucket.dimension
@@ -292,7 +291,6 @@ class ModelGroup:
     def release(self, now: float) -> None:
         """Someone says that it may go on (resume)."""
         self.held_until = min(self.held_until, now)
-        self._shut = _OPEN
         self._holds = 0
         for bucket in self.buckets.values():  # they refill from now on, not from the end of the hold
             bucket.at = min(bucket.at, now)

@@ -111,7 +111,9 @@ class Queues:
             memory, task = head.memory, head.task
             each.route = self._routes[each.key] = self._route_of(task, now)
             each.advice = FREE
-            each.lane = self._lane_of(each.route, again=memory.attempt > 1, hurried=task.deadline_at is not None)
+            each.lane = self._lane_of(
+                each.route, again=memory.attempt > 1, hurried=task.deadline_at is not None
+            )
             each.lane.classes[each] = None
             each.listed, each.rests_until = (), ALWAYS
             self._wake(each)
@@ -138,7 +140,7 @@ class Queues:
         """The head of `queue` can't go: who would be told the same waits with it."""
         if blocked.common:
             self.park_alike(queue, blocked, now)
-        if queue.lane.parked_until <= now or blocked.free:
+        if not blocked.common or blocked.free or queue.lane.parked_until <= now:
             queue.park(blocked, blocked.until)
             self._parked[queue] = None
             queue.lane.rest(queue)

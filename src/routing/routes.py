@@ -38,7 +38,7 @@ class Route:
     pinned: bool
     defaulted_max_tokens: bool
     excluded: tuple[Candidate, ...]
-    mask: int  # bits of the providers in `options`
+    most_max_tokens: int  # of any option
     groups: tuple[int, ...]  # by id: routes with the same are blocked alike where nothing else is in the way
 
 
@@ -75,9 +75,6 @@ def build_route(
                 excluded.append(_left_out(provider, why))
             else:
                 options.append(option)
-    mask = 0
-    for option in options:
-        mask |= option.provider.bit
     return Route(
         tuple(options),
         tier,
@@ -85,7 +82,7 @@ def build_route(
         bool(task.models or task.providers),
         task.max_tokens is None,
         tuple(excluded),
-        mask,
+        max((option.max_tokens for option in options), default=0),
         tuple(id(option.model.group) for option in options),
     )
 

@@ -159,7 +159,8 @@ class Survey:
             if end < ends_at:
                 ends_at, first = end, refusal
             expected = expected or end <= latest
-            if claims or provider.may_open_up or (provider.in_flight and now < option.model.group.cold_until):
+            cold = provider.in_flight and end < NEVER and now < option.model.group.cold_until
+            if claims or cold or provider.may_open_up:
                 settles |= provider.bit
         until = min(until, ends_at)
         if self.spill_at == NEVER:  # it waits for a call that is out, of whoever it may be

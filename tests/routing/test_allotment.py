@@ -84,6 +84,21 @@ def test_where_only_requests_are_limited_nobody_is_advised() -> None:
     assert SHUNNED not in {c.why for p in desk.go() for c in p.reasons}
 
 
+def test_where_calls_run_out_long_before_tokens_nobody_is_advised() -> None:
+    ample = {
+        "anthropic": {"input_tokens_per_minute": 6e6, "output_tokens_per_minute": 6e6},
+        "openai": {"tokens_per_minute": 6e6},
+        "gemini": {"input_tokens_per_minute": 6e6},
+    }
+    desk = Desk(
+        make_settings(
+            limits={name: {"requests_per_minute": 60, "burst_s": 10.0, **ample[name]} for name in NAMES}
+        )
+    )
+    desk.offer(*long_and_short(600))
+    assert SHUNNED not in {c.why for p in desk.go() for c in p.reasons}
+
+
 def test_who_is_out_takes_no_part_and_is_back_at_once() -> None:
     desk = Desk(scarce())
     desk.balancer.pause("gemini")

@@ -460,6 +460,23 @@ def test_a_task_that_can_never_fit_is_told_so_at_once(task: Task) -> None:
     assert len(desk.dispatch) == 0
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(make_task("long", chars=8_000_000), id="a-prompt-no-window-holds"),
+        pytest.param(make_task("odd", models=("llama-3",)), id="a-model-nobody-has"),
+    ],
+)
+def test_a_task_that_can_never_fit_is_told_so_while_all_others_wait_for_room(task: Task) -> None:
+    desk = Desk(make_settings(limits={name: {"requests_per_minute": 60} for name in NAMES}))
+    desk.offer(*[make_task(n) for n in range(20)])
+    desk.go()
+    assert desk.dispatch.waiting > 10
+    desk.offer(task)
+    assert desk.go() == []
+    assert [r.task.id for r in desk.results] == [task.id]
+
+
 def test_a_task_whose_deadline_has_passed_costs_nothing() -> None:
     desk = Desk()
     desk.offer(make_task(1, deadline_at=START - 1.0), make_task(2))
@@ -1028,9 +1045,7 @@ class Counting(ProviderLoadBalancer):
 
     asked = 0
 
-    def try_place(
-        self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
-    ) -> Tried:
+    def try_place(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE) -> Tried:
         self.asked += 1
         return super().try_place(task, route, memory, now, advice)
 
@@ -1065,23 +1080,41 @@ def test_the_cost_of_a_decision_does_not_grow_with_the_number_waiting(limited: b
     assert many <= 20.0
 
 
-def test_not_everybody_wakes_up_for_one_free_place() -> None:
-    settings = make_settings(
-        limits=told_limits(requests_per_minute=60),
-        routing={"preferences": False, "suspect_after_s": 1_000.0},
-    )
+def asked_at_wakes(settings: Settings, tasks: list[Task], wakes: int) -> tuple[int, int]:
+    """How often the balancer was asked, and how many were placed, at so many moments of room."""
     balancer = Counting(settings, now=START)
     desk = Desk(settings)
     desk.dispatch, desk.balancer = Dispatch(balancer, settings), balancer
-    desk.offer(*[make_task(n) for n in range(1_000)])
+    desk.offer(*tasks)
     desk.go()
     before, placed = balancer.asked, 0
-    for _ in range(30):
+    for _ in range(wakes):
         assert desk.wake is not None
         desk.now = desk.wake
         placed += len(desk.go())
+    return balancer.asked - before, placed
+
+
+PATIENT = {"preferences": False, "suspect_after_s": 1_000.0}
+
+
+def test_not_everybody_wakes_up_for_one_free_place() -> None:
+    settings = make_settings(limits=told_limits(requests_per_minute=60), routing=PATIENT)
+    asked, placed = asked_at_wakes(settings, [make_task(n) for n in range(1_000)], 30)
     assert placed >= 30
-    assert balancer.asked - before <= placed + 30  # who goes, and one that finds it full each time
+    assert asked <= placed + 3  # that nothing more fits is known from the last that did
+
+
+def test_classes_that_differ_in_size_alone_are_not_asked_one_by_one() -> None:
+    settings = make_settings(limits=told_limits(requests_per_minute=60), routing=PATIENT)
+    sizes = [(chars, limit) for chars in (50, 400, 3_000, 20_000) for limit in (100, 300, 900)]
+    tasks = [
+        make_task(n, chars=sizes[n % 12][0], max_tokens=sizes[n % 12][1], tier="standard")
+        for n in range(1_000)
+    ]
+    asked, placed = asked_at_wakes(settings, tasks, 30)
+    assert placed >= 30
+    assert asked <= placed + 3
 
 
 # ------------------------------------------------------------------ any order of events

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from src.routing.buckets import (
     DailyCounter,
     next_midnight_pacific,
 )
-from src.routing.limits import ModelGroup, Need
+from src.routing.limits import ModelGroup, Need, Reservation
 from src.routing.slow_start import CATCH_UP, CUT, FIRST_CUT, GROWTH, RECOVERY, SAFE, START_RATE, SlowStart
 from src.settings import LimitSettings
 
@@ -597,6 +598,39 @@ def test_a_hold_ends_when_the_first_call_really_fits() -> None:
     assert until is not None
     assert group.closed(until - 0.01)[0]
     assert group.closed(until) == ("", until)
+
+
+@pytest.mark.parametrize("told", [0.0, 60.0, 600.0])
+@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
+def test_what_is_remembered_of_a_closed_group_is_what_asking_anew_says(wire: str, told: float) -> None:
+    rng = random.Random(wire)
+    for _ in range(60):
+        group, now = group_of(wire, **({"requests_per_minute": told} if told else {})), START
+        out: list[Reservation] = []
+        for _ in range(30):
+            step = rng.choice(("wait", "fill", "fill", "answer", "learn", "learn", "429", "hold", "release"))
+            if step == "wait":
+                now += rng.uniform(0.0, 2.0)
+            elif step == "fill":
+                while group.closed(now)[0] == "" and len(out) < 40:
+                    out.append(group.reserve(SMALL[0], now))
+            elif step == "answer" and out:
+                group.settle(out.pop(0), SMALL[1], charged=False, now=now)
+                group.answered_without_headers(now)
+            elif step == "learn" and out:
+                limit = rng.choice((60, 600, 6_000))
+                group.learn([LimitReport(REQUESTS, limit, limit - 1, 60.0)], out[-1], now)
+            elif step == "429":
+                group.rate_limited(None, now, now)
+            elif step == "hold":
+                group.hold(now + rng.uniform(0.0, 2.0), "held", now)
+            elif step == "release":
+                group.release(now)
+            afresh = copy.deepcopy(group)
+            afresh._shut = ("", 0.0)
+            (why, until), (truly, opens) = group.closed(now), afresh.closed(now)
+            assert why == truly
+            assert until == opens or (until is not None and until == pytest.approx(opens, rel=0, abs=1e-5))
 
 
 def test_of_two_holds_the_later_end_counts() -> None:
