@@ -105,7 +105,9 @@ def assert_each_answered_once(rows: list[dict[str, Any]], count: int) -> None:
 
 def longest_pause_s(rows: list[dict[str, Any]]) -> float:
     """Seconds between two answers that followed each other."""
-    ends = sorted(row["attempts"][-1]["started_at"] + row["attempts"][-1]["latency_s"] for row in rows)
+    ends: list[float] = sorted(
+        row["attempts"][-1]["started_at"] + row["attempts"][-1]["latency_s"] for row in rows
+    )
     return max(later - earlier for earlier, later in pairwise(ends))
 
 

@@ -130,7 +130,7 @@ def cpu_ms_per_task(run: Json, in_flight: int) -> float:
     """
     (first, cpu_from), *_ = run["cpu"]
     last, cpu_to = next(mark for mark in run["cpu"] if mark[0] >= len(run["finished"]) - in_flight)
-    return float(cpu_to - cpu_from) / (last - first) * 1e3
+    return float((cpu_to - cpu_from) / (last - first)) * 1e3
 
 
 def quantile(values: Sequence[float], q: float) -> float:

@@ -71,12 +71,12 @@ def _run(path: Path, tasks: Path, results: Path, *, timeout_s: float) -> tuple[f
         sys.executable, "real_agent_orchestrator.py", "run", str(tasks), "-o", str(results), "--quiet",
         "--config", str(settings), "--simulator-config", str(simulator), "--state-dir", str(path / "state"),
     ]  # fmt: skip
-    began, peak_kb = time.monotonic(), 0
+    began, most_kb = time.monotonic(), 0
     with (path / "said.txt").open("w+", encoding="utf-8") as said:
         child = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
         try:
             while child.poll() is None:
-                peak_kb = max(peak_kb, peak_kb(child.pid))
+                most_kb = max(most_kb, peak_kb(child.pid))
                 if time.monotonic() - began > timeout_s:
                     raise ClientFailed(f"the run was not done within {timeout_s:.0f} s")
                 time.sleep(_LOOK_S)
@@ -86,7 +86,7 @@ def _run(path: Path, tasks: Path, results: Path, *, timeout_s: float) -> tuple[f
         if child.returncode:
             said.seek(0)
             raise ClientFailed(f"the run ended with {child.returncode}: {said.read()[-2_000:]}")
-    return peak_kb / 1024, took_s
+    return most_kb / 1024, took_s
 
 
 def end_child(child: subprocess.Popen[bytes]) -> None:

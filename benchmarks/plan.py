@@ -119,7 +119,7 @@ class _Command:
 
     def __call__(self, *arguments: str | Path) -> Json:
         """Its standard output as JSON. Raises ClientFailed."""
-        shared = ["--config", self._settings, "--state-dir", self._path / "state"]
+        shared: list[str | Path] = ["--config", self._settings, "--state-dir", self._path / "state"]
         done = subprocess.run(
             [sys.executable, ROOT / "real_agent_orchestrator.py", *shared, *arguments],
             cwd=self._path, env=self._environ, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,

@@ -79,7 +79,9 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
 
 
 def _row(table: Table, scenario: Scenario, asked: Sequence[Prompt]) -> None:
-    alone_s, asked_s, seen = [], [], []
+    alone_s: list[float] = []
+    asked_s: list[float] = []
+    seen = []
     for number in range(scenario.pairs):
         print(f"   {scenario.name}: pair {number + 1} of {scenario.pairs} ...", flush=True)
         for ask in (True, False) if number % 2 else (False, True):

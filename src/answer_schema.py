@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
 from .errors import InputError
+from .schema_patterns import searching, with_bounded_patterns
 
 DEEPEST = 64
 LARGEST_CHARS = 256 * 1024
@@ -90,8 +91,9 @@ def _lost_reference(schema: Mapping[str, Any]) -> str:
 def _endless(validator: Any) -> str:
     """A schema that is itself again before it has read anything can't be checked against."""
     try:
-        for probe in _PROBES:
-            validator.is_valid(probe)
+        with searching():
+            for probe in _PROBES:
+                validator.is_valid(probe)
     except RecursionError:
         return "refers to itself without end"
     return ""
@@ -139,7 +141,8 @@ def _validator(text: str) -> Any:
     from referencing import Registry
 
     schema = json.loads(text)
-    return validator_for(schema, default=Draft202012Validator)(schema, registry=Registry())
+    draft = validator_for(schema, default=Draft202012Validator)
+    return with_bounded_patterns(draft)(schema, registry=Registry())
 
 
 # ---------------------------------------------------------------- answers
@@ -160,6 +163,7 @@ def read_answer(answer: str, schema: Mapping[str, Any]) -> Reading:
 
 
 _NO_JSON = "it is not JSON"
+_TOO_LONG = "a pattern of the schema takes too long on it"
 
 
 def _candidates(answer: str) -> Iterator[str]:
@@ -186,7 +190,10 @@ def _judged(text: str, validator: Any) -> Reading:
     except (ValueError, RecursionError):
         return Reading(None, "It is not JSON that can be read.", _NO_JSON)
     try:
-        problems = list(islice(validator.iter_errors(value), _PROBLEMS_TOLD))
+        with searching():
+            problems = list(islice(validator.iter_errors(value), _PROBLEMS_TOLD))
+    except TimeoutError:
+        return Reading(None, "It can't be judged: a pattern of the schema takes too long on it.", _TOO_LONG)
     except RecursionError:
         return Reading(None, "It is nested too deeply.", "it is nested too deeply")
     if not problems:

@@ -118,3 +118,49 @@ def test_a_reference_that_goes_round_only_within_the_answer_ends_too() -> None:
     schema = {"properties": {"a": {"allOf": [{"$ref": "#/properties/a"}]}}}
     check_schema(schema)
     assert read_answer('{"a": 1}', schema).where == "it is nested too deeply"
+
+
+# ---------------------------------------------------------------- patterns
+
+ENDLESS = "^(a|aa)+$"
+NEARLY = "a" * 60 + "!"
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        ({"type": "string", "pattern": ENDLESS}, NEARLY),
+        ({"items": {"pattern": ENDLESS}}, [NEARLY] * 100),
+        ({"patternProperties": {ENDLESS: {"type": "integer"}}}, {NEARLY: 1}),
+        ({"patternProperties": {ENDLESS: True}, "additionalProperties": False}, {NEARLY: 1}),
+    ],
+    ids=["a-string", "a-hundred-strings", "a-name", "an-additional-name"],
+)
+def test_a_pattern_without_end_does_not_hold_up_the_pool(schema: dict[str, Any], answer: Any) -> None:
+    check_schema(schema)
+    reading = read_answer(json.dumps(answer), schema)
+    assert reading.text is None
+    assert "takes too long" in reading.where
+
+
+@pytest.mark.parametrize("draft", ["draft-07/schema#", "draft/2020-12/schema"])
+@pytest.mark.parametrize(
+    ("answer", "where"),
+    [
+        ({"n_1": 5, "name": "x-1"}, None),
+        ({"n_1": "five"}, "$.n_1 breaks 'type'"),
+        ({"name": "y-1"}, "$.name breaks 'pattern'"),
+        ({"other": 1}, "$ breaks 'additionalProperties'"),
+    ],
+)
+def test_patterns_of_values_and_of_names_are_kept(draft: str, answer: Any, where: str | None) -> None:
+    schema = {
+        "$schema": f"{'http' if '07' in draft else 'https'}://json-schema.org/{draft}",
+        "properties": {"name": {"type": "string", "pattern": r"^x-\d+$"}},
+        "patternProperties": {r"^n_\d+$": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    check_schema(schema)
+    reading = read_answer(json.dumps(answer), schema)
+    assert (reading.where or None) == where
+    assert (reading.text is None) == (where is not None)
