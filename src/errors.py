@@ -31,7 +31,8 @@ Class attributes answer "whose fault is it, and what next", so no caller compare
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 
@@ -198,3 +199,21 @@ PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
         BadRequest,
     )
 }
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant, whatever its case and hyphens, or nothing."""
+    plain = {_plain(each): each for each in known}
+    matches = difflib.get_close_matches(_plain(word), list(plain), n=1)
+    return plain[matches[0]] if matches else ""
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """What was probably meant, else all that is allowed."""
+    allowed = list(known)
+    near = nearest(word, allowed)
+    return f"did you mean {near!r}?" if near else f"known: {', '.join(allowed)}"
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("-", "_")

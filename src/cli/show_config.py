@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import tomllib
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import DEFAULTS_FILE
+from ..errors import nearest
 from .progress import console
 from .setup import Options, Setup, prepare
 from .words import masked, without_password
@@ -57,8 +57,8 @@ def _environment_lines(environ: Mapping[str, str]) -> Iterator[str]:
     known = {*PLAIN_VARIABLES, *SECRET_VARIABLES, *FROM_ENVIRONMENT.values()}
     for name in sorted(environ):
         if name.startswith("ORCHESTRATOR_") and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            yield f"{name} counts for nothing" + (f"; did you mean {close[0]}?" if close else "")
+            close = nearest(name, known)
+            yield f"{name} counts for nothing" + (f"; did you mean {close}?" if close else "")
 
 
 def _where(name: str) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ...errors import InputError
+from ...errors import InputError, nearest
 from ...records import GENERAL, Task
 from ...settings import Settings
 from .fields import TaskFields
 from .pins import NO_PINS, Pins
-from .sentences import nearest, sentence
+from .sentences import sentence
 
 ID_BYTES = 10  # of the digest that becomes an id: 80 bits, no collision within a billion lines
 

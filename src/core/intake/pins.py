@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...errors import InputError
+from ...errors import InputError, hint
 from ...settings import Settings
-from .sentences import hint
 
 Names = tuple[str, ...]
 

@@ -10,6 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from ...errors import hint
+
 SHOWN_CHARS = 40  # how much of a wrong value a message repeats
 SLIP = 0.85  # how alike two words are of which one is a slip: `promt` is 0.91, `title` for `tier` 0.67
 
@@ -115,22 +117,8 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
 
 
-def hint(word: str, known: Iterable[str]) -> str:
-    """What was probably meant, else all that is allowed."""
-    allowed = list(known)
-    near = nearest(word, allowed)
-    return f"did you mean {near!r}?" if near else f"known: {', '.join(allowed)}"
-
-
 def near_key(word: str, known: Iterable[str]) -> str:
     """The known word of which this is a slip of the pen or another spelling, or nothing."""
     plain = re.sub(r"[^a-z0-9]+", "_", word.lower())
     matches = difflib.get_close_matches(plain, list(known), n=1, cutoff=SLIP)
-    return matches[0] if matches else ""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that was probably meant, or nothing."""
-    plain = word.lower().replace("-", "_")
-    matches = difflib.get_close_matches(plain, list(known), n=1)
     return matches[0] if matches else ""

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import InputError
-from .sentences import hint, shown
+from ...errors import InputError, hint
+from .sentences import shown
 
 MAX_TEMPLATE_BYTES = 1024 * 1024
 _TOKEN = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
