@@ -6,7 +6,6 @@ The rows themselves are in `settings.py`.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import tomllib
@@ -17,11 +16,10 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
-from .errors import ConfigError
-from .settings import ProviderRow, Settings, known_keys
+from .errors import ConfigError, hint
+from .settings import MISTAKES_TOLD, ProviderRow, Settings, known_keys
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-UNKNOWN_SHOWN = 5
 DEFAULTS_FILE = PROJECT_ROOT / "orchestrator.toml"
 
 
@@ -122,9 +120,10 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ValidationError, where: str) -> ConfigError:
     """All unknown names, or else the first problem, as one line: what, where, what is allowed."""
-    unknown = [each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"]
+    unknown = [each for each in error.errors() if each["type"] == "extra_forbidden"]
     if unknown:
-        return ConfigError("; ".join(_unknown(loc) for loc in unknown[:UNKNOWN_SHOWN]), where=where)
+        told = (_unknown(each["loc"]) for each in unknown[:MISTAKES_TOLD])
+        return ConfigError("; ".join(told), where=where)
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
@@ -137,7 +136,5 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
 
 def _unknown(loc: tuple[str | int, ...]) -> str:
     """An unknown setting, with the nearest known one of its table."""
-    known = known_keys(loc[:-1])
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-    return f"unknown setting {'.'.join(str(part) for part in loc)!r}; {hint}"
+    path = ".".join(str(part) for part in loc)
+    return f"unknown setting {path!r}; {hint(str(loc[-1]), known_keys(loc[:-1]))}"

@@ -6,19 +6,26 @@ reads them from files; `routing/` takes them as values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, tzinfo
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from .errors import hint, nearest
+
 TIERS = ("economy", "standard", "premium")
+MISTAKES_TOLD = 5
 
 Wire = Literal["anthropic", "openai", "gemini"]
 Tier = Literal["economy", "standard", "premium"]
 Positive = Field(gt=0, allow_inf_nan=False)
 NotNegative = Field(ge=0, allow_inf_nan=False)
 Fraction = Field(ge=0, le=1, allow_inf_nan=False)
+Percent = Annotated[int, Field(ge=1, le=100)]
 
 
 class _Row(BaseModel):
@@ -147,8 +154,8 @@ class PriceRow(_Row):
 
     input: float = NotNegative
     output: float = NotNegative
-    cache_read: float | None = None
-    cache_write: float | None = None
+    cache_read: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    cache_write: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 class ModelRow(_Row):
@@ -173,10 +180,16 @@ class BudgetAmounts(_Row):
 
 class BudgetSettings(BudgetAmounts):
     time_zone: str = "UTC"
-    alert_percent: tuple[int, ...]
+    alert_percent: tuple[Percent, ...]
     min_max_tokens: int = Field(ge=1)
     providers: Mapping[str, BudgetAmounts] = Field(default_factory=dict)
     submitters: Mapping[str, BudgetAmounts] = Field(default_factory=dict)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, name: str) -> str:
+        zone_of(name)
+        return name
 
 
 class AgentRow(_Row):
@@ -210,22 +223,37 @@ class Settings(_Row):
     agents: tuple[AgentRow, ...]
 
     @model_validator(mode="after")
-    def _names_exist(self) -> Settings:
-        known = ", ".join(self.providers)
-        for kind, row in self.task_types.items():
-            if row.prefer and row.prefer not in self.providers:
-                raise ValueError(f"task_types.{kind}.prefer: no provider {row.prefer!r}; known: {known}")
-        for agent in self.agents:
-            if agent.home not in self.providers:
-                raise ValueError(f"agents: {agent.name!r} has home {agent.home!r}; known: {known}")
-        wanted = self.routing.emergency_provider
-        if wanted and wanted not in self.providers:
-            raise ValueError(f"routing.emergency_provider: no provider {wanted!r}; known: {known}")
-        if not any(row.enabled and row.weight > 0 for row in self.providers.values()):
-            raise ValueError("providers: at least one needs a weight above 0")
-        if not any(agent.count for agent in self.agents):
-            raise ValueError("agents: at least one is needed")
+    def _makes_sense(self) -> Settings:
+        if mistakes := list(islice(self._mistakes(), MISTAKES_TOLD)):
+            raise ValueError("; ".join(mistakes))
         return self
+
+    def _mistakes(self) -> Iterator[str]:
+        """What no row can see on its own: names of other rows."""
+        for where, provider in self._named_providers():
+            if provider not in self.providers:
+                yield f"{where}: no provider {provider!r}; {hint(provider, self.providers)}"
+        for agent in self.agents:
+            for kind in agent.task_types:
+                if kind not in self.task_types:
+                    where = f"task_types of agent {agent.name!r}"
+                    yield f"{where}: no task type {kind!r}; {hint(kind, self.task_types)}"
+        if not any(row.enabled and row.weight > 0 for row in self.providers.values()):
+            yield "providers: at least one needs a weight above 0"
+        if not any(agent.count for agent in self.agents):
+            yield "agents: at least one is needed"
+
+    def _named_providers(self) -> Iterator[tuple[str, str]]:
+        """Every setting that names a provider, and whom it names."""
+        for kind, row in self.task_types.items():
+            if row.prefer:
+                yield f"task_types.{kind}.prefer", row.prefer
+        for agent in self.agents:
+            yield f"home of agent {agent.name!r}", agent.home
+        if self.routing.emergency_provider:
+            yield "routing.emergency_provider", self.routing.emergency_provider
+        for name in self.budgets.providers:
+            yield "budgets.providers", name
 
     def model_row(self, model: str) -> ModelRow:
         """The row with the longest key that `model` starts with; an empty row where none does."""
@@ -269,29 +297,38 @@ def _is_variant(model: str, key: str) -> bool:
 _EMPTY_MODEL = ModelRow()
 
 
+def zone_of(name: str) -> tzinfo:
+    """The time zone of an IANA name. Raises ValueError with what is wrong and what was probably meant."""
+    if name.upper() == "UTC":
+        return UTC  # needs no time zone data, which a bare machine may lack
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        near = nearest(name, sorted(available_timezones()))
+        meant = f"did you mean {near!r}?" if near else "allowed is an IANA name: Europe/Berlin"
+        raise ValueError(f"is no known time zone; {meant}") from error
+
+
+# ------------------------------------------------------------------ the shape of all this
+
+
+def row_in(annotation: Any) -> tuple[type[_Row] | None, bool]:
+    """The row that a field holds, if any, and whether it holds many: by name, or as a list."""
+    many = get_origin(annotation) in (Mapping, tuple)
+    if isinstance(annotation, type) and issubclass(annotation, _Row):
+        return annotation, many
+    inside = (row_in(each)[0] for each in get_args(annotation))
+    return next((row for row in inside if row is not None), None), many
+
+
 def known_keys(loc: tuple[str | int, ...]) -> list[str]:
-    """The field names of the row at `loc`, found by walking the models' annotations."""
-    shapes: dict[str, type[_Row]] = {
-        "server": ServerSettings,
-        "pool": PoolSettings,
-        "routing": RoutingSettings,
-        "breaker": BreakerSettings,
-        "tiers": TierSettings,
-        "caching": CachingSettings,
-        "budgets": BudgetSettings,
-        "providers": ProviderRow,
-        "task_types": TaskTypeRow,
-        "models": ModelRow,
-        "agents": AgentRow,
-    }
-    nested: dict[str, type[_Row]] = {
-        "limits": LimitSettings,
-        "model_limits": LimitSettings,
-        "price": PriceRow,
-    }
-    if not loc:
-        return list(Settings.model_fields)
-    row = shapes.get(str(loc[0]), Settings)
-    for part in loc[1:]:
-        row = nested.get(str(part), row)
+    """The field names of the row at `loc`; of a table of rows, those of its rows."""
+    row: type[_Row] = Settings
+    many = False
+    for part in loc:
+        if many:  # the name or the number of one of them
+            many = False
+            continue
+        inner, many = row_in(row.model_fields[str(part)].annotation)
+        row = inner or row
     return list(row.model_fields)

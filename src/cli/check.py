@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ..config import ProviderAccess, fingerprint
 from ..errors import OrchestratorError, ProviderError
 from ..settings import TIERS, Settings
+from .doubts import doubts
 from .logs import set_up_logging
 from .progress import console
 from .setup import Options, Setup, open_store, prepare, providers
@@ -44,7 +45,11 @@ def check(options: Options) -> int:
     """Print a line per finding; 0 where everything that is configured works, else 2."""
     setup = prepare(options)
     set_up_logging(options.log_level)
-    findings = [Finding("mode", None, setup.headline()), *_machine(setup), *_providers(setup)]
+    told = [
+        Finding("mode", None, setup.headline()),
+        *(Finding("doubt", None, d) for d in doubts(setup.settings)),
+    ]
+    findings = [*told, *_machine(setup), *_providers(setup)]
     _print(findings)
     return WRONG if any(finding.ok is False for finding in findings) else OK
 

@@ -15,6 +15,7 @@ from ..records import NANOS_PER_USD
 from .again import Wishes, ask_again
 from .batch import Batch, check_limit, open_results, resume, take_in
 from .confirm import ask_first
+from .doubts import say_doubts
 from .follow import follow, refuse_cap_beside_server, say_what_a_server_ignores, server_of
 from .logs import set_up_logging
 from .mending import drop_outdated, mend, settle
@@ -67,6 +68,7 @@ def run(
         results = stack.enter_context(open_results(batch, simulated=setup.simulated))
         store = stack.enter_context(open_store(setup))
         say(setup.headline())
+        say_doubts(setup.settings)
         ways.say_where_they_lead(setup, store, clock.now())
         plan, bad = _hand_in(setup, store, clock, batch, results, wishes, ways)
         tally = resume(store, batch, results, clock.now())

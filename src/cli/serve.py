@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..core.clock import Clock
 from ..records import Result
 from .batch import open_results, resume
+from .doubts import say_doubts
 from .examples import add_examples, examples_batch, offer_examples
 from .logs import set_up_logging
 from .mending import mend
@@ -32,6 +33,7 @@ def serve(
     set_up_logging("error" if quiet else options.log_level, setup.settings.state_dir / "logs")
     clock = Clock()
     say(setup.headline())
+    say_doubts(setup.settings)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(setup))
         if pages:

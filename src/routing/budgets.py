@@ -41,14 +41,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol
-from zoneinfo import ZoneInfo
 
 from ..errors import ConfigError, PermitError
 from ..records import NANOS_PER_USD
+from ..settings import zone_of
 
 if TYPE_CHECKING:
     from .pricing import CompiledPrice
@@ -460,11 +460,7 @@ def _midnight(day: date, zone: tzinfo) -> float:
 
 
 def _zone(name: str) -> tzinfo:
-    if name.upper() == "UTC":
-        return UTC  # needs no time zone data, which a bare machine may lack
     try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise ConfigError(
-            f"unknown time zone {name!r}", where="budgets.time_zone", allowed="an IANA name: Europe/Berlin"
-        ) from error
+        return zone_of(name)
+    except ValueError as error:
+        raise ConfigError(f"{name!r} {error}", where="budgets.time_zone") from error

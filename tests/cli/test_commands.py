@@ -163,6 +163,19 @@ def test_check_tells_limits_and_proxy_and_refuses_a_limit_that_limits_nothing(
     assert "PORT is '70000', which is no port" in done.out
 
 
+def test_what_is_allowed_but_likely_a_slip_is_told_by_check_and_at_the_start(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    (tmp_path / "mine.toml").write_text(
+        '[providers.openai.model_limits."gpt-6.1-soll"]\nrequests_per_minute = 600\n'
+    )
+    checked = run_script("check", "--config", "mine.toml", cwd=tmp_path, env=live)
+    served = run_script("--once", "--config", "mine.toml", cwd=tmp_path, env=live)
+    assert (checked.process.returncode, served.process.returncode) == (0, 0)
+    assert re.search(r"^- +doubt +providers\.openai\..*did you mean 'gpt-6\.1-sol'\?$", checked.out, re.M)
+    assert re.search(r"^warning: providers\.openai\..*did you mean 'gpt-6\.1-sol'\?$", served.err, re.M)
+
+
 def test_config_masks_what_is_secret_and_names_what_counts_for_nothing(tmp_path: Path) -> None:
     env = {
         "OPENAI_API_KEY": "sk-0123456789abcdef",

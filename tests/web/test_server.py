@@ -131,13 +131,15 @@ def test_a_mac_is_told_that_its_port_is_airplays(monkeypatch: pytest.MonkeyPatch
         (["--host", "203.0.113.7"], {"ORCHESTRATOR_TOKEN": "x" * 20}, "can't listen on 203.0.113.7"),
         ([], {"PORT": "http"}, "PORT"),
         (["--config", "missing.toml"], {}, "missing.toml"),
+        (["--config", "zone.toml"], {}, "did you mean 'Europe/Berlin'?"),
         ([], {"ORCHESTRATOR_TOKENS": "alice"}, "name:token"),
     ],
-    ids=["open to all", "no such address", "no port", "no configuration", "no tokens"],
+    ids=["open to all", "no such address", "no port", "no configuration", "no such time zone", "no tokens"],
 )
 def test_what_is_wrong_is_one_line(
     tmp_path: Path, options: list[str], environ: dict[str, str], says: str
 ) -> None:
+    (tmp_path / "zone.toml").write_text('[budgets]\ntime_zone = "Europe/Berlni"\n')
     script = run_script(*options, cwd=tmp_path, script=SERVER, env=environ)
     assert script.process.returncode == 2
     assert script.err.count("\n") == 1

@@ -1,0 +1,171 @@
+"""A slip in the settings is found when they are read and named with what was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from src.cli.doubts import doubts
+from src.config import load_settings
+from src.errors import ConfigError, hint, nearest
+from src.settings import LimitSettings, Settings, known_keys
+
+OWN_AGENT = '[[agents]]\nname = "mine"\ncalls_in_flight = 1\n'
+
+
+def loaded(folder: Path, text: str) -> Settings:
+    (folder / "mine.toml").write_text(text, encoding="utf-8")
+    return load_settings(folder / "mine.toml", environ={})
+
+
+def refused(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as raised:
+        loaded(folder, text)
+    assert "mine.toml: " in str(raised.value) and "\n" not in str(raised.value)
+    return str(raised.value).partition("mine.toml: ")[2]
+
+
+# ------------------------------------------------------------------ names and numbers
+
+SLIPS = {
+    "budget of a provider": (
+        "[budgets.providers.opanai]\ndaily_usd = 1",
+        "budgets.providers: no provider 'opanai'; did you mean 'openai'?",
+    ),
+    "budget of nobody": (
+        "[budgets.providers.x]\ndaily_usd = 1",
+        "budgets.providers: no provider 'x'; known: anthropic, openai, gemini",
+    ),
+    "time zone": (
+        '[budgets]\ntime_zone = "Europe/Berlni"',
+        "budgets.time_zone = 'Europe/Berlni': is no known time zone; did you mean 'Europe/Berlin'?",
+    ),
+    "no time zone at all": ('[budgets]\ntime_zone = "/"', "allowed is an IANA name: Europe/Berlin"),
+    "percent below 1": ("[budgets]\nalert_percent = [-5, 80]", "budgets.alert_percent.0 = -5: "),
+    "percent above 100": ("[budgets]\nalert_percent = [50, 50000]", "budgets.alert_percent.1 = 50000: "),
+    "task type of an agent": (
+        OWN_AGENT + 'home = "openai"\ntask_types = ["analysys"]',
+        "task_types of agent 'mine': no task type 'analysys'; did you mean 'analysis'?",
+    ),
+    "home of an agent": (
+        OWN_AGENT + 'home = "antropic"',
+        "home of agent 'mine': no provider 'antropic'; did you mean 'anthropic'?",
+    ),
+    "preferred provider": (
+        '[task_types.poems]\nprefer = "gemni"\ntier = "standard"',
+        "task_types.poems.prefer: no provider 'gemni'; did you mean 'gemini'?",
+    ),
+    "emergency provider": (
+        '[routing]\nemergency_provider = "open-ai"',
+        "routing.emergency_provider: no provider 'open-ai'; did you mean 'openai'?",
+    ),
+    "a setting of a budget": (
+        "[budgets.providers.openai]\ndaily_us = 1",
+        "unknown setting 'budgets.providers.openai.daily_us'; did you mean 'daily_usd'?",
+    ),
+    "a setting of a price": (
+        '[models."m".price]\ncache_reed = 1',
+        "unknown setting 'models.m.price.cache_reed'; did you mean 'cache_read'?",
+    ),
+    "a price below nothing": (
+        '[models."m".price]\ninput = 1\noutput = 1\ncache_read = -1',
+        "models.m.price.cache_read = -1: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), SLIPS.values(), ids=SLIPS.keys())
+def test_a_slip_is_refused_with_where_it_is_and_what_is_allowed(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refused(tmp_path, text)
+
+
+def test_all_slips_in_names_are_told_at_once(tmp_path: Path) -> None:
+    said = refused(
+        tmp_path, '[budgets.providers.opanai]\ndaily_usd = 1\n[routing]\nemergency_provider = "gemni"'
+    )
+    assert "did you mean 'openai'?" in said and "did you mean 'gemini'?" in said
+
+
+@pytest.mark.parametrize("zone", ["UTC", "utc", "Europe/Berlin", "America/Argentina/Buenos_Aires"])
+def test_a_known_time_zone_is_taken(tmp_path: Path, zone: str) -> None:
+    assert loaded(tmp_path, f'[budgets]\ntime_zone = "{zone}"').budgets.time_zone == zone
+
+
+def test_a_provider_and_a_task_type_of_ones_own_can_be_named_everywhere(tmp_path: Path) -> None:
+    text = """
+        [providers.ollama]
+        wire = "openai"
+        base_url = "http://127.0.0.1:11434/v1"
+        weight = 0.1
+        models = { economy = "llama3.2", standard = "llama3.2", premium = "llama3.2" }
+        [providers.ollama.model_limits."some-new-model"]
+        tokens_per_minute = 1000
+        [task_types.poems]
+        prefer = "ollama"
+        tier = "economy"
+        [routing]
+        emergency_provider = "ollama"
+        [budgets]
+        alert_percent = []
+        [budgets.providers.ollama]
+        daily_usd = 1.0
+        [[agents]]
+        name = "poet"
+        home = "ollama"
+        task_types = ["poems", "general"]
+        calls_in_flight = 1
+    """
+    assert loaded(tmp_path, text).agents[0].home == "ollama"
+
+
+# ------------------------------------------------------------------ doubts
+
+DOUBTS = {
+    "a slip": ("gpt-6.1-soll", "only counts for tasks that name it; did you mean 'gpt-6.1-sol'?"),
+    "a retired model": (
+        "gpt-4o-mini",
+        "it is retired, and 'gpt-6-luna' is asked in its place",
+    ),
+    "a model of somebody else": ("claude-opus-5-5", "limits nothing; openai does not serve that model"),
+}
+
+
+@pytest.mark.parametrize(("model", "says"), DOUBTS.values(), ids=DOUBTS.keys())
+def test_limits_that_are_probably_nobodys_are_doubted_and_loaded(
+    tmp_path: Path, model: str, says: str
+) -> None:
+    settings = loaded(tmp_path, f'[providers.openai.model_limits."{model}"]\nrequests_per_minute = 9')
+    (doubt,) = doubts(settings)
+    assert doubt.startswith(f'providers.openai.model_limits."{model}": ') and doubt.endswith(says)
+
+
+@pytest.mark.parametrize("model", ["gpt-6.1-sol", "gpt-6.2-sol", "gpt-6.1-sol-2026-09-01", "gpt-7"])
+def test_a_model_that_may_well_exist_is_not_doubted(tmp_path: Path, model: str) -> None:
+    settings = loaded(tmp_path, f'[providers.openai.model_limits."{model}"]\nrequests_per_minute = 9')
+    assert list(doubts(settings)) == []
+
+
+def test_a_baseline_without_a_price_is_doubted(tmp_path: Path) -> None:
+    (doubt,) = doubts(loaded(tmp_path, 'baseline_model = "gpt-6.1-soll"'))
+    assert "no known price" in doubt and "did you mean 'gpt-6.1-sol'?" in doubt
+    own = 'baseline_model = "mine"\n[models.mine]\nprice = { input = 1.0, output = 2.0 }'
+    assert list(doubts(loaded(tmp_path, own))) == []
+
+
+# ------------------------------------------------------------------ what they are made of
+
+
+def test_what_was_meant_is_found_whatever_its_case_and_hyphens() -> None:
+    assert nearest("EUROPE/berlin", ["Europe/Berlin", "UTC"]) == "Europe/Berlin"
+    assert nearest("my_server", ["my-server", "yours"]) == "my-server"
+    assert nearest("x", ["openai"]) == "" and hint("x", ["a", "bcd"]) == "known: a, bcd"
+
+
+def test_the_settings_of_a_row_are_found_wherever_it_is() -> None:
+    assert known_keys(()) == list(Settings.model_fields)
+    assert known_keys(("providers", "x", "models")) == ["economy", "standard", "premium"]
+    assert known_keys(("providers", "models", "model_limits", "agents")) == list(LimitSettings.model_fields)
+    assert known_keys(("agents", 0)) == known_keys(("agents",))
+    assert "daily_usd" in known_keys(("budgets", "submitters", "x"))
+    assert "time_zone" not in known_keys(("budgets", "submitters", "x"))
