@@ -27,6 +27,28 @@ NotNegative = Field(ge=0, allow_inf_nan=False)
 Fraction = Field(ge=0, le=1, allow_inf_nan=False)
 Percent = Annotated[int, Field(ge=1, le=100)]
 
+# What the providers of a wire count: the settings that tell such a limit, and the bucket that each one fills.
+# A limit that is not here would limit nothing.
+COUNTED_LIMITS: Mapping[str, Mapping[str, str]] = {
+    "anthropic": {
+        "requests_per_minute": "requests",
+        "input_tokens_per_minute": "input_tokens",
+        "output_tokens_per_minute": "output_tokens",
+        "requests_per_day": "requests_per_day",
+    },
+    "openai": {
+        "requests_per_minute": "requests",
+        "tokens_per_minute": "tokens",
+        "requests_per_day": "requests_per_day",
+    },
+    "gemini": {  # its tokens per minute are those of prompts
+        "requests_per_minute": "requests",
+        "input_tokens_per_minute": "input_tokens",
+        "tokens_per_minute": "input_tokens",
+        "requests_per_day": "requests_per_day",
+    },
+}
+
 
 class _Row(BaseModel):
     """Base of all rows: frozen, and an unknown key is an error."""
@@ -88,6 +110,11 @@ class LimitSettings(_Row):
     burst_s: float | None = Field(default=None, gt=0, description="seconds of requests at once")
     token_burst_s: float | None = Field(default=None, gt=0, description="seconds of tokens at once")
 
+    def not_counted(self, wire: str) -> list[str]:
+        """What is told here and would limit nothing: the providers of this wire do not count it."""
+        told = (name for name in self.model_dump(exclude_none=True) if not name.endswith("burst_s"))
+        return [name for name in told if name not in COUNTED_LIMITS[wire]]
+
 
 class TierModels(_Row):
     economy: str
@@ -112,6 +139,12 @@ class ProviderRow(_Row):
     connect_timeout_s: float = Field(default=10.0, gt=0)
     limits: LimitSettings = LimitSettings()
     model_limits: Mapping[str, LimitSettings] = Field(default_factory=dict)
+
+    def all_limits(self) -> Iterator[tuple[str, LimitSettings]]:
+        """The limits that are told, each with where."""
+        yield "limits", self.limits
+        for model, limits in self.model_limits.items():
+            yield f'model_limits."{model}"', limits
 
     @field_validator("base_url")
     @classmethod
@@ -229,7 +262,7 @@ class Settings(_Row):
         return self
 
     def _mistakes(self) -> Iterator[str]:
-        """What no row can see on its own: names of other rows."""
+        """What no row can see on its own: names of other rows, limits that their wire does not count."""
         for where, provider in self._named_providers():
             if provider not in self.providers:
                 yield f"{where}: no provider {provider!r}; {hint(provider, self.providers)}"
@@ -238,6 +271,11 @@ class Settings(_Row):
                 if kind not in self.task_types:
                     where = f"task_types of agent {agent.name!r}"
                     yield f"{where}: no task type {kind!r}; {hint(kind, self.task_types)}"
+        for name, row in self.providers.items():
+            for where, limits in row.all_limits():
+                for each in limits.not_counted(row.wire):
+                    counted = ", ".join(COUNTED_LIMITS[row.wire])
+                    yield f"providers.{name}.{where}.{each}: {row.wire} does not count that, but {counted}"
         if not any(row.enabled and row.weight > 0 for row in self.providers.values()):
             yield "providers: at least one needs a weight above 0"
         if not any(agent.count for agent in self.agents):

