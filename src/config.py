@@ -17,10 +17,13 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from .errors import ConfigError, hint
-from .settings import MISTAKES_TOLD, ProviderRow, Settings, known_keys
+from .settings import MISTAKES_TOLD, ProviderRow, Settings, known_keys, looks_like_key
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS_FILE = PROJECT_ROOT / "orchestrator.toml"
+SECRETS = ("key", "apikey", "token", "secret", "password")  # last words of names that no setting has
+REPEATED_CHARS = 40  # a longer text is not repeated
+MAY_HOLD_SECRETS = frozenset(["api_key_env", "base_url", "base_url_env", "database_url"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
     """All unknown names, or else the first problem, as one line: what, where, what is allowed."""
     unknown = [each for each in error.errors() if each["type"] == "extra_forbidden"]
     if unknown:
-        told = (_unknown(each["loc"]) for each in unknown[:MISTAKES_TOLD])
+        told = (_unknown(each["loc"], each["input"]) for each in unknown[:MISTAKES_TOLD])
         return ConfigError("; ".join(told), where=where)
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
@@ -131,10 +134,29 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
         return ConfigError(f"{path!r} is missing", where=where)
     if not path:
         return ConfigError(message, where=where)
-    return ConfigError(f"{path} = {first['input']!r}: {message}", where=where)
+    return ConfigError(f"{path}{_repeated(first['loc'], first['input'])}: {message}", where=where)
 
 
-def _unknown(loc: tuple[str | int, ...]) -> str:
-    """An unknown setting, with the nearest known one of its table."""
+def _unknown(loc: tuple[str | int, ...], value: object) -> str:
+    """An unknown setting, with the nearest known one of its table. Its value is never repeated."""
     path = ".".join(str(part) for part in loc)
+    if _is_secret(str(loc[-1]), value):
+        return (
+            f"{path!r}: secrets are no settings; put them into the environment or into .env, "
+            "a provider's key as the variable that its api_key_env names"
+        )
     return f"unknown setting {path!r}; {hint(str(loc[-1]), known_keys(loc[:-1]))}"
+
+
+def _is_secret(name: str, value: object) -> bool:
+    """`openai_api_key = "..."` is one; `max_token = 5` is a slip of the pen."""
+    last = name.lower().replace("-", "_").rpartition("_")[2]
+    return last in SECRETS and not isinstance(value, bool | int | float)
+
+
+def _repeated(loc: tuple[str | int, ...], value: object) -> str:
+    """` = value` where that helps: no whole tables, and nothing that may be, or hold, a secret."""
+    if isinstance(value, str):
+        secret = looks_like_key(value) or not MAY_HOLD_SECRETS.isdisjoint(loc)
+        return "" if secret or len(value) > REPEATED_CHARS else f" = {value!r}"
+    return "" if isinstance(value, dict | list | tuple) else f" = {value!r}"

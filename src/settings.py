@@ -6,6 +6,7 @@ reads them from files; `routing/` takes them as values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, tzinfo
 from itertools import islice
@@ -19,6 +20,8 @@ from .errors import hint, nearest
 
 TIERS = ("economy", "standard", "premium")
 MISTAKES_TOLD = 5
+KEY_CHARS = 16  # a word of so many letters and digits is a key, not a part of a name
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 Wire = Literal["anthropic", "openai", "gemini"]
 Tier = Literal["economy", "standard", "premium"]
@@ -152,6 +155,23 @@ class ProviderRow(_Row):
         if not url.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return url.rstrip("/")
+
+    @field_validator("api_key_env", mode="before")
+    @classmethod
+    def _names_variables(cls, names: object) -> object:
+        if isinstance(names, list | tuple) and all(map(_is_variable, names)):
+            return names
+        raise ValueError(
+            'must list names of environment variables, as ["OPENAI_API_KEY"] does; '
+            "a key itself belongs into the environment or into .env"
+        )
+
+    @field_validator("base_url_env")
+    @classmethod
+    def _names_a_variable(cls, name: str) -> str:
+        if name and not _is_variable(name):
+            raise ValueError("must be the name of an environment variable; the address itself is base_url")
+        return name
 
 
 class TaskTypeRow(_Row):
@@ -333,6 +353,17 @@ def _is_variant(model: str, key: str) -> bool:
 
 
 _EMPTY_MODEL = ModelRow()
+
+
+def _is_variable(name: object) -> bool:
+    """Whether this can name an environment variable, and is not a key that was put in its place."""
+    return isinstance(name, str) and bool(_VARIABLE.fullmatch(name)) and not looks_like_key(name)
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether it has a word as only keys have them."""
+    words = re.findall(r"[A-Za-z0-9]+", text)
+    return any(len(word) >= KEY_CHARS and any(c.isdigit() for c in word) for word in words)
 
 
 def zone_of(name: str) -> tzinfo:

@@ -1,4 +1,4 @@
-"""A slip in the settings is found when they are read and named with what was meant."""
+"""A slip in the settings is found when they are read and named with what was meant; no secret is repeated."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from src.errors import ConfigError, hint, nearest
 from src.settings import COUNTED_LIMITS, LimitSettings, Settings, known_keys
 
 OWN_AGENT = '[[agents]]\nname = "mine"\ncalls_in_flight = 1\n'
+KEY = "sk-proj-0123456789abcdefghij"
 
 
 def loaded(folder: Path, text: str) -> Settings:
@@ -71,6 +72,10 @@ SLIPS = {
     "a price below nothing": (
         '[models."m".price]\ninput = 1\noutput = 1\ncache_read = -1',
         "models.m.price.cache_read = -1: ",
+    ),
+    "variable of an address": (
+        '[providers.openai]\nbase_url_env = "http://127.0.0.1/v1"',
+        "providers.openai.base_url_env: must be the name of an environment variable",
     ),
 }
 
@@ -135,6 +140,61 @@ def test_a_limit_that_the_wire_does_not_count_is_refused_and_every_other_is_take
             counted = ", ".join(COUNTED_LIMITS[wire])
             says = f"providers.{wire}.{where}.{limit}: {wire} does not count that, but {counted}"
             assert refused(tmp_path, text) == says
+
+
+# ------------------------------------------------------------------ secrets
+
+SECRETS = {
+    "a key as a setting": f'[providers.openai]\napi_key = "{KEY}"',
+    "by another name": f'[providers.openai]\nkey = "{KEY}"',
+    "at the top": f'OPENAI_API_KEY = "{KEY}"',
+    "in a table of its own": f'[providers.openai.secret]\nvalue = "{KEY}"',
+    "a token of the pages": f'[server]\ntoken = "{KEY}"',
+    "beside another slip": f'[server]\nprot = 1\napi-key = "{KEY}"',
+}
+IN_PLACE_OF_A_NAME = {
+    "the key itself": f'[providers.openai]\napi_key_env = "{KEY}"',
+    "in a list": f'[providers.openai]\napi_key_env = ["OPENAI_API_KEY", "{KEY}"]',
+    "one that could be a name": f'[providers.openai]\napi_key_env = ["gsk_{KEY[8:]}"]',
+    "a name that is no list": '[providers.openai]\napi_key_env = "OPENAI_API_KEY"',
+    "no text": "[providers.openai]\napi_key_env = [7]",
+}
+ELSEWHERE = {
+    "as an address": f'[providers.openai]\nbase_url = "{KEY}"',
+    "as a list": f'[providers.openai]\nmodels = ["{KEY}"]',
+    "as a limit": f'[providers.openai.limits]\nrequests_per_minute = "{KEY}"',
+    "as a table": f'[providers]\nopenai = "{KEY}"',
+    "of a setting that nobody knows": f'[providers.openai]\nzzz = "{KEY}"',
+}
+
+
+@pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS.keys())
+def test_who_writes_a_key_into_the_file_is_told_where_it_belongs(tmp_path: Path, text: str) -> None:
+    said = refused(tmp_path, text)
+    assert "put them into the environment or into .env" in said and "api_key_env names" in said
+    assert KEY not in said and "did you mean 'api_key_env'" not in said
+
+
+@pytest.mark.parametrize("text", IN_PLACE_OF_A_NAME.values(), ids=IN_PLACE_OF_A_NAME.keys())
+def test_only_names_of_variables_say_where_a_key_is(tmp_path: Path, text: str) -> None:
+    said = refused(tmp_path, text)
+    assert "providers.openai.api_key_env: must list names of environment variables" in said
+    assert KEY[8:] not in said and said.count("OPENAI_API_KEY") == 1
+
+
+@pytest.mark.parametrize("text", ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_a_key_in_a_wrong_place_is_not_repeated(tmp_path: Path, text: str) -> None:
+    assert KEY not in refused(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "my_company_key_2", "_K", "KEY_OF_2026_AND_LATER"])
+def test_the_name_of_a_variable_is_taken(tmp_path: Path, name: str) -> None:
+    settings = loaded(tmp_path, f'[providers.openai]\napi_key_env = ["{name}"]')
+    assert settings.providers["openai"].api_key_env == (name,)
+
+
+def test_a_number_called_token_is_a_slip_and_no_secret(tmp_path: Path) -> None:
+    assert "did you mean 'economy_max_tokens'?" in refused(tmp_path, "[tiers]\neconomy_max_token = 5")
 
 
 # ------------------------------------------------------------------ doubts
