@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 import pytest
+from pydantic import BaseModel
 
 from src.cli.app import cli
 from src.config import DEFAULTS_FILE, load_settings
 from src.core.store import Store
-from src.settings import Settings, known_keys
+from src.settings import Settings, known_keys, row_in
 from src.web import create_app
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,7 @@ def test_every_command_and_flag_is_in_the_summary() -> None:
         "routing",
         "breaker",
         "tiers",
+        "caching",
         "budgets",
         "providers",
         "task_types",
@@ -72,6 +74,45 @@ def test_every_default_is_a_setting_that_the_summary_names() -> None:
     tiers = {"economy", "standard", "premium"}
     missing = {key for key in names(defaults) if f"`{key}`" not in SUMMARY} - tiers
     assert not missing
+
+
+def uncommented() -> str:
+    """`orchestrator.toml` with the settings in its comments switched on."""
+    text = DEFAULTS_FILE.read_text(encoding="utf-8")
+    return re.sub(r"^# +(?=\[[\w.\"-]+\]|\w+ = )", "", text, flags=re.M)
+
+
+def rows_of(row: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """A row and all those in it."""
+    yield row
+    for field in row.model_fields.values():
+        inner, _ = row_in(field.annotation)
+        if inner is not None:
+            yield from rows_of(inner)
+
+
+def told_in(table: dict[str, Any], row: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str]]:
+    """Each setting of a table, and of those in it, with the row that has it."""
+    for key, value in table.items():
+        yield row, key
+        inner, many = row_in(row.model_fields[key].annotation)
+        if inner is not None:
+            one_by_one = value.values() if isinstance(value, dict) else value
+            for each in one_by_one if many else [value]:
+                yield from told_in(each, inner)
+
+
+def test_orchestrator_toml_holds_every_setting() -> None:
+    told = set(told_in(tomllib.loads(uncommented()), Settings))
+    every = {(row, name) for row in rows_of(Settings) for name in row.model_fields}
+    assert {f"{row.__name__}.{name}" for row, name in every - told} == set()
+
+
+def test_what_orchestrator_toml_has_in_comments_is_a_configuration(tmp_path: Path) -> None:
+    (tmp_path / "all.toml").write_text(uncommented(), encoding="utf-8")
+    loaded = load_settings(tmp_path / "all.toml", environ={})
+    assert loaded.providers["openai"].limits.token_burst_s == 60.0
+    assert loaded.budgets.submitters and loaded.model_row("my-model").price and "ollama" in loaded.providers
 
 
 def test_every_route_is_in_the_summary(tmp_path: Path) -> None:
