@@ -7,22 +7,19 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from ..core.intake import FORMATS, Pins, ReadOptions, Template, read_shape
 from ..errors import OrchestratorError
+from .logs import LEVELS
 from .progress import say
 from .setup import Options
-
-if TYPE_CHECKING:
-    from ..core.intake import ReadOptions
 
 STOPPED, INPUT_IS_WRONG = 1, 2
 FILE = click.Path(path_type=Path, dir_okay=False)
 USD = click.FloatRange(min=0.0, min_open=True)
-FORMATS = ("jsonl", "text", "csv", "openai-batch")
-LEVELS = ("debug", "info", "warning", "error")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -63,7 +60,7 @@ def _reading(command: Command) -> Command:
         click.option(
             "--format",
             "fmt",
-            type=click.Choice(FORMATS),
+            type=click.Choice(tuple(FORMATS)),
             help="Of the tasks, instead of guessing; openai-batch: of the results too.",
         ),
     ):
@@ -79,15 +76,11 @@ def _shaping(command: Command) -> Command:
 
 
 def _shape(options: dict[str, Any]) -> dict[str, Any]:
-    from ..core.intake import read_shape
-
     return read_shape(options.pop("response_schema"), _names(options.pop("choices")))
 
 
 def _read_options(options: dict[str, Any]) -> ReadOptions:
     """How a file of tasks is to be read; takes what says so out of `options`. Raises InputError."""
-    from ..core.intake import Pins, ReadOptions, Template
-
     shape = _shape(options)
     fmt, limit, model, only, prompt_file = (
         options.pop(name) for name in ("fmt", "limit", "model", "only", "prompt_file")
