@@ -28,6 +28,8 @@ def suggest_weights(options: Options, *, hours: float, as_json: bool) -> int:
     from ..core.suggestions import suggest_weights as suggest
 
     setup = prepare(options)
+    if setup.simulated and not as_json:
+        say(setup.headline())
     names = list(setup.access) if setup.simulated else [each.name for each in setup.configured]
     with open_store(setup) as store:
         found = suggest(store, setup.settings, names, now=Clock().now(), span_s=hours * 3600.0)

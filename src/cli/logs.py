@@ -13,6 +13,7 @@ import logging
 import logging.handlers
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,31 +27,34 @@ FILES_KEPT = 3
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def set_up_logging(level: str, folder: Path | None = None, *, as_json: bool = False) -> None:
+def set_up_logging(
+    level: str, folder: Path | None = None, *, as_json: bool = False, simulated: bool = False
+) -> None:
     """Log to the terminal from `level` on and, where `folder` is given, from `info` on to a file in it.
 
-    `as_json`: the terminal gets JSON lines too.
+    `as_json`: the terminal gets JSON lines too. `simulated`: every JSON line says so.
     """
+    lines = _JsonLines({"simulated": True} if simulated else {})
     ours = logging.getLogger(OURS)
     ours.setLevel(logging.DEBUG)
     for handler in list(ours.handlers):
         ours.removeHandler(handler)
         handler.close()
     terminal = _TerminalHandler(getattr(logging, level.upper()))
-    terminal.setFormatter(_JsonLines() if as_json else _Plain())
+    terminal.setFormatter(lines if as_json else _Plain())
     ours.addHandler(terminal)
     if folder is not None:
-        ours.addHandler(_file_handler(folder))
+        ours.addHandler(_file_handler(folder, lines))
     ours.propagate = False
-    _set_up_others(as_json)
+    _set_up_others(lines if as_json else _Plain())
 
 
-def _set_up_others(as_json: bool) -> None:
+def _set_up_others(formatter: logging.Formatter) -> None:
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
     if not any(isinstance(handler, _TerminalHandler) for handler in root.handlers):
         handler = _TerminalHandler(logging.WARNING)
-        handler.setFormatter(_JsonLines() if as_json else _Plain())
+        handler.setFormatter(formatter)
         root.addHandler(handler)
 
 
@@ -81,6 +85,10 @@ class _Plain(logging.Formatter):
 
 
 class _JsonLines(logging.Formatter):
+    def __init__(self, in_each: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._in_each = in_each
+
     def format(self, record: logging.LogRecord) -> str:
         row: dict[str, Any] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -88,6 +96,7 @@ class _JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **fields_of(record),
+            **self._in_each,
         }
         if record.exc_info:
             row["exception"] = self.formatException(record.exc_info)
@@ -102,17 +111,17 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
         return os.fdopen(descriptor, "a", encoding="utf-8")
 
 
-def _file_handler(folder: Path) -> logging.Handler:
+def _file_handler(folder: Path, formatter: logging.Formatter) -> logging.Handler:
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        return _rotating(folder)
+        return _rotating(folder, formatter)
     except OSError as error:
         raise ConfigError(f"cannot be written ({error.strerror})", where=str(folder)) from error
 
 
-def _rotating(folder: Path) -> logging.Handler:
+def _rotating(folder: Path, formatter: logging.Formatter) -> logging.Handler:
     handler = _PrivateFile(folder / "orchestrator.log", maxBytes=FILE_BYTES, backupCount=FILES_KEPT)
     handler.setLevel(logging.INFO)
-    handler.setFormatter(_JsonLines())
+    handler.setFormatter(formatter)
     return handler

@@ -116,7 +116,8 @@ class JsonView(QuietView):
         if time.monotonic() < self._next_s:
             return
         self._next_s += JSON_EVERY_S
-        sys.stderr.write(json.dumps({"progress": progress_json(pool, tally)}) + "\n")
+        found = progress_json(pool, tally, simulated=bool(voice.simulated))
+        sys.stderr.write(json.dumps({"progress": found}) + "\n")
         sys.stderr.flush()
 
 
@@ -144,9 +145,20 @@ class LiveView:
 
 @dataclass(slots=True)
 class Voice:
-    """How this process speaks: in plain lines, or in JSON where a program listens."""
+    """How this process speaks: in plain lines, or in JSON where a program listens.
+
+    Each JSON row tells whether it is of a simulated run; `simulated` is None until that is known.
+    """
 
     as_json: bool = False
+    simulated: bool | None = None
+
+    def note(self, text: str) -> str:
+        """A line as it is written."""
+        if not self.as_json:
+            return text
+        known = {} if self.simulated is None else {"simulated": self.simulated}
+        return json.dumps({"note": text, **known})
 
 
 voice = Voice()
@@ -154,7 +166,7 @@ voice = Voice()
 
 def say(text: str) -> None:
     """A line on standard error."""
-    sys.stderr.write((json.dumps({"note": text}) if voice.as_json else text) + "\n")
+    sys.stderr.write(voice.note(text) + "\n")
     sys.stderr.flush()
 
 
@@ -213,7 +225,7 @@ def fullness(gauge: LimitGauge) -> float:
     return min(1.0, max(0.0, gauge.level / gauge.capacity)) if gauge.capacity > 0 else 0.0
 
 
-def progress_json(pool: PoolSnapshot, tally: Tally) -> dict[str, Any]:
+def progress_json(pool: PoolSnapshot, tally: Tally, *, simulated: bool) -> dict[str, Any]:
     """What the display shows, for programs: seconds, dollars, epoch seconds."""
     expected, left = expected_nanos(tally), left_s(pool, tally)
     return {
@@ -231,6 +243,7 @@ def progress_json(pool: PoolSnapshot, tally: Tally) -> dict[str, Any]:
         "waiting_for": [{"what": w.what, "tasks": w.tasks, "until": w.until} for w in pool.waiting_for],
         "offline_since": pool.offline_since,
         "providers": [_provider_json(provider, tally) for provider in pool.providers],
+        "simulated": simulated,
     }
 
 

@@ -34,7 +34,10 @@ ALERTS_SHOWN = 5
 
 
 def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: bool) -> int:
-    """Queue one task and print its id, or with `wait` its answer. The exit code."""
+    """Queue one task and print its id, or with `wait` its answer. The exit code.
+
+    That an answer will be simulated is told on standard error: nothing else tells it from a real one.
+    """
     setup = prepare(options)
     clock = Clock()
     given = {key: value for key, value in fields.items() if value is not None}
@@ -47,6 +50,8 @@ def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: 
     )
     if warning := unknown_type_warning(task.task_type, setup.settings):
         say(warning)
+    if setup.simulated:
+        say(setup.headline())
     with open_store(setup) as store:
         store.create_batch(QUEUE, now=clock.now())
         report = store.add_tasks([task], now=clock.now())
@@ -56,7 +61,8 @@ def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: 
         if row is None or not is_alive(row, clock.now()):
             say(f"{setup.mode}: queued; no orchestrator is running: start it with real_agent_orchestrator.py")
         if not wait:
-            sys.stdout.write(task.id + "\n")
+            queued = {"batch": QUEUE, "id": task.id, "status": "queued", "simulated": setup.simulated}
+            sys.stdout.write((json.dumps(queued) if as_json else task.id) + "\n")
             return 0
         return _show(_wait_for(store, task.id), setup, as_json)
 

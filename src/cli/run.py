@@ -55,13 +55,14 @@ def run(
     """Run a file of tasks; the exit code. Raises OrchestratorError where input or configuration is wrong."""
     voice.as_json = as_json
     setup = prepare(options)
+    voice.simulated = setup.simulated
     setup.refuse_without_key(reading.pins)
     wishes = Wishes.of(retry=retry, rerun_changed=rerun_changed, dedupe=dedupe)
     ways = _Ways(quiet, agent_prompts, max_cost, yes, cheapest)
     if cheapest:
         setup = setup.with_cost_weight(CHEAPEST)
     level, folder = "error" if quiet else options.log_level, setup.settings.state_dir / "logs"
-    set_up_logging(level, folder, as_json=as_json)
+    set_up_logging(level, folder, as_json=as_json, simulated=setup.simulated)
     clock = Clock()
     batch = Batch.of(source, output, reading, clock.now(), rejects)
     with ExitStack() as stack:

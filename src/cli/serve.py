@@ -30,7 +30,8 @@ def serve(
 ) -> int:
     """Serve the queue; with `once` until nothing is open. The exit code: 0 also after Ctrl-C."""
     setup = prepare(options)
-    set_up_logging("error" if quiet else options.log_level, setup.settings.state_dir / "logs")
+    level, folder = "error" if quiet else options.log_level, setup.settings.state_dir / "logs"
+    set_up_logging(level, folder, simulated=setup.simulated)
     clock = Clock()
     say(setup.headline())
     say_doubts(setup.settings)

@@ -50,6 +50,7 @@ def test_the_examples_are_queued_once_and_the_queue_is_served_on_until_ctrl_c(tm
         server.interrupt()
         assert server.wait() == 0, server.err
     assert answer.process.returncode == 0 and answer.out.strip(), answer.err
+    assert answer.err.startswith("simulated: no API key was found"), "the answer itself looks like any other"
     assert "60 of 60 tasks answered" in server.out and "served 61 tasks" in server.err
     with Script("--examples", cwd=tmp_path) as again:
         again.wait_for("serving the queue")
@@ -89,6 +90,14 @@ def test_a_task_handed_in_before_the_start_is_answered_by_it(tmp_path: Path, liv
     assert served.process.returncode == 0 and "served 1 task" in served.err
     told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
     assert (told["running"], told["simulated"], told["tasks"]["succeeded"]) == (False, False, 1)
+
+
+def test_a_task_handed_in_without_a_key_is_told_to_be_simulated(tmp_path: Path) -> None:
+    told = run_script("submit", "Hello?", "--id", "mine", "--json", cwd=tmp_path)
+    assert json.loads(told.out) == {"batch": "queue", "id": "mine", "status": "queued", "simulated": True}
+    assert "simulated: no API key was found" in told.err
+    proposed = run_script("suggest-weights", cwd=tmp_path)
+    assert "simulated: no API key was found" in proposed.err
 
 
 def test_submit_refuses_in_the_words_of_a_task_file(tmp_path: Path) -> None:

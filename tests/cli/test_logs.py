@@ -43,6 +43,17 @@ def test_an_event_is_a_sentence_and_its_fields(tmp_path: Path, capsys: pytest.Ca
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_each_line_for_programs_says_that_nothing_was_real(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging("warning", tmp_path / "logs", as_json=True, simulated=True)
+    log.warning("openai is open")
+    logging.getLogger("somebody.else").warning("careful")
+    rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    rows.append(json.loads((tmp_path / "logs" / "orchestrator.log").read_text()))
+    assert [row["simulated"] for row in rows] == [True, True, True]
+
+
 def test_what_others_log_in_detail_is_not_heard(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("debug")
     logging.getLogger("openai").debug("Request options: the prompt")

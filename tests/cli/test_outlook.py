@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from src.cli import progress
 from src.cli.outlook import expected_nanos, left_s
-from src.cli.progress import limit_lines, progress_json, progress_line
+from src.cli.progress import Voice, limit_lines, make_view, progress_json, progress_line, say
 from src.cli.tally import Tally
 from src.core.planning import Line, Plan
 from src.records import (
@@ -128,5 +130,19 @@ def test_buckets_are_told_by_the_emptiest_of_each_kind_and_in_full_to_programs()
     )
     full = pool(provider("openai", limits=gauges), provider("gemini"))
     assert list(limit_lines(full)) == ["left of openai's limits: requests 10 %, tokens 0 %"]
-    told = progress_json(full, Tally({TaskStatus.QUEUED: 3}, NOON))
+    told = progress_json(full, Tally({TaskStatus.QUEUED: 3}, NOON), simulated=False)
     assert [gauge["left"] for gauge in told["providers"][0]["limits"]] == [0.5, 0.1, 0.0]
+
+
+def test_each_row_for_programs_says_that_it_is_of_a_simulated_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "JSON_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "voice", Voice(as_json=True))
+    say("before the settings are read nobody knows")
+    progress.voice.simulated = True
+    say("a note")
+    make_view(quiet=False).update(pool(provider("openai")), Tally({TaskStatus.QUEUED: 3}, NOON))
+    early, note, row = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert "simulated" not in early and note == {"note": "a note", "simulated": True}
+    assert row["progress"]["simulated"] is True and row["progress"]["total"] == 3
