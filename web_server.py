@@ -82,14 +82,12 @@ def serve(setup: Setup, host: str, port: int | None) -> None:
 
 
 def build(setup: Setup, store: Store, door: Door) -> Flask:
-    enabled = {name for name, row in setup.settings.providers.items() if row.enabled}
-    configured = enabled if setup.simulated else {each.name for each in setup.configured}
     live = () if setup.simulated else setup.configured  # a simulator starts anew each time
     return create_app(
         setup.settings,
         store,
         simulated=setup.simulated,
-        configured=configured,
+        configured=setup.called,
         identities={each.name: (each.base_url, fingerprint(each)) for each in live},
         door=door,
     )

@@ -7,7 +7,7 @@ reads them from files; `routing/` takes them as values.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, tzinfo
 from itertools import islice
 from pathlib import Path
@@ -148,6 +148,11 @@ class ProviderRow(_Row):
         yield "limits", self.limits
         for model, limits in self.model_limits.items():
             yield f'model_limits."{model}"', limits
+
+    @property
+    def why_not_configured(self) -> str:
+        """What a provider that nobody calls is missing; behind its name a sentence."""
+        return f"has no key ({' or '.join(self.api_key_env)})" if self.enabled else "is turned off"
 
     @field_validator("base_url")
     @classmethod
@@ -330,6 +335,16 @@ class Settings(_Row):
         if model in {row.models.of(tier) for tier in TIERS}:
             return True
         return provider == row.wire == self.model_row(model).wire
+
+    def left_by(self, models: Collection[str], providers: Collection[str]) -> list[str]:
+        """The providers that a task pinned to these may go to, configured or not; no names are no pin."""
+        current = [self.resolve_model(model)[0] for model in models]
+        return [
+            name
+            for name in self.providers
+            if (not providers or name in providers)
+            and (not current or any(self.serves(name, model) for model in current))
+        ]
 
     def without_caches(self) -> Settings:
         """For virtual time, whose answers tell of no cache: nobody waits for one there."""

@@ -7,8 +7,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -49,6 +49,10 @@ class Batch:
             return Path(self.source)
         self.stdin.seek(0)
         return self.stdin
+
+    def asking(self, providers: Collection[str]) -> Batch:
+        """The same, where these are the providers that can be called."""
+        return replace(self, reading=replace(self.reading, configured=providers))
 
     @classmethod
     def of(

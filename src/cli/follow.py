@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from .tally import Tally
 
 if TYPE_CHECKING:
     from ..core.store import OrchestratorRow, Store
+    from .setup import Setup
 
 FOLLOW_EVERY_S = 0.5
 
@@ -33,6 +35,14 @@ def server_of(store: Store, now: float) -> OrchestratorRow | None:
             "run the same command again when it has ended, or use another --state-dir"
         )
     return row
+
+
+def who_is_called(setup: Setup, store: Store, now: float) -> Collection[str]:
+    """The providers that tasks can go to: those of the server that will answer them, else those of here."""
+    pool, row = store.latest_snapshot()
+    if pool is None or row is None or row.batch or not is_alive(row, now):
+        return setup.called
+    return {each.name for each in pool.providers if each.state != "not_configured"}
 
 
 def refuse_cap_beside_server(store: Store, now: float) -> None:

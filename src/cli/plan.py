@@ -35,7 +35,7 @@ def plan(options: Options, source: str, reading: ReadOptions, *, as_json: bool =
     clock = Clock()
     lines = _Lines(on_warning=lambda text: say(f"{source}: {text}"))
     sample = Sample()
-    batch = Batch("plan", source, "", reading, stdin=input_of(source))
+    batch = Batch("plan", source, "", reading, stdin=input_of(source)).asking(setup.called)
     for task in lines.of(batch, setup.settings, clock.now()):
         sample.add(task)
     if not sample.count:

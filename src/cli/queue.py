@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
-from ..core.intake import QUEUE, make_task, unknown_type_warning
+from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning
 from ..core.results import encode_row, result_row
 from ..core.sayings import said
 from ..errors import InputError
 from ..records import Event, PoolSnapshot, Result, TaskStatus
-from .follow import is_alive
+from .follow import is_alive, who_is_called
 from .progress import console, fullness, say, state_text, waiting_lines
 from .setup import Options, Setup, open_store, prepare
 from .tally import OPEN
@@ -57,6 +57,8 @@ def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: 
         report = store.add_tasks([task], now=clock.now())
         if not report.added:
             raise InputError(f"id {task.id!r} is taken; choose another")
+        if warning := nobody_to_ask(task, setup.settings, who_is_called(setup, store, clock.now())):
+            say(warning)
         _, row = store.latest_snapshot()
         if row is None or not is_alive(row, clock.now()):
             say(f"{setup.mode}: queued; no orchestrator is running: start it with real_agent_orchestrator.py")

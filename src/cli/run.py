@@ -16,7 +16,7 @@ from .again import Wishes, ask_again
 from .batch import Batch, check_limit, open_results, resume, take_in
 from .confirm import ask_first
 from .doubts import say_doubts
-from .follow import follow, refuse_cap_beside_server, say_what_a_server_ignores, server_of
+from .follow import follow, refuse_cap_beside_server, say_what_a_server_ignores, server_of, who_is_called
 from .logs import set_up_logging
 from .mending import drop_outdated, mend, settle
 from .progress import say, voice
@@ -68,6 +68,7 @@ def run(
     with ExitStack() as stack:
         results = stack.enter_context(open_results(batch, simulated=setup.simulated))
         store = stack.enter_context(open_store(setup))
+        batch = batch.asking(who_is_called(setup, store, clock.now()))
         say(setup.headline())
         say_doubts(setup.settings)
         ways.say_where_they_lead(setup, store, clock.now())

@@ -52,6 +52,13 @@ class Setup:
         """The providers that real calls could go to."""
         return [each for each in self.access.values() if each.configured]
 
+    @property
+    def called(self) -> frozenset[str]:
+        """The names of the providers that this command's calls can go to, real or simulated."""
+        if self.simulated:
+            return frozenset(name for name, row in self.settings.providers.items() if row.enabled)
+        return frozenset(each.name for each in self.configured)
+
     def with_cost_weight(self, weight: float) -> Setup:
         """The same, with price weighing that much in the choice of a provider."""
         routing = self.settings.routing.model_copy(update={"cost_weight": weight})

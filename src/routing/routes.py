@@ -61,7 +61,7 @@ def build_route(
     """All options of `task`, in the order of the configuration."""
     tier = tier or choose_tier(task, settings)
     options: list[Option] = []
-    excluded: list[Candidate] = []
+    excluded = _not_configured(task, providers, settings)
     for provider in providers:
         if task.providers and provider.name not in task.providers:
             excluded.append(_left_out(provider, "the task is pinned elsewhere"))
@@ -85,6 +85,15 @@ def build_route(
         max((option.max_tokens for option in options), default=0),
         tuple(id(option.model.group) for option in options),
     )
+
+
+def _not_configured(task: Task, providers: list[ProviderState], settings: Settings) -> list[Candidate]:
+    """Those that the task is pinned to and that nobody calls: told before those that are just not meant."""
+    if not (task.models or task.providers):
+        return []
+    here = {provider.name for provider in providers}
+    wanted = [name for name in settings.left_by(task.models, task.providers) if name not in here]
+    return [Candidate(name, "", 0.0, settings.providers[name].why_not_configured) for name in wanted]
 
 
 def _left_out(provider: ProviderState, why: str) -> Candidate:

@@ -8,11 +8,12 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..core.intake import make_task
+from ..core.intake import make_task, nobody_to_ask, unknown_type_warning
 from ..core.store import AddReport, TaskDetail
 from ..errors import InputError
 from ..records import Event, Task, TaskStatus
 from .bodies import LARGEST, RebalanceBody
+from .presenters.pool import who_is_called
 from .presenters.tasks import OPEN
 from .presenters.weights import current_weights, normalised, preset
 from .problems import Problem, not_found
@@ -20,6 +21,7 @@ from .site import Site
 from .words import percent
 
 MOST_WAITING = 8  # requests that wait for an answer, so that the others find a thread
+WARNINGS_TOLD = 20
 RUNNING_ASKED = 5_000  # running tasks of a batch that one cancel reaches
 _steering = threading.Lock()  # two who pause different providers at once
 _waiting = threading.BoundedSemaphore(MOST_WAITING)
@@ -124,6 +126,19 @@ def submit(
         raise Problem(409, "id_exists", message, details)
     site.recent.forget()
     return tasks, report
+
+
+def warnings_of(site: Site, tasks: Sequence[Task]) -> list[str]:
+    """What is odd about tasks that were taken all the same, each thing once."""
+    configured = who_is_called(site) if any(task.models or task.providers for task in tasks) else ()
+    found: dict[str, None] = {}
+    for task in tasks:
+        told = (
+            unknown_type_warning(task.task_type, site.settings),
+            nobody_to_ask(task, site.settings, configured),
+        )
+        found |= dict.fromkeys(filter(None, told))
+    return list(found)[:WARNINGS_TOLD]
 
 
 def fresh_id(_content: str = "") -> str:

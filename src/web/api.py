@@ -151,6 +151,7 @@ def submit() -> Response:
         "batch": wanted.batch,
         "added": report.added,
         "existing": report.existing,
+        "warnings": actions.warnings_of(site(), tasks),
         "simulated": site().simulated,
     }
     if many:

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from ..core.intake import QUEUE, unknown_type_warning
+from ..core.intake import QUEUE
 from ..errors import InputError
 from ..records import TaskStatus
 from . import actions, export
@@ -217,7 +217,7 @@ def hand_in() -> AnyResponse | tuple[str, int]:
             "dashboard.html", view=view, line=status_line(view), form=form, form_problem=message
         )
         return page, 422
-    if warning := unknown_type_warning(done[0].task_type, site().settings):
+    for warning in actions.warnings_of(site(), done):
         flash(warning)
     detail = actions.find_task_by_id(site(), QUEUE, done[0].id)
     return redirect(url_for("pages.task", row=detail.row.row), 303)

@@ -18,10 +18,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..core.intake import SUFFIXES, BadLine, ReadOptions, Template, read_tasks
+from ..core.intake import SUFFIXES, BadLine, ReadOptions, Template, nobody_to_ask, read_tasks
 from ..core.store import AddReport
 from ..records import Task
 from .presenters.plans import Expectation, Sample
+from .presenters.pool import who_is_called
 from .problems import not_found
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def _look_through(site: Site, path: Path, word: str, filename: str, options: Rea
     types: dict[str, int] = {}
     warnings: list[str] = []
     bad_count = 0
+    configured = who_is_called(site)
     lines = read_tasks(
         path,
         batch="preview",
@@ -171,6 +173,8 @@ def _look_through(site: Site, path: Path, word: str, filename: str, options: Rea
                 bad.append((line.line, line.reason))
             continue
         sample.add(line)
+        if (why := nobody_to_ask(line, site.settings, configured)) and why not in warnings:
+            warnings.append(why)
         types[line.task_type] = types.get(line.task_type, 0) + 1
         if len(rows) < ROWS_SHOWN:
             rows.append(_upload_row(line))

@@ -296,3 +296,29 @@ def test_memory_does_not_grow_with_the_text_of_the_lines(settings: Settings, tmp
     tracemalloc.stop()
     assert count == 4000
     assert peak < 2_000_000 < path.stat().st_size
+
+
+PINNED = {
+    "provider": (
+        {"providers": "gemini"},
+        "'providers': nobody can be asked: gemini has no key (GOOGLE_API_KEY or",
+    ),
+    "two of them": ({"providers": ["gemini", "other"]}, "GEMINI_API_KEY), other is turned off"),
+    "model": ({"models": "gemini-3.5-flash"}, "'models': nobody can be asked: gemini has no key"),
+    "model of another": ({"models": "gpt-4", "providers": ["openai", "gemini"]}, ""),
+    "one is enough": ({"providers": ["gemini", "openai"]}, ""),
+    "no pin": ({}, ""),
+}
+
+
+@pytest.mark.parametrize(("pin", "told"), PINNED.values(), ids=PINNED.keys())
+def test_a_row_for_providers_without_a_key_alone_is_a_bad_line(
+    settings: Settings, pin: dict[str, Any], told: str
+) -> None:
+    other = settings.providers["openai"].model_copy(update={"enabled": False})
+    known = settings.model_copy(update={"providers": {**settings.providers, "other": other}})
+    how = ReadOptions(configured={"openai"})
+    line = io.BytesIO(json.dumps({"prompt": "Hi", **pin}).encode())
+    (found,) = read_tasks(line, batch="b", settings=known, now=NOW, options=how)
+    assert told in (found.reason if isinstance(found, BadLine) else "")
+    assert isinstance(found, BadLine) == bool(told)

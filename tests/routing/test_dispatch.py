@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -458,6 +459,30 @@ def test_a_task_that_can_never_fit_is_told_so_at_once(task: Task) -> None:
     assert result.status is TaskStatus.FAILED
     assert result.error.startswith("no provider can serve it (")
     assert len(desk.dispatch) == 0
+
+
+@pytest.mark.parametrize(
+    ("pin", "why"),
+    [
+        ({"providers": ("gemini",)}, "anthropic: the task is pinned elsewhere"),
+        ({"models": (MODELS["gemini"],)}, "anthropic: serves none of the models"),
+    ],
+    ids=["provider", "model"],
+)
+def test_a_task_pinned_to_who_has_no_key_is_told_that_before_all_else(pin: dict[str, Any], why: str) -> None:
+    desk = Desk(configured=["anthropic", "openai"])
+    desk.offer(make_task(**pin))
+    assert desk.go() == []
+    no_key = "gemini: has no key (GOOGLE_API_KEY or GEMINI_API_KEY)"
+    assert desk.results[0].error.startswith(f"no provider can serve it ({no_key}; {why}")
+
+
+def test_of_several_pins_one_with_a_key_is_enough() -> None:
+    desk = Desk(configured=["anthropic", "openai"])
+    desk.offer(make_task(providers=("gemini", "openai")))
+    placement = desk.one()
+    assert placement.provider == "openai"
+    assert {c.provider: c.why for c in placement.reasons}["gemini"].startswith("has no key")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from src.core.results import csv_line, guard
 from src.core.store import Store
 from src.records import TaskStatus
 
+from .conftest import AppMaker
 from .filled import BATCH, ME, SCRIPT, Place, _result
 
 REBALANCE = "/api/providers/rebalance"
@@ -177,6 +178,25 @@ def test_many_tasks_are_all_taken_or_none(client: FlaskClient, store: Store) -> 
 )
 def test_what_is_no_task_is_422(client: FlaskClient, body: Any) -> None:
     assert client.post("/api/tasks", json=body).status_code == 422
+
+
+def test_what_is_odd_about_a_task_is_told_with_the_answer(make_app: AppMaker, store: Store) -> None:
+    store.retire(ME, now=0.0)  # what can be called is then a matter of the configuration
+    client = make_app(configured={"openai"}).test_client()
+    odd = [{"prompt": "a", "task_type": "reserch"}, {"prompt": "b", "task_type": "reserch"}]
+    pinned = {"prompt": "c", "providers": ["gemini"]}
+    warnings = client.post("/api/tasks", json={"tasks": [*odd, pinned]}).json["warnings"]
+    assert warnings == [
+        "unknown task type 'reserch' is served as 'general'; did you mean 'research'?",
+        "'providers': nobody can be asked: gemini has no key (GOOGLE_API_KEY or GEMINI_API_KEY)",
+    ]
+    assert client.post("/api/tasks", json={"prompt": "d", "providers": ["openai"]}).json["warnings"] == []
+
+
+def test_the_keys_of_the_orchestrator_that_runs_count(make_app: AppMaker) -> None:
+    client = make_app(configured={"openai"}).test_client()
+    answer = client.post("/api/tasks", json={"prompt": "a", "providers": ["gemini"]}).json
+    assert answer["warnings"] == []
 
 
 def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, place: Place) -> None:

@@ -19,7 +19,7 @@ from src.web.presenters.weights import _with_preferences
 from src.web.site import Recent, Site
 from src.web.words import count, duration, money, rate
 
-from .conftest import csrf_of
+from .conftest import AppMaker, csrf_of
 from .filled import BATCH, ME, Place, settings_in
 
 
@@ -247,6 +247,14 @@ def test_a_table_is_taken_with_its_column_of_prompts_or_with_a_prompt_for_its_ro
     assert "Start 1 task" in client.get(where).text
     wrong = client.post("/uploads", data={**form, "file": (io.BytesIO(b"a\n1\n"), "other.csv")})
     assert wrong.status_code == 422 and "no column" in wrong.text
+
+
+def test_an_upload_tells_which_rows_nobody_can_be_asked(make_app: AppMaker, store: Store) -> None:
+    store.retire(ME, now=0.0)
+    client = make_app(configured={"openai"}).test_client()
+    row = json.dumps({"prompt": "Hi", "providers": ["gemini"]})
+    page = client.get(send(client, f"{row}\n{row}\n".encode(), "pinned.jsonl")).text
+    assert "Start 2 tasks" in page and page.count("nobody can be asked: gemini has no key") == 1
 
 
 def test_an_upload_can_be_dropped(client: FlaskClient, place: Place) -> None:

@@ -17,7 +17,7 @@ from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_object
 from .lines import MAX_LINE_BYTES, BadLine
 from .making import content_digest, make_task, unknown_type_warning
-from .pins import Pins
+from .pins import Pins, nobody_to_ask
 from .reading import AS_IT_IS, ReadOptions, columns_of, read_tasks
 from .shape import read_shape
 from .template import Template
@@ -39,6 +39,7 @@ __all__ = [
     "columns_of",
     "content_digest",
     "make_task",
+    "nobody_to_ask",
     "parse_object",
     "read_shape",
     "read_tasks",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ...errors import InputError, hint
+from ...records import Task
 from ...settings import Settings
 
 Names = tuple[str, ...]
@@ -54,6 +55,17 @@ class Pins:
 
 
 NO_PINS = Pins()
+
+
+def nobody_to_ask(task: Task, settings: Settings, configured: Collection[str]) -> str:
+    """What is wrong where a task's pins leave none of the `configured` providers; empty where one is left."""
+    if not (task.models or task.providers):
+        return ""
+    names = settings.left_by(task.models, task.providers)
+    if any(name in configured for name in names):
+        return ""
+    why = ", ".join(f"{name} {settings.providers[name].why_not_configured}" for name in names)
+    return f"{'models' if task.models else 'providers'!r}: nobody can be asked: {why}"
 
 
 def _check_providers(where: str, names: Iterable[str], settings: Settings) -> None:

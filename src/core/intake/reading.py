@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from ...settings import Settings
 from .formats import Listeners, read_rows
 from .lines import BadLine, Row, numbered, open_source
 from .making import make_task, unknown_type_warning
-from .pins import NO_PINS, Pins
+from .pins import NO_PINS, Pins, nobody_to_ask
 from .sentences import shown
 from .template import Template
 
@@ -26,7 +26,8 @@ class ReadOptions:
 
     `fmt` is a key of `FORMATS`; None decides by the file's ending, then by its first line. `template` makes
     the prompts of a CSV file. `limit` ends the reading after that many tasks. `shape` is the
-    `response_schema` or the `choices` of rows that name neither.
+    `response_schema` or the `choices` of rows that name neither. Where `configured` names the providers that
+    can be called, a row that may go to none of them is a bad line.
     """
 
     fmt: str | None = None
@@ -34,6 +35,7 @@ class ReadOptions:
     limit: int | None = None
     pins: Pins = NO_PINS
     shape: Mapping[str, Any] = field(default_factory=dict)
+    configured: Collection[str] | None = None
 
 
 AS_IT_IS = ReadOptions()
@@ -96,6 +98,7 @@ class _Builder:
     ) -> None:
         self._batch, self._settings, self._now, self._submitter = batch, settings, now, submitter
         self._pins, self._shape, self._on_warning = options.pins, options.shape, on_warning
+        self._configured = options.configured
         self._seen: set[bytes] = set()  # digests of the ids so far: 16 bytes each, not the ids
         self._equals: dict[str, int] = {}  # how often a content without id came
         self._warned: set[str] = set()
@@ -113,6 +116,7 @@ class _Builder:
                 content=row.content,
                 pins=self._pins,
             )
+            self._refuse_without_key(task)
             self._claim(task.id)
         except InputError as error:
             return BadLine(row.line, error.what, row.text)
@@ -134,6 +138,10 @@ class _Builder:
         if digest in self._seen:
             raise InputError(f"duplicate id {shown(task_id)}: an earlier line of this file has it")
         self._seen.add(digest)
+
+    def _refuse_without_key(self, task: Task) -> None:
+        if self._configured is not None and (why := nobody_to_ask(task, self._settings, self._configured)):
+            raise InputError(why)
 
     def _warn_of_type(self, task_type: str) -> None:
         if task_type in self._warned:

@@ -6,7 +6,7 @@ configuration says. Weights and pauses are read from the settings, which are new
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,6 +126,14 @@ class PoolView:
 def pool_view(site: Site) -> PoolView:
     """The pool now; at most half a second old."""
     return site.recent.get("pool", lambda: _pool_view(site))
+
+
+def who_is_called(site: Site) -> Collection[str]:
+    """The providers that tasks can go to: those of the orchestrator that runs, else the configured ones."""
+    snapshot, row = site.store.latest_snapshot()
+    if snapshot is None or not orchestrator_view(row, site.now()).running:
+        return site.configured
+    return {provider.name for provider in snapshot.providers if provider.state != "not_configured"}
 
 
 def orchestrator_view(row: OrchestratorRow | None, now: float) -> OrchestratorView:
