@@ -19,7 +19,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin orchestrator && \
     install --directory --mode 0700 --owner orchestrator --group orchestrator /data
 COPY --from=build /opt/venv /opt/venv
-COPY real_agent_orchestrator.py web_server.py orchestrator.toml LICENSE /app/
+COPY real_agent_orchestrator.py web_server.py orchestrator.toml pyproject.toml LICENSE /app/
 COPY src /app/src
 COPY templates /app/templates
 COPY static /app/static

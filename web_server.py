@@ -29,23 +29,34 @@ AIRPLAY_PORTS = (5000, 7000)
 PORTS_TRIED = 20
 
 
-@click.command()
-@click.option("--host", metavar="ADDRESS", help="Where to listen; beyond this machine only with a token.")
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    help="Where to listen (default: this machine alone); beyond it only with ORCHESTRATOR_TOKEN set.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Default: PORT, else 5000 or the next free. 0: any free one.",
+    metavar="N",
+    help="Which port (default: PORT, else 5000 or the next that is free); 0 is any free one.",
 )
 @click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings over orchestrator.toml."
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings over those of orchestrator.toml (default: ORCHESTRATOR_CONFIG).",
 )
 @click.option(
-    "--state-dir", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the databases are."
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the databases are (default: ORCHESTRATOR_STATE_DIR, else state).",
 )
 @click.option(
     "--simulate/--live",
     default=None,
-    help="Which state to show. Default: live where a key is set, else simulated.",
+    help="Which state to show (default: live where a key is set, else simulated).",
 )
 @click.option("--while-stdin-is-open", is_flag=True, hidden=True)
 def main(

@@ -42,6 +42,12 @@ class ProviderAccess:
         return self.row.enabled and (bool(self.key.get_secret_value()) or not self.row.api_key_env)
 
 
+def version() -> str:
+    """This project's version, which stands in `pyproject.toml` alone."""
+    with (PROJECT_ROOT / "pyproject.toml").open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])
+
+
 def fingerprint(access: ProviderAccess) -> str:
     """Tells keys apart without keeping them: limits belong to a key's organisation."""
     return hashlib.sha256(access.key.get_secret_value().encode()).hexdigest()[:16]

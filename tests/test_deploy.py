@@ -35,6 +35,7 @@ def test_the_image_gets_all_it_copies_and_no_more() -> None:
     ("script", "arguments", "says"),
     [
         ("real_agent_orchestrator.py", ["plan", "examples/tasks.jsonl"], "60 tasks"),
+        ("real_agent_orchestrator.py", ["--version"], "LLM agent orchestrator "),
         ("web_server.py", ["--help"], "Serve the pages"),
     ],
 )

@@ -13,6 +13,7 @@ import click
 
 from ..core.intake import FORMATS, Pins, ReadOptions, Template, read_shape
 from ..errors import OrchestratorError
+from ..settings import TIERS
 from .logs import LEVELS
 from .progress import say
 from .setup import Options
@@ -20,6 +21,9 @@ from .setup import Options
 STOPPED, INPUT_IS_WRONG = 1, 2
 FILE = click.Path(path_type=Path, dir_okay=False)
 USD = click.FloatRange(min=0.0, min_open=True)
+JSON = "Tell it as JSON, for programs."
+QUIET = "Show no progress, say only what has to be said."
+ONLY = "Ask these providers alone, separated by commas: anthropic,gemini."
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -34,14 +38,35 @@ def _shared(command: Command) -> Command:
     """Add the options that every command takes."""
     folder = click.Path(path_type=Path, file_okay=False)
     shared: list[tuple[str, dict[str, Any]]] = [
-        ("--config", {"type": FILE, "metavar": "FILE", "help": "Settings over those of orchestrator.toml."}),
+        (
+            "--config",
+            {
+                "type": FILE,
+                "metavar": "FILE",
+                "help": "Settings over those of orchestrator.toml (default: ORCHESTRATOR_CONFIG).",
+            },
+        ),
         ("--simulate", {"is_flag": True, "help": "Use the built-in simulator although there are keys."}),
         (
             "--simulator-config",
-            {"type": FILE, "metavar": "FILE", "help": "JSON with the simulator's limits and faults."},
+            {
+                "type": FILE,
+                "metavar": "FILE",
+                "help": "JSON with the simulator's limits and faults; means --simulate.",
+            },
         ),
-        ("--state-dir", {"type": folder, "metavar": "DIR", "help": "Where databases and logs are kept."}),
-        ("--log-level", {"type": click.Choice(LEVELS), "help": "What is logged to the terminal."}),
+        (
+            "--state-dir",
+            {
+                "type": folder,
+                "metavar": "DIR",
+                "help": "Where databases and logs are kept (default: ORCHESTRATOR_STATE_DIR, else state).",
+            },
+        ),
+        (
+            "--log-level",
+            {"type": click.Choice(LEVELS), "help": "What is logged to the terminal (default: warning)."},
+        ),
     ]
     for name, settings in reversed(shared):
         command = click.option(name, expose_value=False, callback=_remember, **settings)(command)
@@ -51,17 +76,21 @@ def _shared(command: Command) -> Command:
 def _reading(command: Command) -> Command:
     """Add the options of a command that reads a file of tasks."""
     for add in (
-        click.option("--only", metavar="PROVIDERS", help="These providers alone: anthropic,gemini."),
-        click.option("--model", metavar="MODEL", help="This model, whatever the lines name."),
-        click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N tasks."),
+        click.option("--only", metavar="PROVIDERS", help=ONLY),
+        click.option("--model", metavar="MODEL", help="Ask this model alone, whatever the lines name."),
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="Take only the first N tasks."),
         click.option(
-            "--prompt-file", type=FILE, metavar="FILE", help="A prompt whose {column} fields a CSV fills."
+            "--prompt-file",
+            type=FILE,
+            metavar="FILE",
+            help="Make the prompts of this text, whose {column} is filled from each row of a CSV file.",
         ),
         click.option(
             "--format",
             "fmt",
             type=click.Choice(tuple(FORMATS)),
-            help="Of the tasks, instead of guessing; openai-batch: of the results too.",
+            help="What the tasks are, instead of guessing by ending and first line; with openai-batch the "
+            "results are batch rows too.",
         ),
     ):
         command = add(command)
@@ -71,7 +100,8 @@ def _reading(command: Command) -> Command:
 def _shaping(command: Command) -> Command:
     """Add the options that say what an answer must look like."""
     about = "A JSON schema that the answer must match."
-    command = click.option("--choices", metavar="A,B,C", help="The answer is one of these.")(command)
+    choices = 'The answer is {"choice": one of these}.'
+    command = click.option("--choices", metavar="A,B,C", help=choices)(command)
     return click.option("--response-schema", type=FILE, metavar="FILE", help=about)(command)
 
 
@@ -93,12 +123,28 @@ def _names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from ..config import version
+
+        click.echo(f"LLM agent orchestrator {version()}")
+        context.exit()
+
+
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @_shared
-@click.option("--quiet", is_flag=True, help="No progress, only what has to be said.")
+@click.option("--quiet", is_flag=True, help=QUIET)
 @click.option("--examples", is_flag=True, help="Begin with the built-in examples, where that costs nothing.")
-@click.option("--once", is_flag=True, help="End when no task is open.")
-@click.option("--pages", is_flag=True, help="Serve the pages beside it (PORT, default 5000).")
+@click.option("--once", is_flag=True, help="Answer what is on the queue, then end.")
+@click.option("--pages", is_flag=True, help="Serve the pages too, on http://localhost:5000 (or PORT).")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, pages: bool) -> None:
     """Answer LLM tasks with a pool of agents over Claude, GPT and Gemini.
@@ -118,12 +164,20 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
 @cli.command(short_help="Run a file of tasks to its end.")
 @_shared
 @click.argument("tasks")
-@click.option("-o", "--output", metavar="FILE", help="Results, by its ending JSON Lines or CSV; - is stdout.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Where the results go: a table by the ending .csv or .tsv, else JSON Lines; - is standard output.",
+)
 @_reading
 @click.option(
-    "--rejects", type=FILE, metavar="FILE", help="Where bad lines go instead of beside the results."
+    "--rejects",
+    type=FILE,
+    metavar="FILE",
+    help="Where bad lines go with their reasons (default: NAME.rejects.jsonl beside the results).",
 )
-@click.option("--quiet", is_flag=True, help="No progress, only what has to be said.")
+@click.option("--quiet", is_flag=True, help=QUIET)
 @click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
 @click.option("--max-cost", type=USD, metavar="USD", help="End, resumably, before more than this is spent.")
 @click.option("--yes", is_flag=True, help="Do not ask, whatever it is expected to cost.")
@@ -131,11 +185,13 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
 @click.option(
     "--retry",
     metavar="ENDS",
-    help="Ask again what was failed, refused, expired, cancelled or truncated (separated by commas).",
+    help="Ask again what ended so: any of failed,refused,expired,cancelled,truncated.",
 )
 @click.option("--dedupe", is_flag=True, help="Ask equal tasks once, unless their temperature is above 0.")
 @click.option("--cheapest", is_flag=True, help="Let price decide where several providers could serve.")
-@click.option("--json", "as_json", is_flag=True, help="Progress and summary for programs, as JSON lines.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Tell progress and summary as JSON lines, for programs."
+)
 @click.pass_context
 def run(context: click.Context, /, tasks: str, output: str | None, **options: Any) -> None:
     """Run a file of TASKS (JSON Lines, CSV, OpenAI batch lines, or plain text; - is standard input).
@@ -153,7 +209,7 @@ def run(context: click.Context, /, tasks: str, output: str | None, **options: An
 @_shared
 @click.argument("tasks")
 @_reading
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
 def plan(context: click.Context, /, tasks: str, as_json: bool, **options: Any) -> None:
     """Tell what running TASKS will cost, how long it will take, and which limit binds. Calls nobody."""
@@ -164,8 +220,15 @@ def plan(context: click.Context, /, tasks: str, as_json: bool, **options: Any) -
 
 @cli.command("suggest-weights", short_help="Propose base weights from what was recorded.")
 @_shared
-@click.option("--hours", type=click.FloatRange(0.01, 24 * 366), default=24.0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(0.01, 24 * 366),
+    metavar="H",
+    default=24.0,
+    show_default=True,
+    help="How far back to look.",
+)
+@click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
 def suggest_weights(context: click.Context, /, hours: float, as_json: bool) -> None:
     """Propose base weights: what was recorded is replayed under several candidates. Calls nobody."""
@@ -187,21 +250,49 @@ def alert_test(context: click.Context, /) -> None:
 @cli.command(short_help="Put one prompt on the queue.")
 @_shared
 @click.argument("prompt")
-@click.option("--type", "task_type", metavar="TYPE", help="code_generation, creative_writing, research, ...")
-@click.option("--tier", help="auto, economy, standard or premium.")
-@click.option("--model", "models", metavar="MODEL", help="This model alone.")
-@click.option("--only", "providers", metavar="PROVIDERS", help="These providers alone: anthropic,gemini.")
-@click.option("--max-tokens", type=int, metavar="N")
-@click.option("--temperature", type=float, metavar="T")
+@click.option(
+    "--type",
+    "task_type",
+    metavar="TYPE",
+    help="code_generation, creative_writing, research, analysis, or a row of [task_types].",
+)
+@click.option(
+    "--tier",
+    type=click.Choice(("auto", *TIERS)),
+    help="How able a model (default: auto, by type and length).",
+)
+@click.option("--model", "models", metavar="MODEL", help="Ask this model alone.")
+@click.option("--only", "providers", metavar="PROVIDERS", help=ONLY)
+@click.option(
+    "--max-tokens", type=int, metavar="N", help="The longest answer (default: by tier, see [tiers])."
+)
+@click.option(
+    "--temperature",
+    type=float,
+    metavar="T",
+    help="From 0 to 2 (default: the model's own); higher varies more.",
+)
 @click.option("--system", metavar="TEXT", help="A system prompt.")
 @_shaping
-@click.option("--priority", type=int, metavar="N", help="Higher goes first.")
+@click.option(
+    "--deadline",
+    "deadline_s",
+    type=float,
+    metavar="SECONDS",
+    help="Let it expire unless it is answered within so many seconds from now.",
+)
+@click.option("--priority", type=int, metavar="N", help="Higher goes first (default: 0).")
 @click.option("--id", metavar="ID", help="A name of your own, unique in the queue.")
 @click.option("--wait", is_flag=True, help="Print the answer when it has come.")
-@click.option("--json", "as_json", is_flag=True, help="With --wait: the whole result row.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Tell the id, or with --wait the whole result row, as JSON."
+)
 @click.pass_context
 def submit(context: click.Context, /, wait: bool, as_json: bool, **fields: Any) -> None:
-    """Put one PROMPT on the queue of a running orchestrator (- reads it from standard input)."""
+    """Put one PROMPT on the queue (- reads it from standard input) and print its id.
+
+    A running orchestrator answers it, or else the next one that is started.
+    """
     from .queue import submit as submit_task
 
     if fields["prompt"] == "-":
@@ -213,7 +304,7 @@ def submit(context: click.Context, /, wait: bool, as_json: bool, **fields: Any) 
 
 @cli.command(short_help="Show the providers and the queue.")
 @_shared
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
 def status(context: click.Context, /, as_json: bool) -> None:
     """Show the providers' state and the queue."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import current_app, g
 
-from ..config import PROJECT_ROOT
+from ..config import version
 from ..core.clock import Clock
 from ..core.store import Store
 from ..routing.pricing import PriceBook
@@ -97,8 +96,7 @@ class Site:
 
     @cached_property
     def version(self) -> str:
-        with (PROJECT_ROOT / "pyproject.toml").open("rb") as file:
-            return str(tomllib.load(file)["project"]["version"])
+        return version()
 
 
 def site() -> Site:

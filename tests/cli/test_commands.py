@@ -11,8 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from src.cli.app import cli
+from src.config import version
 from src.simulator.process import SimulatorProcess
 from tests.helpers import ORCHESTRATOR, Script, child_environment, live_environment, read_rows, run_script
 
@@ -100,10 +103,42 @@ def test_a_task_handed_in_without_a_key_is_told_to_be_simulated(tmp_path: Path) 
     assert "simulated: no API key was found" in proposed.err
 
 
-def test_submit_refuses_in_the_words_of_a_task_file(tmp_path: Path) -> None:
-    refused = run_script("submit", "Hello?", "--tier", "gold", cwd=tmp_path)
-    assert refused.process.returncode == 2
-    assert "'tier' must be one of 'auto', 'economy', 'standard' or 'premium', not 'gold'" in refused.err
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        (("--tier", "gold"), "'gold' is not one of 'auto', 'economy', 'standard', 'premium'"),
+        (("--temperature", "3"), "'temperature' must be at most 2, not 3"),
+        (("--deadline", "0"), "'deadline_s' must be above 0, not 0"),
+    ],
+    ids=["tier", "temperature", "deadline"],
+)
+def test_submit_refuses_what_a_task_file_could_not_hold(
+    tmp_path: Path, wish: tuple[str, str], told: str
+) -> None:
+    refused = run_script("submit", "Hello?", *wish, cwd=tmp_path)
+    assert refused.process.returncode == 2 and told in refused.err, refused.err
+
+
+def test_a_task_that_came_too_late_expires_at_its_deadline(tmp_path: Path, live: dict[str, str]) -> None:
+    queued = run_script("submit", "Hello?", "--deadline", "0.001", cwd=tmp_path, env=live)
+    assert queued.process.returncode == 0, queued.err
+    run_script("--once", cwd=tmp_path, env=live)
+    told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+    assert told["tasks"]["expired"] == 1
+
+
+def test_the_version_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    told = run_script("--version", "--config", "nowhere.toml", cwd=tmp_path)
+    assert told.process.returncode == 0 and told.out == f"LLM agent orchestrator {version()}\n"
+
+
+def test_every_option_is_explained_and_every_default_in_its_help() -> None:
+    for name, command in {"": cli, **cli.commands}.items():
+        for option in (each for each in command.params if isinstance(each, click.Option)):
+            assert option.help, f"{name} {option.opts[-1]}"
+            assert option.help.endswith("."), f"{name} {option.opts[-1]}"
+            explained = option.is_flag or option.metavar or isinstance(option.type, click.Choice)
+            assert explained, f"{name} {option.opts[-1]} does not say what it takes"
 
 
 def test_status_tells_of_a_state_in_which_nothing_has_run(tmp_path: Path) -> None:
