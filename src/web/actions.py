@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..core.intake import make_task, nobody_to_ask, unknown_type_warning
+from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning
 from ..core.store import AddReport, TaskDetail
 from ..errors import InputError
 from ..records import Event, Task, TaskStatus
@@ -22,6 +23,8 @@ from .words import percent
 
 MOST_WAITING = 8  # requests that wait for an answer, so that the others find a thread
 WARNINGS_TOLD = 20
+MOST_DIGITS = 19  # of a row
+_ROW = re.compile(rf"[1-9][0-9]{{0,{MOST_DIGITS - 1}}}")
 RUNNING_ASKED = 5_000  # running tasks of a batch that one cancel reaches
 _steering = threading.Lock()  # two who pause different providers at once
 _waiting = threading.BoundedSemaphore(MOST_WAITING)
@@ -163,11 +166,26 @@ def wait_for(site: Site, batch: str, ids: Collection[str], wait_s: float) -> dic
     return found
 
 
-def find_task(site: Site, row: int) -> TaskDetail:
-    detail = site.store.task_at(row) if row <= LARGEST else None
+def find_task(site: Site, row: str) -> TaskDetail:
+    """The task in the row of this number. Raises Problem 404."""
+    number = int(row) if _ROW.fullmatch(row) else 0
+    detail = site.store.task_at(number) if 0 < number <= LARGEST else None
     if detail is None:
-        raise not_found(f"task in row {row}")
+        raise not_found(f"task in row {row[:MOST_DIGITS]}")
     return detail
+
+
+def find_task_named(site: Site, name: str) -> TaskDetail:
+    """The task of the queue that has this id, else the one in the row of this number. Raises Problem 404.
+
+    Numbers are common ids, and nobody who hands one in knows the row that it gets.
+    """
+    detail = site.store.task(QUEUE, name)
+    if detail is not None:
+        return detail
+    if _ROW.fullmatch(name):
+        return find_task(site, name)
+    raise not_found(f"task {name!r} in batch {QUEUE!r}")
 
 
 def find_task_by_id(site: Site, batch: str, task_id: str) -> TaskDetail:

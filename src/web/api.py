@@ -4,8 +4,8 @@ GET  /api/providers/status                      POST /api/providers/NAME/pause |
 POST /api/providers/rebalance                   POST /api/providers/rebalance/undo
 GET  /api/providers/rebalance                   weights, presets, history
 POST /api/tasks                                 one task, or {"tasks": [...], "batch", "wait_s"}
-GET  /api/tasks?status=&type=&...&before=       GET  /api/tasks/ROW, /ID of the queue, /BATCH/ID
-POST /api/tasks/ROW/cancel | retry              also /api/tasks/BATCH/ID/cancel | retry
+GET  /api/tasks?status=&type=&...&before=       GET  /api/tasks/ID of the queue, /BATCH/ID; /api/rows/ROW
+POST /api/tasks/ID/cancel | retry               also /api/tasks/BATCH/ID/..., /api/rows/ROW/...
 GET  /api/batches                               POST /api/batches/cancel | retry {"batch"}
 GET  /api/usage?since=&until=&by=provider,hour  GET  /api/events?after=&limit=&kind=
 GET  /healthz, /readyz                          without a token
@@ -18,7 +18,6 @@ from typing import Any, cast
 from flask import Blueprint, Response, current_app, request
 from werkzeug.http import quote_etag
 
-from ..core.intake import QUEUE
 from ..core.store import TaskDetail
 from ..errors import StoreError
 from ..records import Task
@@ -192,14 +191,14 @@ def tasks() -> Response:
     return _json({"tasks": rows, "next_before": page.next_before, "simulated": site().simulated})
 
 
-@api.get("/tasks/<int:row>")
-def task(row: int) -> Response:
+@api.get("/rows/<row>")
+def task(row: str) -> Response:
     return _json(task_detail_json(site(), actions.find_task(site(), row)))
 
 
 @api.get("/tasks/<task_id>")
-def task_of_queue(task_id: str) -> Response:
-    return task_by_id(QUEUE, task_id)
+def task_named(task_id: str) -> Response:
+    return _json(task_detail_json(site(), actions.find_task_named(site(), task_id)))
 
 
 @api.get("/tasks/<batch>/<task_id>")
@@ -207,9 +206,14 @@ def task_by_id(batch: str, task_id: str) -> Response:
     return _json(task_detail_json(site(), actions.find_task_by_id(site(), batch, task_id)))
 
 
-@api.post("/tasks/<int:row>/<any(cancel, retry):verb>")
-def task_verb(row: int, verb: str) -> Response:
+@api.post("/rows/<row>/<any(cancel, retry):verb>")
+def task_verb(row: str, verb: str) -> Response:
     return _do(actions.find_task(site(), row), verb)
+
+
+@api.post("/tasks/<task_id>/<any(cancel, retry):verb>")
+def task_verb_named(task_id: str, verb: str) -> Response:
+    return _do(actions.find_task_named(site(), task_id), verb)
 
 
 @api.post("/tasks/<batch>/<task_id>/<any(cancel, retry):verb>")

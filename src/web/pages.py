@@ -150,17 +150,19 @@ def tasks() -> str:
     )
 
 
-@pages.get("/tasks/<int:row>")
-def task(row: int) -> str:
+@pages.get("/rows/<row>")
+def task(row: str) -> str:
     return _task_page(task_view(actions.find_task(site(), row)))
 
 
 @pages.get("/tasks/<task_id>")
 def task_named(task_id: str) -> AnyResponse:
-    """An id alone: the task of the queue that has it, else all tasks whose id begins so."""
-    if site().store.task(QUEUE, task_id) is not None:
-        return redirect(url_for("pages.task_by_id", batch=QUEUE, task_id=task_id), 303)
-    return redirect(url_for("pages.tasks", id=task_id), 303)
+    """An id alone: the task of the queue that has it, else that row, else all tasks whose id begins so."""
+    try:
+        found = actions.find_task_named(site(), task_id)
+    except Problem:
+        return redirect(url_for("pages.tasks", id=task_id), 303)
+    return redirect(url_for("pages.task", row=found.row.row), 303)
 
 
 @pages.get("/tasks/<batch>/<task_id>")
@@ -173,8 +175,8 @@ def _task_page(view: object) -> str:
     return render_template("task.html", view=view, choices=CHOICES, pool=pool, now=site().now())
 
 
-@pages.post("/tasks/<int:row>/<any(cancel, retry):verb>")
-def task_verb(row: int, verb: str) -> AnyResponse:
+@pages.post("/rows/<row>/<any(cancel, retry):verb>")
+def task_verb(row: str, verb: str) -> AnyResponse:
     detail = actions.find_task(site(), row)
     if verb == "cancel":
         outcome = actions.cancel_task(site(), detail, who())

@@ -259,6 +259,39 @@ def test_cancel_takes_a_waiting_task_out_and_asks_for_a_running_one(
     assert (command.kind, command.args["ids"]) == ("cancel", [running["id"]])
 
 
+def stranger(client: FlaskClient, store: Store, place: Place) -> str:
+    """A task of the queue that still waits, whose id is the number of the row of another that does."""
+    other = store.task_at(place.queued_row)
+    assert other is not None and other.row.id != str(place.queued_row)
+    queued = client.post("/api/tasks", json={"id": place.queued_row, "prompt": "Mine?"})
+    assert queued.json["task"]["id"] == str(place.queued_row)
+    return str(place.queued_row)
+
+
+def test_a_number_is_an_id_of_the_queue_first_and_a_row_only_where_no_task_has_it(
+    client: FlaskClient, store: Store, place: Place
+) -> None:
+    mine = stranger(client, store, place)
+    shown = client.get(f"/api/tasks/{mine}").json
+    assert (shown["id"], shown["messages"][0]["content"]) == (mine, "Mine?")
+    assert client.get(shown["url"]).status_code == 200 and "Mine?" in client.get(shown["url"]).text
+    assert client.get(f"/tasks/{mine}", follow_redirects=True).request.path == shown["url"]
+    assert client.get(f"/api/rows/{mine}").json["row"] == int(mine), "that of the stranger"
+    done = client.post(f"/api/tasks/{mine}/cancel").json
+    assert (done["id"], done["outcome"]) == (mine, "cancelled")
+    assert client.get(f"/api/rows/{mine}").json["status"] == "queued"
+    assert client.post(f"/api/tasks/{mine}/retry").json["id"] == mine
+    assert client.get(f"/api/tasks/{place.answered_row}").json["row"] == place.answered_row
+    assert client.get(f"/api/tasks/0{place.answered_row}").status_code == 404, "no row is written like that"
+
+
+def test_a_task_of_the_queue_is_cancelled_and_retried_by_its_id(client: FlaskClient) -> None:
+    client.post("/api/tasks", json={"id": "soon", "prompt": "Hi"})
+    assert client.post("/api/tasks/soon/cancel").json["outcome"] == "cancelled"
+    assert client.post("/api/tasks/soon/retry").json["outcome"] == "queued"
+    assert client.post("/api/tasks/later/cancel").status_code == 404
+
+
 def test_retry_asks_again_and_keeps_what_was_tried(client: FlaskClient, place: Place) -> None:
     assert client.post(f"/api/tasks/{place.failed_row}/retry").json["outcome"] == "queued"
     task = client.get(f"/api/tasks/{place.failed_row}").json
@@ -332,6 +365,8 @@ def test_whatever_a_spreadsheet_would_calculate_begins_with_an_apostrophe(sign: 
     ("path", "status"),
     [
         (f"/api/tasks/{10**30}", 404),
+        (f"/api/rows/{10**30}", 404),
+        (f"/api/rows/{'9' * 5000}", 404),
         (f"/api/tasks?before={10**30}", 422),
         (f"/api/events?after={10**30}", 422),
         ("/api/usage?since=1e30", 422),

@@ -37,17 +37,17 @@ class Served:
         self.app.extensions["site"].door = Door.of("127.0.0.1", {"ORCHESTRATOR_TOKEN": TOKEN})
 
     def pages(self) -> dict[str, str]:
-        task = f"/tasks/{self.place.answered_row}"
+        task = f"/rows/{self.place.answered_row}"
         return {
             "dashboard": "/",
             "providers": "/provider-status",
             "rebalance": "/rebalance",
             "tasks": "/tasks",
             "task": task,
-            "failed": f"/tasks/{self.place.failed_row}",
-            "waiting": f"/tasks/{self.place.queued_row}",
+            "failed": f"/rows/{self.place.failed_row}",
+            "waiting": f"/rows/{self.place.queued_row}",
             "nothing found": "/tasks?id=nothing-begins-so",
-            "error": "/tasks/999999999",
+            "error": "/rows/999999999",
         }
 
 
@@ -126,7 +126,7 @@ def test_nothing_serious_stands_in_anyones_way(served: Served, browser: Any, sch
 
 
 def test_a_model_answer_made_of_script_tags_stays_text(served: Served, page: Any) -> None:
-    page.goto(f"{served.url}/tasks/{served.place.answered_row}")
+    page.goto(f"{served.url}/rows/{served.place.answered_row}")
     assert page.locator("#output").inner_text() == SCRIPT
     assert page.title().startswith("t-script")
     for path in ("/tasks", "/"):
@@ -222,7 +222,7 @@ def test_without_script_every_form_still_works(served: Served, browser: Any) -> 
 def test_times_are_local_with_the_exact_one_on_hover(served: Served, browser: Any) -> None:
     context = browser.new_context(timezone_id="Asia/Tokyo", locale="en-GB")
     page = context.new_page()
-    page.goto(f"{served.url}/tasks/{served.place.answered_row}")
+    page.goto(f"{served.url}/rows/{served.place.answered_row}")
     time = page.locator("#facts time").first
     utc_hour = int(time.get_attribute("datetime")[11:13])
     assert int(time.inner_text()[-8:-6]) == (utc_hour + 9) % 24 or "," in time.inner_text()

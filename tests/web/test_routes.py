@@ -47,7 +47,8 @@ ROUTES = [
     Route("GET", "/provider-status", rule="/provider-status"),
     Route("GET", "/rebalance", rule="/rebalance"),
     Route("GET", "/tasks", rule="/tasks"),
-    Route("GET", "/tasks/{answered}", rule="/tasks/<int:row>"),
+    Route("GET", "/rows/{answered}", rule="/rows/<row>"),
+    Route("GET", "/tasks/{answered}", 303),
     Route("GET", "/tasks/t-script", 303, rule="/tasks/<task_id>"),
     Route("GET", "/tasks/queue/t-script", rule="/tasks/<batch>/<task_id>"),
     Route(
@@ -71,8 +72,8 @@ ROUTES = [
         form={},
         rule="/providers/<name>/<any(pause, resume, reset):verb>",
     ),
-    Route("POST", "/tasks/{queued}/cancel", 303, form={}, rule="/tasks/<int:row>/<any(cancel, retry):verb>"),
-    Route("POST", "/tasks/{failed}/retry", 303, form={}),
+    Route("POST", "/rows/{queued}/cancel", 303, form={}, rule="/rows/<row>/<any(cancel, retry):verb>"),
+    Route("POST", "/rows/{failed}/retry", 303, form={}),
     Route("POST", "/batches/retry", 303, form={"batch": BATCH}, rule="/batches/<any(cancel, retry):verb>"),
     Route("POST", "/uploads", 422, form={}, rule="/uploads"),
     Route("POST", "/uploads/no-such-word-here-really", 404, form={}),
@@ -96,17 +97,21 @@ ROUTES = [
     Route("POST", "/api/providers/nobody/reset", 404, JSON),
     Route("GET", "/api/tasks", kind=JSON, rule="/api/tasks"),
     Route("POST", "/api/tasks", 202, JSON, json={"prompt": "What?"}),
-    Route("GET", "/api/tasks/{answered}", kind=JSON, rule="/api/tasks/<int:row>"),
+    Route("GET", "/api/rows/{answered}", kind=JSON, rule="/api/rows/<row>"),
+    Route("GET", "/api/rows/t-script", 404, JSON),
+    Route("GET", "/api/tasks/{answered}", kind=JSON),
     Route("GET", "/api/tasks/999999", 404, JSON),
     Route("GET", "/api/tasks/t-script", kind=JSON, rule="/api/tasks/<task_id>"),
     Route("GET", "/api/tasks/queue/t-script", kind=JSON, rule="/api/tasks/<batch>/<task_id>"),
+    Route("POST", "/api/rows/{queued}/cancel", 202, JSON, rule="/api/rows/<row>/<any(cancel, retry):verb>"),
     Route(
         "POST",
-        "/api/tasks/{queued}/cancel",
+        "/api/tasks/t-script/retry",
         202,
         JSON,
-        rule="/api/tasks/<int:row>/<any(cancel, retry):verb>",
+        rule="/api/tasks/<task_id>/<any(cancel, retry):verb>",
     ),
+    Route("POST", "/api/tasks/{queued}/cancel", 202, JSON),
     Route("POST", "/api/tasks/{answered}/cancel", 409, JSON),
     Route(
         "POST",
@@ -225,6 +230,6 @@ def test_the_table_leaves_no_route_out(app: Flask) -> None:
         assert rule.rule in tables, f"{rule.rule} is not in the table"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/api/nothing", "/tasks/999999", "/api/providers/x/explode"])
+@pytest.mark.parametrize("path", ["/nothing", "/api/nothing", "/rows/999999", "/api/providers/x/explode"])
 def test_what_does_not_exist_is_told_so(path: str, client: FlaskClient) -> None:
     check_error(client.get(path), 404, "not_found")

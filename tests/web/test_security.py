@@ -198,7 +198,7 @@ def test_a_host_header_is_held_against_the_names_of_this_server(bound: str, head
 
 def test_what_a_model_says_is_never_markup(client: FlaskClient, place: Place) -> None:
     for path in (
-        f"/tasks/{place.answered_row}",
+        f"/rows/{place.answered_row}",
         "/tasks",
         "/",
         "/tasks?batch=queue&type=%3Cscript%3E",
@@ -211,7 +211,7 @@ def test_what_a_model_says_is_never_markup(client: FlaskClient, place: Place) ->
 
 
 def test_no_page_has_inline_script_or_style(client: FlaskClient, place: Place) -> None:
-    for path in ("/", "/provider-status", "/rebalance", "/tasks", f"/tasks/{place.answered_row}", "/nothing"):
+    for path in ("/", "/provider-status", "/rebalance", "/tasks", f"/rows/{place.answered_row}", "/nothing"):
         page = client.get(path).text
         assert page.count("<script") == page.count('<script src="/static/app.js" defer></script>') == 1
         for word in (" style=", "<style", " onclick=", "javascript:", "http://", "https://"):

@@ -130,7 +130,7 @@ def task_json(site: Site, row: TaskRow) -> dict[str, Any]:
         "cost_usd": usd(row.cost_nanos),
         "prompt_preview": row.preview,
         "simulated": site.simulated,
-        "url": f"/tasks/{row.row}",
+        "url": f"/rows/{row.row}",
     }
 
 
