@@ -16,6 +16,7 @@ from src.cli.app import cli
 from src.config import load_settings
 from src.core.intake import ReadOptions, TaskFields, Template, make_task, read_tasks
 from src.records import Task
+from src.web.access import HOSTS, MANY_TOKENS, ONE_TOKEN
 from tests.helpers import ROOT, child_environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,7 +58,9 @@ def test_the_configuration_is_one(tmp_path: Path) -> None:
     (example,) = blocks("toml")
     assert tomllib.loads(example)
     (tmp_path / "mine.toml").write_text(example)
-    assert load_settings(tmp_path / "mine.toml", environ={}).providers["ollama"].wire == "openai"
+    settings = load_settings(tmp_path / "mine.toml", environ={})
+    assert settings.providers["ollama"].wire == "openai"
+    assert settings.budgets.submitters["alice"].monthly_usd == 50.0
 
 
 def commands() -> list[str]:
@@ -76,6 +79,11 @@ def test_every_command_and_make_target_is_told() -> None:
     assert {word for word in cli.commands if f"orchestrator.py {word}" not in typed} == set()
     targets = set(re.findall(r"`?make (\w+)", README))
     assert targets - {"and"} <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+
+
+def test_every_environment_variable_of_the_pages_is_where_people_look() -> None:
+    for text in (README, (ROOT / ".env.example").read_text(encoding="utf-8")):
+        assert all(name in text for name in (ONE_TOKEN, MANY_TOKENS, HOSTS))
 
 
 def test_every_environment_variable_of_the_example_file_is_read_somewhere() -> None:

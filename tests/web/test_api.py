@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import threading
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
@@ -14,6 +16,7 @@ from flask.testing import FlaskClient
 from src.core.results import csv_line, guard
 from src.core.store import Store
 from src.records import TaskStatus
+from tests.helpers import ROOT
 
 from .conftest import AppMaker
 from .filled import BATCH, ME, SCRIPT, Place, _result
@@ -199,6 +202,27 @@ def test_the_keys_of_the_orchestrator_that_runs_count(make_app: AppMaker) -> Non
     assert answer["warnings"] == []
 
 
+def curls() -> list[list[str]]:
+    """What the README types."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("curl ")]
+
+
+def test_what_the_readme_sends_with_curl_is_taken_shown_and_cancelled(client: FlaskClient) -> None:
+    answers = []
+    for words in curls():
+        path = urlsplit(next(word for word in words if word.startswith("http"))).path
+        if "-d" in words:
+            task = json.loads(words[words.index("-d") + 1]) | {"wait_s": 0}  # nobody is there to answer
+            answers.append(client.post(path, json=task))
+        else:
+            answers.append(client.post(path) if "POST" in words else client.get(path))
+    sent, shown, cancelled = answers
+    assert (sent.status_code, sent.json["warnings"], sent.json["task"]["status"]) == (202, [], "queued")
+    assert shown.json["id"] == "sky" and shown.json["result"] is None
+    assert cancelled.json["outcome"] == "cancelled"
+
+
 def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, place: Place) -> None:
     def answer() -> None:
         while not (mine := [t for t in store.claim(ME, 50, now=place.now) if t.id == "soon"]):
@@ -274,7 +298,8 @@ def test_a_number_is_an_id_of_the_queue_first_and_a_row_only_where_no_task_has_i
     mine = stranger(client, store, place)
     shown = client.get(f"/api/tasks/{mine}").json
     assert (shown["id"], shown["messages"][0]["content"]) == (mine, "Mine?")
-    assert client.get(shown["url"]).status_code == 200 and "Mine?" in client.get(shown["url"]).text
+    page = client.get(shown["url"]).text
+    assert "Mine?" in page and '<a href="/tasks" aria-current="page">' in page
     assert client.get(f"/tasks/{mine}", follow_redirects=True).request.path == shown["url"]
     assert client.get(f"/api/rows/{mine}").json["row"] == int(mine), "that of the stranger"
     done = client.post(f"/api/tasks/{mine}/cancel").json
