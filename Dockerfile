@@ -3,12 +3,19 @@
 #   docker build -t llm-orchestrator .
 #   docker run --rm -v llm-state:/data -v "$PWD:/tasks" -w /tasks --env-file .env llm-orchestrator \
 #       run tasks.jsonl -o - > results.jsonl
+#
+# With PostgreSQL's driver, for a DATABASE_URL that names one: docker build --build-arg POSTGRESQL=1 ...
 
 FROM python:3.13-slim AS build
 WORKDIR /app
-COPY requirements.lock ./
+COPY requirements.lock requirements-postgresql.lock ./
 RUN python -m venv /opt/venv && \
     /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
+ARG POSTGRESQL=
+RUN if [ -n "$POSTGRESQL" ]; then \
+        /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
+            -r requirements-postgresql.lock; \
+    fi
 
 FROM python:3.13-slim
 ENV PATH=/opt/venv/bin:$PATH \

@@ -22,7 +22,7 @@ help:
 	@echo "make bench    the figures of benchmarks/README.md"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite the code"
-	@echo "make lock     renew requirements.lock and requirements-dev.lock from the files they are named after"
+	@echo "make lock     renew the requirements*.lock from the files they are named after"
 	@echo "make clean    remove .venv and caches; state/ and results stay"
 
 run:
@@ -53,7 +53,8 @@ format:
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# One lock for every Python from 3.11 on, Linux, macOS and Windows; the one of the tools agrees with the other.
+# One lock for every Python from 3.11 on, Linux, macOS and Windows; those of the tools and of PostgreSQL's driver agree
+# with it.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock"
 
@@ -61,6 +62,7 @@ lock:
 	$(SETUP) requirements-dev.txt
 	$(LOCK) requirements.txt -o requirements.lock
 	$(LOCK) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
+	$(LOCK) requirements-postgresql.txt -c requirements.lock -o requirements-postgresql.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -73,3 +73,17 @@ def test_both_units_keep_the_same_state_from_the_same_user() -> None:
         for unit in UNITS
     ]
     assert kept[0] == kept[1]
+
+
+def test_the_image_has_the_driver_of_postgresql_where_it_is_asked_for() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    asked = re.search(r"^ARG (\w+)=$(.+?)^FROM", dockerfile, re.M | re.S)
+    assert (
+        asked is not None
+        and f'-n "${asked[1]}"' in asked[2]
+        and "-r requirements-postgresql.lock" in asked[2]
+    )
+    compose = (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")
+    assert f"{asked[1]}: ${{{asked[1]}:-}}" in compose
+    for place in ("Dockerfile", "deploy/README.md", "src/core/store/database.py"):
+        assert f"--build-arg {asked[1]}=1" in (ROOT / place).read_text(encoding="utf-8"), place

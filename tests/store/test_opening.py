@@ -239,5 +239,5 @@ def test_postgresql_is_opened_by_its_usual_url(postgresql_url: str) -> None:
 
 @pytest.mark.skipif(WHY_NO_POSTGRESQL != "psycopg is not installed", reason="psycopg is installed")
 def test_a_missing_driver_is_told() -> None:
-    with pytest.raises(StoreError, match="pip install"):
+    with pytest.raises(StoreError, match=r"pip install .*-r requirements-postgresql\.lock.* POSTGRESQL=1"):
         Store.open("postgresql://localhost/x", simulated=True)

@@ -207,7 +207,10 @@ def _engine(url: sa.URL) -> sa.Engine:
         # Parameters hold prompts and answers: they must not stand in tracebacks.
         engine = sa.create_engine(url, connect_args=dict(arguments), hide_parameters=True)
     except (ImportError, NoSuchModuleError) as error:
-        raise StoreError("PostgreSQL needs its driver: pip install 'psycopg[binary]'") from error
+        raise StoreError(
+            "PostgreSQL needs its driver: pip install --require-hashes -r requirements-postgresql.lock, "
+            "or for an image: docker build --build-arg POSTGRESQL=1"
+        ) from error
     if _is_sqlite(url):
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
