@@ -34,6 +34,7 @@ from .slow_start import FELT, SlowStart
 
 HOLD_BASE_S = 1.0
 HOLD_MAX_S = 60.0
+LONG_HOLD_S = 3_600.0  # a hold for longer is a quota that is spent, not a pace that was too fast
 ARRIVAL_S = 0.25  # calls sent so soon after another may arrive before it, and be in what it is told is left
 
 
@@ -73,6 +74,7 @@ class ModelGroup:
         "claim",
         "cold_until",
         "counts_tokens",
+        "held_long",
         "held_until",
         "hold_reason",
         "name",
@@ -92,6 +94,7 @@ class ModelGroup:
         self.token_buckets: list[Bucket] = []  # those whose draw depends on the call
         self.counts_tokens = False  # whether a call's size matters here
         self.held_until = 0.0
+        self.held_long = False
         self.cold_until = 0.0  # until then the first return changes what is admitted
         self.hold_reason = ""
         self._shut = _OPEN  # what `closed` has said, for as long as nothing but time changes it
@@ -269,6 +272,7 @@ class ModelGroup:
         if until <= max(self.held_until, now):
             return
         self.held_until, self.hold_reason = until, reason
+        self.held_long = until - now > LONG_HOLD_S
         self._shut = _OPEN
         for bucket in self.buckets.values():
             if bucket.dimension != DAILY:

@@ -130,11 +130,14 @@ class Pool:
         for provider in self.providers:
             self.note_state(provider, now)
 
-    def note_state(self, provider: ProviderState, now: float) -> None:
+    def note_state(self, provider: ProviderState, now: float, *, told: bool = False) -> None:
+        """`told`: another event has just said so; only that it is over is news then."""
         state, reason, until = provider_condition(provider, self.offline_since, now, self.settings)
         if state == provider.shown_state:
             return
         was, provider.shown_state = provider.shown_state, state
+        if told:
+            return
         if was in _OUT_STATES and state in _QUIET_STATES:
             text = f"{provider.name} is back: {state}" + (f", {reason}" if reason else "")
         else:

@@ -25,6 +25,7 @@ from .state import Permit, ProviderState
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_MAX_S = 60.0
+SAME_RESET_S = 60.0  # calls in flight are told the same reset at different moments, as so many seconds
 
 
 class Settler:
@@ -169,29 +170,37 @@ class Settler:
         elif isinstance(error, AuthFailed) and not provider.key_worked:
             provider.misconfigured = f"the key was refused: {error.message[:200]}"
         elif isinstance(error, ModelUnavailable):
-            held.model.out = f"{held.model.name} is not available there"
-            self._pool.routes_version += 1
-            self._pool.event(
-                now, "model_unavailable", f"{provider.name}: {error.message[:200]}", provider, "alert"
-            )
+            self._take_out(held, error, now)
+
+    def _take_out(self, held: Permit, error: ModelUnavailable, now: float) -> None:
+        """The model is out; the calls to it that are still in flight have nothing new to tell."""
+        if held.model.out:
+            return
+        held.model.out = f"{held.model.name} is not available there"
+        self._pool.routes_version += 1
+        text = f"{held.provider.name}: {error.message[:200]}"
+        self._pool.event(now, "model_unavailable", text, held.provider, "alert")
 
     def _exhaust(self, held: Permit, error: QuotaExhausted, now: float) -> None:
         reason = f"quota spent ({error.code or error.status})"
         if error.resets_at is not None:
-            held.model.group.hold(error.resets_at, reason, now)
-            self._pool.event(
-                now,
-                "quota_exhausted",
-                f"{held.provider.name}: {reason}",
-                held.provider,
-                "alert",
-                until=error.resets_at,
-            )
+            self._hold_until(error.resets_at, reason, held, now)
             return
         again_at = now + self._pool.settings.routing.quota_probe_s
         held.provider.exhausted_at = now
         held.provider.exhausted_reason = reason
         held.provider.exhausted_until = max(held.provider.exhausted_until, again_at)
+
+    def _hold_until(self, resets_at: float, reason: str, held: Permit, now: float) -> None:
+        """Hold the model group to the reset and tell it once, however many calls were in flight."""
+        group, provider = held.model.group, held.provider
+        known_until = group.held_until if group.hold_reason == reason and now < group.held_until else now
+        is_news = resets_at > now and (known_until == now or resets_at > known_until + SAME_RESET_S)
+        group.hold(resets_at, reason, now)
+        if is_news:
+            text = f"{provider.name}: {reason}"
+            self._pool.event(now, "quota_exhausted", text, provider, "alert", until=resets_at)
+            self._pool.note_state(provider, now, told=True)
 
 
 def _spread(number: int) -> float:

@@ -43,9 +43,10 @@ def provider_condition(
 def _milder_condition(provider: ProviderState, now: float) -> tuple[str, str, float | None]:
     holds = [g for g in provider.groups.values() if now < g.held_until]
     if holds:
-        first = min(holds, key=lambda g: g.held_until)
-        daily = first.held_until - now > 3600.0
-        return ("exhausted" if daily else "limited"), f"{first.name}: {first.hold_reason}", first.held_until
+        # Long to its end: neither its last hour nor another model's short hold means that it is back.
+        long = [g for g in holds if g.held_long]
+        first = min(long or holds, key=lambda g: g.held_until)
+        return ("exhausted" if long else "limited"), f"{first.name}: {first.hold_reason}", first.held_until
     if provider.history.error_rate > DEGRADED_ERROR_RATE:
         return "degraded", f"{provider.history.error_rate:.0%} of recent calls failed", None
     if provider.breaker.ramp(now) < 1.0:

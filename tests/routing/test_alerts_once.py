@@ -1,0 +1,83 @@
+"""What somebody should hear of is told once, however many calls were in flight when it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from src.errors import ModelUnavailable, QuotaExhausted, RateLimited
+from src.records import Event, Placement
+
+from .build import START, Desk, make_settings, make_task, told_limits
+
+DAY_S = 86_400.0
+ONLY = {"providers": ("openai",)}
+
+
+def calls_out(desk: Desk, count: int, **fields: object) -> list[Placement]:
+    desk.offer(*(make_task(n, **{**ONLY, **fields}) for n in range(count)))
+    placements = desk.go()
+    assert len(placements) == count
+    return placements
+
+
+def spent(resets_at: float) -> QuotaExhausted:
+    return QuotaExhausted("daily quota", status=429, code="quota", resets_at=resets_at)
+
+
+def alerts(events: Sequence[Event]) -> list[str]:
+    return [event.kind for event in events if event.level == "alert"]
+
+
+def test_a_daily_quota_that_ends_is_told_once_however_many_calls_are_in_flight() -> None:
+    desk = Desk()
+    for number, placement in enumerate(calls_out(desk, 20)):
+        desk.fail(placement, spent(START + DAY_S + 0.3 * number), seconds=0.1)
+    (told,) = desk.balancer.take_events()
+    assert (told.kind, told.level, told.provider) == ("quota_exhausted", "alert", "openai")
+    assert told.fields == {"until": START + DAY_S}
+    states = {p.name: p.state for p in desk.balancer.snapshot(desk.now).providers}
+    assert states["openai"] == "exhausted"
+
+
+def test_a_reset_that_moves_far_away_is_told_again_and_so_is_the_next_day() -> None:
+    desk = Desk()
+    first, second, third = calls_out(desk, 3)
+    desk.fail(first, spent(START + 30.0))
+    desk.fail(second, spent(START + DAY_S))
+    desk.fail(third, spent(START + 60.0))  # sooner than what is known: no news
+    assert [event.fields["until"] for event in desk.balancer.take_events()] == [START + 30.0, START + DAY_S]
+    (next_day,) = desk.go(DAY_S + 1.0)[:1]
+    desk.balancer.take_events()
+    desk.fail(next_day, spent(START + 2 * DAY_S))
+    assert alerts(desk.balancer.take_events()) == ["quota_exhausted"]
+
+
+def test_a_spent_quota_is_over_at_its_reset_and_neither_an_hour_before_nor_for_another_models_429() -> None:
+    limits = {**told_limits(), "openai": {}}  # limits are learned: a group for each model
+    desk = Desk(make_settings(limits=limits))
+    (call,) = calls_out(desk, 1)
+    desk.fail(call, spent(START + DAY_S))
+    other = make_task("other", tier="premium", **ONLY)
+    desk.offer(other)
+    (busy,) = (p for p in desk.go() if p.task.id == "other")
+    desk.fail(busy, RateLimited("slower", status=429, retry_after_s=20.0), seconds=1.0)
+    desk.balancer.note_states(desk.now)
+    desk.balancer.note_states(START + DAY_S - 600.0)
+    assert alerts(desk.balancer.take_events()) == ["quota_exhausted"]
+    desk.balancer.note_states(START + DAY_S + 1.0)
+    (back,) = desk.balancer.take_events()
+    assert back.message.startswith("openai is back")
+
+
+def test_a_model_that_is_gone_is_told_once_however_many_calls_to_it_are_in_flight() -> None:
+    desk = Desk()
+    gone = ModelUnavailable("no such model", status=404)
+    for placement in calls_out(desk, 10):
+        desk.fail(placement, gone)
+    assert alerts(desk.balancer.take_events()) == ["model_unavailable"]
+    desk.balancer.resume("openai", desk.now)  # somebody says that it is there again, and it is not
+    desk.offer(make_task("new", **ONLY))
+    again = next(p for p in desk.go() if p.task.id == "new")
+    assert again.model == placement.model
+    desk.fail(again, gone)
+    assert alerts(desk.balancer.take_events()) == ["model_unavailable"]
