@@ -366,6 +366,7 @@ class Orchestrator:
         placements, ended, next_wake = self.dispatch.dispatch(now)
         for result in ended:
             self._committer.add_result(result)
+        self._tell(self.balancer.take_events())  # what no call will bring up: a budget, an unknown price
         for placement in placements:
             self._calls[placement.permit] = self._loop.create_task(self._carry_out(placement))
         if self._wake_handle is not None:

@@ -85,7 +85,19 @@ class Pool:
         price = model.price
         if price is None or not price.valid_from <= now < price.valid_until:
             price = model.price = self._prices.price(self._catalogues.get(provider.name), model.name, now)
+            if price is None and not model.price_is_unknown:
+                self._note_unknown_price(provider, model, now)
         return price
+
+    def _note_unknown_price(self, provider: ProviderState, model: ModelState, now: float) -> None:
+        """Tell once what would else be seen in sums that are too small, or in tasks that fail."""
+        model.price_is_unknown = True
+        what = (
+            "they are refused while a budget is set" if self.budgets is not None else "they count as no dollars"
+        )
+        text = f"{provider.name}: what calls to {model.name} cost is unknown, {what}"
+        hint = f'[models."{model.name}".price] tells it'
+        self.event(now, "unknown_price", f"{text}; {hint}", provider, "alert")
 
     def baseline_nanos(self, usage: Usage, now: float) -> int | None:
         """What the same tokens would have cost on the stated baseline model."""

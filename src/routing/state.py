@@ -25,13 +25,13 @@ SHARED_GROUP = "*"  # all models of a provider whose limits were told for the pr
 class ModelState:
     """One model of one provider."""
 
-    __slots__ = ("group", "name", "out", "price", "price_checked_at", "row")
+    __slots__ = ("group", "name", "out", "price", "price_is_unknown", "row")
 
     def __init__(self, name: str, row: ModelRow, group: ModelGroup) -> None:
         self.name, self.row, self.group = name, row, group
         self.out = ""  # why it is out for good (404), empty while it is in
         self.price: CompiledPrice | None = None
-        self.price_checked_at = float("-inf")
+        self.price_is_unknown = False  # and somebody was told
 
 
 class ProviderState:

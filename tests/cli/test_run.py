@@ -241,6 +241,17 @@ def test_keys_that_no_provider_takes_are_told_in_one_line(tmp_path: Path) -> Non
     assert "test-key-of" not in done.err
 
 
+def test_an_unknown_price_is_told_once_although_no_call_is_made(tmp_path: Path, live: dict[str, str]) -> None:
+    nameless = [{"prompt": f"Question {n}?", "models": ["gpt-nobody-knows"]} for n in range(3)]
+    write_rows(tmp_path / "tasks.jsonl", nameless)
+    done = run_script("run", "tasks.jsonl", "--max-cost", "1", "--yes", cwd=tmp_path, env=live)
+    assert done.process.returncode == 1 and "its price is unknown, and a budget is set" in done.out, done.err
+    database = sqlite3.connect(tmp_path / "state" / "live.db")
+    query = "SELECT level, COUNT(*) FROM events WHERE kind = 'unknown_price' GROUP BY 1"
+    assert database.execute(query).fetchall() == [("alert", 1)]
+    database.close()
+
+
 def test_a_run_beside_a_server_hands_its_rows_over(tmp_path: Path, live: dict[str, str]) -> None:
     write_rows(tmp_path / "tasks.jsonl", prompts(20))
     with Script(cwd=tmp_path, env=live) as server:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from src.errors import ModelUnavailable, QuotaExhausted, RateLimited
 from src.records import Event, Placement
+from src.routing.budgets import BudgetRule, Budgets
+from src.settings import TierModels
 
 from .build import START, Desk, make_settings, make_task, told_limits
 
@@ -81,3 +83,34 @@ def test_a_model_that_is_gone_is_told_once_however_many_calls_to_it_are_in_fligh
     assert again.model == placement.model
     desk.fail(again, gone)
     assert alerts(desk.balancer.take_events()) == ["model_unavailable"]
+
+
+NAMELESS = make_settings(
+    limits=told_limits(),
+    providers={
+        "openai": {
+            "models": TierModels(economy="gpt-6-luna", standard="gpt-nobody-knows", premium="gpt-6.1-sol")
+        }
+    },
+)
+
+
+def test_a_price_that_nobody_knows_is_told_once_for_each_model_that_is_used() -> None:
+    desk = Desk(NAMELESS)
+    for number in range(5):
+        for tier in ("standard", "premium"):
+            desk.offer(make_task(f"{tier}{number}", tier=tier, **ONLY))
+    for placement in desk.go():
+        desk.ok(placement)
+    (told,) = desk.balancer.take_events()
+    assert (told.kind, told.level, told.provider) == ("unknown_price", "alert", "openai")
+    assert "gpt-nobody-knows" in told.message and "count as no dollars" in told.message
+
+
+def test_under_a_budget_an_unknown_price_is_told_although_no_call_is_made() -> None:
+    desk = Desk(NAMELESS, budgets=Budgets([BudgetRule("all", "", "total", 10**9)]))
+    desk.offer(*(make_task(n, tier="standard", **ONLY) for n in range(3)))
+    assert not desk.go()
+    assert ["its price is unknown" in result.error for result in desk.results] == [True] * 3
+    (told,) = desk.balancer.take_events()
+    assert told.kind == "unknown_price" and "refused while a budget is set" in told.message

@@ -54,7 +54,7 @@ def fill(folder: Path, now: float, *, running: bool = True) -> Place:
         store.add_events(
             [
                 Event(now - 90, "breaker_opened", "3 failures in a row", "openai", level="warning"),
-                Event(now - 60, "price_unknown", f"no price for {SCRIPT}", "gemini", level="alert"),
+                Event(now - 60, "unknown_price", f"no price for {SCRIPT}", "gemini", level="alert"),
             ]
         )
         balancer = ProviderLoadBalancer(settings, now=now, configured=settings.providers.keys())

@@ -356,7 +356,7 @@ def test_a_usage_query_that_makes_no_sense_is_422(client: FlaskClient, query: st
 
 def test_events_are_followed_by_number(client: FlaskClient) -> None:
     newest = client.get("/api/events?limit=1").json["events"][0]
-    assert (newest["kind"], newest["level"]) == ("price_unknown", "alert")
+    assert (newest["kind"], newest["level"]) == ("unknown_price", "alert")
     after = client.get(f"/api/events?after={newest['id'] - 1}").json["events"]
     assert [event["id"] for event in after] == [newest["id"]]
     assert client.get("/api/events?kind=breaker_opened").json["events"][0]["provider"] == "openai"
