@@ -16,7 +16,7 @@ from .words import duration, latency, money, percent, tasks
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..core.store import CallSums, Summary
+    from ..core.store import CallSums, Summary, TierSavings
 
 
 def print_summary(
@@ -62,10 +62,20 @@ def summary_json(summary: Summary, tally: Tally, baseline_model: str, elapsed_s:
         "took_s": round(elapsed_s, 3),
         "baseline_model": baseline_model,
         "baseline_usd": summary.baseline_nanos / NANOS_PER_USD,
+        "saved_usd": None if summary.saved_nanos is None else summary.saved_nanos / NANOS_PER_USD,
+        "tiers": {part.tier: _savings_json(part) for part in summary.savings},
         **_sums_json(calls),
         "providers": {name: _sums_json(sums) for name, sums in summary.providers.items()},
         "agents": {name: sums.tasks for name, sums in summary.agents.items()},
         "reasons": tally.reasons,
+    }
+
+
+def _savings_json(part: TierSavings) -> dict[str, Any]:
+    return {
+        "tasks": part.tasks,
+        "cost_usd": part.cost_nanos / NANOS_PER_USD,
+        "baseline_usd": part.baseline_nanos / NANOS_PER_USD,
     }
 
 
@@ -139,6 +149,8 @@ def total_lines(
     )
     yield f"{answered:,} of {tasks(total)} answered{truncated}; this run took {duration(elapsed_s)}"
     yield _money_line(summary, baseline_model, simulated)
+    if summary.savings:
+        yield "  by tier: " + "; ".join(_savings(part) for part in summary.savings)
     others = {
         s: n for s, n in summary.counts.items() if n and s is not TaskStatus.SUCCEEDED and s not in OPEN
     }
@@ -153,14 +165,25 @@ def total_lines(
 
 
 def _money_line(summary: Summary, baseline_model: str, simulated: bool) -> str:
-    calls, baseline = summary.calls, summary.baseline_nanos
+    calls, ended = summary.calls, summary.tasks
     text = f"cost: {_cost(calls)}" + (" (simulated: nothing was spent)" if simulated else "")
     if calls.uncertain_nanos:
         text += f", and up to {money(calls.uncertain_nanos)} for calls that were cut off and may be billed"
     if calls.unknown_cost_calls:
         text += f"; the price of {calls.unknown_cost_calls:,} calls is unknown"
-    if baseline and not summary.tasks.unknown_baseline_tasks:
-        less = 100 * (1 - calls.cost_nanos / baseline)
-        difference = f"{less:.0f} % less" if less >= 0 else f"{-less:.0f} % more"
-        text += f"; the same tokens on {baseline_model}: {money(baseline)} (it was {difference})"
+    if summary.saved_nanos is not None:
+        difference = _difference(ended.cost_nanos, ended.baseline_nanos)
+        text += f"; the same tokens on {baseline_model}: {money(ended.baseline_nanos)} (it was {difference})"
     return text
+
+
+def _savings(part: TierSavings) -> str:
+    """`economy $0.12 instead of $0.50 (76 % less, 300 tasks)`."""
+    difference = f"{_difference(part.cost_nanos, part.baseline_nanos)}, " if part.baseline_nanos else ""
+    instead = f"{money(part.cost_nanos)} instead of {money(part.baseline_nanos)}"
+    return f"{part.tier} {instead} ({difference}{tasks(part.tasks)})"
+
+
+def _difference(cost_nanos: int, baseline_nanos: int) -> str:
+    less = 100 * (1 - cost_nanos / baseline_nanos)
+    return f"{less:.0f} % less" if less >= 0 else f"{-less:.0f} % more"

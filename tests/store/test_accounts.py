@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from src.core.store import CallSums, Store, TaskSums
+from src.core.store import CallSums, Store, TaskSums, TierSavings
 from src.core.store.histogram import BINS, bin_of, quantile
 from src.core.store.rollups import CALL_SUMS, add_call
 from src.records import Outcome, TaskStatus, Usage
@@ -112,6 +112,20 @@ def test_a_summary_tells_calls_by_provider_and_tasks_by_agent_and_tier(store: St
     )
     assert (summary.calls.calls, summary.tasks.tasks, summary.baseline_nanos) == (5, 4, 20000)
     assert summary.counts[TaskStatus.REFUSED] == 1
+
+
+def test_a_task_without_an_answer_costs_what_it_costs_and_hides_no_savings(store: Store) -> None:
+    one, two, three = with_claims(store, *tasks(3))
+    failed = a_result(two, tier="auto", status=TaskStatus.FAILED, output=None, baseline_nanos=None)
+    store.finish("me", [a_result(one), failed])
+    summary = store.summary("b")
+    assert summary.saved_nanos == 5000 - 1000 - 1000
+    assert summary.savings == (
+        TierSavings("economy", 1, 1000, 5000),
+        TierSavings("not answered", 1, 1000, 0),
+    )
+    store.finish("me", [a_result(three, baseline_nanos=None)])  # the baseline model has no price any more
+    assert (store.summary("b").saved_nanos, store.summary("b").savings) == (None, ())
 
 
 def test_the_summary_of_everything_is_the_sum_of_its_batches(used: Store) -> None:

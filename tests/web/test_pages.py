@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from src.core.clock import VirtualClock
 from src.core.store import Store
-from src.records import Message, Task
+from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus, Usage
 from src.web import create_app
 from src.web.presenters.plans import PLANNED_AT_MOST, Expectation, Sample
 from src.web.presenters.pool import pool_view
@@ -75,6 +75,7 @@ def test_the_dashboard_tells_the_five_numbers(client: FlaskClient) -> None:
     assert (view["counts"]["succeeded"], view["counts"]["failed"], view["waiting"]) == (8, 1, 3)
     assert view["money"]["total_usd"] == pytest.approx(0.012)
     assert view["money"]["saved_usd"] == pytest.approx(8 * 0.009 - 0.012)
+    assert [(tier["tier"], tier["tasks"]) for tier in view["money"]["tiers"]] == [("economy", 8)]
     assert view["money"]["budget_usd"] is None
     texts = [need["text"] for need in view["attention"]]
     assert any("1 task failed" in text for text in texts)
@@ -82,6 +83,21 @@ def test_the_dashboard_tells_the_five_numbers(client: FlaskClient) -> None:
     page = client.get("/").text
     assert "simulated: true" in page
     assert "breaker opened" in page
+    assert "economy $0.060" in page  # saved, by tier
+
+
+def test_without_a_price_for_the_baseline_the_dashboard_claims_no_savings(
+    client: FlaskClient, store: Store, place: Place
+) -> None:
+    (task,) = store.claim(ME, 1, now=place.now)
+    good = Attempt(
+        1, "openai", "gpt-6-luna", "gpt-engineer", Outcome.OK, place.now, 1.0, "weighted", (),
+        usage=Usage(10, 0, 0, 10), cost_nanos=1_000,
+    )  # fmt: skip
+    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, place.now, (good,), output="Hi", tier="economy")])
+    money = client.get("/api/dashboard").json["money"]
+    assert (money["saved_usd"], money["tiers"]) == (None, [])
+    assert "a price is unknown" in client.get("/").text
 
 
 def test_a_provider_card_shows_score_with_its_three_factors(client: FlaskClient) -> None:

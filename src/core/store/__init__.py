@@ -48,6 +48,7 @@ from .rows import (
     TaskPage,
     TaskRow,
     TaskSums,
+    TierSavings,
     UsageRow,
 )
 from .samples import Samples
@@ -116,6 +117,7 @@ __all__ = [
     "TaskPage",
     "TaskRow",
     "TaskSums",
+    "TierSavings",
     "UsageRow",
     "Watch",
 ]

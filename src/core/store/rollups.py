@@ -117,7 +117,10 @@ def add_task(
     unknown_cost: bool,
     baseline_nanos: int | None,
 ) -> None:
-    """Add one finished task to a row of `TASK_COLUMNS`, or with `sign` -1 take it out again."""
+    """Add one finished task to a row of `TASK_COLUMNS`, or with `sign` -1 take it out again.
+
+    A task without an answer has no tokens that could be priced on the baseline model: that is not unknown.
+    """
     for i, value in enumerate(
         (
             1,
@@ -126,7 +129,7 @@ def add_task(
             cost_nanos,
             unknown_cost,
             baseline_nanos or 0,
-            baseline_nanos is None,
+            baseline_nanos is None and status is TaskStatus.SUCCEEDED,
         )
     ):
         sums[i] += sign * value

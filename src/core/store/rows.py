@@ -10,6 +10,7 @@ from ...records import Attempt, Event, Result, Task, TaskStatus
 from .histogram import quantile
 
 CHANGED_SHOWN = 20  # ids in a report
+NOT_ANSWERED = "not answered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +263,29 @@ class TaskSums:
     baseline_nanos: int = 0
     unknown_baseline_tasks: int = 0
 
+    @property
+    def saved_nanos(self) -> int | None:
+        """How much less it was than the same tokens on the baseline model (below 0: more).
+
+        None where a price is unknown, or where nothing was answered that could be compared.
+        """
+        if self.unknown_cost_tasks or self.unknown_baseline_tasks or not self.baseline_nanos:
+            return None
+        return self.baseline_nanos - self.cost_nanos
+
+
+@dataclass(frozen=True, slots=True)
+class TierSavings:
+    """The tasks that one tier has served, beside the same tokens on the baseline model.
+
+    `NOT_ANSWERED` as a tier: calls of tasks that have ended without an answer.
+    """
+
+    tier: str
+    tasks: int
+    cost_nanos: int
+    baseline_nanos: int
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -283,3 +307,24 @@ class Summary:
     @property
     def baseline_nanos(self) -> int:
         return self.tasks.baseline_nanos
+
+    @property
+    def saved_nanos(self) -> int | None:
+        """See `TaskSums.saved_nanos`; calls of tasks that are still open are in none of it."""
+        return self.tasks.saved_nanos
+
+    @property
+    def savings(self) -> tuple[TierSavings, ...]:
+        """What makes up `saved_nanos`, the largest part first; empty where that is None."""
+        if self.saved_nanos is None:
+            return ()
+        answered = [
+            TierSavings(tier, sums.tasks, sums.cost_nanos, sums.baseline_nanos)
+            for tier, sums in self.tiers.items()
+            if sums.baseline_nanos
+        ]
+        rest = [sums for sums in self.tiers.values() if sums.cost_nanos and not sums.baseline_nanos]
+        if rest:
+            in_vain = sum(sums.tasks for sums in rest), sum(sums.cost_nanos for sums in rest)
+            answered.append(TierSavings(NOT_ANSWERED, *in_vain, 0))
+        return tuple(sorted(answered, key=lambda part: -part.baseline_nanos))

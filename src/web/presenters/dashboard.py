@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...core.store import EventRow, Summary
+from ...core.store import EventRow, Summary, TierSavings
 from ...records import Event, TaskStatus
 from ..site import Site
 from ..words import count, duration, percent, plural, state_word
@@ -41,7 +41,10 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """`budget_nanos`: the day's; None: there is none. `saved_nanos`: against all on the baseline model."""
+    """`budget_nanos`: the day's; None: there is none. `saved_nanos`: against all on the baseline model.
+
+    `saved_nanos` None: a price is unknown, or nothing can be compared; then `tiers` is empty too.
+    """
 
     today_nanos: int
     total_nanos: int
@@ -52,6 +55,7 @@ class Money:
     saved_nanos: int | None
     baseline_nanos: int
     baseline_model: str
+    tiers: tuple[TierSavings, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,6 @@ def _today(site: Site, now: float) -> Totals:
 def _money(site: Site, summary: Summary, budgets: tuple[BudgetView, ...], now: float) -> Money:
     today = _today(site, now)
     daily = next((b for b in budgets if (b.scope, b.period) == ("all", "day")), None)
-    saved = summary.baseline_nanos - summary.tasks.cost_nanos if summary.tasks.tasks else None
     return Money(
         today_nanos=today.cost_nanos,
         total_nanos=summary.cost_nanos,
@@ -137,9 +140,10 @@ def _money(site: Site, summary: Summary, budgets: tuple[BudgetView, ...], now: f
         unknown_cost_calls=summary.calls.unknown_cost_calls,
         budget_nanos=daily.limit_nanos if daily else None,
         budget_used=daily.used if daily else None,
-        saved_nanos=saved,
+        saved_nanos=summary.saved_nanos,
         baseline_nanos=summary.baseline_nanos,
         baseline_model=site.settings.baseline_model,
+        tiers=summary.savings,
     )
 
 

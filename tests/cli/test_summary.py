@@ -1,0 +1,50 @@
+"""The totals of a run: what was spent, and what it would have been on the baseline model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from src.cli.summary import summary_json, total_lines
+from src.cli.tally import Tally
+from src.core.store import CallSums, Summary, TaskSums
+from src.records import NANOS_PER_USD, TaskStatus
+
+USD = NANOS_PER_USD
+COUNTS = {TaskStatus.SUCCEEDED: 110, TaskStatus.FAILED: 2}
+TIERS = {
+    "economy": TaskSums(tasks=100, succeeded=100, cost_nanos=1 * USD, baseline_nanos=5 * USD),
+    "premium": TaskSums(tasks=10, succeeded=10, cost_nanos=9 * USD, baseline_nanos=8 * USD),
+    "auto": TaskSums(tasks=2, cost_nanos=1 * USD),
+}
+ALL = TaskSums(tasks=112, succeeded=110, cost_nanos=11 * USD, baseline_nanos=13 * USD)
+SUMMARY = Summary(COUNTS, {}, {}, {}, TIERS, CallSums(calls=120, ok=110, cost_nanos=11 * USD), ALL)
+
+
+def said(summary: Summary) -> str:
+    return "\n".join(total_lines(summary, Tally(COUNTS, 0.0), "gpt-big", 60.0, simulated=False))
+
+
+def test_savings_are_told_with_the_split_by_tier_that_made_them() -> None:
+    text = said(SUMMARY)
+    assert "the same tokens on gpt-big: $13.00 (it was 15 % less)" in text
+    assert (
+        "by tier: premium $9.00 instead of $8.00 (12 % more, 10 tasks);"
+        " economy $1.00 instead of $5.00 (80 % less, 100 tasks);"
+        " not answered $1.00 instead of $0 (2 tasks)"
+    ) in text
+    found = summary_json(SUMMARY, Tally(COUNTS, 0.0), "gpt-big", 60.0)
+    assert found["saved_usd"] == 2.0
+    assert found["tiers"]["economy"] == {"tasks": 100, "cost_usd": 1.0, "baseline_usd": 5.0}
+    assert sum(tier["baseline_usd"] - tier["cost_usd"] for tier in found["tiers"].values()) == 2.0
+
+
+def test_where_a_price_is_unknown_nothing_is_said_of_savings() -> None:
+    for unknown in (
+        replace(ALL, unknown_baseline_tasks=1),
+        replace(ALL, unknown_cost_tasks=1),
+        replace(ALL, baseline_nanos=0),
+    ):
+        summary = replace(SUMMARY, tasks=unknown)
+        assert "the same tokens" not in said(summary) and "by tier" not in said(summary)
+        found = summary_json(summary, Tally(COUNTS, 0.0), "gpt-big", 60.0)
+        assert (found["saved_usd"], found["tiers"]) == (None, {})
