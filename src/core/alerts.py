@@ -16,6 +16,7 @@ Rules
         "event": {"at": "2026-11-23T08:00:00+00:00", "kind": ..., "level": ..., "message": ...,
                   "provider": ..., "task_id": ..., "fields": {...}}}
 
+   `text` also has the times of the fields (`until`), with their zone: a channel's readers are anywhere.
    Slack answers only for `text` and ignores what it does not know; other receivers read `event`.
 5. Nothing confidential leaves: of the event's fields only short plain values pass, none that is named like
    content or a credential, and whatever looks like a key is masked everywhere. Texts are cut.
@@ -30,7 +31,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +40,7 @@ from yarl import URL
 
 from ..errors import ConfigError
 from ..records import Event
+from .sayings import said
 
 logger = logging.getLogger(__name__)
 
@@ -238,8 +240,9 @@ def body_of(event: Event) -> dict[str, Any]:
     """The JSON of one alert: `text` for people, `event` for programs; nothing confidential in either."""
     message = _clean(event.message, _TEXT_CHARS)
     subject = " ".join(word for word in (event.kind, event.provider) if word)
+    told = said(replace(event, message=message), with_zone=True)
     return {
-        "text": _for_slack(f"[{event.level}] {subject}: {message}"),
+        "text": _for_slack(f"[{event.level}] {subject}: {told}"),
         "event": {
             "at": datetime.fromtimestamp(event.at, UTC).isoformat(timespec="seconds"),
             "kind": event.kind,

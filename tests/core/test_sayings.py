@@ -1,7 +1,11 @@
 from __future__ import annotations
 
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 
+import pytest
+
+from src.core.alerts import body_of
 from src.core.sayings import said
 from src.records import Event
 
@@ -14,3 +18,25 @@ def test_times_are_told_by_the_clock_on_the_wall_and_another_day_by_its_date() -
     spent = Event(NOON, "quota_exhausted", "openai: quota spent", "openai", fields={"until": NOON + 86_400.0})
     assert said(spent) == "openai: quota spent, until 2026-11-27 12:00"
     assert said(Event(NOON, "online", "online again after 60 s")) == "online again after 60 s"
+
+
+@pytest.mark.parametrize(
+    ("zone", "until"),
+    [
+        ("Europe/Berlin", "until 13:00:00 UTC+01:00"),
+        ("Asia/Kolkata", "until 17:30:00 UTC+05:30"),
+        ("UTC", "until 12:00:00 UTC"),
+    ],
+)
+def test_a_reader_elsewhere_is_told_the_zone(monkeypatch: pytest.MonkeyPatch, zone: str, until: str) -> None:
+    noon = datetime(2026, 11, 26, 12, 0, 0, tzinfo=UTC).timestamp()
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        spent = Event(noon - 60.0, "quota_exhausted", "openai: quota spent", fields={"until": noon})
+        assert said(spent, with_zone=True) == f"openai: quota spent, {until}"
+        assert body_of(spent)["text"] == f"[info] quota_exhausted: openai: quota spent, {until}"
+        assert body_of(spent)["event"]["message"] == "openai: quota spent"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

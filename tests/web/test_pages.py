@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,13 @@ from flask.testing import FlaskClient
 
 from src.core.clock import VirtualClock
 from src.core.store import Store
-from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus, Usage
+from src.records import Attempt, Event, Message, Outcome, Result, Task, TaskStatus, Usage
 from src.web import create_app
 from src.web.presenters.plans import PLANNED_AT_MOST, Expectation, Sample
 from src.web.presenters.pool import pool_view
 from src.web.presenters.weights import _with_preferences
 from src.web.site import Recent, Site
-from src.web.words import count, duration, money, rate
+from src.web.words import count, duration, iso, money, rate
 
 from .conftest import AppMaker, csrf_of
 from .filled import BATCH, ME, Place, settings_in
@@ -98,6 +99,32 @@ def test_without_a_price_for_the_baseline_the_dashboard_claims_no_savings(
     money = client.get("/api/dashboard").json["money"]
     assert (money["saved_usd"], money["tiers"]) == (None, [])
     assert "a price is unknown" in client.get("/").text
+
+
+def test_until_when_stands_beside_an_event_and_in_its_row(
+    client: FlaskClient, store: Store, place: Place
+) -> None:
+    until = place.now + 7_200.0
+    store.add_events(
+        [
+            Event(
+                place.now - 5,
+                "quota_exhausted",
+                "gemini: quota spent",
+                "gemini",
+                "",
+                "alert",
+                {"until": until},
+            )
+        ]
+    )
+    (row,) = client.get("/api/events?kind=quota_exhausted").json["events"]
+    assert row["fields"] == {"until": until}
+    page = client.get("/").text
+    told = re.search(r"gemini: quota spent, until (<time .*?</time>)", page)
+    assert told and f'datetime="{iso(until)}"' in told[1], "the page's script makes it the reader's time"
+    needs = [need["text"] for need in client.get("/api/dashboard").json["attention"]]
+    assert "gemini: quota spent, for another 2 h (5.0 s ago)" in needs
 
 
 def test_a_provider_card_shows_score_with_its_three_factors(client: FlaskClient) -> None:

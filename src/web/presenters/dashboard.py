@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from ...core.sayings import times_of
 from ...core.store import EventRow, Summary, TierSavings
 from ...records import Event, TaskStatus
 from ..site import Site
@@ -28,6 +30,12 @@ class EventView:
     provider: str
     task_id: str
     message: str
+    fields: Mapping[str, Any]
+
+    @property
+    def times(self) -> list[tuple[str, float]]:
+        """What the message leaves to whoever knows the reader's clock: `("until", epoch seconds)`."""
+        return times_of(self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +160,9 @@ def event_views(rows: list[EventRow]) -> tuple[EventView, ...]:
 
 
 def _event_view(number: int, event: Event) -> EventView:
-    return EventView(number, event.at, event.kind, event.level, event.provider, event.task_id, event.message)
+    return EventView(
+        number, event.at, event.kind, event.level, event.provider, event.task_id, event.message, event.fields
+    )
 
 
 # ------------------------------------------------------------------ what needs someone
@@ -200,7 +210,9 @@ def _alerts(site: Site, now: float) -> Iterator[Attention]:
         seen.add(event.message)
         if len(seen) > ALERTS_SHOWN:
             return
-        yield Attention("warn", f"{event.message} ({duration(now - event.at)} ago)", "/")
+        left_s = float(event.fields.get("until", 0.0)) - now
+        until = f", for another {duration(left_s)}" if left_s > 0 else ""
+        yield Attention("warn", f"{event.message}{until} ({duration(now - event.at)} ago)", "/")
 
 
 def status_line(view: DashboardView) -> str:
