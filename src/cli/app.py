@@ -105,6 +105,12 @@ def _shaping(command: Command) -> Command:
     return click.option("--response-schema", type=FILE, metavar="FILE", help=about)(command)
 
 
+def _strict_params(command: Command) -> Command:
+    """Add the option of a command that chooses models, or foretells the choice."""
+    about = "Leave a task to models that take all its parameters, instead of leaving parameters out."
+    return click.option("--strict-params", is_flag=True, help=about)(command)
+
+
 def _shape(options: dict[str, Any]) -> dict[str, Any]:
     return read_shape(options.pop("response_schema"), _names(options.pop("choices")))
 
@@ -189,6 +195,7 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
 )
 @click.option("--dedupe", is_flag=True, help="Ask equal tasks once, unless their temperature is above 0.")
 @click.option("--cheapest", is_flag=True, help="Let price decide where several providers could serve.")
+@_strict_params
 @click.option(
     "--json", "as_json", is_flag=True, help="Tell progress and summary as JSON lines, for programs."
 )
@@ -209,13 +216,15 @@ def run(context: click.Context, /, tasks: str, output: str | None, **options: An
 @_shared
 @click.argument("tasks")
 @_reading
+@_strict_params
 @click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
-def plan(context: click.Context, /, tasks: str, as_json: bool, **options: Any) -> None:
+def plan(context: click.Context, /, tasks: str, strict_params: bool, as_json: bool, **options: Any) -> None:
     """Tell what running TASKS will cost, how long it will take, and which limit binds. Calls nobody."""
     from .plan import plan as plan_tasks
 
-    context.exit(plan_tasks(context.obj, tasks, _read_options(options), as_json=as_json))
+    reading = _read_options(options)
+    context.exit(plan_tasks(context.obj, tasks, reading, strict_params=strict_params, as_json=as_json))
 
 
 @cli.command("suggest-weights", short_help="Propose base weights from what was recorded.")

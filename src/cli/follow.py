@@ -55,15 +55,19 @@ def refuse_cap_beside_server(store: Store, now: float) -> None:
         )
 
 
-def say_what_a_server_ignores(*, cheapest: bool, agent_prompts: bool) -> None:
+def say_what_a_server_ignores(*, cheapest: bool, agent_prompts: bool, strict_params: bool) -> None:
     """One line for options of a run that a server goes without: it was started with ways of its own."""
-    given = [
-        name for name, is_given in (("--cheapest", cheapest), ("--agent-prompts", agent_prompts)) if is_given
-    ]
+    ways = {
+        "--cheapest": ("routing.cost_weight", cheapest),
+        "--agent-prompts": ("agent_prompts", agent_prompts),
+        "--strict-params": ("strict_params", strict_params),
+    }
+    given = [name for name, (_, is_given) in ways.items() if is_given]
     if given:
+        names = " and ".join(filter(None, [", ".join(given[:-1]), given[-1]]))
         say(
-            f"{' and '.join(given)} {'does' if len(given) == 1 else 'do'} not reach the server that answers "
-            "these tasks: it goes by its own configuration (routing.cost_weight, agent_prompts)"
+            f"{names} {'does' if len(given) == 1 else 'do'} not reach the server that answers these tasks: "
+            f"it goes by its own configuration ({', '.join(ways[name][0] for name in given)})"
         )
 
 

@@ -28,9 +28,18 @@ BAD_LINES_SHOWN = 5
 WORTH_A_WORD = 5_000  # tasks whose plan takes a noticeable while
 
 
-def plan(options: Options, source: str, reading: ReadOptions, *, as_json: bool = False) -> int:
+def plan(
+    options: Options,
+    source: str,
+    reading: ReadOptions,
+    *,
+    strict_params: bool = False,
+    as_json: bool = False,
+) -> int:
     """Print the plan of a file; the exit code. Raises OrchestratorError where it can't be read."""
     setup = prepare(options)
+    if strict_params:
+        setup = setup.with_strict_params()
     setup.refuse_without_key(reading.pins)
     clock = Clock()
     lines = _Lines(on_warning=lambda text: say(f"{source}: {text}"))

@@ -47,6 +47,7 @@ def run(
     max_cost: float | None = None,
     yes: bool = False,
     cheapest: bool = False,
+    strict_params: bool = False,
     as_json: bool = False,
     rerun_changed: bool = False,
     retry: str | None = None,
@@ -58,9 +59,11 @@ def run(
     voice.simulated = setup.simulated
     setup.refuse_without_key(reading.pins)
     wishes = Wishes.of(retry=retry, rerun_changed=rerun_changed, dedupe=dedupe)
-    ways = _Ways(quiet, agent_prompts, max_cost, yes, cheapest)
+    ways = _Ways(quiet, agent_prompts, max_cost, yes, cheapest, strict_params)
     if cheapest:
         setup = setup.with_cost_weight(CHEAPEST)
+    if strict_params:
+        setup = setup.with_strict_params()
     level, folder = "error" if quiet else options.log_level, setup.settings.state_dir / "logs"
     set_up_logging(level, folder, as_json=as_json, simulated=setup.simulated)
     clock = Clock()
@@ -92,6 +95,7 @@ class _Ways:
     max_cost: float | None
     yes: bool
     cheapest: bool
+    strict_params: bool
 
     def say_where_they_lead(self, setup: Setup, store: Store, now: float) -> None:
         """Raises InputError where --max-cost would not be kept."""
@@ -154,7 +158,9 @@ def _answer(
     if server := server_of(store, clock.now()):
         if ways.max_cost is not None and not setup.simulated:  # it began while the file was read
             refuse_cap_beside_server(store, clock.now())
-        say_what_a_server_ignores(cheapest=ways.cheapest, agent_prompts=ways.agent_prompts)
+        say_what_a_server_ignores(
+            cheapest=ways.cheapest, agent_prompts=ways.agent_prompts, strict_params=ways.strict_params
+        )
         follow(store, server, clock, batch.name, tally, quiet=ways.quiet)
         mend(store, batch, results)
         return

@@ -64,6 +64,10 @@ class Setup:
         routing = self.settings.routing.model_copy(update={"cost_weight": weight})
         return replace(self, settings=self.settings.model_copy(update={"routing": routing}))
 
+    def with_strict_params(self) -> Setup:
+        """The same, with a model that does not take all of a task's parameters being no choice for it."""
+        return replace(self, settings=self.settings.model_copy(update={"strict_params": True}))
+
     def headline(self) -> str:
         """One plain line: who answers the tasks of this command."""
         if not self.simulated:

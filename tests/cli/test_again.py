@@ -163,12 +163,14 @@ def test_a_server_says_which_wishes_of_a_run_it_goes_without(tmp_path: Path, liv
         server.wait_for("serving the queue")
         while not json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)["running"]:
             assert server.process.poll() is None, server.err
-        wishes = ("--cheapest", "--agent-prompts", "--dedupe")
+        wishes = ("--cheapest", "--agent-prompts", "--strict-params", "--dedupe")
         first = run_script(*COMMAND, *wishes, cwd=tmp_path, env=live)
         other = run_script("run", "tasks.jsonl", "-o", "other.jsonl", cwd=tmp_path, env=live)
         again = run_script(*COMMAND, "--rerun-changed", cwd=tmp_path, env=live)
     assert (first.process.returncode, other.process.returncode, again.process.returncode) == (0, 0, 0)
-    assert first.err.count("--cheapest and --agent-prompts do not reach the server") == 1, first.err
+    assert first.err.count("--cheapest, --agent-prompts and --strict-params do not reach the server") == 1, (
+        first.err
+    )
     assert "do not reach" not in other.err
     assert len(answers(tmp_path)) == len(read_rows(tmp_path / "other.jsonl")) == 3
     assert "nothing is asked again" in again.err

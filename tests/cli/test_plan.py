@@ -92,6 +92,22 @@ def test_an_unknown_price_is_not_taken_for_a_small_one(tmp_path: Path, live: dic
     assert "the price of gpt-nobody-knows is unknown" in done.err
 
 
+def test_with_strict_parameters_no_model_gets_a_task_without_one_of_its_parameters(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    rows = [{"id": "plain", "prompt": "Hi"}, {"id": "warm", "prompt": "Hi", "temperature": 0.5}]
+    write_rows(tmp_path / "tasks.jsonl", rows)
+    plan = run_script("plan", "tasks.jsonl", "--strict-params", "--json", cwd=tmp_path, env=live)
+    assert json.loads(plan.out)["statuses"] == {"succeeded": 1, "failed": 1}
+    strict = run_script("run", "tasks.jsonl", "-o", "strict.jsonl", "--strict-params", cwd=tmp_path, env=live)
+    assert strict.process.returncode == 1
+    answers = {row["id"]: row for row in read_rows(tmp_path / "strict.jsonl")}
+    assert answers["plain"]["status"] == "succeeded"
+    assert answers["warm"]["status"] == "failed" and "takes no temperature" in answers["warm"]["error"]
+    loose = run_script("run", "tasks.jsonl", "-o", "loose.jsonl", cwd=tmp_path, env=live)
+    assert loose.process.returncode == 0, loose.err
+
+
 def test_simulated_runs_ask_nothing(tmp_path: Path, careful: Path) -> None:
     done = run_script("run", careful.name, "--config", "careful.toml", cwd=tmp_path)
     assert done.process.returncode == 0 and "plan:" not in done.err
