@@ -86,6 +86,7 @@ class RoutingSettings(_Row):
     offline_probe_s: float = Positive
     quota_probe_s: float = Positive
     cost_weight: float = NotNegative
+    refused_elsewhere: bool
 
 
 class BreakerSettings(_Row):

@@ -147,6 +147,9 @@ class Chooser:
         if provider.weight <= 0 and not route.pinned:
             survey.own = True
             return "weight is 0", None
+        if memory.refused & provider.bit:
+            survey.own = True
+            return "has refused this task", NEVER
         if memory.tried & provider.bit and now < memory.tried_until and memory.again != provider.index:
             survey.own = True
             return "has just failed this task", memory.tried_until

@@ -45,7 +45,7 @@ from .balancer import ProviderLoadBalancer
 from .limits import ModelGroup
 from .queues import Queues
 from .routes import Route, class_key
-from .surveys import NEVER, Blocked, Memory, Tried
+from .surveys import NEVER, SOON_S, Blocked, Memory, Tried
 from .waiting import Entry, TaskClass
 
 TaskKey = tuple[str, str]  # batch, id
@@ -161,7 +161,7 @@ class Dispatch:
                 placements.append(placement)
                 if blocked is not None:
                     queues.park_alike(best, blocked, now)
-            elif blocked is not None and blocked.until != NEVER:
+            elif blocked is not None and not _is_hopeless(entry, blocked, now):
                 self._park(best, entry, blocked, now)
             else:
                 ended.append(self._give_up(entry, blocked, now))
@@ -249,7 +249,8 @@ class Dispatch:
         why = "; ".join(f"{c.provider}: {c.why}" for c in reasons if c.why)
         told = "; ".join(failover.describe(a) for a in entry.attempts if a.error_kind)
         text = f"no provider can serve it ({why or 'none is configured'})"
-        return self._end(entry, TaskStatus.FAILED, f"{told}; then {text}" if told else text, now)
+        status = TaskStatus.REFUSED if entry.memory.refused else TaskStatus.FAILED
+        return self._end(entry, status, f"{told}; then {text}" if told else text, now)
 
     def _end(self, entry: Entry, status: TaskStatus, error: str, now: float) -> Result:
         self._forget(entry)
@@ -304,8 +305,9 @@ class Dispatch:
         if error is not None:
             costed = sum(self._costs(a) for a in entry.attempts)
             verdict = failover.decide(
-                error, provider, memory, entry.attempts, costed, now, self._settings.pool
-            )
+                error, provider, memory, entry.attempts, costed, now, self._settings.pool,
+                refused_elsewhere=self._settings.routing.refused_elsewhere,
+            )  # fmt: skip
             if verdict is not None:
                 return self._end(entry, verdict[0], verdict[1], now)
             entry.asked = failover.as_asked_next(entry.task, memory)
@@ -375,6 +377,13 @@ class Dispatch:
 
     def oldest_waiting_at(self) -> float | None:
         return self._queues.oldest_waiting_at()
+
+
+def _is_hopeless(entry: Entry, blocked: Blocked, now: float) -> bool:
+    """Nobody will ever serve it; one that was refused waits for nobody else who is out for long."""
+    if blocked.until == NEVER or not entry.memory.refused or blocked.free or blocked.survey is None:
+        return blocked.until == NEVER
+    return not blocked.survey.expected_before(now + SOON_S)
 
 
 def outcome_of(completion: Completion | None, error: ProviderError | None) -> Outcome:

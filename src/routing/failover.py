@@ -67,6 +67,7 @@ RULES: dict[type[ProviderError], Rule] = {
     BadRequest: Rule(exclude_model=True, exclude_provider=True, at_most=2),
     Truncated: Rule(again=1, more_tokens=True, at_most=2),
 }
+REFUSED_ELSEWHERE = Rule(exclude_provider=True, at_most=2, ends_as=TaskStatus.REFUSED)  # only if so wished
 
 
 def backoff_s(failures: int, pool: PoolSettings) -> float:
@@ -83,12 +84,15 @@ def decide(
     costed: int,
     now: float,
     pool: PoolSettings,
+    *,
+    refused_elsewhere: bool = False,
 ) -> tuple[TaskStatus, str] | None:
     """`(final status, why)`, or None: the task goes on and `memory` says how.
 
     `attempts` holds all attempts, the failed one last; `costed` how many of them count.
     """
-    rule = RULES[type(error)]
+    refused = isinstance(error, ContentRefused)
+    rule = REFUSED_ELSEWHERE if refused and refused_elsewhere else RULES[type(error)]
     same_kind = sum(a.error_kind == error.kind for a in attempts)
     if rule.at_most is not None and same_kind >= rule.at_most:
         return rule.ends_as, _explain(attempts, error.kind)
@@ -105,6 +109,8 @@ def decide(
     elif rule.exclude_provider:
         memory.tried |= provider.bit
         memory.tried_until = now + backoff_s(costed, pool)
+    if refused:
+        memory.refused |= provider.bit
     if memory.again < 0:
         memory.turns = ()  # whoever comes next starts from what the user asked
     elif rule.repair and isinstance(error, SchemaMismatch):
