@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..errors import ConfigError
+from .plan import learned_limits
 from .progress import console, say
 from .setup import Options, open_store, prepare
 from .words import money
@@ -32,7 +33,14 @@ def suggest_weights(options: Options, *, hours: float, as_json: bool) -> int:
         say(setup.headline())
     names = list(setup.access) if setup.simulated else [each.name for each in setup.configured]
     with open_store(setup) as store:
-        found = suggest(store, setup.settings, names, now=Clock().now(), span_s=hours * 3600.0)
+        found = suggest(
+            store,
+            setup.settings,
+            names,
+            now=Clock().now(),
+            span_s=hours * 3600.0,
+            learned=learned_limits(setup, store),
+        )
     if found is None:
         say(f"nothing was answered in the last {hours:g} h: there is nothing to go by")
         return NOTHING_TO_GO_BY

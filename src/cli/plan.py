@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import fingerprint
 from ..core.clock import Clock
@@ -74,11 +74,6 @@ def plan_sample(setup: Setup, store: Store, sample: Sample, now: float) -> Plan:
     from ..core.forecast import Forecast
 
     access = {each.name: each for each in (setup.access.values() if setup.simulated else setup.configured)}
-    learned = {}
-    if not setup.simulated:  # a simulator starts anew each time
-        for name, each in access.items():
-            known = store.learned(each.base_url, fingerprint(each))
-            learned[name] = dict((known or {}).get("groups", {}))
     forecast = Forecast.from_store(store, now - RECORDS_S, now + 60.0)
     found = make_plan(
         sample.kept,
@@ -86,10 +81,18 @@ def plan_sample(setup: Setup, store: Store, sample: Sample, now: float) -> Plan:
         forecast,
         now=now,
         configured=access,
-        learned=learned,
+        learned=learned_limits(setup, store),
         start_s=last_start_s(store),
     )
     return found.for_all(sample.count, sample.every)
+
+
+def learned_limits(setup: Setup, store: Store) -> dict[str, dict[str, Any]]:
+    """The limits that earlier runs have found out, by provider; a simulator starts anew each time."""
+    if setup.simulated:
+        return {}
+    known = {each.name: store.learned(each.base_url, fingerprint(each)) for each in setup.configured}
+    return {name: dict((found or {}).get("groups", {})) for name, found in known.items()}
 
 
 @dataclass(slots=True)

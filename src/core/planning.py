@@ -29,6 +29,7 @@ AMPLE_PER_MINUTE = 6_000.0  # requests taken for granted at a provider of which 
 PLANNED_AT_MOST = 20_000  # tasks that run through virtual time: some seconds
 START_S = {"anthropic": 2.1, "openai": 0.9, "gemini": 1.0}  # importing each SDK (measured), before any call
 SLOTS = "the agents' slots"  # all calls that may be in flight at once ([[agents]] calls_in_flight) are
+LearnedLimits = Mapping[str, Mapping[str, Mapping[str, Any]]]  # by provider and model group
 STEPS = 50  # in which a run is looked at for what binds when
 
 
@@ -161,7 +162,7 @@ def make_plan(
     *,
     now: float,
     configured: Collection[str],
-    learned: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    learned: LearnedLimits | None = None,
     start_s: float | None = None,
 ) -> Plan:
     """Run `tasks` in virtual time from `now`. `learned` holds, by provider, the limits of earlier runs.
@@ -170,18 +171,14 @@ def make_plan(
     """
     settings = settings.without_caches()
     balancer = ProviderLoadBalancer(settings, now=now, configured=configured)
-    for provider in balancer.providers:
-        provider.learned = (learned or {}).get(provider.name, {})
-    unknown = [p.name for p in balancer.providers if not _limits_known(p)]
-    for name in unknown:
-        _assume_ample(balancer.by_name[name])
+    unknown = take_limits(balancer, learned or {})
     ledger = _Ledger(balancer, forecast)
     run = VirtualRun(balancer, settings, ledger)
     ledger.watch(run, now)
     report = run.run(tasks, now)
     if start_s is None:
         start_s = sum(START_S[wire] for wire in {settings.providers[name].wire for name in configured})
-    return _plan(report, ledger, tuple(unknown), forecast.is_known, now, start_s)
+    return _plan(report, ledger, unknown, forecast.is_known, now, start_s)
 
 
 def last_start_s(store: Store) -> float | None:
@@ -233,13 +230,26 @@ class _Ledger:
             line["highest_nanos"] += placement.reserved_nanos
 
 
+def take_limits(balancer: ProviderLoadBalancer, learned: LearnedLimits) -> tuple[str, ...]:
+    """Give a balancer of virtual time the limits of earlier runs.
+
+    Providers of which none is known, told or learned, are returned by name and take ample ones: virtual
+    time can't find them out, and would begin slowly for nothing.
+    """
+    for provider in balancer.providers:
+        provider.learned = learned.get(provider.name, {})
+    unknown = tuple(p.name for p in balancer.providers if not _limits_known(p))
+    for name in unknown:
+        _assume_ample(balancer.by_name[name])
+    return unknown
+
+
 def _limits_known(provider: ProviderState) -> bool:
     told = provider.row.limits.model_dump(exclude_none=True) or provider.row.model_limits
     return bool(told or provider.learned)
 
 
 def _assume_ample(provider: ProviderState) -> None:
-    """Where no limit is known a plan can't learn it either: it takes a generous one and says so."""
     provider.learned = _Everywhere({"requests": AMPLE_PER_MINUTE})
 
 

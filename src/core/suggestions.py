@@ -1,7 +1,8 @@
 """Base weights proposed from what the last day showed, each candidate replayed before it is proposed.
 
 The recorded traffic (tasks per minute and type) runs through `routing/` in virtual time under each
-candidate, with providers as fast, as reliable and as dear as they were. Proposed is the cheapest of those
+candidate, with providers as fast, as reliable and as dear as they were, under the limits that are told or
+learned (ample ones where none is known, since a replay can't find them out). Proposed is the cheapest of those
 that take at most a tenth longer per task than the quickest.
 """
 
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 
 from ..records import Message, Task, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
+from ..routing.buckets import REQUESTS
 from ..routing.estimates import CHARS_PER_TOKEN
 from ..routing.virtual import VirtualRun
 from ..settings import TIERS, Settings
 from .forecast import Forecast, Record
+from .planning import LearnedLimits, take_limits
 from .store import Store
 
 DAY_S = 86_400.0
@@ -51,9 +54,16 @@ class Suggestion:
 
 
 def suggest_weights(
-    store: Store, settings: Settings, configured: Collection[str], *, now: float, span_s: float = DAY_S
+    store: Store,
+    settings: Settings,
+    configured: Collection[str],
+    *,
+    now: float,
+    span_s: float = DAY_S,
+    learned: LearnedLimits | None = None,
 ) -> Suggestion | None:
     """Replay the last `span_s` seconds under every candidate. None: nothing was answered in them."""
+    learned = learned or {}
     start = now - span_s
     forecast = Forecast.from_store(store, start, now, failures=True)
     if not forecast.is_known:
@@ -62,9 +72,9 @@ def suggest_weights(
     every = max(1, total // REPLAY_AT_MOST)
     tasks = list(_recorded_tasks(store, settings, start, now, every))
     found = []
-    for name, weights in _candidates(settings, configured, forecast).items():
+    for name, weights in _candidates(settings, configured, forecast, learned).items():
         replayed = Forecast.from_store(store, start, now, failures=True)
-        found.append(_replay(name, weights, tasks, settings, configured, replayed, start))
+        found.append(_replay(name, weights, tasks, settings, configured, replayed, start, learned))
     quickest = min(c.mean_s for c in found)
     found.sort(key=lambda c: (c.mean_s > quickest * SLOWER_AT_MOST, c.cost_nanos, c.mean_s))
     return Suggestion(tuple(found), total, every, _reasons(store, start, now, configured))
@@ -99,26 +109,38 @@ def _recorded_tasks(store: Store, settings: Settings, start: float, end: float, 
 
 
 def _candidates(
-    settings: Settings, configured: Collection[str], forecast: Forecast
+    settings: Settings, configured: Collection[str], forecast: Forecast, learned: LearnedLimits
 ) -> dict[str, dict[str, float]]:
     """The sets of weights that are compared, each summing to 1."""
     rows = {name: row for name, row in settings.providers.items() if name in configured}
     records = {name: forecast.record(name, "", "") for name in rows}
     speed = {n: r.success / r.latency_s if r and r.latency_s > 0 else 0.0 for n, r in records.items()}
-    room = {n: row.limits.requests_per_minute or 0.0 for n, row in rows.items()}
+    room = {n: _requests_per_minute(settings, n, learned) for n in rows}
     sets = {
         "as configured": {name: row.weight for name, row in rows.items()},
         "equal": dict.fromkeys(rows, 1.0),
         "by performance": speed,
         "by price": {n: 1.0 / _price_of(forecast, settings, n) for n in rows},
-        "by headroom": room,
     }
+    known = {n: per_minute for n, per_minute in room.items() if per_minute is not None}
+    if len(known) == len(rows):  # else one of which nothing is known would seem to have no room
+        sets["by headroom"] = known
     normalised = {}
     for name, weights in sets.items():
         total = sum(weights.values())
         if total > 0:
             normalised[name] = {n: w / total for n, w in weights.items()}
     return normalised
+
+
+def _requests_per_minute(settings: Settings, provider: str, learned: LearnedLimits) -> float | None:
+    """Those of its standard model, told or learned; None: nobody knows."""
+    balancer = ProviderLoadBalancer(settings, now=0.0, configured=[provider])
+    state = balancer.by_name[provider]
+    state.learned = learned.get(provider, {})
+    group = state.model(settings.resolve_model(state.row.models.standard)[0], settings, 0.0).group
+    sure = [g for g in group.gauges(0.0) if g.dimension == REQUESTS and g.source in ("told", "learned")]
+    return sure[0].per_minute if sure else None
 
 
 def _price_of(forecast: Forecast, settings: Settings, provider: str) -> float:
@@ -141,9 +163,11 @@ def _replay(
     configured: Collection[str],
     forecast: Forecast,
     start: float,
+    learned: LearnedLimits,
 ) -> Candidate:
     settings = settings.without_caches()
     balancer = ProviderLoadBalancer(settings, now=start, configured=configured)
+    take_limits(balancer, learned)
     balancer.set_weights(weights, start)
     ordered = sorted(tasks, key=lambda task: task.created_at)
     report = VirtualRun(balancer, settings, forecast, timed=True).run(ordered, start)

@@ -39,7 +39,12 @@ class Sample(SampleOfTasks):
         now = site.now()
         forecast = Forecast.from_store(site.store, now - RECORDS_S, now + 60)
         plan = make_plan(
-            self.kept, site.settings, forecast, now=now, configured=site.configured, learned=_learned(site)
+            self.kept,
+            site.settings,
+            forecast,
+            now=now,
+            configured=site.configured,
+            learned=learned_limits(site),
         )
         plan = plan.for_all(self.count, self.every)
         return Expectation(
@@ -55,7 +60,7 @@ class Sample(SampleOfTasks):
         )
 
 
-def _learned(site: Site) -> dict[str, dict[str, Any]]:
+def learned_limits(site: Site) -> dict[str, dict[str, Any]]:
     """The limits that earlier runs found out, by provider."""
     known = {name: site.store.learned(*identity) for name, identity in site.identities.items()}
     return {name: dict((found or {}).get("groups", {})) for name, found in known.items()}

@@ -15,6 +15,7 @@ from ...routing.scoring import shares
 from ..problems import Problem
 from ..site import SUMS_FRESH_S, Site
 from ..words import percent
+from .plans import learned_limits
 from .pool import OUT, PoolView, ProviderView, pool_view, scores_of, stored_weights
 from .usage import DAY_S
 
@@ -215,7 +216,14 @@ def suggestion(site: Site) -> tuple[TrialView, ...]:
 def _suggestion(site: Site) -> tuple[TrialView, ...]:
     now = site.now()
     span_s = _span_s(site, now)
-    found = suggest_weights(site.store, site.settings, site.configured, now=now + 60, span_s=span_s + 60)
+    found = suggest_weights(
+        site.store,
+        site.settings,
+        site.configured,
+        now=now + 60,
+        span_s=span_s + 60,
+        learned=learned_limits(site),
+    )
     if found is None:
         raise Problem(409, "nothing_known", "There is no traffic of the last day to suggest weights from.")
     every = dict.fromkeys(site.settings.providers, 0.0)

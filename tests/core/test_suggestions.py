@@ -1,0 +1,79 @@
+"""Suggested weights: recorded traffic replayed under the limits that are known, and under no invented ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.config import load_settings
+from src.core.store import Store
+from src.core.suggestions import Candidate, suggest_weights
+from src.settings import Settings
+from tests.store.makers import a_result, an_attempt, sign_on, tasks
+
+NAMES = ("anthropic", "openai", "gemini")
+BEGAN = 1_800_000_000.0  # a full minute
+LATENCY_S = 2.0
+STANDARD = {name: load_settings(environ={}).providers[name].models.standard for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A minute in which each of three providers has answered 300 times, each time after two seconds."""
+    path: Path = tmp_path_factory.mktemp("recorded") / "state.db"
+    with Store.open(path, simulated=False) as opened:
+        opened.add_tasks(tasks(900), now=BEGAN)
+        sign_on(opened, now=BEGAN)
+        claimed = opened.claim("me", 1000, now=BEGAN)
+        opened.finish(
+            "me",
+            [
+                a_result(
+                    task,
+                    an_attempt(
+                        provider=name, model=STANDARD[name], latency_s=LATENCY_S, started_at=BEGAN + 1
+                    ),
+                )
+                for task, name in zip(claimed, NAMES * 300, strict=True)
+            ],
+        )
+        yield opened
+
+
+def settings_with(limits: Mapping[str, Mapping[str, float]]) -> Settings:
+    table = load_settings(environ={}).model_dump()
+    for name, own in limits.items():
+        table["providers"][name]["limits"] = own
+    return Settings.model_validate(table)
+
+
+def candidates(store: Store, told: Mapping[str, Any], learned: Any = None) -> dict[str, Candidate]:
+    found = suggest_weights(store, settings_with(told), NAMES, now=BEGAN + 60.0, span_s=60.0, learned=learned)
+    assert found is not None
+    return {candidate.name: candidate for candidate in found.candidates}
+
+
+def test_where_no_limit_is_known_a_replay_takes_as_long_as_the_calls_took(store: Store) -> None:
+    for candidate in candidates(store, {}).values():
+        assert candidate.answered == 900
+        assert candidate.mean_s == pytest.approx(LATENCY_S, rel=0.05)
+
+
+def test_a_learned_limit_holds_in_a_replay_as_a_told_one_does(store: Store) -> None:
+    learned = {"openai": {STANDARD["openai"]: {"requests": 60.0}}}
+    told = {"openai": {"requests_per_minute": 60.0}}
+    for found in (candidates(store, {}, learned), candidates(store, told)):
+        assert found["equal"].calls["openai"] < 100
+    assert candidates(store, {})["equal"].calls["openai"] == pytest.approx(300, abs=10)
+
+
+def test_headroom_is_compared_only_where_that_of_every_provider_is_known(store: Store) -> None:
+    told = {"openai": {"requests_per_minute": 3_000.0}}
+    assert "by headroom" not in candidates(store, told)
+    learned = {name: {STANDARD[name]: {"requests": 1_500.0}} for name in ("anthropic", "gemini")}
+    assert "by headroom" not in candidates(store, told, {"gemini": learned["gemini"]})
+    weights = candidates(store, told, learned)["by headroom"].weights
+    assert weights == pytest.approx({"anthropic": 0.25, "openai": 0.5, "gemini": 0.25})
