@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..pacific import next_midnight_pacific
 from ..records import LimitGauge, PoolSnapshot, ProviderSnapshot
-from ..routing.buckets import next_midnight_pacific
 from .tally import Tally
 
 DAY_S = 86_400.0

@@ -39,6 +39,7 @@ import aiohttp
 from yarl import URL
 
 from ..errors import ConfigError
+from ..masking import MASK, without_keys
 from ..records import Event
 from .sayings import said
 
@@ -48,17 +49,10 @@ _TEXT_CHARS = 1_000  # of a message: a provider's error may quote whole prompts
 _FIELD_CHARS = 200
 _ANSWER_BYTES = 500  # of the hook's answer: Slack says one word
 _REMEMBERED = 2_000  # events known as sent
-_MASK = "***"
 _CONFIDENTIAL_NAMES = re.compile(
     r"prompt|message|content|output|answer|text|system|secret|token$|password|authorization|header|cookie"
     r"|(?:^|[-_])key$|apikey|credential|url",
     re.IGNORECASE,
-)
-_KEY_SHAPES = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|xox[a-z])[-_][-\w.*]{8,}"
-    r"|\bAIza[-\w]{8,}"
-    r"|\b(?:Bearer|Basic)\s+[-\w.~+/=]{12,}"
-    r"|\bhooks\.slack\.com/\S+"
 )
 
 
@@ -271,7 +265,7 @@ def _plain_fields(fields: Mapping[str, Any]) -> dict[str, str | int | float | bo
 
 
 def _clean(text: str, most: int) -> str:
-    masked = _KEY_SHAPES.sub(_MASK, text)
+    masked = without_keys(text)
     return masked if len(masked) <= most else masked[: most - 1] + "…"
 
 
@@ -293,7 +287,7 @@ def _without(url: URL, said: bytes) -> str:
     text = said.decode("utf-8", "replace").strip()
     for secret in (str(url), url.raw_path_qs, url.path_qs):
         if len(secret) > 1:
-            text = text.replace(secret, _MASK)
+            text = text.replace(secret, MASK)
     return text
 
 

@@ -26,6 +26,7 @@ from ..errors import (
     TimedOut,
     Unreachable,
 )
+from ..masking import MASK, without_keys
 from ..records import CompletionRequest, LimitReport
 from .headers import LONG_WAIT_S, answered_at, day_is_spent, retry_after_s
 
@@ -82,8 +83,6 @@ _PYTHONS_OWN: Mapping[str, Verdict] = {
 }
 
 _LONGEST_MESSAGE = 500
-# what keys look like, and what providers make of one they repeat: the first and last letters around asterisks
-_KEY_LIKE = re.compile(r"\b(sk-|pk-|gsk_|xai-|AIza|Bearer )[\w*.-]{4,}|[\w-]*\*{3,}[\w*-]*")
 _COUNT = re.compile(r"(?<![\w.-])\d[\d,_]*(?![\w-]|[.]\d)")
 _LEAST_TOKENS = 1_000  # no model's window is smaller; what a message counts below this is something else
 
@@ -111,8 +110,8 @@ class Speaker:
     def masked(self, text: str) -> str:
         """`text` on one line, of bearable length, without anything that looks like a key."""
         if self.key:
-            text = text.replace(self.key, "***")
-        text = _KEY_LIKE.sub(lambda found: f"{found[1] or ''}***", " ".join(text.split()))
+            text = text.replace(self.key, MASK)
+        text = without_keys(" ".join(text.split()))
         return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 3] + "..."
 
     def error(

@@ -30,6 +30,7 @@ from ..errors import (
     TimedOut,
     Unreachable,
 )
+from ..pacific import next_midnight_pacific
 from ..records import Completion, CompletionRequest, FinishReason, Usage
 from .base import OnLate
 from .failures import (
@@ -45,7 +46,7 @@ from .failures import (
     by_class,
     error_in,
 )
-from .headers import answered_at, google_details, next_pacific_midnight
+from .headers import answered_at, google_details
 from .network import GRACE_S, NO_KEY, is_loopback
 from .prompts import (
     USAGE_ESTIMATED,
@@ -323,7 +324,7 @@ class GeminiAdapter:
             str(told.get("message") or response.reason),
             headers,
             retry_after_s=delay_s,
-            resets_at=next_pacific_midnight(answered_at(headers, now)) if daily else None,
+            resets_at=next_midnight_pacific(answered_at(headers, now)) if daily else None,
         )
         codes = {**CODES, daily: QuotaExhausted} if daily else CODES
         return self._speaker.answered(answer, codes, request, now)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..records import LimitReport
 
@@ -156,20 +155,6 @@ def google_details(details: Iterable[Any]) -> tuple[tuple[str, ...], tuple[str, 
                 if isinstance(violation, Mapping) and violation.get("quotaId")
             ]
     return tuple(reasons), tuple(quotas), delay_s
-
-
-def next_pacific_midnight(now: float) -> float:
-    """When Gemini's daily quotas come back: the next midnight in California, epoch seconds."""
-    today = datetime.fromtimestamp(now, UTC).astimezone(_pacific())
-    midnight = datetime(today.year, today.month, today.day, tzinfo=today.tzinfo) + timedelta(days=1)
-    return midnight.timestamp()
-
-
-def _pacific() -> tzinfo:
-    try:
-        return ZoneInfo("America/Los_Angeles")
-    except ZoneInfoNotFoundError:  # no time zone data here: a small container, Windows
-        return timezone(timedelta(hours=-8))  # winter time; in summer an hour late, never early
 
 
 def _number(text: str | None) -> float | None:

@@ -22,8 +22,8 @@ zero. Otherwise `take` never does; corrections may, and nothing is admitted unti
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+
+from ..pacific import next_midnight_pacific
 
 MARGIN = 0.05
 MARGIN_S = 0.4
@@ -32,7 +32,6 @@ COLD_S = 1.0  # how long a first call over such a connection may take to arrive
 TICK_S = 1e-6  # epoch seconds as floats are 2e-7 apart: a shorter wait than this would never end
 MINUTE_S = 60.0
 DAY_S = 86_400.0
-PACIFIC = ZoneInfo("America/Los_Angeles")
 
 REQUESTS, TOKENS, INPUT, OUTPUT, DAILY = (
     "requests",
@@ -214,9 +213,3 @@ class DailyCounter(Bucket):
     def wait_s(self, need: float, now: float) -> float:
         self.refill(now)
         return 0.0 if self.level >= need else self.resets_at - now
-
-
-def next_midnight_pacific(now: float) -> float:
-    """The next midnight in California, as UTC epoch seconds: when Gemini's daily quota comes back."""
-    day = datetime.fromtimestamp(now, UTC).astimezone(PACIFIC).date() + timedelta(days=1)
-    return datetime.combine(day, time(), PACIFIC).timestamp()

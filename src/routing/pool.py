@@ -93,7 +93,9 @@ class Pool:
         """Tell once what would else be seen in sums that are too small, or in tasks that fail."""
         model.price_is_unknown = True
         what = (
-            "they are refused while a budget is set" if self.budgets is not None else "they count as no dollars"
+            "they are refused while a budget is set"
+            if self.budgets is not None
+            else "they count as no dollars"
         )
         text = f"{provider.name}: what calls to {model.name} cost is unknown, {what}"
         hint = f'[models."{model.name}".price] tells it'

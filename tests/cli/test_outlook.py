@@ -13,6 +13,7 @@ from src.cli.outlook import expected_nanos, left_s
 from src.cli.progress import Voice, limit_lines, make_view, progress_json, progress_line, say
 from src.cli.tally import Tally
 from src.core.planning import Line, Plan
+from src.pacific import next_midnight_pacific
 from src.records import (
     Attempt,
     LimitGauge,
@@ -24,7 +25,6 @@ from src.records import (
     Task,
     TaskStatus,
 )
-from src.routing.buckets import next_midnight_pacific
 
 NOON = next_midnight_pacific(1_790_000_000.0) - 12 * 3600.0  # twelve hours before quotas come back
 DAY_S = 86_400.0

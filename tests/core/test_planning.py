@@ -11,8 +11,8 @@ import pytest
 from src.config import load_settings
 from src.core.forecast import Forecast, Record
 from src.core.planning import START_S, Plan, Sample, make_plan
+from src.pacific import next_midnight_pacific
 from src.records import Message, Task
-from src.routing.buckets import next_midnight_pacific
 from src.settings import TIERS, Settings
 
 NOW = 1_790_000_000.0

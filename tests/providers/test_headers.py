@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 from hypothesis import given
@@ -198,25 +196,3 @@ def test_google_details() -> None:
         37.0,
     )
     assert headers.google_details([]) == ((), (), None)
-
-
-@given(st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1)))  # noqa: DTZ001 - made aware below
-def test_midnight_in_california_comes_within_25_hours(naive: datetime) -> None:
-    now = naive.replace(tzinfo=UTC).timestamp()
-    midnight = headers.next_pacific_midnight(now)
-    there = datetime.fromtimestamp(midnight, ZoneInfo("America/Los_Angeles"))
-    assert (there.hour, there.minute, there.second) == (0, 0, 0)
-    assert 0 < midnight - now <= timedelta(hours=25).total_seconds()
-
-
-def test_without_time_zone_data_midnight_is_late_in_summer_and_never_early(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def missing(name: str) -> ZoneInfo:
-        raise ZoneInfoNotFoundError(name)
-
-    summer = datetime(2027, 7, 1, 12, tzinfo=UTC).timestamp()
-    winter = datetime(2027, 1, 1, 12, tzinfo=UTC).timestamp()
-    right = [headers.next_pacific_midnight(at) for at in (summer, winter)]
-    monkeypatch.setattr(headers, "ZoneInfo", missing)
-    assert [headers.next_pacific_midnight(at) for at in (summer, winter)] == [right[0] + 3600, right[1]]

@@ -6,14 +6,13 @@ import copy
 import math
 import random
 from collections.abc import Callable
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from src.pacific import next_midnight_pacific
 from src.records import LimitReport, Usage
 from src.routing.buckets import (
     COLD_S,
@@ -26,7 +25,6 @@ from src.routing.buckets import (
     TOKENS,
     Bucket,
     DailyCounter,
-    next_midnight_pacific,
 )
 from src.routing.limits import ModelGroup, Need, Reservation
 from src.routing.slow_start import CATCH_UP, CUT, FIRST_CUT, GROWTH, RECOVERY, SAFE, START_RATE, SlowStart
@@ -36,7 +34,6 @@ from .build import START
 from .servers import Server, run, told
 
 SMALL = (Need(10, 10, 10), Usage(10, 0, 0, 10))
-PACIFIC = ZoneInfo("America/Los_Angeles")
 
 
 def group_of(wire: str, now: float = START, **limits: float) -> ModelGroup:
@@ -726,28 +723,6 @@ def test_of_a_daily_limit_exactly_that_many_pass_and_again_from_midnight_pacific
         group.reserve(SMALL[0], until)
         again += 1
     assert again == 25
-
-
-@pytest.mark.parametrize(
-    ("local", "hours"),
-    [
-        pytest.param(datetime(2026, 7, 1, 23, 30, tzinfo=PACIFIC), 0.5, id="summer"),
-        pytest.param(datetime(2026, 1, 1, 0, 0, tzinfo=PACIFIC), 24.0, id="winter-midnight"),
-        pytest.param(datetime(2026, 3, 8, 0, 0, tzinfo=PACIFIC), 23.0, id="spring-forward"),
-        pytest.param(datetime(2026, 11, 1, 0, 0, tzinfo=PACIFIC), 25.0, id="fall-back"),
-    ],
-)
-def test_midnight_pacific_knows_daylight_saving(local: datetime, hours: float) -> None:
-    now = local.timestamp()
-    assert next_midnight_pacific(now) - now == hours * 3600.0
-
-
-@given(st.floats(START, START + 3 * 365 * 86_400))
-def test_the_next_midnight_pacific_is_ahead_and_less_than_26_hours_away(now: float) -> None:
-    midnight = next_midnight_pacific(now)
-    assert 0.0 < midnight - now <= 25.0 * 3600.0
-    local = datetime.fromtimestamp(midnight, PACIFIC)
-    assert (local.hour, local.minute, local.second) == (0, 0, 0)
 
 
 def test_a_daily_counter_does_not_refill_before_its_time() -> None:
