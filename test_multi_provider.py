@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from real_agent_orchestrator import ProviderLoadBalancer, RealAgent
-from src.agents.agent_factory import create_balanced_agent_pool, home_counts
+from src.agents.agent_factory import create_balanced_agent_pool
 from src.config import load_settings
 from src.records import Message, Outcome, Placement, Task, Usage
 from src.settings import Settings
@@ -117,11 +117,11 @@ def longest_pause_s(rows: list[dict[str, Any]]) -> float:
 def test_1_seven_agents_share_three_providers(settings: Settings, say: Say) -> None:
     """The pool has seven agents: two at home with Claude, three with GPT, two with Gemini."""
     pool = create_balanced_agent_pool(settings, {})
-    counts = home_counts(pool.values())
+    homes = Counter(agent.home for agent in pool.values())
     for agent in pool.values():
         assert isinstance(agent, RealAgent)
         say(f"{agent.name:<18} at home with {agent.home:<10} for {', '.join(agent.task_types)}")
-    assert counts == {"anthropic": 2, "openai": 3, "gemini": 2}
+    assert homes == {"anthropic": 2, "openai": 3, "gemini": 2}
 
 
 def test_2_untyped_tasks_follow_the_weights(balancer: ProviderLoadBalancer, say: Say) -> None:

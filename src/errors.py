@@ -26,7 +26,6 @@ Class attributes answer "whose fault is it, and what next", so no caller compare
 `counts_against_health`  the breaker counts it as a failure (False: neutral)
 `costs_attempt`          it uses up one of the task's attempts
 `may_be_billed`          the provider may charge for it although no answer came
-`alert`                  somebody should be told
 """
 
 from __future__ import annotations
@@ -80,7 +79,6 @@ class ProviderError(OrchestratorError):
     counts_against_health: ClassVar[bool] = False
     costs_attempt: ClassVar[bool] = True
     may_be_billed: ClassVar[bool] = False
-    alert: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -117,7 +115,6 @@ class RateLimited(ProviderError):
 
 class QuotaExhausted(ProviderError):
     costs_attempt = False
-    alert = True
 
 
 class Overloaded(ProviderError):
@@ -155,12 +152,11 @@ class SchemaMismatch(ProviderError):
 
 
 class AuthFailed(ProviderError):
-    alert = True  # failure or `misconfigured`: the balancer knows whether the key ever worked
+    """A failure or `misconfigured`: the balancer knows whether the key ever worked."""
 
 
 class ModelUnavailable(ProviderError):
     costs_attempt = False
-    alert = True
 
 
 class ContextTooLong(ProviderError):

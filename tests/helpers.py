@@ -1,4 +1,4 @@
-"""What tests of whole processes share: a clean environment, and our scripts as child processes."""
+"""What tests share: a clean environment, our scripts as child processes, a clock that stands still."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+
+from src.core.clock import Clock
 
 ROOT = Path(__file__).resolve().parent.parent
 ORCHESTRATOR = ROOT / "real_agent_orchestrator.py"
@@ -54,6 +56,32 @@ def live_environment(base_urls: Mapping[str, str], *, only: Iterable[str] = ()) 
         environ[key] = f"test-key-of-{name}"
         environ[url] = base_urls[name]
     return environ
+
+
+class VirtualClock(Clock):
+    """Time that stands still until it is set."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self._time = now
+        super().__init__(wall=lambda: self._time, monotonic=lambda: self._time)
+
+    def now(self) -> float:
+        return self._time
+
+    def set(self, now: float) -> None:
+        """Move to `now`. Raises ValueError if that lies in the past."""
+        if now < self._time:
+            raise ValueError(f"time does not go back: {now} < {self._time}")
+        self._time = now
+
+    def advance(self, seconds: float) -> None:
+        self.set(self._time + seconds)
+
+    def jump(self, seconds: float) -> None:
+        """Advance as a sleeping laptop does: `take_jump` will tell."""
+        self.set(self._time + seconds)
+        self._jump_s += seconds
+        self.jumped_at = self._time
 
 
 class Script:

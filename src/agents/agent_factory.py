@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from ..providers.base import ProviderAdapter
 from ..routing.state import agent_rows
@@ -21,11 +21,3 @@ def create_balanced_agent_pool(
         name: RealAgent(name, row, adapters, settings, add_system_prompt=settings.agent_prompts)
         for name, row in agent_rows(settings.agents)
     }
-
-
-def home_counts(pool: Collection[RealAgent]) -> dict[str, int]:
-    """How many agents are at home with each provider: `{"anthropic": 2, "openai": 3, "gemini": 2}`."""
-    counts: dict[str, int] = {}
-    for agent in pool:
-        counts[agent.home] = counts.get(agent.home, 0) + 1
-    return counts

@@ -54,29 +54,3 @@ class Clock:
         with self._lock:
             jump_s, self._jump_s = self._jump_s, 0.0
             return jump_s
-
-
-class VirtualClock(Clock):
-    """Time that stands still until it is set: for tests."""
-
-    def __init__(self, now: float = 0.0) -> None:
-        self._time = now
-        super().__init__(wall=lambda: self._time, monotonic=lambda: self._time)
-
-    def now(self) -> float:
-        return self._time
-
-    def set(self, now: float) -> None:
-        """Move to `now`. Raises ValueError if that lies in the past."""
-        if now < self._time:
-            raise ValueError(f"time does not go back: {now} < {self._time}")
-        self._time = now
-
-    def advance(self, seconds: float) -> None:
-        self.set(self._time + seconds)
-
-    def jump(self, seconds: float) -> None:
-        """Advance as a sleeping laptop does: `take_jump` will tell."""
-        self.set(self._time + seconds)
-        self._jump_s += seconds
-        self.jumped_at = self._time

@@ -136,7 +136,7 @@ class Orchestrator:
         self._learned = Learned(self.balancer, self._access, store, self._thread)
         self._committer = Committer(store, self._thread, self.incarnation, self._written)
         self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed)
-        self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result, self.drain)
+        self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result)
         self._calls: dict[int, asyncio.Task[None]] = {}  # by permit
         self._given_up: set[int] = set()  # permits of calls that are cancelled because they are lost
         self._wake_handle: asyncio.TimerHandle | None = None

@@ -8,7 +8,6 @@ restarts and keep their history; a command is carried out once and answered with
     command   resume    {"provider"}          lift a hold, a spent quota or a refused key as well
     command   reset     {"provider"}          close its breaker
     command   cancel    {"batch", "ids"}      take waiting tasks out
-    command   drain     {}                    finish what runs, then end
 """
 
 from __future__ import annotations
@@ -30,15 +29,12 @@ class Steering:
         balancer: ProviderLoadBalancer,
         dispatch: Dispatch,
         ended: Callable[[Result], None],
-        drain: Callable[[], None],
     ) -> None:
-        self._balancer, self._dispatch = balancer, dispatch
-        self._ended, self._drain = ended, drain
+        self._balancer, self._dispatch, self._ended = balancer, dispatch, ended
         self._commands: Mapping[str, Callable[[Mapping[str, Any], float], str]] = {
             "resume": self._resume,
             "reset": self._reset,
             "cancel": self._cancel,
-            "drain": self._drained,
         }
 
     def apply(self, settings: Mapping[str, Any], now: float) -> None:
@@ -83,7 +79,3 @@ class Steering:
                 taken += 1
                 self._ended(Result(task, TaskStatus.CANCELLED, now, error="cancelled by hand"))
         return f"{taken} cancelled"
-
-    def _drained(self, args: Mapping[str, Any], now: float) -> str:
-        self._drain()
-        return "draining"

@@ -1,9 +1,9 @@
 """Base weights proposed from what the last day showed, each candidate replayed before it is proposed.
 
-The recorded traffic (tasks per minute and type) runs through `routing/` in virtual time under each
-candidate, with providers as fast, as reliable and as dear as they were, under the limits that are told or
-learned (ample ones where none is known, since a replay can't find them out). Proposed is the cheapest of those
-that take at most a tenth longer per task than the quickest.
+The recorded traffic (tasks per minute and type) runs through `routing/` in virtual time under each candidate,
+with providers as fast, as reliable and as dear as they were, and under the limits that are told or learned;
+where none is known, ample ones, since a replay can't find them out. Proposed is the cheapest of those that
+take at most a tenth longer per task than the quickest.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..records import AgentSnapshot, PoolSnapshot, ProviderSnapshot
-from ..settings import Settings
+from ..settings import ProviderRow, Settings
 from .breaker import BreakerState
 from .scoring import shares
 from .state import ProviderState
@@ -54,6 +54,11 @@ def _milder_condition(provider: ProviderState, now: float) -> tuple[str, str, fl
     return "healthy", "", None
 
 
+def why_not_configured(row: ProviderRow) -> str:
+    """In a word, for a provider that can't be called at all."""
+    return "no key" if row.enabled else "switched off in the configuration"
+
+
 def pool_snapshot(balancer: ProviderLoadBalancer, now: float) -> PoolSnapshot:
     """All providers and agents at `now`."""
     settings = balancer.settings
@@ -68,7 +73,7 @@ def pool_snapshot(balancer: ProviderLoadBalancer, now: float) -> PoolSnapshot:
         for p in balancer.providers
     )
     missing = tuple(
-        _not_configured(name, row.weight)
+        _not_configured(name, row.weight, why_not_configured(row))
         for name, row in settings.providers.items()
         if name not in balancer.by_name
     )
@@ -116,8 +121,8 @@ def _provider(
     )
 
 
-def _not_configured(name: str, weight: float) -> ProviderSnapshot:
+def _not_configured(name: str, weight: float, why: str) -> ProviderSnapshot:
     return ProviderSnapshot(
-        name, "not_configured", "no key", None, weight, 0.0, 1.0, 1.0, 0.0, 0.0, None, None, None,
+        name, "not_configured", why, None, weight, 0.0, 1.0, 1.0, 0.0, 0.0, None, None, None,
         0, 0, 0, 0, 0, 0, 0, 0,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Suggested weights: recorded traffic replayed under the limits that are known, and under no invented ones."""
+"""Suggested weights: recorded traffic replayed under the limits that are known, and no others."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from src.core.clock import Clock, VirtualClock
+from src.core.clock import Clock
+from tests.helpers import VirtualClock
 
 
 class Times:

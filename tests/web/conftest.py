@@ -17,10 +17,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import FileSystemBytecodeCache
 
-from src.core.clock import Clock, VirtualClock
+from src.core.clock import Clock
 from src.core.store import Store
 from src.web import create_app
 from src.web.access import Door
+from tests.helpers import VirtualClock
 
 from .filled import Place, fill
 from .house import House, running_house

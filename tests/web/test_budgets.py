@@ -8,12 +8,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from src.config import load_settings
-from src.core.clock import VirtualClock
 from src.core.money import CAP
 from src.core.store import Store
 from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
 from src.settings import Settings
 from src.web import create_app
+from tests.helpers import VirtualClock
 
 NOW = 1_795_000_000.0  # 2026-11-18, 04:26 UTC
 DAY_S = 86_400.0

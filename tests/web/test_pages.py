@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from src.core.clock import VirtualClock
 from src.core.store import Store
 from src.records import Attempt, Event, Message, Outcome, Result, Task, TaskStatus, Usage
+from src.routing.balancer import ProviderLoadBalancer
 from src.web import create_app
 from src.web.presenters.plans import PLANNED_AT_MOST, Expectation, Sample
 from src.web.presenters.pool import pool_view
 from src.web.presenters.weights import _with_preferences
 from src.web.site import Recent, Site
 from src.web.words import count, duration, iso, money, rate
+from tests.helpers import VirtualClock
 
 from .conftest import AppMaker, csrf_of
 from .filled import BATCH, ME, Place, settings_in
@@ -47,6 +48,23 @@ def test_before_any_orchestrator_the_pages_show_the_configuration(tmp_path: Path
     assert [
         sum(a["home"] == home for a in found["agents"]) for home in ("anthropic", "openai", "gemini")
     ] == [2, 3, 2]
+
+
+def test_a_provider_that_is_switched_off_is_not_said_to_lack_a_key(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    rows = dict(settings.providers)
+    rows["gemini"] = rows["gemini"].model_copy(update={"enabled": False})
+    settings = settings.model_copy(update={"providers": rows})
+    with Store.open(tmp_path / "simulated.db", simulated=True) as store:
+        client = create_app(settings, store, simulated=True, configured={"openai"}).test_client()
+        shown = client.get("/api/providers/status").json["providers"]
+        balancer = ProviderLoadBalancer(settings, now=0.0, configured={"openai"})
+    told = {"anthropic": "no key", "gemini": "switched off in the configuration"}
+    for reasons in (
+        {p["name"]: p["reason"] for p in shown if p["state"] == "not_configured"},
+        {p.name: p.reason for p in balancer.snapshot(0.0).providers if p.state == "not_configured"},
+    ):
+        assert reasons == told
 
 
 @pytest.mark.parametrize(("after_s", "state"), [(1, "running"), (11, "silent"), (7200, "silent")])

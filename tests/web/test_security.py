@@ -10,11 +10,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from src.config import load_settings
-from src.core.clock import VirtualClock
 from src.core.store import Store
 from src.errors import ConfigError
 from src.web import create_app
 from src.web.access import Door, Hosts, Throttle, Tokens
+from tests.helpers import VirtualClock
 
 from .conftest import AppMaker, csrf_of
 from .filled import SCRIPT, Place

@@ -14,6 +14,7 @@ from ...core.store import OrchestratorRow
 from ...core.store.control import DEAD_AFTER_S
 from ...records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, WaitingFor
 from ...routing.scoring import final_score, neutral_response_s, shares
+from ...routing.snapshots import why_not_configured
 from ...routing.state import agent_rows
 from ..site import SUMS_FRESH_S, Site
 from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider
@@ -188,10 +189,7 @@ def _sums(
 def _from_configuration(site: Site, now: float) -> PoolSnapshot:
     """Before any orchestrator has run: what is configured, and nothing known of it."""
     settings = site.settings
-    providers = tuple(
-        _unseen(name, row.weight, configured=name in site.configured)
-        for name, row in settings.providers.items()
-    )
+    providers = tuple(_unseen(site, name, row.weight) for name, row in settings.providers.items())
     agents = tuple(
         AgentSnapshot(name, row.home, tuple(sorted(row.task_types)), 0, row.calls_in_flight, 0)
         for name, row in agent_rows(settings.agents)
@@ -199,8 +197,10 @@ def _from_configuration(site: Site, now: float) -> PoolSnapshot:
     return PoolSnapshot(now, providers, agents, 0, 0)
 
 
-def _unseen(name: str, weight: float, *, configured: bool) -> ProviderSnapshot:
-    state, reason = ("unknown", "no call yet") if configured else ("not_configured", "no key")
+def _unseen(site: Site, name: str, weight: float) -> ProviderSnapshot:
+    state, reason = "unknown", "no call yet"
+    if name not in site.configured:
+        state, reason = "not_configured", why_not_configured(site.settings.providers[name])
     return ProviderSnapshot(
         name, state, reason, None, weight, weight, 1.0, 1.0, 0.0, 0.0, None, None, None,
         0, 0, 0, 0, 0, 0, 0, 0,
@@ -221,7 +221,7 @@ def _with_settings(snapshot: PoolSnapshot, site: Site) -> PoolSnapshot:
     by_name = {provider.name: provider for provider in snapshot.providers}
     found = []
     for name in weights:
-        provider = by_name.get(name) or _unseen(name, weights[name], configured=name in site.configured)
+        provider = by_name.get(name) or _unseen(site, name, weights[name])
         if name in paused and provider.state != "not_configured":
             provider = replace(provider, state="paused", reason="paused by hand", until=None)
         found.append(provider)
