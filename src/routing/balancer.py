@@ -237,10 +237,6 @@ class ProviderLoadBalancer:
                 self.by_name[name].weight = weight
         self.pool.rescore(now)
 
-    def pause(self, name: str) -> None:
-        """No new call to the provider; those in flight end."""
-        self.by_name[name].paused = True
-
     def resume(self, name: str, now: float) -> None:
         """Lift a pause, a quota hold and a refused key: somebody says that it works again."""
         provider = self.by_name[name]
@@ -271,10 +267,6 @@ class ProviderLoadBalancer:
     def jumped(self, seconds: float, now: float) -> None:
         """The clock leapt (a laptop slept): calls that were out then say nothing about anybody."""
         self._reach.jumped(seconds, now)
-
-    def reached(self, name: str, now: float) -> None:
-        """A connection to the provider was made: if the pool was offline, it is not any more."""
-        self._reach.reached(self.by_name[name], now)
 
     def note_states(self, now: float) -> None:
         """Emit one event for each provider whose condition has changed."""

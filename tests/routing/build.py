@@ -82,6 +82,11 @@ def make_balancer(
     )
 
 
+def pause(balancer: ProviderLoadBalancer, name: str) -> None:
+    """As the steering does it: no new call to the provider; those in flight end."""
+    balancer.by_name[name].paused = True
+
+
 def make_dispatch(settings: Settings = WIDE, **options: Any) -> Dispatch:
     return Dispatch(make_balancer(settings, **options), settings)
 

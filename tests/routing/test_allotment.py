@@ -14,7 +14,7 @@ from src.routing.soonest import Lot, Room, soonest
 from src.routing.surveys import SHUNNED
 from src.settings import Settings
 
-from .build import NAMES, START, Desk, make_settings, make_task
+from .build import NAMES, START, Desk, make_settings, make_task, pause
 from .servers import Server
 from .virtual import Provider, World
 
@@ -101,8 +101,8 @@ def test_where_calls_run_out_long_before_tokens_nobody_is_advised() -> None:
 
 def test_who_is_out_takes_no_part_and_is_back_at_once() -> None:
     desk = Desk(scarce())
-    desk.balancer.pause("gemini")
-    desk.balancer.pause("anthropic")
+    pause(desk.balancer, "gemini")
+    pause(desk.balancer, "anthropic")
     desk.offer(*long_and_short(600))
     assert places(desk.go())["openai", 1_000] > 5  # nobody else is there for them
     desk.balancer.resume("gemini", desk.now)

@@ -43,6 +43,7 @@ from .build import (
     make_balancer,
     make_settings,
     make_task,
+    pause,
     told_limits,
 )
 
@@ -147,7 +148,7 @@ def test_it_goes_to_its_preferred_provider_when_that_comes_free_before() -> None
 
 
 def paused(balancer: ProviderLoadBalancer) -> None:
-    balancer.pause("gemini")
+    pause(balancer, "gemini")
 
 
 def opened(balancer: ProviderLoadBalancer) -> None:
@@ -315,7 +316,7 @@ def test_a_cost_weight_turns_tasks_to_the_cheaper_and_keeps_the_counts_exact(wei
 
 def test_every_candidate_has_its_line_in_the_reasons() -> None:
     balancer = make_balancer()
-    balancer.pause("gemini")
+    pause(balancer, "gemini")
     placement = place(balancer)
     assert {c.provider for c in placement.reasons} == set(NAMES)
     for candidate in placement.reasons:
@@ -329,7 +330,7 @@ def test_every_candidate_has_its_line_in_the_reasons() -> None:
 def test_a_wait_tells_until_when_and_why_for_each() -> None:
     limits = told_limits(requests_per_minute=60)
     balancer = make_balancer(make_settings(limits=limits))
-    balancer.pause("openai")
+    pause(balancer, "openai")
     place(balancer)
     place(balancer)
     wait = refused(balancer)
@@ -651,7 +652,7 @@ def test_back_online_all_are_forgiven_and_serve_at_once() -> None:
     balancer = make_balancer()
     hanging = [place(balancer, task=make_task(providers=("openai",))) for _ in range(5)]
     go_offline(balancer)
-    balancer.reached("gemini", START + 30.0)
+    balancer.free_call("gemini", Found.ANSWERS, START + 30.0, START + 30.0)
     assert balancer.offline_since is None
     for placement in hanging:  # they left before anybody knew: not the provider's failures
         fail(balancer, placement, REFUSED, START + 31.0)
@@ -677,7 +678,7 @@ def test_an_answer_to_a_call_from_before_does_not_end_being_offline() -> None:
     ok(balancer, before, START + 2.0)
     assert balancer.offline_since == START + 1.0
     assert balancer.by_name["anthropic"].succeeded == 1
-    balancer.reached("anthropic", START + 6.0)
+    balancer.free_call("anthropic", Found.ANSWERS, START + 6.0, START + 6.0)
     assert balancer.offline_since is None
 
 
@@ -694,7 +695,7 @@ def test_two_of_three_unreachable_is_an_outage_of_two() -> None:
 
 def test_a_paused_or_misconfigured_provider_has_no_say_in_being_offline() -> None:
     balancer = make_balancer()
-    balancer.pause("gemini")
+    pause(balancer, "gemini")
     balancer.by_name["anthropic"].misconfigured = "the key was refused"
     fail(balancer, place(balancer), REFUSED, START)
     assert balancer.offline_since == START
@@ -1050,7 +1051,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), paused=st.booleans())
     def somebody_steers(self, name: str, paused: bool) -> None:
         if paused:
-            self.balancer.pause(name)
+            pause(self.balancer, name)
         else:
             self.balancer.resume(name, self.now)
 
@@ -1094,7 +1095,7 @@ class AnyOrder(RuleBasedStateMachine):
         for placement in self.out:
             self.balancer.settle(placement.permit, Outcome.UNCERTAIN, self.now)
         for name in NAMES:
-            self.balancer.reached(name, self.now)
+            self.balancer.free_call(name, Found.ANSWERS, self.now, self.now)
             self.balancer.resume(name, self.now)
         assert isinstance(self.balancer.place(make_task(), self.now + 1_000.0), Placement)
 
@@ -1107,7 +1108,7 @@ TestAnyOrderOfCalls = AnyOrder.TestCase
 
 def test_a_snapshot_tells_each_providers_state_and_share() -> None:
     balancer = make_balancer(configured=["openai", "gemini"])
-    balancer.pause("gemini")
+    pause(balancer, "gemini")
     out = place(balancer)
     shown = {p.name: p for p in balancer.snapshot(START).providers}
     assert (shown["openai"].state, shown["openai"].in_flight, shown["openai"].share) == ("healthy", 1, 1.0)

@@ -38,11 +38,12 @@ from src.routing.buckets import COLD_S, MARGIN_S
 from src.routing.budgets import BudgetRule, Budgets
 from src.routing.dispatch import Dispatch, outcome_of
 from src.routing.failover import RULES, backoff_s
+from src.routing.reach import Found
 from src.routing.routes import Route
 from src.routing.surveys import Memory, Tried
 from src.settings import AgentRow, LimitSettings, Settings
 
-from .build import MODELS, NAMES, START, WIDE, Desk, answer, make_settings, make_task, told_limits
+from .build import MODELS, NAMES, START, WIDE, Desk, answer, make_settings, make_task, pause, told_limits
 
 ONE_SLOT = make_settings(
     limits=told_limits(), agents=[AgentRow(name="only", home="openai", calls_in_flight=1)]
@@ -192,7 +193,7 @@ def test_room_that_a_large_task_gives_up_is_used_at_once(end: str) -> None:
     desk.offer(make_task("first", max_tokens=56_000, providers=("openai",)))
     desk.ok(desk.one())
     deadline = desk.now + 5.0 if end == "expired" else None
-    desk.balancer.pause("gemini")
+    pause(desk.balancer, "gemini")
     desk.offer(make_task("large", max_tokens=50_000, deadline_at=deadline))
     desk.go()
     desk.offer(*[make_task(n, max_tokens=100) for n in range(5)])
@@ -754,7 +755,7 @@ def test_a_429_holds_the_model_group_and_the_task_goes_elsewhere_at_no_cost() ->
     assert group.held_until == START + 7.0
     placement = desk.one()
     for name in NAMES:
-        desk.balancer.pause(name)
+        pause(desk.balancer, name)
     desk.fail(placement, error_of("RateLimited"))
     assert desk.results[-1].task.id == "other"
     assert desk.dispatch.waiting == 1
@@ -926,7 +927,7 @@ def test_who_has_failed_a_task_comes_last_even_after_the_backoff() -> None:
     first = desk.one()
     others = [name for name in NAMES if name != first.provider]
     for name in others:
-        desk.balancer.pause(name)
+        pause(desk.balancer, name)
     desk.fail(first, InvalidResponse("empty", status=200))
     assert desk.go() == []
     desk.balancer.resume(others[0], desk.now)
@@ -1052,7 +1053,7 @@ def test_an_outage_of_the_network_costs_no_attempt() -> None:
     assert desk.balancer.offline_since == START
     assert desk.go(20.0) == []
     assert desk.dispatch.waiting == 9
-    desk.balancer.reached("openai", desk.now)
+    desk.balancer.free_call("openai", Found.ANSWERS, desk.now, desk.now)
     desk.dispatch.wake_all()
     placements = desk.go()
     assert len(placements) == 9
@@ -1230,7 +1231,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), paused=st.booleans())
     def somebody_steers(self, name: str, paused: bool) -> None:
         if paused:
-            self.desk.balancer.pause(name)
+            pause(self.desk.balancer, name)
         else:
             self.desk.balancer.resume(name, self.desk.now)
         self.desk.dispatch.wake_all()
@@ -1239,7 +1240,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def the_network_is_there(self, name: str) -> None:
         if self.desk.balancer.offline_since is not None:
-            self.desk.balancer.reached(name, self.desk.now)
+            self.desk.balancer.free_call(name, Found.ANSWERS, self.desk.now, self.desk.now)
             self.desk.dispatch.wake_all()
             self.pump()
 
@@ -1289,7 +1290,7 @@ class AnyOrder(RuleBasedStateMachine):
         desk = self.desk
         for name in NAMES:
             desk.balancer.resume(name, desk.now)
-            desk.balancer.reached(name, desk.now)
+            desk.balancer.free_call(name, Found.ANSWERS, desk.now, desk.now)
         desk.dispatch.wake_all()
         self.pump()
         for _ in range(2_000):

@@ -11,7 +11,7 @@ from src.records import Message, Task, Usage
 from src.routing.prefixes import CACHE_S, KEPT, SHARED_BY, Prefixes, Ticket
 from src.settings import CachingSettings
 
-from .build import START, WIDE, Desk, make_task
+from .build import START, WIDE, Desk, make_task, pause
 
 LONG = "You label support mail by the rules below. " * 120  # 5,160 characters
 OTHER = "You translate what you are given into plain words. " * 120
@@ -181,7 +181,7 @@ def test_a_provider_that_has_it_is_left_when_it_can_not_serve() -> None:
         desk.offer(mail(number, providers=("anthropic", "openai")))
     (writer,) = desk.go()
     desk.ok(writer, usage=WROTE)
-    desk.balancer.pause(writer.provider)
+    pause(desk.balancer, writer.provider)
     assert {p.provider for p in desk.go()} == {"anthropic", "openai"} - {writer.provider}
 
 

@@ -250,7 +250,7 @@ def test_a_provider_that_was_dead_before_is_not_forgiven_for_the_networks_sake()
         failed(desk, sent(desk, name)[0], REFUSED, 0.01)
     assert desk.balancer.offline_since == pytest.approx(began, abs=0.02)  # not since openai went
     desk.now += 10.0
-    desk.balancer.reached("gemini", desk.now)
+    desk.balancer.free_call("gemini", Found.ANSWERS, desk.now, desk.now)
     assert desk.provider("openai").breaker.opened_at == START
     assert desk.provider("openai").breaker.state is not BreakerState.CLOSED
     assert desk.provider("anthropic").breaker.state is BreakerState.CLOSED
