@@ -1,4 +1,4 @@
-"""The waiting tasks in their classes and lanes, and which class is asked next.
+"""The waiting tasks in their classes and families, and which class is asked next.
 
     push(entry)          a task waits, for the first time or again
     take(entry)          it does not wait any more
@@ -7,7 +7,7 @@
     next_at(now)         when time alone changes anything
 
 So cost does not grow with the number waiting, nor with the number of classes where what keeps them is the
-same for all, but only with the number of lanes.
+same for all, but only with the number of families.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..records import Task, WaitingFor
 from .allotment import FREE
 from .routes import Route
 from .surveys import NEVER, Blocked
-from .waiting import ALWAYS, Entry, Lane, TaskClass
+from .waiting import ALWAYS, Entry, Family, TaskClass
 
 MOST_ROUTES = 1_000  # remembered, since classes come and go
 
@@ -32,8 +32,8 @@ class Queues:
         self._route_of = route_of
         self._spill_after_s = spill_after_s
         self._classes: dict[tuple[object, ...], TaskClass] = {}
-        self._lanes: dict[tuple[object, ...], Lane] = {}
-        self._parked: dict[TaskClass, None] = {}  # by themselves, not with their lane
+        self._families: dict[tuple[object, ...], Family] = {}
+        self._parked: dict[TaskClass, None] = {}  # by themselves, not with their family
         self._new: deque[TaskClass] = deque()  # whose head has not been asked yet
         self._routes: dict[tuple[object, ...], Route] = {}
         self.waiting = 0
@@ -55,9 +55,9 @@ class Queues:
                 if len(self._routes) >= MOST_ROUTES:
                     self._routes.clear()
                 route = self._routes[key] = self._route_of(task, now)
-            lane = self._lane_of(route, again=memory.attempt > 1, hurried=task.deadline_at is not None)
-            found = self._classes[key] = TaskClass(key, route, lane, task.task_type, len(task.messages))
-            lane.classes[found] = None
+            family = self._family_of(route, again=memory.attempt > 1, hurried=task.deadline_at is not None)
+            found = self._classes[key] = TaskClass(key, route, family, task.task_type, len(task.messages))
+            family.classes[found] = None
         entry.queue = found
         heapq.heappush(found.heap, (memory.order, entry))
         found.count += 1
@@ -81,28 +81,28 @@ class Queues:
             heapq.heappop(queue.heap)
             queue.head()
             if queue.parked_until == ALWAYS:
-                queue.lane.enlist(queue)
+                queue.family.enlist(queue)
 
-    def _lane_of(self, route: Route, *, again: bool, hurried: bool) -> Lane:
+    def _family_of(self, route: Route, *, again: bool, hurried: bool) -> Family:
         places = (route.groups, route.pinned)
         key = (places, route.prefer, again, hurried)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = Lane(places, route.prefer, again, hurried)
-        return lane
+        family = self._families.get(key)
+        if family is None:
+            family = self._families[key] = Family(places, route.prefer, again, hurried)
+        return family
 
     def _drop(self, queue: TaskClass) -> None:
         del self._classes[queue.key]
         self._parked.pop(queue, None)
-        lane = queue.lane
-        del lane.classes[queue]
-        if not lane.classes:
-            del self._lanes[lane.places, lane.prefer, lane.again, lane.hurried]
+        family = queue.family
+        del family.classes[queue]
+        if not family.classes:
+            del self._families[family.places, family.prefer, family.again, family.hurried]
 
     def reroute(self, now: float) -> None:
         """Where tasks may go has changed: every class is asked anew, by its new route."""
         self._routes.clear()
-        self._lanes.clear()
+        self._families.clear()
         self._parked.clear()
         for each in list(self._classes.values()):
             head = each.head()
@@ -111,27 +111,27 @@ class Queues:
             memory, task = head.memory, head.task
             each.route = self._routes[each.key] = self._route_of(task, now)
             each.advice = FREE
-            each.lane = self._lane_of(
+            each.family = self._family_of(
                 each.route, again=memory.attempt > 1, hurried=task.deadline_at is not None
             )
-            each.lane.classes[each] = None
+            each.family.classes[each] = None
             each.listed, each.rests_until = (), ALWAYS
             self._wake(each)
 
     # ------------------------------------------------------------------ whose turn
 
     def next_class(self, now: float) -> TaskClass | None:
-        while self._new:  # although its lane waits: it may be one that no provider can ever serve
+        while self._new:  # although its family waits: it may be one that no provider can ever serve
             new = self._new.popleft()
-            if new.count and new.parked_until <= now < new.lane.parked_until:
+            if new.count and new.parked_until <= now < new.family.parked_until:
                 return new
         best = None
-        for lane in self._lanes.values():
-            if lane.parked_until > now:
+        for family in self._families.values():
+            if family.parked_until > now:
                 continue
-            if lane.parked_until > ALWAYS:
-                lane.unpark()
-            found = lane.first(now)
+            if family.parked_until > ALWAYS:
+                family.unpark()
+            found = family.first(now)
             if found is not None and (best is None or found.listed < best.listed):
                 best = found
         return best
@@ -140,55 +140,55 @@ class Queues:
         """The head of `queue` can't go: who would be told the same waits with it."""
         if blocked.common:
             self.park_alike(queue, blocked, now)
-        if not blocked.common or blocked.free or queue.lane.parked_until <= now:
+        if not blocked.common or blocked.free or queue.family.parked_until <= now:
             queue.park(blocked, blocked.until)
             self._parked[queue] = None
-            queue.lane.rest(queue)
+            queue.family.rest(queue)
 
     def park_alike(self, queue: TaskClass, blocked: Blocked, now: float) -> None:
         """Nobody's own affair keeps it: all with the same places, or with the same preference, wait."""
-        mine = queue.lane
+        mine = queue.family
         if blocked.free:
             if not mine.again and not mine.hurried:
-                self._park_lane(mine, blocked, min(blocked.room_at, self._first_spill(mine, now)), now)
+                self._park_family(mine, blocked, min(blocked.room_at, self._first_spill(mine, now)), now)
             return
-        for lane in self._lanes.values():
-            if lane.parked_until <= now and lane.places == mine.places and not lane.hurried:
-                self._park_lane(lane, blocked, blocked.room_at, now)
+        for family in self._families.values():
+            if family.parked_until <= now and family.places == mine.places and not family.hurried:
+                self._park_family(family, blocked, blocked.room_at, now)
 
     @staticmethod
-    def _park_lane(lane: Lane, blocked: Blocked, until: float, now: float) -> None:
+    def _park_family(family: Family, blocked: Blocked, until: float, now: float) -> None:
         if until > now:
-            lane.park(blocked, until)
+            family.park(blocked, until)
 
-    def _first_spill(self, lane: Lane, now: float) -> float:
-        """When the first of the lane's heads stops waiting for the preferred provider."""
-        heads = (each.head() for each in lane.classes if each.parked_until <= now)
+    def _first_spill(self, family: Family, now: float) -> float:
+        """When the first of the family's heads stops waiting for the preferred provider."""
+        heads = (each.head() for each in family.classes if each.parked_until <= now)
         offered = min((head.memory.offered_at for head in heads if head is not None), default=NEVER)
         return offered + self._spill_after_s
 
     def next_at(self, now: float) -> float:
         """When time alone lets somebody be asked again."""
-        return min((lane.next_at(now) for lane in self._lanes.values()), default=NEVER)
+        return min((family.next_at(now) for family in self._families.values()), default=NEVER)
 
     # ------------------------------------------------------------------ waking
 
     def _wake(self, queue: TaskClass) -> None:
         queue.unpark()
         self._parked.pop(queue, None)
-        queue.lane.enlist(queue)
+        queue.family.enlist(queue)
 
     def wake_all(self) -> None:
         """Something changed for everybody: weights, a pause, the network."""
-        for lane in self._lanes.values():
-            lane.unpark()
+        for family in self._families.values():
+            family.unpark()
         self._wake_those(self._parked)
 
     def wake_for(self, provider_bit: int) -> None:
         """A call of that provider has ended."""
-        for lane in self._lanes.values():
-            if lane.settles & provider_bit:
-                lane.unpark()
+        for family in self._families.values():
+            if family.settles & provider_bit:
+                family.unpark()
         if self._parked:
             self._wake_those(each for each in self._parked if each.settles & provider_bit)
 

@@ -1,7 +1,7 @@
-"""What `queues.py` is made of: a waiting task, its class (who may go to the same places), and their lane.
+"""What `queues.py` is made of: a waiting task, its class (who may go to the same places), and their family.
 
 Tasks of one class may go to the same places and wait in one order. Classes differ in what their calls are
-charged; those that differ in nothing else share a lane, since whatever keeps one of them for a reason
+charged; those that differ in nothing else share a family, since whatever keeps one of them for a reason
 that is not its own keeps all of them.
 """
 
@@ -64,7 +64,7 @@ class TaskClass(Parked):
 
     key: tuple[object, ...]
     route: Route
-    lane: Lane
+    family: Family
     task_type: str
     messages: int
     heap: list[tuple[Order, Entry]] = field(default_factory=list)
@@ -73,8 +73,8 @@ class TaskClass(Parked):
     advice: Advice = FREE
     claimed: bool = False  # an older task's claim keeps it out somewhere
     over_budget: Refusal | None = None
-    listed: Order = ()  # the order by which its lane has it among those to be asked; (): not at all
-    rests_until: float = ALWAYS  # the newest moment by which its lane has it among those that are parked
+    listed: Order = ()  # the order by which its family has it among those to be asked; (): not at all
+    rests_until: float = ALWAYS  # the newest moment by which its family has it among those that are parked
 
     def head(self) -> Entry | None:
         heap = self.heap
@@ -93,12 +93,12 @@ class TaskClass(Parked):
 
     @property
     def holder(self) -> Parked:
-        """What keeps it for longer: itself, or its whole lane."""
-        return self.lane if self.lane.parked_until > self.parked_until else self
+        """What keeps it for longer: itself, or its whole family."""
+        return self.family if self.family.parked_until > self.parked_until else self
 
 
 @dataclass(slots=True, eq=False)
-class Lane(Parked):
+class Family(Parked):
     """Classes that differ in nothing but size: told alike what keeps all of them.
 
     Both heaps are lazy: what changed since an entry was pushed is seen when it comes to the top.
