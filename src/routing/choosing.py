@@ -14,7 +14,7 @@ from ..records import Task
 from .allotment import FREE, Advice
 from .breaker import BreakerState
 from .budgets import affordable_max_tokens
-from .estimates import TOKENS_PER_MESSAGE
+from .estimates import SAFETY, TOKENS_PER_MESSAGE
 from .limits import ONE_CALL, Need
 from .pool import Pool
 from .prefixes import Prefix
@@ -163,7 +163,7 @@ class Chooser:
             return _limit_words(provider.name, why), until
         if group.counts_tokens:
             max_tokens = memory.max_tokens or option.max_tokens
-            if not group.has_ample(_most_tokens(task, max_tokens)):
+            if not group.has_ample(_most_tokens(provider, task, max_tokens)):
                 why, until = self._gate_by_size(option, task, memory, now, survey)
         if not why and self._pool.budgets is not None:
             why, until = self._gate_by_budget(option, task, route, memory, now, survey)
@@ -382,9 +382,10 @@ class Chooser:
         return None
 
 
-def _most_tokens(task: Task, max_tokens: int) -> int:
-    """More than any estimate of what a call draws: no token is shorter than a byte of UTF-8."""
-    return 5 * task.prompt_chars + TOKENS_PER_MESSAGE * len(task.messages) + max_tokens
+def _most_tokens(provider: ProviderState, task: Task, max_tokens: int) -> float:
+    """At least what any estimate says that a call draws."""
+    prompt = task.prompt_chars * provider.most_tokens_per_char + TOKENS_PER_MESSAGE * len(task.messages)
+    return prompt * SAFETY + max_tokens
 
 
 def _is_near(task: Task, now: float) -> bool:

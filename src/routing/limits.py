@@ -151,7 +151,7 @@ class ModelGroup:
         bucket = self.buckets.get(REQUESTS)
         return (min(1.0, bucket.capacity) - bucket.level) / bucket.rate if bucket is not None else 0.0
 
-    def has_ample(self, tokens: int) -> bool:
+    def has_ample(self, tokens: float) -> bool:
         """Whether so many tokens fit in every bucket as it was last seen: it can only have grown since."""
         for bucket in self.token_buckets:  # noqa: SIM110  # at every decision
             if bucket.level < tokens:

@@ -13,7 +13,6 @@ same for all, but only with the number of families.
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from ..records import Task, WaitingFor
@@ -34,7 +33,7 @@ class Queues:
         self._classes: dict[tuple[object, ...], TaskClass] = {}
         self._families: dict[tuple[object, ...], Family] = {}
         self._parked: dict[TaskClass, None] = {}  # by themselves, not with their family
-        self._new: deque[TaskClass] = deque()  # whose head has not been asked yet
+        self._new: dict[TaskClass, None] = {}  # those whose head has not been asked yet
         self._routes: dict[tuple[object, ...], Route] = {}
         self.waiting = 0
 
@@ -65,7 +64,7 @@ class Queues:
         self.waiting += 1
         if found.heap[0][1] is entry:
             self._wake(found)
-            self._new.append(found)
+            self._new[found] = None
 
     def take(self, entry: Entry) -> None:
         queue = entry.queue
@@ -94,6 +93,7 @@ class Queues:
     def _drop(self, queue: TaskClass) -> None:
         del self._classes[queue.key]
         self._parked.pop(queue, None)
+        self._new.pop(queue, None)
         family = queue.family
         del family.classes[queue]
         if not family.classes:
@@ -121,10 +121,6 @@ class Queues:
     # ------------------------------------------------------------------ whose turn
 
     def next_class(self, now: float) -> TaskClass | None:
-        while self._new:  # although its family waits: it may be one that no provider can ever serve
-            new = self._new.popleft()
-            if new.count and new.parked_until <= now < new.family.parked_until:
-                return new
         best = None
         for family in self._families.values():
             if family.parked_until > now:
@@ -134,6 +130,15 @@ class Queues:
             found = family.first(now)
             if found is not None and (best is None or found.listed < best.listed):
                 best = found
+        while (
+            best is None and self._new
+        ):  # although its family waits: it may be one that nobody can ever serve
+            new = next(iter(self._new))
+            del self._new[new]
+            if new.parked_until <= now:
+                best = new
+        if best is not None:
+            self._new.pop(best, None)
         return best
 
     def park(self, queue: TaskClass, blocked: Blocked, now: float) -> None:
@@ -141,31 +146,30 @@ class Queues:
         if blocked.common:
             self.park_alike(queue, blocked, now)
         if not blocked.common or blocked.free or queue.family.parked_until <= now:
-            queue.park(blocked, blocked.until)
-            self._parked[queue] = None
-            queue.family.rest(queue)
+            self._park(queue, blocked, blocked.until)
+
+    def _park(self, queue: TaskClass, blocked: Blocked, until: float | None) -> None:
+        queue.park(blocked, until)
+        self._parked[queue] = None
+        queue.family.rest(queue)
 
     def park_alike(self, queue: TaskClass, blocked: Blocked, now: float) -> None:
         """Nobody's own affair keeps it: all with the same places, or with the same preference, wait."""
-        mine = queue.family
         if blocked.free:
-            if not mine.again and not mine.hurried:
-                self._park_family(mine, blocked, min(blocked.room_at, self._first_spill(mine, now)), now)
+            self._park_for_preferred(queue.family, blocked, now)
+        elif blocked.room_at > now:
+            for family in self._families.values():
+                if family.parked_until <= now and family.places == queue.family.places and not family.hurried:
+                    family.park(blocked, blocked.room_at)
+
+    def _park_for_preferred(self, family: Family, blocked: Blocked, now: float) -> None:
+        """Others are open: each head waits for its provider until its own time to spill, and no longer."""
+        if family.again or family.hurried:
             return
-        for family in self._families.values():
-            if family.parked_until <= now and family.places == mine.places and not family.hurried:
-                self._park_family(family, blocked, blocked.room_at, now)
-
-    @staticmethod
-    def _park_family(family: Family, blocked: Blocked, until: float, now: float) -> None:
-        if until > now:
-            family.park(blocked, until)
-
-    def _first_spill(self, family: Family, now: float) -> float:
-        """When the first of the family's heads stops waiting for the preferred provider."""
-        heads = (each.head() for each in family.classes if each.parked_until <= now)
-        offered = min((head.memory.offered_at for head in heads if head is not None), default=NEVER)
-        return offered + self._spill_after_s
+        for each in family.classes:
+            head = each.head() if each.parked_until <= now else None
+            if head is not None:
+                self._park(each, blocked, min(blocked.room_at, head.memory.offered_at + self._spill_after_s))
 
     def next_at(self, now: float) -> float:
         """When time alone lets somebody be asked again."""

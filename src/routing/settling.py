@@ -154,7 +154,7 @@ class Settler:
         if held.placed_at > provider.exhausted_at:  # else it was let in before the quota was spent
             provider.exhausted_until = 0.0
         if usage is not None:
-            provider.estimator(held.task_type).observe(held.chars, held.messages, usage)
+            provider.observe(held.task_type, held.chars, held.messages, usage)
 
     def _apply_error(self, held: Permit, error: ProviderError, now: float) -> None:
         """What the error means for calls to come: see the table of failures in the summary document."""

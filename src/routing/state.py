@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..records import Usage
 from ..settings import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
 from .breaker import Breaker, BreakerState
-from .estimates import Estimator, Outputs
+from .estimates import CHARS_PER_TOKEN, Estimator, Outputs
 from .limits import ModelGroup, Reservation
 from .prefixes import Ticket
 from .pricing import CompiledPrice
@@ -64,6 +65,7 @@ class ProviderState:
         "lost_from",
         "misconfigured",
         "models",
+        "most_tokens_per_char",
         "name",
         "neutral",
         "output_tokens",
@@ -102,6 +104,7 @@ class ProviderState:
         self.groups: dict[str, ModelGroup] = {}
         self.models: dict[str, ModelState] = {}
         self.estimators: dict[str, Estimator] = {}
+        self.most_tokens_per_char = 1.0 / CHARS_PER_TOKEN  # of all its estimators, ever
         self.estimates: Mapping[str, Mapping[str, Any]] = {}  # known from earlier runs, by task type
         self.outputs = outputs  # by task type, of all providers together
         self.learned: Mapping[str, Mapping[str, float | bool]] = {}  # limits known from earlier runs
@@ -138,7 +141,15 @@ class ProviderState:
         if found is None:
             found = self.estimators[task_type] = Estimator(self.outputs.setdefault(task_type, Outputs()))
             found.restore(self.estimates.get(task_type, {}))
+            self.most_tokens_per_char = max(self.most_tokens_per_char, found.tokens_per_char)
         return found
+
+    def observe(self, task_type: str, chars: int, messages: int, usage: Usage) -> None:
+        """Learn from one answered call what such calls need."""
+        estimator = self.estimator(task_type)
+        estimator.observe(chars, messages, usage)
+        if estimator.tokens_per_char > self.most_tokens_per_char:
+            self.most_tokens_per_char = estimator.tokens_per_char
 
     def model(self, name: str, settings: Settings, now: float) -> ModelState:
         """The state of a model, made at its first use."""

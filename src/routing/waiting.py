@@ -20,6 +20,7 @@ from .routes import Route
 from .surveys import NEVER, Blocked, Memory
 
 ALWAYS = -math.inf
+SLACK = 64  # outdated entries that a heap may hold, beside as many as there are live ones
 Order = tuple[float, ...]
 
 _numbers = itertools.count()  # what stands in a heap is compared by it before anything that has no order
@@ -118,12 +119,29 @@ class Family(Parked):
         if each.listed != order:
             each.listed = order
             heapq.heappush(self.ready, (order, next(_numbers), each))
+            if len(self.ready) > SLACK + 2 * len(self.classes):
+                self._sweep_ready()
 
     def rest(self, each: TaskClass) -> None:
         """It is parked: asked again when its moment comes."""
         if each.parked_until < NEVER and each.rests_until != each.parked_until:
             each.rests_until = each.parked_until
             heapq.heappush(self.resting, (each.parked_until, next(_numbers), each))
+            if len(self.resting) > SLACK + 2 * len(self.classes):
+                self._sweep_resting()
+
+    def _sweep_ready(self) -> None:
+        """What is outdated goes, wherever in the heap it stands."""
+        live = {
+            each: (order, n, each) for order, n, each in self.ready if each.count and each.listed == order
+        }
+        self.ready[:] = live.values()
+        heapq.heapify(self.ready)
+
+    def _sweep_resting(self) -> None:
+        live = {e: (at, n, e) for at, n, e in self.resting if e.count and e.rests_until == at}
+        self.resting[:] = live.values()
+        heapq.heapify(self.resting)
 
     def first(self, now: float) -> TaskClass | None:
         """The class whose head goes first of those that are not parked themselves."""
@@ -149,8 +167,9 @@ class Family(Parked):
         someone = self.first(now) is not None
         resting = self.resting
         while resting and not (resting[0][2].count and resting[0][2].parked_until == resting[0][0]):
-            _, _, each = heapq.heappop(resting)
-            each.rests_until = ALWAYS
+            until, _, each = heapq.heappop(resting)
+            if each.rests_until == until:
+                each.rests_until = ALWAYS
         rests = resting[0][0] if resting else NEVER
         if self.parked_until <= now:
             return rests

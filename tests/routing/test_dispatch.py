@@ -1063,6 +1063,92 @@ def test_an_outage_of_the_network_costs_no_attempt() -> None:
     assert {r.status for r in desk.results} == {TaskStatus.SUCCEEDED}
 
 
+# ------------------------------------------------------------------ who else is kept
+
+
+CROWDED = make_settings(
+    limits=told_limits(),
+    agents=[AgentRow(name=f"a{n}", home=NAMES[n], calls_in_flight=4) for n in range(3)],
+)
+
+
+def crowded() -> Desk:
+    """The preferred provider of code holds its share of the slots; others are free."""
+    desk = Desk(CROWDED)
+    desk.offer(*[make_task(f"held {n}", "code_generation") for n in range(7)])
+    assert {p.provider for p in desk.go()} == {"openai"}
+    return desk
+
+
+@pytest.mark.parametrize("later_s", [1.0, 1.9])
+def test_a_later_task_of_another_size_does_not_put_off_the_spill_of_an_earlier_one(later_s: float) -> None:
+    desk = crowded()
+    desk.offer(make_task("early", "code_generation"))
+    assert desk.go() == []
+    desk.now = START + later_s
+    desk.offer(make_task("late", "code_generation", chars=4_000))
+    assert desk.go() == []
+    assert desk.wake == pytest.approx(START + 2.0)
+    assert [p.task.id for p in desk.go(2.0 - later_s)] == ["early"]
+
+
+def test_a_task_that_waits_for_a_cache_goes_when_it_is_written_whoever_else_waits() -> None:
+    desk = crowded()
+    long = Message("system", "s" * 20_000)
+    desk.offer(
+        *[
+            dataclasses.replace(
+                make_task(f"shared {n}", "code_generation"), messages=(long, Message("user", f"q {n}"))
+            )
+            for n in range(4)
+        ]
+    )
+    desk.go()
+    (writer,) = desk.go(2.0)
+    desk.now = START + 2.4
+    desk.offer(make_task("other", "code_generation"))
+    assert desk.go() == []
+    desk.ok(writer, usage=Usage(10, 0, 5_000, 50))
+    assert sorted(p.task.id for p in desk.go()) == ["shared 1", "shared 2", "shared 3"]
+
+
+def test_what_can_never_fit_is_told_although_it_came_last_and_nobody_has_room() -> None:
+    desk = Desk(make_settings(limits={name: {"requests_per_minute": 60} for name in NAMES}))
+    desk.offer(*[make_task(n) for n in range(60)], make_task("long", chars=8_000_000))
+    desk.go()
+    assert [r.task.id for r in desk.results] == ["long"]
+
+
+def test_a_family_keeps_no_more_than_it_has_tasks_however_many_come_and_go() -> None:
+    desk = Desk(ONE_SLOT)
+    desk.offer(make_task("running"))
+    out = desk.one()
+    desk.offer(make_task("patient", priority=0))
+    for number in range(1_000):
+        desk.offer(make_task(f"urgent {number}", priority=1), make_task(f"gone {number}", "research"))
+        desk.go(0.1)
+        assert desk.dispatch.withdraw("queue", f"gone {number}") is not None
+        desk.ok(out, 0.1)
+        out = desk.one()
+    queues = desk.dispatch._queues
+    for family in queues._families.values():
+        assert len(family.ready) + len(family.resting) < 200
+    assert len(queues._new) + len(queues._parked) < 10
+
+
+def test_a_prompt_with_more_tokens_than_letters_is_counted_as_what_it_was_learned_to_need() -> None:
+    limits = {"gemini": {"requests_per_minute": 60_000, "burst_s": 60.0, "input_tokens_per_minute": 6_000}}
+    desk = Desk(make_settings(limits=limits), configured=("gemini",))
+    for number in range(80):
+        desk.offer(make_task(f"seen {number}", chars=40, max_tokens=10))
+        for placement in desk.go(10.0):
+            desk.ok(placement, usage=Usage(700, 0, 0, 10))
+    desk.offer(*[make_task(number, chars=40, max_tokens=10) for number in range(20)])
+    desk.go(60.0)
+    (group,) = desk.provider("gemini").groups.values()
+    assert group.buckets["input_tokens"].level >= 0.0
+
+
 # ------------------------------------------------------------------ what it costs
 
 
