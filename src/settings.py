@@ -152,8 +152,10 @@ class ProviderRow(_Row):
 
     @property
     def why_not_configured(self) -> str:
-        """What a provider that nobody calls is missing; behind its name a sentence."""
-        return f"has no key ({' or '.join(self.api_key_env)})" if self.enabled else "is turned off"
+        """In a word, for a provider that can't be called at all."""
+        if not self.enabled:
+            return "switched off in the configuration"
+        return f"no key in {' or '.join(self.api_key_env)}" if self.api_key_env else "no key"
 
     @field_validator("base_url")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..records import AgentSnapshot, PoolSnapshot, ProviderSnapshot
-from ..settings import ProviderRow, Settings
+from ..settings import Settings
 from .breaker import BreakerState
 from .scoring import shares
 from .state import ProviderState
@@ -54,11 +54,6 @@ def _milder_condition(provider: ProviderState, now: float) -> tuple[str, str, fl
     return "healthy", "", None
 
 
-def why_not_configured(row: ProviderRow) -> str:
-    """In a word, for a provider that can't be called at all."""
-    return "no key" if row.enabled else "switched off in the configuration"
-
-
 def pool_snapshot(balancer: ProviderLoadBalancer, now: float) -> PoolSnapshot:
     """All providers and agents at `now`."""
     settings = balancer.settings
@@ -73,7 +68,7 @@ def pool_snapshot(balancer: ProviderLoadBalancer, now: float) -> PoolSnapshot:
         for p in balancer.providers
     )
     missing = tuple(
-        _not_configured(name, row.weight, why_not_configured(row))
+        _not_configured(name, row.weight, row.why_not_configured)
         for name, row in settings.providers.items()
         if name not in balancer.by_name
     )

@@ -163,14 +163,14 @@ def test_a_row_pinned_to_who_has_no_key_is_left_out_by_name_and_the_others_run(
 ) -> None:
     rows = [{"id": "g", "prompt": "Hi", "providers": ["gemini"]}, {"id": "o", "prompt": "Hi"}]
     write_rows(tmp_path / "t.jsonl", rows)
-    told = "line 1: 'providers': nobody can be asked: gemini has no key (GOOGLE_API_KEY or GEMINI_API_KEY)"
+    told = "line 1: 'providers': nobody can be asked (gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY)"
     planned = run_script("plan", "t.jsonl", cwd=tmp_path, env=live)
     assert told in planned.err and "1 task (and 1 bad line, left out)" in planned.out
     done = run_script("run", "t.jsonl", cwd=tmp_path, env=live)
     assert done.process.returncode == 1 and told in done.err
     assert [row["id"] for row in read_rows(tmp_path / "t.results.jsonl")] == ["o"]
     queued = run_script("submit", "Hi", "--only", "gemini", "--id", "mine", cwd=tmp_path, env=live)
-    assert queued.out == "mine\n" and "gemini has no key" in queued.err
+    assert queued.out == "mine\n" and "gemini: no key" in queued.err
     served = run_script("--once", cwd=tmp_path, env=live)
     assert served.process.returncode == 0, served.err
 

@@ -301,10 +301,10 @@ def test_memory_does_not_grow_with_the_text_of_the_lines(settings: Settings, tmp
 PINNED = {
     "provider": (
         {"providers": "gemini"},
-        "'providers': nobody can be asked: gemini has no key (GOOGLE_API_KEY or",
+        "'providers': nobody can be asked (gemini: no key in GOOGLE_API_KEY or",
     ),
-    "two of them": ({"providers": ["gemini", "other"]}, "GEMINI_API_KEY), other is turned off"),
-    "model": ({"models": "gemini-3.5-flash"}, "'models': nobody can be asked: gemini has no key"),
+    "two of them": ({"providers": ["gemini", "other"]}, "GEMINI_API_KEY; other: switched off"),
+    "model": ({"models": "gemini-3.5-flash"}, "'models': nobody can be asked (gemini: no key in"),
     "model of another": ({"models": "gpt-4", "providers": ["openai", "gemini"]}, ""),
     "one is enough": ({"providers": ["gemini", "openai"]}, ""),
     "no pin": ({}, ""),

@@ -474,7 +474,7 @@ def test_a_task_pinned_to_who_has_no_key_is_told_that_before_all_else(pin: dict[
     desk = Desk(configured=["anthropic", "openai"])
     desk.offer(make_task(**pin))
     assert desk.go() == []
-    no_key = "gemini: has no key (GOOGLE_API_KEY or GEMINI_API_KEY)"
+    no_key = "gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY"
     assert desk.results[0].error.startswith(f"no provider can serve it ({no_key}; {why}")
 
 
@@ -483,7 +483,7 @@ def test_of_several_pins_one_with_a_key_is_enough() -> None:
     desk.offer(make_task(providers=("gemini", "openai")))
     placement = desk.one()
     assert placement.provider == "openai"
-    assert {c.provider: c.why for c in placement.reasons}["gemini"].startswith("has no key")
+    assert {c.provider: c.why for c in placement.reasons}["gemini"].startswith("no key in")
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_what_is_odd_about_a_task_is_told_with_the_answer(make_app: AppMaker, st
     warnings = client.post("/api/tasks", json={"tasks": [*odd, pinned]}).json["warnings"]
     assert warnings == [
         "unknown task type 'reserch' is served as 'general'; did you mean 'research'?",
-        "'providers': nobody can be asked: gemini has no key (GOOGLE_API_KEY or GEMINI_API_KEY)",
+        "'providers': nobody can be asked (gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY)",
     ]
     assert client.post("/api/tasks", json={"prompt": "d", "providers": ["openai"]}).json["warnings"] == []
 

@@ -59,7 +59,7 @@ def test_a_provider_that_is_switched_off_is_not_said_to_lack_a_key(tmp_path: Pat
         client = create_app(settings, store, simulated=True, configured={"openai"}).test_client()
         shown = client.get("/api/providers/status").json["providers"]
         balancer = ProviderLoadBalancer(settings, now=0.0, configured={"openai"})
-    told = {"anthropic": "no key", "gemini": "switched off in the configuration"}
+    told = {"anthropic": "no key in ANTHROPIC_API_KEY", "gemini": "switched off in the configuration"}
     for reasons in (
         {p["name"]: p["reason"] for p in shown if p["state"] == "not_configured"},
         {p.name: p.reason for p in balancer.snapshot(0.0).providers if p.state == "not_configured"},
@@ -315,7 +315,7 @@ def test_an_upload_tells_which_rows_nobody_can_be_asked(make_app: AppMaker, stor
     client = make_app(configured={"openai"}).test_client()
     row = json.dumps({"prompt": "Hi", "providers": ["gemini"]})
     page = client.get(send(client, f"{row}\n{row}\n".encode(), "pinned.jsonl")).text
-    assert "Start 2 tasks" in page and page.count("nobody can be asked: gemini has no key") == 1
+    assert "Start 2 tasks" in page and page.count("nobody can be asked (gemini: no key in") == 1
 
 
 def test_an_upload_can_be_dropped(client: FlaskClient, place: Place) -> None:

@@ -64,8 +64,8 @@ def nobody_to_ask(task: Task, settings: Settings, configured: Collection[str]) -
     names = settings.left_by(task.models, task.providers)
     if any(name in configured for name in names):
         return ""
-    why = ", ".join(f"{name} {settings.providers[name].why_not_configured}" for name in names)
-    return f"{'models' if task.models else 'providers'!r}: nobody can be asked: {why}"
+    why = "; ".join(f"{name}: {settings.providers[name].why_not_configured}" for name in names)
+    return f"{'models' if task.models else 'providers'!r}: nobody can be asked ({why})"
 
 
 def _check_providers(where: str, names: Iterable[str], settings: Settings) -> None:

@@ -14,7 +14,6 @@ from ...core.store import OrchestratorRow
 from ...core.store.control import DEAD_AFTER_S
 from ...records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, WaitingFor
 from ...routing.scoring import final_score, neutral_response_s, shares
-from ...routing.snapshots import why_not_configured
 from ...routing.state import agent_rows
 from ..site import SUMS_FRESH_S, Site
 from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider
@@ -200,7 +199,7 @@ def _from_configuration(site: Site, now: float) -> PoolSnapshot:
 def _unseen(site: Site, name: str, weight: float) -> ProviderSnapshot:
     state, reason = "unknown", "no call yet"
     if name not in site.configured:
-        state, reason = "not_configured", why_not_configured(site.settings.providers[name])
+        state, reason = "not_configured", site.settings.providers[name].why_not_configured
     return ProviderSnapshot(
         name, state, reason, None, weight, weight, 1.0, 1.0, 0.0, 0.0, None, None, None,
         0, 0, 0, 0, 0, 0, 0, 0,
