@@ -19,7 +19,7 @@ from flask import Flask
 
 from src.cli.logs import set_up_logging
 from src.cli.setup import Options, Setup, open_store, prepare
-from src.config import fingerprint
+from src.config import identity
 from src.core.store import Store
 from src.errors import ConfigError, OrchestratorError
 from src.web import create_app
@@ -99,7 +99,7 @@ def build(setup: Setup, store: Store, door: Door) -> Flask:
         store,
         simulated=setup.simulated,
         configured=setup.called,
-        identities={each.name: (each.base_url, fingerprint(each)) for each in live},
+        identities={each.name: identity(each) for each in live},
         door=door,
     )
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
+from .addresses import without_secrets
 from .errors import ConfigError, hint
 from .settings import MISTAKES_TOLD, ProviderRow, Settings, known_keys, looks_like_key
 
@@ -48,9 +49,12 @@ def version() -> str:
         return str(tomllib.load(file)["project"]["version"])
 
 
-def fingerprint(access: ProviderAccess) -> str:
-    """Tells keys apart without keeping them: limits belong to a key's organisation."""
-    return hashlib.sha256(access.key.get_secret_value().encode()).hexdigest()[:16]
+def identity(access: ProviderAccess) -> tuple[str, str]:
+    """What is learned about a provider is kept under its address and a fingerprint, which tells keys apart
+    without keeping them: limits belong to a key's organisation. A key in the address counts as one.
+    """
+    address, secret = without_secrets(access.base_url)
+    return address, hashlib.sha256((access.key.get_secret_value() + secret).encode()).hexdigest()[:16]
 
 
 def load_settings(path: Path | str | None = None, environ: Mapping[str, str] | None = None) -> Settings:

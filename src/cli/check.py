@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..config import ProviderAccess, fingerprint
+from ..addresses import masked_address
+from ..config import ProviderAccess, identity
 from ..errors import OrchestratorError, ProviderError
 from ..settings import TIERS, Settings
 from .doubts import doubts
 from .logs import set_up_logging
 from .progress import console
 from .setup import Options, Setup, open_store, prepare, providers
-from .words import without_password
 
 CALL_TIMEOUT_S = 15.0
 Groups = Mapping[str, Mapping[str, Any]]  # what was learned, by model group
@@ -129,7 +129,7 @@ def _learned(setup: Setup) -> dict[str, Groups]:
     if setup.simulated:
         return {}
     with open_store(setup) as store:
-        known = {each.name: store.learned(each.base_url, fingerprint(each)) for each in setup.configured}
+        known = {each.name: store.learned(*identity(each)) for each in setup.configured}
     return {name: (row or {}).get("groups", {}) for name, row in known.items()}
 
 
@@ -172,7 +172,7 @@ def _models_text(access: ProviderAccess, settings: Settings, models: list[str]) 
 def _details(access: ProviderAccess, setup: Setup, learned: Groups) -> Iterator[Finding]:
     """Where a provider is, what it is reached with, and what is known of its limits."""
     yield Finding("", None, f"key: {access.key_source or 'none needed'}")
-    yield Finding("", None, f"address: {without_password(access.base_url)}{_address_source(access)}")
+    yield Finding("", None, f"address: {masked_address(access.base_url)}{_address_source(access)}")
     yield Finding("", None, f"proxy: {_proxy(access.base_url)}")
     known = [*_told(access), *(f"{_limits_text(row)} learned for {name}" for name, row in learned.items())]
     yield Finding("", None, f"limits: {'; '.join(known) or 'none told or learned yet'}")
@@ -196,7 +196,7 @@ def _proxy(base_url: str) -> str:
     proxy = found.get(parts.scheme) or found.get("all")
     if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
         return "none"
-    return without_password(proxy)
+    return masked_address(proxy)
 
 
 def _told(access: ProviderAccess) -> Iterator[str]:

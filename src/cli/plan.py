@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..config import fingerprint
+from ..config import identity
 from ..core.clock import Clock
 from ..core.intake import BadLine, ReadOptions, read_tasks
 from ..core.planning import RECORDS_S, Plan, Sample, last_start_s, make_plan
@@ -91,7 +91,7 @@ def learned_limits(setup: Setup, store: Store) -> dict[str, dict[str, Any]]:
     """The limits that earlier runs have found out, by provider; a simulator starts anew each time."""
     if setup.simulated:
         return {}
-    known = {each.name: store.learned(each.base_url, fingerprint(each)) for each in setup.configured}
+    known = {each.name: store.learned(*identity(each)) for each in setup.configured}
     return {name: dict((found or {}).get("groups", {})) for name, found in known.items()}
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..addresses import masked_address
 from ..config import DEFAULTS_FILE
 from ..errors import nearest
 from .progress import console
 from .setup import Options, Setup, prepare
-from .words import masked, without_password
+from .words import masked
 
 PLAIN_VARIABLES = ("ORCHESTRATOR_CONFIG", "ORCHESTRATOR_HOSTS", "PORT", "NO_COLOR")
 SECRET_VARIABLES = ("ALERT_WEBHOOK_URL", "ORCHESTRATOR_TOKEN", "ORCHESTRATOR_TOKENS")
@@ -42,7 +43,7 @@ def _access_lines(setup: Setup) -> Iterator[str]:
         variables = " or ".join(access.row.api_key_env) or "none needed"
         yield f"key of {access.name}: {told}, {variables}"
         if access.base_url != access.row.base_url:
-            address = without_password(access.base_url)
+            address = masked_address(access.base_url)
             yield f"base URL of {access.name}: {address}  # {access.row.base_url_env}"
 
 
@@ -50,7 +51,7 @@ def _environment_lines(environ: Mapping[str, str]) -> Iterator[str]:
     """The other variables that count, and those that look as if they should but do not."""
     for name in PLAIN_VARIABLES:
         if environ.get(name):
-            yield f"{name} = {without_password(environ[name])}  # {_where(name)}"
+            yield f"{name} = {masked_address(environ[name])}  # {_where(name)}"
     for name in SECRET_VARIABLES:
         if environ.get(name):
             yield f"{name} = {masked(environ[name])}  # {_where(name)}"
@@ -96,4 +97,4 @@ def _shown(value: Any) -> str:
     """As TOML would have it, without the password that a database URL may hold."""
     if value is None:
         return "(unset)"
-    return json.dumps(without_password(value) if isinstance(value, str) and "://" in value else value)
+    return json.dumps(masked_address(value) if isinstance(value, str) and "://" in value else value)

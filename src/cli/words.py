@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 
 from ..core.words import duration as duration
@@ -37,11 +36,6 @@ def percent(part: float, whole: float) -> str:
 
 def tasks(count: int) -> str:
     return "1 task" if count == 1 else f"{count:,} tasks"
-
-
-def without_password(url: str) -> str:
-    """An address as it may be shown: a password in it is nobody's business, a key in its query neither."""
-    return re.sub(r"(://[^:/@]*:)[^@/]*@", r"\1***@", url).partition("?")[0]
 
 
 def masked(secret: str) -> str:

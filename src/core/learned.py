@@ -1,14 +1,14 @@
 """What is learned about a provider outlives the process: its limits, and what calls to it need.
 
-Kept by base URL and a fingerprint of the key, so that another account starts from nothing. A simulator
-starts anew each time.
+Kept by address and a fingerprint of the key (`config.identity`), so that another account starts from
+nothing. A simulator starts anew each time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..config import ProviderAccess, fingerprint
+from ..config import ProviderAccess, identity
 from ..routing.balancer import ProviderLoadBalancer
 from .store import Store
 from .store_thread import StoreThread
@@ -29,7 +29,7 @@ class Learned:
     async def restore(self) -> None:
         """Give every provider what earlier runs have learned about it."""
         for name, access in self._access.items():
-            known = await self._thread(self._store.learned, access.base_url, fingerprint(access))
+            known = await self._thread(self._store.learned, *identity(access))
             if known and not access.simulated:
                 provider = self._balancer.by_name[name]
                 provider.learned = known.get("groups", {})
@@ -44,5 +44,4 @@ class Learned:
                 "estimates": {kind: each.export() for kind, each in provider.estimators.items()},
             }
             if any(payload.values()):
-                key = fingerprint(access)
-                await self._thread(self._store.save_learned, access.base_url, key, payload, now)
+                await self._thread(self._store.save_learned, *identity(access), payload, now)

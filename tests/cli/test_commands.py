@@ -199,7 +199,7 @@ def test_check_tells_limits_and_proxy(tmp_path: Path, live: dict[str, str]) -> N
     env |= {"HTTP_PROXY": "http://me:secret@127.0.0.1:9", "NO_PROXY": "elsewhere"}
     done = run_script("check", "--config", "mine.toml", cwd=tmp_path, env=env)
     assert done.process.returncode == 2 and "secret" not in done.out + done.err
-    assert "proxy: http://me:***@127.0.0.1:9" in done.out and re.search(r"^wrong openai", done.out, re.M)
+    assert "proxy: http://***@127.0.0.1:9" in done.out and re.search(r"^wrong openai", done.out, re.M)
     assert "limits: requests per minute 1,200, tokens per minute 5,000 told" in done.out
     assert "PORT is '70000', which is no port" in done.out
 
@@ -237,6 +237,18 @@ def test_unknown_settings_are_named_with_the_nearest_known(tmp_path: Path) -> No
     assert done.process.returncode == 2 and done.err.count("\n") == 1
     assert "unknown setting 'pool.window_task'; did you mean 'window_tasks'?" in done.err
     assert "unknown setting 'routing.spill_after'; did you mean 'spill_after_s'?" in done.err
+
+
+def test_an_address_that_is_none_is_one_line_without_what_may_be_a_password(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[providers.openai]\nbase_url = "ftp://geheim@host/v1"\n')
+    env = {"OPENAI_API_KEY": "test-key-of-nobody"}
+    database = {"DATABASE_URL": "postgresql://me:geheim@host:abc/tasks"}
+    for done in (
+        run_script("submit", "Hi", cwd=tmp_path, env={**env, **database}),
+        run_script("submit", "Hi", "--config", "mine.toml", cwd=tmp_path, env=env),
+    ):
+        assert done.process.returncode == 2 and done.err.count("\n") == 1, done.err
+        assert done.err.startswith("error: ") and "geheim" not in done.out + done.err
 
 
 def test_config_tells_where_each_value_comes_from(tmp_path: Path) -> None:

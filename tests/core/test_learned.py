@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,3 +54,25 @@ async def test_limits_and_estimates_are_there_after_a_restart(tmp_path: Path, si
     assert estimator.tokens_per_char == pytest.approx(0.25 if simulated else 0.5, abs=0.01)
     thread.close()
     store.close()
+
+
+async def test_a_token_in_an_address_is_not_kept_and_tells_accounts_apart(tmp_path: Path) -> None:
+    store, thread = Store.open(tmp_path / "state.db", simulated=False), StoreThread()
+
+    def with_token(token: str) -> dict[str, ProviderAccess]:
+        url = f"http://{token}@127.0.0.1:9/v1?key={token}"
+        return {name: replace(each, base_url=url) for name, each in access(simulated=False).items()}
+
+    await Learned(taught(), with_token("geheim"), store, thread).save(START + 2)
+    found = []
+    for token in ("geheim", "another"):
+        fresh = make_balancer(SETTINGS)
+        await Learned(fresh, with_token(token), store, thread).restore()
+        group = fresh.by_name["openai"].model("gpt-x", SETTINGS, START + 60).group
+        found.append({name: bucket.limit for name, bucket in group.buckets.items()})
+    thread.close()
+    store.close()
+    assert found == [{"requests": 600}, {}]
+    with closing(sqlite3.connect(tmp_path / "state.db")) as database:
+        rows = database.execute("SELECT base_url FROM learned").fetchall()
+    assert rows == [("http://127.0.0.1:9/v1",)]

@@ -16,10 +16,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from src.core.store import Store, schema
-from src.core.store.database import Database, prepare_place
+from src.core.store.database import Database, prepare_place, shown
 from src.core.store.migrate import MIGRATIONS
 from src.core.store.schema import REVISION, metadata
-from src.errors import StoreError
+from src.errors import ConfigError, StoreError
 from src.records import TaskStatus
 
 from .conftest import WHY_NO_POSTGRESQL
@@ -204,12 +204,24 @@ def test_a_folder_in_the_way_is_told(path: Path) -> None:
     [
         ("mysql://localhost/x", "only sqlite and postgresql"),
         ("sqlite://", "needs a file"),
-        ("://", "not a database URL"),
+        ("://", "no database URL"),
+        ("postgresql://me:geheim@host:abc/db", r"postgresql://\.\.\. is no database URL"),
+        ("postgresql://me:geheim/db", "no database URL"),
+        ("sqlite:///file.db?timeout=geheim", "no database URL"),
     ],
 )
-def test_urls_that_are_not_understood(url: str, complaint: str) -> None:
-    with pytest.raises(StoreError, match=complaint):
+def test_urls_that_are_not_understood_are_told_without_what_may_be_a_password(
+    url: str, complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint) as caught:
         Store.open(url, simulated=True)
+    assert "geheim" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_password_in_the_query_of_a_url_is_not_shown() -> None:
+    url = sa.make_url("postgresql://me:geheim@host/db?password=geheim&sslpassword=geheim")
+    assert shown(url) == "postgresql://me:***@host/db"
 
 
 def test_a_file_can_be_named_by_url(path: Path) -> None:
@@ -239,5 +251,5 @@ def test_postgresql_is_opened_by_its_usual_url(postgresql_url: str) -> None:
 
 @pytest.mark.skipif(WHY_NO_POSTGRESQL != "psycopg is not installed", reason="psycopg is installed")
 def test_a_missing_driver_is_told() -> None:
-    with pytest.raises(StoreError, match=r"pip install .*-r requirements-postgresql\.lock.* POSTGRESQL=1"):
+    with pytest.raises(ConfigError, match=r"pip install .*-r requirements-postgresql\.lock.* POSTGRESQL=1"):
         Store.open("postgresql://localhost/x", simulated=True)

@@ -64,7 +64,7 @@ class Store(Intake, Work, Control, Editing, Reading, Copies, Accounts, Samples):
         """Open a database, made or migrated where needed.
 
         Raises StoreError where it is newer than this program, holds live results and `simulated` is asked
-        for (or the other way round), or can't be opened.
+        for (or the other way round), or can't be opened now; ConfigError for a URL that is none.
         """
         database = Database(url_or_path)
         with ExitStack() as undo:

@@ -18,9 +18,12 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ...errors import StoreError
+from ...errors import ConfigError, StoreError
 
 BUSY_TIMEOUT_S = 30.0
+_ALLOWED_URLS = (
+    "sqlite:///PATH/FILE.db, postgresql://USER:PASSWORD@HOST:5432/NAME (special characters as %40)"
+)
 _SQLITE_PRAGMAS = (
     "PRAGMA synchronous=FULL",  # a commit that was acknowledged survives a power cut
     "PRAGMA temp_store=MEMORY",
@@ -74,8 +77,8 @@ class Database:
 
     @property
     def place(self) -> str:
-        """The file or URL for messages; a password is masked."""
-        return self.url.database or "" if _is_sqlite(self.url) else str(self.url)
+        """The file or URL for messages."""
+        return shown(self.url)
 
     @property
     def is_sqlite(self) -> bool:
@@ -190,24 +193,39 @@ def _url(url_or_path: str | Path) -> sa.URL:
         return sa.URL.create("sqlite", database=text)
     try:
         url = sa.make_url(text.replace("postgres://", "postgresql://", 1))
-    except sa.exc.ArgumentError as error:
-        raise StoreError(f"{text!r} is not a database URL") from error
+        backend = url.get_backend_name()
+        if _is_sqlite(url):
+            busy_timeout_s(url)
+    except (sa.exc.ArgumentError, ValueError):
+        # Not even masked, and without the cause: where it can't be taken apart, a password may be anywhere.
+        scheme = text.partition("://")[0]
+        raise ConfigError(f"{scheme}://... is no database URL", allowed=_ALLOWED_URLS) from None
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise StoreError(f"{url.drivername}: only sqlite and postgresql are supported")
+    if backend not in ("sqlite", "postgresql"):
+        raise ConfigError(f"{url.drivername}: only sqlite and postgresql are supported")
     if _is_sqlite(url) and url.database in (None, "", ":memory:"):
-        raise StoreError("an SQLite database needs a file: sqlite:///path/to/file.db")
+        raise ConfigError("an SQLite database needs a file: sqlite:///path/to/file.db")
     return url
 
 
+def shown(url: sa.URL) -> str:
+    """A file, or a URL without what may be a password: that may stand in its query as well."""
+    return url.database or "" if _is_sqlite(url) else str(url.set(query={}))
+
+
+def busy_timeout_s(url: sa.URL) -> float:
+    """How long SQLite waits for a lock: 30 s, or what the URL says (`sqlite:///file.db?timeout=5`)."""
+    return float(str(url.query.get("timeout", BUSY_TIMEOUT_S)))
+
+
 def _engine(url: sa.URL) -> sa.Engine:
-    arguments: Mapping[str, Any] = {"timeout": BUSY_TIMEOUT_S} if _is_sqlite(url) else {}
+    arguments: Mapping[str, Any] = {"timeout": busy_timeout_s(url)} if _is_sqlite(url) else {}
     try:
         # Parameters hold prompts and answers: they must not stand in tracebacks.
         engine = sa.create_engine(url, connect_args=dict(arguments), hide_parameters=True)
     except (ImportError, NoSuchModuleError) as error:
-        raise StoreError(
+        raise ConfigError(
             "PostgreSQL needs its driver: pip install --require-hashes -r requirements-postgresql.lock, "
             "or for an image: docker build --build-arg POSTGRESQL=1"
         ) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ...errors import StoreError
-from .database import BUSY_TIMEOUT_S, Database, prepare_place
+from .database import Database, busy_timeout_s, prepare_place
 from .schema import REVISION, meta
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -75,10 +75,11 @@ def _use_write_ahead_log(database: Database) -> None:
     The switch needs the file for itself and does not honour the busy timeout: hence the loop.
     """
     path = Path(database.url.database or "")
-    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    timeout_s = busy_timeout_s(database.url)
+    give_up_at = time.monotonic() + timeout_s
     while True:
         try:
-            connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+            connection = sqlite3.connect(path, timeout=timeout_s)
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
             finally:

@@ -222,7 +222,7 @@ attempts = Table(
     metadata,
     Column("task_row", RowId, primary_key=True, autoincrement=False),
     Column("seq", Integer, primary_key=True, autoincrement=False),  # 1.. over the task's whole life
-    Column("number", Integer, nullable=False),  # as its orchestrator counted
+    Column("number", Integer, nullable=False),  # as orchestrators counted; 0: before the task was asked again
     Column("provider", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("agent", Text, nullable=False),
@@ -371,7 +371,7 @@ learned = Table(
     "learned",
     metadata,
     Column("base_url", Text, primary_key=True),
-    Column("fingerprint", Text, primary_key=True),  # of the key; never the key
+    Column("fingerprint", Text, primary_key=True),  # of the key and of secrets in the address; never these
     Column("payload", Text, nullable=False),
     Column("at", Float(53), nullable=False),
 )
