@@ -5,6 +5,8 @@ Prints a line whenever the test that started it may go on, or may kill it.
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from collections.abc import Callable
 
@@ -56,7 +58,21 @@ def finish(path: str) -> None:
             say("finished")
 
 
-VERBS: dict[str, Callable[[str], None]] = {"open": open_it, "add": add, "work": work, "finish": finish}
+def sign_on(path: str) -> None:
+    """Sign on under the number of the process that started this one: a life before its own."""
+    say("signing-on")
+    with Store.open(path, simulated=True) as store:
+        here = {"pid": os.getppid(), "host": socket.gethostname()}
+        say(str(store.register("earlier life", **here, mode="serve", batch="", now=NOW).ok))
+
+
+VERBS: dict[str, Callable[[str], None]] = {
+    "open": open_it,
+    "add": add,
+    "work": work,
+    "finish": finish,
+    "sign_on": sign_on,
+}
 
 if __name__ == "__main__":
     VERBS[sys.argv[1]](sys.argv[2])

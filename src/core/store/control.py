@@ -23,6 +23,7 @@ DEAD_AFTER_S = 10.0
 _ADD_EVENT = sa.insert(schema.events)
 _EVENT_NAMES = [column.name for column in schema.events.columns if column.name != "id"]
 _O = schema.orchestrators.c
+_signed_on: set[str] = set()  # incarnations of this very process
 _T = schema.tasks.c
 
 
@@ -45,12 +46,13 @@ class Control(Transitions):
     ) -> Registration:
         """Sign on as the one orchestrator. Not `ok` while another one is alive; then nothing changes.
 
-        Dead is: no heartbeat for 10 s, or its process on this host is gone. What the dead had claimed is
-        queued again; a task claimed `claim_attempts` times or more fails as `poison`. Only claims of
-        orchestrators count that died before they had finished anything: others were not killed by their
+        Dead is: no heartbeat for 10 s, or its process on this host is gone, see `is_alive`. What the dead had
+        claimed is queued again; a task claimed `claim_attempts` times or more fails as `poison`. Only claims
+        of orchestrators count that died before they had finished anything: others were not killed by their
         tasks. Commands they had taken and not finished are open again. What calls of theirs may have cost is
         booked as uncertain, but not more than `uncertain_at_most` nano-dollars.
         """
+        _signed_on.add(incarnation)
         with self._database.writing() as connection:
             unretired = orchestrator_rows(connection, _O.retired_at.is_(None))
             dead = [(i, row) for i, row in unretired if not is_alive(row, host, now)]
@@ -99,6 +101,7 @@ class Control(Transitions):
             released = self._give_back(connection, rows, me, now)
             connection.execute(sa.delete(schema.covers).where(schema.covers.c.orchestrator_id == me))
             self._retire(connection, [me], now)
+        _signed_on.discard(incarnation)
         return released
 
     def release_dead(self, host: str, now: float) -> int:
@@ -294,7 +297,14 @@ def is_alive(row: OrchestratorRow, host: str, now: float) -> bool:
     """
     if row.retired_at is not None or now - row.heartbeat_at > DEAD_AFTER_S:
         return False
-    return row.host != host or pid_is_alive(row.pid)
+    if row.host != host:
+        return True
+    if row.pid == os.getpid():
+        # A container that is started again has its old host name, and its process mostly its old number: the
+        # system, asked whether the one before still runs, would find who asks. What signed on in this very
+        # process is no ghost: two threads may each have an orchestrator.
+        return row.incarnation in _signed_on
+    return pid_is_alive(row.pid)
 
 
 def pid_is_alive(pid: int) -> bool:
