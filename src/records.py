@@ -78,6 +78,7 @@ class Task:
     submitter: str = "local"
     created_at: float = 0.0
     claims: int = 0  # how often an orchestrator has taken it up
+    attempts: int = field(default=0, compare=False)  # stored so far, over its whole life
     response_schema: Mapping[str, Any] | None = None
     row: int = 0  # the store's number for it; 0 while it is not stored
 

@@ -97,7 +97,7 @@ class Dispatch:
     # ------------------------------------------------------------------ in and out
 
     def offer(self, task: Task, now: float, attempts: Sequence[Attempt] = ()) -> None:
-        """Take a task in. `attempts` it already had (before a restart) keep counting."""
+        """Take a task in. `attempts` it had before a restart keep counting, and what they showed is known."""
         key = (task.batch, task.id)
         if key in self._entries:
             raise ValueError(f"task {task.id!r} of {task.batch!r} was offered before")
@@ -106,6 +106,7 @@ class Dispatch:
         self._flows[flow] = tag
         number = next(self._sequence)
         memory = Memory(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
+        failover.recall(memory, attempts, self.balancer.by_name, self._settings.pool)
         memory.prefixes = self.balancer.pool.prefixes.offered(task)
         like = (*class_key(task, self._settings), task.deadline_at is not None)
         if memory.prefixes:  # one that waits for its beginning to be cached must not hold up the others
@@ -131,6 +132,10 @@ class Dispatch:
 
     def knows(self, batch: str, task_id: str) -> bool:
         return (batch, task_id) in self._entries
+
+    def keys(self) -> set[TaskKey]:
+        """(batch, id) of every task that was offered and is not over."""
+        return set(self._entries)
 
     def wake_all(self) -> None:
         """Something changed for everybody: weights, a pause, the network."""
@@ -303,7 +308,7 @@ class Dispatch:
         memory = entry.memory
         memory.agent = self.balancer.agents[placement.agent]
         if error is not None:
-            costed = sum(self._costs(a) for a in entry.attempts)
+            costed = sum(self._costs(a, entry.memory.offered_at) for a in entry.attempts)
             verdict = failover.decide(
                 error, provider, memory, entry.attempts, costed, now, self._settings.pool,
                 refused_elsewhere=self._settings.routing.refused_elsewhere,
@@ -318,11 +323,13 @@ class Dispatch:
         self._enqueue(entry, now)
         return None
 
-    def _costs(self, attempt: Attempt) -> bool:
+    def _costs(self, attempt: Attempt, offered_at: float) -> bool:
         """Whether an attempt uses up one of the task's: forced calls, probes and a dead network don't."""
         if attempt.forced or attempt.choice == "probe" or not attempt.error_kind:
             return False
         if attempt.error_kind in ("Unreachable", "TimedOut"):
+            if attempt.started_at < offered_at:
+                return False  # in an earlier life, whose times without network are not known any more
             pool, ended_at = self.balancer.pool, attempt.started_at + attempt.latency_s
             if pool.was_offline(attempt.started_at, ended_at):
                 return False

@@ -8,10 +8,11 @@ sorts last, it never forbids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import (
+    PROVIDER_ERRORS,
     AuthFailed,
     BadRequest,
     ContentRefused,
@@ -115,11 +116,35 @@ def decide(
         memory.turns = ()  # whoever comes next starts from what the user asked
     elif rule.repair and isinstance(error, SchemaMismatch):
         memory.turns = _repair_turns(error)
-    if rule.exclude_model:
-        memory.avoid = memory.avoid | {attempts[-1].model}
-    if rule.more_tokens:
-        memory.max_tokens = max(attempts[-1].max_tokens * LARGER_MAX_TOKENS, LARGER_AT_LEAST)
+    _note_model(memory, rule, attempts[-1])
     return None
+
+
+def _note_model(memory: Memory, rule: Rule, attempt: Attempt) -> None:
+    if rule.exclude_model:
+        memory.avoid = memory.avoid | {attempt.model}
+    if rule.more_tokens:
+        memory.max_tokens = max(attempt.max_tokens * LARGER_MAX_TOKENS, LARGER_AT_LEAST)
+
+
+def recall(
+    memory: Memory, attempts: Sequence[Attempt], by_name: Mapping[str, ProviderState], pool: PoolSettings
+) -> None:
+    """Write into `memory` what attempts of an earlier life have shown, as `decide` did after each of them.
+
+    What a try on the same provider would have gone on with is lost: nobody gets one.
+    """
+    failures = 0
+    for number, attempt in enumerate(attempts, 1):
+        if not attempt.error_kind:
+            continue
+        failures += 1
+        rule = RULES[PROVIDER_ERRORS[attempt.error_kind]]
+        _note_model(memory, rule, attempt)
+        tries = _tries_here(attempts[:number], attempt.provider, attempt.error_kind)
+        if rule.exclude_provider and tries > rule.again and attempt.provider in by_name:
+            memory.tried |= by_name[attempt.provider].bit
+            memory.tried_until = attempt.started_at + attempt.latency_s + backoff_s(failures, pool)
 
 
 def as_asked_next(task: Task, memory: Memory) -> Task:

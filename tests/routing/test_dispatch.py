@@ -984,6 +984,70 @@ def test_attempts_and_calls_are_limited(error: ProviderError, calls: int) -> Non
     assert desk.results[-1].status is TaskStatus.FAILED
 
 
+# ------------------------------------------------------------------ in another life
+
+
+def first_life(*errors: ProviderError, task: Task) -> list[Attempt]:
+    """What had been stored of a task when the process was killed."""
+    desk = Desk()
+    desk.offer(task)
+    attempts = []
+    for error in errors:
+        while not (placements := desk.go()):
+            desk.now = desk.wake or math.inf
+        attempts.append(desk.fail(placements[0], error).attempt)
+        for name in NAMES:
+            desk.provider(name).breaker.forgive()
+    return attempts
+
+
+def second_life(task: Task, attempts: list[Attempt]) -> Desk:
+    desk = Desk()
+    desk.now = START + 600.0
+    desk.dispatch.offer(task, desk.now, attempts)
+    return desk
+
+
+def test_attempts_before_a_restart_keep_counting_and_the_final_error_lists_them() -> None:
+    task = make_task(1)
+    empty = [InvalidResponse(f"empty {number}", status=200) for number in range(6)]
+    desk = second_life(task, first_life(*empty[:5], task=task))
+    placement = desk.one()
+    assert placement.attempt == 6
+    result = desk.fail(placement, empty[5]).result
+    assert result is not None and result.status is TaskStatus.FAILED
+    assert result.error.startswith("6 attempts failed: ")
+    places = [result.error.index(f"empty {number}") for number in range(6)]
+    assert places == sorted(places)
+    assert [a.number for a in result.attempts] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("kind", ["Overloaded", "InvalidResponse", "ContextTooLong", "BadRequest"])
+def test_who_failed_a_task_before_a_restart_is_not_its_first_choice(kind: str) -> None:
+    task = make_task(1, "code_generation")
+    (failed,) = first_life(error_of(kind), task=task)
+    assert failed.provider == "openai"
+    assert second_life(task, [failed]).one().provider != "openai"
+
+
+def test_an_answer_without_text_gets_its_larger_room_after_a_restart() -> None:
+    task = make_task(1)
+    (cut,) = first_life(error_of("Truncated"), task=task)
+    assert cut.max_tokens == 100
+    assert second_life(task, [cut]).one().max_tokens == 1024
+
+
+@pytest.mark.parametrize("kind", ["Unreachable", "TimedOut"])
+def test_what_may_have_been_the_network_of_an_earlier_life_costs_no_attempt(kind: str) -> None:
+    task = make_task(1)
+    empty = InvalidResponse("empty", status=200)
+    stored = [dataclasses.replace(each, error_kind=kind) for each in first_life(*[empty] * 5, task=task)]
+    desk = second_life(task, stored)
+    desk.fail(desk.one(), empty)
+    assert desk.results == []
+    assert desk.dispatch.waiting == 1
+
+
 def test_forced_calls_and_probes_cost_no_attempt() -> None:
     desk = Desk(configured=["openai"])
     desk.offer(make_task(1))

@@ -197,6 +197,7 @@ class Intake(Following):
             connection.execute(sa.delete(prompts).where(prompts.c.task_row == old.row))
             connection.execute(sa.insert(prompts).values(task_row=old.row, **content))
         if touched:
+            self._uncount(connection, touched)
             self._promote_after(connection, touched)
         if ended:
             self._reopen(connection, ended, now)

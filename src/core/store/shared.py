@@ -32,6 +32,7 @@ _TASKS = (
         _T.deadline_at,
         _T.created_at,
         _T.claims,
+        _T.attempts,
         schema.prompts.c.body,
     )
     .join_from(schema.tasks, schema.prompts, schema.prompts.c.task_row == _T.task_row, isouter=True)
@@ -198,5 +199,6 @@ def task_from(row: Any, lane: Lane) -> Task:
         deadline_at=row.deadline_at,
         created_at=row.created_at,
         claims=row.claims,
+        attempts=row.attempts,
         row=row.task_row,
     )

@@ -145,12 +145,19 @@ class Transitions(Part):
         queued = {"status": TaskStatus.QUEUED.value, "since": now, "claimed_by": None, "claims": 0}
         reopened = [row.task_row for row in final]
         connection.execute(sa.delete(schema.answers).where(schema.answers.c.task_row.in_(reopened)))
+        self._uncount(connection, [row.task_row for row in final if row.attempts])
         connection.execute(sa.update(schema.tasks).where(these).values(queued | _NOT_ANSWERED | _anew(now)))
         self._part_from_leaders(connection, reopened)
         self._mark_outdated(connection, reopened)
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
         return len(final)
+
+    def _uncount(self, connection: sa.Connection, rows: Sequence[int]) -> None:
+        """Attempts at an earlier question are kept, and count for no limit any more."""
+        if rows:
+            earlier = schema.attempts.c.task_row.in_(rows)
+            connection.execute(sa.update(schema.attempts).where(earlier).values(number=0))
 
     def _part_from_leaders(self, connection: sa.Connection, rows: Sequence[int]) -> None:
         """Tasks that had the answer of another one are asked themselves, unless that one is asked again."""

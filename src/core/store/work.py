@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,13 +21,13 @@ from sqlalchemy import bindparam
 from ...errors import StoreError
 from ...records import Attempt, Result, Task, TaskStatus
 from . import schema
-from .codec import attempt_columns, clean, dumps
+from .codec import attempt_columns, clean, decode_attempt, dumps
 from .database import Database
 from .following import Following
 from .loading import full_tasks
 from .rollups import CallRollups, Rollup, add_counts, add_task
 from .schema import IS_QUEUED, IS_RUNNING
-from .shared import Lane
+from .shared import IN_SIZE, Lane, parts
 from .turns import Turns
 
 _T = schema.tasks.c
@@ -143,6 +143,30 @@ class Work(Following):
             tasks = self._load_tasks(connection, claimed)
         return [tasks[row] for row in rows if row in tasks]
 
+    def claimed(self, incarnation: str) -> list[Task]:
+        """All that `incarnation` has claimed and not finished, oldest first."""
+        me = self._orchestrator_id(incarnation)
+        query = sa.select(_T.task_row).where(IS_RUNNING, _T.claimed_by == me).order_by(_T.task_row)
+        with self._database.reading() as connection:
+            rows = list(connection.execute(query).scalars())
+            tasks = self._load_tasks(connection, rows)
+        return [tasks[row] for row in rows if row in tasks]
+
+    def attempts_that_count(self, rows: Sequence[int]) -> dict[int, list[Attempt]]:
+        """What tasks were tried with since they came in or were asked again, by row, the first one first.
+
+        Numbered as when they were recorded, by which `finish` knows them again.
+        """
+        a = schema.attempts
+        found: dict[int, list[Attempt]] = {}
+        with self._database.reading() as connection:
+            for part in parts(rows, IN_SIZE):
+                query = sa.select(a).where(a.c.task_row.in_(part), a.c.number > 0)
+                for row in connection.execute(query.order_by(a.c.task_row, a.c.seq)):
+                    attempt = replace(decode_attempt(row), number=row.number)
+                    found.setdefault(row.task_row, []).append(attempt)
+        return found
+
     def release(self, incarnation: str, tasks: Iterable[Task], *, now: float) -> int:
         """Give claimed tasks back, unfinished; the claim does not count. Returns how many were mine."""
         me = self._orchestrator_id(incarnation)
@@ -158,7 +182,7 @@ class Work(Following):
         With them come the results of tasks that waited for these (`origin` tells), a few hundred at most.
 
         Left out, without an error: tasks that are not, or no longer, claimed by `incarnation`.
-        `Result.attempts` holds all attempts since the claim; those that `record_attempts` has stored
+        `Result.attempts` holds all attempts since the claim, or earlier ones too; those that are stored
         already are not booked again.
         """
         for result in results:
