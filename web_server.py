@@ -17,6 +17,7 @@ from typing import NoReturn
 import click
 from flask import Flask
 
+from src.cli.exits import exit_code
 from src.cli.logs import set_up_logging
 from src.cli.setup import Options, Setup, open_store, prepare
 from src.config import identity
@@ -67,7 +68,10 @@ def main(
     simulate: bool | None,
     while_stdin_is_open: bool,
 ) -> None:
-    """Serve the pages until Ctrl-C."""
+    """Serve the pages until Ctrl-C.
+
+    Exit code 2: the configuration is wrong; 3: the database can't be used now.
+    """
     if while_stdin_is_open:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
@@ -77,7 +81,7 @@ def main(
         serve(setup, host or setup.settings.server.host, _chosen_port(setup, port))
     except OrchestratorError as error:
         click.echo(f"web_server: {error}", err=True)
-        sys.exit(2)
+        sys.exit(exit_code(error))
 
 
 def serve(setup: Setup, host: str, port: int | None) -> None:

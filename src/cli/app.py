@@ -14,11 +14,11 @@ import click
 from ..core.intake import FORMATS, Pins, ReadOptions, Template, read_shape
 from ..errors import OrchestratorError
 from ..settings import TIERS
+from .exits import INPUT_IS_WRONG, STOPPED, exit_code
 from .logs import LEVELS
 from .progress import say
 from .setup import Options
 
-STOPPED, INPUT_IS_WRONG = 1, 2
 FILE = click.Path(path_type=Path, dir_okay=False)
 USD = click.FloatRange(min=0.0, min_open=True)
 JSON = "Tell it as JSON, for programs."
@@ -157,6 +157,9 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
 
     Without a command: serve the queue until Ctrl-C. Without an API key in the environment or in .env the
     providers are simulated, and nothing is spent.
+
+    Exit code 2: the input or the configuration is wrong; 3: the database can't be used now (out of reach,
+    locked, full, served by another orchestrator), and the same command may do later.
     """
     if context.invoked_subcommand is None:
         from .serve import serve
@@ -205,7 +208,7 @@ def run(context: click.Context, /, tasks: str, output: str | None, **options: An
 
     The results go to TASKS with the ending .results.jsonl unless -o says otherwise. Run the same command
     again after an interruption: it goes on where it stopped. Exit code 0: all were answered, 1: some were
-    not, 2: the input or the configuration is wrong.
+    not, 2: the input or the configuration is wrong, 3: the database or the results can't be written now.
     """
     from .run import run as run_tasks
 
@@ -354,7 +357,7 @@ def main() -> None:
         sys.exit(INPUT_IS_WRONG)
     except OrchestratorError as error:
         say(f"error: {error}")
-        sys.exit(INPUT_IS_WRONG)
+        sys.exit(exit_code(error))
     except (click.Abort, KeyboardInterrupt):  # before the loop listens, or after it
         say("stopped")
         sys.exit(STOPPED)

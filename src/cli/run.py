@@ -16,6 +16,7 @@ from .again import Wishes, ask_again
 from .batch import Batch, check_limit, open_results, resume, take_in
 from .confirm import ask_first
 from .doubts import say_doubts
+from .exits import ALL_ANSWERED, SOME_NOT
 from .follow import follow, refuse_cap_beside_server, say_what_a_server_ignores, server_of, who_is_called
 from .logs import set_up_logging
 from .mending import drop_outdated, mend, settle
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ..core.store import Store
 
 log = logging.getLogger(__name__)
-ALL_ANSWERED, SOME_NOT = 0, 1
 CHEAPEST = 25.0  # a provider at twice the price has a 26th of its score
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..core.clock import Clock
 from ..core.results import ResultsFile
-from ..errors import ConfigError, StoreError
+from ..errors import ConfigError, OrchestratorError, StoreError
 from ..records import Result
 from .progress import View, make_view, say
 from .setup import Setup, providers
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 DRAINED, STOPPED, BUDGET = "drained", "stopped", "budget"  # how a run reports that somebody ended it
+SUPERSEDED = "superseded"
 
 
 class Sink:
@@ -72,7 +73,7 @@ def work_off(
     """Serve `batch`, or the whole queue, to the end or to a stop. True where somebody stopped it.
 
     Raises ConfigError where no provider takes its key, StoreError where the state is served by another
-    orchestrator or the results can't be written.
+    orchestrator, from the start or since this one was taken for dead, or the results can't be written.
     """
     from ..core.orchestrator import Orchestrator
 
@@ -85,7 +86,7 @@ def work_off(
             batch=batch,
             agent_prompts=agent_prompts,
             on_result=sink,
-            batch_caps_usd=_caps(store, batch, max_cost_usd, clock.now()),
+            batch_caps_usd=caps(store, batch, max_cost_usd, clock.now()),
             alert_url=setup.alert_url,
         )
         view = make_view(quiet)
@@ -99,12 +100,17 @@ def work_off(
     if report.stopped in {"", DRAINED, STOPPED}:
         return bool(report.stopped)
     if report.stopped == BUDGET:
-        say(report.why)
+        say(f"{report.why}; the tasks that are left stay queued")
         return True
-    raise ConfigError(report.why)
+    raise failure(report)
 
 
-def _caps(store: Store, batch: str | None, max_cost_usd: float | None, now: float) -> dict[str, float]:
+def failure(report: RunReport) -> OrchestratorError:
+    """What a run ended with that nobody asked to end."""
+    return (StoreError if report.stopped == SUPERSEDED else ConfigError)(report.why or report.stopped)
+
+
+def caps(store: Store, batch: str | None, max_cost_usd: float | None, now: float) -> dict[str, float]:
     """What each batch may cost in all. A run's cap is kept: a server that goes on with its rows obeys it."""
     from ..core.money import CAP, kept_caps
 

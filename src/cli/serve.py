@@ -11,11 +11,12 @@ from ..records import Result
 from .batch import open_results, resume
 from .doubts import say_doubts
 from .examples import add_examples, examples_batch, offer_examples
+from .exits import ALL_ANSWERED, SOME_NOT
 from .logs import set_up_logging
 from .mending import mend
 from .pages import pages_beside
 from .progress import say
-from .run import ALL_ANSWERED, SOME_NOT, close_run
+from .run import close_run
 from .runner import Sink, work_off
 from .setup import Options, Setup, open_store, prepare
 from .tally import Tally

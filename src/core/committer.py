@@ -2,7 +2,8 @@
 
 A task is done when its commit is, not before: only then is it told (`on_written`), and only then does a
 row go to a results file. While one commit is under way the next results gather, so the disk sets the
-pace and not the number of tasks. A store that refuses is asked again; nothing is dropped meanwhile.
+pace and not the number of tasks. A store that refuses is asked again (`StoreThread.insist`); nothing is
+dropped meanwhile.
 """
 
 from __future__ import annotations
@@ -11,14 +12,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from ..errors import StoreError
 from ..records import Attempt, Event, Result, Task
 from .store import FOLLOWERS_AT_ONCE, Store
 from .store_thread import StoreThread
 
 log = logging.getLogger(__name__)
 LINGER_S = 0.02  # a commit costs a flush of the disk: worth this wait for company
-RETRY_S = 1.0
 
 
 class Committer:
@@ -34,6 +33,7 @@ class Committer:
         self._store, self._thread, self._incarnation = store, thread, incarnation
         self._on_written = on_written
         self._results: list[Result] = []
+        self._writing: list[Result] = []
         self._attempts: list[tuple[Task, Attempt]] = []
         self._events: list[Event] = []
         self._work = asyncio.Event()
@@ -44,6 +44,10 @@ class Committer:
     def idle(self) -> bool:
         """Whether everything handed in so far is on the disk."""
         return self._idle.is_set()
+
+    def unwritten(self) -> set[tuple[str, str]]:
+        """(batch, id) of the tasks that are over and not on the disk yet."""
+        return {(r.task.batch, r.task.id) for results in (self._results, self._writing) for r in results}
 
     def add_result(self, result: Result) -> None:
         self._results.append(result)
@@ -77,9 +81,11 @@ class Committer:
     async def _commit(self) -> None:
         self._work.clear()
         results, self._results = self._results, []
+        self._writing = results
         attempts, self._attempts = self._attempts, []
         events, self._events = self._events, []
-        written = await self._insist(results, attempts, events)
+        written = await self._thread.insist(self._write, results, attempts, events)
+        self._writing = []
         followers = sum(result.origin is not None for result in written)
         if len(written) - followers < len(results):
             log.warning(
@@ -95,21 +101,8 @@ class Committer:
 
     async def settle_followers(self) -> None:
         """End tasks that waited for the answer of an equal one and are left over."""
-        try:
-            while results := await self._thread(self._store.settle_followers):
-                self._on_written(results)
-        except StoreError as error:  # asked again as soon as nothing else is left to do
-            log.error("the store refuses", extra={"action": "settle_followers", "error": str(error)})
-
-    async def _insist(
-        self, results: list[Result], attempts: list[tuple[Task, Attempt]], events: list[Event]
-    ) -> list[Result]:
-        while True:
-            try:
-                return await self._thread(self._write, results, attempts, events)
-            except StoreError as error:
-                log.error("the store refuses; trying again", extra={"action": "commit", "error": str(error)})
-                await asyncio.sleep(RETRY_S)
+        while results := await self._thread.insist(self._store.settle_followers):
+            self._on_written(results)
 
     def _write(
         self, results: list[Result], attempts: list[tuple[Task, Attempt]], events: list[Event]

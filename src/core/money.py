@@ -89,7 +89,9 @@ class Money:
         return min(left, default=None)
 
     async def cover(self, placement: Placement) -> None:
-        """Return when the disk knows what this call may cost. May be cancelled: nothing has left yet."""
+        """Return when the disk knows what this call may cost, however long that takes. May be cancelled:
+        nothing has left yet.
+        """
         if self.budgets is None:
             return
         account = _account(placement)
@@ -114,7 +116,7 @@ class Money:
                 await self._write(needed)
 
     async def _write(self, cover: Mapping[Account, int]) -> None:
-        await self._thread(self._store.cover_money, self._incarnation, dict(cover))
+        await self._thread.insist(self._store.cover_money, self._incarnation, dict(cover))
         self._covered = dict(cover)
 
     def take_events(self, now: float) -> list[Event]:

@@ -7,6 +7,7 @@
 Decisions are made in `routing/`, synchronously, at every event: a claim, a settle, a command, a wake-up.
 Only this folder awaits, sleeps and looks at the clock. What it holds in memory can be lost at any moment:
 claims of a dead orchestrator return to the queue, and what was paid for is stored before it is told.
+A store that refuses for a while is waited for (`StoreThread.insist`); calls that are out go on meanwhile.
 
 Ending. `drain` stops claiming and placing, gives waiting tasks back and lets running calls finish for
 `drain_s`; `stop_now` cancels them, and books what may have been billed as uncertain. Either way every
@@ -32,12 +33,14 @@ from ..errors import BadRequest, ConfigError, ProviderError, StoreError, TimedOu
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
 from ..records import (
+    Attempt,
     Completion,
     CompletionRequest,
     Event,
     Placement,
     PoolSnapshot,
     Result,
+    Task,
     TaskStatus,
     Usage,
 )
@@ -53,7 +56,7 @@ from .learned import Learned
 from .money import Money
 from .sayings import said
 from .steering import Steering
-from .store import Store
+from .store import News, Store
 from .store_thread import StoreThread
 
 __all__ = ["Orchestrator", "ProviderLoadBalancer", "RunReport"]
@@ -63,7 +66,6 @@ IDLE_POLL_S = 0.05  # how often a pool that runs until it is done looks for more
 BUSY_POLL_S = 0.25
 HOUSEKEEPING_S = 1.0
 LEARNED_EVERY_S = 10.0
-STORE_RETRY_S = 1.0
 CLAIM_AT_MOST = 500  # per transaction: a claim must not hold up results
 GIVEN_UP = "given up: nothing came back any more"
 
@@ -200,7 +202,7 @@ class Orchestrator:
     async def _work(self, until_done: bool) -> None:
         """Everything that goes on beside the calls, until done."""
         jobs: list[Coroutine[Any, Any, None]] = [
-            self._feed(until_done), self._housekeeping(), self._health.run()
+            self._feed(until_done), self._housekeeping(), self._correspond(), self._health.run()
         ]  # fmt: skip
         committing = asyncio.create_task(self._committer.run())
         watching = [asyncio.create_task(job) for job in jobs]
@@ -279,7 +281,7 @@ class Orchestrator:
             got = await self._claim(wanted) if wanted else 0
             if got == CLAIM_AT_MOST:
                 continue
-            if not got and self._is_idle and (await self._thread(self._store.news, self._batch)).queued:
+            if not got and self._is_idle and (await self._news()).queued:
                 await self._committer.settle_followers()
             if until_done and not got and await self._is_done():
                 self._done.set()
@@ -291,26 +293,51 @@ class Orchestrator:
         await asyncio.Event().wait()  # until `_work` cancels: a job that ends by itself would end the run
 
     async def _claim(self, limit: int) -> int:
-        tasks = await self._thread(
-            self._store.claim, self.incarnation, limit, now=self._clock.now(), batch=self._batch
-        )
+        tasks = await self._thread.insist(self._claiming(limit))
         more = len(tasks) == limit
-        self.dispatch.behind = (await self._thread(self._store.news, self._batch)).queued if more else 0
+        self.dispatch.behind = (await self._news()).queued if more else 0
+        attempts = await self._earlier_attempts(tasks)
         now = self._clock.now()
         for task in tasks:
             if not self.dispatch.knows(task.batch, task.id):
-                self.dispatch.offer(task, now)
+                self.dispatch.offer(task, now, attempts.get(task.row, ()))
         if tasks:
             self._pump()
         return len(tasks)
+
+    def _claiming(self, limit: int) -> Callable[[], list[Task]]:
+        """A claim that can be repeated. One that was refused may have been made all the same: what is claimed
+        without anybody here knowing of it is taken up before more is claimed.
+
+        Known is what was at hand before the first try: nothing else can be mine, since nobody else claims.
+        """
+        known = self.dispatch.keys() | self._committer.unwritten()
+        refused = False
+
+        def claim() -> list[Task]:
+            nonlocal refused
+            mine = self._store.claimed(self.incarnation) if refused else []
+            refused = True
+            return [task for task in mine if (task.batch, task.id) not in known] or self._store.claim(
+                self.incarnation, limit, now=self._clock.now(), batch=self._batch
+            )
+
+        return claim
+
+    async def _earlier_attempts(self, tasks: Sequence[Task]) -> Mapping[int, Sequence[Attempt]]:
+        """What tasks that were begun before a restart have had, by row: it keeps counting."""
+        begun = [task.row for task in tasks if task.attempts]
+        return await self._thread.insist(self._store.attempts_that_count, begun) if begun else {}
+
+    async def _news(self) -> News:
+        return await self._thread.insist(self._store.news, self._batch)
 
     async def _until_news(self, more: bool) -> None:
         """Until there is something to claim and room for it. `more`: the last claim may have left some."""
         while not self._draining:
             has_room = self.dispatch.waiting <= self._settings.pool.window_tasks // 2
             if has_room and (more or self._watch.changed()):
-                news = await self._thread(self._store.news, self._batch)
-                if news.queued:
+                if (await self._news()).queued:
                     break
                 more = False
             await self._pause(self._watch.look_every_s)
@@ -332,11 +359,11 @@ class Orchestrator:
             self._why = "; ".join(f"{p.name}: {p.misconfigured}" for p in self.balancer.providers)
             return True
         if not self._calls and self._committer.idle and (budget := self.dispatch.spent_budget()):
-            self._stopped, self._why = "budget", f"{budget}; the tasks that are left stay queued"
+            self._stopped, self._why = "budget", budget
             return True
         if not self._is_idle:
             return False
-        open_tasks = await self._thread(self._store.pending, self._batch)
+        open_tasks = await self._thread.insist(self._store.pending, self._batch)
         return not (open_tasks.get(TaskStatus.QUEUED, 0) + open_tasks.get(TaskStatus.RUNNING, 0))
 
     # ------------------------------------------------------------------ the decision, and its calls
@@ -395,11 +422,6 @@ class Orchestrator:
             # Settled below as uncertain if it was sent, since it may have been billed.
             if sent and placement.permit in self._given_up:
                 error = TimedOut(GIVEN_UP, provider=placement.provider, model=placement.model)
-        except StoreError as refused:  # the dollars could not be covered: nothing was sent
-            fields = {**_fields(placement), "error": str(refused)}
-            log.error("the store refuses; the call waits", extra=fields)
-            with suppress(asyncio.CancelledError):
-                await asyncio.sleep(STORE_RETRY_S)
         except Exception as unexpected:
             log.exception("a call broke in our own code", extra=_fields(placement))
             error = BadRequest(f"internal error: {type(unexpected).__name__}")  # neutral: ours, not theirs
@@ -455,8 +477,7 @@ class Orchestrator:
     # ------------------------------------------------------------------ housekeeping
 
     async def _housekeeping(self) -> None:
-        """Each second: settings, commands, heartbeat; now and then what was learned."""
-        learned_at = self._clock.now()
+        """Each second what time alone brings about. It needs no store, and goes on where that refuses."""
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             if jump_s := self._clock.take_jump():
@@ -464,19 +485,27 @@ class Orchestrator:
                 text = f"the clock leapt {jump_s:.0f} s: calls that were out are not held against anybody"
                 self._tell([Event(self._clock.now(), "clock_jump", text, level="warning")])
                 self._changed()
-            await self._notice()
             self._give_up_lost()
             self.balancer.note_states(self._clock.now())
             self._tell(self.balancer.take_events())
+            self._pump()
+
+    async def _correspond(self) -> None:
+        """Each second with the store: settings, commands, heartbeat; now and then what was learned."""
+        learned_at = self._clock.now()
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            await self._notice()
+            self._pump()
             await self._money.trim()
-            if not await self._thread(self._heartbeat):
+            if not await self._thread.insist(self._heartbeat):
                 self.stop_now()
                 self._stopped = "superseded"
                 self._why = "another orchestrator has taken over meanwhile"
             if self._clock.now() - learned_at >= LEARNED_EVERY_S:
                 learned_at = self._clock.now()
-                await self._learned.save(learned_at)
-            self._pump()
+                with suppress(StoreError):  # there is more to learn until the next time
+                    await self._learned.save(learned_at)
 
     def _heartbeat(self) -> bool:
         now = self._clock.now()
@@ -484,15 +513,15 @@ class Orchestrator:
 
     async def _notice(self) -> None:
         """Take over settings and carry out commands that came since last time."""
-        news = await self._thread(self._store.news, self._batch)
+        insist, store = self._thread.insist, self._store
+        news = await self._news()
         if news.settings_version != self._settings_version:
+            self._steering.apply(await insist(store.current_settings), self._clock.now())
             self._settings_version = news.settings_version
-            stored = await self._thread(self._store.current_settings)
-            self._steering.apply(stored, self._clock.now())
         if news.commands:
-            for command in await self._thread(self._store.take_commands, self.incarnation, self._clock.now()):
+            for command in await insist(store.take_commands, self.incarnation, self._clock.now()):
                 outcome = self._steering.carry_out(command, self._clock.now())
-                await self._thread(self._store.finish_command, command.id, outcome, self._clock.now())
+                await insist(store.finish_command, command.id, outcome, self._clock.now())
 
     def _tell(self, events: Sequence[Event]) -> None:
         """One row, one line in the log, and for an alert one webhook each."""

@@ -1,15 +1,27 @@
-"""One thread for the store and nothing else: SQLite has one writer, and the loop must not wait for a disk."""
+"""One thread for the store and nothing else: SQLite has one writer, and the loop must not wait for a disk.
+
+A database may be locked, full or out of reach for minutes. Whoever can wait for it `insist`s: the call is
+made again until the store takes it. One line in the log says when that begins, and one when it is over.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from ..errors import StoreError
+from .words import duration
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+RETRY_S, RETRY_AT_MOST_S = 1.0, 5.0  # doubled in between; a heartbeat must not be late by much more
 
 
 class StoreThread:
@@ -17,10 +29,52 @@ class StoreThread:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._refused = 0  # calls that wait to be made again
+        self._refusing_since = 0.0
 
     async def __call__(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, partial(method, *args, **kwargs))
+
+    async def insist(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same, but where the store refuses the call is made again until it does not.
+
+        `method` must be safe to repeat: it may have been carried out although it was refused, where a
+        connection was lost while committing.
+        """
+        try:
+            return await self(method, *args, **kwargs)
+        except StoreError as error:
+            self._note_refusal(error)
+        try:
+            found = await self._again(method, *args, **kwargs)
+        finally:
+            self._refused -= 1
+        self._note_success()
+        return found
+
+    async def _again(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        wait_s = RETRY_S
+        while True:
+            await asyncio.sleep(wait_s)
+            try:
+                return await self(method, *args, **kwargs)
+            except StoreError as error:
+                log.debug("the store still refuses", extra={"action": "store", "error": str(error)})
+            wait_s = min(2 * wait_s, RETRY_AT_MOST_S)
+
+    def _note_refusal(self, error: StoreError) -> None:
+        self._refused += 1
+        if self._refused == 1:
+            self._refusing_since = time.monotonic()
+            log.error("the store refuses; trying again", extra={"action": "store", "error": str(error)})
+
+    def _note_success(self) -> None:
+        """Over is what no call waits for any more: while a database is locked, reading still works."""
+        if not self._refused:
+            took = duration(time.monotonic() - self._refusing_since)
+            # As loud as its beginning: a log that shows errors alone must not look as if it went on.
+            log.error("the store takes calls again, after %s", took, extra={"action": "store"})
 
     def close(self) -> None:
         """Wait for what has been asked for, then end the thread."""

@@ -158,7 +158,7 @@ def test_a_second_server_on_the_same_state_is_refused_in_one_line(
         second = run_script(cwd=tmp_path, env=live)
         server.terminate()
         assert server.wait() == 0, server.err
-    assert second.process.returncode == 2 and "Traceback" not in second.err
+    assert second.process.returncode == 3 and "Traceback" not in second.err
     assert "error: another orchestrator already serves this state" in second.err
 
 

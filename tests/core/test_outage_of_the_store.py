@@ -1,0 +1,144 @@
+"""A database that is locked, or taken over by another orchestrator, under a serving process."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from src.config import load_settings, simulated_access
+from src.core.clock import Clock
+from src.core.orchestrator import Orchestrator
+from src.core.store import Store
+from src.errors import StoreError
+from src.records import Message, Result, Task, TaskStatus
+from src.simulator.process import SimulatorProcess
+from tests.helpers import ROOT, Script, live_environment, run_script
+
+TASKS = [Task(f"t{n:02}", "queue", (Message("user", f"Question {n}?"),)) for n in range(60)]
+SMALL_WINDOW = """
+[pool]
+window_tasks = 8
+[providers.openai.limits]
+requests_per_minute = 60000
+[[agents]]
+name = "only"
+home = "openai"
+calls_in_flight = 4
+"""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program writes for as long as the block lasts."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("COMMIT")
+
+
+@pytest.fixture
+def slow() -> Iterator[SimulatorProcess]:
+    row = {"latency": {"first_token_s": 0.2, "per_token_s": 0.0}}
+    with SimulatorProcess.start({"providers": {"openai": row}}) as simulator:
+        yield simulator
+
+
+def wait_until(true: Callable[[], bool], server: Script) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert server.process.poll() is None and time.monotonic() < end, server.err
+        server.pause()
+
+
+def impatient(path: Path) -> str:
+    """The URL of a database that is given up soon where it is locked."""
+    return f"sqlite:///{path}?timeout=0.05"
+
+
+def test_a_server_outlives_a_lock_and_answers_every_task_once(tmp_path: Path, slow: SimulatorProcess) -> None:
+    path = tmp_path / "tasks.db"
+    (tmp_path / "small.toml").write_text(SMALL_WINDOW)
+    env = {**live_environment(slow.base_urls), "DATABASE_URL": impatient(path)}
+    with Store.open(path, simulated=False) as store:
+        store.add_tasks(TASKS, now=time.time())
+        with Script("--config", "small.toml", "--log-level", "debug", cwd=tmp_path, env=env) as server:
+            wait_until(lambda: slow.stats()["openai"]["calls"] >= 10, server)
+            with locked(path):
+                # Heartbeat, results and claims have all been refused by then, some of them again.
+                wait_until(lambda: server.err.count("the store still refuses") >= 6, server)
+                answered = slow.stats()["openai"]["calls"]
+                assert answered < len(TASKS), "what was not claimed has to wait"
+            server.wait_for("the store takes calls again, after ")
+            wait_until(lambda: store.pending()[TaskStatus.SUCCEEDED] == len(TASKS), server)
+            server.terminate()
+            assert server.wait() == 0, server.err
+    assert server.err.count("the store refuses; trying again") == 1
+    assert server.err.count("the store takes calls again") == 1
+    assert slow.stats()["openai"]["calls"] == len(TASKS)
+
+
+def test_a_database_that_is_locked_at_the_start_is_no_mistake_of_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    Store.open(path, simulated=False).close()
+    env = {"OPENAI_API_KEY": "test-key-of-nobody", "OPENAI_BASE_URL": "http://127.0.0.1:9"}
+    with locked(path):
+        done = run_script(cwd=tmp_path, env={**env, "DATABASE_URL": impatient(path)})
+    assert done.process.returncode == 3, done.err
+    assert "error: " in done.err and "database is locked" in done.err and "Traceback" not in done.err
+
+
+def test_pages_whose_database_cannot_be_opened_say_so_with_a_code_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "simulated.db").mkdir()
+    done = run_script("--state-dir", ".", "--port", "0", script=ROOT / "web_server.py", cwd=tmp_path)
+    assert done.process.returncode == 3, done.err
+    assert "cannot be opened" in done.err and "Traceback" not in done.err
+
+
+def test_a_server_that_was_taken_for_dead_ends_so_that_it_is_started_again(
+    tmp_path: Path, slow: SimulatorProcess
+) -> None:
+    path = tmp_path / "tasks.db"
+    env = {**live_environment(slow.base_urls), "DATABASE_URL": f"sqlite:///{path}"}
+    with Script("--log-level", "info", cwd=tmp_path, env=env) as server:
+        server.wait_for("ready after")
+        with Store.open(path, simulated=False) as store:
+            later = time.time() + 60
+            assert store.register("next", pid=1, host="elsewhere", mode="live", batch="", now=later).ok
+        assert server.wait() == 3, server.err
+    assert "error: another orchestrator has taken over meanwhile" in server.err
+
+
+async def test_a_claim_that_was_made_although_it_was_refused_is_taken_up_before_the_next_one(
+    tmp_path: Path,
+) -> None:
+    """As when a connection is lost while it commits: the store has the claim, and nobody was told."""
+    path = tmp_path / "state.db"
+    settings, clock = load_settings(environ={}), Clock()
+    access = simulated_access(settings, dict.fromkeys(settings.providers, "http://127.0.0.1:9"))
+    with Store.open(impatient(path), simulated=True) as store:
+        store.add_tasks(TASKS[:9], now=clock.now())
+        pool = Orchestrator(settings, access, store, clock)
+        me, here = pool.incarnation, {"pid": os.getpid(), "host": socket.gethostname()}
+        store.register(me, **here, mode="simulated", batch="", now=clock.now())
+        waiting, over = store.claim(me, 2, now=clock.now())
+        pool.dispatch.offer(waiting, clock.now())
+        pool._committer.add_result(Result(over, TaskStatus.FAILED, clock.now()))
+        claim = pool._claiming(5)
+        with locked(path), pytest.raises(StoreError, match="locked"):
+            claim()
+        lost = store.claim(me, 3, now=clock.now())
+        assert claim() == lost, "and neither what waits nor what is over and not written yet"
+        assert len(pool._claiming(5)()) == 4, "what is left, without another look"
+        await pool._close()
+
+
+def test_a_copy_of_a_task_that_knows_its_attempts_is_the_same_task() -> None:
+    assert dataclasses.replace(TASKS[0], attempts=3) == TASKS[0]
