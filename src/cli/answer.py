@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..core.intake import make_task
-from ..errors import ConfigError
+from ..errors import InputError
 from ..records import Result, Task
-from .follow import server_of
+from .follow import refuse_cap_beside_server, server_of
 from .progress import say
+from .runner import BUDGET, caps, failure
 from .setup import Options, Setup, open_store, prepare, providers
 from .tally import OPEN
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..core.store import Store
 
 POLL_S = 0.2
+CAP_OPTION = "max_cost_usd"
 _numbers = itertools.count(1)
 
 
@@ -35,13 +37,21 @@ def answer(
     simulate: bool = False,
     config: Path | str | None = None,
     state_dir: Path | str | None = None,
+    max_cost_usd: float | None = None,
 ) -> list[Result]:
     """Answer every task and return the results in the order of the tasks.
 
     A task is a prompt, or a mapping with the keys of a line of a task file. Settings and keys are those of
     the command line. Raises OrchestratorError: InputError for a task that is none, ConfigError, StoreError.
     Ctrl-C lets the calls in flight finish and raises KeyboardInterrupt.
+
+    With a key it spends at once: nobody is asked first, and `confirm_above_usd` does not hold. The tasks cost
+    `max_cost_usd` at most; None is no cap but those of `[budgets]`. What there is no money left for comes
+    back as `cancelled`, with the budget as its error. A running server knows no such cap: beside one it is
+    refused.
     """
+    if max_cost_usd is not None and not max_cost_usd > 0:
+        raise InputError(f"max_cost_usd is {max_cost_usd!r}; it must be above 0")
     options = Options(simulate=simulate)
     options.config = None if config is None else Path(config)
     options.state_dir = None if state_dir is None else Path(state_dir)
@@ -53,9 +63,12 @@ def answer(
     rows = [{"prompt": task} if isinstance(task, str) else task for task in tasks]
     wanted = [_task(row, number, batch, setup, clock.now()) for number, row in enumerate(rows, 1)]
     with open_store(setup) as store:
+        if max_cost_usd is not None and not setup.simulated:
+            refuse_cap_beside_server(store, clock.now(), CAP_OPTION)
         store.create_batch(batch, now=clock.now(), source="python")
+        capped = caps(store, batch, max_cost_usd, clock.now())
         store.add_tasks(wanted, now=clock.now())
-        _work_off(setup, store, clock, batch)
+        _work_off(setup, store, clock, batch, capped)
         return [stored.result for stored in store.all_results(batch)]
 
 
@@ -65,9 +78,12 @@ def _task(row: Mapping[str, Any], number: int, batch: str, setup: Setup, now: fl
     )
 
 
-def _work_off(setup: Setup, store: Store, clock: Clock, batch: str) -> None:
+def _work_off(setup: Setup, store: Store, clock: Clock, batch: str, capped: Mapping[str, float]) -> None:
     """Here, or by the server that runs already."""
     if server_of(store, clock.now()) is not None:
+        if capped and not setup.simulated:  # it began while the tasks were stored
+            store.cancel(batch, now=clock.now())
+            refuse_cap_beside_server(store, clock.now(), CAP_OPTION)
         while any(store.pending(batch)[status] for status in OPEN):
             time.sleep(POLL_S)
             if server_of(store, clock.now()) is None:
@@ -76,7 +92,7 @@ def _work_off(setup: Setup, store: Store, clock: Clock, batch: str) -> None:
             return
     stop: SimpleQueue[Callable[[], object]] = SimpleQueue()
     with ThreadPoolExecutor(1) as thread:  # a notebook has a running loop of its own
-        running = thread.submit(asyncio.run, _run(setup, store, clock, batch, stop))
+        running = thread.submit(asyncio.run, _run(setup, store, clock, batch, capped, stop))
         running.add_done_callback(lambda _: stop.put(lambda: None))  # there is always something to get
         try:
             running.result()
@@ -88,7 +104,12 @@ def _work_off(setup: Setup, store: Store, clock: Clock, batch: str) -> None:
 
 
 async def _run(
-    setup: Setup, store: Store, clock: Clock, batch: str, stop: SimpleQueue[Callable[[], object]]
+    setup: Setup,
+    store: Store,
+    clock: Clock,
+    batch: str,
+    capped: Mapping[str, float],
+    stop: SimpleQueue[Callable[[], object]],
 ) -> None:
     """Work the batch off; into `stop` goes what ends it from another thread."""
     from ..core.orchestrator import Orchestrator
@@ -101,10 +122,13 @@ async def _run(
             clock,
             batch=batch,
             agent_prompts=False,
+            batch_caps_usd=capped,
             alert_url=setup.alert_url,
         )
         loop = asyncio.get_running_loop()
         stop.put(lambda: loop.call_soon_threadsafe(orchestrator.drain))
         report = await orchestrator.run(until_done=True)
-    if report.stopped:
-        raise ConfigError(report.why or report.stopped)
+    if report.stopped == BUDGET:  # nobody would ever ask for the rest of this batch
+        store.cancel(batch, now=clock.now(), why=f"cancelled: {report.why}")
+    elif report.stopped:
+        raise failure(report)

@@ -45,13 +45,13 @@ def who_is_called(setup: Setup, store: Store, now: float) -> Collection[str]:
     return {each.name for each in pool.providers if each.state != "not_configured"}
 
 
-def refuse_cap_beside_server(store: Store, now: float) -> None:
-    """Raises InputError where a server would answer the tasks: it knows no run's --max-cost."""
+def refuse_cap_beside_server(store: Store, now: float, option: str = "--max-cost") -> None:
+    """Raises InputError where a server would answer the tasks: it knows no run's cap."""
     _, row = store.latest_snapshot()
     if row is not None and not row.batch and is_alive(row, now):
         raise InputError(
-            f"a server is running (process {row.pid}), and --max-cost does not reach it: end it first, "
-            "use another --state-dir, or give it a budget in [budgets]"
+            f"a server is running (process {row.pid}), and {option} does not reach it: end it first, "
+            "use another state folder, or give it a budget in [budgets]"
         )
 
 

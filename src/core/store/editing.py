@@ -20,7 +20,14 @@ _CAN_BE_ASKED = sa.and_(IS_FINAL, sa.exists().where(schema.prompts.c.task_row ==
 class Editing(Following):
     """The part of the store that changes tasks at a person's wish."""
 
-    def cancel(self, batch: str, ids: Collection[str] | None = None, *, now: float) -> int:
+    def cancel(
+        self,
+        batch: str,
+        ids: Collection[str] | None = None,
+        *,
+        now: float,
+        why: str = "cancelled before it was started",
+    ) -> int:
         """Cancel queued tasks, all of the batch where `ids` is None. Returns how many were queued.
 
         Running ones are the orchestrator's: ask it with a command. Who waited for the answer of one that is
@@ -34,7 +41,7 @@ class Editing(Following):
                     sa.and_(IS_QUEUED, _T.task_row.in_(rows)),
                     TaskStatus.QUEUED,
                     TaskStatus.CANCELLED,
-                    error="cancelled before it was started",
+                    error=why,
                     now=now,
                 )
         self._promote_for_cancelled()
