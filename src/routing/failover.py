@@ -139,12 +139,18 @@ def recall(
         if not attempt.error_kind:
             continue
         failures += 1
-        rule = RULES[PROVIDER_ERRORS[attempt.error_kind]]
+        kind, provider = PROVIDER_ERRORS[attempt.error_kind], by_name.get(attempt.provider)
+        refused = kind is ContentRefused  # and the task went on: so it was wished
+        rule = REFUSED_ELSEWHERE if refused else RULES[kind]
         _note_model(memory, rule, attempt)
+        if provider is None:  # it has no key any more
+            continue
         tries = _tries_here(attempts[:number], attempt.provider, attempt.error_kind)
-        if rule.exclude_provider and tries > rule.again and attempt.provider in by_name:
-            memory.tried |= by_name[attempt.provider].bit
+        if rule.exclude_provider and tries > rule.again:
+            memory.tried |= provider.bit
             memory.tried_until = attempt.started_at + attempt.latency_s + backoff_s(failures, pool)
+        if refused:
+            memory.refused |= provider.bit
 
 
 def as_asked_next(task: Task, memory: Memory) -> Task:

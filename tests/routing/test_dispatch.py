@@ -1001,8 +1001,8 @@ def first_life(*errors: ProviderError, task: Task) -> list[Attempt]:
     return attempts
 
 
-def second_life(task: Task, attempts: list[Attempt]) -> Desk:
-    desk = Desk()
+def second_life(task: Task, attempts: list[Attempt], settings: Settings = WIDE) -> Desk:
+    desk = Desk(settings)
     desk.now = START + 600.0
     desk.dispatch.offer(task, desk.now, attempts)
     return desk
@@ -1028,6 +1028,18 @@ def test_who_failed_a_task_before_a_restart_is_not_its_first_choice(kind: str) -
     (failed,) = first_life(error_of(kind), task=task)
     assert failed.provider == "openai"
     assert second_life(task, [failed]).one().provider != "openai"
+
+
+def test_who_refused_the_content_before_a_restart_is_not_asked_again_where_others_may_be() -> None:
+    task = make_task(1, "code_generation")
+    (failed,) = first_life(error_of("Overloaded"), task=task)
+    refused = dataclasses.replace(failed, error_kind="ContentRefused", error="not this")
+    elsewhere = make_settings(limits=told_limits(), routing={"refused_elsewhere": True})
+    desk = second_life(task, [refused], elsewhere)
+    placement = desk.one()
+    assert placement.provider != "openai"
+    result = desk.fail(placement, error_of("ContentRefused")).result
+    assert result is not None and result.status is TaskStatus.REFUSED
 
 
 def test_an_answer_without_text_gets_its_larger_room_after_a_restart() -> None:
