@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from .addresses import without_secrets
-from .errors import ConfigError, hint
+from .errors import ConfigError, hint, nearest
 from .settings import MISTAKES_TOLD, ProviderRow, Settings, known_keys, looks_like_key
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +73,7 @@ def load_settings(path: Path | str | None = None, environ: Mapping[str, str] | N
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
-        raise _explain(error, where) from error
+        raise _explain(error, where, merged) from error
 
 
 def read_environment(dotenv: Path | None = None) -> dict[str, str]:
@@ -131,7 +131,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(error: ValidationError, where: str) -> ConfigError:
+def _explain(error: ValidationError, where: str, given: Mapping[str, Any]) -> ConfigError:
     """All unknown names, or else the first problem, as one line: what, where, what is allowed."""
     unknown = [each for each in error.errors() if each["type"] == "extra_forbidden"]
     if unknown:
@@ -141,10 +141,18 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
     path = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
-        return ConfigError(f"{path!r} is missing", where=where)
+        return ConfigError(f"{path!r} is missing{_misnamed(first['loc'], given)}", where=where)
     if not path:
         return ConfigError(message, where=where)
     return ConfigError(f"{path}{_repeated(first['loc'], first['input'])}: {message}", where=where)
+
+
+def _misnamed(loc: tuple[str | int, ...], given: Mapping[str, Any]) -> str:
+    """Where the row of a new provider lacks something: whose row was probably meant."""
+    if loc[0] != "providers":
+        return ""
+    near = nearest(str(loc[1]), [name for name in given["providers"] if name != loc[1]])
+    return f" for a provider of its own; did you mean {near!r}?" if near else ""
 
 
 def _unknown(loc: tuple[str | int, ...], value: object) -> str:

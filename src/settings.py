@@ -106,13 +106,17 @@ class BreakerSettings(_Row):
 class LimitSettings(_Row):
     """Limits that the user tells. Absent: learned."""
 
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    tokens_per_minute: float | None = Field(default=None, gt=0)
-    input_tokens_per_minute: float | None = Field(default=None, gt=0)
-    output_tokens_per_minute: float | None = Field(default=None, gt=0)
-    requests_per_day: float | None = Field(default=None, gt=0)
-    burst_s: float | None = Field(default=None, gt=0, description="seconds of requests at once")
-    token_burst_s: float | None = Field(default=None, gt=0, description="seconds of tokens at once")
+    requests_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    tokens_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    input_tokens_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    output_tokens_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    requests_per_day: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    burst_s: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="seconds of requests at once"
+    )
+    token_burst_s: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="seconds of tokens at once"
+    )
 
     def not_counted(self, wire: str) -> list[str]:
         """What is told here and would limit nothing: the providers of this wire do not count it."""

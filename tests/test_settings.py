@@ -34,6 +34,14 @@ SLIPS = {
         "[budgets.providers.opanai]\ndaily_usd = 1",
         "budgets.providers: no provider 'opanai'; did you mean 'openai'?",
     ),
+    "row of a provider": (
+        "[providers.opanai]\nweight = 0.5",
+        "'providers.opanai.wire' is missing for a provider of its own; did you mean 'openai'?",
+    ),
+    "limit without end": (
+        "[providers.openai.limits]\nrequests_per_minute = inf",
+        "providers.openai.limits.requests_per_minute = inf: ",
+    ),
     "budget of nobody": (
         "[budgets.providers.x]\ndaily_usd = 1",
         "budgets.providers: no provider 'x'; known: anthropic, openai, gemini",
