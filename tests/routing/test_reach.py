@@ -234,7 +234,7 @@ def test_what_the_network_swallowed_is_given_up_when_it_is_back_and_costs_no_att
     assert swallowed.permit in desk.balancer.take_lost(desk.now + 5.0)
     desk.fail(swallowed, TimedOut("given up"), 5.0)
     entry = desk.dispatch._entries["queue", swallowed.task.id]
-    assert [desk.dispatch._costs(attempt) for attempt in entry.attempts] == [False]
+    assert [desk.dispatch._costs(attempt, START) for attempt in entry.attempts] == [False]
     assert desk.provider("gemini").history.failures == 0
 
 
@@ -336,6 +336,6 @@ def test_a_minute_without_a_network_is_waited_out(kind: str) -> None:
     assert min(c.at_s for c in world.calls if c.at_s >= 70.0) <= 75.5
     told = kinds(world.balancer)
     assert (told.count("offline"), told.count("online"), told.count("provider_open")) == (1, 1, 0)
-    costed = [sum(world.dispatch._costs(a) for a in r.attempts) for r in world.results]
+    costed = [sum(world.dispatch._costs(a, START) for a in r.attempts) for r in world.results]
     assert max(costed) == 0
     assert world.makespan_s <= 105.0
