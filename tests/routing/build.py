@@ -1,15 +1,43 @@
-"""What the tests of routing are built from: settings with a few changes, tasks, answers, a desk."""
+"""What the tests of routing are built from: settings, tasks, answers, a desk, and moves of a balancer."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from src.config import load_settings
-from src.errors import ProviderError
-from src.records import Completion, FinishReason, Message, Placement, Result, Task, Usage
+from src.errors import (
+    AuthFailed,
+    BadRequest,
+    ContentRefused,
+    ContextTooLong,
+    InvalidResponse,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    SchemaMismatch,
+    ServerError,
+    TimedOut,
+    Truncated,
+    Unreachable,
+)
+from src.records import (
+    Candidate,
+    Completion,
+    FinishReason,
+    Message,
+    Outcome,
+    Placement,
+    Result,
+    Task,
+    Usage,
+    Wait,
+)
 from src.routing.balancer import ProviderLoadBalancer
+from src.routing.breaker import BreakerState
 from src.routing.budgets import Budgets
 from src.routing.dispatch import Dispatch, Dispatched, Settled
 from src.settings import AgentRow, LimitSettings, ProviderRow, Settings, TaskTypeRow
@@ -158,3 +186,116 @@ class Desk:
         if settled.result is not None:
             self.results.append(settled.result)
         return settled
+
+
+USAGE = Usage(100, 0, 0, 50)
+DOWN = ServerError("it broke", status=500)
+REFUSED = Unreachable("connection refused", sent=False)
+ONE_SLOT = make_settings(
+    limits=told_limits(), agents=[AgentRow(name="only", home="openai", calls_in_flight=1)]
+)
+TOKENS = make_settings(
+    limits={
+        "anthropic": {"requests_per_minute": 6_000, "input_tokens_per_minute": 600, "token_burst_s": 60.0},
+        "openai": {"requests_per_minute": 60_000, "tokens_per_minute": 60_000},
+        "gemini": {"requests_per_minute": 6_000, "tokens_per_minute": 600},
+    },
+    routing={"preferences": False},
+)
+
+
+def place(balancer: ProviderLoadBalancer, now: float = START, task: Task | None = None) -> Placement:
+    placed = balancer.place(task or make_task(), now)
+    assert isinstance(placed, Placement), placed
+    return placed
+
+
+def refused(balancer: ProviderLoadBalancer, now: float = START, task: Task | None = None) -> Wait:
+    placed = balancer.place(task or make_task(), now)
+    assert isinstance(placed, Wait), placed
+    return placed
+
+
+def why(reasons: tuple[Candidate, ...], name: str) -> str:
+    return next(c.why for c in reasons if c.provider == name)
+
+
+def ok(balancer: ProviderLoadBalancer, placement: Placement, now: float, **fields: Any) -> None:
+    fields.setdefault("usage", USAGE)
+    fields.setdefault("latency_s", 1.0)
+    balancer.settle(placement.permit, Outcome.OK, now, **fields)
+
+
+def fail(balancer: ProviderLoadBalancer, placement: Placement, error: ProviderError, now: float) -> None:
+    outcome = Outcome.FAILED if error.counts_against_health else Outcome.NEUTRAL
+    balancer.settle(placement.permit, outcome, now, error=error)
+
+
+def open_breaker(balancer: ProviderLoadBalancer, name: str, now: float = START) -> None:
+    for _ in range(3):
+        fail(balancer, place(balancer, now, make_task(providers=(name,))), DOWN, now)
+    assert balancer.by_name[name].breaker.state is BreakerState.OPEN
+
+
+def fill(balancer: ProviderLoadBalancer, name: str, now: float = START) -> list[Placement]:
+    """Calls to `name` until no more go there."""
+    out = []
+    while isinstance(placed := balancer.place(make_task(providers=(name,)), now), Placement):
+        out.append(placed)
+    return out
+
+
+def seen(balancer: ProviderLoadBalancer) -> tuple[object, ...]:
+    """All that a settle changes."""
+    return (
+        balancer.in_flight,
+        balancer.pool.free_slots,
+        balancer.offline_since,
+        [(a.in_flight, a.done) for a in balancer.agents.values()],
+        [
+            (
+                p.in_flight, p.heard_at, p.calls, p.succeeded, p.failed, p.neutral, p.score, p.misconfigured,
+                p.history.calls, p.breaker.state, p.breaker.consecutive, p.cost_nanos, p.backoff_until,
+                p.exhausted_until, p.unreachable_since, tuple(p.last_errors),
+                [(b.level, b.at, b.spent) for g in p.groups.values() for b in g.buckets.values()],
+            )
+            for p in balancer.providers
+        ],
+    )  # fmt: skip
+
+
+def one_by_one(desk: Desk, most: int = 1_000) -> Iterator[Placement]:
+    """Each task as it is placed where only one call is out at a time."""
+    for _ in range(most):
+        placements = desk.go()
+        if not placements:
+            return
+        assert len(placements) == 1
+        yield placements[0]
+        desk.ok(placements[0])
+
+
+def mismatch() -> SchemaMismatch:
+    usage = Usage(100, 0, 0, 20)
+    return SchemaMismatch("wrong", answer='{"a": 1}', problems="- $.a: too small", status=200, usage=usage)
+
+
+def error_of(kind: str) -> ProviderError:
+    """One of each class, as an adapter would raise it."""
+    found: dict[str, ProviderError] = {
+        "RateLimited": RateLimited("slow", status=429, retry_after_s=7.0),
+        "QuotaExhausted": QuotaExhausted("quota", status=429, resets_at=START + 5_000.0),
+        "Overloaded": Overloaded("busy", status=529),
+        "ServerError": ServerError("it broke", status=500),
+        "TimedOut": TimedOut("no answer in time"),
+        "Unreachable": Unreachable("refused", sent=False),
+        "InvalidResponse": InvalidResponse("empty", status=200),
+        "SchemaMismatch": mismatch(),
+        "AuthFailed": AuthFailed("bad key", status=401),
+        "ModelUnavailable": ModelUnavailable("no such model", status=404),
+        "ContextTooLong": ContextTooLong("too long", status=400),
+        "ContentRefused": ContentRefused("not this", status=400),
+        "Truncated": Truncated("no text", status=200, usage=Usage(100, 0, 0, 100)),
+        "BadRequest": BadRequest("no", status=400),
+    }
+    return found[kind]

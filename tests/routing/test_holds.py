@@ -1,0 +1,203 @@
+"""What takes a provider or a model out for a while: refused keys, spent quotas, overload, missing models."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from src.errors import (
+    AuthFailed,
+    ModelUnavailable,
+    Overloaded,
+    QuotaExhausted,
+    TimedOut,
+)
+from src.records import Outcome
+from src.routing.breaker import BreakerState
+
+from .build import (
+    DOWN,
+    NAMES,
+    START,
+    WIDE,
+    fail,
+    make_balancer,
+    make_settings,
+    make_task,
+    ok,
+    place,
+    refused,
+    told_limits,
+    why,
+)
+
+NO_KEY = AuthFailed("no", status=401)
+
+
+def test_a_key_that_never_worked_is_misconfigured_and_out_until_somebody_steps_in() -> None:
+    balancer = make_balancer()
+    fail(balancer, place(balancer, task=make_task(providers=("openai",))), NO_KEY, START)
+    wait = refused(balancer, START + 9_999.0, make_task(providers=("openai",)))
+    assert wait.until == math.inf
+    assert "key was refused" in why(wait.reasons, "openai")
+    assert balancer.by_name["openai"].breaker.state is BreakerState.CLOSED
+    balancer.resume("openai", START + 9_999.0)
+    assert place(balancer, START + 9_999.0, make_task(providers=("openai",)))
+
+
+def test_a_key_that_worked_fails_like_anything_else() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("openai",))
+    ok(balancer, place(balancer, task=only), START)
+    for _ in range(3):
+        fail(balancer, place(balancer, task=only), NO_KEY, START)
+    assert balancer.by_name["openai"].breaker.state is BreakerState.OPEN
+    assert not balancer.by_name["openai"].misconfigured
+
+
+def test_with_all_keys_refused_tasks_wait_for_somebody() -> None:
+    balancer = make_balancer()
+    for name in NAMES:
+        fail(balancer, place(balancer, task=make_task(providers=(name,))), NO_KEY, START)
+    assert balancer.pool.all_misconfigured
+    assert refused(balancer).until is None
+
+
+def test_a_spent_quota_with_a_known_reset_holds_its_models_until_then() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("gemini",))
+    spent = QuotaExhausted("daily quota", status=429, resets_at=START + 3_000.0)
+    fail(balancer, place(balancer, task=only), spent, START)
+    wait = refused(balancer, START + 1.0, only)
+    assert wait.until is not None
+    assert wait.until == pytest.approx(START + 3_000.0, abs=0.1)
+    assert place(balancer, wait.until, only)
+    assert balancer.by_name["gemini"].breaker.state is BreakerState.CLOSED
+
+
+def test_a_spent_quota_without_a_reset_is_tried_by_one_task_every_quarter_of_an_hour() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("openai",))
+    spent = QuotaExhausted("insufficient_quota", status=429, code="insufficient_quota")
+    fail(balancer, place(balancer, task=only), spent, START)
+    assert refused(balancer, START + 1.0, only).until == START + 900.0
+    probe = place(balancer, START + 900.0, only)
+    refused(balancer, START + 900.0, only)
+    fail(balancer, probe, spent, START + 901.0)
+    refused(balancer, START + 1_700.0, only)
+    probe = place(balancer, START + 1_802.0, only)
+    ok(balancer, probe, START + 1_803.0)
+    assert len([place(balancer, START + 1_803.0, only) for _ in range(5)]) == 5
+
+
+def test_a_spent_quota_is_told_once_with_its_time_and_counts_as_spent_until_a_call_succeeds() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("openai",))
+    spent = QuotaExhausted("insufficient_quota", status=429, code="insufficient_quota")
+    before = place(balancer, task=only)
+    fail(balancer, place(balancer, task=only), spent, START)
+    ok(balancer, before, START + 0.5)  # it was let in before
+    balancer.note_states(START + 901.0)  # nobody has tried yet
+    probe = place(balancer, START + 902.0, only)
+    fail(balancer, probe, spent, START + 903.0)
+    (told,) = balancer.take_events()
+    assert (told.kind, told.level, told.fields) == ("provider_exhausted", "alert", {"until": START + 900.0})
+    ok(balancer, place(balancer, START + 1_903.0, only), START + 1_904.0)
+    assert [event.kind for event in balancer.take_events()] == ["provider_healthy"]
+
+
+def test_a_try_of_a_spent_quota_that_ends_otherwise_is_not_repeated_at_once() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("openai",))
+    spent = QuotaExhausted("insufficient_quota", status=429, code="insufficient_quota")
+    fail(balancer, place(balancer, task=only), spent, START)
+    fail(balancer, place(balancer, START + 900.0, only), DOWN, START + 901.0)
+    assert refused(balancer, START + 902.0, only).until == START + 1_800.0
+
+
+def test_resume_lifts_a_spent_quota() -> None:
+    balancer = make_balancer(make_settings(limits={**told_limits(), "gemini": {"requests_per_minute": 600}}))
+    only = make_task(providers=("gemini",))
+    spent = QuotaExhausted("daily quota", status=429, resets_at=START + 30_000.0)
+    fail(balancer, place(balancer, task=only), spent, START)
+    balancer.resume("gemini", START + 10.0)
+    assert place(balancer, START + 10.2, only)
+
+
+def test_an_overloaded_provider_is_left_alone_for_a_while() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("anthropic",))
+    pauses = []
+    now = START
+    for _ in range(2):
+        fail(balancer, place(balancer, now, only), Overloaded("busy", status=529), now)
+        until = refused(balancer, now, only).until
+        assert until is not None
+        pauses.append(until - now)
+        now = until
+    assert 0.8 <= pauses[0] <= 1.2
+    assert 1.6 <= pauses[1] <= 2.4
+    ok(balancer, place(balancer, now, only), now)
+    fail(balancer, place(balancer, now, only), Overloaded("busy", status=529, retry_after_s=30.0), now)
+    until = refused(balancer, now, only).until
+    assert until is not None
+    assert 24.0 <= until - now <= 36.0
+
+
+def test_an_overloaded_provider_whose_breaker_opens_waits_for_both() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("anthropic",))
+    out = [place(balancer, task=only) for _ in range(3)]
+    for placement in out:
+        fail(balancer, placement, Overloaded("busy", status=529, retry_after_s=200.0), START)
+    anthropic = balancer.by_name["anthropic"]
+    assert anthropic.breaker.state is BreakerState.OPEN
+    assert anthropic.breaker.open_until < anthropic.backoff_until
+    assert refused(balancer, task=only).until == anthropic.backoff_until
+
+
+def test_a_model_that_is_not_there_is_replaced_by_another_of_the_provider() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("openai",))
+    gone = ModelUnavailable("no such model", status=404)
+    for model in ("gpt-6.1-terra", "gpt-6-luna", "gpt-6.1-sol"):
+        placement = place(balancer, task=only)
+        assert placement.model == model
+        fail(balancer, placement, gone, START)
+    assert refused(balancer, task=only).until == math.inf
+    assert place(balancer).provider != "openai"
+    assert [e.kind for e in balancer.take_events()].count("model_unavailable") == 3
+
+
+def test_a_configured_model_that_has_retired_is_replaced_too() -> None:
+    """The configuration names a retired model: what is out is its successor."""
+    old = WIDE.providers["openai"].models.model_copy(update={"standard": "gpt-4"})
+    balancer = make_balancer(make_settings(limits=told_limits(), providers={"openai": {"models": old}}))
+    only = make_task(providers=("openai",))
+    first = place(balancer, task=only)
+    assert first.model == "gpt-6.1-terra"
+    fail(balancer, first, ModelUnavailable("no such model", status=404), START)
+    assert place(balancer, task=only).model == "gpt-6-luna"
+
+
+def test_a_deadline_too_short_for_an_answer_is_not_held_against_the_provider() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("anthropic",))
+    for _ in range(20):
+        ok(balancer, place(balancer, task=only), START + 4.0, latency_s=4.0)
+    for _ in range(10):
+        hasty = place(balancer, START + 5.0, make_task(providers=("anthropic",), deadline_at=START + 6.0))
+        assert hasty.timeout_s == pytest.approx(1.0)
+        balancer.settle(
+            hasty.permit, Outcome.UNCERTAIN, START + 6.0, latency_s=1.0, error=TimedOut("no answer")
+        )
+    anthropic = balancer.by_name["anthropic"]
+    assert anthropic.breaker.state is BreakerState.CLOSED
+    assert anthropic.history.failures == 0
+    for _ in range(3):  # longer than any usual answer: that is silence
+        slow = place(balancer, START + 6.0, make_task(providers=("anthropic",), deadline_at=START + 15.0))
+        balancer.settle(
+            slow.permit, Outcome.UNCERTAIN, START + 15.0, latency_s=9.0, error=TimedOut("no answer")
+        )
+    assert anthropic.breaker.state is BreakerState.OPEN
