@@ -204,6 +204,8 @@ class Chooser:
             return "", now
         if refusal.in_flight:
             survey.any_settle = True
+            if refusal.until is not None:
+                survey.wake_by(refusal.until)
             return str(refusal), None
         if refusal.reason == "unknown_price":
             return "its price is unknown, and a budget is set", NEVER
@@ -250,7 +252,7 @@ class Chooser:
             if memory.turns and not same and self._may_answer_again(memory, task, now, survey):
                 return None
         shared = self._pool.prefixes.shared(memory.prefixes, now) if memory.prefixes else None
-        if shared is not None and self._awaits_writer(shared, task, now, survey):
+        if shared is not None and self._awaits_writer(shared, task, route, now, survey):
             return None
         preferred = route.prefer if self._prefers(route) else -1
         if preferred >= 0 and not memory.tried & (1 << preferred):
@@ -269,12 +271,16 @@ class Chooser:
             return Choice(chosen, self._word(chosen, preferred, memory), forced=False)
         return self._emergency(task, route, memory, now, survey)
 
-    def _awaits_writer(self, shared: Prefix, task: Task, now: float, survey: Survey) -> bool:
-        """Whether a task may wait for the call that brings its beginning into a cache."""
-        until = self._pool.prefixes.hold_until(shared, now)
-        if until is None or (task.deadline_at is not None and task.deadline_at - until < DEADLINE_NEAR_S):
+    def _awaits_writer(self, shared: Prefix, task: Task, route: Route, now: float, survey: Survey) -> bool:
+        """Whether a task may wait for the call that brings its beginning into a cache that it can use."""
+        until, writers = self._pool.prefixes.written_by(
+            shared, {o.provider.index for o in route.options}, now
+        )
+        if not writers or (task.deadline_at is not None and task.deadline_at - until < DEADLINE_NEAR_S):
             return False
         survey.wake_by(until)
+        for index in writers:
+            survey.writers |= self._pool.providers[index].bit
         return True
 
     def _having(self, shared: Prefix, options: list[Option], now: float) -> Option | None:

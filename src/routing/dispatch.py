@@ -124,6 +124,8 @@ class Dispatch:
             return None
         self._dequeue(entry)
         self._forget(entry)
+        if entry.memory.prefixes:  # what it shared with one other is not shared any more
+            self.wake_all()
         return entry.task
 
     def waiting_tasks(self) -> list[Task]:

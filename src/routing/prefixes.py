@@ -20,7 +20,9 @@ Rules.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ..records import Message, Task, Usage
@@ -120,14 +122,18 @@ class Prefixes:
         spots = self._known[prefix.key].spots
         return frozenset(provider for (provider, _), spot in spots.items() if now < spot.warm_until)
 
-    def hold_until(self, prefix: Prefix, now: float) -> float | None:
-        """Until when a task may wait for the call that writes it; None: it need not."""
+    def written_by(self, prefix: Prefix, providers: AbstractSet[int], now: float) -> tuple[float, list[int]]:
+        """Until when a task may wait for a call that writes it, and at which of `providers`; none: it need not."""
         known = self._known[prefix.key]
         if _is_warm(known, now):
-            return None
-        since = [s.writing_since for s in known.spots.values() if s.writing_since is not None]
-        until = min(since) + self._settings.hold_s if since else now
-        return until if until > now else None
+            return now, []
+        since = {
+            provider: spot.writing_since
+            for (provider, _), spot in known.spots.items()
+            if spot.writing_since is not None and provider in providers
+        }
+        until = min(since.values(), default=-math.inf) + self._settings.hold_s
+        return (until, list(since)) if until > now else (now, [])
 
     # ------------------------------------------------------------------ calls
 

@@ -6,8 +6,8 @@
     park(...)            its head was told to wait: so are those that would be told the same
     next_at(now)         when time alone changes anything
 
-So cost does not grow with the number waiting, nor with the number of classes where what keeps them is the
-same for all, but only with the number of families.
+So a decision costs the same however many wait; and where what keeps the classes is the same for all, it
+grows with the number of families alone.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Queues:
         memory, task = entry.memory, entry.task
         key = entry.key
         if memory.attempt > 1:
-            key = (*key, memory.tried, memory.avoid, memory.again, memory.max_tokens)
+            key = (*key, memory.tried, memory.refused, memory.avoid, memory.again, memory.max_tokens)
         found = self._classes.get(key)
         if found is None:
             route = self._routes.get(key)
@@ -168,8 +168,9 @@ class Queues:
             return
         for each in family.classes:
             head = each.head() if each.parked_until <= now else None
-            if head is not None:
-                self._park(each, blocked, min(blocked.room_at, head.memory.offered_at + self._spill_after_s))
+            spill_at = head.memory.offered_at + self._spill_after_s if head is not None else now
+            if spill_at > now:
+                self._park(each, blocked, min(blocked.room_at, spill_at))
 
     def next_at(self, now: float) -> float:
         """When time alone lets somebody be asked again."""

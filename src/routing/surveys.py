@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..records import Candidate, Message, Placement
+from .breaker import BreakerState
 from .budgets import Refusal
 from .limits import Need
 from .prefixes import Prefix
@@ -87,6 +88,7 @@ class Survey:
         "scores",
         "spill_at",
         "wake_at",
+        "writers",
     )
 
     def __init__(self, route: Route) -> None:
@@ -97,6 +99,7 @@ class Survey:
         self.refused: list[tuple[Option, str, float | None]] = []
         self.claim: tuple[Option, float] | None = None
         self.claimed = False  # whether an older task's claim is in the way
+        self.writers = 0  # bits of providers with a call out that brings the task's beginning into a cache
         self.wake_at = NEVER
         self.spill_at = NEVER  # until then the task waits for its preferred provider although others are free
         self.on_trial = False  # whether one of the eligible is
@@ -146,7 +149,7 @@ class Survey:
 
     def blocked(self, now: float, latest: float) -> Blocked:
         """What dispatch is told. `latest`: until then room is waited for before anything is forced."""
-        settles = -1 if self.any_settle else 0
+        settles = -1 if self.any_settle else self.writers
         until, ends_at = self.wake_at, NEVER
         claims, expected = self.claim is not None, False
         first: tuple[Option, str, float | None] | None = self.refused[0] if self.refused else None
@@ -161,7 +164,10 @@ class Survey:
                 ends_at, first = end, refusal
             expected = expected or end <= latest
             cold = provider.in_flight and end < NEVER and now < option.model.group.cold_until
-            if claims or cold or provider.may_open_up:
+            closes = (
+                end < NEVER and provider.breaker.state is not BreakerState.CLOSED
+            )  # if a forced call succeeds
+            if claims or cold or closes or provider.may_open_up:
                 settles |= provider.bit
         until = min(until, ends_at)
         if self.spill_at == NEVER:  # it waits for a call that is out, of whoever it may be

@@ -1,7 +1,7 @@
 """What `queues.py` is made of: a waiting task, its class (who may go to the same places), and their family.
 
-Tasks of one class may go to the same places and wait in one order. Classes differ in what their calls are
-charged; those that differ in nothing else share a family, since whatever keeps one of them for a reason
+Tasks of one class may go to the same places, are charged about the same, and wait in one order. Classes with
+the same places and the same preferred provider share a family, since whatever keeps one of them for a reason
 that is not its own keeps all of them.
 """
 
@@ -100,7 +100,7 @@ class TaskClass(Parked):
 
 @dataclass(slots=True, eq=False)
 class Family(Parked):
-    """Classes that differ in nothing but size: told alike what keeps all of them.
+    """Classes with the same places and preference: told alike what keeps all of them.
 
     Both heaps are lazy: what changed since an entry was pushed is seen when it comes to the top.
     """

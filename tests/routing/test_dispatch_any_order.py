@@ -156,7 +156,7 @@ class AnyOrder(RuleBasedStateMachine):
             spilled = desk.now >= entry.memory.offered_at + desk.settings.routing.spill_after_s
             queue = entry.queue
             wakes_s = queue.holder.parked_until - desk.now
-            soon = wakes_s < 0.1  # a rate that is felt for may have grown since it was asked
+            soon = 0.0 < wakes_s < 0.1  # a rate that is felt for may have grown since it was asked
             parked = (queue.holder.waits_for, wakes_s, queue.holder.settles, queue.claimed)
             assert not survey.eligible or not spilled or soon, (task, survey.reasons(), parked)
 

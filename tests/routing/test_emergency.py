@@ -138,3 +138,18 @@ def test_a_failed_task_is_not_forced_on_who_has_just_failed_it() -> None:
     second = desk.one(seconds=WIDE.breaker.recovery_timeout_s)
     assert second.forced
     assert second.attempt == 2
+
+
+def test_a_forced_call_that_succeeds_wakes_those_that_wait_for_the_breaker() -> None:
+    desk = Desk(make_settings(limits=told_limits(), routing={"preferences": False}), configured=("openai",))
+    desk.offer(*[make_task(f"failed {n}") for n in range(3)])
+    for placement in desk.go():
+        desk.fail(placement, DOWN)
+    desk.offer(make_task("patient"))
+    assert desk.go() == []
+    desk.offer(make_task("hurried", deadline_at=desk.now + 12.0))
+    (forced,) = desk.go(0.1)
+    assert forced.forced
+    desk.ok(forced, 1.0)
+    assert desk.provider("openai").breaker.state is BreakerState.CLOSED
+    assert "patient" in [p.task.id for p in desk.go(2.0)]

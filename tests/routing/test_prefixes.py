@@ -175,6 +175,34 @@ def test_nobody_waits_longer_than_hold_s() -> None:
     assert all(not p.cached_turns and p.cache_key for p in unmarked)
 
 
+def test_nobody_waits_for_a_writer_whose_cache_it_may_not_use() -> None:
+    desk = make_desk()
+    desk.offer(*[mail(number, providers=("anthropic",)) for number in range(3)])
+    assert len(desk.go()) == 1
+    desk.offer(mail(7, providers=("gemini", "openai")))
+    assert [p.task.id for p in desk.go()] == ["m7"]
+
+
+def test_those_that_wait_for_a_writer_are_woken_though_its_provider_is_held_meanwhile() -> None:
+    desk = make_desk()
+    desk.offer(*[mail(number, providers=("anthropic", "openai")) for number in range(4)])
+    (writer,) = desk.go()
+    for group in desk.provider(writer.provider).groups.values():
+        group.hold(desk.now + 3.0, "429", desk.now)
+    desk.dispatch.wake_all()
+    assert desk.go() == []
+    desk.ok(writer, 1.0, usage=WROTE)
+    assert len(desk.go()) == 3, "the other serves them, or they know until when it is held"
+
+
+def test_what_is_shared_no_more_since_one_was_withdrawn_is_not_waited_for() -> None:
+    desk = make_desk()
+    desk.offer(*[mail(number, providers=("anthropic",)) for number in range(SHARED_BY)])
+    assert len(desk.go()) == 1
+    desk.dispatch.withdraw("queue", f"m{SHARED_BY - 1}")
+    assert len(desk.go()) == SHARED_BY - 2
+
+
 def test_a_provider_that_has_it_is_left_when_it_can_not_serve() -> None:
     desk = make_desk()
     for number in range(6):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from src.errors import ContentRefused, Overloaded, ProviderError, QuotaExhausted, RateLimited
+from src.errors import ContentRefused, Overloaded, ProviderError, QuotaExhausted, RateLimited, TimedOut
 from src.records import Placement, TaskStatus
 
 from .build import MODELS, START, Desk, make_settings, make_task, told_limits
@@ -92,3 +92,21 @@ def test_another_provider_is_waited_for_while_it_will_soon_be_back_and_no_longer
     first = desk.one()
     desk.fail(first, refusal(first))
     assert desk.go() == [] and desk.results[-1].status is TaskStatus.REFUSED
+
+
+def test_what_was_refused_and_waits_for_another_does_not_keep_what_only_failed() -> None:
+    desk = Desk(SETTINGS, configured=("openai", "anthropic"))
+    desk.balancer.by_name["anthropic"].paused = True
+    desk.offer(make_task("refused"), make_task("failed"))
+    calls = {p.task.id: p for p in desk.go()}
+    desk.fail(calls["refused"], refusal(calls["refused"]))
+    desk.fail(calls["failed"], TimedOut("slow", sent=True))
+    other = desk.provider("anthropic")
+    other.paused = False
+    for group in other.groups.values():
+        group.hold(desk.now + 300.0, "429", desk.now)
+    desk.dispatch.wake_all()
+    began, again = desk.now, desk.go()
+    while not again and desk.wake is not None and desk.now < began + 60.0:
+        again = desk.go(max(desk.wake - desk.now, 0.0))
+    assert [p.task.id for p in again] == ["failed"]
