@@ -123,7 +123,7 @@ class Prefixes:
         return frozenset(provider for (provider, _), spot in spots.items() if now < spot.warm_until)
 
     def written_by(self, prefix: Prefix, providers: AbstractSet[int], now: float) -> tuple[float, list[int]]:
-        """Until when, and for which of `providers`, a task may wait: they are writing it. None: it need not."""
+        """Until when a task may wait for those of `providers` that are writing it, and which; none: it need not."""
         known = self._known[prefix.key]
         if _is_warm(known, now):
             return now, []
