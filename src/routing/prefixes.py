@@ -123,7 +123,7 @@ class Prefixes:
         return frozenset(provider for (provider, _), spot in spots.items() if now < spot.warm_until)
 
     def written_by(self, prefix: Prefix, providers: AbstractSet[int], now: float) -> tuple[float, list[int]]:
-        """Until when a task may wait for those of `providers` that are writing it, and which; none: it need not."""
+        """Until when to wait for those of `providers` that are writing it, and which; none: no need to."""
         known = self._known[prefix.key]
         if _is_warm(known, now):
             return now, []
