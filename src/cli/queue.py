@@ -59,18 +59,38 @@ def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: 
             raise InputError(f"id {task.id!r} is taken; choose another")
         if warning := nobody_to_ask(task, setup.settings, who_is_called(setup, store, clock.now())):
             say(warning)
-        _, row = store.latest_snapshot()
-        if row is None or not is_alive(row, clock.now()):
-            say(f"{setup.mode}: queued; no orchestrator is running: start it with real_agent_orchestrator.py")
+        if nobody := _why_nobody_serves(setup, store, clock.now()):
+            say(nobody)
         if not wait:
             queued = {"batch": QUEUE, "id": task.id, "status": "queued", "simulated": setup.simulated}
             sys.stdout.write((json.dumps(queued) if as_json else task.id) + "\n")
             return 0
-        return _show(_wait_for(store, task.id), setup, as_json)
+        return _show(_wait_for(setup, store, clock, task.id, nobody), setup, as_json)
 
 
-def _wait_for(store: Store, task_id: str) -> Result:
-    while store.statuses(QUEUE, [task_id])[task_id] in OPEN:
+def _why_nobody_serves(setup: Setup, store: Store, now: float) -> str:
+    """Why the queue waits and what ends that; empty where an orchestrator serves it."""
+    _, row = store.latest_snapshot()
+    if row is None or not is_alive(row, now):
+        return f"{setup.mode}: queued; no orchestrator is running: start it with real_agent_orchestrator.py"
+    if row.batch:
+        return (
+            f"{setup.mode}: queued; a run is at work (process {row.pid}), which does not serve the queue: "
+            "when it has ended, start real_agent_orchestrator.py (with --once it ends when all is answered)"
+        )
+    return ""
+
+
+def _wait_for(setup: Setup, store: Store, clock: Clock, task_id: str, told: str) -> Result:
+    """The task's result; `told` is what was said of who serves the queue, and a change is said too."""
+    while True:
+        # Asked before the task is looked at: an orchestrator that has left has stored its answers.
+        nobody = _why_nobody_serves(setup, store, clock.now())
+        if store.statuses(QUEUE, [task_id])[task_id] not in OPEN:
+            break
+        if nobody and nobody != told:
+            say(nobody)
+        told = nobody
         time.sleep(WAIT_EVERY_S)
     detail = store.task(QUEUE, task_id)
     if detail is None or detail.result is None:
