@@ -57,7 +57,7 @@ def plan(
     say(setup.headline())
     screen = console(stderr=False)
     for text in plan_lines(found, len(lines.bad)):
-        screen.print(text if text else plan_table(found), markup=False, soft_wrap=True)
+        screen.print(text if text else plan_table(found), soft_wrap=True)
     _say_bad_lines(source, lines.bad)
     return 0
 

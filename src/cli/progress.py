@@ -49,11 +49,15 @@ class View(Protocol):
 
 
 def console(stderr: bool) -> Console:
-    """A rich console that keeps tables whole where no terminal's width limits them. NO_COLOR is obeyed."""
+    """A rich console that keeps tables whole where no terminal's width limits them. NO_COLOR is obeyed.
+
+    What it prints is text, in tables too: `[models]` is no markup and `:name:` no picture.
+    """
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False)
+    width = None if stream.isatty() else PLAIN_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def make_view(quiet: bool) -> View:
@@ -137,7 +141,7 @@ class LiveView:
         self._live.update(_screen(pool, tally), refresh=True)
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text)
 
     def close(self) -> None:
         self._live.stop()

@@ -29,9 +29,9 @@ def show_config(options: Options) -> int:
     screen = console(stderr=False)
     for name, value in _flat(setup.settings.model_dump(mode="json")):
         source = _source(name, own, str(user_file), options, setup.environ)
-        screen.print(f"{name} = {_shown(value)}  # {source}", markup=False, soft_wrap=True)
+        screen.print(f"{name} = {_shown(value)}  # {source}", soft_wrap=True)
     for line in (*_access_lines(setup), *_environment_lines(setup.environ)):
-        screen.print(line, markup=False, soft_wrap=True)
+        screen.print(line, soft_wrap=True)
     return 0
 
 

@@ -30,7 +30,7 @@ def print_summary(
     screen.print(agent_table(summary))
     screen.print()
     for line in total_lines(summary, tally, baseline_model, elapsed_s, simulated):
-        screen.print(line, markup=False, soft_wrap=True)
+        screen.print(line, soft_wrap=True)
 
 
 def print_summary_json(

@@ -250,6 +250,8 @@ def test_an_unknown_price_is_told_once_although_no_call_is_made(tmp_path: Path, 
     query = "SELECT level, COUNT(*) FROM events WHERE kind = 'unknown_price' GROUP BY 1"
     assert database.execute(query).fetchall() == [("alert", 1)]
     database.close()
+    told = run_script("status", cwd=tmp_path, env=live)
+    assert '[models."gpt-nobody-knows".price] tells it' in told.out
 
 
 def test_a_run_beside_a_server_hands_its_rows_over(tmp_path: Path, live: dict[str, str]) -> None:

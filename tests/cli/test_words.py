@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from rich.table import Table
 
+from src.cli.progress import console
 from src.cli.tally import Tally
 from src.cli.words import duration, money, percent, tasks
 from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
+
+
+def test_what_is_printed_is_text_and_no_markup_in_tables_too(capsys: pytest.CaptureFixture[str]) -> None:
+    text = '[models."gpt-99".price] :warning: [/red]'
+    table = Table(title=text)
+    table.add_column(text)
+    table.add_row(text)
+    screen = console(stderr=False)
+    screen.print(text)
+    screen.print(table)
+    assert capsys.readouterr().out.count(text) == 4
 
 
 @pytest.mark.parametrize(
