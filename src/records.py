@@ -268,6 +268,11 @@ class Result:
         return self.origin or self.final
 
     @property
+    def provider(self) -> str:
+        """Who answered, or was asked last; empty for a task never called."""
+        return self.answered_by.provider if self.answered_by else ""
+
+    @property
     def cost_nanos(self) -> int | None:
         """Sum over all attempts; None as soon as one price is unknown."""
         total = 0

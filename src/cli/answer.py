@@ -50,6 +50,8 @@ def answer(
     back as `cancelled`, with the budget as its error. A running server knows no such cap: beside one it is
     refused.
     """
+    if isinstance(tasks, str | bytes | Mapping):  # each letter, or key, would be a task
+        raise InputError("answer takes a list of tasks; a single one is answer([task])")
     if max_cost_usd is not None and not max_cost_usd > 0:
         raise InputError(f"max_cost_usd is {max_cost_usd!r}; it must be above 0")
     options = Options(simulate=simulate)

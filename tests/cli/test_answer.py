@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from src.cli.answer import answer
+from src.errors import InputError
 from src.simulator.process import SimulatorProcess
 from tests.helpers import ORCHESTRATOR, Script, live_environment, run_script
 
@@ -51,6 +53,12 @@ def test_a_cap_is_kept_and_what_it_leaves_comes_back_cancelled_in_its_place(
     assert set(by_status) == {"succeeded", "cancelled"}
     assert all(row[2].startswith("cancelled: budget batch python-") for row in by_status["cancelled"])
     assert tasks_by_status(tmp_path, env) == {status: len(found) for status, found in by_status.items()}
+
+
+@pytest.mark.parametrize("single", ["hello", {"prompt": "hello"}])
+def test_a_single_task_is_not_taken_for_a_task_per_letter_or_key(single: Any) -> None:
+    with pytest.raises(InputError, match=r"a list of tasks; a single one is answer\(\[task\]\)"):
+        answer(single)
 
 
 def test_a_cap_that_is_none_is_refused(tmp_path: Path, env: dict[str, str]) -> None:
