@@ -188,7 +188,12 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
 )
 @click.option("--quiet", is_flag=True, help=QUIET)
 @click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
-@click.option("--max-cost", type=USD, metavar="USD", help="End, resumably, before more than this is spent.")
+@click.option(
+    "--max-cost",
+    type=USD,
+    metavar="USD",
+    help="End, resumably, before more than this is spent on the results file, all runs together.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask, whatever it is expected to cost.")
 @click.option("--rerun-changed", is_flag=True, help="Ask again where an id has new content.")
 @click.option(

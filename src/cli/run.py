@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..core.intake import ReadOptions
     from ..core.planning import Plan
     from ..core.store import Store
+    from ..routing.budgets import BudgetRule
 
 log = logging.getLogger(__name__)
 CHEAPEST = 25.0  # a provider at twice the price has a 26th of its score
@@ -79,10 +80,11 @@ def run(
         tally = resume(store, batch, results, clock.now())
         tally.plan = plan
         log.info("run begins", extra=_fields("run_begins", batch, tally))
+        spent = None
         if not tally.finished:
-            _answer(setup, store, clock, batch, results, tally, ways)
+            spent = _answer(setup, store, clock, batch, results, tally, ways)
         log.info("run ends", extra=_fields("run_ends", batch, tally))
-        close_run(setup, store, batch, results, tally, clock.now())
+        close_run(setup, store, batch, results, tally, clock.now(), spent)
     return ALL_ANSWERED if tally.answered == tally.total and not bad else SOME_NOT
 
 
@@ -153,8 +155,8 @@ def _answer(
     results: ResultsFile,
     tally: Tally,
     ways: _Ways,
-) -> None:
-    """Work the batch off here, or have the server do it that runs already."""
+) -> BudgetRule | None:
+    """Work the batch off here, or have the server do it that runs already. Which budget has ended it."""
     if server := server_of(store, clock.now()):
         if ways.max_cost is not None and not setup.simulated:  # it began while the file was read
             refuse_cap_beside_server(store, clock.now())
@@ -163,9 +165,9 @@ def _answer(
         )
         follow(store, server, clock, batch.name, tally, quiet=ways.quiet)
         mend(store, batch, results)
-        return
+        return None
     sink = Sink(tally, batch.name, results)
-    work_off(
+    report = work_off(
         setup,
         store,
         clock,
@@ -177,13 +179,20 @@ def _answer(
     )
     if store.outdated(batch.name):  # somebody asked again, on the pages, what had been written
         mend(store, batch, results)
+    return report.spent
 
 
 def close_run(
-    setup: Setup, store: Store, batch: Batch, results: ResultsFile, tally: Tally, now: float
+    setup: Setup,
+    store: Store,
+    batch: Batch,
+    results: ResultsFile,
+    tally: Tally,
+    now: float,
+    spent: BudgetRule | None = None,
 ) -> None:
-    """Print the tables, the totals, and where the results are."""
-    from .summary import print_summary, print_summary_json
+    """Print the tables, the totals, and where the results are; `spent` is the budget that ended it."""
+    from .summary import print_summary, print_summary_json, what_goes_on
 
     told: dict[str, Any] = {
         "tally": tally,
@@ -192,11 +201,12 @@ def close_run(
         "simulated": setup.simulated,
         "stderr": results.path is None,
     }
+    summary = store.summary(batch.name)
     if voice.as_json:
-        print_summary_json(store.summary(batch.name), results=results.path, **told)
+        print_summary_json(summary, results=results.path, **told)
         return
-    print_summary(store.summary(batch.name), **told)
+    print_summary(summary, **told)
     if results.path is not None:
-        rest = "" if tally.finished else " (not complete: the same command goes on from here)"
+        rest = "" if tally.finished else f" (not complete: {what_goes_on(summary, spent)})"
         sys.stdout.write(f"results: {results.path}{rest}\n")
         sys.stdout.flush()

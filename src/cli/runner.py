@@ -69,8 +69,8 @@ def work_off(
     agent_prompts: bool | None = None,
     until_done: bool = True,
     max_cost_usd: float | None = None,
-) -> bool:
-    """Serve `batch`, or the whole queue, to the end or to a stop. True where somebody stopped it.
+) -> RunReport:
+    """Serve `batch`, or the whole queue, to the end or to a stop: by somebody, or by a budget.
 
     Raises ConfigError where no provider takes its key, StoreError where the state is served by another
     orchestrator, from the start or since this one was taken for dead, or the results can't be written.
@@ -97,12 +97,11 @@ def work_off(
             view.close()
     if sink.error is not None:
         raise sink.error
-    if report.stopped in {"", DRAINED, STOPPED}:
-        return bool(report.stopped)
     if report.stopped == BUDGET:
         say(f"{report.why}; the tasks that are left stay queued")
-        return True
-    raise failure(report)
+    elif report.stopped not in {"", DRAINED, STOPPED}:
+        raise failure(report)
+    return report
 
 
 def failure(report: RunReport) -> OrchestratorError:

@@ -47,10 +47,10 @@ def serve(
             offer_examples(setup, clock.now())
         if not once:
             say('serving the queue; Ctrl-C ends; hand tasks in with: real_agent_orchestrator.py submit "..."')
-        stopped = work_off(setup, store, clock, sink, batch=None, quiet=quiet, until_done=once)
+        report = work_off(setup, store, clock, sink, batch=None, quiet=quiet, until_done=once)
         code = sink.finish() if isinstance(sink, ExamplesSink) else ALL_ANSWERED
     _say_what_was_done(sink.served if isinstance(sink, ExamplesSink) else sink.tally, clock.now())
-    return ALL_ANSWERED if stopped else code
+    return ALL_ANSWERED if report.stopped else code
 
 
 def _say_what_was_done(served: Tally, now: float) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..core.store import CallSums, Summary, TierSavings
+    from ..routing.budgets import BudgetRule
 
 
 def print_summary(
@@ -162,6 +163,17 @@ def total_lines(
     still_open = sum(n for s, n in summary.counts.items() if s in OPEN)
     if still_open:
         yield f"still open: {tasks(still_open)}"
+
+
+def what_goes_on(summary: Summary, spent: BudgetRule | None) -> str:
+    """What brings the tasks that are left their answers; `spent` is the budget that ended the run."""
+    if spent is None:
+        return "the same command goes on from here"
+    if spent.scope != "batch":
+        return f"ended by [budgets] ({spent}): raise it to go on"
+    used = money(summary.calls.cost_nanos + summary.calls.uncertain_nanos)
+    cap = f"--max-cost {spent.limit_nanos / NANOS_PER_USD:.12g}"
+    return f"ended by {cap} ({used} spent on this file in all): raise it to go on"
 
 
 def _money_line(summary: Summary, baseline_model: str, simulated: bool) -> str:

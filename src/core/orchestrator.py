@@ -45,6 +45,7 @@ from ..records import (
     Usage,
 )
 from ..routing.balancer import ProviderLoadBalancer
+from ..routing.budgets import BudgetRule
 from ..routing.dispatch import Dispatch
 from ..routing.pricing import catalogue_of
 from ..settings import Settings
@@ -81,6 +82,7 @@ class RunReport:
     stopped: Stopped = ""
     why: str = ""  # in words, for a stop that nobody asked for
     recovered: int = 0
+    spent: BudgetRule | None = None  # the budget that has stopped it
 
     @property
     def answered(self) -> int:
@@ -147,6 +149,7 @@ class Orchestrator:
         self._draining = False
         self._stopped: Stopped = ""
         self._why = ""
+        self._spent: BudgetRule | None = None
         self._settings_version = -1
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -169,7 +172,7 @@ class Orchestrator:
             await self._work(until_done)
         finally:
             await self._close()
-        return RunReport(self._counts, self._stopped, self._why, recovered)
+        return RunReport(self._counts, self._stopped, self._why, recovered, self._spent)
 
     async def _sign_on(self) -> int:
         registration = await self._thread(
@@ -359,7 +362,7 @@ class Orchestrator:
             self._why = "; ".join(f"{p.name}: {p.misconfigured}" for p in self.balancer.providers)
             return True
         if not self._calls and self._committer.idle and (budget := self.dispatch.spent_budget()):
-            self._stopped, self._why = "budget", budget
+            self._stopped, self._why, self._spent = "budget", str(budget), budget.rule
             return True
         if not self._is_idle:
             return False

@@ -24,7 +24,7 @@ Rules
        too_large       nothing of that budget is in flight: a smaller call, within `headroom_nanos`, would fit
 
 6. When spent + uncertain reach a share of the limit (50, 80 and 100 percent unless told), that is an
-   alert, once per share and period.
+   alert, once per share and period. A batch's cap has none: who set it is there to see the end.
 
 Days and months are those of a named time zone: a day ends at its local midnight, be it 23 or 25 hours
 long; where clocks skip midnight, at the moment at which they skip it.
@@ -75,6 +75,8 @@ class BudgetRule:
         return self.scope, self.name, self.period
 
     def __str__(self) -> str:
+        if self.scope == "batch":
+            return f"cap of batch {self.name} (--max-cost or max_cost_usd)"
         whose = f"{self.scope} {self.name}" if self.name else "overall"
         return f"budget {whose} {'in total' if self.period == 'total' else f'per {self.period}'}"
 
@@ -150,7 +152,8 @@ class _Account:
     def change(self, rule: BudgetRule, percents: Sequence[int]) -> None:
         """Take another limit. What was booked stays; what it has reached of the new limit is no news."""
         self.rule, self.limit = rule, rule.limit_nanos
-        self.thresholds = tuple((percent, -(-self.limit * percent // 100)) for percent in percents)
+        told = () if rule.scope == "batch" else percents
+        self.thresholds = tuple((percent, -(-self.limit * percent // 100)) for percent in told)
         self.mark_told()
 
     def mark_told(self) -> None:

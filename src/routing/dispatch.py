@@ -42,6 +42,7 @@ from ..settings import TIERS, Settings
 from . import failover
 from .allotment import Allotment
 from .balancer import ProviderLoadBalancer
+from .budgets import Refusal
 from .limits import ModelGroup
 from .queues import Queues
 from .routes import Route, class_key
@@ -380,8 +381,8 @@ class Dispatch:
         """What the oldest waiting task waits for; empty where all wait for a free agent only."""
         return self._queues.binding_reason()
 
-    def spent_budget(self) -> str:
-        """The budget without a reset that keeps every waiting task; empty while anything else may go on."""
+    def spent_budget(self) -> Refusal | None:
+        """By which budget without a reset every waiting task is kept; None while anything else may go on."""
         return self._queues.spent_budget()
 
     def oldest_waiting_at(self) -> float | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ..records import Task, WaitingFor
 from .allotment import FREE
+from .budgets import Refusal
 from .routes import Route
 from .surveys import NEVER, Blocked
 from .waiting import ALWAYS, Entry, Family, TaskClass
@@ -226,14 +227,14 @@ class Queues:
             return ""
         return first.holder.waits_for
 
-    def spent_budget(self) -> str:
-        """The budget without a reset that keeps every waiting task; empty while anything else may go on."""
+    def spent_budget(self) -> Refusal | None:
+        """By which budget without a reset every waiting task is kept; None while anything else may go on."""
         kept = [
             c.over_budget
             for c in self._parked
             if c.over_budget is not None and c.over_budget.until is None and c.parked_until > ALWAYS
         ]
-        return str(kept[0]) if kept and len(kept) == len(self._classes) else ""
+        return kept[0] if kept and len(kept) == len(self._classes) else None
 
     def oldest_waiting_at(self) -> float | None:
         heads = [h.memory.offered_at for c in self._classes.values() if (h := c.head()) is not None]

@@ -51,7 +51,7 @@ def test_a_cap_is_kept_and_what_it_leaves_comes_back_cancelled_in_its_place(
     assert 0 < sum(row[3] for row in rows) <= 0.02e9
     by_status = {status: [row for row in rows if row[1] == status] for status in {row[1] for row in rows}}
     assert set(by_status) == {"succeeded", "cancelled"}
-    assert all(row[2].startswith("cancelled: budget batch python-") for row in by_status["cancelled"])
+    assert all(row[2].startswith("cancelled: cap of batch python-") for row in by_status["cancelled"])
     assert tasks_by_status(tmp_path, env) == {status: len(found) for status, found in by_status.items()}
 
 

@@ -16,8 +16,9 @@ from src.cli.app import cli
 from src.config import load_settings
 from src.core.intake import ReadOptions, TaskFields, Template, make_task, read_tasks
 from src.records import Task
+from src.simulator.process import SimulatorProcess
 from src.web.access import HOSTS, MANY_TOKENS, ONE_TOKEN
-from tests.helpers import ROOT, child_environment
+from tests.helpers import ROOT, child_environment, live_environment, run_script
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -36,6 +37,17 @@ def test_the_python_example_runs_as_it_stands(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("succeeded") == 2 and "simulated" in done.stderr
+
+
+def test_the_python_example_also_runs_where_the_cap_leaves_nothing(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    (example,) = blocks("python")
+    (tmp_path / "program.py").write_text(example.replace("max_cost_usd=0.50", "max_cost_usd=0.0000001"))
+    env = {**live_environment(simulator.base_urls, only=["openai"]), "PYTHONPATH": str(ROOT)}
+    done = run_script(script=tmp_path / "program.py", cwd=tmp_path, env=env)
+    assert done.process.returncode == 0, done.err
+    assert done.out.count("cancelled  cancelled: cap of batch python-") == 2
 
 
 def test_the_task_lines_are_tasks_and_every_key_is_told() -> None:

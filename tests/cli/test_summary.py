@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from src.cli.summary import summary_json, total_lines
+from src.cli.summary import summary_json, total_lines, what_goes_on
 from src.cli.tally import Tally
 from src.core.store import CallSums, Summary, TaskSums
 from src.records import NANOS_PER_USD, TaskStatus
+from src.routing.budgets import BudgetRule
 
 USD = NANOS_PER_USD
 COUNTS = {TaskStatus.SUCCEEDED: 110, TaskStatus.FAILED: 2}
@@ -36,6 +37,16 @@ def test_savings_are_told_with_the_split_by_tier_that_made_them() -> None:
     assert found["saved_usd"] == 2.0
     assert found["tiers"]["economy"] == {"tasks": 100, "cost_usd": 1.0, "baseline_usd": 5.0}
     assert sum(tier["baseline_usd"] - tier["cost_usd"] for tier in found["tiers"].values()) == 2.0
+
+
+def test_what_a_budget_ended_goes_on_when_that_is_raised_and_anything_else_by_itself() -> None:
+    assert what_goes_on(SUMMARY, None) == "the same command goes on from here"
+    cap = BudgetRule("batch", "/data/out.jsonl", "total", 11_500_000_000)
+    assert what_goes_on(SUMMARY, cap) == (
+        "ended by --max-cost 11.5 ($11.00 spent on this file in all): raise it to go on"
+    )
+    total = BudgetRule("all", "", "total", 11 * USD)
+    assert what_goes_on(SUMMARY, total) == "ended by [budgets] (budget overall in total): raise it to go on"
 
 
 def test_where_a_price_is_unknown_nothing_is_said_of_savings() -> None:

@@ -6,6 +6,7 @@ dollars touch no budget.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,12 +63,37 @@ def test_a_total_budget_is_never_passed_and_what_it_leaves_open_goes_on_when_it_
     certain, uncertain = spent_nanos(tmp_path)
     assert first.process.returncode == 1, first.err
     assert "budget overall in total: " in first.err and "stay queued" in first.err
+    assert "(not complete: ended by [budgets] (budget overall in total): raise it to go on)" in first.out
     assert 0.15e9 < certain + uncertain <= 0.25e9
     answered = len(read_rows(tmp_path / "out.jsonl"))
     assert 0 < answered < len(TASKS)
     second = run_script(*command, "large.toml", cwd=tmp_path, env=env)
     assert second.process.returncode == 0, second.err
     assert sorted(row["id"] for row in read_rows(tmp_path / "out.jsonl")) == sorted(t["id"] for t in TASKS)
+
+
+def test_a_cap_counts_for_the_results_file_over_all_runs_and_says_what_goes_on(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", TASKS[:60])
+    command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--max-cost")
+    answered = 0
+    for _ in range(2):
+        done = run_script(*command, "0.02", cwd=tmp_path, env=env)
+        assert done.process.returncode == 1, done.err
+        assert "cap of batch " in done.err and "(--max-cost or max_cost_usd): " in done.err
+        spent = re.search(r"ended by --max-cost 0\.02 \(\$(0\.0\d+) spent on this file in all\)", done.out)
+        assert spent is not None and 0 < float(spent[1]) <= 0.02, done.out
+        assert "raise it to go on" in done.out and "the same command" not in done.out
+        rows = len(read_rows(tmp_path / "out.jsonl"))
+        assert rows == answered or not answered, "the second run had nothing left to spend"
+        answered = rows
+    assert 0 < answered < 60
+    with sqlite3.connect(tmp_path / "state" / "live.db") as database:
+        kinds = {kind for (kind,) in database.execute("select kind from events where level = 'alert'")}
+    assert "parked" in kinds and "budget" not in kinds
+    raised = run_script(*command, "50", cwd=tmp_path, env=env)
+    assert raised.process.returncode == 0, raised.err
 
 
 def test_a_process_killed_with_calls_in_flight_does_not_overspend_in_its_next_life(

@@ -406,6 +406,12 @@ def test_reservations_alone_raise_no_alert() -> None:
     assert budgets.take_alerts() == []
 
 
+def test_a_batchs_cap_raises_no_alert() -> None:
+    budgets = Budgets([BudgetRule("batch", "b", "total", 100), BudgetRule("all", "", "total", 200)])
+    budgets.settle(budgets.reserve(NOON, "openai", "b", "local", 100), 100)
+    assert [(a.rule.scope, a.percent) for a in budgets.take_alerts()] == [("all", 50)]
+
+
 def test_what_was_alerted_before_a_restart_is_not_alerted_again() -> None:
     budgets = Budgets([DAY])
     budgets.load(NOON, DAY, 70, 12)
@@ -491,6 +497,7 @@ def test_the_rules_come_from_the_configuration_and_0_is_no_budget(tmp_path: Path
         "budget provider openai per day",
         "budget submitter ann in total",
     ]
+    assert str(rules[3]) == "cap of batch run-7 (--max-cost or max_cost_usd)"
     assert rules_from(load_settings(None, {}).budgets) == ()
 
 
