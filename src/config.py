@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from .addresses import without_secrets
-from .errors import ConfigError, hint, nearest
+from .errors import ConfigError, hint, nearest, unreadable
 from .settings import MISTAKES_TOLD, ProviderRow, Settings, known_keys, looks_like_key
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -115,10 +115,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
-    except FileNotFoundError as error:
-        raise ConfigError("no such file", where=str(path)) from error
     except OSError as error:
-        raise ConfigError(f"cannot be read ({error.strerror})", where=str(path)) from error
+        raise ConfigError(unreadable(error), where=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"is not valid TOML: {error}", where=str(path)) from error
 

@@ -58,6 +58,15 @@ class InputError(OrchestratorError):
         super().__init__(f"line {line}: {what}" if line is not None else what)
 
 
+def unreadable(error: OSError) -> str:
+    """Why a file can't be read, in the same words wherever it is named."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder, not a file"
+    return f"cannot be read ({error.strerror or error})"
+
+
 class StoreError(OrchestratorError):
     """The store could not be opened, read or written."""
 

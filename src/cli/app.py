@@ -22,7 +22,7 @@ from .setup import Options
 FILE = click.Path(path_type=Path, dir_okay=False)
 USD = click.FloatRange(min=0.0, min_open=True)
 JSON = "Tell it as JSON, for programs."
-QUIET = "Show no progress, say only what has to be said."
+QUIET = "Show no progress and no tables, say only what has to be said."
 ONLY = "Ask these providers alone, separated by commas: anthropic,gemini."
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -104,7 +105,8 @@ def open_results(batch: Batch, *, simulated: bool) -> ResultsFile:
     """
     path = Path(batch.output)
     form = form_of(batch.output, batch.reading.fmt)
-    columns = columns_of(batch.lines, batch.reading)
+    with naming(batch.source):
+        columns = columns_of(batch.lines, batch.reading)
     held = None if batch.output == STDOUT else holds_simulated(path, form)
     if held is False and simulated:
         raise InputError(f"{path}: holds answers of real providers; choose another output")
@@ -155,14 +157,26 @@ def lines_of(
     on_warning: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Task | BadLine]:
     """The tasks of its file, and the lines that are none."""
-    return read_tasks(
-        batch.lines,
-        batch=batch.name,
-        settings=settings,
-        now=now,
-        options=batch.reading,
-        on_warning=on_warning,
-    )
+    with naming(batch.source):
+        yield from read_tasks(
+            batch.lines,
+            batch=batch.name,
+            settings=settings,
+            now=now,
+            options=batch.reading,
+            on_warning=on_warning,
+        )
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """What is wrong in a line of the file is told with the file's name."""
+    try:
+        yield
+    except InputError as error:
+        if error.line is None:
+            raise
+        raise InputError(f"{source}, {error}") from error
 
 
 def ids_with(number: int, what: str) -> str:

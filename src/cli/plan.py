@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import identity
 from ..core.clock import Clock
-from ..core.intake import BadLine, ReadOptions, read_tasks
+from ..core.intake import BadLine, ReadOptions
 from ..core.planning import RECORDS_S, Plan, Sample, last_start_s, make_plan
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
-from .batch import Batch, input_of
+from .batch import Batch, input_of, lines_of
 from .plan_text import as_json as plan_as_json
 from .plan_text import plan_lines, plan_table
 from .progress import console, say
@@ -103,15 +103,7 @@ class _Lines:
     on_warning: Callable[[str], None] = lambda _: None
 
     def of(self, batch: Batch, settings: Settings, now: float) -> Iterator[Task]:
-        lines = read_tasks(
-            batch.lines,
-            batch=batch.name,
-            settings=settings,
-            now=now,
-            options=batch.reading,
-            on_warning=self.on_warning,
-        )
-        for line in lines:
+        for line in lines_of(batch, settings, now, self.on_warning):
             if isinstance(line, BadLine):
                 self.bad.append(BadLine(line.line, line.reason))  # without its text
             else:

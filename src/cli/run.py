@@ -84,7 +84,7 @@ def run(
         if not tally.finished:
             spent = _answer(setup, store, clock, batch, results, tally, ways)
         log.info("run ends", extra=_fields("run_ends", batch, tally))
-        close_run(setup, store, batch, results, tally, clock.now(), spent)
+        close_run(setup, store, batch, results, tally, clock.now(), spent, quiet=quiet)
     return ALL_ANSWERED if tally.answered == tally.total and not bad else SOME_NOT
 
 
@@ -190,8 +190,10 @@ def close_run(
     tally: Tally,
     now: float,
     spent: BudgetRule | None = None,
+    *,
+    quiet: bool = False,
 ) -> None:
-    """Print the tables, the totals, and where the results are; `spent` is the budget that ended it."""
+    """Print tables (unless `quiet`), totals, where the results are; `spent` is the budget that ended it."""
     from .summary import print_summary, print_summary_json, what_goes_on
 
     told: dict[str, Any] = {
@@ -205,7 +207,7 @@ def close_run(
     if voice.as_json:
         print_summary_json(summary, results=results.path, **told)
         return
-    print_summary(summary, **told)
+    print_summary(summary, quiet=quiet, **told)
     if results.path is not None:
         rest = "" if tally.finished else f" (not complete: {what_goes_on(summary, spent)})"
         sys.stdout.write(f"results: {results.path}{rest}\n")

@@ -21,15 +21,23 @@ if TYPE_CHECKING:
 
 
 def print_summary(
-    summary: Summary, *, tally: Tally, baseline_model: str, elapsed_s: float, simulated: bool, stderr: bool
+    summary: Summary,
+    *,
+    tally: Tally,
+    baseline_model: str,
+    elapsed_s: float,
+    simulated: bool,
+    stderr: bool,
+    quiet: bool = False,
 ) -> None:
-    """Print tables and totals of everything `summary` covers."""
+    """Print tables and totals of everything `summary` covers; `quiet`, or without a call: totals alone."""
     screen = console(stderr)
-    screen.print()
-    screen.print(provider_table(summary))
-    screen.print()
-    screen.print(agent_table(summary))
-    screen.print()
+    if summary.providers and not quiet:
+        screen.print()
+        screen.print(provider_table(summary))
+        screen.print()
+        screen.print(agent_table(summary))
+        screen.print()
     for line in total_lines(summary, tally, baseline_model, elapsed_s, simulated):
         screen.print(line, soft_wrap=True)
 

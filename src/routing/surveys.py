@@ -196,8 +196,10 @@ class Survey:
         if first is None:
             return "its preferred provider" if self.eligible else ""
         option, why, _ = first
+        if why == "offline":
+            return "the network"
         name = option.provider.name
-        return why if why.startswith((name, "budget", "offline")) else f"{name}: {why}"
+        return why if why.startswith((name, "budget")) else f"{name}: {why}"
 
 
 def _indefinite(why: str) -> bool:

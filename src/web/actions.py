@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning
+from ..core.intake import QUEUE, make_task, nobody_to_ask, shown, unknown_type_warning
 from ..core.store import AddReport, TaskDetail
 from ..errors import InputError
 from ..records import Event, Task, TaskStatus
@@ -111,9 +111,12 @@ def note(site: Site, kind: str, message: str, provider: str = "") -> None:
 def submit(
     site: Site, rows: Sequence[Mapping[str, Any]], batch: str, who: str
 ) -> tuple[list[Task], AddReport]:
-    """Store tasks as queued. All or none: raises InputError for the first that is wrong."""
+    """Store tasks as queued. All or none: raises InputError for the first that is wrong, Problem 422 for an
+    id that comes twice.
+    """
     now = site.now()
-    tasks = []
+    tasks: list[Task] = []
+    ids: set[str] = set()
     for number, row in enumerate(rows, 1):
         try:
             task = make_task(
@@ -121,6 +124,9 @@ def submit(
             )
         except InputError as error:
             raise InputError(f"task {number}: {error.what}" if len(rows) > 1 else error.what) from None
+        if task.id in ids:
+            raise _comes_twice(f"tasks.{number - 1}.id", task.id)
+        ids.add(task.id)
         tasks.append(task)
     report = site.store.add_tasks(tasks, now=now)
     if report.changed_count:
@@ -129,6 +135,12 @@ def submit(
         raise Problem(409, "id_exists", message, details)
     site.recent.forget()
     return tasks, report
+
+
+def _comes_twice(field: str, task_id: str) -> Problem:
+    message = f"duplicate id {shown(task_id)}: an earlier task of this request has it"
+    details = {"field": field, "fields": [{"field": field, "message": message}]}
+    return Problem(422, "invalid", f"{field}: {message}", details)
 
 
 def warnings_of(site: Site, tasks: Sequence[Task]) -> list[str]:

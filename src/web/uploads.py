@@ -13,13 +13,14 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..core.intake import SUFFIXES, BadLine, ReadOptions, Template, nobody_to_ask, read_tasks
+from ..core.intake import SUFFIXES, TEMPLATE_OPTION, BadLine, ReadOptions, Template, nobody_to_ask, read_tasks
 from ..core.store import AddReport
+from ..errors import InputError
 from ..records import Task
 from .presenters.plans import Expectation, Sample
 from .presenters.pool import who_is_called
@@ -33,6 +34,7 @@ KEPT_S = 86400.0
 BAD_LINES_SHOWN = 20
 ROWS_SHOWN = 10
 PREVIEW_CHARS = 120
+TEMPLATE_FIELD = "in the field below the file"
 _WORD = re.compile(r"[\w-]{20,40}")
 
 
@@ -81,7 +83,8 @@ class Uploads:
             undo.callback(path.unlink, missing_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
                 shutil.copyfileobj(stream, copy)
-            upload = replace(_look_through(site, path, word, name, options), template=template)
+            with _in_words_of_the_page():
+                upload = replace(_look_through(site, path, word, name, options), template=template)
             undo.pop_all()
         described = self._folder / f"{word}.meta"
         described.touch(0o600)
@@ -146,6 +149,15 @@ def _options(template: str) -> ReadOptions:
     return ReadOptions(template=Template.of(text) if text.strip() else None)
 
 
+@contextmanager
+def _in_words_of_the_page() -> Iterator[None]:
+    """Who looks at the page has a field where the command line has an option."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.what.replace(TEMPLATE_OPTION, TEMPLATE_FIELD), line=error.line) from None
+
+
 def _good(lines: Iterator[Task | BadLine]) -> Iterator[Task]:
     return (line for line in lines if isinstance(line, Task))
 
@@ -178,6 +190,8 @@ def _look_through(site: Site, path: Path, word: str, filename: str, options: Rea
         types[line.task_type] = types.get(line.task_type, 0) + 1
         if len(rows) < ROWS_SHOWN:
             rows.append(_upload_row(line))
+    if not sample.count and not bad_count:
+        raise InputError(f"{filename}: holds no task, it is empty")
     return Upload(
         word=word,
         filename=filename,

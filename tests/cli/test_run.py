@@ -105,13 +105,20 @@ def test_with_a_dash_standard_output_holds_rows_and_nothing_else(
     assert "2 of 2 tasks answered" in done.err
 
 
+def test_a_quiet_run_ends_with_its_totals_alone(tmp_path: Path, live: dict[str, str]) -> None:
+    done = run_script("run", "-", "-o", "-", "--quiet", cwd=tmp_path, env=live, stdin="What is up?\n")
+    assert len(done.out.splitlines()) == 1, done.err
+    assert "1 of 1 task answered" in done.err and "cost: " in done.err
+    assert "providers" not in done.err and "agents" not in done.err
+
+
 WRONG_INPUT = {
     "no such file": (["absent.jsonl"], "absent.jsonl: no such file"),
     "a folder": (["folder"], "folder: is a folder, not a file"),
     "an empty file": (["empty.txt"], "empty.txt: holds no task, it is empty"),
     "nothing but bad lines": (["bad.jsonl"], "bad.jsonl: holds no task, none of its 2 lines is a task"),
     "a JSON array": (["array.json"], "this is one JSON array"),
-    "UTF-16": (["utf16.txt"], "is UTF-16; save it as UTF-8"),
+    "UTF-16": (["utf16.txt"], "error: utf16.txt, line 1: the file is UTF-16; save it as UTF-8"),
     "output is input": (["good.txt", "-o", "good.txt"], "is the file of tasks; choose another output"),
     "output of another kind": (
         ["good.txt", "-o", "bad.jsonl"],
@@ -147,6 +154,7 @@ def test_wrong_input_is_one_clear_line_and_exit_code_2(
     assert done.process.returncode == 2, done.err
     assert line in done.err and "Traceback" not in done.err
     assert (tmp_path / "good.txt").read_text() == "Hi\n"
+    assert not list(tmp_path.glob("*.results.jsonl")), "what was refused has no results"
 
 
 def test_the_same_command_asks_nothing_twice_and_mends_the_file(

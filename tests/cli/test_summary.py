@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from src.cli.summary import summary_json, total_lines, what_goes_on
+import pytest
+
+from src.cli.summary import print_summary, summary_json, total_lines, what_goes_on
 from src.cli.tally import Tally
 from src.core.store import CallSums, Summary, TaskSums
 from src.records import NANOS_PER_USD, TaskStatus
@@ -47,6 +50,19 @@ def test_what_a_budget_ended_goes_on_when_that_is_raised_and_anything_else_by_it
     )
     total = BudgetRule("all", "", "total", 11 * USD)
     assert what_goes_on(SUMMARY, total) == "ended by [budgets] (budget overall in total): raise it to go on"
+
+
+def test_tables_without_a_row_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(summary: Summary, **told: bool) -> str:
+        rest: dict[str, Any] = {"tally": Tally(COUNTS, 0.0), "baseline_model": "gpt-big", "elapsed_s": 60.0}
+        print_summary(summary, **rest, simulated=False, stderr=False, **told)
+        return capsys.readouterr().out
+
+    called = replace(SUMMARY, providers={"openai": SUMMARY.calls}, agents={"gpt-engineer": ALL})
+    assert "providers" in printed(called) and "agents" in printed(called)
+    for text in (printed(SUMMARY), printed(called, quiet=True)):
+        assert "providers" not in text and "agents" not in text
+        assert text.startswith("110 of 112 tasks answered")
 
 
 def test_where_a_price_is_unknown_nothing_is_said_of_savings() -> None:

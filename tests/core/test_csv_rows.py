@@ -274,7 +274,7 @@ def test_a_template_is_read_from_a_file_without_its_last_line_end(tmp_path: Path
     path.write_bytes(b"{a} \xff")
     with pytest.raises(InputError, match=r"prompt\.txt: not UTF-8 at byte 5"):
         Template.read(path)
-    with pytest.raises(InputError, match=r"absent\.txt: cannot be read"):
+    with pytest.raises(InputError, match=r"absent\.txt: no such file"):
         Template.read(tmp_path / "absent.txt")
 
 

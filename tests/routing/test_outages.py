@@ -20,6 +20,7 @@ from .build import (
     NAMES,
     REFUSED,
     START,
+    Desk,
     fail,
     fill,
     make_balancer,
@@ -221,6 +222,15 @@ def test_all_unreachable_together_is_offline_and_spends_nothing() -> None:
     assert [c.why for c in wait.reasons] == ["offline"] * 3
     assert balancer.pool.was_offline(START, START)
     assert "offline" in [event.kind for event in balancer.take_events()]
+
+
+def test_tasks_of_an_offline_pool_wait_for_the_network() -> None:
+    desk = Desk()
+    go_offline(desk.balancer)
+    desk.now = START + 1.0
+    desk.offer(make_task())
+    assert desk.go() == []
+    assert [(each.what, each.tasks) for each in desk.dispatch.waiting_for()] == [("the network", 1)]
 
 
 def test_back_online_all_are_forgiven_and_serve_at_once() -> None:

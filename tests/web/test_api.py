@@ -150,6 +150,18 @@ def test_the_same_id_is_one_task_and_another_content_is_a_conflict(client: Flask
     assert (other.status_code, other.json["error"]["code"]) == (409, "id_exists")
 
 
+@pytest.mark.parametrize("second", ["b", "a"], ids=["another content", "the same content"])
+def test_an_id_that_comes_twice_in_a_request_is_named_and_nothing_is_added(
+    client: FlaskClient, store: Store, second: str
+) -> None:
+    rows = [{"id": "a", "prompt": "a"}, {"id": "a", "prompt": second}]
+    sent = client.post("/api/tasks", json={"tasks": rows, "batch": "mine"})
+    error = sent.json["error"]
+    assert (sent.status_code, error["code"], error["details"]["field"]) == (422, "invalid", "tasks.1.id")
+    assert error["message"] == "tasks.1.id: duplicate id 'a': an earlier task of this request has it"
+    assert store.batch("mine") is None
+
+
 def test_without_an_id_the_same_words_are_two_tasks(client: FlaskClient) -> None:
     ids = {client.post("/api/tasks", json={"prompt": "Again?"}).json["task"]["id"] for _ in range(2)}
     assert len(ids) == 2

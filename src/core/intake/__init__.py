@@ -12,6 +12,7 @@ that is of another kind altogether.
 
 from __future__ import annotations
 
+from .csv_rows import TEMPLATE_OPTION
 from .fields import TaskFields
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_object
@@ -19,6 +20,7 @@ from .lines import MAX_LINE_BYTES, BadLine
 from .making import content_digest, make_task, unknown_type_warning
 from .pins import Pins, nobody_to_ask
 from .reading import AS_IT_IS, ReadOptions, columns_of, read_tasks
+from .sentences import shown
 from .shape import read_shape
 from .template import Template
 
@@ -31,6 +33,7 @@ __all__ = [
     "OPENAI_BATCH",
     "QUEUE",
     "SUFFIXES",
+    "TEMPLATE_OPTION",
     "BadLine",
     "Pins",
     "ReadOptions",
@@ -43,5 +46,6 @@ __all__ = [
     "parse_object",
     "read_shape",
     "read_tasks",
+    "shown",
     "unknown_type_warning",
 ]

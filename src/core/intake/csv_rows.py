@@ -17,6 +17,7 @@ from .sentences import near_key, shown
 from .template import Template
 
 PROMPT_KEYS = ("prompt", "messages")
+TEMPLATE_OPTION = "(--prompt-file)"  # where a template is given; a page says where its field is
 
 
 def read_csv(
@@ -68,7 +69,7 @@ class _Columns:
             raise InputError(
                 f"no column 'prompt' among {', '.join(map(repr, self._names))}"
                 + (f"; rename {near!r}" if near else "")
-                + ", or fill a template (--prompt-file)",
+                + f", or fill a template {TEMPLATE_OPTION}",
                 line=line,
             )
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...errors import InputError
+from ...errors import InputError, unreadable
 
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a longer line is a file without line ends, not a prompt
 KEPT_CHARS = 1_000  # of a line that is too long to be kept
+JUDGED_BYTES = 8 * 1024  # by its beginning a file is text or none
+NO_TEXT = "holds NUL bytes, so it is no text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,15 @@ def open_source(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputError(f"{path}: {unreadable(error)}") from error
 
 
 def numbered(stream: BinaryIO) -> Iterator[Line | BadLine]:
-    """Numbered lines of text with their ends, blank ones too; a BOM is dropped."""
+    """Numbered lines of text with their ends, blank ones too; a BOM is dropped.
+
+    Raises InputError for a file that is no text from its beginning on.
+    """
+    seen_bytes = 0
     for number in itertools.count(1):
         raw = stream.readline(MAX_LINE_BYTES + 1)
         if not raw:
@@ -65,6 +71,13 @@ def numbered(stream: BinaryIO) -> Iterator[Line | BadLine]:
             beginning = raw[:KEPT_CHARS].decode(errors="replace")
             yield BadLine(number, f"longer than {MAX_LINE_BYTES // 2**20} MiB", beginning)
             continue
+        if b"\0" in raw:
+            if seen_bytes < JUDGED_BYTES:
+                raise InputError(f"the file {NO_TEXT}; save it as UTF-8", line=number)
+            text = raw.rstrip(b"\r\n").decode(errors="backslashreplace")
+            yield BadLine(number, NO_TEXT, text)
+            continue
+        seen_bytes += len(raw)
         try:
             yield number, raw.decode()
         except UnicodeDecodeError as error:
@@ -83,7 +96,7 @@ def filled(lines: Iterator[Line | BadLine]) -> Iterator[Line | BadLine]:
 
 def _without_bom(raw: bytes) -> bytes:
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError("the file is UTF-16; save it as UTF-8")
+        raise InputError("the file is UTF-16; save it as UTF-8", line=1)
     return raw.removeprefix(b"\xef\xbb\xbf")
 
 

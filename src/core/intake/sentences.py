@@ -51,9 +51,9 @@ def _allowed(kind: str, limits: Mapping[str, Any], otherwise: str) -> str:
     if kind in _KINDS:
         return _KINDS[kind]
     bounds = {
-        "greater_than": "above {gt:g}",
-        "greater_than_equal": "at least {ge:g}",
-        "less_than_equal": "at most {le:g}",
+        "greater_than": "above {gt:,.10g}",
+        "greater_than_equal": "at least {ge:,.10g}",
+        "less_than_equal": "at most {le:,.10g}",
         "string_too_short": "at least {min_length} character",
         "string_too_long": "at most {max_length} characters",
         "too_short": "at least {min_length} long",

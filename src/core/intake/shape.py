@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...answer_schema import check_schema
-from ...errors import InputError
+from ...errors import InputError, unreadable
 from .json_text import parse_object
 
 
@@ -20,8 +20,10 @@ def read_shape(schema_file: Path | None, choices: Sequence[str]) -> dict[str, An
     try:
         schema = parse_object(schema_file.read_text(encoding="utf-8-sig"))
         check_schema(schema)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{schema_file}: cannot be read ({error})") from error
+    except OSError as error:
+        raise InputError(f"{schema_file}: {unreadable(error)}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{schema_file}: not UTF-8 at byte {error.start + 1}") from error
     except InputError as error:
         raise InputError(f"{schema_file}: {error.what}") from None
     return {"response_schema": schema}

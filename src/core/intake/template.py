@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import InputError, hint
+from ...errors import InputError, hint, unreadable
 from .sentences import shown
 
 MAX_TEMPLATE_BYTES = 1024 * 1024
@@ -53,7 +53,7 @@ class Template:
             with path.open("rb") as file:
                 raw = file.read(MAX_TEMPLATE_BYTES + 1)
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+            raise InputError(f"{path}: {unreadable(error)}") from error
         if len(raw) > MAX_TEMPLATE_BYTES:
             raise InputError(f"{path}: is longer than {MAX_TEMPLATE_BYTES // 2**20} MiB: no template")
         try:

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
 
-from ...errors import InputError, StoreError
+from ...errors import ConfigError, InputError, StoreError
 from ...records import Result
 from .csv_table import CsvForm
 from .forms import Form, form_of
@@ -36,6 +36,7 @@ class ResultsFile:
         self._fsync = fsync
         self._form = form or form_of(str(path))
         self.path = None if str(path) == STDOUT else Path(path)
+        self._is_new = self.path is not None and not self.path.exists()
         self._file: BinaryIO = sys.stdout.buffer if self.path is None else _open_locked(self.path)
         self._end = 0  # bytes that are whole rows
         if self.path is not None:
@@ -47,7 +48,11 @@ class ResultsFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """What was refused leaves no file behind that it made for nothing."""
+        if kind is not None and issubclass(kind, ConfigError | InputError) and self._is_new and not self._end:
+            with suppress(OSError):  # Windows keeps what is open
+                cast(Path, self.path).unlink()
         self.close()
 
     def add_columns(self, names: Iterable[str]) -> None:
