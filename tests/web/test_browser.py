@@ -22,6 +22,18 @@ from .filled import ME, SCRIPT, Place, fill
 
 pytestmark = pytest.mark.browser
 TOKEN = "a-token-that-nobody-guesses"
+# Tables wider than their frame, unless they can be moved in it; what becomes cards has nothing to move.
+CUT_OFF = """[...document.querySelectorAll("table")].filter(table => {
+  const frame = table.closest(".scroll") ?? table.parentElement;
+  const moves = getComputedStyle(frame).overflowX === "auto" && !table.matches(".list");
+  return table.scrollWidth > frame.clientWidth && !moves;
+}).map(table => table.closest(".card")?.id || table.className)"""
+# Numbers that are torn from their unit or from each other.
+TORN = """[...document.querySelectorAll(".spark + small, .num, .formula")].filter(text =>
+  text.matches(".formula")
+    ? new Set([...text.children].map(part => Math.round(part.getBoundingClientRect().top))).size > 1
+    : getComputedStyle(text).whiteSpace !== "nowrap"
+).map(text => text.textContent)"""
 
 
 @dataclass(frozen=True)
@@ -66,8 +78,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
         thread = threading.Thread(target=server.run)
         thread.start()
         yield Served(f"http://127.0.0.1:{server.effective_port}", place, store, app)
+        server.task_dispatcher.shutdown()  # first: what is still being answered needs the server
         server.close()
-        server.task_dispatcher.shutdown()
         thread.join(10)
 
 
@@ -96,6 +108,7 @@ def test_nothing_serious_stands_in_anyones_way(served: Served, browser: Any, sch
     def check(name: str) -> None:
         assert violations(page, source) == [], name
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than this"
+        assert page.evaluate(CUT_OFF) == [], f"{name} has a table that is cut off"
 
     for name, path in served.pages().items():
         page.goto(served.url + path)
@@ -123,6 +136,28 @@ def test_nothing_serious_stands_in_anyones_way(served: Served, browser: Any, sch
     page.wait_for_url("**/tasks")
     check("signed in")
     context.close()
+
+
+@pytest.mark.parametrize("width", [1200, 1280])
+def test_no_number_is_torn_from_its_unit(served: Served, page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{served.url}/provider-status")
+    assert page.evaluate(TORN) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "table", "unit"), [("/", "#providers", "calls today"), ("/tasks", "#batches", "succeeded")]
+)
+def test_a_narrow_page_shows_every_number_and_what_it_is(
+    served: Served, page: Any, path: str, table: str, unit: str
+) -> None:
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.goto(served.url + path)
+    for cell in page.locator(f"{table} tbody tr").first.locator("td:not(.grow)").all():
+        box = cell.bounding_box()
+        assert box["x"] + box["width"] <= 400
+    units = "cells => cells.map(cell => getComputedStyle(cell, '::after').content).join()"
+    assert unit in page.locator(f"{table} [data-unit]").evaluate_all(units)
 
 
 def test_a_model_answer_made_of_script_tags_stays_text(served: Served, page: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from src.core.store import Store
-from src.records import Attempt, Event, Message, Outcome, Result, Task, TaskStatus, Usage
+from src.records import Attempt, Candidate, Event, Message, Outcome, Result, Task, TaskStatus, Usage
 from src.routing.balancer import ProviderLoadBalancer
 from src.web import create_app
 from src.web.presenters.plans import PLANNED_AT_MOST, Expectation, Sample
@@ -20,6 +20,7 @@ from src.web.presenters.weights import _with_preferences
 from src.web.site import Recent, Site
 from src.web.words import count, duration, iso, money, rate
 from tests.helpers import VirtualClock
+from tests.routing.build import make_settings, make_task, told_limits
 
 from .conftest import AppMaker, csrf_of
 from .filled import BATCH, ME, Place, settings_in
@@ -116,7 +117,43 @@ def test_without_a_price_for_the_baseline_the_dashboard_claims_no_savings(
     store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, place.now, (good,), output="Hi", tier="economy")])
     money = client.get("/api/dashboard").json["money"]
     assert (money["saved_usd"], money["tiers"]) == (None, [])
-    assert "a price is unknown" in client.get("/").text
+    assert "unknown: no price for" in client.get("/").text
+
+
+def test_calls_without_a_price_are_the_reason_why_no_savings_are_told(
+    client: FlaskClient, store: Store, place: Place
+) -> None:
+    (task,) = store.claim(ME, 1, now=place.now)
+    dear = Attempt(
+        1, "openai", "gpt-nobody-knows", "gpt-engineer", Outcome.OK, place.now, 1.0, "weighted", (),
+        usage=Usage(10, 0, 0, 10), cost_nanos=None,
+    )  # fmt: skip
+    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, place.now, (dear,), output="Hi", tier="economy")])
+    assert "unknown: 1 call without a price" in client.get("/").text
+
+
+def test_a_limit_is_told_by_the_minute(client: FlaskClient, store: Store, place: Place) -> None:
+    settings = make_settings(limits=told_limits(requests_per_minute=608))
+    balancer = ProviderLoadBalancer(settings, now=place.now, configured=settings.providers.keys())
+    balancer.place(make_task(), place.now)
+    store.heartbeat(ME, now=place.now, snapshot=balancer.snapshot(place.now))
+    assert "608 a minute" in client.get("/provider-status").text
+
+
+def test_where_a_preference_chose_the_others_are_told_so(
+    client: FlaskClient, store: Store, place: Place
+) -> None:
+    (task,) = store.claim(ME, 1, now=place.now)
+    reasons = (Candidate("gemini", "gemini-3.5-flash-lite", 0.2), Candidate("openai", "gpt-6-luna", 0.3))
+    good = Attempt(
+        1, "gemini", "gemini-3.5-flash-lite", "researcher", Outcome.OK, place.now, 1.0, "preferred", reasons,
+        usage=Usage(10, 0, 0, 10), cost_nanos=1_000,
+    )  # fmt: skip
+    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, place.now, (good,), output="Hi", tier="economy")])
+    detail = store.task(task.batch, task.id)
+    assert detail is not None
+    page = client.get(f"/rows/{detail.row.row}").text
+    assert "the preferred one goes first" in page and "another's turn" not in page
 
 
 def test_until_when_stands_beside_an_event_and_in_its_row(
@@ -308,6 +345,9 @@ def test_a_table_is_taken_with_its_column_of_prompts_or_with_a_prompt_for_its_ro
     assert "Start 1 task" in client.get(where).text
     wrong = client.post("/uploads", data={**form, "file": (io.BytesIO(b"a\n1\n"), "other.csv")})
     assert wrong.status_code == 422 and "no column" in wrong.text
+    form["template"] = ""
+    bare = client.post("/uploads", data={**form, "file": (io.BytesIO(b"a\n1\n"), "other.csv")})
+    assert "or fill a template in the field below the file" in bare.text and "--prompt-file" not in bare.text
 
 
 def test_an_upload_tells_which_rows_nobody_can_be_asked(make_app: AppMaker, store: Store) -> None:
@@ -325,10 +365,22 @@ def test_an_upload_can_be_dropped(client: FlaskClient, place: Place) -> None:
     assert list((place.settings.state_dir / "uploads").iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"[{}]", b"\xff\xfea\x00"], ids=["array", "utf-16"])
-def test_a_file_that_holds_no_tasks_is_told(client: FlaskClient, content: bytes, place: Place) -> None:
-    form = {"csrf": csrf_of(client), "file": (io.BytesIO(content), "x.jsonl")}
-    assert client.post("/uploads", data=form).status_code == 422
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[{}]", "this is one JSON array"),
+        (b"\xff\xfea\x00", "the file is UTF-16"),
+        (b"", "x: holds no task, it is empty"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01", "the file holds NUL bytes, so it is no text"),
+    ],
+    ids=["array", "utf-16", "empty", "picture"],
+)
+def test_a_file_that_holds_no_tasks_is_told(
+    client: FlaskClient, content: bytes, told: str, place: Place
+) -> None:
+    name = "x.jsonl" if content.startswith(b"[") else "x"
+    sent = client.post("/uploads", data={"csrf": csrf_of(client), "file": (io.BytesIO(content), name)})
+    assert sent.status_code == 422 and told in sent.text
     assert list((place.settings.state_dir / "uploads").iterdir()) == []
 
 
