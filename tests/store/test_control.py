@@ -144,6 +144,17 @@ def test_which_processes_are_alive(dead_pid: int) -> None:
     assert not pid_is_alive(dead_pid)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="where there is no /proc nothing tells")
+def test_a_process_that_was_killed_is_dead_before_its_parent_asks_how_it_ended() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert pid_is_alive(child.pid)
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    os.kill(child.pid, 0)
+    assert not pid_is_alive(child.pid)
+    child.communicate()
+
+
 # ---------------------------------------------------------------- snapshots
 
 SNAPSHOT = PoolSnapshot(

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -308,7 +309,7 @@ def is_alive(row: OrchestratorRow, host: str, now: float) -> bool:
 
 
 def pid_is_alive(pid: int) -> bool:
-    """Whether a process with this number runs on this machine."""
+    """Whether a process with this number runs on this machine; one that has ended does not."""
     if sys.platform == "win32":
         return _pid_is_alive_on_windows(pid)
     try:
@@ -317,7 +318,17 @@ def pid_is_alive(pid: int) -> bool:
         return False
     except PermissionError:  # it runs, as somebody else
         return True
-    return True
+    return not _has_ended(pid)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether it is a zombie, where /proc tells: it takes signals until its parent asks how it ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    # After the program's name, which stands in brackets and may hold brackets itself.
+    return status.rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"])
 
 
 def _pid_is_alive_on_windows(pid: int) -> bool:
