@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from ..core.intake import names_only_unpriced, price_remedy
 from ..core.planning import Plan
 from ..errors import InputError
-from ..records import NANOS_PER_USD
+from ..records import NANOS_PER_USD, Task
+from ..settings import Settings
 from .plan import WORTH_A_WORD, plan_sample
 from .plan_text import short_lines
 from .progress import say
@@ -32,6 +35,8 @@ def ask_first(
         return None
     if found.sample.count > WORTH_A_WORD and not quiet:
         say(f"plan: {len(found.sample.kept):,} tasks go through virtual time, which takes some seconds")
+    if max_cost is not None:
+        _refuse_unpriced(found.sample.kept, setup.settings)
     plan = plan_sample(setup, store, found.sample, now)
     if not quiet:
         for line in short_lines(plan, found.bad):
@@ -39,6 +44,18 @@ def ask_first(
     if not yes and (why := _too_dear(plan, setup.settings.confirm_above_usd, max_cost)):
         _ask(why)
     return plan
+
+
+def _refuse_unpriced(tasks: Sequence[Task], settings: Settings) -> None:
+    """Raises InputError where a cap would let no call pass: each task names models whose price is unknown."""
+    kinds = {(task.models, task.providers): task for task in tasks}
+    if all(names_only_unpriced(task, settings) for task in kinds.values()):
+        models = sorted({model for task in tasks for model in task.models})
+        shown = ", ".join(models[:3]) + (", ..." if len(models) > 3 else "")
+        raise InputError(
+            f"no price is known for {shown}, so --max-cost could not be kept and would let no call pass: "
+            f"{price_remedy(models[0], settings)}, or leave --max-cost out"
+        )
 
 
 def _too_dear(plan: Plan, above_usd: float, max_cost: float | None) -> str:

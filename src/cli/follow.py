@@ -21,20 +21,34 @@ if TYPE_CHECKING:
 FOLLOW_EVERY_S = 0.5
 
 
-def server_of(store: Store, now: float) -> OrchestratorRow | None:
+def server_of(store: Store, now: float, *, stored: bool = True) -> OrchestratorRow | None:
     """The orchestrator that serves the whole queue of this state, None where none is alive.
 
-    Raises StoreError where one is at work on a batch of its own: it would never come to ours.
+    Raises StoreError where one is at work on a batch of its own: it would never come to ours, which is
+    `stored` by now or was not touched.
     """
     _, row = store.latest_snapshot()
     if row is None or not is_alive(row, now):
         return None
     if row.batch:
+        told = (
+            "the tasks are stored, and whoever serves the queue next answers them; the same command goes on "
+            "and brings their rows when that run has ended"
+            if stored
+            else "nothing was stored: run the same command again when that has ended"
+        )
         raise StoreError(
-            f"another run is at work here (process {row.pid} on {row.host}); the tasks are stored: "
-            "run the same command again when it has ended, or use another --state-dir"
+            f"another run is at work here (process {row.pid} on {row.host}); {told}, "
+            "or use another --state-dir"
         )
     return row
+
+
+def refuse_second_server(store: Store, now: float) -> None:
+    """Raises StoreError where the state is served already: before a word of serving is said."""
+    for row in store.orchestrators():
+        if is_alive(row, now):
+            raise StoreError(row.refusal)
 
 
 def who_is_called(setup: Setup, store: Store, now: float) -> Collection[str]:

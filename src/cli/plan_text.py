@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..core.intake import BadLine
-from ..core.planning import Plan
+from ..core.planning import Line, Plan
 from ..records import NANOS_PER_USD, TaskStatus
 from .words import duration, moment, money, tasks
 
@@ -38,11 +38,16 @@ def plan_lines(plan: Plan, bad: int) -> Iterator[str]:
 def short_lines(plan: Plan, bad: int) -> Iterator[str]:
     """What is said before a run."""
     yield f"plan: {_count(plan, bad)}; {plan.prompt_tokens:,} tokens in, about {plan.output_tokens:,} out"
-    shown = ", ".join(f"{x.provider} {x.tier} {money(x.expected_nanos)}" for x in plan.lines[:LINES_SHOWN])
+    shown = ", ".join(
+        f"{x.provider} {x.tier} {_price(x, x.expected_nanos)}" for x in plan.lines[:LINES_SHOWN]
+    )
     rest = sum(line.expected_nanos for line in plan.lines[LINES_SHOWN:])
-    yield f"plan: {_cost(plan)}: {shown}" + (f", others {money(rest)}" if rest else "")
-    if plan.unknown_prices:
-        yield f"plan: no price is known for {', '.join(plan.unknown_prices)}: it comes on top"
+    if plan.price_is_unknown:
+        yield f"plan: cost unknown: no price is known for {', '.join(plan.unknown_prices)}"
+    else:
+        yield f"plan: {_cost(plan)}: {shown}" + (f", others {money(rest)}" if rest else "")
+        if plan.unknown_prices:
+            yield f"plan: no price is known for {', '.join(plan.unknown_prices)}: it comes on top"
     yield f"plan: {_time(plan)}; {_limits(plan)}"
     yield from (f"plan: {text}" for text in _caveats(plan))
 
@@ -59,7 +64,9 @@ def plan_table(plan: Plan) -> Table:
     for line in plan.lines:
         numbers = (line.calls, line.prompt_tokens, line.output_tokens)
         prices = (line.low_nanos, line.expected_nanos, line.highest_nanos)
-        table.add_row(line.provider, line.tier, *(f"{n:,}" for n in numbers), *(money(n) for n in prices))
+        table.add_row(
+            line.provider, line.tier, *(f"{n:,}" for n in numbers), *(_price(line, n) for n in prices)
+        )
     return table
 
 
@@ -69,8 +76,14 @@ def _count(plan: Plan, bad: int) -> str:
 
 
 def _cost(plan: Plan) -> str:
+    if plan.price_is_unknown:
+        return "unknown"
     low, high = money(plan.low_nanos), money(plan.highest_nanos)
     return f"about {money(plan.expected_nanos)} (low {low}, at most {high})"
+
+
+def _price(line: Line, nanos: int) -> str:
+    return "unknown" if line.price_is_unknown else money(nanos)
 
 
 def _time(plan: Plan) -> str:

@@ -124,6 +124,8 @@ def _hand_in(
     found = survey(setup, store, batch, clock.now(), wishes, quiet=ways.quiet)
     if found is not None and not wishes.rerun_changed:
         found.refuse_changed()
+    if found is None or found.sample.count:
+        server_of(store, clock.now(), stored=False)
     plan, bad = None, 0
     if found is not None and not setup.simulated:
         asking = (setup, store, found, clock.now())

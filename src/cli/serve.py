@@ -12,6 +12,7 @@ from .batch import open_results, resume
 from .doubts import say_doubts
 from .examples import add_examples, examples_batch, offer_examples
 from .exits import ALL_ANSWERED, SOME_NOT
+from .follow import refuse_second_server
 from .logs import set_up_logging
 from .mending import mend
 from .pages import pages_beside
@@ -38,6 +39,7 @@ def serve(
     say_doubts(setup.settings)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(setup))
+        refuse_second_server(store, clock.now())
         if pages:
             stack.enter_context(pages_beside(options, setup))
         sink = Sink(Tally(None, clock.now()))

@@ -40,7 +40,10 @@ class Survey:
         if self.report.changed_count:
             shown = ", ".join(self.report.changed[:3]) + (", ..." if self.report.changed_count > 3 else "")
             number = ids_with(self.report.changed_count, "new content")
-            raise InputError(f"{number} ({shown}): --rerun-changed or another -o")
+            raise InputError(
+                f"{number} ({shown}), or other options than before (--only, --model, --choices, "
+                "--response-schema): --rerun-changed or another -o"
+            )
 
     def leaves_nothing_to_store(self, wishes: Wishes) -> bool:
         """Whether reading the file once more would change nothing, and tell nothing."""

@@ -186,10 +186,8 @@ class Orchestrator:
             claim_attempts=self._settings.pool.claim_attempts,
             uncertain_at_most=await self._money.room(self._clock.now()),
         )
-        if not registration.ok:
-            other = registration.other
-            who = f"process {other.pid} on {other.host}" if other else "another process"
-            raise StoreError(f"another orchestrator already serves this state: {who}")
+        if registration.other is not None:
+            raise StoreError(registration.other.refusal)
         if registration.recovered or registration.poisoned:
             text = f"{registration.recovered} tasks of an orchestrator that died are queued again"
             if registration.poisoned:

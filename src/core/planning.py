@@ -45,6 +45,12 @@ class Line:
     low_nanos: int = 0
     expected_nanos: int = 0
     highest_nanos: int = 0
+    unpriced_calls: int = 0  # of `calls`, those whose price nobody knows: they are in no sum
+
+    @property
+    def price_is_unknown(self) -> bool:
+        """Whether nothing at all is known of what it costs."""
+        return 0 < self.calls <= self.unpriced_calls
 
     def times(self, factor: float) -> Line:
         numbers = {name: getattr(self, name) for name in _NUMBERS}
@@ -58,6 +64,7 @@ _NUMBERS = (
     "low_nanos",
     "expected_nanos",
     "highest_nanos",
+    "unpriced_calls",
 )
 
 
@@ -98,6 +105,11 @@ class Plan:
     @property
     def highest_nanos(self) -> int:
         return sum(line.highest_nanos for line in self.lines)
+
+    @property
+    def price_is_unknown(self) -> bool:
+        """Whether nothing at all is known of what it costs: the sums of dollars are then no zero."""
+        return bool(self.unknown_prices) and all(line.price_is_unknown for line in self.lines)
 
     @property
     def prompt_tokens(self) -> int:
@@ -224,7 +236,9 @@ class _Ledger:
         line["calls"] += 1
         line["prompt_tokens"] += answer.usage.prompt_tokens
         line["output_tokens"] += answer.usage.output_tokens
-        if price is not None:
+        if price is None:
+            line["unpriced_calls"] += 1
+        else:
             line["low_nanos"] += price.cost_nanos(self._forecast.usage(placement, LOW_OUTPUT_SHARE))
             line["expected_nanos"] += price.cost_nanos(answer.usage)
             line["highest_nanos"] += placement.reserved_nanos

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..core.intake import QUEUE, make_task, nobody_to_ask, shown, unknown_type_warning
+from ..core.intake import QUEUE, make_task, nobody_to_ask, shown, unknown_type_warning, unpriced_warning
 from ..core.store import AddReport, TaskDetail
 from ..errors import InputError
 from ..records import Event, Task, TaskStatus
@@ -147,11 +147,14 @@ def warnings_of(site: Site, tasks: Sequence[Task]) -> list[str]:
     """What is odd about tasks that were taken all the same, each thing once."""
     configured = who_is_called(site) if any(task.models or task.providers for task in tasks) else ()
     found: dict[str, None] = {}
+    named: set[tuple[str, ...]] = {()}
     for task in tasks:
         told = (
             unknown_type_warning(task.task_type, site.settings),
             nobody_to_ask(task, site.settings, configured),
+            unpriced_warning(task, site.settings) if task.models not in named else "",
         )
+        named.add(task.models)
         found |= dict.fromkeys(filter(None, told))
     return list(found)[:WARNINGS_TOLD]
 

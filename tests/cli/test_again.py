@@ -52,7 +52,7 @@ def test_new_content_is_refused_before_anything_is_stored_and_asked_again_where_
     write_rows(tmp_path / "tasks.jsonl", [{"id": "new", "prompt": "One more"}, *prompts(4)[2:], *changed])
     refused = run_script(*COMMAND, cwd=tmp_path, env=live)
     assert refused.process.returncode == 2
-    assert "2 ids have new content (t0, t1): --rerun-changed or another -o" in refused.err
+    assert "2 ids have new content (t0, t1), or other options than before (" in refused.err
     assert answers(tmp_path) == old and stored(tmp_path, live) == 4
 
     done = run_script(*COMMAND, "--rerun-changed", cwd=tmp_path, env=live)
@@ -62,6 +62,16 @@ def test_new_content_is_refused_before_anything_is_stored_and_asked_again_where_
     assert set(new) == {"new", "t0", "t1", "t2", "t3"}
     assert {name for name in old if new[name] == old[name]} == {"t2", "t3"}
     assert calls(simulator) == 4 + 3
+
+
+def test_what_was_asked_with_other_options_is_not_told_to_be_new_content_alone(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", prompts(2))
+    run_script(*COMMAND, cwd=tmp_path, env=live)
+    refused = run_script(*COMMAND, "--only", "openai", cwd=tmp_path, env=live)
+    assert refused.process.returncode == 2 and calls(simulator) == 2
+    assert "or other options than before (--only, --model, --choices, --response-schema)" in refused.err
 
 
 def test_standard_input_can_change_too(tmp_path: Path, live: dict[str, str]) -> None:

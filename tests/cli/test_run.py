@@ -251,7 +251,7 @@ def test_keys_that_no_provider_takes_are_told_in_one_line(tmp_path: Path) -> Non
 
 def test_an_unknown_price_is_told_once_although_no_call_is_made(tmp_path: Path, live: dict[str, str]) -> None:
     nameless = [{"prompt": f"Question {n}?", "models": ["gpt-nobody-knows"]} for n in range(3)]
-    write_rows(tmp_path / "tasks.jsonl", nameless)
+    write_rows(tmp_path / "tasks.jsonl", [*nameless, *prompts(1)])
     done = run_script("run", "tasks.jsonl", "--max-cost", "1", "--yes", cwd=tmp_path, env=live)
     assert done.process.returncode == 1 and "its price is unknown, and a budget is set" in done.out, done.err
     database = sqlite3.connect(tmp_path / "state" / "live.db")
@@ -260,6 +260,41 @@ def test_an_unknown_price_is_told_once_although_no_call_is_made(tmp_path: Path, 
     database.close()
     told = run_script("status", cwd=tmp_path, env=live)
     assert '[models."gpt-nobody-knows".price] tells it' in told.out
+
+
+def test_a_cap_that_would_let_no_call_pass_is_refused_before_a_task_is_stored(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", [{"prompt": "Hi", "models": ["gpt-nobody-knows"]}] * 2)
+    command = ("run", "tasks.jsonl", "--max-cost", "1", "--yes")
+    refused = run_script(*command, cwd=tmp_path, env=live)
+    assert refused.process.returncode == 2
+    assert "no price is known for gpt-nobody-knows, so --max-cost" in refused.err
+    told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+    assert not any(told["tasks"].values()) and simulator.stats()["openai"]["calls"] == 0
+    remedy = '[models."gpt-nobody-knows"] tells one (wire = "openai", price = { input = ..., output = ... }'
+    assert remedy in refused.err
+    row = '[models."gpt-nobody-knows"]\nwire = "openai"\nprice = { input = 1.0, output = 2.0 }\n'
+    (tmp_path / "mine.toml").write_text(row)
+    done = run_script(*command, "--config", "mine.toml", cwd=tmp_path, env=live)
+    assert done.process.returncode == 0, done.err
+
+
+def test_a_run_beside_another_run_stores_nothing_and_says_what_to_do(
+    tmp_path: Path, slow: SimulatorProcess
+) -> None:
+    env = live_environment(slow.base_urls, only=["openai"])
+    write_rows(tmp_path / "first.jsonl", prompts(500))
+    write_rows(tmp_path / "second.jsonl", prompts(3))
+    with Script("run", "first.jsonl", cwd=tmp_path, env=env) as first:
+        wait_until_running(tmp_path, env)
+        second = run_script("run", "second.jsonl", cwd=tmp_path, env=env)
+        told = json.loads(run_script("status", "--json", cwd=tmp_path, env=env).out)
+        first.interrupt()
+        first.wait()
+    assert second.process.returncode == 3 and "another run is at work here" in second.err
+    assert "nothing was stored: run the same command again when that has ended" in second.err
+    assert sum(told["tasks"].values()) == 500
 
 
 def test_a_run_beside_a_server_hands_its_rows_over(tmp_path: Path, live: dict[str, str]) -> None:

@@ -293,6 +293,21 @@ def test_an_unknown_task_type_is_kept_and_warned_of_once(settings: Settings) -> 
     assert warnings == ["unknown task type 'reserch' is served as 'general'; did you mean 'research'?"]
 
 
+def test_a_model_that_nobody_has_a_price_for_is_warned_of_once_with_what_was_probably_meant(
+    settings: Settings,
+) -> None:
+    warnings: list[str] = []
+    usual = settings.providers["openai"].models.of("standard")
+    names = [usual + "x", usual + "x", usual, "gpt-4", "gemini-nobody-knows"]
+    lines = "\n".join(json.dumps({"prompt": f"{n}", "models": name}) for n, name in enumerate(names))
+    assert all(isinstance(task, Task) for task in read(lines, settings, on_warning=warnings.append))
+    assert [each.partition("; ")[0] for each in warnings] == [
+        f"no price is known for {usual}x",
+        "no price is known for gemini-nobody-knows",
+    ]
+    assert warnings[0].endswith(f"did you mean {usual!r}?")
+
+
 def test_a_task_of_its_own_needs_no_file(settings: Settings) -> None:
     task = make_task({"prompt": "a"}, batch="queue", settings=settings, now=NOW, submitter="web")
     assert (task.batch, task.submitter, task.line) == ("queue", "web", None) and task.id

@@ -19,6 +19,7 @@ from .json_text import parse_object
 from .lines import MAX_LINE_BYTES, BadLine
 from .making import content_digest, make_task, unknown_type_warning
 from .pins import Pins, nobody_to_ask
+from .prices import names_only_unpriced, price_remedy, unpriced_warning
 from .reading import AS_IT_IS, ReadOptions, columns_of, read_tasks
 from .sentences import shown
 from .shape import read_shape
@@ -42,10 +43,13 @@ __all__ = [
     "columns_of",
     "content_digest",
     "make_task",
+    "names_only_unpriced",
     "nobody_to_ask",
     "parse_object",
+    "price_remedy",
     "read_shape",
     "read_tasks",
     "shown",
     "unknown_type_warning",
+    "unpriced_warning",
 ]

@@ -16,6 +16,7 @@ from .formats import Listeners, read_rows
 from .lines import BadLine, Row, numbered, open_source
 from .making import make_task, unknown_type_warning
 from .pins import NO_PINS, Pins, nobody_to_ask
+from .prices import unpriced_warning
 from .sentences import shown
 from .template import Template
 
@@ -53,8 +54,8 @@ def read_tasks(
 ) -> Iterator[Task | BadLine]:
     """Read `source` line by line. Memory does not grow with the length of its lines' text.
 
-    `on_warning` is told once of each task type that has no row. Raises InputError where there is nothing to
-    read from.
+    `on_warning` is told once of each task type that has no row, and of models without a price. Raises
+    InputError where there is nothing to read from.
     """
     options.pins.check(settings)
     builder = _Builder(batch, settings, now, submitter, options, on_warning)
@@ -101,7 +102,7 @@ class _Builder:
         self._configured = options.configured
         self._seen: set[bytes] = set()  # digests of the ids so far: 16 bytes each, not the ids
         self._equals: dict[str, int] = {}  # how often a content without id came
-        self._warned: set[str] = set()
+        self._warned: set[str | tuple[str, ...]] = set()  # types, and models that were named together
 
     def build(self, row: Row) -> Task | BadLine:
         try:
@@ -121,6 +122,7 @@ class _Builder:
         except InputError as error:
             return BadLine(row.line, error.what, row.text)
         self._warn_of_type(task.task_type)
+        self._warn_of_models(task)
         return task
 
     def _shaped(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -148,4 +150,11 @@ class _Builder:
             return
         self._warned.add(task_type)
         if warning := unknown_type_warning(task_type, self._settings):
+            self._on_warning(warning)
+
+    def _warn_of_models(self, task: Task) -> None:
+        if not task.models or task.models in self._warned:
+            return
+        self._warned.add(task.models)
+        if warning := unpriced_warning(task, self._settings):
             self._on_warning(warning)

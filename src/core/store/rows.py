@@ -70,6 +70,11 @@ class OrchestratorRow:
     retired_at: float | None = None
     finished: int = 0  # tasks
 
+    @property
+    def refusal(self) -> str:
+        """What is said to another one that wants to start beside it."""
+        return f"another orchestrator already serves this state: process {self.pid} on {self.host}"
+
 
 @dataclass(frozen=True, slots=True)
 class Registration:

@@ -1,0 +1,62 @@
+"""What a task is charged where it names its models: a name that nobody has a price for is likely a slip.
+
+Names of models are open, so it is no error. It is told where tasks come in, since a budget lets no call pass
+whose price is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...errors import nearest
+from ...records import Task
+from ...settings import TIERS, Settings
+
+
+def unpriced_warning(task: Task, settings: Settings) -> str:
+    """The warning for a task that may only go to models of which no price is known; empty for any other.
+
+    A model that a tier names is the configuration's business, not the task's.
+    """
+    if not names_only_unpriced(task, settings):
+        return ""
+    usual = set(_of_tiers(settings))
+    if all(settings.resolve_model(model)[0] in usual for model in task.models):
+        return ""
+    near = nearest(task.models[0], sorted(usual))
+    rest = f"did you mean {near!r}?" if near else price_remedy(task.models[0], settings)
+    return f"no price is known for {', '.join(task.models)}; {rest}"
+
+
+def price_remedy(model: str, settings: Settings) -> str:
+    """How a price is told that nobody knows. Rows of models are not merged: a new one needs the wire too."""
+    wire = settings.model_row(model).wire
+    told = f'wire = "{wire}", ' if wire else ""
+    price = "price = { input = ..., output = ... }, USD per million tokens"
+    return f'[models."{model}"] tells one ({told}{price})'
+
+
+def names_only_unpriced(task: Task, settings: Settings) -> bool:
+    """Whether a task names its models, and no provider that may serve one of them has a price for it."""
+    if not task.models:
+        return False
+    from ...routing.pricing import (
+        catalogue_of,
+        compile_price,
+    )  # a price list of some size: only where it counts
+
+    for name in settings.left_by(task.models, task.providers):
+        row = settings.providers[name]
+        catalogue = catalogue_of(name, row.wire, row.base_url)
+        for model in {settings.resolve_model(each)[0] for each in task.models}:
+            price = settings.model_row(model).price
+            if settings.serves(name, model) and compile_price(catalogue, model, task.created_at, price):
+                return False
+    return True
+
+
+def _of_tiers(settings: Settings) -> Iterator[str]:
+    """The models that are asked where a task names none."""
+    for row in settings.providers.values():
+        for tier in TIERS:
+            yield settings.resolve_model(row.models.of(tier))[0]
