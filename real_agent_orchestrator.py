@@ -31,6 +31,12 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    from src.cli.app import main
+    from src.cli.packages import refuse_where_not_installed
 
-    main()
+    try:
+        from src.cli.app import main
+
+        main()
+    except ModuleNotFoundError as error:
+        refuse_where_not_installed(error)
+        raise

@@ -14,17 +14,26 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import click
-from flask import Flask
+from src.cli.packages import refuse_where_not_installed
 
-from src.cli.exits import exit_code
-from src.cli.logs import set_up_logging
-from src.cli.setup import Options, Setup, open_store, prepare
-from src.config import identity
-from src.core.store import Store
-from src.errors import ConfigError, OrchestratorError
-from src.web import create_app
-from src.web.access import Door, is_loopback
+try:
+    import click
+    from flask import Flask
+
+    from src.cli.exits import exit_code
+    from src.cli.follow import is_alive
+    from src.cli.logs import set_up_logging
+    from src.cli.setup import Options, Setup, open_store, prepare
+    from src.config import identity
+    from src.core.clock import Clock
+    from src.core.store import Store
+    from src.errors import ConfigError, OrchestratorError
+    from src.web import create_app
+    from src.web.access import Door, is_loopback
+except ModuleNotFoundError as missing:
+    if __name__ == "__main__":
+        refuse_where_not_installed(missing)
+    raise
 
 AIRPLAY_PORTS = (5000, 7000)
 PORTS_TRIED = 20
@@ -78,22 +87,31 @@ def main(
         setup = prepare(Options(config=config, state_dir=state_dir, simulate=bool(simulate)))
         if simulate is False:
             setup = replace(setup, simulated=False)
-        serve(setup, host or setup.settings.server.host, _chosen_port(setup, port))
+        place = (host or setup.settings.server.host, _chosen_port(setup, port))
+        serve(setup, *place, alone=not while_stdin_is_open)
     except OrchestratorError as error:
         click.echo(f"web_server: {error}", err=True)
         sys.exit(exit_code(error))
 
 
-def serve(setup: Setup, host: str, port: int | None) -> None:
+def serve(setup: Setup, host: str, port: int | None, *, alone: bool = True) -> None:
     """Listen and answer until told to end. Raises ConfigError where that can't begin.
 
+    `alone`: no orchestrator has started these pages, so it may be that nobody answers.
     Where nobody chose a port, a taken one is told, and the next free one serves.
     """
     set_up_logging("warning")
     door = Door.of(host, setup.environ)
     places = free_places(host, port) if port is not None else next_places(host, setup.settings.server.port)
     with open_store(setup) as store:
+        if alone and not _is_served(store):
+            click.echo(f"no orchestrator is running, so tasks will wait; start one with: {setup.serving}")
         run(build(setup, store, door), places, f"{setup.mode} state in {setup.settings.state_dir}")
+
+
+def _is_served(store: Store) -> bool:
+    _, row = store.latest_snapshot()
+    return row is not None and is_alive(row, Clock().now())
 
 
 def build(setup: Setup, store: Store, door: Door) -> Flask:
@@ -105,6 +123,7 @@ def build(setup: Setup, store: Store, door: Door) -> Flask:
         configured=setup.called,
         identities={each.name: identity(each) for each in live},
         door=door,
+        serving=setup.serving,
     )
 
 

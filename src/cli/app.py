@@ -344,7 +344,7 @@ def check(context: click.Context, /) -> None:
 @_shared
 @click.pass_context
 def config(context: click.Context, /) -> None:
-    """Show each setting and where its value comes from; keys are masked."""
+    """Show each setting and where its value comes from; of keys only whether they are set."""
     from .show_config import show_config
 
     context.exit(show_config(context.obj))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
-from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning
+from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning, unpriced_warning
 from ..core.results import encode_row, result_row
 from ..core.sayings import said
 from ..errors import InputError
@@ -48,8 +48,12 @@ def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: 
         now=clock.now(),
         default_id=lambda _: secrets.token_hex(6),  # the same prompt twice is two tasks
     )
-    if warning := unknown_type_warning(task.task_type, setup.settings):
-        say(warning)
+    for warning in (
+        unknown_type_warning(task.task_type, setup.settings),
+        unpriced_warning(task, setup.settings),
+    ):
+        if warning:
+            say(warning)
     if setup.simulated:
         say(setup.headline())
     with open_store(setup) as store:
@@ -72,11 +76,11 @@ def _why_nobody_serves(setup: Setup, store: Store, now: float) -> str:
     """Why the queue waits and what ends that; empty where an orchestrator serves it."""
     _, row = store.latest_snapshot()
     if row is None or not is_alive(row, now):
-        return f"{setup.mode}: queued; no orchestrator is running: start it with real_agent_orchestrator.py"
+        return f"{setup.mode}: queued; no orchestrator is running; start one with: {setup.serving}"
     if row.batch:
         return (
             f"{setup.mode}: queued; a run is at work (process {row.pid}), which does not serve the queue: "
-            "when it has ended, start real_agent_orchestrator.py (with --once it ends when all is answered)"
+            f"when it has ended, start {setup.serving} (with --once it ends when all is answered)"
         )
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,9 @@ from ..settings import Settings
 if TYPE_CHECKING:
     from ..core.intake import Pins
     from ..core.store import Store
+
+
+SERVING = "python real_agent_orchestrator.py"
 
 
 @dataclass
@@ -37,6 +41,7 @@ class Setup:
     access: dict[str, ProviderAccess]
     simulated: bool
     simulator_config: Path | None = None
+    serving: str = SERVING  # the command that serves this very state
 
     @property
     def alert_url(self) -> str | None:
@@ -113,7 +118,24 @@ def prepare(options: Options) -> Setup:
     simulated = options.simulate or options.simulator_config is not None
     if not any(each.configured for each in access.values()):
         simulated = True
-    return Setup(settings, environ, access, simulated, options.simulator_config)
+    serving = _serving(options, simulated and any(each.configured for each in access.values()))
+    return Setup(settings, environ, access, simulated, options.simulator_config, serving)
+
+
+def _serving(options: Options, simulate: bool) -> str:
+    """The command with what was given to this one."""
+    words = [SERVING]
+    given = {
+        "--config": options.config,
+        "--state-dir": options.state_dir,
+        "--simulator-config": options.simulator_config,
+    }
+    for name, path in given.items():
+        if path is not None:
+            words += [name, shlex.quote(str(path))]
+    if simulate and options.simulator_config is None:
+        words.append("--simulate")
+    return " ".join(words)
 
 
 def open_store(setup: Setup) -> Store:

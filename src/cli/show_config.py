@@ -1,4 +1,4 @@
-"""`config`: each setting, its value, and where that comes from. Keys and passwords are masked."""
+"""`config`: each setting, its value, and where that comes from. Of keys and tokens only that they are set."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 from ..addresses import masked_address
 from ..config import DEFAULTS_FILE
 from ..errors import nearest
+from ..masking import MASK
 from .progress import console
 from .setup import Options, Setup, prepare
-from .words import masked
 
 PLAIN_VARIABLES = ("ORCHESTRATOR_CONFIG", "ORCHESTRATOR_HOSTS", "PORT", "NO_COLOR")
 SECRET_VARIABLES = ("ALERT_WEBHOOK_URL", "ORCHESTRATOR_TOKEN", "ORCHESTRATOR_TOKENS")
@@ -36,12 +36,12 @@ def show_config(options: Options) -> int:
 
 
 def _access_lines(setup: Setup) -> Iterator[str]:
-    """Each provider's key, masked, and the address that the environment gives it."""
+    """Whether each provider has a key, and the address that the environment gives it."""
     for access in setup.access.values():
-        key = masked(access.key.get_secret_value())
-        told = f"set ({access.key_source}) {key}" if access.key_source else "not set"
         variables = " or ".join(access.row.api_key_env) or "none needed"
-        yield f"key of {access.name}: {told}, {variables}"
+        source = access.key_source.partition(" ")[0]
+        told = f"set (from {_place(source)}), {source}" if source else f"not set, {variables}"
+        yield f"key of {access.name}: {told}"
         if access.base_url != access.row.base_url:
             address = masked_address(access.base_url)
             yield f"base URL of {access.name}: {address}  # {access.row.base_url_env}"
@@ -54,7 +54,7 @@ def _environment_lines(environ: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} = {masked_address(environ[name])}  # {_where(name)}"
     for name in SECRET_VARIABLES:
         if environ.get(name):
-            yield f"{name} = {masked(environ[name])}  # {_where(name)}"
+            yield f"{name} = {MASK}  # {_where(name)}"
     known = {*PLAIN_VARIABLES, *SECRET_VARIABLES, *FROM_ENVIRONMENT.values()}
     for name in sorted(environ):
         if name.startswith("ORCHESTRATOR_") and name not in known:
@@ -64,6 +64,10 @@ def _environment_lines(environ: Mapping[str, str]) -> Iterator[str]:
 
 def _where(name: str) -> str:
     return "environment" if name in os.environ else ".env"
+
+
+def _place(name: str) -> str:
+    return "the environment" if name in os.environ else ".env"
 
 
 def _settings_of(path: Path) -> dict[str, Any]:

@@ -36,8 +36,3 @@ def percent(part: float, whole: float) -> str:
 
 def tasks(count: int) -> str:
     return "1 task" if count == 1 else f"{count:,} tasks"
-
-
-def masked(secret: str) -> str:
-    """A secret told apart by its last four characters; a short one not even by those."""
-    return f"***{secret[-4:]}" if len(secret) >= 16 else "***"

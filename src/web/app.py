@@ -39,12 +39,14 @@ def create_app(
     identities: Mapping[str, tuple[str, str]] | None = None,
     door: Door | None = None,
     clock: Clock | None = None,
+    serving: str = "python real_agent_orchestrator.py",
 ) -> Flask:
     """The web application over an open store.
 
     `configured` names the providers that can be called (None: all that are enabled), `identities` what is
-    known of them (see `Site`). `door` says who may come in; without one, everybody on this machine. Raises
-    ConfigError where the state folder can't be written.
+    known of them (see `Site`). `door` says who may come in; without one, everybody on this machine. `serving`
+    is the command that answers the tasks of this state. Raises ConfigError where the state folder can't be
+    written.
     """
     enabled = {name for name, row in settings.providers.items() if row.enabled}
     app = Flask(
@@ -61,6 +63,7 @@ def create_app(
         door=door or Door(),
         uploads=Uploads(settings.state_dir / "uploads"),
         identities=identities or {},
+        serving=serving,
     )
     secret = _secret(settings.state_dir)
     app.config.update(

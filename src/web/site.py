@@ -85,6 +85,7 @@ class Site:
     door: Door
     uploads: Uploads
     identities: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    serving: str = ""  # the command that starts an orchestrator on this state
     recent: Recent = field(default_factory=Recent)
 
     def now(self) -> float:

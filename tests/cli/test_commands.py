@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ import click
 import pytest
 
 from src.cli.app import cli
+from src.cli.packages import refuse_where_not_installed
 from src.config import version
 from src.simulator.process import SimulatorProcess
 from tests.helpers import (
     ORCHESTRATOR,
+    ROOT,
     Script,
     child_environment,
     live_environment,
@@ -84,7 +87,7 @@ def test_with_a_key_nothing_is_spent_unasked(
 def test_a_key_is_found_in_a_dotenv_file_and_its_place_is_told(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("GEMINI_API_KEY=test-key-of-nobody\n")
     done = run_script("config", cwd=tmp_path)
-    assert "key of gemini: set (GEMINI_API_KEY (.env))" in done.out
+    assert "key of gemini: set (from .env), GEMINI_API_KEY\n" in done.out
     assert "test-key-of-nobody" not in done.out + done.err
 
 
@@ -94,7 +97,7 @@ def test_a_key_is_found_in_a_dotenv_file_and_its_place_is_told(tmp_path: Path) -
 def test_a_task_handed_in_before_the_start_is_answered_by_it(tmp_path: Path, live: dict[str, str]) -> None:
     queued = run_script("submit", "Hello?", "--id", "mine", cwd=tmp_path, env=live)
     assert (queued.process.returncode, queued.out) == (0, "mine\n")
-    assert "no orchestrator is running" in queued.err
+    assert "no orchestrator is running; start one with: python real_agent_orchestrator.py\n" in queued.err
     taken = run_script("submit", "Hello again?", "--id", "mine", cwd=tmp_path, env=live)
     assert taken.process.returncode == 2 and "id 'mine' is taken" in taken.err
     served = run_script("--once", cwd=tmp_path, env=live)
@@ -194,6 +197,36 @@ def test_a_second_server_on_the_same_state_is_refused_in_one_line(
         assert server.wait() == 0, server.err
     assert second.process.returncode == 3 and "Traceback" not in second.err
     assert "error: another orchestrator already serves this state" in second.err
+    assert "serving the queue" not in second.err, "it never was"
+
+
+def test_who_hands_a_task_in_is_told_the_command_that_serves_that_very_state(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    (tmp_path / "mine.toml").write_text("[pool]\nwindow_tasks = 5\n")
+    given = ("--config", "mine.toml", "--state-dir", "a folder", "--simulate")
+    queued = run_script("submit", "Hello?", *given, cwd=tmp_path, env=live)
+    told = queued.err.partition("start one with: ")[2].strip()
+    assert told == f"python {ORCHESTRATOR.name} --config mine.toml --state-dir 'a folder' --simulate"
+    served = run_script(*shlex.split(told)[2:], "--once", cwd=tmp_path, env=live)
+    assert served.process.returncode == 0 and "served 1 task" in served.err
+
+
+# ------------------------------------------------------------------ another Python
+
+
+@pytest.mark.parametrize("command", [("real_agent_orchestrator.py", "status"), ("web_server.py",)], ids=str)
+def test_a_python_without_the_packages_is_told_in_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
+    bare = [sys.executable, "-S", str(ROOT / command[0]), *command[1:]]  # -S: no site-packages
+    done = subprocess.run(bare, cwd=tmp_path, env=child_environment(), capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "is not installed in this Python" in done.stderr
+    assert f"use `make run`, or `.venv/bin/python {command[0]}`" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["src.cli.nowhere", "sqlalchemy.nowhere", "nowhere", None], ids=str)
+def test_any_other_missing_module_keeps_its_traceback(name: str | None) -> None:
+    refuse_where_not_installed(ModuleNotFoundError("No module", name=name))
 
 
 # ------------------------------------------------------------------ check and config
@@ -259,8 +292,9 @@ def test_config_masks_what_is_secret_and_names_what_counts_for_nothing(tmp_path:
         "ORCHESTRATOR_STATEDIR": "elsewhere",
     }
     done = run_script("config", cwd=tmp_path, env=env)
-    assert "key of openai: set (OPENAI_API_KEY (environment)) ***cdef" in done.out
-    assert "ALERT_WEBHOOK_URL = ***cret  # environment" in done.out and "ORCHESTRATOR_TOKEN = ***" in done.out
+    assert "key of openai: set (from the environment), OPENAI_API_KEY\n" in done.out
+    assert "cdef" not in done.out, "not even how it ends"
+    assert "ALERT_WEBHOOK_URL = ***  # environment" in done.out and "ORCHESTRATOR_TOKEN = ***" in done.out
     assert "ORCHESTRATOR_STATEDIR counts for nothing; did you mean ORCHESTRATOR_STATE_DIR?" in done.out
     assert "0123456789" not in done.out and "hooks.example" not in done.out and "geheim" not in done.out
 

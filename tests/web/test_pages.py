@@ -79,6 +79,16 @@ def test_the_age_of_what_is_shown_is_told(place: Place, store: Store, after_s: f
     assert ("No orchestrator is running" in page) is (state != "running")
 
 
+def test_the_pages_name_the_command_that_serves_this_very_state(
+    make_app: AppMaker, store: Store, place: Place
+) -> None:
+    store.retire(ME, now=place.now)
+    client = make_app(serving="python real_agent_orchestrator.py --state-dir elsewhere").test_client()
+    told = "real_agent_orchestrator.py --state-dir elsewhere"
+    assert f"Start it with <code>python {told}</code>" in client.get("/provider-status").text
+    assert f"no orchestrator is running; start one with: python {told}" in client.get("/").text
+
+
 def test_one_that_signed_off_is_told_apart_from_one_that_fell_silent(
     client: FlaskClient, store: Store, place: Place
 ) -> None:

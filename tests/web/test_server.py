@@ -50,6 +50,9 @@ def test_it_serves_the_simulated_state_on_a_free_port_until_it_is_told_to_end(tm
     with Script("--port", "0", cwd=tmp_path, script=SERVER) as server:
         url = url_of(server)
         assert "simulated state in" in server.out
+        assert (
+            "no orchestrator is running, so tasks will wait; start one with: python real_agent" in server.out
+        )
         assert get(f"{url}/healthz")[0] == 200
         assert json.loads(get(f"{url}/readyz")[1])["orchestrator_running"] is False
         assert get(url.replace("localhost", "127.0.0.1") + "/provider-status")[0] == 200

@@ -172,7 +172,7 @@ def _attention(
     site: Site, pool: PoolView, budgets: tuple[BudgetView, ...], counts: dict[str, int], waiting: int
 ) -> Iterator[Attention]:
     if waiting and not pool.orchestrator.running:
-        start = "no orchestrator is running: start real_agent_orchestrator.py"
+        start = f"no orchestrator is running; start one with: {site.serving}"
         text = f"{plural(waiting, 'task')} waiting and {start}"
         yield Attention("bad", text, "/tasks?status=queued")
     if pool.orchestrator.running:
