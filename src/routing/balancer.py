@@ -38,6 +38,8 @@ from .surveys import NEVER, Blocked, Memory, Survey, Tried
 
 _NO_SLOT = Tried(None, Blocked(None, -1))
 
+_OK = Outcome.OK  # a name of its own is found sooner, at every decision
+
 
 class ProviderLoadBalancer:
     """See the top of the file.
@@ -213,14 +215,14 @@ class ProviderLoadBalancer:
         if held.ticket is not None:
             pool.prefixes.settle(held.ticket, usage)
         provider = held.provider
-        if outcome is Outcome.OK and provider.breaks_silence(now, self._suspect_after_s):
+        if outcome is _OK and provider.breaks_silence(now, self._suspect_after_s):
             provider.trust(now)
         provider.in_flight -= 1
         provider.heard_at = now
         if not isinstance(error, TimedOut):
             provider.answered_at = now
         held.agent.in_flight -= 1
-        held.agent.done += outcome is Outcome.OK
+        held.agent.done += outcome is _OK
         pool.free_slots += 1
         if permit == pool.forced_permit:
             pool.forced_permit = 0

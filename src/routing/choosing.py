@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..records import Task
 from .allotment import FREE, Advice
-from .breaker import BreakerState
+from .breaker import CLOSED
 from .budgets import affordable_max_tokens
 from .estimates import SAFETY, TOKENS_PER_MESSAGE
 from .limits import ONE_CALL, Need
@@ -62,7 +62,7 @@ class Chooser:
                 continue
             found.eligible.append(option)
             found.scores[provider.index] = provider.score * provider.breaker.ramp(now)
-            if provider.suspect_probe or provider.breaker.state is not BreakerState.CLOSED:
+            if provider.suspect_probe or provider.breaker.state is not CLOSED:
                 found.on_trial = True
         return found
 
@@ -109,7 +109,7 @@ class Chooser:
         if now < provider.exhausted_until:
             return provider.exhausted_reason, provider.exhausted_until
         breaker = provider.breaker
-        if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
+        if breaker.state is not CLOSED and not breaker.admits(now):
             return f"breaker {breaker.state}", max(breaker.next_chance(now), provider.backoff_until)
         if now < provider.backoff_until:
             return "overloaded", provider.backoff_until
@@ -118,7 +118,7 @@ class Chooser:
             floor_s = self._routing.suspect_after_s
             if (
                 now - provider.heard_at > floor_s
-                and breaker.state is BreakerState.CLOSED  # else its one probe decides
+                and breaker.state is CLOSED  # else its one probe decides
                 and not provider.suspect_probe
                 and provider.silent_since(now, floor_s) is not None
             ):
@@ -162,8 +162,11 @@ class Chooser:
         if why:
             return _limit_words(provider.name, why), until
         if group.counts_tokens:
-            max_tokens = memory.max_tokens or option.max_tokens
-            if not group.has_ample(_most_tokens(provider, task, max_tokens)):
+            prompt = task.prompt_chars * provider.most_tokens_per_char + TOKENS_PER_MESSAGE * len(
+                task.messages
+            )
+            most = prompt * SAFETY + (memory.max_tokens or option.max_tokens)  # by any estimate
+            if not group.has_ample(most):
                 why, until = self._gate_by_size(option, task, memory, now, survey)
         if not why and self._pool.budgets is not None:
             why, until = self._gate_by_budget(option, task, route, memory, now, survey)
@@ -247,7 +250,7 @@ class Chooser:
             same = [o for o in options if o.provider.index == memory.again] or [
                 o for o in survey.eligible if o.provider.index == memory.again
             ]
-            if same and same[0].provider.breaker.state is BreakerState.CLOSED:
+            if same and same[0].provider.breaker.state is CLOSED:
                 return Choice(same[0], "retry", forced=False)
             if memory.turns and not same and self._may_answer_again(memory, task, now, survey):
                 return None
@@ -296,7 +299,7 @@ class Chooser:
         """Whether who gave a wrong answer will soon have room to be shown what is wrong with it."""
         provider = self._pool.providers[memory.again]
         until = survey.until_of(provider)
-        if provider.breaker.state is not BreakerState.CLOSED or until == NEVER:
+        if provider.breaker.state is not CLOSED or until == NEVER:
             return False
         if until is None:
             return provider.in_flight > 0  # its next settle decides
@@ -386,12 +389,6 @@ class Chooser:
                 return None
             return Choice(option, "forced", forced=True)
         return None
-
-
-def _most_tokens(provider: ProviderState, task: Task, max_tokens: int) -> float:
-    """At least what any estimate says that a call draws."""
-    prompt = task.prompt_chars * provider.most_tokens_per_char + TOKENS_PER_MESSAGE * len(task.messages)
-    return prompt * SAFETY + max_tokens
 
 
 def _is_near(task: Task, now: float) -> bool:

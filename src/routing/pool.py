@@ -123,10 +123,11 @@ class Pool:
 
     def rescore_one(self, provider: ProviderState, now: float) -> None:
         """After a settle: its own score, and all when others are measured against it."""
-        if all(p.history.ok for p in self.providers):
-            self._score(provider, 0.0)
-        else:
-            self.rescore(now)
+        for each in self.providers:
+            if not each.history.ok:
+                self.rescore(now)
+                return
+        self._score(provider, 0.0)
 
     @staticmethod
     def _score(provider: ProviderState, neutral_s: float) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..records import Usage
 from ..settings import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
-from .breaker import Breaker, BreakerState
+from .breaker import CLOSED, HALF_OPEN, Breaker
 from .estimates import CHARS_PER_TOKEN, Estimator, Outputs
 from .limits import ModelGroup, Reservation
 from .prefixes import Ticket
@@ -215,7 +215,7 @@ class ProviderState:
         if not self.in_flight:
             return False
         doubtful = bool(self.misconfigured) or self.exhausted_until > 0.0
-        return doubtful or self.breaker.state is not BreakerState.CLOSED or self.breaker.ramping
+        return doubtful or self.breaker.state is not CLOSED or self.breaker.ramping
 
     @property
     def on_trial(self) -> bool:
@@ -224,7 +224,7 @@ class ProviderState:
 
     @property
     def half_open(self) -> bool:
-        return self.breaker.state is BreakerState.HALF_OPEN
+        return self.breaker.state is HALF_OPEN
 
 
 class AgentState:

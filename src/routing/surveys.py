@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..records import Candidate, Message, Placement
-from .breaker import BreakerState
+from .breaker import CLOSED
 from .budgets import Refusal
 from .limits import Need
 from .prefixes import Prefix
@@ -164,9 +164,7 @@ class Survey:
                 ends_at, first = end, refusal
             expected = expected or end <= latest
             cold = provider.in_flight and end < NEVER and now < option.model.group.cold_until
-            closes = (
-                end < NEVER and provider.breaker.state is not BreakerState.CLOSED
-            )  # if a forced call succeeds
+            closes = end < NEVER and provider.breaker.state is not CLOSED  # if a forced call succeeds
             if claims or cold or closes or provider.may_open_up:
                 settles |= provider.bit
         until = min(until, ends_at)
