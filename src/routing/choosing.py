@@ -162,11 +162,9 @@ class Chooser:
         if why:
             return _limit_words(provider.name, why), until
         if group.counts_tokens:
-            prompt = task.prompt_chars * provider.most_tokens_per_char + TOKENS_PER_MESSAGE * len(
-                task.messages
-            )
-            most = prompt * SAFETY + (memory.max_tokens or option.max_tokens)  # by any estimate
-            if not group.has_ample(most):
+            most = task.prompt_chars * provider.most_tokens_per_char * SAFETY  # by any estimate
+            most += TOKENS_PER_MESSAGE * len(task.messages) + (memory.max_tokens or option.max_tokens)
+            if not group.has_ample(most + 1.0):
                 why, until = self._gate_by_size(option, task, memory, now, survey)
         if not why and self._pool.budgets is not None:
             why, until = self._gate_by_budget(option, task, route, memory, now, survey)
