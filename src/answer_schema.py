@@ -69,7 +69,9 @@ def _what_is_wrong(text: str) -> str:
     validator = _validator(text)
     schema = validator.schema
     rules = type(validator)(validator.META_SCHEMA, format_checker=validator.FORMAT_CHECKER)
-    if error := best_match(rules.iter_errors(schema)):
+    with searching():  # the rules of a schema have patterns too
+        error = best_match(rules.iter_errors(schema))
+    if error:
         return f"is no JSON schema: {_place('response_schema', error.path)}: {_short(error.message)}"
     return _lost_reference(schema) or _endless(validator)
 

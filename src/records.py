@@ -1,4 +1,4 @@
-"""The values that travel through the house: frozen, without behaviour beyond simple sums.
+"""The values that travel through the house: nobody changes one, and they do no more than simple sums.
 
 Units are in the names: `_s` seconds, `_at` UTC epoch seconds (float), `_tokens` tokens,
 `_nanos` integer nano-dollars (1 USD = 1_000_000_000). Money is integer so that sums are exact.
@@ -174,11 +174,13 @@ class Candidate(NamedTuple):
     why: str = ""
 
 
-@dataclass(
-    slots=True
-)  # not frozen, although nobody changes one: made at every decision, in a third of the time
+@dataclass(slots=True)
 class Placement:
-    """Dispatch's answer for a task: who serves it, why, and what was reserved."""
+    """Dispatch's answer for a task: who serves it, why, and what was reserved.
+
+    Nobody changes one, an attempt or a result; but they are made at every decision, and a frozen one takes
+    three times as long.
+    """
 
     permit: int
     task: Task

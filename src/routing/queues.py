@@ -55,7 +55,7 @@ class Queues:
                 if len(self._routes) >= MOST_ROUTES:
                     self._routes.clear()
                 route = self._routes[key] = self._route_of(task, now)
-            family = self._family_of(route, again=memory.attempt > 1, hurried=task.deadline_at is not None)
+            family = self._family_of(route, entry)
             found = self._classes[key] = TaskClass(key, route, family, task.task_type, len(task.messages))
             family.classes[found] = None
         entry.queue = found
@@ -83,7 +83,8 @@ class Queues:
             if queue.parked_until == ALWAYS:
                 queue.family.enlist(queue)
 
-    def _family_of(self, route: Route, *, again: bool, hurried: bool) -> Family:
+    def _family_of(self, route: Route, entry: Entry) -> Family:
+        again, hurried = entry.memory.attempt > 1, entry.task.deadline_at is not None
         places = (route.groups, route.pinned)
         key = (places, route.prefer, again, hurried)
         family = self._families.get(key)
@@ -109,12 +110,9 @@ class Queues:
             head = each.head()
             if head is None:
                 raise AssertionError(f"a class without tasks was kept: {each.key}")
-            memory, task = head.memory, head.task
-            each.route = self._routes[each.key] = self._route_of(task, now)
+            each.route = self._routes[each.key] = self._route_of(head.task, now)
             each.advice = FREE
-            each.family = self._family_of(
-                each.route, again=memory.attempt > 1, hurried=task.deadline_at is not None
-            )
+            each.family = self._family_of(each.route, head)
             each.family.classes[each] = None
             each.listed, each.rests_until = (), ALWAYS
             self._wake(each)
@@ -131,9 +129,8 @@ class Queues:
             found = family.first(now)
             if found is not None and (best is None or found.listed < best.listed):
                 best = found
-        while (
-            best is None and self._new
-        ):  # although its family waits: it may be one that nobody can ever serve
+        # Those that were never asked are, although their family waits: one may be such as nobody can ever serve.
+        while best is None and self._new:
             new = next(iter(self._new))
             del self._new[new]
             if new.parked_until <= now:
