@@ -129,7 +129,7 @@ class Queues:
             found = family.first(now)
             if found is not None and (best is None or found.listed < best.listed):
                 best = found
-        # Those that were never asked are, although their family waits: one may be such as nobody can ever serve.
+        # Those never asked are, although their family waits: one may be such as nobody can ever serve.
         while best is None and self._new:
             new = next(iter(self._new))
             del self._new[new]
