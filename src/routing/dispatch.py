@@ -16,6 +16,9 @@ moment; a younger one goes elsewhere or waits, so that small tasks never starve 
 Fair share: each flow (batch, submitter) numbers its tasks from the number of the last task placed
 (start-time fair queueing), so a file of 200,000 rows and a single question take turns.
 
+Memory: bounded by the tasks that are not over. A flow is forgotten with its last task, and heaps whose dead
+entries could stay behind a live one for long are swept.
+
 Tasks that can't be served in time or at all end here, before they cost anything.
 """
 
@@ -47,7 +50,7 @@ from .limits import ModelGroup
 from .queues import Queues
 from .routes import Route, class_key
 from .surveys import NEVER, SOON_S, Blocked, Memory, Tried
-from .waiting import Entry, TaskClass
+from .waiting import SLACK, Entry, Flow, TaskClass
 
 TaskKey = tuple[str, str]  # batch, id
 PREFIX_CLASSES = 64  # tasks with as many different long beginnings stand in so many classes at most
@@ -79,7 +82,8 @@ class Dispatch:
         self._in_flight: dict[int, Entry] = {}
         self._deadlines: list[tuple[float, int, Entry]] = []
         self._sequence = itertools.count()
-        self._flows: dict[tuple[str, str], float] = {}
+        self._with_deadline = 0  # waiting tasks that have one
+        self._flows: dict[tuple[str, str], Flow] = {}
         self._virtual_time = 0.0
         self._least_s = 0.0  # what even a lucky call takes
         self._allotment = Allotment(balancer.pool)
@@ -103,8 +107,7 @@ class Dispatch:
         if key in self._entries:
             raise ValueError(f"task {task.id!r} of {task.batch!r} was offered before")
         flow = (task.batch, task.submitter)
-        tag = max(self._virtual_time, self._flows.get(flow, 0.0) + 1.0)
-        self._flows[flow] = tag
+        tag = self._tag(flow)
         number = next(self._sequence)
         memory = Memory(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
         failover.recall(memory, attempts, self.balancer.by_name, self._settings.pool)
@@ -117,6 +120,15 @@ class Dispatch:
         entry = Entry(task, task, memory, like, list(attempts))
         self._entries[key] = entry
         self._enqueue(entry, now)
+
+    def _tag(self, flow: tuple[str, str]) -> float:
+        """The place of the flow's next task among those of all flows."""
+        found = self._flows.get(flow)
+        if found is None:
+            found = self._flows[flow] = Flow()
+        found.open += 1
+        found.tag = max(self._virtual_time, found.tag + 1.0)
+        return found.tag
 
     def withdraw(self, batch: str, task_id: str) -> Task | None:
         """Take a waiting task out again; None when it is unknown or its call is out already."""
@@ -360,16 +372,32 @@ class Dispatch:
     def _enqueue(self, entry: Entry, now: float) -> None:
         self._queues.push(entry, now)
         if entry.task.deadline_at is not None:
+            self._with_deadline += 1
             heapq.heappush(self._deadlines, (entry.task.deadline_at, next(self._sequence), entry))
+            if len(self._deadlines) > SLACK + 2 * self._with_deadline:
+                self._sweep_deadlines()
+
+    def _sweep_deadlines(self) -> None:
+        """Tasks that do not wait any more go, wherever in the heap they stand; each that waits stays once."""
+        live = {item[2].memory.order: item for item in self._deadlines if item[2].queue is not None}
+        self._deadlines[:] = live.values()
+        heapq.heapify(self._deadlines)
 
     def _dequeue(self, entry: Entry) -> None:
         self._queues.take(entry)
+        self._with_deadline -= entry.task.deadline_at is not None
         if self._drop_claim(entry) is not None:
             self._queues.wake_claimed()
 
     def _forget(self, entry: Entry) -> None:
+        task = entry.task
         self.balancer.pool.prefixes.left(entry.memory.prefixes)
-        self._entries.pop((entry.task.batch, entry.task.id), None)
+        if self._entries.pop((task.batch, task.id), None) is None:
+            return
+        flow = self._flows[task.batch, task.submitter]
+        flow.open -= 1
+        if not flow.open:
+            del self._flows[task.batch, task.submitter]
 
     # ------------------------------------------------------------------ for pages
 

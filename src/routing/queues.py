@@ -82,6 +82,8 @@ class Queues:
             queue.head()
             if queue.parked_until == ALWAYS:
                 queue.family.enlist(queue)
+        else:
+            queue.sweep()
 
     def _family_of(self, route: Route, entry: Entry) -> Family:
         again, hurried = entry.memory.attempt > 1, entry.task.deadline_at is not None

@@ -40,6 +40,14 @@ class Entry:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
+class Flow:
+    """One batch and submitter: how many of its tasks are not over, and the place of its newest."""
+
+    open: int = 0
+    tag: float = 0.0
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Parked:
     """Who need not be asked until a moment, or until a provider of `settles` settles a call."""
@@ -61,7 +69,10 @@ class Parked:
 
 @dataclass(slots=True, eq=False)
 class TaskClass(Parked):
-    """Tasks that may go to the same places. Dead entries stay in the heap until they come to its top."""
+    """Tasks that may go to the same places.
+
+    Dead entries stay in the heap until they come to its top, or until there are more of them than live ones.
+    """
 
     key: tuple[object, ...]
     route: Route
@@ -82,6 +93,12 @@ class TaskClass(Parked):
         while heap and heap[0][1].queue is not self:
             heapq.heappop(heap)
         return heap[0][1] if heap else None
+
+    def sweep(self) -> None:
+        """Those that were withdrawn or expired behind the head go."""
+        if len(self.heap) > SLACK + 2 * self.count:
+            self.heap[:] = [item for item in self.heap if item[1].queue is self]
+            heapq.heapify(self.heap)
 
     def park(self, blocked: Blocked, until: float | None) -> None:
         Parked.park(self, blocked, until)
