@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 
 from src.simulator.process import SimulatorProcess
 
-from . import no_network
+from . import database_guard, no_network
 from .helpers import clean_environment
 
 clean_environment(os.environ)
 no_network.install()
+_report = Path(tempfile.mkdtemp(prefix="tests-")) / "database-guard.txt"
+os.environ[database_guard.REPORT] = str(_report)
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +31,16 @@ def _nothing_left_the_machine() -> Iterator[None]:
     no_network.refused.clear()
     yield
     assert no_network.refused == []
+
+
+@pytest.fixture(autouse=True)
+def _no_database_was_opened_directly() -> Iterator[None]:
+    """By any process that the test has started, however deep."""
+    yield
+    if _report.exists():
+        refused = _report.read_text(encoding="utf-8")
+        _report.unlink()
+        pytest.fail(f"a database file was used without SQLite:\n{refused}")
 
 
 @pytest.fixture(scope="session")

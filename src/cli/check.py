@@ -13,11 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..addresses import masked_address
-from ..config import ProviderAccess, identity
+from ..config import ProviderAccess
 from ..errors import OrchestratorError, ProviderError
 from ..settings import TIERS, Settings
 from .doubts import doubts
 from .logs import set_up_logging
+from .plan import learned_limits
 from .progress import console
 from .setup import Options, Setup, open_store, prepare, providers
 
@@ -44,7 +45,8 @@ def check(options: Options) -> int:
         Finding("mode", None, setup.headline()),
         *(Finding("doubt", None, d) for d in doubts(setup.settings)),
     ]
-    findings = [*told, *_machine(setup), *_providers(setup)]
+    database, learned = _database(setup)
+    findings = [*told, database, _disk(setup), _port(setup), *_providers(setup, learned)]
     _print(findings)
     return WRONG if any(finding.ok is False for finding in findings) else OK
 
@@ -63,18 +65,13 @@ def _print(findings: list[Finding]) -> None:
 # ------------------------------------------------------------------ the machine
 
 
-def _machine(setup: Setup) -> Iterator[Finding]:
-    yield _database(setup)
-    yield _disk(setup)
-    yield _port(setup)
-
-
-def _database(setup: Setup) -> Finding:
+def _database(setup: Setup) -> tuple[Finding, Mapping[str, Groups]]:
+    """Whether the database can be used, and the limits it holds from earlier runs, by provider."""
     try:
         with open_store(setup) as store:
-            return Finding("database", True, store.place)
+            return Finding("database", True, store.place), learned_limits(setup, store)
     except OrchestratorError as error:
-        return Finding("database", False, str(error))
+        return Finding("database", False, str(error)), {}
 
 
 def _disk(setup: Setup) -> Finding:
@@ -109,9 +106,8 @@ def _port(setup: Setup) -> Finding:
 # ------------------------------------------------------------------ the providers
 
 
-def _providers(setup: Setup) -> list[Finding]:
+def _providers(setup: Setup, learned: Mapping[str, Groups]) -> list[Finding]:
     try:
-        learned = _learned(setup)
         with providers(setup) as access:
             asked = asyncio.run(_ask_all(access, setup.settings))
     except OrchestratorError as error:
@@ -122,15 +118,6 @@ def _providers(setup: Setup) -> list[Finding]:
         if each.configured:
             found += list(_details(each, setup, learned.get(each.name, {})))
     return found
-
-
-def _learned(setup: Setup) -> dict[str, Groups]:
-    """What earlier runs have learned of the limits, by provider. A simulator starts anew each time."""
-    if setup.simulated:
-        return {}
-    with open_store(setup) as store:
-        known = {each.name: store.learned(*identity(each)) for each in setup.configured}
-    return {name: (row or {}).get("groups", {}) for name, row in known.items()}
 
 
 async def _ask_all(access: dict[str, ProviderAccess], settings: Settings) -> list[Finding]:

@@ -14,7 +14,7 @@ from ..records import Task
 from .batch import Batch
 from .plan import plan_sample
 from .progress import say
-from .setup import Setup, open_store
+from .setup import Setup
 from .words import money, tasks
 
 if TYPE_CHECKING:
@@ -37,13 +37,12 @@ def add_examples(store: Store, setup: Setup, batch: Batch, now: float) -> None:
         say(f"first start: {tasks(report.added)} of {_shown(EXAMPLES_FILE)} put on the queue")
 
 
-def offer_examples(setup: Setup, now: float) -> None:
+def offer_examples(setup: Setup, store: Store, now: float) -> None:
     """Say what the examples would cost and which command runs them; spends nothing."""
     wanted = Sample()
     for task in _examples(setup, "examples", now):
         wanted.add(task)
-    with open_store(setup) as store:
-        plan = plan_sample(setup, store, wanted, now)
+    plan = plan_sample(setup, store, wanted, now)
     command = ["run", _shown(EXAMPLES_FILE), "-o", "results/examples.jsonl"]
     say(
         f"nothing is spent unasked. {wanted.count} examples would cost about {money(plan.expected_nanos)}, "

@@ -46,7 +46,7 @@ def serve(
         if examples and setup.simulated:
             sink = stack.enter_context(_with_examples(setup, store, clock, once))
         elif examples:
-            offer_examples(setup, clock.now())
+            offer_examples(setup, store, clock.now())
         if not once:
             say('serving the queue; Ctrl-C ends; hand tasks in with: real_agent_orchestrator.py submit "..."')
         report = work_off(setup, store, clock, sink, batch=None, quiet=quiet, until_done=once)

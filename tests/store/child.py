@@ -9,8 +9,10 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from src.core.store import Store
+from src.errors import StoreError
 from src.records import Outcome, TaskStatus
 
 from .makers import NOW, a_result, an_attempt, tasks
@@ -66,12 +68,39 @@ def sign_on(path: str) -> None:
         say(str(store.register("earlier life", **here, mode="serve", batch="", now=NOW).ok))
 
 
+def open_twice(path: str) -> None:
+    """Keep a store open, open another one and close it again, then write when the test says so."""
+    with Store.open(path, simulated=True) as store:
+        store.add_tasks(tasks(1), now=NOW)
+        Store.open(path, simulated=True).close()
+        _write_when_told(store)
+
+
+def open_directly(path: str) -> None:
+    """The same with a file descriptor in place of the other store."""
+    with Store.open(path, simulated=True) as store:
+        store.add_tasks(tasks(1), now=NOW)
+        os.close(os.open(path, os.O_RDWR))
+        _write_when_told(store)
+
+
+def _write_when_told(store: Store) -> None:
+    say("open")
+    sys.stdin.readline()
+    with suppress(StoreError):  # the log is gone
+        store.add_tasks(tasks(300), now=NOW)
+    say("written")
+    sys.stdin.readline()
+
+
 VERBS: dict[str, Callable[[str], None]] = {
     "open": open_it,
     "add": add,
     "work": work,
     "finish": finish,
     "sign_on": sign_on,
+    "open_twice": open_twice,
+    "open_directly": open_directly,
 }
 
 if __name__ == "__main__":

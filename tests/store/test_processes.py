@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def start(verb: str, path: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.store.child", verb, str(path)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def race(verb: str, path: Path, n: int) -> list[list[str]]:
@@ -92,3 +92,27 @@ def test_a_process_killed_while_it_writes_leaves_each_task_done_or_not_done(path
 
         assert sign_on(store, "next", now=NOW + 60).recovered == 400 - len(done)
         assert len(store.claim("next", 1000, now=NOW + 60)) == 400 - len(done)
+
+
+def stored_while_another_process_comes_and_goes(verb: str, path: Path) -> int:
+    """Tasks that are found after a child has written them, beside a process that opened and closed before."""
+    with start(verb, path) as child:
+        assert child.stdin is not None and child.stdout is not None
+        assert child.stdout.readline() == "open\n"
+        Store.open(path, simulated=True).close()  # the last user would delete the log
+        child.stdin.write("write\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "written\n"
+        with Store.open(path, simulated=True) as store:
+            return store.pending("b")[TaskStatus.QUEUED]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are POSIX")
+def test_a_process_that_opens_its_database_again_keeps_its_locks(path: Path) -> None:
+    assert stored_while_another_process_comes_and_goes("open_twice", path) == 300
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are POSIX")
+def test_a_descriptor_that_is_closed_drops_the_locks_and_loses_what_is_written(path: Path) -> None:
+    """Why no code of ours opens a database file; and that the test above would notice."""
+    assert stored_while_another_process_comes_and_goes("open_directly", path) == 1

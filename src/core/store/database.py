@@ -7,9 +7,11 @@ when another process has written in between.
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ _SQLITE_PRAGMAS = (
     "PRAGMA journal_size_limit=67108864",
 )
 Row = tuple[Any, ...]
+_making = threading.Lock()  # held while a database file is created
 
 
 class Prepared:
@@ -168,7 +171,13 @@ class Database:
 
 
 def prepare_place(url: sa.URL) -> None:
-    """Make the file (0600) and its folders (0700) where they are missing. PostgreSQL needs neither."""
+    """Make the file (0600) and its folders (0700) where they are missing. PostgreSQL needs neither.
+
+    A file that exists is never opened here: on POSIX, closing any descriptor of a file drops every lock that
+    this process holds on it, those of SQLite's open connections included. Another process would then take
+    itself for the last user, and delete the write-ahead log with what it holds.
+    See https://www.sqlite.org/howtocorrupt.html, section 2.2.
+    """
     if not _is_sqlite(url) or not url.database:
         return
     path = Path(url.database)
@@ -176,11 +185,21 @@ def prepare_place(url: sa.URL) -> None:
         for folder in reversed(path.parents):
             if not folder.exists():
                 folder.mkdir(mode=0o700, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        _make_file(path.resolve())  # the target of a link: O_EXCL follows none
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
     except OSError as error:
         raise StoreError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+def _make_file(path: Path) -> None:
+    """Create the file where it is missing. Another thread may connect only after the descriptor is closed."""
+    with _making, suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _is_sqlite(url: sa.URL) -> bool:
