@@ -78,6 +78,7 @@ class RealAgent:
                 "max_tokens_parameter": row.max_tokens_parameter,
                 "schema_in_words": "response_schema" in row.refuses,
                 "prompt_cache": row.prompt_cache if self._settings.caching.enabled else "",
+                "thinking_headroom_tokens": row.thinking_headroom_tokens,
             },
             cache_key=placement.cache_key if as_written else "",
             cached_turns=placement.cached_turns if as_written else 0,

@@ -14,22 +14,15 @@ from ..errors import (
     RateLimited,
     Truncated,
 )
-from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Message, Usage
+from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Message
+from . import values
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict
 from .headers import anthropic_limits
 from .network import NO_KEY
-from .prompts import (
-    USAGE_ESTIMATED,
-    Json,
-    count,
-    estimated_usage,
-    leading_system,
-    system_apart,
-    why_unusable,
-    with_schema_in_words,
-)
+from .prompts import Json, leading_system, system_apart, why_unusable, with_schema_in_words
 from .schemas import UNTOLD, anthropic_form
 from .sdk_adapter import SdkAdapter
+from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer
 
 # `error.details.error_code` and `error.type`, where they say more than the status does.
 CODES: Mapping[str, type[ProviderError]] = {
@@ -137,9 +130,8 @@ class AnthropicAdapter(SdkAdapter):
         return anthropic_limits(found)
 
     def _codes_of(self, error: Json) -> tuple[str, ...]:
-        details = error.get("details")
-        code = details.get("error_code") if isinstance(details, dict) else None
-        return str(code or ""), str(error.get("type") or "")
+        code = values.mapping(error.get("details")).get("error_code")
+        return values.text(code), values.text(error.get("type"))
 
     def _completion(
         self,
@@ -149,25 +141,26 @@ class AnthropicAdapter(SdkAdapter):
         limits: tuple[LimitReport, ...],
     ) -> Completion:
         text = _text(body.get("content"))
-        reason = body.get("stop_reason")
-        finish = FINISH.get(reason, FinishReason.OTHER) if isinstance(reason, str) else None
-        usage = _usage(body.get("usage"))
-        warnings: tuple[str, ...] = ()
+        reason = values.text(body.get("stop_reason"))
+        finish = FINISH.get(reason, FinishReason.OTHER) if reason else None
+        used = _usage(body.get("usage"))
+        more: tuple[str, ...] = ()
+        if finish is None and is_whole(used, request, text):
+            finish, more = FinishReason.OTHER, (NO_REASON,)
         if unusable := why_unusable(text, finish, _why(body, reason)):
             cls, message = unusable
             if cls is Truncated and reason == WINDOW_FULL:
                 cls, message = ContextTooLong, "the prompt leaves no room for an answer in the model's window"
-            raise self._unusable(cls, message, request, limits, usage, str(reason or ""))
-        if usage is None:
-            usage, warnings = estimated_usage(request, text), (USAGE_ESTIMATED,)
+            raise self._unusable(cls, message, request, limits, used, reason)
+        usage, warnings = of_answer(used, request, text)
         return Completion(
             text,
             finish or FinishReason.OTHER,
             usage,
-            str(body.get("model") or request.model),
+            values.text(body.get("model")) or request.model,
             limits,
-            warnings,
-            found.get("request-id") or str(body.get("id") or ""),
+            warnings + more,
+            found.get("request-id") or values.text(body.get("id")),
         )
 
 
@@ -189,32 +182,30 @@ def _mark(body: Json, messages: Sequence[Message], request: CompletionRequest) -
 
 def _text(content: object) -> str:
     """The text of all blocks; thinking and tools are none."""
-    if not isinstance(content, list):
-        return ""
-    return "".join(
-        str(block.get("text") or "")
-        for block in content
-        if isinstance(block, dict) and block.get("type") == "text"
+    blocks = map(values.mapping, values.sequence(content))
+    parts = (block.get("text") for block in blocks if block.get("type") == "text")
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def _usage(told: object) -> Reported:
+    """`input_tokens` leaves out what was read from and written to the cache."""
+    if not isinstance(told, dict):
+        return NOTHING
+    count = values.count
+    fresh = count(told.get("input_tokens"))
+    read = count(told.get("cache_read_input_tokens")) or 0
+    write = count(told.get("cache_creation_input_tokens")) or 0
+    return Reported(
+        None if fresh is None else fresh + read + write,
+        count(told.get("output_tokens")),
+        read,
+        write,
+        count(values.mapping(told.get("output_tokens_details")).get("thinking_tokens")) or 0,
     )
 
 
-def _usage(told: object) -> Usage | None:
-    if not isinstance(told, dict) or "output_tokens" not in told:
-        return None
-    details = told.get("output_tokens_details")
-    return Usage(
-        input_tokens=count(told.get("input_tokens")),
-        cache_read_tokens=count(told.get("cache_read_input_tokens")),
-        cache_write_tokens=count(told.get("cache_creation_input_tokens")),
-        output_tokens=count(told.get("output_tokens")),
-        reasoning_tokens=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
-    )
-
-
-def _why(body: Json, reason: object) -> str:
+def _why(body: Json, reason: str) -> str:
     """The stop reason, and what a refusal adds to it."""
-    details = body.get("stop_details")
-    if not isinstance(details, dict):
-        return str(reason)
-    extra = [str(details[key]) for key in ("category", "explanation") if details.get(key)]
-    return ": ".join([str(reason), *extra])
+    details = values.mapping(body.get("stop_details"))
+    extra = [values.sentence(details[key]) for key in ("category", "explanation") if details.get(key)]
+    return ": ".join([reason, *extra])

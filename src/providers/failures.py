@@ -6,7 +6,6 @@ in a message decide nothing, with one plain exception: `names_an_overrun`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from ..errors import (
 )
 from ..masking import MASK, without_keys
 from ..records import CompletionRequest, LimitReport
+from . import values
 from .headers import LONG_WAIT_S, answered_at, day_is_spent, retry_after_s
 
 STATUSES: Mapping[int, type[ProviderError]] = {
@@ -82,7 +82,8 @@ _PYTHONS_OWN: Mapping[str, Verdict] = {
     "ValueError": NOT_OUR_CALL,
 }
 
-_LONGEST_MESSAGE = 500
+_LONGEST_MESSAGE = values.MESSAGE_CHARS
+_MASKED_CHARS = 20 * _LONGEST_MESSAGE  # what is looked through for keys: the rest is cut off anyway
 _COUNT = re.compile(r"(?<![\w.-])\d[\d,_]*(?![\w-]|[.]\d)")
 _LEAST_TOKENS = 1_000  # no model's window is smaller; what a message counts below this is something else
 
@@ -109,6 +110,7 @@ class Speaker:
 
     def masked(self, text: str) -> str:
         """`text` on one line, of bearable length, without anything that looks like a key."""
+        text = values.text(text, _MASKED_CHARS)
         if self.key:
             text = text.replace(self.key, MASK)
         text = without_keys(" ".join(text.split()))
@@ -193,7 +195,8 @@ def names_an_overrun(message: str, max_tokens: int) -> bool:
     some OpenAI-compatible servers have no code for a prompt that does not fit. Only the numbers are read, so
     the wording may change. `max_tokens` is none of them: a refusal that names it is about the answer.
     """
-    counts = {int(re.sub(r"\D", "", number)) for number in _COUNT.findall(message)} - {max_tokens}
+    found = _COUNT.findall(message[:_MASKED_CHARS])
+    counts = {values.count(re.sub(r"\D", "", number)) or 0 for number in found} - {max_tokens}
     return len({count for count in counts if count >= _LEAST_TOKENS}) >= 2
 
 
@@ -220,10 +223,10 @@ def by_class(error: BaseException, classes: Mapping[str, Verdict]) -> Verdict:
 def error_in(content: bytes) -> dict[str, Any]:
     """The `error` object of an error answer. Where there is none, what came instead is its `message`."""
     try:
-        body = json.loads(content)
-    except ValueError:
-        return {"message": content[:_LONGEST_MESSAGE].decode("utf-8", "replace")}
+        body = values.read_json(content).value
+    except values.NotJson:
+        return {"message": content[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace")}
     if isinstance(body, list) and body:  # Gemini answers a list where it would have streamed
         body = body[0]
     error = body.get("error", body) if isinstance(body, dict) else body
-    return error if isinstance(error, dict) else {"message": str(error)}
+    return error if isinstance(error, dict) else {"message": values.text(error, _LONGEST_MESSAGE)}

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +31,8 @@ from ..errors import (
     Unreachable,
 )
 from ..pacific import next_midnight_pacific
-from ..records import Completion, CompletionRequest, FinishReason, Usage
+from ..records import Completion, CompletionRequest, FinishReason
+from . import values
 from .base import OnLate
 from .failures import (
     CUT_OFF,
@@ -48,17 +49,10 @@ from .failures import (
 )
 from .headers import answered_at, google_details
 from .network import GRACE_S, NO_KEY, is_loopback
-from .prompts import (
-    USAGE_ESTIMATED,
-    Json,
-    count,
-    estimated_usage,
-    system_apart,
-    why_unusable,
-    with_schema_in_words,
-)
+from .prompts import Json, system_apart, why_unusable, with_schema_in_words
 from .schemas import UNTOLD, gemini_form
 from .threads import Places, in_own_thread
+from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer, of_error
 
 _HEALTH_PLACES = 2  # of their own: a health call must not wait behind the calls that hang
 
@@ -122,7 +116,17 @@ UNDERLYING: Mapping[str, Verdict] = {
     "ProtocolError": CUT_OFF,
 }
 
+# Servers that speak protobuf's JSON may send the numbers of these enums.
+FINISH_NUMBERS = (
+    "FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE",
+    "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY",
+)  # fmt: skip
+BLOCK_NUMBERS = (
+    "BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY",
+)  # fmt: skip
+
 FINISH: Mapping[str, FinishReason | None] = {
+    "": None,
     "FINISH_REASON_UNSPECIFIED": None,
     "STOP": FinishReason.STOP,
     "MAX_TOKENS": FinishReason.LENGTH,
@@ -246,8 +250,12 @@ class GeminiAdapter:
         session.hooks["response"].append(self._remember)
 
     def _remember(self, response: Any, *_: Any, **__: Any) -> None:
-        """Keep the answer as it came: the package fails on error bodies that are not Google's."""
-        self._here.response = response
+        """Keep the answer as it came, and leave the package an empty one.
+
+        It knows neither thoughts nor later reasons to stop, and fails on what is not quite Google's.
+        """
+        self._here.response, self._here.body = response, response.content
+        response._content = b"{}"
 
     def _options(self, timeout_s: float) -> Json:
         """One attempt, with a limit for connecting and one for silence.
@@ -265,14 +273,25 @@ class GeminiAdapter:
         options = self._options(request.timeout_s + GRACE_S)
         self._here.response = None
         with self._translated(request):
-            answer = model.generate_content(contents, generation_config=config, request_options=options)
-        return self._completion(answer, request)
+            model.generate_content(contents, generation_config=config, request_options=options)
+        body, warnings = self._json(request)
+        return self._completion(body, request, warnings)
 
     def _list(self, client: Any, timeout_s: float) -> list[str]:
         self._here.response = None
         with self._translated(None):
-            pages = client.list_models(request={"page_size": 1000}, **self._options(timeout_s))
-            return [row.name.removeprefix("models/") for row in pages]
+            client.list_models(request={"page_size": 1000}, **self._options(timeout_s))
+        body, _ = self._json(None)
+        return [name.removeprefix("models/") for name in values.names(body.get("models"), "name")]
+
+    def _json(self, request: CompletionRequest | None) -> tuple[Json, tuple[str, ...]]:
+        try:
+            body, warnings = values.read_json(self._here.body)
+        except values.NotJson as error:
+            raise self._unusable(InvalidResponse, f"the answer is not JSON ({error})", request) from error
+        if not isinstance(body, dict):
+            raise self._unusable(InvalidResponse, "the answer is not a JSON object", request)
+        return body, warnings
 
     @contextlib.contextmanager
     def _translated(self, request: CompletionRequest | None) -> Iterator[None]:
@@ -312,16 +331,15 @@ class GeminiAdapter:
         if response is None or response.status_code < 400:
             status = None if response is None else response.status_code
             return self._speaker.unanswered(verdict_on(error), error, request, status)
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        told = error_in(response.content)
-        details = told.get("details")
-        reasons, quotas, delay_s = google_details(details if isinstance(details, list) else ())
+        headers = {name.lower(): values.text(value) for name, value in response.headers.items()}
+        told = error_in(self._here.body)
+        reasons, quotas, delay_s = google_details(told.get("details"))
         now = time.time()
         daily = next((quota for quota in quotas if "PerDay" in quota), "")
         answer = Answered(
             response.status_code,
-            (*reasons, daily, str(told.get("status") or "")),
-            str(told.get("message") or response.reason),
+            (*reasons, daily, values.text(told.get("status"))),
+            values.sentence(told.get("message")) or values.text(response.reason),
             headers,
             retry_after_s=delay_s,
             resets_at=next_midnight_pacific(answered_at(headers, now)) if daily else None,
@@ -329,34 +347,35 @@ class GeminiAdapter:
         codes = {**CODES, daily: QuotaExhausted} if daily else CODES
         return self._speaker.answered(answer, codes, request, now)
 
-    def _completion(self, answer: Any, request: CompletionRequest) -> Completion:
-        found = type(answer._result).pb(answer._result)  # the plain message: a tenth of the wrapper's cost
-        usage = _usage(found)
-        if found.prompt_feedback.block_reason:
-            reason = _name(found.prompt_feedback, "block_reason")
-            raise self._unusable(ContentRefused, f"refused the prompt ({reason})", request, usage, reason)
-        if not found.candidates:
-            raise self._unusable(InvalidResponse, "the answer has no candidate", request, usage)
-        candidate = found.candidates[0]
-        text = "".join(part.text for part in candidate.content.parts)
-        reason = _name(candidate, "finish_reason")
+    def _completion(self, body: Json, request: CompletionRequest, warnings: tuple[str, ...]) -> Completion:
+        used = _usage(body.get("usageMetadata"))
+        if reason := _name(values.mapping(body.get("promptFeedback")).get("blockReason"), BLOCK_NUMBERS):
+            raise self._unusable(ContentRefused, f"refused the prompt ({reason})", request, used, reason)
+        candidates = values.sequence(body.get("candidates"))
+        if not candidates:
+            raise self._unusable(InvalidResponse, "the answer has no candidate", request, used)
+        candidate = values.mapping(candidates[0])
+        text = _text(values.mapping(candidate.get("content")).get("parts"))
+        reason = _name(candidate.get("finishReason"), FINISH_NUMBERS)
         finish = FINISH.get(reason, FinishReason.OTHER)
+        if finish is None and is_whole(used, request, text):
+            finish, warnings = FinishReason.OTHER, (*warnings, NO_REASON)
         if unusable := why_unusable(text, finish, reason):
-            raise self._unusable(*unusable, request, usage, reason)
-        warned: tuple[str, ...] = ()
-        if usage is None:
-            usage, warned = estimated_usage(request, text), (USAGE_ESTIMATED,)
-        model = found.model_version or request.model
-        return Completion(text, finish or FinishReason.OTHER, usage, model, (), warned)
+            raise self._unusable(*unusable, request, used, reason)
+        usage, estimated = of_answer(used, request, text)
+        model = values.text(body.get("modelVersion")) or request.model
+        ident = values.text(body.get("responseId"))
+        return Completion(text, finish or FinishReason.OTHER, usage, model, (), estimated + warnings, ident)
 
     def _unusable(
         self,
         cls: type[ProviderError],
         message: str,
-        request: CompletionRequest,
-        usage: Usage | None,
+        request: CompletionRequest | None,
+        used: Reported = NOTHING,
         code: str = "",
     ) -> ProviderError:
+        usage = of_error(used, request) if request else None
         return self._speaker.error(cls, message, request, status=200, code=code, usage=usage)
 
 
@@ -374,27 +393,32 @@ def verdict_on(error: BaseException) -> Verdict:
     return by_class(error, CLASSES)
 
 
-def _usage(found: Any) -> Usage | None:
-    """The prompt includes what was cached; the total includes thinking, which the package does not know."""
-    if not found.HasField("usage_metadata"):
-        return None
-    told = found.usage_metadata
-    prompt, cached = count(told.prompt_token_count), count(told.cached_content_token_count)
-    shown = count(told.candidates_token_count)
-    output = max(shown, count(told.total_token_count) - prompt)
-    return Usage(
-        input_tokens=max(0, prompt - cached),
-        cache_read_tokens=min(prompt, cached),
-        output_tokens=output,
-        reasoning_tokens=output - shown,
-    )
+def _text(parts: object) -> str:
+    """The text of all parts; thoughts are none."""
+    each = map(values.mapping, values.sequence(parts))
+    found = (part.get("text") for part in each if not part.get("thought"))
+    return "".join(text for text in found if isinstance(text, str))
 
 
-def _name(message: Any, field: str) -> str:
-    """The name of an enum field's value, or its number where the package is older than the value."""
-    value = getattr(message, field)
-    known = message.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number.get(value)
-    return known.name if known else str(value)
+def _usage(told: object) -> Reported:
+    """The prompt includes what was cached; the total includes thinking, which candidates leave out."""
+    if not isinstance(told, dict):
+        return NOTHING
+    count = values.count
+    prompt, shown = count(told.get("promptTokenCount")), count(told.get("candidatesTokenCount"))
+    total, thoughts = count(told.get("totalTokenCount")), count(told.get("thoughtsTokenCount")) or 0
+    output = None if shown is None and total is None else (shown or 0) + thoughts
+    if output is not None and prompt is not None and total is not None:
+        output = max(output, total - prompt)
+    reasoning = 0 if output is None else output - (shown or 0)
+    return Reported(prompt, output, count(told.get("cachedContentTokenCount")) or 0, 0, reasoning)
+
+
+def _name(value: object, names: Sequence[str]) -> str:
+    """The name of an enum's value, also where its number came; "" where none did."""
+    if isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return values.text(value)
 
 
 def _import_quietly() -> None:

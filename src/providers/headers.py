@@ -5,22 +5,17 @@ Header names are lower case in every mapping here (`picked` makes them so).
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from typing import Any
 
 from ..records import LimitReport
+from . import values
+from .values import DAY_S, duration_s, http_date, mapping, sequence
 
 MINUTE_S = 60.0
-DAY_S = 86_400.0
+_MOST_DETAILS = 100
 LONG_WAIT_S = 300.0  # no per-minute limit asks for this much: a longer wait is a quota of hours or days
 
 _WANTED = (b"x-ratelimit-", b"anthropic-ratelimit-", b"retry-after", b"date", b"request-id", b"x-request-id")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|d|h|m|s)")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
 _ANTHROPIC_DIMENSIONS = (
     ("requests", "requests"),
     ("input-tokens", "input_tokens"),
@@ -37,17 +32,8 @@ def picked(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     for name, value in raw:
         lower = name.lower()
         if lower.startswith(_WANTED):
-            found[lower.decode("ascii", "replace")] = value.decode("latin-1")
+            found[values.header(lower)] = values.header(value)
     return found
-
-
-def duration_s(text: str | None) -> float | None:
-    """Seconds of `120ms`, `1.5s`, `6m0s`, `24h0m0s` or a bare number; None for anything else."""
-    text = (text or "").strip()
-    parts = _DURATION.findall(text)
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
-    return _number(text)
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
@@ -55,32 +41,22 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
 
     A date is compared with the answer's own `Date`, so that a wrong clock on either side does not matter.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = values.number(headers.get("retry-after-ms"), values.YEAR_S * 1000)
     if milliseconds is not None:
         return milliseconds / 1000
     text = headers.get("retry-after")
-    seconds = _number(text)
+    seconds = values.number(text, values.YEAR_S)
     if seconds is not None:
         return seconds
     at = http_date(text)
-    return None if at is None else max(0.0, at - answered_at(headers, now))
+    answered = answered_at(headers, now)
+    return None if at is None else values.time_ahead(at, answered) - answered
 
 
 def answered_at(headers: Mapping[str, str], now: float) -> float:
     """When the provider answered, by its own clock; `now` where it does not say. Epoch seconds."""
     at = http_date(headers.get("date"))
     return now if at is None else at
-
-
-def http_date(text: str | None) -> float | None:
-    """Epoch seconds of an HTTP date, None where it is none."""
-    if not text:
-        return None
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def anthropic_limits(headers: Mapping[str, str]) -> tuple[LimitReport, ...]:
@@ -134,38 +110,24 @@ def day_is_spent(limits: Sequence[LimitReport]) -> bool:
     return any(report.remaining == 0 and report.window_s == DAY_S for report in limits)
 
 
-def google_details(details: Iterable[Any]) -> tuple[tuple[str, ...], tuple[str, ...], float | None]:
+def google_details(details: object) -> tuple[tuple[str, ...], tuple[str, ...], float | None]:
     """`(reasons, quota ids, retry delay in seconds)` of the `error.details[]` of a Google API."""
     reasons: list[str] = []
     quotas: list[str] = []
     delay_s: float | None = None
-    for detail in details:
-        if not isinstance(detail, Mapping):
-            continue
-        kind = str(detail.get("@type", "")).rpartition(".")[2]
-        if kind == "ErrorInfo" and detail.get("reason"):
-            reasons.append(str(detail["reason"]))
+    for detail in map(mapping, sequence(details)[:_MOST_DETAILS]):
+        kind = values.text(detail.get("@type")).rpartition(".")[2]
+        if kind == "ErrorInfo":
+            reasons.append(values.text(detail.get("reason")))
         elif kind == "RetryInfo":
-            delay_s = duration_s(str(detail.get("retryDelay", "")))
+            delay_s = duration_s(detail.get("retryDelay"))
         elif kind == "QuotaFailure":
-            violations = detail.get("violations")
-            quotas += [
-                str(violation["quotaId"])
-                for violation in (violations if isinstance(violations, list) else ())
-                if isinstance(violation, Mapping) and violation.get("quotaId")
-            ]
-    return tuple(reasons), tuple(quotas), delay_s
-
-
-def _number(text: str | None) -> float | None:
-    """A finite number of at least 0, None for anything else."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
+            violations = map(mapping, sequence(detail.get("violations"))[:_MOST_DETAILS])
+            quotas += [values.text(violation.get("quotaId")) for violation in violations]
+    return tuple(filter(None, reasons)), tuple(filter(None, quotas)), delay_s
 
 
 def _count(text: str | None) -> int | None:
-    value = _number(text)
+    """A limit, or what is left of one: whole, rounded down."""
+    value = values.number(text)
     return None if value is None else int(value)

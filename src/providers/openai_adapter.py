@@ -17,21 +17,15 @@ from ..errors import (
     RateLimited,
     Truncated,
 )
-from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Usage
+from ..records import Completion, CompletionRequest, FinishReason, LimitReport
+from . import values
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict
 from .headers import openai_limits
 from .network import NO_KEY
-from .prompts import (
-    USAGE_ESTIMATED,
-    Json,
-    count,
-    estimated_usage,
-    leading_system,
-    why_unusable,
-    with_schema_in_words,
-)
+from .prompts import Json, leading_system, why_unusable, with_schema_in_words
 from .schemas import openai_form
 from .sdk_adapter import SdkAdapter
+from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer
 
 # `error.code` and `error.type`, where they say more than the status does.
 CODES: Mapping[str, type[ProviderError]] = {
@@ -149,7 +143,7 @@ class OpenAIAdapter(SdkAdapter):
         return openai_limits(found)
 
     def _codes_of(self, error: Json) -> tuple[str, ...]:
-        return str(error.get("code") or ""), str(error.get("type") or "")
+        return values.text(error.get("code")), values.text(error.get("type"))
 
     def _completion(
         self,
@@ -158,29 +152,30 @@ class OpenAIAdapter(SdkAdapter):
         found: Mapping[str, str],
         limits: tuple[LimitReport, ...],
     ) -> Completion:
-        choices = body.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        message = choice.get("message")
-        message = message if isinstance(message, dict) else {}
+        choices = values.sequence(body.get("choices"))
+        choice = values.mapping(choices[0]) if choices else {}
+        message = values.mapping(choice.get("message"))
         text = _text(message.get("content"))
-        reason = choice.get("finish_reason")
-        finish = FINISH.get(reason, FinishReason.OTHER) if isinstance(reason, str) else None
+        reason = values.text(choice.get("finish_reason"))
+        finish = FINISH.get(reason, FinishReason.OTHER) if reason else None
+        why = reason
         if message.get("refusal"):
-            finish, reason = FinishReason.REFUSED, message["refusal"]
-        usage = _usage(body.get("usage"))
-        warnings: tuple[str, ...] = ()
-        if unusable := why_unusable(text, finish, str(reason)):
-            raise self._unusable(*unusable, request, limits, usage, str(choice.get("finish_reason") or ""))
-        if usage is None:
-            usage, warnings = estimated_usage(request, text), (USAGE_ESTIMATED,)
+            finish, why = FinishReason.REFUSED, values.sentence(message["refusal"])
+        used = _usage(body.get("usage"))
+        more: tuple[str, ...] = ()
+        if finish is None and is_whole(used, request, text):
+            finish, more = FinishReason.OTHER, (NO_REASON,)
+        if unusable := why_unusable(text, finish, why):
+            raise self._unusable(*unusable, request, limits, used, reason)
+        usage, warnings = of_answer(used, request, text)
         return Completion(
             text,
             finish or FinishReason.OTHER,
             usage,
-            str(body.get("model") or request.model),
+            values.text(body.get("model")) or request.model,
             limits,
-            warnings,
-            found.get("x-request-id") or str(body.get("id") or ""),
+            warnings + more,
+            found.get("x-request-id") or values.text(body.get("id")),
         )
 
 
@@ -210,31 +205,28 @@ def _use_cache(body: Json, request: CompletionRequest, told: int) -> None:
 def _text(content: object) -> str:
     """A message's text: a string, or on some servers a list of parts."""
     if isinstance(content, list):
-        return "".join(
-            str(part.get("text") or "")
-            for part in content
-            if isinstance(part, dict) and part.get("type") == "text"
-        )
+        parts = (part.get("text") for part in map(values.mapping, content) if part.get("type") == "text")
+        return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
 
 
-def _usage(told: object) -> Usage | None:
+def _usage(told: object) -> Reported:
     """`prompt_tokens` includes what was read from and written to the cache; reasoning is part of the output.
 
     A few servers leave reasoning out of `completion_tokens`, but not out of the total: so the larger counts.
     """
-    if not isinstance(told, dict) or "prompt_tokens" not in told:
-        return None
-    inputs, outputs = told.get("prompt_tokens_details"), told.get("completion_tokens_details")
-    inputs = inputs if isinstance(inputs, dict) else {}
-    outputs = outputs if isinstance(outputs, dict) else {}
-    prompt = count(told.get("prompt_tokens"))
-    read = min(prompt, count(inputs.get("cached_tokens")))
-    write = min(prompt - read, count(inputs.get("cache_write_tokens")))
-    return Usage(
-        input_tokens=prompt - read - write,
-        cache_read_tokens=read,
-        cache_write_tokens=write,
-        output_tokens=max(count(told.get("completion_tokens")), count(told.get("total_tokens")) - prompt),
-        reasoning_tokens=count(outputs.get("reasoning_tokens")),
+    if not isinstance(told, dict):
+        return NOTHING
+    count = values.count
+    inputs = values.mapping(told.get("prompt_tokens_details"))
+    outputs = values.mapping(told.get("completion_tokens_details"))
+    prompt, output = count(told.get("prompt_tokens")), count(told.get("completion_tokens"))
+    if prompt is not None and (total := count(told.get("total_tokens"))) is not None and output is not None:
+        output = max(output, total - prompt)
+    return Reported(
+        prompt,
+        output,
+        count(inputs.get("cached_tokens")) or 0,
+        count(inputs.get("cache_write_tokens")) or 0,
+        count(outputs.get("reasoning_tokens")) or 0,
     )

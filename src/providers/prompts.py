@@ -1,18 +1,15 @@
-"""What the wires share of prompts, usage and the judgement on an answer. Pure."""
+"""What the wires share of prompts and the judgement on an answer. Pure."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..answer_schema import schema_text
 from ..errors import ContentRefused, InvalidResponse, ProviderError, Truncated
-from ..records import CompletionRequest, FinishReason, Message, Usage
+from ..records import FinishReason, Message
 
 Json = dict[str, Any]
-USAGE_ESTIMATED = "the provider told no usage; tokens are estimated from characters"
-_CHARS_PER_TOKEN = 4
 _IN_WORDS = "Answer with JSON that matches this JSON schema, and with nothing else:"
 
 
@@ -33,20 +30,6 @@ def with_schema_in_words(messages: Sequence[Message], schema: Mapping[str, Any])
     told = Message("system", f"{_IN_WORDS}\n{schema_text(schema)}")
     first = leading_system(messages)
     return (*messages[:first], told, *messages[first:])
-
-
-def estimated_usage(request: CompletionRequest, text: str) -> Usage:
-    """Four characters a token, for servers that tell nothing."""
-    prompt = sum(len(m.content) for m in request.messages)
-    return Usage(
-        input_tokens=math.ceil(prompt / _CHARS_PER_TOKEN),
-        output_tokens=math.ceil(len(text) / _CHARS_PER_TOKEN),
-    )
-
-
-def count(value: object) -> int:
-    """A token count as it came, 0 where it is missing or no count."""
-    return max(0, int(value)) if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
 def why_unusable(

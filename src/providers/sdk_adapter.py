@@ -9,19 +9,21 @@ compatible servers leave out.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from ..config import ProviderAccess
 from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
-from ..records import Completion, CompletionRequest, LimitReport, Usage
+from ..records import Completion, CompletionRequest, LimitReport
 from . import headers as told
+from . import values
 from .failures import Answered, Speaker, Verdict, by_class, error_in
 from .prompts import Json
 from .threads import in_own_thread
+from .usage import NOTHING, Reported, of_error
 
 
 class SdkAdapter(ABC):
@@ -57,10 +59,11 @@ class SdkAdapter(ABC):
         response = await self._exchange(self.path, request.timeout_s, request)
         found = told.picked(response.headers.raw)
         limits = self._limits(found)
-        body = self._json(response, request, limits)
-        if isinstance(body.get("error"), dict):
+        body, warnings = self._json(response, request, limits)
+        if isinstance(body.get("error"), dict) and body["error"]:
             raise self._told_error(body["error"], _status_in(body["error"]), found, request)
-        return self._completion(body, request, found, limits)
+        completion = self._completion(body, request, found, limits)
+        return replace(completion, warnings=(*completion.warnings, *warnings)) if warnings else completion
 
     async def list_models(self, timeout_s: float) -> list[str]:
         """The provider's models: free, and answers whether it is there. Raises like `complete`."""
@@ -70,9 +73,8 @@ class SdkAdapter(ABC):
                 response = await self._exchange(self.models_path, timeout_s, None)
         except TimeoutError as error:
             raise self._speaker.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
-        found = self._json(response, None, ()).get("data")
-        rows = found if isinstance(found, list) else []
-        return [str(row["id"]) for row in rows if isinstance(row, dict) and "id" in row]
+        body, _ = self._json(response, None, ())
+        return values.names(body.get("data"), "id")
 
     async def close(self) -> None:
         """Close all connections. Safe to call twice; no call is made afterwards."""
@@ -143,7 +145,7 @@ class SdkAdapter(ABC):
         self, error: Json, status: int, found: Mapping[str, str], request: CompletionRequest | None
     ) -> ProviderError:
         """The error that the provider answered with, `error` as it stands in the body."""
-        message = str(error.get("message") or "no message")
+        message = values.sentence(error.get("message")) or "no message"
         answer = Answered(status, self._codes_of(error), message, found, self._limits(found))
         return self._speaker.answered(answer, self.codes, request, time.time())
 
@@ -156,14 +158,15 @@ class SdkAdapter(ABC):
 
     def _json(
         self, response: Any, request: CompletionRequest | None, limits: tuple[LimitReport, ...]
-    ) -> Json:
+    ) -> tuple[Json, tuple[str, ...]]:
         try:
-            body = json.loads(response.content)
-        except ValueError as error:
-            raise self._unusable(InvalidResponse, "the answer is not JSON", request, limits) from error
+            body, warnings = values.read_json(response.content)
+        except values.NotJson as error:
+            message = f"the answer is not JSON ({error})"
+            raise self._unusable(InvalidResponse, message, request, limits) from error
         if not isinstance(body, dict):
             raise self._unusable(InvalidResponse, "the answer is not a JSON object", request, limits)
-        return body
+        return body, warnings
 
     def _unusable(
         self,
@@ -171,10 +174,11 @@ class SdkAdapter(ABC):
         message: str,
         request: CompletionRequest | None,
         limits: tuple[LimitReport, ...],
-        usage: Usage | None = None,
+        used: Reported = NOTHING,
         code: str = "",
     ) -> ProviderError:
-        """The error of a 200 that is not an answer; it is billed where `usage` says so."""
+        """The error of a 200 that is not an answer; it is billed where `used` can be true."""
+        usage = of_error(used, request) if request else None
         return self._speaker.error(cls, message, request, status=200, code=code, limits=limits, usage=usage)
 
 

@@ -12,32 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...records import Attempt, Candidate, Message, Outcome, Task, Usage
+from ...storable import clean, is_clean
 
 _T = typing.TypeVar("_T")
 dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 loads = json.loads
 PREVIEW_CHARS = 120
-
-
-# ---------------------------------------------------------------- text
-
-
-def is_clean(text: str) -> bool:
-    """Whether both databases take it: no half of a surrogate pair, no NUL."""
-    if text.isascii():
-        return "\0" not in text
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
-
-
-def clean(text: str) -> str:
-    """`text` with U+FFFD for what no database takes: a model may answer anything."""
-    if is_clean(text):
-        return text
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return whole.replace("\0", "\ufffd")
 
 
 # ---------------------------------------------------------------- tasks

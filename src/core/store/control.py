@@ -12,8 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...records import Event, PoolSnapshot, TaskStatus
+from ...storable import clean
 from . import schema
-from .codec import clean, dump_record, dumps, loads
+from .codec import dump_record, dumps, loads
 from .rollups import CallRollups
 from .rows import Command, News, OrchestratorRow, Registration, SettingChange
 from .schema import IS_RUNNING

@@ -20,8 +20,9 @@ from sqlalchemy import bindparam
 
 from ...errors import StoreError
 from ...records import Attempt, Result, Task, TaskStatus
+from ...storable import clean
 from . import schema
-from .codec import attempt_columns, clean, decode_attempt, dumps
+from .codec import attempt_columns, decode_attempt, dumps
 from .database import Database
 from .following import Following
 from .loading import full_tasks
