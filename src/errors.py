@@ -13,10 +13,12 @@
         |-- TimedOut           no complete answer in time; it may have been billed
         |-- Unreachable        reset, refused, DNS, TLS; `sent` tells whether the request may have left
         |-- InvalidResponse    malformed, empty, or cut off without a stop reason
+        |-- UnusableAnswer     a whole answer without text, as some models give it now and then
         |-- SchemaMismatch     an answer, but not the JSON that was asked for
         |-- AuthFailed         401, 403
         |-- ModelUnavailable   404 for the model
         |-- ContextTooLong     the prompt does not fit the model's window
+        |-- RequestTooLarge    more than one request may take at this limit
         |-- ContentRefused     content policy or a safety stop
         |-- Truncated          all of max_tokens was spent and no text came
         `-- BadRequest         every other 4xx
@@ -149,6 +151,15 @@ class InvalidResponse(ProviderError):
     may_be_billed = True
 
 
+class UnusableAnswer(ProviderError):
+    """A whole answer without text: tool calls that were not asked for, reasoning alone, a paused turn.
+
+    Neutral, since it is a quirk of the model at this prompt and no sign of an outage.
+    """
+
+    may_be_billed = True
+
+
 class SchemaMismatch(ProviderError):
     """The answer does not match the task's schema: neutral, since the schema may be one that nobody can meet.
 
@@ -169,6 +180,12 @@ class ModelUnavailable(ProviderError):
 
 
 class ContextTooLong(ProviderError):
+    costs_attempt = False
+
+
+class RequestTooLarge(ProviderError):
+    """The limit of this model is below what this one request takes: waiting does not help."""
+
     costs_attempt = False
 
 
@@ -195,10 +212,12 @@ PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
         TimedOut,
         Unreachable,
         InvalidResponse,
+        UnusableAnswer,
         SchemaMismatch,
         AuthFailed,
         ModelUnavailable,
         ContextTooLong,
+        RequestTooLarge,
         ContentRefused,
         Truncated,
         BadRequest,

@@ -8,18 +8,29 @@ from typing import Any
 from ..errors import (
     AuthFailed,
     ContextTooLong,
+    ModelUnavailable,
     Overloaded,
     ProviderError,
     QuotaExhausted,
     RateLimited,
+    RequestTooLarge,
     Truncated,
 )
 from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Message
 from . import values
-from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict
+from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Sentence, Verdict
 from .headers import anthropic_limits
 from .network import NO_KEY
-from .prompts import Json, leading_system, system_apart, why_unusable, with_schema_in_words
+from .prompts import (
+    Finish,
+    Json,
+    finish_of,
+    leading_system,
+    system_apart,
+    unknown_end,
+    why_unusable,
+    with_schema_in_words,
+)
 from .schemas import UNTOLD, anthropic_form
 from .sdk_adapter import SdkAdapter
 from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer
@@ -39,7 +50,12 @@ CODES: Mapping[str, type[ProviderError]] = {
     "permission_error": AuthFailed,
     "rate_limit_error": RateLimited,
     "overloaded_error": Overloaded,
+    "not_found_error": ModelUnavailable,
+    "request_too_large": RequestTooLarge,
 }
+
+# A spent credit has the code of every bad request.
+SENTENCES: tuple[Sentence, ...] = (("credit balance is too low", "credit_balance_too_low", QuotaExhausted),)
 
 # The SDK's exceptions without an answer, where the transport's causes say nothing.
 CLASSES: Mapping[str, Verdict] = {
@@ -69,7 +85,8 @@ CLASSES: Mapping[str, Verdict] = {
 }
 
 WINDOW_FULL = "model_context_window_exceeded"
-FINISH: Mapping[str, FinishReason] = {
+# Closed: a reason that is not here, and a turn that is paused, are told with a warning.
+FINISH: Mapping[str, Finish] = {
     "end_turn": FinishReason.STOP,
     "stop_sequence": FinishReason.STOP,
     "max_tokens": FinishReason.LENGTH,
@@ -86,6 +103,8 @@ class AnthropicAdapter(SdkAdapter):
     models_path = "/v1/models"
     codes = CODES
     classes = CLASSES
+    sentences = SENTENCES
+    answer_keys = ("content",)
 
     def _build(self) -> Any:
         from anthropic import AsyncAnthropic, DefaultAioHttpClient
@@ -142,12 +161,12 @@ class AnthropicAdapter(SdkAdapter):
     ) -> Completion:
         text = _text(body.get("content"))
         reason = values.text(body.get("stop_reason"))
-        finish = FINISH.get(reason, FinishReason.OTHER) if reason else None
+        finish = finish_of(reason, FINISH)
         used = _usage(body.get("usage"))
-        more: tuple[str, ...] = ()
+        more = unknown_end(finish, reason)
         if finish is None and is_whole(used, request, text):
             finish, more = FinishReason.OTHER, (NO_REASON,)
-        if unusable := why_unusable(text, finish, _why(body, reason)):
+        if unusable := why_unusable(text, finish, _why(body, reason), _quirk(body.get("content"))):
             cls, message = unusable
             if cls is Truncated and reason == WINDOW_FULL:
                 cls, message = ContextTooLong, "the prompt leaves no room for an answer in the model's window"
@@ -155,7 +174,7 @@ class AnthropicAdapter(SdkAdapter):
         usage, warnings = of_answer(used, request, text)
         return Completion(
             text,
-            finish or FinishReason.OTHER,
+            finish if isinstance(finish, FinishReason) else FinishReason.OTHER,
             usage,
             values.text(body.get("model")) or request.model,
             limits,
@@ -202,6 +221,12 @@ def _usage(told: object) -> Reported:
         write,
         count(values.mapping(told.get("output_tokens_details")).get("thinking_tokens")) or 0,
     )
+
+
+def _quirk(content: object) -> str:
+    """What an answer holds beside its text, by the types of its blocks."""
+    kinds = {values.text(block.get("type")) for block in map(values.mapping, values.sequence(content))}
+    return ", ".join(sorted(kinds - {"", "text"}))
 
 
 def _why(body: Json, reason: str) -> str:

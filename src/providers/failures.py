@@ -1,13 +1,14 @@
 """From what went wrong to one of our errors: what the three adapters share.
 
-Each adapter brings a table of the provider's error codes; the HTTP status decides where no code does. Words
-in a message decide nothing, with one plain exception: `names_an_overrun`.
+Each adapter brings a table of the provider's error codes; the HTTP status decides where no code does. The
+text of a message decides nothing, with two exceptions: the numbers in it (`names_an_overrun`,
+`names_a_limit`), and the `Sentence`s of an adapter, for errors that have no code of their own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..errors import (
     ProviderError,
     QuotaExhausted,
     RateLimited,
+    RequestTooLarge,
     ServerError,
     TimedOut,
     Unreachable,
@@ -30,6 +32,8 @@ from ..records import CompletionRequest, LimitReport
 from . import values
 from .headers import LONG_WAIT_S, answered_at, day_is_spent, retry_after_s
 
+# What is true of the request is a BadRequest; what passes by itself is not. An unassigned 4xx says nothing
+# about the request, so it is a ServerError like an unassigned 5xx.
 STATUSES: Mapping[int, type[ProviderError]] = {
     400: BadRequest,
     401: AuthFailed,
@@ -37,25 +41,79 @@ STATUSES: Mapping[int, type[ProviderError]] = {
     403: AuthFailed,
     404: ModelUnavailable,
     405: BadRequest,
+    406: BadRequest,
+    407: Unreachable,  # a proxy on the way wants a login
     408: TimedOut,
-    409: BadRequest,
+    409: ServerError,  # a lock that is held, a deployment that is being changed
     410: ModelUnavailable,
     411: BadRequest,
     412: BadRequest,
-    413: BadRequest,
+    413: RequestTooLarge,
+    414: BadRequest,
     415: BadRequest,
     416: BadRequest,
+    417: BadRequest,
+    418: BadRequest,
+    420: RateLimited,  # an old word for 429
+    421: ServerError,
     422: BadRequest,
+    423: ServerError,
+    424: ServerError,  # what the provider depends on has failed
+    425: ServerError,
+    426: BadRequest,
+    428: BadRequest,
     429: RateLimited,
     431: BadRequest,
+    451: AuthFailed,  # not offered in this country
+    498: Overloaded,  # Groq: no capacity for this tier now
     499: ServerError,  # the server says that the caller left, and we did not
     500: ServerError,
     501: ServerError,
     502: ServerError,
     503: Overloaded,
     504: ServerError,
+    511: Unreachable,  # a network that wants a login
     529: Overloaded,
 }
+
+# Plain names of kinds, as servers put them into an error inside a 200. An error status says as much.
+PLAIN_CODES: Mapping[str, type[ProviderError]] = {
+    "invalid_request_error": BadRequest,
+    "invalid_request": BadRequest,
+    "bad_request": BadRequest,
+    "BadRequestError": BadRequest,
+    "invalid_argument": BadRequest,
+    "INVALID_ARGUMENT": BadRequest,
+    "authentication_error": AuthFailed,
+    "unauthorized": AuthFailed,
+    "permission_error": AuthFailed,
+    "permission_denied": AuthFailed,
+    "not_found_error": ModelUnavailable,
+    "not_found": ModelUnavailable,
+    "NOT_FOUND": ModelUnavailable,
+    "rate_limit_error": RateLimited,
+    "rate_limit_exceeded": RateLimited,
+    "rate_limited": RateLimited,
+    "too_many_requests": RateLimited,
+    "rate_limit_daily": QuotaExhausted,
+    "quota_exceeded": QuotaExhausted,
+    "payment_required": QuotaExhausted,
+    "api_error": ServerError,
+    "server_error": ServerError,
+    "internal_error": ServerError,
+    "internal_server_error": ServerError,
+    "InternalServerError": ServerError,
+    "INTERNAL": ServerError,
+    "DEADLINE_EXCEEDED": ServerError,
+    "timeout_error": ServerError,
+    "timeout": ServerError,
+    "overloaded_error": Overloaded,
+    "service_unavailable": Overloaded,
+    "UNAVAILABLE": Overloaded,
+}
+
+Sentence = tuple[str, str, type[ProviderError]]
+"""Part of a message in lower case, for an error with the code of every bad request: our code and class."""
 
 Verdict = tuple[type[ProviderError], bool]
 """For a failure without an answer: our class, and whether the request may have reached the provider."""
@@ -84,13 +142,20 @@ _PYTHONS_OWN: Mapping[str, Verdict] = {
 
 _LONGEST_MESSAGE = values.MESSAGE_CHARS
 _MASKED_CHARS = 20 * _LONGEST_MESSAGE  # what is looked through for keys: the rest is cut off anyway
+_PAGE = "a web page came instead of the API's answer"
 _COUNT = re.compile(r"(?<![\w.-])\d[\d,_]*(?![\w-]|[.]\d)")
 _LEAST_TOKENS = 1_000  # no model's window is smaller; what a message counts below this is something else
+_CHARS_PER_TOKEN_AT_MOST = 6  # more than any tokenizer packs into a token of prose
+_TOKENS = ("tokens", "input_tokens")  # dimensions that a single prompt alone can exceed
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An error that the provider answered with. `codes` are its own words for it, most telling first."""
+    """An error that the provider answered with. `codes` are its own words for it, most telling first.
+
+    `status` is that of the answer, or of the error inside a 200 (200 where it has none). `from_api` False:
+    the body is no error of an API, but a web page, or empty.
+    """
 
     status: int
     codes: tuple[str, ...]
@@ -99,6 +164,7 @@ class Answered:
     limits: tuple[LimitReport, ...] = ()
     retry_after_s: float | None = None  # where it is not in the headers
     resets_at: float | None = None
+    from_api: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +211,22 @@ class Speaker:
         codes: Mapping[str, type[ProviderError]],
         request: CompletionRequest | None,
         now: float,
+        sentences: Sequence[Sentence] = (),
     ) -> ProviderError:
         """The error of an answer with an error status. `now` is used only where the answer has no date."""
-        cls = class_of(answer, codes, request)
+        cls, code = judged(answer, codes, request, sentences)
         wait_s = retry_after_s(answer.headers, now) if answer.retry_after_s is None else answer.retry_after_s
         resets_at = answer.resets_at
         if cls is RateLimited and (day_is_spent(answer.limits) or (wait_s or 0.0) > LONG_WAIT_S):
             cls = QuotaExhausted
         if cls is QuotaExhausted and resets_at is None and wait_s is not None:
             resets_at = answered_at(answer.headers, now) + wait_s
-        code = next((code for code in answer.codes if code), "")
-        said = f"{answer.status} {code}".rstrip()
+        said = f"answered {answer.status} {code}".rstrip()
+        if cls is RequestTooLarge:
+            said = f"the request is too large for its limit{_in_numbers(answer, request)}: {said}"
         return self.error(
             cls,
-            f"answered {said}: {answer.message}",
+            f"{said}: {answer.message or 'no message'}",
             request,
             status=answer.status,
             code=code,
@@ -169,22 +237,51 @@ class Speaker:
 
 
 def class_of(
-    answer: Answered, codes: Mapping[str, type[ProviderError]], request: CompletionRequest | None
+    answer: Answered,
+    codes: Mapping[str, type[ProviderError]],
+    request: CompletionRequest | None,
+    sentences: Sequence[Sentence] = (),
 ) -> type[ProviderError]:
-    """A code decides where the table has it, else the status; an unknown status by its hundred."""
-    for code in answer.codes:
-        if code in codes:
-            return codes[code]
-    cls = STATUSES.get(answer.status) or _by_hundred(answer.status)
-    if cls is BadRequest and request is not None and names_an_overrun(answer.message, request.max_tokens):
-        return ContextTooLong
-    return cls
+    """Our class for an answered error: see `judged`."""
+    return judged(answer, codes, request, sentences)[0]
+
+
+def judged(
+    answer: Answered,
+    codes: Mapping[str, type[ProviderError]],
+    request: CompletionRequest | None,
+    sentences: Sequence[Sentence] = (),
+) -> tuple[type[ProviderError], str]:
+    """`(our class, the code shown)`. A code decides where the table has it, else the status.
+
+    What is true of this one request goes before what its code says of the provider: too large for a limit,
+    too long for the window, or what one of the sentences says.
+    """
+    shown = next((code for code in answer.codes if code and code != str(answer.status)), "")
+    known = next((code for code in answer.codes if code in codes), "")
+    cls = codes[known] if known else class_of_status(answer)
+    if cls is RateLimited and (answer.status == 413 or _is_too_large(answer, request)):
+        return RequestTooLarge, shown
+    if cls is BadRequest and not known:
+        for part, code, found in sentences:
+            if part in answer.message.lower():
+                return found, code
+        if request is not None and names_an_overrun(answer.message, request.max_tokens):
+            return ContextTooLong, shown
+    return cls, shown
+
+
+def class_of_status(answer: Answered) -> type[ProviderError]:
+    """Our class for an answer whose codes say nothing."""
+    if answer.status == 403 and not answer.from_api:
+        return Unreachable  # something on the way refuses: a firewall, a portal, a country's filter
+    if answer.status == 200:  # an error inside a 200, without a status of its own
+        return next((PLAIN_CODES[code] for code in answer.codes if code in PLAIN_CODES), Overloaded)
+    return STATUSES.get(answer.status) or _by_hundred(answer.status)
 
 
 def _by_hundred(status: int) -> type[ProviderError]:
-    if status < 400:
-        return InvalidResponse
-    return BadRequest if status < 500 else ServerError
+    return InvalidResponse if status < 400 else ServerError
 
 
 def names_an_overrun(message: str, max_tokens: int) -> bool:
@@ -195,9 +292,60 @@ def names_an_overrun(message: str, max_tokens: int) -> bool:
     some OpenAI-compatible servers have no code for a prompt that does not fit. Only the numbers are read, so
     the wording may change. `max_tokens` is none of them: a refusal that names it is about the answer.
     """
-    found = _COUNT.findall(message[:_MASKED_CHARS])
-    counts = {values.count(re.sub(r"\D", "", number)) or 0 for number in found} - {max_tokens}
+    counts = set(_counts(message)) - {max_tokens}
     return len({count for count in counts if count >= _LEAST_TOKENS}) >= 2
+
+
+def names_a_limit(message: str, max_tokens: int) -> tuple[int, int] | None:
+    """`(limit, requested)` of a refusal that counts one request against its limit and nothing else.
+
+    "Limit 30000, Requested 48211" and its like at OpenAI, Azure, Groq and Cerebras have the code of every
+    other 429. Where waiting helps, a message counts what is used as well, and tells how long to wait. So two
+    different counts and no third one decide, whatever the words and their order.
+    """
+    counts = _counts(message)
+    if len(counts) > 2:  # it may repeat what the request asked for
+        counts = [count for count in counts if count != max_tokens]
+    if len(counts) != 2 or max(counts) < _LEAST_TOKENS or counts[0] == counts[1]:
+        return None
+    return min(counts), max(counts)
+
+
+def too_large(answer: Answered, request: CompletionRequest) -> tuple[int, int] | None:
+    """`(limit, tokens of this request)` where a 429 is about this one request, which no waiting helps.
+
+    Some tell only the limit (Anthropic in its headers, Gemini in `quotaValue`): then the least that the
+    prompt can be is compared with it.
+    """
+    least = -(-sum(len(m.content) for m in request.messages) // _CHARS_PER_TOKEN_AT_MOST)
+    for report in answer.limits:
+        if report.dimension in _TOKENS and 0 < report.limit < least:
+            return report.limit, least
+    found = None if "requests" in answer.codes else names_a_limit(answer.message, request.max_tokens)
+    waits = answer.retry_after_s is not None or any(name.startswith("retry-after") for name in answer.headers)
+    if found is not None and waits and found[1] > _tokens_at_most(request):
+        return None  # it counts more than this request, and says when to come back
+    return found
+
+
+def _is_too_large(answer: Answered, request: CompletionRequest | None) -> bool:
+    return request is not None and too_large(answer, request) is not None
+
+
+def _tokens_at_most(request: CompletionRequest) -> int:
+    """A token is a byte at least; a message has some around it."""
+    prompt = sum(len(m.content.encode("utf-8", "replace")) + 16 for m in request.messages)
+    return prompt + request.max_tokens
+
+
+def _in_numbers(answer: Answered, request: CompletionRequest | None) -> str:
+    found = too_large(answer, request) if request is not None else None
+    return f" ({found[1]:,} tokens, limit {found[0]:,})" if found else ""
+
+
+def _counts(message: str) -> list[int]:
+    found = _COUNT.findall(message[:_MASKED_CHARS])
+    return [values.count(re.sub(r"\D", "", number)) or 0 for number in found]
 
 
 def causes(error: BaseException) -> Iterable[BaseException]:
@@ -221,12 +369,81 @@ def by_class(error: BaseException, classes: Mapping[str, Verdict]) -> Verdict:
 
 
 def error_in(content: bytes) -> dict[str, Any]:
-    """The `error` object of an error answer. Where there is none, what came instead is its `message`."""
+    """The error of an error answer: its `error` object, or what stands in its place. `message` is the reason.
+
+    `is_page` is set where the body is no error of an API: a web page, which is not repeated, or nothing.
+    """
     try:
         body = values.read_json(content).value
     except values.NotJson:
-        return {"message": content[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace")}
+        text = content[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace").strip()
+        is_page = text.startswith("<") or not text
+        return {"message": _PAGE if text.startswith("<") else text, "is_page": is_page}
+    return error_of(body)
+
+
+def error_of(body: object) -> dict[str, Any]:
+    """The same for a body that has been read."""
     if isinstance(body, list) and body:  # Gemini answers a list where it would have streamed
         body = body[0]
-    error = body.get("error", body) if isinstance(body, dict) else body
-    return error if isinstance(error, dict) else {"message": values.text(error, _LONGEST_MESSAGE)}
+    if not isinstance(body, dict):
+        return {"message": reason_in(body), "is_page": body in (None, [], "")}
+    inner = next((body[key] for key in _ERRORS if body.get(key)), None)
+    first = inner[0] if isinstance(inner, list) else inner
+    error = first if isinstance(first, dict) else body
+    message = reason_in(inner) or reason_in(body) or _each_reason(first) or _each_reason(body)
+    return {**error, "message": message, "is_page": not body}
+
+
+# Where the reason stands, most telling first: OpenAI and Anthropic, FastAPI, pydantic, RFC 9457, others.
+_REASONS = (
+    "message", "error", "errors", "detail", "msg", "details", "error_message", "error_msg", "status_msg",
+    "Message", "reason", "title", "faultstring", "fault", "description",
+)  # fmt: skip
+_ERRORS = ("error", "errors", "base_resp", "detail")  # where the object with the codes stands
+_PLACES = ("loc", "path")  # lists of steps
+_DEEPEST = 6
+
+
+def reason_in(value: object, depth: int = 0) -> str:
+    """The sentence in an error body of any shape, with the place in the request that it names."""
+    if isinstance(value, str):
+        return value
+    if depth > _DEEPEST:
+        return ""
+    if isinstance(value, list):
+        return "; ".join(text for item in value if (text := reason_in(item, depth + 1)))
+    if not isinstance(value, dict):
+        return ""
+    text = next((text for key in _REASONS if (text := reason_in(value.get(key), depth + 1))), "")
+    place = next((value[key] for key in _PLACES if isinstance(value.get(key), list)), ())
+    return f"{'.'.join(str(step) for step in place)}: {text}" if place and text else text
+
+
+def _each_reason(body: object) -> str:
+    """For a body that has a reason under the name of each field."""
+    if not isinstance(body, dict):
+        return ""
+    return "; ".join(f"{key}: {text}" for key, value in body.items() if (text := reason_in(value)))
+
+
+def status_in(error: Mapping[str, Any]) -> int:
+    """The status of an error inside a 200, as gateways send them; 200 where it has none."""
+    for key in ("status_code", "statusCode", "http_status", "status", "code"):
+        value = error.get(key)
+        text = value.strip() if isinstance(value, str) else value if isinstance(value, int) else ""
+        if str(text).isdecimal() and len(str(text)) == 3 and 400 <= int(text) < 600:
+            return int(text)
+    return 200
+
+
+def error_beside(body: Mapping[str, Any], answer_keys: Iterable[str]) -> dict[str, Any] | None:
+    """The error inside a 200, None where the body holds none. An empty `error` beside an answer is none."""
+    if body.get("error"):
+        return error_of(body)
+    base = body.get("base_resp")  # MiniMax: 0 where all is well
+    if isinstance(base, dict) and base.get("status_code"):
+        return error_of(body)
+    if any(body.get(key) for key in answer_keys) or not (reason_in(body) or body.get("type") == "error"):
+        return None
+    return error_of(body)

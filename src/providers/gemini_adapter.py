@@ -339,10 +339,11 @@ class GeminiAdapter:
         answer = Answered(
             response.status_code,
             (*reasons, daily, values.text(told.get("status"))),
-            values.sentence(told.get("message")) or values.text(response.reason),
+            told["message"] or values.text(response.reason),
             headers,
             retry_after_s=delay_s,
             resets_at=next_midnight_pacific(answered_at(headers, now)) if daily else None,
+            from_api=not told["is_page"],
         )
         codes = {**CODES, daily: QuotaExhausted} if daily else CODES
         return self._speaker.answered(answer, codes, request, now)

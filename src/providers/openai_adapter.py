@@ -10,24 +10,37 @@ from ..errors import (
     AuthFailed,
     ContentRefused,
     ContextTooLong,
+    InvalidResponse,
     ModelUnavailable,
     Overloaded,
     ProviderError,
     QuotaExhausted,
     RateLimited,
+    RequestTooLarge,
     Truncated,
+    UnusableAnswer,
 )
 from ..records import Completion, CompletionRequest, FinishReason, LimitReport
 from . import values
-from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict
+from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict, reason_in
 from .headers import openai_limits
 from .network import NO_KEY
-from .prompts import Json, leading_system, why_unusable, with_schema_in_words
+from .prompts import (
+    Finish,
+    Json,
+    finish_of,
+    leading_system,
+    unknown_end,
+    why_unusable,
+    with_schema_in_words,
+)
 from .schemas import openai_form
 from .sdk_adapter import SdkAdapter
 from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer
 
-# `error.code` and `error.type`, where they say more than the status does.
+FLAGGED = "flagged_input"  # our word where a server says it with fields and not with a code
+
+# `error.code` and `error.type`, where they say more than the status does. OpenAI's own come first.
 CODES: Mapping[str, type[ProviderError]] = {
     "insufficient_quota": QuotaExhausted,
     "credit_balance_exhausted": QuotaExhausted,
@@ -35,23 +48,62 @@ CODES: Mapping[str, type[ProviderError]] = {
     "project_spend_limit_exceeded": QuotaExhausted,
     "billing_hard_limit_reached": QuotaExhausted,
     "billing_not_active": QuotaExhausted,
+    "exceeded_current_quota_error": QuotaExhausted,  # Kimi
+    "insufficient_balance": QuotaExhausted,
+    "insufficient_user_quota": QuotaExhausted,  # one-api
+    "budget_exceeded": QuotaExhausted,  # LiteLLM
+    "Arrearage": QuotaExhausted,  # Alibaba
+    "AccountOverdueError": QuotaExhausted,  # Volcengine
+    "1008": QuotaExhausted,  # MiniMax
+    "1113": QuotaExhausted,  # Zhipu
     "rate_limit_exceeded": RateLimited,
+    "rate_limit_reached_error": RateLimited,  # Kimi
+    "1002": RateLimited,  # MiniMax
+    "1302": RateLimited,  # Zhipu
     "slow_down": Overloaded,
     "server_is_overloaded": Overloaded,
     "engine_overloaded": Overloaded,
+    "engine_overloaded_error": Overloaded,  # Kimi
+    "capacity_exceeded": Overloaded,  # Groq
+    "1305": Overloaded,  # Zhipu
     "context_length_exceeded": ContextTooLong,
     "string_above_max_length": ContextTooLong,
     "exceed_context_size_error": ContextTooLong,  # llama.cpp
+    "token_limit_exceeded": ContextTooLong,  # OpenRouter
+    "1039": ContextTooLong,  # MiniMax
+    "1261": ContextTooLong,  # Zhipu
+    "request_too_large": RequestTooLarge,
     "content_policy_violation": ContentRefused,
-    "content_filter": ContentRefused,  # Azure
+    "content_filter": ContentRefused,  # Azure, Kimi
+    "ResponsibleAIPolicyViolation": ContentRefused,  # Azure's inner code
     "moderation_blocked": ContentRefused,
     "invalid_prompt": ContentRefused,  # a prompt that the usage policy does not allow
+    "data_inspection_failed": ContentRefused,  # Alibaba
+    "DataInspectionFailed": ContentRefused,
+    "InputTextSensitiveContentDetected": ContentRefused,  # Volcengine
+    "1026": ContentRefused,  # MiniMax
+    "1027": ContentRefused,
+    "1301": ContentRefused,  # Zhipu
+    FLAGGED: ContentRefused,
     "model_not_found": ModelUnavailable,
     "model_decommissioned": ModelUnavailable,  # Groq
+    "model_permission_blocked_org": ModelUnavailable,  # Groq
+    "model_permission_blocked_project": ModelUnavailable,
+    "model_terms_required": ModelUnavailable,
+    "model_not_available": ModelUnavailable,  # Together
+    "invalid_model": ModelUnavailable,  # Mistral, with a 400
+    "ModelNotOpen": ModelUnavailable,  # Volcengine
     "DeploymentNotFound": ModelUnavailable,  # Azure
     "invalid_api_key": AuthFailed,
+    "incorrect_api_key_error": AuthFailed,  # Kimi
+    "invalid_authentication_error": AuthFailed,
     "account_deactivated": AuthFailed,
+    "organization_restricted": AuthFailed,  # Groq, with a 400
     "unsupported_country_region_territory": AuthFailed,
+    "1004": AuthFailed,  # MiniMax
+    # 400s that are about what the model wrote, not about what was asked
+    "json_validate_failed": UnusableAnswer,  # Groq
+    "tool_use_failed": UnusableAnswer,
 }
 
 # The SDK's exceptions without an answer, where the transport's causes say nothing.
@@ -80,12 +132,29 @@ CLASSES: Mapping[str, Verdict] = {
 
 _LEAST_CACHED_CHARS = 4 * 1024  # four characters a token, and nothing shorter is cached
 
-FINISH: Mapping[str, FinishReason] = {
+# Closed: a reason that is not here is told with a warning. Other servers' words in lower case.
+FINISH: Mapping[str, Finish] = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
     "content_filter": FinishReason.REFUSED,
     "tool_calls": FinishReason.TOOL,
     "function_call": FinishReason.TOOL,
+    "eos": FinishReason.STOP,  # Together
+    "eos_token": FinishReason.STOP,  # text-generation-inference
+    "stop_sequence": FinishReason.STOP,
+    "end_turn": FinishReason.STOP,  # xAI
+    "complete": FinishReason.STOP,  # Cohere
+    "model_length": FinishReason.LENGTH,  # Mistral
+    "max_tokens": FinishReason.LENGTH,
+    "sensitive": FinishReason.REFUSED,  # Zhipu
+    "safety": FinishReason.REFUSED,
+    "recitation": FinishReason.REFUSED,
+    "error": InvalidResponse,  # OpenRouter, Mistral
+    "abort": InvalidResponse,  # vLLM, SGLang
+    "network_error": InvalidResponse,  # Zhipu
+    "insufficient_system_resource": Overloaded,  # DeepSeek
+    "model_context_window_exceeded": ContextTooLong,  # Zhipu
+    "malformed_function_call": UnusableAnswer,
 }
 
 
@@ -96,6 +165,7 @@ class OpenAIAdapter(SdkAdapter):
     models_path = "/models"
     codes = CODES
     classes = CLASSES
+    answer_keys = ("choices",)
     options: ClassVar[Json] = {"security": {"bearer_auth": True}}  # the key given, never OPENAI_ADMIN_KEY
 
     def __init__(self, access: ProviderAccess, slots: int) -> None:
@@ -143,7 +213,10 @@ class OpenAIAdapter(SdkAdapter):
         return openai_limits(found)
 
     def _codes_of(self, error: Json) -> tuple[str, ...]:
-        return values.text(error.get("code")), values.text(error.get("type"))
+        inner = values.mapping(error.get("innererror"))  # Azure
+        found = (error.get("code"), error.get("type"), inner.get("code"), error.get("status_code"))
+        flagged = (FLAGGED,) if _is_flagged(error) else ()
+        return (*flagged, *(values.text(code) for code in found))
 
     def _completion(
         self,
@@ -157,20 +230,21 @@ class OpenAIAdapter(SdkAdapter):
         message = values.mapping(choice.get("message"))
         text = _text(message.get("content"))
         reason = values.text(choice.get("finish_reason"))
-        finish = FINISH.get(reason, FinishReason.OTHER) if reason else None
-        why = reason
+        finish, why = finish_of(reason, FINISH), reason
+        if choice.get("error"):
+            finish, why = InvalidResponse, f"error ({reason_in(choice['error'])})"
         if message.get("refusal"):
             finish, why = FinishReason.REFUSED, values.sentence(message["refusal"])
         used = _usage(body.get("usage"))
-        more: tuple[str, ...] = ()
+        more = unknown_end(finish, reason)
         if finish is None and is_whole(used, request, text):
             finish, more = FinishReason.OTHER, (NO_REASON,)
-        if unusable := why_unusable(text, finish, why):
+        if unusable := why_unusable(text, finish, why, _quirk(message)):
             raise self._unusable(*unusable, request, limits, used, reason)
         usage, warnings = of_answer(used, request, text)
         return Completion(
             text,
-            finish or FinishReason.OTHER,
+            finish if isinstance(finish, FinishReason) else FinishReason.OTHER,
             usage,
             values.text(body.get("model")) or request.model,
             limits,
@@ -202,12 +276,35 @@ def _use_cache(body: Json, request: CompletionRequest, told: int) -> None:
         turn["content"] = [{"type": "text", "text": turn["content"], **mark}]
 
 
+def _is_flagged(error: Mapping[str, Any]) -> bool:
+    """Whether a moderation names what it found in the prompt: OpenRouter and those that copy it."""
+    told = error.get("metadata")
+    return isinstance(told, dict) and bool(told.get("reasons") or told.get("flagged_input"))
+
+
+def _quirk(message: Mapping[str, Any]) -> str:
+    """What a message holds beside its text."""
+    if message.get("tool_calls") or message.get("function_call"):
+        return "tool calls that were not asked for"
+    thought = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
+    return "reasoning" if thought else ""
+
+
 def _text(content: object) -> str:
     """A message's text: a string, or on some servers a list of parts."""
     if isinstance(content, list):
         parts = (part.get("text") for part in map(values.mapping, content) if part.get("type") == "text")
         return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
+
+
+# Tokens read from the cache, beside `prompt_tokens_details.cached_tokens`; all are part of `prompt_tokens`.
+_CACHE_READS = (
+    "prompt_cache_hit_tokens",  # DeepSeek
+    "cached_tokens",  # Kimi
+    "cache_read_input_tokens",  # LiteLLM
+    "num_cached_tokens",  # Mistral, vLLM
+)
 
 
 def _usage(told: object) -> Reported:
@@ -223,10 +320,11 @@ def _usage(told: object) -> Reported:
     prompt, output = count(told.get("prompt_tokens")), count(told.get("completion_tokens"))
     if prompt is not None and (total := count(told.get("total_tokens"))) is not None and output is not None:
         output = max(output, total - prompt)
+    read = max(count(found) or 0 for found in (inputs.get("cached_tokens"), *map(told.get, _CACHE_READS)))
     return Reported(
         prompt,
         output,
-        count(inputs.get("cached_tokens")) or 0,
+        read,
         count(inputs.get("cache_write_tokens")) or 0,
         count(outputs.get("reasoning_tokens")) or 0,
     )

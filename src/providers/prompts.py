@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..answer_schema import schema_text
-from ..errors import ContentRefused, InvalidResponse, ProviderError, Truncated
+from ..errors import ContentRefused, InvalidResponse, ProviderError, Truncated, UnusableAnswer
 from ..records import FinishReason, Message
 
 Json = dict[str, Any]
@@ -32,16 +32,44 @@ def with_schema_in_words(messages: Sequence[Message], schema: Mapping[str, Any])
     return (*messages[:first], told, *messages[first:])
 
 
+Finish = FinishReason | type[ProviderError]
+"""What a reason for the end of an answer means: a kind of end, or the error that it stands for."""
+
+
+def finish_of(reason: str, table: Mapping[str, Finish]) -> Finish | None:
+    """What the table says of a reason: OTHER for one that it does not have, None where there is none.
+
+    Servers differ in case (`STOP`), and some add a detail after a colon (`content_filter: PROHIBITED`).
+    """
+    if not reason:
+        return None
+    return table.get(reason) or table.get(reason.partition(":")[0].strip().lower(), FinishReason.OTHER)
+
+
 def why_unusable(
-    text: str, finish: FinishReason | None, reason: str
+    text: str, finish: Finish | None, reason: str, quirk: str = ""
 ) -> tuple[type[ProviderError], str] | None:
-    """Why a 200 is no answer: our class and a sentence; None if it is one. `reason` is the provider's."""
+    """Why a 200 is no answer: our class and a sentence; None if it is one. `reason` is the provider's.
+
+    `quirk`: what the answer holds instead of text, where it holds something.
+    """
     if finish is FinishReason.REFUSED:
         return ContentRefused, f"refused to answer ({reason})"
     if finish is None:
         return InvalidResponse, "the answer was cut off: it has no stop reason"
+    if not isinstance(finish, FinishReason):
+        return finish, f"the answer ended with {reason}"
     if text.strip():
         return None
     if finish is FinishReason.LENGTH:
         return Truncated, "max_tokens was spent before any text came"
+    if quirk or finish is not FinishReason.STOP:
+        return UnusableAnswer, f"the answer has no text, only {quirk or 'its end'} (stop reason {reason})"
     return InvalidResponse, f"the answer is empty (stop reason {reason})"
+
+
+def unknown_end(finish: Finish | None, reason: object) -> tuple[str, ...]:
+    """The warning of an answer that ended for a reason that the tables do not have."""
+    if finish is not FinishReason.OTHER:
+        return ()
+    return (f"the answer ended for a reason that is not known ({reason}): it may be incomplete",)

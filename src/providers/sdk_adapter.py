@@ -20,7 +20,7 @@ from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
 from ..records import Completion, CompletionRequest, LimitReport
 from . import headers as told
 from . import values
-from .failures import Answered, Speaker, Verdict, by_class, error_in
+from .failures import Answered, Sentence, Speaker, Verdict, by_class, error_beside, error_in, status_in
 from .prompts import Json
 from .threads import in_own_thread
 from .usage import NOTHING, Reported, of_error
@@ -33,6 +33,8 @@ class SdkAdapter(ABC):
     models_path: ClassVar[str]
     codes: ClassVar[Mapping[str, type[ProviderError]]]
     classes: ClassVar[Mapping[str, Verdict]]
+    sentences: ClassVar[tuple[Sentence, ...]] = ()
+    answer_keys: ClassVar[tuple[str, ...]]  # where an answer stands in the body of a 200
 
     options: ClassVar[Json] = {}  # sent to the SDK with every call
 
@@ -60,8 +62,8 @@ class SdkAdapter(ABC):
         found = told.picked(response.headers.raw)
         limits = self._limits(found)
         body, warnings = self._json(response, request, limits)
-        if isinstance(body.get("error"), dict) and body["error"]:
-            raise self._told_error(body["error"], _status_in(body["error"]), found, request)
+        if error := error_beside(body, self.answer_keys):
+            raise self._told_error(error, status_in(error), found, request)
         completion = self._completion(body, request, found, limits)
         return replace(completion, warnings=(*completion.warnings, *warnings)) if warnings else completion
 
@@ -110,7 +112,7 @@ class SdkAdapter(ABC):
 
     @abstractmethod
     def _codes_of(self, error: Json) -> tuple[str, ...]:
-        """The codes in an error body's `error`, most telling first."""
+        """The codes in an error body, most telling first."""
 
     # -- the exchange
 
@@ -144,10 +146,16 @@ class SdkAdapter(ABC):
     def _told_error(
         self, error: Json, status: int, found: Mapping[str, str], request: CompletionRequest | None
     ) -> ProviderError:
-        """The error that the provider answered with, `error` as it stands in the body."""
-        message = values.sentence(error.get("message")) or "no message"
-        answer = Answered(status, self._codes_of(error), message, found, self._limits(found))
-        return self._speaker.answered(answer, self.codes, request, time.time())
+        """The error that the provider answered with, `error` as `error_in` reads it."""
+        answer = Answered(
+            status,
+            self._codes_of(error),
+            str(error["message"]),
+            found,
+            self._limits(found),
+            from_api=not error["is_page"],
+        )
+        return self._speaker.answered(answer, self.codes, request, time.time(), self.sentences)
 
     def _unanswered(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
         """The transport's word counts first, the SDK's class where it has none."""
@@ -180,9 +188,3 @@ class SdkAdapter(ABC):
         """The error of a 200 that is not an answer; it is billed where `used` can be true."""
         usage = of_error(used, request) if request else None
         return self._speaker.error(cls, message, request, status=200, code=code, limits=limits, usage=usage)
-
-
-def _status_in(error: Json) -> int:
-    """The status of an error inside a 200, as gateways send them: its `code`, where that is one."""
-    code = error.get("code")
-    return code if isinstance(code, int) and 400 <= code < 600 else 200

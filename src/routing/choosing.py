@@ -140,10 +140,10 @@ class Chooser:
         if model.out:
             survey.own = True
             return model.out, NEVER
-        if task.prompt_chars > option.most_chars or model.name in memory.avoid:
+        provider = option.provider
+        if task.prompt_chars > option.most_chars or (memory.avoid and _avoids(memory, option)):
             survey.own = True
             return f"the task does not fit {model.name}", NEVER
-        provider = option.provider
         if provider.weight <= 0 and not route.pinned:
             survey.own = True
             return "weight is 0", None
@@ -387,6 +387,12 @@ class Chooser:
                 return None
             return Choice(option, "forced", forced=True)
         return None
+
+
+def _avoids(memory: Memory, option: Option) -> bool:
+    """Whether the model can't serve the task, wherever it is or at this provider."""
+    name = option.model.name
+    return name in memory.avoid or f"{option.provider.name}/{name}" in memory.avoid
 
 
 def _is_near(task: Task, now: float) -> bool:

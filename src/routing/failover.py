@@ -23,11 +23,13 @@ from ..errors import (
     ProviderError,
     QuotaExhausted,
     RateLimited,
+    RequestTooLarge,
     SchemaMismatch,
     ServerError,
     TimedOut,
     Truncated,
     Unreachable,
+    UnusableAnswer,
 )
 from ..records import Attempt, Message, Task, TaskStatus
 from ..settings import PoolSettings
@@ -44,7 +46,8 @@ class Rule:
 
     again: int = 0
     exclude_provider: bool = False
-    exclude_model: bool = False
+    exclude_model: bool = False  # wherever it is served
+    exclude_here: bool = False  # the model at this provider alone
     more_tokens: bool = False
     repair: bool = False  # the try on the same provider goes on with the answer and what is wrong with it
     at_most: int | None = None  # so many failures of this class end the task
@@ -59,11 +62,13 @@ RULES: dict[type[ProviderError], Rule] = {
     TimedOut: Rule(exclude_provider=True),
     Unreachable: Rule(exclude_provider=True),
     InvalidResponse: Rule(exclude_provider=True),
+    UnusableAnswer: Rule(exclude_provider=True),
     # Two providers, each asked once and then shown what is wrong with what it said.
     SchemaMismatch: Rule(again=1, exclude_provider=True, repair=True, at_most=4),
     AuthFailed: Rule(exclude_provider=True),
     ModelUnavailable: Rule(exclude_model=True),
     ContextTooLong: Rule(exclude_model=True),
+    RequestTooLarge: Rule(exclude_here=True),
     ContentRefused: Rule(at_most=1, ends_as=TaskStatus.REFUSED),
     BadRequest: Rule(exclude_model=True, exclude_provider=True, at_most=2),
     Truncated: Rule(again=1, more_tokens=True, at_most=2),
@@ -123,6 +128,8 @@ def decide(
 def _note_model(memory: Memory, rule: Rule, attempt: Attempt) -> None:
     if rule.exclude_model:
         memory.avoid = memory.avoid | {attempt.model}
+    if rule.exclude_here:
+        memory.avoid = memory.avoid | {f"{attempt.provider}/{attempt.model}"}
     if rule.more_tokens:
         memory.max_tokens = max(attempt.max_tokens * LARGER_MAX_TOKENS, LARGER_AT_LEAST)
 

@@ -33,7 +33,7 @@ class Memory:
     tried: int = 0  # bits of the providers that failed it
     tried_until: float = 0.0  # until then they are not asked again
     refused: int = 0  # bits of those that refused its content: they are not asked again
-    avoid: frozenset[str] = frozenset()  # models that can't serve it
+    avoid: frozenset[str] = frozenset()  # models that can't serve it, and provider/model where one can't
     again: int = -1  # the provider that gets one more try at once
     max_tokens: int | None = None  # after an answer without text: more room
     turns: tuple[Message, ...] = ()  # after an answer that does not match its schema: that, and what is wrong

@@ -654,7 +654,7 @@ async def test_an_error_of_any_shape_is_known_by_its_status(any_wire: Wire, body
 
 async def test_an_error_inside_a_200_is_an_error(openai_wire: Wire, anthropic_wire: Wire) -> None:
     assert type(await openai_wire.failure({"error": {"message": "no", "code": 429}})) is RateLimited
-    assert type(await openai_wire.failure({"error": {"message": "no", "code": "odd"}})) is InvalidResponse
+    assert type(await openai_wire.failure({"error": {"message": "no", "code": "odd"}})) is Overloaded
     body = {"type": "error", "error": {"type": "overloaded_error", "message": "no"}}
     assert type(await anthropic_wire.failure(body)) is Overloaded
 

@@ -13,6 +13,7 @@ from src.errors import (
     Overloaded,
     ProviderError,
     RateLimited,
+    RequestTooLarge,
     Unreachable,
 )
 from src.records import FinishReason, Outcome, Placement, TaskStatus
@@ -23,6 +24,7 @@ from src.settings import LimitSettings
 
 from .build import (
     DOWN,
+    MODELS,
     NAMES,
     ONE_SLOT,
     START,
@@ -35,6 +37,7 @@ from .build import (
     mismatch,
     one_by_one,
     pause,
+    told_limits,
 )
 
 # ------------------------------------------------------------------ failures, row by row
@@ -68,7 +71,7 @@ def test_the_breaker_counts_what_is_the_providers_fault(kind: str) -> None:
 
 COSTS = {
     "Overloaded", "ServerError", "TimedOut", "Unreachable", "InvalidResponse", "AuthFailed", "Truncated",
-    "BadRequest", "SchemaMismatch",
+    "BadRequest", "SchemaMismatch", "UnusableAnswer",
 }  # fmt: skip
 
 
@@ -87,10 +90,12 @@ def test_which_failures_cost_an_attempt(kind: str) -> None:
         ("TimedOut", Outcome.UNCERTAIN),
         ("Unreachable", Outcome.FAILED),
         ("InvalidResponse", Outcome.UNCERTAIN),
+        ("UnusableAnswer", Outcome.NEUTRAL),
         ("SchemaMismatch", Outcome.NEUTRAL),
         ("AuthFailed", Outcome.NEUTRAL),
         ("ModelUnavailable", Outcome.NEUTRAL),
         ("ContextTooLong", Outcome.NEUTRAL),
+        ("RequestTooLarge", Outcome.NEUTRAL),
         ("ContentRefused", Outcome.NEUTRAL),
         ("Truncated", Outcome.NEUTRAL),
         ("BadRequest", Outcome.NEUTRAL),
@@ -108,7 +113,7 @@ def test_a_connection_that_broke_after_sending_may_have_been_billed() -> None:
 @pytest.mark.parametrize(
     "kind",
     ["RateLimited", "QuotaExhausted", "Overloaded", "TimedOut", "Unreachable", "InvalidResponse",
-     "AuthFailed", "ContextTooLong", "BadRequest"],
+     "UnusableAnswer", "AuthFailed", "ContextTooLong", "RequestTooLarge", "BadRequest"],
 )  # fmt: skip
 def test_elsewhere_at_once_and_not_the_preferred_one_again(kind: str) -> None:
     desk, first = fail_first(kind)
@@ -247,6 +252,36 @@ def test_a_task_that_is_too_long_never_meets_the_same_model_again() -> None:
     assert "does not fit" in result.error
     assert [a.error_kind for a in result.attempts] == ["ContextTooLong"] * 3
     assert len({a.model for a in result.attempts}) == 3
+
+
+def test_r2_1_a_request_too_large_fails_alone_with_both_numbers_and_holds_nobody() -> None:
+    desk = Desk(configured=["openai"])
+    desk.offer(*[make_task(number, tier="standard") for number in range(3)])
+    large, *others = desk.go()
+    text = "the request is too large for its limit (9,000 tokens, limit 6,000): answered 413"
+    desk.fail(large, RequestTooLarge(text, status=413))
+    assert desk.provider("openai").models[large.model].group.held_until == 0.0
+    assert desk.provider("openai").breaker.consecutive == 0
+    assert desk.go() == []
+    result = desk.results[-1]
+    assert (result.status, len(result.attempts)) == (TaskStatus.FAILED, 1)
+    assert "9,000 tokens, limit 6,000" in result.error
+    for placement in others:
+        desk.ok(placement)
+    assert [r.status for r in desk.results[1:]] == [TaskStatus.SUCCEEDED] * 2
+
+
+def test_r2_1_the_same_model_of_another_provider_may_have_a_larger_limit() -> None:
+    settings = make_settings(
+        limits=told_limits(),
+        providers={"gemini": {"wire": "openai", "models": WIDE.providers["openai"].models}},
+    )
+    desk = Desk(settings, configured=["openai", "gemini"])
+    desk.offer(make_task(1, "code_generation", models=(MODELS["openai"],)))
+    first = desk.one()
+    desk.fail(first, error_of("RequestTooLarge"))
+    second = desk.one()
+    assert (second.model, second.provider) == (first.model, "gemini")
 
 
 def test_a_refusal_ends_the_task_with_the_providers_reason() -> None:

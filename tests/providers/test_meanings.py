@@ -1,0 +1,406 @@
+"""What an answer means: for the request, or for the provider. Through the SDKs, from a server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from src.errors import (
+    AuthFailed,
+    BadRequest,
+    ContentRefused,
+    ContextTooLong,
+    InvalidResponse,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    RequestTooLarge,
+    ServerError,
+    Truncated,
+    Unreachable,
+    UnusableAnswer,
+)
+from src.providers import build_adapter
+from src.providers.base import ProviderAdapter
+from src.records import FinishReason, Message
+
+from .conftest import SLOTS, WIRES, Canned, access_to, serving
+from .test_odd_answers import Wire, claude, gpt
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Json = dict[str, Any]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[Canned]:
+    async with serving() as said:
+        yield said
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def adapters(server: Canned) -> AsyncIterator[dict[str, ProviderAdapter]]:
+    made = {wire: build_adapter(access_to(wire, server.url(wire)), SLOTS) for wire in WIRES}
+    yield made
+    await asyncio.gather(*(adapter.close() for adapter in made.values()))
+
+
+class Wires:
+    """Every API format before the same server."""
+
+    def __init__(self, server: Canned, adapters: dict[str, ProviderAdapter]) -> None:
+        self._server, self._adapters = server, adapters
+
+    def __getitem__(self, name: str) -> Wire:
+        self._server.status, self._server.body, self._server.headers = 200, None, {}
+        self._server.seen = []
+        return Wire(name, self._server, self._adapters[name])
+
+
+@pytest.fixture
+def wires(server: Canned, adapters: dict[str, ProviderAdapter]) -> Wires:
+    return Wires(server, adapters)
+
+
+def error(wire: str, status: int, message: str, **more: Any) -> Json:
+    """An error body as the API itself would write it."""
+    if wire == "anthropic":
+        return {"type": "error", "error": {"type": "an_error", "message": message, **more}}
+    if wire == "gemini":
+        return {"error": {"code": status, "message": message, "status": "A_STATUS", **more}}
+    return {"error": {"message": message, "type": None, "code": None, **more}}
+
+
+# ---------------------------------------------------------------- 2.1: too large for the limit
+
+OPENAI_LARGE = (
+    "Request too large for gpt-6-luna in organization org-1a2b on tokens per min (TPM): Limit 30000, "
+    "Requested 48211. The input or output tokens must be reduced in order to run successfully."
+)
+OPENAI_LIMITED = (
+    "Rate limit reached for gpt-6-luna in organization org-1a2b on tokens per min (TPM): Limit 90000, "
+    "Used {used}, Requested {requested}. Please try again in 6.214s."
+)
+
+
+@pytest.mark.parametrize("status", [413, 429])
+@pytest.mark.parametrize(
+    "message",
+    [
+        OPENAI_LARGE,
+        "Request too large for model `llama-3.3-70b` on TPM: Limit 30,000, Requested 48,211, please reduce",
+        "Requested 48211 > Limit 30000",
+        "Zu gross: 48211 statt 30000",
+    ],
+)
+@pytest.mark.parametrize("wire", WIRES)
+async def test_r2_1_a_request_too_large_for_the_limit_is_told_from_a_rate_limit(
+    wires: Wires, wire: str, message: str, status: int
+) -> None:
+    more = {"type": "tokens", "code": "rate_limit_exceeded"} if wire == "openai" else {}
+    found = await wires[wire].failure(error(wire, status, message, **more), status)
+    assert type(found) is RequestTooLarge
+    assert "(48,211 tokens, limit 30,000)" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("message", "headers", "code"),
+    [
+        (OPENAI_LIMITED.format(used=89_500, requested=1_200), {}, "tokens"),
+        (OPENAI_LIMITED.format(used=90_000, requested=1_200), {}, "tokens"),
+        (OPENAI_LIMITED.format(used=89_900, requested=180), {}, "tokens"),
+        ("Rate limit reached on requests per day: Limit 2000, Requested 3000", {}, "requests"),
+        ("Limit: 90000 / min. Current: 91500 / min.", {"retry_after": "6"}, "tokens"),
+        ("Rate limit reached. Please try again in 20s.", {}, "tokens"),
+        ("Too many requests", {}, "tokens"),
+    ],
+)
+async def test_r2_1_where_waiting_helps_it_is_a_rate_limit(
+    wires: Wires, message: str, headers: dict[str, str], code: str
+) -> None:
+    body = error("openai", 429, message, type=code, code="rate_limit_exceeded")
+    assert type(await wires["openai"].failure(body, 429, **headers)) is RateLimited
+
+
+async def test_r2_1_one_limit_below_the_least_that_the_prompt_can_be_is_enough(wires: Wires) -> None:
+    long = (Message("user", "A sentence of words. " * 8_000),)  # 168,000 characters
+    body = error("anthropic", 429, "This request would exceed your rate limit", type="rate_limit_error")
+    wire = wires["anthropic"]
+    wire.canned.status = 429
+    wire.canned.headers = {"anthropic-ratelimit-input-tokens-limit": "20000", "retry-after": "30"}
+    with pytest.raises(RequestTooLarge, match=r"\(28,000 tokens, limit 20,000\)"):
+        await wire.answer(body, messages=long)
+    with pytest.raises(RateLimited):
+        await wire.answer(body)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_r2_1_a_body_that_is_too_large_is_the_requests(wires: Wires, wire: str) -> None:
+    bodies: dict[str, Any] = {
+        "anthropic": error(wire, 413, "Request exceeds the maximum size", type="request_too_large"),
+        "openai": b"<html><h1>413 Request Entity Too Large</h1></html>",
+        "gemini": error(wire, 413, "Request payload size exceeds the limit: 20971520 bytes."),
+    }
+    assert type(await wires[wire].failure(bodies[wire], 413)) is RequestTooLarge
+
+
+# ---------------------------------------------------------------- 2.2, 2.3: what a 403 says
+
+FLAGGED = [
+    (403, {"error": {"code": 403, "message": "input was flagged", "metadata": {"reasons": ["violence"]}}}),
+    (403, {"error": {"code": 403, "message": "no", "metadata": {"flagged_input": "how to", "reasons": []}}}),
+    (400, {"error": {"code": None, "message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+    (400, {"error": {"code": "content_filter", "message": "no", "status": 400}}),
+    (400, {"error": {"type": "content_filter", "message": "high risk"}}),
+    (400, {"error": {"code": "data_inspection_failed", "message": "no"}}),
+    (200, {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}, "choices": None}),
+    (200, {"error": {"code": 403, "message": "flagged", "metadata": {"reasons": ["hate"]}}}),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), FLAGGED)
+async def test_r2_2_a_flagged_prompt_is_a_refusal(wires: Wires, status: int, body: Json) -> None:
+    found = await wires["openai"].failure(body, status)
+    assert type(found) is ContentRefused
+    assert found.message.rpartition(": ")[2] in json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b"<!DOCTYPE html><title>Just a moment...</title>", b"", b" \n", b"{}", b"[]"]
+)
+@pytest.mark.parametrize("wire", WIRES)
+async def test_r2_3_a_403_without_an_error_of_the_api_is_the_networks(
+    wires: Wires, wire: str, body: bytes
+) -> None:
+    found = await wires[wire].failure(body, 403)
+    assert (type(found), found.status, found.sent) == (Unreachable, 403, True)
+    assert "moment" not in str(found)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_r2_3_a_403_of_the_api_is_about_the_key(wires: Wires, wire: str) -> None:
+    assert type(await wires[wire].failure(error(wire, 403, "not for this key"), 403)) is AuthFailed
+
+
+@pytest.mark.parametrize(("status", "cls"), [(407, Unreachable), (511, Unreachable), (502, ServerError)])
+@pytest.mark.parametrize("wire", WIRES)
+async def test_r2_3_a_page_is_never_repeated(
+    wires: Wires, wire: str, status: int, cls: type[ProviderError]
+) -> None:
+    found = await wires[wire].failure(b"<html><body>A secret of the proxy</body></html>", status)
+    assert type(found) is cls
+    assert "secret" not in str(found)
+
+
+# ---------------------------------------------------------------- 2.6, 2.7, 2.8
+
+
+async def test_r2_6_a_spent_credit_of_anthropic_is_a_quota(wires: Wires) -> None:
+    message = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
+    body = error("anthropic", 400, message, type="invalid_request_error")
+    found = await wires["anthropic"].failure(body, 400)
+    assert (type(found), found.code, found.resets_at) == (QuotaExhausted, "credit_balance_too_low", None)
+    other = error("anthropic", 400, "messages: at least one is required", type="invalid_request_error")
+    assert type(await wires["anthropic"].failure(other, 400)) is BadRequest
+
+
+@pytest.mark.parametrize(
+    ("status", "cls"),
+    [
+        *[(status, ServerError) for status in (409, 421, 423, 424, 425, 460, 499, 520, 524)],
+        (498, Overloaded),
+        (420, RateLimited),
+        (408, None),
+        *[(status, BadRequest) for status in (400, 405, 406, 411, 415, 422, 431)],
+    ],
+)
+@pytest.mark.parametrize("wire", WIRES)
+async def test_r2_7_a_status_that_passes_by_itself_is_no_bad_request(
+    wires: Wires, wire: str, status: int, cls: type[ProviderError] | None
+) -> None:
+    found = await wires[wire].failure(error(wire, status, "no"), status)
+    assert type(found) is cls or (cls is None and found.counts_against_health)
+
+
+REASONS = [
+    ({"detail": "the reason"}, "the reason"),
+    ({"detail": [{"loc": ["body", "stop", 0], "msg": "too long", "type": "x"}]}, "body.stop.0: too long"),
+    ({"detail": [{"msg": "one"}, {"msg": "two"}]}, "one; two"),
+    ({"detail": {"error": {"message": "inner"}}}, "inner"),
+    ({"errors": [{"code": 7, "message": "first"}, {"message": "second"}]}, "first; second"),
+    ({"errors": {"prompt": ["is required"]}}, "is required"),
+    ({"error": "plain"}, "plain"),
+    ({"error": ["a", "b"]}, "a; b"),
+    ({"error": {"message": {"detail": "nested"}}}, "nested"),
+    ({"object": "error", "message": "vLLM says so", "type": "BadRequestError", "code": 400}, "vLLM says so"),
+    ({"code": "x", "error": "as xAI writes it"}, "as xAI writes it"),
+    ({"type": "about:blank", "title": "Bad", "status": 400, "detail": "RFC 9457"}, "RFC 9457"),
+    ({"error_code": 17, "error_msg": "as Baidu writes it"}, "as Baidu writes it"),
+    ({"Message": "as .NET writes it"}, "as .NET writes it"),
+    ({"fault": {"faultstring": "as Apigee writes it"}}, "as Apigee writes it"),
+    ({"model": ["This field is required."]}, "model: This field is required."),
+    (b"only text", "only text"),
+]
+
+
+@pytest.mark.parametrize(("body", "reason"), REASONS)
+@pytest.mark.parametrize("wire", WIRES)
+async def test_r2_8_the_reason_is_shown_whatever_the_shape(
+    wires: Wires, wire: str, body: Any, reason: str
+) -> None:
+    found = await wires[wire].failure(body, 400)
+    assert type(found) is BadRequest
+    assert str(found).endswith(reason)
+
+
+# ---------------------------------------------------------------- 2.10, 3.2: how an answer ends
+
+CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize(
+    ("wire", "body"),
+    [
+        pytest.param("openai", gpt({"content": None, "tool_calls": CALLS}, "tool_calls"), id="tool-calls"),
+        pytest.param("openai", gpt({"content": None, "tool_calls": CALLS}), id="tool-calls-and-stop"),
+        pytest.param("openai", gpt({"content": "", "reasoning_content": "Hm."}), id="reasoning-content"),
+        pytest.param("openai", gpt({"content": None, "reasoning": "Hm."}), id="reasoning"),
+        pytest.param("openai", gpt({"content": None}, "something_new"), id="unknown-end"),
+        pytest.param("anthropic", claude(content=[], stop_reason="pause_turn"), id="pause-turn"),
+        pytest.param(
+            "anthropic",
+            claude(content=[{"type": "tool_use", "name": "f", "input": {}}], stop_reason="tool_use"),
+            id="tool-use",
+        ),
+        pytest.param("anthropic", claude(content=[{"type": "thinking", "thinking": "Hm."}]), id="thinking"),
+    ],
+)
+async def test_r2_10_a_quirk_of_a_model_is_neutral(wires: Wires, wire: str, body: Json) -> None:
+    found = await wires[wire].failure(body)
+    assert type(found) is UnusableAnswer
+    assert not found.counts_against_health
+    assert found.usage is not None
+
+
+@pytest.mark.parametrize("code", ["json_validate_failed", "tool_use_failed"])
+async def test_r2_10_a_400_about_what_the_model_wrote_is_neutral(wires: Wires, code: str) -> None:
+    found = await wires["openai"].failure(error("openai", 400, "the model wrote nonsense", code=code), 400)
+    assert type(found) is UnusableAnswer
+
+
+@pytest.mark.parametrize(
+    ("reason", "cls"),
+    [
+        ("error", InvalidResponse),
+        ("ERROR", InvalidResponse),
+        ("abort", InvalidResponse),
+        ("network_error", InvalidResponse),
+        ("insufficient_system_resource", Overloaded),
+        ("content_filter", ContentRefused),
+        ("content_filter: PROHIBITED_CONTENT", ContentRefused),
+        ("sensitive", ContentRefused),
+        ("model_context_window_exceeded", ContextTooLong),
+    ],
+)
+async def test_r3_2_an_answer_that_ended_badly_is_none_although_it_has_text(
+    wires: Wires, reason: str, cls: type[ProviderError]
+) -> None:
+    found = await wires["openai"].failure(gpt({"content": "half a te"}, reason))
+    assert type(found) is cls
+    assert reason in str(found)
+    assert found.usage is not None
+
+
+async def test_r3_2_an_error_inside_the_choice_is_one(wires: Wires) -> None:
+    body = gpt({"content": "half a te"})
+    body["choices"][0]["error"] = {"code": 502, "message": "upstream broke"}
+    found = await wires["openai"].failure(body)
+    assert type(found) is InvalidResponse
+    assert "upstream broke" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("wire", "body", "warns"),
+    [
+        ("openai", gpt(finish="eos"), False),
+        ("openai", gpt(finish="STOP"), False),
+        ("openai", gpt(finish="something_new"), True),
+        ("anthropic", claude(stop_reason="something_new"), True),
+        ("anthropic", claude(stop_reason="pause_turn"), True),
+    ],
+)
+async def test_r3_2_an_unknown_end_is_never_a_plain_success(
+    wires: Wires, wire: str, body: Json, warns: bool
+) -> None:
+    completion = await wires[wire].answer(body)
+    assert bool(completion.warnings) is warns
+    assert completion.finish_reason is (FinishReason.OTHER if warns else FinishReason.STOP)
+
+
+@pytest.mark.parametrize("reason", ["model_length", "max_tokens", "length"])
+async def test_r3_2_other_words_for_a_length_are_known(wires: Wires, reason: str) -> None:
+    assert (await wires["openai"].answer(gpt(finish=reason))).finish_reason is FinishReason.LENGTH
+    assert type(await wires["openai"].failure(gpt({"content": ""}, reason))) is Truncated
+
+
+# ---------------------------------------------------------------- 3.4: an error inside a 200
+
+IN_A_200 = [
+    ({"error": "model runner stopped"}, Overloaded),
+    ({"code": "rate_limit_daily", "message": "come back tomorrow"}, QuotaExhausted),
+    ({"code": "something", "message": "odd"}, Overloaded),
+    ({"error": {"code": "429"}}, RateLimited),
+    ({"error": {"code": 429, "message": "slow"}}, RateLimited),
+    ({"error": {"status": 401, "message": "key"}}, AuthFailed),
+    ({"status": 500, "message": "broken"}, ServerError),
+    ({"error": {"type": "invalid_request_error", "message": "no"}}, BadRequest),
+    ({"error": {"type": "invalid_request_error", "message": "33000 tokens > 32000"}}, ContextTooLong),
+    ({"error": {"code": "model_not_found", "message": "no"}}, ModelUnavailable),
+    ({"detail": "Internal error"}, Overloaded),
+    ({"errors": [{"message": "no"}]}, Overloaded),
+    ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, QuotaExhausted),
+]
+
+
+@pytest.mark.parametrize(("body", "cls"), IN_A_200)
+async def test_r3_4_an_error_inside_a_200_is_known_by_its_code_or_status(
+    wires: Wires, body: Json, cls: type[ProviderError]
+) -> None:
+    found = await wires["openai"].failure(body)
+    assert type(found) is cls
+    assert found.usage is None
+    assert not (found.may_be_billed and found.status in (None, 200)), "nothing is booked"
+
+
+async def test_r3_4_the_same_from_anthropic(wires: Wires) -> None:
+    wire = wires["anthropic"]
+    assert type(await wire.failure({"type": "error", "error": {"type": "overloaded_error"}})) is Overloaded
+    assert type(await wire.failure({"type": "error", "error": {"type": "api_error"}})) is ServerError
+    assert type(await wire.failure({"error": "model runner stopped"})) is Overloaded
+
+
+# ---------------------------------------------------------------- 5.13: cached tokens under other names
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_cache_hit_tokens": 1_500, "prompt_cache_miss_tokens": 500},  # DeepSeek
+        {"cached_tokens": 1_500},  # Kimi
+        {"cache_read_input_tokens": 1_500},  # LiteLLM
+        {"num_cached_tokens": 1_500},
+        {"prompt_tokens_details": {"cached_tokens": 1_500}},
+        {"prompt_tokens_details": {"cached_tokens": 1_500}, "prompt_cache_hit_tokens": 1_500},
+    ],
+)
+async def test_r5_13_tokens_from_the_cache_are_known_whatever_their_name(wires: Wires, usage: Json) -> None:
+    body = gpt(usage={"prompt_tokens": 2_000, "completion_tokens": 300, "total_tokens": 2_300, **usage})
+    found = (await wires["openai"].answer(body, messages=(Message("user", "x" * 8_000),))).usage
+    assert (found.input_tokens, found.cache_read_tokens, found.output_tokens) == (500, 1_500, 300)
