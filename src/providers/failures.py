@@ -165,6 +165,7 @@ class Answered:
     retry_after_s: float | None = None  # where it is not in the headers
     resets_at: float | None = None
     from_api: bool = True
+    token_limit: int = 0  # in the body, where there is one; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,9 +319,9 @@ def too_large(answer: Answered, request: CompletionRequest) -> tuple[int, int] |
     prompt can be is compared with it.
     """
     least = -(-sum(len(m.content) for m in request.messages) // _CHARS_PER_TOKEN_AT_MOST)
-    for report in answer.limits:
-        if report.dimension in _TOKENS and 0 < report.limit < least:
-            return report.limit, least
+    limits = [answer.token_limit, *(each.limit for each in answer.limits if each.dimension in _TOKENS)]
+    if limit := min((limit for limit in limits if 0 < limit < least), default=0):
+        return limit, least
     found = None if "requests" in answer.codes else names_a_limit(answer.message, request.max_tokens)
     waits = answer.retry_after_s is not None or any(name.startswith("retry-after") for name in answer.headers)
     if found is not None and waits and found[1] > _tokens_at_most(request):

@@ -29,6 +29,7 @@ from ..errors import (
     ServerError,
     TimedOut,
     Unreachable,
+    UnusableAnswer,
 )
 from ..pacific import next_midnight_pacific
 from ..records import Completion, CompletionRequest, FinishReason
@@ -45,15 +46,18 @@ from .failures import (
     Speaker,
     Verdict,
     by_class,
+    error_beside,
     error_in,
+    status_in,
 )
 from .headers import answered_at, google_details
 from .network import GRACE_S, NO_KEY, is_loopback
-from .prompts import Json, system_apart, why_unusable, with_schema_in_words
+from .prompts import Finish, Json, system_apart, why_unusable, with_schema_in_words
 from .schemas import UNTOLD, gemini_form
 from .threads import Places, in_own_thread
 from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer, of_error
 
+_MOST_DETAILS = 100  # of an error that are read
 _HEALTH_PLACES = 2  # of their own: a health call must not wait behind the calls that hang
 
 # ErrorInfo.reason and error.status, where they say more than the HTTP status does.
@@ -116,16 +120,19 @@ UNDERLYING: Mapping[str, Verdict] = {
     "ProtocolError": CUT_OFF,
 }
 
-# Servers that speak protobuf's JSON may send the numbers of these enums.
+# The package asks for the numbers of these enums. Both lists go on beyond what it knows.
 FINISH_NUMBERS = (
     "FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE",
     "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY",
+    "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "IMAGE_PROHIBITED_CONTENT", "IMAGE_OTHER", "NO_IMAGE",
+    "IMAGE_RECITATION", "MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE",
 )  # fmt: skip
 BLOCK_NUMBERS = (
     "BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY",
 )  # fmt: skip
 
-FINISH: Mapping[str, FinishReason | None] = {
+# Closed: Google's other reasons are all failures, so one that is not here is an UnusableAnswer with its name.
+FINISH: Mapping[str, Finish | None] = {
     "": None,
     "FINISH_REASON_UNSPECIFIED": None,
     "STOP": FinishReason.STOP,
@@ -137,7 +144,19 @@ FINISH: Mapping[str, FinishReason | None] = {
     "PROHIBITED_CONTENT": FinishReason.REFUSED,
     "SPII": FinishReason.REFUSED,
     "IMAGE_SAFETY": FinishReason.REFUSED,
+    "IMAGE_PROHIBITED_CONTENT": FinishReason.REFUSED,
+    "IMAGE_RECITATION": FinishReason.REFUSED,
+    "MODEL_ARMOR": FinishReason.REFUSED,  # of Vertex AI
+    "OTHER": UnusableAnswer,
+    "MALFORMED_FUNCTION_CALL": UnusableAnswer,
+    "UNEXPECTED_TOOL_CALL": UnusableAnswer,
+    "TOO_MANY_TOOL_CALLS": UnusableAnswer,
+    "MISSING_THOUGHT_SIGNATURE": UnusableAnswer,
+    "MALFORMED_RESPONSE": UnusableAnswer,
+    "IMAGE_OTHER": UnusableAnswer,
+    "NO_IMAGE": UnusableAnswer,
 }
+_ANSWER_KEYS = ("candidates", "promptFeedback")
 
 
 class GeminiAdapter:
@@ -331,42 +350,52 @@ class GeminiAdapter:
         if response is None or response.status_code < 400:
             status = None if response is None else response.status_code
             return self._speaker.unanswered(verdict_on(error), error, request, status)
+        return self._told_error(error_in(self._here.body), response.status_code, request)
+
+    def _told_error(self, told: Json, status: int, request: CompletionRequest | None) -> ProviderError:
+        """The error that the provider answered with, `told` as `error_in` reads it."""
+        response = self._here.response
         headers = {name.lower(): values.text(value) for name, value in response.headers.items()}
-        told = error_in(self._here.body)
         reasons, quotas, delay_s = google_details(told.get("details"))
         now = time.time()
         daily = next((quota for quota in quotas if "PerDay" in quota), "")
         answer = Answered(
-            response.status_code,
+            status,
             (*reasons, daily, values.text(told.get("status"))),
             told["message"] or values.text(response.reason),
             headers,
             retry_after_s=delay_s,
             resets_at=next_midnight_pacific(answered_at(headers, now)) if daily else None,
             from_api=not told["is_page"],
+            token_limit=_token_quota(told.get("details")),
         )
         codes = {**CODES, daily: QuotaExhausted} if daily else CODES
         return self._speaker.answered(answer, codes, request, now)
 
     def _completion(self, body: Json, request: CompletionRequest, warnings: tuple[str, ...]) -> Completion:
+        if told := error_beside(body, _ANSWER_KEYS):
+            raise self._told_error(told, status_in(told), request)
         used = _usage(body.get("usageMetadata"))
-        if reason := _name(values.mapping(body.get("promptFeedback")).get("blockReason"), BLOCK_NUMBERS):
+        reason = _name(values.mapping(body.get("promptFeedback")).get("blockReason"), BLOCK_NUMBERS)
+        if reason and reason != BLOCK_NUMBERS[0]:
             raise self._unusable(ContentRefused, f"refused the prompt ({reason})", request, used, reason)
         candidates = values.sequence(body.get("candidates"))
         if not candidates:
             raise self._unusable(InvalidResponse, "the answer has no candidate", request, used)
         candidate = values.mapping(candidates[0])
-        text = _text(values.mapping(candidate.get("content")).get("parts"))
+        parts = values.mapping(candidate.get("content")).get("parts")
+        text = _text(parts)
         reason = _name(candidate.get("finishReason"), FINISH_NUMBERS)
-        finish = FINISH.get(reason, FinishReason.OTHER)
+        finish = FINISH.get(reason.upper(), UnusableAnswer)
         if finish is None and is_whole(used, request, text):
             finish, warnings = FinishReason.OTHER, (*warnings, NO_REASON)
-        if unusable := why_unusable(text, finish, reason):
+        if unusable := why_unusable(text, finish, reason, _quirk(parts)):
             raise self._unusable(*unusable, request, used, reason)
         usage, estimated = of_answer(used, request, text)
         model = values.text(body.get("modelVersion")) or request.model
         ident = values.text(body.get("responseId"))
-        return Completion(text, finish or FinishReason.OTHER, usage, model, (), estimated + warnings, ident)
+        end = finish if isinstance(finish, FinishReason) else FinishReason.OTHER
+        return Completion(text, end, usage, model, (), estimated + warnings, ident)
 
     def _unusable(
         self,
@@ -399,6 +428,25 @@ def _text(parts: object) -> str:
     each = map(values.mapping, values.sequence(parts))
     found = (part.get("text") for part in each if not part.get("thought"))
     return "".join(text for text in found if isinstance(text, str))
+
+
+def _quirk(parts: object) -> str:
+    """What an answer holds beside its text."""
+    each = list(map(values.mapping, values.sequence(parts)))
+    if any(part.get("functionCall") for part in each):
+        return "function calls that were not asked for"
+    return "thoughts" if any(part.get("thought") for part in each) else ""
+
+
+def _token_quota(details: object) -> int:
+    """The least quota of input tokens that a 429 is about, 0 where it is about none."""
+    quotas = (
+        quota
+        for detail in map(values.mapping, values.sequence(details)[:_MOST_DETAILS])
+        for quota in map(values.mapping, values.sequence(detail.get("violations"))[:_MOST_DETAILS])
+        if "InputTokens" in values.text(quota.get("quotaId"))
+    )
+    return min(filter(None, (values.count(quota.get("quotaValue")) for quota in quotas)), default=0)
 
 
 def _usage(told: object) -> Reported:

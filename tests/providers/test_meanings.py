@@ -32,7 +32,7 @@ from src.providers.base import ProviderAdapter
 from src.records import FinishReason, Message
 
 from .conftest import SLOTS, WIRES, Canned, access_to, serving
-from .test_odd_answers import Wire, claude, gpt
+from .test_odd_answers import Wire, claude, gemini, gpt
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -137,6 +137,21 @@ async def test_r2_1_one_limit_below_the_least_that_the_prompt_can_be_is_enough(w
     wire.canned.headers = {"anthropic-ratelimit-input-tokens-limit": "20000", "retry-after": "30"}
     with pytest.raises(RequestTooLarge, match=r"\(28,000 tokens, limit 20,000\)"):
         await wire.answer(body, messages=long)
+    with pytest.raises(RateLimited):
+        await wire.answer(body)
+
+
+async def test_r2_1_geminis_quota_of_tokens_is_compared_as_well(wires: Wires) -> None:
+    quota = {"quotaId": "GenerateContentInputTokensPerModelPerMinute-FreeTier", "quotaValue": "20000"}
+    details = [
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [quota]},
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "37s"},
+    ]
+    body = error("gemini", 429, "You exceeded your current quota", details=details)
+    wire = wires["gemini"]
+    wire.canned.status = 429
+    with pytest.raises(RequestTooLarge, match=r"\(28,000 tokens, limit 20,000\)"):
+        await wire.answer(body, messages=(Message("user", "A sentence of words. " * 8_000),))
     with pytest.raises(RateLimited):
         await wire.answer(body)
 
@@ -260,6 +275,57 @@ async def test_r2_8_the_reason_is_shown_whatever_the_shape(
     assert str(found).endswith(reason)
 
 
+# ---------------------------------------------------------------- 2.9, 3.3: Gemini's own words
+
+
+@pytest.mark.parametrize(
+    ("reason", "name"), [("MODEL_ARMOR", ""), ("JAILBREAK", ""), (4, "PROHIBITED_CONTENT"), (77, "")]
+)
+async def test_r2_9_an_unknown_reason_to_block_a_prompt_is_a_refusal_with_its_name(
+    wires: Wires, reason: Any, name: str
+) -> None:
+    found = await wires["gemini"].failure({"promptFeedback": {"blockReason": reason}})
+    assert (type(found), found.code) == (ContentRefused, name or str(reason))
+    assert found.code in str(found)
+
+
+@pytest.mark.parametrize("text", ["", "half a te"])
+@pytest.mark.parametrize(
+    "reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "OTHER", "SOMETHING_NEW", 5, 10, 12, 99]
+)
+async def test_r2_9_an_unknown_end_keeps_its_name_and_is_neutral(
+    wires: Wires, reason: Any, text: str
+) -> None:
+    found = await wires["gemini"].failure(gemini(text, finish=reason))
+    assert type(found) is UnusableAnswer
+    assert not found.counts_against_health
+    assert found.code in str(found)
+    assert found.code in (str(reason), "OTHER", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL")
+
+
+@pytest.mark.parametrize("reason", ["MODEL_ARMOR", "IMAGE_PROHIBITED_CONTENT", 14, 17])
+async def test_r2_9_later_reasons_to_refuse_are_known(wires: Wires, reason: Any) -> None:
+    assert type(await wires["gemini"].failure(gemini(finish=reason))) is ContentRefused
+
+
+async def test_r2_9_no_reason_to_block_is_none(wires: Wires) -> None:
+    completion = await wires["gemini"].answer(gemini(promptFeedback={"blockReason": 0}))
+    assert completion.text == "Elbe."
+
+
+def parts(*found: Json, finish: str = "STOP") -> Json:
+    return {**gemini(), "candidates": [{"content": {"parts": list(found)}, "finishReason": finish}]}
+
+
+async def test_r3_3_thoughts_are_no_answer(wires: Wires) -> None:
+    thought = {"text": "THOUGHT", "thought": True}
+    assert (await wires["gemini"].answer(parts(thought, {"text": "x"}))).text == "x"
+    found = await wires["gemini"].failure(parts(thought))
+    assert type(found) is UnusableAnswer
+    assert "thoughts" in str(found)
+    assert type(await wires["gemini"].failure(parts(thought, finish="MAX_TOKENS"))) is Truncated
+
+
 # ---------------------------------------------------------------- 2.10, 3.2: how an answer ends
 
 CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
@@ -279,6 +345,22 @@ CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": 
             claude(content=[{"type": "tool_use", "name": "f", "input": {}}], stop_reason="tool_use"),
             id="tool-use",
         ),
+        pytest.param(
+            "gemini",
+            {
+                **gemini(),
+                "candidates": [
+                    {
+                        "content": {
+                            "parts": [{"functionCall": {}, "thought": False}, {"functionCall": {"name": "f"}}]
+                        },
+                        "finishReason": "STOP",
+                    }
+                ],
+            },
+            id="function-call",
+        ),
+        pytest.param("gemini", gemini("", "MALFORMED_FUNCTION_CALL"), id="malformed-call"),
         pytest.param("anthropic", claude(content=[{"type": "thinking", "thinking": "Hm."}]), id="thinking"),
     ],
 )
@@ -384,6 +466,24 @@ async def test_r3_4_the_same_from_anthropic(wires: Wires) -> None:
     assert type(await wire.failure({"type": "error", "error": {"type": "overloaded_error"}})) is Overloaded
     assert type(await wire.failure({"type": "error", "error": {"type": "api_error"}})) is ServerError
     assert type(await wire.failure({"error": "model runner stopped"})) is Overloaded
+
+
+GOOGLES_OWN = [
+    ({"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "slow"}, RateLimited),
+    ({"code": 503, "status": "UNAVAILABLE", "message": "busy"}, Overloaded),
+    ({"status": "UNAVAILABLE"}, Overloaded),
+    ({"status": "INTERNAL", "message": "broken"}, ServerError),
+    ({"code": 404, "status": "NOT_FOUND", "message": "no model"}, ModelUnavailable),
+    ({"code": 400, "status": "INVALID_ARGUMENT", "message": "no"}, BadRequest),
+    ("model runner stopped", Overloaded),
+]
+
+
+@pytest.mark.parametrize(("told", "cls"), GOOGLES_OWN)
+async def test_r3_4_the_same_from_gemini(wires: Wires, told: Any, cls: type[ProviderError]) -> None:
+    found = await wires["gemini"].failure({"error": told})
+    assert type(found) is cls
+    assert found.usage is None
 
 
 # ---------------------------------------------------------------- 5.13: cached tokens under other names

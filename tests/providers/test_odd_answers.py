@@ -487,8 +487,6 @@ async def test_openai_finish_reasons(openai_wire: Wire, reason: str, finish: Fin
         (1, FinishReason.STOP),
         ("STOP", FinishReason.STOP),
         (2, FinishReason.LENGTH),
-        (5, FinishReason.OTHER),
-        (99, FinishReason.OTHER),
     ],
 )
 async def test_gemini_finish_reasons(gemini_wire: Wire, reason: Any, finish: FinishReason) -> None:
