@@ -15,9 +15,11 @@ Charge rules, one a wire format:
     openai     requests; max(max_tokens, characters / 4) per call: never given back, failures count
     gemini     requests; input, corrected after; requests per day to midnight Pacific
 
-What no window can hold is refused. Where nothing is known: one scout call at a time until an answer
-brings headers; an answer without any starts the slow start of `slow_start.py`. A told limit that draws
-a 429 although no header says another is felt for in the same way, from FELT of it and never above it.
+What no window can hold is refused. The pace of requests is inferred wherever neither the settings nor a
+header state it, beside the limits that they do state: one scout call at a time until an answer brings
+headers; an answer that states no request limit starts the slow start of `slow_start.py`. A told limit that
+draws a 429 although no header says another is felt for in the same way, from FELT of it and never above it.
+So a limit on tokens that nobody stated is kept as a pace of requests.
 """
 
 from __future__ import annotations
@@ -102,14 +104,15 @@ class ModelGroup:
         self.scouting = 0  # scout calls that are out
         # (queue place, until) of the oldest task that waits for room here: a younger one may not pass it
         self.claim: tuple[tuple[float, ...], float] | None = None
+        self.unknown = True  # how many requests pass is neither told nor learned: scout
         self._tell(told, now)
-        self.unknown = not self.buckets  # nothing told, nothing learned: scout
 
     def _put(self, bucket: Bucket) -> None:
         self.buckets[bucket.dimension] = bucket
         self._calls = [b for b in self.buckets.values() if b.dimension in (REQUESTS, DAILY)]
         self.token_buckets = [b for b in self.buckets.values() if b.dimension not in (REQUESTS, DAILY)]
         self.counts_tokens = bool(self.token_buckets)
+        self.unknown = REQUESTS not in self.buckets
 
     def _tell(self, told: LimitSettings, now: float) -> None:
         for name, dimension in COUNTED_LIMITS[self.wire].items():
@@ -210,10 +213,9 @@ class ModelGroup:
                 self._learn_one(report, held.sent_at, marks, now)
 
     def answered_without_headers(self, now: float) -> None:
-        """The scout came back and told nothing: start slowly."""
+        """The scout came back and told nothing of requests: start slowly."""
         if self.unknown:
             self._put(SlowStart(now))
-            self.unknown = False
 
     def _learn_one(self, report: LimitReport, sent_at: float, marks: dict[str, Mark], now: float) -> None:
         daily = report.window_s is not None and report.window_s > 3600.0
@@ -241,7 +243,6 @@ class ModelGroup:
             bucket.follow(before)
             bucket.told = before.told
         self._put(bucket)
-        self.unknown = False
         return bucket
 
     def rate_limited(self, retry_after_s: float | None, sent_at: float, now: float) -> None:
@@ -251,7 +252,6 @@ class ModelGroup:
             slow.cut(sent_at, now)
         elif self.unknown:
             self._put(SlowStart(now, met=True))
-            self.unknown = False
         elif slow is not None and slow.newest_report == -math.inf:
             felt = SlowStart(now, slow.rate * FELT, met=True, told=slow.told)
             self._put(felt)
@@ -324,11 +324,10 @@ class ModelGroup:
             if limit and dimension not in self.buckets:
                 bucket = self._first_report(dimension, LimitReport(dimension, int(limit)), now)
                 bucket.level = bucket.capacity if dimension == DAILY else 0.0
-        if not self.buckets and (rate := known.get("slow_start_rate")):
+        if self.unknown and (rate := known.get("slow_start_rate")):
             bucket = SlowStart(now, float(rate), met=bool(known.get("slow_start_met")))
             bucket.level = 0.0
             self._put(bucket)
-            self.unknown = False
 
 
 def _source(bucket: Bucket) -> str:

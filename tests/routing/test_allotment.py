@@ -18,10 +18,11 @@ from .build import NAMES, START, Desk, make_settings, make_task, pause
 from .servers import Server
 from .virtual import Provider, World
 
+MANY_REQUESTS = {"requests_per_minute": 60_000_000}
 PROMPTS: Mapping[str, Mapping[str, Any]] = {  # a minute's tokens; only the prompt is scarce at gemini
-    "anthropic": {"input_tokens_per_minute": 60_000, "output_tokens_per_minute": 600_000},
-    "openai": {"tokens_per_minute": 60_000},
-    "gemini": {"tokens_per_minute": 60_000},
+    "anthropic": {"input_tokens_per_minute": 60_000, "output_tokens_per_minute": 600_000, **MANY_REQUESTS},
+    "openai": {"tokens_per_minute": 60_000, **MANY_REQUESTS},
+    "gemini": {"tokens_per_minute": 60_000, **MANY_REQUESTS},
 }
 
 

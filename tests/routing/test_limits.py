@@ -517,7 +517,7 @@ def test_slow_start_finds_ten_a_second_with_few_429s(retry_after_s: float | None
 
 
 def test_slow_start_grows_only_while_it_is_used() -> None:
-    idle, busy = SlowStart(START, 2.0), SlowStart(START, 2.0)
+    idle, busy = SlowStart(START), SlowStart(START)
     for second in range(1, 6):
         idle.refill(START + second)
         for _ in range(round(busy.rate)):
@@ -586,6 +586,50 @@ def test_a_limit_halved_in_mid_run_draws_few_429s(wire: str) -> None:
     seen = run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
     assert len(seen.denied) <= 5
     assert server.admitted - before >= 0.8 * 300
+
+
+TOKENS_TOLD = {
+    "anthropic": {"input_tokens_per_minute": 6_000_000, "output_tokens_per_minute": 6_000_000},
+    "openai": {"tokens_per_minute": 6_000_000},
+    "gemini": {"tokens_per_minute": 6_000_000},
+}
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["headers", "no headers"])
+@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
+def test_r2_11_a_request_limit_is_inferred_beside_told_token_limits(wire: str, tells: bool) -> None:
+    """8,492 answers 429 for 427 answers, where a token bucket alone was told."""
+    server = Server(wire, START, requests=600.0)
+    group = group_of(wire, **TOKENS_TOLD[wire])
+    if not tells:
+        server.headers = lambda now: ()  # type: ignore[method-assign]
+    seen = run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
+    assert len(seen.denied) <= 3
+    assert server.admitted >= 0.85 * server.most("requests", 60.0)
+    assert {g.dimension for g in group.gauges(START + 60)} >= {
+        REQUESTS,
+        *(b.dimension for b in group.token_buckets),
+    }
+
+
+@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
+def test_r2_11_a_token_limit_is_kept_as_a_pace_beside_a_told_request_limit(wire: str) -> None:
+    tokens = {"tokens": 60_000.0} if wire != "anthropic" else {"input_tokens": 60_000.0}
+    server = Server(wire, START, token_burst_s=1.0, **tokens)
+    server.headers = lambda now: ()  # type: ignore[method-assign]
+    group = group_of(wire, requests_per_minute=6_000)
+    seen = run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
+    assert len([at for at in seen.denied if at > START + 1.0]) <= 12
+    assert server.admitted >= 0.7 * 600
+
+
+def test_r2_11_what_was_inferred_beside_told_tokens_is_known_after_a_restart() -> None:
+    before = group_of("gemini", **TOKENS_TOLD["gemini"])
+    run(before, Server("gemini", START, requests=600.0), 30.0, need=lambda: SMALL, on_the_way_s=jitter())
+    after = group_of("gemini", START + 100, **TOKENS_TOLD["gemini"])
+    after.restore(before.export(), START + 100)
+    assert not after.unknown
+    assert after.buckets[REQUESTS].rate == pytest.approx(before.buckets[REQUESTS].rate)
 
 
 # ------------------------------------------------------------------ holds
@@ -707,7 +751,7 @@ def test_released_by_hand_it_refills_from_that_moment() -> None:
 
 
 def test_of_a_daily_limit_exactly_that_many_pass_and_again_from_midnight_pacific() -> None:
-    group = group_of("gemini", requests_per_day=25)
+    group = group_of("gemini", requests_per_day=25, requests_per_minute=60_000)
     now, passed = START, 0
     while group.closed(now)[0] == "":
         group.reserve(SMALL[0], now)
