@@ -7,12 +7,13 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning, unpriced_warning
+from ..core.preferences import PreferenceHeld, preferences_held
 from ..core.results import encode_row, result_row
 from ..core.sayings import said
 from ..errors import InputError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..core.store import OrchestratorRow, Store
 
 WAIT_EVERY_S = 0.25
+DAY_S = 86_400.0
 EVENTS_READ = 200
 ALERTS_SHOWN = 5
 
@@ -120,10 +122,10 @@ def status(options: Options, *, as_json: bool) -> int:
     """Print how things stand. The exit code."""
     setup = prepare(options)
     now = Clock().now()
-    pool, row, counts, alerts = _stored(setup)
+    pool, row, counts, alerts, held = _stored(setup, now)
     alive = row is not None and is_alive(row, now)
     if as_json:
-        _print_json(setup, pool, row, alive, counts, now)
+        _print_json(setup, pool, row, alive, counts, held, now)
         return 0
     screen = console(stderr=False)
     screen.print(_who_runs(setup, row, alive, now), soft_wrap=True)
@@ -134,21 +136,39 @@ def status(options: Options, *, as_json: bool) -> int:
             screen.print(_limit_table(pool))
         for line in waiting_lines(pool):
             screen.print(line)
+    if held:
+        screen.print(_held_line(held), soft_wrap=True)
     for event in alerts:
         screen.print(f"{event.level}, {duration(now - event.at)} ago: {said(event)}", soft_wrap=True)
     return 0
 
 
+def _held_line(held: Sequence[PreferenceHeld]) -> str:
+    parts = []
+    for each in held:
+        share = percent(each.preferred_answers, each.answers)
+        parts.append(f"{each.task_type} {share} of {each.answers:,} ({each.provider})")
+    return f"answered by the preferred provider in the last 24 hours: {', '.join(parts)}"
+
+
 def _stored(
-    setup: Setup,
-) -> tuple[PoolSnapshot | None, OrchestratorRow | None, Mapping[TaskStatus, int], list[Event]]:
+    setup: Setup, now: float
+) -> tuple[
+    PoolSnapshot | None,
+    OrchestratorRow | None,
+    Mapping[TaskStatus, int],
+    list[Event],
+    Sequence[PreferenceHeld],
+]:
     """What the store knows. Looking makes no database where there is none."""
     if isinstance(setup.database, Path) and not setup.database.exists():
-        return None, None, {}, []
+        return None, None, {}, [], ()
     with open_store(setup) as store:
         pool, row = store.latest_snapshot()
         told = [each.event for each in store.events(EVENTS_READ) if each.event.level != "info"]
-        return pool, row, store.pending(), told[:ALERTS_SHOWN]
+        usage = store.usage(now - DAY_S, now + 60, ("task_type", "provider"))
+        held = preferences_held(usage, setup.settings)
+        return pool, row, store.pending(), told[:ALERTS_SHOWN], held
 
 
 def _who_runs(setup: Setup, row: OrchestratorRow | None, alive: bool, now: float) -> str:
@@ -218,6 +238,7 @@ def _print_json(
     row: OrchestratorRow | None,
     alive: bool,
     counts: Mapping[TaskStatus, int],
+    held: Sequence[PreferenceHeld],
     now: float,
 ) -> None:
     found = {
@@ -226,6 +247,7 @@ def _print_json(
         "orchestrator": dataclasses.asdict(row) if row else None,
         "age_s": round(now - pool.at, 3) if pool else None,
         "tasks": {str(s): n for s, n in counts.items()},
+        "preferences": [{**dataclasses.asdict(each), "share": each.share} for each in held],
         "pool": dataclasses.asdict(pool) if pool else None,
     }
     sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")

@@ -4,7 +4,7 @@
     settle(permit, ...) -> None                 gives back what was not used; exactly once a permit
     snapshot(now)       -> PoolSnapshot         what a page shows
 
-Three levels. (1) The preferred provider of the task's type, waited for up to `spill_after_s`. (2) The
+Three levels. (1) The preferred provider of the task's type, waited for as `choosing.py` says. (2) The
 others by smooth weighted round-robin over their scores. (3) The emergency provider, through an open
 breaker, when no other is expected in time: one forced call at a time for the whole pool.
 
@@ -147,6 +147,7 @@ class ProviderLoadBalancer:
         if provider.suspect_probe:
             provider.let_suspect_probe_go(now, self._suspect_after_s)
         provider.in_flight += 1
+        provider.granted_at = now
         agent.in_flight += 1
         self.pool.free_slots -= 1
         if choice.forced:

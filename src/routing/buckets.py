@@ -146,6 +146,15 @@ class Bucket:
             return self.level
         return self.level / self.rate - max(self.at - now, self.refills_from - now, 0.0)
 
+    def drain_s(self, amount: float, now: float) -> float:
+        """How long until so much has gone through, call after call; infinity: not before it is held anew."""
+        self.refill(now)
+        missing = max(amount - self.level, 0.0)
+        return max(self.at - now, 0.0) + self._earned_in_s(missing) if missing else 0.0
+
+    def _earned_in_s(self, amount: float) -> float:
+        return amount / self.rate if self.rate else math.inf
+
     def take(self, amount: float) -> None:
         """Charge a call. One above the capacity pays the margin on top: the next is that much later."""
         at, level = self.at, self.level

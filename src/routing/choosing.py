@@ -21,7 +21,7 @@ from .prefixes import Prefix
 from .pricing import CompiledPrice
 from .routes import Option, Route
 from .state import ProviderState
-from .surveys import CLAIMED, NEVER, SHUNNED, Memory, Survey
+from .surveys import CLAIMED, NEVER, PATIENCE, SHUNNED, Memory, Survey, spills_at
 
 REPAIR_WAIT_S = 15.0  # a wrong answer waits this long for its own model, then another provider starts anew
 DEADLINE_NEAR_S = 10.0  # a task due within this time does not wait for its preferred provider
@@ -311,12 +311,24 @@ class Chooser:
         return route.prefer >= 0 and not route.pinned and self._pool.providers[route.prefer].weight > 0
 
     def _worth_waiting(self, preferred: int, task: Task, memory: Memory, now: float, survey: Survey) -> bool:
-        """Whether the preferred provider may come free before the task spills to another."""
-        spill_at = memory.offered_at + self._routing.spill_after_s
-        if now >= spill_at or _is_near(task, now):
+        """Whether the preferred provider may come free before the task spills to another.
+
+        Where its slots are taken: for `spill_after_s`. Where its limits keep it, or the first answer that
+        tells them: for as long as `spills_at` says, unless the queue there takes longer anyway; then the
+        excess goes elsewhere at once. So a pile keeps its preferences, and no provider idles for long.
+        """
+        if _is_near(task, now):
             return False
-        until = survey.until_of(self._pool.providers[preferred])
-        if until is not None and until > spill_at:
+        provider, after_s = self._pool.providers[preferred], self._routing.spill_after_s
+        until = survey.until_of(provider)
+        option = next((o for o in survey.route.options if o.provider is provider), None)
+        if option is not None and (until is not None or option.model.group.is_scouting):
+            queue_s = option.model.group.drain_s(provider.preferring, self.need(option, task, memory), now)
+            if queue_s > PATIENCE * after_s:
+                return False
+            survey.progress_at = provider.granted_at
+        spill_at = spills_at(memory.offered_at, survey.progress_at, after_s)
+        if now >= spill_at or (until is not None and until > spill_at):
             return False
         survey.spill_at = spill_at
         return True

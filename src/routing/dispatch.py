@@ -78,7 +78,7 @@ class Dispatch:
         self.balancer = balancer
         self._settings = settings
         self._entries: dict[TaskKey, Entry] = {}
-        self._queues = Queues(balancer.route, settings.routing.spill_after_s)
+        self._queues = Queues(balancer.route, settings.routing.spill_after_s, balancer.providers)
         self._in_flight: dict[int, Entry] = {}
         self._deadlines: list[tuple[float, int, Entry]] = []
         self._sequence = itertools.count()

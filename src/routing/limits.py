@@ -170,6 +170,15 @@ class ModelGroup:
                 worst, name = wait, bucket.dimension
         return name, worst
 
+    def drain_s(self, calls: int, need: Need, now: float) -> float:
+        """How long until so many calls like this one have gone, if nothing but the limits keeps them."""
+        return max((b.drain_s(calls * need[b.place], now) for b in self.buckets.values()), default=0.0)
+
+    @property
+    def is_scouting(self) -> bool:
+        """Whether a first call is in flight whose answer opens the group, or tells its limits."""
+        return self.unknown and self.scouting > 0
+
     def reserve(self, need: Need, now: float) -> Reservation:
         """Charge every bucket; only after `wait` said 0."""
         taken = []

@@ -13,13 +13,14 @@ grows with the number of families alone.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..records import Task, WaitingFor
 from .allotment import FREE
 from .budgets import Refusal
 from .routes import Route
-from .surveys import NEVER, Blocked
+from .state import ProviderState
+from .surveys import NEVER, Blocked, spills_at
 from .waiting import ALWAYS, Entry, Family, TaskClass
 
 MOST_ROUTES = 1_000  # remembered, since classes come and go
@@ -28,8 +29,14 @@ MOST_ROUTES = 1_000  # remembered, since classes come and go
 class Queues:
     """See the top of the file. `route_of` builds the route of a task."""
 
-    def __init__(self, route_of: Callable[[Task, float], Route], spill_after_s: float) -> None:
+    def __init__(
+        self,
+        route_of: Callable[[Task, float], Route],
+        spill_after_s: float,
+        providers: Sequence[ProviderState],
+    ) -> None:
         self._route_of = route_of
+        self._providers = providers
         self._spill_after_s = spill_after_s
         self._classes: dict[tuple[object, ...], TaskClass] = {}
         self._families: dict[tuple[object, ...], Family] = {}
@@ -63,6 +70,8 @@ class Queues:
         found.count += 1
         found.chars += task.prompt_chars
         self.waiting += 1
+        if found.route.prefer >= 0 and not found.route.pinned:
+            self._providers[found.route.prefer].preferring += 1
         if found.heap[0][1] is entry:
             self._wake(found)
             self._new[found] = None
@@ -75,6 +84,8 @@ class Queues:
         queue.count -= 1
         queue.chars -= entry.task.prompt_chars
         self.waiting -= 1
+        if queue.route.prefer >= 0 and not queue.route.pinned:
+            self._providers[queue.route.prefer].preferring -= 1
         if not queue.count:
             self._drop(queue)
         elif queue.heap[0][1] is entry:
@@ -168,7 +179,9 @@ class Queues:
             return
         for each in family.classes:
             head = each.head() if each.parked_until <= now else None
-            spill_at = head.memory.offered_at + self._spill_after_s if head is not None else now
+            if head is None:
+                continue
+            spill_at = spills_at(head.memory.offered_at, blocked.progress_at, self._spill_after_s)
             if spill_at > now:
                 self._park(each, blocked, min(blocked.room_at, spill_at))
 

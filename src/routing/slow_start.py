@@ -76,6 +76,12 @@ class SlowStart(Bucket):
             self._grow(now)
         super().refill(now)
 
+    def _earned_in_s(self, amount: float) -> float:
+        """As if it were used to the full and drew no 429: while the limit is not met the rate grows."""
+        if self.met:
+            return super()._earned_in_s(amount)
+        return math.log1p(amount * math.log(GROWTH) / self.rate) / math.log(GROWTH)
+
     def cut(self, sent_at: float, now: float) -> None:
         """A 429: less. Calls that were sent before the last cut say nothing new."""
         if sent_at < self._cut_at:

@@ -53,6 +53,7 @@ class ProviderState:
         "exhausted_reason",
         "exhausted_until",
         "failed",
+        "granted_at",
         "groups",
         "heard_at",
         "history",
@@ -72,6 +73,7 @@ class ProviderState:
         "outputs",
         "paused",
         "performance_multiplier",
+        "preferring",
         "prompt_tokens",
         "reached_at",
         "row",
@@ -108,6 +110,8 @@ class ProviderState:
         self.estimates: Mapping[str, Mapping[str, Any]] = {}  # known from earlier runs, by task type
         self.outputs = outputs  # by task type, of all providers together
         self.learned: Mapping[str, Mapping[str, float | bool]] = {}  # limits known from earlier runs
+        self.preferring = 0  # waiting tasks that prefer it
+        self.granted_at = float("-inf")  # when the last call was placed
         self.in_flight = 0
         self.heard_at = 0.0  # last return, or when the first call of an idle provider went out
         self.answered_at = 0.0  # the same without time-outs, which are our giving up and not a return

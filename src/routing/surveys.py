@@ -19,6 +19,7 @@ from .state import AgentState, ProviderState
 
 NEVER = math.inf
 SOON_S = 600.0  # where a budget refuses, a provider that is out for longer is nothing to wait for
+PATIENCE = 4.0  # x spill_after_s: a queue in which tasks go is waited in for so long at most
 CLAIMED = "an older task waits for its room"
 SHUNNED = "its room is left to tasks that are charged less there"
 
@@ -54,6 +55,7 @@ class Blocked(NamedTuple):
     free: bool = False  # others could serve it, but it waits for its preferred provider
     room_at: float = NEVER  # when the first refusal ends
     claimed: bool = False  # an older task's claim keeps it out somewhere
+    progress_at: float = -NEVER  # where `free`: as in `Survey`
 
     @property
     def reasons(self) -> tuple[Candidate, ...]:
@@ -83,6 +85,7 @@ class Survey:
         "on_trial",
         "over_budget",
         "own",
+        "progress_at",
         "refused",
         "route",
         "scores",
@@ -102,6 +105,7 @@ class Survey:
         self.writers = 0  # bits of providers with a call out that brings the task's beginning into a cache
         self.wake_at = NEVER
         self.spill_at = NEVER  # until then the task waits for its preferred provider although others are free
+        self.progress_at = -NEVER  # when a call last went to the preferred provider, if its limits keep it
         self.on_trial = False  # whether one of the eligible is
         self.own = False  # whether a refusal is about this task and not about everybody
         self.any_settle = False  # a settle anywhere may make room: a budget is not one provider's
@@ -178,7 +182,7 @@ class Survey:
         return Blocked(
             None if ends == NEVER and settles else ends,
             settles, self, self.claim, over, self._waits_for(first), common,
-            bool(self.eligible), until, self.claimed,
+            bool(self.eligible), until, self.claimed, self.progress_at,
         )  # fmt: skip
 
     def _may_go_elsewhere_by(self, latest: float) -> bool:
@@ -198,6 +202,15 @@ class Survey:
             return "the network"
         name = option.provider.name
         return why if why.startswith((name, "budget")) else f"{name}: {why}"
+
+
+def spills_at(offered_at: float, progress_at: float, after_s: float) -> float:
+    """Until when a task waits for its preferred provider although others are free.
+
+    `after_s` since the task came or since a call last went there (`progress_at`), and PATIENCE times that at
+    most: a queue that moves is worth waiting in, one that stands is not.
+    """
+    return min(max(offered_at, progress_at) + after_s, offered_at + PATIENCE * after_s)
 
 
 def _indefinite(why: str) -> bool:

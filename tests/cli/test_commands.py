@@ -71,6 +71,11 @@ def test_the_examples_are_queued_once_and_the_queue_is_served_on_until_ctrl_c(tm
         again.terminate()
         assert again.wait() == 0, again.err
     assert "60 tasks finished before; nothing is asked again" in again.err and again.out == ""
+    shown = run_script("status", cwd=tmp_path)
+    held = re.search(
+        r"preferred provider in the last 24 hours: .*research (\d+) % of \d+ \(gemini\)", shown.out
+    )
+    assert held is not None and int(held[1]) > 50, shown.out
 
 
 def test_with_a_key_nothing_is_spent_unasked(

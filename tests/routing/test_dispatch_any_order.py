@@ -10,6 +10,7 @@ from src.errors import (
 )
 from src.records import Placement
 from src.routing.reach import Found
+from src.routing.surveys import PATIENCE
 from src.settings import AgentRow
 
 from .build import (
@@ -153,7 +154,8 @@ class AnyOrder(RuleBasedStateMachine):
                 continue
             route = balancer.route(task, desk.now)
             survey = balancer._chooser.survey(task, route, entry.memory, desk.now)
-            spilled = desk.now >= entry.memory.offered_at + desk.settings.routing.spill_after_s
+            patience_s = PATIENCE * desk.settings.routing.spill_after_s
+            spilled = desk.now >= entry.memory.offered_at + patience_s
             queue = entry.queue
             wakes_s = queue.holder.parked_until - desk.now
             soon = 0.0 < wakes_s < 0.1  # a rate that is felt for may have grown since it was asked

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.preferences import preferences_held
 from ...core.store import CallSums
 from ...core.store.accounts import GroupBy
 from ...routing.budgets import BudgetRule, Budgets
@@ -98,6 +99,7 @@ class TypeRow:
     prefers: str
     providers: dict[str, Totals]
     calls: int
+    held: float | None = None  # share of its answers that the preferred provider gave
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +120,13 @@ def type_table(site: Site) -> tuple[TypeRow, ...]:
 def _type_table(site: Site) -> tuple[TypeRow, ...]:
     now = site.now()
     by_type: dict[str, dict[str, Totals]] = {name: {} for name in site.settings.task_types}
-    for row in site.store.usage(now - DAY_S, now + 60, ("task_type", "provider")):
+    rows = site.store.usage(now - DAY_S, now + 60, ("task_type", "provider"))
+    held = {each.task_type: each.share for each in preferences_held(rows, site.settings)}
+    for row in rows:
         by_type.setdefault(str(row.key[0]), {})[str(row.key[1])] = totals(row.sums)
     preferred = {name: row.prefer for name, row in site.settings.task_types.items()}
     return tuple(
-        TypeRow(name, preferred.get(name, ""), found, sum(t.calls for t in found.values()))
+        TypeRow(name, preferred.get(name, ""), found, sum(t.calls for t in found.values()), held.get(name))
         for name, found in by_type.items()
     )
 

@@ -1,0 +1,40 @@
+"""How well preferences held: the share of each task type's answers that its preferred provider gave."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..settings import Settings
+from .store.rows import UsageRow
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceHeld:
+    """One task type: how many answers it got, and how many of them from the provider that it prefers."""
+
+    task_type: str
+    provider: str
+    answers: int
+    preferred_answers: int
+
+    @property
+    def share(self) -> float:
+        """0 to 1."""
+        return self.preferred_answers / self.answers
+
+
+def preferences_held(rows: Iterable[UsageRow], settings: Settings) -> list[PreferenceHeld]:
+    """A row for each task type that prefers a provider and has answers. `rows` by (task type, provider)."""
+    if not settings.routing.preferences:
+        return []
+    answers: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        answers[str(row.key[0]), str(row.key[1])] += row.sums.ok
+    found = []
+    for name, given in settings.task_types.items():
+        total = sum(count for (task_type, _), count in answers.items() if task_type == name)
+        if given.prefer and total:
+            found.append(PreferenceHeld(name, given.prefer, total, answers[name, given.prefer]))
+    return found

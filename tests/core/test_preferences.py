@@ -1,0 +1,40 @@
+"""How well preferences held is told from the sums of answered calls."""
+
+from __future__ import annotations
+
+import pytest
+
+from src.config import load_settings
+from src.core.preferences import preferences_held
+from src.core.store.rows import CallSums, UsageRow
+
+SETTINGS = load_settings(environ={})
+
+
+def row(task_type: str, provider: str, ok: int, failed: int = 0) -> UsageRow:
+    return UsageRow((task_type, provider), CallSums(calls=ok + failed, ok=ok, failed=failed))
+
+
+@pytest.mark.parametrize(
+    ("rows", "held"),
+    [
+        pytest.param([], [], id="no answer yet"),
+        pytest.param([row("research", "gemini", 0, 3)], [], id="failures alone"),
+        pytest.param([row("general", "openai", 9)], [], id="a type that prefers nobody"),
+        pytest.param(
+            [row("research", "gemini", 45, 9), row("research", "openai", 5)],
+            [("research", "gemini", 50, 45)],
+            id="failures do not count",
+        ),
+        pytest.param([row("research", "openai", 5)], [("research", "gemini", 5, 0)], id="none of them"),
+    ],
+)
+def test_r4_1_how_well_preferences_held(rows: list[UsageRow], held: list[tuple[str, str, int, int]]) -> None:
+    found = preferences_held(rows, SETTINGS)
+    assert [(f.task_type, f.provider, f.answers, f.preferred_answers) for f in found] == held
+    assert all(f.share == f.preferred_answers / f.answers for f in found)
+
+
+def test_r4_1_without_preferences_nothing_is_told() -> None:
+    off = SETTINGS.model_copy(update={"routing": SETTINGS.routing.model_copy(update={"preferences": False})})
+    assert preferences_held([row("research", "openai", 5)], off) == []
