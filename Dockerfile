@@ -39,3 +39,5 @@ EXPOSE 5000
 # Ctrl-C and `docker stop` let the calls in flight finish for up to 30 s: give `docker stop` more than its 10.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "/app/real_agent_orchestrator.py"]
+# Without a command of your own it serves the queue; --yes, since there is no terminal to ask on.
+CMD ["--yes"]

@@ -4,7 +4,7 @@
 #   PYTHON=/path/to/python3.12   which Python builds .venv (default: the newest that works, 3.11 or later)
 #   ONCE=1                       `make run` ends when the examples are done
 #   PORT=5001                    where `make web` listens
-#   ARGS="--log-level debug"     handed to the program as they are
+#   ARGS="--log-level debug"     passed to the program as they are; ARGS=--yes: with keys, answer what is queued unasked
 
 ONCE =
 PORT =
@@ -16,7 +16,7 @@ SETUP = @PYTHON="$(PYTHON)" sh scripts/setup.sh
 .PHONY: help run web test bench lint format lock clean
 
 help:
-	@echo "make run      start the orchestrator; without an API key on the built-in simulator (ONCE=1 PORT= ARGS=)"
+	@echo "make run      start the orchestrator; without an API key on the built-in simulator (ONCE=1 PORT= ARGS=--yes)"
 	@echo "make web      the pages on http://localhost:5000 (PORT= ARGS=)"
 	@echo "make test     the integration story, then every test"
 	@echo "make bench    the figures of benchmarks/README.md"

@@ -65,6 +65,16 @@ def test_a_unit_starts_a_real_script_without_rights(unit: Path) -> None:
         assert line in text.splitlines()
 
 
+def test_what_starts_without_a_terminal_agrees_to_answer_what_is_queued() -> None:
+    starts = {
+        "Dockerfile": 'CMD ["--yes"]',
+        "deploy/compose.yaml": 'command: ["--quiet", "--yes"]',
+        "deploy/llm-orchestrator.service": "real_agent_orchestrator.py --quiet --yes",
+    }
+    for place, start in starts.items():
+        assert start in (ROOT / place).read_text(encoding="utf-8"), place
+
+
 def test_both_units_keep_the_same_state_from_the_same_user() -> None:
     assert len(UNITS) == 2
     shared = ("User=", "StateDirectory=", "EnvironmentFile=", "Environment=", "SystemCallFilter=", "Protect")

@@ -143,6 +143,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 @click.option("--examples", is_flag=True, help="Begin with the built-in examples, where that costs nothing.")
 @click.option("--once", is_flag=True, help="Answer what is on the queue, then end.")
 @click.option("--pages", is_flag=True, help="Serve the pages too, on http://localhost:5000 (or PORT).")
+@click.option("--yes", is_flag=True, help="With keys: answer what is queued already without asking.")
 @click.option(
     "--version",
     is_flag=True,
@@ -152,11 +153,12 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
     help="Show the version and exit.",
 )
 @click.pass_context
-def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, pages: bool) -> None:
+def cli(context: click.Context, /, **options: bool) -> None:
     """Answer LLM tasks with a pool of agents over Claude, GPT and Gemini.
 
     Without a command: serve the queue until Ctrl-C. Without an API key in the environment or in .env the
-    providers are simulated, and nothing is spent.
+    providers are simulated, and nothing is spent. With keys, tasks that are queued already are named with
+    their expected cost, and answered after a yes on the terminal or with --yes.
 
     Exit code 2: the input or the configuration is wrong; 3: the database can't be used now (out of reach,
     locked, full, served by another orchestrator), and the same command may do later.
@@ -165,7 +167,7 @@ def cli(context: click.Context, /, quiet: bool, examples: bool, once: bool, page
         from .serve import serve
 
         try:
-            context.exit(serve(context.obj, quiet=quiet, examples=examples, once=once, pages=pages))
+            context.exit(serve(context.obj, **options))
         except KeyboardInterrupt:  # Ctrl-C is how a server ends, also while it starts
             context.exit(0)
 

@@ -1,4 +1,8 @@
-"""Before money is spent: the plan in short, and above `confirm_above_usd` a question."""
+"""Before money is spent: the plan in short, and a question.
+
+`run` asks above `confirm_above_usd`. A server asks about every task that it finds: nothing says that whoever
+starts it knows of them. What is submitted while it serves is not asked about.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..core.intake import names_only_unpriced, price_remedy
-from ..core.planning import Plan
+from ..core.planning import Plan, Sample
 from ..errors import InputError
 from ..records import NANOS_PER_USD, Task
 from ..settings import Settings
@@ -18,7 +22,8 @@ from .plan_text import short_lines
 from .progress import say
 from .setup import Setup
 from .survey import Survey
-from .words import money
+from .tally import OPEN
+from .words import money, tasks
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -42,8 +47,37 @@ def ask_first(
         for line in short_lines(plan, found.bad):
             say(line)
     if not yes and (why := _too_dear(plan, setup.settings.confirm_above_usd, max_cost)):
-        _ask(why)
+        _ask(why, "--yes runs it, --max-cost USD bounds it")
     return plan
+
+
+def ask_about_queue(setup: Setup, store: Store, now: float, *, yes: bool) -> None:
+    """Before a live state is served: name the tasks that are open and their cost, and ask.
+
+    Raises click.Abort where the answer is no, InputError where there is no terminal to ask on.
+    """
+    if setup.simulated or not (waiting := sum(store.pending()[status] for status in OPEN)):
+        return
+    if yes:
+        say(
+            f"{tasks(waiting)} queued before this start: answering {'it' if waiting == 1 else 'them'} (--yes)"
+        )
+        return
+    found = Sample()
+    found.count, found.kept = store.open_tasks(WORTH_A_WORD)
+    if found.count:
+        cost = _cost(plan_sample(setup, store, found, now))
+        _ask(
+            f"{tasks(found.count)} queued before this start: {cost}",
+            f"--yes answers {'it' if found.count == 1 else 'them'}, the pages of web_server.py cancel",
+        )
+
+
+def _cost(plan: Plan) -> str:
+    if plan.price_is_unknown:
+        return f"no price is known for {', '.join(plan.unknown_prices)}"
+    more = f", and no price is known for {', '.join(plan.unknown_prices)}" if plan.unknown_prices else ""
+    return f"expected to cost {money(plan.expected_nanos)}, at most {money(plan.highest_nanos)}{more}"
 
 
 def _refuse_unpriced(tasks: Sequence[Task], settings: Settings) -> None:
@@ -69,11 +103,10 @@ def _too_dear(plan: Plan, above_usd: float, max_cost: float | None) -> str:
     return f"this is expected to cost {money(plan.expected_nanos)}"
 
 
-def _ask(why: str) -> None:
+def _ask(why: str, remedy: str) -> None:
+    """Raises click.Abort for a no, InputError with the `remedy` where there is no terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InputError(
-            f"{why}, and there is no terminal to ask on: --yes runs it, --max-cost USD bounds it"
-        )
+        raise InputError(f"{why}, and there is no terminal to ask on: {remedy}")
     sys.stderr.write(f"{why}. Go on? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:

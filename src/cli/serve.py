@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..core.clock import Clock
 from ..records import Result
 from .batch import open_results, resume
+from .confirm import ask_about_queue
 from .doubts import say_doubts
 from .examples import add_examples, examples_batch, offer_examples
 from .exits import ALL_ANSWERED, SOME_NOT
@@ -28,9 +29,18 @@ if TYPE_CHECKING:
 
 
 def serve(
-    options: Options, *, quiet: bool = False, examples: bool = False, once: bool = False, pages: bool = False
+    options: Options,
+    *,
+    quiet: bool = False,
+    examples: bool = False,
+    once: bool = False,
+    pages: bool = False,
+    yes: bool = False,
 ) -> int:
-    """Serve the queue; with `once` until nothing is open. The exit code: 0 also after Ctrl-C."""
+    """Serve the queue; with `once` until nothing is open. The exit code: 0 also after Ctrl-C.
+
+    Without `yes` it asks before it spends on tasks that it finds; see `ask_about_queue`.
+    """
     setup = prepare(options)
     level, folder = "error" if quiet else options.log_level, setup.settings.state_dir / "logs"
     set_up_logging(level, folder, simulated=setup.simulated)
@@ -40,6 +50,7 @@ def serve(
     with ExitStack() as stack:
         store = stack.enter_context(open_store(setup))
         refuse_second_server(store, clock.now())
+        ask_about_queue(setup, store, clock.now(), yes=yes)
         if pages:
             stack.enter_context(pages_beside(options, setup))
         sink = Sink(Tally(None, clock.now()))

@@ -105,7 +105,7 @@ def test_a_task_handed_in_before_the_start_is_answered_by_it(tmp_path: Path, liv
     assert "no orchestrator is running; start one with: python real_agent_orchestrator.py\n" in queued.err
     taken = run_script("submit", "Hello again?", "--id", "mine", cwd=tmp_path, env=live)
     assert taken.process.returncode == 2 and "id 'mine' is taken" in taken.err
-    served = run_script("--once", cwd=tmp_path, env=live)
+    served = run_script("--once", "--yes", cwd=tmp_path, env=live)
     assert served.process.returncode == 0 and "served 1 task" in served.err
     told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
     assert (told["running"], told["simulated"], told["tasks"]["succeeded"]) == (False, False, 1)
@@ -155,7 +155,7 @@ def test_who_waits_beside_a_run_is_told_that_it_does_not_serve_the_queue(
                 run.interrupt()
                 run.wait()
                 waiting.wait_for("no orchestrator is running")
-                served = run_script("--once", cwd=tmp_path, env=live)
+                served = run_script("--once", "--yes", cwd=tmp_path, env=live)
                 assert served.process.returncode == 0, served.err
                 assert waiting.wait() == 0 and waiting.out.strip(), waiting.err
                 assert waiting.err.count("does not serve") == waiting.err.count("no orchestrator") == 1
@@ -164,7 +164,7 @@ def test_who_waits_beside_a_run_is_told_that_it_does_not_serve_the_queue(
 def test_a_task_that_came_too_late_expires_at_its_deadline(tmp_path: Path, live: dict[str, str]) -> None:
     queued = run_script("submit", "Hello?", "--deadline", "0.001", cwd=tmp_path, env=live)
     assert queued.process.returncode == 0, queued.err
-    run_script("--once", cwd=tmp_path, env=live)
+    run_script("--once", "--yes", cwd=tmp_path, env=live)
     told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
     assert told["tasks"]["expired"] == 1
 

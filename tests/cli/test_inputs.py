@@ -171,7 +171,7 @@ def test_a_row_pinned_to_who_has_no_key_is_left_out_by_name_and_the_others_run(
     assert [row["id"] for row in read_rows(tmp_path / "t.results.jsonl")] == ["o"]
     queued = run_script("submit", "Hi", "--only", "gemini", "--id", "mine", cwd=tmp_path, env=live)
     assert queued.out == "mine\n" and "gemini: no key" in queued.err
-    served = run_script("--once", cwd=tmp_path, env=live)
+    served = run_script("--once", "--yes", cwd=tmp_path, env=live)
     assert served.process.returncode == 0, served.err
 
 
