@@ -24,7 +24,7 @@ try:
     from src.cli.follow import is_alive
     from src.cli.logs import set_up_logging
     from src.cli.setup import Options, Setup, open_store, prepare
-    from src.config import identity
+    from src.config import chosen_port, identity
     from src.core.clock import Clock
     from src.core.store import Store
     from src.errors import ConfigError, OrchestratorError
@@ -87,7 +87,7 @@ def main(
         setup = prepare(Options(config=config, state_dir=state_dir, simulate=bool(simulate)))
         if simulate is False:
             setup = replace(setup, simulated=False)
-        place = (host or setup.settings.server.host, _chosen_port(setup, port))
+        place = (host or setup.settings.server.host, chosen_port(setup.environ) if port is None else port)
         serve(setup, *place, alone=not while_stdin_is_open)
     except OrchestratorError as error:
         click.echo(f"web_server: {error}", err=True)
@@ -222,18 +222,6 @@ def _airplay(port: int) -> str:
         if sys.platform == "darwin" and port in AIRPLAY_PORTS
         else ""
     )
-
-
-def _chosen_port(setup: Setup, given: int | None) -> int | None:
-    """The option, else the environment; None where neither says a port."""
-    if given is not None:
-        return given
-    wanted = setup.environ.get("PORT", "").strip()
-    if not wanted:
-        return None
-    if not wanted.isdigit() or int(wanted) > 65535:
-        raise ConfigError(f"{wanted!r} is no port", where="PORT", allowed="0 to 65535")
-    return int(wanted)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class ProviderAccess:
 
     @property
     def configured(self) -> bool:
-        return self.row.enabled and (bool(self.key.get_secret_value()) or not self.row.api_key_env)
+        return self.row.enabled and (bool(self.key.get_secret_value()) or self.row.keyless)
 
 
 def version() -> str:
@@ -82,6 +82,16 @@ def read_environment(dotenv: Path | None = None) -> dict[str, str]:
 
     found = {k: v for k, v in dotenv_values(dotenv or Path.cwd() / ".env").items() if v}
     return {**found, **os.environ}
+
+
+def chosen_port(environ: Mapping[str, str]) -> int | None:
+    """The port that PORT names for the pages, None where it is unset. Raises ConfigError."""
+    wanted = environ.get("PORT", "").strip()
+    if not wanted:
+        return None
+    if not (wanted.isascii() and wanted.isdigit()) or int(wanted) > 65535:
+        raise ConfigError(f"PORT must be a number from 0 to 65535, not {wanted[:REPEATED_CHARS]!r}")
+    return int(wanted)
 
 
 def provider_access(settings: Settings, environ: Mapping[str, str]) -> dict[str, ProviderAccess]:

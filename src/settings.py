@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .errors import hint, nearest
+from .model_catalogue import api_of
 
 TIERS = ("economy", "standard", "premium")
 MISTAKES_TOLD = 5
@@ -153,6 +154,11 @@ class ProviderRow(_Row):
         yield "limits", self.limits
         for model, limits in self.model_limits.items():
             yield f'model_limits."{model}"', limits
+
+    @property
+    def keyless(self) -> bool:
+        """Whether it needs no key. Calls to it cost nothing, unless the row of a model sets a price."""
+        return not self.api_key_env
 
     @property
     def why_not_configured(self) -> str:
@@ -326,22 +332,27 @@ class Settings(_Row):
             yield "budgets.providers", name
 
     def model_row(self, model: str) -> ModelRow:
-        """The row with the longest key that `model` starts with; an empty row where none does."""
+        """The row with the longest key that `model` starts with; an empty row where none does.
+
+        A row with a successor names one retired model: it says nothing about others that start alike.
+        """
         best = ""
-        for key in self.models:
-            if model.startswith(key) and len(key) > len(best):
+        for key, row in self.models.items():
+            if model.startswith(key) and len(key) > len(best) and (not row.successor or _names(model, key)):
                 best = key
         return self.models[best] if best else _EMPTY_MODEL
 
     def serves(self, provider: str, model: str) -> bool:
         """Whether `model` (a current name) may be asked of `provider`: its own tiers, or its home's models.
 
+        A home's models are those of a row of `[models]`, or of the installed price list.
+
         A compatible server shares a wire format but not the models of that format's inventor.
         """
         row = self.providers[provider]
         if model in {row.models.of(tier) for tier in TIERS}:
             return True
-        return provider == row.wire == self.model_row(model).wire
+        return provider == row.wire == (self.model_row(model).wire or api_of(model))
 
     def left_by(self, models: Collection[str], providers: Collection[str]) -> list[str]:
         """The providers that a task pinned to these may go to, configured or not; no names are no pin."""
@@ -363,15 +374,17 @@ class Settings(_Row):
         A successor row counts for the exact name and for its dated or `-latest` variants.
         """
         for key, row in self.models.items():
-            if row.successor and (model == key or _is_variant(model, key)):
+            if row.successor and _names(model, key):
                 return row.successor, f"model {model!r} is retired; its successor {row.successor!r} is used"
         return model, ""
 
 
-def _is_variant(model: str, key: str) -> bool:
-    """`gpt-4-0613` and `claude-3-5-sonnet-latest` are variants of their key; `gpt-4-turbo` is not."""
-    rest = model.removeprefix(key)
-    return rest != model and (rest == "-latest" or (rest[:1] == "-" and rest[1:].replace("-", "").isdigit()))
+def _names(model: str, key: str) -> bool:
+    """Whether `model` is `key`, or a dated or `-latest` variant of it as `gpt-4-0613` is of `gpt-4`."""
+    if not model.startswith(key):
+        return False
+    rest = model[len(key) :]
+    return rest in ("", "-latest") or (rest[0] == "-" and rest[1:].replace("-", "").isdigit())
 
 
 _EMPTY_MODEL = ModelRow()

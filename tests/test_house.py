@@ -38,6 +38,7 @@ _BELOW = (
     "src.masking",
     "src.pacific",
     "src.storable",
+    "src.model_catalogue",
     "src.settings",
     "src.config",
 )
@@ -52,7 +53,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.masking": (),
     "src.pacific": (),
     "src.storable": (),
-    "src.settings": ("src.errors",),
+    "src.model_catalogue": (),
+    "src.settings": ("src.errors", "src.model_catalogue"),
     "src.config": ("src.addresses", "src.errors", "src.settings"),
     "src.routing": ("src.errors", "src.records", "src.pacific", "src.settings"),
     "src.providers.base": ("src.errors", "src.records"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from genai_prices import data_snapshot
 
 from src.cli.doubts import doubts
 from src.config import load_settings
 from src.errors import ConfigError, hint, nearest
+from src.routing.pricing import compile_price
 from src.settings import COUNTED_LIMITS, LimitSettings, Settings, known_keys
 
 OWN_AGENT = '[[agents]]\nname = "mine"\ncalls_in_flight = 1\n'
+NOW = 1_795_000_000.0
 KEY = "sk-proj-0123456789abcdefghij"
 
 
@@ -237,6 +240,56 @@ def test_a_baseline_without_a_price_is_doubted(tmp_path: Path) -> None:
     assert "no known price" in doubt and "did you mean 'gpt-6.1-sol'?" in doubt
     own = 'baseline_model = "mine"\n[models.mine]\nprice = { input = 1.0, output = 2.0 }'
     assert list(doubts(loaded(tmp_path, own))) == []
+
+
+# ------------------------------------------------------------------ models
+
+
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [
+        ("gpt-4o", "openai"),
+        ("gpt-4.1", "openai"),
+        ("gpt-4.1-mini", "openai"),
+        ("o3", "openai"),
+        ("o4-mini", "openai"),
+        ("chatgpt-4o-latest", "openai"),
+        ("ft:gpt-4o:acme::7", "openai"),
+        ("gpt-99", "openai"),
+        ("claude-opus-4-1", "anthropic"),
+        ("gemini-2.5-pro", "gemini"),
+        ("gemma-3", "gemini"),
+    ],
+)
+def test_a_model_belongs_to_the_provider_that_offers_it(model: str, provider: str) -> None:
+    assert load_settings(environ={}).left_by((model,), ()) == [provider]
+
+
+@pytest.mark.parametrize(("provider", "catalogue"), [("anthropic", "anthropic"), ("openai", "openai")])
+def test_every_text_model_of_the_price_list_is_valid(provider: str, catalogue: str) -> None:
+    settings = load_settings(environ={})
+    listed = data_snapshot.find_provider_by_id(data_snapshot.get_snapshot().providers, catalogue)
+    assert listed is not None
+    priced = [m.id for m in listed.models if compile_price(catalogue, m.id, NOW) is not None]
+    refused = [m for m in priced if provider not in settings.left_by((m,), ())]
+    assert len(priced) > 20 and refused == []
+
+
+@pytest.mark.parametrize("model", ["text-embedding-3-small", "whisper-1", "no-such-model"])
+def test_a_model_that_answers_no_prompt_belongs_to_no_provider(model: str) -> None:
+    assert load_settings(environ={}).left_by((model,), ()) == []
+
+
+def test_a_retired_model_renames_itself_and_its_dated_variants_alone() -> None:
+    settings = load_settings(environ={})
+    for model, current in [
+        ("gpt-4", "gpt-6.1-terra"),
+        ("gpt-4-0613", "gpt-6.1-terra"),
+        ("gpt-4-turbo", "gpt-4-turbo"),
+        ("gpt-4o", "gpt-4o"),
+        ("gpt-4.1", "gpt-4.1"),
+    ]:
+        assert settings.resolve_model(model)[0] == current
 
 
 # ------------------------------------------------------------------ what they are made of

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..core.intake import AS_IT_IS, BadLine, ReadOptions, columns_of, read_tasks
 from ..core.rejects import RejectsFile
-from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated
+from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated, refuse_special
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
-from .again import AS_EVER, Wishes
+from .again import AS_EVER, STATUSES, Wishes
 from .progress import say
 from .reading import Reading
 from .tally import OPEN, Tally
@@ -65,6 +65,8 @@ class Batch:
         """
         if output is None:
             output = STDOUT if source == STDOUT else str(Path(source).with_suffix(".results.jsonl"))
+        if output != STDOUT:
+            refuse_special(Path(output))
         if rejects is None and output != STDOUT:
             stem = Path(output).stem.removesuffix(".results")
             rejects = Path(output).with_name(f"{stem}.rejects.jsonl")
@@ -93,6 +95,7 @@ def _check_source(source: Path, output: str) -> None:
 
 
 def _check_rejects(rejects: Path, source: str, output: str) -> None:
+    refuse_special(rejects)
     if rejects.resolve() in (Path(source).resolve(), Path(output).resolve()):
         raise InputError(f"{rejects}: holds the tasks or the results; choose another file for the rejects")
 
@@ -245,6 +248,10 @@ def resume(store: Store, batch: Batch, results: ResultsFile, now: float) -> Tall
     tally = Tally(store.summary(batch.name).counts, now)
     if tally.done:
         left = (tally.total or 0) - tally.done
-        what = f"going on with the other {left:,}" if left else "nothing is asked again"
+        what = f"going on with the other {left:,}" if left else "nothing to do"
         say(f"{results.name}: {tasks_text(tally.done)} finished before; {what}")
+        unanswered = {word: n for word, status in STATUSES.items() if (n := tally.statuses[status])}
+        if unanswered:
+            counts = ", ".join(f"{n:,} {word}" for word, n in unanswered.items())
+            say(f"{results.name}: {counts} among them; --retry {','.join(unanswered)} runs these again")
     return tally

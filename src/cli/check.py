@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..addresses import masked_address
-from ..config import ProviderAccess
-from ..errors import OrchestratorError, ProviderError
+from ..config import ProviderAccess, chosen_port
+from ..errors import ConfigError, OrchestratorError, ProviderError
 from ..settings import TIERS, Settings
 from .doubts import doubts
 from .logs import set_up_logging
@@ -88,11 +88,10 @@ def _disk(setup: Setup) -> Finding:
 
 def _port(setup: Setup) -> Finding:
     host, port = setup.settings.server.host, setup.settings.server.port
-    wanted = setup.environ.get("PORT", "").strip()
-    if wanted:
-        if not wanted.isdigit() or int(wanted) > 65535:
-            return Finding("web port", False, f"PORT is {wanted!r}, which is no port")
-        port = int(wanted)
+    try:
+        port = port if (chosen := chosen_port(setup.environ)) is None else chosen
+    except ConfigError as error:
+        return Finding("web port", False, error.what)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         if os.name == "posix":  # on Windows this option would let two servers share the port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -142,18 +141,22 @@ async def _ask(access: ProviderAccess, settings: Settings) -> Finding:
         return Finding(access.name, False, f"{error.kind}: {error.message}")
     finally:
         await adapter.close()
-    return Finding(access.name, True, f"answers, {_models_text(access, settings, models)}")
+    return _offered(access, settings, models)
 
 
-def _models_text(access: ProviderAccess, settings: Settings, models: list[str]) -> str:
-    """Which of the models that the tiers want are listed. A list is not always complete, so none is wrong."""
-    wanted = {settings.resolve_model(access.row.models.of(tier))[0] for tier in TIERS}
-    missing = sorted(model for model in wanted if model not in models)
-    text = f"{len(models)} models"
-    if not models:
-        return text
-    found = ", ".join(sorted(wanted - set(missing))) or "none"
-    return f"{text}; of ours it lists {found}" + (f"; not listed: {', '.join(missing)}" if missing else "")
+def _offered(access: ProviderAccess, settings: Settings, models: list[str]) -> Finding:
+    """Which of the tiers' models the provider lists. A list may be incomplete, so one missing is no fault."""
+    wanted = sorted({settings.resolve_model(access.row.models.of(tier))[0] for tier in TIERS})
+    found = [model for model in wanted if model in models]
+    missing = ", ".join(model for model in wanted if model not in models)
+    if models and not found:
+        return Finding(access.name, False, f"reachable, but offers none of the configured models ({missing})")
+    text = "reachable, 1 model" if len(models) == 1 else f"reachable, {len(models)} models"
+    if found:
+        text += f", among them {', '.join(found)}"
+    if models and missing:
+        text += f"; not listed: {missing}"
+    return Finding(access.name, True, text)
 
 
 def _details(access: ProviderAccess, setup: Setup, learned: Groups) -> Iterator[Finding]:

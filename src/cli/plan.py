@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..config import identity
 from ..core.clock import Clock
 from ..core.intake import BadLine, ReadOptions
-from ..core.planning import RECORDS_S, Plan, Sample, last_start_s, make_plan
+from ..core.planning import RECORDS_S, Plan, Sample, last_start_s, make_plan, substitutions
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
@@ -84,7 +84,8 @@ def plan_sample(setup: Setup, store: Store, sample: Sample, now: float) -> Plan:
         learned=learned_limits(setup, store),
         start_s=last_start_s(store),
     )
-    return found.for_all(sample.count, sample.every)
+    renamed = substitutions(sample.named, setup.settings)
+    return replace(found.for_all(sample.count, sample.every), substitutions=renamed)
 
 
 def learned_limits(setup: Setup, store: Store) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ def plan_lines(plan: Plan, bad: int) -> Iterator[str]:
         f"{name} {count:,}" for name, count in sorted(plan.calls.items())
     )
     yield f"limits: {_limits(plan)}"
+    yield from map(str, plan.substitutions)
     yield from _caveats(plan)
     if plan.sampled > 1:
         yield f"reckoned from every {plan.sampled}th task"
@@ -49,7 +51,7 @@ def short_lines(plan: Plan, bad: int) -> Iterator[str]:
         if plan.unknown_prices:
             yield f"plan: no price is known for {', '.join(plan.unknown_prices)}: it comes on top"
     yield f"plan: {_time(plan)}; {_limits(plan)}"
-    yield from (f"plan: {text}" for text in _caveats(plan))
+    yield from (f"plan: {text}" for text in (*plan.substitutions, *_caveats(plan)))
 
 
 def plan_table(plan: Plan) -> Table:
@@ -145,6 +147,7 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
         "statuses": {str(status): count for status, count in plan.statuses.items()},
         "unknown_prices": list(plan.unknown_prices),
         "unknown_limits": list(plan.unknown_limits),
+        "substitutions": [asdict(each) for each in plan.substitutions],
         "from_records": plan.from_records,
         "sampled": plan.sampled,
         "simulated": simulated,

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -44,6 +45,9 @@ class View(Protocol):
     def update(self, pool: PoolSnapshot, tally: Tally) -> None: ...
     def note(self, text: str) -> None:
         """A line that stays on the screen."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """While the block runs, whatever is printed is not drawn over."""
 
     def close(self) -> None: ...
 
@@ -84,6 +88,9 @@ class QuietView:
 
     def note(self, text: str) -> None:
         say(text)
+
+    def aside(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def close(self) -> None:
         return None
@@ -142,6 +149,15 @@ class LiveView:
 
     def note(self, text: str) -> None:
         self._console.print(text)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        self._live.update("", refresh=True)
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live.start()
 
     def close(self) -> None:
         self._live.stop()

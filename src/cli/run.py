@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
+from ..core.planning import substitutions
 from ..core.results import ResultsFile
 from ..records import NANOS_PER_USD
 from .again import Wishes, ask_again
@@ -198,8 +199,10 @@ def close_run(
     """Print tables (unless `quiet`), totals, where the results are; `spent` is the budget that ended it."""
     from .summary import print_summary, print_summary_json, what_goes_on
 
+    renamed = substitutions(tally.named, setup.settings)
     told: dict[str, Any] = {
         "tally": tally,
+        "substitutions": renamed,
         "baseline_model": setup.settings.baseline_model,
         "elapsed_s": now - tally.started_at,
         "simulated": setup.simulated,

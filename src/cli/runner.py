@@ -54,8 +54,8 @@ class Sink:
             self.error = error
             self.on_error()
 
-    def tick(self) -> None:
-        """Called on the loop several times a second."""
+    def tick(self, view: View) -> None:
+        """Called on the loop several times a second; what it prints stands aside of the view."""
 
 
 def work_off(
@@ -130,7 +130,7 @@ async def _watch(
         running = asyncio.create_task(orchestrator.run(until_done))
         while not running.done():
             await asyncio.wait({running}, timeout=view.interval_s)
-            sink.tick()
+            sink.tick(view)
             pool = orchestrator.snapshot()
             sink.tally.mark(pool.at)
             view.update(pool, sink.tally)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from ..config import chosen_port
 from ..core.clock import Clock
 from ..records import Result
 from .batch import open_results, resume
@@ -17,7 +18,7 @@ from .follow import refuse_second_server
 from .logs import set_up_logging
 from .mending import mend
 from .pages import pages_beside
-from .progress import say
+from .progress import View, say
 from .run import close_run
 from .runner import Sink, work_off
 from .setup import Options, Setup, open_store, prepare
@@ -42,6 +43,8 @@ def serve(
     Without `yes` it asks before it spends on tasks that it finds; see `ask_about_queue`.
     """
     setup = prepare(options)
+    if pages:
+        chosen_port(setup.environ)  # a wrong PORT is refused before anything starts
     level, folder = "error" if quiet else options.log_level, setup.settings.state_dir / "logs"
     set_up_logging(level, folder, simulated=setup.simulated)
     clock = Clock()
@@ -89,9 +92,10 @@ class ExamplesSink(Sink):
             self.error = self._examples.error
             self.on_error()
 
-    def tick(self) -> None:
-        if self._examples.tally.finished:
-            self.finish()
+    def tick(self, view: View) -> None:
+        if self._examples.tally.finished and self.tally is not self.served:
+            with view.aside():
+                self.finish()
             self.tally = self.served
 
     def finish(self) -> int:

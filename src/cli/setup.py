@@ -83,6 +83,12 @@ class Setup:
         if self.configured:
             return "simulated: the providers are local simulators, no key is used and nothing is spent"
         wanted = ", ".join(row.api_key_env[0] for row in self.settings.providers.values() if row.api_key_env)
+        if keyed := [each for each in self.access.values() if each.key_source]:
+            unused = ", ".join(f"{each.name} ({each.key_source})" for each in keyed)
+            return (
+                f"simulated: the providers that have a key are disabled: {unused}; nothing is spent "
+                "(set enabled = true in their [providers.NAME])"
+            )
         return (
             "simulated: no API key was found, so the providers are local simulators and nothing is spent "
             f"(keys are read from the environment or .env: {wanted})"

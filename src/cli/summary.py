@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,17 @@ from .tally import OPEN, Tally
 from .words import duration, latency, money, percent, tasks
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
+    from ..core.planning import Substitution
     from ..core.store import CallSums, Summary, TierSavings
     from ..routing.budgets import BudgetRule
+
+
+PROVIDER_COLUMNS = ("calls", "share", "success", "median", "p95", "tokens in", "tokens out", "cost")
+SPARE_COLUMNS = ("median", "share", "tokens in")  # what goes first where a terminal is narrow
+UNBOUNDED = 1_000  # columns
 
 
 def print_summary(
@@ -28,18 +37,21 @@ def print_summary(
     elapsed_s: float,
     simulated: bool,
     stderr: bool,
+    substitutions: Sequence[Substitution] = (),
     quiet: bool = False,
 ) -> None:
     """Print tables and totals of everything `summary` covers; `quiet`, or without a call: totals alone."""
     screen = console(stderr)
     if summary.providers and not quiet:
         screen.print()
-        screen.print(provider_table(summary))
+        screen.print(fitting(screen, partial(provider_table, summary), SPARE_COLUMNS))
         screen.print()
         screen.print(agent_table(summary))
         screen.print()
     for line in total_lines(summary, tally, baseline_model, elapsed_s, simulated):
         screen.print(line, soft_wrap=True)
+    for each in substitutions:
+        screen.print(str(each), soft_wrap=True)
 
 
 def print_summary_json(
@@ -51,11 +63,13 @@ def print_summary_json(
     simulated: bool,
     stderr: bool,
     results: Path | None,
+    substitutions: Sequence[Substitution] = (),
 ) -> None:
     """The same for programs: one object, dollars and seconds."""
     stream = sys.stderr if stderr else sys.stdout
     found = summary_json(summary, tally, baseline_model, elapsed_s)
     found |= {"results": None if results is None else str(results), "simulated": simulated}
+    found["substitutions"] = [asdict(each) for each in substitutions]
     stream.write(json.dumps({"summary": found}) + "\n")
     stream.flush()
 
@@ -102,32 +116,51 @@ def _sums_json(sums: CallSums) -> dict[str, Any]:
     }
 
 
-def provider_table(summary: Summary) -> Table:
-    """Calls, share of the answers, success rate, latency, tokens and cost by provider, and their sums."""
-    from rich.table import Table
+def fitting(screen: Console, build: Callable[[int, Collection[str]], Table], spare: Sequence[str]) -> Table:
+    """The table that `build` makes, whole in the width of `screen`: a cut number would mislead.
 
-    table = Table(title="providers", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("provider")
-    for name in ("calls", "share", "success", "median", "p95", "tokens in", "tokens out", "cost"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for provider, sums in summary.providers.items():
-        table.add_row(provider, *_cells(sums, summary.calls.ok))
-    if len(summary.providers) > 1:
-        table.add_row("all", *_cells(summary.calls, summary.calls.ok), style="bold")
+    `build` takes the space between columns and the columns to leave out. Space shrinks first, then the
+    columns of `spare` go one by one.
+    """
+    from rich.measure import Measurement
+
+    table = build(2, ())
+    for left_out in ((), *(spare[: i + 1] for i in range(len(spare)))):
+        if Measurement.get(screen, screen.options.update(width=UNBOUNDED), table).maximum <= screen.width:
+            break
+        table = build(1, left_out)
     return table
 
 
-def _cells(sums: CallSums, answers: int) -> tuple[str, ...]:
-    return (
-        f"{sums.calls:,}",
-        percent(sums.ok, answers),
-        percent(sums.ok, sums.calls - sums.cancelled),
-        latency(sums.p50_s),
-        latency(sums.p95_s),
-        f"{sums.prompt_tokens:,}",
-        f"{sums.output_tokens:,}",
-        _cost(sums),
-    )
+def provider_table(summary: Summary, padding: int = 2, without: Collection[str] = ()) -> Table:
+    """Calls, share of the answers, success rate, latency, tokens and cost by provider, and their sums."""
+    from rich.table import Table
+
+    table = Table(title="providers", title_justify="left", box=None, padding=(0, padding, 0, 0))
+    shown = [name for name in PROVIDER_COLUMNS if name not in without]
+    table.add_column("provider")
+    for name in shown:
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = [(name, sums, "") for name, sums in summary.providers.items()]
+    if len(rows) > 1:
+        rows.append(("all", summary.calls, "bold"))
+    for name, sums, style in rows:
+        cells = _cells(sums, summary.calls.ok)
+        table.add_row(name, *(cells[column] for column in shown), style=style)
+    return table
+
+
+def _cells(sums: CallSums, answers: int) -> dict[str, str]:
+    return {
+        "calls": f"{sums.calls:,}",
+        "share": percent(sums.ok, answers),
+        "success": percent(sums.ok, sums.calls - sums.cancelled),
+        "median": latency(sums.p50_s),
+        "p95": latency(sums.p95_s),
+        "tokens in": f"{sums.prompt_tokens:,}",
+        "tokens out": f"{sums.output_tokens:,}",
+        "cost": _cost(sums),
+    }
 
 
 def _cost(sums: CallSums) -> str:
@@ -159,7 +192,8 @@ def total_lines(
     yield f"{answered:,} of {tasks(total)} answered{truncated}; this run took {duration(elapsed_s)}"
     yield _money_line(summary, baseline_model, simulated)
     if summary.savings:
-        yield "  by tier: " + "; ".join(_savings(part) for part in summary.savings)
+        billed = ", if those calls are billed" if summary.calls.uncertain_nanos else ""
+        yield f"  by tier{billed}: " + "; ".join(_savings(part) for part in summary.savings)
     others = {
         s: n for s, n in summary.counts.items() if n and s is not TaskStatus.SUCCEEDED and s not in OPEN
     }
@@ -192,9 +226,16 @@ def _money_line(summary: Summary, baseline_model: str, simulated: bool) -> str:
     if calls.unknown_cost_calls:
         text += f"; the price of {calls.unknown_cost_calls:,} calls is unknown"
     if summary.saved_nanos is not None:
-        difference = _difference(ended.cost_nanos, ended.baseline_nanos)
-        text += f"; the same tokens on {baseline_model}: {money(ended.baseline_nanos)} (it was {difference})"
+        less = _between(ended.cost_nanos, calls.uncertain_nanos, ended.baseline_nanos)
+        text += f"; {less} than the {money(ended.baseline_nanos)} these tokens would cost on {baseline_model}"
     return text
+
+
+def _between(cost_nanos: int, uncertain_nanos: int, baseline_nanos: int) -> str:
+    """The difference to the baseline; as a range where part of the cost may not be billed at all."""
+    most = _difference(cost_nanos, baseline_nanos)
+    least = _difference(max(0, cost_nanos - uncertain_nanos), baseline_nanos)
+    return most if most == least else f"{least} (or {most}, if those calls are billed)"
 
 
 def _savings(part: TierSavings) -> str:

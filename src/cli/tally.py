@@ -29,6 +29,7 @@ class Tally:
         self.by_provider: Counter[str] = Counter()
         self.cost_nanos = 0
         self.unknown_costs = 0
+        self.named: Counter[str] = Counter()  # tasks by model that they name
         self.reasons: list[str] = []  # of the first tasks that were not answered
         self.started_at = now
         self.plan: Plan | None = None  # what was expected of this run
@@ -63,6 +64,7 @@ class Tally:
     def _add(self, result: Result) -> None:
         self.statuses[result.status] += 1
         self.truncated += result.truncated
+        self.named.update(result.task.models)
         if (by := result.answered_by) is not None and result.status is TaskStatus.SUCCEEDED:
             self.by_provider[by.provider] += 1
         if (cost := result.cost_nanos) is None:

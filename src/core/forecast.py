@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import ServerError
@@ -68,7 +68,8 @@ class Forecast:
             provider, model, task_type = (str(part) for part in row.key)
             for key in _keys(provider, model, task_type):
                 sums[key].append(row.sums)
-        records = {key: found for key, rows in sums.items() if (found := _record(rows)) is not None}
+        known = ((key, record_of(rows)) for key, rows in sums.items())
+        records = {key: found for key, found in known if found is not None and found.answers >= ENOUGH}
         return cls(records, seed, failures=failures, tokens_per_char=_tokens_per_char(store.prompt_sizes()))
 
     @property
@@ -133,9 +134,10 @@ def _tokens_per_char(sizes: Iterable[PromptSize]) -> dict[str, float]:
     }
 
 
-def _record(rows: list[CallSums]) -> Record | None:
+def record_of(rows: Sequence[CallSums]) -> Record | None:
+    """The means over `rows` of usage; None where they hold no answer."""
     answers = sum(r.ok for r in rows)
-    if answers < ENOUGH:
+    if not answers:
         return None
     judged = answers + sum(r.failed + r.uncertain for r in rows)
     return Record(

@@ -128,7 +128,10 @@ class Orchestrator:
             now=clock.now(),
             configured=self._access.keys(),
             jitter=random.Random(),
-            catalogues={n: catalogue_of(n, a.row.wire, a.row.base_url) for n, a in self._access.items()},
+            catalogues={
+                name: catalogue_of(name, a.row.wire, a.row.base_url, keyless=a.row.keyless)
+                for name, a in self._access.items()
+            },
             budgets=self._money.budgets,
         )
         self.dispatch = Dispatch(self.balancer, settings)

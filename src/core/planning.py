@@ -78,6 +78,25 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Substitution:
+    """A retired model that tasks name, and the one that is called in its place."""
+
+    named: str
+    called: str
+    tasks: int
+
+    def __str__(self) -> str:
+        number = "1 task names" if self.tasks == 1 else f"{self.tasks:,} tasks name"
+        return f"{number} {self.named}, which is retired; {self.called} is called instead"
+
+
+def substitutions(named: Mapping[str, int], settings: Settings) -> tuple[Substitution, ...]:
+    """Those among the models that tasks name; `named` counts tasks by model."""
+    resolved = ((model, settings.resolve_model(model)[0], tasks) for model, tasks in sorted(named.items()))
+    return tuple(Substitution(*each) for each in resolved if each[0] != each[1])
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run is expected to come to. `sampled`: every n-th task was planned."""
 
@@ -93,6 +112,7 @@ class Plan:
     unknown_limits: tuple[str, ...]  # providers of which no limit is known
     from_records: bool  # whether earlier calls were there to judge by
     sampled: int = 1
+    substitutions: tuple[Substitution, ...] = ()
 
     @property
     def low_nanos(self) -> int:
@@ -156,12 +176,14 @@ class Sample:
         self.count = 0
         self.every = 1
         self.kept: list[Task] = []
+        self.named: Counter[str] = Counter()  # tasks by model that they name
         self._at_most = at_most
 
     def add(self, task: Task) -> None:
         if self.count % self.every == 0:
             self.kept.append(task)
         self.count += 1
+        self.named.update(task.models)
         if len(self.kept) > self._at_most:
             self.kept = self.kept[::2]
             self.every *= 2

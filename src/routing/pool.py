@@ -62,7 +62,8 @@ class Pool:
         self.prefixes = Prefixes(settings.caching)
         self._prices = prices or PriceBook(lambda m: settings.model_row(m).price)
         self._catalogues = catalogues or {
-            p.name: catalogue_of(p.name, p.row.wire, p.row.base_url) for p in self.providers
+            p.name: catalogue_of(p.name, p.row.wire, p.row.base_url, keyless=p.row.keyless)
+            for p in self.providers
         }
         self._baseline_wire = settings.model_row(settings.baseline_model).wire
         self.round_robin = RoundRobin(len(self.providers), settings.routing.credit_clamp)

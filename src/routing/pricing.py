@@ -55,6 +55,7 @@ UNLIMITED_TOKENS = 2**62  # what a free answer rate affords
 _NANOS_PER_TOKEN = Decimal(NANOS_PER_USD) / 1_000_000  # of a rate in USD per million tokens
 _NANOS_PER_CALL = Decimal(NANOS_PER_USD) / 1_000  # of a rate in USD per thousand calls
 _CATALOGUES = {"anthropic": "anthropic", "openai": "openai", "gemini": "google"}  # wire -> price list
+KEYLESS = "keyless"  # the price list of a server that takes no key: it can't bill anyone, so all is free
 
 
 class PriceLike(Protocol):
@@ -175,13 +176,17 @@ class PriceBook:
         return price
 
 
-def catalogue_of(provider: str, wire: str, base_url: str) -> str | None:
+def catalogue_of(provider: str, wire: str, base_url: str, *, keyless: bool = False) -> str | None:
     """Whose price list counts for a provider (`anthropic`, `openai`, `google`, `groq`, ...), or None.
+
+    A provider that needs no key (`keyless`: its `api_key_env` is empty) has the free list.
 
     The provider that bears its wire's name has that wire's list, also behind a company's proxy, a regional
     endpoint or the simulator. Any other has the list of the company whose real address it is reached at. A
     server that merely speaks a wire has none: a self-hosted model is not billed as its namesake.
     """
+    if keyless:
+        return KEYLESS
     if provider == wire and wire in _CATALOGUES:
         return _CATALOGUES[wire]
     try:
@@ -202,6 +207,8 @@ def compile_price(
         return _from_override(model, override)
     if catalogue is None:
         return None
+    if catalogue == KEYLESS:
+        return _compiled(model, KEYLESS, [(-1, *(Decimal(0),) * 5)])
     try:
         _, info = data_snapshot.get_snapshot().find_provider_model(model, None, catalogue, None)
     except LookupError:

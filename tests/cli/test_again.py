@@ -183,7 +183,7 @@ def test_a_server_says_which_wishes_of_a_run_it_goes_without(tmp_path: Path, liv
     )
     assert "do not reach" not in other.err
     assert len(answers(tmp_path)) == len(read_rows(tmp_path / "other.jsonl")) == 3
-    assert "nothing is asked again" in again.err
+    assert "nothing to do" in again.err
 
 
 def test_what_was_paid_for_is_not_asked_again_because_the_state_is_gone(

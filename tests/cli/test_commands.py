@@ -70,7 +70,7 @@ def test_the_examples_are_queued_once_and_the_queue_is_served_on_until_ctrl_c(tm
         again.wait_for("serving the queue")
         again.terminate()
         assert again.wait() == 0, again.err
-    assert "60 tasks finished before; nothing is asked again" in again.err and again.out == ""
+    assert "60 tasks finished before; nothing to do" in again.err and again.out == ""
     shown = run_script("status", cwd=tmp_path)
     held = re.search(
         r"preferred provider in the last 24 hours: .*research (\d+) % of \d+ \(gemini\)", shown.out
@@ -246,7 +246,7 @@ def picky() -> Iterator[SimulatorProcess]:
 def test_check_finds_that_all_is_well(tmp_path: Path, live: dict[str, str]) -> None:
     done = run_script("check", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.out
-    assert re.search(r"^ok +openai +answers, 3 models; of ours it lists gpt-", done.out, re.M)
+    assert re.search(r"^ok +openai +reachable, 3 models, among them gpt-", done.out, re.M)
     for line in (
         "key: OPENAI_API_KEY (environment)",
         "proxy: none, it is on this machine",
@@ -255,6 +255,50 @@ def test_check_finds_that_all_is_well(tmp_path: Path, live: dict[str, str]) -> N
         assert re.search(rf"^- +{re.escape(line)}$", done.out, re.M), done.out
     assert re.search(r"^- +address: http://127\.0\.0\.1:\d+/v1 \(OPENAI_BASE_URL\)$", done.out, re.M)
     assert "no key; it would be read from ANTHROPIC_API_KEY" in done.out
+
+
+def test_check_warns_where_a_server_offers_none_of_the_models(tmp_path: Path, live: dict[str, str]) -> None:
+    models = '[providers.openai]\nmodels = { economy = "a", standard = "b", premium = "b" }\n'
+    (tmp_path / "mine.toml").write_text(models)
+    done = run_script("check", "--config", "mine.toml", cwd=tmp_path, env=live)
+    assert done.process.returncode == 2
+    line = r"^wrong +openai +reachable, but offers none of the configured models \(a, b\)$"
+    assert re.search(line, done.out, re.M), done.out
+
+
+@pytest.mark.parametrize("port", ["abc", "-1", "65536", "5000.0", "²"])
+@pytest.mark.parametrize("script", ["real_agent_orchestrator.py", "web_server.py"])
+def test_a_wrong_port_is_refused_before_anything_starts(tmp_path: Path, script: str, port: str) -> None:
+    arguments = ["--pages", "--once"] if script.startswith("real") else []
+    done = run_script(*arguments, cwd=tmp_path, script=ROOT / script, env={"PORT": port})
+    assert done.process.returncode == 2
+    assert f"PORT must be a number from 0 to 65535, not '{port}'" in done.err
+    assert not (tmp_path / "state").exists()
+
+
+def test_keys_of_disabled_providers_are_named_as_the_reason_for_the_simulator(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    (tmp_path / "mine.toml").write_text("[providers.openai]\nenabled = false\n")
+    done = run_script("status", "--config", "mine.toml", cwd=tmp_path, env=live)
+    planned = run_script("plan", "-", "--config", "mine.toml", cwd=tmp_path, env=live, stdin="Hi\n")
+    assert done.process.returncode == planned.process.returncode == 0
+    reason = "the providers that have a key are disabled: openai (OPENAI_API_KEY (environment))"
+    assert reason in planned.err and "no API key was found" not in planned.err
+
+
+def test_a_retired_model_is_named_with_its_successor_in_plan_and_summary(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    (tmp_path / "t.txt").write_text("Hi\nHo\n")
+    line = "2 tasks name gpt-4, which is retired; gpt-6.1-terra is called instead"
+    planned = run_script("plan", "t.txt", "--model", "gpt-4", cwd=tmp_path, env=live)
+    assert line in planned.out
+    done = run_script("run", "t.txt", "--model", "gpt-4", cwd=tmp_path, env=live)
+    assert f"plan: {line}" in done.err and line in done.out
+    told = run_script("run", "t.txt", "--model", "gpt-4", "-o", "2.jsonl", "--json", cwd=tmp_path, env=live)
+    summary = json.loads(told.out.splitlines()[-1])["summary"]
+    assert summary["substitutions"] == [{"named": "gpt-4", "called": "gpt-6.1-terra", "tasks": 2}]
 
 
 def test_check_tells_a_bad_key_in_one_line(tmp_path: Path, picky: SimulatorProcess) -> None:
@@ -273,7 +317,7 @@ def test_check_tells_limits_and_proxy(tmp_path: Path, live: dict[str, str]) -> N
     assert done.process.returncode == 2 and "secret" not in done.out + done.err
     assert "proxy: http://***@127.0.0.1:9" in done.out and re.search(r"^wrong openai", done.out, re.M)
     assert "limits: requests per minute 1,200, tokens per minute 5,000 told" in done.out
-    assert "PORT is '70000', which is no port" in done.out
+    assert "PORT must be a number from 0 to 65535, not '70000'" in done.out
 
 
 def test_what_is_allowed_but_likely_a_slip_is_told_by_check_and_at_the_start(
@@ -389,3 +433,36 @@ def test_importing_the_script_costs_little_and_gives_both_classes() -> None:
         [sys.executable, "-c", code], cwd=ORCHESTRATOR.parent, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_closing_table_of_the_examples_stays_whole_on_a_terminal_while_the_server_goes_on(
+    tmp_path: Path,
+) -> None:
+    """What is drawn in place stands aside while the table is printed: nothing of it is drawn over."""
+    environ = {**child_environment(), "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
+    screen, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(ORCHESTRATOR), "--examples"],
+        cwd=tmp_path,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    drawn = _until(screen, "results: ")
+    process.terminate()
+    drawn += _everything_from(screen)
+    assert process.wait(60) == 0, drawn
+    before, table = drawn.split("tokens in", 1)
+    assert before.rindex("of 60 done") < before.rindex("providers") and "━" not in table
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", "tokens in" + table)
+    rows = [line for line in plain.splitlines() if re.match(r"(anthropic|openai|gemini|all) +\d", line)]
+    assert len(rows) >= 4 and all(re.search(r"\$\d+\.\d+ *$", line) for line in rows[:4]), plain
+
+
+def _until(terminal: int, text: str) -> str:
+    found = b""
+    while text.encode() not in found:
+        found += os.read(terminal, 65536)
+    return found.decode("utf-8", "replace")

@@ -46,7 +46,7 @@ def test_a_csv_file_and_a_template_come_back_as_csv_and_a_torn_file_is_completed
     calls = simulator.stats()["openai"]["calls"]
     again = run_script(*command, cwd=tmp_path, env=live)
     assert again.process.returncode == 0, again.err
-    assert "6 tasks finished before; nothing is asked again" in again.err
+    assert "6 tasks finished before; nothing to do" in again.err
     assert {row["id"]: row for row in records(tmp_path / "out.csv")} == rows
     assert simulator.stats()["openai"]["calls"] == calls
     (tmp_path / "out.csv").unlink()
@@ -197,6 +197,14 @@ WRONG = {
         ["run", "t.txt", "--format", "openai-batch", "-o", "out.csv"],
         "out.csv: openai-batch rows are JSON Lines",
     ),
+    "a workbook": (["run", "t.txt", "-o", "x.xlsx"], "x.xlsx: .xlsx is not written; let the output end in"),
+    "Parquet": (["run", "t.txt", "-o", "sub/x.parquet"], "x.parquet: .parquet is not written"),
+    "compressed": (["run", "t.txt", "-o", "x.jsonl.gz"], "x.jsonl.gz: .gz is not written"),
+    "a device": (["run", "t.txt", "-o", "/dev/full"], "/dev/full: results need an ordinary file"),
+    "standard output by its path": (["run", "t.txt", "-o", "/dev/stdout"], "(- is standard output)"),
+    "a folder": (["run", "t.txt", "-o", "."], "results need an ordinary file, and this is a folder"),
+    "no name": (["run", "t.txt", "-o", ""], "results need an ordinary file"),
+    "rejects to a device": (["run", "t.txt", "--rejects", "/dev/full"], "/dev/full: results need"),
     "rejects over the tasks": (
         ["run", "t.txt", "--rejects", "t.txt"],
         "holds the tasks or the results",
@@ -221,3 +229,4 @@ def test_what_is_wrong_with_the_options_is_told_before_anything_runs(
     assert done.process.returncode == 2, done.err
     assert line in done.err and "Traceback" not in done.err
     assert (tmp_path / "t.txt").read_text() == "Hi\n"
+    assert not (tmp_path / "state").exists() or not list((tmp_path / "state").glob("*.db"))

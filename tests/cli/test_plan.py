@@ -125,7 +125,7 @@ def test_a_run_that_goes_on_plans_only_what_is_left(tmp_path: Path, live: dict[s
     again = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
     assert again.process.returncode == 0 and "plan: 2 tasks" in again.err
     last = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
-    assert "plan:" not in last.err and "nothing is asked again" in last.err
+    assert "plan:" not in last.err and "nothing to do" in last.err
 
 
 def test_standard_input_is_planned_and_then_run(tmp_path: Path, live: dict[str, str]) -> None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from src.cli.summary import print_summary, summary_json, total_lines, what_goes_on
+from src.cli.summary import (
+    SPARE_COLUMNS,
+    fitting,
+    print_summary,
+    provider_table,
+    summary_json,
+    total_lines,
+    what_goes_on,
+)
 from src.cli.tally import Tally
 from src.core.store import CallSums, Summary, TaskSums
 from src.records import NANOS_PER_USD, TaskStatus
@@ -30,7 +41,7 @@ def said(summary: Summary) -> str:
 
 def test_savings_are_told_with_the_split_by_tier_that_made_them() -> None:
     text = said(SUMMARY)
-    assert "the same tokens on gpt-big: $13.00 (it was 15 % less)" in text
+    assert "15 % less than the $13.00 these tokens would cost on gpt-big" in text
     assert (
         "by tier: premium $9.00 instead of $8.00 (12 % more, 10 tasks);"
         " economy $1.00 instead of $5.00 (80 % less, 100 tasks);"
@@ -40,6 +51,28 @@ def test_savings_are_told_with_the_split_by_tier_that_made_them() -> None:
     assert found["saved_usd"] == 2.0
     assert found["tiers"]["economy"] == {"tasks": 100, "cost_usd": 1.0, "baseline_usd": 5.0}
     assert sum(tier["baseline_usd"] - tier["cost_usd"] for tier in found["tiers"].values()) == 2.0
+
+
+def test_savings_do_not_count_calls_that_may_not_be_billed_as_money_spent() -> None:
+    calls = replace(SUMMARY.calls, cost_nanos=1 * USD, uncertain_nanos=10 * USD)
+    text = said(replace(SUMMARY, calls=calls))
+    assert "cost: $1.00, and up to $10.00 for calls that were cut off and may be billed" in text
+    assert "92 % less (or 15 % less, if those calls are billed) than the $13.00 these tokens would" in text
+    assert "by tier, if those calls are billed: " in text
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 140])
+def test_the_closing_table_is_whole_at_the_width_of_the_terminal(width: int) -> None:
+    sums = replace(SUMMARY.calls, calls=1_234_567, ok=1_234_567, input_tokens=98_765_432)
+    sums = replace(sums, output_tokens=98_765_432, cost_nanos=12_345 * USD)
+    summary = replace(SUMMARY, calls=sums, providers=dict.fromkeys(("anthropic", "gemini", "openai"), sums))
+    screen = Console(width=width, file=StringIO(), highlight=False)
+    screen.print(fitting(screen, partial(provider_table, summary), SPARE_COLUMNS))
+    lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 6 and all(len(line) <= width for line in lines)
+    assert "…" not in "".join(lines)
+    for line in lines[2:]:
+        assert line.split()[1] == "1,234,567" and line.rstrip().endswith("$12,345.00")
 
 
 def test_what_a_budget_ended_goes_on_when_that_is_raised_and_anything_else_by_itself() -> None:
@@ -72,6 +105,6 @@ def test_where_a_price_is_unknown_nothing_is_said_of_savings() -> None:
         replace(ALL, baseline_nanos=0),
     ):
         summary = replace(SUMMARY, tasks=unknown)
-        assert "the same tokens" not in said(summary) and "by tier" not in said(summary)
+        assert "these tokens" not in said(summary) and "by tier" not in said(summary)
         found = summary_json(summary, Tally(COUNTS, 0.0), "gpt-big", 60.0)
         assert (found["saved_usd"], found["tiers"]) == (None, {})

@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.errors import ConfigError
-from src.records import Usage
+from src.records import NANOS_PER_USD, Usage
 from src.routing.pricing import (
     UNLIMITED_TOKENS,
     CompiledPrice,
@@ -35,6 +35,7 @@ from src.routing.pricing import (
     compile_model,
     compile_price,
 )
+from src.settings import PriceRow
 
 ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()
@@ -203,6 +204,18 @@ def test_a_price_list_counts_for_the_company_that_is_really_called(
     provider: str, wire: str, base_url: str, catalogue: str | None
 ) -> None:
     assert catalogue_of(provider, wire, base_url) == catalogue
+
+
+@pytest.mark.parametrize("provider", ["ollama", "openai"])
+def test_a_server_that_takes_no_key_is_free_unless_its_model_has_a_price(provider: str) -> None:
+    catalogue = catalogue_of(provider, "openai", "http://127.0.0.1:11434/v1", keyless=True)
+    free = compile_price(catalogue, "llama3.2", AT)
+    assert free is not None
+    assert free.cost_nanos(Usage(input_tokens=10**6, output_tokens=10**6)) == 0
+    assert free.upper_bound_nanos(10**6, 1, 10**6) == 0
+    priced = compile_price(catalogue, "llama3.2", AT, PriceRow(input=1.0, output=2.0))
+    assert priced is not None
+    assert priced.cost_nanos(Usage(input_tokens=10**6, output_tokens=10**6)) == 3 * NANOS_PER_USD
 
 
 # ------------------------------------------------------------------ prices of the configuration

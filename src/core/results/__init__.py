@@ -8,7 +8,7 @@ can do is one torn last row, which is cut when the file is opened again.
 from __future__ import annotations
 
 from .csv_table import ATTEMPTS, COLUMNS, METADATA, USAGE, csv_line, flat_row, guard
-from .file import STDOUT, ResultsFile, holds_simulated
+from .file import STDOUT, ResultsFile, holds_simulated, refuse_special
 from .forms import Form, form_of
 from .jsonl import encode_row
 from .rows import attempt_row, latency_s, result_row, total_usage, usage_row, usd
@@ -29,6 +29,7 @@ __all__ = [
     "guard",
     "holds_simulated",
     "latency_s",
+    "refuse_special",
     "result_row",
     "total_usage",
     "usage_row",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -169,14 +170,21 @@ def _rows(form: Form, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def holds_simulated(path: Path, form: Form | None = None) -> bool | None:
-    """Whether the rows of a results file came from the simulator; None where there is no row."""
+    """Whether the rows of a results file came from the simulator; None where there is no row.
+
+    Raises InputError for a file that can't be read, as some of /proc that call themselves ordinary.
+    """
     if not path.is_file():
         return None
-    row = next(_rows(form or form_of(str(path)), path), None)
+    try:
+        row = next(_rows(form or form_of(str(path)), path), None)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     return None if row is None else bool(row.get("simulated"))
 
 
 def _open_locked(path: Path) -> BinaryIO:
+    refuse_special(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
@@ -192,6 +200,23 @@ def _open_locked(path: Path) -> BinaryIO:
         file.close()
         raise InputError(f"{path}: another run is writing to it") from error
     return file
+
+
+def refuse_special(path: Path) -> None:
+    """Raise InputError where `path` exists and is no ordinary file.
+
+    Only an ordinary file can be cut, locked and replaced. Opening a device or a pipe could even block.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    if stat.S_ISREG(mode):
+        return
+    what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+    raise InputError(f"{path}: results need an ordinary file, and this is {what} (- is standard output)")
 
 
 def _copy_without(pieces: Iterable[Piece], new: BinaryIO, ids: Collection[str]) -> tuple[int, int]:

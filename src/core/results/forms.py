@@ -13,6 +13,12 @@ from .jsonl import JsonLines
 from .openai_batch import BatchRows
 
 OPENAI_BATCH = "openai-batch"
+# Endings of other formats. JSON Lines under such a name could be opened by no program that goes by it.
+NOT_WRITTEN = (
+    *(".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet", ".feather", ".arrow", ".orc", ".avro"),
+    *(".pkl", ".pickle", ".npy", ".h5", ".db", ".sqlite", ".sqlite3", ".duckdb", ".pdf", ".docx"),
+    *(".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz"),
+)
 
 
 class Form(Protocol):
@@ -36,6 +42,8 @@ class Form(Protocol):
 def form_of(output: str, fmt: str | None = None) -> Form:
     """The form for a results file of this name. Raises InputError where the two don't go together."""
     suffix = Path(output).suffix.lower()
+    if suffix in NOT_WRITTEN:
+        raise InputError(f"{output}: {suffix} is not written; let the output end in .jsonl, .csv or .tsv")
     if fmt == OPENAI_BATCH:
         if suffix in CsvForm.DELIMITERS:
             raise InputError(f"{output}: {OPENAI_BATCH} rows are JSON Lines; let the output end in .jsonl")

@@ -202,7 +202,8 @@ def _price(site: Site, provider: str) -> float | None:
     """Nano-dollars of a usual call of the standard tier."""
     row = site.settings.providers[provider]
     model = site.settings.resolve_model(row.models.standard)[0]
-    price = site.prices.price(catalogue_of(provider, row.wire, row.base_url), model, site.now())
+    catalogue = catalogue_of(provider, row.wire, row.base_url, keyless=row.keyless)
+    price = site.prices.price(catalogue, model, site.now())
     if price is None:
         return None
     return price.upper_bound_nanos(1000, 0, int(1000 * ANSWER_TOKENS_PER_PROMPT_TOKEN))
