@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
-from ..core.intake import make_task
+from ..core.intake import make_task, shown
 from ..errors import InputError
 from ..records import Result, Task
 from .follow import refuse_cap_beside_server, server_of
@@ -41,8 +41,9 @@ def answer(
 ) -> list[Result]:
     """Answer every task and return the results in the order of the tasks.
 
-    A task is a prompt, or a mapping with the keys of a line of a task file. Settings and keys are those of
-    the command line. Raises OrchestratorError: InputError for a task that is none, ConfigError, StoreError.
+    A task is a prompt, or a mapping with the keys of a line of a task file: JSON values, metadata too.
+    Settings and keys are those of the command line. Raises OrchestratorError: InputError for a task that is
+    none and for an id that comes twice, ConfigError, StoreError.
     Ctrl-C lets the calls in flight finish and raises KeyboardInterrupt.
 
     With a key it spends at once: nobody is asked first, and `confirm_above_usd` does not hold. The tasks cost
@@ -62,8 +63,9 @@ def answer(
         say(setup.headline())
     clock = Clock()
     batch = f"python-{int(clock.now())}-{os.getpid()}-{next(_numbers)}"
-    rows = [{"prompt": task} if isinstance(task, str) else task for task in tasks]
-    wanted = [_task(row, number, batch, setup, clock.now()) for number, row in enumerate(rows, 1)]
+    wanted = _made(tasks, batch, setup, clock.now())
+    if not wanted:
+        return []
     with open_store(setup) as store:
         if max_cost_usd is not None and not setup.simulated:
             refuse_cap_beside_server(store, clock.now(), CAP_OPTION)
@@ -74,9 +76,46 @@ def answer(
         return [stored.result for stored in store.all_results(batch)]
 
 
-def _task(row: Mapping[str, Any], number: int, batch: str, setup: Setup, now: float) -> Task:
+def _made(tasks: Iterable[str | Mapping[str, Any]], batch: str, setup: Setup, now: float) -> list[Task]:
+    """All tasks. Raises InputError for the first that is none, and for an id that comes twice."""
+    try:
+        given = list(tasks)
+    except TypeError as error:
+        raise InputError(f"answer takes a list of tasks: {error}") from None
+    rows = [_row(task, number) for number, task in enumerate(given, 1)]
+    named = {str(row["id"]) for row in rows if isinstance(row.get("id"), str | int)}
+    ids: dict[str, int] = {}
+    made = []
+    for number, row in enumerate(rows, 1):
+        try:
+            task = _task(row, number, named, batch, setup, now)
+        except InputError as error:
+            raise InputError(f"task {number}: {error.what}") from None
+        earlier = ids.setdefault(task.id, number)
+        if earlier != number:
+            raise InputError(f"task {number}: duplicate id {shown(task.id)}: task {earlier} has it too")
+        made.append(task)
+    return made
+
+
+def _row(task: Any, number: int) -> dict[str, Any]:
+    if isinstance(task, str):
+        return {"prompt": task}
+    if isinstance(task, Mapping):
+        return dict(task)
+    raise InputError(
+        f"task {number}: must be a prompt, or a mapping such as {{'prompt': ...}}, not {type(task).__name__}"
+    )
+
+
+def _task(
+    row: Mapping[str, Any], number: int, named: Collection[str], batch: str, setup: Setup, now: float
+) -> Task:
+    """A task without an id is called by its number, unless another one is named like that."""
+    names = itertools.chain([str(number)], (f"{number}-{n}" for n in itertools.count(2)))
+    free = next(name for name in names if name not in named)
     return make_task(
-        row, batch=batch, settings=setup.settings, now=now, line=number, default_id=lambda _: str(number)
+        row, batch=batch, settings=setup.settings, now=now, line=number, default_id=lambda _: free
     )
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -59,6 +63,108 @@ def test_a_cap_is_kept_and_what_it_leaves_comes_back_cancelled_in_its_place(
 def test_a_single_task_is_not_taken_for_a_task_per_letter_or_key(single: Any) -> None:
     with pytest.raises(InputError, match=r"a list of tasks; a single one is answer\(\[task\]\)"):
         answer(single)
+
+
+def cyclic() -> dict[str, Any]:
+    found: dict[str, Any] = {"list": []}
+    found["list"].append(found)
+    return found
+
+
+def deep(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(levels):
+        found = {"d": found}
+    return found
+
+
+def doubled(times: int) -> dict[str, Any]:
+    found: list[Any] = []
+    for _ in range(times):
+        found = [found, found]
+    return {"d": found}
+
+
+NO_JSON: dict[str, tuple[Any, str]] = {
+    "a time": ({"t": datetime.now(UTC)}, "'metadata.t' is of type datetime, which JSON has no form for"),
+    "a set in a list": ({"a": [{"b": {1}}]}, "'metadata.a[0].b' is of type set"),
+    "bytes": ({"b": b"x"}, "'metadata.b' is of type bytes"),
+    "a decimal": ({"b": Decimal(1)}, "'metadata.b' is of type Decimal"),
+    "a path": ({"b": Path("x")}, "'metadata.b' is of type PosixPath"),
+    "a function": ({"f": print}, "'metadata.f' is of type builtin_function_or_method"),
+    "a view of a mapping": ({"m": MappingProxyType({})}, "'metadata.m' is of type mappingproxy"),
+    "NaN": ({"n": math.nan}, "'metadata.n' must be a finite number, not nan"),
+    "infinity": ({"n": [0, -math.inf]}, "'metadata.n[1]' must be a finite number, not -inf"),
+    "too large a float": ({"n": 1e400}, "'metadata.n' must be a finite number, not inf"),
+    "too large a number": ({"n": -(10**5000)}, "'metadata.n' is a number of more than 4,000 digits"),
+    "a number as key": ({"a": {1: "x"}}, "key 1 in 'metadata.a' is of type int; keys are text"),
+    "a tuple as key": ({(1, 2): "x"}, "key (1, 2) in 'metadata' is of type tuple"),
+    "a cycle": (cyclic(), "'metadata.list[0]' contains itself"),
+    "no end": (deep(200), "'metadata' is nested deeper than 100 levels"),
+    "doubled again and again": (doubled(60), "'metadata' holds more than 1,000,000 values"),
+    "a surrogate": ({"s": ["\ud83d"]}, "'metadata.s[0]' contains half a surrogate pair"),
+    "a surrogate as key": ({"\udcff": 1}, "key '\\udcff' in 'metadata' contains half a surrogate pair"),
+    "a line end in a key": ({"a\nb": {1}}, "'metadata.a\\nb' is of type set"),
+}
+
+
+@pytest.mark.parametrize(("metadata", "reason"), NO_JSON.values(), ids=NO_JSON)
+def test_r5_15_metadata_that_are_no_json_are_told_by_their_path(
+    tmp_path: Path, metadata: Any, reason: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        answer(["fine", {"prompt": "x", "metadata": metadata}], simulate=True, state_dir=tmp_path / "state")
+    assert str(caught.value).startswith("task 2: ") and reason in str(caught.value)
+    assert not (tmp_path / "state").exists()
+
+
+NO_TASKS: dict[str, tuple[Any, str]] = {
+    "a number": (5, "task 1: must be a prompt, or a mapping such as {'prompt': ...}, not int"),
+    "nothing": (None, "task 1: must be a prompt, or a mapping"),
+    "bytes": (b"x", "task 1: must be a prompt, or a mapping such as {'prompt': ...}, not bytes"),
+    "bytes as prompt": ({"prompt": b"x"}, "task 1: 'prompt' is of type bytes"),
+    "a number as key": ({"prompt": "x", 7: "y"}, "task 1: key 7 is of type int"),
+    "a time as deadline": ({"prompt": "x", "deadline_s": datetime.now(UTC)}, "'deadline_s' is of type date"),
+    "NaN as temperature": ({"prompt": "x", "temperature": math.nan}, "'temperature' must be a finite number"),
+    "a schema without an end": (
+        {"prompt": "x", "response_schema": {"maximum": 1e400}},
+        "'response_schema.maximum' must be a finite number, not inf",
+    ),
+    "a set of messages": ({"messages": {"x"}}, "'messages' is of type set"),
+    "a surrogate": ({"prompt": "no key \ud83d here"}, "'prompt' contains half a surrogate pair"),
+    "a surrogate in a message": (
+        {"messages": [{"role": "user", "content": "\udc00"}]},
+        "'messages[0].content' contains half a surrogate pair",
+    ),
+    "NUL in a name": ({"prompt": "x", "task_type": "a\0"}, "'task_type' must not contain control characters"),
+    "an escape in a model": ({"prompt": "x", "models": ["gpt-4\x1b[2J"]}, "'models' must not contain"),
+    "NUL in an id": ({"prompt": "x", "id": "a\0"}, "'id' must not contain control characters"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "reason"), NO_TASKS.values(), ids=NO_TASKS)
+def test_r5_15_what_is_no_task_is_told_by_its_number_and_key(tmp_path: Path, task: Any, reason: str) -> None:
+    with pytest.raises(InputError) as caught:
+        answer([task], simulate=True, state_dir=tmp_path / "state")
+    assert reason in str(caught.value)
+    assert not (tmp_path / "state").exists()
+
+
+def test_r5_4_an_id_that_comes_twice_is_refused_by_its_name(tmp_path: Path) -> None:
+    tasks = [{"id": "u", "prompt": "A"}, {"id": "u", "prompt": "B"}, {"id": "v", "prompt": "C"}]
+    with pytest.raises(InputError, match=r"task 2: duplicate id 'u': task 1 has it too"):
+        answer(tasks, simulate=True, state_dir=tmp_path / "state")
+    with pytest.raises(InputError, match="task 3: duplicate id '7': task 1 has it too"):
+        answer([{"id": 7, "prompt": "A"}, "B", {"id": "7", "prompt": "A"}], simulate=True)
+    assert not (tmp_path / "state").exists()
+
+
+def test_r5_4_a_result_stands_where_its_task_does_whatever_others_are_called(tmp_path: Path) -> None:
+    tasks = [{"id": 2, "prompt": "A"}, "B\0C", {"id": "2-2", "prompt": "D", "metadata": {"t": (1, 2)}}, "E"]
+    results = answer(tasks, simulate=True, state_dir=tmp_path / "state")
+    assert [each.task.messages[0].content for each in results] == ["A", "B\0C", "D", "E"]
+    assert [each.task.id for each in results] == ["2", "2-3", "2-2", "4"]
+    assert answer([], simulate=True, state_dir=tmp_path / "state") == []
 
 
 def test_a_cap_that_is_none_is_refused(tmp_path: Path, env: dict[str, str]) -> None:

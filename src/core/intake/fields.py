@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ...answer_schema import check_schema
 from ...errors import InputError
@@ -58,6 +58,13 @@ class TaskFields(BaseModel):
     def _id_is_printable(cls, value: str | None) -> str | None:
         if value is not None and not value.isprintable():
             raise ValueError("'id' must not contain control characters or line ends")
+        return value
+
+    @field_validator("task_type", "models", "providers")
+    @classmethod
+    def _names_are_printable(cls, value: str | list[str], info: ValidationInfo) -> str | list[str]:
+        if not all(name.isprintable() for name in ([value] if isinstance(value, str) else value)):
+            raise ValueError(f"{info.field_name!r} must not contain control characters or line ends")
         return value
 
     @field_validator("response_schema")

@@ -13,6 +13,7 @@ from ...errors import InputError, nearest
 from ...records import GENERAL, Task
 from ...settings import Settings
 from .fields import TaskFields
+from .json_values import check_values
 from .pins import NO_PINS, Pins
 from .sentences import sentence
 
@@ -35,6 +36,10 @@ def make_task(
 
     A task that brings no id gets `default_id(digest of its content)`; its content is its fields unless told.
     """
+    try:
+        check_values(fields)
+    except InputError as error:
+        raise InputError(error.what, line=line) from None
     try:
         valid = TaskFields.model_validate(fields)
     except ValidationError as error:

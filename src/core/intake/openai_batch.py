@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ...errors import InputError
 from .fields import MAX_ID_CHARS, Name
+from .json_values import check_values
 from .sentences import sentence
 
 SCHEMA_FORM = '{"type": "json_schema", "json_schema": {"schema": {...}}}'
@@ -121,6 +122,7 @@ def looks_like_batch_line(row: Mapping[str, Any]) -> bool:
 
 def fields_of_batch_line(row: Mapping[str, Any]) -> dict[str, Any]:
     """The line as the fields of a task. Raises InputError with one sentence."""
+    check_values(row)
     try:
         line = _BatchLine.model_validate(row)
     except ValidationError as error:

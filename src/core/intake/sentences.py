@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from ...errors import hint
 
 SHOWN_CHARS = 40  # how much of a wrong value a message repeats
+PATH_CHARS = 100  # of the path to it
 SLIP = 0.85  # how alike two words are of which one is a slip: `promt` is 0.91, `title` for `tier` 0.67
 
 _KINDS: dict[str, str] = {
@@ -31,7 +32,7 @@ def sentence(error: ValidationError, shape: type[BaseModel]) -> str:
     """The first problem as one line: which key of `shape`, what is allowed, what was found."""
     first = _first(error.errors())
     kind, given, limits = first["type"], first["input"], first.get("ctx", {})
-    where = _path(first["loc"])
+    where = path_text(first["loc"])
     if kind == "value_error":
         return str(limits["error"])
     if kind == "extra_forbidden":
@@ -73,7 +74,7 @@ def _found(kind: str, given: Any) -> str:
 
 def _unknown_key(loc: tuple[int | str, ...], shape: type[BaseModel]) -> str:
     key, known = str(loc[-1]), list(_shape_at(loc[:-1], shape).model_fields)
-    inside = f" in {_path(loc[:-1])}" if len(loc) > 1 else ""
+    inside = f" in {path_text(loc[:-1])}" if len(loc) > 1 else ""
     return f"unknown key {shown(key)}{inside}; {hint(key, known)}"
 
 
@@ -93,12 +94,14 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next((each for each in found if each is not None), None)
 
 
-def _path(loc: tuple[int | str, ...]) -> str:
-    """`('messages', 0, 'role')` is `'messages[0].role'`."""
+def path_text(loc: tuple[int | str, ...]) -> str:
+    """`('messages', 0, 'role')` is `'messages[0].role'`; one line of some length, whatever the keys are."""
     text = ""
     for part in loc:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return f"'{text}'"
+    if not text.isprintable():
+        text = ascii(text)[1:-1]
+    return f"'{text if len(text) <= PATH_CHARS else text[: PATH_CHARS - 3] + '...'}'"
 
 
 def kind_of(value: Any) -> str:
@@ -109,7 +112,9 @@ def kind_of(value: Any) -> str:
         dict: "an object",
         type(None): "null",
     }
-    return names.get(type(value)) or f"the number {shown(value)}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"the number {shown(value)}"
+    return names.get(type(value)) or f"of type {type(value).__name__}"
 
 
 def shown(value: Any) -> str:
