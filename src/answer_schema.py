@@ -4,20 +4,19 @@ A schema comes from a user's row and an answer from a model, so neither is trust
 to itself (nothing is fetched), nests `DEEPEST` levels at most, and one that never ends is refused when it
 comes in. `format` is a note to the model and is not checked, as JSON schema has it by default.
 
-Models wrap JSON into code fences and sentences although they are told not to. So an answer is looked for as
-the whole text, then in its code fences, then from its first brace or bracket on; the first of these that
-matches is the answer, and only what belongs to it is handed on.
+Models wrap JSON into code fences and sentences although they are told not to; `answer_text` finds it. The
+last whole JSON outside of thinking that matches is the answer, and only what belongs to it is handed on.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
+from .answer_text import STRICT_JSON, json_within
 from .errors import InputError
 from .schema_patterns import searching, with_bounded_patterns
 
@@ -26,8 +25,6 @@ LARGEST_CHARS = 256 * 1024
 _KEPT = 256  # compiled schemas: a file has a handful, each of them on many rows
 _PROBLEMS_TOLD = 5
 _PROBLEM_CHARS = 300
-_FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
-_OPENING = re.compile(r"[{\[]")
 _NOT_SCHEMAS = frozenset(["enum", "const", "default", "examples", "required"])  # data, whatever it looks like
 _PROBES: tuple[Any, ...] = ({}, [], "", 0, True, None)
 
@@ -153,39 +150,28 @@ def _validator(text: str) -> Any:
 def read_answer(answer: str, schema: Mapping[str, Any]) -> Reading:
     """The JSON in a model's answer if it matches `schema`, else what is wrong with it."""
     validator = _validator(schema_text(schema))
-    first: Reading | None = None
-    for text in _candidates(answer):
-        reading = _judged(text, validator)
+    text = answer.strip()
+    whole = _judged(text, validator)
+    if whole.text is not None:
+        return whole
+    last: Reading | None = None
+    for each in islice(reversed(json_within(text)), _MOST_JUDGED):
+        reading = _judged(each, validator)
         if reading.text is not None:
             return reading
-        # What is wrong with JSON that was found says more than that the whole text is none.
-        if first is None or (first.where == _NO_JSON and reading.where != _NO_JSON):
-            first = reading
-    return first or Reading(None, "There is no JSON in it.", _NO_JSON)
+        last = last or reading
+    # What is wrong with JSON that was found says more than that the whole text is none.
+    return last if last is not None and whole.where == _NO_JSON else whole
 
 
 _NO_JSON = "it is not JSON"
 _TOO_LONG = "a pattern of the schema takes too long on it"
-
-
-def _candidates(answer: str) -> Iterator[str]:
-    """Where the JSON may be, the likeliest first."""
-    text = answer.strip()
-    yield text
-    for block in _FENCED.findall(text):
-        yield block.strip()
-    if opening := _OPENING.search(text):
-        start = opening.start()
-        try:
-            _, end = _DECODER.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            return
-        yield text[start:end]
+_MOST_JUDGED = 100  # of the JSON in one answer, the last first
 
 
 def _judged(text: str, validator: Any) -> Reading:
     try:
-        value = _DECODER.decode(text)
+        value = STRICT_JSON.decode(text)
     except json.JSONDecodeError as error:
         told = f"It is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         return Reading(None, told, _NO_JSON)
@@ -202,13 +188,6 @@ def _judged(text: str, validator: Any) -> Reading:
         return Reading(text)
     told = "\n".join(f"- {_place('$', each.absolute_path)}: {_short(each.message)}" for each in problems)
     return Reading(None, told, f"{_place('$', problems[0].absolute_path)} breaks {problems[0].validator!r}")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _place(root: str, path: Any) -> str:

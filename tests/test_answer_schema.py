@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_schema_without_end_to_its_nesting_is_refused(levels: int) -> None:
         ('Sure!\n\n```\n{"n": 2}\n```\nAnything else?', '{"n": 2}'),
         ('```json\n{"m": 2}\n```\nor rather\n```json\n{"n": 3}\n```', '{"n": 3}'),
         ('The answer is {"n": 4}, as asked.', '{"n": 4}'),
-        ('{"n": 5} {"n": 6}', '{"n": 5}'),
+        ('{"n": 5} {"n": 6}', '{"n": 6}'),
     ],
 )
 def test_the_json_is_found_in_what_a_model_puts_around_it(answer: str, text: str) -> None:
@@ -105,6 +106,94 @@ def test_what_does_not_match_is_told_to_the_model_in_full_and_to_people_by_its_p
     assert problem in reading.problems
     assert reading.where.startswith(where)
     assert "secret" not in reading.where
+
+
+CHOICE: dict[str, Any] = {
+    "type": "object",
+    "properties": {"choice": {"type": "string", "enum": ["spam", "ham"]}},
+    "required": ["choice"],
+}
+HAM, SPAM = '{"choice":"ham"}', '{"choice":"spam"}'
+
+ODD_ANSWERS: dict[str, tuple[str, str | None]] = {
+    "thinking first": (f"<think>maybe {SPAM}; no.</think>\n{HAM}", HAM),
+    "thinking last": (f"{HAM}\n<thinking>or {SPAM}?</thinking>", HAM),
+    "thinking, then prose": (f"<reasoning>\n{SPAM}\n</reasoning>\nIt is {HAM}, I think.", HAM),
+    "thinking with attributes": (f'<think budget="5">{SPAM}</think>{HAM}', HAM),
+    "thinking in capitals": (f"<THINK>{SPAM}</THINK>{HAM}", HAM),
+    "other names": (f"<seed:think>{SPAM}</seed:think>[THINK]{SPAM}[/THINK]◁think▷{SPAM}◁/think▷{HAM}", HAM),
+    "thinking alone": (f"<think>{SPAM}</think>", None),
+    "thinking that does not end": (f"<think>perhaps {SPAM}", None),
+    "an answer, then thinking that does not end": (f"{HAM}\n<think>or {SPAM}", HAM),
+    "thinking whose beginning is missing": (f"perhaps {SPAM}\n</think>\n{HAM}", HAM),
+    "thinking within thinking": (f"<think>a <think>b</think> {SPAM}</think>{HAM}", HAM),
+    "a fence of thinking": (f"```think\n{SPAM}\n```\n{HAM}", HAM),
+    "a fence of reasoning, last": (f"```json\n{HAM}\n```\n```reasoning\n{SPAM}\n```", HAM),
+    "a fence within thinking": (f"<think>\n```json\n{SPAM}\n```\n</think>\n```json\n{HAM}\n```", HAM),
+    "tags in a string": (
+        '{"choice":"ham","why":"<think>no"} and nothing else',
+        '{"choice":"ham","why":"<think>no"}',
+    ),
+    "a fence in a string": (
+        'So: {"choice":"ham","why":"```json\\n{}\\n```"}',
+        '{"choice":"ham","why":"```json\\n{}\\n```"}',
+    ),
+    "two": (f"First {SPAM}. On second thoughts: {HAM}", HAM),
+    "two, the last of which does not match": (f'{HAM} with {{"confidence": 0.9}}', HAM),
+    "two fences": (f"```json\n{SPAM}\n```\nno:\n```json\n{HAM}\n```", HAM),
+    "a fence, then prose with braces": (f"```json\n{HAM}\n```\nThe set {{a, b}} has [two] elements.", HAM),
+    "a fence with a language": (f"```JSON5 title=x\n{HAM}\n```", HAM),
+    "a fence in one line": (f"```json{HAM}```", HAM),
+    "a fence of tildes": (f"~~~\n{HAM}\n~~~", HAM),
+    "a fence that does not end": (f"```json\n{HAM}", HAM),
+    "a fence of other code": (f"```python\nx = [1]\n```\n{HAM}", HAM),
+    "in prose": (f"The answer is {HAM}.", HAM),
+    "in brackets of prose": (f"[see: {HAM}]", HAM),
+    "behind an interval": (f"On [0, 5) it is {HAM}", HAM),
+    "with footnotes": (f"As [1] says, {HAM} [2].", HAM),
+    "in double braces": ('{{"choice":"ham"}}', HAM),
+    "in a list": (f"[{HAM}]", None),
+    "in a list in prose": (f"Here: [{HAM}]", None),
+    "as a list's second item": (f"[{SPAM}, {HAM}]", None),
+    "cut off": ('Sure: {"choice":"ham","why":"be', None),
+    "cut off around another": ('{"items": [{"choice":"spam"}, {"choice":"ham"}, {"ch', None),
+    "a list that was cut off": ('Here: [{"choice":"spam"}, {"choice":"ham"}, {"ch', None),
+    "broken around another": ('{"a": {"choice":"spam"},}', None),
+    "broken, then whole": (f'{{"choice":"spam",}} {HAM}', HAM),
+    "single quotes": ("{'choice': 'ham'}", None),
+    "NaN beside it": ('{"choice":"ham","p":NaN}', None),
+    "none": ("ham", None),
+}
+
+
+@pytest.mark.parametrize(("answer", "text"), ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+def test_r5_5_the_answer_is_the_last_whole_json_outside_thinking_that_matches(
+    answer: str, text: str | None
+) -> None:
+    assert read_answer(answer, CHOICE).text == text
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [("```json\n42\n```", "42"), ("<think>41</think>\n```\n 42 \n```", "42"), ("so 42", None)],
+)
+def test_r5_5_a_fence_may_hold_a_plain_value(answer: str, text: str | None) -> None:
+    assert read_answer(answer, {"type": "integer"}).text == text
+
+
+def test_r5_5_what_is_wrong_with_the_last_json_is_what_the_model_is_told() -> None:
+    reading = read_answer('{"choice": "eggs"} or {"choice": "bacon"}', CHOICE)
+    assert "'bacon' is not one of ['spam', 'ham']" in reading.problems and "eggs" not in reading.problems
+
+
+@pytest.mark.parametrize(
+    "noise",
+    ["[", "{", '{"', '[{"a": "', "{}", "[] ", '"\\"', "```\n", "<think>", "</think>", "[[1],", "``` x\n["],
+)  # fmt: skip
+def test_r5_5_the_search_ends_whatever_a_model_writes(noise: str) -> None:
+    began = time.process_time()
+    read_answer("x" + noise * (300_000 // len(noise)), CHOICE)
+    assert time.process_time() - began < 10
 
 
 def test_a_long_list_of_problems_is_cut() -> None:
