@@ -49,6 +49,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.addresses": (),
     "src.errors": (),
     "src.records": (),
+    "src.answer_text": (),
     "src.schema_patterns": (),
     "src.answer_schema": ("src.answer_text", "src.errors", "src.schema_patterns"),
     "src.masking": (),
