@@ -25,6 +25,7 @@ from ..errors import PermitError, ProviderError, TimedOut
 from ..records import Event, LimitReport, Outcome, Placement, PoolSnapshot, Task, Usage, Wait
 from ..settings import AgentRow, Settings
 from .allotment import FREE, Advice
+from .breaker import CLOSED
 from .budgets import Budgets
 from .choosing import Choice, Chooser
 from .pool import Pool
@@ -36,6 +37,7 @@ from .snapshots import pool_snapshot
 from .state import AgentState, Permit, ProviderState
 from .surveys import NEVER, Blocked, Memory, Survey, Tried
 
+FORCED_EVERY_S = 30.0
 _NO_SLOT = Tried(None, Blocked(None, -1))
 
 _OK = Outcome.OK  # a name of its own is found sooner, at every decision
@@ -108,6 +110,22 @@ class ProviderLoadBalancer:
             self._grant(choice, task, route, memory, now, survey), self._foreseen(choice, survey, now)
         )
 
+    def awaiting_probe(self, now: float) -> list[ProviderState]:
+        """Providers whose breaker is half-open and whose probe may go now."""
+        return [
+            p
+            for p in self.pool.providers
+            if p.breaker.state is not CLOSED and p.breaker.admits(now) and not self._chooser.gate(p, now)[0]
+        ]
+
+    def try_probe(
+        self, task: Task, route: Route, memory: Memory, provider: ProviderState, now: float
+    ) -> Placement | None:
+        """Place a task as the provider's probe, if it may go there now."""
+        survey = self._chooser.survey(task, route, memory, now)
+        choice = self._chooser.choose_probe(provider.index, survey)
+        return None if choice is None else self._grant(choice, task, route, memory, now, survey)
+
     def _foreseen(self, choice: Choice, survey: Survey, now: float) -> Blocked | None:
         """Where the granted call was the last that could go: what keeps all of its like from now on."""
         if choice.forced or not self.pool.free_slots:
@@ -139,20 +157,23 @@ class ProviderLoadBalancer:
         permit = Permit(
             number, provider, option.model, agent, reservation, probe, choice.forced, now, task.task_type,
             task.prompt_chars, len(task.messages), timeout_s < provider.row.timeout_s, budget, bound or 0,
-            ticket,
+            ticket, memory,
         )  # fmt: skip
         self.pool.permits[number] = permit
         if not provider.in_flight:
             provider.heard_at = provider.answered_at = now
         if provider.suspect_probe:
             provider.let_suspect_probe_go(now, self._suspect_after_s)
+        if provider.backoff_count:
+            provider.backoff_trial = number
+            provider.backoff_trial_until = now + self._suspect_after_s
         provider.in_flight += 1
         provider.granted_at = now
         agent.in_flight += 1
         self.pool.free_slots -= 1
         if choice.forced:
             self.pool.forced_permit = number
-            self.pool.next_forced_at = now + self.settings.breaker.recovery_timeout_s
+            self.pool.next_forced_at = now + FORCED_EVERY_S
         if provider.exhausted_until:
             provider.exhausted_until = now + self.settings.routing.quota_probe_s
         return Placement(
@@ -219,9 +240,10 @@ class ProviderLoadBalancer:
         if outcome is _OK and provider.breaks_silence(now, self._suspect_after_s):
             provider.trust(now)
         provider.in_flight -= 1
-        provider.heard_at = now
-        if not isinstance(error, TimedOut):
-            provider.answered_at = now
+        if not isinstance(error, TimedOut):  # a time-out is our giving up: it lifts no suspicion
+            provider.heard_at = provider.answered_at = now
+        if permit == provider.backoff_trial:
+            provider.backoff_trial = 0
         held.agent.in_flight -= 1
         held.agent.done += outcome is _OK
         pool.free_slots += 1

@@ -2,21 +2,39 @@
 
     state      event                                            next
     ---------  -----------------------------------------------  ---------------------------------
-    CLOSED     consecutive_failures in a row, or failure_rate    OPEN, timer = recovery_timeout
-               of at least min_calls within window_s
+    CLOSED     consecutive_failures in a row, more than calls    OPEN, timer = recovery_timeout
+               sent since the first of them are still in flight
+    CLOSED     failure_rate of at least min_calls within         OPEN, timer = recovery_timeout
+               window_s, calls in flight counted as well,
+               while another provider serves
     OPEN       timer runs out                                    HALF_OPEN
     OPEN       health call answers after one that failed         HALF_OPEN
                since it was closed or last came in this way
+    HALF_OPEN  the same, while a probe is silent                 HALF_OPEN, another probe may go
+    OPEN       a call sent after consecutive_failures of         HALF_OPEN
+               those that opened it is answered
     HALF_OPEN  probe succeeds                                    CLOSED, with a ramp
-    HALF_OPEN  probe fails, or is silent for probe_timeout_s     OPEN, timer x 2 (bounded)
+    HALF_OPEN  probe fails, or is silent for probe_timeout_s     OPEN, timer x 2.5 (bounded)
     HALF_OPEN  probe ends neutral (429, refusal)                 HALF_OPEN, the permit is given back
     not CLOSED forced call succeeds                              CLOSED, with a ramp
     not OPEN   trip (it is silent, and so is its health call)    OPEN, timer; the health call has failed
     any        forgive (the pool was offline)                    CLOSED, without a ramp
 
+Evidence. Failures are in a row when no call that was sent after them has been answered: the order in which
+calls were sent counts, not the order in which they end, since a refusal is faster than an answer. Calls
+beside a failure that are still in flight may be answered yet, so with dozens in flight three failures are
+an accident and half of the calls are not. A failure that is its row's own (`blamed`) never counts.
+An opening that the first probe refutes was caused by single rows: within window_s of it twice as many
+failures in a row are needed, to FALSE_ALARMS_AT_MOST doublings. `doubtful` keeps new calls out while the
+verdict is near.
+
+The timer is spaced so that a dead provider gets CALLS_A_MINUTE calls in any minute: those that opened it
+count, as one where they came within recovery_timeout_s. While its health call fails too, it is
+recovery_timeout_max_s at least.
+
 Rules. `acquire` hands out at most one probe permit at a time. Every permit is numbered: probes from 1 up,
-calls of a closed breaker by how often it has been closed, below 0. So the late settle of an expired probe,
-or of a call from before the last closing, changes nothing here. NO_PERMIT is that of a forced call.
+calls of a closed breaker from -1 down. So the late settle of an expired probe, or of a call from before
+the last closing, changes nothing here. NO_PERMIT is that of a forced call.
 A neutral outcome never counts. The timer carries jitter so that many pools do not probe together.
 What time does (`tick`) depends on when it was due, not on when somebody looks.
 
@@ -34,7 +52,12 @@ from ..errors import PermitError
 from ..settings import BreakerSettings
 
 NO_PERMIT = NO_PROBE = 0
-_DOUBLINGS_AT_MOST = 16  # of the timer: after a day of failed probes 2.0**n would overflow
+TIMER_GROWTH = 2.5
+_STEPS_AT_MOST = 16  # of the timer: after a day of failed probes the power would overflow
+CALLS_A_MINUTE = 4  # to a dead provider
+FALSE_ALARMS_AT_MOST = 3
+YOUNG_S = 5.0  # a call in flight for longer says nothing about the provider now
+_MINUTE_S = 60.0
 
 
 class BreakerState(StrEnum):
@@ -51,16 +74,25 @@ class Breaker:
     """See the table above. All times are UTC epoch seconds passed in as `now`."""
 
     __slots__ = (
+        "_answered",
         "_calls",
-        "_closings",
+        "_closed_at",
         "_failed_health",
         "_failures_in_window",
+        "_false_alarms",
+        "_in_flight",
         "_next_probe",
+        "_opened_last",
         "_probe",
         "_probe_until",
+        "_proven",
         "_ramp_from",
         "_random",
+        "_run",
+        "_run_times",
+        "_sent",
         "_settings",
+        "_spent",
         "_timeouts",
         "consecutive",
         "open_until",
@@ -83,8 +115,17 @@ class Breaker:
         self._calls: deque[tuple[float, bool]] = deque()
         self._failures_in_window = 0
         self._failed_health = False
-        self._closings = 1
-        self._probe = NO_PROBE  # the number of the probe that is out
+        self._proven = False  # a health call has shown the outage as well
+        self._sent = 0  # calls let in while it was closed: the newest one's number
+        self._in_flight: dict[int, float] = {}  # since the last closing, in the order of sending: sent at
+        self._answered = 0  # the newest call that was answered
+        self._run: list[int] = []  # the failures in a row, by number
+        self._run_times: deque[float] = deque(maxlen=CALLS_A_MINUTE)
+        self._spent: deque[float] = deque(maxlen=CALLS_A_MINUTE)  # when it last failed calls of this outage
+        self._false_alarms = 0
+        self._closed_at = float("-inf")
+        self._opened_last = 0.0
+        self._probe = NO_PROBE  # the number of the probe in flight
         self._next_probe = 1
         self._probe_until = 0.0
         self._ramp_from: float | None = None
@@ -105,7 +146,7 @@ class Breaker:
         return self.state is CLOSED or (self.state is HALF_OPEN and self._probe == NO_PROBE)
 
     def next_chance(self, now: float) -> float:
-        """When it may admit again; where a probe is out, its settle may come before that."""
+        """When it may admit again; where a probe is in flight, its settle may come before that."""
         self.tick(now)
         if self.state is OPEN:
             return self.open_until
@@ -114,7 +155,9 @@ class Breaker:
     def acquire(self, now: float) -> int:
         """Take a permit; only after `admits`. Its number is above 0 for a probe, below 0 when closed."""
         if self.state is CLOSED:
-            return -self._closings
+            self._sent += 1
+            self._in_flight[self._sent] = now
+            return -self._sent
         if not self.admits(now):
             raise PermitError(f"the breaker is {self.state} and has no permit to give")
         self._probe = self._next_probe
@@ -122,36 +165,55 @@ class Breaker:
         self._probe_until = now + self._settings.probe_timeout_s
         return self._probe
 
-    def settle(self, healthy: bool | None, permit: int, now: float, *, forced: bool = False) -> None:
+    def settle(
+        self,
+        healthy: bool | None,
+        permit: int,
+        now: float,
+        *,
+        forced: bool = False,
+        blamed: bool = False,
+        others_serve: bool = True,
+    ) -> None:
         """One call ended: well, badly, or (None) without saying anything about the provider's health.
 
-        `permit` is what `acquire` returned for it.
+        `permit` is what `acquire` returned for it. `blamed`: its failure is its row's own, which a probe's
+        is too late to be. `others_serve`: tasks may go to another provider meanwhile.
         """
         self.tick(now)
-        if healthy and forced and self.state is not CLOSED:
+        if permit < NO_PERMIT:
+            in_time = self._in_flight.pop(-permit, None) is not None  # else from before the last closing
+            if in_time and healthy is not None and not (blamed and not healthy):
+                self._settle_call(healthy, -permit, now, others_serve)
+        elif healthy and forced and self.state is not CLOSED:
             self._close(now)
         elif permit > NO_PERMIT:
             self._settle_probe(healthy, permit, now)
-        elif self.state is CLOSED and permit == -self._closings and healthy is not None:
-            self._settle_closed(healthy, now)
+
+    def doubtful(self, now: float) -> bool:
+        """Whether its failures in a row may open it soon: the calls in flight decide, no new one goes."""
+        failures = self.consecutive
+        if failures < self._enough(now):
+            return False
+        return 0 < self._beside(min(self._run), now, 3 * failures) < 3 * failures
 
     def health(self, ok: bool, now: float) -> None:
-        """A health call while open: only one that answers after one that failed is news."""
+        """A health call while it is not closed: only one that answers after one that failed is news."""
         self.tick(now)
-        if self.state is not OPEN:
+        if self.state is CLOSED:
             return
-        if not ok:
-            self._failed_health = True
-        elif self._failed_health:
+        if ok and self._failed_health:
             self._failed_health = False  # news once: if the probe fails all the same, the timer decides
             self._half_open()
+        elif not ok and self.state is OPEN:
+            self._note_failed_health()
 
     def trip(self, now: float, reason: str) -> None:
         """Its silence is proven without any call having failed: its health call is not answered either."""
         self.tick(now)
         if self.state is not OPEN:
             self._open(now, reason)
-        self._failed_health = True
+        self._note_failed_health()
 
     def forgive(self) -> None:
         """The failures were not the provider's: the whole network was gone."""
@@ -182,6 +244,13 @@ class Breaker:
         passed = (share - start) / (1.0 - start) if start < 1.0 else 1.0
         return self._ramp_from + max(passed, 0.0) * self._settings.ramp_s + 0.001
 
+    def _note_failed_health(self) -> None:
+        """The next health call that answers will end the outage: the timer is there for where none does."""
+        if not self._failed_health:
+            longest_s = self._settings.recovery_timeout_max_s
+            self.open_until = max(self.open_until, self._opened_last + longest_s)
+        self._failed_health = self._proven = True
+
     def _settle_probe(self, healthy: bool | None, probe: int, now: float) -> None:
         if probe != self._probe or self.state is not HALF_OPEN:
             return  # it expired: its failure is booked already
@@ -192,40 +261,86 @@ class Breaker:
         else:
             self._open(now, "the probe failed")
 
-    def _settle_closed(self, healthy: bool, now: float) -> None:
-        failed = not healthy
+    def _settle_call(self, healthy: bool, number: int, now: float, others_serve: bool) -> None:
+        if self.state is CLOSED:
+            self._count(now, not healthy)
+            if healthy:
+                self._note_answer(number)
+            else:
+                self._note_failure(number, now, others_serve)
+        elif self.state is OPEN and healthy and self._refutes(number):
+            self._half_open()
+
+    def _count(self, now: float, failed: bool) -> None:
         self._calls.append((now, failed))
         self._failures_in_window += failed
         oldest = now - self._settings.window_s
         while self._calls[0][0] < oldest:
             self._failures_in_window -= self._calls.popleft()[1]
-        self.consecutive = self.consecutive + 1 if failed else 0
-        if not failed:
-            return
-        if self.consecutive >= self._settings.consecutive_failures:
-            self._open(now, f"{self.consecutive} failures in a row")
-        elif self._rate_exceeded():
-            count = len(self._calls)
-            self._open(
-                now, f"{self._failures_in_window} of {count} calls failed in {self._settings.window_s:g} s"
-            )
 
-    def _rate_exceeded(self) -> bool:
-        count = len(self._calls)
+    def _note_answer(self, number: int) -> None:
+        if number > self._answered:
+            self._answered = number
+            if self._run:
+                self._run = [each for each in self._run if each > number]
+                self.consecutive = len(self._run)
+
+    def _note_failure(self, number: int, now: float, others_serve: bool) -> None:
         settings = self._settings
-        return count >= settings.min_calls and self._failures_in_window >= settings.failure_rate * count
+        if number > self._answered:
+            self._run.append(number)
+            self._run_times.append(now)
+            failures = self.consecutive = len(self._run)
+            if failures >= self._enough(now) and failures > self._beside(min(self._run), now, failures):
+                self._open(now, f"{failures} failures in a row")
+                return
+        if others_serve and len(self._calls) >= settings.min_calls:
+            self._open_by_rate(now)
+
+    def _open_by_rate(self, now: float) -> None:
+        settings, failures, ended = self._settings, self._failures_in_window, len(self._calls)
+        if failures < settings.failure_rate * ended:
+            return
+        if failures >= settings.failure_rate * (ended + self._beside(0, now, 2 * ended)):
+            self._open(now, f"{failures} of {ended} calls failed in {settings.window_s:g} s")
+
+    def _enough(self, now: float) -> int:
+        """Failures in a row that open it: more after openings that were false."""
+        if now - self._closed_at > self._settings.window_s:
+            self._false_alarms = 0
+        return self._settings.consecutive_failures << self._false_alarms
+
+    def _beside(self, first: int, now: float, enough: int) -> int:
+        """How many calls in flight were sent after `first` and may still be answered; up to `enough`."""
+        count = 0
+        for number in reversed(self._in_flight):
+            if number < first or now - self._in_flight[number] > YOUNG_S or count >= enough:
+                break
+            count += 1
+        return count
+
+    def _refutes(self, number: int) -> bool:
+        """Whether a call was sent after so many of those that opened it that they were no outage."""
+        return sum(each < number for each in self._run) >= self._settings.consecutive_failures
 
     def _open(self, now: float, reason: str) -> None:
         settings = self._settings
-        doubled = settings.recovery_timeout_s * 2.0 ** min(self._timeouts, _DOUBLINGS_AT_MOST)
-        timeout = min(doubled, settings.recovery_timeout_max_s)
+        grown = settings.recovery_timeout_s * TIMER_GROWTH ** min(self._timeouts, _STEPS_AT_MOST)
+        timeout = min(grown, settings.recovery_timeout_max_s)
         timeout *= 1.0 + settings.jitter * (2.0 * self._random.random() - 1.0)
         if self._timeouts == 0:
             self.opened_at = now
             self.opened_count += 1
+            self._spent.extend(at for at in self._run_times if at < now - settings.recovery_timeout_s)
+        self._spent.append(now)
+        self._opened_last = now
         self._timeouts += 1
         self.state, self.reason = OPEN, reason
         self.open_until = now + timeout
+        if len(self._spent) == CALLS_A_MINUTE:
+            self.open_until = max(self.open_until, self._spent[0] + _MINUTE_S)
+        if self._failed_health:
+            self.open_until = max(self.open_until, now + settings.recovery_timeout_max_s)
         self._probe = NO_PROBE
         self._ramp_from = None
 
@@ -234,13 +349,21 @@ class Breaker:
         self._probe = NO_PROBE
 
     def _close(self, now: float) -> None:
+        refuted = self._timeouts == 1 and not self._proven
+        false_alarms = self._false_alarms + 1 if refuted else 0
         self._reset()
+        self._false_alarms = min(false_alarms, FALSE_ALARMS_AT_MOST)
+        self._closed_at = now
         self._ramp_from = now
 
     def _reset(self) -> None:
         self.state, self.reason = CLOSED, ""
-        self._closings += 1
         self.consecutive = self._timeouts = self._failures_in_window = 0
         self._calls.clear()
+        self._in_flight.clear()
+        self._run.clear()
+        self._run_times.clear()
+        self._spent.clear()
+        self._false_alarms = 0
         self._probe = NO_PROBE
-        self._failed_health = False
+        self._failed_health = self._proven = False

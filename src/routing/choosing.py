@@ -24,6 +24,7 @@ from .state import ProviderState
 from .surveys import CLAIMED, NEVER, PATIENCE, SHUNNED, Memory, Survey, spills_at
 
 REPAIR_WAIT_S = 15.0  # a wrong answer waits this long for its own model, then another provider starts anew
+DOUBT_S = 1.0  # how long failures in a row keep new calls out where nothing comes back at all
 DEADLINE_NEAR_S = 10.0  # a task due within this time does not wait for its preferred provider
 
 Gate = tuple[str, float | None]
@@ -109,10 +110,10 @@ class Chooser:
         if now < provider.exhausted_until:
             return provider.exhausted_reason, provider.exhausted_until
         breaker = provider.breaker
-        if breaker.state is not CLOSED and not breaker.admits(now):
-            return f"breaker {breaker.state}", max(breaker.next_chance(now), provider.backoff_until)
-        if now < provider.backoff_until:
-            return "overloaded", provider.backoff_until
+        if breaker.state is not CLOSED or provider.backoff_count or breaker.consecutive:
+            why, until = self._gate_of_failures(provider, now)
+            if why:
+                return why, until
         in_flight = provider.in_flight
         if in_flight:
             floor_s = self._routing.suspect_after_s
@@ -130,6 +131,23 @@ class Chooser:
                 return "recovering: calls are let in slowly", breaker.ramp_reaches(share, now)
             if provider.exhausted_until:
                 return provider.exhausted_reason, None  # one probing task at a time
+        return "", now
+
+    @staticmethod
+    def _gate_of_failures(provider: ProviderState, now: float) -> Gate:
+        """A probe passes all that it is to test; after a back-off one call goes first; in doubt none."""
+        breaker = provider.breaker
+        if breaker.state is not CLOSED:
+            told_until = provider.backoff_until if provider.backoff_told else now
+            if not breaker.admits(now):
+                return f"breaker {breaker.state}", max(breaker.next_chance(now), told_until)
+            return ("overloaded", told_until) if now < told_until else ("", now)
+        if now < provider.backoff_until:
+            return "overloaded", provider.backoff_until
+        if provider.backoff_trial and now < provider.backoff_trial_until:
+            return "overloaded: one call goes first", provider.backoff_trial_until
+        if breaker.doubtful(now):
+            return "failing: the calls in flight decide", now + DOUBT_S
         return "", now
 
     def _gate_for_task(
@@ -237,6 +255,12 @@ class Chooser:
         return task.prompt_bytes + own, len(task.messages) + 1
 
     # ------------------------------------------------------------------ levels
+
+    @staticmethod
+    def choose_probe(index: int, survey: Survey) -> Choice | None:
+        """The task was drawn as that provider's probe: there or not at all."""
+        wanted = next((o for o in survey.eligible if o.provider.index == index), None)
+        return Choice(wanted, "probe", forced=False) if wanted is not None else None
 
     def choose(self, task: Task, route: Route, memory: Memory, now: float, survey: Survey) -> Choice | None:
         """Levels one to three; None: wait."""

@@ -53,6 +53,7 @@ from .surveys import NEVER, SOON_S, Blocked, Memory, Tried
 from .waiting import SLACK, Entry, Flow, TaskClass
 
 TaskKey = tuple[str, str]  # batch, id
+PROBES_DRAWN = 4  # so many tasks are asked to be a probe: one may not fit
 PREFIX_CLASSES = 64  # tasks with as many different long beginnings stand in so many classes at most
 
 
@@ -170,7 +171,7 @@ class Dispatch:
         ended = self._expire(now)
         if self._allotment.advise(queues, queues.waiting, self.behind, now):
             queues.wake_all()
-        placements: list[Placement] = []
+        placements = self._send_probes(now)
         while balancer.pool.free_slots and queues.waiting:
             best = queues.next_class(now)
             entry = best.head() if best is not None else None
@@ -187,6 +188,30 @@ class Dispatch:
                 ended.append(self._give_up(entry, blocked, now))
         return Dispatched(placements, ended, self._next_wake(now))
 
+    def _send_probes(self, now: float) -> list[Placement]:
+        """A probe is drawn from the tasks that have not failed: the oldest may be what opened the breaker."""
+        placements: list[Placement] = []
+        for provider in self.balancer.awaiting_probe(now):
+            for _ in range(PROBES_DRAWN if self.balancer.pool.free_slots else 0):
+                entry = self._queues.draw(provider, self.balancer.pool.dice)
+                if entry is None or entry.queue is None:
+                    break
+                placement = self.balancer.try_probe(
+                    entry.asked, entry.queue.route, entry.memory, provider, now
+                )
+                if placement is not None:
+                    self._leaves(entry, placement)
+                    placements.append(placement)
+                    break
+        return placements
+
+    def _leaves(self, entry: Entry, placement: Placement) -> None:
+        """The task's call is on its way."""
+        self._dequeue(entry)
+        self._in_flight[placement.permit] = entry
+        entry.warnings = placement.warnings
+        self._virtual_time = max(self._virtual_time, entry.memory.order[1])
+
     def _try(self, entry: Entry, best: TaskClass, now: float) -> Tried:
         had = self._drop_claim(entry)
         tried = self.balancer.try_place(entry.asked, best.route, entry.memory, now, best.advice)
@@ -197,10 +222,7 @@ class Dispatch:
         if had is not None and (keeps is None or had is not keeps[0].model.group):
             self._queues.wake_claimed()
         if placement is not None:
-            self._dequeue(entry)
-            self._in_flight[placement.permit] = entry
-            entry.warnings = placement.warnings
-            self._virtual_time = max(self._virtual_time, entry.memory.order[1])
+            self._leaves(entry, placement)
         return tried
 
     def _try_cheaper(self, entry: Entry, route: Route, blocked: Blocked, now: float) -> Tried:
@@ -339,8 +361,8 @@ class Dispatch:
         return None
 
     def _costs(self, attempt: Attempt, offered_at: float) -> bool:
-        """Whether an attempt uses up one of the task's: forced calls, probes and a dead network don't."""
-        if attempt.forced or attempt.choice == "probe" or not attempt.error_kind:
+        """Whether an attempt uses up one of the task's: forced calls and a dead network don't."""
+        if attempt.forced or not attempt.error_kind:
             return False
         if attempt.error_kind in ("Unreachable", "TimedOut"):
             if attempt.started_at < offered_at:

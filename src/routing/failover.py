@@ -109,8 +109,10 @@ def decide(
     memory.attempt = len(attempts) + 1
     memory.again = -1
     once_more = _tries_here(attempts, provider.name, error.kind) <= rule.again
-    # One failure is an accident; a provider that fails in a row is not asked twice by one task.
-    if once_more and provider.breaker.consecutive <= 1:
+    # One failure is an accident. A provider that fails in a row is not asked twice at once by one task, nor
+    # is any that is asked after another has failed it: the failure may be the task's.
+    follows = error.counts_against_health and any(index != provider.index for index, _ in memory.failed)
+    if once_more and not follows and provider.breaker.consecutive <= 1:
         memory.again = provider.index
     elif rule.exclude_provider:
         memory.tried |= provider.bit
@@ -147,6 +149,8 @@ def recall(
             continue
         failures += 1
         kind, provider = PROVIDER_ERRORS[attempt.error_kind], by_name.get(attempt.provider)
+        if kind.counts_against_health and provider is not None:
+            memory.failed = (*memory.failed, (provider.index, 0))
         refused = kind is ContentRefused  # and the task went on: so it was wished
         rule = REFUSED_ELSEWHERE if refused else RULES[kind]
         _note_model(memory, rule, attempt)

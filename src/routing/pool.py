@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ..records import Event, Usage
 from ..settings import AgentRow, Settings
+from .breaker import CLOSED
 from .budgets import Budgets, Refusal
 from .estimates import Outputs
 from .prefixes import Prefixes
@@ -40,7 +41,7 @@ class Pool:
         budgets: Budgets | None,
     ) -> None:
         self.settings = settings
-        jitter = jitter or random.Random(0)
+        self.dice = jitter = jitter or random.Random(0)
         names = [n for n, row in settings.providers.items() if row.enabled]
         if configured is not None:
             names = [n for n in names if n in configured]
@@ -188,6 +189,14 @@ class Pool:
     def all_misconfigured(self) -> bool:
         """Whether no provider is left whose key works: nothing can be served until somebody steps in."""
         return all(p.misconfigured for p in self.providers)
+
+    def others_serve(self, provider: ProviderState, now: float) -> bool:
+        """Whether another provider takes tasks now, by its health."""
+        return any(
+            p.breaker.state is CLOSED and p.weight > 0 and now >= max(p.exhausted_until, p.backoff_until)
+            for p in self.providers
+            if p is not provider and not p.paused and not p.misconfigured
+        )
 
     def heard_since(self, at: float, but_not: str) -> bool:
         """Whether anything has come over the network since then from another provider."""

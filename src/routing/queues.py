@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
 
 from ..records import Task, WaitingFor
 from .allotment import FREE
@@ -54,7 +55,10 @@ class Queues:
         memory, task = entry.memory, entry.task
         key = entry.key
         if memory.attempt > 1:
-            key = (*key, memory.tried, memory.refused, memory.avoid, memory.again, memory.max_tokens)
+            key = (
+                *key, memory.tried, memory.refused, memory.avoid, memory.again, memory.max_tokens,
+                bool(memory.failed),
+            )  # fmt: skip
         found = self._classes.get(key)
         if found is None:
             route = self._routes.get(key)
@@ -188,6 +192,18 @@ class Queues:
     def next_at(self, now: float) -> float:
         """When time alone lets somebody be asked again."""
         return min((family.next_at(now) for family in self._families.values()), default=NEVER)
+
+    def draw(self, provider: ProviderState, dice: Random) -> Entry | None:
+        """A task that has not failed and may go to that provider, each as likely as any other."""
+        classes, counts = [], []
+        for each in self._classes.values():
+            head = each.head()
+            if head is None or head.memory.failed:
+                continue
+            if any(option.provider is provider for option in each.route.options):
+                classes.append(each)
+                counts.append(each.count)
+        return dice.choices(classes, counts)[0].draw(dice) if classes else None
 
     # ------------------------------------------------------------------ waking
 

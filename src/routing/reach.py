@@ -92,7 +92,7 @@ class Reach:
             changed = True
         if well and provider.answers_health(now, self._floor_s):
             changed = True
-        if provider.breaker.state is BreakerState.OPEN:
+        if provider.breaker.state is not BreakerState.CLOSED:
             provider.breaker.health(well, now)
             changed = changed or provider.half_open
         return self._judge(now) or changed
@@ -202,7 +202,7 @@ class Reach:
         return max(due, provider.heard_at + suspect_s - min(FREE_CALL_S, _EARLY_AT_MOST * suspect_s))
 
     def _doubtful(self, provider: ProviderState, now: float) -> bool:
-        if provider.misconfigured or provider.breaker.state is BreakerState.OPEN:
+        if provider.misconfigured or provider.breaker.state is not BreakerState.CLOSED:
             return True
         if provider.unreachable_since is not None and not self._is_gone(provider, now):
             return True

@@ -59,7 +59,10 @@ class Settler:
             provider.history.record(healthy, latency_s, now)
         if isinstance(error, TimedOut) and held.placed_at < provider.trusted_from:
             healthy = None  # it has answered since: late news of a silence that is over opens no breaker
-        provider.breaker.settle(healthy, held.probe, now, forced=held.forced)
+        if healthy is False:
+            self._failed(held, error, now)
+        else:
+            provider.breaker.settle(healthy, held.probe, now, forced=held.forced)
         self._reach.settled(provider, outcome, error, held.placed_at, now)
         if outcome is _OK:
             self._succeeded(held, usage)
@@ -69,6 +72,40 @@ class Settler:
         if error is not None or provider.shown_state != "healthy":
             pool.note_state(provider, now)
         return cost
+
+    def _failed(self, held: Permit, error: ProviderError | None, now: float) -> None:
+        """A failure that counts: against the provider, or against its row alone."""
+        provider, memory = held.provider, held.memory
+        blamed = memory is not None and any(
+            self._pool.providers[index].answered > number for index, number in memory.failed
+        )
+        if memory is not None and all(index != provider.index for index, _ in memory.failed):
+            memory.failed = (*memory.failed, (provider.index, held.number))
+        provider.breaker.settle(
+            False, held.probe, now,
+            forced=held.forced, blamed=blamed, others_serve=self._pool.others_serve(provider, now),
+        )  # fmt: skip
+        if blamed or provider.answered > held.number:
+            return  # calls sent later have been answered
+        if isinstance(error, Overloaded):
+            self._back_off(held, error, now)
+        elif isinstance(error, TimedOut) and held.placed_at > provider.backoff_from:
+            provider.backoff_count = max(provider.backoff_count, 1)  # without a wait: one call goes first
+            provider.backoff_from, provider.backoff_number = now, held.number
+
+    def _back_off(self, held: Permit, error: Overloaded, now: float) -> None:
+        """Leave the provider alone for a while: twice as long each time, a burst counted once."""
+        provider = held.provider
+        told_s = min(error.retry_after_s or 0.0, BACKOFF_MAX_S)
+        if held.placed_at > provider.backoff_from:
+            provider.backoff_count = min(provider.backoff_count + 1, 7)
+            provider.backoff_from, provider.backoff_number = now, held.number
+            wait_s = told_s or min(BACKOFF_BASE_S * 2.0**provider.backoff_count, BACKOFF_MAX_S)
+            provider.backoff_until = max(provider.backoff_until, now + wait_s * _spread(held.number))
+            provider.backoff_told = told_s > 0.0
+        elif told_s:  # sent before: counted from when the back-off began
+            provider.backoff_until = max(provider.backoff_until, provider.backoff_from + told_s)
+            provider.backoff_told = True
 
     def _settle_money(self, held: Permit, outcome: Outcome, usage: Usage | None, now: float) -> int | None:
         uncertain = outcome is Outcome.UNCERTAIN and usage is None
@@ -152,7 +189,11 @@ class Settler:
         provider = held.provider
         provider.key_worked = True
         provider.misconfigured = ""
-        provider.backoff_count = 0
+        provider.answered = max(provider.answered, held.number)
+        if held.number > provider.backoff_number:  # sent after the call that began the back-off
+            provider.backoff_count = 0
+            if not provider.backoff_told:
+                provider.backoff_until = min(provider.backoff_until, held.placed_at)
         if held.placed_at > provider.exhausted_at:  # else it was let in before the quota was spent
             provider.exhausted_until = 0.0
         if usage is not None:
@@ -165,10 +206,6 @@ class Settler:
             group.rate_limited(error.retry_after_s, held.reservation.sent_at, now)
         elif isinstance(error, QuotaExhausted):
             self._exhaust(held, error, now)
-        elif isinstance(error, Overloaded):
-            provider.backoff_count = min(provider.backoff_count + 1, 7)
-            wait_s = error.retry_after_s or min(BACKOFF_BASE_S * 2.0**provider.backoff_count, BACKOFF_MAX_S)
-            provider.backoff_until = max(provider.backoff_until, now + wait_s * _spread(held.number))
         elif isinstance(error, AuthFailed) and not provider.key_worked:
             provider.misconfigured = f"the key was refused: {error.message[:200]}"
         elif isinstance(error, ModelUnavailable):

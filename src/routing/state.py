@@ -9,7 +9,7 @@ import random
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..records import Usage
 from ..settings import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
@@ -19,6 +19,9 @@ from .limits import ModelGroup, Reservation
 from .prefixes import Ticket
 from .pricing import CompiledPrice
 from .scoring import History
+
+if TYPE_CHECKING:
+    from .surveys import Memory
 
 SHARED_GROUP = "*"  # all models of a provider whose limits were told for the provider as a whole
 
@@ -39,8 +42,14 @@ class ProviderState:
     """One configured provider: health, limits, counters."""
 
     __slots__ = (
+        "answered",
         "answered_at",
         "backoff_count",
+        "backoff_from",
+        "backoff_number",
+        "backoff_told",
+        "backoff_trial",
+        "backoff_trial_until",
         "backoff_until",
         "bit",
         "breaker",
@@ -131,8 +140,14 @@ class ProviderState:
         self.lists_models = False  # its free call has been answered: now a silence of it means something
         self.cut_at = float("-inf")  # calls placed up to then were cut off ...
         self.lost_from = float("inf")  # ... and are given up from then on
+        self.answered = 0  # the highest permit number of a call that it has answered well
         self.backoff_until = 0.0
-        self.backoff_count = 0
+        self.backoff_count = 0  # overloads in a row, a burst counted once: the exponent of the back-off
+        self.backoff_from = float("-inf")  # calls sent before are of the burst that began it
+        self.backoff_number = 0  # the permit of the call that began it
+        self.backoff_told = False  # the provider named the time itself
+        self.backoff_trial = 0  # the permit of the one call that goes first after it ...
+        self.backoff_trial_until = 0.0  # ... and until when the others wait for it
         self.score = self.weight
         self.performance_multiplier = self.time_multiplier = 1.0
         self.calls = self.succeeded = self.failed = self.neutral = 0
@@ -218,12 +233,12 @@ class ProviderState:
         """
         if not self.in_flight:
             return False
-        doubtful = bool(self.misconfigured) or self.exhausted_until > 0.0
+        doubtful = bool(self.misconfigured) or self.exhausted_until > 0.0 or self.backoff_count > 0
         return doubtful or self.breaker.state is not CLOSED or self.breaker.ramping
 
     @property
     def on_trial(self) -> bool:
-        """Whether the next call to it is a probe, which costs its task no attempt."""
+        """Whether the next call to it is a probe."""
         return self.half_open or self.suspect_probe
 
     @property
@@ -272,3 +287,4 @@ class Permit:
     budget: int | None = None
     upper_bound_nanos: int = 0
     ticket: Ticket | None = None  # what it does with a beginning that other tasks share
+    memory: Memory | None = None  # what its task remembers; None: no task

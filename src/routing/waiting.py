@@ -11,6 +11,7 @@ import heapq
 import itertools
 import math
 from dataclasses import dataclass, field
+from random import Random
 
 from ..records import Attempt, Task
 from .allotment import FREE, Advice
@@ -21,6 +22,7 @@ from .surveys import NEVER, Blocked, Memory
 
 ALWAYS = -math.inf
 SLACK = 64  # outdated entries that a heap may hold, beside as many as there are live ones
+DRAWS = 20  # from a heap in which most entries are dead the head is taken
 Order = tuple[float, ...]
 
 _numbers = itertools.count()  # what stands in a heap is compared by it before anything that has no order
@@ -99,6 +101,14 @@ class TaskClass(Parked):
         if len(self.heap) > SLACK + 2 * self.count:
             self.heap[:] = [item for item in self.heap if item[1].queue is self]
             heapq.heapify(self.heap)
+
+    def draw(self, dice: Random) -> Entry | None:
+        """Any of its tasks, each as likely as any other."""
+        for _ in range(DRAWS):
+            entry = dice.choice(self.heap)[1]
+            if entry.queue is self:
+                return entry
+        return self.head()
 
     def park(self, blocked: Blocked, until: float | None) -> None:
         Parked.park(self, blocked, until)

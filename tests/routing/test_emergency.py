@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from src.routing.balancer import ProviderLoadBalancer
+from src.routing.balancer import FORCED_EVERY_S, ProviderLoadBalancer
 from src.routing.breaker import BreakerState
 from src.routing.budgets import BudgetRule, Budgets
 
@@ -12,7 +12,6 @@ from .build import (
     DOWN,
     NAMES,
     START,
-    WIDE,
     Desk,
     fail,
     fill,
@@ -47,7 +46,7 @@ def test_forced_calls_go_one_at_a_time_and_spaced() -> None:
     first = place(balancer)
     refused(balancer)
     fail(balancer, first, DOWN, START + 1.0)
-    spaced_s = WIDE.breaker.recovery_timeout_s
+    spaced_s = FORCED_EVERY_S
     for name in NAMES:
         balancer.by_name[name].breaker.open_until = START + 200.0
     wait = refused(balancer, START + 2.0)
@@ -89,6 +88,7 @@ def test_a_deadline_before_anybody_comes_back_forces_a_call() -> None:
     balancer = make_balancer()
     for name in NAMES:
         open_breaker(balancer, name)
+        balancer.by_name[name].breaker.open_until = START + 20.0
     refused(balancer)
     assert place(balancer, task=make_task(deadline_at=START + 15.0)).forced
 
@@ -135,7 +135,7 @@ def test_a_failed_task_is_not_forced_on_who_has_just_failed_it() -> None:
     desk.fail(first, DOWN, seconds=1.0)
     for provider in desk.balancer.providers:
         provider.breaker.open_until = START + 500.0
-    second = desk.one(seconds=WIDE.breaker.recovery_timeout_s)
+    second = desk.one(seconds=FORCED_EVERY_S)
     assert second.forced
     assert second.attempt == 2
 
@@ -147,6 +147,7 @@ def test_a_forced_call_that_succeeds_wakes_those_that_wait_for_the_breaker() -> 
         desk.fail(placement, DOWN)
     desk.offer(make_task("patient"))
     assert desk.go() == []
+    desk.provider("openai").breaker.open_until = desk.now + 20.0
     desk.offer(make_task("hurried", deadline_at=desk.now + 12.0))
     (forced,) = desk.go(0.1)
     assert forced.forced

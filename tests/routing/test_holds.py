@@ -14,6 +14,7 @@ from src.errors import (
     TimedOut,
 )
 from src.records import Outcome
+from src.routing.balancer import ProviderLoadBalancer
 from src.routing.breaker import BreakerState
 
 from .build import (
@@ -143,6 +144,71 @@ def test_an_overloaded_provider_is_left_alone_for_a_while() -> None:
     until = refused(balancer, now, only).until
     assert until is not None
     assert 24.0 <= until - now <= 36.0
+
+
+def hold_s(balancer: ProviderLoadBalancer, now: float = START) -> float:
+    return max(0.0, balancer.by_name["anthropic"].backoff_until - now)
+
+
+ONLY = make_task(providers=("anthropic",))
+BUSY = Overloaded("busy", status=529)
+
+
+def test_a_burst_of_overloads_is_one_and_after_it_one_call_goes_first() -> None:
+    balancer = make_balancer(make_settings(limits=told_limits(), breaker={"consecutive_failures": 99}))
+    burst = [place(balancer, task=ONLY) for _ in range(8)]
+    for number, placement in enumerate(burst):
+        fail(balancer, placement, BUSY, START + 0.01 * number)
+    assert balancer.by_name["anthropic"].backoff_count == 1
+    assert hold_s(balancer) <= 1.2
+    now = START + 1.3
+    first = place(balancer, now, ONLY)
+    assert "one call goes first" in why(refused(balancer, now, ONLY).reasons, "anthropic")
+    fail(balancer, first, BUSY, now)
+    assert 1.6 <= hold_s(balancer, now) <= 2.4
+    now += 2.5
+    ok(balancer, place(balancer, now, ONLY), now)
+    assert len([place(balancer, now, ONLY) for _ in range(5)]) == 5
+
+
+def test_an_answer_to_a_call_sent_after_an_overload_ends_the_back_off_and_one_from_before_does_not() -> None:
+    balancer = make_balancer()
+    before, busy, after = [place(balancer, task=ONLY) for _ in range(3)]
+    fail(balancer, busy, BUSY, START + 0.05)
+    ok(balancer, before, START + 0.3)
+    assert hold_s(balancer, START + 0.3) > 0.4
+    ok(balancer, after, START + 0.3)
+    assert place(balancer, START + 0.3, ONLY)
+
+
+def test_a_wait_that_an_overloaded_provider_names_is_kept_but_not_for_longer_than_a_minute() -> None:
+    balancer = make_balancer()
+    early, late, after = [place(balancer, task=ONLY) for _ in range(3)]
+    fail(balancer, early, Overloaded("busy", status=503, retry_after_s=5.0), START)
+    fail(balancer, late, Overloaded("busy", status=503, retry_after_s=1e14), START + 0.5)
+    assert hold_s(balancer) == pytest.approx(60.0)
+    ok(balancer, after, START + 1.0)
+    assert hold_s(balancer) == pytest.approx(60.0)
+
+
+def test_a_probe_passes_the_back_off_that_it_tests() -> None:
+    balancer = make_balancer()
+    for placement in [place(balancer, task=ONLY) for _ in range(3)]:
+        fail(balancer, placement, BUSY, START)
+    anthropic = balancer.by_name["anthropic"]
+    assert anthropic.breaker.state is BreakerState.OPEN
+    anthropic.backoff_until = START + 50.0
+    assert place(balancer, anthropic.breaker.open_until, ONLY).choice == "probe"
+
+
+def test_after_a_call_that_was_not_answered_one_goes_first() -> None:
+    balancer = make_balancer()
+    hung = place(balancer, task=ONLY)
+    fail(balancer, hung, TimedOut("no answer"), START + 60.0)
+    first = place(balancer, START + 60.0, ONLY)
+    refused(balancer, START + 60.0, ONLY)
+    ok(balancer, first, START + 60.5)
+    assert len([place(balancer, START + 60.5, ONLY) for _ in range(5)]) == 5
 
 
 def test_an_overloaded_provider_whose_breaker_opens_waits_for_both() -> None:

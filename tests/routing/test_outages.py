@@ -62,8 +62,10 @@ def test_a_provider_is_suspect_when_calls_are_out_and_nothing_comes_back() -> No
     assert wait.until is None
     assert "suspect" in why(wait.reasons, "gemini")
     assert place(balancer, START + 5.1).provider != "gemini"
-    fail(balancer, silent, TimedOut("no answer"), START + 60.0)  # one returned, if only as a failure
-    assert place(balancer, START + 60.0, make_task(providers=("gemini",)))
+    fail(balancer, silent, TimedOut("no answer"), START + 60.0)  # we gave it up: that is no return
+    assert "suspect" in why(
+        refused(balancer, START + 60.0, make_task(providers=("gemini",))).reasons, "gemini"
+    )
 
 
 def test_a_suspect_provider_whose_health_call_answers_gets_one_call_to_prove_itself() -> None:
@@ -90,6 +92,7 @@ def test_time_outs_of_a_silence_that_is_over_open_no_breaker_in_whatever_order_t
     hung = [place(balancer, START + number / 10, only) for number in range(6)]
     for placement in hung[:2]:
         fail(balancer, placement, TimedOut("no answer"), START + 20.0)
+    balancer.free_call("gemini", Found.ANSWERS, START + 20.0, START + 20.1)
     ok(balancer, place(balancer, START + 20.1, only), START + 20.5)  # the first answer
     for placement in hung[2:]:
         fail(balancer, placement, TimedOut("no answer"), START + 20.6)
@@ -181,7 +184,7 @@ def test_what_the_probe_decides_is_decided_for_all(again: str) -> None:
     probe = place(balancer, now)
     if again == "failed":
         fail(balancer, probe, DOWN, now)
-        assert refused(balancer, now).until == breaker.open_until > now + 40
+        assert refused(balancer, now).until == breaker.open_until > now + 7
     elif again == "neutral":
         fail(balancer, probe, BadRequest("no", status=400), now)
         assert place(balancer, now).choice == "probe"
