@@ -4,6 +4,7 @@
     |-- ConfigError            the configuration is wrong: what, where, what is allowed
     |-- InputError             a task, a file or an argument is wrong
     |-- StoreError             the database refused: locked, newer than this program, not writable
+    |   `-- LeadershipLost     another orchestrator leads meanwhile: no write of this one counts any more
     |-- PermitError            a permit was settled twice, or never issued: a bug of the caller
     `-- ProviderError          one call to one model of one provider did not give a usable answer
         |-- RateLimited        429, a per-minute quota: hold the model group, go elsewhere
@@ -71,6 +72,13 @@ def unreadable(error: OSError) -> str:
 
 class StoreError(OrchestratorError):
     """The store could not be opened, read or written."""
+
+
+class LeadershipLost(StoreError):
+    """Another orchestrator has taken over: the write was refused, and every later one will be."""
+
+    def __init__(self) -> None:
+        super().__init__("another orchestrator has taken over meanwhile")
 
 
 class PermitError(OrchestratorError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -21,14 +20,14 @@ if TYPE_CHECKING:
 FOLLOW_EVERY_S = 0.5
 
 
-def server_of(store: Store, now: float, *, stored: bool = True) -> OrchestratorRow | None:
+def server_of(store: Store, *, stored: bool = True) -> OrchestratorRow | None:
     """The orchestrator that serves the whole queue of this state, None where none is alive.
 
     Raises StoreError where one is at work on a batch of its own: it would never come to ours, which is
     `stored` by now or was not touched.
     """
-    _, row = store.latest_snapshot()
-    if row is None or not is_alive(row, now):
+    row = at_work(store)
+    if row is None:
         return None
     if row.batch:
         told = (
@@ -44,25 +43,18 @@ def server_of(store: Store, now: float, *, stored: bool = True) -> OrchestratorR
     return row
 
 
-def refuse_second_server(store: Store, now: float) -> None:
-    """Raises StoreError where the state is served already: before a word of serving is said."""
-    for row in store.orchestrators():
-        if is_alive(row, now):
-            raise StoreError(row.refusal)
-
-
-def who_is_called(setup: Setup, store: Store, now: float) -> Collection[str]:
+def who_is_called(setup: Setup, store: Store) -> Collection[str]:
     """The providers that tasks can go to: those of the server that will answer them, else those of here."""
     pool, row = store.latest_snapshot()
-    if pool is None or row is None or row.batch or not is_alive(row, now):
+    if pool is None or row is None or row.batch or not store.leader().is_at_work(row):
         return setup.called
     return {each.name for each in pool.providers if each.state != "not_configured"}
 
 
-def refuse_cap_beside_server(store: Store, now: float, option: str = "--max-cost") -> None:
+def refuse_cap_beside_server(store: Store, option: str = "--max-cost") -> None:
     """Raises InputError where a server would answer the tasks: it knows no run's cap."""
-    _, row = store.latest_snapshot()
-    if row is not None and not row.batch and is_alive(row, now):
+    row = at_work(store)
+    if row is not None and not row.batch:
         raise InputError(
             f"a server is running (process {row.pid}), and {option} does not reach it: end it first, "
             "use another state folder, or give it a budget in [budgets]"
@@ -85,11 +77,10 @@ def say_what_a_server_ignores(*, cheapest: bool, agent_prompts: bool, strict_par
         )
 
 
-def is_alive(row: OrchestratorRow, now: float) -> bool:
-    """Whether it signs itself as running, and where it ran here still does."""
-    from ..core.store import control
-
-    return control.is_alive(row, socket.gethostname(), now)
+def at_work(store: Store) -> OrchestratorRow | None:
+    """The orchestrator that leads and is alive, None where there is none."""
+    _, row = store.latest_snapshot()
+    return row if store.leader().is_at_work(row) else None
 
 
 def follow(
@@ -113,7 +104,8 @@ async def _follow(store: Store, clock: Clock, batch: str, tally: Tally, view: Vi
             tally.mark(clock.now())
             if pool is not None:
                 view.update(pool, tally)
-            if row is None or not is_alive(row, clock.now()):
+            leader = await asyncio.to_thread(store.leader)
+            if not leader.is_at_work(row):
                 view.note("the server has ended; the same command goes on from here")
                 return
             with suppress(TimeoutError):

@@ -18,10 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
-import secrets
-import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,7 +26,7 @@ from typing import Any, Literal
 
 from ..agents.agent_factory import create_balanced_agent_pool
 from ..config import ProviderAccess
-from ..errors import BadRequest, ConfigError, ProviderError, StoreError, TimedOut
+from ..errors import BadRequest, ConfigError, LeadershipLost, ProviderError, StoreError, TimedOut
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
 from ..records import (
@@ -53,6 +50,7 @@ from .alerts import Alerter
 from .clock import Clock
 from .committer import Committer
 from .health import HealthWatch
+from .leadership import Leadership
 from .learned import Learned
 from .money import Money
 from .sayings import said
@@ -104,22 +102,24 @@ class Orchestrator:
         on_result: Callable[[Sequence[Result]], None] | None = None,
         batch_caps_usd: Mapping[str, float] | None = None,
         alert_url: str | None = None,
+        leadership: Leadership | None = None,
     ) -> None:
         if agent_prompts is not None:  # budgets reserve for what agents add
             settings = settings.model_copy(update={"agent_prompts": agent_prompts})
-        self._settings, self._store, self._clock = settings, store, clock
+        self._leadership = leadership or Leadership(store, settings.pool.lease_s)
+        self._settings, self._store, self._clock = settings, self._leadership.store, clock
         self._access = {name: a for name, a in access.items() if a.configured}
         if not self._access:
             raise ConfigError("no provider is configured", allowed="set a key, or use --simulate")
         self.mode = "simulated" if any(a.simulated for a in self._access.values()) else "live"
-        self.incarnation = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.incarnation = self._leadership.incarnation
         self._batch = batch
         self._on_result = on_result
         self._counts: dict[TaskStatus, int] = {}
         self._thread = StoreThread()
         self._watch = store.watch()
         self._money = Money(
-            settings, store, self._thread, self.incarnation,
+            settings, self._store, self._thread, self.incarnation,
             simulated=self.mode == "simulated", batch_caps_usd=batch_caps_usd,
         )  # fmt: skip
         self._alerter = Alerter(alert_url)
@@ -140,8 +140,8 @@ class Orchestrator:
             name: build_adapter(a, slots, self._answered_late) for name, a in self._access.items()
         }
         self._agents = create_balanced_agent_pool(settings, self._adapters)
-        self._learned = Learned(self.balancer, self._access, store, self._thread)
-        self._committer = Committer(store, self._thread, self.incarnation, self._written)
+        self._learned = Learned(self.balancer, self._access, self._store, self._thread)
+        self._committer = Committer(self._store, self._thread, self.incarnation, self._written)
         self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result)
         self._calls: dict[int, asyncio.Task[None]] = {}  # by permit
@@ -178,19 +178,18 @@ class Orchestrator:
         return RunReport(self._counts, self._stopped, self._why, recovered, self._spent)
 
     async def _sign_on(self) -> int:
-        registration = await self._thread(
+        await asyncio.to_thread(self._leadership.acquire)
+        registration = await self._thread.insist(
             self._store.register,
             self.incarnation,
-            pid=os.getpid(),
-            host=socket.gethostname(),
+            pid=self._leadership.me.pid,
+            host=self._leadership.me.host,
             mode=self.mode,
             batch=self._batch or "",
             now=self._clock.now(),
             claim_attempts=self._settings.pool.claim_attempts,
             uncertain_at_most=await self._money.room(self._clock.now()),
         )
-        if registration.other is not None:
-            raise StoreError(registration.other.refusal)
         if registration.recovered or registration.poisoned:
             text = f"{registration.recovered} tasks of an orchestrator that died are queued again"
             if registration.poisoned:
@@ -217,6 +216,8 @@ class Orchestrator:
             for job in (committing, *watching):
                 if job.done():
                     job.result()  # none of them ends by itself: this raises what ended it
+        except LeadershipLost as lost:
+            self._superseded(lost)
         finally:
             self._draining = True
             for job in (waiting, *watching):
@@ -224,7 +225,7 @@ class Orchestrator:
             await asyncio.gather(waiting, *watching, return_exceptions=True)
             await self._cancel_calls()
             await self._give_back()
-            if not committing.done():
+            if not committing.done() and not self._is_superseded:
                 await self._committer.flush()
                 committing.cancel()
             await asyncio.gather(committing, return_exceptions=True)
@@ -237,6 +238,7 @@ class Orchestrator:
             await self._learned.save(self._clock.now())
             await self._thread(self._heartbeat)
             await self._thread(self._store.retire, self.incarnation, now=self._clock.now())
+        await asyncio.to_thread(self._leadership.release)
         self._thread.close()
         self._watch.close()
 
@@ -259,6 +261,16 @@ class Orchestrator:
         self._stopped = "stopped"
         self._done.set()
 
+    def _superseded(self, lost: LeadershipLost) -> None:
+        """Another one leads: what is in flight and not stored yet is its business by now."""
+        if not self._is_superseded:
+            self.stop_now()
+            self._stopped, self._why = "superseded", f"{lost}: this one ends, and stores nothing more"
+
+    @property
+    def _is_superseded(self) -> bool:
+        return self._stopped == "superseded"
+
     async def _cancel_calls(self) -> None:
         calls = list(self._calls.values())
         for call in calls:
@@ -266,7 +278,7 @@ class Orchestrator:
         await asyncio.gather(*calls, return_exceptions=True)
 
     async def _give_back(self) -> None:
-        waiting = self.dispatch.waiting_tasks()
+        waiting = [] if self._is_superseded else self.dispatch.waiting_tasks()
         for task in waiting:
             self.dispatch.withdraw(task.batch, task.id)
         if waiting:
@@ -391,7 +403,7 @@ class Orchestrator:
 
     def _pump(self) -> None:
         """Ask dispatch, start what it placed, and set the alarm for when to ask again."""
-        if self._draining or self._loop is None:
+        if self._draining or self._loop is None or not self._leadership.may_place:
             return
         now = self._clock.now()
         placements, ended, next_wake = self.dispatch.dispatch(now)
@@ -417,6 +429,7 @@ class Orchestrator:
         sent = False
         try:
             await self._money.cover(placement)
+            await self._leadership.permission()
             sent = True
             started_at = self._clock.now()
             completion = await agent.attempt(placement)
@@ -426,6 +439,8 @@ class Orchestrator:
             # Settled below as uncertain if it was sent, since it may have been billed.
             if sent and placement.permit in self._given_up:
                 error = TimedOut(GIVEN_UP, provider=placement.provider, model=placement.model)
+        except LeadershipLost as lost:
+            self._superseded(lost)
         except Exception as unexpected:
             log.exception("a call broke in our own code", extra=_fields(placement))
             error = BadRequest(f"internal error: {type(unexpected).__name__}")  # neutral: ours, not theirs
@@ -489,6 +504,8 @@ class Orchestrator:
                 text = f"the clock leapt {jump_s:.0f} s: calls that were out are not held against anybody"
                 self._tell([Event(self._clock.now(), "clock_jump", text, level="warning")])
                 self._changed()
+            if self._leadership.lost:
+                raise LeadershipLost
             self._give_up_lost()
             self.balancer.note_states(self._clock.now())
             self._tell(self.balancer.take_events())
@@ -502,18 +519,15 @@ class Orchestrator:
             await self._notice()
             self._pump()
             await self._money.trim()
-            if not await self._thread.insist(self._heartbeat):
-                self.stop_now()
-                self._stopped = "superseded"
-                self._why = "another orchestrator has taken over meanwhile"
+            await self._thread.insist(self._heartbeat)
             if self._clock.now() - learned_at >= LEARNED_EVERY_S:
                 learned_at = self._clock.now()
                 with suppress(StoreError):  # there is more to learn until the next time
                     await self._learned.save(learned_at)
 
-    def _heartbeat(self) -> bool:
+    def _heartbeat(self) -> None:
         now = self._clock.now()
-        return self._store.heartbeat(self.incarnation, now=now, snapshot=self.snapshot())
+        self._store.heartbeat(self.incarnation, now=now, snapshot=self.snapshot())
 
     async def _notice(self) -> None:
         """Take over settings and carry out commands that came since last time."""

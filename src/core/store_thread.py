@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ..errors import StoreError
+from ..errors import LeadershipLost, StoreError
 from .words import duration
 
 P = ParamSpec("P")
@@ -39,11 +39,13 @@ class StoreThread:
     async def insist(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The same, but where the store refuses the call is made again until it does not.
 
-        `method` must be safe to repeat: it may have been carried out although it was refused, where a
+        A lost leadership does not come back: that is raised. `method` must be safe to repeat: it may have been carried out although it was refused, where a
         connection was lost while committing.
         """
         try:
             return await self(method, *args, **kwargs)
+        except LeadershipLost:
+            raise
         except StoreError as error:
             self._note_refusal(error)
         try:
@@ -59,6 +61,8 @@ class StoreThread:
             await asyncio.sleep(wait_s)
             try:
                 return await self(method, *args, **kwargs)
+            except LeadershipLost:
+                raise
             except StoreError as error:
                 log.debug("the store still refuses", extra={"action": "store", "error": str(error)})
             wait_s = min(2 * wait_s, RETRY_AT_MOST_S)

@@ -2,6 +2,7 @@
 
     intake    tasks and batches come in
     work      an orchestrator claims, releases, finishes, records
+    leading   which orchestrator leads, under which epoch
     control   orchestrators sign on and off; settings, commands, events, what is learned
     editing   people cancel, ask again, purge
     reading   pages, exports, snapshots
@@ -10,7 +11,7 @@
     samples   single calls that a plan learns from
     -----
     following, turns, transitions, loading, rollups, histogram, codec, rows, shared, schema, database,
-    watch, migrate + migrations/
+    watch, lock, migrate + migrations/
 
 Synchronous, over one URL. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.
@@ -29,6 +30,8 @@ from .database import Database
 from .editing import Editing
 from .following import FOLLOWERS_AT_ONCE
 from .intake import Intake
+from .leading import Candidate, Leading
+from .lock import HostLock
 from .migrate import bring_up_to_date
 from .reading import Reading
 from .rows import (
@@ -37,6 +40,7 @@ from .rows import (
     CallSums,
     Command,
     EventRow,
+    Leader,
     News,
     OrchestratorRow,
     PromptSize,
@@ -56,7 +60,7 @@ from .watch import Watch
 from .work import Work
 
 
-class Store(Intake, Work, Control, Editing, Reading, Copies, Accounts, Samples):
+class Store(Intake, Work, Leading, Control, Editing, Reading, Copies, Accounts, Samples):
     """One database, opened with `Store.open`; also a context manager that closes it."""
 
     @classmethod
@@ -72,6 +76,10 @@ class Store(Intake, Work, Control, Editing, Reading, Copies, Accounts, Samples):
             bring_up_to_date(database, simulated=simulated)
             undo.pop_all()
         return cls(database)
+
+    def fenced(self) -> Store:
+        """The same database for an orchestrator: it writes while it leads, see `core/leadership.py`."""
+        return Store(self._database.fenced())
 
     def close(self) -> None:
         """Close all connections. What was returned from stays committed."""
@@ -103,9 +111,12 @@ __all__ = [
     "FOLLOWERS_AT_ONCE",
     "AddReport",
     "BatchRow",
+    "Candidate",
     "CallSums",
     "Command",
     "EventRow",
+    "HostLock",
+    "Leader",
     "News",
     "OrchestratorRow",
     "PromptSize",

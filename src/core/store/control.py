@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,11 +18,9 @@ from .schema import IS_RUNNING
 from .shared import orchestrator_rows
 from .transitions import Transitions
 
-DEAD_AFTER_S = 10.0
 _ADD_EVENT = sa.insert(schema.events)
 _EVENT_NAMES = [column.name for column in schema.events.columns if column.name != "id"]
 _O = schema.orchestrators.c
-_signed_on: set[str] = set()  # incarnations of this very process
 _T = schema.tasks.c
 
 
@@ -46,53 +41,42 @@ class Control(Transitions):
         claim_attempts: int = 4,
         uncertain_at_most: int | None = None,
     ) -> Registration:
-        """Sign on as the one orchestrator. Not `ok` while another one is alive; then nothing changes.
+        """Sign on. All others that have not signed off are dead: the caller leads.
 
-        Dead is: no heartbeat for 10 s, or its process on this host is gone, see `is_alive`. What the dead had
-        claimed is queued again; a task claimed `claim_attempts` times or more fails as `poison`. Only claims
-        of orchestrators count that died before they had finished anything: others were not killed by their
-        tasks. Commands they had taken and not finished are open again. What calls of theirs may have cost is
-        booked as uncertain, but not more than `uncertain_at_most` nano-dollars.
+        What the dead had claimed is queued again; a task claimed `claim_attempts` times or more fails as
+        `poison`. Only claims of orchestrators count that died before they had finished anything: others were
+        not killed by their tasks. Commands they had taken and not finished are open again. What calls of
+        theirs may have cost is booked as uncertain, but not more than `uncertain_at_most` nano-dollars.
+        Safe to repeat.
         """
-        _signed_on.add(incarnation)
         with self._database.writing() as connection:
-            unretired = orchestrator_rows(connection, _O.retired_at.is_(None))
-            dead = [(i, row) for i, row in unretired if not is_alive(row, host, now)]
-            alive = [row for i, row in unretired if (i, row) not in dead and row.incarnation != incarnation]
-            if alive:
-                return Registration(ok=False, other=alive[-1])
+            dead = self._dead(connection, incarnation)
             ids = [i for i, _ in dead]
             barren = [i for i, row in dead if not row.finished]
             poisoned = self._poison(connection, barren, claim_attempts, now)
             recovered = self._requeue_claims(connection, dead, now)
             self._retire(connection, ids, now)
             row = OrchestratorRow(incarnation, pid, host, mode, batch, now, now)
-            connection.execute(sa.insert(schema.orchestrators).values(dataclasses.asdict(row)))
+            insert = self._database.insert(schema.orchestrators).values(dataclasses.asdict(row))
+            connection.execute(insert.on_conflict_do_nothing())
             uncertain = self._book_covers(connection, ids, now, uncertain_at_most)
-        return Registration(True, None, recovered, poisoned, uncertain)
+        return Registration(recovered, poisoned, uncertain)
 
-    def heartbeat(self, incarnation: str, *, now: float, snapshot: PoolSnapshot | None) -> bool:
-        """Say that this orchestrator is alive, and what it sees.
+    def _dead(self, connection: sa.Connection, incarnation: str) -> list[tuple[int, OrchestratorRow]]:
+        return orchestrator_rows(connection, _O.retired_at.is_(None), _O.incarnation != incarnation)
 
-        False: it was declared dead meanwhile (asleep for long) and another may be running; its claims are
-        gone. Nothing is written then.
-        """
+    def heartbeat(self, incarnation: str, *, now: float, snapshot: PoolSnapshot | None) -> None:
+        """Tell what this orchestrator sees, and when."""
         me = self._orchestrator_id(incarnation)
         with self._database.writing() as connection:
-            alive = (
-                sa.update(schema.orchestrators)
-                .where(_O.id == me, _O.retired_at.is_(None))
-                .values(heartbeat_at=now)
-            )
-            if connection.execute(alive).rowcount == 0:
-                return False
+            unretired = sa.and_(_O.id == me, _O.retired_at.is_(None))
+            connection.execute(sa.update(schema.orchestrators).where(unretired).values(heartbeat_at=now))
             if snapshot is not None:
                 body = {"at": snapshot.at, "body": clean(dump_record(snapshot))}
                 insert = self._database.insert(schema.snapshots).values(orchestrator_id=me, **body)
                 connection.execute(
                     insert.on_conflict_do_update(index_elements=["orchestrator_id"], set_=body)
                 )
-        return True
 
     def retire(self, incarnation: str, *, now: float) -> int:
         """Sign off: claims still held are given back. Returns how many."""
@@ -103,15 +87,12 @@ class Control(Transitions):
             released = self._give_back(connection, rows, me, now)
             connection.execute(sa.delete(schema.covers).where(schema.covers.c.orchestrator_id == me))
             self._retire(connection, [me], now)
-        _signed_on.discard(incarnation)
         return released
 
-    def release_dead(self, host: str, now: float) -> int:
-        """Queue again what dead orchestrators had claimed, before anyone signs on. Returns how many."""
+    def release_dead(self, incarnation: str, now: float) -> int:
+        """Queue again what dead orchestrators had claimed, before the leader signs on. Returns how many."""
         with self._database.writing() as connection:
-            unretired = orchestrator_rows(connection, _O.retired_at.is_(None))
-            dead = [(i, row) for i, row in unretired if not is_alive(row, host, now)]
-            return self._requeue_claims(connection, dead, now)
+            return self._requeue_claims(connection, self._dead(connection, incarnation), now)
 
     def _poison(
         self, connection: sa.Connection, orchestrator_ids: list[int], claim_attempts: int, now: float
@@ -290,57 +271,3 @@ class Control(Transitions):
 
 def _command(row: Any) -> Command:
     return Command(row.id, row.kind, loads(row.args), row.who, row.at, row.outcome, row.finished_at)
-
-
-def is_alive(row: OrchestratorRow, host: str, now: float) -> bool:
-    """Whether an orchestrator, seen from `host`, still runs.
-
-    A heartbeat from the future is another clock's: it alone does not make anyone dead.
-    """
-    if row.retired_at is not None or now - row.heartbeat_at > DEAD_AFTER_S:
-        return False
-    if row.host != host:
-        return True
-    if row.pid == os.getpid():
-        # A container that is started again has its old host name, and its process mostly its old number: the
-        # system, asked whether the one before still runs, would find who asks. What signed on in this very
-        # process is no ghost: two threads may each have an orchestrator.
-        return row.incarnation in _signed_on
-    return pid_is_alive(row.pid)
-
-
-def pid_is_alive(pid: int) -> bool:
-    """Whether a process with this number runs on this machine; one that has ended does not."""
-    if sys.platform == "win32":
-        return _pid_is_alive_on_windows(pid)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it runs, as somebody else
-        return True
-    return not _has_ended(pid)
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether it is a zombie, where /proc tells: it takes signals until its parent asks how it ended."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False
-    # After the program's name, which stands in brackets and may hold brackets itself.
-    return status.rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"])
-
-
-def _pid_is_alive_on_windows(pid: int) -> bool:
-    """There `os.kill(pid, 0)` would end the process."""
-    import ctypes
-
-    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
-    handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
-    if not handle:
-        return False
-    code = ctypes.c_ulong()
-    kernel.GetExitCodeProcess(handle, ctypes.byref(code))
-    kernel.CloseHandle(handle)
-    return code.value == 259  # STILL_ACTIVE

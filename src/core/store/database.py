@@ -7,6 +7,7 @@ when another process has written in between.
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import threading
@@ -20,7 +21,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ...errors import ConfigError, StoreError
+from ...errors import ConfigError, LeadershipLost, StoreError
+from . import schema
 
 BUSY_TIMEOUT_S = 30.0
 _ALLOWED_URLS = (
@@ -71,12 +73,44 @@ class Prepared:
 _prepared: dict[tuple[str, Any], Prepared] = {}  # by dialect and statement; they hold no connection
 
 
+_EPOCH = (  # locked against whoever takes over, but not against the leader that renews its lease
+    sa.select(schema.leadership.c.epoch)
+    .where(schema.leadership.c.id == sa.literal_column(str(schema.THE_LEADERSHIP)))
+    .with_for_update(read=True, key_share=True)
+)
+
+
 class Database:
-    """Opens the engine and hands out transactions. Threads may share it: each call takes a connection."""
+    """Opens the engine and hands out transactions. Threads may share it: each call takes a connection.
+
+    One made by `fenced` shares the connections and is for a leader alone: each of its writes demands the
+    leader's epoch in its own transaction, so that a takeover comes before it or after it.
+    """
 
     def __init__(self, url_or_path: str | Path) -> None:
         self.url = _url(url_or_path)
         self._engine = _engine(self.url)
+        self._is_fenced = False
+        self._epoch: int | None = None
+
+    def fenced(self) -> Database:
+        """For one leader; it writes from `demand` on."""
+        shared = copy.copy(self)
+        shared._is_fenced = True
+        return shared
+
+    def demand(self, epoch: int | None) -> None:
+        """Write under this epoch from now on; None: not at all."""
+        self._epoch = epoch
+
+    @property
+    def epoch(self) -> int | None:
+        return self._epoch
+
+    @property
+    def file(self) -> Path | None:
+        """SQLite's file by its real path, however it was named; None for a server."""
+        return Path(self.url.database or "").resolve() if self.is_sqlite else None
 
     @property
     def place(self) -> str:
@@ -99,10 +133,20 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """One transaction, committed at the end of the block, undone by any exception."""
+    def writing(self, *, fenced: bool = True) -> Iterator[sa.Connection]:
+        """One transaction, committed at the end of the block, undone by any exception.
+
+        Raises LeadershipLost where this is a leader's and another one leads; nothing was written then. `fenced`
+        is False for what decides on the leadership itself.
+        """
         with self._transaction("BEGIN IMMEDIATE") as connection:
+            if self._is_fenced and fenced and self._led(connection) != self._epoch:
+                raise LeadershipLost
             yield connection
+
+    def _led(self, connection: sa.Connection) -> int:
+        epoch: int = self.prepared(_EPOCH, []).one(connection, ()).scalar_one()
+        return epoch
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sa.Connection]:

@@ -70,23 +70,41 @@ class OrchestratorRow:
     retired_at: float | None = None
     finished: int = 0  # tasks
 
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The orchestrator that leads, or led last (not `alive`); `holder` is its incarnation, empty after its
+    clean end. `renewals` changes whenever it renews its lease. `one_host`: all that use this database share a
+    clock.
+    """
+
+    epoch: int
+    holder: str
+    pid: int
+    host: str
+    lease_s: float
+    renewals: int
+    alive: bool
+    one_host: bool
+
+    def is_at_work(self, row: OrchestratorRow | None) -> bool:
+        """Whether this orchestrator leads, and is alive."""
+        return self.alive and row is not None and row.incarnation == self.holder
+
     @property
-    def refusal(self) -> str:
-        """What is said to another one that wants to start beside it."""
-        return f"another orchestrator already serves this state: process {self.pid} on {self.host}"
+    def name(self) -> str:
+        """As messages name it."""
+        return f"process {self.pid} on {self.host}" if self.holder else "a process that is just starting"
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """The answer to an orchestrator that wants to start.
+    """What an orchestrator finds that starts.
 
-    Not `ok`: `other` is alive and nothing was changed. `recovered` tasks of dead orchestrators are queued
-    again, `poisoned` ones failed for good; `uncertain_nanos` was booked for calls of the dead that may have
-    been billed.
+    `recovered` tasks of dead orchestrators are queued again, `poisoned` ones failed for good;
+    `uncertain_nanos` was booked for calls of the dead that may have been billed.
     """
 
-    ok: bool
-    other: OrchestratorRow | None = None
     recovered: int = 0
     poisoned: int = 0
     uncertain_nanos: int = 0

@@ -6,6 +6,7 @@
     counts                                        tasks per batch and status
     usage, batch_calls, batch_tasks               sums kept with each finished attempt or task
     orchestrators 1--1 snapshots                  who runs, its heartbeat and what it last showed
+    leadership                                    which orchestrator leads, one row
     orchestrators 1--n covers                     what its calls in flight may cost at most
     leaders, tasks.leader_row                     equal tasks of a batch that are asked once
     outdated                                      tasks asked again after a results file had their row
@@ -44,7 +45,7 @@ from sqlalchemy import (
 
 from . import histogram
 
-REVISION = "0002"  # the newest migration; a test holds it against the scripts
+REVISION = "0003"  # the newest migration; a test holds it against the scripts
 
 RowId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's row number is an INTEGER key
 
@@ -301,6 +302,21 @@ orchestrators = Table(
     Column("heartbeat_at", Float(53), nullable=False),
     Column("retired_at", Float(53)),
     Column("finished", BigInteger, nullable=False, server_default="0"),  # tasks, in its life
+)
+
+THE_LEADERSHIP = 1  # the only row of `leadership`
+
+leadership = Table(
+    "leadership",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),  # raised by every taking, never lowered
+    Column("holder", Text, nullable=False),  # its incarnation; empty: nobody leads
+    Column("pid", Integer, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("lease_s", Float(53), nullable=False),  # what the holder goes by, so that all others do too
+    Column("renewals", BigInteger, nullable=False),  # whoever watches sees that it stands still
+    Column("renewed_at", Float(53), nullable=False),  # by the database's clock; 0 on SQLite
 )
 
 covers = Table(  # what the calls in flight may cost at most, before they leave

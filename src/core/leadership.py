@@ -1,0 +1,298 @@
+"""Which orchestrator leads: theory of operation.
+
+Limits, budgets and claims have one owner. So of all orchestrators over one database one leads: it alone claims
+tasks, reserves money and calls providers. Each taking of the leadership raises an epoch in the database.
+
+    candidate --acquire--> leading <----> blind          `blind`: the lease has run out, nobody has taken over
+                             |              |
+                             +--> lost <----+            `lost`: another one leads, or may
+                             +--> released               `released`: a clean end
+
+    state      places and calls   writes               calls in flight
+    candidate  no                 refused              -
+    leading    yes                yes                  go on
+    blind      no                 wait for an answer   finish, and their results wait in memory
+    lost       no                 refused              are cancelled; the next leader has booked them as uncertain
+    released   no                 refused              -
+
+**The fence.** Every write transaction of an orchestrator, the reservation of money included, first reads the
+epoch and demands its own (`Database.writing`, the one place for that). On PostgreSQL it locks the row against
+a taking (KEY SHARE against UPDATE), so a taking comes before the write, which is refused, or after it. A
+renewal does not change a key, and so conflicts with neither. A leader that stops inside a transaction holds
+the taking up until the server ends that transaction (`idle_in_transaction_session_timeout`).
+
+**SQLite** has one host, so no clock is needed. The leader holds an exclusive lock of the operating system on
+FILE.lock beside the database for its whole life (`store/lock.py`). The kernel releases it when the process
+ends, however it ends, and keeps it while the process is stopped: a stopped leader is never taken over, a
+killed one at once. There is no lease, and no `blind`.
+
+**PostgreSQL** has many hosts, and wall clocks of two hosts are never compared. The leader renews the row every
+fifth of the lease. It places while its own steady clock is inside the lease, counted from before the last
+renewal was sent, minus a margin of a fifth; it looks at that right before it calls an adapter. A taker takes
+over after the row has stood unchanged for the holder's whole lease, counted from after it was first read so,
+by the taker's own steady clock. Both intervals begin around the same commit, and the leader's is shorter and
+begins earlier: so the leader has stopped placing before a taker begins. Only time in which the database
+answered the taker counts. After an outage it counts anew, and the leader, which tries every half second, is
+first. The database's clock stands in the row for display alone.
+
+**The steady clock** goes on while the machine sleeps: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS.
+Setting the wall clock does not change it.
+
+**What the next leader does** (`Store.register`): it queues the claims of all others again and books what their
+calls in flight may have cost at most. What arrives at the old leader later is neither stored nor booked, since
+its money is booked already and its task may be under way again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from ..errors import LeadershipLost, StoreError
+from .store import Candidate, HostLock, Leader, Store
+from .words import duration
+
+log = logging.getLogger(__name__)
+RENEW_SHARE = 0.2  # of the lease: four renewals may fail before it runs out
+MARGIN_SHARE = 0.2  # of the lease: for clocks that run apart, and for the time from the look to the call
+RETRY_S = 0.5
+LOOK_S = 0.25  # a standby at the row: well inside the 2 s from a clean end to the next leader
+LOOK_AT_LOCK_S = 0.05  # a standby at the lock: a system call
+TRIES = 3  # of one that does not stand by, where the database does not answer
+
+
+def steady() -> float:
+    """Seconds that pass for a machine that sleeps too, from an arbitrary point."""
+    return time.clock_gettime(_STEADY) if _STEADY is not None else time.monotonic()
+
+
+def _steady_clock() -> int | None:
+    if sys.platform == "win32":  # time.monotonic includes sleep there
+        return None
+    return getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+_STEADY = _steady_clock()
+
+
+class LeaseWatch:
+    """How long the row of another leader has stood unchanged. Pure: times are passed in."""
+
+    def __init__(self) -> None:
+        self.has_moved = False  # it was renewed while it was watched: its holder is alive
+        self._seen: tuple[int, int] | None = None
+        self._since = self._last = 0.0
+
+    def look(self, leader: Leader, before: float, after: float) -> bool:
+        """Whether the lease has run out. The row was read between `before` and `after`, by the steady clock."""
+        row = (leader.epoch, leader.renewals)
+        longest_gap_s = max(4 * LOOK_S, leader.lease_s / 4)
+        if row != self._seen or before - self._last > longest_gap_s:
+            self.has_moved = self.has_moved or self._seen not in (None, row)
+            self._seen, self._since = row, after
+        self._last = after
+        return before - self._since >= leader.lease_s
+
+    def missed(self) -> None:
+        """The database did not answer: the leader could not renew either."""
+        self._seen = None
+
+
+class Leadership:
+    """One orchestrator's claim to lead; see the theory above. `store` is the store it writes through.
+
+    `acquire` and `release` block. `may_place`, `lost` and `permission` are for the loop. A context manager
+    that releases.
+    """
+
+    def __init__(self, store: Store, lease_s: float, *, clock: Callable[[], float] = steady) -> None:
+        host, pid = socket.gethostname(), os.getpid()
+        self.me = Candidate(f"{host}-{pid}-{secrets.token_hex(4)}", pid, host, lease_s)
+        self.store = store.fenced()
+        self.lost = False
+        self._clock = clock
+        self._lock: HostLock | None = self.store.host_lock
+        self._epoch: int | None = None
+        self._valid_until = 0.0
+        self._ending = threading.Event()
+        self._keeper: threading.Thread | None = None
+
+    @property
+    def incarnation(self) -> str:
+        return self.me.incarnation
+
+    @property
+    def leads(self) -> bool:
+        """Whether it was acquired, and neither lost nor released."""
+        return self._epoch is not None and not self.lost
+
+    @property
+    def may_place(self) -> bool:
+        """Whether no other orchestrator can lead at this moment."""
+        return self.leads and (self._lock is not None or self._clock() < self._valid_until)
+
+    async def permission(self) -> None:
+        """Return inside the lease; the caller calls before it awaits anything else. Raises LeadershipLost."""
+        while not self.may_place:
+            if not self.leads:
+                raise LeadershipLost
+            await asyncio.sleep(LOOK_S)
+
+    # ------------------------------------------------------------------ acquire and release
+
+    def acquire(self, *, standby: bool = False, say: Callable[[str], None] = lambda _: None) -> None:
+        """Lead; `standby` waits for it, `say` gets one line about that.
+
+        Raises StoreError where another one leads, or the database can't be used. Without `standby` it waits
+        at most for the lease of a leader that has ended without releasing it.
+        """
+        if self._epoch is not None:
+            return
+        if self._lock is not None:
+            self._acquire_lock(self._lock, standby, say)
+        else:
+            self._acquire_lease(standby, say)
+
+    def _acquire_lock(self, lock: HostLock, standby: bool, say: Callable[[str], None]) -> None:
+        waits = False
+        while not lock.acquire():
+            leader = self.store.leader()
+            if not standby:
+                raise StoreError(refusal(leader))
+            if not waits:
+                say(f"standby: waiting for {leader.name}; takes over when that process ends")
+                waits = True
+            time.sleep(LOOK_AT_LOCK_S)
+        try:
+            self._epoch = self.store.take_lead(self.me)
+        except BaseException:
+            lock.release()
+            raise
+        if waits:
+            say("standby: takes over")
+
+    def _acquire_lease(self, standby: bool, say: Callable[[str], None]) -> None:
+        watch, waits, failures = LeaseWatch(), False, 0
+        while True:
+            before = self._clock()
+            try:
+                leader = self.store.leader()
+                free = leader.holder in ("", self.incarnation)  # mine: the answer to a taking was lost
+                if (free or watch.look(leader, before, self._clock())) and self._take(leader):
+                    break
+                failures = 0
+            except StoreError:
+                watch.missed()
+                failures += 1
+                if not standby and failures >= TRIES:
+                    raise
+                time.sleep(RETRY_S)
+                continue
+            if watch.has_moved and not standby:
+                raise StoreError(refusal(leader))
+            if not waits and leader.holder:
+                say(_waiting(leader, standby))
+                waits = True
+            time.sleep(LOOK_S)
+        if waits:
+            say("standby: takes over" if standby else "the last orchestrator is gone; taking over")
+
+    def _take(self, seen: Leader) -> bool:
+        before = self._clock()
+        epoch = self.store.take_lead(self.me, seen=seen)
+        if epoch is None:
+            return False
+        self._extend(before)
+        self._epoch = epoch
+        self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._keeper.start()
+        return True
+
+    def release(self) -> None:
+        """Let the next one lead, if this one still does. May be called in every state, and again."""
+        self._ending.set()
+        if self._keeper is not None:
+            self._keeper.join(RETRY_S)
+        if self.leads:
+            with suppress(StoreError):  # the lease runs out by itself
+                self.store.give_up_lead()
+        self._epoch = None
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    # ------------------------------------------------------------------ the lease, on a thread of its own
+
+    def _keep(self) -> None:
+        """Renew until the end. A thread, so that neither a busy loop nor a long write lets the lease run out."""
+        pause_s, blind_since = RENEW_SHARE * self.me.lease_s, None
+        try:
+            while not self._ending.wait(pause_s):
+                before = self._clock()
+                try:
+                    self.store.renew_lead()
+                except LeadershipLost:
+                    return
+                except StoreError as error:
+                    pause_s = min(RETRY_S, RENEW_SHARE * self.me.lease_s)
+                    if blind_since is None and not self.may_place:
+                        blind_since = before
+                        _say_blind(error)
+                    continue
+                self._extend(before)
+                pause_s = RENEW_SHARE * self.me.lease_s
+                if blind_since is not None:
+                    _say_seeing(before - blind_since)
+                    blind_since = None
+        finally:  # also after an error that nobody foresaw: without renewals it does not lead
+            self.lost = not self._ending.is_set()
+
+    def _extend(self, renewed_at: float) -> None:
+        self._valid_until = renewed_at + (1.0 - MARGIN_SHARE) * self.me.lease_s
+
+
+def _say_blind(error: StoreError) -> None:
+    log.error(
+        "the lease ran out: nothing is placed until the database answers; calls in flight finish",
+        extra={"action": "lease", "error": str(error)},
+    )
+
+
+def _say_seeing(seconds: float) -> None:
+    log.error("the lease is renewed, %s later: placing again", duration(seconds), extra={"action": "lease"})
+
+
+def _waiting(leader: Leader, standby: bool) -> str:
+    lease = f"{leader.lease_s:g} s"
+    if standby:
+        return f"standby: waiting for {leader.name}; takes over when it ends, or is silent for {lease}"
+    return f"{leader.name} has not signed off: waiting up to {lease} to see whether it is alive"
+
+
+def refusal(leader: Leader) -> str:
+    """What a second orchestrator gets that does not stand by."""
+    helps = (
+        "stop that process, or start this one with --standby, which takes over when that process ends; only "
+        "a PostgreSQL (DATABASE_URL) serves several hosts"
+        if leader.one_host
+        else "stop that process, or start this one with --standby, which takes over when it ends or is silent "
+        f"for {leader.lease_s:g} s"
+    )
+    return f"another orchestrator serves this state: {leader.name} ({helps})"
