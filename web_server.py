@@ -21,11 +21,10 @@ try:
     from flask import Flask
 
     from src.cli.exits import exit_code
-    from src.cli.follow import is_alive
+    from src.cli.follow import at_work
     from src.cli.logs import set_up_logging
     from src.cli.setup import Options, Setup, open_store, prepare
     from src.config import chosen_port, identity
-    from src.core.clock import Clock
     from src.core.store import Store
     from src.errors import ConfigError, OrchestratorError
     from src.web import create_app
@@ -68,53 +67,49 @@ PORTS_TRIED = 20
     default=None,
     help="Which state to show (default: live where a key is set, else simulated).",
 )
-@click.option("--while-stdin-is-open", is_flag=True, hidden=True)
+@click.option("--beside", hidden=True, help="The orchestrator that started these pages, and ends them.")
 def main(
     host: str | None,
     port: int | None,
     config: Path | None,
     state_dir: Path | None,
     simulate: bool | None,
-    while_stdin_is_open: bool,
+    beside: str | None,
 ) -> None:
     """Serve the pages until Ctrl-C.
 
     Exit code 2: the configuration is wrong; 3: the database can't be used now.
     """
-    if while_stdin_is_open:
+    if beside is not None:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         setup = prepare(Options(config=config, state_dir=state_dir, simulate=bool(simulate)))
         if simulate is False:
             setup = replace(setup, simulated=False)
         place = (host or setup.settings.server.host, chosen_port(setup.environ) if port is None else port)
-        serve(setup, *place, alone=not while_stdin_is_open)
+        serve(setup, *place, beside=beside or "")
     except OrchestratorError as error:
         click.echo(f"web_server: {error}", err=True)
         sys.exit(exit_code(error))
 
 
-def serve(setup: Setup, host: str, port: int | None, *, alone: bool = True) -> None:
+def serve(setup: Setup, host: str, port: int | None, *, beside: str = "") -> None:
     """Listen and answer until told to end. Raises ConfigError where that can't begin.
 
-    `alone`: no orchestrator has started these pages, so it may be that nobody answers.
+    `beside`: the incarnation of the orchestrator that has started these pages. Without one it may be that
+    nobody answers.
     Where nobody chose a port, a taken one is told, and the next free one serves.
     """
     set_up_logging("warning")
     door = Door.of(host, setup.environ)
     places = free_places(host, port) if port is not None else next_places(host, setup.settings.server.port)
     with open_store(setup) as store:
-        if alone and not _is_served(store):
+        if not beside and at_work(store) is None:
             click.echo(f"no orchestrator is running, so tasks will wait; start one with: {setup.serving}")
-        run(build(setup, store, door), places, f"{setup.mode} state in {setup.settings.state_dir}")
+        run(build(setup, store, door, beside), places, f"{setup.mode} state in {setup.settings.state_dir}")
 
 
-def _is_served(store: Store) -> bool:
-    _, row = store.latest_snapshot()
-    return row is not None and is_alive(row, Clock().now())
-
-
-def build(setup: Setup, store: Store, door: Door) -> Flask:
+def build(setup: Setup, store: Store, door: Door, beside: str = "") -> Flask:
     live = () if setup.simulated else setup.configured  # a simulator starts anew each time
     return create_app(
         setup.settings,
@@ -124,6 +119,7 @@ def build(setup: Setup, store: Store, door: Door) -> Flask:
         identities={each.name: identity(each) for each in live},
         door=door,
         serving=setup.serving,
+        beside=beside,
     )
 
 

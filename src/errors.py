@@ -4,6 +4,7 @@
     |-- ConfigError            the configuration is wrong: what, where, what is allowed
     |-- InputError             a task, a file or an argument is wrong
     |-- StoreError             the database refused: locked, newer than this program, not writable
+    |   |-- ConnectionLost     the connection ended while it was used; whether it committed is not known
     |   `-- LeadershipLost     another orchestrator leads meanwhile: no write of this one counts any more
     |-- PermitError            a permit was settled twice, or never issued: a bug of the caller
     `-- ProviderError          one call to one model of one provider did not give a usable answer
@@ -72,6 +73,10 @@ def unreadable(error: OSError) -> str:
 
 class StoreError(OrchestratorError):
     """The store could not be opened, read or written."""
+
+
+class ConnectionLost(StoreError):
+    """The connection to the database ended while it was in use: what can be repeated may be tried again."""
 
 
 class LeadershipLost(StoreError):

@@ -73,6 +73,7 @@ class PoolSettings(_Row):
     max_calls: int = Field(ge=1)
     backoff_base_s: float = Positive
     backoff_max_s: float = Positive
+    lease_s: float = Field(ge=0.5, le=600)
 
 
 class RoutingSettings(_Row):

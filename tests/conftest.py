@@ -12,6 +12,14 @@ import pytest
 from src.simulator.process import SimulatorProcess
 
 from . import database_guard, no_network
+from .databases import (  # noqa: F401 - fixtures
+    _migrated_database,
+    _worker_database,
+    emptied_postgresql_url,
+    path,
+    place,
+    postgresql_url,
+)
 from .helpers import clean_environment
 
 clean_environment(os.environ)

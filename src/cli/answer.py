@@ -68,7 +68,7 @@ def answer(
         return []
     with open_store(setup) as store:
         if max_cost_usd is not None and not setup.simulated:
-            refuse_cap_beside_server(store, clock.now(), CAP_OPTION)
+            refuse_cap_beside_server(store, CAP_OPTION)
         store.create_batch(batch, now=clock.now(), source="python")
         capped = caps(store, batch, max_cost_usd, clock.now())
         store.add_tasks(wanted, now=clock.now())
@@ -121,13 +121,13 @@ def _task(
 
 def _work_off(setup: Setup, store: Store, clock: Clock, batch: str, capped: Mapping[str, float]) -> None:
     """Here, or by the server that runs already."""
-    if server_of(store, clock.now()) is not None:
+    if server_of(store) is not None:
         if capped and not setup.simulated:  # it began while the tasks were stored
             store.cancel(batch, now=clock.now())
-            refuse_cap_beside_server(store, clock.now(), CAP_OPTION)
+            refuse_cap_beside_server(store, CAP_OPTION)
         while any(store.pending(batch)[status] for status in OPEN):
             time.sleep(POLL_S)
-            if server_of(store, clock.now()) is None:
+            if server_of(store) is None:
                 break
         else:
             return

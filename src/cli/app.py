@@ -145,6 +145,11 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 @click.option("--pages", is_flag=True, help="Serve the pages too, on http://localhost:5000 (or PORT).")
 @click.option("--yes", is_flag=True, help="With keys: answer what is queued already without asking.")
 @click.option(
+    "--standby",
+    is_flag=True,
+    help="Wait until no other orchestrator serves this state, then take over.",
+)
+@click.option(
     "--version",
     is_flag=True,
     is_eager=True,

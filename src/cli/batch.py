@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from ..core.intake import AS_IT_IS, BadLine, ReadOptions, columns_of, read_tasks
 from ..core.rejects import RejectsFile
 from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated, refuse_special
-from ..errors import InputError
+from ..errors import InputError, StoreError
 from ..records import Task
 from ..settings import Settings
 from .again import AS_EVER, STATUSES, Wishes
@@ -139,7 +138,7 @@ def take_in(
     bad = _BadLines(batch.source, RejectsFile(batch.rejects))
     with Reading(batch.source, quiet=quiet) as reading:
         if wishes.rerun_changed:
-            store.release_dead(socket.gethostname(), now)
+            _release_dead(store, settings, now)
         store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
         lines = lines_of(batch, settings, now, lambda text: say(f"{batch.source}: {text}"))
         with bad.rejects:
@@ -151,6 +150,15 @@ def take_in(
         why = f"none of its {bad.count:,} lines is a task" if bad.count else "it is empty"
         raise InputError(f"{batch.source}: holds no task, {why}")
     return bad.count + report.changed_count
+
+
+def _release_dead(store: Store, settings: Settings, now: float) -> None:
+    """Let tasks be changed that a dead orchestrator had claimed; where one is alive they are its own."""
+    from ..core.leadership import Leadership
+
+    with Leadership(store, settings.pool.lease_s) as leadership, suppress(StoreError):
+        leadership.acquire(say=say)
+        leadership.store.release_dead(leadership.incarnation, now)
 
 
 def lines_of(

@@ -20,9 +20,9 @@ END_S = 3.0
 
 
 @contextmanager
-def pages_beside(options: Options, setup: Setup) -> Iterator[None]:
-    """Serve the pages while the block runs; say where, or why not."""
-    command = [sys.executable, str(PROJECT_ROOT / "web_server.py"), "--while-stdin-is-open"]
+def pages_beside(options: Options, setup: Setup, incarnation: str) -> Iterator[None]:
+    """Serve the pages while the block runs; say where, or why not. `incarnation`: the orchestrator's own."""
+    command = [sys.executable, str(PROJECT_ROOT / "web_server.py"), "--beside", incarnation]
     command += ["--simulate" if setup.simulated else "--live", "--state-dir", str(setup.settings.state_dir)]
     if options.config is not None:
         command += ["--config", str(options.config)]

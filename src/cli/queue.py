@@ -18,7 +18,7 @@ from ..core.results import encode_row, result_row
 from ..core.sayings import said
 from ..errors import InputError
 from ..records import Event, PoolSnapshot, Result, TaskStatus
-from .follow import is_alive, who_is_called
+from .follow import at_work, who_is_called
 from .progress import console, fullness, say, state_text, waiting_lines
 from .setup import Options, Setup, open_store, prepare
 from .tally import OPEN
@@ -63,9 +63,9 @@ def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: 
         report = store.add_tasks([task], now=clock.now())
         if not report.added:
             raise InputError(f"id {task.id!r} is taken; choose another")
-        if warning := nobody_to_ask(task, setup.settings, who_is_called(setup, store, clock.now())):
+        if warning := nobody_to_ask(task, setup.settings, who_is_called(setup, store)):
             say(warning)
-        if nobody := _why_nobody_serves(setup, store, clock.now()):
+        if nobody := _why_nobody_serves(setup, store):
             say(nobody)
         if not wait:
             queued = {"batch": QUEUE, "id": task.id, "status": "queued", "simulated": setup.simulated}
@@ -74,10 +74,10 @@ def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: 
         return _show(_wait_for(setup, store, clock, task.id, nobody), setup, as_json)
 
 
-def _why_nobody_serves(setup: Setup, store: Store, now: float) -> str:
+def _why_nobody_serves(setup: Setup, store: Store) -> str:
     """Why the queue waits and what ends that; empty where an orchestrator serves it."""
-    _, row = store.latest_snapshot()
-    if row is None or not is_alive(row, now):
+    row = at_work(store)
+    if row is None:
         return f"{setup.mode}: queued; no orchestrator is running; start one with: {setup.serving}"
     if row.batch:
         return (
@@ -91,7 +91,7 @@ def _wait_for(setup: Setup, store: Store, clock: Clock, task_id: str, told: str)
     """The task's result; `told` is what was said of who serves the queue, and a change is said too."""
     while True:
         # Asked before the task is looked at: an orchestrator that has left has stored its answers.
-        nobody = _why_nobody_serves(setup, store, clock.now())
+        nobody = _why_nobody_serves(setup, store)
         if store.statuses(QUEUE, [task_id])[task_id] not in OPEN:
             break
         if nobody and nobody != told:
@@ -122,8 +122,7 @@ def status(options: Options, *, as_json: bool) -> int:
     """Print how things stand. The exit code."""
     setup = prepare(options)
     now = Clock().now()
-    pool, row, counts, alerts, held = _stored(setup, now)
-    alive = row is not None and is_alive(row, now)
+    pool, row, alive, counts, alerts, held = _stored(setup, now)
     if as_json:
         _print_json(setup, pool, row, alive, counts, held, now)
         return 0
@@ -156,19 +155,21 @@ def _stored(
 ) -> tuple[
     PoolSnapshot | None,
     OrchestratorRow | None,
+    bool,
     Mapping[TaskStatus, int],
     list[Event],
     Sequence[PreferenceHeld],
 ]:
-    """What the store knows. Looking makes no database where there is none."""
+    """What the store knows, and whether the orchestrator is alive. Looking makes no database."""
     if isinstance(setup.database, Path) and not setup.database.exists():
-        return None, None, {}, [], ()
+        return None, None, False, {}, [], ()
     with open_store(setup) as store:
         pool, row = store.latest_snapshot()
         told = [each.event for each in store.events(EVENTS_READ) if each.event.level != "info"]
         usage = store.usage(now - DAY_S, now + 60, ("task_type", "provider"))
         held = preferences_held(usage, setup.settings)
-        return pool, row, store.pending(), told[:ALERTS_SHOWN], held
+        alive = store.leader().is_at_work(row)
+        return pool, row, alive, store.pending(), told[:ALERTS_SHOWN], held
 
 
 def _who_runs(setup: Setup, row: OrchestratorRow | None, alive: bool, now: float) -> str:

@@ -73,10 +73,10 @@ def run(
     with ExitStack() as stack:
         results = stack.enter_context(open_results(batch, simulated=setup.simulated))
         store = stack.enter_context(open_store(setup))
-        batch = batch.asking(who_is_called(setup, store, clock.now()))
+        batch = batch.asking(who_is_called(setup, store))
         say(setup.headline())
         say_doubts(setup.settings)
-        ways.say_where_they_lead(setup, store, clock.now())
+        ways.say_where_they_lead(setup, store)
         plan, bad = _hand_in(setup, store, clock, batch, results, wishes, ways)
         tally = resume(store, batch, results, clock.now())
         tally.plan = plan
@@ -100,14 +100,14 @@ class _Ways:
     cheapest: bool
     strict_params: bool
 
-    def say_where_they_lead(self, setup: Setup, store: Store, now: float) -> None:
+    def say_where_they_lead(self, setup: Setup, store: Store) -> None:
         """Raises InputError where --max-cost would not be kept."""
         if self.max_cost is None:
             return
         if setup.simulated:
             say("simulated: nothing is spent, so --max-cost ends nothing")
         else:
-            refuse_cap_beside_server(store, now)
+            refuse_cap_beside_server(store)
 
 
 def _hand_in(
@@ -126,7 +126,7 @@ def _hand_in(
     if found is not None and not wishes.rerun_changed:
         found.refuse_changed()
     if found is None or found.sample.count:
-        server_of(store, clock.now(), stored=False)
+        server_of(store, stored=False)
     plan, bad = None, 0
     if found is not None and not setup.simulated:
         asking = (setup, store, found, clock.now())
@@ -160,9 +160,9 @@ def _answer(
     ways: _Ways,
 ) -> BudgetRule | None:
     """Work the batch off here, or have the server do it that runs already. Which budget has ended it."""
-    if server := server_of(store, clock.now()):
+    if server := server_of(store):
         if ways.max_cost is not None and not setup.simulated:  # it began while the file was read
-            refuse_cap_beside_server(store, clock.now())
+            refuse_cap_beside_server(store)
         say_what_a_server_ignores(
             cheapest=ways.cheapest, agent_prompts=ways.agent_prompts, strict_params=ways.strict_params
         )

@@ -22,6 +22,7 @@ from .setup import Setup, providers
 from .tally import Tally
 
 if TYPE_CHECKING:
+    from ..core.leadership import Leadership
     from ..core.orchestrator import Orchestrator, RunReport
     from ..core.store import Store
 
@@ -69,15 +70,19 @@ def work_off(
     agent_prompts: bool | None = None,
     until_done: bool = True,
     max_cost_usd: float | None = None,
+    leadership: Leadership | None = None,
 ) -> RunReport:
     """Serve `batch`, or the whole queue, to the end or to a stop: by somebody, or by a budget.
 
-    Raises ConfigError where no provider takes its key, StoreError where the state is served by another
-    orchestrator, from the start or since this one was taken for dead, or the results can't be written.
+    Raises ConfigError where no provider takes its key, StoreError where another orchestrator leads, from the
+    start or since it has taken over, or the results can't be written.
     """
+    from ..core.leadership import Leadership
     from ..core.orchestrator import Orchestrator
 
-    with providers(setup) as access:
+    leadership = leadership or Leadership(store, setup.settings.pool.lease_s)
+    with leadership, providers(setup) as access:
+        leadership.acquire(say=say)
         orchestrator = Orchestrator(
             setup.settings,
             access,
@@ -88,6 +93,7 @@ def work_off(
             on_result=sink,
             batch_caps_usd=caps(store, batch, max_cost_usd, clock.now()),
             alert_url=setup.alert_url,
+            leadership=leadership,
         )
         view = make_view(quiet)
         try:

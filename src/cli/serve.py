@@ -14,7 +14,6 @@ from .confirm import ask_about_queue
 from .doubts import say_doubts
 from .examples import add_examples, examples_batch, offer_examples
 from .exits import ALL_ANSWERED, SOME_NOT
-from .follow import refuse_second_server
 from .logs import set_up_logging
 from .mending import mend
 from .pages import pages_beside
@@ -37,11 +36,15 @@ def serve(
     once: bool = False,
     pages: bool = False,
     yes: bool = False,
+    standby: bool = False,
 ) -> int:
     """Serve the queue; with `once` until nothing is open. The exit code: 0 also after Ctrl-C.
 
-    Without `yes` it asks before it spends on tasks that it finds; see `ask_about_queue`.
+    Without `yes` it asks before it spends on tasks that it finds; see `ask_about_queue`. With `standby` the
+    pages come first, and the queue, unasked, when no other orchestrator leads any more.
     """
+    from ..core.leadership import Leadership
+
     setup = prepare(options)
     if pages:
         chosen_port(setup.environ)  # a wrong PORT is refused before anything starts
@@ -52,10 +55,13 @@ def serve(
     say_doubts(setup.settings)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(setup))
-        refuse_second_server(store, clock.now())
-        ask_about_queue(setup, store, clock.now(), yes=yes)
+        leadership = stack.enter_context(Leadership(store, setup.settings.pool.lease_s))
+        if not standby:
+            leadership.acquire(say=say)
+            ask_about_queue(setup, store, clock.now(), yes=yes)
         if pages:
-            stack.enter_context(pages_beside(options, setup))
+            stack.enter_context(pages_beside(options, setup, leadership.incarnation))
+        leadership.acquire(standby=standby, say=say)
         sink = Sink(Tally(None, clock.now()))
         if examples and setup.simulated:
             sink = stack.enter_context(_with_examples(setup, store, clock, once))
@@ -63,7 +69,9 @@ def serve(
             offer_examples(setup, store, clock.now())
         if not once:
             say('serving the queue; Ctrl-C ends; hand tasks in with: real_agent_orchestrator.py submit "..."')
-        report = work_off(setup, store, clock, sink, batch=None, quiet=quiet, until_done=once)
+        report = work_off(
+            setup, store, clock, sink, batch=None, quiet=quiet, until_done=once, leadership=leadership
+        )
         code = sink.finish() if isinstance(sink, ExamplesSink) else ALL_ANSWERED
     _say_what_was_done(sink.served if isinstance(sink, ExamplesSink) else sink.tally, clock.now())
     return ALL_ANSWERED if report.stopped else code

@@ -108,8 +108,10 @@ class Setup:
 
     @property
     def database(self) -> str | Path:
-        """Simulated and live state never share a database; DATABASE_URL is for live state."""
-        if self.simulated or not self.settings.database_url:
+        """DATABASE_URL in both modes; without one, a file for each. A database keeps the mode of its first
+        opening: simulated and live state never share one.
+        """
+        if not self.settings.database_url:
             return self.settings.state_dir / f"{self.mode}.db"
         return self.settings.database_url
 

@@ -1,9 +1,10 @@
 """Which orchestrator leads: theory of operation.
 
-Limits, budgets and claims have one owner. So of all orchestrators over one database one leads: it alone claims
-tasks, reserves money and calls providers. Each taking of the leadership raises an epoch in the database.
+Limits, budgets and claims have one owner. So of all orchestrators over one database one leads: it alone
+claims tasks, reserves money and calls providers. Each taking of the leadership raises an epoch in the
+database.
 
-    candidate --acquire--> leading <----> blind          `blind`: the lease has run out, nobody has taken over
+    candidate --acquire--> leading <----> blind          `blind`: the lease has run out, no one has taken over
                              |              |
                              +--> lost <----+            `lost`: another one leads, or may
                              +--> released               `released`: a clean end
@@ -12,7 +13,7 @@ tasks, reserves money and calls providers. Each taking of the leadership raises 
     candidate  no                 refused              -
     leading    yes                yes                  go on
     blind      no                 wait for an answer   finish, and their results wait in memory
-    lost       no                 refused              are cancelled; the next leader has booked them as uncertain
+    lost       no                 refused              are cancelled; the next leader has booked them
     released   no                 refused              -
 
 **The fence.** Every write transaction of an orchestrator, the reservation of money included, first reads the
@@ -26,21 +27,21 @@ FILE.lock beside the database for its whole life (`store/lock.py`). The kernel r
 ends, however it ends, and keeps it while the process is stopped: a stopped leader is never taken over, a
 killed one at once. There is no lease, and no `blind`.
 
-**PostgreSQL** has many hosts, and wall clocks of two hosts are never compared. The leader renews the row every
-fifth of the lease. It places while its own steady clock is inside the lease, counted from before the last
-renewal was sent, minus a margin of a fifth; it looks at that right before it calls an adapter. A taker takes
-over after the row has stood unchanged for the holder's whole lease, counted from after it was first read so,
-by the taker's own steady clock. Both intervals begin around the same commit, and the leader's is shorter and
-begins earlier: so the leader has stopped placing before a taker begins. Only time in which the database
-answered the taker counts. After an outage it counts anew, and the leader, which tries every half second, is
-first. The database's clock stands in the row for display alone.
+**PostgreSQL** has many hosts, and wall clocks of two hosts are never compared. The leader renews the row
+every fifth of the lease. It places while its own steady clock is inside the lease, counted from before the
+last renewal was sent, minus a margin of a fifth; it looks at that right before it calls an adapter. A taker
+takes over after the row has stood unchanged for the holder's whole lease, counted from after it was first
+read so, by the taker's own steady clock. Both intervals begin around the same commit, and the leader's is
+shorter and begins earlier: so the leader has stopped placing before a taker begins. Only time in which the
+database answered the taker counts. After an outage it counts anew, and the leader, which tries every half
+second, is first. The database's clock stands in the row for display alone.
 
 **The steady clock** goes on while the machine sleeps: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS.
 Setting the wall clock does not change it.
 
-**What the next leader does** (`Store.register`): it queues the claims of all others again and books what their
-calls in flight may have cost at most. What arrives at the old leader later is neither stored nor booked, since
-its money is booked already and its task may be under way again.
+**What the next leader does** (`Store.register`): it queues the claims of all others again and books what
+their calls in flight may have cost at most. What arrives at the old leader later is neither stored nor
+booked, since its money is booked already and its task may be under way again.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import LeadershipLost, StoreError
-from .store import Candidate, HostLock, Leader, Store
+from .store import HostLock, Identity, Leader, Store
 from .words import duration
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class LeaseWatch:
         self._since = self._last = 0.0
 
     def look(self, leader: Leader, before: float, after: float) -> bool:
-        """Whether the lease has run out. The row was read between `before` and `after`, by the steady clock."""
+        """Whether the lease has run out. The row was read between `before` and `after`, steady seconds."""
         row = (leader.epoch, leader.renewals)
         longest_gap_s = max(4 * LOOK_S, leader.lease_s / 4)
         if row != self._seen or before - self._last > longest_gap_s:
@@ -117,7 +118,7 @@ class Leadership:
 
     def __init__(self, store: Store, lease_s: float, *, clock: Callable[[], float] = steady) -> None:
         host, pid = socket.gethostname(), os.getpid()
-        self.me = Candidate(f"{host}-{pid}-{secrets.token_hex(4)}", pid, host, lease_s)
+        self.me = Identity(f"{host}-{pid}-{secrets.token_hex(4)}", pid, host, lease_s)
         self.store = store.fenced()
         self.lost = False
         self._clock = clock
@@ -241,7 +242,7 @@ class Leadership:
     # ------------------------------------------------------------------ the lease, on a thread of its own
 
     def _keep(self) -> None:
-        """Renew until the end. A thread, so that neither a busy loop nor a long write lets the lease run out."""
+        """Renew until the end. On a thread, since the loop may be busy and a write may be long."""
         pause_s, blind_since = RENEW_SHARE * self.me.lease_s, None
         try:
             while not self._ending.wait(pause_s):
@@ -289,10 +290,10 @@ def _waiting(leader: Leader, standby: bool) -> str:
 def refusal(leader: Leader) -> str:
     """What a second orchestrator gets that does not stand by."""
     helps = (
-        "stop that process, or start this one with --standby, which takes over when that process ends; only "
-        "a PostgreSQL (DATABASE_URL) serves several hosts"
+        "stop that process first; a server started with --standby on this host takes over when it ends, and "
+        "for several hosts DATABASE_URL names a PostgreSQL"
         if leader.one_host
-        else "stop that process, or start this one with --standby, which takes over when it ends or is silent "
-        f"for {leader.lease_s:g} s"
+        else "stop that process first; a server started with --standby, on any host, takes over when it ends "
+        f"or is silent for {leader.lease_s:g} s"
     )
-    return f"another orchestrator serves this state: {leader.name} ({helps})"
+    return f"another orchestrator already serves this state: {leader.name} ({helps})"

@@ -29,7 +29,7 @@ class Learned:
     async def restore(self) -> None:
         """Give every provider what earlier runs have learned about it."""
         for name, access in self._access.items():
-            known = await self._thread(self._store.learned, *identity(access))
+            known = await self._thread.insist(self._store.learned, *identity(access))
             if known and not access.simulated:
                 provider = self._balancer.by_name[name]
                 provider.learned = known.get("groups", {})

@@ -71,7 +71,7 @@ class Money:
         if self.budgets is None:
             return
         for rule, start in self.budgets.openings(now):
-            spent, uncertain = await self._thread(spent_on, self._store, rule, start)
+            spent, uncertain = await self._thread.insist(spent_on, self._store, rule, start)
             self.budgets.load(now, rule, spent, uncertain)
 
     async def room(self, now: float) -> int | None:
@@ -83,9 +83,8 @@ class Money:
         left = []
         for rule, start in self.budgets.openings(now):
             if rule.scope == "all":
-                left.append(
-                    max(0, rule.limit_nanos - sum(await self._thread(spent_on, self._store, rule, start)))
-                )
+                spent = await self._thread.insist(spent_on, self._store, rule, start)
+                left.append(max(0, rule.limit_nanos - sum(spent)))
         return min(left, default=None)
 
     async def cover(self, placement: Placement) -> None:

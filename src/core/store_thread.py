@@ -39,8 +39,8 @@ class StoreThread:
     async def insist(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The same, but where the store refuses the call is made again until it does not.
 
-        A lost leadership does not come back: that is raised. `method` must be safe to repeat: it may have been carried out although it was refused, where a
-        connection was lost while committing.
+        A lost leadership does not come back: that is raised. `method` must be safe to repeat: it may have
+        been carried out although it was refused, where a connection was lost while committing.
         """
         try:
             return await self(method, *args, **kwargs)

@@ -8,7 +8,7 @@ GET  /api/tasks?status=&type=&...&before=       GET  /api/tasks/ID of the queue,
 POST /api/tasks/ID/cancel | retry               also /api/tasks/BATCH/ID/..., /api/rows/ROW/...
 GET  /api/batches                               POST /api/batches/cancel | retry {"batch"}
 GET  /api/usage?since=&until=&by=provider,hour  GET  /api/events?after=&limit=&kind=
-GET  /healthz, /readyz                          without a token
+GET  /healthz, /readyz, /leader                   without a token
 """
 
 from __future__ import annotations
@@ -67,6 +67,15 @@ def readyz() -> Response:
     except StoreError:
         return _json({"status": "store unavailable", "simulated": site().simulated}, 503)
     return _json({"status": "ok", "orchestrator_running": running, "simulated": site().simulated})
+
+
+@health.get("/leader")
+def leader() -> Response:
+    """Whether the orchestrator that started these pages leads: for a load balancer, true at one place."""
+    here = site()
+    leader = here.recent.get("leader", here.store.leader)
+    leads = leader.alive and bool(here.beside) and leader.holder == here.beside
+    return _json({"leads": leads, "simulated": here.simulated}, 200 if leads else 503)
 
 
 # ------------------------------------------------------------------ providers

@@ -40,12 +40,14 @@ def create_app(
     door: Door | None = None,
     clock: Clock | None = None,
     serving: str = "python real_agent_orchestrator.py",
+    beside: str = "",
 ) -> Flask:
     """The web application over an open store.
 
     `configured` names the providers that can be called (None: all that are enabled), `identities` what is
     known of them (see `Site`). `door` says who may come in; without one, everybody on this machine. `serving`
-    is the command that answers the tasks of this state. Raises ConfigError where the state folder can't be
+    is the command that answers the tasks of this state, `beside` the incarnation of the orchestrator that has
+    started these pages. Raises ConfigError where the state folder can't be
     written.
     """
     enabled = {name for name, row in settings.providers.items() if row.enabled}
@@ -64,6 +66,7 @@ def create_app(
         uploads=Uploads(settings.state_dir / "uploads"),
         identities=identities or {},
         serving=serving,
+        beside=beside,
     )
     secret = _secret(settings.state_dir)
     app.config.update(

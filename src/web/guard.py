@@ -24,7 +24,9 @@ from .problems import Problem, wants_json
 from .site import site
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-OPEN_ENDPOINTS = frozenset({"static", "auth.login", "auth.logout", "health.healthz", "health.readyz"})
+OPEN_ENDPOINTS = frozenset(
+    {"static", "auth.login", "auth.logout", "health.healthz", "health.leader", "health.readyz"}
+)
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 SMALL_BODY_BYTES = 1 << 20
 HEADERS = {

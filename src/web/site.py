@@ -86,6 +86,7 @@ class Site:
     uploads: Uploads
     identities: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     serving: str = ""  # the command that starts an orchestrator on this state
+    beside: str = ""  # the incarnation of the orchestrator that these pages end with
     recent: Recent = field(default_factory=Recent)
 
     def now(self) -> float:

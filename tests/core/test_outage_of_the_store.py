@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ import pytest
 
 from src.config import load_settings, simulated_access
 from src.core.clock import Clock
+from src.core.leadership import Leadership
 from src.core.orchestrator import Orchestrator
 from src.core.store import Store
 from src.errors import StoreError
@@ -69,7 +68,9 @@ def test_a_server_outlives_a_lock_and_answers_every_task_once(tmp_path: Path, sl
     env = {**live_environment(slow.base_urls), "DATABASE_URL": impatient(path)}
     with Store.open(path, simulated=False) as store:
         store.add_tasks(TASKS, now=time.time())
-        with Script("--config", "small.toml", "--log-level", "debug", cwd=tmp_path, env=env) as server:
+        with Script(
+            "--yes", "--config", "small.toml", "--log-level", "debug", cwd=tmp_path, env=env
+        ) as server:
             wait_until(lambda: slow.stats()["openai"]["calls"] >= 10, server)
             with locked(path):
                 # Heartbeat, results and claims have all been refused by then, some of them again.
@@ -102,17 +103,18 @@ def test_pages_whose_database_cannot_be_opened_say_so_with_a_code_of_its_own(tmp
     assert "cannot be opened" in done.err and "Traceback" not in done.err
 
 
-def test_a_server_that_was_taken_for_dead_ends_so_that_it_is_started_again(
+def test_a_server_that_was_taken_over_ends_so_that_it_is_started_again(
     tmp_path: Path, slow: SimulatorProcess
 ) -> None:
+    """As where its lock file was deleted: the epoch in the database is the fence."""
     path = tmp_path / "tasks.db"
     env = {**live_environment(slow.base_urls), "DATABASE_URL": f"sqlite:///{path}"}
     with Script("--log-level", "info", cwd=tmp_path, env=env) as server:
         server.wait_for("ready after")
-        with Store.open(path, simulated=False) as store:
-            later = time.time() + 60
-            assert store.register("next", pid=1, host="elsewhere", mode="live", batch="", now=later).ok
-        assert server.wait() == 3, server.err
+        (tmp_path / "tasks.db.lock").unlink()
+        with Store.open(path, simulated=False) as store, Leadership(store, 10.0) as other:
+            other.acquire()
+            assert server.wait() == 3, server.err
     assert "error: another orchestrator has taken over meanwhile" in server.err
 
 
@@ -126,8 +128,8 @@ async def test_a_claim_that_was_made_although_it_was_refused_is_taken_up_before_
     with Store.open(impatient(path), simulated=True) as store:
         store.add_tasks(TASKS[:9], now=clock.now())
         pool = Orchestrator(settings, access, store, clock)
-        me, here = pool.incarnation, {"pid": os.getpid(), "host": socket.gethostname()}
-        store.register(me, **here, mode="simulated", batch="", now=clock.now())
+        await pool._sign_on()
+        me = pool.incarnation
         waiting, over = store.claim(me, 2, now=clock.now())
         pool.dispatch.offer(waiting, clock.now())
         pool._committer.add_result(Result(over, TaskStatus.FAILED, clock.now()))

@@ -5,12 +5,14 @@ Prints a line whenever the test that started it may go on, or may kill it.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from src.core.leadership import Leadership
 from src.core.store import Store
 from src.errors import StoreError
 from src.records import Outcome, TaskStatus
@@ -60,12 +62,19 @@ def finish(path: str) -> None:
             say("finished")
 
 
-def sign_on(path: str) -> None:
-    """Sign on under the number of the process that started this one: a life before its own."""
-    say("signing-on")
+def lead(path: str) -> None:
+    """Lead under the number of the process that started this one, a life before its own, and claim a task."""
     with Store.open(path, simulated=True) as store:
-        here = {"pid": os.getppid(), "host": socket.gethostname()}
-        say(str(store.register("earlier life", **here, mode="serve", batch="", now=NOW).ok))
+        leadership = Leadership(store, lease_s=float(os.environ.get("LEASE_S", "10")))
+        leadership.me = dataclasses.replace(leadership.me, pid=os.getppid())
+        leadership.acquire()
+        values = {"pid": os.getppid(), "host": socket.gethostname(), "mode": "simulated", "batch": ""}
+        leadership.store.register(leadership.incarnation, now=NOW, **values)
+        leadership.store.claim(leadership.incarnation, 1, now=NOW)
+        say("leads")
+        for _ in sys.stdin:  # each line is a question
+            say(f"{leadership.may_place} {leadership.lost}")
+        leadership.release()
 
 
 def open_twice(path: str) -> None:
@@ -98,7 +107,7 @@ VERBS: dict[str, Callable[[str], None]] = {
     "add": add,
     "work": work,
     "finish": finish,
-    "sign_on": sign_on,
+    "lead": lead,
     "open_twice": open_twice,
     "open_directly": open_directly,
 }

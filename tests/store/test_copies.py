@@ -86,8 +86,8 @@ def test_an_expired_task_asked_again_has_as_much_time_as_it_had(store: Store) ->
 
 def test_claims_of_the_dead_are_free_before_anyone_signs_on(store: Store) -> None:
     task, _ = with_claims(store, *tasks(2))
-    assert store.release_dead("here", NOW + 1) == 0, "it is alive"
-    assert store.release_dead("here", NOW + 60) == 2
+    assert store.release_dead("me", NOW + 1) == 0, "it is alive"
+    assert store.release_dead("next", NOW + 60) == 2
     assert store.finish("me", [a_result(task)]) == []
     sign_on(store, "next", now=NOW + 60)
     assert {again.claims for again in store.claim("next", 9, now=NOW + 60)} == {2}

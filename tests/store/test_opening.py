@@ -22,7 +22,6 @@ from src.core.store.schema import REVISION, metadata
 from src.errors import ConfigError, StoreError
 from src.records import TaskStatus
 
-from .conftest import WHY_NO_POSTGRESQL
 from .makers import NOW, a_result, a_task, rows_of, sign_on
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -249,7 +248,7 @@ def test_postgresql_is_opened_by_its_usual_url(postgresql_url: str) -> None:
         assert "postgres" in repr(store)
 
 
-@pytest.mark.skipif(WHY_NO_POSTGRESQL != "psycopg is not installed", reason="psycopg is installed")
-def test_a_missing_driver_is_told() -> None:
+def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as Python marks what can't be imported
     with pytest.raises(ConfigError, match=r"pip install .*-r requirements-postgresql\.lock.* POSTGRESQL=1"):
         Store.open("postgresql://localhost/x", simulated=True)

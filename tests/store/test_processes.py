@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -61,16 +59,6 @@ def test_two_processes_never_work_on_the_same_task(path: Path) -> None:
         assert Counter(first + second) == Counter(task.id for task in tasks(600))
         assert store.pending()[TaskStatus.SUCCEEDED] == 600
         assert_sums_are_true(store)
-
-
-def test_an_orchestrator_with_our_own_number_and_host_is_dead_unless_it_signed_on_here(path: Path) -> None:
-    """A container that is started again is the same host, and its process has the same number."""
-    assert race("sign_on", path, 1) == [["True"]]
-    here = {"pid": os.getpid(), "host": socket.gethostname()}
-    with Store.open(path, simulated=True) as store:
-        assert store.orchestrators()[0].pid == os.getpid()
-        assert sign_on(store, "this life", now=NOW + 1, **here).ok
-        assert not sign_on(store, "another thread", now=NOW + 2, **here).ok
 
 
 @pytest.mark.parametrize("lines", [1, 2, 5])

@@ -23,7 +23,7 @@ from src.web import create_app
 from src.web.access import Door
 from tests.helpers import VirtualClock
 
-from .filled import Place, fill
+from .filled import Place, fill, served
 from .house import House, running_house
 
 AppMaker = Callable[..., Flask]
@@ -48,7 +48,7 @@ def place(_original: Place, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def store(place: Place) -> Iterator[Store]:
-    with Store.open(place.database, simulated=True) as opened:
+    with served(place.database), Store.open(place.database, simulated=True) as opened:
         yield opened
 
 
@@ -73,7 +73,7 @@ def refusing(_original: Place, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Clients of an application that a whole file shares, for requests that change nothing."""
     place = copy_of(_original, tmp_path_factory.mktemp("shared") / "state")
     clock = VirtualClock(place.now)
-    with Store.open(place.database, simulated=True) as opened:
+    with served(place.database), Store.open(place.database, simulated=True) as opened:
         apps: dict[str, Flask] = {}
 
         def make(token: str = "") -> FlaskClient:

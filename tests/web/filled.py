@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from src.config import Settings, load_settings
-from src.core.store import Store
+from src.core.store import HostLock, Identity, Store
 from src.records import (
     Attempt,
     Candidate,
@@ -47,6 +49,7 @@ def fill(folder: Path, now: float, *, running: bool = True) -> Place:
     settings = settings_in(folder)
     database = folder / "simulated.db"
     with Store.open(database, simulated=True) as store:
+        store.fenced().take_lead(Identity(ME, 1, "elsewhere", 10.0))
         store.add_tasks(_tasks(now), now=now - 600)
         store.register(ME, pid=1, host="elsewhere", mode="simulated", batch="", now=now - 500)
         claimed = store.claim(ME, 10, now=now)
@@ -70,6 +73,15 @@ def fill(folder: Path, now: float, *, running: bool = True) -> Place:
             next(row.row for row in rows if row.status is TaskStatus.FAILED),
             next(row.row for row in rows if row.status is TaskStatus.QUEUED),
         )
+
+
+@contextmanager
+def served(database: Path) -> Iterator[None]:
+    """The lock is held, as by an orchestrator that is at work on this state."""
+    lock = HostLock(database.with_name(database.name + ".lock"))
+    assert lock.acquire()
+    yield
+    lock.release()
 
 
 def _tasks(now: float) -> list[Task]:

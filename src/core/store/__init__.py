@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from ...errors import ConnectionLost
 from .accounts import Accounts
 from .control import Control
 from .copies import Copies
@@ -30,7 +31,7 @@ from .database import Database
 from .editing import Editing
 from .following import FOLLOWERS_AT_ONCE
 from .intake import Intake
-from .leading import Candidate, Leading
+from .leading import Identity, Leading
 from .lock import HostLock
 from .migrate import bring_up_to_date
 from .reading import Reading
@@ -73,7 +74,10 @@ class Store(Intake, Work, Leading, Control, Editing, Reading, Copies, Accounts, 
         database = Database(url_or_path)
         with ExitStack() as undo:
             undo.callback(database.dispose)
-            bring_up_to_date(database, simulated=simulated)
+            try:
+                bring_up_to_date(database, simulated=simulated)
+            except ConnectionLost:  # it can be repeated: nothing, or all of it, was done
+                bring_up_to_date(database, simulated=simulated)
             undo.pop_all()
         return cls(database)
 
@@ -111,7 +115,7 @@ __all__ = [
     "FOLLOWERS_AT_ONCE",
     "AddReport",
     "BatchRow",
-    "Candidate",
+    "Identity",
     "CallSums",
     "Command",
     "EventRow",

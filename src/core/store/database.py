@@ -11,7 +11,7 @@ import copy
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ...errors import ConfigError, LeadershipLost, StoreError
+from ...errors import ConfigError, ConnectionLost, LeadershipLost, StoreError
 from . import schema
 
 BUSY_TIMEOUT_S = 30.0
+IDLE_IN_TRANSACTION_S = 10.0  # as the lease: nothing of ours rests that long between two statements
 _ALLOWED_URLS = (
     "sqlite:///PATH/FILE.db, postgresql://USER:PASSWORD@HOST:5432/NAME (special characters as %40)"
 )
@@ -136,8 +137,8 @@ class Database:
     def writing(self, *, fenced: bool = True) -> Iterator[sa.Connection]:
         """One transaction, committed at the end of the block, undone by any exception.
 
-        Raises LeadershipLost where this is a leader's and another one leads; nothing was written then. `fenced`
-        is False for what decides on the leadership itself.
+        Raises LeadershipLost where this is a leader's and another one leads; nothing was written then.
+        `fenced` is False for what decides on the leadership itself.
         """
         with self._transaction("BEGIN IMMEDIATE") as connection:
             if self._is_fenced and fenced and self._led(connection) != self._epoch:
@@ -156,7 +157,8 @@ class Database:
                 with connection.begin():
                     yield connection
         except DBAPIError as error:
-            raise StoreError(f"{self.place}: {_reason(error)}") from error
+            kind = ConnectionLost if error.connection_invalidated else StoreError
+            raise kind(f"{self.place}: {_reason(error)}") from error
         except PoolTimeout as error:
             raise StoreError(f"{self.place}: too many threads want a connection") from error
         except OverflowError as error:
@@ -283,19 +285,46 @@ def busy_timeout_s(url: sa.URL) -> float:
 
 
 def _engine(url: sa.URL) -> sa.Engine:
-    arguments: Mapping[str, Any] = {"timeout": busy_timeout_s(url)} if _is_sqlite(url) else {}
+    is_sqlite = _is_sqlite(url)
+    arguments = {"timeout": busy_timeout_s(url)} if is_sqlite else _postgresql_arguments(url)
     try:
-        # Parameters hold prompts and answers: they must not stand in tracebacks.
-        engine = sa.create_engine(url, connect_args=dict(arguments), hide_parameters=True)
+        # Parameters hold prompts and answers: they must not stand in tracebacks. A connection to a server may
+        # have died while it lay idle: it is tried before it is used.
+        engine = sa.create_engine(
+            url, connect_args=arguments, hide_parameters=True, pool_pre_ping=not is_sqlite
+        )
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigError(
             "PostgreSQL needs its driver: pip install --require-hashes -r requirements-postgresql.lock, "
             "or for an image: docker build --build-arg POSTGRESQL=1"
         ) from error
-    if _is_sqlite(url):
+    if not is_sqlite:
+        sa.event.listen(engine, "connect", _set_up_postgresql)
+    else:
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
+    """A host that is gone is noticed within some ten seconds and not after the two hours of TCP's defaults.
+
+    What the URL says itself counts.
+    """
+    arguments = {
+        "connect_timeout": 5,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,  # ms
+    }
+    return {name: value for name, value in arguments.items() if name not in url.query}
+
+
+def _set_up_postgresql(connection: Any, _record: object) -> None:
+    """A process that is stopped inside a transaction must not keep its locks for ever."""
+    connection.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_IN_TRANSACTION_S)}")
+    connection.commit()
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

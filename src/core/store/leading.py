@@ -18,8 +18,8 @@ _THE_ROW = _L.id == schema.THE_LEADERSHIP
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """An orchestrator that wants to lead. `lease_s` is the lease that it will keep, if it has one."""
+class Identity:
+    """Who an orchestrator is, and the lease that it keeps while it leads, where there are leases."""
 
     incarnation: str
     pid: int
@@ -49,7 +49,7 @@ class Leading(Part):
             alive=alive and (lock is not None or bool(row.holder)), one_host=lock is not None,
         )  # fmt: skip
 
-    def take_lead(self, candidate: Candidate, *, seen: Leader | None = None) -> int | None:
+    def take_lead(self, identity: Identity, *, seen: Leader | None = None) -> int | None:
         """Lead from now on: raise the epoch and demand it of every write of this store. Returns the epoch.
 
         None, and nothing is changed: the row is not as it was `seen`. Without `seen` the caller holds the
@@ -62,10 +62,10 @@ class Leading(Part):
                 return None
             values: dict[str, Any] = {
                 "epoch": row.epoch + 1,
-                "holder": candidate.incarnation,
-                "pid": candidate.pid,
-                "host": candidate.host,
-                "lease_s": candidate.lease_s,
+                "holder": identity.incarnation,
+                "pid": identity.pid,
+                "host": identity.host,
+                "lease_s": identity.lease_s,
                 "renewals": row.renewals + 1,
                 "renewed_at": self._clock(),
             }

@@ -4,9 +4,9 @@ The kernel releases it when the process ends, in whatever way, and keeps it whil
 process number, host name or clock is involved. The lock stands on a file of its own: opening and closing the
 database's file would drop the locks that SQLite holds in this process.
 
-A reader asks with a shared lock, for some microseconds. It never disturbs the holder, which keeps its lock for
-life; a starter that meets a reader tries again (`_TRIES`), since a shared lock of its own tells a reader from
-a holder.
+A reader asks with a shared lock, for some microseconds. It never disturbs the holder, which keeps its lock
+for life; a starter that meets a reader tries again (`_TRIES`), since a shared lock of its own tells a reader
+from a holder.
 """
 
 from __future__ import annotations

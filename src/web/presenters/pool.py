@@ -10,8 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...core.store import OrchestratorRow
-from ...core.store.control import DEAD_AFTER_S
+from ...core.store import Leader, OrchestratorRow
 from ...records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, WaitingFor
 from ...routing.scoring import final_score, neutral_response_s, shares
 from ...routing.state import agent_rows
@@ -19,12 +18,13 @@ from ..site import SUMS_FRESH_S, Site
 from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider
 
 CALM = frozenset({"healthy", "paused", "not_configured"})
+SILENT_AFTER_S = 10.0  # without a heartbeat, which is written every second
 OUT = frozenset({"open", "exhausted", "misconfigured", "offline", "paused", "not_configured"})
 
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorView:
-    """`state`: running, silent (no heartbeat, no sign-off), stopped, never. `age_s`: since the heartbeat."""
+    """`state`: running, silent (dead or stuck, no sign-off), stopped, never. `age_s`: since the heartbeat."""
 
     state: str
     mode: str
@@ -131,15 +131,16 @@ def pool_view(site: Site) -> PoolView:
 def who_is_called(site: Site) -> Collection[str]:
     """The providers that tasks can go to: those of the orchestrator that runs, else the configured ones."""
     snapshot, row = site.store.latest_snapshot()
-    if snapshot is None or not orchestrator_view(row, site.now()).running:
+    if snapshot is None or not orchestrator_view(row, site.store.leader(), site.now()).running:
         return site.configured
     return {provider.name for provider in snapshot.providers if provider.state != "not_configured"}
 
 
-def orchestrator_view(row: OrchestratorRow | None, now: float) -> OrchestratorView:
+def orchestrator_view(row: OrchestratorRow | None, leader: Leader, now: float) -> OrchestratorView:
     if row is None:
         return OrchestratorView("never", "", None, "", "", None, None, None)
-    silent = now - row.heartbeat_at > DEAD_AFTER_S
+    # Clocks of two hosts are not compared: there only the lease counts, which the database's clock tells.
+    silent = not leader.is_at_work(row) or (leader.one_host and now - row.heartbeat_at > SILENT_AFTER_S)
     state = "stopped" if row.retired_at is not None else "silent" if silent else "running"
     age_s = max(0.0, now - row.heartbeat_at)
     return OrchestratorView(
@@ -150,7 +151,7 @@ def orchestrator_view(row: OrchestratorRow | None, now: float) -> OrchestratorVi
 def _pool_view(site: Site) -> PoolView:
     now = site.now()
     snapshot, row = site.store.latest_snapshot()
-    orchestrator = orchestrator_view(row, now)
+    orchestrator = orchestrator_view(row, site.store.leader(), now)
     shown = _with_settings(snapshot or _from_configuration(site, now), site)
     today, total, hours = site.recent.get("sums", lambda: _sums(site, now), SUMS_FRESH_S)
     views = tuple(

@@ -1,0 +1,308 @@
+"""Who leads: the lock on SQLite, the lease on PostgreSQL; with real processes that are stopped and killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from src.core.leadership import Leadership, LeaseWatch, steady
+from src.core.store import HostLock, Leader, Store
+from src.errors import StoreError
+from tests.helpers import ROOT
+from tests.store.makers import NOW, tasks
+
+LEASE_S = 1.0
+
+
+class Child:
+    """A process that leads under our own process number; each line it is sent makes it tell how it stands."""
+
+    def __init__(self, place: object) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.store.child", "lead", str(place)],
+            cwd=ROOT,
+            env={**os.environ, "LEASE_S": str(LEASE_S)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._line() == "leads"
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def ask(self) -> tuple[bool, bool]:
+        """Whether it may place, and whether it has lost."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        may_place, lost = self._line().split()
+        return may_place == "True", lost == "True"
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def leading_child(place: object) -> Iterator[Child]:
+    child = Child(place)
+    try:
+        yield child
+    finally:
+        child.end()
+
+
+# ---------------------------------------------------------------- the watch, in virtual time
+
+
+def row(epoch: int = 1, renewals: int = 1) -> Leader:
+    return Leader(epoch, "other", 1, "there", 10.0, renewals, alive=True, one_host=False)
+
+
+def looks(watch: LeaseWatch, start: float, seconds: float, leader: Leader, step: float = 0.5) -> bool:
+    """Look every half second, each look taking a tenth; the last answer."""
+    found = False
+    for i in range(int(seconds / step) + 1):
+        found = watch.look(leader, start + i * step, start + i * step + 0.1)
+    return found
+
+
+def test_a_lease_runs_out_a_whole_lease_after_the_row_was_first_read() -> None:
+    watch = LeaseWatch()
+    assert not looks(watch, 100.0, 10.0, row())
+    assert watch.look(row(), 110.1, 110.2)
+    assert not watch.has_moved
+
+
+def test_a_renewal_begins_the_lease_anew_and_shows_that_the_holder_lives() -> None:
+    watch = LeaseWatch()
+    looks(watch, 100.0, 9.0, row())
+    assert not looks(watch, 109.5, 9.0, row(renewals=2))
+    assert watch.has_moved
+    assert looks(watch, 119.0, 1.0, row(renewals=2))
+
+
+def test_only_time_in_which_the_database_answered_counts() -> None:
+    watch = LeaseWatch()
+    looks(watch, 100.0, 9.0, row())
+    watch.missed()
+    assert not looks(watch, 130.0, 10.0, row()), "it could not renew either"
+    assert watch.look(row(), 140.2, 140.3)
+
+
+def test_time_in_which_nobody_looked_does_not_count() -> None:
+    """The taker itself was stopped, and the database may have been out of reach meanwhile."""
+    watch = LeaseWatch()
+    looks(watch, 100.0, 5.0, row())
+    assert not looks(watch, 160.0, 9.0, row())
+    assert looks(watch, 169.5, 1.0, row())
+
+
+def test_the_steady_clock_does_not_follow_the_wall_clock() -> None:
+    assert abs(steady() - time.monotonic()) < 366 * 86400 < time.time()
+
+
+# ---------------------------------------------------------------- both databases
+
+
+@pytest.fixture
+def stored(place: object) -> Iterator[Store]:
+    with Store.open(place, simulated=True) as store:  # type: ignore[arg-type]
+        store.add_tasks(tasks(1), now=NOW)
+        yield store
+
+
+def test_a_second_one_is_refused_in_one_line_that_names_what_helps(stored: Store) -> None:
+    with Leadership(stored, LEASE_S) as first, Leadership(stored, LEASE_S) as second:
+        first.acquire()
+        assert first.may_place and stored.leader().alive
+        with pytest.raises(StoreError) as refused:
+            second.acquire()
+        assert not second.may_place
+    text = str(refused.value)
+    assert "\n" not in text and "another orchestrator already serves this state: process " in text
+    assert "--standby" in text
+    assert ("DATABASE_URL" in text) == stored.leader().one_host
+
+
+def test_after_a_clean_end_the_next_one_leads_at_once(stored: Store) -> None:
+    for epoch in (1, 2, 3):
+        with Leadership(stored, 600.0) as each:
+            each.acquire()
+            assert stored.leader().epoch == epoch
+        assert not stored.leader().alive
+
+
+def test_a_standby_waits_and_says_for_whom(stored: Store) -> None:
+    said: list[str] = []
+    first, second = Leadership(stored, 60.0), Leadership(stored, 60.0)
+    first.acquire()
+    with second:
+        waiting = threading.Thread(target=lambda: second.acquire(standby=True, say=said.append))
+        waiting.start()
+        while not said:
+            time.sleep(0.01)
+        assert f"waiting for process {os.getpid()} on {socket.gethostname()}" in said[0]
+        assert not second.may_place
+        first.release()
+        waiting.join(10)
+        assert second.may_place
+    assert said[1:] == ["standby: takes over"]
+
+
+def test_a_killed_leader_with_our_own_process_number_is_replaced(place: object, stored: Store) -> None:
+    """A container that is started again has its old host name, and its process its old number."""
+    with leading_child(place) as child:
+        child.send(signal.SIGKILL)
+        child.process.wait()
+        began = time.monotonic()
+        with Leadership(stored, LEASE_S) as mine:
+            mine.acquire()
+            took = time.monotonic() - began
+            values = {"pid": os.getpid(), "host": socket.gethostname(), "mode": "simulated", "batch": ""}
+            assert mine.store.register(mine.incarnation, now=NOW + 1, **values).recovered == 1  # type: ignore[arg-type]
+            assert stored.leader().one_host or took >= LEASE_S
+
+
+# ---------------------------------------------------------------- the lock
+
+
+@pytest.fixture
+def lock_path(tmp_path: Path) -> Path:
+    return tmp_path / "live.db.lock"
+
+
+def test_a_stopped_leader_is_not_taken_over_on_sqlite_and_a_killed_one_at_once(path: Path) -> None:
+    with Store.open(path, simulated=True) as store:
+        store.add_tasks(tasks(1), now=NOW)
+        with leading_child(path) as child, Leadership(store, LEASE_S) as mine:
+            child.send(signal.SIGSTOP)
+            until = time.monotonic() + 2 * LEASE_S
+            while time.monotonic() < until:
+                with pytest.raises(StoreError, match="another orchestrator"):
+                    mine.acquire()
+            child.send(signal.SIGCONT)
+            assert child.ask() == (True, False)
+            child.send(signal.SIGSTOP)
+            child.send(signal.SIGKILL)
+            child.process.wait()
+            began = time.monotonic()
+            mine.acquire(standby=True)
+            assert time.monotonic() - began < 1.0
+
+
+def test_readers_disturb_neither_the_holder_nor_a_starter(lock_path: Path) -> None:
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            HostLock(lock_path).is_held()
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _ in range(100):
+            lock = HostLock(lock_path)
+            assert lock.acquire() and HostLock(lock_path).is_held()
+            assert not HostLock(lock_path).acquire()
+            lock.release()
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+    assert not HostLock(lock_path).is_held()
+
+
+def test_a_lock_file_that_was_deleted_is_not_the_lock(lock_path: Path) -> None:
+    first, second = HostLock(lock_path), HostLock(lock_path)
+    assert first.acquire()
+    lock_path.unlink()
+    assert second.acquire() and second.is_held()
+    second.release()
+    first.release()
+
+
+def test_a_name_that_leads_to_the_database_leads_to_its_lock(path: Path, tmp_path: Path) -> None:
+    with Store.open(path, simulated=True) as store:
+        (tmp_path / "link.db").symlink_to(path)
+        with Store.open(tmp_path / "link.db", simulated=True) as other:
+            assert other.host_lock is not None and store.host_lock is not None
+            assert other.host_lock.path == store.host_lock.path == Path(f"{path.resolve()}.lock")
+
+
+def test_a_folder_without_locks_is_one_clear_error(lock_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    # No file system without locks can be mounted here: only its answer is imitated.
+
+    def refuse(_fd: int, _operation: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StoreError, match="this file system has no file locks"):
+        HostLock(lock_path).acquire()
+
+
+# ---------------------------------------------------------------- the lease
+
+
+def test_a_stopped_leader_is_taken_over_after_its_lease_and_places_nothing_when_it_goes_on(
+    postgresql_url: str,
+) -> None:
+    with Store.open(postgresql_url, simulated=True) as store:
+        store.add_tasks(tasks(1), now=NOW)
+        with leading_child(postgresql_url) as child, Leadership(store, LEASE_S) as mine:
+            assert child.ask() == (True, False)
+            child.send(signal.SIGSTOP)
+            began = time.monotonic()
+            mine.acquire(standby=True)
+            assert time.monotonic() - began >= LEASE_S
+            child.send(signal.SIGCONT)
+            assert not child.ask()[0]
+            while not child.ask()[1]:
+                time.sleep(0.05)
+            assert mine.may_place
+
+
+def test_a_stopped_leader_that_is_not_taken_over_goes_on_under_its_epoch(postgresql_url: str) -> None:
+    with Store.open(postgresql_url, simulated=True) as store:
+        store.add_tasks(tasks(1), now=NOW)
+        with leading_child(postgresql_url) as child:
+            child.send(signal.SIGSTOP)
+            while store.leader().alive:  # by the database's clock
+                time.sleep(0.05)
+            child.send(signal.SIGCONT)
+            while not child.ask()[0]:
+                time.sleep(0.05)
+            assert store.leader().alive and store.leader().epoch == 1
+
+
+def test_a_leader_whose_steady_clock_has_passed_the_lease_places_nothing(postgresql_url: str) -> None:
+    """As after a sleep, before any thread has had its turn."""
+    ahead = 0.0
+    with (
+        Store.open(postgresql_url, simulated=True) as store,
+        Leadership(store, 60.0, clock=lambda: steady() + ahead) as mine,
+    ):
+        mine.acquire()
+        assert mine.may_place
+        ahead = 47.0
+        assert mine.may_place
+        ahead = 48.1  # the lease less a fifth
+        assert not mine.may_place and not mine.lost
