@@ -74,6 +74,7 @@ class PoolSettings(_Row):
     backoff_base_s: float = Positive
     backoff_max_s: float = Positive
     lease_s: float = Field(ge=0.5, le=600)
+    max_answer_mb: float = Field(gt=0, le=1_000)
 
 
 class RoutingSettings(_Row):

@@ -133,7 +133,7 @@ async def _ask(access: ProviderAccess, settings: Settings) -> Finding:
         return Finding(
             access.name, None, f"no key; it would be read from {' or '.join(access.row.api_key_env)}"
         )
-    adapter = build_adapter(access, 1)
+    adapter = build_adapter(access, 1, max_answer_mb=settings.pool.max_answer_mb)
     try:
         await adapter.warm_up()
         models = await adapter.list_models(CALL_TIMEOUT_S)

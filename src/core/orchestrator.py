@@ -137,7 +137,8 @@ class Orchestrator:
         self.dispatch = Dispatch(self.balancer, settings)
         slots = self.balancer.slots
         self._adapters: dict[str, ProviderAdapter] = {
-            name: build_adapter(a, slots, self._answered_late) for name, a in self._access.items()
+            name: build_adapter(a, slots, self._answered_late, max_answer_mb=settings.pool.max_answer_mb)
+            for name, a in self._access.items()
         }
         self._agents = create_balanced_agent_pool(settings, self._adapters)
         self._learned = Learned(self.balancer, self._access, self._store, self._thread)

@@ -107,18 +107,16 @@ class AnthropicAdapter(SdkAdapter):
     answer_keys = ("content",)
 
     def _build(self) -> Any:
-        from anthropic import AsyncAnthropic, DefaultAioHttpClient
+        from anthropic import AsyncAnthropic
 
-        from .transport import client_options
+        from .transport import http_client
 
         return AsyncAnthropic(
             api_key=self._key or NO_KEY,
             base_url=self._base_url,
             max_retries=0,
             open_telemetry=False,
-            http_client=DefaultAioHttpClient(
-                **client_options(self._base_url, self._slots, self._connect_timeout_s)
-            ),
+            http_client=http_client(self._base_url, self._slots, self._connect_timeout_s, self._most_bytes),
         )
 
     def _body(self, request: CompletionRequest) -> Json:

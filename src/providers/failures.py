@@ -31,6 +31,7 @@ from ..masking import MASK, without_keys
 from ..records import CompletionRequest, LimitReport
 from . import values
 from .headers import LONG_WAIT_S, answered_at, day_is_spent, retry_after_s
+from .network import Refused
 
 # What is true of the request is a BadRequest; what passes by itself is not. An unassigned 4xx says nothing
 # about the request, so it is a ServerError like an unassigned 5xx.
@@ -122,6 +123,7 @@ NEVER_SENT: Verdict = (Unreachable, False)
 CUT_OFF: Verdict = (Unreachable, True)
 NO_ANSWER: Verdict = (TimedOut, True)
 UNREADABLE: Verdict = (InvalidResponse, True)
+REDIRECTED: Verdict = (InvalidResponse, False)  # by a server that has done nothing with the request
 NO_CREDENTIALS: Verdict = (AuthFailed, False)
 NOT_OUR_CALL: Verdict = (BadRequest, False)  # an SDK refused before it sent anything
 
@@ -130,6 +132,7 @@ _WORDS: Mapping[Verdict, str] = {
     CUT_OFF: "the connection broke",
     NO_ANSWER: "no answer in time",
     UNREADABLE: "the answer can't be read",
+    REDIRECTED: "redirected without end",
     NO_CREDENTIALS: "no valid credentials",
 }
 
@@ -204,7 +207,8 @@ class Speaker:
         """The error of a call without a whole answer; `said` is the exception that tells most."""
         cls, sent = verdict
         what = _WORDS.get(verdict, "the SDK refused")
-        return self.error(cls, f"{what} ({type(said).__name__}: {said})", request, sent=sent, status=status)
+        message = str(said) if isinstance(said, Refused) else f"{what} ({type(said).__name__}: {said})"
+        return self.error(cls, message, request, sent=sent, status=status)
 
     def answered(
         self,

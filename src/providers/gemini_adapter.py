@@ -41,6 +41,7 @@ from .failures import (
     NO_ANSWER,
     NO_CREDENTIALS,
     NOT_OUR_CALL,
+    REDIRECTED,
     UNREADABLE,
     Answered,
     Speaker,
@@ -51,7 +52,7 @@ from .failures import (
     status_in,
 )
 from .headers import answered_at, google_details
-from .network import GRACE_S, NO_KEY, is_loopback
+from .network import GRACE_S, NO_KEY, REDIRECTS_FOLLOWED, Refused, is_loopback
 from .prompts import Finish, Json, system_apart, why_unusable, with_schema_in_words
 from .schemas import UNTOLD, gemini_form
 from .threads import Places, in_own_thread
@@ -107,6 +108,7 @@ CLASSES: Mapping[str, Verdict] = {
     "MissingSchema": NEVER_SENT,
     "InvalidSchema": NEVER_SENT,
     "InvalidHeader": NEVER_SENT,
+    "TooManyRedirects": REDIRECTED,
     "RequestException": UNREADABLE,
     # the system's
     "OSError": CUT_OFF,
@@ -166,11 +168,13 @@ class GeminiAdapter:
     until the exchange ends, and what it has used by then is told to `on_late`, on the event loop.
     """
 
-    def __init__(self, access: ProviderAccess, slots: int, on_late: OnLate | None = None) -> None:
+    def __init__(
+        self, access: ProviderAccess, slots: int, most_bytes: int, on_late: OnLate | None = None
+    ) -> None:
         self.name = access.name
         self._base_url = access.base_url
         self._key = access.key.get_secret_value()
-        self._slots = slots
+        self._slots, self._most_bytes = slots, most_bytes
         self._connect_timeout_s = access.row.connect_timeout_s
         self._on_late = on_late
         self._speaker = Speaker(access.name, self._key)
@@ -256,25 +260,22 @@ class GeminiAdapter:
 
     def _set_up(self, session: Any) -> None:
         """The transport's `requests` session: as many connections as threads, one exchange a call."""
-        from requests.adapters import HTTPAdapter
         from requests.utils import get_environ_proxies
+
+        from .requests_transport import BoundedAdapter
 
         # Left to itself a session reads the environment and ~/.netrc for each request, a quarter of its cost.
         session.trust_env = False
         if not is_loopback(self._base_url):
             session.proxies = get_environ_proxies(self._base_url)
             session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        session.mount(f"{urlsplit(self._base_url).scheme}://", HTTPAdapter(pool_maxsize=self._slots))
+        adapter = BoundedAdapter(self._slots, self._most_bytes, self._remember)
+        session.mount(f"{urlsplit(self._base_url).scheme}://", adapter)
+        session.max_redirects = REDIRECTS_FOLLOWED
         session._max_refresh_attempts = 0  # a 401 would be sent twice more, with the same key
-        session.hooks["response"].append(self._remember)
 
-    def _remember(self, response: Any, *_: Any, **__: Any) -> None:
-        """Keep the answer as it came, and leave the package an empty one.
-
-        It knows neither thoughts nor later reasons to stop, and fails on what is not quite Google's.
-        """
-        self._here.response, self._here.body = response, response.content
-        response._content = b"{}"
+    def _remember(self, response: Any, body: bytes) -> None:
+        self._here.response, self._here.body = response, body
 
     def _options(self, timeout_s: float) -> Json:
         """One attempt, with a limit for connecting and one for silence.
@@ -304,6 +305,9 @@ class GeminiAdapter:
         return [name.removeprefix("models/") for name in values.names(body.get("models"), "name")]
 
     def _json(self, request: CompletionRequest | None) -> tuple[Json, tuple[str, ...]]:
+        status = self._here.response.status_code
+        if status >= 300:  # a redirect to nowhere, which the package takes
+            raise self._told_error(error_in(self._here.body), status, request)
         try:
             body, warnings = values.read_json(self._here.body)
         except values.NotJson as error:
@@ -347,7 +351,7 @@ class GeminiAdapter:
     def _failure(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
         response = getattr(error, "response", None)
         response = self._here.response if response is None else response
-        if response is None or response.status_code < 400:
+        if response is None or response.status_code < 300:
             status = None if response is None else response.status_code
             return self._speaker.unanswered(verdict_on(error), error, request, status)
         return self._told_error(error_in(self._here.body), response.status_code, request)
@@ -414,6 +418,8 @@ def verdict_on(error: BaseException) -> Verdict:
 
     `requests` puts its cause into the arguments (and urllib3 its own into `reason`) instead of `__cause__`.
     """
+    if isinstance(error, Refused):
+        return UNREADABLE if error.billed else REDIRECTED
     beneath: object = error.args[0] if error.args else None
     beneath = getattr(beneath, "reason", None) or beneath
     if isinstance(beneath, Exception):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 NO_KEY = "none"  # the SDKs do not start without a key; a provider that needs none ignores it
+ERROR_BYTES = 1_000_000  # of an error's body: what is longer is cut off
+REDIRECTS_FOLLOWED = 3  # within one origin
 GRACE_S = 2.0  # how much later than the caller's total an SDK's own timeout comes, so that the total decides
 
 
@@ -18,3 +21,59 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+# ---------------------------------------------------------------- what is refused of an answer
+
+
+class Refused(Exception):
+    """An answer that is not taken, for a reason of ours. Its text is the message; `billed` if it may be."""
+
+    billed = True
+
+
+class AnswerTooLarge(Refused):
+    """Longer than `max_answer_mb`. The connection is closed where the limit was passed."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the answer is longer than {limit_bytes / 1e6:g} MB (max_answer_mb)")
+
+
+class Unreadable(Refused):
+    """The body is not what its headers say."""
+
+
+class Redirected(Refused):
+    """A redirect that is not followed: a key and a prompt go to no other origin."""
+
+    billed = False
+
+    def __init__(self, status: int, here: str, there: str) -> None:
+        origins = f"from {origin(here)} to {origin(there) or 'an unreadable address'}"
+        super().__init__(f"answered {status}, a redirect {origins}, which is not followed (check base_url)")
+
+
+def may_follow(status: int, method: str, here: str, there: str) -> bool:
+    """Whether a redirect is followed: within the origin, and with the same method and body."""
+    same = origin(here) == origin(there) and origin(here) != ""
+    return same and (status in (307, 308) or method == "GET")
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port, without a user's name or password; "" where the URL has none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.hostname}:{port}" if parts.hostname else ""
+
+
+def proxy_for(url: str) -> str | None:
+    """The environment's proxy for `url`. It is for the world, never for a server on this machine."""
+    parts = urlsplit(url)
+    if is_loopback(url) or proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    return found if not found or "://" in found else f"http://{found}"

@@ -168,22 +168,20 @@ class OpenAIAdapter(SdkAdapter):
     answer_keys = ("choices",)
     options: ClassVar[Json] = {"security": {"bearer_auth": True}}  # the key given, never OPENAI_ADMIN_KEY
 
-    def __init__(self, access: ProviderAccess, slots: int) -> None:
-        super().__init__(access, slots)
+    def __init__(self, access: ProviderAccess, slots: int, most_bytes: int) -> None:
+        super().__init__(access, slots, most_bytes)
         self._is_openai = access.key_source.startswith("OPENAI_")
 
     def _build(self) -> Any:
-        from openai import AsyncOpenAI, DefaultAioHttpClient
+        from openai import AsyncOpenAI
 
-        from .transport import client_options
+        from .transport import http_client
 
         client = AsyncOpenAI(
             api_key=self._key or NO_KEY,
             base_url=self._base_url,
             max_retries=0,
-            http_client=DefaultAioHttpClient(
-                **client_options(self._base_url, self._slots, self._connect_timeout_s)
-            ),
+            http_client=http_client(self._base_url, self._slots, self._connect_timeout_s, self._most_bytes),
         )
         if not self._is_openai:  # OPENAI_ORG_ID and OPENAI_PROJECT_ID are nobody else's business
             client.organization = client.project = None

@@ -38,11 +38,11 @@ class SdkAdapter(ABC):
 
     options: ClassVar[Json] = {}  # sent to the SDK with every call
 
-    def __init__(self, access: ProviderAccess, slots: int) -> None:
+    def __init__(self, access: ProviderAccess, slots: int, most_bytes: int) -> None:
         self.name = access.name
         self._base_url = access.base_url
         self._key = access.key.get_secret_value()
-        self._slots = slots
+        self._slots, self._most_bytes = slots, most_bytes
         self._connect_timeout_s = access.row.connect_timeout_s
         self._speaker = Speaker(access.name, self._key)
         self._client: Any = None
@@ -138,7 +138,7 @@ class SdkAdapter(ABC):
 
     def _failure(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
         response = getattr(error, "response", None)
-        if response is None or response.status_code < 400:
+        if response is None or response.status_code < 300:
             return self._unanswered(error, request)
         found = told.picked(response.headers.raw)
         return self._told_error(error_in(response.content), response.status_code, found, request)

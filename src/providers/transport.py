@@ -7,17 +7,33 @@ aiohttp openai calls a refused or reset connection a timeout, anthropic a connec
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
-from typing import Any
 
 import aiohttp
 import httpx2
 
-from .failures import CUT_OFF, NEVER_SENT, NO_ANSWER, UNREADABLE, Verdict, causes
-from .network import GRACE_S, is_loopback
+from .connections import LONGEST_HEAD, MOST_HEADERS, Connector, Request, StaleConnection
+from .failures import CUT_OFF, NEVER_SENT, NO_ANSWER, REDIRECTED, UNREADABLE, Verdict, causes
+from .network import (
+    ERROR_BYTES,
+    GRACE_S,
+    REDIRECTS_FOLLOWED,
+    AnswerTooLarge,
+    Redirected,
+    Refused,
+    Unreadable,
+    may_follow,
+    proxy_for,
+)
+
+_CONNECTIONS_TRIED = 3
 
 # A subclass stands before its base: the first match counts.
+_OURS: tuple[tuple[type[BaseException], Verdict], ...] = (
+    (Redirected, REDIRECTED),
+    (Refused, UNREADABLE),
+)
 _AIOHTTP: tuple[tuple[type[BaseException], Verdict], ...] = (
+    (StaleConnection, NEVER_SENT),
     (aiohttp.ConnectionTimeoutError, NEVER_SENT),
     (aiohttp.ServerTimeoutError, NO_ANSWER),
     (aiohttp.ClientConnectorError, NEVER_SENT),  # refused, DNS, TLS, a proxy that does not answer
@@ -39,7 +55,8 @@ _HTTPX2: tuple[tuple[type[BaseException], Verdict], ...] = (
     (httpx2.InvalidURL, NEVER_SENT),
     (httpx2.NetworkError, CUT_OFF),
     (httpx2.RemoteProtocolError, CUT_OFF),
-    (httpx2.HTTPError, UNREADABLE),  # wrongly compressed, redirected without end
+    (httpx2.TooManyRedirects, REDIRECTED),
+    (httpx2.HTTPError, UNREADABLE),
     (httpx2.StreamError, UNREADABLE),
 )
 _SYSTEM: tuple[tuple[type[BaseException], Verdict], ...] = (
@@ -56,7 +73,7 @@ def verdict_on(error: BaseException) -> tuple[Verdict, BaseException] | None:
     aiohttp's word counts before httpx2's, which is only a translation of it.
     """
     found = list(causes(error))
-    for table in (_AIOHTTP, _HTTPX2, _SYSTEM):
+    for table in (_OURS, _AIOHTTP, _HTTPX2, _SYSTEM):
         for cause in found:
             for cls, verdict in table:
                 if isinstance(cause, cls):
@@ -64,20 +81,110 @@ def verdict_on(error: BaseException) -> tuple[Verdict, BaseException] | None:
     return None
 
 
-def client_options(base_url: str, slots: int, connect_timeout_s: float) -> Mapping[str, Any]:
-    """What the SDKs' aiohttp client is made with.
+class Transport(httpx2.AsyncBaseTransport):
+    """One provider's connections. An answer is read whole, decompressed, up to `most_bytes`.
 
     Connections: one a slot and some for health calls, so that none waits for another. Idle ones are kept for
     4 s only: many self-hosted servers close theirs after 5 s, and a request that meets the closing is lost.
     """
-    return {
-        "limits": httpx2.Limits(
-            max_connections=slots + 4, max_keepalive_connections=slots, keepalive_expiry=4.0
-        ),
-        "timeout": httpx2.Timeout(None, connect=connect_timeout_s),
-        # the environment's proxy is for the world, never for a server on this machine
-        "trust_env": not is_loopback(base_url),
-    }
+
+    def __init__(self, base_url: str, slots: int, connect_timeout_s: float, most_bytes: int) -> None:
+        self._proxy = proxy_for(base_url)
+        self._ssl = httpx2.create_ssl_context() if base_url.startswith("https:") else True
+        self._connections = slots + 4
+        self._connect_timeout_s = connect_timeout_s
+        self._most_bytes = most_bytes
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        url = str(request.url)
+        async with await self._answer_to(request, url) as answer:
+            if 300 <= answer.status < 400 and "Location" in answer.headers:
+                _check_redirect(answer, request, url)
+            content = await self._content(answer)
+        headers = answer.raw_headers
+        if "Content-Encoding" in answer.headers:
+            headers = tuple(pair for pair in headers if pair[0].lower() != b"content-encoding")
+        stream = httpx2.ByteStream(content)
+        return httpx2.Response(answer.status, headers=headers, stream=stream, request=request)
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _answer_to(self, request: httpx2.Request, url: str) -> aiohttp.ClientResponse:
+        """The head of the answer. Another connection is tried only where nothing was sent on the first."""
+        if self._session is None:
+            self._session = self._new_session()
+        content = await request.aread()
+        read_s = request.extensions["timeout"]["read"]
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s, sock_read=read_s)
+        left = _CONNECTIONS_TRIED
+        while True:
+            left -= 1
+            try:
+                return await self._session.request(
+                    request.method,
+                    url,
+                    headers=request.headers,
+                    data=content or None,
+                    allow_redirects=False,
+                    timeout=limit,
+                    proxy=self._proxy,
+                )
+            except StaleConnection:
+                if not left:
+                    raise
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        connector = Connector(limit=self._connections, keepalive_timeout=4.0, ssl=self._ssl)
+        return aiohttp.ClientSession(
+            connector=connector,
+            request_class=Request,
+            cookie_jar=aiohttp.DummyCookieJar(),  # httpx2 keeps them
+            max_line_size=LONGEST_HEAD,
+            max_field_size=LONGEST_HEAD,
+            max_headers=MOST_HEADERS,
+        )
+
+    async def _content(self, answer: aiohttp.ClientResponse) -> bytes:
+        most = self._most_bytes if answer.status < 300 else ERROR_BYTES
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async for part in answer.content.iter_any():
+                parts.append(part)
+                size += len(part)
+                if size > most:
+                    answer.close()
+                    if answer.status < 300:
+                        raise AnswerTooLarge(most)
+                    break
+        except aiohttp.ClientPayloadError as error:
+            if any(type(cause).__name__ == "ContentEncodingError" for cause in causes(error)):
+                raise Unreadable("the answer is not compressed as its header says") from error
+            raise
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _check_redirect(answer: aiohttp.ClientResponse, request: httpx2.Request, url: str) -> None:
+    try:
+        there = str(request.url.join(answer.headers["Location"]))
+    except (httpx2.InvalidURL, ValueError):
+        there = ""
+    if not may_follow(answer.status, request.method, url, there):
+        answer.close()
+        raise Redirected(answer.status, url, there)
+
+
+def http_client(base_url: str, slots: int, connect_timeout_s: float, most_bytes: int) -> httpx2.AsyncClient:
+    """What an SDK is given as its `http_client`."""
+    return httpx2.AsyncClient(
+        transport=Transport(base_url, slots, connect_timeout_s, most_bytes),
+        timeout=httpx2.Timeout(None, connect=connect_timeout_s),
+        follow_redirects=True,  # those that the transport lets pass
+        max_redirects=REDIRECTS_FOLLOWED,
+    )
 
 
 def timeout(total_s: float, connect_timeout_s: float) -> httpx2.Timeout:

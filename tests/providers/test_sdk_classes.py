@@ -18,7 +18,7 @@ import pytest
 
 from src.errors import PROVIDER_ERRORS, TimedOut, Unreachable
 from src.providers import anthropic_adapter, gemini_adapter, openai_adapter, transport
-from src.providers.failures import CUT_OFF, NEVER_SENT, NO_ANSWER, STATUSES, UNREADABLE, by_class
+from src.providers.failures import CUT_OFF, NEVER_SENT, NO_ANSWER, REDIRECTED, STATUSES, UNREADABLE, by_class
 
 # Codes of Anthropic's errors whose status says enough. They belong to its administration, files, threads,
 # compaction, tools and encryption, none of which is called here.
@@ -64,7 +64,7 @@ ORDINARY_CODES = """
 """
 # Of `requests`, where the verdict on their base is right.
 LIKE_THEIR_BASE = """
-    InvalidJSONError JSONDecodeError HTTPError URLRequired TooManyRedirects InvalidProxyURL
+    InvalidJSONError JSONDecodeError HTTPError URLRequired InvalidProxyURL
     ContentDecodingError StreamConsumedError UnrewindableBodyError RetryError
 """
 _CLASS = re.compile(r"^class (\w+)\(([^)]*)\)", re.MULTILINE)
@@ -297,7 +297,7 @@ def test_what_lies_beneath_an_exception_of_requests_is_heard() -> None:
         (requests.ConnectionError(ReadTimeoutError(None, "/", "silence")), NO_ANSWER),  # type: ignore[arg-type]
         (requests.exceptions.ChunkedEncodingError(ProtocolError("broken")), CUT_OFF),
         (requests.ReadTimeout(), NO_ANSWER),
-        (requests.TooManyRedirects(), UNREADABLE),
+        (requests.TooManyRedirects(), REDIRECTED),
         (ConnectionAbortedError("closed"), CUT_OFF),
         (AttributeError("the package fell over a body"), UNREADABLE),
     ]

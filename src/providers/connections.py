@@ -1,0 +1,177 @@
+"""aiohttp's connections with three rules more. Only imported where an SDK is.
+
+- A connection is used again only if it is silent. What lies unread on it when it is taken from the pool, or
+  comes before the request is written, is no answer to this request: the connection is closed and another
+  taken. So is one that the server has closed meanwhile. Nothing was sent on either, so nothing is billed.
+- The head of an answer is given to aiohttp's parser apart from its body, so that bytes behind the body end
+  the connection and not the answer.
+- A head with `Content-Length` beside `Transfer-Encoding`, or twice alike, is read as RFC 9112 (6.3) and h11
+  do, and the connection is not used again. aiohttp's parser refuses both.
+
+`ResponseHandler`, `BaseConnector._factory` and `ClientRequest.write_bytes` are internals of aiohttp. The
+tests that send such answers fail where an update of it changes them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import select
+import sys
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest, ClientResponse
+
+LONGEST_HEAD = 256 * 1024  # httpx reads 100 KiB
+MOST_HEADERS = 4_000
+
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_FRAMING = re.compile(
+    rb"\n(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?(?=\n)", re.IGNORECASE
+)
+_INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
+
+
+class StaleConnection(aiohttp.ClientConnectionError):
+    """The connection was closed, or spoke, before the request was written: nothing of it was sent."""
+
+
+class Handler(ResponseHandler):
+    """One connection. `expects` is False from when it is handed out until its request is written."""
+
+    def __init__(self, loop: Any) -> None:
+        super().__init__(loop)
+        self.used = False
+        self.expects = True  # a proxy's answer to CONNECT comes before the request
+        self._head: bytes | None = None  # what came of a head that is not whole; None: no head is due
+
+    def set_response_params(self, **params: Any) -> None:
+        """An answer's head is due."""
+        self._head = b""
+        super().set_response_params(**params)
+
+    def begin(self) -> bool:
+        """The request is written now. False, and it must not be, where the connection is of no use."""
+        self.used = True
+        self.expects = self.is_connected() and not self.should_close
+        return self.expects
+
+    def has_news(self) -> bool:
+        """Whether something came that was not read, or the other side has closed. Costs a system call."""
+        if self.should_close or self.transport is None:
+            return True
+        socket = self.transport.get_extra_info("socket")
+        return socket is not None and is_readable(socket.fileno())
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is None:
+            super().data_received(data)
+            return
+        if not self.expects:
+            self._break_off()
+            return
+        data = self._head + data if self._head else data
+        while self._head is not None and (end := _end_of_head(data)):
+            head, data = data[:end], data[end:]
+            self._head = b"" if head.startswith(_INTERIM) else None
+            super().data_received(self._mended(head))
+        if self._head is not None and len(data) <= LONGEST_HEAD:
+            self._head = data
+            self.start_timeout()
+        elif data and self._exception is None:
+            self._head = None
+            super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        rest, self._head = self._head, None
+        if rest:  # no HTTP: aiohttp says why
+            super().data_received(rest)
+        if not self.expects:
+            self.set_exception(StaleConnection("the connection was closed before the request was sent"))
+        super().connection_lost(exc)
+
+    def set_exception(self, exc: Any, *cause: Any) -> None:
+        """The first one tells whether anything was sent."""
+        if not isinstance(self._exception, StaleConnection):
+            super().set_exception(exc, *cause)
+
+    def _break_off(self) -> None:
+        """What comes before the request is no answer to it."""
+        self._head = None
+        self.force_close()
+        if self.transport is not None:
+            self.transport.close()
+
+    def _mended(self, head: bytes) -> bytes:
+        fields = [(name.lower(), value.lower()) for name, value in _FRAMING.findall(head)]
+        if len(fields) < 2 and not (fields and b"," in fields[0][1]):
+            return head
+        coded = [field for field in fields if field[0] == b"transfer-encoding"]
+        lengths = {
+            length.strip()
+            for name, value in fields
+            for length in value.split(b",")
+            if (name, value) not in coded
+        }
+        if len(set(coded)) > 1 or (not coded and len(lengths) > 1):
+            return head  # contradictory: aiohttp refuses it
+        self.force_close()
+        kept = coded[0] if coded else (b"content-length", lengths.pop())
+        return _FRAMING.sub(b"", head).rstrip() + b"\r\n" + b": ".join(kept) + b"\r\n\r\n"
+
+
+class Request(ClientRequest):
+    """A request that is written only to a connection that is silent."""
+
+    async def send(self, conn: Any) -> ClientResponse:
+        if not self.body:
+            conn.protocol.begin()
+        return await super().send(conn)
+
+    async def write_bytes(self, writer: Any, conn: Any, content_length: int | None = None) -> None:
+        if conn.protocol.begin():
+            await super().write_bytes(writer, conn, content_length)
+        else:
+            conn.protocol.set_exception(
+                StaleConnection("the connection was closed before the request was sent")
+            )
+
+
+class Connector(aiohttp.TCPConnector):
+    """A pool that hands out silent connections only."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = functools.partial(Handler, loop=self._loop)  # type: ignore[assignment]
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol: Any = connection.protocol
+            if not (protocol.used and protocol.has_news()):
+                protocol.expects = False
+                return connection
+            connection.close()
+
+
+def _end_of_head(data: bytes) -> int:
+    """Where the body begins; 0 where the head is not whole. Some servers end lines with LF alone."""
+    end = _BLANK_LINE.search(data)
+    return end.end() if end else 0
+
+
+if sys.platform == "win32":
+
+    def is_readable(fileno: int) -> bool:
+        """Whether a socket has data, or its end, to be read."""
+        return bool(select.select([fileno], [], [], 0)[0])
+
+else:
+
+    def is_readable(fileno: int) -> bool:
+        """Whether a socket has data, or its end, to be read."""
+        poll = select.poll()
+        poll.register(fileno, select.POLLIN)
+        return bool(poll.poll(0))

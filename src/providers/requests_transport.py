@@ -1,0 +1,65 @@
+"""HTTP below google-generativeai: `requests`, with the bounds of `transport.py`. Imported where the SDK is.
+
+urllib3 itself takes no connection from its pool that has something unread, or that the server has closed.
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urljoin
+
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+
+from .network import ERROR_BYTES, AnswerTooLarge, Redirected, may_follow
+
+_PART_BYTES = 65_536
+_MOST_HEADERS = 4_000  # http.client refuses an answer with more than 100, as aiohttp and h11 do not
+
+
+class BoundedAdapter(HTTPAdapter):
+    """One exchange. What came is given to `take`; the package gets an empty object in its place.
+
+    It knows neither thoughts nor later reasons to stop, and fails on what is not quite Google's.
+    """
+
+    def __init__(self, connections: int, most_bytes: int, take: Callable[[Response, bytes], None]) -> None:
+        super().__init__(pool_maxsize=connections)
+        self._most_bytes, self._take = most_bytes, take
+        http.client._MAXHEADERS = _MOST_HEADERS  # type: ignore[attr-defined]
+
+    def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:
+        response = super().send(request, *args, **{**options, "stream": True})
+        if response.is_redirect:
+            self._check_redirect(response, request)
+        self._take(response, self._content(response))
+        response._content = b"{}"
+        response._content_consumed = True  # type: ignore[attr-defined]
+        return response
+
+    @staticmethod
+    def _check_redirect(response: Response, request: PreparedRequest) -> None:
+        here = str(request.url)
+        try:
+            there = urljoin(here, response.headers["location"])
+        except ValueError:
+            there = ""
+        if not may_follow(response.status_code, str(request.method), here, there):
+            response.close()
+            raise Redirected(response.status_code, here, there)
+
+    def _content(self, response: Response) -> bytes:
+        most = self._most_bytes if response.status_code < 300 else ERROR_BYTES
+        parts: list[bytes] = []
+        size = 0
+        for part in response.iter_content(_PART_BYTES):
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                response.close()
+                if response.status_code < 300:
+                    raise AnswerTooLarge(most)
+                break
+        return parts[0] if len(parts) == 1 else b"".join(parts)
