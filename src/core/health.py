@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import AuthFailed, ProviderError, TimedOut, Unreachable
 from ..providers.base import ProviderAdapter
@@ -52,8 +52,8 @@ class HealthWatch:
                 await self._wait(name, min(wait_s, LOOK_EVERY_S))
                 continue
             asked_at = now
-            found = await self._ask(name)
-            if self._balancer.free_call(name, found, asked_at, self._now()):
+            found, models = await self._ask(name)
+            if self._balancer.free_call(name, found, asked_at, self._now(), models):
                 self._changed()
             if found is Found.UNREACHABLE:
                 self.look()  # the others may have to be asked now
@@ -67,15 +67,14 @@ class HealthWatch:
         except TimeoutError:
             return
 
-    async def _ask(self, name: str) -> Found:
+    async def _ask(self, name: str) -> tuple[Found, Sequence[str]]:
         try:
             async with asyncio.timeout(FREE_CALL_S):
-                await self._adapters[name].list_models(FREE_CALL_S)
+                return Found.ANSWERS, await self._adapters[name].list_models(FREE_CALL_S)
         except TimeoutError:
-            return Found.SILENT
+            return Found.SILENT, ()
         except ProviderError as error:
-            return _shown_by(error)
-        return Found.ANSWERS
+            return _shown_by(error), ()
 
 
 def _shown_by(error: ProviderError) -> Found:
@@ -83,5 +82,6 @@ def _shown_by(error: ProviderError) -> Found:
         return Found.SILENT
     if isinstance(error, Unreachable):
         return Found.UNREACHABLE
-    refuses = error.counts_against_health or isinstance(error, AuthFailed)
-    return Found.REFUSES if refuses else Found.ANSWERS
+    if isinstance(error, AuthFailed):
+        return Found.FORBIDDEN if error.status == 403 else Found.KEY_REFUSED
+    return Found.REFUSES if error.counts_against_health else Found.ANSWERS

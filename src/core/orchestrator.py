@@ -373,7 +373,7 @@ class Orchestrator:
     async def _is_done(self) -> bool:
         if self.balancer.pool.all_misconfigured:
             self._stopped = "misconfigured"
-            self._why = "; ".join(f"{p.name}: {p.misconfigured}" for p in self.balancer.providers)
+            self._why = "; ".join(p.misconfigured for p in self.balancer.providers)
             return True
         if not self._calls and self._committer.idle and (budget := self.dispatch.spent_budget()):
             self._stopped, self._why, self._spent = "budget", str(budget), budget.rule

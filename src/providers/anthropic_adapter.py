@@ -100,7 +100,7 @@ class AnthropicAdapter(SdkAdapter):
     """Claude, or a server that speaks its format."""
 
     path = "/v1/messages"
-    models_path = "/v1/models"
+    models_path = "/v1/models?limit=1000"  # all on one page: one that is not on it is not there
     codes = CODES
     classes = CLASSES
     sentences = SENTENCES

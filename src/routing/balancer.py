@@ -28,10 +28,12 @@ from .allotment import FREE, Advice
 from .breaker import CLOSED
 from .budgets import Budgets
 from .choosing import Choice, Chooser
+from .doubts import SECOND_LOOK_S
 from .pool import Pool
 from .pricing import PriceBook
 from .reach import Found, Reach
 from .routes import Option, Route, build_route
+from .second_look import SecondLook
 from .settling import Settler
 from .snapshots import pool_snapshot
 from .state import AgentState, Permit, ProviderState
@@ -73,8 +75,9 @@ class ProviderLoadBalancer:
             budgets=budgets,
         )
         self._chooser = Chooser(self.pool)
-        self._reach = Reach(self.pool)
-        self._settler = Settler(self.pool, self._reach)
+        second_look = SecondLook(self.pool)
+        self._reach = Reach(self.pool, second_look)
+        self._settler = Settler(self.pool, self._reach, second_look)
         self._next_permit = 1
         self._suspect_after_s = settings.routing.suspect_after_s
 
@@ -174,6 +177,8 @@ class ProviderLoadBalancer:
         if choice.forced:
             self.pool.forced_permit = number
             self.pool.next_forced_at = now + FORCED_EVERY_S
+        if option.model.was_out:
+            option.model.trial, option.model.trial_until = number, now + SECOND_LOOK_S
         if provider.exhausted_until:
             provider.exhausted_until = now + self.settings.routing.quota_probe_s
         return Placement(
@@ -267,20 +272,24 @@ class ProviderLoadBalancer:
         provider = self.by_name[name]
         provider.paused = False
         provider.misconfigured = ""
+        provider.key_doubt.clear()
         provider.exhausted_until = 0.0
         for group in provider.groups.values():
             group.release(now)
         for model in provider.models.values():
-            model.out = ""
+            model.out, model.was_out = "", False
+            model.doubt.clear()
         self.pool.routes_version += 1
 
     def ask_at(self, name: str, asked_at: float, now: float) -> float:
         """When the provider's free call is due; `asked_at` is when the last one began."""
         return self._reach.ask_at(self.by_name[name], asked_at, now)
 
-    def free_call(self, name: str, found: Found, asked_at: float, now: float) -> bool:
-        """A free call has ended. Whether something may go now that could not before."""
-        return self._reach.free_call(self.by_name[name], found, asked_at, now)
+    def free_call(
+        self, name: str, found: Found, asked_at: float, now: float, models: Collection[str] = ()
+    ) -> bool:
+        """A free call has ended, with these models. Whether something may go now that could not before."""
+        return self._reach.free_call(self.by_name[name], found, asked_at, now, models)
 
     def take_lost(self, now: float) -> list[int]:
         """The permits of calls that will not be answered any more; each is named once."""

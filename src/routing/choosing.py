@@ -20,7 +20,7 @@ from .pool import Pool
 from .prefixes import Prefix
 from .pricing import CompiledPrice
 from .routes import Option, Route
-from .state import ProviderState
+from .state import ModelState, ProviderState
 from .surveys import CLAIMED, NEVER, PATIENCE, SHUNNED, Memory, Survey, spills_at
 
 REPAIR_WAIT_S = 15.0  # a wrong answer waits this long for its own model, then another provider starts anew
@@ -105,8 +105,8 @@ class Chooser:
             return "offline", None
         if provider.paused:
             return "paused", None
-        if provider.misconfigured:
-            return provider.misconfigured, None if self._pool.all_misconfigured else NEVER
+        if provider.misconfigured or now < provider.key_doubt.until:
+            return self._gate_by_key(provider)
         if now < provider.exhausted_until:
             return provider.exhausted_reason, provider.exhausted_until
         breaker = provider.breaker
@@ -150,14 +150,21 @@ class Chooser:
             return "failing: the calls in flight decide", now + DOUBT_S
         return "", now
 
+    def _gate_by_key(self, provider: ProviderState) -> tuple[str, float | None]:
+        if provider.misconfigured:
+            return provider.misconfigured, None if self._pool.all_misconfigured else NEVER
+        return "its key was refused once: asking again", provider.key_doubt.until
+
     def _gate_for_task(
         self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
     ) -> tuple[str, float | None]:
         """Why this task may not go there, although another might; for want of room, nobody might."""
         model = option.model
-        if model.out:
+        if (model.out or model.was_out or now < model.doubt.until) and (
+            missing := _gate_by_model(model, now)
+        ):
             survey.own = True
-            return model.out, NEVER
+            return missing
         provider = option.provider
         if task.prompt_chars > option.most_chars or (memory.avoid and _avoids(memory, option)):
             survey.own = True
@@ -423,6 +430,14 @@ class Chooser:
                 return None
             return Choice(option, "forced", forced=True)
         return None
+
+
+def _gate_by_model(model: ModelState, now: float) -> tuple[str, float] | None:
+    """Why no call goes to a model that was not found; None where one may."""
+    if model.out:
+        return model.out, NEVER
+    until = max(model.doubt.until, model.trial_until if model.trial else 0.0)
+    return (f"{model.name} was not found: asking again", until) if now < until else None
 
 
 def _avoids(memory: Memory, option: Option) -> bool:

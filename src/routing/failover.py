@@ -66,7 +66,7 @@ RULES: dict[type[ProviderError], Rule] = {
     # Two providers, each asked once and then shown what is wrong with what it said.
     SchemaMismatch: Rule(again=1, exclude_provider=True, repair=True, at_most=4),
     AuthFailed: Rule(exclude_provider=True),
-    ModelUnavailable: Rule(exclude_model=True),
+    ModelUnavailable: Rule(again=1, exclude_here=True),
     ContextTooLong: Rule(exclude_model=True),
     RequestTooLarge: Rule(exclude_here=True),
     ContentRefused: Rule(at_most=1, ends_as=TaskStatus.REFUSED),
@@ -123,14 +123,14 @@ def decide(
         memory.turns = ()  # whoever comes next starts from what the user asked
     elif rule.repair and isinstance(error, SchemaMismatch):
         memory.turns = _repair_turns(error)
-    _note_model(memory, rule, attempts[-1])
+    _note_model(memory, rule, attempts[-1], again=memory.again >= 0)
     return None
 
 
-def _note_model(memory: Memory, rule: Rule, attempt: Attempt) -> None:
-    if rule.exclude_model:
+def _note_model(memory: Memory, rule: Rule, attempt: Attempt, *, again: bool) -> None:
+    if rule.exclude_model and not again:
         memory.avoid = memory.avoid | {attempt.model}
-    if rule.exclude_here:
+    if rule.exclude_here and not again:
         memory.avoid = memory.avoid | {f"{attempt.provider}/{attempt.model}"}
     if rule.more_tokens:
         memory.max_tokens = max(attempt.max_tokens * LARGER_MAX_TOKENS, LARGER_AT_LEAST)
@@ -153,11 +153,11 @@ def recall(
             memory.failed = (*memory.failed, (provider.index, 0))
         refused = kind is ContentRefused  # and the task went on: so it was wished
         rule = REFUSED_ELSEWHERE if refused else RULES[kind]
-        _note_model(memory, rule, attempt)
+        again = _tries_here(attempts[:number], attempt.provider, attempt.error_kind) <= rule.again
+        _note_model(memory, rule, attempt, again=again)
         if provider is None:  # it has no key any more
             continue
-        tries = _tries_here(attempts[:number], attempt.provider, attempt.error_kind)
-        if rule.exclude_provider and tries > rule.again:
+        if rule.exclude_provider and not again:
             memory.tried |= provider.bit
             memory.tried_until = attempt.started_at + attempt.latency_s + backoff_s(failures, pool)
         if refused:

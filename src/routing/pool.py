@@ -119,9 +119,17 @@ class Pool:
         self._scored_at = now
         for provider in self.providers:
             provider.history.expire(now)
+            self._let_models_in(provider, now)
         neutral = neutral_response_s([p.history.avg_response_s for p in self.providers])
         for provider in self.providers:
             self._score(provider, neutral)
+
+    def _let_models_in(self, provider: ProviderState, now: float) -> None:
+        """A model that is out is tried again when its time is up."""
+        for model in provider.models.values():
+            if model.out and now >= model.out_until:
+                model.out = ""
+                self.routes_version += 1
 
     def rescore_one(self, provider: ProviderState, now: float) -> None:
         """After a settle: its own score, and all when others are measured against it."""
@@ -159,6 +167,7 @@ class Pool:
             text = f"{provider.name} is back: {state}" + (f", {reason}" if reason else "")
         else:
             text = f"{provider.name} is {state}" + (f": {reason}" if reason else f" (was {was})")
+            text = reason if state == "misconfigured" else text  # which names the provider
         if state not in _QUIET_STATES or was not in _QUIET_STATES:
             times = {"until": until} if until is not None and state in _ALERT_STATES else {}
             level = _level(was, state)

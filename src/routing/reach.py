@@ -23,12 +23,14 @@ by then its outcome is known.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from enum import StrEnum
 
 from ..errors import ProviderError, Unreachable
 from ..records import Outcome
 from .breaker import BreakerState
 from .pool import Pool
+from .second_look import SecondLook
 from .state import ProviderState
 
 FREE_CALL_S = 3.0  # what a free call may take
@@ -41,16 +43,21 @@ class Found(StrEnum):
     """What a free call has shown."""
 
     ANSWERS = "answers"
+    KEY_REFUSED = "key_refused"  # 401: it is there, and the key is not good for it
+    FORBIDDEN = "forbidden"  # 403
     REFUSES = "refuses"  # answers with an error of its own: it is there, but not well
     SILENT = "silent"  # nothing came back in time
     UNREACHABLE = "unreachable"
 
 
+_REFUSALS = {Found.KEY_REFUSED: 401, Found.FORBIDDEN: 403}
+
+
 class Reach:
     """See the top of the file."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, second_look: SecondLook) -> None:
+        self._pool, self._second_look = pool, second_look
         self._floor_s = pool.settings.routing.suspect_after_s
         self._interval_s = pool.settings.breaker.health_interval_s
 
@@ -76,19 +83,30 @@ class Reach:
             if since is None or placed_at >= since:  # an older call only says that there was a network
                 self.reached(provider, now)
 
-    def free_call(self, provider: ProviderState, found: Found, asked_at: float, now: float) -> bool:
-        """A free call has ended. Whether something may go now that could not before."""
+    def free_call(
+        self,
+        provider: ProviderState,
+        found: Found,
+        asked_at: float,
+        now: float,
+        models: Collection[str] = (),
+    ) -> bool:
+        """A free call has ended, with these models. Whether something may go now that could not before."""
         changed = False
-        if found in (Found.ANSWERS, Found.REFUSES):
+        if found not in (Found.SILENT, Found.UNREACHABLE):
             provider.lists_models = True
             changed = self._pool.offline_since is not None
             self.reached(provider, now)
+            looked = self._second_look.health_check(
+                provider, asked_at, now,
+                answers=found is Found.ANSWERS, status=_REFUSALS.get(found), models=models,
+            )  # fmt: skip
+            changed = changed or looked
         elif provider.reached_at < asked_at and (found is Found.UNREACHABLE or provider.lists_models):
             self._lost_sight(provider, provider.answered_at if provider.in_flight else asked_at)
             provider.unreachable_at = now
         well = found is Found.ANSWERS
-        if well and provider.misconfigured:
-            provider.misconfigured = ""  # somebody has mended the key on the provider's side
+        if well and provider.misconfigured and self._second_look.mended(provider, now):
             changed = True
         if well and provider.answers_health(now, self._floor_s):
             changed = True
@@ -192,6 +210,8 @@ class Reach:
         if self._pool.offline_since is not None:
             return asked_at + self._pool.settings.routing.offline_probe_s
         due = asked_at + self._interval_s
+        if provider.wants_look(asked_at):
+            return due if provider.key_worked else now
         if due < 0:  # never asked: whether it answers such calls at all is to be known before it matters
             return now
         if self._doubtful(provider, now):
@@ -202,7 +222,7 @@ class Reach:
         return max(due, provider.heard_at + suspect_s - min(FREE_CALL_S, _EARLY_AT_MOST * suspect_s))
 
     def _doubtful(self, provider: ProviderState, now: float) -> bool:
-        if provider.misconfigured or provider.breaker.state is not BreakerState.CLOSED:
+        if provider.misconfigured or provider.doubted or provider.breaker.state is not BreakerState.CLOSED:
             return True
         if provider.unreachable_since is not None and not self._is_gone(provider, now):
             return True

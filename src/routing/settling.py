@@ -21,6 +21,7 @@ from ..errors import (
 from ..records import LimitReport, Outcome, Usage
 from .pool import Pool
 from .reach import Reach
+from .second_look import FORBIDDEN, SecondLook
 from .state import Permit, ProviderState
 
 BACKOFF_BASE_S = 0.5
@@ -33,8 +34,8 @@ _OK = Outcome.OK  # a name of its own is found sooner, at every decision
 class Settler:
     """See the top of the file."""
 
-    def __init__(self, pool: Pool, reach: Reach) -> None:
-        self._pool, self._reach = pool, reach
+    def __init__(self, pool: Pool, reach: Reach, second_look: SecondLook) -> None:
+        self._pool, self._reach, self._second_look = pool, reach, second_look
 
     def settle(
         self,
@@ -65,9 +66,12 @@ class Settler:
             provider.breaker.settle(healthy, held.probe, now, forced=held.forced)
         self._reach.settled(provider, outcome, error, held.placed_at, now)
         if outcome is _OK:
+            self._second_look.succeeded(held, now)
             self._succeeded(held, usage)
         elif error is not None:
             self._apply_error(held, error, now)
+        if held.model.trial == held.number:
+            held.model.trial = 0
         pool.rescore_one(provider, now)
         if error is not None or provider.shown_state != "healthy":
             pool.note_state(provider, now)
@@ -171,8 +175,8 @@ class Settler:
             return True
         if error is None:
             return None
-        if isinstance(error, AuthFailed):
-            return False if provider.key_worked else None
+        if isinstance(error, AuthFailed):  # a 403 may be about the request, where the key has worked
+            return False if provider.key_worked and error.status != FORBIDDEN else None
         if isinstance(error, TimedOut) and held.cut_short:
             quantiles = provider.history.quantiles()
             if quantiles is not None and latency_s < quantiles[1]:
@@ -187,7 +191,6 @@ class Settler:
 
     def _succeeded(self, held: Permit, usage: Usage | None) -> None:
         provider = held.provider
-        provider.key_worked = True
         provider.misconfigured = ""
         provider.answered = max(provider.answered, held.number)
         if held.number > provider.backoff_number:  # sent after the call that began the back-off
@@ -201,24 +204,12 @@ class Settler:
 
     def _apply_error(self, held: Permit, error: ProviderError, now: float) -> None:
         """What the error means for calls to come: see the table of failures in the summary document."""
-        provider, group = held.provider, held.model.group
         if isinstance(error, RateLimited):
-            group.rate_limited(error.retry_after_s, held.reservation.sent_at, now)
+            held.model.group.rate_limited(error.retry_after_s, held.reservation.sent_at, now)
         elif isinstance(error, QuotaExhausted):
             self._exhaust(held, error, now)
-        elif isinstance(error, AuthFailed) and not provider.key_worked:
-            provider.misconfigured = f"the key was refused: {error.message[:200]}"
-        elif isinstance(error, ModelUnavailable):
-            self._take_out(held, error, now)
-
-    def _take_out(self, held: Permit, error: ModelUnavailable, now: float) -> None:
-        """The model is out; the calls to it that are still in flight have nothing new to tell."""
-        if held.model.out:
-            return
-        held.model.out = f"{held.model.name} is not available there"
-        self._pool.routes_version += 1
-        text = f"{held.provider.name}: {error.message[:200]}"
-        self._pool.event(now, "model_unavailable", text, held.provider, "alert")
+        elif isinstance(error, AuthFailed | ModelUnavailable):
+            self._second_look.refused(held, error, now)
 
     def _exhaust(self, held: Permit, error: QuotaExhausted, now: float) -> None:
         reason = f"quota spent ({error.code or error.status})"

@@ -5,6 +5,7 @@ Plain mutable state without decisions; `balancer.py` alone changes it.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..records import Usage
 from ..settings import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
 from .breaker import CLOSED, HALF_OPEN, Breaker
+from .doubts import Doubt
 from .estimates import CHARS_PER_TOKEN, Estimator, Outputs
 from .limits import ModelGroup, Reservation
 from .prefixes import Ticket
@@ -29,11 +31,32 @@ SHARED_GROUP = "*"  # all models of a provider whose limits were told for the pr
 class ModelState:
     """One model of one provider."""
 
-    __slots__ = ("group", "name", "out", "price", "price_is_unknown", "row")
+    __slots__ = (
+        "doubt",
+        "error",
+        "group",
+        "name",
+        "out",
+        "out_until",
+        "price",
+        "price_is_unknown",
+        "row",
+        "trial",
+        "trial_until",
+        "was_out",
+        "worked",
+    )
 
     def __init__(self, name: str, row: ModelRow, group: ModelGroup) -> None:
         self.name, self.row, self.group = name, row, group
-        self.out = ""  # why it is out for good (404), empty while it is in
+        self.out = ""  # why it is out (404), empty while it is in
+        self.out_until = math.inf  # then one call tries it again
+        self.was_out = False  # and no call has succeeded since
+        self.trial = 0  # the permit of the call that tries it again ...
+        self.trial_until = 0.0  # ... which is waited for until then
+        self.doubt = Doubt()
+        self.error = ""  # the answer that raised it
+        self.worked = False
         self.price: CompiledPrice | None = None
         self.price_is_unknown = False  # and somebody was told
 
@@ -68,12 +91,16 @@ class ProviderState:
         "history",
         "in_flight",
         "index",
+        "key_doubt",
+        "key_error",
         "key_worked",
         "last_errors",
         "learned",
+        "list_is_public",
         "lists_models",
         "lost_from",
         "misconfigured",
+        "misconfigured_at",
         "models",
         "most_tokens_per_char",
         "name",
@@ -130,6 +157,10 @@ class ProviderState:
         self.trusted_from = float("-inf")  # time-outs of calls placed before say nothing: it was silent then
         self.paused = False
         self.misconfigured = ""
+        self.misconfigured_at = float("-inf")
+        self.key_doubt = Doubt()
+        self.key_error = ""  # the answer that raised it
+        self.list_is_public = False  # its list of models is given although the key is refused
         self.key_worked = False
         self.exhausted_at = float("-inf")
         self.exhausted_until = 0.0  # above 0: spent, and nobody told until when
@@ -235,6 +266,17 @@ class ProviderState:
             return False
         doubtful = bool(self.misconfigured) or self.exhausted_until > 0.0 or self.backoff_count > 0
         return doubtful or self.breaker.state is not CLOSED or self.breaker.ramping
+
+    @property
+    def doubted(self) -> bool:
+        """Whether its key or one of its models is doubted."""
+        return self.key_doubt.raised or any(model.doubt.raised for model in self.models.values())
+
+    def wants_look(self, asked_at: float) -> bool:
+        """Whether its health check has not been asked since a doubt was raised."""
+        return self.key_doubt.wants_look(asked_at) or any(
+            model.doubt.wants_look(asked_at) for model in self.models.values()
+        )
 
     @property
     def on_trial(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -57,8 +58,8 @@ class Listening(ProviderLoadBalancer):
     found: dict[str, Found]
     complete: asyncio.Event
 
-    def free_call(self, name: str, found: Found, asked_at: float, now: float) -> bool:
+    def free_call(self, name: str, found: Found, *when: Any) -> bool:
         self.found.setdefault(name, found)
         if len(self.found) == len(NAMES):
             self.complete.set()
-        return super().free_call(name, found, asked_at, now)
+        return super().free_call(name, found, *when)

@@ -42,6 +42,7 @@ from src.routing.balancer import ProviderLoadBalancer
 from src.routing.breaker import BreakerState
 from src.routing.budgets import Budgets
 from src.routing.dispatch import Dispatch, Dispatched, Settled
+from src.routing.reach import Found
 from src.settings import AgentRow, LimitSettings, ProviderRow, Settings, TaskTypeRow
 
 START = 1_795_000_000.0  # an ordinary moment in 2026: floats are 2.4e-7 s apart there
@@ -188,6 +189,13 @@ class Desk:
         if settled.result is not None:
             self.results.append(settled.result)
         return settled
+
+
+def health_check(
+    balancer: ProviderLoadBalancer, name: str, found: Found, now: float = START, models: Sequence[str] = ()
+) -> bool:
+    """The provider's health check has ended now, with these models."""
+    return balancer.free_call(name, found, now, now, models)
 
 
 USAGE = Usage(100, 0, 0, 50)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from src.errors import ModelUnavailable, QuotaExhausted, RateLimited
 from src.records import Event, Placement
 from src.routing.budgets import BudgetRule, Budgets
+from src.routing.reach import Found
 from src.settings import TierModels
 
-from .build import START, Desk, make_settings, make_task, told_limits
+from .build import START, Desk, health_check, make_settings, make_task, told_limits
 
 DAY_S = 86_400.0
 ONLY = {"providers": ("openai",)}
@@ -76,12 +77,14 @@ def test_a_model_that_is_gone_is_told_once_however_many_calls_to_it_are_in_fligh
     gone = ModelUnavailable("no such model", status=404)
     for placement in calls_out(desk, 10):
         desk.fail(placement, gone)
+    health_check(desk.balancer, "openai", Found.ANSWERS, desk.now, ["another-model"])
     assert alerts(desk.balancer.take_events()) == ["model_unavailable"]
     desk.balancer.resume("openai", desk.now)  # somebody says that it is there again, and it is not
     desk.offer(make_task("new", **ONLY))
     again = next(p for p in desk.go() if p.task.id == "new")
     assert again.model == placement.model
     desk.fail(again, gone)
+    health_check(desk.balancer, "openai", Found.ANSWERS, desk.now, ["another-model"])
     assert alerts(desk.balancer.take_events()) == ["model_unavailable"]
 
 

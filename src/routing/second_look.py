@@ -1,0 +1,151 @@
+"""Raises doubts about keys and models, and decides them: see `doubts.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ..errors import AuthFailed, ModelUnavailable, ProviderError
+from .pool import Pool
+from .state import ModelState, Permit, ProviderState
+
+REFUSALS = 3  # of calls in a row against a list of models that says otherwise
+FORBIDDEN = 403  # may be about the request, or about the list alone
+
+
+class SecondLook:
+    """Raises doubts and decides them, by the rules at the top of `doubts.py`.
+
+    Called by the balancer's settling for calls and by `Reach` for health checks.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    # ------------------------------------------------------------------ calls
+
+    def refused(self, held: Permit, error: ProviderError, now: float) -> None:
+        """A call has ended with AuthFailed or ModelUnavailable."""
+        newest = max(held.number, *self._pool.permits) if self._pool.permits else held.number
+        if isinstance(error, AuthFailed):
+            self._key_refused(held, error, newest, now)
+        elif isinstance(error, ModelUnavailable):
+            self._model_refused(held, error, newest, now)
+
+    def succeeded(self, held: Permit, now: float) -> None:
+        """A call has been answered: its key works, and its model is there."""
+        provider, model = held.provider, held.model
+        provider.key_worked = model.worked = True
+        provider.list_is_public = False
+        if provider.key_doubt.raised:
+            provider.key_doubt.clear()
+        if model.doubt.raised:
+            model.doubt.clear()
+        if model.was_out and not model.out:
+            model.was_out = False
+            text = f"{provider.name}: {model.name} is available again"
+            self._pool.event(now, "model_available", text, provider, "alert")
+
+    def _key_refused(self, held: Permit, error: AuthFailed, newest: int, now: float) -> None:
+        provider = held.provider
+        provider.key_error = rejection(provider, error)
+        doubt, worked = provider.key_doubt, provider.key_worked
+        proven = doubt.refused(error.status, held.number, newest, now, wait=not worked)
+        if proven and not worked:
+            self._condemn_key(provider, now)
+
+    def _model_refused(self, held: Permit, error: ModelUnavailable, newest: int, now: float) -> None:
+        model = held.model
+        model.error = error.message[:200]
+        was_tried = model.trial == held.number
+        model.trial = 0 if was_tried else model.trial
+        if model.doubt.refused(error.status, held.number, newest, now, wait=not model.worked) or was_tried:
+            self._condemn_model(held.provider, model, now)
+
+    # ------------------------------------------------------------------ the second look
+
+    def health_check(
+        self,
+        provider: ProviderState,
+        asked_at: float,
+        now: float,
+        *,
+        answers: bool,
+        status: int | None,
+        models: Collection[str],
+    ) -> bool:
+        """A health check has ended with an answer: `status` where it has refused the key, else None.
+
+        Whether something may go now that could not before, or the other way round.
+        """
+        changed = False
+        if provider.key_doubt.raised and asked_at >= provider.key_doubt.raised_at:
+            changed = self._look_at_key(provider, now, answers=answers, status=status)
+        if not answers:
+            return changed
+        for model in provider.models.values():
+            if model.doubt.raised and asked_at >= model.doubt.raised_at and not model.out:
+                changed = True
+                if models and not lists(models, model.name):
+                    self._condemn_model(provider, model, now)
+                else:
+                    model.doubt.vouched(REFUSALS if models else 1)
+        return changed
+
+    def _look_at_key(self, provider: ProviderState, now: float, *, answers: bool, status: int | None) -> bool:
+        doubt = provider.key_doubt
+        if status is not None and (status != FORBIDDEN or doubt.status == FORBIDDEN):
+            self._condemn_key(provider, now)
+            return True
+        if not answers:
+            return False
+        if provider.key_worked:
+            doubt.clear()
+        else:
+            doubt.vouched(REFUSALS if doubt.status == FORBIDDEN else 1)
+            provider.list_is_public = True  # unless a call succeeds
+        return True
+
+    def mended(self, provider: ProviderState, now: float) -> bool:
+        """The health check of a condemned key answers. Whether calls may try again."""
+        wait_s = self._pool.settings.routing.quota_probe_s if provider.list_is_public else 0.0
+        if now < provider.misconfigured_at + wait_s:
+            return False
+        provider.misconfigured = ""
+        provider.key_doubt.clear()
+        return True
+
+    # ------------------------------------------------------------------ condemned
+
+    def _condemn_key(self, provider: ProviderState, now: float) -> None:
+        provider.misconfigured, provider.misconfigured_at = provider.key_error, now
+        provider.key_doubt.clear()
+        self._pool.note_state(provider, now)
+
+    def _condemn_model(self, provider: ProviderState, model: ModelState, now: float) -> None:
+        """Take the model out, and tell it once."""
+        model.doubt.clear()
+        model.out = f"{model.name} is not available there"
+        model.out_until = now + self._pool.settings.routing.quota_probe_s
+        self._pool.routes_version += 1
+        if not model.was_out:
+            model.was_out = True
+            self._pool.event(now, "model_unavailable", f"{provider.name}: {model.error}", provider, "alert")
+
+
+def rejection(provider: ProviderState, error: ProviderError) -> str:
+    """`openai rejected OPENAI_API_KEY (401 invalid_api_key)`: what the user has to look at."""
+    keys = " or ".join(provider.row.api_key_env) or "the call, which has no key"
+    told = f"{error.status or ''} {error.code}".strip()
+    why = "" if error.code else f": {error.message[:200]}"
+    return (
+        f"{provider.name} rejected {keys} ({told}){why}" if told else f"{provider.name} rejected {keys}{why}"
+    )
+
+
+def lists(models: Collection[str], name: str) -> bool:
+    """Whether a list of models has one of this name, which may be an alias or without its tag."""
+    plain = name.partition(":")[0]
+    return any(
+        listed in (name, plain) or listed.startswith((f"{name}-", f"{plain}:", f"{name}@"))
+        for listed in models
+    )
