@@ -55,7 +55,9 @@ function isTyping(part) {
 }
 
 async function refresh() {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  // An answer to a form stands at the form's address, which may be another page's.
+  const source = document.getElementById("main").dataset.source || location.href;
+  const answer = await fetch(source, { headers: { Accept: "text/html" } });
   if (!answer.ok || answer.redirected) throw new Error(`answered ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   localTimes(fresh);
@@ -70,6 +72,7 @@ async function refresh() {
 
 const SELDOM_S = 60;
 let failures = 0;
+let shownAt = new Date();
 let timer = 0;
 
 function waitS() {
@@ -84,18 +87,27 @@ function schedule() {
   if (seconds) timer = setTimeout(tick, seconds * 1000);
 }
 
+// What is shown is old while the server does not answer: said at the top, and nothing stays green.
+function markStale(isStale) {
+  const notice = document.getElementById("unreachable");
+  document.body.classList.toggle("stale", isStale);
+  notice.hidden = !isStale;
+  const since = shownAt.toLocaleTimeString();
+  if (isStale) notice.textContent = `The server does not answer. This page shows the state of ${since}.`;
+}
+
 async function tick() {
   const note = document.getElementById("refreshed");
   try {
     await refresh();
     failures = 0;
-    note.textContent = `Refreshed ${new Date().toLocaleTimeString()}`;
-    note.className = "";
+    shownAt = new Date();
+    note.textContent = `Refreshed ${shownAt.toLocaleTimeString()}`;
   } catch {
     failures += 1;
-    note.textContent = "The server does not answer; trying again";
-    note.className = "bad";
+    note.textContent = "";
   }
+  markStale(failures > 0);
   schedule();
 }
 

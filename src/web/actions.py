@@ -14,7 +14,7 @@ from ..core.store import AddReport, TaskDetail
 from ..errors import InputError
 from ..records import Event, Task, TaskStatus
 from .bodies import LARGEST, RebalanceBody
-from .presenters.pool import who_is_called
+from .presenters.pool import pool_view, who_is_called
 from .presenters.tasks import OPEN
 from .presenters.weights import current_weights, normalised, preset
 from .problems import Problem, not_found
@@ -147,6 +147,8 @@ def warnings_of(site: Site, tasks: Sequence[Task]) -> list[str]:
     """What is odd about tasks that were taken all the same, each thing once."""
     configured = who_is_called(site) if any(task.models or task.providers for task in tasks) else ()
     found: dict[str, None] = {}
+    if not pool_view(site).orchestrator.running:
+        found[f"no orchestrator is running, so these tasks wait; start one with: {site.serving}"] = None
     named: set[tuple[str, ...]] = {()}
     for task in tasks:
         told = (

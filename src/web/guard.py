@@ -61,7 +61,8 @@ def _check() -> AnyResponse | None:
     if request.endpoint in OPEN_ENDPOINTS:
         return None
     turned_away = _identify()
-    if turned_away is None and request.method not in SAFE_METHODS:
+    is_known = request.routing_exception is None  # else Flask answers 404 or 405, whatever the form holds
+    if turned_away is None and request.method not in SAFE_METHODS and is_known:
         _check_csrf()
     return turned_away
 

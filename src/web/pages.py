@@ -19,7 +19,7 @@ from .presenters.pool import pool_view
 from .presenters.tasks import CHOICES, batch_view, task_view
 from .presenters.usage import RANGES, series, type_table
 from .presenters.weights import PRESET_NOTES, PRESETS, preset, rebalance_view, suggestion
-from .problems import Problem, from_validation
+from .problems import Problem, from_validation, not_found
 from .site import site, who
 from .uploads import MOST_BYTES
 
@@ -192,14 +192,24 @@ def task_verb(row: str, verb: str) -> AnyResponse:
 
 
 @pages.post("/batches/<any(cancel, retry):verb>")
-def batch_verb(verb: str) -> AnyResponse:
+def batch_verb(verb: str) -> AnyResponse | str:
     batch = request.form.get("batch", "")
+    if verb == "cancel" and not request.form.get("confirmed"):
+        return _confirm_cancel(batch)
     if verb == "cancel":
         done = actions.cancel_batch(site(), batch, who())
         flash(f"{done['cancelled']} cancelled, the orchestrator is asked for {done['asked']} more.")
     else:
         flash(f"{actions.retry_batch(site(), batch)} tasks are on the queue again.")
     return redirect(url_for("pages.tasks", batch=batch), 303)
+
+
+def _confirm_cancel(batch: str) -> str:
+    """A page that asks, with the number of tasks, before a batch is cancelled. It works without script."""
+    found = site().store.batch(batch)
+    if found is None:
+        raise not_found(f"batch {batch!r}")
+    return render_template("confirm.html", batch=batch_view(found))
 
 
 @pages.post("/tasks")

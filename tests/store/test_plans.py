@@ -44,6 +44,7 @@ def pages(store: Store) -> None:
     store.tasks(before=5, statuses=list(TaskStatus))
     store.tasks(batch="b")
     store.tasks(batch="b", statuses=list(TaskStatus))
+    store.tasks(id_prefix="t0000")
     store.tasks(provider="openai", id_prefix="t", statuses=[TaskStatus.SUCCEEDED])
     store.task("b", "t0000")
     store.statuses("b", ["t0000"])

@@ -59,6 +59,9 @@ def mixed(store: Store) -> Store:
         ({"provider": "gemini"}, ["t0001"]),
         ({"id_prefix": "t000"}, ["t0007", "t0006", "t0005", "t0004", "t0003", "t0002", "t0001", "t0000"]),
         ({"id_prefix": "%"}, []),
+        ({"id_prefix": "t0003"}, ["t0003"]),
+        ({"id_prefix": "t0003", "statuses": [TaskStatus.SUCCEEDED]}, []),
+        ({"id_prefix": "t0000", "batch": "b", "provider": "openai"}, ["t0000"]),
     ],
     ids=str,
 )
@@ -67,6 +70,20 @@ def test_pages_hold_what_passes_the_filters_newest_first(
 ) -> None:
     for size in (1, 3, 50):
         assert found(mixed, size, **filters) == expected
+
+
+def test_a_whole_id_is_found_at_once_in_every_batch_however_old(
+    mixed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed.add_tasks([a_task("t0001", batch="later"), a_task("t00010", batch="later")], now=NOW)
+    monkeypatch.setattr(reading, "SEARCHED", 2)
+    page = mixed.tasks(10, id_prefix="t0001")
+    assert [(row.id, row.batch) for row in page.rows] == [
+        ("t0001", "later"),
+        ("t0001", "b"),
+        ("t00010", "later"),
+    ]
+    assert found(mixed, 10, id_prefix="t0001") == ["t0001", "t0001", "t00010"]
 
 
 def test_a_search_looks_at_a_bounded_number_of_tasks_per_page(

@@ -200,13 +200,16 @@ def test_what_is_odd_about_a_task_is_told_with_the_answer(make_app: AppMaker, st
     client = make_app(configured={"openai"}).test_client()
     odd = [{"prompt": "a", "task_type": "reserch"}, {"prompt": "b", "task_type": "reserch"}]
     pinned = {"prompt": "c", "providers": ["gemini"]}
-    warnings = client.post("/api/tasks", json={"tasks": [*odd, pinned]}).json["warnings"]
+    waits, *warnings = client.post("/api/tasks", json={"tasks": [*odd, pinned]}).json["warnings"]
+    assert waits.startswith("no orchestrator is running, so these tasks wait; start one with: python ")
     assert warnings == [
         "unknown task type 'reserch' is served as 'general'; did you mean 'research'?",
         "'providers': nobody can be asked (gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY)",
     ]
-    assert client.post("/api/tasks", json={"prompt": "d", "providers": ["openai"]}).json["warnings"] == []
-    (unpriced,) = client.post("/api/tasks", json={"prompt": "e", "models": ["gpt-99"]}).json["warnings"]
+    assert client.post("/api/tasks", json={"prompt": "d", "providers": ["openai"]}).json["warnings"] == [
+        waits
+    ]
+    (_, unpriced) = client.post("/api/tasks", json={"prompt": "e", "models": ["gpt-99"]}).json["warnings"]
     assert unpriced.startswith("no price is known for gpt-99; ")
 
 

@@ -184,6 +184,45 @@ def test_values_refresh_in_place_without_losing_focus_or_scroll(served: Served, 
     assert page.evaluate("document.activeElement.textContent") == "Pause"
 
 
+@pytest.fixture
+def troubled(browser: Any) -> Iterator[Any]:
+    """A page whose console may hold what the browser says of failed requests."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context.new_page()
+    context.close()
+
+
+def test_a_page_whose_server_has_gone_says_so_at_the_top_until_it_is_back(
+    served: Served, troubled: Any
+) -> None:
+    page = troubled
+    page.goto(served.url)
+    notice = page.locator("#unreachable")
+    assert notice.is_hidden()
+    page.route("**/*", lambda route: route.abort())
+    page.evaluate("document.getElementById('main').dataset.refresh = '0.2'; schedule()")
+    notice.wait_for(state="visible")
+    assert "The server does not answer. This page shows the state of" in notice.inner_text()
+    assert page.evaluate("getComputedStyle(document.querySelector('.state')).filter") == "grayscale(1)"
+    page.unroute("**/*")
+    notice.wait_for(state="hidden")
+
+
+def test_a_page_after_a_form_error_goes_on_refreshing_itself(served: Served, troubled: Any) -> None:
+    page = troubled
+    page.goto(served.url)
+    page.get_by_label("Prompt").fill("Why?")
+    page.get_by_label("Max tokens").fill("many")
+    page.get_by_role("button", name="Hand in").click()
+    page.get_by_role("alert").filter(has_text="max_tokens").wait_for()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("document.getElementById('main').dataset.refresh = '0.1'; schedule()")
+    page.locator("#refreshed", has_text="Refreshed").wait_for()
+    assert asked and {url.removeprefix(served.url) for url in asked} == {"/"}
+    assert page.get_by_label("Prompt").input_value() == "Why?"
+
+
 def test_a_task_that_is_being_typed_is_not_disturbed(served: Served, page: Any) -> None:
     page.goto(served.url)
     page.get_by_label("Prompt").fill("half a thou")

@@ -231,6 +231,33 @@ def test_a_list_pages_on_with_its_filter(place: Place, store: Store, client: Fla
 # ------------------------------------------------------------------ forms
 
 
+def test_a_batch_is_cancelled_only_after_a_page_has_asked_with_the_number(
+    client: FlaskClient, store: Store
+) -> None:
+    form = {"csrf": csrf_of(client), "batch": BATCH}
+    asked = client.post("/batches/cancel", data=form)
+    counts = store.pending(BATCH)
+    still_open = counts[TaskStatus.QUEUED] + counts[TaskStatus.RUNNING]
+    assert asked.status_code == 200 and still_open > 1
+    assert f"Cancel {still_open} tasks" in asked.text and store.pending(BATCH) == counts
+    done = client.post("/batches/cancel", data={**form, "confirmed": "yes"})
+    assert done.status_code == 303 and store.pending(BATCH)[TaskStatus.QUEUED] == 0
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/tasks/1/2/3", "/api/nowhere", "/batches/delete"])
+def test_a_form_sent_to_an_unknown_address_is_404(client: FlaskClient, path: str) -> None:
+    assert client.post(path, data={"a": "b"}).status_code == 404
+
+
+def test_a_truncated_answer_is_marked_in_the_list(place: Place, store: Store, client: FlaskClient) -> None:
+    store.add_tasks([Task("cut", "queue", (Message("user", "?"),), priority=99)], now=place.now)
+    (task,) = store.claim(ME, 1, now=place.now)
+    cut = Result(task, TaskStatus.SUCCEEDED, place.now, (), output="half an", truncated=True)
+    store.finish(ME, [cut])
+    assert ">truncated<" in client.get("/tasks?id=cut").text
+    assert ">truncated<" not in client.get("/tasks?id=t-script").text
+
+
 def test_a_task_is_handed_in_by_form_and_shown(client: FlaskClient, store: Store) -> None:
     form = {
         "csrf": csrf_of(client),

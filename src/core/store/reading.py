@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,7 +22,7 @@ from .rows import (
     TaskRow,
 )
 from .schema import IS_FINAL
-from .shared import Lane, orchestrator_rows, task_from
+from .shared import IN_SIZE, Lane, orchestrator_rows, task_from
 
 SEARCHED = 20_000  # rows a page with a filter looks at
 RESULTS_CHUNK = 200
@@ -130,17 +130,40 @@ class Reading(Loading):
         """A page of tasks, newest first; `before` is the last page's `next_before`.
 
         A search gives up after 20,000 tasks, so a rare filter may need several pages, some of them empty.
-        Statuses and batches alone are found at once, however rare.
+        Statuses, batches and tasks whose whole id is `id_prefix` are found at once, however rare. The first
+        page begins with the latter.
         """
         filters: list[sa.ColumnElement[bool]] = []
         if task_type or submitter:
             filters.append(_T.lane_id.in_([lane.id for lane in self._lanes.like(task_type, submitter)]))
         if provider:
             filters.append(_T.provider == provider)
+        ways = self._ways(batch, statuses)
+        exact: list[TaskRow] = []
         if id_prefix:
-            filters.append(_T.id.startswith(id_prefix, autoescape=True))
-        searches = [_Search(way.within, (*way.filters, *filters)) for way in self._ways(batch, statuses)]
-        return self._page(limit, before, searches)
+            if before is None:
+                exact = self._with_id(
+                    id_prefix, [(*way.within, *way.filters, *filters) for way in ways], limit
+                )
+            filters += [_T.id.startswith(id_prefix, autoescape=True), _T.id != id_prefix]
+        page = self._page(limit, before, [_Search(way.within, (*way.filters, *filters)) for way in ways])
+        return replace(page, rows=(*exact, *page.rows)) if exact else page
+
+    def _with_id(self, task_id: str, ways: Sequence[_Conditions], limit: int) -> list[TaskRow]:
+        """The tasks of this very id, at most one a batch: each batch is looked up in the index of its ids."""
+        b = schema.batches.c
+        of_batches = sa.select(b.id, _IDS.c.task_row).join_from(
+            schema.batches, _IDS, sa.and_(_IDS.c.batch_id == b.id, _IDS.c.id == task_id)
+        )
+        with self._database.reading() as connection:
+            rows = [
+                row.task_row for row in connection.execute(of_batches.order_by(b.id.desc()).limit(IN_SIZE))
+            ]
+            joined = sa.outerjoin(schema.tasks, schema.prompts, _P.task_row == _T.task_row)
+            query = sa.select(schema.tasks, _P.preview).select_from(joined).where(_T.task_row.in_(rows))
+            found = [row for way in ways for row in connection.execute(query.where(*way))]
+        found.sort(key=lambda row: row.task_row, reverse=True)
+        return [_task_row(row, self._lanes.by_id(row.lane_id)) for row in found[:limit]]
 
     def _ways(self, batch: str, statuses: Collection[TaskStatus]) -> list[_Search]:
         """How tasks of a batch and of these statuses are found: by the rarer of the two."""
@@ -225,6 +248,9 @@ class Reading(Loading):
         while page := self.results(batch, after_row):
             yield from page
             after_row = page[-1].row
+
+
+_IDS = schema.tasks.alias("ids")
 
 
 def _searched_to(connection: sa.Connection, conditions: _Conditions) -> int | None:
