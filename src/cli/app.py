@@ -193,6 +193,11 @@ def cli(context: click.Context, /, **options: bool) -> None:
     metavar="FILE",
     help="Where bad lines go with their reasons (default: NAME.rejects.jsonl beside the results).",
 )
+@click.option(
+    "--excel-safe",
+    is_flag=True,
+    help="In a table, begin cells with an apostrophe that a spreadsheet would calculate.",
+)
 @click.option("--quiet", is_flag=True, help=QUIET)
 @click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
 @click.option(

@@ -40,6 +40,7 @@ class Batch:
     output: str
     reading: ReadOptions = AS_IT_IS
     rejects: Path | None = None
+    excel_safe: bool = False
     stdin: BinaryIO | None = None  # a copy, since it is read twice: for the plan, and to store the tasks
 
     @property
@@ -56,7 +57,14 @@ class Batch:
 
     @classmethod
     def of(
-        cls, source: str, output: str | None, reading: ReadOptions, now: float, rejects: Path | None = None
+        cls,
+        source: str,
+        output: str | None,
+        reading: ReadOptions,
+        now: float,
+        rejects: Path | None = None,
+        *,
+        excel_safe: bool = False,
     ) -> Batch:
         """Named by the full path of its output, so that the same output resumes. Raises InputError.
 
@@ -74,7 +82,7 @@ class Batch:
         if rejects is not None:
             _check_rejects(rejects, source, output)
         name = f"stdout-{int(now)}-{os.getpid()}" if output == STDOUT else str(Path(output).resolve())
-        return cls(name, source, output, reading, rejects, input_of(source))
+        return cls(name, source, output, reading, rejects, excel_safe, input_of(source))
 
 
 def input_of(source: str) -> BinaryIO | None:
@@ -106,7 +114,7 @@ def open_results(batch: Batch, *, simulated: bool) -> ResultsFile:
     answers are never mixed with simulated ones.
     """
     path = Path(batch.output)
-    form = form_of(batch.output, batch.reading.fmt)
+    form = form_of(batch.output, batch.reading.fmt, excel_safe=batch.excel_safe)
     with naming(batch.source):
         columns = columns_of(batch.lines, batch.reading)
     held = None if batch.output == STDOUT else holds_simulated(path, form)

@@ -40,7 +40,7 @@ class Finding:
 def check(options: Options) -> int:
     """Print a line per finding; 0 where everything that is configured works, else 2."""
     setup = prepare(options)
-    set_up_logging(options.log_level)
+    set_up_logging(options.level())
     told = [
         Finding("mode", None, setup.headline()),
         *(Finding("doubt", None, d) for d in doubts(setup.settings)),

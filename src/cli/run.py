@@ -44,6 +44,7 @@ def run(
     *,
     reading: ReadOptions,
     rejects: Path | None = None,
+    excel_safe: bool = False,
     quiet: bool = False,
     agent_prompts: bool = False,
     max_cost: float | None = None,
@@ -66,10 +67,10 @@ def run(
         setup = setup.with_cost_weight(CHEAPEST)
     if strict_params:
         setup = setup.with_strict_params()
-    level, folder = "error" if quiet else options.log_level, setup.settings.state_dir / "logs"
+    level, folder = options.level(quiet), setup.settings.state_dir / "logs"
     set_up_logging(level, folder, as_json=as_json, simulated=setup.simulated)
     clock = Clock()
-    batch = Batch.of(source, output, reading, clock.now(), rejects)
+    batch = Batch.of(source, output, reading, clock.now(), rejects, excel_safe=excel_safe)
     with ExitStack() as stack:
         results = stack.enter_context(open_results(batch, simulated=setup.simulated))
         store = stack.enter_context(open_store(setup))

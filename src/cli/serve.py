@@ -48,7 +48,7 @@ def serve(
     setup = prepare(options)
     if pages:
         chosen_port(setup.environ)  # a wrong PORT is refused before anything starts
-    level, folder = "error" if quiet else options.log_level, setup.settings.state_dir / "logs"
+    level, folder = options.level(quiet), setup.settings.state_dir / "logs"
     set_up_logging(level, folder, simulated=setup.simulated)
     clock = Clock()
     say(setup.headline())

@@ -29,7 +29,11 @@ class Options:
     simulate: bool = False
     simulator_config: Path | None = None
     state_dir: Path | None = None
-    log_level: str = "warning"
+    log_level: str | None = None  # None: where it was not named
+
+    def level(self, quiet: bool = False) -> str:
+        """What is logged to the terminal; a level that was named holds beside --quiet too."""
+        return self.log_level or ("error" if quiet else "warning")
 
 
 @dataclass(frozen=True, slots=True)

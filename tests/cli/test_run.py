@@ -112,6 +112,13 @@ def test_a_quiet_run_ends_with_its_totals_alone(tmp_path: Path, live: dict[str, 
     assert "providers" not in done.err and "agents" not in done.err
 
 
+def test_r4_4_a_level_that_is_named_holds_beside_quiet(tmp_path: Path, live: dict[str, str]) -> None:
+    command = ("run", "-", "-o", "-", "--quiet", "--log-level", "debug")
+    done = run_script(*command, cwd=tmp_path, env=live, stdin="What is up?\n")
+    assert " info: run begins" in done.err and " info: run ends" in done.err
+    assert len(done.out.splitlines()) == 1 and "providers" not in done.err
+
+
 WRONG_INPUT = {
     "no such file": (["absent.jsonl"], "absent.jsonl: no such file"),
     "a folder": (["folder"], "folder: is a folder, not a file"),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from src.core.results import ResultsFile, form_of, holds_simulated
+from src.core.results.csv_table import CsvForm
 from src.errors import InputError
 from src.records import Message, Result, Task, TaskStatus
 
@@ -67,29 +68,63 @@ def test_without_columns_of_their_own_metadata_are_json(tmp_path: Path) -> None:
     assert list(row)[-2:] == ["attempts", "metadata"] and row["metadata"] == '{"k":1,"name":"Ann"}'
 
 
+AS_IT_IS = [
+    "=1+1", "- a list\n- of two", "+49 30 1234", "@you", "-5", "+1.5e3", "\tindented", "\uff1d1", "'quoted'",
+    '"=1"', 'say "no", and\r\nthen', "a\rb", "\r\n", " edges ", "x" * 200_000, "a;b,c\td|e", "007", "1e5",
+    "NULL", "\ufeffBOM", "Grüße 🌍", "\u2028", "\x1b[31mred", "\\N",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_r5_14_an_answer_comes_back_from_a_table_as_it_was(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    with ResultsFile(path, simulated=True) as file:
+        file.append([of(f"={n}", {"own": text}, output=text) for n, text in enumerate(AS_IT_IS)])
+    rows = records(path, CsvForm.DELIMITERS[suffix])
+    assert [row["output"] for row in rows] == AS_IT_IS
+    with ResultsFile(path, simulated=True) as file:
+        assert list(file.ids()) == [f"={n}" for n in range(len(AS_IT_IS))]
+
+
 @pytest.mark.parametrize(
-    ("output", "cell"),
+    ("text", "cell"),
     [
         ("=1+1", "'=1+1"),
         ("- a list", "'- a list"),
+        ("+49 30", "'+49 30"),
         ("@you", "'@you"),
+        ("\tx", "'\tx"),
         ("-5", "-5"),
         ("+1.5e3", "+1.5e3"),
-        ('say "no", and\r\nthen', 'say "no", and\r\nthen'),
-        ("a\rb", "a\rb"),
-        ("x" * 200_000, "x" * 200_000),
-        ("half \ud800", "half ?"),
+        ("plain = 1", "plain = 1"),
     ],
-    ids=["sum", "list", "at", "number", "float", "quotes and lines", "carriage return", "long", "surrogate"],
 )
-def test_text_comes_back_as_it_was_and_a_formula_as_text(tmp_path: Path, output: str, cell: str) -> None:
+def test_r5_14_a_table_that_is_safe_for_spreadsheets_has_formulas_as_text(
+    tmp_path: Path, text: str, cell: str
+) -> None:
     path = tmp_path / "out.csv"
-    with ResultsFile(path, simulated=True) as file:
-        file.append([result("=a", output=output)])
-    (row,) = records(path)
-    assert row["output"] == cell
-    with ResultsFile(path, simulated=True) as file:
+    with ResultsFile(path, simulated=True, form=form_of("out.csv", excel_safe=True)) as file:
+        file.add_columns(["own"])
+        file.append([of("=a", {"own": text}, output=text)])
+        (row,) = records(path)
+        assert (row["output"], row["own"]) == (cell, cell)
         assert list(file.ids()) == ["=a"], "an id is never changed"
+    with pytest.raises(InputError, match="--excel-safe is for a table"):
+        form_of("out.jsonl", excel_safe=True)
+
+
+@pytest.mark.parametrize("form", ["out.csv", "out.tsv", "out.jsonl", "batch.jsonl"])
+def test_r5_18_results_are_valid_unicode_and_say_what_was_replaced(tmp_path: Path, form: str) -> None:
+    path = tmp_path / form
+    bad = of("a", {"k": "m \udcff", "n": [{"x": "\ud83d"}]}, output="half \ud83d pair", error="\udc00")
+    whole = of("b", {}, output="\ud83d\ude00 two halves")
+    how = form_of(form, "openai-batch" if form.startswith("batch") else None)
+    with ResultsFile(path, simulated=True, form=how) as file:
+        file.append([bad, whole, of("c", {}, output="fine")])
+        assert list(file.ids()) == ["a", "b", "c"]
+    text = path.read_bytes().decode("utf-8", "strict")
+    assert "half \ufffd pair" in text and "😀 two halves" in text and "\\ud83d" not in text
+    assert text.count("replaced by U+FFFD") == 2
 
 
 def test_a_file_torn_anywhere_keeps_its_whole_records_and_goes_on(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...records import Result
+from ...storable import clean, is_clean
 from .jsonl import not_results
-from .rows import result_row
+from .rows import result_row, storable_row
 
 COLUMNS = (
     "id", "line", "status", "output", "finish_reason", "truncated", "error", "warnings", "provider", "model",
@@ -30,7 +31,6 @@ OWN = METADATA + "."  # before an own column's name that is one of ours
 FIRST = ("id", "line", "status", "output")  # what the header of a results file begins with
 
 _OURS = frozenset([*COLUMNS, *USAGE, ATTEMPTS, METADATA])
-_TOLD_BY_MODELS = ("output", "error", "warnings")
 # What a spreadsheet would calculate instead of show; some take the full-width signs for the same.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _BOM = b"\xef\xbb\xbf"  # a program that saved the file again may have put one there
@@ -41,8 +41,9 @@ class CsvForm:
 
     DELIMITERS: ClassVar = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 
-    def __init__(self, delimiter: str = ",") -> None:
-        self._delimiter = delimiter
+    def __init__(self, delimiter: str = ",", *, excel_safe: bool = False) -> None:
+        """`excel_safe`: cells that a spreadsheet would calculate begin with an apostrophe."""
+        self._delimiter, self._excel_safe = delimiter, excel_safe
         self._own: tuple[str, ...] = ()
         self._header: tuple[str, ...] = ()
         # A cell has no limit of its own; this one, of the whole process, is 128 KiB unless told.
@@ -57,16 +58,25 @@ class CsvForm:
         return csv_line(self._header, self._delimiter)
 
     def encode(self, result: Result, *, simulated: bool) -> bytes:
-        cells = flat_row(result_row(result, simulated=simulated))
+        row = result_row(result, simulated=simulated)
+        text = csv_text(self._cells_of(row), self._delimiter)
+        if not is_clean(text):
+            text = csv_text(self._cells_of(storable_row(row)), self._delimiter)
+        return text.encode()
+
+    def _cells_of(self, row: Mapping[str, Any]) -> list[Any]:
+        """In the order of the header."""
+        cells = flat_row(row)
         rest = {}
-        for name, value in result.task.metadata.items():
+        for name, value in row["metadata"].items():
             own = OWN + name if name in _OURS else name
             if own in self._header:
                 cells[own] = value if isinstance(value, str) else _json(value)
             else:
                 rest[name] = value
         cells[METADATA] = _json(rest) if rest else ""
-        return csv_line([cells.get(name, "") for name in self._header], self._delimiter)
+        line = [cells.get(name, "") for name in self._header]
+        return [line[0], *map(guard, line[1:])] if self._excel_safe else line  # a row is known by its id
 
     def whole_bytes(self, path: Path) -> int:
         """Also takes over the header that is there."""
@@ -99,14 +109,12 @@ class CsvForm:
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A result's row as cells. Where a model's words would be a formula they begin with an apostrophe."""
+    """A result's row as cells."""
     cells = {name: row.get(name) for name in COLUMNS}
     cells |= {name: row["usage"][name] for name in USAGE}
     cells["warnings"] = "; ".join(row["warnings"])
     cells[ATTEMPTS] = len(row["attempts"])
     cells[METADATA] = _json(row["metadata"]) if row["metadata"] else ""
-    for name in _TOLD_BY_MODELS:
-        cells[name] = guard(cells[name])
     return cells
 
 
@@ -122,10 +130,14 @@ def guard(value: Any) -> Any:
 
 
 def csv_line(cells: Iterable[Any], delimiter: str = ",") -> bytes:
+    return clean(csv_text(cells, delimiter)).encode()
+
+
+def csv_text(cells: Iterable[Any], delimiter: str) -> str:
     line = io.StringIO()
     plain = (json.dumps(cell) if isinstance(cell, bool) else cell for cell in cells)
     csv.writer(line, delimiter=delimiter).writerow(plain)
-    return line.getvalue().encode("utf-8", "replace")
+    return line.getvalue()
 
 
 def _json(value: Any) -> str:

@@ -39,13 +39,17 @@ class Form(Protocol):
         """
 
 
-def form_of(output: str, fmt: str | None = None) -> Form:
-    """The form for a results file of this name. Raises InputError where the two don't go together."""
+def form_of(output: str, fmt: str | None = None, *, excel_safe: bool = False) -> Form:
+    """The form for a results file of this name. Raises InputError where they don't go together."""
     suffix = Path(output).suffix.lower()
+    if excel_safe and suffix not in CsvForm.DELIMITERS:
+        raise InputError(f"--excel-safe is for a table, and {output} is none: let it end in .csv or .tsv")
     if suffix in NOT_WRITTEN:
         raise InputError(f"{output}: {suffix} is not written; let the output end in .jsonl, .csv or .tsv")
     if fmt == OPENAI_BATCH:
         if suffix in CsvForm.DELIMITERS:
             raise InputError(f"{output}: {OPENAI_BATCH} rows are JSON Lines; let the output end in .jsonl")
         return BatchRows()
-    return CsvForm(CsvForm.DELIMITERS[suffix]) if suffix in CsvForm.DELIMITERS else JsonLines()
+    if suffix in CsvForm.DELIMITERS:
+        return CsvForm(CsvForm.DELIMITERS[suffix], excel_safe=excel_safe)
+    return JsonLines()

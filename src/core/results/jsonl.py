@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from ...errors import InputError
 from ...records import Result
-from .rows import result_row
+from .rows import result_row, storable_row
 
 FIRST_KEY = b'{"id"'  # what every row of a results file begins with
 CHUNK_BYTES = 1 << 16
@@ -40,15 +40,15 @@ def _row_of(line: Mapping[str, Any]) -> Row | None:
 
 
 def encode_row(row: Mapping[str, Any]) -> bytes:
-    """One line of UTF-8. What would break a reader that splits at every kind of line end is escaped."""
+    """One line of valid UTF-8. What would break a reader that splits at every kind of line end is escaped."""
     text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
     for separator in ("\x85", "\u2028", "\u2029"):
         if separator in text:
             text = text.replace(separator, f"\\u{ord(separator):04x}")
     try:
         return text.encode() + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair in a provider's answer: keep it, escaped
-        return json.dumps(row, separators=(",", ":")).encode() + b"\n"
+    except UnicodeEncodeError:  # half a surrogate pair, which other readers take for no text even if escaped
+        return encode_row(storable_row(row))
 
 
 def whole_lines(path: Path, row_of: Callable[[Row], Row | None]) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ...records import NANOS_PER_USD, Attempt, Candidate, Result, Usage
+from ...storable import clean
+
+REPLACED = "characters that are no valid Unicode, or NUL, are replaced by U+FFFD"
 
 
 def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
@@ -40,6 +43,22 @@ def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
         "simulated": simulated,
         "metadata": dict(task.metadata),
     }
+
+
+def storable_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same row as valid Unicode without NUL. What was neither becomes U+FFFD, and its warnings say so."""
+    found: dict[str, Any] = _clean(dict(row))
+    if "warnings" in found:
+        found["warnings"].append(REPLACED)
+    return found
+
+
+def _clean(part: Any) -> Any:
+    if isinstance(part, str):
+        return clean(part)
+    if isinstance(part, dict):
+        return {clean(key): _clean(value) for key, value in part.items()}
+    return [_clean(each) for each in part] if isinstance(part, list | tuple) else part
 
 
 def attempt_row(attempt: Attempt) -> dict[str, Any]:
