@@ -7,7 +7,8 @@ A *model group* is the models of one provider that share their limits. It owns o
     settle    after it: charged what the provider really charged (the charge rules below)
     learn     from an answer's headers: the level is lowered to what the provider says is left; only
               the stated limit may raise rate or capacity
-    hold      after a 429: nothing is admitted until then, and the bucket starts empty
+    hold      after a 429: nothing is admitted until then, and the bucket starts empty; where a spent quota
+              names a time before its reset (`probe_from`), one call goes then, and its success ends the hold
 
 Charge rules, one a wire format:
 
@@ -60,6 +61,7 @@ class Reservation:
     sent_at: float
     taken: tuple[tuple[Bucket, float, Mark], ...]
     scout: bool = False
+    probe: bool = False  # it goes through a hold, to see whether the quota is spent
 
 
 class ModelGroup:
@@ -80,6 +82,8 @@ class ModelGroup:
         "held_until",
         "hold_reason",
         "name",
+        "probe_at",
+        "probing",
         "scouting",
         "token_buckets",
         "unknown",
@@ -99,6 +103,8 @@ class ModelGroup:
         self.held_long = False
         self.cold_until = 0.0  # until then the first return changes what is admitted
         self.hold_reason = ""
+        self.probe_at = math.inf  # when one call may go although the group is held
+        self.probing = False  # and it is in flight
         self._shut = _OPEN  # what `closed` has said, for as long as nothing but time changes it
         self._holds = 0  # 429s without Retry-After in a row: the exponent of the hold
         self.scouting = 0  # scout calls that are out
@@ -136,7 +142,10 @@ class ModelGroup:
         ("", now) when it may.
         """
         if now < self.held_until:
-            return self.hold_reason, self.held_until + self._first_room_s()
+            if self._lets_probe(now):
+                return "", now
+            until = min(self.held_until + self._first_room_s(), self.probe_at)
+            return self.hold_reason, None if self.probing else until
         if self.unknown and self.scouting:
             return "waiting for the first answer to learn the limits", None
         if now < self._shut[1]:
@@ -148,6 +157,9 @@ class ModelGroup:
                     self._shut = found
                 return found
         return "", now
+
+    def _lets_probe(self, now: float) -> bool:
+        return self.probe_at <= now < self.held_until and not self.probing
 
     def _first_room_s(self) -> float:
         """How long after a hold the first request fits: the bucket starts empty."""
@@ -164,6 +176,8 @@ class ModelGroup:
     def wait(self, need: Need, now: float) -> tuple[str, float]:
         """Where not `closed`: (tokens that bind, seconds until `need` fits); 0.0: now; infinity: never."""
         worst, name = 0.0, ""
+        if self._lets_probe(now):
+            return name, worst
         for bucket in self.token_buckets:
             wait = bucket.wait_s(need[bucket.place], now)
             if wait > worst:
@@ -191,12 +205,16 @@ class ModelGroup:
             taken.append((bucket, amount, bucket.mark))
         if self.unknown:
             self.scouting += 1
-        return Reservation(now, tuple(taken), scout=self.unknown)
+        probe = self._lets_probe(now)
+        self.probing = self.probing or probe
+        return Reservation(now, tuple(taken), scout=self.unknown, probe=probe)
 
     def settle(self, held: Reservation, usage: Usage | None, *, charged: bool, now: float) -> None:
         """Correct the charge. `usage` None: no answer; then `charged` False gives tokens back."""
         if held.scout:
             self.scouting -= 1
+        if held.probe:
+            self.probing, self.probe_at = False, now + HOLD_MAX_S
         if now < self.cold_until:
             self.cold_until = 0.0
             self._shut = _OPEN
@@ -280,12 +298,18 @@ class ModelGroup:
         """Nothing goes before `until`; a hold is never shortened by a later, shorter one."""
         if until <= max(self.held_until, now):
             return
+        if now >= self.held_until:
+            self.probe_at = math.inf
         self.held_until, self.hold_reason = until, reason
         self.held_long = until - now > LONG_HOLD_S
         self._shut = _OPEN
         for bucket in self.buckets.values():
             if bucket.dimension != DAILY:
                 bucket.empty(until)
+
+    def probe_from(self, at: float, now: float) -> None:
+        """One call may go at `at`, or at what was set before where that is later."""
+        self.probe_at = max(at, self.probe_at) if now < self.probe_at < math.inf else at
 
     def release(self, now: float) -> None:
         """Someone says that it may go on (resume)."""
@@ -294,8 +318,11 @@ class ModelGroup:
         for bucket in self.buckets.values():  # they refill from now on, not from the end of the hold
             bucket.at = min(bucket.at, now)
 
-    def succeeded(self) -> None:
+    def succeeded(self, held: Reservation | None = None, now: float = 0.0) -> None:
+        """A call was answered; one that went through a hold ends it."""
         self._holds = 0
+        if held is not None and held.probe:
+            self.release(now)
 
     def gauges(self, now: float) -> tuple[LimitGauge, ...]:
         """Every bucket as a gauge, for pages."""

@@ -145,7 +145,7 @@ class Settler:
         if answered and group.unknown and not isinstance(error, RateLimited):
             group.answered_without_headers(now)
         if outcome is _OK:
-            group.succeeded()
+            group.succeeded(held.reservation, now)
 
     @staticmethod
     def _count(
@@ -215,11 +215,21 @@ class Settler:
         reason = f"quota spent ({error.code or error.status})"
         if error.resets_at is not None:
             self._hold_until(error.resets_at, reason, held, now)
+            self._probe_before(error, held, now)
             return
         again_at = now + self._pool.settings.routing.quota_probe_s
         held.provider.exhausted_at = now
         held.provider.exhausted_reason = reason
         held.provider.exhausted_until = max(held.provider.exhausted_until, again_at)
+
+    def _probe_before(self, error: QuotaExhausted, held: Permit, now: float) -> None:
+        """Where it says to come back before its reset, one call does: then, and seldom where that fails."""
+        wait_s = error.retry_after_s
+        if wait_s is None or error.resets_at is None or now + wait_s >= error.resets_at - SAME_RESET_S:
+            return
+        if held.reservation.probe:
+            wait_s = max(wait_s, self._pool.settings.routing.quota_probe_s)
+        held.model.group.probe_from(now + wait_s, now)
 
     def _hold_until(self, resets_at: float, reason: str, held: Permit, now: float) -> None:
         """Hold the model group to the reset and tell it once, however many calls were in flight."""

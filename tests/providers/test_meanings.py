@@ -504,3 +504,18 @@ async def test_r5_13_tokens_from_the_cache_are_known_whatever_their_name(wires: 
     body = gpt(usage={"prompt_tokens": 2_000, "completion_tokens": 300, "total_tokens": 2_300, **usage})
     found = (await wires["openai"].answer(body, messages=(Message("user", "x" * 8_000),))).usage
     assert (found.input_tokens, found.cache_read_tokens, found.output_tokens) == (500, 1_500, 300)
+
+
+# ---------------------------------------------------------------- 5.17: a daily quota with a short wait
+
+
+async def test_r5_17_a_daily_quota_keeps_the_time_to_come_back_beside_its_reset(wires: Wires) -> None:
+    quota = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier", "quotaValue": "250"}
+    details = [
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [quota]},
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "12s"},
+    ]
+    body = error("gemini", 429, "You exceeded your current quota", details=details)
+    found = await wires["gemini"].failure(body, 429)
+    assert (type(found), found.retry_after_s) == (QuotaExhausted, 12.0)
+    assert found.resets_at is not None

@@ -130,6 +130,38 @@ def test_resume_lifts_a_spent_quota() -> None:
     assert place(balancer, START + 10.2, only)
 
 
+SPENT_FOR_12_S = QuotaExhausted(
+    "daily quota", status=429, code="PerDay", resets_at=START + 84_000.0, retry_after_s=12.0
+)
+
+
+def test_r5_17_a_daily_quota_that_names_a_time_before_its_reset_is_tried_by_one_call_then() -> None:
+    balancer = make_balancer(make_settings(limits={**told_limits(), "gemini": {"requests_per_minute": 600}}))
+    only = make_task(providers=("gemini",))
+    first, second = place(balancer, task=only), place(balancer, task=only)
+    fail(balancer, first, SPENT_FOR_12_S, START)
+    fail(balancer, second, SPENT_FOR_12_S, START)
+    (told,) = balancer.take_events()
+    assert (told.kind, told.fields) == ("quota_exhausted", {"until": START + 84_000.0})
+    assert refused(balancer, START + 1.0, only).until == START + 12.0
+    probe = place(balancer, START + 12.0, only)
+    assert refused(balancer, START + 12.0, only).until is None, "one call at a time"
+    ok(balancer, probe, START + 13.0)
+    assert len([place(balancer, START + 15.0, only) for _ in range(5)]) == 5
+    assert "is back" in balancer.take_events()[-1].message
+
+
+def test_r5_17_a_quota_that_is_really_spent_is_tried_seldom_and_told_once() -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("gemini",))
+    fail(balancer, place(balancer, task=only), SPENT_FOR_12_S, START)
+    fail(balancer, place(balancer, START + 12.0, only), SPENT_FOR_12_S, START + 13.0)
+    assert refused(balancer, START + 14.0, only).until == START + 13.0 + 900.0
+    fail(balancer, place(balancer, START + 913.0, only), DOWN, START + 914.0)
+    assert refused(balancer, START + 915.0, only).until == START + 914.0 + 60.0
+    assert [event.kind for event in balancer.take_events()] == ["quota_exhausted"]
+
+
 def test_an_overloaded_provider_is_left_alone_for_a_while() -> None:
     balancer = make_balancer()
     only = make_task(providers=("anthropic",))
