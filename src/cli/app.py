@@ -312,15 +312,24 @@ def alert_test(context: click.Context, /) -> None:
 )
 @click.option("--priority", type=int, metavar="N", help="Higher goes first (default: 0).")
 @click.option("--id", metavar="ID", help="A name of your own, unique in the queue.")
-@click.option("--wait", is_flag=True, help="Print the answer when it has come.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Tell the id, or with --wait the whole result row, as JSON."
+    "--wait", is_flag=True, help="Print the answer when it has come; refused while no orchestrator serves."
+)
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Print the answer; while no orchestrator serves, answer this task here, and no other one.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Tell the id, or with an answer the whole result row, as JSON."
 )
 @click.pass_context
-def submit(context: click.Context, /, wait: bool, as_json: bool, **fields: Any) -> None:
+def submit(context: click.Context, /, wait: bool, serve: bool, as_json: bool, **fields: Any) -> None:
     """Put one PROMPT on the queue (- reads it from standard input) and print its id.
 
-    A running orchestrator answers it, or else the next one that is started.
+    A running orchestrator answers it, or else the next one that is started. Exit code with --wait or
+    --serve: 0, it was answered; 1, it was not, or the orchestrator ended meanwhile and none came within 20 s
+    (the task stays queued); 2, no orchestrator serves the queue, and nothing was queued.
     """
     from .queue import submit as submit_task
 
@@ -328,7 +337,7 @@ def submit(context: click.Context, /, wait: bool, as_json: bool, **fields: Any) 
         fields["prompt"] = sys.stdin.read()
     fields["providers"] = _names(fields["providers"]) or None
     fields |= _shape(fields)
-    context.exit(submit_task(context.obj, fields, wait=wait, as_json=as_json))
+    context.exit(submit_task(context.obj, fields, wait=wait, serve=serve, as_json=as_json))
 
 
 @cli.command(short_help="Show the providers and the queue.")

@@ -16,12 +16,15 @@ from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning,
 from ..core.preferences import PreferenceHeld, preferences_held
 from ..core.results import encode_row, result_row
 from ..core.sayings import said
-from ..errors import InputError
-from ..records import Event, PoolSnapshot, Result, TaskStatus
+from ..errors import InputError, StoreError
+from ..records import Event, PoolSnapshot, Result, Task, TaskStatus
+from .exits import SOME_NOT
 from .follow import at_work, who_is_called
+from .logs import set_up_logging
 from .progress import console, fullness, say, state_text, waiting_lines
+from .runner import Sink, work_off
 from .setup import Options, Setup, open_store, prepare
-from .tally import OPEN
+from .tally import OPEN, Tally
 from .words import duration, latency, money, percent
 
 if TYPE_CHECKING:
@@ -30,26 +33,57 @@ if TYPE_CHECKING:
     from ..core.store import OrchestratorRow, Store
 
 WAIT_EVERY_S = 0.25
+# How long `submit --wait` goes without an orchestrator: a standby takes over within 15 s of a kill, and a
+# service starts again after 5.
+GONE_AFTER_S = 20.0
+ALONE = "submit-"  # the batch of a task that its own `submit` answers, followed by its id
 DAY_S = 86_400.0
 EVENTS_READ = 200
 ALERTS_SHOWN = 5
 
 
-def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: bool) -> int:
-    """Queue one task and print its id, or with `wait` its answer. The exit code.
+def submit(
+    options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: bool, serve: bool = False
+) -> int:
+    """Queue one task and print its id, or with `wait` or `serve` its answer. The exit code.
 
+    Without an orchestrator that serves the queue, `wait` is refused before anything is queued, and `serve`
+    answers this task here, and no other one. Raises InputError for both beside a run, which owns the state.
     That an answer will be simulated is told on standard error: nothing else tells it from a real one.
     """
     setup = prepare(options)
     clock = Clock()
     given = {key: value for key, value in fields.items() if value is not None}
-    task = make_task(
-        given,
-        batch=QUEUE,
-        settings=setup.settings,
-        now=clock.now(),
-        default_id=lambda _: secrets.token_hex(6),  # the same prompt twice is two tasks
-    )
+    with open_store(setup) as store:
+        nobody = _why_nobody_serves(setup, store)
+        here = serve and nobody is not None and not nobody.by_a_run
+        if (wait or serve) and nobody is not None and not here:
+            raise InputError(nobody.refusal)
+        default_id = secrets.token_hex(6)  # the same prompt twice is two tasks
+        task_id = str(given.get("id", default_id))
+        task = make_task(
+            given,
+            batch=f"{ALONE}{task_id}" if here else QUEUE,
+            settings=setup.settings,
+            now=clock.now(),
+            default_id=lambda _: default_id,
+        )
+        _say_warnings(setup, task)
+        _add(store, task, clock.now())
+        if warning := nobody_to_ask(task, setup.settings, who_is_called(setup, store)):
+            say(warning)
+        if not (wait or serve):
+            if nobody is not None:
+                say(nobody.note)
+            queued = {"batch": QUEUE, "id": task.id, "status": "queued", "simulated": setup.simulated}
+            sys.stdout.write((json.dumps(queued) if as_json else task.id) + "\n")
+            return 0
+        ended = here and _answer_here(setup, store, clock, task, options.level())
+        result = _wait_for(setup, store, task, patience_s=0.0 if ended else GONE_AFTER_S)
+        return SOME_NOT if result is None else _show(result, setup, as_json)
+
+
+def _say_warnings(setup: Setup, task: Task) -> None:
     for warning in (
         unknown_type_warning(task.task_type, setup.settings),
         unpriced_warning(task, setup.settings),
@@ -58,50 +92,96 @@ def submit(options: Options, fields: Mapping[str, Any], *, wait: bool, as_json: 
             say(warning)
     if setup.simulated:
         say(setup.headline())
-    with open_store(setup) as store:
-        store.create_batch(QUEUE, now=clock.now())
-        report = store.add_tasks([task], now=clock.now())
-        if not report.added:
-            raise InputError(f"id {task.id!r} is taken; choose another")
-        if warning := nobody_to_ask(task, setup.settings, who_is_called(setup, store)):
-            say(warning)
-        if nobody := _why_nobody_serves(setup, store):
-            say(nobody)
-        if not wait:
-            queued = {"batch": QUEUE, "id": task.id, "status": "queued", "simulated": setup.simulated}
-            sys.stdout.write((json.dumps(queued) if as_json else task.id) + "\n")
-            return 0
-        return _show(_wait_for(setup, store, clock, task.id, nobody), setup, as_json)
 
 
-def _why_nobody_serves(setup: Setup, store: Store) -> str:
-    """Why the queue waits and what ends that; empty where an orchestrator serves it."""
+def _add(store: Store, task: Task, now: float) -> None:
+    """Raises InputError where the id is taken, by a task of the queue or one that was answered alone."""
+    others = {QUEUE, f"{ALONE}{task.id}"} - {task.batch}
+    taken = any(store.statuses(batch, [task.id]) for batch in others)
+    if not taken:
+        store.create_batch(task.batch, now=now)
+        taken = not store.add_tasks([task], now=now).added
+    if taken:
+        raise InputError(f"id {task.id!r} is taken; choose another")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Nobody:
+    """Why no orchestrator serves the queue."""
+
+    why: str
+    remedy: str
+    by_a_run: bool  # which owns the state, so that nothing else can serve it either
+    mode: str
+
+    @property
+    def note(self) -> str:
+        """For a task that is queued all the same."""
+        return f"{self.mode}: queued; {self.why}; {self.remedy}"
+
+    @property
+    def refusal(self) -> str:
+        """For one that is not, since its answer was to be waited for."""
+        instead = "or leave --wait out" if self.by_a_run else "or answer it with this command: --serve"
+        return f"not queued: {self.why} ({self.remedy}; {instead})"
+
+
+def _why_nobody_serves(setup: Setup, store: Store) -> _Nobody | None:
+    """Why the queue waits and what ends that; None where an orchestrator serves it."""
     row = at_work(store)
     if row is None:
-        return f"{setup.mode}: queued; no orchestrator is running; start one with: {setup.serving}"
-    if row.batch:
-        return (
-            f"{setup.mode}: queued; a run is at work (process {row.pid}), which does not serve the queue: "
-            f"when it has ended, start {setup.serving} (with --once it ends when all is answered)"
+        return _Nobody(
+            "no orchestrator is running", f"start one with: {setup.serving}", by_a_run=False, mode=setup.mode
         )
-    return ""
+    if row.batch:
+        return _Nobody(
+            f"a run is at work (process {row.pid}), which does not serve the queue",
+            f"when it has ended, start {setup.serving} (with --once it ends when all is answered)",
+            by_a_run=True,
+            mode=setup.mode,
+        )
+    return None
 
 
-def _wait_for(setup: Setup, store: Store, clock: Clock, task_id: str, told: str) -> Result:
-    """The task's result; `told` is what was said of who serves the queue, and a change is said too."""
+def _answer_here(setup: Setup, store: Store, clock: Clock, task: Task, log_level: str) -> bool:
+    """Answer this task alone, with an orchestrator that ends then. False: a server began meanwhile."""
+    set_up_logging(log_level, setup.settings.state_dir / "logs", simulated=setup.simulated)
+    try:
+        work_off(setup, store, clock, Sink(Tally(None, clock.now())), batch=task.batch, quiet=True)
+    except StoreError:
+        if not store.leader().alive:
+            raise
+        return False
+    return True
+
+
+def _wait_for(setup: Setup, store: Store, task: Task, *, patience_s: float = GONE_AFTER_S) -> Result | None:
+    """The task's result; None where for `patience_s` no orchestrator has shown that it is at work."""
+    seen: tuple[str, float] | None = None
+    seen_at = time.monotonic()
     while True:
         # Asked before the task is looked at: an orchestrator that has left has stored its answers.
-        nobody = _why_nobody_serves(setup, store)
-        if store.statuses(QUEUE, [task_id])[task_id] not in OPEN:
+        row = at_work(store)
+        if store.statuses(task.batch, [task.id])[task.id] not in OPEN:
             break
-        if nobody and nobody != told:
-            say(nobody)
-        told = nobody
+        if row is not None and not row.batch and (row.incarnation, row.heartbeat_at) != seen:
+            seen, seen_at = (row.incarnation, row.heartbeat_at), time.monotonic()
+        elif time.monotonic() - seen_at > patience_s:
+            _say_given_up(setup, row, task)
+            return None
         time.sleep(WAIT_EVERY_S)
-    detail = store.task(QUEUE, task_id)
+    detail = store.task(task.batch, task.id)
     if detail is None or detail.result is None:
-        raise InputError(f"task {task_id!r} was taken off the queue again")
+        raise InputError(f"task {task.id!r} was taken off the queue again")
     return detail.result
+
+
+def _say_given_up(setup: Setup, row: OrchestratorRow | None, task: Task) -> None:
+    if row is not None and not row.batch:
+        why = f"the orchestrator (process {row.pid}) has shown no sign of life for {GONE_AFTER_S:g} s"
+    else:
+        why = "no orchestrator serves the queue any more"
+    say(f"{setup.mode}: not answered: {why}; task {task.id} stays queued (start one with: {setup.serving})")
 
 
 def _show(result: Result, setup: Setup, as_json: bool) -> int:
