@@ -94,7 +94,8 @@ class ProviderError(OrchestratorError):
     """One call failed.
 
     `status` is the HTTP status where there was one, `code` the provider's own error code or type,
-    `retry_after_s` the wait it asked for, `resets_at` (UTC epoch seconds) when a quota comes back,
+    `retry_after_s` the wait it asked for, `resets_at` (UTC epoch seconds) when a quota comes back
+    (`reset_guessed`: by that wait alone, for nothing names a daily quota),
     `sent` whether the request may have reached the provider, `limits` the `LimitReport`s of its headers,
     `usage` the `Usage` where the provider told what it charges although no usable answer came.
     `message` is the provider's sentence without keys; it is for people and never parsed.
@@ -114,6 +115,7 @@ class ProviderError(OrchestratorError):
         code: str = "",
         retry_after_s: float | None = None,
         resets_at: float | None = None,
+        reset_guessed: bool = False,
         sent: bool = True,
         limits: Sequence[Any] = (),
         usage: Any = None,
@@ -123,6 +125,7 @@ class ProviderError(OrchestratorError):
         self.provider, self.model = provider, model
         self.status, self.code = status, code
         self.retry_after_s, self.resets_at = retry_after_s, resets_at
+        self.reset_guessed = reset_guessed
         self.sent = sent
         self.limits = tuple(limits)
         self.usage = usage

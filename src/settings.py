@@ -88,6 +88,7 @@ class RoutingSettings(_Row):
     credit_clamp: float = Positive
     offline_probe_s: float = Positive
     quota_probe_s: float = Positive
+    max_hold_s: float = Positive
     cost_weight: float = NotNegative
     refused_elsewhere: bool
 

@@ -30,7 +30,7 @@ from ..errors import (
 from ..masking import MASK, without_keys
 from ..records import CompletionRequest, LimitReport
 from . import values
-from .headers import LONG_WAIT_S, answered_at, day_is_spent, retry_after_s
+from .headers import LONG_WAIT_S, day_is_spent, retry_after_s
 from .network import Refused
 
 # What is true of the request is a BadRequest; what passes by itself is not. An unassigned 4xx says nothing
@@ -145,6 +145,7 @@ _PYTHONS_OWN: Mapping[str, Verdict] = {
 
 _LONGEST_MESSAGE = values.MESSAGE_CHARS
 _MASKED_CHARS = 20 * _LONGEST_MESSAGE  # what is looked through for keys: the rest is cut off anyway
+LONGEST_QUOTA_S = 36 * 3600.0  # a day, and half of one for clocks and zones
 _PAGE = "a web page came instead of the API's answer"
 _COUNT = re.compile(r"(?<![\w.-])\d[\d,_]*(?![\w-]|[.]\d)")
 _LEAST_TOKENS = 1_000  # no model's window is smaller; what a message counts below this is something else
@@ -218,14 +219,16 @@ class Speaker:
         now: float,
         sentences: Sequence[Sentence] = (),
     ) -> ProviderError:
-        """The error of an answer with an error status. `now` is used only where the answer has no date."""
+        """The error of an answer with an error status. Waits count from `now`, whatever its own date is."""
         cls, code = judged(answer, codes, request, sentences)
         wait_s = retry_after_s(answer.headers, now) if answer.retry_after_s is None else answer.retry_after_s
         resets_at = answer.resets_at
+        is_guess = False
         if cls is RateLimited and (day_is_spent(answer.limits) or (wait_s or 0.0) > LONG_WAIT_S):
             cls = QuotaExhausted
+            is_guess = not day_is_spent(answer.limits)
         if cls is QuotaExhausted and resets_at is None and wait_s is not None:
-            resets_at = answered_at(answer.headers, now) + wait_s
+            resets_at = now + wait_s
         said = f"answered {answer.status} {code}".rstrip()
         if cls is RequestTooLarge:
             said = f"the request is too large for its limit{_in_numbers(answer, request)}: {said}"
@@ -236,7 +239,8 @@ class Speaker:
             status=answer.status,
             code=code,
             retry_after_s=wait_s,
-            resets_at=resets_at,
+            resets_at=None if resets_at is None else values.time_ahead(resets_at, now, LONGEST_QUOTA_S),
+            reset_guessed=is_guess,
             limits=answer.limits,
         )
 

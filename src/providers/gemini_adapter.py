@@ -362,6 +362,7 @@ class GeminiAdapter:
         headers = {name.lower(): values.text(value) for name, value in response.headers.items()}
         reasons, quotas, delay_s = google_details(told.get("details"))
         now = time.time()
+        answered = answered_at(headers, now)
         daily = next((quota for quota in quotas if "PerDay" in quota), "")
         answer = Answered(
             status,
@@ -369,7 +370,7 @@ class GeminiAdapter:
             told["message"] or values.text(response.reason),
             headers,
             retry_after_s=delay_s,
-            resets_at=next_midnight_pacific(answered_at(headers, now)) if daily else None,
+            resets_at=now + next_midnight_pacific(answered) - answered if daily else None,
             from_api=not told["is_page"],
             token_limit=_token_quota(told.get("details")),
         )

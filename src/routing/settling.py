@@ -26,6 +26,7 @@ from .state import Permit, ProviderState
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_MAX_S = 60.0
+LONGEST_QUOTA_S = 36 * 3600.0  # no quota is longer than a day; the rest is for clocks and zones
 SAME_RESET_S = 60.0  # calls in flight are told the same reset at different moments, as so many seconds
 
 _OK = Outcome.OK  # a name of its own is found sooner, at every decision
@@ -205,7 +206,8 @@ class Settler:
     def _apply_error(self, held: Permit, error: ProviderError, now: float) -> None:
         """What the error means for calls to come: see the table of failures in the summary document."""
         if isinstance(error, RateLimited):
-            held.model.group.rate_limited(error.retry_after_s, held.reservation.sent_at, now)
+            wait_s = min(error.retry_after_s or 0.0, self._pool.settings.routing.max_hold_s)
+            held.model.group.rate_limited(wait_s, held.reservation.sent_at, now)
         elif isinstance(error, QuotaExhausted):
             self._exhaust(held, error, now)
         elif isinstance(error, AuthFailed | ModelUnavailable):
@@ -214,7 +216,8 @@ class Settler:
     def _exhaust(self, held: Permit, error: QuotaExhausted, now: float) -> None:
         reason = f"quota spent ({error.code or error.status})"
         if error.resets_at is not None:
-            self._hold_until(error.resets_at, reason, held, now)
+            longest_s = self._pool.settings.routing.max_hold_s if error.reset_guessed else LONGEST_QUOTA_S
+            self._hold_until(min(error.resets_at, now + longest_s), reason, held, now)
             self._probe_before(error, held, now)
             return
         again_at = now + self._pool.settings.routing.quota_probe_s

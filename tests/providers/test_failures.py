@@ -136,11 +136,20 @@ def test_a_minutes_limit_is_rate_limited_and_a_days_is_exhausted() -> None:
         error = SPEAKER.answered(answer, {}, REQUEST, 1_000.0)
         assert type(error) is QuotaExhausted
         assert error.resets_at == resets_at
+        assert error.reset_guessed is (answer is long)
 
 
-def test_the_providers_clock_counts_for_a_reset() -> None:
-    found = {"retry-after": "7200", "date": "Fri, 15 Jan 2027 08:00:00 GMT"}
-    assert SPEAKER.answered(Answered(429, (), "", found), {}, REQUEST, 5.0).resets_at == 1_800_007_200.0
+def test_our_clock_counts_for_a_reset_however_wrong_the_providers_is() -> None:
+    found = {"retry-after": "Fri, 15 Jan 2027 10:00:00 GMT", "date": "Fri, 15 Jan 2027 08:00:00 GMT"}
+    spent = SPEAKER.answered(Answered(429, ("spent",), "", found), {"spent": QuotaExhausted}, REQUEST, 5.0)
+    assert spent.resets_at == 7_205.0
+
+
+@pytest.mark.parametrize("asked", ["99999999999999", "9" * 400, "Sat, 28 Nov 9999 08:00:00 GMT"])
+def test_r1_6_no_reset_is_later_than_a_day_and_a_half(asked: str) -> None:
+    answer = Answered(429, ("spent",), "", {"retry-after": asked})
+    error = SPEAKER.answered(answer, {"spent": QuotaExhausted}, REQUEST, 1_000.0)
+    assert error.resets_at == 1_000.0 + 36 * 3_600
 
 
 def test_a_spent_account_has_no_reset() -> None:

@@ -10,7 +10,9 @@ from src.errors import (
     AuthFailed,
     ModelUnavailable,
     Overloaded,
+    ProviderError,
     QuotaExhausted,
+    RateLimited,
     TimedOut,
 )
 from src.records import Outcome
@@ -305,3 +307,44 @@ def test_a_deadline_too_short_for_an_answer_is_not_held_against_the_provider() -
             slow.permit, Outcome.UNCERTAIN, START + 15.0, latency_s=9.0, error=TimedOut("no answer")
         )
     assert anthropic.breaker.state is BreakerState.OPEN
+
+
+HOLDS: list[tuple[ProviderError, float]] = [
+    (RateLimited("slow", status=429, retry_after_s=1e14), 3_600.0),
+    (RateLimited("slow", status=429, retry_after_s=7.0), 7.0),
+    (QuotaExhausted("quota", status=429, resets_at=START + 1e14, reset_guessed=True), 3_600.0),
+    (QuotaExhausted("quota", status=429, resets_at=START + 600.0, reset_guessed=True), 600.0),
+    (QuotaExhausted("quota", status=429, resets_at=START + 1e14), 36 * 3_600.0),
+    (QuotaExhausted("quota", status=429, resets_at=START + 86_400.0), 86_400.0),
+    (Overloaded("busy", status=503, retry_after_s=1e14), 3_600.0),
+]
+
+
+@pytest.mark.parametrize(("error", "most_s"), HOLDS, ids=[f"{e.kind}-{s:g}" for e, s in HOLDS])
+def test_r1_6_r1_7_no_hold_is_longer_than_max_hold_s_but_for_the_reset_of_a_quota(
+    error: ProviderError, most_s: float
+) -> None:
+    balancer = make_balancer()
+    only = make_task(providers=("openai",))
+    fail(balancer, place(balancer, task=only), error, START)
+    until = refused(balancer, START + 0.001, only).until
+    assert until is not None
+    assert until <= START + most_s + 1.0
+    assert place(balancer, START + most_s + 1.0, only)
+    shown = next(p for p in balancer.snapshot(START + 1.0).providers if p.name == "openai")
+    assert (shown.until or 0.0) <= START + most_s + 1.0
+
+
+SLOW = RateLimited("slow", status=429, retry_after_s=600.0)
+LONG = QuotaExhausted("slow", status=429, resets_at=START + 600.0, reset_guessed=True)
+
+
+@pytest.mark.parametrize("error", [SLOW, LONG])
+def test_max_hold_s_is_a_setting(error: ProviderError) -> None:
+    settings = make_settings()
+    routing = settings.routing.model_copy(update={"max_hold_s": 60.0})
+    balancer = make_balancer(settings.model_copy(update={"routing": routing}))
+    only = make_task(providers=("openai",))
+    fail(balancer, place(balancer, task=only), error, START)
+    refused(balancer, START + 59.0, only)
+    assert place(balancer, START + 61.0, only)
