@@ -5,6 +5,7 @@
     |-- InputError             a task, a file or an argument is wrong
     |-- StoreError             the database refused: locked, newer than this program, not writable
     |   |-- ConnectionLost     the connection ended while it was used; whether it committed is not known
+    |   |-- UnstorableError    it refused a value: the same write fails again, others may pass
     |   `-- LeadershipLost     another orchestrator leads meanwhile: no write of this one counts any more
     |-- PermitError            a permit was settled twice, or never issued: a bug of the caller
     `-- ProviderError          one call to one model of one provider did not give a usable answer
@@ -23,6 +24,7 @@
         |-- RequestTooLarge    more than one request may take at this limit
         |-- ContentRefused     content policy or a safety stop
         |-- Truncated          all of max_tokens was spent and no text came
+        |-- InternalError      our own code failed during the call: nobody else's fault
         `-- BadRequest         every other 4xx
 
 Class attributes answer "whose fault is it, and what next", so no caller compares messages:
@@ -84,6 +86,10 @@ class LeadershipLost(StoreError):
 
     def __init__(self) -> None:
         super().__init__("another orchestrator has taken over meanwhile")
+
+
+class UnstorableError(StoreError):
+    """The database takes writes, but not this value: a number out of range, a text that is none."""
 
 
 class PermitError(OrchestratorError):
@@ -214,6 +220,13 @@ class Truncated(ProviderError):
     may_be_billed = True
 
 
+class InternalError(ProviderError):
+    """An exception in our own code: it says nothing about the provider, the model or the task."""
+
+    costs_attempt = False  # the rule in `failover` ends the task where it persists
+    may_be_billed = True  # the request may have left, and the answer come
+
+
 class BadRequest(ProviderError):
     pass
 
@@ -236,6 +249,7 @@ PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
         RequestTooLarge,
         ContentRefused,
         Truncated,
+        InternalError,
         BadRequest,
     )
 }

@@ -30,9 +30,10 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -44,6 +45,7 @@ from ..records import Event
 from .sayings import said
 
 logger = logging.getLogger(__name__)
+Keep = Callable[[str, Callable[[], Awaitable[None]]], Coroutine[Any, Any, None]]
 
 _TEXT_CHARS = 1_000  # of a message: a provider's error may quote whole prompts
 _FIELD_CHARS = 200
@@ -91,7 +93,9 @@ class Alerter:
     """Sends events to `url`; with None or an empty one it does nothing. For one event loop.
 
     `session` is used and left open where one is given; else one is made when it is first needed and closed
-    by `close`. Raises ConfigError for a URL that is none, without repeating it.
+    by `close`. `keep` starts the delivering again where it fails, as `Supervisor.keep` does.
+
+    Raises ConfigError for a URL that is none, without repeating it.
     """
 
     def __init__(
@@ -100,10 +104,12 @@ class Alerter:
         *,
         session: aiohttp.ClientSession | None = None,
         limits: AlertLimits | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self._url = _checked(url) if url and url.strip() else None
         self._limits = limits or AlertLimits()
         self._session, self._owns_session = session, session is None
+        self._keep = keep
         self._queue: asyncio.Queue[Event] = asyncio.Queue(self._limits.queue)
         self._sent: dict[tuple[object, ...], None] = {}  # in order of arrival
         self._worker: asyncio.Task[None] | None = None
@@ -131,7 +137,9 @@ class Alerter:
         if self._url is None or self._closed or _identity(event) in self._sent:
             return
         if self._worker is None or self._worker.done():
-            self._worker = asyncio.get_running_loop().create_task(self._deliver_all(self._url), name="alerts")
+            job = partial(self._deliver_all, self._url)
+            working = job() if self._keep is None else self._keep("alerts", job)
+            self._worker = asyncio.get_running_loop().create_task(working, name="alerts")
         try:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
@@ -178,6 +186,9 @@ class Alerter:
             event = await self._queue.get()
             try:
                 await self._deliver(url, event)
+            except Exception:
+                self.failed += 1
+                raise  # `keep` reports it, and starts this again
             finally:
                 self._queue.task_done()
 

@@ -4,24 +4,43 @@ A task is done when its commit is, not before: only then is it told (`on_written
 row go to a results file. While one commit is under way the next results gather, so the disk sets the
 pace and not the number of tasks. A store that refuses is asked again (`StoreThread.insist`); nothing is
 dropped meanwhile.
+
+A row that the database refuses for its content fails alone. The batch is written in halves until the row
+stands by itself; it is then stored as failed, with the reason and with what its calls have cost.
+
+`stalled` tells that what is paid cannot be stored now: the orchestrator buys nothing more until it can.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from ..records import Attempt, Event, Result, Task
+from ..errors import UnstorableError
+from ..records import Attempt, Event, Result, Task, TaskStatus, Usage
 from .store import FOLLOWERS_AT_ONCE, Store
 from .store_thread import StoreThread
+from .supervisor import Supervisor
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 LINGER_S = 0.02  # a commit costs a flush of the disk: worth this wait for company
+STALLED_AFTER_S = 1.0  # a commit takes some milliseconds; one that takes so long may never end
+LARGEST = 2**31 - 1  # of a number in the narrowest column
+TEXT_CHARS = 10_000  # of a reason: what was refused may be huge
 
 
 class Committer:
-    """See the top of the file. Everything but `run` is called on the loop and returns at once."""
+    """The queue of results, attempts and events that are not on the disk yet.
+
+    Everything but `run` and `flush` is called on the loop and returns at once.
+    """
 
     def __init__(
         self,
@@ -29,13 +48,16 @@ class Committer:
         thread: StoreThread,
         incarnation: str,
         on_written: Callable[[Sequence[Result]], None],
+        supervisor: Supervisor,
     ) -> None:
         self._store, self._thread, self._incarnation = store, thread, incarnation
-        self._on_written = on_written
+        self._on_written, self._supervisor = on_written, supervisor
         self._results: list[Result] = []
         self._writing: list[Result] = []
         self._attempts: list[tuple[Task, Attempt]] = []
         self._events: list[Event] = []
+        self._writing_since: float | None = None  # monotonic seconds
+        self._broken = False  # the last commit has raised: what it was to write waits for the next one
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -44,6 +66,18 @@ class Committer:
     def idle(self) -> bool:
         """Whether everything handed in so far is on the disk."""
         return self._idle.is_set()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a commit is refused, or has taken so long that it may never end."""
+        if (since := self._writing_since) is None:
+            return self._broken
+        return bool(self._thread.refusal) or time.monotonic() - since > STALLED_AFTER_S
+
+    @property
+    def unstored(self) -> int:
+        """How many answers have come in and are not on the disk yet."""
+        return len(self._results) + len(self._writing)
 
     def unwritten(self) -> set[tuple[str, str]]:
         """(batch, id) of the tasks that are over and not on the disk yet."""
@@ -68,7 +102,7 @@ class Committer:
         self._work.set()
 
     async def run(self) -> None:
-        """Write until cancelled; call `flush` before cancelling."""
+        """Write until cancelled; call `flush` before that. Where it raises, run it again: nothing is lost."""
         while True:
             await self._work.wait()
             await asyncio.sleep(LINGER_S)
@@ -81,20 +115,26 @@ class Committer:
     async def _commit(self) -> None:
         self._work.clear()
         results, self._results = self._results, []
-        self._writing = results
+        self._writing = list(results)
         attempts, self._attempts = self._attempts, []
         events, self._events = self._events, []
-        written = await self._thread.insist(self._write, results, attempts, events)
-        self._writing = []
-        followers = sum(result.origin is not None for result in written)
-        if len(written) - followers < len(results):
-            log.warning(
-                "some results were not mine to write any more",
-                extra={"action": "finish", "results": len(results), "written": len(written) - followers},
-            )
-        if written:
-            self._on_written(written)
-        if followers >= FOLLOWERS_AT_ONCE:
+        self._writing_since, self._broken = time.monotonic(), True
+        written: list[Result] = []
+        try:
+            if attempts:
+                await self._write_attempts(attempts)
+                attempts = []
+            if results:
+                written = await self._write(results)
+            await self._write_events(events)
+            events, self._broken = [], False
+        finally:  # cancelled, or broken: what is not written yet is written by the next run
+            self._writing_since = None
+            self._attempts[:0], self._events[:0], self._results[:0] = attempts, events, self._writing
+            self._writing = []
+            if attempts or events or self._results:
+                self._wake()
+        if sum(result.origin is not None for result in written) >= FOLLOWERS_AT_ONCE:
             await self.settle_followers()
         if not self._work.is_set():
             self._idle.set()
@@ -104,13 +144,139 @@ class Committer:
         while results := await self._thread.insist(self._store.settle_followers):
             self._on_written(results)
 
-    def _write(
-        self, results: list[Result], attempts: list[tuple[Task, Attempt]], events: list[Event]
-    ) -> list[Result]:
-        """On the store's thread. Each part is safe to repeat, except events, so these go last."""
-        if attempts:
-            self._store.record_attempts(self._incarnation, attempts)
-        written = self._store.finish(self._incarnation, results) if results else []
-        if events:
-            self._store.add_events(events)
+    # ------------------------------------------------------------------ results
+
+    async def _write(self, results: list[Result]) -> list[Result]:
+        """Write all of them, in halves where one of them is refused; what was written."""
+        written, refused = await self._try(self._store.finish, results)
+        if written is not None:
+            return self._done(results, written)
+        if len(results) == 1:
+            return await self._write_as_failed(results[0], refused)
+        middle = len(results) // 2
+        return await self._write(results[:middle]) + await self._write(results[middle:])
+
+    async def _try(
+        self, method: Callable[[str, Sequence[Any]], T], rows: Sequence[Any]
+    ) -> tuple[T | None, Exception | None]:
+        """Its result, or why these rows can't be written: they are refused, or our own code failed."""
+        found: T | None = None
+        refused: Exception | None = None
+        with self._supervisor.guarding("storing results") as guarded:
+            try:
+                found = await self._thread.insist(method, self._incarnation, rows)
+            except UnstorableError as error:
+                refused = error
+        return found, refused or guarded.error
+
+    async def _write_as_failed(self, result: Result, error: Exception | None) -> list[Result]:
+        """The row alone is at fault: it ends as failed, and what its calls have cost is kept."""
+        why = str(error) if isinstance(error, UnstorableError) else type(error).__name__
+        failed = as_failed(result, f"the answer cannot be stored: {why}")
+        text = f"the answer of task {failed.task.id} cannot be stored; the task failed: {why}"
+        event = Event(failed.finished_at, "answer_refused", text, failed.provider, failed.task.id, "warning")
+        log.error("%s", text, extra={"action": "finish", "task_id": failed.task.id})
+        self.add_events([event])
+        written = await self._thread.insist(self._store.finish, self._incarnation, [failed])
+        return self._done([result], written)
+
+    def _done(self, results: list[Result], written: list[Result]) -> list[Result]:
+        """These are on the disk, or were not this orchestrator's to write any more."""
+        done = {id(result) for result in results}
+        self._writing = [each for each in self._writing if id(each) not in done]
+        own = sum(result.origin is None for result in written)
+        if own < len(results):
+            log.warning(
+                "skipped results whose claim was lost",
+                extra={"action": "finish", "results": len(results), "written": own},
+            )
+        if written:
+            self._on_written(written)
         return written
+
+    # ------------------------------------------------------------------ attempts and events
+
+    async def _write_attempts(self, attempts: list[tuple[Task, Attempt]]) -> None:
+        """Attempts of tasks that go on; one that is refused is stored without what can be refused in it."""
+        _, refused = await self._try(self._record, attempts)
+        if refused is not None:
+            self._log_refusal("an attempt is stored without its details", refused)
+            plain = [(task, plain_attempt(attempt)) for task, attempt in attempts]
+            await self._thread.insist(self._store.record_attempts, self._incarnation, plain)
+
+    def _record(self, incarnation: str, attempts: Sequence[tuple[Task, Attempt]]) -> bool:
+        self._store.record_attempts(incarnation, attempts)
+        return True
+
+    async def _write_events(self, events: list[Event]) -> None:
+        """Not safe to repeat, so these go last. One that is refused is in the log already, and left out."""
+        if not events:
+            return
+        _, refused = await self._try(self._note, events)
+        if refused is None:
+            return
+        if len(events) == 1:
+            self._log_refusal("an event cannot be stored", refused)
+            return
+        middle = len(events) // 2
+        await self._write_events(events[:middle])
+        await self._write_events(events[middle:])
+
+    @staticmethod
+    def _log_refusal(text: str, error: Exception) -> None:
+        log.error("%s", text, extra={"action": "store", "error": str(error)})
+
+    def _note(self, _incarnation: str, events: Sequence[Event]) -> bool:
+        self._store.add_events(events)
+        return True
+
+
+def as_failed(result: Result, error: str) -> Result:
+    """The result as failed, with nothing in it that a database could refuse. Its cost stays."""
+    return Result(
+        result.task,
+        TaskStatus.FAILED,
+        result.finished_at,
+        tuple(plain_attempt(each) for each in result.attempts),
+        error=_plain(error),
+        tier=_plain(result.tier),
+    )
+
+
+def plain_attempt(attempt: Attempt) -> Attempt:
+    """The attempt with storable values: numbers in range, plain text. A cost out of range is unknown."""
+    usage, cost = attempt.usage, attempt.cost_nanos
+    return replace(
+        attempt,
+        provider=_plain(attempt.provider),
+        model=_plain(attempt.model),
+        agent=_plain(attempt.agent),
+        choice=_plain(attempt.choice),
+        error_kind=_plain(attempt.error_kind),
+        usage=Usage(
+            *(
+                _bounded(n)
+                for n in (
+                    usage.input_tokens,
+                    usage.cache_read_tokens,
+                    usage.cache_write_tokens,
+                    usage.output_tokens,
+                    usage.reasoning_tokens,
+                )
+            )
+        ),
+        cost_nanos=cost if cost is not None and 0 <= cost < 2**53 else None,
+        latency_s=attempt.latency_s if math.isfinite(attempt.latency_s) else 0.0,
+        error=_plain(attempt.error),
+        status=attempt.status if attempt.status is None else _bounded(attempt.status),
+        max_tokens=_bounded(attempt.max_tokens),
+        reasons=(),
+    )
+
+
+def _bounded(number: int) -> int:
+    return min(max(int(number), 0), LARGEST)
+
+
+def _plain(text: object) -> str:
+    return str(text)[:TEXT_CHARS].encode("ascii", "replace").decode().replace("\0", "?")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ..errors import AuthFailed, ProviderError, TimedOut, Unreachable
 from ..providers.base import ProviderAdapter
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.reach import FREE_CALL_S, Found
+from .supervisor import Supervisor
 
 LOOK_EVERY_S = 1.0  # at the latest, whatever was expected
 
@@ -37,11 +39,11 @@ class HealthWatch:
         for news in self._news.values():
             news.set()
 
-    async def run(self) -> None:
-        """Look until cancelled."""
+    async def run(self, supervisor: Supervisor) -> None:
+        """Look until cancelled. A watch that fails is started again, and leaves the others alone."""
         async with asyncio.TaskGroup() as group:
             for name in self._adapters:
-                group.create_task(self._watch(name))
+                group.create_task(supervisor.keep(f"the health watch of {name}", partial(self._watch, name)))
 
     async def _watch(self, name: str) -> None:
         asked_at = -math.inf

@@ -22,11 +22,12 @@ import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from ..agents.agent_factory import create_balanced_agent_pool
 from ..config import ProviderAccess
-from ..errors import BadRequest, ConfigError, LeadershipLost, ProviderError, StoreError, TimedOut
+from ..errors import ConfigError, InternalError, LeadershipLost, ProviderError, StoreError, TimedOut
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
 from ..records import (
@@ -57,6 +58,7 @@ from .sayings import said
 from .steering import Steering
 from .store import News, Store
 from .store_thread import StoreThread
+from .supervisor import Supervisor
 
 __all__ = ["Orchestrator", "ProviderLoadBalancer", "RunReport"]
 
@@ -66,6 +68,7 @@ BUSY_POLL_S = 0.25
 HOUSEKEEPING_S = 1.0
 LEARNED_EVERY_S = 10.0
 CLAIM_AT_MOST = 500  # per transaction: a claim must not hold up results
+COMMITTER_RESTARTS = 4
 GIVEN_UP = "given up: nothing came back any more"
 
 
@@ -117,12 +120,13 @@ class Orchestrator:
         self._on_result = on_result
         self._counts: dict[TaskStatus, int] = {}
         self._thread = StoreThread()
+        self._supervisor = Supervisor(self._tell, clock.now)
         self._watch = store.watch()
         self._money = Money(
             settings, self._store, self._thread, self.incarnation,
             simulated=self.mode == "simulated", batch_caps_usd=batch_caps_usd,
         )  # fmt: skip
-        self._alerter = Alerter(alert_url)
+        self._alerter = Alerter(alert_url, keep=self._supervisor.keep)
         self.balancer = ProviderLoadBalancer(
             settings,
             now=clock.now(),
@@ -142,10 +146,13 @@ class Orchestrator:
         }
         self._agents = create_balanced_agent_pool(settings, self._adapters)
         self._learned = Learned(self.balancer, self._access, self._store, self._thread)
-        self._committer = Committer(self._store, self._thread, self.incarnation, self._written)
+        self._committer = Committer(
+            self._store, self._thread, self.incarnation, self._written, self._supervisor
+        )
         self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result)
         self._calls: dict[int, asyncio.Task[None]] = {}  # by permit
+        self._claim_in_doubt = False  # a claim was made, and what came of it may not be known here
         self._given_up: set[int] = set()  # permits of calls that are cancelled because they are lost
         self._wake_handle: asyncio.TimerHandle | None = None
         self._feed_now = asyncio.Event()
@@ -156,6 +163,7 @@ class Orchestrator:
         self._spent: BudgetRule | None = None
         self._settings_version = -1
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._committing: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------------ run
 
@@ -205,10 +213,16 @@ class Orchestrator:
 
     async def _work(self, until_done: bool) -> None:
         """Everything that goes on beside the calls, until done."""
+        keep = self._supervisor.keep
         jobs: list[Coroutine[Any, Any, None]] = [
-            self._feed(until_done), self._housekeeping(), self._correspond(), self._health.run()
-        ]  # fmt: skip
-        committing = asyncio.create_task(self._committer.run())
+            keep("claiming", partial(self._feed, until_done)),
+            keep("housekeeping", self._housekeeping),
+            keep("correspondence with the store", self._correspond),
+            self._health.run(self._supervisor),
+        ]
+        # Without it nothing is ever stored: it is started again a few times, then the run ends.
+        storing = keep("storing results", self._committer.run, restarts=COMMITTER_RESTARTS)
+        self._committing = committing = asyncio.create_task(storing)
         watching = [asyncio.create_task(job) for job in jobs]
         waiting: asyncio.Task[Any] = asyncio.create_task(self._done.wait())
         try:
@@ -226,9 +240,9 @@ class Orchestrator:
             await asyncio.gather(waiting, *watching, return_exceptions=True)
             await self._cancel_calls()
             await self._give_back()
-            if not committing.done() and not self._is_superseded:
-                await self._committer.flush()
-                committing.cancel()
+            if not self._is_superseded:
+                await self._flush()
+            committing.cancel()
             await asyncio.gather(committing, return_exceptions=True)
 
     async def _close(self) -> None:
@@ -237,7 +251,7 @@ class Orchestrator:
         await self._alerter.close()
         with suppress(StoreError):  # it never signed on, or the store is gone: nothing to sign off from
             await self._learned.save(self._clock.now())
-            await self._thread(self._heartbeat)
+            await self._thread(self._heartbeat, self.snapshot())
             await self._thread(self._store.retire, self.incarnation, now=self._clock.now())
         await asyncio.to_thread(self._leadership.release)
         self._thread.close()
@@ -283,9 +297,15 @@ class Orchestrator:
         for task in waiting:
             self.dispatch.withdraw(task.batch, task.id)
         if waiting:
-            await self._committer.flush()  # attempts are booked while the claim is still mine
+            await self._flush()  # attempts are booked while the claim is still mine
             with suppress(StoreError):
                 await self._thread(self._store.release, self.incarnation, waiting, now=self._clock.now())
+
+    async def _flush(self) -> None:
+        """Until everything is on the disk, or nobody writes any more."""
+        flushing = asyncio.create_task(self._committer.flush())
+        await asyncio.wait({flushing, *filter(None, [self._committing])}, return_when=asyncio.FIRST_COMPLETED)
+        flushing.cancel()
 
     # ------------------------------------------------------------------ in
 
@@ -310,17 +330,25 @@ class Orchestrator:
         await asyncio.Event().wait()  # until `_work` cancels: a job that ends by itself would end the run
 
     async def _claim(self, limit: int) -> int:
-        tasks = await self._thread.insist(self._claiming(limit))
+        claiming, self._claim_in_doubt = self._claiming(limit), True
+        tasks = await self._thread.insist(claiming)
         more = len(tasks) == limit
         self.dispatch.behind = (await self._news()).queued if more else 0
         attempts = await self._earlier_attempts(tasks)
         now = self._clock.now()
         for task in tasks:
             if not self.dispatch.knows(task.batch, task.id):
-                self.dispatch.offer(task, now, attempts.get(task.row, ()))
+                self._offer(task, now, attempts.get(task.row, ()))
+        self._claim_in_doubt = False
         if tasks:
             self._pump()
         return len(tasks)
+
+    def _offer(self, task: Task, now: float, attempts: Sequence[Attempt]) -> None:
+        with self._supervisor.guarding("taking a task in") as guarded:
+            self.dispatch.offer(task, now, attempts)
+        if guarded.error is not None:
+            self._committer.add_result(self.dispatch.abandon(task, now, _ours(guarded.error)))
 
     def _claiming(self, limit: int) -> Callable[[], list[Task]]:
         """A claim that can be repeated. One that was refused may have been made all the same: what is claimed
@@ -329,7 +357,7 @@ class Orchestrator:
         Known is what was at hand before the first try: nothing else can be mine, since nobody else claims.
         """
         known = self.dispatch.keys() | self._committer.unwritten()
-        refused = False
+        refused = self._claim_in_doubt
 
         def claim() -> list[Task]:
             nonlocal refused
@@ -406,18 +434,22 @@ class Orchestrator:
         """Ask dispatch, start what it placed, and set the alarm for when to ask again."""
         if self._draining or self._loop is None or not self._leadership.may_place:
             return
+        with self._supervisor.guarding("placing tasks"):
+            self._place(self._loop)
+
+    def _place(self, loop: asyncio.AbstractEventLoop) -> None:
         now = self._clock.now()
         placements, ended, next_wake = self.dispatch.dispatch(now)
         for result in ended:
             self._committer.add_result(result)
+        for placement in placements:  # before anything that may fail: each holds a permit
+            self._calls[placement.permit] = loop.create_task(self._carry_out(placement))
         self._tell(self.balancer.take_events())  # what no call will bring up: a budget, an unknown price
-        for placement in placements:
-            self._calls[placement.permit] = self._loop.create_task(self._carry_out(placement))
         if self._wake_handle is not None:
             self._wake_handle.cancel()
             self._wake_handle = None
         if next_wake is not None:
-            self._wake_handle = self._loop.call_later(max(0.0, next_wake - now), self._pump)
+            self._wake_handle = loop.call_later(max(0.0, next_wake - now), self._pump)
         if self.dispatch.waiting < self.balancer.slots:
             self._feed_now.set()
 
@@ -443,12 +475,21 @@ class Orchestrator:
         except LeadershipLost as lost:
             self._superseded(lost)
         except Exception as unexpected:
-            log.exception("a call broke in our own code", extra=_fields(placement))
-            error = BadRequest(f"internal error: {type(unexpected).__name__}")  # neutral: ours, not theirs
-        self._money.release(placement)
+            log.exception("unexpected internal error during a call", extra=_fields(placement))
+            error = InternalError(
+                _ours(unexpected), provider=placement.provider, model=placement.model, sent=sent
+            )
         self._calls.pop(placement.permit, None)
         self._given_up.discard(placement.permit)
-        self._settle(placement, completion, error, started_at, sent)
+        with self._supervisor.guarding("settling a call") as guarded:
+            self._money.release(placement)
+            self._settle(placement, completion, error, started_at, sent)
+        if guarded.error is not None:
+            self._abandon(placement, guarded.error)
+        with self._supervisor.guarding("what follows a call"):
+            self._after_call(placement, error)
+        if self._draining and not self._calls:
+            self._done.set()
 
     def _settle(
         self,
@@ -458,6 +499,7 @@ class Orchestrator:
         started_at: float,
         sent: bool,
     ) -> None:
+        """Book the attempt, and the task's end if it is one."""
         settled = self.dispatch.settle(
             placement,
             self._clock.now(),
@@ -470,6 +512,15 @@ class Orchestrator:
             self._committer.add_result(settled.result)
         else:
             self._committer.add_attempt(placement.task, settled.attempt)
+
+    def _abandon(self, placement: Placement, error: Exception) -> None:
+        """A call that could not be settled: its task ends, or it would stay in flight for ever."""
+        with self._supervisor.guarding("ending a task"):
+            result = self.dispatch.abandon(placement.task, self._clock.now(), _ours(error), placement)
+            self._committer.add_result(result)
+
+    def _after_call(self, placement: Placement, error: ProviderError | None) -> None:
+        """Everything else that an attempt's end brings about."""
         if error is not None:
             fields = {**_fields(placement), "error": error.kind, "status": error.status}
             log.info("attempt failed", extra=fields)
@@ -477,8 +528,6 @@ class Orchestrator:
         self._tell(self.balancer.take_events())
         self._tell(self._money.take_events(self._clock.now()))
         if self._draining:
-            if not self._calls:
-                self._done.set()
             return
         self._pump()
 
@@ -491,7 +540,8 @@ class Orchestrator:
         for result in results:
             self._counts[result.status] = self._counts.get(result.status, 0) + 1
         if self._on_result is not None:
-            self._on_result(results)
+            with self._supervisor.guarding("passing results on"):  # they are stored by now
+                self._on_result(results)
         self._feed_now.set()
 
     # ------------------------------------------------------------------ housekeeping
@@ -517,39 +567,45 @@ class Orchestrator:
         learned_at = self._clock.now()
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            await self._notice()
+            with self._supervisor.guarding("settings and commands"):
+                await self._notice()
             self._pump()
-            await self._money.trim()
-            await self._thread.insist(self._heartbeat)
+            with self._supervisor.guarding("trimming reserved money"):
+                await self._money.trim()
+            await self._thread.insist(self._heartbeat, self.snapshot())
             if self._clock.now() - learned_at >= LEARNED_EVERY_S:
                 learned_at = self._clock.now()
                 with suppress(StoreError):  # there is more to learn until the next time
                     await self._learned.save(learned_at)
 
-    def _heartbeat(self) -> None:
-        now = self._clock.now()
-        self._store.heartbeat(self.incarnation, now=now, snapshot=self.snapshot())
+    def _heartbeat(self, snapshot: PoolSnapshot) -> None:
+        """On the store's thread, so it is given values: the loop changes everything else meanwhile."""
+        self._store.heartbeat(self.incarnation, now=self._clock.now(), snapshot=snapshot)
 
     async def _notice(self) -> None:
         """Take over settings and carry out commands that came since last time."""
         insist, store = self._thread.insist, self._store
         news = await self._news()
         if news.settings_version != self._settings_version:
-            self._steering.apply(await insist(store.current_settings), self._clock.now())
+            settings = await insist(store.current_settings)
             self._settings_version = news.settings_version
+            self._steering.apply(settings, self._clock.now())
         if news.commands:
             for command in await insist(store.take_commands, self.incarnation, self._clock.now()):
-                outcome = self._steering.carry_out(command, self._clock.now())
+                outcome = "failed: internal error (the log of the orchestrator has the traceback)"
+                with self._supervisor.guarding("a command"):
+                    outcome = self._steering.carry_out(command, self._clock.now())
                 await insist(store.finish_command, command.id, outcome, self._clock.now())
 
     def _tell(self, events: Sequence[Event]) -> None:
         """One row, one line in the log, and for an alert one webhook each."""
-        for event in events:
-            level = logging.INFO if event.level == "info" else logging.WARNING
-            log.log(level, said(event), extra={"action": event.kind, "provider": event.provider})
-            if event.level == "alert":
-                self._alerter.send(event)
         self._committer.add_events(events)
+        for event in events:
+            with self._supervisor.guarding("reporting an event"):
+                level = logging.INFO if event.level == "info" else logging.WARNING
+                log.log(level, said(event), extra={"action": event.kind, "provider": event.provider})
+                if event.level == "alert":
+                    self._alerter.send(event)
 
     def snapshot(self) -> PoolSnapshot:
         """The pool right now: what `status` and the pages show."""
@@ -559,6 +615,11 @@ class Orchestrator:
             waiting_for=self.dispatch.waiting_for(),
             oldest_waiting_at=self.dispatch.oldest_waiting_at(),
         )
+
+
+def _ours(error: Exception) -> str:
+    """An error of our own code, for the task's row: its class alone, since its message may quote keys."""
+    return f"internal error of the orchestrator: {type(error).__name__} (its log has the traceback)"
 
 
 def _fields(placement: Placement) -> dict[str, Any]:

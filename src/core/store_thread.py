@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ..errors import LeadershipLost, StoreError
+from ..errors import LeadershipLost, StoreError, UnstorableError
 from .words import duration
 
 P = ParamSpec("P")
@@ -29,6 +29,7 @@ class StoreThread:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self.refusal = ""  # why the store refuses at the moment; empty while it does not
         self._refused = 0  # calls that wait to be made again
         self._refusing_since = 0.0
 
@@ -39,12 +40,13 @@ class StoreThread:
     async def insist(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The same, but where the store refuses the call is made again until it does not.
 
-        A lost leadership does not come back: that is raised. `method` must be safe to repeat: it may have
-        been carried out although it was refused, where a connection was lost while committing.
+        What repeating does not change is raised: LeadershipLost, and UnstorableError for the same value.
+        `method` must be safe to repeat: it may have been carried out although it was refused, where a
+        connection was lost while committing.
         """
         try:
             return await self(method, *args, **kwargs)
-        except LeadershipLost:
+        except (LeadershipLost, UnstorableError):
             raise
         except StoreError as error:
             self._note_refusal(error)
@@ -61,7 +63,7 @@ class StoreThread:
             await asyncio.sleep(wait_s)
             try:
                 return await self(method, *args, **kwargs)
-            except LeadershipLost:
+            except (LeadershipLost, UnstorableError):
                 raise
             except StoreError as error:
                 log.debug("the store still refuses", extra={"action": "store", "error": str(error)})
@@ -69,6 +71,7 @@ class StoreThread:
 
     def _note_refusal(self, error: StoreError) -> None:
         self._refused += 1
+        self.refusal = str(error)
         if self._refused == 1:
             self._refusing_since = time.monotonic()
             log.error("the store refuses; trying again", extra={"action": "store", "error": str(error)})
@@ -76,6 +79,7 @@ class StoreThread:
     def _note_success(self) -> None:
         """Over is what no call waits for any more: while a database is locked, reading still works."""
         if not self._refused:
+            self.refusal = ""
             took = duration(time.monotonic() - self._refusing_since)
             # As loud as its beginning: a log that shows errors alone must not look as if it went on.
             log.error("the store takes calls again, after %s", took, extra={"action": "store"})

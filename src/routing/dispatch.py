@@ -82,6 +82,8 @@ class Dispatch:
         self._queues = Queues(balancer.route, settings.routing.spill_after_s, balancer.providers)
         self._in_flight: dict[int, Entry] = {}
         self._deadlines: list[tuple[float, int, Entry]] = []
+        self._placed: list[Placement] = []  # decided, and not returned by `dispatch` yet
+        self._ended: list[Result] = []
         self._sequence = itertools.count()
         self._with_deadline = 0  # waiting tasks that have one
         self._flows: dict[tuple[str, str], Flow] = {}
@@ -168,10 +170,12 @@ class Dispatch:
         if balancer.offline_since != self._offline_since:
             self._offline_since = balancer.offline_since
             queues.wake_all()
-        ended = self._expire(now)
+        ended = self._ended
+        self._expire(now)
         if self._allotment.advise(queues, queues.waiting, self.behind, now):
             queues.wake_all()
-        placements = self._send_probes(now)
+        placements = self._placed  # kept where an error ends this half-way: they hold permits
+        self._send_probes(placements, now)
         while balancer.pool.free_slots and queues.waiting:
             best = queues.next_class(now)
             entry = best.head() if best is not None else None
@@ -186,11 +190,11 @@ class Dispatch:
                 self._park(best, entry, blocked, now)
             else:
                 ended.append(self._give_up(entry, blocked, now))
+        self._placed, self._ended = [], []
         return Dispatched(placements, ended, self._next_wake(now))
 
-    def _send_probes(self, now: float) -> list[Placement]:
+    def _send_probes(self, placements: list[Placement], now: float) -> None:
         """A probe is drawn from the tasks that have not failed: the oldest may be what opened the breaker."""
-        placements: list[Placement] = []
         for provider in self.balancer.awaiting_probe(now):
             for _ in range(PROBES_DRAWN if self.balancer.pool.free_slots else 0):
                 entry = self._queues.draw(provider, self.balancer.pool.dice)
@@ -203,7 +207,6 @@ class Dispatch:
                     self._leaves(entry, placement)
                     placements.append(placement)
                     break
-        return placements
 
     def _leaves(self, entry: Entry, placement: Placement) -> None:
         """The task's call is on its way."""
@@ -263,10 +266,26 @@ class Dispatch:
             wake = min(wake, self._deadlines[0][0] - self._least_s)
         return wake if wake < NEVER else None
 
+    def abandon(self, task: Task, now: float, error: str, placement: Placement | None = None) -> Result:
+        """Take out a task that an internal error has left half-way; what its call may cost is uncertain."""
+        key = (task.batch, task.id)
+        entry = self._entries.get(key)
+        attempts = tuple(entry.attempts) if entry is not None else ()
+        if placement is not None:
+            self._in_flight.pop(placement.permit, None)
+            if placement.permit in self.balancer.pool.permits:
+                self.balancer.settle(placement.permit, Outcome.UNCERTAIN, now)
+            if not any(a.number == placement.attempt for a in attempts):
+                attempts = (*attempts, _uncertain(placement, now))
+        if entry is not None and entry.queue is not None:
+            self._dequeue(entry)
+        if entry is not None:
+            self._forget(entry)
+        return Result(task, TaskStatus.FAILED, now, attempts, error=error, tier=task.tier)
+
     # ------------------------------------------------------------------ ends without a call
 
-    def _expire(self, now: float) -> list[Result]:
-        ended = []
+    def _expire(self, now: float) -> None:
         self._least_s = self._least_latency_s() if self._deadlines else 0.0
         while self._deadlines and self._deadlines[0][0] - self._least_s <= now:
             _, _, entry = heapq.heappop(self._deadlines)
@@ -277,8 +296,7 @@ class Dispatch:
                     if now < (entry.task.deadline_at or now)
                     else ("the deadline has passed")
                 )
-                ended.append(self._end(entry, TaskStatus.EXPIRED, text, now))
-        return ended
+                self._ended.append(self._end(entry, TaskStatus.EXPIRED, text, now))
 
     def _least_latency_s(self) -> float:
         """Half the best median: what even a lucky call takes."""
@@ -444,6 +462,14 @@ def _is_hopeless(entry: Entry, blocked: Blocked, now: float) -> bool:
     if blocked.until == NEVER or not entry.memory.refused or blocked.free or blocked.survey is None:
         return blocked.until == NEVER
     return not blocked.survey.expected_before(now + SOON_S)
+
+
+def _uncertain(placement: Placement, now: float) -> Attempt:
+    return Attempt(
+        placement.attempt, placement.provider, placement.model, placement.agent, Outcome.UNCERTAIN,
+        placement.at, now - placement.at, placement.choice, placement.reasons, placement.forced,
+        "InternalError", cost_nanos=placement.reserved_nanos, max_tokens=placement.max_tokens,
+    )  # fmt: skip
 
 
 def outcome_of(completion: Completion | None, error: ProviderError | None) -> Outcome:

@@ -10,6 +10,7 @@ import pytest
 from src.config import load_settings, simulated_access
 from src.core.clock import Clock
 from src.core.health import HealthWatch
+from src.core.supervisor import Supervisor
 from src.providers.factory import build_adapter
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.reach import Found
@@ -42,7 +43,8 @@ async def first_findings(base_urls: dict[str, str]) -> dict[str, Found]:
     access = simulated_access(settings, base_urls)
     adapters = {name: build_adapter(each, 4) for name, each in access.items()}
     await asyncio.gather(*(adapter.warm_up() for adapter in adapters.values()))
-    watching = asyncio.create_task(HealthWatch(balancer, adapters, clock.now, lambda: None).run())
+    supervisor = Supervisor(lambda events: None, clock.now)
+    watching = asyncio.create_task(HealthWatch(balancer, adapters, clock.now, lambda: None).run(supervisor))
     async with asyncio.timeout(20.0):
         await balancer.complete.wait()
     watching.cancel()

@@ -18,10 +18,18 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    ProgrammingError,
+    StatementError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ...errors import ConfigError, ConnectionLost, LeadershipLost, StoreError
+from ...errors import ConfigError, ConnectionLost, LeadershipLost, StoreError, UnstorableError
 from . import schema
 
 BUSY_TIMEOUT_S = 30.0
@@ -35,6 +43,7 @@ _SQLITE_PRAGMAS = (
     "PRAGMA cache_size=-32000",  # KiB: the inner pages of a million tasks
     "PRAGMA journal_size_limit=67108864",
 )
+_STATES_OF_VALUES = ("22", "23", "54")  # SQLSTATE classes: data exception, integrity, a limit is exceeded
 Row = tuple[Any, ...]
 _making = threading.Lock()  # held while a database file is created
 
@@ -157,12 +166,31 @@ class Database:
                 with connection.begin():
                     yield connection
         except DBAPIError as error:
+            if self._is_about_a_value(error):
+                raise UnstorableError(f"the database refuses a value: {_reason(error)}") from error
             kind = ConnectionLost if error.connection_invalidated else StoreError
             raise kind(f"{self.place}: {_reason(error)}") from error
         except PoolTimeout as error:
             raise StoreError(f"{self.place}: too many threads want a connection") from error
         except OverflowError as error:
-            raise StoreError(f"{self.place}: a number is too large to be stored") from error
+            raise UnstorableError("a number is too large to be stored") from error
+        except UnicodeError as error:
+            raise UnstorableError("a text is no valid Unicode") from error
+        except StatementError as error:  # SQLAlchemy could not turn a value into a parameter
+            raise UnstorableError(
+                f"{self.place}: a value cannot be stored ({type(error).__name__})"
+            ) from error
+
+    def _is_about_a_value(self, error: DBAPIError) -> bool:
+        """Whether the database refused what was to be written, by class and SQLSTATE, never by its words."""
+        if isinstance(error, DataError | IntegrityError):
+            return True
+        if self.is_sqlite:  # whose driver raises these two for a parameter that it cannot bind
+            return isinstance(error, InterfaceError | ProgrammingError)
+        state = getattr(error.orig, "sqlstate", None)
+        if state is None:  # the driver itself could not adapt it; a closed connection is no ProgrammingError
+            return isinstance(error, ProgrammingError)
+        return str(state)[:2] in _STATES_OF_VALUES
 
     def prepared(self, statement: Any, names: Sequence[str]) -> Prepared:
         """The compiled form of a statement that lives as long as its module."""

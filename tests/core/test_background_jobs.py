@@ -1,0 +1,329 @@
+"""An unexpected error in one of the jobs beside the calls: it is reported, and the run goes on to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from src.config import load_settings, simulated_access
+from src.core.clock import Clock
+from src.core.orchestrator import Orchestrator, RunReport
+from src.core.store import Store
+from src.core.supervisor import Supervisor
+from src.errors import StoreError
+from src.records import Event, Message, Task, TaskStatus
+from src.settings import Settings
+from src.simulator.process import SimulatorProcess
+
+TASKS = [Task(f"t{n:02}", "queue", (Message("user", f"Question {n}?"),)) for n in range(30)]
+SETTINGS = load_settings(environ={})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "state.db", simulated=True) as opened:
+        opened.add_tasks(TASKS, now=1.0)
+        yield opened
+
+
+def pool_over(
+    store: Store,
+    base_urls: dict[str, str],
+    on_result: Callable[[Any], None] | None = None,
+    settings: Settings = SETTINGS,
+) -> Orchestrator:
+    return Orchestrator(settings, simulated_access(settings, base_urls), store, Clock(), on_result=on_result)
+
+
+def run(pool: Orchestrator, timeout_s: float = 60.0) -> RunReport:
+    async def running() -> RunReport:
+        async with asyncio.timeout(timeout_s):
+            return await pool.run(until_done=True)
+
+    return asyncio.run(running())
+
+
+class Boom(RuntimeError):
+    """An error that nobody expects."""
+
+
+def fails_once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+    """The first call of a method raises; the others do what they always do."""
+    method, lock, raised = getattr(owner, name), threading.Lock(), False
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        nonlocal raised
+        with lock:
+            first, raised = not raised, True
+        if first:
+            raise Boom
+        return method(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, called)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A method that fails, found from the pool, and what the event says is affected."""
+
+    path: str
+    name: str
+    told: str
+    lost: int = 0  # tasks that end as failed by it
+
+
+JOBS = {
+    "claim": Job("_store", "claim", "claiming"),
+    "news": Job("_store", "news", ""),
+    "offer": Job("dispatch", "offer", "taking a task in", lost=1),
+    "placing": Job("dispatch", "dispatch", "placing tasks"),
+    "settle": Job("dispatch", "settle", "settling a call", lost=1),
+    "decision of a settle": Job("balancer", "settle", "settling a call", lost=1),
+    "events": Job("balancer", "take_events", ""),
+    "housekeeping": Job("balancer", "note_states", "housekeeping"),
+    "settings": Job("_steering", "apply", "settings and commands"),
+    "heartbeat": Job("_store", "heartbeat", "correspondence with the store"),
+    "trim": Job("_money", "trim", "trimming reserved money"),
+    "health": Job("_health", "_ask", "the health watch of "),
+    "storing": Job("_store", "finish", "storing results"),
+    "storing attempts and events": Job("_store", "add_events", "storing results"),
+    "committer": Job("_committer", "_commit", "storing results"),
+    "results": Job("", "_on_result", "passing results on"),
+}
+
+
+@pytest.mark.parametrize("job", [pytest.param(job, id=name) for name, job in JOBS.items()])
+def test_r1_4_a_job_that_fails_is_reported_and_every_task_is_answered(
+    job: Job,
+    store: Store,
+    simulator: SimulatorProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = pool_over(store, simulator.base_urls, on_result=lambda results: None)
+    began = pool._started  # the jobs, not what comes before them
+
+    def after_the_start(start_s: float) -> Event:
+        fails_once(monkeypatch, getattr(pool, job.path) if job.path else pool, job.name)
+        if job.name in ("apply", "note_states", "heartbeat", "trim"):  # what happens each second
+            hold_until_done(pool, monkeypatch)
+        if job.name == "apply":
+            pool._settings_version = -1
+        return began(start_s)
+
+    monkeypatch.setattr(pool, "_started", after_the_start)
+    with caplog.at_level(logging.ERROR):
+        report = run(pool)
+    assert report.counts.get(TaskStatus.FAILED, 0) == job.lost
+    assert report.answered == len(TASKS) - job.lost
+    assert store.pending().get(TaskStatus.RUNNING, 0) == 0
+    told = [row.event.message for row in store.events() if row.event.kind == "internal_error"]
+    assert any(f"unexpected internal error in {job.told}" in text and "Boom" in text for text in told), told
+    assert any(record.exc_info and record.exc_info[0] is Boom for record in caplog.records)
+    if job.lost:
+        with_error = [row.error for row in store.tasks(statuses=[TaskStatus.FAILED]).rows]
+        assert with_error == ["internal error of the orchestrator: Boom (its log has the traceback)"]
+
+
+def hold_until_done(pool: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run does not end before the event is stored."""
+    is_done = pool._is_done
+
+    async def later() -> bool:
+        return await is_done() and any(row.event.kind == "internal_error" for row in pool._store.events())
+
+    monkeypatch.setattr(pool, "_is_done", later)
+
+
+def test_r4_5_an_error_in_our_own_code_during_a_call_is_retried_and_blamed_on_nobody(
+    store: Store,
+    simulator: SimulatorProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = pool_over(store, simulator.base_urls)
+    for agent in pool._agents.values():
+        fails_once(monkeypatch, agent, "attempt")
+    with caplog.at_level(logging.ERROR):
+        report = run(pool)
+    assert report.answered == len(TASKS), "a call that our own code broke is made again"
+    assert any(record.exc_info and record.exc_info[0] is Boom for record in caplog.records)
+    calls = store.summary().calls
+    assert calls.failed == 0 and 0 < calls.uncertain <= len(pool._agents), "it may have been billed"
+    assert all(p.breaker.opened_count == 0 and not p.history.error_rate for p in pool.balancer.providers)
+
+
+def test_r4_5_an_error_that_persists_ends_the_task_as_ours(
+    store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_over(store, simulator.base_urls)
+    for agent in pool._agents.values():
+        monkeypatch.setattr(agent, "request_for", always_fails)
+    report = run(pool)
+    assert report.counts == {TaskStatus.FAILED: len(TASKS)}
+    row = store.task("queue", "t00")
+    assert row is not None and [a.error_kind for a in row.result.attempts] == ["InternalError"] * 3
+    assert "internal error of the orchestrator: Boom" in row.result.error
+    assert all(p.breaker.opened_count == 0 for p in pool.balancer.providers)
+
+
+def always_fails(placement: object) -> None:
+    raise Boom
+
+
+def test_r1_6_an_event_whose_time_no_clock_can_show_is_stored_and_ends_nothing(
+    store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_over(store, simulator.base_urls)
+    odd = Event(1.0, "odd", "a hold without an end", level="alert", fields={"until": 1e17})
+    began = pool._started
+    monkeypatch.setattr(pool, "_started", lambda start_s: pool._tell([odd]) or began(start_s))
+    assert run(pool).answered == len(TASKS)
+    kinds = {row.event.kind for row in store.events()}
+    assert {"odd", "internal_error"} <= kinds
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_r1_4_a_model_list_that_no_reader_survives_does_not_end_the_run(
+    status: int, store: Store
+) -> None:
+    calls = lists = 0
+    recovered = asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        nonlocal calls, lists
+        if request.method == "GET":
+            lists += 1
+            recovered.set()
+            return web.Response(status=status, text="[" * 200_000, content_type="application/json")
+        calls += 1
+        if not recovered.is_set():
+            return web.json_response({"error": {"message": "overloaded"}}, status=503)
+        message = {"role": "assistant", "content": "Yes."}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+        return web.json_response({"id": "1", "model": "gpt-6-luna", "choices": [choice], "usage": usage})
+
+    runner = web.ServerRunner(web.Server(answer, access_log=None))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    settings = SETTINGS.model_copy(
+        update={
+            "providers": {"openai": SETTINGS.providers["openai"]},
+            "breaker": SETTINGS.breaker.model_copy(
+                update={"recovery_timeout_s": 0.5, "health_interval_s": 0.5}
+            ),
+        }
+    )
+    pool = pool_over(store, {"openai": f"http://{host}:{port}/v1"}, settings=settings)
+    async with asyncio.timeout(60):
+        report = await pool.run(until_done=True)
+    await runner.cleanup()
+    assert report.answered == len(TASKS) and lists and calls >= len(TASKS)
+
+
+# ------------------------------------------------------------------ the supervisor itself
+
+
+async def test_a_job_that_fails_for_ever_is_reported_once_a_minute_and_given_up_only_where_told() -> None:
+    events: list[Event] = []
+    supervisor = Supervisor(events.extend, lambda: 5.0)
+
+    async def job() -> None:
+        raise Boom
+
+    with pytest.raises(StoreError, match=r"the job failed 3 times in a row \(Boom"):
+        await supervisor.keep("the job", job, restarts=2)
+    assert [event.message for event in events] == [
+        "unexpected internal error in the job: Boom (the log has the traceback)"
+    ]
+
+
+async def test_a_job_that_is_cancelled_or_returns_is_not_started_again() -> None:
+    supervisor = Supervisor(lambda events: None, lambda: 5.0)
+    started = 0
+
+    async def waits() -> None:
+        nonlocal started
+        started += 1
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(supervisor.keep("a job", waits))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled() and started == 1
+    await supervisor.keep("another", lambda: asyncio.sleep(0))
+
+
+def test_a_committer_that_cannot_go_on_ends_the_run_in_good_order(
+    store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_over(store, simulator.base_urls)
+    monkeypatch.setattr(pool._committer, "_commit", broken_commit)
+    monkeypatch.setattr("src.core.supervisor.RESTART_AT_MOST_S", 0.01)
+    with pytest.raises(StoreError, match="storing results failed 5 times in a row"):
+        run(pool)
+    assert store.pending().get(TaskStatus.RUNNING, 0) == 0, "it has signed off"
+
+
+async def broken_commit() -> None:
+    raise Boom
+
+
+# ------------------------------------------------------------------ two threads
+
+
+def test_the_store_thread_is_given_values_while_the_loop_changes_the_queues(
+    store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats and learned limits go to the store as fast as it takes them, with threads in quick turns."""
+    monkeypatch.setattr("src.core.orchestrator.HOUSEKEEPING_S", 0.0)
+    monkeypatch.setattr("src.core.orchestrator.LEARNED_EVERY_S", 0.0)
+    pool = pool_over(store, simulator.base_urls)
+    threads: set[str] = set()
+    snapshot = pool.snapshot
+
+    def noting() -> Any:
+        threads.add(threading.current_thread().name)
+        return snapshot()
+
+    monkeypatch.setattr(pool, "snapshot", noting)
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        report = asyncio.run(busy(pool))
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert report.answered == len(TASKS)
+    assert threads == {threading.current_thread().name}
+    assert not [row for row in store.events() if row.event.kind == "internal_error"]
+
+
+async def busy(pool: Orchestrator) -> RunReport:
+    """Run it while tasks of many classes come and go."""
+    running = asyncio.create_task(pool.run(until_done=True))
+    n = 0
+    while not running.done():
+        tasks = [
+            Task(f"x{n}-{i}", f"b{i}", (Message("user", "Hi"),), deadline_at=1e12, providers=(name,))
+            for i, name in enumerate(("openai", "anthropic", "gemini") * 20)
+        ]
+        for task in tasks:
+            pool.dispatch.offer(task, pool._clock.now())
+        await asyncio.sleep(0)
+        for task in tasks:
+            pool.dispatch.withdraw(task.batch, task.id)
+        n += 1
+        await asyncio.sleep(0.001)
+    return running.result()

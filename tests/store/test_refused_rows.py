@@ -1,0 +1,107 @@
+"""A row that the database refuses for its content fails alone; on each database, through the committer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from src.core.committer import Committer
+from src.core.store import Store
+from src.core.store_thread import StoreThread
+from src.core.supervisor import Supervisor
+from src.errors import StoreError, UnstorableError
+from src.records import Attempt, Event, Message, Outcome, Result, Task, TaskStatus, Usage
+
+ME = {"pid": 1, "host": "here", "mode": "simulated", "batch": ""}
+
+
+def attempt(**changes: Any) -> Attempt:
+    usual = Attempt(
+        1, "openai", "gpt-6-luna", "only", Outcome.OK, 100.0, 0.5, "weighted", (),
+        usage=Usage(12, 0, 0, 9, 0), cost_nanos=4_200, max_tokens=100,
+    )  # fmt: skip
+    return replace(usual, **changes)
+
+
+def good(task: Task, **changes: Any) -> Result:
+    return replace(Result(task, TaskStatus.SUCCEEDED, 101.0, (attempt(),), output="Yes."), **changes)
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "a count beyond 64 bits": {"attempts": (attempt(usage=Usage(12, 0, 0, 2**64 - 1, 0)),)},
+    "a count beyond every float": {"attempts": (attempt(usage=Usage(10**400, 0, 0, 9, 0)),)},
+    "a status beyond 64 bits": {"attempts": (attempt(status=2**70),)},
+    "half a surrogate as a name": {"attempts": (attempt(model="gpt-\ud83d"),)},
+    "half a surrogate as a reason": {"finish_reason": "\ud83d"},
+    "a value of no kind": {"tier": object()},
+    "our own code fails on it": {"warnings": (object(),)},
+    "an infinite latency": {"attempts": (attempt(latency_s=float("inf")),)},
+}
+
+
+async def stored_by_committer(
+    store: Store, results: Sequence[Result], attempts: Sequence[tuple[Task, Attempt]] = ()
+) -> tuple[list[Result], list[Event]]:
+    """What the committer wrote, and the events it wrote beside."""
+    thread, written, events = StoreThread(), [], []
+    supervisor = Supervisor(events.extend, lambda: 5.0)
+    committer = Committer(store, thread, "me", written.extend, supervisor)
+    for task, each in attempts:
+        committer.add_attempt(task, each)
+    for result in results:
+        committer.add_result(result)
+    running = asyncio.create_task(committer.run())
+    async with asyncio.timeout(60):
+        await committer.flush()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    thread.close()
+    return written, events
+
+
+@pytest.fixture
+def tasks(store: Store) -> list[Task]:
+    store.add_tasks([Task(f"t{n}", "b", (Message("user", "Hi"),)) for n in range(9)], now=1.0)
+    store.register("me", **ME, now=2.0)
+    return store.claim("me", 20, now=3.0)
+
+
+@pytest.mark.parametrize("changes", [pytest.param(changes, id=name) for name, changes in BAD.items()])
+async def test_r1_1_a_row_that_the_database_refuses_fails_alone_and_its_cost_is_kept(
+    changes: dict[str, Any], store: Store, tasks: list[Task]
+) -> None:
+    results = [good(task) for task in tasks]
+    results[4] = good(tasks[4], **changes)
+    written, _ = await stored_by_committer(store, results)
+    by_id = {result.task.id: result for result in written}
+    assert len(written) == len(by_id) == len(tasks), "each is written once"
+    assert by_id.pop("t4").status is TaskStatus.FAILED
+    assert {result.status for result in by_id.values()} == {TaskStatus.SUCCEEDED}
+    row = store.task("b", "t4")
+    assert row is not None and row.result is not None
+    assert row.result.error.startswith("the answer cannot be stored: ")
+    assert row.result.cost_nanos == 4_200
+    assert store.summary("b").calls.cost_nanos == 9 * 4_200
+    assert "answer_refused" in {each.event.kind for each in store.events()}
+
+
+async def test_an_attempt_that_is_refused_is_stored_without_what_was_refused(
+    store: Store, tasks: list[Task]
+) -> None:
+    odd = attempt(usage=Usage(12, 0, 0, 2**64 - 1, 0), outcome=Outcome.FAILED, error_kind="ServerError")
+    await stored_by_committer(store, [], [(tasks[0], attempt()), (tasks[1], odd)])
+    assert store.summary("b").calls.calls == 2
+    assert store.summary("b").calls.cost_nanos == 2 * 4_200
+
+
+def test_a_value_is_told_from_a_database_that_is_not_there_by_class(store: Store, tasks: list[Task]) -> None:
+    with pytest.raises(UnstorableError):
+        store.finish("me", [good(tasks[0], attempts=(attempt(status=2**70),))])
+    with pytest.raises(StoreError) as gone, store._database.writing() as connection:
+        connection.execute(sa.text("select * from no_such_table"))
+    assert store._database.is_sqlite or not isinstance(gone.value, UnstorableError)
