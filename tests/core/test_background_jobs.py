@@ -288,7 +288,7 @@ def test_the_store_thread_is_given_values_while_the_loop_changes_the_queues(
     store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heartbeats and learned limits go to the store as fast as it takes them, with threads in quick turns."""
-    monkeypatch.setattr("src.core.orchestrator.HOUSEKEEPING_S", 0.0)
+    monkeypatch.setattr("src.core.orchestrator.HOUSEKEEPING_S", 0.02)
     monkeypatch.setattr("src.core.orchestrator.LEARNED_EVERY_S", 0.0)
     pool = pool_over(store, simulator.base_urls)
     threads: set[str] = set()
@@ -300,7 +300,7 @@ def test_the_store_thread_is_given_values_while_the_loop_changes_the_queues(
 
     monkeypatch.setattr(pool, "snapshot", noting)
     interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-5)
     try:
         report = asyncio.run(busy(pool))
     finally:
@@ -311,19 +311,19 @@ def test_the_store_thread_is_given_values_while_the_loop_changes_the_queues(
 
 
 async def busy(pool: Orchestrator) -> RunReport:
-    """Run it while tasks of many classes come and go."""
+    """Run it while tasks of many classes, which nobody can serve, come and go."""
     running = asyncio.create_task(pool.run(until_done=True))
-    n = 0
-    while not running.done():
-        tasks = [
-            Task(f"x{n}-{i}", f"b{i}", (Message("user", "Hi"),), deadline_at=1e12, providers=(name,))
-            for i, name in enumerate(("openai", "anthropic", "gemini") * 20)
-        ]
-        for task in tasks:
-            pool.dispatch.offer(task, pool._clock.now())
-        await asyncio.sleep(0)
-        for task in tasks:
-            pool.dispatch.withdraw(task.batch, task.id)
-        n += 1
-        await asyncio.sleep(0.001)
-    return running.result()
+    tasks = [
+        Task(f"x{n}", "b", (Message("user", "Hi"),), max_tokens=n + 1, providers=("anthropic",))
+        for n in range(100)
+    ]
+    for provider in pool.balancer.providers:
+        provider.paused = provider.name == "anthropic"
+    for turn in range(20):
+        for task in tasks[turn % 2 :: 2]:
+            if pool.dispatch.withdraw(task.batch, task.id) is None:
+                pool.dispatch.offer(task, pool._clock.now())
+        await asyncio.sleep(0.01)
+    for task in tasks:
+        pool.dispatch.withdraw(task.batch, task.id)
+    return await running
