@@ -321,7 +321,9 @@ async def busy(pool: Orchestrator) -> RunReport:
         provider.paused = provider.name == "anthropic"
     for turn in range(20):
         for task in tasks[turn % 2 :: 2]:
-            if pool.dispatch.withdraw(task.batch, task.id) is None:
+            if pool.dispatch.knows(task.batch, task.id):
+                pool.dispatch.withdraw(task.batch, task.id)
+            else:
                 pool.dispatch.offer(task, pool._clock.now())
         await asyncio.sleep(0.01)
     for task in tasks:
