@@ -54,8 +54,11 @@ CODES: Mapping[str, type[ProviderError]] = {
     "request_too_large": RequestTooLarge,
 }
 
-# A spent credit has the code of every bad request.
-SENTENCES: tuple[Sentence, ...] = (("credit balance is too low", "credit_balance_too_low", QuotaExhausted),)
+# A spent credit and a spending limit of the console have the code of every bad request.
+SENTENCES: tuple[Sentence, ...] = (
+    ("credit balance is too low", "credit_balance_too_low", QuotaExhausted),
+    ("reached your specified api usage limits", "usage_limit_reached", QuotaExhausted),
+)
 
 # The SDK's exceptions without an answer, where the transport's causes say nothing.
 CLASSES: Mapping[str, Verdict] = {

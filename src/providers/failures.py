@@ -332,9 +332,10 @@ def too_large(answer: Answered, request: CompletionRequest) -> tuple[int, int] |
         return limit, least
     found = None if "requests" in answer.codes else names_a_limit(answer.message, request.max_tokens)
     waits = answer.retry_after_s is not None or any(name.startswith("retry-after") for name in answer.headers)
-    if found is not None and waits and found[1] > _tokens_at_most(request):
-        return None  # it counts more than this request, and says when to come back
-    return found
+    if found is None or not waits:
+        return found
+    # It says when to come back, so the counts may be a limit and a time. Both must be what they seem to be.
+    return found if found[0] in limits and least <= found[1] <= _tokens_at_most(request) else None
 
 
 def _is_too_large(answer: Answered, request: CompletionRequest | None) -> bool:

@@ -211,7 +211,8 @@ class OpenAIAdapter(SdkAdapter):
         return openai_limits(found)
 
     def _codes_of(self, error: Json) -> tuple[str, ...]:
-        inner = values.mapping(error.get("innererror"))  # Azure
+        more = values.mapping(error.get("provider_specific_fields"))  # LiteLLM, of Azure's
+        inner = values.mapping(error.get("innererror") or more.get("innererror"))  # Azure
         found = (error.get("code"), error.get("type"), inner.get("code"), error.get("status_code"))
         flagged = (FLAGGED,) if _is_flagged(error) else ()
         return (*flagged, *(values.text(code) for code in found))

@@ -388,7 +388,8 @@ class Dispatch:
             pool, ended_at = self.balancer.pool, attempt.started_at + attempt.latency_s
             if pool.was_offline(attempt.started_at, ended_at):
                 return False
-            if attempt.error_kind == "Unreachable" and not pool.heard_since(ended_at, attempt.provider):
+            lost = attempt.error_kind == "Unreachable" and attempt.status is None
+            if lost and not pool.heard_since(ended_at, attempt.provider):
                 return False  # it may be the network: that is known once another has been heard of
         return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
 

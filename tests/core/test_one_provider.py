@@ -19,6 +19,7 @@ MODELS = ["gpt-6-luna", "gpt-6.1-terra", "gpt-6.1-sol"]
 LISTED: Said = (200, {"object": "list", "data": [{"id": name} for name in MODELS]})
 BAD_KEY: Said = (401, {"error": {"message": "Incorrect API key", "code": "invalid_api_key"}})
 NOT_FOUND: Said = (404, {"error": {"message": "no such model", "code": "model_not_found"}})
+PAGE: Said = (403, "<!DOCTYPE html><html><title>Just a moment...</title></html>")
 TOO_LARGE: Said = (
     429,
     {
@@ -68,9 +69,10 @@ def serving(says: Callable[[str, int], Said], lists: Said = LISTED) -> Iterator[
         protocol_version = "HTTP/1.1"
 
         def _send(self, said: Said) -> None:
-            content = json.dumps(said[1]).encode()
+            is_page = isinstance(said[1], str)
+            content = said[1].encode() if is_page else json.dumps(said[1]).encode()
             self.send_response(said[0])
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/html" if is_page else "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -94,14 +96,14 @@ def serving(says: Callable[[str, int], Said], lists: Said = LISTED) -> Iterator[
         server.server_close()
 
 
-def test_r2_1_r2_2_r2_4_r2_5_r5_6_odd_answers_to_single_rows_leave_the_others_alone(tmp_path: Path) -> None:
-    """The very first answer is a 401 that passes, the next a 404 that passes; one row is too large for the
-    limit, another is flagged.
+def test_r2_1_to_r2_5_and_r5_6_odd_answers_to_single_rows_leave_the_others_alone(tmp_path: Path) -> None:
+    """The first answers are a 401, a 404 and a 403 with a web page, which all pass; one row is too large for
+    the limit, another is flagged.
     """
 
     def says(prompt: str, number: int) -> Said:
-        if number <= 2:
-            return (BAD_KEY, NOT_FOUND)[number - 1]
+        if number <= 3:
+            return (BAD_KEY, NOT_FOUND, PAGE)[number - 1]
         return TOO_LARGE if "large" in prompt else FLAGGED if "flagged" in prompt else WELL
 
     rows = [{"id": f"row{number}", "prompt": f"Name a river, {number}."} for number in range(12)]
@@ -118,12 +120,13 @@ def test_r2_1_r2_2_r2_4_r2_5_r5_6_odd_answers_to_single_rows_leave_the_others_al
     large, flagged = found.pop("row5"), found.pop("row8")
     assert large["status"] == "failed"
     assert "(48,211 tokens, limit 30,000)" in large["error"]
-    assert calls.prompts.count("A large one.") <= 1 + 2, "once, but for the two that pass"
+    assert calls.prompts.count("A large one.") <= 1 + 3, "once, but for those that pass"
     assert flagged["status"] == "refused"
     assert "input was flagged" in flagged["error"]
     assert {row["status"] for row in found.values()} == {"succeeded"}
     assert len(set(calls.models)) == 1, "no dearer model took over"
-    assert len(calls.prompts) <= 12 + 2
+    assert len(calls.prompts) <= 12 + 3
+    assert "Just a moment" not in done.err + json.dumps([*found.values(), large, flagged])
 
 
 def test_r2_4_a_key_that_is_bad_ends_the_run_within_seconds_and_says_which(tmp_path: Path) -> None:

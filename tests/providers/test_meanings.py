@@ -119,6 +119,7 @@ async def test_r2_1_a_request_too_large_for_the_limit_is_told_from_a_rate_limit(
         ("Rate limit reached on requests per day: Limit 2000, Requested 3000", {}, "requests"),
         ("Limit: 90000 / min. Current: 91500 / min.", {"retry_after": "6"}, "tokens"),
         ("Rate limit reached. Please try again in 20s.", {}, "tokens"),
+        ("Over the limit of 10000 tokens. Please retry after 1200 milliseconds.", {"retry_after": "2"}, ""),
         ("Too many requests", {}, "tokens"),
     ],
 )
@@ -127,6 +128,19 @@ async def test_r2_1_where_waiting_helps_it_is_a_rate_limit(
 ) -> None:
     body = error("openai", 429, message, type=code, code="rate_limit_exceeded")
     assert type(await wires["openai"].failure(body, 429, **headers)) is RateLimited
+
+
+async def test_r2_1_beside_a_time_to_wait_the_counts_must_be_the_limit_and_this_request(wires: Wires) -> None:
+    wire = wires["openai"]
+    body = error("openai", 429, OPENAI_LARGE, type="tokens", code="rate_limit_exceeded")
+    long = (Message("user", "word " * 30_000),)
+    for limit, cls in (("30000", RequestTooLarge), ("90000", RateLimited)):
+        wire.canned.status = 429
+        wire.canned.headers = {"retry-after": "2", "x-ratelimit-limit-tokens": limit}
+        with pytest.raises(cls):
+            await wire.answer(body, messages=long)
+        with pytest.raises(RateLimited):
+            await wire.answer(body)
 
 
 async def test_r2_1_one_limit_below_the_least_that_the_prompt_can_be_is_enough(wires: Wires) -> None:
@@ -217,11 +231,20 @@ async def test_r2_3_a_page_is_never_repeated(
 # ---------------------------------------------------------------- 2.6, 2.7, 2.8
 
 
-async def test_r2_6_a_spent_credit_of_anthropic_is_a_quota(wires: Wires) -> None:
-    message = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Your credit balance is too low to access the Anthropic API.", "credit_balance_too_low"),
+        (
+            "You have reached your specified API usage limits. You will regain access on 2026-12-01.",
+            "usage_limit_reached",
+        ),
+    ],
+)
+async def test_r2_6_a_spent_credit_of_anthropic_is_a_quota(wires: Wires, message: str, code: str) -> None:
     body = error("anthropic", 400, message, type="invalid_request_error")
     found = await wires["anthropic"].failure(body, 400)
-    assert (type(found), found.code, found.resets_at) == (QuotaExhausted, "credit_balance_too_low", None)
+    assert (type(found), found.code, found.resets_at) == (QuotaExhausted, code, None)
     other = error("anthropic", 400, "messages: at least one is required", type="invalid_request_error")
     assert type(await wires["anthropic"].failure(other, 400)) is BadRequest
 
