@@ -280,6 +280,9 @@ def start_upload(word: str) -> AnyResponse:
         site().uploads.drop(word)
         flash("The file was dropped; none of its tasks was started.")
         return redirect(url_for("pages.dashboard"), 303)
+    if request.form.get("action") == "template":
+        site().uploads.use_template(site(), word, request.form.get("template", ""))
+        return redirect(url_for("pages.uploaded", word=word), 303)
     batch = request.form.get("batch", "").strip() or site().uploads.find(word).batch
     report = site().uploads.start(site(), word, batch[:500], who())
     site().recent.forget()

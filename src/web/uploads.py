@@ -25,6 +25,7 @@ from ..records import Task
 from .presenters.plans import Expectation, Sample
 from .presenters.pool import who_is_called
 from .problems import not_found
+from .site import who
 
 if TYPE_CHECKING:
     from .site import Site
@@ -35,6 +36,7 @@ BAD_LINES_SHOWN = 20
 ROWS_SHOWN = 10
 PREVIEW_CHARS = 120
 TEMPLATE_FIELD = "in the field below the file"
+TABLES = (".csv", ".tsv", ".tab")
 _WORD = re.compile(r"[\w-]{20,40}")
 
 
@@ -60,8 +62,9 @@ class Upload:
     bad_lines: tuple[tuple[int, str], ...]
     types: dict[str, int]
     warnings: tuple[str, ...]
-    expectation: Expectation
+    expectation: Expectation | None  # None: it can't be read as it is
     template: str = ""  # of the prompts of a CSV file
+    problem: str = ""  # why it can't be read; a table waits for another template
 
 
 class Uploads:
@@ -71,8 +74,10 @@ class Uploads:
         self._folder = folder
 
     def keep(self, site: Site, stream: BinaryIO, filename: str, template: str = "") -> Upload:
-        """Copy the file and look through it. Raises InputError for one that can't be read at all."""
-        options = _options(template)
+        """Copy the file and look through it. Raises InputError for one that can't be read at all.
+
+        A table that can't be read is kept with the problem: another template may be all that it needs.
+        """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
         name = Path(filename.replace("\\", "/")).name[:100] or "tasks"
@@ -83,9 +88,25 @@ class Uploads:
             undo.callback(path.unlink, missing_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
                 shutil.copyfileobj(stream, copy)
-            with _in_words_of_the_page():
-                upload = replace(_look_through(site, path, word, name, options), template=template)
+            upload = self._described(site, path, word, name, template)
             undo.pop_all()
+        return upload
+
+    def use_template(self, site: Site, word: str, template: str) -> Upload:
+        """Look through a kept file once more, with another template. Raises Problem 404 where it is gone."""
+        return self._described(site, self._path(word), word, self.find(word).filename, template)
+
+    def _described(self, site: Site, path: Path, word: str, name: str, template: str) -> Upload:
+        """What the preview finds, written beside the file. Raises InputError where nothing can help."""
+        try:
+            with _in_words_of_the_page():
+                upload = _look_through(site, path, word, name, _options(template))
+        except InputError as error:
+            if path.suffix not in TABLES:
+                raise
+            where = "" if error.line is None else f"line {error.line}: "
+            upload = Upload(word, name, name, 0, 0, (), (), {}, (), None, problem=f"{where}{error.what}")
+        upload = replace(upload, template=template)
         described = self._folder / f"{word}.meta"
         described.touch(0o600)
         described.write_text(json.dumps(asdict(upload)), encoding="utf-8")
@@ -99,12 +120,15 @@ class Uploads:
             raise not_found("upload of this name: it was started, dropped or left for a day") from None
         kept["rows"] = tuple(UploadRow(**row) for row in kept["rows"])
         kept["bad_lines"] = tuple((line, reason) for line, reason in kept["bad_lines"])
-        kept["expectation"] = Expectation(**kept["expectation"])
+        if kept["expectation"] is not None:
+            kept["expectation"] = Expectation(**kept["expectation"])
         return Upload(**kept)
 
     def start(self, site: Site, word: str, batch: str, who: str) -> AddReport:
         """Put its tasks on the queue and drop the file. What the batch has already is not asked twice."""
         upload, path = self.find(word), self._path(word)
+        if upload.problem:
+            raise InputError(upload.problem)
         now = site.now()
         site.store.create_batch(batch, now=now, source=upload.filename, submitter=who)
         lines = read_tasks(
@@ -202,7 +226,7 @@ def _look_through(site: Site, path: Path, word: str, filename: str, options: Rea
         bad_lines=tuple(bad),
         types=types,
         warnings=tuple(warnings[:BAD_LINES_SHOWN]),
-        expectation=sample.expectation(site),
+        expectation=sample.expectation(site, who()),
     )
 
 

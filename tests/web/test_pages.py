@@ -6,6 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 from flask.testing import FlaskClient
@@ -13,6 +14,7 @@ from flask.testing import FlaskClient
 from src.core.store import Store
 from src.records import Attempt, Candidate, Event, Message, Outcome, Result, Task, TaskStatus, Usage
 from src.routing.balancer import ProviderLoadBalancer
+from src.settings import BudgetSettings
 from src.web import create_app
 from src.web.presenters.plans import PLANNED_AT_MOST, Expectation, Sample
 from src.web.presenters.pool import pool_view
@@ -380,11 +382,55 @@ def test_a_table_is_taken_with_its_column_of_prompts_or_with_a_prompt_for_its_ro
     assert detail.task.metadata == {"product": "Desk", "review": "bad;\nvery"}
     where = send(client, b"prompt,city\nWhat?,Rome\n", "questions.csv")
     assert "Start 1 task" in client.get(where).text
-    wrong = client.post("/uploads", data={**form, "file": (io.BytesIO(b"a\n1\n"), "other.csv")})
-    assert wrong.status_code == 422 and "no column" in wrong.text
-    form["template"] = ""
-    bare = client.post("/uploads", data={**form, "file": (io.BytesIO(b"a\n1\n"), "other.csv")})
-    assert "or fill a template in the field below the file" in bare.text and "--prompt-file" not in bare.text
+
+
+@pytest.mark.parametrize("template", ["", "Of {product}"], ids=["none", "another column"])
+def test_a_table_is_kept_until_its_template_fits(client: FlaskClient, store: Store, template: str) -> None:
+    form = {"csrf": csrf_of(client), "template": template}
+    sent = client.post("/uploads", data={**form, "file": (io.BytesIO(b"city\nRome\nOslo\n"), "towns.csv")})
+    where = sent.headers["Location"]
+    page = client.get(where).text
+    assert sent.status_code == 303 and "no column" in page and "--prompt-file" not in page
+    assert "Start" not in page.split("<main")[1].split("</main")[0]
+    started = client.post(where, data={"csrf": form["csrf"], "action": "start"})
+    assert started.status_code == 422 and store.batch("towns.csv") is None
+    again = {"csrf": form["csrf"], "action": "template", "template": "What is {city}?"}
+    assert client.post(where, data=again).headers["Location"] == where
+    assert "Start 2 tasks" in client.get(where).text
+    client.post(where, data={"csrf": form["csrf"], "action": "start"})
+    counts = store.pending("towns.csv")
+    assert counts[TaskStatus.QUEUED] == 2
+
+
+def test_an_upload_is_planned_with_what_is_known_now(place: Place, store: Store, make_app: AppMaker) -> None:
+    """A provider that is out of service is not counted on, and what is queued already goes first."""
+    lines = "\n".join(f"Question {i}?" for i in range(200)).encode()
+
+    def expected() -> Expectation:
+        client = make_app().test_client()
+        word = send(client, lines, "q.txt").rpartition("/")[2]
+        found = client.application.extensions["site"].uploads.find(word).expectation
+        assert found is not None
+        return cast(Expectation, found)
+
+    before = expected()
+    store.add_tasks([Task(f"w-{i}", "w", (Message("user", "?"),)) for i in range(2000)], now=place.now)
+    behind = expected()
+    assert behind.ahead == before.ahead + 2000 and behind.duration_s > 3 * before.duration_s
+    store.put_setting("paused", ["openai"], who="me", now=place.now)
+    assert list(expected().out) == ["openai"]
+
+
+def test_an_upload_that_costs_more_than_a_budget_has_left_says_so(tmp_path: Path) -> None:
+    settings = settings_in(
+        tmp_path, budgets=BudgetSettings(daily_usd=0.01, alert_percent=(), min_max_tokens=1)
+    )
+    with Store.open(tmp_path / "live.db", simulated=False) as store:
+        client = create_app(settings, store, simulated=False).test_client()
+        page = client.get(send(client, b"Why?\n" * 500, "q.txt")).text
+        assert re.search(r"The budget of everything today has \$0\.010* left, less than the expected", page)
+        page = client.get(send(client, b"Why?\n", "q.txt")).text
+        assert "less than the expected cost" not in page
 
 
 def test_an_upload_tells_which_rows_nobody_can_be_asked(make_app: AppMaker, store: Store) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 from ...core.forecast import Forecast
 from ...core.planning import RECORDS_S, make_plan
 from ...core.planning import Sample as SampleOfTasks
+from ...records import TaskStatus
 from ..site import Site
+from .budgets import BudgetView, budget_views
+from .pool import OUT, pool_view
 
 PLANNED_AT_MOST = 4_000  # tasks that run through virtual time while a person waits: a second or two
 
@@ -26,6 +29,10 @@ class Expectation:
     unknown_limits: tuple[str, ...]
     from_records: bool
     sampled: int
+    ahead: int = 0  # tasks that are queued already and go first
+    out: tuple[str, ...] = ()  # providers that are out of service now and in no sum
+    over_budget: str = ""  # the budget that has less left than the expected cost
+    left_nanos: int = 0  # of that budget
 
 
 class Sample(SampleOfTasks):
@@ -34,30 +41,53 @@ class Sample(SampleOfTasks):
     def __init__(self) -> None:
         super().__init__(PLANNED_AT_MOST)
 
-    def expectation(self, site: Site) -> Expectation:
-        """The plan of the sample, for all tasks."""
+    def expectation(self, site: Site, submitter: str) -> Expectation:
+        """The plan of the sample, for all tasks, with what is known now.
+
+        Providers that are out of service are left out while another one can serve, tasks that are queued
+        already go first, and the expected cost is compared with what is left of the submitter's budgets.
+        """
         now = site.now()
+        pool = pool_view(site)
+        out = tuple(p.name for p in pool.providers if p.name in site.configured and p.state in OUT)
+        able = site.configured.difference(out) or site.configured
         forecast = Forecast.from_store(site.store, now - RECORDS_S, now + 60)
         plan = make_plan(
             self.kept,
             site.settings,
             forecast,
             now=now,
-            configured=site.configured,
+            configured=able,
             learned=learned_limits(site),
         )
         plan = plan.for_all(self.count, self.every)
+        counts = site.store.pending()
+        ahead = counts[TaskStatus.QUEUED] + counts[TaskStatus.RUNNING]
+        over = _short_budget(site, submitter, plan.expected_nanos)
         return Expectation(
             tasks=self.count,
             expected_nanos=plan.expected_nanos,
             at_most_nanos=plan.highest_nanos,
-            duration_s=plan.duration_s,
+            duration_s=plan.for_all(self.count + ahead, self.every).duration_s,
             waits_for=plan.binding[0][0] if plan.binding else "",
             unknown_prices=plan.unknown_prices,
             unknown_limits=plan.unknown_limits,
             from_records=plan.from_records,
             sampled=self.every,
+            ahead=ahead,
+            out=out if len(out) < len(site.configured) else (),
+            over_budget="" if over is None else f"{over.whose} {over.when}",
+            left_nanos=0 if over is None else over.left_nanos,
         )
+
+
+def _short_budget(site: Site, submitter: str, cost_nanos: int) -> BudgetView | None:
+    """The budget for everything or of the submitter that has the least left, where that is below the cost."""
+    mine = [
+        b for b in budget_views(site) if b.scope == "all" or (b.scope, b.name) == ("submitter", submitter)
+    ]
+    least = min(mine, key=lambda budget: budget.left_nanos, default=None)
+    return least if least is not None and least.left_nanos < cost_nanos else None
 
 
 def learned_limits(site: Site) -> dict[str, dict[str, Any]]:
