@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,18 @@ import pytest
 from flask.testing import FlaskClient
 
 from src.core.store import Store
-from src.records import Attempt, Candidate, Event, Message, Outcome, Result, Task, TaskStatus, Usage
+from src.records import (
+    Attempt,
+    Candidate,
+    Event,
+    Message,
+    Outcome,
+    Result,
+    Task,
+    TaskStatus,
+    Usage,
+    WaitingFor,
+)
 from src.routing.balancer import ProviderLoadBalancer
 from src.settings import BudgetSettings
 from src.web import create_app
@@ -192,6 +204,22 @@ def test_until_when_stands_beside_an_event_and_in_its_row(
     assert told and f'datetime="{iso(until)}"' in told[1], "the page's script makes it the reader's time"
     needs = [need["text"] for need in client.get("/api/dashboard").json["attention"]]
     assert "gemini: quota spent, for another 2 h (5.0 s ago)" in needs
+
+
+@pytest.mark.parametrize(("blocked", "left"), [(1, True), (12, False)], ids=["one of many", "all"])
+def test_the_finish_time_leaves_out_tasks_that_are_held_and_says_by_what(
+    place: Place, store: Store, client: FlaskClient, blocked: int, left: bool
+) -> None:
+    balancer = ProviderLoadBalancer(place.settings, now=place.now, configured=place.settings.providers)
+    waits = WaitingFor("budget overall today", blocked, place.now + 15 * 3600)
+    soon = WaitingFor("openai tokens", 2, place.now + 12)
+    snapshot = replace(balancer.snapshot(place.now), waiting_for=(soon, waits), waiting=3)
+    store.heartbeat(ME, now=place.now, snapshot=snapshot)
+    view = client.get("/api/dashboard").json
+    assert (view["left_s"] is not None) is left
+    assert view["held"] == {"tasks": blocked, "what": "budget overall today", "until": waits.until}
+    page = client.get("/").text
+    assert f"{blocked} held by budget overall today for 15 h" in page
 
 
 def test_a_provider_card_shows_score_with_its_three_factors(client: FlaskClient) -> None:
@@ -472,7 +500,7 @@ def test_a_plan_is_made_of_a_sample_and_stands_for_all(client: FlaskClient) -> N
         sample = Sample()
         for i in range(count):
             sample.add(Task(f"x{i}", "b", (Message("user", "word " * 200),), "research", max_tokens=900))
-        return sample.expectation(site_of(client))
+        return sample.expectation(site_of(client), "local")
 
     half = PLANNED_AT_MOST // 2 + 1
     small, large = plan_of(half), plan_of(PLANNED_AT_MOST + 1)

@@ -16,6 +16,7 @@ from .pool import PoolView, ProviderView, pool_view
 from .usage import DAY_S, Totals, midnight, totals
 
 RATE_WINDOW_S = 300.0
+HELD_S = 60.0  # a shorter wait is part of the pace: no per-minute limit lasts longer
 ALERTS_SHOWN = 5
 EVENTS_SHOWN = 12
 _BAD_STATES = frozenset({"misconfigured", "exhausted", "open", "offline"})
@@ -67,6 +68,15 @@ class Money:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Tasks that wait longer than the others will take, and what they wait for the longest."""
+
+    tasks: int
+    what: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class DashboardView:
     """`queued` and `running` tasks as the store counts them: what an orchestrator has claimed is running."""
 
@@ -78,7 +88,8 @@ class DashboardView:
     done: int
     not_answered: int
     rate_per_s: float | None
-    left_s: float | None
+    left_s: float | None  # without the tasks that are held
+    held: Held | None
     today: Totals
     money: Money
     budgets: tuple[BudgetView, ...]
@@ -103,6 +114,8 @@ def _dashboard_view(site: Site) -> DashboardView:
     rate = rate_per_s(site, pool)
     budgets = budget_views(site)
     waiting = open_tasks - calling
+    held = held_of(pool)
+    going = max(0, open_tasks - (held.tasks if held else 0))
     return DashboardView(
         simulated=site.simulated,
         pool=pool,
@@ -112,13 +125,25 @@ def _dashboard_view(site: Site) -> DashboardView:
         done=counts["succeeded"],
         not_answered=sum(counts[s] for s in ("failed", "refused", "expired", "cancelled")),
         rate_per_s=rate,
-        left_s=open_tasks / rate if open_tasks and rate else None,
+        left_s=going / rate if going and rate else None,
+        held=held,
         today=_today(site, pool.now),
         money=_money(site, summary, budgets, pool.now),
         budgets=budgets,
         attention=tuple(_attention(site, pool, budgets, counts, waiting)),
         events=event_views(site.store.events(EVENTS_SHOWN)),
     )
+
+
+def held_of(pool: PoolView) -> Held | None:
+    """The waiting tasks whose reason lasts, as a spent budget or quota does: they are in no finish time."""
+    if not pool.orchestrator.running:
+        return None
+    lasting = [w for w in pool.waiting_for if w.until is not None and w.until - pool.now > HELD_S]
+    if not lasting:
+        return None
+    longest = max(lasting, key=lambda w: w.until or 0.0)
+    return Held(sum(w.tasks for w in lasting), longest.what, longest.until or 0.0)
 
 
 def rate_per_s(site: Site, pool: PoolView) -> float | None:
@@ -219,5 +244,8 @@ def status_line(view: DashboardView) -> str:
     """The page in one sentence, for the window's title and for screen readers."""
     if view.pool.orchestrator.running:
         left = f", about {duration(view.left_s)} left" if view.left_s else ""
-        return f"{count(view.calling)} calls out, {count(view.waiting)} tasks waiting{left}"
+        if view.held:
+            lasts = duration(view.held.until - view.pool.now)
+            left += f", {plural(view.held.tasks, 'task')} held by {view.held.what} for {lasts}"
+        return f"{count(view.calling)} in flight, {count(view.waiting)} tasks waiting{left}"
     return "no orchestrator is running"
