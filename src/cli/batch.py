@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from ..core.intake import AS_IT_IS, BadLine, ReadOptions, columns_of, read_tasks
+from ..core.intake import AS_IT_IS, BadLine, ReadOptions, columns_of, ids_of, read_tasks
 from ..core.rejects import RejectsFile
 from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated, refuse_special
 from ..errors import InputError, StoreError
@@ -55,6 +55,11 @@ class Batch:
         """The same, where these are the providers that can be called."""
         return replace(self, reading=replace(self.reading, configured=providers))
 
+    def as_begun(self, store: Store) -> Batch:
+        """The same, with ids made as they were when it began."""
+        known = store.batch(self.name)
+        return replace(self, reading=replace(self.reading, ids=ids_of(known.options if known else None)))
+
     @classmethod
     def of(
         cls,
@@ -66,7 +71,7 @@ class Batch:
         *,
         excel_safe: bool = False,
     ) -> Batch:
-        """Named by the full path of its output, so that the same output resumes. Raises InputError.
+        """Named by the full path of its output, for `names` to make it relative. Raises InputError.
 
         Standard output can't be taken up again: each such run is a batch of its own.
         """
@@ -147,7 +152,10 @@ def take_in(
     with Reading(batch.source, quiet=quiet) as reading:
         if wishes.rerun_changed:
             _release_dead(store, settings, now)
-        store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
+        options = {"ids": batch.reading.ids}
+        store.create_batch(
+            batch.name, now=now, source=batch.source, output_path=batch.output, options=options
+        )
         lines = lines_of(batch, settings, now, lambda text: say(f"{batch.source}: {text}"))
         with bad.rejects:
             tasks = _good(reading.counted(lines), bad)

@@ -21,6 +21,7 @@ from .exits import ALL_ANSWERED, SOME_NOT
 from .follow import follow, refuse_cap_beside_server, say_what_a_server_ignores, server_of, who_is_called
 from .logs import set_up_logging
 from .mending import drop_outdated, mend, settle
+from .names import named
 from .progress import say, voice
 from .runner import Sink, work_off
 from .setup import Options, Setup, open_store, prepare
@@ -74,6 +75,7 @@ def run(
     with ExitStack() as stack:
         results = stack.enter_context(open_results(batch, simulated=setup.simulated))
         store = stack.enter_context(open_store(setup))
+        batch = named(setup, store, batch, clock.now()).as_begun(store)
         batch = batch.asking(who_is_called(setup, store))
         say(setup.headline())
         say_doubts(setup.settings)

@@ -16,6 +16,7 @@ from .examples import add_examples, examples_batch, offer_examples
 from .exits import ALL_ANSWERED, SOME_NOT
 from .logs import set_up_logging
 from .mending import mend
+from .names import named
 from .pages import pages_beside
 from .progress import View, say
 from .run import close_run
@@ -118,7 +119,7 @@ class ExamplesSink(Sink):
 @contextmanager
 def _with_examples(setup: Setup, store: Store, clock: Clock, once: bool) -> Iterator[ExamplesSink]:
     """Put the examples on the queue. Where they are long done, their table is told again only with `once`."""
-    batch = examples_batch(setup)
+    batch = named(setup, store, examples_batch(setup), clock.now())
     with open_results(batch, simulated=setup.simulated) as results:
         mend(store, batch, results)
         add_examples(store, setup, batch, clock.now())

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..records import Task
 from .again import Wishes
 from .batch import Batch, ids_with, lines_of
+from .progress import say
 from .reading import Reading
 from .setup import Setup
 
@@ -34,10 +35,13 @@ class Survey:
     sample: Sample = field(default_factory=Sample)
     report: AddReport = field(default_factory=AddReport)
     bad: int = 0
+    told: list[str] = field(default_factory=list)  # of the file, where that may be why
 
     def refuse_changed(self) -> None:
         """Raises InputError where ids that an earlier run has stored have another content now."""
         if self.report.changed_count:
+            for text in self.told:
+                say(text)
             shown = ", ".join(self.report.changed[:3]) + (", ..." if self.report.changed_count > 3 else "")
             number = ids_with(self.report.changed_count, "new content")
             raise InputError(
@@ -61,7 +65,7 @@ def survey(
         return None
     found, alike = Survey(), _Alike()
     with Reading(batch.source, quiet=quiet) as reading:
-        lines = reading.counted(lines_of(batch, setup.settings, now))
+        lines = reading.counted(lines_of(batch, setup.settings, now, found.told.append))
         for page in parts(lines, PAGE):
             tasks = [line for line in page if not isinstance(line, BadLine)]
             found.bad += len(page) - len(tasks)

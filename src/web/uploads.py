@@ -18,7 +18,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..core.intake import SUFFIXES, TEMPLATE_OPTION, BadLine, ReadOptions, Template, nobody_to_ask, read_tasks
+from ..core.intake import (
+    SUFFIXES,
+    TEMPLATE_OPTION,
+    BadLine,
+    ReadOptions,
+    Template,
+    ids_of,
+    nobody_to_ask,
+    read_tasks,
+)
 from ..core.store import AddReport
 from ..errors import InputError
 from ..records import Task
@@ -130,13 +139,15 @@ class Uploads:
         if upload.problem:
             raise InputError(upload.problem)
         now = site.now()
-        site.store.create_batch(batch, now=now, source=upload.filename, submitter=who)
+        known = site.store.batch(batch)
+        ids = ids_of(known.options if known else None)
+        site.store.create_batch(batch, now=now, source=upload.filename, submitter=who, options={"ids": ids})
         lines = read_tasks(
             path,
             batch=batch,
             settings=site.settings,
             now=now,
-            options=_options(upload.template),
+            options=replace(_options(upload.template), ids=ids),
             submitter=who,
         )
         report = site.store.add_tasks(_good(lines), now=now)

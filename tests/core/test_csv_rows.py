@@ -292,11 +292,89 @@ def ids(items: list[Task | BadLine]) -> list[str]:
     return [item.id for item in items if isinstance(item, Task)]
 
 
-def test_an_id_is_made_of_the_cells_whatever_the_template_and_the_layout(settings: Settings) -> None:
+def test_r5_12_an_id_is_made_of_what_is_filled_in_whatever_else_the_row_holds(settings: Settings) -> None:
     first = ids(read("a,b\n1,2\n1,2\n3,4\n", settings, "{a}"))
     assert len(set(first)) == 3
-    assert first == ids(read("b;a\n2;1\n2;1\n4;3\n", settings, "Other: {a} {b}"))
+    assert first == ids(read("b;x;a\n9;y;1\n8;z;1\n7;;3\n", settings, "{a}"))
+    assert first == ids(read("A\n1\n1\n3\n", settings, "Other words, other name: {A}"))
     assert first == ids(read("a,b\n1,2\n1,2\n3,4\n", settings, "{a}", pins=Pins("gpt-4")))
+    assert first == ids(read("a\n1\n1\n3\n", settings, "{a}", shape={"choices": ["x"]}))
+    assert first == ids(read("a,task.priority\n1,5\n1,6\n3,7\n", settings, "{a}"))
+    assert not {*first} & {*ids(read("a,b\n1,2\n3,4\n", settings, "{a} {b}"))}
+    assert not {*first} & {*ids(read("a,task.max_tokens\n1,5\n3,5\n", settings, "{a}"))}
+
+
+def test_r5_12_without_a_template_too_what_is_not_sent_is_no_part_of_the_id(settings: Settings) -> None:
+    first = ids(read("prompt\nHi\nHi\nHo\n", settings))
+    assert first == ids(read("note,prompt,priority,metadata\nx,Hi,1,{}\ny,Hi,2,\nz,Ho,3,\n", settings))
+    assert not {*first} & {*ids(read("prompt,system\nHi,Be brief.\nHo,Be brief.\n", settings))}
+
+
+def test_r5_12_a_batch_of_the_first_scheme_keeps_it(settings: Settings) -> None:
+    first = ids(read("a,b\n1,2\n1,2\n3,4\n", settings, "{a}", ids=1))
+    assert first[0] == "d6b5186923cdc7c51ad2", "as an earlier version made it"
+    assert first == ids(read("b;a\n2;1\n2;1\n4;3\n", settings, "Other: {a} {b}", ids=1))
+
+
+SHADOWING = "id,system,stop,choices,tier,priority,task_type,metadata,max_tokens,models,name"
+
+
+def test_r5_10_beside_a_template_columns_are_data(settings: Settings) -> None:
+    text = f"{SHADOWING}\n7,Windows,bus,many,gold,High,bug,none,lots,T,Ann\n"
+    warnings: list[str] = []
+    how = ReadOptions("csv", Template.of("{system} {priority} {name}"))
+    stream = io.BytesIO(text.encode())
+    (task,) = read_tasks(
+        stream, batch="b", settings=settings, now=NOW, options=how, on_warning=warnings.append
+    )
+    assert isinstance(task, Task)
+    assert task.messages == (Message("user", "Windows High Ann"),)
+    assert (task.id, task.stop, task.tier, task.priority, task.task_type) == ("7", (), "auto", 0, "general")
+    assert task.max_tokens is None and task.response_schema is None and task.models == ()
+    cells = dict(zip(SHADOWING.split(","), text.splitlines()[1].split(","), strict=True))
+    assert task.metadata == {key: cell for key, cell in cells.items() if key != "id"}
+    (warning,) = warnings
+    assert "columns 'system', 'stop'" in warning and "rename it 'task.system', 'task.stop'" in warning
+    assert columns_of(io.BytesIO(text.encode()), how) == tuple(SHADOWING.split(",")[1:])
+
+
+def test_r5_10_beside_a_template_keys_have_a_prefix(settings: Settings) -> None:
+    (task,) = read(
+        "id,system,task.id,task.system,task.priority,task.stop,task.choices,task.metadata\n"
+        '1,data,7,Be brief.,5,".","yes,no","{""k"": 1}"\n2,more,,,,,,\n',
+        settings,
+        "About {system}",
+    )[:1]
+    assert isinstance(task, Task)
+    assert task.messages == (Message("system", "Be brief."), Message("user", "About data"))
+    assert (task.id, task.priority, task.stop) == ("7", 5, (".",))
+    assert task.metadata == {"k": 1, "id": "1", "system": "data"} and task.response_schema is not None
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        ("task.sytem", "unknown column 'task.sytem'; did you mean 'task.system'? Rename it"),
+        ("task.Max Tokens", "did you mean 'task.max_tokens'?"),
+        ("task.prompt", "column 'task.prompt': the template makes the prompt"),
+    ],
+)
+def test_r5_10_a_slip_in_a_prefixed_key_is_told(settings: Settings, column: str, reason: str) -> None:
+    with pytest.raises(InputError) as raised:
+        read(f"a,{column}\n1,2\n", settings, "{a}")
+    assert reason in str(raised.value)
+    (task,) = (
+        read(f"a,{column}\n1,2\n", settings, f"{{a}} {{{column}}}") if "prompt" not in column else (None,)
+    )
+    assert task is None or prompts([task]) == ["1 2"]
+
+
+@pytest.mark.parametrize("column", ["Priority", "temprature", "task.name", "Max Tokens", "task"])
+def test_r5_10_beside_a_template_other_columns_may_be_called_anything(
+    settings: Settings, column: str
+) -> None:
+    (task,) = read(f"a,{column}\n1,2\n", settings, "{a}")
+    assert isinstance(task, Task) and task.metadata == {"a": "1", column: "2"}
 
 
 def test_a_limit_counts_tasks_and_reads_no_further(settings: Settings) -> None:

@@ -28,7 +28,8 @@ def read(
     data: bytes | str, settings: Settings, fmt: str | None = None, **options: Any
 ) -> list[Task | BadLine]:
     stream = io.BytesIO(data.encode() if isinstance(data, str) else data)
-    how = ReadOptions(fmt=fmt)
+    reading = {name: options.pop(name) for name in ("ids", "shape") if name in options}
+    how = ReadOptions(fmt=fmt, **reading)
     return list(read_tasks(stream, batch="b", settings=settings, now=NOW, options=how, **options))
 
 
@@ -280,9 +281,19 @@ def test_an_id_made_of_the_content_survives_lines_added_elsewhere(settings: Sett
 
 
 def test_an_id_made_of_the_content_ignores_spacing_and_the_order_of_keys(settings: Settings) -> None:
-    first = ids(read('{"prompt": "a", "priority": 1}', settings))
-    second = ids(read('{"priority":1,"prompt":"a"}', settings))
-    assert first == second != ids(read('{"prompt": "a", "priority": 2}', settings))
+    first = ids(read('{"prompt": "a", "max_tokens": 1}', settings))
+    second = ids(read('{"max_tokens":1,"prompt":"a"}', settings))
+    assert first == second != ids(read('{"prompt": "a", "max_tokens": 2}', settings))
+
+
+def test_r5_12_an_id_is_made_of_what_is_sent_however_it_is_written(settings: Settings) -> None:
+    line = '{"prompt": "a", "stop": "."}'
+    same = '{"messages": [{"role": "user", "content": "a"}], "stop": ["."], "priority": 3, "deadline_s": 9}'
+    assert ids(read(line, settings)) == ids(read(same, settings))
+    noted = '{"prompt": "a", "stop": ".", "metadata": {"n": 1}, "tier": "auto"}'
+    assert ids(read(noted, settings)) == ids(read(line, settings)) != ids(read(line, settings, ids=1))
+    assert ids(read(noted, settings, ids=1)) != ids(read(line, settings, ids=1))
+    assert ids(read(line, settings, shape={"choices": ["x"]})) == ids(read(line, settings))
 
 
 def test_an_unknown_task_type_is_kept_and_warned_of_once(settings: Settings) -> None:

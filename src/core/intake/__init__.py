@@ -3,8 +3,8 @@
     bytes -> lines -> raw rows (one reader per format) -> validated rows -> tasks
 
 Everything streams: what is kept per line is a digest of its id, so that a duplicate is noticed and a line
-without an id gets the same one in the next run. That id is made of the line's content and of its ordinal
-among equal lines, so adding or moving other lines does not change it.
+without an id gets the same one in the next run. That id is made of what the line sends and of its ordinal
+among lines that send the same, so other lines, and columns that are not sent, do not change it.
 
 A bad line never stops the others. What stops the reading is `InputError`: a file that can't be read, or
 that is of another kind altogether.
@@ -17,10 +17,10 @@ from .fields import TaskFields
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_object
 from .lines import MAX_LINE_BYTES, BadLine
-from .making import content_digest, make_task, unknown_type_warning
+from .making import make_task, unknown_type_warning
 from .pins import Pins, nobody_to_ask
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
-from .reading import AS_IT_IS, ReadOptions, columns_of, read_tasks
+from .reading import AS_IT_IS, ReadOptions, columns_of, ids_of, read_tasks
 from .sentences import shown
 from .shape import read_shape
 from .template import Template
@@ -41,7 +41,7 @@ __all__ = [
     "TaskFields",
     "Template",
     "columns_of",
-    "content_digest",
+    "ids_of",
     "make_task",
     "names_only_unpriced",
     "nobody_to_ask",

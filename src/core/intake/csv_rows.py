@@ -1,6 +1,7 @@
 """CSV: the columns that are keys of a task are its fields, the others come back with the result.
 
-An empty cell is a key that is not given.
+Beside a template the columns are data, whatever they are called: `id` alone is a key, and what is called
+`task.priority`, `task.system` and so on. An empty cell is a key that is not given.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .sentences import near_key, shown
 from .template import Template
 
 PROMPT_KEYS = ("prompt", "messages")
+PREFIX = "task."  # before a key of a task, beside a template
 TEMPLATE_OPTION = "(--prompt-file)"  # where a template is given; a page says where its field is
 
 
@@ -49,19 +51,17 @@ class _Columns:
     def __init__(self, header: Record, template: Template | None, on_warning: Callable[[str], None]) -> None:
         self._template = template
         self._names = _names(header)
-        own_prompt = PROMPT_KEYS if template is not None else ()
-        keys = [name for name in TaskFields.model_fields if name not in own_prompt]
         if template is None:
             self._check_prompt(header.line)
+            self._keys = {name: name for name in self._names if name in TaskFields.model_fields}
         else:
             template.check(self._names)
-        used = () if template is None else template.columns
-        others = [name for name in self._names if name not in keys]
-        for name in others:
-            if name not in used:
-                _check_name(name, keys, header.line, on_warning)
-        self.returned = tuple(others)
-        self._keys = tuple(name for name in self._names if name in keys)
+            self._keys = _prefixed(self._names, template, header.line, on_warning)
+        columns = self._keys.values()
+        self.returned = tuple(name for name in self._names if name not in columns)
+        if template is None:
+            for name in self.returned:
+                _check_name(name, list(TaskFields.model_fields), header.line, on_warning)
 
     def _check_prompt(self, line: int) -> None:
         if not any(key in self._names for key in PROMPT_KEYS):
@@ -83,12 +83,13 @@ class _Columns:
             return BadLine(record.line, reason, record.text)
         cells = dict(zip(self._names, record.cells, strict=True))
         try:
-            return Row(record.line, self._fields(cells), record.text, content=cells)
+            filled = None if self._template is None else self._template.values(cells)
+            return Row(record.line, self._fields(cells), record.text, content=cells, filled=filled)
         except InputError as error:
             return BadLine(record.line, error.what, record.text)
 
     def _fields(self, cells: Mapping[str, str]) -> dict[str, Any]:
-        fields = {key: value_of(key, cells[key]) for key in self._keys if cells[key].strip()}
+        fields = {key: value_of(key, cells[name]) for key, name in self._keys.items() if cells[name].strip()}
         if self._template is not None:
             fields["prompt"] = self._template.fill(cells)
         elif "prompt" in cells and "messages" not in fields:
@@ -110,6 +111,32 @@ def _names(header: Record) -> tuple[str, ...]:
                 line=header.line,
             )
     return tuple(names)
+
+
+def _prefixed(
+    names: Sequence[str], template: Template, line: int, on_warning: Callable[[str], None]
+) -> dict[str, str]:
+    """The columns that are keys beside a template, by key. Raises InputError for a slip in one."""
+    able = [key for key in TaskFields.model_fields if key not in PROMPT_KEYS]
+    keys = {"id": "id"} if "id" in names else {}
+    for name in names:
+        key = name.removeprefix(PREFIX)
+        if key == name:
+            continue
+        if key in able:
+            keys[key] = name
+        elif name not in template.columns and (near := near_key(key, able)):
+            raise InputError(
+                f"unknown column {shown(name)}; did you mean {PREFIX + near!r}? Rename it", line=line
+            )
+        elif key in PROMPT_KEYS:
+            raise InputError(f"column {name!r}: the template makes the prompt", line=line)
+    data = [name for name in names if name in able and name not in keys.values()]
+    if data:
+        columns = "column " + repr(data[0]) if len(data) == 1 else "columns " + ", ".join(map(repr, data))
+        meant = ", ".join(repr(PREFIX + name) for name in data)
+        on_warning(f"{columns}: data beside a template; to set that key of the tasks, rename it {meant}")
+    return keys
 
 
 def _check_name(name: str, keys: Sequence[str], line: int, on_warning: Callable[[str], None]) -> None:

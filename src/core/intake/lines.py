@@ -35,13 +35,15 @@ class BadLine:
 class Row:
     """What a format's reader hands on: the fields of one task, not yet validated.
 
-    `content` is what an id is made of where the row brings none; None: of the fields.
+    `filled` is what it fills into a template. `content` is what an id was made of by the first scheme;
+    None: of the fields.
     """
 
     line: int
     fields: Mapping[str, Any]
     text: str
     content: Mapping[str, Any] | None = None
+    filled: tuple[str, ...] | None = None
 
 
 Line = tuple[int, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,13 +28,13 @@ def make_task(
     now: float,
     submitter: str = "local",
     line: int | None = None,
-    default_id: Callable[[str], str] = lambda content: content,
-    content: Mapping[str, Any] | None = None,
+    default_id: Callable[[str], str] = lambda digest: digest,
+    identity: Callable[[TaskFields], Mapping[str, Any]] | None = None,
     pins: Pins = NO_PINS,
 ) -> Task:
     """Validate one task's fields. Raises InputError with one sentence.
 
-    A task that brings no id gets `default_id(digest of its content)`; its content is its fields unless told.
+    A task that brings no id gets `default_id(digest of its identity)`, which is what it sends unless told.
     """
     try:
         check_values(fields)
@@ -45,7 +45,7 @@ def make_task(
     except ValidationError as error:
         raise InputError(sentence(error, TaskFields), line=line) from None
     models, providers = pins.over(valid.models, valid.providers, settings, line)
-    digest = content_digest(fields if content is None else content)
+    digest = content_digest(what_it_sends(valid) if identity is None else identity(valid))
     return Task(
         id=valid.id or default_id(digest),
         batch=batch,
@@ -65,6 +65,25 @@ def make_task(
         created_at=now,
         response_schema=valid.schema_of_answer(),
     )
+
+
+def what_it_sends(
+    valid: TaskFields, filled: Sequence[str] | None = None, *, own_shape: bool = True
+) -> dict[str, Any]:
+    """What makes two rows the same question: the prompt and the row's own parameters, defaults left out.
+
+    A row that fills a template is known by what it fills in: so an edited template asks the same rows anew,
+    instead of others. A shape of all rows is no part of a row either.
+    """
+    asks: list[Any] = [[turn.role, turn.content] for turn in valid.turns()]
+    if filled is not None:
+        asks[-1] = list(filled)
+    names = ("task_type", "tier", "max_tokens", "temperature", "stop", "models", "providers")
+    given = {name: getattr(valid, name) for name in names}
+    if own_shape:
+        given["response_schema"] = valid.schema_of_answer()
+    default = {"task_type": GENERAL, "tier": "auto"}
+    return {"asks": asks} | {name: v for name, v in given.items() if v not in (None, [], default.get(name))}
 
 
 def unknown_type_warning(task_type: str, settings: Settings) -> str:

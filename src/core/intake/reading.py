@@ -12,13 +12,17 @@ from typing import Any, BinaryIO
 from ...errors import InputError
 from ...records import Task
 from ...settings import Settings
+from .fields import TaskFields
 from .formats import Listeners, read_rows
 from .lines import BadLine, Row, numbered, open_source
-from .making import make_task, unknown_type_warning
+from .making import make_task, unknown_type_warning, what_it_sends
 from .pins import NO_PINS, Pins, nobody_to_ask
 from .prices import unpriced_warning
 from .sentences import shown
 from .template import Template
+
+IDS_OF_CONTENT = 1  # of all keys and cells of the row, be they sent or not
+IDS_OF_WHAT_IS_SENT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ class ReadOptions:
     `fmt` is a key of `FORMATS`; None decides by the file's ending, then by its first line. `template` makes
     the prompts of a CSV file. `limit` ends the reading after that many tasks. `shape` is the
     `response_schema` or the `choices` of rows that name neither. Where `configured` names the providers that
-    can be called, a row that may go to none of them is a bad line.
+    can be called, a row that may go to none of them is a bad line. `ids` is the scheme by which rows without
+    an id get one: a batch keeps the one that it began with.
     """
 
     fmt: str | None = None
@@ -37,9 +42,15 @@ class ReadOptions:
     pins: Pins = NO_PINS
     shape: Mapping[str, Any] = field(default_factory=dict)
     configured: Collection[str] | None = None
+    ids: int = IDS_OF_WHAT_IS_SENT
 
 
 AS_IT_IS = ReadOptions()
+
+
+def ids_of(options: Mapping[str, Any] | None) -> int:
+    """The scheme of a batch by what is stored with it; None for a batch that begins now."""
+    return IDS_OF_WHAT_IS_SENT if options is None else int(options.get("ids", IDS_OF_CONTENT))
 
 
 def read_tasks(
@@ -99,22 +110,23 @@ class _Builder:
     ) -> None:
         self._batch, self._settings, self._now, self._submitter = batch, settings, now, submitter
         self._pins, self._shape, self._on_warning = options.pins, options.shape, on_warning
-        self._configured = options.configured
+        self._configured, self._ids = options.configured, options.ids
         self._seen: set[bytes] = set()  # digests of the ids so far: 16 bytes each, not the ids
         self._equals: dict[str, int] = {}  # how often a content without id came
         self._warned: set[str | tuple[str, ...]] = set()  # types, and models that were named together
 
     def build(self, row: Row) -> Task | BadLine:
+        fields = self._shaped(row.fields)
         try:
             task = make_task(
-                self._shaped(row.fields),
+                fields,
                 batch=self._batch,
                 settings=self._settings,
                 now=self._now,
                 submitter=self._submitter,
                 line=row.line,
                 default_id=self._next_equal,
-                content=row.content,
+                identity=self._identity(row, fields),
                 pins=self._pins,
             )
             self._refuse_without_key(task)
@@ -129,6 +141,11 @@ class _Builder:
         if not self._shape or fields.keys() & {"response_schema", "choices"}:
             return fields
         return {**fields, **self._shape}
+
+    def _identity(self, row: Row, fields: Mapping[str, Any]) -> Callable[[TaskFields], Mapping[str, Any]]:
+        if self._ids == IDS_OF_CONTENT:
+            return lambda _: fields if row.content is None else row.content
+        return lambda valid: what_it_sends(valid, row.filled, own_shape=fields is row.fields)
 
     def _next_equal(self, content: str) -> str:
         """Equal lines differ by their ordinal, from the second on."""

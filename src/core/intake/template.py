@@ -71,9 +71,13 @@ class Template:
                     "(a brace that is no column is written twice)"
                 )
 
+    def values(self, cells: Mapping[str, str]) -> tuple[str, ...]:
+        """What one row fills in, in the order of the template."""
+        return tuple(cells[column] for column in self.columns)
+
     def fill(self, cells: Mapping[str, str]) -> str:
         """The prompt of one row. Raises InputError where none of its columns holds anything."""
-        values = [cells[column] for column in self.columns]
+        values = self.values(cells)
         if not any(value.strip() for value in values):
             raise InputError(f"nothing to ask: {', '.join(map(repr, dict.fromkeys(self.columns)))} empty")
         parts = [self.texts[0]]

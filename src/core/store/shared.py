@@ -52,7 +52,7 @@ class Lane:
 
 
 class Lanes:
-    """Names to numbers and back, remembered: batches and lanes are never changed or deleted."""
+    """Names to numbers and back, remembered: neither is deleted, and only `forget` knows of a change."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -69,6 +69,10 @@ class Lanes:
             if found is not None:
                 self._batch_ids[name] = found
         return found
+
+    def forget(self, name: str) -> None:
+        """A batch that has another name now."""
+        self._batch_ids.pop(name, None)
 
     def known_batch_id(self, name: str) -> int:
         """The number of a batch. Raises StoreError for one that does not exist."""

@@ -1,0 +1,62 @@
+"""The name of the batch of a results file: by it the same command resumes, after a move of the folder too.
+
+A file beside the state, or below there, is named relative to the folder of the state: `./results/a.csv`.
+Any other file has its full path. So has every file where the database is no file of the state folder, since
+several folders may share it.
+
+Until now every batch had the full path, and one that began like that gets its new name when it is run again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.money import CAP
+from .follow import at_work
+from .setup import Setup
+
+if TYPE_CHECKING:
+    from ..core.store import Store
+    from .batch import Batch
+
+MOST_BATCHES = 100_000
+
+
+def named(setup: Setup, store: Store, batch: Batch, now: float) -> Batch:
+    """The batch under the name that this state knows it by. One of a full path is renamed, once."""
+    new = relative_name(setup, batch.name)
+    if new == batch.name or store.batch(new) is not None:
+        return replace(batch, name=new)
+    old = _older_name(store, batch.name, new)
+    if not old:
+        return replace(batch, name=new)
+    if at_work(store) is not None:
+        return replace(batch, name=old)  # whoever works on it knows it by that
+    store.rename_batch(old, new)
+    if store.current_settings().get(CAP + old) is not None:
+        store.put_setting(CAP + old, None, who="run", now=now)
+    return replace(batch, name=new)
+
+
+def relative_name(setup: Setup, name: str) -> str:
+    """`./results/a.csv` for the full path of a file beside the state; any other name as it is."""
+    home = setup.settings.state_dir.resolve().parent
+    path = Path(name)
+    if not isinstance(setup.database, Path) or home == home.parent or not path.is_relative_to(home):
+        return name
+    return f"./{path.relative_to(home).as_posix()}"
+
+
+def _older_name(store: Store, path: str, new: str) -> str:
+    """The full path under which the batch began, here or where this folder was before; empty for none.
+
+    A folder that was moved is known by one batch alone whose path ends like ours and is gone.
+    """
+    if store.batch(path) is not None:
+        return path
+    end = new.removeprefix(".")
+    known = [row.name for row in store.batches(MOST_BATCHES) if Path(row.name).is_absolute()]
+    ours = [name for name in known if Path(name).as_posix().endswith(end)]
+    return ours[0] if len(ours) == 1 and not Path(ours[0]).exists() else ""
