@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import (
     AuthFailed,
     BadRequest,
+    ContentRefused,
     ContextTooLong,
     InvalidResponse,
     ModelUnavailable,
@@ -146,6 +147,7 @@ _PYTHONS_OWN: Mapping[str, Verdict] = {
 _LONGEST_MESSAGE = values.MESSAGE_CHARS
 _MASKED_CHARS = 20 * _LONGEST_MESSAGE  # what is looked through for keys: the rest is cut off anyway
 LONGEST_QUOTA_S = 36 * 3600.0  # a day, and half of one for clocks and zones
+FLAGGED = "flagged_input"  # our code where a body says it with fields and not with a code
 _PAGE = "a web page came instead of the API's answer"
 _COUNT = re.compile(r"(?<![\w.-])\d[\d,_]*(?![\w-]|[.]\d)")
 _LEAST_TOKENS = 1_000  # no model's window is smaller; what a message counts below this is something else
@@ -169,6 +171,7 @@ class Answered:
     retry_after_s: float | None = None  # where it is not in the headers
     resets_at: float | None = None
     from_api: bool = True
+    flagged: bool = False  # it names what a moderation has found in the prompt
     token_limit: int = 0  # in the body, where there is one; 0: none
 
 
@@ -267,6 +270,8 @@ def judged(
     too long for the window, or what one of the sentences says.
     """
     shown = next((code for code in answer.codes if code and code != str(answer.status)), "")
+    if answer.flagged:
+        return ContentRefused, shown or FLAGGED
     known = next((code for code in answer.codes if code in codes), "")
     cls = codes[known] if known else class_of_status(answer)
     if cls is RateLimited and (answer.status == 413 or _is_too_large(answer, request)):
@@ -381,14 +386,16 @@ def by_class(error: BaseException, classes: Mapping[str, Verdict]) -> Verdict:
 def error_in(content: bytes) -> dict[str, Any]:
     """The error of an error answer: its `error` object, or what stands in its place. `message` is the reason.
 
-    `is_page` is set where the body is no error of an API: a web page, which is not repeated, or nothing.
+    `is_page` is set where the body is no error of an API: a web page, which is not repeated, or nothing;
+    `is_flagged` where it names what a moderation has found in the prompt.
     """
     try:
         body = values.read_json(content).value
     except values.NotJson:
         text = content[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace").strip()
         is_page = text.startswith("<") or not text
-        return {"message": _PAGE if text.startswith("<") else text, "is_page": is_page}
+        message = _PAGE if text.startswith("<") else text
+        return {"message": message, "is_page": is_page, "is_flagged": False}
     return error_of(body)
 
 
@@ -397,12 +404,23 @@ def error_of(body: object) -> dict[str, Any]:
     if isinstance(body, list) and body:  # Gemini answers a list where it would have streamed
         body = body[0]
     if not isinstance(body, dict):
-        return {"message": reason_in(body), "is_page": body in (None, [], "")}
+        return {"message": reason_in(body), "is_page": body in (None, [], ""), "is_flagged": False}
     inner = next((body[key] for key in _ERRORS if body.get(key)), None)
     first = inner[0] if isinstance(inner, list) else inner
     error = first if isinstance(first, dict) else body
     message = reason_in(inner) or reason_in(body) or _each_reason(first) or _each_reason(body)
-    return {**error, "message": message, "is_page": not body}
+    return {**error, "message": message, "is_page": not body, "is_flagged": _is_flagged(error)}
+
+
+def _is_flagged(error: Mapping[str, Any]) -> bool:
+    """By the fields of OpenRouter's moderation (`metadata`), Azure's (`content_filter_result`), OpenAI's."""
+    told = values.mapping(error.get("metadata"))
+    if told.get("reasons") or told.get("flagged_input") or error.get("safety_violations"):
+        return True
+    more = values.mapping(error.get("provider_specific_fields"))  # LiteLLM, of Azure's
+    inner = values.mapping(error.get("innererror") or more.get("innererror"))
+    found = values.mapping(inner.get("content_filter_result") or error.get("content_filter_result"))
+    return any(values.mapping(category).get("filtered") is True for category in found.values())
 
 
 # Where the reason stands, most telling first: OpenAI and Anthropic, FastAPI, pydantic, RFC 9457, others.

@@ -372,6 +372,7 @@ class GeminiAdapter:
             retry_after_s=delay_s,
             resets_at=now + next_midnight_pacific(answered) - answered if daily else None,
             from_api=not told["is_page"],
+            flagged=told["is_flagged"],
             token_limit=_token_quota(told.get("details")),
         )
         codes = {**CODES, daily: QuotaExhausted} if daily else CODES

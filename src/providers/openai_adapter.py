@@ -38,8 +38,6 @@ from .schemas import openai_form
 from .sdk_adapter import SdkAdapter
 from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer
 
-FLAGGED = "flagged_input"  # our word where a server says it with fields and not with a code
-
 # `error.code` and `error.type`, where they say more than the status does. OpenAI's own come first.
 CODES: Mapping[str, type[ProviderError]] = {
     "insufficient_quota": QuotaExhausted,
@@ -84,7 +82,6 @@ CODES: Mapping[str, type[ProviderError]] = {
     "1026": ContentRefused,  # MiniMax
     "1027": ContentRefused,
     "1301": ContentRefused,  # Zhipu
-    FLAGGED: ContentRefused,
     "model_not_found": ModelUnavailable,
     "model_decommissioned": ModelUnavailable,  # Groq
     "model_permission_blocked_org": ModelUnavailable,  # Groq
@@ -214,8 +211,7 @@ class OpenAIAdapter(SdkAdapter):
         more = values.mapping(error.get("provider_specific_fields"))  # LiteLLM, of Azure's
         inner = values.mapping(error.get("innererror") or more.get("innererror"))  # Azure
         found = (error.get("code"), error.get("type"), inner.get("code"), error.get("status_code"))
-        flagged = (FLAGGED,) if _is_flagged(error) else ()
-        return (*flagged, *(values.text(code) for code in found))
+        return tuple(values.text(code) for code in found)
 
     def _completion(
         self,
@@ -273,12 +269,6 @@ def _use_cache(body: Json, request: CompletionRequest, told: int) -> None:
         turn = body["messages"][last]
         mark = {"prompt_cache_breakpoint": {"mode": "explicit"}}
         turn["content"] = [{"type": "text", "text": turn["content"], **mark}]
-
-
-def _is_flagged(error: Mapping[str, Any]) -> bool:
-    """Whether a moderation names what it found in the prompt: OpenRouter and those that copy it."""
-    told = error.get("metadata")
-    return isinstance(told, dict) and bool(told.get("reasons") or told.get("flagged_input"))
 
 
 def _quirk(message: Mapping[str, Any]) -> str:

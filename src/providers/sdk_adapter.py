@@ -154,6 +154,7 @@ class SdkAdapter(ABC):
             found,
             self._limits(found),
             from_api=not error["is_page"],
+            flagged=error["is_flagged"],
         )
         return self._speaker.answered(answer, self.codes, request, time.time(), self.sentences)
 

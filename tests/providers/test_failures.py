@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from src.errors import (
+    PROVIDER_ERRORS,
     AuthFailed,
     BadRequest,
     ContextTooLong,
@@ -18,7 +24,16 @@ from src.errors import (
     ServerError,
     TimedOut,
 )
-from src.providers.failures import Answered, Speaker, causes, class_of, error_in, names_an_overrun
+from src.providers.failures import (
+    Answered,
+    Speaker,
+    causes,
+    class_of,
+    error_beside,
+    error_in,
+    names_an_overrun,
+    status_in,
+)
 from src.records import LimitReport
 
 from .conftest import ask
@@ -173,6 +188,52 @@ def test_a_spent_account_has_no_reset() -> None:
 )
 def test_an_error_body_of_any_shape_has_a_message(content: bytes, message: str) -> None:
     assert error_in(content)["message"] == message
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "error",
+                    "errors",
+                    "message",
+                    "detail",
+                    "code",
+                    "type",
+                    "status",
+                    "metadata",
+                    "reasons",
+                    "innererror",
+                    "base_resp",
+                    "status_code",
+                    "loc",
+                    "msg",
+                    "choices",
+                    "content_filter_result",
+                    "other",
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(body=VALUES, status=st.sampled_from([200, 400, 401, 403, 404, 413, 418, 429, 500, 503]))
+def test_whatever_a_body_holds_it_has_a_reason_and_a_class(body: Any, status: int) -> None:
+    told = error_in(json.dumps(body).encode())
+    assert isinstance(told["message"], str)
+    assert 200 <= status_in(told) < 600
+    answer = Answered(status, (), told["message"], from_api=not told["is_page"], flagged=told["is_flagged"])
+    assert class_of(answer, {}, REQUEST) in PROVIDER_ERRORS.values()
+    assert str(SPEAKER.answered(answer, {}, REQUEST, 0.0)).startswith("groq: ")
+    if isinstance(body, dict):
+        error_beside(body, ("choices",))
 
 
 def test_a_cause_is_what_an_error_was_raised_from_and_not_what_happened_before() -> None:

@@ -201,6 +201,30 @@ async def test_r2_2_a_flagged_prompt_is_a_refusal(wires: Wires, status: int, bod
     assert found.message.rpartition(": ")[2] in json.dumps(body)
 
 
+@pytest.mark.parametrize("status", [400, 403, 200])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metadata": {"reasons": ["violence"], "flagged_input": "how to"}},
+        {"innererror": {"content_filter_result": {"hate": {"filtered": True, "severity": "high"}}}},
+        {"safety_violations": ["violence"]},
+    ],
+    ids=["reasons", "filter-result", "violations"],
+)
+@pytest.mark.parametrize("wire", WIRES)
+async def test_r2_2_fields_that_name_what_was_flagged_are_enough(
+    wires: Wires, wire: str, fields: Json, status: int
+) -> None:
+    found = await wires[wire].failure(error(wire, status, "no", **fields), status)
+    assert type(found) is ContentRefused
+
+
+async def test_r2_2_a_filter_that_found_nothing_is_no_refusal(wires: Wires) -> None:
+    fields = {"innererror": {"content_filter_result": {"hate": {"filtered": False, "severity": "safe"}}}}
+    body = error("openai", 400, "no", metadata={"provider_name": "x", "reasons": []}, **fields)
+    assert type(await wires["openai"].failure(body, 400)) is BadRequest
+
+
 @pytest.mark.parametrize(
     "body", [b"<!DOCTYPE html><title>Just a moment...</title>", b"", b" \n", b"{}", b"[]"]
 )
