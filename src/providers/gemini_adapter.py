@@ -260,6 +260,8 @@ class GeminiAdapter:
 
     def _set_up(self, session: Any) -> None:
         """The transport's `requests` session: as many connections as threads, one exchange a call."""
+        from http.cookiejar import DefaultCookiePolicy
+
         from requests.utils import get_environ_proxies
 
         from .requests_transport import BoundedAdapter
@@ -271,6 +273,7 @@ class GeminiAdapter:
             session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         adapter = BoundedAdapter(self._slots, self._most_bytes, self._remember)
         session.mount(f"{urlsplit(self._base_url).scheme}://", adapter)
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.max_redirects = REDIRECTS_FOLLOWED
         session._max_refresh_attempts = 0  # a 401 would be sent twice more, with the same key
 

@@ -32,9 +32,14 @@ class BoundedAdapter(HTTPAdapter):
 
     def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:
         response = super().send(request, *args, **{**options, "stream": True})
-        if response.is_redirect:
-            self._check_redirect(response, request)
-        self._take(response, self._content(response))
+        try:
+            if response.is_redirect:
+                self._check_redirect(response, request)
+            content = self._content(response)
+        except BaseException:
+            response.close()
+            raise
+        self._take(response, content)
         response._content = b"{}"
         response._content_consumed = True  # type: ignore[attr-defined]
         return response
@@ -47,7 +52,6 @@ class BoundedAdapter(HTTPAdapter):
         except ValueError:
             there = ""
         if not may_follow(response.status_code, str(request.method), here, there):
-            response.close()
             raise Redirected(response.status_code, here, there)
 
     def _content(self, response: Response) -> bytes:
@@ -57,9 +61,9 @@ class BoundedAdapter(HTTPAdapter):
         for part in response.iter_content(_PART_BYTES):
             parts.append(part)
             size += len(part)
+            if size > most and response.status_code < 300:
+                raise AnswerTooLarge(most)
             if size > most:
                 response.close()
-                if response.status_code < 300:
-                    raise AnswerTooLarge(most)
                 break
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -26,6 +26,8 @@ from .network import (
 )
 
 _CONNECTIONS_TRIED = 3
+# The body is decompressed, and no API needs a cookie: one that can't be sent back would end all later calls.
+_KEPT_BACK = (b"content-encoding", b"set-cookie")
 
 # A subclass stands before its base: the first match counts.
 _OURS: tuple[tuple[type[BaseException], Verdict], ...] = (
@@ -103,8 +105,8 @@ class Transport(httpx2.AsyncBaseTransport):
                 _check_redirect(answer, request, url)
             content = await self._content(answer)
         headers = answer.raw_headers
-        if "Content-Encoding" in answer.headers:
-            headers = tuple(pair for pair in headers if pair[0].lower() != b"content-encoding")
+        if "Content-Encoding" in answer.headers or "Set-Cookie" in answer.headers:
+            headers = tuple(pair for pair in headers if pair[0].lower() not in _KEPT_BACK)
         stream = httpx2.ByteStream(content)
         return httpx2.Response(answer.status, headers=headers, stream=stream, request=request)
 
@@ -141,7 +143,7 @@ class Transport(httpx2.AsyncBaseTransport):
         return aiohttp.ClientSession(
             connector=connector,
             request_class=Request,
-            cookie_jar=aiohttp.DummyCookieJar(),  # httpx2 keeps them
+            cookie_jar=aiohttp.DummyCookieJar(),
             max_line_size=LONGEST_HEAD,
             max_field_size=LONGEST_HEAD,
             max_headers=MOST_HEADERS,

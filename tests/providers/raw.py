@@ -54,6 +54,8 @@ class Raw:
         self.gone = asyncio.Event()  # set when a connection has ended
         self.port = 0
         self._server: asyncio.Server | None = None
+        self._writers: set[Writer] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
 
     def says(self, content: bytes, *, close: bool = False) -> Callable[[Writer, bytes], Awaitable[None]]:
         async def answer(writer: Writer, _: bytes) -> None:
@@ -75,12 +77,19 @@ class Raw:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """No new connections."""
+        """No new connections, and an end to those there are."""
         if self._server is not None:
             self._server.close()
+        for writer in tuple(self._writers):
+            writer.close()
+        await asyncio.gather(*tuple(self._serving), return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: Writer) -> None:
         self.connections += 1
+        self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         try:
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -95,6 +104,8 @@ class Raw:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+            self._writers.discard(writer)
+            self._serving.discard(task)
             self.gone.set()
 
 

@@ -118,6 +118,13 @@ CONTRADICTORY = {
 }
 
 
+async def test_no_cookie_is_kept(server: Raw, adapter: ProviderAdapter, wire: str) -> None:
+    server.answer = server.says(response(body_of(wire), 200, "Set-Cookie: a=\x8d; Path=/", "Set-Cookie: b=1"))
+    for _ in range(2):
+        assert (await adapter.complete(ask(wire))).text == "Elbe."
+    assert b"\ncookie:" not in server.requests[-1].lower()
+
+
 @pytest.mark.parametrize("name", list(CONTRADICTORY))
 async def test_what_is_no_http_is_an_error_of_ours(
     server: Raw, adapter: ProviderAdapter, wire: str, name: str
