@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..core.intake import make_task, shown
-from ..errors import InputError
+from ..errors import InputError, StoreError
 from ..records import Result, Task
 from .follow import refuse_cap_beside_server, server_of
 from .progress import say
@@ -43,8 +45,12 @@ def answer(
 
     A task is a prompt, or a mapping with the keys of a line of a task file: JSON values, metadata too.
     Settings and keys are those of the command line. Raises OrchestratorError: InputError for a task that is
-    none and for an id that comes twice, ConfigError, StoreError.
-    Ctrl-C lets the calls in flight finish and raises KeyboardInterrupt.
+    none and for an id that comes twice, ConfigError, StoreError where the state can't be used or a `run` of
+    another process is at work on it. Ctrl-C lets the calls in flight finish and raises KeyboardInterrupt.
+    Whatever it raises, no task stays queued.
+
+    Several threads may call it at once: one pool works at a time, in turn, unless a server answers for all.
+    It blocks its thread; in a running event loop use `await asyncio.to_thread(answer, tasks)`.
 
     With a key it spends at once: nobody is asked first, and `confirm_above_usd` does not hold. The tasks cost
     `max_cost_usd` at most; None is no cap but those of `[budgets]`. What there is no money left for comes
@@ -67,12 +73,12 @@ def answer(
     if not wanted:
         return []
     with open_store(setup) as store:
-        if max_cost_usd is not None and not setup.simulated:
-            refuse_cap_beside_server(store, CAP_OPTION)
-        store.create_batch(batch, now=clock.now(), source="python")
-        capped = caps(store, batch, max_cost_usd, clock.now())
-        store.add_tasks(wanted, now=clock.now())
-        _work_off(setup, store, clock, batch, capped)
+        job = _Job(setup, store, clock, batch, max_cost_usd)
+        try:
+            job.do(wanted)
+        except BaseException:
+            job.give_up()
+            raise
         return [stored.result for stored in store.all_results(batch)]
 
 
@@ -119,18 +125,49 @@ def _task(
     )
 
 
-def _work_off(setup: Setup, store: Store, clock: Clock, batch: str, capped: Mapping[str, float]) -> None:
-    """Here, or by the server that runs already."""
-    if server_of(store) is not None:
-        if capped and not setup.simulated:  # it began while the tasks were stored
-            store.cancel(batch, now=clock.now())
-            refuse_cap_beside_server(store, CAP_OPTION)
-        while any(store.pending(batch)[status] for status in OPEN):
+_turns: dict[str, threading.Lock] = {}  # by database: one pool at a time
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The tasks of one call of `answer`, from the store's door to their end."""
+
+    setup: Setup
+    store: Store
+    clock: Clock
+    batch: str
+    max_cost_usd: float | None
+
+    def do(self, wanted: list[Task]) -> None:
+        """Here, or by the server that runs already. Raises StoreError beside a run of another process."""
+        store, now = self.store, self.clock.now()
+        with self._turn():
+            served = server_of(store, stored=False) is not None
+            if self.max_cost_usd is not None and not self.setup.simulated:
+                refuse_cap_beside_server(store, CAP_OPTION)
+            store.create_batch(self.batch, now=now, source="python")
+            capped = caps(store, self.batch, self.max_cost_usd, now)
+            store.add_tasks(wanted, now=now)
+            if not served:
+                _work_off(self.setup, store, self.clock, self.batch, capped)
+        while served and any(store.pending(self.batch)[status] for status in OPEN):
             time.sleep(POLL_S)
-            if server_of(store) is None:
-                break
-        else:
-            return
+            with self._turn():
+                served = server_of(store, stored=False) is not None
+                if not served:  # it has ended
+                    _work_off(self.setup, store, self.clock, self.batch, capped)
+
+    def give_up(self) -> None:
+        """Leave nothing behind that a later server would pay for: nobody has the batch's name."""
+        with suppress(StoreError):
+            if self.store.batch(self.batch) is not None:
+                self.store.cancel(self.batch, now=self.clock.now())
+
+    def _turn(self) -> threading.Lock:
+        return _turns.setdefault(str(self.setup.database), threading.Lock())
+
+
+def _work_off(setup: Setup, store: Store, clock: Clock, batch: str, capped: Mapping[str, float]) -> None:
     stop: SimpleQueue[Callable[[], object]] = SimpleQueue()
     with ThreadPoolExecutor(1) as thread:  # a notebook has a running loop of its own
         running = thread.submit(asyncio.run, _run(setup, store, clock, batch, capped, stop))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +16,8 @@ from typing import Any
 import pytest
 
 from src.cli.answer import answer
-from src.errors import InputError
+from src.errors import ConfigError, InputError
+from src.records import Result
 from src.simulator.process import SimulatorProcess
 from tests.helpers import ORCHESTRATOR, Script, live_environment, run_script
 
@@ -63,6 +67,45 @@ def test_a_cap_is_kept_and_what_it_leaves_comes_back_cancelled_in_its_place(
 def test_a_single_task_is_not_taken_for_a_task_per_letter_or_key(single: Any) -> None:
     with pytest.raises(InputError, match=r"a list of tasks; a single one is answer\(\[task\]\)"):
         answer(single)
+
+
+def left_open(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "state" / "live.db")) as database:
+        query = "SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')"
+        return int(database.execute(query).fetchone()[0])
+
+
+def test_r5_7_calls_from_several_threads_of_one_process_are_all_answered(
+    tmp_path: Path, env: dict[str, str], simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four at once out of a running event loop, and one in it, which blocks it meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+
+    async def all_at_once() -> list[list[Result]]:
+        others = [asyncio.create_task(asyncio.to_thread(answer, [f"{n}a", f"{n}b"])) for n in range(4)]
+        await asyncio.sleep(0)  # they begin
+        return [answer(["4a", "4b"]), *(await asyncio.gather(*others))]
+
+    results = asyncio.run(all_at_once())
+    asked = [[each.task.messages[0].content for each in some] for some in results]
+    assert asked == [[f"{n}a", f"{n}b"] for n in (4, 0, 1, 2, 3)]
+    assert all(each.status == "succeeded" for some in results for each in some)
+    assert simulator.stats()["openai"]["calls"] == 10
+    assert left_open(tmp_path) == 0
+
+
+def test_r5_7_a_call_that_fails_leaves_no_task_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with SimulatorProcess.start({"providers": {"openai": {"keys": ["the-right-one"]}}}) as simulator:
+        for name, value in live_environment(simulator.base_urls, only=["openai"]).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match="401"):
+            answer(["one", "two"])
+    assert left_open(tmp_path) == 0
 
 
 def cyclic() -> dict[str, Any]:
