@@ -10,18 +10,18 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..core.intake import QUEUE, make_task, nobody_to_ask, shown, unknown_type_warning, unpriced_warning
-from ..core.store import AddReport, TaskDetail
+from ..core.store import AddReport, SettingChange, TaskDetail
 from ..errors import InputError
 from ..records import Event, Task, TaskStatus
 from .bodies import LARGEST, RebalanceBody
 from .presenters.pool import pool_view, who_is_called
 from .presenters.tasks import OPEN
-from .presenters.weights import current_weights, normalised, preset
+from .presenters.weights import WEIGHT_STEPS, current_weights, normalised, preset, weight_steps
 from .problems import Problem, not_found
 from .site import Site
 from .words import percent
 
-MOST_WAITING = 8  # requests that wait for an answer, so that the others find a thread
+MOST_WAITING = 64  # requests that wait for an answer, so that the others find a thread: see `serving.THREADS`
 WARNINGS_TOLD = 20
 MOST_DIGITS = 19  # of a row
 _ROW = re.compile(rf"[1-9][0-9]{{0,{MOST_DIGITS - 1}}}")
@@ -74,13 +74,35 @@ def apply_weights(site: Site, weights: Mapping[str, float], who: str) -> int:
 
 
 def undo_weights(site: Site, who: str) -> int:
-    """Back to what was before the newest change of weights. Raises Problem 409 where there is none."""
-    for change in site.store.settings_history(1000):
-        if change.key == "weights":
-            version = site.store.put_setting("weights", change.previous, who=who, now=site.now())
-            note(site, "weights_changed", f"{who} took the last change of weights back")
-            return version
-    raise Problem(409, "nothing_to_undo", "The weights were never changed.")
+    """One step back in the changes of weights. Raises Problem 409 where there is none."""
+    with _steering:
+        steps = weight_steps(site)
+        if not steps.done:
+            raise Problem(409, "nothing_to_undo", "No change of weights is left to undo.")
+        *done, last = steps.done
+        change = steps.changes[last]
+        return _take_step(site, change.previous, done, [*steps.undone, last], who, "took back", change)
+
+
+def redo_weights(site: Site, who: str) -> int:
+    """The change that was undone last, once more. Raises Problem 409 where there is none."""
+    with _steering:
+        steps = weight_steps(site)
+        if not steps.undone:
+            raise Problem(409, "nothing_to_redo", "No change of weights was undone since the last new one.")
+        *undone, next_one = steps.undone
+        change = steps.changes[next_one]
+        return _take_step(site, change.value, [*steps.done, next_one], undone, who, "made again", change)
+
+
+def _take_step(
+    site: Site, weights: Any, done: list[int], undone: list[int], who: str, verb: str, change: SettingChange
+) -> int:
+    version = site.store.put_setting("weights", weights, who=who, now=site.now())
+    steps = {"at": version, "done": done, "undone": undone}
+    site.store.put_setting(WEIGHT_STEPS, steps, who=who, now=site.now())
+    note(site, "weights_changed", f"{who} {verb} change {change.version} of the weights")
+    return version
 
 
 def steer(site: Site, provider: str, verb: str, who: str) -> None:
@@ -166,21 +188,29 @@ def fresh_id(_content: str = "") -> str:
     return f"web-{secrets.token_hex(5)}"
 
 
-def wait_for(site: Site, batch: str, ids: Collection[str], wait_s: float) -> dict[str, TaskStatus]:
-    """The status of each, once all are final or the time is over."""
+def wait_for(
+    site: Site, batch: str, ids: Collection[str], wait_s: float
+) -> tuple[dict[str, TaskStatus], bool]:
+    """The status of each, once all are final or the time is over; False where too many wait already."""
     deadline = time.monotonic() + wait_s
     found = site.store.statuses(batch, ids)
-    if not wait_s or not _waiting.acquire(blocking=False):
-        return found
+    if not wait_s or not _any_open(found):
+        return found, True
+    if not _waiting.acquire(blocking=False):
+        return found, False
     try:
         with site.store.watch() as watch:
-            while any(status in OPEN for status in found.values()) and time.monotonic() < deadline:
+            while _any_open(found) and time.monotonic() < deadline:
                 time.sleep(watch.look_every_s)
                 if watch.changed():
                     found = site.store.statuses(batch, ids)
     finally:
         _waiting.release()
-    return found
+    return found, True
+
+
+def _any_open(found: Mapping[str, TaskStatus]) -> bool:
+    return any(status in OPEN for status in found.values())
 
 
 def find_task(site: Site, row: str) -> TaskDetail:

@@ -1,7 +1,7 @@
 """JSON for programs. Errors have one shape, money is in USD, times are UTC epoch seconds.
 
 GET  /api/providers/status                      POST /api/providers/NAME/pause | resume | reset
-POST /api/providers/rebalance                   POST /api/providers/rebalance/undo
+POST /api/providers/rebalance                   POST /api/providers/rebalance/undo | redo
 GET  /api/providers/rebalance                   weights, presets, history
 POST /api/tasks                                 one task, or {"tasks": [...], "batch", "wait_s"}
 GET  /api/tasks?status=&type=&...&before=       GET  /api/tasks/ID of the queue, /BATCH/ID; /api/rows/ROW
@@ -47,6 +47,10 @@ health = Blueprint("health", __name__)
 api = Blueprint("api", __name__, url_prefix="/api")
 TASKS_BODY_BYTES = 64 * 1024 * 1024
 MOST_MINUTES = 7 * 1440
+NOT_WAITED = (
+    f"wait_s had no effect: {actions.MOST_WAITING} requests wait already, as many as this server lets; "
+    "ask for the task in a moment"
+)
 
 
 def _json(data: Any, status: int = 200) -> Response:
@@ -131,7 +135,15 @@ def rebalance() -> Response:
 
 @api.post("/providers/rebalance/undo")
 def undo() -> Response:
-    version = actions.undo_weights(site(), who())
+    return _stepped(actions.undo_weights(site(), who()))
+
+
+@api.post("/providers/rebalance/redo")
+def redo() -> Response:
+    return _stepped(actions.redo_weights(site(), who()))
+
+
+def _stepped(version: int) -> Response:
     view = rebalance_view(site())
     weights = {row.provider: row.weight for row in view.current}
     return _json({"version": version, "weights": weights, "simulated": site().simulated})
@@ -153,7 +165,7 @@ def submit() -> Response:
     many = isinstance(body, dict) and "tasks" in body
     wanted = SubmitManyBody.model_validate(body if many else _one(body))
     tasks, report = actions.submit(site(), wanted.tasks, wanted.batch, who())
-    statuses = actions.wait_for(site(), wanted.batch, [task.id for task in tasks], wanted.wait_s)
+    statuses, waited = actions.wait_for(site(), wanted.batch, [task.id for task in tasks], wanted.wait_s)
     ended = [task for task in tasks if statuses[task.id] not in OPEN]
     answer: dict[str, Any] = {
         "batch": wanted.batch,
@@ -162,6 +174,10 @@ def submit() -> Response:
         "warnings": actions.warnings_of(site(), tasks),
         "simulated": site().simulated,
     }
+    if wanted.wait_s:
+        answer["waited"] = waited
+    if not waited:
+        answer["warnings"].append(NOT_WAITED)
     if many:
         answer["tasks"] = [{"id": task.id, "status": str(statuses[task.id])} for task in tasks]
     else:

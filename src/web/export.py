@@ -12,6 +12,7 @@ from ..core.results import (
     csv_line,
     encode_row,
     flat_row,
+    guard,
     result_row,
 )
 from ..records import Result
@@ -50,9 +51,13 @@ def as_jsonl(site: Site, wanted: TaskFilter) -> Iterator[bytes]:
 
 
 def as_csv(site: Site, wanted: TaskFilter) -> Iterator[bytes]:
-    """RFC 4180 with a header."""
+    """RFC 4180 with a header.
+
+    It is made for a spreadsheet, of tasks and answers of several people: what that would take for a formula
+    begins with an apostrophe. JSON Lines have everything as it is.
+    """
     header = (*COLUMNS, *USAGE, ATTEMPTS, METADATA)
     yield csv_line(["batch", *header])
     for result in results(site, wanted):
         cells = flat_row(result_row(result, simulated=site.simulated))
-        yield csv_line((result.task.batch, *(cells[name] for name in header)))
+        yield csv_line(guard(cell) for cell in (result.task.batch, *(cells[name] for name in header)))

@@ -72,9 +72,10 @@ def rebalance() -> str:
 def rebalance_form() -> AnyResponse | str | tuple[str, int]:
     """Preview or apply the numbers of the form, in percent of any sum; or go back in the history."""
     action = request.form.get("action", "")
-    if action == "undo":
-        actions.undo_weights(site(), who())
-        flash("The last change of weights was taken back.")
+    if action in ("undo", "redo"):
+        step = actions.undo_weights if action == "undo" else actions.redo_weights
+        step(site(), who())
+        flash("A change of weights was undone." if action == "undo" else "A change of weights was redone.")
         return redirect(url_for("pages.rebalance"), 303)
     try:
         wanted = actions.wanted_weights(site(), _rebalance_body())

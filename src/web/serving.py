@@ -19,7 +19,7 @@ from waitress.server import BaseWSGIServer, create_server  # type: ignore[import
 from .quick import QuickAnswers
 from .uploads import MOST_BYTES
 
-THREADS = 16
+THREADS = 80  # 64 of which may wait for answers, and cost next to nothing meanwhile
 
 
 class Server(Protocol):

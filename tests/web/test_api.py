@@ -16,6 +16,8 @@ from flask.testing import FlaskClient
 from src.core.results import csv_line, guard
 from src.core.store import Store
 from src.records import TaskStatus
+from src.web import actions
+from src.web.serving import THREADS
 from tests.helpers import ROOT
 
 from .conftest import AppMaker
@@ -102,7 +104,7 @@ def test_undo_and_going_back_are_changes_of_their_own(client: FlaskClient, store
     again = client.post(REBALANCE, json={"version": first["version"]}).json
     assert again["weights"] == pytest.approx(THIRDS, abs=1e-3)
     history = client.get(REBALANCE).json["history"]
-    assert [change["version"] for change in history] == [4, 3, 2, 1]
+    assert [change["version"] for change in history] == [5, 3, 2, 1], "4 is where undo keeps its place"
     assert {change["who"] for change in history} == {"local"}
 
 
@@ -113,6 +115,29 @@ def test_undo_of_the_first_change_goes_back_to_the_configuration(client: FlaskCl
         "openai": 0.4,
         "gemini": 0.3,
     }
+
+
+def test_r4_3_undo_walks_back_and_redo_forward_until_a_new_change(client: FlaskClient) -> None:
+    def share(path: str, body: Any = None) -> Any:
+        answer = client.post(f"{REBALANCE}{path}", json=body or {})
+        return answer.json["weights"]["openai"] if answer.status_code == 200 else answer.json["error"]["code"]
+
+    def set_to(openai: int) -> None:
+        client.post(REBALANCE, json={"weights": {"openai": openai, "gemini": 100 - openai, "anthropic": 0}})
+
+    set_to(80)
+    set_to(90)
+    set_to(70)
+    assert [share("/undo") for _ in range(4)] == [0.9, 0.8, 0.4, "nothing_to_undo"]
+    seen = client.get(REBALANCE).json
+    assert (seen["can_undo"], seen["can_redo"]) == (False, True)
+    assert [share("/redo"), share("/redo"), share("/undo")] == [0.8, 0.9, 0.8]
+    set_to(60)
+    assert share("/redo") == "nothing_to_redo"
+    assert [share("/undo") for _ in range(3)] == [0.8, 0.4, "nothing_to_undo"]
+    assert [share("/redo") for _ in range(3)] == [0.8, 0.6, "nothing_to_redo"]
+    texts = [change["text"] for change in client.get(REBALANCE).json["history"]]
+    assert all("% to" in text for text in texts), "places of undo are no changes of their own"
 
 
 @pytest.mark.parametrize("name", ["default", "equal", "performance", "price", "suggested"])
@@ -253,6 +278,24 @@ def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, place: P
     assert response.status_code == 200
     assert response.json["task"]["result"]["output"] == "An answer."
     assert response.json["task"]["result"]["simulated"] is True
+
+
+def test_r5_16_a_request_that_is_one_too_many_to_wait_is_told(
+    client: FlaskClient, store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = [actions._waiting.acquire(blocking=False) for _ in range(actions.MOST_WAITING)]
+    try:
+        assert all(taken)
+        response = client.post("/api/tasks", json={"prompt": "Quick!", "wait_s": 60})
+    finally:
+        for _ in taken:
+            actions._waiting.release()
+    assert (response.status_code, response.json["waited"]) == (202, False)
+    assert "64 requests wait already" in response.json["warnings"][0]
+    again = client.post("/api/tasks", json={"prompt": "Quick!", "wait_s": 0.01}).json
+    assert again["waited"] is True and again["warnings"] == []
+    assert "waited" not in client.post("/api/tasks", json={"prompt": "Quick!"}).json
+    assert THREADS >= actions.MOST_WAITING + 16, "the others find a thread"
 
 
 def test_a_list_is_filtered_and_paged_by_key(client: FlaskClient) -> None:
@@ -398,7 +441,9 @@ def test_a_csv_cell_is_never_a_formula(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
-def test_whatever_a_spreadsheet_would_calculate_begins_with_an_apostrophe(sign: str) -> None:
+def test_whatever_a_spreadsheet_would_calculate_begins_with_an_apostrophe(
+    sign: str,
+) -> None:
     (row,) = csv.reader(io.StringIO(csv_line([guard(f"{sign}1+1"), guard("1")]).decode(), newline=""))
     assert row == [f"'{sign}1+1", "1"]
 

@@ -89,6 +89,7 @@ ROUTES = [
     Route("GET", "/api/providers/rebalance", kind=JSON, rule="/api/providers/rebalance"),
     Route("POST", "/api/providers/rebalance", kind=JSON, json={"preset": "equal"}),
     Route("POST", "/api/providers/rebalance/undo", 409, JSON, rule="/api/providers/rebalance/undo"),
+    Route("POST", "/api/providers/rebalance/redo", 409, JSON, rule="/api/providers/rebalance/redo"),
     Route(
         "POST",
         "/api/providers/openai/pause",

@@ -7,7 +7,7 @@ can do is one torn last row, which is cut when the file is opened again.
 
 from __future__ import annotations
 
-from .csv_table import ATTEMPTS, COLUMNS, METADATA, USAGE, csv_line, flat_row
+from .csv_table import ATTEMPTS, COLUMNS, METADATA, USAGE, csv_line, flat_row, guard
 from .file import STDOUT, ResultsFile, holds_simulated, refuse_special
 from .forms import Form, form_of
 from .jsonl import encode_row
@@ -26,6 +26,7 @@ __all__ = [
     "encode_row",
     "flat_row",
     "form_of",
+    "guard",
     "holds_simulated",
     "latency_s",
     "refuse_special",

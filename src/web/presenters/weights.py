@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ...core.money import CAP
@@ -19,6 +20,8 @@ from .plans import learned_limits
 from .pool import OUT, PoolView, ProviderView, pool_view, scores_of, stored_weights
 from .usage import DAY_S
 
+WEIGHT_STEPS = "weight_steps"  # a setting, which no history shows
+STEPS_KEPT = 1_000
 PRESETS = {
     "default": "Documented default",
     "equal": "Equal",
@@ -86,6 +89,8 @@ class RebalanceView:
     history: tuple[ChangeView, ...]
     mix: dict[str, float]
     version: int
+    can_undo: bool
+    can_redo: bool
 
 
 def current_weights(site: Site) -> dict[str, float]:
@@ -103,6 +108,7 @@ def rebalance_view(site: Site, wanted: Mapping[str, float] | None = None) -> Reb
     pool = pool_view(site)
     mix = site.recent.get("mix", lambda: _mix(site), SUMS_FRESH_S)
     current = {p.name: p.weight for p in pool.providers}
+    steps = weight_steps(site)
     return RebalanceView(
         now=pool.now,
         simulated=site.simulated,
@@ -112,6 +118,8 @@ def rebalance_view(site: Site, wanted: Mapping[str, float] | None = None) -> Reb
         history=history(site),
         mix=mix,
         version=site.store.settings_version(),
+        can_undo=bool(steps.done),
+        can_redo=bool(steps.undone),
     )
 
 
@@ -247,9 +255,34 @@ def _span_s(site: Site, now: float) -> float:
 # ------------------------------------------------------------------ history
 
 
+@dataclass(frozen=True, slots=True)
+class WeightSteps:
+    """Versions of the changes of weights that stand, and of those that were undone; the newest last."""
+
+    changes: Mapping[int, SettingChange]
+    done: tuple[int, ...]
+    undone: tuple[int, ...]
+
+
+def weight_steps(site: Site) -> WeightSteps:
+    """Where undo and redo go from here.
+
+    Both write a change of weights of their own, and beside it, under `WEIGHT_STEPS`, what stands after it. A
+    change that is newer than that was made by someone, and ends what can be redone.
+    """
+    found = site.store.settings_history(STEPS_KEPT)
+    changes = {change.version: change for change in found if change.key == "weights"}
+    kept = site.store.current_settings().get(WEIGHT_STEPS) or {"at": 0, "done": [], "undone": []}
+    newer = sorted(version for version in changes if version > kept["at"])
+    done = [version for version in kept["done"] if version in changes]
+    undone = [] if newer else [version for version in kept["undone"] if version in changes]
+    return WeightSteps(changes, (*done, *newer), tuple(undone))
+
+
 def history(site: Site, limit: int = 50) -> tuple[ChangeView, ...]:
     """Who changed weights and pauses, newest first."""
-    return tuple(_change(site, change) for change in site.store.settings_history(limit))
+    found = (change for change in site.store.settings_history(2 * limit) if change.key != WEIGHT_STEPS)
+    return tuple(_change(site, change) for change in islice(found, limit))
 
 
 def _change(site: Site, change: SettingChange) -> ChangeView:
