@@ -14,6 +14,7 @@ import click
 
 from ..core.intake import names_only_unpriced, price_remedy
 from ..core.planning import Plan, Sample
+from ..core.visible import visible
 from ..errors import InputError
 from ..records import NANOS_PER_USD, Task
 from ..settings import Settings
@@ -107,7 +108,7 @@ def _ask(why: str, remedy: str) -> None:
     """Raises click.Abort for a no, InputError with the `remedy` where there is no terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(f"{why}, and there is no terminal to ask on: {remedy}")
-    sys.stderr.write(f"{why}. Go on? [y/N] ")
+    sys.stderr.write(visible(f"{why}. Go on? [y/N] "))
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise click.Abort

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..core.visible import visible
 from ..errors import ConfigError
 
 OURS = "src"  # the root of this project's loggers
@@ -68,7 +69,7 @@ class _TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.write(visible(self.format(record)) + "\n")
         except OSError:
             self.handleError(record)
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..core.visible import visible
 from ..records import NANOS_PER_USD, LimitGauge, PoolSnapshot, ProviderSnapshot, TaskStatus
 from .outlook import expected_nanos, left_s
 from .tally import Tally
@@ -22,6 +23,7 @@ from .words import duration, money, percent, tasks
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 LINE_EVERY_S = 30.0
 JSON_EVERY_S = 5.0
@@ -59,9 +61,14 @@ def console(stderr: bool) -> Console:
     """
     from rich.console import Console
 
+    class Safe(Console):
+        def render_str(self, text: str, **how: Any) -> Text:
+            """Every text that is handed over as such, in cells of tables too."""
+            return super().render_str(visible(text), **how)
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PLAIN_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    return Safe(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def make_view(quiet: bool) -> View:
@@ -176,7 +183,7 @@ class Voice:
     def note(self, text: str) -> str:
         """A line as it is written."""
         if not self.as_json:
-            return text
+            return visible(text)
         known = {} if self.simulated is None else {"simulated": self.simulated}
         return json.dumps({"note": text, **known})
 
@@ -297,9 +304,9 @@ def _screen(pool: PoolSnapshot, tally: Tally) -> RenderableType:
     if tally.total:
         bar = ProgressBar(total=tally.total, completed=tally.done, width=60)
         rows.append(Padding(bar, 0))  # a bar alone does not end its line
-    rows += [Text(progress_line(pool, tally)), _provider_table(pool, tally)]
-    rows += [Text(line, style="dim") for line in limit_lines(pool)]
-    rows += [Text(line, style="yellow") for line in waiting_lines(pool)]
+    rows += [Text(visible(progress_line(pool, tally))), _provider_table(pool, tally)]
+    rows += [Text(visible(line), style="dim") for line in limit_lines(pool)]
+    rows += [Text(visible(line), style="yellow") for line in waiting_lines(pool)]
     return Group(*rows)
 
 
@@ -315,7 +322,7 @@ def _provider_table(pool: PoolSnapshot, tally: Tally) -> RenderableType:
     everyone = tally.by_provider.total()
     for provider in pool.providers:
         done = tally.by_provider[provider.name]
-        state = Text(state_text(provider, pool.at), style=STATE_COLOURS.get(provider.state, "red"))
+        state = Text(visible(state_text(provider, pool.at)), style=STATE_COLOURS.get(provider.state, "red"))
         table.add_row(
             provider.name,
             state,

@@ -16,8 +16,10 @@ from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning,
 from ..core.preferences import PreferenceHeld, preferences_held
 from ..core.results import encode_row, result_row
 from ..core.sayings import said
+from ..core.visible import visible
 from ..errors import InputError, StoreError
 from ..records import Event, PoolSnapshot, Result, Task, TaskStatus
+from ..storable import clean
 from .exits import SOME_NOT
 from .follow import at_work, who_is_called
 from .logs import set_up_logging
@@ -186,13 +188,18 @@ def _say_given_up(setup: Setup, row: OrchestratorRow | None, task: Task) -> None
 
 def _show(result: Result, setup: Setup, as_json: bool) -> int:
     if as_json:
-        sys.stdout.write(encode_row(result_row(result, simulated=setup.simulated)).decode())
+        _write(encode_row(result_row(result, simulated=setup.simulated)).decode())
     elif result.output is not None:
-        sys.stdout.write(result.output + "\n")
+        _write(result.output + "\n")
     if result.status is not TaskStatus.SUCCEEDED:
         say(f"{result.status}: {result.error}")
         return 1
     return 0
+
+
+def _write(text: str) -> None:
+    """As it is to a file or a pipe; a terminal would obey what stands in an answer."""
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else clean(text))
 
 
 # ------------------------------------------------------------------ status
