@@ -3,6 +3,8 @@
 `python real_agent_orchestrator.py run` on a generated CSV file, with a template for its prompts, against one
 simulator that outlives it and counts the calls. Its limits are so high that none binds. The same command is
 started four times, and ended as `LIVES` says. Time is that of all lives, starts and ends included.
+
+Then the documented start, a server with pages and `submit` beside it, is killed many times; see `torture.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from .child import environment as clean_environment
 from .memory import MOST_MB, SECONDS_PER_ROW, end_child, peak_kb
 from .night import KEYS
 from .table import NOT_JUDGED, Table, verdict
+from .torture import KILLS, QUICK_KILLS, torture
 from .work import PROVIDERS, folder, prompts, simulator
 
 ROWS, QUICK_ROWS = 200_000, 5_000
@@ -70,7 +73,7 @@ class Life:
 
 
 def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
-    """One table. `runs` is not used: it is long enough by itself."""
+    """Two tables: a run, and the documented start. `runs` is not used: it is long enough by itself."""
     count = QUICK_ROWS if quick else ROWS
     with folder() as path:
         _write_files(path, count)
@@ -78,7 +81,12 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
             lives = _live(path, _environment(providers.base_urls), count)
             calls = sum(int(stats["calls"]) for stats in providers.stats().values())
         rows = _rows(path / "results.jsonl")
-    return [_table(count, lives, calls, rows)]
+    with folder() as path:
+        _write_settings(path)
+        with SimulatorProcess.start(simulator(latency_s=0.2)) as providers:
+            environ = _environment(providers.base_urls)
+            served = torture(environ, providers, path, kills=QUICK_KILLS if quick else KILLS)
+    return [_table(count, lives, calls, rows), served]
 
 
 def _table(count: int, lives: list[Life], calls: int, rows: list[Row]) -> Table:
@@ -196,6 +204,10 @@ def _write_files(path: Path, count: int) -> None:
             prompt = asked[number % len(asked)]
             writer.writerow([f"row-{number}", number, prompt.text, prompt.max_tokens])
     (path / "template.txt").write_text(TEMPLATE, encoding="utf-8")
+    _write_settings(path)
+
+
+def _write_settings(path: Path) -> None:
     told = [f"[providers.{name}.limits]\nrequests_per_minute = 60_000_000\n" for name in PROVIDERS]
     (path / "settings.toml").write_text("".join(told), encoding="utf-8")
 

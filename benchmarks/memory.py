@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from .child import ROOT, ClientFailed
 from .table import NOT_JUDGED, Table, verdict
@@ -89,7 +90,7 @@ def _run(path: Path, tasks: Path, results: Path, *, timeout_s: float) -> tuple[f
     return most_kb / 1024, took_s
 
 
-def end_child(child: subprocess.Popen[bytes]) -> None:
+def end_child(child: subprocess.Popen[Any]) -> None:
     """Ask first, so that it ends its simulator; then make sure."""
     if child.poll() is None:
         child.terminate()

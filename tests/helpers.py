@@ -87,7 +87,8 @@ class VirtualClock(Clock):
 class Script:
     """One of our scripts as a process, in a folder of its own. Ends with the `with` block at the latest.
 
-    `out` and `err` hold what it has said so far.
+    `out` and `err` hold what it has said so far. `command` is a line for the shell in the script's place: its
+    processes are a group of their own, and all of it ends.
     """
 
     def __init__(
@@ -97,13 +98,16 @@ class Script:
         script: Path = ORCHESTRATOR,
         env: Mapping[str, str] | None = None,
         stdin: str | None = None,
+        command: str | None = None,
     ) -> None:
         self.out = self.err = ""
+        self._is_group = command is not None
         self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.process = subprocess.Popen(
-            [sys.executable, str(script), *map(str, arguments)],
+            [sys.executable, str(script), *map(str, arguments)] if command is None else ["sh", "-c", command],
             cwd=cwd,
             env=child_environment(env),
+            start_new_session=self._is_group,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -133,7 +137,7 @@ class Script:
 
     def __exit__(self, *exc: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            self.kill()
         self.process.wait()
         for reader in self._readers:
             reader.join(5)
@@ -161,13 +165,20 @@ class Script:
             self._changed.get(timeout=0.05)
 
     def interrupt(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+        self.send(signal.SIGINT)
 
     def terminate(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
 
     def kill(self) -> None:
-        self.process.kill()
+        self.send(signal.SIGKILL)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it, and where it is a `command` to all that it has started."""
+        if self._is_group:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
 
 
 def run_script(*arguments: str | Path, cwd: Path, timeout_s: float = 60.0, **options: Any) -> Script:

@@ -1,0 +1,355 @@
+"""Every command of the README, started as the README writes it, with keys and without, through kills.
+
+Keys point at a simulator, a process of its own that outlives the kills and counts the calls. In the end the
+store, the results files and the simulator agree to the last call.
+
+ACCEPTANCE_ROUNDS=20 repeats the kill and the restart that often, each time at another moment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import ROOT, Script, live_environment, read_rows, write_rows
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32" or shutil.which("make") is None, reason="needs make and POSIX signals"
+)
+ROUNDS = int(os.environ.get("ACCEPTANCE_ROUNDS", "1"))
+EXAMPLES, BATCH = 60, 400
+FOLDERS = {"src", "templates", "static", "examples", "scripts", "Makefile"}
+PROGRAM = "python real_agent_orchestrator.py"
+RUN_EXAMPLES = f"{PROGRAM} run examples/tasks.jsonl -o results/examples.jsonl"
+REVIEWS = "examples/reviews.csv --prompt-file examples/review-prompt.txt -o results/reviews.csv --limit 3"
+RUN_REVIEWS = f"{PROGRAM} run {REVIEWS}"
+RUN_BATCH = f"{PROGRAM} run tasks.jsonl -o results/tasks.jsonl"
+SUBMIT = f'{PROGRAM} submit "Why is the sky blue?" --type research --wait'
+# The first needs a token and is tried with the pages' tests; `make test` is this.
+ELSEWHERE = {"python web_server.py --host 0.0.0.0", "make test"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A command, its exit code (of make: 2 for every failure), and what it must say."""
+
+    command: str
+    code: int
+    says: str = ""
+
+
+# ------------------------------------------------------------------ the tables
+
+WITHOUT_KEYS = (
+    Row(SUBMIT, 2, "not queued: no orchestrator is running"),
+    Row("make run ONCE=1", 0, "60 of 60 tasks answered"),
+    Row("make run ONCE=1", 0, "60 tasks finished before"),
+    Row(f"{PROGRAM} check", 0, "simulated: no API key was found"),
+    Row(f"{PROGRAM} plan examples/tasks.jsonl", 0, "60 tasks"),
+    Row(RUN_EXAMPLES, 0, "60 of 60 tasks answered"),
+    Row(RUN_REVIEWS, 0, "3 of 3 tasks answered"),
+    Row(f"{PROGRAM} status", 0, "123 succeeded"),
+    Row(f"{PROGRAM} config", 0, "state_dir"),
+    Row(f"{PROGRAM} suggest-weights", 0, "proposed: "),
+    Row(f"{PROGRAM} alert-test", 2, "ALERT_WEBHOOK_URL is not set"),
+)
+WITHOUT_KEYS_BESIDE = (Row(SUBMIT, 0), Row(f"{PROGRAM} status", 0, "serves the queue"))
+WITH_KEYS = (
+    Row("make run ONCE=1", 0, "nothing is spent unasked"),
+    Row(SUBMIT, 2, "not queued: no orchestrator is running"),
+    Row(f"{PROGRAM} check", 0, "live: "),
+    Row(f"{PROGRAM} plan examples/tasks.jsonl", 0, "60 tasks"),
+    Row(f"{PROGRAM} config", 0, "state_dir"),
+    Row(f"{PROGRAM} suggest-weights", 1, "nothing was answered in the last 24 h"),
+    Row(f"{PROGRAM} alert-test", 2, "ALERT_WEBHOOK_URL is not set"),
+    Row(f"{PROGRAM} status", 0, "tasks: none yet"),
+)
+WITH_KEYS_BESIDE = (
+    Row(SUBMIT, 0),
+    Row(RUN_EXAMPLES, 0, "60 of 60 tasks answered"),
+    Row(RUN_REVIEWS, 0, "3 of 3 tasks answered"),
+    Row(f"{PROGRAM} status", 0, "serves the queue"),
+    Row(f"{PROGRAM} suggest-weights", 0, "proposed: "),
+)
+AFTER_THE_KILL = (
+    Row("make run ONCE=1", 2, "queued before this start: expected to cost $"),
+    Row(SUBMIT, 2, "not queued: no orchestrator is running"),
+)
+AT_THE_END = (
+    Row(RUN_BATCH, 0, f"{BATCH} of {BATCH} tasks answered"),
+    Row(RUN_EXAMPLES, 0, "60 tasks finished before"),
+    Row("make run ONCE=1", 0, "nothing is spent unasked"),
+)
+SERVERS = ("make run", "make run ARGS=--yes", PROGRAM)
+PAGES = "make web"
+TABLES = (WITHOUT_KEYS, WITHOUT_KEYS_BESIDE, WITH_KEYS, WITH_KEYS_BESIDE, AFTER_THE_KILL, AT_THE_END)
+
+
+def test_the_tables_hold_every_command_of_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S))
+    typed = {line.partition("   #")[0].strip() for line in blocks.splitlines()}
+    typed |= set(re.findall(r"`(make (?:run|web)[^`]*|python web_server.py[^`]*)`", text))
+    wanted = {line for line in typed if line.startswith(("make ", "python "))}
+    assert len(wanted) > 12
+    tried = {row.command for table in TABLES for row in table} | {*SERVERS, PAGES}
+    assert {line for line in wanted - tried - ELSEWHERE if "PYTHON=" not in line} == set()
+
+
+# ------------------------------------------------------------------ the project
+
+
+class Project:
+    """A folder with all that a checkout has, whose .venv runs the Python of these tests."""
+
+    def __init__(self, path: Path, environ: dict[str, str]) -> None:
+        self.path = path
+        path.mkdir()
+        for each in ROOT.iterdir():
+            if each.name in FOLDERS or each.suffix in {".py", ".txt", ".lock", ".toml"}:
+                (path / each.name).symlink_to(each)
+        python = path / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        # As scripts/setup.sh leaves it, so that `make` installs nothing.
+        twice = "cat requirements.txt requirements.lock requirements.txt requirements.lock | cksum"
+        stamp = subprocess.run(["sh", "-c", twice], cwd=path, capture_output=True, check=True).stdout
+        (path / ".venv" / ".installed-requirements.txt").write_bytes(stamp)
+        (path / "told.toml").write_text(
+            "".join(f"[providers.{name}.limits]\nrequests_per_minute = 6_000_000\n" for name in
+                    ("anthropic", "openai", "gemini"))
+        )  # fmt: skip
+        self._with_keys = bool(environ)
+        self._seen = 0  # the last orchestrator
+        self.environ = {
+            "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+            "ORCHESTRATOR_CONFIG": str(path / "told.toml"),
+            **environ,
+        }
+
+    def start(self, command: str) -> Script:
+        return Script(cwd=self.path, env=self.environ, command=command)
+
+    def try_all(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            with self.start(row.command) as script:
+                code = script.wait(120)
+            said = script.out + script.err
+            assert code == row.code and row.says in said, f"{row}\nended with {code}: {said}"
+            assert "Traceback" not in said, said
+
+    def status(self) -> dict[str, Any]:
+        with self.start(f"{PROGRAM} status --json") as script:
+            assert script.wait() == 0, script.err
+        found: dict[str, Any] = json.loads(script.out)
+        return found
+
+    def wait_until_served(self, server: Script) -> int:
+        """The process number of the orchestrator that has signed on since this was last called, or will."""
+        while (newest := self._query("SELECT max(id) FROM orchestrators")) <= self._seen:
+            assert server.process.poll() is None, server.err
+            server.pause()
+        self._seen = newest
+        return self._query("SELECT pid FROM orchestrators WHERE id = ?", newest)
+
+    def note_orchestrators(self) -> None:
+        """Those that have been: the next one is awaited by `wait_until_served`."""
+        self._seen = self._query("SELECT max(id) FROM orchestrators")
+
+    def open_tasks(self) -> int:
+        return self._query("SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')")
+
+    def attempts(self) -> int:
+        """Calls that are on the disk."""
+        return self._query("SELECT count(*) FROM attempts")
+
+    def _query(self, query: str, *values: int) -> int:
+        """Read through SQLite, which takes no lock that keeps others from writing."""
+        path = self.path / "state" / ("live.db" if self._with_keys else "simulated.db")
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+                return int(database.execute(query, values).fetchone()[0] or 0)
+        except sqlite3.OperationalError:  # it is being made
+            return 0
+
+
+def pages_of(script: Script) -> str:
+    script.wait_for("pages on ")
+    found = re.search(r"pages on (http://\S+)", script.out + script.err)
+    assert found is not None
+    return found[1]
+
+
+def post(pages: str, task: dict[str, Any]) -> dict[str, Any]:
+    """Submit through the pages' API and wait for the answer."""
+    body = json.dumps({**task, "wait_s": 60}).encode()
+    request = urllib.request.Request(  # noqa: S310 - our own pages
+        f"{pages}/api/tasks", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=90) as response:  # noqa: S310
+        assert response.status == 200
+        found: dict[str, Any] = json.load(response)["task"]
+        return found
+
+
+# ------------------------------------------------------------------ without keys
+
+
+def test_without_keys_every_command_does_what_the_readme_says(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", {})
+    project.try_all(WITHOUT_KEYS)
+    project.note_orchestrators()
+    with project.start("make run") as server:
+        pages = pages_of(server)
+        project.wait_until_served(server)
+        project.try_all(WITHOUT_KEYS_BESIDE)
+        assert post(pages, {"id": "sky", "prompt": "Why?"})["status"] == "succeeded"
+        server.kill()
+    with project.start("make run") as server:  # nothing is spent, so nothing is asked
+        pid = project.wait_until_served(server)
+        os.kill(pid, signal.SIGINT)
+        assert server.wait() == 0, server.err
+    tasks = {name: count for name, count in project.status()["tasks"].items() if count}
+    assert tasks == {"succeeded": 123 + 2}
+    rows = read_rows(project.path / "state" / "results" / "examples.jsonl")
+    assert len({row["id"] for row in rows}) == len(rows) == EXAMPLES
+    assert all(row["simulated"] for row in rows)
+
+
+# ------------------------------------------------------------------ with keys
+
+
+class Bill:
+    """What the providers have served, as they count it."""
+
+    def __init__(self, simulator: SimulatorProcess) -> None:
+        self._simulator = simulator
+
+    def _sum(self, count: Callable[[dict[str, Any]], int]) -> int:
+        return sum(count(each) for each in self._simulator.stats().values())
+
+    @property
+    def calls(self) -> int:
+        return self._sum(lambda each: int(each["calls"]))
+
+    @property
+    def in_flight(self) -> int:
+        return self._sum(lambda each: int(each["in_flight"]))
+
+    @property
+    def answered(self) -> int:
+        return self._sum(lambda each: int(each["by_status"].get("200", 0)))
+
+
+@pytest.fixture
+def providers() -> Iterator[SimulatorProcess]:
+    slow = {"latency": {"first_token_s": 0.3, "per_token_s": 0.0}}
+    config = {"providers": dict.fromkeys(("anthropic", "openai", "gemini"), slow)}
+    with SimulatorProcess.start(config) as simulator:
+        yield simulator
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_with_keys_every_answer_is_stored_and_asked_once_through_a_kill(
+    tmp_path: Path, providers: SimulatorProcess, number: int
+) -> None:
+    project, bill = Project(tmp_path / "project", live_environment(providers.base_urls)), Bill(providers)
+    write_rows(
+        project.path / "tasks.jsonl", [{"id": f"t-{n}", "prompt": f"Question {n}?"} for n in range(BATCH)]
+    )
+    if number == 0:
+        project.try_all(WITH_KEYS)
+        assert bill.calls == 0, "nothing was spent"
+        project.note_orchestrators()
+    with project.start("make run") as server, project.start(PAGES) as more_pages:
+        pages = pages_of(server)
+        project.wait_until_served(server)
+        assert pages_of(more_pages) != pages
+        if number == 0:
+            project.try_all(WITH_KEYS_BESIDE)
+        else:
+            project.try_all(WITH_KEYS_BESIDE[:2])
+        assert post(pages_of(more_pages), {"id": "sky", "prompt": "Why?"})["status"] == "succeeded"
+        assert bill.calls == bill.answered == project.attempts(), "before the kill"
+        lost = kill_amid_a_batch(project, bill, server, more_pages, random.Random(number))
+    if number == 0:
+        before = bill.calls
+        project.try_all(AFTER_THE_KILL)
+        assert bill.calls == before, "what is queued is not answered unasked"
+    restart(project, SERVERS[1 + number % 2])
+    project.try_all(AT_THE_END)
+    compare(project, bill, lost)
+
+
+def kill_amid_a_batch(
+    project: Project, bill: Bill, server: Script, pages: Script, chance: random.Random
+) -> int:
+    """Kill the server, and the pages too or before it; calls of which nothing is stored.
+
+    The server is stopped first, so that what the providers have served and what is stored can be compared.
+    """
+    before = bill.calls
+    with project.start(RUN_BATCH) as run:
+        until = before + chance.randrange(20, BATCH - 60)
+        while bill.calls < until:
+            assert run.process.poll() is None, run.err
+            run.pause()
+        if chance.random() < 0.5:
+            pages.kill()
+        time.sleep(chance.random() * 0.2)  # some moment, not the one after a look at the bill
+        server.send(signal.SIGSTOP)
+        while bill.in_flight:
+            run.pause()
+        lost = bill.calls - project.attempts()
+        server.kill()
+        server.process.wait()
+        pages.kill()
+        run.wait_for("the server has ended")
+        assert run.wait() == 1, run.err
+    assert 0 <= lost <= 200, "at most the calls in flight, and the answers on their way to the disk"
+    return lost
+
+
+def restart(project: Project, command: str) -> None:
+    """Start it as the README does for a place without a terminal; it answers what is left."""
+    with project.start(command if "--yes" in command else f"{command} --yes") as server:
+        server.wait_for("queued before this start: answering them (--yes)")
+        pid = project.wait_until_served(server)
+        while project.open_tasks():
+            assert server.process.poll() is None, server.err
+            server.pause()
+        os.kill(pid, signal.SIGINT)
+        assert server.wait() == 0, server.err
+
+
+def compare(project: Project, bill: Bill, lost: int) -> None:
+    tasks = {name: count for name, count in project.status()["tasks"].items() if count}
+    results = {
+        "examples.jsonl": EXAMPLES,
+        "tasks.jsonl": BATCH,
+    }
+    for name, count in results.items():
+        rows = read_rows(project.path / "results" / name)
+        assert len({row["id"] for row in rows}) == len(rows) == count
+        assert all(row["status"] == "succeeded" and not row["simulated"] for row in rows)
+    assert set(tasks) == {"succeeded"}
+    assert bill.calls == bill.answered, "each call was answered"
+    assert project.attempts() == tasks["succeeded"] == bill.calls - lost
