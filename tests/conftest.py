@@ -16,6 +16,7 @@ from .databases import (  # noqa: F401 - fixtures
     _migrated_database,
     _worker_database,
     emptied_postgresql_url,
+    own_postgresql_url,
     path,
     place,
     postgresql_url,

@@ -89,6 +89,13 @@ def postgresql_url(_worker_database: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def own_postgresql_url() -> Iterator[str]:
+    """A database of the test's own: all its connections can be killed."""
+    with own_database() as url:
+        yield url
+
+
+@pytest.fixture
 def emptied_postgresql_url(_migrated_database: str) -> str:
     """All tables, simulated and without rows: made a good deal faster than anew."""
     import psycopg

@@ -11,7 +11,7 @@
     samples   single calls that a plan learns from
     -----
     following, turns, transitions, loading, rollups, histogram, codec, rows, shared, schema, database,
-    watch, lock, migrate + migrations/
+    watch, lock, repeating, migrate + migrations/
 
 Synchronous, over one URL. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.
@@ -23,7 +23,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from ...errors import ConnectionLost
 from .accounts import Accounts
 from .control import Control
 from .copies import Copies
@@ -35,6 +34,7 @@ from .leading import Identity, Leading
 from .lock import HostLock
 from .migrate import bring_up_to_date
 from .reading import Reading
+from .repeating import once_more, repeating
 from .rows import (
     AddReport,
     BatchRow,
@@ -61,6 +61,9 @@ from .watch import Watch
 from .work import Work
 
 
+@repeating(
+    "_add_chunk", "_store_chunk", always=("create_batch",), never=("add_tasks", "close", "watch", "fenced")
+)
 class Store(Intake, Work, Leading, Control, Editing, Reading, Copies, Accounts, Samples):
     """One database, opened with `Store.open`; also a context manager that closes it."""
 
@@ -74,10 +77,7 @@ class Store(Intake, Work, Leading, Control, Editing, Reading, Copies, Accounts, 
         database = Database(url_or_path)
         with ExitStack() as undo:
             undo.callback(database.dispose)
-            try:
-                bring_up_to_date(database, simulated=simulated)
-            except ConnectionLost:  # it can be repeated: nothing, or all of it, was done
-                bring_up_to_date(database, simulated=simulated)
+            once_more(database, lambda: bring_up_to_date(database, simulated=simulated))
             undo.pop_all()
         return cls(database)
 

@@ -44,6 +44,7 @@ _SQLITE_PRAGMAS = (
     "PRAGMA journal_size_limit=67108864",
 )
 _STATES_OF_VALUES = ("22", "23", "54")  # SQLSTATE classes: data exception, integrity, a limit is exceeded
+_READING, _WRITING = "BEGIN", "BEGIN IMMEDIATE"
 Row = tuple[Any, ...]
 _making = threading.Lock()  # held while a database file is created
 
@@ -100,6 +101,7 @@ class Database:
     def __init__(self, url_or_path: str | Path) -> None:
         self.url = _url(url_or_path)
         self._engine = _engine(self.url)
+        self._local = threading.local()
         self._is_fenced = False
         self._epoch: int | None = None
 
@@ -108,6 +110,11 @@ class Database:
         shared = copy.copy(self)
         shared._is_fenced = True
         return shared
+
+    @property
+    def commits(self) -> int:
+        """How many writing transactions of this thread have begun to commit."""
+        return getattr(self._local, "commits", 0)
 
     def demand(self, epoch: int | None) -> None:
         """Write under this epoch from now on; None: not at all."""
@@ -137,7 +144,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A consistent view for as long as the block lasts. Keep it short: it holds back the log's end."""
-        with self._transaction("BEGIN") as connection:
+        with self._transaction(_READING) as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield connection
@@ -149,7 +156,7 @@ class Database:
         Raises LeadershipLost where this is a leader's and another one leads; nothing was written then.
         `fenced` is False for what decides on the leadership itself.
         """
-        with self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._transaction(_WRITING) as connection:
             if self._is_fenced and fenced and self._led(connection) != self._epoch:
                 raise LeadershipLost
             yield connection
@@ -165,6 +172,8 @@ class Database:
                 connection.info["begin"] = begin
                 with connection.begin():
                     yield connection
+                    if begin != _READING:
+                        self._local.commits = self.commits + 1  # from here on it may be carried out
         except DBAPIError as error:
             if self._is_about_a_value(error):
                 raise UnstorableError(f"the database refuses a value: {_reason(error)}") from error
@@ -351,8 +360,11 @@ def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
 
 def _set_up_postgresql(connection: Any, _record: object) -> None:
     """A process that is stopped inside a transaction must not keep its locks for ever."""
-    connection.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_IN_TRANSACTION_S)}")
-    connection.commit()
+    import psycopg
+
+    with suppress(psycopg.OperationalError):  # killed by now: whoever uses it finds that out, and tries again
+        connection.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_IN_TRANSACTION_S)}")
+        connection.commit()
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

@@ -132,6 +132,11 @@ class Intake(Following):
             if self._lanes.batch_id(batch) is None:
                 self.create_batch(batch, now=now, submitter=submitter)
         incoming = [_incoming(task, self._lanes) for task in chunk]
+        return self._store_chunk(chunk, incoming, now, rerun_changed, once)
+
+    def _store_chunk(
+        self, chunk: list[Task], incoming: list[_Incoming], now: float, rerun_changed: bool, once: bool
+    ) -> AddReport:
         with self._database.writing() as connection:
             first_row = self._reserve_rows(connection, len(chunk))
             known: dict[_Key, _Incoming | _Known] = {}

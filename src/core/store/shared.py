@@ -16,6 +16,7 @@ from ...records import Task, TaskStatus
 from . import schema
 from .codec import decode_task
 from .database import Database
+from .repeating import once_more
 from .rows import OrchestratorRow
 
 _T = schema.tasks.c
@@ -107,16 +108,25 @@ class Lanes:
 
     def _make(self, batch_id: int, submitter: str, task_type: str) -> None:
         names = {"batch_id": batch_id, "submitter": submitter, "task_type": task_type}
-        with self._database.writing() as connection:
-            connection.execute(self._database.insert(schema.lanes).values(names).on_conflict_do_nothing())
+        insert = self._database.insert(schema.lanes).values(names).on_conflict_do_nothing()
+
+        def write() -> None:
+            with self._database.writing() as connection:
+                connection.execute(insert)
+
+        once_more(self._database, write, always=True)
 
     def _load(self, condition: sa.ColumnElement[bool]) -> list[Lane]:
         lanes, batches = schema.lanes, schema.batches
         query = (
             sa.select(lanes, batches.c.name).join(batches, batches.c.id == lanes.c.batch_id).where(condition)
         )
-        with self._database.reading() as connection:
-            rows = connection.execute(query).all()
+
+        def read() -> Sequence[Any]:
+            with self._database.reading() as connection:
+                return connection.execute(query).all()
+
+        rows = once_more(self._database, read)
         found = [Lane(row.id, row.batch_id, row.name, row.submitter, row.task_type) for row in rows]
         for lane in found:
             self._by_id[lane.id] = self._by_name[lane.batch_id, lane.submitter, lane.task_type] = lane
