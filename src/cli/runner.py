@@ -1,7 +1,7 @@
 """An orchestrator at work under a view: progress while it runs, and a stop in two steps.
 
-The first Ctrl-C or SIGTERM lets the calls in flight finish and stores them; the second stops at once,
-still storing what has come in.
+The first Ctrl-C or SIGTERM lets the calls in flight finish and stores them; the second stops at once, still
+storing what has come in where the database takes it (`stopping.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from ..core.clock import Clock
 from ..core.results import ResultsFile
 from ..errors import ConfigError, OrchestratorError, StoreError
 from ..records import Result
+from .exits import STOPPED as STOPPED_AT_ONCE
+from .exits import STORE_REFUSES
 from .progress import View, make_view, say
 from .setup import Setup, providers
+from .stopping import STOP_SIGNALS, StopListener
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator, RunReport
     from ..core.store import Store
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 DRAINED, STOPPED, BUDGET = "drained", "stopped", "budget"  # how a run reports that somebody ended it
 SUPERSEDED = "superseded"
 
@@ -97,8 +99,8 @@ def work_off(
         )
         view = make_view(quiet)
         try:
-            drain_s = setup.settings.pool.drain_s
-            report = asyncio.run(_watch(orchestrator, view, sink, until_done=until_done, drain_s=drain_s))
+            with _stopping(orchestrator, view, setup.settings.pool.drain_s) as stop:
+                report = asyncio.run(_watch(orchestrator, view, sink, stop, until_done=until_done))
         finally:
             view.close()
     if sink.error is not None:
@@ -128,37 +130,45 @@ def caps(store: Store, batch: str | None, max_cost_usd: float | None, now: float
 
 
 async def _watch(
-    orchestrator: Orchestrator, view: View, sink: Sink, *, until_done: bool, drain_s: float
+    orchestrator: Orchestrator, view: View, sink: Sink, stop: StopListener, *, until_done: bool
 ) -> RunReport:
     """Run it, drawing until it ends."""
     sink.on_error = orchestrator.drain
-    with _stopping(orchestrator, view, drain_s):
-        running = asyncio.create_task(orchestrator.run(until_done))
-        while not running.done():
-            await asyncio.wait({running}, timeout=view.interval_s)
-            sink.tick(view)
-            pool = orchestrator.snapshot()
-            sink.tally.mark(pool.at)
-            view.update(pool, sink.tally)
-        return running.result()
+    stop.loop = asyncio.get_running_loop()
+    running = asyncio.create_task(orchestrator.run(until_done))
+    noted = False
+    while not running.done():
+        await asyncio.wait({running}, timeout=view.interval_s)
+        sink.tick(view)
+        pool = orchestrator.snapshot()
+        sink.tally.mark(pool.at)
+        view.update(pool, sink.tally)
+        if orchestrator.is_ending and not noted and (held := orchestrator.unstored):
+            noted = True
+            view.note(f"{held}; still trying to store them; Ctrl-C once more ends without them")
+    return running.result()
 
 
-@contextmanager
-def _stopping(orchestrator: Orchestrator, view: View, drain_s: float) -> Iterator[None]:
+def _stopping(orchestrator: Orchestrator, view: View, drain_s: float) -> StopListener:
     """Signals drain, then stop."""
-    presses: list[int] = []
 
     def press(number: int) -> None:
-        presses.append(number)
-        if len(presses) == 1:
+        if number == 1:
             orchestrator.drain()
             view.note(f"stopping: calls in flight may finish (up to {drain_s:g} s); once more stops now")
         else:
             orchestrator.stop_now()
-            view.note("stopping now: what has come in is stored")
+            view.note("stopping now: calls in flight are cancelled, what has come in is stored")
 
-    with listening(press):
-        yield
+    def last_words() -> tuple[int, str]:
+        lost, in_flight = orchestrator.unstored_answers, orchestrator.in_flight
+        text = f"ended at once: {lost:,} paid answers are lost" if lost else "ended at once"
+        if in_flight:
+            text += f", {in_flight:,} calls in flight may be billed"
+        again = "; the next run asks these tasks again" if lost or in_flight else ""
+        return (STORE_REFUSES if lost else STOPPED_AT_ONCE), f"{text}{again}"
+
+    return StopListener(press, last_words, lambda: bool(orchestrator.unstored))
 
 
 @contextmanager

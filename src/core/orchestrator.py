@@ -152,6 +152,7 @@ class Orchestrator:
         self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result)
         self._calls: dict[int, asyncio.Task[None]] = {}  # by permit
+        self._held = False  # whether placing has stopped because answers cannot be stored
         self._claim_in_doubt = False  # a claim was made, and what came of it may not be known here
         self._given_up: set[int] = set()  # permits of calls that are cancelled because they are lost
         self._wake_handle: asyncio.TimerHandle | None = None
@@ -259,6 +260,29 @@ class Orchestrator:
 
     # ------------------------------------------------------------------ ending
 
+    @property
+    def is_ending(self) -> bool:
+        return self._draining
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are under way."""
+        return len(self._calls)
+
+    @property
+    def unstored_answers(self) -> int:
+        """Answers that have come in and are not on the disk yet: in another second, or not for now."""
+        return self._committer.unstored
+
+    @property
+    def unstored(self) -> str:
+        """`3 answers are not stored yet (why)` while the store refuses; else empty."""
+        if not self._committer.stalled:
+            return ""
+        number = self._committer.unstored
+        answers = "1 answer is" if number == 1 else f"{number:,} answers are"
+        return f"{answers} not stored yet ({self._thread.refusal or 'the database does not answer'})"
+
     def drain(self) -> None:
         """Let running calls finish, start no new ones. From a signal handler on the loop."""
         if self._draining:
@@ -271,7 +295,7 @@ class Orchestrator:
             self._loop.call_later(self._settings.pool.drain_s, self._done.set)
 
     def stop_now(self) -> None:
-        """Cancel running calls; what has come in is stored all the same."""
+        """Cancel running calls; what has come in is stored all the same, however long the store refuses."""
         self._draining = True
         self._stopped = "stopped"
         self._done.set()
@@ -435,7 +459,19 @@ class Orchestrator:
         if self._draining or self._loop is None or not self._leadership.may_place:
             return
         with self._supervisor.guarding("placing tasks"):
-            self._place(self._loop)
+            if not self._hold_back():
+                self._place(self._loop)
+
+    def _hold_back(self) -> bool:
+        """Whether what is paid cannot be stored now: then nothing more is bought, until it can."""
+        stalled = self._committer.stalled
+        if stalled != self._held:
+            self._held = stalled
+            text = "placing goes on: the database takes answers again"
+            if stalled:
+                text = f"placing stops: {self.unstored or 'answers cannot be stored'}; trying again"
+            self._tell([Event(self._clock.now(), "store", text, level="alert" if stalled else "info")])
+        return stalled
 
     def _place(self, loop: asyncio.AbstractEventLoop) -> None:
         now = self._clock.now()

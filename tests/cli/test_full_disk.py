@@ -1,0 +1,147 @@
+"""A state disk that is full, a database that is held, and Ctrl-C: paid is stored, or no more is bought."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import Script, live_environment, read_rows, run_script, write_rows
+
+TASKS = [{"id": f"t{n}", "prompt": f"Question {n}?", "max_tokens": 50} for n in range(400)]
+CONFIG = """
+[providers.openai.limits]
+requests_per_minute = 60000
+[[agents]]
+name = "only"
+home = "openai"
+calls_in_flight = 16
+"""
+SLOTS = 16
+RUN = ("run", "tasks.jsonl", "-o", "out.jsonl", "--yes", "--config", "small.toml")
+AT_ONCE_S = 5.0  # on a loaded machine; measured: 0.1 s
+
+
+@dataclass
+class Disk:
+    """A file system of a few MB that a test fills and frees."""
+
+    folder: Path
+
+    def fill(self) -> None:
+        with (self.folder / "filler").open("wb", buffering=0) as filler:
+            for size in (65_536, 4_096, 1):
+                with pytest.raises(OSError, match="No space left"):
+                    while True:
+                        filler.write(b"x" * size)
+
+    def free(self) -> None:
+        (self.folder / "filler").unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"mounting is not allowed here: {mounted.stderr.decode().strip()}")
+    yield Disk(folder)
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def openai(tmp_path: Path) -> Iterator[SimulatorProcess]:
+    write_rows(tmp_path / "tasks.jsonl", TASKS)
+    (tmp_path / "small.toml").write_text(CONFIG)
+    row = {"latency": {"first_token_s": 0.1, "per_token_s": 0.0}}
+    with SimulatorProcess.start({"providers": {"openai": row}}) as simulator:
+        yield simulator
+
+
+def calls(simulator: SimulatorProcess) -> int:
+    return int(simulator.stats()["openai"]["calls"])
+
+
+def until_rows(folder: Path, rows: int, script: Script) -> None:
+    out = folder / "out.jsonl"
+    while not out.exists() or out.read_bytes().count(b"\n") < rows:
+        assert script.process.poll() is None, script.err
+        script.pause()
+
+
+def settled_calls(simulator: SimulatorProcess, script: Script) -> int:
+    """The calls that were made when none has come for a second."""
+    made, since = calls(simulator), time.monotonic()
+    while time.monotonic() - since < 1.0:
+        script.pause()
+        if (now := calls(simulator)) != made:
+            made, since = now, time.monotonic()
+    return made
+
+
+def test_r4_9_a_state_disk_that_is_full_and_freed_costs_no_task_and_no_call(
+    tmp_path: Path, disk: Disk, openai: SimulatorProcess
+) -> None:
+    with Script(*RUN, cwd=tmp_path, env=live_environment(openai.base_urls)) as script:
+        until_rows(tmp_path, 40, script)
+        disk.fill()
+        before = calls(openai)
+        script.wait_for("placing stops: ")
+        assert settled_calls(openai, script) - before <= 2 * SLOTS, "those in flight, and those of a moment"
+        assert "not stored yet" in script.err and "full" in script.err
+        disk.free()
+        assert script.wait() == 0, script.err
+    assert calls(openai) == len(TASKS), "no answer was paid twice"
+    assert {row["id"] for row in read_rows(tmp_path / "out.jsonl")} == {task["id"] for task in TASKS}
+    assert "Traceback" not in script.err
+
+
+def test_r4_9_on_a_full_state_disk_the_second_ctrl_c_ends_at_once_and_says_what_is_lost(
+    tmp_path: Path, disk: Disk, openai: SimulatorProcess
+) -> None:
+    env = live_environment(openai.base_urls)
+    with Script(*RUN, cwd=tmp_path, env=env) as script:
+        until_rows(tmp_path, 40, script)
+        disk.fill()
+        script.wait_for("placing stops: ")
+        script.interrupt()
+        script.wait_for("still trying to store them; Ctrl-C once more ends without them")
+        assert script.process.poll() is None, "it keeps trying"
+        began_at = time.monotonic()
+        script.interrupt()
+        assert script.wait() == 3, script.err
+        assert time.monotonic() - began_at < AT_ONCE_S
+    assert "paid answers are lost" in script.err and "Traceback" not in script.err
+    disk.free()
+    again = run_script(*RUN, cwd=tmp_path, env=env)
+    assert again.process.returncode == 0, again.err
+    paid_again = calls(openai) - len(TASKS)
+    assert 0 <= paid_again <= 2 * SLOTS, "those in flight when the disk was full, and those of one commit"
+    assert {row["id"] for row in read_rows(tmp_path / "out.jsonl")} == {task["id"] for task in TASKS}
+
+
+def test_r4_9_the_second_ctrl_c_ends_at_once_while_the_store_is_blocked_inside_sqlite(
+    tmp_path: Path, openai: SimulatorProcess
+) -> None:
+    with Script(*RUN, cwd=tmp_path, env=live_environment(openai.base_urls)) as script:
+        until_rows(tmp_path, 40, script)
+        with closing(sqlite3.connect(tmp_path / "state" / "live.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # for which SQLite waits 30 s
+            script.wait_for("placing stops: ")
+            script.interrupt()
+            script.wait_for("still trying to store them")
+            began_at = time.monotonic()
+            script.interrupt()
+            assert script.wait() == 3, script.err
+            assert time.monotonic() - began_at < AT_ONCE_S
+    assert "paid answers are lost" in script.err
