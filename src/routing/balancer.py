@@ -142,7 +142,7 @@ class ProviderLoadBalancer:
     ) -> Placement:
         """Reserve everything for the chosen option; from here on nothing may fail."""
         option, provider = choice.option, choice.option.provider
-        max_tokens = memory.max_tokens or option.max_tokens
+        max_tokens = self._chooser.max_tokens(option, task, memory)
         budget, bound, max_tokens = self._reserve_money(option, task, route, max_tokens, now)
         reservation = option.model.group.reserve(
             survey.needs.get(id(option)) or self._chooser.need(option, task, memory), now

@@ -211,7 +211,24 @@ class Chooser:
         if not option.model.group.counts_tokens:
             return ONE_CALL
         estimator = option.provider.estimator(task.task_type)
-        return estimator.need(task.prompt_chars, len(task.messages), memory.max_tokens or option.max_tokens)
+        return estimator.need(task.prompt_chars, len(task.messages), self.max_tokens(option, task, memory))
+
+    def max_tokens(self, option: Option, task: Task, memory: Memory) -> int:
+        """The longest answer to ask for: a defaulted one gives way to the prompt in the model's window."""
+        wanted = memory.max_tokens or option.max_tokens
+        if task.max_tokens is not None:
+            return wanted
+        most = (
+            task.prompt_bytes + self._pool.agent_prompt_bytes + TOKENS_PER_MESSAGE * (len(task.messages) + 1)
+        )
+        if wanted + most <= option.window:  # no prompt has more tokens than bytes
+            return wanted
+        size, messages = self._sent(task)
+        chars = task.prompt_chars + size - task.prompt_bytes  # with what an agent adds
+        estimator = option.provider.estimator(task.task_type)
+        prompt = chars * estimator.tokens_per_char * SAFETY + TOKENS_PER_MESSAGE * messages
+        floor = self._pool.settings.budgets.min_max_tokens
+        return min(wanted, max(floor, int(option.window - prompt)))
 
     def _gate_by_budget(
         self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
@@ -220,7 +237,7 @@ class Chooser:
         if budgets is None:
             return "", now
         price = self._pool.price_of(option.provider, option.model, now)
-        max_tokens = memory.max_tokens or option.max_tokens
+        max_tokens = self.max_tokens(option, task, memory)
         bound = self.upper_bound(price, task, max_tokens)
         least = self._pool.settings.budgets.min_max_tokens if route.defaulted_max_tokens else max_tokens
         minimum = self.upper_bound(price, task, min(least, max_tokens)) or 1

@@ -24,6 +24,7 @@ class Option:
     provider: ProviderState
     model: ModelState
     max_tokens: int
+    window: float  # tokens of prompt and answer together; infinite where nobody told
     most_chars: float  # a longer prompt can't fit the model's window
     warnings: tuple[str, ...]
 
@@ -131,9 +132,11 @@ def _option(
         how = "it was put into words" if parameter == "response_schema" else "it was not sent"
         warnings.append(f"{name} takes no {parameter}: {how}")
     max_tokens = task.max_tokens or settings.tiers.max_tokens(tier) + row.thinking_headroom_tokens
-    window = row.context_window
-    most = (window - max_tokens) * CHARS_PER_TOKEN_AT_MOST if window is not None else math.inf
-    return Option(provider, model, max_tokens, most, tuple(warnings)), ""
+    window = math.inf if row.context_window is None else row.context_window
+    # What nobody asked for gives way to the prompt: see `Chooser.max_tokens`.
+    least = min(max_tokens, settings.budgets.min_max_tokens) if task.max_tokens is None else max_tokens
+    most = (window - least) * CHARS_PER_TOKEN_AT_MOST
+    return Option(provider, model, max_tokens, window, most, tuple(warnings)), ""
 
 
 def _refused(task: Task, refuses: tuple[str, ...]) -> list[str]:

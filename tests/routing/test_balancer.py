@@ -241,6 +241,35 @@ def test_a_prompt_goes_only_where_it_fits() -> None:
     assert wait.until == math.inf
 
 
+@pytest.mark.parametrize(
+    ("chars", "given", "expected"),
+    [
+        (400, None, 3_978),
+        (9_032, None, 1_604),  # 2,258 tokens, a tenth on top and 8 for the message
+        (13_000, None, 512),
+        (15_000, None, 256),
+        (22_000, None, 256),
+        (9_032, 1_000, 1_000),
+        (400, 2_048, 2_048),
+    ],
+)
+def test_r5_9_a_defaulted_max_tokens_is_what_the_window_leaves(
+    chars: int, given: int | None, expected: int
+) -> None:
+    models = {"gpt-6": {"context_window": 4_096}}
+    settings = make_settings(limits=told_limits(), models=models, agent_prompts=False)
+    task = make_task(chars=chars, max_tokens=given, tier="standard", providers=("openai",))
+    assert place(make_balancer(settings), task=task).max_tokens == expected
+
+
+@pytest.mark.parametrize(("chars", "given"), [(23_500, None), (13_000, 2_048), (400, 5_000)])
+def test_r5_9_what_fits_in_no_way_is_not_sent(chars: int, given: int | None) -> None:
+    models = {"gpt-6": {"context_window": 4_096}}
+    settings = make_settings(limits=told_limits(), models=models, agent_prompts=False)
+    task = make_task(chars=chars, max_tokens=given, tier="standard", providers=("openai",))
+    assert refused(make_balancer(settings), task=task).until == math.inf
+
+
 @pytest.mark.parametrize("weight", [0.5, 4.0])
 def test_a_cost_weight_turns_tasks_to_the_cheaper_and_keeps_the_counts_exact(weight: float) -> None:
     settings = make_settings(limits=told_limits(), routing={"cost_weight": weight})
