@@ -105,6 +105,7 @@ class BreakerSettings(_Row):
     ramp_s: float = NotNegative
     ramp_start: float = Field(gt=0, le=1)
     health_interval_s: float = Positive
+    probe_spend: bool
 
 
 class LimitSettings(_Row):

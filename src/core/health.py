@@ -15,8 +15,10 @@ from ..errors import AuthFailed, ProviderError, TimedOut, Unreachable
 from ..providers.base import ProviderAdapter
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.reach import FREE_CALL_S, Found
+from .canary_calls import CanaryCalls
 from .supervisor import Supervisor
 
+CANARY_EVERY_S = 0.5  # how often it is asked whether one is due
 LOOK_EVERY_S = 1.0  # at the latest, whatever was expected
 
 
@@ -29,9 +31,11 @@ class HealthWatch:
         adapters: Mapping[str, ProviderAdapter],
         now: Callable[[], float],
         changed: Callable[[], None],
+        canaries: CanaryCalls | None = None,
     ) -> None:
         self._balancer, self._now, self._changed = balancer, now, changed
         self._adapters = {name: a for name, a in adapters.items() if name in balancer.by_name}
+        self._canaries = canaries
         self._news = {name: asyncio.Event() for name in self._adapters}
 
     def look(self) -> None:
@@ -44,6 +48,9 @@ class HealthWatch:
         async with asyncio.TaskGroup() as group:
             for name in self._adapters:
                 group.create_task(supervisor.keep(f"the health watch of {name}", partial(self._watch, name)))
+                if self._canaries is not None:
+                    send = partial(self._send_canaries, name, self._canaries)
+                    group.create_task(supervisor.keep(f"the canaries of {name}", send))
 
     async def _watch(self, name: str) -> None:
         asked_at = -math.inf
@@ -59,6 +66,12 @@ class HealthWatch:
                 self._changed()
             if found is Found.UNREACHABLE:
                 self.look()  # the others may have to be asked now
+
+    async def _send_canaries(self, name: str, canaries: CanaryCalls) -> None:
+        while True:
+            if await canaries.send_if_due(name):
+                self._changed()
+            await asyncio.sleep(CANARY_EVERY_S)
 
     async def _wait(self, name: str, seconds: float) -> None:
         news = self._news[name]

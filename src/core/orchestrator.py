@@ -48,6 +48,7 @@ from ..routing.dispatch import Dispatch
 from ..routing.pricing import catalogue_of
 from ..settings import Settings
 from .alerts import Alerter
+from .canary_calls import CanaryCalls
 from .clock import Clock
 from .committer import Committer
 from .health import HealthWatch
@@ -137,6 +138,7 @@ class Orchestrator:
                 for name, a in self._access.items()
             },
             budgets=self._money.budgets,
+            canaries=True,
         )
         self.dispatch = Dispatch(self.balancer, settings)
         slots = self.balancer.slots
@@ -149,7 +151,11 @@ class Orchestrator:
         self._committer = Committer(
             self._store, self._thread, self.incarnation, self._written, self._supervisor
         )
-        self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed)
+        canaries = CanaryCalls(
+            settings, self.balancer, self._adapters, self._money,
+            store, self._thread, self.incarnation, clock.now,
+        )  # fmt: skip
+        self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed, canaries)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result)
         self._calls: dict[int, asyncio.Task[None]] = {}  # by permit
         self._held = False  # whether placing has stopped because answers cannot be stored

@@ -27,6 +27,7 @@ from ..settings import AgentRow, Settings
 from .allotment import FREE, Advice
 from .breaker import CLOSED
 from .budgets import Budgets
+from .canaries import CANARY, canary_for, is_due
 from .choosing import Choice, Chooser
 from .doubts import SECOND_LOOK_S
 from .pool import Pool
@@ -49,7 +50,8 @@ class ProviderLoadBalancer:
     """See the top of the file.
 
     `configured` names the providers that may be called (all enabled ones when None). `jitter` serves
-    the breakers' timers. `budgets` None: no budget is kept.
+    the breakers' timers and draws the probes. `budgets` None: no budget is kept. `canaries`: whoever makes
+    the calls asks for them too.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class ProviderLoadBalancer:
         prices: PriceBook | None = None,
         catalogues: Mapping[str, str | None] | None = None,
         budgets: Budgets | None = None,
+        canaries: bool = False,
     ) -> None:
         self.pool = Pool(
             settings,
@@ -74,6 +77,7 @@ class ProviderLoadBalancer:
             catalogues=catalogues,
             budgets=budgets,
         )
+        self.pool.canaries = canaries and settings.breaker.probe_spend
         self._chooser = Chooser(self.pool)
         second_look = SecondLook(self.pool)
         self._reach = Reach(self.pool, second_look)
@@ -128,6 +132,28 @@ class ProviderLoadBalancer:
         survey = self._chooser.survey(task, route, memory, now)
         choice = self._chooser.choose_probe(provider.index, survey)
         return None if choice is None else self._grant(choice, task, route, memory, now, survey)
+
+    def place_canary(self, name: str, now: float) -> Placement | None:
+        """A request of one token as the provider's probe, where one is due: see `canaries.py`.
+
+        It is settled like any placement, and is no task's.
+        """
+        provider = self.by_name[name]
+        if not is_due(self.pool, provider) or not self.pool.free_slots:
+            return None
+        if self._chooser.gate(provider, now, for_canary=True)[0]:
+            return None
+        task = canary_for(self.pool, provider, now)
+        route, memory = self.route(task, now), Memory(offered_at=now)
+        survey = self._chooser.survey(task, route, memory, now, for_canary=True)
+        choice = self._chooser.choose_probe(provider.index, survey, CANARY)
+        if choice is not None:
+            placement = self._grant(choice, task, route, memory, now, survey)
+            self.pool.permits[placement.permit].canary = True
+            return placement
+        if not any(option.model.group.closed(now)[0] for option in route.options):
+            provider.no_canary = provider.breaker.stage  # a budget refuses it, or its model is gone
+        return None
 
     def _foreseen(self, choice: Choice, survey: Survey, now: float) -> Blocked | None:
         """Where the granted call was the last that could go: what keeps all of its like from now on."""

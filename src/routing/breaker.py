@@ -29,8 +29,8 @@ failures in a row are needed, to FALSE_ALARMS_AT_MOST doublings. `doubtful` keep
 verdict is near.
 
 The timer is spaced so that a dead provider gets CALLS_A_MINUTE calls in any minute: those that opened it
-count, as one where they came within recovery_timeout_s. While its health call fails too, it is
-recovery_timeout_max_s at least.
+count, as one where they came in one series, less than about recovery_timeout_s apart. While its health
+call fails too, it is recovery_timeout_max_s at least.
 
 Rules. `acquire` hands out at most one probe permit at a time. Every permit is numbered: probes from 1 up,
 calls of a closed breaker from -1 down. So the late settle of an expired probe, or of a call from before
@@ -55,6 +55,7 @@ NO_PERMIT = NO_PROBE = 0
 TIMER_GROWTH = 2.5
 _STEPS_AT_MOST = 16  # of the timer: after a day of failed probes the power would overflow
 CALLS_A_MINUTE = 4  # to a dead provider
+ONE_OBSERVATION = 1.1  # times recovery_timeout_s: failures closer together count as one call of those
 FALSE_ALARMS_AT_MOST = 3
 YOUNG_S = 5.0  # a call in flight for longer says nothing about the provider now
 _MINUTE_S = 60.0
@@ -94,6 +95,7 @@ class Breaker:
         "_settings",
         "_spent",
         "_timeouts",
+        "by_timer",
         "consecutive",
         "open_until",
         "opened_at",
@@ -111,6 +113,7 @@ class Breaker:
         self.opened_at = 0.0
         self.open_until = 0.0
         self.opened_count = 0
+        self.by_timer = False  # half-open without any sign of a recovery
         self._timeouts = 0  # openings since it was last closed: the exponent of the timer
         self._calls: deque[tuple[float, bool]] = deque()
         self._failures_in_window = 0
@@ -139,6 +142,7 @@ class Breaker:
             self._open(self._probe_until, "the probe was not answered")
         if self.state is OPEN and now >= self.open_until:
             self._half_open()
+            self.by_timer = True
 
     def admits(self, now: float) -> bool:
         """Whether `acquire` would hand out a permit now."""
@@ -232,6 +236,16 @@ class Breaker:
         return settings.ramp_start + (1.0 - settings.ramp_start) * passed
 
     @property
+    def failed_probes(self) -> int:
+        """Since it was last closed."""
+        return max(0, self._timeouts - 1)
+
+    @property
+    def stage(self) -> tuple[int, int]:
+        """Another one after each opening, and after each probe that failed."""
+        return self.opened_count, self._timeouts
+
+    @property
     def ramping(self) -> bool:
         """Whether it was closed lately and may not take its whole share yet."""
         return self._ramp_from is not None
@@ -304,10 +318,15 @@ class Breaker:
         if failures >= settings.failure_rate * (ended + self._beside(0, now, 2 * ended)):
             self._open(now, f"{failures} of {ended} calls failed in {settings.window_s:g} s")
 
-    def _enough(self, now: float) -> int:
-        """Failures in a row that open it: more after openings that were false."""
+    def false_alarm(self, now: float) -> bool:
+        """Whether it was opened lately by single rows."""
         if now - self._closed_at > self._settings.window_s:
             self._false_alarms = 0
+        return self._false_alarms > 0
+
+    def _enough(self, now: float) -> int:
+        """Failures in a row that open it: more after openings that were false."""
+        self.false_alarm(now)
         return self._settings.consecutive_failures << self._false_alarms
 
     def _beside(self, first: int, now: float, enough: int) -> int:
@@ -331,7 +350,7 @@ class Breaker:
         if self._timeouts == 0:
             self.opened_at = now
             self.opened_count += 1
-            self._spent.extend(at for at in self._run_times if at < now - settings.recovery_timeout_s)
+            self._spent.extend(self._earlier_failures(now))
         self._spent.append(now)
         self._opened_last = now
         self._timeouts += 1
@@ -344,8 +363,17 @@ class Breaker:
         self._probe = NO_PROBE
         self._ramp_from = None
 
+    def _earlier_failures(self, now: float) -> list[float]:
+        """When those of the failures in a row came that are not part of the last series."""
+        at_most = ONE_OBSERVATION * self._settings.recovery_timeout_s
+        times = list(self._run_times)
+        while times and now - times[-1] <= at_most:
+            now = times.pop()
+        return times
+
     def _half_open(self) -> None:
         self.state = HALF_OPEN
+        self.by_timer = False
         self._probe = NO_PROBE
 
     def _close(self, now: float) -> None:

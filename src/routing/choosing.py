@@ -14,6 +14,7 @@ from ..records import Task
 from .allotment import FREE, Advice
 from .breaker import CLOSED
 from .budgets import affordable_max_tokens
+from .canaries import is_due
 from .estimates import SAFETY, TOKENS_PER_MESSAGE
 from .limits import ONE_CALL, Need
 from .pool import Pool
@@ -45,7 +46,10 @@ class Chooser:
         self._pool = pool
         self._routing = pool.settings.routing
 
-    def survey(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE) -> Survey:
+    def survey(
+        self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE,
+        for_canary: bool = False,
+    ) -> Survey:  # fmt: skip
         """Ask every option of the route; those that `advice` says to shun are left to others."""
         found = Survey(route)
         shun = self._heeded(task, route, memory, now, advice)
@@ -55,7 +59,7 @@ class Chooser:
                 found.own = True
                 found.refused.append((option, SHUNNED, advice.until))
                 continue
-            why, until = self.gate(provider, now)
+            why, until = self.gate(provider, now, for_canary)
             if not why:
                 why, until = self._gate_for_task(option, task, route, memory, now, found)
             if why:
@@ -99,7 +103,7 @@ class Chooser:
 
     # ------------------------------------------------------------------ gates
 
-    def gate(self, provider: ProviderState, now: float) -> tuple[str, float | None]:
+    def gate(self, provider: ProviderState, now: float, for_canary: bool = False) -> tuple[str, float | None]:
         """Why no task at all may go to the provider now, and until when; ("", now) when one may."""
         if self._pool.offline_since is not None:
             return "offline", None
@@ -111,7 +115,7 @@ class Chooser:
             return provider.exhausted_reason, provider.exhausted_until
         breaker = provider.breaker
         if breaker.state is not CLOSED or provider.backoff_count or breaker.consecutive:
-            why, until = self._gate_of_failures(provider, now)
+            why, until = self._gate_of_failures(provider, now, for_canary)
             if why:
                 return why, until
         in_flight = provider.in_flight
@@ -133,14 +137,15 @@ class Chooser:
                 return provider.exhausted_reason, None  # one probing task at a time
         return "", now
 
-    @staticmethod
-    def _gate_of_failures(provider: ProviderState, now: float) -> Gate:
+    def _gate_of_failures(self, provider: ProviderState, now: float, for_canary: bool) -> Gate:
         """A probe passes all that it is to test; after a back-off one call goes first; in doubt none."""
         breaker = provider.breaker
         if breaker.state is not CLOSED:
             told_until = provider.backoff_until if provider.backoff_told else now
             if not breaker.admits(now):
                 return f"breaker {breaker.state}", max(breaker.next_chance(now), told_until)
+            if is_due(self._pool, provider) and not for_canary:
+                return f"breaker {breaker.state}", now + DOUBT_S
             return ("overloaded", told_until) if now < told_until else ("", now)
         if now < provider.backoff_until:
             return "overloaded", provider.backoff_until
@@ -281,10 +286,10 @@ class Chooser:
     # ------------------------------------------------------------------ levels
 
     @staticmethod
-    def choose_probe(index: int, survey: Survey) -> Choice | None:
+    def choose_probe(index: int, survey: Survey, word: str = "probe") -> Choice | None:
         """The task was drawn as that provider's probe: there or not at all."""
         wanted = next((o for o in survey.eligible if o.provider.index == index), None)
-        return Choice(wanted, "probe", forced=False) if wanted is not None else None
+        return Choice(wanted, word, forced=False) if wanted is not None else None
 
     def choose(self, task: Task, route: Route, memory: Memory, now: float, survey: Survey) -> Choice | None:
         """Levels one to three; None: wait."""

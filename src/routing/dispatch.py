@@ -389,8 +389,8 @@ class Dispatch:
             if pool.was_offline(attempt.started_at, ended_at):
                 return False
             lost = attempt.error_kind == "Unreachable" and attempt.status is None
-            if lost and not pool.heard_since(ended_at, attempt.provider):
-                return False  # it may be the network: that is known once another has been heard of
+            if lost and not pool.heard_since(ended_at):
+                return False  # it may be the network: that is known once anybody has been heard of
         return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
 
     def _succeed(self, entry: Entry, placement: Placement, completion: Completion, now: float) -> Result:

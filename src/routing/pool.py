@@ -69,6 +69,7 @@ class Pool:
         self._baseline_wire = settings.model_row(settings.baseline_model).wire
         self.round_robin = RoundRobin(len(self.providers), settings.routing.credit_clamp)
         self.permits: dict[int, Permit] = {}
+        self.canaries = False  # somebody makes them when they are due
         self.forced_permit = 0  # the one forced call that is out
         self.next_forced_at = 0.0
         self.routes_version = 0  # routes built before it changed are to be built again
@@ -207,9 +208,9 @@ class Pool:
             if p is not provider and not p.paused and not p.misconfigured
         )
 
-    def heard_since(self, at: float, but_not: str) -> bool:
-        """Whether anything has come over the network since then from another provider."""
-        return any(p.reached_at > at for p in self.providers if p.name != but_not)
+    def heard_since(self, at: float) -> bool:
+        """Whether anything has come over the network since then."""
+        return any(p.reached_at > at for p in self.providers)
 
     def was_offline(self, begun_at: float, ended_at: float) -> bool:
         """Whether a call that was out between these fell into a time without network: it costs no attempt."""

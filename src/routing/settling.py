@@ -19,13 +19,16 @@ from ..errors import (
     Unreachable,
 )
 from ..records import LimitReport, Outcome, Usage
+from .canaries import comes_again, health_of
 from .pool import Pool
 from .reach import Reach
 from .second_look import FORBIDDEN, SecondLook
 from .state import Permit, ProviderState
 
-BACKOFF_BASE_S = 0.5
-BACKOFF_MAX_S = 60.0
+BACKOFF_BASE_S = 0.4
+BACKOFF_MAX_S = 4.0  # the third overload in a row opens the breaker, whose timer goes on from there
+TOLD_MAX_S = 60.0
+NEEDLESS_AT_MOST = 3  # doublings of the overloads in a row that make it back off
 LONGEST_QUOTA_S = 36 * 3600.0  # no quota is longer than a day; the rest is for clocks and zones
 SAME_RESET_S = 60.0  # calls in flight are told the same reset at different moments, as so many seconds
 
@@ -57,10 +60,12 @@ class Settler:
         healthy = self._health_of(held, outcome, error, latency_s)
         if healthy is False and self._was_cut_off(held, error, now):
             healthy = None
-        if healthy is not None and not isinstance(error, AuthFailed):
+        if healthy is not None and not held.canary and not isinstance(error, AuthFailed):
             provider.history.record(healthy, latency_s, now)
         if isinstance(error, TimedOut) and held.placed_at < provider.trusted_from:
             healthy = None  # it has answered since: late news of a silence that is over opens no breaker
+        if held.canary:
+            self._note_canary(held, healthy, error, now)
         if healthy is False:
             self._failed(held, error, now)
         else:
@@ -77,6 +82,23 @@ class Settler:
         if error is not None or provider.shown_state != "healthy":
             pool.note_state(provider, now)
         return cost
+
+    def _note_canary(
+        self, held: Permit, healthy: bool | None, error: ProviderError | None, now: float
+    ) -> None:
+        """Say what it has shown. What failed before one that was answered is the rows' own from now on."""
+        provider = held.provider
+        if healthy:
+            provider.answered = max(provider.answered, held.number)
+            said = "was answered: the tasks that failed are the cause"
+        elif healthy is False:
+            said = f"failed too: {error.message[:200] if error is not None else ''}"
+        else:
+            said = "was not taken"
+            if not comes_again(error):
+                provider.no_canary = provider.breaker.stage
+        text = f"{provider.name}: a request of one token {said}"
+        self._pool.event(now, "canary", text, provider, "info")
 
     def _failed(self, held: Permit, error: ProviderError | None, now: float) -> None:
         """A failure that counts: against the provider, or against its row alone."""
@@ -98,11 +120,20 @@ class Settler:
             provider.backoff_count = max(provider.backoff_count, 1)  # without a wait: one call goes first
             provider.backoff_from, provider.backoff_number = now, held.number
 
+    def _is_rare(self, provider: ProviderState, now: float) -> bool:
+        """Whether back-offs lately were needless, as with single rows that always meet an overload."""
+        if now - provider.backoff_from > self._pool.settings.breaker.window_s:
+            provider.backoff_needless = 0
+        breaker = provider.breaker
+        return breaker.false_alarm(now) or 0 < breaker.consecutive < 1 << provider.backoff_needless
+
     def _back_off(self, held: Permit, error: Overloaded, now: float) -> None:
         """Leave the provider alone for a while: twice as long each time, a burst counted once."""
         provider = held.provider
-        told_s = min(error.retry_after_s or 0.0, BACKOFF_MAX_S)
+        told_s = min(error.retry_after_s or 0.0, TOLD_MAX_S)
         if held.placed_at > provider.backoff_from:
+            if not told_s and self._is_rare(provider, now):
+                return
             provider.backoff_count = min(provider.backoff_count + 1, 7)
             provider.backoff_from, provider.backoff_number = now, held.number
             wait_s = told_s or min(BACKOFF_BASE_S * 2.0**provider.backoff_count, BACKOFF_MAX_S)
@@ -176,6 +207,8 @@ class Settler:
             return True
         if error is None:
             return None
+        if held.canary:
+            return health_of(error)
         if isinstance(error, AuthFailed):  # a 403 may be about the request, where the key has worked
             return False if provider.key_worked and error.status != FORBIDDEN else None
         if isinstance(error, TimedOut) and held.cut_short:
@@ -195,12 +228,14 @@ class Settler:
         provider.misconfigured = ""
         provider.answered = max(provider.answered, held.number)
         if held.number > provider.backoff_number:  # sent after the call that began the back-off
+            if provider.backoff_count == 1:
+                provider.backoff_needless = min(provider.backoff_needless + 1, NEEDLESS_AT_MOST)
             provider.backoff_count = 0
             if not provider.backoff_told:
                 provider.backoff_until = min(provider.backoff_until, held.placed_at)
         if held.placed_at > provider.exhausted_at:  # else it was let in before the quota was spent
             provider.exhausted_until = 0.0
-        if usage is not None:
+        if usage is not None and not held.canary:
             provider.observe(held.task_type, held.chars, held.messages, usage)
 
     def _apply_error(self, held: Permit, error: ProviderError, now: float) -> None:

@@ -69,6 +69,7 @@ class ProviderState:
         "answered_at",
         "backoff_count",
         "backoff_from",
+        "backoff_needless",
         "backoff_number",
         "backoff_told",
         "backoff_trial",
@@ -105,6 +106,7 @@ class ProviderState:
         "most_tokens_per_char",
         "name",
         "neutral",
+        "no_canary",
         "output_tokens",
         "outputs",
         "paused",
@@ -176,11 +178,13 @@ class ProviderState:
         self.backoff_count = 0  # overloads in a row, a burst counted once: the exponent of the back-off
         self.backoff_from = float("-inf")  # calls sent before are of the burst that began it
         self.backoff_number = 0  # the permit of the call that began it
+        self.backoff_needless = 0  # back-offs lately that the first call after them ended
         self.backoff_told = False  # the provider named the time itself
         self.backoff_trial = 0  # the permit of the one call that goes first after it ...
         self.backoff_trial_until = 0.0  # ... and until when the others wait for it
         self.score = self.weight
         self.performance_multiplier = self.time_multiplier = 1.0
+        self.no_canary = (0, 0)  # the breaker's stage at which a canary could not go or said nothing
         self.calls = self.succeeded = self.failed = self.neutral = 0
         self.prompt_tokens = self.output_tokens = self.cost_nanos = 0
         self.last_errors: deque[str] = deque(maxlen=5)
@@ -329,4 +333,5 @@ class Permit:
     budget: int | None = None
     upper_bound_nanos: int = 0
     ticket: Ticket | None = None  # what it does with a beginning that other tasks share
-    memory: Memory | None = None  # what its task remembers; None: no task
+    memory: Memory | None = None  # what its task remembers
+    canary: bool = False

@@ -12,6 +12,7 @@ from src.errors import (
     BadRequest,
     ContentRefused,
     ContextTooLong,
+    InternalError,
     InvalidResponse,
     ModelUnavailable,
     Overloaded,
@@ -309,5 +310,6 @@ def error_of(kind: str) -> ProviderError:
         "ContentRefused": ContentRefused("not this", status=400),
         "Truncated": Truncated("no text", status=200, usage=Usage(100, 0, 0, 100)),
         "BadRequest": BadRequest("no", status=400),
+        "InternalError": InternalError("a bug of ours"),
     }
     return found[kind]

@@ -8,6 +8,9 @@ Seconds are counted from the start. A fault is in force for calls that arrive wi
 
     down     answered with 500                  refused  no connection
     silent   no answer before the time limit    busy     answered with 529
+    empty    answered with 200 and no text      reset    the connection breaks
+
+Tasks named in `poisoned` meet such a fault at every provider.
 """
 
 from __future__ import annotations
@@ -21,8 +24,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from src.errors import Overloaded, ProviderError, RateLimited, ServerError, TimedOut, Unreachable
-from src.records import Completion, Placement, Result, Task, TaskStatus
+from src.errors import (
+    InvalidResponse,
+    Overloaded,
+    ProviderError,
+    RateLimited,
+    ServerError,
+    TimedOut,
+    Unreachable,
+)
+from src.records import Completion, Outcome, Placement, Result, Task, TaskStatus
+from src.routing.canaries import CANARY
+from src.routing.dispatch import outcome_of
 from src.routing.limits import Need
 from src.routing.reach import FREE_CALL_S, Found
 from src.settings import Settings
@@ -78,6 +91,8 @@ class World:
         *,
         seed: int = 1,
         health: bool = True,
+        poisoned: Mapping[str, str] | None = None,
+        canaries: bool = True,
         **options: object,
     ) -> None:
         self.settings = settings
@@ -85,6 +100,7 @@ class World:
         self.dispatch = make_dispatch(settings, seed=seed, **options)
         self.balancer = self.dispatch.balancer
         self.rng = random.Random(seed)
+        self.poisoned = poisoned or {}  # tasks that fail wherever they are asked: how, by id
         self.calls: list[Call] = []
         self.results: list[Result] = []
         self.finished_at: list[float] = []
@@ -95,6 +111,8 @@ class World:
         self._wake_at: float | None = None
         self._out: dict[int, Placement] = {}
         self._idle_since = START
+        self.canaries: list[Call] = []
+        self.balancer.pool.canaries = canaries
         self._at(START, self._keep_house)
         if health:
             for name in self.providers:
@@ -177,21 +195,24 @@ class World:
 
     def _arrive(self, placement: Placement, provider: Provider, now: float) -> None:
         fault = provider.fault_at(now - START)
-        if fault is not None:
-            back_s, found = self._faulty(fault, placement, now)
+        kind = fault.kind if fault is not None else self.poisoned.get(placement.task.id)
+        if kind is not None:
+            back_s, found = self._faulty(kind, placement, now)
         else:
             back_s, found = self._served(placement, provider, now)
         self._at(now + back_s, lambda then: self._back(placement, found, then))
 
-    def _faulty(self, fault: Fault, placement: Placement, now: float) -> tuple[float, Answer]:
-        if fault.kind == "silent":
+    def _faulty(self, kind: str, placement: Placement, now: float) -> tuple[float, Answer]:
+        if kind == "silent":
             return placement.at + placement.timeout_s - now, TimedOut("no answer in time")
         errors: dict[str, ProviderError] = {
             "down": ServerError("it broke", status=500),
             "refused": Unreachable("connection refused", sent=False),
+            "reset": Unreachable("connection reset", sent=True),
             "busy": Overloaded("overloaded", status=529),
+            "empty": InvalidResponse("no text", status=200),
         }
-        return 0.05, errors[fault.kind]
+        return 0.05, errors[kind]
 
     def _served(self, placement: Placement, provider: Provider, now: float) -> tuple[float, Answer]:
         server = provider.server
@@ -209,6 +230,9 @@ class World:
     def _back(self, placement: Placement, found: Answer, now: float) -> None:
         if self._out.pop(placement.permit, None) is None:
             return  # it was given up before
+        if placement.choice == CANARY:
+            self._canary_back(placement, found, now)
+            return
         if isinstance(found, Completion):
             settled = self.dispatch.settle(placement, now, completion=found)
         else:
@@ -218,6 +242,16 @@ class World:
         self.calls.append(Call(at_s, placement.provider, placement.choice, back_s, outcome))
         if settled.result is not None:
             self._end(settled.result, now)
+        self._pump(now)
+
+    def _canary_back(self, placement: Placement, found: Answer, now: float) -> None:
+        error = None if isinstance(found, Completion) else found
+        usage = found.usage if isinstance(found, Completion) else None
+        outcome = outcome_of(None, error) if error else Outcome.OK
+        self.balancer.settle(placement.permit, outcome, now, usage=usage, error=error)
+        kind = error.kind if error else "ok"
+        self.canaries.append(Call(placement.at - START, placement.provider, CANARY, now - START, kind))
+        self.dispatch.wake_all()
         self._pump(now)
 
     def _end(self, result: Result, now: float) -> None:
@@ -230,6 +264,9 @@ class World:
         """Each second, as the orchestrator does."""
         self._give_up_lost(now)
         self.balancer.note_states(now)
+        for name in self.balancer.by_name:
+            if (canary := self.balancer.place_canary(name, now)) is not None:
+                self._send(canary, now)
         self._pump(now)
         self._at(now + 1.0, self._keep_house)
 
@@ -264,6 +301,8 @@ _FREE_CALLS = {
     "": (Found.ANSWERS, 0.05),
     "down": (Found.REFUSES, 0.05),
     "busy": (Found.REFUSES, 0.05),
+    "empty": (Found.ANSWERS, 0.05),
+    "reset": (Found.ANSWERS, 0.05),
     "refused": (Found.UNREACHABLE, 0.001),
     "silent": (Found.SILENT, FREE_CALL_S),
 }

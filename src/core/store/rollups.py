@@ -73,6 +73,11 @@ class CallRollups:
         add_call(self._usage.row((minute, provider, model, task_type, submitter)), attempt)
         add_call(self._batches.row((batch_id, provider, model)), attempt)
 
+    def book_apart(self, attempt: Attempt) -> None:
+        """Add a call that is no task's: no batch and no submitter has it."""
+        key = (int(attempt.started_at // 60), attempt.provider, attempt.model, attempt.choice, "")
+        add_call(self._usage.row(key), attempt)
+
     def book_uncertain(
         self, nanos: int, provider: str, batch_id: int | None, submitter: str, at: float
     ) -> None:

@@ -15,7 +15,8 @@
 Rules that every writer keeps, each within one transaction:
 
 - `counts` equals the rows of `tasks`; `batch_calls` and `usage` equal the rows of `attempts`, and the
-  uncertain dollars of orchestrators that died; `batch_tasks` equals the final rows of `tasks`.
+  uncertain dollars of orchestrators that died; `usage` also has the canaries, which are no task's;
+  `batch_tasks` equals the final rows of `tasks`.
 - A task is `running` exactly while `claimed_by` names an orchestrator.
 - A queued task with a `leader_row` is a follower: nobody claims it, it ends with its leader.
 - Rows are only deleted from prompts, answers, covers, events and outdated. No foreign keys are

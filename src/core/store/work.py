@@ -236,6 +236,14 @@ class Work(Following):
             rows = [(m.attempts, m.cost_nanos, m.unknown_cost_calls, m.row) for m in claimed.values()]
             self._database.prepared(_BOOK, [*_new(_BOOK_NAMES), "which"]).many(connection, rows)
 
+    def book_canary(self, incarnation: str, attempt: Attempt) -> None:
+        """Add a call that is no task's to the sums of usage, under its `choice` as the task type."""
+        self._orchestrator_id(incarnation)
+        calls = CallRollups()
+        calls.book_apart(attempt)
+        with self._database.writing() as connection:
+            calls.write(self._database, connection)
+
     def _write_results(self, connection: sa.Connection, written: list[tuple[Result, Claimed]]) -> None:
         by_agent = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
         counts: Counter[tuple[int, TaskStatus]] = Counter()

@@ -1,0 +1,101 @@
+"""Makes the requests of one token that stand for a probe: see `routing/canaries.py` for when one is due.
+
+One is no task and no attempt: it has no row of its own. What it cost is covered before it leaves, as with any
+call, counts for the overall and the provider's budgets, and is added to the sums of usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from ..errors import ProviderError, TimedOut
+from ..providers.base import ProviderAdapter
+from ..records import Attempt, Completion, CompletionRequest, Outcome, Placement, Usage
+from ..routing.balancer import ProviderLoadBalancer
+from ..routing.canaries import CANARY
+from ..routing.dispatch import outcome_of
+from ..settings import Settings
+from .money import Money
+from .store import Store
+from .store_thread import StoreThread
+
+TIMEOUT_S = 10.0  # one token takes a second or two where it comes at all
+
+
+class CanaryCalls:
+    """Sends one for a provider and books it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        balancer: ProviderLoadBalancer,
+        adapters: Mapping[str, ProviderAdapter],
+        money: Money,
+        store: Store,
+        thread: StoreThread,
+        incarnation: str,
+        now: Callable[[], float],
+    ) -> None:
+        self._settings, self._balancer, self._adapters = settings, balancer, adapters
+        self._money, self._store, self._thread, self._now = money, store, thread, now
+        self._incarnation = incarnation
+
+    async def send_if_due(self, name: str) -> bool:
+        """Whether one was sent, and has ended."""
+        placement = self._balancer.place_canary(name, self._now())
+        if placement is None:
+            return False
+        completion: Completion | None = None
+        error: ProviderError | None = None
+        sent, started_at = False, self._now()
+        try:
+            await self._money.cover(placement)
+            sent, started_at = True, self._now()
+            completion = await self._call(placement)
+        except ProviderError as failed:
+            error = failed
+        finally:  # a shutdown too: what was sent may be billed
+            await self._book(placement, completion, error, started_at, sent)
+        return True
+
+    async def _call(self, placement: Placement) -> Completion:
+        row = self._settings.model_row(placement.model)
+        request = CompletionRequest(
+            placement.model, placement.task.messages, placement.max_tokens, timeout_s=TIMEOUT_S,
+            parameters={"max_tokens_parameter": row.max_tokens_parameter},
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._adapters[placement.provider].complete(request)
+        except TimeoutError as error:
+            raise TimedOut(
+                f"no complete answer within {TIMEOUT_S:g} s",
+                provider=placement.provider,
+                model=placement.model,
+            ) from error
+
+    async def _book(
+        self,
+        placement: Placement,
+        completion: Completion | None,
+        error: ProviderError | None,
+        started_at: float,
+        sent: bool,
+    ) -> None:
+        now = self._now()
+        usage = completion.usage if completion is not None else (error.usage if error is not None else None)
+        limits = completion.limits if completion is not None else (error.limits if error is not None else ())
+        outcome = outcome_of(completion, error) if sent else Outcome.CANCELLED
+        cost = self._balancer.settle(
+            placement.permit, outcome, now,
+            latency_s=now - started_at, usage=usage, error=error, limits=limits,
+        )  # fmt: skip
+        self._money.release(placement)
+        if not sent:
+            return
+        attempt = Attempt(
+            1, placement.provider, placement.model, "", outcome, started_at, now - started_at, CANARY, (),
+            usage=usage or Usage(), cost_nanos=cost, max_tokens=placement.max_tokens,
+        )  # fmt: skip
+        await self._thread.insist(self._store.book_canary, self._incarnation, attempt)

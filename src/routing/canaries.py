@@ -1,0 +1,69 @@
+"""A request of one token that stands for a provider's probe where tasks have failed as such.
+
+It tells rows that always fail from a provider that does, at the cost of a few tokens: answered, it closes the
+breaker, and the failures before it are the rows' own. It is no task and no attempt. It draws on the limits
+and budgets like any call (overall and provider's budgets; it has no batch and no submitter), takes an
+agent's slot, and its cost is booked under the task type CANARY. Its latency and success are no part of the
+provider's score. Whoever makes the calls asks for it: `ProviderLoadBalancer.place_canary`.
+"""
+
+from __future__ import annotations
+
+from ..errors import (
+    ContentRefused,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    Truncated,
+    UnusableAnswer,
+)
+from ..records import Message, Task
+from ..settings import TIERS
+from .pool import Pool
+from .state import ProviderState
+
+CANARY = "canary"
+FAILED_PROBES = 2  # of tasks, before a canary takes their place
+_PROMPT = (Message("user", "Hi"),)
+# A model that thinks spends its one token on that: it has answered all the same.
+_ANSWERED = (Truncated, UnusableAnswer, ContentRefused)
+
+
+def canary_for(pool: Pool, provider: ProviderState, now: float) -> Task:
+    """The smallest call to the cheapest of the provider's models that are there."""
+    names = dict.fromkeys(pool.settings.resolve_model(provider.row.models.of(t))[0] for t in TIERS)
+    models = [provider.model(name, pool.settings, now) for name in names]
+
+    def dollars(place: int) -> tuple[bool, bool, int]:
+        price = pool.price_of(provider, models[place], now)
+        return bool(models[place].out), price is None, price.upper_bound_nanos(2, 1, 1) if price else 0
+
+    cheapest = models[min(range(len(models)), key=dollars)]
+    return Task(
+        CANARY, "", _PROMPT, CANARY, max_tokens=1, providers=(provider.name,), models=(cheapest.name,),
+        submitter="",
+    )  # fmt: skip
+
+
+def is_due(pool: Pool, provider: ProviderState) -> bool:
+    """Whether the next probe is to be a canary; tasks wait for it meanwhile."""
+    breaker = provider.breaker
+    return (
+        pool.canaries
+        and provider.half_open
+        and breaker.by_timer
+        and breaker.failed_probes >= FAILED_PROBES
+        and provider.no_canary != breaker.stage
+    )
+
+
+def health_of(error: ProviderError | None) -> bool | None:
+    """What a canary's end says of its provider; None: nothing, and a task is to be the probe."""
+    if error is None or isinstance(error, _ANSWERED):
+        return True
+    return False if error.counts_against_health else None
+
+
+def comes_again(error: ProviderError | None) -> bool:
+    """Whether a canary that said nothing is worth another: it only came too early."""
+    return isinstance(error, RateLimited | QuotaExhausted)

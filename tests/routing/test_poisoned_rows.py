@@ -1,0 +1,170 @@
+"""Rows that always fail among rows that do not, in virtual time: the others are answered all the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from src.records import TaskStatus
+from src.settings import AgentRow
+
+from .build import NAMES, START, WIDE, make_settings, make_task, told_limits
+from .virtual import Fault, Provider, World
+
+LONGEST_S = WIDE.breaker.recovery_timeout_max_s * (1.0 + WIDE.breaker.jitter)
+GOOD_AFTER_S = 30.0
+FAILING = ("down", "busy", "empty", "reset")
+
+
+def a_file(
+    rows: int, bad: set[int], kind: str, providers: int, slots: int, *, told: bool, seed: int, **options: bool
+) -> World:
+    names = NAMES[:providers]
+    settings = make_settings(
+        limits=told_limits() if told else None,
+        agents=[AgentRow(name="one", home=names[0], calls_in_flight=slots)],
+        providers={name: {"timeout_s": 10.0} for name in NAMES},
+    )
+    poisoned = {str(number): kind for number in bad}
+    world = World(settings, seed=seed, configured=list(names), poisoned=poisoned, **options)
+    world.offer(0.0, *[make_task(number) for number in range(rows)])
+    return world
+
+
+def ends_s(world: World) -> dict[str, float]:
+    return {r.task.id: at - START for r, at in zip(world.results, world.finished_at, strict=True)}
+
+
+@st.composite
+def poisoned_files(draw: st.DrawFn) -> tuple[int, set[int]]:
+    """(rows, the bad ones among them): at most half, anywhere, at the head more often than not."""
+    rows = draw(st.integers(2, 60))
+    count = draw(st.integers(1, rows // 2))
+    at_head = draw(st.booleans())
+    anywhere = st.sets(st.integers(0, rows - 1), min_size=count, max_size=count)
+    return rows, set(range(count)) if at_head else draw(anywhere)
+
+
+@hypothesis_settings(deadline=None, max_examples=60)
+@given(
+    file=poisoned_files(),
+    kind=st.sampled_from(FAILING),
+    providers=st.integers(1, 3),
+    slots=st.sampled_from([2, 7, 112]),
+    told=st.booleans(),
+    canaries=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_good_rows_wait_half_a_minute_and_a_timer_for_each_failed_probe_at_most(
+    file: tuple[int, set[int]], kind: str, providers: int, slots: int, told: bool, canaries: bool, seed: int
+) -> None:
+    rows, bad = file
+    without = a_file(rows, set(), kind, providers, slots, told=told, seed=seed, canaries=canaries).run()
+    world = a_file(rows, bad, kind, providers, slots, told=told, seed=seed, canaries=canaries)
+    world.run(3_600.0 if canaries else 36_000.0)
+    assert len(world.results) == rows
+    alone = ends_s(without)
+    failed_probes = [c.back_s for c in world.calls if c.choice == "probe" and c.outcome != "ok"]
+    for result in world.results:
+        row = result.task.id
+        if int(row) in bad:
+            assert result.status is TaskStatus.FAILED
+            # A reset counts once the network has been heard of again, which may be after the next call.
+            assert len(result.attempts) <= 6 + (kind == "reset"), result.error
+        else:
+            assert result.status is TaskStatus.SUCCEEDED
+            at_s = ends_s(world)[row]
+            probes = sum(back_s <= at_s for back_s in failed_probes)
+            assert at_s <= alone[row] + GOOD_AFTER_S + probes * LONGEST_S
+
+
+def test_six_bad_rows_at_the_head_of_a_file_hold_the_others_up_for_a_few_seconds() -> None:
+    for told in (True, False):
+        without = a_file(106, set(), "down", 3, 112, told=told, seed=1).run()
+        world = a_file(106, set(range(6)), "down", 3, 112, told=told, seed=1).run()
+        good = [at for row, at in ends_s(world).items() if int(row) >= 6]
+        assert len(good) == 100
+        assert max(good) <= max(ends_s(without).values()) + 5.0
+        assert max(ends_s(world).values()) <= 120.0
+
+
+@pytest.mark.parametrize("kind", FAILING)
+@pytest.mark.parametrize("told", [True, False])
+def test_5_1_four_bad_rows_at_one_provider(kind: str, told: bool) -> None:
+    world = a_file(104, set(range(4)), kind, 1, 112, told=told, seed=2).run()
+    ends = ends_s(world)
+    assert max(at for row, at in ends.items() if int(row) >= 4) <= 20.0
+    assert max(ends.values()) <= 120.0
+    assert world.statuses == {TaskStatus.SUCCEEDED: 100, TaskStatus.FAILED: 4}
+
+
+def test_5_2_two_rows_that_are_never_answered() -> None:
+    world = a_file(60, {0, 1}, "silent", 1, 112, told=True, seed=2).run()
+    ends = ends_s(world)
+    assert max(at for row, at in ends.items() if int(row) >= 2) <= 5.0
+    assert max(ends.values()) <= 120.0
+    assert world.statuses == {TaskStatus.SUCCEEDED: 58, TaskStatus.FAILED: 2}
+    assert all("TimedOut" in r.error for r in world.results if r.status is TaskStatus.FAILED)
+
+
+def test_one_bad_row_alone_ends_within_two_minutes() -> None:
+    for kind in FAILING:
+        world = a_file(1, {0}, kind, 1, 112, told=True, seed=3).run()
+        assert world.statuses == {TaskStatus.FAILED: 1}
+        assert world.makespan_s <= 120.0
+
+
+def test_a_canary_that_is_answered_closes_the_breaker_and_blames_the_rows_that_failed() -> None:
+    world = a_file(12, set(range(12)), "down", 1, 112, told=True, seed=4).run()
+    assert [c.outcome for c in world.canaries] == ["ok"]
+    assert world.statuses == {TaskStatus.FAILED: 12}
+    assert world.balancer.by_name["anthropic"].breaker.opened_count == 1
+    assert "canary" in [event.kind for event in world.balancer.take_events()]
+
+
+@pytest.mark.parametrize("kind", FAILING)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_provider_whose_calls_alone_fail_gets_at_most_four_of_fifteen_tasks(kind: str, name: str) -> None:
+    for shift in range(4):
+        fault = Fault(kind, 0.0, 1e9, shows=False)
+        world = World(make_settings(limits=told_limits()), {name: Provider(faults=[fault])}, seed=shift)
+        world.spread([make_task(number + shift) for number in range(15)], per_s=0.25)
+        world.run(60.0)
+        canaries = [c for c in world.canaries if c.provider == name]
+        assert len(world.calls_to(name)) + len(canaries) <= 4
+        assert world.statuses == {TaskStatus.SUCCEEDED: 15}
+
+
+@pytest.mark.parametrize("kind", FAILING)
+@pytest.mark.parametrize("providers", [1, 3])
+@pytest.mark.parametrize("end_s", [1.5, 5.0, 8.0, 30.0, 60.0])
+def test_4_6_calls_that_fail_while_the_model_list_answers_are_over_within_ten_seconds(
+    end_s: float, providers: int, kind: str
+) -> None:
+    fault = Fault(kind, 5.0, 5.0 + end_s, shows=False)
+    world = World(
+        make_settings(limits=told_limits()), {"anthropic": Provider(faults=[fault])},
+        configured=list(NAMES[:providers]),
+    )  # fmt: skip
+    world.spread([make_task(number) for number in range(int(4 * (end_s + 25.0)))], per_s=4.0)
+    world.run()
+    assert set(world.statuses) == {TaskStatus.SUCCEEDED}
+    calls = [*world.calls_to("anthropic"), *(c for c in world.canaries if c.provider == "anthropic")]
+    assert min(c.at_s for c in calls if c.at_s >= 5.0 + end_s and c.outcome == "ok") <= 15.0 + end_s
+    # Those that opened the breaker are one observation; the calls after that are counted.
+    dead = sorted(c.at_s for c in calls if c.at_s >= 9.0 and c.outcome != "ok")
+    assert all(later - first >= 55.0 for first, later in zip(dead, dead[4:], strict=False))
+
+
+@pytest.mark.parametrize("kind", FAILING)
+@pytest.mark.parametrize("end_s", [8.0, 30.0])
+def test_4_8_all_three_failing_are_back_within_ten_seconds(end_s: float, kind: str) -> None:
+    faults = {name: Provider(faults=[Fault(kind, 5.0, 5.0 + end_s, shows=False)]) for name in NAMES}
+    world = World(make_settings(limits=told_limits()), faults)
+    world.offer(4.0, *[make_task(number) for number in range(600)])
+    world.spread([make_task(f"more {number}") for number in range(100)], per_s=2.0)
+    world.run()
+    assert set(world.statuses) == {TaskStatus.SUCCEEDED}
+    assert min(c.at_s for c in world.calls if c.at_s >= 5.0 + end_s and c.outcome == "ok") <= 15.0 + end_s
