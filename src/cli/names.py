@@ -1,6 +1,7 @@
 """The name of the batch of a results file: by it the same command resumes, after a move of the folder too.
 
-A file beside the state, or below there, is named relative to the folder of the state: `./results/a.csv`.
+A file beside the state folder, or below there, is named relative to
+the folder that holds both: `./results/a.csv`. One within the state folder is `<state>/results/a.csv`.
 Any other file has its full path. So has every file where the database is no file of the state folder, since
 several folders may share it.
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .batch import Batch
 
 MOST_BATCHES = 100_000
+BESIDE, IN_STATE = ".", "<state>"
 
 
 def named(setup: Setup, store: Store, batch: Batch, now: float) -> Batch:
@@ -42,11 +44,15 @@ def named(setup: Setup, store: Store, batch: Batch, now: float) -> Batch:
 
 def relative_name(setup: Setup, name: str) -> str:
     """`./results/a.csv` for the full path of a file beside the state; any other name as it is."""
-    home = setup.settings.state_dir.resolve().parent
-    path = Path(name)
-    if not isinstance(setup.database, Path) or home == home.parent or not path.is_relative_to(home):
+    state = setup.settings.state_dir
+    path, home = Path(name), state.parent.resolve()
+    if not isinstance(setup.database, Path) or not path.is_absolute():
         return name
-    return f"./{path.relative_to(home).as_posix()}"
+    if path.is_relative_to(state.resolve()):
+        return f"{IN_STATE}/{path.relative_to(state.resolve()).as_posix()}"
+    if home == home.parent or not path.is_relative_to(home):
+        return name
+    return f"{BESIDE}/{path.relative_to(home).as_posix()}"
 
 
 def _older_name(store: Store, path: str, new: str) -> str:
@@ -56,7 +62,7 @@ def _older_name(store: Store, path: str, new: str) -> str:
     """
     if store.batch(path) is not None:
         return path
-    end = new.removeprefix(".")
+    end = new.removeprefix(IN_STATE).removeprefix(BESIDE)
     known = [row.name for row in store.batches(MOST_BATCHES) if Path(row.name).is_absolute()]
     ours = [name for name in known if Path(name).as_posix().endswith(end)]
     return ours[0] if len(ours) == 1 and not Path(ours[0]).exists() else ""

@@ -11,10 +11,13 @@ import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from src.cli.names import relative_name
+from src.cli.setup import Options, prepare
 from src.simulator.process import SimulatorProcess
 from tests.helpers import live_environment, run_script
 
@@ -85,6 +88,29 @@ def test_r5_11_a_folder_that_was_moved_in_mid_run_and_r5_12_a_table_that_has_gro
     with (moved / "results" / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({row["id"] for row in rows}) == len(rows) == 3
+
+
+NAMES = {
+    "project/out.csv": "./out.csv",
+    "project/results/out.csv": "./results/out.csv",
+    "project/state/out.csv": "<state>/out.csv",
+    "elsewhere/out.csv": None,
+}
+
+
+@pytest.mark.parametrize(("output", "name"), NAMES.items())
+def test_r5_11_a_batch_is_named_by_where_it_lies_beside_the_state(
+    tmp_path: Path, output: str, name: str | None
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "state").symlink_to(tmp_path / "disk")  # a state folder elsewhere
+    path = str((tmp_path / output).resolve())
+    setup = prepare(Options(simulate=True, state_dir=tmp_path / "project" / "state"))
+    assert relative_name(setup, path) == (name or path)
+    assert relative_name(setup, "stdout-1-2") == "stdout-1-2"
+    shared = setup.settings.model_copy(update={"database_url": "postgresql://127.0.0.1/test"})
+    assert relative_name(replace(setup, settings=shared, simulated=False), path) == path
 
 
 def write_table(path: Path, rows: list[list[str]]) -> None:
