@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from ..core.clock import Clock
 from ..core.results import ResultsFile
 from ..errors import ConfigError, OrchestratorError, StoreError
-from ..records import Result
+from ..records import Result, TaskStatus
 from .exits import STOPPED as STOPPED_AT_ONCE
 from .exits import STORE_REFUSES
 from .progress import View, make_view, say
 from .setup import Setup, providers
 from .stopping import STOP_SIGNALS, StopListener
 from .tally import Tally
+from .words import tasks
 
 if TYPE_CHECKING:
     from ..core.leadership import Leadership
@@ -106,7 +107,8 @@ def work_off(
     if sink.error is not None:
         raise sink.error
     if report.stopped == BUDGET:
-        say(f"{report.why}; the tasks that are left stay queued")
+        left = store.pending(batch).get(TaskStatus.QUEUED, 0)
+        say(f"{report.why}; {tasks(left)} left, which stay queued")
     elif report.stopped not in {"", DRAINED, STOPPED}:
         raise failure(report)
     return report

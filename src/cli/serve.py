@@ -20,7 +20,7 @@ from .names import named
 from .pages import pages_beside
 from .progress import View, say
 from .run import close_run
-from .runner import Sink, work_off
+from .runner import BUDGET, Sink, work_off
 from .setup import Options, Setup, open_store, prepare
 from .tally import Tally
 from .words import duration, money, tasks
@@ -75,6 +75,8 @@ def serve(
         )
         code = sink.finish() if isinstance(sink, ExamplesSink) else ALL_ANSWERED
     _say_what_was_done(sink.served if isinstance(sink, ExamplesSink) else sink.tally, clock.now())
+    if report.stopped == BUDGET:
+        return SOME_NOT
     return ALL_ANSWERED if report.stopped else code
 
 

@@ -5,19 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from ..core.words import duration as duration
-from ..records import NANOS_PER_USD
-
-
-def money(nanos: int | None) -> str:
-    """Dollars with as many places as say something; `unknown` for None, which is never taken for nothing."""
-    if nanos is None:
-        return "unknown"
-    dollars = nanos / NANOS_PER_USD
-    if dollars == 0:
-        return "$0"
-    if dollars >= 1:
-        return f"${dollars:,.2f}"
-    return f"${dollars:.4f}" if dollars >= 0.0001 else f"${dollars:.9f}".rstrip("0")
+from ..core.words import money as money
 
 
 def moment(at: float, now: float) -> str:

@@ -3,7 +3,8 @@
 A call that was out when the process was killed may have been billed. So before a call leaves, what it may
 cost at most is on the disk (`cover`), per provider, batch and submitter. Cover only grows with a new peak
 of what is out, and is trimmed each second. The next orchestrator books what a dead one had on the disk as
-uncertain, as far as the budgets had room: more can't have been out. A simulated run keeps no budget.
+uncertain, as far as the budgets had room: more can't have been out. That holds without any budget too: the
+books must not miss what was billed. A simulated run keeps neither budget nor cover.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..settings import Settings
 from .store import Store
 from .store.accounts import GroupBy
 from .store_thread import StoreThread
+from .words import money
 
 CAP = "max_cost_usd:"  # before a batch's name: the setting that keeps its cap
 Account = tuple[str, str, str]  # provider, batch, submitter
@@ -61,6 +63,7 @@ class Money:
         self.budgets: Budgets | None = None
         if rules:
             self.budgets = Budgets(rules, settings.budgets.time_zone, settings.budgets.alert_percent)
+        self._covers = not simulated  # with budgets or without: a killed process owes it
         self._store, self._thread, self._incarnation = store, thread, incarnation
         self._out: Counter[Account] = Counter()
         self._covered: dict[Account, int] = {}
@@ -91,23 +94,29 @@ class Money:
         """Return when the disk knows what this call may cost, however long that takes. May be cancelled:
         nothing has left yet.
         """
-        if self.budgets is None:
+        if not self._covers:
             return
         account = _account(placement)
         self._out[account] += placement.reserved_nanos
         while self._out[account] > self._covered.get(account, 0):
             async with self._writing:
                 if self._out[account] > self._covered.get(account, 0):
-                    await self._write({**self._covered, account: self._out[account]})
+                    await self._write(self._peaks())  # of all accounts: one commit for all that leave now
 
     def release(self, placement: Placement) -> None:
         """The call is settled: its dollars are in the attempt now."""
-        if self.budgets is not None:
-            self._out[_account(placement)] -= placement.reserved_nanos
+        account = _account(placement)
+        if self._covers:
+            self._out[account] -= placement.reserved_nanos
+            if self._out[account] <= 0:
+                del self._out[account]
+
+    def _peaks(self) -> dict[Account, int]:
+        return {a: max(self._out[a], self._covered.get(a, 0)) for a in {*self._out, *self._covered}}
 
     async def trim(self) -> None:
         """Let go of cover that the calls in flight do not need any more."""
-        if self.budgets is None:
+        if not self._covers:
             return
         async with self._writing:
             needed = {a: n for a, n in self._out.items() if n > 0}
@@ -130,9 +139,8 @@ def _account(placement: Placement) -> Account:
 
 
 def _event(alert: BudgetAlert, now: float) -> Event:
-    spent = (alert.spent_nanos + alert.uncertain_nanos) / 1e9
-    limit = alert.rule.limit_nanos / 1e9
-    text = f"{alert.rule}: {alert.percent} % is reached (${spent:.4f} of ${limit:.4f})"
+    spent = money(alert.spent_nanos + alert.uncertain_nanos)
+    text = f"{alert.rule}: {alert.percent} % is reached ({spent} of {money(alert.rule.limit_nanos)})"
     return Event(
         now, "budget", text, alert.rule.name if alert.rule.scope == "provider" else "", level="alert"
     )

@@ -43,7 +43,7 @@ from ..records import (
     Usage,
 )
 from ..routing.balancer import ProviderLoadBalancer
-from ..routing.budgets import BudgetRule
+from ..routing.budgets import BudgetRule, Refusal
 from ..routing.dispatch import Dispatch
 from ..routing.pricing import catalogue_of
 from ..settings import Settings
@@ -70,6 +70,7 @@ HOUSEKEEPING_S = 1.0
 LEARNED_EVERY_S = 10.0
 CLAIM_AT_MOST = 500  # per transaction: a claim must not hold up results
 COMMITTER_RESTARTS = 4
+KEPT_SHARE = 4  # tasks that their own budget keeps may take so large a part of the window: a quarter
 GIVEN_UP = "given up: nothing came back any more"
 
 
@@ -158,6 +159,7 @@ class Orchestrator:
         self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed, canaries)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result)
         self._calls: dict[int, asyncio.Task[None]] = {}  # by permit
+        self._passed_over: dict[tuple[str, str], Refusal] = {}  # (batch, submitter) whose own budget is spent
         self._held = False  # whether placing has stopped because answers cannot be stored
         self._claim_in_doubt = False  # a claim was made, and what came of it may not be known here
         self._given_up: set[int] = set()  # permits of calls that are cancelled because they are lost
@@ -343,6 +345,7 @@ class Orchestrator:
         """Keep dispatch's window filled; with `until_done` notice the end."""
         window = self._settings.pool.window_tasks
         while not self._draining:
+            await self._give_back_kept()
             room = window - self.dispatch.waiting
             wanted = min(room, CLAIM_AT_MOST) if room > window // 2 else 0
             got = await self._claim(wanted) if wanted else 0
@@ -374,6 +377,44 @@ class Orchestrator:
             self._pump()
         return len(tasks)
 
+    async def _give_back_kept(self) -> None:
+        """Tasks that a budget of their own keeps must not fill the window: others could go meanwhile.
+
+        Some may stay, since a smaller task behind them may be paid. Where they are too many they go back into
+        the queue, and their batch and submitter are passed over until that budget starts anew.
+        """
+        if not self._keeps_too_many:
+            return
+        kept = self.dispatch.kept_by_own_budget()
+        going = []
+        for refusal, tasks in kept:
+            for task in tasks:
+                self._passed_over[task.batch, task.submitter] = refusal
+                going.append(task)
+                self.dispatch.withdraw(task.batch, task.id)
+        self._claim_in_doubt = True
+        await self._flush()  # attempts are booked while the claim is still mine
+        await self._thread.insist(self._store.release, self.incarnation, going, now=self._clock.now())
+        self._claim_in_doubt = False
+
+    @property
+    def _keeps_too_many(self) -> bool:
+        most = self._settings.pool.window_tasks // KEPT_SHARE
+        return self._money.budgets is not None and self.dispatch.kept_count > most
+
+    def _owners_passed_over(self) -> frozenset[tuple[str, str]]:
+        """(batch, submitter) whose own budget is spent, and has not started anew."""
+        now = self._clock.now()
+        over = {o: r for o, r in self._passed_over.items() if r.until is None or now < r.until}
+        self._passed_over = over
+        return frozenset(over)
+
+    def _spent_budget(self) -> Refusal | None:
+        """The budget without a reset that keeps every task that is left; None while anything may go on."""
+        if self.dispatch.waiting:
+            return self.dispatch.spent_budget()
+        return next((r for r in self._passed_over.values() if r.until is None), None)
+
     def _offer(self, task: Task, now: float, attempts: Sequence[Attempt]) -> None:
         with self._supervisor.guarding("taking a task in") as guarded:
             self.dispatch.offer(task, now, attempts)
@@ -387,14 +428,14 @@ class Orchestrator:
         Known is what was at hand before the first try: nothing else can be mine, since nobody else claims.
         """
         known = self.dispatch.keys() | self._committer.unwritten()
-        refused = self._claim_in_doubt
+        refused, excluded = self._claim_in_doubt, self._owners_passed_over()
 
         def claim() -> list[Task]:
             nonlocal refused
             mine = self._store.claimed(self.incarnation) if refused else []
             refused = True
             return [task for task in mine if (task.batch, task.id) not in known] or self._store.claim(
-                self.incarnation, limit, now=self._clock.now(), batch=self._batch
+                self.incarnation, limit, now=self._clock.now(), batch=self._batch, excluded=excluded
             )
 
         return claim
@@ -410,6 +451,8 @@ class Orchestrator:
     async def _until_news(self, more: bool) -> None:
         """Until there is something to claim and room for it. `more`: the last claim may have left some."""
         while not self._draining:
+            if self._keeps_too_many:
+                break
             has_room = self.dispatch.waiting <= self._settings.pool.window_tasks // 2
             if has_room and (more or self._watch.changed()):
                 if (await self._news()).queued:
@@ -433,7 +476,8 @@ class Orchestrator:
             self._stopped = "misconfigured"
             self._why = "; ".join(p.misconfigured for p in self.balancer.providers)
             return True
-        if not self._calls and self._committer.idle and (budget := self.dispatch.spent_budget()):
+        budget = self._spent_budget() if not self._calls and self._committer.idle else None
+        if budget is not None and (self.dispatch.waiting or (await self._news()).queued):
             self._stopped, self._why, self._spent = "budget", str(budget), budget.rule
             return True
         if not self._is_idle:

@@ -454,6 +454,15 @@ class Dispatch:
         """By which budget without a reset every waiting task is kept; None while anything else may go on."""
         return self._queues.spent_budget()
 
+    @property
+    def kept_count(self) -> int:
+        """How many waiting tasks a budget of their batch or submitter keeps."""
+        return self._queues.kept_count()
+
+    def kept_by_own_budget(self) -> list[tuple[Refusal, list[Task]]]:
+        """The tasks that a budget of their batch or submitter keeps: nothing else keeps theirs from going."""
+        return self._queues.kept_by_own_budget()
+
     def oldest_waiting_at(self) -> float | None:
         return self._queues.oldest_waiting_at()
 

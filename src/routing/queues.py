@@ -264,6 +264,24 @@ class Queues:
         ]
         return kept[0] if kept and len(kept) == len(self._classes) else None
 
+    def kept_count(self) -> int:
+        """How many tasks `kept_by_own_budget` names."""
+        return sum(c.count for c in self._parked if _keeps_itself(c))
+
+    def kept_by_own_budget(self) -> list[tuple[Refusal, list[Task]]]:
+        """The tasks that a budget of their batch or submitter keeps, class by class; see `Refusal`."""
+        return [
+            (c.over_budget, [entry.task for _, entry in c.heap if entry.queue is c])
+            for c in self._parked
+            if c.over_budget is not None and _keeps_itself(c)
+        ]
+
     def oldest_waiting_at(self) -> float | None:
         heads = [h.memory.offered_at for c in self._classes.values() if (h := c.head()) is not None]
         return min(heads, default=None)
+
+
+def _keeps_itself(each: TaskClass) -> bool:
+    """A budget of its own batch or submitter keeps it; everybody's budget keeps others as well."""
+    over = each.over_budget
+    return over is not None and over.rule.scope in ("batch", "submitter") and each.parked_until > ALWAYS

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import Any
 
 from ..core.words import duration as long_duration
-from ..records import NANOS_PER_USD, Candidate
+from ..core.words import money as money
+from ..records import Candidate
 
 STATES = {
     "healthy": "Healthy",
@@ -37,22 +37,6 @@ TONES = {
 }
 LIMITED = frozenset({"requests", "tokens", "input tokens", "output tokens", "requests per day"})
 TASK_TONES = {"succeeded": "good", "running": "busy", "failed": "bad", "refused": "bad", "expired": "bad"}
-
-
-def money(nanos: int | None) -> str:
-    """Dollars with as many places as say something; `unknown` for None, never $0."""
-    if nanos is None:
-        return "unknown"
-    dollars = abs(nanos) / NANOS_PER_USD
-    sign = "-" if nanos < 0 else ""
-    if dollars == 0:
-        return "$0"
-    if dollars >= 1:
-        return f"{sign}${dollars:,.2f}"
-    if dollars >= 0.01:
-        return f"{sign}${dollars:.3f}"
-    places = min(9, 1 - math.floor(math.log10(dollars)))
-    return f"{sign}${dollars:.{places}f}"
 
 
 def count(number: float | None) -> str:

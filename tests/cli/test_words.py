@@ -9,6 +9,7 @@ from src.cli.progress import console
 from src.cli.tally import Tally
 from src.cli.words import duration, money, percent, tasks
 from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
+from src.web import words as words_of_pages
 
 
 def test_what_is_printed_is_text_and_no_markup_in_tables_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,13 +30,20 @@ def test_what_is_printed_is_text_and_no_markup_in_tables_too(capsys: pytest.Capt
         (0, "$0"),
         (1_000, "$0.000001"),
         (78_000, "$0.000078"),
-        (123_456, "$0.0001"),
+        (123_456, "$0.00012"),
+        (100_000, "$0.0001"),
+        (511_300_000, "$0.5113"),
+        (-2_000_000, "-$0.0020"),
         (12_345_678, "$0.0123"),
         (1_234_567_890_123, "$1,234.57"),
     ],
 )
-def test_money_shows_the_places_that_say_something(nanos: int | None, text: str) -> None:
+def test_r3_10_money_shows_the_places_that_say_something(nanos: int | None, text: str) -> None:
     assert money(nanos) == text
+
+
+def test_r3_10_pages_and_terminal_share_one_formatter() -> None:
+    assert words_of_pages.money is money
 
 
 @pytest.mark.parametrize(

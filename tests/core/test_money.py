@@ -96,6 +96,44 @@ def test_a_cap_counts_for_the_results_file_over_all_runs_and_says_what_goes_on(
     assert raised.process.returncode == 0, raised.err
 
 
+PRICED = """
+[providers.openai.limits]
+requests_per_minute = 60000
+[models."gpt-6-luna".price]
+input = 1.0
+output = 10.0
+[[agents]]
+name = "only"
+home = "openai"
+calls_in_flight = 8
+"""
+
+
+def test_killed_without_a_budget_the_books_hold_what_the_provider_bills(tmp_path: Path) -> None:
+    """Certain <= bill <= certain + uncertain, over two kills; and uncertain is what was in flight at most."""
+    write_rows(tmp_path / "tasks.jsonl", TASKS[:120])
+    (tmp_path / "priced.toml").write_text(PRICED)
+    command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--yes", "--model", "gpt-6-luna")
+    command += ("--config", "priced.toml")
+    row = {"latency": {"first_token_s": 0.3, "per_token_s": 0.0}}
+    with SimulatorProcess.start({"providers": {"openai": row}}) as simulator:
+        env = live_environment(simulator.base_urls, only=["openai"])
+        out = tmp_path / "out.jsonl"
+        for rows in (15, 45):
+            with Script(*command, cwd=tmp_path, env=env) as script:
+                while not out.exists() or out.read_bytes().count(b"\n") < rows:
+                    assert script.process.poll() is None, script.err
+                script.kill()
+                script.wait()
+        done = run_script(*command, cwd=tmp_path, env=env)
+        assert done.process.returncode == 0, done.err
+        stats = simulator.stats()["openai"]
+    bill = stats["admitted_input_tokens"] * 1_000 + stats["output_tokens"] * 10_000  # nano-dollars
+    certain, uncertain = spent_nanos(tmp_path)
+    assert certain <= bill <= certain + uncertain
+    assert 0 < uncertain <= 2 * 8 * (400 * 10_000 + 500 * 1_000), "upper bounds of calls in flight"
+
+
 def test_a_process_killed_with_calls_in_flight_does_not_overspend_in_its_next_life(
     tmp_path: Path, env: dict[str, str]
 ) -> None:

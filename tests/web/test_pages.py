@@ -127,7 +127,7 @@ def test_the_dashboard_tells_the_five_numbers(client: FlaskClient) -> None:
     page = client.get("/").text
     assert "simulated: true" in page
     assert "breaker opened" in page
-    assert "economy $0.060" in page  # saved, by tier
+    assert "economy $0.0600" in page  # saved, by tier
 
 
 def test_without_a_price_for_the_baseline_the_dashboard_claims_no_savings(
@@ -555,7 +555,7 @@ def test_what_was_begun_before_a_change_is_not_remembered() -> None:
         (money(0), "$0"),
         (money(45_000), "$0.000045"),
         (money(1_500_000), "$0.0015"),
-        (money(35_600_000), "$0.036"),
+        (money(35_600_000), "$0.0356"),
         (money(1_234_500_000_000), "$1,234.50"),
         (money(-2_000_000_000), "-$2.00"),
         (duration(None), "-"),

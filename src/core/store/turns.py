@@ -8,12 +8,14 @@
 So a file of 200,000 rows does not make a single question wait for its end. Lanes are found by leaping
 through the index from one to the next: a claim costs the same with a thousand tasks queued and with a
 million. Which lane was served when is remembered in memory only; after a start everyone is equal again.
+
+Owners that the caller excludes (their own budget is spent) are passed over as if they had no tasks.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -68,12 +70,22 @@ class Turns:
         self._database, self._lanes = database, lanes
         self._tick = 0
         self._served: dict[_Owner | int, int] = {}  # owner or lane -> when it was served last
+        self._excluded: Collection[tuple[str, str]] = ()
         self._looked_at = 0  # the last lane seen, where there were too many to see all
 
     def next_rows(
-        self, connection: sa.Connection, limit: int, only: Sequence[Lane] | None, now: float
+        self,
+        connection: sa.Connection,
+        limit: int,
+        only: Sequence[Lane] | None,
+        now: float,
+        excluded: Collection[tuple[str, str]] = (),
     ) -> list[int]:
-        """Up to `limit` rows of queued tasks in the order to be claimed; of the lanes `only`, if given."""
+        """Up to `limit` rows of queued tasks in the order to be claimed; of the lanes `only`, if given.
+
+        `excluded` are owners, as (batch, submitter).
+        """
+        self._excluded = excluded
         near = self._near_deadline(connection, (limit + 1) // 2, only, now)
         found: list[_Item] = []
         for priority in self._priorities(connection):
@@ -91,7 +103,17 @@ class Turns:
         statement = self._database.prepared(_NEAR_DEADLINE, ["soon", "n"])
         rows = statement.one(connection, (now + NEAR_S, limit)).all()
         wanted = None if only is None else {lane.id for lane in only}
-        return [row.task_row for row in rows if wanted is None or row.lane_id in wanted]
+        return [
+            row.task_row
+            for row in rows
+            if (wanted is None or row.lane_id in wanted) and not self._passed_over(row.lane_id)
+        ]
+
+    def _passed_over(self, lane_id: int) -> bool:
+        if not self._excluded:
+            return False
+        lane = self._lanes.by_id(lane_id)
+        return (lane.batch, lane.submitter) in self._excluded
 
     def _priorities(self, connection: sa.Connection) -> Iterator[int]:
         """The priorities of queued tasks, highest first, one look into the index each."""
@@ -106,7 +128,12 @@ class Turns:
     ) -> list[Lane]:
         """Lanes with queued tasks of this priority; where there are too many, others each time."""
         if only is not None:
-            return [lane for lane in only if self._next_lane(connection, priority, lane.id - 1) == lane.id]
+            return [
+                lane
+                for lane in only
+                if not self._passed_over(lane.id)
+                and self._next_lane(connection, priority, lane.id - 1) == lane.id
+            ]
         start, enough = self._looked_at, max(limit, LANES_SEEN)
         behind = self._lane_ids(connection, priority, start)
         before = itertools.takewhile(lambda i: i <= start, self._lane_ids(connection, priority, 0))
@@ -116,7 +143,8 @@ class Turns:
 
     def _lane_ids(self, connection: sa.Connection, priority: int, after: int) -> Iterator[int]:
         while (found := self._next_lane(connection, priority, after)) is not None:
-            yield found
+            if not self._passed_over(found):
+                yield found
             after = found
 
     def _next_lane(self, connection: sa.Connection, priority: int, after: int) -> int | None:

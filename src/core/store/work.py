@@ -11,7 +11,7 @@ declared dead meanwhile writes nothing, and no task is finished twice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,18 +122,26 @@ class Work(Following):
 
     # ------------------------------------------------------------ claim and release
 
-    def claim(self, incarnation: str, limit: int, *, now: float, batch: str | None = None) -> list[Task]:
+    def claim(
+        self,
+        incarnation: str,
+        limit: int,
+        *,
+        now: float,
+        batch: str | None = None,
+        excluded: Collection[tuple[str, str]] = (),
+    ) -> list[Task]:
         """Take up to `limit` queued tasks, the highest priority first; see `turns` for the order.
 
         The cost depends on `limit` and the number of lanes that wait, not on the number of tasks. `batch`
-        claims from that batch alone.
+        claims from that batch alone; `excluded` are (batch, submitter) whose tasks stay where they are.
         """
         me = self._orchestrator_id(incarnation)
         only = None if batch is None else self._lanes.of_batch(self._lanes.known_batch_id(batch))
         if limit <= 0:
             return []
         with self._database.writing() as connection:
-            rows = self._turns.next_rows(connection, limit, only, now)
+            rows = self._turns.next_rows(connection, limit, only, now, excluded)
             claimed = self._mark(
                 connection,
                 rows,

@@ -10,12 +10,12 @@ from typing import Any
 from ...core.money import CAP
 from ...core.store import SettingChange
 from ...core.suggestions import suggest_weights
-from ...records import GENERAL
+from ...records import GENERAL, NANOS_PER_USD
 from ...routing.pricing import catalogue_of
 from ...routing.scoring import shares
 from ..problems import Problem
 from ..site import SUMS_FRESH_S, Site
-from ..words import percent
+from ..words import money, percent
 from .plans import learned_limits
 from .pool import OUT, PoolView, ProviderView, pool_view, scores_of, stored_weights
 from .usage import DAY_S
@@ -321,4 +321,4 @@ def _change_text(
 
 
 def _usd(amount: float | None) -> str:
-    return "none" if amount is None else f"${amount:,.2f}"
+    return "none" if amount is None else money(round(amount * NANOS_PER_USD))
