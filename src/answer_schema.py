@@ -1,8 +1,10 @@
 """The JSON schema that an answer must match: whether it is a schema, and whether an answer matches it.
 
-A schema comes from a user's row and an answer from a model, so neither is trusted: a schema may only refer
-to itself (nothing is fetched), nests `DEEPEST` levels at most, and one that never ends is refused when it
-comes in. `format` is a note to the model and is not checked, as JSON schema has it by default.
+A schema comes from a user's row and an answer from a model, so neither is trusted. A schema may only refer to
+itself (nothing is fetched), nests `DEEPEST` levels at most, and has at most `MOST_EXPANSIONS` references when
+all are written out; one that never ends is refused when it comes in. Judging an answer has a time limit: a
+short one on the event loop, a longer one in a thread. `format` is a note to the model and is not checked, as
+JSON schema has it by default.
 
 Models wrap JSON into code fences and sentences although they are told not to; `answer_text` finds it. The
 last whole JSON outside of thinking that matches is the answer, and only what belongs to it is handed on.
@@ -10,22 +12,33 @@ last whole JSON outside of thinking that matches is the answer, and only what be
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
 from .answer_text import STRICT_JSON, json_within
 from .errors import InputError
-from .schema_patterns import searching, with_bounded_patterns
+from .schema_patterns import with_bounded_work, working_for
 
 DEEPEST = 64
 LARGEST_CHARS = 256 * 1024
+MOST_EXPANSIONS = 10_000  # definitions that refer to each other n times a level grow by n a level
+CHECK_S, JUDGE_S, JUDGE_APART_S = (
+    5.0,
+    0.02,
+    0.5,
+)  # processor time for a schema, an answer at once, in a thread
+JUDGE_CHAR_S = 2e-6  # more for each character of an answer
+_AT_ONCE_CHARS = 20_000  # of an answer: reading and judging a longer one takes milliseconds
 _KEPT = 256  # compiled schemas: a file has a handful, each of them on many rows
 _PROBLEMS_TOLD = 5
 _PROBLEM_CHARS = 300
 _NOT_SCHEMAS = frozenset(["enum", "const", "default", "examples", "required"])  # data, whatever it looks like
+_DEFINITIONS = frozenset(["$defs", "definitions"])  # they apply where something refers to them
 _PROBES: tuple[Any, ...] = ({}, [], "", 0, True, None)
 
 
@@ -66,11 +79,14 @@ def _what_is_wrong(text: str) -> str:
     validator = _validator(text)
     schema = validator.schema
     rules = type(validator)(validator.META_SCHEMA, format_checker=validator.FORMAT_CHECKER)
-    with searching():  # the rules of a schema have patterns too
-        error = best_match(rules.iter_errors(schema))
+    try:
+        with working_for(CHECK_S):  # the rules of a schema have patterns and references too
+            error = best_match(rules.iter_errors(schema))
+    except TimeoutError:
+        return f"takes longer than {CHECK_S:g} s to check"
     if error:
         return f"is no JSON schema: {_place('response_schema', error.path)}: {_short(error.message)}"
-    return _lost_reference(schema) or _endless(validator)
+    return _lost_reference(schema) or _too_many_expansions(schema) or _endless(validator)
 
 
 def _lost_reference(schema: Mapping[str, Any]) -> str:
@@ -87,14 +103,36 @@ def _lost_reference(schema: Mapping[str, Any]) -> str:
     return ""
 
 
+def _too_many_expansions(schema: Mapping[str, Any]) -> str:
+    """Judging an answer may follow every reference from every place that leads to it."""
+    resolver = _registry(schema).resolver()
+    counts: dict[str, int] = {}
+
+    def of(reference: str) -> int:
+        if reference not in counts:
+            counts[reference] = 1  # while it is counted: one that leads back to itself is no more than that
+            counts[reference] = 1 + within(resolver.lookup(reference).contents)
+        return counts[reference]
+
+    def within(part: Any) -> int:
+        return sum(map(of, _references(part, but=_DEFINITIONS)))
+
+    number = within(schema)
+    if number <= MOST_EXPANSIONS:
+        return ""
+    return f"has {number:,} references when all are written out; at most {MOST_EXPANSIONS:,} are allowed"
+
+
 def _endless(validator: Any) -> str:
     """A schema that is itself again before it has read anything can't be checked against."""
     try:
-        with searching():
+        with working_for(CHECK_S):
             for probe in _PROBES:
                 validator.is_valid(probe)
     except RecursionError:
         return "refers to itself without end"
+    except TimeoutError:
+        return f"takes longer than {CHECK_S:g} s to check an empty answer"
     return ""
 
 
@@ -106,16 +144,17 @@ def _registry(schema: Mapping[str, Any]) -> Any:
     return Registry().with_resource("", DRAFT202012.create_resource(schema))
 
 
-def _references(part: Any) -> Iterator[str]:
+def _references(part: Any, but: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The references in a part of a schema, not followed; without those under the keywords `but`."""
     if isinstance(part, list):
         for item in part:
-            yield from _references(item)
+            yield from _references(item, but)
     elif isinstance(part, Mapping):
         for key, value in part.items():
             if key in ("$ref", "$dynamicRef") and isinstance(value, str):
                 yield value
-            elif key not in _NOT_SCHEMAS:
-                yield from _references(value)
+            elif key not in _NOT_SCHEMAS and key not in but:
+                yield from _references(value, but)
 
 
 def _depth(part: Any) -> int:
@@ -141,35 +180,53 @@ def _validator(text: str) -> Any:
 
     schema = json.loads(text)
     draft = validator_for(schema, default=Draft202012Validator)
-    return with_bounded_patterns(draft)(schema, registry=Registry())
+    return with_bounded_work(draft)(schema, registry=Registry())
 
 
 # ---------------------------------------------------------------- answers
 
 
+async def read_answer_apart(answer: str, schema: Mapping[str, Any]) -> Reading:
+    """As `read_answer`, for an event loop: what is long, or takes long to judge, is read in a thread."""
+    if len(answer) <= _AT_ONCE_CHARS:
+        with suppress(TimeoutError):
+            return _read(answer, schema, JUDGE_S)
+    return await asyncio.to_thread(read_answer, answer, schema)
+
+
 def read_answer(answer: str, schema: Mapping[str, Any]) -> Reading:
     """The JSON in a model's answer if it matches `schema`, else what is wrong with it."""
+    try:
+        return _read(answer, schema, JUDGE_APART_S + JUDGE_CHAR_S * len(answer))
+    except TimeoutError:
+        return Reading(None, "It can't be judged: the schema takes too long on it.", _TOO_LONG)
+
+
+def _read(answer: str, schema: Mapping[str, Any], seconds: float) -> Reading:
+    """Raises TimeoutError."""
     validator = _validator(schema_text(schema))
     text = answer.strip()
-    whole = _judged(text, validator)
-    if whole.text is not None:
-        return whole
-    last: Reading | None = None
-    for each in islice(reversed(json_within(text)), _MOST_JUDGED):
-        reading = _judged(each, validator)
-        if reading.text is not None:
-            return reading
-        last = last or reading
+    with working_for(seconds):
+        whole = _judged(text, validator)
+        if whole.text is not None:
+            return whole
+        last: Reading | None = None
+        for each in islice(reversed(json_within(text)), _MOST_JUDGED):
+            reading = _judged(each, validator)
+            if reading.text is not None:
+                return reading
+            last = last or reading
     # What is wrong with JSON that was found says more than that the whole text is none.
     return last if last is not None and whole.where == _NO_JSON else whole
 
 
 _NO_JSON = "it is not JSON"
-_TOO_LONG = "a pattern of the schema takes too long on it"
+_TOO_LONG = "the schema takes too long on it"
 _MOST_JUDGED = 100  # of the JSON in one answer, the last first
 
 
 def _judged(text: str, validator: Any) -> Reading:
+    """Raises TimeoutError."""
     try:
         value = STRICT_JSON.decode(text)
     except json.JSONDecodeError as error:
@@ -178,10 +235,7 @@ def _judged(text: str, validator: Any) -> Reading:
     except (ValueError, RecursionError):
         return Reading(None, "It is not JSON that can be read.", _NO_JSON)
     try:
-        with searching():
-            problems = list(islice(validator.iter_errors(value), _PROBLEMS_TOLD))
-    except TimeoutError:
-        return Reading(None, "It can't be judged: a pattern of the schema takes too long on it.", _TOO_LONG)
+        problems = list(islice(validator.iter_errors(value), _PROBLEMS_TOLD))
     except RecursionError:
         return Reading(None, "It is nested too deeply.", "it is nested too deeply")
     if not problems:

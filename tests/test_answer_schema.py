@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from src.answer_schema import DEEPEST, check_schema, read_answer
+from src.answer_schema import DEEPEST, Reading, check_schema, read_answer, read_answer_apart
 from src.errors import InputError
 
 COUNT: dict[str, Any] = {
@@ -253,3 +255,79 @@ def test_patterns_of_values_and_of_names_are_kept(draft: str, answer: Any, where
     reading = read_answer(json.dumps(answer), schema)
     assert (reading.where or None) == where
     assert (reading.text is None) == (where is not None)
+
+
+# ------------------------------------------------------------------ work without end
+
+
+def branching(levels: int, branches: int, keyword: str = "allOf") -> dict[str, Any]:
+    """Definitions that refer to each other so many times a level: written out, branches ** levels parts."""
+    definitions: dict[str, Any] = {
+        f"d{level}": {keyword: [{"$ref": f"#/$defs/d{level + 1}"}] * branches} for level in range(levels)
+    }
+    return {"$ref": "#/$defs/d0", "$defs": {**definitions, f"d{levels}": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("keyword", ["allOf", "anyOf", "oneOf"])
+def test_a_schema_whose_references_grow_with_every_level_is_refused_at_once(keyword: str) -> None:
+    for levels in (4, 5, 12, 40):
+        schema = branching(levels, 10, keyword)
+        began = time.monotonic()
+        with pytest.raises(InputError, match="references when all are written out; at most 10,000 are"):
+            check_schema(schema)
+        assert time.monotonic() - began < 5
+    check_schema(branching(3, 10, keyword))
+    check_schema(branching(40, 1, keyword))
+
+
+def test_many_definitions_that_share_others_are_fine() -> None:
+    parts: dict[str, Any] = {f"p{i}": {"type": "object", "properties": {}} for i in range(300)}
+    shared = {name: {"$ref": f"#/$defs/{name}"} for name in list(parts)[:20]}
+    users = {f"u{i}": {"properties": shared} for i in range(200)}
+    check_schema({"properties": {"a": {"$ref": "#/$defs/u7"}}, "$defs": {**parts, **users}})
+
+
+def test_a_recursive_schema_that_branches_ends_in_time_and_off_the_loop() -> None:
+    """Two ways through every level of the answer: 2 ** 60 steps. The event loop goes on meanwhile."""
+    step = {"properties": {"x": {"$ref": "#"}}}
+    schema = {"allOf": [step, step]}
+    answer = '{"x":' * 60 + "1" + "}" * 60
+    check_schema(schema)
+
+    async def judged() -> tuple[Reading, int]:
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0.01)
+                turns += 1
+
+        turning = asyncio.create_task(turn())
+        reading = await read_answer_apart(answer, schema)
+        turning.cancel()
+        return reading, turns
+
+    reading, turns = asyncio.run(judged())
+    assert reading.text is None and reading.where == "the schema takes too long on it"
+    assert turns >= 5
+
+
+@pytest.mark.parametrize(
+    ("items", "unique"),
+    [
+        ([1, 1.0], False),
+        ([1, True], True),
+        ([0, False], True),
+        ([{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}], False),
+        ([[1], ["1"]], True),
+        ([None, None], False),
+        ([{"a": i} for i in range(30_000)], True),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_unique_items_are_judged_as_the_draft_has_it_however_many(items: list[Any], unique: bool) -> None:
+    reading = read_answer(json.dumps(items), {"type": "array", "uniqueItems": True})
+    assert (reading.text is not None) is unique
+    if len(items) < 10:
+        assert Draft202012Validator({"uniqueItems": True}).is_valid(items) is unique

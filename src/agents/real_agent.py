@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..answer_schema import read_answer
+from ..answer_schema import Reading, read_answer_apart
 from ..errors import SchemaMismatch, TimedOut, Truncated
 from ..providers.base import ProviderAdapter
 from ..records import Completion, CompletionRequest, FinishReason, Message, Placement
@@ -58,7 +58,10 @@ class RealAgent:
                 provider=placement.provider,
                 model=placement.model,
             ) from error
-        return completion if request.response_schema is None else matching(completion, request, placement)
+        if request.response_schema is None:
+            return completion
+        reading = await read_answer_apart(completion.text, request.response_schema)
+        return matching(completion, reading, placement)
 
     def request_for(self, placement: Placement) -> CompletionRequest:
         """The placement as a request: parameters that the model does not take are left out."""
@@ -91,12 +94,11 @@ class RealAgent:
         return (Message("system", self.system_prompt), *messages)
 
 
-def matching(completion: Completion, request: CompletionRequest, placement: Placement) -> Completion:
+def matching(completion: Completion, reading: Reading, placement: Placement) -> Completion:
     """The completion with nothing but the JSON that was asked for. Raises where it is none.
 
     JSON that was cut off is no mistake of the model's: it needs more room, not to be told what is wrong.
     """
-    reading = read_answer(completion.text, request.response_schema or {})
     if reading.text is not None:
         return replace(completion, text=reading.text)
     facts: dict[str, Any] = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -266,6 +268,23 @@ def test_the_secret_that_signs_cookies_is_for_this_user_alone(client: FlaskClien
     secret = place.settings.state_dir / "web_secret"
     assert secret.stat().st_mode & 0o077 == 0
     assert len(secret.read_bytes()) == 32
+
+
+@pytest.mark.parametrize("levels", [4, 6, 12])
+def test_schemas_that_grow_with_every_level_are_refused_and_the_server_goes_on(
+    client: FlaskClient, levels: int
+) -> None:
+    definitions: dict[str, Any] = {
+        f"d{level}": {"allOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 10} for level in range(levels)
+    }
+    schema = {"$ref": "#/$defs/d0", "$defs": {**definitions, f"d{levels}": {"type": "object"}}}
+    began = time.monotonic()
+    for number in range(16):
+        task = {"prompt": "Why?", "response_schema": {**schema, "title": str(number)}}
+        answer = client.post("/api/tasks", json=task)
+        assert answer.status_code == 422 and "references when all are written out" in answer.text
+    assert client.get("/healthz").status_code == 200
+    assert time.monotonic() - began < 20
 
 
 def test_an_uploaded_name_cant_leave_its_folder(client: FlaskClient, place: Place) -> None:
