@@ -102,11 +102,19 @@ def serve(setup: Setup, host: str, port: int | None, *, beside: str = "") -> Non
     """
     set_up_logging("warning")
     door = Door.of(host, setup.environ)
-    places = free_places(host, port) if port is not None else next_places(host, setup.settings.server.port)
+    usual = setup.settings.server.port
+    places = free_places(host, port) if port is not None else next_places(host, usual)
     with open_store(setup) as store:
         if not beside and at_work(store) is None:
             click.echo(f"no orchestrator is running, so tasks will wait; start one with: {setup.serving}")
-        run(build(setup, store, door, beside), places, f"{setup.mode} state in {setup.settings.state_dir}")
+        app, what = build(setup, store, door, beside), f"{setup.mode} state in {setup.settings.state_dir}"
+        while True:
+            try:
+                return run(app, places, what)
+            except ConfigError as taken:  # since it was found free
+                if port is not None or not _is_taken(taken):
+                    raise
+                places = next_places(host, usual, places[0][1] + 1)
 
 
 def build(setup: Setup, store: Store, door: Door, beside: str = "") -> Flask:
@@ -160,9 +168,9 @@ def free_places(host: str, port: int) -> list[tuple[str, int]]:
     return found
 
 
-def next_places(host: str, port: int) -> list[tuple[str, int]]:
-    """As `free_places`, at the first free port from this one on."""
-    for each in range(port, min(port + PORTS_TRIED, 65536)):
+def next_places(host: str, port: int, first: int | None = None) -> list[tuple[str, int]]:
+    """As `free_places`, at the first free port from this one on; `first` leaves out those before it."""
+    for each in range(port if first is None else first, min(port + PORTS_TRIED, 65536)):
         try:
             places = free_places(host, each)
         except ConfigError as taken:

@@ -34,7 +34,7 @@ from .table import NOT_JUDGED, Table, verdict
 KILLS, QUICK_KILLS = 40, 6
 AT_ONCE = 40  # tasks in one POST
 POST_EVERY_S, SUBMIT_EVERY_S = 0.4, 3.0
-CUT_OFF_AT_MOST = 200  # by one kill: 112 calls in flight, and the answers on their way to the disk
+CUT_OFF_AT_MOST = 3 * 112  # by one kill: the calls in flight, and the answers on their way to a busy disk
 PATIENCE_S = 240.0
 BROKEN = ("disk I/O error", "malformed", "Traceback")
 

@@ -38,6 +38,7 @@ WAIT_EVERY_S = 0.25
 # How long `submit --wait` goes without an orchestrator: a standby takes over within 15 s of a kill, and a
 # service starts again after 5.
 GONE_AFTER_S = 20.0
+STARTING_S = 20.0  # how long an orchestrator may take from its lock to its first sign of life
 ALONE = "submit-"  # the batch of a task that its own `submit` answers, followed by its id
 DAY_S = 86_400.0
 EVENTS_READ = 200
@@ -57,8 +58,8 @@ def submit(
     clock = Clock()
     given = {key: value for key, value in fields.items() if value is not None}
     with open_store(setup) as store:
-        nobody = _why_nobody_serves(setup, store)
-        here = serve and nobody is not None and not nobody.by_a_run
+        nobody = _why_nobody_serves(setup, store, patience_s=STARTING_S if wait or serve else 0.0)
+        here = serve and nobody is not None and not nobody.is_led
         if (wait or serve) and nobody is not None and not here:
             raise InputError(nobody.refusal)
         default_id = secrets.token_hex(6)  # the same prompt twice is two tasks
@@ -113,7 +114,7 @@ class _Nobody:
 
     why: str
     remedy: str
-    by_a_run: bool  # which owns the state, so that nothing else can serve it either
+    is_led: bool  # by another process, so that no other can serve it
     mode: str
 
     @property
@@ -124,22 +125,29 @@ class _Nobody:
     @property
     def refusal(self) -> str:
         """For one that is not, since its answer was to be waited for."""
-        instead = "or leave --wait out" if self.by_a_run else "or answer it with this command: --serve"
+        instead = "or leave --wait out" if self.is_led else "or answer it with this command: --serve"
         return f"not queued: {self.why} ({self.remedy}; {instead})"
 
 
-def _why_nobody_serves(setup: Setup, store: Store) -> _Nobody | None:
-    """Why the queue waits and what ends that; None where an orchestrator serves it."""
-    row = at_work(store)
+def _why_nobody_serves(setup: Setup, store: Store, *, patience_s: float) -> _Nobody | None:
+    """Why the queue waits and what ends that; None where an orchestrator serves it.
+
+    One that is just starting leads before it signs on: it is waited for, `patience_s` at most.
+    """
+    give_up_at = time.monotonic() + patience_s
+    while (row := at_work(store)) is None and (leads := store.leader()).alive:
+        if time.monotonic() >= give_up_at:
+            why = f"an orchestrator is starting ({leads.name})"
+            return _Nobody(why, "it answers when it serves", is_led=True, mode=setup.mode)
+        time.sleep(WAIT_EVERY_S)
     if row is None:
-        return _Nobody(
-            "no orchestrator is running", f"start one with: {setup.serving}", by_a_run=False, mode=setup.mode
-        )
+        remedy = f"start one with: {setup.serving}"
+        return _Nobody("no orchestrator is running", remedy, is_led=False, mode=setup.mode)
     if row.batch:
         return _Nobody(
             f"a run is at work (process {row.pid}), which does not serve the queue",
             f"when it has ended, start {setup.serving} (with --once it ends when all is answered)",
-            by_a_run=True,
+            is_led=True,
             mode=setup.mode,
         )
     return None

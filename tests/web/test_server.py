@@ -11,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,16 @@ def taken() -> Iterator[int]:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         yield holder.getsockname()[1]
+
+
+def test_pages_that_start_together_each_find_a_port(tmp_path: Path, taken: int) -> None:
+    """A port is found free some time before it is listened on."""
+    (tmp_path / "own.toml").write_text(f"[server]\nport = {taken}\n")
+    with ExitStack() as stack:
+        together = [
+            stack.enter_context(Script("--config", "own.toml", cwd=tmp_path, script=SERVER)) for _ in range(3)
+        ]
+        assert len({url_of(server) for server in together}) == 3
 
 
 def test_it_serves_the_simulated_state_on_a_free_port_until_it_is_told_to_end(tmp_path: Path) -> None:
