@@ -18,6 +18,7 @@ import functools
 import re
 import select
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -45,6 +46,7 @@ class Handler(ResponseHandler):
         super().__init__(loop)
         self.used = False
         self.expects = True  # a proxy's answer to CONNECT comes before the request
+        self._look: Callable[[], bool] | None = None
         self._head: bytes | None = None  # what came of a head that is not whole; None: no head is due
 
     def set_response_params(self, **params: Any) -> None:
@@ -62,8 +64,10 @@ class Handler(ResponseHandler):
         """Whether something came that was not read, or the other side has closed. Costs a system call."""
         if self.should_close or self.transport is None:
             return True
-        socket = self.transport.get_extra_info("socket")
-        return socket is not None and is_readable(socket.fileno())
+        if self._look is None:
+            socket = self.transport.get_extra_info("socket")
+            self._look = look_at(socket.fileno()) if socket is not None else bool
+        return self._look()
 
     def data_received(self, data: bytes) -> None:
         if self._head is None:
@@ -162,16 +166,10 @@ def _end_of_head(data: bytes) -> int:
     return end.end() if end else 0
 
 
-if sys.platform == "win32":
-
-    def is_readable(fileno: int) -> bool:
-        """Whether a socket has data, or its end, to be read."""
-        return bool(select.select([fileno], [], [], 0)[0])
-
-else:
-
-    def is_readable(fileno: int) -> bool:
-        """Whether a socket has data, or its end, to be read."""
-        poll = select.poll()
-        poll.register(fileno, select.POLLIN)
-        return bool(poll.poll(0))
+def look_at(fileno: int) -> Callable[[], bool]:
+    """A function that tells whether a socket has data, or its end, to be read."""
+    if sys.platform == "win32":
+        return lambda: bool(select.select([fileno], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(fileno, select.POLLIN)
+    return lambda: bool(poll.poll(0))

@@ -15,7 +15,9 @@ MINUTE_S = 60.0
 _MOST_DETAILS = 100
 LONG_WAIT_S = 300.0  # no per-minute limit asks for this much: a longer wait is a quota of hours or days
 
-_WANTED = (b"x-ratelimit-", b"anthropic-ratelimit-", b"retry-after", b"date", b"request-id", b"x-request-id")
+WANTED_HEADERS = (
+    b"x-ratelimit-", b"anthropic-ratelimit-", b"retry-after", b"date", b"request-id", b"x-request-id",
+)  # fmt: skip
 _ANTHROPIC_DIMENSIONS = (
     ("requests", "requests"),
     ("input-tokens", "input_tokens"),
@@ -31,7 +33,7 @@ def picked(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in raw:
         lower = name.lower()
-        if lower.startswith(_WANTED):
+        if lower.startswith(WANTED_HEADERS):
             found[values.header(lower)] = values.header(value)
     return found
 

@@ -13,6 +13,7 @@ import httpx2
 
 from .connections import LONGEST_HEAD, MOST_HEADERS, Connector, Request, StaleConnection
 from .failures import CUT_OFF, NEVER_SENT, NO_ANSWER, REDIRECTED, UNREADABLE, Verdict, causes
+from .headers import WANTED_HEADERS
 from .network import (
     ERROR_BYTES,
     GRACE_S,
@@ -26,8 +27,7 @@ from .network import (
 )
 
 _CONNECTIONS_TRIED = 3
-# The body is decompressed, and no API needs a cookie: one that can't be sent back would end all later calls.
-_KEPT_BACK = (b"content-encoding", b"set-cookie")
+_PASSED_ON = (*WANTED_HEADERS, b"location", b"content-type")
 
 # A subclass stands before its base: the first match counts.
 _OURS: tuple[tuple[type[BaseException], Verdict], ...] = (
@@ -96,6 +96,7 @@ class Transport(httpx2.AsyncBaseTransport):
         self._connections = slots + 4
         self._connect_timeout_s = connect_timeout_s
         self._most_bytes = most_bytes
+        self._limit = aiohttp.ClientTimeout(sock_connect=connect_timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -104,11 +105,14 @@ class Transport(httpx2.AsyncBaseTransport):
             if 300 <= answer.status < 400 and "Location" in answer.headers:
                 _check_redirect(answer, request, url)
             content = await self._content(answer)
-        headers = answer.raw_headers
-        if "Content-Encoding" in answer.headers or "Set-Cookie" in answer.headers:
-            headers = tuple(pair for pair in headers if pair[0].lower() not in _KEPT_BACK)
-        stream = httpx2.ByteStream(content)
-        return httpx2.Response(answer.status, headers=headers, stream=stream, request=request)
+        # Only what is read: each header costs httpx2 a pass or two, and a cookie that can't be sent back
+        # would end all later calls.
+        headers = [pair for pair in answer.raw_headers if pair[0].lower().startswith(_PASSED_ON)]
+        response = httpx2.Response(
+            answer.status, headers=headers, stream=httpx2.ByteStream(content), request=request
+        )
+        response._content = content  # it is read already; to have it read again costs as much as all the rest
+        return response
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -120,7 +124,9 @@ class Transport(httpx2.AsyncBaseTransport):
             self._session = self._new_session()
         content = await request.aread()
         read_s = request.extensions["timeout"]["read"]
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s, sock_read=read_s)
+        if read_s != self._limit.sock_read:  # nearly always the same
+            self._limit = aiohttp.ClientTimeout(sock_connect=self._connect_timeout_s, sock_read=read_s)
+        limit = self._limit
         left = _CONNECTIONS_TRIED
         while True:
             left -= 1

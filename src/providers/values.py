@@ -188,6 +188,8 @@ def sequence(value: object) -> list[Any]:
 
 def text(value: object, limit: int = NAME_CHARS) -> str:
     """A string or a number as text of at most `limit` characters; "" for everything else."""
+    if type(value) is str and len(value) <= limit and value.isascii() and "\0" not in value:
+        return value  # nearly always
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(_within(value, -LARGEST, LARGEST))
     elif not isinstance(value, str):
