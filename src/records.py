@@ -344,6 +344,7 @@ class ProviderSnapshot:
     last_errors: tuple[str, ...] = ()  # newest first
     models: tuple[str, ...] = ()
     opened_count: int = 0
+    concurrency_limit: int = 0  # calls in flight at most, by latency and failures; 0: not known
 
 
 @dataclass(frozen=True, slots=True)

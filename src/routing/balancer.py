@@ -186,7 +186,7 @@ class ProviderLoadBalancer:
         permit = Permit(
             number, provider, option.model, agent, reservation, probe, choice.forced, now, task.task_type,
             task.prompt_chars, len(task.messages), timeout_s < provider.row.timeout_s, budget, bound or 0,
-            ticket, memory,
+            ticket, memory, in_flight=provider.in_flight + 1,
         )  # fmt: skip
         self.pool.permits[number] = permit
         if not provider.in_flight:

@@ -128,10 +128,10 @@ class Chooser:
                 and provider.silent_since(now, floor_s) is not None
             ):
                 return "suspect: calls out, nothing back", None
-            if in_flight >= self._pool.most_in_flight:
-                return "holds its share of all slots", None
-            if in_flight >= max(1.0, breaker.ramp(now) * self._pool.most_in_flight):
-                share = in_flight / self._pool.most_in_flight
+            if in_flight >= provider.concurrency.limit:
+                return self._at_its_limit(provider), None
+            if breaker.ramping and in_flight >= max(1.0, breaker.ramp(now) * provider.concurrency.limit):
+                share = in_flight / provider.concurrency.limit
                 return "recovering: calls are let in slowly", breaker.ramp_reaches(share, now)
             if provider.exhausted_until:
                 return provider.exhausted_reason, None  # one probing task at a time
@@ -159,6 +159,11 @@ class Chooser:
         if provider.misconfigured:
             return provider.misconfigured, None if self._pool.all_misconfigured else NEVER
         return "its key was refused once: asking again", provider.key_doubt.until
+
+    def _at_its_limit(self, provider: ProviderState) -> str:
+        if provider.concurrency.limit < self._pool.most_in_flight:
+            return "at its concurrency limit"
+        return "holds its share of all slots"
 
     def _gate_for_task(
         self, option: Option, task: Task, route: Route, memory: Memory, now: float, survey: Survey
@@ -367,17 +372,25 @@ class Chooser:
         """Whether the preferred provider may come free before the task spills to another.
 
         Where its slots are taken: for `spill_after_s`. Where its limits keep it, or the first answer that
-        tells them: for as long as `spills_at` says, unless the queue there takes longer anyway; then the
-        excess goes elsewhere at once. So a pile keeps its preferences, and no provider idles for long.
+        tells them: for as long as `spills_at` says, unless the queue there takes longer anyway (half as long
+        where the calls in flight keep it, which may still grow); then the excess goes elsewhere at once. So a
+        pile keeps its preferences, and no provider idles for long.
         """
         if _is_near(task, now):
             return False
         provider, after_s = self._pool.providers[preferred], self._routing.spill_after_s
         until = survey.until_of(provider)
         option = next((o for o in survey.route.options if o.provider is provider), None)
-        if option is not None and (until is not None or option.model.group.is_scouting):
-            queue_s = option.model.group.drain_s(provider.preferring, self.need(option, task, memory), now)
-            if queue_s > PATIENCE * after_s:
+        group = option.model.group if option is not None else None
+        limited = (
+            until is not None or provider.concurrency.may_grow or (group is not None and group.is_scouting)
+        )
+        if option is not None and group is not None and limited:
+            queue_s = group.drain_s(provider.preferring, self.need(option, task, memory), now)
+            average_s = provider.history.avg_response_s
+            if average_s is not None:
+                queue_s = max(queue_s, provider.concurrency.drain_s(provider.preferring, average_s))
+            if queue_s > (PATIENCE if until is not None else PATIENCE / 2.0) * after_s:
                 return False
             survey.progress_at = provider.granted_at
         spill_at = spills_at(memory.offered_at, survey.progress_at, after_s)
@@ -440,7 +453,7 @@ class Chooser:
         refused.sort(key=lambda o: (o.provider.name != wanted, -o.provider.weight))
         for option in refused:
             provider = option.provider
-            if provider.in_flight >= self._pool.most_in_flight or now < provider.backoff_until:
+            if provider.in_flight >= provider.concurrency.limit or now < provider.backoff_until:
                 continue
             why, until = self._gate_for_task(option, task, route, memory, now, survey)
             if why:

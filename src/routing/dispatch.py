@@ -415,18 +415,21 @@ class Dispatch:
         if entry.task.deadline_at is not None:
             self._with_deadline += 1
             heapq.heappush(self._deadlines, (entry.task.deadline_at, next(self._sequence), entry))
-            if len(self._deadlines) > SLACK + 2 * self._with_deadline:
-                self._sweep_deadlines()
+            self._sweep_deadlines()
 
     def _sweep_deadlines(self) -> None:
         """Tasks that do not wait any more go, wherever in the heap they stand; each that waits stays once."""
+        if len(self._deadlines) <= SLACK + 2 * self._with_deadline:
+            return
         live = {item[2].memory.order: item for item in self._deadlines if item[2].queue is not None}
         self._deadlines[:] = live.values()
         heapq.heapify(self._deadlines)
 
     def _dequeue(self, entry: Entry) -> None:
         self._queues.take(entry)
-        self._with_deadline -= entry.task.deadline_at is not None
+        if entry.task.deadline_at is not None:
+            self._with_deadline -= 1
+            self._sweep_deadlines()
         if self._drop_claim(entry) is not None:
             self._queues.wake_claimed()
 

@@ -189,6 +189,12 @@ class ModelGroup:
         return max((b.drain_s(calls * need[b.place], now) for b in self.buckets.values()), default=0.0)
 
     @property
+    def stated_per_s(self) -> float | None:
+        """Requests a second as a header or the configuration states them; None: that is not known."""
+        bucket = self.buckets.get(REQUESTS)
+        return None if bucket is None or isinstance(bucket, SlowStart) else bucket.rate
+
+    @property
     def is_scouting(self) -> bool:
         """Whether a first call is in flight whose answer opens the group, or tells its limits."""
         return self.unknown and self.scouting > 0

@@ -14,6 +14,7 @@ from ..records import Event, Usage
 from ..settings import AgentRow, Settings
 from .breaker import CLOSED
 from .budgets import Budgets, Refusal
+from .concurrency import Concurrency
 from .estimates import Outputs
 from .prefixes import Prefixes
 from .pricing import CompiledPrice, PriceBook, catalogue_of
@@ -59,6 +60,10 @@ class Pool:
         self.free_slots = self.slots
         cap = settings.routing.max_share_of_slots if len(self.providers) > 1 else 1.0
         self.most_in_flight = max(1, int(cap * self.slots))
+        for provider in self.providers:
+            told = provider.row.limits.requests_per_minute
+            per_s = told / 60.0 if told is not None else None
+            provider.concurrency = Concurrency(self.most_in_flight, per_s)
         self.budgets = budgets
         self.prefixes = Prefixes(settings.caching)
         self._prices = prices or PriceBook(lambda m: settings.model_row(m).price)

@@ -62,6 +62,10 @@ class Settler:
             healthy = None
         if healthy is not None and not held.canary and not isinstance(error, AuthFailed):
             provider.history.record(healthy, latency_s, now)
+            provider.concurrency.record(
+                ok=healthy, placed_at=held.placed_at, latency_s=latency_s,
+                kind=(held.model.name, held.task_type), in_flight=held.in_flight, now=now,
+            )  # fmt: skip
         if isinstance(error, TimedOut) and held.placed_at < provider.trusted_from:
             healthy = None  # it has answered since: late news of a silence that is over opens no breaker
         if held.canary:
@@ -173,6 +177,8 @@ class Settler:
         group.settle(held.reservation, usage, charged=outcome is Outcome.UNCERTAIN, now=now)
         if limits:
             group.learn(limits, held.reservation, now)
+            if (per_s := group.stated_per_s) is not None:
+                held.provider.concurrency.stated(per_s)
         answered = outcome is _OK or (error is not None and error.status is not None)
         if answered and group.unknown and not isinstance(error, RateLimited):
             group.answered_without_headers(now)

@@ -113,6 +113,7 @@ def _provider(
         last_errors=tuple(p.last_errors),
         models=tuple(p.models),
         opened_count=p.breaker.opened_count,
+        concurrency_limit=p.concurrency.limit,
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..records import Usage
 from ..settings import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
 from .breaker import CLOSED, HALF_OPEN, Breaker
+from .concurrency import INITIAL, Concurrency
 from .doubts import Doubt
 from .estimates import CHARS_PER_TOKEN, Estimator, Outputs
 from .limits import ModelGroup, Reservation
@@ -78,6 +79,7 @@ class ProviderState:
         "bit",
         "breaker",
         "calls",
+        "concurrency",
         "cost_nanos",
         "cut_at",
         "estimates",
@@ -141,6 +143,7 @@ class ProviderState:
         self.name, self.row, self.weight = name, row, row.weight
         self.breaker = Breaker(settings.breaker, jitter)
         self.history = History(settings.routing.history_window_s)
+        self.concurrency = Concurrency(INITIAL)  # the pool knows how many there may be at most
         self.groups: dict[str, ModelGroup] = {}
         self.models: dict[str, ModelState] = {}
         self.estimators: dict[str, Estimator] = {}
@@ -335,3 +338,4 @@ class Permit:
     ticket: Ticket | None = None  # what it does with a beginning that other tasks share
     memory: Memory | None = None  # what its task remembers
     canary: bool = False
+    in_flight: int = 1  # calls to the provider when it was placed, with it

@@ -108,10 +108,20 @@ def make_balancer(
     configured: Sequence[str] | None = None,
     budgets: Budgets | None = None,
     seed: int = 1,
+    proven: bool = True,
 ) -> ProviderLoadBalancer:
-    return ProviderLoadBalancer(
+    """`proven`: every provider is known to carry as many calls as it may hold. False: as after a start."""
+    balancer = ProviderLoadBalancer(
         settings, now=now, configured=configured, budgets=budgets, jitter=random.Random(seed)
     )
+    return prove(balancer) if proven else balancer
+
+
+def prove(balancer: ProviderLoadBalancer) -> ProviderLoadBalancer:
+    """Every provider carries as many calls as it may hold."""
+    for provider in balancer.providers:
+        provider.concurrency.limit = provider.concurrency.most
+    return balancer
 
 
 def pause(balancer: ProviderLoadBalancer, name: str) -> None:

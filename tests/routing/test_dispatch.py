@@ -31,6 +31,7 @@ from .build import (
     make_settings,
     make_task,
     one_by_one,
+    prove,
     told_limits,
 )
 
@@ -291,6 +292,7 @@ def test_the_cost_of_a_decision_does_not_grow_with_the_number_waiting(limited: b
 def asked_at_wakes(settings: Settings, tasks: list[Task], wakes: int) -> tuple[int, int]:
     """How often the balancer was asked, and how many were placed, at so many moments of room."""
     balancer = Counting(settings, now=START)
+    prove(balancer)
     desk = Desk(settings)
     desk.dispatch, desk.balancer = Dispatch(balancer, settings), balancer
     desk.offer(*tasks)

@@ -6,7 +6,7 @@ import gc
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.errors import ServerError
@@ -32,6 +32,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps=STEPS, keep_oldest=st.booleans())
 def test_r4_2_memory_is_bounded_by_what_waits(
     steps: list[tuple[str, float | None, int]], keep_oldest: bool

@@ -66,6 +66,9 @@ class Provider:
     on_the_way_s: Callable[[], float] = lambda: 0.02
     output_tokens: Callable[[], int] = lambda: 50
     retry_after_s: float | None = None
+    slows: Callable[[int], float] = lambda in_flight: 1.0  # how many times as long with so many calls there
+    in_flight: int = 0
+    most_in_flight: int = 0
 
     def fault_at(self, second: float) -> Fault | None:
         return next((f for f in self.faults if f.start_s <= second < f.end_s), None)
@@ -97,7 +100,7 @@ class World:
     ) -> None:
         self.settings = settings
         self.providers = {name: (providers or {}).get(name, Provider()) for name in NAMES}
-        self.dispatch = make_dispatch(settings, seed=seed, **options)
+        self.dispatch = make_dispatch(settings, seed=seed, proven=False, **options)
         self.balancer = self.dispatch.balancer
         self.rng = random.Random(seed)
         self.poisoned = poisoned or {}  # tasks that fail wherever they are asked: how, by id
@@ -196,10 +199,13 @@ class World:
     def _arrive(self, placement: Placement, provider: Provider, now: float) -> None:
         fault = provider.fault_at(now - START)
         kind = fault.kind if fault is not None else self.poisoned.get(placement.task.id)
+        provider.in_flight += 1
+        provider.most_in_flight = max(provider.most_in_flight, provider.in_flight)
         if kind is not None:
             back_s, found = self._faulty(kind, placement, now)
         else:
             back_s, found = self._served(placement, provider, now)
+            back_s *= provider.slows(provider.in_flight)
         self._at(now + back_s, lambda then: self._back(placement, found, then))
 
     def _faulty(self, kind: str, placement: Placement, now: float) -> tuple[float, Answer]:
@@ -230,6 +236,7 @@ class World:
     def _back(self, placement: Placement, found: Answer, now: float) -> None:
         if self._out.pop(placement.permit, None) is None:
             return  # it was given up before
+        self.providers[placement.provider].in_flight -= 1
         if placement.choice == CANARY:
             self._canary_back(placement, found, now)
             return

@@ -233,6 +233,7 @@ def test_a_provider_card_shows_score_with_its_three_factors(client: FlaskClient)
         for word in ("<small>weight</small>", "<small>performance</small>", "<small>time</small>")
     )
     assert page.count('class="spark"') == 3
+    assert '<th class="num">held</th>' in page
     for chosen in ("hour", "day", "month", "nonsense"):
         assert client.get(f"/provider-status?range={chosen}").status_code == 200
 

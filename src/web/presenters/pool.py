@@ -72,6 +72,7 @@ class ProviderView:
     p50_s: float | None
     p95_s: float | None
     in_flight: int
+    concurrency_limit: int  # calls in flight at most
     today: Totals
     total: Totals
     latency_last_hour_s: tuple[float | None, ...]
@@ -271,6 +272,7 @@ def _provider_view(
         p50_s=p.p50_s if p.p50_s is not None else today.p50_s,
         p95_s=p.p95_s if p.p95_s is not None else today.p95_s,
         in_flight=p.in_flight,
+        concurrency_limit=p.concurrency_limit,
         today=today,
         total=total,
         latency_last_hour_s=hour,

@@ -1,0 +1,182 @@
+"""How many calls a provider may have in flight: as many as it carries without getting slower.
+
+    latency ratio of a window      calls in flight at most
+    ----------------------------   -------------------------------------------------------
+    up to CALM, limit was used     x GROWTH until it is slower once, from then on as below
+    up to STEADY, limit was used   + sqrt(limit) / 2
+    above STEADY                   x STEADY / ratio, at least x LARGEST_CUT
+    hardly lower after deep cuts   back to before: load is not what makes it slow, and this
+                                   latency is the usual one from now on
+    share of failures >= FAILING   x (1 - share), at least x LARGEST_CUT, not below INITIAL
+
+The ratio is the median, over the calls of a window, of a call's latency by the usual one of its kind (model
+and task type). The formula is a gradient as in Netflix's concurrency-limits (`Gradient2Limit`: limit x
+tolerance x usual latency / latency, tolerance 1.5, a queue of sqrt(limit) added) and in Envoy's adaptive
+concurrency filter (limit x (minimum latency + buffer) / latency + sqrt(limit)). Answers of models differ in
+length by far more than those of the services which these were made for. Hence medians of whole windows
+instead of every sample, a latency by kind, and the step back where a cut did not help: work that has become
+longer is no overload.
+
+A few failing rows are no reason to slow down a provider; one that fails all is the breaker's affair. Hence
+INITIAL as the least after failures, and the growth by GROWTH that follows them.
+
+A window has as many calls as the limit, all of them placed after the last change, so one burst is one
+observation. A difference below NOISE_S is the client's own. Calls that say nothing about health do not count:
+429s are the limits' affair.
+
+It begins with INITIAL calls, since a provider that can't carry a whole pool is found out with few. A request
+limit that is configured or stated by a header and lets fewer calls through in FIRST_ANSWER_S than there are
+slots is a bound of its own: then it begins with as many, and the limit is used to the full from the start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+
+INITIAL = 8
+FIRST_ANSWER_S = 4.0
+LEAST = 2  # of the limit, and ...
+WINDOW = 8  # ... of the calls in a window
+CALM, STEADY = 1.1, 1.2
+GROWTH = 2.0
+LARGEST_CUT = 0.5
+DEEP = 0.65  # of the calls in flight before: with so many fewer it is seen whether that helps
+FAILING = 0.3
+NOISE_S = 0.1
+SURE = 1.5  # a ratio up to this has to show twice in a row: it may be chance
+_LEARN = 16  # calls of a kind that its usual latency is taken from, at least
+_KINDS = 256
+
+
+class Concurrency:
+    """See the table above. `limit` calls may be in flight; it stays between LEAST and `most`."""
+
+    __slots__ = (
+        "_before_cut",
+        "_began_at",
+        "_calls",
+        "_cut_load",
+        "_cut_ratio",
+        "_failures",
+        "_growing",
+        "_is_new",
+        "_load",
+        "_peak",
+        "_ratios",
+        "_seconds",
+        "_slow_windows",
+        "_usual",
+        "limit",
+        "most",
+    )
+
+    def __init__(self, most: int, told_per_s: float | None = None) -> None:
+        self.most = most
+        self.limit = min(most, INITIAL)
+        self._usual: dict[Hashable, tuple[float, int]] = {}  # by kind: mean latency, of so many
+        self._growing = self._is_new = (
+            True  # new: the limit has not changed, so what is usual is still learned
+        )
+        self._slow_windows = 0
+        self._before_cut, self._cut_load, self._cut_ratio = 0, 0.0, 0.0
+        self._began_at = -math.inf
+        self._start(-math.inf)
+        if told_per_s is not None:
+            self.stated(told_per_s)
+
+    def stated(self, per_s: float) -> None:
+        """So many calls a second pass, says the configuration or a header."""
+        if self._is_new and per_s * FIRST_ANSWER_S < self.most:
+            self.limit = max(self.limit, math.ceil(per_s * FIRST_ANSWER_S))
+
+    def __repr__(self) -> str:
+        return f"<Concurrency {self.limit} of {self.most}>"
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether more calls may be let in at once when those in flight have come back."""
+        return self.limit < self.most
+
+    def drain_s(self, calls: int, average_s: float) -> float:
+        """How long until so many calls have gone, as things look now."""
+        rounds = calls / self.limit
+        return average_s * (math.log2(1.0 + rounds) if self._growing else rounds)
+
+    def _start(self, now: float) -> None:
+        self._began_at = now
+        self._ratios: list[float] = []
+        self._calls = self._failures = self._peak = self._load = 0
+        self._seconds = 0.0
+
+    def record(
+        self, *, ok: bool, placed_at: float, latency_s: float, kind: Hashable, in_flight: int, now: float
+    ) -> None:
+        """A call has ended that says something about health. `in_flight`: when it was placed, with it."""
+        if placed_at < self._began_at:
+            return
+        self._calls += 1
+        self._load += in_flight
+        if in_flight > self._peak:
+            self._peak = in_flight
+        if ok:
+            self._seconds += latency_s
+            self._observe(kind, latency_s)
+        else:
+            self._failures += 1
+        if self._calls >= max(self.limit, WINDOW):
+            self._judge()
+            self._start(now)
+
+    def _observe(self, kind: Hashable, latency_s: float) -> None:
+        usual, of = self._usual.get(kind, (0.0, 0))
+        if of >= _LEARN:
+            self._ratios.append(latency_s / usual if usual > 0.0 else 1.0)
+        if of < _LEARN or self._is_new:
+            if len(self._usual) >= _KINDS:
+                self._usual.clear()
+            self._usual[kind] = (usual * of + latency_s) / (of + 1), of + 1
+
+    def _judge(self) -> None:
+        """What the window's calls say: see the table above."""
+        failed = self._failures / self._calls
+        if failed >= FAILING:
+            self._set(max(min(self.limit, INITIAL), self.limit * max(LARGEST_CUT, 1.0 - failed)))
+            self._growing, self._before_cut = True, 0
+            return
+        answered = self._calls - self._failures
+        if 2 * len(self._ratios) < answered:
+            return  # most of them are of kinds whose usual latency is only being learned
+        ratio = sorted(self._ratios)[len(self._ratios) // 2]
+        noise = self._seconds / answered * (1.0 - 1.0 / ratio) < NOISE_S if ratio > 0.0 else True
+        self._slow_windows = 0 if noise or ratio <= STEADY else self._slow_windows + 1
+        if not self._slow_windows:
+            self._before_cut = 0
+            if self._peak >= 0.8 * self.limit:
+                more = max(1.0, math.sqrt(self.limit) / 2.0)
+                if self._growing and (noise or ratio <= CALM):
+                    more = (GROWTH - 1.0) * self.limit
+                self._set(self.limit + more)
+        elif self._did_not_help(ratio):
+            self._set(self._before_cut)
+            self._usual = {kind: (usual * ratio, of) for kind, (usual, of) in self._usual.items()}
+            self._growing, self._before_cut = True, 0
+        elif 2 * self._peak >= self.limit and (ratio > SURE or self._slow_windows > 1):
+            self._growing = False
+            if not self._before_cut:
+                self._before_cut, self._cut_ratio = self.limit, ratio
+                self._cut_load = self._load / self._calls
+            self._set(self.limit * max(LARGEST_CUT, STEADY / ratio))
+
+    def _did_not_help(self, ratio: float) -> bool:
+        """Whether latency has fallen by less than half of what it would if load were the cause."""
+        if not self._before_cut:
+            return False
+        load = self._load / self._calls / self._cut_load
+        if load > DEEP and self.limit > LEAST:
+            return False
+        return ratio > self._cut_ratio * (1.0 + load) / 2.0
+
+    def _set(self, limit: float) -> None:
+        self._is_new = False
+        self.limit = max(min(LEAST, self.most), min(self.most, int(limit)))
