@@ -172,7 +172,7 @@ def _answer(
         follow(store, server, clock, batch.name, tally, quiet=ways.quiet)
         mend(store, batch, results)
         return None
-    sink = Sink(tally, batch.name, results)
+    sink = Sink(tally, batch.name, results, lambda: mend(store, batch, results))
     report = work_off(
         setup,
         store,

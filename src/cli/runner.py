@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..core.clock import Clock
 from ..core.results import ResultsFile
-from ..errors import ConfigError, OrchestratorError, StoreError
+from ..errors import ConfigError, InputError, OrchestratorError, StoreError
 from ..records import Result, TaskStatus
 from .exits import STOPPED as STOPPED_AT_ONCE
 from .exits import STORE_REFUSES
@@ -31,35 +32,80 @@ if TYPE_CHECKING:
     from ..core.store import Store
 
 DRAINED, STOPPED, BUDGET = "drained", "stopped", "budget"  # how a run reports that somebody ended it
-SUPERSEDED = "superseded"
+SUPERSEDED, STORE_LOST = "superseded", "store_lost"
+LOOK_EVERY_S = 1.0  # at a results file
+WAITING_AT_MOST = 1_000  # rows in memory; beyond, they come from the store
 
 
 class Sink:
     """Where finished tasks go: the tally and, for one batch, its results file.
 
-    A file that can't be written any more ends the run in good order: nothing is lost, since a result is
-    in the store before it comes here.
+    A result is in the store before it comes here. So a file that takes no rows ends nothing: they wait, and
+    are written when it takes them again. `complete` writes every row that the file lacks, from the store; by
+    it a file that was deleted or replaced meanwhile is made again.
     """
 
-    def __init__(self, tally: Tally, batch: str | None = None, results: ResultsFile | None = None) -> None:
+    def __init__(
+        self,
+        tally: Tally,
+        batch: str | None = None,
+        results: ResultsFile | None = None,
+        complete: Callable[[], None] | None = None,
+    ) -> None:
         self.tally = tally
-        self.error: StoreError | None = None
-        self.on_error: Callable[[], None] = lambda: None
-        self._batch, self._results = batch, results
+        self._batch, self._results, self._complete = batch, results, complete
+        self._error: str = ""
+        self._waiting: list[Result] = []
+        self._lacks_more = False  # than what waits in memory
+        self._next_look_s = 0.0  # monotonic
+
+    @property
+    def lacking(self) -> str:
+        """Why the results file lacks rows that are stored; empty where it lacks none."""
+        return self._error
 
     def __call__(self, results: Sequence[Result]) -> None:
         mine = [r for r in results if self._batch is None or r.task.batch == self._batch]
         self.tally.add(mine)
-        if self._results is None or self.error is not None:
+        if self._results is None:
             return
-        try:
-            self._results.append(mine)
-        except StoreError as error:
-            self.error = error
-            self.on_error()
+        self._waiting += mine
+        if not self._error:
+            self._write(self._results)
+        elif self._complete is not None and len(self._waiting) > WAITING_AT_MOST:
+            self._waiting.clear()
+            self._lacks_more = True
 
     def tick(self, view: View) -> None:
         """Called on the loop several times a second; what it prints stands aside of the view."""
+        self.look()
+
+    def look(self) -> None:
+        """Once a second: write what waits, and see whether the file is still there."""
+        if self._results is not None and time.monotonic() >= self._next_look_s:
+            self._write(self._results)
+
+    def _write(self, results: ResultsFile) -> None:
+        self._next_look_s = time.monotonic() + LOOK_EVERY_S
+        try:
+            if not results.is_there:
+                results.reopen()
+                self._lacks_more = self._complete is not None
+                say(f"{results.name} was deleted or replaced while it was in use; it is written again")
+            if self._waiting:
+                results.append(self._waiting)
+                self._waiting.clear()
+            if self._lacks_more and self._complete is not None:
+                self._complete()
+                self._lacks_more = False
+        except (StoreError, InputError, OSError) as error:
+            if not self._error:
+                say(f"{error}; trying again until the file takes them")
+            self._error = str(error)
+            return
+        if self._error:
+            self._error = ""
+            say(f"{results.name} takes rows again and is complete")
 
 
 def work_off(
@@ -104,8 +150,8 @@ def work_off(
                 report = asyncio.run(_watch(orchestrator, view, sink, stop, until_done=until_done))
         finally:
             view.close()
-    if sink.error is not None:
-        raise sink.error
+    if sink.lacking:
+        raise StoreError(f"{sink.lacking}: run the same command again to write them")
     if report.stopped == BUDGET:
         left = store.pending(batch).get(TaskStatus.QUEUED, 0)
         say(f"{report.why}; {tasks(left)} left, which stay queued")
@@ -116,7 +162,9 @@ def work_off(
 
 def failure(report: RunReport) -> OrchestratorError:
     """What a run ended with that nobody asked to end."""
-    return (StoreError if report.stopped == SUPERSEDED else ConfigError)(report.why or report.stopped)
+    return (StoreError if report.stopped in {SUPERSEDED, STORE_LOST} else ConfigError)(
+        report.why or report.stopped
+    )
 
 
 def caps(store: Store, batch: str | None, max_cost_usd: float | None, now: float) -> dict[str, float]:
@@ -135,7 +183,6 @@ async def _watch(
     orchestrator: Orchestrator, view: View, sink: Sink, stop: StopListener, *, until_done: bool
 ) -> RunReport:
     """Run it, drawing until it ends."""
-    sink.on_error = orchestrator.drain
     stop.loop = asyncio.get_running_loop()
     running = asyncio.create_task(orchestrator.run(until_done))
     noted = False
@@ -148,6 +195,9 @@ async def _watch(
         if orchestrator.is_ending and not noted and (held := orchestrator.unstored):
             noted = True
             view.note(f"{held}; still trying to store them; Ctrl-C once more ends without them")
+    while sink.lacking and not stop.presses:  # waited for like the database
+        await asyncio.sleep(LOOK_EVERY_S)
+        sink.look()
     return running.result()
 
 

@@ -99,11 +99,16 @@ class ExamplesSink(Sink):
     def __call__(self, results: Sequence[Result]) -> None:
         self._examples(results)
         self.served.add(results)
-        if self._examples.error is not None and self.error is None:
-            self.error = self._examples.error
-            self.on_error()
+
+    @property
+    def lacking(self) -> str:
+        return self._examples.lacking
+
+    def look(self) -> None:
+        self._examples.look()
 
     def tick(self, view: View) -> None:
+        self.look()
         if self._examples.tally.finished and self.tally is not self.served:
             with view.aside():
                 self.finish()
@@ -131,6 +136,5 @@ def _with_examples(setup: Setup, store: Store, clock: Clock, once: bool) -> Iter
             close_run(setup, store, batch, results, tally, clock.now())
 
         served = Tally(None, clock.now())
-        yield ExamplesSink(
-            Sink(tally, batch.name, results), served, print_table, told=tally.finished and not once
-        )
+        sink = Sink(tally, batch.name, results, lambda: mend(store, batch, results))
+        yield ExamplesSink(sink, served, print_table, told=tally.finished and not once)

@@ -42,7 +42,7 @@ class StopListener:
     ) -> None:
         self._press, self._last_words, self._hopeless = press, last_words, hopeless
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._presses = 0
+        self.presses = 0
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
         self._before: dict[int, Any] = {}
@@ -75,13 +75,13 @@ class StopListener:
                     self._pressed()
 
     def _pressed(self) -> None:
-        self._presses += 1
-        if self._presses > 2:
+        self.presses += 1
+        if self.presses > 2:
             self._end()
         if self.loop is not None:
             with suppress(RuntimeError):  # it is closed: the end is near
-                self.loop.call_soon_threadsafe(self._press, self._presses)
-        if self._presses == 2:
+                self.loop.call_soon_threadsafe(self._press, self.presses)
+        if self.presses == 2:
             threading.Thread(target=self._end_soon, name="stop", daemon=True).start()
 
     def _end_soon(self) -> None:

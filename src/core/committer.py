@@ -79,6 +79,11 @@ class Committer:
         """How many answers have come in and are not on the disk yet."""
         return len(self._results) + len(self._writing)
 
+    def take_unwritten(self) -> list[Result]:
+        """The results that no store takes any more, for whoever can keep them elsewhere."""
+        results, self._results, self._writing = [*self._writing, *self._results], [], []
+        return results
+
     def unwritten(self) -> set[tuple[str, str]]:
         """(batch, id) of the tasks that are over and not on the disk yet."""
         return {(r.task.batch, r.task.id) for results in (self._results, self._writing) for r in results}

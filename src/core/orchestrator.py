@@ -74,7 +74,7 @@ KEPT_SHARE = 4  # tasks that their own budget keeps may take so large a part of 
 GIVEN_UP = "given up: nothing came back any more"
 
 
-Stopped = Literal["", "drained", "stopped", "budget", "misconfigured", "superseded"]
+Stopped = Literal["", "drained", "stopped", "budget", "misconfigured", "superseded", "store_lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +191,7 @@ class Orchestrator:
             await self._notice()
             self._tell([self._started(self._clock.now() - began_at)])
             await self._work(until_done)
+            self._look_for_store()
         finally:
             await self._close()
         return RunReport(self._counts, self._stopped, self._why, recovered, self._spent)
@@ -249,10 +250,12 @@ class Orchestrator:
             await asyncio.gather(waiting, *watching, return_exceptions=True)
             await self._cancel_calls()
             await self._give_back()
-            if not self._is_superseded:
+            if self._stopped not in ("superseded", "store_lost"):
                 await self._flush()
             committing.cancel()
             await asyncio.gather(committing, return_exceptions=True)
+            if self._stopped == "store_lost":
+                self._export()
 
     async def _close(self) -> None:
         for adapter in self._adapters.values():
@@ -325,13 +328,26 @@ class Orchestrator:
         await asyncio.gather(*calls, return_exceptions=True)
 
     async def _give_back(self) -> None:
-        waiting = [] if self._is_superseded else self.dispatch.waiting_tasks()
+        waiting = [] if self._stopped in ("superseded", "store_lost") else self.dispatch.waiting_tasks()
         for task in waiting:
             self.dispatch.withdraw(task.batch, task.id)
         if waiting:
             await self._flush()  # attempts are booked while the claim is still mine
             with suppress(StoreError):
                 await self._thread(self._store.release, self.incarnation, waiting, now=self._clock.now())
+
+    def _look_for_store(self) -> None:
+        """A database file that was deleted or replaced: nothing more is bought, for it could not be kept."""
+        if self._stopped == "store_lost" or not (how := self._store.file_lost()):
+            return
+        self.drain()
+        self._stopped = "store_lost"
+        self._why = f"{self._store.place} {how} while it was in use: what was stored since then is lost"
+        self._tell([Event(self._clock.now(), "store_lost", self._why, level="alert")])
+
+    def _export(self) -> None:
+        """What no store takes any more goes to the results file, where there is one."""
+        self._written(self._committer.take_unwritten())
 
     async def _flush(self) -> None:
         """Until everything is on the disk, or nobody writes any more."""
@@ -636,6 +652,7 @@ class Orchestrator:
         """Each second what time alone brings about. It needs no store, and goes on where that refuses."""
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
+            self._look_for_store()
             if jump_s := self._clock.take_jump():
                 self.balancer.jumped(jump_s, self._clock.now())
                 text = f"the clock leapt {jump_s:.0f} s: calls that were out are not held against anybody"

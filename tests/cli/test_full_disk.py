@@ -145,3 +145,28 @@ def test_r4_9_the_second_ctrl_c_ends_at_once_while_the_store_is_blocked_inside_s
             assert script.wait() == 3, script.err
             assert time.monotonic() - began_at < AT_ONCE_S
     assert "paid answers are lost" in script.err
+
+
+def test_a_database_that_is_deleted_while_in_use_ends_the_run_and_the_results_keep_what_came_in(
+    tmp_path: Path, openai: SimulatorProcess
+) -> None:
+    with Script(*RUN, cwd=tmp_path, env=live_environment(openai.base_urls)) as script:
+        until_rows(tmp_path, 40, script)
+        for path in (tmp_path / "state").glob("live.db*"):
+            path.unlink()
+        assert script.wait() == 3, script.err
+    assert "live.db was deleted while it was in use" in script.err
+    assert "Traceback" not in script.err
+    assert len(read_rows(tmp_path / "out.jsonl")) == calls(openai), "every answer that was paid is there"
+
+
+def test_a_results_file_that_is_deleted_while_in_use_is_whole_at_the_end(
+    tmp_path: Path, openai: SimulatorProcess
+) -> None:
+    with Script(*RUN, cwd=tmp_path, env=live_environment(openai.base_urls)) as script:
+        until_rows(tmp_path, 40, script)
+        (tmp_path / "out.jsonl").unlink()
+        assert script.wait() == 0, script.err
+    assert "was deleted or replaced while it was in use" in script.err
+    ids = [row["id"] for row in read_rows(tmp_path / "out.jsonl")]
+    assert sorted(ids) == sorted(task["id"] for task in TASKS)

@@ -24,20 +24,47 @@ def test_only_the_tasks_of_its_batch_are_counted_and_written(tmp_path: Path) -> 
     assert tally.done == 1
 
 
-def test_a_full_disk_ends_the_run_once_and_the_file_stays_whole(tmp_path: Path) -> None:
+def test_r4_10_rows_wait_for_a_full_disk_and_none_is_missing_when_it_is_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     resource = pytest.importorskip("resource")
-    calls: list[str] = []
+    monkeypatch.setattr("src.cli.runner.LOOK_EVERY_S", 0.0)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     with ResultsFile(tmp_path / "out.jsonl", simulated=False) as results:
         sink = Sink(Tally({TaskStatus.QUEUED: 3}, now=0.0), "mine", results)
-        sink.on_error = lambda: calls.append("drain")
         sink([result("a")])
         resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "out.jsonl").stat().st_size + 10, old[1]))
         try:
             sink([result("b")])
             sink([result("c")])
+            sink.look()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        assert list(results.ids()) == ["a"]
-    assert calls == ["drain"] and sink.error is not None and "cannot be written" in str(sink.error)
+        assert list(results.ids()) == ["a"] and "out.jsonl cannot be written" in sink.lacking
+        sink.look()
+        assert list(results.ids()) == ["a", "b", "c"] and not sink.lacking
+    said = capsys.readouterr().err
+    assert said.count("trying again") == 1 and said.count("takes rows again") == 1
     assert sink.tally.done == 3, "all of them are stored, and so they count"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_results_file_that_is_deleted_or_replaced_is_written_again_in_whole(
+    replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("src.cli.runner.LOOK_EVERY_S", 0.0)
+    path, stored = tmp_path / "out.jsonl", [result("a"), result("b"), result("c")]
+    with ResultsFile(path, simulated=False) as results:
+
+        def complete() -> None:
+            there = set(results.ids())
+            results.append([each for each in stored if each.task.id not in there])
+
+        sink = Sink(Tally({TaskStatus.QUEUED: 3}, now=0.0), "mine", results, complete)
+        sink(stored[:2])
+        path.unlink()
+        if replaced:
+            path.touch()
+        sink(stored[2:])
+        assert sorted(results.ids()) == ["a", "b", "c"] and not sink.lacking
+    assert "was deleted or replaced while it was in use; it is written again" in capsys.readouterr().err

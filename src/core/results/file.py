@@ -86,8 +86,7 @@ class ResultsFile:
         except OSError as error:
             self._cut_back()
             raise StoreError(
-                f"{self.name} cannot be written ({error.strerror or error}); "
-                "the answers are stored: run the same command again to write them"
+                f"{self.name} cannot be written ({error.strerror or error}); the answers are stored"
             ) from error
         self.written += len(rows)
 
@@ -113,6 +112,24 @@ class ResultsFile:
                 new.close()
                 aside.unlink(missing_ok=True)
         return dropped
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file still has its name: it may have been deleted or replaced while it was open."""
+        if self.path is None:
+            return True
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def reopen(self) -> None:
+        """Go on with the file that has the name now, or a new one; InputError where it can't be used."""
+        if self.path is not None:
+            new = _open_locked(self.path)
+            self._file.close()
+            self._file = new
+            self._end = self._mend(self.path)
 
     def start_over(self, aside: Path) -> None:
         """Set the file aside, and go on with an empty one."""

@@ -62,7 +62,10 @@ from .work import Work
 
 
 @repeating(
-    "_add_chunk", "_store_chunk", always=("create_batch",), never=("add_tasks", "close", "watch", "fenced")
+    "_add_chunk",
+    "_store_chunk",
+    always=("create_batch",),
+    never=("add_tasks", "close", "watch", "fenced", "file_lost"),
 )
 class Store(Intake, Work, Leading, Control, Editing, Reading, Copies, Accounts, Samples):
     """One database, opened with `Store.open`; also a context manager that closes it."""
@@ -79,6 +82,7 @@ class Store(Intake, Work, Leading, Control, Editing, Reading, Copies, Accounts, 
             undo.callback(database.dispose)
             once_more(database, lambda: bring_up_to_date(database, simulated=simulated))
             undo.pop_all()
+        database.remember_file()
         return cls(database)
 
     def fenced(self) -> Store:
@@ -88,6 +92,14 @@ class Store(Intake, Work, Leading, Control, Editing, Reading, Copies, Accounts, 
     def close(self) -> None:
         """Close all connections. What was returned from stays committed."""
         self._database.dispose()
+
+    def file_lost(self) -> str:
+        """`was deleted` or `was replaced`, if its file was since it was opened; empty while it is there.
+
+        A look at the folder alone: it opens nothing. SQLite goes on with a file that has no name any more,
+        and what is written there is gone when the process ends.
+        """
+        return self._database.file_lost()
 
     def watch(self) -> Watch:
         """Tells a process that waits whether anything was written."""

@@ -104,6 +104,7 @@ class Database:
         self._local = threading.local()
         self._is_fenced = False
         self._epoch: int | None = None
+        self._identity: tuple[int, int] | None = None
 
     def fenced(self) -> Database:
         """For one leader; it writes from `demand` on."""
@@ -128,6 +129,16 @@ class Database:
     def file(self) -> Path | None:
         """SQLite's file by its real path, however it was named; None for a server."""
         return Path(self.url.database or "").resolve() if self.is_sqlite else None
+
+    def remember_file(self) -> None:
+        """From now on `file_lost` compares with the file that is there now."""
+        self._identity = _identity(self.file)
+
+    def file_lost(self) -> str:
+        """`was deleted`, `was replaced`, or nothing."""
+        if self._identity is None or (found := _identity(self.file)) == self._identity:
+            return ""
+        return "was deleted" if found is None else "was replaced"
 
     @property
     def place(self) -> str:
@@ -283,6 +294,15 @@ def _make_file(path: Path) -> None:
     """Create the file where it is missing. Another thread may connect only after the descriptor is closed."""
     with _making, suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Device and number of a file, by which another one under its name is told from it."""
+    try:
+        found = path.stat() if path is not None else None
+    except FileNotFoundError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def _is_sqlite(url: sa.URL) -> bool:
