@@ -276,8 +276,8 @@ class ProviderState:
 
     @property
     def doubted(self) -> bool:
-        """Whether its key or one of its models is doubted."""
-        return self.key_doubt.raised or any(model.doubt.raised for model in self.models.values())
+        """Whether its key or one of its models is doubted, or one that was out is tried again."""
+        return self.key_doubt.raised or any(m.doubt.raised or m.trial for m in self.models.values())
 
     def wants_look(self, asked_at: float) -> bool:
         """Whether its health check has not been asked since a doubt was raised."""

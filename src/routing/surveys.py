@@ -170,7 +170,8 @@ class Survey:
             expected = expected or end <= latest
             cold = provider.in_flight and end < NEVER and now < option.model.group.cold_until
             closes = end < NEVER and provider.breaker.state is not CLOSED  # if a forced call succeeds
-            if claims or cold or closes or provider.may_open_up:
+            doubt = end < NEVER and provider.in_flight and provider.doubted  # which an answer ends
+            if claims or cold or closes or doubt or provider.may_open_up:
                 settles |= provider.bit
         until = min(until, ends_at)
         if self.spill_at == NEVER:  # it waits for a call that is out, of whoever it may be

@@ -168,6 +168,18 @@ def test_r2_5_one_passing_404_does_not_take_the_model_out() -> None:
     assert not desk.provider("openai").models[MODEL].doubt.raised
 
 
+@pytest.mark.parametrize("error", [NO_KEY, GONE])
+def test_an_answer_to_a_call_that_was_in_flight_ends_the_doubt_at_once(
+    error: AuthFailed | ModelUnavailable,
+) -> None:
+    desk, (first, second, *_) = desk_with()
+    refuse(desk, first, error)
+    desk.offer(make_task("next", tier="standard"))
+    assert desk.go() == []
+    desk.ok(second, 0.1)
+    assert desk.one().model == MODEL
+
+
 def test_r2_5_a_model_that_the_list_does_not_have_is_out_and_tried_by_one_call_later() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, GONE)
