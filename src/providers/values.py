@@ -34,6 +34,8 @@ NAME_CHARS = 200  # of models, codes and ids of requests
 MODELS_LISTED = 10_000
 
 _DEEPEST = 200  # of lists and objects in each other; answers have 6
+_SMALL_BYTES = 1_000_000
+_MOST_VALUES = 1_000_000  # in a larger body: 32 MB of empty lists would take a gigabyte
 _DIGITS_READ = 15  # a number of more is LARGEST
 _COUNT = re.compile(r"\+?[0-9]+(?:\.[0-9]*)?")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|d|h|m|s)")
@@ -70,6 +72,8 @@ def read_json(content: bytes) -> Reading:
     Faults that leave the value whole are read over, each but a byte order mark with a warning: bytes that are
     not UTF-8, control characters inside strings, an event stream around the value or behind it.
     """
+    if len(content) > _SMALL_BYTES and sum(map(content.count, (b"[", b"{", b","))) > _MOST_VALUES:
+        raise NotJson("more values than an answer has")
     text, warnings = _decoded(content)
     value = _parsed(text, warnings)
     if _ODD_ESCAPE.search(text) or "\0" in text:

@@ -160,6 +160,17 @@ def test_r1_5_numbers_of_json_are_bounded() -> None:
     assert found == [LARGEST, -LARGEST, LARGEST, -LARGEST, None, None, None, 3, 0.5]
 
 
+@pytest.mark.parametrize("value", [b"[]", b"{}", b'"ab"', b"1.5", b"[[]]"])
+def test_r3_7_a_body_of_a_million_values_is_not_read(value: bytes) -> None:
+    with pytest.raises(NotJson, match="more values"):
+        read_json(b"[" + b",".join([value] * 1_100_000) + b"]")
+
+
+def test_a_long_text_is_read() -> None:
+    long = "if (a[0], b) { return; } " * 100_000
+    assert read_json(json.dumps({"text": long}).encode()).value == {"text": long}
+
+
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
