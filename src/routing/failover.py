@@ -110,6 +110,9 @@ def decide(
         return TaskStatus.FAILED, _explain(attempts, f"{len(attempts)} calls were made")
     memory.attempt = len(attempts) + 1
     memory.again = -1
+    if isinstance(error, RateLimited) and error.retry_after_s and not provider.holds(attempts[-1].model, now):
+        memory.tried |= provider.bit  # the task alone waits: its 429 was no matter of pace
+        memory.tried_until = now + error.retry_after_s
     once_more = _tries_here(attempts, provider.name, error.kind) <= rule.again
     # One failure is an accident. A provider that fails in a row is not asked twice at once by one task, nor
     # is any that is asked after another has failed it: the failure may be the task's.

@@ -33,10 +33,12 @@ from typing import NamedTuple
 from ..records import LimitGauge, LimitReport, Usage
 from ..settings import COUNTED_LIMITS, LimitSettings
 from .buckets import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, Bucket, DailyCounter, Mark
+from .refusals import Refusals
 from .slow_start import FELT, SlowStart
 
 HOLD_BASE_S = 1.0
 HOLD_MAX_S = 60.0
+MOST_FELT = 10_000.0  # requests a second: where a pace is taken up again that was never measured
 LONG_HOLD_S = 3_600.0  # a hold for longer is a quota that is spent, not a pace that was too fast
 ARRIVAL_S = 0.25  # calls sent so soon after another may arrive before it, and be in what it is told is left
 
@@ -68,6 +70,7 @@ class ModelGroup:
     """The limits of the models of one provider that share them."""
 
     __slots__ = (
+        "_before_429",
         "_burst_s",
         "_calls",
         "_dimensions",
@@ -84,6 +87,7 @@ class ModelGroup:
         "name",
         "probe_at",
         "probing",
+        "refusals",
         "scouting",
         "token_buckets",
         "unknown",
@@ -106,6 +110,8 @@ class ModelGroup:
         self.probe_at = math.inf  # when one call may go although the group is held
         self.probing = False  # and it is in flight
         self._shut = _OPEN  # what `closed` has said, for as long as nothing but time changes it
+        self.refusals = Refusals()
+        self._before_429: Bucket | float | None = None  # or its pace, where it was inferred
         self._holds = 0  # 429s without Retry-After in a row: the exponent of the hold
         self.scouting = 0  # scout calls that are out
         # (queue place, until) of the oldest task that waits for room here: a younger one may not pass it
@@ -279,8 +285,21 @@ class ModelGroup:
         return bucket
 
     def rate_limited(self, retry_after_s: float | None, sent_at: float, now: float) -> None:
-        """A 429: hold the group, and start empty after it."""
+        """A 429: hold the group, and start empty after it; see `refusals.py` for where not.
+
+        What was sent before the hold began is held for from then on, not anew.
+        """
         slow = self.buckets.get(REQUESTS)
+        refusals = self.refusals
+        in_burst = sent_at <= refusals.began_at
+        refusals.refused(sent_at, slow.rate if isinstance(slow, SlowStart) else math.inf, now)
+        if refusals.is_stray(now):
+            return
+        if isinstance(slow, SlowStart) and refusals.slower_in_vain(now):
+            self._go_on_as_before(now)
+            return
+        if not in_burst:
+            self._before_429 = slow.rate if isinstance(slow, SlowStart) else slow
         if isinstance(slow, SlowStart):
             slow.cut(sent_at, now)
         elif self.unknown:
@@ -294,7 +313,21 @@ class ModelGroup:
             fresh = sent_at > self.held_until - self._hold_s()
             self._holds += fresh
             retry_after_s = self._hold_s()
-        self.hold(now + retry_after_s, "429", now)
+        self.hold((refusals.began_at if in_burst else now) + retry_after_s, "429", now)
+
+    def _go_on_as_before(self, now: float) -> None:
+        """The 429s were no matter of pace: the hold ends, and the pace is what it was."""
+        bucket, before = self.buckets.get(REQUESTS), self._before_429
+        if isinstance(bucket, SlowStart):
+            if isinstance(before, Bucket):
+                self._put(before)
+            else:
+                pace = min(max(self.refusals.pace, bucket.rate), MOST_FELT)
+                fresh = SlowStart(now, pace, told=bucket.told)
+                fresh.follow(bucket)
+                self._put(fresh)
+        self._shut = _OPEN
+        self.release(now)
 
     def _hold_s(self) -> float:
         """The hold after so many 429s in a row."""
@@ -329,6 +362,8 @@ class ModelGroup:
         self._holds = 0
         if held is not None and held.probe:
             self.release(now)
+        if held is not None and self.refusals.answered(held.sent_at, now) and self.hold_reason == "429":
+            self._go_on_as_before(now)
 
     def gauges(self, now: float) -> tuple[LimitGauge, ...]:
         """Every bucket as a gauge, for pages."""

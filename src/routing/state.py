@@ -230,6 +230,11 @@ class ProviderState:
             group.restore(self.learned.get(name, {}), now)
         return self.groups[name]
 
+    def holds(self, model: str, now: float) -> bool:
+        """Whether calls to a model are held until later."""
+        found = self.models.get(model)
+        return found is not None and now < found.group.held_until
+
     def suspect_after_s(self, floor_s: float) -> float:
         """How long its silence may last before no new call goes to it."""
         quantiles = self.history.quantiles()

@@ -695,7 +695,9 @@ def test_of_two_holds_the_later_end_counts() -> None:
     group.rate_limited(2.0, START, START + 1)
     assert group.held_until == START + 30.0
     group.rate_limited(40.0, START, START + 2)
-    assert group.held_until == START + 42.0
+    assert group.held_until == START + 40.0  # it was sent before the hold began, and is counted from there
+    group.rate_limited(40.0, START + 2, START + 3)
+    assert group.held_until == START + 43.0
 
 
 @pytest.mark.parametrize("retry_after_s", [None, 0.0, -3.0])
