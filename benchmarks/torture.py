@@ -147,6 +147,7 @@ def torture(environ: Mapping[str, str], providers: SimulatorProcess, path: Path,
     server = Process(
         path, environ, str(ROOT / "real_agent_orchestrator.py"), "--examples", "--pages", "--yes"
     )
+    server.wait_until_ready()  # alone: a third process that has the database open would hide a lost lock
     pages = Process(path, environ, str(ROOT / "web_server.py"))
     killed: Counter[str] = Counter()
     try:

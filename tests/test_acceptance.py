@@ -280,17 +280,15 @@ def test_with_keys_every_answer_is_stored_and_asked_once_through_a_kill(
         project.try_all(WITH_KEYS)
         assert bill.calls == 0, "nothing was spent"
         project.note_orchestrators()
-    with project.start("make run") as server, project.start(PAGES) as more_pages:
-        pages = pages_of(server)
+    with project.start("make run") as server:
+        pages_of(server)
         project.wait_until_served(server)
-        assert pages_of(more_pages) != pages
-        if number == 0:
-            project.try_all(WITH_KEYS_BESIDE)
-        else:
-            project.try_all(WITH_KEYS_BESIDE[:2])
-        assert post(pages_of(more_pages), {"id": "sky", "prompt": "Why?"})["status"] == "succeeded"
-        assert bill.calls == bill.answered == project.attempts(), "before the kill"
-        lost = kill_amid_a_batch(project, bill, server, more_pages, random.Random(number))
+        # More pages come later: a third process that has the database open would hide a lock that is lost.
+        project.try_all(WITH_KEYS_BESIDE if number == 0 else WITH_KEYS_BESIDE[:2])
+        with project.start(PAGES) as more_pages:
+            assert post(pages_of(more_pages), {"id": "sky", "prompt": "Why?"})["status"] == "succeeded"
+            assert bill.calls == bill.answered == project.attempts(), "before the kill"
+            lost = kill_amid_a_batch(project, bill, server, more_pages, random.Random(number))
     if number == 0:
         before = bill.calls
         project.try_all(AFTER_THE_KILL)
