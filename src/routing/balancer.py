@@ -187,6 +187,7 @@ class ProviderLoadBalancer:
             number, provider, option.model, agent, reservation, probe, choice.forced, now, task.task_type,
             task.prompt_chars, len(task.messages), timeout_s < provider.row.timeout_s, budget, bound or 0,
             ticket, memory, in_flight=provider.in_flight + 1,
+            may_move=route.options[0].provider is not route.options[-1].provider,
         )  # fmt: skip
         self.pool.permits[number] = permit
         if not provider.in_flight:

@@ -13,7 +13,7 @@ provider that failed an hour ago and had no call since is asked again, not belie
 Lost calls are given up by whoever carries them out (`take_lost`): at once where their provider is silent
 and others are there; and after a cut of the network those that have not come back in the time after which
 a silence is suspicious. A silence of the calls alone, while the free call is answered, proves nothing:
-answers may just take long. Then the time limit decides, and one call at a time is let through.
+answers may just take long. Then `stalls.py` decides, and one call at a time is let through.
 
 The free call is due (`ask_at`) once at the start, every `health_interval_s` while there is a doubt, and
 every `offline_probe_s` while offline. It is made FREE_CALL_S before a silence becomes suspicious, so that
@@ -31,6 +31,7 @@ from ..records import Outcome
 from .breaker import BreakerState
 from .pool import Pool
 from .second_look import SecondLook
+from .stalls import Stalls
 from .state import ProviderState
 
 FREE_CALL_S = 3.0  # what a free call may take
@@ -58,6 +59,7 @@ class Reach:
 
     def __init__(self, pool: Pool, second_look: SecondLook) -> None:
         self._pool, self._second_look = pool, second_look
+        self.stalls = Stalls(pool)
         self._floor_s = pool.settings.routing.suspect_after_s
         self._interval_s = pool.settings.breaker.health_interval_s
 
@@ -248,4 +250,4 @@ class Reach:
                 text = f"{provider.name}: {len(mine)} calls that were out are given up and go elsewhere"
                 self._pool.event(now, "calls_lost", text, provider, "warning")
             lost += mine
-        return lost
+        return list(dict.fromkeys(lost + self.stalls.take(now)))

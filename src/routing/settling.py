@@ -78,6 +78,7 @@ class Settler:
         if outcome is _OK:
             self._second_look.succeeded(held, now)
             self._succeeded(held, usage)
+            self._reach.stalls.answered(held, latency_s, now)
         elif error is not None:
             self._apply_error(held, error, now)
         if held.model.trial == held.number:
@@ -224,8 +225,8 @@ class Settler:
         return False if error.counts_against_health else None
 
     def _was_cut_off(self, held: Permit, error: ProviderError | None, now: float) -> bool:
-        """Whether the network failed the call, or a laptop's sleep, and not the provider."""
-        if held.placed_at < self._pool.jumped_at:
+        """Whether the network failed the call, or a laptop's sleep, or a comparison, and not the provider."""
+        if held.placed_at < self._pool.jumped_at or held.compared:
             return True
         return isinstance(error, TimedOut | Unreachable) and self._pool.was_offline(held.placed_at, now)
 

@@ -343,4 +343,6 @@ class Permit:
     ticket: Ticket | None = None  # what it does with a beginning that other tasks share
     memory: Memory | None = None  # what its task remembers
     canary: bool = False
+    compared: bool = False  # given up to see how long another provider takes: that says nothing of health
+    may_move: bool = False  # another provider may serve its task as well
     in_flight: int = 1  # calls to the provider when it was placed, with it

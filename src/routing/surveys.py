@@ -31,6 +31,7 @@ class Memory:
     offered_at: float
     order: tuple[float, ...] = ()  # its place in the queue: smaller goes first
     attempt: int = 1
+    given_up: tuple[int, float] | None = None  # (provider, how long) whose silence it has left
     failed: tuple[tuple[int, int], ...] = ()  # (provider, permit) of its first failure at each
     tried: int = 0  # bits of the providers that failed it
     tried_until: float = 0.0  # until then they are not asked again

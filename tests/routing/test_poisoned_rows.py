@@ -117,7 +117,7 @@ def test_one_bad_row_alone_ends_within_two_minutes() -> None:
 
 
 def test_a_canary_that_is_answered_closes_the_breaker_and_blames_the_rows_that_failed() -> None:
-    world = a_file(8, set(range(8)), "down", 1, 18, told=True, seed=4).run()
+    world = a_file(8, set(range(8)), "down", 1, 112, told=True, seed=4).run()
     assert [c.outcome for c in world.canaries] == ["ok"]
     assert world.statuses == {TaskStatus.FAILED: 8}
     assert world.balancer.by_name["anthropic"].breaker.opened_count == 1

@@ -104,6 +104,7 @@ class World:
         self.balancer = self.dispatch.balancer
         self.rng = random.Random(seed)
         self.poisoned = poisoned or {}  # tasks that fail wherever they are asked: how, by id
+        self.started_s = 0.0  # when the newest call arrived
         self.calls: list[Call] = []
         self.results: list[Result] = []
         self.finished_at: list[float] = []
@@ -199,6 +200,7 @@ class World:
     def _arrive(self, placement: Placement, provider: Provider, now: float) -> None:
         fault = provider.fault_at(now - START)
         kind = fault.kind if fault is not None else self.poisoned.get(placement.task.id)
+        self.started_s = now - START
         provider.in_flight += 1
         provider.most_in_flight = max(provider.most_in_flight, provider.in_flight)
         if kind is not None:

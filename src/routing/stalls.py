@@ -1,0 +1,118 @@
+"""Calls that are silent although their provider's model list answers: long answers, or none?
+
+Nothing of an answer that is not streamed is seen before its end, headers included, so from outside a long one
+looks like none. What can be known: how long this provider's answers usually take, and how long another one
+takes for the same task. Hence two steps.
+
+    1. Nothing has come back from a provider for `stall_after_s`: QUIET x its 95th percentile, at least
+       FLOOR_S, and FEW_FLOOR_S while it has answered fewer than FEW calls. Its oldest call whose task may go
+       elsewhere is given up (uncertain: it may be billed), and the task goes elsewhere.
+    2. That task is answered there in less than QUICKER of the time that it has been silent here, and still
+       nothing has come back: the silence is the provider's. Its breaker opens, and its other calls whose
+       tasks may go elsewhere are given up too. Where the answer takes long there as well, the tasks are long:
+       the next call is given up after twice the time, and so on.
+
+So work that has become longer (a thinking model, a cold start) costs one call a time and no outage; a task is
+given up once by this rule; and a task without another provider waits for its time limit.
+
+FLOOR_S: twice `suspect_after_s`, by which no new call goes there anyway. QUIET of 3 is that of suspicion.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .breaker import CLOSED
+from .pool import Pool
+from .state import Permit, ProviderState
+
+FLOOR_S, FEW_FLOOR_S = 10.0, 20.0
+FEW = 20
+QUIET = 3.0
+QUICKER = 0.5
+_DOUBLINGS_AT_MOST = 6
+
+
+class Stalls:
+    """The two steps above. It decides which calls are given up; the orchestrator cancels them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._asked: dict[int, tuple[float, int]] = {}  # by provider: when one was given up last, how many
+        self._proven: set[int] = set()
+
+    def take(self, now: float) -> list[int]:
+        """The permits of calls to give up now."""
+        if self._pool.offline_since is not None:
+            return []
+        lost: list[int] = []
+        for provider in self._pool.providers:
+            if provider.index in self._proven:
+                self._proven.discard(provider.index)
+                lost += [held.number for held in self._movable(provider)]
+            elif provider.breaker.state is not CLOSED:
+                lost += self._silent_probes(provider, now)
+            elif self._is_stalled(provider, now) and (movable := self._movable(provider)):
+                oldest = min(movable, key=lambda held: held.number)
+                if oldest.memory is None:
+                    continue
+                oldest.compared = True
+                oldest.memory.given_up = (provider.index, now - oldest.placed_at)
+                self._asked[provider.index] = now, self._asked.get(provider.index, (0.0, 0))[1] + 1
+                lost.append(oldest.number)
+        return lost
+
+    def answered(self, held: Permit, latency_s: float, now: float) -> None:
+        """A call was answered. One whose task another provider was silent on tells about that one."""
+        self._asked.pop(held.provider.index, None)
+        if held.memory is None or held.memory.given_up is None:
+            return
+        index, silent_s = held.memory.given_up
+        silent = self._pool.providers[index]
+        asked_at, _ = self._asked.get(index, (math.inf, 0))
+        if silent is held.provider or silent.answered_at > asked_at or latency_s > QUICKER * silent_s:
+            return
+        after_s = now - silent.answered_at
+        reason = f"silent for {after_s:.0f} s on what {held.provider.name} answers in {latency_s:.1f} s"
+        silent.breaker.trip(now, reason)
+        self._proven.add(index)
+        self._pool.note_state(silent, now)
+
+    def _is_stalled(self, provider: ProviderState, now: float) -> bool:
+        if not provider.in_flight or provider.paused or provider.breaker.state is not CLOSED:
+            return False
+        asked_at, times = self._asked.get(provider.index, (-math.inf, 0))
+        wait_s = self.stall_after_s(provider) * 2.0 ** min(times, _DOUBLINGS_AT_MOST)
+        return (
+            now - provider.answered_at >= wait_s
+            and now - asked_at >= wait_s / 2.0
+            and self._pool.others_serve(provider, now)
+        )
+
+    def _silent_probes(self, provider: ProviderState, now: float) -> list[int]:
+        """Where the breaker is not closed anyway, a call that outlives a probe needs no comparison."""
+        if not provider.in_flight or not self._pool.others_serve(provider, now):
+            return []
+        probe_s = self._pool.settings.breaker.probe_timeout_s
+        placed_by = now - max(self.stall_after_s(provider), probe_s)
+        silent = [held for held in self._movable(provider) if held.placed_at <= placed_by]
+        for held in silent:
+            if held.memory is not None:
+                held.memory.given_up = (provider.index, now - held.placed_at)
+        return [held.number for held in silent]
+
+    @staticmethod
+    def stall_after_s(provider: ProviderState) -> float:
+        """How long nothing may come back before one call is given up."""
+        quantiles = provider.history.quantiles()
+        floor_s = FLOOR_S if provider.history.ok >= FEW else FEW_FLOOR_S
+        return max(floor_s, QUIET * quantiles[1]) if quantiles is not None else floor_s
+
+    def _movable(self, provider: ProviderState) -> list[Permit]:
+        """Its calls whose tasks another provider may serve, and which were not given up before."""
+        return [
+            held
+            for held in self._pool.permits.values()
+            if held.provider is provider and held.may_move and held.memory is not None
+            and held.memory.given_up is None
+        ]  # fmt: skip
