@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 LINGER_S = 0.02  # a commit costs a flush of the disk: worth this wait for company
+NEWS_AFTER_S = 5.0
 STALLED_AFTER_S = 1.0  # a commit takes some milliseconds; one that takes so long may never end
 LARGEST = 2**31 - 1  # of a number in the narrowest column
 TEXT_CHARS = 10_000  # of a reason: what was refused may be huge
@@ -73,6 +74,13 @@ class Committer:
         if (since := self._writing_since) is None:
             return self._broken
         return bool(self._thread.refusal) or time.monotonic() - since > STALLED_AFTER_S
+
+    @property
+    def stall_is_news(self) -> bool:
+        """Whether a stall is worth an alert: a refusal is, and a busy disk only where it takes long."""
+        since = self._writing_since
+        took_s = 0.0 if since is None else time.monotonic() - since
+        return self.stalled and (bool(self._thread.refusal) or took_s > NEWS_AFTER_S)
 
     @property
     def unstored(self) -> int:

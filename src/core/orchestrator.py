@@ -162,6 +162,7 @@ class Orchestrator:
         self._passed_over: dict[tuple[str, str], Refusal] = {}  # (batch, submitter) whose own budget is spent
         self._held = False  # whether placing has stopped because answers cannot be stored
         self._claim_in_doubt = False  # a claim was made, and what came of it may not be known here
+        self._sent: set[int] = set()  # permits of calls that have left
         self._given_up: set[int] = set()  # permits of calls that are cancelled because they are lost
         self._wake_handle: asyncio.TimerHandle | None = None
         self._feed_now = asyncio.Event()
@@ -277,8 +278,8 @@ class Orchestrator:
 
     @property
     def in_flight(self) -> int:
-        """Calls that are under way."""
-        return len(self._calls)
+        """Calls that may have reached a provider; those that wait for their money to be noted have not."""
+        return len(self._sent)
 
     @property
     def unstored_answers(self) -> int:
@@ -291,7 +292,7 @@ class Orchestrator:
         if not self._committer.stalled:
             return ""
         number = self._committer.unstored
-        answers = "1 answer is" if number == 1 else f"{number:,} answers are"
+        answers = "1 answer is" if number == 1 else f"{number:,} answers are" if number else "attempts are"
         return f"{answers} not stored yet ({self._thread.refusal or 'the database does not answer'})"
 
     def drain(self) -> None:
@@ -531,7 +532,7 @@ class Orchestrator:
     def _hold_back(self) -> bool:
         """Whether what is paid cannot be stored now: then nothing more is bought, until it can."""
         stalled = self._committer.stalled
-        if stalled != self._held:
+        if self._held != stalled and (self._held or self._committer.stall_is_news):
             self._held = stalled
             text = "placing goes on: the database takes answers again"
             if stalled:
@@ -566,6 +567,7 @@ class Orchestrator:
             await self._money.cover(placement)
             await self._leadership.permission()
             sent = True
+            self._sent.add(placement.permit)
             started_at = self._clock.now()
             completion = await agent.attempt(placement)
         except ProviderError as failed:
@@ -582,6 +584,7 @@ class Orchestrator:
                 _ours(unexpected), provider=placement.provider, model=placement.model, sent=sent
             )
         self._calls.pop(placement.permit, None)
+        self._sent.discard(placement.permit)
         self._given_up.discard(placement.permit)
         with self._supervisor.guarding("settling a call") as guarded:
             self._money.release(placement)
