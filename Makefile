@@ -61,8 +61,8 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 lock:
 	$(SETUP) requirements-dev.txt
 	$(LOCK) requirements.txt -o requirements.lock
-	$(LOCK) requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 	$(LOCK) requirements-postgresql.txt -c requirements.lock -o requirements-postgresql.lock
+	$(LOCK) requirements-dev.txt -c requirements.lock -c requirements-postgresql.lock -o requirements-dev.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -57,6 +57,7 @@ class Committer:
         self._writing: list[Result] = []
         self._attempts: list[tuple[Task, Attempt]] = []
         self._events: list[Event] = []
+        self._once_stored: list[Callable[[], None]] = []
         self._writing_since: float | None = None  # monotonic seconds
         self._broken = False  # the last commit has raised: what it was to write waits for the next one
         self._work = asyncio.Event()
@@ -105,6 +106,11 @@ class Committer:
         self._attempts.append((task, attempt))
         self._wake()
 
+    def once_stored(self, call: Callable[[], None]) -> None:
+        """Call when everything handed in so far is on the disk."""
+        self._once_stored.append(call)
+        self._wake()
+
     def add_events(self, events: Sequence[Event]) -> None:
         if events:
             self._events.extend(events)
@@ -131,6 +137,7 @@ class Committer:
         self._writing = list(results)
         attempts, self._attempts = self._attempts, []
         events, self._events = self._events, []
+        waiting, self._once_stored = self._once_stored, []
         self._writing_since, self._broken = time.monotonic(), True
         written: list[Result] = []
         try:
@@ -139,13 +146,16 @@ class Committer:
                 attempts = []
             if results:
                 written = await self._write(results)
+            stored, waiting = waiting, []
+            for call in stored:
+                call()
             await self._write_events(events)
             events, self._broken = [], False
         finally:  # cancelled, or broken: what is not written yet is written by the next run
             self._writing_since = None
             self._attempts[:0], self._events[:0], self._results[:0] = attempts, events, self._writing
-            self._writing = []
-            if attempts or events or self._results:
+            self._writing, self._once_stored[:0] = [], waiting
+            if attempts or events or self._results or waiting:
                 self._wake()
         if sum(result.origin is not None for result in written) >= FOLLOWERS_AT_ONCE:
             await self.settle_followers()

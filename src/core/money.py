@@ -2,9 +2,10 @@
 
 A call that was out when the process was killed may have been billed. So before a call leaves, what it may
 cost at most is on the disk (`cover`), per provider, batch and submitter. Cover only grows with a new peak
-of what is out, and is trimmed each second. The next orchestrator books what a dead one had on the disk as
-uncertain, as far as the budgets had room: more can't have been out. That holds without any budget too: the
-books must not miss what was billed. A simulated run keeps neither budget nor cover.
+of what is out, or is over and not stored yet, and is trimmed each second. The next orchestrator books what
+a dead one had on the disk as uncertain, as far as the budgets had room: more can't have been out. That
+holds without any budget too: the books must not miss what was billed. A simulated run keeps neither budget
+nor cover.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Money:
                     await self._write(self._peaks())  # of all accounts: one commit for all that leave now
 
     def release(self, placement: Placement) -> None:
-        """The call is settled: its dollars are in the attempt now."""
+        """The call's attempt is on the disk, with its dollars: nothing less may take their place."""
         account = _account(placement)
         if self._covers:
             self._out[account] -= placement.reserved_nanos

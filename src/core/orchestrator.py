@@ -587,10 +587,10 @@ class Orchestrator:
         self._sent.discard(placement.permit)
         self._given_up.discard(placement.permit)
         with self._supervisor.guarding("settling a call") as guarded:
-            self._money.release(placement)
             self._settle(placement, completion, error, started_at, sent)
         if guarded.error is not None:
             self._abandon(placement, guarded.error)
+        self._committer.once_stored(partial(self._money.release, placement))
         with self._supervisor.guarding("what follows a call"):
             self._after_call(placement, error)
         if self._draining and not self._calls:

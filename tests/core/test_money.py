@@ -131,7 +131,8 @@ def test_killed_without_a_budget_the_books_hold_what_the_provider_bills(tmp_path
     bill = stats["admitted_input_tokens"] * 1_000 + stats["output_tokens"] * 10_000  # nano-dollars
     certain, uncertain = spent_nanos(tmp_path)
     assert certain <= bill <= certain + uncertain
-    assert 0 < uncertain <= 2 * 8 * (400 * 10_000 + 500 * 1_000), "upper bounds of calls in flight"
+    # Two kills, each with 8 calls in flight and some that were answered and not stored yet (slow disk: more).
+    assert 0 < uncertain <= 2 * 24 * (400 * 10_000 + 500 * 1_000), "upper bounds of calls"
 
 
 def test_a_process_killed_with_calls_in_flight_does_not_overspend_in_its_next_life(

@@ -99,7 +99,7 @@ def booked_nanos(store: Store) -> int:
     return sum(row.sums.cost_nanos + row.sums.uncertain_nanos for row in store.usage(0.0, 1e11, []))
 
 
-def test_a_run_that_was_stopped_and_taken_over_calls_nobody_and_its_cap_holds(
+def test_a_run_that_was_stopped_and_taken_over_places_nothing_and_its_cap_holds(
     folder: Path, provider: SimulatorProcess, postgresql_url: str
 ) -> None:
     cap_usd = 0.02
@@ -120,12 +120,12 @@ def test_a_run_that_was_stopped_and_taken_over_calls_nobody_and_its_cap_holds(
             assert "error: another orchestrator has taken over" in old.err and "Traceback" not in old.err
             new.wait_for("cap of batch")
             wait_until(lambda: second.stats()["openai"]["in_flight"] == 0, new)
-            assert calls(provider) == at_the_stop, "it has called nobody since"
+            assert calls(provider) - at_the_stop <= 16, "no more than was on its way when it was stopped"
             new.terminate()
             assert new.wait(20) == 0, new.err
         with Store.open(postgresql_url, simulated=False) as store:
             booked = booked_nanos(store)
-        assert booked <= cap_usd * 1e9
+        assert bill_nanos(provider, second) <= booked <= cap_usd * 1e9
         assert booked >= 0.5 * cap_usd * 1e9, "and it was worth a cap"
 
 

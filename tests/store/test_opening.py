@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -15,14 +17,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from src.core.store import Store, schema
+from src.core.leadership import Leadership
+from src.core.store import Registration, Store, schema
 from src.core.store.database import Database, prepare_place, shown
 from src.core.store.migrate import MIGRATIONS
 from src.core.store.schema import REVISION, metadata
 from src.errors import ConfigError, StoreError
 from src.records import TaskStatus
 
-from .makers import NOW, a_result, a_task, rows_of, sign_on
+from .makers import NOW, a_result, a_task, assert_sums_are_true, rows_of, sign_on
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,6 +84,31 @@ def test_what_an_earlier_schema_holds_is_kept(place: Any) -> None:
         store.finish("me", [a_result(task)])
         assert store.orchestrators()[0].finished == 1
         assert store.results("b")[0].result.origin is None
+
+
+def test_claims_of_an_orchestrator_under_an_earlier_schema_are_taken_over_at_once(
+    place: Any,
+) -> None:
+    """It knew of no leadership, and its process number and host may be ours."""
+    make_first_schema(place)
+    here = f"{os.getpid()}, '{socket.gethostname()}'"
+    database = Database(place)
+    with database.writing() as connection:
+        for statement in (
+            f"INSERT INTO orchestrators VALUES (99, 'before', {here}, 'simulated', '', 0, {NOW}, NULL)",  # noqa: S608 - ours
+            "UPDATE tasks SET status = 'running', claimed_by = 99, claims = 1",
+            "UPDATE counts SET status = 'running'",
+            "INSERT INTO covers VALUES (99, 'openai', 'b', 'local', 77)",
+        ):
+            connection.exec_driver_sql(statement)
+    database.dispose()
+    with Store.open(place, simulated=True) as store, Leadership(store, 600.0) as leadership:
+        leadership.acquire()
+        found = sign_on(leadership.store, leadership.incarnation, now=NOW + 1)
+        assert found == Registration(recovered=1, uncertain_nanos=77)
+        (again,) = leadership.store.claim(leadership.incarnation, 9, now=NOW + 1)
+        assert (again.id, again.claims) == ("old", 2)
+        assert_sums_are_true(store)
 
 
 def make_first_schema(place: Any) -> None:

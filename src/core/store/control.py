@@ -58,7 +58,7 @@ class Control(Transitions):
             self._retire(connection, ids, now)
             row = OrchestratorRow(incarnation, pid, host, mode, batch, now, now)
             insert = self._database.insert(schema.orchestrators).values(dataclasses.asdict(row))
-            connection.execute(insert.on_conflict_do_nothing())
+            connection.execute(insert.on_conflict_do_nothing(index_elements=["incarnation"]))
             uncertain = self._book_covers(connection, ids, now, uncertain_at_most)
         return Registration(recovered, poisoned, uncertain)
 
