@@ -83,7 +83,9 @@ def main(
     if beside is not None:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
-        setup = prepare(Options(config=config, state_dir=state_dir, simulate=bool(simulate)))
+        setup = prepare(
+            Options(config=config, state_dir=state_dir, simulate=bool(simulate), sends_keys=False)
+        )
         if simulate is False:
             setup = replace(setup, simulated=False)
         place = (host or setup.settings.server.host, chosen_port(setup.environ) if port is None else port)

@@ -7,9 +7,10 @@ The rows themselves are in `settings.py`.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .settings import MISTAKES_TOLD, ProviderRow, Settings, known_keys, looks_li
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS_FILE = PROJECT_ROOT / "orchestrator.toml"
+CONFIG = "ORCHESTRATOR_CONFIG"
 SECRETS = ("key", "apikey", "token", "secret", "password")  # last words of names that no setting has
 REPEATED_CHARS = 40  # a longer text is not repeated
 MAY_HOLD_SECRETS = frozenset(["api_key_env", "base_url", "base_url_env", "database_url"])
@@ -37,6 +39,11 @@ class ProviderAccess:
     key: SecretStr
     key_source: str  # the variable's name and where it was found; empty without a key
     simulated: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The variable that holds the key; empty without a key, and in a simulation."""
+        return "" if self.simulated else self.key_source.partition(" ")[0]
 
     @property
     def configured(self) -> bool:
@@ -61,7 +68,7 @@ def load_settings(path: Path | str | None = None, environ: Mapping[str, str] | N
     """Read the defaults, `path` (or ORCHESTRATOR_CONFIG) over them, and validate. Raises ConfigError."""
     environ = os.environ if environ is None else environ
     merged = _read_toml(DEFAULTS_FILE)
-    user_file = path or environ.get("ORCHESTRATOR_CONFIG")
+    user_file = path or environ.get(CONFIG)
     where = str(DEFAULTS_FILE.name)
     if user_file:
         where = str(user_file)
@@ -76,12 +83,41 @@ def load_settings(path: Path | str | None = None, environ: Mapping[str, str] | N
         raise _explain(error, where, merged) from error
 
 
-def read_environment(dotenv: Path | None = None) -> dict[str, str]:
-    """The environment, with the variables of `.env` below it (a set variable always wins)."""
+class Environment(dict[str, str]):
+    """Variables, and which of them a `.env` has brought: `file` with this `content`."""
+
+    def __init__(
+        self,
+        variables: Mapping[str, str],
+        of_file: Collection[str] = (),
+        file: Path | None = None,
+        content: bytes = b"",
+    ) -> None:
+        super().__init__(variables)
+        self.file, self.content = file, content
+        self._of_file = frozenset(of_file)
+
+    def is_of_file(self, name: str) -> bool:
+        return name in self._of_file
+
+
+def read_environment(dotenv: Path | None = None) -> Environment:
+    """The environment, with the variables of `.env` below it (a set variable always wins).
+
+    `${NAME}` stays as it is written: what copies a key of the environment can send it anywhere.
+    Raises ConfigError for a file that can't be read.
+    """
     from dotenv import dotenv_values
 
-    found = {k: v for k, v in dotenv_values(dotenv or Path.cwd() / ".env").items() if v}
-    return {**found, **os.environ}
+    file = dotenv or Path.cwd() / ".env"
+    try:
+        content = b"" if file.is_dir() or not file.exists() else file.read_bytes()
+        found = dotenv_values(stream=io.StringIO(content.decode()), interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = unreadable(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(reason, where=str(file)) from error
+    own = {name: value for name, value in found.items() if value and name not in os.environ}
+    return Environment({**own, **os.environ}, own, file if content else None, content)
 
 
 def chosen_port(environ: Mapping[str, str]) -> int | None:
@@ -97,10 +133,11 @@ def chosen_port(environ: Mapping[str, str]) -> int | None:
 def provider_access(settings: Settings, environ: Mapping[str, str]) -> dict[str, ProviderAccess]:
     """Each provider with its base URL and key as the environment gives them."""
     access: dict[str, ProviderAccess] = {}
+    of_file = environ.is_of_file if isinstance(environ, Environment) else lambda name: name not in os.environ
     for name, row in settings.providers.items():
         source = next((var for var in row.api_key_env if environ.get(var, "").strip()), "")
         key = environ.get(source, "").strip() if source else ""
-        found = f"{source} ({'environment' if source in os.environ else '.env'})" if source else ""
+        found = f"{source} ({'.env' if of_file(source) else 'environment'})" if source else ""
         base_url = (environ.get(row.base_url_env, "") if row.base_url_env else "") or row.base_url
         access[name] = ProviderAccess(name, row, base_url.rstrip("/"), SecretStr(key), found)
     return access

@@ -26,6 +26,7 @@ from .helpers import clean_environment
 clean_environment(os.environ)
 no_network.install()
 _report = Path(tempfile.mkdtemp(prefix="tests-")) / "database-guard.txt"
+os.environ["XDG_STATE_HOME"] = str(_report.parent)  # where keys went is remembered there, not at home
 os.environ[database_guard.REPORT] = str(_report)
 
 

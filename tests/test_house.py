@@ -42,6 +42,7 @@ _BELOW = (
     "src.model_catalogue",
     "src.settings",
     "src.config",
+    "src.key_trust",
 )
 
 # Room -> what it may import besides itself. The longest key that fits a module counts.
@@ -58,6 +59,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.model_catalogue": (),
     "src.settings": ("src.errors", "src.model_catalogue"),
     "src.config": ("src.addresses", "src.errors", "src.settings"),
+    "src.key_trust": ("src.config", "src.errors", "src.settings"),
     "src.routing": ("src.errors", "src.records", "src.pacific", "src.settings"),
     "src.providers.base": ("src.errors", "src.records"),
     "src.providers": _BELOW,

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from .. import key_trust
 from ..core.intake import FORMATS, Pins, ReadOptions, Template, read_shape
 from ..errors import OrchestratorError
 from ..settings import TIERS
@@ -61,6 +62,14 @@ def _shared(command: Command) -> Command:
                 "type": folder,
                 "metavar": "DIR",
                 "help": "Where databases and logs are kept (default: ORCHESTRATOR_STATE_DIR, else state).",
+            },
+        ),
+        (
+            key_trust.FLAG,
+            {
+                "is_flag": True,
+                "help": "Let .env and the configuration say where keys of the environment go; remembered "
+                "until one of them changes.",
             },
         ),
         (

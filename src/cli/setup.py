@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import key_trust
 from ..config import ProviderAccess, load_settings, provider_access, read_environment, simulated_access
 from ..errors import ConfigError, InputError
 from ..settings import Settings
+from .progress import say
 
 if TYPE_CHECKING:
     from ..core.intake import Pins
@@ -30,6 +33,8 @@ class Options:
     simulator_config: Path | None = None
     state_dir: Path | None = None
     log_level: str | None = None  # None: where it was not named
+    trust_env_file: bool = False  # consent: `.env` and the configuration may say where keys go
+    sends_keys: bool = True  # False: the pages, which call no provider
 
     def level(self, quiet: bool = False) -> str:
         """What is logged to the terminal; a level that was named holds beside --quiet too."""
@@ -121,7 +126,7 @@ class Setup:
 
 
 def prepare(options: Options) -> Setup:
-    """Read settings and keys. Raises ConfigError with one line."""
+    """Read settings and keys. Raises ConfigError with one line, also where `.env` would redirect a key."""
     environ = read_environment()
     settings = load_settings(options.config, environ)
     state_dir = (options.state_dir or settings.state_dir).expanduser().absolute()
@@ -130,6 +135,13 @@ def prepare(options: Options) -> Setup:
     simulated = options.simulate or options.simulator_config is not None
     if not any(each.configured for each in access.values()):
         simulated = True
+    if options.sends_keys and not simulated:
+        consents = options.trust_env_file
+        moves = key_trust.check(
+            settings, environ, config=options.config, consents=consents, exported=os.environ
+        )
+        for line in moves:
+            say(line)
     serving = _serving(options, simulated and any(each.configured for each in access.values()))
     return Setup(settings, environ, access, simulated, options.simulator_config, serving)
 

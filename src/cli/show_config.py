@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ FROM_ENVIRONMENT = {"state_dir": "ORCHESTRATOR_STATE_DIR", "database_url": "DATA
 
 def show_config(options: Options) -> int:
     """Print every setting as `name = value  # source`. The exit code."""
-    setup = prepare(options)
+    setup = prepare(replace(options, sends_keys=False))
     user_file = options.config or setup.environ.get("ORCHESTRATOR_CONFIG")
     own = _settings_of(Path(user_file)) if user_file else {}
     screen = console(stderr=False)

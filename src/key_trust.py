@@ -1,0 +1,179 @@
+"""Where keys may go: what a folder's `.env` and a configuration may decide about keys that they do not hold.
+
+A key in the environment belongs to whoever started the program; the `.env` of the current folder may be a
+stranger's, since it came with what was unpacked or cloned there. So without consent
+
+    an address, or a configuration, of `.env`    holds for keys of the same `.env` alone
+    `api_key_env`                                takes variables that hold a provider's key by their name
+
+Consent (`--trust-env-file`) holds for these files with this content at this place. It is kept as a digest in
+the user's own folder, never in the current one, and beside it the hosts that each key has gone to: a key
+that goes to another one does so with a line that says it. Keys are kept as digests too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .config import CONFIG, Environment, ProviderAccess, provider_access
+from .errors import ConfigError
+from .settings import Settings
+
+FLAG = "--trust-env-file"
+OURS = "agent-orchestrator"
+DATABASE, DATABASE_PASSWORD = "DATABASE_URL", "PGPASSWORD"
+_HOLDS_KEY = re.compile(r"[A-Za-z0-9_]*_(KEY|TOKEN)", re.IGNORECASE)
+# Services whose credentials end like a provider's. Clouds that also serve models are here: theirs open more.
+_OTHER_SERVICES = re.compile(
+    r"(.*_)?(AWS|GITHUB|GH|GITLAB|BITBUCKET|STRIPE|PAYPAL|SLACK|DISCORD|TELEGRAM|TWILIO|SENDGRID|MAILGUN|NPM|NODE"
+    r"|PYPI|TWINE|CARGO|DOCKER|HEROKU|VERCEL|NETLIFY|CLOUDFLARE|CF|DIGITALOCEAN|DO|LINODE|HCLOUD|VAULT|CONSUL"
+    r"|NOMAD|KUBE|SENTRY|DATADOG|DD|PAGERDUTY|GRAFANA|JIRA|ATLASSIAN|NOTION|LINEAR|OP|BW|SSH|GPG|ORCHESTRATOR"
+    r"|DJANGO|FLASK|RAILS|JWT|SESSION|ENCRYPTION|SIGNING|PRIVATE|SECRET|DATABASE|DB|REDIS|PG|MYSQL|SUPABASE"
+    r"|FIREBASE|AZURE_STORAGE|AZURE_CLIENT|ARM|ACCESS|S3|MINIO|CI|ACTIONS|RUNNER)_.*",
+    re.IGNORECASE,
+)
+
+
+def is_key_of_a_provider(variable: str) -> bool:
+    """Whether this variable's name says that it may hold the key of a provider of models."""
+    return bool(_HOLDS_KEY.fullmatch(variable)) and not _OTHER_SERVICES.fullmatch(variable)
+
+
+def check(
+    settings: Settings,
+    environ: Environment,
+    *,
+    config: Path | None,
+    consents: bool,
+    exported: Mapping[str, str],
+) -> list[str]:
+    """Before keys go anywhere: lines to tell, of keys that go to another host than before.
+
+    `config` is the file of the command line, `exported` the environment without `.env`. Raises ConfigError
+    for what needs a consent that is neither given (`consents`) nor kept.
+    """
+    folder = _own_folder(exported)
+    if objections := list(_objections(settings, environ, config)):
+        accepted = _Kept(folder / "trusted", _digest_of_files(environ, config))
+        if consents:
+            accepted.write("")
+        elif not accepted.exists():
+            raise ConfigError(f"{'; '.join(objections)} (if that is right, say so once with {FLAG})")
+    return list(_moves(folder / "hosts", provider_access(settings, environ).values()))
+
+
+# ------------------------------------------------------------------ what needs consent
+
+
+def _objections(settings: Settings, environ: Environment, config: Path | None) -> Iterator[str]:
+    keyed = [
+        each for each in provider_access(settings, environ).values() if each.configured and each.variable
+    ]
+    exported = [each for each in keyed if not environ.is_of_file(each.variable)]
+    if config is None and environ.is_of_file(CONFIG) and exported:
+        names = ", ".join(each.variable for each in exported)
+        yield (
+            f"{environ.file} sets {CONFIG}, and {names} of the environment would go where that file says: "
+            "one that comes with a folder decides about keys in the same .env alone"
+        )
+    for each in exported:
+        if environ.is_of_file(each.row.base_url_env):
+            yield (
+                f"{environ.file} sets {each.row.base_url_env}, and {each.variable} of the environment would "
+                f"go to {_host(each)}: an address in .env is for keys in the same .env alone"
+            )
+    for each in keyed:
+        if not is_key_of_a_provider(each.variable):
+            yield (
+                f"{config or environ.get(CONFIG)}: api_key_env of {each.name} takes {each.variable}, which "
+                f"would go to {_host(each)}: by its name it is no key of a provider of models"
+            )
+    if (
+        environ.is_of_file(DATABASE)
+        and DATABASE_PASSWORD in environ
+        and not environ.is_of_file(DATABASE_PASSWORD)
+    ):
+        yield (
+            f"{environ.file} sets {DATABASE}, and {DATABASE_PASSWORD} of the environment would go there: "
+            "an address in .env is for passwords in the same .env alone"
+        )
+
+
+def _digest_of_files(environ: Environment, config: Path | None) -> str:
+    """Of the content and the place of what was read: consent to these alone."""
+    digest = hashlib.sha256()
+    named = config or (Path(environ[CONFIG]) if environ.get(CONFIG) else None)
+    for path, content in ((environ.file, environ.content), (named, named.read_bytes() if named else b"")):
+        for part in (os.fsencode(Path(path).resolve()) if path else b"", content):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+# ------------------------------------------------------------------ where keys have gone
+
+
+def _moves(folder: Path, providers: Iterable[ProviderAccess]) -> Iterator[str]:
+    """A line for each key that goes to a host that it has not gone to, where it has gone to any."""
+    by_key: dict[str, list[ProviderAccess]] = {}
+    for each in providers:
+        if each.configured and each.variable:
+            by_key.setdefault(each.key.get_secret_value(), []).append(each)
+    for key, users in by_key.items():
+        kept = _Kept(folder, hashlib.sha256(f"{OURS} host of {key}".encode()).hexdigest()[:32])
+        before = kept.lines()
+        hosts = list(dict.fromkeys(_host(each) for each in users))
+        new = [host for host in hosts if host not in before]
+        if new:
+            kept.write("\n".join([*before, *new]))
+        if new and before:
+            yield f"{users[0].variable} now also goes to {', '.join(new)} (before: {', '.join(before)})"
+
+
+def _host(access: ProviderAccess) -> str:
+    return urlsplit(access.base_url).hostname or access.base_url
+
+
+# ------------------------------------------------------------------ the user's own folder
+
+
+def _own_folder(exported: Mapping[str, str]) -> Path:
+    """By the environment alone: a `.env` that could name this folder could bring its own consent."""
+    named = exported.get("XDG_STATE_HOME") or exported.get("LOCALAPPDATA") or ""
+    if Path(named).is_absolute():
+        return Path(named) / OURS
+    with suppress(RuntimeError):
+        return Path.home() / ".local" / "state" / OURS
+    return Path(os.devnull)  # no home: nothing is remembered
+
+
+class _Kept:
+    """One small file of the user. What can't be written is not remembered: that costs a question, no more."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path = folder / name
+
+    def exists(self) -> bool:
+        with suppress(OSError):
+            return self._path.is_file()
+        return False
+
+    def lines(self) -> list[str]:
+        with suppress(OSError, UnicodeDecodeError):
+            return self._path.read_text(encoding="utf-8").split()
+        return []
+
+    def write(self, text: str) -> None:
+        fresh = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}")
+        with suppress(OSError):
+            for folder in (self._path.parent.parent, self._path.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(text)
+            fresh.replace(self._path)
