@@ -20,6 +20,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -68,6 +69,7 @@ IDLE_POLL_S = 0.05  # how often a pool that runs until it is done looks for more
 BUSY_POLL_S = 0.25
 HOUSEKEEPING_S = 1.0
 LEARNED_EVERY_S = 10.0
+OVER_AT_MOST = 100  # tasks beyond a full window that go before those in it
 CLAIM_AT_MOST = 500  # per transaction: a claim must not hold up results
 COMMITTER_RESTARTS = 4
 KEPT_SHARE = 4  # tasks that their own budget keeps may take so large a part of the window: a quarter
@@ -166,6 +168,7 @@ class Orchestrator:
         self._given_up: set[int] = set()  # permits of calls that are cancelled because they are lost
         self._wake_handle: asyncio.TimerHandle | None = None
         self._feed_now = asyncio.Event()
+        self._written_since, self._claims_over_from = True, 0.0
         self._done = asyncio.Event()
         self._draining = False
         self._stopped: Stopped = ""
@@ -366,6 +369,8 @@ class Orchestrator:
             room = window - self.dispatch.waiting
             wanted = min(room, CLAIM_AT_MOST) if room > window // 2 else 0
             got = await self._claim(wanted) if wanted else 0
+            if until_done and not wanted and self._may_claim_over():
+                await self._claim_over()
             if got == CLAIM_AT_MOST:
                 continue
             if not got and self._is_idle and (await self._news()).queued:
@@ -379,11 +384,35 @@ class Orchestrator:
                 await self._until_news(more=got == wanted)
         await asyncio.Event().wait()  # until `_work` cancels: a job that ends by itself would end the run
 
-    async def _claim(self, limit: int) -> int:
-        claiming, self._claim_in_doubt = self._claiming(limit), True
+    def _may_claim_over(self) -> bool:
+        """Whether something was written since the window was last looked past, and that is a while ago."""
+        self._written_since = self._watch.changed() or self._written_since
+        now = self._clock.now()
+        if not self._written_since or now < self._claims_over_from:
+            return False
+        self._written_since, self._claims_over_from = False, now + BUSY_POLL_S
+        return True
+
+    async def _claim_over(self) -> None:
+        """The window is full: what goes before the tasks in it is claimed all the same, a few at a time.
+
+        That is a higher priority, and owners (batch, submitter) of the same priority without a task in it.
+        """
+        lowest = self.dispatch.lowest_priority()
+        for above, excluded in ((lowest, frozenset[tuple[str, str]]()), (lowest - 1, self.dispatch.owners())):
+            over = max(0, self.dispatch.waiting - self._settings.pool.window_tasks)
+            if over < OVER_AT_MOST:
+                await self._claim(OVER_AT_MOST - over, above, excluded)
+
+    async def _claim(
+        self, limit: int, above: int | None = None, excluded: AbstractSet[tuple[str, str]] = frozenset()
+    ) -> int:
+        """Claim and take in up to `limit` tasks; how many there were. The others: see `Store.claim`."""
+        claiming, self._claim_in_doubt = self._claiming(limit, above, excluded), True
         tasks = await self._thread.insist(claiming)
         more = len(tasks) == limit
-        self.dispatch.behind = (await self._news()).queued if more else 0
+        if above is None:
+            self.dispatch.behind = (await self._news()).queued if more else 0
         attempts = await self._earlier_attempts(tasks)
         now = self._clock.now()
         for task in tasks:
@@ -438,21 +467,23 @@ class Orchestrator:
         if guarded.error is not None:
             self._committer.add_result(self.dispatch.abandon(task, now, _ours(guarded.error)))
 
-    def _claiming(self, limit: int) -> Callable[[], list[Task]]:
+    def _claiming(
+        self, limit: int, above: int | None, excluded: AbstractSet[tuple[str, str]]
+    ) -> Callable[[], list[Task]]:
         """A claim that can be repeated. One that was refused may have been made all the same: what is claimed
         without anybody here knowing of it is taken up before more is claimed.
 
         Known is what was at hand before the first try: nothing else can be mine, since nobody else claims.
         """
         known = self.dispatch.keys() | self._committer.unwritten()
-        refused, excluded = self._claim_in_doubt, self._owners_passed_over()
+        refused, left = self._claim_in_doubt, self._owners_passed_over() | excluded
 
         def claim() -> list[Task]:
             nonlocal refused
             mine = self._store.claimed(self.incarnation) if refused else []
             refused = True
             return [task for task in mine if (task.batch, task.id) not in known] or self._store.claim(
-                self.incarnation, limit, now=self._clock.now(), batch=self._batch, excluded=excluded
+                self.incarnation, limit, now=self._clock.now(), batch=self._batch, excluded=left, above=above
             )
 
         return claim
@@ -471,6 +502,9 @@ class Orchestrator:
             if self._keeps_too_many:
                 break
             has_room = self.dispatch.waiting <= self._settings.pool.window_tasks // 2
+            if not has_room and self._may_claim_over():
+                await self._claim_over()
+                more = True  # what was written was looked for above the window only
             if has_room and (more or self._watch.changed()):
                 if (await self._news()).queued:
                     break

@@ -151,6 +151,14 @@ class Dispatch:
     def knows(self, batch: str, task_id: str) -> bool:
         return (batch, task_id) in self._entries
 
+    def lowest_priority(self) -> int:
+        """Of the tasks without a call out; 0 where there is none."""
+        return min((task.priority for task in self.waiting_tasks()), default=0)
+
+    def owners(self) -> set[tuple[str, str]]:
+        """(batch, submitter) of every task that was offered and is not over."""
+        return set(self._flows)
+
     def keys(self) -> set[TaskKey]:
         """(batch, id) of every task that was offered and is not over."""
         return set(self._entries)

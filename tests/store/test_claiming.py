@@ -42,6 +42,17 @@ def test_higher_priorities_go_first_then_the_oldest(store: Store) -> None:
     assert ids(store.claim("me", 9, now=NOW)) == ["a", "e", "c"]
 
 
+def test_r5_8_above_a_priority_only_what_is_higher_is_claimed(store: Store) -> None:
+    wishes = [("a", 0), ("b", 5), ("c", -3), ("d", 9)]
+    store.add_tasks([a_task(id, priority=priority) for id, priority in wishes], now=NOW)
+    store.add_tasks([a_task("near", deadline_at=NOW + 5.0)], now=NOW)
+    sign_on(store)
+    assert ids(store.claim("me", 9, now=NOW, above=5)) == ["d"]
+    assert ids(store.claim("me", 9, now=NOW, above=0)) == ["b"]
+    assert ids(store.claim("me", 9, now=NOW, above=0)) == []
+    assert set(ids(store.claim("me", 9, now=NOW))) == {"near", "a", "c"}
+
+
 def test_a_single_question_does_not_wait_for_the_end_of_a_file(store: Store) -> None:
     store.add_tasks(tasks(500, batch="file"), now=NOW)
     store.add_tasks([a_task("question", batch="queue")], now=NOW)

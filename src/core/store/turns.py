@@ -80,15 +80,18 @@ class Turns:
         only: Sequence[Lane] | None,
         now: float,
         excluded: Collection[tuple[str, str]] = (),
+        above: int | None = None,
     ) -> list[int]:
         """Up to `limit` rows of queued tasks in the order to be claimed; of the lanes `only`, if given.
 
-        `excluded` are owners, as (batch, submitter).
+        `excluded` are owners, as (batch, submitter); with `above` only tasks of a higher priority are taken.
         """
         self._excluded = excluded
-        near = self._near_deadline(connection, (limit + 1) // 2, only, now)
+        near = self._near_deadline(connection, (limit + 1) // 2, only, now) if above is None else []
         found: list[_Item] = []
         for priority in self._priorities(connection):
+            if above is not None and priority <= above:
+                break
             lanes = self._waiting_lanes(connection, priority, limit, only)
             in_turn = self._in_turn(connection, priority, lanes, limit)
             found += itertools.islice(in_turn, limit - len(found))

@@ -130,18 +130,20 @@ class Work(Following):
         now: float,
         batch: str | None = None,
         excluded: Collection[tuple[str, str]] = (),
+        above: int | None = None,
     ) -> list[Task]:
         """Take up to `limit` queued tasks, the highest priority first; see `turns` for the order.
 
         The cost depends on `limit` and the number of lanes that wait, not on the number of tasks. `batch`
-        claims from that batch alone; `excluded` are (batch, submitter) whose tasks stay where they are.
+        claims from that batch alone; `excluded` are (batch, submitter) whose tasks stay where they are, as
+        do with `above` tasks whose priority is not higher.
         """
         me = self._orchestrator_id(incarnation)
         only = None if batch is None else self._lanes.of_batch(self._lanes.known_batch_id(batch))
         if limit <= 0:
             return []
         with self._database.writing() as connection:
-            rows = self._turns.next_rows(connection, limit, only, now, excluded)
+            rows = self._turns.next_rows(connection, limit, only, now, excluded, above)
             claimed = self._mark(
                 connection,
                 rows,
