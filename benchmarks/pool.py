@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -60,6 +61,7 @@ class Client:
             attempts=self._attempts,
             started_at=self._started_at,
             intake_cpu_s=intake_s,
+            peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             problems=self._problems[:5],
         )
 
