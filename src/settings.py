@@ -149,7 +149,7 @@ class ProviderRow(_Row):
     models: TierModels
     enabled: bool = True
     timeout_s: float = Field(default=120.0, gt=0)
-    connect_timeout_s: float = Field(default=10.0, gt=0)
+    connect_timeout_s: float = Field(default=4.0, gt=0)
     limits: LimitSettings = LimitSettings()
     model_limits: Mapping[str, LimitSettings] = Field(default_factory=dict)
 
