@@ -24,8 +24,8 @@ from .fronts import Front
 from .table import Table, verdict
 from .work import NO_LIMITS, PROVIDERS, Json, prompts, simulator
 
-RATE, SECONDS = 20.0, 30.0
-ILL_FROM_S, ILL_S = 5.0, 15.0
+RATE, SECONDS = 20.0, 20.0
+ILL_FROM_S, ILL_S = 5.0, 12.0
 LATENCY_S = 0.25
 HEALTHY_P95_S = 0.45  # lognormal, mean 0.25 s and sigma 0.3, and the way to the disk
 
@@ -43,7 +43,7 @@ class Case:
 
 
 CASES = (
-    Case("silent calls, list answers", "silent", gap_s=1.0, task_s=20.0),
+    Case("silent calls, list answers", "silent", gap_s=1.0, task_s=35.0),
     Case("connect hangs", "hangs", gap_s=1.0),
     Case("slow under load", "slow", gap_s=1.0, task_s=3 * HEALTHY_P95_S),
     Case("slow under load, alone", "slow", alone=True),
