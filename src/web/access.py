@@ -1,4 +1,4 @@
-"""Who may come in: tokens, the slowing down of guesses, and the names this server answers to.
+"""Who may come in: tokens and their roles, the slowing down of guesses, and the names this server answers to.
 
 Nothing here knows Flask; `guard` asks.
 """
@@ -14,20 +14,39 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
+from .roles import OPERATE, ROLES, SUBMIT, Role
 
 ONE_TOKEN, MANY_TOKENS, HOSTS = "ORCHESTRATOR_TOKEN", "ORCHESTRATOR_TOKENS", "ORCHESTRATOR_HOSTS"
+PROXIES = "ORCHESTRATOR_TRUSTED_PROXIES"
 OWNER = "owner"  # who bears the one token that has no name
 LOCAL = "local"  # who comes where no token is needed
+MIN_TOKEN_CHARS = 16  # 16 random letters and digits can't be guessed, however fast one may try
+MOST_NAME_CHARS = 100
 FREE_FAILURES = 5
 LONGEST_PAUSE_S = 60.0
+FORGOTTEN_S = 3600.0  # after so long without a wrong token a network begins anew
 _REMEMBERED = 1_000
 
 
 class Tokens:
-    """Names and their tokens, kept as digests. Empty: everybody on this machine may come in."""
+    """Names, their tokens, kept as digests, and their roles. Empty: everybody on this machine may come in.
 
-    def __init__(self, tokens: Mapping[str, str]) -> None:
+    Raises ConfigError for tokens that are too short or the same for two names.
+    """
+
+    def __init__(self, tokens: Mapping[str, str], roles: Mapping[str, Role] | None = None) -> None:
+        for name, token in tokens.items():
+            if len(token) < MIN_TOKEN_CHARS:
+                raise ConfigError(
+                    f"the token of {name} has {len(token)} characters; it needs {MIN_TOKEN_CHARS} "
+                    "(python -c 'import secrets; print(secrets.token_urlsafe(24))' makes one)"
+                )
         self._digests = {name: _digest(token) for name, token in tokens.items()}
+        names: dict[bytes, str] = {}
+        for name, digest in self._digests.items():
+            if (other := names.setdefault(digest, name)) != name:
+                raise ConfigError(f"{other} and {name} have the same token; each needs one of their own")
+        self._roles = dict(roles or {})
 
     def __bool__(self) -> bool:
         return bool(self._digests)
@@ -37,16 +56,24 @@ class Tokens:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Tokens:
-        """ORCHESTRATOR_TOKEN, or ORCHESTRATOR_TOKENS=alice:...,bob:.... Raises ConfigError."""
+        """ORCHESTRATOR_TOKEN, which may do everything, or ORCHESTRATOR_TOKENS=alice:...,bob:...:operate.
+
+        Raises ConfigError.
+        """
         found: dict[str, str] = {}
+        roles: dict[str, Role] = {}
         if one := environ.get(ONE_TOKEN, "").strip():
             found[OWNER] = one
         for pair in filter(None, (part.strip() for part in environ.get(MANY_TOKENS, "").split(","))):
-            name, _, token = (part.strip() for part in pair.partition(":"))
-            if not name or not token or name in found:
-                raise ConfigError("is not name:token,name:token with different names", where=MANY_TOKENS)
-            found[name] = token
-        return cls(found)
+            name, token, role = _read(pair)
+            if name in found:
+                raise ConfigError(f"{name} is there twice", where=MANY_TOKENS)
+            found[name], roles[name] = token, role
+        return cls(found, roles)
+
+    def role_of(self, name: str) -> Role:
+        """What the bearer of a token of this name may do."""
+        return self._roles.get(name, OPERATE)
 
     def name_of(self, token: str) -> str | None:
         """Whose token it is. Takes the same time whether it is right, nearly right or wrong."""
@@ -70,29 +97,92 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
+def _read(pair: str) -> tuple[str, str, Role]:
+    """name, token and role of `name:token` or `name:token:role`; without one it is `submit`.
+
+    What is wrong is told without what may be a token.
+    """
+    parts = [part.strip() for part in pair.split(":")]
+    name = parts[0]
+    if len(parts) not in (2, 3) or not all(parts):
+        raise ConfigError("is not name:token or name:token:role, separated by commas", where=MANY_TOKENS)
+    if not name.isprintable() or len(name) > MOST_NAME_CHARS:
+        raise ConfigError("a name has at most 100 characters, all printable", where=MANY_TOKENS)
+    if name == LOCAL:
+        raise ConfigError(
+            f"{LOCAL} is who needs no token on this machine; take another name", where=MANY_TOKENS
+        )
+    role = next((role for role in ROLES if role == (parts[2] if len(parts) == 3 else SUBMIT)), None)
+    if role is None:
+        raise ConfigError(f"the role of {name} is none of {', '.join(ROLES)}", where=MANY_TOKENS)
+    return name, parts[1], role
+
+
 class Throttle:
-    """After a few wrong tokens an address waits before its next one counts: 1 s, 2 s, 4 s, up to a minute."""
+    """After a few wrong tokens a network waits until its next wrong one counts: 1 s, 2 s, up to a minute.
+
+    A right token always counts, and changes nothing here: those behind the same proxy as somebody who guesses
+    keep coming in, and who has one right token can't use it to guess another faster.
+    """
 
     def __init__(self) -> None:
-        self._failures: dict[str, tuple[int, float]] = {}
+        self._failures: dict[str, tuple[int, float]] = {}  # by network: how many, and until when it waits
         self._lock = threading.Lock()
 
     def wait_s(self, address: str, now: float) -> float:
         """How long this address has to wait; 0.0: it may try."""
-        _, until = self._failures.get(address, (0, 0.0))
+        _, until = self._failures.get(network_of(address), (0, 0.0))
         return max(0.0, until - now)
 
     def failed(self, address: str, now: float) -> None:
+        network = network_of(address)
         with self._lock:
-            count = self._failures.pop(address, (0, 0.0))[0] + 1
+            count, until = self._failures.pop(network, (0, now))
+            count = 1 if now - until > FORGOTTEN_S else count + 1
             pause_s = 0.0 if count < FREE_FAILURES else min(2.0 ** (count - FREE_FAILURES), LONGEST_PAUSE_S)
-            self._failures[address] = (count, now + pause_s)
+            self._failures[network] = (count, now + pause_s)
             if len(self._failures) > _REMEMBERED:
                 del self._failures[next(iter(self._failures))]
 
-    def passed(self, address: str) -> None:
-        with self._lock:
-            self._failures.pop(address, None)
+
+def network_of(address: str) -> str:
+    """Whom an address is counted with: its /24, or the /64 that one customer of IPv6 has to choose from."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 6 and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    prefix = 24 if found.version == 4 else 64
+    return str(ipaddress.ip_network((found, prefix), strict=False))
+
+
+class Proxies:
+    """The proxies that are believed when they say whom they ask for, and whether that came over TLS.
+
+    Whoever is not among them can write X-Forwarded-For as they like; it is dropped.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        """`text`: addresses and networks, separated by commas. Raises ConfigError."""
+        try:
+            self._networks = [
+                ipaddress.ip_network(part, strict=False)
+                for part in filter(None, (part.strip() for part in text.split(",")))
+            ]
+        except ValueError as error:
+            raise ConfigError(f"lists addresses and networks, 10.0.0.0/8: {error}", where=PROXIES) from error
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def includes(self, address: str) -> bool:
+        try:
+            found = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = found.ipv4_mapped if found.version == 6 else None
+        return any(each in network for network in self._networks for each in (found, mapped) if each)
 
 
 class Hosts:
@@ -142,6 +232,7 @@ class Door:
     tokens: Tokens = field(default_factory=lambda: Tokens({}))
     hosts: Hosts = field(default_factory=Hosts)
     throttle: Throttle = field(default_factory=Throttle)
+    proxies: Proxies = field(default_factory=Proxies)
 
     @classmethod
     def of(cls, host: str, environ: Mapping[str, str]) -> Door:
@@ -151,4 +242,5 @@ class Door:
                 f"{host} can be reached from other machines, and there everybody could spend your money: "
                 f"set {ONE_TOKEN} (or {MANY_TOKENS}=name:token,...), or leave --host out"
             )
-        return cls(tokens, Hosts(host, environ.get(HOSTS, "").split(",")))
+        hosts = Hosts(host, environ.get(HOSTS, "").split(","))
+        return cls(tokens, hosts, proxies=Proxies(environ.get(PROXIES, "")))

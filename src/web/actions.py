@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..core.intake import QUEUE, make_task, nobody_to_ask, shown, unknown_type_warning, unpriced_warning
-from ..core.store import AddReport, SettingChange, TaskDetail
+from ..core.store import AddReport, BatchRow, SettingChange, TaskDetail
 from ..errors import InputError
 from ..records import Event, Task, TaskStatus
 from .bodies import LARGEST, RebalanceBody
@@ -18,7 +18,8 @@ from .presenters.pool import pool_view, who_is_called
 from .presenters.tasks import OPEN
 from .presenters.weights import WEIGHT_STEPS, current_weights, normalised, preset, weight_steps
 from .problems import Problem, not_found
-from .site import Site
+from .roles import MOST_PRIORITY
+from .site import Site, own_only, role
 from .words import percent
 
 MOST_WAITING = 64  # requests that wait for an answer, so that the others find a thread: see `serving.THREADS`
@@ -121,10 +122,76 @@ def steer(site: Site, provider: str, verb: str, who: str) -> None:
     note(site, f"provider_{verb}", f"{who} {words[verb]} {provider}", provider=provider)
 
 
-def note(site: Site, kind: str, message: str, provider: str = "") -> None:
-    """Tell it in the events; what pages remember is out of date now."""
-    site.store.add_events([Event(site.now(), kind, message, provider)])
+def note(site: Site, kind: str, message: str, provider: str = "", task_id: str = "") -> None:
+    """Tell it in the events, and who did it; what pages remember is out of date now."""
+    site.store.add_events([Event(site.now(), kind, message, provider, task_id)])
     site.recent.forget()
+
+
+# ------------------------------------------------------------------ whose
+
+
+def is_own(site: Site, batch: str, submitter: str) -> bool:
+    """Whether who asks may have to do with this submitter's task in this batch."""
+    name = own_only()
+    return not name or submitter == name or _is_own_batch(site.store.batch(batch), name)
+
+
+def _is_own_batch(batch: BatchRow | None, name: str) -> bool:
+    """The queue is everybody's, whoever began it."""
+    return batch is not None and batch.name != QUEUE and batch.submitter == name
+
+
+def find_batch(site: Site, name: str) -> BatchRow:
+    """Raises Problem 404, also for a batch of others where who asks may see their own alone."""
+    batch, own = site.store.batch(name), own_only()
+    if batch is None or (own and name != QUEUE and not _is_own_batch(batch, own)):
+        raise not_found(f"batch {name!r}")
+    return batch
+
+
+def batches(site: Site, limit: int = 200) -> list[BatchRow]:
+    """The newest batches that who asks may see."""
+    name = own_only()
+    found = site.store.batches(limit, submitter=name)
+    return [batch for batch in found if _is_own_batch(batch, name)] if name else found
+
+
+def begin_batch(site: Site, name: str, who: str) -> None:
+    """Make the batch where it is missing. Raises Problem 409 where who asks may not add to it."""
+    own = own_only()
+    if not own or name == QUEUE:
+        return
+    site.store.create_batch(name, now=site.now(), submitter=who)  # before the look: two may begin it at once
+    if not _is_own_batch(site.store.batch(name), own):
+        message = f"Batch {shown(name)} is another submitter's; choose another name."
+        raise Problem(409, "batch_taken", message, {"field": "batch"})
+
+
+def check_priority(task: Task) -> None:
+    """Raises InputError for one that the role of who asks may not give."""
+    most = MOST_PRIORITY[role()]
+    if task.priority > most:
+        raise InputError(f"'priority' is {task.priority}; the role {role()} may give {most} at most")
+
+
+def _refuse_ids_of_others(site: Site, batch: str, tasks: Sequence[Task], report: AddReport) -> None:
+    """An id that another submitter has is taken, whatever its content: the answer is not for who asks now."""
+    if not own_only() or not (report.existing or report.changed_count):
+        return
+    of_others = [
+        task_id
+        for task_id, submitter in site.store.submitters(batch, [task.id for task in tasks]).items()
+        if not is_own(site, batch, submitter)
+    ]
+    if of_others:
+        raise _ids_exist(of_others, len(of_others), report.added)
+
+
+def _ids_exist(ids: Sequence[str], count: int, added: int) -> Problem:
+    details = {"field": "id", "ids": list(ids[:WARNINGS_TOLD]), "added": added}
+    message = f"{count} ids exist with another content: {', '.join(ids[:3])}"
+    return Problem(409, "id_exists", message, details)
 
 
 # ------------------------------------------------------------------ tasks
@@ -136,6 +203,7 @@ def submit(
     """Store tasks as queued. All or none: raises InputError for the first that is wrong, Problem 422 for an
     id that comes twice.
     """
+    begin_batch(site, batch, who)
     now = site.now()
     tasks: list[Task] = []
     ids: set[str] = set()
@@ -144,6 +212,7 @@ def submit(
             task = make_task(
                 row, batch=batch, settings=site.settings, now=now, submitter=who, default_id=fresh_id
             )
+            check_priority(task)
         except InputError as error:
             raise InputError(f"task {number}: {error.what}" if len(rows) > 1 else error.what) from None
         if task.id in ids:
@@ -151,10 +220,9 @@ def submit(
         ids.add(task.id)
         tasks.append(task)
     report = site.store.add_tasks(tasks, now=now)
+    _refuse_ids_of_others(site, batch, tasks, report)
     if report.changed_count:
-        details = {"field": "id", "ids": list(report.changed), "added": report.added}
-        message = f"{report.changed_count} ids exist with another content: {', '.join(report.changed[:3])}"
-        raise Problem(409, "id_exists", message, details)
+        raise _ids_exist(report.changed, report.changed_count, report.added)
     site.recent.forget()
     return tasks, report
 
@@ -217,7 +285,7 @@ def find_task(site: Site, row: str) -> TaskDetail:
     """The task in the row of this number. Raises Problem 404."""
     number = int(row) if _ROW.fullmatch(row) else 0
     detail = site.store.task_at(number) if 0 < number <= LARGEST else None
-    if detail is None:
+    if detail is None or not is_own(site, detail.row.batch, detail.row.submitter):
         raise not_found(f"task in row {row[:MOST_DIGITS]}")
     return detail
 
@@ -228,7 +296,7 @@ def find_task_named(site: Site, name: str) -> TaskDetail:
     Numbers are common ids, and nobody who hands one in knows the row that it gets.
     """
     detail = site.store.task(QUEUE, name)
-    if detail is not None:
+    if detail is not None and is_own(site, QUEUE, detail.row.submitter):
         return detail
     if _ROW.fullmatch(name):
         return find_task(site, name)
@@ -237,7 +305,7 @@ def find_task_named(site: Site, name: str) -> TaskDetail:
 
 def find_task_by_id(site: Site, batch: str, task_id: str) -> TaskDetail:
     detail = site.store.task(batch, task_id)
-    if detail is None:
+    if detail is None or not is_own(site, batch, detail.row.submitter):
         raise not_found(f"task {task_id!r} in batch {batch!r}")
     return detail
 
@@ -255,44 +323,55 @@ def cancel_task(site: Site, detail: TaskDetail, who: str) -> str:
     done = site.store.cancel(row.batch, [row.id], now=site.now())
     if not done:
         site.store.add_command("cancel", {"batch": row.batch, "ids": [row.id]}, who=who, now=site.now())
-    site.recent.forget()
+    note(site, "task_cancelled", f"{who} cancelled {_named(detail)}", task_id=row.id)
     return "cancelled" if done else "asked"
 
 
+def _named(detail: TaskDetail) -> str:
+    row = detail.row
+    return f"task {shown(row.id)} of batch {shown(row.batch)}, of {row.submitter}"
+
+
 def cancel_batch(site: Site, batch: str, who: str) -> dict[str, int]:
-    """Take out all that wait. What is being called at the moment is finished: it is paid for already."""
-    if site.store.batch(batch) is None:
-        raise not_found(f"batch {batch!r}")
-    done = site.store.cancel(batch, now=site.now())
+    """Take out all that wait. What is being called at the moment is finished: it is paid for already.
+
+    Who may see their own alone cancels their own alone, in the queue that they share with others.
+    """
+    only = _only_in(find_batch(site, batch))
+    done = site.store.cancel(batch, now=site.now(), submitter=only)
     asked: list[str] = []
-    page = site.store.tasks(500, statuses=[TaskStatus.RUNNING], batch=batch)
-    while page.rows and len(asked) < RUNNING_ASKED:
+    statuses = [TaskStatus.RUNNING]
+    page = site.store.tasks(500, statuses=statuses, batch=batch, submitter=only)
+    while len(asked) < RUNNING_ASKED:
         asked += [row.id for row in page.rows]
         if page.next_before is None:
             break
-        page = site.store.tasks(500, statuses=[TaskStatus.RUNNING], batch=batch, before=page.next_before)
+        page = site.store.tasks(500, statuses=statuses, batch=batch, submitter=only, before=page.next_before)
     if asked:
         site.store.add_command("cancel", {"batch": batch, "ids": asked}, who=who, now=site.now())
     note(site, "batch_cancelled", f"{who} cancelled what waits of {batch}: {done + len(asked)} tasks")
     return {"cancelled": done, "asked": len(asked)}
 
 
-def retry_task(site: Site, detail: TaskDetail) -> None:
-    """Ask again. Raises Problem 409 while it is open."""
+def _only_in(batch: BatchRow) -> str:
+    return own_only() if batch.name == QUEUE else ""
+
+
+def retry_task(site: Site, detail: TaskDetail, who: str) -> None:
+    """Ask again, at the cost of who asks. Raises Problem 409 while it is open."""
     row = detail.row
     if row.status in OPEN:
         raise Problem(
             409, "still_open", f"This task has not ended: {row.status}.", {"status": str(row.status)}
         )
-    site.store.requeue(row.batch, ids=[row.id], now=site.now())
-    site.recent.forget()
+    site.store.requeue(row.batch, ids=[row.id], now=site.now(), asked_by=who)
+    note(site, "task_retried", f"{who} asked again for {_named(detail)}", task_id=row.id)
 
 
-def retry_batch(site: Site, batch: str) -> int:
-    """Ask again what failed, expired or was cancelled. Returns how many that are."""
-    if site.store.batch(batch) is None:
-        raise not_found(f"batch {batch!r}")
+def retry_batch(site: Site, batch: str, who: str) -> int:
+    """Ask again what failed, expired or was cancelled, at the cost of who asks. Returns how many that are."""
+    only = _only_in(find_batch(site, batch))
     statuses = [TaskStatus.FAILED, TaskStatus.EXPIRED, TaskStatus.CANCELLED]
-    count = site.store.requeue(batch, statuses=statuses, now=site.now())
-    site.recent.forget()
+    count = site.store.requeue(batch, statuses=statuses, now=site.now(), submitter=only, asked_by=who)
+    note(site, "batch_retried", f"{who} asked again for what did not succeed of {batch}: {count} tasks")
     return count

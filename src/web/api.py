@@ -18,6 +18,7 @@ from typing import Any, cast
 from flask import Blueprint, Response, current_app, request
 from werkzeug.http import quote_etag
 
+from ..core.intake import QUEUE
 from ..core.store import TaskDetail
 from ..errors import StoreError
 from ..records import Task
@@ -35,13 +36,14 @@ from .bodies import (
 )
 from .presenters import as_json
 from .presenters.dashboard import dashboard_view, event_views
+from .presenters.own import own_dashboard_view, own_pool_view
 from .presenters.pool import pool_view
 from .presenters.tasks import OPEN, batch_view, task_detail_json, task_json
 from .presenters.usage import DAY_S, usage_rows
 from .presenters.weights import rebalance_view
 from .problems import Problem
 from .quick import BASIS
-from .site import site, who
+from .site import own_only, site, who
 
 health = Blueprint("health", __name__)
 api = Blueprint("api", __name__, url_prefix="/api")
@@ -101,11 +103,15 @@ def _written(view: Any) -> tuple[str, str]:
 
 @api.get("/providers/status")
 def providers_status() -> Response:
+    if own_only():
+        return _json(as_json(own_pool_view(site())))
     return _view("pool", pool_view(site()))
 
 
 @api.get("/dashboard")
 def dashboard() -> Response:
+    if own_only():
+        return _json(as_json(own_dashboard_view(site())))
     return _view("dashboard", dashboard_view(site()))
 
 
@@ -211,6 +217,8 @@ def tasks() -> Response:
         batch=wanted.batch,
         submitter=wanted.submitter,
         id_prefix=wanted.id,
+        owner=own_only(),
+        shared=(QUEUE,),
     )
     rows = [task_json(site(), row) for row in page.rows]
     return _json({"tasks": rows, "next_before": page.next_before, "simulated": site().simulated})
@@ -250,7 +258,7 @@ def _do(detail: TaskDetail, verb: str) -> Response:
     if verb == "cancel":
         outcome = actions.cancel_task(site(), detail, who())
     else:
-        actions.retry_task(site(), detail)
+        actions.retry_task(site(), detail, who())
         outcome = "queued"
     row = detail.row
     return _json(
@@ -264,7 +272,7 @@ def _do(detail: TaskDetail, verb: str) -> Response:
 
 @api.get("/batches")
 def batches() -> Response:
-    found = [as_json(batch_view(row)) for row in site().store.batches()]
+    found = [as_json(batch_view(row)) for row in actions.batches(site())]
     return _json({"batches": found, "simulated": site().simulated})
 
 
@@ -278,7 +286,7 @@ def cancel_batch() -> Response:
 @api.post("/batches/retry")
 def retry_batch() -> Response:
     batch = body_of(BatchBody).batch
-    queued = actions.retry_batch(site(), batch)
+    queued = actions.retry_batch(site(), batch, who())
     return _json({"batch": batch, "queued": queued, "simulated": site().simulated}, 202)
 
 

@@ -23,11 +23,11 @@ from .api import api, health
 from .auth import auth
 from .pages import pages
 from .presenters.pool import pool_view
+from .proxied import Proxied
 from .quick import QuickAnswers
+from .sessions import SESSION_DAYS, SessionsOverTls
 from .site import Site, who
 from .uploads import Uploads
-
-SESSION_DAYS = 14
 
 
 def create_app(
@@ -74,9 +74,11 @@ def create_app(
         SESSION_COOKIE_NAME=f"orchestrator-{hashlib.sha256(secret).hexdigest()[:8]}",  # ports share cookies
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_REFRESH_EACH_REQUEST=False,  # it ends so many days after signing in
         PERMANENT_SESSION_LIFETIME=timedelta(days=SESSION_DAYS),
         MAX_FORM_MEMORY_SIZE=guard.SMALL_BODY_BYTES,
     )
+    app.session_interface = SessionsOverTls()
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.filters.update(words.FILTERS)
     app.jinja_env.globals.update(counted=words.count, priced=words.money)
@@ -86,7 +88,8 @@ def create_app(
     app.context_processor(_every_page)
     for blueprint in (health, api, auth, pages):
         app.register_blueprint(blueprint)
-    app.wsgi_app = QuickAnswers(app.wsgi_app, here.recent)  # type: ignore[method-assign]
+    behind = Proxied(app.wsgi_app, here.door.proxies)
+    app.wsgi_app = QuickAnswers(behind, here.recent)  # type: ignore[method-assign]
     return app
 
 

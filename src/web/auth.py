@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from flask import Blueprint, redirect, render_template, request, session, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from .guard import begin_session, check_token, require_csrf
 from .problems import Problem
+from .sessions import end
 from .site import site
 
 auth = Blueprint("auth", __name__)
@@ -33,7 +34,7 @@ def login() -> Response | str | tuple[str, int]:
 @auth.post("/logout")
 def logout() -> Response:
     require_csrf(request.form.get("csrf", ""))
-    session.clear()
+    end()
     return redirect(url_for("auth.login"), 303)
 
 

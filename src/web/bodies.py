@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -9,7 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from flask import request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ..core.intake import QUEUE
+from ..core.intake import QUEUE, check_batch_name
+from ..errors import InputError
 from ..records import TaskStatus
 from .problems import Problem
 
@@ -19,7 +21,15 @@ LONGEST_WAIT_S = 300.0
 LARGEST = 2**63 - 1  # that databases count to
 LATEST = 1e11  # epoch seconds: year 5138
 
-BatchName = Annotated[str, Field(min_length=1, max_length=500)]
+
+def _batch_name(name: str) -> str:
+    try:
+        return check_batch_name(name)
+    except InputError as error:
+        raise ValueError(error.what) from None
+
+
+BatchName = Annotated[str, AfterValidator(_batch_name)]
 PresetName = Literal["default", "equal", "performance", "price", "suggested"]
 Grouping = Literal["provider", "model", "task_type", "submitter", "minute", "hour", "day"]
 
@@ -122,15 +132,11 @@ def json_body() -> Any:
     if not request.is_json:
         raise Problem(415, "unsupported_media_type", "Send this as application/json.")
     try:
-        return _loads(request.get_data(cache=False))
+        return json.loads(
+            request.get_data(cache=False)
+        )  # NaN and 1e400: whoever takes a number refuses these
     except (ValueError, RecursionError) as error:
         raise Problem(400, "bad_json", f"This is not JSON: {error}") from None
-
-
-def _loads(data: bytes) -> Any:
-    import json
-
-    return json.loads(data)
 
 
 def body_of(model: type[Model]) -> Model:

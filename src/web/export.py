@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
+from ..core.intake import QUEUE
 from ..core.results import (
     ATTEMPTS,
     COLUMNS,
@@ -15,22 +17,35 @@ from ..core.results import (
     guard,
     result_row,
 )
+from ..core.store import BatchRow
 from ..records import Result
+from . import actions
 from .bodies import TaskFilter
-from .site import Site
+from .problems import Problem
+from .site import Site, own_only
 
 MOST_BATCHES = 100_000
 
 
 def results(site: Site, wanted: TaskFilter) -> Iterator[Result]:
-    """Final results in the order of their files, oldest batch first."""
-    batches = [wanted.batch] if wanted.batch else [b.name for b in reversed(site.store.batches(MOST_BATCHES))]
-    for batch in batches:
-        if site.store.batch(batch) is None:
-            continue
-        for stored in site.store.all_results(batch):
-            if _passes(stored.result, wanted):
+    """Final results in the order of their files, oldest batch first; only those that who asks may see."""
+    own = own_only()
+    for batch in _batches(site, wanted):
+        submitter = own if batch.name == QUEUE else ""
+        for stored in site.store.all_results(batch.name):
+            if _passes(stored.result, wanted) and submitter in ("", stored.result.task.submitter):
                 yield stored.result
+
+
+def _batches(site: Site, wanted: TaskFilter) -> Iterator[BatchRow]:
+    if wanted.batch:
+        with suppress(Problem):  # none of this name, or none of theirs
+            yield actions.find_batch(site, wanted.batch)
+        return
+    own = own_only()
+    for batch in reversed(site.store.batches(MOST_BATCHES)):
+        if not own or batch.name == QUEUE or batch.submitter == own:
+            yield batch
 
 
 def _passes(result: Result, wanted: TaskFilter) -> bool:

@@ -3,8 +3,11 @@
     1. the Host header names this server          421 host_not_allowed
     2. nothing is changed from another site       403 cross_site
     3. a token, where tokens are set              401 unauthorized, 429 too_many_failures, or the login page
-    4. what changes something was sent by our own pages (a token in the form or header), or by a program
+    4. the token's role may use this address      403 forbidden; see `roles`
+    5. what changes something was sent by our own pages (a token in the form or header), or by a program
        that sent JSON or a Bearer token           403 csrf, 415 unsupported_media_type
+
+Up to and with 4 nothing of the body is read: who may not send one can't make this server take it in.
 
 Browsers add Origin and Sec-Fetch-Site by themselves and no page can forge them; programs send neither.
 """
@@ -21,12 +24,11 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from .access import LOCAL
 from .problems import Problem, wants_json
+from .roles import OPEN_ENDPOINTS, OPERATE, may, needed
+from .sessions import begin, is_valid
 from .site import site
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-OPEN_ENDPOINTS = frozenset(
-    {"static", "auth.login", "auth.logout", "health.healthz", "health.leader", "health.readyz"}
-)
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 SMALL_BODY_BYTES = 1 << 20
 HEADERS = {
@@ -61,10 +63,14 @@ def _check() -> AnyResponse | None:
     if request.endpoint in OPEN_ENDPOINTS:
         return None
     turned_away = _identify()
-    is_known = request.routing_exception is None  # else Flask answers 404 or 405, whatever the form holds
-    if turned_away is None and request.method not in SAFE_METHODS and is_known:
+    if turned_away is not None or request.routing_exception is not None:  # Flask answers 404 or 405
+        return turned_away
+    if not may(g.role, request.endpoint or ""):
+        message = f"The role of this token is {g.role}; this needs {needed(request.endpoint or '')}."
+        raise Problem(403, "forbidden", message)
+    if request.method not in SAFE_METHODS:
         _check_csrf()
-    return turned_away
+    return None
 
 
 def body_limit() -> int:
@@ -88,20 +94,25 @@ def _identify() -> AnyResponse | None:
     door = site().door
     g.by_bearer = False
     if not door.tokens:
-        g.who = LOCAL
+        g.who, g.role = LOCAL, OPERATE
         return None
     bearer = _bearer()
     if bearer:
-        g.who, g.by_bearer = check_token(bearer), True
+        _come_in(check_token(bearer))
+        g.by_bearer = True
         return None
-    name = session.get("who", "")
-    if door.tokens.has_mark(name, session.get("mark", ""), _secret()):
-        g.who = name
+    if is_valid(door.tokens, _secret(), site().now()):
+        _come_in(session["who"])
         return None
+    session.clear()  # else its cookie would be signed anew, with a later end
     if wants_json():
         raise _unauthorized("Send a token: Authorization: Bearer ....")
     target = request.full_path.rstrip("?") if request.method == "GET" else "/"
     return redirect(url_for("auth.login", next=target), 303)
+
+
+def _come_in(name: str) -> None:
+    g.who, g.role = name, site().door.tokens.role_of(name)
 
 
 def _bearer() -> str:
@@ -110,19 +121,21 @@ def _bearer() -> str:
 
 
 def check_token(token: str) -> str:
-    """Whose token it is. Raises Problem for a wrong one, and for any after too many of them."""
+    """Whose token it is. Raises Problem for a wrong one: after too many of them with a time to wait.
+
+    A right one counts however many wrong ones came from the same place.
+    """
     door, now, address = site().door, site().now(), request.remote_addr or ""
+    name = door.tokens.name_of(token)
+    if name is not None:
+        return name
     wait_s = door.throttle.wait_s(address, now)
     if wait_s:
         headers = {"Retry-After": str(int(wait_s) + 1)}
-        message = f"Too many wrong tokens from this address. Try again in {int(wait_s) + 1} s."
+        message = f"Too many wrong tokens from this network. Try again in {int(wait_s) + 1} s."
         raise Problem(429, "too_many_failures", message, headers=headers)
-    name = door.tokens.name_of(token)
-    if name is None:
-        door.throttle.failed(address, now)
-        raise _unauthorized("This token is not known here.")
-    door.throttle.passed(address)
-    return name
+    door.throttle.failed(address, now)
+    raise _unauthorized("This token is not known here.")
 
 
 def _unauthorized(message: str) -> Problem:
@@ -131,9 +144,7 @@ def _unauthorized(message: str) -> Problem:
 
 def begin_session(name: str) -> None:
     """Signed in: a new session, so that nothing from before it is carried on."""
-    session.clear()
-    session.permanent = True
-    session["who"], session["mark"] = name, site().door.tokens.mark(name, _secret())
+    begin(name, site().door.tokens, _secret(), site().now())
 
 
 def _secret() -> bytes:

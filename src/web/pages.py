@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, stream_with_context, url_for
@@ -14,13 +15,13 @@ from ..errors import InputError
 from ..records import TaskStatus
 from . import actions, export
 from .bodies import RebalanceBody, TaskFilter, query_of
-from .presenters.dashboard import dashboard_view, status_line
-from .presenters.pool import pool_view
+from .presenters.dashboard import status_line
+from .presenters.own import own_dashboard_view, own_pool_view
 from .presenters.tasks import CHOICES, batch_view, task_view
 from .presenters.usage import RANGES, series, type_table
 from .presenters.weights import PRESET_NOTES, PRESETS, preset, rebalance_view, suggestion
-from .problems import Problem, from_validation, not_found
-from .site import site, who
+from .problems import Problem, from_validation
+from .site import own_only, site, who
 from .uploads import MOST_BYTES
 
 pages = Blueprint("pages", __name__)
@@ -30,7 +31,7 @@ PAGE_SIZE = 50
 
 @pages.get("/")
 def dashboard() -> str:
-    view = dashboard_view(site())
+    view = own_dashboard_view(site())
     return render_template("dashboard.html", view=view, line=status_line(view), form={})
 
 
@@ -39,7 +40,7 @@ def provider_status() -> str:
     chosen = request.args.get("range", "hour")
     return render_template(
         "provider_status.html",
-        view=pool_view(site()),
+        view=own_pool_view(site()),
         types=type_table(site()),
         series=series(site(), chosen if chosen in RANGES else "hour"),
         ranges=RANGES,
@@ -133,11 +134,13 @@ def tasks() -> str:
         batch=wanted.batch,
         submitter=wanted.submitter,
         id_prefix=wanted.id,
+        owner=own_only(),
+        shared=(QUEUE,),
     )
-    rows = site().store.batches(BATCHES_SHOWN)
+    rows = actions.batches(site(), BATCHES_SHOWN)
     if wanted.batch and all(row.name != wanted.batch for row in rows):
-        chosen = site().store.batch(wanted.batch)
-        rows = [*rows, chosen] if chosen else rows
+        with suppress(Problem):  # none of this name, or none of theirs
+            rows = [*rows, actions.find_batch(site(), wanted.batch)]
     return render_template(
         "tasks.html",
         page=page,
@@ -147,7 +150,7 @@ def tasks() -> str:
         statuses=list(TaskStatus),
         problem=problem,
         now=site().now(),
-        refresh_s=pool_view(site()).refresh_s,
+        refresh_s=own_pool_view(site()).refresh_s,
     )
 
 
@@ -172,7 +175,7 @@ def task_by_id(batch: str, task_id: str) -> str:
 
 
 def _task_page(view: object) -> str:
-    pool = pool_view(site())
+    pool = own_pool_view(site())
     return render_template("task.html", view=view, choices=CHOICES, pool=pool, now=site().now())
 
 
@@ -187,7 +190,7 @@ def task_verb(row: str, verb: str) -> AnyResponse:
             else "The orchestrator is asked to take it out if it still waits."
         )
     else:
-        actions.retry_task(site(), detail)
+        actions.retry_task(site(), detail, who())
         flash("It is on the queue again.")
     return redirect(url_for("pages.task", row=row), 303)
 
@@ -201,16 +204,13 @@ def batch_verb(verb: str) -> AnyResponse | str:
         done = actions.cancel_batch(site(), batch, who())
         flash(f"{done['cancelled']} cancelled, the orchestrator is asked for {done['asked']} more.")
     else:
-        flash(f"{actions.retry_batch(site(), batch)} tasks are on the queue again.")
+        flash(f"{actions.retry_batch(site(), batch, who())} tasks are on the queue again.")
     return redirect(url_for("pages.tasks", batch=batch), 303)
 
 
 def _confirm_cancel(batch: str) -> str:
     """A page that asks, with the number of tasks, before a batch is cancelled. It works without script."""
-    found = site().store.batch(batch)
-    if found is None:
-        raise not_found(f"batch {batch!r}")
-    return render_template("confirm.html", batch=batch_view(found))
+    return render_template("confirm.html", batch=batch_view(actions.find_batch(site(), batch)))
 
 
 @pages.post("/tasks")
@@ -224,7 +224,7 @@ def hand_in() -> AnyResponse | tuple[str, int]:
             row["max_tokens"] = _whole(form["max_tokens"])
         done, _ = actions.submit(site(), [row], QUEUE, who())
     except (InputError, Problem) as error:
-        view = dashboard_view(site())
+        view = own_dashboard_view(site())
         message = error.what if isinstance(error, InputError) else error.message
         page = render_template(
             "dashboard.html", view=view, line=status_line(view), form=form, form_problem=message
@@ -285,8 +285,7 @@ def start_upload(word: str) -> AnyResponse:
         site().uploads.use_template(site(), word, request.form.get("template", ""))
         return redirect(url_for("pages.uploaded", word=word), 303)
     batch = request.form.get("batch", "").strip() or site().uploads.find(word).batch
-    report = site().uploads.start(site(), word, batch[:500], who())
-    site().recent.forget()
+    report = site().uploads.start(site(), word, batch, who())
     if report.changed_count:
         message = f"{report.changed_count} ids are in {batch} with another content; choose another name."
         raise Problem(409, "id_exists", message, {"ids": list(report.changed)})

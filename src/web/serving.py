@@ -39,7 +39,7 @@ def make_server(app: Flask, places: Sequence[tuple[str, int]], threads: int = TH
         threads=threads,
         ident=None,
         max_request_body_size=MOST_BYTES + (1 << 20),
-        clear_untrusted_proxy_headers=True,
+        clear_untrusted_proxy_headers=False,  # `Proxied` does, which knows several proxies
     )
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full queue for a moment is no news
     quick = app.wsgi_app

@@ -16,7 +16,8 @@ from ..core.clock import Clock
 from ..core.store import Store
 from ..routing.pricing import PriceBook
 from ..settings import Settings
-from .access import Door
+from .access import LOCAL, Door
+from .roles import OPERATE, SUBMIT, Role
 
 if TYPE_CHECKING:
     from .uploads import Uploads
@@ -108,4 +109,14 @@ def site() -> Site:
 
 def who() -> str:
     """Who asks: the name of their token, or `local` where none is needed."""
-    return cast(str, g.get("who", "local"))
+    return cast(str, g.get("who", LOCAL)) if g else LOCAL
+
+
+def role() -> Role:
+    """What who asks may do."""
+    return cast(Role, g.get("role", OPERATE)) if g else OPERATE  # code of ours outside a request may do all
+
+
+def own_only() -> str:
+    """The name of who asks where they may see their own tasks alone, else empty."""
+    return who() if role() == SUBMIT else ""

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,23 +24,28 @@ from ..core.intake import (
     BadLine,
     ReadOptions,
     Template,
+    check_batch_name,
     ids_of,
     nobody_to_ask,
     read_tasks,
+    shown,
 )
 from ..core.store import AddReport
 from ..errors import InputError
 from ..records import Task
+from . import actions
 from .presenters.plans import Expectation, Sample
 from .presenters.pool import who_is_called
-from .problems import not_found
-from .site import who
+from .problems import Problem, not_found
+from .site import own_only, who
 
 if TYPE_CHECKING:
     from .site import Site
 
 MOST_BYTES = 512 * 1024 * 1024
-KEPT_S = 86400.0
+KEPT_S = 3600.0  # from the last look at the preview on
+MOST_KEPT_BYTES = 2 * MOST_BYTES  # of one person's files that wait for their start
+MOST_KEPT_OF_ALL_BYTES = 8 * MOST_BYTES
 BAD_LINES_SHOWN = 20
 ROWS_SHOWN = 10
 PREVIEW_CHARS = 120
@@ -73,6 +78,7 @@ class Upload:
     warnings: tuple[str, ...]
     expectation: Expectation | None  # None: it can't be read as it is
     template: str = ""  # of the prompts of a CSV file
+    owner: str = ""  # who has brought it
     problem: str = ""  # why it can't be read; a table waits for another template
 
 
@@ -89,7 +95,8 @@ class Uploads:
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
-        name = Path(filename.replace("\\", "/")).name[:100] or "tasks"
+        self._refuse_too_much(who(), size_of(stream))
+        name = _printable(Path(filename.replace("\\", "/")).name[:100]) or "tasks"
         suffix = Path(name).suffix.lower()
         word = secrets.token_urlsafe(18)
         path = self._folder / f"{word}{suffix if suffix in SUFFIXES else '.tasks'}"
@@ -115,7 +122,7 @@ class Uploads:
                 raise
             where = "" if error.line is None else f"line {error.line}: "
             upload = Upload(word, name, name, 0, 0, (), (), {}, (), None, problem=f"{where}{error.what}")
-        upload = replace(upload, template=template)
+        upload = replace(upload, template=template, owner=who())
         described = self._folder / f"{word}.meta"
         described.touch(0o600)
         described.write_text(json.dumps(asdict(upload)), encoding="utf-8")
@@ -126,18 +133,23 @@ class Uploads:
         try:
             kept = json.loads((self._folder / f"{_checked(word)}.meta").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise not_found("upload of this name: it was started, dropped or left for a day") from None
+            raise _gone() from None
         kept["rows"] = tuple(UploadRow(**row) for row in kept["rows"])
         kept["bad_lines"] = tuple((line, reason) for line, reason in kept["bad_lines"])
         if kept["expectation"] is not None:
             kept["expectation"] = Expectation(**kept["expectation"])
-        return Upload(**kept)
+        upload = Upload(**kept)
+        if own_only() not in ("", upload.owner):
+            raise _gone()
+        return upload
 
     def start(self, site: Site, word: str, batch: str, who: str) -> AddReport:
         """Put its tasks on the queue and drop the file. What the batch has already is not asked twice."""
         upload, path = self.find(word), self._path(word)
         if upload.problem:
             raise InputError(upload.problem)
+        check_batch_name(batch)
+        actions.begin_batch(site, batch, who)
         now = site.now()
         known = site.store.batch(batch)
         ids = ids_of(known.options if known else None)
@@ -150,12 +162,20 @@ class Uploads:
             options=replace(_options(upload.template), ids=ids),
             submitter=who,
         )
-        report = site.store.add_tasks(_good(lines), now=now)
+        tasks = _good(line if isinstance(line, BadLine) else _allowed(line) for line in lines)
+        report = site.store.add_tasks(tasks, now=now)
+        text = f"{who} started {upload.filename} as batch {shown(batch)}: {report.added} tasks"
+        actions.note(site, "upload_started", text)
         if not report.changed_count:
             self.drop(word)
         return report
 
     def drop(self, word: str) -> None:
+        with suppress(Problem):  # there is nothing to drop, or it is another's
+            self.find(word)
+            self._delete(word)
+
+    def _delete(self, word: str) -> None:
         for path in self._folder.glob(f"{_checked(word)}.*"):
             path.unlink(missing_ok=True)
 
@@ -170,6 +190,41 @@ class Uploads:
         for path in self._folder.iterdir():
             if path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
+
+    def _refuse_too_much(self, owner: str, more_bytes: int) -> None:
+        """Raises Problem 413 where files that wait for their start take too much of the disk."""
+        of_all = of_owner = more_bytes
+        for path in self._folder.glob("*.meta"):
+            with suppress(OSError, ValueError):  # it goes this moment
+                size = sum(each.stat().st_size for each in self._folder.glob(f"{path.stem}.*"))
+                of_all += size
+                of_owner += size if json.loads(path.read_text(encoding="utf-8")).get("owner") == owner else 0
+        if of_all > MOST_KEPT_OF_ALL_BYTES or of_owner > MOST_KEPT_BYTES:
+            raise Problem(
+                413,
+                "too_much",
+                "Files that were not started yet take too much space: start or drop them first.",
+            )
+
+
+def size_of(stream: BinaryIO) -> int:
+    """Bytes of a file that is open at its beginning."""
+    end = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    return end
+
+
+def _printable(name: str) -> str:
+    return "".join(char if char.isprintable() else "_" for char in name)
+
+
+def _gone() -> Problem:
+    return not_found("upload of this name: it was started, dropped or left for an hour")
+
+
+def _allowed(task: Task) -> Task:
+    actions.check_priority(task)
+    return task
 
 
 def _checked(word: str) -> str:
@@ -219,6 +274,10 @@ def _look_through(site: Site, path: Path, word: str, filename: str, options: Rea
             if bad_count <= BAD_LINES_SHOWN:
                 bad.append((line.line, line.reason))
             continue
+        try:
+            actions.check_priority(line)
+        except InputError as error:  # the start would refuse it
+            raise InputError(error.what, line=line.line) from None
         sample.add(line)
         if (why := nobody_to_ask(line, site.settings, configured)) and why not in warnings:
             warnings.append(why)

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import url_for
 from flask.testing import FlaskClient
 
 from src.config import load_settings
 from src.core.store import Store
 from src.errors import ConfigError
-from src.web import create_app
-from src.web.access import Door, Hosts, Throttle, Tokens
+from src.web import create_app, uploads
+from src.web.access import Door, Hosts, Throttle, Tokens, network_of
+from src.web.roles import ALLOWED, OPEN_ENDPOINTS
 from tests.helpers import VirtualClock
 
 from .conftest import AppMaker, csrf_of
-from .filled import SCRIPT, Place
+from .filled import ME, SCRIPT, Place
 
 ALICE, BOB = "alices-own-long-token", "bobs-own-long-token"
-TWO = {"ORCHESTRATOR_TOKENS": f"alice:{ALICE}, bob:{BOB}"}
+CAROL, DAVE = "carols-own-long-token", "daves-own-long-token"
+TWO = {"ORCHESTRATOR_TOKENS": f"alice:{ALICE}:operate, bob:{BOB}:operate"}
+ROLES = {"ORCHESTRATOR_TOKENS": f"alice:{ALICE}, bob:{BOB}:submit, carol:{CAROL}:read, dave:{DAVE}:operate"}
+BEARERS = {
+    name: {"Authorization": f"Bearer {token}"}
+    for name, token in {"alice": ALICE, "bob": BOB, "carol": CAROL, "dave": DAVE}.items()
+}
 
 
 @pytest.fixture
@@ -73,7 +82,7 @@ def test_a_forged_cookie_and_one_of_a_changed_token_are_nothing(make_app: AppMak
     sign_in(client)
     cookie = client.get_cookie(name)
     assert cookie is not None
-    changed = make_app({"ORCHESTRATOR_TOKENS": f"alice:another-token,bob:{BOB}"}).test_client()
+    changed = make_app({"ORCHESTRATOR_TOKENS": f"alice:another-long-token,bob:{BOB}"}).test_client()
     changed.set_cookie(name, cookie.value)
     assert changed.get("/").status_code == 303
     forged = make_app(TWO).test_client()
@@ -128,24 +137,105 @@ def test_the_api_takes_nothing_that_a_form_could_send(client: FlaskClient, kind:
         assert response.json["error"]["code"] == "unsupported_media_type"
 
 
-def test_guessing_is_slowed_down_and_ends_with_the_right_token(place: Place, store: Store) -> None:
+def test_guessing_is_slowed_down_and_locks_out_no_right_token(place: Place, store: Store) -> None:
     clock = VirtualClock(place.now)
     app = create_app(place.settings, store, simulated=True, door=Door.of("127.0.0.1", TWO), clock=clock)
     client = app.test_client()
 
-    def ask(token: str) -> int:
-        return client.get("/api/events", headers={"Authorization": f"Bearer {token}"}).status_code
+    def ask(token: str, address: str = "127.0.0.1") -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return client.get("/api/events", headers=headers, environ_base={"REMOTE_ADDR": address}).status_code
 
     assert [ask("wrong") for _ in range(5)] == [401] * 5
-    assert ask("wrong") == ask(ALICE) == 429
+    assert (ask("wrong"), ask(ALICE), ask("wrong")) == (429, 200, 429)  # and Alice's coming in resets nothing
+    assert sign_in(client) == 303
+    assert (ask("wrong", "127.0.0.200"), ask("wrong", "127.0.1.1")) == (429, 401)  # counted by network
     clock.advance(1.1)
     assert ask("wrong") == 401
-    refused = client.get("/api/events", headers={"Authorization": f"Bearer {ALICE}"})
+    refused = client.get("/api/events", headers={"Authorization": "Bearer wrong"})
     assert refused.headers["Retry-After"] == "3"
-    assert sign_in(client) == 429
-    clock.advance(2.1)
-    assert ask(ALICE) == 200
-    assert ask("wrong") == 401
+    clock.advance(7200.0)
+    assert [ask("wrong") for _ in range(5)] == [401] * 5
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("203.0.113.7", "203.0.113.200", True),
+        ("203.0.113.7", "203.0.114.7", False),
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:203.0.113.7", "203.0.113.9", True),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+    ],
+)
+def test_addresses_are_counted_by_network(one: str, other: str, together: bool) -> None:
+    assert (network_of(one) == network_of(other)) is together
+
+
+@pytest.mark.parametrize(
+    ("peer", "header", "counted"),
+    [
+        ("10.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("10.0.0.1", "1.1.1.1, 203.0.113.7", "203.0.113.7"),  # the first one is what the client has written
+        ("::ffff:10.0.0.1", "203.0.113.7", "203.0.113.7"),
+        ("198.51.100.1", "203.0.113.7", "198.51.100.1"),
+        ("198.51.100.1", "127.0.0.1", "198.51.100.1"),
+    ],
+)
+def test_a_proxy_is_believed_only_where_it_is_trusted(
+    make_app: AppMaker, peer: str, header: str, counted: str
+) -> None:
+    app = make_app({**TWO, "ORCHESTRATOR_TRUSTED_PROXIES": "10.0.0.0/8, ::1"})
+    headers = {"X-Forwarded-For": header, "X-Forwarded-Proto": "https", "Authorization": "Bearer wrong"}
+    app.test_client().get("/api/events", headers=headers, environ_base={"REMOTE_ADDR": peer})
+    assert list(app.extensions["site"].door.throttle._failures) == [network_of(counted)]
+
+
+def test_proxies_that_are_no_addresses_are_refused() -> None:
+    with pytest.raises(ConfigError, match="ORCHESTRATOR_TRUSTED_PROXIES"):
+        Door.of("127.0.0.1", {"ORCHESTRATOR_TRUSTED_PROXIES": "my-proxy"})
+
+
+def test_a_cookie_is_for_tls_alone_where_the_outside_is_tls(make_app: AppMaker) -> None:
+    app = make_app({**TWO, "ORCHESTRATOR_TRUSTED_PROXIES": "127.0.0.1"})
+    for proto, secure in (("https", True), ("http", False)):
+        client = app.test_client()
+        headers = {"X-Forwarded-Proto": proto, "X-Forwarded-For": "203.0.113.7"}
+        cookie = client.get("/login", headers=headers).headers["Set-Cookie"]
+        assert ("Secure" in cookie) is secure
+
+
+def test_a_copy_of_a_cookie_ends_with_signing_out_after_a_restart_too(make_app: AppMaker) -> None:
+    client = make_app(TWO).test_client()
+    name = client.application.config["SESSION_COOKIE_NAME"]
+    sign_in(client)
+    copied = client.get_cookie(name)
+    assert copied is not None
+    other = make_app(TWO).test_client()
+    other.set_cookie(name, copied.value)
+    assert other.get("/").status_code == 200
+    client.post("/logout", data={"csrf": csrf_of(client)})
+    for thief in (other, make_app(TWO).test_client()):
+        thief.set_cookie(name, copied.value)
+        for path in ("/", "/healthz", "/login"):  # none of them signs the cookie anew
+            assert "Max-Age=12" not in thief.get(path).headers.get("Set-Cookie", "")
+        thief.set_cookie(name, copied.value)
+        assert thief.get("/").status_code == 303
+        assert thief.get("/api/tasks").status_code == 401
+    assert sign_in(client) == 303 and client.get("/").status_code == 200
+
+
+def test_a_session_ends_after_two_weeks_however_often_it_is_used(place: Place, store: Store) -> None:
+    clock = VirtualClock(place.now)
+    app = create_app(place.settings, store, simulated=True, door=Door.of("127.0.0.1", TWO), clock=clock)
+    client = app.test_client()
+    sign_in(client)
+    for _ in range(14):
+        clock.advance(86_000.0)
+        assert client.get("/tasks").status_code == 200
+    clock.advance(86_000.0)
+    assert client.get("/tasks").status_code == 303
 
 
 def test_the_throttle_keeps_a_bounded_number_of_addresses() -> None:
@@ -164,17 +254,40 @@ def test_every_token_is_compared_and_none_is_shown() -> None:
     assert not Tokens.from_environment({})
 
 
-@pytest.mark.parametrize("given", ["alice", "alice:", ":token", "alice:a,alice:b"])
-def test_tokens_that_make_no_sense_are_told(given: str) -> None:
-    with pytest.raises(ConfigError, match="name:token"):
+@pytest.mark.parametrize(
+    ("given", "why"),
+    {
+        "alice": "name:token",
+        "alice:": "name:token",
+        f":{ALICE}": "name:token",
+        f"alice:{ALICE}:submit:more": "name:token",
+        f"alice:{ALICE}:": "name:token",
+        f"alice:{ALICE}:admin": "role of alice",
+        f"alice:{ALICE},alice:{BOB}": "alice is there twice",
+        f"alice:{ALICE},bob:{ALICE}": "same token",
+        f"local:{ALICE}": "local",
+        f"a\x1blice:{ALICE}": "printable",
+        "alice:a": "16",
+        "alice:fifteen-letters": "16",
+    }.items(),
+)
+def test_tokens_that_protect_nobody_are_refused_and_not_repeated(given: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as refused:
         Tokens.from_environment({"ORCHESTRATOR_TOKENS": given})
+    assert ALICE not in str(refused.value) and BOB not in str(refused.value)
+
+
+def test_a_weak_single_token_and_one_that_somebody_has_are_refused() -> None:
+    for given in ({"ORCHESTRATOR_TOKEN": "a"}, {"ORCHESTRATOR_TOKEN": ALICE, **TWO}):
+        with pytest.raises(ConfigError):
+            Door.of("0.0.0.0", given)
 
 
 def test_beyond_this_machine_only_with_a_token() -> None:
     for host in ("0.0.0.0", "::", "192.168.1.5", "my-server"):
         with pytest.raises(ConfigError, match="ORCHESTRATOR_TOKEN"):
             Door.of(host, {})
-        assert Door.of(host, {"ORCHESTRATOR_TOKEN": "x"}).tokens
+        assert Door.of(host, {"ORCHESTRATOR_TOKEN": "x" * 16}).tokens
     for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9"):
         assert not Door.of(host, {}).tokens
 
@@ -297,3 +410,212 @@ def test_an_uploaded_name_cant_leave_its_folder(client: FlaskClient, place: Plac
     assert all(path.stat().st_mode & 0o077 == 0 for path in kept)
     for word in ("..%2f..%2fweb_secret", "....................", "a" * 24):
         assert client.get(f"/uploads/{word}").status_code == 404
+
+
+# ------------------------------------------------------------------ roles
+
+
+def test_every_address_is_in_the_table_of_roles(make_app: AppMaker) -> None:
+    endpoints = {rule.endpoint for rule in make_app().url_map.iter_rules()}
+    assert endpoints == {*ALLOWED, *OPEN_ENDPOINTS}
+    assert not set(ALLOWED) & OPEN_ENDPOINTS
+
+
+@pytest.mark.parametrize("role", ["submit", "read", "operate"])
+def test_a_role_comes_to_its_addresses_and_to_no_others(make_app: AppMaker, role: str) -> None:
+    """Every rule of the application, with the methods it takes; only a refusal by role is looked at."""
+    app = make_app(ROLES)
+    client = app.test_client()
+    bearer = BEARERS[{"submit": "alice", "read": "carol", "operate": "dave"}[role]]
+    filled = {"row": "1", "task_id": "x", "batch": "x", "word": "x", "name": "openai", "kind": "jsonl"}
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint in OPEN_ENDPOINTS:
+            continue
+        verb = "undo" if "rebalance" in rule.rule else "pause" if "<name>" in rule.rule else "cancel"
+        with app.test_request_context():
+            path = url_for(
+                rule.endpoint, **{k: v for k, v in (filled | {"verb": verb}).items() if k in rule.arguments}
+            )
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            answer = client.open(path, method=method, json={} if method == "POST" else None, headers=bearer)
+            assert (answer.status_code == 403) is (role not in ALLOWED[rule.endpoint]), (path, method)
+
+
+@pytest.fixture
+def shared(make_app: AppMaker) -> FlaskClient:
+    """A server of four, with a task of Alice's on the queue and a batch of hers, both of one failed task."""
+    client = make_app(ROLES).test_client()
+    for body in (
+        {"id": "hers", "prompt": "A secret of Alice's"},
+        {"id": "b", "prompt": "Another", "batch": "alices"},
+    ):
+        assert client.post("/api/tasks", json=body, headers=BEARERS["alice"]).status_code == 202
+    return client
+
+
+HERS = (
+    "/api/tasks/hers",
+    "/api/tasks/queue/hers",
+    "/api/tasks/alices/b",
+    "/tasks/queue/hers",
+    "/tasks/alices/b",
+)
+
+
+def test_tasks_of_others_are_not_found_for_who_submits_only(shared: FlaskClient) -> None:
+    row = shared.get("/api/tasks/hers", headers=BEARERS["alice"]).json["row"]
+    for path in (*HERS, f"/api/rows/{row}", f"/rows/{row}"):
+        answers = {name: shared.get(path, headers=bearer) for name, bearer in BEARERS.items()}
+        found = {name: answer.status_code for name, answer in answers.items()}
+        assert found == {"alice": 200, "bob": 404, "carol": 200, "dave": 200}, path
+        assert "secret of Alice" not in answers["bob"].text
+    for path in ("/api/tasks", "/tasks", "/tasks?submitter=alice", "/api/tasks?batch=alices", "/api/batches",
+                 "/tasks/export.jsonl", "/tasks/export.csv?batch=alices", "/", "/api/dashboard"):  # fmt: skip
+        said = shared.get(path, headers=BEARERS["bob"]).text
+        assert "secret of Alice" not in said and "alices" not in said.replace("batch=alices", ""), path
+    for name in ("alice", "carol"):
+        assert "alices" in shared.get("/api/batches", headers=BEARERS[name]).text
+        assert "secret of Alice" in shared.get("/api/tasks", headers=BEARERS[name]).text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/api/tasks/hers/cancel", {}, 404),
+        ("/api/tasks/alices/b/retry", {}, 404),
+        ("/api/batches/cancel", {"batch": "alices"}, 404),
+        ("/api/batches/retry", {"batch": "alices"}, 404),
+        ("/api/tasks", {"prompt": "mine", "batch": "alices"}, 409),
+        ("/api/tasks", {"id": "hers", "prompt": "A secret of Alice's"}, 409),
+        ("/api/tasks", {"id": "hers", "prompt": "other"}, 409),
+        ("/api/tasks", {"prompt": "first!", "priority": 10}, 422),
+        ("/api/providers/openai/pause", {}, 403),
+        ("/api/providers/rebalance", {"preset": "equal"}, 403),
+    ],
+)
+def test_who_submits_only_cant_touch_what_is_not_theirs(
+    shared: FlaskClient, store: Store, path: str, body: dict[str, Any], status: int
+) -> None:
+    before = store.pending()
+    answer = shared.post(path, json=body, headers=BEARERS["bob"])
+    assert answer.status_code == status and "secret" not in answer.text
+    assert store.pending() == before
+
+
+def test_cancelling_the_queue_takes_ones_own_tasks_out(shared: FlaskClient, store: Store) -> None:
+    shared.post("/api/tasks", json={"id": "bobs", "prompt": "Mine"}, headers=BEARERS["bob"])
+    done = shared.post("/api/batches/cancel", json={"batch": "queue"}, headers=BEARERS["bob"]).json
+    assert done["cancelled"] == 1
+    assert store.statuses("queue", ["bobs", "hers"]) == {"bobs": "cancelled", "hers": "queued"}
+    again = shared.post("/api/batches/retry", json={"batch": "queue"}, headers=BEARERS["bob"]).json
+    assert again["queued"] == 1
+
+
+def test_who_asks_again_pays_and_every_change_names_who_made_it(shared: FlaskClient, store: Store) -> None:
+    for verb in ("cancel", "retry"):
+        for path in (f"/api/tasks/hers/{verb}", f"/api/tasks/alices/b/{verb}"):
+            assert shared.post(path, headers=BEARERS["dave"]).status_code == 202
+    assert store.submitters("queue", ["hers"]) == {"hers": "dave"}
+    assert store.submitters("alices", ["b"]) == {"b": "dave"}
+    claimed = {task.id: task.submitter for task in store.claim(ME, 50, now=0.0)}
+    assert (claimed["hers"], claimed["b"]) == ("dave", "dave")
+    assert (
+        shared.get("/api/tasks/alices/b", headers=BEARERS["alice"]).status_code == 200
+    )  # it is in her batch
+    shared.post("/api/batches/cancel", json={"batch": "alices"}, headers=BEARERS["dave"])
+    shared.post("/api/batches/retry", json={"batch": "alices"}, headers=BEARERS["dave"])
+    shared.post("/api/providers/openai/pause", headers=BEARERS["dave"])
+    made = {event.event.kind: event.event.message for event in store.events(20)}
+    for kind in ("task_cancelled", "task_retried", "batch_cancelled", "batch_retried", "provider_pause"):
+        assert made[kind].startswith("dave "), kind
+
+
+@pytest.mark.parametrize(("name", "most"), [("bob", 9), ("dave", 1_000_000)])
+def test_a_priority_is_limited_by_role(shared: FlaskClient, name: str, most: int) -> None:
+    for priority, status in ((most, 202), (most + 1, 422)):
+        body = {"prompt": f"Is {priority} allowed?", "priority": priority}
+        assert shared.post("/api/tasks", json=body, headers=BEARERS[name]).status_code == status
+
+
+def test_a_file_of_another_is_neither_seen_nor_started_nor_dropped(shared: FlaskClient) -> None:
+    alice, bob = shared, shared.application.test_client()
+    sign_in(alice, ALICE)
+    sign_in(bob, BOB)
+    form = {"csrf": csrf_of(alice), "file": (io.BytesIO(b'{"prompt": "A secret"}\n'), "mine.jsonl")}
+    place = alice.post("/uploads", data=form).headers["Location"]
+    assert bob.get(place).status_code == 404
+    for action in ("start", "template"):
+        assert bob.post(place, data={"csrf": csrf_of(bob), "action": action}).status_code == 404
+    bob.post(place, data={"csrf": csrf_of(bob), "action": "drop"})
+    assert alice.get(place).status_code == 200
+    high = {"csrf": csrf_of(bob), "file": (io.BytesIO(b'{"prompt": "x", "priority": 10}\n'), "x.jsonl")}
+    assert bob.post("/uploads", data=high).status_code == 422
+    taken = {"csrf": csrf_of(alice), "batch": "bobs"}
+    bob.post("/api/tasks", json={"prompt": "x", "batch": "bobs"}, headers=BEARERS["bob"])
+    assert alice.post(place, data=taken).status_code == 409
+
+
+# ------------------------------------------------------------------ what enters
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x1b[31mb", "a\r\nb", "a\nb", "a\x00b", "a\u202eb", "a\x9bb", "", "x" * 501]
+)
+def test_a_batch_has_a_name_that_a_terminal_and_a_log_can_take(
+    client: FlaskClient, store: Store, name: str
+) -> None:
+    before = len(store.batches())
+    for path, body in (
+        ("/api/tasks", {"prompt": "x", "batch": name}),
+        ("/api/batches/cancel", {"batch": name}),
+        ("/api/batches/retry", {"batch": name}),
+    ):
+        assert client.post(path, json=body).status_code == 422, path
+    form = {"csrf": csrf_of(client), "file": (io.BytesIO(b'{"prompt": "x"}\n'), "a\x1b[31mb.jsonl")}
+    place = client.post("/uploads", data=form).headers["Location"]
+    assert "\x1b" not in client.get(place).text
+    if name:  # an empty field means the file's name
+        assert client.post(place, data={"csrf": csrf_of(client), "batch": name}).status_code == 422
+    assert len(store.batches()) == before
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "-Infinity", "[1e999]"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/tasks", '{"prompt": "x", "metadata": {"a": %s}}'),
+        ("/api/tasks", '{"prompt": "x", "response_schema": {"type": "number", "maximum": %s}}'),
+        ("/api/tasks", '{"prompt": "x", "temperature": %s}'),
+        ("/api/tasks", '{"prompt": "x", "priority": %s}'),
+        ("/api/tasks", '{"prompt": "x", "deadline_s": %s}'),
+        ("/api/tasks", '{"prompt": "x", "wait_s": %s}'),
+        ("/api/tasks", '{"tasks": [{"prompt": "x", "metadata": {"a": {"b": %s}}}]}'),
+        ("/api/tasks", '{"prompt": "x", "unknown": %s}'),
+        ("/api/providers/rebalance", '{"weights": {"openai": %s}}'),
+        ("/api/providers/rebalance", '{"version": %s}'),
+        ("/api/batches/cancel", '{"batch": %s}'),
+    ],
+)
+def test_a_number_that_json_has_not_is_refused_wherever_it_enters(
+    client: FlaskClient, path: str, body: str, number: str
+) -> None:
+    answer = client.post(path, data=body % number, content_type="application/json")
+    assert answer.status_code in (400, 422)
+
+
+def test_files_that_were_not_started_have_a_limit_and_an_end(
+    client: FlaskClient, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "MOST_KEPT_BYTES", 3000)
+
+    def bring() -> int:
+        form = {"csrf": csrf_of(client), "file": (io.BytesIO(b'{"prompt": "x"}\n' * 10), "tasks.jsonl")}
+        return client.post("/uploads", data=form).status_code
+
+    codes = [bring() for _ in range(6)]
+    assert codes[0] == 303 and codes[-1] == 413
+    folder = place.settings.state_dir / "uploads"
+    for path in folder.iterdir():
+        os.utime(path, (0, time.time() - 3700))
+    assert bring() == 303
+    assert len(list(folder.iterdir())) == 2

@@ -13,7 +13,7 @@ that is of another kind altogether.
 from __future__ import annotations
 
 from .csv_rows import TEMPLATE_OPTION
-from .fields import TaskFields
+from .fields import TaskFields, check_batch_name
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_object
 from .lines import MAX_LINE_BYTES, BadLine
@@ -40,6 +40,7 @@ __all__ = [
     "ReadOptions",
     "TaskFields",
     "Template",
+    "check_batch_name",
     "columns_of",
     "ids_of",
     "make_task",

@@ -13,6 +13,16 @@ from ...records import GENERAL, Message
 
 MAX_ID_CHARS = 200
 MAX_PRIORITY = 1_000_000
+MAX_BATCH_CHARS = 500
+
+
+def check_batch_name(name: str) -> str:
+    """The name, where a batch may have it: printable, as ids are. Raises InputError."""
+    if not 0 < len(name) <= MAX_BATCH_CHARS:
+        raise InputError(f"'batch' needs 1 to {MAX_BATCH_CHARS} characters, not {len(name)}")
+    if not name.isprintable():
+        raise InputError("'batch' must not contain control characters or line ends")
+    return name
 
 
 class MessageFields(BaseModel):

@@ -27,14 +27,16 @@ class Editing(Following):
         *,
         now: float,
         why: str = "cancelled before it was started",
+        submitter: str = "",
     ) -> int:
-        """Cancel queued tasks, all of the batch where `ids` is None. Returns how many were queued.
+        """Cancel queued tasks: all of the batch, these `ids` of it, or those of one submitter. Returns how
+        many were queued.
 
         Running ones are the orchestrator's: ask it with a command. Who waited for the answer of one that is
         cancelled is asked itself, unless it is cancelled as well.
         """
         cancelled = 0
-        for rows in self._chosen(batch, IS_QUEUED, ids):
+        for rows in self._chosen(batch, sa.and_(IS_QUEUED, self._of(batch, submitter)), ids):
             with self._database.writing() as connection:
                 cancelled += self._close(
                     connection,
@@ -55,22 +57,45 @@ class Editing(Following):
         ids: Collection[str] = (),
         truncated: bool = False,
         now: float,
+        submitter: str = "",
+        asked_by: str = "",
     ) -> int:
-        """Ask again: final tasks of these ids or statuses, and with `truncated` those cut short.
+        """Ask again: final tasks of these ids or statuses, and with `truncated` those cut short; of everybody
+        or of one submitter. With `asked_by` they are that one's from now on, who pays for the new attempts.
 
         Attempts and what they cost are kept, the answers are dropped; tasks whose content was purged stay as
         they are. Returns how many are queued again.
         """
-        chosen = [self._chosen(batch, _CAN_BE_ASKED, ids)]
+        can_be_asked = sa.and_(_CAN_BE_ASKED, self._of(batch, submitter))
+        chosen = [self._chosen(batch, can_be_asked, ids)]
         if statuses or truncated:
             cut_short = (_T.truncated == 1,) if truncated else ()
             of_these = sa.or_(_T.status.in_([status.value for status in statuses]), *cut_short)
-            chosen.append(self._chosen(batch, sa.and_(_CAN_BE_ASKED, of_these)))
+            chosen.append(self._chosen(batch, sa.and_(can_be_asked, of_these)))
         reopened = 0
         for rows in itertools.chain(*chosen):
+            lanes = self._lanes_for(batch, rows, asked_by) if asked_by else {}
             with self._database.writing() as connection:
+                for old, new in lanes.items():
+                    of_lane = sa.and_(_T.task_row.in_(rows), _T.lane_id == old, IS_FINAL)
+                    connection.execute(sa.update(schema.tasks).where(of_lane).values(lane_id=new))
                 reopened += self._reopen(connection, rows, now)
         return reopened
+
+    def _lanes_for(self, batch: str, rows: Collection[int], asked_by: str) -> dict[int, int]:
+        """Lane by lane that these rows are in: that of `asked_by`, where it is another."""
+        with self._database.reading() as connection:
+            query = sa.select(_T.lane_id).where(_T.task_row.in_(rows)).distinct()
+            old = [self._lanes.by_id(number) for number in connection.execute(query).scalars()]
+        others = [lane for lane in old if lane.submitter != asked_by]
+        return {lane.id: self._lanes.lane(batch, asked_by, lane.task_type).id for lane in others}
+
+    def _of(self, batch: str, submitter: str) -> sa.ColumnElement[bool]:
+        """Tasks of this submitter in the batch; of everybody where the name is empty."""
+        if not submitter:
+            return sa.true()
+        lanes = self._lanes.of_batch(self._lanes.known_batch_id(batch))
+        return _T.lane_id.in_([lane.id for lane in lanes if lane.submitter == submitter])
 
     def _chosen(
         self, batch: str, condition: sa.ColumnElement[bool], ids: Collection[str] | None = None

@@ -56,9 +56,10 @@ class Reading(Loading):
         found = self._batch_rows(schema.batches.c.name == name, limit=1)
         return found[0] if found else None
 
-    def batches(self, limit: int = 200) -> list[BatchRow]:
-        """The newest batches, newest first."""
-        return self._batch_rows(sa.true(), limit=limit)
+    def batches(self, limit: int = 200, *, submitter: str = "") -> list[BatchRow]:
+        """The newest batches, newest first; all, or those that this submitter began."""
+        begun = schema.batches.c.submitter == submitter if submitter else sa.true()
+        return self._batch_rows(begun, limit=limit)
 
     def orchestrators(self, limit: int = 20) -> list[OrchestratorRow]:
         """The last orchestrators, newest first, those that ended too."""
@@ -126,8 +127,12 @@ class Reading(Loading):
         batch: str = "",
         submitter: str = "",
         id_prefix: str = "",
+        owner: str = "",
+        shared: Collection[str] = (),
     ) -> TaskPage:
         """A page of tasks, newest first; `before` is the last page's `next_before`.
+
+        With `owner` those that she has submitted, and those in batches that she began, save `shared` ones.
 
         A search gives up after 20,000 tasks, so a rare filter may need several pages, some of them empty.
         Statuses, batches and tasks whose whole id is `id_prefix` are found at once, however rare. The first
@@ -136,6 +141,8 @@ class Reading(Loading):
         filters: list[sa.ColumnElement[bool]] = []
         if task_type or submitter:
             filters.append(_T.lane_id.in_([lane.id for lane in self._lanes.like(task_type, submitter)]))
+        if owner:
+            filters.append(_T.lane_id.in_([lane.id for lane in self._lanes.owned(owner, shared)]))
         if provider:
             filters.append(_T.provider == provider)
         ways = self._ways(batch, statuses)
@@ -232,6 +239,19 @@ class Reading(Loading):
         query = sa.select(_T.id, _T.status).where(_T.batch_id == batch_id, _T.id.in_(ids))
         with self._database.reading() as connection:
             return {row.id: TaskStatus(row.status) for row in connection.execute(query)}
+
+    def submitters(self, batch: str, ids: Collection[str]) -> dict[str, str]:
+        """Who has submitted each of `ids` that exists."""
+        batch_id = self._lanes.batch_id(batch)
+        names = list(ids)
+        found: dict[str, str] = {}
+        for start in range(0, len(names), IN_SIZE):
+            these = _T.id.in_(names[start : start + IN_SIZE])
+            with self._database.reading() as connection:
+                query = sa.select(_T.id, _T.lane_id).where(_T.batch_id == batch_id, these)
+                rows = connection.execute(query).all()
+            found |= {row.id: self._lanes.by_id(row.lane_id).submitter for row in rows}
+        return found
 
     # ------------------------------------------------------------ results
 

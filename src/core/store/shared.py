@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -105,6 +105,12 @@ class Lanes:
         lanes = schema.lanes.c
         of_type = lanes.task_type == task_type if task_type else sa.true()
         return self._load(of_type & (lanes.submitter == submitter if submitter else sa.true()))
+
+    def owned(self, owner: str, shared: Collection[str]) -> list[Lane]:
+        """Lanes of this submitter, and those in batches that she began; but not for `shared` batches."""
+        b = schema.batches.c
+        began = sa.and_(b.submitter == owner, b.name.not_in(list(shared)))
+        return self._load(sa.or_(schema.lanes.c.submitter == owner, began))
 
     def _make(self, batch_id: int, submitter: str, task_type: str) -> None:
         names = {"batch_id": batch_id, "submitter": submitter, "task_type": task_type}

@@ -46,6 +46,7 @@ class Attention:
     level: str  # bad, warn
     text: str
     link: str
+    is_event: bool = False  # the words of an event, which may name tasks and submitters
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ def _attention(
     if pool.orchestrator.running:
         for provider in pool.providers:
             yield from _provider_attention(provider, pool.now)
-    yield from (_budget_attention(budget) for budget in budgets if budget.tone)
+    yield from (budget_attention(budget) for budget in budgets if budget.tone)
     for status in (TaskStatus.FAILED, TaskStatus.EXPIRED):
         if number := counts[status.value]:
             text = f"{plural(number, 'task')} {status.value}: look, and ask again"
@@ -219,7 +220,7 @@ def _provider_attention(provider: ProviderView, now: float) -> Iterator[Attentio
         yield Attention("bad", text, f"/provider-status#{provider.name}")
 
 
-def _budget_attention(budget: BudgetView) -> Attention:
+def budget_attention(budget: BudgetView) -> Attention:
     text = f"{percent(budget.used)} of the budget of {budget.whose} {budget.when} is spent"
     return Attention(budget.tone, text, "/#budgets")
 
@@ -237,7 +238,7 @@ def _alerts(site: Site, now: float) -> Iterator[Attention]:
             return
         left_s = float(event.fields.get("until", 0.0)) - now
         until = f", for another {duration(left_s)}" if left_s > 0 else ""
-        yield Attention("warn", f"{event.message}{until} ({duration(now - event.at)} ago)", "/")
+        yield Attention("warn", f"{event.message}{until} ({duration(now - event.at)} ago)", "/", True)
 
 
 def status_line(view: DashboardView) -> str:

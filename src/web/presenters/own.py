@@ -1,0 +1,56 @@
+"""What pages and API show to those who may see their own tasks alone: the pool, without the words of others.
+
+How much waits, what it costs and how the providers are is no secret: a submitter has to plan with it. Events,
+errors, and names of batches and submitters are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...core.intake import QUEUE
+from ..site import Site, own_only
+from .budgets import BudgetView
+from .dashboard import DashboardView, budget_attention, dashboard_view
+from .pool import PoolView, pool_view
+
+_OF_OTHERS = ("batch", "submitter")  # budgets of these name somebody
+
+
+def own_pool_view(site: Site) -> PoolView:
+    """The pool for who asks."""
+    view = pool_view(site)
+    return _without_names(view) if own_only() else view
+
+
+def _without_names(view: PoolView) -> PoolView:
+    return replace(
+        view,
+        orchestrator=replace(view.orchestrator, batch="", host="", pid=None),
+        providers=tuple(replace(each, last_errors=()) for each in view.providers),
+        waiting_for=tuple(w for w in view.waiting_for if not any(word in w.what for word in _OF_OTHERS)),
+    )
+
+
+def own_dashboard_view(site: Site) -> DashboardView:
+    """The dashboard for who asks."""
+    view, name = dashboard_view(site), own_only()
+    if not name:
+        return view
+    budgets = tuple(budget for budget in view.budgets if _may_see(site, budget, name))
+    told = {budget_attention(budget) for budget in view.budgets if budget not in budgets}
+    return replace(
+        view,
+        pool=_without_names(view.pool),
+        held=view.held if view.held and not any(word in view.held.what for word in _OF_OTHERS) else None,
+        budgets=budgets,
+        attention=tuple(a for a in view.attention if a not in told and not a.is_event),
+        events=(),
+    )
+
+
+def _may_see(site: Site, budget: BudgetView, name: str) -> bool:
+    if budget.scope == "batch":
+        batch = site.store.batch(budget.name)
+        return batch is not None and batch.name != QUEUE and batch.submitter == name
+    return budget.scope != "submitter" or budget.name == name

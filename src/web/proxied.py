@@ -1,0 +1,34 @@
+"""Whom a request is from, where a proxy stands in front: as that proxy says, if it is one that we trust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from .access import Proxies
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+FORWARDED = ("FOR", "PROTO", "HOST", "PORT", "PREFIX", "BY")
+
+
+class Proxied:
+    """Stands in front of a WSGI application. The nearest proxy is believed: the last entry of its headers.
+
+    The Host header stays the browser's, which a proxy has to pass on; the other headers count for nothing.
+    """
+
+    def __init__(self, application: WSGIApplication, proxies: Proxies) -> None:
+        self._direct, self._proxies = application, proxies
+        self._behind = ProxyFix(application, x_for=1, x_proto=1, x_host=0, x_port=0, x_prefix=0)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._proxies.includes(environ.get("REMOTE_ADDR", "")):
+            return self._behind(environ, start_response)
+        for name in FORWARDED:
+            environ.pop(f"HTTP_X_FORWARDED_{name}", None)
+        environ.pop("HTTP_FORWARDED", None)
+        return self._direct(environ, start_response)

@@ -1,0 +1,79 @@
+"""What each token may do: one table of all addresses, which `guard` asks before anything else happens.
+
+    submit    her own tasks: hand in, read, export, cancel, run again; files and batches of her own
+    read      everything, and change nothing
+    operate   everything
+
+Own is what she has handed in (or run again, and so pays for), and what is in a batch that she began; the
+queue, which is everybody's batch, is nobody's own. What belongs to others is not found, for `submit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+Role = Literal["submit", "read", "operate"]
+ROLES: tuple[Role, ...] = get_args(Role)
+SUBMIT: Role = "submit"
+OPERATE: Role = "operate"
+
+# A task of priority 1 goes before all of priority 0, whosever they are: operators can always go first.
+MOST_PRIORITY: Mapping[Role, int] = {"submit": 9, "read": 0, "operate": 1_000_000}
+
+_ANYBODY = frozenset[Role](("submit", "read", "operate"))  # for `submit`: her own part of it
+_READERS = frozenset[Role](("read", "operate"))
+_SUBMITTERS = frozenset[Role](("submit", "operate"))
+_OPERATORS = frozenset[Role](("operate",))
+
+OPEN_ENDPOINTS = frozenset(
+    {"static", "auth.login", "auth.logout", "health.healthz", "health.leader", "health.readyz"}
+)
+ALLOWED: Mapping[str, frozenset[Role]] = {
+    "pages.dashboard": _ANYBODY,
+    "pages.provider_status": _ANYBODY,
+    "pages.steer": _OPERATORS,
+    "pages.rebalance": _READERS,
+    "pages.rebalance_form": _OPERATORS,
+    "pages.tasks": _ANYBODY,
+    "pages.task": _ANYBODY,
+    "pages.task_named": _ANYBODY,
+    "pages.task_by_id": _ANYBODY,
+    "pages.task_verb": _SUBMITTERS,
+    "pages.batch_verb": _SUBMITTERS,
+    "pages.hand_in": _SUBMITTERS,
+    "pages.export_tasks": _ANYBODY,
+    "pages.upload": _SUBMITTERS,
+    "pages.uploaded": _SUBMITTERS,
+    "pages.start_upload": _SUBMITTERS,
+    "api.providers_status": _ANYBODY,
+    "api.dashboard": _ANYBODY,
+    "api.weights": _READERS,
+    "api.rebalance": _OPERATORS,
+    "api.undo": _OPERATORS,
+    "api.redo": _OPERATORS,
+    "api.steer": _OPERATORS,
+    "api.submit": _SUBMITTERS,
+    "api.tasks": _ANYBODY,
+    "api.task": _ANYBODY,
+    "api.task_named": _ANYBODY,
+    "api.task_by_id": _ANYBODY,
+    "api.task_verb": _SUBMITTERS,
+    "api.task_verb_named": _SUBMITTERS,
+    "api.task_verb_by_id": _SUBMITTERS,
+    "api.batches": _ANYBODY,
+    "api.cancel_batch": _SUBMITTERS,
+    "api.retry_batch": _SUBMITTERS,
+    "api.usage": _READERS,
+    "api.events": _READERS,
+}
+
+
+def may(role: Role, endpoint: str) -> bool:
+    """Whether this role may use the address. One that is not in the table is for nobody."""
+    return role in ALLOWED.get(endpoint, ())
+
+
+def needed(endpoint: str) -> str:
+    """The roles that may, in words."""
+    return " or ".join(role for role in ROLES if may(role, endpoint)) or "none"
