@@ -1,7 +1,8 @@
 """Makes the requests of one token that stand for a probe: see `routing/canaries.py` for when one is due.
 
-One is no task and no attempt: it has no row of its own. What it cost is covered before it leaves, as with any
-call, counts for the overall and the provider's budgets, and is added to the sums of usage.
+One is no task and no attempt: it has no row of its own. As with any call, what it may cost is covered before
+it leaves, and it leaves only while this orchestrator leads and may place. Its cost counts for the overall and
+the provider's budgets, and is added to the sums of usage.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from ..routing.balancer import ProviderLoadBalancer
 from ..routing.canaries import CANARY
 from ..routing.dispatch import outcome_of
 from ..settings import Settings
+from .leadership import Leadership
 from .money import Money
-from .store import Store
 from .store_thread import StoreThread
 
 TIMEOUT_S = 10.0  # one token takes a second or two where it comes at all
 
 
 class CanaryCalls:
-    """Sends one for a provider and books it."""
+    """Sends one for a provider and books it. `may_place`: whether calls are placed at all now."""
 
     def __init__(
         self,
@@ -32,17 +33,19 @@ class CanaryCalls:
         balancer: ProviderLoadBalancer,
         adapters: Mapping[str, ProviderAdapter],
         money: Money,
-        store: Store,
+        leadership: Leadership,
         thread: StoreThread,
-        incarnation: str,
+        may_place: Callable[[], bool],
         now: Callable[[], float],
     ) -> None:
         self._settings, self._balancer, self._adapters = settings, balancer, adapters
-        self._money, self._store, self._thread, self._now = money, store, thread, now
-        self._incarnation = incarnation
+        self._money, self._leadership, self._thread = money, leadership, thread
+        self._may_place, self._now = may_place, now
 
     async def send_if_due(self, name: str) -> bool:
-        """Whether one was sent, and has ended."""
+        """Whether one was sent, and has ended. Raises LeadershipLost where another orchestrator leads."""
+        if not self._may_place():
+            return False
         placement = self._balancer.place_canary(name, self._now())
         if placement is None:
             return False
@@ -51,12 +54,16 @@ class CanaryCalls:
         sent, started_at = False, self._now()
         try:
             await self._money.cover(placement)
+            await self._leadership.permission()
             sent, started_at = True, self._now()
             completion = await self._call(placement)
         except ProviderError as failed:
             error = failed
         finally:  # a shutdown too: what was sent may be billed
-            await self._book(placement, completion, error, started_at, sent)
+            try:
+                await self._book(placement, completion, error, started_at, sent)
+            finally:
+                self._money.release(placement)
         return True
 
     async def _call(self, placement: Placement) -> Completion:
@@ -91,11 +98,10 @@ class CanaryCalls:
             placement.permit, outcome, now,
             latency_s=now - started_at, usage=usage, error=error, limits=limits,
         )  # fmt: skip
-        self._money.release(placement)
         if not sent:
             return
         attempt = Attempt(
             1, placement.provider, placement.model, "", outcome, started_at, now - started_at, CANARY, (),
             usage=usage or Usage(), cost_nanos=cost, max_tokens=placement.max_tokens,
         )  # fmt: skip
-        await self._thread.insist(self._store.book_canary, self._incarnation, attempt)
+        await self._thread.insist(self._leadership.store.book_canary, self._leadership.incarnation, attempt)

@@ -44,13 +44,23 @@ class HealthWatch:
             news.set()
 
     async def run(self, supervisor: Supervisor) -> None:
-        """Look until cancelled. A watch that fails is started again, and leaves the others alone."""
-        async with asyncio.TaskGroup() as group:
-            for name in self._adapters:
-                group.create_task(supervisor.keep(f"the health watch of {name}", partial(self._watch, name)))
-                if self._canaries is not None:
-                    send = partial(self._send_canaries, name, self._canaries)
-                    group.create_task(supervisor.keep(f"the canaries of {name}", send))
+        """Look until cancelled. A watch that fails is started again, and leaves the others alone.
+
+        Raises LeadershipLost itself, where a TaskGroup would raise it in a group of exceptions.
+        """
+        jobs = []
+        for name in self._adapters:
+            jobs.append(supervisor.keep(f"the health watch of {name}", partial(self._watch, name)))
+            if self._canaries is not None:
+                send = partial(self._send_canaries, name, self._canaries)
+                jobs.append(supervisor.keep(f"the canaries of {name}", send))
+        watching = [asyncio.create_task(job) for job in jobs]
+        try:
+            await asyncio.gather(*watching)
+        finally:
+            for each in watching:
+                each.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
 
     async def _watch(self, name: str) -> None:
         asked_at = -math.inf

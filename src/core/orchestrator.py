@@ -156,7 +156,7 @@ class Orchestrator:
         )
         canaries = CanaryCalls(
             settings, self.balancer, self._adapters, self._money,
-            store, self._thread, self.incarnation, clock.now,
+            self._leadership, self._thread, self._may_place, clock.now,
         )  # fmt: skip
         self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed, canaries)
         self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result)
@@ -262,9 +262,10 @@ class Orchestrator:
                 self._export()
 
     async def _close(self) -> None:
-        for adapter in self._adapters.values():
-            await adapter.close()
-        await self._alerter.close()
+        with self._supervisor.guarding("closing connections"):  # what follows has to be done all the same
+            for adapter in self._adapters.values():
+                await adapter.close()
+            await self._alerter.close()
         with suppress(StoreError):  # it never signed on, or the store is gone: nothing to sign off from
             await self._learned.save(self._clock.now())
             await self._thread(self._heartbeat, self.snapshot())
@@ -547,6 +548,8 @@ class Orchestrator:
     def _give_up_lost(self) -> None:
         """Calls that a silence or a cut of the network has swallowed: their tasks go elsewhere."""
         for permit in self.balancer.take_lost(self._clock.now()):
+            if permit not in self._calls:  # a canary, which has a time limit of its own
+                continue
             self._given_up.add(permit)
             if self._loop is not None:  # not at once: what was placed just now must have begun, to be settled
                 self._loop.call_soon(self._give_up, permit)
@@ -557,11 +560,13 @@ class Orchestrator:
 
     def _pump(self) -> None:
         """Ask dispatch, start what it placed, and set the alarm for when to ask again."""
-        if self._draining or self._loop is None or not self._leadership.may_place:
-            return
         with self._supervisor.guarding("placing tasks"):
-            if not self._hold_back():
+            if self._loop is not None and self._may_place():
                 self._place(self._loop)
+
+    def _may_place(self) -> bool:
+        """Whether calls may be made now: of tasks, and canaries."""
+        return not self._draining and self._leadership.may_place and not self._hold_back()
 
     def _hold_back(self) -> bool:
         """Whether what is paid cannot be stored now: then nothing more is bought, until it can."""

@@ -50,12 +50,15 @@ class StoreThread:
             raise
         except StoreError as error:
             self._note_refusal(error)
+        answered = True
         try:
-            found = await self._again(method, *args, **kwargs)
+            return await self._again(method, *args, **kwargs)
+        except asyncio.CancelledError:
+            answered = False
+            raise
         finally:
             self._refused -= 1
-        self._note_success()
-        return found
+            self._note_end(answered)
 
     async def _again(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         wait_s = RETRY_S
@@ -76,10 +79,15 @@ class StoreThread:
             self._refusing_since = time.monotonic()
             log.error("the store refuses; trying again", extra={"action": "store", "error": str(error)})
 
-    def _note_success(self) -> None:
-        """Over is what no call waits for any more: while a database is locked, reading still works."""
-        if not self._refused:
-            self.refusal = ""
+    def _note_end(self, answered: bool) -> None:
+        """Over is what no call waits for any more: while a database is locked, reading still works.
+
+        `answered`: the last call was taken, or refused for good, for its value or a lost leadership.
+        """
+        if self._refused:
+            return
+        self.refusal = ""
+        if answered:
             took = duration(time.monotonic() - self._refusing_since)
             # As loud as its beginning: a log that shows errors alone must not look as if it went on.
             log.error("the store takes calls again, after %s", took, extra={"action": "store"})

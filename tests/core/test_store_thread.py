@@ -13,7 +13,7 @@ import pytest
 
 from src.core.store import Store
 from src.core.store_thread import StoreThread
-from src.errors import StoreError
+from src.errors import StoreError, UnstorableError
 
 
 class Heard(logging.Handler):
@@ -84,3 +84,20 @@ async def test_who_does_not_insist_is_told_at_once_and_who_is_cancelled_gives_up
     await thread.insist(put, store, "b")
     assert store.current_settings() == {"b": 1}
     assert heard.lines == ["the store refuses; trying again"]
+
+
+async def test_a_value_that_is_refused_ends_an_outage_as_well(
+    tmp_path: Path, store: Store, thread: StoreThread, heard: Heard
+) -> None:
+    no_text = "\ud800"  # half a surrogate pair
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.create_task(thread.insist(store.put_setting, "a", 1, who=no_text, now=0.0))
+        while not heard.lines:
+            await asyncio.sleep(0.01)
+        assert "locked" in thread.refusal
+        other.execute("COMMIT")
+    with pytest.raises(UnstorableError):
+        await waiting
+    assert thread.refusal == ""
+    assert len(heard.lines) == 2 and heard.lines[1].startswith("the store takes calls again, after ")
