@@ -7,7 +7,6 @@ CI (CI=true) they fail.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ from typing import Any
 import pytest
 
 from src.core.store import Store, schema
+
+from .helpers import skip_without
 
 SERVER = "postgresql://postgres@127.0.0.1:5432"
 DATABASES = ["sqlite", "postgresql"]
@@ -40,11 +41,8 @@ def why_no_postgresql() -> str:
 
 def need_postgresql() -> None:
     """Skip where there is none; in CI that is a failure."""
-    if not (why := why_no_postgresql()):
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{why}; CI runs the tests on both databases")
-    pytest.skip(why)
+    if why := why_no_postgresql():
+        skip_without(why)
 
 
 @contextmanager

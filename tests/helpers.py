@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 from src.core.clock import Clock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +38,13 @@ def clean_environment(environ: MutableMapping[str, str]) -> None:
             or upper in {"DATABASE_URL", "NO_COLOR", "FORCE_COLOR", "COLUMNS"}
         ):
             del environ[name]
+
+
+def skip_without(what: str) -> None:
+    """Skip a test for want of `what`; in CI, which has to bring it, that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}; CI runs these tests too")
+    pytest.skip(what)
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import skip_without
+
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -24,10 +26,10 @@ SERIOUS = {"serious", "critical"}
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A running browser. Skips where Chromium or Playwright is missing."""
+    """A running browser. Skips where Chromium or Playwright is missing, which in CI is a failure."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
     if not CHROMIUM:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
+        skip_without("no chromium on this machine: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         yield browser
