@@ -20,9 +20,11 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, redirect, request, session, url_for
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
 from .access import LOCAL
+from .connections import HEADERS_ONLY
 from .problems import Problem, wants_json
 from .roles import OPEN_ENDPOINTS, OPERATE, may, needed
 from .sessions import begin, is_valid
@@ -60,6 +62,20 @@ def _check() -> AnyResponse | None:
     request.max_content_length = body_limit()
     if request.method not in SAFE_METHODS:
         _refuse_other_sites()
+    headers_only = request.environ.get(HEADERS_ONLY)
+    if headers_only is None:
+        return _enter()
+    answer = _enter(with_body=False)
+    if answer is None and request.routing_exception is None:
+        limit = request.max_content_length or 0
+        if (request.content_length or 0) > limit:
+            raise RequestEntityTooLarge
+        headers_only.append(limit)
+        return Response(status=204)
+    return answer
+
+
+def _enter(*, with_body: bool = True) -> AnyResponse | None:
     if request.endpoint in OPEN_ENDPOINTS:
         return None
     turned_away = _identify()
@@ -69,7 +85,7 @@ def _check() -> AnyResponse | None:
         message = f"The role of this token is {g.role}; this needs {needed(request.endpoint or '')}."
         raise Problem(403, "forbidden", message)
     if request.method not in SAFE_METHODS:
-        _check_csrf()
+        _check_csrf(with_body)
     return None
 
 
@@ -162,7 +178,7 @@ def csrf_token() -> str:
     return cast(str, session["csrf"])
 
 
-def _check_csrf() -> None:
+def _check_csrf(with_body: bool) -> None:
     if g.by_bearer:
         return
     if wants_json():
@@ -171,7 +187,10 @@ def _check_csrf() -> None:
         if site().door.tokens:
             require_csrf(request.headers.get("X-CSRF-Token", ""))
         return
-    require_csrf(request.form.get("csrf", ""))
+    if with_body:
+        require_csrf(request.form.get("csrf", ""))
+    elif not session.get("csrf"):  # whatever word the form has, it can't be the one
+        require_csrf("")
 
 
 def require_csrf(given: str) -> None:

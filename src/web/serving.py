@@ -2,13 +2,18 @@
 
 waitress hands each request to a thread, which then wakes the loop. For an answer that is only copied the two
 hand-overs cost more than all the rest, so the loop's own thread gives those, and every other request goes the
-usual way. What is changed are two attributes of waitress's servers; a test asks for an answer both ways.
+usual way. What is changed are three attributes of waitress's servers; a test asks for an answer both ways.
+The limits of connections and of bodies are in `connections`.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
+import select
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -16,7 +21,10 @@ from flask import Flask
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
 
+from .access import Proxies
+from .connections import MOST, Admission, Parser, is_late, one_too_many
 from .quick import QuickAnswers
+from .site import Site
 from .uploads import MOST_BYTES
 
 THREADS = 80  # 64 of which may wait for answers, and cost next to nothing meanwhile
@@ -32,6 +40,7 @@ class Server(Protocol):
 def make_server(app: Flask, places: Sequence[tuple[str, int]], threads: int = THREADS) -> Server:
     """A server that listens at these addresses and ports. Raises OSError where one is taken."""
     sockets: dict[int, Any] = {}
+    most = min(MOST, _files_at_once() // 2)
     server: Server = create_server(
         app,
         map=sockets,
@@ -40,14 +49,57 @@ def make_server(app: Flask, places: Sequence[tuple[str, int]], threads: int = TH
         ident=None,
         max_request_body_size=MOST_BYTES + (1 << 20),
         clear_untrusted_proxy_headers=False,  # `Proxied` does, which knows several proxies
+        connection_limit=most + 100,  # where waitress would stop accepting: ours are closed before
+        cleanup_interval=1,
+        asyncore_use_poll=hasattr(select, "poll"),  # select() can't count beyond 1,024
     )
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full queue for a moment is no news
     quick = app.wsgi_app
+    here: Site = app.extensions["site"]
     if isinstance(quick, QuickAnswers):
-        for each in sockets.values():
-            if isinstance(each, BaseWSGIServer):
-                _shorten(each, quick)
+        listening = [each for each in sockets.values() if isinstance(each, BaseWSGIServer)]
+        limits = _Limits(Admission(quick), here.door.proxies, most, listening)
+        for each in listening:
+            _shorten(each, quick, limits)
     return server
+
+
+def _files_at_once() -> int:
+    """Files and connections that this process may have open, raised as far as that goes without asking."""
+    if sys.platform == "win32":
+        return 2 * MOST
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * MOST if hard == resource.RLIM_INFINITY else min(hard, 4 * MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (ValueError, OSError):  # macOS has a lower one that it does not tell
+            pass
+    return 4 * MOST if soft == resource.RLIM_INFINITY else soft
+
+
+class _Limits:
+    """What holds for the connections of all listening sockets together."""
+
+    def __init__(self, admission: Admission, proxies: Proxies, most: int, servers: Sequence[Any]) -> None:
+        self.admission = admission
+        self._proxies, self._most, self._servers = proxies, most, servers
+
+    def make_place(self, newest: Any) -> None:
+        channels = [each for server in self._servers for each in server.active_channels.values()]
+        channels = [each for each in channels if not each.will_close]
+        leaves = one_too_many(channels, newest, self._most, self._proxies.includes)
+        if leaves is not None:
+            leaves.will_close = True
+
+    def close_late(self, now: float) -> None:
+        for server in self._servers:
+            for channel in list(server.active_channels.values()):
+                if is_late(channel, now):
+                    channel.will_close = True
 
 
 def joined(host: str, port: int) -> str:
@@ -60,6 +112,14 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     receiving_in: int | None = None
     ready: bytes | None = None
+    has_asked = False  # whether a whole request has come
+    limits: _Limits
+
+    def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
+        self.began_at = time.monotonic()
+        super().__init__(server, sock, addr, adj, map)
+        self.parser_class = functools.partial(Parser, self.limits.admission, addr[0])
+        self.limits.make_place(self)
 
     def received(self, data: bytes) -> bool:
         self.receiving_in = threading.get_ident()
@@ -84,17 +144,24 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
                 self.server.add_task(self)
 
 
-def _shorten(server: Any, quick: QuickAnswers) -> None:
-    """Let this listening socket's connections give ready answers without a thread."""
+def _shorten(server: Any, quick: QuickAnswers, limits: _Limits) -> None:
+    """Let this listening socket's connections give ready answers without a thread, and hold to the limits."""
     hand_to_thread: Callable[[Any], None] = server.add_task
+    close_silent: Callable[[float], None] = server.maintenance
+
+    def maintenance(now: float) -> None:
+        close_silent(now)
+        limits.close_late(time.monotonic())
 
     def add_task(channel: _Channel) -> None:
+        channel.has_asked = True
         on_the_loop = channel.receiving_in == threading.get_ident()
         channel.ready = _ready(channel, quick) if on_the_loop else None
         if channel.ready is None:
             hand_to_thread(channel)
 
-    server.channel_class, server.add_task = _Channel, add_task
+    server.channel_class = type("_ChannelOfServer", (_Channel,), {"limits": limits})
+    server.add_task, server.maintenance = add_task, maintenance
 
 
 def _ready(channel: Any, quick: QuickAnswers) -> bytes | None:

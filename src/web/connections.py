@@ -1,0 +1,157 @@
+"""Connections that cost more than they bring: too many, too slow, and bodies that would be refused anyway.
+
+waitress reads a request as a whole before the application sees it, gives a silent connection two minutes,
+and stops accepting at its limit of connections. So anybody could keep everybody out with a hundred half-sent
+requests, or fill the disk with a body whose token would be asked for afterwards. Here
+
+    a body of more than BODY_LOOKED_AT_BYTES   is admitted by its headers, before it is read: see `Admission`
+    a request that comes slower than it may    is cut off: see `is_late`
+    one connection too many                    costs the one that waits longest, of the same address first
+
+    one connection too many                    costs the one that waits longest, first of the same address
+own network a proxy stands in front, which has limits of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]
+from waitress.utilities import RequestEntityTooLarge  # type: ignore[import-untyped]
+
+HEADERS_ONLY = "orchestrator.headers_only"  # in the environ: a list for the limit, and no body to be read
+BODY_LOOKED_AT_BYTES = 64 * 1024
+HEADERS_S = 10.0  # from the first byte of a request, or from the connection, to the end of its headers
+BODY_GRACE_S = 30.0
+SLOWEST_BYTES_PER_S = 10_000.0  # of a body: half a gigabyte in 14 hours at the most
+MOST = 500  # connections at once
+MOST_OF_AN_ADDRESS = 200  # a program may wait for 64 answers, and have others beside them
+
+
+class Refusal:
+    """The application's answer to the headers, in the place of waitress's own errors."""
+
+    def __init__(self, status: str, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        self._answer = status, [*headers, ("Connection", "close")], body
+
+    def to_response(self, _ident: Any = None) -> tuple[str, list[tuple[str, str]], bytes]:
+        return self._answer
+
+
+class Admission:
+    """Asks the application, by the headers alone, whether a body is worth reading, and how much of it."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self._application = application
+
+    def limit(self, request: HTTPRequestParser, address: str) -> int | Refusal:
+        """The bytes that this address takes, or the answer that refuses the request."""
+        limit: list[int] = []
+        told: list[tuple[str, list[tuple[str, str]]]] = []
+        environ = {
+            **{f"HTTP_{name}": value for name, value in request.headers.items()},
+            "CONTENT_LENGTH": str(request.content_length),
+            "CONTENT_TYPE": request.headers.get("CONTENT_TYPE", ""),
+            "PATH_INFO": request.path,
+            "QUERY_STRING": request.query,
+            "REMOTE_ADDR": address,
+            "REQUEST_METHOD": request.command,
+            "SCRIPT_NAME": "",
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "0",
+            "SERVER_PROTOCOL": f"HTTP/{request.version}",
+            "wsgi.errors": io.StringIO(),
+            "wsgi.input": io.BytesIO(),
+            "wsgi.multiprocess": False,
+            "wsgi.multithread": True,
+            "wsgi.run_once": False,
+            "wsgi.url_scheme": "http",
+            "wsgi.version": (1, 0),
+            HEADERS_ONLY: limit,
+        }
+
+        def listen(status: str, headers: list[tuple[str, str]], _: Any = None) -> None:
+            told.append((status, headers))
+
+        body = b"".join(self._application(environ, listen))
+        return limit[0] if limit else Refusal(*told[-1], body)
+
+
+class Parser(HTTPRequestParser):  # type: ignore[misc]
+    """A request as it comes in; it ends where its body is refused."""
+
+    error: Any
+    expect_continue: bool
+    content_length: int
+    body_bytes_received: int
+
+    def __init__(self, admission: Admission, address: str, adj: Any) -> None:
+        super().__init__(adj)
+        self.began_at = time.monotonic()
+        self._admission, self._address = admission, address
+        self._limit: int = adj.max_request_body_size
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        if not (self.chunked or self.expect_continue or self.content_length > BODY_LOOKED_AT_BYTES):
+            return
+        answer = self._admission.limit(self, self._address)
+        if isinstance(answer, int):
+            self._limit = answer
+            return
+        self.error, self.body_rcv = answer, None  # complete: no byte of the body is taken in
+        self.expect_continue, self.content_length = False, 0
+
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        if self.error is None and self.body_bytes_received > self._limit:
+            self.error = RequestEntityTooLarge(f"more than {self._limit} bytes")
+            self.completed = True
+        return consumed
+
+
+def is_late(channel: Any, now: float) -> bool:
+    """Whether a connection keeps its place with less than a request takes; `now` is monotonic."""
+    if channel.requests:
+        return False
+    request = channel.request
+    if request is None:
+        return not channel.has_asked and now - channel.began_at > HEADERS_S
+    took_s = now - request.began_at
+    if not request.headers_finished:
+        return bool(took_s > HEADERS_S)
+    return bool(took_s > BODY_GRACE_S + request.body_bytes_received / SLOWEST_BYTES_PER_S)
+
+
+def one_too_many(
+    channels: Sequence[Any], newest: Any, most: int, exempt: Callable[[str], bool]
+) -> Any | None:
+    """Whom a new connection costs: None where there is a place for it."""
+    address = newest.addr[0]
+    of_address = [each for each in channels if each.addr[0] == address]
+    if len(of_address) > MOST_OF_AN_ADDRESS and not exempt(address):
+        return _waits_longest(of_address, newest)
+    if len(channels) <= most:
+        return None
+    counts = Counter(each.addr[0] for each in channels if not exempt(each.addr[0]))
+    busiest = counts.most_common(1)[0][0] if counts else address
+    return _waits_longest([each for each in channels if each.addr[0] == busiest], newest)
+
+
+def _waits_longest(channels: Sequence[Any], newest: Any) -> Any:
+    """The connection with the oldest unfinished headers, else one that is idle, else the oldest body; one
+    that waits for its answer stays, and where all of them do the newest goes.
+    """
+    waiting = [each for each in channels if not each.requests and not each.will_close and each is not newest]
+    return min(waiting, key=_rank, default=newest)
+
+
+def _rank(channel: Any) -> tuple[int, float]:
+    request = channel.request
+    if request is not None:
+        return (2 if request.headers_finished else 0), request.began_at
+    return (1 if channel.has_asked else 0), channel.began_at
