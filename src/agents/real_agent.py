@@ -43,21 +43,9 @@ class RealAgent:
         return f"<RealAgent {self.name} home={self.home} slots={self.slots}>"
 
     async def attempt(self, placement: Placement) -> Completion:
-        """Make the one call of a placement. Raises a `ProviderError` subclass where no usable answer comes.
-
-        The total time limit is kept here, since no SDK's own timeout is a total.
-        """
-        adapter = self._adapters[placement.provider]
+        """Make the one call of a placement. Raises a `ProviderError` where no usable answer comes."""
         request = self.request_for(placement)
-        try:
-            async with asyncio.timeout(placement.timeout_s):
-                completion = await adapter.complete(request)
-        except TimeoutError as error:
-            raise TimedOut(
-                f"no complete answer within {placement.timeout_s:g} s",
-                provider=placement.provider,
-                model=placement.model,
-            ) from error
+        completion = await complete(self._adapters, placement.provider, request)
         if request.response_schema is None:
             return completion
         reading = await read_answer_apart(completion.text, request.response_schema)
@@ -92,6 +80,18 @@ class RealAgent:
         if not self._add_system_prompt or any(m.role == "system" for m in messages):
             return messages
         return (Message("system", self.system_prompt), *messages)
+
+
+async def complete(
+    adapters: Mapping[str, ProviderAdapter], provider: str, request: CompletionRequest
+) -> Completion:
+    """One exchange within `request.timeout_s`: the total is kept here, since no SDK's own timeout is one."""
+    try:
+        async with asyncio.timeout(request.timeout_s):
+            return await adapters[provider].complete(request)
+    except TimeoutError as error:
+        text = f"no complete answer within {request.timeout_s:g} s"
+        raise TimedOut(text, provider=provider, model=request.model) from error
 
 
 def matching(completion: Completion, reading: Reading, placement: Placement) -> Completion:

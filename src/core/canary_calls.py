@@ -7,10 +7,10 @@ the provider's budgets, and is added to the sums of usage.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 
-from ..errors import ProviderError, TimedOut
+from ..agents.real_agent import complete
+from ..errors import ProviderError
 from ..providers.base import ProviderAdapter
 from ..records import Attempt, Completion, CompletionRequest, Outcome, Placement, Usage
 from ..routing.balancer import ProviderLoadBalancer
@@ -72,15 +72,7 @@ class CanaryCalls:
             placement.model, placement.task.messages, placement.max_tokens, timeout_s=TIMEOUT_S,
             parameters={"max_tokens_parameter": row.max_tokens_parameter},
         )  # fmt: skip
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await self._adapters[placement.provider].complete(request)
-        except TimeoutError as error:
-            raise TimedOut(
-                f"no complete answer within {TIMEOUT_S:g} s",
-                provider=placement.provider,
-                model=placement.model,
-            ) from error
+        return await complete(self._adapters, placement.provider, request)
 
     async def _book(
         self,

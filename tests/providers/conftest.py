@@ -108,6 +108,21 @@ async def serving() -> AsyncIterator[Canned]:
     await runner.cleanup()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[Canned]:
+    """A canned server for all tests of a module; with `adapters` on its event loop."""
+    async with serving() as said:
+        yield said
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def adapters(server: Canned) -> AsyncIterator[dict[str, ProviderAdapter]]:
+    """An adapter of each API format before `server`."""
+    made = {wire: build_adapter(access_to(wire, server.url(wire)), SLOTS) for wire in WIRES}
+    yield made
+    await asyncio.gather(*(adapter.close() for adapter in made.values()))
+
+
 @pytest_asyncio.fixture
 async def canned() -> AsyncIterator[Canned]:
     async with serving() as said:

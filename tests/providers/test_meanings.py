@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from src.errors import (
     AuthFailed,
@@ -27,29 +24,15 @@ from src.errors import (
     Unreachable,
     UnusableAnswer,
 )
-from src.providers import build_adapter
 from src.providers.base import ProviderAdapter
 from src.records import FinishReason, Message
 
-from .conftest import SLOTS, WIRES, Canned, access_to, serving
+from .conftest import WIRES, Canned
 from .test_odd_answers import Wire, claude, gemini, gpt
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Json = dict[str, Any]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[Canned]:
-    async with serving() as said:
-        yield said
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def adapters(server: Canned) -> AsyncIterator[dict[str, ProviderAdapter]]:
-    made = {wire: build_adapter(access_to(wire, server.url(wire)), SLOTS) for wire in WIRES}
-    yield made
-    await asyncio.gather(*(adapter.close() for adapter in made.values()))
 
 
 class Wires:

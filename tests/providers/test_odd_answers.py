@@ -24,12 +24,11 @@ from src.errors import (
     ServerError,
     Truncated,
 )
-from src.providers import build_adapter
 from src.providers.base import ProviderAdapter
 from src.records import Completion, FinishReason, Message, Usage
 from src.simulator.process import SimulatorProcess
 
-from .conftest import KEY, MODELS, SLOTS, WIRES, Builder, Canned, access_to, ask, serving
+from .conftest import KEY, MODELS, SLOTS, WIRES, Builder, Canned, access_to, ask
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -67,19 +66,6 @@ def gemini(text: str = "Elbe.", finish: Any = 1, **changes: Any) -> Json:
         "modelVersion": "gemini-3.5-flash-lite-002",
     }
     return {**body, **changes}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[Canned]:
-    async with serving() as said:
-        yield said
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def adapters(server: Canned) -> AsyncIterator[dict[str, ProviderAdapter]]:
-    made = {wire: build_adapter(access_to(wire, server.url(wire)), SLOTS) for wire in WIRES}
-    yield made
-    await asyncio.gather(*(adapter.close() for adapter in made.values()))
 
 
 @pytest_asyncio.fixture(loop_scope="module")
