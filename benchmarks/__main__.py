@@ -13,6 +13,7 @@ NAMES = {
     "limits": "throughput at the providers' limits, answers 429, lost tasks; peers beside it",
     "faults": "each provider failing in turn: answers, tail, calls to a dead provider, recovery",
     "slowness": "one provider silent, hanging, slow under load or answering 100 MB: gaps, memory",
+    "recovery": "error mixes beside a retry script, times of recovery, rows that always fail",
     "night": "2,000 rows through a silence, a dead network and a spent quota; what the run says of it",
     "overhead": "client CPU per finished task beside the bare SDKs",
     "decision": "time of a decision, and a million tasks in virtual time",

@@ -69,7 +69,8 @@ class Client:
         """Each task at its moment after the pool is warm, as a page would hand it in."""
         while not self._store.latest_snapshot()[0]:
             await asyncio.sleep(0.1)
-        await asyncio.to_thread(reset, self._spec["control_url"])
+        for url in self._spec.get("control_urls") or [self._spec["control_url"]]:
+            await asyncio.to_thread(reset, url)
         start, self._started_at = time.monotonic(), time.time()
         for number, at_s in enumerate(arrivals):
             await asyncio.sleep(max(0.0, start + at_s - time.monotonic()))

@@ -24,9 +24,9 @@ Evidence. Failures are in a row when no call that was sent after them has been a
 calls were sent counts, not the order in which they end, since a refusal is faster than an answer. Calls
 beside a failure that are still in flight may be answered yet, so with dozens in flight three failures are
 an accident and half of the calls are not. A failure that is its row's own (`blamed`) never counts.
-An opening that the first probe refutes was caused by single rows: within window_s of it twice as many
-failures in a row are needed, to FALSE_ALARMS_AT_MOST doublings. `doubtful` keeps new calls out while the
-verdict is near.
+An opening that the first probe or a canary refutes was caused by single rows: within window_s of it twice
+as many failures in a row are needed, to FALSE_ALARMS_AT_MOST doublings. `doubtful` keeps new calls out
+while the verdict is near.
 
 The timer is spaced so that a dead provider gets CALLS_A_MINUTE calls in any minute: those that opened it
 count, as one where they came in one series, less than about recovery_timeout_s apart. While its health
@@ -178,11 +178,13 @@ class Breaker:
         forced: bool = False,
         blamed: bool = False,
         others_serve: bool = True,
+        canary: bool = False,
     ) -> None:
         """One call ended: well, badly, or (None) without saying anything about the provider's health.
 
         `permit` is what `acquire` returned for it. `blamed`: its failure is its row's own, which a probe's
-        is too late to be. `others_serve`: tasks may go to another provider meanwhile.
+        is too late to be. `others_serve`: tasks may go to another provider meanwhile. `canary`: it was one,
+        as `canaries.py` says.
         """
         self.tick(now)
         if permit < NO_PERMIT:
@@ -192,7 +194,7 @@ class Breaker:
         elif healthy and forced and self.state is not CLOSED:
             self._close(now)
         elif permit > NO_PERMIT:
-            self._settle_probe(healthy, permit, now)
+            self._settle_probe(healthy, permit, now, canary)
 
     def doubtful(self, now: float) -> bool:
         """Whether its failures in a row may open it soon: the calls in flight decide, no new one goes."""
@@ -265,13 +267,13 @@ class Breaker:
             self.open_until = max(self.open_until, self._opened_last + longest_s)
         self._failed_health = self._proven = True
 
-    def _settle_probe(self, healthy: bool | None, probe: int, now: float) -> None:
+    def _settle_probe(self, healthy: bool | None, probe: int, now: float, canary: bool) -> None:
         if probe != self._probe or self.state is not HALF_OPEN:
             return  # it expired: its failure is booked already
         if healthy is None:
             self._probe = NO_PROBE
         elif healthy:
-            self._close(now)
+            self._close(now, refuted=canary)
         else:
             self._open(now, "the probe failed")
 
@@ -376,8 +378,8 @@ class Breaker:
         self.by_timer = False
         self._probe = NO_PROBE
 
-    def _close(self, now: float) -> None:
-        refuted = self._timeouts == 1 and not self._proven
+    def _close(self, now: float, *, refuted: bool = False) -> None:
+        refuted = refuted or (self._timeouts == 1 and not self._proven)
         false_alarms = self._false_alarms + 1 if refuted else 0
         self._reset()
         self._false_alarms = min(false_alarms, FALSE_ALARMS_AT_MOST)

@@ -128,7 +128,8 @@ class Chooser:
                 and provider.silent_since(now, floor_s) is not None
             ):
                 return "suspect: calls out, nothing back", None
-            if in_flight >= provider.concurrency.limit:
+            closed = breaker.state is CLOSED  # a probe passes calls that hang
+            if in_flight >= (provider.concurrency.limit if closed else self._pool.most_in_flight):
                 return self._at_its_limit(provider), None
             if breaker.ramping and in_flight >= max(1.0, breaker.ramp(now) * provider.concurrency.limit):
                 share = in_flight / provider.concurrency.limit

@@ -73,7 +73,7 @@ class Settler:
         if healthy is False:
             self._failed(held, error, now)
         else:
-            provider.breaker.settle(healthy, held.probe, now, forced=held.forced)
+            provider.breaker.settle(healthy, held.probe, now, forced=held.forced, canary=held.canary)
         self._reach.settled(provider, outcome, error, held.placed_at, now)
         if outcome is _OK:
             self._second_look.succeeded(held, now)

@@ -1,0 +1,117 @@
+"""The request of one token that stands for a probe, as it is really made, paid for and booked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from pydantic import SecretStr
+
+from src.config import ProviderAccess, load_settings
+from src.core.clock import Clock
+from src.core.orchestrator import Orchestrator
+from src.core.store import Store
+from src.records import Message, Task, TaskStatus
+from src.settings import Settings
+
+BATCH = "file"
+ROWS = 3  # one opens the breaker, two are its probes
+
+
+class Server:
+    """Rows that say `bad` get a 500, all else is answered."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        body = json.loads(await request.text())
+        self.asked.append(body)
+        if "bad" in body["messages"][-1]["content"]:
+            error = {"message": "boom", "type": "server_error", "code": None, "param": None}
+            return web.json_response({"error": error}, status=500)
+        choice = {"index": 0, "message": {"role": "assistant", "content": "Hel"}, "finish_reason": "length"}
+        usage = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+        answer = {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"]}
+        return web.json_response({**answer, "choices": [choice], "usage": usage})
+
+    async def models(self, request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": []})
+
+    @property
+    def canaries(self) -> list[dict[str, Any]]:
+        return [body for body in self.asked if "bad" not in body["messages"][-1]["content"]]
+
+
+@asynccontextmanager
+async def serving(server: Server) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_get("/v1/models", server.models)
+    app.router.add_post("/v1/chat/completions", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+def settings_with(**breaker: Any) -> Settings:
+    """One failure opens the breaker, for a few hundredths of a second; and a budget."""
+    given = load_settings(environ={})
+    quick = {"consecutive_failures": 1, "recovery_timeout_s": 0.02, "recovery_timeout_max_s": 0.1, **breaker}
+    return given.model_copy(
+        update={
+            "breaker": given.breaker.model_copy(update=quick),
+            "pool": given.pool.model_copy(update={"backoff_base_s": 0.01, "backoff_max_s": 0.05}),
+            "budgets": given.budgets.model_copy(update={"daily_usd": 5.0}),
+        }
+    )
+
+
+async def run_bad_rows(path: Path, server: Server, settings: Settings) -> Store:
+    store = Store.open(path / "state.db", simulated=False)
+    clock = Clock()
+    store.create_batch(BATCH, now=clock.now())
+    tasks = [
+        Task(f"r{n}", BATCH, (Message("user", f"bad {n}"),), max_tokens=20, tier="economy")
+        for n in range(ROWS)
+    ]
+    store.add_tasks(tasks, now=clock.now())
+    async with serving(server) as url:
+        row = settings.providers["openai"]
+        access = {"openai": ProviderAccess("openai", row, url, SecretStr("sk-test-0123456789"), "a test")}
+        pool = Orchestrator(settings, access, store, clock, batch=BATCH)
+        await pool.run(until_done=True)
+    return store
+
+
+async def test_rows_that_always_fail_cost_one_request_of_one_token_which_stands_apart(tmp_path: Path) -> None:
+    server, settings = Server(), settings_with()
+    with await run_bad_rows(tmp_path, server, settings) as store:
+        (canary,) = server.canaries
+        assert canary["max_completion_tokens"] == 1
+        assert canary["model"] == settings.providers["openai"].models.economy
+        usage = {row.key[0]: row.sums for row in store.usage(0.0, 1e11, ["task_type"])}
+        assert (usage["canary"].calls, usage["canary"].ok) == (1, 1)
+        assert 0 < usage["canary"].cost_nanos < 1_000_000
+        assert [
+            row.key for row in store.usage(0.0, 1e11, ["task_type", "submitter"]) if row.key[1] == ""
+        ] == [("canary", "")]
+        summary = store.summary(BATCH)
+        assert summary.counts[TaskStatus.FAILED] == ROWS
+        assert summary.calls.calls == len(server.asked) - 1 == 6 * ROWS  # no attempt of anybody's
+        assert store.events(50, kinds=["canary"])
+
+
+async def test_without_probe_spend_none_is_made_and_rows_end_all_the_same(tmp_path: Path) -> None:
+    server = Server()
+    with await run_bad_rows(tmp_path, server, settings_with(probe_spend=False)) as store:
+        assert server.canaries == []
+        assert store.summary(BATCH).counts[TaskStatus.FAILED] == ROWS
