@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ except ModuleNotFoundError as missing:
         refuse_where_not_installed(missing)
     raise
 
+Identities = dict[str, tuple[str, str]]
 AIRPLAY_PORTS = (5000, 7000)
 PORTS_TRIED = 20
 
@@ -68,6 +70,7 @@ PORTS_TRIED = 20
     help="Which state to show (default: live where a key is set, else simulated).",
 )
 @click.option("--beside", hidden=True, help="The orchestrator that started these pages, and ends them.")
+@click.option("--calling", hidden=True, help="The providers that it can call, as JSON.")
 def main(
     host: str | None,
     port: int | None,
@@ -75,6 +78,7 @@ def main(
     state_dir: Path | None,
     simulate: bool | None,
     beside: str | None,
+    calling: str | None,
 ) -> None:
     """Serve the pages until Ctrl-C.
 
@@ -83,23 +87,26 @@ def main(
     if beside is not None:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
-        setup = prepare(
-            Options(config=config, state_dir=state_dir, simulate=bool(simulate), sends_keys=False)
-        )
+        options = Options(config=config, state_dir=state_dir, simulate=bool(simulate), sends_keys=False)
+        options.env_file = calling is None
+        setup = prepare(options)
         if simulate is False:
             setup = replace(setup, simulated=False)
         place = (host or setup.settings.server.host, chosen_port(setup.environ) if port is None else port)
-        serve(setup, *place, beside=beside or "")
+        known = None if calling is None else {name: tuple(who) for name, who in json.loads(calling).items()}
+        serve(setup, *place, beside=beside or "", calling=known)
     except OrchestratorError as error:
         click.echo(f"web_server: {error}", err=True)
         sys.exit(exit_code(error))
 
 
-def serve(setup: Setup, host: str, port: int | None, *, beside: str = "") -> None:
+def serve(
+    setup: Setup, host: str, port: int | None, *, beside: str = "", calling: Identities | None = None
+) -> None:
     """Listen and answer until told to end. Raises ConfigError where that can't begin.
 
     `beside`: the incarnation of the orchestrator that has started these pages. Without one it may be that
-    nobody answers.
+    nobody answers. `calling`: what it says of the providers that it can call, where only it has their keys.
     Where nobody chose a port, a taken one is told, and the next free one serves.
     """
     set_up_logging("warning")
@@ -109,7 +116,10 @@ def serve(setup: Setup, host: str, port: int | None, *, beside: str = "") -> Non
     with open_store(setup) as store:
         if not beside and at_work(store) is None:
             click.echo(f"no orchestrator is running, so tasks will wait; start one with: {setup.serving}")
-        app, what = build(setup, store, door, beside), f"{setup.mode} state in {setup.settings.state_dir}"
+        app, what = (
+            build(setup, store, door, beside, calling),
+            f"{setup.mode} state in {setup.settings.state_dir}",
+        )
         while True:
             try:
                 return run(app, places, what)
@@ -119,14 +129,17 @@ def serve(setup: Setup, host: str, port: int | None, *, beside: str = "") -> Non
                 places = next_places(host, usual, places[0][1] + 1)
 
 
-def build(setup: Setup, store: Store, door: Door, beside: str = "") -> Flask:
-    live = () if setup.simulated else setup.configured  # a simulator starts anew each time
+def build(
+    setup: Setup, store: Store, door: Door, beside: str = "", calling: Identities | None = None
+) -> Flask:
+    if calling is None:
+        calling = {each.name: identity(each) for each in setup.configured}
     return create_app(
         setup.settings,
         store,
         simulated=setup.simulated,
-        configured=setup.called,
-        identities={each.name: identity(each) for each in live},
+        configured=setup.called if setup.simulated else calling.keys(),
+        identities={} if setup.simulated else calling,  # a simulator starts anew each time
         door=door,
         serving=setup.serving,
         beside=beside,

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from .config import CONFIG, Environment, ProviderAccess, provider_access
 from .errors import ConfigError
+from .private import make_private_folder
 from .settings import Settings
 
 FLAG = "--trust-env-file"
@@ -172,8 +173,7 @@ class _Kept:
     def write(self, text: str) -> None:
         fresh = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}")
         with suppress(OSError):
-            for folder in (self._path.parent.parent, self._path.parent):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self._path.parent)
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(text)
             fresh.replace(self._path)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import stat
+import sys
 import threading
+import urllib.request
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +19,9 @@ from src.cli.setup import Options, prepare
 from src.config import CONFIG, read_environment
 from src.errors import ConfigError
 from src.key_trust import is_key_of_a_provider
-from tests.helpers import Script
+from src.simulator import process
+from src.simulator.process import SimulatorProcess
+from tests.helpers import ORCHESTRATOR, Script, live_environment, run_script
 
 EVIL = "http://evil.example/v1"
 ROW = """[providers.mine]
@@ -259,3 +266,71 @@ def test_check_in_a_strangers_folder_sends_no_key_until_it_is_trusted(
     with Script("check", "--trust-env-file", cwd=tmp_path, env=environ) as check:
         check.wait()
     assert stolen == ["Bearer the-very-secret-key"]
+
+
+# ------------------------------------------------------------------ what other processes get
+
+
+def environments(parent: int) -> Iterator[str]:
+    """Those of the processes that this one has started, as the system knows them."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                yield (folder / "environ").read_bytes().decode()
+        except OSError:  # it has ended
+            continue
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc on this system")
+def test_the_pages_beside_an_orchestrator_have_no_key_and_know_what_is_configured(
+    tmp_path: Path, simulator: SimulatorProcess
+) -> None:
+    live = live_environment(simulator.base_urls, only=["openai", "anthropic"])
+    key = live.pop("ANTHROPIC_API_KEY")
+    address = live.pop("ANTHROPIC_BASE_URL")
+    (tmp_path / ".env").write_text(
+        f"ANTHROPIC_API_KEY={key}\nANTHROPIC_BASE_URL={address}\n", encoding="utf-8"
+    )
+    with Script("--pages", "--quiet", "--yes", cwd=tmp_path, env={**live, "PORT": "0"}) as orchestrator:
+        orchestrator.wait_for("pages on ")
+        found = re.search(r"pages on (http://\S+)", orchestrator.err)
+        assert found
+        started = list(environments(orchestrator.process.pid))
+        with urllib.request.urlopen(f"{found[1]}/api/providers/status", timeout=30) as answer:  # noqa: S310
+            providers = json.load(answer)["providers"]
+        orchestrator.interrupt()
+        orchestrator.wait()
+    assert started and all("test-key-of" not in environ for environ in started)
+    configured = {provider["name"]: provider["configured"] for provider in providers}
+    assert configured == {"anthropic": True, "openai": True, "gemini": False}
+
+
+def test_the_simulator_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = (
+        "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "ORCHESTRATOR_TOKENS",
+        "PGPASSWORD", "DATABASE_URL", "ALERT_WEBHOOK_URL", "GOOGLE_APPLICATION_CREDENTIALS", "HTTPS_PROXY",
+        "https_proxy", "OPENAI_BASE_URL", "my_secret", "SENTRY_DSN",
+    )  # fmt: skip
+    for name in secrets:
+        monkeypatch.setenv(name, "secret")
+    kept = process._environment()
+    assert "secret" not in kept.values()
+    assert kept["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no umask on Windows")
+def test_folders_of_the_state_are_private_under_any_umask(tmp_path: Path) -> None:
+    command = f'umask 000; exec "{sys.executable}" "{ORCHESTRATOR}" submit Why? --state-dir a/b/state'
+    with Script(cwd=tmp_path, command=command, env={"XDG_STATE_HOME": str(tmp_path / "x" / "y")}) as script:
+        assert script.wait() == 0, script.err
+    made = [tmp_path / "a", *(path for path in (tmp_path / "a").rglob("*"))]
+    assert len(made) >= 4
+    assert [path.name for path in made if path.is_dir() and path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb.jsonl", "a\nb.jsonl", "a\rb.jsonl", "a\u202eb.jsonl"])
+def test_a_results_file_whose_name_a_terminal_would_obey_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "tasks.jsonl").write_text('{"prompt": "Why?"}\n', encoding="utf-8")
+    done = run_script("run", "tasks.jsonl", "-o", name, "--yes", cwd=tmp_path)
+    assert done.process.returncode == 2 and len(done.err.splitlines()) == 1
+    assert "\x1b" not in done.err and "control characters" in done.err

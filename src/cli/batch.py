@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from ..core.intake import AS_IT_IS, BadLine, ReadOptions, columns_of, ids_of, read_tasks
 from ..core.rejects import RejectsFile
 from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated, refuse_special
+from ..core.visible import visible
 from ..errors import InputError, StoreError
 from ..records import Task
 from ..settings import Settings
@@ -79,6 +80,8 @@ class Batch:
             output = STDOUT if source == STDOUT else str(Path(source).with_suffix(".results.jsonl"))
         if output != STDOUT:
             refuse_special(Path(output))
+            if not _is_shown_as_it_is(output):
+                raise InputError(f"{visible(output)!r}: a results file's name can't have control characters")
         if rejects is None and output != STDOUT:
             stem = Path(output).stem.removesuffix(".results")
             rejects = Path(output).with_name(f"{stem}.rejects.jsonl")
@@ -88,6 +91,11 @@ class Batch:
             _check_rejects(rejects, source, output)
         name = f"stdout-{int(now)}-{os.getpid()}" if output == STDOUT else str(Path(output).resolve())
         return cls(name, source, output, reading, rejects, excel_safe, input_of(source))
+
+
+def _is_shown_as_it_is(name: str) -> bool:
+    """A batch has the name of its file, and names stand in lines of text."""
+    return visible(name) == name and "\n" not in name and "\t" not in name
 
 
 def input_of(source: str) -> BinaryIO | None:

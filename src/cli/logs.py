@@ -20,6 +20,7 @@ from typing import Any
 
 from ..core.visible import visible
 from ..errors import ConfigError
+from ..private import make_private_folder
 
 OURS = "src"  # the root of this project's loggers
 LEVELS = ("debug", "info", "warning", "error")
@@ -114,8 +115,7 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
 
 def _file_handler(folder: Path, formatter: logging.Formatter) -> logging.Handler:
     try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_private_folder(folder)
         return _rotating(folder, formatter)
     except OSError as error:
         raise ConfigError(f"cannot be written ({error.strerror})", where=str(folder)) from error

@@ -5,6 +5,7 @@ Their trouble is never the orchestrator's: a busy port is one line, and the queu
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from ..config import PROJECT_ROOT
+from ..config import PROJECT_ROOT, identity
 from .progress import say
 from .setup import Options, Setup
 
@@ -26,8 +27,10 @@ def pages_beside(options: Options, setup: Setup, incarnation: str) -> Iterator[N
     command += ["--simulate" if setup.simulated else "--live", "--state-dir", str(setup.settings.state_dir)]
     if options.config is not None:
         command += ["--config", str(options.config)]
+    command += ["--calling", json.dumps(calling(setup))]
     child = subprocess.Popen(  # noqa: S603  our own script with our own arguments
         command,
+        env=environment_of_pages(setup),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -47,6 +50,17 @@ def pages_beside(options: Options, setup: Setup, incarnation: str) -> Iterator[N
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def calling(setup: Setup) -> dict[str, tuple[str, str]]:
+    """The providers that can be called, with address and digest of the key: all that pages need of them."""
+    return {each.name: identity(each) for each in setup.configured}
+
+
+def environment_of_pages(setup: Setup) -> dict[str, str]:
+    """Ours, with what `.env` brings, without the keys of providers: pages call none."""
+    keys = {name for row in setup.settings.providers.values() for name in row.api_key_env}
+    return {name: value for name, value in setup.environ.items() if name not in keys}
 
 
 def _group_of_its_own() -> dict[str, Any]:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import key_trust
-from ..config import ProviderAccess, load_settings, provider_access, read_environment, simulated_access
+from ..config import (
+    Environment,
+    ProviderAccess,
+    load_settings,
+    provider_access,
+    read_environment,
+    simulated_access,
+)
 from ..errors import ConfigError, InputError
 from ..settings import Settings
 from .progress import say
@@ -35,6 +42,7 @@ class Options:
     log_level: str | None = None  # None: where it was not named
     trust_env_file: bool = False  # consent: `.env` and the configuration may say where keys go
     sends_keys: bool = True  # False: the pages, which call no provider
+    env_file: bool = True  # False: who has started this process has read it
 
     def level(self, quiet: bool = False) -> str:
         """What is logged to the terminal; a level that was named holds beside --quiet too."""
@@ -127,7 +135,7 @@ class Setup:
 
 def prepare(options: Options) -> Setup:
     """Read settings and keys. Raises ConfigError with one line, also where `.env` would redirect a key."""
-    environ = read_environment()
+    environ = read_environment() if options.env_file else Environment(os.environ)
     settings = load_settings(options.config, environ)
     state_dir = (options.state_dir or settings.state_dir).expanduser().absolute()
     settings = settings.model_copy(update={"state_dir": state_dir})

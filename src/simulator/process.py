@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import subprocess  # our own interpreter and module, never a shell
 import sys
 import tempfile
@@ -20,7 +21,8 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 _CLOSE_S = 3.0
 _CONTROL_S = 10.0
 _TAIL_CHARS = 2_000
-_PROXY_VARIABLES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
+# Words in the names of variables that hold keys, passwords, and addresses that may hold them.
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CRED|AUTH|COOKIE|SESSION|SIGN|PRIVATE|DSN|URL|URI|WEBHOOK|PROXY")
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -108,13 +110,8 @@ class SimulatorProcess:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without keys, base URLs and proxies: the simulator needs none of them."""
-    kept = {}
-    for name, value in os.environ.items():
-        upper = name.upper()
-        if not upper.endswith(("_API_KEY", "_BASE_URL")) and upper not in _PROXY_VARIABLES:
-            kept[name] = value
-    return kept
+    """Ours without what may be a secret, and without addresses: the simulator needs none of them."""
+    return {name: value for name, value in os.environ.items() if not _SECRET.search(name.upper())}
 
 
 def _launch(command: list[str], errors: IO[str]) -> subprocess.Popen[str]:

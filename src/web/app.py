@@ -16,6 +16,7 @@ from ..config import PROJECT_ROOT
 from ..core.clock import Clock
 from ..core.store import Store
 from ..errors import ConfigError
+from ..private import make_private_folder
 from ..settings import Settings
 from . import guard, problems, words
 from .access import Door
@@ -111,7 +112,7 @@ def _secret(state_dir: Path) -> bytes:
     """What signs the cookies: made once, so that a restart signs nobody out."""
     path = state_dir / "web_secret"
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(state_dir)
         try:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(secrets.token_bytes(32))

@@ -18,6 +18,7 @@ from pathlib import Path
 from flask import Flask, request, session
 from flask.sessions import SecureCookieSessionInterface
 
+from ..private import make_private_folder
 from .access import Tokens
 from .site import site
 
@@ -59,7 +60,7 @@ def end() -> None:
     if not isinstance(word, str):
         return
     path = _ended(word)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     _sweep(path.parent)

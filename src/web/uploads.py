@@ -32,6 +32,7 @@ from ..core.intake import (
 )
 from ..core.store import AddReport
 from ..errors import InputError
+from ..private import make_private_folder
 from ..records import Task
 from . import actions
 from .presenters.plans import Expectation, Sample
@@ -93,7 +94,7 @@ class Uploads:
 
         A table that can't be read is kept with the problem: another template may be all that it needs.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         self._sweep()
         self._refuse_too_much(who(), size_of(stream))
         name = _printable(Path(filename.replace("\\", "/")).name[:100]) or "tasks"

@@ -30,6 +30,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ...errors import ConfigError, ConnectionLost, LeadershipLost, StoreError, UnstorableError
+from ...private import make_private_folder
 from . import schema
 
 BUSY_TIMEOUT_S = 30.0
@@ -276,9 +277,7 @@ def prepare_place(url: sa.URL) -> None:
         return
     path = Path(url.database)
     try:
-        for folder in reversed(path.parents):
-            if not folder.exists():
-                folder.mkdir(mode=0o700, exist_ok=True)
+        make_private_folder(path.parent)
         _make_file(path.resolve())  # the target of a link: O_EXCL follows none
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
