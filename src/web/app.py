@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, g
+from flask import Flask, g, request
 
 from ..config import PROJECT_ROOT
 from ..core.clock import Clock
@@ -22,6 +22,7 @@ from . import guard, problems, words
 from .access import Door
 from .api import api, health
 from .auth import auth
+from .connections import HEADERS_ONLY
 from .pages import pages
 from .presenters.pool import pool_view
 from .proxied import Proxied
@@ -100,11 +101,13 @@ def _every_page() -> dict[str, Any]:
 
     here = site()
     signed_in = bool(here.door.tokens) and "who" in g
+    by_headers = HEADERS_ONLY in request.environ
     return {
         "site": here,
         "csrf_token": guard.csrf_token,
         "who": who() if signed_in else "",
-        "pool_of_frame": (lambda: pool_view(here)) if "who" in g else None,
+        # A refusal by the headers alone is made by the server's loop, which must not wait for the store.
+        "pool_of_frame": (lambda: pool_view(here)) if "who" in g and not by_headers else None,
     }
 
 

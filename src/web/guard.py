@@ -27,7 +27,7 @@ from .access import LOCAL
 from .connections import HEADERS_ONLY
 from .problems import Problem, wants_json
 from .roles import OPEN_ENDPOINTS, OPERATE, may, needed
-from .sessions import begin, is_valid
+from .sessions import begin, forget, is_valid
 from .site import site
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -120,7 +120,7 @@ def _identify() -> AnyResponse | None:
     if is_valid(door.tokens, _secret(), site().now()):
         _come_in(session["who"])
         return None
-    session.clear()  # else its cookie would be signed anew, with a later end
+    forget()
     if wants_json():
         raise _unauthorized("Send a token: Authorization: Bearer ....")
     target = request.full_path.rstrip("?") if request.method == "GET" else "/"

@@ -25,6 +25,7 @@ from .site import site
 SESSION_DAYS = 14
 _LASTS_S = SESSION_DAYS * 86400.0
 _FOLDER = "signed_out"
+_KEYS = ("who", "mark", "word", "began")
 
 
 class SessionsOverTls(SecureCookieSessionInterface):
@@ -51,6 +52,12 @@ def is_valid(tokens: Tokens, secret: bytes, now: float) -> bool:
     if not isinstance(began, int | float) or now - began > _LASTS_S:
         return False
     return tokens.has_mark(name, mark, secret) and not _ended(word).exists()
+
+
+def forget() -> None:
+    """Drop what is no session of anybody; the word that forms carry stays, for the one that signs in."""
+    for key in _KEYS:
+        session.pop(key, None)
 
 
 def end() -> None:

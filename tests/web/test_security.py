@@ -226,6 +226,14 @@ def test_a_copy_of_a_cookie_ends_with_signing_out_after_a_restart_too(make_app: 
     assert sign_in(client) == 303 and client.get("/").status_code == 200
 
 
+def test_a_page_that_polls_without_a_session_does_not_spoil_the_one_that_signs_in(make_app: AppMaker) -> None:
+    client = make_app(TWO).test_client()
+    form = {"token": ALICE, "csrf": csrf_of(client, "/login")}
+    assert client.get("/api/providers/status").status_code == 401
+    assert client.get("/").status_code == 303
+    assert client.post("/login", data=form).status_code == 303
+
+
 def test_a_session_ends_after_two_weeks_however_often_it_is_used(place: Place, store: Store) -> None:
     clock = VirtualClock(place.now)
     app = create_app(place.settings, store, simulated=True, door=Door.of("127.0.0.1", TWO), clock=clock)
