@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from src.core.clock import Clock
 
 ROOT = Path(__file__).resolve().parent.parent
 ORCHESTRATOR = ROOT / "real_agent_orchestrator.py"
+PROGRAM = shlex.join([sys.executable, str(ORCHESTRATOR)])  # as messages name it to another folder
 KEYS = {
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
     "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),

@@ -132,6 +132,12 @@ def test_the_readme_names_the_two_commands_and_every_other() -> None:
             assert f"real_agent_orchestrator.py {name}" in README, name
 
 
+def test_the_readme_tells_the_breakers_times_of_the_settings() -> None:
+    breaker = load_settings(environ={}).breaker
+    first, most = f"{breaker.recovery_timeout_s:g} s", f"{breaker.recovery_timeout_max_s:g} s"
+    assert f"gets no tasks for {first}, longer each time ({most} at most)" in README
+
+
 def test_ci_runs_what_the_readme_says() -> None:
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "make test" in ci and "make lint" in ci

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import PROJECT_ROOT
@@ -14,7 +11,7 @@ from ..records import Task
 from .batch import Batch
 from .plan import plan_sample
 from .progress import say
-from .setup import Setup
+from .setup import Setup, command_line, shown
 from .words import money, tasks
 
 if TYPE_CHECKING:
@@ -34,7 +31,7 @@ def add_examples(store: Store, setup: Setup, batch: Batch, now: float) -> None:
     store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
     report = store.add_tasks(_examples(setup, batch.name, now), now=now)
     if report.added:
-        say(f"first start: {tasks(report.added)} of {_shown(EXAMPLES_FILE)} put on the queue")
+        say(f"first start: {tasks(report.added)} of {shown(EXAMPLES_FILE)} put on the queue")
 
 
 def offer_examples(setup: Setup, store: Store, now: float) -> None:
@@ -43,24 +40,16 @@ def offer_examples(setup: Setup, store: Store, now: float) -> None:
     for task in _examples(setup, "examples", now):
         wanted.add(task)
     plan = plan_sample(setup, store, wanted, now)
-    command = ["run", _shown(EXAMPLES_FILE), "-o", "results/examples.jsonl"]
+    command = command_line("run", shown(EXAMPLES_FILE), "-o", "results/examples.jsonl")
     say(
         f"nothing is spent unasked. {wanted.count} examples would cost about {money(plan.expected_nanos)}, "
         f"at most {money(plan.highest_nanos)}"
         + (f" (no price is known for {', '.join(plan.unknown_prices)})" if plan.unknown_prices else "")
         + ":"
     )
-    say(f"  {shlex.join([_shown(Path(sys.executable)), _shown(Path(sys.argv[0])), *command])}")
+    say(f"  {command}")
 
 
 def _examples(setup: Setup, batch: str, now: float) -> list[Task]:
     lines = read_tasks(EXAMPLES_FILE, batch=batch, settings=setup.settings, now=now)
     return [line for line in lines if isinstance(line, Task)]
-
-
-def _shown(path: Path) -> str:
-    """Relative to here where that is shorter to type."""
-    try:
-        return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -69,7 +69,7 @@ def serve(
         elif examples:
             offer_examples(setup, store, clock.now())
         if not once:
-            say('serving the queue; Ctrl-C ends; hand tasks in with: real_agent_orchestrator.py submit "..."')
+            say(f'serving the queue; Ctrl-C ends; add tasks with: {setup.serving} submit "..."')
         report = work_off(
             setup, store, clock, sink, batch=None, quiet=quiet, until_done=once, leadership=leadership
         )

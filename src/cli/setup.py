@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import key_trust
 from ..config import (
+    PROJECT_ROOT,
     Environment,
     ProviderAccess,
     load_settings,
@@ -26,9 +29,6 @@ from .progress import say
 if TYPE_CHECKING:
     from ..core.intake import Pins
     from ..core.store import Store
-
-
-SERVING = "python real_agent_orchestrator.py"
 
 
 @dataclass
@@ -57,8 +57,8 @@ class Setup:
     environ: Mapping[str, str]
     access: dict[str, ProviderAccess]
     simulated: bool
+    serving: str  # the command that serves this very state, as it is typed in this folder
     simulator_config: Path | None = None
-    serving: str = SERVING  # the command that serves this very state
 
     @property
     def alert_url(self) -> str | None:
@@ -151,12 +151,28 @@ def prepare(options: Options) -> Setup:
         for line in moves:
             say(line)
     serving = _serving(options, simulated and any(each.configured for each in access.values()))
-    return Setup(settings, environ, access, simulated, options.simulator_config, serving)
+    return Setup(settings, environ, access, simulated, serving, options.simulator_config)
+
+
+def command_line(*words: str | Path) -> str:
+    """This program and these words as a shell in this folder takes them, without `activate` too."""
+    join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
+    return join(
+        [shown(Path(sys.executable)), shown(PROJECT_ROOT / "real_agent_orchestrator.py"), *map(str, words)]
+    )
+
+
+def shown(path: Path) -> str:
+    """Relative to here where that is shorter to type."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def _serving(options: Options, simulate: bool) -> str:
     """The command with what was given to this one."""
-    words = [SERVING]
+    words: list[str | Path] = []
     given = {
         "--config": options.config,
         "--state-dir": options.state_dir,
@@ -164,10 +180,10 @@ def _serving(options: Options, simulate: bool) -> str:
     }
     for name, path in given.items():
         if path is not None:
-            words += [name, shlex.quote(str(path))]
+            words += [name, path]
     if simulate and options.simulator_config is None:
         words.append("--simulate")
-    return " ".join(words)
+    return command_line(*words)
 
 
 def open_store(setup: Setup) -> Store:

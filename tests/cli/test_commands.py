@@ -21,6 +21,7 @@ from src.config import version
 from src.simulator.process import SimulatorProcess
 from tests.helpers import (
     ORCHESTRATOR,
+    PROGRAM,
     ROOT,
     Script,
     child_environment,
@@ -101,7 +102,7 @@ def test_a_key_is_found_in_a_dotenv_file_and_its_place_is_told(tmp_path: Path) -
 def test_a_task_handed_in_before_the_start_is_answered_by_it(tmp_path: Path, live: dict[str, str]) -> None:
     queued = run_script("submit", "Hello?", "--id", "mine", cwd=tmp_path, env=live)
     assert (queued.process.returncode, queued.out) == (0, "mine\n")
-    assert "no orchestrator is running; start one with: python real_agent_orchestrator.py\n" in queued.err
+    assert f"no orchestrator is running; start one with: {PROGRAM}\n" in queued.err
     taken = run_script("submit", "Hello again?", "--id", "mine", cwd=tmp_path, env=live)
     assert taken.process.returncode == 2 and "id 'mine' is taken" in taken.err
     served = run_script("--once", "--yes", cwd=tmp_path, env=live)
@@ -185,7 +186,7 @@ def test_who_hands_a_task_in_is_told_the_command_that_serves_that_very_state(
     given = ("--config", "mine.toml", "--state-dir", "a folder", "--simulate")
     queued = run_script("submit", "Hello?", *given, cwd=tmp_path, env=live)
     told = queued.err.partition("start one with: ")[2].strip()
-    assert told == f"python {ORCHESTRATOR.name} --config mine.toml --state-dir 'a folder' --simulate"
+    assert told == f"{PROGRAM} --config mine.toml --state-dir 'a folder' --simulate"
     served = run_script(*shlex.split(told)[2:], "--once", cwd=tmp_path, env=live)
     assert served.process.returncode == 0 and "served 1 task" in served.err
 

@@ -13,7 +13,7 @@ import pytest
 
 from src.cli.queue import ALONE
 from src.simulator.process import SimulatorProcess
-from tests.helpers import ORCHESTRATOR, Script, live_environment, run_script, write_rows
+from tests.helpers import ORCHESTRATOR, PROGRAM, Script, live_environment, run_script, write_rows
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_waiting_without_an_orchestrator_is_refused_in_one_line_before_anything_
     assert refused.process.returncode == 2 and refused.out == ""
     assert refused.err == (
         "error: not queued: no orchestrator is running "
-        f"(start one with: python {ORCHESTRATOR.name}; or answer it with this command: --serve)\n"
+        f"(start one with: {PROGRAM}; or answer it with this command: --serve)\n"
     )
     assert status(tmp_path, env)["tasks"] == {}
 
@@ -150,6 +150,6 @@ def test_waiting_ends_when_the_server_does_and_the_task_stays_queued(
             assert waiting.wait(60) == 1, waiting.err
         server.process.kill()
     assert told in waiting.err, waiting.err
-    assert "task mine stays queued (start one with: python real_agent_orchestrator.py)" in waiting.err
+    assert f"task mine stays queued (start one with: {PROGRAM})" in waiting.err
     assert waiting.out == "" and sum(status(tmp_path, env)["tasks"].values()) == 1
     assert ALONE not in waiting.err

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import web_server
-from tests.helpers import ROOT, Script, child_environment, run_script
+from tests.helpers import PROGRAM, ROOT, Script, child_environment, run_script
 
 SERVER = ROOT / "web_server.py"
 KEY = {"OPENAI_API_KEY": "sk-test-not-a-real-key-0123456789"}
@@ -61,9 +61,7 @@ def test_it_serves_the_simulated_state_on_a_free_port_until_it_is_told_to_end(tm
     with Script("--port", "0", cwd=tmp_path, script=SERVER) as server:
         url = url_of(server)
         assert "simulated state in" in server.out
-        assert (
-            "no orchestrator is running, so tasks will wait; start one with: python real_agent" in server.out
-        )
+        assert f"no orchestrator is running, so tasks will wait; start one with: {PROGRAM}\n" in server.out
         assert get(f"{url}/healthz")[0] == 200
         assert json.loads(get(f"{url}/readyz")[1])["orchestrator_running"] is False
         assert get(url.replace("localhost", "127.0.0.1") + "/provider-status")[0] == 200
