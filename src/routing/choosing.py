@@ -60,6 +60,10 @@ class Chooser:
                 found.refused.append((option, SHUNNED, advice.until))
                 continue
             why, until = self.gate(provider, now, for_canary)
+            if why and until is not None and self._pool.budgets is not None:
+                longer, ends = self._gate_by_budget(option, task, route, memory, now, found)
+                if longer and ends is not None and ends > until:  # the last reason to end is the one
+                    why, until, found.own = longer, ends, True
             if not why:
                 why, until = self._gate_for_task(option, task, route, memory, now, found)
             if why:

@@ -279,6 +279,24 @@ def test_a_spent_budget_ends_a_run_unless_another_provider_is_back_soon(back_in_
     assert bool(desk.dispatch.spent_budget()) is ends
 
 
+def test_of_two_reasons_at_one_provider_the_one_that_ends_last_is_named() -> None:
+    """The breaker admits a probe in seconds, but the day's money is spent until midnight."""
+    day = BudgetRule("all", "", "day", 40_000_000)
+    budgets = Budgets([day])
+    desk = Desk(budgets=budgets, configured=["openai"])
+    desk.provider("openai").breaker.trip(desk.now, "silent")
+    desk.offer(make_task(1))
+    assert desk.go() == []
+    (waits,) = desk.dispatch.waiting_for()
+    assert waits.what.startswith("openai: breaker")
+    budgets.load(desk.now, day, 40_000_000)
+    desk.dispatch.wake_all()
+    assert desk.go() == []
+    (waits,) = desk.dispatch.waiting_for()
+    assert waits.what.startswith("budget overall") and waits.until is not None
+    assert waits.until - desk.now > 600
+
+
 def test_a_spent_budget_does_not_hold_up_other_submitters() -> None:
     desk = Desk(budgets=Budgets([BudgetRule("submitter", "ann", "total", 1)]))
     desk.offer(make_task(1, submitter="ann"), make_task(2, submitter="bob"))
