@@ -203,7 +203,6 @@ def submit(
     """Store tasks as queued. All or none: raises InputError for the first that is wrong, Problem 422 for an
     id that comes twice.
     """
-    begin_batch(site, batch, who)
     now = site.now()
     tasks: list[Task] = []
     ids: set[str] = set()
@@ -219,6 +218,7 @@ def submit(
             raise _comes_twice(f"tasks.{number - 1}.id", task.id)
         ids.add(task.id)
         tasks.append(task)
+    begin_batch(site, batch, who)
     report = site.store.add_tasks(tasks, now=now)
     _refuse_ids_of_others(site, batch, tasks, report)
     if report.changed_count:

@@ -83,7 +83,7 @@ def create_app(
     app.session_interface = SessionsOverTls()
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.filters.update(words.FILTERS)
-    app.jinja_env.globals.update(counted=words.count, priced=words.money)
+    app.jinja_env.globals.update(counted=words.count, priced=words.money, allows=guard.allows)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     guard.install(app)
     problems.install(app)

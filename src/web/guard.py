@@ -20,7 +20,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, redirect, request, session, url_for
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
 from .access import LOCAL
@@ -28,7 +28,7 @@ from .connections import HEADERS_ONLY
 from .problems import Problem, wants_json
 from .roles import OPEN_ENDPOINTS, OPERATE, may, needed
 from .sessions import begin, forget, is_valid
-from .site import site
+from .site import role, site
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
@@ -166,6 +166,15 @@ def begin_session(name: str) -> None:
 def _secret() -> bytes:
     key = current_app.secret_key or ""
     return key if isinstance(key, bytes) else key.encode()
+
+
+def allows(path: str, method: str = "GET") -> bool:
+    """Whether who asks may use this address, so that pages show no button that would be refused."""
+    try:
+        endpoint, _ = current_app.url_map.bind("localhost").match(path, method=method)
+    except HTTPException:
+        return False
+    return may(role(), endpoint)
 
 
 # ------------------------------------------------------------------ forms of our own

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .site import Site
 
 MOST_BYTES = 512 * 1024 * 1024
-KEPT_S = 3600.0  # from the last look at the preview on
+KEPT_S = 3600.0  # from their coming on
 MOST_KEPT_BYTES = 2 * MOST_BYTES  # of one person's files that wait for their start
 MOST_KEPT_OF_ALL_BYTES = 8 * MOST_BYTES
 BAD_LINES_SHOWN = 20

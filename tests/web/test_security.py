@@ -470,6 +470,24 @@ HERS = (
 )
 
 
+def test_a_page_shows_no_button_that_the_role_may_not_press(shared: FlaskClient, place: Place) -> None:
+    pages = ("/", "/provider-status", "/rebalance", f"/rows/{place.failed_row}")
+    for name, texts in {
+        "alice": {"Hand in": True, ">Rebalance<": False, ">Pause": False},
+        "carol": {
+            "Hand in": False,
+            ">Rebalance<": True,
+            ">Pause": False,
+            ">Apply<": False,
+            "Ask again<": False,
+        },
+        "dave": {"Hand in": True, ">Rebalance<": True, ">Pause": True, ">Apply<": True, "Ask again<": True},
+    }.items():
+        said = "".join(shared.get(path, headers=BEARERS[name]).text for path in pages)
+        for text, shown in texts.items():
+            assert (text in said) is shown, (name, text)
+
+
 def test_tasks_of_others_are_not_found_for_who_submits_only(shared: FlaskClient) -> None:
     row = shared.get("/api/tasks/hers", headers=BEARERS["alice"]).json["row"]
     for path in (*HERS, f"/api/rows/{row}", f"/rows/{row}"):
