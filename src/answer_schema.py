@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -58,11 +59,15 @@ def schema_text(schema: Mapping[str, Any]) -> str:
     return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
 
 
+_checking = threading.Lock()  # a hundred at once would keep all other threads from the interpreter
+
+
 def check_schema(schema: Mapping[str, Any]) -> None:
     """Raises InputError, with one sentence and the place in the schema, for what is no usable schema."""
     try:
         text = schema_text(schema)
-        why = "is nested too deeply" if _depth(schema) > DEEPEST else _what_is_wrong(text)
+        with _checking:
+            why = "is nested too deeply" if _depth(schema) > DEEPEST else _what_is_wrong(text)
     except RecursionError:
         why = "is nested too deeply"
     if why:

@@ -23,12 +23,14 @@ from .site import Site, own_only, role
 from .words import percent
 
 MOST_WAITING = 64  # requests that wait for an answer, so that the others find a thread: see `serving.THREADS`
+MOST_TAKING = 40  # requests that bring tasks, whose schemas are checked one after the other
 WARNINGS_TOLD = 20
 MOST_DIGITS = 19  # of a row
 _ROW = re.compile(rf"[1-9][0-9]{{0,{MOST_DIGITS - 1}}}")
 RUNNING_ASKED = 5_000  # running tasks of a batch that one cancel reaches
 _steering = threading.Lock()  # two who pause different providers at once
 _waiting = threading.BoundedSemaphore(MOST_WAITING)
+_taking = threading.BoundedSemaphore(MOST_TAKING)
 
 
 # ------------------------------------------------------------------ providers
@@ -201,8 +203,20 @@ def submit(
     site: Site, rows: Sequence[Mapping[str, Any]], batch: str, who: str
 ) -> tuple[list[Task], AddReport]:
     """Store tasks as queued. All or none: raises InputError for the first that is wrong, Problem 422 for an
-    id that comes twice.
+    id that comes twice, and 503 where too many do so at once.
     """
+    if not _taking.acquire(blocking=False):
+        message = f"{MOST_TAKING} requests bring tasks at this moment; send it again."
+        raise Problem(503, "busy", message, headers={"Retry-After": "1"})
+    try:
+        return _submit(site, rows, batch, who)
+    finally:
+        _taking.release()
+
+
+def _submit(
+    site: Site, rows: Sequence[Mapping[str, Any]], batch: str, who: str
+) -> tuple[list[Task], AddReport]:
     now = site.now()
     tasks: list[Task] = []
     ids: set[str] = set()

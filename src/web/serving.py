@@ -27,7 +27,7 @@ from .quick import QuickAnswers
 from .site import Site
 from .uploads import MOST_BYTES
 
-THREADS = 80  # 64 of which may wait for answers, and cost next to nothing meanwhile
+THREADS = 120  # 64 may wait for answers and 40 bring tasks: 16 are left for all other requests
 
 
 class Server(Protocol):

@@ -470,3 +470,19 @@ def test_an_unchanged_status_is_not_sent_again(client: FlaskClient) -> None:
     first = client.get("/api/providers/status")
     again = client.get("/api/providers/status", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
+
+
+def test_one_request_too_many_that_brings_tasks_is_asked_to_come_again(client: FlaskClient) -> None:
+    taken = 0
+    while actions._taking.acquire(blocking=False):
+        taken += 1
+    try:
+        refused = client.post("/api/tasks", json={"prompt": "Why?"})
+        assert client.get("/healthz").status_code == 200
+    finally:
+        for _ in range(taken):
+            actions._taking.release()
+    assert taken == actions.MOST_TAKING
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert refused.json["error"]["code"] == "busy"
+    assert client.post("/api/tasks", json={"prompt": "Why?"}).status_code == 202
