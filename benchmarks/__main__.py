@@ -20,6 +20,7 @@ NAMES = {
     "store": "tasks per second through the store, claim time and pages by size",
     "plan": "what `plan` says, beside what the run then costs and takes",
     "web": "status requests per second beside a run, and how much they slow it down",
+    "attack": "the pages' server under half-open connections, uploads and schema bombs, beside a run",
     "crash": "200,000 CSV rows, killed twice and interrupted once; a server and its pages, killed 40 times",
     "memory": "a run of 200,000 rows: peak memory and rows per second",
 }

@@ -11,7 +11,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,9 +107,9 @@ def _cpu(seen: Sequence[Asked]) -> str:
 
 def _once(scenario: Scenario, asked: Sequence[Prompt], *, ask: bool) -> tuple[float, Asked | None]:
     """How long the run took, from its first call to its last commit; and what the asker saw of it."""
-    with SimulatorProcess.start(simulator()) as sim, folder() as path, _pages(path) as server:
+    with SimulatorProcess.start(simulator()) as sim, folder() as path, pages(path) as server:
         spec = {"base_urls": sim.base_urls, "settings": scenario.settings, "folder": str(path)}
-        asker = _Asker(server) if ask else None
+        asker = Asker(server) if ask else None
         try:
             found = run_client("benchmarks.pool", spec, asked, timeout_s=LONGEST_S)
         finally:
@@ -122,7 +122,7 @@ def _once(scenario: Scenario, asked: Sequence[Prompt], *, ask: bool) -> tuple[fl
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class Server:
     port: int
     pid: int
 
@@ -136,33 +136,38 @@ class _Server:
 
 
 @contextmanager
-def _pages(path: Path) -> Iterator[_Server]:
+def pages(path: Path, extra: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The server on this state; `extra` are variables of its own."""
     command = [
         sys.executable, str(ROOT / "web_server.py"), "--simulate", "--port", "0", "--state-dir", str(path),
     ]  # fmt: skip
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**environment(), **(extra or {})}
+    )
     try:
         assert child.stdout is not None
-        said = child.stdout.readline()
-        found = re.search(r":(\d+) ", said)
-        assert found, f"the server said {said!r}"
-        yield _Server(int(found[1]), child.pid)
+        said = ""
+        while not (found := re.search(r"^pages on \S+:(\d+) ", said, re.M)):
+            line = child.stdout.readline()  # before it there may be one that no orchestrator is running
+            assert line, f"the server said {said!r}"
+            said += line
+        yield Server(int(found[1]), child.pid)
     finally:
         child.terminate()
         child.communicate()
 
 
-class _Asker:
+class Asker:
     """Asks from now on until `end`."""
 
-    def __init__(self, server: _Server) -> None:
+    def __init__(self, server: Server, path: str = PATH, per_second: float = PER_SECOND) -> None:
         self._server, self._cpu_before = server, server.cpu_s()
         self._child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.asker"], cwd=ROOT, text=True, env=environment(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert self._child.stdin is not None
-        spec = {"host": "127.0.0.1", "port": server.port, "path": PATH, "per_second": PER_SECOND}
+        spec = {"host": "127.0.0.1", "port": server.port, "path": path, "per_second": per_second}
         self._child.stdin.write(json.dumps(spec) + "\n")
         self._child.stdin.flush()
 
