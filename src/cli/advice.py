@@ -77,7 +77,7 @@ def alert_test(options: Options) -> int:
     setup = prepare(options)
     url = setup.environ.get("ALERT_WEBHOOK_URL")
     if not url:
-        raise ConfigError("ALERT_WEBHOOK_URL is not set", allowed="the address of an incoming webhook")
+        raise ConfigError("ALERT_WEBHOOK_URL is not set (set it to the address of an incoming webhook)")
     answer = asyncio.run(_send(Alerter(url)))
     say(str(answer))
     return OK if answer.ok else NOTHING_TO_GO_BY

@@ -51,9 +51,9 @@ def ends_of(text: str) -> frozenset[str]:
     ends = frozenset(word.strip() for word in text.split(",") if word.strip())
     for word in sorted(ends):
         if word not in ENDS:
-            raise InputError(f"--retry {word}: there is {', '.join(ENDS)}")
+            raise InputError(f"--retry: unknown status {word!r} (choose from {', '.join(ENDS)})")
     if not ends:
-        raise InputError(f"--retry names none of {', '.join(ENDS)}")
+        raise InputError(f"--retry names no status (choose from {', '.join(ENDS)})")
     return ends
 
 

@@ -67,10 +67,10 @@ def ask_about_queue(setup: Setup, store: Store, now: float, *, yes: bool) -> Non
     found = Sample()
     found.count, found.kept = store.open_tasks(WORTH_A_WORD)
     if found.count:
-        cost = _cost(plan_sample(setup, store, found, now))
+        cost, them = _cost(plan_sample(setup, store, found, now)), "it" if found.count == 1 else "them"
         _ask(
             f"{tasks(found.count)} queued before this start: {cost}",
-            f"--yes answers {'it' if found.count == 1 else 'them'}, the pages of web_server.py cancel",
+            f"--yes answers {them}, the task list of web_server.py cancels {them}",
         )
 
 

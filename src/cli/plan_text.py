@@ -30,7 +30,7 @@ def plan_lines(plan: Plan, bad: int) -> Iterator[str]:
     yield f"time: {_time(plan)}; calls: " + ", ".join(
         f"{name} {count:,}" for name, count in sorted(plan.calls.items())
     )
-    yield f"limits: {_limits(plan)}"
+    yield _limits(plan)
     yield from map(str, plan.substitutions)
     yield from _caveats(plan)
     if plan.sampled > 1:
@@ -98,11 +98,10 @@ def _limits(plan: Plan) -> str:
     if not spans:
         return "no limit binds"
     if len(spans) <= SPANS_SHOWN:
-        return ", ".join(
-            f"{each.what} bind from {duration(each.from_s)} to {duration(each.to_s)}" for each in spans
-        )
-    waits = ", ".join(f"{what} for {duration(s)}" for what, s in plan.binding[:3] if s >= WORTH_TELLING_S)
-    return f"in turn bind {waits}"
+        shown = ", ".join(f"{each.what} ({duration(each.from_s)} to {duration(each.to_s)})" for each in spans)
+        return f"limits that bind: {shown}"
+    waits = ", ".join(f"{what} ({duration(s)})" for what, s in plan.binding[:3] if s >= WORTH_TELLING_S)
+    return f"limits that bind, in turn: {waits}"
 
 
 def _caveats(plan: Plan) -> Iterator[str]:

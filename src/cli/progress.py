@@ -282,7 +282,7 @@ def _provider_json(provider: ProviderSnapshot, tally: Tally) -> dict[str, Any]:
         "until": provider.until,
         "in_flight": provider.in_flight,
         "done": tally.by_provider[provider.name],
-        "cost_usd": provider.cost_nanos / NANOS_PER_USD,
+        "cost_usd": tally.cost_of(provider) / NANOS_PER_USD,
         "limits": [{**asdict(gauge), "left": round(fullness(gauge), 3)} for gauge in provider.limits],
     }
 
@@ -329,6 +329,6 @@ def _provider_table(pool: PoolSnapshot, tally: Tally) -> RenderableType:
             str(provider.in_flight),
             f"{done:,}",
             percent(done, everyone),
-            money(provider.cost_nanos),
+            money(tally.cost_of(provider)),
         )
     return table

@@ -192,7 +192,9 @@ def total_lines(
     yield f"{answered:,} of {tasks(total)} answered{truncated}; this run took {duration(elapsed_s)}"
     yield _money_line(summary, baseline_model, simulated)
     if summary.savings:
-        billed = ", if those calls are billed" if summary.calls.uncertain_nanos else ""
+        # Of what was cut off, the tiers have what belongs to finished tasks of processes that live.
+        has_uncertain = summary.tasks.cost_nanos > summary.calls.cost_nanos
+        billed = ", if those calls are billed" if has_uncertain else ""
         yield f"  by tier{billed}: " + "; ".join(_savings(part) for part in summary.savings)
     others = {
         s: n for s, n in summary.counts.items() if n and s is not TaskStatus.SUCCEEDED and s not in OPEN
@@ -219,22 +221,22 @@ def what_goes_on(summary: Summary, spent: BudgetRule | None) -> str:
 
 
 def _money_line(summary: Summary, baseline_model: str, simulated: bool) -> str:
-    calls, ended = summary.calls, summary.tasks
+    calls, baseline_nanos = summary.calls, summary.baseline_nanos
     text = f"cost: {_cost(calls)}" + (" (simulated: nothing was spent)" if simulated else "")
     if calls.uncertain_nanos:
         text += f", and up to {money(calls.uncertain_nanos)} for calls that were cut off and may be billed"
     if calls.unknown_cost_calls:
         text += f"; the price of {calls.unknown_cost_calls:,} calls is unknown"
     if summary.saved_nanos is not None:
-        less = _between(ended.cost_nanos, calls.uncertain_nanos, ended.baseline_nanos)
-        text += f"; {less} than the {money(ended.baseline_nanos)} these tokens would cost on {baseline_model}"
+        less = _between(calls.cost_nanos, calls.uncertain_nanos, baseline_nanos)
+        text += f"; {less} than the {money(baseline_nanos)} these tokens would cost on {baseline_model}"
     return text
 
 
 def _between(cost_nanos: int, uncertain_nanos: int, baseline_nanos: int) -> str:
-    """The difference to the baseline; as a range where part of the cost may not be billed at all."""
-    most = _difference(cost_nanos, baseline_nanos)
-    least = _difference(max(0, cost_nanos - uncertain_nanos), baseline_nanos)
+    """The difference to the baseline; as a range where more may be billed than is certain."""
+    least = _difference(cost_nanos, baseline_nanos)
+    most = _difference(cost_nanos + uncertain_nanos, baseline_nanos)
     return most if most == least else f"{least} (or {most}, if those calls are billed)"
 
 

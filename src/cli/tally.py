@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from ..records import Result, TaskStatus
+from ..records import ProviderSnapshot, Result, TaskStatus
 
 if TYPE_CHECKING:
     from ..core.planning import Plan
@@ -28,6 +28,7 @@ class Tally:
         self.truncated = 0
         self.by_provider: Counter[str] = Counter()
         self.cost_nanos = 0
+        self.costs_by_provider: dict[str, int] | None = None  # None: as the pool tells
         self.unknown_costs = 0
         self.named: Counter[str] = Counter()  # tasks by model that they name
         self.reasons: list[str] = []  # of the first tasks that were not answered
@@ -59,6 +60,7 @@ class Tally:
         self.truncated = summary.tasks.truncated
         self.by_provider = Counter({name: sums.ok for name, sums in summary.providers.items()})
         self.cost_nanos = summary.cost_nanos
+        self.costs_by_provider = {name: sums.cost_nanos for name, sums in summary.providers.items()}
         self.unknown_costs = summary.calls.unknown_cost_calls
 
     def _add(self, result: Result) -> None:
@@ -73,6 +75,12 @@ class Tally:
             self.cost_nanos += cost
         if result.status is not TaskStatus.SUCCEEDED and len(self.reasons) < REASONS_KEPT:
             self.reasons.append(f"{result.task.id} {result.status}: {_short(result.error)}")
+
+    def cost_of(self, provider: ProviderSnapshot) -> int:
+        """Nano-dollars: of this batch where a server answers it, else of the pool since its start."""
+        if self.costs_by_provider is None:
+            return provider.cost_nanos
+        return self.costs_by_provider.get(provider.name, 0)
 
     def mark(self, now: float) -> None:
         """Note how much is done, for the rates. Call it a few times a second at most.

@@ -214,7 +214,8 @@ class Orchestrator:
             uncertain_at_most=await self._money.room(self._clock.now()),
         )
         if registration.recovered or registration.poisoned:
-            text = f"{registration.recovered} tasks of an orchestrator that died are queued again"
+            tasks = "1 task" if registration.recovered == 1 else f"{registration.recovered:,} tasks"
+            text = f"requeued {tasks} from an orchestrator that died"
             if registration.poisoned:
                 text += f", {registration.poisoned} failed for good"
             self._tell([Event(self._clock.now(), "recovered", text, level="warning")])

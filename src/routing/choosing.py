@@ -16,7 +16,7 @@ from .breaker import CLOSED
 from .budgets import affordable_max_tokens
 from .canaries import is_due
 from .estimates import SAFETY, TOKENS_PER_MESSAGE
-from .limits import ONE_CALL, Need
+from .limits import FIRST_ANSWER, ONE_CALL, Need
 from .pool import Pool
 from .prefixes import Prefix
 from .pricing import CompiledPrice
@@ -492,4 +492,8 @@ def _is_near(task: Task, now: float) -> bool:
 
 @lru_cache(maxsize=256)
 def _limit_words(provider: str, dimension: str) -> str:
-    return f"{provider} {dimension.replace('_', ' ')}"
+    return (
+        f"{provider}: {dimension}"
+        if dimension == FIRST_ANSWER
+        else f"{provider} {dimension.replace('_', ' ')}"
+    )

@@ -40,6 +40,7 @@ HOLD_BASE_S = 1.0
 HOLD_MAX_S = 60.0
 MOST_FELT = 10_000.0  # requests a second: where a pace is taken up again that was never measured
 LONG_HOLD_S = 3_600.0  # a hold for longer is a quota that is spent, not a pace that was too fast
+FIRST_ANSWER = "its first answer tells the limits"  # what calls wait for where nothing is known
 ARRIVAL_S = 0.25  # calls sent so soon after another may arrive before it, and be in what it is told is left
 
 
@@ -153,7 +154,7 @@ class ModelGroup:
             until = min(self.held_until + self._first_room_s(), self.probe_at)
             return self.hold_reason, None if self.probing else until
         if self.unknown and self.scouting:
-            return "waiting for the first answer to learn the limits", None
+            return FIRST_ANSWER, None
         if now < self._shut[1]:
             return self._shut
         for bucket in self._calls:

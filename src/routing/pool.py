@@ -186,8 +186,8 @@ class Pool:
         told = (refusal.rule.key, refusal.until)
         if told not in self._parked_told:
             self._parked_told.add(told)
-            when = "until it starts anew" if refusal.until is not None else "until it is raised"
-            self.event(now, "parked", f"tasks wait {when}: {refusal}", None, "alert")
+            when = "until it resets" if refusal.until is not None else "until it is raised"
+            self.event(now, "parked", f"{refusal}; its tasks wait {when}", None, "alert")
 
     def event(
         self, now: float, kind: str, text: str, provider: ProviderState | None, level: str, **times: float

@@ -204,7 +204,7 @@ class Survey:
         if why == "offline":
             return "the network"
         name = option.provider.name
-        return why if why.startswith((name, "budget")) else f"{name}: {why}"
+        return why if why.startswith((name, "budget", "cap of batch")) else f"{name}: {why}"
 
 
 def spills_at(offered_at: float, progress_at: float, after_s: float) -> float:

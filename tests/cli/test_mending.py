@@ -148,7 +148,8 @@ def test_what_to_retry_is_named(text: str, ends: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("fialed", "--retry fialed: there is failed"), (",", "names none")]
+    ("text", "told"),
+    [("fialed", "--retry: unknown status 'fialed' .choose from failed"), (",", "names no status")],
 )
 def test_what_cannot_be_retried_is_told(text: str, told: str) -> None:
     with pytest.raises(InputError, match=told):

@@ -13,6 +13,7 @@ from src.cli.outlook import expected_nanos, left_s
 from src.cli.progress import Voice, limit_lines, make_view, progress_json, progress_line, say
 from src.cli.tally import Tally
 from src.core.planning import Line, Plan
+from src.core.store import CallSums, Summary, TaskSums
 from src.pacific import next_midnight_pacific
 from src.records import (
     Attempt,
@@ -28,6 +29,7 @@ from src.records import (
 
 NOON = next_midnight_pacific(1_790_000_000.0) - 12 * 3600.0  # twelve hours before quotas come back
 DAY_S = 86_400.0
+MILLION = 1_000_000
 
 
 def provider(name: str, **changes: Any) -> ProviderSnapshot:
@@ -132,6 +134,18 @@ def test_buckets_are_told_by_the_emptiest_of_each_kind_and_in_full_to_programs()
     assert list(limit_lines(full)) == ["left of openai's limits: requests 10 %, tokens 0 %"]
     told = progress_json(full, Tally({TaskStatus.QUEUED: 3}, NOON), simulated=False)
     assert [gauge["left"] for gauge in told["providers"][0]["limits"]] == [0.5, 0.1, 0.0]
+
+
+def test_beside_a_server_the_costs_by_provider_are_those_of_the_batch() -> None:
+    served = pool(provider("openai", cost_nanos=9 * MILLION), provider("gemini", cost_nanos=5 * MILLION))
+    tally = Tally({TaskStatus.QUEUED: 3}, NOON)
+    own = progress_json(served, tally, simulated=False)
+    assert [each["cost_usd"] for each in own["providers"]] == [0.009, 0.005]
+    calls = CallSums(calls=1, ok=1, cost_nanos=2 * MILLION)
+    tally.take_over(Summary({TaskStatus.QUEUED: 2}, {"openai": calls}, {}, {}, {}, calls, TaskSums()))
+    followed = progress_json(served, tally, simulated=False)
+    assert [each["cost_usd"] for each in followed["providers"]] == [0.002, 0.0]
+    assert followed["cost_usd"] == 0.002
 
 
 def test_each_row_for_programs_says_that_it_is_of_a_simulated_run(

@@ -44,7 +44,15 @@ def test_a_plan_for_people_names_cost_time_limits_and_bad_lines(tmp_path: Path, 
     done = run_script("plan", "tasks.jsonl", "--config", "limits.toml", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.err
     assert "30 tasks (and 1 bad line, left out)" in done.out and "tasks.jsonl, line 31" in done.err
-    for part in ("provider", "tier", "low", "expected", "at most", "done at", "openai requests bind from"):
+    for part in (
+        "provider",
+        "tier",
+        "low",
+        "expected",
+        "at most",
+        "done at",
+        "limits that bind: openai requests (",
+    ):
         assert part in done.out, done.out
 
 

@@ -61,6 +61,15 @@ def test_savings_do_not_count_calls_that_may_not_be_billed_as_money_spent() -> N
     assert "by tier, if those calls are billed: " in text
 
 
+def test_calls_that_no_finished_task_has_come_on_top_of_its_cost() -> None:
+    """Those of a killed process and of tasks that are still open are in no task's money."""
+    calls = replace(SUMMARY.calls, cost_nanos=11 * USD, uncertain_nanos=7 * USD)
+    text = said(replace(SUMMARY, calls=calls))
+    assert "cost: $11.00, and up to $7.00 for calls that were cut off and may be billed" in text
+    assert "15 % less (or 38 % more, if those calls are billed) than the $13.00 these tokens would" in text
+    assert "by tier: " in text, "which holds none of them"
+
+
 @pytest.mark.parametrize("width", [60, 72, 80, 100, 140])
 def test_the_closing_table_is_whole_at_the_width_of_the_terminal(width: int) -> None:
     sums = replace(SUMMARY.calls, calls=1_234_567, ok=1_234_567, input_tokens=98_765_432)

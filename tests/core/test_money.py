@@ -90,8 +90,12 @@ def test_a_cap_counts_for_the_results_file_over_all_runs_and_says_what_goes_on(
         answered = rows
     assert 0 < answered < 60
     with sqlite3.connect(tmp_path / "state" / "live.db") as database:
-        kinds = {kind for (kind,) in database.execute("select kind from events where level = 'alert'")}
-    assert "parked" in kinds and "budget" not in kinds
+        rows = database.execute("select kind, message from events where level = 'alert'")
+        told = dict(rows.fetchall())
+    assert "budget" not in told
+    assert told["parked"].endswith(
+        "(--max-cost or max_cost_usd): exhausted; its tasks wait until it is raised"
+    )
     raised = run_script(*command, "50", cwd=tmp_path, env=env)
     assert raised.process.returncode == 0, raised.err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import pytest
 
@@ -277,6 +278,26 @@ def test_a_spent_budget_ends_a_run_unless_another_provider_is_back_soon(back_in_
     desk.fail(desk.one(), away)
     assert desk.go() == []
     assert bool(desk.dispatch.spent_budget()) is ends
+
+
+def test_what_tasks_wait_for_reads_as_a_sentence_while_a_scout_is_in_flight() -> None:
+    desk = Desk(make_settings(), configured=["openai"])
+    for n in range(3):
+        desk.offer(make_task(n))
+    desk.one()
+    (waits,) = desk.dispatch.waiting_for()
+    assert (waits.what, waits.tasks) == ("openai: its first answer tells the limits", 2)
+
+
+@pytest.mark.parametrize("scope", ["all", "batch"])
+def test_a_spent_budget_is_not_told_as_a_providers(scope: Literal["all", "batch"]) -> None:
+    task = make_task(1)
+    rule = BudgetRule(scope, task.batch if scope == "batch" else "", "total", 40_000_000)
+    desk = Desk(budgets=(budgets := Budgets([rule])), configured=["openai"])
+    budgets.load(desk.now, rule, 40_000_000)
+    desk.offer(task)
+    desk.go()
+    assert [each.what for each in desk.dispatch.waiting_for()] == [f"{rule}: exhausted"]
 
 
 def test_of_two_reasons_at_one_provider_the_one_that_ends_last_is_named() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import errno
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -351,7 +352,8 @@ def _engine(url: sa.URL) -> sa.Engine:
         )
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigError(
-            "PostgreSQL needs its driver: pip install --require-hashes -r requirements-postgresql.lock, "
+            f"PostgreSQL needs its driver: {sys.executable} -m pip install --require-hashes "
+            "-r requirements-postgresql.lock, "
             "or for an image: docker build --build-arg POSTGRESQL=1"
         ) from error
     if not is_sqlite:
