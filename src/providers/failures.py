@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import (
@@ -29,7 +29,7 @@ from ..errors import (
     Unreachable,
 )
 from ..masking import MASK, without_keys
-from ..records import CompletionRequest, LimitReport
+from ..records import Completion, CompletionRequest, LimitReport
 from . import values
 from .headers import LONG_WAIT_S, day_is_spent, retry_after_s
 from .network import Refused
@@ -190,6 +190,23 @@ class Speaker:
         text = without_keys(" ".join(text.split()))
         return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 3] + "..."
 
+    def name(self, text: str) -> str:
+        """A name that the provider chose (of a code, a model, an answer), without the key."""
+        return text.replace(self.key, MASK) if self.key else text
+
+    def said(self, completion: Completion) -> Completion:
+        """An answer whose names do not repeat the key. Its text is the model's and stays as it is."""
+        if not self.key or not any(
+            self.key in text for text in (completion.model, completion.request_id, *completion.warnings)
+        ):
+            return completion
+        return replace(
+            completion,
+            model=self.name(completion.model),
+            request_id=self.name(completion.request_id),
+            warnings=tuple(map(self.name, completion.warnings)),
+        )
+
     def error(
         self,
         cls: type[ProviderError],
@@ -199,6 +216,8 @@ class Speaker:
     ) -> ProviderError:
         """One of our errors, with the provider and model in it and no key in its message."""
         model = request.model if request else ""
+        if facts.get("code"):
+            facts["code"] = self.name(facts["code"])
         return cls(f"{self.provider}: {self.masked(message)}", provider=self.provider, model=model, **facts)
 
     def unanswered(

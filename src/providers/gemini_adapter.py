@@ -298,14 +298,15 @@ class GeminiAdapter:
         with self._translated(request):
             model.generate_content(contents, generation_config=config, request_options=options)
         body, warnings = self._json(request)
-        return self._completion(body, request, warnings)
+        return self._speaker.said(self._completion(body, request, warnings))
 
     def _list(self, client: Any, timeout_s: float) -> list[str]:
         self._here.response = None
         with self._translated(None):
             client.list_models(request={"page_size": 1000}, **self._options(timeout_s))
         body, _ = self._json(None)
-        return [name.removeprefix("models/") for name in values.names(body.get("models"), "name")]
+        listed = map(self._speaker.name, values.names(body.get("models"), "name"))
+        return [name.removeprefix("models/") for name in listed]
 
     def _json(self, request: CompletionRequest | None) -> tuple[Json, tuple[str, ...]]:
         status = self._here.response.status_code

@@ -64,7 +64,7 @@ class SdkAdapter(ABC):
         body, warnings = self._json(response, request, limits)
         if error := error_beside(body, self.answer_keys):
             raise self._told_error(error, status_in(error), found, request)
-        completion = self._completion(body, request, found, limits)
+        completion = self._speaker.said(self._completion(body, request, found, limits))
         return replace(completion, warnings=(*completion.warnings, *warnings)) if warnings else completion
 
     async def list_models(self, timeout_s: float) -> list[str]:
@@ -76,7 +76,7 @@ class SdkAdapter(ABC):
         except TimeoutError as error:
             raise self._speaker.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
         body, _ = self._json(response, None, ())
-        return values.names(body.get("data"), "id")
+        return [self._speaker.name(model) for model in values.names(body.get("data"), "id")]
 
     async def close(self) -> None:
         """Close all connections. Safe to call twice; no call is made afterwards."""

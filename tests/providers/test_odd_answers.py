@@ -649,6 +649,23 @@ async def test_a_key_in_an_error_is_not_passed_on(any_wire: Wire) -> None:
     assert str(error) == f"{any_wire.wire}: answered 401: bad key ***"
 
 
+async def test_a_key_in_the_names_of_an_answer_is_not_passed_on(any_wire: Wire) -> None:
+    """Models, ids and reasons to end are stored, shown and written to the results."""
+    body = {
+        "anthropic": claude(model=KEY, id=KEY, stop_reason=KEY),
+        "openai": gpt(finish=KEY, model=KEY, id=KEY),
+        "gemini": gemini(modelVersion=KEY, responseId=KEY),
+    }[any_wire.wire]
+    completion = await any_wire.answer(body)
+    assert (completion.text, completion.model, completion.request_id) == ("Elbe.", "***", "***")
+    assert KEY not in repr(completion)
+
+
+async def test_a_key_for_a_code_is_not_passed_on(any_wire: Wire) -> None:
+    error = await any_wire.failure({"error": {"message": "no", "type": KEY, "code": KEY, "status": KEY}}, 400)
+    assert KEY not in repr(vars(error)) + str(error)
+
+
 async def test_a_server_error_keeps_its_limits(openai_wire: Wire) -> None:
     error = await openai_wire.failure({"error": {}}, 500, x_ratelimit_limit_requests="60")
     assert type(error) is ServerError
