@@ -678,7 +678,7 @@ class Orchestrator:
 
     def _answered_late(self, request: CompletionRequest, usage: Usage) -> None:
         """A call whose task had moved on was answered after all: it is booked already, as uncertain."""
-        text = f"{request.model} answered a call that had timed out: {usage.total_tokens} tokens were billed"
+        text = f"{request.model} answered a call that was given up: {usage.total_tokens:,} tokens were billed"
         self._tell([Event(self._clock.now(), "late_answer", text)])
 
     def _written(self, results: Sequence[Result]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.words import duration as long_duration
 from ..core.words import money as money
-from ..records import Candidate
+from ..records import Candidate, WaitingFor
 
 STATES = {
     "healthy": "Healthy",
@@ -35,6 +35,7 @@ TONES = {
     "misconfigured": "bad",
     "offline": "bad",
 }
+SPENT = ": exhausted"  # how a budget ends that has no money left; see `Refusal`
 LIMITED = frozenset({"requests", "tokens", "input tokens", "output tokens", "requests per day"})
 TASK_TONES = {"succeeded": "good", "running": "busy", "failed": "bad", "refused": "bad", "expired": "bad"}
 
@@ -106,9 +107,16 @@ def task_word(status: str) -> str:
     return "in progress" if status == "running" else str(status)
 
 
+def frees(waiting: WaitingFor, now: float) -> str:
+    """When what tasks wait for lets one of them go."""
+    if waiting.until is None:
+        return "when it is raised" if waiting.what.endswith(SPENT) else "with the next answer"
+    return f"in {duration(waiting.until - now)}" if waiting.until > now else "any moment"
+
+
 def why_not(candidate: Candidate) -> str:
     """`openai requests` as people read it beside the name: which limit has no room."""
-    why = candidate.why.removeprefix(f"{candidate.provider} ")
+    why = candidate.why.removeprefix(f"{candidate.provider} ").removeprefix(f"{candidate.provider}: ")
     return f"no room now: {why}" if why in LIMITED else why
 
 
@@ -131,5 +139,6 @@ FILTERS: dict[str, Any] = {
     "state_tone": state_tone,
     "task_tone": task_tone,
     "task_word": task_word,
+    "frees": frees,
     "why_not": why_not,
 }

@@ -26,13 +26,15 @@ from src.records import (
     WaitingFor,
 )
 from src.routing.balancer import ProviderLoadBalancer
+from src.routing.budgets import BudgetRule, Refusal
+from src.routing.limits import FIRST_ANSWER
 from src.settings import BudgetSettings
 from src.web import create_app
 from src.web.presenters.plans import PLANNED_AT_MOST, Expectation, Sample
 from src.web.presenters.pool import pool_view
 from src.web.presenters.weights import _with_preferences
 from src.web.site import Recent, Site
-from src.web.words import count, duration, iso, money, rate
+from src.web.words import count, duration, iso, money, rate, why_not
 from tests.helpers import VirtualClock
 from tests.routing.build import make_settings, make_task, told_limits
 
@@ -220,6 +222,33 @@ def test_the_finish_time_leaves_out_tasks_that_are_held_and_says_by_what(
     assert view["held"] == {"tasks": blocked, "what": "budget overall today", "until": waits.until}
     page = client.get("/").text
     assert f"{blocked} held by budget overall today for 15 h" in page
+
+
+def test_what_tasks_wait_for_says_when_one_may_go(place: Place, store: Store, client: FlaskClient) -> None:
+    cap = Refusal(None, "exhausted", BudgetRule("batch", "/data/out.csv", "total", 30_000_000), 0, False)
+    whats = {
+        "openai tokens": (place.now + 12, "in 12 s"),
+        "gemini tokens": (place.now, "any moment"),
+        "anthropic tokens": (None, "with the next answer"),
+        str(cap): (None, "when it is raised"),
+    }
+    waits = tuple(WaitingFor(what, 2, until) for what, (until, _) in whats.items())
+    balancer = ProviderLoadBalancer(place.settings, now=place.now, configured=place.settings.providers)
+    store.heartbeat(ME, now=place.now, snapshot=replace(balancer.snapshot(place.now), waiting_for=waits))
+    rows = re.findall(r"<tr><td>(.*?)</td><td.*?</td>\s*<td[^>]*>(.*?)</td></tr>", client.get("/").text)
+    assert dict(rows) == {what: told for what, (_, told) in whats.items()}
+
+
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        ("openai tokens", "no room now: tokens"),
+        (f"openai: {FIRST_ANSWER}", FIRST_ANSWER),
+        ("at its concurrency limit", "at its concurrency limit"),
+    ],
+)
+def test_why_a_provider_was_not_chosen_does_not_name_it_twice(why: str, told: str) -> None:
+    assert why_not(Candidate("openai", "gpt-6-luna", 0.4, why)) == told
 
 
 def test_a_provider_card_shows_score_with_its_three_factors(client: FlaskClient) -> None:
