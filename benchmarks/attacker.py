@@ -75,13 +75,15 @@ def _upload(port: int, _: str, over: threading.Event, counts: Counter[str]) -> N
 def _bomb(port: int, token: str, over: threading.Event, counts: Counter[str]) -> None:
     definitions = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 10} for n in range(LEVELS)}
     schema = {"$ref": "#/$defs/d0", "$defs": {**definitions, f"d{LEVELS}": {"type": "object"}}}
-    body = json.dumps({"prompt": "Why?", "response_schema": schema}).encode()
-    head = (
-        f"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
-        f"Connection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
     while not over.is_set():
         counts["bombs"] += 1
+        one = {**schema, "title": str(counts["bombs"])}  # what was refused before is refused from memory
+        body = json.dumps({"prompt": "Why?", "response_schema": one}).encode()
+        head = (
+            f"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
+            "Connection: close\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
         try:
             with _connect(port) as connection:
                 connection.sendall(head.encode() + body)
