@@ -24,7 +24,7 @@
         |-- RequestTooLarge    more than one request may take at this limit
         |-- ContentRefused     content policy or a safety stop
         |-- Truncated          all of max_tokens was spent and no text came
-        |-- InternalError      our own code failed during the call: nobody else's fault
+        |-- InternalError      our own code failed during the call, not the provider or the task
         `-- BadRequest         every other 4xx
 
 Class attributes answer "whose fault is it, and what next", so no caller compares messages:

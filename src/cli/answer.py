@@ -158,7 +158,7 @@ class _Job:
                     _work_off(self.setup, store, self.clock, self.batch, capped)
 
     def give_up(self) -> None:
-        """Leave nothing behind that a later server would pay for: nobody has the batch's name."""
+        """Leave nothing behind that a later server would pay for: the batch has no name outside this call."""
         with suppress(StoreError):
             if self.store.batch(self.batch) is not None:
                 self.store.cancel(self.batch, now=self.clock.now())

@@ -1,7 +1,7 @@
 """Before money is spent: the plan in short, and a question.
 
-`run` asks above `confirm_above_usd`. A server asks about every task that it finds: nothing says that whoever
-starts it knows of them. What is submitted while it serves is not asked about.
+`run` asks above `confirm_above_usd`. A server asks about the tasks that are queued when it starts, since the
+user may not know of them. It does not ask about tasks that are submitted while it serves.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The name of the batch of a results file: by it the same command resumes, after a move of the folder too.
 
-A file beside the state folder, or below there, is named relative to
-the folder that holds both: `./results/a.csv`. One within the state folder is `<state>/results/a.csv`.
-Any other file has its full path. So has every file where the database is no file of the state folder, since
-several folders may share it.
+A file beside the state folder, or below that place, is named relative to the folder that holds both:
+`./results/a.csv`. A file within the state folder is `<state>/results/a.csv`. Any other file keeps its full
+path, and so does every file where the database is not in the state folder, since several folders may share
+it.
 
-Until now every batch had the full path, and one that began like that gets its new name when it is run again.
+Earlier versions named every batch by its full path. Such a batch is renamed when it is run again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BESIDE, IN_STATE = ".", "<state>"
 
 
 def named(setup: Setup, store: Store, batch: Batch, now: float) -> Batch:
-    """The batch under the name that this state knows it by. One of a full path is renamed, once."""
+    """The batch under its name in this state. A batch that is named by a full path is renamed, once."""
     new = relative_name(setup, batch.name)
     if new == batch.name or store.batch(new) is not None:
         return replace(batch, name=new)
@@ -35,7 +35,7 @@ def named(setup: Setup, store: Store, batch: Batch, now: float) -> Batch:
     if not old:
         return replace(batch, name=new)
     if at_work(store) is not None:
-        return replace(batch, name=old)  # whoever works on it knows it by that
+        return replace(batch, name=old)  # the running orchestrator knows it by that
     store.rename_batch(old, new)
     if store.current_settings().get(CAP + old) is not None:
         store.put_setting(CAP + old, None, who="run", now=now)

@@ -58,10 +58,10 @@ def submit(
     clock = Clock()
     given = {key: value for key, value in fields.items() if value is not None}
     with open_store(setup) as store:
-        nobody = _why_nobody_serves(setup, store, patience_s=STARTING_S if wait or serve else 0.0)
-        here = serve and nobody is not None and not nobody.is_led
-        if (wait or serve) and nobody is not None and not here:
-            raise InputError(nobody.refusal)
+        unserved = _why_unserved(setup, store, patience_s=STARTING_S if wait or serve else 0.0)
+        here = serve and unserved is not None and not unserved.is_led
+        if (wait or serve) and unserved is not None and not here:
+            raise InputError(unserved.refusal)
         default_id = secrets.token_hex(6)  # the same prompt twice is two tasks
         task_id = str(given.get("id", default_id))
         task = make_task(
@@ -76,8 +76,8 @@ def submit(
         if warning := nobody_to_ask(task, setup.settings, who_is_called(setup, store)):
             say(warning)
         if not (wait or serve):
-            if nobody is not None:
-                say(nobody.note)
+            if unserved is not None:
+                say(unserved.note)
             queued = {"batch": QUEUE, "id": task.id, "status": "queued", "simulated": setup.simulated}
             sys.stdout.write((json.dumps(queued) if as_json else task.id) + "\n")
             return 0
@@ -109,7 +109,7 @@ def _add(store: Store, task: Task, now: float) -> None:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Nobody:
+class _Unserved:
     """Why no orchestrator serves the queue."""
 
     why: str
@@ -119,32 +119,32 @@ class _Nobody:
 
     @property
     def note(self) -> str:
-        """For a task that is queued all the same."""
+        """For a task that is queued anyway."""
         return f"{self.mode}: queued; {self.why}; {self.remedy}"
 
     @property
     def refusal(self) -> str:
-        """For one that is not, since its answer was to be waited for."""
+        """For a task that is not queued, since its answer was to be waited for."""
         instead = "or leave --wait out" if self.is_led else "or answer it with this command: --serve"
         return f"not queued: {self.why} ({self.remedy}; {instead})"
 
 
-def _why_nobody_serves(setup: Setup, store: Store, *, patience_s: float) -> _Nobody | None:
-    """Why the queue waits and what ends that; None where an orchestrator serves it.
+def _why_unserved(setup: Setup, store: Store, *, patience_s: float) -> _Unserved | None:
+    """Why no orchestrator serves the queue, and what to do; None where one serves it.
 
-    One that is just starting leads before it signs on: it is waited for, `patience_s` at most.
+    One that is just starting leads before it signs on: this waits for it, at most `patience_s`.
     """
     give_up_at = time.monotonic() + patience_s
     while (row := at_work(store)) is None and (leads := store.leader()).alive:
         if time.monotonic() >= give_up_at:
             why = f"an orchestrator is starting ({leads.name})"
-            return _Nobody(why, "it answers when it serves", is_led=True, mode=setup.mode)
+            return _Unserved(why, "it answers when it serves", is_led=True, mode=setup.mode)
         time.sleep(WAIT_EVERY_S)
     if row is None:
         remedy = f"start one with: {setup.serving}"
-        return _Nobody("no orchestrator is running", remedy, is_led=False, mode=setup.mode)
+        return _Unserved("no orchestrator is running", remedy, is_led=False, mode=setup.mode)
     if row.batch:
-        return _Nobody(
+        return _Unserved(
             f"a run is at work (process {row.pid}), which does not serve the queue",
             f"when it has ended, start {setup.serving} (with --once it ends when all is answered)",
             is_led=True,

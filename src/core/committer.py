@@ -66,7 +66,7 @@ class Committer:
 
     @property
     def idle(self) -> bool:
-        """Whether everything handed in so far is on the disk."""
+        """Whether everything added so far is on the disk."""
         return self._idle.is_set()
 
     @property
@@ -78,7 +78,7 @@ class Committer:
 
     @property
     def stall_is_news(self) -> bool:
-        """Whether a stall is worth an alert: a refusal is, and a busy disk only where it takes long."""
+        """Whether a stall deserves an alert: a refusal does, a slow disk only after NEWS_AFTER_S."""
         since = self._writing_since
         took_s = 0.0 if since is None else time.monotonic() - since
         return self.stalled and (bool(self._thread.refusal) or took_s > NEWS_AFTER_S)
@@ -89,7 +89,7 @@ class Committer:
         return len(self._results) + len(self._writing)
 
     def take_unwritten(self) -> list[Result]:
-        """The results that no store takes any more, for whoever can keep them elsewhere."""
+        """Remove and return the results that can no longer be stored: the caller keeps them elsewhere."""
         results, self._results, self._writing = [*self._writing, *self._results], [], []
         return results
 
@@ -107,7 +107,7 @@ class Committer:
         self._wake()
 
     def once_stored(self, call: Callable[[], None]) -> None:
-        """Call when everything handed in so far is on the disk."""
+        """Call `call` when everything added so far is on the disk."""
         self._once_stored.append(call)
         self._wake()
 
@@ -128,7 +128,7 @@ class Committer:
             await self._commit()
 
     async def flush(self) -> None:
-        """Wait until everything handed in is on the disk."""
+        """Wait until everything added is on the disk."""
         await self._idle.wait()
 
     async def _commit(self) -> None:

@@ -262,7 +262,7 @@ class Leadership:
                 if blind_since is not None:
                     _say_seeing(before - blind_since)
                     blind_since = None
-        finally:  # also after an error that nobody foresaw: without renewals it does not lead
+        finally:  # also after an unexpected error: without renewals it does not lead
             self.lost = not self._ending.is_set()
 
     def _extend(self, renewed_at: float) -> None:

@@ -1,11 +1,11 @@
 """Budgets over real time: loaded from what was spent, kept safe against a crash, told when they run low.
 
-A call that was out when the process was killed may have been billed. So before a call leaves, what it may
-cost at most is on the disk (`cover`), per provider, batch and submitter. Cover only grows with a new peak
-of what is out, or is over and not stored yet, and is trimmed each second. The next orchestrator books what
-a dead one had on the disk as uncertain, as far as the budgets had room: more can't have been out. That
-holds without any budget too: the books must not miss what was billed. A simulated run keeps neither budget
-nor cover.
+A call that was in flight when the process was killed may have been billed. So before a call leaves, what it
+may cost at most is on the disk (`cover`), per provider, batch and submitter. A call counts until its attempt
+is stored. Cover is written when that sum reaches a new peak, and is trimmed each second. The next
+orchestrator books the cover of a dead one as uncertain, as far as the budgets had room: more can't have been
+in flight. This also holds without budgets, so that the books miss nothing that was billed. A simulated run
+keeps neither budget nor cover.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Money:
                     await self._write(self._peaks())  # of all accounts: one commit for all that leave now
 
     def release(self, placement: Placement) -> None:
-        """The call's attempt is on the disk, with its dollars: nothing less may take their place."""
+        """The call's attempt and its cost are on the disk, in place of what was reserved."""
         account = _account(placement)
         if self._covers:
             self._out[account] -= placement.reserved_nanos
@@ -116,7 +116,7 @@ class Money:
         return {a: max(self._out[a], self._covered.get(a, 0)) for a in {*self._out, *self._covered}}
 
     async def trim(self) -> None:
-        """Let go of cover that the calls in flight do not need any more."""
+        """Lower the cover to what calls in flight need."""
         if not self._covers:
             return
         async with self._writing:

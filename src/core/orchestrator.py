@@ -318,7 +318,7 @@ class Orchestrator:
         self._done.set()
 
     def _superseded(self, lost: LeadershipLost) -> None:
-        """Another one leads: what is in flight and not stored yet is its business by now."""
+        """Another one leads, and has booked what is in flight or not stored yet: stop, and store nothing."""
         if not self._is_superseded:
             self.stop_now()
             self._stopped, self._why = "superseded", f"{lost}: this one ends, and stores nothing more"
@@ -356,7 +356,7 @@ class Orchestrator:
         self._written(self._committer.take_unwritten())
 
     async def _flush(self) -> None:
-        """Until everything is on the disk, or nobody writes any more."""
+        """Until everything is on the disk, or the committer has ended."""
         flushing = asyncio.create_task(self._committer.flush())
         await asyncio.wait({flushing, *filter(None, [self._committing])}, return_when=asyncio.FIRST_COMPLETED)
         flushing.cancel()
@@ -381,7 +381,7 @@ class Orchestrator:
                 self._done.set()
                 break
             if until_done or self.dispatch.waiting:
-                await self._pause(BUSY_POLL_S if self.dispatch.waiting else IDLE_POLL_S)
+                await self._pause(BUSY_POLL_S if self.dispatch.waiting or self._passed_over else IDLE_POLL_S)
             if not until_done:
                 await self._until_news(more=got == wanted)
         await asyncio.Event().wait()  # until `_work` cancels: a job that ends by itself would end the run
@@ -396,9 +396,10 @@ class Orchestrator:
         return True
 
     async def _claim_over(self) -> None:
-        """The window is full: what goes before the tasks in it is claimed all the same, a few at a time.
+        """Claim tasks that go before those in a full window, a few at a time.
 
-        That is a higher priority, and owners (batch, submitter) of the same priority without a task in it.
+        These have a higher priority, or the lowest one there and an owner (batch, submitter) without a task
+        in it.
         """
         lowest = self.dispatch.lowest_priority()
         for above, excluded in ((lowest, frozenset[tuple[str, str]]()), (lowest - 1, self.dispatch.owners())):
@@ -426,10 +427,10 @@ class Orchestrator:
         return len(tasks)
 
     async def _give_back_kept(self) -> None:
-        """Tasks that a budget of their own keeps must not fill the window: others could go meanwhile.
+        """Keep tasks that are blocked by a budget of their own from filling the window.
 
-        Some may stay, since a smaller task behind them may be paid. Where they are too many they go back into
-        the queue, and their batch and submitter are passed over until that budget starts anew.
+        Some may stay, since the budget may still allow a smaller task behind them. Beyond that they go back
+        into the queue, and claims skip their batch and submitter until that budget resets.
         """
         if not self._keeps_too_many:
             return
@@ -451,14 +452,14 @@ class Orchestrator:
         return self._money.budgets is not None and self.dispatch.kept_count > most
 
     def _owners_passed_over(self) -> frozenset[tuple[str, str]]:
-        """(batch, submitter) whose own budget is spent, and has not started anew."""
+        """(batch, submitter) whose own budget is spent and has not reset yet."""
         now = self._clock.now()
         over = {o: r for o, r in self._passed_over.items() if r.until is None or now < r.until}
         self._passed_over = over
         return frozenset(over)
 
     def _spent_budget(self) -> Refusal | None:
-        """The budget without a reset that keeps every task that is left; None while anything may go on."""
+        """The budget without a reset that blocks every task that is left; None while any task may go on."""
         if self.dispatch.waiting:
             return self.dispatch.spent_budget()
         return next((r for r in self._passed_over.values() if r.until is None), None)
@@ -472,10 +473,10 @@ class Orchestrator:
     def _claiming(
         self, limit: int, above: int | None, excluded: AbstractSet[tuple[str, str]]
     ) -> Callable[[], list[Task]]:
-        """A claim that can be repeated. One that was refused may have been made all the same: what is claimed
-        without anybody here knowing of it is taken up before more is claimed.
+        """A claim that can be repeated. One that was refused may have been committed anyway: tasks that are
+        claimed in the store and unknown here are taken up before more are claimed.
 
-        Known is what was at hand before the first try: nothing else can be mine, since nobody else claims.
+        Known are the tasks that were here before the first try: only this orchestrator claims under its name.
         """
         known = self.dispatch.keys() | self._committer.unwritten()
         refused, left = self._claim_in_doubt, self._owners_passed_over() | excluded
@@ -570,7 +571,7 @@ class Orchestrator:
         return not self._draining and self._leadership.may_place and not self._hold_back()
 
     def _hold_back(self) -> bool:
-        """Whether what is paid cannot be stored now: then nothing more is bought, until it can."""
+        """Whether answers cannot be stored now: then no call is made until they can."""
         stalled = self._committer.stalled
         if self._held != stalled and (self._held or self._committer.stall_is_news):
             self._held = stalled

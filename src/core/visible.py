@@ -15,7 +15,7 @@ _OBEYED = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # directions
     "\u2028\u2029\ufeff\ufff9-\ufffb"  # other line ends, a BOM, annotations
     "\ud800-\udfff"  # halves of surrogate pairs, which can't be written at all
-    "\U000e0000-\U000e007f"  # tags: letters that nobody sees
+    "\U000e0000-\U000e007f"  # tags: invisible letters
     "]"
 )
 

@@ -27,7 +27,7 @@ def is_loopback(url: str) -> bool:
 
 
 class Refused(Exception):
-    """An answer that is not taken, for a reason of ours. Its text is the message; `billed` if it may be."""
+    """An answer that this program rejects. Its text is the message; `billed`: it may have been billed."""
 
     billed = True
 

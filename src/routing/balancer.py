@@ -50,8 +50,8 @@ class ProviderLoadBalancer:
     """See the top of the file.
 
     `configured` names the providers that may be called (all enabled ones when None). `jitter` serves
-    the breakers' timers and draws the probes. `budgets` None: no budget is kept. `canaries`: whoever makes
-    the calls asks for them too.
+    the breakers' timers and draws the probes. `budgets` None: no budget is kept. `canaries`: the caller makes
+    them too, with `place_canary`.
     """
 
     def __init__(

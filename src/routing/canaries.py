@@ -4,7 +4,7 @@ It tells rows that always fail from a provider that does, at the cost of a few t
 breaker, and the failures before it are the rows' own. It is no task and no attempt. It draws on the limits
 and budgets like any call (overall and provider's budgets; it has no batch and no submitter), takes an
 agent's slot, and its cost is booked under the task type CANARY. Its latency and success are no part of the
-provider's score. Whoever makes the calls asks for it: `ProviderLoadBalancer.place_canary`.
+provider's score. `ProviderLoadBalancer.place_canary` places it, on request of the orchestrator.
 """
 
 from __future__ import annotations

@@ -398,7 +398,7 @@ class Dispatch:
                 return False
             lost = attempt.error_kind == "Unreachable" and attempt.status is None
             if lost and not pool.heard_since(ended_at):
-                return False  # it may be the network: that is known once anybody has been heard of
+                return False  # it may be the network, until any provider has answered
         return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
 
     def _succeed(self, entry: Entry, placement: Placement, completion: Completion, now: float) -> Result:

@@ -18,7 +18,7 @@ While doubted, no call goes there; but to a key or a model that has worked calls
 condemned by the health check alone: else its refusals count for the breaker, or are the request's.
 
 A condemned key is taken again once the health check answers; where calls have condemned it although the list
-of models is given to anybody, after `quota_probe_s`. A condemned model is tried by one call every
+of models is public, after `quota_probe_s`. A condemned model is tried by one call every
 `quota_probe_s`.
 """
 

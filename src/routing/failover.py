@@ -73,7 +73,7 @@ RULES: dict[type[ProviderError], Rule] = {
     ContentRefused: Rule(at_most=1, ends_as=TaskStatus.REFUSED),
     BadRequest: Rule(exclude_model=True, exclude_provider=True, at_most=2),
     Truncated: Rule(again=1, more_tokens=True, at_most=2),
-    InternalError: Rule(at_most=3),  # ours: it excludes nobody; what fails three times would fail for ever
+    InternalError: Rule(at_most=3),  # excludes no provider; what fails three times would fail for ever
 }
 REFUSED_ELSEWHERE = Rule(exclude_provider=True, at_most=2, ends_as=TaskStatus.REFUSED)  # only if so wished
 

@@ -20,7 +20,7 @@ What no window can hold is refused. The pace of requests is inferred wherever ne
 header state it, beside the limits that they do state: one scout call at a time until an answer brings
 headers; an answer that states no request limit starts the slow start of `slow_start.py`. A told limit that
 draws a 429 although no header says another is felt for in the same way, from FELT of it and never above it.
-So a limit on tokens that nobody stated is kept as a pace of requests.
+So an unstated limit on tokens is kept as a pace of requests.
 """
 
 from __future__ import annotations

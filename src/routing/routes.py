@@ -24,7 +24,7 @@ class Option:
     provider: ProviderState
     model: ModelState
     max_tokens: int
-    window: float  # tokens of prompt and answer together; infinite where nobody told
+    window: float  # tokens of prompt and answer together; infinite where unknown
     most_chars: float  # a longer prompt can't fit the model's window
     warnings: tuple[str, ...]
 
@@ -133,7 +133,7 @@ def _option(
         warnings.append(f"{name} takes no {parameter}: {how}")
     max_tokens = task.max_tokens or settings.tiers.max_tokens(tier) + row.thinking_headroom_tokens
     window = math.inf if row.context_window is None else row.context_window
-    # What nobody asked for gives way to the prompt: see `Chooser.max_tokens`.
+    # A default gives way to the prompt: see `Chooser.max_tokens`.
     least = min(max_tokens, settings.budgets.min_max_tokens) if task.max_tokens is None else max_tokens
     most = (window - least) * CHARS_PER_TOKEN_AT_MOST
     return Option(provider, model, max_tokens, window, most, tuple(warnings)), ""

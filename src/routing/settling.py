@@ -95,14 +95,14 @@ class Settler:
         provider = held.provider
         if healthy:
             provider.answered = max(provider.answered, held.number)
-            said = "was answered: the tasks that failed are the cause"
+            said = "was answered, so the failures before it are the tasks' own"
         elif healthy is False:
             said = f"failed too: {error.message[:200] if error is not None else ''}"
         else:
-            said = "was not taken"
+            said = "was not accepted"
             if not comes_again(error):
                 provider.no_canary = provider.breaker.stage
-        text = f"{provider.name}: a request of one token {said}"
+        text = f"{provider.name}: the canary (one token) {said}"
         self._pool.event(now, "canary", text, provider, "info")
 
     def _failed(self, held: Permit, error: ProviderError | None, now: float) -> None:

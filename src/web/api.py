@@ -50,8 +50,8 @@ api = Blueprint("api", __name__, url_prefix="/api")
 TASKS_BODY_BYTES = 64 * 1024 * 1024
 MOST_MINUTES = 7 * 1440
 NOT_WAITED = (
-    f"wait_s had no effect: {actions.MOST_WAITING} requests wait already, as many as this server lets; "
-    "ask for the task in a moment"
+    f"wait_s had no effect: {actions.MOST_WAITING} requests are waiting already, which is the limit; "
+    "ask for the task again later"
 )
 
 

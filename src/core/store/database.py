@@ -35,7 +35,7 @@ from ...private import make_private_folder
 from . import schema
 
 BUSY_TIMEOUT_S = 30.0
-IDLE_IN_TRANSACTION_S = 10.0  # as the lease: nothing of ours rests that long between two statements
+IDLE_IN_TRANSACTION_S = 10.0  # as the lease: no transaction here is idle that long between two statements
 _ALLOWED_URLS = (
     "sqlite:///PATH/FILE.db, postgresql://USER:PASSWORD@HOST:5432/NAME (special characters as %40)"
 )
@@ -86,7 +86,7 @@ class Prepared:
 _prepared: dict[tuple[str, Any], Prepared] = {}  # by dialect and statement; they hold no connection
 
 
-_EPOCH = (  # locked against whoever takes over, but not against the leader that renews its lease
+_EPOCH = (  # locked against a takeover, but not against the leader's own renewal
     sa.select(schema.leadership.c.epoch)
     .where(schema.leadership.c.id == sa.literal_column(str(schema.THE_LEADERSHIP)))
     .with_for_update(read=True, key_share=True)
@@ -383,7 +383,7 @@ def _set_up_postgresql(connection: Any, _record: object) -> None:
     """A process that is stopped inside a transaction must not keep its locks for ever."""
     import psycopg
 
-    with suppress(psycopg.OperationalError):  # killed by now: whoever uses it finds that out, and tries again
+    with suppress(psycopg.OperationalError):  # killed by now: its first use finds that out, and is repeated
         connection.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_IN_TRANSACTION_S)}")
         connection.commit()
 

@@ -65,7 +65,7 @@ class HostLock:
         if taken and _is_file_at(fd, self.path):
             self._fd = fd
             return True
-        os.close(fd)  # held, or the file was replaced meanwhile: then the lock is on a file that nobody finds
+        os.close(fd)  # held, or the file was replaced meanwhile: then this lock is on a file without a name
         return self.acquire() if taken else False
 
     def release(self) -> None:

@@ -312,11 +312,11 @@ leadership = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False),  # raised by every taking, never lowered
-    Column("holder", Text, nullable=False),  # its incarnation; empty: nobody leads
+    Column("holder", Text, nullable=False),  # its incarnation; empty: no one leads
     Column("pid", Integer, nullable=False),
     Column("host", Text, nullable=False),
     Column("lease_s", Float(53), nullable=False),  # what the holder goes by, so that all others do too
-    Column("renewals", BigInteger, nullable=False),  # whoever watches sees that it stands still
+    Column("renewals", BigInteger, nullable=False),  # a standby sees whether it stands still
     Column("renewed_at", Float(53), nullable=False),  # by the database's clock; 0 on SQLite
 )
 
