@@ -13,13 +13,15 @@ from pydantic import SecretStr
 
 from src.config import ProviderAccess, load_settings
 from src.core.clock import Clock
-from src.core.orchestrator import Orchestrator
+from src.core.leadership import Leadership
+from src.core.orchestrator import Orchestrator, RunReport
 from src.core.store import Store
 from src.records import Message, Task, TaskStatus
 from src.settings import Settings
 
 BATCH = "file"
-ROWS = 3  # one opens the breaker, two are its probes
+ROWS = 4  # one opens the breaker, three are its probes: more would wait for the next minute
+ATTEMPTS = 2
 
 
 class Server:
@@ -27,6 +29,7 @@ class Server:
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.report: RunReport | None = None  # of the run that asked
 
     async def answer(self, request: web.Request) -> web.Response:
         body = json.loads(await request.text())
@@ -62,14 +65,16 @@ async def serving(server: Server) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def settings_with(**breaker: Any) -> Settings:
+def settings_with(attempts: int = ATTEMPTS, **breaker: Any) -> Settings:
     """One failure opens the breaker, for a few hundredths of a second; and a budget."""
     given = load_settings(environ={})
     quick = {"consecutive_failures": 1, "recovery_timeout_s": 0.02, "recovery_timeout_max_s": 0.1, **breaker}
     return given.model_copy(
         update={
             "breaker": given.breaker.model_copy(update=quick),
-            "pool": given.pool.model_copy(update={"backoff_base_s": 0.01, "backoff_max_s": 0.05}),
+            "pool": given.pool.model_copy(
+                update={"attempts": attempts, "backoff_base_s": 0.01, "backoff_max_s": 0.05}
+            ),
             "budgets": given.budgets.model_copy(update={"daily_usd": 5.0}),
         }
     )
@@ -88,7 +93,7 @@ async def run_bad_rows(path: Path, server: Server, settings: Settings) -> Store:
         row = settings.providers["openai"]
         access = {"openai": ProviderAccess("openai", row, url, SecretStr("sk-test-0123456789"), "a test")}
         pool = Orchestrator(settings, access, store, clock, batch=BATCH)
-        await pool.run(until_done=True)
+        server.report = await pool.run(until_done=True)
     return store
 
 
@@ -106,12 +111,36 @@ async def test_rows_that_always_fail_cost_one_request_of_one_token_which_stands_
         ] == [("canary", "")]
         summary = store.summary(BATCH)
         assert summary.counts[TaskStatus.FAILED] == ROWS
-        assert summary.calls.calls == len(server.asked) - 1 == 6 * ROWS  # no attempt of anybody's
+        assert summary.calls.calls == len(server.asked) - 1 == ATTEMPTS * ROWS  # no attempt of anybody's
         assert store.events(50, kinds=["canary"])
 
 
 async def test_without_probe_spend_none_is_made_and_rows_end_all_the_same(tmp_path: Path) -> None:
     server = Server()
-    with await run_bad_rows(tmp_path, server, settings_with(probe_spend=False)) as store:
+    with await run_bad_rows(tmp_path, server, settings_with(attempts=1, probe_spend=False)) as store:
         assert server.canaries == []
         assert store.summary(BATCH).counts[TaskStatus.FAILED] == ROWS
+
+
+class TakenOver(Server):
+    """Another orchestrator takes over before the first canary is answered."""
+
+    def __init__(self, database: Path) -> None:
+        super().__init__()
+        self._database = database
+
+    async def answer(self, request: web.Request) -> web.Response:
+        answer = await super().answer(request)
+        if self.canaries:
+            with Store.open(self._database, simulated=False) as store:
+                other = Leadership(store, 10.0)
+                other.store.take_lead(other.me)
+        return answer
+
+
+async def test_a_canary_is_not_booked_after_a_takeover_and_the_run_ends_in_order(tmp_path: Path) -> None:
+    server = TakenOver(tmp_path / "state.db")
+    with await run_bad_rows(tmp_path, server, settings_with()) as store:
+        assert len(server.canaries) == 1
+        assert server.report is not None and server.report.stopped == "superseded"
+        assert "canary" not in {row.key[0] for row in store.usage(0.0, 1e11, ["task_type"])}
