@@ -168,6 +168,7 @@ def _replay(
     settings = settings.without_caches()
     balancer = ProviderLoadBalancer(settings, now=start, configured=configured)
     take_limits(balancer, learned)
+    balancer.assume_full_concurrency()
     balancer.set_weights(weights, start)
     ordered = sorted(tasks, key=lambda task: task.created_at)
     report = VirtualRun(balancer, settings, forecast, timed=True).run(ordered, start)

@@ -287,6 +287,11 @@ class ProviderLoadBalancer:
 
     # ------------------------------------------------------------------ steering
 
+    def assume_full_concurrency(self) -> None:
+        """Every provider is known to carry as many calls as it may hold: a replay is no cold start."""
+        for provider in self.providers:
+            provider.concurrency.assume_full()
+
     def set_weights(self, weights: Mapping[str, float], now: float) -> None:
         """Take over base weights; names that are not configured here are ignored."""
         for name, weight in weights.items():

@@ -90,6 +90,10 @@ class Concurrency:
         if self._is_new and per_s * FIRST_ANSWER_S < self.most:
             self.limit = max(self.limit, math.ceil(per_s * FIRST_ANSWER_S))
 
+    def assume_full(self) -> None:
+        """It is known to carry all: for a replay of calls that were in flight together."""
+        self.limit, self._is_new = self.most, False
+
     def __repr__(self) -> str:
         return f"<Concurrency {self.limit} of {self.most}>"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,8 +51,9 @@ def test_a_person_watches_an_outage_moves_the_weights_and_reads_an_answer(house:
     page.goto(f"{house.url}/provider-status")
     page.locator("#gemini .share", has_text=re.compile(r"(7|8|9)\d\.\d %")).wait_for()
     house.until_noticed()
-    after = house.answer(50, "after")
-    assert after["gemini"] >= 35
+    # In turns that a provider carries at once: beyond that, tasks go where there is room.
+    after = sum((house.answer(8, f"after-{turn}") for turn in range(6)), Counter[str]())
+    assert after["gemini"] >= 33
 
     for name in NAMES:
         house.simulator.patch(name, {"echo": True})
