@@ -32,6 +32,7 @@ from src.settings import BudgetSettings
 from src.web import create_app
 from src.web.presenters.plans import PLANNED_AT_MOST, Expectation, Sample
 from src.web.presenters.pool import pool_view
+from src.web.presenters.usage import type_table
 from src.web.presenters.weights import _with_preferences
 from src.web.site import Recent, Site
 from src.web.words import count, duration, iso, money, rate, why_not
@@ -249,6 +250,13 @@ def test_what_tasks_wait_for_says_when_one_may_go(place: Place, store: Store, cl
 )
 def test_why_a_provider_was_not_chosen_does_not_name_it_twice(why: str, told: str) -> None:
     assert why_not(Candidate("openai", "gpt-6-luna", 0.4, why)) == told
+
+
+def test_calls_of_the_dead_are_no_task_type(place: Place, store: Store, client: FlaskClient) -> None:
+    store.cover_money(ME, {("openai", BATCH, "local"): 700_000})
+    store.register("next", pid=2, host="here", mode="simulated", batch="", now=place.now)
+    assert sum(row.sums.uncertain_nanos for row in store.usage(0.0, place.now + 60, ())) >= 700_000
+    assert "" not in {row.task_type for row in type_table(site_of(client))}
 
 
 def test_a_provider_card_shows_score_with_its_three_factors(client: FlaskClient) -> None:

@@ -123,6 +123,8 @@ def _type_table(site: Site) -> tuple[TypeRow, ...]:
     rows = site.store.usage(now - DAY_S, now + 60, ("task_type", "provider"))
     held = {each.task_type: each.share for each in preferences_held(rows, site.settings)}
     for row in rows:
+        if not row.sums.calls:  # what calls of the dead may have cost: nobody knows of what type they were
+            continue
         by_type.setdefault(str(row.key[0]), {})[str(row.key[1])] = totals(row.sums)
     preferred = {name: row.prefer for name, row in site.settings.task_types.items()}
     return tuple(
