@@ -22,9 +22,9 @@ from .setup import Options
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 USD = click.FloatRange(min=0.0, min_open=True)
-JSON = "Tell it as JSON, for programs."
-QUIET = "Show no progress and no tables, say only what has to be said."
-ONLY = "Ask these providers alone, separated by commas: anthropic,gemini."
+JSON = "Output JSON."
+QUIET = "Print only errors, warnings and totals: no progress and no tables."
+ONLY = "Use only these providers, separated by commas: anthropic,gemini."
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -86,7 +86,7 @@ def _reading(command: Command) -> Command:
     """Add the options of a command that reads a file of tasks."""
     for add in (
         click.option("--only", metavar="PROVIDERS", help=ONLY),
-        click.option("--model", metavar="MODEL", help="Ask this model alone, whatever the lines name."),
+        click.option("--model", metavar="MODEL", help="Use only this model, whatever the lines name."),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Take only the first N tasks."),
         click.option(
             "--prompt-file",
@@ -149,7 +149,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @_shared
 @click.option("--quiet", is_flag=True, help=QUIET)
-@click.option("--examples", is_flag=True, help="Begin with the built-in examples, where that costs nothing.")
+@click.option("--examples", is_flag=True, help="Run the built-in examples first (simulator only).")
 @click.option("--once", is_flag=True, help="Answer what is on the queue, then end.")
 @click.option("--pages", is_flag=True, help="Serve the pages too, on http://localhost:5000 (or PORT).")
 @click.option("--yes", is_flag=True, help="With keys: answer what is queued already without asking.")
@@ -215,19 +215,19 @@ def cli(context: click.Context, /, **options: bool) -> None:
     metavar="USD",
     help="End, resumably, before more than this is spent on the results file, all runs together.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask, whatever it is expected to cost.")
-@click.option("--rerun-changed", is_flag=True, help="Ask again where an id has new content.")
+@click.option("--yes", is_flag=True, help="Skip the cost confirmation.")
+@click.option(
+    "--rerun-changed", is_flag=True, help="Run tasks again whose content has changed under the same id."
+)
 @click.option(
     "--retry",
-    metavar="ENDS",
-    help="Ask again what ended so: any of failed,refused,expired,cancelled,truncated.",
+    metavar="STATUSES",
+    help="Run tasks again that ended as: failed,refused,expired,cancelled,truncated.",
 )
 @click.option("--dedupe", is_flag=True, help="Ask equal tasks once, unless their temperature is above 0.")
-@click.option("--cheapest", is_flag=True, help="Let price decide where several providers could serve.")
+@click.option("--cheapest", is_flag=True, help="Prefer the cheapest provider that can serve a task.")
 @_strict_params
-@click.option(
-    "--json", "as_json", is_flag=True, help="Tell progress and summary as JSON lines, for programs."
-)
+@click.option("--json", "as_json", is_flag=True, help="Output progress and summary as JSON lines.")
 @click.pass_context
 def run(context: click.Context, /, tasks: str, output: str | None, **options: Any) -> None:
     """Run a file of TASKS (JSON Lines, CSV, OpenAI batch lines, or plain text; - is standard input).
@@ -241,7 +241,7 @@ def run(context: click.Context, /, tasks: str, output: str | None, **options: An
     context.exit(run_tasks(context.obj, tasks, output, reading=_read_options(options), **options))
 
 
-@cli.command(short_help="Tell what a file will cost and how long it takes.")
+@cli.command(short_help="Estimate cost and time for a file.")
 @_shared
 @click.argument("tasks")
 @_reading
@@ -249,7 +249,7 @@ def run(context: click.Context, /, tasks: str, output: str | None, **options: An
 @click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
 def plan(context: click.Context, /, tasks: str, strict_params: bool, as_json: bool, **options: Any) -> None:
-    """Tell what running TASKS will cost, how long it will take, and which limit binds. Calls nobody."""
+    """Estimate what running TASKS costs, how long it takes and which limits bind, without a call."""
     from .plan import plan as plan_tasks
 
     reading = _read_options(options)
@@ -269,7 +269,7 @@ def plan(context: click.Context, /, tasks: str, strict_params: bool, as_json: bo
 @click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
 def suggest_weights(context: click.Context, /, hours: float, as_json: bool) -> None:
-    """Propose base weights: what was recorded is replayed under several candidates. Calls nobody."""
+    """Propose base weights: recorded traffic is replayed under several candidates, without a call."""
     from .advice import suggest_weights as suggest
 
     context.exit(suggest(context.obj, hours=hours, as_json=as_json))
@@ -297,9 +297,9 @@ def alert_test(context: click.Context, /) -> None:
 @click.option(
     "--tier",
     type=click.Choice(("auto", *TIERS)),
-    help="How able a model (default: auto, by type and length).",
+    help="Model tier (default: auto, by type and length).",
 )
-@click.option("--model", "models", metavar="MODEL", help="Ask this model alone.")
+@click.option("--model", "models", metavar="MODEL", help="Use only this model.")
 @click.option("--only", "providers", metavar="PROVIDERS", help=ONLY)
 @click.option(
     "--max-tokens", type=int, metavar="N", help="The longest answer (default: by tier, see [tiers])."
@@ -317,7 +317,7 @@ def alert_test(context: click.Context, /) -> None:
     "deadline_s",
     type=float,
     metavar="SECONDS",
-    help="Let it expire unless it is answered within so many seconds from now.",
+    help="Expire if unanswered after so many seconds.",
 )
 @click.option("--priority", type=int, metavar="N", help="Higher goes first (default: 0).")
 @click.option("--id", metavar="ID", help="A name of your own, unique in the queue.")
@@ -330,7 +330,7 @@ def alert_test(context: click.Context, /) -> None:
     help="Print the answer; while no orchestrator serves, answer this task here, and no other one.",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Tell the id, or with an answer the whole result row, as JSON."
+    "--json", "as_json", is_flag=True, help="Output the id, or with an answer the whole result row, as JSON."
 )
 @click.pass_context
 def submit(context: click.Context, /, wait: bool, serve: bool, as_json: bool, **fields: Any) -> None:
