@@ -6,10 +6,10 @@ requests, or fill the disk with a body whose token would be asked for afterwards
 
     a body of more than BODY_LOOKED_AT_BYTES   is admitted by its headers, before it is read: see `Admission`
     a request that comes slower than it may    is cut off: see `is_late`
-    one connection too many                    costs the one that waits longest, of the same address first
+    one connection too many                    closes the one that waits longest, first of the same address
 
-    one connection too many                    costs the one that waits longest, first of the same address
-own network a proxy stands in front, which has limits of its own.
+Trusted proxies are exempt from the limit for an address. A server that is reached from outside its own
+network needs such a proxy in front, which has limits of its own.
 """
 
 from __future__ import annotations
