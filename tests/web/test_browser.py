@@ -216,7 +216,7 @@ def test_a_page_after_a_form_error_goes_on_refreshing_itself(served: Served, tro
     page.get_by_role("button", name="Hand in").click()
     page.get_by_role("alert").filter(has_text="max_tokens").wait_for()
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: request.resource_type == "fetch" and asked.append(request.url))
     page.evaluate("document.getElementById('main').dataset.refresh = '0.1'; schedule()")
     page.locator("#refreshed", has_text="Refreshed").wait_for()
     assert asked and {url.removeprefix(served.url) for url in asked} == {"/"}
