@@ -172,7 +172,9 @@ class Pool:
         if was in _OUT_STATES and state in _QUIET_STATES:
             text = f"{provider.name} is back: {state}" + (f", {reason}" if reason else "")
         else:
-            text = f"{provider.name} is {state}" + (f": {reason}" if reason else f" (was {was})")
+            text = f"{provider.name} {_SAID.get(state, f'is {state}')}" + (
+                f": {reason}" if reason else f" (was {was})"
+            )
             text = reason if state == "misconfigured" else text  # which names the provider
         if state not in _QUIET_STATES or was not in _QUIET_STATES:
             times = {"until": until} if until is not None and state in _ALERT_STATES else {}
@@ -233,6 +235,10 @@ def _level(was: str, state: str) -> str:
     return "warning" if "suspect" in (was, state) else "info"
 
 
+_SAID = {
+    "open": "gets no tasks",
+    "half_open": "is tried with one call",
+}  # "openai is open" reads as good news
 _ALERT_STATES = frozenset({"open", "exhausted", "misconfigured"})
 _OUT_STATES = _ALERT_STATES | {"half_open"}
 _QUIET_STATES = frozenset({"healthy", "degraded", "limited"})  # going to and fro between these is no news

@@ -31,6 +31,14 @@ def alerts(events: Sequence[Event]) -> list[str]:
     return [event.kind for event in events if event.level == "alert"]
 
 
+def test_an_open_breaker_is_told_as_what_it_does() -> None:
+    desk = Desk()
+    desk.provider("openai").breaker.trip(desk.now, "silent")
+    desk.balancer.pool.note_states(desk.now)
+    (told,) = desk.balancer.take_events()
+    assert told.kind == "provider_open" and told.message.startswith("openai gets no tasks: "), told
+
+
 def test_a_daily_quota_that_ends_is_told_once_however_many_calls_are_in_flight() -> None:
     desk = Desk()
     for number, placement in enumerate(calls_out(desk, 20)):
