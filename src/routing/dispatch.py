@@ -29,7 +29,7 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..errors import PROVIDER_ERRORS, ProviderError
+from ..errors import PROVIDER_ERRORS, ProviderError, RateLimited
 from ..records import (
     Attempt,
     Completion,
@@ -54,6 +54,7 @@ from .waiting import SLACK, Entry, Flow, TaskClass
 
 TaskKey = tuple[str, str]  # batch, id
 PROBES_DRAWN = 4  # so many tasks are asked to be a probe: one may not fit
+PASSED_AFTER_429 = 4  # tasks that go before one that has drawn a 429, x as many for each further one
 PREFIX_CLASSES = 64  # tasks with as many different long beginnings stand in so many classes at most
 
 
@@ -221,7 +222,8 @@ class Dispatch:
         self._dequeue(entry)
         self._in_flight[placement.permit] = entry
         entry.warnings = placement.warnings
-        self._virtual_time = max(self._virtual_time, entry.memory.order[1])
+        if not entry.memory.draws_429:  # its place is not the one that it came with
+            self._virtual_time = max(self._virtual_time, entry.memory.order[1])
 
     def _try(self, entry: Entry, best: TaskClass, now: float) -> Tried:
         had = self._drop_claim(entry)
@@ -375,16 +377,25 @@ class Dispatch:
             verdict = failover.decide(
                 error, provider, memory, entry.attempts, costed, now, self._settings.pool,
                 refused_elsewhere=self._settings.routing.refused_elsewhere,
+                max_hold_s=self._settings.routing.max_hold_s,
             )  # fmt: skip
             if verdict is not None:
                 return self._end(entry, verdict[0], verdict[1], now)
             entry.asked = failover.as_asked_next(entry.task, memory)
+            if isinstance(error, RateLimited):
+                self._let_others_pass(memory)
         else:
             memory.attempt = len(entry.attempts) + 1
         if entry.task.deadline_at is not None and now >= entry.task.deadline_at:
             return self._end(entry, TaskStatus.EXPIRED, "the deadline has passed", now)
         self._enqueue(entry, now)
         return None
+
+    def _let_others_pass(self, memory: Memory) -> None:
+        """It has drawn a 429: the cause may be the task, so that others of its priority go first."""
+        priority, tag, number = memory.order
+        passed = PASSED_AFTER_429 ** min(memory.draws_429, 8)
+        memory.order = (priority, max(tag, self._virtual_time + passed), number)
 
     def _costs(self, attempt: Attempt, offered_at: float) -> bool:
         """Whether an attempt uses up one of the task's: forced calls and a dead network don't."""

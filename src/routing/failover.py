@@ -37,6 +37,8 @@ from ..settings import PoolSettings
 from .state import ProviderState
 from .surveys import Memory
 
+HOUR_S = 3600.0
+ALONE_AT_MOST = 20  # one in a million draws so many by chance where others use up half of a limit
 LARGER_MAX_TOKENS = 4  # after an answer without text, by this factor and at least ...
 LARGER_AT_LEAST = 1024
 
@@ -94,6 +96,7 @@ def decide(
     pool: PoolSettings,
     *,
     refused_elsewhere: bool = False,
+    max_hold_s: float = HOUR_S,
 ) -> tuple[TaskStatus, str] | None:
     """`(final status, why)`, or None: the task goes on and `memory` says how.
 
@@ -104,15 +107,16 @@ def decide(
     same_kind = sum(a.error_kind == error.kind for a in attempts)
     if rule.at_most is not None and same_kind >= rule.at_most:
         return rule.ends_as, _explain(attempts, error.kind)
+    if isinstance(error, RateLimited) and memory.is_limited_alone and same_kind >= ALONE_AT_MOST:
+        return TaskStatus.FAILED, _explain(attempts, f"{same_kind} answers 429 while others were answered")
     if costed >= pool.attempts:
         return TaskStatus.FAILED, _explain(attempts, f"{costed} attempts failed")
     if len(attempts) >= pool.max_calls:
         return TaskStatus.FAILED, _explain(attempts, f"{len(attempts)} calls were made")
     memory.attempt = len(attempts) + 1
     memory.again = -1
-    if isinstance(error, RateLimited) and error.retry_after_s and not provider.holds(attempts[-1].model, now):
-        memory.tried |= provider.bit  # the task alone waits: its 429 was no matter of pace
-        memory.tried_until = now + error.retry_after_s
+    if isinstance(error, RateLimited):
+        _wait_for_limit(memory, error, provider, attempts, now, pool, max_hold_s)
     once_more = _tries_here(attempts, provider.name, error.kind) <= rule.again
     # One failure is an accident. A provider that fails in a row is not asked twice at once by one task, nor
     # is any that is asked after another has failed it: the failure may be the task's.
@@ -130,6 +134,29 @@ def decide(
         memory.turns = _repair_turns(error)
     _note_model(memory, rule, attempts[-1], again=memory.again >= 0)
     return None
+
+
+def _wait_for_limit(
+    memory: Memory,
+    error: ProviderError,
+    provider: ProviderState,
+    attempts: Sequence[Attempt],
+    now: float,
+    pool: PoolSettings,
+    max_hold_s: float,
+) -> None:
+    """A task that draws one 429 after the other lets the others go first: the cause may be the task.
+
+    Its first one holds the model group, and that is wait enough; else the task alone waits.
+    """
+    held_until = provider.held_until(attempts[-1].model)
+    drawn = _tries_here(attempts, provider.name, error.kind)
+    if held_until > now and drawn == 1:
+        return
+    told_s = min(error.retry_after_s or 0.0, max_hold_s)
+    wait_s = told_s if told_s and drawn == 1 else max(told_s, backoff_s(drawn, pool))
+    memory.tried |= provider.bit
+    memory.tried_until = max(held_until, now) + wait_s
 
 
 def _note_model(memory: Memory, rule: Rule, attempt: Attempt, *, again: bool) -> None:

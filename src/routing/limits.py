@@ -297,7 +297,7 @@ class ModelGroup:
         if refusals.is_stray(now):
             return
         if isinstance(slow, SlowStart) and refusals.slower_in_vain(now):
-            self._go_on_as_before(now)
+            self.go_on_as_before(now)
             return
         if not in_burst:
             self._before_429 = slow.rate if isinstance(slow, SlowStart) else slow
@@ -316,10 +316,10 @@ class ModelGroup:
             retry_after_s = self._hold_s()
         self.hold((refusals.began_at if in_burst else now) + retry_after_s, "429", now)
 
-    def _go_on_as_before(self, now: float) -> None:
+    def go_on_as_before(self, now: float) -> None:
         """The 429s were no matter of pace: the hold ends, and the pace is what it was."""
-        bucket, before = self.buckets.get(REQUESTS), self._before_429
-        if isinstance(bucket, SlowStart):
+        bucket, before, self._before_429 = self.buckets.get(REQUESTS), self._before_429, None
+        if isinstance(bucket, SlowStart) and before is not None:
             if isinstance(before, Bucket):
                 self._put(before)
             else:
@@ -364,7 +364,7 @@ class ModelGroup:
         if held is not None and held.probe:
             self.release(now)
         if held is not None and self.refusals.answered(held.sent_at, now) and self.hold_reason == "429":
-            self._go_on_as_before(now)
+            self.go_on_as_before(now)
 
     def gauges(self, now: float) -> tuple[LimitGauge, ...]:
         """Every bucket as a gauge, for pages."""

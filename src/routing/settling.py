@@ -24,6 +24,7 @@ from .pool import Pool
 from .reach import Reach
 from .second_look import FORBIDDEN, SecondLook
 from .state import Permit, ProviderState
+from .surveys import Memory
 
 BACKOFF_BASE_S = 0.4
 BACKOFF_MAX_S = 4.0  # the third overload in a row opens the breaker, whose timer goes on from there
@@ -248,12 +249,31 @@ class Settler:
     def _apply_error(self, held: Permit, error: ProviderError, now: float) -> None:
         """What the error means for calls to come: see the table of failures in the summary document."""
         if isinstance(error, RateLimited):
-            wait_s = min(error.retry_after_s or 0.0, self._pool.settings.routing.max_hold_s)
-            held.model.group.rate_limited(wait_s, held.reservation.sent_at, now)
+            self._rate_limited(held, error, now)
         elif isinstance(error, QuotaExhausted):
             self._exhaust(held, error, now)
         elif isinstance(error, AuthFailed | ModelUnavailable):
             self._second_look.refused(held, error, now)
+
+    def _rate_limited(self, held: Permit, error: RateLimited, now: float) -> None:
+        """Hold the model group, unless the 429 follows its row while others are answered."""
+        if held.memory is not None and self._follows_its_row(held, held.memory, now):
+            return
+        wait_s = min(error.retry_after_s or 0.0, self._pool.settings.routing.max_hold_s)
+        held.model.group.rate_limited(wait_s, held.reservation.sent_at, now)
+
+    @staticmethod
+    def _follows_its_row(held: Permit, memory: Memory, now: float) -> bool:
+        """Whether a 429 meets a task again after others were answered. Sure of it, the pace is restored."""
+        index, known = held.provider.index, memory.is_limited_alone
+        follows = any(each == index and held.provider.answered > number for each, number in memory.limited)
+        others = tuple(pair for pair in memory.limited if pair[0] != index)
+        memory.limited = (*others, (index, held.number))
+        memory.draws_429 += 1
+        memory.limited_alone = memory.limited_alone + follows if follows or known else 0
+        if memory.is_limited_alone and not known:
+            held.model.group.go_on_as_before(now)
+        return follows or known
 
     def _exhaust(self, held: Permit, error: QuotaExhausted, now: float) -> None:
         reason = f"quota spent ({error.code or error.status})"

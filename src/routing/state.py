@@ -230,10 +230,10 @@ class ProviderState:
             group.restore(self.learned.get(name, {}), now)
         return self.groups[name]
 
-    def holds(self, model: str, now: float) -> bool:
-        """Whether calls to a model are held until later."""
+    def held_until(self, model: str) -> float:
+        """Until when calls to a model are held."""
         found = self.models.get(model)
-        return found is not None and now < found.group.held_until
+        return found.group.held_until if found is not None else 0.0
 
     def suspect_after_s(self, floor_s: float) -> float:
         """How long its silence may last before no new call goes to it."""

@@ -19,6 +19,7 @@ from .state import AgentState, ProviderState
 
 NEVER = math.inf
 SOON_S = 600.0  # where a budget refuses, a provider that is out for longer is nothing to wait for
+SURELY_ALONE = 2  # 429s of one task, each after answers to others
 PATIENCE = 4.0  # x spill_after_s: a queue in which tasks go is waited in for so long at most
 CLAIMED = "an older task waits for its room"
 SHUNNED = "its room is left to tasks that are charged less there"
@@ -33,6 +34,9 @@ class Memory:
     attempt: int = 1
     given_up: tuple[int, float] | None = None  # (provider, how long) whose silence it has left
     failed: tuple[tuple[int, int], ...] = ()  # (provider, permit) of its first failure at each
+    limited: tuple[tuple[int, int], ...] = ()  # (provider, permit) of its newest 429 at each
+    limited_alone: int = 0  # 429s in a row, each after an answer to another task
+    draws_429: int = 0  # with each it lets more others go first
     tried: int = 0  # bits of the providers that failed it
     tried_until: float = 0.0  # until then they are not asked again
     refused: int = 0  # bits of those that refused its content: they are not asked again
@@ -42,6 +46,11 @@ class Memory:
     turns: tuple[Message, ...] = ()  # after an answer that does not match its schema: that, and what is wrong
     agent: AgentState | None = None  # who served it last
     prefixes: tuple[Prefix, ...] = ()  # beginnings of its prompt that others may share, the longest first
+
+    @property
+    def is_limited_alone(self) -> bool:
+        """Whether its 429s are no matter of pace but its own."""
+        return self.limited_alone >= SURELY_ALONE
 
 
 class Blocked(NamedTuple):

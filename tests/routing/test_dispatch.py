@@ -11,6 +11,7 @@ import pytest
 from src.errors import (
     Overloaded,
     RateLimited,
+    ServerError,
 )
 from src.records import Placement, Task, TaskStatus
 from src.routing.allotment import FREE, Advice
@@ -101,8 +102,17 @@ def test_a_task_that_comes_back_keeps_its_place() -> None:
     desk = Desk(ONE_SLOT)
     desk.offer(*[make_task(n) for n in range(5)])
     first = desk.one()
-    desk.fail(first, RateLimited("slow", status=429))
+    desk.fail(first, ServerError("it broke", status=500))
     assert desk.one().task.id == "0"
+
+
+def test_a_task_that_draws_429s_lets_ever_more_others_go_first() -> None:
+    desk = Desk(ONE_SLOT)
+    desk.offer(*[make_task(n) for n in range(30)])
+    desk.fail(desk.one(), RateLimited("slow", status=429))
+    going = one_by_one(desk)
+    found = [next(going) for _ in range(5)]
+    assert [placement.task.id for placement in found] == ["1", "2", "3", "0", "4"]
 
 
 def test_the_same_task_is_not_taken_twice() -> None:

@@ -109,6 +109,23 @@ def test_5_2_two_rows_that_are_never_answered() -> None:
     assert all("TimedOut" in r.error for r in world.results if r.status is TaskStatus.FAILED)
 
 
+@pytest.mark.parametrize("kind", ["limited", "limited for 20 s"])
+@pytest.mark.parametrize("providers", [1, 3])
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("bad", [1, 3])
+def test_rows_that_always_draw_a_429_let_the_others_go_first(
+    bad: int, told: bool, providers: int, kind: str
+) -> None:
+    world = a_file(60, set(range(bad)), kind, providers, 112, told=told, seed=2)
+    world.run(36_000.0)
+    good = [at for row, at in ends_s(world).items() if int(row) >= bad]
+    assert len(good) == 60 - bad
+    assert max(good) <= 150.0
+    assert world.statuses == {TaskStatus.SUCCEEDED: 60 - bad, TaskStatus.FAILED: bad}
+    assert max(ends_s(world).values()) <= 5_400.0
+    assert all("429" in r.error for r in world.results if r.status is TaskStatus.FAILED)
+
+
 def test_one_bad_row_alone_ends_within_two_minutes() -> None:
     for kind in FAILING:
         world = a_file(1, {0}, kind, 1, 112, told=True, seed=3).run()

@@ -219,6 +219,8 @@ class World:
             "reset": Unreachable("connection reset", sent=True),
             "busy": Overloaded("overloaded", status=529),
             "empty": InvalidResponse("no text", status=200),
+            "limited": RateLimited("too fast", status=429),
+            "limited for 20 s": RateLimited("too fast", status=429, retry_after_s=20.0),
         }
         return 0.05, errors[kind]
 
