@@ -77,12 +77,24 @@ def test_what_starts_without_a_terminal_agrees_to_answer_what_is_queued() -> Non
 
 def test_both_units_keep_the_same_state_from_the_same_user() -> None:
     assert len(UNITS) == 2
-    shared = ("User=", "StateDirectory=", "EnvironmentFile=", "Environment=", "SystemCallFilter=", "Protect")
+    shared = ("User=", "StateDirectory=", "Environment=", "SystemCallFilter=", "Protect")
     kept = [
         [line for line in unit.read_text(encoding="utf-8").splitlines() if line.startswith(shared)]
         for unit in UNITS
     ]
     assert kept[0] == kept[1]
+
+
+def test_the_pages_get_no_keys_of_providers() -> None:
+    units = {unit.stem: unit.read_text(encoding="utf-8") for unit in UNITS}
+    files = {name: set(re.findall(r"^EnvironmentFile=-(\S+)", text, re.M)) for name, text in units.items()}
+    assert not files["llm-orchestrator"] & files["llm-orchestrator-web"]
+    compose = (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")
+    shared, services = compose.split("services:")
+    assert "env_file" not in shared
+    web = services.split("\n  web:")[1]
+    assert re.findall(r"env_file: (\S+)", web) == ["../.env.pages"]
+    assert '"--live"' in web and "web_server.py --live" in units["llm-orchestrator-web"]
 
 
 def test_the_image_has_the_driver_of_postgresql_where_it_is_asked_for() -> None:
