@@ -15,6 +15,7 @@ from . import database_guard, no_network
 from .databases import (  # noqa: F401 - fixtures
     _migrated_database,
     _worker_database,
+    database_env,
     emptied_postgresql_url,
     own_postgresql_url,
     path,

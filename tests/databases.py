@@ -7,9 +7,10 @@ CI (CI=true) they fail.
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,6 +107,32 @@ def emptied_postgresql_url(_migrated_database: str) -> str:
         connection.execute("DELETE FROM meta WHERE key <> 'simulated'")
         connection.execute("INSERT INTO leadership VALUES (1, 0, '', 0, '', 0, 0, 0)")
     return _migrated_database
+
+
+@pytest.fixture(params=DATABASES)
+def database_env(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What a command needs in its environment to keep its live state in each database."""
+    return {} if request.param == "sqlite" else {"DATABASE_URL": request.getfixturevalue("postgresql_url")}
+
+
+def rows_of(env: Mapping[str, str], folder: Path, query: str) -> list[tuple[Any, ...]]:
+    """What a query finds in the live state of commands run in `folder` with `env`; none before its tables."""
+    if url := env.get("DATABASE_URL"):
+        import psycopg
+
+        with psycopg.connect(url) as connection:
+            try:
+                return connection.execute(query.encode()).fetchall()
+            except psycopg.errors.UndefinedTable:
+                return []
+    file = folder / "state" / "live.db"
+    if not file.exists():
+        return []
+    with closing(sqlite3.connect(file)) as database:
+        try:
+            return database.execute(query).fetchall()
+        except sqlite3.OperationalError:
+            return []
 
 
 @pytest.fixture

@@ -64,10 +64,15 @@ class Sink:
         """Why the results file lacks rows that are stored; empty where it lacks none."""
         return self._error
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether rows go to a pipe whose reader is gone, as that of `| head` is: nothing brings it back."""
+        return self._results is not None and self._results.is_closed
+
     def __call__(self, results: Sequence[Result]) -> None:
         mine = [r for r in results if self._batch is None or r.task.batch == self._batch]
         self.tally.add(mine)
-        if self._results is None:
+        if self._results is None or self.is_closed:
             return
         self._waiting += mine
         if not self._error:
@@ -82,7 +87,7 @@ class Sink:
 
     def look(self) -> None:
         """Once a second: write what waits, and see whether the file is still there."""
-        if self._results is not None and time.monotonic() >= self._next_look_s:
+        if self._results is not None and not self.is_closed and time.monotonic() >= self._next_look_s:
             self._write(self._results)
 
     def _write(self, results: ResultsFile) -> None:
@@ -100,7 +105,7 @@ class Sink:
                 self._lacks_more = False
         except (StoreError, InputError, OSError) as error:
             if not self._error:
-                say(f"{error}; trying again until the file takes them")
+                say(f"{error}; {'ending' if self.is_closed else 'trying again until the file takes them'}")
             self._error = str(error)
             return
         if self._error:
@@ -151,7 +156,10 @@ def work_off(
         finally:
             view.close()
     if sink.lacking:
-        raise StoreError(f"{sink.lacking}: run the same command again to write them")
+        remedy = (
+            "name a file with -o to go on" if sink.is_closed else "run the same command again to write them"
+        )
+        raise StoreError(f"{sink.lacking}: {remedy}")
     if report.stopped == BUDGET:
         left = store.pending(batch).get(TaskStatus.QUEUED, 0)
         say(f"{report.why}; {tasks(left)} left, which stay queued")
@@ -189,13 +197,15 @@ async def _watch(
     while not running.done():
         await asyncio.wait({running}, timeout=view.interval_s)
         sink.tick(view)
+        if sink.is_closed:
+            orchestrator.drain()
         pool = orchestrator.snapshot()
         sink.tally.mark(pool.at)
         view.update(pool, sink.tally)
         if orchestrator.is_ending and not noted and (held := orchestrator.unstored):
             noted = True
             view.note(f"{held}; still trying to store them; Ctrl-C once more ends without them")
-    while sink.lacking and not stop.presses:  # waited for like the database
+    while sink.lacking and not (stop.presses or sink.is_closed):  # waited for like the database
         await asyncio.sleep(LOOK_EVERY_S)
         sink.look()
     return running.result()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from src.simulator.process import SimulatorProcess
-from tests.helpers import live_environment, read_rows, run_script, write_rows
+from tests.helpers import ORCHESTRATOR, child_environment, live_environment, read_rows, run_script, write_rows
 
 
 @pytest.fixture
@@ -231,3 +233,19 @@ def test_what_is_wrong_with_the_options_is_told_before_anything_runs(
     assert (tmp_path / "t.txt").read_text() == "Hi\n"
     if arguments[0] == "run":
         assert not list((tmp_path / "state").glob("*.db"))
+
+
+def test_a_run_ends_when_the_reader_of_its_standard_output_is_gone(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    (tmp_path / "t.txt").write_text("".join(f"Question {n}?\n" for n in range(60)))
+    command = [sys.executable, str(ORCHESTRATOR), "run", "t.txt", "-o", "-", "--quiet"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=child_environment(live), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read().decode()
+        assert process.wait(60) == 3, err
+    assert "standard output cannot be written (Broken pipe); the answers are stored; ending" in err
+    assert "Traceback" not in err and "Exception ignored" not in err

@@ -291,7 +291,7 @@ def test_r5_16_a_request_that_is_one_too_many_to_wait_is_told(
         for _ in taken:
             actions._waiting.release()
     assert (response.status_code, response.json["waited"]) == (202, False)
-    assert "64 requests wait already" in response.json["warnings"][0]
+    assert "64 requests are waiting already" in response.json["warnings"][0]
     again = client.post("/api/tasks", json={"prompt": "Quick!", "wait_s": 0.01}).json
     assert again["waited"] is True and again["warnings"] == []
     assert "waited" not in client.post("/api/tasks", json={"prompt": "Quick!"}).json

@@ -178,8 +178,10 @@ def test_values_refresh_in_place_without_losing_focus_or_scroll(served: Served, 
     page.get_by_role("button", name="Pause").last.focus()
     at = page.evaluate("scrollY")
     served.store.put_setting("paused", ["openai"], who="somebody", now=Clock().now())
-    page.evaluate("tick()")
-    page.locator("#openai .pill", has_text="Paused").wait_for()
+    shows = "document.querySelector('#openai .pill').textContent.includes('Paused')"
+    assert page.evaluate(
+        f"(async () => {{ for (let i = 0; i < 500 && !{shows}; i++) await tick(); return {shows}; }})()"
+    )
     assert page.evaluate("scrollY") == at
     assert page.evaluate("document.activeElement.textContent") == "Pause"
 

@@ -35,6 +35,7 @@ class ResultsFile:
     ) -> None:
         self.simulated = simulated
         self.written = 0  # rows appended by this object
+        self.is_closed = False  # the reader of standard output is gone: it takes no row any more
         self._fsync = fsync
         self._form = form or form_of(str(path))
         self.path = None if str(path) == STDOUT else Path(path)
@@ -85,6 +86,10 @@ class ResultsFile:
             self._write(head + b"".join(rows))
         except OSError as error:
             self._cut_back()
+            if self.path is None and isinstance(error, BrokenPipeError):
+                self.is_closed = True
+                # What Python flushes at the end goes nowhere, instead of failing once more.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise StoreError(
                 f"{self.name} cannot be written ({error.strerror or error}); the answers are stored"
             ) from error
