@@ -1,6 +1,6 @@
 """Real orchestrators on PostgreSQL that are stopped, killed and cut off, with another one that takes over.
 
-The lease is short here; `benchmarks/takeover.py` measures the real one.
+The lease is short here, to keep the tests quick.
 """
 
 from __future__ import annotations
