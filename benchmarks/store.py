@@ -1,6 +1,6 @@
 """The store on a real disk: tasks per second in and out, and what a claim and a page cost as it fills.
 
-in and out   add (500 a transaction), claim (500), finish (100 a commit, as the committer gathers them)
+in and out   add (500 a transaction), claim (500), finish (100 a commit, as the result writer gathers them)
 claim        100 of 1,000 and of 1,000,000 queued tasks
 pages        what the web asks for, with 1,000 and with 1,000,000 tasks stored, a tenth of them finished
 """

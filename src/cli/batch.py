@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from ..core.control_characters import terminal_safe
 from ..core.intake import AS_IT_IS, BadLine, ReadOptions, columns_of, ids_of, read_tasks
 from ..core.rejects import RejectsFile
 from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated, refuse_special
-from ..core.visible import visible
 from ..errors import InputError, StoreError
 from ..records import Task
 from ..settings import Settings
@@ -81,7 +81,9 @@ class Batch:
         if output != STDOUT:
             refuse_special(Path(output))
             if not _is_shown_as_it_is(output):
-                raise InputError(f"{visible(output)!r}: a results file's name can't have control characters")
+                raise InputError(
+                    f"{terminal_safe(output)!r}: a results file's name can't have control characters"
+                )
         if rejects is None and output != STDOUT:
             stem = Path(output).stem.removesuffix(".results")
             rejects = Path(output).with_name(f"{stem}.rejects.jsonl")
@@ -95,7 +97,7 @@ class Batch:
 
 def _is_shown_as_it_is(name: str) -> bool:
     """A batch has the name of its file, and names stand in lines of text."""
-    return visible(name) == name and "\n" not in name and "\t" not in name
+    return terminal_safe(name) == name and "\n" not in name and "\t" not in name
 
 
 def input_of(source: str) -> BinaryIO | None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..core.control_characters import terminal_safe
 from ..core.intake import names_only_unpriced, price_remedy
 from ..core.planning import Plan, Sample
-from ..core.visible import visible
 from ..errors import InputError
 from ..records import NANOS_PER_USD, Task
 from ..settings import Settings
@@ -108,7 +108,7 @@ def _ask(why: str, remedy: str) -> None:
     """Raises click.Abort for a no, InputError with the `remedy` where there is no terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(f"{why}, and there is no terminal to ask on: {remedy}")
-    sys.stderr.write(visible(f"{why}. Go on? [y/N] "))
+    sys.stderr.write(terminal_safe(f"{why}. Go on? [y/N] "))
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise click.Abort

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..core.visible import visible
+from ..core.control_characters import terminal_safe
 from ..errors import ConfigError
 from ..private import make_private_folder
 
@@ -70,7 +70,7 @@ class _TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            sys.stderr.write(visible(self.format(record)) + "\n")
+            sys.stderr.write(terminal_safe(self.format(record)) + "\n")
         except OSError:
             self.handleError(record)
 

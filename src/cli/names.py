@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.money import CAP
+from ..core.budget_keeper import CAP
 from .follow import at_work
 from .setup import Setup
 

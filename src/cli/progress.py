@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.visible import visible
+from ..core.control_characters import terminal_safe
 from ..records import NANOS_PER_USD, LimitGauge, PoolSnapshot, ProviderSnapshot, TaskStatus
 from .outlook import expected_nanos, left_s
 from .tally import Tally
@@ -64,7 +64,7 @@ def console(stderr: bool) -> Console:
     class Safe(Console):
         def render_str(self, text: str, **how: Any) -> Text:
             """Every text that is handed over as such, in cells of tables too."""
-            return super().render_str(visible(text), **how)
+            return super().render_str(terminal_safe(text), **how)
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PLAIN_WIDTH
@@ -183,7 +183,7 @@ class Voice:
     def note(self, text: str) -> str:
         """A line as it is written."""
         if not self.as_json:
-            return visible(text)
+            return terminal_safe(text)
         known = {} if self.simulated is None else {"simulated": self.simulated}
         return json.dumps({"note": text, **known})
 
@@ -304,9 +304,9 @@ def _screen(pool: PoolSnapshot, tally: Tally) -> RenderableType:
     if tally.total:
         bar = ProgressBar(total=tally.total, completed=tally.done, width=60)
         rows.append(Padding(bar, 0))  # a bar alone does not end its line
-    rows += [Text(visible(progress_line(pool, tally))), _provider_table(pool, tally)]
-    rows += [Text(visible(line), style="dim") for line in limit_lines(pool)]
-    rows += [Text(visible(line), style="yellow") for line in waiting_lines(pool)]
+    rows += [Text(terminal_safe(progress_line(pool, tally))), _provider_table(pool, tally)]
+    rows += [Text(terminal_safe(line), style="dim") for line in limit_lines(pool)]
+    rows += [Text(terminal_safe(line), style="yellow") for line in waiting_lines(pool)]
     return Group(*rows)
 
 
@@ -322,7 +322,9 @@ def _provider_table(pool: PoolSnapshot, tally: Tally) -> RenderableType:
     everyone = tally.by_provider.total()
     for provider in pool.providers:
         done = tally.by_provider[provider.name]
-        state = Text(visible(state_text(provider, pool.at)), style=STATE_COLOURS.get(provider.state, "red"))
+        state = Text(
+            terminal_safe(state_text(provider, pool.at)), style=STATE_COLOURS.get(provider.state, "red")
+        )
         table.add_row(
             provider.name,
             state,

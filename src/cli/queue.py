@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
+from ..core.control_characters import terminal_safe
 from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning, unpriced_warning
 from ..core.preferences import PreferenceHeld, preferences_held
 from ..core.results import encode_row, result_row
 from ..core.sayings import said
-from ..core.visible import visible
 from ..errors import InputError, StoreError
 from ..records import Event, PoolSnapshot, Result, Task, TaskStatus
 from ..storable import clean
@@ -207,7 +207,7 @@ def _show(result: Result, setup: Setup, as_json: bool) -> int:
 
 def _write(text: str) -> None:
     """As it is to a file or a pipe; a terminal would obey what stands in an answer."""
-    sys.stdout.write(visible(text) if sys.stdout.isatty() else clean(text))
+    sys.stdout.write(terminal_safe(text) if sys.stdout.isatty() else clean(text))
 
 
 # ------------------------------------------------------------------ status

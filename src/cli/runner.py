@@ -177,7 +177,7 @@ def failure(report: RunReport) -> OrchestratorError:
 
 def caps(store: Store, batch: str | None, max_cost_usd: float | None, now: float) -> dict[str, float]:
     """What each batch may cost in all. A run's cap is kept: a server that goes on with its rows obeys it."""
-    from ..core.money import CAP, kept_caps
+    from ..core.budget_keeper import CAP, kept_caps
 
     kept = store.current_settings()
     if batch is None:

@@ -17,8 +17,8 @@ from ..routing.balancer import ProviderLoadBalancer
 from ..routing.canaries import CANARY
 from ..routing.dispatch import outcome_of
 from ..settings import Settings
+from .budget_keeper import BudgetKeeper
 from .leadership import Leadership
-from .money import Money
 from .store_thread import StoreThread
 
 TIMEOUT_S = 10.0  # one token takes a second or two where it comes at all
@@ -32,14 +32,14 @@ class CanaryCalls:
         settings: Settings,
         balancer: ProviderLoadBalancer,
         adapters: Mapping[str, ProviderAdapter],
-        money: Money,
+        budget_keeper: BudgetKeeper,
         leadership: Leadership,
         thread: StoreThread,
         may_place: Callable[[], bool],
         now: Callable[[], float],
     ) -> None:
         self._settings, self._balancer, self._adapters = settings, balancer, adapters
-        self._money, self._leadership, self._thread = money, leadership, thread
+        self._budget_keeper, self._leadership, self._thread = budget_keeper, leadership, thread
         self._may_place, self._now = may_place, now
 
     async def send_if_due(self, name: str) -> bool:
@@ -53,7 +53,7 @@ class CanaryCalls:
         error: ProviderError | None = None
         sent, started_at = False, self._now()
         try:
-            await self._money.cover(placement)
+            await self._budget_keeper.cover(placement)
             await self._leadership.permission()
             sent, started_at = True, self._now()
             completion = await self._call(placement)
@@ -63,7 +63,7 @@ class CanaryCalls:
             try:
                 await self._book(placement, completion, error, started_at, sent)
             finally:
-                self._money.release(placement)
+                self._budget_keeper.release(placement)
         return True
 
     async def _call(self, placement: Placement) -> Completion:

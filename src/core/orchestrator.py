@@ -1,6 +1,6 @@
-"""The loop: claims tasks, asks dispatch, lets agents call, settles, and hands results to the committer.
+"""The loop: claims tasks, asks dispatch, lets agents call, settles, and gives results to the writer.
 
-    store --claim--> dispatch --placements--> agents --outcome--> dispatch.settle --result--> committer
+    store --claim--> dispatch --placements--> agents --outcome--> dispatch.settle --result--> result writer
                         ^                                              |
                         +---------------- not over yet ----------------+
 
@@ -49,15 +49,15 @@ from ..routing.dispatch import Dispatch
 from ..routing.pricing import catalogue_of
 from ..settings import Settings
 from .alerts import Alerter
+from .budget_keeper import BudgetKeeper
 from .canary_calls import CanaryCalls
 from .clock import Clock
-from .committer import Committer
+from .command_handler import CommandHandler
 from .health import HealthWatch
 from .leadership import Leadership
-from .learned import Learned
-from .money import Money
+from .learned_state import LearnedStateRepository
+from .result_writer import ResultWriter
 from .sayings import said
-from .steering import Steering
 from .store import News, Store
 from .store_thread import StoreThread
 from .supervisor import Supervisor
@@ -126,7 +126,7 @@ class Orchestrator:
         self._thread = StoreThread()
         self._supervisor = Supervisor(self._tell, clock.now)
         self._watch = store.watch()
-        self._money = Money(
+        self._budget_keeper = BudgetKeeper(
             settings, self._store, self._thread, self.incarnation,
             simulated=self.mode == "simulated", batch_caps_usd=batch_caps_usd,
         )  # fmt: skip
@@ -140,7 +140,7 @@ class Orchestrator:
                 name: catalogue_of(name, a.row.wire, a.row.base_url, keyless=a.row.keyless)
                 for name, a in self._access.items()
             },
-            budgets=self._money.budgets,
+            budgets=self._budget_keeper.budgets,
             canaries=True,
         )
         self.dispatch = Dispatch(self.balancer, settings)
@@ -150,16 +150,16 @@ class Orchestrator:
             for name, a in self._access.items()
         }
         self._agents = create_balanced_agent_pool(settings, self._adapters)
-        self._learned = Learned(self.balancer, self._access, self._store, self._thread)
-        self._committer = Committer(
+        self._learned = LearnedStateRepository(self.balancer, self._access, self._store, self._thread)
+        self._result_writer = ResultWriter(
             self._store, self._thread, self.incarnation, self._written, self._supervisor
         )
         canaries = CanaryCalls(
-            settings, self.balancer, self._adapters, self._money,
+            settings, self.balancer, self._adapters, self._budget_keeper,
             self._leadership, self._thread, self._may_place, clock.now,
         )  # fmt: skip
         self._health = HealthWatch(self.balancer, self._adapters, clock.now, self._changed, canaries)
-        self._steering = Steering(self.balancer, self.dispatch, self._committer.add_result)
+        self._command_handler = CommandHandler(self.balancer, self.dispatch, self._result_writer.add_result)
         self._calls: dict[int, asyncio.Task[None]] = {}  # by permit
         self._passed_over: dict[tuple[str, str], Refusal] = {}  # (batch, submitter) whose own budget is spent
         self._held = False  # whether placing has stopped because answers cannot be stored
@@ -191,7 +191,7 @@ class Orchestrator:
             recovered = await self._sign_on()
             await asyncio.gather(*(a.warm_up() for a in self._adapters.values()))
             await self._learned.restore()
-            await self._money.load(self._clock.now())
+            await self._budget_keeper.load(self._clock.now())
             await self._notice()
             self._tell([self._started(self._clock.now() - began_at)])
             await self._work(until_done)
@@ -211,7 +211,7 @@ class Orchestrator:
             batch=self._batch or "",
             now=self._clock.now(),
             claim_attempts=self._settings.pool.claim_attempts,
-            uncertain_at_most=await self._money.room(self._clock.now()),
+            uncertain_at_most=await self._budget_keeper.room(self._clock.now()),
         )
         if registration.recovered or registration.poisoned:
             tasks = "1 task" if registration.recovered == 1 else f"{registration.recovered:,} tasks"
@@ -236,7 +236,7 @@ class Orchestrator:
             self._health.run(self._supervisor),
         ]
         # Without it nothing is ever stored: it is started again a few times, then the run ends.
-        storing = keep("storing results", self._committer.run, restarts=COMMITTER_RESTARTS)
+        storing = keep("storing results", self._result_writer.run, restarts=COMMITTER_RESTARTS)
         self._committing = committing = asyncio.create_task(storing)
         watching = [asyncio.create_task(job) for job in jobs]
         waiting: asyncio.Task[Any] = asyncio.create_task(self._done.wait())
@@ -289,14 +289,14 @@ class Orchestrator:
     @property
     def unstored_answers(self) -> int:
         """Answers that have come in and are not on the disk yet: in another second, or not for now."""
-        return self._committer.unstored
+        return self._result_writer.unstored
 
     @property
     def unstored(self) -> str:
         """`3 answers are not stored yet (why)` while the store refuses; else empty."""
-        if not self._committer.stalled:
+        if not self._result_writer.stalled:
             return ""
-        number = self._committer.unstored
+        number = self._result_writer.unstored
         answers = "1 answer is" if number == 1 else f"{number:,} answers are" if number else "attempts are"
         return f"{answers} not stored yet ({self._thread.refusal or 'the database does not answer'})"
 
@@ -353,11 +353,11 @@ class Orchestrator:
 
     def _export(self) -> None:
         """What no store takes any more goes to the results file, where there is one."""
-        self._written(self._committer.take_unwritten())
+        self._written(self._result_writer.take_unwritten())
 
     async def _flush(self) -> None:
-        """Until everything is on the disk, or the committer has ended."""
-        flushing = asyncio.create_task(self._committer.flush())
+        """Until everything is on the disk, or the result writer has ended."""
+        flushing = asyncio.create_task(self._result_writer.flush())
         await asyncio.wait({flushing, *filter(None, [self._committing])}, return_when=asyncio.FIRST_COMPLETED)
         flushing.cancel()
 
@@ -376,7 +376,7 @@ class Orchestrator:
             if got == CLAIM_AT_MOST:
                 continue
             if not got and self._is_idle and (await self._news()).queued:
-                await self._committer.settle_followers()
+                await self._result_writer.settle_followers()
             if until_done and not got and await self._is_done():
                 self._done.set()
                 break
@@ -449,7 +449,7 @@ class Orchestrator:
     @property
     def _keeps_too_many(self) -> bool:
         most = self._settings.pool.window_tasks // KEPT_SHARE
-        return self._money.budgets is not None and self.dispatch.kept_count > most
+        return self._budget_keeper.budgets is not None and self.dispatch.kept_count > most
 
     def _owners_passed_over(self) -> frozenset[tuple[str, str]]:
         """(batch, submitter) whose own budget is spent and has not reset yet."""
@@ -468,7 +468,7 @@ class Orchestrator:
         with self._supervisor.guarding("taking a task in") as guarded:
             self.dispatch.offer(task, now, attempts)
         if guarded.error is not None:
-            self._committer.add_result(self.dispatch.abandon(task, now, _ours(guarded.error)))
+            self._result_writer.add_result(self.dispatch.abandon(task, now, _ours(guarded.error)))
 
     def _claiming(
         self, limit: int, above: int | None, excluded: AbstractSet[tuple[str, str]]
@@ -478,7 +478,7 @@ class Orchestrator:
 
         Known are the tasks that were here before the first try: only this orchestrator claims under its name.
         """
-        known = self.dispatch.keys() | self._committer.unwritten()
+        known = self.dispatch.keys() | self._result_writer.unwritten()
         refused, left = self._claim_in_doubt, self._owners_passed_over() | excluded
 
         def claim() -> list[Task]:
@@ -523,14 +523,14 @@ class Orchestrator:
     @property
     def _is_idle(self) -> bool:
         """Whether nothing of what was claimed is left to do."""
-        return not (len(self.dispatch) or self._calls) and self._committer.idle
+        return not (len(self.dispatch) or self._calls) and self._result_writer.idle
 
     async def _is_done(self) -> bool:
         if self.balancer.pool.all_misconfigured:
             self._stopped = "misconfigured"
             self._why = "; ".join(p.misconfigured for p in self.balancer.providers)
             return True
-        budget = self._spent_budget() if not self._calls and self._committer.idle else None
+        budget = self._spent_budget() if not self._calls and self._result_writer.idle else None
         if budget is not None and (self.dispatch.waiting or (await self._news()).queued):
             self._stopped, self._why, self._spent = "budget", str(budget), budget.rule
             return True
@@ -572,8 +572,8 @@ class Orchestrator:
 
     def _hold_back(self) -> bool:
         """Whether answers cannot be stored now: then no call is made until they can."""
-        stalled = self._committer.stalled
-        if self._held != stalled and (self._held or self._committer.stall_is_news):
+        stalled = self._result_writer.stalled
+        if self._held != stalled and (self._held or self._result_writer.stall_is_news):
             self._held = stalled
             text = "placing goes on: the database takes answers again"
             if stalled:
@@ -585,7 +585,7 @@ class Orchestrator:
         now = self._clock.now()
         placements, ended, next_wake = self.dispatch.dispatch(now)
         for result in ended:
-            self._committer.add_result(result)
+            self._result_writer.add_result(result)
         for placement in placements:  # before anything that may fail: each holds a permit
             self._calls[placement.permit] = loop.create_task(self._carry_out(placement))
         self._tell(self.balancer.take_events())  # what no call will bring up: a budget, an unknown price
@@ -605,7 +605,7 @@ class Orchestrator:
         error: ProviderError | None = None
         sent = False
         try:
-            await self._money.cover(placement)
+            await self._budget_keeper.cover(placement)
             await self._leadership.permission()
             sent = True
             self._sent.add(placement.permit)
@@ -631,7 +631,7 @@ class Orchestrator:
             self._settle(placement, completion, error, started_at, sent)
         if guarded.error is not None:
             self._abandon(placement, guarded.error)
-        self._committer.once_stored(partial(self._money.release, placement))
+        self._result_writer.once_stored(partial(self._budget_keeper.release, placement))
         with self._supervisor.guarding("what follows a call"):
             self._after_call(placement, error)
         if self._draining and not self._calls:
@@ -655,15 +655,15 @@ class Orchestrator:
             sent=sent,
         )
         if settled.result is not None:
-            self._committer.add_result(settled.result)
+            self._result_writer.add_result(settled.result)
         else:
-            self._committer.add_attempt(placement.task, settled.attempt)
+            self._result_writer.add_attempt(placement.task, settled.attempt)
 
     def _abandon(self, placement: Placement, error: Exception) -> None:
         """A call that could not be settled: its task ends, or it would stay in flight for ever."""
         with self._supervisor.guarding("ending a task"):
             result = self.dispatch.abandon(placement.task, self._clock.now(), _ours(error), placement)
-            self._committer.add_result(result)
+            self._result_writer.add_result(result)
 
     def _after_call(self, placement: Placement, error: ProviderError | None) -> None:
         """Everything else that an attempt's end brings about."""
@@ -672,7 +672,7 @@ class Orchestrator:
             log.info("attempt failed", extra=fields)
             self._health.look()
         self._tell(self.balancer.take_events())
-        self._tell(self._money.take_events(self._clock.now()))
+        self._tell(self._budget_keeper.take_events(self._clock.now()))
         if self._draining:
             return
         self._pump()
@@ -718,7 +718,7 @@ class Orchestrator:
                 await self._notice()
             self._pump()
             with self._supervisor.guarding("trimming reserved money"):
-                await self._money.trim()
+                await self._budget_keeper.trim()
             await self._thread.insist(self._heartbeat, self.snapshot())
             if self._clock.now() - learned_at >= LEARNED_EVERY_S:
                 learned_at = self._clock.now()
@@ -736,17 +736,17 @@ class Orchestrator:
         if news.settings_version != self._settings_version:
             settings = await insist(store.current_settings)
             self._settings_version = news.settings_version
-            self._steering.apply(settings, self._clock.now())
+            self._command_handler.apply(settings, self._clock.now())
         if news.commands:
             for command in await insist(store.take_commands, self.incarnation, self._clock.now()):
                 outcome = "failed: internal error (the log of the orchestrator has the traceback)"
                 with self._supervisor.guarding("a command"):
-                    outcome = self._steering.carry_out(command, self._clock.now())
+                    outcome = self._command_handler.carry_out(command, self._clock.now())
                 await insist(store.finish_command, command.id, outcome, self._clock.now())
 
     def _tell(self, events: Sequence[Event]) -> None:
         """One row, one line in the log, and for an alert one webhook each."""
-        self._committer.add_events(events)
+        self._result_writer.add_events(events)
         for event in events:
             with self._supervisor.guarding("reporting an event"):
                 level = logging.INFO if event.level == "info" else logging.WARNING

@@ -285,7 +285,7 @@ class ProviderLoadBalancer:
             held, outcome, now, latency_s=latency_s, usage=usage, error=error, limits=limits
         )
 
-    # ------------------------------------------------------------------ steering
+    # ------------------------------------------------------------------ commands
 
     def assume_full_concurrency(self) -> None:
         """Every provider is known to carry as many calls as it may hold: a replay is no cold start."""

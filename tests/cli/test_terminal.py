@@ -14,8 +14,8 @@ from src.cli.logs import set_up_logging
 from src.cli.progress import console, say
 from src.cli.queue import _show
 from src.cli.setup import Options, prepare
+from src.core.control_characters import terminal_safe
 from src.core.results import ResultsFile, encode_row
-from src.core.visible import visible
 from src.records import Message, Result, Task, TaskStatus
 
 EVIL: dict[str, tuple[str, str]] = {
@@ -42,9 +42,9 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize(("text", "shown"), EVIL.values(), ids=EVIL)
 def test_r3_9_what_a_terminal_would_obey_is_shown(text: str, shown: str) -> None:
-    assert visible(text) == shown
+    assert terminal_safe(text) == shown
     row = encode_row({"id": "a", "output": text}).decode()
-    assert json.loads(visible(row)) == json.loads(row), "a row of JSON stays one"
+    assert json.loads(terminal_safe(row)) == json.loads(row), "a row of JSON stays one"
 
 
 def result(output: str, error: str = "") -> Result:
@@ -65,12 +65,12 @@ def test_r3_9_an_answer_is_shown_on_a_terminal_and_goes_through_a_pipe_as_it_is(
         _show(result(evil, error=f"openai: {evil}"), setup, as_json)
         written = stream.getvalue()
         if stream.isatty():
-            assert visible(written) == written and "owned" in written
+            assert terminal_safe(written) == written and "owned" in written
         elif not as_json:
             assert written == evil + "\n"
         if as_json:
             assert json.loads(written)["output"] == evil
-        assert errors.getvalue() == f"failed: openai: {visible(evil)}\n"
+        assert errors.getvalue() == f"failed: openai: {terminal_safe(evil)}\n"
 
 
 def test_r3_9_notes_tables_and_logs_show_it_too(monkeypatch: pytest.MonkeyPatch) -> None:

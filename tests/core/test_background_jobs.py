@@ -90,13 +90,13 @@ JOBS = {
     "decision of a settle": Job("balancer", "settle", "settling a call", lost=1),
     "events": Job("balancer", "take_events", ""),
     "housekeeping": Job("balancer", "note_states", "housekeeping"),
-    "settings": Job("_steering", "apply", "settings and commands"),
+    "settings": Job("_command_handler", "apply", "settings and commands"),
     "heartbeat": Job("_store", "heartbeat", "correspondence with the store"),
-    "trim": Job("_money", "trim", "trimming reserved money"),
+    "trim": Job("_budget_keeper", "trim", "trimming reserved money"),
     "health": Job("_health", "_ask", "the health watch of "),
     "storing": Job("_store", "finish", "storing results"),
     "storing attempts and events": Job("_store", "add_events", "storing results"),
-    "committer": Job("_committer", "_commit", "storing results"),
+    "result writer": Job("_result_writer", "_commit", "storing results"),
     "results": Job("", "_on_result", "passing results on"),
 }
 
@@ -266,11 +266,11 @@ async def test_a_job_that_is_cancelled_or_returns_is_not_started_again() -> None
     await supervisor.keep("another", lambda: asyncio.sleep(0))
 
 
-def test_a_committer_that_cannot_go_on_ends_the_run_in_good_order(
+def test_a_result_writer_that_cannot_go_on_ends_the_run_in_good_order(
     store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = pool_over(store, simulator.base_urls)
-    monkeypatch.setattr(pool._committer, "_commit", broken_commit)
+    monkeypatch.setattr(pool._result_writer, "_commit", broken_commit)
     monkeypatch.setattr("src.core.supervisor.RESTART_AT_MOST_S", 0.01)
     with pytest.raises(StoreError, match="storing results failed 5 times in a row"):
         run(pool)

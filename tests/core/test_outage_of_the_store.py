@@ -132,7 +132,7 @@ async def test_a_claim_that_was_made_although_it_was_refused_is_taken_up_before_
         me = pool.incarnation
         waiting, over = store.claim(me, 2, now=clock.now())
         pool.dispatch.offer(waiting, clock.now())
-        pool._committer.add_result(Result(over, TaskStatus.FAILED, clock.now()))
+        pool._result_writer.add_result(Result(over, TaskStatus.FAILED, clock.now()))
         claim = pool._claiming(5, None, frozenset())
         with locked(path), pytest.raises(StoreError, match="locked"):
             claim()

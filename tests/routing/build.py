@@ -125,7 +125,7 @@ def prove(balancer: ProviderLoadBalancer) -> ProviderLoadBalancer:
 
 
 def pause(balancer: ProviderLoadBalancer, name: str) -> None:
-    """As the steering does it: no new call to the provider; those in flight end."""
+    """As the command handler does it: no new call to the provider; those in flight end."""
     balancer.by_name[name].paused = True
 
 

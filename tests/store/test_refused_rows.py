@@ -1,4 +1,4 @@
-"""A row that the database refuses for its content fails alone; on each database, through the committer."""
+"""A row that the database refuses for its content fails alone; on each database, through the writer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from src.core.committer import Committer
+from src.core.result_writer import ResultWriter
 from src.core.store import Store
 from src.core.store_thread import StoreThread
 from src.core.supervisor import Supervisor
@@ -44,20 +44,20 @@ BAD: dict[str, dict[str, Any]] = {
 }
 
 
-async def stored_by_committer(
+async def stored_by_result_writer(
     store: Store, results: Sequence[Result], attempts: Sequence[tuple[Task, Attempt]] = ()
 ) -> tuple[list[Result], list[Event]]:
-    """What the committer wrote, and the events it wrote beside."""
+    """What the writer wrote, and the events it wrote beside."""
     thread, written, events = StoreThread(), [], []
     supervisor = Supervisor(events.extend, lambda: 5.0)
-    committer = Committer(store, thread, "me", written.extend, supervisor)
+    writer = ResultWriter(store, thread, "me", written.extend, supervisor)
     for task, each in attempts:
-        committer.add_attempt(task, each)
+        writer.add_attempt(task, each)
     for result in results:
-        committer.add_result(result)
-    running = asyncio.create_task(committer.run())
+        writer.add_result(result)
+    running = asyncio.create_task(writer.run())
     async with asyncio.timeout(60):
-        await committer.flush()
+        await writer.flush()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     thread.close()
@@ -77,7 +77,7 @@ async def test_r1_1_a_row_that_the_database_refuses_fails_alone_and_its_cost_is_
 ) -> None:
     results = [good(task) for task in tasks]
     results[4] = good(tasks[4], **changes)
-    written, _ = await stored_by_committer(store, results)
+    written, _ = await stored_by_result_writer(store, results)
     by_id = {result.task.id: result for result in written}
     assert len(written) == len(by_id) == len(tasks), "each is written once"
     assert by_id.pop("t4").status is TaskStatus.FAILED
@@ -94,7 +94,7 @@ async def test_an_attempt_that_is_refused_is_stored_without_what_was_refused(
     store: Store, tasks: list[Task]
 ) -> None:
     odd = attempt(usage=Usage(12, 0, 0, 2**64 - 1, 0), outcome=Outcome.FAILED, error_kind="ServerError")
-    await stored_by_committer(store, [], [(tasks[0], attempt()), (tasks[1], odd)])
+    await stored_by_result_writer(store, [], [(tasks[0], attempt()), (tasks[1], odd)])
     assert store.summary("b").calls.calls == 2
     assert store.summary("b").calls.cost_nanos == 2 * 4_200
 

@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from src.config import load_settings
-from src.core.money import CAP
+from src.core.budget_keeper import CAP
 from src.core.store import Store
 from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
 from src.settings import Settings

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Self, cast
 
 from ...errors import ConfigError, InputError, StoreError
 from ...records import Result
-from ..visible import visible
+from ..control_characters import terminal_safe
 from .csv_table import CsvForm
 from .forms import Form, form_of
 
@@ -163,7 +163,7 @@ class ResultsFile:
 
     def _write(self, data: bytes) -> None:
         if self.path is None and self._file.isatty():
-            data = visible(data.decode()).encode()
+            data = terminal_safe(data.decode()).encode()
         _write_all(self._file, data)
         self._file.flush()
         if self.path is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...core.money import kept_caps, spent_on
+from ...core.budget_keeper import kept_caps, spent_on
 from ...routing.budgets import Budgets, rules_from
 from ..site import Site
 from .tasks import OPEN

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ...core.money import CAP
+from ...core.budget_keeper import CAP
 from ...core.store import SettingChange
 from ...core.suggestions import suggest_weights
 from ...records import GENERAL, NANOS_PER_USD

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.config import ProviderAccess, simulated_access
-from src.core.learned import Learned
+from src.core.learned_state import LearnedStateRepository
 from src.core.store import Store
 from src.core.store_thread import StoreThread
 from src.records import LimitReport, Usage
@@ -43,9 +43,9 @@ def taught() -> ProviderLoadBalancer:
 @pytest.mark.parametrize("simulated", [False, True])
 async def test_limits_and_estimates_are_there_after_a_restart(tmp_path: Path, simulated: bool) -> None:
     store, thread = Store.open(tmp_path / "state.db", simulated=simulated), StoreThread()
-    await Learned(taught(), access(simulated=simulated), store, thread).save(START + 2)
+    await LearnedStateRepository(taught(), access(simulated=simulated), store, thread).save(START + 2)
     fresh = make_balancer(SETTINGS)
-    await Learned(fresh, access(simulated=simulated), store, thread).restore()
+    await LearnedStateRepository(fresh, access(simulated=simulated), store, thread).restore()
     provider = fresh.by_name["openai"]
     group = provider.model("gpt-x", SETTINGS, START + 60).group
     estimator = provider.estimator("general")
@@ -63,11 +63,11 @@ async def test_a_token_in_an_address_is_not_kept_and_tells_accounts_apart(tmp_pa
         url = f"http://{token}@127.0.0.1:9/v1?key={token}"
         return {name: replace(each, base_url=url) for name, each in access(simulated=False).items()}
 
-    await Learned(taught(), with_token("geheim"), store, thread).save(START + 2)
+    await LearnedStateRepository(taught(), with_token("geheim"), store, thread).save(START + 2)
     found = []
     for token in ("geheim", "another"):
         fresh = make_balancer(SETTINGS)
-        await Learned(fresh, with_token(token), store, thread).restore()
+        await LearnedStateRepository(fresh, with_token(token), store, thread).restore()
         group = fresh.by_name["openai"].model("gpt-x", SETTINGS, START + 60).group
         found.append({name: bucket.limit for name, bucket in group.buckets.items()})
     thread.close()

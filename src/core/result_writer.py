@@ -37,7 +37,7 @@ LARGEST = 2**31 - 1  # of a number in the narrowest column
 TEXT_CHARS = 10_000  # of a reason: what was refused may be huge
 
 
-class Committer:
+class ResultWriter:
     """The queue of results, attempts and events that are not on the disk yet.
 
     Everything but `run` and `flush` is called on the loop and returns at once.

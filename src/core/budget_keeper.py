@@ -47,7 +47,7 @@ def spent_on(store: Store, rule: BudgetRule, start: float | None) -> tuple[int, 
     return sum(s.cost_nanos for s in mine), sum(s.uncertain_nanos for s in mine)
 
 
-class Money:
+class BudgetKeeper:
     """See the top of the file. `budgets` is None where no budget is set."""
 
     def __init__(

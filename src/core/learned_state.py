@@ -14,7 +14,7 @@ from .store import Store
 from .store_thread import StoreThread
 
 
-class Learned:
+class LearnedStateRepository:
     """See the top of the file."""
 
     def __init__(

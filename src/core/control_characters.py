@@ -20,7 +20,7 @@ _OBEYED = re.compile(
 )
 
 
-def visible(text: str) -> str:
+def terminal_safe(text: str) -> str:
     """`text` as a terminal may get it. Line ends are LF."""
     return _OBEYED.sub(_escaped, text.replace("\r\n", "\n"))
 

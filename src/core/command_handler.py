@@ -21,7 +21,7 @@ from ..routing.dispatch import Dispatch
 from .store.rows import Command
 
 
-class Steering:
+class CommandHandler:
     """Applies settings and commands to the pool. Plain calls on the loop."""
 
     def __init__(
