@@ -1,4 +1,4 @@
-"""The house: imports run downwards only, and each room does what it is for.
+"""The architecture: imports run downwards only, and each package does what it is for.
 
     errors, records <- settings, config, routing, providers.base <- adapters, store <- agents, core <- scripts
 
@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("real_agent_orchestrator", "web_server", "test_multi_provider")
 
-ROOMS = (
+PACKAGES = (
     "errors",
     "records",
     "settings",
@@ -86,7 +86,7 @@ PURE = {
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Every module of ours by its dotted name."""
+    """Every module of the project by its dotted name."""
     for path in sorted((ROOT / "src").rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
@@ -144,7 +144,7 @@ def test_imports_run_downwards_only(name: str) -> None:
 
 
 def test_every_room_is_where_the_design_has_it() -> None:
-    for room in ROOMS:
+    for room in PACKAGES:
         assert in_room(f"src.{room}"), room
 
 
