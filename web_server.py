@@ -29,7 +29,7 @@ try:
     from src.core.store import Store
     from src.errors import ConfigError, OrchestratorError
     from src.web import create_app
-    from src.web.access import Door, is_loopback
+    from src.web.access import AccessPolicy, is_loopback
 except ModuleNotFoundError as missing:
     if __name__ == "__main__":
         refuse_where_not_installed(missing)
@@ -110,14 +110,14 @@ def serve(
     Where nobody chose a port, a taken one is told, and the next free one serves.
     """
     set_up_logging("warning")
-    door = Door.of(host, setup.environ)
+    access = AccessPolicy.from_environment(host, setup.environ)
     usual = setup.settings.server.port
     places = free_places(host, port) if port is not None else next_places(host, usual)
     with open_store(setup) as store:
         if not beside and at_work(store) is None:
             click.echo(f"no orchestrator is running, so tasks will wait; start one with: {setup.serving}")
         app, what = (
-            build(setup, store, door, beside, calling),
+            build(setup, store, access, beside, calling),
             f"{setup.mode} state in {setup.settings.state_dir}",
         )
         while True:
@@ -130,7 +130,7 @@ def serve(
 
 
 def build(
-    setup: Setup, store: Store, door: Door, beside: str = "", calling: Identities | None = None
+    setup: Setup, store: Store, access: AccessPolicy, beside: str = "", calling: Identities | None = None
 ) -> Flask:
     if calling is None:
         calling = {each.name: identity(each) for each in setup.configured}
@@ -140,7 +140,7 @@ def build(
         simulated=setup.simulated,
         configured=setup.called if setup.simulated else calling.keys(),
         identities={} if setup.simulated else calling,  # a simulator starts anew each time
-        door=door,
+        access=access,
         serving=setup.serving,
         beside=beside,
     )

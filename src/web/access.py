@@ -21,10 +21,10 @@ PROXIES = "ORCHESTRATOR_TRUSTED_PROXIES"
 OWNER = "owner"  # who bears the one token that has no name
 LOCAL = "local"  # who comes where no token is needed
 MIN_TOKEN_CHARS = 16  # 16 random letters and digits can't be guessed, however fast one may try
-MOST_NAME_CHARS = 100
+MAX_NAME_CHARS = 100
 FREE_FAILURES = 5
-LONGEST_PAUSE_S = 60.0
-FORGOTTEN_S = 3600.0  # after so long without a wrong token a network begins anew
+MAX_PAUSE_S = 60.0
+FORGET_AFTER_S = 3600.0  # after so long without a wrong token a network begins anew
 _REMEMBERED = 1_000
 
 
@@ -106,7 +106,7 @@ def _read(pair: str) -> tuple[str, str, Role]:
     name = parts[0]
     if len(parts) not in (2, 3) or not all(parts):
         raise ConfigError("is not name:token or name:token:role, separated by commas", where=MANY_TOKENS)
-    if not name.isprintable() or len(name) > MOST_NAME_CHARS:
+    if not name.isprintable() or len(name) > MAX_NAME_CHARS:
         raise ConfigError("a name has at most 100 characters, all printable", where=MANY_TOKENS)
     if name == LOCAL:
         raise ConfigError(
@@ -138,8 +138,8 @@ class Throttle:
         network = network_of(address)
         with self._lock:
             count, until = self._failures.pop(network, (0, now))
-            count = 1 if now - until > FORGOTTEN_S else count + 1
-            pause_s = 0.0 if count < FREE_FAILURES else min(2.0 ** (count - FREE_FAILURES), LONGEST_PAUSE_S)
+            count = 1 if now - until > FORGET_AFTER_S else count + 1
+            pause_s = 0.0 if count < FREE_FAILURES else min(2.0 ** (count - FREE_FAILURES), MAX_PAUSE_S)
             self._failures[network] = (count, now + pause_s)
             if len(self._failures) > _REMEMBERED:
                 del self._failures[next(iter(self._failures))]
@@ -157,7 +157,7 @@ def network_of(address: str) -> str:
     return str(ipaddress.ip_network((found, prefix), strict=False))
 
 
-class Proxies:
+class TrustedProxies:
     """The proxies that are believed when they say whom they ask for, and whether that came over TLS.
 
     Whoever is not among them can write X-Forwarded-For as they like; it is dropped.
@@ -185,7 +185,7 @@ class Proxies:
         return any(each in network for network in self._networks for each in (found, mapped) if each)
 
 
-class Hosts:
+class AllowedHosts:
     """The names in a Host header that we answer to.
 
     A page of somebody else can point a name of its own at this machine and then read what we answer to that
@@ -198,7 +198,7 @@ class Hosts:
         if not self.is_local:
             self._names |= {bound.lower(), socket.gethostname().lower()}
 
-    def answers_to(self, header: str) -> bool:
+    def allows(self, header: str) -> bool:
         name = _without_port(header).lower()
         if name in self._names:
             return True
@@ -226,21 +226,21 @@ def is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class AccessPolicy:
     """All of it together. Raises ConfigError for an open door: bound beyond loopback without a token."""
 
     tokens: Tokens = field(default_factory=lambda: Tokens({}))
-    hosts: Hosts = field(default_factory=Hosts)
+    hosts: AllowedHosts = field(default_factory=AllowedHosts)
     throttle: Throttle = field(default_factory=Throttle)
-    proxies: Proxies = field(default_factory=Proxies)
+    trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
 
     @classmethod
-    def of(cls, host: str, environ: Mapping[str, str]) -> Door:
+    def from_environment(cls, host: str, environ: Mapping[str, str]) -> AccessPolicy:
         tokens = Tokens.from_environment(environ)
         if not is_loopback(host) and not tokens:
             raise ConfigError(
                 f"{host} can be reached from other machines, and there everybody could spend your money: "
                 f"set {ONE_TOKEN} (or {MANY_TOKENS}=name:token,...), or leave --host out"
             )
-        hosts = Hosts(host, environ.get(HOSTS, "").split(","))
-        return cls(tokens, hosts, proxies=Proxies(environ.get(PROXIES, "")))
+        hosts = AllowedHosts(host, environ.get(HOSTS, "").split(","))
+        return cls(tokens, hosts, trusted_proxies=TrustedProxies(environ.get(PROXIES, "")))

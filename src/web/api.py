@@ -34,23 +34,23 @@ from .bodies import (
     json_body,
     query_of,
 )
+from .context import app_context, caller_name, visible_submitter
 from .presenters import as_json
 from .presenters.dashboard import dashboard_view, event_views
-from .presenters.own import own_dashboard_view, own_pool_view
 from .presenters.pool import pool_view
-from .presenters.tasks import OPEN, batch_view, task_detail_json, task_json
+from .presenters.restricted import visible_dashboard_view, visible_pool_view
+from .presenters.tasks import OPEN_STATUSES, batch_view, task_detail_json, task_json
 from .presenters.usage import DAY_S, usage_rows
 from .presenters.weights import rebalance_view
 from .problems import Problem
 from .quick import BASIS
-from .site import own_only, site, who
 
 health = Blueprint("health", __name__)
 api = Blueprint("api", __name__, url_prefix="/api")
 TASKS_BODY_BYTES = 64 * 1024 * 1024
-MOST_MINUTES = 7 * 1440
+MAX_MINUTES = 7 * 1440
 NOT_WAITED = (
-    f"wait_s had no effect: {actions.MOST_WAITING} requests are waiting already, which is the limit; "
+    f"wait_s had no effect: {actions.MAX_WAITING} requests are waiting already, which is the limit; "
     "ask for the task again later"
 )
 
@@ -62,24 +62,24 @@ def _json(data: Any, status: int = 200) -> Response:
 @health.get("/healthz")
 def healthz() -> Response:
     """This process answers."""
-    return _json({"status": "ok", "version": site().version, "simulated": site().simulated})
+    return _json({"status": "ok", "version": app_context().version, "simulated": app_context().simulated})
 
 
 @health.get("/readyz")
 def readyz() -> Response:
     """The store answers, too; and whether anybody works on it."""
     try:
-        running = pool_view(site()).orchestrator.running
+        running = pool_view(app_context()).orchestrator.running
     except StoreError:
-        return _json({"status": "store unavailable", "simulated": site().simulated}, 503)
-    return _json({"status": "ok", "orchestrator_running": running, "simulated": site().simulated})
+        return _json({"status": "store unavailable", "simulated": app_context().simulated}, 503)
+    return _json({"status": "ok", "orchestrator_running": running, "simulated": app_context().simulated})
 
 
 @health.get("/leader")
 def leader() -> Response:
     """Whether the orchestrator that started these pages leads: for a load balancer, true at one place."""
-    here = site()
-    leader = here.recent.get("leader", here.store.leader)
+    here = app_context()
+    leader = here.cache.get("leader", here.store.leader)
     leads = leader.alive and bool(here.beside) and leader.holder == here.beside
     return _json({"leads": leads, "simulated": here.simulated}, 200 if leads else 503)
 
@@ -89,7 +89,7 @@ def leader() -> Response:
 
 def _view(name: str, view: Any) -> Response:
     """The JSON of what many programs ask for often: written once per view, and quickly answered again."""
-    text, tag = site().recent.made_of(view, f"json {name}", lambda: _written(view))
+    text, tag = app_context().cache.made_of(view, f"json {name}", lambda: _written(view))
     response = Response(text, mimetype="application/json")
     response.headers["ETag"] = tag
     request.environ[BASIS] = (name, view)
@@ -103,29 +103,29 @@ def _written(view: Any) -> tuple[str, str]:
 
 @api.get("/providers/status")
 def providers_status() -> Response:
-    if own_only():
-        return _json(as_json(own_pool_view(site())))
-    return _view("pool", pool_view(site()))
+    if visible_submitter():
+        return _json(as_json(visible_pool_view(app_context())))
+    return _view("pool", pool_view(app_context()))
 
 
 @api.get("/dashboard")
 def dashboard() -> Response:
-    if own_only():
-        return _json(as_json(own_dashboard_view(site())))
-    return _view("dashboard", dashboard_view(site()))
+    if visible_submitter():
+        return _json(as_json(visible_dashboard_view(app_context())))
+    return _view("dashboard", dashboard_view(app_context()))
 
 
 @api.get("/providers/rebalance")
 def weights() -> Response:
-    return _json(as_json(rebalance_view(site())))
+    return _json(as_json(rebalance_view(app_context())))
 
 
 @api.post("/providers/rebalance")
 def rebalance() -> Response:
     body = body_of(RebalanceBody)
-    wanted = actions.wanted_weights(site(), body)
-    version = None if body.dry_run else actions.apply_weights(site(), wanted, who())
-    view = rebalance_view(site(), wanted)
+    wanted = actions.wanted_weights(app_context(), body)
+    version = None if body.dry_run else actions.apply_weights(app_context(), wanted, caller_name())
+    view = rebalance_view(app_context(), wanted)
     return _json(
         {
             "applied": not body.dry_run,
@@ -134,31 +134,31 @@ def rebalance() -> Response:
             "weights": {row.provider: row.weight for row in view.preview},
             "shares": {row.provider: row.share for row in view.preview},
             "providers": as_json(view.preview),
-            "simulated": site().simulated,
+            "simulated": app_context().simulated,
         }
     )
 
 
 @api.post("/providers/rebalance/undo")
 def undo() -> Response:
-    return _stepped(actions.undo_weights(site(), who()))
+    return _stepped(actions.undo_weights(app_context(), caller_name()))
 
 
 @api.post("/providers/rebalance/redo")
 def redo() -> Response:
-    return _stepped(actions.redo_weights(site(), who()))
+    return _stepped(actions.redo_weights(app_context(), caller_name()))
 
 
 def _stepped(version: int) -> Response:
-    view = rebalance_view(site())
+    view = rebalance_view(app_context())
     weights = {row.provider: row.weight for row in view.current}
-    return _json({"version": version, "weights": weights, "simulated": site().simulated})
+    return _json({"version": version, "weights": weights, "simulated": app_context().simulated})
 
 
 @api.post("/providers/<name>/<any(pause, resume, reset):verb>")
 def steer(name: str, verb: str) -> Response:
-    actions.steer(site(), name, verb, who())
-    return _json({"provider": name, "asked": verb, "simulated": site().simulated}, 202)
+    actions.steer(app_context(), name, verb, caller_name())
+    return _json({"provider": name, "asked": verb, "simulated": app_context().simulated}, 202)
 
 
 # ------------------------------------------------------------------ tasks
@@ -170,15 +170,17 @@ def submit() -> Response:
     body = json_body()
     many = isinstance(body, dict) and "tasks" in body
     wanted = SubmitManyBody.model_validate(body if many else _one(body))
-    tasks, report = actions.submit(site(), wanted.tasks, wanted.batch, who())
-    statuses, waited = actions.wait_for(site(), wanted.batch, [task.id for task in tasks], wanted.wait_s)
-    ended = [task for task in tasks if statuses[task.id] not in OPEN]
+    tasks, report = actions.submit(app_context(), wanted.tasks, wanted.batch, caller_name())
+    statuses, waited = actions.wait_for(
+        app_context(), wanted.batch, [task.id for task in tasks], wanted.wait_s
+    )
+    ended = [task for task in tasks if statuses[task.id] not in OPEN_STATUSES]
     answer: dict[str, Any] = {
         "batch": wanted.batch,
         "added": report.added,
         "existing": report.existing,
-        "warnings": actions.warnings_of(site(), tasks),
-        "simulated": site().simulated,
+        "warnings": actions.warnings_of(app_context(), tasks),
+        "simulated": app_context().simulated,
     }
     if wanted.wait_s:
         answer["waited"] = waited
@@ -202,13 +204,13 @@ def _one(body: Any) -> dict[str, Any]:
 
 
 def _detail_of(batch: str, task: Task) -> dict[str, Any]:
-    return task_detail_json(site(), actions.find_task_by_id(site(), batch, task.id))
+    return task_detail_json(app_context(), actions.find_task_by_id(app_context(), batch, task.id))
 
 
 @api.get("/tasks")
 def tasks() -> Response:
     wanted = query_of(TaskFilter)
-    page = site().store.tasks(
+    page = app_context().store.tasks(
         wanted.limit,
         before=wanted.before,
         statuses=[wanted.status] if wanted.status else [],
@@ -217,52 +219,58 @@ def tasks() -> Response:
         batch=wanted.batch,
         submitter=wanted.submitter,
         id_prefix=wanted.id,
-        owner=own_only(),
+        owner=visible_submitter(),
         shared=(QUEUE,),
     )
-    rows = [task_json(site(), row) for row in page.rows]
-    return _json({"tasks": rows, "next_before": page.next_before, "simulated": site().simulated})
+    rows = [task_json(app_context(), row) for row in page.rows]
+    return _json({"tasks": rows, "next_before": page.next_before, "simulated": app_context().simulated})
 
 
 @api.get("/rows/<row>")
 def task(row: str) -> Response:
-    return _json(task_detail_json(site(), actions.find_task(site(), row)))
+    return _json(task_detail_json(app_context(), actions.find_task(app_context(), row)))
 
 
 @api.get("/tasks/<task_id>")
 def task_named(task_id: str) -> Response:
-    return _json(task_detail_json(site(), actions.find_task_named(site(), task_id)))
+    return _json(task_detail_json(app_context(), actions.find_task_named(app_context(), task_id)))
 
 
 @api.get("/tasks/<batch>/<task_id>")
 def task_by_id(batch: str, task_id: str) -> Response:
-    return _json(task_detail_json(site(), actions.find_task_by_id(site(), batch, task_id)))
+    return _json(task_detail_json(app_context(), actions.find_task_by_id(app_context(), batch, task_id)))
 
 
 @api.post("/rows/<row>/<any(cancel, retry):verb>")
 def task_verb(row: str, verb: str) -> Response:
-    return _do(actions.find_task(site(), row), verb)
+    return _do(actions.find_task(app_context(), row), verb)
 
 
 @api.post("/tasks/<task_id>/<any(cancel, retry):verb>")
 def task_verb_named(task_id: str, verb: str) -> Response:
-    return _do(actions.find_task_named(site(), task_id), verb)
+    return _do(actions.find_task_named(app_context(), task_id), verb)
 
 
 @api.post("/tasks/<batch>/<task_id>/<any(cancel, retry):verb>")
 def task_verb_by_id(batch: str, task_id: str, verb: str) -> Response:
-    return _do(actions.find_task_by_id(site(), batch, task_id), verb)
+    return _do(actions.find_task_by_id(app_context(), batch, task_id), verb)
 
 
 def _do(detail: TaskDetail, verb: str) -> Response:
     if verb == "cancel":
-        outcome = actions.cancel_task(site(), detail, who())
+        outcome = actions.cancel_task(app_context(), detail, caller_name())
     else:
-        actions.retry_task(site(), detail, who())
+        actions.retry_task(app_context(), detail, caller_name())
         outcome = "queued"
     row = detail.row
     return _json(
-        {"batch": row.batch, "id": row.id, "row": row.row, "outcome": outcome, "simulated": site().simulated},
+        {
+            "batch": row.batch,
+            "id": row.id,
+            "row": row.row,
+            "outcome": outcome,
+            "simulated": app_context().simulated,
+        },
         202,
     )
 
@@ -272,22 +280,22 @@ def _do(detail: TaskDetail, verb: str) -> Response:
 
 @api.get("/batches")
 def batches() -> Response:
-    found = [as_json(batch_view(row)) for row in actions.batches(site())]
-    return _json({"batches": found, "simulated": site().simulated})
+    found = [as_json(batch_view(row)) for row in actions.batches(app_context())]
+    return _json({"batches": found, "simulated": app_context().simulated})
 
 
 @api.post("/batches/cancel")
 def cancel_batch() -> Response:
     batch = body_of(BatchBody).batch
-    done = actions.cancel_batch(site(), batch, who())
-    return _json({"batch": batch, **done, "simulated": site().simulated}, 202)
+    done = actions.cancel_batch(app_context(), batch, caller_name())
+    return _json({"batch": batch, **done, "simulated": app_context().simulated}, 202)
 
 
 @api.post("/batches/retry")
 def retry_batch() -> Response:
     batch = body_of(BatchBody).batch
-    queued = actions.retry_batch(site(), batch, who())
-    return _json({"batch": batch, "queued": queued, "simulated": site().simulated}, 202)
+    queued = actions.retry_batch(app_context(), batch, caller_name())
+    return _json({"batch": batch, "queued": queued, "simulated": app_context().simulated}, 202)
 
 
 # ------------------------------------------------------------------ usage and events
@@ -296,18 +304,18 @@ def retry_batch() -> Response:
 @api.get("/usage")
 def usage() -> Response:
     wanted = query_of(UsageQuery)
-    now = site().now()
+    now = app_context().now()
     until = now + 60 if wanted.until is None else wanted.until
     since = until - DAY_S if wanted.since is None else wanted.since
-    if "minute" in wanted.by and (until - since) / 60 > MOST_MINUTES:
+    if "minute" in wanted.by and (until - since) / 60 > MAX_MINUTES:
         raise Problem(422, "invalid", "by minute: at most seven days at once", {"field": "since"})
-    rows = as_json(usage_rows(site(), since, until, wanted.by))
-    return _json({"since": since, "until": until, "rows": rows, "simulated": site().simulated})
+    rows = as_json(usage_rows(app_context(), since, until, wanted.by))
+    return _json({"since": since, "until": until, "rows": rows, "simulated": app_context().simulated})
 
 
 @api.get("/events")
 def events() -> Response:
     wanted = query_of(EventsQuery)
     kinds = [wanted.kind] if wanted.kind else []
-    rows = event_views(site().store.events(wanted.limit, after_id=wanted.after, kinds=kinds))
-    return _json({"events": as_json(rows), "simulated": site().simulated})
+    rows = event_views(app_context().store.events(wanted.limit, after_id=wanted.after, kinds=kinds))
+    return _json({"events": as_json(rows), "simulated": app_context().simulated})

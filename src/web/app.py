@@ -19,17 +19,16 @@ from ..errors import ConfigError
 from ..private import make_private_folder
 from ..settings import Settings
 from . import guard, problems, words
-from .access import Door
+from .access import AccessPolicy
 from .api import api, health
 from .auth import auth
 from .connections import HEADERS_ONLY
+from .context import AppContext, caller_name
 from .pages import pages
 from .presenters.pool import pool_view
-from .proxied import Proxied
+from .proxy_middleware import TrustedProxyMiddleware
 from .quick import QuickAnswers
 from .sessions import SESSION_DAYS, SessionsOverTls
-from .site import Site, who
-from .uploads import Uploads
 
 
 def create_app(
@@ -39,7 +38,7 @@ def create_app(
     simulated: bool,
     configured: Collection[str] | None = None,
     identities: Mapping[str, tuple[str, str]] | None = None,
-    door: Door | None = None,
+    access: AccessPolicy | None = None,
     clock: Clock | None = None,
     serving: str = "python real_agent_orchestrator.py",
     beside: str = "",
@@ -58,14 +57,13 @@ def create_app(
         template_folder=str(PROJECT_ROOT / "templates"),
         static_folder=str(PROJECT_ROOT / "static"),
     )
-    here = app.extensions["site"] = Site(
+    here = app.extensions["orchestrator"] = AppContext(
         settings=settings,
         store=store,
         clock=clock or Clock(),
         simulated=simulated,
         configured=frozenset(enabled if configured is None else configured),
-        door=door or Door(),
-        uploads=Uploads(settings.state_dir / "uploads"),
+        access=access or AccessPolicy(),
         identities=identities or {},
         serving=serving,
         beside=beside,
@@ -90,24 +88,24 @@ def create_app(
     app.context_processor(_every_page)
     for blueprint in (health, api, auth, pages):
         app.register_blueprint(blueprint)
-    behind = Proxied(app.wsgi_app, here.door.proxies)
-    app.wsgi_app = QuickAnswers(behind, here.recent)  # type: ignore[method-assign]
+    behind = TrustedProxyMiddleware(app.wsgi_app, here.access.trusted_proxies)
+    app.wsgi_app = QuickAnswers(behind, here.cache)  # type: ignore[method-assign]
     return app
 
 
 def _every_page() -> dict[str, Any]:
     """What the frame around each page shows."""
-    from .site import site
+    from .context import app_context
 
-    here = site()
-    signed_in = bool(here.door.tokens) and "who" in g
+    here = app_context()
+    signed_in = bool(here.access.tokens) and "caller" in g
     by_headers = HEADERS_ONLY in request.environ
     return {
-        "site": here,
+        "app": here,
         "csrf_token": guard.csrf_token,
-        "who": who() if signed_in else "",
+        "signed_in_as": caller_name() if signed_in else "",
         # A refusal by the headers alone is made by the server's loop, which must not wait for the store.
-        "pool_of_frame": (lambda: pool_view(here)) if "who" in g and not by_headers else None,
+        "pool_of_frame": (lambda: pool_view(here)) if "caller" in g and not by_headers else None,
     }
 
 

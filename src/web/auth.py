@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from .context import app_context
 from .guard import begin_session, check_token, require_csrf
 from .problems import Problem
 from .sessions import end
-from .site import site
 
 auth = Blueprint("auth", __name__)
 
@@ -18,7 +18,7 @@ auth = Blueprint("auth", __name__)
 @auth.route("/login", methods=["GET", "POST"])
 def login() -> Response | str | tuple[str, int]:
     target = _own_path(request.values.get("next", ""))
-    if not site().door.tokens:
+    if not app_context().access.tokens:
         return redirect(target, 303)
     if request.method == "GET":
         return render_template("login.html", target=target, problem=None)

@@ -16,10 +16,10 @@ from ..records import TaskStatus
 from .problems import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
-MOST_TASKS = 10_000  # in one request; a file takes more
-LONGEST_WAIT_S = 300.0
-LARGEST = 2**63 - 1  # that databases count to
-LATEST = 1e11  # epoch seconds: year 5138
+MAX_TASKS = 10_000  # in one request; a file takes more
+MAX_WAIT_S = 300.0
+MAX_ROW = 2**63 - 1  # that databases count to
+MAX_TIMESTAMP = 1e11  # epoch seconds: year 5138
 
 
 def _batch_name(name: str) -> str:
@@ -78,9 +78,9 @@ class RebalanceBody(_Body):
 class SubmitManyBody(_Body):
     """`tasks` are rows as in a file of tasks; what is wrong in one refuses all."""
 
-    tasks: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_TASKS)]
+    tasks: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_TASKS)]
     batch: BatchName = QUEUE
-    wait_s: Annotated[float, Field(ge=0, le=LONGEST_WAIT_S)] = 0.0
+    wait_s: Annotated[float, Field(ge=0, le=MAX_WAIT_S)] = 0.0
 
 
 class BatchBody(_Body):
@@ -96,7 +96,7 @@ class TaskFilter(_Body):
     batch: str = ""
     submitter: str = ""
     id: str = ""
-    before: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
+    before: Annotated[int, Field(ge=1, le=MAX_ROW)] | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
 
     @field_validator("status", mode="before")
@@ -108,8 +108,8 @@ class TaskFilter(_Body):
 class UsageQuery(_Body):
     """`since` and `until` are epoch seconds; the last day unless given."""
 
-    since: Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)] | None = None
-    until: Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)] | None = None
+    since: Annotated[float, Field(ge=0, le=MAX_TIMESTAMP, allow_inf_nan=False)] | None = None
+    until: Annotated[float, Field(ge=0, le=MAX_TIMESTAMP, allow_inf_nan=False)] | None = None
     by: Annotated[tuple[Grouping, ...], Field(max_length=7)] = ("provider",)
 
     @field_validator("by", mode="before")
@@ -122,7 +122,7 @@ class UsageQuery(_Body):
 
 
 class EventsQuery(_Body):
-    after: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
+    after: Annotated[int, Field(ge=0, le=MAX_ROW)] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     kind: str = ""
 

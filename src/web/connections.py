@@ -27,9 +27,9 @@ HEADERS_ONLY = "orchestrator.headers_only"  # in the environ: a list for the lim
 BODY_LOOKED_AT_BYTES = 64 * 1024
 HEADERS_S = 10.0  # from the first byte of a request, or from the connection, to the end of its headers
 BODY_GRACE_S = 30.0
-SLOWEST_BYTES_PER_S = 10_000.0  # of a body: half a gigabyte in 14 hours at the most
-MOST = 500  # connections at once
-MOST_OF_AN_ADDRESS = 200  # a program may wait for 64 answers, and have others beside them
+MIN_BYTES_PER_S = 10_000.0  # of a body: half a gigabyte in 14 hours at the most
+MAX_CONNECTIONS = 500  # connections at once
+MAX_PER_ADDRESS = 200  # a program may wait for 64 answers, and have others beside them
 
 
 class Refusal:
@@ -114,7 +114,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         return consumed
 
 
-def is_late(channel: Any, now: float) -> bool:
+def is_too_slow(channel: Any, now: float) -> bool:
     """Whether a connection keeps its place with less than a request takes; `now` is monotonic."""
     if channel.requests:
         return False
@@ -124,16 +124,16 @@ def is_late(channel: Any, now: float) -> bool:
     took_s = now - request.began_at
     if not request.headers_finished:
         return bool(took_s > HEADERS_S)
-    return bool(took_s > BODY_GRACE_S + request.body_bytes_received / SLOWEST_BYTES_PER_S)
+    return bool(took_s > BODY_GRACE_S + request.body_bytes_received / MIN_BYTES_PER_S)
 
 
-def one_too_many(
+def connection_to_close(
     channels: Sequence[Any], newest: Any, most: int, exempt: Callable[[str], bool]
 ) -> Any | None:
     """Whom a new connection costs: None where there is a place for it."""
     address = newest.addr[0]
     of_address = [each for each in channels if each.addr[0] == address]
-    if len(of_address) > MOST_OF_AN_ADDRESS and not exempt(address):
+    if len(of_address) > MAX_PER_ADDRESS and not exempt(address):
         return _waits_longest(of_address, newest)
     if len(channels) <= most:
         return None

@@ -21,29 +21,29 @@ from ..core.store import BatchRow
 from ..records import Result
 from . import actions
 from .bodies import TaskFilter
+from .context import AppContext, visible_submitter
 from .problems import Problem
-from .site import Site, own_only
 
-MOST_BATCHES = 100_000
+MAX_BATCHES = 100_000
 
 
-def results(site: Site, wanted: TaskFilter) -> Iterator[Result]:
+def results(context: AppContext, wanted: TaskFilter) -> Iterator[Result]:
     """Final results in the order of their files, oldest batch first; only those that who asks may see."""
-    own = own_only()
-    for batch in _batches(site, wanted):
+    own = visible_submitter()
+    for batch in _batches(context, wanted):
         submitter = own if batch.name == QUEUE else ""
-        for stored in site.store.all_results(batch.name):
+        for stored in context.store.all_results(batch.name):
             if _passes(stored.result, wanted) and submitter in ("", stored.result.task.submitter):
                 yield stored.result
 
 
-def _batches(site: Site, wanted: TaskFilter) -> Iterator[BatchRow]:
+def _batches(context: AppContext, wanted: TaskFilter) -> Iterator[BatchRow]:
     if wanted.batch:
         with suppress(Problem):  # none of this name, or none of theirs
-            yield actions.find_batch(site, wanted.batch)
+            yield actions.find_batch(context, wanted.batch)
         return
-    own = own_only()
-    for batch in reversed(site.store.batches(MOST_BATCHES)):
+    own = visible_submitter()
+    for batch in reversed(context.store.batches(MAX_BATCHES)):
         if not own or batch.name == QUEUE or batch.submitter == own:
             yield batch
 
@@ -59,13 +59,13 @@ def _passes(result: Result, wanted: TaskFilter) -> bool:
     )
 
 
-def as_jsonl(site: Site, wanted: TaskFilter) -> Iterator[bytes]:
-    for result in results(site, wanted):
-        row = result_row(result, simulated=site.simulated)
+def as_jsonl(context: AppContext, wanted: TaskFilter) -> Iterator[bytes]:
+    for result in results(context, wanted):
+        row = result_row(result, simulated=context.simulated)
         yield encode_row({"id": row.pop("id"), "batch": result.task.batch, **row})
 
 
-def as_csv(site: Site, wanted: TaskFilter) -> Iterator[bytes]:
+def as_csv(context: AppContext, wanted: TaskFilter) -> Iterator[bytes]:
     """RFC 4180 with a header.
 
     It is made for a spreadsheet, of tasks and answers of several people: what that would take for a formula
@@ -73,6 +73,6 @@ def as_csv(site: Site, wanted: TaskFilter) -> Iterator[bytes]:
     """
     header = (*COLUMNS, *USAGE, ATTEMPTS, METADATA)
     yield csv_line(["batch", *header])
-    for result in results(site, wanted):
-        cells = flat_row(result_row(result, simulated=site.simulated))
+    for result in results(context, wanted):
+        cells = flat_row(result_row(result, simulated=context.simulated))
         yield csv_line(guard(cell) for cell in (result.task.batch, *(cells[name] for name in header)))

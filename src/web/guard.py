@@ -25,10 +25,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from .access import LOCAL
 from .connections import HEADERS_ONLY
+from .context import app_context, caller_role
 from .problems import Problem, wants_json
 from .roles import OPEN_ENDPOINTS, OPERATE, may, needed
 from .sessions import begin, forget, is_valid
-from .site import role, site
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
@@ -53,7 +53,7 @@ def install(app: Flask) -> None:
 
 
 def _check() -> AnyResponse | None:
-    if not site().door.hosts.answers_to(request.host):
+    if not app_context().access.hosts.allows(request.host):
         raise Problem(
             421,
             "host_not_allowed",
@@ -106,19 +106,19 @@ def _refuse_other_sites() -> None:
 
 
 def _identify() -> AnyResponse | None:
-    """Set `g.who`, or turn the caller away."""
-    door = site().door
+    """Set `g.caller`, or turn the caller away."""
+    access = app_context().access
     g.by_bearer = False
-    if not door.tokens:
-        g.who, g.role = LOCAL, OPERATE
+    if not access.tokens:
+        g.caller, g.role = LOCAL, OPERATE
         return None
     bearer = _bearer()
     if bearer:
-        _come_in(check_token(bearer))
+        _set_caller(check_token(bearer))
         g.by_bearer = True
         return None
-    if is_valid(door.tokens, _secret(), site().now()):
-        _come_in(session["who"])
+    if is_valid(access.tokens, _secret(), app_context().now()):
+        _set_caller(session["who"])
         return None
     forget()
     if wants_json():
@@ -127,8 +127,8 @@ def _identify() -> AnyResponse | None:
     return redirect(url_for("auth.login", next=target), 303)
 
 
-def _come_in(name: str) -> None:
-    g.who, g.role = name, site().door.tokens.role_of(name)
+def _set_caller(name: str) -> None:
+    g.caller, g.role = name, app_context().access.tokens.role_of(name)
 
 
 def _bearer() -> str:
@@ -141,16 +141,16 @@ def check_token(token: str) -> str:
 
     A right one counts however many wrong ones came from the same place.
     """
-    door, now, address = site().door, site().now(), request.remote_addr or ""
-    name = door.tokens.name_of(token)
+    access, now, address = app_context().access, app_context().now(), request.remote_addr or ""
+    name = access.tokens.name_of(token)
     if name is not None:
         return name
-    wait_s = door.throttle.wait_s(address, now)
+    wait_s = access.throttle.wait_s(address, now)
     if wait_s:
         headers = {"Retry-After": str(int(wait_s) + 1)}
         message = f"Too many wrong tokens from this network. Try again in {int(wait_s) + 1} s."
         raise Problem(429, "too_many_failures", message, headers=headers)
-    door.throttle.failed(address, now)
+    access.throttle.failed(address, now)
     raise _unauthorized("This token is not known here.")
 
 
@@ -160,7 +160,7 @@ def _unauthorized(message: str) -> Problem:
 
 def begin_session(name: str) -> None:
     """Signed in: a new session, so that nothing from before it is carried on."""
-    begin(name, site().door.tokens, _secret(), site().now())
+    begin(name, app_context().access.tokens, _secret(), app_context().now())
 
 
 def _secret() -> bytes:
@@ -174,7 +174,7 @@ def allows(path: str, method: str = "GET") -> bool:
         endpoint, _ = current_app.url_map.bind("localhost").match(path, method=method)
     except HTTPException:
         return False
-    return may(role(), endpoint)
+    return may(caller_role(), endpoint)
 
 
 # ------------------------------------------------------------------ forms of our own
@@ -193,7 +193,7 @@ def _check_csrf(with_body: bool) -> None:
     if wants_json():
         if request.mimetype in FORM_TYPES:
             raise Problem(415, "unsupported_media_type", "Send this as application/json.")
-        if site().door.tokens:
+        if app_context().access.tokens:
             require_csrf(request.headers.get("X-CSRF-Token", ""))
         return
     if with_body:

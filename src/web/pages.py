@@ -15,14 +15,14 @@ from ..errors import InputError
 from ..records import TaskStatus
 from . import actions, export
 from .bodies import RebalanceBody, TaskFilter, query_of
+from .context import app_context, caller_name, visible_submitter
 from .presenters.dashboard import status_line
-from .presenters.own import own_dashboard_view, own_pool_view
+from .presenters.restricted import visible_dashboard_view, visible_pool_view
 from .presenters.tasks import CHOICES, batch_view, task_view
 from .presenters.usage import RANGES, series, type_table
 from .presenters.weights import PRESET_NOTES, PRESETS, preset, rebalance_view, suggestion
 from .problems import Problem, from_validation
-from .site import own_only, site, who
-from .uploads import MOST_BYTES
+from .uploads import MAX_UPLOAD_BYTES, Uploads
 
 pages = Blueprint("pages", __name__)
 BATCHES_SHOWN = 8
@@ -31,7 +31,7 @@ PAGE_SIZE = 50
 
 @pages.get("/")
 def dashboard() -> str:
-    view = own_dashboard_view(site())
+    view = visible_dashboard_view(app_context())
     return render_template("dashboard.html", view=view, line=status_line(view), form={})
 
 
@@ -40,16 +40,16 @@ def provider_status() -> str:
     chosen = request.args.get("range", "hour")
     return render_template(
         "provider_status.html",
-        view=own_pool_view(site()),
-        types=type_table(site()),
-        series=series(site(), chosen if chosen in RANGES else "hour"),
+        view=visible_pool_view(app_context()),
+        types=type_table(app_context()),
+        series=series(app_context(), chosen if chosen in RANGES else "hour"),
         ranges=RANGES,
     )
 
 
 @pages.post("/providers/<name>/<any(pause, resume, reset):verb>")
 def steer(name: str, verb: str) -> AnyResponse:
-    actions.steer(site(), name, verb, who())
+    actions.steer(app_context(), name, verb, caller_name())
     told = {"pause": "paused", "resume": "resumed", "reset": "asked to close its breaker"}[verb]
     flash(f"{name}: {told}")
     return redirect(url_for("pages.provider_status", _anchor=name), 303)
@@ -64,7 +64,7 @@ def rebalance() -> str:
     if name not in PRESETS:
         return _rebalance_page(None, "")
     try:
-        return _rebalance_page(preset(site(), name), name)
+        return _rebalance_page(preset(app_context(), name), name)
     except Problem as problem:
         return _rebalance_page(None, "", problem)
 
@@ -75,17 +75,17 @@ def rebalance_form() -> AnyResponse | str | tuple[str, int]:
     action = request.form.get("action", "")
     if action in ("undo", "redo"):
         step = actions.undo_weights if action == "undo" else actions.redo_weights
-        step(site(), who())
+        step(app_context(), caller_name())
         flash("A change of weights was undone." if action == "undo" else "A change of weights was redone.")
         return redirect(url_for("pages.rebalance"), 303)
     try:
-        wanted = actions.wanted_weights(site(), _rebalance_body())
+        wanted = actions.wanted_weights(app_context(), _rebalance_body())
     except (ValidationError, Problem) as error:
         problem = error if isinstance(error, Problem) else from_validation(error)
         return _rebalance_page(None, "", problem), problem.status
     if action == "preview":
         return _rebalance_page(wanted, "")
-    actions.apply_weights(site(), wanted, who())
+    actions.apply_weights(app_context(), wanted, caller_name())
     flash("The new weights are set.")
     return redirect(url_for("pages.rebalance"), 303)
 
@@ -94,7 +94,7 @@ def _rebalance_body() -> RebalanceBody:
     if version := request.form.get("version", ""):
         return RebalanceBody.model_validate({"version": int(version) if version.isdigit() else version})
     weights: dict[str, float | str] = {}
-    for name in site().settings.providers:
+    for name in app_context().settings.providers:
         given = request.form.get(f"weight-{name}", "0").strip().replace(",", ".") or "0"
         try:
             weights[name] = float(given)
@@ -104,14 +104,14 @@ def _rebalance_body() -> RebalanceBody:
 
 
 def _rebalance_page(wanted: dict[str, float] | None, chosen: str, problem: Problem | None = None) -> str:
-    view = rebalance_view(site(), wanted)
+    view = rebalance_view(app_context(), wanted)
     return render_template(
         "rebalance.html",
         view=view,
         presets=PRESETS,
         notes=PRESET_NOTES,
         chosen=chosen,
-        trials=suggestion(site()) if chosen == "suggested" else (),
+        trials=suggestion(app_context()) if chosen == "suggested" else (),
         problem=problem,
     )
 
@@ -125,7 +125,7 @@ def tasks() -> str:
         wanted, problem = query_of(TaskFilter), None
     except ValidationError as error:
         wanted, problem = TaskFilter(), from_validation(error)
-    page = site().store.tasks(
+    page = app_context().store.tasks(
         PAGE_SIZE,
         before=wanted.before,
         statuses=[wanted.status] if wanted.status else [],
@@ -134,13 +134,13 @@ def tasks() -> str:
         batch=wanted.batch,
         submitter=wanted.submitter,
         id_prefix=wanted.id,
-        owner=own_only(),
+        owner=visible_submitter(),
         shared=(QUEUE,),
     )
-    rows = actions.batches(site(), BATCHES_SHOWN)
+    rows = actions.batches(app_context(), BATCHES_SHOWN)
     if wanted.batch and all(row.name != wanted.batch for row in rows):
         with suppress(Problem):  # none of this name, or none of theirs
-            rows = [*rows, actions.find_batch(site(), wanted.batch)]
+            rows = [*rows, actions.find_batch(app_context(), wanted.batch)]
     return render_template(
         "tasks.html",
         page=page,
@@ -149,21 +149,21 @@ def tasks() -> str:
         batches=[batch_view(row) for row in rows],
         statuses=list(TaskStatus),
         problem=problem,
-        now=site().now(),
-        refresh_s=own_pool_view(site()).refresh_s,
+        now=app_context().now(),
+        refresh_s=visible_pool_view(app_context()).refresh_s,
     )
 
 
 @pages.get("/rows/<row>")
 def task(row: str) -> str:
-    return _task_page(task_view(actions.find_task(site(), row)))
+    return _task_page(task_view(actions.find_task(app_context(), row)))
 
 
 @pages.get("/tasks/<task_id>")
 def task_named(task_id: str) -> AnyResponse:
     """An id alone: the task of the queue that has it, else that row, else all tasks whose id begins so."""
     try:
-        found = actions.find_task_named(site(), task_id)
+        found = actions.find_task_named(app_context(), task_id)
     except Problem:
         return redirect(url_for("pages.tasks", id=task_id), 303)
     return redirect(url_for("pages.task", row=found.row.row), 303)
@@ -171,26 +171,26 @@ def task_named(task_id: str) -> AnyResponse:
 
 @pages.get("/tasks/<batch>/<task_id>")
 def task_by_id(batch: str, task_id: str) -> str:
-    return _task_page(task_view(actions.find_task_by_id(site(), batch, task_id)))
+    return _task_page(task_view(actions.find_task_by_id(app_context(), batch, task_id)))
 
 
 def _task_page(view: object) -> str:
-    pool = own_pool_view(site())
-    return render_template("task.html", view=view, choices=CHOICES, pool=pool, now=site().now())
+    pool = visible_pool_view(app_context())
+    return render_template("task.html", view=view, choices=CHOICES, pool=pool, now=app_context().now())
 
 
 @pages.post("/rows/<row>/<any(cancel, retry):verb>")
 def task_verb(row: str, verb: str) -> AnyResponse:
-    detail = actions.find_task(site(), row)
+    detail = actions.find_task(app_context(), row)
     if verb == "cancel":
-        outcome = actions.cancel_task(site(), detail, who())
+        outcome = actions.cancel_task(app_context(), detail, caller_name())
         flash(
             "Cancelled."
             if outcome == "cancelled"
             else "The orchestrator is asked to take it out if it still waits."
         )
     else:
-        actions.retry_task(site(), detail, who())
+        actions.retry_task(app_context(), detail, caller_name())
         flash("It is on the queue again.")
     return redirect(url_for("pages.task", row=row), 303)
 
@@ -201,20 +201,20 @@ def batch_verb(verb: str) -> AnyResponse | str:
     if verb == "cancel" and not request.form.get("confirmed"):
         return _confirm_cancel(batch)
     if verb == "cancel":
-        done = actions.cancel_batch(site(), batch, who())
+        done = actions.cancel_batch(app_context(), batch, caller_name())
         flash(f"{done['cancelled']} cancelled, the orchestrator is asked for {done['asked']} more.")
     else:
-        flash(f"{actions.retry_batch(site(), batch, who())} tasks are on the queue again.")
+        flash(f"{actions.retry_batch(app_context(), batch, caller_name())} tasks are on the queue again.")
     return redirect(url_for("pages.tasks", batch=batch), 303)
 
 
 def _confirm_cancel(batch: str) -> str:
     """A page that asks, with the number of tasks, before a batch is cancelled. It works without script."""
-    return render_template("confirm.html", batch=batch_view(actions.find_batch(site(), batch)))
+    return render_template("confirm.html", batch=batch_view(actions.find_batch(app_context(), batch)))
 
 
 @pages.post("/tasks")
-def hand_in() -> AnyResponse | tuple[str, int]:
+def submit_task() -> AnyResponse | tuple[str, int]:
     """One task from the form."""
     form = request.form
     row: dict[str, object] = {"prompt": form.get("prompt", "").replace("\r\n", "\n")}
@@ -222,17 +222,17 @@ def hand_in() -> AnyResponse | tuple[str, int]:
     try:
         if form.get("max_tokens", "").strip():
             row["max_tokens"] = _whole(form["max_tokens"])
-        done, _ = actions.submit(site(), [row], QUEUE, who())
+        done, _ = actions.submit(app_context(), [row], QUEUE, caller_name())
     except (InputError, Problem) as error:
-        view = own_dashboard_view(site())
+        view = visible_dashboard_view(app_context())
         message = error.what if isinstance(error, InputError) else error.message
         page = render_template(
             "dashboard.html", view=view, line=status_line(view), form=form, form_problem=message
         )
         return page, 422
-    for warning in actions.warnings_of(site(), done):
+    for warning in actions.warnings_of(app_context(), done):
         flash(warning)
-    detail = actions.find_task_by_id(site(), QUEUE, done[0].id)
+    detail = actions.find_task_by_id(app_context(), QUEUE, done[0].id)
     return redirect(url_for("pages.task", row=detail.row.row), 303)
 
 
@@ -248,8 +248,8 @@ def export_tasks(kind: str) -> Response:
     wanted = query_of(TaskFilter)
     make: Callable[..., Iterator[bytes]] = export.as_jsonl if kind == "jsonl" else export.as_csv
     mime = "application/x-ndjson" if kind == "jsonl" else "text/csv"
-    response = Response(stream_with_context(make(site(), wanted)), mimetype=mime)
-    name = "results.simulated" if site().simulated else "results"
+    response = Response(stream_with_context(make(app_context(), wanted)), mimetype=mime)
+    name = "results.simulated" if app_context().simulated else "results"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
     return response
 
@@ -263,29 +263,29 @@ def upload() -> AnyResponse:
     if file is None or not file.filename:
         raise Problem(422, "invalid", "Choose a file first.", {"field": "file"})
     template = request.form.get("template", "")
-    kept = site().uploads.keep(site(), cast(BinaryIO, file.stream), file.filename, template)
+    kept = Uploads(app_context()).keep(cast(BinaryIO, file.stream), file.filename, template)
     return redirect(url_for("pages.uploaded", word=kept.word), 303)
 
 
-upload.body_bytes = MOST_BYTES  # type: ignore[attr-defined]
+upload.body_bytes = MAX_UPLOAD_BYTES  # type: ignore[attr-defined]
 
 
 @pages.get("/uploads/<word>")
 def uploaded(word: str) -> str:
-    return render_template("upload.html", upload=site().uploads.find(word), now=site().now())
+    return render_template("upload.html", upload=Uploads(app_context()).find(word), now=app_context().now())
 
 
 @pages.post("/uploads/<word>")
 def start_upload(word: str) -> AnyResponse:
     if request.form.get("action") == "drop":
-        site().uploads.drop(word)
+        Uploads(app_context()).drop(word)
         flash("The file was dropped; none of its tasks was started.")
         return redirect(url_for("pages.dashboard"), 303)
     if request.form.get("action") == "template":
-        site().uploads.use_template(site(), word, request.form.get("template", ""))
+        Uploads(app_context()).use_template(word, request.form.get("template", ""))
         return redirect(url_for("pages.uploaded", word=word), 303)
-    batch = request.form.get("batch", "").strip() or site().uploads.find(word).batch
-    report = site().uploads.start(site(), word, batch, who())
+    batch = request.form.get("batch", "").strip() or Uploads(app_context()).find(word).batch
+    report = Uploads(app_context()).start(word, batch, caller_name())
     if report.changed_count:
         message = f"{report.changed_count} ids are in {batch} with another content; choose another name."
         raise Problem(409, "id_exists", message, {"ids": list(report.changed)})

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from .site import Recent
+    from .context import ViewCache
 
 BASIS = "orchestrator.basis"  # in the environ: (name, view) that an answer was made of, and of nothing else
-MOST_KEPT = 64
+MAX_KEPT = 64
 _END = b"\r\n\r\n"
 _Key = tuple[str, str, str, bytes]
 
@@ -36,8 +36,8 @@ class _Answer:
 class QuickAnswers:
     """Stands in front of a WSGI application."""
 
-    def __init__(self, application: WSGIApplication, recent: Recent) -> None:
-        self._application, self._recent = application, recent
+    def __init__(self, application: WSGIApplication, cache: ViewCache) -> None:
+        self._application, self._recent = application, cache
         self._kept: dict[_Key, _Answer] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -76,7 +76,7 @@ class QuickAnswers:
         body = b"".join(answer)
         if hasattr(answer, "close"):
             answer.close()
-        if len(self._kept) >= MOST_KEPT:
+        if len(self._kept) >= MAX_KEPT:
             self._kept.clear()
         status, headers = told[-1]
         tag = dict(headers).get("ETag", "")

@@ -19,7 +19,7 @@ SUBMIT: Role = "submit"
 OPERATE: Role = "operate"
 
 # A task of priority 1 goes before all of priority 0, whosever they are: operators can always go first.
-MOST_PRIORITY: Mapping[Role, int] = {"submit": 9, "read": 0, "operate": 1_000_000}
+MAX_PRIORITY: Mapping[Role, int] = {"submit": 9, "read": 0, "operate": 1_000_000}
 
 _ANYBODY = frozenset[Role](("submit", "read", "operate"))  # for `submit`: her own part of it
 _READERS = frozenset[Role](("read", "operate"))
@@ -41,7 +41,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "pages.task_by_id": _ANYBODY,
     "pages.task_verb": _SUBMITTERS,
     "pages.batch_verb": _SUBMITTERS,
-    "pages.hand_in": _SUBMITTERS,
+    "pages.submit_task": _SUBMITTERS,
     "pages.export_tasks": _ANYBODY,
     "pages.upload": _SUBMITTERS,
     "pages.uploaded": _SUBMITTERS,

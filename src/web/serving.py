@@ -21,11 +21,11 @@ from flask import Flask
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
 
-from .access import Proxies
-from .connections import MOST, Admission, Parser, is_late, one_too_many
+from .access import TrustedProxies
+from .connections import MAX_CONNECTIONS, Admission, Parser, connection_to_close, is_too_slow
+from .context import AppContext
 from .quick import QuickAnswers
-from .site import Site
-from .uploads import MOST_BYTES
+from .uploads import MAX_UPLOAD_BYTES
 
 THREADS = 120  # 64 may wait for answers and 40 bring tasks: 16 are left for all other requests
 
@@ -40,14 +40,14 @@ class Server(Protocol):
 def make_server(app: Flask, places: Sequence[tuple[str, int]], threads: int = THREADS) -> Server:
     """A server that listens at these addresses and ports. Raises OSError where one is taken."""
     sockets: dict[int, Any] = {}
-    most = min(MOST, _files_at_once() // 2)
+    most = min(MAX_CONNECTIONS, _files_at_once() // 2)
     server: Server = create_server(
         app,
         map=sockets,
         listen=" ".join(joined(*place) for place in places),
         threads=threads,
         ident=None,
-        max_request_body_size=MOST_BYTES + (1 << 20),
+        max_request_body_size=MAX_UPLOAD_BYTES + (1 << 20),
         clear_untrusted_proxy_headers=False,  # `Proxied` does, which knows several proxies
         connection_limit=most + 100,  # where waitress would stop accepting: ours are closed before
         cleanup_interval=1,
@@ -55,10 +55,10 @@ def make_server(app: Flask, places: Sequence[tuple[str, int]], threads: int = TH
     )
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full queue for a moment is no news
     quick = app.wsgi_app
-    here: Site = app.extensions["site"]
+    here: AppContext = app.extensions["orchestrator"]
     if isinstance(quick, QuickAnswers):
         listening = [each for each in sockets.values() if isinstance(each, BaseWSGIServer)]
-        limits = _Limits(Admission(quick), here.door.proxies, most, listening)
+        limits = _Limits(Admission(quick), here.access.trusted_proxies, most, listening)
         for each in listening:
             _shorten(each, quick, limits)
     return server
@@ -67,38 +67,40 @@ def make_server(app: Flask, places: Sequence[tuple[str, int]], threads: int = TH
 def _files_at_once() -> int:
     """Files and connections that this process may have open, raised as far as that goes without asking."""
     if sys.platform == "win32":
-        return 2 * MOST
+        return 2 * MAX_CONNECTIONS
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * MOST if hard == resource.RLIM_INFINITY else min(hard, 4 * MOST)
+    wanted = 4 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 4 * MAX_CONNECTIONS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
         except (ValueError, OSError):  # macOS has a lower one that it does not tell
             pass
-    return 4 * MOST if soft == resource.RLIM_INFINITY else soft
+    return 4 * MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else soft
 
 
 class _Limits:
     """What holds for the connections of all listening sockets together."""
 
-    def __init__(self, admission: Admission, proxies: Proxies, most: int, servers: Sequence[Any]) -> None:
+    def __init__(
+        self, admission: Admission, trusted_proxies: TrustedProxies, most: int, servers: Sequence[Any]
+    ) -> None:
         self.admission = admission
-        self._proxies, self._most, self._servers = proxies, most, servers
+        self._proxies, self._most, self._servers = trusted_proxies, most, servers
 
     def make_place(self, newest: Any) -> None:
         channels = [each for server in self._servers for each in server.active_channels.values()]
         channels = [each for each in channels if not each.will_close]
-        leaves = one_too_many(channels, newest, self._most, self._proxies.includes)
+        leaves = connection_to_close(channels, newest, self._most, self._proxies.includes)
         if leaves is not None:
             leaves.will_close = True
 
     def close_late(self, now: float) -> None:
         for server in self._servers:
             for channel in list(server.active_channels.values()):
-                if is_late(channel, now):
+                if is_too_slow(channel, now):
                     channel.will_close = True
 
 

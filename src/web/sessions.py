@@ -20,7 +20,7 @@ from flask.sessions import SecureCookieSessionInterface
 
 from ..private import make_private_folder
 from .access import Tokens
-from .site import site
+from .context import app_context
 
 SESSION_DAYS = 14
 _LASTS_S = SESSION_DAYS * 86400.0
@@ -74,7 +74,7 @@ def end() -> None:
 
 
 def _ended(word: str) -> Path:
-    return site().settings.state_dir / _FOLDER / hashlib.sha256(word.encode()).hexdigest()[:32]
+    return app_context().settings.state_dir / _FOLDER / hashlib.sha256(word.encode()).hexdigest()[:32]
 
 
 def _sweep(folder: Path) -> None:

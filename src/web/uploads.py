@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from ..core.intake import (
     SUFFIXES,
@@ -35,18 +35,15 @@ from ..errors import InputError
 from ..private import make_private_folder
 from ..records import Task
 from . import actions
+from .context import AppContext, caller_name, visible_submitter
 from .presenters.plans import Expectation, Sample
-from .presenters.pool import who_is_called
+from .presenters.pool import callable_providers
 from .problems import Problem, not_found
-from .site import own_only, who
 
-if TYPE_CHECKING:
-    from .site import Site
-
-MOST_BYTES = 512 * 1024 * 1024
+MAX_UPLOAD_BYTES = 512 * 1024 * 1024
 KEPT_S = 3600.0  # from their coming on
-MOST_KEPT_BYTES = 2 * MOST_BYTES  # of one person's files that wait for their start
-MOST_KEPT_OF_ALL_BYTES = 8 * MOST_BYTES
+MAX_KEPT_BYTES = 2 * MAX_UPLOAD_BYTES  # of one person's files that wait for their start
+MAX_KEPT_BYTES_IN_ALL = 8 * MAX_UPLOAD_BYTES
 BAD_LINES_SHOWN = 20
 ROWS_SHOWN = 10
 PREVIEW_CHARS = 120
@@ -86,17 +83,18 @@ class Upload:
 class Uploads:
     """The folder of uploads that nobody has started yet."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._folder = context.settings.state_dir / "uploads"
 
-    def keep(self, site: Site, stream: BinaryIO, filename: str, template: str = "") -> Upload:
+    def keep(self, stream: BinaryIO, filename: str, template: str = "") -> Upload:
         """Copy the file and look through it. Raises InputError for one that can't be read at all.
 
         A table that can't be read is kept with the problem: another template may be all that it needs.
         """
         make_private_folder(self._folder)
         self._sweep()
-        self._refuse_too_much(who(), size_of(stream))
+        self._refuse_too_much(caller_name(), size_of(stream))
         name = _printable(Path(filename.replace("\\", "/")).name[:100]) or "tasks"
         suffix = Path(name).suffix.lower()
         word = secrets.token_urlsafe(18)
@@ -105,25 +103,25 @@ class Uploads:
             undo.callback(path.unlink, missing_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
                 shutil.copyfileobj(stream, copy)
-            upload = self._described(site, path, word, name, template)
+            upload = self._described(path, word, name, template)
             undo.pop_all()
         return upload
 
-    def use_template(self, site: Site, word: str, template: str) -> Upload:
+    def use_template(self, word: str, template: str) -> Upload:
         """Look through a kept file once more, with another template. Raises Problem 404 where it is gone."""
-        return self._described(site, self._path(word), word, self.find(word).filename, template)
+        return self._described(self._path(word), word, self.find(word).filename, template)
 
-    def _described(self, site: Site, path: Path, word: str, name: str, template: str) -> Upload:
+    def _described(self, path: Path, word: str, name: str, template: str) -> Upload:
         """What the preview finds, written beside the file. Raises InputError where nothing can help."""
         try:
             with _in_words_of_the_page():
-                upload = _look_through(site, path, word, name, _options(template))
+                upload = _preview(self._context, path, word, name, _options(template))
         except InputError as error:
             if path.suffix not in TABLES:
                 raise
             where = "" if error.line is None else f"line {error.line}: "
             upload = Upload(word, name, name, 0, 0, (), (), {}, (), None, problem=f"{where}{error.what}")
-        upload = replace(upload, template=template, owner=who())
+        upload = replace(upload, template=template, owner=caller_name())
         described = self._folder / f"{word}.meta"
         described.touch(0o600)
         described.write_text(json.dumps(asdict(upload)), encoding="utf-8")
@@ -140,33 +138,35 @@ class Uploads:
         if kept["expectation"] is not None:
             kept["expectation"] = Expectation(**kept["expectation"])
         upload = Upload(**kept)
-        if own_only() not in ("", upload.owner):
+        if visible_submitter() not in ("", upload.owner):
             raise _gone()
         return upload
 
-    def start(self, site: Site, word: str, batch: str, who: str) -> AddReport:
+    def start(self, word: str, batch: str, who: str) -> AddReport:
         """Put its tasks on the queue and drop the file. What the batch has already is not asked twice."""
-        upload, path = self.find(word), self._path(word)
+        context, upload, path = self._context, self.find(word), self._path(word)
         if upload.problem:
             raise InputError(upload.problem)
         check_batch_name(batch)
-        actions.begin_batch(site, batch, who)
-        now = site.now()
-        known = site.store.batch(batch)
+        actions.begin_batch(context, batch, who)
+        now = context.now()
+        known = context.store.batch(batch)
         ids = ids_of(known.options if known else None)
-        site.store.create_batch(batch, now=now, source=upload.filename, submitter=who, options={"ids": ids})
+        context.store.create_batch(
+            batch, now=now, source=upload.filename, submitter=who, options={"ids": ids}
+        )
         lines = read_tasks(
             path,
             batch=batch,
-            settings=site.settings,
+            settings=context.settings,
             now=now,
             options=replace(_options(upload.template), ids=ids),
             submitter=who,
         )
         tasks = _good(line if isinstance(line, BadLine) else _allowed(line) for line in lines)
-        report = site.store.add_tasks(tasks, now=now)
+        report = context.store.add_tasks(tasks, now=now)
         text = f"{who} started {upload.filename} as batch {shown(batch)}: {report.added} tasks"
-        actions.note(site, "upload_started", text)
+        actions.record_event(context, "upload_started", text)
         if not report.changed_count:
             self.drop(word)
         return report
@@ -200,7 +200,7 @@ class Uploads:
                 size = sum(each.stat().st_size for each in self._folder.glob(f"{path.stem}.*"))
                 of_all += size
                 of_owner += size if json.loads(path.read_text(encoding="utf-8")).get("owner") == owner else 0
-        if of_all > MOST_KEPT_OF_ALL_BYTES or of_owner > MOST_KEPT_BYTES:
+        if of_all > MAX_KEPT_BYTES_IN_ALL or of_owner > MAX_KEPT_BYTES:
             raise Problem(
                 413,
                 "too_much",
@@ -253,19 +253,19 @@ def _good(lines: Iterator[Task | BadLine]) -> Iterator[Task]:
     return (line for line in lines if isinstance(line, Task))
 
 
-def _look_through(site: Site, path: Path, word: str, filename: str, options: ReadOptions) -> Upload:
+def _preview(context: AppContext, path: Path, word: str, filename: str, options: ReadOptions) -> Upload:
     sample = Sample()
     rows: list[UploadRow] = []
     bad: list[tuple[int, str]] = []
     types: dict[str, int] = {}
     warnings: list[str] = []
     bad_count = 0
-    configured = who_is_called(site)
+    configured = callable_providers(context)
     lines = read_tasks(
         path,
         batch="preview",
-        settings=site.settings,
-        now=site.now(),
+        settings=context.settings,
+        now=context.now(),
         options=options,
         on_warning=warnings.append,
     )
@@ -280,7 +280,7 @@ def _look_through(site: Site, path: Path, word: str, filename: str, options: Rea
         except InputError as error:  # the start would refuse it
             raise InputError(error.what, line=line.line) from None
         sample.add(line)
-        if (why := nobody_to_ask(line, site.settings, configured)) and why not in warnings:
+        if (why := nobody_to_ask(line, context.settings, configured)) and why not in warnings:
             warnings.append(why)
         types[line.task_type] = types.get(line.task_type, 0) + 1
         if len(rows) < ROWS_SHOWN:
@@ -290,14 +290,14 @@ def _look_through(site: Site, path: Path, word: str, filename: str, options: Rea
     return Upload(
         word=word,
         filename=filename,
-        batch=_free_name(site, filename),
+        batch=_free_name(context, filename),
         tasks=sample.count,
         bad=bad_count,
         rows=tuple(rows),
         bad_lines=tuple(bad),
         types=types,
         warnings=tuple(warnings[:BAD_LINES_SHOWN]),
-        expectation=sample.expectation(site, who()),
+        expectation=sample.expectation(context, caller_name()),
     )
 
 
@@ -306,10 +306,10 @@ def _upload_row(task: Task) -> UploadRow:
     return UploadRow(task.line or 0, task.id, task.task_type, task.tier, said)
 
 
-def _free_name(site: Site, filename: str) -> str:
+def _free_name(context: AppContext, filename: str) -> str:
     """The file's name, or with a number behind it while a batch has that name."""
     for number in range(1, 1000):
         name = filename if number == 1 else f"{filename}-{number}"
-        if site.store.batch(name) is None:
+        if context.store.batch(name) is None:
             return name
     return f"{filename}-{secrets.token_hex(4)}"

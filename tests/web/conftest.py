@@ -20,35 +20,35 @@ from jinja2 import FileSystemBytecodeCache
 from src.core.clock import Clock
 from src.core.store import Store
 from src.web import create_app
-from src.web.access import Door
+from src.web.access import AccessPolicy
 from tests.helpers import VirtualClock
 
-from .filled import Place, fill, served
-from .house import House, running_house
+from .filled import FilledState, fill, served
+from .stack import Stack, running_stack
 
 AppMaker = Callable[..., Flask]
 MakeClient = Callable[..., FlaskClient]
 
 
 @pytest.fixture(scope="session")
-def _original(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def _original(tmp_path_factory: pytest.TempPathFactory) -> FilledState:
     return fill(tmp_path_factory.mktemp("filled"), Clock().now())
 
 
-def copy_of(original: Place, folder: Path) -> Place:
+def copy_of(original: FilledState, folder: Path) -> FilledState:
     shutil.copytree(original.database.parent, folder)
     settings = original.settings.model_copy(update={"state_dir": folder})
     return replace(original, settings=settings, database=folder / original.database.name)
 
 
 @pytest.fixture
-def place(_original: Place, tmp_path: Path) -> Place:
+def filled(_original: FilledState, tmp_path: Path) -> FilledState:
     return copy_of(_original, tmp_path / "state")
 
 
 @pytest.fixture
-def store(place: Place) -> Iterator[Store]:
-    with served(place.database), Store.open(place.database, simulated=True) as opened:
+def store(filled: FilledState) -> Iterator[Store]:
+    with served(filled.database), Store.open(filled.database, simulated=True) as opened:
         yield opened
 
 
@@ -58,10 +58,10 @@ def _compiled(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCac
 
 
 @pytest.fixture
-def make_app(place: Place, store: Store, _compiled: FileSystemBytecodeCache) -> AppMaker:
+def make_app(filled: FilledState, store: Store, _compiled: FileSystemBytecodeCache) -> AppMaker:
     def make(environ: Mapping[str, str] | None = None, host: str = "127.0.0.1", **options: Any) -> Flask:
-        door, clock = Door.of(host, environ or {}), VirtualClock(place.now)
-        app = create_app(place.settings, store, simulated=True, door=door, clock=clock, **options)
+        access, clock = AccessPolicy.from_environment(host, environ or {}), VirtualClock(filled.now)
+        app = create_app(filled.settings, store, simulated=True, access=access, clock=clock, **options)
         app.jinja_env.bytecode_cache = _compiled  # each template is compiled once for all tests
         return app
 
@@ -69,26 +69,26 @@ def make_app(place: Place, store: Store, _compiled: FileSystemBytecodeCache) -> 
 
 
 @pytest.fixture(scope="module")
-def refusing(_original: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeClient]:
+def refusing(_original: FilledState, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeClient]:
     """Clients of an application that a whole file shares, for requests that change nothing."""
-    place = copy_of(_original, tmp_path_factory.mktemp("shared") / "state")
-    clock = VirtualClock(place.now)
-    with served(place.database), Store.open(place.database, simulated=True) as opened:
+    filled = copy_of(_original, tmp_path_factory.mktemp("shared") / "state")
+    clock = VirtualClock(filled.now)
+    with served(filled.database), Store.open(filled.database, simulated=True) as opened:
         apps: dict[str, Flask] = {}
 
         def make(token: str = "") -> FlaskClient:
-            door = Door.of("127.0.0.1", {"ORCHESTRATOR_TOKEN": token})
+            access = AccessPolicy.from_environment("127.0.0.1", {"ORCHESTRATOR_TOKEN": token})
             if token not in apps:
-                apps[token] = create_app(place.settings, opened, simulated=True, door=door, clock=clock)
-            apps[token].extensions["site"].door = door  # with nobody slowed down yet
+                apps[token] = create_app(filled.settings, opened, simulated=True, access=access, clock=clock)
+            apps[token].extensions["orchestrator"].access = access  # with nobody slowed down yet
             return apps[token].test_client()
 
         yield make
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with running_house(tmp_path) as running:
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    with running_stack(tmp_path) as running:
         yield running
 
 

@@ -29,7 +29,7 @@ BATCH = "/home/somebody/results of a run.jsonl"
 
 
 @dataclass(frozen=True)
-class Place:
+class FilledState:
     """A filled store: its settings, and the rows of tasks that tests look at."""
 
     settings: Settings
@@ -44,7 +44,7 @@ def settings_in(folder: Path, **changes: object) -> Settings:
     return load_settings(environ={}).model_copy(update={"state_dir": folder, **changes})
 
 
-def fill(folder: Path, now: float, *, running: bool = True) -> Place:
+def fill(folder: Path, now: float, *, running: bool = True) -> FilledState:
     """A simulated store in `folder`: twelve tasks, nine of them done, and an orchestrator that just spoke."""
     settings = settings_in(folder)
     database = folder / "simulated.db"
@@ -65,7 +65,7 @@ def fill(folder: Path, now: float, *, running: bool = True) -> Place:
         if not running:
             store.retire(ME, now=now)
         rows = store.tasks(100).rows
-        return Place(
+        return FilledState(
             settings,
             database,
             now,

@@ -20,7 +20,7 @@ from typing import Any
 from tests.helpers import ROOT, Script
 
 from .browser import chromium
-from .house import Asker
+from .stack import Asker
 
 LAST_WEEK = "tickets of last week.jsonl"
 FOLDER = ROOT / "docs" / "screenshots"

@@ -21,7 +21,7 @@ from src.web.serving import THREADS
 from tests.helpers import ROOT
 
 from .conftest import AppMaker
-from .filled import BATCH, ME, SCRIPT, Place, _result
+from .filled import BATCH, ME, SCRIPT, FilledState, _result
 
 REBALANCE = "/api/providers/rebalance"
 THIRDS = {"anthropic": 0.3333, "openai": 0.3333, "gemini": 0.3333}
@@ -265,11 +265,11 @@ def test_what_the_readme_sends_with_curl_is_taken_shown_and_cancelled(client: Fl
     assert cancelled.json["outcome"] == "cancelled"
 
 
-def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, place: Place) -> None:
+def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, filled: FilledState) -> None:
     def answer() -> None:
-        while not (mine := [t for t in store.claim(ME, 50, now=place.now) if t.id == "soon"]):
+        while not (mine := [t for t in store.claim(ME, 50, now=filled.now) if t.id == "soon"]):
             pass
-        store.finish(ME, [_result(mine[0], 0, place.now)])
+        store.finish(ME, [_result(mine[0], 0, filled.now)])
 
     worker = threading.Thread(target=answer)
     worker.start()
@@ -281,9 +281,9 @@ def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, place: P
 
 
 def test_r5_16_a_request_that_is_one_too_many_to_wait_is_told(
-    client: FlaskClient, store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, store: Store, filled: FilledState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = [actions._waiting.acquire(blocking=False) for _ in range(actions.MOST_WAITING)]
+    taken = [actions._waiting.acquire(blocking=False) for _ in range(actions.MAX_WAITING)]
     try:
         assert all(taken)
         response = client.post("/api/tasks", json={"prompt": "Quick!", "wait_s": 60})
@@ -295,7 +295,7 @@ def test_r5_16_a_request_that_is_one_too_many_to_wait_is_told(
     again = client.post("/api/tasks", json={"prompt": "Quick!", "wait_s": 0.01}).json
     assert again["waited"] is True and again["warnings"] == []
     assert "waited" not in client.post("/api/tasks", json={"prompt": "Quick!"}).json
-    assert THREADS >= actions.MOST_WAITING + 16, "the others find a thread"
+    assert THREADS >= actions.MAX_WAITING + 16, "the others find a thread"
 
 
 def test_a_list_is_filtered_and_paged_by_key(client: FlaskClient) -> None:
@@ -332,30 +332,30 @@ def test_a_task_is_told_with_its_attempts_and_their_reasons(client: FlaskClient)
 
 
 def test_cancel_takes_a_waiting_task_out_and_asks_for_a_running_one(
-    client: FlaskClient, store: Store, place: Place
+    client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    done = client.post(f"/api/tasks/{place.queued_row}/cancel").json
+    done = client.post(f"/api/tasks/{filled.queued_row}/cancel").json
     assert done["outcome"] == "cancelled"
-    assert client.get(f"/api/tasks/{place.queued_row}").json["status"] == "cancelled"
+    assert client.get(f"/api/tasks/{filled.queued_row}").json["status"] == "cancelled"
     running = client.get("/api/tasks?status=running").json["tasks"][0]
     assert client.post(f"/api/tasks/{running['row']}/cancel").json["outcome"] == "asked"
-    (command,) = store.take_commands(ME, place.now)
+    (command,) = store.take_commands(ME, filled.now)
     assert (command.kind, command.args["ids"]) == ("cancel", [running["id"]])
 
 
-def stranger(client: FlaskClient, store: Store, place: Place) -> str:
+def stranger(client: FlaskClient, store: Store, filled: FilledState) -> str:
     """A task of the queue that still waits, whose id is the number of the row of another that does."""
-    other = store.task_at(place.queued_row)
-    assert other is not None and other.row.id != str(place.queued_row)
-    queued = client.post("/api/tasks", json={"id": place.queued_row, "prompt": "Mine?"})
-    assert queued.json["task"]["id"] == str(place.queued_row)
-    return str(place.queued_row)
+    other = store.task_at(filled.queued_row)
+    assert other is not None and other.row.id != str(filled.queued_row)
+    queued = client.post("/api/tasks", json={"id": filled.queued_row, "prompt": "Mine?"})
+    assert queued.json["task"]["id"] == str(filled.queued_row)
+    return str(filled.queued_row)
 
 
 def test_a_number_is_an_id_of_the_queue_first_and_a_row_only_where_no_task_has_it(
-    client: FlaskClient, store: Store, place: Place
+    client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    mine = stranger(client, store, place)
+    mine = stranger(client, store, filled)
     shown = client.get(f"/api/tasks/{mine}").json
     assert (shown["id"], shown["messages"][0]["content"]) == (mine, "Mine?")
     page = client.get(shown["url"]).text
@@ -366,8 +366,8 @@ def test_a_number_is_an_id_of_the_queue_first_and_a_row_only_where_no_task_has_i
     assert (done["id"], done["outcome"]) == (mine, "cancelled")
     assert client.get(f"/api/rows/{mine}").json["status"] == "queued"
     assert client.post(f"/api/tasks/{mine}/retry").json["id"] == mine
-    assert client.get(f"/api/tasks/{place.answered_row}").json["row"] == place.answered_row
-    assert client.get(f"/api/tasks/0{place.answered_row}").status_code == 404, "no row is written like that"
+    assert client.get(f"/api/tasks/{filled.answered_row}").json["row"] == filled.answered_row
+    assert client.get(f"/api/tasks/0{filled.answered_row}").status_code == 404, "no row is written like that"
 
 
 def test_a_task_of_the_queue_is_cancelled_and_retried_by_its_id(client: FlaskClient) -> None:
@@ -377,11 +377,11 @@ def test_a_task_of_the_queue_is_cancelled_and_retried_by_its_id(client: FlaskCli
     assert client.post("/api/tasks/later/cancel").status_code == 404
 
 
-def test_retry_asks_again_and_keeps_what_was_tried(client: FlaskClient, place: Place) -> None:
-    assert client.post(f"/api/tasks/{place.failed_row}/retry").json["outcome"] == "queued"
-    task = client.get(f"/api/tasks/{place.failed_row}").json
+def test_retry_asks_again_and_keeps_what_was_tried(client: FlaskClient, filled: FilledState) -> None:
+    assert client.post(f"/api/tasks/{filled.failed_row}/retry").json["outcome"] == "queued"
+    task = client.get(f"/api/tasks/{filled.failed_row}").json
     assert (task["status"], len(task["timeline"])) == ("queued", 1)
-    assert client.post(f"/api/tasks/{place.failed_row}/retry").status_code == 409
+    assert client.post(f"/api/tasks/{filled.failed_row}/retry").status_code == 409
 
 
 def test_a_whole_batch_is_cancelled_and_retried(client: FlaskClient, store: Store) -> None:
@@ -397,14 +397,14 @@ def test_a_whole_batch_is_cancelled_and_retried(client: FlaskClient, store: Stor
 # ------------------------------------------------------------------ usage, events, exports
 
 
-def test_usage_is_told_by_what_was_asked_for(client: FlaskClient, place: Place) -> None:
+def test_usage_is_told_by_what_was_asked_for(client: FlaskClient, filled: FilledState) -> None:
     rows = client.get("/api/usage?by=provider").json["rows"]
     assert {row["key"]["provider"] for row in rows} == {"anthropic", "openai", "gemini"}
     assert sum(row["totals"]["ok"] for row in rows) == 8
     assert sum(row["totals"]["cost_usd"] for row in rows) == pytest.approx(8 * 0.0015)
     by_hour = client.get("/api/usage?by=hour,task_type").json["rows"]
     assert set(by_hour[0]["key"]) == {"hour_at", "task_type"}
-    assert client.get(f"/api/usage?since={place.now + 500}&until={place.now + 600}").json["rows"] == []
+    assert client.get(f"/api/usage?since={filled.now + 500}&until={filled.now + 600}").json["rows"] == []
 
 
 @pytest.mark.parametrize(
@@ -474,15 +474,15 @@ def test_an_unchanged_status_is_not_sent_again(client: FlaskClient) -> None:
 
 def test_one_request_too_many_that_brings_tasks_is_asked_to_come_again(client: FlaskClient) -> None:
     taken = 0
-    while actions._taking.acquire(blocking=False):
+    while actions._submitting.acquire(blocking=False):
         taken += 1
     try:
         refused = client.post("/api/tasks", json={"prompt": "Why?"})
         assert client.get("/healthz").status_code == 200
     finally:
         for _ in range(taken):
-            actions._taking.release()
-    assert taken == actions.MOST_TAKING
+            actions._submitting.release()
+    assert taken == actions.MAX_SUBMITTING
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     assert refused.json["error"]["code"] == "busy"
     assert client.post("/api/tasks", json={"prompt": "Why?"}).status_code == 202

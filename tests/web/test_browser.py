@@ -14,11 +14,11 @@ from flask import Flask
 from src.core.clock import Clock
 from src.core.store import Store
 from src.web import create_app
-from src.web.access import Door
+from src.web.access import AccessPolicy
 from src.web.serving import make_server
 
 from .browser import axe_source, chromium, violations
-from .filled import ME, SCRIPT, Place, fill
+from .filled import ME, SCRIPT, FilledState, fill
 
 pytestmark = pytest.mark.browser
 TOKEN = "a-token-that-nobody-guesses"
@@ -41,23 +41,25 @@ class Served:
     """A filled store behind a real server."""
 
     url: str
-    place: Place
+    filled: FilledState
     store: Store
     app: Flask
 
     def door_with_a_token(self) -> None:
-        self.app.extensions["site"].door = Door.of("127.0.0.1", {"ORCHESTRATOR_TOKEN": TOKEN})
+        self.app.extensions["orchestrator"].access = AccessPolicy.from_environment(
+            "127.0.0.1", {"ORCHESTRATOR_TOKEN": TOKEN}
+        )
 
     def pages(self) -> dict[str, str]:
-        task = f"/rows/{self.place.answered_row}"
+        task = f"/rows/{self.filled.answered_row}"
         return {
             "dashboard": "/",
             "providers": "/provider-status",
             "rebalance": "/rebalance",
             "tasks": "/tasks",
             "task": task,
-            "failed": f"/rows/{self.place.failed_row}",
-            "waiting": f"/rows/{self.place.queued_row}",
+            "failed": f"/rows/{self.filled.failed_row}",
+            "waiting": f"/rows/{self.filled.queued_row}",
             "nothing found": "/tasks?id=nothing-begins-so",
             "error": "/rows/999999999",
         }
@@ -71,13 +73,13 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    place = fill(tmp_path / "state", Clock().now())
-    with Store.open(place.database, simulated=True) as store:
-        app = create_app(place.settings, store, simulated=True)
+    filled = fill(tmp_path / "state", Clock().now())
+    with Store.open(filled.database, simulated=True) as store:
+        app = create_app(filled.settings, store, simulated=True)
         server = make_server(app, [("127.0.0.1", 0)], threads=4)
         thread = threading.Thread(target=server.run)
         thread.start()
-        yield Served(f"http://127.0.0.1:{server.effective_port}", place, store, app)
+        yield Served(f"http://127.0.0.1:{server.effective_port}", filled, store, app)
         server.task_dispatcher.shutdown()  # first: what is still being answered needs the server
         server.close()
         thread.join(10)
@@ -161,7 +163,7 @@ def test_a_narrow_page_shows_every_number_and_what_it_is(
 
 
 def test_a_model_answer_made_of_script_tags_stays_text(served: Served, page: Any) -> None:
-    page.goto(f"{served.url}/rows/{served.place.answered_row}")
+    page.goto(f"{served.url}/rows/{served.filled.answered_row}")
     assert page.locator("#output").inner_text() == SCRIPT
     assert page.title().startswith("t-script")
     for path in ("/tasks", "/"):
@@ -298,7 +300,7 @@ def test_without_script_every_form_still_works(served: Served, browser: Any) -> 
 def test_times_are_local_with_the_exact_one_on_hover(served: Served, browser: Any) -> None:
     context = browser.new_context(timezone_id="Asia/Tokyo", locale="en-GB")
     page = context.new_page()
-    page.goto(f"{served.url}/rows/{served.place.answered_row}")
+    page.goto(f"{served.url}/rows/{served.filled.answered_row}")
     time = page.locator("#facts time").first
     utc_hour = int(time.get_attribute("datetime")[11:13])
     assert int(time.inner_text()[-8:-6]) == (utc_hour + 9) % 24 or "," in time.inner_text()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from src.web import connections
-from src.web.connections import BODY_GRACE_S, HEADERS_S, SLOWEST_BYTES_PER_S, is_late
+from src.web.connections import BODY_GRACE_S, HEADERS_S, MIN_BYTES_PER_S, is_too_slow
 from src.web.serving import make_server
 
 from .conftest import AppMaker
@@ -144,7 +144,7 @@ def test_what_is_admitted_comes_through_in_whole(server: Any) -> None:
 
 
 def test_hundreds_of_half_sent_requests_keep_nobody_out(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MOST_OF_AN_ADDRESS", 40)
+    monkeypatch.setattr(connections, "MAX_PER_ADDRESS", 40)
     with ExitStack() as stack:
         for _ in range(120):
             connection = stack.enter_context(connect(server))
@@ -157,13 +157,15 @@ def test_hundreds_of_half_sent_requests_keep_nobody_out(server: Any, monkeypatch
 
 def test_who_waits_for_an_answer_keeps_the_place(server: Any) -> None:
     busy, newest = (_channel(requests=[1]), _channel())
-    assert connections.one_too_many([busy] * 300 + [newest], newest, 500, lambda _: False) is newest
+    assert connections.connection_to_close([busy] * 300 + [newest], newest, 500, lambda _: False) is newest
     idle = _channel(began_at=5.0, has_asked=True)
-    assert connections.one_too_many([busy] * 300 + [idle, newest], newest, 500, lambda _: False) is idle
-    assert connections.one_too_many([busy] * 300 + [newest], newest, 500, lambda _: True) is None
+    assert (
+        connections.connection_to_close([busy] * 300 + [idle, newest], newest, 500, lambda _: False) is idle
+    )
+    assert connections.connection_to_close([busy] * 300 + [newest], newest, 500, lambda _: True) is None
     half = _channel(began_at=9.0, request=_request(9.0))
     others = [busy] * 300 + [idle, half, newest]
-    assert connections.one_too_many(others, newest, 200, lambda _: True) is half
+    assert connections.connection_to_close(others, newest, 200, lambda _: True) is half
 
 
 def _channel(**changes: Any) -> Any:
@@ -186,7 +188,7 @@ def _request(began_at: float, headers: bool = False, received: int = 0) -> Any:
         (head("POST", "/login", FORM, "Content-Length: 1000") + b"x", BODY_GRACE_S + 1, True),
         (
             head("POST", "/login", FORM, "Content-Length: 60000") + b"x" * 50_000,
-            BODY_GRACE_S + 50_000 / SLOWEST_BYTES_PER_S - 1,
+            BODY_GRACE_S + 50_000 / MIN_BYTES_PER_S - 1,
             False,
         ),
         (head("GET", "/healthz"), 100.0, False),  # it has asked, and may ask again
@@ -196,7 +198,7 @@ def test_a_request_has_to_come_in_time(server: Any, sent: bytes, after_s: float,
     with connect(server) as connection:
         connection.sendall(sent)
         channel = _until_seen(server, sent)
-        assert is_late(channel, time.monotonic() + after_s) is late
+        assert is_too_slow(channel, time.monotonic() + after_s) is late
 
 
 def _until_seen(server: Any, sent: bytes) -> Any:

@@ -30,22 +30,23 @@ from src.routing.budgets import BudgetRule, Refusal
 from src.routing.limits import FIRST_ANSWER
 from src.settings import BudgetSettings
 from src.web import create_app
+from src.web.context import AppContext, ViewCache
 from src.web.presenters.plans import PLANNED_AT_MOST, Expectation, Sample
 from src.web.presenters.pool import pool_view
 from src.web.presenters.usage import type_table
 from src.web.presenters.weights import _with_preferences
-from src.web.site import Recent, Site
+from src.web.uploads import Uploads
 from src.web.words import count, duration, iso, money, rate, why_not
 from tests.helpers import VirtualClock
 from tests.routing.build import make_settings, make_task, told_limits
 
 from .conftest import AppMaker, csrf_of
-from .filled import BATCH, ME, Place, settings_in
+from .filled import BATCH, ME, FilledState, settings_in
 
 
-def site_of(client: FlaskClient) -> Site:
-    found = client.application.extensions["site"]
-    assert isinstance(found, Site)
+def context_of(client: FlaskClient) -> AppContext:
+    found = client.application.extensions["orchestrator"]
+    assert isinstance(found, AppContext)
     return found
 
 
@@ -86,9 +87,11 @@ def test_a_provider_that_is_switched_off_is_not_said_to_lack_a_key(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("after_s", "state"), [(1, "running"), (11, "silent"), (7200, "silent")])
-def test_the_age_of_what_is_shown_is_told(place: Place, store: Store, after_s: float, state: str) -> None:
-    clock = VirtualClock(place.now + after_s)
-    client = create_app(place.settings, store, simulated=True, clock=clock).test_client()
+def test_the_age_of_what_is_shown_is_told(
+    filled: FilledState, store: Store, after_s: float, state: str
+) -> None:
+    clock = VirtualClock(filled.now + after_s)
+    client = create_app(filled.settings, store, simulated=True, clock=clock).test_client()
     found = client.get("/api/providers/status").json["orchestrator"]
     assert found["state"] == state
     assert found["age_s"] == pytest.approx(after_s)
@@ -97,9 +100,9 @@ def test_the_age_of_what_is_shown_is_told(place: Place, store: Store, after_s: f
 
 
 def test_the_pages_name_the_command_that_serves_this_very_state(
-    make_app: AppMaker, store: Store, place: Place
+    make_app: AppMaker, store: Store, filled: FilledState
 ) -> None:
-    store.retire(ME, now=place.now)
+    store.retire(ME, now=filled.now)
     client = make_app(serving="python real_agent_orchestrator.py --state-dir elsewhere").test_client()
     told = "real_agent_orchestrator.py --state-dir elsewhere"
     assert f"Start it with <code>python {told}</code>" in client.get("/provider-status").text
@@ -107,9 +110,9 @@ def test_the_pages_name_the_command_that_serves_this_very_state(
 
 
 def test_one_that_signed_off_is_told_apart_from_one_that_fell_silent(
-    client: FlaskClient, store: Store, place: Place
+    client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    store.retire(ME, now=place.now)
+    store.retire(ME, now=filled.now)
     assert client.get("/api/providers/status").json["orchestrator"]["state"] == "stopped"
     assert "waiting and no orchestrator is running" in client.get("/").text
 
@@ -134,49 +137,49 @@ def test_the_dashboard_tells_the_five_numbers(client: FlaskClient) -> None:
 
 
 def test_without_a_price_for_the_baseline_the_dashboard_claims_no_savings(
-    client: FlaskClient, store: Store, place: Place
+    client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    (task,) = store.claim(ME, 1, now=place.now)
+    (task,) = store.claim(ME, 1, now=filled.now)
     good = Attempt(
-        1, "openai", "gpt-6-luna", "gpt-engineer", Outcome.OK, place.now, 1.0, "weighted", (),
+        1, "openai", "gpt-6-luna", "gpt-engineer", Outcome.OK, filled.now, 1.0, "weighted", (),
         usage=Usage(10, 0, 0, 10), cost_nanos=1_000,
     )  # fmt: skip
-    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, place.now, (good,), output="Hi", tier="economy")])
+    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, filled.now, (good,), output="Hi", tier="economy")])
     money = client.get("/api/dashboard").json["money"]
     assert (money["saved_usd"], money["tiers"]) == (None, [])
     assert "unknown: no price for" in client.get("/").text
 
 
 def test_calls_without_a_price_are_the_reason_why_no_savings_are_told(
-    client: FlaskClient, store: Store, place: Place
+    client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    (task,) = store.claim(ME, 1, now=place.now)
+    (task,) = store.claim(ME, 1, now=filled.now)
     dear = Attempt(
-        1, "openai", "gpt-nobody-knows", "gpt-engineer", Outcome.OK, place.now, 1.0, "weighted", (),
+        1, "openai", "gpt-nobody-knows", "gpt-engineer", Outcome.OK, filled.now, 1.0, "weighted", (),
         usage=Usage(10, 0, 0, 10), cost_nanos=None,
     )  # fmt: skip
-    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, place.now, (dear,), output="Hi", tier="economy")])
+    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, filled.now, (dear,), output="Hi", tier="economy")])
     assert "unknown: 1 call without a price" in client.get("/").text
 
 
-def test_a_limit_is_told_by_the_minute(client: FlaskClient, store: Store, place: Place) -> None:
+def test_a_limit_is_told_by_the_minute(client: FlaskClient, store: Store, filled: FilledState) -> None:
     settings = make_settings(limits=told_limits(requests_per_minute=608))
-    balancer = ProviderLoadBalancer(settings, now=place.now, configured=settings.providers.keys())
-    balancer.place(make_task(), place.now)
-    store.heartbeat(ME, now=place.now, snapshot=balancer.snapshot(place.now))
+    balancer = ProviderLoadBalancer(settings, now=filled.now, configured=settings.providers.keys())
+    balancer.place(make_task(), filled.now)
+    store.heartbeat(ME, now=filled.now, snapshot=balancer.snapshot(filled.now))
     assert "608 a minute" in client.get("/provider-status").text
 
 
 def test_where_a_preference_chose_the_others_are_told_so(
-    client: FlaskClient, store: Store, place: Place
+    client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    (task,) = store.claim(ME, 1, now=place.now)
+    (task,) = store.claim(ME, 1, now=filled.now)
     reasons = (Candidate("gemini", "gemini-3.5-flash-lite", 0.2), Candidate("openai", "gpt-6-luna", 0.3))
     good = Attempt(
-        1, "gemini", "gemini-3.5-flash-lite", "researcher", Outcome.OK, place.now, 1.0, "preferred", reasons,
+        1, "gemini", "gemini-3.5-flash-lite", "researcher", Outcome.OK, filled.now, 1.0, "preferred", reasons,
         usage=Usage(10, 0, 0, 10), cost_nanos=1_000,
     )  # fmt: skip
-    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, place.now, (good,), output="Hi", tier="economy")])
+    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, filled.now, (good,), output="Hi", tier="economy")])
     detail = store.task(task.batch, task.id)
     assert detail is not None
     page = client.get(f"/rows/{detail.row.row}").text
@@ -184,13 +187,13 @@ def test_where_a_preference_chose_the_others_are_told_so(
 
 
 def test_until_when_stands_beside_an_event_and_in_its_row(
-    client: FlaskClient, store: Store, place: Place
+    client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    until = place.now + 7_200.0
+    until = filled.now + 7_200.0
     store.add_events(
         [
             Event(
-                place.now - 5,
+                filled.now - 5,
                 "quota_exhausted",
                 "gemini: quota spent",
                 "gemini",
@@ -211,13 +214,13 @@ def test_until_when_stands_beside_an_event_and_in_its_row(
 
 @pytest.mark.parametrize(("blocked", "left"), [(1, True), (12, False)], ids=["one of many", "all"])
 def test_the_finish_time_leaves_out_tasks_that_are_held_and_says_by_what(
-    place: Place, store: Store, client: FlaskClient, blocked: int, left: bool
+    filled: FilledState, store: Store, client: FlaskClient, blocked: int, left: bool
 ) -> None:
-    balancer = ProviderLoadBalancer(place.settings, now=place.now, configured=place.settings.providers)
-    waits = WaitingFor("budget overall today", blocked, place.now + 15 * 3600)
-    soon = WaitingFor("openai tokens", 2, place.now + 12)
-    snapshot = replace(balancer.snapshot(place.now), waiting_for=(soon, waits), waiting=3)
-    store.heartbeat(ME, now=place.now, snapshot=snapshot)
+    balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
+    waits = WaitingFor("budget overall today", blocked, filled.now + 15 * 3600)
+    soon = WaitingFor("openai tokens", 2, filled.now + 12)
+    snapshot = replace(balancer.snapshot(filled.now), waiting_for=(soon, waits), waiting=3)
+    store.heartbeat(ME, now=filled.now, snapshot=snapshot)
     view = client.get("/api/dashboard").json
     assert (view["left_s"] is not None) is left
     assert view["held"] == {"tasks": blocked, "what": "budget overall today", "until": waits.until}
@@ -225,17 +228,19 @@ def test_the_finish_time_leaves_out_tasks_that_are_held_and_says_by_what(
     assert f"{blocked} held by budget overall today for 15 h" in page
 
 
-def test_what_tasks_wait_for_says_when_one_may_go(place: Place, store: Store, client: FlaskClient) -> None:
+def test_what_tasks_wait_for_says_when_one_may_go(
+    filled: FilledState, store: Store, client: FlaskClient
+) -> None:
     cap = Refusal(None, "exhausted", BudgetRule("batch", "/data/out.csv", "total", 30_000_000), 0, False)
     whats = {
-        "openai tokens": (place.now + 12, "in 12 s"),
-        "gemini tokens": (place.now, "any moment"),
+        "openai tokens": (filled.now + 12, "in 12 s"),
+        "gemini tokens": (filled.now, "any moment"),
         "anthropic tokens": (None, "with the next answer"),
         str(cap): (None, "when it is raised"),
     }
     waits = tuple(WaitingFor(what, 2, until) for what, (until, _) in whats.items())
-    balancer = ProviderLoadBalancer(place.settings, now=place.now, configured=place.settings.providers)
-    store.heartbeat(ME, now=place.now, snapshot=replace(balancer.snapshot(place.now), waiting_for=waits))
+    balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
+    store.heartbeat(ME, now=filled.now, snapshot=replace(balancer.snapshot(filled.now), waiting_for=waits))
     rows = re.findall(r"<tr><td>(.*?)</td><td.*?</td>\s*<td[^>]*>(.*?)</td></tr>", client.get("/").text)
     assert dict(rows) == {what: told for what, (_, told) in whats.items()}
 
@@ -252,11 +257,11 @@ def test_why_a_provider_was_not_chosen_does_not_name_it_twice(why: str, told: st
     assert why_not(Candidate("openai", "gpt-6-luna", 0.4, why)) == told
 
 
-def test_calls_of_the_dead_are_no_task_type(place: Place, store: Store, client: FlaskClient) -> None:
+def test_calls_of_the_dead_are_no_task_type(filled: FilledState, store: Store, client: FlaskClient) -> None:
     store.cover_money(ME, {("openai", BATCH, "local"): 700_000})
-    store.register("next", pid=2, host="here", mode="simulated", batch="", now=place.now)
-    assert sum(row.sums.uncertain_nanos for row in store.usage(0.0, place.now + 60, ())) >= 700_000
-    assert "" not in {row.task_type for row in type_table(site_of(client))}
+    store.register("next", pid=2, host="here", mode="simulated", batch="", now=filled.now)
+    assert sum(row.sums.uncertain_nanos for row in store.usage(0.0, filled.now + 60, ())) >= 700_000
+    assert "" not in {row.task_type for row in type_table(context_of(client))}
 
 
 def test_a_provider_card_shows_score_with_its_three_factors(client: FlaskClient) -> None:
@@ -285,9 +290,9 @@ def test_a_task_page_tells_the_way_it_went(client: FlaskClient) -> None:
     assert "Be brief." in task
 
 
-def test_a_list_pages_on_with_its_filter(place: Place, store: Store, client: FlaskClient) -> None:
+def test_a_list_pages_on_with_its_filter(filled: FilledState, store: Store, client: FlaskClient) -> None:
     more = [Task(f"m-{i}", "many", (Message("user", "?"),), "research") for i in range(120)]
-    store.add_tasks(more, now=place.now)
+    store.add_tasks(more, now=filled.now)
     page = client.get("/tasks?type=research&batch=many").text
     assert "m-119" in page
     assert "m-69<" not in page
@@ -317,10 +322,12 @@ def test_a_form_sent_to_an_unknown_address_is_404(client: FlaskClient, path: str
     assert client.post(path, data={"a": "b"}).status_code == 404
 
 
-def test_a_truncated_answer_is_marked_in_the_list(place: Place, store: Store, client: FlaskClient) -> None:
-    store.add_tasks([Task("cut", "queue", (Message("user", "?"),), priority=99)], now=place.now)
-    (task,) = store.claim(ME, 1, now=place.now)
-    cut = Result(task, TaskStatus.SUCCEEDED, place.now, (), output="half an", truncated=True)
+def test_a_truncated_answer_is_marked_in_the_list(
+    filled: FilledState, store: Store, client: FlaskClient
+) -> None:
+    store.add_tasks([Task("cut", "queue", (Message("user", "?"),), priority=99)], now=filled.now)
+    (task,) = store.claim(ME, 1, now=filled.now)
+    cut = Result(task, TaskStatus.SUCCEEDED, filled.now, (), output="half an", truncated=True)
     store.finish(ME, [cut])
     assert ">truncated<" in client.get("/tasks?id=cut").text
     assert ">truncated<" not in client.get("/tasks?id=t-script").text
@@ -468,22 +475,25 @@ def test_a_table_is_kept_until_its_template_fits(client: FlaskClient, store: Sto
     assert counts[TaskStatus.QUEUED] == 2
 
 
-def test_an_upload_is_planned_with_what_is_known_now(place: Place, store: Store, make_app: AppMaker) -> None:
+def test_an_upload_is_planned_with_what_is_known_now(
+    filled: FilledState, store: Store, make_app: AppMaker
+) -> None:
     """A provider that is out of service is not counted on, and what is queued already goes first."""
     lines = "\n".join(f"Question {i}?" for i in range(200)).encode()
 
     def expected() -> Expectation:
         client = make_app().test_client()
         word = send(client, lines, "q.txt").rpartition("/")[2]
-        found = client.application.extensions["site"].uploads.find(word).expectation
+        with client.application.app_context():
+            found = Uploads(context_of(client)).find(word).expectation
         assert found is not None
         return cast(Expectation, found)
 
     before = expected()
-    store.add_tasks([Task(f"w-{i}", "w", (Message("user", "?"),)) for i in range(2000)], now=place.now)
+    store.add_tasks([Task(f"w-{i}", "w", (Message("user", "?"),)) for i in range(2000)], now=filled.now)
     behind = expected()
     assert behind.ahead == before.ahead + 2000 and behind.duration_s > 3 * before.duration_s
-    store.put_setting("paused", ["openai"], who="me", now=place.now)
+    store.put_setting("paused", ["openai"], who="me", now=filled.now)
     assert list(expected().out) == ["openai"]
 
 
@@ -507,11 +517,11 @@ def test_an_upload_tells_which_rows_nobody_can_be_asked(make_app: AppMaker, stor
     assert "Start 2 tasks" in page and page.count("nobody can be asked (gemini: no key in") == 1
 
 
-def test_an_upload_can_be_dropped(client: FlaskClient, place: Place) -> None:
+def test_an_upload_can_be_dropped(client: FlaskClient, filled: FilledState) -> None:
     where = send(client, b"one\ntwo\n", "questions.txt")
     assert "Start 2 tasks" in client.get(where).text
     client.post(where, data={"csrf": csrf_of(client), "action": "drop"})
-    assert list((place.settings.state_dir / "uploads").iterdir()) == []
+    assert list((filled.settings.state_dir / "uploads").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -525,12 +535,12 @@ def test_an_upload_can_be_dropped(client: FlaskClient, place: Place) -> None:
     ids=["array", "utf-16", "empty", "picture"],
 )
 def test_a_file_that_holds_no_tasks_is_told(
-    client: FlaskClient, content: bytes, told: str, place: Place
+    client: FlaskClient, content: bytes, told: str, filled: FilledState
 ) -> None:
     name = "x.jsonl" if content.startswith(b"[") else "x"
     sent = client.post("/uploads", data={"csrf": csrf_of(client), "file": (io.BytesIO(content), name)})
     assert sent.status_code == 422 and told in sent.text
-    assert list((place.settings.state_dir / "uploads").iterdir()) == []
+    assert list((filled.settings.state_dir / "uploads").iterdir()) == []
 
 
 def test_a_plan_is_made_of_a_sample_and_stands_for_all(client: FlaskClient) -> None:
@@ -538,7 +548,7 @@ def test_a_plan_is_made_of_a_sample_and_stands_for_all(client: FlaskClient) -> N
         sample = Sample()
         for i in range(count):
             sample.add(Task(f"x{i}", "b", (Message("user", "word " * 200),), "research", max_tokens=900))
-        return sample.expectation(site_of(client), "local")
+        return sample.expectation(context_of(client), "local")
 
     half = PLANNED_AT_MOST // 2 + 1
     small, large = plan_of(half), plan_of(PLANNED_AT_MOST + 1)
@@ -565,25 +575,25 @@ def test_preferences_are_made_up_for_by_tasks_without_one(
     client: FlaskClient, mix: dict[str, float], expected: dict[str, float]
 ) -> None:
     share = {"anthropic": 0.3, "openai": 0.4, "gemini": 0.3}
-    assert _with_preferences(site_of(client), share, mix) == pytest.approx(expected, abs=1e-3)
+    assert _with_preferences(context_of(client), share, mix) == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_pool_is_read_once_for_many(client: FlaskClient) -> None:
-    site = site_of(client)
-    assert pool_view(site) is pool_view(site)
-    site.recent.forget()
-    assert pool_view(site) is pool_view(site)
+    context = context_of(client)
+    assert pool_view(context) is pool_view(context)
+    context.cache.forget()
+    assert pool_view(context) is pool_view(context)
 
 
 def test_what_was_begun_before_a_change_is_not_remembered() -> None:
-    recent = Recent()
+    cache = ViewCache()
 
     def make() -> str:
-        recent.forget()  # somebody changes something meanwhile
+        cache.forget()  # somebody changes something meanwhile
         return "old"
 
-    assert recent.get("x", make) == "old"
-    assert recent.get("x", lambda: "new") == "new"
+    assert cache.get("x", make) == "old"
+    assert cache.get("x", lambda: "new") == "new"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from src.web.presenters.pool import _pool_view
-from src.web.quick import MOST_KEPT, QuickAnswers
+from src.web.quick import MAX_KEPT, QuickAnswers
 from src.web.serving import make_server
 
 from .conftest import AppMaker, csrf_of
@@ -71,9 +71,9 @@ def test_nothing_else_is_kept_and_never_much(app: Flask) -> None:
     for path in ("/", "/tasks", "/api/tasks", "/healthz", f"{STATUS}?x=1", "/nothing"):
         client.get(path)
     assert not kept_by(client)
-    for port in range(2 * MOST_KEPT):
+    for port in range(2 * MAX_KEPT):
         client.get(STATUS, headers={"Host": f"localhost:{port + 1}"})
-    assert 0 < len(kept_by(client)) <= MOST_KEPT
+    assert 0 < len(kept_by(client)) <= MAX_KEPT
 
 
 @pytest.fixture
@@ -99,8 +99,10 @@ def test_the_server_gives_ready_answers_on_its_own_thread(port: int, app: Flask)
         return found
 
     quick.packet = packet  # type: ignore[method-assign]
-    site = app.extensions["site"]
-    site.recent.get("pool", lambda: _pool_view(site), fresh_s=3600)  # does not grow old on a slow machine
+    context = app.extensions["orchestrator"]
+    context.cache.get(
+        "pool", lambda: _pool_view(context), fresh_s=3600
+    )  # does not grow old on a slow machine
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     answers = []
     for path in (STATUS, STATUS, "/healthz", STATUS):

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from src.web.guard import HEADERS
 
 from .conftest import AppMaker, MakeClient, csrf_of
-from .filled import BATCH, Place
+from .filled import BATCH, FilledState
 
 TOKEN = "a-token-that-nobody-guesses"
 HTML, JSON = "text/html; charset=utf-8", "application/json"
@@ -33,8 +33,10 @@ class Route:
     wrong_method: str = "DELETE"
     rule: str = field(default="")  # as Flask knows it, where that differs from the path
 
-    def ask(self, client: FlaskClient, place: Place, csrf: str = "", **options: Any) -> TestResponse:
-        path = self.path.format(answered=place.answered_row, failed=place.failed_row, queued=place.queued_row)
+    def ask(self, client: FlaskClient, filled: FilledState, csrf: str = "", **options: Any) -> TestResponse:
+        path = self.path.format(
+            answered=filled.answered_row, failed=filled.failed_row, queued=filled.queued_row
+        )
         if self.form is not None:
             options["data"] = {**self.form, "csrf": csrf}
         elif self.json is not None:
@@ -148,10 +150,10 @@ def check_error(response: TestResponse, status: int, code: str) -> None:
 
 @every_route
 def test_a_route_answers_what_it_should_with_all_headers(
-    route: Route, client: FlaskClient, place: Place
+    route: Route, client: FlaskClient, filled: FilledState
 ) -> None:
     csrf = "" if route.form is None else csrf_of(client)
-    response = route.ask(client, place, csrf)
+    response = route.ask(client, filled, csrf)
     assert response.status_code == route.status, response.text
     assert response.headers["Content-Type"] == (route.kind if route.status not in (303,) else HTML)
     for name, value in HEADERS.items():
@@ -176,9 +178,9 @@ def test_another_method_is_refused(route: Route, refusing: MakeClient) -> None:
 
 
 @every_route
-def test_a_host_that_is_not_ours_is_refused(route: Route, refusing: MakeClient, place: Place) -> None:
+def test_a_host_that_is_not_ours_is_refused(route: Route, refusing: MakeClient, filled: FilledState) -> None:
     for host in ("evil.example", "localhost.evil.example:5000", "10.1.2.3", "[2001:db8::1]:5000"):
-        check_error(route.ask(refusing(), place, headers={"Host": host}), 421, "host_not_allowed")
+        check_error(route.ask(refusing(), filled, headers={"Host": host}), 421, "host_not_allowed")
 
 
 FROM_ELSEWHERE = (
@@ -191,11 +193,13 @@ FROM_ELSEWHERE = (
 
 
 @every_route
-def test_nothing_is_changed_from_another_site(route: Route, refusing: MakeClient, place: Place) -> None:
+def test_nothing_is_changed_from_another_site(
+    route: Route, refusing: MakeClient, filled: FilledState
+) -> None:
     client = refusing()
     csrf = csrf_of(client) if route.method == "POST" else ""
     for headers in FROM_ELSEWHERE:
-        response = route.ask(client, place, csrf, headers=headers)
+        response = route.ask(client, filled, csrf, headers=headers)
         if route.method == "POST":
             check_error(response, 403, "cross_site")
         else:
@@ -204,10 +208,12 @@ def test_nothing_is_changed_from_another_site(route: Route, refusing: MakeClient
 
 
 @every_route
-def test_without_the_right_token_nothing_is_shown(route: Route, refusing: MakeClient, place: Place) -> None:
+def test_without_the_right_token_nothing_is_shown(
+    route: Route, refusing: MakeClient, filled: FilledState
+) -> None:
     client = refusing(TOKEN)
     for given in ("", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x"):
-        response = route.ask(client, place, headers={"Authorization": given} if given else {})
+        response = route.ask(client, filled, headers={"Authorization": given} if given else {})
         if route.open:
             assert response.status_code in (200, 403, route.status)  # 403: a form without its word
         elif route.kind == JSON or given.startswith("Bearer"):
@@ -220,9 +226,9 @@ def test_without_the_right_token_nothing_is_shown(route: Route, refusing: MakeCl
 
 
 @every_route
-def test_with_the_token_it_is(route: Route, make_app: AppMaker, place: Place) -> None:
+def test_with_the_token_it_is(route: Route, make_app: AppMaker, filled: FilledState) -> None:
     client = make_app({"ORCHESTRATOR_TOKEN": TOKEN}).test_client()
-    response = route.ask(client, place, headers={"Authorization": f"Bearer {TOKEN}"})
+    response = route.ask(client, filled, headers={"Authorization": f"Bearer {TOKEN}"})
     allowed = {route.status, 200, 403} if route.open else {route.status}  # 200: the login page is needed now
     assert response.status_code in allowed, response.text
     response.close()

@@ -17,12 +17,12 @@ from src.config import load_settings
 from src.core.store import Store
 from src.errors import ConfigError
 from src.web import create_app, uploads
-from src.web.access import Door, Hosts, Throttle, Tokens, network_of
+from src.web.access import AccessPolicy, AllowedHosts, Throttle, Tokens, network_of
 from src.web.roles import ALLOWED, OPEN_ENDPOINTS
 from tests.helpers import VirtualClock
 
 from .conftest import AppMaker, csrf_of
-from .filled import ME, SCRIPT, Place
+from .filled import ME, SCRIPT, FilledState
 
 ALICE, BOB = "alices-own-long-token", "bobs-own-long-token"
 CAROL, DAVE = "carols-own-long-token", "daves-own-long-token"
@@ -137,9 +137,15 @@ def test_the_api_takes_nothing_that_a_form_could_send(client: FlaskClient, kind:
         assert response.json["error"]["code"] == "unsupported_media_type"
 
 
-def test_guessing_is_slowed_down_and_locks_out_no_right_token(place: Place, store: Store) -> None:
-    clock = VirtualClock(place.now)
-    app = create_app(place.settings, store, simulated=True, door=Door.of("127.0.0.1", TWO), clock=clock)
+def test_guessing_is_slowed_down_and_locks_out_no_right_token(filled: FilledState, store: Store) -> None:
+    clock = VirtualClock(filled.now)
+    app = create_app(
+        filled.settings,
+        store,
+        simulated=True,
+        access=AccessPolicy.from_environment("127.0.0.1", TWO),
+        clock=clock,
+    )
     client = app.test_client()
 
     def ask(token: str, address: str = "127.0.0.1") -> int:
@@ -189,12 +195,12 @@ def test_a_proxy_is_believed_only_where_it_is_trusted(
     app = make_app({**TWO, "ORCHESTRATOR_TRUSTED_PROXIES": "10.0.0.0/8, ::1"})
     headers = {"X-Forwarded-For": header, "X-Forwarded-Proto": "https", "Authorization": "Bearer wrong"}
     app.test_client().get("/api/events", headers=headers, environ_base={"REMOTE_ADDR": peer})
-    assert list(app.extensions["site"].door.throttle._failures) == [network_of(counted)]
+    assert list(app.extensions["orchestrator"].access.throttle._failures) == [network_of(counted)]
 
 
 def test_proxies_that_are_no_addresses_are_refused() -> None:
     with pytest.raises(ConfigError, match="ORCHESTRATOR_TRUSTED_PROXIES"):
-        Door.of("127.0.0.1", {"ORCHESTRATOR_TRUSTED_PROXIES": "my-proxy"})
+        AccessPolicy.from_environment("127.0.0.1", {"ORCHESTRATOR_TRUSTED_PROXIES": "my-proxy"})
 
 
 def test_a_cookie_is_for_tls_alone_where_the_outside_is_tls(make_app: AppMaker) -> None:
@@ -234,9 +240,15 @@ def test_a_page_that_polls_without_a_session_does_not_spoil_the_one_that_signs_i
     assert client.post("/login", data=form).status_code == 303
 
 
-def test_a_session_ends_after_two_weeks_however_often_it_is_used(place: Place, store: Store) -> None:
-    clock = VirtualClock(place.now)
-    app = create_app(place.settings, store, simulated=True, door=Door.of("127.0.0.1", TWO), clock=clock)
+def test_a_session_ends_after_two_weeks_however_often_it_is_used(filled: FilledState, store: Store) -> None:
+    clock = VirtualClock(filled.now)
+    app = create_app(
+        filled.settings,
+        store,
+        simulated=True,
+        access=AccessPolicy.from_environment("127.0.0.1", TWO),
+        clock=clock,
+    )
     client = app.test_client()
     sign_in(client)
     for _ in range(14):
@@ -288,16 +300,16 @@ def test_tokens_that_protect_nobody_are_refused_and_not_repeated(given: str, why
 def test_a_weak_single_token_and_one_that_somebody_has_are_refused() -> None:
     for given in ({"ORCHESTRATOR_TOKEN": "a"}, {"ORCHESTRATOR_TOKEN": ALICE, **TWO}):
         with pytest.raises(ConfigError):
-            Door.of("0.0.0.0", given)
+            AccessPolicy.from_environment("0.0.0.0", given)
 
 
 def test_beyond_this_machine_only_with_a_token() -> None:
     for host in ("0.0.0.0", "::", "192.168.1.5", "my-server"):
         with pytest.raises(ConfigError, match="ORCHESTRATOR_TOKEN"):
-            Door.of(host, {})
-        assert Door.of(host, {"ORCHESTRATOR_TOKEN": "x" * 16}).tokens
+            AccessPolicy.from_environment(host, {})
+        assert AccessPolicy.from_environment(host, {"ORCHESTRATOR_TOKEN": "x" * 16}).tokens
     for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9"):
-        assert not Door.of(host, {}).tokens
+        assert not AccessPolicy.from_environment(host, {}).tokens
 
 
 @pytest.mark.parametrize(
@@ -316,12 +328,12 @@ def test_beyond_this_machine_only_with_a_token() -> None:
     ],
 )
 def test_a_host_header_is_held_against_the_names_of_this_server(bound: str, header: str, fine: bool) -> None:
-    assert Hosts(bound, ["pool.example.org"]).answers_to(header) is fine
+    assert AllowedHosts(bound, ["pool.example.org"]).allows(header) is fine
 
 
-def test_what_a_model_says_is_never_markup(client: FlaskClient, place: Place) -> None:
+def test_what_a_model_says_is_never_markup(client: FlaskClient, filled: FilledState) -> None:
     for path in (
-        f"/rows/{place.answered_row}",
+        f"/rows/{filled.answered_row}",
         "/tasks",
         "/",
         "/tasks?batch=queue&type=%3Cscript%3E",
@@ -333,8 +345,8 @@ def test_what_a_model_says_is_never_markup(client: FlaskClient, place: Place) ->
         assert " onerror=" not in page.replace("onerror=alert(1)&gt;", "")
 
 
-def test_no_page_has_inline_script_or_style(client: FlaskClient, place: Place) -> None:
-    for path in ("/", "/provider-status", "/rebalance", "/tasks", f"/rows/{place.answered_row}", "/nothing"):
+def test_no_page_has_inline_script_or_style(client: FlaskClient, filled: FilledState) -> None:
+    for path in ("/", "/provider-status", "/rebalance", "/tasks", f"/rows/{filled.answered_row}", "/nothing"):
         page = client.get(path).text
         assert page.count("<script") == page.count('<script src="/static/app.js" defer></script>') == 1
         for word in (" style=", "<style", " onclick=", "javascript:", "http://", "https://"):
@@ -365,7 +377,7 @@ def test_a_body_is_limited_but_where_tasks_come_in(client: FlaskClient) -> None:
 def test_no_stack_trace_reaches_a_page(
     client: FlaskClient, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client.application.extensions["site"].clock = None  # type: ignore[attr-defined]
+    client.application.extensions["orchestrator"].clock = None  # type: ignore[attr-defined]
     for path in ("/", "/api/providers/status"):
         response = client.get(path)
         assert response.status_code == 500
@@ -374,9 +386,9 @@ def test_no_stack_trace_reaches_a_page(
     assert "AttributeError" in caplog.text
 
 
-def test_a_store_that_is_gone_is_told_in_one_shape(client: FlaskClient, place: Place) -> None:
-    client.application.extensions["site"].store.close()  # type: ignore[attr-defined]
-    for path in place.database.parent.glob("simulated.db*"):
+def test_a_store_that_is_gone_is_told_in_one_shape(client: FlaskClient, filled: FilledState) -> None:
+    client.application.extensions["orchestrator"].store.close()  # type: ignore[attr-defined]
+    for path in filled.database.parent.glob("simulated.db*"):
         path.write_bytes(b"this is no database" * 1000)
     assert client.get("/readyz").status_code == 503
     response = client.get("/api/tasks")
@@ -385,8 +397,10 @@ def test_a_store_that_is_gone_is_told_in_one_shape(client: FlaskClient, place: P
     assert client.get("/healthz").status_code == 200
 
 
-def test_the_secret_that_signs_cookies_is_for_this_user_alone(client: FlaskClient, place: Place) -> None:
-    secret = place.settings.state_dir / "web_secret"
+def test_the_secret_that_signs_cookies_is_for_this_user_alone(
+    client: FlaskClient, filled: FilledState
+) -> None:
+    secret = filled.settings.state_dir / "web_secret"
     assert secret.stat().st_mode & 0o077 == 0
     assert len(secret.read_bytes()) == 32
 
@@ -408,12 +422,12 @@ def test_schemas_that_grow_with_every_level_are_refused_and_the_server_goes_on(
     assert time.monotonic() - began < 20
 
 
-def test_an_uploaded_name_cant_leave_its_folder(client: FlaskClient, place: Place) -> None:
+def test_an_uploaded_name_cant_leave_its_folder(client: FlaskClient, filled: FilledState) -> None:
     form = {"csrf": csrf_of(client), "file": (io.BytesIO(b"a\n"), "../../../etc/evil.txt")}
     response = client.post("/uploads", data=form)
     assert response.status_code == 303
     assert "evil.txt" in client.get(response.headers["Location"]).text
-    kept = list((place.settings.state_dir / "uploads").iterdir())
+    kept = list((filled.settings.state_dir / "uploads").iterdir())
     assert len(kept) == 2
     assert all(path.stat().st_mode & 0o077 == 0 for path in kept)
     for word in ("..%2f..%2fweb_secret", "....................", "a" * 24):
@@ -435,14 +449,14 @@ def test_a_role_comes_to_its_addresses_and_to_no_others(make_app: AppMaker, role
     app = make_app(ROLES)
     client = app.test_client()
     bearer = BEARERS[{"submit": "alice", "read": "carol", "operate": "dave"}[role]]
-    filled = {"row": "1", "task_id": "x", "batch": "x", "word": "x", "name": "openai", "kind": "jsonl"}
+    values = {"row": "1", "task_id": "x", "batch": "x", "word": "x", "name": "openai", "kind": "jsonl"}
     for rule in app.url_map.iter_rules():
         if rule.endpoint in OPEN_ENDPOINTS:
             continue
         verb = "undo" if "rebalance" in rule.rule else "pause" if "<name>" in rule.rule else "cancel"
         with app.test_request_context():
             path = url_for(
-                rule.endpoint, **{k: v for k, v in (filled | {"verb": verb}).items() if k in rule.arguments}
+                rule.endpoint, **{k: v for k, v in (values | {"verb": verb}).items() if k in rule.arguments}
             )
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             answer = client.open(path, method=method, json={} if method == "POST" else None, headers=bearer)
@@ -470,8 +484,8 @@ HERS = (
 )
 
 
-def test_a_page_shows_no_button_that_the_role_may_not_press(shared: FlaskClient, place: Place) -> None:
-    pages = ("/", "/provider-status", "/rebalance", f"/rows/{place.failed_row}")
+def test_a_page_shows_no_button_that_the_role_may_not_press(shared: FlaskClient, filled: FilledState) -> None:
+    pages = ("/", "/provider-status", "/rebalance", f"/rows/{filled.failed_row}")
     for name, texts in {
         "alice": {"Hand in": True, ">Rebalance<": False, ">Pause": False},
         "carol": {
@@ -568,17 +582,17 @@ def test_a_file_of_another_is_neither_seen_nor_started_nor_dropped(shared: Flask
     sign_in(alice, ALICE)
     sign_in(bob, BOB)
     form = {"csrf": csrf_of(alice), "file": (io.BytesIO(b'{"prompt": "A secret"}\n'), "mine.jsonl")}
-    place = alice.post("/uploads", data=form).headers["Location"]
-    assert bob.get(place).status_code == 404
+    address = alice.post("/uploads", data=form).headers["Location"]
+    assert bob.get(address).status_code == 404
     for action in ("start", "template"):
-        assert bob.post(place, data={"csrf": csrf_of(bob), "action": action}).status_code == 404
-    bob.post(place, data={"csrf": csrf_of(bob), "action": "drop"})
-    assert alice.get(place).status_code == 200
+        assert bob.post(address, data={"csrf": csrf_of(bob), "action": action}).status_code == 404
+    bob.post(address, data={"csrf": csrf_of(bob), "action": "drop"})
+    assert alice.get(address).status_code == 200
     high = {"csrf": csrf_of(bob), "file": (io.BytesIO(b'{"prompt": "x", "priority": 10}\n'), "x.jsonl")}
     assert bob.post("/uploads", data=high).status_code == 422
     taken = {"csrf": csrf_of(alice), "batch": "bobs"}
     bob.post("/api/tasks", json={"prompt": "x", "batch": "bobs"}, headers=BEARERS["bob"])
-    assert alice.post(place, data=taken).status_code == 409
+    assert alice.post(address, data=taken).status_code == 409
 
 
 # ------------------------------------------------------------------ what enters
@@ -598,10 +612,10 @@ def test_a_batch_has_a_name_that_a_terminal_and_a_log_can_take(
     ):
         assert client.post(path, json=body).status_code == 422, path
     form = {"csrf": csrf_of(client), "file": (io.BytesIO(b'{"prompt": "x"}\n'), "a\x1b[31mb.jsonl")}
-    place = client.post("/uploads", data=form).headers["Location"]
-    assert "\x1b" not in client.get(place).text
+    address = client.post("/uploads", data=form).headers["Location"]
+    assert "\x1b" not in client.get(address).text
     if name:  # an empty field means the file's name
-        assert client.post(place, data={"csrf": csrf_of(client), "batch": name}).status_code == 422
+        assert client.post(address, data={"csrf": csrf_of(client), "batch": name}).status_code == 422
     assert len(store.batches()) == before
 
 
@@ -630,9 +644,9 @@ def test_a_number_that_json_has_not_is_refused_wherever_it_enters(
 
 
 def test_files_that_were_not_started_have_a_limit_and_an_end(
-    client: FlaskClient, place: Place, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, filled: FilledState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "MOST_KEPT_BYTES", 3000)
+    monkeypatch.setattr(uploads, "MAX_KEPT_BYTES", 3000)
 
     def bring() -> int:
         form = {"csrf": csrf_of(client), "file": (io.BytesIO(b'{"prompt": "x"}\n' * 10), "tasks.jsonl")}
@@ -640,7 +654,7 @@ def test_files_that_were_not_started_have_a_limit_and_an_end(
 
     codes = [bring() for _ in range(6)]
     assert codes[0] == 303 and codes[-1] == 413
-    folder = place.settings.state_dir / "uploads"
+    folder = filled.settings.state_dir / "uploads"
     for path in folder.iterdir():
         os.utime(path, (0, time.time() - 3700))
     assert bring() == 303

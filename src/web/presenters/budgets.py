@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ...core.budget_keeper import kept_caps, spent_on
 from ...routing.budgets import Budgets, rules_from
-from ..site import Site
-from .tasks import OPEN
+from ..context import AppContext
+from .tasks import OPEN_STATUSES
 
 FRESH_S = 5.0  # sums over months
 LOW = 0.8
@@ -48,18 +48,18 @@ class BudgetView:
         return _PERIODS[self.period]
 
 
-def budget_views(site: Site) -> tuple[BudgetView, ...]:
+def budget_views(context: AppContext) -> tuple[BudgetView, ...]:
     """Every budget that is set, the overall ones first."""
-    return site.recent.get("budgets", lambda: _budget_views(site), FRESH_S)
+    return context.cache.get("budgets", lambda: _budget_views(context), FRESH_S)
 
 
-def _budget_views(site: Site) -> tuple[BudgetView, ...]:
-    if site.simulated:
+def _budget_views(context: AppContext) -> tuple[BudgetView, ...]:
+    if context.simulated:
         return ()
-    rules = rules_from(site.settings.budgets, _open_caps(site))
-    budgets, now = Budgets(rules, site.settings.budgets.time_zone), site.now()
+    rules = rules_from(context.settings.budgets, _open_caps(context))
+    budgets, now = Budgets(rules, context.settings.budgets.time_zone), context.now()
     for rule, start in budgets.openings(now):
-        budgets.load(now, rule, *spent_on(site.store, rule, start))
+        budgets.load(now, rule, *spent_on(context.store, rule, start))
     return tuple(
         BudgetView(
             g.scope, g.name, g.period, g.limit_nanos, g.spent_nanos, g.uncertain_nanos,
@@ -69,12 +69,12 @@ def _budget_views(site: Site) -> tuple[BudgetView, ...]:
     )  # fmt: skip
 
 
-def _open_caps(site: Site) -> dict[str, float]:
+def _open_caps(context: AppContext) -> dict[str, float]:
     """Caps of batches that have tasks left; what a finished one cost is on the page of tasks."""
-    caps = kept_caps(site.store.current_settings())
-    return {name: usd for name, usd in caps.items() if _has_open_tasks(site, name)}
+    caps = kept_caps(context.store.current_settings())
+    return {name: usd for name, usd in caps.items() if _has_open_tasks(context, name)}
 
 
-def _has_open_tasks(site: Site, batch: str) -> bool:
-    row = site.store.batch(batch)
-    return row is not None and any(row.counts[status] for status in OPEN)
+def _has_open_tasks(context: AppContext, batch: str) -> bool:
+    row = context.store.batch(batch)
+    return row is not None and any(row.counts[status] for status in OPEN_STATUSES)

@@ -9,7 +9,7 @@ from typing import Any
 from ...core.sayings import times_of
 from ...core.store import EventRow, Summary, TierSavings
 from ...records import Event, TaskStatus
-from ..site import Site
+from ..context import AppContext
 from ..words import count, duration, percent, plural, state_word
 from .budgets import BudgetView, budget_views
 from .pool import PoolView, ProviderView, pool_view
@@ -102,23 +102,23 @@ class DashboardView:
         return self.pool.orchestrator.running and (self.waiting > 0 or self.calling > 0)
 
 
-def dashboard_view(site: Site) -> DashboardView:
-    return site.recent.get("dashboard", lambda: _dashboard_view(site))
+def dashboard_view(context: AppContext) -> DashboardView:
+    return context.cache.get("dashboard", lambda: _dashboard_view(context))
 
 
-def _dashboard_view(site: Site) -> DashboardView:
-    pool = pool_view(site)
-    summary = site.store.summary()
+def _dashboard_view(context: AppContext) -> DashboardView:
+    pool = pool_view(context)
+    summary = context.store.summary()
     counts = {status.value: number for status, number in summary.counts.items()}
     open_tasks = counts["queued"] + counts["running"]
     calling = min(pool.in_flight, counts["running"])
-    rate = rate_per_s(site, pool)
-    budgets = budget_views(site)
+    rate = rate_per_s(context, pool)
+    budgets = budget_views(context)
     waiting = open_tasks - calling
     held = held_of(pool)
     going = max(0, open_tasks - (held.tasks if held else 0))
     return DashboardView(
-        simulated=site.simulated,
+        simulated=context.simulated,
         pool=pool,
         counts=counts,
         waiting=waiting,
@@ -128,11 +128,11 @@ def _dashboard_view(site: Site) -> DashboardView:
         rate_per_s=rate,
         left_s=going / rate if going and rate else None,
         held=held,
-        today=_today(site, pool.now),
-        money=_money(site, summary, budgets, pool.now),
+        today=_today(context, pool.now),
+        money=_money(context, summary, budgets, pool.now),
         budgets=budgets,
-        attention=tuple(_attention(site, pool, budgets, counts, waiting)),
-        events=event_views(site.store.events(EVENTS_SHOWN)),
+        attention=tuple(_attention(context, pool, budgets, counts, waiting)),
+        events=event_views(context.store.events(EVENTS_SHOWN)),
     )
 
 
@@ -147,11 +147,11 @@ def held_of(pool: PoolView) -> Held | None:
     return Held(sum(w.tasks for w in lasting), longest.what, longest.until or 0.0)
 
 
-def rate_per_s(site: Site, pool: PoolView) -> float | None:
+def rate_per_s(context: AppContext, pool: PoolView) -> float | None:
     """Answered calls a second, over the last five minutes or since the orchestrator started."""
     if not pool.orchestrator.running or pool.orchestrator.started_at is None:
         return None
-    rows = site.store.usage(pool.now - RATE_WINDOW_S, pool.now + 60, ("minute",))
+    rows = context.store.usage(pool.now - RATE_WINDOW_S, pool.now + 60, ("minute",))
     answered = [(float(row.key[0]), row.sums.ok) for row in rows if row.sums.ok]
     if not answered:
         return 0.0
@@ -159,13 +159,13 @@ def rate_per_s(site: Site, pool: PoolView) -> float | None:
     return sum(ok for _, ok in answered) / max(1.0, pool.now - begin)
 
 
-def _today(site: Site, now: float) -> Totals:
-    rows = site.store.usage(midnight(site, now), now + 60, ())
+def _today(context: AppContext, now: float) -> Totals:
+    rows = context.store.usage(midnight(context, now), now + 60, ())
     return totals(rows[0].sums) if rows else Totals()
 
 
-def _money(site: Site, summary: Summary, budgets: tuple[BudgetView, ...], now: float) -> Money:
-    today = _today(site, now)
+def _money(context: AppContext, summary: Summary, budgets: tuple[BudgetView, ...], now: float) -> Money:
+    today = _today(context, now)
     daily = next((b for b in budgets if (b.scope, b.period) == ("all", "day")), None)
     return Money(
         today_nanos=today.cost_nanos,
@@ -176,7 +176,7 @@ def _money(site: Site, summary: Summary, budgets: tuple[BudgetView, ...], now: f
         budget_used=daily.used if daily else None,
         saved_nanos=summary.saved_nanos,
         baseline_nanos=summary.baseline_nanos,
-        baseline_model=site.settings.baseline_model,
+        baseline_model=context.settings.baseline_model,
         tiers=summary.savings,
     )
 
@@ -195,10 +195,10 @@ def _event_view(number: int, event: Event) -> EventView:
 
 
 def _attention(
-    site: Site, pool: PoolView, budgets: tuple[BudgetView, ...], counts: dict[str, int], waiting: int
+    context: AppContext, pool: PoolView, budgets: tuple[BudgetView, ...], counts: dict[str, int], waiting: int
 ) -> Iterator[Attention]:
     if waiting and not pool.orchestrator.running:
-        start = f"no orchestrator is running; start one with: {site.serving}"
+        start = f"no orchestrator is running; start one with: {context.serving}"
         text = f"{plural(waiting, 'task')} waiting and {start}"
         yield Attention("bad", text, "/tasks?status=queued")
     if pool.orchestrator.running:
@@ -209,7 +209,7 @@ def _attention(
         if number := counts[status.value]:
             text = f"{plural(number, 'task')} {status.value}: look, and ask again"
             yield Attention("warn", text, f"/tasks?status={status.value}")
-    yield from _alerts(site, pool.now)
+    yield from _alerts(context, pool.now)
 
 
 def _provider_attention(provider: ProviderView, now: float) -> Iterator[Attention]:
@@ -225,10 +225,10 @@ def budget_attention(budget: BudgetView) -> Attention:
     return Attention(budget.tone, text, "/#budgets")
 
 
-def _alerts(site: Site, now: float) -> Iterator[Attention]:
+def _alerts(context: AppContext, now: float) -> Iterator[Attention]:
     """Alerts of the last day that are no state one could see, such as an unknown price."""
     seen = set()
-    for row in site.store.events(50):
+    for row in context.store.events(50):
         event = row.event
         is_state = event.kind.startswith(("breaker", "provider", "offline"))
         if event.level != "alert" or is_state or now - event.at > DAY_S or event.message in seen:

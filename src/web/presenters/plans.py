@@ -9,9 +9,9 @@ from ...core.forecast import Forecast
 from ...core.planning import RECORDS_S, make_plan
 from ...core.planning import Sample as SampleOfTasks
 from ...records import TaskStatus
-from ..site import Site
+from ..context import AppContext
 from .budgets import BudgetView, budget_views
-from .pool import OUT, pool_view
+from .pool import UNAVAILABLE_STATES, pool_view
 
 PLANNED_AT_MOST = 4_000  # tasks that run through virtual time while a person waits: a second or two
 
@@ -41,29 +41,31 @@ class Sample(SampleOfTasks):
     def __init__(self) -> None:
         super().__init__(PLANNED_AT_MOST)
 
-    def expectation(self, site: Site, submitter: str) -> Expectation:
+    def expectation(self, context: AppContext, submitter: str) -> Expectation:
         """The plan of the sample, for all tasks, with what is known now.
 
         Providers that are out of service are left out while another one can serve, tasks that are queued
         already go first, and the expected cost is compared with what is left of the submitter's budgets.
         """
-        now = site.now()
-        pool = pool_view(site)
-        out = tuple(p.name for p in pool.providers if p.name in site.configured and p.state in OUT)
-        able = site.configured.difference(out) or site.configured
-        forecast = Forecast.from_store(site.store, now - RECORDS_S, now + 60)
+        now = context.now()
+        pool = pool_view(context)
+        out = tuple(
+            p.name for p in pool.providers if p.name in context.configured and p.state in UNAVAILABLE_STATES
+        )
+        able = context.configured.difference(out) or context.configured
+        forecast = Forecast.from_store(context.store, now - RECORDS_S, now + 60)
         plan = make_plan(
             self.kept,
-            site.settings,
+            context.settings,
             forecast,
             now=now,
             configured=able,
-            learned=learned_limits(site),
+            learned=learned_limits(context),
         )
         plan = plan.for_all(self.count, self.every)
-        counts = site.store.pending()
+        counts = context.store.pending()
         ahead = counts[TaskStatus.QUEUED] + counts[TaskStatus.RUNNING]
-        over = _short_budget(site, submitter, plan.expected_nanos)
+        over = _short_budget(context, submitter, plan.expected_nanos)
         return Expectation(
             tasks=self.count,
             expected_nanos=plan.expected_nanos,
@@ -75,22 +77,22 @@ class Sample(SampleOfTasks):
             from_records=plan.from_records,
             sampled=self.every,
             ahead=ahead,
-            out=out if len(out) < len(site.configured) else (),
+            out=out if len(out) < len(context.configured) else (),
             over_budget="" if over is None else f"{over.whose} {over.when}",
             left_nanos=0 if over is None else over.left_nanos,
         )
 
 
-def _short_budget(site: Site, submitter: str, cost_nanos: int) -> BudgetView | None:
+def _short_budget(context: AppContext, submitter: str, cost_nanos: int) -> BudgetView | None:
     """The budget for everything or of the submitter that has the least left, where that is below the cost."""
     mine = [
-        b for b in budget_views(site) if b.scope == "all" or (b.scope, b.name) == ("submitter", submitter)
+        b for b in budget_views(context) if b.scope == "all" or (b.scope, b.name) == ("submitter", submitter)
     ]
     least = min(mine, key=lambda budget: budget.left_nanos, default=None)
     return least if least is not None and least.left_nanos < cost_nanos else None
 
 
-def learned_limits(site: Site) -> dict[str, dict[str, Any]]:
+def learned_limits(context: AppContext) -> dict[str, dict[str, Any]]:
     """The limits that earlier runs found out, by provider."""
-    known = {name: site.store.learned(*identity) for name, identity in site.identities.items()}
+    known = {name: context.store.learned(*identity) for name, identity in context.identities.items()}
     return {name: dict((found or {}).get("groups", {})) for name, found in known.items()}

@@ -14,12 +14,12 @@ from ...core.store import Leader, OrchestratorRow
 from ...records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, WaitingFor
 from ...routing.scoring import final_score, neutral_response_s, shares
 from ...routing.state import agent_rows
-from ..site import SUMS_FRESH_S, Site
+from ..context import SUMS_FRESH_S, AppContext
 from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider
 
-CALM = frozenset({"healthy", "paused", "not_configured"})
+SETTLED_STATES = frozenset({"healthy", "paused", "not_configured"})
 SILENT_AFTER_S = 10.0  # without a heartbeat, which is written every second
-OUT = frozenset({"open", "exhausted", "misconfigured", "offline", "paused", "not_configured"})
+UNAVAILABLE_STATES = frozenset({"open", "exhausted", "misconfigured", "offline", "paused", "not_configured"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class PoolView:
         """How often a page should look again: quickly while something happens, seldom while nothing can."""
         if not self.orchestrator.running:
             return 10
-        upset = any(p.state not in CALM for p in self.providers)
+        upset = any(p.state not in SETTLED_STATES for p in self.providers)
         return 1 if upset or self.waiting or self.in_flight else 3
 
     def agents_by_home(self) -> dict[str, list[AgentView]]:
@@ -124,16 +124,16 @@ class PoolView:
         return homes
 
 
-def pool_view(site: Site) -> PoolView:
+def pool_view(context: AppContext) -> PoolView:
     """The pool now; at most half a second old."""
-    return site.recent.get("pool", lambda: _pool_view(site))
+    return context.cache.get("pool", lambda: _pool_view(context))
 
 
-def who_is_called(site: Site) -> Collection[str]:
+def callable_providers(context: AppContext) -> Collection[str]:
     """The providers that tasks can go to: those of the orchestrator that runs, else the configured ones."""
-    snapshot, row = site.store.latest_snapshot()
-    if snapshot is None or not orchestrator_view(row, site.store.leader(), site.now()).running:
-        return site.configured
+    snapshot, row = context.store.latest_snapshot()
+    if snapshot is None or not orchestrator_view(row, context.store.leader(), context.now()).running:
+        return context.configured
     return {provider.name for provider in snapshot.providers if provider.state != "not_configured"}
 
 
@@ -149,12 +149,12 @@ def orchestrator_view(row: OrchestratorRow | None, leader: Leader, now: float) -
     )
 
 
-def _pool_view(site: Site) -> PoolView:
-    now = site.now()
-    snapshot, row = site.store.latest_snapshot()
-    orchestrator = orchestrator_view(row, site.store.leader(), now)
-    shown = _with_settings(snapshot or _from_configuration(site, now), site)
-    today, total, hours = site.recent.get("sums", lambda: _sums(site, now), SUMS_FRESH_S)
+def _pool_view(context: AppContext) -> PoolView:
+    now = context.now()
+    snapshot, row = context.store.latest_snapshot()
+    orchestrator = orchestrator_view(row, context.store.leader(), now)
+    shown = _with_settings(snapshot or _from_configuration(context, now), context)
+    today, total, hours = context.cache.get("sums", lambda: _sums(context, now), SUMS_FRESH_S)
     views = tuple(
         _provider_view(
             provider,
@@ -168,7 +168,7 @@ def _pool_view(site: Site) -> PoolView:
     return PoolView(
         now=now,
         at=snapshot.at if snapshot else None,
-        simulated=site.simulated,
+        simulated=context.simulated,
         orchestrator=orchestrator,
         providers=views,
         agents=tuple(_agent_view(agent, live) for agent in shown.agents),
@@ -181,16 +181,16 @@ def _pool_view(site: Site) -> PoolView:
 
 
 def _sums(
-    site: Site, now: float
+    context: AppContext, now: float
 ) -> tuple[dict[str, Totals], dict[str, Totals], dict[str, tuple[float | None, ...]]]:
     """By provider: today's calls, all calls, and the latency of the last hour."""
-    return today_by_provider(site, now), total_by_provider(site), hour_of_latency(site, now)
+    return today_by_provider(context, now), total_by_provider(context), hour_of_latency(context, now)
 
 
-def _from_configuration(site: Site, now: float) -> PoolSnapshot:
+def _from_configuration(context: AppContext, now: float) -> PoolSnapshot:
     """Before any orchestrator has run: what is configured, and nothing known of it."""
-    settings = site.settings
-    providers = tuple(_unseen(site, name, row.weight) for name, row in settings.providers.items())
+    settings = context.settings
+    providers = tuple(_unseen(context, name, row.weight) for name, row in settings.providers.items())
     agents = tuple(
         AgentSnapshot(name, row.home, tuple(sorted(row.task_types)), 0, row.calls_in_flight, 0)
         for name, row in agent_rows(settings.agents)
@@ -198,31 +198,31 @@ def _from_configuration(site: Site, now: float) -> PoolSnapshot:
     return PoolSnapshot(now, providers, agents, 0, 0)
 
 
-def _unseen(site: Site, name: str, weight: float) -> ProviderSnapshot:
+def _unseen(context: AppContext, name: str, weight: float) -> ProviderSnapshot:
     state, reason = "unknown", "no call yet"
-    if name not in site.configured:
-        state, reason = "not_configured", site.settings.providers[name].why_not_configured
+    if name not in context.configured:
+        state, reason = "not_configured", context.settings.providers[name].why_not_configured
     return ProviderSnapshot(
         name, state, reason, None, weight, weight, 1.0, 1.0, 0.0, 0.0, None, None, None,
         0, 0, 0, 0, 0, 0, 0, 0,
     )  # fmt: skip
 
 
-def stored_weights(site: Site, settings: Mapping[str, Any]) -> dict[str, float]:
+def stored_weights(context: AppContext, settings: Mapping[str, Any]) -> dict[str, float]:
     """The base weights in force: the configuration's, and over them what was set by hand."""
-    configured = {name: row.weight for name, row in site.settings.providers.items()}
+    configured = {name: row.weight for name, row in context.settings.providers.items()}
     stored = {n: float(w) for n, w in dict(settings.get("weights", {})).items() if n in configured}
     return configured | stored
 
 
-def _with_settings(snapshot: PoolSnapshot, site: Site) -> PoolSnapshot:
+def _with_settings(snapshot: PoolSnapshot, context: AppContext) -> PoolSnapshot:
     """The snapshot with weights and pauses as they are set now, in the order of the configuration."""
-    stored = site.store.current_settings()
-    weights, paused = stored_weights(site, stored), set(stored.get("paused", ()))
+    stored = context.store.current_settings()
+    weights, paused = stored_weights(context, stored), set(stored.get("paused", ()))
     by_name = {provider.name: provider for provider in snapshot.providers}
     found = []
     for name in weights:
-        provider = by_name.get(name) or _unseen(site, name, weights[name])
+        provider = by_name.get(name) or _unseen(context, name, weights[name])
         if name in paused and provider.state != "not_configured":
             provider = replace(provider, state="paused", reason="paused by hand", until=None)
         found.append(provider)
@@ -233,7 +233,7 @@ def _with_settings(snapshot: PoolSnapshot, site: Site) -> PoolSnapshot:
 
 def _reweighed(providers: list[ProviderSnapshot], weights: Mapping[str, float]) -> list[ProviderSnapshot]:
     scores = scores_of(providers, weights)
-    share = shares({p.name: scores[p.name] for p in providers if p.state not in OUT})
+    share = shares({p.name: scores[p.name] for p in providers if p.state not in UNAVAILABLE_STATES})
     return [
         replace(p, weight=weights[p.name], score=scores[p.name], share=share.get(p.name, 0.0))
         for p in providers

@@ -8,9 +8,9 @@ from typing import Any
 from ...core.results import attempt_row, latency_s, result_row, usd
 from ...core.store import BatchRow, TaskDetail, TaskRow
 from ...records import Attempt, TaskStatus
-from ..site import Site
+from ..context import AppContext
 
-OPEN = (TaskStatus.QUEUED, TaskStatus.RUNNING)
+OPEN_STATUSES = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 CHOICES = {
     "preferred": "preferred for this task type",
     "weighted": "its turn by weight",
@@ -64,7 +64,7 @@ def task_view(detail: TaskDetail) -> TaskView:
     return TaskView(
         detail,
         tuple(_steps(detail)),
-        detail.row.status in OPEN,
+        detail.row.status in OPEN_STATUSES,
         latency_s(detail.result) if detail.result else None,
         detail.row.cost_nanos,
     )
@@ -108,7 +108,7 @@ def batch_view(row: BatchRow) -> BatchView:
 # ------------------------------------------------------------------ JSON
 
 
-def task_json(site: Site, row: TaskRow) -> dict[str, Any]:
+def task_json(context: AppContext, row: TaskRow) -> dict[str, Any]:
     """A task as a list tells it."""
     return {
         "row": row.row,
@@ -129,21 +129,21 @@ def task_json(site: Site, row: TaskRow) -> dict[str, Any]:
         "error": row.error or None,
         "cost_usd": usd(row.cost_nanos),
         "prompt_preview": row.preview,
-        "simulated": site.simulated,
+        "simulated": context.simulated,
         "url": f"/rows/{row.row}",
     }
 
 
-def task_detail_json(site: Site, detail: TaskDetail) -> dict[str, Any]:
+def task_detail_json(context: AppContext, detail: TaskDetail) -> dict[str, Any]:
     """Everything: the list's row, the question, and once it is final the row of a results file."""
     task = detail.task
     return {
-        **task_json(site, detail.row),
+        **task_json(context, detail.row),
         "messages": [{"role": m.role, "content": m.content} for m in task.messages],
         "max_tokens": task.max_tokens,
         "temperature": task.temperature,
         "deadline_at": task.deadline_at,
         "metadata": dict(task.metadata),
         "timeline": [attempt_row(attempt) for attempt in detail.attempts],
-        "result": result_row(detail.result, simulated=site.simulated) if detail.result else None,
+        "result": result_row(detail.result, simulated=context.simulated) if detail.result else None,
     }

@@ -10,7 +10,7 @@ from ...core.preferences import preferences_held
 from ...core.store import CallSums
 from ...core.store.accounts import GroupBy
 from ...routing.budgets import BudgetRule, Budgets
-from ..site import SUMS_FRESH_S, Site
+from ..context import SUMS_FRESH_S, AppContext
 
 HOUR_S, DAY_S = 3600.0, 86400.0
 RANGES: dict[str, tuple[GroupBy, int, int]] = {  # name: (unit, its seconds, how many of them)
@@ -60,27 +60,27 @@ def totals(sums: CallSums) -> Totals:
     )
 
 
-def midnight(site: Site, now: float) -> float:
+def midnight(context: AppContext, now: float) -> float:
     """When today began, in the time zone of the budgets."""
     today = BudgetRule("all", "", "day", 1)
-    ((_, start),) = Budgets([today], site.settings.budgets.time_zone).openings(now)
+    ((_, start),) = Budgets([today], context.settings.budgets.time_zone).openings(now)
     return start or 0.0
 
 
-def today_by_provider(site: Site, now: float) -> dict[str, Totals]:
-    rows = site.store.usage(midnight(site, now), now + 60, ("provider",))
+def today_by_provider(context: AppContext, now: float) -> dict[str, Totals]:
+    rows = context.store.usage(midnight(context, now), now + 60, ("provider",))
     return {str(row.key[0]): totals(row.sums) for row in rows}
 
 
-def total_by_provider(site: Site) -> dict[str, Totals]:
-    return {name: totals(sums) for name, sums in site.store.summary().providers.items()}
+def total_by_provider(context: AppContext) -> dict[str, Totals]:
+    return {name: totals(sums) for name, sums in context.store.summary().providers.items()}
 
 
-def hour_of_latency(site: Site, now: float) -> dict[str, tuple[float | None, ...]]:
+def hour_of_latency(context: AppContext, now: float) -> dict[str, tuple[float | None, ...]]:
     """Mean latency of each of the last 60 minutes by provider, oldest first; None where nobody answered."""
     first = int(now // 60 - 59) * 60
     found: dict[str, list[float | None]] = {}
-    for row in site.store.usage(first, now + 60, ("provider", "minute")):
+    for row in context.store.usage(first, now + 60, ("provider", "minute")):
         name, at = str(row.key[0]), int(row.key[1])
         place = (at - first) // 60
         if place < 60:
@@ -113,39 +113,39 @@ class Series:
     cost_nanos: dict[str, tuple[int, ...]]
 
 
-def type_table(site: Site) -> tuple[TypeRow, ...]:
-    return site.recent.get("types", lambda: _type_table(site), SUMS_FRESH_S)
+def type_table(context: AppContext) -> tuple[TypeRow, ...]:
+    return context.cache.get("types", lambda: _type_table(context), SUMS_FRESH_S)
 
 
-def _type_table(site: Site) -> tuple[TypeRow, ...]:
-    now = site.now()
-    by_type: dict[str, dict[str, Totals]] = {name: {} for name in site.settings.task_types}
-    rows = site.store.usage(now - DAY_S, now + 60, ("task_type", "provider"))
-    held = {each.task_type: each.share for each in preferences_held(rows, site.settings)}
+def _type_table(context: AppContext) -> tuple[TypeRow, ...]:
+    now = context.now()
+    by_type: dict[str, dict[str, Totals]] = {name: {} for name in context.settings.task_types}
+    rows = context.store.usage(now - DAY_S, now + 60, ("task_type", "provider"))
+    held = {each.task_type: each.share for each in preferences_held(rows, context.settings)}
     for row in rows:
         if not row.sums.calls:  # what calls of the dead may have cost: nobody knows of what type they were
             continue
         by_type.setdefault(str(row.key[0]), {})[str(row.key[1])] = totals(row.sums)
-    preferred = {name: row.prefer for name, row in site.settings.task_types.items()}
+    preferred = {name: row.prefer for name, row in context.settings.task_types.items()}
     return tuple(
         TypeRow(name, preferred.get(name, ""), found, sum(t.calls for t in found.values()), held.get(name))
         for name, found in by_type.items()
     )
 
 
-def series(site: Site, name: str) -> Series:
-    return site.recent.get(f"series {name}", lambda: _series(site, name), SUMS_FRESH_S)
+def series(context: AppContext, name: str) -> Series:
+    return context.cache.get(f"series {name}", lambda: _series(context, name), SUMS_FRESH_S)
 
 
-def _series(site: Site, name: str) -> Series:
+def _series(context: AppContext, name: str) -> Series:
     unit, unit_s, many = RANGES[name]
-    now = site.now()
+    now = context.now()
     last = int(now // unit_s) * unit_s
     starts = tuple(range(last - (many - 1) * unit_s, last + 1, unit_s))
     place = {start: index for index, start in enumerate(starts)}
-    calls = {provider: [0] * many for provider in site.settings.providers}
-    cost = {provider: [0] * many for provider in site.settings.providers}
-    for row in site.store.usage(starts[0], now + 60, (unit, "provider")):
+    calls = {provider: [0] * many for provider in context.settings.providers}
+    cost = {provider: [0] * many for provider in context.settings.providers}
+    for row in context.store.usage(starts[0], now + 60, (unit, "provider")):
         index, provider = place.get(int(row.key[0])), str(row.key[1])
         if index is not None:
             calls.setdefault(provider, [0] * many)[index] = row.sums.calls
@@ -159,9 +159,9 @@ def _series(site: Site, name: str) -> Series:
     )
 
 
-def usage_rows(site: Site, start: float, end: float, by: Sequence[GroupBy]) -> list[dict[str, Any]]:
+def usage_rows(context: AppContext, start: float, end: float, by: Sequence[GroupBy]) -> list[dict[str, Any]]:
     """Rows for programs: what was grouped by, then the sums."""
-    rows = site.store.usage(start, end, by)
+    rows = context.store.usage(start, end, by)
     return [
         {"key": dict(zip((_at(name) for name in by), row.key, strict=True)), "totals": totals(row.sums)}
         for row in rows

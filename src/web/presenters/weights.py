@@ -13,11 +13,11 @@ from ...core.suggestions import suggest_weights
 from ...records import GENERAL, NANOS_PER_USD
 from ...routing.pricing import catalogue_of
 from ...routing.scoring import shares
+from ..context import SUMS_FRESH_S, AppContext
 from ..problems import Problem
-from ..site import SUMS_FRESH_S, Site
 from ..words import money, percent
 from .plans import learned_limits
-from .pool import OUT, PoolView, ProviderView, pool_view, scores_of, stored_weights
+from .pool import UNAVAILABLE_STATES, PoolView, ProviderView, pool_view, scores_of, stored_weights
 from .usage import DAY_S
 
 WEIGHT_STEPS = "weight_steps"  # a setting, which no history shows
@@ -93,8 +93,8 @@ class RebalanceView:
     can_redo: bool
 
 
-def current_weights(site: Site) -> dict[str, float]:
-    return stored_weights(site, site.store.current_settings())
+def current_weights(context: AppContext) -> dict[str, float]:
+    return stored_weights(context, context.store.current_settings())
 
 
 def normalised(weights: Mapping[str, float]) -> dict[str, float]:
@@ -103,34 +103,38 @@ def normalised(weights: Mapping[str, float]) -> dict[str, float]:
     return {name: weight / total for name, weight in weights.items()}
 
 
-def rebalance_view(site: Site, wanted: Mapping[str, float] | None = None) -> RebalanceView:
+def rebalance_view(context: AppContext, wanted: Mapping[str, float] | None = None) -> RebalanceView:
     """The weights in force beside those `wanted` (None: the same)."""
-    pool = pool_view(site)
-    mix = site.recent.get("mix", lambda: _mix(site), SUMS_FRESH_S)
+    pool = pool_view(context)
+    mix = context.cache.get("mix", lambda: _mix(context), SUMS_FRESH_S)
     current = {p.name: p.weight for p in pool.providers}
-    steps = weight_steps(site)
+    steps = weight_steps(context)
     return RebalanceView(
         now=pool.now,
-        simulated=site.simulated,
-        current=share_rows(site, pool, current, mix),
-        preview=share_rows(site, pool, wanted or current, mix),
-        presets={name: preset(site, name) for name in QUICK_PRESETS},
-        history=history(site),
+        simulated=context.simulated,
+        current=share_rows(context, pool, current, mix),
+        preview=share_rows(context, pool, wanted or current, mix),
+        presets={name: preset(context, name) for name in QUICK_PRESETS},
+        history=history(context),
         mix=mix,
-        version=site.store.settings_version(),
+        version=context.store.settings_version(),
         can_undo=bool(steps.done),
         can_redo=bool(steps.undone),
     )
 
 
 def share_rows(
-    site: Site, pool: PoolView, weights: Mapping[str, float], mix: Mapping[str, float]
+    context: AppContext, pool: PoolView, weights: Mapping[str, float], mix: Mapping[str, float]
 ) -> tuple[ShareRow, ...]:
     """What `weights` make of the next tasks, by the scores of this moment."""
     scores = scores_of(pool.providers, weights)
-    able = {p.name: scores[p.name] for p in pool.providers if p.state not in OUT and weights[p.name] > 0}
+    able = {
+        p.name: scores[p.name]
+        for p in pool.providers
+        if p.state not in UNAVAILABLE_STATES and weights[p.name] > 0
+    }
     share = shares(able)
-    expected = _with_preferences(site, share, mix)
+    expected = _with_preferences(context, share, mix)
     return tuple(
         ShareRow(
             p.name,
@@ -144,7 +148,9 @@ def share_rows(
     )
 
 
-def _with_preferences(site: Site, share: Mapping[str, float], mix: Mapping[str, float]) -> dict[str, float]:
+def _with_preferences(
+    context: AppContext, share: Mapping[str, float], mix: Mapping[str, float]
+) -> dict[str, float]:
     """Shares of all tasks, if the next day brings the task types of the last one.
 
     A preferred provider gets all tasks of its types; the round-robin is charged for them, so that tasks
@@ -153,8 +159,8 @@ def _with_preferences(site: Site, share: Mapping[str, float], mix: Mapping[str, 
     preferred = dict.fromkeys(share, 0.0)
     free = 0.0
     for task_type, part in mix.items():
-        row = site.settings.task_types.get(task_type)
-        if site.settings.routing.preferences and row is not None and row.prefer in preferred:
+        row = context.settings.task_types.get(task_type)
+        if context.settings.routing.preferences and row is not None and row.prefer in preferred:
             preferred[row.prefer] += part
         else:
             free += part
@@ -163,10 +169,10 @@ def _with_preferences(site: Site, share: Mapping[str, float], mix: Mapping[str, 
     return {name: preferred[name] + free * rest[name] for name in share}
 
 
-def _mix(site: Site) -> dict[str, float]:
+def _mix(context: AppContext) -> dict[str, float]:
     """The task types of the last day's answered calls as parts of 1; untyped alone where there were none."""
-    now = site.now()
-    rows = site.store.usage(now - DAY_S, now + 60, ("task_type",))
+    now = context.now()
+    rows = context.store.usage(now - DAY_S, now + 60, ("task_type",))
     counted = {str(row.key[0]): float(row.sums.ok) for row in rows if row.sums.ok}
     return shares(counted) if counted else {GENERAL: 1.0}
 
@@ -174,19 +180,19 @@ def _mix(site: Site) -> dict[str, float]:
 # ------------------------------------------------------------------ presets
 
 
-def preset(site: Site, name: str) -> dict[str, float]:
+def preset(context: AppContext, name: str) -> dict[str, float]:
     """The weights of a preset, summing to 1. Raises Problem 409 for a suggestion without traffic."""
     if name == "suggested":
-        return normalised(suggestion(site)[0].weights)
-    providers = pool_view(site).providers
-    default = {n: row.weight for n, row in site.settings.providers.items()}
-    usable = [p for p in providers if p.name in site.configured] or list(providers)
+        return normalised(suggestion(context)[0].weights)
+    providers = pool_view(context).providers
+    default = {n: row.weight for n, row in context.settings.providers.items()}
+    usable = [p for p in providers if p.name in context.configured] or list(providers)
     if name == "default":
         return normalised(default)
     made = {
         "equal": lambda: {p.name: 1.0 for p in usable},
         "performance": lambda: {p.name: _performance(p) for p in usable},
-        "price": lambda: _cheapness(site, usable),
+        "price": lambda: _cheapness(context, usable),
     }[name]()
     if not sum(made.values()):
         return normalised(default)
@@ -197,55 +203,55 @@ def _performance(provider: ProviderView) -> float:
     return provider.performance_multiplier * provider.time_multiplier
 
 
-def _cheapness(site: Site, providers: list[ProviderView]) -> dict[str, float]:
+def _cheapness(context: AppContext, providers: list[ProviderView]) -> dict[str, float]:
     """1 for the cheapest, 0.5 for twice its price. An unknown price counts as the dearest known one."""
-    prices = {p.name: _price(site, p.name) for p in providers}
+    prices = {p.name: _price(context, p.name) for p in providers}
     known = [price for price in prices.values() if price]
     if not known:
         return dict.fromkeys(prices, 1.0)
     return {name: min(known) / (price or max(known)) for name, price in prices.items()}
 
 
-def _price(site: Site, provider: str) -> float | None:
+def _price(context: AppContext, provider: str) -> float | None:
     """Nano-dollars of a usual call of the standard tier."""
-    row = site.settings.providers[provider]
-    model = site.settings.resolve_model(row.models.standard)[0]
+    row = context.settings.providers[provider]
+    model = context.settings.resolve_model(row.models.standard)[0]
     catalogue = catalogue_of(provider, row.wire, row.base_url, keyless=row.keyless)
-    price = site.prices.price(catalogue, model, site.now())
+    price = context.prices.price(catalogue, model, context.now())
     if price is None:
         return None
     return price.upper_bound_nanos(1000, 0, int(1000 * ANSWER_TOKENS_PER_PROMPT_TOKEN))
 
 
-def suggestion(site: Site) -> tuple[TrialView, ...]:
+def suggestion(context: AppContext) -> tuple[TrialView, ...]:
     """Sets of weights tried on the last traffic, the proposed one first. Raises Problem 409 without any."""
-    return site.recent.get("suggestion", lambda: _suggestion(site), SUGGESTED_FRESH_S)
+    return context.cache.get("suggestion", lambda: _suggestion(context), SUGGESTED_FRESH_S)
 
 
-def _suggestion(site: Site) -> tuple[TrialView, ...]:
-    now = site.now()
-    span_s = _span_s(site, now)
+def _suggestion(context: AppContext) -> tuple[TrialView, ...]:
+    now = context.now()
+    span_s = _span_s(context, now)
     found = suggest_weights(
-        site.store,
-        site.settings,
-        site.configured,
+        context.store,
+        context.settings,
+        context.configured,
         now=now + 60,
         span_s=span_s + 60,
-        learned=learned_limits(site),
+        learned=learned_limits(context),
     )
     if found is None:
         raise Problem(409, "nothing_known", "There is no traffic of the last day to suggest weights from.")
-    every = dict.fromkeys(site.settings.providers, 0.0)
+    every = dict.fromkeys(context.settings.providers, 0.0)
     return tuple(
         TrialView(c.name, every | dict(c.weights), c.cost_nanos, c.mean_s, c.answered, c.tasks)
         for c in found.candidates
     )
 
 
-def _span_s(site: Site, now: float) -> float:
+def _span_s(context: AppContext, now: float) -> float:
     """Back to where the newest answers are enough to replay, a day at most."""
     answers = 0
-    for row in reversed(site.store.usage(now - DAY_S, now + 60, ("minute",))):
+    for row in reversed(context.store.usage(now - DAY_S, now + 60, ("minute",))):
         answers += row.sums.ok
         if answers >= REPLAYED_AT_MOST:
             return max(60.0, now - float(row.key[0]))
@@ -264,29 +270,29 @@ class WeightSteps:
     undone: tuple[int, ...]
 
 
-def weight_steps(site: Site) -> WeightSteps:
+def weight_steps(context: AppContext) -> WeightSteps:
     """Where undo and redo go from here.
 
     Both write a change of weights of their own, and beside it, under `WEIGHT_STEPS`, what stands after it. A
     change that is newer than that was made by someone, and ends what can be redone.
     """
-    found = site.store.settings_history(STEPS_KEPT)
+    found = context.store.settings_history(STEPS_KEPT)
     changes = {change.version: change for change in found if change.key == "weights"}
-    kept = site.store.current_settings().get(WEIGHT_STEPS) or {"at": 0, "done": [], "undone": []}
+    kept = context.store.current_settings().get(WEIGHT_STEPS) or {"at": 0, "done": [], "undone": []}
     newer = sorted(version for version in changes if version > kept["at"])
     done = [version for version in kept["done"] if version in changes]
     undone = [] if newer else [version for version in kept["undone"] if version in changes]
     return WeightSteps(changes, (*done, *newer), tuple(undone))
 
 
-def history(site: Site, limit: int = 50) -> tuple[ChangeView, ...]:
+def history(context: AppContext, limit: int = 50) -> tuple[ChangeView, ...]:
     """Who changed weights and pauses, newest first."""
-    found = (change for change in site.store.settings_history(2 * limit) if change.key != WEIGHT_STEPS)
-    return tuple(_change(site, change) for change in islice(found, limit))
+    found = (change for change in context.store.settings_history(2 * limit) if change.key != WEIGHT_STEPS)
+    return tuple(_change(context, change) for change in islice(found, limit))
 
 
-def _change(site: Site, change: SettingChange) -> ChangeView:
-    before, after = _weights_or_none(site, change, "previous"), _weights_or_none(site, change, "value")
+def _change(context: AppContext, change: SettingChange) -> ChangeView:
+    before, after = _weights_or_none(context, change, "previous"), _weights_or_none(context, change, "value")
     what = {"weights": "weights", "paused": "pauses"}.get(change.key, change.key)
     if change.key.startswith(CAP):
         what = f"cap of {change.key.removeprefix(CAP)}"
@@ -295,11 +301,11 @@ def _change(site: Site, change: SettingChange) -> ChangeView:
     )
 
 
-def _weights_or_none(site: Site, change: SettingChange, side: str) -> dict[str, float] | None:
+def _weights_or_none(context: AppContext, change: SettingChange, side: str) -> dict[str, float] | None:
     if change.key != "weights":
         return None
     value: Any = getattr(change, side)
-    return stored_weights(site, {"weights": value} if value else {})
+    return stored_weights(context, {"weights": value} if value else {})
 
 
 def _change_text(

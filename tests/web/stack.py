@@ -41,7 +41,7 @@ class Asker:
 
 
 @dataclass(frozen=True)
-class House(Asker):
+class Stack(Asker):
     """Simulator, orchestrator and pages, each a process of its own."""
 
     simulator: SimulatorProcess
@@ -56,7 +56,7 @@ class House(Asker):
 
 
 @contextmanager
-def running_house(folder: Path) -> Iterator[House]:
+def running_stack(folder: Path) -> Iterator[Stack]:
     (folder / "own.toml").write_text(CONFIG, encoding="utf-8")
     with SimulatorProcess.start({"providers": dict.fromkeys(NAMES, QUICK)}) as simulator:
         environ = live_environment(simulator.base_urls) | {"ORCHESTRATOR_CONFIG": "own.toml"}
@@ -68,4 +68,4 @@ def running_house(folder: Path) -> Iterator[House]:
             found = re.search(r"pages on (http://\S+)", pages.out)
             assert found
             orchestrator.wait_for("live:")
-            yield House(found[1], simulator)
+            yield Stack(found[1], simulator)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from .access import Proxies
+from .access import TrustedProxies
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 FORWARDED = ("FOR", "PROTO", "HOST", "PORT", "PREFIX", "BY")
 
 
-class Proxied:
+class TrustedProxyMiddleware:
     """Stands in front of a WSGI application. The nearest proxy is believed: the last entry of its headers.
 
     The Host header stays the browser's, which a proxy has to pass on; the other headers count for nothing.
     """
 
-    def __init__(self, application: WSGIApplication, proxies: Proxies) -> None:
-        self._direct, self._proxies = application, proxies
+    def __init__(self, application: WSGIApplication, trusted_proxies: TrustedProxies) -> None:
+        self._direct, self._proxies = application, trusted_proxies
         self._behind = ProxyFix(application, x_for=1, x_proto=1, x_host=0, x_port=0, x_prefix=0)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

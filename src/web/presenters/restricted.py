@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...core.intake import QUEUE
-from ..site import Site, own_only
+from ..context import AppContext, visible_submitter
 from .budgets import BudgetView
 from .dashboard import DashboardView, budget_attention, dashboard_view
 from .pool import PoolView, pool_view
@@ -17,10 +17,10 @@ from .pool import PoolView, pool_view
 _OF_OTHERS = ("batch", "submitter")  # budgets of these name somebody
 
 
-def own_pool_view(site: Site) -> PoolView:
+def visible_pool_view(context: AppContext) -> PoolView:
     """The pool for who asks."""
-    view = pool_view(site)
-    return _without_names(view) if own_only() else view
+    view = pool_view(context)
+    return _without_names(view) if visible_submitter() else view
 
 
 def _without_names(view: PoolView) -> PoolView:
@@ -32,12 +32,12 @@ def _without_names(view: PoolView) -> PoolView:
     )
 
 
-def own_dashboard_view(site: Site) -> DashboardView:
+def visible_dashboard_view(context: AppContext) -> DashboardView:
     """The dashboard for who asks."""
-    view, name = dashboard_view(site), own_only()
+    view, name = dashboard_view(context), visible_submitter()
     if not name:
         return view
-    budgets = tuple(budget for budget in view.budgets if _may_see(site, budget, name))
+    budgets = tuple(budget for budget in view.budgets if _may_see(context, budget, name))
     told = {budget_attention(budget) for budget in view.budgets if budget not in budgets}
     return replace(
         view,
@@ -49,8 +49,8 @@ def own_dashboard_view(site: Site) -> DashboardView:
     )
 
 
-def _may_see(site: Site, budget: BudgetView, name: str) -> bool:
+def _may_see(context: AppContext, budget: BudgetView, name: str) -> bool:
     if budget.scope == "batch":
-        batch = site.store.batch(budget.name)
+        batch = context.store.batch(budget.name)
         return batch is not None and batch.name != QUEUE and batch.submitter == name
     return budget.scope != "submitter" or budget.name == name

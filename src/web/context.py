@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from flask import current_app, g
 
@@ -16,18 +16,15 @@ from ..core.clock import Clock
 from ..core.store import Store
 from ..routing.pricing import PriceBook
 from ..settings import Settings
-from .access import LOCAL, Door
+from .access import LOCAL, AccessPolicy
 from .roles import OPERATE, SUBMIT, Role
-
-if TYPE_CHECKING:
-    from .uploads import Uploads
 
 T = TypeVar("T")
 FRESH_S = 0.5  # a running pool writes what it sees once a second
 SUMS_FRESH_S = 2.0  # sums over days and batches cost more to read and move less
 
 
-class Recent:
+class ViewCache:
     """Answers remembered for a moment: however many ask, the store is read a few times a second.
 
     Two that ask at once wait for one answer. What was begun before `forget` is not kept after it.
@@ -73,7 +70,7 @@ class Recent:
 
 
 @dataclass
-class Site:
+class AppContext:
     """One application's surroundings. `configured` are the providers that can be called at all, `identities`
     their base URL and the digest of their key, by which the store knows what was learned about them.
     """
@@ -83,12 +80,11 @@ class Site:
     clock: Clock
     simulated: bool
     configured: frozenset[str]
-    door: Door
-    uploads: Uploads
+    access: AccessPolicy
     identities: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     serving: str = ""  # the command that starts an orchestrator on this state
     beside: str = ""  # the incarnation of the orchestrator that these pages end with
-    recent: Recent = field(default_factory=Recent)
+    cache: ViewCache = field(default_factory=ViewCache)
 
     def now(self) -> float:
         return self.clock.now()
@@ -102,21 +98,21 @@ class Site:
         return version()
 
 
-def site() -> Site:
+def app_context() -> AppContext:
     """The site of the request that is being answered."""
-    return cast(Site, current_app.extensions["site"])
+    return cast(AppContext, current_app.extensions["orchestrator"])
 
 
-def who() -> str:
+def caller_name() -> str:
     """Who asks: the name of their token, or `local` where none is needed."""
-    return cast(str, g.get("who", LOCAL)) if g else LOCAL
+    return cast(str, g.get("caller", LOCAL)) if g else LOCAL
 
 
-def role() -> Role:
+def caller_role() -> Role:
     """What who asks may do."""
     return cast(Role, g.get("role", OPERATE)) if g else OPERATE  # code of ours outside a request may do all
 
 
-def own_only() -> str:
+def visible_submitter() -> str:
     """The name of who asks where they may see their own tasks alone, else empty."""
-    return who() if role() == SUBMIT else ""
+    return caller_name() if caller_role() == SUBMIT else ""
