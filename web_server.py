@@ -22,9 +22,9 @@ try:
     from flask import Flask
 
     from src.cli.exits import exit_code
-    from src.cli.follow import at_work
     from src.cli.logs import set_up_logging
     from src.cli.setup import Options, Setup, open_store, prepare
+    from src.cli.watch_server import active_orchestrator
     from src.config import chosen_port, identity
     from src.core.store import Store
     from src.errors import ConfigError, OrchestratorError
@@ -114,7 +114,7 @@ def serve(
     usual = setup.settings.server.port
     places = free_places(host, port) if port is not None else next_places(host, usual)
     with open_store(setup) as store:
-        if not beside and at_work(store) is None:
+        if not beside and active_orchestrator(store) is None:
             click.echo(f"no orchestrator is running, so tasks will wait; start one with: {setup.serving}")
         app, what = (
             build(setup, store, access, beside, calling),

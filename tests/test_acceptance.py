@@ -330,7 +330,7 @@ def kill_amid_a_batch(
 def restart(project: Project, command: str) -> None:
     """Start it as the README does for a place without a terminal; it answers what is left."""
     with project.start(command if "--yes" in command else f"{command} --yes") as server:
-        server.wait_for("queued before this start: answering them (--yes)")
+        server.wait_for("queued before this start (--yes)")
         pid = project.wait_until_served(server)
         while project.open_tasks():
             assert server.process.poll() is None, server.err

@@ -32,6 +32,7 @@ PACKAGES = (
 _BELOW = (
     "src.addresses",
     "src.errors",
+    "src.formatting",
     "src.records",
     "src.schema_patterns",
     "src.answer_schema",
@@ -50,6 +51,7 @@ _BELOW = (
 ARROWS: dict[str, tuple[str, ...]] = {
     "src.addresses": (),
     "src.errors": (),
+    "src.formatting": ("src.records",),
     "src.records": (),
     "src.answer_text": (),
     "src.schema_patterns": (),

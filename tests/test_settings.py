@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from genai_prices import data_snapshot
 
-from src.cli.doubts import doubts
+from src.cli.config_warnings import config_warnings
 from src.config import load_settings
 from src.errors import ConfigError, hint, nearest
 from src.routing.pricing import compile_price
@@ -225,21 +225,21 @@ def test_limits_that_are_probably_nobodys_are_doubted_and_loaded(
     tmp_path: Path, model: str, says: str
 ) -> None:
     settings = loaded(tmp_path, f'[providers.openai.model_limits."{model}"]\nrequests_per_minute = 9')
-    (doubt,) = doubts(settings)
+    (doubt,) = config_warnings(settings)
     assert doubt.startswith(f'providers.openai.model_limits."{model}": ') and doubt.endswith(says)
 
 
 @pytest.mark.parametrize("model", ["gpt-6.1-sol", "gpt-6.2-sol", "gpt-6.1-sol-2026-09-01", "gpt-7"])
 def test_a_model_that_may_well_exist_is_not_doubted(tmp_path: Path, model: str) -> None:
     settings = loaded(tmp_path, f'[providers.openai.model_limits."{model}"]\nrequests_per_minute = 9')
-    assert list(doubts(settings)) == []
+    assert list(config_warnings(settings)) == []
 
 
 def test_a_baseline_without_a_price_is_doubted(tmp_path: Path) -> None:
-    (doubt,) = doubts(loaded(tmp_path, 'baseline_model = "gpt-6.1-soll"'))
+    (doubt,) = config_warnings(loaded(tmp_path, 'baseline_model = "gpt-6.1-soll"'))
     assert "no known price" in doubt and "did you mean 'gpt-6.1-sol'?" in doubt
     own = 'baseline_model = "mine"\n[models.mine]\nprice = { input = 1.0, output = 2.0 }'
-    assert list(doubts(loaded(tmp_path, own))) == []
+    assert list(config_warnings(loaded(tmp_path, own))) == []
 
 
 # ------------------------------------------------------------------ models

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..errors import ConfigError
+from ..formatting import money
 from .plan import learned_limits
 from .progress import console, say
 from .setup import Options, open_store, prepare
-from .words import money
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -19,11 +19,11 @@ from ..core.clock import Clock
 from ..core.intake import make_task, shown
 from ..errors import InputError, StoreError
 from ..records import Result, Task
-from .follow import refuse_cap_beside_server, server_of
 from .progress import say
+from .progress_counts import OPEN_STATUSES
 from .runner import BUDGET, caps, failure
 from .setup import Options, Setup, open_store, prepare, providers
-from .tally import OPEN
+from .watch_server import find_server, refuse_cap_beside_server
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -142,7 +142,7 @@ class _Job:
         """Here, or by the server that runs already. Raises StoreError beside a run of another process."""
         store, now = self.store, self.clock.now()
         with self._turn():
-            served = server_of(store, stored=False) is not None
+            served = find_server(store, stored=False) is not None
             if self.max_cost_usd is not None and not self.setup.simulated:
                 refuse_cap_beside_server(store, CAP_OPTION)
             store.create_batch(self.batch, now=now, source="python")
@@ -150,10 +150,10 @@ class _Job:
             store.add_tasks(wanted, now=now)
             if not served:
                 _work_off(self.setup, store, self.clock, self.batch, capped)
-        while served and any(store.pending(self.batch)[status] for status in OPEN):
+        while served and any(store.pending(self.batch)[status] for status in OPEN_STATUSES):
             time.sleep(POLL_S)
             with self._turn():
-                served = server_of(store, stored=False) is not None
+                served = find_server(store, stored=False) is not None
                 if not served:  # it has ended
                     _work_off(self.setup, store, self.clock, self.batch, capped)
 

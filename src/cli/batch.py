@@ -17,13 +17,13 @@ from ..core.intake import AS_IT_IS, BadLine, ReadOptions, columns_of, ids_of, re
 from ..core.rejects import RejectsFile
 from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated, refuse_special
 from ..errors import InputError, StoreError
+from ..formatting import plural
 from ..records import Task
 from ..settings import Settings
-from .again import AS_EVER, STATUSES, Wishes
 from .progress import say
+from .progress_counts import OPEN_STATUSES, ProgressCounts
 from .reading import Reading
-from .tally import OPEN, Tally
-from .words import tasks as tasks_text
+from .rerun import NO_RERUN, STATUSES, RerunOptions
 
 if TYPE_CHECKING:
     from ..core.store import AddReport, Store
@@ -150,7 +150,7 @@ def take_in(
     batch: Batch,
     now: float,
     *,
-    wishes: Wishes = AS_EVER,
+    rerun: RerunOptions = NO_RERUN,
     quiet: bool = False,
 ) -> int:
     """Store every task of the batch that is not there yet; how many lines were bad.
@@ -160,7 +160,7 @@ def take_in(
     """
     bad = _BadLines(batch.source, RejectsFile(batch.rejects))
     with Reading(batch.source, quiet=quiet) as reading:
-        if wishes.rerun_changed:
+        if rerun.rerun_changed:
             _release_dead(store, settings, now)
         options = {"ids": batch.reading.ids}
         store.create_batch(
@@ -169,7 +169,7 @@ def take_in(
         lines = lines_of(batch, settings, now, lambda text: say(f"{batch.source}: {text}"))
         with bad.rejects:
             tasks = _good(reading.counted(lines), bad)
-            report = store.add_tasks(tasks, now=now, rerun_changed=wishes.rerun_changed, once=wishes.dedupe)
+            report = store.add_tasks(tasks, now=now, rerun_changed=rerun.rerun_changed, once=rerun.dedupe)
     bad.close()
     _tell(report)
     if not report.added + report.existing + report.replaced + report.changed_count:
@@ -231,7 +231,7 @@ def _tell(report: AddReport) -> None:
             "run the same command again when it has ended"
         )
     if report.following:
-        say(f"{tasks_text(report.following)} equal to another one: asked once, answered each")
+        say(f"{plural(report.following, 'task')} equal to another one: asked once, answered each")
 
 
 def check_limit(store: Store, batch: Batch) -> None:
@@ -240,10 +240,10 @@ def check_limit(store: Store, batch: Batch) -> None:
     if limit is None or store.batch(batch.name) is None:
         return
     counts = store.summary(batch.name).counts
-    stored, still_open = sum(counts.values()), sum(counts.get(status, 0) for status in OPEN)
+    stored, still_open = sum(counts.values()), sum(counts.get(status, 0) for status in OPEN_STATUSES)
     if stored > limit and still_open:
         raise InputError(
-            f"--limit {limit:,} came too late: {tasks_text(stored)} of an earlier run are stored for "
+            f"--limit {limit:,} came too late: {plural(stored, 'task')} of an earlier run are stored for "
             f"{batch.output}, {still_open:,} of them open; choose another -o"
         )
 
@@ -277,15 +277,15 @@ class _BadLines:
             say(f"{self.rejects.path}: holds every line that was left out, and why")
 
 
-def resume(store: Store, batch: Batch, results: ResultsFile, now: float) -> Tally:
-    """The tally of a batch, which begins with what is finished; says how much that is."""
-    tally = Tally(store.summary(batch.name).counts, now)
-    if tally.done:
-        left = (tally.total or 0) - tally.done
+def resume(store: Store, batch: Batch, results: ResultsFile, now: float) -> ProgressCounts:
+    """The counts of a batch, which begins with what is finished; says how much that is."""
+    progress = ProgressCounts(store.summary(batch.name).counts, now)
+    if progress.done:
+        left = (progress.total or 0) - progress.done
         what = f"going on with the other {left:,}" if left else "nothing to do"
-        say(f"{results.name}: {tasks_text(tally.done)} finished before; {what}")
-        unanswered = {word: n for word, status in STATUSES.items() if (n := tally.statuses[status])}
+        say(f"{results.name}: {plural(progress.done, 'task')} finished before; {what}")
+        unanswered = {word: n for word, status in STATUSES.items() if (n := progress.statuses[status])}
         if unanswered:
             counts = ", ".join(f"{n:,} {word}" for word, n in unanswered.items())
             say(f"{results.name}: {counts} among them; --retry {','.join(unanswered)} runs these again")
-    return tally
+    return progress

@@ -16,7 +16,7 @@ from ..addresses import masked_address
 from ..config import ProviderAccess, chosen_port
 from ..errors import ConfigError, OrchestratorError, ProviderError
 from ..settings import TIERS, Settings
-from .doubts import doubts
+from .config_warnings import config_warnings
 from .logs import set_up_logging
 from .plan import learned_limits
 from .progress import console
@@ -43,7 +43,7 @@ def check(options: Options) -> int:
     set_up_logging(options.level())
     told = [
         Finding("mode", None, setup.headline()),
-        *(Finding("doubt", None, d) for d in doubts(setup.settings)),
+        *(Finding("doubt", None, d) for d in config_warnings(setup.settings)),
     ]
     database, learned = _database(setup)
     findings = [*told, database, _disk(setup), _port(setup), *_providers(setup, learned)]
@@ -55,10 +55,10 @@ def _print(findings: list[Finding]) -> None:
     from rich.text import Text
 
     screen = console(stderr=False)
-    words = {True: ("ok", "green"), False: ("wrong", "red"), None: ("-", "dim")}
+    labels = {True: ("ok", "green"), False: ("wrong", "red"), None: ("-", "dim")}
     for finding in findings:
-        word, colour = words[finding.ok]
-        line = Text.assemble((f"{word:<6}", colour), f"{finding.what:<12} ", finding.text)
+        label, colour = labels[finding.ok]
+        line = Text.assemble((f"{label:<6}", colour), f"{finding.what:<12} ", finding.text)
         screen.print(line, soft_wrap=True)
 
 

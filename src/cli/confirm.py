@@ -16,22 +16,29 @@ from ..core.control_characters import terminal_safe
 from ..core.intake import names_only_unpriced, price_remedy
 from ..core.planning import Plan, Sample
 from ..errors import InputError
+from ..formatting import money, plural
 from ..records import NANOS_PER_USD, Task
 from ..settings import Settings
 from .plan import WORTH_A_WORD, plan_sample
 from .plan_text import short_lines
+from .preflight import Preflight
 from .progress import say
+from .progress_counts import OPEN_STATUSES
 from .setup import Setup
-from .survey import Survey
-from .tally import OPEN
-from .words import money, tasks
 
 if TYPE_CHECKING:
     from ..core.store import Store
 
 
 def ask_first(
-    setup: Setup, store: Store, found: Survey, now: float, *, yes: bool, max_cost: float | None, quiet: bool
+    setup: Setup,
+    store: Store,
+    found: Preflight,
+    now: float,
+    *,
+    yes: bool,
+    max_cost: float | None,
+    quiet: bool,
 ) -> Plan | None:
     """Tell what is left of a batch and what it will cost; the plan, None where nothing is left.
 
@@ -57,19 +64,17 @@ def ask_about_queue(setup: Setup, store: Store, now: float, *, yes: bool) -> Non
 
     Raises click.Abort where the answer is no, InputError where there is no terminal to ask on.
     """
-    if setup.simulated or not (waiting := sum(store.pending()[status] for status in OPEN)):
+    if setup.simulated or not (waiting := sum(store.pending()[status] for status in OPEN_STATUSES)):
         return
     if yes:
-        say(
-            f"{tasks(waiting)} queued before this start: answering {'it' if waiting == 1 else 'them'} (--yes)"
-        )
+        say(f"answering {plural(waiting, 'task')} queued before this start (--yes)")
         return
     found = Sample()
     found.count, found.kept = store.open_tasks(WORTH_A_WORD)
     if found.count:
         cost, them = _cost(plan_sample(setup, store, found, now)), "it" if found.count == 1 else "them"
         _ask(
-            f"{tasks(found.count)} queued before this start: {cost}",
+            f"{plural(found.count, 'task')} queued before this start: {cost}",
             f"--yes answers {them}, the task list of web_server.py cancels {them}",
         )
 

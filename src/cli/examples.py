@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from ..config import PROJECT_ROOT
 from ..core.intake import read_tasks
 from ..core.planning import Sample
+from ..formatting import money, plural
 from ..records import Task
 from .batch import Batch
 from .plan import plan_sample
 from .progress import say
 from .setup import Setup, command_line, shown
-from .words import money, tasks
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -31,7 +31,7 @@ def add_examples(store: Store, setup: Setup, batch: Batch, now: float) -> None:
     store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
     report = store.add_tasks(_examples(setup, batch.name, now), now=now)
     if report.added:
-        say(f"first start: {tasks(report.added)} of {shown(EXAMPLES_FILE)} put on the queue")
+        say(f"first start: {plural(report.added, 'task')} of {shown(EXAMPLES_FILE)} put on the queue")
 
 
 def offer_examples(setup: Setup, store: Store, now: float) -> None:

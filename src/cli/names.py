@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.budget_keeper import CAP
-from .follow import at_work
 from .setup import Setup
+from .watch_server import active_orchestrator
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -34,7 +34,7 @@ def named(setup: Setup, store: Store, batch: Batch, now: float) -> Batch:
     old = _older_name(store, batch.name, new)
     if not old:
         return replace(batch, name=new)
-    if at_work(store) is not None:
+    if active_orchestrator(store) is not None:
         return replace(batch, name=old)  # the running orchestrator knows it by that
     store.rename_batch(old, new)
     if store.current_settings().get(CAP + old) is not None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.intake import BadLine
 from ..core.planning import Line, Plan
+from ..formatting import duration, local_time, money, plural
 from ..records import NANOS_PER_USD, TaskStatus
-from .words import duration, moment, money, tasks
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,7 +74,7 @@ def plan_table(plan: Plan) -> Table:
 
 def _count(plan: Plan, bad: int) -> str:
     lines = "1 bad line" if bad == 1 else f"{bad:,} bad lines"
-    return tasks(plan.tasks) + (f" (and {lines}, left out)" if bad else "")
+    return plural(plan.tasks, "task") + (f" (and {lines}, left out)" if bad else "")
 
 
 def _cost(plan: Plan) -> str:
@@ -89,7 +89,7 @@ def _price(line: Line, nanos: int) -> str:
 
 
 def _time(plan: Plan) -> str:
-    return f"about {duration(plan.duration_s)}, done at {moment(plan.done_at, plan.at)}"
+    return f"about {duration(plan.duration_s)}, done at {local_time(plan.done_at, plan.at)}"
 
 
 def _limits(plan: Plan) -> str:
@@ -110,7 +110,8 @@ def _caveats(plan: Plan) -> Iterator[str]:
         yield f"the limits of {names} are not known: it may take longer ([providers.NAME.limits] tells them)"
     failed = sum(n for status, n in plan.statuses.items() if status is not TaskStatus.SUCCEEDED)
     if failed:
-        yield f"{tasks(failed)} can't be answered: no provider serves them, or their deadline is too near"
+        why = "no provider can serve them, or their deadline is too near"
+        yield f"{plural(failed, 'task')} can't be answered: {why}"
     if not plan.from_records:
         yield "nothing has been recorded yet: answers are assumed to be of the usual length and speed"
 

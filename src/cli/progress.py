@@ -16,10 +16,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.control_characters import terminal_safe
+from ..formatting import duration, money, percent, plural, share
 from ..records import NANOS_PER_USD, LimitGauge, PoolSnapshot, ProviderSnapshot, TaskStatus
-from .outlook import expected_nanos, left_s
-from .tally import Tally
-from .words import duration, money, percent, tasks
+from .eta import expected_nanos, remaining_s
+from .progress_counts import ProgressCounts
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -44,7 +44,7 @@ class View(Protocol):
 
     interval_s: float
 
-    def update(self, pool: PoolSnapshot, tally: Tally) -> None: ...
+    def update(self, pool: PoolSnapshot, progress: ProgressCounts) -> None: ...
     def note(self, text: str) -> None:
         """A line that stays on the screen."""
 
@@ -90,7 +90,7 @@ class QuietView:
 
     interval_s = 1.0
 
-    def update(self, pool: PoolSnapshot, tally: Tally) -> None:
+    def update(self, pool: PoolSnapshot, progress: ProgressCounts) -> None:
         return None
 
     def note(self, text: str) -> None:
@@ -110,14 +110,14 @@ class LineView(QuietView):
         self._next_s = time.monotonic() + LINE_EVERY_S
         self._offline_since: float | None = None
 
-    def update(self, pool: PoolSnapshot, tally: Tally) -> None:
+    def update(self, pool: PoolSnapshot, progress: ProgressCounts) -> None:
         if time.monotonic() < self._next_s and pool.offline_since == self._offline_since:
             return
         self._next_s = time.monotonic() + LINE_EVERY_S
         self._offline_since = pool.offline_since
         at = datetime.now().astimezone().strftime("%H:%M:%S")
         flying = ", ".join(f"{p.name} {p.in_flight}" for p in pool.providers if p.in_flight) or "none"
-        say(f"{at} {progress_line(pool, tally)}; in flight: {flying}")
+        say(f"{at} {progress_line(pool, progress)}; in flight: {flying}")
         for line in waiting_lines(pool):
             say(f"{at} {line}")
         if limits := "; ".join(limit_lines(pool)):
@@ -130,11 +130,11 @@ class JsonView(QuietView):
     def __init__(self) -> None:
         self._next_s = time.monotonic() + JSON_EVERY_S
 
-    def update(self, pool: PoolSnapshot, tally: Tally) -> None:
+    def update(self, pool: PoolSnapshot, progress: ProgressCounts) -> None:
         if time.monotonic() < self._next_s:
             return
         self._next_s += JSON_EVERY_S
-        found = progress_json(pool, tally, simulated=bool(voice.simulated))
+        found = progress_json(pool, progress, simulated=bool(voice.simulated))
         sys.stderr.write(json.dumps({"progress": found}) + "\n")
         sys.stderr.flush()
 
@@ -151,8 +151,8 @@ class LiveView:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
 
-    def update(self, pool: PoolSnapshot, tally: Tally) -> None:
-        self._live.update(_screen(pool, tally), refresh=True)
+    def update(self, pool: PoolSnapshot, progress: ProgressCounts) -> None:
+        self._live.update(_screen(pool, progress), refresh=True)
 
     def note(self, text: str) -> None:
         self._console.print(text)
@@ -200,36 +200,40 @@ def say(text: str) -> None:
 # ------------------------------------------------------------------ what is said
 
 
-def progress_line(pool: PoolSnapshot, tally: Tally) -> str:
+def progress_line(pool: PoolSnapshot, progress: ProgressCounts) -> str:
     """Done of all, how fast, how much longer, what it has cost so far and will have cost."""
-    done = f"{tally.done:,} of {tally.total:,} done" if tally.total is not None else f"{tally.done:,} done"
-    parts = [done, f"{tally.per_minute(pool.at):,.0f} a minute"]
-    left = left_s(pool, tally)
+    done = (
+        f"{progress.done:,} of {progress.total:,} done"
+        if progress.total is not None
+        else f"{progress.done:,} done"
+    )
+    parts = [done, f"{progress.per_minute(pool.at):,.0f} a minute"]
+    left = remaining_s(pool, progress)
     if left:
         parts.append(f"about {duration(left)} left")
-    parts.append(_cost(tally))
-    for status, count in sorted(tally.statuses.items()):
+    parts.append(_cost(progress))
+    for status, count in sorted(progress.statuses.items()):
         if status is not TaskStatus.SUCCEEDED and count:
             parts.append(f"{count:,} {status}")
     return ", ".join(parts)
 
 
-def _cost(tally: Tally) -> str:
-    text = f"{money(tally.cost_nanos)} so far"
-    expected = expected_nanos(tally)
-    if expected is not None and not tally.finished:
-        text = f"{money(tally.cost_nanos)} of about {money(expected)}"
-    return text + (" (some prices unknown)" if tally.unknown_costs else "")
+def _cost(progress: ProgressCounts) -> str:
+    text = f"{money(progress.cost_nanos)} so far"
+    expected = expected_nanos(progress)
+    if expected is not None and not progress.finished:
+        text = f"{money(progress.cost_nanos)} of about {money(expected)}"
+    return text + (" (some prices unknown)" if progress.unknown_costs else "")
 
 
 def waiting_lines(pool: PoolSnapshot) -> Iterator[str]:
     """Who waits for what, and since when nothing can be reached."""
     if pool.offline_since is not None:
         since = datetime.fromtimestamp(pool.offline_since).astimezone().strftime("%H:%M:%S")
-        yield f"offline since {since}: no provider can be reached; {tasks(pool.waiting)} waiting"
+        yield f"offline since {since}: no provider can be reached; {plural(pool.waiting, 'task')} waiting"
     for each in pool.waiting_for:
         until = f" ({duration(each.until - pool.at)})" if each.until and each.until >= pool.at + 1 else ""
-        yield f"{tasks(each.tasks)} waiting for {each.what}{until}"
+        yield f"{plural(each.tasks, 'task')} waiting for {each.what}{until}"
 
 
 def limit_lines(pool: PoolSnapshot) -> Iterator[str]:
@@ -242,7 +246,7 @@ def limit_lines(pool: PoolSnapshot) -> Iterator[str]:
                 gauges[gauge.dimension] = gauge
         if gauges:
             shown = ", ".join(
-                f"{name.replace('_', ' ')} {percent(fullness(g), 1.0)}" for name, g in gauges.items()
+                f"{name.replace('_', ' ')} {percent(fullness(g))}" for name, g in gauges.items()
             )
             yield f"left of {provider.name}'s limits: {shown}"
 
@@ -252,37 +256,37 @@ def fullness(gauge: LimitGauge) -> float:
     return min(1.0, max(0.0, gauge.level / gauge.capacity)) if gauge.capacity > 0 else 0.0
 
 
-def progress_json(pool: PoolSnapshot, tally: Tally, *, simulated: bool) -> dict[str, Any]:
+def progress_json(pool: PoolSnapshot, progress: ProgressCounts, *, simulated: bool) -> dict[str, Any]:
     """What the display shows, for programs: seconds, dollars, epoch seconds."""
-    expected, left = expected_nanos(tally), left_s(pool, tally)
+    expected, left = expected_nanos(progress), remaining_s(pool, progress)
     return {
         "at": round(pool.at, 3),
-        "done": tally.done,
-        "total": tally.total,
-        "statuses": {str(status): n for status, n in tally.statuses.items() if n},
-        "rows_per_minute": round(tally.per_minute(pool.at), 1),
+        "done": progress.done,
+        "total": progress.total,
+        "statuses": {str(status): n for status, n in progress.statuses.items() if n},
+        "rows_per_minute": round(progress.per_minute(pool.at), 1),
         "left_s": None if left is None else round(left, 1),
-        "cost_usd": tally.cost_nanos / NANOS_PER_USD,
+        "cost_usd": progress.cost_nanos / NANOS_PER_USD,
         "expected_usd": None if expected is None else expected / NANOS_PER_USD,
-        "unknown_costs": tally.unknown_costs,
+        "unknown_costs": progress.unknown_costs,
         "in_flight": pool.in_flight,
         "waiting": pool.waiting,
         "waiting_for": [{"what": w.what, "tasks": w.tasks, "until": w.until} for w in pool.waiting_for],
         "offline_since": pool.offline_since,
-        "providers": [_provider_json(provider, tally) for provider in pool.providers],
+        "providers": [_provider_json(provider, progress) for provider in pool.providers],
         "simulated": simulated,
     }
 
 
-def _provider_json(provider: ProviderSnapshot, tally: Tally) -> dict[str, Any]:
+def _provider_json(provider: ProviderSnapshot, progress: ProgressCounts) -> dict[str, Any]:
     return {
         "name": provider.name,
         "state": provider.state,
         "reason": provider.reason,
         "until": provider.until,
         "in_flight": provider.in_flight,
-        "done": tally.by_provider[provider.name],
-        "cost_usd": tally.cost_of(provider) / NANOS_PER_USD,
+        "done": progress.by_provider[provider.name],
+        "cost_usd": progress.cost_of(provider) / NANOS_PER_USD,
         "limits": [{**asdict(gauge), "left": round(fullness(gauge), 3)} for gauge in provider.limits],
     }
 
@@ -294,23 +298,23 @@ def state_text(provider: ProviderSnapshot, now: float) -> str:
     return provider.state
 
 
-def _screen(pool: PoolSnapshot, tally: Tally) -> RenderableType:
+def _screen(pool: PoolSnapshot, progress: ProgressCounts) -> RenderableType:
     from rich.console import Group
     from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
     rows: list[RenderableType] = []
-    if tally.total:
-        bar = ProgressBar(total=tally.total, completed=tally.done, width=60)
+    if progress.total:
+        bar = ProgressBar(total=progress.total, completed=progress.done, width=60)
         rows.append(Padding(bar, 0))  # a bar alone does not end its line
-    rows += [Text(terminal_safe(progress_line(pool, tally))), _provider_table(pool, tally)]
+    rows += [Text(terminal_safe(progress_line(pool, progress))), _provider_table(pool, progress)]
     rows += [Text(terminal_safe(line), style="dim") for line in limit_lines(pool)]
     rows += [Text(terminal_safe(line), style="yellow") for line in waiting_lines(pool)]
     return Group(*rows)
 
 
-def _provider_table(pool: PoolSnapshot, tally: Tally) -> RenderableType:
+def _provider_table(pool: PoolSnapshot, progress: ProgressCounts) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
@@ -319,9 +323,9 @@ def _provider_table(pool: PoolSnapshot, tally: Tally) -> RenderableType:
     table.add_column("state", min_width=18)
     for name in ("in flight", "done", "share", "cost"):
         table.add_column(name, justify="right", min_width=8)
-    everyone = tally.by_provider.total()
+    everyone = progress.by_provider.total()
     for provider in pool.providers:
-        done = tally.by_provider[provider.name]
+        done = progress.by_provider[provider.name]
         state = Text(
             terminal_safe(state_text(provider, pool.at)), style=STATE_COLOURS.get(provider.state, "red")
         )
@@ -330,7 +334,7 @@ def _provider_table(pool: PoolSnapshot, tally: Tally) -> RenderableType:
             state,
             str(provider.in_flight),
             f"{done:,}",
-            percent(done, everyone),
-            money(tally.cost_of(provider)),
+            percent(share(done, everyone)),
+            money(progress.cost_of(provider)),
         )
     return table

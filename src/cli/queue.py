@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..core.control_characters import terminal_safe
+from ..core.event_text import event_text
 from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning, unpriced_warning
 from ..core.preferences import PreferenceHeld, preferences_held
 from ..core.results import encode_row, result_row
-from ..core.sayings import said
 from ..errors import InputError, StoreError
+from ..formatting import duration, money, percent, share
 from ..records import Event, PoolSnapshot, Result, Task, TaskStatus
 from ..storable import clean
 from .exits import SOME_NOT
-from .follow import at_work, who_is_called
 from .logs import set_up_logging
 from .progress import console, fullness, say, state_text, waiting_lines
+from .progress_counts import OPEN_STATUSES, ProgressCounts
 from .runner import Sink, work_off
 from .setup import Options, Setup, open_store, prepare
-from .tally import OPEN, Tally
-from .words import duration, latency, money, percent
+from .watch_server import active_orchestrator, available_providers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,7 +73,7 @@ def submit(
         )
         _say_warnings(setup, task)
         _add(store, task, clock.now())
-        if warning := nobody_to_ask(task, setup.settings, who_is_called(setup, store)):
+        if warning := nobody_to_ask(task, setup.settings, available_providers(setup, store)):
             say(warning)
         if not (wait or serve):
             if unserved is not None:
@@ -135,7 +135,7 @@ def _why_unserved(setup: Setup, store: Store, *, patience_s: float) -> _Unserved
     One that is just starting leads before it signs on: this waits for it, at most `patience_s`.
     """
     give_up_at = time.monotonic() + patience_s
-    while (row := at_work(store)) is None and (leads := store.leader()).alive:
+    while (row := active_orchestrator(store)) is None and (leads := store.leader()).alive:
         if time.monotonic() >= give_up_at:
             why = f"an orchestrator is starting ({leads.name})"
             return _Unserved(why, "it answers when it serves", is_led=True, mode=setup.mode)
@@ -157,7 +157,7 @@ def _answer_here(setup: Setup, store: Store, clock: Clock, task: Task, log_level
     """Answer this task alone, with an orchestrator that ends then. False: a server began meanwhile."""
     set_up_logging(log_level, setup.settings.state_dir / "logs", simulated=setup.simulated)
     try:
-        work_off(setup, store, clock, Sink(Tally(None, clock.now())), batch=task.batch, quiet=True)
+        work_off(setup, store, clock, Sink(ProgressCounts(None, clock.now())), batch=task.batch, quiet=True)
     except StoreError:
         if not store.leader().alive:
             raise
@@ -171,8 +171,8 @@ def _wait_for(setup: Setup, store: Store, task: Task, *, patience_s: float = GON
     seen_at = time.monotonic()
     while True:
         # Asked before the task is looked at: an orchestrator that has left has stored its answers.
-        row = at_work(store)
-        if store.statuses(task.batch, [task.id])[task.id] not in OPEN:
+        row = active_orchestrator(store)
+        if store.statuses(task.batch, [task.id])[task.id] not in OPEN_STATUSES:
             break
         if row is not None and not row.batch and (row.incarnation, row.heartbeat_at) != seen:
             seen, seen_at = (row.incarnation, row.heartbeat_at), time.monotonic()
@@ -233,15 +233,15 @@ def status(options: Options, *, as_json: bool) -> int:
     if held:
         screen.print(_held_line(held), soft_wrap=True)
     for event in alerts:
-        screen.print(f"{event.level}, {duration(now - event.at)} ago: {said(event)}", soft_wrap=True)
+        screen.print(f"{event.level}, {duration(now - event.at)} ago: {event_text(event)}", soft_wrap=True)
     return 0
 
 
 def _held_line(held: Sequence[PreferenceHeld]) -> str:
     parts = []
     for each in held:
-        share = percent(each.preferred_answers, each.answers)
-        parts.append(f"{each.task_type} {share} of {each.answers:,} ({each.provider})")
+        preferred = percent(share(each.preferred_answers, each.answers))
+        parts.append(f"{each.task_type} {preferred} of {each.answers:,} ({each.provider})")
     return f"answered by the preferred provider in the last 24 hours: {', '.join(parts)}"
 
 
@@ -292,12 +292,12 @@ def _pool_table(pool: PoolSnapshot) -> Table:
         table.add_row(
             each.name,
             state_text(each, pool.at) + (f": {each.reason}" if each.reason else ""),
-            percent(each.share, 1.0),
+            percent(each.share),
             f"{each.in_flight}",
             f"{each.calls:,}",
-            percent(each.succeeded, each.succeeded + each.failed),
-            latency(each.p50_s),
-            latency(each.p95_s),
+            percent(share(each.succeeded, each.succeeded + each.failed)),
+            duration(each.p50_s),
+            duration(each.p95_s),
             money(each.cost_nanos),
         )
     return table
@@ -321,7 +321,7 @@ def _limit_table(pool: PoolSnapshot) -> Table:
                 provider.name,
                 gauge.group,
                 gauge.dimension.replace("_", " "),
-                percent(fullness(gauge), 1.0),
+                percent(fullness(gauge)),
                 f"{limit:,.0f} a {per}",
                 gauge.source.replace("_", " "),
             )

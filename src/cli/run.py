@@ -13,20 +13,26 @@ from ..core.clock import Clock
 from ..core.planning import substitutions
 from ..core.results import ResultsFile
 from ..records import NANOS_PER_USD
-from .again import Wishes, ask_again
 from .batch import Batch, check_limit, open_results, resume, take_in
+from .config_warnings import print_config_warnings
 from .confirm import ask_first
-from .doubts import say_doubts
 from .exits import ALL_ANSWERED, SOME_NOT
-from .follow import follow, refuse_cap_beside_server, say_what_a_server_ignores, server_of, who_is_called
 from .logs import set_up_logging
-from .mending import drop_outdated, mend, settle
 from .names import named
+from .preflight import preflight
 from .progress import say, voice
+from .progress_counts import ProgressCounts
+from .reconcile import answer_duplicates, drop_stale_rows, reconcile
+from .rerun import RerunOptions, requeue
 from .runner import Sink, work_off
 from .setup import Options, Setup, open_store, prepare
-from .survey import survey
-from .tally import Tally
+from .watch_server import (
+    available_providers,
+    find_server,
+    refuse_cap_beside_server,
+    warn_about_ignored_options,
+    watch_server,
+)
 
 if TYPE_CHECKING:
     from ..core.intake import ReadOptions
@@ -62,7 +68,7 @@ def run(
     setup = prepare(options)
     voice.simulated = setup.simulated
     setup.refuse_without_key(reading.pins)
-    wishes = Wishes.of(retry=retry, rerun_changed=rerun_changed, dedupe=dedupe)
+    rerun = RerunOptions.of(retry=retry, rerun_changed=rerun_changed, dedupe=dedupe)
     ways = _Ways(quiet, agent_prompts, max_cost, yes, cheapest, strict_params)
     if cheapest:
         setup = setup.with_cost_weight(CHEAPEST)
@@ -76,20 +82,20 @@ def run(
         results = stack.enter_context(open_results(batch, simulated=setup.simulated))
         store = stack.enter_context(open_store(setup))
         batch = named(setup, store, batch, clock.now()).as_begun(store)
-        batch = batch.asking(who_is_called(setup, store))
+        batch = batch.asking(available_providers(setup, store))
         say(setup.headline())
-        say_doubts(setup.settings)
+        print_config_warnings(setup.settings)
         ways.say_where_they_lead(setup, store)
-        plan, bad = _hand_in(setup, store, clock, batch, results, wishes, ways)
-        tally = resume(store, batch, results, clock.now())
-        tally.plan = plan
-        log.info("run begins", extra=_fields("run_begins", batch, tally))
+        plan, bad = _hand_in(setup, store, clock, batch, results, rerun, ways)
+        progress = resume(store, batch, results, clock.now())
+        progress.plan = plan
+        log.info("run begins", extra=_fields("run_begins", batch, progress))
         spent = None
-        if not tally.finished:
-            spent = _answer(setup, store, clock, batch, results, tally, ways)
-        log.info("run ends", extra=_fields("run_ends", batch, tally))
-        close_run(setup, store, batch, results, tally, clock.now(), spent, quiet=quiet)
-    return ALL_ANSWERED if tally.answered == tally.total and not bad else SOME_NOT
+        if not progress.finished:
+            spent = _answer(setup, store, clock, batch, results, progress, ways)
+        log.info("run ends", extra=_fields("run_ends", batch, progress))
+        close_run(setup, store, batch, results, progress, clock.now(), spent, quiet=quiet)
+    return ALL_ANSWERED if progress.answered == progress.total and not bad else SOME_NOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,37 +125,37 @@ def _hand_in(
     clock: Clock,
     batch: Batch,
     results: ResultsFile,
-    wishes: Wishes,
+    rerun: RerunOptions,
     ways: _Ways,
 ) -> tuple[Plan | None, int]:
     """Bring file and store together and hand in what is new: the plan, if one was made, and bad lines."""
     check_limit(store, batch)
-    mend(store, batch, results)
-    found = survey(setup, store, batch, clock.now(), wishes, quiet=ways.quiet)
-    if found is not None and not wishes.rerun_changed:
+    reconcile(store, batch, results)
+    found = preflight(setup, store, batch, clock.now(), rerun, quiet=ways.quiet)
+    if found is not None and not rerun.rerun_changed:
         found.refuse_changed()
     if found is None or found.sample.count:
-        server_of(store, stored=False)
+        find_server(store, stored=False)
     plan, bad = None, 0
     if found is not None and not setup.simulated:
         asking = (setup, store, found, clock.now())
         plan = ask_first(*asking, yes=ways.yes, max_cost=ways.max_cost, quiet=ways.quiet)
-    if found is None or not found.leaves_nothing_to_store(wishes):
-        bad = take_in(store, setup.settings, batch, clock.now(), wishes=wishes, quiet=ways.quiet)
-    ask_again(store, batch.name, wishes, clock.now())
-    drop_outdated(store, batch, results)
-    settle(store, batch.name, results)
+    if found is None or not found.leaves_nothing_to_store(rerun):
+        bad = take_in(store, setup.settings, batch, clock.now(), rerun=rerun, quiet=ways.quiet)
+    requeue(store, batch.name, rerun, clock.now())
+    drop_stale_rows(store, batch, results)
+    answer_duplicates(store, batch.name, results)
     return plan, bad
 
 
-def _fields(action: str, batch: Batch, tally: Tally) -> dict[str, Any]:
+def _fields(action: str, batch: Batch, progress: ProgressCounts) -> dict[str, Any]:
     return {
         "action": action,
         "batch": batch.name,
-        "done": tally.done,
-        "of": tally.total,
-        "answered": tally.answered,
-        "cost_usd": tally.cost_nanos / NANOS_PER_USD,
+        "done": progress.done,
+        "of": progress.total,
+        "answered": progress.answered,
+        "cost_usd": progress.cost_nanos / NANOS_PER_USD,
     }
 
 
@@ -159,20 +165,20 @@ def _answer(
     clock: Clock,
     batch: Batch,
     results: ResultsFile,
-    tally: Tally,
+    progress: ProgressCounts,
     ways: _Ways,
 ) -> BudgetRule | None:
     """Work the batch off here, or have the server do it that runs already. Which budget has ended it."""
-    if server := server_of(store):
+    if server := find_server(store):
         if ways.max_cost is not None and not setup.simulated:  # it began while the file was read
             refuse_cap_beside_server(store)
-        say_what_a_server_ignores(
+        warn_about_ignored_options(
             cheapest=ways.cheapest, agent_prompts=ways.agent_prompts, strict_params=ways.strict_params
         )
-        follow(store, server, clock, batch.name, tally, quiet=ways.quiet)
-        mend(store, batch, results)
+        watch_server(store, server, clock, batch.name, progress, quiet=ways.quiet)
+        reconcile(store, batch, results)
         return None
-    sink = Sink(tally, batch.name, results, lambda: mend(store, batch, results))
+    sink = Sink(progress, batch.name, results, lambda: reconcile(store, batch, results))
     report = work_off(
         setup,
         store,
@@ -184,7 +190,7 @@ def _answer(
         max_cost_usd=ways.max_cost,
     )
     if store.outdated(batch.name):  # somebody asked again, on the pages, what had been written
-        mend(store, batch, results)
+        reconcile(store, batch, results)
     return report.spent
 
 
@@ -193,7 +199,7 @@ def close_run(
     store: Store,
     batch: Batch,
     results: ResultsFile,
-    tally: Tally,
+    progress: ProgressCounts,
     now: float,
     spent: BudgetRule | None = None,
     *,
@@ -202,12 +208,12 @@ def close_run(
     """Print tables (unless `quiet`), totals, where the results are; `spent` is the budget that ended it."""
     from .summary import print_summary, print_summary_json, what_goes_on
 
-    renamed = substitutions(tally.named, setup.settings)
+    renamed = substitutions(progress.named, setup.settings)
     told: dict[str, Any] = {
-        "tally": tally,
+        "progress": progress,
         "substitutions": renamed,
         "baseline_model": setup.settings.baseline_model,
-        "elapsed_s": now - tally.started_at,
+        "elapsed_s": now - progress.started_at,
         "simulated": setup.simulated,
         "stderr": results.path is None,
     }
@@ -217,6 +223,6 @@ def close_run(
         return
     print_summary(summary, quiet=quiet, **told)
     if results.path is not None:
-        rest = "" if tally.finished else f" (not complete: {what_goes_on(summary, spent)})"
+        rest = "" if progress.finished else f" (not complete: {what_goes_on(summary, spent)})"
         sys.stdout.write(f"results: {results.path}{rest}\n")
         sys.stdout.flush()

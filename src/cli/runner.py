@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 from ..core.clock import Clock
 from ..core.results import ResultsFile
 from ..errors import ConfigError, InputError, OrchestratorError, StoreError
+from ..formatting import plural
 from ..records import Result, TaskStatus
 from .exits import STOPPED as STOPPED_AT_ONCE
 from .exits import STORE_REFUSES
 from .progress import View, make_view, say
+from .progress_counts import ProgressCounts
 from .setup import Setup, providers
 from .stopping import STOP_SIGNALS, StopListener
-from .tally import Tally
-from .words import tasks
 
 if TYPE_CHECKING:
     from ..core.leadership import Leadership
@@ -47,12 +47,12 @@ class Sink:
 
     def __init__(
         self,
-        tally: Tally,
+        progress: ProgressCounts,
         batch: str | None = None,
         results: ResultsFile | None = None,
         complete: Callable[[], None] | None = None,
     ) -> None:
-        self.tally = tally
+        self.progress = progress
         self._batch, self._results, self._complete = batch, results, complete
         self._error: str = ""
         self._waiting: list[Result] = []
@@ -71,7 +71,7 @@ class Sink:
 
     def __call__(self, results: Sequence[Result]) -> None:
         mine = [r for r in results if self._batch is None or r.task.batch == self._batch]
-        self.tally.add(mine)
+        self.progress.add(mine)
         if self._results is None or self.is_closed:
             return
         self._waiting += mine
@@ -162,7 +162,7 @@ def work_off(
         raise StoreError(f"{sink.lacking}: {remedy}")
     if report.stopped == BUDGET:
         left = store.pending(batch).get(TaskStatus.QUEUED, 0)
-        say(f"{report.why}; {tasks(left)} left, which stay queued")
+        say(f"{report.why}; {plural(left, 'task')} left, which stay queued")
     elif report.stopped not in {"", DRAINED, STOPPED}:
         raise failure(report)
     return report
@@ -200,8 +200,8 @@ async def _watch(
         if sink.is_closed:
             orchestrator.drain()
         pool = orchestrator.snapshot()
-        sink.tally.mark(pool.at)
-        view.update(pool, sink.tally)
+        sink.progress.mark(pool.at)
+        view.update(pool, sink.progress)
         if orchestrator.is_ending and not noted and (held := orchestrator.unstored):
             noted = True
             view.note(f"{held}; still trying to store them; Ctrl-C once more ends without them")
@@ -227,8 +227,8 @@ def _stopping(orchestrator: Orchestrator, view: View, drain_s: float) -> StopLis
         text = f"ended at once: {lost:,} paid answers are lost" if lost else "ended at once"
         if in_flight:
             text += f", {in_flight:,} calls in flight may be billed"
-        again = "; the next run asks these tasks again" if lost or in_flight else ""
-        return (STORE_REFUSES if lost else STOPPED_AT_ONCE), f"{text}{again}"
+        rerun_note = "; the next run asks these tasks again" if lost or in_flight else ""
+        return (STORE_REFUSES if lost else STOPPED_AT_ONCE), f"{text}{rerun_note}"
 
     return StopListener(press, last_words, lambda: bool(orchestrator.unstored))
 

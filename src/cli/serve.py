@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 from ..config import chosen_port
 from ..core.clock import Clock
+from ..formatting import duration, money, plural
 from ..records import Result
 from .batch import open_results, resume
+from .config_warnings import print_config_warnings
 from .confirm import ask_about_queue
-from .doubts import say_doubts
 from .examples import add_examples, examples_batch, offer_examples
 from .exits import ALL_ANSWERED, SOME_NOT
 from .logs import set_up_logging
-from .mending import mend
 from .names import named
 from .pages import pages_beside
 from .progress import View, say
+from .progress_counts import ProgressCounts
+from .reconcile import reconcile
 from .run import close_run
 from .runner import BUDGET, Sink, work_off
 from .setup import Options, Setup, open_store, prepare
-from .tally import Tally
-from .words import duration, money, tasks
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -53,7 +53,7 @@ def serve(
     set_up_logging(level, folder, simulated=setup.simulated)
     clock = Clock()
     say(setup.headline())
-    say_doubts(setup.settings)
+    print_config_warnings(setup.settings)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(setup))
         leadership = stack.enter_context(Leadership(store, setup.settings.pool.lease_s))
@@ -63,7 +63,7 @@ def serve(
         if pages:
             stack.enter_context(pages_beside(options, setup, leadership.incarnation))
         leadership.acquire(standby=standby, say=say)
-        sink = Sink(Tally(None, clock.now()))
+        sink = Sink(ProgressCounts(None, clock.now()))
         if examples and setup.simulated:
             sink = stack.enter_context(_with_examples(setup, store, clock, once))
         elif examples:
@@ -74,15 +74,16 @@ def serve(
             setup, store, clock, sink, batch=None, quiet=quiet, until_done=once, leadership=leadership
         )
         code = sink.finish() if isinstance(sink, ExamplesSink) else ALL_ANSWERED
-    _say_what_was_done(sink.served if isinstance(sink, ExamplesSink) else sink.tally, clock.now())
+    _say_what_was_done(sink.served if isinstance(sink, ExamplesSink) else sink.progress, clock.now())
     if report.stopped == BUDGET:
         return SOME_NOT
     return ALL_ANSWERED if report.stopped else code
 
 
-def _say_what_was_done(served: Tally, now: float) -> None:
+def _say_what_was_done(served: ProgressCounts, now: float) -> None:
     took = duration(now - served.started_at)
-    say(f"served {tasks(served.done)} in {took}: {served.answered:,} answered, {money(served.cost_nanos)}")
+    answered = f"{served.answered:,} answered, {money(served.cost_nanos)}"
+    say(f"served {plural(served.done, 'task')} in {took}: {answered}")
 
 
 class ExamplesSink(Sink):
@@ -91,8 +92,10 @@ class ExamplesSink(Sink):
     `tally` is that of the examples until then, and that of everything served afterwards.
     """
 
-    def __init__(self, examples: Sink, served: Tally, print_table: Callable[[], None], *, told: bool) -> None:
-        super().__init__(examples.tally)
+    def __init__(
+        self, examples: Sink, served: ProgressCounts, print_table: Callable[[], None], *, told: bool
+    ) -> None:
+        super().__init__(examples.progress)
         self.served = served
         self._examples, self._print_table, self._told = examples, print_table, told
 
@@ -109,18 +112,18 @@ class ExamplesSink(Sink):
 
     def tick(self, view: View) -> None:
         self.look()
-        if self._examples.tally.finished and self.tally is not self.served:
+        if self._examples.progress.finished and self.progress is not self.served:
             with view.aside():
                 self.finish()
-            self.tally = self.served
+            self.progress = self.served
 
     def finish(self) -> int:
         """Print the examples' table unless it was; the exit code that they deserve."""
         if not self._told:
             self._told = True
             self._print_table()
-        tally = self._examples.tally
-        return ALL_ANSWERED if tally.answered == tally.total else SOME_NOT
+        progress = self._examples.progress
+        return ALL_ANSWERED if progress.answered == progress.total else SOME_NOT
 
 
 @contextmanager
@@ -128,13 +131,13 @@ def _with_examples(setup: Setup, store: Store, clock: Clock, once: bool) -> Iter
     """Put the examples on the queue. Where they are long done, their table is told again only with `once`."""
     batch = named(setup, store, examples_batch(setup), clock.now())
     with open_results(batch, simulated=setup.simulated) as results:
-        mend(store, batch, results)
+        reconcile(store, batch, results)
         add_examples(store, setup, batch, clock.now())
-        tally = resume(store, batch, results, clock.now())
+        progress = resume(store, batch, results, clock.now())
 
         def print_table() -> None:
-            close_run(setup, store, batch, results, tally, clock.now())
+            close_run(setup, store, batch, results, progress, clock.now())
 
-        served = Tally(None, clock.now())
-        sink = Sink(tally, batch.name, results, lambda: mend(store, batch, results))
-        yield ExamplesSink(sink, served, print_table, told=tally.finished and not once)
+        served = ProgressCounts(None, clock.now())
+        sink = Sink(progress, batch.name, results, lambda: reconcile(store, batch, results))
+        yield ExamplesSink(sink, served, print_table, told=progress.finished and not once)

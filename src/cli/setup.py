@@ -158,7 +158,11 @@ def command_line(*words: str | Path) -> str:
     """This program and these words as a shell in this folder takes them, without `activate` too."""
     join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
     return join(
-        [shown(Path(sys.executable)), shown(PROJECT_ROOT / "real_agent_orchestrator.py"), *map(str, words)]
+        [
+            shown(Path(sys.executable)),
+            shown(PROJECT_ROOT / "real_agent_orchestrator.py"),
+            *map(str, words),
+        ]
     )
 
 

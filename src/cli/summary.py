@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..formatting import duration, money, percent, plural, share
 from ..records import NANOS_PER_USD, TaskStatus
 from .progress import console
-from .tally import OPEN, Tally
-from .words import duration, latency, money, percent, tasks
+from .progress_counts import OPEN_STATUSES, ProgressCounts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,7 @@ UNBOUNDED = 1_000  # columns
 def print_summary(
     summary: Summary,
     *,
-    tally: Tally,
+    progress: ProgressCounts,
     baseline_model: str,
     elapsed_s: float,
     simulated: bool,
@@ -48,7 +48,7 @@ def print_summary(
         screen.print()
         screen.print(agent_table(summary))
         screen.print()
-    for line in total_lines(summary, tally, baseline_model, elapsed_s, simulated):
+    for line in total_lines(summary, progress, baseline_model, elapsed_s, simulated):
         screen.print(line, soft_wrap=True)
     for each in substitutions:
         screen.print(str(each), soft_wrap=True)
@@ -57,7 +57,7 @@ def print_summary(
 def print_summary_json(
     summary: Summary,
     *,
-    tally: Tally,
+    progress: ProgressCounts,
     baseline_model: str,
     elapsed_s: float,
     simulated: bool,
@@ -67,19 +67,21 @@ def print_summary_json(
 ) -> None:
     """The same for programs: one object, dollars and seconds."""
     stream = sys.stderr if stderr else sys.stdout
-    found = summary_json(summary, tally, baseline_model, elapsed_s)
+    found = summary_json(summary, progress, baseline_model, elapsed_s)
     found |= {"results": None if results is None else str(results), "simulated": simulated}
     found["substitutions"] = [asdict(each) for each in substitutions]
     stream.write(json.dumps({"summary": found}) + "\n")
     stream.flush()
 
 
-def summary_json(summary: Summary, tally: Tally, baseline_model: str, elapsed_s: float) -> dict[str, Any]:
+def summary_json(
+    summary: Summary, progress: ProgressCounts, baseline_model: str, elapsed_s: float
+) -> dict[str, Any]:
     calls = summary.calls
     return {
         "tasks": sum(summary.counts.values()),
         "answered": summary.counts.get(TaskStatus.SUCCEEDED, 0),
-        "complete": tally.finished,
+        "complete": progress.finished,
         "statuses": {str(status): n for status, n in summary.counts.items() if n},
         "truncated": summary.tasks.truncated,
         "took_s": round(elapsed_s, 3),
@@ -90,7 +92,7 @@ def summary_json(summary: Summary, tally: Tally, baseline_model: str, elapsed_s:
         **_sums_json(calls),
         "providers": {name: _sums_json(sums) for name, sums in summary.providers.items()},
         "agents": {name: sums.tasks for name, sums in summary.agents.items()},
-        "reasons": tally.reasons,
+        "reasons": progress.reasons,
     }
 
 
@@ -153,10 +155,10 @@ def provider_table(summary: Summary, padding: int = 2, without: Collection[str] 
 def _cells(sums: CallSums, answers: int) -> dict[str, str]:
     return {
         "calls": f"{sums.calls:,}",
-        "share": percent(sums.ok, answers),
-        "success": percent(sums.ok, sums.calls - sums.cancelled),
-        "median": latency(sums.p50_s),
-        "p95": latency(sums.p95_s),
+        "share": percent(share(sums.ok, answers)),
+        "success": percent(share(sums.ok, sums.calls - sums.cancelled)),
+        "median": duration(sums.p50_s),
+        "p95": duration(sums.p95_s),
         "tokens in": f"{sums.prompt_tokens:,}",
         "tokens out": f"{sums.output_tokens:,}",
         "cost": _cost(sums),
@@ -183,13 +185,13 @@ def agent_table(summary: Summary) -> Table:
 
 
 def total_lines(
-    summary: Summary, tally: Tally, baseline_model: str, elapsed_s: float, simulated: bool
+    summary: Summary, progress: ProgressCounts, baseline_model: str, elapsed_s: float, simulated: bool
 ) -> Iterator[str]:
     total, answered = sum(summary.counts.values()), summary.counts.get(TaskStatus.SUCCEEDED, 0)
     truncated = (
         f", {summary.tasks.truncated:,} of them cut off at max_tokens" if summary.tasks.truncated else ""
     )
-    yield f"{answered:,} of {tasks(total)} answered{truncated}; this run took {duration(elapsed_s)}"
+    yield f"{answered:,} of {plural(total, 'task')} answered{truncated}; this run took {duration(elapsed_s)}"
     yield _money_line(summary, baseline_model, simulated)
     if summary.savings:
         # Of what was cut off, the tiers have what belongs to finished tasks of processes that live.
@@ -197,16 +199,18 @@ def total_lines(
         billed = ", if those calls are billed" if has_uncertain else ""
         yield f"  by tier{billed}: " + "; ".join(_savings(part) for part in summary.savings)
     others = {
-        s: n for s, n in summary.counts.items() if n and s is not TaskStatus.SUCCEEDED and s not in OPEN
+        s: n
+        for s, n in summary.counts.items()
+        if n and s is not TaskStatus.SUCCEEDED and s not in OPEN_STATUSES
     }
     if others:
         yield "not answered: " + ", ".join(f"{n:,} {status}" for status, n in others.items())
-        yield from (f"  {reason}" for reason in tally.reasons)
-        if sum(others.values()) > len(tally.reasons):
+        yield from (f"  {reason}" for reason in progress.reasons)
+        if sum(others.values()) > len(progress.reasons):
             yield "  (the others are in the results)"
-    still_open = sum(n for s, n in summary.counts.items() if s in OPEN)
+    still_open = sum(n for s, n in summary.counts.items() if s in OPEN_STATUSES)
     if still_open:
-        yield f"still open: {tasks(still_open)}"
+        yield f"still open: {plural(still_open, 'task')}"
 
 
 def what_goes_on(summary: Summary, spent: BudgetRule | None) -> str:
@@ -244,7 +248,7 @@ def _savings(part: TierSavings) -> str:
     """`economy $0.12 instead of $0.50 (76 % less, 300 tasks)`."""
     difference = f"{_difference(part.cost_nanos, part.baseline_nanos)}, " if part.baseline_nanos else ""
     instead = f"{money(part.cost_nanos)} instead of {money(part.baseline_nanos)}"
-    return f"{part.tier} {instead} ({difference}{tasks(part.tasks)})"
+    return f"{part.tier} {instead} ({difference}{plural(part.tasks, 'task')})"
 
 
 def _difference(cost_nanos: int, baseline_nanos: int) -> str:

@@ -42,7 +42,7 @@ from yarl import URL
 from ..errors import ConfigError
 from ..masking import MASK, without_keys
 from ..records import Event
-from .sayings import said
+from .event_text import event_text
 
 logger = logging.getLogger(__name__)
 Keep = Callable[[str, Callable[[], Awaitable[None]]], Coroutine[Any, Any, None]]
@@ -245,7 +245,7 @@ def body_of(event: Event) -> dict[str, Any]:
     """The JSON of one alert: `text` for people, `event` for programs; nothing confidential in either."""
     message = _clean(event.message, _TEXT_CHARS)
     subject = " ".join(word for word in (event.kind, event.provider) if word)
-    told = said(replace(event, message=message), with_zone=True)
+    told = event_text(replace(event, message=message), with_zone=True)
     return {
         "text": _for_slack(f"[{event.level}] {subject}: {told}"),
         "event": {

@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ..formatting import money
 from ..records import Event, Placement
 from ..routing.budgets import BudgetAlert, BudgetRule, Budgets, rules_from
 from ..settings import Settings
 from .store import Store
 from .store.accounts import GroupBy
 from .store_thread import StoreThread
-from .words import money
 
 CAP = "max_cost_usd:"  # before a batch's name: the setting that keeps its cap
 Account = tuple[str, str, str]  # provider, batch, submitter

@@ -60,8 +60,8 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import LeadershipLost, StoreError
+from ..formatting import duration
 from .store import HostLock, Identity, Leader, Store
-from .words import duration
 
 log = logging.getLogger(__name__)
 RENEW_SHARE = 0.2  # of the lease: four renewals may fail before it runs out

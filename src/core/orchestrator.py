@@ -53,11 +53,11 @@ from .budget_keeper import BudgetKeeper
 from .canary_calls import CanaryCalls
 from .clock import Clock
 from .command_handler import CommandHandler
+from .event_text import event_text
 from .health import HealthWatch
 from .leadership import Leadership
 from .learned_state import LearnedStateRepository
 from .result_writer import ResultWriter
-from .sayings import said
 from .store import News, Store
 from .store_thread import StoreThread
 from .supervisor import Supervisor
@@ -750,7 +750,7 @@ class Orchestrator:
         for event in events:
             with self._supervisor.guarding("reporting an event"):
                 level = logging.INFO if event.level == "info" else logging.WARNING
-                log.log(level, said(event), extra={"action": event.kind, "provider": event.provider})
+                log.log(level, event_text(event), extra={"action": event.kind, "provider": event.provider})
                 if event.level == "alert":
                     self._alerter.send(event)
 

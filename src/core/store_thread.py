@@ -15,7 +15,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from ..errors import LeadershipLost, StoreError, UnstorableError
-from .words import duration
+from ..formatting import duration
 
 P = ParamSpec("P")
 T = TypeVar("T")

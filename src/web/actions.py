@@ -12,6 +12,7 @@ from typing import Any
 from ..core.intake import QUEUE, make_task, nobody_to_ask, shown, unknown_type_warning, unpriced_warning
 from ..core.store import AddReport, BatchRow, SettingChange, TaskDetail
 from ..errors import InputError
+from ..formatting import percent
 from ..records import Event, Task, TaskStatus
 from .bodies import MAX_ROW, RebalanceBody
 from .context import AppContext, caller_role, visible_submitter
@@ -20,7 +21,6 @@ from .presenters.tasks import OPEN_STATUSES
 from .presenters.weights import WEIGHT_STEPS, current_weights, normalised, preset, weight_steps
 from .problems import Problem, not_found
 from .roles import MAX_PRIORITY
-from .words import percent
 
 MAX_WAITING = 64  # requests that wait for an answer, so that the others find a thread: see `serving.THREADS`
 MAX_SUBMITTING = 40  # requests that bring tasks, whose schemas are checked one after the other

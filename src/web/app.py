@@ -16,6 +16,7 @@ from ..config import PROJECT_ROOT
 from ..core.clock import Clock
 from ..core.store import Store
 from ..errors import ConfigError
+from ..formatting import count, money
 from ..private import make_private_folder
 from ..settings import Settings
 from . import guard, problems, words
@@ -81,7 +82,7 @@ def create_app(
     app.session_interface = SessionsOverTls()
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.filters.update(words.FILTERS)
-    app.jinja_env.globals.update(counted=words.count, priced=words.money, allows=guard.allows)
+    app.jinja_env.globals.update(counted=count, priced=money, allows=guard.allows)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     guard.install(app)
     problems.install(app)

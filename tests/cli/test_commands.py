@@ -66,11 +66,11 @@ def test_the_examples_are_queued_once_and_the_queue_is_served_on_until_ctrl_c(tm
     assert answer.process.returncode == 0 and answer.out.strip(), answer.err
     assert answer.err.startswith("simulated: no API key was found"), "the answer itself looks like any other"
     assert "60 of 60 tasks answered" in server.out and "served 61 tasks" in server.err
-    with Script("--examples", cwd=tmp_path) as again:
-        again.wait_for("serving the queue")
-        again.terminate()
-        assert again.wait() == 0, again.err
-    assert "60 tasks finished before; nothing to do" in again.err and again.out == ""
+    with Script("--examples", cwd=tmp_path) as rerun:
+        rerun.wait_for("serving the queue")
+        rerun.terminate()
+        assert rerun.wait() == 0, rerun.err
+    assert "60 tasks finished before; nothing to do" in rerun.err and rerun.out == ""
     shown = run_script("status", cwd=tmp_path)
     held = re.search(
         r"preferred provider in the last 24 hours: .*research (\d+) % of \d+ \(gemini\)", shown.out

@@ -51,7 +51,7 @@ def test_without_a_terminal_queued_tasks_are_named_with_their_cost_and_answered_
         assert calls(simulator) == 0
     done = run_script("--once", "--yes", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.err
-    assert "2 tasks queued before this start: answering them (--yes)" in done.err
+    assert "answering 2 tasks queued before this start (--yes)" in done.err
     assert (calls(simulator), status(tmp_path, live)) == (2, {"succeeded": 2})
 
 

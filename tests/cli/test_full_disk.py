@@ -123,8 +123,8 @@ def test_r4_9_on_a_full_state_disk_the_second_ctrl_c_ends_at_once_and_says_what_
         assert time.monotonic() - began_at < AT_ONCE_S
     assert "paid answers are lost" in script.err and "Traceback" not in script.err
     disk.free()
-    again = run_script(*RUN, cwd=tmp_path, env=env)
-    assert again.process.returncode == 0, again.err
+    rerun = run_script(*RUN, cwd=tmp_path, env=env)
+    assert rerun.process.returncode == 0, rerun.err
     paid_again = calls(openai) - len(TASKS)
     assert 0 <= paid_again <= 2 * SLOTS, "those in flight when the disk was full, and those of one commit"
     assert {row["id"] for row in read_rows(tmp_path / "out.jsonl")} == {task["id"] for task in TASKS}

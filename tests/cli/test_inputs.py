@@ -46,9 +46,9 @@ def test_a_csv_file_and_a_template_come_back_as_csv_and_a_torn_file_is_completed
     whole = (tmp_path / "out.csv").read_bytes()
     (tmp_path / "out.csv").write_bytes(whole[: whole.rindex(b'"Say')])
     calls = simulator.stats()["openai"]["calls"]
-    again = run_script(*command, cwd=tmp_path, env=live)
-    assert again.process.returncode == 0, again.err
-    assert "6 tasks finished before; nothing to do" in again.err
+    rerun = run_script(*command, cwd=tmp_path, env=live)
+    assert rerun.process.returncode == 0, rerun.err
+    assert "6 tasks finished before; nothing to do" in rerun.err
     assert {row["id"]: row for row in records(tmp_path / "out.csv")} == rows
     assert simulator.stats()["openai"]["calls"] == calls
     (tmp_path / "out.csv").unlink()

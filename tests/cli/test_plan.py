@@ -130,8 +130,8 @@ def test_a_run_that_goes_on_plans_only_what_is_left(tmp_path: Path, live: dict[s
     write_rows(tmp_path / "tasks.jsonl", rows[:3])
     run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
     write_rows(tmp_path / "tasks.jsonl", rows)
-    again = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
-    assert again.process.returncode == 0 and "plan: 2 tasks" in again.err
+    rerun = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
+    assert rerun.process.returncode == 0 and "plan: 2 tasks" in rerun.err
     last = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
     assert "plan:" not in last.err and "nothing to do" in last.err
 

@@ -174,9 +174,9 @@ def test_the_same_command_asks_nothing_twice_and_mends_the_file(
     (tmp_path / "out.jsonl").write_text(whole[: whole.rindex('"usage"')])
     with (tmp_path / "tasks.jsonl").open("a") as file:
         file.write('{"id": "new", "prompt": "One more"}\n')
-    again = run_script(*command, cwd=tmp_path, env=live)
-    assert again.process.returncode == 0, again.err
-    assert "5 tasks finished before; going on with the other 1" in again.err
+    rerun = run_script(*command, cwd=tmp_path, env=live)
+    assert rerun.process.returncode == 0, rerun.err
+    assert "5 tasks finished before; going on with the other 1" in rerun.err
     assert sorted(ids(tmp_path / "out.jsonl")) == ["new", "t0", "t1", "t2", "t3", "t4"]
     assert simulator.stats()["openai"]["calls"] == 6
 

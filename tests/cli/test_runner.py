@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from src.cli.progress_counts import ProgressCounts
 from src.cli.runner import Sink
-from src.cli.tally import Tally
 from src.core.results import ResultsFile
 from src.records import Message, Result, Task, TaskStatus
 
@@ -17,11 +17,11 @@ def result(task_id: str, batch: str = "mine") -> Result:
 
 
 def test_only_the_tasks_of_its_batch_are_counted_and_written(tmp_path: Path) -> None:
-    tally = Tally({TaskStatus.QUEUED: 1}, now=0.0)
+    progress = ProgressCounts({TaskStatus.QUEUED: 1}, now=0.0)
     with ResultsFile(tmp_path / "out.jsonl", simulated=False) as results:
-        Sink(tally, "mine", results)([result("a"), result("b", batch="another")])
+        Sink(progress, "mine", results)([result("a"), result("b", batch="another")])
         assert list(results.ids()) == ["a"]
-    assert tally.done == 1
+    assert progress.done == 1
 
 
 def test_r4_10_rows_wait_for_a_full_disk_and_none_is_missing_when_it_is_freed(
@@ -31,7 +31,7 @@ def test_r4_10_rows_wait_for_a_full_disk_and_none_is_missing_when_it_is_freed(
     monkeypatch.setattr("src.cli.runner.LOOK_EVERY_S", 0.0)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     with ResultsFile(tmp_path / "out.jsonl", simulated=False) as results:
-        sink = Sink(Tally({TaskStatus.QUEUED: 3}, now=0.0), "mine", results)
+        sink = Sink(ProgressCounts({TaskStatus.QUEUED: 3}, now=0.0), "mine", results)
         sink([result("a")])
         resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "out.jsonl").stat().st_size + 10, old[1]))
         try:
@@ -45,7 +45,7 @@ def test_r4_10_rows_wait_for_a_full_disk_and_none_is_missing_when_it_is_freed(
         assert list(results.ids()) == ["a", "b", "c"] and not sink.lacking
     said = capsys.readouterr().err
     assert said.count("trying again") == 1 and said.count("takes rows again") == 1
-    assert sink.tally.done == 3, "all of them are stored, and so they count"
+    assert sink.progress.done == 3, "all of them are stored, and so they count"
 
 
 @pytest.mark.parametrize("replaced", [False, True])
@@ -60,7 +60,7 @@ def test_a_results_file_that_is_deleted_or_replaced_is_written_again_in_whole(
             there = set(results.ids())
             results.append([each for each in stored if each.task.id not in there])
 
-        sink = Sink(Tally({TaskStatus.QUEUED: 3}, now=0.0), "mine", results, complete)
+        sink = Sink(ProgressCounts({TaskStatus.QUEUED: 3}, now=0.0), "mine", results, complete)
         sink(stored[:2])
         path.unlink()
         if replaced:

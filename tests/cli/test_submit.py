@@ -67,11 +67,11 @@ def test_waiting_beside_a_run_is_refused_since_a_run_does_not_serve_the_queue(
         wait_for_call(stuck, run)
         for option in ("--wait", "--serve"):
             refused = run_script("submit", "Hello?", option, cwd=tmp_path, env=env)
-            at_work = f"a run is at work (process {run.process.pid}), which does not serve the queue"
-            assert refused.process.returncode == 2 and f"not queued: {at_work}" in refused.err
+            busy = f"a run is at work (process {run.process.pid}), which does not serve the queue"
+            assert refused.process.returncode == 2 and f"not queued: {busy}" in refused.err
         queued = run_script("submit", "Hello?", "--id", "mine", cwd=tmp_path, env=env)
         assert (queued.process.returncode, queued.out) == (0, "mine\n")
-        assert f"live: queued; {at_work}" in queued.err
+        assert f"live: queued; {busy}" in queued.err
 
 
 def test_with_serve_it_answers_its_own_task_and_no_other_one(
@@ -85,8 +85,8 @@ def test_with_serve_it_answers_its_own_task_and_no_other_one(
     assert calls(simulator) == 1
     assert status(tmp_path, live)["tasks"] == {"queued": 1, "succeeded": 1}
     for taken, options in {"earlier": ["--serve"], "mine": []}.items():
-        again = run_script("submit", "Why?", "--id", taken, *options, cwd=tmp_path, env=live)
-        assert again.process.returncode == 2 and f"id '{taken}' is taken" in again.err
+        rerun = run_script("submit", "Why?", "--id", taken, *options, cwd=tmp_path, env=live)
+        assert rerun.process.returncode == 2 and f"id '{taken}' is taken" in rerun.err
     assert calls(simulator) == 1
 
 

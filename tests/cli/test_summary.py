@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from src.cli.progress_counts import ProgressCounts
 from src.cli.summary import (
     SPARE_COLUMNS,
     fitting,
@@ -19,7 +20,6 @@ from src.cli.summary import (
     total_lines,
     what_goes_on,
 )
-from src.cli.tally import Tally
 from src.core.store import CallSums, Summary, TaskSums
 from src.records import NANOS_PER_USD, TaskStatus
 from src.routing.budgets import BudgetRule
@@ -36,7 +36,7 @@ SUMMARY = Summary(COUNTS, {}, {}, {}, TIERS, CallSums(calls=120, ok=110, cost_na
 
 
 def said(summary: Summary) -> str:
-    return "\n".join(total_lines(summary, Tally(COUNTS, 0.0), "gpt-big", 60.0, simulated=False))
+    return "\n".join(total_lines(summary, ProgressCounts(COUNTS, 0.0), "gpt-big", 60.0, simulated=False))
 
 
 def test_savings_are_told_with_the_split_by_tier_that_made_them() -> None:
@@ -47,7 +47,7 @@ def test_savings_are_told_with_the_split_by_tier_that_made_them() -> None:
         " economy $1.00 instead of $5.00 (80 % less, 100 tasks);"
         " not answered $1.00 instead of $0 (2 tasks)"
     ) in text
-    found = summary_json(SUMMARY, Tally(COUNTS, 0.0), "gpt-big", 60.0)
+    found = summary_json(SUMMARY, ProgressCounts(COUNTS, 0.0), "gpt-big", 60.0)
     assert found["saved_usd"] == 2.0
     assert found["tiers"]["economy"] == {"tasks": 100, "cost_usd": 1.0, "baseline_usd": 5.0}
     assert sum(tier["baseline_usd"] - tier["cost_usd"] for tier in found["tiers"].values()) == 2.0
@@ -96,7 +96,11 @@ def test_what_a_budget_ended_goes_on_when_that_is_raised_and_anything_else_by_it
 
 def test_tables_without_a_row_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     def printed(summary: Summary, **told: bool) -> str:
-        rest: dict[str, Any] = {"tally": Tally(COUNTS, 0.0), "baseline_model": "gpt-big", "elapsed_s": 60.0}
+        rest: dict[str, Any] = {
+            "progress": ProgressCounts(COUNTS, 0.0),
+            "baseline_model": "gpt-big",
+            "elapsed_s": 60.0,
+        }
         print_summary(summary, **rest, simulated=False, stderr=False, **told)
         return capsys.readouterr().out
 
@@ -115,5 +119,5 @@ def test_where_a_price_is_unknown_nothing_is_said_of_savings() -> None:
     ):
         summary = replace(SUMMARY, tasks=unknown)
         assert "these tokens" not in said(summary) and "by tier" not in said(summary)
-        found = summary_json(summary, Tally(COUNTS, 0.0), "gpt-big", 60.0)
+        found = summary_json(summary, ProgressCounts(COUNTS, 0.0), "gpt-big", 60.0)
         assert (found["saved_usd"], found["tiers"]) == (None, {})

@@ -21,9 +21,9 @@ from .making import make_task, unknown_type_warning
 from .pins import Pins, nobody_to_ask
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
 from .reading import AS_IT_IS, ReadOptions, columns_of, ids_of, read_tasks
-from .sentences import shown
 from .shape import read_shape
 from .template import Template
+from .validation_messages import shown
 
 QUEUE = "queue"  # the batch of tasks that were handed in one by one
 

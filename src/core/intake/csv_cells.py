@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import InputError
 from .json_text import parse_json
-from .sentences import shown
+from .validation_messages import shown
 
 _WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 

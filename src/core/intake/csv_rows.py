@@ -14,8 +14,8 @@ from .csv_cells import value_of
 from .csv_records import Record, Records
 from .fields import TaskFields
 from .lines import BadLine, Line, Row
-from .sentences import near_key, shown
 from .template import Template
+from .validation_messages import near_key, shown
 
 PROMPT_KEYS = ("prompt", "messages")
 PREFIX = "task."  # before a key of a task, beside a template

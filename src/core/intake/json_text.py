@@ -6,7 +6,7 @@ import json
 from typing import Any, NoReturn
 
 from ...errors import InputError
-from .sentences import kind_of
+from .validation_messages import kind_of
 
 
 def parse_json(text: str) -> Any:

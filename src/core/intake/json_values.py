@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import InputError
-from .sentences import path_text, shown
+from .validation_messages import path_text, shown
 
 DEEPEST = 100  # levels: what reads the row again, here and elsewhere, has a limit of its own
 MOST_VALUES = 1_000_000  # in one key of a task

@@ -15,7 +15,7 @@ from ...settings import Settings
 from .fields import TaskFields
 from .json_values import check_values
 from .pins import NO_PINS, Pins
-from .sentences import sentence
+from .validation_messages import validation_message
 
 ID_BYTES = 10  # of the digest that becomes an id: 80 bits, no collision within a billion lines
 
@@ -43,7 +43,7 @@ def make_task(
     try:
         valid = TaskFields.model_validate(fields)
     except ValidationError as error:
-        raise InputError(sentence(error, TaskFields), line=line) from None
+        raise InputError(validation_message(error, TaskFields), line=line) from None
     models, providers = pins.over(valid.models, valid.providers, settings, line)
     digest = content_digest(what_it_sends(valid) if identity is None else identity(valid))
     return Task(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ...errors import InputError
 from .fields import MAX_ID_CHARS, Name
 from .json_values import check_values
-from .sentences import sentence
+from .validation_messages import validation_message
 
 SCHEMA_FORM = '{"type": "json_schema", "json_schema": {"schema": {...}}}'
 
@@ -126,7 +126,7 @@ def fields_of_batch_line(row: Mapping[str, Any]) -> dict[str, Any]:
     try:
         line = _BatchLine.model_validate(row)
     except ValidationError as error:
-        raise InputError(sentence(error, _BatchLine)) from None
+        raise InputError(validation_message(error, _BatchLine)) from None
     body = line.body
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     fields = {

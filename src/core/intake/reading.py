@@ -18,8 +18,8 @@ from .lines import BadLine, Row, numbered, open_source
 from .making import make_task, unknown_type_warning, what_it_sends
 from .pins import NO_PINS, Pins, nobody_to_ask
 from .prices import unpriced_warning
-from .sentences import shown
 from .template import Template
+from .validation_messages import shown
 
 IDS_OF_CONTENT = 1  # of all keys and cells of the row, be they sent or not
 IDS_OF_WHAT_IS_SENT = 2

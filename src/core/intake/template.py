@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InputError, hint, unreadable
-from .sentences import shown
+from .validation_messages import shown
 
 MAX_TEMPLATE_BYTES = 1024 * 1024
 _TOKEN = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")

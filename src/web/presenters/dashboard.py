@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.sayings import times_of
+from ...core.event_text import times_of
 from ...core.store import EventRow, Summary, TierSavings
+from ...formatting import count, duration, percent, plural
 from ...records import Event, TaskStatus
 from ..context import AppContext
-from ..words import count, duration, percent, plural, state_word
+from ..words import state_word
 from .budgets import BudgetView, budget_views
 from .pool import PoolView, ProviderView, pool_view
 from .usage import DAY_S, Totals, midnight, totals

@@ -10,12 +10,12 @@ from typing import Any
 from ...core.budget_keeper import CAP
 from ...core.store import SettingChange
 from ...core.suggestions import suggest_weights
+from ...formatting import money, percent
 from ...records import GENERAL, NANOS_PER_USD
 from ...routing.pricing import catalogue_of
 from ...routing.scoring import shares
 from ..context import SUMS_FRESH_S, AppContext
 from ..problems import Problem
-from ..words import money, percent
 from .plans import learned_limits
 from .pool import UNAVAILABLE_STATES, PoolView, ProviderView, pool_view, scores_of, stored_weights
 from .usage import DAY_S

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..pacific import next_midnight_pacific
 from ..records import LimitGauge, PoolSnapshot, ProviderSnapshot
-from .tally import Tally
+from .progress_counts import ProgressCounts
 
 DAY_S = 86_400.0
 LONG_HOLD_S = 60.0  # a shorter hold is part of the pace
@@ -23,36 +23,36 @@ GONE = frozenset({"not_configured", "misconfigured", "paused"})
 DAYS_AT_MOST = 1_000
 
 
-def expected_nanos(tally: Tally) -> int | None:
+def expected_nanos(progress: ProgressCounts) -> int | None:
     """What the whole run will have cost, by what was paid and, early on, by its plan; None: unknown."""
-    if tally.total is None:
+    if progress.total is None:
         return None
-    done, left = tally.done - tally.before, tally.total - tally.done
-    known, paid = done, float(tally.cost_nanos)
-    if tally.plan is not None and tally.plan.tasks:
+    done, left = progress.done - progress.before, progress.total - progress.done
+    known, paid = done, float(progress.cost_nanos)
+    if progress.plan is not None and progress.plan.tasks:
         known += PLAN_WEIGHS
-        paid += PLAN_WEIGHS * tally.plan.expected_nanos / tally.plan.tasks
+        paid += PLAN_WEIGHS * progress.plan.expected_nanos / progress.plan.tasks
     if not known:
         return None
-    return round(tally.cost_nanos + left * paid / known)
+    return round(progress.cost_nanos + left * paid / known)
 
 
-def left_s(pool: PoolSnapshot, tally: Tally) -> float | None:
+def remaining_s(pool: PoolSnapshot, progress: ProgressCounts) -> float | None:
     """Seconds until all is done; None where that can't be said."""
-    if tally.total is None:
+    if progress.total is None:
         return None
-    left = tally.total - tally.done
+    left = progress.total - progress.done
     if not left:
         return 0.0
-    if tally.done - tally.before < ENOUGH_DONE:
-        return _by_plan(pool, tally)
-    return _time_for(left, list(_sources(pool, tally)))
+    if progress.done - progress.before < ENOUGH_DONE:
+        return _by_plan(pool, progress)
+    return _time_for(left, list(_sources(pool, progress)))
 
 
-def _by_plan(pool: PoolSnapshot, tally: Tally) -> float | None:
-    if tally.plan is None:
+def _by_plan(pool: PoolSnapshot, progress: ProgressCounts) -> float | None:
+    if progress.plan is None:
         return None
-    left = tally.plan.duration_s - (pool.at - tally.started_at)
+    left = progress.plan.duration_s - (pool.at - progress.started_at)
     return left if left > 0 else None
 
 
@@ -87,16 +87,16 @@ class _Source:
         return self.reset_s
 
 
-def _sources(pool: PoolSnapshot, tally: Tally) -> Iterator[_Source]:
+def _sources(pool: PoolSnapshot, progress: ProgressCounts) -> Iterator[_Source]:
     for provider in pool.providers:
         if provider.state in GONE:
             continue
         ready_s = max(0.0, (provider.until or pool.at) - pool.at)
         held = ready_s > LONG_HOLD_S
-        rate = (tally.best_rate if held else tally.rate)(provider.name)
+        rate = (progress.best_rate if held else progress.rate)(provider.name)
         day = _daily(provider)
         if day is not None and day.level < 1:
-            rate = tally.best_rate(provider.name)
+            rate = progress.best_rate(provider.name)
         if rate > 0:
             yield _source(rate, ready_s if held else 0.0, day, pool.at)
 

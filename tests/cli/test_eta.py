@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from src.cli import progress
-from src.cli.outlook import expected_nanos, left_s
+from src.cli.eta import expected_nanos, remaining_s
 from src.cli.progress import Voice, limit_lines, make_view, progress_json, progress_line, say
-from src.cli.tally import Tally
+from src.cli.progress_counts import ProgressCounts
 from src.core.planning import Line, Plan
 from src.core.store import CallSums, Summary, TaskSums
 from src.pacific import next_midnight_pacific
@@ -53,15 +53,15 @@ def result(name: str) -> Result:
     return Result(Task("t", "b", (Message("user", "Hi"),)), TaskStatus.SUCCEEDED, 1.0, (attempt,))
 
 
-def after_a_minute(total: int, **per_second: int) -> Tally:
+def after_a_minute(total: int, **per_second: int) -> ProgressCounts:
     """A run of which each provider has answered so many tasks a second for a minute, until noon."""
-    tally = Tally({TaskStatus.QUEUED: total}, NOON - 60.0)
-    tally.mark(NOON - 60.0)
+    progress = ProgressCounts({TaskStatus.QUEUED: total}, NOON - 60.0)
+    progress.mark(NOON - 60.0)
     for second in range(1, 61):
         for name, count in per_second.items():
-            tally.add([result(name)] * count)
-        tally.mark(NOON - 60.0 + second)
-    return tally
+            progress.add([result(name)] * count)
+        progress.mark(NOON - 60.0 + second)
+    return progress
 
 
 def plan(tasks: int, duration_s: float, nanos: int) -> Plan:
@@ -70,58 +70,60 @@ def plan(tasks: int, duration_s: float, nanos: int) -> Plan:
 
 
 def test_at_a_steady_pace_what_is_left_takes_its_time() -> None:
-    tally = after_a_minute(1_200, openai=2, gemini=3)
-    assert left_s(pool(provider("openai"), provider("gemini")), tally) == pytest.approx(900 / 5, rel=0.05)
+    progress = after_a_minute(1_200, openai=2, gemini=3)
+    assert remaining_s(pool(provider("openai"), provider("gemini")), progress) == pytest.approx(
+        900 / 5, rel=0.05
+    )
 
 
 def test_a_quota_that_will_run_out_puts_the_rest_behind_midnight() -> None:
-    tally = after_a_minute(700, gemini=5)
+    progress = after_a_minute(700, gemini=5)
     short = provider("gemini", limits=(daily(100, 2_000),))
-    assert left_s(pool(short), tally) == pytest.approx(12 * 3600 + (400 - 100) / 5, rel=0.01)
+    assert remaining_s(pool(short), progress) == pytest.approx(12 * 3600 + (400 - 100) / 5, rel=0.01)
 
 
 def test_a_file_for_many_days_takes_many_days() -> None:
-    tally = after_a_minute(300 + 1_000 * 5, gemini=5)
+    progress = after_a_minute(300 + 1_000 * 5, gemini=5)
     spent = provider("gemini", limits=(daily(0, 1_000),))
-    assert left_s(pool(spent), tally) == pytest.approx(12 * 3600 + 4 * DAY_S + 1_000 / 5, rel=0.01)
+    assert remaining_s(pool(spent), progress) == pytest.approx(12 * 3600 + 4 * DAY_S + 1_000 / 5, rel=0.01)
 
 
 def test_where_a_quota_is_spent_the_others_go_on() -> None:
-    tally = after_a_minute(1_300, openai=2, gemini=3)
+    progress = after_a_minute(1_300, openai=2, gemini=3)
     spent = provider("gemini", limits=(daily(0, 1_000),))
-    assert left_s(pool(provider("openai"), spent), tally) == pytest.approx(1_000 / 2, rel=0.05)
+    assert remaining_s(pool(provider("openai"), spent), progress) == pytest.approx(1_000 / 2, rel=0.05)
 
 
 def test_a_quota_that_refills_all_day_long_goes_on_at_that_pace() -> None:
-    tally = after_a_minute(600, openai=5)
+    progress = after_a_minute(600, openai=5)
     spent = provider("openai", limits=(daily(0, 14_400, refills=True),))
-    assert left_s(pool(spent), tally) == pytest.approx(300 / (14_400 / DAY_S), rel=0.05)
+    assert remaining_s(pool(spent), progress) == pytest.approx(300 / (14_400 / DAY_S), rel=0.05)
 
 
 def test_a_provider_that_is_held_comes_back_at_the_pace_it_had() -> None:
-    tally = after_a_minute(600, openai=5)
+    progress = after_a_minute(600, openai=5)
     held = provider("openai", state="exhausted", until=NOON + 3600.0)
-    assert left_s(pool(held), tally) == pytest.approx(3600 + 300 / 5, rel=0.02)
+    assert remaining_s(pool(held), progress) == pytest.approx(3600 + 300 / 5, rel=0.02)
 
 
 def test_who_is_paused_is_not_counted_on() -> None:
-    tally = after_a_minute(600, openai=5)
-    assert left_s(pool(provider("openai", state="paused")), tally) is None
+    progress = after_a_minute(600, openai=5)
+    assert remaining_s(pool(provider("openai", state="paused")), progress) is None
 
 
 def test_before_there_is_a_pace_the_plan_stands_for_it() -> None:
-    tally = Tally({TaskStatus.QUEUED: 100}, NOON - 10.0)
-    assert left_s(pool(provider("openai")), tally) is None and expected_nanos(tally) is None
-    tally.plan = plan(100, 40.0, 5_000_000_000)
-    assert left_s(pool(provider("openai")), tally) == pytest.approx(30.0)
-    assert expected_nanos(tally) == 5_000_000_000
-    assert "$0 of about $5.00" in progress_line(pool(provider("openai")), tally)
+    progress = ProgressCounts({TaskStatus.QUEUED: 100}, NOON - 10.0)
+    assert remaining_s(pool(provider("openai")), progress) is None and expected_nanos(progress) is None
+    progress.plan = plan(100, 40.0, 5_000_000_000)
+    assert remaining_s(pool(provider("openai")), progress) == pytest.approx(30.0)
+    assert expected_nanos(progress) == 5_000_000_000
+    assert "$0 of about $5.00" in progress_line(pool(provider("openai")), progress)
 
 
 def test_the_expected_cost_moves_from_the_plan_to_what_is_paid() -> None:
-    tally = after_a_minute(6_000, openai=50)
-    tally.plan = plan(6_000, 120.0, 6_000 * 2_000_000)  # twice what it turns out to be
-    assert expected_nanos(tally) == pytest.approx(6_000 * 1_000_000, rel=0.02)
+    progress = after_a_minute(6_000, openai=50)
+    progress.plan = plan(6_000, 120.0, 6_000 * 2_000_000)  # twice what it turns out to be
+    assert expected_nanos(progress) == pytest.approx(6_000 * 1_000_000, rel=0.02)
 
 
 def test_buckets_are_told_by_the_emptiest_of_each_kind_and_in_full_to_programs() -> None:
@@ -132,18 +134,18 @@ def test_buckets_are_told_by_the_emptiest_of_each_kind_and_in_full_to_programs()
     )
     full = pool(provider("openai", limits=gauges), provider("gemini"))
     assert list(limit_lines(full)) == ["left of openai's limits: requests 10 %, tokens 0 %"]
-    told = progress_json(full, Tally({TaskStatus.QUEUED: 3}, NOON), simulated=False)
+    told = progress_json(full, ProgressCounts({TaskStatus.QUEUED: 3}, NOON), simulated=False)
     assert [gauge["left"] for gauge in told["providers"][0]["limits"]] == [0.5, 0.1, 0.0]
 
 
 def test_beside_a_server_the_costs_by_provider_are_those_of_the_batch() -> None:
     served = pool(provider("openai", cost_nanos=9 * MILLION), provider("gemini", cost_nanos=5 * MILLION))
-    tally = Tally({TaskStatus.QUEUED: 3}, NOON)
-    own = progress_json(served, tally, simulated=False)
+    progress = ProgressCounts({TaskStatus.QUEUED: 3}, NOON)
+    own = progress_json(served, progress, simulated=False)
     assert [each["cost_usd"] for each in own["providers"]] == [0.009, 0.005]
     calls = CallSums(calls=1, ok=1, cost_nanos=2 * MILLION)
-    tally.take_over(Summary({TaskStatus.QUEUED: 2}, {"openai": calls}, {}, {}, {}, calls, TaskSums()))
-    followed = progress_json(served, tally, simulated=False)
+    progress.take_over(Summary({TaskStatus.QUEUED: 2}, {"openai": calls}, {}, {}, {}, calls, TaskSums()))
+    followed = progress_json(served, progress, simulated=False)
     assert [each["cost_usd"] for each in followed["providers"]] == [0.002, 0.0]
     assert followed["cost_usd"] == 0.002
 
@@ -156,7 +158,7 @@ def test_each_row_for_programs_says_that_it_is_of_a_simulated_run(
     say("before the settings are read nobody knows")
     progress.voice.simulated = True
     say("a note")
-    make_view(quiet=False).update(pool(provider("openai")), Tally({TaskStatus.QUEUED: 3}, NOON))
+    make_view(quiet=False).update(pool(provider("openai")), ProgressCounts({TaskStatus.QUEUED: 3}, NOON))
     early, note, row = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert "simulated" not in early and note == {"note": "a note", "simulated": True}
     assert row["progress"]["simulated"] is True and row["progress"]["total"] == 3

@@ -14,13 +14,13 @@ from ..settings import TIERS, Settings
 from .progress import say
 
 
-def say_doubts(settings: Settings) -> None:
+def print_config_warnings(settings: Settings) -> None:
     """A line for each."""
-    for doubt in doubts(settings):
+    for doubt in config_warnings(settings):
         say(f"warning: {doubt}")
 
 
-def doubts(settings: Settings) -> Iterator[str]:
+def config_warnings(settings: Settings) -> Iterator[str]:
     """Limits of models that no task is sent to, and a baseline without a price."""
     for name, row in settings.providers.items():
         for model in row.model_limits:

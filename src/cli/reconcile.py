@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 PAGE = 500  # results written at a time
 
 
-def mend(store: Store, batch: Batch, results: ResultsFile) -> None:
+def reconcile(store: Store, batch: Batch, results: ResultsFile) -> None:
     """Bring the file up to what is stored: each task that has ended stands in it once.
 
     Raises InputError where it holds answers that this state knows nothing of: they were paid for, and
     whoever asks these tasks again should know it.
     """
-    drop_outdated(store, batch, results)
+    drop_stale_rows(store, batch, results)
     there = set(results.ids())
     missing = []
     for row, task_id in store.ended(batch.name) if store.batch(batch.name) else ():
@@ -39,13 +39,13 @@ def mend(store: Store, batch: Batch, results: ResultsFile) -> None:
             missing.append(row)
     if there:
         _start_over(results, there)
-        return mend(store, batch, results)
+        return reconcile(store, batch, results)
     for page in parts(missing, PAGE):
         results.append(stored.result for stored in store.results_at(page))
     return None
 
 
-def drop_outdated(store: Store, batch: Batch, results: ResultsFile) -> None:
+def drop_stale_rows(store: Store, batch: Batch, results: ResultsFile) -> None:
     """Take out the rows of tasks that were asked again."""
     if store.batch(batch.name) is None:
         return
@@ -55,7 +55,7 @@ def drop_outdated(store: Store, batch: Batch, results: ResultsFile) -> None:
         store.forget_outdated(batch.name, outdated)
 
 
-def settle(store: Store, batch: str, results: ResultsFile) -> None:
+def answer_duplicates(store: Store, batch: str, results: ResultsFile) -> None:
     """Answer tasks that came in equal to one that was answered long ago."""
     while ended := store.settle_followers(batch):
         results.append(ended)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from src.core.alerts import body_of
-from src.core.sayings import said
+from src.core.event_text import event_text
 from src.records import Event
 
 NOON = datetime(2026, 11, 26, 12, 0, 0).astimezone().timestamp()
@@ -14,10 +14,10 @@ NOON = datetime(2026, 11, 26, 12, 0, 0).astimezone().timestamp()
 
 def test_times_are_told_by_the_clock_on_the_wall_and_another_day_by_its_date() -> None:
     offline = Event(NOON, "offline", "offline: waiting", fields={"since": NOON - 61.0})
-    assert said(offline) == "offline: waiting, since 11:58:59"
+    assert event_text(offline) == "offline: waiting, since 11:58:59"
     spent = Event(NOON, "quota_exhausted", "openai: quota spent", "openai", fields={"until": NOON + 86_400.0})
-    assert said(spent) == "openai: quota spent, until 2026-11-27 12:00"
-    assert said(Event(NOON, "online", "online again after 60 s")) == "online again after 60 s"
+    assert event_text(spent) == "openai: quota spent, until 2026-11-27 12:00"
+    assert event_text(Event(NOON, "online", "online again after 60 s")) == "online again after 60 s"
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_reader_elsewhere_is_told_the_zone(monkeypatch: pytest.MonkeyPatch, zo
     time.tzset()
     try:
         spent = Event(noon - 60.0, "quota_exhausted", "openai: quota spent", fields={"until": noon})
-        assert said(spent, with_zone=True) == f"openai: quota spent, {until}"
+        assert event_text(spent, with_zone=True) == f"openai: quota spent, {until}"
         assert body_of(spent)["text"] == f"[info] quota_exhausted: openai: quota spent, {until}"
         assert body_of(spent)["event"]["message"] == "openai: quota spent"
     finally:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ..core.clock import Clock
 from ..errors import InputError, StoreError
 from .progress import View, make_view, say
+from .progress_counts import ProgressCounts
 from .runner import listening
-from .tally import Tally
 
 if TYPE_CHECKING:
     from ..core.store import OrchestratorRow, Store
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 FOLLOW_EVERY_S = 0.5
 
 
-def server_of(store: Store, *, stored: bool = True) -> OrchestratorRow | None:
+def find_server(store: Store, *, stored: bool = True) -> OrchestratorRow | None:
     """The orchestrator that serves the whole queue of this state, None where none is alive.
 
     Raises StoreError where one is at work on a batch of its own: it would never come to ours, which is
     `stored` by now or was not touched.
     """
-    row = at_work(store)
+    row = active_orchestrator(store)
     if row is None:
         return None
     if row.batch:
@@ -43,7 +43,7 @@ def server_of(store: Store, *, stored: bool = True) -> OrchestratorRow | None:
     return row
 
 
-def who_is_called(setup: Setup, store: Store) -> Collection[str]:
+def available_providers(setup: Setup, store: Store) -> Collection[str]:
     """The providers that tasks can go to: those of the server that will answer them, else those of here."""
     pool, row = store.latest_snapshot()
     if pool is None or row is None or row.batch or not store.leader().is_at_work(row):
@@ -53,7 +53,7 @@ def who_is_called(setup: Setup, store: Store) -> Collection[str]:
 
 def refuse_cap_beside_server(store: Store, option: str = "--max-cost") -> None:
     """Raises InputError where a server would answer the tasks: it knows no run's cap."""
-    row = at_work(store)
+    row = active_orchestrator(store)
     if row is not None and not row.batch:
         raise InputError(
             f"a server is running (process {row.pid}), and {option} does not reach it: end it first, "
@@ -61,7 +61,7 @@ def refuse_cap_beside_server(store: Store, option: str = "--max-cost") -> None:
         )
 
 
-def say_what_a_server_ignores(*, cheapest: bool, agent_prompts: bool, strict_params: bool) -> None:
+def warn_about_ignored_options(*, cheapest: bool, agent_prompts: bool, strict_params: bool) -> None:
     """One line for options of a run that a server goes without: it was started with ways of its own."""
     ways = {
         "--cheapest": ("routing.cost_weight", cheapest),
@@ -77,33 +77,33 @@ def say_what_a_server_ignores(*, cheapest: bool, agent_prompts: bool, strict_par
         )
 
 
-def at_work(store: Store) -> OrchestratorRow | None:
+def active_orchestrator(store: Store) -> OrchestratorRow | None:
     """The orchestrator that leads and is alive, None where there is none."""
     _, row = store.latest_snapshot()
     return row if store.leader().is_at_work(row) else None
 
 
-def follow(
-    store: Store, server: OrchestratorRow, clock: Clock, batch: str, tally: Tally, *, quiet: bool
+def watch_server(
+    store: Store, server: OrchestratorRow, clock: Clock, batch: str, progress: ProgressCounts, *, quiet: bool
 ) -> None:
     """Show the batch's progress until it is done, the server is gone, or Ctrl-C. Nothing is cancelled."""
     say(f"a server is running (process {server.pid}): it answers these tasks; Ctrl-C only stops watching")
     view = make_view(quiet)
     try:
-        asyncio.run(_follow(store, clock, batch, tally, view))
+        asyncio.run(_follow(store, clock, batch, progress, view))
     finally:
         view.close()
 
 
-async def _follow(store: Store, clock: Clock, batch: str, tally: Tally, view: View) -> None:
+async def _follow(store: Store, clock: Clock, batch: str, progress: ProgressCounts, view: View) -> None:
     left = asyncio.Event()
     with listening(lambda _: left.set()):
-        while not left.is_set() and not tally.finished:
+        while not left.is_set() and not progress.finished:
             pool, row = await asyncio.to_thread(store.latest_snapshot)
-            tally.take_over(await asyncio.to_thread(store.summary, batch))
-            tally.mark(clock.now())
+            progress.take_over(await asyncio.to_thread(store.summary, batch))
+            progress.mark(clock.now())
             if pool is not None:
-                view.update(pool, tally)
+                view.update(pool, progress)
             leader = await asyncio.to_thread(store.leader)
             if not leader.is_at_work(row):
                 view.note("the server has ended; the same command goes on from here")

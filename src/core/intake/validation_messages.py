@@ -28,7 +28,7 @@ _KINDS: dict[str, str] = {
 }
 
 
-def sentence(error: ValidationError, shape: type[BaseModel]) -> str:
+def validation_message(error: ValidationError, shape: type[BaseModel]) -> str:
     """The first problem as one line: which key of `shape`, what is allowed, what was found."""
     first = _first(error.errors())
     kind, given, limits = first["type"], first["input"], first.get("ctx", {})

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 RATE_WINDOW_S = 60.0
 BEST_OVER_S = 10.0  # a burst at the start is no pace
 REASONS_KEPT = 5
-OPEN = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING})
+OPEN_STATUSES = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING})
 
 
-class Tally:
+class ProgressCounts:
     """Fed with results as they are committed. `total` is None where the end is open."""
 
     def __init__(self, counts: Mapping[TaskStatus, int] | None, now: float) -> None:
         self.total = None if counts is None else sum(counts.values())
-        self.statuses = Counter({s: n for s, n in (counts or {}).items() if s not in OPEN})
+        self.statuses = Counter({s: n for s, n in (counts or {}).items() if s not in OPEN_STATUSES})
         self.before = self.done  # finished by an earlier run
         self.truncated = 0
         self.by_provider: Counter[str] = Counter()
@@ -56,7 +56,7 @@ class Tally:
     def take_over(self, summary: Summary) -> None:
         """Counts that somebody else has kept: those of a batch that a server works on."""
         self.total = sum(summary.counts.values())
-        self.statuses = Counter({s: n for s, n in summary.counts.items() if s not in OPEN})
+        self.statuses = Counter({s: n for s, n in summary.counts.items() if s not in OPEN_STATUSES})
         self.truncated = summary.tasks.truncated
         self.by_provider = Counter({name: sums.ok for name, sums in summary.providers.items()})
         self.cost_nanos = summary.cost_nanos

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..formatting import plural
 from ..records import TaskStatus
 from .progress import say
-from .words import tasks
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -18,11 +18,11 @@ STATUSES = {
     str(status): status
     for status in (TaskStatus.FAILED, TaskStatus.REFUSED, TaskStatus.EXPIRED, TaskStatus.CANCELLED)
 }
-ENDS = (*STATUSES, TRUNCATED)
+RETRY_STATUSES = (*STATUSES, TRUNCATED)
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RerunOptions:
     """What a run does with tasks that it knows already, or twice."""
 
     ends: frozenset[str] = frozenset()  # of those that are asked again
@@ -38,29 +38,33 @@ class Wishes:
         return TRUNCATED in self.ends
 
     @classmethod
-    def of(cls, *, retry: str | None, rerun_changed: bool, dedupe: bool) -> Wishes:
+    def of(cls, *, retry: str | None, rerun_changed: bool, dedupe: bool) -> RerunOptions:
         """`retry` as it was given. Raises InputError for a word in it that is none."""
-        return cls(frozenset() if retry is None else ends_of(retry), rerun_changed, dedupe)
+        return cls(frozenset() if retry is None else parse_statuses(retry), rerun_changed, dedupe)
 
 
-AS_EVER = Wishes()
+NO_RERUN = RerunOptions()
 
 
-def ends_of(text: str) -> frozenset[str]:
+def parse_statuses(text: str) -> frozenset[str]:
     """What `--retry` names, separated by commas. Raises InputError."""
     ends = frozenset(word.strip() for word in text.split(",") if word.strip())
     for word in sorted(ends):
-        if word not in ENDS:
-            raise InputError(f"--retry: unknown status {word!r} (choose from {', '.join(ENDS)})")
+        if word not in RETRY_STATUSES:
+            raise InputError(f"--retry: unknown status {word!r} (choose from {', '.join(RETRY_STATUSES)})")
     if not ends:
-        raise InputError(f"--retry names no status (choose from {', '.join(ENDS)})")
+        raise InputError(f"--retry names no status (choose from {', '.join(RETRY_STATUSES)})")
     return ends
 
 
-def ask_again(store: Store, batch: str, wishes: Wishes, now: float) -> None:
+def requeue(store: Store, batch: str, rerun: RerunOptions, now: float) -> None:
     """Queue again what ended as `--retry` names. What it has cost stays counted."""
-    if not wishes.ends:
+    if not rerun.ends:
         return
-    again = store.requeue(batch, statuses=wishes.statuses, truncated=wishes.truncated, now=now)
-    which = " or ".join(sorted(wishes.ends))
-    say(f"{tasks(again)} {which} asked again" if again else f"no task is {which}: none is asked again")
+    requeued = store.requeue(batch, statuses=rerun.statuses, truncated=rerun.truncated, now=now)
+    which = " or ".join(sorted(rerun.ends))
+    say(
+        f"{plural(requeued, 'task')} {which} asked again"
+        if requeued
+        else f"no task is {which}: none is asked again"
+    )

@@ -16,10 +16,10 @@ from ..core.store.codec import encode_task
 from ..core.store.shared import parts
 from ..errors import InputError
 from ..records import Task
-from .again import Wishes
 from .batch import Batch, ids_with, lines_of
 from .progress import say
 from .reading import Reading
+from .rerun import RerunOptions
 from .setup import Setup
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ PAGE = 500  # tasks looked up at a time
 
 
 @dataclass(slots=True)
-class Survey:
+class Preflight:
     """What was found: `report` as if everything had been handed in, `sample` of what a run would ask."""
 
     sample: Sample = field(default_factory=Sample)
@@ -49,21 +49,21 @@ class Survey:
                 "--response-schema): --rerun-changed or another -o"
             )
 
-    def leaves_nothing_to_store(self, wishes: Wishes) -> bool:
+    def leaves_nothing_to_store(self, rerun: RerunOptions) -> bool:
         """Whether reading the file once more would change nothing, and tell nothing."""
         if not self.report.existing:
             return False
-        return not (self.report.added or self.bad or wishes.rerun_changed or wishes.dedupe)
+        return not (self.report.added or self.bad or rerun.rerun_changed or rerun.dedupe)
 
 
-def survey(
-    setup: Setup, store: Store, batch: Batch, now: float, wishes: Wishes, *, quiet: bool
-) -> Survey | None:
+def preflight(
+    setup: Setup, store: Store, batch: Batch, now: float, rerun: RerunOptions, *, quiet: bool
+) -> Preflight | None:
     """Look through the file where that is of use: before money is spent, or where tasks are known."""
     known = store.batch(batch.name)
     if setup.simulated and (known is None or not known.total):
         return None
-    found, alike = Survey(), _Alike()
+    found, alike = Preflight(), _Alike()
     with Reading(batch.source, quiet=quiet) as reading:
         lines = reading.counted(lines_of(batch, setup.settings, now, found.told.append))
         for page in parts(lines, PAGE):
@@ -71,12 +71,12 @@ def survey(
             found.bad += len(page) - len(tasks)
             report, to_ask = store.survey(
                 tasks,
-                statuses=wishes.statuses,
-                truncated=wishes.truncated,
-                changed=wishes.rerun_changed,
+                statuses=rerun.statuses,
+                truncated=rerun.truncated,
+                changed=rerun.rerun_changed,
             )
             found.report += report
-            for task in to_ask if not wishes.dedupe else alike.leave_out(to_ask):
+            for task in to_ask if not rerun.dedupe else alike.leave_out(to_ask):
                 found.sample.add(task)
     return found
 

@@ -17,8 +17,8 @@ from tests.helpers import Script, live_environment, read_rows, run_script, write
 COMMAND = ("run", "tasks.jsonl", "-o", "out.jsonl")
 
 
-def prompts(count: int, **wishes: Any) -> list[dict[str, Any]]:
-    return [{"id": f"t{number}", "prompt": f"Question {number}?", **wishes} for number in range(count)]
+def prompts(count: int, **rerun: Any) -> list[dict[str, Any]]:
+    return [{"id": f"t{number}", "prompt": f"Question {number}?", **rerun} for number in range(count)]
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def test_retry_asks_just_those_again(
     old, before = answers(tmp_path), calls(simulator)
     assert first.process.returncode == 1 and old["late"]["status"] == "expired", first.err
     assert old["cut"]["truncated"], old["cut"]
-    again = run_script(*COMMAND, "--retry", "truncated,failed,expired", cwd=tmp_path, env=live)
-    assert "2 tasks expired or failed or truncated asked again" in again.err
+    rerun = run_script(*COMMAND, "--retry", "truncated,failed,expired", cwd=tmp_path, env=live)
+    assert "2 tasks expired or failed or truncated asked again" in rerun.err
     new = answers(tmp_path)
     assert {name for name in old if new[name] == old[name]} == {"t0", "t1", "t2", "late"}
     assert len(new["cut"]["attempts"]) == 2 * len(old["cut"]["attempts"])
@@ -122,8 +122,8 @@ def test_equal_prompts_are_asked_once_where_wished(
         assert row.get("deduplicated_from") == (f"t{n % 3}" if n >= 3 else None)
         assert (row["cost_usd"] > 0) == (n < 3)
     write_rows(tmp_path / "tasks.jsonl", [*rows, {"id": "late", "prompt": "Question 1?"}])
-    again = run_script(*COMMAND, "--dedupe", cwd=tmp_path, env=live)
-    assert again.process.returncode == 0, again.err
+    rerun = run_script(*COMMAND, "--dedupe", cwd=tmp_path, env=live)
+    assert rerun.process.returncode == 0, rerun.err
     assert answers(tmp_path)["late"]["deduplicated_from"] == "t1" and calls(simulator) == 3
 
 
@@ -173,17 +173,17 @@ def test_a_server_says_which_wishes_of_a_run_it_goes_without(tmp_path: Path, liv
         server.wait_for("serving the queue")
         while not json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)["running"]:
             assert server.process.poll() is None, server.err
-        wishes = ("--cheapest", "--agent-prompts", "--strict-params", "--dedupe")
-        first = run_script(*COMMAND, *wishes, cwd=tmp_path, env=live)
+        rerun = ("--cheapest", "--agent-prompts", "--strict-params", "--dedupe")
+        first = run_script(*COMMAND, *rerun, cwd=tmp_path, env=live)
         other = run_script("run", "tasks.jsonl", "-o", "other.jsonl", cwd=tmp_path, env=live)
-        again = run_script(*COMMAND, "--rerun-changed", cwd=tmp_path, env=live)
-    assert (first.process.returncode, other.process.returncode, again.process.returncode) == (0, 0, 0)
+        rerun = run_script(*COMMAND, "--rerun-changed", cwd=tmp_path, env=live)
+    assert (first.process.returncode, other.process.returncode, rerun.process.returncode) == (0, 0, 0)
     assert first.err.count("--cheapest, --agent-prompts and --strict-params do not reach the server") == 1, (
         first.err
     )
     assert "do not reach" not in other.err
     assert len(answers(tmp_path)) == len(read_rows(tmp_path / "other.jsonl")) == 3
-    assert "nothing to do" in again.err
+    assert "nothing to do" in rerun.err
 
 
 def test_what_was_paid_for_is_not_asked_again_because_the_state_is_gone(
