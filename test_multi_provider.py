@@ -269,7 +269,9 @@ def test_8_while_nothing_can_be_reached_tasks_wait_and_none_fails(tmp_path: Path
     """All three unreachable for 30 s: no attempt is spent on it, and every task is answered afterwards."""
     quick = {"latency": {"first_token_s": 0.05, "per_token_s": 0.0}, "faults": {"down": 1.0}}
     write_rows(tmp_path / "tasks.jsonl", numbered(60))
-    (tmp_path / "once.toml").write_text("[pool]\nattempts = 1\n", encoding="utf-8")  # one spent, and it fails
+    (tmp_path / "once.toml").write_text(
+        "[pool]\nmax_attempts = 1\n", encoding="utf-8"
+    )  # one spent, and it fails
     with ExitStack() as stack:
         simulator = stack.enter_context(
             SimulatorProcess.start({"providers": dict.fromkeys(PROVIDERS, quick)})

@@ -223,7 +223,7 @@ def _twenty() -> Any:
     rows: Json = {name: {"enabled": False} for name in PROVIDERS}
     for i, rate in enumerate(rates):
         rows[f"p{i:02}"] = {
-            "wire": "openai",
+            "api_format": "openai",
             "weight": rate / sum(rates),
             "base_url": "https://api.openai.com/v1",
             "models": models,

@@ -27,7 +27,7 @@ RATE = 20.0  # tasks per second
 OUTAGE_S, SILENCE_S, STEP_S, FIRST_S = 10.0, 6.0, 10.0, 1.0
 TIMEOUT_S = 5.0
 LATENCY_S = 0.25
-# A silence is known 5 s (suspect_after_s) after the last answer, which may come a latency after it began.
+# A silence is known 5 s (stall_timeout_s) after the last answer, which may come a latency after it began.
 DETECTION_S = 5.0 + 2 * LATENCY_S
 FEW, DEAD_S, AFTER_S, AFTER_RATE = 15, 60.0, 15.0, 4.0
 DEAD = "openai"  # the one with the highest weight

@@ -3,7 +3,7 @@
     .bench-litellm/bin/python -P benchmarks/litellm_peer.py < spec
 
 Same words in and out as the other clients, see child.py. `told` are the limits per minute, handed to the
-router as rpm and tpm; `again` wraps each task in a retry loop, as its users do. The Gemini wire is reached
+router as rpm and tpm; `again` wraps each task in a retry loop, as its users do. Gemini is reached
 as `gemini/`, like the others with nothing but a base URL.
 """
 

@@ -45,7 +45,7 @@ KEYS = {
 }
 SETTINGS = """\
 [pool]
-attempts = {attempts}
+max_attempts = {attempts}
 [routing]
 quota_probe_s = {quota_probe_s}
 """

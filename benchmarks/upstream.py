@@ -46,8 +46,8 @@ Rule = Callable[[float, str], Fault | None]
 class Upstream:
     """One provider on a port of its own, in a thread of its own."""
 
-    def __init__(self, api_format: str, rule: Rule, latency_s: float = LATENCY_S) -> None:
-        self._format, self._rule, self._latency_s = api_format, rule, latency_s
+    def __init__(self, api: str, rule: Rule, latency_s: float = LATENCY_S) -> None:
+        self._format, self._rule, self._latency_s = api, rule, latency_s
         self._zero: float | None = None
         self._port = 0
         self.calls: list[Call] = []
@@ -122,13 +122,13 @@ class Upstream:
         )
 
 
-def _answer(api_format: str, body: Json, text: str) -> Json:
-    if api_format == "openai":
+def _answer(api: str, body: Json, text: str) -> Json:
+    if api == "openai":
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 300, "completion_tokens": 9, "total_tokens": 309}
         return {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"],
                 "choices": [choice], "usage": usage}  # fmt: skip
-    if api_format == "anthropic":
+    if api == "anthropic":
         content = [{"type": "text", "text": text}] if text else []
         usage = {"input_tokens": 300, "output_tokens": 9}
         return {"id": "m", "type": "message", "role": "assistant", "model": body["model"], "content": content,
@@ -139,11 +139,11 @@ def _answer(api_format: str, body: Json, text: str) -> Json:
             "usageMetadata": counts}  # fmt: skip
 
 
-def _error(api_format: str, status: int) -> Json:
-    if api_format == "anthropic":
+def _error(api: str, status: int) -> Json:
+    if api == "anthropic":
         kind = {429: "rate_limit_error", 529: "overloaded_error"}.get(status, "api_error")
         return {"type": "error", "error": {"type": kind, "message": "no"}}
-    if api_format == "gemini":
+    if api == "gemini":
         word = {429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE"}.get(status, "INTERNAL")
         return {"error": {"code": status, "message": "no", "status": word}}
     code = "rate_limit_exceeded" if status == 429 else None

@@ -15,7 +15,7 @@ from src.config import DEFAULTS_FILE, load_settings
 from src.records import Message, Task
 from src.simulator.answers import Author
 from src.simulator.config import parse_provider
-from src.simulator.wire_openai import OpenAIWire
+from src.simulator.openai_format import OpenAIFormat
 
 Json = dict[str, Any]
 PROVIDERS = ("anthropic", "openai", "gemini")
@@ -67,7 +67,7 @@ def charges(asked: Sequence[Prompt], dimensions: Mapping[str, Sequence[str]]) ->
 
     `dimensions` names the buckets: requests, input, output, and OpenAI's reserve (`tokens`).
     """
-    wire, config = OpenAIWire(), {name: parse_provider(name, {}) for name in PROVIDERS}
+    api, config = OpenAIFormat(), {name: parse_provider(name, {}) for name in PROVIDERS}
     authors = {name: Author(SEED, name) for name in PROVIDERS}
     found = []
     for prompt in asked:
@@ -76,7 +76,7 @@ def charges(asked: Sequence[Prompt], dimensions: Mapping[str, Sequence[str]]) ->
             "messages": [{"role": "user", "content": prompt.text}],
             "max_completion_tokens": prompt.max_tokens,
         }
-        ask = wire.parse(body, "any", {})
+        ask = api.parse(body, "any", {})
         by_provider = {}
         for name, wanted in dimensions.items():
             read = authors[name].input_tokens(ask, config[name])

@@ -19,7 +19,7 @@ from pydantic import SecretStr, ValidationError
 
 from .addresses import without_secrets
 from .errors import ConfigError, hint, nearest, unreadable
-from .settings import MISTAKES_TOLD, ProviderRow, Settings, known_keys, looks_like_key
+from .settings import MISTAKES_TOLD, ProviderConfig, Settings, known_keys, looks_like_key
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS_FILE = PROJECT_ROOT / "orchestrator.toml"
@@ -34,7 +34,7 @@ class ProviderAccess:
     """How one provider is reached in this process. `key` never leaves it: its repr is masked."""
 
     name: str
-    row: ProviderRow
+    config: ProviderConfig
     base_url: str
     key: SecretStr
     key_source: str  # the variable's name and where it was found; empty without a key
@@ -47,7 +47,7 @@ class ProviderAccess:
 
     @property
     def configured(self) -> bool:
-        return self.row.enabled and (bool(self.key.get_secret_value()) or self.row.keyless)
+        return self.config.enabled and (bool(self.key.get_secret_value()) or self.config.keyless)
 
 
 def version() -> str:
@@ -134,12 +134,12 @@ def provider_access(settings: Settings, environ: Mapping[str, str]) -> dict[str,
     """Each provider with its base URL and key as the environment gives them."""
     access: dict[str, ProviderAccess] = {}
     of_file = environ.is_of_file if isinstance(environ, Environment) else lambda name: name not in os.environ
-    for name, row in settings.providers.items():
-        source = next((var for var in row.api_key_env if environ.get(var, "").strip()), "")
+    for name, config in settings.providers.items():
+        source = next((var for var in config.api_key_env if environ.get(var, "").strip()), "")
         key = environ.get(source, "").strip() if source else ""
         found = f"{source} ({'.env' if of_file(source) else 'environment'})" if source else ""
-        base_url = (environ.get(row.base_url_env, "") if row.base_url_env else "") or row.base_url
-        access[name] = ProviderAccess(name, row, base_url.rstrip("/"), SecretStr(key), found)
+        base_url = (environ.get(config.base_url_env, "") if config.base_url_env else "") or config.base_url
+        access[name] = ProviderAccess(name, config, base_url.rstrip("/"), SecretStr(key), found)
     return access
 
 
@@ -148,13 +148,13 @@ def simulated_access(settings: Settings, base_urls: Mapping[str, str]) -> dict[s
     return {
         name: ProviderAccess(
             name,
-            row,
-            base_urls.get(name, row.base_url),
+            config,
+            base_urls.get(name, config.base_url),
             SecretStr("simulated" if name in base_urls else ""),
             "simulator" if name in base_urls else "",
             simulated=True,
         )
-        for name, row in settings.providers.items()
+        for name, config in settings.providers.items()
     }
 
 
@@ -193,7 +193,7 @@ def _explain(error: ValidationError, where: str, given: Mapping[str, Any]) -> Co
 
 
 def _misnamed(loc: tuple[str | int, ...], given: Mapping[str, Any]) -> str:
-    """Where the row of a new provider lacks something: whose row was probably meant."""
+    """Where the section of a new provider lacks something: which known section was probably meant."""
     if loc[0] != "providers":
         return ""
     near = nearest(str(loc[1]), [name for name in given["providers"] if name != loc[1]])

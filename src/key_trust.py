@@ -85,10 +85,10 @@ def _objections(settings: Settings, environ: Environment, config: Path | None) -
             "one that comes with a folder decides about keys in the same .env alone"
         )
     for each in exported:
-        if environ.is_of_file(each.row.base_url_env):
+        if environ.is_of_file(each.config.base_url_env):
             yield (
-                f"{environ.file} sets {each.row.base_url_env}, and {each.variable} of the environment would "
-                f"go to {_host(each)}: an address in .env is for keys in the same .env alone"
+                f"{environ.file} sets {each.config.base_url_env}, and {each.variable} of the environment "
+                f"would go to {_host(each)}: an address in .env is for keys in the same .env alone"
             )
     for each in keyed:
         if not is_key_of_a_provider(each.variable):

@@ -97,7 +97,7 @@ class Task:
             schema = len(json.dumps(self.response_schema)) + SCHEMA_FRAME_CHARS
             object.__setattr__(self, "schema_chars", schema)
             chars += schema
-            size += 2 * schema  # where a wire can't say all of it, it goes out in words as well
+            size += 2 * schema  # where an API format can't say all of it, it goes out in words as well
         object.__setattr__(self, "prompt_chars", chars)
         object.__setattr__(self, "prompt_bytes", size)
 

@@ -24,14 +24,14 @@ MISTAKES_TOLD = 5
 KEY_CHARS = 16  # a word of so many letters and digits is a key, not a part of a name
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
-Wire = Literal["anthropic", "openai", "gemini"]
+ApiFormat = Literal["anthropic", "openai", "gemini"]
 Tier = Literal["economy", "standard", "premium"]
 Positive = Field(gt=0, allow_inf_nan=False)
 NotNegative = Field(ge=0, allow_inf_nan=False)
 Fraction = Field(ge=0, le=1, allow_inf_nan=False)
 Percent = Annotated[int, Field(ge=1, le=100)]
 
-# What the providers of a wire count: the settings that tell such a limit, and the bucket that each one fills.
+# The limits that the providers of an API format count: the setting of each, and the bucket that it fills.
 # A limit that is not here would limit nothing.
 COUNTED_LIMITS: Mapping[str, Mapping[str, str]] = {
     "anthropic": {
@@ -66,10 +66,10 @@ class ServerSettings(_Row):
 
 
 class PoolSettings(_Row):
-    drain_s: float = NotNegative
-    window_tasks: int = Field(ge=1)
-    claim_attempts: int = Field(ge=1)
-    attempts: int = Field(ge=1)
+    shutdown_grace_s: float = NotNegative
+    prefetch_limit: int = Field(ge=1)
+    max_claims: int = Field(ge=1)
+    max_attempts: int = Field(ge=1)
     max_calls: int = Field(ge=1)
     backoff_base_s: float = Positive
     backoff_max_s: float = Positive
@@ -79,18 +79,18 @@ class PoolSettings(_Row):
 
 class RoutingSettings(_Row):
     preferences: bool
-    spill_after_s: float = NotNegative
+    preferred_wait_s: float = NotNegative
     emergency_provider: str
     emergency_after_s: float = NotNegative
-    max_share_of_slots: float = Field(gt=0, le=1)
-    suspect_after_s: float = Positive
+    max_concurrency_share: float = Field(gt=0, le=1)
+    stall_timeout_s: float = Positive
     history_window_s: float = Positive
     credit_clamp: float = Positive
     offline_probe_s: float = Positive
     quota_probe_s: float = Positive
     max_hold_s: float = Positive
     cost_weight: float = NotNegative
-    refused_elsewhere: bool
+    failover_on_refusal: bool
 
 
 class BreakerSettings(_Row):
@@ -123,10 +123,10 @@ class LimitSettings(_Row):
         default=None, gt=0, allow_inf_nan=False, description="seconds of tokens at once"
     )
 
-    def not_counted(self, wire: str) -> list[str]:
-        """What is told here and would limit nothing: the providers of this wire do not count it."""
+    def not_counted(self, api_format: str) -> list[str]:
+        """What is told here and would limit nothing: the providers of this API format do not count it."""
         told = (name for name in self.model_dump(exclude_none=True) if not name.endswith("burst_s"))
-        return [name for name in told if name not in COUNTED_LIMITS[wire]]
+        return [name for name in told if name not in COUNTED_LIMITS[api_format]]
 
 
 class TierModels(_Row):
@@ -138,10 +138,10 @@ class TierModels(_Row):
         return {"economy": self.economy, "standard": self.standard, "premium": self.premium}[tier]
 
 
-class ProviderRow(_Row):
-    """One provider: a wire format, a place, a key, and what it is worth."""
+class ProviderConfig(_Row):
+    """One provider: an API format, a place, a key, and what it is worth."""
 
-    wire: Wire
+    api_format: ApiFormat
     weight: float = NotNegative
     base_url: str
     base_url_env: str = ""
@@ -196,7 +196,7 @@ class ProviderRow(_Row):
         return name
 
 
-class TaskTypeRow(_Row):
+class TaskTypeConfig(_Row):
     prefer: str = ""
     tier: Tier
 
@@ -206,7 +206,7 @@ class CachingSettings(_Row):
 
     enabled: bool
     min_prefix_tokens: int = Field(ge=1)
-    hold_s: float = NotNegative
+    cache_writer_wait_s: float = NotNegative
 
 
 class TierSettings(_Row):
@@ -224,7 +224,7 @@ class TierSettings(_Row):
         }[tier]
 
 
-class PriceRow(_Row):
+class PriceConfig(_Row):
     """USD per million tokens."""
 
     input: float = NotNegative
@@ -233,10 +233,10 @@ class PriceRow(_Row):
     cache_write: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
-class ModelRow(_Row):
+class ModelConfig(_Row):
     """What is known of the models whose name starts with the row's key."""
 
-    wire: Wire | None = None
+    api_format: ApiFormat | None = None
     successor: str = ""
     context_window: int | None = Field(default=None, ge=1)
     refuses: tuple[Literal["temperature", "stop", "response_schema"], ...] = ()
@@ -244,7 +244,7 @@ class ModelRow(_Row):
     thinking_headroom_tokens: int = Field(default=0, ge=0)
     prompt_cache: Literal["", "key", "marks"] = ""  # what it takes: nothing, a key, marks in the prompt
     group: str = ""  # models with the same group share their limits; empty: the model's own name
-    price: PriceRow | None = None
+    price: PriceConfig | None = None
 
 
 class BudgetAmounts(_Row):
@@ -267,7 +267,7 @@ class BudgetSettings(BudgetAmounts):
         return name
 
 
-class AgentRow(_Row):
+class AgentConfig(_Row):
     name: str = Field(min_length=1)
     home: str
     task_types: tuple[str, ...] = ()
@@ -289,13 +289,13 @@ class Settings(_Row):
     pool: PoolSettings
     routing: RoutingSettings
     breaker: BreakerSettings
-    providers: Mapping[str, ProviderRow]
-    task_types: Mapping[str, TaskTypeRow]
+    providers: Mapping[str, ProviderConfig]
+    task_types: Mapping[str, TaskTypeConfig]
     tiers: TierSettings
     caching: CachingSettings
-    models: Mapping[str, ModelRow]
+    models: Mapping[str, ModelConfig]
     budgets: BudgetSettings
-    agents: tuple[AgentRow, ...]
+    agents: tuple[AgentConfig, ...]
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Settings:
@@ -304,7 +304,7 @@ class Settings(_Row):
         return self
 
     def _mistakes(self) -> Iterator[str]:
-        """What no row can see on its own: names of other rows, limits that their wire does not count."""
+        """What no section can see by itself: names of others, limits that the API format does not count."""
         for where, provider in self._named_providers():
             if provider not in self.providers:
                 yield f"{where}: no provider {provider!r}; {hint(provider, self.providers)}"
@@ -315,9 +315,10 @@ class Settings(_Row):
                     yield f"{where}: no task type {kind!r}; {hint(kind, self.task_types)}"
         for name, row in self.providers.items():
             for where, limits in row.all_limits():
-                for each in limits.not_counted(row.wire):
-                    counted = ", ".join(COUNTED_LIMITS[row.wire])
-                    yield f"providers.{name}.{where}.{each}: {row.wire} does not count that, but {counted}"
+                for each in limits.not_counted(row.api_format):
+                    counted = ", ".join(COUNTED_LIMITS[row.api_format])
+                    problem = f"{row.api_format} does not count that, but {counted}"
+                    yield f"providers.{name}.{where}.{each}: {problem}"
         if not any(row.enabled and row.weight > 0 for row in self.providers.values()):
             yield "providers: at least one needs a weight above 0"
         if not any(agent.count for agent in self.agents):
@@ -335,7 +336,7 @@ class Settings(_Row):
         for name in self.budgets.providers:
             yield "budgets.providers", name
 
-    def model_row(self, model: str) -> ModelRow:
+    def lookup_model(self, model: str) -> ModelConfig:
         """The row with the longest key that `model` starts with; an empty row where none does.
 
         A row with a successor names one retired model: it says nothing about others that start alike.
@@ -351,12 +352,12 @@ class Settings(_Row):
 
         A home's models are those of a row of `[models]`, or of the installed price list.
 
-        A compatible server shares a wire format but not the models of that format's inventor.
+        A compatible server shares an API format but not the models of that format's inventor.
         """
         row = self.providers[provider]
         if model in {row.models.of(tier) for tier in TIERS}:
             return True
-        return provider == row.wire == (self.model_row(model).wire or api_of(model))
+        return provider == row.api_format == (self.lookup_model(model).api_format or api_of(model))
 
     def left_by(self, models: Collection[str], providers: Collection[str]) -> list[str]:
         """The providers that a task pinned to these may go to, configured or not; no names are no pin."""
@@ -391,7 +392,7 @@ def _names(model: str, key: str) -> bool:
     return rest in ("", "-latest") or (rest[0] == "-" and rest[1:].replace("-", "").isdigit())
 
 
-_EMPTY_MODEL = ModelRow()
+_EMPTY_MODEL = ModelConfig()
 
 
 def _is_variable(name: object) -> bool:

@@ -112,7 +112,9 @@ def test_what_orchestrator_toml_has_in_comments_is_a_configuration(tmp_path: Pat
     (tmp_path / "all.toml").write_text(uncommented(), encoding="utf-8")
     loaded = load_settings(tmp_path / "all.toml", environ={})
     assert loaded.providers["openai"].limits.token_burst_s == 60.0
-    assert loaded.budgets.submitters and loaded.model_row("my-model").price and "ollama" in loaded.providers
+    assert (
+        loaded.budgets.submitters and loaded.lookup_model("my-model").price and "ollama" in loaded.providers
+    )
 
 
 def test_every_route_is_in_the_summary(tmp_path: Path) -> None:

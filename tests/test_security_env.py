@@ -25,7 +25,7 @@ from tests.helpers import ORCHESTRATOR, Script, live_environment, run_script
 
 EVIL = "http://evil.example/v1"
 ROW = """[providers.mine]
-wire = "openai"
+api_format = "openai"
 weight = 1.0
 base_url = "http://evil.example/v1"
 api_key_env = ["{variable}"]

@@ -32,6 +32,26 @@ def refused(folder: Path, text: str) -> str:
 
 # ------------------------------------------------------------------ names and numbers
 
+RETIRED = [
+    "pool.attempts",
+    "pool.claim_attempts",
+    "pool.window_tasks",
+    "pool.drain_s",
+    "routing.spill_after_s",
+    "routing.suspect_after_s",
+    "routing.refused_elsewhere",
+    "routing.max_share_of_slots",
+    "caching.hold_s",
+    "providers.openai.wire",
+]
+
+
+@pytest.mark.parametrize("setting", RETIRED)
+def test_a_retired_name_is_refused_like_any_unknown_setting(tmp_path: Path, setting: str) -> None:
+    section, _, name = setting.rpartition(".")
+    assert refused(tmp_path, f"[{section}]\n{name} = 1").startswith(f"unknown setting {setting!r}; ")
+
+
 SLIPS = {
     "budget of a provider": (
         "[budgets.providers.opanai]\ndaily_usd = 1",
@@ -39,7 +59,7 @@ SLIPS = {
     ),
     "row of a provider": (
         "[providers.opanai]\nweight = 0.5",
-        "'providers.opanai.wire' is missing for a provider of its own; did you mean 'openai'?",
+        "'providers.opanai.api_format' is missing for a provider of its own; did you mean 'openai'?",
     ),
     "limit without end": (
         "[providers.openai.limits]\nrequests_per_minute = inf",
@@ -111,7 +131,7 @@ def test_a_known_time_zone_is_taken(tmp_path: Path, zone: str) -> None:
 def test_a_provider_and_a_task_type_of_ones_own_can_be_named_everywhere(tmp_path: Path) -> None:
     text = """
         [providers.ollama]
-        wire = "openai"
+        api_format = "openai"
         base_url = "http://127.0.0.1:11434/v1"
         weight = 0.1
         models = { economy = "llama3.2", standard = "llama3.2", premium = "llama3.2" }
@@ -139,17 +159,17 @@ def test_a_provider_and_a_task_type_of_ones_own_can_be_named_everywhere(tmp_path
 
 
 @pytest.mark.parametrize("where", ["limits", 'model_limits."some-model"'])
-@pytest.mark.parametrize("wire", COUNTED_LIMITS)
-def test_a_limit_that_the_wire_does_not_count_is_refused_and_every_other_is_taken(
-    tmp_path: Path, wire: str, where: str
+@pytest.mark.parametrize("api", COUNTED_LIMITS)
+def test_a_limit_that_the_api_does_not_count_is_refused_and_every_other_is_taken(
+    tmp_path: Path, api: str, where: str
 ) -> None:
     for limit in LimitSettings.model_fields:
-        text = f"[providers.{wire}.{where}]\n{limit} = 1000"
-        if limit in COUNTED_LIMITS[wire] or limit.endswith("burst_s"):
+        text = f"[providers.{api}.{where}]\n{limit} = 1000"
+        if limit in COUNTED_LIMITS[api] or limit.endswith("burst_s"):
             loaded(tmp_path, text)
         else:
-            counted = ", ".join(COUNTED_LIMITS[wire])
-            says = f"providers.{wire}.{where}.{limit}: {wire} does not count that, but {counted}"
+            counted = ", ".join(COUNTED_LIMITS[api])
+            says = f"providers.{api}.{where}.{limit}: {api} does not count that, but {counted}"
             assert refused(tmp_path, text) == says
 
 

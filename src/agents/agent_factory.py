@@ -18,6 +18,6 @@ def create_balanced_agent_pool(
     An agent whose home is not configured works for the others.
     """
     return {
-        name: RealAgent(name, row, adapters, settings, add_system_prompt=settings.agent_prompts)
-        for name, row in agent_rows(settings.agents)
+        name: RealAgent(name, config, adapters, settings, add_system_prompt=settings.agent_prompts)
+        for name, config in agent_rows(settings.agents)
     }

@@ -15,7 +15,7 @@ from ..answer_schema import Reading, read_answer_apart
 from ..errors import SchemaMismatch, TimedOut, Truncated
 from ..providers.base import ProviderAdapter
 from ..records import Completion, CompletionRequest, FinishReason, Message, Placement
-from ..settings import AgentRow, Settings
+from ..settings import AgentConfig, Settings
 
 
 class RealAgent:
@@ -24,20 +24,20 @@ class RealAgent:
     def __init__(
         self,
         name: str,
-        row: AgentRow,
+        config: AgentConfig,
         adapters: Mapping[str, ProviderAdapter],
         settings: Settings,
         *,
         add_system_prompt: bool = True,
     ) -> None:
         self.name = name
-        self.home = row.home
-        self.task_types = row.task_types
-        self.slots = row.calls_in_flight
-        self.system_prompt = row.system_prompt
+        self.home = config.home
+        self.task_types = config.task_types
+        self.slots = config.calls_in_flight
+        self.system_prompt = config.system_prompt
         self._adapters = adapters
         self._settings = settings
-        self._add_system_prompt = add_system_prompt and bool(row.system_prompt)
+        self._add_system_prompt = add_system_prompt and bool(config.system_prompt)
 
     def __repr__(self) -> str:
         return f"<RealAgent {self.name} home={self.home} slots={self.slots}>"
@@ -54,22 +54,22 @@ class RealAgent:
     def request_for(self, placement: Placement) -> CompletionRequest:
         """The placement as a request: parameters that the model does not take are left out."""
         task = placement.task
-        row = self._settings.model_row(placement.model)
+        config = self._settings.lookup_model(placement.model)
         messages = self._messages(task.messages)
         as_written = messages is task.messages  # with a prompt of the agent's before it, it is no shared one
         return CompletionRequest(
             model=placement.model,
             messages=messages,
             max_tokens=placement.max_tokens,
-            temperature=None if "temperature" in row.refuses else task.temperature,
-            stop=() if "stop" in row.refuses else task.stop,
+            temperature=None if "temperature" in config.refuses else task.temperature,
+            stop=() if "stop" in config.refuses else task.stop,
             timeout_s=placement.timeout_s,
             response_schema=task.response_schema,
             parameters={
-                "max_tokens_parameter": row.max_tokens_parameter,
-                "schema_in_words": "response_schema" in row.refuses,
-                "prompt_cache": row.prompt_cache if self._settings.caching.enabled else "",
-                "thinking_headroom_tokens": row.thinking_headroom_tokens,
+                "max_tokens_parameter": config.max_tokens_parameter,
+                "schema_in_words": "response_schema" in config.refuses,
+                "prompt_cache": config.prompt_cache if self._settings.caching.enabled else "",
+                "thinking_headroom_tokens": config.thinking_headroom_tokens,
             },
             cache_key=placement.cache_key if as_written else "",
             cached_turns=placement.cached_turns if as_written else 0,

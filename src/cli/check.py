@@ -127,11 +127,11 @@ async def _ask(access: ProviderAccess, settings: Settings) -> Finding:
     """What the provider answers when asked for its models, which costs nothing."""
     from ..providers import build_adapter
 
-    if not access.row.enabled:
+    if not access.config.enabled:
         return Finding(access.name, None, "switched off in the configuration")
     if not access.configured:
         return Finding(
-            access.name, None, f"no key; it would be read from {' or '.join(access.row.api_key_env)}"
+            access.name, None, f"no key; it would be read from {' or '.join(access.config.api_key_env)}"
         )
     adapter = build_adapter(access, 1, max_answer_mb=settings.pool.max_answer_mb)
     try:
@@ -146,7 +146,7 @@ async def _ask(access: ProviderAccess, settings: Settings) -> Finding:
 
 def _offered(access: ProviderAccess, settings: Settings, models: list[str]) -> Finding:
     """Which of the tiers' models the provider lists. A list may be incomplete, so one missing is no fault."""
-    wanted = sorted({settings.resolve_model(access.row.models.of(tier))[0] for tier in TIERS})
+    wanted = sorted({settings.resolve_model(access.config.models.of(tier))[0] for tier in TIERS})
     found = [model for model in wanted if model in models]
     missing = ", ".join(model for model in wanted if model not in models)
     if models and not found:
@@ -171,8 +171,8 @@ def _details(access: ProviderAccess, setup: Setup, learned: Groups) -> Iterator[
 def _address_source(access: ProviderAccess) -> str:
     if access.simulated:
         return " (simulator)"
-    changed = access.base_url != access.row.base_url
-    return f" ({access.row.base_url_env})" if changed else ""
+    changed = access.base_url != access.config.base_url
+    return f" ({access.config.base_url_env})" if changed else ""
 
 
 def _proxy(base_url: str) -> str:
@@ -190,9 +190,9 @@ def _proxy(base_url: str) -> str:
 
 
 def _told(access: ProviderAccess) -> Iterator[str]:
-    if told := access.row.limits.model_dump(exclude_none=True):
+    if told := access.config.limits.model_dump(exclude_none=True):
         yield f"{_limits_text(told)} told"
-    for model, row in access.row.model_limits.items():
+    for model, row in access.config.model_limits.items():
         yield f"{_limits_text(row.model_dump(exclude_none=True))} told for {model}"
 
 

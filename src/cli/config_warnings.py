@@ -65,5 +65,5 @@ def _has_price(settings: Settings, model: str) -> bool:
     from ..core.clock import Clock
     from ..routing.pricing import compile_price
 
-    row = settings.model_row(model)
-    return compile_price(row.wire, model, Clock().now(), row.price) is not None
+    config = settings.lookup_model(model)
+    return compile_price(config.api_format, model, Clock().now(), config.price) is not None

@@ -151,7 +151,7 @@ def work_off(
         )
         view = make_view(quiet)
         try:
-            with _stopping(orchestrator, view, setup.settings.pool.drain_s) as stop:
+            with _stopping(orchestrator, view, setup.settings.pool.shutdown_grace_s) as stop:
                 report = asyncio.run(_watch(orchestrator, view, sink, stop, until_done=until_done))
         finally:
             view.close()
@@ -211,13 +211,15 @@ async def _watch(
     return running.result()
 
 
-def _stopping(orchestrator: Orchestrator, view: View, drain_s: float) -> StopListener:
+def _stopping(orchestrator: Orchestrator, view: View, shutdown_grace_s: float) -> StopListener:
     """Signals drain, then stop."""
 
     def press(number: int) -> None:
         if number == 1:
             orchestrator.drain()
-            view.note(f"stopping: calls in flight may finish (up to {drain_s:g} s); once more stops now")
+            view.note(
+                f"stopping: calls in flight may finish (up to {shutdown_grace_s:g} s); once more stops now"
+            )
         else:
             orchestrator.stop_now()
             view.note("stopping now: calls in flight are cancelled, what has come in is stored")

@@ -214,9 +214,11 @@ def providers(setup: Setup) -> Iterator[dict[str, ProviderAccess]]:
 
 
 def _simulator_config(setup: Setup) -> dict[str, Any]:
-    """The simulator speaks for every enabled provider of the settings, each in its own wire format."""
+    """The simulator speaks for every enabled provider of the settings, each in its own API format."""
     rows = {name: row for name, row in setup.settings.providers.items() if row.enabled}
-    config: dict[str, Any] = {"providers": {name: {"wire": row.wire} for name, row in rows.items()}}
+    config: dict[str, Any] = {
+        "providers": {name: {"api_format": row.api_format} for name, row in rows.items()}
+    }
     if setup.simulator_config is None:
         return config
     from ..core.intake import parse_object

@@ -45,13 +45,13 @@ def show_config(options: Options) -> int:
 def _access_lines(setup: Setup) -> Iterator[str]:
     """Whether each provider has a key, and the address that the environment gives it."""
     for access in setup.access.values():
-        variables = " or ".join(access.row.api_key_env) or "none needed"
+        variables = " or ".join(access.config.api_key_env) or "none needed"
         source = access.key_source.partition(" ")[0]
         told = f"set (from {_place(source)}), {source}" if source else f"not set, {variables}"
         yield f"key of {access.name}: {told}"
-        if access.base_url != access.row.base_url:
+        if access.base_url != access.config.base_url:
             address = masked_address(access.base_url)
-            yield f"base URL of {access.name}: {address}  # {access.row.base_url_env}"
+            yield f"base URL of {access.name}: {address}  # {access.config.base_url_env}"
 
 
 def _environment_lines(environ: Mapping[str, str]) -> Iterator[str]:

@@ -67,10 +67,10 @@ class CanaryCalls:
         return True
 
     async def _call(self, placement: Placement) -> Completion:
-        row = self._settings.model_row(placement.model)
+        config = self._settings.lookup_model(placement.model)
         request = CompletionRequest(
             placement.model, placement.task.messages, placement.max_tokens, timeout_s=TIMEOUT_S,
-            parameters={"max_tokens_parameter": row.max_tokens_parameter},
+            parameters={"max_tokens_parameter": config.max_tokens_parameter},
         )  # fmt: skip
         return await complete(self._adapters, placement.provider, request)
 

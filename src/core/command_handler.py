@@ -39,7 +39,7 @@ class CommandHandler:
 
     def apply(self, settings: Mapping[str, Any], now: float) -> None:
         """Take over the stored settings; what is not stored is as the configuration says."""
-        configured = {p.name: p.row.weight for p in self._balancer.providers}
+        configured = {p.name: p.config.weight for p in self._balancer.providers}
         weights = {n: float(w) for n, w in dict(settings.get("weights", {})).items()}
         self._balancer.set_weights({**configured, **weights}, now)
         paused = set(settings.get("paused", ()))

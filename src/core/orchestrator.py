@@ -10,8 +10,8 @@ claims of a dead orchestrator return to the queue, and what was paid for is stor
 A store that refuses for a while is waited for (`StoreThread.insist`); calls that are out go on meanwhile.
 
 Ending. `drain` stops claiming and placing, gives waiting tasks back and lets running calls finish for
-`drain_s`; `stop_now` cancels them, and books what may have been billed as uncertain. Either way every
-answer that has come in is stored before `run` returns.
+`shutdown_grace_s`; `stop_now` cancels them, and books what may have been billed as uncertain. Either way
+every answer that has come in is stored before `run` returns.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Orchestrator:
             configured=self._access.keys(),
             jitter=random.Random(),
             catalogues={
-                name: catalogue_of(name, a.row.wire, a.row.base_url, keyless=a.row.keyless)
+                name: catalogue_of(name, a.config.api_format, a.config.base_url, keyless=a.config.keyless)
                 for name, a in self._access.items()
             },
             budgets=self._budget_keeper.budgets,
@@ -210,7 +210,7 @@ class Orchestrator:
             mode=self.mode,
             batch=self._batch or "",
             now=self._clock.now(),
-            claim_attempts=self._settings.pool.claim_attempts,
+            max_claims=self._settings.pool.max_claims,
             uncertain_at_most=await self._budget_keeper.room(self._clock.now()),
         )
         if registration.recovered or registration.poisoned:
@@ -309,7 +309,7 @@ class Orchestrator:
         if not self._calls or self._loop is None:
             self._done.set()
         else:
-            self._loop.call_later(self._settings.pool.drain_s, self._done.set)
+            self._loop.call_later(self._settings.pool.shutdown_grace_s, self._done.set)
 
     def stop_now(self) -> None:
         """Cancel running calls; what has come in is stored all the same, however long the store refuses."""
@@ -365,7 +365,7 @@ class Orchestrator:
 
     async def _feed(self, until_done: bool) -> None:
         """Keep dispatch's window filled; with `until_done` notice the end."""
-        window = self._settings.pool.window_tasks
+        window = self._settings.pool.prefetch_limit
         while not self._draining:
             await self._give_back_kept()
             room = window - self.dispatch.waiting
@@ -403,7 +403,7 @@ class Orchestrator:
         """
         lowest = self.dispatch.lowest_priority()
         for above, excluded in ((lowest, frozenset[tuple[str, str]]()), (lowest - 1, self.dispatch.owners())):
-            over = max(0, self.dispatch.waiting - self._settings.pool.window_tasks)
+            over = max(0, self.dispatch.waiting - self._settings.pool.prefetch_limit)
             if over < OVER_AT_MOST:
                 await self._claim(OVER_AT_MOST - over, above, excluded)
 
@@ -448,7 +448,7 @@ class Orchestrator:
 
     @property
     def _keeps_too_many(self) -> bool:
-        most = self._settings.pool.window_tasks // KEPT_SHARE
+        most = self._settings.pool.prefetch_limit // KEPT_SHARE
         return self._budget_keeper.budgets is not None and self.dispatch.kept_count > most
 
     def _owners_passed_over(self) -> frozenset[tuple[str, str]]:
@@ -504,7 +504,7 @@ class Orchestrator:
         while not self._draining:
             if self._keeps_too_many:
                 break
-            has_room = self.dispatch.waiting <= self._settings.pool.window_tasks // 2
+            has_room = self.dispatch.waiting <= self._settings.pool.prefetch_limit // 2
             if not has_room and self._may_claim_over():
                 await self._claim_over()
                 more = True  # what was written was looked for above the window only

@@ -211,7 +211,9 @@ def make_plan(
     ledger.watch(run, now)
     report = run.run(tasks, now)
     if start_s is None:
-        start_s = sum(START_S[wire] for wire in {settings.providers[name].wire for name in configured})
+        start_s = sum(
+            START_S[api_format] for api_format in {settings.providers[name].api_format for name in configured}
+        )
     return _plan(report, ledger, unknown, forecast.is_known, now, start_s)
 
 
@@ -281,7 +283,7 @@ def take_limits(balancer: ProviderLoadBalancer, learned: LearnedLimits) -> tuple
 
 
 def _limits_known(provider: ProviderState) -> bool:
-    told = provider.row.limits.model_dump(exclude_none=True) or provider.row.model_limits
+    told = provider.config.limits.model_dump(exclude_none=True) or provider.config.model_limits
     return bool(told or provider.learned)
 
 

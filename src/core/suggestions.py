@@ -138,7 +138,7 @@ def _requests_per_minute(settings: Settings, provider: str, learned: LearnedLimi
     balancer = ProviderLoadBalancer(settings, now=0.0, configured=[provider])
     state = balancer.by_name[provider]
     state.learned = learned.get(provider, {})
-    group = state.model(settings.resolve_model(state.row.models.standard)[0], settings, 0.0).group
+    group = state.model(settings.resolve_model(state.config.models.standard)[0], settings, 0.0).group
     sure = [g for g in group.gauges(0.0) if g.dimension == REQUESTS and g.source in ("told", "learned")]
     return sure[0].per_minute if sure else None
 
@@ -148,7 +148,7 @@ def _price_of(forecast: Forecast, settings: Settings, provider: str) -> float:
     balancer = ProviderLoadBalancer(settings, now=0.0, configured=[provider])
     state = balancer.by_name[provider]
     record = forecast.record(provider, "", "")
-    model = state.model(settings.resolve_model(state.row.models.standard)[0], settings, 0.0)
+    model = state.model(settings.resolve_model(state.config.models.standard)[0], settings, 0.0)
     price = balancer.pool.price_of(state, model, 0.0)
     if price is None or record is None:
         return 1.0

@@ -187,7 +187,7 @@ class AnthropicAdapter(SdkAdapter):
 def _mark(body: Json, messages: Sequence[Message], request: CompletionRequest) -> None:
     """Have the request's first `cached_turns` messages kept: a mark on the last of their blocks.
 
-    System messages come first on this wire, all of them, so a mark in the conversation covers them too.
+    System messages come first on this API format, all of them, so a mark in the conversation covers them too.
     """
     keep: Json = {"cache_control": {"type": "ephemeral"}}
     turns, leading = request.cached_turns, leading_system(request.messages)

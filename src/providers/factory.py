@@ -1,4 +1,4 @@
-"""From a row of the configuration to an adapter."""
+"""From a section of the configuration to an adapter."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def build_adapter(
     *,
     max_answer_mb: float = MAX_ANSWER_MB,
 ) -> ProviderAdapter:
-    """The adapter of a provider's wire format for `slots` calls at a time. Imports no SDK: `warm_up` does.
+    """The adapter of a provider's API format for `slots` calls at a time. Imports no SDK: `warm_up` does.
 
     An answer of more than `max_answer_mb` (decompressed) is none.
     `on_late` is for Gemini, whose calls run on in their threads; the others end with their task.
     """
     most_bytes = int(max_answer_mb * 1_000_000)
-    if access.row.wire == "anthropic":
+    if access.config.api_format == "anthropic":
         from .anthropic_adapter import AnthropicAdapter
 
         return AnthropicAdapter(access, slots, most_bytes)
-    if access.row.wire == "openai":
+    if access.config.api_format == "openai":
         from .openai_adapter import OpenAIAdapter
 
         return OpenAIAdapter(access, slots, most_bytes)

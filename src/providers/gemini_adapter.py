@@ -1,7 +1,7 @@
 """Gemini over google-generativeai, its REST transport, and threads: its async calls do not work over REST.
 
 The package is configured for a whole process. Here each adapter has a service client of its own instead, so
-that two providers of this wire, or two base URLs, do not overwrite each other's.
+that two providers of this API format, or two base URLs, do not overwrite each other's.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class GeminiAdapter:
         self._base_url = access.base_url
         self._key = access.key.get_secret_value()
         self._slots, self._most_bytes = slots, most_bytes
-        self._connect_timeout_s = access.row.connect_timeout_s
+        self._connect_timeout_s = access.config.connect_timeout_s
         self._on_late = on_late
         self._speaker = Speaker(access.name, self._key)
         # Twice as many as calls: those that were given up keep theirs until their own time limit.

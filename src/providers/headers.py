@@ -26,7 +26,7 @@ _ANTHROPIC_DIMENSIONS = (
 
 
 def picked(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The headers that say something here, from the pairs as they came over the wire.
+    """The headers that say something here, from the pairs as they were received.
 
     One pass over the bytes: looking each name up in the SDK's header object costs ten times as much.
     """

@@ -1,4 +1,4 @@
-"""What the wires share of prompts and the judgement on an answer. Pure."""
+"""What the API formats share of prompts and the judgement on an answer. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _IN_WORDS = "Answer with JSON that matches this JSON schema, and with nothing el
 
 
 def system_apart(messages: Sequence[Message]) -> tuple[str, list[Message]]:
-    """`(system prompt, turns)`. A prompt that is all system is the user's only turn: no wire takes none."""
+    """`(system prompt, turns)`. A prompt that is all system becomes the user's turn: every API needs one."""
     system = "\n\n".join(m.content for m in messages if m.role == "system")
     turns = [m for m in messages if m.role != "system"]
     return (system, turns) if turns else ("", [Message("user", system)])

@@ -27,7 +27,7 @@ from .usage import NOTHING, Reported, of_error
 
 
 class SdkAdapter(ABC):
-    """One provider over one of the two SDKs. Subclasses say what is different on their wire."""
+    """One provider over one of the two SDKs. Subclasses say what is different on their API format."""
 
     path: ClassVar[str]
     models_path: ClassVar[str]
@@ -43,7 +43,7 @@ class SdkAdapter(ABC):
         self._base_url = access.base_url
         self._key = access.key.get_secret_value()
         self._slots, self._most_bytes = slots, most_bytes
-        self._connect_timeout_s = access.row.connect_timeout_s
+        self._connect_timeout_s = access.config.connect_timeout_s
         self._speaker = Speaker(access.name, self._key)
         self._client: Any = None
         self._building = asyncio.Lock()
@@ -86,7 +86,7 @@ class SdkAdapter(ABC):
         if client is not None:
             await client.close()
 
-    # -- what a wire says for itself
+    # -- what an API format says for itself
 
     @abstractmethod
     def _build(self) -> Any:
@@ -94,7 +94,7 @@ class SdkAdapter(ABC):
 
     @abstractmethod
     def _body(self, request: CompletionRequest) -> Json:
-        """The request as the wire wants it."""
+        """The request as the API format wants it."""
 
     @abstractmethod
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:

@@ -178,7 +178,7 @@ class _Program:
             or provider.weight <= 0
             or self._now < provider.exhausted_until
             or provider.breaker.state is not BreakerState.CLOSED
-            or provider.silent_since(self._now, self._pool.settings.routing.suspect_after_s) is not None
+            or provider.silent_since(self._now, self._pool.settings.routing.stall_timeout_s) is not None
         )
 
     def _charges(self, kind: Kind, option: Option) -> list[Charge]:

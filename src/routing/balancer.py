@@ -23,7 +23,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ..errors import PermitError, ProviderError, TimedOut
 from ..records import Event, LimitReport, Outcome, Placement, PoolSnapshot, Task, Usage, Wait
-from ..settings import AgentRow, Settings
+from ..settings import AgentConfig, Settings
 from .allotment import FREE, Advice
 from .breaker import CLOSED
 from .budgets import Budgets
@@ -60,7 +60,7 @@ class ProviderLoadBalancer:
         *,
         now: float,
         configured: Collection[str] | None = None,
-        agents: Sequence[AgentRow] | None = None,
+        agents: Sequence[AgentConfig] | None = None,
         jitter: random.Random | None = None,
         prices: PriceBook | None = None,
         catalogues: Mapping[str, str | None] | None = None,
@@ -83,7 +83,7 @@ class ProviderLoadBalancer:
         self._reach = Reach(self.pool, second_look)
         self._settler = Settler(self.pool, self._reach, second_look)
         self._next_permit = 1
-        self._suspect_after_s = settings.routing.suspect_after_s
+        self._stall_timeout_s = settings.routing.stall_timeout_s
 
     def __repr__(self) -> str:
         states = ", ".join(f"{p.name}={p.breaker.state}" for p in self.providers)
@@ -177,15 +177,15 @@ class ProviderLoadBalancer:
         probe = 0 if choice.forced else provider.breaker.acquire(now)
         number = self._next_permit
         self._next_permit += 1
-        timeout_s = provider.row.timeout_s
+        timeout_s = provider.config.timeout_s
         if task.deadline_at is not None:
             timeout_s = max(0.001, min(timeout_s, task.deadline_at - now))
         ticket = self.pool.prefixes.grant(
-            memory.prefixes, provider.index, option.model.name, option.model.row.prompt_cache, now
+            memory.prefixes, provider.index, option.model.name, option.model.config.prompt_cache, now
         )
         permit = Permit(
             number, provider, option.model, agent, reservation, probe, choice.forced, now, task.task_type,
-            task.prompt_chars, len(task.messages), timeout_s < provider.row.timeout_s, budget, bound or 0,
+            task.prompt_chars, len(task.messages), timeout_s < provider.config.timeout_s, budget, bound or 0,
             ticket, memory, in_flight=provider.in_flight + 1,
             may_move=route.options[0].provider is not route.options[-1].provider,
         )  # fmt: skip
@@ -193,10 +193,10 @@ class ProviderLoadBalancer:
         if not provider.in_flight:
             provider.heard_at = provider.answered_at = now
         if provider.suspect_probe:
-            provider.let_suspect_probe_go(now, self._suspect_after_s)
+            provider.let_suspect_probe_go(now, self._stall_timeout_s)
         if provider.backoff_count:
             provider.backoff_trial = number
-            provider.backoff_trial_until = now + self._suspect_after_s
+            provider.backoff_trial_until = now + self._stall_timeout_s
         provider.in_flight += 1
         provider.granted_at = now
         agent.in_flight += 1
@@ -269,7 +269,7 @@ class ProviderLoadBalancer:
         if held.ticket is not None:
             pool.prefixes.settle(held.ticket, usage)
         provider = held.provider
-        if outcome is _OK and provider.breaks_silence(now, self._suspect_after_s):
+        if outcome is _OK and provider.breaks_silence(now, self._stall_timeout_s):
             provider.trust(now)
         provider.in_flight -= 1
         if not isinstance(error, TimedOut):  # a time-out is our giving up: it lifts no suspicion

@@ -31,7 +31,7 @@ _ANSWERED = (Truncated, UnusableAnswer, ContentRefused)
 
 def canary_for(pool: Pool, provider: ProviderState, now: float) -> Task:
     """The smallest call to the cheapest of the provider's models that are there."""
-    names = dict.fromkeys(pool.settings.resolve_model(provider.row.models.of(t))[0] for t in TIERS)
+    names = dict.fromkeys(pool.settings.resolve_model(provider.config.models.of(t))[0] for t in TIERS)
     models = [provider.model(name, pool.settings, now) for name in names]
 
     def dollars(place: int) -> tuple[bool, bool, int]:

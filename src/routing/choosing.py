@@ -124,7 +124,7 @@ class Chooser:
                 return why, until
         in_flight = provider.in_flight
         if in_flight:
-            floor_s = self._routing.suspect_after_s
+            floor_s = self._routing.stall_timeout_s
             if (
                 now - provider.heard_at > floor_s
                 and breaker.state is CLOSED  # else its one probe decides
@@ -376,14 +376,14 @@ class Chooser:
     def _worth_waiting(self, preferred: int, task: Task, memory: Memory, now: float, survey: Survey) -> bool:
         """Whether the preferred provider may come free before the task spills to another.
 
-        Where its slots are taken: for `spill_after_s`. Where its limits keep it, or the first answer that
+        Where its slots are taken: for `preferred_wait_s`. Where its limits keep it, or the first answer that
         tells them: for as long as `spills_at` says, unless the queue there takes longer anyway (half as long
         where the calls in flight keep it, which may still grow); then the excess goes elsewhere at once. So a
         pile keeps its preferences, and no provider idles for long.
         """
         if _is_near(task, now):
             return False
-        provider, after_s = self._pool.providers[preferred], self._routing.spill_after_s
+        provider, after_s = self._pool.providers[preferred], self._routing.preferred_wait_s
         until = survey.until_of(provider)
         option = next((o for o in survey.route.options if o.provider is provider), None)
         group = option.model.group if option is not None else None

@@ -80,7 +80,7 @@ class Dispatch:
         self.balancer = balancer
         self._settings = settings
         self._entries: dict[TaskKey, Entry] = {}
-        self._queues = Queues(balancer.route, settings.routing.spill_after_s, balancer.providers)
+        self._queues = Queues(balancer.route, settings.routing.preferred_wait_s, balancer.providers)
         self._in_flight: dict[int, Entry] = {}
         self._deadlines: list[tuple[float, int, Entry]] = []
         self._placed: list[Placement] = []  # decided, and not returned by `dispatch` yet
@@ -376,7 +376,7 @@ class Dispatch:
             costed = sum(self._costs(a, entry.memory.offered_at) for a in entry.attempts)
             verdict = failover.decide(
                 error, provider, memory, entry.attempts, costed, now, self._settings.pool,
-                refused_elsewhere=self._settings.routing.refused_elsewhere,
+                failover_on_refusal=self._settings.routing.failover_on_refusal,
                 max_hold_s=self._settings.routing.max_hold_s,
             )  # fmt: skip
             if verdict is not None:

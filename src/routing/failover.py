@@ -77,7 +77,7 @@ RULES: dict[type[ProviderError], Rule] = {
     Truncated: Rule(again=1, more_tokens=True, at_most=2),
     InternalError: Rule(at_most=3),  # excludes no provider; what fails three times would fail for ever
 }
-REFUSED_ELSEWHERE = Rule(exclude_provider=True, at_most=2, ends_as=TaskStatus.REFUSED)  # only if so wished
+FAILOVER_ON_REFUSAL = Rule(exclude_provider=True, at_most=2, ends_as=TaskStatus.REFUSED)  # only if so wished
 
 
 def backoff_s(failures: int, pool: PoolSettings) -> float:
@@ -95,7 +95,7 @@ def decide(
     now: float,
     pool: PoolSettings,
     *,
-    refused_elsewhere: bool = False,
+    failover_on_refusal: bool = False,
     max_hold_s: float = HOUR_S,
 ) -> tuple[TaskStatus, str] | None:
     """`(final status, why)`, or None: the task goes on and `memory` says how.
@@ -103,13 +103,13 @@ def decide(
     `attempts` holds all attempts, the failed one last; `costed` how many of them count.
     """
     refused = isinstance(error, ContentRefused)
-    rule = REFUSED_ELSEWHERE if refused and refused_elsewhere else RULES[type(error)]
+    rule = FAILOVER_ON_REFUSAL if refused and failover_on_refusal else RULES[type(error)]
     same_kind = sum(a.error_kind == error.kind for a in attempts)
     if rule.at_most is not None and same_kind >= rule.at_most:
         return rule.ends_as, _explain(attempts, error.kind)
     if isinstance(error, RateLimited) and memory.is_limited_alone and same_kind >= ALONE_AT_MOST:
         return TaskStatus.FAILED, _explain(attempts, f"{same_kind} answers 429 while others were answered")
-    if costed >= pool.attempts:
+    if costed >= pool.max_attempts:
         return TaskStatus.FAILED, _explain(attempts, f"{costed} attempts failed")
     if len(attempts) >= pool.max_calls:
         return TaskStatus.FAILED, _explain(attempts, f"{len(attempts)} calls were made")
@@ -184,7 +184,7 @@ def recall(
         if kind.counts_against_health and provider is not None:
             memory.failed = (*memory.failed, (provider.index, 0))
         refused = kind is ContentRefused  # and the task went on: so it was wished
-        rule = REFUSED_ELSEWHERE if refused else RULES[kind]
+        rule = FAILOVER_ON_REFUSAL if refused else RULES[kind]
         again = _tries_here(attempts[:number], attempt.provider, attempt.error_kind) <= rule.again
         _note_model(memory, rule, attempt, again=again)
         if provider is None:  # it has no key any more

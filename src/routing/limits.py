@@ -10,7 +10,7 @@ A *model group* is the models of one provider that share their limits. It owns o
     hold      after a 429: nothing is admitted until then, and the bucket starts empty; where a spent quota
               names a time before its reset (`probe_from`), one call goes then, and its success ends the hold
 
-Charge rules, one a wire format:
+Charge rules, one an API format:
 
     anthropic  requests; input without cache reads; output as really produced: both corrected after
     openai     requests; max(max_tokens, characters / 4) per call: never given back, failures count
@@ -78,6 +78,7 @@ class ModelGroup:
         "_holds",
         "_shut",
         "_token_burst_s",
+        "api_format",
         "buckets",
         "claim",
         "cold_until",
@@ -92,12 +93,11 @@ class ModelGroup:
         "scouting",
         "token_buckets",
         "unknown",
-        "wire",
     )
 
-    def __init__(self, name: str, wire: str, told: LimitSettings, now: float) -> None:
-        self.name, self.wire = name, wire
-        self._dimensions = tuple(dict.fromkeys(COUNTED_LIMITS[wire].values()))
+    def __init__(self, name: str, api_format: str, told: LimitSettings, now: float) -> None:
+        self.name, self.api_format = name, api_format
+        self._dimensions = tuple(dict.fromkeys(COUNTED_LIMITS[api_format].values()))
         self._burst_s = told.burst_s or 1.0
         self._token_burst_s = told.token_burst_s or MINUTE_S
         self.buckets: dict[str, Bucket] = {}
@@ -128,11 +128,11 @@ class ModelGroup:
         self.unknown = REQUESTS not in self.buckets
 
     def _tell(self, told: LimitSettings, now: float) -> None:
-        for name, dimension in COUNTED_LIMITS[self.wire].items():
+        for name, dimension in COUNTED_LIMITS[self.api_format].items():
             limit = getattr(told, name)
             if limit is None or dimension in self.buckets:
                 continue
-            if dimension == DAILY and self.wire == "gemini":
+            if dimension == DAILY and self.api_format == "gemini":
                 self._put(DailyCounter(limit, now))
                 continue
             window_s = DAY_S if dimension == DAILY else MINUTE_S
@@ -233,11 +233,11 @@ class ModelGroup:
             self._shut = _OPEN
             for bucket in self.buckets.values():
                 bucket.warm(now)
-        if self.wire == "openai":
+        if self.api_format == "openai":
             return  # charged on admission, failures too: nothing ever comes back
         for bucket, amount, _ in held.taken:
             if bucket.dimension == INPUT:
-                actual = _charged_input(self.wire, usage) if usage else (amount if charged else 0.0)
+                actual = _charged_input(self.api_format, usage) if usage else (amount if charged else 0.0)
             elif bucket.dimension == OUTPUT:
                 actual = usage.output_tokens if usage else (amount if charged else 0.0)
             else:
@@ -414,8 +414,8 @@ def _source(bucket: Bucket) -> str:
     return "told" if bucket.told is not None else "learned"
 
 
-def _charged_input(wire: str, usage: Usage) -> float:
+def _charged_input(api_format: str, usage: Usage) -> float:
     """Input tokens that count: Anthropic leaves cache reads out, Gemini counts the whole prompt."""
-    if wire == "anthropic":
+    if api_format == "anthropic":
         return usage.input_tokens + usage.cache_write_tokens
     return usage.prompt_tokens

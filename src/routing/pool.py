@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 
 from ..records import Event, Usage
-from ..settings import AgentRow, Settings
+from ..settings import AgentConfig, Settings
 from .breaker import CLOSED
 from .budgets import Budgets, Refusal
 from .concurrency import Concurrency
@@ -35,7 +35,7 @@ class Pool:
         *,
         now: float,
         configured: Collection[str] | None,
-        agents: Sequence[AgentRow] | None,
+        agents: Sequence[AgentConfig] | None,
         jitter: random.Random | None,
         prices: PriceBook | None,
         catalogues: Mapping[str, str | None] | None,
@@ -43,7 +43,7 @@ class Pool:
     ) -> None:
         self.settings = settings
         self.dice = jitter = jitter or random.Random(0)
-        names = [n for n, row in settings.providers.items() if row.enabled]
+        names = [n for n, config in settings.providers.items() if config.enabled]
         if configured is not None:
             names = [n for n in names if n in configured]
         outputs: dict[str, Outputs] = {}
@@ -52,26 +52,26 @@ class Pool:
         ]
         self.by_name = {p.name: p for p in self.providers}
         rows = settings.agents if agents is None else agents
-        self.agents = {name: AgentState(name, row) for name, row in agent_rows(rows)}
+        self.agents = {name: AgentState(name, config) for name, config in agent_rows(rows)}
         # What an agent may put before a prompt costs money too; which agent it will be is not known yet.
         own = [len(a.system_prompt.encode()) for a in self.agents.values()] if settings.agent_prompts else []
         self.agent_prompt_bytes = max(own, default=0)
         self.slots = sum(a.slots for a in self.agents.values())
         self.free_slots = self.slots
-        cap = settings.routing.max_share_of_slots if len(self.providers) > 1 else 1.0
+        cap = settings.routing.max_concurrency_share if len(self.providers) > 1 else 1.0
         self.most_in_flight = max(1, int(cap * self.slots))
         for provider in self.providers:
-            told = provider.row.limits.requests_per_minute
+            told = provider.config.limits.requests_per_minute
             per_s = told / 60.0 if told is not None else None
             provider.concurrency = Concurrency(self.most_in_flight, per_s)
         self.budgets = budgets
         self.prefixes = Prefixes(settings.caching)
-        self._prices = prices or PriceBook(lambda m: settings.model_row(m).price)
+        self._prices = prices or PriceBook(lambda m: settings.lookup_model(m).price)
         self._catalogues = catalogues or {
-            p.name: catalogue_of(p.name, p.row.wire, p.row.base_url, keyless=p.row.keyless)
+            p.name: catalogue_of(p.name, p.config.api_format, p.config.base_url, keyless=p.config.keyless)
             for p in self.providers
         }
-        self._baseline_wire = settings.model_row(settings.baseline_model).wire
+        self._baseline_api_format = settings.lookup_model(settings.baseline_model).api_format
         self.round_robin = RoundRobin(len(self.providers), settings.routing.credit_clamp)
         self.permits: dict[int, Permit] = {}
         self.canaries = False  # somebody makes them when they are due
@@ -111,7 +111,7 @@ class Pool:
 
     def baseline_nanos(self, usage: Usage, now: float) -> int | None:
         """What the same tokens would have cost on the stated baseline model."""
-        price = self._prices.price(self._baseline_wire, self.settings.baseline_model, now)
+        price = self._prices.price(self._baseline_api_format, self.settings.baseline_model, now)
         return None if price is None else price.cost_nanos(usage)
 
     # ------------------------------------------------------------------ scores

@@ -8,7 +8,7 @@ Rules.
 - Only a beginning of at least `min_prefix_tokens` counts (four characters a token), and only one that tasks
   in the pool share: the longest of a task's that `SHARED_BY` of them have.
 - One call writes it per provider and model. What goes there meanwhile goes without the cache, and a task that
-  could go elsewhere waits up to `hold_s` for the writer, since all that follow are then cheap.
+  could go elsewhere waits up to `cache_writer_wait_s` for the writer, since all that follow are then cheap.
 - From a writer's answer on, calls are marked to read it, for `CACHE_S` since it was last used.
 - A marked call that neither wrote nor read shows that the model does not cache it: no more marks there.
 - Where nothing has to be marked (gemini, older gpt models) an answer that tells of cached tokens shows where
@@ -132,7 +132,7 @@ class Prefixes:
             for (provider, _), spot in known.spots.items()
             if spot.writing_since is not None and provider in providers
         }
-        until = min(since.values(), default=-math.inf) + self._settings.hold_s
+        until = min(since.values(), default=-math.inf) + self._settings.cache_writer_wait_s
         return (until, list(since)) if until > now else (now, [])
 
     # ------------------------------------------------------------------ calls
@@ -173,7 +173,7 @@ class Prefixes:
 def beginnings(task: Task, least_chars: int) -> tuple[Prefix, ...]:
     """The beginnings of a task's prompt of at least `least_chars`, the longest first.
 
-    A system message further down goes to the front on some wires, so such a prompt has none. What a task's
+    Some APIs move a system message further down to the front, so such a prompt has none. What a task's
     answer must look like is part of what providers cache.
     """
     messages = task.messages

@@ -54,7 +54,7 @@ UNLIMITED_TOKENS = 2**62  # what a free answer rate affords
 
 _NANOS_PER_TOKEN = Decimal(NANOS_PER_USD) / 1_000_000  # of a rate in USD per million tokens
 _NANOS_PER_CALL = Decimal(NANOS_PER_USD) / 1_000  # of a rate in USD per thousand calls
-_CATALOGUES = {"anthropic": "anthropic", "openai": "openai", "gemini": "google"}  # wire -> price list
+_CATALOGUES = {"anthropic": "anthropic", "openai": "openai", "gemini": "google"}  # API format -> price list
 KEYLESS = "keyless"  # the price list of a server that takes no key: it can't bill anyone, so all is free
 
 
@@ -176,19 +176,19 @@ class PriceBook:
         return price
 
 
-def catalogue_of(provider: str, wire: str, base_url: str, *, keyless: bool = False) -> str | None:
+def catalogue_of(provider: str, api_format: str, base_url: str, *, keyless: bool = False) -> str | None:
     """Whose price list counts for a provider (`anthropic`, `openai`, `google`, `groq`, ...), or None.
 
     A provider that needs no key (`keyless`: its `api_key_env` is empty) has the free list.
 
-    The provider that bears its wire's name has that wire's list, also behind a company's proxy, a regional
-    endpoint or the simulator. Any other has the list of the company whose real address it is reached at. A
-    server that merely speaks a wire has none: a self-hosted model is not billed as its namesake.
+    The provider that bears its API format's name has that format's list, also behind a company's proxy, a
+    regional endpoint or the simulator. Any other has the list of the company whose real address it is reached
+    at. A server that merely speaks an API format has none: a self-hosted model is not billed as its namesake.
     """
     if keyless:
         return KEYLESS
-    if provider == wire and wire in _CATALOGUES:
-        return _CATALOGUES[wire]
+    if provider == api_format and api_format in _CATALOGUES:
+        return _CATALOGUES[api_format]
     try:
         return data_snapshot.get_snapshot().find_provider(None, None, base_url).id
     except LookupError:
@@ -200,7 +200,7 @@ def compile_price(
 ) -> CompiledPrice | None:
     """The price of `model` at `at` (UTC epoch seconds); None where it is unknown.
 
-    `catalogue` is as `catalogue_of` says, or the name of a wire; None for a server without a price list.
+    `catalogue` is as `catalogue_of` says, or an API format; None for a server without a price list.
     `override` replaces whatever the catalogue says. Raises ConfigError for one that is no price.
     """
     if override is not None:

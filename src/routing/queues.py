@@ -33,12 +33,12 @@ class Queues:
     def __init__(
         self,
         route_of: Callable[[Task, float], Route],
-        spill_after_s: float,
+        preferred_wait_s: float,
         providers: Sequence[ProviderState],
     ) -> None:
         self._route_of = route_of
         self._providers = providers
-        self._spill_after_s = spill_after_s
+        self._preferred_wait_s = preferred_wait_s
         self._classes: dict[tuple[object, ...], TaskClass] = {}
         self._families: dict[tuple[object, ...], Family] = {}
         self._parked: dict[TaskClass, None] = {}  # by themselves, not with their family
@@ -185,7 +185,7 @@ class Queues:
             head = each.head() if each.parked_until <= now else None
             if head is None:
                 continue
-            spill_at = spills_at(head.memory.offered_at, blocked.progress_at, self._spill_after_s)
+            spill_at = spills_at(head.memory.offered_at, blocked.progress_at, self._preferred_wait_s)
             if spill_at > now:
                 self._park(each, blocked, min(blocked.room_at, spill_at))
 

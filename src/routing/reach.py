@@ -60,7 +60,7 @@ class Reach:
     def __init__(self, pool: Pool, second_look: SecondLook) -> None:
         self._pool, self._second_look = pool, second_look
         self.stalls = Stalls(pool)
-        self._floor_s = pool.settings.routing.suspect_after_s
+        self._floor_s = pool.settings.routing.stall_timeout_s
         self._interval_s = pool.settings.breaker.health_interval_s
 
     # ------------------------------------------------------------------ evidence
@@ -130,7 +130,7 @@ class Reach:
             each.heard_at = each.answered_at = now  # what was silent meanwhile was the network
             self._forgive(each, since)
             if now - since >= self._pool.settings.routing.offline_probe_s:
-                self._cut(each, now, each.suspect_after_s(self._floor_s))
+                self._cut(each, now, each.stall_timeout_s(self._floor_s))
         text = f"online again after {now - since:.0f} s: {provider.name} can be reached"
         self._pool.event(now, "online", text, None, "alert")
 
@@ -141,7 +141,7 @@ class Reach:
         for provider in self._pool.providers:
             provider.heard_at = provider.answered_at = now
             if seconds >= _SLEEP_CUTS_S:
-                self._cut(provider, now, provider.suspect_after_s(self._floor_s))
+                self._cut(provider, now, provider.stall_timeout_s(self._floor_s))
 
     @staticmethod
     def _lost_sight(provider: ProviderState, since: float) -> None:
@@ -197,7 +197,7 @@ class Reach:
         """Nothing has come back by itself: our own time limits are no word from it."""
         if not provider.in_flight or provider.answered_at < provider.cut_at:  # or its calls are given up now
             return False
-        return now - provider.answered_at >= provider.suspect_after_s(self._floor_s)
+        return now - provider.answered_at >= provider.stall_timeout_s(self._floor_s)
 
     def _others_are_there(self, provider: ProviderState, now: float) -> bool:
         return any(self._is_there(p, now) for p in self._watched() if p is not provider)
@@ -220,7 +220,7 @@ class Reach:
             return due
         if not provider.in_flight:
             return math.inf
-        suspect_s = provider.suspect_after_s(self._floor_s)
+        suspect_s = provider.stall_timeout_s(self._floor_s)
         return max(due, provider.heard_at + suspect_s - min(FREE_CALL_S, _EARLY_AT_MOST * suspect_s))
 
     def _doubtful(self, provider: ProviderState, now: float) -> bool:

@@ -50,10 +50,10 @@ def choose_tier(task: Task, settings: Settings) -> str:
     chars = task.prompt_chars - task.schema_chars
     if chars >= settings.tiers.premium_chars:
         return "premium"
-    row = settings.task_types.get(task.task_type) or settings.task_types[GENERAL]
+    config = settings.task_types.get(task.task_type) or settings.task_types[GENERAL]
     if chars <= settings.tiers.economy_chars and (task.max_tokens or 0) <= settings.tiers.economy_max_tokens:
-        return "economy" if row.tier == "standard" else row.tier
-    return row.tier
+        return "economy" if config.tier == "standard" else config.tier
+    return config.tier
 
 
 def build_route(
@@ -115,7 +115,7 @@ def _models_of(task: Task, provider: ProviderState, tier: str, settings: Setting
 
 def _model_in(provider: ProviderState, tier: str, settings: Settings) -> tuple[str, str]:
     """`(model, warning)`: the tier's, or while that is not available there another of the provider's."""
-    found = [settings.resolve_model(provider.row.models.of(each)) for each in (tier, *TIERS)]
+    found = [settings.resolve_model(provider.config.models.of(each)) for each in (tier, *TIERS)]
     states = provider.models
     return next((each for each in found if each[0] not in states or not states[each[0]].out), found[0])
 
@@ -124,15 +124,15 @@ def _option(
     task: Task, provider: ProviderState, name: str, warning: str, tier: str, settings: Settings, now: float
 ) -> tuple[Option | None, str]:
     model = provider.model(name, settings, now)
-    row = model.row
+    config = model.config
     warnings = [warning] if warning else []
-    for parameter in _refused(task, row.refuses):
+    for parameter in _refused(task, config.refuses):
         if settings.strict_params:
             return None, f"{name} takes no {parameter}"
         how = "it was put into words" if parameter == "response_schema" else "it was not sent"
         warnings.append(f"{name} takes no {parameter}: {how}")
-    max_tokens = task.max_tokens or settings.tiers.max_tokens(tier) + row.thinking_headroom_tokens
-    window = math.inf if row.context_window is None else row.context_window
+    max_tokens = task.max_tokens or settings.tiers.max_tokens(tier) + config.thinking_headroom_tokens
+    window = math.inf if config.context_window is None else config.context_window
     # A default gives way to the prompt: see `Chooser.max_tokens`.
     least = min(max_tokens, settings.budgets.min_max_tokens) if task.max_tokens is None else max_tokens
     most = (window - least) * CHARS_PER_TOKEN_AT_MOST
@@ -150,10 +150,10 @@ def _refused(task: Task, refuses: tuple[str, ...]) -> list[str]:
 
 
 def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -> int:
-    row = settings.task_types.get(task.task_type)
-    if not settings.routing.preferences or row is None or not row.prefer:
+    config = settings.task_types.get(task.task_type)
+    if not settings.routing.preferences or config is None or not config.prefer:
         return -1
-    return next((p.index for p in providers if p.name == row.prefer), -1)
+    return next((p.index for p in providers if p.name == config.prefer), -1)
 
 
 def class_key(task: Task, settings: Settings) -> tuple[object, ...]:

@@ -134,7 +134,7 @@ class SecondLook:
 
 def rejection(provider: ProviderState, error: ProviderError) -> str:
     """`openai rejected OPENAI_API_KEY (401 invalid_api_key)`: what the user has to look at."""
-    keys = " or ".join(provider.row.api_key_env) or "the call, which has no key"
+    keys = " or ".join(provider.config.api_key_env) or "the call, which has no key"
     told = f"{error.status or ''} {error.code}".strip()
     why = "" if error.code else f": {error.message[:200]}"
     return (

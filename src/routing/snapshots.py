@@ -34,7 +34,7 @@ def provider_condition(
         return "open", breaker.reason, breaker.open_until
     if breaker.state is BreakerState.HALF_OPEN:
         return "half_open", "one probe decides", None
-    silent_since = provider.silent_since(now, settings.routing.suspect_after_s)
+    silent_since = provider.silent_since(now, settings.routing.stall_timeout_s)
     if silent_since is not None:
         return "suspect", f"{provider.in_flight} calls out, nothing back for {now - silent_since:.0f} s", None
     return _milder_condition(provider, now)
@@ -68,8 +68,8 @@ def pool_snapshot(balancer: ProviderLoadBalancer, now: float) -> PoolSnapshot:
         for p in balancer.providers
     )
     missing = tuple(
-        _not_configured(name, row.weight, row.why_not_configured)
-        for name, row in settings.providers.items()
+        _not_configured(name, config.weight, config.why_not_configured)
+        for name, config in settings.providers.items()
         if name not in balancer.by_name
     )
     agents = tuple(

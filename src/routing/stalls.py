@@ -15,7 +15,7 @@ takes for the same task. Hence two steps.
 So work that has become longer (a thinking model, a cold start) costs one call a time and no outage; a task is
 given up once by this rule; and a task without another provider waits for its time limit.
 
-FLOOR_S: twice `suspect_after_s`, by which no new call goes there anyway. QUIET of 3 is that of suspicion.
+FLOOR_S: twice `stall_timeout_s`, by which no new call goes there anyway. QUIET of 3 is that of suspicion.
 """
 
 from __future__ import annotations

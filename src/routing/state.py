@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..records import Usage
-from ..settings import AgentRow, LimitSettings, ModelRow, ProviderRow, Settings
+from ..settings import AgentConfig, LimitSettings, ModelConfig, ProviderConfig, Settings
 from .breaker import CLOSED, HALF_OPEN, Breaker
 from .concurrency import INITIAL, Concurrency
 from .doubts import Doubt
@@ -33,6 +33,7 @@ class ModelState:
     """One model of one provider."""
 
     __slots__ = (
+        "config",
         "doubt",
         "error",
         "group",
@@ -41,15 +42,14 @@ class ModelState:
         "out_until",
         "price",
         "price_is_unknown",
-        "row",
         "trial",
         "trial_until",
         "was_out",
         "worked",
     )
 
-    def __init__(self, name: str, row: ModelRow, group: ModelGroup) -> None:
-        self.name, self.row, self.group = name, row, group
+    def __init__(self, name: str, config: ModelConfig, group: ModelGroup) -> None:
+        self.name, self.config, self.group = name, config, group
         self.out = ""  # why it is out (404), empty while it is in
         self.out_until = math.inf  # then one call tries it again
         self.was_out = False  # and no call has succeeded since
@@ -80,6 +80,7 @@ class ProviderState:
         "breaker",
         "calls",
         "concurrency",
+        "config",
         "cost_nanos",
         "cut_at",
         "estimates",
@@ -116,7 +117,6 @@ class ProviderState:
         "preferring",
         "prompt_tokens",
         "reached_at",
-        "row",
         "score",
         "shown_state",
         "succeeded",
@@ -134,13 +134,13 @@ class ProviderState:
         self,
         index: int,
         name: str,
-        row: ProviderRow,
+        config: ProviderConfig,
         settings: Settings,
         jitter: random.Random,
         outputs: dict[str, Outputs],
     ) -> None:
         self.index, self.bit = index, 1 << index
-        self.name, self.row, self.weight = name, row, row.weight
+        self.name, self.config, self.weight = name, config, config.weight
         self.breaker = Breaker(settings.breaker, jitter)
         self.history = History(settings.routing.history_window_s)
         self.concurrency = Concurrency(INITIAL)  # the pool knows how many there may be at most
@@ -212,21 +212,21 @@ class ProviderState:
         """The state of a model, made at its first use."""
         found = self.models.get(name)
         if found is None:
-            row = settings.model_row(name)
-            found = self.models[name] = ModelState(name, row, self._group_of(name, row, now))
+            config = settings.lookup_model(name)
+            found = self.models[name] = ModelState(name, config, self._group_of(name, config, now))
         return found
 
-    def _group_of(self, model: str, row: ModelRow, now: float) -> ModelGroup:
-        own = self.row.model_limits.get(model)
-        shared = self.row.limits
+    def _group_of(self, model: str, config: ModelConfig, now: float) -> ModelGroup:
+        own = self.config.model_limits.get(model)
+        shared = self.config.limits
         if own is not None:
             name, told = model, own
         elif shared.model_dump(exclude_none=True):
             name, told = SHARED_GROUP, shared
         else:
-            name, told = row.group or model, LimitSettings()
+            name, told = config.group or model, LimitSettings()
         if name not in self.groups:
-            group = self.groups[name] = ModelGroup(name, self.row.wire, told, now)
+            group = self.groups[name] = ModelGroup(name, self.config.api_format, told, now)
             group.restore(self.learned.get(name, {}), now)
         return self.groups[name]
 
@@ -235,20 +235,20 @@ class ProviderState:
         found = self.models.get(model)
         return found.group.held_until if found is not None else 0.0
 
-    def suspect_after_s(self, floor_s: float) -> float:
+    def stall_timeout_s(self, floor_s: float) -> float:
         """How long its silence may last before no new call goes to it."""
         quantiles = self.history.quantiles()
         return max(floor_s, 3.0 * quantiles[1]) if quantiles else floor_s
 
     def silent_since(self, now: float, floor_s: float) -> float | None:
         """Since when nothing has come back although calls are out; None while that is not suspicious."""
-        if self.in_flight and now - self.heard_at > self.suspect_after_s(floor_s):
+        if self.in_flight and now - self.heard_at > self.stall_timeout_s(floor_s):
             return self.heard_at
         return None
 
     def breaks_silence(self, now: float, floor_s: float) -> bool:
         """Whether an answer that has come now is the first after a silence, time-outs left out."""
-        return now - self.answered_at > self.suspect_after_s(floor_s)
+        return now - self.answered_at > self.stall_timeout_s(floor_s)
 
     def answers_health(self, now: float, floor_s: float) -> bool:
         """Its free health call answers while it is suspect: one call may try. Whether that is news."""
@@ -305,20 +305,20 @@ class AgentState:
 
     __slots__ = ("done", "home", "in_flight", "name", "slots", "system_prompt", "task_types")
 
-    def __init__(self, name: str, row: AgentRow) -> None:
-        self.name, self.home = name, row.home
-        self.task_types = frozenset(row.task_types)
-        self.slots = row.calls_in_flight
-        self.system_prompt = row.system_prompt
+    def __init__(self, name: str, config: AgentConfig) -> None:
+        self.name, self.home = name, config.home
+        self.task_types = frozenset(config.task_types)
+        self.slots = config.calls_in_flight
+        self.system_prompt = config.system_prompt
         self.in_flight = self.done = 0
 
 
-def agent_rows(rows: Sequence[AgentRow]) -> list[tuple[str, AgentRow]]:
-    """`(name, row)` of every agent: a row with a count above 1 stands for numbered copies."""
+def agent_rows(rows: Sequence[AgentConfig]) -> list[tuple[str, AgentConfig]]:
+    """`(name, config)` of every agent: a config with a count above 1 stands for numbered copies."""
     return [
-        (row.name if row.count == 1 else f"{row.name}-{copy + 1}", row)
-        for row in rows
-        for copy in range(row.count)
+        (config.name if config.count == 1 else f"{config.name}-{copy + 1}", config)
+        for config in rows
+        for copy in range(config.count)
     ]
 
 

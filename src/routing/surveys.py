@@ -20,7 +20,7 @@ from .state import AgentState, ProviderState
 NEVER = math.inf
 SOON_S = 600.0  # where a budget refuses, a provider that is out for longer is nothing to wait for
 SURELY_ALONE = 2  # 429s of one task, each after answers to others
-PATIENCE = 4.0  # x spill_after_s: a queue in which tasks go is waited in for so long at most
+PATIENCE = 4.0  # x preferred_wait_s: a queue in which tasks go is waited in for so long at most
 CLAIMED = "an older task waits for its room"
 SHUNNED = "its room is left to tasks that are charged less there"
 

@@ -71,7 +71,7 @@ class VirtualRun:
         self._timed = timed
         self.dispatch = Dispatch(balancer, settings)
         self._service = service
-        self._window = window or settings.pool.window_tasks
+        self._window = window or settings.pool.prefetch_limit
         self._on_result = on_result
         self._ends: list[tuple[float, int, Placement, Answer]] = []
         self._number = itertools.count()

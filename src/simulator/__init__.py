@@ -1,4 +1,4 @@
-"""Anthropic, OpenAI and Gemini as local HTTP servers: wire formats, limits, headers, latency and failures.
+"""Anthropic, OpenAI and Gemini as local HTTP servers: API formats, limits, headers, latency and failures.
 
     python -m src.simulator                  # prints the addresses, serves until standard input closes
     with SimulatorProcess.start() as sim:    # the same as a child process

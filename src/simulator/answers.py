@@ -116,7 +116,7 @@ class Author:
         self, ask: Ask, digest: int, config: ProviderConfig, thinking: int
     ) -> tuple[str, str, str | None, Json | None]:
         room = None if ask.max_tokens is None else int((ask.max_tokens - thinking) * config.chars_per_token)
-        schema = ask.schema_in_words or ask.schema  # words say all of it, a wire's form perhaps less
+        schema = ask.schema_in_words or ask.schema  # words say all of it, an API format's form perhaps less
         if ask.wants_json or ask.tool or schema:
             instance = example(schema, self._words(digest)) if schema else {"answer": self._words(digest)}
             text = json.dumps(instance, ensure_ascii=False)

@@ -220,15 +220,19 @@ class Limiter:
 class Gate:
     """All limits of a provider: those for every call, and those of single models in addition."""
 
-    def __init__(self, wire: str, limits: Limits, model_limits: Mapping[str, Limits], now: float) -> None:
-        self.rules = RULES[wire]
+    def __init__(
+        self, api_format: str, limits: Limits, model_limits: Mapping[str, Limits], now: float
+    ) -> None:
+        self.rules = RULES[api_format]
         self.common = Limiter(self.rules, limits, now)
         self.by_model = {model: Limiter(self.rules, own, now) for model, own in model_limits.items()}
         self.limits_anything = bool(self.common.stores or self.by_model)
 
-    def replaced(self, wire: str, limits: Limits, model_limits: Mapping[str, Limits], now: float) -> Gate:
+    def replaced(
+        self, api_format: str, limits: Limits, model_limits: Mapping[str, Limits], now: float
+    ) -> Gate:
         """The gate under new limits; what was used stays used."""
-        fresh = Gate(wire, limits, model_limits, now)
+        fresh = Gate(api_format, limits, model_limits, now)
         for limiter in (self.common, *self.by_model.values()):
             for store in limiter.stores.values():
                 store.refill(now)

@@ -1,6 +1,6 @@
 """The configuration: JSON in, frozen values out. A mistake is told with its place and what would be right.
 
-    {"seed": 1, "providers": {"anthropic": {...}, "groq": {"wire": "openai", ...}}}
+    {"seed": 1, "providers": {"anthropic": {...}, "groq": {"api_format": "openai", ...}}}
 
 Without "providers" there are three: anthropic, openai, gemini. Their keys are the fields of ProviderConfig.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from .faults import FAULTS
 
-WIRES = ("anthropic", "openai", "gemini")
+API_FORMATS = ("anthropic", "openai", "gemini")
 
 
 class ConfigError(ValueError):
@@ -70,7 +70,7 @@ class Window:
 class ProviderConfig:
     """One provider. `port` 0 is any free one."""
 
-    wire: str = "openai"
+    api_format: str = "openai"
     port: int = 0
     limits: Limits = field(default_factory=Limits)
     model_limits: Mapping[str, Limits] = field(default_factory=dict)  # in addition to `limits`
@@ -153,9 +153,9 @@ def _prefixes(value: Any, where: str) -> tuple[str, ...]:
     return _names(value, where)
 
 
-def _wire(value: Any, where: str) -> str:
-    if value not in WIRES:
-        raise ConfigError(where, f"expected one of {', '.join(WIRES)}, got {_shown(value)}")
+def _api_format(value: Any, where: str) -> str:
+    if value not in API_FORMATS:
+        raise ConfigError(where, f"expected one of {', '.join(API_FORMATS)}, got {_shown(value)}")
     return str(value)
 
 
@@ -215,7 +215,7 @@ def _schedule(value: Any, where: str) -> tuple[Window, ...]:
 
 
 _READERS: Mapping[str, Callable[[Any, str], Any]] = {
-    "wire": _wire,
+    "api_format": _api_format,
     "port": lambda value, where: _whole(value, where, 0, 65_535),
     "limits": _limits,
     "model_limits": _model_limits,
@@ -244,10 +244,10 @@ _NOT_COUNTED = {
 }
 
 
-def _check_counted(wire: str, limits: Limits, where: str) -> None:
-    for name in _NOT_COUNTED[wire]:
+def _check_counted(api_format: str, limits: Limits, where: str) -> None:
+    for name in _NOT_COUNTED[api_format]:
         if getattr(limits, name) is not None:
-            raise ConfigError(where, f"{name} is not a limit of {wire}, use tokens_per_minute")
+            raise ConfigError(where, f"{name} is not a limit of {api_format}, use tokens_per_minute")
 
 
 def parse_provider(name: str, value: Any) -> ProviderConfig:
@@ -255,14 +255,14 @@ def parse_provider(name: str, value: Any) -> ProviderConfig:
     where = f"providers.{name}"
     table = _object(value, where, _READERS)
     read = {key: _READERS[key](given, f"{where}.{key}") for key, given in table.items() if given is not None}
-    if "wire" not in read:
-        if name not in WIRES:
-            raise ConfigError(where, f'"wire" is needed for this name: one of {", ".join(WIRES)}')
-        read["wire"] = name
+    if "api_format" not in read:
+        if name not in API_FORMATS:
+            raise ConfigError(where, f'"api_format" is needed for this name: one of {", ".join(API_FORMATS)}')
+        read["api_format"] = name
     config = ProviderConfig(**read)
-    _check_counted(config.wire, config.limits, f"{where}.limits")
+    _check_counted(config.api_format, config.limits, f"{where}.limits")
     for model, limits in config.model_limits.items():
-        _check_counted(config.wire, limits, f"{where}.model_limits.{model}")
+        _check_counted(config.api_format, limits, f"{where}.model_limits.{model}")
     return config
 
 
@@ -274,10 +274,10 @@ def parse(value: Any, *, seed: int | None = None) -> Config:
         _whole(own_seed, "seed", 0)
     providers = table.get("providers")
     if providers is None:
-        providers = {name: {} for name in WIRES}
+        providers = {name: {} for name in API_FORMATS}
     providers = _object(providers, "providers")
     if not providers:
-        raise ConfigError("providers", f"expected at least one, for instance {', '.join(WIRES)}")
+        raise ConfigError("providers", f"expected at least one, for instance {', '.join(API_FORMATS)}")
     for name in providers:
         if not name or not name.translate({ord(mark): None for mark in "-_."}).isalnum():
             raise ConfigError("providers", f"{name!r}: letters, digits, - _ and . are allowed")

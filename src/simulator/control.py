@@ -19,7 +19,7 @@ from .config import ConfigError, ProviderConfig, nearest
 from .net import HOST
 from .server import Simulator
 
-_FIXED = ("wire", "port")
+_FIXED = ("api_format", "port")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

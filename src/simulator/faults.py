@@ -1,4 +1,4 @@
-"""What can go wrong, when, and how often. Which status and body it becomes is each wire's own table."""
+"""What can go wrong, when, and how often. Which status and body it becomes is each API format's own table."""
 
 from __future__ import annotations
 

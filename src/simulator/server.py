@@ -1,8 +1,8 @@
 """The providers as HTTP servers: one port each, one asyncio loop for all.
 
 A call goes: fault on the way? -> key -> parse -> model, parameters, window -> limits (one synchronous step)
--> fault as an answer? -> latency -> usage charged -> answer. A step that ends it raises Fail, which the wire
-turns into the provider's own error.
+-> fault as an answer? -> latency -> usage charged -> answer. A step that ends it raises Fail, which becomes
+the provider's own error.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from .answers import Author, CacheUse, tokens_in
+from .anthropic_format import AnthropicFormat
 from .buckets import Cost, Gate
 from .config import Config, ProviderConfig, merge, parse_provider
 from .faults import BEFORE_READING, IN_THE_ANSWER, REFUSED_BY_LIMIT, FaultPlan
+from .gemini_format import GeminiFormat
 from .net import HOST, Clock, Listener, begin, reset_connection, whole
-from .shapes import Answer, Ask, Fail, Json, Reply, Wire
+from .openai_format import OpenAIFormat
+from .shapes import Answer, ApiFormat, Ask, Fail, Json, Reply
 from .stats import Stats
-from .wire_anthropic import AnthropicWire
-from .wire_gemini import GeminiWire
-from .wire_openai import OpenAIWire
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 _REOPEN_S = 0.1  # seconds to the next try
 _TRICKLE_S = 1.0  # seconds between two bytes
-WIRES: dict[str, Wire] = {wire.name: wire for wire in (AnthropicWire(), OpenAIWire(), GeminiWire())}
+API_FORMATS: dict[str, ApiFormat] = {
+    api_format.name: api_format for api_format in (AnthropicFormat(), OpenAIFormat(), GeminiFormat())
+}
 BASE_PATHS = {"anthropic": "", "openai": "/v1", "gemini": ""}
 DEFAULT_MODELS = {
     "anthropic": ("claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"),
@@ -53,7 +55,7 @@ class ProviderServer:
         self.name = name
         self.clock = clock
         self.config = config
-        self.wire = WIRES[config.wire]
+        self.api_format = API_FORMATS[config.api_format]
         self.author = Author(seed, name)
         self.stats = Stats()
         self.listener = Listener(config.port)
@@ -62,7 +64,7 @@ class ProviderServer:
         self._number = 0
         self._throw_dice_anew()
         self._plan = FaultPlan(config.faults, config.schedule)
-        self._gate = Gate(config.wire, config.limits, config.model_limits, clock.now())
+        self._gate = Gate(config.api_format, config.limits, config.model_limits, clock.now())
         self._never = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -76,7 +78,7 @@ class ProviderServer:
 
     @property
     def base_url(self) -> str:
-        return f"http://{HOST}:{self.listener.port}{BASE_PATHS[self.config.wire]}"
+        return f"http://{HOST}:{self.listener.port}{BASE_PATHS[self.config.api_format]}"
 
     # -- life --
 
@@ -89,7 +91,9 @@ class ProviderServer:
         """Take a new configuration at once; buckets keep what was used, calls in flight end as they began."""
         self.config = config
         self._plan = FaultPlan(config.faults, config.schedule)
-        self._gate = self._gate.replaced(config.wire, config.limits, config.model_limits, self.clock.now())
+        self._gate = self._gate.replaced(
+            config.api_format, config.limits, config.model_limits, self.clock.now()
+        )
         self.follow_schedule()
 
     def reset(self) -> None:
@@ -98,7 +102,9 @@ class ProviderServer:
         self.author.forget()
         self._number = 0
         self._throw_dice_anew()
-        self._gate = Gate(self.config.wire, self.config.limits, self.config.model_limits, self.clock.now())
+        self._gate = Gate(
+            self.config.api_format, self.config.limits, self.config.model_limits, self.clock.now()
+        )
         self._never.set()
         self._never = asyncio.Event()
         self.follow_schedule()
@@ -159,7 +165,7 @@ class ProviderServer:
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        route = self.wire.route(request.method, request.path)
+        route = self.api_format.route(request.method, request.path)
         if route is None:
             return self._error(request, Fail("not_found"))
         kind, model = route
@@ -178,7 +184,7 @@ class ProviderServer:
         fault = self._plan.pick_for_models(self.clock.t(), self._jitter_dice)
         if fault in BEFORE_READING:
             return (await self._break(request, fault))[0]
-        config, wire = self.config, self.wire
+        config, api_format = self.config, self.api_format
         try:
             if fault is not None:
                 raise Fail(fault)
@@ -187,9 +193,13 @@ class ProviderServer:
                 raise Fail("model_not_found", model=model)
         except Fail as fail:
             return self._error(request, fail)
-        ids = DEFAULT_MODELS[wire.name] if config.models is None else config.models
-        body = wire.model(model, config.context_window) if model else wire.models(ids, config.context_window)
-        return whole(Answer(200, body), wire.id_headers(self._ident()))
+        ids = DEFAULT_MODELS[api_format.name] if config.models is None else config.models
+        body = (
+            api_format.model(model, config.context_window)
+            if model
+            else api_format.models(ids, config.context_window)
+        )
+        return whole(Answer(200, body), api_format.id_headers(self._ident()))
 
     async def _call(self, request: web.BaseRequest, kind: str, model: str) -> tuple[web.StreamResponse, str]:
         """The response and how it counts."""
@@ -230,12 +240,12 @@ class ProviderServer:
         if not isinstance(body, dict):
             raise Fail("bad_request", message="The body of the request is not a JSON object.")
         try:
-            return self.wire.parse(body, model, query)
-        except (AttributeError, TypeError) as error:  # a list where the wire has an object, and the like
+            return self.api_format.parse(body, model, query)
+        except (AttributeError, TypeError) as error:  # a list where an object belongs, and the like
             raise Fail("bad_request", message=f"A field has the wrong type: {error}") from None
 
     def _check_key(self, request: web.BaseRequest) -> None:
-        key = self.wire.key(request.headers, request.query)
+        key = self.api_format.key(request.headers, request.query)
         if not key:
             raise Fail("no_key")
         if self.config.keys is not None and key not in self.config.keys:
@@ -247,7 +257,7 @@ class ProviderServer:
             raise Fail("model_not_found", model=ask.model)
         if ask.sampling and ask.model.startswith(config.refuses_temperature or ("\0",)):
             for param, value in ask.sampling.items():
-                if value != 1.0 or self.wire.name != "openai":  # OpenAI lets the default pass
+                if value != 1.0 or self.api_format.name != "openai":  # OpenAI lets the default pass
                     raise Fail("sampling_refused", param=param, value=value)
         if ask.old_max_tokens and ask.model.startswith(config.wants_max_completion_tokens or ("\0",)):
             hint = " Use 'max_completion_tokens' instead."
@@ -262,7 +272,7 @@ class ProviderServer:
         """Admit the call, take the time it takes, charge what it made. `extra` gets the headers of limits."""
         config, author = self.config, self.author
         input_tokens = author.input_tokens(ask, config)
-        if self.wire.name == "anthropic" or ask.marks_only:
+        if self.api_format.name == "anthropic" or ask.marks_only:
             cache = author.marked_cache(ask, config)
         else:
             cache = author.prefix_cache(ask, input_tokens, config)
@@ -284,7 +294,7 @@ class ProviderServer:
 
     def _admit(self, ask: Ask, input_tokens: int, cache: CacheUse, extra: dict[str, str]) -> Cost:
         """Charge the limits. Raises Fail if they do not let the call in."""
-        if self.wire.name == "anthropic":  # elsewhere cached input counts like any other
+        if self.api_format.name == "anthropic":  # elsewhere cached input counts like any other
             input_tokens -= cache.read_tokens
         estimate = math.ceil(ask.chars / 4)  # how OpenAI estimates, whatever the real count
         cost = Cost(input_tokens, max(ask.max_tokens or 0, estimate))
@@ -293,7 +303,7 @@ class ProviderServer:
         now = self.clock.now()
         denied = self._gate.admit(ask.model, cost, now)
         if self.config.headers:
-            extra.update(self.wire.limit_headers(self._gate.levels(ask.model, now), now))
+            extra.update(self.api_format.limit_headers(self._gate.levels(ask.model, now), now))
         if denied is not None:
             self.stats.limited_by[denied.kind] += 1
             facts = asdict(denied)
@@ -303,7 +313,7 @@ class ProviderServer:
     def _fail_if_error(self, fault: str, ask: Ask, input_tokens: int, cost: Cost) -> None:
         """Raises Fail for a fault that is answered by an error, charged as the provider charges errors."""
         self.stats.by_fault[fault] += 1
-        if fault in IN_THE_ANSWER or (fault == "content_policy" and self.wire.blocks_prompts):
+        if fault in IN_THE_ANSWER or (fault == "content_policy" and self.api_format.blocks_prompts):
             return
         self._gate.refund(ask.model, cost, self.clock.now(), with_request=fault in REFUSED_BY_LIMIT)
         window = self.config.context_window
@@ -322,7 +332,7 @@ class ProviderServer:
             reply.finish = "length" if fault == "length" else None
             text_tokens = tokens_in(len(reply.text), self.config.chars_per_token)
             reply.output_tokens = reply.thinking_tokens + text_tokens
-        elif fault == "content_policy" and self.wire.blocks_prompts:
+        elif fault == "content_policy" and self.api_format.blocks_prompts:
             reply.text, reply.output_tokens, reply.thinking_tokens, reply.blocked = "", 0, 0, True
 
     def _spoil_json(self, ask: Ask, reply: Reply, fault: str) -> None:
@@ -354,8 +364,8 @@ class ProviderServer:
         extra: dict[str, str],
     ) -> tuple[web.StreamResponse, str]:
         ident = self._ident()
-        body = self.wire.answer(ask, reply, ident)
-        headers = {**extra, **self.wire.id_headers(ident)}
+        body = self.api_format.answer(ask, reply, ident)
+        headers = {**extra, **self.api_format.id_headers(ident)}
         if fault == "malformed":
             return whole(Answer(200, body[: len(body) * 2 // 3]), headers), "200"
         if fault == "reset_midway":
@@ -401,8 +411,8 @@ class ProviderServer:
             "message": "Invalid request.",
             **fail.facts,
         }
-        answer = self.wire.error(fail.kind, facts)
-        return whole(answer, {**(extra or {}), **self.wire.id_headers(ident)})
+        answer = self.api_format.error(fail.kind, facts)
+        return whole(answer, {**(extra or {}), **self.api_format.id_headers(ident)})
 
     def _ident(self) -> str:
         self._number += 1

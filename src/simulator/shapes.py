@@ -1,4 +1,4 @@
-"""The values that pass between the server and the three wire formats. Nothing here knows HTTP."""
+"""The values that pass between the server and the three API formats. Nothing here knows HTTP."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class Ask:
-    """One generation request, read from any wire."""
+    """One generation request, read from any API format."""
 
     model: str
-    prompt: str  # every role and text in order: what is hashed, the same for the same prompt on every wire
+    prompt: str  # every role and text in order: what is hashed, the same for the same prompt on every API
     chars: int  # characters of text in it, roles not counted
     messages: int
     last: str  # the last user message: what the answer is about, and what `echo` gives back
@@ -57,7 +57,7 @@ class Ask:
 
 @dataclass(slots=True)
 class Reply:
-    """One answer before it takes a wire's form. Token counts are what the provider bills."""
+    """One answer before it takes an API format's form. Token counts are what the provider bills."""
 
     text: str
     finish: str | None  # stop, length, stop_sequence, refusal, or None for an answer that was cut off
@@ -99,8 +99,8 @@ class Fail(Exception):
         self.facts = facts
 
 
-class Wire(Protocol):
-    """What a wire format must be able to do. One file each; no state but constants."""
+class ApiFormat(Protocol):
+    """What an API format must be able to do. One file each; no state but constants."""
 
     name: str
     blocks_prompts: bool  # a refused prompt is a 200 that says so, not a 400

@@ -91,7 +91,7 @@ class AppContext:
 
     @cached_property
     def prices(self) -> PriceBook:
-        return PriceBook(lambda model: self.settings.model_row(model).price)
+        return PriceBook(lambda model: self.settings.lookup_model(model).price)
 
     @cached_property
     def version(self) -> str:

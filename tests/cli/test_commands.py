@@ -182,7 +182,7 @@ def test_a_second_server_on_the_same_state_is_refused_in_one_line(
 def test_who_hands_a_task_in_is_told_the_command_that_serves_that_very_state(
     tmp_path: Path, live: dict[str, str]
 ) -> None:
-    (tmp_path / "mine.toml").write_text("[pool]\nwindow_tasks = 5\n")
+    (tmp_path / "mine.toml").write_text("[pool]\nprefetch_limit = 5\n")
     given = ("--config", "mine.toml", "--state-dir", "a folder", "--simulate")
     queued = run_script("submit", "Hello?", *given, cwd=tmp_path, env=live)
     told = queued.err.partition("start one with: ")[2].strip()
@@ -323,11 +323,11 @@ def test_config_masks_what_is_secret_and_names_what_counts_for_nothing(tmp_path:
 
 
 def test_unknown_settings_are_named_with_the_nearest_known(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text("[pool]\nwindow_task = 1\n[routing]\nspill_after = 3\n")
+    (tmp_path / "mine.toml").write_text("[pool]\nprefetch_limi = 1\n[routing]\npreferred_wait = 3\n")
     done = run_script("config", "--config", "mine.toml", cwd=tmp_path)
     assert done.process.returncode == 2 and done.err.count("\n") == 1
-    assert "unknown setting 'pool.window_task'; did you mean 'window_tasks'?" in done.err
-    assert "unknown setting 'routing.spill_after'; did you mean 'spill_after_s'?" in done.err
+    assert "unknown setting 'pool.prefetch_limi'; did you mean 'prefetch_limit'?" in done.err
+    assert "unknown setting 'routing.preferred_wait'; did you mean 'preferred_wait_s'?" in done.err
 
 
 def test_an_address_that_is_none_is_one_line_without_what_may_be_a_password(tmp_path: Path) -> None:

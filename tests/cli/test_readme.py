@@ -71,7 +71,7 @@ def test_the_configuration_is_one(tmp_path: Path) -> None:
     assert tomllib.loads(example)
     (tmp_path / "mine.toml").write_text(example)
     settings = load_settings(tmp_path / "mine.toml", environ={})
-    assert settings.providers["ollama"].wire == "openai"
+    assert settings.providers["ollama"].api_format == "openai"
     assert settings.budgets.submitters["alice"].monthly_usd == 50.0
 
 

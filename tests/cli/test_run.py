@@ -137,7 +137,7 @@ WRONG_INPUT = {
     "no such configuration": (["good.txt", "--config", "absent.toml"], "absent.toml: no such file"),
     "unknown setting": (["good.txt", "--config", "unknown.toml"], "did you mean 'server'?"),
     "broken configuration": (["good.txt", "--config", "broken.toml"], "is not valid TOML"),
-    "wrong value": (["good.txt", "--config", "wrong.toml"], "pool.attempts = 0"),
+    "wrong value": (["good.txt", "--config", "wrong.toml"], "pool.max_attempts = 0"),
     "state folder is a file": (["good.txt", "--state-dir", "good.txt/state"], "cannot be written"),
     "broken simulator": (["good.txt", "--simulator-config", "wrong.json"], "unknown fault"),
 }
@@ -155,7 +155,7 @@ def test_wrong_input_is_one_clear_line_and_exit_code_2(
     (tmp_path / "utf16.txt").write_text("Hi", encoding="utf-16")
     (tmp_path / "unknown.toml").write_text("[sever]\nport = 1\n")
     (tmp_path / "broken.toml").write_text("port = = 1\n")
-    (tmp_path / "wrong.toml").write_text("[pool]\nattempts = 0\n")
+    (tmp_path / "wrong.toml").write_text("[pool]\nmax_attempts = 0\n")
     (tmp_path / "wrong.json").write_text('{"providers": {"openai": {"faults": {"gremlins": 1}}}}')
     done = run_script("run", *arguments, cwd=tmp_path)
     assert done.process.returncode == 2, done.err
@@ -279,9 +279,11 @@ def test_a_cap_that_would_let_no_call_pass_is_refused_before_a_task_is_stored(
     assert "no price is known for gpt-nobody-knows, so --max-cost" in refused.err
     told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
     assert not any(told["tasks"].values()) and simulator.stats()["openai"]["calls"] == 0
-    remedy = '[models."gpt-nobody-knows"] tells one (wire = "openai", price = { input = ..., output = ... }'
+    remedy = (
+        '[models."gpt-nobody-knows"] tells one (api_format = "openai", price = { input = ..., output = ... }'
+    )
     assert remedy in refused.err
-    row = '[models."gpt-nobody-knows"]\nwire = "openai"\nprice = { input = 1.0, output = 2.0 }\n'
+    row = '[models."gpt-nobody-knows"]\napi_format = "openai"\nprice = { input = 1.0, output = 2.0 }\n'
     (tmp_path / "mine.toml").write_text(row)
     done = run_script(*command, "--config", "mine.toml", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.err

@@ -11,7 +11,7 @@ from tests.helpers import Script, live_environment, read_rows, run_script, write
 
 PATIENT = """
 [pool]
-attempts = 5
+max_attempts = 5
 backoff_base_s = 0.4
 backoff_max_s = 0.4
 [breaker]

@@ -22,7 +22,7 @@ LARGE = "More of it. " * 300
 
 
 def small_window(settings: Settings) -> Settings:
-    return settings.model_copy(update={"pool": settings.pool.model_copy(update={"window_tasks": 100})})
+    return settings.model_copy(update={"pool": settings.pool.model_copy(update={"prefetch_limit": 100})})
 
 
 def tasks(batch: str, number: int, text: str = "Why?", submitter: str = "local") -> list[Task]:

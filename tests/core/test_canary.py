@@ -73,7 +73,7 @@ def settings_with(attempts: int = ATTEMPTS, **breaker: Any) -> Settings:
         update={
             "breaker": given.breaker.model_copy(update=quick),
             "pool": given.pool.model_copy(
-                update={"attempts": attempts, "backoff_base_s": 0.01, "backoff_max_s": 0.05}
+                update={"max_attempts": attempts, "backoff_base_s": 0.01, "backoff_max_s": 0.05}
             ),
             "budgets": given.budgets.model_copy(update={"daily_usd": 5.0}),
         }

@@ -24,7 +24,7 @@ from tests.helpers import ROOT, Script, live_environment, run_script
 TASKS = [Task(f"t{n:02}", "queue", (Message("user", f"Question {n}?"),)) for n in range(60)]
 SMALL_WINDOW = """
 [pool]
-window_tasks = 8
+prefetch_limit = 8
 [providers.openai.limits]
 requests_per_minute = 60000
 [[agents]]

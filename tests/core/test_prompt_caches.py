@@ -15,7 +15,7 @@ RULES = " ".join(
 ROWS = [
     {"id": f"m{n}", "system": RULES, "prompt": f"Mail {n}: where is it?", "max_tokens": 60} for n in range(60)
 ]
-SIM = {wire: {"latency": {"first_token_s": 0.05, "per_token_s": 0.0}} for wire in ("anthropic", "openai")}
+SIM = {api: {"latency": {"first_token_s": 0.05, "per_token_s": 0.0}} for api in ("anthropic", "openai")}
 
 
 def run(folder: Path, config: str, sim: dict[str, Any]) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def test_rows_with_the_same_beginning_read_it_from_the_cache_and_cost_less(tmp_p
 def test_what_is_read_from_anthropics_cache_does_not_count_against_its_limit(tmp_path: Path) -> None:
     """All rows together are five times the limit of a minute; nothing of it is learned from a 429."""
     told = {**SIM["anthropic"], "limits": {"input_tokens_per_minute": 24_000}}
-    rows = run(tmp_path / "limited", "[caching]\nhold_s = 30.0\n", {"anthropic": told})
+    rows = run(tmp_path / "limited", "[caching]\ncache_writer_wait_s = 30.0\n", {"anthropic": told})
     ends = [row["attempts"][-1]["started_at"] for row in rows]
     assert sum(tokens(rows, kind) for kind in ("input_tokens", "cache_read_tokens")) > 5 * 24_000
     assert max(ends) - min(ends) < 60.0

@@ -15,7 +15,7 @@ from tests.helpers import Script, live_environment, read_rows, run_script, write
 
 Json = dict[str, Any]
 FAST = {"latency": {"first_token_s": 0.0, "per_token_s": 0.0}}
-WIRES = ("anthropic", "openai", "gemini")
+API_FORMATS = ("anthropic", "openai", "gemini")
 RUN = ("run", "tasks.jsonl", "-o", "out.jsonl")
 
 CITY: Json = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -44,10 +44,15 @@ SCHEMAS: dict[str, Json] = {
 def rows(**changes: Any) -> list[Json]:
     """Each schema at each of the three providers."""
     return [
-        {"id": f"{name}-{wire}", "prompt": f"Answer {name}.", "response_schema": schema, "providers": [wire]}
+        {
+            "id": f"{name}-{api}",
+            "prompt": f"Answer {name}.",
+            "response_schema": schema,
+            "providers": [api],
+        }
         | changes
         for name, schema in SCHEMAS.items()
-        for wire in WIRES
+        for api in API_FORMATS
     ]
 
 
@@ -56,7 +61,7 @@ def run(
 ) -> tuple[Script, dict[str, Json]]:
     """`run` on simulators with these faults by provider: how it ended, and its result rows by id."""
     write_rows(folder / "tasks.jsonl", tasks)
-    sim = {"providers": {wire: {**FAST, "faults": (faults or {}).get(wire, {})} for wire in WIRES}}
+    sim = {"providers": {api: {**FAST, "faults": (faults or {}).get(api, {})} for api in API_FORMATS}}
     (folder / "sim.json").write_text(json.dumps(sim))
     done = run_script(*RUN, "--simulator-config", "sim.json", *more, cwd=folder, timeout_s=180)
     return done, {row["id"]: row for row in read_rows(folder / "out.jsonl")}
@@ -128,7 +133,7 @@ def test_a_wrong_answer_goes_back_once_then_elsewhere_and_a_fence_is_no_wrong_an
 def test_a_schema_that_nobody_meets_fails_its_tasks_and_no_provider(tmp_path: Path) -> None:
     wanted = [{"id": f"w{n}", "prompt": f"City {n}?", "response_schema": CITY} for n in range(12)]
     plain = [{"id": f"p{n}", "prompt": f"Question {n}?"} for n in range(12)]
-    done, found = run(tmp_path, [*wanted, *plain], {wire: {"wrong_json": 1.0} for wire in WIRES})
+    done, found = run(tmp_path, [*wanted, *plain], {api: {"wrong_json": 1.0} for api in API_FORMATS})
     assert done.process.returncode == 1
     assert all(found[f"p{n}"]["status"] == "succeeded" for n in range(12))
     for n in range(12):
@@ -148,7 +153,7 @@ def test_a_model_without_schemas_is_asked_in_words_and_its_answer_is_checked(tmp
         '[models."claude-haiku-5"]\nrefuses = ["temperature", "response_schema"]\n'
         '[models."gpt-6"]\nrefuses = ["temperature", "stop", "response_schema"]\n'
     )
-    faults = {wire: {"wrong_json_once": 0.5} for wire in WIRES}
+    faults = {api: {"wrong_json_once": 0.5} for api in API_FORMATS}
     done, found = run(tmp_path, rows(tier="economy"), faults, "--config", "c.toml")
     assert done.process.returncode == 0, done.err
     kinds = {attempt["error_kind"] for row in found.values() for attempt in row["attempts"]}

@@ -17,44 +17,44 @@ from src.config import ProviderAccess
 from src.providers import build_adapter
 from src.providers.base import OnLate, ProviderAdapter
 from src.records import CompletionRequest, Message
-from src.settings import ProviderRow, TierModels
+from src.settings import ProviderConfig, TierModels
 from src.simulator.process import SimulatorProcess
 
-WIRES = ("anthropic", "openai", "gemini")
+API_FORMATS = ("anthropic", "openai", "gemini")
 MODELS = {"anthropic": "claude-haiku-5-5", "openai": "gpt-6-luna", "gemini": "gemini-3.5-flash-lite"}
 KEY = "sk-test-0123456789abcdef"
 SLOTS = 4
 FAST = {"latency": {"first_token_s": 0.0, "per_token_s": 0.0}}
 
 
-def access_to(wire: str, base_url: str, key: str = KEY, **row: Any) -> ProviderAccess:
-    """How a provider of that wire is reached at `base_url`."""
-    model = MODELS[wire]
-    settings = ProviderRow(
-        wire=wire,
+def access_to(api: str, base_url: str, key: str = KEY, **config: Any) -> ProviderAccess:
+    """How a provider of that API format is reached at `base_url`."""
+    model = MODELS[api]
+    settings = ProviderConfig(
+        api_format=api,
         weight=1.0,
         base_url=base_url,
         models=TierModels(economy=model, standard=model, premium=model),
-        **{"connect_timeout_s": 2.0, **row},
+        **{"connect_timeout_s": 2.0, **config},
     )
-    return ProviderAccess(wire, settings, base_url, SecretStr(key), f"{wire.upper()}_API_KEY (environment)")
+    return ProviderAccess(api, settings, base_url, SecretStr(key), f"{api.upper()}_API_KEY (environment)")
 
 
-def ask(wire: str, text: str = "Name three rivers.", **changes: Any) -> CompletionRequest:
-    """A small request for that wire's model."""
+def ask(api: str, text: str = "Name three rivers.", **changes: Any) -> CompletionRequest:
+    """A small request for that API format's model."""
     facts: dict[str, Any] = {
-        "model": MODELS[wire],
+        "model": MODELS[api],
         "messages": (Message("system", "Be brief."), Message("user", text)),
         "max_tokens": 400,
         "timeout_s": 5.0,
-        "parameters": {"max_tokens_parameter": "max_completion_tokens"} if wire == "openai" else {},
+        "parameters": {"max_tokens_parameter": "max_completion_tokens"} if api == "openai" else {},
     }
     return CompletionRequest(**{**facts, **changes})
 
 
 @pytest.fixture(scope="session")
 def own_simulator() -> Iterator[SimulatorProcess]:
-    with SimulatorProcess.start({"providers": dict.fromkeys(WIRES, FAST)}) as simulator:
+    with SimulatorProcess.start({"providers": dict.fromkeys(API_FORMATS, FAST)}) as simulator:
         yield simulator
 
 
@@ -65,7 +65,7 @@ def faulty(own_simulator: SimulatorProcess) -> Iterator[SimulatorProcess]:
     own_simulator.reset()
     yield own_simulator
     after = own_simulator.config()["providers"]
-    for name in WIRES:
+    for name in API_FORMATS:
         undo = {key: None for key, value in after[name].items() if value != before[name][key]}
         if undo:
             own_simulator.patch(name, {**undo, **FAST})
@@ -91,8 +91,8 @@ class Canned:
             return web.Response(status=self.status, body=self.body, headers=headers)
         return web.json_response(self.body, status=self.status, headers=self.headers)
 
-    def url(self, wire: str) -> str:
-        return f"{self.base_url}/v1" if wire == "openai" else self.base_url
+    def url(self, api: str) -> str:
+        return f"{self.base_url}/v1" if api == "openai" else self.base_url
 
 
 @contextlib.asynccontextmanager
@@ -118,7 +118,7 @@ async def server() -> AsyncIterator[Canned]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def adapters(server: Canned) -> AsyncIterator[dict[str, ProviderAdapter]]:
     """An adapter of each API format before `server`."""
-    made = {wire: build_adapter(access_to(wire, server.url(wire)), SLOTS) for wire in WIRES}
+    made = {api: build_adapter(access_to(api, server.url(api)), SLOTS) for api in API_FORMATS}
     yield made
     await asyncio.gather(*(adapter.close() for adapter in made.values()))
 

@@ -14,13 +14,13 @@ Writer = asyncio.StreamWriter
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
-def answer_of(wire: str, text: str = "Elbe.", **usage: Any) -> Json:
+def answer_of(api: str, text: str = "Elbe.", **usage: Any) -> Json:
     """A small good answer of that API format; `usage` replaces its counts."""
-    if wire == "anthropic":
+    if api == "anthropic":
         counts = {"input_tokens": 12, "output_tokens": 3, **usage}
         content = [{"type": "text", "text": text}]
         return {"id": "msg_1", "model": "m", "content": content, "stop_reason": "end_turn", "usage": counts}
-    if wire == "openai":
+    if api == "openai":
         counts = {"prompt_tokens": 12, "completion_tokens": 3, **usage}
         choice = {"index": 0, "message": {"content": text}, "finish_reason": "stop"}
         return {"id": "chat_1", "model": "m", "choices": [choice], "usage": counts}
@@ -29,8 +29,8 @@ def answer_of(wire: str, text: str = "Elbe.", **usage: Any) -> Json:
     return {"candidates": [candidate], "usageMetadata": counts, "modelVersion": "m"}
 
 
-def body_of(wire: str, text: str = "Elbe.", **usage: Any) -> bytes:
-    return json.dumps(answer_of(wire, text, **usage)).encode()
+def body_of(api: str, text: str = "Elbe.", **usage: Any) -> bytes:
+    return json.dumps(answer_of(api, text, **usage)).encode()
 
 
 def response(body: bytes, status: int = 200, *headers: str) -> bytes:
@@ -69,8 +69,8 @@ class Raw:
     def origin(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def url(self, wire: str) -> str:
-        return f"{self.origin}/v1" if wire == "openai" else self.origin
+    def url(self, api: str) -> str:
+        return f"{self.origin}/v1" if api == "openai" else self.origin
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)

@@ -25,7 +25,7 @@ from src.providers.values import LARGEST, MESSAGE_CHARS, MOST_TOKENS, NAME_CHARS
 from src.records import Attempt, Completion, LimitReport, Outcome, Usage
 from src.storable import is_clean
 
-from .conftest import SLOTS, WIRES, access_to, ask
+from .conftest import API_FORMATS, SLOTS, access_to, ask
 from .raw import Json, Raw, answer_of, response
 
 Told = Completion | ProviderError
@@ -40,22 +40,22 @@ class Reader:
         self.server = Raw()
         self.runner.run(self.server.start())
         self.adapters: dict[str, ProviderAdapter] = {
-            wire: build_adapter(access_to(wire, self.server.url(wire)), SLOTS, max_answer_mb=4)
-            for wire in WIRES
+            api: build_adapter(access_to(api, self.server.url(api)), SLOTS, max_answer_mb=4)
+            for api in API_FORMATS
         }
 
-    def read(self, wire: str, content: bytes) -> Told:
+    def read(self, api: str, content: bytes) -> Told:
         """What the adapter makes of that answer to a call. Anything but our errors is raised."""
         self.server.answer = self.server.says(content)
         try:
-            return self.runner.run(self.adapters[wire].complete(ask(wire)))
+            return self.runner.run(self.adapters[api].complete(ask(api)))
         except ProviderError as error:
             return error
 
-    def models(self, wire: str, content: bytes) -> list[str] | ProviderError:
+    def models(self, api: str, content: bytes) -> list[str] | ProviderError:
         self.server.answer = self.server.says(content)
         try:
-            return self.runner.run(self.adapters[wire].list_models(5.0))
+            return self.runner.run(self.adapters[api].list_models(5.0))
         except ProviderError as error:
             return error
 
@@ -138,9 +138,9 @@ ODD_NUMBERS = st.sampled_from(
 
 
 @st.composite
-def changed(draw: st.DrawFn, wire: str) -> Json:
+def changed(draw: st.DrawFn, api: str) -> Json:
     """A good answer in which one place, at any depth, holds something else."""
-    body = answer_of(wire, draw(st.sampled_from(["Elbe.", "\ud83d", "a\0b", " ", "x" * 3_000])))
+    body = answer_of(api, draw(st.sampled_from(["Elbe.", "\ud83d", "a\0b", " ", "x" * 3_000])))
     place: Any = body
     for _ in range(draw(st.integers(0, 5))):
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))
@@ -187,32 +187,30 @@ def written(value: Any, *, escaped: bool) -> bytes:
     return json.dumps(value, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 @ANY
 @given(data=st.data())
 def test_any_answer_becomes_a_completion_or_an_error_of_ours(
-    reader: Reader, wire: str, data: st.DataObject
+    reader: Reader, api: str, data: st.DataObject
 ) -> None:
     bodies = st.binary(max_size=60) | st.builds(
-        written, changed(wire) | ERROR | JSON_VALUE, escaped=st.booleans()
+        written, changed(api) | ERROR | JSON_VALUE, escaped=st.booleans()
     )
     body, status, headers = data.draw(bodies), data.draw(STATUSES), data.draw(HEADERS)
-    check(reader.read(wire, response(body, status, *headers)))
+    check(reader.read(api, response(body, status, *headers)))
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 @ANY
 @given(data=st.data())
-def test_any_list_of_models_is_one_or_an_error_of_ours(
-    reader: Reader, wire: str, data: st.DataObject
-) -> None:
-    key, name = ("models", "name") if wire == "gemini" else ("data", "id")
+def test_any_list_of_models_is_one_or_an_error_of_ours(reader: Reader, api: str, data: st.DataObject) -> None:
+    key, name = ("models", "name") if api == "gemini" else ("data", "id")
     rows = st.lists(st.fixed_dictionaries({name: JSON_VALUE}) | JSON_VALUE, max_size=4)
     bodies = st.binary(max_size=40) | st.builds(
         written, st.fixed_dictionaries({key: rows | JSON_VALUE}) | JSON_VALUE, escaped=st.booleans()
     )
     content = response(data.draw(bodies), data.draw(STATUSES), *data.draw(HEADERS))
-    found = reader.models(wire, content)
+    found = reader.models(api, content)
     if isinstance(found, ProviderError):
         check(found)
     else:
@@ -222,16 +220,16 @@ def test_any_list_of_models_is_one_or_an_error_of_ours(
 # ---------------------------------------------------------------- the cases of reports
 
 
-def counted(wire: str, **usage: Any) -> bytes:
-    """An answer whose counts are those of Anthropic's names, under the wire's own."""
+def counted(api: str, **usage: Any) -> bytes:
+    """An answer whose counts are those of Anthropic's names, under the API format's own."""
     names = {
         "anthropic": ("input_tokens", "output_tokens"),
         "openai": ("prompt_tokens", "completion_tokens"),
         "gemini": ("promptTokenCount", "candidatesTokenCount"),
-    }[wire]
+    }[api]
     counts = {name: usage[key] for name, key in zip(names, ("input", "output"), strict=True) if key in usage}
-    body = answer_of(wire, **counts)
-    if wire == "gemini":
+    body = answer_of(api, **counts)
+    if api == "gemini":
         del body["usageMetadata"]["totalTokenCount"]
     return response(json.dumps(body).encode())
 
@@ -240,13 +238,13 @@ HUGE = [18446744073709551615, 2**63, 10**400, 1e308, "9" * 400, math.inf]
 UNTRUE = [0, -1, -(10**400), None, "", "many", True, [], {}, math.nan, *HUGE]
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("number", UNTRUE, ids=lambda n: repr(n)[:12])
 def test_r1_1_r3_1_a_count_that_can_not_be_true_is_estimated_and_warned_of(
-    reader: Reader, wire: str, number: Any
+    reader: Reader, api: str, number: Any
 ) -> None:
     for which in ("input", "output"):
-        told = reader.read(wire, counted(wire, **{which: number}))
+        told = reader.read(api, counted(api, **{which: number}))
         assert isinstance(told, Completion)
         check(told)
         # 27 characters are asked, 5 answered; the other count is what the answer says
@@ -256,28 +254,31 @@ def test_r1_1_r3_1_a_count_that_can_not_be_true_is_estimated_and_warned_of(
         assert "estimated from characters" in told.warnings[0]
 
 
-@pytest.mark.parametrize("wire", WIRES)
-def test_r3_1_counts_as_text_are_numbers(reader: Reader, wire: str) -> None:
-    told = reader.read(wire, counted(wire, input="1200", output=" 30 "))
+@pytest.mark.parametrize("api", API_FORMATS)
+def test_r3_1_counts_as_text_are_numbers(reader: Reader, api: str) -> None:
+    told = reader.read(api, counted(api, input="1200", output=" 30 "))
     assert isinstance(told, Completion)
     assert (told.usage.prompt_tokens, told.usage.output_tokens, told.warnings) == (1200, 30, ())
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
-def test_r1_2_r1_3_half_a_surrogate_in_an_error_is_replaced(reader: Reader, wire: str, status: int) -> None:
-    told = reader.read(wire, response(rb'{"error":{"message":"no key \ud83d here\u0000"}}', status))
+def test_r1_2_r1_3_half_a_surrogate_in_an_error_is_replaced(reader: Reader, api: str, status: int) -> None:
+    told = reader.read(api, response(rb'{"error":{"message":"no key \ud83d here\u0000"}}', status))
     check(told)
     assert "no key \ufffd here" in str(told)
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("status", [200, 400, 429, 500])
 @pytest.mark.parametrize("bracket", ["[]", '{"a":1}'])
-def test_r1_4_r1_5_deep_nesting_is_no_json(reader: Reader, wire: str, status: int, bracket: str) -> None:
+def test_r1_4_r1_5_deep_nesting_is_no_json(reader: Reader, api: str, status: int, bracket: str) -> None:
     opening, closing = ('{"a":', "}") if bracket[0] == "{" else ("[", "]")
     body = (opening * 200_000 + "1" + closing * 200_000).encode()
-    for told in (reader.read(wire, response(body, status)), reader.models(wire, response(body, status))):
+    for told in (
+        reader.read(api, response(body, status)),
+        reader.models(api, response(body, status)),
+    ):
         assert isinstance(told, ProviderError)
         check(told)
         if status == 200:
@@ -285,19 +286,19 @@ def test_r1_4_r1_5_deep_nesting_is_no_json(reader: Reader, wire: str, status: in
             assert told.usage is None, "what it costs is uncertain"
 
 
-@pytest.mark.parametrize("wire", WIRES)
-def test_r1_5_a_date_that_is_none_is_ignored(reader: Reader, wire: str) -> None:
+@pytest.mark.parametrize("api", API_FORMATS)
+def test_r1_5_a_date_that_is_none_is_ignored(reader: Reader, api: str) -> None:
     header = "Retry-After: Sat, 28 Nov 99999999999 08:00:00 GMT"
-    told = reader.read(wire, response(b'{"error":{"message":"slow"}}', 429, header))
+    told = reader.read(api, response(b'{"error":{"message":"slow"}}', 429, header))
     assert isinstance(told, RateLimited)
     assert told.retry_after_s is None
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("asked", ["99999999999999", "9" * 400, "Sat, 28 Nov 9999 08:00:00 GMT"])
-def test_r1_6_r1_7_a_wait_without_end_is_bounded(reader: Reader, wire: str, asked: str) -> None:
+def test_r1_6_r1_7_a_wait_without_end_is_bounded(reader: Reader, api: str, asked: str) -> None:
     for status in (429, 503):
-        told = reader.read(wire, response(b'{"error":{"message":"slow"}}', status, f"Retry-After: {asked}"))
+        told = reader.read(api, response(b'{"error":{"message":"slow"}}', status, f"Retry-After: {asked}"))
         check(told)
         assert isinstance(told, ProviderError)
         if isinstance(told, QuotaExhausted):
@@ -322,31 +323,31 @@ WHOLE: dict[str, Any] = {
 SILENT = {"an empty error", "error null", "a BOM"}
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("fault", WHOLE)
-def test_r3_5_a_whole_answer_with_a_fault_is_used(reader: Reader, wire: str, fault: str) -> None:
-    told = reader.read(wire, response(WHOLE[fault](answer_of(wire, SENSE))))
+def test_r3_5_a_whole_answer_with_a_fault_is_used(reader: Reader, api: str, fault: str) -> None:
+    told = reader.read(api, response(WHOLE[fault](answer_of(api, SENSE))))
     assert isinstance(told, Completion), told
     assert told.text == SENSE
     assert bool(told.warnings) is (fault not in SILENT)
     check(told)
 
 
-@pytest.mark.parametrize("wire", WIRES)
-def test_r3_5_raw_control_characters_are_kept(reader: Reader, wire: str) -> None:
-    body = written(answer_of(wire, "two|lines"), escaped=False).replace(b"|", b"\n\t\x01")
-    told = reader.read(wire, response(body))
+@pytest.mark.parametrize("api", API_FORMATS)
+def test_r3_5_raw_control_characters_are_kept(reader: Reader, api: str) -> None:
+    body = written(answer_of(api, "two|lines"), escaped=False).replace(b"|", b"\n\t\x01")
+    told = reader.read(api, response(body))
     assert isinstance(told, Completion)
     assert told.text == "two\n\t\x01lines"
     assert len(told.warnings) == 1
 
 
-def without_reason(wire: str, text: str, output: int) -> bytes:
+def without_reason(api: str, text: str, output: int) -> bytes:
     names = {"anthropic": "output_tokens", "openai": "completion_tokens", "gemini": "candidatesTokenCount"}
-    body = answer_of(wire, text, **{names[wire]: output})
-    if wire == "anthropic":
+    body = answer_of(api, text, **{names[api]: output})
+    if api == "anthropic":
         body["stop_reason"] = None
-    elif wire == "openai":
+    elif api == "openai":
         body["choices"][0]["finish_reason"] = None
     else:
         del body["candidates"][0]["finishReason"]
@@ -354,10 +355,10 @@ def without_reason(wire: str, text: str, output: int) -> bytes:
     return response(json.dumps(body).encode())
 
 
-@pytest.mark.parametrize("wire", WIRES)
-def test_r3_5_no_stop_reason_is_enough_where_text_and_usage_agree(reader: Reader, wire: str) -> None:
-    told = reader.read(wire, without_reason(wire, "It flows to the sea.", 6))
+@pytest.mark.parametrize("api", API_FORMATS)
+def test_r3_5_no_stop_reason_is_enough_where_text_and_usage_agree(reader: Reader, api: str) -> None:
+    told = reader.read(api, without_reason(api, "It flows to the sea.", 6))
     assert isinstance(told, Completion)
     assert len(told.warnings) == 1
     for text, output in (("It flows to the sea.", 390), ("It flows to the sea, and then it", 8)):
-        assert isinstance(reader.read(wire, without_reason(wire, text, output)), InvalidResponse)
+        assert isinstance(reader.read(api, without_reason(api, text, output)), InvalidResponse)

@@ -31,11 +31,11 @@ from src.providers.base import ProviderAdapter
 from src.records import FinishReason, Message, Usage
 from src.simulator.process import SimulatorProcess
 
-from .conftest import KEY, MODELS, WIRES, access_to, ask
+from .conftest import API_FORMATS, KEY, MODELS, access_to, ask
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# fault: what every wire makes of it, and what it says beside its class
+# fault: what every API format makes of it, and what it says beside its class
 FAULTS: dict[str, tuple[type[ProviderError], dict[str, Any]]] = {
     "rate_limit": (RateLimited, {"status": 429, "retry_after_s": 1.0}),
     "rate_limit_bare": (RateLimited, {"status": 429, "retry_after_s": None}),
@@ -60,7 +60,7 @@ FAULTS: dict[str, tuple[type[ProviderError], dict[str, Any]]] = {
     "no_stop_reason": (InvalidResponse, {"status": 200}),
     "content_filter": (ContentRefused, {"status": 200}),
 }
-# where the wires differ: what the provider really does, or can't tell
+# where the apis differ: what the provider really does, or can't tell
 DIFFERENT: dict[tuple[str, str], tuple[type[ProviderError], dict[str, Any]]] = {
     ("anthropic", "slow_down"): (RateLimited, {"retry_after_s": 1.0, "code": "ramp_limit_exceeded"}),
     ("openai", "slow_down"): (Overloaded, {"status": 429, "code": "slow_down"}),
@@ -71,18 +71,18 @@ DIFFERENT: dict[tuple[str, str], tuple[type[ProviderError], dict[str, Any]]] = {
     ("gemini", "content_policy"): (ContentRefused, {"code": "SAFETY", "status": 200}),
 }
 CASES = [
-    (wire, fault, *DIFFERENT.get((wire, fault), FAULTS.get(fault, (ProviderError, {}))))
-    for wire in WIRES
+    (api, fault, *DIFFERENT.get((api, fault), FAULTS.get(fault, (ProviderError, {}))))
+    for api in API_FORMATS
     for fault in (*FAULTS, "slow_down", "content_policy")
 ]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=WIRES)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=API_FORMATS)
 async def adapter(
     request: pytest.FixtureRequest, own_simulator: SimulatorProcess
 ) -> AsyncIterator[ProviderAdapter]:
-    wire = request.param
-    made = build_adapter(access_to(wire, own_simulator.base_urls[wire]), 4)
+    api = request.param
+    made = build_adapter(access_to(api, own_simulator.base_urls[api]), 4)
     await made.warm_up()
     yield made
     await made.close()
@@ -90,7 +90,7 @@ async def adapter(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def adapters(own_simulator: SimulatorProcess) -> AsyncIterator[dict[str, ProviderAdapter]]:
-    made = {wire: build_adapter(access_to(wire, own_simulator.base_urls[wire]), 4) for wire in WIRES}
+    made = {api: build_adapter(access_to(api, own_simulator.base_urls[api]), 4) for api in API_FORMATS}
     await asyncio.gather(*(one.warm_up() for one in made.values()))
     yield made
     await asyncio.gather(*(one.close() for one in made.values()))
@@ -182,35 +182,35 @@ async def test_thinking_is_part_of_the_output_and_told_apart(
 async def test_cached_input_is_told_apart(
     adapters: dict[str, ProviderAdapter], faulty: SimulatorProcess
 ) -> None:
-    for wire in ("openai", "gemini"):  # at Anthropic a request has to mark what is to be cached
-        faulty.patch(wire, {"caching": True})
-        request = ask(wire, "z" * 12_000)
-        first = (await adapters[wire].complete(request)).usage
-        again = (await adapters[wire].complete(request)).usage
+    for api in ("openai", "gemini"):  # at Anthropic a request has to mark what is to be cached
+        faulty.patch(api, {"caching": True})
+        request = ask(api, "z" * 12_000)
+        first = (await adapters[api].complete(request)).usage
+        again = (await adapters[api].complete(request)).usage
         assert again.cache_read_tokens >= 1024
         assert again.prompt_tokens == first.prompt_tokens
 
 
-@pytest.mark.parametrize(("wire", "fault", "cls", "says"), CASES, ids=[f"{c[0]}-{c[1]}" for c in CASES])
+@pytest.mark.parametrize(("api", "fault", "cls", "says"), CASES, ids=[f"{c[0]}-{c[1]}" for c in CASES])
 async def test_each_failure_becomes_its_class(
     adapters: dict[str, ProviderAdapter],
     faulty: SimulatorProcess,
-    wire: str,
+    api: str,
     fault: str,
     cls: type[ProviderError],
     says: dict[str, Any],
 ) -> None:
-    faulty.patch(wire, {"faults": {fault: 1.0}})
+    faulty.patch(api, {"faults": {fault: 1.0}})
     # twice there and back, in a thread: until then the loop has seen idle connections being closed
     await asyncio.to_thread(faulty.stats)
     await asyncio.to_thread(faulty.stats)
     with pytest.raises(ProviderError) as caught:
-        await adapters[wire].complete(ask(wire))
+        await adapters[api].complete(ask(api))
     error = caught.value
     assert type(error) is cls
     assert {name: getattr(error, name) for name in says} == says
-    assert (error.provider, error.model) == (wire, MODELS[wire])
-    assert str(error).startswith(f"{wire}: ")
+    assert (error.provider, error.model) == (api, MODELS[api])
+    assert str(error).startswith(f"{api}: ")
     assert KEY not in str(error)
 
 
@@ -238,10 +238,10 @@ async def test_one_exchange_a_call_whatever_fails(adapter: ProviderAdapter, faul
 async def test_a_spent_day_ends_when_the_provider_says(
     adapters: dict[str, ProviderAdapter], faulty: SimulatorProcess
 ) -> None:
-    for wire, latest_s in (("anthropic", 86_400), ("openai", 432), ("gemini", 25 * 3600)):
-        faulty.patch(wire, {"faults": {"daily_quota": 1.0}})
+    for api, latest_s in (("anthropic", 86_400), ("openai", 432), ("gemini", 25 * 3600)):
+        faulty.patch(api, {"faults": {"daily_quota": 1.0}})
         with pytest.raises(QuotaExhausted) as caught:
-            await adapters[wire].complete(ask(wire))
+            await adapters[api].complete(ask(api))
         assert caught.value.resets_at is not None
         assert 0 <= caught.value.resets_at - time.time() <= latest_s
 
@@ -250,13 +250,13 @@ async def test_limits_are_told_with_answers_and_with_refusals(
     adapters: dict[str, ProviderAdapter], faulty: SimulatorProcess
 ) -> None:
     limits = {"requests_per_minute": 60, "tokens_per_minute": 90_000}
-    for wire in ("anthropic", "openai"):
-        faulty.patch(wire, {"limits": limits})
-        told = (await adapters[wire].complete(ask(wire))).limits
+    for api in ("anthropic", "openai"):
+        faulty.patch(api, {"limits": limits})
+        told = (await adapters[api].complete(ask(api))).limits
         assert {(report.dimension, report.limit) for report in told} == {("requests", 60), ("tokens", 90_000)}
         assert all(report.remaining is not None for report in told)
         with pytest.raises(RateLimited) as caught:
-            await asyncio.gather(*(adapters[wire].complete(ask(wire)) for _ in range(4)))
+            await asyncio.gather(*(adapters[api].complete(ask(api)) for _ in range(4)))
         assert {report.dimension for report in caught.value.limits} == {"requests", "tokens"}
 
 
@@ -286,8 +286,8 @@ async def test_listing_models_fails_as_a_call_does(
 async def test_silence_ends_a_health_call_at_its_limit(
     adapters: dict[str, ProviderAdapter], faulty: SimulatorProcess
 ) -> None:
-    for wire in WIRES:
-        faulty.patch(wire, {"faults": {"silence": 1.0}})
+    for api in API_FORMATS:
+        faulty.patch(api, {"faults": {"silence": 1.0}})
     found = await asyncio.gather(*(one.list_models(0.2) for one in adapters.values()), return_exceptions=True)
     assert [type(one) for one in found] == [TimedOut] * 3
 
@@ -295,9 +295,9 @@ async def test_silence_ends_a_health_call_at_its_limit(
 async def test_silence_ends_a_call_whose_caller_has_no_limit(
     adapters: dict[str, ProviderAdapter], faulty: SimulatorProcess
 ) -> None:
-    for wire in WIRES:
-        faulty.patch(wire, {"faults": {"silence": 1.0}})
-    calls = (adapters[wire].complete(ask(wire, timeout_s=0.1)) for wire in WIRES)
+    for api in API_FORMATS:
+        faulty.patch(api, {"faults": {"silence": 1.0}})
+    calls = (adapters[api].complete(ask(api, timeout_s=0.1)) for api in API_FORMATS)
     found = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(one) for one in found] == [TimedOut] * 3
 

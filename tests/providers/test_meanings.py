@@ -27,36 +27,36 @@ from src.errors import (
 from src.providers.base import ProviderAdapter
 from src.records import FinishReason, Message
 
-from .conftest import WIRES, Canned
-from .test_odd_answers import Wire, claude, gemini, gpt
+from .conftest import API_FORMATS, Canned
+from .test_odd_answers import CannedApi, claude, gemini, gpt
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Json = dict[str, Any]
 
 
-class Wires:
+class CannedApis:
     """Every API format before the same server."""
 
     def __init__(self, server: Canned, adapters: dict[str, ProviderAdapter]) -> None:
         self._server, self._adapters = server, adapters
 
-    def __getitem__(self, name: str) -> Wire:
+    def __getitem__(self, name: str) -> CannedApi:
         self._server.status, self._server.body, self._server.headers = 200, None, {}
         self._server.seen = []
-        return Wire(name, self._server, self._adapters[name])
+        return CannedApi(name, self._server, self._adapters[name])
 
 
 @pytest.fixture
-def wires(server: Canned, adapters: dict[str, ProviderAdapter]) -> Wires:
-    return Wires(server, adapters)
+def apis(server: Canned, adapters: dict[str, ProviderAdapter]) -> CannedApis:
+    return CannedApis(server, adapters)
 
 
-def error(wire: str, status: int, message: str, **more: Any) -> Json:
+def error(api: str, status: int, message: str, **more: Any) -> Json:
     """An error body as the API itself would write it."""
-    if wire == "anthropic":
+    if api == "anthropic":
         return {"type": "error", "error": {"type": "an_error", "message": message, **more}}
-    if wire == "gemini":
+    if api == "gemini":
         return {"error": {"code": status, "message": message, "status": "A_STATUS", **more}}
     return {"error": {"message": message, "type": None, "code": None, **more}}
 
@@ -83,12 +83,12 @@ OPENAI_LIMITED = (
         "Zu gross: 48211 statt 30000",
     ],
 )
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 async def test_r2_1_a_request_too_large_for_the_limit_is_told_from_a_rate_limit(
-    wires: Wires, wire: str, message: str, status: int
+    apis: CannedApis, api: str, message: str, status: int
 ) -> None:
-    more = {"type": "tokens", "code": "rate_limit_exceeded"} if wire == "openai" else {}
-    found = await wires[wire].failure(error(wire, status, message, **more), status)
+    more = {"type": "tokens", "code": "rate_limit_exceeded"} if api == "openai" else {}
+    found = await apis[api].failure(error(api, status, message, **more), status)
     assert type(found) is RequestTooLarge
     assert "(48,211 tokens, limit 30,000)" in str(found)
 
@@ -107,60 +107,62 @@ async def test_r2_1_a_request_too_large_for_the_limit_is_told_from_a_rate_limit(
     ],
 )
 async def test_r2_1_where_waiting_helps_it_is_a_rate_limit(
-    wires: Wires, message: str, headers: dict[str, str], code: str
+    apis: CannedApis, message: str, headers: dict[str, str], code: str
 ) -> None:
     body = error("openai", 429, message, type=code, code="rate_limit_exceeded")
-    assert type(await wires["openai"].failure(body, 429, **headers)) is RateLimited
+    assert type(await apis["openai"].failure(body, 429, **headers)) is RateLimited
 
 
-async def test_r2_1_beside_a_time_to_wait_the_counts_must_be_the_limit_and_this_request(wires: Wires) -> None:
-    wire = wires["openai"]
+async def test_r2_1_beside_a_time_to_wait_the_counts_must_be_the_limit_and_this_request(
+    apis: CannedApis,
+) -> None:
+    api = apis["openai"]
     body = error("openai", 429, OPENAI_LARGE, type="tokens", code="rate_limit_exceeded")
     long = (Message("user", "word " * 30_000),)
     for limit, cls in (("30000", RequestTooLarge), ("90000", RateLimited)):
-        wire.canned.status = 429
-        wire.canned.headers = {"retry-after": "2", "x-ratelimit-limit-tokens": limit}
+        api.canned.status = 429
+        api.canned.headers = {"retry-after": "2", "x-ratelimit-limit-tokens": limit}
         with pytest.raises(cls):
-            await wire.answer(body, messages=long)
+            await api.answer(body, messages=long)
         with pytest.raises(RateLimited):
-            await wire.answer(body)
+            await api.answer(body)
 
 
-async def test_r2_1_one_limit_below_the_least_that_the_prompt_can_be_is_enough(wires: Wires) -> None:
+async def test_r2_1_one_limit_below_the_least_that_the_prompt_can_be_is_enough(apis: CannedApis) -> None:
     long = (Message("user", "A sentence of words. " * 8_000),)  # 168,000 characters
     body = error("anthropic", 429, "This request would exceed your rate limit", type="rate_limit_error")
-    wire = wires["anthropic"]
-    wire.canned.status = 429
-    wire.canned.headers = {"anthropic-ratelimit-input-tokens-limit": "20000", "retry-after": "30"}
+    api = apis["anthropic"]
+    api.canned.status = 429
+    api.canned.headers = {"anthropic-ratelimit-input-tokens-limit": "20000", "retry-after": "30"}
     with pytest.raises(RequestTooLarge, match=r"\(28,000 tokens, limit 20,000\)"):
-        await wire.answer(body, messages=long)
+        await api.answer(body, messages=long)
     with pytest.raises(RateLimited):
-        await wire.answer(body)
+        await api.answer(body)
 
 
-async def test_r2_1_geminis_quota_of_tokens_is_compared_as_well(wires: Wires) -> None:
+async def test_r2_1_geminis_quota_of_tokens_is_compared_as_well(apis: CannedApis) -> None:
     quota = {"quotaId": "GenerateContentInputTokensPerModelPerMinute-FreeTier", "quotaValue": "20000"}
     details = [
         {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [quota]},
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "37s"},
     ]
     body = error("gemini", 429, "You exceeded your current quota", details=details)
-    wire = wires["gemini"]
-    wire.canned.status = 429
+    api = apis["gemini"]
+    api.canned.status = 429
     with pytest.raises(RequestTooLarge, match=r"\(28,000 tokens, limit 20,000\)"):
-        await wire.answer(body, messages=(Message("user", "A sentence of words. " * 8_000),))
+        await api.answer(body, messages=(Message("user", "A sentence of words. " * 8_000),))
     with pytest.raises(RateLimited):
-        await wire.answer(body)
+        await api.answer(body)
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_r2_1_a_body_that_is_too_large_is_the_requests(wires: Wires, wire: str) -> None:
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_r2_1_a_body_that_is_too_large_is_the_requests(apis: CannedApis, api: str) -> None:
     bodies: dict[str, Any] = {
-        "anthropic": error(wire, 413, "Request exceeds the maximum size", type="request_too_large"),
+        "anthropic": error(api, 413, "Request exceeds the maximum size", type="request_too_large"),
         "openai": b"<html><h1>413 Request Entity Too Large</h1></html>",
-        "gemini": error(wire, 413, "Request payload size exceeds the limit: 20971520 bytes."),
+        "gemini": error(api, 413, "Request payload size exceeds the limit: 20971520 bytes."),
     }
-    assert type(await wires[wire].failure(bodies[wire], 413)) is RequestTooLarge
+    assert type(await apis[api].failure(bodies[api], 413)) is RequestTooLarge
 
 
 # ---------------------------------------------------------------- 2.2, 2.3: what a 403 says
@@ -178,8 +180,8 @@ FLAGGED = [
 
 
 @pytest.mark.parametrize(("status", "body"), FLAGGED)
-async def test_r2_2_a_flagged_prompt_is_a_refusal(wires: Wires, status: int, body: Json) -> None:
-    found = await wires["openai"].failure(body, status)
+async def test_r2_2_a_flagged_prompt_is_a_refusal(apis: CannedApis, status: int, body: Json) -> None:
+    found = await apis["openai"].failure(body, status)
     assert type(found) is ContentRefused
     assert found.message.rpartition(": ")[2] in json.dumps(body)
 
@@ -194,43 +196,43 @@ async def test_r2_2_a_flagged_prompt_is_a_refusal(wires: Wires, status: int, bod
     ],
     ids=["reasons", "filter-result", "violations"],
 )
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 async def test_r2_2_fields_that_name_what_was_flagged_are_enough(
-    wires: Wires, wire: str, fields: Json, status: int
+    apis: CannedApis, api: str, fields: Json, status: int
 ) -> None:
-    found = await wires[wire].failure(error(wire, status, "no", **fields), status)
+    found = await apis[api].failure(error(api, status, "no", **fields), status)
     assert type(found) is ContentRefused
 
 
-async def test_r2_2_a_filter_that_found_nothing_is_no_refusal(wires: Wires) -> None:
+async def test_r2_2_a_filter_that_found_nothing_is_no_refusal(apis: CannedApis) -> None:
     fields = {"innererror": {"content_filter_result": {"hate": {"filtered": False, "severity": "safe"}}}}
     body = error("openai", 400, "no", metadata={"provider_name": "x", "reasons": []}, **fields)
-    assert type(await wires["openai"].failure(body, 400)) is BadRequest
+    assert type(await apis["openai"].failure(body, 400)) is BadRequest
 
 
 @pytest.mark.parametrize(
     "body", [b"<!DOCTYPE html><title>Just a moment...</title>", b"", b" \n", b"{}", b"[]"]
 )
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 async def test_r2_3_a_403_without_an_error_of_the_api_is_the_networks(
-    wires: Wires, wire: str, body: bytes
+    apis: CannedApis, api: str, body: bytes
 ) -> None:
-    found = await wires[wire].failure(body, 403)
+    found = await apis[api].failure(body, 403)
     assert (type(found), found.status, found.sent) == (Unreachable, 403, True)
     assert "moment" not in str(found)
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_r2_3_a_403_of_the_api_is_about_the_key(wires: Wires, wire: str) -> None:
-    assert type(await wires[wire].failure(error(wire, 403, "not for this key"), 403)) is AuthFailed
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_r2_3_a_403_of_the_api_is_about_the_key(apis: CannedApis, api: str) -> None:
+    assert type(await apis[api].failure(error(api, 403, "not for this key"), 403)) is AuthFailed
 
 
 @pytest.mark.parametrize(("status", "cls"), [(407, Unreachable), (511, Unreachable), (502, ServerError)])
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 async def test_r2_3_a_page_is_never_repeated(
-    wires: Wires, wire: str, status: int, cls: type[ProviderError]
+    apis: CannedApis, api: str, status: int, cls: type[ProviderError]
 ) -> None:
-    found = await wires[wire].failure(b"<html><body>A secret of the proxy</body></html>", status)
+    found = await apis[api].failure(b"<html><body>A secret of the proxy</body></html>", status)
     assert type(found) is cls
     assert "secret" not in str(found)
 
@@ -248,12 +250,12 @@ async def test_r2_3_a_page_is_never_repeated(
         ),
     ],
 )
-async def test_r2_6_a_spent_credit_of_anthropic_is_a_quota(wires: Wires, message: str, code: str) -> None:
+async def test_r2_6_a_spent_credit_of_anthropic_is_a_quota(apis: CannedApis, message: str, code: str) -> None:
     body = error("anthropic", 400, message, type="invalid_request_error")
-    found = await wires["anthropic"].failure(body, 400)
+    found = await apis["anthropic"].failure(body, 400)
     assert (type(found), found.code, found.resets_at) == (QuotaExhausted, code, None)
     other = error("anthropic", 400, "messages: at least one is required", type="invalid_request_error")
-    assert type(await wires["anthropic"].failure(other, 400)) is BadRequest
+    assert type(await apis["anthropic"].failure(other, 400)) is BadRequest
 
 
 @pytest.mark.parametrize(
@@ -266,11 +268,11 @@ async def test_r2_6_a_spent_credit_of_anthropic_is_a_quota(wires: Wires, message
         *[(status, BadRequest) for status in (400, 405, 406, 411, 415, 422, 431)],
     ],
 )
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 async def test_r2_7_a_status_that_passes_by_itself_is_no_bad_request(
-    wires: Wires, wire: str, status: int, cls: type[ProviderError] | None
+    apis: CannedApis, api: str, status: int, cls: type[ProviderError] | None
 ) -> None:
-    found = await wires[wire].failure(error(wire, status, "no"), status)
+    found = await apis[api].failure(error(api, status, "no"), status)
     assert type(found) is cls or (cls is None and found.counts_against_health)
 
 
@@ -296,11 +298,11 @@ REASONS = [
 
 
 @pytest.mark.parametrize(("body", "reason"), REASONS)
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 async def test_r2_8_the_reason_is_shown_whatever_the_shape(
-    wires: Wires, wire: str, body: Any, reason: str
+    apis: CannedApis, api: str, body: Any, reason: str
 ) -> None:
-    found = await wires[wire].failure(body, 400)
+    found = await apis[api].failure(body, 400)
     assert type(found) is BadRequest
     assert str(found).endswith(reason)
 
@@ -312,9 +314,9 @@ async def test_r2_8_the_reason_is_shown_whatever_the_shape(
     ("reason", "name"), [("MODEL_ARMOR", ""), ("JAILBREAK", ""), (4, "PROHIBITED_CONTENT"), (77, "")]
 )
 async def test_r2_9_an_unknown_reason_to_block_a_prompt_is_a_refusal_with_its_name(
-    wires: Wires, reason: Any, name: str
+    apis: CannedApis, reason: Any, name: str
 ) -> None:
-    found = await wires["gemini"].failure({"promptFeedback": {"blockReason": reason}})
+    found = await apis["gemini"].failure({"promptFeedback": {"blockReason": reason}})
     assert (type(found), found.code) == (ContentRefused, name or str(reason))
     assert found.code in str(found)
 
@@ -324,9 +326,9 @@ async def test_r2_9_an_unknown_reason_to_block_a_prompt_is_a_refusal_with_its_na
     "reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "OTHER", "SOMETHING_NEW", 5, 10, 12, 99]
 )
 async def test_r2_9_an_unknown_end_keeps_its_name_and_is_neutral(
-    wires: Wires, reason: Any, text: str
+    apis: CannedApis, reason: Any, text: str
 ) -> None:
-    found = await wires["gemini"].failure(gemini(text, finish=reason))
+    found = await apis["gemini"].failure(gemini(text, finish=reason))
     assert type(found) is UnusableAnswer
     assert not found.counts_against_health
     assert found.code in str(found)
@@ -334,12 +336,12 @@ async def test_r2_9_an_unknown_end_keeps_its_name_and_is_neutral(
 
 
 @pytest.mark.parametrize("reason", ["MODEL_ARMOR", "IMAGE_PROHIBITED_CONTENT", 14, 17])
-async def test_r2_9_later_reasons_to_refuse_are_known(wires: Wires, reason: Any) -> None:
-    assert type(await wires["gemini"].failure(gemini(finish=reason))) is ContentRefused
+async def test_r2_9_later_reasons_to_refuse_are_known(apis: CannedApis, reason: Any) -> None:
+    assert type(await apis["gemini"].failure(gemini(finish=reason))) is ContentRefused
 
 
-async def test_r2_9_no_reason_to_block_is_none(wires: Wires) -> None:
-    completion = await wires["gemini"].answer(gemini(promptFeedback={"blockReason": 0}))
+async def test_r2_9_no_reason_to_block_is_none(apis: CannedApis) -> None:
+    completion = await apis["gemini"].answer(gemini(promptFeedback={"blockReason": 0}))
     assert completion.text == "Elbe."
 
 
@@ -347,13 +349,13 @@ def parts(*found: Json, finish: str = "STOP") -> Json:
     return {**gemini(), "candidates": [{"content": {"parts": list(found)}, "finishReason": finish}]}
 
 
-async def test_r3_3_thoughts_are_no_answer(wires: Wires) -> None:
+async def test_r3_3_thoughts_are_no_answer(apis: CannedApis) -> None:
     thought = {"text": "THOUGHT", "thought": True}
-    assert (await wires["gemini"].answer(parts(thought, {"text": "x"}))).text == "x"
-    found = await wires["gemini"].failure(parts(thought))
+    assert (await apis["gemini"].answer(parts(thought, {"text": "x"}))).text == "x"
+    found = await apis["gemini"].failure(parts(thought))
     assert type(found) is UnusableAnswer
     assert "thoughts" in str(found)
-    assert type(await wires["gemini"].failure(parts(thought, finish="MAX_TOKENS"))) is Truncated
+    assert type(await apis["gemini"].failure(parts(thought, finish="MAX_TOKENS"))) is Truncated
 
 
 # ---------------------------------------------------------------- 2.10, 3.2: how an answer ends
@@ -362,7 +364,7 @@ CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": 
 
 
 @pytest.mark.parametrize(
-    ("wire", "body"),
+    ("api", "body"),
     [
         pytest.param("openai", gpt({"content": None, "tool_calls": CALLS}, "tool_calls"), id="tool-calls"),
         pytest.param("openai", gpt({"content": None, "tool_calls": CALLS}), id="tool-calls-and-stop"),
@@ -394,16 +396,16 @@ CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": 
         pytest.param("anthropic", claude(content=[{"type": "thinking", "thinking": "Hm."}]), id="thinking"),
     ],
 )
-async def test_r2_10_a_quirk_of_a_model_is_neutral(wires: Wires, wire: str, body: Json) -> None:
-    found = await wires[wire].failure(body)
+async def test_r2_10_a_quirk_of_a_model_is_neutral(apis: CannedApis, api: str, body: Json) -> None:
+    found = await apis[api].failure(body)
     assert type(found) is UnusableAnswer
     assert not found.counts_against_health
     assert found.usage is not None
 
 
 @pytest.mark.parametrize("code", ["json_validate_failed", "tool_use_failed"])
-async def test_r2_10_a_400_about_what_the_model_wrote_is_neutral(wires: Wires, code: str) -> None:
-    found = await wires["openai"].failure(error("openai", 400, "the model wrote nonsense", code=code), 400)
+async def test_r2_10_a_400_about_what_the_model_wrote_is_neutral(apis: CannedApis, code: str) -> None:
+    found = await apis["openai"].failure(error("openai", 400, "the model wrote nonsense", code=code), 400)
     assert type(found) is UnusableAnswer
 
 
@@ -422,24 +424,24 @@ async def test_r2_10_a_400_about_what_the_model_wrote_is_neutral(wires: Wires, c
     ],
 )
 async def test_r3_2_an_answer_that_ended_badly_is_none_although_it_has_text(
-    wires: Wires, reason: str, cls: type[ProviderError]
+    apis: CannedApis, reason: str, cls: type[ProviderError]
 ) -> None:
-    found = await wires["openai"].failure(gpt({"content": "half a te"}, reason))
+    found = await apis["openai"].failure(gpt({"content": "half a te"}, reason))
     assert type(found) is cls
     assert reason in str(found)
     assert found.usage is not None
 
 
-async def test_r3_2_an_error_inside_the_choice_is_one(wires: Wires) -> None:
+async def test_r3_2_an_error_inside_the_choice_is_one(apis: CannedApis) -> None:
     body = gpt({"content": "half a te"})
     body["choices"][0]["error"] = {"code": 502, "message": "upstream broke"}
-    found = await wires["openai"].failure(body)
+    found = await apis["openai"].failure(body)
     assert type(found) is InvalidResponse
     assert "upstream broke" in str(found)
 
 
 @pytest.mark.parametrize(
-    ("wire", "body", "warns"),
+    ("api", "body", "warns"),
     [
         ("openai", gpt(finish="eos"), False),
         ("openai", gpt(finish="STOP"), False),
@@ -449,17 +451,17 @@ async def test_r3_2_an_error_inside_the_choice_is_one(wires: Wires) -> None:
     ],
 )
 async def test_r3_2_an_unknown_end_is_never_a_plain_success(
-    wires: Wires, wire: str, body: Json, warns: bool
+    apis: CannedApis, api: str, body: Json, warns: bool
 ) -> None:
-    completion = await wires[wire].answer(body)
+    completion = await apis[api].answer(body)
     assert bool(completion.warnings) is warns
     assert completion.finish_reason is (FinishReason.OTHER if warns else FinishReason.STOP)
 
 
 @pytest.mark.parametrize("reason", ["model_length", "max_tokens", "length"])
-async def test_r3_2_other_words_for_a_length_are_known(wires: Wires, reason: str) -> None:
-    assert (await wires["openai"].answer(gpt(finish=reason))).finish_reason is FinishReason.LENGTH
-    assert type(await wires["openai"].failure(gpt({"content": ""}, reason))) is Truncated
+async def test_r3_2_other_words_for_a_length_are_known(apis: CannedApis, reason: str) -> None:
+    assert (await apis["openai"].answer(gpt(finish=reason))).finish_reason is FinishReason.LENGTH
+    assert type(await apis["openai"].failure(gpt({"content": ""}, reason))) is Truncated
 
 
 # ---------------------------------------------------------------- 3.4: an error inside a 200
@@ -483,19 +485,19 @@ IN_A_200 = [
 
 @pytest.mark.parametrize(("body", "cls"), IN_A_200)
 async def test_r3_4_an_error_inside_a_200_is_known_by_its_code_or_status(
-    wires: Wires, body: Json, cls: type[ProviderError]
+    apis: CannedApis, body: Json, cls: type[ProviderError]
 ) -> None:
-    found = await wires["openai"].failure(body)
+    found = await apis["openai"].failure(body)
     assert type(found) is cls
     assert found.usage is None
     assert not (found.may_be_billed and found.status in (None, 200)), "nothing is booked"
 
 
-async def test_r3_4_the_same_from_anthropic(wires: Wires) -> None:
-    wire = wires["anthropic"]
-    assert type(await wire.failure({"type": "error", "error": {"type": "overloaded_error"}})) is Overloaded
-    assert type(await wire.failure({"type": "error", "error": {"type": "api_error"}})) is ServerError
-    assert type(await wire.failure({"error": "model runner stopped"})) is Overloaded
+async def test_r3_4_the_same_from_anthropic(apis: CannedApis) -> None:
+    api = apis["anthropic"]
+    assert type(await api.failure({"type": "error", "error": {"type": "overloaded_error"}})) is Overloaded
+    assert type(await api.failure({"type": "error", "error": {"type": "api_error"}})) is ServerError
+    assert type(await api.failure({"error": "model runner stopped"})) is Overloaded
 
 
 GOOGLES_OWN = [
@@ -510,8 +512,8 @@ GOOGLES_OWN = [
 
 
 @pytest.mark.parametrize(("told", "cls"), GOOGLES_OWN)
-async def test_r3_4_the_same_from_gemini(wires: Wires, told: Any, cls: type[ProviderError]) -> None:
-    found = await wires["gemini"].failure({"error": told})
+async def test_r3_4_the_same_from_gemini(apis: CannedApis, told: Any, cls: type[ProviderError]) -> None:
+    found = await apis["gemini"].failure({"error": told})
     assert type(found) is cls
     assert found.usage is None
 
@@ -530,22 +532,24 @@ async def test_r3_4_the_same_from_gemini(wires: Wires, told: Any, cls: type[Prov
         {"prompt_tokens_details": {"cached_tokens": 1_500}, "prompt_cache_hit_tokens": 1_500},
     ],
 )
-async def test_r5_13_tokens_from_the_cache_are_known_whatever_their_name(wires: Wires, usage: Json) -> None:
+async def test_r5_13_tokens_from_the_cache_are_known_whatever_their_name(
+    apis: CannedApis, usage: Json
+) -> None:
     body = gpt(usage={"prompt_tokens": 2_000, "completion_tokens": 300, "total_tokens": 2_300, **usage})
-    found = (await wires["openai"].answer(body, messages=(Message("user", "x" * 8_000),))).usage
+    found = (await apis["openai"].answer(body, messages=(Message("user", "x" * 8_000),))).usage
     assert (found.input_tokens, found.cache_read_tokens, found.output_tokens) == (500, 1_500, 300)
 
 
 # ---------------------------------------------------------------- 5.17: a daily quota with a short wait
 
 
-async def test_r5_17_a_daily_quota_keeps_the_time_to_come_back_beside_its_reset(wires: Wires) -> None:
+async def test_r5_17_a_daily_quota_keeps_the_time_to_come_back_beside_its_reset(apis: CannedApis) -> None:
     quota = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier", "quotaValue": "250"}
     details = [
         {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [quota]},
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "12s"},
     ]
     body = error("gemini", 429, "You exceeded your current quota", details=details)
-    found = await wires["gemini"].failure(body, 429)
+    found = await apis["gemini"].failure(body, 429)
     assert (type(found), found.retry_after_s) == (QuotaExhausted, 12.0)
     assert found.resets_at is not None

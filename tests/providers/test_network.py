@@ -13,7 +13,7 @@ from src.providers.network import is_loopback
 from src.simulator.process import SimulatorProcess
 
 from ..helpers import ROOT, child_environment
-from .conftest import WIRES, Builder, Canned, access_to, ask
+from .conftest import API_FORMATS, Builder, Canned, access_to, ask
 from .test_odd_answers import claude, gemini, gpt
 
 ANSWERS = {"anthropic": claude(), "openai": gpt(), "gemini": gemini()}
@@ -43,37 +43,37 @@ def dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("dead_proxy")
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 async def test_a_server_on_this_machine_is_reached_past_the_proxy(
-    faulty: SimulatorProcess, adapter_for: Builder, wire: str
+    faulty: SimulatorProcess, adapter_for: Builder, api: str
 ) -> None:
-    adapter = adapter_for(access_to(wire, faulty.base_urls[wire]))
-    assert (await adapter.complete(ask(wire))).text
+    adapter = adapter_for(access_to(api, faulty.base_urls[api]))
+    assert (await adapter.complete(ask(api))).text
     assert await adapter.list_models(2.0)
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 async def test_a_server_elsewhere_is_reached_through_the_proxy(
-    canned: Canned, adapter_for: Builder, wire: str, monkeypatch: pytest.MonkeyPatch
+    canned: Canned, adapter_for: Builder, api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", canned.base_url)
     monkeypatch.setenv("http_proxy", canned.base_url)
-    canned.body = ANSWERS[wire]
-    adapter = adapter_for(access_to(wire, "http://provider.invalid/v1"))
-    assert (await adapter.complete(ask(wire))).text == "Elbe."
+    canned.body = ANSWERS[api]
+    adapter = adapter_for(access_to(api, "http://provider.invalid/v1"))
+    assert (await adapter.complete(ask(api))).text == "Elbe."
     assert canned.seen[0]["url"].startswith("http://provider.invalid/v1/")
 
 
 @pytest.mark.usefixtures("dead_proxy")
-@pytest.mark.parametrize("wire", WIRES)
-async def test_a_dead_proxy_is_unreachable_and_nothing_was_sent(adapter_for: Builder, wire: str) -> None:
-    adapter = adapter_for(access_to(wire, "http://provider.invalid"))
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_a_dead_proxy_is_unreachable_and_nothing_was_sent(adapter_for: Builder, api: str) -> None:
+    adapter = adapter_for(access_to(api, "http://provider.invalid"))
     with pytest.raises(Unreachable) as caught:
-        await adapter.complete(ask(wire))
+        await adapter.complete(ask(api))
     assert caught.value.sent is False
 
 
-async def test_two_providers_of_geminis_wire_do_not_mix(
+async def test_two_providers_of_the_gemini_api_do_not_mix(
     canned: Canned, faulty: SimulatorProcess, adapter_for: Builder
 ) -> None:
     canned.body = gemini("from the other one")
@@ -86,23 +86,23 @@ async def test_two_providers_of_geminis_wire_do_not_mix(
 
 
 async def test_a_path_in_the_base_url_is_kept(canned: Canned, adapter_for: Builder) -> None:
-    for wire, path in (
+    for api, path in (
         ("anthropic", "/proxy/v1/messages"),
         ("openai", "/proxy/chat/completions"),
         ("gemini", "/proxy/v1beta/models/gemini-3.5-flash-lite:generateContent"),
     ):
-        canned.body = ANSWERS[wire]
-        await adapter_for(access_to(wire, f"{canned.base_url}/proxy")).complete(ask(wire))
+        canned.body = ANSWERS[api]
+        await adapter_for(access_to(api, f"{canned.base_url}/proxy")).complete(ask(api))
         assert canned.seen[-1]["path"] == path
 
 
 async def test_as_many_calls_as_slots_go_at_once(faulty: SimulatorProcess, adapter_for: Builder) -> None:
-    for wire in WIRES:
-        faulty.patch(wire, {"latency": {"first_token_s": 0.2, "jitter": 0.0}})
-        adapter = adapter_for(access_to(wire, faulty.base_urls[wire]))
+    for api in API_FORMATS:
+        faulty.patch(api, {"latency": {"first_token_s": 0.2, "jitter": 0.0}})
+        adapter = adapter_for(access_to(api, faulty.base_urls[api]))
         await adapter.warm_up()
-        await asyncio.gather(*(adapter.complete(ask(wire, f"number {i}")) for i in range(4)))
-        assert faulty.stats()[wire]["max_in_flight"] == 4
+        await asyncio.gather(*(adapter.complete(ask(api, f"number {i}")) for i in range(4)))
+        assert faulty.stats()[api]["max_in_flight"] == 4
 
 
 LAZY = """
@@ -110,8 +110,8 @@ import sys
 from tests.providers.conftest import access_to
 from src.providers import build_adapter
 
-for wire in ("anthropic", "openai", "gemini"):
-    build_adapter(access_to(wire, "http://127.0.0.1:9"), 4)
+for api_format in ("anthropic", "openai", "gemini"):
+    build_adapter(access_to(api_format, "http://127.0.0.1:9"), 4)
 loaded = {name.split(".")[0] for name in sys.modules} & {"anthropic", "openai", "httpx2", "requests", "grpc"}
 print(sorted(loaded), "google.generativeai" in sys.modules)
 """
@@ -131,10 +131,10 @@ def test_building_an_adapter_imports_no_sdk() -> None:
 ACCESS = """
 from pydantic import SecretStr
 from src.config import ProviderAccess
-from src.settings import ProviderRow, TierModels
+from src.settings import ProviderConfig, TierModels
 
-def access_to(wire, url):
+def access_to(api_format, url):
     models = TierModels(economy="m", standard="m", premium="m")
-    row = ProviderRow(wire=wire, weight=1.0, base_url=url, models=models)
-    return ProviderAccess(wire, row, url, SecretStr("k"), "")
+    config = ProviderConfig(api_format=api_format, weight=1.0, base_url=url, models=models)
+    return ProviderAccess(api_format, config, url, SecretStr("k"), "")
 """

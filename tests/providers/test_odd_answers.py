@@ -28,7 +28,7 @@ from src.providers.base import ProviderAdapter
 from src.records import Completion, FinishReason, Message, Usage
 from src.simulator.process import SimulatorProcess
 
-from .conftest import KEY, MODELS, SLOTS, WIRES, Builder, Canned, access_to, ask
+from .conftest import API_FORMATS, KEY, MODELS, SLOTS, Builder, Canned, access_to, ask
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -82,15 +82,15 @@ def canned(server: Canned) -> Canned:
     return server
 
 
-class Wire:
+class CannedApi:
     """One adapter before the canned server."""
 
-    def __init__(self, wire: str, canned: Canned, adapter: ProviderAdapter) -> None:
-        self.wire, self.canned, self.adapter = wire, canned, adapter
+    def __init__(self, api: str, canned: Canned, adapter: ProviderAdapter) -> None:
+        self.api_format, self.canned, self.adapter = api, canned, adapter
 
     async def answer(self, body: Any, **changes: Any) -> Completion:
         self.canned.body = body
-        return await self.adapter.complete(ask(self.wire, **changes))
+        return await self.adapter.complete(ask(self.api_format, **changes))
 
     async def failure(self, body: Any, status: int = 200, **headers: str) -> ProviderError:
         self.canned.status = status
@@ -103,37 +103,39 @@ class Wire:
 
 
 @pytest.fixture
-def anthropic_wire(canned: Canned, adapters: dict[str, ProviderAdapter]) -> Wire:
-    return Wire("anthropic", canned, adapters["anthropic"])
+def anthropic_api(canned: Canned, adapters: dict[str, ProviderAdapter]) -> CannedApi:
+    return CannedApi("anthropic", canned, adapters["anthropic"])
 
 
 @pytest.fixture
-def openai_wire(canned: Canned, adapters: dict[str, ProviderAdapter]) -> Wire:
-    return Wire("openai", canned, adapters["openai"])
+def openai_api(canned: Canned, adapters: dict[str, ProviderAdapter]) -> CannedApi:
+    return CannedApi("openai", canned, adapters["openai"])
 
 
 @pytest.fixture
-def gemini_wire(canned: Canned, adapters: dict[str, ProviderAdapter]) -> Wire:
-    return Wire("gemini", canned, adapters["gemini"])
+def gemini_api(canned: Canned, adapters: dict[str, ProviderAdapter]) -> CannedApi:
+    return CannedApi("gemini", canned, adapters["gemini"])
 
 
-@pytest.fixture(params=WIRES)
-def any_wire(request: pytest.FixtureRequest, canned: Canned, adapters: dict[str, ProviderAdapter]) -> Wire:
-    return Wire(request.param, canned, adapters[request.param])
+@pytest.fixture(params=API_FORMATS)
+def any_api(
+    request: pytest.FixtureRequest, canned: Canned, adapters: dict[str, ProviderAdapter]
+) -> CannedApi:
+    return CannedApi(request.param, canned, adapters[request.param])
 
 
 # ---------------------------------------------------------------- what is sent
 
 
-async def test_anthropic_gets_system_prompts_apart_and_only_what_was_given(anthropic_wire: Wire) -> None:
+async def test_anthropic_gets_system_prompts_apart_and_only_what_was_given(anthropic_api: CannedApi) -> None:
     turns = (
         Message("system", "One."),
         Message("user", "Hi"),
         Message("system", "Two."),
         Message("assistant", "Ho"),
     )
-    await anthropic_wire.answer(claude(), messages=turns)
-    seen = anthropic_wire.canned.seen[0]
+    await anthropic_api.answer(claude(), messages=turns)
+    seen = anthropic_api.canned.seen[0]
     assert seen["path"] == "/v1/messages"
     assert seen["body"] == {
         "model": "claude-haiku-5-5",
@@ -143,19 +145,19 @@ async def test_anthropic_gets_system_prompts_apart_and_only_what_was_given(anthr
     }
 
 
-async def test_anthropic_gets_every_parameter(anthropic_wire: Wire) -> None:
+async def test_anthropic_gets_every_parameter(anthropic_api: CannedApi) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
-    await anthropic_wire.answer(claude(), temperature=0.0, stop=("END",), response_schema=schema)
-    body = anthropic_wire.canned.seen[0]["body"]
+    await anthropic_api.answer(claude(), temperature=0.0, stop=("END",), response_schema=schema)
+    body = anthropic_api.canned.seen[0]["body"]
     assert (body["temperature"], body["stop_sequences"]) == (0.0, ["END"])
     closed = {**schema, "additionalProperties": False}
     assert body["output_config"] == {"format": {"type": "json_schema", "schema": closed}}
 
 
-async def test_openai_gets_every_parameter(openai_wire: Wire) -> None:
+async def test_openai_gets_every_parameter(openai_api: CannedApi) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    await openai_wire.answer(gpt(), temperature=0.5, stop=("A", "B"), response_schema=schema)
-    seen = openai_wire.canned.seen[0]
+    await openai_api.answer(gpt(), temperature=0.5, stop=("A", "B"), response_schema=schema)
+    seen = openai_api.canned.seen[0]
     assert seen["path"] == "/v1/chat/completions"
     assert seen["body"] == {
         "model": "gpt-6-luna",
@@ -178,25 +180,25 @@ async def test_openai_gets_every_parameter(openai_wire: Wire) -> None:
 
 
 async def test_a_compatible_server_gets_max_tokens_unless_its_model_wants_otherwise(
-    openai_wire: Wire,
+    openai_api: CannedApi,
 ) -> None:
-    await openai_wire.answer(gpt(), parameters={})
-    body = openai_wire.canned.seen[0]["body"]
+    await openai_api.answer(gpt(), parameters={})
+    body = openai_api.canned.seen[0]["body"]
     assert body["max_tokens"] == 400
     assert "max_completion_tokens" not in body
 
 
-async def test_a_schema_with_optional_properties_is_not_sent_as_strict(openai_wire: Wire) -> None:
+async def test_a_schema_with_optional_properties_is_not_sent_as_strict(openai_api: CannedApi) -> None:
     schema = {
         "type": "object",
         "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
         "required": ["a"],
     }
-    await openai_wire.answer(gpt(), response_schema=schema)
-    assert openai_wire.canned.seen[0]["body"]["response_format"]["json_schema"]["strict"] is False
+    await openai_api.answer(gpt(), response_schema=schema)
+    assert openai_api.canned.seen[0]["body"]["response_format"]["json_schema"]["strict"] is False
 
 
-async def test_gemini_gets_every_parameter(gemini_wire: Wire) -> None:
+async def test_gemini_gets_every_parameter(gemini_api: CannedApi) -> None:
     turns = (
         Message("system", "Short."),
         Message("user", "Hi"),
@@ -204,8 +206,8 @@ async def test_gemini_gets_every_parameter(gemini_wire: Wire) -> None:
         Message("user", "?"),
     )
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    await gemini_wire.answer(gemini(), messages=turns, temperature=0.5, stop=("END",), response_schema=schema)
-    seen = gemini_wire.canned.seen[0]
+    await gemini_api.answer(gemini(), messages=turns, temperature=0.5, stop=("END",), response_schema=schema)
+    seen = gemini_api.canned.seen[0]
     assert seen["path"] == "/v1beta/models/gemini-3.5-flash-lite:generateContent"
     assert seen["headers"]["x-goog-api-key"] == KEY
     assert KEY not in seen["url"]
@@ -227,44 +229,44 @@ BOUNDED = {"type": "object", "properties": {"a": {"type": "string", "minLength":
 LIST = {"type": "array", "items": {"type": "object"}}
 
 
-async def test_what_a_wires_schemas_do_not_know_is_told_in_words_beside_them(
-    anthropic_wire: Wire, gemini_wire: Wire
+async def test_what_an_apis_schemas_do_not_know_is_told_in_words_beside_them(
+    anthropic_api: CannedApi, gemini_api: CannedApi
 ) -> None:
     words = AS_WORDS + json.dumps(BOUNDED, separators=(",", ":"))
-    await anthropic_wire.answer(claude(), response_schema=BOUNDED)
-    body = anthropic_wire.canned.seen[-1]["body"]
+    await anthropic_api.answer(claude(), response_schema=BOUNDED)
+    body = anthropic_api.canned.seen[-1]["body"]
     assert body["system"] == f"Be brief.\n\n{words}"
     assert "minLength" not in str(body["output_config"])
-    await gemini_wire.answer(gemini(), response_schema=BOUNDED)
-    body = gemini_wire.canned.seen[-1]["body"]
+    await gemini_api.answer(gemini(), response_schema=BOUNDED)
+    body = gemini_api.canned.seen[-1]["body"]
     assert body["systemInstruction"]["parts"] == [{"text": f"Be brief.\n\n{words}"}]
     assert "responseSchema" in body["generationConfig"]
 
 
-async def test_a_schema_that_a_wire_can_not_say_goes_in_words_alone(
-    anthropic_wire: Wire, openai_wire: Wire, gemini_wire: Wire
+async def test_a_schema_that_an_api_can_not_say_goes_in_words_alone(
+    anthropic_api: CannedApi, openai_api: CannedApi, gemini_api: CannedApi
 ) -> None:
     words = AS_WORDS + json.dumps(LIST, separators=(",", ":"))
-    await anthropic_wire.answer(claude(), response_schema=LIST)
-    body = anthropic_wire.canned.seen[-1]["body"]
+    await anthropic_api.answer(claude(), response_schema=LIST)
+    body = anthropic_api.canned.seen[-1]["body"]
     assert words in body["system"]
     assert "output_config" not in body
-    await openai_wire.answer(gpt(), response_schema=LIST)
-    body = openai_wire.canned.seen[-1]["body"]
+    await openai_api.answer(gpt(), response_schema=LIST)
+    body = openai_api.canned.seen[-1]["body"]
     assert [m["role"] for m in body["messages"]] == ["system", "system", "user"]
     assert body["messages"][1]["content"] == words
     assert "response_format" not in body
-    await gemini_wire.answer(gemini(), response_schema=LIST)
-    config = gemini_wire.canned.seen[-1]["body"]["generationConfig"]
+    await gemini_api.answer(gemini(), response_schema=LIST)
+    config = gemini_api.canned.seen[-1]["body"]["generationConfig"]
     assert config["responseMimeType"] == "application/json"
     assert "responseSchema" not in config
 
 
-async def test_a_model_that_takes_no_schema_is_told_in_words(any_wire: Wire) -> None:
+async def test_a_model_that_takes_no_schema_is_told_in_words(any_api: CannedApi) -> None:
     answers = {"anthropic": claude(), "openai": gpt(), "gemini": gemini()}
     flags = {"schema_in_words": True}
-    await any_wire.answer(answers[any_wire.wire], response_schema=BOUNDED, parameters=flags)
-    text = json.dumps(any_wire.canned.seen[-1]["body"])
+    await any_api.answer(answers[any_api.api_format], response_schema=BOUNDED, parameters=flags)
+    text = json.dumps(any_api.canned.seen[-1]["body"])
     assert "Answer with JSON that matches this JSON schema" in text
     assert not any(key in text for key in ("output_config", "response_format", "responseMimeType"))
 
@@ -281,12 +283,12 @@ ENDS = {"prompt_cache_breakpoint": {"mode": "explicit"}}
 MARKS = {"prompt_cache": "marks"}
 
 
-async def test_anthropic_is_told_the_end_of_a_shared_system_prompt(anthropic_wire: Wire) -> None:
+async def test_anthropic_is_told_the_end_of_a_shared_system_prompt(anthropic_api: CannedApi) -> None:
     turns = (SHOTS[0], SHOTS[-1])
-    await anthropic_wire.answer(
+    await anthropic_api.answer(
         claude(), messages=turns, cache_key="k", cached_turns=1, parameters=MARKS, response_schema=LIST
     )
-    body = anthropic_wire.canned.seen[-1]["body"]
+    body = anthropic_api.canned.seen[-1]["body"]
     kept, words = body["system"]
     assert kept == {"type": "text", "text": LONG, **KEPT}
     assert words["text"].startswith(AS_WORDS)
@@ -294,9 +296,9 @@ async def test_anthropic_is_told_the_end_of_a_shared_system_prompt(anthropic_wir
     assert body["messages"] == [{"role": "user", "content": "Mail 1"}]
 
 
-async def test_anthropic_is_told_the_end_of_shared_examples(anthropic_wire: Wire) -> None:
-    await anthropic_wire.answer(claude(), messages=SHOTS, cache_key="k", cached_turns=3, parameters=MARKS)
-    body = anthropic_wire.canned.seen[-1]["body"]
+async def test_anthropic_is_told_the_end_of_shared_examples(anthropic_api: CannedApi) -> None:
+    await anthropic_api.answer(claude(), messages=SHOTS, cache_key="k", cached_turns=3, parameters=MARKS)
+    body = anthropic_api.canned.seen[-1]["body"]
     assert body["system"] == LONG
     assert body["messages"] == [
         {"role": "user", "content": "Mail 0"},
@@ -305,43 +307,45 @@ async def test_anthropic_is_told_the_end_of_shared_examples(anthropic_wire: Wire
     ]
 
 
-async def test_openai_is_told_a_key_and_the_end_where_the_model_takes_marks(openai_wire: Wire) -> None:
+async def test_openai_is_told_a_key_and_the_end_where_the_model_takes_marks(openai_api: CannedApi) -> None:
     facts = {"messages": SHOTS, "cache_key": "k", "cached_turns": 3}
-    await openai_wire.answer(gpt(), **facts, parameters=MARKS, response_schema=LIST)
-    body = openai_wire.canned.seen[-1]["body"]
+    await openai_api.answer(gpt(), **facts, parameters=MARKS, response_schema=LIST)
+    body = openai_api.canned.seen[-1]["body"]
     assert body["prompt_cache_key"] == "k"
     assert body["prompt_cache_options"] == {"mode": "explicit"}
     assert [turn["role"] for turn in body["messages"]] == ["system", "system", "user", "assistant", "user"]
     marked = [n for n, turn in enumerate(body["messages"]) if isinstance(turn["content"], list)]
     assert marked == [2], "an answer takes no mark, so the last message before it does"
     assert body["messages"][2]["content"] == [{"type": "text", "text": "Mail 0", **ENDS}]
-    await openai_wire.answer(gpt(), **facts, parameters={"prompt_cache": "key"})
-    body = openai_wire.canned.seen[-1]["body"]
+    await openai_api.answer(gpt(), **facts, parameters={"prompt_cache": "key"})
+    body = openai_api.canned.seen[-1]["body"]
     assert body["prompt_cache_key"] == "k"
     assert not any("cache" in json.dumps(turn) for turn in body["messages"])
     assert "prompt_cache_options" not in body
 
 
-async def test_a_long_prompt_that_nobody_shares_is_not_written_into_openais_cache(openai_wire: Wire) -> None:
-    await openai_wire.answer(gpt(), messages=SHOTS, parameters=MARKS)
-    body = openai_wire.canned.seen[-1]["body"]
+async def test_a_long_prompt_that_nobody_shares_is_not_written_into_openais_cache(
+    openai_api: CannedApi,
+) -> None:
+    await openai_api.answer(gpt(), messages=SHOTS, parameters=MARKS)
+    body = openai_api.canned.seen[-1]["body"]
     assert body["prompt_cache_options"] == {"mode": "explicit"}
     assert "prompt_cache_key" not in body
     assert "breakpoint" not in json.dumps(body)
 
 
-async def test_no_wire_says_a_word_of_caches_unless_it_is_to(any_wire: Wire) -> None:
+async def test_no_api_says_a_word_of_caches_unless_it_is_to(any_api: CannedApi) -> None:
     answers = {"anthropic": claude(), "openai": gpt(), "gemini": gemini()}
-    await any_wire.answer(answers[any_wire.wire], messages=SHOTS, cache_key="k")
-    assert "cache" not in json.dumps(any_wire.canned.seen[-1]["body"])
+    await any_api.answer(answers[any_api.api_format], messages=SHOTS, cache_key="k")
+    assert "cache" not in json.dumps(any_api.canned.seen[-1]["body"])
 
 
 async def test_a_provider_without_a_key_is_called_with_a_placeholder(
     canned: Canned, adapter_for: Builder
 ) -> None:
-    for wire, body in zip(WIRES, (claude(), gpt(), gemini()), strict=True):
+    for api, body in zip(API_FORMATS, (claude(), gpt(), gemini()), strict=True):
         canned.body = body
-        await adapter_for(access_to(wire, canned.url(wire), key="")).complete(ask(wire))
+        await adapter_for(access_to(api, canned.url(api), key="")).complete(ask(api))
     keys = ("x-api-key", "authorization", "x-goog-api-key")
     sent = [{seen["headers"].get(name) for name in keys} for seen in canned.seen]
     assert all(one & {"none", "Bearer none"} for one in sent)
@@ -355,7 +359,7 @@ async def test_what_the_environment_holds_for_openai_goes_to_openai_alone(
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
     canned.body = gpt()
     own = access_to("openai", canned.url("openai"))
-    other = type(own)("groq", own.row, own.base_url, own.key, "GROQ_API_KEY (environment)")
+    other = type(own)("groq", own.config, own.base_url, own.key, "GROQ_API_KEY (environment)")
     for access in (own, other):
         await adapter_for(access).complete(ask("openai"))
     for seen, org in zip(canned.seen, ("org-mine", None), strict=True):
@@ -366,7 +370,7 @@ async def test_what_the_environment_holds_for_openai_goes_to_openai_alone(
 # ---------------------------------------------------------------- what comes back
 
 
-async def test_anthropic_text_is_joined_over_blocks_and_usage_is_told_apart(anthropic_wire: Wire) -> None:
+async def test_anthropic_text_is_joined_over_blocks_and_usage_is_told_apart(anthropic_api: CannedApi) -> None:
     content = [
         {"type": "thinking", "thinking": "hm"},
         {"type": "text", "text": "Elbe, "},
@@ -380,12 +384,12 @@ async def test_anthropic_text_is_joined_over_blocks_and_usage_is_told_apart(anth
         "output_tokens": 30,
         "output_tokens_details": {"thinking_tokens": 20},
     }
-    completion = await anthropic_wire.answer(claude(content=content, usage=usage, novelty=1))
+    completion = await anthropic_api.answer(claude(content=content, usage=usage, novelty=1))
     assert completion.text == "Elbe, Oder."
     assert completion.usage == Usage(10, 5, 7, 30, 20)
 
 
-async def test_openai_usage_is_told_apart(openai_wire: Wire) -> None:
+async def test_openai_usage_is_told_apart(openai_api: CannedApi) -> None:
     usage = {
         "prompt_tokens": 100,
         "completion_tokens": 30,
@@ -393,15 +397,15 @@ async def test_openai_usage_is_told_apart(openai_wire: Wire) -> None:
         "prompt_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 20},
         "completion_tokens_details": {"reasoning_tokens": 25},
     }
-    assert (await openai_wire.answer(gpt(usage=usage))).usage == Usage(40, 40, 20, 30, 25)
+    assert (await openai_api.answer(gpt(usage=usage))).usage == Usage(40, 40, 20, 30, 25)
 
 
-async def test_reasoning_outside_completion_tokens_is_found_in_the_total(openai_wire: Wire) -> None:
+async def test_reasoning_outside_completion_tokens_is_found_in_the_total(openai_api: CannedApi) -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 135}
-    assert (await openai_wire.answer(gpt(usage=usage))).usage == Usage(100, 0, 0, 35, 0)
+    assert (await openai_api.answer(gpt(usage=usage))).usage == Usage(100, 0, 0, 35, 0)
 
 
-async def test_gemini_thinking_is_what_the_total_has_more(gemini_wire: Wire) -> None:
+async def test_gemini_thinking_is_what_the_total_has_more(gemini_api: CannedApi) -> None:
     usage = {
         "promptTokenCount": 50,
         "cachedContentTokenCount": 20,
@@ -409,31 +413,33 @@ async def test_gemini_thinking_is_what_the_total_has_more(gemini_wire: Wire) -> 
         "thoughtsTokenCount": 40,
         "totalTokenCount": 93,
     }
-    completion = await gemini_wire.answer(gemini(usageMetadata=usage))
+    completion = await gemini_api.answer(gemini(usageMetadata=usage))
     assert completion.usage == Usage(30, 20, 0, 43, 40)
     assert completion.model == "gemini-3.5-flash-lite-002"
 
 
 @pytest.mark.parametrize("usage", [None, {}, "odd"])
-async def test_missing_usage_is_estimated_and_said(openai_wire: Wire, usage: Any) -> None:
-    completion = await openai_wire.answer(gpt(usage=usage))
+async def test_missing_usage_is_estimated_and_said(openai_api: CannedApi, usage: Any) -> None:
+    completion = await openai_api.answer(gpt(usage=usage))
     assert completion.usage == Usage(input_tokens=7, output_tokens=2)  # 27 and 5 characters
     assert completion.warnings == ("the provider told no usage; tokens are estimated from characters",)
 
 
-async def test_a_bare_compatible_answer_is_an_answer(openai_wire: Wire) -> None:
+async def test_a_bare_compatible_answer_is_an_answer(openai_api: CannedApi) -> None:
     body = {
         "choices": [{"message": {"content": [{"type": "text", "text": "Elbe."}]}, "finish_reason": "stop"}]
     }
-    completion = await openai_wire.answer(body)
+    completion = await openai_api.answer(body)
     assert (completion.text, completion.model, completion.request_id) == ("Elbe.", MODELS["openai"], "")
     assert completion.limits == ()
 
 
-async def test_missing_usage_elsewhere_is_estimated_too(anthropic_wire: Wire, gemini_wire: Wire) -> None:
+async def test_missing_usage_elsewhere_is_estimated_too(
+    anthropic_api: CannedApi, gemini_api: CannedApi
+) -> None:
     body = gemini()
     del body["usageMetadata"]
-    for completion in (await anthropic_wire.answer(claude(usage=None)), await gemini_wire.answer(body)):
+    for completion in (await anthropic_api.answer(claude(usage=None)), await gemini_api.answer(body)):
         assert completion.usage.output_tokens == 2
         assert completion.warnings
 
@@ -450,8 +456,8 @@ async def test_missing_usage_elsewhere_is_estimated_too(anthropic_wire: Wire, ge
         ("something_new", FinishReason.OTHER),
     ],
 )
-async def test_anthropic_stop_reasons(anthropic_wire: Wire, reason: str, finish: FinishReason) -> None:
-    assert (await anthropic_wire.answer(claude(stop_reason=reason))).finish_reason is finish
+async def test_anthropic_stop_reasons(anthropic_api: CannedApi, reason: str, finish: FinishReason) -> None:
+    assert (await anthropic_api.answer(claude(stop_reason=reason))).finish_reason is finish
 
 
 @pytest.mark.parametrize(
@@ -463,8 +469,8 @@ async def test_anthropic_stop_reasons(anthropic_wire: Wire, reason: str, finish:
         ("something_new", FinishReason.OTHER),
     ],
 )
-async def test_openai_finish_reasons(openai_wire: Wire, reason: str, finish: FinishReason) -> None:
-    assert (await openai_wire.answer(gpt(finish=reason))).finish_reason is finish
+async def test_openai_finish_reasons(openai_api: CannedApi, reason: str, finish: FinishReason) -> None:
+    assert (await openai_api.answer(gpt(finish=reason))).finish_reason is finish
 
 
 @pytest.mark.parametrize(
@@ -475,44 +481,44 @@ async def test_openai_finish_reasons(openai_wire: Wire, reason: str, finish: Fin
         (2, FinishReason.LENGTH),
     ],
 )
-async def test_gemini_finish_reasons(gemini_wire: Wire, reason: Any, finish: FinishReason) -> None:
-    assert (await gemini_wire.answer(gemini(finish=reason))).finish_reason is finish
+async def test_gemini_finish_reasons(gemini_api: CannedApi, reason: Any, finish: FinishReason) -> None:
+    assert (await gemini_api.answer(gemini(finish=reason))).finish_reason is finish
 
 
 @pytest.mark.parametrize("reason", [3, 4, 6, 7, 8, 9, "SAFETY"])
-async def test_gemini_refusals_name_their_reason(gemini_wire: Wire, reason: Any) -> None:
-    error = await gemini_wire.failure(gemini("some text", finish=reason))
+async def test_gemini_refusals_name_their_reason(gemini_api: CannedApi, reason: Any) -> None:
+    error = await gemini_api.failure(gemini("some text", finish=reason))
     assert type(error) is ContentRefused
     assert error.code.isupper()
     assert error.code in str(error)
     assert error.usage.output_tokens == 3
 
 
-async def test_a_blocked_prompt_is_refused_with_its_reason(gemini_wire: Wire) -> None:
+async def test_a_blocked_prompt_is_refused_with_its_reason(gemini_api: CannedApi) -> None:
     body = {
         "promptFeedback": {"blockReason": 4},
         "usageMetadata": {"promptTokenCount": 9, "totalTokenCount": 9},
     }
-    error = await gemini_wire.failure(body)
+    error = await gemini_api.failure(body)
     assert (type(error), error.code) == (ContentRefused, "PROHIBITED_CONTENT")
     assert error.usage == Usage(input_tokens=9)
 
 
-async def test_a_refusal_of_claude_names_its_category(anthropic_wire: Wire) -> None:
+async def test_a_refusal_of_claude_names_its_category(anthropic_api: CannedApi) -> None:
     details = {"type": "refusal", "category": "bio", "explanation": "Not this."}
-    error = await anthropic_wire.failure(claude(stop_reason="refusal", stop_details=details))
+    error = await anthropic_api.failure(claude(stop_reason="refusal", stop_details=details))
     assert type(error) is ContentRefused
     assert "bio: Not this." in str(error)
 
 
-async def test_a_refusal_of_gpt_is_told_in_its_own_words(openai_wire: Wire) -> None:
-    error = await openai_wire.failure(gpt({"content": None, "refusal": "I can't help with that."}))
+async def test_a_refusal_of_gpt_is_told_in_its_own_words(openai_api: CannedApi) -> None:
+    error = await openai_api.failure(gpt({"content": None, "refusal": "I can't help with that."}))
     assert type(error) is ContentRefused
     assert "I can't help with that." in str(error)
 
 
-async def test_a_full_window_without_text_is_a_prompt_too_long(anthropic_wire: Wire) -> None:
-    error = await anthropic_wire.failure(claude(content=[], stop_reason="model_context_window_exceeded"))
+async def test_a_full_window_without_text_is_a_prompt_too_long(anthropic_api: CannedApi) -> None:
+    error = await anthropic_api.failure(claude(content=[], stop_reason="model_context_window_exceeded"))
     assert type(error) is ContextTooLong
     assert error.usage is not None
 
@@ -532,26 +538,26 @@ async def test_a_full_window_without_text_is_a_prompt_too_long(anthropic_wire: W
         {"choices": [7]},
     ],
 )
-async def test_a_body_that_is_no_answer_is_invalid(openai_wire: Wire, body: Any) -> None:
-    assert type(await openai_wire.failure(body)) is InvalidResponse
+async def test_a_body_that_is_no_answer_is_invalid(openai_api: CannedApi, body: Any) -> None:
+    assert type(await openai_api.failure(body)) is InvalidResponse
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", {}, {"content": "odd"}, {"content": ["odd"], "usage": 3}])
-async def test_the_same_from_anthropic(anthropic_wire: Wire, body: Any) -> None:
-    assert type(await anthropic_wire.failure(body)) is InvalidResponse
+async def test_the_same_from_anthropic(anthropic_api: CannedApi, body: Any) -> None:
+    assert type(await anthropic_api.failure(body)) is InvalidResponse
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"\xff\xff", {}, {"candidates": []}, {"candidates": [{}]}, {"candidates": 7}]
 )
-async def test_the_same_from_gemini(gemini_wire: Wire, body: Any) -> None:
-    assert type(await gemini_wire.failure(body)) is InvalidResponse
+async def test_the_same_from_gemini(gemini_api: CannedApi, body: Any) -> None:
+    assert type(await gemini_api.failure(body)) is InvalidResponse
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
-async def test_blank_text_is_no_text(openai_wire: Wire, text: str) -> None:
-    assert type(await openai_wire.failure(gpt({"content": text}))) is InvalidResponse
-    assert type(await openai_wire.failure(gpt({"content": text}, finish="length"))) is Truncated
+async def test_blank_text_is_no_text(openai_api: CannedApi, text: str) -> None:
+    assert type(await openai_api.failure(gpt({"content": text}))) is InvalidResponse
+    assert type(await openai_api.failure(gpt({"content": text}, finish="length"))) is Truncated
 
 
 # ---------------------------------------------------------------- errors
@@ -575,9 +581,9 @@ OPENAI_ERRORS = [
 
 @pytest.mark.parametrize(("status", "error", "cls"), OPENAI_ERRORS)
 async def test_openai_error_codes(
-    openai_wire: Wire, status: int, error: Json, cls: type[ProviderError]
+    openai_api: CannedApi, status: int, error: Json, cls: type[ProviderError]
 ) -> None:
-    assert type(await openai_wire.failure({"error": {"message": "no", **error}}, status)) is cls
+    assert type(await openai_api.failure({"error": {"message": "no", **error}}, status)) is cls
 
 
 ANTHROPIC_ERRORS = [
@@ -596,10 +602,10 @@ ANTHROPIC_ERRORS = [
 
 @pytest.mark.parametrize(("status", "error", "cls"), ANTHROPIC_ERRORS)
 async def test_anthropic_error_codes(
-    anthropic_wire: Wire, status: int, error: Json, cls: type[ProviderError]
+    anthropic_api: CannedApi, status: int, error: Json, cls: type[ProviderError]
 ) -> None:
     body = {"type": "error", "error": {"message": "no", **error}}
-    assert type(await anthropic_wire.failure(body, status)) is cls
+    assert type(await anthropic_api.failure(body, status)) is cls
 
 
 def _reason(reason: str) -> list[Json]:
@@ -622,52 +628,52 @@ GEMINI_ERRORS = [
 
 @pytest.mark.parametrize(("status", "error", "cls"), GEMINI_ERRORS)
 async def test_gemini_error_codes(
-    gemini_wire: Wire, status: int, error: Json, cls: type[ProviderError]
+    gemini_api: CannedApi, status: int, error: Json, cls: type[ProviderError]
 ) -> None:
-    assert type(await gemini_wire.failure({"error": {"message": "no", **error}}, status)) is cls
+    assert type(await gemini_api.failure({"error": {"message": "no", **error}}, status)) is cls
 
 
 ODD_ERRORS = [b"", b"[]", b'"no"', b'{"error": "no"}', b'[{"error": {"message": "no"}}]', b"<html>", b"\xff"]
 
 
 @pytest.mark.parametrize("body", ODD_ERRORS)
-async def test_an_error_of_any_shape_is_known_by_its_status(any_wire: Wire, body: bytes) -> None:
-    error = await any_wire.failure(body, 429, retry_after="3")
+async def test_an_error_of_any_shape_is_known_by_its_status(any_api: CannedApi, body: bytes) -> None:
+    error = await any_api.failure(body, 429, retry_after="3")
     assert (type(error), error.status, error.retry_after_s) == (RateLimited, 429, 3.0)
 
 
-async def test_an_error_inside_a_200_is_an_error(openai_wire: Wire, anthropic_wire: Wire) -> None:
-    assert type(await openai_wire.failure({"error": {"message": "no", "code": 429}})) is RateLimited
-    assert type(await openai_wire.failure({"error": {"message": "no", "code": "odd"}})) is Overloaded
+async def test_an_error_inside_a_200_is_an_error(openai_api: CannedApi, anthropic_api: CannedApi) -> None:
+    assert type(await openai_api.failure({"error": {"message": "no", "code": 429}})) is RateLimited
+    assert type(await openai_api.failure({"error": {"message": "no", "code": "odd"}})) is Overloaded
     body = {"type": "error", "error": {"type": "overloaded_error", "message": "no"}}
-    assert type(await anthropic_wire.failure(body)) is Overloaded
+    assert type(await anthropic_api.failure(body)) is Overloaded
 
 
-async def test_a_key_in_an_error_is_not_passed_on(any_wire: Wire) -> None:
-    error = await any_wire.failure({"error": {"message": f"bad key {KEY}"}}, 401)
+async def test_a_key_in_an_error_is_not_passed_on(any_api: CannedApi) -> None:
+    error = await any_api.failure({"error": {"message": f"bad key {KEY}"}}, 401)
     assert type(error) is AuthFailed
-    assert str(error) == f"{any_wire.wire}: answered 401: bad key ***"
+    assert str(error) == f"{any_api.api_format}: answered 401: bad key ***"
 
 
-async def test_a_key_in_the_names_of_an_answer_is_not_passed_on(any_wire: Wire) -> None:
+async def test_a_key_in_the_names_of_an_answer_is_not_passed_on(any_api: CannedApi) -> None:
     """Models, ids and reasons to end are stored, shown and written to the results."""
     body = {
         "anthropic": claude(model=KEY, id=KEY, stop_reason=KEY),
         "openai": gpt(finish=KEY, model=KEY, id=KEY),
         "gemini": gemini(modelVersion=KEY, responseId=KEY),
-    }[any_wire.wire]
-    completion = await any_wire.answer(body)
+    }[any_api.api_format]
+    completion = await any_api.answer(body)
     assert (completion.text, completion.model, completion.request_id) == ("Elbe.", "***", "***")
     assert KEY not in repr(completion)
 
 
-async def test_a_key_for_a_code_is_not_passed_on(any_wire: Wire) -> None:
-    error = await any_wire.failure({"error": {"message": "no", "type": KEY, "code": KEY, "status": KEY}}, 400)
+async def test_a_key_for_a_code_is_not_passed_on(any_api: CannedApi) -> None:
+    error = await any_api.failure({"error": {"message": "no", "type": KEY, "code": KEY, "status": KEY}}, 400)
     assert KEY not in repr(vars(error)) + str(error)
 
 
-async def test_a_server_error_keeps_its_limits(openai_wire: Wire) -> None:
-    error = await openai_wire.failure({"error": {}}, 500, x_ratelimit_limit_requests="60")
+async def test_a_server_error_keeps_its_limits(openai_api: CannedApi) -> None:
+    error = await openai_api.failure({"error": {}}, 500, x_ratelimit_limit_requests="60")
     assert type(error) is ServerError
     assert error.limits[0].limit == 60
 
@@ -675,29 +681,29 @@ async def test_a_server_error_keeps_its_limits(openai_wire: Wire) -> None:
 # ---------------------------------------------------------------- listing models
 
 
-async def test_models_are_listed_from_each_wire(any_wire: Wire) -> None:
+async def test_models_are_listed_from_each_api(any_api: CannedApi) -> None:
     bodies = {
         "anthropic": [{"id": "a"}, {}, "odd"],
         "openai": [{"id": "a"}],
         "gemini": [{"name": "models/a"}],
     }
-    any_wire.canned.body = {"models" if any_wire.wire == "gemini" else "data": bodies[any_wire.wire]}
-    assert await any_wire.adapter.list_models(2.0) == ["a"]
+    any_api.canned.body = {"models" if any_api.api_format == "gemini" else "data": bodies[any_api.api_format]}
+    assert await any_api.adapter.list_models(2.0) == ["a"]
 
 
-async def test_a_list_without_models_is_empty(openai_wire: Wire) -> None:
-    openai_wire.canned.body = {"data": None}
-    assert await openai_wire.adapter.list_models(2.0) == []
+async def test_a_list_without_models_is_empty(openai_api: CannedApi) -> None:
+    openai_api.canned.body = {"data": None}
+    assert await openai_api.adapter.list_models(2.0) == []
 
 
 # ---------------------------------------------------------------- what an SDK can't send
 
 
-async def test_a_prompt_that_is_no_text_is_a_bad_request_that_was_never_sent(any_wire: Wire) -> None:
+async def test_a_prompt_that_is_no_text_is_a_bad_request_that_was_never_sent(any_api: CannedApi) -> None:
     with pytest.raises(BadRequest) as caught:
-        await any_wire.answer(None, messages=(Message("user", "half a character: \ud800"),))
+        await any_api.answer(None, messages=(Message("user", "half a character: \ud800"),))
     assert caught.value.sent is False
-    assert any_wire.canned.seen == []
+    assert any_api.canned.seen == []
 
 
 async def test_a_call_that_waits_while_its_adapter_closes_does_not_go_to_googles_own_address(

@@ -21,7 +21,7 @@ from src.providers.base import ProviderAdapter
 from src.providers.connections import Connector, Request, StaleConnection
 
 from ..helpers import ROOT, child_environment
-from .conftest import KEY, SLOTS, WIRES, access_to, ask
+from .conftest import API_FORMATS, KEY, SLOTS, access_to, ask
 from .raw import Raw, Writer, body_of, raw_server, response
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,21 +35,23 @@ async def server() -> AsyncIterator[Raw]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def adapters(server: Raw) -> AsyncIterator[dict[str, ProviderAdapter]]:
-    made = {wire: build_adapter(access_to(wire, server.url(wire)), SLOTS, max_answer_mb=1) for wire in WIRES}
+    made = {
+        api: build_adapter(access_to(api, server.url(api)), SLOTS, max_answer_mb=1) for api in API_FORMATS
+    }
     yield made
     await asyncio.gather(*(adapter.close() for adapter in made.values()))
 
 
-@pytest.fixture(params=WIRES)
-def wire(request: pytest.FixtureRequest, server: Raw) -> str:
+@pytest.fixture(params=API_FORMATS)
+def api(request: pytest.FixtureRequest, server: Raw) -> str:
     server.requests.clear()
     server.gone.clear()
     return str(request.param)
 
 
 @pytest.fixture
-def adapter(wire: str, adapters: dict[str, ProviderAdapter]) -> ProviderAdapter:
-    return adapters[wire]
+def adapter(api: str, adapters: dict[str, ProviderAdapter]) -> ProviderAdapter:
+    return adapters[api]
 
 
 # ---------------------------------------------------------------- heads
@@ -88,27 +90,27 @@ NOT_OVER_REQUESTS = {"length as a list", "an interim answer"}
 
 @pytest.mark.parametrize("name", list(odd(b"")))
 async def test_r3_6_an_odd_head_is_read_as_the_sdk_would(
-    server: Raw, adapter: ProviderAdapter, wire: str, name: str
+    server: Raw, adapter: ProviderAdapter, api: str, name: str
 ) -> None:
-    if wire == "gemini" and name in NOT_OVER_REQUESTS:
+    if api == "gemini" and name in NOT_OVER_REQUESTS:
         pytest.skip("requests does not read it")
-    server.answer = server.says(odd(body_of(wire, name))[name], close=name == "no length")
+    server.answer = server.says(odd(body_of(api, name))[name], close=name == "no length")
     for _ in range(2):
-        completion = await adapter.complete(ask(wire))
+        completion = await adapter.complete(ask(api))
         assert (completion.text, completion.warnings) == (name, ())
     assert len(server.requests) == 2, "a prompt is sent once"
 
 
-async def test_r3_6_a_head_may_come_in_any_pieces(server: Raw, adapter: ProviderAdapter, wire: str) -> None:
+async def test_r3_6_a_head_may_come_in_any_pieces(server: Raw, adapter: ProviderAdapter, api: str) -> None:
     async def slowly(writer: Writer, _: bytes) -> None:
-        whole = response(body_of(wire))
+        whole = response(body_of(api))
         for start in range(0, len(whole), 7):
             writer.write(whole[start : start + 7])
             await writer.drain()
             await asyncio.sleep(0)
 
     server.answer = slowly
-    assert (await adapter.complete(ask(wire))).text == "Elbe."
+    assert (await adapter.complete(ask(api))).text == "Elbe."
 
 
 CONTRADICTORY = {
@@ -118,36 +120,36 @@ CONTRADICTORY = {
 }
 
 
-async def test_no_cookie_is_kept(server: Raw, adapter: ProviderAdapter, wire: str) -> None:
-    server.answer = server.says(response(body_of(wire), 200, "Set-Cookie: a=\x8d; Path=/", "Set-Cookie: b=1"))
+async def test_no_cookie_is_kept(server: Raw, adapter: ProviderAdapter, api: str) -> None:
+    server.answer = server.says(response(body_of(api), 200, "Set-Cookie: a=\x8d; Path=/", "Set-Cookie: b=1"))
     for _ in range(2):
-        assert (await adapter.complete(ask(wire))).text == "Elbe."
+        assert (await adapter.complete(ask(api))).text == "Elbe."
     assert b"\ncookie:" not in server.requests[-1].lower()
 
 
 @pytest.mark.parametrize("name", list(CONTRADICTORY))
 async def test_what_is_no_http_is_an_error_of_ours(
-    server: Raw, adapter: ProviderAdapter, wire: str, name: str
+    server: Raw, adapter: ProviderAdapter, api: str, name: str
 ) -> None:
     server.answer = server.says(CONTRADICTORY[name], close=True)
     with pytest.raises(ProviderError):
-        await adapter.complete(ask(wire))
+        await adapter.complete(ask(api))
 
 
 # ---------------------------------------------------------------- size
 
 
 async def test_r3_7_an_answer_beyond_the_limit_is_none(
-    server: Raw, adapter: ProviderAdapter, wire: str
+    server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
-    server.answer = server.says(response(body_of(wire, "x" * 990_000, output_tokens=300)))
-    assert len((await adapter.complete(ask(wire))).text) == 990_000
+    server.answer = server.says(response(body_of(api, "x" * 990_000, output_tokens=300)))
+    assert len((await adapter.complete(ask(api))).text) == 990_000
     server.gone.clear()
-    for body in (body_of(wire, "x" * 3_000_000), gzip.compress(body_of(wire, "x" * 3_000_000))):
+    for body in (body_of(api, "x" * 3_000_000), gzip.compress(body_of(api, "x" * 3_000_000))):
         encoded = ("Content-Encoding: gzip",) if body[:1] == b"\x1f" else ()
         server.answer = server.says(response(body, 200, *encoded))
         with pytest.raises(InvalidResponse) as caught:
-            await adapter.complete(ask(wire))
+            await adapter.complete(ask(api))
         assert "longer than 1 MB (max_answer_mb)" in str(caught.value)
         assert caught.value.sent, "it may be billed"
         if not encoded:  # else all of it is read, and what comes next is the next answer
@@ -157,20 +159,20 @@ async def test_r3_7_an_answer_beyond_the_limit_is_none(
 
 
 async def test_r3_7_a_long_error_is_known_by_its_status(
-    server: Raw, adapter: ProviderAdapter, wire: str
+    server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
     server.answer = server.says(response(b"x" * 3_000_000, 500))
     with pytest.raises(ServerError) as caught:
-        await adapter.complete(ask(wire))
+        await adapter.complete(ask(api))
     assert len(str(caught.value)) < 1_000
 
 
-async def test_an_answer_is_decompressed(server: Raw, adapter: ProviderAdapter, wire: str) -> None:
-    server.answer = server.says(response(gzip.compress(body_of(wire)), 200, "Content-Encoding: gzip"))
-    assert (await adapter.complete(ask(wire))).text == "Elbe."
-    server.answer = server.says(response(body_of(wire), 200, "Content-Encoding: gzip"))
+async def test_an_answer_is_decompressed(server: Raw, adapter: ProviderAdapter, api: str) -> None:
+    server.answer = server.says(response(gzip.compress(body_of(api)), 200, "Content-Encoding: gzip"))
+    assert (await adapter.complete(ask(api))).text == "Elbe."
+    server.answer = server.says(response(body_of(api), 200, "Content-Encoding: gzip"))
     with pytest.raises(InvalidResponse):
-        await adapter.complete(ask(wire))
+        await adapter.complete(ask(api))
 
 
 MEMORY = """
@@ -179,7 +181,7 @@ from pydantic import SecretStr
 from src.config import ProviderAccess
 from src.providers import build_adapter
 from src.records import CompletionRequest, Message
-from src.settings import ProviderRow, TierModels
+from src.settings import ProviderConfig, TierModels
 
 def peak_mb():
     if sys.platform == "linux":  # where ru_maxrss begins with the parent's
@@ -189,10 +191,10 @@ def peak_mb():
 
 async def main(url):
     said = []
-    for wire in ("anthropic", "openai", "gemini"):
+    for api_format in ("anthropic", "openai", "gemini"):
         models = TierModels(economy="m", standard="m", premium="m")
-        row = ProviderRow(wire=wire, weight=1.0, base_url=url, models=models)
-        adapter = build_adapter(ProviderAccess(wire, row, url, SecretStr("k"), ""), 2)
+        config = ProviderConfig(api_format=api_format, weight=1.0, base_url=url, models=models)
+        adapter = build_adapter(ProviderAccess(api_format, config, url, SecretStr("k"), ""), 2)
         for prompt in ("endless", "bomb"):
             try:
                 await adapter.complete(CompletionRequest("m", (Message("user", prompt),), 10, timeout_s=60))
@@ -242,52 +244,52 @@ async def other() -> AsyncIterator[Raw]:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("form", ["{origin}/v1", "//{host}/x", "https://127.0.0.1/x", "http://user@{host}/"])
 async def test_r3_8_no_other_origin_gets_a_key_or_a_prompt(
-    server: Raw, other: Raw, adapter: ProviderAdapter, wire: str, status: int, form: str
+    server: Raw, other: Raw, adapter: ProviderAdapter, api: str, status: int, form: str
 ) -> None:
-    other.answer = other.says(response(body_of(wire, "from elsewhere")))
+    other.answer = other.says(response(body_of(api, "from elsewhere")))
     there = form.format(origin=other.origin, host=f"127.0.0.1:{other.port}")
     server.answer = server.says(response(b"", status, f"Location: {there}"))
     with pytest.raises(InvalidResponse) as caught:
-        await adapter.complete(ask(wire))
+        await adapter.complete(ask(api))
     with pytest.raises(InvalidResponse):
         await adapter.list_models(5.0)
     assert other.connections == 0
     assert (caught.value.sent, KEY in str(caught.value)) == (False, False)
     named = "https://127.0.0.1:443" if there.startswith("https") else other.origin
-    assert f"{wire}: answered {status}, a redirect from {server.origin} to {named}" in str(caught.value)
+    assert f"{api}: answered {status}, a redirect from {server.origin} to {named}" in str(caught.value)
 
 
 async def test_r3_8_within_the_origin_a_redirect_is_followed_where_the_prompt_stays_one(
-    server: Raw, adapter: ProviderAdapter, wire: str
+    server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
     def moved(status: int) -> Callable[[Writer, bytes], Awaitable[None]]:
         async def answer(writer: Writer, _: bytes) -> None:
             is_there = b" /moved " in server.requests[-1]
             location = response(b"", status, "Location: /moved")
-            writer.write(response(body_of(wire, "moved")) if is_there else location)
+            writer.write(response(body_of(api, "moved")) if is_there else location)
 
         return answer
 
     for status in (307, 308):
         server.answer = moved(status)
-        assert (await adapter.complete(ask(wire))).text == "moved"
+        assert (await adapter.complete(ask(api))).text == "moved"
         first, second = (request.partition(b"\r\n\r\n")[2] for request in server.requests[-2:])
         assert first == second
     before = len(server.requests)
     for status in (301, 302, 303):
         server.answer = moved(status)
         with pytest.raises(InvalidResponse):
-            await adapter.complete(ask(wire))
+            await adapter.complete(ask(api))
     assert len(server.requests) == before + 3
 
 
 async def test_r3_8_a_redirect_without_end_costs_nothing(
-    server: Raw, adapter: ProviderAdapter, wire: str
+    server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
     for location in ("Location: /again", "Location: http://[", "X-Location: none"):
         server.answer = server.says(response(b"", 307, location))
         with pytest.raises(InvalidResponse) as caught:
-            await adapter.complete(ask(wire))
+            await adapter.complete(ask(api))
         assert not caught.value.sent or caught.value.status == 307
     assert len(server.requests) < 10
 
@@ -296,17 +298,17 @@ async def test_r3_8_a_redirect_without_end_costs_nothing(
 
 
 async def test_r3_11_an_answer_that_nobody_asked_for_is_never_taken(
-    server: Raw, adapter: ProviderAdapter, wire: str
+    server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
     """Every request is answered twice; the second time before the next request."""
     told = asyncio.Event()
 
     async def twice(writer: Writer, body: bytes) -> None:
         number = len(server.requests)
-        writer.write(response(body_of(wire, f"answer {number}")))
+        writer.write(response(body_of(api, f"answer {number}")))
         await writer.drain()
         await read.wait()
-        writer.write(response(body_of(wire, "of somebody else")))
+        writer.write(response(body_of(api, "of somebody else")))
         await writer.drain()
         told.set()
 
@@ -314,7 +316,7 @@ async def test_r3_11_an_answer_that_nobody_asked_for_is_never_taken(
     for number in range(1, 21):
         read = asyncio.Event()
         told.clear()
-        assert (await adapter.complete(ask(wire))).text == f"answer {number}"
+        assert (await adapter.complete(ask(api))).text == f"answer {number}"
         read.set()
         await told.wait()
         for _ in range(number % 4):  # whether the loop has read it by then, or not
@@ -322,59 +324,59 @@ async def test_r3_11_an_answer_that_nobody_asked_for_is_never_taken(
 
 
 async def test_r3_11_an_answer_in_the_same_packet_is_dropped_with_its_connection(
-    server: Raw, adapter: ProviderAdapter, wire: str
+    server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
     async def twice(writer: Writer, _: bytes) -> None:
-        answer = response(body_of(wire, f"answer {len(server.requests)}"))
-        writer.write(answer + response(body_of(wire, "of somebody else")))
+        answer = response(body_of(api, f"answer {len(server.requests)}"))
+        writer.write(answer + response(body_of(api, "of somebody else")))
 
     server.answer = twice
     for number in range(1, 6):
-        assert (await adapter.complete(ask(wire))).text == f"answer {number}"
+        assert (await adapter.complete(ask(api))).text == f"answer {number}"
 
 
-async def test_a_connection_is_used_again(server: Raw, adapter: ProviderAdapter, wire: str) -> None:
-    server.answer = server.says(response(body_of(wire)))
-    await adapter.complete(ask(wire))
+async def test_a_connection_is_used_again(server: Raw, adapter: ProviderAdapter, api: str) -> None:
+    server.answer = server.says(response(body_of(api)))
+    await adapter.complete(ask(api))
     before = server.connections
     for _ in range(5):
-        await adapter.complete(ask(wire))
+        await adapter.complete(ask(api))
     assert server.connections == before
 
 
 async def test_a_connection_that_the_server_closed_while_idle_costs_nothing(
-    server: Raw, adapter: ProviderAdapter, wire: str
+    server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
-    server.answer = server.says(response(body_of(wire)), close=True)
+    server.answer = server.says(response(body_of(api)), close=True)
     for number in range(1, 6):
         server.gone.clear()
-        assert (await adapter.complete(ask(wire))).text == "Elbe."
+        assert (await adapter.complete(ask(api))).text == "Elbe."
         async with asyncio.timeout(5):
             await server.gone.wait()
         assert len(server.requests) == number
 
 
-async def test_a_server_that_closed_and_is_gone_was_sent_nothing(wire: str) -> None:
+async def test_a_server_that_closed_and_is_gone_was_sent_nothing(api: str) -> None:
     async with raw_server() as server:
-        adapter = build_adapter(access_to(wire, server.url(wire)), SLOTS)
-        server.answer = server.says(response(body_of(wire)), close=True)
-        await adapter.complete(ask(wire))
+        adapter = build_adapter(access_to(api, server.url(api)), SLOTS)
+        server.answer = server.says(response(body_of(api)), close=True)
+        await adapter.complete(ask(api))
         async with asyncio.timeout(5):
             await server.gone.wait()
         await server.stop()
         with pytest.raises(Unreachable) as caught:
-            await adapter.complete(ask(wire))
+            await adapter.complete(ask(api))
         assert caught.value.sent is False
         assert len(server.requests) == 1
         await adapter.close()
 
 
 async def test_a_connection_that_breaks_after_the_request_is_uncertain(
-    server: Raw, adapter: ProviderAdapter, wire: str
+    server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
     server.answer = server.says(b"", close=True)
     with pytest.raises(Unreachable) as caught:
-        await adapter.complete(ask(wire))
+        await adapter.complete(ask(api))
     assert caught.value.sent is True
 
 
@@ -409,10 +411,10 @@ async def test_nothing_is_written_to_a_connection_that_closed_or_spoke_after_it_
     assert len(server.requests) == 1
 
 
-async def test_an_error_keeps_its_connection(server: Raw, adapter: ProviderAdapter, wire: str) -> None:
+async def test_an_error_keeps_its_connection(server: Raw, adapter: ProviderAdapter, api: str) -> None:
     server.answer = server.says(response(b'{"error":{"message":"slow down"}}', 429))
     before = server.connections
     for _ in range(3):
         with pytest.raises(RateLimited):
-            await adapter.complete(ask(wire))
+            await adapter.complete(ask(api))
     assert server.connections <= before + 1

@@ -1,4 +1,4 @@
-"""One JSON schema, as each wire takes it: never a form that shuts out what the schema offers."""
+"""One JSON schema, as each API format takes it: never a form that shuts out what the schema offers."""
 
 from __future__ import annotations
 

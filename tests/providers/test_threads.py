@@ -129,25 +129,25 @@ async def test_a_call_keeps_its_place_until_its_thread_ends(
     assert (await adapter.complete(ask("gemini"))).text
 
 
-@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
+@pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
 async def test_a_closed_adapter_is_unreachable_and_closing_twice_is_fine(
-    faulty: SimulatorProcess, adapter_for: Builder, wire: str
+    faulty: SimulatorProcess, adapter_for: Builder, api: str
 ) -> None:
-    adapter = adapter_for(access_to(wire, faulty.base_urls[wire]))
-    await adapter.complete(ask(wire))
+    adapter = adapter_for(access_to(api, faulty.base_urls[api]))
+    await adapter.complete(ask(api))
     await adapter.close()
     await adapter.close()
-    for call in (adapter.complete(ask(wire)), adapter.list_models(1.0)):
+    for call in (adapter.complete(ask(api)), adapter.list_models(1.0)):
         with pytest.raises(Unreachable) as caught:
             await call
         assert caught.value.sent is False
 
 
-@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
+@pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
 async def test_an_adapter_that_is_closed_while_it_warms_up_holds_nothing(
-    adapter_for: Builder, wire: str
+    adapter_for: Builder, api: str
 ) -> None:
-    adapter = adapter_for(access_to(wire, "http://127.0.0.1:9"))
+    adapter = adapter_for(access_to(api, "http://127.0.0.1:9"))
     warming = asyncio.create_task(adapter.warm_up())
     await asyncio.sleep(0)
     await adapter.close()

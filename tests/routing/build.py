@@ -44,7 +44,7 @@ from src.routing.breaker import BreakerState
 from src.routing.budgets import Budgets
 from src.routing.dispatch import Dispatch, Dispatched, Settled
 from src.routing.reach import Found
-from src.settings import AgentRow, LimitSettings, ProviderRow, Settings, TaskTypeRow
+from src.settings import AgentConfig, LimitSettings, ProviderConfig, Settings, TaskTypeConfig
 
 START = 1_795_000_000.0  # an ordinary moment in 2026: floats are 2.4e-7 s apart there
 NAMES = ("anthropic", "openai", "gemini")
@@ -64,13 +64,13 @@ def make_settings(
     pool: Mapping[str, Any] | None = None,
     tiers: Mapping[str, Any] | None = None,
     models: Rows | None = None,
-    agents: Sequence[AgentRow] | None = None,
-    task_types: Mapping[str, TaskTypeRow] | None = None,
+    agents: Sequence[AgentConfig] | None = None,
+    task_types: Mapping[str, TaskTypeConfig] | None = None,
     **top: Any,
 ) -> Settings:
     """The defaults with these changes; `providers` and `limits` by provider, `models` by prefix."""
     given = _DEFAULTS
-    rows: dict[str, ProviderRow] = dict(given.providers)
+    rows: dict[str, ProviderConfig] = dict(given.providers)
     for name, change in (providers or {}).items():
         rows[name] = rows[name].model_copy(update=dict(change))
     for name, told in (limits or {}).items():
@@ -213,7 +213,7 @@ USAGE = Usage(100, 0, 0, 50)
 DOWN = ServerError("it broke", status=500)
 REFUSED = Unreachable("connection refused", sent=False)
 ONE_SLOT = make_settings(
-    limits=told_limits(), agents=[AgentRow(name="only", home="openai", calls_in_flight=1)]
+    limits=told_limits(), agents=[AgentConfig(name="only", home="openai", calls_in_flight=1)]
 )
 TOKENS = make_settings(
     limits={

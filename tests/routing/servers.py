@@ -44,7 +44,7 @@ class Level:
 class Server:
     """One provider. Limits per minute; `burst_s` of requests and `token_burst_s` of tokens fit at once."""
 
-    wire: str
+    api_format: str
     now: float
     requests: float | None = None
     tokens: float | None = None  # input tokens for gemini
@@ -82,9 +82,9 @@ class Server:
             self._set(name, value)
 
     def charges(self, need: Need, sent_input: int) -> dict[str, float]:
-        if self.wire == "openai":
+        if self.api_format == "openai":
             return {"requests": 1, "tokens": max(need.tokens, sent_input)}
-        if self.wire == "gemini":
+        if self.api_format == "gemini":
             return {"requests": 1, "tokens": sent_input}
         return {"requests": 1, "input_tokens": sent_input, "output_tokens": 1}
 
@@ -99,7 +99,7 @@ class Server:
             fits = False
         if not fits:
             self.denied += 1
-            if self.wire == "openai" and "requests" in self._levels:
+            if self.api_format == "openai" and "requests" in self._levels:
                 level = self._levels["requests"]
                 level.level = min(level.level, max(0.0, level.level - 1.0))
             return False
@@ -121,7 +121,7 @@ class Server:
 
     def headers(self, now: float) -> tuple[LimitReport, ...]:
         """What an answer says of the limits, as of the call's arrival. Gemini says nothing."""
-        if self.wire == "gemini":
+        if self.api_format == "gemini":
             return ()
         reports = []
         for name, level in self._levels.items():

@@ -14,7 +14,7 @@ from src.errors import (
 from src.records import Message, Outcome, Placement, Task
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.buckets import COLD_S
-from src.settings import AgentRow, TaskTypeRow
+from src.settings import AgentConfig, TaskTypeConfig
 
 from .build import (
     DOWN,
@@ -217,7 +217,7 @@ def test_an_unknown_type_is_served_as_general() -> None:
 
 
 def test_a_type_of_ones_own_is_a_row() -> None:
-    row = TaskTypeRow(prefer="openai", tier="premium")
+    row = TaskTypeConfig(prefer="openai", tier="premium")
     balancer = make_balancer(make_settings(limits=told_limits(), task_types={"review": row}))
     placement = place(balancer, task=make_task(kind="review"))
     assert (placement.provider, placement.tier, placement.choice) == ("openai", "premium", "preferred")
@@ -354,7 +354,7 @@ def test_seven_agents_two_of_claude_three_of_gpt_two_of_gemini() -> None:
 
 
 def test_without_a_free_slot_a_task_waits_for_a_settle() -> None:
-    agents = [AgentRow(name="only", home="openai", calls_in_flight=2)]
+    agents = [AgentConfig(name="only", home="openai", calls_in_flight=2)]
     balancer = make_balancer(make_settings(limits=told_limits(), agents=agents))
     first, _ = place(balancer), place(balancer)
     assert refused(balancer).until is None

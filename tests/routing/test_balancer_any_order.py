@@ -21,7 +21,7 @@ from src.errors import (
 from src.records import Outcome, Placement, Wait
 from src.routing.breaker import BreakerState
 from src.routing.reach import Found
-from src.settings import AgentRow
+from src.settings import AgentConfig
 
 from .build import (
     DOWN,
@@ -48,7 +48,7 @@ class AnyOrder(RuleBasedStateMachine):
             "openai": {"requests_per_minute": 300, "tokens_per_minute": 30_000},
             "gemini": {"requests_per_minute": 300, "requests_per_day": 50},
         }
-        agents = [AgentRow(name=f"a{n}", home=NAMES[n], calls_in_flight=3) for n in range(3)]
+        agents = [AgentConfig(name=f"a{n}", home=NAMES[n], calls_in_flight=3) for n in range(3)]
         settings = make_settings(limits=limits if limited else None, agents=agents)
         self.balancer = make_balancer(settings, seed=seed)
         self.rng = random.Random(seed)

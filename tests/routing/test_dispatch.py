@@ -19,7 +19,7 @@ from src.routing.balancer import ProviderLoadBalancer
 from src.routing.dispatch import Dispatch
 from src.routing.routes import Route
 from src.routing.surveys import Memory, Tried
-from src.settings import AgentRow, Settings
+from src.settings import AgentConfig, Settings
 
 from .build import (
     MODELS,
@@ -281,7 +281,7 @@ def asked_per_task(waiting: int, settings: Settings, pump: Callable[[Desk], None
 
 @pytest.mark.parametrize("limited", [False, True], ids=["slots-bind", "limits-bind"])
 def test_the_cost_of_a_decision_does_not_grow_with_the_number_waiting(limited: bool) -> None:
-    agents = [AgentRow(name="only", home="openai", calls_in_flight=8)]
+    agents = [AgentConfig(name="only", home="openai", calls_in_flight=8)]
     limits = told_limits(requests_per_minute=600) if limited else told_limits()
     settings = make_settings(limits=limits, agents=agents)
 
@@ -315,7 +315,7 @@ def asked_at_wakes(settings: Settings, tasks: list[Task], wakes: int) -> tuple[i
     return balancer.asked - before, placed
 
 
-PATIENT = {"preferences": False, "suspect_after_s": 1_000.0}
+PATIENT = {"preferences": False, "stall_timeout_s": 1_000.0}
 
 
 def test_not_everybody_wakes_up_for_one_free_place() -> None:

@@ -11,7 +11,7 @@ from src.errors import (
 from src.records import Placement
 from src.routing.reach import Found
 from src.routing.surveys import PATIENCE
-from src.settings import AgentRow
+from src.settings import AgentConfig
 
 from .build import (
     NAMES,
@@ -34,7 +34,7 @@ class AnyOrder(RuleBasedStateMachine):
             "openai": {"requests_per_minute": 120, "tokens_per_minute": 40_000},
             "gemini": {"requests_per_minute": 60},
         }
-        agents = [AgentRow(name=f"a{n}", home=NAMES[n], calls_in_flight=4) for n in range(3)]
+        agents = [AgentConfig(name=f"a{n}", home=NAMES[n], calls_in_flight=4) for n in range(3)]
         chosen = {"none": told_limits(), "told": told, "unknown": None}[limits]
         self.desk = Desk(make_settings(limits=chosen, agents=agents), seed=seed)
         self.out: list[Placement] = []
@@ -154,7 +154,7 @@ class AnyOrder(RuleBasedStateMachine):
                 continue
             route = balancer.route(task, desk.now)
             survey = balancer._chooser.survey(task, route, entry.memory, desk.now)
-            patience_s = PATIENCE * desk.settings.routing.spill_after_s
+            patience_s = PATIENCE * desk.settings.routing.preferred_wait_s
             spilled = desk.now >= entry.memory.offered_at + patience_s
             queue = entry.queue
             wakes_s = queue.holder.parked_until - desk.now

@@ -279,7 +279,7 @@ def test_r2_1_a_request_too_large_fails_alone_with_both_numbers_and_holds_nobody
 def test_r2_1_the_same_model_of_another_provider_may_have_a_larger_limit() -> None:
     settings = make_settings(
         limits=told_limits(),
-        providers={"gemini": {"wire": "openai", "models": WIDE.providers["openai"].models}},
+        providers={"gemini": {"api_format": "openai", "models": WIDE.providers["openai"].models}},
     )
     desk = Desk(settings, configured=["openai", "gemini"])
     desk.offer(make_task(1, "code_generation", models=(MODELS["openai"],)))

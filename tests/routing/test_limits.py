@@ -36,8 +36,8 @@ from .servers import Server, run, told
 SMALL = (Need(10, 10, 10), Usage(10, 0, 0, 10))
 
 
-def group_of(wire: str, now: float = START, **limits: float) -> ModelGroup:
-    return ModelGroup("model", wire, LimitSettings(**limits), now)
+def group_of(api: str, now: float = START, **limits: float) -> ModelGroup:
+    return ModelGroup("model", api, LimitSettings(**limits), now)
 
 
 def level(group: ModelGroup, dimension: str, now: float = START) -> float:
@@ -51,11 +51,11 @@ def jitter(seed: int = 1, most_s: float = 0.05) -> Callable[[], float]:
 
 
 @pytest.mark.parametrize(
-    ("wire", "limit", "dimension"),
-    [(wire, *each) for wire, counted in COUNTED_LIMITS.items() for each in counted.items()],
+    ("api", "limit", "dimension"),
+    [(api, *each) for api, counted in COUNTED_LIMITS.items() for each in counted.items()],
 )
-def test_each_limit_that_a_wire_counts_fills_its_bucket(wire: str, limit: str, dimension: str) -> None:
-    group = group_of(wire, **{limit: 600.0})
+def test_each_limit_that_an_api_counts_fills_its_bucket(api: str, limit: str, dimension: str) -> None:
+    group = group_of(api, **{limit: 600.0})
     assert set(group.buckets) == {dimension}
     assert (group.buckets[dimension].limit, group.buckets[dimension].told) == (600.0, 600.0)
 
@@ -160,12 +160,12 @@ def test_a_bucket_is_where_it_says_after_exactly_the_wait_it_says(
 # ------------------------------------------------------------------ never above the server
 
 
-@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
+@pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
 @pytest.mark.parametrize("per_second", [0.2, 1.0, 1.5, 2.0, 7.3, 10.0, 15.0, 100.0])
-def test_at_full_rate_no_call_is_refused_and_the_limit_is_used(wire: str, per_second: float) -> None:
+def test_at_full_rate_no_call_is_refused_and_the_limit_is_used(api: str, per_second: float) -> None:
     """Calls arrive up to 50 ms late, each by another delay, and the server has one second's room."""
-    server = Server(wire, START, requests=per_second * 60)
-    group = ModelGroup("model", wire, told(server), START)
+    server = Server(api, START, requests=per_second * 60)
+    group = ModelGroup("model", api, told(server), START)
     seconds = 600.0 if per_second <= 2.0 else 60.0
     seen = run(group, server, seconds, need=lambda: SMALL, on_the_way_s=jitter())
     assert seen.denied == []
@@ -174,7 +174,7 @@ def test_at_full_rate_no_call_is_refused_and_the_limit_is_used(wire: str, per_se
 
 
 @pytest.mark.parametrize(
-    ("wire", "limits", "binding", "least"),
+    ("api", "limits", "binding", "least"),
     [
         pytest.param(
             "anthropic", {"input_tokens": 120_000.0, "output_tokens": 90_000.0}, "input_tokens", 0.95,
@@ -189,7 +189,7 @@ def test_at_full_rate_no_call_is_refused_and_the_limit_is_used(wire: str, per_se
     ],
 )  # fmt: skip
 def test_tokens_are_never_overrun_either(
-    wire: str, limits: dict[str, float], binding: str, least: float
+    api: str, limits: dict[str, float], binding: str, least: float
 ) -> None:
     """Sizes spread over three orders; what is reserved is up to a tenth above what is used.
 
@@ -201,8 +201,8 @@ def test_tokens_are_never_overrun_either(
         size = int(min(max(rng.lognormvariate(6, 1), 20), 20_000))
         return Need(int(size * 1.1) + 8, 600, max(600, size)), Usage(size, 0, 0, rng.randint(20, 600))
 
-    server = Server(wire, START, **limits)  # type: ignore[arg-type]
-    group = ModelGroup("model", wire, told(server), START)
+    server = Server(api, START, **limits)  # type: ignore[arg-type]
+    group = ModelGroup("model", api, told(server), START)
     seen = run(group, server, 180.0, need=need, on_the_way_s=jitter())
     assert seen.denied == []
     assert server.taken[binding] >= least * server.most(binding, 180.0)
@@ -210,14 +210,14 @@ def test_tokens_are_never_overrun_either(
 
 @hypothesis_settings(max_examples=40, deadline=None)
 @given(
-    wire=st.sampled_from(["anthropic", "openai", "gemini"]),
+    api=st.sampled_from(["anthropic", "openai", "gemini"]),
     per_second=st.floats(0.1, 60.0),
     tokens=st.one_of(st.none(), st.floats(2_000.0, 1_000_000.0)),
     latency_s=st.floats(0.0, 20.0),
     seed=st.integers(0, 1000),
 )
 def test_whatever_the_limits_told_limits_draw_no_429(
-    wire: str, per_second: float, tokens: float | None, latency_s: float, seed: int
+    api: str, per_second: float, tokens: float | None, latency_s: float, seed: int
 ) -> None:
     rng = random.Random(seed)
 
@@ -225,10 +225,10 @@ def test_whatever_the_limits_told_limits_draw_no_429(
         size, output = rng.randint(1, 1500), rng.randint(1, 200)
         return Need(size, 200, max(200, size)), Usage(size, 0, 0, output)
 
-    name = "input_tokens" if wire == "anthropic" else "tokens"
+    name = "input_tokens" if api == "anthropic" else "tokens"
     limits = {name: tokens} if tokens is not None else {}
-    server = Server(wire, START, requests=per_second * 60, **limits)  # type: ignore[arg-type]
-    group = ModelGroup("model", wire, told(server), START)
+    server = Server(api, START, requests=per_second * 60, **limits)  # type: ignore[arg-type]
+    group = ModelGroup("model", api, told(server), START)
     seen = run(group, server, 30.0, need=need, on_the_way_s=jitter(seed), latency_s=latency_s)
     assert seen.denied == []
     assert server.admitted >= 1
@@ -238,24 +238,24 @@ def test_whatever_the_limits_told_limits_draw_no_429(
 
 
 @pytest.mark.parametrize(
-    ("wire", "reserved"),
+    ("api", "reserved"),
     [
         pytest.param("anthropic", {REQUESTS: 1, INPUT: 500, OUTPUT: 200}, id="anthropic"),
         pytest.param("openai", {REQUESTS: 1, TOKENS: 1000}, id="openai"),
         pytest.param("gemini", {REQUESTS: 1, INPUT: 500}, id="gemini"),
     ],
 )
-def test_a_call_reserves_what_its_provider_charges_at_most(wire: str, reserved: dict[str, float]) -> None:
-    group = wide(wire)
+def test_a_call_reserves_what_its_provider_charges_at_most(api: str, reserved: dict[str, float]) -> None:
+    group = wide(api)
     before = {name: level(group, name) for name in reserved}
     group.reserve(Need(500, 200, 1000), START)
     for name, amount in reserved.items():
         assert before[name] - level(group, name) == pytest.approx(amount)
 
 
-def wide(wire: str) -> ModelGroup:
+def wide(api: str) -> ModelGroup:
     return group_of(
-        wire,
+        api,
         requests_per_minute=60_000,
         tokens_per_minute=600_000,
         input_tokens_per_minute=600_000,
@@ -267,7 +267,7 @@ CACHED = Usage(input_tokens=300, cache_read_tokens=150, cache_write_tokens=40, o
 
 
 @pytest.mark.parametrize(
-    ("wire", "usage", "charged", "kept"),
+    ("api", "usage", "charged", "kept"),
     [
         pytest.param("anthropic", CACHED, False, {REQUESTS: 1, INPUT: 340, OUTPUT: 80}, id="anthropic"),
         pytest.param("anthropic", None, False, {REQUESTS: 1, INPUT: 0, OUTPUT: 0}, id="anthropic-error"),
@@ -281,9 +281,9 @@ CACHED = Usage(input_tokens=300, cache_read_tokens=150, cache_write_tokens=40, o
     ],
 )
 def test_settled_is_what_its_provider_keeps(
-    wire: str, usage: Usage | None, charged: bool, kept: dict[str, float]
+    api: str, usage: Usage | None, charged: bool, kept: dict[str, float]
 ) -> None:
-    group = wide(wire)
+    group = wide(api)
     before = {name: level(group, name) for name in kept}
     held = group.reserve(Need(500, 200, 1000), START)
     group.settle(held, usage, charged=charged, now=START)
@@ -320,8 +320,8 @@ def test_what_no_minute_holds_waits_for_ever() -> None:
 # ------------------------------------------------------------------ what headers teach
 
 
-def learned(wire: str, *reports: LimitReport, sent_at: float = START, now: float = START) -> ModelGroup:
-    group = group_of(wire)
+def learned(api: str, *reports: LimitReport, sent_at: float = START, now: float = START) -> ModelGroup:
+    group = group_of(api)
     held = group.reserve(SMALL[0], sent_at)
     group.settle(held, SMALL[1], charged=False, now=now)
     group.learn(reports, held, now)
@@ -369,13 +369,13 @@ def test_calls_sent_together_arrive_in_any_order_and_are_not_taken_off_twice() -
     assert level(group, TOKENS, START + 0.1) == pytest.approx(before, abs=1_100)
 
 
-@pytest.mark.parametrize("wire", ["anthropic", "openai"])
-def test_headers_of_answers_that_overtake_each_other_cost_no_room(wire: str) -> None:
+@pytest.mark.parametrize("api", ["anthropic", "openai"])
+def test_headers_of_answers_that_overtake_each_other_cost_no_room(api: str) -> None:
     """A minute's tokens go in one burst, and the answers come back in any order."""
     rng = random.Random(3)
-    name = "input_tokens" if wire == "anthropic" else "tokens"
-    server = Server(wire, START, **{name: 60_000.0})  # type: ignore[arg-type]
-    group = ModelGroup("model", wire, told(server), START)
+    name = "input_tokens" if api == "anthropic" else "tokens"
+    server = Server(api, START, **{name: 60_000.0})  # type: ignore[arg-type]
+    group = ModelGroup("model", api, told(server), START)
     need = Need(1_000, 100, 1_000), Usage(1_000, 0, 0, 100)
     seen = run(group, server, 60.0, need=lambda: need, on_the_way_s=jitter(), latency_s=rng.random)
     assert seen.denied == []
@@ -575,10 +575,10 @@ def test_what_is_felt_for_never_grows_above_what_was_told() -> None:
     assert group.buckets[REQUESTS].rate == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
-def test_a_limit_halved_in_mid_run_draws_few_429s(wire: str) -> None:
-    server = Server(wire, START, requests=600.0)
-    group = ModelGroup("model", wire, told(server), START)
+@pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
+def test_a_limit_halved_in_mid_run_draws_few_429s(api: str) -> None:
+    server = Server(api, START, requests=600.0)
+    group = ModelGroup("model", api, told(server), START)
     run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
     server.change(requests=300.0)
     before = server.admitted
@@ -596,11 +596,11 @@ TOKENS_TOLD = {
 
 
 @pytest.mark.parametrize("tells", [True, False], ids=["headers", "no headers"])
-@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
-def test_r2_11_a_request_limit_is_inferred_beside_told_token_limits(wire: str, tells: bool) -> None:
+@pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
+def test_r2_11_a_request_limit_is_inferred_beside_told_token_limits(api: str, tells: bool) -> None:
     """8,492 answers 429 for 427 answers, where a token bucket alone was told."""
-    server = Server(wire, START, requests=600.0)
-    group = group_of(wire, **TOKENS_TOLD[wire])
+    server = Server(api, START, requests=600.0)
+    group = group_of(api, **TOKENS_TOLD[api])
     if not tells:
         server.headers = lambda now: ()  # type: ignore[method-assign]
     seen = run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
@@ -612,12 +612,12 @@ def test_r2_11_a_request_limit_is_inferred_beside_told_token_limits(wire: str, t
     }
 
 
-@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
-def test_r2_11_a_token_limit_is_kept_as_a_pace_beside_a_told_request_limit(wire: str) -> None:
-    tokens = {"tokens": 60_000.0} if wire != "anthropic" else {"input_tokens": 60_000.0}
-    server = Server(wire, START, token_burst_s=1.0, **tokens)
+@pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
+def test_r2_11_a_token_limit_is_kept_as_a_pace_beside_a_told_request_limit(api: str) -> None:
+    tokens = {"tokens": 60_000.0} if api != "anthropic" else {"input_tokens": 60_000.0}
+    server = Server(api, START, token_burst_s=1.0, **tokens)
     server.headers = lambda now: ()  # type: ignore[method-assign]
-    group = group_of(wire, requests_per_minute=6_000)
+    group = group_of(api, requests_per_minute=6_000)
     seen = run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
     assert len([at for at in seen.denied if at > START + 1.0]) <= 12
     assert server.admitted >= 0.7 * 600
@@ -657,11 +657,11 @@ def test_a_hold_ends_when_the_first_call_really_fits() -> None:
 
 
 @pytest.mark.parametrize("told", [0.0, 60.0, 600.0])
-@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
-def test_what_is_remembered_of_a_closed_group_is_what_asking_anew_says(wire: str, told: float) -> None:
-    rng = random.Random(wire)
+@pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
+def test_what_is_remembered_of_a_closed_group_is_what_asking_anew_says(api: str, told: float) -> None:
+    rng = random.Random(api)
     for _ in range(60):
-        group, now = group_of(wire, **({"requests_per_minute": told} if told else {})), START
+        group, now = group_of(api, **({"requests_per_minute": told} if told else {})), START
         out: list[Reservation] = []
         for _ in range(30):
             step = rng.choice(("wait", "fill", "fill", "answer", "learn", "learn", "429", "hold", "release"))

@@ -131,7 +131,7 @@ def test_no_choice_of_an_open_breaker() -> None:
         assert why(placement.reasons, "openai") == "breaker open"
 
 
-PATIENT = make_settings(limits=told_limits(), routing={"suspect_after_s": 1_000.0})
+PATIENT = make_settings(limits=told_limits(), routing={"stall_timeout_s": 1_000.0})
 
 
 def test_a_probe_goes_alone_and_its_success_lets_calls_in_slowly() -> None:

@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from src.records import TaskStatus
-from src.settings import AgentRow
+from src.settings import AgentConfig
 
 from .build import NAMES, START, WIDE, make_settings, make_task, told_limits
 from .virtual import Fault, Provider, World
@@ -24,7 +24,7 @@ def a_file(
     names = NAMES[:providers]
     settings = make_settings(
         limits=told_limits() if told else None,
-        agents=[AgentRow(name="one", home=names[0], calls_in_flight=slots)],
+        agents=[AgentConfig(name="one", home=names[0], calls_in_flight=slots)],
         providers={name: {"timeout_s": 10.0} for name in NAMES},
     )
     poisoned = {str(number): kind for number in bad}

@@ -22,7 +22,7 @@ MODEL = "claude-haiku-5-5"
 
 
 def make_prefixes(**changes: Any) -> Prefixes:
-    rows = {"enabled": True, "min_prefix_tokens": 1024, "hold_s": 4.0}
+    rows = {"enabled": True, "min_prefix_tokens": 1024, "cache_writer_wait_s": 4.0}
     return Prefixes(CachingSettings(**{**rows, **changes}))
 
 
@@ -142,7 +142,7 @@ def test_what_nobody_used_is_forgotten_with_its_last_task() -> None:
 
 
 def make_desk(**caching: Any) -> Desk:
-    rows = {"enabled": True, "min_prefix_tokens": 1024, "hold_s": 4.0}
+    rows = {"enabled": True, "min_prefix_tokens": 1024, "cache_writer_wait_s": 4.0}
     return Desk(WIDE.model_copy(update={"caching": CachingSettings(**{**rows, **caching})}))
 
 
@@ -162,7 +162,7 @@ def test_tasks_wait_for_the_writer_and_then_go_where_it_went() -> None:
     assert len(after) == 5
 
 
-def test_nobody_waits_longer_than_hold_s() -> None:
+def test_nobody_waits_longer_than_the_cache_writer_wait() -> None:
     desk = make_desk()
     for number in range(6):
         desk.offer(mail(number, providers=("anthropic", "openai")))

@@ -35,7 +35,7 @@ from src.routing.pricing import (
     compile_model,
     compile_price,
 )
-from src.settings import PriceRow
+from src.settings import PriceConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()
@@ -160,7 +160,9 @@ def test_the_default_models_are_priced() -> None:
         pytest.param(
             "openai", "ft:gpt-4o-mini-2024-07-18:acme::x1", "ft:gpt-4o-mini-2024-07-18", id="fine-tuned"
         ),
-        pytest.param("gemini", "gemini-flash-lite-latest", "gemini-3.5-flash-lite", id="latest, by wire"),
+        pytest.param(
+            "gemini", "gemini-flash-lite-latest", "gemini-3.5-flash-lite", id="latest, by API format"
+        ),
     ],
 )
 def test_an_alias_has_the_price_of_its_model(catalogue: str, alias: str, model: str) -> None:
@@ -189,7 +191,7 @@ def test_a_price_that_nobody_knows_is_unknown_and_not_zero(catalogue: str | None
 
 
 @pytest.mark.parametrize(
-    ("provider", "wire", "base_url", "catalogue"),
+    ("provider", "api", "base_url", "catalogue"),
     [
         ("anthropic", "anthropic", "https://api.anthropic.com", "anthropic"),
         ("openai", "openai", "https://llm-proxy.example.com/v1", "openai"),
@@ -201,9 +203,9 @@ def test_a_price_that_nobody_knows_is_unknown_and_not_zero(catalogue: str | None
     ],
 )
 def test_a_price_list_counts_for_the_company_that_is_really_called(
-    provider: str, wire: str, base_url: str, catalogue: str | None
+    provider: str, api: str, base_url: str, catalogue: str | None
 ) -> None:
-    assert catalogue_of(provider, wire, base_url) == catalogue
+    assert catalogue_of(provider, api, base_url) == catalogue
 
 
 @pytest.mark.parametrize("provider", ["ollama", "openai"])
@@ -213,7 +215,7 @@ def test_a_server_that_takes_no_key_is_free_unless_its_model_has_a_price(provide
     assert free is not None
     assert free.cost_nanos(Usage(input_tokens=10**6, output_tokens=10**6)) == 0
     assert free.upper_bound_nanos(10**6, 1, 10**6) == 0
-    priced = compile_price(catalogue, "llama3.2", AT, PriceRow(input=1.0, output=2.0))
+    priced = compile_price(catalogue, "llama3.2", AT, PriceConfig(input=1.0, output=2.0))
     assert priced is not None
     assert priced.cost_nanos(Usage(input_tokens=10**6, output_tokens=10**6)) == 3 * NANOS_PER_USD
 

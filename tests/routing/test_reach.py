@@ -270,7 +270,7 @@ def test_connections_that_break_all_at_once_are_no_lost_network_until_free_calls
 
 
 def test_while_nobody_else_was_heard_of_a_lost_connection_costs_no_attempt() -> None:
-    desk = desk_that_lists_models(settings=make_settings(limits=told_limits(), pool={"attempts": 1}))
+    desk = desk_that_lists_models(settings=make_settings(limits=told_limits(), pool={"max_attempts": 1}))
     first, second = sent(desk, "anthropic")[0], sent(desk, "gemini")[0]
     assert desk.fail(first, REFUSED, 0.1).result is None
     (again,) = desk.go(30.0)

@@ -79,7 +79,7 @@ def test_who_refused_the_content_before_a_restart_is_not_asked_again_where_other
     task = make_task(1, "code_generation")
     (failed,) = first_life(error_of("Overloaded"), task=task)
     refused = dataclasses.replace(failed, error_kind="ContentRefused", error="not this")
-    elsewhere = make_settings(limits=told_limits(), routing={"refused_elsewhere": True})
+    elsewhere = make_settings(limits=told_limits(), routing={"failover_on_refusal": True})
     desk = second_life(task, [refused], elsewhere)
     placement = desk.one()
     assert placement.provider != "openai"

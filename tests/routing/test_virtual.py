@@ -11,7 +11,7 @@ import pytest
 
 from src.errors import ServerError
 from src.records import TaskStatus
-from src.settings import AgentRow, Settings
+from src.settings import AgentConfig, Settings
 
 from .build import NAMES, START, make_settings, make_task, told_limits
 from .servers import Server
@@ -330,7 +330,7 @@ def test_a_run_is_the_same_each_time() -> None:
 
 
 def few_agents() -> Settings:
-    agents = [AgentRow(name=f"a{n}", home=NAMES[n], calls_in_flight=8) for n in range(3)]
+    agents = [AgentConfig(name=f"a{n}", home=NAMES[n], calls_in_flight=8) for n in range(3)]
     return make_settings(limits=told_limits(), agents=agents)
 
 

@@ -15,7 +15,7 @@ from src.records import Message, TaskStatus, Usage
 from src.routing.breaker import BreakerState
 from src.routing.buckets import COLD_S
 from src.routing.budgets import BudgetRule, Budgets
-from src.settings import AgentRow
+from src.settings import AgentConfig
 
 from .build import (
     DOWN,
@@ -129,7 +129,7 @@ def test_one_of_higher_priority_that_fits_does_not_wait_behind_a_larger_one() ->
 
 def test_what_does_not_fit_goes_at_the_very_moment_it_fits() -> None:
     settings = make_settings(
-        limits=told_limits(requests_per_minute=120), routing={"suspect_after_s": 1_000.0}
+        limits=told_limits(requests_per_minute=120), routing={"stall_timeout_s": 1_000.0}
     )
     desk = Desk(settings, configured=["openai"])
     desk.offer(*[make_task(n) for n in range(30)])
@@ -160,7 +160,7 @@ def test_with_all_slots_taken_there_is_nothing_to_wake_up_for() -> None:
     """What a waiting task waited for may long have come: without a slot, time brings nothing."""
     settings = make_settings(
         limits=told_limits(requests_per_minute=60),
-        agents=[AgentRow(name="only", home="openai", calls_in_flight=2)],
+        agents=[AgentConfig(name="only", home="openai", calls_in_flight=2)],
         providers={name: {"weight": 1.0} for name in NAMES},
     )
     desk = Desk(settings, configured=["openai"])
@@ -366,7 +366,7 @@ def test_a_task_without_a_wish_falls_to_a_cheaper_tier_before_it_is_parked() -> 
 
 CROWDED = make_settings(
     limits=told_limits(),
-    agents=[AgentRow(name=f"a{n}", home=NAMES[n], calls_in_flight=4) for n in range(3)],
+    agents=[AgentConfig(name=f"a{n}", home=NAMES[n], calls_in_flight=4) for n in range(3)],
 )
 
 

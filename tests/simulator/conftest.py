@@ -8,10 +8,10 @@ from dataclasses import fields
 import pytest
 
 from src.simulator import SimulatorProcess
-from src.simulator.config import WIRES, ProviderConfig
+from src.simulator.config import API_FORMATS, ProviderConfig
 
 INSTANT = {"first_token_s": 0, "per_token_s": 0}
-_PATCHABLE = [f.name for f in fields(ProviderConfig) if f.name not in ("wire", "port")]
+_PATCHABLE = [f.name for f in fields(ProviderConfig) if f.name not in ("api_format", "port")]
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def shared_simulator() -> Iterator[SimulatorProcess]:
 
 @pytest.fixture
 def sim(shared_simulator: SimulatorProcess) -> SimulatorProcess:
-    for name in WIRES:
+    for name in API_FORMATS:
         shared_simulator.patch(name, {**dict.fromkeys(_PATCHABLE), "latency": INSTANT})
     shared_simulator.reset()
     return shared_simulator

@@ -24,7 +24,7 @@ def gemini_sdk() -> Any:
 
 async def ask(
     sim: SimulatorProcess,
-    wire: str,
+    api: str,
     *,
     prompt: str = PROMPT,
     model: str | None = None,
@@ -35,13 +35,13 @@ async def ask(
     **more: Any,
 ) -> Any:
     """One generation. `more` are arguments of the SDK's own method (Gemini: of its generation_config)."""
-    base_url, model = sim.base_urls[wire], model or MODELS[wire]
-    if wire == "gemini":
+    base_url, model = sim.base_urls[api], model or MODELS[api]
+    if api == "gemini":
         return await asyncio.to_thread(_ask_gemini, base_url, model, key, timeout_s, prompt, max_tokens, more)
     # verify=False below: the calls are plain HTTP, and loading certificates takes longer than they do
     messages: Any = more.pop("messages", [{"role": "user", "content": prompt}])
     settings: dict[str, Any] = {"base_url": base_url, "api_key": key, "max_retries": 0, "timeout": timeout_s}
-    if wire == "anthropic":
+    if api == "anthropic":
         import anthropic
 
         http: Any = anthropic.DefaultAioHttpClient if aiohttp else anthropic.DefaultAsyncHttpxClient
@@ -69,18 +69,18 @@ def _ask_gemini(
 
 
 async def list_models(
-    sim: SimulatorProcess, wire: str, *, timeout_s: float = 5.0, key: str = "key"
+    sim: SimulatorProcess, api: str, *, timeout_s: float = 5.0, key: str = "key"
 ) -> list[str]:
     """Ids of the models, through the SDK's own listing."""
-    base_url = sim.base_urls[wire]
-    if wire == "gemini":
+    base_url = sim.base_urls[api]
+    if api == "gemini":
         genai = gemini_sdk()
         genai.configure(api_key=key, transport="rest", client_options={"api_endpoint": base_url})
         options = {"retry": None, "timeout": timeout_s}
         found = await asyncio.to_thread(lambda: list(genai.list_models(request_options=options)))
         return [model.name for model in found]
     settings: dict[str, Any] = {"base_url": base_url, "api_key": key, "max_retries": 0, "timeout": timeout_s}
-    if wire == "anthropic":
+    if api == "anthropic":
         import anthropic
 
         async with anthropic.AsyncAnthropic(**settings) as claude:
@@ -91,29 +91,29 @@ async def list_models(
         return [model.id async for model in gpt.models.list()]
 
 
-def text_of(wire: str, answer: Any) -> str:
-    if wire == "anthropic":
+def text_of(api: str, answer: Any) -> str:
+    if api == "anthropic":
         return "".join(block.text for block in answer.content if block.type == "text")
-    if wire == "openai":
+    if api == "openai":
         return str(answer.choices[0].message.content)
     return "".join(part.text for part in answer.candidates[0].content.parts)
 
 
-def finish_of(wire: str, answer: Any) -> str | None:
-    if wire == "anthropic":
+def finish_of(api: str, answer: Any) -> str | None:
+    if api == "anthropic":
         return answer.stop_reason
-    if wire == "openai":
+    if api == "openai":
         return answer.choices[0].finish_reason
     return str(answer.candidates[0].finish_reason.name)
 
 
-def usage_of(wire: str, answer: Any) -> tuple[int, int]:
+def usage_of(api: str, answer: Any) -> tuple[int, int]:
     """Tokens of input, cached ones included, and of output."""
-    if wire == "anthropic":
+    if api == "anthropic":
         usage = answer.usage
         cached = usage.cache_read_input_tokens + usage.cache_creation_input_tokens
         return usage.input_tokens + cached, usage.output_tokens
-    if wire == "openai":
+    if api == "openai":
         return answer.usage.prompt_tokens, answer.usage.completion_tokens
     usage = answer.usage_metadata
     return usage.prompt_token_count, usage.total_token_count - usage.prompt_token_count

@@ -14,8 +14,8 @@ START = 1_800_000_000.0
 SMALL = Cost(input_tokens=10, reserve=10)
 
 
-def gate(wire: str, **limits: float) -> Gate:
-    return Gate(wire, Limits(**limits), {}, START)
+def gate(api: str, **limits: float) -> Gate:
+    return Gate(api, Limits(**limits), {}, START)
 
 
 def admitted(gate: Gate, cost: Cost, now: float) -> int:
@@ -23,9 +23,9 @@ def admitted(gate: Gate, cost: Cost, now: float) -> int:
     return next(n for n in count() if gate.admit("m", cost, now) is not None)
 
 
-@pytest.mark.parametrize("wire", ["anthropic", "openai", "gemini"])
-def test_a_second_s_worth_of_requests_enters_at_once_and_then_as_many_as_refill(wire: str) -> None:
-    limited = gate(wire, requests_per_minute=600)
+@pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
+def test_a_second_s_worth_of_requests_enters_at_once_and_then_as_many_as_refill(api: str) -> None:
+    limited = gate(api, requests_per_minute=600)
     assert admitted(limited, SMALL, START) == 10
     # OpenAI took one more for the refused call; it was empty, so nothing more could be taken
     assert admitted(limited, SMALL, START + 0.5) == 5

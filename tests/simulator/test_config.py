@@ -13,16 +13,16 @@ def test_nothing_given_is_the_three_providers_without_limits() -> None:
     config = parse({})
     assert list(config.providers) == ["anthropic", "openai", "gemini"]
     assert config.seed == 1
-    assert config.providers["gemini"].wire == "gemini"
+    assert config.providers["gemini"].api_format == "gemini"
     assert config.providers["openai"].limits == Limits()
 
 
-def test_a_second_provider_of_a_wire_is_a_row() -> None:
+def test_a_second_provider_of_an_api_format_is_a_row() -> None:
     config = parse(
-        {"seed": 7, "providers": {"groq": {"wire": "openai", "limits": {"requests_per_minute": 60}}}}
+        {"seed": 7, "providers": {"groq": {"api_format": "openai", "limits": {"requests_per_minute": 60}}}}
     )
     assert config.seed == 7
-    assert config.providers["groq"].wire == "openai"
+    assert config.providers["groq"].api_format == "openai"
     assert config.providers["groq"].limits.requests_per_minute == 60
 
 
@@ -60,14 +60,16 @@ def provider(**row: Any) -> dict[str, Any]:
         ),
         pytest.param({"providers": {}}, "providers: expected at least one", id="no provider"),
         pytest.param({"seed": "x"}, 'seed: expected a whole number, got "x"', id="seed"),
-        pytest.param({"providers": {"groq": {}}}, 'providers.groq: "wire" is needed', id="wire missing"),
         pytest.param(
-            {"providers": {"a b": {"wire": "openai"}}}, "providers: 'a b': letters, digits", id="name"
+            {"providers": {"groq": {}}}, 'providers.groq: "api_format" is needed', id="no API format"
         ),
         pytest.param(
-            provider(wire="cohere"),
-            "providers.openai.wire: expected one of anthropic, openai, gemini",
-            id="wire",
+            {"providers": {"a b": {"api_format": "openai"}}}, "providers: 'a b': letters, digits", id="name"
+        ),
+        pytest.param(
+            provider(api_format="cohere"),
+            "providers.openai.api_format: expected one of anthropic, openai, gemini",
+            id="api",
         ),
         pytest.param(provider(limit={}), "unknown key 'limit', did you mean 'limits'?", id="key"),
         pytest.param(

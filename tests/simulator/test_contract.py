@@ -1,4 +1,4 @@
-"""Each fault on each wire, through the real SDK: which exception it raises, what it makes of the answer."""
+"""Each fault of each API through the real SDK: which exception it raises, what becomes of the answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from src.simulator import SimulatorProcess
-from src.simulator.config import WIRES
+from src.simulator.config import API_FORMATS
 from src.simulator.faults import FAULTS
 
 from .sdks import MODELS, PROMPT, ask, finish_of, gemini_sdk, list_models, text_of, usage_of
@@ -97,10 +97,10 @@ def status_of(error: Any) -> int:
     return int(error.status_code if hasattr(error, "status_code") else error.code)
 
 
-def code_of(wire: str, error: Any) -> Any:
-    if wire == "anthropic":
+def code_of(api: str, error: Any) -> Any:
+    if api == "anthropic":
         return error.error_code
-    if wire == "openai":
+    if api == "openai":
         return error.type, error.code
     quotas = [d["violations"][0]["quotaId"] for d in error.details if d["@type"].endswith("QuotaFailure")]
     return quotas[0] if quotas else None
@@ -112,34 +112,35 @@ def header_of(error: Any, name: str) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("wire", "fault"), [pytest.param(w, f, id=f"{w}-{f}") for w, faults in ERRORS.items() for f in faults]
+    ("api", "fault"),
+    [pytest.param(w, f, id=f"{w}-{f}") for w, faults in ERRORS.items() for f in faults],
 )
 async def test_an_error_is_the_sdk_s_own_class_status_and_code(
-    sim: SimulatorProcess, wire: str, fault: str
+    sim: SimulatorProcess, api: str, fault: str
 ) -> None:
     gemini_sdk()
-    name, status = ERRORS[wire][fault]
-    sim.patch(wire, {"faults": {fault: 1.0}})
-    with pytest.raises(getattr(importlib.import_module(_MODULES[wire]), name)) as raised:
-        await ask(sim, wire)
+    name, status = ERRORS[api][fault]
+    sim.patch(api, {"faults": {fault: 1.0}})
+    with pytest.raises(getattr(importlib.import_module(_MODULES[api]), name)) as raised:
+        await ask(sim, api)
     assert type(raised.value).__name__ == name
     assert status_of(raised.value) == status
-    if fault in CODES[wire]:
-        assert code_of(wire, raised.value) == CODES[wire][fault]
-    assert sim.stats()[wire]["by_fault"][fault] >= 1
+    if fault in CODES[api]:
+        assert code_of(api, raised.value) == CODES[api][fault]
+    assert sim.stats()[api]["by_fault"][fault] >= 1
 
 
 def test_every_fault_is_in_one_of_the_tables() -> None:
     told = {"reset", "outage", "down", "silence", "reset_midway", "trickle", "malformed"}
     told |= {"empty", "no_stop_reason", "length", "content_filter"}
     told |= {"wrong_json", "wrong_json_once", "fenced_json"}
-    for wire in WIRES:
-        missing = set(FAULTS) - told - set(ERRORS[wire])
-        assert missing == ({"content_policy"} if wire == "gemini" else set())
+    for api in API_FORMATS:
+        missing = set(FAULTS) - told - set(ERRORS[api])
+        assert missing == ({"content_policy"} if api == "gemini" else set())
 
 
 @pytest.mark.parametrize(
-    ("wire", "fault", "expected"),
+    ("api", "fault", "expected"),
     [
         pytest.param("anthropic", "rate_limit", "7", id="anthropic"),
         pytest.param("anthropic", "slow_down", "7", id="anthropic slow_down"),
@@ -152,11 +153,11 @@ def test_every_fault_is_in_one_of_the_tables() -> None:
     ],
 )
 async def test_retry_after_is_sent_where_waiting_helps(
-    sim: SimulatorProcess, wire: str, fault: str, expected: str | None
+    sim: SimulatorProcess, api: str, fault: str, expected: str | None
 ) -> None:
-    sim.patch(wire, {"faults": {fault: 1.0}, "retry_after_s": 7})
+    sim.patch(api, {"faults": {fault: 1.0}, "retry_after_s": 7})
     with pytest.raises(Exception, match="429") as raised:
-        await ask(sim, wire)
+        await ask(sim, api)
     assert header_of(raised.value, "retry-after") == expected
 
 
@@ -178,10 +179,10 @@ async def test_gemini_tells_the_time_to_wait_in_the_body(
 
 
 @pytest.mark.parametrize(
-    ("wire", "fault", "finish", "has_text"),
+    ("api", "fault", "finish", "has_text"),
     [
-        pytest.param(wire, fault, finish, has_text, id=f"{wire}-{fault}")
-        for wire, finishes in {
+        pytest.param(api, fault, finish, has_text, id=f"{api}-{fault}")
+        for api, finishes in {
             "anthropic": ("end_turn", None, "max_tokens", "refusal"),
             "openai": ("stop", None, "length", "content_filter"),
             "gemini": ("STOP", "FINISH_REASON_UNSPECIFIED", "MAX_TOKENS", "SAFETY"),
@@ -195,12 +196,12 @@ async def test_gemini_tells_the_time_to_wait_in_the_body(
     ],
 )
 async def test_a_spoiled_answer_is_parsed_and_shows_it(
-    sim: SimulatorProcess, wire: str, fault: str, finish: str | None, has_text: bool
+    sim: SimulatorProcess, api: str, fault: str, finish: str | None, has_text: bool
 ) -> None:
-    sim.patch(wire, {"faults": {fault: 1.0}})
-    answer = await ask(sim, wire)
-    assert finish_of(wire, answer) == finish
-    assert bool(text_of(wire, answer)) == has_text
+    sim.patch(api, {"faults": {fault: 1.0}})
+    answer = await ask(sim, api)
+    assert finish_of(api, answer) == finish
+    assert bool(text_of(api, answer)) == has_text
 
 
 async def test_gemini_blocks_a_prompt_instead_of_answering_400(sim: SimulatorProcess) -> None:
@@ -210,11 +211,11 @@ async def test_gemini_blocks_a_prompt_instead_of_answering_400(sim: SimulatorPro
     assert not answer.candidates
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_a_body_that_is_cut_is_no_answer(sim: SimulatorProcess, wire: str) -> None:
-    sim.patch(wire, {"faults": {"malformed": 1.0}})
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_a_body_that_is_cut_is_no_answer(sim: SimulatorProcess, api: str) -> None:
+    sim.patch(api, {"faults": {"malformed": 1.0}})
     with pytest.raises(Exception, match=r"Unterminated|Expecting|JSON") as raised:
-        await ask(sim, wire)
+        await ask(sim, api)
     assert type(raised.value).__name__ in ("JSONDecodeError", "ParseError")
 
 
@@ -222,14 +223,14 @@ async def test_a_body_that_is_cut_is_no_answer(sim: SimulatorProcess, wire: str)
 
 
 @pytest.mark.parametrize("aiohttp", [True, False], ids=["aiohttp", "httpx2"])
-@pytest.mark.parametrize("wire", ["anthropic", "openai"])
+@pytest.mark.parametrize("api", ["anthropic", "openai"])
 @pytest.mark.parametrize("fault", ["reset", "outage", "down", "reset_midway"])
 async def test_a_broken_connection_is_a_connection_error(
-    sim: SimulatorProcess, wire: str, fault: str, aiohttp: bool
+    sim: SimulatorProcess, api: str, fault: str, aiohttp: bool
 ) -> None:
-    sim.patch(wire, {"faults": {fault: 1.0}})
-    with pytest.raises(importlib.import_module(wire).APIConnectionError):
-        await ask(sim, wire, aiohttp=aiohttp)
+    sim.patch(api, {"faults": {fault: 1.0}})
+    with pytest.raises(importlib.import_module(api).APIConnectionError):
+        await ask(sim, api, aiohttp=aiohttp)
 
 
 @pytest.mark.parametrize(
@@ -254,69 +255,70 @@ async def test_gemini_s_broken_connections_are_those_of_requests(
 
 
 @pytest.mark.parametrize("aiohttp", [True, False], ids=["aiohttp", "httpx2"])
-@pytest.mark.parametrize("wire", ["anthropic", "openai"])
+@pytest.mark.parametrize("api", ["anthropic", "openai"])
 async def test_silence_ends_by_the_client_s_own_time_limit(
-    sim: SimulatorProcess, wire: str, aiohttp: bool
+    sim: SimulatorProcess, api: str, aiohttp: bool
 ) -> None:
-    sim.patch(wire, {"faults": {"silence": 1.0}})
-    with pytest.raises(importlib.import_module(wire).APITimeoutError):
-        await ask(sim, wire, timeout_s=0.2, aiohttp=aiohttp)
+    sim.patch(api, {"faults": {"silence": 1.0}})
+    with pytest.raises(importlib.import_module(api).APITimeoutError):
+        await ask(sim, api, timeout_s=0.2, aiohttp=aiohttp)
 
 
 # -- good answers --
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_an_answer_is_about_the_prompt_and_says_what_it_cost(sim: SimulatorProcess, wire: str) -> None:
-    answer = await ask(sim, wire, max_tokens=4_000)
-    text = text_of(wire, answer)
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_an_answer_is_about_the_prompt_and_says_what_it_cost(sim: SimulatorProcess, api: str) -> None:
+    answer = await ask(sim, api, max_tokens=4_000)
+    text = text_of(api, answer)
     assert text.startswith("On “Explain the tides to a child of ten")
-    assert finish_of(wire, answer) in ("end_turn", "stop", "STOP")
-    assert usage_of(wire, answer) == (-(-len(PROMPT) // 4) + 4, -(-len(text) // 4))
+    assert finish_of(api, answer) in ("end_turn", "stop", "STOP")
+    assert usage_of(api, answer) == (-(-len(PROMPT) // 4) + 4, -(-len(text) // 4))
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_an_answer_ends_at_max_tokens(sim: SimulatorProcess, wire: str) -> None:
-    answer = await ask(sim, wire, max_tokens=5)
-    assert finish_of(wire, answer) in ("max_tokens", "length", "MAX_TOKENS")
-    assert usage_of(wire, answer)[1] == 5
-    assert len(text_of(wire, answer)) == 20
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_an_answer_ends_at_max_tokens(sim: SimulatorProcess, api: str) -> None:
+    answer = await ask(sim, api, max_tokens=5)
+    assert finish_of(api, answer) in ("max_tokens", "length", "MAX_TOKENS")
+    assert usage_of(api, answer)[1] == 5
+    assert len(text_of(api, answer)) == 20
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_a_model_that_thinks_can_spend_all_of_it_on_that(sim: SimulatorProcess, wire: str) -> None:
-    sim.patch(wire, {"thinking_tokens": 30})
-    nothing = await ask(sim, wire, max_tokens=30)
-    assert text_of(wire, nothing) in ("", "None")
-    assert finish_of(wire, nothing) in ("max_tokens", "length", "MAX_TOKENS")
-    assert usage_of(wire, nothing)[1] == 30
-    some = await ask(sim, wire, max_tokens=40)
-    assert len(text_of(wire, some)) == 40
-    assert usage_of(wire, some)[1] == 40
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_a_model_that_thinks_can_spend_all_of_it_on_that(sim: SimulatorProcess, api: str) -> None:
+    sim.patch(api, {"thinking_tokens": 30})
+    nothing = await ask(sim, api, max_tokens=30)
+    assert text_of(api, nothing) in ("", "None")
+    assert finish_of(api, nothing) in ("max_tokens", "length", "MAX_TOKENS")
+    assert usage_of(api, nothing)[1] == 30
+    some = await ask(sim, api, max_tokens=40)
+    assert len(text_of(api, some)) == 40
+    assert usage_of(api, some)[1] == 40
 
 
-async def test_thinking_is_shown_where_the_wire_shows_it(sim: SimulatorProcess) -> None:
-    for wire in ("anthropic", "openai"):
-        sim.patch(wire, {"thinking_tokens": 30})
+async def test_thinking_is_shown_where_the_api_shows_it(sim: SimulatorProcess) -> None:
+    for api in ("anthropic", "openai"):
+        sim.patch(api, {"thinking_tokens": 30})
     claude, gpt = await ask(sim, "anthropic"), await ask(sim, "openai")
     assert claude.usage.output_tokens_details.thinking_tokens == 30
     assert gpt.usage.completion_tokens_details.reasoning_tokens == 30
 
 
 @pytest.mark.parametrize(
-    ("wire", "name"), [("anthropic", "stop_sequences"), ("openai", "stop"), ("gemini", "stop_sequences")]
+    ("api", "name"),
+    [("anthropic", "stop_sequences"), ("openai", "stop"), ("gemini", "stop_sequences")],
 )
-async def test_a_stop_sequence_ends_the_answer(sim: SimulatorProcess, wire: str, name: str) -> None:
-    answer = await ask(sim, wire, **{name: ["tides"]})
-    assert text_of(wire, answer) == "On “Explain the "
-    assert finish_of(wire, answer) in ("stop_sequence", "stop", "STOP")
+async def test_a_stop_sequence_ends_the_answer(sim: SimulatorProcess, api: str, name: str) -> None:
+    answer = await ask(sim, api, **{name: ["tides"]})
+    assert text_of(api, answer) == "On “Explain the "
+    assert finish_of(api, answer) in ("stop_sequence", "stop", "STOP")
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_echo_gives_the_prompt_back_untouched(sim: SimulatorProcess, wire: str) -> None:
-    sim.patch(wire, {"echo": True})
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_echo_gives_the_prompt_back_untouched(sim: SimulatorProcess, api: str) -> None:
+    sim.patch(api, {"echo": True})
     prompt = "<script>alert('1')</script>\n\"ünïcode\" \U0001f30a"
-    assert text_of(wire, await ask(sim, wire, prompt=prompt)) == prompt
+    assert text_of(api, await ask(sim, api, prompt=prompt)) == prompt
 
 
 CLOSED = {"additionalProperties": False}  # as Anthropic demands it
@@ -356,7 +358,7 @@ def check_instance(found: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wire", "more"),
+    ("api", "more"),
     [
         ("anthropic", {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}),
         (
@@ -365,10 +367,10 @@ def check_instance(found: Any) -> None:
         ),
         ("gemini", {"response_mime_type": "application/json", "response_schema": opened(SCHEMA)}),
     ],
-    ids=WIRES,
+    ids=API_FORMATS,
 )
-async def test_a_schema_is_kept(sim: SimulatorProcess, wire: str, more: dict[str, Any]) -> None:
-    check_instance(json.loads(text_of(wire, await ask(sim, wire, max_tokens=500, **more))))
+async def test_a_schema_is_kept(sim: SimulatorProcess, api: str, more: dict[str, Any]) -> None:
+    check_instance(json.loads(text_of(api, await ask(sim, api, max_tokens=500, **more))))
 
 
 JSON_FORM = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
@@ -403,7 +405,7 @@ async def test_a_schema_in_the_prompt_is_read_there(sim: SimulatorProcess) -> No
 
 
 @pytest.mark.parametrize(
-    ("wire", "more"),
+    ("api", "more"),
     [
         ("anthropic", {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}),
         (
@@ -417,13 +419,13 @@ async def test_a_schema_in_the_prompt_is_read_there(sim: SimulatorProcess) -> No
         ),
         ("gemini", {"response_mime_type": "application/json", "response_schema": {"type": "OBJECT"}}),
     ],
-    ids=WIRES,
+    ids=API_FORMATS,
 )
 async def test_a_schema_that_the_provider_does_not_take_is_a_bad_request(
-    sim: SimulatorProcess, wire: str, more: dict[str, Any]
+    sim: SimulatorProcess, api: str, more: dict[str, Any]
 ) -> None:
-    with pytest.raises(getattr(importlib.import_module(_MODULES[wire]), ERRORS[wire]["bad_request"][0])):
-        await ask(sim, wire, **more)
+    with pytest.raises(getattr(importlib.import_module(_MODULES[api]), ERRORS[api]["bad_request"][0])):
+        await ask(sim, api, **more)
 
 
 async def test_a_forced_tool_is_called_with_a_valid_input(sim: SimulatorProcess) -> None:
@@ -442,26 +444,26 @@ async def test_an_unknown_key_is_refused_as_each_provider_refuses_it(sim: Simula
     gemini_sdk()
     expected = {"anthropic": ("AuthenticationError", 401), "openai": ("AuthenticationError", 401)}
     expected["gemini"] = ("BadRequest", 400)
-    for wire, (name, status) in expected.items():
-        sim.patch(wire, {"keys": ["good"]})
-        await ask(sim, wire, key="good")
+    for api, (name, status) in expected.items():
+        sim.patch(api, {"keys": ["good"]})
+        await ask(sim, api, key="good")
         for call in (ask, list_models):
-            with pytest.raises(getattr(importlib.import_module(_MODULES[wire]), name)) as raised:
-                await call(sim, wire, key="bad")
+            with pytest.raises(getattr(importlib.import_module(_MODULES[api]), name)) as raised:
+                await call(sim, api, key="bad")
             assert status_of(raised.value) == status
     assert raised.value.details[0]["reason"] == "API_KEY_INVALID"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_an_unknown_model_and_too_long_a_prompt_are_refused(sim: SimulatorProcess, wire: str) -> None:
-    sim.patch(wire, {"models": [MODELS[wire]], "context_window": 100})
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_an_unknown_model_and_too_long_a_prompt_are_refused(sim: SimulatorProcess, api: str) -> None:
+    sim.patch(api, {"models": [MODELS[api]], "context_window": 100})
     with pytest.raises(Exception, match="404"):
-        await ask(sim, wire, model="gone-1")
+        await ask(sim, api, model="gone-1")
     with pytest.raises(Exception, match="400") as raised:
-        await ask(sim, wire, prompt="x" * 400)
-    if wire == "openai":
+        await ask(sim, api, prompt="x" * 400)
+    if api == "openai":
         assert raised.value.code == "context_length_exceeded"  # type: ignore[attr-defined]
-    assert await list_models(sim, wire) == [("models/" if wire == "gemini" else "") + MODELS[wire]]
+    assert await list_models(sim, api) == [("models/" if api == "gemini" else "") + MODELS[api]]
 
 
 async def test_sampling_is_refused_by_models_that_do_not_take_it(sim: SimulatorProcess) -> None:
@@ -484,10 +486,10 @@ async def test_sampling_is_refused_by_models_that_do_not_take_it(sim: SimulatorP
         await ask(sim, "anthropic", extra_body={"temperature": 1})
 
 
-@pytest.mark.parametrize("wire", ["anthropic", "openai"])
-async def test_streaming_is_refused_clearly_for_now(sim: SimulatorProcess, wire: str) -> None:
-    with pytest.raises(importlib.import_module(wire).BadRequestError, match="does not stream yet"):
-        await ask(sim, wire, stream=True)
+@pytest.mark.parametrize("api", ["anthropic", "openai"])
+async def test_streaming_is_refused_clearly_for_now(sim: SimulatorProcess, api: str) -> None:
+    with pytest.raises(importlib.import_module(api).BadRequestError, match="does not stream yet"):
+        await ask(sim, api, stream=True)
 
 
 # -- caches --

@@ -18,9 +18,9 @@ import pytest
 import pytest_asyncio
 
 from src.simulator import SimulatorProcess
-from src.simulator.config import WIRES
+from src.simulator.config import API_FORMATS
+from src.simulator.openai_format import duration
 from src.simulator.process import PROJECT_ROOT
-from src.simulator.wire_openai import duration
 
 from .conftest import INSTANT
 from .sdks import MODELS, PROMPT, ask, list_models
@@ -34,12 +34,12 @@ LISTS = {"anthropic": "/v1/models", "openai": "/models", "gemini": "/v1beta/mode
 KEYS = {"x-api-key": "k", "Authorization": "Bearer k", "x-goog-api-key": "k"}
 
 
-def body(wire: str, prompt: str = PROMPT, max_tokens: int = 50) -> dict[str, Any]:
-    if wire == "gemini":
+def body(api: str, prompt: str = PROMPT, max_tokens: int = 50) -> dict[str, Any]:
+    if api == "gemini":
         contents = [{"role": "user", "parts": [{"text": prompt}]}]
         return {"contents": contents, "generationConfig": {"maxOutputTokens": max_tokens}}
     messages = [{"role": "user", "content": prompt}]
-    return {"model": MODELS[wire], "max_tokens": max_tokens, "messages": messages}
+    return {"model": MODELS[api], "max_tokens": max_tokens, "messages": messages}
 
 
 class Raw:
@@ -48,20 +48,20 @@ class Raw:
     def __init__(self, sim: SimulatorProcess, session: aiohttp.ClientSession) -> None:
         self.sim, self.session = sim, session
 
-    def open(self, wire: str, **more: Any) -> Any:
-        url = self.sim.base_urls[wire] + PATHS[wire]
-        return self.session.post(url, json=body(wire, **more), headers=KEYS)
+    def open(self, api: str, **more: Any) -> Any:
+        url = self.sim.base_urls[api] + PATHS[api]
+        return self.session.post(url, json=body(api, **more), headers=KEYS)
 
-    async def post(self, wire: str, **more: Any) -> tuple[int, Any, Any]:
-        async with self.open(wire, **more) as response:
+    async def post(self, api: str, **more: Any) -> tuple[int, Any, Any]:
+        async with self.open(api, **more) as response:
             return response.status, await response.json(), response.headers
 
-    async def statuses(self, wire: str, calls: int, **more: Any) -> list[int]:
-        answers = await asyncio.gather(*(self.post(wire, **more) for _ in range(calls)))
+    async def statuses(self, api: str, calls: int, **more: Any) -> list[int]:
+        answers = await asyncio.gather(*(self.post(api, **more) for _ in range(calls)))
         return [status for status, _, _ in answers]
 
-    async def list_models(self, wire: str) -> int:
-        async with self.session.get(self.sim.base_urls[wire] + LISTS[wire], headers=KEYS) as response:
+    async def list_models(self, api: str) -> int:
+        async with self.session.get(self.sim.base_urls[api] + LISTS[api], headers=KEYS) as response:
             await response.read()
             return response.status
 
@@ -81,12 +81,12 @@ async def until(condition: Callable[[], bool]) -> None:
 # -- limits and headers --
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_exactly_the_burst_passes_when_all_come_at_once(raw: Raw, wire: str) -> None:
-    raw.sim.patch(wire, {"limits": {"requests_per_minute": 30, "burst_s": 20}})
-    statuses = await raw.statuses(wire, 25)
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_exactly_the_burst_passes_when_all_come_at_once(raw: Raw, api: str) -> None:
+    raw.sim.patch(api, {"limits": {"requests_per_minute": 30, "burst_s": 20}})
+    statuses = await raw.statuses(api, 25)
     assert (statuses.count(200), statuses.count(429)) == (10, 15)
-    stats = raw.sim.stats()[wire]
+    stats = raw.sim.stats()[api]
     assert stats["by_status"] == {"200": 10, "429": 15}
     assert stats["limited_by"] == {"requests": 15}
     assert stats["by_fault"] == {}
@@ -142,16 +142,16 @@ async def test_openai_shows_the_daily_limit_when_that_is_nearer_its_end(raw: Raw
 
 
 async def test_gemini_sends_no_limit_headers_and_others_none_when_told_so(raw: Raw) -> None:
-    for wire in WIRES:
-        raw.sim.patch(wire, {"limits": {"requests_per_minute": 60}, "headers": wire == "gemini"})
-        _, _, headers = await raw.post(wire)
+    for api in API_FORMATS:
+        raw.sim.patch(api, {"limits": {"requests_per_minute": 60}, "headers": api == "gemini"})
+        _, _, headers = await raw.post(api)
         assert not [name for name in headers if "ratelimit" in name.lower()]
 
 
 async def test_a_refusal_by_limit_says_how_long_to_wait(raw: Raw) -> None:
-    for wire in WIRES:
-        raw.sim.patch(wire, {"limits": {"requests_per_minute": 6}})
-        assert (await raw.post(wire))[0] == 200
+    for api in API_FORMATS:
+        raw.sim.patch(api, {"limits": {"requests_per_minute": 6}})
+        assert (await raw.post(api))[0] == 200
     _, claude, headers = await raw.post("anthropic")
     assert headers["retry-after"] in ("9", "10")
     assert claude["error"]["type"] == "rate_limit_error"
@@ -220,7 +220,7 @@ async def test_a_call_that_did_not_enter_writes_no_cache(raw: Raw) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wire", "sent"),
+    ("api", "sent"),
     [
         pytest.param(
             "anthropic", {"model": "m", "messages": [{"role": "user", "content": "x"}]}, id="no max_tokens"
@@ -240,8 +240,8 @@ async def test_a_call_that_did_not_enter_writes_no_cache(raw: Raw) -> None:
         pytest.param("gemini", [], id="a list"),
     ],
 )
-async def test_a_bad_request_is_answered_400_in_the_wire_s_own_form(raw: Raw, wire: str, sent: Any) -> None:
-    url = raw.sim.base_urls[wire] + PATHS[wire]
+async def test_a_bad_request_is_answered_400_in_the_form_of_its_api(raw: Raw, api: str, sent: Any) -> None:
+    url = raw.sim.base_urls[api] + PATHS[api]
     async with raw.session.post(url, json=sent, headers=KEYS) as response:
         found = await response.json()
     assert response.status == 400
@@ -252,40 +252,43 @@ async def test_a_bad_request_is_answered_400_in_the_wire_s_own_form(raw: Raw, wi
     )
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_broken_json_unknown_pages_and_missing_keys_have_their_status(raw: Raw, wire: str) -> None:
-    url = raw.sim.base_urls[wire] + PATHS[wire]
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_broken_json_unknown_pages_and_missing_keys_have_their_status(raw: Raw, api: str) -> None:
+    url = raw.sim.base_urls[api] + PATHS[api]
     async with raw.session.post(url, data=b'{"model', headers=KEYS) as response:
         assert (response.status, "error" in await response.json()) == (400, True)
-    async with raw.session.get(raw.sim.base_urls[wire] + "/nothing", headers=KEYS) as response:
+    async with raw.session.get(raw.sim.base_urls[api] + "/nothing", headers=KEYS) as response:
         assert (response.status, "error" in await response.json()) == (404, True)
-    async with raw.session.post(url, json=body(wire)) as response:
-        assert (response.status, "error" in await response.json()) == (403 if wire == "gemini" else 401, True)
+    async with raw.session.post(url, json=body(api)) as response:
+        assert (response.status, "error" in await response.json()) == (
+            403 if api == "gemini" else 401,
+            True,
+        )
 
 
 # -- windows, and faults of the whole provider --
 
 
-@pytest.mark.parametrize("wire", WIRES)
-async def test_a_trickle_gives_a_byte_at_a_time(raw: Raw, wire: str) -> None:
-    raw.sim.patch(wire, {"faults": {"trickle": 1.0}})
-    async with raw.open(wire) as response:
+@pytest.mark.parametrize("api", API_FORMATS)
+async def test_a_trickle_gives_a_byte_at_a_time(raw: Raw, api: str) -> None:
+    raw.sim.patch(api, {"faults": {"trickle": 1.0}})
+    async with raw.open(api) as response:
         assert response.status == 200
         assert await response.content.readany() == b"{"
 
 
 @pytest.mark.parametrize("fault", ["server_error", "outage", "down", "silence"])
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("api", API_FORMATS)
 async def test_a_failing_provider_does_not_list_its_models_until_it_is_healed(
-    sim: SimulatorProcess, wire: str, fault: str
+    sim: SimulatorProcess, api: str, fault: str
 ) -> None:
-    sim.patch(wire, {"faults": {fault: 1.0}})
+    sim.patch(api, {"faults": {fault: 1.0}})
     with pytest.raises(Exception):  # noqa: B017 - which class it is, the contract tests say
-        await list_models(sim, wire, timeout_s=0.2)
-    sim.patch(wire, {"faults": None})
-    assert len(await list_models(sim, wire)) == 3
-    await ask(sim, wire)
-    assert sim.stats()[wire]["model_list_calls"] >= 1
+        await list_models(sim, api, timeout_s=0.2)
+    sim.patch(api, {"faults": None})
+    assert len(await list_models(sim, api)) == 3
+    await ask(sim, api)
+    assert sim.stats()[api]["model_list_calls"] >= 1
 
 
 async def test_faults_of_single_calls_leave_the_model_list_alone(raw: Raw) -> None:
@@ -328,11 +331,11 @@ async def test_a_request_into_a_silence_is_never_answered_though_its_window_ends
 
 
 async def test_an_answer_given_twice_is_counted_wherever_it_was_given_first(raw: Raw) -> None:
-    for wire in WIRES:
-        await raw.post(wire)
+    for api in API_FORMATS:
+        await raw.post(api)
     await raw.post("openai")
     await raw.post("openai", prompt="Something else")
-    found = {wire: stats["answered_duplicates"] for wire, stats in raw.sim.stats().items()}
+    found = {api: stats["answered_duplicates"] for api, stats in raw.sim.stats().items()}
     assert found == {"anthropic": 0, "openai": 2, "gemini": 1}
 
 
@@ -436,12 +439,15 @@ def test_a_busy_port_is_one_line_and_exit_2(sim: SimulatorProcess) -> None:
 
 def test_the_start_of_a_bad_configuration_fails_with_what_it_said() -> None:
     with pytest.raises(RuntimeError, match="expected one of anthropic, openai"):
-        SimulatorProcess.start({"providers": {"x": {"wire": "openia"}}})
+        SimulatorProcess.start({"providers": {"x": {"api_format": "openia"}}})
 
 
-async def test_a_set_port_several_of_a_wire_and_the_end_with_a_request_hanging() -> None:
+async def test_a_set_port_several_of_an_api_format_and_the_end_with_a_request_hanging() -> None:
     config = {
-        "providers": {"groq": {"wire": "openai", "faults": {"silence": 1.0}}, "gemini": {"latency": INSTANT}}
+        "providers": {
+            "groq": {"api_format": "openai", "faults": {"silence": 1.0}},
+            "gemini": {"latency": INSTANT},
+        }
     }
     with SimulatorProcess.start(config) as first:
         assert set(first.base_urls) == {"groq", "gemini"}
@@ -457,7 +463,7 @@ async def test_a_set_port_several_of_a_wire_and_the_end_with_a_request_hanging()
             with pytest.raises(aiohttp.ClientConnectionError):
                 await hanging
     assert "ended with 0" in repr(first)
-    with SimulatorProcess.start({"providers": {"groq": {"wire": "openai", "port": port}}}) as second:
+    with SimulatorProcess.start({"providers": {"groq": {"api_format": "openai", "port": port}}}) as second:
         assert second.base_urls == {"groq": f"http://127.0.0.1:{port}/v1"}
 
 

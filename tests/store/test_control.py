@@ -62,7 +62,7 @@ def test_a_task_that_kills_four_times_is_poison(store: Store) -> None:
     store.add_tasks([a_task()], now=NOW)
     answers = []
     for i in range(5):
-        answers.append(sign_on(store, f"o{i}", now=NOW + 60 * i, claim_attempts=4))
+        answers.append(sign_on(store, f"o{i}", now=NOW + 60 * i, max_claims=4))
         store.claim(f"o{i}", 1, now=NOW + 60 * i)
     assert [(a.recovered, a.poisoned) for a in answers] == [(0, 0), (1, 0), (1, 0), (1, 0), (0, 1)]
     (stored,) = store.results("b")
@@ -84,14 +84,14 @@ def test_a_task_is_no_poison_where_others_were_finished_beside_it(store: Store) 
 def test_what_a_poisoned_task_had_cost_stays(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     store.record_attempts("me", [(task, an_attempt())])
-    assert sign_on(store, "second", now=NOW + 60, claim_attempts=1).poisoned == 1
+    assert sign_on(store, "second", now=NOW + 60, max_claims=1).poisoned == 1
     assert store.results("b")[0].result.cost_nanos == 1000
 
 
 def test_a_drain_does_not_bring_a_task_nearer_to_poison(store: Store) -> None:
     store.add_tasks([a_task()], now=NOW)
     for i in range(6):
-        assert sign_on(store, f"o{i}", claim_attempts=2) == Registration()
+        assert sign_on(store, f"o{i}", max_claims=2) == Registration()
         store.claim(f"o{i}", 1, now=NOW)
         assert store.retire(f"o{i}", now=NOW) == 1
     assert store.pending()[TaskStatus.QUEUED] == 1

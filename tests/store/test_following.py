@@ -205,7 +205,7 @@ def test_followers_of_a_task_that_kills_do_not_kill_as_well(store: Store) -> Non
     handed_in(store, *same("a", "b"))
     for number in range(4):
         assert len(claimed(store, f"o{number}")) == 1
-        sign_on(store, f"o{number + 1}", now=NOW + 60 * (number + 1), claim_attempts=4)
+        sign_on(store, f"o{number + 1}", now=NOW + 60 * (number + 1), max_claims=4)
     (follower,) = store.settle_followers()
     assert follower.status is TaskStatus.FAILED and "poison" in follower.error
 
@@ -261,7 +261,7 @@ class FollowingMachine(RuleBasedStateMachine):
     def die(self) -> None:
         self.lives += 1
         self.me = f"o{self.lives}"
-        sign_on(self.store, self.me, now=NOW + 60 * self.lives, claim_attempts=3)
+        sign_on(self.store, self.me, now=NOW + 60 * self.lives, max_claims=3)
         self.claimed = {}
 
     def teardown(self) -> None:

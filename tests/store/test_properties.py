@@ -21,7 +21,7 @@ from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, sig
 
 FINAL = [s for s in TaskStatus if s not in (TaskStatus.QUEUED, TaskStatus.RUNNING)]
 IDS = [f"t{i}" for i in range(12)]
-CLAIM_ATTEMPTS = 3
+MAX_CLAIMS = 3
 
 some_ids = st.sets(st.sampled_from(IDS), min_size=1, max_size=5)
 calls = st.builds(
@@ -57,9 +57,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.orchestrators += 1
         self.me = f"o{self.orchestrators}"
         now = NOW + 60 * self.orchestrators
-        answer = sign_on(self.store, self.me, now=now, claim_attempts=CLAIM_ATTEMPTS)
+        answer = sign_on(self.store, self.me, now=now, max_claims=MAX_CLAIMS)
         suspects = {} if self.has_finished else self.claimed
-        poisoned = [id for id, task in suspects.items() if task.claims >= CLAIM_ATTEMPTS]
+        poisoned = [id for id, task in suspects.items() if task.claims >= MAX_CLAIMS]
         assert (answer.poisoned, answer.recovered) == (len(poisoned), len(self.claimed) - len(poisoned))
         for id in self.claimed:
             self.status[id] = TaskStatus.FAILED if id in poisoned else TaskStatus.QUEUED

@@ -29,9 +29,9 @@ def unpriced_warning(task: Task, settings: Settings) -> str:
 
 
 def price_remedy(model: str, settings: Settings) -> str:
-    """How a price is told that nobody knows. Rows of models are not merged: a new one needs the wire too."""
-    wire = settings.model_row(model).wire
-    told = f'wire = "{wire}", ' if wire else ""
+    """How to set an unknown price. Rows of models are not merged, so a new one needs its API format too."""
+    api_format = settings.lookup_model(model).api_format
+    told = f'api_format = "{api_format}", ' if api_format else ""
     price = "price = { input = ..., output = ... }, USD per million tokens"
     return f'[models."{model}"] tells one ({told}{price})'
 
@@ -47,9 +47,9 @@ def names_only_unpriced(task: Task, settings: Settings) -> bool:
 
     for name in settings.left_by(task.models, task.providers):
         row = settings.providers[name]
-        catalogue = catalogue_of(name, row.wire, row.base_url, keyless=row.keyless)
+        catalogue = catalogue_of(name, row.api_format, row.base_url, keyless=row.keyless)
         for model in {settings.resolve_model(each)[0] for each in task.models}:
-            price = settings.model_row(model).price
+            price = settings.lookup_model(model).price
             if settings.serves(name, model) and compile_price(catalogue, model, task.created_at, price):
                 return False
     return True

@@ -38,12 +38,12 @@ class Control(Transitions):
         mode: str,
         batch: str,
         now: float,
-        claim_attempts: int = 4,
+        max_claims: int = 4,
         uncertain_at_most: int | None = None,
     ) -> Registration:
         """Sign on. All others that have not signed off are dead: the caller leads.
 
-        What the dead had claimed is queued again; a task claimed `claim_attempts` times or more fails as
+        What the dead had claimed is queued again; a task claimed `max_claims` times or more fails as
         `poison`. Only claims of orchestrators count that died before they had finished anything: others were
         not killed by their tasks. Commands they had taken and not finished are open again. What calls of
         theirs may have cost is booked as uncertain, but not more than `uncertain_at_most` nano-dollars.
@@ -53,7 +53,7 @@ class Control(Transitions):
             dead = self._dead(connection, incarnation)
             ids = [i for i, _ in dead]
             barren = [i for i, row in dead if not row.finished]
-            poisoned = self._poison(connection, barren, claim_attempts, now)
+            poisoned = self._poison(connection, barren, max_claims, now)
             recovered = self._requeue_claims(connection, dead, now)
             self._retire(connection, ids, now)
             row = OrchestratorRow(incarnation, pid, host, mode, batch, now, now)
@@ -95,10 +95,10 @@ class Control(Transitions):
             return self._requeue_claims(connection, self._dead(connection, incarnation), now)
 
     def _poison(
-        self, connection: sa.Connection, orchestrator_ids: list[int], claim_attempts: int, now: float
+        self, connection: sa.Connection, orchestrator_ids: list[int], max_claims: int, now: float
     ) -> int:
-        condition = sa.and_(IS_RUNNING, _T.claimed_by.in_(orchestrator_ids), _T.claims >= claim_attempts)
-        error = f"poison: claimed {claim_attempts} times, and each time its orchestrator died"
+        condition = sa.and_(IS_RUNNING, _T.claimed_by.in_(orchestrator_ids), _T.claims >= max_claims)
+        error = f"poison: claimed {max_claims} times, and each time its orchestrator died"
         return self._close(connection, condition, TaskStatus.RUNNING, TaskStatus.FAILED, error=error, now=now)
 
     def _requeue_claims(

@@ -1,7 +1,7 @@
-"""A JSON schema for an answer, as each wire takes it. Pure.
+"""A JSON schema for an answer, as each API format takes it. Pure.
 
-Each wire takes a subset, and another one. What a wire can't be told is told to the model in words, the whole
-schema as text in the system prompt, and every answer is checked against the user's own schema afterwards. So
+Each takes a different subset of JSON Schema. A schema beyond that subset is given in words: the whole schema
+as text in the system prompt, and every answer is checked against the user's own schema afterwards. So
 a form may be laxer than the schema, or shut out what the schema merely allows for want of a word
 (`additionalProperties`), but never force an answer that the schema forbids, nor one of several that it
 offers. Where only that would be left, the form is None and the words alone have to do:

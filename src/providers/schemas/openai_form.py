@@ -88,7 +88,7 @@ class _Strict:
 
 
 def _rooted(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A root that is only a reference, written out: no wire takes one as it is."""
+    """A root that is only a reference, written out: no API format takes one as it is."""
     seen = 0
     while isinstance(schema.get("$ref"), str) and seen < _STRICT_DEEPEST:
         target = target_of(schema, schema["$ref"])

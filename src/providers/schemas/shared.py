@@ -39,7 +39,7 @@ UNTOLD = Form(None, complete=False)
 
 
 class UnfitError(Exception):
-    """The wire can't say it."""
+    """The API format can't say it."""
 
 
 def kinds_of(schema: Mapping[str, Any]) -> list[str]:

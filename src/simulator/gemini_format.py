@@ -69,7 +69,7 @@ _ERRORS: Mapping[str, tuple[int, str, str]] = {
 }
 
 
-class GeminiWire:
+class GeminiFormat:
     name = "gemini"
     blocks_prompts = True
 

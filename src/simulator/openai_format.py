@@ -164,7 +164,7 @@ _DAILY: Json = {
 }
 
 
-class OpenAIWire:
+class OpenAIFormat:
     name = "openai"
     blocks_prompts = False
 

@@ -7,7 +7,7 @@ from src.records import Placement, TaskStatus
 
 from .build import MODELS, START, Desk, make_settings, make_task, told_limits
 
-SETTINGS = make_settings(limits=told_limits(), routing={"refused_elsewhere": True})
+SETTINGS = make_settings(limits=told_limits(), routing={"failover_on_refusal": True})
 DAY_S = 86_400.0
 
 

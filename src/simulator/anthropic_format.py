@@ -80,7 +80,7 @@ def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class AnthropicWire:
+class AnthropicFormat:
     name = "anthropic"
     blocks_prompts = False
 
