@@ -43,7 +43,6 @@ from .presenters.tasks import OPEN_STATUSES, batch_view, task_detail_json, task_
 from .presenters.usage import DAY_S, usage_rows
 from .presenters.weights import rebalance_view
 from .problems import Problem
-from .quick import BASIS
 
 health = Blueprint("health", __name__)
 api = Blueprint("api", __name__, url_prefix="/api")
@@ -92,7 +91,6 @@ def _view(name: str, view: Any) -> Response:
     text, tag = app_context().cache.made_of(view, f"json {name}", lambda: _written(view))
     response = Response(text, mimetype="application/json")
     response.headers["ETag"] = tag
-    request.environ[BASIS] = (name, view)
     return cast(Response, response.make_conditional(request))
 
 

@@ -28,7 +28,6 @@ from .context import AppContext, caller_name
 from .pages import pages
 from .presenters.pool import pool_view
 from .proxy_middleware import TrustedProxyMiddleware
-from .quick import QuickAnswers
 from .sessions import SESSION_DAYS, SessionsOverTls
 
 
@@ -89,8 +88,8 @@ def create_app(
     app.context_processor(_every_page)
     for blueprint in (health, api, auth, pages):
         app.register_blueprint(blueprint)
-    behind = TrustedProxyMiddleware(app.wsgi_app, here.access.trusted_proxies)
-    app.wsgi_app = QuickAnswers(behind, here.cache)  # type: ignore[method-assign]
+    proxied = TrustedProxyMiddleware(app.wsgi_app, here.access.trusted_proxies)
+    app.wsgi_app = proxied  # type: ignore[method-assign]
     return app
 
 

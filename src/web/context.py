@@ -51,11 +51,6 @@ class ViewCache:
                 self._kept[key] = (time.monotonic() + fresh_s, made)
             return made
 
-    def peek(self, key: str) -> Any:
-        """The remembered value while it is fresh, else None."""
-        kept = self._kept.get(key)
-        return kept[1] if kept is not None and time.monotonic() < kept[0] else None
-
     def made_of(self, view: Any, key: str, make: Callable[[], T]) -> T:
         """What `make` makes of this very view, made once."""
         kept = self._made_of.get(key)
