@@ -30,6 +30,7 @@ try:
     from src.errors import ConfigError, OrchestratorError
     from src.web import create_app
     from src.web.access import AccessPolicy, is_loopback
+    from src.web.context import AppContext
 except ModuleNotFoundError as missing:
     if __name__ == "__main__":
         refuse_where_not_installed(missing)
@@ -134,16 +135,17 @@ def build(
 ) -> Flask:
     if calling is None:
         calling = {each.name: identity(each) for each in setup.configured}
-    return create_app(
+    context = AppContext(
         setup.settings,
         store,
-        simulated=setup.simulated,
-        configured=setup.called if setup.simulated else calling.keys(),
-        identities={} if setup.simulated else calling,  # a simulator starts anew each time
+        setup.simulated,
         access=access,
-        serving=setup.serving,
-        beside=beside,
+        providers=setup.called if setup.simulated else calling.keys(),
+        identities={} if setup.simulated else calling,  # a simulator starts anew each time
+        start_command=setup.serving,
+        orchestrator=beside,
     )
+    return create_app(context)
 
 
 def run(app: Flask, places: list[tuple[str, int]], what: str) -> None:

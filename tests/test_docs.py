@@ -17,6 +17,7 @@ from src.config import DEFAULTS_FILE, load_settings
 from src.core.store import Store
 from src.settings import Settings, known_keys, row_in
 from src.web import create_app
+from src.web.context import AppContext
 
 ROOT = Path(__file__).parent.parent
 SUMMARY = (ROOT / "MULTI_PROVIDER_IMPLEMENTATION_SUMMARY.md").read_text(encoding="utf-8")
@@ -119,7 +120,7 @@ def test_what_orchestrator_toml_has_in_comments_is_a_configuration(tmp_path: Pat
 
 def test_every_route_is_in_the_summary(tmp_path: Path) -> None:
     with Store.open(tmp_path / "state.db", simulated=True) as store:
-        app = create_app(load_settings(environ={}), store, simulated=True, configured=set())
+        app = create_app(AppContext(load_settings(environ={}), store, simulated=True, providers=set()))
         for rule in app.url_map.iter_rules():
             if rule.endpoint != "static":
                 shown = re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"<\1>", rule.rule)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from src.web.words import FILTERS
 
 from src.formatting import (
     count,
@@ -19,7 +20,6 @@ from src.formatting import (
     shortened,
     utc_time,
 )
-from src.web.words import FILTERS
 
 NOON = datetime(2026, 11, 26, 12, 0, 0).astimezone().timestamp()
 

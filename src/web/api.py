@@ -22,7 +22,7 @@ from ..core.intake import QUEUE
 from ..core.store import TaskDetail
 from ..errors import StoreError
 from ..records import Task
-from . import actions
+from . import provider_actions, task_actions, visibility
 from .bodies import (
     BatchBody,
     EventsQuery,
@@ -34,7 +34,7 @@ from .bodies import (
     json_body,
     query_of,
 )
-from .context import app_context, caller_name, visible_submitter
+from .context import MAX_WAITING, app_context, caller_name, visible_submitter
 from .presenters import as_json
 from .presenters.dashboard import dashboard_view, event_views
 from .presenters.pool import pool_view
@@ -49,7 +49,7 @@ api = Blueprint("api", __name__, url_prefix="/api")
 TASKS_BODY_BYTES = 64 * 1024 * 1024
 MAX_MINUTES = 7 * 1440
 NOT_WAITED = (
-    f"wait_s had no effect: {actions.MAX_WAITING} requests are waiting already, which is the limit; "
+    f"wait_s had no effect: {MAX_WAITING} requests are waiting already, which is the limit; "
     "ask for the task again later"
 )
 
@@ -79,7 +79,7 @@ def leader() -> Response:
     """Whether the orchestrator that started these pages leads: for a load balancer, true at one place."""
     here = app_context()
     leader = here.cache.get("leader", here.store.leader)
-    leads = leader.alive and bool(here.beside) and leader.holder == here.beside
+    leads = leader.alive and bool(here.orchestrator) and leader.holder == here.orchestrator
     return _json({"leads": leads, "simulated": here.simulated}, 200 if leads else 503)
 
 
@@ -121,8 +121,8 @@ def weights() -> Response:
 @api.post("/providers/rebalance")
 def rebalance() -> Response:
     body = body_of(RebalanceBody)
-    wanted = actions.wanted_weights(app_context(), body)
-    version = None if body.dry_run else actions.apply_weights(app_context(), wanted, caller_name())
+    wanted = provider_actions.wanted_weights(app_context(), body)
+    version = None if body.dry_run else provider_actions.apply_weights(app_context(), wanted, caller_name())
     view = rebalance_view(app_context(), wanted)
     return _json(
         {
@@ -139,12 +139,12 @@ def rebalance() -> Response:
 
 @api.post("/providers/rebalance/undo")
 def undo() -> Response:
-    return _stepped(actions.undo_weights(app_context(), caller_name()))
+    return _stepped(provider_actions.undo_weights(app_context(), caller_name()))
 
 
 @api.post("/providers/rebalance/redo")
 def redo() -> Response:
-    return _stepped(actions.redo_weights(app_context(), caller_name()))
+    return _stepped(provider_actions.redo_weights(app_context(), caller_name()))
 
 
 def _stepped(version: int) -> Response:
@@ -155,8 +155,8 @@ def _stepped(version: int) -> Response:
 
 @api.post("/providers/<name>/<any(pause, resume, reset):verb>")
 def steer(name: str, verb: str) -> Response:
-    actions.steer(app_context(), name, verb, caller_name())
-    return _json({"provider": name, "asked": verb, "simulated": app_context().simulated}, 202)
+    provider_actions.steer(app_context(), name, verb, caller_name())
+    return _json({"provider": name, "requested": verb, "simulated": app_context().simulated}, 202)
 
 
 # ------------------------------------------------------------------ tasks
@@ -168,8 +168,8 @@ def submit() -> Response:
     body = json_body()
     many = isinstance(body, dict) and "tasks" in body
     wanted = SubmitManyBody.model_validate(body if many else _one(body))
-    tasks, report = actions.submit(app_context(), wanted.tasks, wanted.batch, caller_name())
-    statuses, waited = actions.wait_for(
+    tasks, report = task_actions.submit(app_context(), wanted.tasks, wanted.batch, caller_name())
+    statuses, waited = task_actions.wait_for(
         app_context(), wanted.batch, [task.id for task in tasks], wanted.wait_s
     )
     ended = [task for task in tasks if statuses[task.id] not in OPEN_STATUSES]
@@ -177,7 +177,7 @@ def submit() -> Response:
         "batch": wanted.batch,
         "added": report.added,
         "existing": report.existing,
-        "warnings": actions.warnings_of(app_context(), tasks),
+        "warnings": task_actions.warnings_of(app_context(), tasks),
         "simulated": app_context().simulated,
     }
     if wanted.wait_s:
@@ -202,7 +202,7 @@ def _one(body: Any) -> dict[str, Any]:
 
 
 def _detail_of(batch: str, task: Task) -> dict[str, Any]:
-    return task_detail_json(app_context(), actions.find_task_by_id(app_context(), batch, task.id))
+    return task_detail_json(app_context(), visibility.find_task_by_id(app_context(), batch, task.id))
 
 
 @api.get("/tasks")
@@ -226,39 +226,39 @@ def tasks() -> Response:
 
 @api.get("/rows/<row>")
 def task(row: str) -> Response:
-    return _json(task_detail_json(app_context(), actions.find_task(app_context(), row)))
+    return _json(task_detail_json(app_context(), visibility.find_task(app_context(), row)))
 
 
 @api.get("/tasks/<task_id>")
 def task_named(task_id: str) -> Response:
-    return _json(task_detail_json(app_context(), actions.find_task_named(app_context(), task_id)))
+    return _json(task_detail_json(app_context(), visibility.find_queued_task(app_context(), task_id)))
 
 
 @api.get("/tasks/<batch>/<task_id>")
 def task_by_id(batch: str, task_id: str) -> Response:
-    return _json(task_detail_json(app_context(), actions.find_task_by_id(app_context(), batch, task_id)))
+    return _json(task_detail_json(app_context(), visibility.find_task_by_id(app_context(), batch, task_id)))
 
 
 @api.post("/rows/<row>/<any(cancel, retry):verb>")
 def task_verb(row: str, verb: str) -> Response:
-    return _do(actions.find_task(app_context(), row), verb)
+    return _do(visibility.find_task(app_context(), row), verb)
 
 
 @api.post("/tasks/<task_id>/<any(cancel, retry):verb>")
 def task_verb_named(task_id: str, verb: str) -> Response:
-    return _do(actions.find_task_named(app_context(), task_id), verb)
+    return _do(visibility.find_queued_task(app_context(), task_id), verb)
 
 
 @api.post("/tasks/<batch>/<task_id>/<any(cancel, retry):verb>")
 def task_verb_by_id(batch: str, task_id: str, verb: str) -> Response:
-    return _do(actions.find_task_by_id(app_context(), batch, task_id), verb)
+    return _do(visibility.find_task_by_id(app_context(), batch, task_id), verb)
 
 
 def _do(detail: TaskDetail, verb: str) -> Response:
     if verb == "cancel":
-        outcome = actions.cancel_task(app_context(), detail, caller_name())
+        outcome = task_actions.cancel_task(app_context(), detail, caller_name())
     else:
-        actions.retry_task(app_context(), detail, caller_name())
+        task_actions.retry_task(app_context(), detail, caller_name())
         outcome = "queued"
     row = detail.row
     return _json(
@@ -278,21 +278,21 @@ def _do(detail: TaskDetail, verb: str) -> Response:
 
 @api.get("/batches")
 def batches() -> Response:
-    found = [as_json(batch_view(row)) for row in actions.batches(app_context())]
+    found = [as_json(batch_view(row)) for row in visibility.visible_batches(app_context())]
     return _json({"batches": found, "simulated": app_context().simulated})
 
 
 @api.post("/batches/cancel")
 def cancel_batch() -> Response:
     batch = body_of(BatchBody).batch
-    done = actions.cancel_batch(app_context(), batch, caller_name())
+    done = task_actions.cancel_batch(app_context(), batch, caller_name())
     return _json({"batch": batch, **done, "simulated": app_context().simulated}, 202)
 
 
 @api.post("/batches/retry")
 def retry_batch() -> Response:
     batch = body_of(BatchBody).batch
-    queued = actions.retry_batch(app_context(), batch, caller_name())
+    queued = task_actions.retry_batch(app_context(), batch, caller_name())
     return _json({"batch": batch, "queued": queued, "simulated": app_context().simulated}, 202)
 
 

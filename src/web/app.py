@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,10 @@ from typing import Any
 from flask import Flask, g, request
 
 from ..config import PROJECT_ROOT
-from ..core.clock import Clock
-from ..core.store import Store
 from ..errors import ConfigError
 from ..formatting import count, money
 from ..private import make_private_folder
-from ..settings import Settings
-from . import guard, problems, words
-from .access import AccessPolicy
+from . import guard, problems, template_filters
 from .api import api, health
 from .auth import auth
 from .connections import HEADERS_ONLY
@@ -31,44 +26,15 @@ from .proxy_middleware import TrustedProxyMiddleware
 from .sessions import SESSION_DAYS, SessionsOverTls
 
 
-def create_app(
-    settings: Settings,
-    store: Store,
-    *,
-    simulated: bool,
-    configured: Collection[str] | None = None,
-    identities: Mapping[str, tuple[str, str]] | None = None,
-    access: AccessPolicy | None = None,
-    clock: Clock | None = None,
-    serving: str = "python real_agent_orchestrator.py",
-    beside: str = "",
-) -> Flask:
-    """The web application over an open store.
-
-    `configured` names the providers that can be called (None: all that are enabled), `identities` what is
-    known of them (see `Site`). `door` says who may come in; without one, everybody on this machine. `serving`
-    is the command that answers the tasks of this state, `beside` the incarnation of the orchestrator that has
-    started these pages. Raises ConfigError where the state folder can't be
-    written.
-    """
-    enabled = {name for name, row in settings.providers.items() if row.enabled}
+def create_app(context: AppContext) -> Flask:
+    """The web application over an open store. Raises ConfigError if the state folder can't be written."""
     app = Flask(
         __name__,
         template_folder=str(PROJECT_ROOT / "templates"),
         static_folder=str(PROJECT_ROOT / "static"),
     )
-    here = app.extensions["orchestrator"] = AppContext(
-        settings=settings,
-        store=store,
-        clock=clock or Clock(),
-        simulated=simulated,
-        configured=frozenset(enabled if configured is None else configured),
-        access=access or AccessPolicy(),
-        identities=identities or {},
-        serving=serving,
-        beside=beside,
-    )
-    secret = _secret(settings.state_dir)
+    app.extensions["orchestrator"] = context
+    secret = _secret(context.settings.state_dir)
     app.config.update(
         SECRET_KEY=secret,
         SESSION_COOKIE_NAME=f"orchestrator-{hashlib.sha256(secret).hexdigest()[:8]}",  # ports share cookies
@@ -80,7 +46,7 @@ def create_app(
     )
     app.session_interface = SessionsOverTls()
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.jinja_env.filters.update(words.FILTERS)
+    app.jinja_env.filters.update(template_filters.FILTERS)
     app.jinja_env.globals.update(counted=count, priced=money, allows=guard.allows)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     guard.install(app)
@@ -88,7 +54,7 @@ def create_app(
     app.context_processor(_every_page)
     for blueprint in (health, api, auth, pages):
         app.register_blueprint(blueprint)
-    proxied = TrustedProxyMiddleware(app.wsgi_app, here.access.trusted_proxies)
+    proxied = TrustedProxyMiddleware(app.wsgi_app, context.access.trusted_proxies)
     app.wsgi_app = proxied  # type: ignore[method-assign]
     return app
 

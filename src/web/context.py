@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -14,12 +14,15 @@ from flask import current_app, g
 from ..config import version
 from ..core.clock import Clock
 from ..core.store import Store
+from ..records import Event
 from ..routing.pricing import PriceBook
 from ..settings import Settings
 from .access import LOCAL, AccessPolicy
 from .roles import OPERATE, SUBMIT, Role
 
 T = TypeVar("T")
+MAX_WAITING = 64  # requests that wait for an answer, so that `serving.THREADS` leaves some for the others
+MAX_SUBMITTING = 40  # requests that submit tasks at once, which costs CPU for their schemas
 FRESH_S = 0.5  # a running pool writes what it sees once a second
 SUMS_FRESH_S = 2.0  # sums over days and batches cost more to read and move less
 
@@ -66,23 +69,40 @@ class ViewCache:
 
 @dataclass
 class AppContext:
-    """One application's surroundings. `configured` are the providers that can be called at all, `identities`
-    their base URL and the digest of their key, by which the store knows what was learned about them.
-    """
+    """What every request of one application needs. Several threads share it."""
 
     settings: Settings
     store: Store
-    clock: Clock
     simulated: bool
-    configured: frozenset[str]
-    access: AccessPolicy
-    identities: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    serving: str = ""  # the command that starts an orchestrator on this state
-    beside: str = ""  # the incarnation of the orchestrator that these pages end with
+    clock: Clock = field(default_factory=Clock)
+    access: AccessPolicy = field(default_factory=AccessPolicy)
+    providers: Collection[str] | None = None  # those that can be called; None: all that are enabled
+    identities: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # base URL, digest of the key
+    start_command: str = "python real_agent_orchestrator.py"  # starts an orchestrator on this state
+    orchestrator: str = ""  # the incarnation that started these pages, which end with it
     cache: ViewCache = field(default_factory=ViewCache)
+    settings_lock: threading.Lock = field(default_factory=threading.Lock)  # held to read and change a setting
+    waiting: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(MAX_WAITING)
+    )
+    submitting: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(MAX_SUBMITTING)
+    )
 
     def now(self) -> float:
         return self.clock.now()
+
+    def record_event(self, kind: str, message: str, *, provider: str = "", task_id: str = "") -> None:
+        """Store an event of a change, and drop the cached views, which are out of date now."""
+        self.store.add_events([Event(self.now(), kind, message, provider, task_id)])
+        self.cache.forget()
+
+    @cached_property
+    def configured(self) -> frozenset[str]:
+        """The providers that can be called."""
+        if self.providers is not None:
+            return frozenset(self.providers)
+        return frozenset(name for name, row in self.settings.providers.items() if row.enabled)
 
     @cached_property
     def prices(self) -> PriceBook:

@@ -19,7 +19,7 @@ from ..core.results import (
 )
 from ..core.store import BatchRow
 from ..records import Result
-from . import actions
+from . import visibility
 from .bodies import TaskFilter
 from .context import AppContext, visible_submitter
 from .problems import Problem
@@ -40,7 +40,7 @@ def results(context: AppContext, wanted: TaskFilter) -> Iterator[Result]:
 def _batches(context: AppContext, wanted: TaskFilter) -> Iterator[BatchRow]:
     if wanted.batch:
         with suppress(Problem):  # none of this name, or none of theirs
-            yield actions.find_batch(context, wanted.batch)
+            yield visibility.find_batch(context, wanted.batch)
         return
     own = visible_submitter()
     for batch in reversed(context.store.batches(MAX_BATCHES)):

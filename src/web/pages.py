@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from ..core.intake import QUEUE
 from ..errors import InputError
 from ..records import TaskStatus
-from . import actions, export
+from . import export, provider_actions, task_actions, visibility
 from .bodies import RebalanceBody, TaskFilter, query_of
 from .context import app_context, caller_name, visible_submitter
 from .presenters.dashboard import status_line
@@ -49,8 +49,8 @@ def provider_status() -> str:
 
 @pages.post("/providers/<name>/<any(pause, resume, reset):verb>")
 def steer(name: str, verb: str) -> AnyResponse:
-    actions.steer(app_context(), name, verb, caller_name())
-    told = {"pause": "paused", "resume": "resumed", "reset": "asked to close its breaker"}[verb]
+    provider_actions.steer(app_context(), name, verb, caller_name())
+    told = {"pause": "paused", "resume": "resumed", "reset": "breaker reset requested"}[verb]
     flash(f"{name}: {told}")
     return redirect(url_for("pages.provider_status", _anchor=name), 303)
 
@@ -74,18 +74,18 @@ def rebalance_form() -> AnyResponse | str | tuple[str, int]:
     """Preview or apply the numbers of the form, in percent of any sum; or go back in the history."""
     action = request.form.get("action", "")
     if action in ("undo", "redo"):
-        step = actions.undo_weights if action == "undo" else actions.redo_weights
+        step = provider_actions.undo_weights if action == "undo" else provider_actions.redo_weights
         step(app_context(), caller_name())
         flash("A change of weights was undone." if action == "undo" else "A change of weights was redone.")
         return redirect(url_for("pages.rebalance"), 303)
     try:
-        wanted = actions.wanted_weights(app_context(), _rebalance_body())
+        wanted = provider_actions.wanted_weights(app_context(), _rebalance_body())
     except (ValidationError, Problem) as error:
         problem = error if isinstance(error, Problem) else from_validation(error)
         return _rebalance_page(None, "", problem), problem.status
     if action == "preview":
         return _rebalance_page(wanted, "")
-    actions.apply_weights(app_context(), wanted, caller_name())
+    provider_actions.apply_weights(app_context(), wanted, caller_name())
     flash("The new weights are set.")
     return redirect(url_for("pages.rebalance"), 303)
 
@@ -137,10 +137,10 @@ def tasks() -> str:
         owner=visible_submitter(),
         shared=(QUEUE,),
     )
-    rows = actions.batches(app_context(), BATCHES_SHOWN)
+    rows = visibility.visible_batches(app_context(), BATCHES_SHOWN)
     if wanted.batch and all(row.name != wanted.batch for row in rows):
         with suppress(Problem):  # none of this name, or none of theirs
-            rows = [*rows, actions.find_batch(app_context(), wanted.batch)]
+            rows = [*rows, visibility.find_batch(app_context(), wanted.batch)]
     return render_template(
         "tasks.html",
         page=page,
@@ -156,14 +156,14 @@ def tasks() -> str:
 
 @pages.get("/rows/<row>")
 def task(row: str) -> str:
-    return _task_page(task_view(actions.find_task(app_context(), row)))
+    return _task_page(task_view(visibility.find_task(app_context(), row)))
 
 
 @pages.get("/tasks/<task_id>")
 def task_named(task_id: str) -> AnyResponse:
     """An id alone: the task of the queue that has it, else that row, else all tasks whose id begins so."""
     try:
-        found = actions.find_task_named(app_context(), task_id)
+        found = visibility.find_queued_task(app_context(), task_id)
     except Problem:
         return redirect(url_for("pages.tasks", id=task_id), 303)
     return redirect(url_for("pages.task", row=found.row.row), 303)
@@ -171,7 +171,7 @@ def task_named(task_id: str) -> AnyResponse:
 
 @pages.get("/tasks/<batch>/<task_id>")
 def task_by_id(batch: str, task_id: str) -> str:
-    return _task_page(task_view(actions.find_task_by_id(app_context(), batch, task_id)))
+    return _task_page(task_view(visibility.find_task_by_id(app_context(), batch, task_id)))
 
 
 def _task_page(view: object) -> str:
@@ -181,16 +181,16 @@ def _task_page(view: object) -> str:
 
 @pages.post("/rows/<row>/<any(cancel, retry):verb>")
 def task_verb(row: str, verb: str) -> AnyResponse:
-    detail = actions.find_task(app_context(), row)
+    detail = visibility.find_task(app_context(), row)
     if verb == "cancel":
-        outcome = actions.cancel_task(app_context(), detail, caller_name())
+        outcome = task_actions.cancel_task(app_context(), detail, caller_name())
         flash(
             "Cancelled."
             if outcome == "cancelled"
-            else "The orchestrator is asked to take it out if it still waits."
+            else "Cancellation requested; applies if the task has not started."
         )
     else:
-        actions.retry_task(app_context(), detail, caller_name())
+        task_actions.retry_task(app_context(), detail, caller_name())
         flash("It is on the queue again.")
     return redirect(url_for("pages.task", row=row), 303)
 
@@ -201,16 +201,18 @@ def batch_verb(verb: str) -> AnyResponse | str:
     if verb == "cancel" and not request.form.get("confirmed"):
         return _confirm_cancel(batch)
     if verb == "cancel":
-        done = actions.cancel_batch(app_context(), batch, caller_name())
-        flash(f"{done['cancelled']} cancelled, the orchestrator is asked for {done['asked']} more.")
+        done = task_actions.cancel_batch(app_context(), batch, caller_name())
+        flash(f"{done['cancelled']} cancelled, cancellation of {done['requested']} more requested.")
     else:
-        flash(f"{actions.retry_batch(app_context(), batch, caller_name())} tasks are on the queue again.")
+        flash(
+            f"{task_actions.retry_batch(app_context(), batch, caller_name())} tasks are on the queue again."
+        )
     return redirect(url_for("pages.tasks", batch=batch), 303)
 
 
 def _confirm_cancel(batch: str) -> str:
     """A page that asks, with the number of tasks, before a batch is cancelled. It works without script."""
-    return render_template("confirm.html", batch=batch_view(actions.find_batch(app_context(), batch)))
+    return render_template("confirm.html", batch=batch_view(visibility.find_batch(app_context(), batch)))
 
 
 @pages.post("/tasks")
@@ -222,7 +224,7 @@ def submit_task() -> AnyResponse | tuple[str, int]:
     try:
         if form.get("max_tokens", "").strip():
             row["max_tokens"] = _whole(form["max_tokens"])
-        done, _ = actions.submit(app_context(), [row], QUEUE, caller_name())
+        done, _ = task_actions.submit(app_context(), [row], QUEUE, caller_name())
     except (InputError, Problem) as error:
         view = visible_dashboard_view(app_context())
         message = error.what if isinstance(error, InputError) else error.message
@@ -230,9 +232,9 @@ def submit_task() -> AnyResponse | tuple[str, int]:
             "dashboard.html", view=view, line=status_line(view), form=form, form_problem=message
         )
         return page, 422
-    for warning in actions.warnings_of(app_context(), done):
+    for warning in task_actions.warnings_of(app_context(), done):
         flash(warning)
-    detail = actions.find_task_by_id(app_context(), QUEUE, done[0].id)
+    detail = visibility.find_task_by_id(app_context(), QUEUE, done[0].id)
     return redirect(url_for("pages.task", row=detail.row.row), 303)
 
 

@@ -34,7 +34,7 @@ from ..core.store import AddReport
 from ..errors import InputError
 from ..private import make_private_folder
 from ..records import Task
-from . import actions
+from . import task_actions
 from .context import AppContext, caller_name, visible_submitter
 from .presenters.plans import Expectation, Sample
 from .presenters.pool import callable_providers
@@ -148,7 +148,7 @@ class Uploads:
         if upload.problem:
             raise InputError(upload.problem)
         check_batch_name(batch)
-        actions.begin_batch(context, batch, who)
+        task_actions.start_batch(context, batch, who)
         now = context.now()
         known = context.store.batch(batch)
         ids = ids_of(known.options if known else None)
@@ -166,7 +166,7 @@ class Uploads:
         tasks = _good(line if isinstance(line, BadLine) else _allowed(line) for line in lines)
         report = context.store.add_tasks(tasks, now=now)
         text = f"{who} started {upload.filename} as batch {shown(batch)}: {report.added} tasks"
-        actions.record_event(context, "upload_started", text)
+        context.record_event("upload_started", text)
         if not report.changed_count:
             self.drop(word)
         return report
@@ -224,7 +224,7 @@ def _gone() -> Problem:
 
 
 def _allowed(task: Task) -> Task:
-    actions.check_priority(task)
+    task_actions.check_priority(task)
     return task
 
 
@@ -276,7 +276,7 @@ def _preview(context: AppContext, path: Path, word: str, filename: str, options:
                 bad.append((line.line, line.reason))
             continue
         try:
-            actions.check_priority(line)
+            task_actions.check_priority(line)
         except InputError as error:  # the start would refuse it
             raise InputError(error.what, line=line.line) from None
         sample.add(line)

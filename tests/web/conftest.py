@@ -21,6 +21,7 @@ from src.core.clock import Clock
 from src.core.store import Store
 from src.web import create_app
 from src.web.access import AccessPolicy
+from src.web.context import AppContext
 from tests.helpers import VirtualClock
 
 from .filled import FilledState, fill, served
@@ -61,7 +62,9 @@ def _compiled(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCac
 def make_app(filled: FilledState, store: Store, _compiled: FileSystemBytecodeCache) -> AppMaker:
     def make(environ: Mapping[str, str] | None = None, host: str = "127.0.0.1", **options: Any) -> Flask:
         access, clock = AccessPolicy.from_environment(host, environ or {}), VirtualClock(filled.now)
-        app = create_app(filled.settings, store, simulated=True, access=access, clock=clock, **options)
+        app = create_app(
+            AppContext(filled.settings, store, simulated=True, access=access, clock=clock, **options)
+        )
         app.jinja_env.bytecode_cache = _compiled  # each template is compiled once for all tests
         return app
 
@@ -79,7 +82,9 @@ def refusing(_original: FilledState, tmp_path_factory: pytest.TempPathFactory) -
         def make(token: str = "") -> FlaskClient:
             access = AccessPolicy.from_environment("127.0.0.1", {"ORCHESTRATOR_TOKEN": token})
             if token not in apps:
-                apps[token] = create_app(filled.settings, opened, simulated=True, access=access, clock=clock)
+                apps[token] = create_app(
+                    AppContext(filled.settings, opened, simulated=True, access=access, clock=clock)
+                )
             apps[token].extensions["orchestrator"].access = access  # with nobody slowed down yet
             return apps[token].test_client()
 
@@ -107,3 +112,9 @@ def csrf_of(client: FlaskClient, path: str = "/") -> str:
     found = re.search(r'name="csrf" value="([^"]+)"', client.get(path).text)
     assert found, f"no form on {path}"
     return found[1]
+
+
+def context_of(client: FlaskClient) -> AppContext:
+    found = client.application.extensions["orchestrator"]
+    assert isinstance(found, AppContext)
+    return found

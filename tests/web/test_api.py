@@ -16,11 +16,11 @@ from flask.testing import FlaskClient
 from src.core.results import csv_line, guard
 from src.core.store import Store
 from src.records import TaskStatus
-from src.web import actions
+from src.web.context import MAX_SUBMITTING, MAX_WAITING
 from src.web.serving import THREADS
 from tests.helpers import ROOT
 
-from .conftest import AppMaker
+from .conftest import AppMaker, context_of
 from .filled import BATCH, ME, SCRIPT, FilledState, _result
 
 REBALANCE = "/api/providers/rebalance"
@@ -222,7 +222,7 @@ def test_what_is_no_task_is_422(client: FlaskClient, body: Any) -> None:
 
 def test_what_is_odd_about_a_task_is_told_with_the_answer(make_app: AppMaker, store: Store) -> None:
     store.retire(ME, now=0.0)  # what can be called is then a matter of the configuration
-    client = make_app(configured={"openai"}).test_client()
+    client = make_app(providers={"openai"}).test_client()
     odd = [{"prompt": "a", "task_type": "reserch"}, {"prompt": "b", "task_type": "reserch"}]
     pinned = {"prompt": "c", "providers": ["gemini"]}
     waits, *warnings = client.post("/api/tasks", json={"tasks": [*odd, pinned]}).json["warnings"]
@@ -239,7 +239,7 @@ def test_what_is_odd_about_a_task_is_told_with_the_answer(make_app: AppMaker, st
 
 
 def test_the_keys_of_the_orchestrator_that_runs_count(make_app: AppMaker) -> None:
-    client = make_app(configured={"openai"}).test_client()
+    client = make_app(providers={"openai"}).test_client()
     answer = client.post("/api/tasks", json={"prompt": "a", "providers": ["gemini"]}).json
     assert answer["warnings"] == []
 
@@ -283,19 +283,20 @@ def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, filled: 
 def test_r5_16_a_request_that_is_one_too_many_to_wait_is_told(
     client: FlaskClient, store: Store, filled: FilledState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = [actions._waiting.acquire(blocking=False) for _ in range(actions.MAX_WAITING)]
+    waiting = context_of(client).waiting
+    taken = [waiting.acquire(blocking=False) for _ in range(MAX_WAITING)]
     try:
         assert all(taken)
         response = client.post("/api/tasks", json={"prompt": "Quick!", "wait_s": 60})
     finally:
         for _ in taken:
-            actions._waiting.release()
+            waiting.release()
     assert (response.status_code, response.json["waited"]) == (202, False)
     assert "64 requests are waiting already" in response.json["warnings"][0]
     again = client.post("/api/tasks", json={"prompt": "Quick!", "wait_s": 0.01}).json
     assert again["waited"] is True and again["warnings"] == []
     assert "waited" not in client.post("/api/tasks", json={"prompt": "Quick!"}).json
-    assert THREADS >= actions.MAX_WAITING + 16, "the others find a thread"
+    assert THREADS >= MAX_WAITING + 16, "the others find a thread"
 
 
 def test_a_list_is_filtered_and_paged_by_key(client: FlaskClient) -> None:
@@ -338,7 +339,7 @@ def test_cancel_takes_a_waiting_task_out_and_asks_for_a_running_one(
     assert done["outcome"] == "cancelled"
     assert client.get(f"/api/tasks/{filled.queued_row}").json["status"] == "cancelled"
     running = client.get("/api/tasks?status=running").json["tasks"][0]
-    assert client.post(f"/api/tasks/{running['row']}/cancel").json["outcome"] == "asked"
+    assert client.post(f"/api/tasks/{running['row']}/cancel").json["outcome"] == "requested"
     (command,) = store.take_commands(ME, filled.now)
     assert (command.kind, command.args["ids"]) == ("cancel", [running["id"]])
 
@@ -386,7 +387,7 @@ def test_retry_asks_again_and_keeps_what_was_tried(client: FlaskClient, filled: 
 
 def test_a_whole_batch_is_cancelled_and_retried(client: FlaskClient, store: Store) -> None:
     done = client.post("/api/batches/cancel", json={"batch": BATCH}).json
-    assert done["cancelled"] + done["asked"] == 3
+    assert done["cancelled"] + done["requested"] == 3
     again = client.post("/api/batches/retry", json={"batch": BATCH}).json
     assert again["queued"] == 1 + done["cancelled"]
     assert client.post("/api/batches/retry", json={"batch": "nothing"}).status_code == 404
@@ -473,16 +474,16 @@ def test_an_unchanged_status_is_not_sent_again(client: FlaskClient) -> None:
 
 
 def test_one_request_too_many_that_brings_tasks_is_asked_to_come_again(client: FlaskClient) -> None:
-    taken = 0
-    while actions._submitting.acquire(blocking=False):
+    taken, submitting = 0, context_of(client).submitting
+    while submitting.acquire(blocking=False):
         taken += 1
     try:
         refused = client.post("/api/tasks", json={"prompt": "Why?"})
         assert client.get("/healthz").status_code == 200
     finally:
         for _ in range(taken):
-            actions._submitting.release()
-    assert taken == actions.MAX_SUBMITTING
+            submitting.release()
+    assert taken == MAX_SUBMITTING
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     assert refused.json["error"]["code"] == "busy"
     assert client.post("/api/tasks", json={"prompt": "Why?"}).status_code == 202

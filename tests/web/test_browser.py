@@ -15,6 +15,7 @@ from src.core.clock import Clock
 from src.core.store import Store
 from src.web import create_app
 from src.web.access import AccessPolicy
+from src.web.context import AppContext
 from src.web.serving import make_server
 
 from .browser import axe_source, chromium, violations
@@ -75,7 +76,7 @@ def browser() -> Iterator[Any]:
 def served(tmp_path: Path) -> Iterator[Served]:
     filled = fill(tmp_path / "state", Clock().now())
     with Store.open(filled.database, simulated=True) as store:
-        app = create_app(filled.settings, store, simulated=True)
+        app = create_app(AppContext(filled.settings, store, simulated=True))
         server = make_server(app, [("127.0.0.1", 0)], threads=4)
         thread = threading.Thread(target=server.run)
         thread.start()

@@ -13,6 +13,7 @@ from src.core.store import Store
 from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
 from src.settings import Settings
 from src.web import create_app
+from src.web.context import AppContext
 from tests.helpers import VirtualClock
 
 NOW = 1_795_000_000.0  # 2026-11-18, 04:26 UTC
@@ -47,7 +48,7 @@ def spend(store: Store, name: str, at: float, provider: str, usd: float, *, sure
 
 
 def client_of(settings: Settings, store: Store, *, simulated: bool) -> FlaskClient:
-    return create_app(settings, store, simulated=simulated, clock=VirtualClock(NOW)).test_client()
+    return create_app(AppContext(settings, store, simulated=simulated, clock=VirtualClock(NOW))).test_client()
 
 
 def test_every_budget_is_shown_with_what_is_spent_left_and_when_it_starts_anew(settings: Settings) -> None:

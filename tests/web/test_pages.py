@@ -36,27 +36,20 @@ from src.web.presenters.plans import PLANNED_AT_MOST, Expectation, Sample
 from src.web.presenters.pool import pool_view
 from src.web.presenters.usage import type_table
 from src.web.presenters.weights import _with_preferences
+from src.web.template_filters import why_not
 from src.web.uploads import Uploads
-from src.web.words import why_not
 from tests.helpers import VirtualClock
 from tests.routing.build import make_settings, make_task, told_limits
 
-from .conftest import AppMaker, csrf_of
+from .conftest import AppMaker, context_of, csrf_of
 from .filled import BATCH, ME, FilledState, settings_in
-
-
-def context_of(client: FlaskClient) -> AppContext:
-    found = client.application.extensions["orchestrator"]
-    assert isinstance(found, AppContext)
-    return found
-
 
 # ------------------------------------------------------------------ without an orchestrator
 
 
 def test_before_any_orchestrator_the_pages_show_the_configuration(tmp_path: Path) -> None:
     with Store.open(tmp_path / "simulated.db", simulated=True) as store:
-        client = create_app(settings_in(tmp_path), store, simulated=True).test_client()
+        client = create_app(AppContext(settings_in(tmp_path), store, simulated=True)).test_client()
         status = client.get("/provider-status").text
         assert "No orchestrator has run on this state yet" in status
         assert "Not seen yet" in status
@@ -76,7 +69,7 @@ def test_a_provider_that_is_switched_off_is_not_said_to_lack_a_key(tmp_path: Pat
     rows["gemini"] = rows["gemini"].model_copy(update={"enabled": False})
     settings = settings.model_copy(update={"providers": rows})
     with Store.open(tmp_path / "simulated.db", simulated=True) as store:
-        client = create_app(settings, store, simulated=True, configured={"openai"}).test_client()
+        client = create_app(AppContext(settings, store, simulated=True, providers={"openai"})).test_client()
         shown = client.get("/api/providers/status").json["providers"]
         balancer = ProviderLoadBalancer(settings, now=0.0, configured={"openai"})
     told = {"anthropic": "no key in ANTHROPIC_API_KEY", "gemini": "switched off in the configuration"}
@@ -92,7 +85,7 @@ def test_the_age_of_what_is_shown_is_told(
     filled: FilledState, store: Store, after_s: float, state: str
 ) -> None:
     clock = VirtualClock(filled.now + after_s)
-    client = create_app(filled.settings, store, simulated=True, clock=clock).test_client()
+    client = create_app(AppContext(filled.settings, store, simulated=True, clock=clock)).test_client()
     found = client.get("/api/providers/status").json["orchestrator"]
     assert found["state"] == state
     assert found["age_s"] == pytest.approx(after_s)
@@ -104,7 +97,7 @@ def test_the_pages_name_the_command_that_serves_this_very_state(
     make_app: AppMaker, store: Store, filled: FilledState
 ) -> None:
     store.retire(ME, now=filled.now)
-    client = make_app(serving="python real_agent_orchestrator.py --state-dir elsewhere").test_client()
+    client = make_app(start_command="python real_agent_orchestrator.py --state-dir elsewhere").test_client()
     told = "real_agent_orchestrator.py --state-dir elsewhere"
     assert f"Start it with <code>python {told}</code>" in client.get("/provider-status").text
     assert f"no orchestrator is running; start one with: python {told}" in client.get("/").text
@@ -391,7 +384,7 @@ def test_a_suggestion_is_shown_with_what_was_tried(client: FlaskClient) -> None:
 
 def test_without_traffic_there_is_no_suggestion(tmp_path: Path) -> None:
     with Store.open(tmp_path / "simulated.db", simulated=True) as store:
-        client = create_app(settings_in(tmp_path), store, simulated=True).test_client()
+        client = create_app(AppContext(settings_in(tmp_path), store, simulated=True)).test_client()
         assert "no traffic of the last day" in client.get("/rebalance?preset=suggested").text
         refused = client.post("/api/providers/rebalance", json={"preset": "suggested"})
     assert (refused.status_code, refused.get_json()["error"]["code"]) == (409, "nothing_known")
@@ -503,7 +496,7 @@ def test_an_upload_that_costs_more_than_a_budget_has_left_says_so(tmp_path: Path
         tmp_path, budgets=BudgetSettings(daily_usd=0.01, alert_percent=(), min_max_tokens=1)
     )
     with Store.open(tmp_path / "live.db", simulated=False) as store:
-        client = create_app(settings, store, simulated=False).test_client()
+        client = create_app(AppContext(settings, store, simulated=False)).test_client()
         page = client.get(send(client, b"Why?\n" * 500, "q.txt")).text
         assert re.search(r"The budget of everything today has \$0\.010* left, less than the expected", page)
         page = client.get(send(client, b"Why?\n", "q.txt")).text
@@ -512,7 +505,7 @@ def test_an_upload_that_costs_more_than_a_budget_has_left_says_so(tmp_path: Path
 
 def test_an_upload_tells_which_rows_nobody_can_be_asked(make_app: AppMaker, store: Store) -> None:
     store.retire(ME, now=0.0)
-    client = make_app(configured={"openai"}).test_client()
+    client = make_app(providers={"openai"}).test_client()
     row = json.dumps({"prompt": "Hi", "providers": ["gemini"]})
     page = client.get(send(client, f"{row}\n{row}\n".encode(), "pinned.jsonl")).text
     assert "Start 2 tasks" in page and page.count("nobody can be asked (gemini: no key in") == 1

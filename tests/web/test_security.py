@@ -18,6 +18,7 @@ from src.core.store import Store
 from src.errors import ConfigError
 from src.web import create_app, uploads
 from src.web.access import AccessPolicy, AllowedHosts, Throttle, Tokens, network_of
+from src.web.context import AppContext
 from src.web.roles import ALLOWED, OPEN_ENDPOINTS
 from tests.helpers import VirtualClock
 
@@ -140,11 +141,13 @@ def test_the_api_takes_nothing_that_a_form_could_send(client: FlaskClient, kind:
 def test_guessing_is_slowed_down_and_locks_out_no_right_token(filled: FilledState, store: Store) -> None:
     clock = VirtualClock(filled.now)
     app = create_app(
-        filled.settings,
-        store,
-        simulated=True,
-        access=AccessPolicy.from_environment("127.0.0.1", TWO),
-        clock=clock,
+        AppContext(
+            filled.settings,
+            store,
+            simulated=True,
+            access=AccessPolicy.from_environment("127.0.0.1", TWO),
+            clock=clock,
+        )
     )
     client = app.test_client()
 
@@ -243,11 +246,13 @@ def test_a_page_that_polls_without_a_session_does_not_spoil_the_one_that_signs_i
 def test_a_session_ends_after_two_weeks_however_often_it_is_used(filled: FilledState, store: Store) -> None:
     clock = VirtualClock(filled.now)
     app = create_app(
-        filled.settings,
-        store,
-        simulated=True,
-        access=AccessPolicy.from_environment("127.0.0.1", TWO),
-        clock=clock,
+        AppContext(
+            filled.settings,
+            store,
+            simulated=True,
+            access=AccessPolicy.from_environment("127.0.0.1", TWO),
+            clock=clock,
+        )
     )
     client = app.test_client()
     sign_in(client)
@@ -357,7 +362,7 @@ def test_keys_are_never_on_a_page(tmp_path: Path) -> None:
     """Keys do not even reach the application: it is given the names of the providers that have one."""
     settings = load_settings(environ={}).model_copy(update={"state_dir": tmp_path})
     with Store.open(tmp_path / "live.db", simulated=False) as store:
-        app = create_app(settings, store, simulated=False, configured={"openai"})
+        app = create_app(AppContext(settings, store, simulated=False, providers={"openai"}))
         page = app.test_client().get("/provider-status").text
         status = app.test_client().get("/api/providers/status").json
     assert "ANTHROPIC_API_KEY" in page

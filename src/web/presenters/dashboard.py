@@ -11,7 +11,7 @@ from ...core.store import EventRow, Summary, TierSavings
 from ...formatting import count, duration, percent, plural
 from ...records import Event, TaskStatus
 from ..context import AppContext
-from ..words import state_word
+from ..template_filters import state_word
 from .budgets import BudgetView, budget_views
 from .pool import PoolView, ProviderView, pool_view
 from .usage import DAY_S, Totals, midnight, totals
@@ -199,7 +199,7 @@ def _attention(
     context: AppContext, pool: PoolView, budgets: tuple[BudgetView, ...], counts: dict[str, int], waiting: int
 ) -> Iterator[Attention]:
     if waiting and not pool.orchestrator.running:
-        start = f"no orchestrator is running; start one with: {context.serving}"
+        start = f"no orchestrator is running; start one with: {context.start_command}"
         text = f"{plural(waiting, 'task')} waiting and {start}"
         yield Attention("bad", text, "/tasks?status=queued")
     if pool.orchestrator.running:

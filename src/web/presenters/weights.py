@@ -97,6 +97,10 @@ def current_weights(context: AppContext) -> dict[str, float]:
     return stored_weights(context, context.store.current_settings())
 
 
+def configured_weights(context: AppContext) -> dict[str, float]:
+    return {name: row.weight for name, row in context.settings.providers.items()}
+
+
 def normalised(weights: Mapping[str, float]) -> dict[str, float]:
     """The same proportions with a sum of 1. At least one weight is above 0."""
     total = sum(weights.values())
@@ -185,7 +189,7 @@ def preset(context: AppContext, name: str) -> dict[str, float]:
     if name == "suggested":
         return normalised(suggestion(context)[0].weights)
     providers = pool_view(context).providers
-    default = {n: row.weight for n, row in context.settings.providers.items()}
+    default = configured_weights(context)
     usable = [p for p in providers if p.name in context.configured] or list(providers)
     if name == "default":
         return normalised(default)

@@ -1,0 +1,110 @@
+"""Changes of the pool: weights, pauses, breakers. Each writes the store and records an event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..formatting import percent
+from .bodies import RebalanceBody
+from .context import AppContext
+from .presenters.weights import (
+    WEIGHT_STEPS,
+    WeightSteps,
+    configured_weights,
+    current_weights,
+    normalised,
+    preset,
+    weight_steps,
+)
+from .problems import Problem, not_found
+
+VERSIONS_KEPT = 1000
+_DONE = {"pause": "paused", "resume": "resumed", "reset": "closed the breaker of"}
+
+
+def wanted_weights(context: AppContext, body: RebalanceBody) -> dict[str, float]:
+    """The weights that a request sets, normalised; providers it does not name keep their weight.
+
+    Raises Problem 422 for an unknown provider or version.
+    """
+    if body.preset is not None:
+        return preset(context, body.preset)
+    if body.version is not None:
+        return _weights_of_version(context, body.version)
+    given = dict(body.weights or {})
+    known = context.settings.providers
+    for name in given:
+        if name not in known:
+            message = f"weights.{name}: no provider has this name; known: {', '.join(known)}"
+            raise Problem(422, "invalid", message, {"field": f"weights.{name}", "known": list(known)})
+    return normalised(current_weights(context) | given)
+
+
+def _weights_of_version(context: AppContext, version: int) -> dict[str, float]:
+    for change in context.store.settings_history(VERSIONS_KEPT):
+        if change.version == version and change.key == "weights":
+            stored = {name: float(weight) for name, weight in (change.value or {}).items()}
+            return normalised(configured_weights(context) | stored)
+    raise Problem(422, "invalid", f"version: no change of weights has number {version}", {"field": "version"})
+
+
+def apply_weights(context: AppContext, weights: Mapping[str, float], caller: str) -> int:
+    """Set the weights. Returns the number of the change in the history."""
+    rounded = {name: round(weight, 6) for name, weight in weights.items()}
+    version = context.store.put_setting("weights", rounded, who=caller, now=context.now())
+    text = ", ".join(f"{name} {percent(weight, 1)}" for name, weight in rounded.items())
+    context.record_event("weights_changed", f"{caller} set the weights: {text}")
+    return version
+
+
+def undo_weights(context: AppContext, caller: str) -> int:
+    """Revert the last change of weights that stands. Raises Problem 409 if there is none."""
+    with context.settings_lock:
+        steps = weight_steps(context)
+        if not steps.done:
+            raise Problem(409, "nothing_to_undo", "No change of weights is left to undo.")
+        *done, last = steps.done
+        after = WeightSteps(steps.changes, tuple(done), (*steps.undone, last))
+        text = f"{caller} reverted change {last} of the weights"
+        return _take_step(context, steps.changes[last].previous, after, caller, text)
+
+
+def redo_weights(context: AppContext, caller: str) -> int:
+    """Repeat the change of weights that was undone last. Raises Problem 409 if there is none."""
+    with context.settings_lock:
+        steps = weight_steps(context)
+        if not steps.undone:
+            raise Problem(409, "nothing_to_redo", "No change of weights was undone since the last new one.")
+        *undone, last = steps.undone
+        after = WeightSteps(steps.changes, (*steps.done, last), tuple(undone))
+        text = f"{caller} repeated change {last} of the weights"
+        return _take_step(context, steps.changes[last].value, after, caller, text)
+
+
+def _take_step(context: AppContext, weights: Any, after: WeightSteps, caller: str, text: str) -> int:
+    version = context.store.put_setting("weights", weights, who=caller, now=context.now())
+    steps = {"at": version, "done": list(after.done), "undone": list(after.undone)}
+    context.store.put_setting(WEIGHT_STEPS, steps, who=caller, now=context.now())
+    context.record_event("weights_changed", text)
+    return version
+
+
+def steer(context: AppContext, provider: str, verb: str, caller: str) -> None:
+    """Pause, resume or reset a provider. Raises Problem 404 for an unknown one."""
+    if provider not in context.settings.providers:
+        raise not_found(f"provider {provider!r}")
+    now = context.now()
+    if verb in ("pause", "resume"):
+        _set_paused(context, provider, verb == "pause", caller)
+    if verb in ("resume", "reset"):
+        context.store.add_command(verb, {"provider": provider}, who=caller, now=now)
+    context.record_event(f"provider_{verb}", f"{caller} {_DONE[verb]} {provider}", provider=provider)
+
+
+def _set_paused(context: AppContext, provider: str, is_paused: bool, caller: str) -> None:
+    with context.settings_lock:
+        before = set(context.store.current_settings().get("paused", ()))
+        after = before | {provider} if is_paused else before - {provider}
+        if after != before:
+            context.store.put_setting("paused", sorted(after), who=caller, now=context.now())
