@@ -24,6 +24,7 @@ try:
     from src.cli.exits import exit_code
     from src.cli.logs import set_up_logging
     from src.cli.setup import Options, Setup, open_store, prepare
+    from src.cli.stopping import drop_lost_terminals, stop_signals
     from src.cli.watch_server import active_orchestrator
     from src.config import chosen_port, identity
     from src.core.store import Store
@@ -156,7 +157,8 @@ def run(app: Flask, places: list[tuple[str, int]], what: str) -> None:
         server = make_server(app, places)
     except OSError as error:  # somebody was faster
         raise ConfigError(_why_not(host, port, error)) from error
-    signal.signal(signal.SIGTERM, _end)
+    for number in stop_signals():
+        signal.signal(number, _end)
     click.echo(f"pages on http://{joined(_shown(places), port)} ({what})")
     server.run()
     click.echo("pages closed")
@@ -170,6 +172,7 @@ def _end_with_stdin() -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    drop_lost_terminals()
     raise SystemExit(0)
 
 

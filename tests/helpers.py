@@ -181,6 +181,9 @@ class Script:
     def terminate(self) -> None:
         self.send(signal.SIGTERM)
 
+    def hang_up(self) -> None:
+        self.send(signal.SIGHUP)
+
     def kill(self) -> None:
         self.send(signal.SIGKILL)
 

@@ -19,6 +19,7 @@ from .exits import INPUT_IS_WRONG, STOPPED, exit_code
 from .logs import LEVELS
 from .progress import say
 from .setup import Options
+from .stopping import drop_lost_terminals, stop_signals
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 USD = click.FloatRange(min=0.0, min_open=True)
@@ -382,7 +383,8 @@ def config(context: click.Context, /) -> None:
 
 def main() -> None:
     """Run the command line; ends the process. What a user can set right is one line, not a traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)  # until a run listens itself
+    for number in stop_signals():
+        signal.signal(number, _interrupt)  # until a run listens itself
     if sys.platform == "win32":
         _speak_utf8()
     try:
@@ -399,6 +401,7 @@ def main() -> None:
 
 
 def _interrupt(number: int, _frame: object) -> None:
+    drop_lost_terminals()
     raise KeyboardInterrupt
 
 

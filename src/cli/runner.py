@@ -1,7 +1,7 @@
-"""An orchestrator at work under a view: progress while it runs, and a stop in two steps.
+"""Run an orchestrator under a progress view, and stop it in two steps.
 
-The first Ctrl-C or SIGTERM lets the calls in flight finish and stores them; the second stops at once, still
-storing what has come in where the database takes it (`stopping.py`).
+The first stop signal lets the calls in flight finish and stores them. The second stops at once and still
+stores the answers that have arrived, if the database accepts them (`stopping.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .exits import STORE_REFUSES
 from .progress import View, make_view, say
 from .progress_counts import ProgressCounts
 from .setup import Setup, providers
-from .stopping import STOP_SIGNALS, StopListener
+from .stopping import HANGUP, StopListener, drop_lost_terminals, stop_signals
 
 if TYPE_CHECKING:
     from ..core.leadership import Leadership
@@ -237,8 +237,14 @@ def _stopping(orchestrator: Orchestrator, view: View, shutdown_grace_s: float) -
 
 @contextmanager
 def listening(press: Callable[[int], None]) -> Iterator[None]:
-    """Call `press` on the running loop for each Ctrl-C and SIGTERM while the block runs."""
-    undo = [_listen(number, press) for number in STOP_SIGNALS]
+    """Call `press` on the running loop for each stop signal while the block runs."""
+
+    def pressed(number: int) -> None:
+        if number == HANGUP:
+            drop_lost_terminals()
+        press(number)
+
+    undo = [_listen(number, pressed) for number in stop_signals()]
     try:
         yield
     finally:

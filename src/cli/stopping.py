@@ -1,4 +1,7 @@
-"""A stop in two steps, at any moment: the first Ctrl-C or SIGTERM drains, the second ends the process.
+"""A stop in two steps: the first Ctrl-C, SIGTERM or SIGHUP drains, the second ends the process.
+
+SIGHUP comes when a terminal closes. What would be printed there is dropped from then on. Under `nohup` the
+signal is ignored, as usual.
 
 Signals are read by a thread of their own. Python's handlers run in the main thread, between two
 instructions, so a loop that is blocked or a main thread that waits in C code would keep them waiting; but the
@@ -12,6 +15,7 @@ which waits for nothing: no thread that hangs in SQLite or in a call. What is lo
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -22,9 +26,33 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 STOP_WITHIN_S = 3.0  # a commit and the end of all calls take some hundred milliseconds
 SHOW_CURSOR = "\x1b[?25h"  # a progress display hides it
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that stop this process; without SIGHUP where its parent has it ignored, as `nohup` does."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+        found.append(HANGUP)
+    return found
+
+
+def drop_lost_terminals() -> None:
+    """Send output for a terminal that was closed to the null device: each write would fail with EIO."""
+    if sys.platform == "win32":
+        return
+    import termios
+
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, descriptor)
+                os.close(null)
 
 
 class StopListener:
@@ -45,13 +73,14 @@ class StopListener:
         self.presses = 0
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
+        self._signals = stop_signals()
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
         self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
-        for number in STOP_SIGNALS:
+        for number in self._signals:
             self._before[number] = signal.signal(number, _noticed_elsewhere)
         self._wakeup_before = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         self._thread.start()
@@ -71,7 +100,9 @@ class StopListener:
     def _listen(self) -> None:
         while numbers := self._reading.recv(64):
             for number in numbers:
-                if number in STOP_SIGNALS:
+                if number in self._signals:
+                    if number == HANGUP:
+                        drop_lost_terminals()
                     self._pressed()
 
     def _pressed(self) -> None:

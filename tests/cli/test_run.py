@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import shlex
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,15 @@ from typing import Any
 import pytest
 
 from src.simulator.process import SimulatorProcess
-from tests.helpers import ORCHESTRATOR, Script, live_environment, read_rows, run_script, write_rows
+from tests.helpers import (
+    ORCHESTRATOR,
+    Script,
+    child_environment,
+    live_environment,
+    read_rows,
+    run_script,
+    write_rows,
+)
 
 SLOW = {"latency": {"first_token_s": 0.3, "per_token_s": 0.0, "jitter": 0.0}}
 
@@ -192,7 +205,7 @@ def test_simulated_results_are_set_aside_when_there_is_a_key(tmp_path: Path, liv
     assert mixed.process.returncode == 2 and "holds answers of real providers" in mixed.err
 
 
-@pytest.mark.parametrize("stop", ["interrupt", "terminate"])
+@pytest.mark.parametrize("stop", ["interrupt", "terminate", "hang_up"])
 def test_the_first_signal_lets_calls_finish_and_the_same_command_goes_on(
     tmp_path: Path, slow: SimulatorProcess, stop: str
 ) -> None:
@@ -211,6 +224,44 @@ def test_the_first_signal_lets_calls_finish_and_the_same_command_goes_on(
     assert done.process.returncode == 0, done.err
     assert sorted(ids(tmp_path / "out.jsonl")) == sorted(f"t{n}" for n in range(100))
     assert slow.stats()["openai"]["calls"] == 100
+
+
+def test_a_closed_terminal_lets_calls_finish_and_the_same_command_goes_on(
+    tmp_path: Path, slow: SimulatorProcess
+) -> None:
+    env = live_environment(slow.base_urls)
+    write_rows(tmp_path / "tasks.jsonl", prompts(100))
+    command = (sys.executable, str(ORCHESTRATOR), "run", "tasks.jsonl", "-o", "out.jsonl")
+    terminal, slave = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *command],
+        cwd=tmp_path,
+        env=child_environment({**env, "TERM": "xterm"}),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    while not (tmp_path / "out.jsonl").exists() or not ids(tmp_path / "out.jsonl"):
+        assert process.poll() is None and os.read(terminal, 65536)
+    os.close(terminal)
+    assert process.wait(60) == 1
+    calls = slow.stats()["openai"]["calls"]
+    assert len(ids(tmp_path / "out.jsonl")) == calls < 100, "each call that was made was stored"
+    done = run_script(*command[2:], cwd=tmp_path, env=env)
+    assert done.process.returncode == 0, done.err
+    assert slow.stats()["openai"]["calls"] == 100
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path, slow: SimulatorProcess) -> None:
+    env = live_environment(slow.base_urls)
+    write_rows(tmp_path / "tasks.jsonl", prompts(40))
+    line = shlex.join([sys.executable, str(ORCHESTRATOR), "run", "tasks.jsonl", "-o", "out.jsonl"])
+    with Script(cwd=tmp_path, env=env, command=f"exec nohup {line}") as script:
+        wait_for_rows(script, tmp_path / "out.jsonl")
+        script.hang_up()
+        assert script.wait() == 0, script.err
+    assert len(ids(tmp_path / "out.jsonl")) == 40
 
 
 def test_the_second_signal_stops_now(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ CELLS = {
     "temperature": ("warm", "'temperature' must be a number such as 0.5, not 'warm'"),
     "deadline_s": ("nan", "'deadline_s' must be a finite number, not nan"),
     "metadata": ("{", "'metadata': not JSON: "),
+    "stop": ('[{"a": 1, "a": 2}]', "'stop': duplicate key 'a'"),
     "messages": ('"hi"', "'messages' must be a list, not text"),
     "response_schema": ("[1]", "'response_schema' must be an object, not a list"),
     "providers": ("openai, mistral", "'providers': unknown provider 'mistral'; known: anthropic, openai"),

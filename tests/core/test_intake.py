@@ -94,6 +94,11 @@ def test_a_number_as_id_is_the_same_id_as_its_digits(settings: Settings) -> None
 
 BAD_ROWS = {
     "not JSON": ('{"prompt": "a"', "not JSON: Expecting ',' delimiter at column 15"),
+    "duplicate key": ('{"id": "x", "prompt": "a", "prompt": "b"}', "duplicate key 'prompt'"),
+    "duplicate key, inside": (
+        '{"prompt": "a", "metadata": {"n": 1, "m": 2, "n": 1}}',
+        "duplicate key 'n'",
+    ),
     "not an object": ('"just text"', 'must be an object like {"prompt": "..."}, not text'),
     "a number": ("12", 'must be an object like {"prompt": "..."}, not the number 12'),
     "NaN": ('{"prompt": "a", "temperature": NaN}', "NaN is not a number that JSON knows"),

@@ -1,18 +1,19 @@
-"""JSON as it is written by hand, with what is wrong in words."""
+"""JSON that people write by hand, parsed strictly: no NaN, no key twice."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, NoReturn
 
 from ...errors import InputError
-from .validation_messages import kind_of
+from .validation_messages import kind_of, shown
 
 
 def parse_json(text: str) -> Any:
-    """JSON without NaN or Infinity. Raises InputError."""
+    """Parse JSON. Raises InputError, for NaN, Infinity and a duplicate key too."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
@@ -31,3 +32,16 @@ def parse_object(text: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise InputError(f"{name} is not a number that JSON knows")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's members. JSON parsers disagree about a duplicate key: RFC 8259, section 4."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        key = next(key for key, number in counts.items() if number > 1)
+        raise InputError(f"duplicate key {shown(key)}")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
