@@ -8,10 +8,11 @@ take at most a tenth longer per task than the quickest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..records import Message, Task, TaskStatus
+from ..records import Message, Task, TaskStatus, Usage
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.buckets import REQUESTS
 from ..routing.estimates import CHARS_PER_TOKEN
@@ -72,7 +73,8 @@ def suggest_weights(
     every = max(1, total // REPLAY_AT_MOST)
     tasks = list(_recorded_tasks(store, settings, start, now, every))
     found = []
-    for name, weights in _candidates(settings, configured, forecast, learned).items():
+    prices = _prices(store, settings, configured, forecast, start, now)
+    for name, weights in _candidates(settings, configured, forecast, learned, prices).items():
         replayed = Forecast.from_store(store, start, now, failures=True)
         found.append(_replay(name, weights, tasks, settings, configured, replayed, start, learned))
     quickest = min(c.mean_s for c in found)
@@ -82,9 +84,7 @@ def suggest_weights(
 
 def _recorded_tasks(store: Store, settings: Settings, start: float, end: float, every: int) -> Iterator[Task]:
     """Tasks as many, of the types, tiers and sizes, and in the minutes in which they were answered."""
-    tiers = {
-        settings.resolve_model(row.models.of(t))[0]: t for row in settings.providers.values() for t in TIERS
-    }
+    tiers = _tiers(settings)
     number = 0
     for row in store.usage(start, end, ("minute", "task_type", "submitter", "model")):
         minute, task_type, submitter, model = row.key
@@ -109,7 +109,11 @@ def _recorded_tasks(store: Store, settings: Settings, start: float, end: float, 
 
 
 def _candidates(
-    settings: Settings, configured: Collection[str], forecast: Forecast, learned: LearnedLimits
+    settings: Settings,
+    configured: Collection[str],
+    forecast: Forecast,
+    learned: LearnedLimits,
+    prices: Mapping[str, float],
 ) -> dict[str, dict[str, float]]:
     """The sets of weights that are compared, each summing to 1."""
     rows = {name: row for name, row in settings.providers.items() if name in configured}
@@ -120,7 +124,6 @@ def _candidates(
         "as configured": {name: row.weight for name, row in rows.items()},
         "equal": dict.fromkeys(rows, 1.0),
         "by performance": speed,
-        "by price": {n: 1.0 / _price_of(forecast, settings, n) for n in rows},
     }
     known = {n: per_minute for n, per_minute in room.items() if per_minute is not None}
     if len(known) == len(rows):  # else one of which nothing is known would seem to have no room
@@ -130,7 +133,19 @@ def _candidates(
         total = sum(weights.values())
         if total > 0:
             normalised[name] = {n: w / total for n, w in weights.items()}
+    normalised["by price"] = _by_price(normalised.values(), prices)
     return normalised
+
+
+def _by_price(others: Collection[Mapping[str, float]], prices: Mapping[str, float]) -> dict[str, float]:
+    """The cheapest weights in the range of the other candidates.
+
+    Each provider keeps the smallest weight that another candidate gives it; the cheapest gets the rest. As
+    cost is linear in the weights, no other candidate costs less.
+    """
+    weights = {name: min(each[name] for each in others) for name in prices}
+    weights[min(prices, key=lambda name: prices[name])] += 1.0 - sum(weights.values())
+    return weights
 
 
 def _requests_per_minute(settings: Settings, provider: str, learned: LearnedLimits) -> float | None:
@@ -143,16 +158,41 @@ def _requests_per_minute(settings: Settings, provider: str, learned: LearnedLimi
     return sure[0].per_minute if sure else None
 
 
-def _price_of(forecast: Forecast, settings: Settings, provider: str) -> float:
-    """Relative price of a recorded call there; 1 where it is unknown."""
-    balancer = ProviderLoadBalancer(settings, now=0.0, configured=[provider])
-    state = balancer.by_name[provider]
-    record = forecast.record(provider, "", "")
-    model = state.model(settings.resolve_model(state.config.models.standard)[0], settings, 0.0)
-    price = balancer.pool.price_of(state, model, 0.0)
-    if price is None or record is None:
-        return 1.0
-    return max(price.upper_bound_nanos(int(record.prompt_tokens), 1, int(record.output_tokens)), 1) / 1e6
+def _prices(
+    store: Store,
+    settings: Settings,
+    configured: Collection[str],
+    forecast: Forecast,
+    start: float,
+    end: float,
+) -> dict[str, float]:
+    """What the recorded traffic would cost if one provider answered all of it, by provider.
+
+    Nano-dollars, each task on its tier's model there; infinite if the price of one is unknown.
+    """
+    balancer = ProviderLoadBalancer(settings, now=start, configured=configured)
+    tiers = _tiers(settings)
+    prices = dict.fromkeys((p.name for p in balancer.providers if p.name in configured), 0.0)
+    for row in store.usage(start, end, ("task_type", "model")):
+        task_type, tier = str(row.key[0]), tiers.get(str(row.key[1]), "standard")
+        for name in prices:
+            provider = balancer.by_name[name]
+            model_name = settings.resolve_model(provider.config.models.of(tier))[0]
+            model = provider.model(model_name, settings, start)
+            price = balancer.pool.price_of(provider, model, start)
+            record = forecast.record(name, model_name, task_type)
+            if price is None:
+                prices[name] = math.inf
+            elif record is not None:
+                usage = Usage(round(record.prompt_tokens), output_tokens=round(record.output_tokens))
+                prices[name] += row.sums.ok * price.cost_nanos(usage)
+    return prices
+
+
+def _tiers(settings: Settings) -> dict[str, str]:
+    """The tier of each model that a tier names."""
+    rows = settings.providers.values()
+    return {settings.resolve_model(row.models.of(tier))[0]: tier for row in rows for tier in TIERS}
 
 
 def _replay(

@@ -277,7 +277,7 @@ class Queues:
         ]
 
     def oldest_waiting_at(self) -> float | None:
-        heads = [h.memory.offered_at for c in self._classes.values() if (h := c.head()) is not None]
+        heads = [h.task.created_at for c in self._classes.values() if (h := c.head()) is not None]
         return min(heads, default=None)
 
 

@@ -11,7 +11,8 @@ import pytest
 from src.config import load_settings
 from src.core.store import Store
 from src.core.suggestions import Candidate, suggest_weights
-from src.settings import Settings
+from src.records import Usage
+from src.settings import TIERS, Settings
 from tests.store.makers import a_result, an_attempt, sign_on, tasks
 
 NAMES = ("anthropic", "openai", "gemini")
@@ -41,6 +42,38 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
             ],
         )
         yield opened
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("outputs", [(20, 400, 400), (400, 20, 400), (400, 400, 20)], ids=NAMES)
+def test_by_price_is_the_cheapest_candidate(tmp_path: Path, tier: str, outputs: tuple[int, int, int]) -> None:
+    settings = load_settings(environ={})
+    models = {name: settings.resolve_model(settings.providers[name].models.of(tier))[0] for name in NAMES}
+    lengths = dict(zip(NAMES, outputs, strict=True))
+    with Store.open(tmp_path / "state.db", simulated=False) as store:
+        store.add_tasks(tasks(900, prompt="x" * 800), now=BEGAN)  # 200 tokens
+        sign_on(store, now=BEGAN)
+        claimed = store.claim("me", 1000, now=BEGAN)
+        answered = [
+            a_result(
+                task,
+                an_attempt(
+                    provider=name,
+                    model=models[name],
+                    latency_s=1.0 + NAMES.index(name),
+                    started_at=BEGAN + 1,
+                    usage=Usage(200, output_tokens=lengths[name]),
+                ),
+            )
+            for task, name in zip(claimed, NAMES * 300, strict=True)
+        ]
+        store.finish("me", answered)
+        found = candidates(store, {})
+    by_price = found.pop("by price")
+    assert by_price.cost_nanos <= 1.02 * min(each.cost_nanos for each in found.values())
+    for name, weight in by_price.weights.items():
+        assert weight >= min(each.weights[name] for each in found.values()) - 1e-9
+    assert sum(by_price.weights.values()) == pytest.approx(1.0)
 
 
 def settings_with(limits: Mapping[str, Mapping[str, float]]) -> Settings:

@@ -445,3 +445,11 @@ def test_a_prompt_with_more_tokens_than_letters_is_counted_as_what_it_was_learne
     desk.go(60.0)
     (group,) = desk.provider("gemini").groups.values()
     assert group.buckets["input_tokens"].level >= 0.0
+
+
+def test_the_oldest_waiting_task_is_as_old_as_its_submission() -> None:
+    desk = Desk(make_settings(limits={"openai": {"requests_per_minute": 60}}), configured=["openai"])
+    desk.offer(*[make_task(number, created_at=START - 3_600.0 + number) for number in range(70)])
+    placed = len(desk.go())
+    assert 0 < placed < 70
+    assert desk.dispatch.oldest_waiting_at() == START - 3_600.0 + placed
