@@ -12,7 +12,7 @@ from pathlib import Path
 
 from src.config import simulated_access
 from src.core.clock import Clock
-from src.core.orchestrator import Orchestrator
+from src.core.orchestrator import Orchestrator, OrchestratorOptions
 from src.core.store import Store
 from src.records import Result, TaskStatus
 
@@ -37,8 +37,8 @@ class Client:
         self._store.create_batch(BATCH, now=self._clock.now())
         access = simulated_access(self._settings, self._spec["base_urls"])
         self._pool = Orchestrator(
-            self._settings, access, self._store, self._clock, batch=BATCH, agent_prompts=False,
-            on_result=self._note,
+            self._settings, access, self._store, self._clock,
+            OrchestratorOptions(batch=BATCH, agent_prompts=False, on_result=self._note),
         )  # fmt: skip
         arrivals = self._spec.get("arrivals_s")
         cpu_before = time.process_time()

@@ -190,7 +190,7 @@ async def _run(
     stop: SimpleQueue[Callable[[], object]],
 ) -> None:
     """Work the batch off; into `stop` goes what ends it from another thread."""
-    from ..core.orchestrator import Orchestrator
+    from ..core.orchestrator import Orchestrator, OrchestratorOptions
 
     with providers(setup) as access:
         orchestrator = Orchestrator(
@@ -198,10 +198,9 @@ async def _run(
             access,
             store,
             clock,
-            batch=batch,
-            agent_prompts=False,
-            batch_caps_usd=capped,
-            alert_url=setup.alert_url,
+            OrchestratorOptions(
+                batch=batch, agent_prompts=False, batch_caps_usd=capped, alert_url=setup.alert_url
+            ),
         )
         loop = asyncio.get_running_loop()
         stop.put(lambda: loop.call_soon_threadsafe(orchestrator.drain))

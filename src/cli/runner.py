@@ -132,7 +132,7 @@ def work_off(
     start or since it has taken over, or the results can't be written.
     """
     from ..core.leadership import Leadership
-    from ..core.orchestrator import Orchestrator
+    from ..core.orchestrator import Orchestrator, OrchestratorOptions
 
     leadership = leadership or Leadership(store, setup.settings.pool.lease_s)
     with leadership, providers(setup) as access:
@@ -142,12 +142,14 @@ def work_off(
             access,
             store,
             clock,
-            batch=batch,
-            agent_prompts=agent_prompts,
-            on_result=sink,
-            batch_caps_usd=caps(store, batch, max_cost_usd, clock.now()),
-            alert_url=setup.alert_url,
-            leadership=leadership,
+            OrchestratorOptions(
+                batch=batch,
+                agent_prompts=agent_prompts,
+                on_result=sink,
+                batch_caps_usd=caps(store, batch, max_cost_usd, clock.now()),
+                alert_url=setup.alert_url,
+                leadership=leadership,
+            ),
         )
         view = make_view(quiet)
         try:
@@ -202,7 +204,7 @@ async def _watch(
         pool = orchestrator.snapshot()
         sink.progress.mark(pool.at)
         view.update(pool, sink.progress)
-        if orchestrator.is_ending and not noted and (held := orchestrator.unstored):
+        if orchestrator.is_ending and not noted and (held := orchestrator.unstored_text):
             noted = True
             view.note(f"{held}; still trying to store them; Ctrl-C once more ends without them")
     while sink.lacking and not (stop.presses or sink.is_closed):  # waited for like the database
@@ -232,7 +234,7 @@ def _stopping(orchestrator: Orchestrator, view: View, shutdown_grace_s: float) -
         rerun_note = "; the next run asks these tasks again" if lost or in_flight else ""
         return (STORE_REFUSES if lost else STOPPED_AT_ONCE), f"{text}{rerun_note}"
 
-    return StopListener(press, last_words, lambda: bool(orchestrator.unstored))
+    return StopListener(press, last_words, lambda: bool(orchestrator.unstored_text))
 
 
 @contextmanager

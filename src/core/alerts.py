@@ -30,7 +30,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -148,6 +148,12 @@ class Alerter:
         else:
             self.accepted += 1
             self._remember(event)
+
+    def send_alerts(self, events: Iterable[Event]) -> None:
+        """Send those of `events` that have the level of an alert."""
+        for event in events:
+            if event.level == "alert":
+                self.send(event)
 
     async def send_test(self) -> HookAnswer:
         """Send one alert now, past the queue and without a second try, and tell what the hook answered."""

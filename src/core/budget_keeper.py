@@ -1,11 +1,11 @@
-"""Budgets over real time: loaded from what was spent, kept safe against a crash, told when they run low.
+"""Budgets across restarts: loaded from what was spent, and reserved on the disk before each call.
 
 A call that was in flight when the process was killed may have been billed. So before a call leaves, what it
-may cost at most is on the disk (`cover`), per provider, batch and submitter. A call counts until its attempt
-is stored. Cover is written when that sum reaches a new peak, and is trimmed each second. The next
-orchestrator books the cover of a dead one as uncertain, as far as the budgets had room: more can't have been
-in flight. This also holds without budgets, so that the books miss nothing that was billed. A simulated run
-keeps neither budget nor cover.
+may cost at most is on the disk (`reserve`), per provider, batch and submitter, and stays there until its
+attempt is stored. The stored reservation is raised when the sum of calls in flight reaches a new peak, and
+trimmed each second. The next orchestrator books the reservation of a killed one as uncertain, as far as the
+budgets had headroom: more cannot have been in flight. Calls are reserved without budgets too, so that the
+books miss nothing that was billed. A simulated run keeps neither budgets nor reservations.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from typing import Any
 from ..formatting import money
 from ..records import Event, Placement
 from ..routing.budgets import BudgetAlert, BudgetRule, Budgets, rules_from
-from ..settings import Settings
+from ..settings import BudgetSettings
 from .store import Store
 from .store.accounts import GroupBy
 from .store_thread import StoreThread
 
-CAP = "max_cost_usd:"  # before a batch's name: the setting that keeps its cap
+CAP = "max_cost_usd:"  # with a batch's name: the setting that holds its cap
 Account = tuple[str, str, str]  # provider, batch, submitter
 _END_OF_TIME = 1e11  # epoch seconds
 _TRIM_FROM = 1.2  # times what is needed
 
 
 def kept_caps(settings: Mapping[str, Any]) -> dict[str, float]:
-    """What each batch may cost in all, USD, by the settings in the store."""
+    """The caps of batches among the stored settings: what each may cost in all, USD."""
     return {key.removeprefix(CAP): float(usd) for key, usd in settings.items() if key.startswith(CAP)}
 
 
 def spent_on(store: Store, rule: BudgetRule, start: float | None) -> tuple[int, int]:
-    """(certain, uncertain) nano-dollars that count against a rule since `start` (None: since ever)."""
+    """(certain, uncertain) nano-dollars that count against a rule since `start` (None: the first call)."""
     if rule.scope == "batch":
         if store.batch(rule.name) is None:
             return 0, 0
@@ -47,40 +47,46 @@ def spent_on(store: Store, rule: BudgetRule, start: float | None) -> tuple[int, 
     return sum(s.cost_nanos for s in mine), sum(s.uncertain_nanos for s in mine)
 
 
+def budgets_from(settings: BudgetSettings, batch_caps_usd: Mapping[str, float] | None) -> Budgets | None:
+    """The configured budgets and the caps of batches; None where there is neither."""
+    rules = rules_from(settings, batch_caps_usd)
+    return Budgets(rules, settings.time_zone, settings.alert_percent) if rules else None
+
+
 class BudgetKeeper:
-    """See the top of the file. `budgets` is None where no budget is set."""
+    """Loads `budgets` with what was spent and reserves the cost of each call on the disk.
+
+    `budgets` is None where none is set. `reserves`: whether calls cost money at all, so that a killed process
+    may owe some.
+    """
 
     def __init__(
         self,
-        settings: Settings,
         store: Store,
         thread: StoreThread,
         incarnation: str,
+        budgets: Budgets | None = None,
         *,
-        simulated: bool,
-        batch_caps_usd: Mapping[str, float] | None = None,
+        reserves: bool = True,
     ) -> None:
-        rules = () if simulated else rules_from(settings.budgets, batch_caps_usd)
-        self.budgets: Budgets | None = None
-        if rules:
-            self.budgets = Budgets(rules, settings.budgets.time_zone, settings.budgets.alert_percent)
-        self._covers = not simulated  # with budgets or without: a killed process owes it
+        self.budgets, self._reserves = budgets, reserves
         self._store, self._thread, self._incarnation = store, thread, incarnation
-        self._out: Counter[Account] = Counter()
-        self._covered: dict[Account, int] = {}
+        self._in_flight: Counter[Account] = Counter()  # what calls in flight may cost at most, nano-dollars
+        self._reserved: dict[Account, int] = {}  # what the disk has
         self._writing = asyncio.Lock()
 
     async def load(self, now: float) -> None:
-        """Take over what was spent in the periods that are running."""
+        """Load what was spent in the current periods."""
         if self.budgets is None:
             return
         for rule, start in self.budgets.openings(now):
             spent, uncertain = await self._thread.insist(spent_on, self._store, rule, start)
             self.budgets.load(now, rule, spent, uncertain)
 
-    async def room(self, now: float) -> int | None:
-        """Nano-dollars that the overall budgets leave, by what is stored: no dead process can have had more
-        in flight. None without such a budget.
+    async def headroom(self, now: float) -> int | None:
+        """Nano-dollars that the overall budgets leave by what is stored; None without such a budget.
+
+        No killed process can have had more in flight.
         """
         if self.budgets is None:
             return None
@@ -91,45 +97,47 @@ class BudgetKeeper:
                 left.append(max(0, rule.limit_nanos - sum(spent)))
         return min(left, default=None)
 
-    async def cover(self, placement: Placement) -> None:
-        """Return when the disk knows what this call may cost, however long that takes. May be cancelled:
-        nothing has left yet.
+    async def reserve(self, placement: Placement) -> None:
+        """Return when what this call may cost is on the disk, however long that takes.
+
+        May be cancelled, since nothing has left yet; `release` is due all the same.
         """
-        if not self._covers:
+        if not self._reserves:
             return
         account = _account(placement)
-        self._out[account] += placement.reserved_nanos
-        while self._out[account] > self._covered.get(account, 0):
+        self._in_flight[account] += placement.reserved_nanos
+        while self._in_flight[account] > self._reserved.get(account, 0):
             async with self._writing:
-                if self._out[account] > self._covered.get(account, 0):
+                if self._in_flight[account] > self._reserved.get(account, 0):
                     await self._write(self._peaks())  # of all accounts: one commit for all that leave now
 
     def release(self, placement: Placement) -> None:
         """The call's attempt and its cost are on the disk, in place of what was reserved."""
         account = _account(placement)
-        if self._covers:
-            self._out[account] -= placement.reserved_nanos
-            if self._out[account] <= 0:
-                del self._out[account]
+        if self._reserves:
+            self._in_flight[account] -= placement.reserved_nanos
+            if self._in_flight[account] <= 0:
+                del self._in_flight[account]
 
     def _peaks(self) -> dict[Account, int]:
-        return {a: max(self._out[a], self._covered.get(a, 0)) for a in {*self._out, *self._covered}}
+        accounts = {*self._in_flight, *self._reserved}
+        return {a: max(self._in_flight[a], self._reserved.get(a, 0)) for a in accounts}
 
     async def trim(self) -> None:
-        """Lower the cover to what calls in flight need."""
-        if not self._covers:
+        """Lower the stored reservation to what calls in flight need."""
+        if not self._reserves:
             return
         async with self._writing:
-            needed = {a: n for a, n in self._out.items() if n > 0}
-            if any(n > _TRIM_FROM * needed.get(a, 0) for a, n in self._covered.items()):
+            needed = {a: n for a, n in self._in_flight.items() if n > 0}
+            if any(n > _TRIM_FROM * needed.get(a, 0) for a, n in self._reserved.items()):
                 await self._write(needed)
 
-    async def _write(self, cover: Mapping[Account, int]) -> None:
-        await self._thread.insist(self._store.cover_money, self._incarnation, dict(cover))
-        self._covered = dict(cover)
+    async def _write(self, reserved: Mapping[Account, int]) -> None:
+        await self._thread.insist(self._store.cover_money, self._incarnation, dict(reserved))
+        self._reserved = dict(reserved)
 
     def take_events(self, now: float) -> list[Event]:
-        """An event for each budget that has passed one of its marks since last asked."""
+        """An event for each budget that has passed an alert threshold since the last call."""
         if self.budgets is None:
             return []
         return [_event(alert, now) for alert in self.budgets.take_alerts()]

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 LINGER_S = 0.02  # a commit costs a flush of the disk: worth this wait for company
 NEWS_AFTER_S = 5.0
 STALLED_AFTER_S = 1.0  # a commit takes some milliseconds; one that takes so long may never end
+RESTARTS = 4
 LARGEST = 2**31 - 1  # of a number in the narrowest column
 TEXT_CHARS = 10_000  # of a reason: what was refused may be huge
 
@@ -63,6 +64,7 @@ class ResultWriter:
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._ended = asyncio.Event()  # it writes nothing more
 
     @property
     def idle(self) -> bool:
@@ -87,6 +89,15 @@ class ResultWriter:
     def unstored(self) -> int:
         """How many answers have come in and are not on the disk yet."""
         return len(self._results) + len(self._writing)
+
+    @property
+    def unstored_text(self) -> str:
+        """`3 answers are not stored yet (why)` while the store takes none; else empty."""
+        if not self.stalled:
+            return ""
+        number = self.unstored
+        answers = "1 answer is" if number == 1 else f"{number:,} answers are" if number else "attempts are"
+        return f"{answers} not stored yet ({self._thread.refusal or 'the database does not answer'})"
 
     def take_unwritten(self) -> list[Result]:
         """Remove and return the results that can no longer be stored: the caller keeps them elsewhere."""
@@ -120,6 +131,13 @@ class ResultWriter:
         self._idle.clear()
         self._work.set()
 
+    async def keep_running(self) -> None:
+        """Run until cancelled; a failure restarts it, RESTARTS of them in a row raise StoreError."""
+        try:
+            await self._supervisor.keep("storing results", self.run, restarts=RESTARTS)
+        finally:
+            self._ended.set()
+
     async def run(self) -> None:
         """Write until cancelled; call `flush` before that. Where it raises, run it again: nothing is lost."""
         while True:
@@ -128,8 +146,13 @@ class ResultWriter:
             await self._commit()
 
     async def flush(self) -> None:
-        """Wait until everything added is on the disk."""
-        await self._idle.wait()
+        """Wait until everything added is on the disk, or nothing more is written."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._idle, self._ended)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
 
     async def _commit(self) -> None:
         self._work.clear()

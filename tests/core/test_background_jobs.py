@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from aiohttp import web
 
 from src.config import load_settings, simulated_access
 from src.core.clock import Clock
-from src.core.orchestrator import Orchestrator, RunReport
+from src.core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
 from src.core.store import Store
 from src.core.supervisor import Supervisor
 from src.errors import StoreError
@@ -41,7 +42,8 @@ def pool_over(
     on_result: Callable[[Any], None] | None = None,
     settings: Settings = SETTINGS,
 ) -> Orchestrator:
-    return Orchestrator(settings, simulated_access(settings, base_urls), store, Clock(), on_result=on_result)
+    access = simulated_access(settings, base_urls)
+    return Orchestrator(settings, access, store, Clock(), OrchestratorOptions(on_result=on_result))
 
 
 def run(pool: Orchestrator, timeout_s: float = 60.0) -> RunReport:
@@ -82,20 +84,20 @@ class Job:
 
 
 JOBS = {
-    "claim": Job("_store", "claim", "claiming"),
-    "news": Job("_store", "news", ""),
+    "claim": Job("_session.store", "claim", "claiming"),
+    "news": Job("_session.store", "news", ""),
     "offer": Job("dispatch", "offer", "taking a task in", lost=1),
     "placing": Job("dispatch", "dispatch", "placing tasks"),
     "settle": Job("dispatch", "settle", "settling a call", lost=1),
     "decision of a settle": Job("balancer", "settle", "settling a call", lost=1),
     "events": Job("balancer", "take_events", ""),
     "housekeeping": Job("balancer", "note_states", "housekeeping"),
-    "settings": Job("_command_handler", "apply", "settings and commands"),
-    "heartbeat": Job("_store", "heartbeat", "correspondence with the store"),
+    "settings": Job("_store_sync._command_handler", "apply", "settings and commands"),
+    "heartbeat": Job("_session.store", "heartbeat", "correspondence with the store"),
     "trim": Job("_budget_keeper", "trim", "trimming reserved money"),
     "health": Job("_health", "_ask", "the health watch of "),
-    "storing": Job("_store", "finish", "storing results"),
-    "storing attempts and events": Job("_store", "add_events", "storing results"),
+    "storing": Job("_session.store", "finish", "storing results"),
+    "storing attempts and events": Job("_session.store", "add_events", "storing results"),
     "result writer": Job("_result_writer", "_commit", "storing results"),
     "results": Job("", "_on_result", "passing results on"),
 }
@@ -110,17 +112,17 @@ def test_r1_4_a_job_that_fails_is_reported_and_every_task_is_answered(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pool = pool_over(store, simulator.base_urls, on_result=lambda results: None)
-    began = pool._started  # the jobs, not what comes before them
+    began = pool._report_start  # the jobs, not what comes before them
 
-    def after_the_start(start_s: float) -> Event:
-        fails_once(monkeypatch, getattr(pool, job.path) if job.path else pool, job.name)
+    def after_the_start(start_s: float) -> None:
+        fails_once(monkeypatch, attrgetter(job.path)(pool) if job.path else pool, job.name)
         if job.name in ("apply", "note_states", "heartbeat", "trim"):  # what happens each second
             hold_until_done(pool, monkeypatch)
         if job.name == "apply":
-            pool._settings_version = -1
-        return began(start_s)
+            pool._store_sync._settings_version = -1
+        began(start_s)
 
-    monkeypatch.setattr(pool, "_started", after_the_start)
+    monkeypatch.setattr(pool, "_report_start", after_the_start)
     with caplog.at_level(logging.ERROR):
         report = run(pool)
     assert report.counts.get(TaskStatus.FAILED, 0) == job.lost
@@ -136,12 +138,14 @@ def test_r1_4_a_job_that_fails_is_reported_and_every_task_is_answered(
 
 def hold_until_done(pool: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run does not end before the event is stored."""
-    is_done = pool._is_done
+    check = pool._completion.check
 
     async def later() -> bool:
-        return await is_done() and any(row.event.kind == "internal_error" for row in pool._store.events())
+        return await check() and any(
+            row.event.kind == "internal_error" for row in pool._session.store.events()
+        )
 
-    monkeypatch.setattr(pool, "_is_done", later)
+    monkeypatch.setattr(pool._completion, "check", later)
 
 
 def test_r4_5_an_error_in_our_own_code_during_a_call_is_retried_and_blamed_on_nobody(
@@ -151,14 +155,14 @@ def test_r4_5_an_error_in_our_own_code_during_a_call_is_retried_and_blamed_on_no
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pool = pool_over(store, simulator.base_urls)
-    for agent in pool._agents.values():
+    for agent in pool._calls._agents.values():
         fails_once(monkeypatch, agent, "attempt")
     with caplog.at_level(logging.ERROR):
         report = run(pool)
     assert report.answered == len(TASKS), "a call that our own code broke is made again"
     assert any(record.exc_info and record.exc_info[0] is Boom for record in caplog.records)
     calls = store.summary().calls
-    assert calls.failed == 0 and 0 < calls.uncertain <= len(pool._agents), "it may have been billed"
+    assert calls.failed == 0 and 0 < calls.uncertain <= len(pool._calls._agents), "it may have been billed"
     assert all(p.breaker.opened_count == 0 and not p.history.error_rate for p in pool.balancer.providers)
 
 
@@ -166,7 +170,7 @@ def test_r4_5_an_error_that_persists_ends_the_task_as_ours(
     store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = pool_over(store, simulator.base_urls)
-    for agent in pool._agents.values():
+    for agent in pool._calls._agents.values():
         monkeypatch.setattr(agent, "request_for", always_fails)
     report = run(pool)
     assert report.counts == {TaskStatus.FAILED: len(TASKS)}
@@ -185,8 +189,13 @@ def test_r1_6_an_event_whose_time_no_clock_can_show_is_stored_and_ends_nothing(
 ) -> None:
     pool = pool_over(store, simulator.base_urls)
     odd = Event(1.0, "odd", "a hold without an end", level="alert", fields={"until": 1e17})
-    began = pool._started
-    monkeypatch.setattr(pool, "_started", lambda start_s: pool._tell([odd]) or began(start_s))
+    began = pool._report_start
+
+    def with_an_odd_event(start_s: float) -> None:
+        pool._reporter.report([odd])
+        began(start_s)
+
+    monkeypatch.setattr(pool, "_report_start", with_an_odd_event)
     assert run(pool).answered == len(TASKS)
     kinds = {row.event.kind for row in store.events()}
     assert {"odd", "internal_error"} <= kinds
@@ -288,17 +297,17 @@ def test_the_store_thread_is_given_values_while_the_loop_changes_the_queues(
     store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heartbeats and learned limits go to the store as fast as it takes them, with threads in quick turns."""
-    monkeypatch.setattr("src.core.orchestrator.HOUSEKEEPING_S", 0.02)
-    monkeypatch.setattr("src.core.orchestrator.LEARNED_EVERY_S", 0.0)
+    monkeypatch.setattr("src.core.housekeeping.HOUSEKEEPING_S", 0.02)
+    monkeypatch.setattr("src.core.housekeeping.SAVE_LEARNED_EVERY_S", 0.0)
     pool = pool_over(store, simulator.base_urls)
     threads: set[str] = set()
-    snapshot = pool.snapshot
+    snapshot = pool._placer.snapshot
 
     def noting() -> Any:
         threads.add(threading.current_thread().name)
         return snapshot()
 
-    monkeypatch.setattr(pool, "snapshot", noting)
+    monkeypatch.setattr(pool._placer, "snapshot", noting)
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
@@ -324,7 +333,7 @@ async def busy(pool: Orchestrator) -> RunReport:
             if pool.dispatch.knows(task.batch, task.id):
                 pool.dispatch.withdraw(task.batch, task.id)
             else:
-                pool.dispatch.offer(task, pool._clock.now())
+                pool.dispatch.offer(task, pool._session.clock.now())
         await asyncio.sleep(0.01)
     for task in tasks:
         pool.dispatch.withdraw(task.batch, task.id)

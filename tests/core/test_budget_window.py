@@ -10,7 +10,7 @@ import pytest
 
 from src.config import load_settings, provider_access
 from src.core.clock import Clock
-from src.core.orchestrator import Orchestrator, RunReport
+from src.core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
 from src.core.store import Store
 from src.records import Message, Task, TaskStatus
 from src.settings import Settings
@@ -36,7 +36,7 @@ def pool_over(
     store: Store, simulator: SimulatorProcess, settings: Settings, caps: dict[str, float]
 ) -> Orchestrator:
     access = provider_access(settings, live_environment(simulator.base_urls))
-    return Orchestrator(settings, access, store, Clock(), batch_caps_usd=caps)
+    return Orchestrator(settings, access, store, Clock(), OrchestratorOptions(batch_caps_usd=caps))
 
 
 async def until(true: Callable[[], bool], timeout_s: float = 60.0) -> None:
@@ -75,7 +75,7 @@ async def test_r1_8_a_server_goes_on_with_other_batches(
         store.add_tasks(tasks("capped", 300, LARGE, "poor"), now=1.0)
         pool = pool_over(store, simulator, settings, {"capped": 0.0001} if kind == "batch" else {})
         serving = asyncio.create_task(pool.run(until_done=False))
-        await until(lambda: bool(pool._passed_over))
+        await until(lambda: bool(pool._claims.blocked))
         store.add_tasks(tasks("other", 150), now=2.0)
         await until(lambda: store.pending("other")[TaskStatus.SUCCEEDED] == 150)
         assert store.pending("capped")[TaskStatus.QUEUED] >= 290

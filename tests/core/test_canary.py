@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from src.config import ProviderAccess, load_settings
 from src.core.clock import Clock
 from src.core.leadership import Leadership
-from src.core.orchestrator import Orchestrator, RunReport
+from src.core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
 from src.core.store import Store
 from src.records import Message, Task, TaskStatus
 from src.settings import Settings
@@ -92,7 +92,7 @@ async def run_bad_rows(path: Path, server: Server, settings: Settings) -> Store:
     async with serving(server) as url:
         row = settings.providers["openai"]
         access = {"openai": ProviderAccess("openai", row, url, SecretStr("sk-test-0123456789"), "a test")}
-        pool = Orchestrator(settings, access, store, clock, batch=BATCH)
+        pool = Orchestrator(settings, access, store, clock, OrchestratorOptions(batch=BATCH))
         server.report = await pool.run(until_done=True)
     return store
 

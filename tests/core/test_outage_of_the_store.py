@@ -129,16 +129,16 @@ async def test_a_claim_that_was_made_although_it_was_refused_is_taken_up_before_
         store.add_tasks(TASKS[:9], now=clock.now())
         pool = Orchestrator(settings, access, store, clock)
         await pool._sign_on()
-        me = pool.incarnation
+        me = pool._session.incarnation
         waiting, over = store.claim(me, 2, now=clock.now())
         pool.dispatch.offer(waiting, clock.now())
         pool._result_writer.add_result(Result(over, TaskStatus.FAILED, clock.now()))
-        claim = pool._claiming(5, None, frozenset())
+        claim = pool._claims.claiming(5, None, frozenset())
         with locked(path), pytest.raises(StoreError, match="locked"):
             claim()
         lost = store.claim(me, 3, now=clock.now())
         assert claim() == lost, "and neither what waits nor what is over and not written yet"
-        assert len(pool._claiming(5, None, frozenset())()) == 4, "what is left, without another look"
+        assert len(pool._claims.claiming(5, None, frozenset())()) == 4, "what is left, without another look"
         await pool._close()
 
 

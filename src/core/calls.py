@@ -1,0 +1,198 @@
+"""Calls to providers, from placement to settlement.
+
+    placed --reserve its cost--> reserved --leading?--> sent --answer or error--> settled --stored--> released
+
+Every call passes a `CallGate`, those of tasks and canary calls alike: it leaves only after its cost is on the
+disk and while this orchestrator leads, and it is settled once. A call that was sent and has no answer may
+have been billed, so it is settled as uncertain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..agents.real_agent import RealAgent
+from ..errors import InternalError, LeadershipLost, ProviderError, TimedOut
+from ..records import Completion, Placement, Result
+from ..routing.dispatch import Dispatch, Settled
+from .budget_keeper import BudgetKeeper
+from .leadership import Leadership
+from .result_writer import ResultWriter
+from .run_end import RunEnd
+from .supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+GIVEN_UP = "given up: nothing came back any more"
+
+
+@dataclass(slots=True)
+class Call:
+    """One call; its fields are filled in as it goes on."""
+
+    placement: Placement
+    started_at: float  # epoch seconds; when it was placed, until it is sent
+    sent: bool = False  # it may have reached the provider
+    given_up: bool = False  # cancelled because the network has swallowed it
+    completion: Completion | None = None
+    error: ProviderError | None = None
+    running: asyncio.Task[None] | None = None
+
+
+class CallGate:
+    """What every call passes before it leaves and after it has ended."""
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        budget_keeper: BudgetKeeper,
+        leadership: Leadership,
+        now: Callable[[], float],
+    ) -> None:
+        self._dispatch, self._budget_keeper, self._leadership = dispatch, budget_keeper, leadership
+        self._now = now
+
+    def open(self, placement: Placement) -> Call:
+        return Call(placement, self._now())
+
+    async def make(self, call: Call, answer: Callable[[Placement], Awaitable[Completion]]) -> None:
+        """Make the call with `answer` and note how it ends.
+
+        Raises LeadershipLost where another orchestrator leads, and any error of `answer` but ProviderError.
+        """
+        try:
+            await self._budget_keeper.reserve(call.placement)
+            await self._leadership.permission()
+            call.sent, call.started_at = True, self._now()
+            call.completion = await answer(call.placement)
+        except ProviderError as error:
+            call.error = error
+
+    def settle(self, call: Call) -> Settled:
+        """Book the attempt with the balancer."""
+        return self._dispatch.settle(
+            call.placement,
+            self._now(),
+            completion=call.completion,
+            error=call.error,
+            started_at=call.started_at,
+            sent=call.sent,
+        )
+
+    def abandon(self, call: Call, why: str) -> Result:
+        """End the task of a call that could not be settled, or it would stay in flight for ever."""
+        return self._dispatch.abandon(call.placement.task, self._now(), why, call.placement)
+
+    def release(self, call: Call) -> None:
+        """Release what `make` reserved. What the call cost must be on the disk by now."""
+        self._budget_keeper.release(call.placement)
+
+
+class CallRunner:
+    """The calls of tasks in flight. `on_end` is called with each after it has been settled."""
+
+    def __init__(
+        self,
+        gate: CallGate,
+        agents: Mapping[str, RealAgent],
+        result_writer: ResultWriter,
+        end: RunEnd,
+        supervisor: Supervisor,
+        on_end: Callable[[Call], None],
+    ) -> None:
+        self._gate, self._agents, self._result_writer = gate, agents, result_writer
+        self._end, self._supervisor, self._on_end = end, supervisor, on_end
+        self._calls: dict[int, Call] = {}  # by permit
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def sent(self) -> int:
+        """Calls that may have reached a provider; one whose cost is being reserved has not."""
+        return sum(call.sent for call in self._calls.values())
+
+    def start(self, placement: Placement) -> None:
+        """Begin a call on the running loop. It settles by itself, however it ends."""
+        call = self._calls[placement.permit] = self._gate.open(placement)
+        call.running = asyncio.create_task(self._run(call))
+
+    def give_up(self, permits: Iterable[int]) -> None:
+        """Cancel calls that a silence or a cut of the network has swallowed: their tasks go elsewhere."""
+        loop = asyncio.get_running_loop()
+        for permit in permits:
+            if (
+                call := self._calls.get(permit)
+            ) is not None:  # else a canary, which has a time limit of its own
+                call.given_up = True
+                loop.call_soon(
+                    self._cancel, permit
+                )  # a call that was placed just now must begin, to be settled
+
+    def _cancel(self, permit: int) -> None:
+        if (call := self._calls.get(permit)) is not None and call.running is not None:
+            call.running.cancel()
+
+    async def cancel_all(self) -> None:
+        """Cancel every call and wait until each is settled."""
+        running = [call.running for call in self._calls.values() if call.running is not None]
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _run(self, call: Call) -> None:
+        """One call from start to settlement. Never raises: this is the worker loop."""
+        placement = call.placement
+        try:
+            await self._gate.make(call, self._agents[placement.agent].attempt)
+        except asyncio.CancelledError:
+            if call.sent and call.given_up:
+                call.error = TimedOut(GIVEN_UP, provider=placement.provider, model=placement.model)
+        except LeadershipLost as lost:
+            self._end.supersede(lost)
+        except Exception as error:
+            log.exception("unexpected internal error during a call", extra=_fields(placement))
+            call.error = InternalError(
+                internal_error(error), provider=placement.provider, model=placement.model, sent=call.sent
+            )
+        del self._calls[placement.permit]
+        self._settle(call)
+        self._result_writer.once_stored(partial(self._gate.release, call))
+        with self._supervisor.guarding("what follows a call"):
+            if call.error is not None:
+                fields = {**_fields(placement), "error": call.error.kind, "status": call.error.status}
+                log.info("attempt failed", extra=fields)
+            self._on_end(call)
+        if self._end.draining and not self._calls:
+            self._end.finish()
+
+    def _settle(self, call: Call) -> None:
+        """Book the attempt, and the task's end if it is one."""
+        with self._supervisor.guarding("settling a call") as guarded:
+            settled = self._gate.settle(call)
+            if settled.result is not None:
+                self._result_writer.add_result(settled.result)
+            else:
+                self._result_writer.add_attempt(call.placement.task, settled.attempt)
+        if guarded.error is not None:
+            with self._supervisor.guarding("ending a task"):
+                self._result_writer.add_result(self._gate.abandon(call, internal_error(guarded.error)))
+
+
+def internal_error(error: Exception) -> str:
+    """What a task's row says of an internal error: its class alone, since its message may quote keys."""
+    return f"internal error of the orchestrator: {type(error).__name__} (its log has the traceback)"
+
+
+def _fields(placement: Placement) -> dict[str, Any]:
+    return {
+        "action": "attempt",
+        "task_id": placement.task.id,
+        "provider": placement.provider,
+        "model": placement.model,
+        "agent": placement.agent,
+    }

@@ -1,0 +1,168 @@
+"""Claims: queued tasks of the store that this orchestrator alone may run, and how they go back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+
+from ..errors import StoreError
+from ..records import Attempt, Task
+from ..routing.budgets import Refusal
+from ..routing.dispatch import Dispatch
+from .calls import internal_error
+from .result_writer import ResultWriter
+from .store_session import StoreSession
+from .supervisor import Supervisor
+
+Owner = tuple[str, str]  # batch, submitter
+BLOCKED_SHARE = 4  # a quarter of the prefetch window may be tasks that their own budget blocks
+
+
+class BlockedOwners:
+    """Batches and submitters whose own budget is spent.
+
+    Some of their tasks may stay in dispatch, since the budget may still allow a smaller one. Beyond that they
+    go back into the queue, and claims skip their owner until that budget resets.
+    """
+
+    def __init__(self, dispatch: Dispatch, prefetch_limit: int, now: Callable[[], float]) -> None:
+        self._dispatch, self._now = dispatch, now
+        self._most = prefetch_limit // BLOCKED_SHARE
+        self._blocked: dict[Owner, Refusal] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._blocked)
+
+    @property
+    def fill_the_window(self) -> bool:
+        """Whether so many of their tasks wait in dispatch that some have to go back."""
+        budgets = self._dispatch.balancer.pool.budgets
+        return budgets is not None and self._dispatch.kept_count > self._most
+
+    def take_tasks(self) -> list[Task]:
+        """Take their tasks out of dispatch, and skip their owners from now on."""
+        taken = []
+        for refusal, tasks in self._dispatch.kept_by_own_budget():
+            for task in tasks:
+                self._blocked[task.batch, task.submitter] = refusal
+                taken.append(task)
+                self._dispatch.withdraw(task.batch, task.id)
+        return taken
+
+    def current(self) -> frozenset[Owner]:
+        """Those whose budget has not reset yet."""
+        now = self._now()
+        self._blocked = {o: r for o, r in self._blocked.items() if r.until is None or now < r.until}
+        return frozenset(self._blocked)
+
+    def spent_budget(self) -> Refusal | None:
+        """The budget without a reset that blocks every task that is left; None while any task may go on."""
+        if self._dispatch.waiting:
+            return self._dispatch.spent_budget()
+        return next((refusal for refusal in self._blocked.values() if refusal.until is None), None)
+
+
+class TaskClaims:
+    """Claims tasks into dispatch and releases them. A claim whose outcome is unknown is looked up again."""
+
+    def __init__(
+        self,
+        session: StoreSession,
+        dispatch: Dispatch,
+        result_writer: ResultWriter,
+        supervisor: Supervisor,
+        blocked: BlockedOwners,
+    ) -> None:
+        self.session, self.dispatch, self.blocked = session, dispatch, blocked
+        self._result_writer, self._supervisor = result_writer, supervisor
+        self._in_doubt = False  # a claim or a release may have been committed without this process knowing
+
+    async def claim(
+        self, limit: int, above: int | None = None, excluded: AbstractSet[Owner] = frozenset()
+    ) -> int:
+        """Claim up to `limit` tasks and offer them to dispatch; returns how many.
+
+        `above`: only tasks of a higher priority. `excluded`: owners that are skipped.
+        """
+        claiming, self._in_doubt = self.claiming(limit, above, excluded), True
+        tasks = await self.session.thread.insist(claiming)
+        if above is None:
+            full = len(tasks) == limit
+            self.dispatch.behind = (await self.session.news()).queued if full else 0
+        attempts = await self._earlier_attempts(tasks)
+        now = self.session.clock.now()
+        for task in tasks:
+            if not self.dispatch.knows(task.batch, task.id):
+                self._offer(task, now, attempts.get(task.row, ()))
+        self._in_doubt = False
+        return len(tasks)
+
+    def claiming(
+        self, limit: int, above: int | None, excluded: AbstractSet[Owner]
+    ) -> Callable[[], list[Task]]:
+        """A claim that can be repeated.
+
+        A claim that failed may have been committed anyway. So tasks that are claimed in the store and unknown
+        here come before further ones. Known are the tasks that were here before the first try: only this
+        orchestrator claims under its name.
+        """
+        known = self.dispatch.keys() | self._result_writer.unwritten()
+        repeated, skipped = self._in_doubt, self.blocked.current() | excluded
+        session = self.session
+
+        def claim() -> list[Task]:
+            nonlocal repeated
+            mine = session.store.claimed(session.incarnation) if repeated else []
+            repeated = True
+            return [task for task in mine if (task.batch, task.id) not in known] or session.store.claim(
+                session.incarnation,
+                limit,
+                now=session.clock.now(),
+                batch=session.batch,
+                excluded=skipped,
+                above=above,
+            )
+
+        return claim
+
+    async def _earlier_attempts(self, tasks: Sequence[Task]) -> Mapping[int, Sequence[Attempt]]:
+        """By row, the attempts of tasks that were begun before a restart: they keep counting."""
+        begun = [task.row for task in tasks if task.attempts]
+        if not begun:
+            return {}
+        return await self.session.thread.insist(self.session.store.attempts_that_count, begun)
+
+    def _offer(self, task: Task, now: float, attempts: Sequence[Attempt]) -> None:
+        with self._supervisor.guarding("taking a task in") as guarded:
+            self.dispatch.offer(task, now, attempts)
+        if guarded.error is not None:
+            failed = self.dispatch.abandon(task, now, internal_error(guarded.error))
+            self._result_writer.add_result(failed)
+
+    async def release_blocked(self) -> None:
+        """Put tasks that their own budget blocks back into the queue, where they fill the window."""
+        if not self.blocked.fill_the_window:
+            return
+        tasks, session = self.blocked.take_tasks(), self.session
+        self._in_doubt = True
+        await self._result_writer.flush()  # attempts are booked while the claim is held
+        await session.thread.insist(
+            session.store.release, session.incarnation, tasks, now=session.clock.now()
+        )
+        self._in_doubt = False
+
+    async def release_all(self) -> None:
+        """Put every waiting task back into the queue, at the end of a run.
+
+        Where the store does not take them, the next orchestrator requeues them.
+        """
+        tasks, session = self.dispatch.waiting_tasks(), self.session
+        for task in tasks:
+            self.dispatch.withdraw(task.batch, task.id)
+        if tasks:
+            await self._result_writer.flush()  # attempts are booked while the claim is held
+            with suppress(StoreError):
+                await session.thread(
+                    session.store.release, session.incarnation, tasks, now=session.clock.now()
+                )

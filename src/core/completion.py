@@ -1,0 +1,46 @@
+"""When a run that ends with its tasks is over."""
+
+from __future__ import annotations
+
+from ..records import TaskStatus
+from .calls import CallRunner
+from .claims import TaskClaims
+from .result_writer import ResultWriter
+from .run_end import RunEnd
+
+
+class CompletionCheck:
+    """Whether every task is over, or none that is left may go on."""
+
+    def __init__(
+        self, claims: TaskClaims, calls: CallRunner, result_writer: ResultWriter, end: RunEnd
+    ) -> None:
+        self._claims, self._calls, self._result_writer, self._end = claims, calls, result_writer, end
+        self._session, self._dispatch = claims.session, claims.dispatch
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every claimed task is over and stored."""
+        return not (len(self._dispatch) or self._calls) and self._result_writer.idle
+
+    async def settle_followers_if_idle(self) -> None:
+        """End tasks that wait for the answer of an equal one, where none of those is left to run."""
+        if self.is_idle and (await self._session.news()).queued:
+            await self._result_writer.settle_followers()
+
+    async def check(self) -> bool:
+        """Whether the run is over; where tasks are left, `end` says why."""
+        pool = self._dispatch.balancer.pool
+        if pool.all_misconfigured:
+            self._end.complete("misconfigured", "; ".join(p.misconfigured for p in pool.providers))
+            return True
+        quiet = not self._calls and self._result_writer.idle
+        budget = self._claims.blocked.spent_budget() if quiet else None
+        if budget is not None and (self._dispatch.waiting or (await self._session.news()).queued):
+            self._end.complete("budget", str(budget), budget.rule)
+            return True
+        if not self.is_idle:
+            return False
+        session = self._session
+        open_tasks = await session.thread.insist(session.store.pending, session.batch)
+        return not (open_tasks.get(TaskStatus.QUEUED, 0) + open_tasks.get(TaskStatus.RUNNING, 0))

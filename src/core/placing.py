@@ -1,0 +1,116 @@
+"""From dispatch's decision to calls: when placing is allowed, what it starts, and when it is due again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..records import Event, PoolSnapshot
+from ..routing.dispatch import Dispatch
+from .calls import CallRunner
+from .event_reporter import EventReporter
+from .leadership import Leadership
+from .result_writer import ResultWriter
+from .run_end import RunEnd
+
+
+class PlacementGuard:
+    """Whether calls may be made at all now, those of tasks and canary calls.
+
+    Not while the run ends, another orchestrator may lead, or answers cannot be stored: a paid answer must not
+    be lost. The last is reported when it begins and when it is over.
+    """
+
+    def __init__(
+        self,
+        end: RunEnd,
+        leadership: Leadership,
+        result_writer: ResultWriter,
+        reporter: EventReporter,
+        now: Callable[[], float],
+    ) -> None:
+        self._end, self._leadership, self._result_writer = end, leadership, result_writer
+        self._reporter, self._now = reporter, now
+        self._held = False  # reported as on hold
+
+    def may_place(self) -> bool:
+        return not self._end.draining and self._leadership.may_place and not self._is_stalled()
+
+    def _is_stalled(self) -> bool:
+        writer = self._result_writer
+        stalled = writer.stalled
+        if self._held != stalled and (self._held or writer.stall_is_news):
+            self._held = stalled
+            text = "placing goes on: the database takes answers again"
+            if stalled:
+                text = f"placing stops: {writer.unstored_text or 'answers cannot be stored'}; trying again"
+            event = Event(self._now(), "store", text, level="alert" if stalled else "info")
+            self._reporter.report([event])
+        return stalled
+
+
+class Placer:
+    """Asks dispatch at every event what can go now, starts those calls, and sets the alarm for the next time.
+
+    `tasks_wanted` is set when fewer tasks wait than calls can be in flight.
+    """
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        guard: PlacementGuard,
+        calls: CallRunner,
+        result_writer: ResultWriter,
+        reporter: EventReporter,
+        now: Callable[[], float],
+    ) -> None:
+        self._dispatch, self._guard, self._calls = dispatch, guard, calls
+        self._result_writer, self._reporter, self._now = result_writer, reporter, now
+        self.tasks_wanted = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def place(self) -> None:
+        """Start every call that can go now. On the running loop."""
+        with self._reporter.supervisor.guarding("placing tasks"):
+            if self._guard.may_place():
+                self._place()
+
+    def place_anew(self) -> None:
+        """Place after a change that concerns every waiting task: the network, a breaker, a model."""
+        self.give_up_abandoned()
+        self._reporter.report(self._dispatch.balancer.take_events())
+        self._dispatch.wake_all()
+        self.place()
+
+    def give_up_abandoned(self) -> None:
+        """Cancel calls that no answer will come to any more."""
+        self._calls.give_up(self._dispatch.balancer.take_lost(self._now()))
+
+    def _place(self) -> None:
+        now, balancer = self._now(), self._dispatch.balancer
+        placements, ended, next_wake = self._dispatch.dispatch(now)
+        for result in ended:
+            self._result_writer.add_result(result)
+        for placement in placements:  # before anything that may fail: each holds a permit
+            self._calls.start(placement)
+        self._reporter.report(balancer.take_events())  # of no call: a spent budget, an unknown price
+        self._set_alarm(next_wake, now)
+        if self._dispatch.waiting < balancer.slots:
+            self.tasks_wanted.set()
+
+    def _set_alarm(self, at: float | None, now: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if at is not None:
+            self._alarm = asyncio.get_running_loop().call_later(max(0.0, at - now), self.place)
+
+    def snapshot(self) -> PoolSnapshot:
+        """The pool right now: what `status` and the pages show."""
+        return replace(
+            self._dispatch.balancer.snapshot(self._now()),
+            waiting=self._dispatch.waiting,
+            waiting_for=self._dispatch.waiting_for(),
+            oldest_waiting_at=self._dispatch.oldest_waiting_at(),
+        )

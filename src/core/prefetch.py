@@ -1,0 +1,115 @@
+"""The prefetch window: how many claimed tasks wait in dispatch, so that placing never waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+
+from .claims import Owner, TaskClaims
+from .completion import CompletionCheck
+from .placing import Placer
+from .run_end import RunEnd
+
+IDLE_POLL_S = 0.05  # how often a run that ends with its tasks looks for more, while none wait
+BUSY_POLL_S = 0.25
+OVERTAKING_AT_MOST = 100  # tasks beyond a full window that go before those in it
+CLAIM_AT_MOST = 500  # tasks in a transaction: a claim must not hold up results
+
+
+class PrefetchWindow:
+    """Keeps dispatch's window of waiting tasks filled from the store."""
+
+    def __init__(
+        self,
+        claims: TaskClaims,
+        completion: CompletionCheck,
+        placer: Placer,
+        end: RunEnd,
+        prefetch_limit: int,
+    ) -> None:
+        self._claims, self._completion, self._placer, self._end = claims, completion, placer, end
+        self._session, self._dispatch = claims.session, claims.dispatch
+        self._limit = prefetch_limit
+        self._written_since, self._overtaking_from = True, 0.0
+
+    async def run(self, until_done: bool) -> None:
+        """Claim until the run drains; with `until_done` end the run when no task is open.
+
+        Returns only when cancelled: a background job that returns would end the run.
+        """
+        while not self._end.draining:
+            await self._claims.release_blocked()
+            wanted = self._wanted()
+            claimed = await self._claim(wanted) if wanted else 0
+            if until_done and not wanted and self._may_overtake():
+                await self._claim_overtaking()
+            if claimed == CLAIM_AT_MOST:
+                continue
+            if not claimed:
+                await self._completion.settle_followers_if_idle()
+                if until_done and await self._completion.check():
+                    self._end.finish()
+                    break
+            if until_done or self._dispatch.waiting:
+                await self._pause(
+                    BUSY_POLL_S if self._dispatch.waiting or self._claims.blocked else IDLE_POLL_S
+                )
+            if not until_done:
+                await self._until_news(more=claimed == wanted)
+        await asyncio.Event().wait()
+
+    def _wanted(self) -> int:
+        """How many tasks to claim: none while the window is more than half full."""
+        room = self._limit - self._dispatch.waiting
+        return min(room, CLAIM_AT_MOST) if room > self._limit // 2 else 0
+
+    async def _claim(
+        self, limit: int, above: int | None = None, excluded: AbstractSet[Owner] = frozenset()
+    ) -> int:
+        claimed = await self._claims.claim(limit, above, excluded)
+        if claimed:
+            self._placer.place()
+        return claimed
+
+    def _may_overtake(self) -> bool:
+        """Whether tasks may have been submitted since tasks last overtook, and that is BUSY_POLL_S ago."""
+        self._written_since = self._session.watch.changed() or self._written_since
+        now = self._session.clock.now()
+        if not self._written_since or now < self._overtaking_from:
+            return False
+        self._written_since, self._overtaking_from = False, now + BUSY_POLL_S
+        return True
+
+    async def _claim_overtaking(self) -> None:
+        """Claim tasks that go before those in a full window, a few at a time.
+
+        These have a higher priority, or the lowest one there and an owner without a task in the window.
+        """
+        lowest = self._dispatch.lowest_priority()
+        for above, excluded in ((lowest, frozenset[Owner]()), (lowest - 1, self._dispatch.owners())):
+            over = max(0, self._dispatch.waiting - self._limit)
+            if over < OVERTAKING_AT_MOST:
+                await self._claim(OVERTAKING_AT_MOST - over, above, excluded)
+
+    async def _until_news(self, more: bool) -> None:
+        """Wait until tasks are queued and the window has room. `more`: the last claim may have left some."""
+        while not self._end.draining:
+            if self._claims.blocked.fill_the_window:
+                break
+            has_room = self._dispatch.waiting <= self._limit // 2
+            if not has_room and self._may_overtake():
+                await self._claim_overtaking()
+                more = True  # of what was written, only tasks that overtake have been looked for
+            if has_room and (more or self._session.watch.changed()):
+                if (await self._session.news()).queued:
+                    break
+                more = False
+            await self._pause(self._session.watch.look_every_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for `seconds`, or until tasks are wanted."""
+        self._placer.tasks_wanted.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._placer.tasks_wanted.wait()

@@ -1,0 +1,93 @@
+"""How a run ends: by itself, drained, stopped at once, or because it may not or cannot go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import LeadershipLost
+from ..records import TaskStatus
+from ..routing.budgets import BudgetRule
+
+Stopped = Literal["", "drained", "stopped", "budget", "misconfigured", "superseded", "store_lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run came to: tasks by final status, and why it stopped early (empty: it did not)."""
+
+    counts: Mapping[TaskStatus, int]
+    stopped: Stopped = ""
+    why: str = ""  # one line for a person, where no person stopped it
+    recovered: int = 0  # tasks requeued from an orchestrator that was killed
+    spent: BudgetRule | None = None  # the budget that stopped the run
+
+    @property
+    def answered(self) -> int:
+        return self.counts.get(TaskStatus.SUCCEEDED, 0)
+
+
+class RunEnd:
+    """Whether the run is ending, and why. For the event loop's thread.
+
+    While `draining` nothing is claimed or placed; calls in flight have `grace_s` seconds to end. `wait`
+    returns when the run no longer waits for them.
+    """
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self.draining = False
+        self.stopped: Stopped = ""
+        self.why = ""
+        self.spent: BudgetRule | None = None
+        self._over = asyncio.Event()
+
+    @property
+    def can_store(self) -> bool:
+        """Whether the store still takes this orchestrator's results."""
+        return self.stopped not in ("superseded", "store_lost")
+
+    def drain(self, in_flight: int) -> None:
+        """Start no new calls, and let those `in_flight` end. Does nothing where the run is ending already."""
+        if self.draining:
+            return
+        self.draining, self.stopped = True, "drained"
+        if in_flight:
+            asyncio.get_running_loop().call_later(self._grace_s, self.finish)
+        else:
+            self.finish()
+
+    def stop(self) -> None:
+        """End without waiting for calls in flight."""
+        self.draining, self.stopped = True, "stopped"
+        self.finish()
+
+    def supersede(self, lost: LeadershipLost) -> None:
+        """End because another orchestrator leads: it has booked everything that is not stored yet."""
+        if self.stopped != "superseded":
+            self.stop()
+            self.stopped, self.why = "superseded", f"{lost}: this one ends, and stores nothing more"
+
+    def lose_store(self, why: str, in_flight: int) -> None:
+        """Drain because the database file is gone: further answers could not be kept."""
+        self.drain(in_flight)
+        self.stopped, self.why = "store_lost", why
+
+    def complete(self, stopped: Stopped = "", why: str = "", spent: BudgetRule | None = None) -> None:
+        """End because no work is left, or none that may go on."""
+        if stopped:
+            self.stopped, self.why, self.spent = stopped, why, spent
+        self.finish()
+
+    def wind_up(self) -> None:
+        """Claim and place nothing more, whatever ended the run."""
+        self.draining = True
+
+    def finish(self) -> None:
+        """Stop waiting for calls in flight."""
+        self._over.set()
+
+    async def wait(self) -> None:
+        await self._over.wait()
