@@ -230,8 +230,8 @@ def _tell(report: AddReport) -> None:
             f"{ids_with(report.changed_count, 'new content')} ({shown}), but the old one is being worked on: "
             "run the same command again when it has ended"
         )
-    if report.following:
-        say(f"{plural(report.following, 'task')} equal to another one: asked once, answered each")
+    if report.duplicates:
+        say(f"{plural(report.duplicates, 'task')} equal to another one: asked once, answered each")
 
 
 def check_limit(store: Store, batch: Batch) -> None:

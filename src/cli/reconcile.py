@@ -49,15 +49,15 @@ def drop_stale_rows(store: Store, batch: Batch, results: ResultsFile) -> None:
     """Take out the rows of tasks that were asked again."""
     if store.batch(batch.name) is None:
         return
-    outdated = store.outdated(batch.name)
+    outdated = store.stale(batch.name)
     if outdated:
         results.drop(set(outdated.values()))
-        store.forget_outdated(batch.name, outdated)
+        store.forget_stale(batch.name, outdated)
 
 
 def answer_duplicates(store: Store, batch: str, results: ResultsFile) -> None:
     """Answer tasks that came in equal to one that was answered long ago."""
-    while ended := store.settle_followers(batch):
+    while ended := store.settle_duplicates(batch):
         results.append(ended)
 
 

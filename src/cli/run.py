@@ -189,7 +189,7 @@ def _answer(
         agent_prompts=ways.agent_prompts,
         max_cost_usd=ways.max_cost,
     )
-    if store.outdated(batch.name):  # somebody asked again, on the pages, what had been written
+    if store.stale(batch.name):  # somebody asked again, on the pages, what had been written
         reconcile(store, batch, results)
     return report.spent
 

@@ -133,7 +133,7 @@ class BudgetKeeper:
                 await self._write(needed)
 
     async def _write(self, reserved: Mapping[Account, int]) -> None:
-        await self._thread.insist(self._store.cover_money, self._incarnation, dict(reserved))
+        await self._thread.insist(self._store.reserve_cost, self._incarnation, dict(reserved))
         self._reserved = dict(reserved)
 
     def take_events(self, now: float) -> list[Event]:

@@ -23,10 +23,10 @@ class CompletionCheck:
         """Whether every claimed task is over and stored."""
         return not (len(self._dispatch) or self._calls) and self._result_writer.idle
 
-    async def settle_followers_if_idle(self) -> None:
+    async def settle_duplicates_if_idle(self) -> None:
         """End tasks that wait for the answer of an equal one, where none of those is left to run."""
         if self.is_idle and (await self._session.news()).queued:
-            await self._result_writer.settle_followers()
+            await self._result_writer.settle_duplicates()
 
     async def check(self) -> bool:
         """Whether the run is over; where tasks are left, `end` says why."""

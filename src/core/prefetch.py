@@ -47,7 +47,7 @@ class PrefetchWindow:
             if claimed == CLAIM_AT_MOST:
                 continue
             if not claimed:
-                await self._completion.settle_followers_if_idle()
+                await self._completion.settle_duplicates_if_idle()
                 if until_done and await self._completion.check():
                     self._end.finish()
                     break

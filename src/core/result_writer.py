@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from ..errors import UnstorableError
 from ..records import Attempt, Event, Result, Task, TaskStatus, Usage
-from .store import FOLLOWERS_AT_ONCE, Store
+from .store import DUPLICATES_AT_ONCE, Store
 from .store_thread import StoreThread
 from .supervisor import Supervisor
 
@@ -180,14 +180,14 @@ class ResultWriter:
             self._writing, self._once_stored[:0] = [], waiting
             if attempts or events or self._results or waiting:
                 self._wake()
-        if sum(result.origin is not None for result in written) >= FOLLOWERS_AT_ONCE:
-            await self.settle_followers()
+        if sum(result.origin is not None for result in written) >= DUPLICATES_AT_ONCE:
+            await self.settle_duplicates()
         if not self._work.is_set():
             self._idle.set()
 
-    async def settle_followers(self) -> None:
+    async def settle_duplicates(self) -> None:
         """End tasks that waited for the answer of an equal one and are left over."""
-        while results := await self._thread.insist(self._store.settle_followers):
+        while results := await self._thread.insist(self._store.settle_duplicates):
             self._on_written(results)
 
     # ------------------------------------------------------------------ results

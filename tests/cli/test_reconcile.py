@@ -76,7 +76,7 @@ def test_a_task_asked_again_stands_once_and_with_its_new_answer(
     answer(store, "new", at=NOW + 50)
     reconcile(store, batch, results)
     assert outputs(results) == {"t0000": "old", "t0001": "new", "t0002": "old"}
-    assert store.outdated("b") == {}
+    assert store.stale("b") == {}
 
 
 def test_a_task_asked_again_while_a_run_writes_stands_once(

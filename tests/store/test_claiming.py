@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from src.core.store import Store
-from src.core.store.turns import NEAR_S
+from src.core.store.claim_order import NEAR_S
 from src.errors import StoreError
 from src.records import TaskStatus
 

@@ -39,7 +39,7 @@ def test_to_sign_on_again_changes_nothing(store: Store) -> None:
 def test_claims_of_the_dead_are_queued_again_and_their_reservations_told(store: Store) -> None:
     with_claims(store, *tasks(3))
     store.heartbeat("me", now=NOW + 1, snapshot=None)
-    store.cover_money("me", {("openai", "b", "local"): 700, ("gemini", "b", "local"): 77})
+    store.reserve_cost("me", {("openai", "b", "local"): 700, ("gemini", "b", "local"): 77})
     answer = sign_on(store, "second", now=NOW + 60)
     assert answer == Registration(recovered=3, uncertain_nanos=777)
     again = store.claim("second", 9, now=NOW)

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from src.core.store import Store, turns
+from src.core.store import Store, claim_order
 from src.records import Outcome, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, sign_on, tasks
@@ -94,20 +94,20 @@ def test_no_large_table_is_read_from_end_to_end(sqlite_store: Store, use: Callab
 @pytest.mark.parametrize(
     ("statement", "values", "index"),
     [
-        (turns._NEXT_PRIORITY, (9, 1, 0), "ix_tasks_queue (status=? AND priority<?)"),
-        (turns._NEXT_LANE, (0, 1, 1, 0), "ix_tasks_queue (status=? AND priority=? AND lane_id>?)"),
+        (claim_order._NEXT_PRIORITY, (9, 1, 0), "ix_tasks_queue (status=? AND priority<?)"),
+        (claim_order._NEXT_STREAM, (0, 1, 1, 0), "ix_tasks_queue (status=? AND priority=? AND stream_id>?)"),
         (
-            turns._LANE_ROWS,
+            claim_order._STREAM_ROWS,
             (0, 1, 0, 9, 0),
-            "ix_tasks_queue (status=? AND priority=? AND lane_id=? AND task_row>?)",
+            "ix_tasks_queue (status=? AND priority=? AND stream_id=? AND task_row>?)",
         ),
         (
-            turns._NEAR_DEADLINE,
+            claim_order._NEAR_DEADLINE,
             (NOW, 9, 0),
             "ix_tasks_deadline (status=? AND deadline_at>? AND deadline_at<?)",
         ),
     ],
-    ids=["next priority", "next lane", "rows of a lane", "near deadlines"],
+    ids=["next priority", "next stream", "rows of a stream", "near deadlines"],
 )
 def test_a_claim_looks_only_at_what_it_takes(
     sqlite_store: Store, statement: Any, values: tuple[Any, ...], index: str

@@ -252,7 +252,7 @@ def test_why_a_provider_was_not_chosen_does_not_name_it_twice(why: str, told: st
 
 
 def test_calls_of_the_dead_are_no_task_type(filled: FilledState, store: Store, client: FlaskClient) -> None:
-    store.cover_money(ME, {("openai", BATCH, "local"): 700_000})
+    store.reserve_cost(ME, {("openai", BATCH, "local"): 700_000})
     store.register("next", pid=2, host="here", mode="simulated", batch="", now=filled.now)
     assert sum(row.sums.uncertain_nanos for row in store.usage(0.0, filled.now + 60, ())) >= 700_000
     assert "" not in {row.task_type for row in type_table(context_of(client))}

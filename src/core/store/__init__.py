@@ -6,12 +6,12 @@
     control   orchestrators sign on and off; settings, commands, events, what is learned
     editing   people cancel, ask again, purge
     reading   pages, exports, snapshots
-    copies    results files are brought up to date
+    result_sync  results files are brought up to date
     accounts  usage and summaries
     samples   single calls that a plan learns from
     -----
-    following, turns, transitions, loading, rollups, histogram, codec, rows, shared, schema, database,
-    watch, lock, repeating, migrate + migrations/
+    deduplication, claim_order, transitions, loading, rollups, histogram, codec, rows, shared, schema,
+    database, watch, lock, repeating, migrate + migrations/
 
 Synchronous, over one URL. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.
@@ -25,16 +25,16 @@ from types import TracebackType
 
 from .accounts import Accounts
 from .control import Control
-from .copies import Copies
 from .database import Database
+from .deduplication import DUPLICATES_AT_ONCE
 from .editing import Editing
-from .following import FOLLOWERS_AT_ONCE
 from .intake import Intake
 from .leading import Identity, Leading
 from .lock import HostLock
 from .migrate import bring_up_to_date
 from .reading import Reading
 from .repeating import once_more, repeating
+from .result_sync import ResultSync
 from .rows import (
     AddReport,
     BatchRow,
@@ -67,7 +67,7 @@ from .work import Work
     always=("create_batch",),
     never=("add_tasks", "close", "watch", "fenced", "file_lost"),
 )
-class Store(Intake, Work, Leading, Control, Editing, Reading, Copies, Accounts, Samples):
+class Store(Intake, Work, Leading, Control, Editing, Reading, ResultSync, Accounts, Samples):
     """One database, opened with `Store.open`; also a context manager that closes it."""
 
     @classmethod
@@ -124,7 +124,7 @@ class Store(Intake, Work, Leading, Control, Editing, Reading, Copies, Accounts, 
 
 __all__ = [
     "Store",
-    "FOLLOWERS_AT_ONCE",
+    "DUPLICATES_AT_ONCE",
     "AddReport",
     "BatchRow",
     "Identity",

@@ -35,7 +35,7 @@ class Accounts(Part):
 
     def summary(self, batch: str | None = None) -> Summary:
         """One batch, or with None everything since the beginning."""
-        batch_id = schema.ALL_BATCHES if batch is None else self._lanes.known_batch_id(batch)
+        batch_id = schema.ALL_BATCHES if batch is None else self._streams.known_batch_id(batch)
         calls, tasks = schema.batch_calls, schema.batch_tasks
         with self._database.reading() as connection:
             counts = self._counts(connection, [batch_id])[batch_id]

@@ -59,7 +59,7 @@ class Control(Transitions):
             row = OrchestratorRow(incarnation, pid, host, mode, batch, now, now)
             insert = self._database.insert(schema.orchestrators).values(dataclasses.asdict(row))
             connection.execute(insert.on_conflict_do_nothing(index_elements=["incarnation"]))
-            uncertain = self._book_covers(connection, ids, now, uncertain_at_most)
+            uncertain = self._book_reservations(connection, ids, now, uncertain_at_most)
         return Registration(recovered, poisoned, uncertain)
 
     def _dead(self, connection: sa.Connection, incarnation: str) -> list[tuple[int, OrchestratorRow]]:
@@ -85,7 +85,9 @@ class Control(Transitions):
             mine = sa.select(_T.task_row).where(IS_RUNNING, _T.claimed_by == me)
             rows = list(connection.execute(mine).scalars())
             released = self._give_back(connection, rows, me, now)
-            connection.execute(sa.delete(schema.covers).where(schema.covers.c.orchestrator_id == me))
+            connection.execute(
+                sa.delete(schema.cost_reservations).where(schema.cost_reservations.c.orchestrator_id == me)
+            )
             self._retire(connection, [me], now)
         return released
 
@@ -111,10 +113,12 @@ class Control(Transitions):
             if row.finished:
                 queued["claims"] = _T.claims - 1
             mine = sa.and_(IS_RUNNING, _T.claimed_by == number)
-            statement = sa.update(schema.tasks).where(mine).values(queued).returning(_T.task_row, _T.lane_id)
+            statement = (
+                sa.update(schema.tasks).where(mine).values(queued).returning(_T.task_row, _T.stream_id)
+            )
             rows = connection.execute(statement).all()
-            lanes = {row.task_row: self._lanes.by_id(row.lane_id) for row in rows}
-            self._move(connection, lanes, TaskStatus.RUNNING, TaskStatus.QUEUED)
+            streams = {row.task_row: self._streams.by_id(row.stream_id) for row in rows}
+            self._move(connection, streams, TaskStatus.RUNNING, TaskStatus.QUEUED)
             requeued += len(rows)
         return requeued
 
@@ -125,10 +129,10 @@ class Control(Transitions):
         taken = sa.update(schema.commands).where(c.finished_at.is_(None), c.taken_by.in_(orchestrator_ids))
         connection.execute(taken.values(taken_by=None, taken_at=None))
 
-    def cover_money(self, incarnation: str, accounts: Mapping[tuple[str, str, str], int]) -> None:
+    def reserve_cost(self, incarnation: str, accounts: Mapping[tuple[str, str, str], int]) -> None:
         """Replace what the calls in flight may cost at most: nano-dollars by (provider, batch, submitter)."""
         me = self._orchestrator_id(incarnation)
-        c = schema.covers
+        c = schema.cost_reservations
         rows = [
             {"orchestrator_id": me, "provider": p, "batch": b, "submitter": s, "nanos": nanos}
             for (p, b, s), nanos in accounts.items()
@@ -138,17 +142,17 @@ class Control(Transitions):
             if rows:
                 connection.execute(sa.insert(c), rows)
 
-    def _book_covers(
+    def _book_reservations(
         self, connection: sa.Connection, orchestrator_ids: list[int], now: float, at_most: int | None
     ) -> int:
         """What the dead had in flight may have been billed: book it as uncertain, once. Returns the sum."""
-        c = schema.covers
+        c = schema.cost_reservations
         rows = connection.execute(sa.select(c).where(c.c.orchestrator_id.in_(orchestrator_ids))).all()
         total = sum(row.nanos for row in rows)
         booked: int = total if at_most is None else min(total, at_most)
         calls = CallRollups()
         for row in rows:
-            batch_id = self._lanes.batch_id(row.batch)
+            batch_id = self._streams.batch_id(row.batch)
             nanos = row.nanos * booked // total if total else 0
             calls.book_uncertain(nanos, row.provider, batch_id, row.submitter, now)
         calls.write(self._database, connection)
@@ -227,8 +231,8 @@ class Control(Transitions):
 
     def news(self, batch: str | None = None) -> News:
         """What changed for an orchestrator that waits: cheap enough to ask twenty times a second."""
-        k, c = schema.counts.c, schema.commands.c
-        batch_id = schema.ALL_BATCHES if batch is None else self._lanes.known_batch_id(batch)
+        k, c = schema.task_counts.c, schema.commands.c
+        batch_id = schema.ALL_BATCHES if batch is None else self._streams.known_batch_id(batch)
         query = sa.select(
             sa.select(k.tasks).where(k.batch_id == batch_id, k.status == "queued").scalar_subquery(),
             sa.select(sa.func.max(schema.settings.c.version)).scalar_subquery(),

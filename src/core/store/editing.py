@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ...records import TaskStatus
 from . import schema
-from .following import Following
+from .deduplication import Deduplication
 from .schema import IS_FINAL, IS_QUEUED
 from .shared import IN_SIZE
 
@@ -17,7 +17,7 @@ _T = schema.tasks.c
 _CAN_BE_ASKED = sa.and_(IS_FINAL, sa.exists().where(schema.prompts.c.task_row == _T.task_row))
 
 
-class Editing(Following):
+class Editing(Deduplication):
     """The part of the store that changes tasks at a person's wish."""
 
     def cancel(
@@ -74,28 +74,28 @@ class Editing(Following):
             chosen.append(self._chosen(batch, sa.and_(can_be_asked, of_these)))
         reopened = 0
         for rows in itertools.chain(*chosen):
-            lanes = self._lanes_for(batch, rows, asked_by) if asked_by else {}
+            streams = self._streams_for(batch, rows, asked_by) if asked_by else {}
             with self._database.writing() as connection:
-                for old, new in lanes.items():
-                    of_lane = sa.and_(_T.task_row.in_(rows), _T.lane_id == old, IS_FINAL)
-                    connection.execute(sa.update(schema.tasks).where(of_lane).values(lane_id=new))
+                for old, new in streams.items():
+                    of_stream = sa.and_(_T.task_row.in_(rows), _T.stream_id == old, IS_FINAL)
+                    connection.execute(sa.update(schema.tasks).where(of_stream).values(stream_id=new))
                 reopened += self._reopen(connection, rows, now)
         return reopened
 
-    def _lanes_for(self, batch: str, rows: Collection[int], asked_by: str) -> dict[int, int]:
-        """Lane by lane that these rows are in: that of `asked_by`, where it is another."""
+    def _streams_for(self, batch: str, rows: Collection[int], asked_by: str) -> dict[int, int]:
+        """TaskStream by stream that these rows are in: that of `asked_by`, where it is another."""
         with self._database.reading() as connection:
-            query = sa.select(_T.lane_id).where(_T.task_row.in_(rows)).distinct()
-            old = [self._lanes.by_id(number) for number in connection.execute(query).scalars()]
-        others = [lane for lane in old if lane.submitter != asked_by]
-        return {lane.id: self._lanes.lane(batch, asked_by, lane.task_type).id for lane in others}
+            query = sa.select(_T.stream_id).where(_T.task_row.in_(rows)).distinct()
+            old = [self._streams.by_id(number) for number in connection.execute(query).scalars()]
+        others = [stream for stream in old if stream.submitter != asked_by]
+        return {stream.id: self._streams.stream(batch, asked_by, stream.task_type).id for stream in others}
 
     def _of(self, batch: str, submitter: str) -> sa.ColumnElement[bool]:
         """Tasks of this submitter in the batch; of everybody where the name is empty."""
         if not submitter:
             return sa.true()
-        lanes = self._lanes.of_batch(self._lanes.known_batch_id(batch))
-        return _T.lane_id.in_([lane.id for lane in lanes if lane.submitter == submitter])
+        streams = self._streams.of_batch(self._streams.known_batch_id(batch))
+        return _T.stream_id.in_([stream.id for stream in streams if stream.submitter == submitter])
 
     def _chosen(
         self, batch: str, condition: sa.ColumnElement[bool], ids: Collection[str] | None = None
@@ -105,7 +105,7 @@ class Editing(Following):
         Each part is changed in a transaction of its own: a batch of 200,000 would keep all others waiting.
         """
         rows_of_batch = sa.select(_T.task_row).where(
-            _T.batch_id == self._lanes.known_batch_id(batch), condition
+            _T.batch_id == self._streams.known_batch_id(batch), condition
         )
         if ids is None:
             yield from self._in_parts(rows_of_batch)

@@ -1,4 +1,4 @@
-"""Tasks come in: batches, lanes, and tasks unique by (batch, id)."""
+"""Tasks come in: batches, streams, and tasks unique by (batch, id)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from ...records import Task, TaskStatus
 from . import schema
 from .codec import dumps, encode_task
-from .following import Following
+from .deduplication import Deduplication
 from .rollups import add_counts
 from .rows import CHANGED_SHOWN, AddReport
-from .shared import Lane, Lanes, parts
+from .shared import TaskStream, TaskStreams, parts
 
 CHUNK = 500  # tasks per transaction: memory stays bounded, and other writers get their turn
 LAST_ROW = "last_task_row"
@@ -27,14 +27,14 @@ _Key = tuple[int, str]  # batch id, task id
 @dataclass(frozen=True, slots=True)
 class _Incoming:
     task: Task
-    lane: Lane
+    stream: TaskStream
     digest: bytes
     preview: str
     body: str
 
     @property
     def key(self) -> _Key:
-        return self.lane.batch_id, self.task.id
+        return self.stream.batch_id, self.task.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Known:
     truncated: bool
 
 
-class Intake(Following):
+class Intake(Deduplication):
     """The part of the store through which tasks come in."""
 
     def create_batch(
@@ -72,11 +72,11 @@ class Intake(Following):
 
     def rename_batch(self, name: str, new: str) -> None:
         """Give a batch another name. No orchestrator runs: one that does knows it by the old one."""
-        batches, covers = schema.batches, schema.covers
+        batches, covers = schema.batches, schema.cost_reservations
         with self._database.writing() as connection:
             connection.execute(sa.update(batches).where(batches.c.name == name).values(name=new))
             connection.execute(sa.update(covers).where(covers.c.batch == name).values(batch=new))
-        self._lanes.forget(name)
+        self._streams.forget(name)
 
     def survey(
         self,
@@ -106,7 +106,7 @@ class Intake(Following):
 
     def _look_up(self, tasks: Sequence[Task]) -> list[tuple[Task, _Known | None]]:
         """Each of these tasks, and what is stored under its id."""
-        batches = {name: self._lanes.batch_id(name) or 0 for name in {task.batch for task in tasks}}
+        batches = {name: self._streams.batch_id(name) or 0 for name in {task.batch for task in tasks}}
         keys = [(batches[task.batch], task.id) for task in tasks]
         with self._database.reading() as connection:
             known = self._known(connection, keys)
@@ -119,7 +119,7 @@ class Intake(Following):
 
         The same id with the same content counts as existing; with other content it is reported as changed
         and not written. With `rerun_changed` such a task gets the new content and is queued again, unless
-        it is being worked on. With `once` equal tasks are asked once, see `following`: unless they are to be
+        it is being worked on. With `once` equal tasks are asked once, see `duplicates`: unless they are to be
         sampled at a temperature. Batches that are missing are made.
         """
         report = AddReport()
@@ -129,9 +129,9 @@ class Intake(Following):
 
     def _add_chunk(self, chunk: list[Task], now: float, rerun_changed: bool, once: bool) -> AddReport:
         for batch, submitter in {task.batch: task.submitter for task in chunk}.items():
-            if self._lanes.batch_id(batch) is None:
+            if self._streams.batch_id(batch) is None:
                 self.create_batch(batch, now=now, submitter=submitter)
-        incoming = [_incoming(task, self._lanes) for task in chunk]
+        incoming = [_incoming(task, self._streams) for task in chunk]
         return self._store_chunk(chunk, incoming, now, rerun_changed, once)
 
     def _store_chunk(
@@ -150,16 +150,16 @@ class Intake(Following):
                     changed.append(item)
             rows = self._insert(connection, new, first_row, now)
             replaced = self._replace(connection, changed, known, now) if rerun_changed else set()
-            following = 0
+            duplicates = 0
             if once:
                 rows |= {key: old.row for key, old in known.items() if isinstance(old, _Known)}
                 untouched = {item.key for item in changed} - replaced
                 alike = [rows[i.key] for i in incoming if not i.task.temperature and i.key not in untouched]
-                following = self._follow(connection, alike)
+                duplicates = self._link_duplicates(connection, alike)
         left = [item.task.id for item in changed if item.key not in replaced]
         existing = len(chunk) - len(new) - len(changed)
         shown = tuple(left[:CHANGED_SHOWN])
-        return AddReport(len(new), existing, shown, len(left), len(replaced), following)
+        return AddReport(len(new), existing, shown, len(left), len(replaced), duplicates)
 
     def _insert(
         self, connection: sa.Connection, new: list[_Incoming], first_row: int, now: float
@@ -167,7 +167,7 @@ class Intake(Following):
         """Where they stand now."""
         counts: Counter[tuple[int, TaskStatus]] = Counter()
         for item in new:
-            counts[item.lane.batch_id, TaskStatus.QUEUED] += 1
+            counts[item.stream.batch_id, TaskStatus.QUEUED] += 1
         rows = list(enumerate(new, first_row))
         tasks = [_task_columns(item, row, now) for row, item in rows]
         self._database.inserting(schema.tasks).many(connection, tasks)
@@ -196,13 +196,13 @@ class Intake(Following):
             if old.status is not TaskStatus.QUEUED:
                 ended.append(old.row)
             wishes = {
-                "lane_id": item.lane.id,
+                "stream_id": item.stream.id,
                 "priority": item.task.priority,
                 "line": item.task.line,
                 "deadline_at": item.task.deadline_at,
                 "created_at": now,
                 "content_hash": item.digest,
-                "leader_row": None,
+                "primary_row": None,
             }
             content = {"preview": item.preview, "body": item.body}
             tasks, prompts = schema.tasks, schema.prompts
@@ -244,14 +244,14 @@ class Intake(Following):
         return found
 
 
-def _incoming(task: Task, lanes: Lanes) -> _Incoming:
-    return _Incoming(task, lanes.lane(task.batch, task.submitter, task.task_type), *encode_task(task))
+def _incoming(task: Task, streams: TaskStreams) -> _Incoming:
+    return _Incoming(task, streams.stream(task.batch, task.submitter, task.task_type), *encode_task(task))
 
 
 def _task_columns(item: _Incoming, row: int, now: float) -> tuple[Any, ...]:
     """All columns of `tasks` in the table's order: a queued task that nobody has touched."""
-    task, lane = item.task, item.lane
-    named = (row, lane.batch_id, task.id, lane.id, "queued")
+    task, stream = item.task, item.stream
+    named = (row, stream.batch_id, task.id, stream.id, "queued")
     wished = (task.priority, task.line, task.deadline_at, now, now, item.digest)
     untouched = (0, None, 0, 0, 0, "", "", "", "", "", 0, "", "", None, None)
     return named + wished + untouched

@@ -10,11 +10,11 @@ from ...records import Attempt, Origin, Result, TaskStatus
 from . import schema
 from .codec import decode_attempt, loads
 from .rows import StoredResult
-from .shared import Lane, Part, task_from
+from .shared import Part, TaskStream, task_from
 
 _T = schema.tasks.c
 _P = schema.prompts.c
-_LEADER = schema.tasks.alias("leader")
+_PRIMARY = schema.tasks.alias("primary")
 
 
 class Loading(Part):
@@ -27,7 +27,7 @@ class Loading(Part):
         return [
             StoredResult(
                 row.task_row,
-                result_from(row, self._lanes.by_id(row.lane_id), attempts.get(row.task_row, ())),
+                result_from(row, self._streams.by_id(row.stream_id), attempts.get(row.task_row, ())),
             )
             for row in rows
         ]
@@ -46,16 +46,16 @@ def full_tasks() -> sa.Select[Any]:
     joined = (
         schema.tasks.outerjoin(schema.prompts, _P.task_row == _T.task_row)
         .outerjoin(schema.answers, answers.task_row == _T.task_row)
-        .outerjoin(_LEADER, _LEADER.c.task_row == _T.leader_row)
+        .outerjoin(_PRIMARY, _PRIMARY.c.task_row == _T.primary_row)
     )
-    of_leader = _LEADER.c.id.label("leader_id")
-    return sa.select(schema.tasks, _P.preview, _P.body, answers.output, of_leader).select_from(joined)
+    of_primary = _PRIMARY.c.id.label("primary_id")
+    return sa.select(schema.tasks, _P.preview, _P.body, answers.output, of_primary).select_from(joined)
 
 
-def result_from(row: Any, lane: Lane, attempts: tuple[Attempt, ...]) -> Result:
+def result_from(row: Any, stream: TaskStream, attempts: tuple[Attempt, ...]) -> Result:
     """A Result from a row of `full_tasks`."""
     return Result(
-        task=task_from(row, lane),
+        task=task_from(row, stream),
         status=TaskStatus(row.status),
         finished_at=row.since,
         attempts=attempts,
@@ -66,5 +66,5 @@ def result_from(row: Any, lane: Lane, attempts: tuple[Attempt, ...]) -> Result:
         warnings=tuple(loads(row.warnings)) if row.warnings else (),
         tier=row.tier,
         baseline_nanos=row.baseline_nanos,
-        origin=None if row.leader_id is None else Origin(row.leader_id, row.provider, row.model, row.agent),
+        origin=None if row.primary_id is None else Origin(row.primary_id, row.provider, row.model, row.agent),
     )

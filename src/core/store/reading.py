@@ -22,7 +22,7 @@ from .rows import (
     TaskRow,
 )
 from .schema import IS_FINAL
-from .shared import IN_SIZE, Lane, orchestrator_rows, task_from
+from .shared import IN_SIZE, TaskStream, orchestrator_rows, task_from
 
 SEARCHED = 20_000  # rows a page with a filter looks at
 RESULTS_CHUNK = 200
@@ -48,7 +48,7 @@ class Reading(Loading):
 
     def pending(self, batch: str | None = None) -> dict[TaskStatus, int]:
         """Tasks by status, in one batch or in all; every status is there."""
-        batch_id = schema.ALL_BATCHES if batch is None else self._lanes.known_batch_id(batch)
+        batch_id = schema.ALL_BATCHES if batch is None else self._streams.known_batch_id(batch)
         with self._database.reading() as connection:
             return self._counts(connection, [batch_id])[batch_id]
 
@@ -140,9 +140,11 @@ class Reading(Loading):
         """
         filters: list[sa.ColumnElement[bool]] = []
         if task_type or submitter:
-            filters.append(_T.lane_id.in_([lane.id for lane in self._lanes.like(task_type, submitter)]))
+            filters.append(
+                _T.stream_id.in_([stream.id for stream in self._streams.like(task_type, submitter)])
+            )
         if owner:
-            filters.append(_T.lane_id.in_([lane.id for lane in self._lanes.owned(owner, shared)]))
+            filters.append(_T.stream_id.in_([stream.id for stream in self._streams.owned(owner, shared)]))
         if provider:
             filters.append(_T.provider == provider)
         ways = self._ways(batch, statuses)
@@ -170,11 +172,11 @@ class Reading(Loading):
             query = sa.select(schema.tasks, _P.preview).select_from(joined).where(_T.task_row.in_(rows))
             found = [row for way in ways for row in connection.execute(query.where(*way))]
         found.sort(key=lambda row: row.task_row, reverse=True)
-        return [_task_row(row, self._lanes.by_id(row.lane_id)) for row in found[:limit]]
+        return [_task_row(row, self._streams.by_id(row.stream_id)) for row in found[:limit]]
 
     def _ways(self, batch: str, statuses: Collection[TaskStatus]) -> list[_Search]:
         """How tasks of a batch and of these statuses are found: by the rarer of the two."""
-        of_batch = self._lanes.batch_id(batch) if batch else None
+        of_batch = self._streams.batch_id(batch) if batch else None
         if batch and of_batch is None:
             return []
         in_batch = _T.batch_id == of_batch
@@ -207,14 +209,14 @@ class Reading(Loading):
                 )
             ]
         newest = sorted(found, key=lambda row: row.task_row, reverse=True)[:limit]
-        rows = tuple(_task_row(row, self._lanes.by_id(row.lane_id)) for row in newest)
+        rows = tuple(_task_row(row, self._streams.by_id(row.stream_id)) for row in newest)
         if len(rows) == limit:
             return TaskPage(rows, rows[-1].row)
         return TaskPage(rows, None if end is None else end + 1)
 
     def task(self, batch: str, task_id: str) -> TaskDetail | None:
         """One task with its content, attempts and, once it is final, its result."""
-        batch_id = self._lanes.batch_id(batch)
+        batch_id = self._streams.batch_id(batch)
         return self._detail(sa.and_(_T.batch_id == batch_id, _T.id == task_id))
 
     def task_at(self, row: int) -> TaskDetail | None:
@@ -228,36 +230,36 @@ class Reading(Loading):
             if row is None:
                 return None
             attempts = self._attempts(connection, [row.task_row]).get(row.task_row, ())
-        lane = self._lanes.by_id(row.lane_id)
+        stream = self._streams.by_id(row.stream_id)
         is_final = row.status not in (TaskStatus.QUEUED, TaskStatus.RUNNING)
-        result = result_from(row, lane, attempts) if is_final else None
-        return TaskDetail(_task_row(row, lane), task_from(row, lane), attempts, result)
+        result = result_from(row, stream, attempts) if is_final else None
+        return TaskDetail(_task_row(row, stream), task_from(row, stream), attempts, result)
 
     def statuses(self, batch: str, ids: Collection[str]) -> dict[str, TaskStatus]:
         """The status of each of `ids` that exists; for whoever waits for an answer."""
-        batch_id = self._lanes.batch_id(batch)
+        batch_id = self._streams.batch_id(batch)
         query = sa.select(_T.id, _T.status).where(_T.batch_id == batch_id, _T.id.in_(ids))
         with self._database.reading() as connection:
             return {row.id: TaskStatus(row.status) for row in connection.execute(query)}
 
     def submitters(self, batch: str, ids: Collection[str]) -> dict[str, str]:
         """Who has submitted each of `ids` that exists."""
-        batch_id = self._lanes.batch_id(batch)
+        batch_id = self._streams.batch_id(batch)
         names = list(ids)
         found: dict[str, str] = {}
         for start in range(0, len(names), IN_SIZE):
             these = _T.id.in_(names[start : start + IN_SIZE])
             with self._database.reading() as connection:
-                query = sa.select(_T.id, _T.lane_id).where(_T.batch_id == batch_id, these)
+                query = sa.select(_T.id, _T.stream_id).where(_T.batch_id == batch_id, these)
                 rows = connection.execute(query).all()
-            found |= {row.id: self._lanes.by_id(row.lane_id).submitter for row in rows}
+            found |= {row.id: self._streams.by_id(row.stream_id).submitter for row in rows}
         return found
 
     # ------------------------------------------------------------ results
 
     def results(self, batch: str, after_row: int = 0, limit: int = RESULTS_CHUNK) -> list[StoredResult]:
         """Final results of a batch in the order of its file: the first `limit` behind `after_row`."""
-        of_batch = _T.batch_id == self._lanes.known_batch_id(batch)
+        of_batch = _T.batch_id == self._streams.known_batch_id(batch)
         query = full_tasks().where(of_batch, _T.task_row > after_row, IS_FINAL)
         with self._database.reading() as connection:
             return self._results(connection, query.order_by(_T.task_row).limit(limit))
@@ -286,14 +288,14 @@ def _newest(conditions: _Conditions, limit: int) -> sa.Select[Any]:
     return sa.select(page, _P.preview).select_from(joined)
 
 
-def _task_row(row: Any, lane: Lane) -> TaskRow:
+def _task_row(row: Any, stream: TaskStream) -> TaskRow:
     return TaskRow(
         row=row.task_row,
-        batch=lane.batch,
+        batch=stream.batch,
         id=row.id,
         status=TaskStatus(row.status),
-        task_type=lane.task_type,
-        submitter=lane.submitter,
+        task_type=stream.task_type,
+        submitter=stream.submitter,
         priority=row.priority,
         created_at=row.created_at,
         since=row.since,

@@ -148,7 +148,7 @@ def add_counts(
     for (_, status), n in changes.items():
         everything[schema.ALL_BATCHES, status] += n
     rows = [(batch_id, status.value, n) for (batch_id, status), n in sorted(everything.items()) if n]
-    database.adding(schema.counts, ["tasks"]).many(connection, rows)
+    database.adding(schema.task_counts, ["tasks"]).many(connection, rows)
 
 
 def sums_of(row: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class AddReport:
     """What became of tasks handed in.
 
     `changed` (the first 20 ids) and `changed_count` exist with other content and were left as they are;
-    `replaced` got their new content; `following` of all these get the answer of an equal task.
+    `replaced` got their new content; `duplicates` of all these get the answer of an equal task.
     """
 
     added: int = 0
@@ -26,7 +26,7 @@ class AddReport:
     changed: tuple[str, ...] = ()
     changed_count: int = 0
     replaced: int = 0
-    following: int = 0
+    duplicates: int = 0
 
     def __add__(self, other: AddReport) -> AddReport:
         return AddReport(
@@ -35,7 +35,7 @@ class AddReport:
             (self.changed + other.changed)[:CHANGED_SHOWN],
             self.changed_count + other.changed_count,
             self.replaced + other.replaced,
-            self.following + other.following,
+            self.duplicates + other.duplicates,
         )
 
 

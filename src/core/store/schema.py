@@ -1,29 +1,29 @@
 """The tables, and why each index is there: an index costs on every write.
 
-    batches 1--n tasks 1--1 prompts, answers      what was asked and answered, apart from the accounting
-    batches 1--n lanes 1--n tasks                 a lane: one batch, submitter and task type
+    batches 1--n tasks 1--1 prompts, answers      contents, apart from the accounting
+    batches 1--n task_streams 1--n tasks          a stream: one batch, submitter and task type
     tasks   1--n attempts                         one call each, numbered over the task's whole life
-    counts                                        tasks per batch and status
-    usage, batch_calls, batch_tasks               sums kept with each finished attempt or task
-    orchestrators 1--1 snapshots                  who runs, its heartbeat and what it last showed
-    leadership                                    which orchestrator leads, one row
-    orchestrators 1--n covers                     what its calls in flight may cost at most
-    leaders, tasks.leader_row                     equal tasks of a batch that are asked once
-    outdated                                      tasks asked again after a results file had their row
+    task_counts                                   tasks per batch and status
+    usage, batch_calls, batch_tasks               sums, updated with each finished attempt or task
+    orchestrators 1--1 snapshots                  each orchestrator, its heartbeat and its latest snapshot
+    leadership                                    the orchestrator that leads: one row
+    orchestrators 1--n cost_reservations          what its calls in flight may cost at most
+    dedup_primaries, tasks.primary_row            equal tasks of a batch that share one answer
+    stale_results                                 tasks that run again after a results file had their row
     settings, commands, events, learned, meta
 
 Rules that every writer keeps, each within one transaction:
 
-- `counts` equals the rows of `tasks`; `batch_calls` and `usage` equal the rows of `attempts`, and the
-  uncertain dollars of orchestrators that died; `usage` also has the canaries, which are no task's;
+- `task_counts` equals the rows of `tasks`. `batch_calls` and `usage` equal the rows of `attempts` plus the
+  uncertain cost of orchestrators that died; `usage` also has the canaries, which belong to no task.
   `batch_tasks` equals the final rows of `tasks`.
 - A task is `running` exactly while `claimed_by` names an orchestrator.
-- A queued task with a `leader_row` is a follower: nobody claims it, it ends with its leader.
-- Rows are only deleted from prompts, answers, covers, events and outdated. No foreign keys are
-  declared: each would cost a look-up per write, and only this package writes.
+- A queued task with a `primary_row` is a duplicate: it is never claimed and ends with its primary.
+- Rows are only deleted from prompts, answers, cost_reservations, events and stale_results. No foreign keys
+  are declared: each would cost a look-up per write, and only this package writes.
 
-Times are UTC epoch seconds, money is integer nano-dollars, booleans are 0 and 1 (the fast path hands
-plain tuples to the driver, and both databases take these as they are).
+Times are UTC epoch seconds, money is integer nano-dollars, booleans are 0 and 1 (the fast path passes plain
+tuples to the driver, and both databases take these as they are).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from sqlalchemy import (
 
 from . import histogram
 
-REVISION = "0003"  # the newest migration; a test holds it against the scripts
+REVISION = "0004"  # the newest migration; a test holds it against the scripts
 
 RowId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's row number is an INTEGER key
 
@@ -103,14 +103,14 @@ batches = Table(
     Column("created_at", Float(53), nullable=False),
 )
 
-lanes = Table(
-    "lanes",
+task_streams = Table(
+    "task_streams",
     metadata,
     Column("id", RowId, primary_key=True),
     Column("batch_id", RowId, nullable=False),
     Column("submitter", Text, nullable=False),
     Column("task_type", Text, nullable=False),
-    UniqueConstraint("batch_id", "submitter", "task_type", name="uq_lanes"),
+    UniqueConstraint("batch_id", "submitter", "task_type", name="uq_task_streams"),
 )
 
 tasks = Table(
@@ -119,7 +119,7 @@ tasks = Table(
     Column("task_row", RowId, primary_key=True, autoincrement=False),
     Column("batch_id", RowId, nullable=False),
     Column("id", Text, nullable=False),
-    Column("lane_id", RowId, nullable=False),
+    Column("stream_id", RowId, nullable=False),
     Column("status", Text, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("line", Integer),
@@ -141,27 +141,27 @@ tasks = Table(
     Column("error", Text, nullable=False),
     Column("warnings", Text, nullable=False),
     Column("baseline_nanos", BigInteger),
-    Column("leader_row", RowId),  # the equal task whose answer this one gets; NULL: it is asked itself
+    Column("primary_row", RowId),  # the equal task whose answer this one gets; NULL: it is asked itself
     UniqueConstraint("batch_id", "id", name="uq_tasks"),
 )
 
 IS_QUEUED = tasks.c.status == literal_column("'queued'")  # no parameter: that would not match the index
 IS_RUNNING = tasks.c.status == literal_column("'running'")
-IS_ASKED = tasks.c.leader_row.is_(None)
-IS_FOLLOWER = tasks.c.leader_row.is_not(None)
+IS_ASKED = tasks.c.primary_row.is_(None)
+IS_DUPLICATE = tasks.c.primary_row.is_not(None)
 IS_FINAL = tasks.c.status.not_in([literal_column("'queued'"), literal_column("'running'")])
 
-_QUEUED = text("status = 'queued' AND leader_row IS NULL")
-_QUEUED_WITH_DEADLINE = text("status = 'queued' AND leader_row IS NULL AND deadline_at IS NOT NULL")
-_WAITING_FOR_LEADER = text("status = 'queued' AND leader_row IS NOT NULL")
+_QUEUED = text("status = 'queued' AND primary_row IS NULL")
+_QUEUED_WITH_DEADLINE = text("status = 'queued' AND primary_row IS NULL AND deadline_at IS NOT NULL")
+_WAITING_FOR_PRIMARY = text("status = 'queued' AND primary_row IS NOT NULL")
 
 # The status in the next two is always `queued`: SQLite's planner would otherwise prefer ix_tasks_status.
-# Claims: the highest priority, its lanes one after the other, the oldest of each.
+# Claims: the highest priority, its streams one after the other, the oldest of each.
 Index(
     "ix_tasks_queue",
     tasks.c.status,
     tasks.c.priority.desc(),
-    tasks.c.lane_id,
+    tasks.c.stream_id,
     tasks.c.task_row,
     sqlite_where=_QUEUED,
     postgresql_where=_QUEUED,
@@ -176,19 +176,19 @@ Index(
 )
 # Who waits for a task that ends. Empty where nothing is asked once for many.
 Index(
-    "ix_tasks_followers",
-    tasks.c.leader_row,
+    "ix_tasks_duplicates",
+    tasks.c.primary_row,
     tasks.c.task_row,
-    sqlite_where=_WAITING_FOR_LEADER,
-    postgresql_where=_WAITING_FOR_LEADER,
+    sqlite_where=_WAITING_FOR_PRIMARY,
+    postgresql_where=_WAITING_FOR_PRIMARY,
 )
 # Pages by status, and what a dead orchestrator had claimed.
 Index("ix_tasks_status", tasks.c.status, tasks.c.task_row)
 # Pages and exports of one batch in the order of its file; never touched after the task came in.
 Index("ix_tasks_batch", tasks.c.batch_id, tasks.c.task_row)
 
-leaders = Table(  # the first task of a content, where equal ones are asked once
-    "leaders",
+dedup_primaries = Table(  # the first task of a content, where equal ones are asked once
+    "dedup_primaries",
     metadata,
     Column("batch_id", RowId, primary_key=True, autoincrement=False),
     Column("content_hash", LargeBinary, primary_key=True),
@@ -196,8 +196,8 @@ leaders = Table(  # the first task of a content, where equal ones are asked once
     sqlite_with_rowid=False,
 )
 
-outdated = Table(  # the batch's results file may hold a row that is true no more
-    "outdated",
+stale_results = Table(  # the batch's results file may hold a row that is true no more
+    "stale_results",
     metadata,
     Column("batch_id", RowId, primary_key=True, autoincrement=False),
     Column("task_row", RowId, primary_key=True, autoincrement=False),
@@ -247,8 +247,8 @@ attempts = Table(
     sqlite_with_rowid=False,  # the key is the table: no second tree to write
 )
 
-counts = Table(
-    "counts",
+task_counts = Table(
+    "task_counts",
     metadata,
     Column("batch_id", RowId, primary_key=True, autoincrement=False),
     Column("status", Text, primary_key=True),
@@ -320,8 +320,8 @@ leadership = Table(
     Column("renewed_at", Float(53), nullable=False),  # by the database's clock; 0 on SQLite
 )
 
-covers = Table(  # what the calls in flight may cost at most, before they leave
-    "covers",
+cost_reservations = Table(  # what the calls in flight may cost at most, before they leave
+    "cost_reservations",
     metadata,
     Column("orchestrator_id", RowId, primary_key=True, autoincrement=False),
     Column("provider", Text, primary_key=True),

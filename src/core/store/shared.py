@@ -27,7 +27,7 @@ _TASKS = (
     sa.select(
         _T.task_row,
         _T.id,
-        _T.lane_id,
+        _T.stream_id,
         _T.priority,
         _T.line,
         _T.deadline_at,
@@ -42,8 +42,8 @@ _TASKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """Tasks of one batch, submitter and type: claims go round the lanes."""
+class TaskStream:
+    """Tasks of one batch, submitter and type: claims go round the streams."""
 
     id: int
     batch_id: int
@@ -52,14 +52,14 @@ class Lane:
     task_type: str
 
 
-class Lanes:
+class TaskStreams:
     """Names to numbers and back, remembered: neither is deleted, and only `forget` knows of a change."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._batch_ids: dict[str, int] = {}
-        self._by_name: dict[tuple[int, str, str], Lane] = {}
-        self._by_id: dict[int, Lane] = {}
+        self._by_name: dict[tuple[int, str, str], TaskStream] = {}
+        self._by_id: dict[int, TaskStream] = {}
 
     def batch_id(self, name: str) -> int | None:
         found = self._batch_ids.get(name)
@@ -82,39 +82,39 @@ class Lanes:
             raise StoreError(f"there is no batch {name!r}")
         return found
 
-    def lane(self, batch: str, submitter: str, task_type: str) -> Lane:
-        """The lane of these names, made where it is missing. The batch exists."""
+    def stream(self, batch: str, submitter: str, task_type: str) -> TaskStream:
+        """The stream of these names, made where it is missing. The batch exists."""
         batch_id = self.known_batch_id(batch)
         found = self._by_name.get((batch_id, submitter, task_type))
         if found is None:
             self._make(batch_id, submitter, task_type)
-            self._load(schema.lanes.c.batch_id == batch_id)
+            self._load(schema.task_streams.c.batch_id == batch_id)
             found = self._by_name[batch_id, submitter, task_type]
         return found
 
-    def by_id(self, lane_id: int) -> Lane:
-        if lane_id not in self._by_id:
-            self._load(schema.lanes.c.id == lane_id)
-        return self._by_id[lane_id]
+    def by_id(self, stream_id: int) -> TaskStream:
+        if stream_id not in self._by_id:
+            self._load(schema.task_streams.c.id == stream_id)
+        return self._by_id[stream_id]
 
-    def of_batch(self, batch_id: int) -> list[Lane]:
-        return self._load(schema.lanes.c.batch_id == batch_id)
+    def of_batch(self, batch_id: int) -> list[TaskStream]:
+        return self._load(schema.task_streams.c.batch_id == batch_id)
 
-    def like(self, task_type: str, submitter: str) -> list[Lane]:
-        """Lanes of this type and submitter; empty means any."""
-        lanes = schema.lanes.c
-        of_type = lanes.task_type == task_type if task_type else sa.true()
-        return self._load(of_type & (lanes.submitter == submitter if submitter else sa.true()))
+    def like(self, task_type: str, submitter: str) -> list[TaskStream]:
+        """TaskStreams of this type and submitter; empty means any."""
+        streams = schema.task_streams.c
+        of_type = streams.task_type == task_type if task_type else sa.true()
+        return self._load(of_type & (streams.submitter == submitter if submitter else sa.true()))
 
-    def owned(self, owner: str, shared: Collection[str]) -> list[Lane]:
-        """Lanes of this submitter, and those in batches that she began; but not for `shared` batches."""
+    def owned(self, owner: str, shared: Collection[str]) -> list[TaskStream]:
+        """Streams of this submitter, and of batches that `owner` created, except the `shared` ones."""
         b = schema.batches.c
         began = sa.and_(b.submitter == owner, b.name.not_in(list(shared)))
-        return self._load(sa.or_(schema.lanes.c.submitter == owner, began))
+        return self._load(sa.or_(schema.task_streams.c.submitter == owner, began))
 
     def _make(self, batch_id: int, submitter: str, task_type: str) -> None:
         names = {"batch_id": batch_id, "submitter": submitter, "task_type": task_type}
-        insert = self._database.insert(schema.lanes).values(names).on_conflict_do_nothing()
+        insert = self._database.insert(schema.task_streams).values(names).on_conflict_do_nothing()
 
         def write() -> None:
             with self._database.writing() as connection:
@@ -122,10 +122,12 @@ class Lanes:
 
         once_more(self._database, write, always=True)
 
-    def _load(self, condition: sa.ColumnElement[bool]) -> list[Lane]:
-        lanes, batches = schema.lanes, schema.batches
+    def _load(self, condition: sa.ColumnElement[bool]) -> list[TaskStream]:
+        streams, batches = schema.task_streams, schema.batches
         query = (
-            sa.select(lanes, batches.c.name).join(batches, batches.c.id == lanes.c.batch_id).where(condition)
+            sa.select(streams, batches.c.name)
+            .join(batches, batches.c.id == streams.c.batch_id)
+            .where(condition)
         )
 
         def read() -> Sequence[Any]:
@@ -133,9 +135,11 @@ class Lanes:
                 return connection.execute(query).all()
 
         rows = once_more(self._database, read)
-        found = [Lane(row.id, row.batch_id, row.name, row.submitter, row.task_type) for row in rows]
-        for lane in found:
-            self._by_id[lane.id] = self._by_name[lane.batch_id, lane.submitter, lane.task_type] = lane
+        found = [TaskStream(row.id, row.batch_id, row.name, row.submitter, row.task_type) for row in rows]
+        for stream in found:
+            self._by_id[stream.id] = self._by_name[stream.batch_id, stream.submitter, stream.task_type] = (
+                stream
+            )
         return found
 
 
@@ -144,7 +148,7 @@ class Part:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lanes = Lanes(database)
+        self._streams = TaskStreams(database)
         self._orchestrator_ids: dict[str, int] = {}
 
     def _orchestrator_id(self, incarnation: str) -> int:
@@ -164,7 +168,7 @@ class Part:
         rows = [task.row for task in tasks if task.row]
         for task in tasks:
             if not task.row:
-                batch_id = self._lanes.batch_id(task.batch)
+                batch_id = self._streams.batch_id(task.batch)
                 query = sa.select(_T.task_row).where(_T.batch_id == batch_id, _T.id == task.id)
                 rows += connection.execute(query).scalars()
         return rows
@@ -174,12 +178,12 @@ class Part:
         wanted = list(rows)
         for start in range(0, len(wanted), IN_SIZE):
             for row in connection.execute(_TASKS, {"rows": wanted[start : start + IN_SIZE]}):
-                loaded[row.task_row] = task_from(row, self._lanes.by_id(row.lane_id))
+                loaded[row.task_row] = task_from(row, self._streams.by_id(row.stream_id))
         return loaded
 
     def _counts(self, connection: sa.Connection, batch_ids: list[int]) -> dict[int, dict[TaskStatus, int]]:
         """Tasks by status, for each of these batches; every status is there."""
-        c = schema.counts
+        c = schema.task_counts
         counts = {batch_id: dict.fromkeys(TaskStatus, 0) for batch_id in batch_ids}
         for row in connection.execute(sa.select(c).where(c.c.batch_id.in_(batch_ids))):
             counts[row.batch_id][TaskStatus(row.status)] = row.tasks
@@ -206,14 +210,14 @@ def orchestrator_rows(
     ]
 
 
-def task_from(row: Any, lane: Lane) -> Task:
+def task_from(row: Any, stream: TaskStream) -> Task:
     """A Task from a row of tasks joined with its prompt's body."""
     return decode_task(
         row.body,
         id=row.id,
-        batch=lane.batch,
-        task_type=lane.task_type,
-        submitter=lane.submitter,
+        batch=stream.batch,
+        task_type=stream.task_type,
+        submitter=stream.submitter,
         priority=row.priority,
         line=row.line,
         deadline_at=row.deadline_at,

@@ -17,8 +17,8 @@ from sqlalchemy import bindparam
 from ...records import TaskStatus
 from . import schema
 from .rollups import Rollup, add_counts, add_task
-from .schema import IS_FINAL, IS_FOLLOWER, IS_RUNNING
-from .shared import IN_SIZE, Lane, Part
+from .schema import IS_DUPLICATE, IS_FINAL, IS_RUNNING
+from .shared import IN_SIZE, Part, TaskStream
 
 _T = schema.tasks.c
 _NOT_ANSWERED = {
@@ -43,28 +43,28 @@ class Transitions(Part):
         rows: Sequence[int],
         condition: sa.ColumnElement[bool],
         values: Mapping[str, Any],
-    ) -> dict[int, Lane]:
-        """Update those of `rows` for which `condition` holds; return them with their lanes."""
-        marked: dict[int, Lane] = {}
+    ) -> dict[int, TaskStream]:
+        """Update those of `rows` for which `condition` holds; return them with their streams."""
+        marked: dict[int, TaskStream] = {}
         statement = (
             sa.update(schema.tasks)
             .where(_T.task_row.in_(bindparam("rows", expanding=True)), condition)
             .values(values)
-            .returning(_T.task_row, _T.lane_id)
+            .returning(_T.task_row, _T.stream_id)
         )
         for start in range(0, len(rows), IN_SIZE):
             for row in connection.execute(statement, {"rows": rows[start : start + IN_SIZE]}).all():
-                marked[row.task_row] = self._lanes.by_id(row.lane_id)
+                marked[row.task_row] = self._streams.by_id(row.stream_id)
         return marked
 
     def _move(
-        self, connection: sa.Connection, rows: Mapping[int, Lane], old: TaskStatus, new: TaskStatus
+        self, connection: sa.Connection, rows: Mapping[int, TaskStream], old: TaskStatus, new: TaskStatus
     ) -> None:
         """Count `rows` under `new` instead of `old`."""
         counts: Counter[tuple[int, TaskStatus]] = Counter()
-        for lane in rows.values():
-            counts[lane.batch_id, old] -= 1
-            counts[lane.batch_id, new] += 1
+        for stream in rows.values():
+            counts[stream.batch_id, old] -= 1
+            counts[stream.batch_id, new] += 1
         add_counts(self._database, connection, counts)
 
     def _give_back(
@@ -147,8 +147,8 @@ class Transitions(Part):
         connection.execute(sa.delete(schema.answers).where(schema.answers.c.task_row.in_(reopened)))
         self._uncount(connection, [row.task_row for row in final if row.attempts])
         connection.execute(sa.update(schema.tasks).where(these).values(queued | _NOT_ANSWERED | _anew(now)))
-        self._part_from_leaders(connection, reopened)
-        self._mark_outdated(connection, reopened)
+        self._detach_from_primaries(connection, reopened)
+        self._mark_stale(connection, reopened)
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
         return len(final)
@@ -159,18 +159,18 @@ class Transitions(Part):
             earlier = schema.attempts.c.task_row.in_(rows)
             connection.execute(sa.update(schema.attempts).where(earlier).values(number=0))
 
-    def _part_from_leaders(self, connection: sa.Connection, rows: Sequence[int]) -> None:
+    def _detach_from_primaries(self, connection: sa.Connection, rows: Sequence[int]) -> None:
         """Tasks that had the answer of another one are asked themselves, unless that one is asked again."""
-        leader = schema.tasks.alias("leader")
-        leads = sa.and_(
-            leader.c.task_row == _T.leader_row,
-            leader.c.content_hash == _T.content_hash,
-            leader.c.status.in_([TaskStatus.QUEUED.value, TaskStatus.RUNNING.value]),
+        primary = schema.tasks.alias("primary")
+        is_open = sa.and_(
+            primary.c.task_row == _T.primary_row,
+            primary.c.content_hash == _T.content_hash,
+            primary.c.status.in_([TaskStatus.QUEUED.value, TaskStatus.RUNNING.value]),
         )
-        alone = sa.and_(_T.task_row.in_(rows), IS_FOLLOWER, ~sa.exists().where(leads))
-        connection.execute(sa.update(schema.tasks).where(alone).values(leader_row=None))
+        alone = sa.and_(_T.task_row.in_(rows), IS_DUPLICATE, ~sa.exists().where(is_open))
+        connection.execute(sa.update(schema.tasks).where(alone).values(primary_row=None))
 
-    def _mark_outdated(self, connection: sa.Connection, rows: Sequence[int]) -> None:
+    def _mark_stale(self, connection: sa.Connection, rows: Sequence[int]) -> None:
         """Results files may hold rows of these tasks; see `copies`."""
         b = schema.batches.c
         with_file = (
@@ -178,7 +178,7 @@ class Transitions(Part):
             .join_from(schema.tasks, schema.batches, b.id == _T.batch_id)
             .where(_T.task_row.in_(rows), b.output_path.not_in(["", "-"]))
         )
-        insert = self._database.insert(schema.outdated).from_select(["batch_id", "task_row"], with_file)
+        insert = self._database.insert(schema.stale_results).from_select(["batch_id", "task_row"], with_file)
         connection.execute(insert.on_conflict_do_nothing())
 
 

@@ -22,14 +22,14 @@ from ...errors import StoreError
 from ...records import Attempt, Result, Task, TaskStatus
 from ...storable import clean
 from . import schema
+from .claim_order import ClaimOrder
 from .codec import attempt_columns, decode_attempt, dumps
 from .database import Database
-from .following import Following
+from .deduplication import Deduplication
 from .loading import full_tasks
 from .rollups import CallRollups, Rollup, add_counts, add_task
 from .schema import IS_QUEUED, IS_RUNNING
-from .shared import IN_SIZE, Lane, parts
-from .turns import Turns
+from .shared import IN_SIZE, TaskStream, parts
 
 _T = schema.tasks.c
 _OPEN = (TaskStatus.QUEUED, TaskStatus.RUNNING)
@@ -68,7 +68,7 @@ def _update_one(names: Sequence[str]) -> sa.Update:
 _FINISH = _update_one(_FINISH_NAMES)
 _BOOK = _update_one(_BOOK_NAMES)
 _CLAIMED = (
-    sa.select(_T.task_row, _T.id, _T.lane_id, _T.attempts, _T.cost_nanos, _T.unknown_cost_calls)
+    sa.select(_T.task_row, _T.id, _T.stream_id, _T.attempts, _T.cost_nanos, _T.unknown_cost_calls)
     .where(_T.task_row.in_(bindparam("rows", expanding=True)), IS_RUNNING, _T.claimed_by == bindparam("me"))
     .with_for_update()
 )
@@ -79,7 +79,7 @@ class Claimed:
     """A task that is mine, as far as its accounting goes; sums grow while attempts are booked."""
 
     row: int
-    lane: Lane
+    stream: TaskStream
     attempts: int
     cost_nanos: int
     unknown_cost_calls: int
@@ -106,19 +106,19 @@ class Ledger:
             else:
                 task.cost_nanos += attempt.cost_nanos
             self._rows.append((task.row, task.attempts, *attempt_columns(attempt)))
-            self._calls.book(attempt, task.lane.batch_id, task.lane.task_type, task.lane.submitter)
+            self._calls.book(attempt, task.stream.batch_id, task.stream.task_type, task.stream.submitter)
 
     def write(self, database: Database, connection: sa.Connection) -> None:
         database.inserting(schema.attempts).many(connection, self._rows)
         self._calls.write(database, connection)
 
 
-class Work(Following):
+class Work(Deduplication):
     """The part of the store an orchestrator works with."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._turns = Turns(database, self._lanes)
+        self._claim_order = ClaimOrder(database, self._streams)
 
     # ------------------------------------------------------------ claim and release
 
@@ -134,16 +134,16 @@ class Work(Following):
     ) -> list[Task]:
         """Take up to `limit` queued tasks, the highest priority first; see `turns` for the order.
 
-        The cost depends on `limit` and the number of lanes that wait, not on the number of tasks. `batch`
+        The cost depends on `limit` and the number of streams that wait, not on the number of tasks. `batch`
         claims from that batch alone; `excluded` are (batch, submitter) whose tasks stay where they are, as
         do with `above` tasks whose priority is not higher.
         """
         me = self._orchestrator_id(incarnation)
-        only = None if batch is None else self._lanes.of_batch(self._lanes.known_batch_id(batch))
+        only = None if batch is None else self._streams.of_batch(self._streams.known_batch_id(batch))
         if limit <= 0:
             return []
         with self._database.writing() as connection:
-            rows = self._turns.next_rows(connection, limit, only, now, excluded, above)
+            rows = self._claim_order.next_rows(connection, limit, only, now, excluded, above)
             claimed = self._mark(
                 connection,
                 rows,
@@ -212,7 +212,7 @@ class Work(Following):
             self._write_results(connection, written)
             self._note_finished(connection, me, len(written))
             results = self._with_earlier_attempts(connection, written)
-            followers = self._end_followers(connection, [mine.row for _, mine in written])
+            followers = self._end_duplicates(connection, [mine.row for _, mine in written])
         return results + followers
 
     def _note_finished(self, connection: sa.Connection, orchestrator_id: int, number: int) -> None:
@@ -258,7 +258,7 @@ class Work(Following):
         by_agent = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
         counts: Counter[tuple[int, TaskStatus]] = Counter()
         for result, mine in written:
-            batch_id = mine.lane.batch_id
+            batch_id = mine.stream.batch_id
             counts[batch_id, TaskStatus.RUNNING] -= 1
             counts[batch_id, result.status] += 1
             agent = result.final.agent if result.final else ""
@@ -285,9 +285,9 @@ class Work(Following):
         rows = self._rows_of(connection, tasks)
         found: dict[tuple[str, str], Claimed] = {}
         for row in connection.execute(_CLAIMED, {"rows": rows, "me": orchestrator_id}):
-            lane = self._lanes.by_id(row.lane_id)
-            found[lane.batch, row.id] = Claimed(
-                row.task_row, lane, row.attempts, row.cost_nanos, row.unknown_cost_calls
+            stream = self._streams.by_id(row.stream_id)
+            found[stream.batch, row.id] = Claimed(
+                row.task_row, stream, row.attempts, row.cost_nanos, row.unknown_cost_calls
             )
         self._add_stored(connection, {mine.row: mine for mine in found.values() if mine.attempts})
         return found

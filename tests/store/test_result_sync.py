@@ -14,15 +14,15 @@ def test_a_task_asked_again_is_outdated_until_that_is_forgotten(store: Store) ->
     store.create_batch("b", now=NOW, output_path="out.jsonl")
     first, second, _ = with_claims(store, *tasks(3))
     store.finish("me", [a_result(first), a_result(second, status=TaskStatus.FAILED)])
-    assert store.outdated("b") == {}
+    assert store.stale("b") == {}
     store.requeue("b", statuses=[TaskStatus.FAILED], now=NOW)
-    assert store.outdated("b") == {second.row: second.id}
+    assert store.stale("b") == {second.row: second.id}
     (again,) = store.claim("me", 9, now=NOW)
     store.finish("me", [a_result(again, an_attempt(started_at=NOW + 9))])
-    assert store.outdated("b") == {second.row: second.id}, "its old row may still be in the file"
+    assert store.stale("b") == {second.row: second.id}, "its old row may still be in the file"
     store.requeue("b", ids=[first.id], now=NOW)
-    store.forget_outdated("b", [second.row])
-    assert store.outdated("b") == {first.row: first.id}
+    store.forget_stale("b", [second.row])
+    assert store.stale("b") == {first.row: first.id}
 
 
 def test_new_content_makes_a_row_outdated_only_where_there_was_one(store: Store) -> None:
@@ -33,7 +33,7 @@ def test_new_content_makes_a_row_outdated_only_where_there_was_one(store: Store)
     store.finish("me", [a_result(task) for task in store.claim("me", 1, now=NOW)])
     changed = [dataclasses.replace(task, max_tokens=1) for task in (done, waiting)]
     store.add_tasks(changed, now=NOW, rerun_changed=True)
-    assert list(store.outdated("b").values()) == [done.id]
+    assert list(store.stale("b").values()) == [done.id]
 
 
 def test_a_batch_without_a_file_has_nothing_outdated(store: Store) -> None:
@@ -42,7 +42,7 @@ def test_a_batch_without_a_file_has_nothing_outdated(store: Store) -> None:
         store.add_tasks([a_task(batch=batch)], now=NOW)
         store.cancel(batch, now=NOW)
         assert store.requeue(batch, statuses=[TaskStatus.CANCELLED], now=NOW) == 1
-        assert store.outdated(batch) == {}
+        assert store.stale(batch) == {}
 
 
 def test_what_has_ended_is_told_in_the_order_of_the_file(store: Store) -> None:

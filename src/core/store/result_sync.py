@@ -19,33 +19,33 @@ from .shared import IN_SIZE, parts
 
 PAGE = 2_000
 _T = schema.tasks.c
-_O = schema.outdated.c
+_O = schema.stale_results.c
 
 
-class Copies(Loading):
+class ResultSync(Loading):
     """The part of the store that results files are kept by."""
 
-    def outdated(self, batch: str) -> dict[int, str]:
+    def stale(self, batch: str) -> dict[int, str]:
         """Row and id of each task of the batch that was asked again since its marks were forgotten."""
         query = (
             sa.select(_T.task_row, _T.id)
-            .join_from(schema.outdated, schema.tasks, _T.task_row == _O.task_row)
-            .where(_O.batch_id == self._lanes.known_batch_id(batch))
+            .join_from(schema.stale_results, schema.tasks, _T.task_row == _O.task_row)
+            .where(_O.batch_id == self._streams.known_batch_id(batch))
         )
         with self._database.reading() as connection:
             return {row.task_row: row.id for row in connection.execute(query)}
 
-    def forget_outdated(self, batch: str, rows: Collection[int]) -> None:
+    def forget_stale(self, batch: str, rows: Collection[int]) -> None:
         """These rows are in no results file any more."""
-        batch_id = self._lanes.known_batch_id(batch)
+        batch_id = self._streams.known_batch_id(batch)
         for part in parts(rows, IN_SIZE):
             with self._database.writing() as connection:
-                marks = sa.delete(schema.outdated).where(_O.batch_id == batch_id, _O.task_row.in_(part))
+                marks = sa.delete(schema.stale_results).where(_O.batch_id == batch_id, _O.task_row.in_(part))
                 connection.execute(marks)
 
     def ended(self, batch: str) -> Iterator[tuple[int, str]]:
         """Row and id of each final task of the batch in the order of its file; a page in memory at a time."""
-        of_batch = _T.batch_id == self._lanes.known_batch_id(batch)
+        of_batch = _T.batch_id == self._streams.known_batch_id(batch)
         last = 0
         while True:
             query = sa.select(_T.task_row, _T.id).where(of_batch, IS_FINAL, _T.task_row > last)

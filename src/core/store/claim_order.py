@@ -3,11 +3,11 @@
 1. Tasks whose deadline is near, however young, up to half of the claim: they are served in time, or
    expire when their time comes and not when their turn does.
 2. The highest priority. Within it owners (one batch and submitter) take turns, the one served least
-   recently first; within an owner its task types do so too; within a lane the oldest task comes first.
+   recently first; within an owner its task types do so too; within a stream the oldest task comes first.
 
-So a file of 200,000 rows does not make a single question wait for its end. Lanes are found by leaping
+So a file of 200,000 rows does not make a single question wait for its end. TaskStreams are found by leaping
 through the index from one to the next: a claim costs the same with a thousand tasks queued and with a
-million. Which lane was served when is remembered in memory only; after a start everyone is equal again.
+million. Which stream was served when is remembered in memory only; after a start everyone is equal again.
 
 Owners that the caller excludes (their own budget is spent) are passed over as if they had no tasks.
 """
@@ -23,14 +23,14 @@ from sqlalchemy import bindparam
 from . import schema
 from .database import Database
 from .schema import IS_ASKED, IS_QUEUED
-from .shared import Lane, Lanes
+from .shared import TaskStream, TaskStreams
 
 NEAR_S = 120.0  # a deadline this close makes a task go first
-LANES_SEEN = 32  # at least so many are compared, however small the claim
+STREAMS_SEEN = 32  # at least so many are compared, however small the claim
 _T = schema.tasks.c
 
 _NEAR_DEADLINE = (
-    sa.select(_T.task_row, _T.lane_id)
+    sa.select(_T.task_row, _T.stream_id)
     .where(IS_QUEUED, IS_ASKED, _T.deadline_at.is_not(None), _T.deadline_at < bindparam("soon"))
     .order_by(_T.deadline_at)
     .limit(bindparam("n"))
@@ -41,48 +41,48 @@ _NEXT_PRIORITY = (
     .order_by(_T.priority.desc())
     .limit(1)
 )
-_NEXT_LANE = (
-    sa.select(_T.lane_id)
-    .where(IS_QUEUED, IS_ASKED, _T.priority == bindparam("priority"), _T.lane_id > bindparam("after"))
-    .order_by(_T.lane_id)
+_NEXT_STREAM = (
+    sa.select(_T.stream_id)
+    .where(IS_QUEUED, IS_ASKED, _T.priority == bindparam("priority"), _T.stream_id > bindparam("after"))
+    .order_by(_T.stream_id)
     .limit(1)
 )
-_LANE_ROWS = (
+_STREAM_ROWS = (
     sa.select(_T.task_row)
     .where(
         IS_QUEUED,
         IS_ASKED,
         _T.priority == bindparam("priority"),
-        _T.lane_id == bindparam("lane"),
+        _T.stream_id == bindparam("stream"),
         _T.task_row > bindparam("after"),
     )
     .order_by(_T.task_row)
     .limit(bindparam("n"))
 )
 _Owner = tuple[int, str]  # batch id, submitter
-_Item = tuple[int, Lane]  # row, its lane
+_Item = tuple[int, TaskStream]  # row, its stream
 
 
-class Turns:
+class ClaimOrder:
     """Chooses rows inside the caller's transaction; claims nothing itself."""
 
-    def __init__(self, database: Database, lanes: Lanes) -> None:
-        self._database, self._lanes = database, lanes
+    def __init__(self, database: Database, streams: TaskStreams) -> None:
+        self._database, self._streams = database, streams
         self._tick = 0
-        self._served: dict[_Owner | int, int] = {}  # owner or lane -> when it was served last
+        self._served: dict[_Owner | int, int] = {}  # owner or stream -> when it was served last
         self._excluded: Collection[tuple[str, str]] = ()
-        self._looked_at = 0  # the last lane seen, where there were too many to see all
+        self._looked_at = 0  # the last stream seen, where there were too many to see all
 
     def next_rows(
         self,
         connection: sa.Connection,
         limit: int,
-        only: Sequence[Lane] | None,
+        only: Sequence[TaskStream] | None,
         now: float,
         excluded: Collection[tuple[str, str]] = (),
         above: int | None = None,
     ) -> list[int]:
-        """Up to `limit` rows of queued tasks in the order to be claimed; of the lanes `only`, if given.
+        """Up to `limit` rows of queued tasks in the order to be claimed; of the streams `only`, if given.
 
         `excluded` are owners, as (batch, submitter); with `above` only tasks of a higher priority are taken.
         """
@@ -92,31 +92,31 @@ class Turns:
         for priority in self._priorities(connection):
             if above is not None and priority <= above:
                 break
-            lanes = self._waiting_lanes(connection, priority, limit, only)
-            in_turn = self._in_turn(connection, priority, lanes, limit)
+            streams = self._waiting_streams(connection, priority, limit, only)
+            in_turn = self._in_turn(connection, priority, streams, limit)
             found += itertools.islice(in_turn, limit - len(found))
             if len(found) == limit:
                 break
-        self._note(lane for _, lane in found)
+        self._note(stream for _, stream in found)
         return list(dict.fromkeys(near + [row for row, _ in found]))[:limit]
 
     def _near_deadline(
-        self, connection: sa.Connection, limit: int, only: Sequence[Lane] | None, now: float
+        self, connection: sa.Connection, limit: int, only: Sequence[TaskStream] | None, now: float
     ) -> list[int]:
         statement = self._database.prepared(_NEAR_DEADLINE, ["soon", "n"])
         rows = statement.one(connection, (now + NEAR_S, limit)).all()
-        wanted = None if only is None else {lane.id for lane in only}
+        wanted = None if only is None else {stream.id for stream in only}
         return [
             row.task_row
             for row in rows
-            if (wanted is None or row.lane_id in wanted) and not self._passed_over(row.lane_id)
+            if (wanted is None or row.stream_id in wanted) and not self._passed_over(row.stream_id)
         ]
 
-    def _passed_over(self, lane_id: int) -> bool:
+    def _passed_over(self, stream_id: int) -> bool:
         if not self._excluded:
             return False
-        lane = self._lanes.by_id(lane_id)
-        return (lane.batch, lane.submitter) in self._excluded
+        stream = self._streams.by_id(stream_id)
+        return (stream.batch, stream.submitter) in self._excluded
 
     def _priorities(self, connection: sa.Connection) -> Iterator[int]:
         """The priorities of queued tasks, highest first, one look into the index each."""
@@ -126,67 +126,67 @@ class Turns:
             yield priority
             below = priority
 
-    def _waiting_lanes(
-        self, connection: sa.Connection, priority: int, limit: int, only: Sequence[Lane] | None
-    ) -> list[Lane]:
-        """Lanes with queued tasks of this priority; where there are too many, others each time."""
+    def _waiting_streams(
+        self, connection: sa.Connection, priority: int, limit: int, only: Sequence[TaskStream] | None
+    ) -> list[TaskStream]:
+        """TaskStreams with queued tasks of this priority; where there are too many, others each time."""
         if only is not None:
             return [
-                lane
-                for lane in only
-                if not self._passed_over(lane.id)
-                and self._next_lane(connection, priority, lane.id - 1) == lane.id
+                stream
+                for stream in only
+                if not self._passed_over(stream.id)
+                and self._next_stream(connection, priority, stream.id - 1) == stream.id
             ]
-        start, enough = self._looked_at, max(limit, LANES_SEEN)
-        behind = self._lane_ids(connection, priority, start)
-        before = itertools.takewhile(lambda i: i <= start, self._lane_ids(connection, priority, 0))
+        start, enough = self._looked_at, max(limit, STREAMS_SEEN)
+        behind = self._stream_ids(connection, priority, start)
+        before = itertools.takewhile(lambda i: i <= start, self._stream_ids(connection, priority, 0))
         ids = list(itertools.islice(itertools.chain(behind, before), enough))
         self._looked_at = ids[-1] if len(ids) == enough else 0
-        return [self._lanes.by_id(i) for i in ids]
+        return [self._streams.by_id(i) for i in ids]
 
-    def _lane_ids(self, connection: sa.Connection, priority: int, after: int) -> Iterator[int]:
-        while (found := self._next_lane(connection, priority, after)) is not None:
+    def _stream_ids(self, connection: sa.Connection, priority: int, after: int) -> Iterator[int]:
+        while (found := self._next_stream(connection, priority, after)) is not None:
             if not self._passed_over(found):
                 yield found
             after = found
 
-    def _next_lane(self, connection: sa.Connection, priority: int, after: int) -> int | None:
-        statement = self._database.prepared(_NEXT_LANE, ["priority", "after"])
+    def _next_stream(self, connection: sa.Connection, priority: int, after: int) -> int | None:
+        statement = self._database.prepared(_NEXT_STREAM, ["priority", "after"])
         found: int | None = statement.one(connection, (priority, after)).scalar()
         return found
 
     def _in_turn(
-        self, connection: sa.Connection, priority: int, lanes: Sequence[Lane], limit: int
+        self, connection: sa.Connection, priority: int, streams: Sequence[TaskStream], limit: int
     ) -> Iterator[_Item]:
-        """Tasks of these lanes, owners in turn and within each its lanes in turn."""
-        per_query = max(8, limit // max(1, len(lanes)))
-        owners: dict[_Owner, list[Lane]] = {}
-        for lane in sorted(lanes, key=lambda lane: self._served.get(lane.id, 0)):
-            owners.setdefault((lane.batch_id, lane.submitter), []).append(lane)
+        """Tasks of these streams, owners in turn and within each its streams in turn."""
+        per_query = max(8, limit // max(1, len(streams)))
+        owners: dict[_Owner, list[TaskStream]] = {}
+        for stream in sorted(streams, key=lambda stream: self._served.get(stream.id, 0)):
+            owners.setdefault((stream.batch_id, stream.submitter), []).append(stream)
         waited_longest = sorted(owners, key=lambda owner: self._served.get(owner, 0))
         return _take_turns(
             [
                 _take_turns(
-                    [self._lane_items(connection, priority, lane, per_query) for lane in owners[owner]]
+                    [self._stream_items(connection, priority, stream, per_query) for stream in owners[owner]]
                 )
                 for owner in waited_longest
             ]
         )
 
-    def _lane_items(
-        self, connection: sa.Connection, priority: int, lane: Lane, per_query: int
+    def _stream_items(
+        self, connection: sa.Connection, priority: int, stream: TaskStream, per_query: int
     ) -> Iterator[_Item]:
-        """The lane's queued tasks, oldest first."""
-        statement = self._database.prepared(_LANE_ROWS, ["priority", "lane", "after", "n"])
+        """The stream's queued tasks, oldest first."""
+        statement = self._database.prepared(_STREAM_ROWS, ["priority", "stream", "after", "n"])
         after = 0
-        while rows := statement.one(connection, (priority, lane.id, after, per_query)).scalars().all():
-            yield from ((row, lane) for row in rows)
+        while rows := statement.one(connection, (priority, stream.id, after, per_query)).scalars().all():
+            yield from ((row, stream) for row in rows)
             after = rows[-1]
 
-    def _note(self, lanes: Iterator[Lane]) -> None:
-        for lane in lanes:
+    def _note(self, streams: Iterator[TaskStream]) -> None:
+        for stream in streams:
             self._tick += 1
-            self._served[lane.id] = self._served[lane.batch_id, lane.submitter] = self._tick
+            self._served[stream.id] = self._served[stream.batch_id, stream.submitter] = self._tick
 
 
 def _take_turns(iterators: Sequence[Iterator[_Item]]) -> Iterator[_Item]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from src.core.store import Store, schema
-from src.core.store.following import FOLLOWERS_AT_ONCE
+from src.core.store.deduplication import DUPLICATES_AT_ONCE
 from src.records import Origin, Outcome, Task, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, ids, rows_of, sign_on
@@ -39,7 +39,7 @@ def statuses(store: Store, *names: str) -> list[TaskStatus]:
 
 
 def test_equal_tasks_are_claimed_once_and_all_get_the_answer(store: Store) -> None:
-    assert handed_in(store, *same("a", "b", "c"), a_task("other")).following == 2
+    assert handed_in(store, *same("a", "b", "c"), a_task("other")).duplicates == 2
     leader, other = claimed(store)
     assert ids([leader, other]) == ["a", "other"]
     written = store.finish("me", [a_result(leader, output="yes", truncated=True, warnings=("w",))])
@@ -56,8 +56,8 @@ def test_equal_tasks_are_claimed_once_and_all_get_the_answer(store: Store) -> No
 def test_metadata_stays_each_tasks_own(store: Store) -> None:
     handed_in(store, *same("a", metadata={"row": 1}), *same("b", metadata={"row": 2}))
     (leader,) = claimed(store)
-    _, follower = store.finish("me", [a_result(leader)])
-    assert follower.task.metadata == {"row": 2}
+    _, duplicate = store.finish("me", [a_result(leader)])
+    assert duplicate.task.metadata == {"row": 2}
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_metadata_stays_each_tasks_own(store: Store) -> None:
 )
 def test_only_a_task_that_asks_the_same_follows(store: Store, wish: dict[str, Any], follows: bool) -> None:
     handed_in(store, *same("a"))
-    assert handed_in(store, a_task("b", **({"prompt": "the same"} | wish))).following == follows
+    assert handed_in(store, a_task("b", **({"prompt": "the same"} | wish))).duplicates == follows
 
 
 @pytest.mark.parametrize(("temperature", "follows"), [(None, True), (0.0, True), (0.7, False)])
 def test_what_is_sampled_is_asked_each_time(store: Store, temperature: float | None, follows: bool) -> None:
-    assert handed_in(store, *same("a", "b", temperature=temperature)).following == follows
+    assert handed_in(store, *same("a", "b", temperature=temperature)).duplicates == follows
 
 
 def test_without_the_wish_equal_tasks_are_asked_each(store: Store) -> None:
@@ -96,21 +96,21 @@ def test_without_the_wish_equal_tasks_are_asked_each(store: Store) -> None:
 def test_handing_in_again_with_the_wish_takes_what_still_waits(store: Store) -> None:
     store.add_tasks(same("a", "b", "c"), now=NOW)
     (first,) = claimed(store, limit=1)
-    assert handed_in(store, *same("a", "b", "c", "d")).following == 3
+    assert handed_in(store, *same("a", "b", "c", "d")).duplicates == 3
     assert claimed(store) == []
     assert len(store.finish("me", [a_result(first)])) == 4
-    assert handed_in(store, *same("a", "b", "c", "d")).following == 0
+    assert handed_in(store, *same("a", "b", "c", "d")).duplicates == 0
     assert statuses(store, "a", "b", "c", "d") == [TaskStatus.SUCCEEDED] * 4
 
 
 def test_a_task_equal_to_an_answered_one_needs_no_call(store: Store) -> None:
     handed_in(store, *same("a"))
     store.finish("me", [a_result(task) for task in claimed(store)])
-    assert handed_in(store, *same("late")).following == 1
+    assert handed_in(store, *same("late")).duplicates == 1
     assert claimed(store) == []
     store.create_batch("other", now=NOW)
-    assert store.settle_followers("other") == []
-    assert [result.task.id for result in store.settle_followers("b")] == ["late"]
+    assert store.settle_duplicates("other") == []
+    assert [result.task.id for result in store.settle_duplicates("b")] == ["late"]
 
 
 @pytest.mark.parametrize("end", [TaskStatus.FAILED, TaskStatus.REFUSED, TaskStatus.EXPIRED])
@@ -118,14 +118,14 @@ def test_followers_end_as_their_leader_did(store: Store, end: TaskStatus) -> Non
     handed_in(store, *same("a", "b"))
     (leader,) = claimed(store)
     failed = a_result(leader, status=end, output=None, error="each provider refused")
-    follower = store.finish("me", [failed])[1]
-    assert (follower.status, follower.error, follower.output) == (end, "each provider refused", None)
+    duplicate = store.finish("me", [failed])[1]
+    assert (duplicate.status, duplicate.error, duplicate.output) == (end, "each provider refused", None)
 
 
 def test_a_task_equal_to_one_that_failed_earlier_is_asked(store: Store) -> None:
     handed_in(store, *same("a"))
     store.finish("me", [a_result(task, status=TaskStatus.FAILED) for task in claimed(store)])
-    assert handed_in(store, *same("b", "c")).following == 1
+    assert handed_in(store, *same("b", "c")).duplicates == 1
     assert ids(claimed(store)) == ["b"]
 
 
@@ -133,7 +133,7 @@ def test_a_task_equal_to_one_whose_answer_was_purged_is_asked(store: Store) -> N
     handed_in(store, *same("a"))
     store.finish("me", [a_result(task) for task in claimed(store)])
     assert store.purge(NOW + 1_000) == 1
-    assert handed_in(store, *same("b", "c")).following == 1
+    assert handed_in(store, *same("b", "c")).duplicates == 1
     assert ids(claimed(store)) == ["b"]
 
 
@@ -158,7 +158,7 @@ def test_the_followers_of_a_cancelled_leader_are_asked_once(store: Store, runnin
 def test_a_cancelled_batch_leaves_nobody_behind(store: Store) -> None:
     handed_in(store, *same(*(f"t{n}" for n in range(1200))))
     assert store.cancel("b", now=NOW) == 1200
-    assert claimed(store) == [] and store.settle_followers() == []
+    assert claimed(store) == [] and store.settle_duplicates() == []
 
 
 def test_new_content_parts_a_leader_from_its_followers(store: Store) -> None:
@@ -193,12 +193,12 @@ def test_a_follower_asked_again_alone_is_asked_itself(store: Store) -> None:
 
 
 def test_more_followers_than_one_transaction_takes_end_one_part_after_the_other(store: Store) -> None:
-    handed_in(store, *same(*(f"t{n}" for n in range(2 * FOLLOWERS_AT_ONCE + 3))))
+    handed_in(store, *same(*(f"t{n}" for n in range(2 * DUPLICATES_AT_ONCE + 3))))
     (leader,) = claimed(store)
     ended = [len(store.finish("me", [a_result(leader)])) - 1]
-    while more := store.settle_followers():
+    while more := store.settle_duplicates():
         ended.append(len(more))
-    assert ended == [FOLLOWERS_AT_ONCE, FOLLOWERS_AT_ONCE, 2]
+    assert ended == [DUPLICATES_AT_ONCE, DUPLICATES_AT_ONCE, 2]
 
 
 def test_followers_of_a_task_that_kills_do_not_kill_as_well(store: Store) -> None:
@@ -206,8 +206,8 @@ def test_followers_of_a_task_that_kills_do_not_kill_as_well(store: Store) -> Non
     for number in range(4):
         assert len(claimed(store, f"o{number}")) == 1
         sign_on(store, f"o{number + 1}", now=NOW + 60 * (number + 1), max_claims=4)
-    (follower,) = store.settle_followers()
-    assert follower.status is TaskStatus.FAILED and "poison" in follower.error
+    (duplicate,) = store.settle_duplicates()
+    assert duplicate.status is TaskStatus.FAILED and "poison" in duplicate.error
 
 
 # ------------------------------------------------------------------ in whatever order
@@ -272,7 +272,7 @@ class FollowingMachine(RuleBasedStateMachine):
         while True:
             tasks = self.store.claim(self.me, 100, now=NOW)
             self.store.finish(self.me, [a_result(task) for task in tasks])
-            if not tasks and not self.store.settle_followers() and not self.store.news().queued:
+            if not tasks and not self.store.settle_duplicates() and not self.store.news().queued:
                 break
         counts = self.store.pending("b")
         assert counts[TaskStatus.QUEUED] == counts[TaskStatus.RUNNING] == 0
@@ -302,6 +302,6 @@ def test_attempts_of_an_earlier_life_stay_with_a_follower(store: Store) -> None:
     leader, other = claimed(store)
     store.finish("me", [a_result(other, an_attempt(1, Outcome.OK, cost_nanos=7))])
     handed_in(store, *same("a", "b"), rerun_changed=True)
-    follower = store.finish("me", [a_result(leader)])[1]
-    assert follower.cost_nanos == 7 and follower.origin is not None and len(follower.attempts) == 1
-    assert follower.answered_by is follower.origin
+    duplicate = store.finish("me", [a_result(leader)])[1]
+    assert duplicate.cost_nanos == 7 and duplicate.origin is not None and len(duplicate.attempts) == 1
+    assert duplicate.answered_by is duplicate.origin

@@ -1,0 +1,228 @@
+"""Equal tasks of a batch that run once: the first one is the primary, the others are its duplicates.
+
+    queued, equal to an earlier task --link--> duplicate: queued, but never claimed
+    duplicate --its primary ends--> ends with the same status, output and error; no attempt, no cost
+              --its primary is cancelled, or gets other content--> the oldest duplicate becomes the primary
+              --retried after it has ended, and its primary is not--> runs itself
+
+A primary ends in the transaction that ends its duplicates, up to a few hundred of them. `settle_duplicates`
+ends the rest: those that come later, and those whose primary ended in some other way. Two tasks are equal if
+`codec.request_of` is: messages, type, tier, model, parameters. A task with a deadline of its own always runs
+itself, and so does one whose primary's answer was purged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from ...records import Result, TaskStatus
+from . import schema
+from .loading import Loading, full_tasks
+from .rollups import Rollup, add_counts, add_task
+from .schema import IS_DUPLICATE, IS_QUEUED
+from .shared import IN_SIZE, parts
+from .transitions import Transitions
+
+DUPLICATES_AT_ONCE = 500  # in one transaction, and in memory
+CAN_BE_PRIMARY = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.SUCCEEDED})
+_T = schema.tasks.c
+_L = schema.dedup_primaries.c
+_Primary = schema.tasks.alias("primary")
+_HAS_ANSWER = sa.exists().where(schema.answers.c.task_row == _T.task_row)
+_IS_WAITING = sa.and_(IS_QUEUED, IS_DUPLICATE)
+_PRIMARY_HAS_ENDED = _Primary.c.status.not_in([TaskStatus.QUEUED.value, TaskStatus.RUNNING.value])
+
+# What a duplicate takes over from its primary, in the order of `_END`.
+_TAKEN = (
+    "status", "since", "provider", "model", "agent", "tier", "finish_reason", "truncated", "error",
+    "warnings",
+)  # fmt: skip
+_WAITING = (
+    sa.select(
+        _T.task_row,
+        _T.batch_id,
+        _T.cost_nanos,
+        _T.unknown_cost_calls,
+        _T.primary_row,
+        *(_Primary.c[name].label(name) for name in _TAKEN),
+    )
+    .join_from(schema.tasks, _Primary, _Primary.c.task_row == _T.primary_row)
+    .where(_IS_WAITING, _PRIMARY_HAS_ENDED)
+    .limit(DUPLICATES_AT_ONCE)
+)
+_WAITING_FOR_THESE = _WAITING.where(_T.primary_row.in_(bindparam("primaries", expanding=True)))
+_END = (
+    sa.update(schema.tasks)
+    .where(_T.task_row == bindparam("which"))
+    .ordered_values(
+        *((_T[name], bindparam(f"new_{name}", type_=_T[name].type)) for name in _TAKEN),
+        (_T.baseline_nanos, bindparam("new_baseline_nanos", type_=_T.baseline_nanos.type)),
+    )
+)
+_LINK = (
+    sa.update(schema.tasks).where(_T.task_row == bindparam("which")).values(primary_row=bindparam("primary"))
+)
+_CANDIDATES = (
+    sa.select(_T.task_row, _T.batch_id, _T.content_hash, _T.status, _T.priority)
+    .where(
+        _T.task_row.in_(bindparam("rows", expanding=True)), _T.primary_row.is_(None), _T.deadline_at.is_(None)
+    )
+    .order_by(_T.task_row)
+)
+_PRIMARIES = (
+    sa.select(_T.task_row, _T.batch_id, _T.content_hash, _T.status, _T.priority)
+    .join_from(schema.dedup_primaries, schema.tasks, _T.task_row == _L.task_row)
+    .where(
+        _L.batch_id == bindparam("batch"),
+        _L.content_hash.in_(bindparam("contents", expanding=True)),
+        _T.content_hash == _L.content_hash,  # it may have got other content since
+        _T.primary_row.is_(None),
+        sa.or_(_T.status != TaskStatus.SUCCEEDED.value, _HAS_ANSWER),  # it may be purged
+    )
+)
+
+
+class Deduplication(Transitions, Loading):
+    """What the parts share in which tasks begin to follow, or primaries end."""
+
+    def settle_duplicates(self, batch: str | None = None) -> list[Result]:
+        """End duplicates whose primary has ended without them; the results of a few hundred of them.
+
+        Those of one batch, or all. Ask again until it returns none.
+        """
+        of_batch = () if batch is None else (_T.batch_id == self._streams.known_batch_id(batch),)
+        with self._database.writing() as connection:
+            return self._end(connection, connection.execute(_WAITING.where(*of_batch)).all())
+
+    def _end_duplicates(self, connection: sa.Connection, primaries: Sequence[int]) -> list[Result]:
+        """End those that wait for these tasks, which have just ended: `DUPLICATES_AT_ONCE` at most."""
+        found: list[Any] = []
+        for part in parts(primaries, IN_SIZE):
+            found += connection.execute(_WAITING_FOR_THESE, {"primaries": part}).all()
+        return self._end(connection, found[:DUPLICATES_AT_ONCE])
+
+    def _end(self, connection: sa.Connection, waiting: Sequence[Any]) -> list[Result]:
+        """`waiting` are rows of `_WAITING`; the results of those that ended."""
+        cancelled = {row.primary_row for row in waiting if row.status == TaskStatus.CANCELLED}
+        self._promote(connection, sorted(cancelled))
+        ending = [row for row in waiting if row.primary_row not in cancelled]
+        if not ending:
+            return []
+        names = [*(f"new_{name}" for name in _TAKEN), "new_baseline_nanos", "which"]
+        values = [(*(getattr(row, name) for name in _TAKEN), 0, row.task_row) for row in ending]
+        self._database.prepared(_END, names).many(connection, values)
+        rows = [row.task_row for row in ending]
+        self._copy_answers(connection, rows)
+        self._count_ended(connection, ending)
+        query = full_tasks().where(_T.task_row.in_(rows)).order_by(_T.task_row)
+        return [stored.result for stored in self._results(connection, query)]
+
+    def _copy_answers(self, connection: sa.Connection, rows: Collection[int]) -> None:
+        a = schema.answers
+        of_primaries = (
+            sa.select(_T.task_row, a.c.output)
+            .join_from(schema.tasks, a, a.c.task_row == _T.primary_row)
+            .where(_T.task_row.in_(rows))
+        )
+        connection.execute(sa.insert(a).from_select(["task_row", "output"], of_primaries))
+
+    def _count_ended(self, connection: sa.Connection, ended: Sequence[Any]) -> None:
+        """The money stands with the primary; only what a duplicate had cost in an earlier life is its own."""
+        sums = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
+        counts: Counter[tuple[int, TaskStatus]] = Counter()
+        for row in ended:
+            status = TaskStatus(row.status)
+            counts[row.batch_id, TaskStatus.QUEUED] -= 1
+            counts[row.batch_id, status] += 1
+            add_task(
+                sums.row((row.batch_id, row.agent, row.tier)),
+                sign=1,
+                status=status,
+                truncated=bool(row.truncated),
+                cost_nanos=row.cost_nanos,
+                unknown_cost=row.unknown_cost_calls > 0,
+                baseline_nanos=0,
+            )
+        sums.write(self._database, connection)
+        add_counts(self._database, connection, counts)
+
+    def _promote_for_cancelled(self) -> None:
+        """`_promote` wherever a primary was cancelled."""
+        cancelled = _Primary.c.status == TaskStatus.CANCELLED.value
+        primary_of_waiting = (
+            sa.select(_T.primary_row)
+            .join_from(schema.tasks, _Primary, _Primary.c.task_row == _T.primary_row)
+            .where(_IS_WAITING, cancelled)
+            .limit(IN_SIZE)
+        )
+        while True:
+            with self._database.writing() as connection:
+                primaries = set(connection.execute(primary_of_waiting).scalars())
+                self._promote(connection, sorted(primaries))
+            if not primaries:
+                return
+
+    def _promote(self, connection: sa.Connection, primaries: Collection[int]) -> None:
+        """The oldest duplicate of each of these leads the others: their primary will answer for nobody."""
+        for primary in primaries:
+            waiting = sa.and_(_IS_WAITING, _T.primary_row == primary)
+            first = connection.execute(sa.select(sa.func.min(_T.task_row)).where(waiting)).scalar()
+            if first is None:
+                continue
+            connection.execute(sa.update(schema.tasks).where(_T.task_row == first).values(primary_row=None))
+            connection.execute(sa.update(schema.tasks).where(waiting).values(primary_row=first))
+            which = sa.select(_T.batch_id, _T.content_hash).where(_T.task_row == first)
+            batch_id, content_hash = connection.execute(which).one()
+            self._set_primaries(connection, [(batch_id, content_hash, first)])
+
+    def _promote_after(self, connection: sa.Connection, rows: Collection[int]) -> None:
+        """`_promote` for those of `rows` that lead anybody."""
+        primary_of_waiting = sa.select(_T.primary_row).where(_IS_WAITING, _T.primary_row.in_(rows)).distinct()
+        self._promote(connection, sorted(connection.execute(primary_of_waiting).scalars()))
+
+    def _link_duplicates(self, connection: sa.Connection, rows: Sequence[int]) -> int:
+        """Let those of `rows` that nobody has begun follow an equal task; returns how many do now."""
+        duplicates: list[tuple[int, int]] = []
+        new: list[tuple[int, bytes, int]] = []
+        for part in parts(rows, IN_SIZE):
+            candidates = connection.execute(_CANDIDATES, {"rows": part}).all()
+            primaries = self._primaries(connection, candidates)
+            for task in candidates:
+                key = task.batch_id, bytes(task.content_hash)
+                primary = primaries.get(key)
+                if primary is None or primary.status not in CAN_BE_PRIMARY:
+                    if task.status in CAN_BE_PRIMARY:
+                        primaries[key] = task
+                        new.append((*key, task.task_row))
+                elif _can_be_duplicate(task, primary):
+                    duplicates.append((primary.task_row, task.task_row))
+        self._set_primaries(connection, new)
+        self._database.prepared(_LINK, ["primary", "which"]).many(connection, duplicates)
+        return len(duplicates)
+
+    def _primaries(self, connection: sa.Connection, tasks: Sequence[Any]) -> dict[tuple[int, bytes], Any]:
+        """Who leads the contents of `tasks`, by batch and content."""
+        wanted: dict[int, set[bytes]] = {}
+        for task in tasks:
+            wanted.setdefault(task.batch_id, set()).add(bytes(task.content_hash))
+        found: dict[tuple[int, bytes], Any] = {}
+        for batch_id, contents in wanted.items():
+            rows = connection.execute(_PRIMARIES, {"batch": batch_id, "contents": sorted(contents)})
+            found |= {(batch_id, bytes(row.content_hash)): row for row in rows}
+        return found
+
+    def _set_primaries(self, connection: sa.Connection, primaries: Sequence[tuple[int, bytes, int]]) -> None:
+        """Remember these (batch id, content, row), each instead of who led before."""
+        self._database.replacing(schema.dedup_primaries, ["task_row"]).many(connection, primaries)
+
+
+def _can_be_duplicate(task: Any, primary: Any) -> bool:
+    """A task that waits follows one that has answered, or whose turn comes no later than its own."""
+    if task.status != TaskStatus.QUEUED or task.task_row == primary.task_row:
+        return False
+    return bool(primary.status == TaskStatus.SUCCEEDED or primary.priority >= task.priority)
