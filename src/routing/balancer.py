@@ -25,6 +25,7 @@ from ..errors import PermitError, ProviderError, TimedOut
 from ..records import Event, LimitReport, Outcome, Placement, PoolSnapshot, Task, Usage, Wait
 from ..settings import AgentConfig, Settings
 from .allotment import FREE, Advice
+from .blame import NO_CANARY_S
 from .breaker import CLOSED
 from .budgets import Budgets
 from .canaries import CANARY, canary_for, is_due
@@ -118,11 +119,12 @@ class ProviderLoadBalancer:
         )
 
     def awaiting_probe(self, now: float) -> list[ProviderState]:
-        """Providers whose breaker is half-open and whose probe may go now."""
+        """Providers whose breaker is half-open, or that 429s have held, and that may try one call now."""
         return [
             p
             for p in self.pool.providers
-            if p.breaker.state is not CLOSED and p.breaker.admits(now) and not self._chooser.gate(p, now)[0]
+            if ((p.breaker.state is not CLOSED and p.breaker.admits(now)) or _sends_one_first(p, now))
+            and not self._chooser.gate(p, now)[0]
         ]
 
     def try_probe(
@@ -139,11 +141,13 @@ class ProviderLoadBalancer:
         It is settled like any placement, and is no task's.
         """
         provider = self.by_name[name]
-        if not is_due(self.pool, provider) or not self.pool.free_slots:
+        limited = next((g for g in provider.groups.values() if g.evidence.is_canary_due(now)), None)
+        due = is_due(self.pool, provider)
+        if not (due or (self.pool.canaries and limited is not None)) or not self.pool.free_slots:
             return None
         if self._chooser.gate(provider, now, for_canary=True)[0]:
             return None
-        task = canary_for(self.pool, provider, now)
+        task = canary_for(self.pool, provider, now, None if due else limited)
         route, memory = self.route(task, now), Memory(offered_at=now)
         survey = self._chooser.survey(task, route, memory, now, for_canary=True)
         choice = self._chooser.choose_probe(provider.index, survey, CANARY)
@@ -153,6 +157,8 @@ class ProviderLoadBalancer:
             return placement
         if not any(option.model.group.closed(now)[0] for option in route.options):
             provider.no_canary = provider.breaker.stage  # a budget refuses it, or its model is gone
+            if limited is not None:
+                limited.evidence.no_canary_until = now + NO_CANARY_S
         return None
 
     def _foreseen(self, choice: Choice, survey: Survey, now: float) -> Blocked | None:
@@ -177,6 +183,7 @@ class ProviderLoadBalancer:
         probe = 0 if choice.forced else provider.breaker.acquire(now)
         number = self._next_permit
         self._next_permit += 1
+        option.model.group.evidence.granted(number, now)
         timeout_s = provider.config.timeout_s
         if task.deadline_at is not None:
             timeout_s = max(0.001, min(timeout_s, task.deadline_at - now))
@@ -382,3 +389,11 @@ class ProviderLoadBalancer:
     @property
     def in_flight(self) -> int:
         return len(self.pool.permits)
+
+
+def _sends_one_first(provider: ProviderState, now: float) -> bool:
+    """Whether one of its model groups is open again after a hold, and the first call has not gone."""
+    return any(
+        group.evidence.sends_one_first and now >= group.evidence.first_until and not group.closed(now)[0]
+        for group in provider.groups.values()
+    )

@@ -19,6 +19,7 @@ from ..errors import (
 )
 from ..records import Message, Task
 from ..settings import TIERS
+from .limits import ModelGroup
 from .pool import Pool
 from .state import ProviderState
 
@@ -29,10 +30,12 @@ _PROMPT = (Message("user", "Hi"),)
 _ANSWERED = (Truncated, UnusableAnswer, ContentRefused)
 
 
-def canary_for(pool: Pool, provider: ProviderState, now: float) -> Task:
-    """The smallest call to the cheapest of the provider's models that are there."""
+def canary_for(pool: Pool, provider: ProviderState, now: float, group: ModelGroup | None = None) -> Task:
+    """The smallest call to the cheapest of the provider's models that are there, or of that model group."""
     names = dict.fromkeys(pool.settings.resolve_model(provider.config.models.of(t))[0] for t in TIERS)
     models = [provider.model(name, pool.settings, now) for name in names]
+    if group is not None:
+        models = [model for model in provider.models.values() if model.group is group]
 
     def dollars(place: int) -> tuple[bool, bool, int]:
         price = pool.price_of(provider, models[place], now)

@@ -198,9 +198,9 @@ class Chooser:
         if claim is not None and memory.order and claim[0] < memory.order and now < claim[1]:
             survey.own = survey.claimed = True
             return CLAIMED, claim[1]
-        why, until = group.closed(now)
+        why, until = self._gate_by_pace(option, memory, now, survey)
         if why:
-            return _limit_words(provider.name, why), until
+            return why, until
         if group.counts_tokens:
             most = task.prompt_chars * provider.most_tokens_per_char * SAFETY  # by any estimate
             most += TOKENS_PER_MESSAGE * len(task.messages) + (memory.max_tokens or option.max_tokens)
@@ -211,6 +211,20 @@ class Chooser:
         if why:
             survey.own = True
         return why, until
+
+    def _gate_by_pace(self, option: Option, memory: Memory, now: float, survey: Survey) -> Gate:
+        """Whether one more request may go, and this row's: see `blame.py` for rows that have drawn 429s."""
+        group = option.model.group
+        why, until = group.closed(now)
+        if why:
+            return _limit_words(option.provider.name, why), until
+        if now < group.evidence.first_until:
+            survey.own = True
+            return "429: one call goes first", group.evidence.first_until
+        if memory.draws_429 and self._pool.canaries and group.evidence.wants_neighbour(memory, now):
+            survey.own = True
+            return "429 twice: another call goes first", now + DOUBT_S
+        return "", now
 
     def _gate_by_size(self, option: Option, task: Task, memory: Memory, now: float, survey: Survey) -> Gate:
         """Whether there are tokens for a call of this size."""

@@ -382,7 +382,7 @@ class Dispatch:
             if verdict is not None:
                 return self._end(entry, verdict[0], verdict[1], now)
             entry.asked = failover.as_asked_next(entry.task, memory)
-            if isinstance(error, RateLimited):
+            if isinstance(error, RateLimited) and not memory.is_limited_alone:
                 self._let_others_pass(memory)
         else:
             memory.attempt = len(entry.attempts) + 1

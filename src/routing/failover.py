@@ -34,11 +34,11 @@ from ..errors import (
 )
 from ..records import Attempt, Message, Task, TaskStatus
 from ..settings import PoolSettings
+from .blame import SURELY_OWN
 from .state import ProviderState
 from .surveys import Memory
 
 HOUR_S = 3600.0
-ALONE_AT_MOST = 20  # one in a million draws so many by chance where others use up half of a limit
 LARGER_MAX_TOKENS = 4  # after an answer without text, by this factor and at least ...
 LARGER_AT_LEAST = 1024
 
@@ -107,10 +107,10 @@ def decide(
     same_kind = sum(a.error_kind == error.kind for a in attempts)
     if rule.at_most is not None and same_kind >= rule.at_most:
         return rule.ends_as, _explain(attempts, error.kind)
-    if isinstance(error, RateLimited) and memory.is_limited_alone and same_kind >= ALONE_AT_MOST:
-        return TaskStatus.FAILED, _explain(attempts, f"{same_kind} answers 429 while others were answered")
-    if costed >= pool.max_attempts:
-        return TaskStatus.FAILED, _explain(attempts, f"{costed} attempts failed")
+    own_429s = max(0, memory.own_429s - SURELY_OWN)
+    if costed + own_429s >= pool.max_attempts:
+        beside = f", {own_429s} of them with 429 while other calls were answered" if own_429s else ""
+        return TaskStatus.FAILED, _explain(attempts, f"{costed + own_429s} attempts failed{beside}")
     if len(attempts) >= pool.max_calls:
         return TaskStatus.FAILED, _explain(attempts, f"{len(attempts)} calls were made")
     memory.attempt = len(attempts) + 1

@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 from ..records import LimitGauge, LimitReport, Usage
 from ..settings import COUNTED_LIMITS, LimitSettings
+from .blame import Evidence
 from .buckets import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, Bucket, DailyCounter, Mark
 from .refusals import Refusals
 from .slow_start import FELT, SlowStart
@@ -83,6 +84,7 @@ class ModelGroup:
         "claim",
         "cold_until",
         "counts_tokens",
+        "evidence",
         "held_long",
         "held_until",
         "hold_reason",
@@ -112,6 +114,7 @@ class ModelGroup:
         self.probing = False  # and it is in flight
         self._shut = _OPEN  # what `closed` has said, for as long as nothing but time changes it
         self.refusals = Refusals()
+        self.evidence = Evidence()  # for which 429s are their rows' own
         self._before_429: Bucket | float | None = None  # or its pace, where it was inferred
         self._holds = 0  # 429s without Retry-After in a row: the exponent of the hold
         self.scouting = 0  # scout calls that are out

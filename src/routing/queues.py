@@ -21,9 +21,10 @@ from .allotment import FREE
 from .budgets import Refusal
 from .routes import Route
 from .state import ProviderState
-from .surveys import NEVER, Blocked, spills_at
+from .surveys import NEVER, Blocked, Memory, spills_at
 from .waiting import ALWAYS, Entry, Family, TaskClass
 
+APART = 64  # classes for rows that have drawn a 429 and could share one
 MOST_ROUTES = 1_000  # remembered, since classes come and go
 
 
@@ -57,7 +58,7 @@ class Queues:
         if memory.attempt > 1:
             key = (
                 *key, memory.tried, memory.refused, memory.avoid, memory.again, memory.max_tokens,
-                bool(memory.failed),
+                bool(memory.failed), _apart_after_429s(memory),
             )  # fmt: skip
         found = self._classes.get(key)
         if found is None:
@@ -198,7 +199,7 @@ class Queues:
         classes, counts = [], []
         for each in self._classes.values():
             head = each.head()
-            if head is None or head.memory.failed:
+            if head is None or head.memory.failed or head.memory.draws_429:
                 continue
             if any(option.provider is provider for option in each.route.options):
                 classes.append(each)
@@ -279,6 +280,11 @@ class Queues:
     def oldest_waiting_at(self) -> float | None:
         heads = [h.task.created_at for c in self._classes.values() if (h := c.head()) is not None]
         return min(heads, default=None)
+
+
+def _apart_after_429s(memory: Memory) -> int:
+    """Rows that wait each for its own moment must not hold up those behind them."""
+    return 1 + int(memory.order[2]) % APART if memory.draws_429 else 0
 
 
 def _keeps_itself(each: TaskClass) -> bool:

@@ -62,7 +62,7 @@ class Refusals:
         self._answered += sent_at - self._first_sent <= BURST_S
         if self._answered < max(ENOUGH, 2 * self._refused):
             return False
-        self._begin_stray(now)
+        self.begin_stray(now)
         return True
 
     def slower_in_vain(self, now: float) -> bool:
@@ -70,7 +70,7 @@ class Refusals:
         paces = [pace for at, pace in self._paces if now - at <= MEMORY_S]
         if len(paces) < IN_A_ROW or paces[-1] > SLOWER * paces[0] or sum(self._between) < IN_A_ROW:
             return False
-        self._begin_stray(now)
+        self.begin_stray(now)
         return True
 
     @property
@@ -78,6 +78,6 @@ class Refusals:
         """The highest pace lately."""
         return max((pace for _, pace in self._paces), default=0.0)
 
-    def _begin_stray(self, now: float) -> None:
+    def begin_stray(self, now: float) -> None:
         self._stray_until = now + STRAY_S
         self._refused = self._answered = 0

@@ -19,12 +19,12 @@ from ..errors import (
     Unreachable,
 )
 from ..records import LimitReport, Outcome, Usage
+from .blame import NO_CANARY_S
 from .canaries import comes_again, health_of
 from .pool import Pool
 from .reach import Reach
 from .second_look import FORBIDDEN, SecondLook
 from .state import Permit, ProviderState
-from .surveys import Memory
 
 BACKOFF_BASE_S = 0.4
 BACKOFF_MAX_S = 4.0  # the third overload in a row opens the breaker, whose timer goes on from there
@@ -177,6 +177,7 @@ class Settler:
     ) -> None:
         group = held.model.group
         group.settle(held.reservation, usage, charged=outcome is Outcome.UNCERTAIN, now=now)
+        group.evidence.settled(held.number)
         if limits:
             group.learn(limits, held.reservation, now)
             if (per_s := group.stated_per_s) is not None:
@@ -186,6 +187,7 @@ class Settler:
             group.answered_without_headers(now)
         if outcome is _OK:
             group.succeeded(held.reservation, now)
+            group.evidence.answered(held.memory, held.number, held.chars)
 
     @staticmethod
     def _count(
@@ -256,24 +258,23 @@ class Settler:
             self._second_look.refused(held, error, now)
 
     def _rate_limited(self, held: Permit, error: RateLimited, now: float) -> None:
-        """Hold the model group, unless the 429 follows its row while others are answered."""
-        if held.memory is not None and self._follows_its_row(held, held.memory, now):
-            return
+        """Hold the model group, unless the 429 is its row's own: see `blame.py`."""
+        group, memory = held.model.group, held.memory
+        if held.canary:
+            group.evidence.no_canary_until = now + NO_CANARY_S
+        if memory is not None:
+            known = memory.is_limited_alone
+            counts = group.evidence.counts(memory, held.number, held.chars)
+            if (memory.is_limited_alone and not known) or (counts and group.evidence.is_of_rows):
+                group.go_on_as_before(now)
+                group.refusals.begin_stray(now)
+            if counts or known:
+                return
         wait_s = min(error.retry_after_s or 0.0, self._pool.settings.routing.max_hold_s)
-        held.model.group.rate_limited(wait_s, held.reservation.sent_at, now)
-
-    @staticmethod
-    def _follows_its_row(held: Permit, memory: Memory, now: float) -> bool:
-        """Whether a 429 meets a task again after others were answered. Sure of it, the pace is restored."""
-        index, known = held.provider.index, memory.is_limited_alone
-        follows = any(each == index and held.provider.answered > number for each, number in memory.limited)
-        others = tuple(pair for pair in memory.limited if pair[0] != index)
-        memory.limited = (*others, (index, held.number))
-        memory.draws_429 += 1
-        memory.limited_alone = memory.limited_alone + follows if follows or known else 0
-        if memory.is_limited_alone and not known:
-            held.model.group.go_on_as_before(now)
-        return follows or known
+        was_held = now < group.held_until
+        group.rate_limited(wait_s, held.reservation.sent_at, now)
+        if now < group.held_until and not was_held:
+            group.evidence.hold_began()
 
     def _exhaust(self, held: Permit, error: QuotaExhausted, now: float) -> None:
         reason = f"quota spent ({error.code or error.status})"

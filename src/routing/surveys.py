@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..records import Candidate, Message, Placement
+from .blame import SURELY_OWN, Evidence
 from .breaker import CLOSED
 from .budgets import Refusal
 from .limits import Need
@@ -19,7 +20,6 @@ from .state import AgentState, ProviderState
 
 NEVER = math.inf
 SOON_S = 600.0  # where a budget refuses, a provider that is out for longer is nothing to wait for
-SURELY_ALONE = 2  # 429s of one task, each after answers to others
 PATIENCE = 4.0  # x preferred_wait_s: a queue in which tasks go is waited in for so long at most
 CLAIMED = "an older task waits for its room"
 SHUNNED = "its room is left to tasks that are charged less there"
@@ -34,8 +34,8 @@ class Memory:
     attempt: int = 1
     given_up: tuple[int, float] | None = None  # (provider, how long) whose silence it has left
     failed: tuple[tuple[int, int], ...] = ()  # (provider, permit) of its first failure at each
-    limited: tuple[tuple[int, int], ...] = ()  # (provider, permit) of its newest 429 at each
-    limited_alone: int = 0  # 429s in a row, each after an answer to another task
+    limited: tuple[tuple[Evidence, int], ...] = ()  # (model group's, permit) of its newest 429 at each
+    own_429s: int = 0  # those that another call's answer shows to be the row's own, as `blame.py` counts them
     draws_429: int = 0  # with each it lets more others go first
     tried: int = 0  # bits of the providers that failed it
     tried_until: float = 0.0  # until then they are not asked again
@@ -50,7 +50,7 @@ class Memory:
     @property
     def is_limited_alone(self) -> bool:
         """Whether its 429s are no matter of pace but its own."""
-        return self.limited_alone >= SURELY_ALONE
+        return self.own_429s >= SURELY_OWN
 
 
 class Blocked(NamedTuple):

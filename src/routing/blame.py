@@ -1,0 +1,138 @@
+"""Whether a 429 is its row's own: evidence from the calls beside it in the same model group.
+
+Some rows always draw a 429, wherever they are sent (a filter that answers so, a gateway that miscounts them).
+A limit refuses whatever is sent next. So the call that was sent nearest before the row's 429 decides, if it
+was sent after the row's last 429 in that group: its *neighbour*.
+
+    neighbour    the 429 counts            then
+    ----------   ------------------------  --------------------------------------------------------
+    answered     1 towards the row's own   the model group is not held
+    refused      1 less                    the model group is held
+    none         nothing                   the model group is held; from the second 429 on the row waits
+                                           until there is a neighbour, a canary where no task is one
+
+After SURELY_OWN the row is the cause, and each further 429 that counts costs it an attempt. So many on end,
+over whatever rows, show that the 429s are no matter of pace: the pace of the group is restored.
+
+Where other programs use up a share of the limit, so that calls are refused by chance, a row that is not the
+cause ends so in 7 of a million cases at the worst share, 0.55: the count is a walk that goes up with
+probability 0.25 and down with 0.3, ends with 0.45 in an answer, and so climbs nine steps (three, and six
+attempts) with 0.27 ** 9.
+
+Rows that have drawn a 429 before are no neighbours: refused, they may be such rows as well, and to count them
+only where they are answered would be no fair sample. Nor is a call much smaller than the row, which a token
+limit may let pass where it refuses the row.
+
+After a hold one call goes first, drawn from the rows without a 429. The others follow once it is answered, or
+is not refused within FIRST_S.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .surveys import Memory
+
+SURELY_OWN = 3
+COMPARABLE, SMALL_CHARS = 4.0, 8_000  # a row is at most so many times as long as its neighbour, or short
+FIRST_S = 1.0  # a refusal takes less
+WANTED_S = 3.0  # how long the wish for a neighbour lasts; the task that has it repeats it every second
+NO_CANARY_S = 60.0  # after one that was refused, or could not go
+
+
+class Evidence:
+    """The neighbours of one model group, and its holds without an answer."""
+
+    __slots__ = (
+        "chars",
+        "first",
+        "first_until",
+        "holds",
+        "newest",
+        "no_canary_until",
+        "ok",
+        "rows_own",
+        "wanted_until",
+    )
+
+    def __init__(self) -> None:
+        self.rows_own = 0  # 429s that count, since a row that had drawn one was last answered
+        self.newest = 0  # the permit of the newest neighbour
+        self.ok = True
+        self.chars = 0
+        self.holds = 0  # that began since a call was last answered
+        self.first = 0  # the permit of the one call that goes first
+        self.first_until = -math.inf
+        self.wanted_until = -math.inf  # a task waits for a neighbour
+        self.no_canary_until = -math.inf
+
+    @property
+    def is_of_rows(self) -> bool:
+        """Whether rows that draw 429s draw them again, while others are answered, and none is answered."""
+        return self.rows_own >= SURELY_OWN
+
+    def answered(self, memory: Memory | None, permit: int, chars: int) -> None:
+        """A call was answered."""
+        self.holds = 0
+        if memory is not None and memory.draws_429:
+            self.rows_own = 0
+        else:
+            self.note(permit, chars, ok=True)
+
+    def note(self, permit: int, chars: int, *, ok: bool) -> None:
+        """A neighbour: the call of a row without a 429 until now, or a canary."""
+        if permit > self.newest:
+            self.newest, self.ok, self.chars = permit, ok, chars
+
+    def counts(self, memory: Memory, permit: int, chars: int) -> bool:
+        """Take a 429 of a row into its memory. Whether it counts towards the row's own."""
+        last = next((number for group, number in memory.limited if group is self), 0)
+        memory.limited = (*(pair for pair in memory.limited if pair[0] is not self), (self, permit))
+        if not memory.draws_429:
+            self.note(permit, chars, ok=False)
+        memory.draws_429 += 1
+        if not last or self.newest <= last:
+            return False
+        if not self.ok:
+            memory.own_429s = max(0, memory.own_429s - 1) if memory.own_429s < SURELY_OWN else memory.own_429s
+            return False
+        if chars > max(SMALL_CHARS, COMPARABLE * self.chars):
+            return False
+        memory.own_429s += 1
+        self.rows_own += 1
+        return True
+
+    def wants_neighbour(self, memory: Memory, now: float) -> bool:
+        """Whether the row waits until another call has gone, since its next 429 would show nothing."""
+        if memory.draws_429 < 2 or now < self.no_canary_until:
+            return False
+        last = next((number for group, number in memory.limited if group is self), 0)
+        if not last or self.newest > last:
+            return False
+        self.wanted_until = now + WANTED_S
+        return True
+
+    def hold_began(self) -> None:
+        """The group is held by a 429, and was not when that came."""
+        self.holds += 1
+
+    @property
+    def sends_one_first(self) -> bool:
+        """Whether the next call goes alone, to see whether the group is open."""
+        return self.holds > 0
+
+    def granted(self, permit: int, now: float) -> None:
+        """A call goes to the group."""
+        if self.sends_one_first:
+            self.first, self.first_until = permit, now + FIRST_S
+
+    def settled(self, permit: int) -> None:
+        """A call of the group has ended."""
+        if permit == self.first:
+            self.first, self.first_until = 0, -math.inf
+
+    def is_canary_due(self, now: float) -> bool:
+        """Whether a task waits for a neighbour and none has come."""
+        return now < self.wanted_until and now >= self.no_canary_until
