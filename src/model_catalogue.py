@@ -7,23 +7,22 @@ from __future__ import annotations
 
 from functools import cache
 
-_LISTS = {"anthropic": "anthropic", "openai": "openai", "gemini": "google"}  # provider API -> price list
+from .providers.api_formats import API_FORMATS
 
 
 @cache
 def api_of(model: str) -> str | None:
-    """`anthropic`, `openai` or `gemini`; None for a model in none of their lists, or not for text.
-
-    The order matters: Google's list also has the Claude models that it resells.
-    """
+    """The name of its API format; None for a model in none of their price lists, or not for text."""
     from genai_prices import data_snapshot  # imports the list (0.1 s), which few commands need
 
-    for api, catalogue in _LISTS.items():
+    for api in API_FORMATS.values():
+        if not api.price_list:
+            continue
         try:
-            _, info = data_snapshot.get_snapshot().find_provider_model(model, None, catalogue, None)
+            _, info = data_snapshot.get_snapshot().find_provider_model(model, None, api.price_list, None)
         except LookupError:
             continue
         rows = [row.prices for row in info.prices] if isinstance(info.prices, list) else [info.prices]
         if any(row.input_mtok is not None and row.output_mtok is not None for row in rows):
-            return api
+            return api.name
     return None

@@ -14,44 +14,31 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .errors import hint, nearest
 from .model_catalogue import api_of
+from .providers.api_formats import API_FORMATS, ApiFormat
 
 TIERS = ("economy", "standard", "premium")
 MISTAKES_TOLD = 5
 KEY_CHARS = 16  # a word of so many letters and digits is a key, not a part of a name
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
-ApiFormat = Literal["anthropic", "openai", "gemini"]
 Tier = Literal["economy", "standard", "premium"]
 Positive = Field(gt=0, allow_inf_nan=False)
 NotNegative = Field(ge=0, allow_inf_nan=False)
 Fraction = Field(ge=0, le=1, allow_inf_nan=False)
 Percent = Annotated[int, Field(ge=1, le=100)]
 
-# The limits that the providers of an API format count: the setting of each, and the bucket that it fills.
-# A limit that is not here would limit nothing.
-COUNTED_LIMITS: Mapping[str, Mapping[str, str]] = {
-    "anthropic": {
-        "requests_per_minute": "requests",
-        "input_tokens_per_minute": "input_tokens",
-        "output_tokens_per_minute": "output_tokens",
-        "requests_per_day": "requests_per_day",
-    },
-    "openai": {
-        "requests_per_minute": "requests",
-        "tokens_per_minute": "tokens",
-        "requests_per_day": "requests_per_day",
-    },
-    "gemini": {  # its tokens per minute are those of prompts
-        "requests_per_minute": "requests",
-        "input_tokens_per_minute": "input_tokens",
-        "tokens_per_minute": "input_tokens",
-        "requests_per_day": "requests_per_day",
-    },
-}
+
+def _known_api_format(name: str) -> str:
+    if name not in API_FORMATS:
+        raise ValueError(f"no API format of this name; {hint(name, API_FORMATS)}")
+    return name
+
+
+ApiFormatName = Annotated[str, AfterValidator(_known_api_format)]
 
 
 class _Row(BaseModel):
@@ -123,10 +110,10 @@ class LimitSettings(_Row):
         default=None, gt=0, allow_inf_nan=False, description="seconds of tokens at once"
     )
 
-    def not_counted(self, api_format: str) -> list[str]:
-        """What is told here and would limit nothing: the providers of this API format do not count it."""
-        told = (name for name in self.model_dump(exclude_none=True) if not name.endswith("burst_s"))
-        return [name for name in told if name not in COUNTED_LIMITS[api_format]]
+    def not_counted(self, counted: Collection[str]) -> list[str]:
+        """The limits set here that are not among an API's `counted` ones: they would limit nothing."""
+        given = (name for name in self.model_dump(exclude_none=True) if not name.endswith("burst_s"))
+        return [name for name in given if name not in counted]
 
 
 class TierModels(_Row):
@@ -141,7 +128,7 @@ class TierModels(_Row):
 class ProviderConfig(_Row):
     """One provider: an API format, a place, a key, and what it is worth."""
 
-    api_format: ApiFormat
+    api_format: ApiFormatName
     weight: float = NotNegative
     base_url: str
     base_url_env: str = ""
@@ -158,6 +145,11 @@ class ProviderConfig(_Row):
         yield "limits", self.limits
         for model, limits in self.model_limits.items():
             yield f'model_limits."{model}"', limits
+
+    @property
+    def api(self) -> ApiFormat:
+        """The provider API that it speaks."""
+        return API_FORMATS[self.api_format]
 
     @property
     def keyless(self) -> bool:
@@ -236,7 +228,7 @@ class PriceConfig(_Row):
 class ModelConfig(_Row):
     """What is known of the models whose name starts with the row's key."""
 
-    api_format: ApiFormat | None = None
+    api_format: ApiFormatName | None = None
     successor: str = ""
     context_window: int | None = Field(default=None, ge=1)
     refuses: tuple[Literal["temperature", "stop", "response_schema"], ...] = ()
@@ -245,6 +237,11 @@ class ModelConfig(_Row):
     prompt_cache: Literal["", "key", "marks"] = ""  # what it takes: nothing, a key, marks in the prompt
     group: str = ""  # models with the same group share their limits; empty: the model's own name
     price: PriceConfig | None = None
+
+    @property
+    def price_list(self) -> str | None:
+        """The price list of the API's inventor; None where the API is not known, or has no list."""
+        return API_FORMATS[self.api_format].price_list or None if self.api_format else None
 
 
 class BudgetAmounts(_Row):
@@ -315,9 +312,9 @@ class Settings(_Row):
                     yield f"{where}: no task type {kind!r}; {hint(kind, self.task_types)}"
         for name, row in self.providers.items():
             for where, limits in row.all_limits():
-                for each in limits.not_counted(row.api_format):
-                    counted = ", ".join(COUNTED_LIMITS[row.api_format])
-                    problem = f"{row.api_format} does not count that, but {counted}"
+                counted = row.api.limits.counted
+                for each in limits.not_counted(counted):
+                    problem = f"{row.api_format} does not count that, but {', '.join(counted)}"
                     yield f"providers.{name}.{where}.{each}: {problem}"
         if not any(row.enabled and row.weight > 0 for row in self.providers.values()):
             yield "providers: at least one needs a weight above 0"

@@ -41,6 +41,7 @@ _BELOW = (
     "src.pacific",
     "src.private",
     "src.storable",
+    "src.limit_rules",
     "src.model_catalogue",
     "src.settings",
     "src.config",
@@ -60,11 +61,15 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.pacific": (),
     "src.private": (),
     "src.storable": (),
-    "src.model_catalogue": (),
-    "src.settings": ("src.errors", "src.model_catalogue"),
+    "src.limit_rules": (),
+    # The table of provider APIs is a leaf: settings are validated against it. It imports no adapter.
+    "src.providers.api_formats": ("src.limit_rules", "src.providers.schemas"),
+    "src.providers.schemas": (),
+    "src.model_catalogue": ("src.providers.api_formats",),
+    "src.settings": ("src.errors", "src.model_catalogue", "src.providers.api_formats"),
     "src.config": ("src.addresses", "src.errors", "src.settings"),
     "src.key_trust": ("src.config", "src.errors", "src.private", "src.settings"),
-    "src.routing": ("src.errors", "src.records", "src.pacific", "src.settings"),
+    "src.routing": ("src.errors", "src.limit_rules", "src.records", "src.pacific", "src.settings"),
     "src.providers.base": ("src.errors", "src.records"),
     "src.providers": _BELOW,
     "src.core.store": ("src.errors", "src.private", "src.records", "src.storable"),
@@ -77,6 +82,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
 }
 
 SDKS = ("anthropic", "openai", "google")
+API_TABLE = ("src.providers.api_formats", "src.providers.schemas")  # facts about APIs, without an SDK
 
 # All that routing/ imports from elsewhere: no clock, no I/O, no threads. `random` is for the type of what
 # is passed in, `datetime` for the calendar, and of these two only what the tests below let through.
@@ -165,7 +171,8 @@ def reached_from(room: str) -> set[str]:
     "forbidden", ["src.core.orchestrator", "src.providers", "src.agents", "src.simulator"]
 )
 def test_the_pages_and_the_orchestrator_meet_in_the_store_alone(forbidden: str) -> None:
-    assert not [name for name in reached_from("src.web") if within(name, forbidden)]
+    reached = [name for name in reached_from("src.web") if within(name, forbidden)]
+    assert all(any(within(name, leaf) for leaf in API_TABLE) for name in reached)
 
 
 def test_the_store_and_what_it_needs_is_not_the_orchestrators() -> None:

@@ -10,8 +10,9 @@ from genai_prices import data_snapshot
 from src.cli.config_warnings import config_warnings
 from src.config import load_settings
 from src.errors import ConfigError, hint, nearest
+from src.providers.api_formats import API_FORMATS
 from src.routing.pricing import compile_price
-from src.settings import COUNTED_LIMITS, LimitSettings, Settings, known_keys
+from src.settings import LimitSettings, Settings, known_keys
 
 OWN_AGENT = '[[agents]]\nname = "mine"\ncalls_in_flight = 1\n'
 NOW = 1_795_000_000.0
@@ -60,6 +61,14 @@ SLIPS = {
     "row of a provider": (
         "[providers.opanai]\nweight = 0.5",
         "'providers.opanai.api_format' is missing for a provider of its own; did you mean 'openai'?",
+    ),
+    "API format": (
+        '[providers.openai]\napi_format = "openia"',
+        "providers.openai.api_format = 'openia': no API format of this name; did you mean 'openai'?",
+    ),
+    "API format of a model": (
+        '[models."m"]\napi_format = "x"',
+        "models.m.api_format = 'x': no API format of this name; known: anthropic, openai, gemini",
     ),
     "limit without end": (
         "[providers.openai.limits]\nrequests_per_minute = inf",
@@ -159,17 +168,17 @@ def test_a_provider_and_a_task_type_of_ones_own_can_be_named_everywhere(tmp_path
 
 
 @pytest.mark.parametrize("where", ["limits", 'model_limits."some-model"'])
-@pytest.mark.parametrize("api", COUNTED_LIMITS)
+@pytest.mark.parametrize("api", API_FORMATS)
 def test_a_limit_that_the_api_does_not_count_is_refused_and_every_other_is_taken(
     tmp_path: Path, api: str, where: str
 ) -> None:
+    counted = API_FORMATS[api].limits.counted
     for limit in LimitSettings.model_fields:
         text = f"[providers.{api}.{where}]\n{limit} = 1000"
-        if limit in COUNTED_LIMITS[api] or limit.endswith("burst_s"):
+        if limit in counted or limit.endswith("burst_s"):
             loaded(tmp_path, text)
         else:
-            counted = ", ".join(COUNTED_LIMITS[api])
-            says = f"providers.{api}.{where}.{limit}: {api} does not count that, but {counted}"
+            says = f"providers.{api}.{where}.{limit}: {api} does not count that, but {', '.join(counted)}"
             assert refused(tmp_path, text) == says
 
 

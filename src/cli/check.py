@@ -125,7 +125,7 @@ async def _ask_all(access: dict[str, ProviderAccess], settings: Settings) -> lis
 
 async def _ask(access: ProviderAccess, settings: Settings) -> Finding:
     """What the provider answers when asked for its models, which costs nothing."""
-    from ..providers import build_adapter
+    from ..providers.factory import build_adapter
 
     if not access.config.enabled:
         return Finding(access.name, None, "switched off in the configuration")

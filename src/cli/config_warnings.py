@@ -66,4 +66,4 @@ def _has_price(settings: Settings, model: str) -> bool:
     from ..routing.pricing import compile_price
 
     config = settings.lookup_model(model)
-    return compile_price(config.api_format, model, Clock().now(), config.price) is not None
+    return compile_price(config.price_list, model, Clock().now(), config.price) is not None

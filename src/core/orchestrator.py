@@ -40,7 +40,6 @@ from ..providers.factory import build_adapter
 from ..records import CompletionRequest, Event, PoolSnapshot, Result, TaskStatus, Usage
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.dispatch import Dispatch
-from ..routing.pricing import catalogue_of
 from ..settings import Settings
 from .alerts import Alerter
 from .budget_keeper import BudgetKeeper, budgets_from
@@ -132,10 +131,6 @@ class Orchestrator:
             now=now(),
             configured=access.keys(),
             jitter=random.Random(),
-            catalogues={
-                name: catalogue_of(name, a.config.api_format, a.config.base_url, keyless=a.config.keyless)
-                for name, a in access.items()
-            },
             budgets=budgets,
             canaries=True,
         )

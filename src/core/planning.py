@@ -27,7 +27,6 @@ RECORDS_S = 7 * 86_400.0  # what was recorded in this time is what a plan goes b
 LOW_OUTPUT_SHARE = 0.1  # of the expected output
 AMPLE_PER_MINUTE = 6_000.0  # requests taken for granted at a provider of which no limit is known
 PLANNED_AT_MOST = 20_000  # tasks that run through virtual time: some seconds
-START_S = {"anthropic": 2.1, "openai": 0.9, "gemini": 1.0}  # importing each SDK (measured), before any call
 SLOTS = "the agents' slots"  # all calls that may be in flight at once ([[agents]] calls_in_flight) are
 LearnedLimits = Mapping[str, Mapping[str, Mapping[str, Any]]]  # by provider and model group
 STEPS = 50  # in which a run is looked at for what binds when
@@ -201,7 +200,7 @@ def make_plan(
 ) -> Plan:
     """Run `tasks` in virtual time from `now`. `learned` holds, by provider, the limits of earlier runs.
 
-    `start_s`: how long the start took last time; None takes `START_S`.
+    `start_s`: how long the start took last time; None: the import of each SDK.
     """
     settings = settings.without_caches()
     balancer = ProviderLoadBalancer(settings, now=now, configured=configured)
@@ -211,9 +210,8 @@ def make_plan(
     ledger.watch(run, now)
     report = run.run(tasks, now)
     if start_s is None:
-        start_s = sum(
-            START_S[api_format] for api_format in {settings.providers[name].api_format for name in configured}
-        )
+        apis = {api.name: api for api in (settings.providers[name].api for name in configured)}
+        start_s = sum(api.warm_up_s for api in apis.values())
     return _plan(report, ledger, unknown, forecast.is_known, now, start_s)
 
 

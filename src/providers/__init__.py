@@ -1,8 +1,4 @@
-"""The providers' SDKs behind one seam: `base` is the seam, `build_adapter` the door.
+"""The provider APIs behind one seam: `base` is the seam, `api_formats` the table, `factory` builds adapters.
 
 Only the files `*_adapter.py` import an SDK, and only when it is first needed.
 """
-
-from .factory import build_adapter
-
-__all__ = ["build_adapter"]

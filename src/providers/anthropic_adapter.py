@@ -26,12 +26,11 @@ from .prompts import (
     Json,
     finish_of,
     leading_system,
+    shaped,
     system_apart,
     unknown_end,
     why_unusable,
-    with_schema_in_words,
 )
-from .schemas import UNTOLD, anthropic_form
 from .sdk_adapter import SdkAdapter
 from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer
 
@@ -123,11 +122,7 @@ class AnthropicAdapter(SdkAdapter):
         )
 
     def _body(self, request: CompletionRequest) -> Json:
-        messages, schema = request.messages, request.response_schema
-        form = UNTOLD
-        if schema is not None:
-            form = UNTOLD if request.parameters.get("schema_in_words") else anthropic_form(schema)
-            messages = messages if form.complete else with_schema_in_words(messages, schema)
+        messages, schema = shaped(request, self._schema_form)
         system, turns = system_apart(messages)
         body: Json = {
             "model": request.model,
@@ -142,8 +137,8 @@ class AnthropicAdapter(SdkAdapter):
             body["temperature"] = request.temperature
         if request.stop:
             body["stop_sequences"] = list(request.stop)
-        if form.schema is not None:
-            body["output_config"] = {"format": {"type": "json_schema", "schema": form.schema}}
+        if schema is not None:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
         return body
 
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import cast
+
 from ..config import ProviderAccess
 from .base import OnLate, ProviderAdapter
 
@@ -17,18 +20,9 @@ def build_adapter(
 ) -> ProviderAdapter:
     """The adapter of a provider's API format for `slots` calls at a time. Imports no SDK: `warm_up` does.
 
-    An answer of more than `max_answer_mb` (decompressed) is none.
-    `on_late` is for Gemini, whose calls run on in their threads; the others end with their task.
+    An answer of more than `max_answer_mb` (decompressed) counts as none. `on_late` is called where a call
+    goes on after its task has given it up: only Gemini's do, in their threads.
     """
-    most_bytes = int(max_answer_mb * 1_000_000)
-    if access.config.api_format == "anthropic":
-        from .anthropic_adapter import AnthropicAdapter
-
-        return AnthropicAdapter(access, slots, most_bytes)
-    if access.config.api_format == "openai":
-        from .openai_adapter import OpenAIAdapter
-
-        return OpenAIAdapter(access, slots, most_bytes)
-    from .gemini_adapter import GeminiAdapter
-
-    return GeminiAdapter(access, slots, most_bytes, on_late)
+    module, _, name = access.config.api.adapter.partition(":")
+    adapter = getattr(import_module(f".{module}", __package__), name)
+    return cast(ProviderAdapter, adapter(access, slots, int(max_answer_mb * 1_000_000), on_late))

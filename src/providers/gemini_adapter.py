@@ -53,8 +53,7 @@ from .failures import (
 )
 from .headers import answered_at, google_details
 from .network import GRACE_S, NO_KEY, REDIRECTS_FOLLOWED, Refused, is_loopback
-from .prompts import Finish, Json, system_apart, why_unusable, with_schema_in_words
-from .schemas import UNTOLD, gemini_form
+from .prompts import Finish, Json, shaped, system_apart, why_unusable
 from .threads import Places, in_own_thread
 from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer, of_error
 
@@ -176,6 +175,7 @@ class GeminiAdapter:
         self._key = access.key.get_secret_value()
         self._slots, self._most_bytes = slots, most_bytes
         self._connect_timeout_s = access.config.connect_timeout_s
+        self._schema_form = access.config.api.schema_form
         self._on_late = on_late
         self._speaker = Speaker(access.name, self._key)
         # Twice as many as calls: those that were given up keep theirs until their own time limit.
@@ -332,16 +332,12 @@ class GeminiAdapter:
         """The model object, the contents, and the generation config."""
         from google.generativeai import GenerativeModel
 
-        messages, schema = request.messages, request.response_schema
+        messages, schema = shaped(request, self._schema_form)
         config: Json = {"max_output_tokens": request.max_tokens}
+        if request.response_schema is not None and not request.parameters.get("schema_in_words"):
+            config["response_mime_type"] = "application/json"  # every model can be held to JSON
         if schema is not None:
-            in_words = request.parameters.get("schema_in_words")
-            form = UNTOLD if in_words else gemini_form(schema)
-            messages = messages if form.complete else with_schema_in_words(messages, schema)
-            if not in_words:  # JSON, of whatever shape, is what it can always be held to
-                config["response_mime_type"] = "application/json"
-            if form.schema is not None:
-                config["response_schema"] = form.schema
+            config["response_schema"] = schema
         system, turns = system_apart(messages)
         if request.temperature is not None:
             config["temperature"] = request.temperature

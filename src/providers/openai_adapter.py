@@ -22,6 +22,7 @@ from ..errors import (
 )
 from ..records import Completion, CompletionRequest, FinishReason, LimitReport
 from . import values
+from .base import OnLate
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict, reason_in
 from .headers import openai_limits
 from .network import NO_KEY
@@ -30,11 +31,10 @@ from .prompts import (
     Json,
     finish_of,
     leading_system,
+    shaped,
     unknown_end,
     why_unusable,
-    with_schema_in_words,
 )
-from .schemas import openai_form
 from .sdk_adapter import SdkAdapter
 from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer
 
@@ -165,8 +165,10 @@ class OpenAIAdapter(SdkAdapter):
     answer_keys = ("choices",)
     options: ClassVar[Json] = {"security": {"bearer_auth": True}}  # the key given, never OPENAI_ADMIN_KEY
 
-    def __init__(self, access: ProviderAccess, slots: int, most_bytes: int) -> None:
-        super().__init__(access, slots, most_bytes)
+    def __init__(
+        self, access: ProviderAccess, slots: int, most_bytes: int, on_late: OnLate | None = None
+    ) -> None:
+        super().__init__(access, slots, most_bytes, on_late)
         self._is_openai = access.key_source.startswith("OPENAI_")
 
     def _build(self) -> Any:
@@ -185,11 +187,7 @@ class OpenAIAdapter(SdkAdapter):
         return client
 
     def _body(self, request: CompletionRequest) -> Json:
-        messages, schema = request.messages, request.response_schema
-        form = None
-        if schema is not None:
-            form = None if request.parameters.get("schema_in_words") else openai_form(schema)
-            messages = messages if form else with_schema_in_words(messages, schema)
+        messages, schema = shaped(request, self._schema_form)
         body: Json = {
             "model": request.model,
             "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
@@ -200,8 +198,8 @@ class OpenAIAdapter(SdkAdapter):
             body["temperature"] = request.temperature
         if request.stop:
             body["stop"] = list(request.stop)
-        if form is not None:
-            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if schema is not None:
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
 
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..answer_schema import schema_text
 from ..errors import ContentRefused, InvalidResponse, ProviderError, Truncated, UnusableAnswer
-from ..records import FinishReason, Message
+from ..records import CompletionRequest, FinishReason, Message
+from .schemas import UNTOLD, Form
 
 Json = dict[str, Any]
 _IN_WORDS = "Answer with JSON that matches this JSON schema, and with nothing else:"
@@ -25,11 +26,22 @@ def leading_system(messages: Sequence[Message]) -> int:
     return next((n for n, m in enumerate(messages) if m.role != "system"), len(messages))
 
 
-def with_schema_in_words(messages: Sequence[Message], schema: Mapping[str, Any]) -> tuple[Message, ...]:
-    """The prompt with the schema as one more system message, where it can't be sent as a schema."""
-    told = Message("system", f"{_IN_WORDS}\n{schema_text(schema)}")
-    first = leading_system(messages)
-    return (*messages[:first], told, *messages[first:])
+def shaped(
+    request: CompletionRequest, form_of: Callable[[Mapping[str, Any]], Form]
+) -> tuple[tuple[Message, ...], Json | None]:
+    """`(messages, schema as the API takes it)` for the answer that is wanted; None: no schema is sent.
+
+    What the schema loses in the API's form is given to the model in words, as one more system message.
+    """
+    schema = request.response_schema
+    if schema is None:
+        return request.messages, None
+    form = UNTOLD if request.parameters.get("schema_in_words") else form_of(schema)
+    if form.complete:
+        return request.messages, form.schema
+    in_words = Message("system", f"{_IN_WORDS}\n{schema_text(schema)}")
+    first = leading_system(request.messages)
+    return (*request.messages[:first], in_words, *request.messages[first:]), form.schema
 
 
 Finish = FinishReason | type[ProviderError]

@@ -20,6 +20,7 @@ from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
 from ..records import Completion, CompletionRequest, LimitReport
 from . import headers as told
 from . import values
+from .base import OnLate
 from .failures import Answered, Sentence, Speaker, Verdict, by_class, error_beside, error_in, status_in
 from .prompts import Json
 from .threads import in_own_thread
@@ -38,12 +39,16 @@ class SdkAdapter(ABC):
 
     options: ClassVar[Json] = {}  # sent to the SDK with every call
 
-    def __init__(self, access: ProviderAccess, slots: int, most_bytes: int) -> None:
+    def __init__(
+        self, access: ProviderAccess, slots: int, most_bytes: int, on_late: OnLate | None = None
+    ) -> None:
+        """`on_late` is never called: a call ends with its task."""
         self.name = access.name
         self._base_url = access.base_url
         self._key = access.key.get_secret_value()
         self._slots, self._most_bytes = slots, most_bytes
         self._connect_timeout_s = access.config.connect_timeout_s
+        self._schema_form = access.config.api.schema_form
         self._speaker = Speaker(access.name, self._key)
         self._client: Any = None
         self._building = asyncio.Lock()

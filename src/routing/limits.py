@@ -10,11 +10,9 @@ A *model group* is the models of one provider that share their limits. It owns o
     hold      after a 429: nothing is admitted until then, and the bucket starts empty; where a spent quota
               names a time before its reset (`probe_from`), one call goes then, and its success ends the hold
 
-Charge rules, one an API format:
-
-    anthropic  requests; input without cache reads; output as really produced: both corrected after
-    openai     requests; max(max_tokens, characters / 4) per call: never given back, failures count
-    gemini     requests; input, corrected after; requests per day to midnight Pacific
+What is counted, and how it is charged, is the API's: the `limits` of its row in `providers/api_formats.py`.
+Anthropic, for instance, counts input without cache reads and output as produced, both settled after the call;
+OpenAI charges max(max_tokens, characters / 4) on admission, and nothing comes back.
 
 What no window can hold is refused. The pace of requests is inferred wherever neither the settings nor a
 header state it, beside the limits that they do state: one scout call at a time until an answer brings
@@ -30,8 +28,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..limit_rules import LimitRules
 from ..records import LimitGauge, LimitReport, Usage
-from ..settings import COUNTED_LIMITS, LimitSettings
+from ..settings import LimitSettings
 from .blame import Evidence
 from .buckets import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, Bucket, DailyCounter, Mark
 from .refusals import Refusals
@@ -77,9 +76,9 @@ class ModelGroup:
         "_calls",
         "_dimensions",
         "_holds",
+        "_rules",
         "_shut",
         "_token_burst_s",
-        "api_format",
         "buckets",
         "claim",
         "cold_until",
@@ -97,9 +96,9 @@ class ModelGroup:
         "unknown",
     )
 
-    def __init__(self, name: str, api_format: str, told: LimitSettings, now: float) -> None:
-        self.name, self.api_format = name, api_format
-        self._dimensions = tuple(dict.fromkeys(COUNTED_LIMITS[api_format].values()))
+    def __init__(self, name: str, rules: LimitRules, told: LimitSettings, now: float) -> None:
+        self.name, self._rules = name, rules
+        self._dimensions = tuple(dict.fromkeys(rules.counted.values()))
         self._burst_s = told.burst_s or 1.0
         self._token_burst_s = told.token_burst_s or MINUTE_S
         self.buckets: dict[str, Bucket] = {}
@@ -131,11 +130,11 @@ class ModelGroup:
         self.unknown = REQUESTS not in self.buckets
 
     def _tell(self, told: LimitSettings, now: float) -> None:
-        for name, dimension in COUNTED_LIMITS[self.api_format].items():
+        for name, dimension in self._rules.counted.items():
             limit = getattr(told, name)
             if limit is None or dimension in self.buckets:
                 continue
-            if dimension == DAILY and self.api_format == "gemini":
+            if dimension == DAILY and self._rules.day_ends_in_california:
                 self._put(DailyCounter(limit, now))
                 continue
             window_s = DAY_S if dimension == DAILY else MINUTE_S
@@ -236,17 +235,22 @@ class ModelGroup:
             self._shut = _OPEN
             for bucket in self.buckets.values():
                 bucket.warm(now)
-        if self.api_format == "openai":
-            return  # charged on admission, failures too: nothing ever comes back
+        if self._rules.charges_on_admission:
+            return  # failures too: nothing ever comes back
         for bucket, amount, _ in held.taken:
             if bucket.dimension == INPUT:
-                actual = _charged_input(self.api_format, usage) if usage else (amount if charged else 0.0)
+                actual = self._charged_input(usage) if usage else (amount if charged else 0.0)
             elif bucket.dimension == OUTPUT:
                 actual = usage.output_tokens if usage else (amount if charged else 0.0)
             else:
                 continue
             if actual != amount:
                 bucket.correct(amount - actual, now)
+
+    def _charged_input(self, usage: Usage) -> float:
+        if self._rules.counts_cache_reads:
+            return usage.prompt_tokens
+        return usage.input_tokens + usage.cache_write_tokens
 
     def learn(self, reports: Iterable[LimitReport], held: Reservation, now: float) -> None:
         """Take over what an answer's headers say; only the newest `sent_at` of each dimension counts."""
@@ -415,10 +419,3 @@ def _source(bucket: Bucket) -> str:
     if isinstance(bucket, SlowStart):
         return "slow_start"
     return "told" if bucket.told is not None else "learned"
-
-
-def _charged_input(api_format: str, usage: Usage) -> float:
-    """Input tokens that count: Anthropic leaves cache reads out, Gemini counts the whole prompt."""
-    if api_format == "anthropic":
-        return usage.input_tokens + usage.cache_write_tokens
-    return usage.prompt_tokens

@@ -67,11 +67,8 @@ class Pool:
         self.budgets = budgets
         self.prefixes = Prefixes(settings.caching)
         self._prices = prices or PriceBook(lambda m: settings.lookup_model(m).price)
-        self._catalogues = catalogues or {
-            p.name: catalogue_of(p.name, p.config.api_format, p.config.base_url, keyless=p.config.keyless)
-            for p in self.providers
-        }
-        self._baseline_api_format = settings.lookup_model(settings.baseline_model).api_format
+        self._catalogues = catalogues or {p.name: catalogue_of(p.name, p.config) for p in self.providers}
+        self._baseline_price_list = settings.lookup_model(settings.baseline_model).price_list
         self.round_robin = RoundRobin(len(self.providers), settings.routing.credit_clamp)
         self.permits: dict[int, Permit] = {}
         self.canaries = False  # somebody makes them when they are due
@@ -111,7 +108,7 @@ class Pool:
 
     def baseline_nanos(self, usage: Usage, now: float) -> int | None:
         """What the same tokens would have cost on the stated baseline model."""
-        price = self._prices.price(self._baseline_api_format, self.settings.baseline_model, now)
+        price = self._prices.price(self._baseline_price_list, self.settings.baseline_model, now)
         return None if price is None else price.cost_nanos(usage)
 
     # ------------------------------------------------------------------ scores

@@ -48,13 +48,13 @@ from genai_prices.types import (
 
 from ..errors import ConfigError
 from ..records import NANOS_PER_USD, Usage
+from ..settings import ProviderConfig
 
 MESSAGE_TOKENS = 16  # the frame of a message: its role and separators, with room to spare
 UNLIMITED_TOKENS = 2**62  # what a free answer rate affords
 
 _NANOS_PER_TOKEN = Decimal(NANOS_PER_USD) / 1_000_000  # of a rate in USD per million tokens
 _NANOS_PER_CALL = Decimal(NANOS_PER_USD) / 1_000  # of a rate in USD per thousand calls
-_CATALOGUES = {"anthropic": "anthropic", "openai": "openai", "gemini": "google"}  # API format -> price list
 KEYLESS = "keyless"  # the price list of a server that takes no key: it can't bill anyone, so all is free
 
 
@@ -176,21 +176,21 @@ class PriceBook:
         return price
 
 
-def catalogue_of(provider: str, api_format: str, base_url: str, *, keyless: bool = False) -> str | None:
+def catalogue_of(provider: str, config: ProviderConfig) -> str | None:
     """Whose price list counts for a provider (`anthropic`, `openai`, `google`, `groq`, ...), or None.
 
-    A provider that needs no key (`keyless`: its `api_key_env` is empty) has the free list.
+    A provider that needs no key (its `api_key_env` is empty) has the free list.
 
     The provider that bears its API format's name has that format's list, also behind a company's proxy, a
     regional endpoint or the simulator. Any other has the list of the company whose real address it is reached
     at. A server that merely speaks an API format has none: a self-hosted model is not billed as its namesake.
     """
-    if keyless:
+    if config.keyless:
         return KEYLESS
-    if provider == api_format and api_format in _CATALOGUES:
-        return _CATALOGUES[api_format]
+    if provider == config.api_format and config.api.price_list:
+        return config.api.price_list
     try:
-        return data_snapshot.get_snapshot().find_provider(None, None, base_url).id
+        return data_snapshot.get_snapshot().find_provider(None, None, config.base_url).id
     except LookupError:
         return None
 
@@ -200,7 +200,7 @@ def compile_price(
 ) -> CompiledPrice | None:
     """The price of `model` at `at` (UTC epoch seconds); None where it is unknown.
 
-    `catalogue` is as `catalogue_of` says, or an API format; None for a server without a price list.
+    `catalogue` is as `catalogue_of` says; None for a server without a price list.
     `override` replaces whatever the catalogue says. Raises ConfigError for one that is no price.
     """
     if override is not None:

@@ -226,7 +226,7 @@ class ProviderState:
         else:
             name, told = config.group or model, LimitSettings()
         if name not in self.groups:
-            group = self.groups[name] = ModelGroup(name, self.config.api_format, told, now)
+            group = self.groups[name] = ModelGroup(name, self.config.api.limits, told, now)
             group.restore(self.learned.get(name, {}), now)
         return self.groups[name]
 

@@ -10,8 +10,9 @@ import pytest
 
 from src.config import load_settings
 from src.core.forecast import Forecast, Record
-from src.core.planning import START_S, Plan, Sample, make_plan
+from src.core.planning import Plan, Sample, make_plan
 from src.pacific import next_midnight_pacific
+from src.providers.api_formats import API_FORMATS
 from src.records import Message, Task
 from src.settings import TIERS, Settings
 
@@ -48,7 +49,7 @@ def test_lines_add_up_and_low_is_below_expected_and_that_below_the_highest() -> 
 
 def test_a_told_limit_is_what_binds_and_gives_the_time() -> None:
     plan = planned(some(300), {"openai": {"requests_per_minute": 120, "burst_s": 1.0}})
-    assert plan.start_s == START_S["openai"]
+    assert plan.start_s == API_FORMATS["openai"].warm_up_s
     assert plan.duration_s == pytest.approx(plan.start_s + 150, rel=0.02)
     assert [span.what for span in plan.spans] == ["openai requests"]
     assert plan.spans[0].from_s < 5 and plan.spans[0].to_s > 145

@@ -14,8 +14,8 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from src.config import ProviderAccess
-from src.providers import build_adapter
 from src.providers.base import OnLate, ProviderAdapter
+from src.providers.factory import build_adapter
 from src.records import CompletionRequest, Message
 from src.settings import ProviderConfig, TierModels
 from src.simulator.process import SimulatorProcess

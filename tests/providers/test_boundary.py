@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from src.core.store.codec import attempt_columns, dump_record
 from src.errors import InvalidResponse, ProviderError, QuotaExhausted, RateLimited
-from src.providers import build_adapter
 from src.providers.base import ProviderAdapter
+from src.providers.factory import build_adapter
 from src.providers.failures import LONGEST_QUOTA_S
 from src.providers.values import LARGEST, MESSAGE_CHARS, MOST_TOKENS, NAME_CHARS, YEAR_S
 from src.records import Attempt, Completion, LimitReport, Outcome, Usage

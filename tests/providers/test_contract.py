@@ -26,8 +26,8 @@ from src.errors import (
     Truncated,
     Unreachable,
 )
-from src.providers import build_adapter
 from src.providers.base import ProviderAdapter
+from src.providers.factory import build_adapter
 from src.records import FinishReason, Message, Usage
 from src.simulator.process import SimulatorProcess
 

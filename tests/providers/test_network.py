@@ -108,7 +108,7 @@ async def test_as_many_calls_as_slots_go_at_once(faulty: SimulatorProcess, adapt
 LAZY = """
 import sys
 from tests.providers.conftest import access_to
-from src.providers import build_adapter
+from src.providers.factory import build_adapter
 
 for api_format in ("anthropic", "openai", "gemini"):
     build_adapter(access_to(api_format, "http://127.0.0.1:9"), 4)

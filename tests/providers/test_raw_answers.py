@@ -16,9 +16,9 @@ import pytest
 import pytest_asyncio
 
 from src.errors import InvalidResponse, ProviderError, RateLimited, ServerError, Unreachable
-from src.providers import build_adapter
 from src.providers.base import ProviderAdapter
 from src.providers.connections import Connector, Request, StaleConnection
+from src.providers.factory import build_adapter
 
 from ..helpers import ROOT, child_environment
 from .conftest import API_FORMATS, KEY, SLOTS, access_to, ask
@@ -179,7 +179,7 @@ MEMORY = """
 import asyncio, json, resource, sys
 from pydantic import SecretStr
 from src.config import ProviderAccess
-from src.providers import build_adapter
+from src.providers.factory import build_adapter
 from src.records import CompletionRequest, Message
 from src.settings import ProviderConfig, TierModels
 

@@ -165,7 +165,7 @@ async def test_one_warm_up_serves_all_who_wait_for_it(faulty: SimulatorProcess, 
 LEAVES = """
 import asyncio, sys, time
 from tests.providers.conftest import access_to, ask
-from src.providers import build_adapter
+from src.providers.factory import build_adapter
 
 async def main():
     adapter = build_adapter(access_to("gemini", sys.argv[1]), 4)

@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from src.pacific import next_midnight_pacific
+from src.providers.api_formats import API_FORMATS
 from src.records import LimitReport, Usage
 from src.routing.buckets import (
     COLD_S,
@@ -28,7 +29,7 @@ from src.routing.buckets import (
 )
 from src.routing.limits import ModelGroup, Need, Reservation
 from src.routing.slow_start import CATCH_UP, CUT, FIRST_CUT, GROWTH, RECOVERY, SAFE, START_RATE, SlowStart
-from src.settings import COUNTED_LIMITS, LimitSettings
+from src.settings import LimitSettings
 
 from .build import START
 from .servers import Server, run, told
@@ -37,7 +38,7 @@ SMALL = (Need(10, 10, 10), Usage(10, 0, 0, 10))
 
 
 def group_of(api: str, now: float = START, **limits: float) -> ModelGroup:
-    return ModelGroup("model", api, LimitSettings(**limits), now)
+    return ModelGroup("model", API_FORMATS[api].limits, LimitSettings(**limits), now)
 
 
 def level(group: ModelGroup, dimension: str, now: float = START) -> float:
@@ -52,7 +53,7 @@ def jitter(seed: int = 1, most_s: float = 0.05) -> Callable[[], float]:
 
 @pytest.mark.parametrize(
     ("api", "limit", "dimension"),
-    [(api, *each) for api, counted in COUNTED_LIMITS.items() for each in counted.items()],
+    [(api.name, *each) for api in API_FORMATS.values() for each in api.limits.counted.items()],
 )
 def test_each_limit_that_an_api_counts_fills_its_bucket(api: str, limit: str, dimension: str) -> None:
     group = group_of(api, **{limit: 600.0})
@@ -165,7 +166,7 @@ def test_a_bucket_is_where_it_says_after_exactly_the_wait_it_says(
 def test_at_full_rate_no_call_is_refused_and_the_limit_is_used(api: str, per_second: float) -> None:
     """Calls arrive up to 50 ms late, each by another delay, and the server has one second's room."""
     server = Server(api, START, requests=per_second * 60)
-    group = ModelGroup("model", api, told(server), START)
+    group = ModelGroup("model", API_FORMATS[api].limits, told(server), START)
     seconds = 600.0 if per_second <= 2.0 else 60.0
     seen = run(group, server, seconds, need=lambda: SMALL, on_the_way_s=jitter())
     assert seen.denied == []
@@ -202,7 +203,7 @@ def test_tokens_are_never_overrun_either(
         return Need(int(size * 1.1) + 8, 600, max(600, size)), Usage(size, 0, 0, rng.randint(20, 600))
 
     server = Server(api, START, **limits)  # type: ignore[arg-type]
-    group = ModelGroup("model", api, told(server), START)
+    group = ModelGroup("model", API_FORMATS[api].limits, told(server), START)
     seen = run(group, server, 180.0, need=need, on_the_way_s=jitter())
     assert seen.denied == []
     assert server.taken[binding] >= least * server.most(binding, 180.0)
@@ -228,7 +229,7 @@ def test_whatever_the_limits_told_limits_draw_no_429(
     name = "input_tokens" if api == "anthropic" else "tokens"
     limits = {name: tokens} if tokens is not None else {}
     server = Server(api, START, requests=per_second * 60, **limits)  # type: ignore[arg-type]
-    group = ModelGroup("model", api, told(server), START)
+    group = ModelGroup("model", API_FORMATS[api].limits, told(server), START)
     seen = run(group, server, 30.0, need=need, on_the_way_s=jitter(seed), latency_s=latency_s)
     assert seen.denied == []
     assert server.admitted >= 1
@@ -375,7 +376,7 @@ def test_headers_of_answers_that_overtake_each_other_cost_no_room(api: str) -> N
     rng = random.Random(3)
     name = "input_tokens" if api == "anthropic" else "tokens"
     server = Server(api, START, **{name: 60_000.0})  # type: ignore[arg-type]
-    group = ModelGroup("model", api, told(server), START)
+    group = ModelGroup("model", API_FORMATS[api].limits, told(server), START)
     need = Need(1_000, 100, 1_000), Usage(1_000, 0, 0, 100)
     seen = run(group, server, 60.0, need=lambda: need, on_the_way_s=jitter(), latency_s=rng.random)
     assert seen.denied == []
@@ -578,7 +579,7 @@ def test_what_is_felt_for_never_grows_above_what_was_told() -> None:
 @pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
 def test_a_limit_halved_in_mid_run_draws_few_429s(api: str) -> None:
     server = Server(api, START, requests=600.0)
-    group = ModelGroup("model", api, told(server), START)
+    group = ModelGroup("model", API_FORMATS[api].limits, told(server), START)
     run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
     server.change(requests=300.0)
     before = server.admitted

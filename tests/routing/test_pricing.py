@@ -35,7 +35,7 @@ from src.routing.pricing import (
     compile_model,
     compile_price,
 )
-from src.settings import PriceConfig
+from src.settings import PriceConfig, ProviderConfig, TierModels
 
 ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()
@@ -190,6 +190,13 @@ def test_a_price_that_nobody_knows_is_unknown_and_not_zero(catalogue: str | None
     assert compile_price(catalogue, model, AT) is None
 
 
+def config_of(api: str, base_url: str, api_key_env: tuple[str, ...] = ()) -> ProviderConfig:
+    models = TierModels(economy="m", standard="m", premium="m")
+    return ProviderConfig(
+        api_format=api, weight=1.0, base_url=base_url, models=models, api_key_env=api_key_env
+    )
+
+
 @pytest.mark.parametrize(
     ("provider", "api", "base_url", "catalogue"),
     [
@@ -205,12 +212,12 @@ def test_a_price_that_nobody_knows_is_unknown_and_not_zero(catalogue: str | None
 def test_a_price_list_counts_for_the_company_that_is_really_called(
     provider: str, api: str, base_url: str, catalogue: str | None
 ) -> None:
-    assert catalogue_of(provider, api, base_url) == catalogue
+    assert catalogue_of(provider, config_of(api, base_url, api_key_env=("SOME_KEY",))) == catalogue
 
 
 @pytest.mark.parametrize("provider", ["ollama", "openai"])
 def test_a_server_that_takes_no_key_is_free_unless_its_model_has_a_price(provider: str) -> None:
-    catalogue = catalogue_of(provider, "openai", "http://127.0.0.1:11434/v1", keyless=True)
+    catalogue = catalogue_of(provider, config_of("openai", "http://127.0.0.1:11434/v1"))
     free = compile_price(catalogue, "llama3.2", AT)
     assert free is not None
     assert free.cost_nanos(Usage(input_tokens=10**6, output_tokens=10**6)) == 0

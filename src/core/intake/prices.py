@@ -47,7 +47,7 @@ def names_only_unpriced(task: Task, settings: Settings) -> bool:
 
     for name in settings.left_by(task.models, task.providers):
         row = settings.providers[name]
-        catalogue = catalogue_of(name, row.api_format, row.base_url, keyless=row.keyless)
+        catalogue = catalogue_of(name, row)
         for model in {settings.resolve_model(each)[0] for each in task.models}:
             price = settings.lookup_model(model).price
             if settings.serves(name, model) and compile_price(catalogue, model, task.created_at, price):

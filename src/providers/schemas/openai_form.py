@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .shared import MAPS, NOTES, Json, UnfitError, kinds_of, names_all_required, target_of
+from .shared import MAPS, NOTES, UNTOLD, Form, Json, UnfitError, kinds_of, names_all_required, target_of
 
 _STRICT_KEYS = frozenset(
     ("type", "enum", "const", "description", "title", "required", "minItems", "maxItems", "pattern", "format")
@@ -13,16 +13,16 @@ _STRICT_KEYS = frozenset(
 _STRICT_DEEPEST, _STRICT_PROPERTIES, _STRICT_ENUMS = 10, 5_000, 1_000
 
 
-def openai_form(schema: Mapping[str, Any]) -> Json | None:
+def openai_form(schema: Mapping[str, Any]) -> Form:
     """The `json_schema` of a `response_format`: strict where the schema meets strict mode's demands."""
     schema = _rooted(schema)
     if schema.get("type") != "object":
-        return None
+        return UNTOLD
     try:
-        visitor = _Strict()
-        return {"name": "answer", "strict": True, "schema": visitor.visit(schema, 0)}
+        strict, sent = True, _Strict().visit(schema, 0)
     except UnfitError:
-        return {"name": "answer", "strict": False, "schema": closed(schema)}
+        strict, sent = False, closed(schema)
+    return Form({"name": "answer", "strict": strict, "schema": sent}, complete=True)
 
 
 def closed(schema: Any) -> Any:

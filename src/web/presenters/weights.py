@@ -220,7 +220,7 @@ def _price(context: AppContext, provider: str) -> float | None:
     """Nano-dollars of a usual call of the standard tier."""
     row = context.settings.providers[provider]
     model = context.settings.resolve_model(row.models.standard)[0]
-    catalogue = catalogue_of(provider, row.api_format, row.base_url, keyless=row.keyless)
+    catalogue = catalogue_of(provider, row)
     price = context.prices.price(catalogue, model, context.now())
     if price is None:
         return None

@@ -1,0 +1,92 @@
+"""The provider APIs that this program speaks: one row each.
+
+A new one takes an adapter (`NAME_adapter.py`), the form in which it takes a JSON schema
+(`schemas/NAME_form.py`) and a row here. Settings, routing, prices, plans and adapters read the row, and none
+of them names an API.
+
+The table is a leaf: it imports values and pure functions only, since the settings are validated against it.
+The adapter, which imports the settings, is therefore named as `module:class`; `factory` loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from ..limit_rules import LimitRules
+from .schemas import Form, anthropic_form, gemini_form, openai_form
+
+
+@dataclass(frozen=True, slots=True)
+class ApiFormat:
+    """One provider API. `name` is the value of `api_format` in the configuration."""
+
+    name: str
+    adapter: str
+    """`module:class` within this package, called as `adapter(access, slots, most_bytes, on_late)`."""
+    limits: LimitRules
+    schema_form: Callable[[Mapping[str, Any]], Form]
+    price_list: str
+    """The price list of the API's inventor in the genai-prices package. Empty: it has none."""
+    warm_up_s: float
+    """How long the import of its SDK takes before the first call, measured on two cores."""
+
+
+_ROWS = (
+    ApiFormat(
+        name="anthropic",
+        adapter="anthropic_adapter:AnthropicAdapter",
+        # https://platform.claude.com/docs/en/api/rate-limits
+        limits=LimitRules(
+            {
+                "requests_per_minute": "requests",
+                "input_tokens_per_minute": "input_tokens",
+                "output_tokens_per_minute": "output_tokens",
+                "requests_per_day": "requests_per_day",
+            },
+            counts_cache_reads=False,
+        ),
+        schema_form=anthropic_form,
+        price_list="anthropic",
+        warm_up_s=2.1,
+    ),
+    ApiFormat(
+        name="openai",
+        adapter="openai_adapter:OpenAIAdapter",
+        # https://platform.openai.com/docs/guides/rate-limits
+        limits=LimitRules(
+            {
+                "requests_per_minute": "requests",
+                "tokens_per_minute": "tokens",
+                "requests_per_day": "requests_per_day",
+            },
+            charges_on_admission=True,
+        ),
+        schema_form=openai_form,
+        price_list="openai",
+        warm_up_s=0.9,
+    ),
+    ApiFormat(
+        name="gemini",
+        adapter="gemini_adapter:GeminiAdapter",
+        # https://ai.google.dev/gemini-api/docs/rate-limits: its tokens per minute are those of prompts
+        limits=LimitRules(
+            {
+                "requests_per_minute": "requests",
+                "input_tokens_per_minute": "input_tokens",
+                "tokens_per_minute": "input_tokens",
+                "requests_per_day": "requests_per_day",
+            },
+            day_ends_in_california=True,
+        ),
+        schema_form=gemini_form,
+        price_list="google",
+        warm_up_s=1.0,
+    ),
+)
+
+API_FORMATS: Mapping[str, ApiFormat] = MappingProxyType({row.name: row for row in _ROWS})
+"""By name, in the order in which a model's name is looked up in the price lists: Google's list also has the
+Claude models that it resells, so it comes after Anthropic's."""
