@@ -31,12 +31,12 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    from src.cli.packages import refuse_where_not_installed
+    from src.dependencies import exit_if_not_installed
 
     try:
         from src.cli.app import main
 
         main()
     except ModuleNotFoundError as error:
-        refuse_where_not_installed(error)
+        exit_if_not_installed(error)
         raise

@@ -42,7 +42,9 @@ from typing import Any, ClassVar
 
 
 class OrchestratorError(Exception):
-    """Base of all errors of this project."""
+    """Base of all errors of this project. `exit_code`: how a command ends that raises it."""
+
+    exit_code: ClassVar[int] = 2  # the input or the configuration is wrong: the same command fails again
 
 
 class ConfigError(OrchestratorError):
@@ -75,6 +77,8 @@ def unreadable(error: OSError) -> str:
 
 class StoreError(OrchestratorError):
     """The store could not be opened, read or written."""
+
+    exit_code: ClassVar[int] = 3  # the same command may succeed later
 
 
 class ConnectionLost(StoreError):

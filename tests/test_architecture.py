@@ -31,6 +31,7 @@ PACKAGES = (
 )
 _BELOW = (
     "src.addresses",
+    "src.control_characters",
     "src.errors",
     "src.formatting",
     "src.records",
@@ -51,6 +52,10 @@ _BELOW = (
 # Room -> what it may import besides itself. The longest key that fits a module counts.
 ARROWS: dict[str, tuple[str, ...]] = {
     "src.addresses": (),
+    "src.control_characters": (),
+    "src.dependencies": (),
+    "src.stop_signals": (),
+    "src.logging_setup": ("src.control_characters", "src.errors", "src.private"),
     "src.errors": (),
     "src.formatting": ("src.records",),
     "src.records": (),
@@ -77,7 +82,16 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.core": (*_BELOW, "src.routing", "src.providers", "src.agents"),
     "src.simulator": (),
     "src.web": (*_BELOW, "src.routing", "src.core"),
-    "src.cli": (*_BELOW, "src.routing", "src.providers", "src.agents", "src.core", "src.simulator"),
+    "src.bootstrap": (*_BELOW, "src.core", "src.simulator", "src.web"),
+    "src.cli": (
+        *_BELOW,
+        "src.bootstrap",
+        "src.core",
+        "src.logging_setup",
+        "src.providers",
+        "src.routing",
+        "src.stop_signals",
+    ),
     **dict.fromkeys(SCRIPTS, ("src",)),
 }
 

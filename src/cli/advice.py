@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..bootstrap import open_store
 from ..core.clock import Clock
 from ..errors import ConfigError
 from ..formatting import money
 from .plan import learned_limits
 from .progress import console, say
-from .setup import Options, open_store, prepare
+from .setup import Options, headline, prepare
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,7 +31,7 @@ def suggest_weights(options: Options, *, hours: float, as_json: bool) -> int:
 
     setup = prepare(options)
     if setup.simulated and not as_json:
-        say(setup.headline())
+        say(headline(setup))
     names = list(setup.access) if setup.simulated else [each.name for each in setup.configured]
     with open_store(setup) as store:
         found = suggest(

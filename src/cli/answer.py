@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from ..bootstrap import Setup, build_orchestrator, open_store, running_providers
 from ..core.clock import Clock
 from ..core.intake import make_task, shown
 from ..errors import InputError, StoreError
@@ -22,7 +23,7 @@ from ..records import Result, Task
 from .progress import say
 from .progress_counts import OPEN_STATUSES
 from .runner import BUDGET, caps, failure
-from .setup import Options, Setup, open_store, prepare, providers
+from .setup import Options, headline, prepare
 from .watch_server import find_server, refuse_cap_beside_server
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def answer(
     options.state_dir = None if state_dir is None else Path(state_dir)
     setup = prepare(options)
     if setup.simulated:
-        say(setup.headline())
+        say(headline(setup))
     clock = Clock()
     batch = f"python-{int(clock.now())}-{os.getpid()}-{next(_numbers)}"
     wanted = _made(tasks, batch, setup, clock.now())
@@ -190,18 +191,11 @@ async def _run(
     stop: SimpleQueue[Callable[[], object]],
 ) -> None:
     """Work the batch off; into `stop` goes what ends it from another thread."""
-    from ..core.orchestrator import Orchestrator, OrchestratorOptions
+    from ..core.orchestrator import OrchestratorOptions
 
-    with providers(setup) as access:
-        orchestrator = Orchestrator(
-            setup.settings,
-            access,
-            store,
-            clock,
-            OrchestratorOptions(
-                batch=batch, agent_prompts=False, batch_caps_usd=capped, alert_url=setup.alert_url
-            ),
-        )
+    with running_providers(setup) as access:
+        job = OrchestratorOptions(batch=batch, agent_prompts=False, batch_caps_usd=capped)
+        orchestrator = build_orchestrator(setup, access, store, clock, job)
         loop = asyncio.get_running_loop()
         stop.put(lambda: loop.call_soon_threadsafe(orchestrator.drain))
         report = await orchestrator.run(until_done=True)

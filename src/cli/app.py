@@ -14,12 +14,12 @@ import click
 from .. import key_trust
 from ..core.intake import FORMATS, Pins, ReadOptions, Template, read_shape
 from ..errors import OrchestratorError
+from ..logging_setup import LEVELS
 from ..settings import TIERS
-from .exits import INPUT_IS_WRONG, STOPPED, exit_code
-from .logs import LEVELS
+from ..stop_signals import drop_lost_terminals, stop_signals
+from .exit_codes import STOPPED, WRONG_INPUT
 from .progress import say
 from .setup import Options
-from .stopping import drop_lost_terminals, stop_signals
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 USD = click.FloatRange(min=0.0, min_open=True)
@@ -391,10 +391,10 @@ def main() -> None:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
-        sys.exit(INPUT_IS_WRONG)
+        sys.exit(WRONG_INPUT)
     except OrchestratorError as error:
         say(f"error: {error}")
-        sys.exit(exit_code(error))
+        sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):  # before the loop listens, or after it
         say("stopped")
         sys.exit(STOPPED)

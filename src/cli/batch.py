@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from ..core.control_characters import terminal_safe
+from ..control_characters import terminal_safe
 from ..core.intake import AS_IT_IS, BadLine, ReadOptions, columns_of, ids_of, read_tasks
 from ..core.rejects import RejectsFile
 from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated, refuse_special

@@ -13,14 +13,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..addresses import masked_address
+from ..bootstrap import Setup, open_store, running_providers
 from ..config import ProviderAccess, chosen_port
 from ..errors import ConfigError, OrchestratorError, ProviderError
+from ..logging_setup import set_up_logging
 from ..settings import TIERS, Settings
 from .config_warnings import config_warnings
-from .logs import set_up_logging
 from .plan import learned_limits
 from .progress import console
-from .setup import Options, Setup, open_store, prepare, providers
+from .setup import Options, headline, prepare
 
 CALL_TIMEOUT_S = 15.0
 Groups = Mapping[str, Mapping[str, Any]]  # what was learned, by model group
@@ -42,7 +43,7 @@ def check(options: Options) -> int:
     setup = prepare(options)
     set_up_logging(options.level())
     told = [
-        Finding("mode", None, setup.headline()),
+        Finding("mode", None, headline(setup)),
         *(Finding("doubt", None, d) for d in config_warnings(setup.settings)),
     ]
     database, learned = _database(setup)
@@ -107,7 +108,7 @@ def _port(setup: Setup) -> Finding:
 
 def _providers(setup: Setup, learned: Mapping[str, Groups]) -> list[Finding]:
     try:
-        with providers(setup) as access:
+        with running_providers(setup) as access:
             asked = asyncio.run(_ask_all(access, setup.settings))
     except OrchestratorError as error:
         return [Finding("simulator", False, str(error))]

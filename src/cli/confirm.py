@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..core.control_characters import terminal_safe
+from ..bootstrap import Setup
+from ..control_characters import terminal_safe
 from ..core.intake import names_only_unpriced, price_remedy
 from ..core.planning import Plan, Sample
 from ..errors import InputError
@@ -24,7 +25,6 @@ from .plan_text import short_lines
 from .preflight import Preflight
 from .progress import say
 from .progress_counts import OPEN_STATUSES
-from .setup import Setup
 
 if TYPE_CHECKING:
     from ..core.store import Store

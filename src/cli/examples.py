@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..bootstrap import Setup, command_line, relative
 from ..config import PROJECT_ROOT
 from ..core.intake import read_tasks
 from ..core.planning import Sample
@@ -12,7 +13,6 @@ from ..records import Task
 from .batch import Batch
 from .plan import plan_sample
 from .progress import say
-from .setup import Setup, command_line, shown
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -31,7 +31,7 @@ def add_examples(store: Store, setup: Setup, batch: Batch, now: float) -> None:
     store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
     report = store.add_tasks(_examples(setup, batch.name, now), now=now)
     if report.added:
-        say(f"first start: {plural(report.added, 'task')} of {shown(EXAMPLES_FILE)} put on the queue")
+        say(f"first start: {plural(report.added, 'task')} of {relative(EXAMPLES_FILE)} put on the queue")
 
 
 def offer_examples(setup: Setup, store: Store, now: float) -> None:
@@ -40,7 +40,7 @@ def offer_examples(setup: Setup, store: Store, now: float) -> None:
     for task in _examples(setup, "examples", now):
         wanted.add(task)
     plan = plan_sample(setup, store, wanted, now)
-    command = command_line("run", shown(EXAMPLES_FILE), "-o", "results/examples.jsonl")
+    command = command_line("run", relative(EXAMPLES_FILE), "-o", "results/examples.jsonl")
     say(
         f"nothing is spent unasked. {wanted.count} examples would cost about {money(plan.expected_nanos)}, "
         f"at most {money(plan.highest_nanos)}"

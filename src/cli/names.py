@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..bootstrap import Setup
 from ..core.budget_keeper import CAP
-from .setup import Setup
-from .watch_server import active_orchestrator
+from ..core.leadership import active_orchestrator
 
 if TYPE_CHECKING:
     from ..core.store import Store

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from ..config import PROJECT_ROOT, identity
+from ..bootstrap import Setup
+from ..config import PROJECT_ROOT
 from .progress import say
-from .setup import Options, Setup
+from .setup import Options
 
 END_S = 3.0
 
@@ -27,7 +28,7 @@ def pages_beside(options: Options, setup: Setup, incarnation: str) -> Iterator[N
     command += ["--simulate" if setup.simulated else "--live", "--state-dir", str(setup.settings.state_dir)]
     if options.config is not None:
         command += ["--config", str(options.config)]
-    command += ["--calling", json.dumps(calling(setup))]
+    command += ["--calling", json.dumps(setup.identities)]
     child = subprocess.Popen(  # noqa: S603  our own script with our own arguments
         command,
         env=environment_of_pages(setup),
@@ -50,11 +51,6 @@ def pages_beside(options: Options, setup: Setup, incarnation: str) -> Iterator[N
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-
-
-def calling(setup: Setup) -> dict[str, tuple[str, str]]:
-    """The providers that can be called, with address and digest of the key: all that pages need of them."""
-    return {each.name: identity(each) for each in setup.configured}
 
 
 def environment_of_pages(setup: Setup) -> dict[str, str]:

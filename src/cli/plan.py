@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..bootstrap import Setup, open_store
 from ..config import identity
 from ..core.clock import Clock
 from ..core.intake import BadLine, ReadOptions
@@ -19,7 +20,7 @@ from .batch import Batch, input_of, lines_of
 from .plan_text import as_json as plan_as_json
 from .plan_text import plan_lines, plan_table
 from .progress import console, say
-from .setup import Options, Setup, open_store, prepare
+from .setup import Options, headline, prepare, refuse_without_key
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -39,8 +40,8 @@ def plan(
     """Print the plan of a file; the exit code. Raises OrchestratorError where it can't be read."""
     setup = prepare(options)
     if strict_params:
-        setup = setup.with_strict_params()
-    setup.refuse_without_key(reading.pins)
+        setup = setup.with_settings(strict_params=True)
+    refuse_without_key(setup, reading.pins)
     clock = Clock()
     lines = _Lines(on_warning=lambda text: say(f"{source}: {text}"))
     sample = Sample()
@@ -54,7 +55,7 @@ def plan(
     if as_json:
         sys.stdout.write(json.dumps(plan_as_json(found, lines.bad, simulated=setup.simulated)) + "\n")
         return 0
-    say(setup.headline())
+    say(headline(setup))
     screen = console(stderr=False)
     for text in plan_lines(found, len(lines.bad)):
         screen.print(text if text else plan_table(found), soft_wrap=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..bootstrap import Setup
 from ..core.intake import BadLine
 from ..core.planning import Sample
 from ..core.store import AddReport
@@ -20,7 +21,6 @@ from .batch import Batch, ids_with, lines_of
 from .progress import say
 from .reading import Reading
 from .rerun import RerunOptions
-from .setup import Setup
 
 if TYPE_CHECKING:
     from ..core.store import Store

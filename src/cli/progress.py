@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.control_characters import terminal_safe
+from ..control_characters import terminal_safe
 from ..formatting import duration, money, percent, plural, share
 from ..records import NANOS_PER_USD, LimitGauge, PoolSnapshot, ProviderSnapshot, TaskStatus
 from .eta import expected_nanos, remaining_s

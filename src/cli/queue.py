@@ -11,23 +11,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..bootstrap import Setup, open_store
+from ..control_characters import terminal_safe
 from ..core.clock import Clock
-from ..core.control_characters import terminal_safe
 from ..core.event_text import event_text
 from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning, unpriced_warning
+from ..core.leadership import active_orchestrator
 from ..core.preferences import PreferenceHeld, preferences_held
 from ..core.results import encode_row, result_row
 from ..errors import InputError, StoreError
 from ..formatting import duration, money, percent, share
+from ..logging_setup import set_up_logging
 from ..records import Event, PoolSnapshot, Result, Task, TaskStatus
 from ..storable import clean
-from .exits import SOME_NOT
-from .logs import set_up_logging
+from .exit_codes import SOME_UNANSWERED
 from .progress import console, fullness, say, state_text, waiting_lines
 from .progress_counts import OPEN_STATUSES, ProgressCounts
 from .runner import Sink, work_off
-from .setup import Options, Setup, open_store, prepare
-from .watch_server import active_orchestrator, available_providers
+from .setup import Options, headline, prepare
+from .watch_server import available_providers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,7 +85,7 @@ def submit(
             return 0
         ended = here and _answer_here(setup, store, clock, task, options.level())
         result = _wait_for(setup, store, task, patience_s=0.0 if ended else GONE_AFTER_S)
-        return SOME_NOT if result is None else _show(result, setup, as_json)
+        return SOME_UNANSWERED if result is None else _show(result, setup, as_json)
 
 
 def _say_warnings(setup: Setup, task: Task) -> None:
@@ -94,7 +96,7 @@ def _say_warnings(setup: Setup, task: Task) -> None:
         if warning:
             say(warning)
     if setup.simulated:
-        say(setup.headline())
+        say(headline(setup))
 
 
 def _add(store: Store, task: Task, now: float) -> None:
@@ -141,12 +143,12 @@ def _why_unserved(setup: Setup, store: Store, *, patience_s: float) -> _Unserved
             return _Unserved(why, "it answers when it serves", is_led=True, mode=setup.mode)
         time.sleep(WAIT_EVERY_S)
     if row is None:
-        remedy = f"start one with: {setup.serving}"
+        remedy = f"start one with: {setup.serve_command}"
         return _Unserved("no orchestrator is running", remedy, is_led=False, mode=setup.mode)
     if row.batch:
         return _Unserved(
             f"a run is at work (process {row.pid}), which does not serve the queue",
-            f"when it has ended, start {setup.serving} (with --once it ends when all is answered)",
+            f"when it has ended, start {setup.serve_command} (with --once it ends when all is answered)",
             is_led=True,
             mode=setup.mode,
         )
@@ -155,7 +157,7 @@ def _why_unserved(setup: Setup, store: Store, *, patience_s: float) -> _Unserved
 
 def _answer_here(setup: Setup, store: Store, clock: Clock, task: Task, log_level: str) -> bool:
     """Answer this task alone, with an orchestrator that ends then. False: a server began meanwhile."""
-    set_up_logging(log_level, setup.settings.state_dir / "logs", simulated=setup.simulated)
+    set_up_logging(log_level, setup.log_folder, simulated=setup.simulated)
     try:
         work_off(setup, store, clock, Sink(ProgressCounts(None, clock.now())), batch=task.batch, quiet=True)
     except StoreError:
@@ -191,7 +193,8 @@ def _say_given_up(setup: Setup, row: OrchestratorRow | None, task: Task) -> None
         why = f"the orchestrator (process {row.pid}) has shown no sign of life for {GONE_AFTER_S:g} s"
     else:
         why = "no orchestrator serves the queue any more"
-    say(f"{setup.mode}: not answered: {why}; task {task.id} stays queued (start one with: {setup.serving})")
+    how = f"start one with: {setup.serve_command}"
+    say(f"{setup.mode}: not answered: {why}; task {task.id} stays queued ({how})")
 
 
 def _show(result: Result, setup: Setup, as_json: bool) -> int:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..bootstrap import Setup, open_store
 from ..core.clock import Clock
 from ..core.planning import substitutions
 from ..core.results import ResultsFile
+from ..logging_setup import set_up_logging
 from ..records import NANOS_PER_USD
 from .batch import Batch, check_limit, open_results, resume, take_in
 from .config_warnings import print_config_warnings
 from .confirm import ask_first
-from .exits import ALL_ANSWERED, SOME_NOT
-from .logs import set_up_logging
+from .exit_codes import ALL_ANSWERED, SOME_UNANSWERED
 from .names import named
 from .preflight import preflight
 from .progress import say, voice
@@ -25,7 +26,7 @@ from .progress_counts import ProgressCounts
 from .reconcile import answer_duplicates, drop_stale_rows, reconcile
 from .rerun import RerunOptions, requeue
 from .runner import Sink, work_off
-from .setup import Options, Setup, open_store, prepare
+from .setup import Options, headline, prepare, refuse_without_key
 from .watch_server import (
     available_providers,
     find_server,
@@ -67,14 +68,14 @@ def run(
     voice.as_json = as_json
     setup = prepare(options)
     voice.simulated = setup.simulated
-    setup.refuse_without_key(reading.pins)
+    refuse_without_key(setup, reading.pins)
     rerun = RerunOptions.of(retry=retry, rerun_changed=rerun_changed, dedupe=dedupe)
     ways = _Ways(quiet, agent_prompts, max_cost, yes, cheapest, strict_params)
     if cheapest:
-        setup = setup.with_cost_weight(CHEAPEST)
+        setup = setup.with_routing(cost_weight=CHEAPEST)
     if strict_params:
-        setup = setup.with_strict_params()
-    level, folder = options.level(quiet), setup.settings.state_dir / "logs"
+        setup = setup.with_settings(strict_params=True)
+    level, folder = options.level(quiet), setup.log_folder
     set_up_logging(level, folder, as_json=as_json, simulated=setup.simulated)
     clock = Clock()
     batch = Batch.of(source, output, reading, clock.now(), rejects, excel_safe=excel_safe)
@@ -83,7 +84,7 @@ def run(
         store = stack.enter_context(open_store(setup))
         batch = named(setup, store, batch, clock.now()).as_begun(store)
         batch = batch.asking(available_providers(setup, store))
-        say(setup.headline())
+        say(headline(setup))
         print_config_warnings(setup.settings)
         ways.say_where_they_lead(setup, store)
         plan, bad = _hand_in(setup, store, clock, batch, results, rerun, ways)
@@ -95,7 +96,7 @@ def run(
             spent = _answer(setup, store, clock, batch, results, progress, ways)
         log.info("run ends", extra=_fields("run_ends", batch, progress))
         close_run(setup, store, batch, results, progress, clock.now(), spent, quiet=quiet)
-    return ALL_ANSWERED if progress.answered == progress.total and not bad else SOME_NOT
+    return ALL_ANSWERED if progress.answered == progress.total and not bad else SOME_UNANSWERED
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,18 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from ..bootstrap import Setup, build_orchestrator, running_providers
 from ..core.clock import Clock
 from ..core.results import ResultsFile
 from ..errors import ConfigError, InputError, OrchestratorError, StoreError
 from ..formatting import plural
 from ..records import Result, TaskStatus
-from .exits import STOPPED as STOPPED_AT_ONCE
-from .exits import STORE_REFUSES
+from ..stop_signals import HANGUP, drop_lost_terminals, stop_signals
+from .exit_codes import STOPPED as STOPPED_AT_ONCE
+from .exit_codes import STORE_UNAVAILABLE
 from .progress import View, make_view, say
 from .progress_counts import ProgressCounts
-from .setup import Setup, providers
-from .stopping import HANGUP, StopListener, drop_lost_terminals, stop_signals
+from .stopping import StopListener
 
 if TYPE_CHECKING:
     from ..core.leadership import Leadership
@@ -132,25 +133,19 @@ def work_off(
     start or since it has taken over, or the results can't be written.
     """
     from ..core.leadership import Leadership
-    from ..core.orchestrator import Orchestrator, OrchestratorOptions
+    from ..core.orchestrator import OrchestratorOptions
 
     leadership = leadership or Leadership(store, setup.settings.pool.lease_s)
-    with leadership, providers(setup) as access:
+    with leadership, running_providers(setup) as access:
         leadership.acquire(say=say)
-        orchestrator = Orchestrator(
-            setup.settings,
-            access,
-            store,
-            clock,
-            OrchestratorOptions(
-                batch=batch,
-                agent_prompts=agent_prompts,
-                on_result=sink,
-                batch_caps_usd=caps(store, batch, max_cost_usd, clock.now()),
-                alert_url=setup.alert_url,
-                leadership=leadership,
-            ),
+        job = OrchestratorOptions(
+            batch=batch,
+            agent_prompts=agent_prompts,
+            on_result=sink,
+            batch_caps_usd=caps(store, batch, max_cost_usd, clock.now()),
+            leadership=leadership,
         )
+        orchestrator = build_orchestrator(setup, access, store, clock, job)
         view = make_view(quiet)
         try:
             with _stopping(orchestrator, view, setup.settings.pool.shutdown_grace_s) as stop:
@@ -232,7 +227,7 @@ def _stopping(orchestrator: Orchestrator, view: View, shutdown_grace_s: float) -
         if in_flight:
             text += f", {in_flight:,} calls in flight may be billed"
         rerun_note = "; the next run asks these tasks again" if lost or in_flight else ""
-        return (STORE_REFUSES if lost else STOPPED_AT_ONCE), f"{text}{rerun_note}"
+        return (STORE_UNAVAILABLE if lost else STOPPED_AT_ONCE), f"{text}{rerun_note}"
 
     return StopListener(press, last_words, lambda: bool(orchestrator.unstored_text))
 

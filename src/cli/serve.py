@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from ..bootstrap import Setup, open_store
 from ..config import chosen_port
 from ..core.clock import Clock
 from ..formatting import duration, money, plural
+from ..logging_setup import set_up_logging
 from ..records import Result
 from .batch import open_results, resume
 from .config_warnings import print_config_warnings
 from .confirm import ask_about_queue
 from .examples import add_examples, examples_batch, offer_examples
-from .exits import ALL_ANSWERED, SOME_NOT
-from .logs import set_up_logging
+from .exit_codes import ALL_ANSWERED, SOME_UNANSWERED
 from .names import named
 from .pages import pages_beside
 from .progress import View, say
@@ -23,7 +24,7 @@ from .progress_counts import ProgressCounts
 from .reconcile import reconcile
 from .run import close_run
 from .runner import BUDGET, Sink, work_off
-from .setup import Options, Setup, open_store, prepare
+from .setup import Options, headline, prepare
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -49,10 +50,10 @@ def serve(
     setup = prepare(options)
     if pages:
         chosen_port(setup.environ)  # a wrong PORT is refused before anything starts
-    level, folder = options.level(quiet), setup.settings.state_dir / "logs"
+    level, folder = options.level(quiet), setup.log_folder
     set_up_logging(level, folder, simulated=setup.simulated)
     clock = Clock()
-    say(setup.headline())
+    say(headline(setup))
     print_config_warnings(setup.settings)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(setup))
@@ -69,14 +70,14 @@ def serve(
         elif examples:
             offer_examples(setup, store, clock.now())
         if not once:
-            say(f'serving the queue; Ctrl-C ends; add tasks with: {setup.serving} submit "..."')
+            say(f'serving the queue; Ctrl-C ends; add tasks with: {setup.serve_command} submit "..."')
         report = work_off(
             setup, store, clock, sink, batch=None, quiet=quiet, until_done=once, leadership=leadership
         )
         code = sink.finish() if isinstance(sink, ExamplesSink) else ALL_ANSWERED
     _say_what_was_done(sink.served if isinstance(sink, ExamplesSink) else sink.progress, clock.now())
     if report.stopped == BUDGET:
-        return SOME_NOT
+        return SOME_UNANSWERED
     return ALL_ANSWERED if report.stopped else code
 
 
@@ -123,7 +124,7 @@ class ExamplesSink(Sink):
             self._told = True
             self._print_table()
         progress = self._examples.progress
-        return ALL_ANSWERED if progress.answered == progress.total else SOME_NOT
+        return ALL_ANSWERED if progress.answered == progress.total else SOME_UNANSWERED
 
 
 @contextmanager

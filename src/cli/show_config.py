@@ -6,16 +6,16 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..addresses import masked_address
+from ..bootstrap import Setup
 from ..config import DEFAULTS_FILE
 from ..errors import nearest
 from ..masking import MASK
 from .progress import console
-from .setup import Options, Setup, prepare
+from .setup import Options, prepare
 
 PLAIN_VARIABLES = (
     "ORCHESTRATOR_CONFIG",
@@ -30,7 +30,7 @@ FROM_ENVIRONMENT = {"state_dir": "ORCHESTRATOR_STATE_DIR", "database_url": "DATA
 
 def show_config(options: Options) -> int:
     """Print every setting as `name = value  # source`. The exit code."""
-    setup = prepare(replace(options, sends_keys=False))
+    setup = prepare(options, calls_providers=False)
     user_file = options.config or setup.environ.get("ORCHESTRATOR_CONFIG")
     own = _settings_of(Path(user_file)) if user_file else {}
     screen = console(stderr=False)

@@ -1,21 +1,17 @@
-"""A stop in two steps: the first Ctrl-C, SIGTERM or SIGHUP drains, the second ends the process.
+"""A stop in two steps: the first stop signal drains, the second ends the process.
 
-SIGHUP comes when a terminal closes. What would be printed there is dropped from then on. Under `nohup` the
-signal is ignored, as usual.
+A thread of its own reads the signals. Python runs signal handlers in the main thread, between two
+instructions, so a blocked loop or a main thread inside C code would delay them. The handler of the operating
+system writes the number of each signal to `signal.set_wakeup_fd` at once.
 
-Signals are read by a thread of their own. Python's handlers run in the main thread, between two
-instructions, so a loop that is blocked or a main thread that waits in C code would keep them waiting; but the
-handler of the operating system writes each signal's number to `signal.set_wakeup_fd` at once.
-
-The second press stops in good order where that can be done: calls are cancelled, and what has come in is
-stored. It has `STOP_WITHIN_S` for that, or no time where the store refuses. Then `os._exit` ends the process,
-which waits for nothing: no thread that hangs in SQLite or in a call. What is lost is said before.
+The second signal cancels the calls and stores the answers that have arrived. That has `STOP_WITHIN_S`, or no
+time while the database fails. Then `os._exit` ends the process. It waits for nothing, not even for a thread
+that hangs in SQLite or in a call. What is lost is printed first.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import signal
 import socket
@@ -26,40 +22,17 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+from ..stop_signals import HANGUP, drop_lost_terminals, stop_signals
+
 STOP_WITHIN_S = 3.0  # a commit and the end of all calls take some hundred milliseconds
 SHOW_CURSOR = "\x1b[?25h"  # a progress display hides it
 
 
-def stop_signals() -> list[signal.Signals]:
-    """The signals that stop this process; without SIGHUP where its parent has it ignored, as `nohup` does."""
-    found = [signal.SIGINT, signal.SIGTERM]
-    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
-        found.append(HANGUP)
-    return found
-
-
-def drop_lost_terminals() -> None:
-    """Send output for a terminal that was closed to the null device: each write would fail with EIO."""
-    if sys.platform == "win32":
-        return
-    import termios
-
-    for descriptor in (1, 2):
-        try:
-            termios.tcgetattr(descriptor)
-        except termios.error as error:
-            if error.args[0] == errno.EIO:
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, descriptor)
-                os.close(null)
-
-
 class StopListener:
-    """Calls `press(1)` and `press(2)` on the loop for the first and second signal; see the theory above.
+    """Calls `press(1)` and `press(2)` on the loop for the first and the second stop signal.
 
-    `last_words` says what is lost: an exit code and a line. `hopeless` tells whether stopping in good order
-    would have to wait for a store that refuses. Made in the main thread; a context manager.
+    `last_words` returns the exit code, and a line about what is lost. `hopeless` tells whether a clean stop
+    would have to wait for a failing database. A context manager, made in the main thread.
     """
 
     def __init__(
@@ -81,7 +54,7 @@ class StopListener:
 
     def __enter__(self) -> Self:
         for number in self._signals:
-            self._before[number] = signal.signal(number, _noticed_elsewhere)
+            self._before[number] = signal.signal(number, _ignore)
         self._wakeup_before = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         self._thread.start()
         return self
@@ -110,13 +83,13 @@ class StopListener:
         if self.presses > 2:
             self._end()
         if self.loop is not None:
-            with suppress(RuntimeError):  # it is closed: the end is near
+            with suppress(RuntimeError):  # the loop is closed: the process is about to end
                 self.loop.call_soon_threadsafe(self._press, self.presses)
         if self.presses == 2:
             threading.Thread(target=self._end_soon, name="stop", daemon=True).start()
 
     def _end_soon(self) -> None:
-        """A third signal ends it sooner."""
+        """End the process unless the stop is over in time. A third signal ends it sooner."""
         if not self._over.wait(0.0 if self._hopeless() else STOP_WITHIN_S):
             self._end()
 
@@ -128,5 +101,5 @@ class StopListener:
         os._exit(code)
 
 
-def _noticed_elsewhere(number: int, frame: FrameType | None) -> None:
-    """The thread that reads `set_wakeup_fd` has seen it."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """The thread that reads `set_wakeup_fd` handles the signal."""

@@ -8,14 +8,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..core.clock import Clock
+from ..core.leadership import active_orchestrator
 from ..errors import InputError, StoreError
 from .progress import View, make_view, say
 from .progress_counts import ProgressCounts
 from .runner import listening
 
 if TYPE_CHECKING:
+    from ..bootstrap import Setup
     from ..core.store import OrchestratorRow, Store
-    from .setup import Setup
 
 FOLLOW_EVERY_S = 0.5
 
@@ -75,12 +76,6 @@ def warn_about_ignored_options(*, cheapest: bool, agent_prompts: bool, strict_pa
             f"{names} {'does' if len(given) == 1 else 'do'} not reach the server that answers these tasks: "
             f"it goes by its own configuration ({', '.join(ways[name][0] for name in given)})"
         )
-
-
-def active_orchestrator(store: Store) -> OrchestratorRow | None:
-    """The orchestrator that leads and is alive, None where there is none."""
-    _, row = store.latest_snapshot()
-    return row if store.leader().is_at_work(row) else None
 
 
 def watch_server(

@@ -61,7 +61,7 @@ from typing import Self
 
 from ..errors import LeadershipLost, StoreError
 from ..formatting import duration
-from .store import HostLock, Identity, Leader, Store
+from .store import HostLock, Identity, Leader, OrchestratorRow, Store
 
 log = logging.getLogger(__name__)
 RENEW_SHARE = 0.2  # of the lease: four renewals may fail before it runs out
@@ -84,6 +84,12 @@ def _steady_clock() -> int | None:
 
 
 _STEADY = _steady_clock()
+
+
+def active_orchestrator(store: Store) -> OrchestratorRow | None:
+    """The orchestrator that leads and is alive; None if there is none."""
+    _, row = store.latest_snapshot()
+    return row if store.leader().is_at_work(row) else None
 
 
 class LeaseWatch:

@@ -16,8 +16,8 @@ import click
 import pytest
 
 from src.cli.app import cli
-from src.cli.packages import refuse_where_not_installed
 from src.config import version
+from src.dependencies import exit_if_not_installed
 from src.simulator.process import SimulatorProcess
 from tests.helpers import (
     ORCHESTRATOR,
@@ -205,7 +205,7 @@ def test_a_python_without_the_packages_is_told_in_one_line(tmp_path: Path, comma
 
 @pytest.mark.parametrize("name", ["src.cli.nowhere", "sqlalchemy.nowhere", "nowhere", None], ids=str)
 def test_any_other_missing_module_keeps_its_traceback(name: str | None) -> None:
-    refuse_where_not_installed(ModuleNotFoundError("No module", name=name))
+    exit_if_not_installed(ModuleNotFoundError("No module", name=name))
 
 
 # ------------------------------------------------------------------ check and config

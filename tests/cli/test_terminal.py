@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.logs import set_up_logging
 from src.cli.progress import console, say
 from src.cli.queue import _show
 from src.cli.setup import Options, prepare
-from src.core.control_characters import terminal_safe
+from src.control_characters import terminal_safe
 from src.core.results import ResultsFile, encode_row
+from src.logging_setup import set_up_logging
 from src.records import Message, Result, Task, TaskStatus
 
 EVIL: dict[str, tuple[str, str]] = {

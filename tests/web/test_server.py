@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-import web_server
+from src.web.listening import listen_error
 from tests.helpers import PROGRAM, ROOT, Script, child_environment, run_script
 
 SERVER = ROOT / "web_server.py"
@@ -131,7 +131,7 @@ def test_a_mac_is_told_that_its_port_is_airplays(monkeypatch: pytest.MonkeyPatch
     busy = OSError(errno.EADDRINUSE, "in use")
     for platform, named in (("darwin", True), ("linux", False)):
         monkeypatch.setattr("sys.platform", platform)
-        said = web_server._why_not("127.0.0.1", 5000, busy)
+        said = listen_error("127.0.0.1", 5000, busy)
         assert ("AirPlay Receiver" in said) is named
         assert "http://localhost:5001" in said
 

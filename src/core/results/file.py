@@ -11,9 +11,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
+from ...control_characters import terminal_safe
 from ...errors import ConfigError, InputError, StoreError
 from ...records import Result
-from ..control_characters import terminal_safe
 from .csv_table import CsvForm
 from .forms import Form, form_of
 

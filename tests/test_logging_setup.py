@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.logs import set_up_logging
 from src.errors import ConfigError
+from src.logging_setup import set_up_logging
 
 log = logging.getLogger("src.tests")
 

@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..core.control_characters import terminal_safe
-from ..errors import ConfigError
-from ..private import make_private_folder
+from .control_characters import terminal_safe
+from .errors import ConfigError
+from .private import make_private_folder
 
 OURS = "src"  # the root of this project's loggers
 LEVELS = ("debug", "info", "warning", "error")

@@ -1,0 +1,261 @@
+"""The composition root: builds the store, the providers, the orchestrator and the pages from settings.
+
+`load` reads settings and keys into a `Setup`; everything else is built from that.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import key_trust
+from .config import (
+    PROJECT_ROOT,
+    Environment,
+    ProviderAccess,
+    identity,
+    load_settings,
+    provider_access,
+    read_environment,
+    simulated_access,
+)
+from .errors import ConfigError, InputError
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from .core.clock import Clock
+    from .core.orchestrator import Orchestrator, OrchestratorOptions
+    from .core.store import Store
+    from .web.access import AccessPolicy
+
+Identities = Mapping[str, tuple[str, str]]  # base URL and digest of the key, by provider
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What the command line says about settings and mode. `simulate`: None simulates if there is no key."""
+
+    config: Path | None = None
+    state_dir: Path | None = None
+    simulate: bool | None = None
+    simulator_config: Path | None = None
+    trust_env_file: bool = False  # consent: `.env` and the configuration may redirect keys
+    calls_providers: bool = True  # False for the pages, which send no key anywhere
+    read_env_file: bool = True  # False if the parent process passes its variables on
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Settings, keys and mode. `access` has the real base URLs and keys even in a simulated run."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+    access: dict[str, ProviderAccess]
+    simulated: bool
+    serve_command: str  # starts an orchestrator on this state, typed in the current folder
+    simulator_config: Path | None = None
+
+    @property
+    def mode(self) -> str:
+        return "simulated" if self.simulated else "live"
+
+    @property
+    def alert_url(self) -> str | None:
+        """Where alerts go; None in a simulated run."""
+        return None if self.simulated else self.environ.get("ALERT_WEBHOOK_URL")
+
+    @property
+    def log_folder(self) -> Path:
+        return self.settings.state_dir / "logs"
+
+    @property
+    def configured(self) -> list[ProviderAccess]:
+        """The providers with a key, or that need none."""
+        return [each for each in self.access.values() if each.configured]
+
+    @property
+    def called(self) -> frozenset[str]:
+        """The names of the providers that calls of this process can go to, real or simulated."""
+        if self.simulated:
+            return frozenset(name for name, config in self.settings.providers.items() if config.enabled)
+        return frozenset(each.name for each in self.configured)
+
+    @property
+    def identities(self) -> dict[str, tuple[str, str]]:
+        """What the limits of each configured provider are stored under."""
+        return {each.name: identity(each) for each in self.configured}
+
+    @property
+    def database(self) -> str | Path:
+        """`DATABASE_URL`, or else one SQLite file for each mode.
+
+        The database keeps the mode in which it was first opened: simulated and live state never mix.
+        """
+        return self.settings.database_url or self.settings.state_dir / f"{self.mode}.db"
+
+    def with_routing(self, **changes: Any) -> Setup:
+        """A copy with other `[routing]` settings."""
+        return self.with_settings(routing=self.settings.routing.model_copy(update=changes))
+
+    def with_settings(self, **changes: Any) -> Setup:
+        """A copy with other settings."""
+        return replace(self, settings=self.settings.model_copy(update=changes))
+
+
+def load(options: StartOptions, notify: Callable[[str], None]) -> Setup:
+    """Read settings and keys. `notify` gets a line for each key that the user let `.env` redirect.
+
+    Raises ConfigError, also if `.env` or the configuration would redirect a key without consent.
+    """
+    environ = read_environment() if options.read_env_file else Environment(os.environ)
+    settings = load_settings(options.config, environ)
+    state_dir = (options.state_dir or settings.state_dir).expanduser().absolute()
+    settings = settings.model_copy(update={"state_dir": state_dir})
+    access = provider_access(settings, environ)
+    has_key = any(each.configured for each in access.values())
+    simulated = options.simulator_config is not None or bool(options.simulate)
+    if options.simulate is None and not has_key:
+        simulated = True
+    if options.calls_providers and not simulated:
+        consents = options.trust_env_file
+        moves = key_trust.check(
+            settings, environ, config=options.config, consents=consents, exported=os.environ
+        )
+        for line in moves:
+            notify(line)
+    command = _serve_command(options, simulate=simulated and has_key)
+    return Setup(settings, environ, access, simulated, command, options.simulator_config)
+
+
+def command_line(*words: str | Path) -> str:
+    """A shell command that runs this program from the current folder, without `activate`."""
+    join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
+    program = (relative(Path(sys.executable)), relative(PROJECT_ROOT / "real_agent_orchestrator.py"))
+    return join([*program, *map(str, words)])
+
+
+def relative(path: Path) -> str:
+    """The path relative to the current folder if it lies below it, else the absolute path."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _serve_command(options: StartOptions, *, simulate: bool) -> str:
+    words: list[str | Path] = []
+    given = {
+        "--config": options.config,
+        "--state-dir": options.state_dir,
+        "--simulator-config": options.simulator_config,
+    }
+    for name, path in given.items():
+        if path is not None:
+            words += [name, path]
+    if simulate and options.simulator_config is None:
+        words.append("--simulate")
+    return command_line(*words)
+
+
+# ------------------------------------------------------------------ store, providers, orchestrator
+
+
+def open_store(setup: Setup) -> Store:
+    """Open the database of this mode, and create it if it is missing. Raises StoreError."""
+    from .core.store import Store
+
+    return Store.open(setup.database, simulated=setup.simulated)
+
+
+@contextmanager
+def running_providers(setup: Setup) -> Iterator[dict[str, ProviderAccess]]:
+    """How to reach the providers; in a simulated run, start a simulator and stop it afterwards."""
+    if not setup.simulated:
+        yield setup.access
+        return
+    from .simulator.process import SimulatorProcess
+
+    try:
+        process = SimulatorProcess.start(_simulator_config(setup))
+    except RuntimeError as error:
+        raise ConfigError(str(error)) from error
+    with process:
+        yield simulated_access(setup.settings, process.base_urls)
+
+
+def _simulator_config(setup: Setup) -> dict[str, Any]:
+    """The simulator serves every enabled provider of the settings in its own API format."""
+    enabled = {name: config for name, config in setup.settings.providers.items() if config.enabled}
+    config: dict[str, Any] = {
+        "providers": {name: {"wire": provider.api_format} for name, provider in enabled.items()}
+    }
+    if setup.simulator_config is None:
+        return config
+    from .core.intake import parse_object
+
+    where = str(setup.simulator_config)
+    try:
+        given = parse_object(setup.simulator_config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        raise ConfigError(str(error), where=where) from error
+    for name, own in dict(given.get("providers", {})).items():
+        if name not in enabled:
+            raise ConfigError(f"no provider {name!r}", where=where, allowed=", ".join(enabled))
+        config["providers"][name] |= own
+    return {**given, **config}
+
+
+def build_orchestrator(
+    setup: Setup,
+    access: Mapping[str, ProviderAccess],
+    store: Store,
+    clock: Clock,
+    options: OrchestratorOptions,
+) -> Orchestrator:
+    """An orchestrator over `store` that sends alerts where `setup` says. Raises ConfigError."""
+    from .core.orchestrator import Orchestrator
+
+    return Orchestrator(setup.settings, access, store, clock, replace(options, alert_url=setup.alert_url))
+
+
+# ------------------------------------------------------------------ pages
+
+
+def build_pages(
+    setup: Setup,
+    store: Store,
+    access: AccessPolicy,
+    *,
+    orchestrator: str = "",
+    identities: Identities | None = None,
+) -> Flask:
+    """The web application.
+
+    `orchestrator`: the incarnation that started these pages and knows the keys; `identities`: those of the
+    providers that it can call.
+    """
+    from .web import create_app
+    from .web.context import AppContext
+
+    known = setup.identities if identities is None else identities
+    providers: Collection[str] = setup.called if setup.simulated else known.keys()
+    context = AppContext(
+        setup.settings,
+        store,
+        setup.simulated,
+        access=access,
+        providers=providers,
+        identities={} if setup.simulated else known,  # a simulator forgets its limits at its end
+        start_command=setup.serve_command,
+        orchestrator=orchestrator,
+    )
+    return create_app(context)
