@@ -165,13 +165,68 @@ class Completion:
     request_id: str = ""
 
 
+class RefusalKind(StrEnum):
+    """Why a provider can't serve a task now, or what a waiting task waits for.
+
+    Decisions compare kinds; `refusal_text.py` makes text of them, with the detail named here.
+    """
+
+    # The pool or the provider
+    OFFLINE = "offline"
+    NOT_CONFIGURED = "not_configured"  # detail: what is missing
+    PAUSED = "paused"
+    KEY_REJECTED = "key_rejected"  # detail: the provider's answer
+    KEY_IN_DOUBT = "key_in_doubt"
+    QUOTA_SPENT = "quota_spent"  # detail: the provider's error code
+    BREAKER_OPEN = "breaker_open"
+    BREAKER_HALF_OPEN = "breaker_half_open"
+    OVERLOADED = "overloaded"
+    OVERLOAD_TRIAL = "overload_trial"  # one call goes first after an overload
+    FAILING = "failing"  # the calls in flight decide whether the breaker opens
+    SUSPECT = "suspect"  # calls in flight, no reply
+    CONCURRENCY_LIMIT = "concurrency_limit"
+    CONCURRENCY_SHARE = "concurrency_share"  # the most of all slots that one provider may take
+    SLOW_START = "slow_start"
+    # A rate-limit group
+    RATE_LIMIT = "rate_limit"  # detail: the dimension
+    HELD_AFTER_429 = "held_after_429"
+    TRIAL_AFTER_429 = "trial_after_429"  # one call goes first after a hold
+    NEIGHBOUR_FIRST = "neighbour_first"  # another call shows whether the task's 429s are its own
+    LIMITS_UNKNOWN = "limits_unknown"  # the first reply reports them
+    # The task
+    PINNED_ELSEWHERE = "pinned_elsewhere"
+    MODEL_NOT_SERVED = "model_not_served"
+    PARAMETER_UNSUPPORTED = "parameter_unsupported"  # detail: the model and the parameter
+    MODEL_UNAVAILABLE = "model_unavailable"  # detail: the model
+    MODEL_IN_DOUBT = "model_in_doubt"  # detail: the model
+    MODEL_UNSUITABLE = "model_unsuitable"  # detail: the model
+    ZERO_WEIGHT = "zero_weight"
+    REFUSED_TASK = "refused_task"
+    FAILED_TASK = "failed_task"
+    HEAD_OF_LINE = "head_of_line"  # an older task waits for the same capacity
+    RESERVED = "reserved"  # for tasks that are charged less there
+    UNKNOWN_PRICE = "unknown_price"
+    BUDGET_IN_USE = "budget_in_use"  # by calls in flight; detail: the budget
+    BUDGET_SPENT = "budget_spent"  # detail: the budget
+    BUDGET_TOO_SMALL = "budget_too_small"  # for this call; detail: the budget
+    # What only a waiting task waits for
+    SLOTS = "slots"
+    PREFERRED = "preferred"
+    # Text of a database that was written before kinds were stored
+    OTHER = "other"  # detail: the text
+
+
 class Candidate(NamedTuple):
-    """One line of a placement's reasons: a provider, its score, or why it was out (`why` empty: eligible)."""
+    """One line of a placement's reasons: a provider with its score, or why it was not eligible.
+
+    `kind` is a `RefusalKind`, empty for an eligible provider; `detail` as that kind says.
+    """
 
     provider: str
     model: str
     score: float
-    why: str = ""
+    kind: str = ""
+    detail: str = ""
 
 
 @dataclass(slots=True)
@@ -358,12 +413,22 @@ class AgentSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingFor:
-    """How many waiting tasks wait for one thing: ("openai tokens", 120, until)."""
+class WaitReason:
+    """What a task waits for. `kind` is a `RefusalKind`; `detail` as that kind says."""
 
-    what: str
+    kind: str
+    provider: str = ""
+    detail: str = ""
+    budget_scope: str = ""  # of a budget: all, provider, batch, submitter
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFor:
+    """How many waiting tasks wait for the same thing, and until when (None: until a call settles)."""
+
     tasks: int
     until: float | None
+    reason: WaitReason = WaitReason("")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from ..core.intake import BadLine
 from ..core.planning import Line, Plan
 from ..formatting import duration, local_time, money, plural
 from ..records import NANOS_PER_USD, TaskStatus
+from ..refusal_text import wait_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,9 +99,13 @@ def _limits(plan: Plan) -> str:
     if not spans:
         return "no limit binds"
     if len(spans) <= SPANS_SHOWN:
-        shown = ", ".join(f"{each.what} ({duration(each.from_s)} to {duration(each.to_s)})" for each in spans)
+        shown = ", ".join(
+            f"{wait_text(each.what)} ({duration(each.from_s)} to {duration(each.to_s)})" for each in spans
+        )
         return f"limits that bind: {shown}"
-    waits = ", ".join(f"{what} ({duration(s)})" for what, s in plan.binding[:3] if s >= WORTH_TELLING_S)
+    waits = ", ".join(
+        f"{wait_text(what)} ({duration(s)})" for what, s in plan.binding[:3] if s >= WORTH_TELLING_S
+    )
     return f"limits that bind, in turn: {waits}"
 
 
@@ -139,9 +144,9 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
             }
             for line in plan.lines
         ],
-        "waits": [{"what": what, "seconds": round(s, 3)} for what, s in plan.binding],
+        "waits": [{"what": wait_text(what), "seconds": round(s, 3)} for what, s in plan.binding],
         "binds": [
-            {"what": each.what, "from_s": round(each.from_s, 3), "to_s": round(each.to_s, 3)}
+            {"what": wait_text(each.what), "from_s": round(each.from_s, 3), "to_s": round(each.to_s, 3)}
             for each in plan.spans
         ],
         "statuses": {str(status): count for status, count in plan.statuses.items()},

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..control_characters import terminal_safe
 from ..formatting import duration, money, percent, plural, share
 from ..records import NANOS_PER_USD, LimitGauge, PoolSnapshot, ProviderSnapshot, TaskStatus
+from ..refusal_text import wait_text
 from .eta import expected_nanos, remaining_s
 from .progress_counts import ProgressCounts
 
@@ -233,7 +234,7 @@ def waiting_lines(pool: PoolSnapshot) -> Iterator[str]:
         yield f"offline since {since}: no provider can be reached; {plural(pool.waiting, 'task')} waiting"
     for each in pool.waiting_for:
         until = f" ({duration(each.until - pool.at)})" if each.until and each.until >= pool.at + 1 else ""
-        yield f"{plural(each.tasks, 'task')} waiting for {each.what}{until}"
+        yield f"{plural(each.tasks, 'task')} waiting for {wait_text(each.reason)}{until}"
 
 
 def limit_lines(pool: PoolSnapshot) -> Iterator[str]:
@@ -271,7 +272,9 @@ def progress_json(pool: PoolSnapshot, progress: ProgressCounts, *, simulated: bo
         "unknown_costs": progress.unknown_costs,
         "in_flight": pool.in_flight,
         "waiting": pool.waiting,
-        "waiting_for": [{"what": w.what, "tasks": w.tasks, "until": w.until} for w in pool.waiting_for],
+        "waiting_for": [
+            {"what": wait_text(w.reason), "tasks": w.tasks, "until": w.until} for w in pool.waiting_for
+        ],
         "offline_since": pool.offline_since,
         "providers": [_provider_json(provider, progress) for provider in pool.providers],
         "simulated": simulated,

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from ..errors import StoreError
 from ..records import Attempt, Task
-from ..routing.budgets import Refusal
+from ..routing.budgets import BudgetRefusal
 from ..routing.dispatch import Dispatch
 from .calls import internal_error
 from .result_writer import ResultWriter
@@ -29,7 +29,7 @@ class BlockedOwners:
     def __init__(self, dispatch: Dispatch, prefetch_limit: int, now: Callable[[], float]) -> None:
         self._dispatch, self._now = dispatch, now
         self._most = prefetch_limit // BLOCKED_SHARE
-        self._blocked: dict[Owner, Refusal] = {}
+        self._blocked: dict[Owner, BudgetRefusal] = {}
 
     def __bool__(self) -> bool:
         return bool(self._blocked)
@@ -56,7 +56,7 @@ class BlockedOwners:
         self._blocked = {o: r for o, r in self._blocked.items() if r.until is None or now < r.until}
         return frozenset(self._blocked)
 
-    def spent_budget(self) -> Refusal | None:
+    def spent_budget(self) -> BudgetRefusal | None:
         """The budget without a reset that blocks every task that is left; None while any task may go on."""
         if self._dispatch.waiting:
             return self._dispatch.spent_budget()

@@ -32,7 +32,7 @@ class CompletionCheck:
         """Whether the run is over; where tasks are left, `end` says why."""
         pool = self._dispatch.balancer.pool
         if pool.all_misconfigured:
-            self._end.complete("misconfigured", "; ".join(p.misconfigured for p in pool.providers))
+            self._end.complete("misconfigured", "; ".join(p.key.rejection for p in pool.providers))
             return True
         quiet = not self._calls and self._result_writer.idle
         budget = self._claims.blocked.spent_budget() if quiet else None

@@ -33,7 +33,7 @@ class LearnedStateRepository:
             if known and not access.simulated:
                 provider = self._balancer.by_name[name]
                 provider.learned = known.get("groups", {})
-                provider.estimates = known.get("estimates", {})
+                provider.estimators.known = known.get("estimates", {})
 
     async def save(self, now: float) -> None:
         """Keep what is known now."""
@@ -41,7 +41,7 @@ class LearnedStateRepository:
             provider = self._balancer.by_name[name]
             payload = {
                 "groups": {g.name: found for g in provider.groups.values() if (found := g.export())},
-                "estimates": {kind: each.export() for kind, each in provider.estimators.items()},
+                "estimates": provider.estimators.export(),
             }
             if any(payload.values()):
                 await self._thread(self._store.save_learned, *identity(access), payload, now)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..records import Completion, Placement, Task, TaskStatus
+from ..records import Completion, Placement, RefusalKind, Task, TaskStatus, WaitReason
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.state import ProviderState
 from ..routing.virtual import Answer, VirtualReport, VirtualRun
@@ -27,7 +27,8 @@ RECORDS_S = 7 * 86_400.0  # what was recorded in this time is what a plan goes b
 LOW_OUTPUT_SHARE = 0.1  # of the expected output
 AMPLE_PER_MINUTE = 6_000.0  # requests taken for granted at a provider of which no limit is known
 PLANNED_AT_MOST = 20_000  # tasks that run through virtual time: some seconds
-SLOTS = "the agents' slots"  # all calls that may be in flight at once ([[agents]] calls_in_flight) are
+SLOTS = WaitReason(RefusalKind.SLOTS)  # all calls that may be in flight at once are
+_Moments = list[tuple[float, WaitReason | None]]  # (seconds since the start, what is waited for)
 LearnedLimits = Mapping[str, Mapping[str, Mapping[str, Any]]]  # by provider and model group
 STEPS = 50  # in which a run is looked at for what binds when
 
@@ -71,7 +72,7 @@ _NUMBERS = (
 class Span:
     """What the oldest waiting task waits for between two moments, seconds since the start."""
 
-    what: str
+    what: WaitReason
     from_s: float
     to_s: float
 
@@ -106,7 +107,7 @@ class Plan:
     lines: tuple[Line, ...]  # the dearest first
     unknown_prices: tuple[str, ...]  # models
     statuses: Mapping[TaskStatus, int]
-    binding: tuple[tuple[str, float], ...]  # (what tasks wait for, seconds), the longest first
+    binding: tuple[tuple[WaitReason, float], ...]  # (what tasks wait for, seconds), the longest first
     spans: tuple[Span, ...]  # the same in the order of time
     unknown_limits: tuple[str, ...]  # providers of which no limit is known
     from_records: bool  # whether earlier calls were there to judge by
@@ -230,7 +231,7 @@ class _Ledger:
         self._run: VirtualRun | None = None
         self._start = self._last = 0.0
         self.lines: dict[tuple[str, str], Counter[str]] = {}
-        self.moments: list[tuple[float, str]] = []  # (seconds since the start, what is waited for)
+        self.moments: _Moments = []
 
     def watch(self, run: VirtualRun, now: float) -> None:
         self._run, self._start, self._last = run, now, -math.inf
@@ -244,7 +245,7 @@ class _Ledger:
             self._book(placement, answer, now)
         return latency_s, answer
 
-    def _binding(self, run: VirtualRun) -> str:
+    def _binding(self, run: VirtualRun) -> WaitReason | None:
         """What holds the oldest waiting task up; where every slot is taken no limit is to blame."""
         if run.dispatch.waiting and self._balancer.in_flight >= self._balancer.slots:
             return SLOTS
@@ -304,7 +305,7 @@ def _plan(
     report: VirtualReport, ledger: _Ledger, unknown: tuple[str, ...], known: bool, now: float, start_s: float
 ) -> Plan:
     lines = [Line(provider, tier, **sums) for (provider, tier), sums in ledger.lines.items()]
-    waited: dict[str, float] = {}
+    waited: dict[WaitReason, float] = {}
     for (from_s, what), to_s in _intervals(ledger.moments, report.makespan_s):
         if what:
             waited[what] = waited.get(what, 0.0) + to_s - from_s
@@ -323,24 +324,26 @@ def _plan(
     )
 
 
-def _spans(moments: list[tuple[float, str]], end_s: float) -> Iterator[Span]:
+def _spans(moments: _Moments, end_s: float) -> Iterator[Span]:
     """What binds when, in steps of the run: in each what was waited for the longest in it."""
     if end_s <= 0:
         return
     step_s = end_s / STEPS
-    winners = [max(weights, key=lambda what: weights[what], default="") for weights in _weigh(moments, end_s)]
+    winners = [
+        max(weights, key=lambda what: weights[what], default=None) for weights in _weigh(moments, end_s)
+    ]
     start = 0
     for i in range(1, STEPS + 1):
         if i == STEPS or winners[i] != winners[start]:
-            if winners[start]:
-                yield Span(winners[start], start * step_s, i * step_s)
+            if (winner := winners[start]) is not None:
+                yield Span(winner, start * step_s, i * step_s)
             start = i
 
 
-def _weigh(moments: list[tuple[float, str]], end_s: float) -> list[dict[str, float]]:
+def _weigh(moments: _Moments, end_s: float) -> list[dict[WaitReason | None, float]]:
     """By step, the seconds in which each thing was waited for."""
     step_s = end_s / STEPS
-    weights: list[dict[str, float]] = [{} for _ in range(STEPS)]
+    weights: list[dict[WaitReason | None, float]] = [{} for _ in range(STEPS)]
     for (from_s, what), to_s in _intervals(moments, end_s):
         for i in range(int(from_s / step_s), min(STEPS, math.ceil(to_s / step_s))):
             part_s = min(to_s, (i + 1) * step_s) - max(from_s, i * step_s)
@@ -348,6 +351,6 @@ def _weigh(moments: list[tuple[float, str]], end_s: float) -> list[dict[str, flo
     return weights
 
 
-def _intervals(moments: list[tuple[float, str]], end_s: float) -> Iterator[tuple[tuple[float, str], float]]:
+def _intervals(moments: _Moments, end_s: float) -> Iterator[tuple[tuple[float, WaitReason | None], float]]:
     """Each moment, and until when it stands."""
     yield from zip(moments, [at for at, _ in moments[1:]] + [end_s], strict=False)

@@ -104,7 +104,7 @@ class Allotment:
             for group in provider.groups.values()
             if group.counts_tokens and (pace := self._calls_per_s(provider, group))
             for kind_type, size in largest.items()
-            if (need := provider.estimator(kind_type).need(*size))
+            if (need := provider.estimators.of(kind_type).need(*size))
             for bucket in group.token_buckets
         )
 
@@ -172,18 +172,18 @@ class _Program:
         """Whether calls can be expected to go there in the next seconds."""
         provider: ProviderState = option.provider
         return not (
-            option.model.out
+            option.model.is_out
             or provider.paused
-            or provider.misconfigured
+            or provider.key.rejection
             or provider.weight <= 0
-            or self._now < provider.exhausted_until
+            or self._now < provider.quota.until
             or provider.breaker.state is not BreakerState.CLOSED
             or provider.silent_since(self._now, self._pool.settings.routing.stall_timeout_s) is not None
         )
 
     def _charges(self, kind: Kind, option: Option) -> list[Charge]:
         chars = kind.chars / kind.count
-        estimator = option.provider.estimator(kind.task_type)
+        estimator = option.provider.estimators.of(kind.task_type)
         needs = (  # in the order of `Need`, but on average
             estimator.mean_input(chars, kind.messages),
             estimator.mean_output(option.max_tokens),

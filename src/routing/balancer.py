@@ -4,7 +4,7 @@
     settle(permit, ...) -> None                 gives back what was not used; exactly once a permit
     snapshot(now)       -> PoolSnapshot         what a page shows
 
-Three levels. (1) The preferred provider of the task's type, waited for as `choosing.py` says. (2) The
+Three levels. (1) The preferred provider of the task's type, waited for as `selection.py` says. (2) The
 others by smooth weighted round-robin over their scores. (3) The emergency provider, through an open
 breaker, when no other is expected in time: one forced call at a time for the whole pool.
 
@@ -22,27 +22,39 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 
 from ..errors import PermitError, ProviderError, TimedOut
-from ..records import Event, LimitReport, Outcome, Placement, PoolSnapshot, Task, Usage, Wait
+from ..records import (
+    Event,
+    LimitReport,
+    Outcome,
+    Placement,
+    PoolSnapshot,
+    Task,
+    Usage,
+    Wait,
+)
 from ..settings import AgentConfig, Settings
 from .allotment import FREE, Advice
 from .blame import NO_CANARY_S
 from .breaker import CLOSED
 from .budgets import Budgets
+from .call_size import CallSizes
 from .canaries import CANARY, canary_for, is_due
-from .choosing import Choice, Chooser
+from .candidates import CandidateReport, PlacementResult, WaitCondition
 from .doubts import SECOND_LOOK_S
 from .pool import Pool
 from .pricing import PriceBook
 from .reach import Found, Reach
+from .refusals import NEVER, Refusal
+from .retry_state import Memory
 from .routes import Option, Route, build_route
 from .second_look import SecondLook
+from .selection import ProviderSelector, Selection
 from .settling import Settler
 from .snapshots import pool_snapshot
 from .state import AgentState, Permit, ProviderState
-from .surveys import NEVER, Blocked, Memory, Survey, Tried
 
 FORCED_EVERY_S = 30.0
-_NO_SLOT = Tried(None, Blocked(None, -1))
+_NO_SLOT = PlacementResult(None, WaitCondition(None, -1))
 
 _OK = Outcome.OK  # a name of its own is found sooner, at every decision
 
@@ -79,12 +91,15 @@ class ProviderLoadBalancer:
             budgets=budgets,
         )
         self.pool.canaries = canaries and settings.breaker.probe_spend
-        self._chooser = Chooser(self.pool)
+        self._sizes = CallSizes(self.pool)
+        self._selector = ProviderSelector(self.pool, self._sizes)
         second_look = SecondLook(self.pool)
         self._reach = Reach(self.pool, second_look)
         self._settler = Settler(self.pool, self._reach, second_look)
         self._next_permit = 1
         self._stall_timeout_s = settings.routing.stall_timeout_s
+        self._emergency_after_s = settings.routing.emergency_after_s
+        self._quota_probe_s = settings.routing.quota_probe_s
 
     def __repr__(self) -> str:
         states = ", ".join(f"{p.name}={p.breaker.state}" for p in self.providers)
@@ -103,19 +118,21 @@ class ProviderLoadBalancer:
         """Every provider and model that may serve the task."""
         return build_route(task, self.providers, self.settings, now, tier)
 
-    def try_place(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE) -> Tried:
+    def try_place(
+        self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
+    ) -> PlacementResult:
         """`place` for dispatch: with the task's class, its advice, and what it remembers."""
         if not self.pool.free_slots:
             return _NO_SLOT
         self.pool.rescore_if_due(now)
-        survey = self._chooser.survey(task, route, memory, now, advice)
-        choice = self._chooser.choose(task, route, memory, now, survey)
-        if choice is None:
-            if advice.shun and survey.over_budget:  # the place to shun may be the one that can be paid
+        report = self._selector.evaluate_candidates(task, route, memory, now, advice)
+        selection = self._selector.select(task, route, memory, now, report)
+        if selection is None:
+            if advice.shun and report.over_budget:  # the option to avoid may be the one that can be paid
                 return self.try_place(task, route, memory, now)
-            return Tried(None, survey.blocked(now, now + self.settings.routing.emergency_after_s))
-        return Tried(
-            self._grant(choice, task, route, memory, now, survey), self._foreseen(choice, survey, now)
+            return PlacementResult(None, report.wait_condition(now, now + self._emergency_after_s))
+        return PlacementResult(
+            self._grant(selection, task, route, memory, now, report), self._foreseen(selection, report, now)
         )
 
     def awaiting_probe(self, now: float) -> list[ProviderState]:
@@ -124,16 +141,16 @@ class ProviderLoadBalancer:
             p
             for p in self.pool.providers
             if ((p.breaker.state is not CLOSED and p.breaker.admits(now)) or _sends_one_first(p, now))
-            and not self._chooser.gate(p, now)[0]
+            and self._selector.eligibility.of_provider(p, now) is None
         ]
 
     def try_probe(
         self, task: Task, route: Route, memory: Memory, provider: ProviderState, now: float
     ) -> Placement | None:
         """Place a task as the provider's probe, if it may go there now."""
-        survey = self._chooser.survey(task, route, memory, now)
-        choice = self._chooser.choose_probe(provider.index, survey)
-        return None if choice is None else self._grant(choice, task, route, memory, now, survey)
+        report = self._selector.evaluate_candidates(task, route, memory, now)
+        selection = self._selector.select_probe(provider, report)
+        return None if selection is None else self._grant(selection, task, route, memory, now, report)
 
     def place_canary(self, name: str, now: float) -> Placement | None:
         """A request of one token as the provider's probe, where one is due: see `canaries.py`.
@@ -145,42 +162,48 @@ class ProviderLoadBalancer:
         due = is_due(self.pool, provider)
         if not (due or (self.pool.canaries and limited is not None)) or not self.pool.free_slots:
             return None
-        if self._chooser.gate(provider, now, for_canary=True)[0]:
+        if self._selector.eligibility.of_provider(provider, now, for_canary=True) is not None:
             return None
         task = canary_for(self.pool, provider, now, None if due else limited)
         route, memory = self.route(task, now), Memory(offered_at=now)
-        survey = self._chooser.survey(task, route, memory, now, for_canary=True)
-        choice = self._chooser.choose_probe(provider.index, survey, CANARY)
-        if choice is not None:
-            placement = self._grant(choice, task, route, memory, now, survey)
+        report = self._selector.evaluate_candidates(task, route, memory, now, for_canary=True)
+        selection = self._selector.select_probe(provider, report, CANARY)
+        if selection is not None:
+            placement = self._grant(selection, task, route, memory, now, report)
             self.pool.permits[placement.permit].canary = True
             return placement
-        if not any(option.model.group.closed(now)[0] for option in route.options):
+        if all(option.model.group.closed(now) is None for option in route.options):
             provider.no_canary = provider.breaker.stage  # a budget refuses it, or its model is gone
             if limited is not None:
                 limited.evidence.no_canary_until = now + NO_CANARY_S
         return None
 
-    def _foreseen(self, choice: Choice, survey: Survey, now: float) -> Blocked | None:
-        """Where the granted call was the last that could go: what keeps all of its like from now on."""
-        if choice.forced or not self.pool.free_slots:
+    def _foreseen(self, selection: Selection, report: CandidateReport, now: float) -> WaitCondition | None:
+        """What keeps all similar tasks from now on, where the granted call was the last that could go."""
+        if selection.forced or not self.pool.free_slots:
             return None
-        after = self._chooser.survey_after(survey, now)
-        blocked = after and after.blocked(now, now + self.settings.routing.emergency_after_s)
-        return blocked if blocked and blocked.common else None
+        after = self._selector.report_after(report, now)
+        if after is None:
+            return None
+        condition = after.wait_condition(now, now + self._emergency_after_s)
+        return condition if condition.common else None
 
     def _grant(
-        self, choice: Choice, task: Task, route: Route, memory: Memory, now: float, survey: Survey
+        self,
+        selection: Selection,
+        task: Task,
+        route: Route,
+        memory: Memory,
+        now: float,
+        report: CandidateReport,
     ) -> Placement:
         """Reserve everything for the chosen option; from here on nothing may fail."""
-        option, provider = choice.option, choice.option.provider
-        max_tokens = self._chooser.max_tokens(option, task, memory)
+        option, provider = selection.option, selection.option.provider
+        max_tokens = self._sizes.max_tokens(option, task, memory)
         budget, bound, max_tokens = self._reserve_money(option, task, route, max_tokens, now)
-        reservation = option.model.group.reserve(
-            survey.needs.get(id(option)) or self._chooser.need(option, task, memory), now
-        )
+        reservation = option.model.group.reserve(self._sizes.need(option, task, memory), now)
         agent = self._pick_agent(provider, task.task_type, memory.agent)
-        probe = 0 if choice.forced else provider.breaker.acquire(now)
+        probe = 0 if selection.forced else provider.breaker.acquire(now)
         number = self._next_permit
         self._next_permit += 1
         option.model.group.evidence.granted(number, now)
@@ -191,34 +214,24 @@ class ProviderLoadBalancer:
             memory.prefixes, provider.index, option.model.name, option.model.config.prompt_cache, now
         )
         permit = Permit(
-            number, provider, option.model, agent, reservation, probe, choice.forced, now, task.task_type,
+            number, provider, option.model, agent, reservation, probe, selection.forced, now, task.task_type,
             task.prompt_chars, len(task.messages), timeout_s < provider.config.timeout_s, budget, bound or 0,
             ticket, memory, in_flight=provider.in_flight + 1,
             may_move=route.options[0].provider is not route.options[-1].provider,
         )  # fmt: skip
         self.pool.permits[number] = permit
-        if not provider.in_flight:
-            provider.heard_at = provider.answered_at = now
-        if provider.suspect_probe:
-            provider.let_suspect_probe_go(now, self._stall_timeout_s)
-        if provider.backoff_count:
-            provider.backoff_trial = number
-            provider.backoff_trial_until = now + self._stall_timeout_s
-        provider.in_flight += 1
-        provider.granted_at = now
+        provider.call_placed(number, now, self._stall_timeout_s)
+        provider.quota.call_placed(now + self._quota_probe_s)
+        option.model.call_placed(number, now + SECOND_LOOK_S)
         agent.in_flight += 1
         self.pool.free_slots -= 1
-        if choice.forced:
+        if selection.forced:
             self.pool.forced_permit = number
             self.pool.next_forced_at = now + FORCED_EVERY_S
-        if option.model.was_out:
-            option.model.trial, option.model.trial_until = number, now + SECOND_LOOK_S
-        if provider.exhausted_until:
-            provider.exhausted_until = now + self.settings.routing.quota_probe_s
         return Placement(
             number, task, provider.name, option.model.name, option.model.group.name, route.tier,
-            agent.name, max_tokens, choice.word, survey.reasons(), now, timeout_s, memory.attempt,
-            option.warnings, bound or 0, choice.forced, ticket.prefix.key if ticket else "",
+            agent.name, max_tokens, selection.word, report.reasons(), now, timeout_s, memory.attempt,
+            option.warnings, bound or 0, selection.forced, ticket.prefix.key if ticket else "",
             ticket.prefix.turns if ticket and ticket.marked else 0,
         )  # fmt: skip
 
@@ -227,18 +240,19 @@ class ProviderLoadBalancer:
     ) -> tuple[int | None, int | None, int]:
         """(reservation, upper bound in nano-dollars, max_tokens after clamping)."""
         price = self.pool.price_of(option.provider, option.model, now)
-        bound = self._chooser.upper_bound(price, task, max_tokens)
+        bound = self._sizes.upper_bound(price, task, max_tokens)
         if self.pool.budgets is None:
             return None, bound, max_tokens
         names = (option.provider.name, task.batch, task.submitter)
         refusal = self.pool.budgets.check(now, *names, bound)
         if refusal is not None and route.defaulted_max_tokens:
-            max_tokens = self._chooser.clamped(option, task, price, refusal.headroom_nanos) or max_tokens
-            bound = self._chooser.upper_bound(price, task, max_tokens)
+            max_tokens = self._sizes.affordable(price, task, refusal.headroom_nanos) or max_tokens
+            bound = self._sizes.upper_bound(price, task, max_tokens)
         return self.pool.budgets.reserve(now, *names, bound), bound, max_tokens
 
-    def _pick_agent(self, provider: ProviderState, task_type: str, last: AgentState | None) -> AgentState:
+    def _pick_agent(self, provider: ProviderState, task_type: str, last_name: str) -> AgentState:
         """The agent that has the task already, else home and speciality, then speciality, then any."""
+        last = self.agents.get(last_name)
         if last is not None and last.in_flight < last.slots:
             return last
         best, best_rank = next(iter(self.agents.values())), (-1, -1)
@@ -276,13 +290,9 @@ class ProviderLoadBalancer:
         if held.ticket is not None:
             pool.prefixes.settle(held.ticket, usage)
         provider = held.provider
-        if outcome is _OK and provider.breaks_silence(now, self._stall_timeout_s):
-            provider.trust(now)
-        provider.in_flight -= 1
-        if not isinstance(error, TimedOut):  # a time-out is our giving up: it lifts no suspicion
-            provider.heard_at = provider.answered_at = now
-        if permit == provider.backoff_trial:
-            provider.backoff_trial = 0
+        provider.call_ended(
+            permit, now, self._stall_timeout_s, ok=outcome is _OK, timed_out=isinstance(error, TimedOut)
+        )
         held.agent.in_flight -= 1
         held.agent.done += outcome is _OK
         pool.free_slots += 1
@@ -308,16 +318,7 @@ class ProviderLoadBalancer:
 
     def resume(self, name: str, now: float) -> None:
         """Lift a pause, a quota hold and a refused key: somebody says that it works again."""
-        provider = self.by_name[name]
-        provider.paused = False
-        provider.misconfigured = ""
-        provider.key_doubt.clear()
-        provider.exhausted_until = 0.0
-        for group in provider.groups.values():
-            group.release(now)
-        for model in provider.models.values():
-            model.out, model.was_out = "", False
-            model.doubt.clear()
+        self.by_name[name].resume(now)
         self.pool.routes_version += 1
 
     def ask_at(self, name: str, asked_at: float, now: float) -> float:
@@ -347,9 +348,9 @@ class ProviderLoadBalancer:
 
     # ------------------------------------------------------------------ looking
 
-    def gate(self, provider: ProviderState, now: float) -> tuple[str, float | None]:
-        """Why no task at all may go to the provider now, and until when; ("", now) when one may."""
-        return self._chooser.gate(provider, now)
+    def gate(self, provider: ProviderState, now: float) -> Refusal | None:
+        """Why no task at all may go to the provider now; None when one may."""
+        return self._selector.eligibility.of_provider(provider, now)
 
     def take_events(self) -> list[Event]:
         """The events since last asked."""
@@ -394,6 +395,6 @@ class ProviderLoadBalancer:
 def _sends_one_first(provider: ProviderState, now: float) -> bool:
     """Whether one of its model groups is open again after a hold, and the first call has not gone."""
     return any(
-        group.evidence.sends_one_first and now >= group.evidence.first_until and not group.closed(now)[0]
+        group.evidence.sends_one_first and now >= group.evidence.first_until and group.closed(now) is None
         for group in provider.groups.values()
     )

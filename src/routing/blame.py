@@ -33,7 +33,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .surveys import Memory
+    from .retry_state import Memory
 
 SURELY_OWN = 3
 COMPARABLE, SMALL_CHARS = 4.0, 8_000  # a row is at most so many times as long as its neighbour, or short

@@ -82,7 +82,7 @@ class BudgetRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class BudgetRefusal:
     """Why a call is not admitted (rule 5), by which budget, and what would help.
 
     `headroom_nanos` is what a call may cost at most now, by all budgets together; `until` (UTC epoch
@@ -247,7 +247,7 @@ class Budgets:
         submitter: str,
         nanos: int | None,
         minimum_nanos: int = 1,
-    ) -> Refusal | None:
+    ) -> BudgetRefusal | None:
         """None if a call of at most `nanos` fits all budgets that apply to it, else why not.
 
         `nanos` None: the price is unknown. `minimum_nanos` is the upper bound of the smallest call that the
@@ -354,20 +354,24 @@ class Budgets:
                 BudgetAlert(sums.account.rule, percent, sums.spent, sums.uncertain, sums.resets_at)
             )
 
-    def _unknown_price(self, now: float, accounts: tuple[_Account, ...]) -> Refusal:
-        return Refusal(None, "unknown_price", accounts[0].rule, _headroom(now, accounts), in_flight=False)
+    def _unknown_price(self, now: float, accounts: tuple[_Account, ...]) -> BudgetRefusal:
+        return BudgetRefusal(
+            None, "unknown_price", accounts[0].rule, _headroom(now, accounts), in_flight=False
+        )
 
-    def _refusal(self, now: float, accounts: tuple[_Account, ...], nanos: int, minimum_nanos: int) -> Refusal:
+    def _refusal(
+        self, now: float, accounts: tuple[_Account, ...], nanos: int, minimum_nanos: int
+    ) -> BudgetRefusal:
         """The reason by rule 5. Of several refusing budgets the one that keeps the call longest is named."""
         headroom = _headroom(now, accounts)
         full = [a for a in accounts if a.potential(now) - a.sums.reserved < nanos]
         if exhausted := [a for a in full if a.potential(now) < min(nanos, minimum_nanos)]:
             last = max(exhausted, key=lambda a: a.sums.end)
-            return Refusal(last.sums.resets_at, "exhausted", last.rule, headroom, in_flight=False)
+            return BudgetRefusal(last.sums.resets_at, "exhausted", last.rule, headroom, in_flight=False)
         if busy := [a for a in full if a.sums.reserved]:
-            return Refusal(None, "in_flight", busy[0].rule, headroom, in_flight=True)
+            return BudgetRefusal(None, "in_flight", busy[0].rule, headroom, in_flight=True)
         last = max(full, key=lambda a: a.sums.end)
-        return Refusal(last.sums.resets_at, "too_large", last.rule, headroom, in_flight=False)
+        return BudgetRefusal(last.sums.resets_at, "too_large", last.rule, headroom, in_flight=False)
 
 
 def affordable_max_tokens(

@@ -39,7 +39,7 @@ def canary_for(pool: Pool, provider: ProviderState, now: float, group: ModelGrou
 
     def dollars(place: int) -> tuple[bool, bool, int]:
         price = pool.price_of(provider, models[place], now)
-        return bool(models[place].out), price is None, price.upper_bound_nanos(2, 1, 1) if price else 0
+        return models[place].is_out, price is None, price.upper_bound_nanos(2, 1, 1) if price else 0
 
     cheapest = models[min(range(len(models)), key=dollars)]
     return Task(

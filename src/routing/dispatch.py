@@ -40,16 +40,20 @@ from ..records import (
     TaskStatus,
     Usage,
     WaitingFor,
+    WaitReason,
 )
+from ..refusal_text import candidate_text
 from ..settings import TIERS, Settings
 from . import failover
 from .allotment import Allotment
 from .balancer import ProviderLoadBalancer
-from .budgets import Refusal
+from .budgets import BudgetRefusal
+from .candidates import SOON_S, PlacementResult, WaitCondition
 from .limits import ModelGroup
 from .queues import Queues
+from .refusals import NEVER
+from .retry_state import Memory
 from .routes import Route, class_key
-from .surveys import NEVER, SOON_S, Blocked, Memory, Tried
 from .waiting import SLACK, Entry, Flow, TaskClass
 
 TaskKey = tuple[str, str]  # batch, id
@@ -225,7 +229,7 @@ class Dispatch:
         if not entry.memory.draws_429:  # its place is not the one that it came with
             self._virtual_time = max(self._virtual_time, entry.memory.order[1])
 
-    def _try(self, entry: Entry, best: TaskClass, now: float) -> Tried:
+    def _try(self, entry: Entry, best: TaskClass, now: float) -> PlacementResult:
         had = self._drop_claim(entry)
         tried = self.balancer.try_place(entry.asked, best.route, entry.memory, now, best.advice)
         if tried.placement is None and tried.blocked is not None and tried.blocked.over_budget is not None:
@@ -238,17 +242,17 @@ class Dispatch:
             self._leaves(entry, placement)
         return tried
 
-    def _try_cheaper(self, entry: Entry, route: Route, blocked: Blocked, now: float) -> Tried:
+    def _try_cheaper(self, entry: Entry, route: Route, blocked: WaitCondition, now: float) -> PlacementResult:
         """Only money keeps the task: a cheaper tier may serve one that wished for none, else it is parked."""
         if entry.task.tier == "auto" and not entry.task.models:
             for tier in reversed(TIERS[: TIERS.index(route.tier)]):
                 cheaper = self.balancer.route(entry.task, now, tier)
                 placement, _ = self.balancer.try_place(entry.asked, cheaper, entry.memory, now)
                 if placement is not None:
-                    return Tried(placement, None)
+                    return PlacementResult(placement, None)
         if blocked.over_budget is not None:
             self.balancer.pool.note_parked(blocked.over_budget, now)
-        return Tried(None, blocked)
+        return PlacementResult(None, blocked)
 
     @staticmethod
     def _drop_claim(entry: Entry) -> ModelGroup | None:
@@ -259,7 +263,7 @@ class Dispatch:
         group.claim = None
         return group
 
-    def _park(self, best: TaskClass, entry: Entry, blocked: Blocked, now: float) -> None:
+    def _park(self, best: TaskClass, entry: Entry, blocked: WaitCondition, now: float) -> None:
         self._queues.park(best, blocked, now)
         if blocked.claim is not None:
             group = blocked.claim[0].model.group
@@ -313,10 +317,10 @@ class Dispatch:
         medians = [q[0] for p in self.balancer.providers if (q := p.history.quantiles())]
         return 0.5 * min(medians) if medians else 0.0
 
-    def _give_up(self, entry: Entry, blocked: Blocked | None, now: float) -> Result:
+    def _give_up(self, entry: Entry, blocked: WaitCondition | None, now: float) -> Result:
         self._dequeue(entry)
         reasons = blocked.reasons if blocked is not None else ()
-        why = "; ".join(f"{c.provider}: {c.why}" for c in reasons if c.why)
+        why = "; ".join(f"{c.provider}: {candidate_text(c)}" for c in reasons if c.kind)
         told = "; ".join(failover.describe(a) for a in entry.attempts if a.error_kind)
         text = f"no provider can serve it ({why or 'none is configured'})"
         status = TaskStatus.REFUSED if entry.memory.refused else TaskStatus.FAILED
@@ -371,7 +375,7 @@ class Dispatch:
             return self._succeed(entry, placement, completion, now)
         provider = self.balancer.by_name[placement.provider]
         memory = entry.memory
-        memory.agent = self.balancer.agents[placement.agent]
+        memory.agent = placement.agent
         if error is not None:
             costed = sum(self._costs(a, entry.memory.offered_at) for a in entry.attempts)
             verdict = failover.decide(
@@ -468,11 +472,11 @@ class Dispatch:
         """What the waiting tasks wait for, the most common first."""
         return self._queues.waiting_for(limit)
 
-    def binding_reason(self) -> str:
-        """What the oldest waiting task waits for; empty where all wait for a free agent only."""
+    def binding_reason(self) -> WaitReason | None:
+        """What the oldest waiting task waits for; None where all wait for a free agent only."""
         return self._queues.binding_reason()
 
-    def spent_budget(self) -> Refusal | None:
+    def spent_budget(self) -> BudgetRefusal | None:
         """By which budget without a reset every waiting task is kept; None while anything else may go on."""
         return self._queues.spent_budget()
 
@@ -481,7 +485,7 @@ class Dispatch:
         """How many waiting tasks a budget of their batch or submitter keeps."""
         return self._queues.kept_count()
 
-    def kept_by_own_budget(self) -> list[tuple[Refusal, list[Task]]]:
+    def kept_by_own_budget(self) -> list[tuple[BudgetRefusal, list[Task]]]:
         """The tasks that a budget of their batch or submitter keeps: nothing else keeps theirs from going."""
         return self._queues.kept_by_own_budget()
 
@@ -489,11 +493,11 @@ class Dispatch:
         return self._queues.oldest_waiting_at()
 
 
-def _is_hopeless(entry: Entry, blocked: Blocked, now: float) -> bool:
+def _is_hopeless(entry: Entry, blocked: WaitCondition, now: float) -> bool:
     """Nobody will ever serve it; one that was refused waits for nobody else who is out for long."""
-    if blocked.until == NEVER or not entry.memory.refused or blocked.free or blocked.survey is None:
+    if blocked.until == NEVER or not entry.memory.refused or blocked.free or blocked.report is None:
         return blocked.until == NEVER
-    return not blocked.survey.expected_before(now + SOON_S)
+    return not blocked.report.expected_before(now + SOON_S)
 
 
 def _uncertain(placement: Placement, now: float) -> Attempt:

@@ -115,3 +115,38 @@ class Estimator:
         for tokens in known.get("outputs", ()):
             self._own.observe(int(tokens))
             self._of_all.observe(int(tokens))
+
+
+class Estimators:
+    """The estimators of one provider, by task type."""
+
+    __slots__ = ("_by_type", "_outputs", "known", "most_tokens_per_char")
+
+    def __init__(self, outputs: dict[str, Outputs]) -> None:
+        self._by_type: dict[str, Estimator] = {}
+        self._outputs = outputs  # by task type, of all providers together
+        self.known: Mapping[str, Mapping[str, Any]] = {}  # exports of earlier runs, by task type
+        self.most_tokens_per_char = 1.0 / CHARS_PER_TOKEN  # of any task type, ever
+
+    def of(self, task_type: str) -> Estimator:
+        """The estimator of a task type, made at its first use from what earlier runs have learned."""
+        found = self._by_type.get(task_type)
+        if found is None:
+            found = self._by_type[task_type] = Estimator(self._outputs.setdefault(task_type, Outputs()))
+            found.restore(self.known.get(task_type, {}))
+            self._note_most(found)
+        return found
+
+    def observe(self, task_type: str, chars: int, messages: int, usage: Usage) -> None:
+        """Learn from one answered call."""
+        estimator = self.of(task_type)
+        estimator.observe(chars, messages, usage)
+        self._note_most(estimator)
+
+    def export(self) -> dict[str, dict[str, Any]]:
+        """What is worth knowing after a restart, by task type."""
+        return {task_type: each.export() for task_type, each in self._by_type.items()}
+
+    def _note_most(self, estimator: Estimator) -> None:
+        if estimator.tokens_per_char > self.most_tokens_per_char:
+            self.most_tokens_per_char = estimator.tokens_per_char

@@ -35,8 +35,8 @@ from ..errors import (
 from ..records import Attempt, Message, Task, TaskStatus
 from ..settings import PoolSettings
 from .blame import SURELY_OWN
+from .retry_state import Memory
 from .state import ProviderState
-from .surveys import Memory
 
 HOUR_S = 3600.0
 LARGER_MAX_TOKENS = 4  # after an answer without text, by this factor and at least ...

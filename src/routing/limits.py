@@ -29,18 +29,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..limit_rules import LimitRules
-from ..records import LimitGauge, LimitReport, Usage
+from ..records import LimitGauge, LimitReport, RefusalKind, Usage
 from ..settings import LimitSettings
 from .blame import Evidence
 from .buckets import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, Bucket, DailyCounter, Mark
-from .refusals import Refusals
+from .rejections import Rejections
 from .slow_start import FELT, SlowStart
 
 HOLD_BASE_S = 1.0
 HOLD_MAX_S = 60.0
 MOST_FELT = 10_000.0  # requests a second: where a pace is taken up again that was never measured
 LONG_HOLD_S = 3_600.0  # a hold for longer is a quota that is spent, not a pace that was too fast
-FIRST_ANSWER = "its first answer tells the limits"  # what calls wait for where nothing is known
 ARRIVAL_S = 0.25  # calls sent so soon after another may arrive before it, and be in what it is told is left
 
 
@@ -53,8 +52,19 @@ class Need(NamedTuple):
     calls: float = 1.0
 
 
-_OPEN = ("", 0.0)
 ONE_CALL = Need(0, 0, 0)  # where no tokens are counted
+
+
+class Closed(NamedTuple):
+    """Why not even the smallest call may go to a group; `until` None: until a call in flight returns."""
+
+    kind: RefusalKind
+    until: float | None
+    detail: str = ""
+
+
+_OPEN = (None, 0.0)
+_UNKNOWN = Closed(RefusalKind.LIMITS_UNKNOWN, None)
 
 
 @dataclass(slots=True)
@@ -84,13 +94,14 @@ class ModelGroup:
         "cold_until",
         "counts_tokens",
         "evidence",
+        "held_detail",
+        "held_kind",
         "held_long",
         "held_until",
-        "hold_reason",
         "name",
         "probe_at",
         "probing",
-        "refusals",
+        "rejections",
         "scouting",
         "token_buckets",
         "unknown",
@@ -108,11 +119,12 @@ class ModelGroup:
         self.held_until = 0.0
         self.held_long = False
         self.cold_until = 0.0  # until then the first return changes what is admitted
-        self.hold_reason = ""
+        self.held_kind = RefusalKind.HELD_AFTER_429
+        self.held_detail = ""
         self.probe_at = math.inf  # when one call may go although the group is held
         self.probing = False  # and it is in flight
-        self._shut = _OPEN  # what `closed` has said, for as long as nothing but time changes it
-        self.refusals = Refusals()
+        self._shut: tuple[Closed | None, float] = _OPEN  # what `closed` has said, while only time changes it
+        self.rejections = Rejections()
         self.evidence = Evidence()  # for which 429s are their rows' own
         self._before_429: Bucket | float | None = None  # or its pace, where it was inferred
         self._holds = 0  # 429s without Retry-After in a row: the exponent of the hold
@@ -145,27 +157,24 @@ class ModelGroup:
             return DAY_S
         return self._burst_s if dimension == REQUESTS else self._token_burst_s
 
-    def closed(self, now: float) -> tuple[str, float | None]:
-        """Why not even the smallest call may go now, and until when (None: until a scout returns).
-
-        ("", now) when it may.
-        """
+    def closed(self, now: float) -> Closed | None:
+        """Why not even the smallest call may go now; None when it may."""
         if now < self.held_until:
             if self._lets_probe(now):
-                return "", now
-            until = min(self.held_until + self._first_room_s(), self.probe_at)
-            return self.hold_reason, None if self.probing else until
+                return None
+            until = None if self.probing else min(self.held_until + self._first_room_s(), self.probe_at)
+            return Closed(self.held_kind, until, self.held_detail)
         if self.unknown and self.scouting:
-            return FIRST_ANSWER, None
+            return _UNKNOWN
         if now < self._shut[1]:
-            return self._shut
+            return self._shut[0]
         for bucket in self._calls:
             if wait := bucket.wait_s(1.0, now):
-                found = bucket.dimension, now + wait
+                found = Closed(RefusalKind.RATE_LIMIT, now + wait, bucket.dimension)
                 if bucket.is_steady:
-                    self._shut = found
+                    self._shut = found, now + wait
                 return found
-        return "", now
+        return None
 
     def _lets_probe(self, now: float) -> bool:
         return self.probe_at <= now < self.held_until and not self.probing
@@ -293,17 +302,17 @@ class ModelGroup:
         return bucket
 
     def rate_limited(self, retry_after_s: float | None, sent_at: float, now: float) -> None:
-        """A 429: hold the group, and start empty after it; see `refusals.py` for where not.
+        """A 429: hold the group, and start empty after it; see `rejections.py` for where not.
 
         What was sent before the hold began is held for from then on, not anew.
         """
         slow = self.buckets.get(REQUESTS)
-        refusals = self.refusals
-        in_burst = sent_at <= refusals.began_at
-        refusals.refused(sent_at, slow.rate if isinstance(slow, SlowStart) else math.inf, now)
-        if refusals.is_stray(now):
+        rejections = self.rejections
+        in_burst = sent_at <= rejections.began_at
+        rejections.refused(sent_at, slow.rate if isinstance(slow, SlowStart) else math.inf, now)
+        if rejections.is_stray(now):
             return
-        if isinstance(slow, SlowStart) and refusals.slower_in_vain(now):
+        if isinstance(slow, SlowStart) and rejections.slower_in_vain(now):
             self.go_on_as_before(now)
             return
         if not in_burst:
@@ -321,7 +330,7 @@ class ModelGroup:
             fresh = sent_at > self.held_until - self._hold_s()
             self._holds += fresh
             retry_after_s = self._hold_s()
-        self.hold((refusals.began_at if in_burst else now) + retry_after_s, "429", now)
+        self.hold((rejections.began_at if in_burst else now) + retry_after_s, RefusalKind.HELD_AFTER_429, now)
 
     def go_on_as_before(self, now: float) -> None:
         """The 429s were no matter of pace: the hold ends, and the pace is what it was."""
@@ -330,7 +339,7 @@ class ModelGroup:
             if isinstance(before, Bucket):
                 self._put(before)
             else:
-                pace = min(max(self.refusals.pace, bucket.rate), MOST_FELT)
+                pace = min(max(self.rejections.pace, bucket.rate), MOST_FELT)
                 fresh = SlowStart(now, pace, told=bucket.told)
                 fresh.follow(bucket)
                 self._put(fresh)
@@ -341,13 +350,13 @@ class ModelGroup:
         """The hold after so many 429s in a row."""
         return min(HOLD_BASE_S * 2.0 ** min(max(self._holds - 1, 0), 16), HOLD_MAX_S)
 
-    def hold(self, until: float, reason: str, now: float) -> None:
+    def hold(self, until: float, kind: RefusalKind, now: float, detail: str = "") -> None:
         """Nothing goes before `until`; a hold is never shortened by a later, shorter one."""
         if until <= max(self.held_until, now):
             return
         if now >= self.held_until:
             self.probe_at = math.inf
-        self.held_until, self.hold_reason = until, reason
+        self.held_until, self.held_kind, self.held_detail = until, kind, detail
         self.held_long = until - now > LONG_HOLD_S
         self._shut = _OPEN
         for bucket in self.buckets.values():
@@ -370,7 +379,9 @@ class ModelGroup:
         self._holds = 0
         if held is not None and held.probe:
             self.release(now)
-        if held is not None and self.refusals.answered(held.sent_at, now) and self.hold_reason == "429":
+        if held is None or not self.rejections.answered(held.sent_at, now):
+            return
+        if self.held_kind is RefusalKind.HELD_AFTER_429:
             self.go_on_as_before(now)
 
     def gauges(self, now: float) -> tuple[LimitGauge, ...]:

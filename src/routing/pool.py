@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ..records import Event, Usage
 from ..settings import AgentConfig, Settings
 from .breaker import CLOSED
-from .budgets import Budgets, Refusal
+from .budgets import BudgetRefusal, Budgets
 from .concurrency import Concurrency
 from .estimates import Outputs
 from .prefixes import Prefixes
@@ -130,8 +130,7 @@ class Pool:
     def _let_models_in(self, provider: ProviderState, now: float) -> None:
         """A model that is out is tried again when its time is up."""
         for model in provider.models.values():
-            if model.out and now >= model.out_until:
-                model.out = ""
+            if model.let_in(now):
                 self.routes_version += 1
 
     def rescore_one(self, provider: ProviderState, now: float) -> None:
@@ -180,7 +179,7 @@ class Pool:
                 level = "info"  # it has not answered yet at all: nobody knows how long it takes
             self.event(now, f"provider_{state}", text, provider, level, **times)
 
-    def note_parked(self, refusal: Refusal, now: float) -> None:
+    def note_parked(self, refusal: BudgetRefusal, now: float) -> None:
         """Tell once a period that tasks wait for a budget."""
         told = (refusal.rule.key, refusal.until)
         if told not in self._parked_told:
@@ -202,19 +201,19 @@ class Pool:
     @property
     def all_misconfigured(self) -> bool:
         """Whether no provider is left whose key works: nothing can be served until somebody steps in."""
-        return all(p.misconfigured for p in self.providers)
+        return all(p.key.rejection for p in self.providers)
 
     def others_serve(self, provider: ProviderState, now: float) -> bool:
         """Whether another provider takes tasks now, by its health."""
         return any(
-            p.breaker.state is CLOSED and p.weight > 0 and now >= max(p.exhausted_until, p.backoff_until)
+            p.breaker.state is CLOSED and p.weight > 0 and now >= max(p.quota.until, p.backoff.until)
             for p in self.providers
-            if p is not provider and not p.paused and not p.misconfigured
+            if p is not provider and not p.paused and not p.key.rejection
         )
 
     def heard_since(self, at: float) -> bool:
         """Whether anything has come over the network since then."""
-        return any(p.reached_at > at for p in self.providers)
+        return any(p.connection.reached_at > at for p in self.providers)
 
     def was_offline(self, begun_at: float, ended_at: float) -> bool:
         """Whether a call that was out between these fell into a time without network: it costs no attempt."""

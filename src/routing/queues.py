@@ -16,15 +16,18 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 
-from ..records import Task, WaitingFor
+from ..records import RefusalKind, Task, WaitingFor, WaitReason
 from .allotment import FREE
-from .budgets import Refusal
+from .budgets import BudgetRefusal
+from .candidates import WaitCondition, spills_at
+from .refusals import NEVER
+from .retry_state import Memory
 from .routes import Route
 from .state import ProviderState
-from .surveys import NEVER, Blocked, Memory, spills_at
 from .waiting import ALWAYS, Entry, Family, TaskClass
 
 APART = 64  # classes for rows that have drawn a 429 and could share one
+_SLOTS = WaitReason(RefusalKind.SLOTS)
 MOST_ROUTES = 1_000  # remembered, since classes come and go
 
 
@@ -157,19 +160,19 @@ class Queues:
             self._new.pop(best, None)
         return best
 
-    def park(self, queue: TaskClass, blocked: Blocked, now: float) -> None:
+    def park(self, queue: TaskClass, blocked: WaitCondition, now: float) -> None:
         """The head of `queue` can't go: who would be told the same waits with it."""
         if blocked.common:
             self.park_alike(queue, blocked, now)
         if not blocked.common or blocked.free or queue.family.parked_until <= now:
             self._park(queue, blocked, blocked.until)
 
-    def _park(self, queue: TaskClass, blocked: Blocked, until: float | None) -> None:
+    def _park(self, queue: TaskClass, blocked: WaitCondition, until: float | None) -> None:
         queue.park(blocked, until)
         self._parked[queue] = None
         queue.family.rest(queue)
 
-    def park_alike(self, queue: TaskClass, blocked: Blocked, now: float) -> None:
+    def park_alike(self, queue: TaskClass, blocked: WaitCondition, now: float) -> None:
         """Nobody's own affair keeps it: all with the same places, or with the same preference, wait."""
         if blocked.free:
             self._park_for_preferred(queue.family, blocked, now)
@@ -178,7 +181,7 @@ class Queues:
                 if family.parked_until <= now and family.places == queue.family.places and not family.hurried:
                     family.park(blocked, blocked.room_at)
 
-    def _park_for_preferred(self, family: Family, blocked: Blocked, now: float) -> None:
+    def _park_for_preferred(self, family: Family, blocked: WaitCondition, now: float) -> None:
         """Others are open: each head waits for its provider until its own time to spill, and no longer."""
         if family.again or family.hurried:
             return
@@ -239,24 +242,24 @@ class Queues:
 
     def waiting_for(self, limit: int) -> tuple[WaitingFor, ...]:
         """What the waiting tasks wait for, the most common first."""
-        found: dict[str, list[float]] = {}
+        found: dict[WaitReason, list[float]] = {}
         for each in self._classes.values():
             holder = each.holder
             if holder.parked_until > ALWAYS:
-                tally = found.setdefault(holder.waits_for or "a free agent", [0, NEVER])
+                tally = found.setdefault(holder.waits_for or _SLOTS, [0, NEVER])
                 tally[0] += each.count
                 tally[1] = min(tally[1], holder.parked_until)
         rows = sorted(found.items(), key=lambda item: -item[1][0])[:limit]
-        return tuple(WaitingFor(what, int(n), at if at < NEVER else None) for what, (n, at) in rows)
+        return tuple(WaitingFor(int(n), at if at < NEVER else None, why) for why, (n, at) in rows)
 
-    def binding_reason(self) -> str:
-        """What the oldest waiting task waits for; empty where all wait for a free agent only."""
+    def binding_reason(self) -> WaitReason | None:
+        """What the oldest waiting task waits for; None where all wait for a free agent only."""
         first = min(self._classes.values(), key=lambda c: c.heap[0][0], default=None)
         if first is None or first.holder.parked_until == ALWAYS:
-            return ""
+            return None
         return first.holder.waits_for
 
-    def spent_budget(self) -> Refusal | None:
+    def spent_budget(self) -> BudgetRefusal | None:
         """By which budget without a reset every waiting task is kept; None while anything else may go on."""
         kept = [
             c.over_budget
@@ -269,8 +272,8 @@ class Queues:
         """How many tasks `kept_by_own_budget` names."""
         return sum(c.count for c in self._parked if _keeps_itself(c))
 
-    def kept_by_own_budget(self) -> list[tuple[Refusal, list[Task]]]:
-        """The tasks that a budget of their batch or submitter keeps, class by class; see `Refusal`."""
+    def kept_by_own_budget(self) -> list[tuple[BudgetRefusal, list[Task]]]:
+        """The tasks that a budget of their batch or submitter keeps, class by class; see `BudgetRefusal`."""
         return [
             (c.over_budget, [entry.task for _, entry in c.heap if entry.queue is c])
             for c in self._parked

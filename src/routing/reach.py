@@ -75,13 +75,13 @@ class Reach:
     ) -> None:
         """A call has ended."""
         if isinstance(error, Unreachable):
-            self._lost_sight(provider, placed_at)
+            provider.connection.lost_sight(placed_at)
             if not error.sent:
-                provider.unreachable_at = now
+                provider.connection.proved_unreachable(now)
                 self._judge(now)
         elif outcome is Outcome.OK or (error is not None and error.status is not None):
-            provider.reached_at = now
-            since = provider.unreachable_since
+            provider.connection.reached(now)
+            since = provider.connection.unreachable_since
             if since is None or placed_at >= since:  # an older call only says that there was a network
                 self.reached(provider, now)
 
@@ -96,7 +96,7 @@ class Reach:
         """A free call has ended, with these models. Whether something may go now that could not before."""
         changed = False
         if found not in (Found.SILENT, Found.UNREACHABLE):
-            provider.lists_models = True
+            provider.connection.lists_models = True
             changed = self._pool.offline_since is not None
             self.reached(provider, now)
             looked = self._second_look.health_check(
@@ -104,11 +104,12 @@ class Reach:
                 answers=found is Found.ANSWERS, status=_REFUSALS.get(found), models=models,
             )  # fmt: skip
             changed = changed or looked
-        elif provider.reached_at < asked_at and (found is Found.UNREACHABLE or provider.lists_models):
-            self._lost_sight(provider, provider.answered_at if provider.in_flight else asked_at)
-            provider.unreachable_at = now
+        elif self._proves_absence(provider, found, asked_at):
+            connection = provider.connection
+            connection.lost_sight(connection.heard_at if provider.in_flight else asked_at)
+            connection.proved_unreachable(now)
         well = found is Found.ANSWERS
-        if well and provider.misconfigured and self._second_look.mended(provider, now):
+        if well and provider.key.rejection and self._second_look.mended(provider, now):
             changed = True
         if well and provider.answers_health(now, self._floor_s):
             changed = True
@@ -117,20 +118,25 @@ class Reach:
             changed = changed or provider.half_open
         return self._judge(now) or changed
 
+    @staticmethod
+    def _proves_absence(provider: ProviderState, found: Found, asked_at: float) -> bool:
+        """Whether a health check without an answer shows that the provider can't be reached."""
+        if provider.connection.reached_at >= asked_at:
+            return False
+        return found is Found.UNREACHABLE or provider.connection.lists_models
+
     def reached(self, provider: ProviderState, now: float) -> None:
         """It is there: if the pool was offline, it is not any more."""
-        provider.reached_at = now
-        provider.unreachable_since = None
+        provider.connection.found(now)
         since, self._pool.offline_since = self._pool.offline_since, None
         if since is None:
             return
         self._pool.offline_windows.append((since, now))
         for each in self._pool.providers:
-            each.unreachable_since = None
-            each.heard_at = each.answered_at = now  # what was silent meanwhile was the network
+            each.connection.network_is_back(now)
             self._forgive(each, since)
             if now - since >= self._pool.settings.routing.offline_probe_s:
-                self._cut(each, now, each.stall_timeout_s(self._floor_s))
+                each.connection.cut(now, each.stall_timeout_s(self._floor_s))
         text = f"online again after {now - since:.0f} s: {provider.name} can be reached"
         self._pool.event(now, "online", text, None, "alert")
 
@@ -139,14 +145,9 @@ class Reach:
         self._pool.offline_windows.append((now - seconds - 1.0, now))
         self._pool.jumped_at = now
         for provider in self._pool.providers:
-            provider.heard_at = provider.answered_at = now
+            provider.connection.heard(now)
             if seconds >= _SLEEP_CUTS_S:
-                self._cut(provider, now, provider.stall_timeout_s(self._floor_s))
-
-    @staticmethod
-    def _lost_sight(provider: ProviderState, since: float) -> None:
-        if provider.unreachable_since is None:
-            provider.unreachable_since = since
+                provider.connection.cut(now, provider.stall_timeout_s(self._floor_s))
 
     # ------------------------------------------------------------------ verdicts
 
@@ -161,15 +162,15 @@ class Reach:
             return True
         silent = [p for p in gone if self._is_silent(p, now) and self._others_are_there(p, now)]
         for provider in silent:
-            after_s = now - provider.answered_at
+            after_s = now - provider.connection.heard_at
             provider.breaker.trip(now, f"silent for {after_s:.0f} s, and so is its free list of models")
-            self._cut(provider, now, 0.0)
+            provider.connection.cut(now, 0.0)
             self._pool.note_state(provider, now)
         return bool(silent)
 
     def _go_offline(self, gone: list[ProviderState], now: float) -> None:
         """Offline since they went: one that was dead long before does not count."""
-        went = [p.unreachable_since for p in gone if p.unreachable_since is not None]
+        went = [p.connection.unreachable_since for p in gone if p.connection.unreachable_since is not None]
         since = self._pool.offline_since = min(at for at in went if at >= max(went) - FRESH_S)
         for each in gone:
             self._forgive(each, since)
@@ -182,28 +183,26 @@ class Reach:
         if provider.breaker.state is BreakerState.CLOSED or provider.breaker.opened_at >= since:
             provider.breaker.forgive()
 
-    @staticmethod
-    def _cut(provider: ProviderState, now: float, grace_s: float) -> None:
-        provider.cut_at, provider.lost_from = now, now + grace_s
-
     def _watched(self) -> list[ProviderState]:
-        return [p for p in self._pool.providers if not (p.paused or p.misconfigured)]
+        return [p for p in self._pool.providers if not (p.paused or p.key.rejection)]
 
     @staticmethod
     def _is_gone(provider: ProviderState, now: float) -> bool:
-        return provider.unreachable_since is not None and now - provider.unreachable_at <= FRESH_S
+        return provider.connection.is_gone(now, FRESH_S)
 
     def _is_silent(self, provider: ProviderState, now: float) -> bool:
         """Nothing has come back by itself: our own time limits are no word from it."""
-        if not provider.in_flight or provider.answered_at < provider.cut_at:  # or its calls are given up now
+        if (
+            not provider.in_flight or provider.connection.heard_at < provider.connection.cut_at
+        ):  # or its calls are given up now
             return False
-        return now - provider.answered_at >= provider.stall_timeout_s(self._floor_s)
+        return now - provider.connection.heard_at >= provider.stall_timeout_s(self._floor_s)
 
     def _others_are_there(self, provider: ProviderState, now: float) -> bool:
         return any(self._is_there(p, now) for p in self._watched() if p is not provider)
 
     def _is_there(self, provider: ProviderState, now: float) -> bool:
-        return now - provider.reached_at <= self._interval_s
+        return now - provider.connection.reached_at <= self._interval_s
 
     # ------------------------------------------------------------------ what to do about it
 
@@ -213,7 +212,7 @@ class Reach:
             return asked_at + self._pool.settings.routing.offline_probe_s
         due = asked_at + self._interval_s
         if provider.wants_look(asked_at):
-            return due if provider.key_worked else now
+            return due if provider.key.worked else now
         if due < 0:  # never asked: whether it answers such calls at all is to be known before it matters
             return now
         if self._doubtful(provider, now):
@@ -221,12 +220,14 @@ class Reach:
         if not provider.in_flight:
             return math.inf
         suspect_s = provider.stall_timeout_s(self._floor_s)
-        return max(due, provider.heard_at + suspect_s - min(FREE_CALL_S, _EARLY_AT_MOST * suspect_s))
+        return max(
+            due, provider.connection.heard_at + suspect_s - min(FREE_CALL_S, _EARLY_AT_MOST * suspect_s)
+        )
 
     def _doubtful(self, provider: ProviderState, now: float) -> bool:
-        if provider.misconfigured or provider.doubted or provider.breaker.state is not BreakerState.CLOSED:
+        if provider.key.rejection or provider.doubted or provider.breaker.state is not BreakerState.CLOSED:
             return True
-        if provider.unreachable_since is not None and not self._is_gone(provider, now):
+        if provider.connection.unreachable_since is not None and not self._is_gone(provider, now):
             return True
         watched = self._watched()
         if not any(self._is_gone(p, now) for p in watched):
@@ -238,13 +239,12 @@ class Reach:
         self._judge(now)
         lost: list[int] = []
         for provider in self._pool.providers:
-            if now < provider.lost_from:
+            if not provider.connection.take_cut(now):
                 continue
-            provider.lost_from = math.inf
             mine = [
                 number
                 for number, held in self._pool.permits.items()
-                if held.provider is provider and held.placed_at <= provider.cut_at
+                if held.provider is provider and held.placed_at <= provider.connection.cut_at
             ]
             if mine:
                 text = f"{provider.name}: {len(mine)} calls that were out are given up and go elsewhere"

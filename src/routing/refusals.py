@@ -1,83 +1,70 @@
-"""Which answers 429 of a model group have nothing to do with its pace.
+"""Why a task can't go to a provider now.
 
-A limit that is reached refuses what is sent next, and refuses nothing once the pace is below it. So:
-
-- Calls sent beside a refused one are answered, ENOUGH of them within BURST_S and twice as many as are
-  refused: the limit is not reached. The hold ends and the pace is what it was.
-- Three 429s within MEMORY_S with answers between them, the last at a pace of at most SLOWER of the first:
-  going slower does not help.
-
-From then on, for STRAY_S, a 429 keeps its own task waiting and not the group, unless more are refused than
-answered.
+A refusal has a kind, an end and a scope. Decisions compare kinds and scopes; `refusal_text.py` makes text
+of them, which no decision reads.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from enum import Enum
+from typing import NamedTuple
 
-ENOUGH, BURST_S = 5, 0.1
-IN_A_ROW, SLOWER, MEMORY_S = 3, 0.4, 60.0
-STRAY_S = 60.0
+from ..records import Candidate, RefusalKind, WaitReason
+from .budgets import BudgetRefusal
+
+NEVER = math.inf
+
+_INDEFINITE = frozenset({RefusalKind.PAUSED, RefusalKind.ZERO_WEIGHT})
+_BY_BUDGET = frozenset({RefusalKind.BUDGET_SPENT, RefusalKind.BUDGET_TOO_SMALL})
+_OF_BUDGETS = _BY_BUDGET | {RefusalKind.BUDGET_IN_USE}
 
 
-class Refusals:
-    """The 429s of one model group. `began_at`: calls sent up to then are of the burst that is held for."""
+class Scope(Enum):
+    """Which tasks a refusal keeps: a wider one keeps every task of the narrower ones as well."""
 
-    def __init__(self) -> None:
-        self.began_at = -math.inf
-        self._first_sent = 0.0
-        self._refused = self._answered = 0
-        self._paces: deque[tuple[float, float]] = deque(maxlen=IN_A_ROW)  # (when, calls a second before it)
-        self._answers = 0  # since the last 429
-        self._between: deque[int] = deque(maxlen=IN_A_ROW)  # answers before each
-        self._stray_until = -math.inf
+    TASK = "task"  # this one, by its size, model, history or budget
+    GROUP = "group"  # all tasks for a rate-limit group
+    PROVIDER = "provider"
+    POOL = "pool"
 
-    def is_stray(self, now: float) -> bool:
-        """Whether 429s are no matter of pace at present."""
-        if now < self._stray_until and self._refused > max(self._answered, ENOUGH):
-            self._stray_until = -math.inf  # it is one after all
-        return now < self._stray_until
 
-    def refused(self, sent_at: float, pace: float, now: float) -> None:
-        """A 429. `pace` is what was let through until now, calls a second."""
-        if self.is_stray(now) or sent_at <= self.began_at:
-            self._refused += 1
-            return
-        self.began_at, self._first_sent = now, sent_at
-        self._refused, self._answered = 1, 0
-        if pace < math.inf:
-            self._paces.append((now, pace))
-            self._between.append(self._answers)
-        self._answers = 0
+# Module names: a decision looks them up faster than a member of a class.
+TASK, GROUP, PROVIDER, POOL = Scope.TASK, Scope.GROUP, Scope.PROVIDER, Scope.POOL
 
-    def answered(self, sent_at: float, now: float) -> bool:
-        """A call was answered. Whether that shows that the 429s beside it were stray."""
-        self._answers += 1
-        if self.is_stray(now):
-            self._answered += 1
-            return False
-        if not self._first_sent <= sent_at <= self.began_at:
-            return False
-        self._answered += sent_at - self._first_sent <= BURST_S
-        if self._answered < max(ENOUGH, 2 * self._refused):
-            return False
-        self.begin_stray(now)
-        return True
 
-    def slower_in_vain(self, now: float) -> bool:
-        """Whether the newest 429 came although the pace had fallen far."""
-        paces = [pace for at, pace in self._paces if now - at <= MEMORY_S]
-        if len(paces) < IN_A_ROW or paces[-1] > SLOWER * paces[0] or sum(self._between) < IN_A_ROW:
-            return False
-        self.begin_stray(now)
-        return True
+class Refusal(NamedTuple):
+    """Why one option is not eligible.
+
+    `until` is UTC epoch seconds; None: until a call settles; NEVER: no time ends it. `budget` is set where a
+    budget refuses the call, even if another refusal lasts longer and names the kind.
+    """
+
+    kind: RefusalKind
+    until: float | None = None
+    scope: Scope = PROVIDER
+    detail: str = ""
+    budget: BudgetRefusal | None = None
 
     @property
-    def pace(self) -> float:
-        """The highest pace lately."""
-        return max((pace for _, pace in self._paces), default=0.0)
+    def is_indefinite(self) -> bool:
+        """Whether only a person ends it: neither time nor a call."""
+        return self.kind in _INDEFINITE
 
-    def begin_stray(self, now: float) -> None:
-        self._stray_until = now + STRAY_S
-        self._refused = self._answered = 0
+    @property
+    def is_by_budget(self) -> bool:
+        """Whether it ends with a budget's period, or when its limit is raised."""
+        return self.kind in _BY_BUDGET
+
+    def may_end_by(self, latest: float) -> bool:
+        """Whether time or a call may end it by `latest`."""
+        return not self.is_indefinite if self.until is None else self.until <= latest
+
+    def candidate(self, provider: str, model: str, score: float) -> Candidate:
+        """The refusal as a line of a placement's reasons."""
+        return Candidate(provider, model, score, self.kind, self.detail)
+
+    def wait_reason(self, provider: str) -> WaitReason:
+        """The refusal as what a task waits for."""
+        scope = self.budget.rule.scope if self.budget is not None and self.kind in _OF_BUDGETS else ""
+        return WaitReason(self.kind, provider, self.detail, scope)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..records import GENERAL, Candidate, Task
-from ..settings import TIERS, Settings
+from ..records import GENERAL, Candidate, RefusalKind, Task
+from ..settings import TIERS, ModelConfig, Settings
 from .state import ModelState, ProviderState
 
 # More than any tokenizer packs into a token of prose: only what can't fit a window is left out by it.
@@ -65,17 +65,21 @@ def build_route(
     excluded = _not_configured(task, providers, settings)
     for provider in providers:
         if task.providers and provider.name not in task.providers:
-            excluded.append(_left_out(provider, "the task is pinned elsewhere"))
+            excluded.append(_left_out(provider, RefusalKind.PINNED_ELSEWHERE))
             continue
         names = _models_of(task, provider, tier, settings)
         if not names:
-            excluded.append(_left_out(provider, "serves none of the models the task is pinned to"))
+            excluded.append(_left_out(provider, RefusalKind.MODEL_NOT_SERVED))
         for name, warning in names:
-            option, why = _option(task, provider, name, warning, tier, settings, now)
-            if option is None:
-                excluded.append(_left_out(provider, why))
-            else:
-                options.append(option)
+            unsupported = _unsupported(task, settings.lookup_model(name))
+            if unsupported and settings.strict_params:
+                why = f"{name} takes no {unsupported[0]}"
+                excluded.append(_left_out(provider, RefusalKind.PARAMETER_UNSUPPORTED, why))
+                continue
+            model = provider.model(name, settings, now)
+            warnings: tuple[str, ...] = (warning,) if warning else ()
+            warnings += tuple(_dropped(name, parameter) for parameter in unsupported)
+            options.append(_option(task, provider, model, tier, settings, warnings))
     return Route(
         tuple(options),
         tier,
@@ -94,11 +98,12 @@ def _not_configured(task: Task, providers: list[ProviderState], settings: Settin
         return []
     here = {provider.name for provider in providers}
     wanted = [name for name in settings.left_by(task.models, task.providers) if name not in here]
-    return [Candidate(name, "", 0.0, settings.providers[name].why_not_configured) for name in wanted]
+    missing = RefusalKind.NOT_CONFIGURED
+    return [Candidate(name, "", 0.0, missing, settings.providers[name].why_not_configured) for name in wanted]
 
 
-def _left_out(provider: ProviderState, why: str) -> Candidate:
-    return Candidate(provider.name, "", 0.0, why)
+def _left_out(provider: ProviderState, kind: RefusalKind, detail: str = "") -> Candidate:
+    return Candidate(provider.name, "", 0.0, kind, detail)
 
 
 def _models_of(task: Task, provider: ProviderState, tier: str, settings: Settings) -> list[tuple[str, str]]:
@@ -117,36 +122,35 @@ def _model_in(provider: ProviderState, tier: str, settings: Settings) -> tuple[s
     """`(model, warning)`: the tier's, or while that is not available there another of the provider's."""
     found = [settings.resolve_model(provider.config.models.of(each)) for each in (tier, *TIERS)]
     states = provider.models
-    return next((each for each in found if each[0] not in states or not states[each[0]].out), found[0])
+    return next((each for each in found if each[0] not in states or not states[each[0]].is_out), found[0])
 
 
 def _option(
-    task: Task, provider: ProviderState, name: str, warning: str, tier: str, settings: Settings, now: float
-) -> tuple[Option | None, str]:
-    model = provider.model(name, settings, now)
-    config = model.config
-    warnings = [warning] if warning else []
-    for parameter in _refused(task, config.refuses):
-        if settings.strict_params:
-            return None, f"{name} takes no {parameter}"
-        how = "it was put into words" if parameter == "response_schema" else "it was not sent"
-        warnings.append(f"{name} takes no {parameter}: {how}")
-    max_tokens = task.max_tokens or settings.tiers.max_tokens(tier) + config.thinking_headroom_tokens
-    window = math.inf if config.context_window is None else config.context_window
-    # A default gives way to the prompt: see `Chooser.max_tokens`.
+    task: Task, provider: ProviderState, model: ModelState, tier: str, settings: Settings,
+    warnings: tuple[str, ...],
+) -> Option:  # fmt: skip
+    row = model.config
+    max_tokens = task.max_tokens or settings.tiers.max_tokens(tier) + row.thinking_headroom_tokens
+    window = math.inf if row.context_window is None else row.context_window
+    # A default gives way to the prompt: see `CallSizes.max_tokens`.
     least = min(max_tokens, settings.budgets.min_max_tokens) if task.max_tokens is None else max_tokens
     most = (window - least) * CHARS_PER_TOKEN_AT_MOST
-    return Option(provider, model, max_tokens, window, most, tuple(warnings)), ""
+    return Option(provider, model, max_tokens, window, most, warnings)
 
 
-def _refused(task: Task, refuses: tuple[str, ...]) -> list[str]:
-    """Which of the parameters that the task sets the model does not take."""
+def _dropped(model: str, parameter: str) -> str:
+    how = "it was put into words" if parameter == "response_schema" else "it was not sent"
+    return f"{model} takes no {parameter}: {how}"
+
+
+def _unsupported(task: Task, row: ModelConfig) -> list[str]:
+    """The parameters that the task sets and the model does not take."""
     wanted = {
         "temperature": task.temperature is not None,
         "stop": bool(task.stop),
         "response_schema": task.response_schema is not None,
     }
-    return [parameter for parameter in refuses if wanted[parameter]]
+    return [parameter for parameter in row.refuses if wanted[parameter]]
 
 
 def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -> int:

@@ -34,32 +34,22 @@ class SecondLook:
     def succeeded(self, held: Permit, now: float) -> None:
         """A call has been answered: its key works, and its model is there."""
         provider, model = held.provider, held.model
-        provider.key_worked = model.worked = True
-        provider.list_is_public = False
-        if provider.key_doubt.raised:
-            provider.key_doubt.clear()
-        if model.doubt.raised:
-            model.doubt.clear()
-        if model.was_out and not model.out:
-            model.was_out = False
+        provider.key.answered()
+        if model.answered():
             text = f"{provider.name}: {model.name} is available again"
             self._pool.event(now, "model_available", text, provider, "alert")
 
     def _key_refused(self, held: Permit, error: AuthFailed, newest: int, now: float) -> None:
         provider = held.provider
-        provider.key_error = rejection(provider, error)
-        doubt, worked = provider.key_doubt, provider.key_worked
-        proven = doubt.refused(error.status, held.number, newest, now, wait=not worked)
-        if proven and not worked:
-            self._condemn_key(provider, now)
+        if provider.key.refused(rejection(provider, error), error.status, held.number, newest, now):
+            self._reject_key(provider, now)
 
     def _model_refused(self, held: Permit, error: ModelUnavailable, newest: int, now: float) -> None:
         model = held.model
         model.error = error.message[:200]
-        was_tried = model.trial == held.number
-        model.trial = 0 if was_tried else model.trial
-        if model.doubt.refused(error.status, held.number, newest, now, wait=not model.worked) or was_tried:
-            self._condemn_model(held.provider, model, now)
+        was_trial = model.call_ended(held.number)
+        if model.doubt.refused(error.status, held.number, newest, now, wait=not model.worked) or was_trial:
+            self._take_out(held.provider, model, now)
 
     # ------------------------------------------------------------------ the second look
 
@@ -78,57 +68,48 @@ class SecondLook:
         Whether something may go now that could not before, or the other way round.
         """
         changed = False
-        if provider.key_doubt.raised and asked_at >= provider.key_doubt.raised_at:
+        if provider.key.doubt.raised and asked_at >= provider.key.doubt.raised_at:
             changed = self._look_at_key(provider, now, answers=answers, status=status)
         if not answers:
             return changed
         for model in provider.models.values():
-            if model.doubt.raised and asked_at >= model.doubt.raised_at and not model.out:
+            if model.doubt.raised and asked_at >= model.doubt.raised_at and not model.is_out:
                 changed = True
                 if models and not lists(models, model.name):
-                    self._condemn_model(provider, model, now)
+                    self._take_out(provider, model, now)
                 else:
                     model.doubt.vouched(REFUSALS if models else 1)
         return changed
 
     def _look_at_key(self, provider: ProviderState, now: float, *, answers: bool, status: int | None) -> bool:
-        doubt = provider.key_doubt
+        doubt = provider.key.doubt
         if status is not None and (status != FORBIDDEN or doubt.status == FORBIDDEN):
-            self._condemn_key(provider, now)
+            self._reject_key(provider, now)
             return True
         if not answers:
             return False
-        if provider.key_worked:
-            doubt.clear()
-        else:
-            doubt.vouched(REFUSALS if doubt.status == FORBIDDEN else 1)
-            provider.list_is_public = True  # unless a call succeeds
+        provider.key.vouched(REFUSALS if doubt.status == FORBIDDEN else 1)
         return True
 
     def mended(self, provider: ProviderState, now: float) -> bool:
         """The health check of a condemned key answers. Whether calls may try again."""
-        wait_s = self._pool.settings.routing.quota_probe_s if provider.list_is_public else 0.0
-        if now < provider.misconfigured_at + wait_s:
+        wait_s = self._pool.settings.routing.quota_probe_s if provider.key.list_is_public else 0.0
+        if now < provider.key.rejected_at + wait_s:
             return False
-        provider.misconfigured = ""
-        provider.key_doubt.clear()
+        provider.key.accept()
         return True
 
     # ------------------------------------------------------------------ condemned
 
-    def _condemn_key(self, provider: ProviderState, now: float) -> None:
-        provider.misconfigured, provider.misconfigured_at = provider.key_error, now
-        provider.key_doubt.clear()
+    def _reject_key(self, provider: ProviderState, now: float) -> None:
+        provider.key.reject(now)
         self._pool.note_state(provider, now)
 
-    def _condemn_model(self, provider: ProviderState, model: ModelState, now: float) -> None:
-        """Take the model out, and tell it once."""
-        model.doubt.clear()
-        model.out = f"{model.name} is not available there"
-        model.out_until = now + self._pool.settings.routing.quota_probe_s
+    def _take_out(self, provider: ProviderState, model: ModelState, now: float) -> None:
+        """The model is not available; one event per outage."""
+        is_news = model.take_out(now + self._pool.settings.routing.quota_probe_s)
         self._pool.routes_version += 1
-        if not model.was_out:
-            model.was_out = True
+        if is_news:
             self._pool.event(now, "model_unavailable", f"{provider.name}: {model.error}", provider, "alert")
 
 

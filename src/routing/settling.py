@@ -18,18 +18,15 @@ from ..errors import (
     TimedOut,
     Unreachable,
 )
-from ..records import LimitReport, Outcome, Usage
+from ..records import LimitReport, Outcome, RefusalKind, Usage
+from ..refusal_text import refusal_text
 from .blame import NO_CANARY_S
 from .canaries import comes_again, health_of
 from .pool import Pool
 from .reach import Reach
 from .second_look import FORBIDDEN, SecondLook
-from .state import Permit, ProviderState
+from .state import Permit
 
-BACKOFF_BASE_S = 0.4
-BACKOFF_MAX_S = 4.0  # the third overload in a row opens the breaker, whose timer goes on from there
-TOLD_MAX_S = 60.0
-NEEDLESS_AT_MOST = 3  # doublings of the overloads in a row that make it back off
 LONGEST_QUOTA_S = 36 * 3600.0  # no quota is longer than a day; the rest is for clocks and zones
 SAME_RESET_S = 60.0  # calls in flight are told the same reset at different moments, as so many seconds
 
@@ -57,7 +54,7 @@ class Settler:
         pool, provider = self._pool, held.provider
         cost = self._settle_money(held, outcome, usage, now)
         self._settle_limits(held, outcome, usage, error, limits, now)
-        self._count(provider, outcome, usage, cost, error)
+        provider.statistics.record(outcome, usage, cost, error)
         healthy = self._health_of(held, outcome, error, latency_s)
         if healthy is False and self._was_cut_off(held, error, now):
             healthy = None
@@ -67,7 +64,7 @@ class Settler:
                 ok=healthy, placed_at=held.placed_at, latency_s=latency_s,
                 kind=(held.model.name, held.task_type), in_flight=held.in_flight, now=now,
             )  # fmt: skip
-        if isinstance(error, TimedOut) and held.placed_at < provider.trusted_from:
+        if isinstance(error, TimedOut) and held.placed_at < provider.connection.trusted_from:
             healthy = None  # it has answered since: late news of a silence that is over opens no breaker
         if held.canary:
             self._note_canary(held, healthy, error, now)
@@ -82,8 +79,7 @@ class Settler:
             self._reach.stalls.answered(held, latency_s, now)
         elif error is not None:
             self._apply_error(held, error, now)
-        if held.model.trial == held.number:
-            held.model.trial = 0
+        held.model.call_ended(held.number)
         pool.rescore_one(provider, now)
         if error is not None or provider.shown_state != "healthy":
             pool.note_state(provider, now)
@@ -95,7 +91,7 @@ class Settler:
         """Say what it has shown. What failed before one that was answered is the rows' own from now on."""
         provider = held.provider
         if healthy:
-            provider.answered = max(provider.answered, held.number)
+            provider.call_answered(held.number)
             said = "was answered, so the failures before it are the tasks' own"
         elif healthy is False:
             said = f"failed too: {error.message[:200] if error is not None else ''}"
@@ -122,32 +118,19 @@ class Settler:
             return  # calls sent later have been answered
         if isinstance(error, Overloaded):
             self._back_off(held, error, now)
-        elif isinstance(error, TimedOut) and held.placed_at > provider.backoff_from:
-            provider.backoff_count = max(provider.backoff_count, 1)  # without a wait: one call goes first
-            provider.backoff_from, provider.backoff_number = now, held.number
-
-    def _is_rare(self, provider: ProviderState, now: float) -> bool:
-        """Whether back-offs lately were needless, as with single rows that always meet an overload."""
-        if now - provider.backoff_from > self._pool.settings.breaker.window_s:
-            provider.backoff_needless = 0
-        breaker = provider.breaker
-        return breaker.false_alarm(now) or 0 < breaker.consecutive < 1 << provider.backoff_needless
+        elif isinstance(error, TimedOut):
+            provider.backoff.timed_out(held.number, held.placed_at, now)
 
     def _back_off(self, held: Permit, error: Overloaded, now: float) -> None:
-        """Leave the provider alone for a while: twice as long each time, a burst counted once."""
         provider = held.provider
-        told_s = min(error.retry_after_s or 0.0, TOLD_MAX_S)
-        if held.placed_at > provider.backoff_from:
-            if not told_s and self._is_rare(provider, now):
-                return
-            provider.backoff_count = min(provider.backoff_count + 1, 7)
-            provider.backoff_from, provider.backoff_number = now, held.number
-            wait_s = told_s or min(BACKOFF_BASE_S * 2.0**provider.backoff_count, BACKOFF_MAX_S)
-            provider.backoff_until = max(provider.backoff_until, now + wait_s * _spread(held.number))
-            provider.backoff_told = told_s > 0.0
-        elif told_s:  # sent before: counted from when the back-off began
-            provider.backoff_until = max(provider.backoff_until, provider.backoff_from + told_s)
-            provider.backoff_told = True
+        breaker, window_s = provider.breaker, self._pool.settings.breaker.window_s
+        told_s = error.retry_after_s or 0.0
+        ignores = (
+            held.placed_at > provider.backoff.began_at
+            and not told_s
+            and (provider.backoff.is_needless(breaker.consecutive, window_s, now) or breaker.false_alarm(now))
+        )
+        provider.backoff.overloaded(held.number, held.placed_at, told_s, now, ignores=ignores)
 
     def _settle_money(self, held: Permit, outcome: Outcome, usage: Usage | None, now: float) -> int | None:
         uncertain = outcome is Outcome.UNCERTAIN and usage is None
@@ -190,25 +173,6 @@ class Settler:
             group.evidence.answered(held.memory, held.number, held.chars)
 
     @staticmethod
-    def _count(
-        provider: ProviderState, outcome: Outcome, usage: Usage | None, cost: int | None,
-        error: ProviderError | None,
-    ) -> None:  # fmt: skip
-        provider.calls += 1
-        if outcome is _OK:
-            provider.succeeded += 1
-        elif error is not None and error.counts_against_health:
-            provider.failed += 1
-        else:
-            provider.neutral += 1
-        if usage is not None:
-            provider.prompt_tokens += usage.prompt_tokens
-            provider.output_tokens += usage.output_tokens
-        provider.cost_nanos += cost or 0
-        if error is not None:
-            provider.last_errors.appendleft(f"{error.kind}: {error.message[:200]}")
-
-    @staticmethod
     def _health_of(
         held: Permit, outcome: Outcome, error: ProviderError | None, latency_s: float
     ) -> bool | None:
@@ -220,7 +184,7 @@ class Settler:
         if held.canary:
             return health_of(error)
         if isinstance(error, AuthFailed):  # a 403 may be about the request, where the key has worked
-            return False if provider.key_worked and error.status != FORBIDDEN else None
+            return False if provider.key.worked and error.status != FORBIDDEN else None
         if isinstance(error, TimedOut) and held.cut_short:
             quantiles = provider.history.quantiles()
             if quantiles is not None and latency_s < quantiles[1]:
@@ -235,18 +199,11 @@ class Settler:
 
     def _succeeded(self, held: Permit, usage: Usage | None) -> None:
         provider = held.provider
-        provider.misconfigured = ""
-        provider.answered = max(provider.answered, held.number)
-        if held.number > provider.backoff_number:  # sent after the call that began the back-off
-            if provider.backoff_count == 1:
-                provider.backoff_needless = min(provider.backoff_needless + 1, NEEDLESS_AT_MOST)
-            provider.backoff_count = 0
-            if not provider.backoff_told:
-                provider.backoff_until = min(provider.backoff_until, held.placed_at)
-        if held.placed_at > provider.exhausted_at:  # else it was let in before the quota was spent
-            provider.exhausted_until = 0.0
+        provider.call_answered(held.number)
+        provider.backoff.answered(held.number, held.placed_at)
+        provider.quota.answered(held.placed_at)
         if usage is not None and not held.canary:
-            provider.observe(held.task_type, held.chars, held.messages, usage)
+            provider.estimators.observe(held.task_type, held.chars, held.messages, usage)
 
     def _apply_error(self, held: Permit, error: ProviderError, now: float) -> None:
         """What the error means for calls to come: see the table of failures in the summary document."""
@@ -267,7 +224,7 @@ class Settler:
             counts = group.evidence.counts(memory, held.number, held.chars)
             if (memory.is_limited_alone and not known) or (counts and group.evidence.is_of_rows):
                 group.go_on_as_before(now)
-                group.refusals.begin_stray(now)
+                group.rejections.begin_stray(now)
             if counts or known:
                 return
         wait_s = min(error.retry_after_s or 0.0, self._pool.settings.routing.max_hold_s)
@@ -277,16 +234,14 @@ class Settler:
             group.evidence.hold_began()
 
     def _exhaust(self, held: Permit, error: QuotaExhausted, now: float) -> None:
-        reason = f"quota spent ({error.code or error.status})"
+        code = str(error.code or error.status)
         if error.resets_at is not None:
             longest_s = self._pool.settings.routing.max_hold_s if error.reset_guessed else LONGEST_QUOTA_S
-            self._hold_until(min(error.resets_at, now + longest_s), reason, held, now)
+            self._hold_until(min(error.resets_at, now + longest_s), code, held, now)
             self._probe_before(error, held, now)
             return
         again_at = now + self._pool.settings.routing.quota_probe_s
-        held.provider.exhausted_at = now
-        held.provider.exhausted_reason = reason
-        held.provider.exhausted_until = max(held.provider.exhausted_until, again_at)
+        held.provider.quota.spent(code, again_at, now)
 
     def _probe_before(self, error: QuotaExhausted, held: Permit, now: float) -> None:
         """Where it says to come back before its reset, one call does: then, and seldom where that fails."""
@@ -297,18 +252,14 @@ class Settler:
             wait_s = max(wait_s, self._pool.settings.routing.quota_probe_s)
         held.model.group.probe_from(now + wait_s, now)
 
-    def _hold_until(self, resets_at: float, reason: str, held: Permit, now: float) -> None:
+    def _hold_until(self, resets_at: float, code: str, held: Permit, now: float) -> None:
         """Hold the model group to the reset and tell it once, however many calls were in flight."""
         group, provider = held.model.group, held.provider
-        known_until = group.held_until if group.hold_reason == reason and now < group.held_until else now
+        is_known = group.held_kind is RefusalKind.QUOTA_SPENT and group.held_detail == code
+        known_until = group.held_until if is_known and now < group.held_until else now
         is_news = resets_at > now and (known_until == now or resets_at > known_until + SAME_RESET_S)
-        group.hold(resets_at, reason, now)
+        group.hold(resets_at, RefusalKind.QUOTA_SPENT, now, code)
         if is_news:
-            text = f"{provider.name}: {reason}"
+            text = f"{provider.name}: {refusal_text(RefusalKind.QUOTA_SPENT, code)}"
             self._pool.event(now, "quota_exhausted", text, provider, "alert", until=resets_at)
             self._pool.note_state(provider, now, told=True)
-
-
-def _spread(number: int) -> float:
-    """A factor of 0.8 to 1.2 from the permit's number: neighbours do not come back together."""
-    return 0.8 + 0.4 * ((number * 0.618033988749895) % 1.0)

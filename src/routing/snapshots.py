@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..records import AgentSnapshot, PoolSnapshot, ProviderSnapshot
+from ..records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, RefusalKind
+from ..refusal_text import refusal_text
 from ..settings import Settings
 from .breaker import BreakerState
 from .scoring import shares
@@ -24,12 +25,13 @@ def provider_condition(
     breaker.tick(now)
     if provider.paused:
         return "paused", "paused by hand", None
-    if provider.misconfigured:
-        return "misconfigured", provider.misconfigured, None
+    if provider.key.rejection:
+        return "misconfigured", provider.key.rejection, None
     if offline_since is not None:
         return "offline", "no provider can be reached", None
-    if provider.exhausted_until:
-        return "exhausted", provider.exhausted_reason, provider.exhausted_until
+    if provider.quota.until:
+        spent = refusal_text(RefusalKind.QUOTA_SPENT, provider.quota.code)
+        return "exhausted", spent, provider.quota.until
     if breaker.state is BreakerState.OPEN:
         return "open", breaker.reason, breaker.open_until
     if breaker.state is BreakerState.HALF_OPEN:
@@ -46,7 +48,8 @@ def _milder_condition(provider: ProviderState, now: float) -> tuple[str, str, fl
         # Long to its end: neither its last hour nor another model's short hold means that it is back.
         long = [g for g in holds if g.held_long]
         first = min(long or holds, key=lambda g: g.held_until)
-        return ("exhausted" if long else "limited"), f"{first.name}: {first.hold_reason}", first.held_until
+        why = refusal_text(first.held_kind, first.held_detail)
+        return ("exhausted" if long else "limited"), f"{first.name}: {why}", first.held_until
     if provider.history.error_rate > DEGRADED_ERROR_RATE:
         return "degraded", f"{provider.history.error_rate:.0%} of recent calls failed", None
     if provider.breaker.ramp(now) < 1.0:
@@ -60,7 +63,7 @@ def pool_snapshot(balancer: ProviderLoadBalancer, now: float) -> PoolSnapshot:
     live = {
         p.name: p.score * p.breaker.ramp(now)
         for p in balancer.providers
-        if not balancer.gate(p, now)[0] or p.in_flight
+        if balancer.gate(p, now) is None or p.in_flight
     }
     share = shares(live)
     found = tuple(
@@ -102,15 +105,15 @@ def _provider(
         p50_s=quantiles[0] if quantiles else None,
         p95_s=quantiles[1] if quantiles else None,
         in_flight=p.in_flight,
-        calls=p.calls,
-        succeeded=p.succeeded,
-        failed=p.failed,
-        neutral=p.neutral,
-        prompt_tokens=p.prompt_tokens,
-        output_tokens=p.output_tokens,
-        cost_nanos=p.cost_nanos,
+        calls=p.statistics.calls,
+        succeeded=p.statistics.succeeded,
+        failed=p.statistics.failed,
+        neutral=p.statistics.neutral,
+        prompt_tokens=p.statistics.prompt_tokens,
+        output_tokens=p.statistics.output_tokens,
+        cost_nanos=p.statistics.cost_nanos,
         limits=gauges,
-        last_errors=tuple(p.last_errors),
+        last_errors=tuple(p.statistics.last_errors),
         models=tuple(p.models),
         opened_count=p.breaker.opened_count,
         concurrency_limit=p.concurrency.limit,

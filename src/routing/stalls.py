@@ -70,9 +70,9 @@ class Stalls:
         index, silent_s = held.memory.given_up
         silent = self._pool.providers[index]
         asked_at, _ = self._asked.get(index, (math.inf, 0))
-        if silent is held.provider or silent.answered_at > asked_at or latency_s > QUICKER * silent_s:
+        if silent is held.provider or silent.connection.heard_at > asked_at or latency_s > QUICKER * silent_s:
             return
-        after_s = now - silent.answered_at
+        after_s = now - silent.connection.heard_at
         reason = f"silent for {after_s:.0f} s on what {held.provider.name} answers in {latency_s:.1f} s"
         silent.breaker.trip(now, reason)
         self._proven.add(index)
@@ -84,7 +84,7 @@ class Stalls:
         asked_at, times = self._asked.get(provider.index, (-math.inf, 0))
         wait_s = self.stall_after_s(provider) * 2.0 ** min(times, _DOUBLINGS_AT_MOST)
         return (
-            now - provider.answered_at >= wait_s
+            now - provider.connection.heard_at >= wait_s
             and now - asked_at >= wait_s / 2.0
             and self._pool.others_serve(provider, now)
         )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..errors import ProviderError
-from ..records import Completion, Placement, Result, Task, TaskStatus
+from ..records import Completion, Placement, Result, Task, TaskStatus, WaitReason
 from ..settings import Settings
 from .balancer import ProviderLoadBalancer
 from .dispatch import Dispatch
@@ -38,7 +38,7 @@ class VirtualReport:
     unknown_prices: Counter[str] = field(default_factory=Counter)  # calls by model
     prompt_tokens: int = 0
     output_tokens: int = 0
-    waited_for_s: dict[str, float] = field(default_factory=dict)  # seconds in which tasks waited, by reason
+    waited_for_s: dict[WaitReason, float] = field(default_factory=dict)  # in which tasks waited
     still_waiting: int = 0
     turnaround_s: float = 0.0  # from arrival to end, summed over all tasks that ended
 

@@ -13,12 +13,14 @@ import math
 from dataclasses import dataclass, field
 from random import Random
 
-from ..records import Attempt, Task
+from ..records import Attempt, Task, WaitReason
 from .allotment import FREE, Advice
-from .budgets import Refusal
+from .budgets import BudgetRefusal
+from .candidates import WaitCondition
 from .limits import ModelGroup
+from .refusals import NEVER
+from .retry_state import Memory
 from .routes import Route
-from .surveys import NEVER, Blocked, Memory
 
 ALWAYS = -math.inf
 SLACK = 64  # outdated entries that a heap may hold, beside as many as there are live ones
@@ -56,9 +58,9 @@ class Parked:
 
     parked_until: float = ALWAYS
     settles: int = 0
-    waits_for: str = ""
+    waits_for: WaitReason | None = None
 
-    def park(self, blocked: Blocked, until: float | None) -> None:
+    def park(self, blocked: WaitCondition, until: float | None) -> None:
         """`until` None: until something settles."""
         self.parked_until = NEVER if until is None else until
         self.settles = blocked.settles
@@ -86,7 +88,7 @@ class TaskClass(Parked):
     chars: int = 0
     advice: Advice = FREE
     claimed: bool = False  # an older task's claim keeps it out somewhere
-    over_budget: Refusal | None = None
+    over_budget: BudgetRefusal | None = None
     listed: Order = ()  # the order by which its family has it among those to be asked; (): not at all
     rests_until: float = ALWAYS  # the newest moment by which its family has it among those that are parked
 
@@ -110,7 +112,7 @@ class TaskClass(Parked):
                 return entry
         return self.head()
 
-    def park(self, blocked: Blocked, until: float | None) -> None:
+    def park(self, blocked: WaitCondition, until: float | None) -> None:
         Parked.park(self, blocked, until)
         self.claimed = blocked.claimed
         self.over_budget = blocked.over_budget

@@ -6,7 +6,8 @@ from typing import Any
 
 from .. import formatting
 from ..formatting import duration, humanise
-from ..records import Candidate, WaitingFor
+from ..records import Candidate, RefusalKind
+from ..refusal_text import candidate_text
 
 STATES = {
     "healthy": "Healthy",
@@ -34,8 +35,6 @@ TONES = {
     "misconfigured": "bad",
     "offline": "bad",
 }
-SPENT = ": exhausted"  # how a budget ends that has no money left; see `Refusal`
-LIMITED = frozenset({"requests", "tokens", "input tokens", "output tokens", "requests per day"})
 TASK_TONES = {"succeeded": "good", "running": "busy", "failed": "bad", "refused": "bad", "expired": "bad"}
 
 
@@ -52,17 +51,16 @@ def task_word(status: str) -> str:
     return "in progress" if status == "running" else str(status)
 
 
-def frees(waiting: WaitingFor, now: float) -> str:
-    """When what tasks wait for lets one of them go."""
-    if waiting.until is None:
-        return "when it is raised" if waiting.what.endswith(SPENT) else "with the next answer"
-    return f"in {duration(waiting.until - now)}" if waiting.until > now else "any moment"
+def frees(until: float | None, kind: str, now: float) -> str:
+    """When the thing that tasks wait for lets one of them go. `kind` is a `RefusalKind`."""
+    if until is None:
+        return "when it is raised" if kind == RefusalKind.BUDGET_SPENT else "with the next answer"
+    return f"in {duration(until - now)}" if until > now else "any moment"
 
 
 def why_not(candidate: Candidate) -> str:
-    """`openai requests` as people read it beside the name: which limit has no room."""
-    why = candidate.why.removeprefix(f"{candidate.provider} ").removeprefix(f"{candidate.provider}: ")
-    return f"no room now: {why}" if why in LIMITED else why
+    """Why the candidate was not eligible, to stand beside its name."""
+    return candidate_text(candidate)
 
 
 def task_tone(status: str) -> str:

@@ -36,7 +36,7 @@ def taught() -> ProviderLoadBalancer:
     held = group.reserve(Need(10, 10, 10), START)
     group.learn([LimitReport("requests", 600, 500, 60.0)], held, START + 1)
     for _ in range(40):
-        provider.estimator("general").observe(400, 1, Usage(208, 0, 0, 77))
+        provider.estimators.of("general").observe(400, 1, Usage(208, 0, 0, 77))
     return balancer
 
 
@@ -48,7 +48,7 @@ async def test_limits_and_estimates_are_there_after_a_restart(tmp_path: Path, si
     await LearnedStateRepository(fresh, access(simulated=simulated), store, thread).restore()
     provider = fresh.by_name["openai"]
     group = provider.model("gpt-x", SETTINGS, START + 60).group
-    estimator = provider.estimator("general")
+    estimator = provider.estimators.of("general")
     known = {name: bucket.limit for name, bucket in group.buckets.items()}, estimator.output_tokens(1_000)
     assert known == (({}, 1_000) if simulated else ({"requests": 600}, 77))
     assert estimator.tokens_per_char == pytest.approx(0.25 if simulated else 0.5, abs=0.01)

@@ -13,7 +13,8 @@ from src.core.forecast import Forecast, Record
 from src.core.planning import Plan, Sample, make_plan
 from src.pacific import next_midnight_pacific
 from src.providers.api_formats import API_FORMATS
-from src.records import Message, Task
+from src.records import Message, RefusalKind, Task
+from src.refusal_text import wait_text
 from src.settings import TIERS, Settings
 
 NOW = 1_790_000_000.0
@@ -51,7 +52,7 @@ def test_a_told_limit_is_what_binds_and_gives_the_time() -> None:
     plan = planned(some(300), {"openai": {"requests_per_minute": 120, "burst_s": 1.0}})
     assert plan.start_s == API_FORMATS["openai"].warm_up_s
     assert plan.duration_s == pytest.approx(plan.start_s + 150, rel=0.02)
-    assert [span.what for span in plan.spans] == ["openai requests"]
+    assert [wait_text(span.what) for span in plan.spans] == ["openai requests"]
     assert plan.spans[0].from_s < 5 and plan.spans[0].to_s > 145
     assert plan.unknown_limits == () and plan.from_records
 
@@ -70,14 +71,14 @@ def test_where_every_slot_is_taken_no_limit_is_blamed() -> None:
     slow = {("", "", ""): replace(QUICK, latency_s=10.0)}
     wide = {name: {"requests_per_minute": 60_000} for name in ("anthropic", "openai", "gemini")}
     plan = planned(some(3_000), wide, records=slow)
-    assert plan.binding[0][0] == "the agents' slots"
-    assert not any("requests" in what or "tokens" in what for what, _ in plan.binding)
+    assert plan.binding[0][0].kind == RefusalKind.SLOTS
+    assert not any(what.kind == RefusalKind.RATE_LIMIT for what, _ in plan.binding)
 
 
 def test_limits_that_take_over_from_each_other_are_told_in_their_order() -> None:
     limits = {"openai": {"requests_per_minute": 600.0, "tokens_per_minute": 100_000.0, "token_burst_s": 60.0}}
     plan = planned(some(400), limits)
-    kinds = [span.what for span in plan.spans]
+    kinds = [wait_text(span.what) for span in plan.spans]
     assert kinds == ["openai requests", "openai tokens"], plan.spans
     assert plan.spans[0].to_s == pytest.approx(plan.spans[1].from_s)
 
@@ -85,7 +86,7 @@ def test_limits_that_take_over_from_each_other_are_told_in_their_order() -> None
 def test_a_daily_quota_that_runs_out_puts_the_end_behind_midnight() -> None:
     plan = planned(some(15), {"gemini": {"requests_per_day": 10}})
     assert plan.done_at == pytest.approx(next_midnight_pacific(NOW) + plan.start_s, abs=60)
-    assert plan.spans[-1].what == "gemini requests per day"
+    assert wait_text(plan.spans[-1].what) == "gemini requests per day"
 
 
 def test_without_records_a_plan_says_so_and_takes_answers_as_usual() -> None:

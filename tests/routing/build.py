@@ -238,7 +238,8 @@ def refused(balancer: ProviderLoadBalancer, now: float = START, task: Task | Non
 
 
 def why(reasons: tuple[Candidate, ...], name: str) -> str:
-    return next(c.why for c in reasons if c.provider == name)
+    """The kind of the provider's refusal; empty where it was eligible."""
+    return next(c.kind for c in reasons if c.provider == name)
 
 
 def ok(balancer: ProviderLoadBalancer, placement: Placement, now: float, **fields: Any) -> None:
@@ -275,9 +276,10 @@ def seen(balancer: ProviderLoadBalancer) -> tuple[object, ...]:
         [(a.in_flight, a.done) for a in balancer.agents.values()],
         [
             (
-                p.in_flight, p.heard_at, p.calls, p.succeeded, p.failed, p.neutral, p.score, p.misconfigured,
-                p.history.calls, p.breaker.state, p.breaker.consecutive, p.cost_nanos, p.backoff_until,
-                p.exhausted_until, p.unreachable_since, tuple(p.last_errors),
+                p.in_flight, p.connection.heard_at, p.score, p.key.rejection,
+                [getattr(p.statistics, name) for name in p.statistics.__slots__ if name != "last_errors"],
+                p.history.calls, p.breaker.state, p.breaker.consecutive, p.backoff.until,
+                p.quota.until, p.connection.unreachable_since, tuple(p.statistics.last_errors),
                 [(b.level, b.at, b.spent) for g in p.groups.values() for b in g.buckets.values()],
             )
             for p in balancer.providers

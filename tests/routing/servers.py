@@ -197,13 +197,14 @@ class _Run:
             assert self.count < 1_000_000, "it spins"
 
     def send(self, now: float) -> None:
-        why, until = self.group.closed(now)
+        closed = self.group.closed(now)
+        until = closed.until if closed is not None else None
         need, usage = self.next
         wait_s = 0.0
-        if not why:
+        if closed is None:
             _, wait_s = self.group.wait(need, now)
             until = now + wait_s
-        if why or wait_s:
+        if closed is not None or wait_s:
             if until is not None:  # else the scout's answer asks again
                 self.at(until, self.send)
             return

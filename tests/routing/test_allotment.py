@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from src.records import Placement, Task, TaskStatus
+from src.records import Placement, RefusalKind, Task, TaskStatus
 from src.routing.soonest import Lot, Room, soonest
-from src.routing.surveys import SHUNNED
 from src.settings import Settings
 
 from .build import NAMES, START, Desk, make_settings, make_task, pause
@@ -53,7 +52,7 @@ def test_the_reasons_say_so() -> None:
     desk = Desk(scarce())
     desk.offer(*long_and_short(600))
     short = next(p for p in desk.go() if p.max_tokens == 1_000)
-    assert {c.provider: c.why for c in short.reasons}["openai"] == SHUNNED
+    assert {c.provider: c.kind for c in short.reasons}["openai"] == RefusalKind.RESERVED
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_little_work_goes_everywhere() -> None:
 def test_where_only_requests_are_limited_nobody_is_advised() -> None:
     desk = Desk(make_settings(limits={name: {"requests_per_minute": 60, "burst_s": 10.0} for name in NAMES}))
     desk.offer(*long_and_short(600))
-    assert SHUNNED not in {c.why for p in desk.go() for c in p.reasons}
+    assert RefusalKind.RESERVED not in {c.kind for p in desk.go() for c in p.reasons}
 
 
 def test_where_calls_run_out_long_before_tokens_nobody_is_advised() -> None:
@@ -97,7 +96,7 @@ def test_where_calls_run_out_long_before_tokens_nobody_is_advised() -> None:
         )
     )
     desk.offer(*long_and_short(600))
-    assert SHUNNED not in {c.why for p in desk.go() for c in p.reasons}
+    assert RefusalKind.RESERVED not in {c.kind for p in desk.go() for c in p.reasons}
 
 
 def test_who_is_out_takes_no_part_and_is_back_at_once() -> None:

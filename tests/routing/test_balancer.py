@@ -11,7 +11,7 @@ import pytest
 from src.errors import (
     PermitError,
 )
-from src.records import Message, Outcome, Placement, Task
+from src.records import Message, Outcome, Placement, RefusalKind, Task
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.buckets import COLD_S
 from src.settings import AgentConfig, TaskTypeConfig
@@ -81,7 +81,7 @@ def test_a_task_waits_for_its_preferred_provider_and_spills_after_two_seconds() 
     placement = desk.one(0.1)
     assert placement.choice == "spilled"
     assert placement.provider in ("anthropic", "openai")
-    assert "share" in why(placement.reasons, "gemini")
+    assert why(placement.reasons, "gemini") == RefusalKind.CONCURRENCY_SHARE
 
 
 def test_it_goes_to_its_preferred_provider_when_that_comes_free_before() -> None:
@@ -102,12 +102,12 @@ def opened(balancer: ProviderLoadBalancer) -> None:
 
 
 def misconfigured(balancer: ProviderLoadBalancer) -> None:
-    balancer.by_name["gemini"].misconfigured = "the key was refused"
+    balancer.by_name["gemini"].key.rejection = "the key was refused"
 
 
 def without_models(balancer: ProviderLoadBalancer) -> None:
     for model in WIDE.providers["gemini"].models.model_dump().values():
-        balancer.by_name["gemini"].model(model, balancer.settings, START).out = "gone"
+        balancer.by_name["gemini"].model(model, balancer.settings, START).is_out = True
 
 
 def without_room(balancer: ProviderLoadBalancer) -> None:
@@ -139,7 +139,7 @@ def test_a_preferred_provider_that_takes_not_all_parameters_is_not_waited_for() 
     balancer = make_balancer(settings)
     placement = place(balancer, task=make_task(kind="analysis", temperature=0.5))
     assert placement.provider == "gemini"
-    assert "takes no temperature" in why(placement.reasons, "anthropic")
+    assert why(placement.reasons, "anthropic") == RefusalKind.PARAMETER_UNSUPPORTED
 
 
 # ------------------------------------------------------------------ level two: by score
@@ -156,7 +156,7 @@ def test_a_provider_with_weight_0_serves_only_who_asks_for_it() -> None:
     balancer.set_weights({"openai": 0.0}, START)
     found = Counter(place(balancer).provider for _ in range(50))
     assert set(found) == {"anthropic", "gemini"}
-    assert why(place(balancer).reasons, "openai") == "weight is 0"
+    assert why(place(balancer).reasons, "openai") == RefusalKind.ZERO_WEIGHT
     assert place(balancer, task=make_task(providers=("openai",))).provider == "openai"
     assert place(balancer, task=make_task(models=(MODELS["openai"],))).provider == "openai"
 
@@ -179,7 +179,7 @@ def test_of_several_pinned_models_of_one_provider_the_first_that_is_in_serves() 
     balancer = make_balancer()
     task = make_task(models=("gpt-6.1-sol", "gpt-6-luna"))
     assert place(balancer, task=task).model == "gpt-6.1-sol"
-    balancer.by_name["openai"].models["gpt-6.1-sol"].out = "gone"
+    balancer.by_name["openai"].models["gpt-6.1-sol"].is_out = True
     assert place(balancer, task=task).model == "gpt-6-luna"
 
 
@@ -188,7 +188,7 @@ def test_a_pin_that_nobody_serves_is_told_so() -> None:
     for task in (make_task(models=("llama-3",)), make_task(providers=("nobody",))):
         wait = refused(balancer, task=task)
         assert wait.until == math.inf
-        assert all(candidate.why for candidate in wait.reasons)
+        assert all(candidate.kind for candidate in wait.reasons)
         assert {c.provider for c in wait.reasons} == set(NAMES)
 
 
@@ -296,10 +296,10 @@ def test_every_candidate_has_its_line_in_the_reasons() -> None:
     assert {c.provider for c in placement.reasons} == set(NAMES)
     for candidate in placement.reasons:
         assert candidate.score > 0
-        assert (candidate.why == "paused") == (candidate.provider == "gemini")
+        assert (candidate.kind == RefusalKind.PAUSED) == (candidate.provider == "gemini")
         assert candidate.model == MODELS[candidate.provider]
     pinned = place(balancer, task=make_task(providers=("openai",)))
-    assert why(pinned.reasons, "anthropic") == "the task is pinned elsewhere"
+    assert why(pinned.reasons, "anthropic") == RefusalKind.PINNED_ELSEWHERE
 
 
 def test_a_wait_tells_until_when_and_why_for_each() -> None:
@@ -311,8 +311,8 @@ def test_a_wait_tells_until_when_and_why_for_each() -> None:
     wait = refused(balancer)
     assert wait.until is not None
     assert START + 1.0 <= wait.until <= START + 1.1 + COLD_S
-    assert why(wait.reasons, "openai") == "paused"
-    assert why(wait.reasons, "anthropic") == "anthropic requests"
+    assert why(wait.reasons, "openai") == RefusalKind.PAUSED
+    assert why(wait.reasons, "anthropic") == RefusalKind.RATE_LIMIT
     assert isinstance(balancer.place(make_task(), wait.until), Placement)
 
 

@@ -78,7 +78,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         chosen = self.balancer.by_name[placed.provider]
         assert not chosen.paused
-        assert not chosen.misconfigured
+        assert not chosen.key.rejection
         assert self.balancer.offline_since is None
         assert (chosen.breaker.state is not BreakerState.OPEN) or placed.forced
         assert not pinned or placed.provider in pinned
@@ -142,7 +142,8 @@ class AnyOrder(RuleBasedStateMachine):
         assert sum(a.in_flight for a in balancer.agents.values()) == len(self.out)
         for provider in balancer.providers:
             assert 0 <= provider.in_flight <= balancer.pool.most_in_flight
-            assert provider.calls == provider.succeeded + provider.failed + provider.neutral
+            counts = provider.statistics
+            assert counts.calls == counts.succeeded + counts.failed + counts.neutral
             for group in provider.groups.values():
                 assert group.scouting in (0, 1)
                 for bucket in group.buckets.values():

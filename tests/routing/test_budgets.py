@@ -18,9 +18,9 @@ from src.errors import ConfigError, PermitError
 from src.routing.budgets import (
     BudgetAlert,
     BudgetGauge,
+    BudgetRefusal,
     BudgetRule,
     Budgets,
-    Refusal,
     affordable_max_tokens,
     period_bounds,
     rules_from,
@@ -187,14 +187,14 @@ def test_without_a_budget_everything_passes_and_nothing_is_kept() -> None:
 
 def test_an_unknown_price_is_refused_under_a_budget() -> None:
     refusal = Budgets([DAY]).check(NOON, *WHO, None)
-    assert refusal == Refusal(None, "unknown_price", DAY, 100, in_flight=False)
+    assert refusal == BudgetRefusal(None, "unknown_price", DAY, 100, in_flight=False)
     assert str(refusal) == "budget overall per day: unknown price"
 
 
 def test_a_call_that_fits_beside_nothing_in_flight_waits_for_a_settle() -> None:
     budgets = Budgets([DAY])
     token = budgets.reserve(NOON, *WHO, 90)
-    assert budgets.check(NOON, *WHO, 20) == Refusal(None, "in_flight", DAY, 10, in_flight=True)
+    assert budgets.check(NOON, *WHO, 20) == BudgetRefusal(None, "in_flight", DAY, 10, in_flight=True)
     budgets.settle(token, 40)
     assert budgets.check(NOON, *WHO, 20) is None
 
@@ -203,7 +203,7 @@ def test_a_call_too_large_for_what_is_left_is_told_the_headroom() -> None:
     budgets = Budgets([DAY])
     budgets.load(NOON, DAY, 70, 10)
     refusal = budgets.check(NOON, *WHO, 50, minimum_nanos=15)
-    assert refusal == Refusal(MIDNIGHT, "too_large", DAY, 20, in_flight=False)
+    assert refusal == BudgetRefusal(MIDNIGHT, "too_large", DAY, 20, in_flight=False)
 
 
 def test_a_call_that_no_clamping_makes_fit_waits_for_the_reset_even_beside_calls_in_flight() -> None:
@@ -211,7 +211,7 @@ def test_a_call_that_no_clamping_makes_fit_waits_for_the_reset_even_beside_calls
     budgets.load(NOON, DAY, 70)
     budgets.reserve(NOON, *WHO, 5)
     refusal = budgets.check(NOON, *WHO, 50, minimum_nanos=31)
-    assert refusal == Refusal(MIDNIGHT, "exhausted", DAY, 25, in_flight=False)
+    assert refusal == BudgetRefusal(MIDNIGHT, "exhausted", DAY, 25, in_flight=False)
 
 
 def test_of_several_exhausted_budgets_the_last_to_reset_is_named() -> None:
@@ -230,7 +230,7 @@ def test_a_budget_with_calls_in_flight_is_waited_for_before_another_one_clamps()
     budgets = Budgets([batch, DAY])
     budgets.reserve(NOON, "openai", "queue", "local", 90)  # in flight, but of another batch
     refusal = budgets.check(NOON, "openai", "b", "local", 60, minimum_nanos=20)
-    assert refusal == Refusal(None, "in_flight", DAY, 10, in_flight=True)
+    assert refusal == BudgetRefusal(None, "in_flight", DAY, 10, in_flight=True)
 
 
 # ------------------------------------------------------------------ clamping

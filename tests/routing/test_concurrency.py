@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.records import Task, TaskStatus
+from src.records import RefusalKind, Task, TaskStatus
 from src.routing.concurrency import INITIAL, LEAST, WINDOW, Concurrency
 
 from .build import NAMES, START, Desk, make_settings, make_task, told_limits
@@ -191,4 +191,4 @@ def test_the_limit_is_in_the_snapshot_and_in_the_reasons() -> None:
     desk.offer(*tasks(40))
     assert len(desk.go()) == INITIAL
     assert desk.balancer.snapshot(desk.now).providers[0].concurrency_limit == INITIAL
-    assert "concurrency limit" in desk.dispatch.waiting_for()[0].what
+    assert desk.dispatch.waiting_for()[0].reason.kind == RefusalKind.CONCURRENCY_LIMIT

@@ -13,12 +13,13 @@ from src.errors import (
     RateLimited,
     ServerError,
 )
-from src.records import Placement, Task, TaskStatus
+from src.records import Placement, RefusalKind, Task, TaskStatus
 from src.routing.allotment import FREE, Advice
 from src.routing.balancer import ProviderLoadBalancer
+from src.routing.candidates import PlacementResult
 from src.routing.dispatch import Dispatch
+from src.routing.retry_state import Memory
 from src.routing.routes import Route
-from src.routing.surveys import Memory, Tried
 from src.settings import AgentConfig, Settings
 
 from .build import (
@@ -149,8 +150,8 @@ def test_a_task_that_can_never_fit_is_told_so_at_once(task: Task) -> None:
 @pytest.mark.parametrize(
     ("pin", "why"),
     [
-        ({"providers": ("gemini",)}, "anthropic: the task is pinned elsewhere"),
-        ({"models": (MODELS["gemini"],)}, "anthropic: serves none of the models"),
+        ({"providers": ("gemini",)}, "anthropic: excluded by the task's provider list"),
+        ({"models": (MODELS["gemini"],)}, "anthropic: serves none of the task's models"),
     ],
     ids=["provider", "model"],
 )
@@ -167,7 +168,8 @@ def test_of_several_pins_one_with_a_key_is_enough() -> None:
     desk.offer(make_task(providers=("gemini", "openai")))
     placement = desk.one()
     assert placement.provider == "openai"
-    assert {c.provider: c.why for c in placement.reasons}["gemini"].startswith("no key in")
+    (gemini,) = [c for c in placement.reasons if c.provider == "gemini"]
+    assert gemini.kind == RefusalKind.NOT_CONFIGURED and gemini.detail.startswith("no key in")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +266,9 @@ class Counting(ProviderLoadBalancer):
 
     asked = 0
 
-    def try_place(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE) -> Tried:
+    def try_place(
+        self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
+    ) -> PlacementResult:
         self.asked += 1
         return super().try_place(task, route, memory, now, advice)
 

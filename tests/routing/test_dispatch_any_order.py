@@ -9,8 +9,8 @@ from src.errors import (
     PROVIDER_ERRORS,
 )
 from src.records import Placement
+from src.routing.candidates import PATIENCE
 from src.routing.reach import Found
-from src.routing.surveys import PATIENCE
 from src.settings import AgentConfig
 
 from .build import (
@@ -153,14 +153,14 @@ class AnyOrder(RuleBasedStateMachine):
             if entry.attempts or entry.queue is None or entry.queue.head() is not entry:
                 continue
             route = balancer.route(task, desk.now)
-            survey = balancer._chooser.survey(task, route, entry.memory, desk.now)
+            report = balancer._selector.evaluate_candidates(task, route, entry.memory, desk.now)
             patience_s = PATIENCE * desk.settings.routing.preferred_wait_s
             spilled = desk.now >= entry.memory.offered_at + patience_s
             queue = entry.queue
             wakes_s = queue.holder.parked_until - desk.now
             soon = 0.0 < wakes_s < 0.1  # a rate that is felt for may have grown since it was asked
             parked = (queue.holder.waits_for, wakes_s, queue.holder.settles, queue.claimed)
-            assert not survey.eligible or not spilled or soon, (task, survey.reasons(), parked)
+            assert not report.eligible or not spilled or soon, (task, report.reasons(), parked)
 
     def teardown(self) -> None:
         """With all well again, every task ends, and none of them late for no reason."""

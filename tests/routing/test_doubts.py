@@ -55,7 +55,7 @@ def test_r2_4_a_first_401_raises_a_doubt_and_the_health_check_is_due_at_once() -
     assert desk.balancer.ask_at("openai", START - 1.0, desk.now) > desk.now
     desk.fail(first, NO_KEY)
     assert desk.balancer.ask_at("openai", START - 1.0, desk.now) == desk.now
-    assert not desk.provider("openai").misconfigured
+    assert not desk.provider("openai").key.rejection
     assert desk.go() == []
     assert desk.wake == desk.now + 1.0 or desk.wake == desk.now + SECOND_LOOK_S
 
@@ -65,13 +65,13 @@ def test_r2_4_one_passing_401_at_a_provider_alone_is_forgotten() -> None:
     for placement in (first, *others[:2]):  # what was sent before says nothing more
         desk.fail(placement, NO_KEY)
     assert look(desk, Found.ANSWERS, MODEL)
-    assert not desk.provider("openai").misconfigured
+    assert not desk.provider("openai").key.rejection
     again = desk.go(1.0)
     assert len(again) == 3
     for placement in (*again, others[2]):
         desk.ok(placement)
     assert len(desk.results) == 4
-    assert not desk.provider("openai").key_doubt.raised
+    assert not desk.provider("openai").key.doubt.raised
 
 
 def test_r2_4_a_key_that_the_health_check_refuses_too_is_bad_at_once() -> None:
@@ -89,11 +89,11 @@ def test_r2_4_a_list_that_anybody_gets_does_not_vouch_for_a_key_twice() -> None:
     desk.fail(first, NO_KEY)
     look(desk, Found.ANSWERS, MODEL)
     desk.fail(desk.one(1.0), NO_KEY)
-    assert desk.provider("openai").misconfigured
+    assert desk.provider("openai").key.rejection
     assert not look(desk, Found.ANSWERS, MODEL), "the list says nothing about the key"
     desk.now += PROBE_S
     assert look(desk, Found.ANSWERS, MODEL)
-    assert not desk.provider("openai").misconfigured
+    assert not desk.provider("openai").key.rejection
 
 
 def test_r2_4_where_the_health_check_says_nothing_the_next_call_decides() -> None:
@@ -103,7 +103,7 @@ def test_r2_4_where_the_health_check_says_nothing_the_next_call_decides() -> Non
     look(desk, Found.REFUSES)
     assert desk.go(SECOND_LOOK_S - 0.1) == []
     desk.fail(desk.one(0.1), NO_KEY)
-    assert desk.provider("openai").misconfigured
+    assert desk.provider("openai").key.rejection
 
 
 def test_r2_4_a_403_is_believed_after_several_where_the_list_vouches() -> None:
@@ -111,10 +111,10 @@ def test_r2_4_a_403_is_believed_after_several_where_the_list_vouches() -> None:
     refuse(desk, first, FORBIDDEN)
     look(desk, Found.ANSWERS, MODEL)
     for number in range(REFUSALS):
-        assert not desk.provider("openai").misconfigured
+        assert not desk.provider("openai").key.rejection
         desk.offer(make_task(f"more {number}", tier="standard"))
         refuse(desk, desk.one(), FORBIDDEN)
-    assert desk.provider("openai").misconfigured
+    assert desk.provider("openai").key.rejection
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_r2_4_what_a_refused_list_says_of_the_key(error: AuthFailed, found: Foun
     desk, (first, *_) = desk_with()
     desk.fail(first, error)
     look(desk, found)
-    assert bool(desk.provider("openai").misconfigured) is bad
+    assert bool(desk.provider("openai").key.rejection) is bad
 
 
 def test_r2_4_a_worked_key_goes_on_and_is_condemned_by_the_health_check_alone() -> None:
@@ -142,7 +142,7 @@ def test_r2_4_a_worked_key_goes_on_and_is_condemned_by_the_health_check_alone() 
     desk.ok(desk.one())
     refuse(desk, placed[1], NO_KEY)
     assert look(desk, Found.KEY_REFUSED)
-    assert desk.provider("openai").misconfigured
+    assert desk.provider("openai").key.rejection
 
 
 def test_r2_2_flagged_rows_of_a_worked_key_touch_no_health() -> None:
@@ -150,7 +150,7 @@ def test_r2_2_flagged_rows_of_a_worked_key_touch_no_health() -> None:
     for placement in placed:
         refuse(desk, placement, FORBIDDEN)
     assert desk.provider("openai").breaker.state is BreakerState.CLOSED
-    assert not desk.provider("openai").misconfigured
+    assert not desk.provider("openai").key.rejection
 
 
 # ------------------------------------------------------------------ models
@@ -225,7 +225,7 @@ def test_r2_5_a_row_that_is_not_found_twice_is_the_rows() -> None:
     assert desk.go() == []
     assert desk.results[-1].task.id == placed[0].task.id
     assert "no such model" in desk.results[-1].error or "404" in desk.results[-1].error
-    assert not desk.provider("openai").models[MODEL].out
+    assert not desk.provider("openai").models[MODEL].is_out
     for placement in placed[1:]:
         desk.ok(placement)
 
@@ -235,7 +235,7 @@ def test_r2_5_without_a_list_the_next_call_decides() -> None:
     desk.fail(first, GONE)
     look(desk, Found.ANSWERS)  # the server has no such list
     desk.fail(desk.one(), GONE)
-    assert desk.provider("openai").models[MODEL].out
+    assert desk.provider("openai").models[MODEL].is_out
     assert desk.one().model != MODEL
 
 

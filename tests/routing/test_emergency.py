@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from src.records import RefusalKind
 from src.routing.balancer import FORCED_EVERY_S, ProviderLoadBalancer
 from src.routing.breaker import BreakerState
 from src.routing.budgets import BudgetRule, Budgets
@@ -37,7 +38,7 @@ def test_when_nobody_is_expected_one_call_is_forced_on_the_emergency_provider() 
     all_open(balancer)
     placement = place(balancer)
     assert (placement.provider, placement.choice, placement.forced) == ("openai", "forced", True)
-    assert all("breaker open" in c.why for c in placement.reasons)
+    assert all(c.kind == RefusalKind.BREAKER_OPEN for c in placement.reasons)
 
 
 def test_forced_calls_go_one_at_a_time_and_spaced() -> None:
@@ -116,7 +117,7 @@ def test_a_forced_call_keeps_its_limits() -> None:
 def test_a_forced_call_waits_for_an_overloaded_provider() -> None:
     balancer = shut(make_balancer())
     for provider in balancer.providers:
-        provider.backoff_until = START + 500.0
+        provider.backoff.until = START + 500.0
     refused(balancer)
 
 

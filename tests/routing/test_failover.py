@@ -187,7 +187,7 @@ def test_a_provider_that_fails_in_a_row_is_not_asked_twice_by_one_task() -> None
         desk.offer(make_task(number, providers=("openai",)))
     first, second = desk.go()
     desk.fail(first, Overloaded("busy", status=529))
-    desk.provider("openai").backoff_until = 0.0
+    desk.provider("openai").backoff.until = 0.0
     desk.dispatch.withdraw("queue", "0")
     desk.fail(second, DOWN)
     assert desk.provider("openai").breaker.consecutive == 2
@@ -418,7 +418,7 @@ def test_who_has_failed_a_task_comes_last_even_after_the_backoff() -> None:
 
 
 def why_empty(placement: Placement) -> set[str]:
-    return {c.provider for c in placement.reasons if not c.why}
+    return {c.provider for c in placement.reasons if not c.kind}
 
 
 def test_the_final_error_lists_every_attempt_the_first_one_first() -> None:

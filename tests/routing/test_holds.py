@@ -15,7 +15,7 @@ from src.errors import (
     RateLimited,
     TimedOut,
 )
-from src.records import Outcome
+from src.records import Outcome, RefusalKind
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.breaker import BreakerState
 from src.routing.reach import Found
@@ -46,7 +46,8 @@ def test_a_key_that_never_worked_is_misconfigured_and_out_until_somebody_steps_i
     assert health_check(balancer, "openai", Found.KEY_REFUSED)
     wait = refused(balancer, START + 9_999.0, make_task(providers=("openai",)))
     assert wait.until == math.inf
-    assert why(wait.reasons, "openai") == "openai rejected OPENAI_API_KEY (401): no"
+    assert why(wait.reasons, "openai") == RefusalKind.KEY_REJECTED
+    assert wait.reasons[0].detail == "openai rejected OPENAI_API_KEY (401): no"
     assert balancer.by_name["openai"].breaker.state is BreakerState.CLOSED
     balancer.resume("openai", START + 9_999.0)
     assert place(balancer, START + 9_999.0, make_task(providers=("openai",)))
@@ -59,7 +60,7 @@ def test_a_key_that_worked_fails_like_anything_else() -> None:
     for _ in range(3):
         fail(balancer, place(balancer, task=only), NO_KEY, START)
     assert balancer.by_name["openai"].breaker.state is BreakerState.OPEN
-    assert not balancer.by_name["openai"].misconfigured
+    assert not balancer.by_name["openai"].key.rejection
 
 
 def test_with_all_keys_refused_tasks_wait_for_somebody() -> None:
@@ -185,7 +186,7 @@ def test_an_overloaded_provider_is_left_alone_for_a_while() -> None:
 
 
 def hold_s(balancer: ProviderLoadBalancer, now: float = START) -> float:
-    return max(0.0, balancer.by_name["anthropic"].backoff_until - now)
+    return max(0.0, balancer.by_name["anthropic"].backoff.until - now)
 
 
 ONLY = make_task(providers=("anthropic",))
@@ -197,11 +198,11 @@ def test_a_burst_of_overloads_is_one_and_after_it_one_call_goes_first() -> None:
     burst = [place(balancer, task=ONLY) for _ in range(8)]
     for number, placement in enumerate(burst):
         fail(balancer, placement, BUSY, START + 0.01 * number)
-    assert balancer.by_name["anthropic"].backoff_count == 1
+    assert balancer.by_name["anthropic"].backoff.count == 1
     assert hold_s(balancer) <= 1.2
     now = START + 1.3
     first = place(balancer, now, ONLY)
-    assert "one call goes first" in why(refused(balancer, now, ONLY).reasons, "anthropic")
+    assert why(refused(balancer, now, ONLY).reasons, "anthropic") == RefusalKind.OVERLOAD_TRIAL
     fail(balancer, first, BUSY, now)
     assert 1.28 <= hold_s(balancer, now) <= 1.92
     now += 2.5
@@ -235,7 +236,7 @@ def test_a_probe_passes_the_back_off_that_it_tests() -> None:
         fail(balancer, placement, BUSY, START)
     anthropic = balancer.by_name["anthropic"]
     assert anthropic.breaker.state is BreakerState.OPEN
-    anthropic.backoff_until = START + 50.0
+    anthropic.backoff.until = START + 50.0
     assert place(balancer, anthropic.breaker.open_until, ONLY).choice == "probe"
 
 
@@ -257,8 +258,8 @@ def test_an_overloaded_provider_whose_breaker_opens_waits_for_both() -> None:
         fail(balancer, placement, Overloaded("busy", status=529, retry_after_s=200.0), START)
     anthropic = balancer.by_name["anthropic"]
     assert anthropic.breaker.state is BreakerState.OPEN
-    assert anthropic.breaker.open_until < anthropic.backoff_until
-    assert refused(balancer, task=only).until == anthropic.backoff_until
+    assert anthropic.breaker.open_until < anthropic.backoff.until
+    assert refused(balancer, task=only).until == anthropic.backoff.until
 
 
 def test_a_model_that_is_not_there_is_replaced_by_another_of_the_provider() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from src.pacific import next_midnight_pacific
 from src.providers.api_formats import API_FORMATS
-from src.records import LimitReport, Usage
+from src.records import LimitReport, RefusalKind, Usage
 from src.routing.buckets import (
     COLD_S,
     DAILY,
@@ -27,7 +27,7 @@ from src.routing.buckets import (
     Bucket,
     DailyCounter,
 )
-from src.routing.limits import ModelGroup, Need, Reservation
+from src.routing.limits import Closed, ModelGroup, Need, Reservation
 from src.routing.slow_start import CATCH_UP, CUT, FIRST_CUT, GROWTH, RECOVERY, SAFE, START_RATE, SlowStart
 from src.settings import LimitSettings
 
@@ -39,6 +39,12 @@ SMALL = (Need(10, 10, 10), Usage(10, 0, 0, 10))
 
 def group_of(api: str, now: float = START, **limits: float) -> ModelGroup:
     return ModelGroup("model", API_FORMATS[api].limits, LimitSettings(**limits), now)
+
+
+def closed(group: ModelGroup, now: float) -> Closed:
+    found = group.closed(now)
+    assert found is not None
+    return found
 
 
 def level(group: ModelGroup, dimension: str, now: float = START) -> float:
@@ -110,10 +116,10 @@ def test_after_a_pause_a_full_bucket_refills_late_since_the_servers_does_until_t
 def test_the_first_return_shows_that_the_calls_have_arrived() -> None:
     group = group_of("gemini", requests_per_minute=600)
     held = [group.reserve(SMALL[0], START) for _ in range(9)]
-    _, until = group.closed(START + 0.3)
+    _, until, _ = closed(group, START + 0.3)
     assert until == pytest.approx(START + COLD_S)
     group.settle(held[0], SMALL[1], charged=True, now=START + 0.3)
-    _, until = group.closed(START + 0.3)
+    _, until, _ = closed(group, START + 0.3)
     assert until == pytest.approx(START + 0.35)
 
 
@@ -448,14 +454,12 @@ def test_dimensions_that_a_provider_does_not_count_are_not_learned() -> None:
 
 def test_where_nothing_is_known_one_scout_goes_alone_until_it_is_answered() -> None:
     group = group_of("anthropic")
-    assert group.closed(START) == ("", START)
+    assert group.closed(START) is None
     scout = group.reserve(SMALL[0], START)
-    why, until = group.closed(START)
-    assert "first answer" in why
-    assert until is None
+    assert group.closed(START) == Closed(RefusalKind.LIMITS_UNKNOWN, None)
     group.settle(scout, SMALL[1], charged=False, now=START + 1)
     group.learn([LimitReport(REQUESTS, 300, 299, 60.0)], scout, START + 1)
-    assert group.closed(START + 1)[0] == ""
+    assert group.closed(START + 1) is None
 
 
 def test_a_scout_that_is_lost_is_followed_by_another() -> None:
@@ -463,7 +467,7 @@ def test_a_scout_that_is_lost_is_followed_by_another() -> None:
     scout = group.reserve(SMALL[0], START)
     group.settle(scout, None, charged=True, now=START + 60)
     assert group.unknown
-    assert group.closed(START + 60) == ("", START + 60)
+    assert group.closed(START + 60) is None
 
 
 def test_an_answer_without_headers_begins_the_slow_start() -> None:
@@ -639,8 +643,8 @@ def test_r2_11_what_was_inferred_beside_told_tokens_is_known_after_a_restart() -
 def test_a_429_holds_the_group_until_retry_after_and_it_starts_empty() -> None:
     group = group_of("openai", requests_per_minute=600, tokens_per_minute=60_000)
     group.rate_limited(7.0, START, START)
-    why, until = group.closed(START)
-    assert why == "429"
+    kind, until, _ = closed(group, START)
+    assert kind is RefusalKind.HELD_AFTER_429
     assert until is not None
     assert until >= START + 7.0
     assert level(group, TOKENS, START + 7.0) == 0.0
@@ -651,10 +655,10 @@ def test_a_hold_ends_when_the_first_call_really_fits() -> None:
     group = group_of("openai", requests_per_minute=60)
     group.reserve(SMALL[0], START)
     group.rate_limited(7.0, START, START)
-    _, until = group.closed(START)
+    _, until, _ = closed(group, START)
     assert until is not None
-    assert group.closed(until - 0.01)[0]
-    assert group.closed(until) == ("", until)
+    assert group.closed(until - 0.01) is not None
+    assert group.closed(until) is None
 
 
 @pytest.mark.parametrize("told", [0.0, 60.0, 600.0])
@@ -669,7 +673,7 @@ def test_what_is_remembered_of_a_closed_group_is_what_asking_anew_says(api: str,
             if step == "wait":
                 now += rng.uniform(0.0, 2.0)
             elif step == "fill":
-                while group.closed(now)[0] == "" and len(out) < 40:
+                while group.closed(now) is None and len(out) < 40:
                     out.append(group.reserve(SMALL[0], now))
             elif step == "answer" and out:
                 group.settle(out.pop(0), SMALL[1], charged=False, now=now)
@@ -680,13 +684,17 @@ def test_what_is_remembered_of_a_closed_group_is_what_asking_anew_says(api: str,
             elif step == "429":
                 group.rate_limited(None, now, now)
             elif step == "hold":
-                group.hold(now + rng.uniform(0.0, 2.0), "held", now)
+                group.hold(now + rng.uniform(0.0, 2.0), RefusalKind.QUOTA_SPENT, now)
             elif step == "release":
                 group.release(now)
             afresh = copy.deepcopy(group)
-            afresh._shut = ("", 0.0)
-            (why, until), (truly, opens) = group.closed(now), afresh.closed(now)
-            assert why == truly
+            afresh._shut = (None, 0.0)
+            remembered, truly = group.closed(now), afresh.closed(now)
+            assert (remembered is None) == (truly is None)
+            if remembered is None or truly is None:
+                continue
+            assert (remembered.kind, remembered.detail) == (truly.kind, truly.detail)
+            until, opens = remembered.until, truly.until
             assert until == opens or (until is not None and until == pytest.approx(opens, rel=0, abs=1e-5))
 
 
@@ -742,12 +750,12 @@ def test_what_comes_back_during_a_hold_does_not_fill_the_bucket() -> None:
 
 def test_released_by_hand_it_refills_from_that_moment() -> None:
     group = group_of("gemini", requests_per_minute=600)
-    group.hold(START + 40_000.0, "quota spent", START)
+    group.hold(START + 40_000.0, RefusalKind.QUOTA_SPENT, START)
     group.release(START + 10)
-    why, until = group.closed(START + 10)
-    assert why == REQUESTS
+    _, until, dimension = closed(group, START + 10)
+    assert dimension == REQUESTS
     assert until == pytest.approx(START + 10.1)
-    assert group.closed(START + 10.1 + 2 * TICK_S)[0] == ""
+    assert group.closed(START + 10.1 + 2 * TICK_S) is None
 
 
 # ------------------------------------------------------------------ a day's requests
@@ -756,17 +764,17 @@ def test_released_by_hand_it_refills_from_that_moment() -> None:
 def test_of_a_daily_limit_exactly_that_many_pass_and_again_from_midnight_pacific() -> None:
     group = group_of("gemini", requests_per_day=25, requests_per_minute=60_000)
     now, passed = START, 0
-    while group.closed(now)[0] == "":
+    while group.closed(now) is None:
         group.reserve(SMALL[0], now)
         passed += 1
         now += 1.0
     assert passed == 25
-    why, until = group.closed(now)
-    assert (why, until) == (DAILY, next_midnight_pacific(START))
+    _, until, dimension = closed(group, now)
+    assert (dimension, until) == (DAILY, next_midnight_pacific(START))
     assert until is not None
-    assert group.closed(until - 0.001)[0] == DAILY
+    assert closed(group, until - 0.001).detail == DAILY
     again = 0
-    while group.closed(until)[0] == "":
+    while group.closed(until) is None:
         group.reserve(SMALL[0], until)
         again += 1
     assert again == 25

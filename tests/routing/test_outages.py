@@ -11,6 +11,7 @@ from src.errors import (
     BadRequest,
     TimedOut,
 )
+from src.records import RefusalKind
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.breaker import BreakerState
 from src.routing.reach import Found
@@ -43,7 +44,8 @@ def test_no_provider_holds_more_than_its_share_of_all_slots() -> None:
     assert balancer.slots == 7 * 16
     out = fill(balancer, "openai")
     assert len(out) == int(0.6 * balancer.slots)
-    assert "share" in why(refused(balancer, task=make_task(providers=("openai",))).reasons, "openai")
+    reasons = refused(balancer, task=make_task(providers=("openai",))).reasons
+    assert why(reasons, "openai") == RefusalKind.CONCURRENCY_SHARE
     ok(balancer, out[0], START + 1.0)
     assert place(balancer, START + 1.0, make_task(providers=("openai",)))
 
@@ -60,11 +62,12 @@ def test_a_provider_is_suspect_when_calls_are_out_and_nothing_comes_back() -> No
     assert place(balancer, START + 5.0, make_task(providers=("gemini",)))
     wait = refused(balancer, START + 5.1, make_task(providers=("gemini",)))
     assert wait.until is None
-    assert "suspect" in why(wait.reasons, "gemini")
+    assert why(wait.reasons, "gemini") == RefusalKind.SUSPECT
     assert place(balancer, START + 5.1).provider != "gemini"
     fail(balancer, silent, TimedOut("no answer"), START + 60.0)  # we gave it up: that is no return
-    assert "suspect" in why(
-        refused(balancer, START + 60.0, make_task(providers=("gemini",))).reasons, "gemini"
+    assert (
+        why(refused(balancer, START + 60.0, make_task(providers=("gemini",))).reasons, "gemini")
+        == RefusalKind.SUSPECT
     )
 
 
@@ -73,7 +76,7 @@ def test_a_suspect_provider_whose_health_call_answers_gets_one_call_to_prove_its
     only = make_task(providers=("gemini",))
     hung = place(balancer, task=only)
     assert not balancer.free_call("gemini", Found.ANSWERS, START + 3.0, START + 4.0)  # not suspect: no news
-    assert "suspect" in why(refused(balancer, START + 6.0, only).reasons, "gemini")
+    assert why(refused(balancer, START + 6.0, only).reasons, "gemini") == RefusalKind.SUSPECT
     assert balancer.free_call("gemini", Found.ANSWERS, START + 5.9, START + 6.0)
     trial = place(balancer, START + 6.0, only)
     assert trial.choice == "probe"
@@ -128,7 +131,7 @@ def test_no_choice_of_an_open_breaker() -> None:
     for _ in range(20):
         placement = place(balancer)
         assert placement.provider != "openai"
-        assert why(placement.reasons, "openai") == "breaker open"
+        assert why(placement.reasons, "openai") == RefusalKind.BREAKER_OPEN
 
 
 PATIENT = make_settings(limits=told_limits(), routing={"stall_timeout_s": 1_000.0})
@@ -141,7 +144,7 @@ def test_a_probe_goes_alone_and_its_success_lets_calls_in_slowly() -> None:
     now = balancer.by_name["openai"].breaker.open_until
     probe = place(balancer, now, only)
     assert probe.choice == "probe"
-    assert why(refused(balancer, now, only).reasons, "openai") == "breaker half_open"
+    assert why(refused(balancer, now, only).reasons, "openai") == RefusalKind.BREAKER_HALF_OPEN
     ok(balancer, probe, now + 1.0)
     most = int(0.6 * balancer.slots)
     admitted = [len(fill(balancer, "openai", now + 1.0 + second)) for second in (0.0, 5.0, 10.0)]
@@ -222,7 +225,7 @@ def test_all_unreachable_together_is_offline_and_spends_nothing() -> None:
         assert balancer.by_name[name].breaker.consecutive == 0
     wait = refused(balancer, START + 1.0)
     assert wait.until is None
-    assert [c.why for c in wait.reasons] == ["offline"] * 3
+    assert [c.kind for c in wait.reasons] == [RefusalKind.OFFLINE] * 3
     assert balancer.pool.was_offline(START, START)
     assert "offline" in [event.kind for event in balancer.take_events()]
 
@@ -233,7 +236,9 @@ def test_tasks_of_an_offline_pool_wait_for_the_network() -> None:
     desk.now = START + 1.0
     desk.offer(make_task())
     assert desk.go() == []
-    assert [(each.what, each.tasks) for each in desk.dispatch.waiting_for()] == [("the network", 1)]
+    assert [(each.reason.kind, each.tasks) for each in desk.dispatch.waiting_for()] == [
+        (RefusalKind.OFFLINE, 1)
+    ]
 
 
 def test_back_online_all_are_forgiven_and_serve_at_once() -> None:
@@ -265,7 +270,7 @@ def test_an_answer_to_a_call_from_before_does_not_end_being_offline() -> None:
     go_offline(balancer, START + 1.0)
     ok(balancer, before, START + 2.0)
     assert balancer.offline_since == START + 1.0
-    assert balancer.by_name["anthropic"].succeeded == 1
+    assert balancer.by_name["anthropic"].statistics.succeeded == 1
     balancer.free_call("anthropic", Found.ANSWERS, START + 6.0, START + 6.0)
     assert balancer.offline_since is None
 
@@ -284,7 +289,7 @@ def test_two_of_three_unreachable_is_an_outage_of_two() -> None:
 def test_a_paused_or_misconfigured_provider_has_no_say_in_being_offline() -> None:
     balancer = make_balancer()
     pause(balancer, "gemini")
-    balancer.by_name["anthropic"].misconfigured = "the key was refused"
+    balancer.by_name["anthropic"].key.rejection = "the key was refused"
     fail(balancer, place(balancer), REFUSED, START)
     assert balancer.offline_since == START
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from src.records import TaskStatus
-from src.routing.surveys import PATIENCE, spills_at
+from src.routing.candidates import PATIENCE, spills_at
 
 from .build import NAMES, START, Desk, make_settings, make_task
 from .servers import Server

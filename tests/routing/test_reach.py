@@ -162,7 +162,7 @@ def test_an_answer_while_the_free_call_is_out_counts_more_than_its_silence() -> 
     for name in NAMES:
         asked(desk, name, Found.SILENT, FREE_CALL_S)
     assert desk.balancer.offline_since is None
-    assert desk.provider("gemini").unreachable_since is None
+    assert desk.provider("gemini").connection.unreachable_since is None
 
 
 def test_our_own_time_limits_are_no_word_from_a_silent_provider() -> None:

@@ -212,7 +212,7 @@ def test_ten_thousand_untyped_placements_match_the_scores_within_one_percent() -
         slow = {"anthropic": 1.0, "openai": 2.0 if number < 5000 else 6.0, "gemini": 4.0}
         desk.offer(make_task(number))
         placement = desk.one(seconds=0.02)
-        weights = {c.provider: c.score for c in placement.reasons if not c.why}
+        weights = {c.provider: c.score for c in placement.reasons if not c.kind}
         assert set(weights) == set(NAMES)
         for name, share in shares(weights).items():
             due[name] += share  # type: ignore[assignment]
@@ -245,7 +245,7 @@ def test_the_count_holds_while_providers_come_and_go_and_preferences_are_charged
         kind = rng.choice(typed) if number % 5 == 0 else "general"
         desk.offer(make_task(number, kind))
         placement = desk.one(seconds=0.02)
-        weights = {c.provider: c.score for c in placement.reasons if not c.why}
+        weights = {c.provider: c.score for c in placement.reasons if not c.kind}
         for name, share in shares(weights).items():
             due[name] += share  # type: ignore[assignment]
         counts[placement.provider] += 1

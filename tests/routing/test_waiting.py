@@ -11,7 +11,7 @@ from src.errors import (
     QuotaExhausted,
     RateLimited,
 )
-from src.records import Message, TaskStatus, Usage
+from src.records import Message, RefusalKind, TaskStatus, Usage, WaitReason
 from src.routing.breaker import BreakerState
 from src.routing.buckets import COLD_S
 from src.routing.budgets import BudgetRule, Budgets
@@ -280,13 +280,13 @@ def test_a_spent_budget_ends_a_run_unless_another_provider_is_back_soon(back_in_
     assert bool(desk.dispatch.spent_budget()) is ends
 
 
-def test_what_tasks_wait_for_reads_as_a_sentence_while_a_scout_is_in_flight() -> None:
+def test_tasks_wait_for_the_limits_to_be_known_while_a_scout_is_in_flight() -> None:
     desk = Desk(make_settings(), configured=["openai"])
     for n in range(3):
         desk.offer(make_task(n))
     desk.one()
     (waits,) = desk.dispatch.waiting_for()
-    assert (waits.what, waits.tasks) == ("openai: its first answer tells the limits", 2)
+    assert (waits.reason, waits.tasks) == (WaitReason(RefusalKind.LIMITS_UNKNOWN, "openai"), 2)
 
 
 @pytest.mark.parametrize("scope", ["all", "batch"])
@@ -297,7 +297,8 @@ def test_a_spent_budget_is_not_told_as_a_providers(scope: Literal["all", "batch"
     budgets.load(desk.now, rule, 40_000_000)
     desk.offer(task)
     desk.go()
-    assert [each.what for each in desk.dispatch.waiting_for()] == [f"{rule}: exhausted"]
+    spent = WaitReason(RefusalKind.BUDGET_SPENT, "openai", str(rule), scope)
+    assert [each.reason for each in desk.dispatch.waiting_for()] == [spent]
 
 
 def test_of_two_reasons_at_one_provider_the_one_that_ends_last_is_named() -> None:
@@ -309,12 +310,12 @@ def test_of_two_reasons_at_one_provider_the_one_that_ends_last_is_named() -> Non
     desk.offer(make_task(1))
     assert desk.go() == []
     (waits,) = desk.dispatch.waiting_for()
-    assert waits.what.startswith("openai: breaker")
+    assert waits.reason == WaitReason(RefusalKind.BREAKER_OPEN, "openai")
     budgets.load(desk.now, day, 40_000_000)
     desk.dispatch.wake_all()
     assert desk.go() == []
     (waits,) = desk.dispatch.waiting_for()
-    assert waits.what.startswith("budget overall") and waits.until is not None
+    assert waits.reason.kind == RefusalKind.BUDGET_SPENT and waits.until is not None
     assert waits.until - desk.now > 600
 
 

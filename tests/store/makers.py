@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 from src.core.store import Store, schema
 from src.core.store.rollups import CALL_SUMS, add_call, add_task
-from src.records import Attempt, Candidate, Message, Outcome, Result, Task, TaskStatus, Usage
+from src.records import Attempt, Candidate, Message, Outcome, RefusalKind, Result, Task, TaskStatus, Usage
 
 NOW = 1_800_000_000.0
-REASONS = (Candidate("openai", "gpt-x", 0.25), Candidate("gemini", "gem-x", 0.125, "paused"))
+REASONS = (Candidate("openai", "gpt-x", 0.25), Candidate("gemini", "gem-x", 0.125, RefusalKind.PAUSED))
 
 
 def a_task(id: str = "t1", batch: str = "b", prompt: str = "", **wishes: Any) -> Task:

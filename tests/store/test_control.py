@@ -13,6 +13,7 @@ from src.records import (
     ProviderSnapshot,
     TaskStatus,
     WaitingFor,
+    WaitReason,
 )
 
 from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
@@ -139,7 +140,7 @@ SNAPSHOT = PoolSnapshot(
     agents=(AgentSnapshot("gpt-engineer", "openai", ("general",), 3, 16, 8),),
     waiting=4,
     in_flight=3,
-    waiting_for=(WaitingFor("openai tokens", 4, None),),
+    waiting_for=(WaitingFor(4, None, WaitReason("rate_limit", "openai", "tokens")),),
     oldest_waiting_at=NOW - 3,
 )
 

@@ -16,6 +16,7 @@ from src.records import (
     FinishReason,
     Message,
     Outcome,
+    RefusalKind,
     Result,
     Task,
     TaskStatus,
@@ -103,7 +104,7 @@ def _result(task: Task, index: int, now: float) -> Result:
     model = {"anthropic": "claude-haiku-5-5", "openai": "gpt-6-luna", "gemini": "gemini-3.5-flash-lite"}[
         provider
     ]
-    reasons = (Candidate(provider, model, 0.31), Candidate("other", "", 0.0, "breaker open"))
+    reasons = (Candidate(provider, model, 0.31), Candidate("other", "", 0.0, RefusalKind.BREAKER_OPEN))
     failed = Attempt(
         1, provider, model, "gpt-engineer", Outcome.FAILED, now - 60 * index - 20, 0.4, "weighted", reasons,
         error_kind="ServerError", error="overheated", status=500,

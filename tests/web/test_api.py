@@ -328,7 +328,12 @@ def test_a_task_is_told_with_its_attempts_and_their_reasons(client: FlaskClient)
     task = client.get("/api/tasks/queue/t-script").json
     assert task["result"]["output"] == SCRIPT
     attempt = task["timeline"][0]
-    assert attempt["reasons"][1] == {"provider": "other", "model": "", "score": 0.0, "why": "breaker open"}
+    assert attempt["reasons"][1] == {
+        "provider": "other",
+        "model": "",
+        "score": 0.0,
+        "why": "circuit breaker open",
+    }
     assert task["cost_usd"] == 0.0015
 
 

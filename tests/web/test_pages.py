@@ -20,15 +20,17 @@ from src.records import (
     Event,
     Message,
     Outcome,
+    RefusalKind,
     Result,
     Task,
     TaskStatus,
     Usage,
     WaitingFor,
+    WaitReason,
 )
+from src.refusal_text import wait_text
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.budgets import BudgetRule, Refusal
-from src.routing.limits import FIRST_ANSWER
+from src.routing.budgets import BudgetRule
 from src.settings import BudgetSettings
 from src.web import create_app
 from src.web.context import AppContext, ViewCache
@@ -211,44 +213,49 @@ def test_the_finish_time_leaves_out_tasks_that_are_held_and_says_by_what(
     filled: FilledState, store: Store, client: FlaskClient, blocked: int, left: bool
 ) -> None:
     balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
-    waits = WaitingFor("budget overall today", blocked, filled.now + 15 * 3600)
-    soon = WaitingFor("openai tokens", 2, filled.now + 12)
+    waits = WaitingFor(
+        blocked, filled.now + 15 * 3600, WaitReason("budget_spent", "openai", "budget overall", "all")
+    )
+    soon = WaitingFor(2, filled.now + 12, WaitReason(RefusalKind.RATE_LIMIT, "openai", "tokens"))
     snapshot = replace(balancer.snapshot(filled.now), waiting_for=(soon, waits), waiting=3)
     store.heartbeat(ME, now=filled.now, snapshot=snapshot)
     view = client.get("/api/dashboard").json
     assert (view["left_s"] is not None) is left
-    assert view["held"] == {"tasks": blocked, "what": "budget overall today", "until": waits.until}
+    assert view["held"] == {"tasks": blocked, "what": "budget overall: exhausted", "until": waits.until,
+        "budget_scope": "all",
+    }  # fmt: skip
     page = client.get("/").text
-    assert f"{blocked} held by budget overall today for 15 h" in page
+    assert f"{blocked} held by budget overall: exhausted for 15 h" in page
 
 
 def test_what_tasks_wait_for_says_when_one_may_go(
     filled: FilledState, store: Store, client: FlaskClient
 ) -> None:
-    cap = Refusal(None, "exhausted", BudgetRule("batch", "/data/out.csv", "total", 30_000_000), 0, False)
-    whats = {
-        "openai tokens": (filled.now + 12, "in 12 s"),
-        "gemini tokens": (filled.now, "any moment"),
-        "anthropic tokens": (None, "with the next answer"),
-        str(cap): (None, "when it is raised"),
+    cap = str(BudgetRule("batch", "/data/out.csv", "total", 30_000_000))
+    reasons = {
+        WaitReason(RefusalKind.RATE_LIMIT, "openai", "tokens"): (filled.now + 12, "in 12 s"),
+        WaitReason(RefusalKind.RATE_LIMIT, "gemini", "tokens"): (filled.now, "any moment"),
+        WaitReason(RefusalKind.RATE_LIMIT, "anthropic", "tokens"): (None, "with the next answer"),
+        WaitReason(RefusalKind.BUDGET_SPENT, "openai", cap, "batch"): (None, "when it is raised"),
     }
-    waits = tuple(WaitingFor(what, 2, until) for what, (until, _) in whats.items())
+    waits = tuple(WaitingFor(2, until, reason) for reason, (until, _) in reasons.items())
     balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
     store.heartbeat(ME, now=filled.now, snapshot=replace(balancer.snapshot(filled.now), waiting_for=waits))
     rows = re.findall(r"<tr><td>(.*?)</td><td.*?</td>\s*<td[^>]*>(.*?)</td></tr>", client.get("/").text)
-    assert dict(rows) == {what: told for what, (_, told) in whats.items()}
+    assert dict(rows) == {wait_text(reason): told for reason, (_, told) in reasons.items()}
 
 
 @pytest.mark.parametrize(
-    ("why", "told"),
+    ("kind", "detail", "told"),
     [
-        ("openai tokens", "no room now: tokens"),
-        (f"openai: {FIRST_ANSWER}", FIRST_ANSWER),
-        ("at its concurrency limit", "at its concurrency limit"),
+        (RefusalKind.RATE_LIMIT, "tokens", "token limit reached"),
+        (RefusalKind.LIMITS_UNKNOWN, "", "waiting for its first reply, which reports its limits"),
+        (RefusalKind.CONCURRENCY_LIMIT, "", "at its concurrency limit"),
+        (RefusalKind.OTHER, "a text of an earlier version", "a text of an earlier version"),
     ],
 )
-def test_why_a_provider_was_not_chosen_does_not_name_it_twice(why: str, told: str) -> None:
-    assert why_not(Candidate("openai", "gpt-6-luna", 0.4, why)) == told
+def test_why_a_provider_was_not_chosen_does_not_name_it(kind: str, detail: str, told: str) -> None:
+    assert why_not(Candidate("openai", "gpt-6-luna", 0.4, kind, detail)) == told
 
 
 def test_calls_of_the_dead_are_no_task_type(filled: FilledState, store: Store, client: FlaskClient) -> None:
@@ -280,7 +287,7 @@ def test_a_task_page_tells_the_way_it_went(client: FlaskClient) -> None:
     assert "t-script" not in page
     task = client.get("/tasks/queue/t-script").text
     assert "Why anthropic" in task
-    assert "breaker open" in task
+    assert "circuit breaker open" in task
     assert "Be brief." in task
 
 

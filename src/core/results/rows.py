@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ...records import NANOS_PER_USD, Attempt, Candidate, Result, Usage
+from ...refusal_text import candidate_text
 from ...storable import clean
 
 REPLACED = "characters that are no valid Unicode, or NUL, are replaced by U+FFFD"
@@ -87,7 +88,7 @@ def _reason_row(candidate: Candidate) -> dict[str, Any]:
         "provider": candidate.provider,
         "model": candidate.model,
         "score": _rounded(candidate.score, 6),
-        "why": candidate.why or None,
+        "why": candidate_text(candidate) or None,
     }
 
 

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from ...records import Attempt, Candidate, Message, Outcome, Task, Usage
+from ...records import Attempt, Candidate, Message, Outcome, RefusalKind, Task, Usage
 from ...storable import clean, is_clean
 
 _T = typing.TypeVar("_T")
@@ -78,11 +78,21 @@ def _preview(messages: tuple[Message, ...]) -> str:
 
 
 def encode_reasons(reasons: tuple[Candidate, ...]) -> str:
-    return dumps([[c.provider, c.model, c.score, c.why] for c in reasons]) if reasons else ""
+    """JSON: `[provider, model, score, refusal kind, detail]` for each."""
+    return dumps(reasons) if reasons else ""
 
 
 def decode_reasons(text: str) -> tuple[Candidate, ...]:
-    return tuple(Candidate(*fields) for fields in loads(text)) if text else ()
+    """The reasons from `encode_reasons`; earlier versions stored four fields, the last one a text."""
+    return tuple(_candidate(*fields) for fields in loads(text)) if text else ()
+
+
+def _candidate(
+    provider: str, model: str, score: float, kind: str = "", detail: str | None = None
+) -> Candidate:
+    if detail is None and kind:
+        return Candidate(provider, model, score, RefusalKind.OTHER, kind)
+    return Candidate(provider, model, score, kind, detail or "")
 
 
 def attempt_columns(attempt: Attempt) -> tuple[Any, ...]:

@@ -76,6 +76,7 @@ class Held:
     tasks: int
     what: str
     until: float
+    budget_scope: str = ""  # where a budget holds them: all, provider, batch, submitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def held_of(pool: PoolView) -> Held | None:
     if not lasting:
         return None
     longest = max(lasting, key=lambda w: w.until or 0.0)
-    return Held(sum(w.tasks for w in lasting), longest.what, longest.until or 0.0)
+    return Held(sum(w.tasks for w in lasting), longest.what, longest.until or 0.0, longest.budget_scope)
 
 
 def rate_per_s(context: AppContext, pool: PoolView) -> float | None:

@@ -9,6 +9,7 @@ from ...core.forecast import Forecast
 from ...core.planning import RECORDS_S, make_plan
 from ...core.planning import Sample as SampleOfTasks
 from ...records import TaskStatus
+from ...refusal_text import wait_text
 from ..context import AppContext
 from .budgets import BudgetView, budget_views
 from .pool import UNAVAILABLE_STATES, pool_view
@@ -71,7 +72,7 @@ class Sample(SampleOfTasks):
             expected_nanos=plan.expected_nanos,
             at_most_nanos=plan.highest_nanos,
             duration_s=plan.for_all(self.count + ahead, self.every).duration_s,
-            waits_for=plan.binding[0][0] if plan.binding else "",
+            waits_for=wait_text(plan.binding[0][0]) if plan.binding else "",
             unknown_prices=plan.unknown_prices,
             unknown_limits=plan.unknown_limits,
             from_records=plan.from_records,

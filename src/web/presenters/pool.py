@@ -12,6 +12,7 @@ from typing import Any
 
 from ...core.store import Leader, OrchestratorRow
 from ...records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, WaitingFor
+from ...refusal_text import wait_text
 from ...routing.scoring import final_score, neutral_response_s, shares
 from ...routing.state import agent_rows
 from ..context import SUMS_FRESH_S, AppContext
@@ -93,6 +94,22 @@ class AgentView:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitView:
+    """How many tasks wait for one thing, and until when. `kind` is a `RefusalKind`."""
+
+    what: str
+    kind: str
+    tasks: int
+    until: float | None
+    budget_scope: str = ""  # where a budget holds the tasks: all, provider, batch, submitter
+
+    @classmethod
+    def of(cls, waiting: WaitingFor) -> WaitView:
+        reason = waiting.reason
+        return cls(wait_text(reason), reason.kind, waiting.tasks, waiting.until, reason.budget_scope)
+
+
+@dataclass(frozen=True, slots=True)
 class PoolView:
     """Everything about the pool at `at`; `now` is when it was asked for."""
 
@@ -104,7 +121,7 @@ class PoolView:
     agents: tuple[AgentView, ...]
     waiting: int
     in_flight: int
-    waiting_for: tuple[WaitingFor, ...]
+    waiting_for: tuple[WaitView, ...]
     oldest_waiting_at: float | None
     offline_since: float | None
 
@@ -174,7 +191,7 @@ def _pool_view(context: AppContext) -> PoolView:
         agents=tuple(_agent_view(agent, live) for agent in shown.agents),
         waiting=shown.waiting if live else 0,
         in_flight=shown.in_flight if live else 0,
-        waiting_for=shown.waiting_for if live else (),
+        waiting_for=tuple(map(WaitView.of, shown.waiting_for)) if live else (),
         oldest_waiting_at=shown.oldest_waiting_at if live else None,
         offline_since=shown.offline_since if live else None,
     )

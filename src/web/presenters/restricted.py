@@ -28,7 +28,7 @@ def _without_names(view: PoolView) -> PoolView:
         view,
         orchestrator=replace(view.orchestrator, batch="", host="", pid=None),
         providers=tuple(replace(each, last_errors=()) for each in view.providers),
-        waiting_for=tuple(w for w in view.waiting_for if not any(word in w.what for word in _OF_OTHERS)),
+        waiting_for=tuple(w for w in view.waiting_for if w.budget_scope not in _OF_OTHERS),
     )
 
 
@@ -42,7 +42,7 @@ def visible_dashboard_view(context: AppContext) -> DashboardView:
     return replace(
         view,
         pool=_without_names(view.pool),
-        held=view.held if view.held and not any(word in view.held.what for word in _OF_OTHERS) else None,
+        held=view.held if view.held and view.held.budget_scope not in _OF_OTHERS else None,
         budgets=budgets,
         attention=tuple(a for a in view.attention if a not in told and not a.is_event),
         events=(),

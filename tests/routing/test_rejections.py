@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from src.errors import RateLimited
-from src.records import Placement, TaskStatus
+from src.records import Placement, RefusalKind, TaskStatus
 from src.routing.limits import ONE_CALL
 
 from .build import START, make_settings, make_task, told_limits
-from .test_limits import group_of
+from .test_limits import closed, group_of
 from .virtual import Answer, Provider, World
 
 STRAY_429 = RateLimited("stray", status=429, retry_after_s=2.0)
@@ -26,10 +26,10 @@ def test_answers_to_calls_sent_beside_refused_ones_end_the_hold_and_keep_the_pac
     held = [group.reserve(ONE_CALL, START) for _ in range(12)]
     for refused in held[:3]:
         group.rate_limited(2.0, refused.sent_at, START + 0.05)
-    assert group.closed(START + 0.2)[0] == "429"
+    assert closed(group, START + 0.2).kind is RefusalKind.HELD_AFTER_429
     for answered in held[3:]:
         group.succeeded(answered, START + 0.3)
-    assert group.closed(START + 0.4)[0] == ""
+    assert group.closed(START + 0.4) is None
     assert group.buckets["requests"].rate == before
 
 
@@ -40,7 +40,7 @@ def test_refusals_without_answers_beside_them_are_the_limit() -> None:
         group.succeeded(answered, START + 0.02)
     for refused in held[6:]:
         group.rate_limited(2.0, refused.sent_at, START + 0.05)
-    assert group.closed(START + 0.4)[0] == "429"
+    assert closed(group, START + 0.4).kind is RefusalKind.HELD_AFTER_429
 
 
 class Moody(World):

@@ -1,0 +1,71 @@
+"""How large a call may get: its answer's limit, what it draws on token limits, and its price at most."""
+
+from __future__ import annotations
+
+from ..records import Task
+from .budgets import affordable_max_tokens
+from .estimates import SAFETY, TOKENS_PER_MESSAGE
+from .limits import ONE_CALL, Need
+from .pool import Pool
+from .pricing import CompiledPrice
+from .retry_state import Memory
+from .routes import Option
+
+
+class CallSizes:
+    """Sizes of calls to an option, in tokens and nano-dollars. Reserves nothing."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._least_max_tokens = pool.settings.budgets.min_max_tokens
+
+    def max_tokens(self, option: Option, task: Task, memory: Memory) -> int:
+        """The longest answer to request, in tokens. A default leaves the prompt its place in the window."""
+        wanted = memory.max_tokens or option.max_tokens
+        if task.max_tokens is not None:
+            return wanted
+        frame = TOKENS_PER_MESSAGE * (len(task.messages) + 1)
+        most = task.prompt_bytes + self._pool.agent_prompt_bytes + frame
+        if wanted + most <= option.window:  # no prompt has more tokens than bytes
+            return wanted
+        size, messages = self._sent(task)
+        chars = task.prompt_chars + size - task.prompt_bytes  # with the agent's prompt
+        estimator = option.provider.estimators.of(task.task_type)
+        prompt = chars * estimator.tokens_per_char * SAFETY + TOKENS_PER_MESSAGE * messages
+        return min(wanted, max(self._least_max_tokens, int(option.window - prompt)))
+
+    def need(self, option: Option, task: Task, memory: Memory) -> Need:
+        """What the call is expected to draw on the limits of the option's group."""
+        if not option.model.group.counts_tokens:
+            return ONE_CALL
+        estimator = option.provider.estimators.of(task.task_type)
+        return estimator.need(task.prompt_chars, len(task.messages), self.max_tokens(option, task, memory))
+
+    def surely_fits(self, option: Option, task: Task, memory: Memory) -> bool:
+        """Whether the group has tokens for the call by any estimate; cheaper than to estimate its need."""
+        most = task.prompt_chars * option.provider.estimators.most_tokens_per_char * SAFETY
+        most += TOKENS_PER_MESSAGE * len(task.messages) + (memory.max_tokens or option.max_tokens)
+        return option.model.group.has_ample(most + 1.0)
+
+    def upper_bound(self, price: CompiledPrice | None, task: Task, max_tokens: int) -> int | None:
+        """The most that the call can cost, in nano-dollars; None where the price is unknown."""
+        if price is None:
+            return None
+        return price.upper_bound_nanos(*self._sent(task), max_tokens)
+
+    def affordable(self, price: CompiledPrice | None, task: Task, headroom_nanos: int) -> int | None:
+        """The max_tokens that `headroom_nanos` affords; None: fewer than are useful."""
+        if price is None:
+            return None
+        return affordable_max_tokens(price, *self._sent(task), headroom_nanos, self._least_max_tokens)
+
+    def least(self, max_tokens: int, *, defaulted: bool) -> int:
+        """The smallest max_tokens that the call may be clamped to."""
+        return min(self._least_max_tokens, max_tokens) if defaulted else max_tokens
+
+    def _sent(self, task: Task) -> tuple[int, int]:
+        """`(bytes, messages)` of the call at most: an agent adds its prompt where the task has none."""
+        own = self._pool.agent_prompt_bytes
+        if not own or any(m.role == "system" for m in task.messages):
+            return task.prompt_bytes, len(task.messages)
+        return task.prompt_bytes + own, len(task.messages) + 1

@@ -1,0 +1,37 @@
+"""What a task remembers between its attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..records import Message
+from .blame import SURELY_OWN, Evidence
+from .prefixes import Prefix
+
+
+@dataclass(slots=True)
+class Memory:
+    """A task's earlier attempts, and how long it has waited. Providers are numbers, sets of them bits."""
+
+    offered_at: float
+    order: tuple[float, ...] = ()  # its place in the queue: smaller goes first
+    attempt: int = 1
+    given_up: tuple[int, float] | None = None  # (provider, seconds) of the silence that it was taken from
+    failed: tuple[tuple[int, int], ...] = ()  # (provider, permit) of its first failure at each
+    limited: tuple[tuple[Evidence, int], ...] = ()  # (model group's, permit) of its newest 429 at each
+    own_429s: int = 0  # that another call's answer shows to be its own: see `blame.py`
+    draws_429: int = 0  # with each it lets more other tasks go first
+    tried: int = 0  # bits of the providers that failed it
+    tried_until: float = 0.0  # until then they are not eligible again
+    refused: int = 0  # bits of those that refused its content: they are never eligible again
+    avoid: frozenset[str] = frozenset()  # models that can't serve it, and provider/model where one can't
+    again: int = -1  # the provider that gets one more try at once
+    max_tokens: int | None = None  # larger, after an answer without text
+    turns: tuple[Message, ...] = ()  # an answer that does not match its schema, and what is wrong with it
+    agent: str = ""  # that made its last call
+    prefixes: tuple[Prefix, ...] = ()  # prefixes of its prompt that others may share, the longest first
+
+    @property
+    def is_limited_alone(self) -> bool:
+        """Whether its 429s are caused by the task and not by the pace."""
+        return self.own_429s >= SURELY_OWN
