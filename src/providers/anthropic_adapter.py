@@ -18,15 +18,16 @@ from ..errors import (
 )
 from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Message
 from . import values
-from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Sentence, Verdict
+from .error_classes import MessagePattern
+from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, SDK_REFUSED, UNREADABLE, Verdict
 from .headers import anthropic_limits
 from .network import NO_KEY
 from .prompts import (
     Finish,
     Json,
+    apply_schema,
     finish_of,
     leading_system,
-    shaped,
     system_apart,
     unknown_end,
     why_unusable,
@@ -54,7 +55,7 @@ CODES: Mapping[str, type[ProviderError]] = {
 }
 
 # A spent credit and a spending limit of the console have the code of every bad request.
-SENTENCES: tuple[Sentence, ...] = (
+MESSAGE_PATTERNS: tuple[MessagePattern, ...] = (
     ("credit balance is too low", "credit_balance_too_low", QuotaExhausted),
     ("reached your specified api usage limits", "usage_limit_reached", QuotaExhausted),
 )
@@ -74,16 +75,16 @@ CLASSES: Mapping[str, Verdict] = {
     "IdentityTokenFileError": NO_CREDENTIALS,
     "WorkloadIdentityError": NO_CREDENTIALS,
     "MutuallyExclusiveAuthError": NO_CREDENTIALS,
-    "MissingDependencyError": NOT_OUR_CALL,
-    "ToolsetUsageError": NOT_OUR_CALL,  # this and the rest: tools, which are not used here
-    "ToolsetConfigError": NOT_OUR_CALL,
-    "ToolsetContractError": NOT_OUR_CALL,
-    "ToolsetsFixedError": NOT_OUR_CALL,
-    "ToolsetClosedError": NOT_OUR_CALL,
-    "BrowserStateError": NOT_OUR_CALL,
-    "NestedCallError": NOT_OUR_CALL,
-    "AsyncOnSyncToolsetError": NOT_OUR_CALL,
-    "SyncOnAsyncToolsetError": NOT_OUR_CALL,
+    "MissingDependencyError": SDK_REFUSED,
+    "ToolsetUsageError": SDK_REFUSED,  # this and the rest: tools, which are not used here
+    "ToolsetConfigError": SDK_REFUSED,
+    "ToolsetContractError": SDK_REFUSED,
+    "ToolsetsFixedError": SDK_REFUSED,
+    "ToolsetClosedError": SDK_REFUSED,
+    "BrowserStateError": SDK_REFUSED,
+    "NestedCallError": SDK_REFUSED,
+    "AsyncOnSyncToolsetError": SDK_REFUSED,
+    "SyncOnAsyncToolsetError": SDK_REFUSED,
 }
 
 WINDOW_FULL = "model_context_window_exceeded"
@@ -105,7 +106,7 @@ class AnthropicAdapter(SdkAdapter):
     models_path = "/v1/models?limit=1000"  # all on one page: one that is not on it is not there
     codes = CODES
     classes = CLASSES
-    sentences = SENTENCES
+    message_patterns = MESSAGE_PATTERNS
     answer_keys = ("content",)
 
     def _build(self) -> Any:
@@ -118,11 +119,11 @@ class AnthropicAdapter(SdkAdapter):
             base_url=self._base_url,
             max_retries=0,
             open_telemetry=False,
-            http_client=http_client(self._base_url, self._slots, self._connect_timeout_s, self._most_bytes),
+            http_client=http_client(self._base_url, self._slots, self._connect_timeout_s, self._max_bytes),
         )
 
     def _body(self, request: CompletionRequest) -> Json:
-        messages, schema = shaped(request, self._schema_form)
+        messages, schema = apply_schema(request, self._schema_form)
         system, turns = system_apart(messages)
         body: Json = {
             "model": request.model,
@@ -162,7 +163,9 @@ class AnthropicAdapter(SdkAdapter):
         more = unknown_end(finish, reason)
         if finish is None and is_whole(used, request, text):
             finish, more = FinishReason.OTHER, (NO_REASON,)
-        if unusable := why_unusable(text, finish, _why(body, reason), _quirk(body.get("content"))):
+        if unusable := why_unusable(
+            text, finish, _stop_reason_of(body, reason), _other_content(body.get("content"))
+        ):
             cls, message = unusable
             if cls is Truncated and reason == WINDOW_FULL:
                 cls, message = ContextTooLong, "the prompt leaves no room for an answer in the model's window"
@@ -219,13 +222,13 @@ def _usage(told: object) -> Reported:
     )
 
 
-def _quirk(content: object) -> str:
+def _other_content(content: object) -> str:
     """What an answer holds beside its text, by the types of its blocks."""
     kinds = {values.text(block.get("type")) for block in map(values.mapping, values.sequence(content))}
     return ", ".join(sorted(kinds - {"", "text"}))
 
 
-def _why(body: Json, reason: str) -> str:
+def _stop_reason_of(body: Json, reason: str) -> str:
     """The stop reason, and what a refusal adds to it."""
     details = values.mapping(body.get("stop_details"))
     extra = [values.sentence(details[key]) for key in ("category", "explanation") if details.get(key)]

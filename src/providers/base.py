@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from ..records import Completion, CompletionRequest, Usage
 
-OnLate = Callable[[CompletionRequest, Usage], None]
+LateUsageCallback = Callable[[CompletionRequest, Usage], None]
 """Told, on the event loop, what a call has used after all whose task had already given it up."""
 
 

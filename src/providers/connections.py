@@ -46,7 +46,7 @@ class Handler(ResponseHandler):
         super().__init__(loop)
         self.used = False
         self.expects = True  # a proxy's answer to CONNECT comes before the request
-        self._look: Callable[[], bool] | None = None
+        self._is_readable: Callable[[], bool] | None = None
         self._head: bytes | None = None  # what came of a head that is not whole; None: no head is due
 
     def set_response_params(self, **params: Any) -> None:
@@ -60,27 +60,27 @@ class Handler(ResponseHandler):
         self.expects = self.is_connected() and not self.should_close
         return self.expects
 
-    def has_news(self) -> bool:
+    def has_unread_data(self) -> bool:
         """Whether something came that was not read, or the other side has closed. Costs a system call."""
         if self.should_close or self.transport is None:
             return True
-        if self._look is None:
+        if self._is_readable is None:
             socket = self.transport.get_extra_info("socket")
-            self._look = look_at(socket.fileno()) if socket is not None else bool
-        return self._look()
+            self._is_readable = readable_check(socket.fileno()) if socket is not None else bool
+        return self._is_readable()
 
     def data_received(self, data: bytes) -> None:
         if self._head is None:
             super().data_received(data)
             return
         if not self.expects:
-            self._break_off()
+            self._reject_early_data()
             return
         data = self._head + data if self._head else data
         while self._head is not None and (end := _end_of_head(data)):
             head, data = data[:end], data[end:]
             self._head = b"" if head.startswith(_INTERIM) else None
-            super().data_received(self._mended(head))
+            super().data_received(self._repaired(head))
         if self._head is not None and len(data) <= LONGEST_HEAD:
             self._head = data
             self.start_timeout()
@@ -101,14 +101,14 @@ class Handler(ResponseHandler):
         if not isinstance(self._exception, StaleConnection):
             super().set_exception(exc, *cause)
 
-    def _break_off(self) -> None:
+    def _reject_early_data(self) -> None:
         """What comes before the request is no answer to it."""
         self._head = None
         self.force_close()
         if self.transport is not None:
             self.transport.close()
 
-    def _mended(self, head: bytes) -> bytes:
+    def _repaired(self, head: bytes) -> bytes:
         fields = [(name.lower(), value.lower()) for name, value in _FRAMING.findall(head)]
         if len(fields) < 2 and not (fields and b"," in fields[0][1]):
             return head
@@ -154,7 +154,7 @@ class Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol: Any = connection.protocol
-            if not (protocol.used and protocol.has_news()):
+            if not (protocol.used and protocol.has_unread_data()):
                 protocol.expects = False
                 return connection
             connection.close()
@@ -166,7 +166,7 @@ def _end_of_head(data: bytes) -> int:
     return end.end() if end else 0
 
 
-def look_at(fileno: int) -> Callable[[], bool]:
+def readable_check(fileno: int) -> Callable[[], bool]:
     """A function that tells whether a socket has data, or its end, to be read."""
     if sys.platform == "win32":
         return lambda: bool(select.select([fileno], [], [], 0)[0])

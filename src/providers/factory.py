@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import cast
 
 from ..config import ProviderAccess
-from .base import OnLate, ProviderAdapter
+from .base import LateUsageCallback, ProviderAdapter
 
 MAX_ANSWER_MB = 32.0
 
@@ -14,15 +14,15 @@ MAX_ANSWER_MB = 32.0
 def build_adapter(
     access: ProviderAccess,
     slots: int,
-    on_late: OnLate | None = None,
+    on_late_usage: LateUsageCallback | None = None,
     *,
     max_answer_mb: float = MAX_ANSWER_MB,
 ) -> ProviderAdapter:
     """The adapter of a provider's API format for `slots` calls at a time. Imports no SDK: `warm_up` does.
 
-    An answer of more than `max_answer_mb` (decompressed) counts as none. `on_late` is called where a call
-    goes on after its task has given it up: only Gemini's do, in their threads.
+    An answer of more than `max_answer_mb` (decompressed) is rejected. `on_late_usage` gets the usage of calls
+    that went on after they were cancelled: only Gemini's do, in their threads.
     """
     module, _, name = access.config.api.adapter.partition(":")
     adapter = getattr(import_module(f".{module}", __package__), name)
-    return cast(ProviderAdapter, adapter(access, slots, int(max_answer_mb * 1_000_000), on_late))
+    return cast(ProviderAdapter, adapter(access, slots, int(max_answer_mb * 1_000_000), on_late_usage))

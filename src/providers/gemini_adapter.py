@@ -13,20 +13,17 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..config import ProviderAccess
 from ..errors import (
-    AuthFailed,
     ContentRefused,
     InvalidResponse,
     ProviderError,
     QuotaExhausted,
-    RateLimited,
-    ServerError,
     TimedOut,
     Unreachable,
     UnusableAnswer,
@@ -34,129 +31,30 @@ from ..errors import (
 from ..pacific import next_midnight_pacific
 from ..records import Completion, CompletionRequest, FinishReason
 from . import values
-from .base import OnLate
-from .failures import (
-    CUT_OFF,
-    NEVER_SENT,
-    NO_ANSWER,
-    NO_CREDENTIALS,
-    NOT_OUR_CALL,
-    REDIRECTED,
-    UNREADABLE,
-    Answered,
-    Speaker,
-    Verdict,
-    by_class,
-    error_beside,
-    error_in,
-    status_in,
+from .base import LateUsageCallback
+from .error_bodies import error_beside, error_in, status_in
+from .error_classes import ErrorAnswer
+from .failures import ErrorFactory
+from .gemini_reading import (
+    BLOCK_NUMBERS,
+    CODES,
+    FINISH,
+    FINISH_NUMBERS,
+    answer_text,
+    enum_name,
+    other_content,
+    reported_usage,
+    token_quota,
+    verdict_on,
 )
 from .headers import answered_at, google_details
-from .network import GRACE_S, NO_KEY, REDIRECTS_FOLLOWED, Refused, is_loopback
-from .prompts import Finish, Json, shaped, system_apart, why_unusable
-from .threads import Places, in_own_thread
+from .network import GRACE_S, NO_KEY, REDIRECTS_FOLLOWED, is_loopback
+from .prompts import Json, apply_schema, system_apart, why_unusable
+from .threads import DaemonPool, run_in_thread
 from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer, of_error
 
-_MOST_DETAILS = 100  # of an error that are read
-_HEALTH_PLACES = 2  # of their own: a health call must not wait behind the calls that hang
+_HEALTH_THREADS = 2  # of their own: a health call must not wait behind the calls that hang
 
-# ErrorInfo.reason and error.status, where they say more than the HTTP status does.
-CODES: Mapping[str, type[ProviderError]] = {
-    "API_KEY_INVALID": AuthFailed,
-    "API_KEY_EXPIRED": AuthFailed,
-    "CONSUMER_SUSPENDED": AuthFailed,
-    "BILLING_DISABLED": QuotaExhausted,
-    "RESOURCE_EXHAUSTED": RateLimited,
-    "UNAUTHENTICATED": AuthFailed,
-    "PERMISSION_DENIED": AuthFailed,
-    "FAILED_PRECONDITION": AuthFailed,  # not offered in this country, or only with billing
-}
-
-# Exceptions of the package and of what it is built on, without an answer. UNDERLYING is asked first.
-CLASSES: Mapping[str, Verdict] = {
-    # google.generativeai.types
-    "BlockedPromptException": (ContentRefused, True),
-    "StopCandidateException": (ContentRefused, True),
-    "IncompleteIterationError": UNREADABLE,
-    "BrokenResponseError": UNREADABLE,
-    # google.api_core: what has an HTTP status is decided by it
-    "RetryError": NO_ANSWER,
-    "DuplicateCredentialArgs": NO_CREDENTIALS,
-    "GoogleAPIError": UNREADABLE,
-    "GoogleAPICallError": UNREADABLE,
-    "Redirection": UNREADABLE,
-    "ClientError": NOT_OUR_CALL,
-    "ServerError": (ServerError, True),
-    "Unknown": (ServerError, True),
-    "DataLoss": (ServerError, True),
-    "AsyncRestUnsupportedParameterError": NOT_OUR_CALL,
-    # google.auth
-    "GoogleAuthError": NO_CREDENTIALS,
-    "TransportError": CUT_OFF,
-    # google.protobuf
-    "ParseError": UNREADABLE,
-    # requests
-    "ConnectTimeout": NEVER_SENT,
-    "ReadTimeout": NO_ANSWER,
-    "Timeout": NO_ANSWER,
-    "SSLError": NEVER_SENT,
-    "ProxyError": NEVER_SENT,
-    "ConnectionError": CUT_OFF,
-    "ChunkedEncodingError": CUT_OFF,
-    "InvalidURL": NEVER_SENT,
-    "MissingSchema": NEVER_SENT,
-    "InvalidSchema": NEVER_SENT,
-    "InvalidHeader": NEVER_SENT,
-    "TooManyRedirects": REDIRECTED,
-    "RequestException": UNREADABLE,
-    # the system's
-    "OSError": CUT_OFF,
-}
-UNDERLYING: Mapping[str, Verdict] = {
-    "NewConnectionError": NEVER_SENT,  # refused, no such host
-    "NameResolutionError": NEVER_SENT,
-    "ConnectTimeoutError": NEVER_SENT,
-    "ReadTimeoutError": NO_ANSWER,  # the silence began inside the body
-    "SSLError": NEVER_SENT,
-    "ProtocolError": CUT_OFF,
-}
-
-# The package asks for the numbers of these enums. Both lists go on beyond what it knows.
-FINISH_NUMBERS = (
-    "FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE",
-    "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY",
-    "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "IMAGE_PROHIBITED_CONTENT", "IMAGE_OTHER", "NO_IMAGE",
-    "IMAGE_RECITATION", "MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE",
-)  # fmt: skip
-BLOCK_NUMBERS = (
-    "BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY",
-)  # fmt: skip
-
-# Closed: Google's other reasons are all failures, so one that is not here is an UnusableAnswer with its name.
-FINISH: Mapping[str, Finish | None] = {
-    "": None,
-    "FINISH_REASON_UNSPECIFIED": None,
-    "STOP": FinishReason.STOP,
-    "MAX_TOKENS": FinishReason.LENGTH,
-    "SAFETY": FinishReason.REFUSED,
-    "RECITATION": FinishReason.REFUSED,
-    "LANGUAGE": FinishReason.REFUSED,
-    "BLOCKLIST": FinishReason.REFUSED,
-    "PROHIBITED_CONTENT": FinishReason.REFUSED,
-    "SPII": FinishReason.REFUSED,
-    "IMAGE_SAFETY": FinishReason.REFUSED,
-    "IMAGE_PROHIBITED_CONTENT": FinishReason.REFUSED,
-    "IMAGE_RECITATION": FinishReason.REFUSED,
-    "MODEL_ARMOR": FinishReason.REFUSED,  # of Vertex AI
-    "OTHER": UnusableAnswer,
-    "MALFORMED_FUNCTION_CALL": UnusableAnswer,
-    "UNEXPECTED_TOOL_CALL": UnusableAnswer,
-    "TOO_MANY_TOOL_CALLS": UnusableAnswer,
-    "MISSING_THOUGHT_SIGNATURE": UnusableAnswer,
-    "MALFORMED_RESPONSE": UnusableAnswer,
-    "IMAGE_OTHER": UnusableAnswer,
-    "NO_IMAGE": UnusableAnswer,
-}
 _ANSWER_KEYS = ("candidates", "promptFeedback")
 
 
@@ -164,25 +62,29 @@ class GeminiAdapter:
     """Gemini, or a server that speaks its format.
 
     Each call takes a thread. A task that gives up moves on at once; the thread keeps its place
-    until the exchange ends, and what it has used by then is told to `on_late`, on the event loop.
+    until the exchange ends, and what it has used by then is told to `on_late_usage`, on the event loop.
     """
 
     def __init__(
-        self, access: ProviderAccess, slots: int, most_bytes: int, on_late: OnLate | None = None
+        self,
+        access: ProviderAccess,
+        slots: int,
+        max_bytes: int,
+        on_late_usage: LateUsageCallback | None = None,
     ) -> None:
         self.name = access.name
         self._base_url = access.base_url
         self._key = access.key.get_secret_value()
-        self._slots, self._most_bytes = slots, most_bytes
+        self._slots, self._max_bytes = slots, max_bytes
         self._connect_timeout_s = access.config.connect_timeout_s
         self._schema_form = access.config.api.schema_form
-        self._on_late = on_late
-        self._speaker = Speaker(access.name, self._key)
+        self._on_late_usage = on_late_usage
+        self._errors = ErrorFactory(access.name, self._key)
         # Twice as many as calls: those that were given up keep theirs until their own time limit.
-        self._calls = Places(2 * slots, f"{access.name}-call")
-        self._health = Places(_HEALTH_PLACES, f"{access.name}-health")
+        self._calls = DaemonPool(2 * slots, f"{access.name}-call")
+        self._health = DaemonPool(_HEALTH_THREADS, f"{access.name}-health")
         self._clients: tuple[Any, Any] | None = None  # for generating, for listing models
-        self._here = threading.local()  # the last response of the thread
+        self._last = threading.local()  # the last response of the thread
         self._building = asyncio.Lock()
         self._closed = False
 
@@ -190,7 +92,7 @@ class GeminiAdapter:
         """Import the package and build the clients, in a thread of its own: it takes a second or two."""
         async with self._building:
             if self._clients is None and not self._closed:
-                self._clients = await in_own_thread(self._build, f"{self.name}-warm-up")
+                self._clients = await run_in_thread(self._build, f"{self.name}-warm-up")
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """One exchange. Raises a `ProviderError` subclass for everything that is not a usable answer."""
@@ -200,7 +102,7 @@ class GeminiAdapter:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             loop = asyncio.get_running_loop()
-            future.add_done_callback(functools.partial(self._tell_late, loop, request))
+            future.add_done_callback(functools.partial(self._report_late_usage, loop, request))
             raise
 
     async def list_models(self, timeout_s: float) -> list[str]:
@@ -211,7 +113,7 @@ class GeminiAdapter:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
-            raise self._speaker.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
+            raise self._errors.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
 
     async def close(self) -> None:
         """Close all connections that are free. Safe to call twice; waits for no thread."""
@@ -229,19 +131,19 @@ class GeminiAdapter:
         if self._clients is None:
             await self.warm_up()
         if self._clients is None or self._closed:
-            raise self._speaker.error(Unreachable, "the adapter is closed", request, sent=False)
+            raise self._errors.error(Unreachable, "the adapter is closed", request, sent=False)
         return self._clients
 
-    def _tell_late(
+    def _report_late_usage(
         self, loop: asyncio.AbstractEventLoop, request: CompletionRequest, future: Future[Completion]
     ) -> None:
-        if self._on_late is None or future.cancelled():
+        if self._on_late_usage is None or future.cancelled():
             return
         error = future.exception()
         usage = getattr(error, "usage", None) if error else future.result().usage
         if usage is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-                loop.call_soon_threadsafe(self._on_late, request, usage)
+                loop.call_soon_threadsafe(self._on_late_usage, request, usage)
 
     # -- in a thread
 
@@ -271,14 +173,14 @@ class GeminiAdapter:
         if not is_loopback(self._base_url):
             session.proxies = get_environ_proxies(self._base_url)
             session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        adapter = BoundedAdapter(self._slots, self._most_bytes, self._remember)
+        adapter = BoundedAdapter(self._slots, self._max_bytes, self._remember)
         session.mount(f"{urlsplit(self._base_url).scheme}://", adapter)
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.max_redirects = REDIRECTS_FOLLOWED
         session._max_refresh_attempts = 0  # a 401 would be sent twice more, with the same key
 
     def _remember(self, response: Any, body: bytes) -> None:
-        self._here.response, self._here.body = response, body
+        self._last.response, self._last.body = response, body
 
     def _options(self, timeout_s: float) -> Json:
         """One attempt, with a limit for connecting and one for silence.
@@ -294,26 +196,26 @@ class GeminiAdapter:
             client  # or it would take the one of the process, with whatever key is in the environment
         )
         options = self._options(request.timeout_s + GRACE_S)
-        self._here.response = None
+        self._last.response = None
         with self._translated(request):
             model.generate_content(contents, generation_config=config, request_options=options)
         body, warnings = self._json(request)
-        return self._speaker.said(self._completion(body, request, warnings))
+        return self._errors.without_key_in(self._completion(body, request, warnings))
 
     def _list(self, client: Any, timeout_s: float) -> list[str]:
-        self._here.response = None
+        self._last.response = None
         with self._translated(None):
             client.list_models(request={"page_size": 1000}, **self._options(timeout_s))
         body, _ = self._json(None)
-        listed = map(self._speaker.name, values.names(body.get("models"), "name"))
+        listed = map(self._errors.mask_key, values.names(body.get("models"), "name"))
         return [name.removeprefix("models/") for name in listed]
 
     def _json(self, request: CompletionRequest | None) -> tuple[Json, tuple[str, ...]]:
-        status = self._here.response.status_code
+        status = self._last.response.status_code
         if status >= 300:  # a redirect to nowhere, which the package takes
-            raise self._told_error(error_in(self._here.body), status, request)
+            raise self._answered_error(error_in(self._last.body), status, request)
         try:
-            body, warnings = values.read_json(self._here.body)
+            body, warnings = values.read_json(self._last.body)
         except values.NotJson as error:
             raise self._unusable(InvalidResponse, f"the answer is not JSON ({error})", request) from error
         if not isinstance(body, dict):
@@ -332,7 +234,7 @@ class GeminiAdapter:
         """The model object, the contents, and the generation config."""
         from google.generativeai import GenerativeModel
 
-        messages, schema = shaped(request, self._schema_form)
+        messages, schema = apply_schema(request, self._schema_form)
         config: Json = {"max_output_tokens": request.max_tokens}
         if request.response_schema is not None and not request.parameters.get("schema_in_words"):
             config["response_mime_type"] = "application/json"  # every model can be held to JSON
@@ -350,21 +252,21 @@ class GeminiAdapter:
 
     def _failure(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
         response = getattr(error, "response", None)
-        response = self._here.response if response is None else response
+        response = self._last.response if response is None else response
         if response is None or response.status_code < 300:
             status = None if response is None else response.status_code
-            return self._speaker.unanswered(verdict_on(error), error, request, status)
-        return self._told_error(error_in(self._here.body), response.status_code, request)
+            return self._errors.of_exception(verdict_on(error), error, request, status)
+        return self._answered_error(error_in(self._last.body), response.status_code, request)
 
-    def _told_error(self, told: Json, status: int, request: CompletionRequest | None) -> ProviderError:
+    def _answered_error(self, told: Json, status: int, request: CompletionRequest | None) -> ProviderError:
         """The error that the provider answered with, `told` as `error_in` reads it."""
-        response = self._here.response
+        response = self._last.response
         headers = {name.lower(): values.text(value) for name, value in response.headers.items()}
         reasons, quotas, delay_s = google_details(told.get("details"))
         now = time.time()
         answered = answered_at(headers, now)
         daily = next((quota for quota in quotas if "PerDay" in quota), "")
-        answer = Answered(
+        answer = ErrorAnswer(
             status,
             (*reasons, daily, values.text(told.get("status"))),
             told["message"] or values.text(response.reason),
@@ -373,16 +275,16 @@ class GeminiAdapter:
             resets_at=now + next_midnight_pacific(answered) - answered if daily else None,
             from_api=not told["is_page"],
             flagged=told["is_flagged"],
-            token_limit=_token_quota(told.get("details")),
+            token_limit=token_quota(told.get("details")),
         )
         codes = {**CODES, daily: QuotaExhausted} if daily else CODES
-        return self._speaker.answered(answer, codes, request, now)
+        return self._errors.of_answer(answer, codes, request, now)
 
     def _completion(self, body: Json, request: CompletionRequest, warnings: tuple[str, ...]) -> Completion:
         if told := error_beside(body, _ANSWER_KEYS):
-            raise self._told_error(told, status_in(told), request)
-        used = _usage(body.get("usageMetadata"))
-        reason = _name(values.mapping(body.get("promptFeedback")).get("blockReason"), BLOCK_NUMBERS)
+            raise self._answered_error(told, status_in(told), request)
+        used = reported_usage(body.get("usageMetadata"))
+        reason = enum_name(values.mapping(body.get("promptFeedback")).get("blockReason"), BLOCK_NUMBERS)
         if reason and reason != BLOCK_NUMBERS[0]:
             raise self._unusable(ContentRefused, f"refused the prompt ({reason})", request, used, reason)
         candidates = values.sequence(body.get("candidates"))
@@ -390,12 +292,12 @@ class GeminiAdapter:
             raise self._unusable(InvalidResponse, "the answer has no candidate", request, used)
         candidate = values.mapping(candidates[0])
         parts = values.mapping(candidate.get("content")).get("parts")
-        text = _text(parts)
-        reason = _name(candidate.get("finishReason"), FINISH_NUMBERS)
+        text = answer_text(parts)
+        reason = enum_name(candidate.get("finishReason"), FINISH_NUMBERS)
         finish = FINISH.get(reason.upper(), UnusableAnswer)
         if finish is None and is_whole(used, request, text):
             finish, warnings = FinishReason.OTHER, (*warnings, NO_REASON)
-        if unusable := why_unusable(text, finish, reason, _quirk(parts)):
+        if unusable := why_unusable(text, finish, reason, other_content(parts)):
             raise self._unusable(*unusable, request, used, reason)
         usage, estimated = of_answer(used, request, text)
         model = values.text(body.get("modelVersion")) or request.model
@@ -412,70 +314,7 @@ class GeminiAdapter:
         code: str = "",
     ) -> ProviderError:
         usage = of_error(used, request) if request else None
-        return self._speaker.error(cls, message, request, status=200, code=code, usage=usage)
-
-
-def verdict_on(error: BaseException) -> Verdict:
-    """Our class for an exception without an answer, by what lies beneath it where the table knows that.
-
-    `requests` puts its cause into the arguments (and urllib3 its own into `reason`) instead of `__cause__`.
-    """
-    if isinstance(error, Refused):
-        return UNREADABLE if error.billed else REDIRECTED
-    beneath: object = error.args[0] if error.args else None
-    beneath = getattr(beneath, "reason", None) or beneath
-    if isinstance(beneath, Exception):
-        for cls in type(beneath).__mro__:
-            if cls.__name__ in UNDERLYING:
-                return UNDERLYING[cls.__name__]
-    return by_class(error, CLASSES)
-
-
-def _text(parts: object) -> str:
-    """The text of all parts; thoughts are none."""
-    each = map(values.mapping, values.sequence(parts))
-    found = (part.get("text") for part in each if not part.get("thought"))
-    return "".join(text for text in found if isinstance(text, str))
-
-
-def _quirk(parts: object) -> str:
-    """What an answer holds beside its text."""
-    each = list(map(values.mapping, values.sequence(parts)))
-    if any(part.get("functionCall") for part in each):
-        return "function calls that were not asked for"
-    return "thoughts" if any(part.get("thought") for part in each) else ""
-
-
-def _token_quota(details: object) -> int:
-    """The least quota of input tokens that a 429 is about, 0 where it is about none."""
-    quotas = (
-        quota
-        for detail in map(values.mapping, values.sequence(details)[:_MOST_DETAILS])
-        for quota in map(values.mapping, values.sequence(detail.get("violations"))[:_MOST_DETAILS])
-        if "InputTokens" in values.text(quota.get("quotaId"))
-    )
-    return min(filter(None, (values.count(quota.get("quotaValue")) for quota in quotas)), default=0)
-
-
-def _usage(told: object) -> Reported:
-    """The prompt includes what was cached; the total includes thinking, which candidates leave out."""
-    if not isinstance(told, dict):
-        return NOTHING
-    count = values.count
-    prompt, shown = count(told.get("promptTokenCount")), count(told.get("candidatesTokenCount"))
-    total, thoughts = count(told.get("totalTokenCount")), count(told.get("thoughtsTokenCount")) or 0
-    output = None if shown is None and total is None else (shown or 0) + thoughts
-    if output is not None and prompt is not None and total is not None:
-        output = max(output, total - prompt)
-    reasoning = 0 if output is None else output - (shown or 0)
-    return Reported(prompt, output, count(told.get("cachedContentTokenCount")) or 0, 0, reasoning)
-
-
-def _name(value: object, names: Sequence[str]) -> str:
-    """The name of an enum's value, also where its number came; "" where none did."""
-    if isinstance(value, int) and 0 <= value < len(names):
-        return names[value]
-    return values.text(value)
+        return self._errors.error(cls, message, request, status=200, code=code, usage=usage)
 
 
 def _import_quietly() -> None:

@@ -1,6 +1,6 @@
 """What an answer's headers and error details tell of limits and waits. Pure: text in, values out.
 
-Header names are lower case in every mapping here (`picked` makes them so).
+Header names are lower case in every mapping here (`select_headers` makes them so).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ANTHROPIC_DIMENSIONS = (
 )
 
 
-def picked(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def select_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The headers that say something here, from the pairs as they were received.
 
     One pass over the bytes: looking each name up in the SDK's header object costs ten times as much.

@@ -26,24 +26,24 @@ def is_loopback(url: str) -> bool:
 # ---------------------------------------------------------------- what is refused of an answer
 
 
-class Refused(Exception):
+class RejectedAnswer(Exception):
     """An answer that this program rejects. Its text is the message; `billed`: it may have been billed."""
 
     billed = True
 
 
-class AnswerTooLarge(Refused):
+class AnswerTooLarge(RejectedAnswer):
     """Longer than `max_answer_mb`. The connection is closed where the limit was passed."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"the answer is longer than {limit_bytes / 1e6:g} MB (max_answer_mb)")
 
 
-class Unreadable(Refused):
+class Unreadable(RejectedAnswer):
     """The body is not what its headers say."""
 
 
-class Redirected(Refused):
+class Redirected(RejectedAnswer):
     """A redirect that is not followed: a key and a prompt go to no other origin."""
 
     billed = False

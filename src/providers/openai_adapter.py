@@ -22,16 +22,17 @@ from ..errors import (
 )
 from ..records import Completion, CompletionRequest, FinishReason, LimitReport
 from . import values
-from .base import OnLate
-from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, NOT_OUR_CALL, UNREADABLE, Verdict, reason_in
+from .base import LateUsageCallback
+from .error_bodies import reason_in
+from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, SDK_REFUSED, UNREADABLE, Verdict
 from .headers import openai_limits
 from .network import NO_KEY
 from .prompts import (
     Finish,
     Json,
+    apply_schema,
     finish_of,
     leading_system,
-    shaped,
     unknown_end,
     why_unusable,
 )
@@ -116,15 +117,15 @@ CLASSES: Mapping[str, Verdict] = {
     "ContentFilterFinishReasonError": (ContentRefused, True),
     "SubjectTokenProviderError": NO_CREDENTIALS,
     "MutuallyExclusiveAuthError": NO_CREDENTIALS,
-    "MissingDependencyError": NOT_OUR_CALL,
-    "APIRemovedInV1": NOT_OUR_CALL,
-    "_AmbiguousModuleClientUsageError": NOT_OUR_CALL,
-    "WebSocketConnectionClosedError": NOT_OUR_CALL,  # this and the rest: interfaces that are not used here
-    "WebSocketQueueFullError": NOT_OUR_CALL,
-    "AgentOutputParseError": NOT_OUR_CALL,
-    "AgentTurnResultError": NOT_OUR_CALL,
-    "AgentFilePreparationError": NOT_OUR_CALL,
-    "AgentFileStagingError": NOT_OUR_CALL,
+    "MissingDependencyError": SDK_REFUSED,
+    "APIRemovedInV1": SDK_REFUSED,
+    "_AmbiguousModuleClientUsageError": SDK_REFUSED,
+    "WebSocketConnectionClosedError": SDK_REFUSED,  # this and the rest: interfaces that are not used here
+    "WebSocketQueueFullError": SDK_REFUSED,
+    "AgentOutputParseError": SDK_REFUSED,
+    "AgentTurnResultError": SDK_REFUSED,
+    "AgentFilePreparationError": SDK_REFUSED,
+    "AgentFileStagingError": SDK_REFUSED,
 }
 
 _LEAST_CACHED_CHARS = 4 * 1024  # four characters a token, and nothing shorter is cached
@@ -166,9 +167,13 @@ class OpenAIAdapter(SdkAdapter):
     options: ClassVar[Json] = {"security": {"bearer_auth": True}}  # the key given, never OPENAI_ADMIN_KEY
 
     def __init__(
-        self, access: ProviderAccess, slots: int, most_bytes: int, on_late: OnLate | None = None
+        self,
+        access: ProviderAccess,
+        slots: int,
+        max_bytes: int,
+        on_late_usage: LateUsageCallback | None = None,
     ) -> None:
-        super().__init__(access, slots, most_bytes, on_late)
+        super().__init__(access, slots, max_bytes, on_late_usage)
         self._is_openai = access.key_source.startswith("OPENAI_")
 
     def _build(self) -> Any:
@@ -180,14 +185,14 @@ class OpenAIAdapter(SdkAdapter):
             api_key=self._key or NO_KEY,
             base_url=self._base_url,
             max_retries=0,
-            http_client=http_client(self._base_url, self._slots, self._connect_timeout_s, self._most_bytes),
+            http_client=http_client(self._base_url, self._slots, self._connect_timeout_s, self._max_bytes),
         )
         if not self._is_openai:  # OPENAI_ORG_ID and OPENAI_PROJECT_ID are nobody else's business
             client.organization = client.project = None
         return client
 
     def _body(self, request: CompletionRequest) -> Json:
-        messages, schema = shaped(request, self._schema_form)
+        messages, schema = apply_schema(request, self._schema_form)
         body: Json = {
             "model": request.model,
             "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
@@ -232,7 +237,7 @@ class OpenAIAdapter(SdkAdapter):
         more = unknown_end(finish, reason)
         if finish is None and is_whole(used, request, text):
             finish, more = FinishReason.OTHER, (NO_REASON,)
-        if unusable := why_unusable(text, finish, why, _quirk(message)):
+        if unusable := why_unusable(text, finish, why, _other_content(message)):
             raise self._unusable(*unusable, request, limits, used, reason)
         usage, warnings = of_answer(used, request, text)
         return Completion(
@@ -269,7 +274,7 @@ def _use_cache(body: Json, request: CompletionRequest, told: int) -> None:
         turn["content"] = [{"type": "text", "text": turn["content"], **mark}]
 
 
-def _quirk(message: Mapping[str, Any]) -> str:
+def _other_content(message: Mapping[str, Any]) -> str:
     """What a message holds beside its text."""
     if message.get("tool_calls") or message.get("function_call"):
         return "tool calls that were not asked for"

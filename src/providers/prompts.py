@@ -8,7 +8,7 @@ from typing import Any
 from ..answer_schema import schema_text
 from ..errors import ContentRefused, InvalidResponse, ProviderError, Truncated, UnusableAnswer
 from ..records import CompletionRequest, FinishReason, Message
-from .schemas import UNTOLD, Form
+from .schemas import NOT_EXPRESSIBLE, Form
 
 Json = dict[str, Any]
 _IN_WORDS = "Answer with JSON that matches this JSON schema, and with nothing else:"
@@ -26,7 +26,7 @@ def leading_system(messages: Sequence[Message]) -> int:
     return next((n for n, m in enumerate(messages) if m.role != "system"), len(messages))
 
 
-def shaped(
+def apply_schema(
     request: CompletionRequest, form_of: Callable[[Mapping[str, Any]], Form]
 ) -> tuple[tuple[Message, ...], Json | None]:
     """`(messages, schema as the API takes it)` for the answer that is wanted; None: no schema is sent.
@@ -36,7 +36,7 @@ def shaped(
     schema = request.response_schema
     if schema is None:
         return request.messages, None
-    form = UNTOLD if request.parameters.get("schema_in_words") else form_of(schema)
+    form = NOT_EXPRESSIBLE if request.parameters.get("schema_in_words") else form_of(schema)
     if form.complete:
         return request.messages, form.schema
     in_words = Message("system", f"{_IN_WORDS}\n{schema_text(schema)}")
@@ -59,11 +59,11 @@ def finish_of(reason: str, table: Mapping[str, Finish]) -> Finish | None:
 
 
 def why_unusable(
-    text: str, finish: Finish | None, reason: str, quirk: str = ""
+    text: str, finish: Finish | None, reason: str, other_content: str = ""
 ) -> tuple[type[ProviderError], str] | None:
     """Why a 200 is no answer: our class and a sentence; None if it is one. `reason` is the provider's.
 
-    `quirk`: what the answer holds instead of text, where it holds something.
+    `other_content`: what the answer holds instead of text, where it holds something.
     """
     if finish is FinishReason.REFUSED:
         return ContentRefused, f"refused to answer ({reason})"
@@ -75,8 +75,11 @@ def why_unusable(
         return None
     if finish is FinishReason.LENGTH:
         return Truncated, "max_tokens was spent before any text came"
-    if quirk or finish is not FinishReason.STOP:
-        return UnusableAnswer, f"the answer has no text, only {quirk or 'its end'} (stop reason {reason})"
+    if other_content or finish is not FinishReason.STOP:
+        return (
+            UnusableAnswer,
+            f"the answer has no text, only {other_content or 'its end'} (stop reason {reason})",
+        )
     return InvalidResponse, f"the answer is empty (stop reason {reason})"
 
 

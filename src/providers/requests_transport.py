@@ -25,9 +25,9 @@ class BoundedAdapter(HTTPAdapter):
     It knows neither thoughts nor later reasons to stop, and fails on what is not quite Google's.
     """
 
-    def __init__(self, connections: int, most_bytes: int, take: Callable[[Response, bytes], None]) -> None:
+    def __init__(self, connections: int, max_bytes: int, take: Callable[[Response, bytes], None]) -> None:
         super().__init__(pool_maxsize=connections)
-        self._most_bytes, self._take = most_bytes, take
+        self._max_bytes, self._take = max_bytes, take
         http.client._MAXHEADERS = _MOST_HEADERS  # type: ignore[attr-defined]
 
     def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:
@@ -55,7 +55,7 @@ class BoundedAdapter(HTTPAdapter):
             raise Redirected(response.status_code, here, there)
 
     def _content(self, response: Response) -> bytes:
-        most = self._most_bytes if response.status_code < 300 else ERROR_BYTES
+        most = self._max_bytes if response.status_code < 300 else ERROR_BYTES
         parts: list[bytes] = []
         size = 0
         for part in response.iter_content(_PART_BYTES):

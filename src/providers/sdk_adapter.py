@@ -20,10 +20,12 @@ from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
 from ..records import Completion, CompletionRequest, LimitReport
 from . import headers as told
 from . import values
-from .base import OnLate
-from .failures import Answered, Sentence, Speaker, Verdict, by_class, error_beside, error_in, status_in
+from .base import LateUsageCallback
+from .error_bodies import error_beside, error_in, status_in
+from .error_classes import ErrorAnswer, MessagePattern
+from .failures import ErrorFactory, Verdict, by_class
 from .prompts import Json
-from .threads import in_own_thread
+from .threads import run_in_thread
 from .usage import NOTHING, Reported, of_error
 
 
@@ -34,22 +36,26 @@ class SdkAdapter(ABC):
     models_path: ClassVar[str]
     codes: ClassVar[Mapping[str, type[ProviderError]]]
     classes: ClassVar[Mapping[str, Verdict]]
-    sentences: ClassVar[tuple[Sentence, ...]] = ()
+    message_patterns: ClassVar[tuple[MessagePattern, ...]] = ()
     answer_keys: ClassVar[tuple[str, ...]]  # where an answer stands in the body of a 200
 
     options: ClassVar[Json] = {}  # sent to the SDK with every call
 
     def __init__(
-        self, access: ProviderAccess, slots: int, most_bytes: int, on_late: OnLate | None = None
+        self,
+        access: ProviderAccess,
+        slots: int,
+        max_bytes: int,
+        on_late_usage: LateUsageCallback | None = None,
     ) -> None:
-        """`on_late` is never called: a call ends with its task."""
+        """`on_late_usage` is never called: a call ends with its task."""
         self.name = access.name
         self._base_url = access.base_url
         self._key = access.key.get_secret_value()
-        self._slots, self._most_bytes = slots, most_bytes
+        self._slots, self._max_bytes = slots, max_bytes
         self._connect_timeout_s = access.config.connect_timeout_s
         self._schema_form = access.config.api.schema_form
-        self._speaker = Speaker(access.name, self._key)
+        self._errors = ErrorFactory(access.name, self._key)
         self._client: Any = None
         self._building = asyncio.Lock()
         self._closed = False
@@ -58,18 +64,18 @@ class SdkAdapter(ABC):
         """Import the SDK and build the client, in a thread of its own: it takes a second or two."""
         async with self._building:
             if self._client is None and not self._closed:
-                self._client = await in_own_thread(self._build, f"{self.name}-warm-up")
+                self._client = await run_in_thread(self._build, f"{self.name}-warm-up")
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """One exchange. Raises a `ProviderError` subclass for everything that is not a usable answer."""
         await self._ready(request)
         response = await self._exchange(self.path, request.timeout_s, request)
-        found = told.picked(response.headers.raw)
+        found = told.select_headers(response.headers.raw)
         limits = self._limits(found)
         body, warnings = self._json(response, request, limits)
         if error := error_beside(body, self.answer_keys):
-            raise self._told_error(error, status_in(error), found, request)
-        completion = self._speaker.said(self._completion(body, request, found, limits))
+            raise self._answered_error(error, status_in(error), found, request)
+        completion = self._errors.without_key_in(self._completion(body, request, found, limits))
         return replace(completion, warnings=(*completion.warnings, *warnings)) if warnings else completion
 
     async def list_models(self, timeout_s: float) -> list[str]:
@@ -79,9 +85,9 @@ class SdkAdapter(ABC):
             async with asyncio.timeout(timeout_s):
                 response = await self._exchange(self.models_path, timeout_s, None)
         except TimeoutError as error:
-            raise self._speaker.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
+            raise self._errors.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
         body, _ = self._json(response, None, ())
-        return [self._speaker.name(model) for model in values.names(body.get("data"), "id")]
+        return [self._errors.mask_key(model) for model in values.names(body.get("data"), "id")]
 
     async def close(self) -> None:
         """Close all connections. Safe to call twice; no call is made afterwards."""
@@ -125,7 +131,7 @@ class SdkAdapter(ABC):
         if self._client is None:
             await self.warm_up()
         if self._closed:
-            raise self._speaker.error(Unreachable, "the adapter is closed", request, sent=False)
+            raise self._errors.error(Unreachable, "the adapter is closed", request, sent=False)
 
     async def _exchange(self, path: str, timeout_s: float, request: CompletionRequest | None) -> Any:
         """The raw response of one call through the SDK: a POST with a request, a GET without."""
@@ -145,14 +151,14 @@ class SdkAdapter(ABC):
         response = getattr(error, "response", None)
         if response is None or response.status_code < 300:
             return self._unanswered(error, request)
-        found = told.picked(response.headers.raw)
-        return self._told_error(error_in(response.content), response.status_code, found, request)
+        found = told.select_headers(response.headers.raw)
+        return self._answered_error(error_in(response.content), response.status_code, found, request)
 
-    def _told_error(
+    def _answered_error(
         self, error: Json, status: int, found: Mapping[str, str], request: CompletionRequest | None
     ) -> ProviderError:
         """The error that the provider answered with, `error` as `error_in` reads it."""
-        answer = Answered(
+        answer = ErrorAnswer(
             status,
             self._codes_of(error),
             str(error["message"]),
@@ -161,14 +167,14 @@ class SdkAdapter(ABC):
             from_api=not error["is_page"],
             flagged=error["is_flagged"],
         )
-        return self._speaker.answered(answer, self.codes, request, time.time(), self.sentences)
+        return self._errors.of_answer(answer, self.codes, request, time.time(), self.message_patterns)
 
     def _unanswered(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
         """The transport's word counts first, the SDK's class where it has none."""
         from .transport import verdict_on
 
         verdict, said = verdict_on(error) or (by_class(error, self.classes), error)
-        return self._speaker.unanswered(verdict, said, request)
+        return self._errors.of_exception(verdict, said, request)
 
     def _json(
         self, response: Any, request: CompletionRequest | None, limits: tuple[LimitReport, ...]
@@ -193,4 +199,4 @@ class SdkAdapter(ABC):
     ) -> ProviderError:
         """The error of a 200 that is not an answer; it is billed where `used` can be true."""
         usage = of_error(used, request) if request else None
-        return self._speaker.error(cls, message, request, status=200, code=code, limits=limits, usage=usage)
+        return self._errors.error(cls, message, request, status=200, code=code, limits=limits, usage=usage)

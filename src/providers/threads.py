@@ -19,14 +19,14 @@ T = TypeVar("T")
 _Job = tuple["Future[T]", Callable[[], T]]
 
 
-async def in_own_thread(work: Callable[[], T], name: str) -> T:
+async def run_in_thread(work: Callable[[], T], name: str) -> T:
     """The result of `work`, done in a thread that ends with it."""
     future: Future[T] = Future()
     threading.Thread(target=_do, args=(future, work), name=name, daemon=True).start()
     return await asyncio.wrap_future(future)
 
 
-class Places:
+class DaemonPool:
     """At most `count` calls at a time, each in a thread, started when first needed.
 
     A call that nobody waits for any more keeps its place until it ends; one that has not begun is dropped.

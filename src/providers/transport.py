@@ -20,7 +20,7 @@ from .network import (
     REDIRECTS_FOLLOWED,
     AnswerTooLarge,
     Redirected,
-    Refused,
+    RejectedAnswer,
     Unreadable,
     may_follow,
     proxy_for,
@@ -32,7 +32,7 @@ _PASSED_ON = (*WANTED_HEADERS, b"location", b"content-type")
 # A subclass stands before its base: the first match counts.
 _OURS: tuple[tuple[type[BaseException], Verdict], ...] = (
     (Redirected, REDIRECTED),
-    (Refused, UNREADABLE),
+    (RejectedAnswer, UNREADABLE),
 )
 _AIOHTTP: tuple[tuple[type[BaseException], Verdict], ...] = (
     (StaleConnection, NEVER_SENT),
@@ -84,18 +84,18 @@ def verdict_on(error: BaseException) -> tuple[Verdict, BaseException] | None:
 
 
 class Transport(httpx2.AsyncBaseTransport):
-    """One provider's connections. An answer is read whole, decompressed, up to `most_bytes`.
+    """One provider's connections. An answer is read whole, decompressed, up to `max_bytes`.
 
     Connections: one a slot and some for health calls, so that none waits for another. Idle ones are kept for
     4 s only: many self-hosted servers close theirs after 5 s, and a request that meets the closing is lost.
     """
 
-    def __init__(self, base_url: str, slots: int, connect_timeout_s: float, most_bytes: int) -> None:
+    def __init__(self, base_url: str, slots: int, connect_timeout_s: float, max_bytes: int) -> None:
         self._proxy = proxy_for(base_url)
         self._ssl = httpx2.create_ssl_context() if base_url.startswith("https:") else True
         self._connections = slots + 4
         self._connect_timeout_s = connect_timeout_s
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._limit = aiohttp.ClientTimeout(sock_connect=connect_timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
@@ -156,7 +156,7 @@ class Transport(httpx2.AsyncBaseTransport):
         )
 
     async def _content(self, answer: aiohttp.ClientResponse) -> bytes:
-        most = self._most_bytes if answer.status < 300 else ERROR_BYTES
+        most = self._max_bytes if answer.status < 300 else ERROR_BYTES
         parts: list[bytes] = []
         size = 0
         try:
@@ -185,10 +185,10 @@ def _check_redirect(answer: aiohttp.ClientResponse, request: httpx2.Request, url
         raise Redirected(answer.status, url, there)
 
 
-def http_client(base_url: str, slots: int, connect_timeout_s: float, most_bytes: int) -> httpx2.AsyncClient:
+def http_client(base_url: str, slots: int, connect_timeout_s: float, max_bytes: int) -> httpx2.AsyncClient:
     """What an SDK is given as its `http_client`."""
     return httpx2.AsyncClient(
-        transport=Transport(base_url, slots, connect_timeout_s, most_bytes),
+        transport=Transport(base_url, slots, connect_timeout_s, max_bytes),
         timeout=httpx2.Timeout(None, connect=connect_timeout_s),
         follow_redirects=True,  # those that the transport lets pass
         max_redirects=REDIRECTS_FOLLOWED,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .faults import FAULTS
+from .faults import FAULTS, FaultWindow
 
 API_FORMATS = ("anthropic", "openai", "gemini")
 
@@ -57,16 +57,6 @@ class OutputTokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """A fault between two moments, in seconds since the start or the last reset. `to_s` None: for good."""
-
-    from_s: float
-    to_s: float | None
-    fault: str
-    rate: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class ProviderConfig:
     """One provider. `port` 0 is any free one."""
 
@@ -88,7 +78,7 @@ class ProviderConfig:
     echo: bool = False
     retry_after_s: float = 1.0
     faults: Mapping[str, float] = field(default_factory=dict)
-    schedule: tuple[Window, ...] = ()
+    schedule: tuple[FaultWindow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +186,8 @@ def _faults(value: Any, where: str) -> dict[str, float]:
     return {_fault(name, where): _number(rate, f"{where}.{name}", 0, 1) for name, rate in table.items()}
 
 
-def _window(value: Any, where: str) -> Window:
-    table = _object(value, where, [f.name for f in fields(Window)])
+def _window(value: Any, where: str) -> FaultWindow:
+    table = _object(value, where, [f.name for f in fields(FaultWindow)])
     if "fault" not in table:
         raise ConfigError(where, 'the key "fault" is missing')
     from_s = _number(table.get("from_s", 0), f"{where}.from_s", 0)
@@ -205,10 +195,10 @@ def _window(value: Any, where: str) -> Window:
     if to_s is not None:
         to_s = _number(to_s, f"{where}.to_s", from_s, above=True)
     fault = _fault(table["fault"], f"{where}.fault")
-    return Window(from_s, to_s, fault, _number(table.get("rate", 1.0), f"{where}.rate", 0, 1))
+    return FaultWindow(from_s, to_s, fault, _number(table.get("rate", 1.0), f"{where}.rate", 0, 1))
 
 
-def _schedule(value: Any, where: str) -> tuple[Window, ...]:
+def _schedule(value: Any, where: str) -> tuple[FaultWindow, ...]:
     if not isinstance(value, list):
         raise ConfigError(where, f"expected a list of windows, got {_shown(value)}")
     return tuple(_window(window, f"{where}[{i}]") for i, window in enumerate(value))

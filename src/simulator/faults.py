@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .config import Window
+from dataclasses import dataclass
 
 FAULTS: Mapping[str, str] = {
     # answered with an error
@@ -54,6 +51,16 @@ REFUSED_BY_LIMIT = frozenset({"rate_limit", "rate_limit_bare", "slow_down", "dai
 OF_THE_PROVIDER = frozenset({"down", "outage", "silence", "server_error"})  # listing the models fails too
 
 
+@dataclass(frozen=True, slots=True)
+class FaultWindow:
+    """A fault between two moments, in seconds since the start or the last reset. `to_s` None: for good."""
+
+    from_s: float
+    to_s: float | None
+    fault: str
+    rate: float = 1.0
+
+
 class FaultPlan:
     """Which fault a call meets. `t` is seconds since the start or the last reset.
 
@@ -62,7 +69,7 @@ class FaultPlan:
     Where they add up to more than 1, those of rate 1 come first.
     """
 
-    def __init__(self, rates: Mapping[str, float], schedule: Sequence[Window]) -> None:
+    def __init__(self, rates: Mapping[str, float], schedule: Sequence[FaultWindow]) -> None:
         self.schedule = tuple(schedule)
         self.permanent = {fault for fault, rate in rates.items() if rate >= 1.0}
         self.thresholds: list[tuple[float, str]] = []
@@ -72,7 +79,7 @@ class FaultPlan:
                 total += rate
                 self.thresholds.append((total, fault))
 
-    def _open_windows(self, t: float) -> Iterator[Window]:
+    def _open_windows(self, t: float) -> Iterator[FaultWindow]:
         for window in self.schedule:
             if window.from_s <= t and (window.to_s is None or t < window.to_s):
                 yield window

@@ -20,7 +20,7 @@ from src.core.store.codec import attempt_columns, dump_record
 from src.errors import InvalidResponse, ProviderError, QuotaExhausted, RateLimited
 from src.providers.base import ProviderAdapter
 from src.providers.factory import build_adapter
-from src.providers.failures import LONGEST_QUOTA_S
+from src.providers.failures import MAX_QUOTA_WAIT_S
 from src.providers.values import LARGEST, MESSAGE_CHARS, MOST_TOKENS, NAME_CHARS, YEAR_S
 from src.records import Attempt, Completion, LimitReport, Outcome, Usage
 from src.storable import is_clean
@@ -307,7 +307,7 @@ def test_r1_6_r1_7_a_wait_without_end_is_bounded(reader: Reader, api: str, asked
             assert told.retry_after_s is not None
             assert told.resets_at <= 4e9
             assert told.retry_after_s <= YEAR_S
-    assert LONGEST_QUOTA_S < YEAR_S
+    assert MAX_QUOTA_WAIT_S < YEAR_S
 
 
 SENSE = "Grüße an die Elbe."

@@ -24,22 +24,15 @@ from src.errors import (
     ServerError,
     TimedOut,
 )
-from src.providers.failures import (
-    Answered,
-    Speaker,
-    causes,
-    class_of,
-    error_beside,
-    error_in,
-    names_an_overrun,
-    status_in,
-)
+from src.providers.error_bodies import error_beside, error_in, status_in
+from src.providers.error_classes import ErrorAnswer, classify, names_an_overrun
+from src.providers.failures import ErrorFactory, causes
 from src.records import LimitReport
 
 from .conftest import ask
 
 REQUEST = ask("openai", max_tokens=4_000)
-SPEAKER = Speaker("groq", "gsk_0123456789")
+ERRORS = ErrorFactory("groq", "gsk_0123456789")
 
 
 @pytest.mark.parametrize(
@@ -70,12 +63,12 @@ SPEAKER = Speaker("groq", "gsk_0123456789")
     ],
 )
 def test_the_status_decides_where_no_code_does(status: int, cls: type[ProviderError]) -> None:
-    assert class_of(Answered(status, ("unheard_of",), ""), {}, REQUEST) is cls
+    assert classify(ErrorAnswer(status, ("unheard_of",), ""), {}, REQUEST)[0] is cls
 
 
 def test_a_code_beats_the_status_and_the_first_known_code_counts() -> None:
     codes = {"spent": QuotaExhausted, "busy": Overloaded}
-    assert class_of(Answered(400, ("odd", "spent", "busy"), ""), codes, REQUEST) is QuotaExhausted
+    assert classify(ErrorAnswer(400, ("odd", "spent", "busy"), ""), codes, REQUEST)[0] is QuotaExhausted
 
 
 @pytest.mark.parametrize(
@@ -90,7 +83,7 @@ def test_a_code_beats_the_status_and_the_first_known_code_counts() -> None:
 )
 def test_a_refusal_that_counts_the_prompt_is_about_the_window(message: str) -> None:
     assert names_an_overrun(message, 4_000)
-    assert class_of(Answered(400, (), message), {}, REQUEST) is ContextTooLong
+    assert classify(ErrorAnswer(400, (), message), {}, REQUEST)[0] is ContextTooLong
 
 
 @pytest.mark.parametrize(
@@ -109,11 +102,11 @@ def test_other_refusals_are_not(message: str) -> None:
 
 
 def test_a_prompt_is_never_too_long_for_listing_models() -> None:
-    assert class_of(Answered(400, (), "208310 tokens > 200000"), {}, None) is BadRequest
+    assert classify(ErrorAnswer(400, (), "208310 tokens > 200000"), {}, None)[0] is BadRequest
 
 
 def test_an_error_tells_who_said_what() -> None:
-    error = SPEAKER.answered(Answered(429, ("", "tokens"), "Slow\n  down"), {}, REQUEST, 0.0)
+    error = ERRORS.of_answer(ErrorAnswer(429, ("", "tokens"), "Slow\n  down"), {}, REQUEST, 0.0)
     assert str(error) == "groq: answered 429 tokens: Slow down"
     assert (error.provider, error.model, error.status, error.code) == ("groq", REQUEST.model, 429, "tokens")
 
@@ -130,25 +123,25 @@ def test_an_error_tells_who_said_what() -> None:
     ],
 )
 def test_keys_are_never_repeated(said: str, shown: str) -> None:
-    assert str(SPEAKER.error(AuthFailed, said, None)) == shown
-    assert "0123456789" not in repr(SPEAKER)
+    assert str(ERRORS.error(AuthFailed, said, None)) == shown
+    assert "0123456789" not in repr(ERRORS)
 
 
 def test_a_provider_is_named_even_where_its_key_is_its_name() -> None:
-    assert str(Speaker("ollama", "ollama").error(ServerError, "ollama fell", None)) == "ollama: *** fell"
+    assert str(ErrorFactory("ollama", "ollama").error(ServerError, "ollama fell", None)) == "ollama: *** fell"
 
 
 def test_a_page_of_html_is_cut() -> None:
-    assert len(str(SPEAKER.error(ServerError, "<p>" * 1_000, None))) == len("groq: ") + 500
+    assert len(str(ERRORS.error(ServerError, "<p>" * 1_000, None))) == len("groq: ") + 500
 
 
 def test_a_minutes_limit_is_rate_limited_and_a_days_is_exhausted() -> None:
-    minute = Answered(429, (), "", {"retry-after": "12"}, (LimitReport("requests", 60, 0, 60.0),))
-    day = Answered(429, (), "", {"retry-after": "12"}, (LimitReport("requests", 200, 0, 86_400.0),))
-    long = Answered(429, (), "", {"retry-after": "7200"})
-    assert type(SPEAKER.answered(minute, {}, REQUEST, 1_000.0)) is RateLimited
+    minute = ErrorAnswer(429, (), "", {"retry-after": "12"}, (LimitReport("requests", 60, 0, 60.0),))
+    day = ErrorAnswer(429, (), "", {"retry-after": "12"}, (LimitReport("requests", 200, 0, 86_400.0),))
+    long = ErrorAnswer(429, (), "", {"retry-after": "7200"})
+    assert type(ERRORS.of_answer(minute, {}, REQUEST, 1_000.0)) is RateLimited
     for answer, resets_at in ((day, 1_012.0), (long, 8_200.0)):
-        error = SPEAKER.answered(answer, {}, REQUEST, 1_000.0)
+        error = ERRORS.of_answer(answer, {}, REQUEST, 1_000.0)
         assert type(error) is QuotaExhausted
         assert error.resets_at == resets_at
         assert error.reset_guessed is (answer is long)
@@ -156,19 +149,19 @@ def test_a_minutes_limit_is_rate_limited_and_a_days_is_exhausted() -> None:
 
 def test_our_clock_counts_for_a_reset_however_wrong_the_providers_is() -> None:
     found = {"retry-after": "Fri, 15 Jan 2027 10:00:00 GMT", "date": "Fri, 15 Jan 2027 08:00:00 GMT"}
-    spent = SPEAKER.answered(Answered(429, ("spent",), "", found), {"spent": QuotaExhausted}, REQUEST, 5.0)
+    spent = ERRORS.of_answer(ErrorAnswer(429, ("spent",), "", found), {"spent": QuotaExhausted}, REQUEST, 5.0)
     assert spent.resets_at == 7_205.0
 
 
 @pytest.mark.parametrize("asked", ["99999999999999", "9" * 400, "Sat, 28 Nov 9999 08:00:00 GMT"])
 def test_r1_6_no_reset_is_later_than_a_day_and_a_half(asked: str) -> None:
-    answer = Answered(429, ("spent",), "", {"retry-after": asked})
-    error = SPEAKER.answered(answer, {"spent": QuotaExhausted}, REQUEST, 1_000.0)
+    answer = ErrorAnswer(429, ("spent",), "", {"retry-after": asked})
+    error = ERRORS.of_answer(answer, {"spent": QuotaExhausted}, REQUEST, 1_000.0)
     assert error.resets_at == 1_000.0 + 36 * 3_600
 
 
 def test_a_spent_account_has_no_reset() -> None:
-    error = SPEAKER.answered(Answered(429, ("spent",), ""), {"spent": QuotaExhausted}, REQUEST, 0.0)
+    error = ERRORS.of_answer(ErrorAnswer(429, ("spent",), ""), {"spent": QuotaExhausted}, REQUEST, 0.0)
     assert (type(error), error.resets_at, error.retry_after_s) == (QuotaExhausted, None, None)
 
 
@@ -229,9 +222,11 @@ def test_whatever_a_body_holds_it_has_a_reason_and_a_class(body: Any, status: in
     told = error_in(json.dumps(body).encode())
     assert isinstance(told["message"], str)
     assert 200 <= status_in(told) < 600
-    answer = Answered(status, (), told["message"], from_api=not told["is_page"], flagged=told["is_flagged"])
-    assert class_of(answer, {}, REQUEST) in PROVIDER_ERRORS.values()
-    assert str(SPEAKER.answered(answer, {}, REQUEST, 0.0)).startswith("groq: ")
+    answer = ErrorAnswer(
+        status, (), told["message"], from_api=not told["is_page"], flagged=told["is_flagged"]
+    )
+    assert classify(answer, {}, REQUEST)[0] in PROVIDER_ERRORS.values()
+    assert str(ERRORS.of_answer(answer, {}, REQUEST, 0.0)).startswith("groq: ")
     if isinstance(body, dict):
         error_beside(body, ("choices",))
 

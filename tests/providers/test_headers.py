@@ -71,7 +71,7 @@ def test_only_what_is_read_is_picked_and_in_lower_case() -> None:
         (b"X-Request-Id", b"req_1"),
         (b"set-cookie", b"secret"),
     ]
-    assert headers.picked(raw) == {
+    assert headers.select_headers(raw) == {
         "x-ratelimit-limit-requests": "60",
         "retry-after": "1",
         "x-request-id": "req_1",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from src.providers.schemas import UNTOLD, anthropic_form, closed, gemini_form, openai_form
+from src.providers.schemas import NOT_EXPRESSIBLE, anthropic_form, closed, gemini_form, openai_form
 from src.simulator.demands import anthropic_objection, gemini_objection, openai_objection
 
 Json = dict[str, Any]
@@ -132,12 +132,12 @@ def test_anthropic_gets_all_but_bounds_and_notes() -> None:
     "name", ["tree", "all of", "anything", "true", "map", "free object", "free array", "tuple"]
 )
 def test_what_closed_objects_would_shut_out_is_not_sent_to_anthropic(name: str) -> None:
-    assert anthropic_form(EVERY_KIND[name]) == UNTOLD
+    assert anthropic_form(EVERY_KIND[name]) == NOT_EXPRESSIBLE
 
 
 def test_more_optional_properties_than_anthropic_takes_are_told_in_words() -> None:
     many: Json = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(25)}}
-    assert anthropic_form(many) == UNTOLD
+    assert anthropic_form(many) == NOT_EXPRESSIBLE
     assert anthropic_form({**many, "required": ["p0"]}).complete
 
 
@@ -178,8 +178,8 @@ def test_recursion_is_no_hindrance_to_strict_mode() -> None:
 
 
 def test_a_schema_whose_root_is_no_object_is_told_to_openai_in_words() -> None:
-    assert openai_form(EVERY_KIND["array at the root"]) == UNTOLD
-    assert openai_form({"anyOf": [PLACE, FEATURE]}) == UNTOLD
+    assert openai_form(EVERY_KIND["array at the root"]) == NOT_EXPRESSIBLE
+    assert openai_form({"anyOf": [PLACE, FEATURE]}) == NOT_EXPRESSIBLE
 
 
 def test_deeper_than_strict_mode_goes_without_it() -> None:
@@ -237,4 +237,4 @@ def test_what_gemini_can_not_say_is_left_for_words(schema: Json, found: Json, co
     ["tree", "doubling", "union", "all of", "anything", "true", "map", "free object", "free array", "tuple"],
 )
 def test_a_form_that_would_force_one_of_several_answers_is_not_sent_to_gemini(name: str) -> None:
-    assert gemini_form(EVERY_KIND[name]) == UNTOLD
+    assert gemini_form(EVERY_KIND[name]) == NOT_EXPRESSIBLE

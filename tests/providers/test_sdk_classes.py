@@ -17,8 +17,9 @@ import httpx2
 import pytest
 
 from src.errors import PROVIDER_ERRORS, TimedOut, Unreachable
-from src.providers import anthropic_adapter, gemini_adapter, openai_adapter, transport
-from src.providers.failures import CUT_OFF, NEVER_SENT, NO_ANSWER, REDIRECTED, STATUSES, UNREADABLE, by_class
+from src.providers import anthropic_adapter, gemini_adapter, gemini_reading, openai_adapter, transport
+from src.providers.error_classes import STATUSES
+from src.providers.failures import CUT_OFF, NEVER_SENT, NO_ANSWER, REDIRECTED, UNREADABLE, by_class
 
 # Codes of Anthropic's errors whose status says enough. They belong to its administration, files, threads,
 # compaction, tools and encryption, none of which is called here.
@@ -174,12 +175,12 @@ def test_the_table_knows_every_class_of_googles_packages() -> None:
 
     for cls in {exceptions.GoogleAPIError, *subclasses(exceptions.GoogleAPIError)}:
         code = getattr(cls, "code", None)
-        known = cls.__name__ in gemini_adapter.CLASSES if code is None else code in STATUSES or code < 400
+        known = cls.__name__ in gemini_reading.CLASSES if code is None else code in STATUSES or code < 400
         assert known, cls
-    assert exceptions.AsyncRestUnsupportedParameterError.__name__ in gemini_adapter.CLASSES
+    assert exceptions.AsyncRestUnsupportedParameterError.__name__ in gemini_reading.CLASSES
     own = [cls for _, cls in inspect.getmembers(types, inspect.isclass) if issubclass(cls, Exception)]
     assert len(own) >= 4
-    assert [cls.__name__ for cls in own if cls.__name__ not in gemini_adapter.CLASSES] == []
+    assert [cls.__name__ for cls in own if cls.__name__ not in gemini_reading.CLASSES] == []
 
 
 def test_the_table_knows_every_class_beneath_googles_packages() -> None:
@@ -189,16 +190,16 @@ def test_the_table_knows_every_class_beneath_googles_packages() -> None:
 
     for cls in {requests.RequestException, *subclasses(requests.RequestException)}:
         if cls.__module__ == "requests.exceptions":
-            assert cls.__name__ in gemini_adapter.CLASSES or cls.__name__ in LIKE_THEIR_BASE.split(), cls
+            assert cls.__name__ in gemini_reading.CLASSES or cls.__name__ in LIKE_THEIR_BASE.split(), cls
     assert issubclass(google.protobuf.json_format.ParseError, Exception)
-    assert by_class(google.auth.exceptions.RefreshError("x"), gemini_adapter.CLASSES)[1] is False
+    assert by_class(google.auth.exceptions.RefreshError("x"), gemini_reading.CLASSES)[1] is False
 
 
 def test_somebody_has_looked_at_every_finish_reason_of_gemini() -> None:
     gemini_adapter._import_quietly()
     from google.generativeai.protos import Candidate
 
-    assert {reason.name for reason in Candidate.FinishReason} <= set(gemini_adapter.FINISH)
+    assert {reason.name for reason in Candidate.FinishReason} <= set(gemini_reading.FINISH)
 
 
 def test_the_table_knows_every_class_of_httpx2() -> None:
@@ -215,7 +216,7 @@ def test_a_subclass_stands_before_its_base_in_every_table() -> None:
 
 
 def test_every_verdict_is_one_of_our_classes() -> None:
-    for adapter in (anthropic_adapter, openai_adapter, gemini_adapter):
+    for adapter in (anthropic_adapter, openai_adapter, gemini_reading):
         assert set(adapter.CODES.values()) <= set(PROVIDER_ERRORS.values())
         for cls, sent in adapter.CLASSES.values():
             assert cls in PROVIDER_ERRORS.values()
@@ -302,4 +303,4 @@ def test_what_lies_beneath_an_exception_of_requests_is_heard() -> None:
         (AttributeError("the package fell over a body"), UNREADABLE),
     ]
     for error, verdict in cases:
-        assert gemini_adapter.verdict_on(error) == verdict, error
+        assert gemini_reading.verdict_on(error) == verdict, error

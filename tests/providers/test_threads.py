@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from src.errors import Unreachable
-from src.providers.threads import Places, in_own_thread
+from src.providers.threads import DaemonPool, run_in_thread
 from src.records import CompletionRequest, Usage
 from src.simulator.process import SimulatorProcess
 
@@ -28,13 +28,13 @@ def gate() -> Any:
 
 
 async def test_work_in_a_thread_of_its_own_returns_or_raises() -> None:
-    assert await in_own_thread(lambda: threading.current_thread().name, "mine") == "mine"
+    assert await run_in_thread(lambda: threading.current_thread().name, "mine") == "mine"
     with pytest.raises(ZeroDivisionError):
-        await in_own_thread(lambda: 1 // 0, "mine")
+        await run_in_thread(lambda: 1 // 0, "mine")
 
 
 def test_no_more_threads_than_places_and_none_that_the_exit_waits_for(gate: threading.Event) -> None:
-    places = Places(3, "test-places")
+    places = DaemonPool(3, "test-places")
     futures = [places.submit(gate.wait) for _ in range(9)]
     mine = [thread for thread in threading.enumerate() if thread.name.startswith("test-places")]
     assert len(mine) == 3
@@ -48,7 +48,7 @@ def test_no_more_threads_than_places_and_none_that_the_exit_waits_for(gate: thre
 
 
 def test_a_free_thread_is_used_again() -> None:
-    places = Places(8, "test-again")
+    places = DaemonPool(8, "test-again")
     names = set()
     for _ in range(20):
         names.add(places.submit(lambda: threading.current_thread().name).result(5))
@@ -58,7 +58,7 @@ def test_a_free_thread_is_used_again() -> None:
 
 
 def test_what_has_not_begun_can_be_dropped(gate: threading.Event) -> None:
-    places = Places(1, "test-drop")
+    places = DaemonPool(1, "test-drop")
     running = places.submit(gate.wait)
     waiting = places.submit(lambda: pytest.fail("it should not have run"))
     assert waiting.cancel()
@@ -68,7 +68,7 @@ def test_what_has_not_begun_can_be_dropped(gate: threading.Event) -> None:
 
 
 def test_a_closed_pool_takes_nothing() -> None:
-    places = Places(1, "test-closed")
+    places = DaemonPool(1, "test-closed")
     places.close()
     places.close()
     with pytest.raises(RuntimeError):

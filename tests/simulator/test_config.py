@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from src.simulator.config import ConfigError, Limits, Window, merge, parse
+from src.simulator.config import ConfigError, Limits, merge, parse
+from src.simulator.faults import FaultWindow
 
 
 def test_nothing_given_is_the_three_providers_without_limits() -> None:
@@ -44,7 +45,7 @@ def test_windows_and_prefixes_take_their_short_forms() -> None:
     }
     config = parse({"providers": {"openai": row}}).providers["openai"]
     assert config.refuses_temperature == ("",)
-    assert config.schedule == (Window(0, None, "reset", 1.0), Window(1, 2, "down", 1.0))
+    assert config.schedule == (FaultWindow(0, None, "reset", 1.0), FaultWindow(1, 2, "down", 1.0))
 
 
 def provider(**row: Any) -> dict[str, Any]:

@@ -16,6 +16,6 @@ from __future__ import annotations
 from .anthropic_form import anthropic_form
 from .gemini_form import gemini_form
 from .openai_form import closed, openai_form
-from .shared import UNTOLD, Form
+from .shared import NOT_EXPRESSIBLE, Form
 
-__all__ = ["UNTOLD", "Form", "anthropic_form", "closed", "gemini_form", "openai_form"]
+__all__ = ["NOT_EXPRESSIBLE", "Form", "anthropic_form", "closed", "gemini_form", "openai_form"]

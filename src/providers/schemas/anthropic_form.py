@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .shared import (
+    NOT_EXPRESSIBLE,
     NOTES,
     PRIMITIVE,
-    UNTOLD,
     Form,
     Json,
     UnfitError,
@@ -31,9 +31,9 @@ def anthropic_form(schema: Mapping[str, Any]) -> Form:
         visitor = _Anthropic()
         found = visitor.visit(schema)
     except UnfitError:
-        return UNTOLD
+        return NOT_EXPRESSIBLE
     if visitor.optional > _MOST_OPTIONAL or visitor.unions > _MOST_UNIONS:
-        return UNTOLD
+        return NOT_EXPRESSIBLE
     return Form(found, not visitor.lost)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .shared import (
+    NOT_EXPRESSIBLE,
     NOTES,
-    UNTOLD,
     Form,
     Json,
     UnfitError,
@@ -31,7 +31,7 @@ def gemini_form(schema: Mapping[str, Any]) -> Form:
         visitor = _Gemini(schema)
         return Form(visitor.visit(schema), not visitor.lost)
     except UnfitError:
-        return UNTOLD
+        return NOT_EXPRESSIBLE
 
 
 class _Gemini:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .shared import MAPS, NOTES, UNTOLD, Form, Json, UnfitError, kinds_of, names_all_required, target_of
+from .shared import (
+    MAPS,
+    NOT_EXPRESSIBLE,
+    NOTES,
+    Form,
+    Json,
+    UnfitError,
+    kinds_of,
+    names_all_required,
+    target_of,
+)
 
 _STRICT_KEYS = frozenset(
     ("type", "enum", "const", "description", "title", "required", "minItems", "maxItems", "pattern", "format")
@@ -17,7 +27,7 @@ def openai_form(schema: Mapping[str, Any]) -> Form:
     """The `json_schema` of a `response_format`: strict where the schema meets strict mode's demands."""
     schema = _rooted(schema)
     if schema.get("type") != "object":
-        return UNTOLD
+        return NOT_EXPRESSIBLE
     try:
         strict, sent = True, _Strict().visit(schema, 0)
     except UnfitError:

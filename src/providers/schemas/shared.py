@@ -35,7 +35,7 @@ class Form(NamedTuple):
     complete: bool
 
 
-UNTOLD = Form(None, complete=False)
+NOT_EXPRESSIBLE = Form(None, complete=False)
 
 
 class UnfitError(Exception):
