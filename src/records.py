@@ -443,3 +443,4 @@ class PoolSnapshot:
     waiting_for: tuple[WaitingFor, ...] = ()
     offline_since: float | None = None
     oldest_waiting_at: float | None = None
+    rows_in_flight: tuple[int, ...] = ()  # of the store: tasks whose call has left

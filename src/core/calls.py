@@ -116,6 +116,11 @@ class CallRunner:
         """Calls that may have reached a provider; one whose cost is being reserved has not."""
         return sum(call.sent for call in self._calls.values())
 
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The rows in the store of tasks whose call has been sent."""
+        return tuple(call.placement.task.row for call in self._calls.values() if call.sent)
+
     def start(self, placement: Placement) -> None:
         """Begin a call on the running loop. It settles by itself, however it ends."""
         call = self._calls[placement.permit] = self._gate.open(placement)

@@ -113,4 +113,5 @@ class Placer:
             waiting=self._dispatch.waiting,
             waiting_for=self._dispatch.waiting_for(),
             oldest_waiting_at=self._dispatch.oldest_waiting_at(),
+            rows_in_flight=self._calls.rows,
         )

@@ -18,7 +18,6 @@ from typing import Any, cast
 from flask import Blueprint, Response, current_app, request
 from werkzeug.http import quote_etag
 
-from ..core.intake import QUEUE
 from ..core.store import TaskDetail
 from ..errors import StoreError
 from ..records import Task
@@ -39,10 +38,11 @@ from .presenters import as_json
 from .presenters.dashboard import dashboard_view, event_views
 from .presenters.pool import pool_view
 from .presenters.restricted import visible_dashboard_view, visible_pool_view
-from .presenters.tasks import OPEN_STATUSES, batch_view, task_detail_json, task_json
+from .presenters.tasks import batch_view, task_detail_json, task_json, task_list
 from .presenters.usage import DAY_S, usage_rows
 from .presenters.weights import rebalance_view
 from .problems import Problem
+from .task_states import OPEN_STATUSES
 
 health = Blueprint("health", __name__)
 api = Blueprint("api", __name__, url_prefix="/api")
@@ -208,19 +208,8 @@ def _detail_of(batch: str, task: Task) -> dict[str, Any]:
 @api.get("/tasks")
 def tasks() -> Response:
     wanted = query_of(TaskFilter)
-    page = app_context().store.tasks(
-        wanted.limit,
-        before=wanted.before,
-        statuses=[wanted.status] if wanted.status else [],
-        task_type=wanted.type,
-        provider=wanted.provider,
-        batch=wanted.batch,
-        submitter=wanted.submitter,
-        id_prefix=wanted.id,
-        owner=visible_submitter(),
-        shared=(QUEUE,),
-    )
-    rows = [task_json(app_context(), row) for row in page.rows]
+    page = task_list(app_context(), wanted, wanted.limit)
+    rows = [task_json(app_context(), row, state) for row, state in page.rows]
     return _json({"tasks": rows, "next_before": page.next_before, "simulated": app_context().simulated})
 
 

@@ -14,6 +14,7 @@ from ..core.intake import QUEUE, check_batch_name
 from ..errors import InputError
 from ..records import TaskStatus
 from .problems import Problem
+from .task_states import TaskState
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_TASKS = 10_000  # in one request; a file takes more
@@ -90,7 +91,7 @@ class BatchBody(_Body):
 class TaskFilter(_Body):
     """The query of a list of tasks; empty means any."""
 
-    status: TaskStatus | None = None
+    status: TaskStatus | TaskState | None = None
     type: str = ""
     provider: str = ""
     batch: str = ""

@@ -51,7 +51,7 @@ def _batches(context: AppContext, wanted: TaskFilter) -> Iterator[BatchRow]:
 def _passes(result: Result, wanted: TaskFilter) -> bool:
     task, by = result.task, result.answered_by
     return (
-        (wanted.status is None or result.status is wanted.status)
+        (wanted.status is None or result.status == wanted.status)
         and (not wanted.type or task.task_type == wanted.type)
         and (not wanted.submitter or task.submitter == wanted.submitter)
         and (not wanted.provider or (by is not None and by.provider == wanted.provider))

@@ -12,16 +12,16 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..core.intake import QUEUE
 from ..errors import InputError
-from ..records import TaskStatus
 from . import export, provider_actions, task_actions, visibility
 from .bodies import RebalanceBody, TaskFilter, query_of
-from .context import app_context, caller_name, visible_submitter
+from .context import app_context, caller_name
 from .presenters.dashboard import status_line
 from .presenters.restricted import visible_dashboard_view, visible_pool_view
-from .presenters.tasks import CHOICES, batch_view, task_view
+from .presenters.tasks import CHOICES, batch_view, task_list, task_view
 from .presenters.usage import RANGES, series, type_table
 from .presenters.weights import PRESET_NOTES, PRESETS, preset, rebalance_view, suggestion
 from .problems import Problem, from_validation
+from .task_states import TaskState
 from .uploads import MAX_UPLOAD_BYTES, Uploads
 
 pages = Blueprint("pages", __name__)
@@ -125,18 +125,7 @@ def tasks() -> str:
         wanted, problem = query_of(TaskFilter), None
     except ValidationError as error:
         wanted, problem = TaskFilter(), from_validation(error)
-    page = app_context().store.tasks(
-        PAGE_SIZE,
-        before=wanted.before,
-        statuses=[wanted.status] if wanted.status else [],
-        task_type=wanted.type,
-        provider=wanted.provider,
-        batch=wanted.batch,
-        submitter=wanted.submitter,
-        id_prefix=wanted.id,
-        owner=visible_submitter(),
-        shared=(QUEUE,),
-    )
+    page = task_list(app_context(), wanted, PAGE_SIZE)
     rows = visibility.visible_batches(app_context(), BATCHES_SHOWN)
     if wanted.batch and all(row.name != wanted.batch for row in rows):
         with suppress(Problem):  # none of this name, or none of theirs
@@ -147,7 +136,7 @@ def tasks() -> str:
         wanted=wanted,
         query={k: v for k, v in wanted.model_dump(mode="json").items() if v and k not in ("before", "limit")},
         batches=[batch_view(row) for row in rows],
-        statuses=list(TaskStatus),
+        states=list(TaskState),
         problem=problem,
         now=app_context().now(),
         refresh_s=visible_pool_view(app_context()).refresh_s,
@@ -156,7 +145,7 @@ def tasks() -> str:
 
 @pages.get("/rows/<row>")
 def task(row: str) -> str:
-    return _task_page(task_view(visibility.find_task(app_context(), row)))
+    return _task_page(task_view(app_context(), visibility.find_task(app_context(), row)))
 
 
 @pages.get("/tasks/<task_id>")
@@ -171,7 +160,7 @@ def task_named(task_id: str) -> AnyResponse:
 
 @pages.get("/tasks/<batch>/<task_id>")
 def task_by_id(batch: str, task_id: str) -> str:
-    return _task_page(task_view(visibility.find_task_by_id(app_context(), batch, task_id)))
+    return _task_page(task_view(app_context(), visibility.find_task_by_id(app_context(), batch, task_id)))
 
 
 def _task_page(view: object) -> str:

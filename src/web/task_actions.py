@@ -13,9 +13,9 @@ from ..errors import InputError
 from ..records import Task, TaskStatus
 from .context import MAX_SUBMITTING, AppContext, caller_role, visible_submitter
 from .presenters.pool import callable_providers, pool_view
-from .presenters.tasks import OPEN_STATUSES
 from .problems import Problem
 from .roles import MAX_PRIORITY
+from .task_states import OPEN_STATUSES
 from .visibility import find_batch, is_own_batch, is_visible
 
 MAX_WARNINGS = 20

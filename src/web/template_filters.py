@@ -35,7 +35,7 @@ TONES = {
     "misconfigured": "bad",
     "offline": "bad",
 }
-TASK_TONES = {"succeeded": "good", "running": "busy", "failed": "bad", "refused": "bad", "expired": "bad"}
+TASK_TONES = {"succeeded": "good", "in_flight": "busy", "failed": "bad", "refused": "bad", "expired": "bad"}
 
 
 def state_word(state: str) -> str:
@@ -44,11 +44,6 @@ def state_word(state: str) -> str:
 
 def state_tone(state: str) -> str:
     return TONES.get(state, "quiet")
-
-
-def task_word(status: str) -> str:
-    """What an orchestrator has taken is `running` to programs, although most of it may still wait there."""
-    return "in progress" if status == "running" else str(status)
 
 
 def frees(until: float | None, kind: str, now: float) -> str:
@@ -81,7 +76,6 @@ FILTERS: dict[str, Any] = {
     "state_word": state_word,
     "state_tone": state_tone,
     "task_tone": task_tone,
-    "task_word": task_word,
     "frees": frees,
     "why_not": why_not,
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.config import Settings, load_settings
@@ -74,6 +74,13 @@ def fill(folder: Path, now: float, *, running: bool = True) -> FilledState:
             next(row.row for row in rows if row.status is TaskStatus.FAILED),
             next(row.row for row in rows if row.status is TaskStatus.QUEUED),
         )
+
+
+def show_in_flight(filled: FilledState, store: Store, rows: Iterable[int]) -> None:
+    """A snapshot of the orchestrator in which the calls of these tasks have left."""
+    balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
+    snapshot = replace(balancer.snapshot(filled.now), rows_in_flight=tuple(rows))
+    store.heartbeat(ME, now=filled.now, snapshot=snapshot)
 
 
 @contextmanager

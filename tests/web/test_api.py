@@ -15,13 +15,13 @@ from flask.testing import FlaskClient
 
 from src.core.results import csv_line, guard
 from src.core.store import Store
-from src.records import TaskStatus
+from src.records import Message, Task, TaskStatus
 from src.web.context import MAX_SUBMITTING, MAX_WAITING
 from src.web.serving import THREADS
 from tests.helpers import ROOT
 
 from .conftest import AppMaker, context_of
-from .filled import BATCH, ME, SCRIPT, FilledState, _result
+from .filled import BATCH, ME, SCRIPT, FilledState, _result, show_in_flight
 
 REBALANCE = "/api/providers/rebalance"
 THIRDS = {"anthropic": 0.3333, "openai": 0.3333, "gemini": 0.3333}
@@ -297,6 +297,28 @@ def test_r5_16_a_request_that_is_one_too_many_to_wait_is_told(
     assert again["waited"] is True and again["warnings"] == []
     assert "waited" not in client.post("/api/tasks", json={"prompt": "Quick!"}).json
     assert THREADS >= MAX_WAITING + 16, "the others find a thread"
+
+
+def test_a_filter_by_waiting_fills_its_pages_beside_calls_in_flight(
+    client: FlaskClient, store: Store, filled: FilledState
+) -> None:
+    store.add_tasks([Task(f"w-{i}", "many", (Message("user", "?"),)) for i in range(30)], now=filled.now)
+    claimed = store.claim(ME, 12, now=filled.now)
+    newest = sorted(task.row for task in claimed)[-5:]
+    show_in_flight(filled, store, newest)
+    seen: list[int] = []
+    path = "/api/tasks?status=waiting&limit=10"
+    while path:
+        page = client.get(path).json
+        assert {task["state"] for task in page["tasks"]} == {"waiting"}
+        assert len(page["tasks"]) == 10 or page["next_before"] is None
+        seen += [task["row"] for task in page["tasks"]]
+        before = page["next_before"]
+        path = f"/api/tasks?status=waiting&limit=10&before={before}" if before else ""
+    counts = store.pending()
+    assert len(seen) == len(set(seen)) == counts[TaskStatus.QUEUED] + counts[TaskStatus.RUNNING] - 5
+    calls = client.get("/api/tasks?status=in_flight").json["tasks"]
+    assert sorted(task["row"] for task in calls) == newest
 
 
 def test_a_list_is_filtered_and_paged_by_key(client: FlaskClient) -> None:

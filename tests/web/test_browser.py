@@ -13,13 +13,15 @@ from flask import Flask
 
 from src.core.clock import Clock
 from src.core.store import Store
+from src.records import TaskStatus
 from src.web import create_app
 from src.web.access import AccessPolicy
 from src.web.context import AppContext
 from src.web.serving import make_server
 
 from .browser import axe_source, chromium, violations
-from .filled import ME, SCRIPT, FilledState, fill
+from .filled import ME, SCRIPT, FilledState, fill, show_in_flight
+from .filled import served as at_work
 
 pytestmark = pytest.mark.browser
 TOKEN = "a-token-that-nobody-guesses"
@@ -161,6 +163,23 @@ def test_a_narrow_page_shows_every_number_and_what_it_is(
         assert box["x"] + box["width"] <= 400
     units = "cells => cells.map(cell => getComputedStyle(cell, '::after').content).join()"
     assert unit in page.locator(f"{table} [data-unit]").evaluate_all(units)
+
+
+def test_a_waiting_task_and_a_call_in_flight_are_told_apart(served: Served, page: Any) -> None:
+    (claimed,) = served.store.tasks(9, statuses=[TaskStatus.RUNNING]).rows
+    show_in_flight(served.filled, served.store, [claimed.row])
+    states = page.locator("#list .pill")
+    with at_work(served.filled.database):
+        page.goto(f"{served.url}/tasks")
+        texts = states.all_inner_texts()
+        assert texts.count("in flight") == 1 and texts.count("waiting") == 2
+        for state, count in (("in flight", 1), ("waiting", 2)):
+            page.get_by_label("State").select_option(label=state)
+            page.get_by_role("button", name="Filter").click()
+            page.wait_for_url(f"**status={state.replace(' ', '_')}**")
+            assert states.all_inner_texts() == [state] * count
+        page.goto(f"{served.url}/rows/{claimed.row}")
+        assert page.locator("#verbs .pill").inner_text() == "in flight"
 
 
 def test_a_model_answer_made_of_script_tags_stays_text(served: Served, page: Any) -> None:

@@ -20,3 +20,21 @@ def test_an_idle_pool_starts_the_call_within_100_ms(stack: Stack) -> None:
         waited_s.append(answer["timeline"][0]["started_at"] - answer["created_at"])
     assert min(waited_s) > 0
     assert median(waited_s) < SOON_S, waited_s
+
+
+def test_a_task_that_waits_is_told_apart_from_one_whose_call_is_in_flight(stack: Stack) -> None:
+    """The orchestrator has claimed both, so the store calls both of them running."""
+    stack.ask("/api/providers/gemini/pause", {})
+    stack.until_noticed()
+    stack.simulator.patch("openai", {"latency": {"first_token_s": 5.0, "per_token_s": 0.0}})
+    rows = [{"id": name, "prompt": "Why?", "providers": [name]} for name in ("gemini", "openai")]
+    stack.ask("/api/tasks", {"tasks": rows, "batch": "two"})
+    wanted = {"gemini": ("running", "waiting"), "openai": ("running", "in_flight")}
+    found: dict[str, tuple[str, str]] = {}
+    while found != wanted:
+        listed = stack.ask("/api/tasks?batch=two")["tasks"]
+        assert all(task["status"] in ("queued", "running") for task in listed), listed
+        found = {task["id"]: (task["status"], task["state"]) for task in listed}
+    for state, name in (("waiting", "gemini"), ("in_flight", "openai")):
+        tasks = stack.ask(f"/api/tasks?batch=two&status={state}")["tasks"]
+        assert [task["id"] for task in tasks] == [name]

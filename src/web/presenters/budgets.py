@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ...core.budget_keeper import kept_caps, spent_on
 from ...routing.budgets import Budgets, rules_from
 from ..context import AppContext
-from .tasks import OPEN_STATUSES
+from ..task_states import OPEN_STATUSES
 
 FRESH_S = 5.0  # sums over months
 LOW = 0.8

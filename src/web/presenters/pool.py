@@ -124,6 +124,7 @@ class PoolView:
     waiting_for: tuple[WaitView, ...]
     oldest_waiting_at: float | None
     offline_since: float | None
+    rows_in_flight: tuple[int, ...]  # of the store: tasks whose call has left
 
     @property
     def refresh_s(self) -> int:
@@ -194,6 +195,7 @@ def _pool_view(context: AppContext) -> PoolView:
         waiting_for=tuple(map(WaitView.of, shown.waiting_for)) if live else (),
         oldest_waiting_at=shown.oldest_waiting_at if live else None,
         offline_since=shown.offline_since if live else None,
+        rows_in_flight=shown.rows_in_flight if live else (),
     )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.intake import QUEUE
 from ...core.results import attempt_row, latency_s, result_row, usd
 from ...core.store import BatchRow, TaskDetail, TaskRow
 from ...records import Attempt, TaskStatus
-from ..context import AppContext
+from ..bodies import TaskFilter
+from ..context import AppContext, visible_submitter
+from ..task_states import OPEN_STATUSES, TaskState, state_of, statuses_of
+from .pool import pool_view
 
-OPEN_STATUSES = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 CHOICES = {
     "preferred": "preferred for this task type",
     "weighted": "its turn by weight",
@@ -34,8 +37,17 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskListView:
+    """A page of tasks, newest first, each with its state; `next_before` is None on the last page."""
+
+    rows: tuple[tuple[TaskRow, TaskState], ...]
+    next_before: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskView:
     detail: TaskDetail
+    state: TaskState
     steps: tuple[Step, ...]
     is_open: bool
     latency_s: float | None
@@ -60,9 +72,34 @@ class BatchView:
     counts: dict[str, int]
 
 
-def task_view(detail: TaskDetail) -> TaskView:
+def task_list(context: AppContext, wanted: TaskFilter, limit: int) -> TaskListView:
+    """A page of the tasks that the caller may see."""
+    in_flight = pool_view(context).rows_in_flight
+    is_waiting = wanted.status is TaskState.WAITING
+    page = context.store.tasks(
+        limit + (len(in_flight) if is_waiting else 0),
+        before=wanted.before,
+        statuses=statuses_of(wanted.status),
+        task_type=wanted.type,
+        provider=wanted.provider,
+        batch=wanted.batch,
+        submitter=wanted.submitter,
+        id_prefix=wanted.id,
+        owner=visible_submitter(),
+        shared=(QUEUE,),
+        rows=in_flight if wanted.status is TaskState.IN_FLIGHT else None,
+    )
+    rows = [(row, state_of(row, in_flight)) for row in page.rows]
+    if is_waiting:
+        rows = [(row, state) for row, state in rows if state is TaskState.WAITING]
+    is_cut = len(rows) > limit
+    return TaskListView(tuple(rows[:limit]), rows[limit - 1][0].row if is_cut else page.next_before)
+
+
+def task_view(context: AppContext, detail: TaskDetail) -> TaskView:
     return TaskView(
         detail,
+        state_of(detail.row, pool_view(context).rows_in_flight),
         tuple(_steps(detail)),
         detail.row.status in OPEN_STATUSES,
         latency_s(detail.result) if detail.result else None,
@@ -108,13 +145,14 @@ def batch_view(row: BatchRow) -> BatchView:
 # ------------------------------------------------------------------ JSON
 
 
-def task_json(context: AppContext, row: TaskRow) -> dict[str, Any]:
-    """A task as a list tells it."""
+def task_json(context: AppContext, row: TaskRow, state: TaskState) -> dict[str, Any]:
+    """A task as an entry of a list."""
     return {
         "row": row.row,
         "batch": row.batch,
         "id": row.id,
         "status": str(row.status),
+        "state": str(state),
         "task_type": row.task_type,
         "submitter": row.submitter,
         "priority": row.priority,
@@ -138,7 +176,7 @@ def task_detail_json(context: AppContext, detail: TaskDetail) -> dict[str, Any]:
     """Everything: the list's row, the question, and once it is final the row of a results file."""
     task = detail.task
     return {
-        **task_json(context, detail.row),
+        **task_json(context, detail.row, state_of(detail.row, pool_view(context).rows_in_flight)),
         "messages": [{"role": m.role, "content": m.content} for m in task.messages],
         "max_tokens": task.max_tokens,
         "temperature": task.temperature,
