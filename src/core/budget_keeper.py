@@ -119,6 +119,11 @@ class BudgetKeeper:
             if self._in_flight[account] <= 0:
                 del self._in_flight[account]
 
+    @property
+    def reserved_nanos(self) -> int:
+        """What calls that are not stored yet may cost at most, together."""
+        return self._in_flight.total()
+
     def _peaks(self) -> dict[Account, int]:
         accounts = {*self._in_flight, *self._reserved}
         return {a: max(self._in_flight[a], self._reserved.get(a, 0)) for a in accounts}

@@ -289,6 +289,11 @@ class Orchestrator:
         return self._calls.sent
 
     @property
+    def reserved_nanos(self) -> int:
+        """What calls that are not stored yet may cost at most: nano-dollars."""
+        return self._budget_keeper.reserved_nanos
+
+    @property
     def unstored_answers(self) -> int:
         """Answers that are not on the disk yet: usually for some milliseconds, or while the store is down."""
         return self._result_writer.unstored
