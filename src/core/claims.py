@@ -37,7 +37,7 @@ class BlockedOwners:
     @property
     def fill_the_window(self) -> bool:
         """Whether so many of their tasks wait in dispatch that some have to go back."""
-        budgets = self._dispatch.balancer.pool.budgets
+        budgets = self._dispatch.balancer.registry.budgets
         return budgets is not None and self._dispatch.kept_count > self._most
 
     def take_tasks(self) -> list[Task]:

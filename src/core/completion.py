@@ -30,9 +30,9 @@ class CompletionCheck:
 
     async def check(self) -> bool:
         """Whether the run is over; where tasks are left, `end` says why."""
-        pool = self._dispatch.balancer.pool
-        if pool.all_misconfigured:
-            self._end.complete("misconfigured", "; ".join(p.key.rejection for p in pool.providers))
+        registry = self._dispatch.balancer.registry
+        if registry.all_misconfigured:
+            self._end.complete("misconfigured", "; ".join(p.key.rejection for p in registry.providers))
             return True
         quiet = not self._calls and self._result_writer.idle
         budget = self._claims.blocked.spent_budget() if quiet else None

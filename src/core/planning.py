@@ -254,7 +254,7 @@ class _Ledger:
     def _book(self, placement: Placement, answer: Completion, now: float) -> None:
         provider = self._balancer.by_name[placement.provider]
         model = provider.model(placement.model, self._balancer.settings, now)
-        price = self._balancer.pool.price_of(provider, model, now)
+        price = self._balancer.registry.price_of(provider, model, now)
         line = self.lines.setdefault((placement.provider, placement.tier), Counter())
         line["calls"] += 1
         line["prompt_tokens"] += answer.usage.prompt_tokens

@@ -179,7 +179,7 @@ def _prices(
             provider = balancer.by_name[name]
             model_name = settings.resolve_model(provider.config.models.of(tier))[0]
             model = provider.model(model_name, settings, start)
-            price = balancer.pool.price_of(provider, model, start)
+            price = balancer.registry.price_of(provider, model, start)
             record = forecast.record(name, model_name, task_type)
             if price is None:
                 prices[name] = math.inf

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 from .breaker import BreakerState
 from .buckets import REQUESTS, Bucket
 from .limits import ModelGroup
-from .pool import Pool
+from .registry import Registry
 from .routes import Option, Route
 from .soonest import Charge, Lot, Room, soonest
 from .state import ProviderState
@@ -57,8 +57,8 @@ class Kind(Protocol):
 class Allotment:
     """See the top of the file."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._due = 0.0
         self._given = False
 
@@ -72,7 +72,7 @@ class Allotment:
         self._due = now + EVERY_S
         if waiting < LEAST_WAITING or not self._tokens_may_bind(kinds):
             return self._clear(kinds)
-        program = _Program(self._pool, 1.0 + behind / waiting, now)
+        program = _Program(self._registry, 1.0 + behind / waiting, now)
         asked = [kind for kind in kinds if kind.count and program.add(kind)]
         if not asked:
             return self._clear(kinds)
@@ -100,7 +100,7 @@ class Allotment:
                 )
         return any(
             need[bucket.place] * pace > bucket.rate
-            for provider in self._pool.providers
+            for provider in self._registry.providers
             for group in provider.groups.values()
             if group.counts_tokens and (pace := self._calls_per_s(provider, group))
             for kind_type, size in largest.items()
@@ -113,12 +113,12 @@ class Allotment:
         requests = group.buckets.get(REQUESTS)
         by_limit = requests.rate if requests is not None else math.inf
         average = provider.history.avg_response_s
-        return min(by_limit, self._pool.slots / average) if average else by_limit
+        return min(by_limit, self._registry.slots / average) if average else by_limit
 
     def _by_slots_s(self, waiting: int) -> float:
         """How long the agents need for what waits: where that is longer, limits do not bind."""
-        known = [a for p in self._pool.providers if (a := p.history.avg_response_s) is not None]
-        return waiting * sum(known) / len(known) / self._pool.slots if known else 0.0
+        known = [a for p in self._registry.providers if (a := p.history.avg_response_s) is not None]
+        return waiting * sum(known) / len(known) / self._registry.slots if known else 0.0
 
     def _clear(self, kinds: Iterable[Kind]) -> bool:
         if not self._given:
@@ -141,8 +141,8 @@ class Allotment:
 class _Program:
     """The classes and buckets of this moment, in the numbers of `soonest`."""
 
-    def __init__(self, pool: Pool, each_stands_for: float, now: float) -> None:
-        self._pool, self._each_stands_for, self._now = pool, each_stands_for, now
+    def __init__(self, registry: Registry, each_stands_for: float, now: float) -> None:
+        self._registry, self._each_stands_for, self._now = registry, each_stands_for, now
         self._numbers: dict[int, int] = {}  # by id(bucket)
         self._places: dict[int, list[int]] = {}  # by id(kind): which options take part
         self.rooms: list[Room] = []
@@ -178,7 +178,7 @@ class _Program:
             or provider.weight <= 0
             or self._now < provider.quota.until
             or provider.breaker.state is not BreakerState.CLOSED
-            or provider.silent_since(self._now, self._pool.settings.routing.stall_timeout_s) is not None
+            or provider.silent_since(self._now, self._registry.settings.routing.stall_timeout_s) is not None
         )
 
     def _charges(self, kind: Kind, option: Option) -> list[Charge]:

@@ -41,10 +41,11 @@ from .call_size import CallSizes
 from .canaries import CANARY, canary_for, is_due
 from .candidates import CandidateReport, PlacementResult, WaitCondition
 from .doubts import SECOND_LOOK_S
-from .pool import Pool
+from .price_table import PriceTable
 from .pricing import PriceBook
 from .reach import Found, Reach
 from .refusals import NEVER, Refusal
+from .registry import Registry, make_agents, make_providers
 from .retry_state import Memory
 from .routes import Option, Route, build_route
 from .second_look import SecondLook
@@ -80,22 +81,22 @@ class ProviderLoadBalancer:
         budgets: Budgets | None = None,
         canaries: bool = False,
     ) -> None:
-        self.pool = Pool(
+        dice = jitter or random.Random(0)
+        self.registry = Registry(
             settings,
-            now=now,
-            configured=configured,
-            agents=agents,
-            jitter=jitter,
-            prices=prices,
-            catalogues=catalogues,
-            budgets=budgets,
+            make_providers(settings, configured, dice),
+            make_agents(settings, agents),
+            PriceTable(settings, prices, catalogues),
+            budgets,
+            dice,
+            now,
         )
-        self.pool.canaries = canaries and settings.breaker.probe_spend
-        self._sizes = CallSizes(self.pool)
-        self._selector = ProviderSelector(self.pool, self._sizes)
-        second_look = SecondLook(self.pool)
-        self._reach = Reach(self.pool, second_look)
-        self._settler = Settler(self.pool, self._reach, second_look)
+        self.registry.canaries = canaries and settings.breaker.probe_spend
+        self._sizes = CallSizes(self.registry)
+        self._selector = ProviderSelector(self.registry, self._sizes)
+        second_look = SecondLook(self.registry)
+        self._reach = Reach(self.registry, second_look)
+        self._settler = Settler(self.registry, self._reach, second_look)
         self._next_permit = 1
         self._stall_timeout_s = settings.routing.stall_timeout_s
         self._emergency_after_s = settings.routing.emergency_after_s
@@ -122,9 +123,9 @@ class ProviderLoadBalancer:
         self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
     ) -> PlacementResult:
         """`place` for dispatch: with the task's class, its advice, and what it remembers."""
-        if not self.pool.free_slots:
+        if not self.registry.free_slots:
             return _NO_SLOT
-        self.pool.rescore_if_due(now)
+        self.registry.rescore_if_due(now)
         report = self._selector.evaluate_candidates(task, route, memory, now, advice)
         selection = self._selector.select(task, route, memory, now, report)
         if selection is None:
@@ -139,7 +140,7 @@ class ProviderLoadBalancer:
         """Providers whose breaker is half-open, or that 429s have held, and that may try one call now."""
         return [
             p
-            for p in self.pool.providers
+            for p in self.registry.providers
             if ((p.breaker.state is not CLOSED and p.breaker.admits(now)) or _sends_one_first(p, now))
             and self._selector.eligibility.of_provider(p, now) is None
         ]
@@ -159,18 +160,18 @@ class ProviderLoadBalancer:
         """
         provider = self.by_name[name]
         limited = next((g for g in provider.groups.values() if g.evidence.is_canary_due(now)), None)
-        due = is_due(self.pool, provider)
-        if not (due or (self.pool.canaries and limited is not None)) or not self.pool.free_slots:
+        due = is_due(self.registry, provider)
+        if not (due or (self.registry.canaries and limited is not None)) or not self.registry.free_slots:
             return None
         if self._selector.eligibility.of_provider(provider, now, for_canary=True) is not None:
             return None
-        task = canary_for(self.pool, provider, now, None if due else limited)
+        task = canary_for(self.registry, provider, now, None if due else limited)
         route, memory = self.route(task, now), Memory(offered_at=now)
         report = self._selector.evaluate_candidates(task, route, memory, now, for_canary=True)
         selection = self._selector.select_probe(provider, report, CANARY)
         if selection is not None:
             placement = self._grant(selection, task, route, memory, now, report)
-            self.pool.permits[placement.permit].canary = True
+            self.registry.permits[placement.permit].canary = True
             return placement
         if all(option.model.group.closed(now) is None for option in route.options):
             provider.no_canary = provider.breaker.stage  # a budget refuses it, or its model is gone
@@ -180,7 +181,7 @@ class ProviderLoadBalancer:
 
     def _foreseen(self, selection: Selection, report: CandidateReport, now: float) -> WaitCondition | None:
         """What keeps all similar tasks from now on, where the granted call was the last that could go."""
-        if selection.forced or not self.pool.free_slots:
+        if selection.forced or not self.registry.free_slots:
             return None
         after = self._selector.report_after(report, now)
         if after is None:
@@ -210,7 +211,7 @@ class ProviderLoadBalancer:
         timeout_s = provider.config.timeout_s
         if task.deadline_at is not None:
             timeout_s = max(0.001, min(timeout_s, task.deadline_at - now))
-        ticket = self.pool.prefixes.grant(
+        ticket = self.registry.prefixes.grant(
             memory.prefixes, provider.index, option.model.name, option.model.config.prompt_cache, now
         )
         permit = Permit(
@@ -219,15 +220,14 @@ class ProviderLoadBalancer:
             ticket, memory, in_flight=provider.in_flight + 1,
             may_move=route.options[0].provider is not route.options[-1].provider,
         )  # fmt: skip
-        self.pool.permits[number] = permit
+        self.registry.permits[number] = permit
         provider.call_placed(number, now, self._stall_timeout_s)
         provider.quota.call_placed(now + self._quota_probe_s)
         option.model.call_placed(number, now + SECOND_LOOK_S)
         agent.in_flight += 1
-        self.pool.free_slots -= 1
+        self.registry.free_slots -= 1
         if selection.forced:
-            self.pool.forced_permit = number
-            self.pool.next_forced_at = now + FORCED_EVERY_S
+            self.registry.emergency.call_placed(number, now + FORCED_EVERY_S)
         return Placement(
             number, task, provider.name, option.model.name, option.model.group.name, route.tier,
             agent.name, max_tokens, selection.word, report.reasons(), now, timeout_s, memory.attempt,
@@ -239,16 +239,16 @@ class ProviderLoadBalancer:
         self, option: Option, task: Task, route: Route, max_tokens: int, now: float
     ) -> tuple[int | None, int | None, int]:
         """(reservation, upper bound in nano-dollars, max_tokens after clamping)."""
-        price = self.pool.price_of(option.provider, option.model, now)
+        price = self.registry.price_of(option.provider, option.model, now)
         bound = self._sizes.upper_bound(price, task, max_tokens)
-        if self.pool.budgets is None:
+        if self.registry.budgets is None:
             return None, bound, max_tokens
         names = (option.provider.name, task.batch, task.submitter)
-        refusal = self.pool.budgets.check(now, *names, bound)
+        refusal = self.registry.budgets.check(now, *names, bound)
         if refusal is not None and route.defaulted_max_tokens:
             max_tokens = self._sizes.affordable(price, task, refusal.headroom_nanos) or max_tokens
             bound = self._sizes.upper_bound(price, task, max_tokens)
-        return self.pool.budgets.reserve(now, *names, bound), bound, max_tokens
+        return self.registry.budgets.reserve(now, *names, bound), bound, max_tokens
 
     def _pick_agent(self, provider: ProviderState, task_type: str, last_name: str) -> AgentState:
         """The agent that has the task already, else home and speciality, then speciality, then any."""
@@ -283,21 +283,20 @@ class ProviderLoadBalancer:
 
         Raises PermitError, and changes nothing, for a permit that is not out.
         """
-        pool = self.pool
-        held = pool.permits.pop(permit, None)
+        registry = self.registry
+        held = registry.permits.pop(permit, None)
         if held is None:
             raise PermitError(f"permit {permit} is not out: settled before, or never issued")
         if held.ticket is not None:
-            pool.prefixes.settle(held.ticket, usage)
+            registry.prefixes.settle(held.ticket, usage)
         provider = held.provider
         provider.call_ended(
             permit, now, self._stall_timeout_s, ok=outcome is _OK, timed_out=isinstance(error, TimedOut)
         )
         held.agent.in_flight -= 1
         held.agent.done += outcome is _OK
-        pool.free_slots += 1
-        if permit == pool.forced_permit:
-            pool.forced_permit = 0
+        registry.free_slots += 1
+        registry.emergency.call_ended(permit)
         return self._settler.settle(
             held, outcome, now, latency_s=latency_s, usage=usage, error=error, limits=limits
         )
@@ -314,12 +313,12 @@ class ProviderLoadBalancer:
         for name, weight in weights.items():
             if name in self.by_name:
                 self.by_name[name].weight = weight
-        self.pool.rescore(now)
+        self.registry.rescore(now)
 
     def resume(self, name: str, now: float) -> None:
         """Lift a pause, a quota hold and a refused key: somebody says that it works again."""
         self.by_name[name].resume(now)
-        self.pool.routes_version += 1
+        self.registry.routes_version += 1
 
     def ask_at(self, name: str, asked_at: float, now: float) -> float:
         """When the provider's free call is due; `asked_at` is when the last one began."""
@@ -344,7 +343,8 @@ class ProviderLoadBalancer:
 
     def note_states(self, now: float) -> None:
         """Emit one event for each provider whose condition has changed."""
-        self.pool.note_states(now)
+        for provider in self.providers:
+            self.registry.status.report(provider, now)
 
     # ------------------------------------------------------------------ looking
 
@@ -354,42 +354,42 @@ class ProviderLoadBalancer:
 
     def take_events(self) -> list[Event]:
         """The events since last asked."""
-        return self.pool.take_events()
+        return self.registry.events.take()
 
     def snapshot(self, now: float) -> PoolSnapshot:
         """Everything a page shows, waiting tasks left out: dispatch adds those."""
-        self.pool.rescore(now)
-        return pool_snapshot(self, now)
+        self.registry.rescore(now)
+        return pool_snapshot(self.registry, self._selector.eligibility, now)
 
     @property
     def settings(self) -> Settings:
-        return self.pool.settings
+        return self.registry.settings
 
     @property
     def providers(self) -> list[ProviderState]:
-        return self.pool.providers
+        return self.registry.providers
 
     @property
     def by_name(self) -> Mapping[str, ProviderState]:
-        return self.pool.by_name
+        return self.registry.by_name
 
     @property
     def agents(self) -> Mapping[str, AgentState]:
-        return self.pool.agents
+        return self.registry.agents
 
     @property
     def slots(self) -> int:
         """Calls in flight at most, over all agents."""
-        return self.pool.slots
+        return self.registry.slots
 
     @property
     def offline_since(self) -> float | None:
         """Since when no provider can be reached; None while one can."""
-        return self.pool.offline_since
+        return self.registry.network.offline_since
 
     @property
     def in_flight(self) -> int:
-        return len(self.pool.permits)
+        return len(self.registry.permits)
 
 
 def _sends_one_first(provider: ProviderState, now: float) -> bool:

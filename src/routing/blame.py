@@ -30,16 +30,21 @@ is not refused within FIRST_S.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .retry_state import Memory
+from typing import Protocol
 
 SURELY_OWN = 3
 COMPARABLE, SMALL_CHARS = 4.0, 8_000  # a row is at most so many times as long as its neighbour, or short
 FIRST_S = 1.0  # a refusal takes less
 WANTED_S = 3.0  # how long the wish for a neighbour lasts; the task that has it repeats it every second
 NO_CANARY_S = 60.0  # after one that was refused, or could not go
+
+
+class RejectedTask(Protocol):
+    """What a task remembers of the 429s that it has drawn: see `retry_state.py`."""
+
+    limited: tuple[tuple[Evidence, int], ...]
+    own_429s: int
+    draws_429: int
 
 
 class Evidence:
@@ -73,7 +78,7 @@ class Evidence:
         """Whether rows that draw 429s draw them again, while others are answered, and none is answered."""
         return self.rows_own >= SURELY_OWN
 
-    def answered(self, memory: Memory | None, permit: int, chars: int) -> None:
+    def answered(self, memory: RejectedTask | None, permit: int, chars: int) -> None:
         """A call was answered."""
         self.holds = 0
         if memory is not None and memory.draws_429:
@@ -86,7 +91,7 @@ class Evidence:
         if permit > self.newest:
             self.newest, self.ok, self.chars = permit, ok, chars
 
-    def counts(self, memory: Memory, permit: int, chars: int) -> bool:
+    def counts(self, memory: RejectedTask, permit: int, chars: int) -> bool:
         """Take a 429 of a row into its memory. Whether it counts towards the row's own."""
         last = next((number for group, number in memory.limited if group is self), 0)
         memory.limited = (*(pair for pair in memory.limited if pair[0] is not self), (self, permit))
@@ -104,7 +109,7 @@ class Evidence:
         self.rows_own += 1
         return True
 
-    def wants_neighbour(self, memory: Memory, now: float) -> bool:
+    def wants_neighbour(self, memory: RejectedTask, now: float) -> bool:
         """Whether the row waits until another call has gone, since its next 429 would show nothing."""
         if memory.draws_429 < 2 or now < self.no_canary_until:
             return False

@@ -6,8 +6,8 @@ from ..records import Task
 from .budgets import affordable_max_tokens
 from .estimates import SAFETY, TOKENS_PER_MESSAGE
 from .limits import ONE_CALL, Need
-from .pool import Pool
 from .pricing import CompiledPrice
+from .registry import Registry
 from .retry_state import Memory
 from .routes import Option
 
@@ -15,9 +15,9 @@ from .routes import Option
 class CallSizes:
     """Sizes of calls to an option, in tokens and nano-dollars. Reserves nothing."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._least_max_tokens = pool.settings.budgets.min_max_tokens
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._least_max_tokens = registry.settings.budgets.min_max_tokens
 
     def max_tokens(self, option: Option, task: Task, memory: Memory) -> int:
         """The longest answer to request, in tokens. A default leaves the prompt its place in the window."""
@@ -25,7 +25,7 @@ class CallSizes:
         if task.max_tokens is not None:
             return wanted
         frame = TOKENS_PER_MESSAGE * (len(task.messages) + 1)
-        most = task.prompt_bytes + self._pool.agent_prompt_bytes + frame
+        most = task.prompt_bytes + self._registry.agent_prompt_bytes + frame
         if wanted + most <= option.window:  # no prompt has more tokens than bytes
             return wanted
         size, messages = self._sent(task)
@@ -65,7 +65,7 @@ class CallSizes:
 
     def _sent(self, task: Task) -> tuple[int, int]:
         """`(bytes, messages)` of the call at most: an agent adds its prompt where the task has none."""
-        own = self._pool.agent_prompt_bytes
+        own = self._registry.agent_prompt_bytes
         if not own or any(m.role == "system" for m in task.messages):
             return task.prompt_bytes, len(task.messages)
         return task.prompt_bytes + own, len(task.messages) + 1

@@ -20,7 +20,7 @@ from ..errors import (
 from ..records import Message, Task
 from ..settings import TIERS
 from .limits import ModelGroup
-from .pool import Pool
+from .registry import Registry
 from .state import ProviderState
 
 CANARY = "canary"
@@ -30,15 +30,17 @@ _PROMPT = (Message("user", "Hi"),)
 _ANSWERED = (Truncated, UnusableAnswer, ContentRefused)
 
 
-def canary_for(pool: Pool, provider: ProviderState, now: float, group: ModelGroup | None = None) -> Task:
+def canary_for(
+    registry: Registry, provider: ProviderState, now: float, group: ModelGroup | None = None
+) -> Task:
     """The smallest call to the cheapest of the provider's models that are there, or of that model group."""
-    names = dict.fromkeys(pool.settings.resolve_model(provider.config.models.of(t))[0] for t in TIERS)
-    models = [provider.model(name, pool.settings, now) for name in names]
+    names = dict.fromkeys(registry.settings.resolve_model(provider.config.models.of(t))[0] for t in TIERS)
+    models = [provider.model(name, registry.settings, now) for name in names]
     if group is not None:
         models = [model for model in provider.models.values() if model.group is group]
 
     def dollars(place: int) -> tuple[bool, bool, int]:
-        price = pool.price_of(provider, models[place], now)
+        price = registry.price_of(provider, models[place], now)
         return models[place].is_out, price is None, price.upper_bound_nanos(2, 1, 1) if price else 0
 
     cheapest = models[min(range(len(models)), key=dollars)]
@@ -48,11 +50,11 @@ def canary_for(pool: Pool, provider: ProviderState, now: float, group: ModelGrou
     )  # fmt: skip
 
 
-def is_due(pool: Pool, provider: ProviderState) -> bool:
+def is_due(registry: Registry, provider: ProviderState) -> bool:
     """Whether the next probe is to be a canary; tasks wait for it meanwhile."""
     breaker = provider.breaker
     return (
-        pool.canaries
+        registry.canaries
         and provider.half_open
         and breaker.by_timer
         and breaker.failed_probes >= FAILED_PROBES

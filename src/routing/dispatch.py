@@ -94,8 +94,8 @@ class Dispatch:
         self._flows: dict[tuple[str, str], Flow] = {}
         self._virtual_time = 0.0
         self._least_s = 0.0  # what even a lucky call takes
-        self._allotment = Allotment(balancer.pool)
-        self._routes_version = balancer.pool.routes_version
+        self._allotment = Allotment(balancer.registry)
+        self._routes_version = balancer.registry.routes_version
         self._offline_since = balancer.offline_since
         self.behind = 0  # tasks that will be offered when there is room for them
 
@@ -119,11 +119,13 @@ class Dispatch:
         number = next(self._sequence)
         memory = Memory(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
         failover.recall(memory, attempts, self.balancer.by_name, self._settings.pool)
-        memory.prefixes = self.balancer.pool.prefixes.offered(task)
+        memory.prefixes = self.balancer.registry.prefixes.offered(task)
         like = (*class_key(task, self._settings), task.deadline_at is not None)
         if memory.prefixes:  # one that waits for its beginning to be cached must not hold up the others
             like = (*like, int(memory.prefixes[-1].key[:4], 16) % PREFIX_CLASSES)
-        if self.balancer.pool.budgets is not None:  # one whose budget is spent must not hold up the others
+        if (
+            self.balancer.registry.budgets is not None
+        ):  # one whose budget is spent must not hold up the others
             like = (*like, *flow)
         entry = Entry(task, task, memory, like, list(attempts))
         self._entries[key] = entry
@@ -177,8 +179,8 @@ class Dispatch:
     def dispatch(self, now: float) -> Dispatched:
         """Place everything that can go now."""
         balancer, queues = self.balancer, self._queues
-        if balancer.pool.routes_version != self._routes_version:  # another model may have room
-            self._routes_version = balancer.pool.routes_version
+        if balancer.registry.routes_version != self._routes_version:  # another model may have room
+            self._routes_version = balancer.registry.routes_version
             queues.reroute(now)
         if balancer.offline_since != self._offline_since:
             self._offline_since = balancer.offline_since
@@ -189,7 +191,7 @@ class Dispatch:
             queues.wake_all()
         placements = self._placed  # kept where an error ends this half-way: they hold permits
         self._send_probes(placements, now)
-        while balancer.pool.free_slots and queues.waiting:
+        while balancer.registry.free_slots and queues.waiting:
             best = queues.next_class(now)
             entry = best.head() if best is not None else None
             if best is None or entry is None:
@@ -209,8 +211,8 @@ class Dispatch:
     def _send_probes(self, placements: list[Placement], now: float) -> None:
         """A probe is drawn from the tasks that have not failed: the oldest may be what opened the breaker."""
         for provider in self.balancer.awaiting_probe(now):
-            for _ in range(PROBES_DRAWN if self.balancer.pool.free_slots else 0):
-                entry = self._queues.draw(provider, self.balancer.pool.dice)
+            for _ in range(PROBES_DRAWN if self.balancer.registry.free_slots else 0):
+                entry = self._queues.draw(provider, self.balancer.registry.dice)
                 if entry is None or entry.queue is None:
                     break
                 placement = self.balancer.try_probe(
@@ -251,7 +253,7 @@ class Dispatch:
                 if placement is not None:
                     return PlacementResult(placement, None)
         if blocked.over_budget is not None:
-            self.balancer.pool.note_parked(blocked.over_budget, now)
+            self.balancer.registry.events.tasks_wait_for_budget(blocked.over_budget, now)
         return PlacementResult(None, blocked)
 
     @staticmethod
@@ -273,7 +275,7 @@ class Dispatch:
 
     def _next_wake(self, now: float) -> float | None:
         # Without a free slot time changes nothing: the settle that brings one does.
-        wake = self._queues.next_at(now) if self.balancer.pool.free_slots else NEVER
+        wake = self._queues.next_at(now) if self.balancer.registry.free_slots else NEVER
         while self._deadlines and self._deadlines[0][2].queue is None:
             heapq.heappop(self._deadlines)  # over, or in flight: back in the heap when it waits again
         if self._deadlines:
@@ -287,7 +289,7 @@ class Dispatch:
         attempts = tuple(entry.attempts) if entry is not None else ()
         if placement is not None:
             self._in_flight.pop(placement.permit, None)
-            if placement.permit in self.balancer.pool.permits:
+            if placement.permit in self.balancer.registry.permits:
                 self.balancer.settle(placement.permit, Outcome.UNCERTAIN, now)
             if not any(a.number == placement.attempt for a in attempts):
                 attempts = (*attempts, _uncertain(placement, now))
@@ -408,11 +410,11 @@ class Dispatch:
         if attempt.error_kind in ("Unreachable", "TimedOut"):
             if attempt.started_at < offered_at:
                 return False  # in an earlier life, whose times without network are not known any more
-            pool, ended_at = self.balancer.pool, attempt.started_at + attempt.latency_s
-            if pool.was_offline(attempt.started_at, ended_at):
+            registry, ended_at = self.balancer.registry, attempt.started_at + attempt.latency_s
+            if registry.network.was_offline(attempt.started_at, ended_at):
                 return False
             lost = attempt.error_kind == "Unreachable" and attempt.status is None
-            if lost and not pool.heard_since(ended_at):
+            if lost and not registry.heard_since(ended_at):
                 return False  # it may be the network, until any provider has answered
         return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
 
@@ -428,7 +430,7 @@ class Dispatch:
             truncated=completion.finish_reason.value == "length",
             warnings=(*placement.warnings, *completion.warnings),
             tier=placement.tier,
-            baseline_nanos=self.balancer.pool.baseline_nanos(completion.usage, now),
+            baseline_nanos=self.balancer.registry.prices.baseline_nanos(completion.usage, now),
         )
 
     # ------------------------------------------------------------------ queues
@@ -458,7 +460,7 @@ class Dispatch:
 
     def _forget(self, entry: Entry) -> None:
         task = entry.task
-        self.balancer.pool.prefixes.left(entry.memory.prefixes)
+        self.balancer.registry.prefixes.left(entry.memory.prefixes)
         if self._entries.pop((task.batch, task.id), None) is None:
             return
         flow = self._flows[task.batch, task.submitter]

@@ -12,8 +12,8 @@ from .breaker import CLOSED, OPEN
 from .budgets import BudgetRefusal
 from .call_size import CallSizes
 from .canaries import is_due
-from .pool import Pool
 from .refusals import GROUP, NEVER, POOL, TASK, Refusal
+from .registry import Registry
 from .retry_state import Memory
 from .routes import Option, Route
 from .state import ModelState, ProviderState
@@ -40,15 +40,15 @@ _OF_BUDGET = {
 class Eligibility:
     """The gates in front of every option. All times are UTC epoch seconds passed in as `now`."""
 
-    def __init__(self, pool: Pool, sizes: CallSizes) -> None:
-        self._pool, self._sizes = pool, sizes
-        self._routing = pool.settings.routing
+    def __init__(self, registry: Registry, sizes: CallSizes) -> None:
+        self._registry, self._sizes = registry, sizes
+        self._routing = registry.settings.routing
 
     # ------------------------------------------------------------------ the provider
 
     def of_provider(self, provider: ProviderState, now: float, *, for_canary: bool = False) -> Refusal | None:
         """Why no task at all may go to the provider now."""
-        if self._pool.offline_since is not None:
+        if self._registry.network.offline_since is not None:
             return _OFFLINE
         if provider.paused:
             return _PAUSED
@@ -69,7 +69,7 @@ class Eligibility:
 
     def _of_key(self, provider: ProviderState) -> Refusal:
         if provider.key.rejection:
-            until = None if self._pool.all_misconfigured else NEVER
+            until = None if self._registry.all_misconfigured else NEVER
             return Refusal(RefusalKind.KEY_REJECTED, until, detail=provider.key.rejection)
         return Refusal(RefusalKind.KEY_IN_DOUBT, provider.key.doubt.until)
 
@@ -80,7 +80,7 @@ class Eligibility:
         if not breaker.admits(now):
             kind = RefusalKind.BREAKER_OPEN if breaker.state is OPEN else RefusalKind.BREAKER_HALF_OPEN
             return Refusal(kind, max(breaker.next_chance(now), told_until))
-        if is_due(self._pool, provider) and not for_canary:
+        if is_due(self._registry, provider) and not for_canary:
             return Refusal(RefusalKind.BREAKER_HALF_OPEN, now + RECHECK_S)
         return Refusal(RefusalKind.OVERLOADED, told_until) if now < told_until else None
 
@@ -99,7 +99,7 @@ class Eligibility:
         closed = breaker.state is CLOSED  # else the probe decides, beside calls that may hang
         if closed and self._is_suspect(provider, now):
             return _SUSPECT
-        limit, most = provider.concurrency.limit, self._pool.most_in_flight
+        limit, most = provider.concurrency.limit, self._registry.most_in_flight
         if in_flight >= (limit if closed else most):
             return _CONCURRENCY_LIMIT if limit < most else _CONCURRENCY_SHARE
         if breaker.ramping and in_flight >= max(1.0, breaker.ramp(now) * limit):
@@ -128,7 +128,11 @@ class Eligibility:
         return (
             self._of_suitability(option, task, route, memory, now)
             or self._of_limits(option, task, memory, now)
-            or (self.of_budgets(option, task, route, memory, now) if self._pool.budgets is not None else None)
+            or (
+                self.of_budgets(option, task, route, memory, now)
+                if self._registry.budgets is not None
+                else None
+            )
         )
 
     @staticmethod
@@ -157,7 +161,7 @@ class Eligibility:
             return Refusal(closed.kind, closed.until, GROUP, closed.detail)
         if now < group.evidence.first_until:
             return Refusal(RefusalKind.TRIAL_AFTER_429, group.evidence.first_until, TASK)
-        if memory.draws_429 and self._pool.canaries and group.evidence.wants_neighbour(memory, now):
+        if memory.draws_429 and self._registry.canaries and group.evidence.wants_neighbour(memory, now):
             return Refusal(RefusalKind.NEIGHBOUR_FIRST, now + RECHECK_S, TASK)
         if not group.counts_tokens or self._sizes.surely_fits(option, task, memory):
             return None
@@ -168,10 +172,10 @@ class Eligibility:
         self, option: Option, task: Task, route: Route, memory: Memory, now: float
     ) -> Refusal | None:
         """Why no budget affords the call, not even with a smaller max_tokens where that is a default."""
-        budgets, sizes = self._pool.budgets, self._sizes
+        budgets, sizes = self._registry.budgets, self._sizes
         if budgets is None:
             return None
-        price = self._pool.price_of(option.provider, option.model, now)
+        price = self._registry.price_of(option.provider, option.model, now)
         max_tokens, defaulted = sizes.max_tokens(option, task, memory), route.defaulted_max_tokens
         bound = sizes.upper_bound(price, task, max_tokens)
         minimum = sizes.upper_bound(price, task, sizes.least(max_tokens, defaulted=defaulted)) or 1

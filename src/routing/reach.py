@@ -29,7 +29,7 @@ from enum import StrEnum
 from ..errors import ProviderError, Unreachable
 from ..records import Outcome
 from .breaker import BreakerState
-from .pool import Pool
+from .registry import Registry
 from .second_look import SecondLook
 from .stalls import Stalls
 from .state import ProviderState
@@ -57,11 +57,11 @@ _REFUSALS = {Found.KEY_REFUSED: 401, Found.FORBIDDEN: 403}
 class Reach:
     """See the top of the file."""
 
-    def __init__(self, pool: Pool, second_look: SecondLook) -> None:
-        self._pool, self._second_look = pool, second_look
-        self.stalls = Stalls(pool)
-        self._floor_s = pool.settings.routing.stall_timeout_s
-        self._interval_s = pool.settings.breaker.health_interval_s
+    def __init__(self, registry: Registry, second_look: SecondLook) -> None:
+        self._registry, self._second_look = registry, second_look
+        self.stalls = Stalls(registry)
+        self._floor_s = registry.settings.routing.stall_timeout_s
+        self._interval_s = registry.settings.breaker.health_interval_s
 
     # ------------------------------------------------------------------ evidence
 
@@ -97,7 +97,7 @@ class Reach:
         changed = False
         if found not in (Found.SILENT, Found.UNREACHABLE):
             provider.connection.lists_models = True
-            changed = self._pool.offline_since is not None
+            changed = self._registry.network.offline_since is not None
             self.reached(provider, now)
             looked = self._second_look.health_check(
                 provider, asked_at, now,
@@ -128,23 +128,21 @@ class Reach:
     def reached(self, provider: ProviderState, now: float) -> None:
         """It is there: if the pool was offline, it is not any more."""
         provider.connection.found(now)
-        since, self._pool.offline_since = self._pool.offline_since, None
+        since = self._registry.network.came_online(now)
         if since is None:
             return
-        self._pool.offline_windows.append((since, now))
-        for each in self._pool.providers:
+        for each in self._registry.providers:
             each.connection.network_is_back(now)
             self._forgive(each, since)
-            if now - since >= self._pool.settings.routing.offline_probe_s:
+            if now - since >= self._registry.settings.routing.offline_probe_s:
                 each.connection.cut(now, each.stall_timeout_s(self._floor_s))
         text = f"online again after {now - since:.0f} s: {provider.name} can be reached"
-        self._pool.event(now, "online", text, None, "alert")
+        self._registry.events.add(now, "online", text, level="alert")
 
     def jumped(self, seconds: float, now: float) -> None:
         """The clock leapt (a laptop slept): calls that were out then say nothing about anybody."""
-        self._pool.offline_windows.append((now - seconds - 1.0, now))
-        self._pool.jumped_at = now
-        for provider in self._pool.providers:
+        self._registry.network.jumped(seconds, now)
+        for provider in self._registry.providers:
             provider.connection.heard(now)
             if seconds >= _SLEEP_CUTS_S:
                 provider.connection.cut(now, provider.stall_timeout_s(self._floor_s))
@@ -153,7 +151,7 @@ class Reach:
 
     def _judge(self, now: float) -> bool:
         """Whether the pool is offline, or one provider silent. True where something has changed."""
-        if self._pool.offline_since is not None:
+        if self._registry.network.offline_since is not None:
             return False
         watched = self._watched()
         gone = [p for p in watched if self._is_gone(p, now)]
@@ -165,17 +163,18 @@ class Reach:
             after_s = now - provider.connection.heard_at
             provider.breaker.trip(now, f"silent for {after_s:.0f} s, and so is its free list of models")
             provider.connection.cut(now, 0.0)
-            self._pool.note_state(provider, now)
+            self._registry.status.report(provider, now)
         return bool(silent)
 
     def _go_offline(self, gone: list[ProviderState], now: float) -> None:
         """Offline since they went: one that was dead long before does not count."""
         went = [p.connection.unreachable_since for p in gone if p.connection.unreachable_since is not None]
-        since = self._pool.offline_since = min(at for at in went if at >= max(went) - FRESH_S)
+        since = min(at for at in went if at >= max(went) - FRESH_S)
+        self._registry.network.went_offline(since)
         for each in gone:
             self._forgive(each, since)
         text = "offline: no provider can be reached, waiting for the network"
-        self._pool.event(now, "offline", text, None, "alert", since=since)
+        self._registry.events.add(now, "offline", text, level="alert", since=since)
 
     @staticmethod
     def _forgive(provider: ProviderState, since: float) -> None:
@@ -184,7 +183,7 @@ class Reach:
             provider.breaker.forgive()
 
     def _watched(self) -> list[ProviderState]:
-        return [p for p in self._pool.providers if not (p.paused or p.key.rejection)]
+        return [p for p in self._registry.providers if not (p.paused or p.key.rejection)]
 
     @staticmethod
     def _is_gone(provider: ProviderState, now: float) -> bool:
@@ -208,8 +207,8 @@ class Reach:
 
     def ask_at(self, provider: ProviderState, asked_at: float, now: float) -> float:
         """When its free call is due, if nothing happens before. `asked_at`: when the last one began."""
-        if self._pool.offline_since is not None:
-            return asked_at + self._pool.settings.routing.offline_probe_s
+        if self._registry.network.offline_since is not None:
+            return asked_at + self._registry.settings.routing.offline_probe_s
         due = asked_at + self._interval_s
         if provider.wants_look(asked_at):
             return due if provider.key.worked else now
@@ -238,16 +237,16 @@ class Reach:
         """The permits of calls that are to be given up. Each is named once."""
         self._judge(now)
         lost: list[int] = []
-        for provider in self._pool.providers:
+        for provider in self._registry.providers:
             if not provider.connection.take_cut(now):
                 continue
             mine = [
                 number
-                for number, held in self._pool.permits.items()
+                for number, held in self._registry.permits.items()
                 if held.provider is provider and held.placed_at <= provider.connection.cut_at
             ]
             if mine:
                 text = f"{provider.name}: {len(mine)} calls that were out are given up and go elsewhere"
-                self._pool.event(now, "calls_lost", text, provider, "warning")
+                self._registry.events.add(now, "calls_lost", text, provider.name, "warning")
             lost += mine
         return list(dict.fromkeys(lost + self.stalls.take(now)))

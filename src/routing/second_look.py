@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..errors import AuthFailed, ModelUnavailable, ProviderError
-from .pool import Pool
+from .registry import Registry
 from .state import ModelState, Permit, ProviderState
 
 REFUSALS = 3  # of calls in a row against a list of models that says otherwise
@@ -18,14 +18,14 @@ class SecondLook:
     Called by the balancer's settling for calls and by `Reach` for health checks.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
 
     # ------------------------------------------------------------------ calls
 
     def refused(self, held: Permit, error: ProviderError, now: float) -> None:
         """A call has ended with AuthFailed or ModelUnavailable."""
-        newest = max(held.number, *self._pool.permits) if self._pool.permits else held.number
+        newest = max(held.number, *self._registry.permits) if self._registry.permits else held.number
         if isinstance(error, AuthFailed):
             self._key_refused(held, error, newest, now)
         elif isinstance(error, ModelUnavailable):
@@ -37,7 +37,7 @@ class SecondLook:
         provider.key.answered()
         if model.answered():
             text = f"{provider.name}: {model.name} is available again"
-            self._pool.event(now, "model_available", text, provider, "alert")
+            self._registry.events.add(now, "model_available", text, provider.name, "alert")
 
     def _key_refused(self, held: Permit, error: AuthFailed, newest: int, now: float) -> None:
         provider = held.provider
@@ -93,7 +93,7 @@ class SecondLook:
 
     def mended(self, provider: ProviderState, now: float) -> bool:
         """The health check of a condemned key answers. Whether calls may try again."""
-        wait_s = self._pool.settings.routing.quota_probe_s if provider.key.list_is_public else 0.0
+        wait_s = self._registry.settings.routing.quota_probe_s if provider.key.list_is_public else 0.0
         if now < provider.key.rejected_at + wait_s:
             return False
         provider.key.accept()
@@ -103,14 +103,16 @@ class SecondLook:
 
     def _reject_key(self, provider: ProviderState, now: float) -> None:
         provider.key.reject(now)
-        self._pool.note_state(provider, now)
+        self._registry.status.report(provider, now)
 
     def _take_out(self, provider: ProviderState, model: ModelState, now: float) -> None:
         """The model is not available; one event per outage."""
-        is_news = model.take_out(now + self._pool.settings.routing.quota_probe_s)
-        self._pool.routes_version += 1
+        is_news = model.take_out(now + self._registry.settings.routing.quota_probe_s)
+        self._registry.routes_version += 1
         if is_news:
-            self._pool.event(now, "model_unavailable", f"{provider.name}: {model.error}", provider, "alert")
+            self._registry.events.add(
+                now, "model_unavailable", f"{provider.name}: {model.error}", provider.name, "alert"
+            )
 
 
 def rejection(provider: ProviderState, error: ProviderError) -> str:

@@ -26,9 +26,9 @@ from .breaker import CLOSED
 from .call_size import CallSizes
 from .candidates import PATIENCE, CandidateReport, spills_at
 from .eligibility import Eligibility, last_to_end
-from .pool import Pool
 from .prefixes import Prefix
 from .refusals import GROUP, NEVER, TASK, Refusal
+from .registry import Registry
 from .retry_state import Memory
 from .routes import Option, Route
 from .state import ProviderState
@@ -70,10 +70,10 @@ _Step = Callable[[_Candidates, float], Selection | _Wait | None]
 class ProviderSelector:
     """Evaluates the options of a task and selects one. All times are UTC epoch seconds."""
 
-    def __init__(self, pool: Pool, sizes: CallSizes) -> None:
-        self._pool, self._sizes = pool, sizes
-        self._routing = pool.settings.routing
-        self.eligibility = Eligibility(pool, sizes)
+    def __init__(self, registry: Registry, sizes: CallSizes) -> None:
+        self._registry, self._sizes = registry, sizes
+        self._routing = registry.settings.routing
+        self.eligibility = Eligibility(registry, sizes)
         self._steps: tuple[_Step, ...] = (
             self._retry_here, self._await_cache_writer, self._take_preferred, self._probe,
             self._take_cached, self._take_turn_by_weight, self._force,
@@ -87,7 +87,7 @@ class ProviderSelector:
     ) -> CandidateReport:  # fmt: skip
         """Every option of the route through its gates; those that `advice` reserves are refused."""
         report, gates = CandidateReport(route), self.eligibility
-        budgets = self._pool.budgets
+        budgets = self._registry.budgets
         avoid = self._heeded(task, route, memory, now, advice) if advice.shun else 0
         for place, option in enumerate(route.options):
             provider = option.provider
@@ -155,7 +155,7 @@ class ProviderSelector:
         if memory.tried:
             options = [o for o in options if not memory.tried & o.provider.bit] or options
         preferred = route.prefer if self._prefers(route) else -1
-        shared = self._pool.prefixes.shared(memory.prefixes, now) if memory.prefixes else None
+        shared = self._registry.prefixes.shared(memory.prefixes, now) if memory.prefixes else None
         candidates = _Candidates(task, route, memory, report, options, preferred, shared)
         for step in self._steps:
             found = step(candidates, now)
@@ -174,7 +174,7 @@ class ProviderSelector:
 
     def _may_repair_here(self, c: _Candidates, now: float) -> bool:
         """Whether the model that gave a wrong answer is expected to be free for its correction soon."""
-        provider = self._pool.providers[c.memory.again]
+        provider = self._registry.providers[c.memory.again]
         until = c.report.until_of(provider)
         if provider.breaker.state is not CLOSED or until == NEVER:
             return False
@@ -192,13 +192,13 @@ class ProviderSelector:
         if c.shared is None:
             return None
         providers = {option.provider.index for option in c.route.options}
-        until, writers = self._pool.prefixes.written_by(c.shared, providers, now)
+        until, writers = self._registry.prefixes.written_by(c.shared, providers, now)
         deadline_at = c.task.deadline_at
         if not writers or (deadline_at is not None and deadline_at - until < DEADLINE_NEAR_S):
             return None
         c.report.wake_by(until)
         for index in writers:
-            c.report.writers |= self._pool.providers[index].bit
+            c.report.writers |= self._registry.providers[index].bit
         return WAIT
 
     def _take_preferred(self, c: _Candidates, now: float) -> Selection | _Wait | None:
@@ -227,7 +227,7 @@ class ProviderSelector:
         """Not charged to the round-robin: tasks that share nothing keep their weights."""
         if c.shared is None or not c.options:
             return None
-        warm = self._pool.prefixes.warm(c.shared, now)
+        warm = self._registry.prefixes.warm(c.shared, now)
         having = [option for option in c.options if option.provider.index in warm]
         if not having:
             return None
@@ -238,8 +238,8 @@ class ProviderSelector:
 
     def _force(self, c: _Candidates, now: float) -> Selection | None:
         """Through an open breaker, where no option is expected before `emergency_after_s` or the deadline."""
-        pool, report = self._pool, c.report
-        if pool.forced_permit or pool.offline_since is not None:
+        registry, report = self._registry, c.report
+        if registry.emergency.permit or registry.network.offline_since is not None:
             return None
         latest = now + self._routing.emergency_after_s
         if c.task.deadline_at is not None:
@@ -253,8 +253,8 @@ class ProviderSelector:
                 if refusal.until is not None:
                     report.wake_by(refusal.until)
                 continue
-            if now < pool.next_forced_at:
-                report.wake_by(pool.next_forced_at)
+            if now < registry.emergency.next_at:
+                report.wake_by(registry.emergency.next_at)
                 return None
             return Selection(option, "forced", forced=True)
         return None
@@ -273,7 +273,7 @@ class ProviderSelector:
     # ------------------------------------------------------------------ the preferred provider
 
     def _prefers(self, route: Route) -> bool:
-        return route.prefer >= 0 and not route.pinned and self._pool.providers[route.prefer].weight > 0
+        return route.prefer >= 0 and not route.pinned and self._registry.providers[route.prefer].weight > 0
 
     def _worth_waiting(self, c: _Candidates, now: float) -> bool:
         """Whether the preferred provider may come free before the task spills to another.
@@ -284,7 +284,7 @@ class ProviderSelector:
         """
         if _is_near(c.task, now):
             return False
-        provider, after_s = self._pool.providers[c.preferred], self._routing.preferred_wait_s
+        provider, after_s = self._registry.providers[c.preferred], self._routing.preferred_wait_s
         until = c.report.until_of(provider)
         option = _at(c.route.options, c.preferred)
         if option is not None and _is_limited(option, until):
@@ -322,7 +322,7 @@ class ProviderSelector:
         if self._routing.cost_weight:
             scores = self._weigh_price(options, scores)
         forced = wanted.provider.index if wanted is not None else None
-        index = self._pool.round_robin.turn(indices, scores, forced)
+        index = self._registry.round_robin.turn(indices, scores, forced)
         return wanted or options[indices.index(index)]
 
     def _weigh_price(self, options: list[Option], scores: list[float]) -> list[float]:

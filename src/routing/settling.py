@@ -22,8 +22,8 @@ from ..records import LimitReport, Outcome, RefusalKind, Usage
 from ..refusal_text import refusal_text
 from .blame import NO_CANARY_S
 from .canaries import comes_again, health_of
-from .pool import Pool
 from .reach import Reach
+from .registry import Registry
 from .second_look import FORBIDDEN, SecondLook
 from .state import Permit
 
@@ -36,8 +36,8 @@ _OK = Outcome.OK  # a name of its own is found sooner, at every decision
 class Settler:
     """See the top of the file."""
 
-    def __init__(self, pool: Pool, reach: Reach, second_look: SecondLook) -> None:
-        self._pool, self._reach, self._second_look = pool, reach, second_look
+    def __init__(self, registry: Registry, reach: Reach, second_look: SecondLook) -> None:
+        self._registry, self._reach, self._second_look = registry, reach, second_look
 
     def settle(
         self,
@@ -51,7 +51,7 @@ class Settler:
         limits: Sequence[LimitReport],
     ) -> int | None:
         """Take over everything the attempt has shown. Returns its cost, None where the price is unknown."""
-        pool, provider = self._pool, held.provider
+        registry, provider = self._registry, held.provider
         cost = self._settle_money(held, outcome, usage, now)
         self._settle_limits(held, outcome, usage, error, limits, now)
         provider.statistics.record(outcome, usage, cost, error)
@@ -80,9 +80,9 @@ class Settler:
         elif error is not None:
             self._apply_error(held, error, now)
         held.model.call_ended(held.number)
-        pool.rescore_one(provider, now)
+        registry.rescore_one(provider, now)
         if error is not None or provider.shown_state != "healthy":
-            pool.note_state(provider, now)
+            registry.status.report(provider, now)
         return cost
 
     def _note_canary(
@@ -100,19 +100,19 @@ class Settler:
             if not comes_again(error):
                 provider.no_canary = provider.breaker.stage
         text = f"{provider.name}: the canary (one token) {said}"
-        self._pool.event(now, "canary", text, provider, "info")
+        self._registry.events.add(now, "canary", text, provider.name, "info")
 
     def _failed(self, held: Permit, error: ProviderError | None, now: float) -> None:
         """A failure that counts: against the provider, or against its row alone."""
         provider, memory = held.provider, held.memory
         blamed = memory is not None and any(
-            self._pool.providers[index].answered > number for index, number in memory.failed
+            self._registry.providers[index].answered > number for index, number in memory.failed
         )
         if memory is not None and all(index != provider.index for index, _ in memory.failed):
             memory.failed = (*memory.failed, (provider.index, held.number))
         provider.breaker.settle(
             False, held.probe, now,
-            forced=held.forced, blamed=blamed, others_serve=self._pool.others_serve(provider, now),
+            forced=held.forced, blamed=blamed, others_serve=self._registry.others_serve(provider, now),
         )  # fmt: skip
         if blamed or provider.answered > held.number:
             return  # calls sent later have been answered
@@ -123,7 +123,7 @@ class Settler:
 
     def _back_off(self, held: Permit, error: Overloaded, now: float) -> None:
         provider = held.provider
-        breaker, window_s = provider.breaker, self._pool.settings.breaker.window_s
+        breaker, window_s = provider.breaker, self._registry.settings.breaker.window_s
         told_s = error.retry_after_s or 0.0
         ignores = (
             held.placed_at > provider.backoff.began_at
@@ -134,7 +134,7 @@ class Settler:
 
     def _settle_money(self, held: Permit, outcome: Outcome, usage: Usage | None, now: float) -> int | None:
         uncertain = outcome is Outcome.UNCERTAIN and usage is None
-        price = self._pool.price_of(held.provider, held.model, held.placed_at)
+        price = self._registry.price_of(held.provider, held.model, held.placed_at)
         cost: int | None
         if usage is not None:
             cost = price.cost_nanos(usage) if price is not None else None
@@ -142,11 +142,11 @@ class Settler:
             cost = held.upper_bound_nanos if price is not None else None
         else:
             cost = 0
-        if self._pool.budgets is not None and held.budget is not None:
+        if self._registry.budgets is not None and held.budget is not None:
             if cost == 0:
-                self._pool.budgets.cancel(held.budget)
+                self._registry.budgets.cancel(held.budget)
             else:
-                self._pool.budgets.settle(held.budget, cost or 0, uncertain=uncertain)
+                self._registry.budgets.settle(held.budget, cost or 0, uncertain=uncertain)
         return cost
 
     def _settle_limits(
@@ -193,9 +193,11 @@ class Settler:
 
     def _was_cut_off(self, held: Permit, error: ProviderError | None, now: float) -> bool:
         """Whether the network failed the call, or a laptop's sleep, or a comparison, and not the provider."""
-        if held.placed_at < self._pool.jumped_at or held.compared:
+        if held.placed_at < self._registry.network.jumped_at or held.compared:
             return True
-        return isinstance(error, TimedOut | Unreachable) and self._pool.was_offline(held.placed_at, now)
+        return isinstance(error, TimedOut | Unreachable) and self._registry.network.was_offline(
+            held.placed_at, now
+        )
 
     def _succeeded(self, held: Permit, usage: Usage | None) -> None:
         provider = held.provider
@@ -227,7 +229,7 @@ class Settler:
                 group.rejections.begin_stray(now)
             if counts or known:
                 return
-        wait_s = min(error.retry_after_s or 0.0, self._pool.settings.routing.max_hold_s)
+        wait_s = min(error.retry_after_s or 0.0, self._registry.settings.routing.max_hold_s)
         was_held = now < group.held_until
         group.rate_limited(wait_s, held.reservation.sent_at, now)
         if now < group.held_until and not was_held:
@@ -236,11 +238,11 @@ class Settler:
     def _exhaust(self, held: Permit, error: QuotaExhausted, now: float) -> None:
         code = str(error.code or error.status)
         if error.resets_at is not None:
-            longest_s = self._pool.settings.routing.max_hold_s if error.reset_guessed else LONGEST_QUOTA_S
+            longest_s = self._registry.settings.routing.max_hold_s if error.reset_guessed else LONGEST_QUOTA_S
             self._hold_until(min(error.resets_at, now + longest_s), code, held, now)
             self._probe_before(error, held, now)
             return
-        again_at = now + self._pool.settings.routing.quota_probe_s
+        again_at = now + self._registry.settings.routing.quota_probe_s
         held.provider.quota.spent(code, again_at, now)
 
     def _probe_before(self, error: QuotaExhausted, held: Permit, now: float) -> None:
@@ -249,7 +251,7 @@ class Settler:
         if wait_s is None or error.resets_at is None or now + wait_s >= error.resets_at - SAME_RESET_S:
             return
         if held.reservation.probe:
-            wait_s = max(wait_s, self._pool.settings.routing.quota_probe_s)
+            wait_s = max(wait_s, self._registry.settings.routing.quota_probe_s)
         held.model.group.probe_from(now + wait_s, now)
 
     def _hold_until(self, resets_at: float, code: str, held: Permit, now: float) -> None:
@@ -261,5 +263,5 @@ class Settler:
         group.hold(resets_at, RefusalKind.QUOTA_SPENT, now, code)
         if is_news:
             text = f"{provider.name}: {refusal_text(RefusalKind.QUOTA_SPENT, code)}"
-            self._pool.event(now, "quota_exhausted", text, provider, "alert", until=resets_at)
-            self._pool.note_state(provider, now, told=True)
+            self._registry.events.add(now, "quota_exhausted", text, provider.name, "alert", until=resets_at)
+            self._registry.status.report(provider, now, silently=True)

@@ -2,99 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ..records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, RefusalKind
-from ..refusal_text import refusal_text
-from ..settings import Settings
-from .breaker import BreakerState
+from ..records import AgentSnapshot, PoolSnapshot, ProviderSnapshot
+from .eligibility import Eligibility
+from .registry import Registry
 from .scoring import shares
 from .state import ProviderState
-
-if TYPE_CHECKING:
-    from .balancer import ProviderLoadBalancer
-
-DEGRADED_ERROR_RATE = 0.1
+from .status import Condition
 
 
-def provider_condition(
-    provider: ProviderState, offline_since: float | None, now: float, settings: Settings
-) -> tuple[str, str, float | None]:
-    """(state, reason, until): the one word a page shows, the gravest first."""
-    breaker = provider.breaker
-    breaker.tick(now)
-    if provider.paused:
-        return "paused", "paused by hand", None
-    if provider.key.rejection:
-        return "misconfigured", provider.key.rejection, None
-    if offline_since is not None:
-        return "offline", "no provider can be reached", None
-    if provider.quota.until:
-        spent = refusal_text(RefusalKind.QUOTA_SPENT, provider.quota.code)
-        return "exhausted", spent, provider.quota.until
-    if breaker.state is BreakerState.OPEN:
-        return "open", breaker.reason, breaker.open_until
-    if breaker.state is BreakerState.HALF_OPEN:
-        return "half_open", "one probe decides", None
-    silent_since = provider.silent_since(now, settings.routing.stall_timeout_s)
-    if silent_since is not None:
-        return "suspect", f"{provider.in_flight} calls out, nothing back for {now - silent_since:.0f} s", None
-    return _milder_condition(provider, now)
-
-
-def _milder_condition(provider: ProviderState, now: float) -> tuple[str, str, float | None]:
-    holds = [g for g in provider.groups.values() if now < g.held_until]
-    if holds:
-        # Long to its end: neither its last hour nor another model's short hold means that it is back.
-        long = [g for g in holds if g.held_long]
-        first = min(long or holds, key=lambda g: g.held_until)
-        why = refusal_text(first.held_kind, first.held_detail)
-        return ("exhausted" if long else "limited"), f"{first.name}: {why}", first.held_until
-    if provider.history.error_rate > DEGRADED_ERROR_RATE:
-        return "degraded", f"{provider.history.error_rate:.0%} of recent calls failed", None
-    if provider.breaker.ramp(now) < 1.0:
-        return "degraded", "recovering: its share grows back", None
-    return "healthy", "", None
-
-
-def pool_snapshot(balancer: ProviderLoadBalancer, now: float) -> PoolSnapshot:
-    """All providers and agents at `now`."""
-    settings = balancer.settings
+def pool_snapshot(registry: Registry, eligibility: Eligibility, now: float) -> PoolSnapshot:
+    """All providers and agents at `now`, waiting tasks left out."""
     live = {
         p.name: p.score * p.breaker.ramp(now)
-        for p in balancer.providers
-        if balancer.gate(p, now) is None or p.in_flight
+        for p in registry.providers
+        if eligibility.of_provider(p, now) is None or p.in_flight
     }
     share = shares(live)
     found = tuple(
-        _provider(p, share.get(p.name, 0.0), balancer.offline_since, now, settings)
-        for p in balancer.providers
+        _provider(p, share.get(p.name, 0.0), registry.status.condition(p, now), now)
+        for p in registry.providers
     )
     missing = tuple(
         _not_configured(name, config.weight, config.why_not_configured)
-        for name, config in settings.providers.items()
-        if name not in balancer.by_name
+        for name, config in registry.settings.providers.items()
+        if name not in registry.by_name
     )
     agents = tuple(
         AgentSnapshot(a.name, a.home, tuple(sorted(a.task_types)), a.in_flight, a.slots, a.done)
-        for a in balancer.agents.values()
+        for a in registry.agents.values()
     )
     return PoolSnapshot(
-        now, found + missing, agents, 0, balancer.in_flight, offline_since=balancer.offline_since
+        now, found + missing, agents, 0, len(registry.permits), offline_since=registry.network.offline_since
     )
 
 
-def _provider(
-    p: ProviderState, share: float, offline_since: float | None, now: float, settings: Settings
-) -> ProviderSnapshot:
-    state, reason, until = provider_condition(p, offline_since, now, settings)
+def _provider(p: ProviderState, share: float, condition: Condition, now: float) -> ProviderSnapshot:
     quantiles = p.history.quantiles()
     gauges = tuple(gauge for group in p.groups.values() for gauge in group.gauges(now))
     return ProviderSnapshot(
         name=p.name,
-        state=state,
-        reason=reason,
-        until=until,
+        state=condition.state,
+        reason=condition.reason,
+        until=condition.until,
         weight=p.weight,
         score=p.score,
         performance_multiplier=p.performance_multiplier,

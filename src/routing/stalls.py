@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 
 from .breaker import CLOSED
-from .pool import Pool
+from .registry import Registry
 from .state import Permit, ProviderState
 
 FLOOR_S, FEW_FLOOR_S = 10.0, 20.0
@@ -36,17 +36,17 @@ _DOUBLINGS_AT_MOST = 6
 class Stalls:
     """The two steps above. It decides which calls are given up; the orchestrator cancels them."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._asked: dict[int, tuple[float, int]] = {}  # by provider: when one was given up last, how many
         self._proven: set[int] = set()
 
     def take(self, now: float) -> list[int]:
         """The permits of calls to give up now."""
-        if self._pool.offline_since is not None:
+        if self._registry.network.offline_since is not None:
             return []
         lost: list[int] = []
-        for provider in self._pool.providers:
+        for provider in self._registry.providers:
             if provider.index in self._proven:
                 self._proven.discard(provider.index)
                 lost += [held.number for held in self._movable(provider)]
@@ -68,7 +68,7 @@ class Stalls:
         if held.memory is None or held.memory.given_up is None:
             return
         index, silent_s = held.memory.given_up
-        silent = self._pool.providers[index]
+        silent = self._registry.providers[index]
         asked_at, _ = self._asked.get(index, (math.inf, 0))
         if silent is held.provider or silent.connection.heard_at > asked_at or latency_s > QUICKER * silent_s:
             return
@@ -76,7 +76,7 @@ class Stalls:
         reason = f"silent for {after_s:.0f} s on what {held.provider.name} answers in {latency_s:.1f} s"
         silent.breaker.trip(now, reason)
         self._proven.add(index)
-        self._pool.note_state(silent, now)
+        self._registry.status.report(silent, now)
 
     def _is_stalled(self, provider: ProviderState, now: float) -> bool:
         if not provider.in_flight or provider.paused or provider.breaker.state is not CLOSED:
@@ -86,14 +86,14 @@ class Stalls:
         return (
             now - provider.connection.heard_at >= wait_s
             and now - asked_at >= wait_s / 2.0
-            and self._pool.others_serve(provider, now)
+            and self._registry.others_serve(provider, now)
         )
 
     def _silent_probes(self, provider: ProviderState, now: float) -> list[int]:
         """Where the breaker is not closed anyway, a call that outlives a probe needs no comparison."""
-        if not provider.in_flight or not self._pool.others_serve(provider, now):
+        if not provider.in_flight or not self._registry.others_serve(provider, now):
             return []
-        probe_s = self._pool.settings.breaker.probe_timeout_s
+        probe_s = self._registry.settings.breaker.probe_timeout_s
         placed_by = now - max(self.stall_after_s(provider), probe_s)
         silent = [held for held in self._movable(provider) if held.placed_at <= placed_by]
         for held in silent:
@@ -112,7 +112,7 @@ class Stalls:
         """Its calls whose tasks another provider may serve, and which were not given up before."""
         return [
             held
-            for held in self._pool.permits.values()
+            for held in self._registry.permits.values()
             if held.provider is provider and held.may_move and held.memory is not None
             and held.memory.given_up is None
         ]  # fmt: skip

@@ -271,7 +271,7 @@ def seen(balancer: ProviderLoadBalancer) -> tuple[object, ...]:
     """All that a settle changes."""
     return (
         balancer.in_flight,
-        balancer.pool.free_slots,
+        balancer.registry.free_slots,
         balancer.offline_since,
         [(a.in_flight, a.done) for a in balancer.agents.values()],
         [

@@ -34,7 +34,7 @@ def alerts(events: Sequence[Event]) -> list[str]:
 def test_an_open_breaker_is_told_as_what_it_does() -> None:
     desk = Desk()
     desk.provider("openai").breaker.trip(desk.now, "silent")
-    desk.balancer.pool.note_states(desk.now)
+    desk.balancer.note_states(desk.now)
     (told,) = desk.balancer.take_events()
     assert told.kind == "provider_open" and told.message.startswith("openai gets no tasks: "), told
 

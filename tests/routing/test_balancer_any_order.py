@@ -72,7 +72,7 @@ class AnyOrder(RuleBasedStateMachine):
         deadline_at = None if deadline_s is None else self.now + deadline_s
         task = make_task(kind=kind, providers=pinned, max_tokens=max_tokens, deadline_at=deadline_at)
         placed = self.balancer.place(task, self.now)
-        assert {c.provider for c in placed.reasons} == set(NAMES) or not self.balancer.pool.free_slots
+        assert {c.provider for c in placed.reasons} == set(NAMES) or not self.balancer.registry.free_slots
         if isinstance(placed, Wait):
             assert placed.until is None or placed.until > self.now
             return
@@ -137,11 +137,11 @@ class AnyOrder(RuleBasedStateMachine):
     def the_books_balance(self) -> None:
         balancer = self.balancer
         assert balancer.in_flight == len(self.out)
-        assert balancer.pool.free_slots == balancer.slots - len(self.out) >= 0
+        assert balancer.registry.free_slots == balancer.slots - len(self.out) >= 0
         assert sum(p.in_flight for p in balancer.providers) == len(self.out)
         assert sum(a.in_flight for a in balancer.agents.values()) == len(self.out)
         for provider in balancer.providers:
-            assert 0 <= provider.in_flight <= balancer.pool.most_in_flight
+            assert 0 <= provider.in_flight <= balancer.registry.most_in_flight
             counts = provider.statistics
             assert counts.calls == counts.succeeded + counts.failed + counts.neutral
             for group in provider.groups.values():

@@ -138,7 +138,7 @@ class AnyOrder(RuleBasedStateMachine):
         desk = self.desk
         if not desk.dispatch.waiting or self.out or desk.balancer.offline_since is not None:
             return
-        steered = any(p.paused for p in desk.balancer.providers) or desk.balancer.pool.all_misconfigured
+        steered = any(p.paused for p in desk.balancer.providers) or desk.balancer.registry.all_misconfigured
         assert desk.wake is not None or steered, desk.dispatch.waiting_for()
 
     @invariant()
@@ -146,7 +146,7 @@ class AnyOrder(RuleBasedStateMachine):
         """A task on its first attempt that could go this moment has gone."""
         desk = self.desk
         balancer = desk.balancer
-        if not balancer.pool.free_slots:
+        if not balancer.registry.free_slots:
             return
         for task in desk.dispatch.waiting_tasks():
             entry = desk.dispatch._entries[task.batch, task.id]

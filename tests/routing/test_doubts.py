@@ -78,7 +78,7 @@ def test_r2_4_a_key_that_the_health_check_refuses_too_is_bad_at_once() -> None:
     desk, (first, *_) = desk_with()
     desk.fail(first, NO_KEY)
     assert look(desk, Found.KEY_REFUSED)
-    assert desk.balancer.pool.all_misconfigured
+    assert desk.balancer.registry.all_misconfigured
     (told,) = desk.balancer.take_events()
     assert (told.kind, told.level) == ("provider_misconfigured", "alert")
     assert told.message == "openai rejected OPENAI_API_KEY (401 invalid_api_key)"

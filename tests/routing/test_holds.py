@@ -68,7 +68,7 @@ def test_with_all_keys_refused_tasks_wait_for_somebody() -> None:
     for name in NAMES:
         fail(balancer, place(balancer, task=make_task(providers=(name,))), NO_KEY, START)
         health_check(balancer, name, Found.KEY_REFUSED)
-    assert balancer.pool.all_misconfigured
+    assert balancer.registry.all_misconfigured
     assert refused(balancer).until is None
 
 

@@ -226,7 +226,7 @@ def test_all_unreachable_together_is_offline_and_spends_nothing() -> None:
     wait = refused(balancer, START + 1.0)
     assert wait.until is None
     assert [c.kind for c in wait.reasons] == [RefusalKind.OFFLINE] * 3
-    assert balancer.pool.was_offline(START, START)
+    assert balancer.registry.network.was_offline(START, START)
     assert "offline" in [event.kind for event in balancer.take_events()]
 
 
@@ -251,8 +251,8 @@ def test_back_online_all_are_forgiven_and_serve_at_once() -> None:
         fail(balancer, placement, REFUSED, START + 31.0)
     found = Counter(place(balancer, START + 31.0).provider for _ in range(30))
     assert set(found) == set(NAMES)
-    assert balancer.pool.was_offline(START + 15.0, START + 15.0)
-    assert not balancer.pool.was_offline(START + 31.0, START + 31.0)
+    assert balancer.registry.network.was_offline(START + 15.0, START + 15.0)
+    assert not balancer.registry.network.was_offline(START + 31.0, START + 31.0)
 
 
 def test_an_answer_of_any_kind_ends_being_offline() -> None:
@@ -303,4 +303,4 @@ def test_after_a_clock_jump_calls_that_were_out_say_nothing_about_anybody() -> N
     openai = balancer.by_name["openai"]
     assert openai.breaker.state is BreakerState.CLOSED
     assert openai.history.failures == 0
-    assert balancer.pool.was_offline(START + 1800.0, START + 1800.0)
+    assert balancer.registry.network.was_offline(START + 1800.0, START + 1800.0)

@@ -133,7 +133,7 @@ def test_r4_1_the_count_of_those_that_prefer_a_provider_is_kept() -> None:
     assert desk.provider("gemini").preferring == 5
     assert desk.dispatch.withdraw("queue", "4") is not None
     assert desk.provider("gemini").preferring == 4
-    desk.balancer.pool.routes_version += 1
+    desk.balancer.registry.routes_version += 1
     while placements := desk.go(1.1):
         for placement in placements:
             desk.ok(placement)

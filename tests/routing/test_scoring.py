@@ -129,7 +129,7 @@ def test_a_recovered_provider_gets_its_share_back() -> None:
     openai = balancer.by_name["openai"]
     for _ in range(20):
         openai.history.record(False, 1.0, START)
-    balancer.pool.rescore(START)
+    balancer.registry.rescore(START)
     assert openai.score == pytest.approx(0.2)
     balancer.place(make_task(), START + WINDOW_S + 11.0)  # nothing was settled meanwhile
     assert openai.score == pytest.approx(0.4)

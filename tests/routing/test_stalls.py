@@ -91,8 +91,8 @@ def test_time_outs_lift_no_suspicion() -> None:
     world = World(settings, {"openai": Provider(faults=silent(5.0, 1e9))}, configured=("openai", "gemini"))
     world.spread([make_task(n, providers=("openai",)) for n in range(200)], per_s=20.0)
     world.run(34.9)
-    assert len(world.balancer.pool.permits) >= 8
+    assert len(world.balancer.registry.permits) >= 8
     world.run(36.0)
     assert world.balancer.by_name["openai"].breaker.state is not BreakerState.CLOSED
-    since = [p for p in world.balancer.pool.permits.values() if p.placed_at >= START + 34.9]
+    since = [p for p in world.balancer.registry.permits.values() if p.placed_at >= START + 34.9]
     assert len(since) <= 4

@@ -116,7 +116,7 @@ class World:
         self._out: dict[int, Placement] = {}
         self._idle_since = START
         self.canaries: list[Call] = []
-        self.balancer.pool.canaries = canaries
+        self.balancer.registry.canaries = canaries
         self._at(START, self._keep_house)
         if health:
             for name in self.providers:

@@ -1,0 +1,165 @@
+"""What the parts of the balancer share: providers, agents, slots, permits, and the state of the pool."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+
+from ..settings import AgentConfig, Settings
+from .breaker import CLOSED
+from .budgets import Budgets
+from .concurrency import Concurrency
+from .estimates import Outputs
+from .event_log import EventLog
+from .network import NetworkState
+from .prefixes import Prefixes
+from .price_table import PriceTable
+from .pricing import CompiledPrice
+from .scoreboard import Scoreboard
+from .scoring import RoundRobin
+from .state import AgentState, ModelState, Permit, ProviderState, agent_rows
+from .status import StatusReporter
+
+
+class Emergency:
+    """The one call at a time that is forced through an open breaker."""
+
+    __slots__ = ("next_at", "permit")
+
+    def __init__(self) -> None:
+        self.permit = 0  # of the call in flight
+        self.next_at = 0.0  # UTC epoch seconds
+
+    def call_placed(self, permit: int, next_at: float) -> None:
+        """A call was forced; the next one may go at `next_at`."""
+        self.permit, self.next_at = permit, next_at
+
+    def call_ended(self, permit: int) -> None:
+        """Any call has ended."""
+        if permit == self.permit:
+            self.permit = 0
+
+
+class Registry:
+    """All providers and agents, and the permits of calls in flight.
+
+    `dice` serves the draws of probes. `budgets` None: no budget is kept.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        providers: Sequence[ProviderState],
+        agents: Sequence[AgentState],
+        prices: PriceTable,
+        budgets: Budgets | None,
+        dice: random.Random,
+        now: float,
+    ) -> None:  # seven parts: each is made by itself, none of them by another
+        self.settings, self.prices, self.budgets, self.dice = settings, prices, budgets, dice
+        self.providers = list(providers)
+        self.by_name = {provider.name: provider for provider in providers}
+        self.agents = {agent.name: agent for agent in agents}
+        # An agent's own prompt costs money too; which agent it will be is not known at the decision.
+        prompts = [len(a.system_prompt.encode()) for a in agents] if settings.agent_prompts else []
+        self.agent_prompt_bytes = max(prompts, default=0)
+        self.slots = self.free_slots = sum(agent.slots for agent in agents)
+        share = settings.routing.max_concurrency_share if len(providers) > 1 else 1.0
+        self.most_in_flight = max(1, int(share * self.slots))
+        for provider in providers:
+            per_minute = provider.config.limits.requests_per_minute
+            per_s = per_minute / 60.0 if per_minute is not None else None
+            provider.concurrency = Concurrency(self.most_in_flight, per_s)
+        self.permits: dict[int, Permit] = {}
+        self.prefixes = Prefixes(settings.caching)
+        self.round_robin = RoundRobin(len(self.providers), settings.routing.credit_clamp)
+        self.scores = Scoreboard(self.providers, now)
+        self.network = NetworkState()
+        self.emergency = Emergency()
+        self.events = EventLog()
+        self.status = StatusReporter(self.events, self.network, settings.routing.stall_timeout_s)
+        self.canaries = False  # whether the orchestrator makes them
+        self.routes_version = 0  # routes built before it changed are built again
+
+    def price_of(self, provider: ProviderState, model: ModelState, now: float) -> CompiledPrice | None:
+        """The model's price at this provider, None where it is unknown."""
+        price = model.price
+        if price is None or not price.valid_from <= now < price.valid_until:
+            price = model.price = self.prices.price(provider.name, model.name, now)
+            if price is None and not model.price_is_unknown:
+                self._note_unknown_price(provider, model, now)
+        return price
+
+    def _note_unknown_price(self, provider: ProviderState, model: ModelState, now: float) -> None:
+        """One event for what would show only in sums that are too small, or in tasks that fail."""
+        model.price_is_unknown = True
+        what = (
+            "they are refused while a budget is set"
+            if self.budgets is not None
+            else "they count as no dollars"
+        )
+        text = f"{provider.name}: what calls to {model.name} cost is unknown, {what}"
+        hint = f'[models."{model.name}".price] tells it'
+        self.events.add(now, "unknown_price", f"{text}; {hint}", provider.name, "alert")
+
+    def rescore(self, now: float) -> None:
+        """Recompute every score, and let models in whose time to be tried again has come."""
+        self.scores.rescore(now)
+        self._let_models_in(now)
+
+    def rescore_if_due(self, now: float) -> None:
+        """The same, from time to time."""
+        if self.scores.is_due(now):
+            self.rescore(now)
+
+    def rescore_one(self, provider: ProviderState, now: float) -> None:
+        """The same after a call has ended: the provider's own score, where the others do not depend on it."""
+        if self.scores.are_independent:
+            self.scores.rescore_one(provider)
+        else:
+            self.rescore(now)
+
+    def _let_models_in(self, now: float) -> None:
+        for provider in self.providers:
+            for model in provider.models.values():
+                if model.let_in(now):
+                    self.routes_version += 1
+
+    @property
+    def all_misconfigured(self) -> bool:
+        """Whether no provider's key works: nothing can be served until a person acts."""
+        return all(p.key.rejection for p in self.providers)
+
+    def others_serve(self, provider: ProviderState, now: float) -> bool:
+        """Whether another provider takes tasks now, by its health."""
+        return any(_serves(each, now) for each in self.providers if each is not provider)
+
+    def heard_since(self, at: float) -> bool:
+        """Whether anything came over the network since then."""
+        return any(p.connection.reached_at > at for p in self.providers)
+
+
+def make_providers(
+    settings: Settings, configured: Collection[str] | None, jitter: random.Random
+) -> list[ProviderState]:
+    """The enabled providers that may be called, in the order of the configuration; all where None."""
+    names = [name for name, config in settings.providers.items() if config.enabled]
+    if configured is not None:
+        names = [name for name in names if name in configured]
+    outputs: dict[str, Outputs] = {}
+    return [
+        ProviderState(index, name, settings.providers[name], settings, jitter, outputs)
+        for index, name in enumerate(names)
+    ]
+
+
+def make_agents(settings: Settings, agents: Sequence[AgentConfig] | None) -> list[AgentState]:
+    """The agents of the configuration, or those given."""
+    rows = settings.agents if agents is None else agents
+    return [AgentState(name, config) for name, config in agent_rows(rows)]
+
+
+def _serves(provider: ProviderState, now: float) -> bool:
+    if provider.paused or provider.key.rejection or provider.weight <= 0:
+        return False
+    return provider.breaker.state is CLOSED and now >= max(provider.quota.until, provider.backoff.until)
