@@ -73,6 +73,7 @@ class BudgetKeeper:
         self._store, self._thread, self._incarnation = store, thread, incarnation
         self._in_flight: Counter[Account] = Counter()  # what calls in flight may cost at most, nano-dollars
         self._reserved: dict[Account, int] = {}  # what the disk has
+        self._in_doubt = False  # whether the disk may have something else
         self._writing = asyncio.Lock()
 
     async def load(self, now: float) -> None:
@@ -134,12 +135,14 @@ class BudgetKeeper:
             return
         async with self._writing:
             needed = {a: n for a, n in self._in_flight.items() if n > 0}
-            if any(n > _TRIM_FROM * needed.get(a, 0) for a, n in self._reserved.items()):
+            too_much = any(n > _TRIM_FROM * needed.get(a, 0) for a, n in self._reserved.items())
+            if too_much or self._in_doubt:
                 await self._write(needed)
 
     async def _write(self, reserved: Mapping[Account, int]) -> None:
+        self._in_doubt = True  # a write that is cancelled here still happens on the store's thread
         await self._thread.insist(self._store.reserve_cost, self._incarnation, dict(reserved))
-        self._reserved = dict(reserved)
+        self._reserved, self._in_doubt = dict(reserved), False
 
     def take_events(self, now: float) -> list[Event]:
         """An event for each budget that has passed an alert threshold since the last call."""
