@@ -28,9 +28,14 @@ An opening that the first probe or a canary refutes was caused by single rows: w
 as many failures in a row are needed, to FALSE_ALARMS_AT_MOST doublings. `doubtful` keeps new calls out
 while the verdict is near.
 
-The timer is spaced so that a dead provider gets CALLS_A_MINUTE calls in any minute: those that opened it
-count, as one where they came in one series, less than about recovery_timeout_s apart. While its health
-call fails too, it is recovery_timeout_max_s at least.
+The timer is spaced so that a dead provider gets CALLS_A_MINUTE calls in any minute. It grows to
+recovery_timeout_max_s; from then on what is left of the minute is spread evenly, which comes to 15 s. (A
+maximum of half a minute or more is kept.) Those that opened it count, as one where they came in one series,
+less than about recovery_timeout_s apart; where all came within that time, none does, since they were sent
+before it could be known. While its health call fails too, the timer is recovery_timeout_max_s at least.
+
+Early probes cost late ones: of four in any minute, one at 3.5 and one at 12 s leave a gap of 20 s once. Even
+steps of 15 s would be the best for long outages and the worst for the many that last a few seconds.
 
 Rules. `acquire` hands out at most one probe permit at a time. Every permit is numbered: probes from 1 up,
 calls of a closed breaker from -1 down. So the late settle of an expired probe, or of a call from before
@@ -347,13 +352,17 @@ class Breaker:
     def _open(self, now: float, reason: str) -> None:
         settings = self._settings
         grown = settings.recovery_timeout_s * TIMER_GROWTH ** min(self._timeouts, _STEPS_AT_MOST)
-        timeout = min(grown, settings.recovery_timeout_max_s)
-        timeout *= 1.0 + settings.jitter * (2.0 * self._random.random() - 1.0)
+        longest = settings.recovery_timeout_max_s
+        timeout = min(grown, longest)
         if self._timeouts == 0:
             self.opened_at = now
             self.opened_count += 1
-            self._spent.extend(self._earlier_failures(now))
-        self._spent.append(now)
+            self._spent.extend(self._opening_calls(now))
+        else:
+            self._spent.append(now)
+        if grown >= longest * TIMER_GROWTH and longest < _MINUTE_S / 2.0:
+            timeout = min(timeout, self._even_share_s(now))
+        timeout *= 1.0 + settings.jitter * (2.0 * self._random.random() - 1.0)
         self._opened_last = now
         self._timeouts += 1
         self.state, self.reason = OPEN, reason
@@ -365,13 +374,21 @@ class Breaker:
         self._probe = NO_PROBE
         self._ramp_from = None
 
-    def _earlier_failures(self, now: float) -> list[float]:
-        """When those of the failures in a row came that are not part of the last series."""
+    def _opening_calls(self, now: float) -> list[float]:
+        """When the calls failed that opened it, the last series as one; none where all came in one burst."""
         at_most = ONE_OBSERVATION * self._settings.recovery_timeout_s
-        times = list(self._run_times)
-        while times and now - times[-1] <= at_most:
-            now = times.pop()
-        return times
+        times, last = list(self._run_times), now
+        if len(times) >= self._settings.consecutive_failures and now - times[0] <= at_most:
+            return []
+        while times and last - times[-1] <= at_most:
+            last = times.pop()
+        return [*times, now]
+
+    def _even_share_s(self, now: float) -> float:
+        """What is left of the minute since the oldest of the last calls, over the calls that may still go."""
+        recent = [at for at in self._spent if now - at < _MINUTE_S]
+        left_s = recent[0] + _MINUTE_S - now
+        return max(_MINUTE_S / CALLS_A_MINUTE, left_s / (CALLS_A_MINUTE + 1 - len(recent)))
 
     def _half_open(self) -> None:
         self.state = HALF_OPEN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -264,6 +265,34 @@ def test_4_6_calls_that_fail_while_the_model_list_answers_are_over_within_ten_se
     # Those that opened the breaker are one observation; the calls after that are counted.
     dead = sorted(c.at_s for c in calls if c.at_s >= 9.0 and c.outcome != "ok")
     assert all(later - first >= 55.0 for first, later in zip(dead, dead[4:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("at_most_s", "lengths_s"),
+    [
+        (10.0, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 30.0, 60.0)),
+        (21.5, (12.0, 14.0, 16.0, 18.0, 20.0, 22.0, 25.0, 28.0)),
+        (16.5, (33.0, 40.0, 50.0, 65.0, 80.0, 100.0, 150.0, 300.0)),
+    ],
+)
+def test_how_soon_a_provider_is_back_after_outages_of_any_length(
+    at_most_s: float, lengths_s: tuple[float, ...]
+) -> None:
+    """The model list answers all the while, so that only calls can find out."""
+    for end_s, seed in itertools.product(lengths_s, (1, 2, 3)):
+        fault = Fault("down", 5.0, 5.0 + end_s, shows=False)
+        world = World(
+            make_settings(limits=told_limits()), {"openai": Provider(faults=[fault])}, configured=["openai"],
+            seed=seed,
+        )  # fmt: skip
+        world.spread([make_task(number) for number in range(int(4 * (end_s + 30.0)))], per_s=4.0)
+        world.run()
+        calls = [*world.calls, *world.canaries]
+        assert min(c.at_s for c in calls if c.at_s >= 5.0 + end_s and c.outcome == "ok") <= (
+            5.0 + end_s + at_most_s
+        )
+        dead = sorted(c.at_s for c in calls if c.at_s >= 7.0 and c.outcome != "ok")
+        assert all(fifth - first >= 60.0 for first, fifth in zip(dead, dead[4:], strict=False))
 
 
 @pytest.mark.parametrize("kind", FAILING)
