@@ -8,13 +8,14 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /app
-COPY requirements.lock requirements-postgresql.lock ./
+COPY requirements/runtime.lock requirements/postgresql.lock requirements/
 RUN python -m venv /opt/venv && \
-    /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
+    /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
+        -r requirements/runtime.lock
 ARG POSTGRESQL=
 RUN if [ -n "$POSTGRESQL" ]; then \
         /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
-            -r requirements-postgresql.lock; \
+            -r requirements/postgresql.lock; \
     fi
 
 FROM python:3.13-slim

@@ -22,47 +22,47 @@ help:
 	@echo "make bench    the figures of benchmarks/README.md"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   let ruff rewrite the code"
-	@echo "make lock     renew the requirements*.lock from the files they are named after"
+	@echo "make lock     renew requirements/*.lock from the files they are named after"
 	@echo "make clean    remove .venv and caches; state/ and results stay"
 
 run:
-	$(SETUP) requirements.txt
+	$(SETUP) runtime
 	@case "$(ONCE)" in ""|0) once= ;; *) once=--once ;; esac; \
 	PORT="$(PORT)" exec $(BIN)/python real_agent_orchestrator.py --examples --pages $$once $(ARGS)
 
 web:
-	$(SETUP) requirements.txt
+	$(SETUP) runtime
 	@port="$(PORT)"; exec $(BIN)/python web_server.py $${port:+--port} $$port $(ARGS)
 
 test:
-	$(SETUP) requirements.txt
+	$(SETUP) test
 	@$(BIN)/python test_multi_provider.py $(ARGS)
 
 bench:
-	$(SETUP) requirements.txt
+	$(SETUP) test
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint:
-	$(SETUP) requirements-dev.txt
+	$(SETUP) dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 format:
-	$(SETUP) requirements-dev.txt
+	$(SETUP) dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# One lock for every Python from 3.11 on, Linux, macOS and Windows; those of the tools and of PostgreSQL's driver agree
-# with it.
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-strip-extras \
+# Each lock holds for every Python from 3.11 on, on Linux, macOS and Windows, and all of them agree.
+LOCK = ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-strip-extras \
 	--no-emit-index-url --custom-compile-command "make lock"
 
 lock:
-	$(SETUP) requirements-dev.txt
-	$(LOCK) requirements.txt -o requirements.lock
-	$(LOCK) requirements-postgresql.txt -c requirements.lock -o requirements-postgresql.lock
-	$(LOCK) requirements-dev.txt -c requirements.lock -c requirements-postgresql.lock -o requirements-dev.lock
+	$(SETUP) dev
+	cd requirements && $(LOCK) runtime.txt -o runtime.lock
+	cd requirements && $(LOCK) postgresql.txt -c runtime.lock -o postgresql.lock
+	cd requirements && $(LOCK) test.txt -c runtime.lock -o test.lock
+	cd requirements && $(LOCK) dev.txt -c test.lock -c postgresql.lock -o dev.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Builds .venv where it is missing or broken, and installs FILE where it changed since the last time: exactly the
-# versions and files of its lock (FILE with the ending .lock, made by `make lock`), or what FILE allows without one.
-# Usage: [PYTHON=...] sh scripts/setup.sh requirements.txt
+# Builds .venv where it is missing or broken, and installs a set of packages where it changed since the last time:
+# exactly the versions and files of requirements/SET.lock, or what requirements/SET.txt allows without a lock.
+# Usage: [PYTHON=...] sh scripts/setup.sh runtime|test|dev
 set -eu
 
-requirements=$1
-lock=${requirements%.txt}.lock
+set=$1
+requirements=requirements/$set.txt
+lock=requirements/$set.lock
 venv=.venv
 oldest="3, 11"
 
@@ -42,11 +43,9 @@ find_python() {
     fail "Python 3.11 or newer is needed; found: $(python3 --version 2>/dev/null || echo none). Name one with PYTHON=/path/to/python"
 }
 
-# The checksum of all that counts, so that a checkout that only touches times installs nothing.
+# A checksum, so that a checkout that only changes times installs nothing.
 wanted() {
-    for file in requirements.txt requirements.lock "$requirements" "${requirements%.txt}.lock"; do
-        [ ! -f "$file" ] || cat "$file"
-    done | cksum
+    cat requirements/*.txt requirements/*.lock 2>/dev/null | cksum
 }
 
 pip_install() {
@@ -54,11 +53,11 @@ pip_install() {
 }
 
 if [ -d "$venv" ] && ! new_enough "$venv/bin/python"; then
-    echo "setup: $venv does not run here any more; building it anew" >&2
+    echo "setup: $venv does not run here; building a new one" >&2
     rm -rf "$venv"
 fi
 
-stamp=$venv/.installed-$requirements
+stamp=$venv/.installed-$set
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted)" ]; then
     exit 0
 fi
@@ -77,7 +76,11 @@ else
     pip_install -r "$requirements" || fail "pip could not install $requirements; the reason stands above"
 fi
 
-wanted >"$stamp"
-if [ "$requirements" = requirements-dev.txt ]; then # it includes the other
-    (requirements=requirements.txt && wanted) >"$venv/.installed-requirements.txt"
-fi
+case $set in # a set includes those before it
+dev) done="dev test runtime" ;;
+test) done="test runtime" ;;
+*) done=$set ;;
+esac
+for each in $done; do
+    wanted >"$venv/.installed-$each"
+done

@@ -30,7 +30,7 @@ DATABASES = ["sqlite", "postgresql"]
 def why_no_postgresql() -> str:
     """Empty where it can be used."""
     if find_spec("psycopg") is None:
-        return "psycopg is not installed (requirements-dev.txt has it)"
+        return "psycopg is not installed (requirements/dev.txt has it)"
     import psycopg
 
     try:

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 ROUNDS = int(os.environ.get("ACCEPTANCE_ROUNDS", "1"))
 EXAMPLES, BATCH = 60, 400
 CUT_OFF_AT_MOST = 3 * 112  # the calls in flight, and the answers on their way to a busy disk
-FOLDERS = {"src", "templates", "static", "examples", "scripts", "Makefile"}
+FOLDERS = {"src", "templates", "static", "examples", "scripts", "requirements", "Makefile"}
 PROGRAM = "python real_agent_orchestrator.py"
 RUN_EXAMPLES = f"{PROGRAM} run examples/tasks.jsonl -o results/examples.jsonl"
 REVIEWS = "examples/reviews.csv --prompt-file examples/review-prompt.txt -o results/reviews.csv --limit 3"
@@ -131,9 +131,9 @@ class Project:
         python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         python.chmod(0o755)
         # As scripts/setup.sh leaves it, so that `make` installs nothing.
-        twice = "cat requirements.txt requirements.lock requirements.txt requirements.lock | cksum"
-        stamp = subprocess.run(["sh", "-c", twice], cwd=path, capture_output=True, check=True).stdout
-        (path / ".venv" / ".installed-requirements.txt").write_bytes(stamp)
+        checksum = "cat requirements/*.txt requirements/*.lock | cksum"
+        stamp = subprocess.run(["sh", "-c", checksum], cwd=path, capture_output=True, check=True).stdout
+        (path / ".venv" / ".installed-runtime").write_bytes(stamp)
         (path / "told.toml").write_text(
             "".join(f"[providers.{name}.limits]\nrequests_per_minute = 6_000_000\n" for name in
                     ("anthropic", "openai", "gemini"))

@@ -49,6 +49,7 @@ def test_the_programs_run_from_the_files_of_the_image(
         if source.is_dir():
             shutil.copytree(source, app / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
+            (app / name).parent.mkdir(exist_ok=True)
             shutil.copy(source, app / name)
     environ = child_environment({"ORCHESTRATOR_STATE_DIR": str(tmp_path / "data")})
     command = [sys.executable, script, *arguments]
@@ -103,7 +104,7 @@ def test_the_image_has_the_driver_of_postgresql_where_it_is_asked_for() -> None:
     assert (
         asked is not None
         and f'-n "${asked[1]}"' in asked[2]
-        and "-r requirements-postgresql.lock" in asked[2]
+        and "-r requirements/postgresql.lock" in asked[2]
     )
     compose = (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")
     assert f"{asked[1]}: ${{{asked[1]}:-}}" in compose

@@ -1,4 +1,4 @@
-"""What make installs is what requirements.txt asks for: each version pinned, each file by its hash."""
+"""make installs what the lists in requirements/ name: each version pinned, each file by its hash."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "requirements"
 RENEW = "requirements and lock differ: run `make lock`"
 PIN = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==(\S+)(?: ; .+)? \\$", re.M)
 
 
 def wanted(name: str) -> list[Requirement]:
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    lines = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     texts = [line.partition("#")[0].strip() for line in lines]
     return [Requirement(text) for text in texts if text and not text.startswith("-r")]
 
 
 def locked(name: str) -> str:
-    return (ROOT / name).with_suffix(".lock").read_text(encoding="utf-8")
+    return (FOLDER / f"{name}.lock").read_text(encoding="utf-8")
 
 
 def pins(name: str) -> dict[str, set[str]]:
@@ -32,7 +33,7 @@ def pins(name: str) -> dict[str, set[str]]:
     return found
 
 
-LEAST = {"requirements.txt": 40, "requirements-dev.txt": 40, "requirements-postgresql.txt": 2}  # packages
+LEAST = {"runtime": 40, "test": 40, "dev": 40, "postgresql": 2}  # packages
 every_lock = pytest.mark.parametrize("name", LEAST)
 
 
@@ -48,14 +49,30 @@ def test_the_lock_satisfies_the_requirements(name: str) -> None:
         )
 
 
-def test_the_lock_of_the_tools_holds_all_that_the_other_holds() -> None:
-    tools = pins("requirements-dev.txt")
-    assert {name: tools.get(name) for name in pins("requirements.txt")} == pins("requirements.txt"), RENEW
+@pytest.mark.parametrize(("larger", "smaller"), [("test", "runtime"), ("dev", "test"), ("dev", "postgresql")])
+def test_a_lock_holds_all_that_the_one_below_it_holds(larger: str, smaller: str) -> None:
+    found, below = pins(larger), pins(smaller)
+    assert {name: found.get(name) for name in below} == below, RENEW
+
+
+def test_the_plain_requirements_name_the_program_and_its_tests() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    included = [line.split()[1] for line in lines if line.startswith("-r ")]
+    assert included == ["requirements/runtime.txt", "requirements/test.txt"]
+    asked = {canonicalize_name(each.name) for name in ("runtime", "test") for each in wanted(name)}
+    assert asked >= {
+        "flask", "anthropic", "openai", "google-generativeai", "python-dotenv", "pytest", "requests-mock",
+    }  # fmt: skip
+
+
+def test_what_is_for_tests_alone_is_not_installed_to_run() -> None:
+    only_tests = {canonicalize_name(each.name) for each in wanted("test")}
+    assert not only_tests & set(pins("runtime"))
 
 
 def test_what_the_driver_of_postgresql_shares_with_the_rest_is_the_same() -> None:
-    rest = pins("requirements.txt")
-    shared = {name: found for name, found in pins("requirements-postgresql.txt").items() if name in rest}
+    rest = pins("runtime")
+    shared = {name: found for name, found in pins("postgresql").items() if name in rest}
     assert shared == {name: rest[name] for name in shared}, RENEW
 
 

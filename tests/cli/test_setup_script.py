@@ -31,8 +31,10 @@ WITHOUT_VENV = '#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; esac\n'
 def project(tmp_path: Path) -> Path:
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "setup.sh", tmp_path / "scripts")
-    (tmp_path / "requirements.txt").write_text("one\n")
-    (tmp_path / "requirements-dev.txt").write_text("-r requirements.txt\ntwo\n")
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "runtime.txt").write_text("one\n")
+    (tmp_path / "requirements" / "test.txt").write_text("-r runtime.txt\ntwo\n")
+    (tmp_path / "requirements" / "dev.txt").write_text("-r test.txt\nthree\n")
     (tmp_path / "bin").mkdir()
     for tool in TOOLS:
         found = shutil.which(tool)
@@ -47,9 +49,9 @@ def put(project: Path, name: str, text: str) -> None:
     path.chmod(0o755)
 
 
-def set_up(project: Path, requirements: str = "requirements.txt", **environ: str) -> tuple[int, str]:
+def set_up(project: Path, packages: str = "runtime", **environ: str) -> tuple[int, str]:
     done = subprocess.run(
-        [project / "bin" / "sh", "scripts/setup.sh", requirements],
+        [project / "bin" / "sh", "scripts/setup.sh", packages],
         cwd=project,
         env={"PATH": str(project / "bin"), **environ},
         capture_output=True,
@@ -75,29 +77,39 @@ def test_it_passes_over_shims_that_fail_and_pythons_that_are_too_old(project: Pa
 def test_it_installs_again_only_when_the_requirements_have_changed(project: Path) -> None:
     put(project, "python3", GOOD)
     set_up(project)
-    os.utime(project / "requirements.txt", (1, 1))
+    os.utime(project / "requirements" / "runtime.txt", (1, 1))
     assert set_up(project) == (0, "") and installs(project) == 1
-    (project / "requirements.txt").write_text("one\nmore\n")
+    (project / "requirements" / "runtime.txt").write_text("one\nmore\n")
     code, said = set_up(project)
     assert code == 0 and "building" not in said and installs(project) == 2
 
 
 def test_a_lock_is_installed_by_its_hashes_and_again_when_it_has_changed(project: Path) -> None:
     put(project, "python3", GOOD)
-    lock = project / "requirements.lock"
+    lock = project / "requirements" / "runtime.lock"
     lock.write_text("one==1 --hash=sha256:0\n")
     code, said = set_up(project)
-    assert code == 0 and "installing requirements.lock" in said
-    assert "--require-hashes -r requirements.lock" in (project / "pip.log").read_text()
+    assert code == 0 and "installing requirements/runtime.lock" in said
+    assert "--require-hashes -r requirements/runtime.lock" in (project / "pip.log").read_text()
     assert set_up(project) == (0, "") and installs(project) == 1
     lock.write_text("one==2 --hash=sha256:0\n")
     assert set_up(project)[0] == 0 and installs(project) == 2
 
 
-def test_the_tools_of_development_bring_the_others_along(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("first", "then", "total"),
+    [
+        ("dev", "runtime", 1),
+        ("dev", "test", 1),
+        ("test", "runtime", 1),
+        ("runtime", "test", 2),
+        ("test", "dev", 2),
+    ],
+)
+def test_a_set_includes_those_before_it(project: Path, first: str, then: str, total: int) -> None:
     put(project, "python3", GOOD)
-    set_up(project, "requirements-dev.txt")
-    assert set_up(project) == (0, "") and installs(project) == 1
+    set_up(project, first)
+    assert set_up(project, then)[0] == 0 and installs(project) == total
 
 
 def test_an_environment_that_does_not_run_any_more_is_built_anew(project: Path) -> None:
@@ -105,7 +117,7 @@ def test_an_environment_that_does_not_run_any_more_is_built_anew(project: Path) 
     set_up(project)
     (project / ".venv" / "bin" / "python").write_text(BROKEN_SHIM)
     code, said = set_up(project)
-    assert code == 0 and "building it anew" in said and installs(project) == 2
+    assert code == 0 and "building a new one" in said and installs(project) == 2
 
 
 @pytest.mark.parametrize(

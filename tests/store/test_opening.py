@@ -278,5 +278,5 @@ def test_postgresql_is_opened_by_its_usual_url(postgresql_url: str) -> None:
 
 def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)  # as Python marks what can't be imported
-    with pytest.raises(ConfigError, match=r"pip install .*-r requirements-postgresql\.lock.* POSTGRESQL=1"):
+    with pytest.raises(ConfigError, match=r"pip install .*-r requirements/postgresql\.lock.* POSTGRESQL=1"):
         Store.open("postgresql://localhost/x", simulated=True)

@@ -353,7 +353,7 @@ def _engine(url: sa.URL) -> sa.Engine:
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigError(
             f"PostgreSQL needs its driver: {sys.executable} -m pip install --require-hashes "
-            "-r requirements-postgresql.lock, "
+            "-r requirements/postgresql.lock, "
             "or for an image: docker build --build-arg POSTGRESQL=1"
         ) from error
     if not is_sqlite:
