@@ -28,6 +28,7 @@ OK, NOTHING_TO_GO_BY = 0, 1
 def suggest_weights(options: Options, *, hours: float, as_json: bool) -> int:
     """Print base weights proposed from the last `hours`, and what each candidate would have come to."""
     from ..core.suggestions import suggest_weights as suggest
+    from ..core.virtual_pool import VirtualPool
 
     setup = prepare(options)
     if setup.simulated and not as_json:
@@ -36,11 +37,9 @@ def suggest_weights(options: Options, *, hours: float, as_json: bool) -> int:
     with open_store(setup) as store:
         found = suggest(
             store,
-            setup.settings,
-            names,
+            VirtualPool(setup.settings, names, learned_limits(setup, store)),
             now=Clock().now(),
             span_s=hours * 3600.0,
-            learned=learned_limits(setup, store),
         )
     if found is None:
         say(f"nothing was answered in the last {hours:g} h: there is nothing to go by")

@@ -15,7 +15,7 @@ import click
 from ..bootstrap import Setup
 from ..control_characters import terminal_safe
 from ..core.intake import names_only_unpriced, price_remedy
-from ..core.planning import Plan, Sample
+from ..core.plans import Plan, TaskSample
 from ..errors import InputError
 from ..formatting import money, plural
 from ..records import NANOS_PER_USD, Task
@@ -69,7 +69,7 @@ def ask_about_queue(setup: Setup, store: Store, now: float, *, yes: bool) -> Non
     if yes:
         say(f"answering {plural(waiting, 'task')} queued before this start (--yes)")
         return
-    found = Sample()
+    found = TaskSample()
     found.count, found.kept = store.open_tasks(WORTH_A_WORD)
     if found.count:
         cost, them = _cost(plan_sample(setup, store, found, now)), "it" if found.count == 1 else "them"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..bootstrap import Setup, command_line, relative
 from ..config import PROJECT_ROOT
 from ..core.intake import read_tasks
-from ..core.planning import Sample
+from ..core.plans import TaskSample
 from ..formatting import money, plural
 from ..records import Task
 from .batch import Batch
@@ -36,7 +36,7 @@ def add_examples(store: Store, setup: Setup, batch: Batch, now: float) -> None:
 
 def offer_examples(setup: Setup, store: Store, now: float) -> None:
     """Say what the examples would cost and which command runs them; spends nothing."""
-    wanted = Sample()
+    wanted = TaskSample()
     for task in _examples(setup, "examples", now):
         wanted.add(task)
     plan = plan_sample(setup, store, wanted, now)

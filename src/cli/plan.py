@@ -12,7 +12,9 @@ from ..bootstrap import Setup, open_store
 from ..config import identity
 from ..core.clock import Clock
 from ..core.intake import BadLine, ReadOptions
-from ..core.planning import RECORDS_S, Plan, Sample, last_start_s, make_plan, substitutions
+from ..core.planning import RECORDS_S, last_start_s, make_plan
+from ..core.plans import Plan, TaskSample, substitutions
+from ..core.virtual_pool import VirtualPool
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
@@ -44,7 +46,7 @@ def plan(
     refuse_without_key(setup, reading.pins)
     clock = Clock()
     lines = _Lines(on_warning=lambda text: say(f"{source}: {text}"))
-    sample = Sample()
+    sample = TaskSample()
     batch = Batch("plan", source, "", reading, stdin=input_of(source)).asking(setup.called)
     for task in lines.of(batch, setup.settings, clock.now()):
         sample.add(task)
@@ -70,21 +72,15 @@ def _say_bad_lines(source: str, bad: list[BadLine]) -> None:
         say(f"{source}: {len(bad) - BAD_LINES_SHOWN:,} more bad lines")
 
 
-def plan_sample(setup: Setup, store: Store, sample: Sample, now: float) -> Plan:
+def plan_sample(setup: Setup, store: Store, sample: TaskSample, now: float) -> Plan:
     """The plan for tasks, by what this state's store has recorded and learned."""
     from ..core.forecast import Forecast
 
     access = {each.name: each for each in (setup.access.values() if setup.simulated else setup.configured)}
     forecast = Forecast.from_store(store, now - RECORDS_S, now + 60.0)
-    found = make_plan(
-        sample.kept,
-        setup.settings.model_copy(update={"agent_prompts": False}),  # as `run` has it
-        forecast,
-        now=now,
-        configured=access,
-        learned=learned_limits(setup, store),
-        start_s=last_start_s(store),
-    )
+    settings = setup.settings.model_copy(update={"agent_prompts": False})  # as `run` has it
+    pool = VirtualPool(settings, access, learned_limits(setup, store))
+    found = make_plan(sample.kept, pool, forecast, now=now, start_s=last_start_s(store))
     renamed = substitutions(sample.named, setup.settings)
     return replace(found.for_all(sample.count, sample.every), substitutions=renamed)
 

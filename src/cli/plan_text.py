@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..core.intake import BadLine
-from ..core.planning import Line, Plan
+from ..core.plans import CostLine, Plan
 from ..formatting import duration, local_time, money, plural
 from ..records import NANOS_PER_USD, TaskStatus
 from ..refusal_text import wait_text
@@ -85,7 +85,7 @@ def _cost(plan: Plan) -> str:
     return f"about {money(plan.expected_nanos)} (low {low}, at most {high})"
 
 
-def _price(line: Line, nanos: int) -> str:
+def _price(line: CostLine, nanos: int) -> str:
     return "unknown" if line.price_is_unknown else money(nanos)
 
 
@@ -100,11 +100,11 @@ def _limits(plan: Plan) -> str:
         return "no limit binds"
     if len(spans) <= SPANS_SHOWN:
         shown = ", ".join(
-            f"{wait_text(each.what)} ({duration(each.from_s)} to {duration(each.to_s)})" for each in spans
+            f"{wait_text(each.reason)} ({duration(each.from_s)} to {duration(each.to_s)})" for each in spans
         )
         return f"limits that bind: {shown}"
     waits = ", ".join(
-        f"{wait_text(what)} ({duration(s)})" for what, s in plan.binding[:3] if s >= WORTH_TELLING_S
+        f"{wait_text(what)} ({duration(s)})" for what, s in plan.bottlenecks[:3] if s >= WORTH_TELLING_S
     )
     return f"limits that bind, in turn: {waits}"
 
@@ -144,9 +144,9 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
             }
             for line in plan.lines
         ],
-        "waits": [{"what": wait_text(what), "seconds": round(s, 3)} for what, s in plan.binding],
+        "waits": [{"what": wait_text(what), "seconds": round(s, 3)} for what, s in plan.bottlenecks],
         "binds": [
-            {"what": wait_text(each.what), "from_s": round(each.from_s, 3), "to_s": round(each.to_s, 3)}
+            {"what": wait_text(each.reason), "from_s": round(each.from_s, 3), "to_s": round(each.to_s, 3)}
             for each in plan.spans
         ],
         "statuses": {str(status): count for status, count in plan.statuses.items()},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..bootstrap import Setup
 from ..core.intake import BadLine
-from ..core.planning import Sample
+from ..core.plans import TaskSample
 from ..core.store import AddReport
 from ..core.store.codec import encode_task
 from ..core.store.shared import parts
@@ -32,7 +32,7 @@ PAGE = 500  # tasks looked up at a time
 class Preflight:
     """What was found: `report` as if everything had been handed in, `sample` of what a run would ask."""
 
-    sample: Sample = field(default_factory=Sample)
+    sample: TaskSample = field(default_factory=TaskSample)
     report: AddReport = field(default_factory=AddReport)
     bad: int = 0
     told: list[str] = field(default_factory=list)  # of the file, where that may be why

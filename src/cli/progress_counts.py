@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..records import ProviderSnapshot, Result, TaskStatus
 
 if TYPE_CHECKING:
-    from ..core.planning import Plan
+    from ..core.plans import Plan
     from ..core.store import Summary
 
 RATE_WINDOW_S = 60.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bootstrap import Setup, open_store
 from ..core.clock import Clock
-from ..core.planning import substitutions
+from ..core.plans import substitutions
 from ..core.results import ResultsFile
 from ..logging_setup import set_up_logging
 from ..records import NANOS_PER_USD
@@ -37,7 +37,7 @@ from .watch_server import (
 
 if TYPE_CHECKING:
     from ..core.intake import ReadOptions
-    from ..core.planning import Plan
+    from ..core.plans import Plan
     from ..core.store import Store
     from ..routing.budgets import BudgetRule
 

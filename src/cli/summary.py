@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ..core.planning import Substitution
+    from ..core.plans import Substitution
     from ..core.store import CallSums, Summary, TierSavings
     from ..routing.budgets import BudgetRule
 

@@ -1,9 +1,9 @@
-"""Base weights proposed from what the last day showed, each candidate replayed before it is proposed.
+"""Suggests base weights: candidates are replayed on recorded traffic, and the best one is proposed.
 
 The recorded traffic (tasks per minute and type) runs through `routing/` in virtual time under each candidate,
-with providers as fast, as reliable and as dear as they were, and under the limits that are told or learned;
-where none is known, ample ones, since a replay can't find them out. Proposed is the cheapest of those that
-take at most a tenth longer per task than the quickest.
+with providers as fast, as reliable and as expensive as they were, and under the limits that are configured
+or learned. A provider without a known limit gets ample ones, since a replay cannot find them out. The
+proposal is the cheapest of the candidates that take at most a tenth longer per task than the quickest.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..records import Message, Task, TaskStatus, Usage
-from ..routing.balancer import ProviderLoadBalancer
 from ..routing.buckets import REQUESTS
 from ..routing.estimates import CHARS_PER_TOKEN
 from ..routing.virtual import VirtualRun
 from ..settings import TIERS, Settings
 from .forecast import Forecast, Record, record_of
-from .planning import LearnedLimits, take_limits
 from .store import Store
+from .virtual_pool import VirtualPool, assume_ample_limits
 
 DAY_S = 86_400.0
 SLOWER_AT_MOST = 1.1
 REPLAY_AT_MOST = 20_000  # tasks; of more, every n-th is replayed
+Weights = Mapping[str, float]  # by provider
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One set of base weights and what the replayed day would have come to under it."""
+    """One set of base weights, and what the replayed traffic would have cost and taken under it."""
 
     name: str
-    weights: Mapping[str, float]
+    weights: Weights
     cost_nanos: int
     mean_s: float  # from a task's arrival to its end
     answered: int
@@ -47,46 +47,50 @@ class Suggestion:
     candidates: tuple[Candidate, ...]
     tasks: int
     sampled: int  # every n-th task was replayed
-    records: Mapping[tuple[str, str], Record]  # by (provider, task type): why
+    records: Mapping[tuple[str, str], Record]  # by (provider, task type): the reasons
 
     @property
     def proposed(self) -> Candidate:
+        """The cheapest candidate that is quick enough."""
         return self.candidates[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Recorded traffic between two moments, epoch seconds."""
+
+    store: Store
+    start: float
+    end: float
+
+    def forecast(self) -> Forecast:
+        """A new one for each replay: it draws from its own random numbers."""
+        return Forecast.from_store(self.store, self.start, self.end, failures=True)
+
+
 def suggest_weights(
-    store: Store,
-    settings: Settings,
-    configured: Collection[str],
-    *,
-    now: float,
-    span_s: float = DAY_S,
-    learned: LearnedLimits | None = None,
+    store: Store, pool: VirtualPool, *, now: float, span_s: float = DAY_S
 ) -> Suggestion | None:
-    """Replay the last `span_s` seconds under every candidate. None: nothing was answered in them."""
-    learned = learned or {}
-    start = now - span_s
-    forecast = Forecast.from_store(store, start, now, failures=True)
+    """Replay the last `span_s` seconds under every candidate. None: no call was answered in them."""
+    span = _Span(store, now - span_s, now)
+    forecast = span.forecast()
     if not forecast.is_known:
         return None
-    total = sum(row.sums.ok for row in store.usage(start, now, ()))
+    total = sum(row.sums.ok for row in store.usage(span.start, span.end, ()))
     every = max(1, total // REPLAY_AT_MOST)
-    tasks = list(_recorded_tasks(store, settings, start, now, every))
-    found = []
-    prices = _prices(store, settings, configured, forecast, start, now)
-    for name, weights in _candidates(settings, configured, forecast, learned, prices).items():
-        replayed = Forecast.from_store(store, start, now, failures=True)
-        found.append(_replay(name, weights, tasks, settings, configured, replayed, start, learned))
+    tasks = list(_recorded_tasks(span, pool.settings, every))
+    candidates = _candidates(pool, forecast, _prices(span, pool, forecast))
+    found = [_replay(name, weights, tasks, pool, span) for name, weights in candidates.items()]
     quickest = min(c.mean_s for c in found)
     found.sort(key=lambda c: (c.mean_s > quickest * SLOWER_AT_MOST, c.cost_nanos, c.mean_s))
-    return Suggestion(tuple(found), total, every, _reasons(store, start, now, configured))
+    return Suggestion(tuple(found), total, every, _reasons(span, pool.configured))
 
 
-def _recorded_tasks(store: Store, settings: Settings, start: float, end: float, every: int) -> Iterator[Task]:
-    """Tasks as many, of the types, tiers and sizes, and in the minutes in which they were answered."""
+def _recorded_tasks(span: _Span, settings: Settings, every: int) -> Iterator[Task]:
+    """As many tasks as were answered, of the same types, tiers and sizes, arriving in the same minutes."""
     tiers = _tiers(settings)
     number = 0
-    for row in store.usage(start, end, ("minute", "task_type", "submitter", "model")):
+    for row in span.store.usage(span.start, span.end, ("minute", "task_type", "submitter", "model")):
         minute, task_type, submitter, model = row.key
         answers = row.sums.ok
         if not answers:
@@ -109,35 +113,35 @@ def _recorded_tasks(store: Store, settings: Settings, start: float, end: float, 
 
 
 def _candidates(
-    settings: Settings,
-    configured: Collection[str],
-    forecast: Forecast,
-    learned: LearnedLimits,
-    prices: Mapping[str, float],
+    pool: VirtualPool, forecast: Forecast, prices: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
-    """The sets of weights that are compared, each summing to 1."""
-    rows = {name: row for name, row in settings.providers.items() if name in configured}
-    records = {name: forecast.record(name, "", "") for name in rows}
-    speed = {n: r.success / r.latency_s if r and r.latency_s > 0 else 0.0 for n, r in records.items()}
-    room = {n: _requests_per_minute(settings, n, learned) for n in rows}
-    sets = {
-        "as configured": {name: row.weight for name, row in rows.items()},
-        "equal": dict.fromkeys(rows, 1.0),
-        "by performance": speed,
+    """The sets of weights to compare, each summing to 1."""
+    configs = {name: row for name, row in pool.settings.providers.items() if name in pool.configured}
+    sets: dict[str, Weights] = {
+        "as configured": {name: config.weight for name, config in configs.items()},
+        "equal": dict.fromkeys(configs, 1.0),
+        "by performance": {name: _answers_per_second(forecast.record(name, "", "")) for name in configs},
     }
-    known = {n: per_minute for n, per_minute in room.items() if per_minute is not None}
-    if len(known) == len(rows):  # else one of which nothing is known would seem to have no room
+    paces = {name: _requests_per_minute(pool, name) for name in configs}
+    known = {name: pace for name, pace in paces.items() if pace is not None}
+    if len(known) == len(configs):  # else a provider with an unknown limit would seem to have none left
         sets["by headroom"] = known
-    normalised = {}
-    for name, weights in sets.items():
-        total = sum(weights.values())
-        if total > 0:
-            normalised[name] = {n: w / total for n, w in weights.items()}
+    normalised = {name: _normalised(weights) for name, weights in sets.items() if sum(weights.values()) > 0}
     normalised["by price"] = _by_price(normalised.values(), prices)
     return normalised
 
 
-def _by_price(others: Collection[Mapping[str, float]], prices: Mapping[str, float]) -> dict[str, float]:
+def _normalised(weights: Weights) -> dict[str, float]:
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def _answers_per_second(record: Record | None) -> float:
+    """Of one call after the other; 0 without a record."""
+    return record.success / record.latency_s if record and record.latency_s > 0 else 0.0
+
+
+def _by_price(others: Collection[Weights], prices: Mapping[str, float]) -> dict[str, float]:
     """The cheapest weights in the range of the other candidates.
 
     Each provider keeps the smallest weight that another candidate gives it; the cheapest gets the rest. As
@@ -148,38 +152,30 @@ def _by_price(others: Collection[Mapping[str, float]], prices: Mapping[str, floa
     return weights
 
 
-def _requests_per_minute(settings: Settings, provider: str, learned: LearnedLimits) -> float | None:
-    """Those of its standard model, told or learned; None: nobody knows."""
-    balancer = ProviderLoadBalancer(settings, now=0.0, configured=[provider])
-    state = balancer.by_name[provider]
-    state.learned = learned.get(provider, {})
-    group = state.model(settings.resolve_model(state.config.models.standard)[0], settings, 0.0).group
+def _requests_per_minute(pool: VirtualPool, provider: str) -> float | None:
+    """The limit of its standard model, configured or learned; None: unknown."""
+    state = pool.balancer(0.0).by_name[provider]
+    model = pool.settings.resolve_model(state.config.models.standard)[0]
+    group = state.model(model, pool.settings, 0.0).group
     sure = [g for g in group.gauges(0.0) if g.dimension == REQUESTS and g.source in ("told", "learned")]
     return sure[0].per_minute if sure else None
 
 
-def _prices(
-    store: Store,
-    settings: Settings,
-    configured: Collection[str],
-    forecast: Forecast,
-    start: float,
-    end: float,
-) -> dict[str, float]:
+def _prices(span: _Span, pool: VirtualPool, forecast: Forecast) -> dict[str, float]:
     """What the recorded traffic would cost if one provider answered all of it, by provider.
 
     Nano-dollars, each task on its tier's model there; infinite if the price of one is unknown.
     """
-    balancer = ProviderLoadBalancer(settings, now=start, configured=configured)
+    settings, balancer = pool.settings, pool.balancer(span.start)
     tiers = _tiers(settings)
-    prices = dict.fromkeys((p.name for p in balancer.providers if p.name in configured), 0.0)
-    for row in store.usage(start, end, ("task_type", "model")):
+    prices = dict.fromkeys((p.name for p in balancer.providers if p.name in pool.configured), 0.0)
+    for row in span.store.usage(span.start, span.end, ("task_type", "model")):
         task_type, tier = str(row.key[0]), tiers.get(str(row.key[1]), "standard")
         for name in prices:
             provider = balancer.by_name[name]
             model_name = settings.resolve_model(provider.config.models.of(tier))[0]
-            model = provider.model(model_name, settings, start)
-            price = balancer.registry.price_of(provider, model, start)
+            model = provider.model(model_name, settings, span.start)
+            price = balancer.registry.price_of(provider, model, span.start)
             record = forecast.record(name, model_name, task_type)
             if price is None:
                 prices[name] = math.inf
@@ -195,23 +191,14 @@ def _tiers(settings: Settings) -> dict[str, str]:
     return {settings.resolve_model(row.models.of(tier))[0]: tier for row in rows for tier in TIERS}
 
 
-def _replay(
-    name: str,
-    weights: Mapping[str, float],
-    tasks: list[Task],
-    settings: Settings,
-    configured: Collection[str],
-    forecast: Forecast,
-    start: float,
-    learned: LearnedLimits,
-) -> Candidate:
-    settings = settings.without_caches()
-    balancer = ProviderLoadBalancer(settings, now=start, configured=configured)
-    take_limits(balancer, learned)
+def _replay(name: str, weights: Weights, tasks: list[Task], pool: VirtualPool, span: _Span) -> Candidate:
+    balancer = pool.balancer(span.start)
+    assume_ample_limits(balancer)
     balancer.assume_full_concurrency()
-    balancer.set_weights(weights, start)
+    balancer.set_weights(weights, span.start)
     ordered = sorted(tasks, key=lambda task: task.created_at)
-    report = VirtualRun(balancer, settings, forecast, timed=True).run(ordered, start)
+    run = VirtualRun(balancer, balancer.settings, span.forecast(), timed=True)
+    report = run.run(ordered, span.start)
     return Candidate(
         name,
         weights,
@@ -223,12 +210,10 @@ def _replay(
     )
 
 
-def _reasons(
-    store: Store, start: float, end: float, configured: Collection[str]
-) -> dict[tuple[str, str], Record]:
-    """Success, latency and tokens by (provider, task type), as they were: of one answer, too."""
+def _reasons(span: _Span, configured: Collection[str]) -> dict[tuple[str, str], Record]:
+    """Success, latency and tokens by (provider, task type), of a single answer too."""
     found = {}
-    for row in store.usage(start, end, ("provider", "task_type")):
+    for row in span.store.usage(span.start, span.end, ("provider", "task_type")):
         provider, task_type = str(row.key[0]), str(row.key[1])
         record = record_of([row.sums])
         if record is not None and provider in configured:

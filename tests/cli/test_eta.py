@@ -12,7 +12,7 @@ from src.cli import progress
 from src.cli.eta import expected_nanos, remaining_s
 from src.cli.progress import Voice, limit_lines, make_view, progress_json, progress_line, say
 from src.cli.progress_counts import ProgressCounts
-from src.core.planning import Line, Plan
+from src.core.plans import CostLine, Plan
 from src.core.store import CallSums, Summary, TaskSums
 from src.pacific import next_midnight_pacific
 from src.records import (
@@ -65,7 +65,7 @@ def after_a_minute(total: int, **per_second: int) -> ProgressCounts:
 
 
 def plan(tasks: int, duration_s: float, nanos: int) -> Plan:
-    line = Line("openai", "standard", tasks, 0, 0, nanos, nanos, nanos)
+    line = CostLine("openai", "standard", tasks, 0, 0, nanos, nanos, nanos)
     return Plan(NOON, tasks, duration_s, 2.0, (line,), (), {}, (), (), (), True)
 
 

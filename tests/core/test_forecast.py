@@ -10,6 +10,7 @@ from src.config import load_settings
 from src.core.forecast import Forecast
 from src.core.planning import make_plan
 from src.core.store import Store
+from src.core.virtual_pool import VirtualPool
 from src.records import Message, Task, Usage
 from tests.store.makers import NOW, a_result, an_attempt, with_claims
 
@@ -33,7 +34,7 @@ def store(tmp_path: Path) -> Store:
 def planned(store: Store, provider: str) -> tuple[int, int]:
     forecast = Forecast.from_store(store, NOW - 3600.0, NOW + 3600.0)
     settings = load_settings(environ={})
-    plan = make_plan(asked(10), settings, forecast, now=NOW, configured=[provider])
+    plan = make_plan(asked(10), VirtualPool(settings, [provider]), forecast, now=NOW)
     return plan.prompt_tokens, plan.output_tokens
 
 

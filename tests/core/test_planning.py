@@ -10,7 +10,9 @@ import pytest
 
 from src.config import load_settings
 from src.core.forecast import Forecast, Record
-from src.core.planning import Plan, Sample, make_plan
+from src.core.planning import make_plan
+from src.core.plans import Plan, TaskSample
+from src.core.virtual_pool import VirtualPool
 from src.pacific import next_midnight_pacific
 from src.providers.api_formats import API_FORMATS
 from src.records import Message, RefusalKind, Task
@@ -35,7 +37,7 @@ def some(count: int, **fields: Any) -> list[Task]:
 
 
 def planned(tasks: list[Task], limits: Mapping[str, Mapping[str, float]], records: Any = EVERYWHERE) -> Plan:
-    return make_plan(tasks, settings_with(limits), Forecast(records), now=NOW, configured=limits.keys())
+    return make_plan(tasks, VirtualPool(settings_with(limits), limits.keys()), Forecast(records), now=NOW)
 
 
 def test_lines_add_up_and_low_is_below_expected_and_that_below_the_highest() -> None:
@@ -52,7 +54,7 @@ def test_a_told_limit_is_what_binds_and_gives_the_time() -> None:
     plan = planned(some(300), {"openai": {"requests_per_minute": 120, "burst_s": 1.0}})
     assert plan.start_s == API_FORMATS["openai"].warm_up_s
     assert plan.duration_s == pytest.approx(plan.start_s + 150, rel=0.02)
-    assert [wait_text(span.what) for span in plan.spans] == ["openai requests"]
+    assert [wait_text(span.reason) for span in plan.spans] == ["openai requests"]
     assert plan.spans[0].from_s < 5 and plan.spans[0].to_s > 145
     assert plan.unknown_limits == () and plan.from_records
 
@@ -71,14 +73,14 @@ def test_where_every_slot_is_taken_no_limit_is_blamed() -> None:
     slow = {("", "", ""): replace(QUICK, latency_s=10.0)}
     wide = {name: {"requests_per_minute": 60_000} for name in ("anthropic", "openai", "gemini")}
     plan = planned(some(3_000), wide, records=slow)
-    assert plan.binding[0][0].kind == RefusalKind.SLOTS
-    assert not any(what.kind == RefusalKind.RATE_LIMIT for what, _ in plan.binding)
+    assert plan.bottlenecks[0][0].kind == RefusalKind.SLOTS
+    assert not any(what.kind == RefusalKind.RATE_LIMIT for what, _ in plan.bottlenecks)
 
 
 def test_limits_that_take_over_from_each_other_are_told_in_their_order() -> None:
     limits = {"openai": {"requests_per_minute": 600.0, "tokens_per_minute": 100_000.0, "token_burst_s": 60.0}}
     plan = planned(some(400), limits)
-    kinds = [wait_text(span.what) for span in plan.spans]
+    kinds = [wait_text(span.reason) for span in plan.spans]
     assert kinds == ["openai requests", "openai tokens"], plan.spans
     assert plan.spans[0].to_s == pytest.approx(plan.spans[1].from_s)
 
@@ -86,7 +88,7 @@ def test_limits_that_take_over_from_each_other_are_told_in_their_order() -> None
 def test_a_daily_quota_that_runs_out_puts_the_end_behind_midnight() -> None:
     plan = planned(some(15), {"gemini": {"requests_per_day": 10}})
     assert plan.done_at == pytest.approx(next_midnight_pacific(NOW) + plan.start_s, abs=60)
-    assert wait_text(plan.spans[-1].what) == "gemini requests per day"
+    assert wait_text(plan.spans[-1].reason) == "gemini requests per day"
 
 
 def test_without_records_a_plan_says_so_and_takes_answers_as_usual() -> None:
@@ -99,7 +101,7 @@ def test_a_sample_stands_for_all() -> None:
     tasks = [replace(task, tier=TIERS[i % 3]) for i, task in enumerate(some(1600))]
     limits = {"openai": {"requests_per_minute": 600, "burst_s": 1.0}}
     whole = planned(tasks, limits)
-    sample = Sample(at_most=500)
+    sample = TaskSample(at_most=500)
     for task in tasks:
         sample.add(task)
     assert len(sample.kept) <= 500 and sample.every == 4

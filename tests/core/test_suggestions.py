@@ -11,6 +11,7 @@ import pytest
 from src.config import load_settings
 from src.core.store import Store
 from src.core.suggestions import Candidate, suggest_weights
+from src.core.virtual_pool import VirtualPool
 from src.records import Usage
 from src.settings import TIERS, Settings
 from tests.store.makers import a_result, an_attempt, sign_on, tasks
@@ -84,7 +85,9 @@ def settings_with(limits: Mapping[str, Mapping[str, float]]) -> Settings:
 
 
 def candidates(store: Store, told: Mapping[str, Any], learned: Any = None) -> dict[str, Candidate]:
-    found = suggest_weights(store, settings_with(told), NAMES, now=BEGAN + 60.0, span_s=60.0, learned=learned)
+    found = suggest_weights(
+        store, VirtualPool(settings_with(told), NAMES, learned or {}), now=BEGAN + 60.0, span_s=60.0
+    )
     assert found is not None
     return {candidate.name: candidate for candidate in found.candidates}
 

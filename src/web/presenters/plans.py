@@ -7,7 +7,8 @@ from typing import Any
 
 from ...core.forecast import Forecast
 from ...core.planning import RECORDS_S, make_plan
-from ...core.planning import Sample as SampleOfTasks
+from ...core.plans import TaskSample
+from ...core.virtual_pool import VirtualPool
 from ...records import TaskStatus
 from ...refusal_text import wait_text
 from ..context import AppContext
@@ -36,7 +37,7 @@ class Expectation:
     left_nanos: int = 0  # of that budget
 
 
-class Sample(SampleOfTasks):
+class Sample(TaskSample):
     """What is looked at of a file while a person waits."""
 
     def __init__(self) -> None:
@@ -55,14 +56,8 @@ class Sample(SampleOfTasks):
         )
         able = context.configured.difference(out) or context.configured
         forecast = Forecast.from_store(context.store, now - RECORDS_S, now + 60)
-        plan = make_plan(
-            self.kept,
-            context.settings,
-            forecast,
-            now=now,
-            configured=able,
-            learned=learned_limits(context),
-        )
+        virtual = VirtualPool(context.settings, able, learned_limits(context))
+        plan = make_plan(self.kept, virtual, forecast, now=now)
         plan = plan.for_all(self.count, self.every)
         counts = context.store.pending()
         ahead = counts[TaskStatus.QUEUED] + counts[TaskStatus.RUNNING]
@@ -72,7 +67,7 @@ class Sample(SampleOfTasks):
             expected_nanos=plan.expected_nanos,
             at_most_nanos=plan.highest_nanos,
             duration_s=plan.for_all(self.count + ahead, self.every).duration_s,
-            waits_for=wait_text(plan.binding[0][0]) if plan.binding else "",
+            waits_for=wait_text(plan.bottlenecks[0][0]) if plan.bottlenecks else "",
             unknown_prices=plan.unknown_prices,
             unknown_limits=plan.unknown_limits,
             from_records=plan.from_records,

@@ -10,6 +10,7 @@ from typing import Any
 from ...core.budget_keeper import CAP
 from ...core.store import SettingChange
 from ...core.suggestions import suggest_weights
+from ...core.virtual_pool import VirtualPool
 from ...formatting import money, percent
 from ...records import GENERAL, NANOS_PER_USD
 from ...routing.pricing import catalogue_of
@@ -237,11 +238,9 @@ def _suggestion(context: AppContext) -> tuple[TrialView, ...]:
     span_s = _span_s(context, now)
     found = suggest_weights(
         context.store,
-        context.settings,
-        context.configured,
+        VirtualPool(context.settings, context.configured, learned_limits(context)),
         now=now + 60,
         span_s=span_s + 60,
-        learned=learned_limits(context),
     )
     if found is None:
         raise Problem(409, "nothing_known", "There is no traffic of the last day to suggest weights from.")

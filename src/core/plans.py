@@ -1,0 +1,172 @@
+"""The values of a plan: costs by provider and tier, the time a run takes, and what tasks wait for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..records import Task, TaskStatus, WaitReason
+from ..settings import Settings
+
+PLANNED_AT_MOST = 20_000  # tasks that run through virtual time: some seconds
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """The expected calls, tokens and nano-dollars of one tier of one provider."""
+
+    provider: str
+    tier: str
+    calls: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    low_nanos: int = 0
+    expected_nanos: int = 0
+    highest_nanos: int = 0
+    unpriced_calls: int = 0  # of `calls`; their cost is in no sum
+
+    @property
+    def price_is_unknown(self) -> bool:
+        """Whether no call of the line has a known price."""
+        return 0 < self.calls <= self.unpriced_calls
+
+    def times(self, factor: float) -> CostLine:
+        """The line of a sample scaled to all tasks."""
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        return replace(self, **{name: round(number * factor) for name, number in numbers.items()})
+
+
+_NUMBERS = (
+    "calls",
+    "prompt_tokens",
+    "output_tokens",
+    "low_nanos",
+    "expected_nanos",
+    "highest_nanos",
+    "unpriced_calls",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSpan:
+    """What the oldest waiting task waits for between two moments, seconds since the start."""
+
+    reason: WaitReason
+    from_s: float
+    to_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Substitution:
+    """A retired model that tasks name, and the model that is called in its place."""
+
+    named: str
+    called: str
+    tasks: int
+
+    def __str__(self) -> str:
+        number = "1 task names" if self.tasks == 1 else f"{self.tasks:,} tasks name"
+        return f"{number} {self.named}, which is retired; {self.called} is called instead"
+
+
+def substitutions(named: Mapping[str, int], settings: Settings) -> tuple[Substitution, ...]:
+    """The retired models among those that tasks name; `named` counts tasks by model."""
+    resolved = ((model, settings.resolve_model(model)[0], tasks) for model, tasks in sorted(named.items()))
+    return tuple(Substitution(*each) for each in resolved if each[0] != each[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The expected cost and time of a run. `sampled`: every n-th task was planned."""
+
+    at: float  # when it would start, epoch seconds
+    tasks: int
+    duration_s: float  # from the command to the last answer, `start_s` included
+    start_s: float
+    lines: tuple[CostLine, ...]  # the most expensive first
+    unknown_prices: tuple[str, ...]  # models
+    statuses: Mapping[TaskStatus, int]
+    bottlenecks: tuple[tuple[WaitReason, float], ...]  # (what tasks wait for, seconds), the longest first
+    spans: tuple[WaitSpan, ...]  # the same in the order of time
+    unknown_limits: tuple[str, ...]  # providers of which no limit is known
+    from_records: bool  # whether earlier calls are recorded
+    sampled: int = 1
+    substitutions: tuple[Substitution, ...] = ()
+
+    @property
+    def low_nanos(self) -> int:
+        return sum(line.low_nanos for line in self.lines)
+
+    @property
+    def expected_nanos(self) -> int:
+        return sum(line.expected_nanos for line in self.lines)
+
+    @property
+    def highest_nanos(self) -> int:
+        return sum(line.highest_nanos for line in self.lines)
+
+    @property
+    def price_is_unknown(self) -> bool:
+        """Whether no call has a known price: the sums of dollars are then unknown, not zero."""
+        return bool(self.unknown_prices) and all(line.price_is_unknown for line in self.lines)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(line.prompt_tokens for line in self.lines)
+
+    @property
+    def output_tokens(self) -> int:
+        return sum(line.output_tokens for line in self.lines)
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """Calls by provider."""
+        found: Counter[str] = Counter()
+        for line in self.lines:
+            found[line.provider] += line.calls
+        return found
+
+    @property
+    def done_at(self) -> float:
+        """When the last answer is expected, epoch seconds."""
+        return self.at + self.duration_s
+
+    def for_all(self, count: int, every: int) -> Plan:
+        """The plan of a sample scaled to `count` tasks."""
+        factor = count / max(1, self.tasks)
+        if factor == 1.0:
+            return self
+        return replace(
+            self,
+            tasks=count,
+            sampled=every,
+            duration_s=self.start_s + (self.duration_s - self.start_s) * factor,
+            lines=tuple(line.times(factor) for line in self.lines),
+            statuses={status: round(n * factor) for status, n in self.statuses.items()},
+            bottlenecks=tuple((reason, s * factor) for reason, s in self.bottlenecks),
+            spans=tuple(
+                WaitSpan(each.reason, each.from_s * factor, each.to_s * factor) for each in self.spans
+            ),
+        )
+
+
+class TaskSample:
+    """Every n-th task of a file of any length; n doubles as the file grows, so that memory stays bounded."""
+
+    def __init__(self, at_most: int = PLANNED_AT_MOST) -> None:
+        self.count = 0
+        self.every = 1
+        self.kept: list[Task] = []
+        self.named: Counter[str] = Counter()  # tasks by the model that they name
+        self._at_most = at_most
+
+    def add(self, task: Task) -> None:
+        """Count a task, and keep it if it is an n-th one."""
+        if self.count % self.every == 0:
+            self.kept.append(task)
+        self.count += 1
+        self.named.update(task.models)
+        if len(self.kept) > self._at_most:
+            self.kept = self.kept[::2]
+            self.every *= 2
