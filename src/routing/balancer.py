@@ -394,7 +394,8 @@ class ProviderLoadBalancer:
 
 def _sends_one_first(provider: ProviderState, now: float) -> bool:
     """Whether one of its model groups is open again after a hold, and the first call has not gone."""
-    return any(
-        group.evidence.sends_one_first and now >= group.evidence.first_until and group.closed(now) is None
-        for group in provider.groups.values()
-    )
+    for group in provider.groups.values():  # at every decision
+        evidence = group.evidence
+        if evidence.holds and now >= evidence.first_until and group.closed(now) is None:
+            return True
+    return False

@@ -18,6 +18,7 @@ from .state import ProviderState
 SOON_S = 600.0  # where a budget refuses, a provider that is out for longer is not waited for
 PATIENCE = 4.0  # x preferred_wait_s: how long a task waits at most in a queue that moves
 
+_new = tuple.__new__  # at every decision: a third of the time of a call of the class
 _AT_PREFERRED = WaitReason(RefusalKind.PREFERRED)
 
 
@@ -135,17 +136,31 @@ class CandidateReport:
 
     def reasons(self) -> tuple[Candidate, ...]:
         """A line for every option in the order of the route, then one for every provider left out."""
-        found = []
-        refused, eligible = iter(self.refused), iter(self.eligible)
-        admitted = next(eligible, None)
-        for option in self.route.options:
-            provider, model = option.provider, option.model.name
-            if option is admitted:
-                found.append(Candidate(provider.name, model, self.scores[provider.index]))
-                admitted = next(eligible, None)
-            else:
-                found.append(next(refused)[1].candidate(provider.name, model, provider.score))
+        found = [
+            _new(
+                Candidate,
+                (option.provider.name, option.model.name, self.scores[option.provider.index], "", ""),
+            )
+            for option in self.eligible
+        ]
+        if self.refused:
+            found = self._with_refused(found)
         return (*found, *self.route.excluded)
+
+    def _with_refused(self, admitted: list[Candidate]) -> list[Candidate]:
+        found = []
+        lines, refused = iter(admitted), iter(self.refused)
+        following = next(refused, None)
+        for option in self.route.options:
+            if following is not None and option is following[0]:
+                provider, refusal = option.provider, following[1]
+                found.append(
+                    Candidate(provider.name, option.model.name, provider.score, refusal.kind, refusal.detail)
+                )
+                following = next(refused, None)
+            else:
+                found.append(next(lines))
+        return found
 
     def until_of(self, provider: ProviderState) -> float | None:
         """The earliest end of the provider's refusals; None: unknown; NEVER: no settle will lift them."""

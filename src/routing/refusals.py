@@ -10,7 +10,7 @@ import math
 from enum import Enum
 from typing import NamedTuple
 
-from ..records import Candidate, RefusalKind, WaitReason
+from ..records import RefusalKind, WaitReason
 from .budgets import BudgetRefusal
 
 NEVER = math.inf
@@ -59,10 +59,6 @@ class Refusal(NamedTuple):
     def may_end_by(self, latest: float) -> bool:
         """Whether time or a call may end it by `latest`."""
         return not self.is_indefinite if self.until is None else self.until <= latest
-
-    def candidate(self, provider: str, model: str, score: float) -> Candidate:
-        """The refusal as a line of a placement's reasons."""
-        return Candidate(provider, model, score, self.kind, self.detail)
 
     def wait_reason(self, provider: str) -> WaitReason:
         """The refusal as what a task waits for."""

@@ -25,7 +25,10 @@ class Scoreboard:
     @property
     def are_independent(self) -> bool:
         """Whether every provider has a history of its own."""
-        return all(provider.history.ok for provider in self._providers)
+        for provider in self._providers:  # noqa: SIM110  # after every call
+            if not provider.history.ok:
+                return False
+        return True
 
     def rescore(self, now: float) -> None:
         """Recompute every score from the window that ends at `now`."""
