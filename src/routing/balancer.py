@@ -41,6 +41,7 @@ from .call_size import CallSizes
 from .canaries import CANARY, canary_for, is_due
 from .candidates import CandidateReport, PlacementResult, WaitCondition
 from .doubts import SECOND_LOOK_S
+from .limits import ModelGroup
 from .price_table import PriceTable
 from .pricing import PriceBook
 from .reach import Found, Reach
@@ -159,9 +160,9 @@ class ProviderLoadBalancer:
         It is settled like any placement, and is no task's.
         """
         provider = self.by_name[name]
-        limited = next((g for g in provider.groups.values() if g.evidence.is_canary_due(now)), None)
         due = is_due(self.registry, provider)
-        if not (due or (self.registry.canaries and limited is not None)) or not self.registry.free_slots:
+        limited = self._group_in_need_of_a_canary(provider, now)
+        if not (due or limited is not None) or not self.registry.free_slots:
             return None
         if self._selector.eligibility.of_provider(provider, now, for_canary=True) is not None:
             return None
@@ -178,6 +179,12 @@ class ProviderLoadBalancer:
             if limited is not None:
                 limited.evidence.no_canary_until = now + NO_CANARY_S
         return None
+
+    def _group_in_need_of_a_canary(self, provider: ProviderState, now: float) -> ModelGroup | None:
+        """The group in which a task waits for a neighbour: see `blame.py`."""
+        if not self.registry.canaries:
+            return None
+        return next((g for g in provider.groups.values() if g.evidence.is_canary_due(now)), None)
 
     def _foreseen(self, selection: Selection, report: CandidateReport, now: float) -> WaitCondition | None:
         """What keeps all similar tasks from now on, where the granted call was the last that could go."""

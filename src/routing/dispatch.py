@@ -179,12 +179,7 @@ class Dispatch:
     def dispatch(self, now: float) -> Dispatched:
         """Place everything that can go now."""
         balancer, queues = self.balancer, self._queues
-        if balancer.registry.routes_version != self._routes_version:  # another model may have room
-            self._routes_version = balancer.registry.routes_version
-            queues.reroute(now)
-        if balancer.offline_since != self._offline_since:
-            self._offline_since = balancer.offline_since
-            queues.wake_all()
+        self._note_changes(now)
         ended = self._ended
         self._expire(now)
         if self._allotment.advise(queues, queues.waiting, self.behind, now):
@@ -207,6 +202,16 @@ class Dispatch:
                 ended.append(self._give_up(entry, blocked, now))
         self._placed, self._ended = [], []
         return Dispatched(placements, ended, self._next_wake(now))
+
+    def _note_changes(self, now: float) -> None:
+        """Reroute or wake the queues where models came or went, or the network did."""
+        registry = self.balancer.registry
+        if registry.routes_version != self._routes_version:
+            self._routes_version = registry.routes_version
+            self._queues.reroute(now)
+        if registry.network.offline_since != self._offline_since:
+            self._offline_since = registry.network.offline_since
+            self._queues.wake_all()
 
     def _send_probes(self, placements: list[Placement], now: float) -> None:
         """A probe is drawn from the tasks that have not failed: the oldest may be what opened the breaker."""

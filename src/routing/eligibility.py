@@ -12,6 +12,7 @@ from .breaker import CLOSED, OPEN
 from .budgets import BudgetRefusal
 from .call_size import CallSizes
 from .canaries import is_due
+from .limits import ModelGroup
 from .refusals import GROUP, NEVER, POOL, TASK, Refusal
 from .registry import Registry
 from .retry_state import Memory
@@ -159,14 +160,22 @@ class Eligibility:
         closed = group.closed(now)
         if closed is not None:
             return Refusal(closed.kind, closed.until, GROUP, closed.detail)
-        if now < group.evidence.first_until:
-            return Refusal(RefusalKind.TRIAL_AFTER_429, group.evidence.first_until, TASK)
-        if memory.draws_429 and self._registry.canaries and group.evidence.wants_neighbour(memory, now):
-            return Refusal(RefusalKind.NEIGHBOUR_FIRST, now + RECHECK_S, TASK)
+        if memory.draws_429 or now < group.evidence.first_until:
+            refusal = self._of_429s(group, memory, now)
+            if refusal is not None:
+                return refusal
         if not group.counts_tokens or self._sizes.surely_fits(option, task, memory):
             return None
         dimension, wait_s = group.wait(self._sizes.need(option, task, memory), now)
         return Refusal(RefusalKind.RATE_LIMIT, now + wait_s, TASK, dimension) if wait_s else None
+
+    def _of_429s(self, group: ModelGroup, memory: Memory, now: float) -> Refusal | None:
+        """After a hold one call goes first; a task that drew 429s waits for a call of another one."""
+        if now < group.evidence.first_until:
+            return Refusal(RefusalKind.TRIAL_AFTER_429, group.evidence.first_until, TASK)
+        if memory.draws_429 and self._registry.canaries and group.evidence.wants_neighbour(memory, now):
+            return Refusal(RefusalKind.NEIGHBOUR_FIRST, now + RECHECK_S, TASK)
+        return None
 
     def of_budgets(
         self, option: Option, task: Task, route: Route, memory: Memory, now: float

@@ -99,20 +99,18 @@ class Reach:
             provider.connection.lists_models = True
             changed = self._registry.network.offline_since is not None
             self.reached(provider, now)
-            looked = self._second_look.health_check(
+            changed |= self._second_look.health_check(
                 provider, asked_at, now,
                 answers=found is Found.ANSWERS, status=_REFUSALS.get(found), models=models,
             )  # fmt: skip
-            changed = changed or looked
         elif self._proves_absence(provider, found, asked_at):
             connection = provider.connection
             connection.lost_sight(connection.heard_at if provider.in_flight else asked_at)
             connection.proved_unreachable(now)
         well = found is Found.ANSWERS
-        if well and provider.key.rejection and self._second_look.mended(provider, now):
-            changed = True
-        if well and provider.answers_health(now, self._floor_s):
-            changed = True
+        if well:
+            changed |= self._second_look.mended(provider, now)
+            changed |= provider.answers_health(now, self._floor_s)
         if provider.breaker.state is not BreakerState.CLOSED:
             provider.breaker.health(well, now)
             changed = changed or provider.half_open

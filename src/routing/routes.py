@@ -7,6 +7,7 @@ from moment to moment (breakers, limits, budgets) is the balancer's business.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..records import GENERAL, Candidate, RefusalKind, Task
@@ -67,19 +68,14 @@ def build_route(
         if task.providers and provider.name not in task.providers:
             excluded.append(_left_out(provider, RefusalKind.PINNED_ELSEWHERE))
             continue
-        names = _models_of(task, provider, tier, settings)
-        if not names:
+        found = list(_options_of(task, provider, tier, settings, now))
+        if not found:
             excluded.append(_left_out(provider, RefusalKind.MODEL_NOT_SERVED))
-        for name, warning in names:
-            unsupported = _unsupported(task, settings.lookup_model(name))
-            if unsupported and settings.strict_params:
-                why = f"{name} takes no {unsupported[0]}"
-                excluded.append(_left_out(provider, RefusalKind.PARAMETER_UNSUPPORTED, why))
-                continue
-            model = provider.model(name, settings, now)
-            warnings: tuple[str, ...] = (warning,) if warning else ()
-            warnings += tuple(_dropped(name, parameter) for parameter in unsupported)
-            options.append(_option(task, provider, model, tier, settings, warnings))
+        for each in found:
+            if isinstance(each, Option):
+                options.append(each)
+            else:
+                excluded.append(each)
     return Route(
         tuple(options),
         tier,
@@ -90,6 +86,22 @@ def build_route(
         max((option.max_tokens for option in options), default=0),
         tuple(id(option.model.group) for option in options),
     )
+
+
+def _options_of(
+    task: Task, provider: ProviderState, tier: str, settings: Settings, now: float
+) -> Iterator[Option | Candidate]:
+    """The option of each model that the task may use there, or why it takes no part."""
+    for name, warning in _models_of(task, provider, tier, settings):
+        unsupported = _unsupported(task, settings.lookup_model(name))
+        if unsupported and settings.strict_params:
+            why = f"{name} takes no {unsupported[0]}"
+            yield _left_out(provider, RefusalKind.PARAMETER_UNSUPPORTED, why)
+            continue
+        model = provider.model(name, settings, now)
+        warnings: tuple[str, ...] = (warning,) if warning else ()
+        warnings += tuple(_dropped(name, parameter) for parameter in unsupported)
+        yield _option(task, provider, model, tier, settings, warnings)
 
 
 def _not_configured(task: Task, providers: list[ProviderState], settings: Settings) -> list[Candidate]:

@@ -92,7 +92,9 @@ class SecondLook:
         return True
 
     def mended(self, provider: ProviderState, now: float) -> bool:
-        """The health check of a condemned key answers. Whether calls may try again."""
+        """The health check answers. Whether calls may try a rejected key again."""
+        if not provider.key.rejection:
+            return False
         wait_s = self._registry.settings.routing.quota_probe_s if provider.key.list_is_public else 0.0
         if now < provider.key.rejected_at + wait_s:
             return False

@@ -59,10 +59,9 @@ class _Column(NamedTuple):
 
 def soonest(lots: Sequence[Lot], rooms: Sequence[Room], most_steps: int = MOST_STEPS) -> Soonest:
     """See the top of the file. Raises ValueError where a lot has no option whose buckets all refill."""
-    ticking = [i for i, room in enumerate(rooms) if room.tick > 0]
     start = _assignment(lots, tuple(_first_endless(lot, rooms) for lot in lots), len(rooms))
-    late = max(ticking, key=lambda b: start.entries[b] - rooms[b].room, default=-1)
-    if late < 0 or start.entries[late] <= rooms[late].room:
+    late = _latest(start, rooms)
+    if late < 0:
         return Soonest(0.0, 0.0, _shares(lots, [(1.0, start)]))
     master = _Master(rooms)
     master.enter(start, len(rooms))
@@ -74,10 +73,7 @@ def soonest(lots: Sequence[Lot], rooms: Sequence[Room], most_steps: int = MOST_S
         if entering is None:
             entering = _best_assignment(lots, prices, len(rooms))
             gain = sum(y * x for y, x in zip(prices, entering.entries, strict=True))
-            below = sum(
-                -y * (x - room.room) for y, x, room in zip(prices, entering.entries, rooms, strict=False)
-            )
-            at_least = max(at_least, below)
+            at_least = max(at_least, _dual_bound(entering, prices, rooms))
             if gain <= _EPSILON or master.seconds - at_least <= CLOSE_ENOUGH * master.seconds:
                 break
         if not master.improve(entering):
@@ -148,6 +144,20 @@ class _Master:
             (max(v, 0.0), c) for v, c in zip(self._values, self._basis, strict=True) if len(c.choice) > 0
         ]
         return [(v, c) for v, c in mixed if v > 0]
+
+
+def _latest(start: _Column, rooms: Sequence[Room]) -> int:
+    """The bucket that an assignment overdraws by most; -1: it overdraws none that refills."""
+    over = [
+        (x - room.room, b) for b, (x, room) in enumerate(zip(start.entries, rooms, strict=False)) if room.tick
+    ]
+    most, bucket = max(over, key=lambda each: each[0], default=(0.0, -1))
+    return bucket if most > 0 else -1
+
+
+def _dual_bound(column: _Column, prices: Vector, rooms: Sequence[Room]) -> float:
+    """What these prices show that no split can be faster than, by weak duality."""
+    return sum(-y * (x - room.room) for y, x, room in zip(prices, column.entries, rooms, strict=False))
 
 
 def _first_endless(lot: Lot, rooms: Sequence[Room]) -> int:

@@ -94,21 +94,26 @@ class VirtualRun:
             if source.has_one_at(now) and self.dispatch.waiting < self._window // 2:
                 self._fill(source, now)
                 continue
-            moments = [self._ends[0][0]] if self._ends else []
-            if self.dispatch.waiting < self._window and source.next_at > now:
-                moments.append(source.next_at)
-            if placed.next_wake is not None and self.dispatch.waiting:
-                moments.append(max(placed.next_wake, now))
-            if not moments or not now <= min(moments) <= until or min(moments) == math.inf:
+            moment = self._next_moment(source, placed.next_wake, now)
+            if not now <= moment <= until or moment == math.inf:
                 break
-            self._note_waiting(min(moments) - now)
-            now = min(moments)
+            self._note_waiting(moment - now)
+            now = moment
             while self._ends and self._ends[0][0] <= now:
                 _, _, placement, answer = heapq.heappop(self._ends)
                 self._settle(placement, answer, now)
         report.makespan_s = now - start
         report.still_waiting = self.dispatch.waiting
         return report
+
+    def _next_moment(self, source: _Source, next_wake: float | None, now: float) -> float:
+        """When a call ends, a task arrives or a waiting one may go, whichever is first; infinity: never."""
+        moment = self._ends[0][0] if self._ends else math.inf
+        if self.dispatch.waiting < self._window and source.next_at > now:
+            moment = min(moment, source.next_at)
+        if next_wake is not None and self.dispatch.waiting:
+            moment = min(moment, max(next_wake, now))
+        return moment
 
     def _fill(self, source: _Source, now: float) -> None:
         """Top dispatch's window up with what has arrived."""
