@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 ERROR_WEIGHT = 0.5
 RESPONSE_SCALE_S = 10.0
 _SLOTS = 30  # the window slides in this many steps
-_LATENCIES = 256  # quantiles are over the newest this many successful calls
+LATENCIES_KEPT = 256  # quantiles are over the newest this many successful calls
 _REFRESH = 16  # ... and computed again after this many more
 
 
@@ -69,7 +69,7 @@ class History:
         self._slots: deque[list[float]] = deque()  # [slot number, calls, failures, ok, seconds]
         self.calls = self.failures = self.ok = 0
         self.total_s = 0.0
-        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._quantiles: tuple[float, float] | None = None
         self._cached_at = 0
 

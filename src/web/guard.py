@@ -151,7 +151,7 @@ def check_token(token: str) -> str:
         message = f"Too many wrong tokens from this network. Try again in {int(wait_s) + 1} s."
         raise Problem(429, "too_many_failures", message, headers=headers)
     access.throttle.failed(address, now)
-    raise _unauthorized("This token is not known here.")
+    raise _unauthorized("Unknown token.")
 
 
 def _unauthorized(message: str) -> Problem:

@@ -107,4 +107,4 @@ def _from_http(error: HTTPException) -> Problem:
 def _unexpected(error: Exception) -> Response:
     """The last resort: what happened is in the log, never on a page."""
     log.error("a request broke", exc_info=error, extra={"action": "web", "path": request.path})
-    return answer(Problem(500, "internal", "Something broke in this program. The log says what."))
+    return answer(Problem(500, "internal", "Internal error; see the log."))

@@ -14,7 +14,7 @@ STATES = {
     "degraded": "Degraded",
     "suspect": "Suspect",
     "limited": "Limited",
-    "open": "Breaker open",
+    "open": "Circuit open",
     "half_open": "Half-open",
     "exhausted": "Exhausted",
     "misconfigured": "Misconfigured",
@@ -53,6 +53,11 @@ def frees(until: float | None, kind: str, now: float) -> str:
     return f"in {duration(until - now)}" if until > now else "any moment"
 
 
+def time_left(seconds: float) -> str:
+    """`about 3 min left`, `less than 1 s left`."""
+    return f"about {duration(seconds)} left" if seconds >= 1 else "less than 1 s left"
+
+
 def why_not(candidate: Candidate) -> str:
     """Why the candidate was not eligible, to stand beside its name."""
     return candidate_text(candidate)
@@ -77,5 +82,6 @@ FILTERS: dict[str, Any] = {
     "state_tone": state_tone,
     "task_tone": task_tone,
     "frees": frees,
+    "time_left": time_left,
     "why_not": why_not,
 }

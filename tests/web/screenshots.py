@@ -124,7 +124,7 @@ def _take_all(browser: Any, asker: Asker, file: Path, folder: Path) -> None:
                 page.screenshot(path=folder / f"{name}-{scheme}-{kind}.png", full_page=name != "tasks")
             page.goto(asker.url)
             page.set_input_files("input[type=file]", file)
-            page.get_by_role("button", name="Look through it").click()
+            page.get_by_role("button", name="Preview file").click()
             page.wait_for_url("**/uploads/**")
             page.screenshot(path=folder / f"upload-{scheme}-{kind}.png", full_page=True)
             page.get_by_role("button", name="Drop the file").click()

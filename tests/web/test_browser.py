@@ -39,6 +39,26 @@ TORN = """[...document.querySelectorAll(".spark + small, .num, .formula")].filte
 ).map(text => text.textContent)"""
 
 
+# Numbers without a visible window ("now", "today", "all time") at their label: beside them, in the heading of
+# their column, row, tile or section. Numbers of one task or of one line of a file need none.
+NO_WINDOW = """[...document.querySelectorAll(
+  ".tile .big, td.num, .pairs b, .agent .num, .gauges .num, figcaption"
+)].filter(number => {
+  const isOfOne = number.closest("table.tasks, table.reasons, .timeline") || number.querySelector("time");
+  if (!/[0-9]/.test(number.textContent) || isOfOne) return false;
+  const column = number.closest("table")?.tHead?.rows[0].cells[number.cellIndex];
+  const labels = [
+    number, column, number.closest("tr")?.querySelector(".window:is(th, td)"),
+    number.closest("table")?.caption, number.closest(".tile"),
+    number.closest(".pairs > div"), number.closest("details")?.querySelector("summary"),
+    number.closest(".card")?.querySelector("h2"),
+  ];
+  const isShown = part => part.textContent.trim() && part.getClientRects().length;
+  const windows = label => [label, ...label.querySelectorAll("*")].filter(part => part.matches(".window"));
+  return !labels.some(label => label && windows(label).some(isShown));
+}).map(number => number.closest("[id]")?.id + ": " + number.textContent.trim())"""
+
+
 @dataclass(frozen=True)
 class Served:
     """A filled store behind a real server."""
@@ -121,7 +141,7 @@ def test_nothing_serious_stands_in_anyones_way(served: Served, browser: Any, sch
     page.goto(served.url)
     tasks = b'{"prompt": "Why?"}\n{"promt": "bad"}\n'
     page.set_input_files("input[type=file]", {"name": "t.jsonl", "mimeType": "text/plain", "buffer": tasks})
-    page.get_by_role("button", name="Look through it").click()
+    page.get_by_role("button", name="Preview file").click()
     page.wait_for_url("**/uploads/**")
     check("upload")
     page.goto(f"{served.url}/rebalance")
@@ -148,6 +168,25 @@ def test_no_number_is_torn_from_its_unit(served: Served, page: Any, width: int) 
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(f"{served.url}/provider-status")
     assert page.evaluate(TORN) == []
+
+
+def test_every_number_names_its_window(served: Served, page: Any) -> None:
+    with at_work(served.filled.database):
+        paths = {**served.pages(), "suggestion": "/rebalance?preset=suggested"}
+        del paths["error"]  # its status would be a message in the console
+        for name, path in paths.items():
+            page.goto(served.url + path)
+            assert page.evaluate(NO_WINDOW) == [], name
+        page.goto(served.url)
+        tasks = b'{"prompt": "Why?"}\n{"promt": "bad"}\n'
+        file = {"name": "t.jsonl", "mimeType": "text/plain", "buffer": tasks}
+        page.set_input_files("input[type=file]", file)
+        page.get_by_role("button", name="Preview file").click()
+        page.wait_for_url("**/uploads/**")
+        assert page.evaluate(NO_WINDOW) == []
+        assert page.locator(".window").count() > 3
+        page.evaluate("document.querySelector('.window').remove()")
+        assert page.evaluate(NO_WINDOW) != [], "the search finds a number without a window"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +276,7 @@ def test_a_page_after_a_form_error_goes_on_refreshing_itself(served: Served, tro
     page.goto(served.url)
     page.get_by_label("Prompt").fill("Why?")
     page.get_by_label("Max tokens").fill("many")
-    page.get_by_role("button", name="Hand in").click()
+    page.get_by_role("button", name="Submit").click()
     page.get_by_role("alert").filter(has_text="max_tokens").wait_for()
     asked: list[str] = []
     page.on("request", lambda request: request.resource_type == "fetch" and asked.append(request.url))
@@ -290,7 +329,7 @@ def test_everything_is_reached_by_keyboard(served: Served, page: Any) -> None:
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.name || document.activeElement.textContent.trim()"))
-    assert {"Providers", "Rebalance", "Tasks", "prompt", "task_type", "tier", "Hand in", "file"} <= reached
+    assert {"Providers", "Rebalance", "Tasks", "prompt", "task_type", "tier", "Submit", "file"} <= reached
 
 
 def test_without_script_every_form_still_works(served: Served, browser: Any) -> None:
@@ -305,13 +344,13 @@ def test_without_script_every_form_still_works(served: Served, browser: Any) -> 
     assert page.locator("#weight-openai").input_value() == "42.9"
     page.get_by_role("button", name="Apply").click()
     assert page.get_by_text("The new weights are set.").is_visible()
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Undo last change").click()
     assert page.locator("#weight-openai").input_value() == "40.0"
     page.goto(served.url)
     page.get_by_label("File").set_input_files(
         {"name": "two.txt", "mimeType": "text/plain", "buffer": b"a?\nb?\n"}
     )
-    page.get_by_role("button", name="Look through it").click()
+    page.get_by_role("button", name="Preview file").click()
     page.get_by_role("button", name="Start 2 tasks").click()
     assert page.get_by_text("2 tasks are on the queue.").is_visible()
     context.close()

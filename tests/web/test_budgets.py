@@ -73,8 +73,8 @@ def test_every_budget_is_shown_with_what_is_spent_left_and_when_it_starts_anew(s
     assert resets["day"] == NOW - NOW % DAY_S + DAY_S
     assert resets["total"] is None
     texts = [need["text"] for need in view["attention"]]
-    assert "95 % of the budget of everything today is spent" in texts
-    assert "380 % of the budget of submitter <b>eve</b> today is spent" in texts
+    assert "95 % of the overall daily budget is spent" in texts
+    assert "380 % of the daily budget of submitter <b>eve</b> is spent" in texts
     assert view["money"]["budget_usd"] == 1.0
     assert "submitter &lt;b&gt;eve&lt;/b&gt;" in page
     assert "uncertain" in page

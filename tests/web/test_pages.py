@@ -127,7 +127,7 @@ def test_the_dashboard_tells_the_five_numbers(client: FlaskClient) -> None:
     assert any("1 task failed" in text for text in texts)
     assert any("no price for" in text for text in texts)
     page = client.get("/").text
-    assert "simulated: true" in page
+    assert ">Simulated<" in page
     assert "breaker opened" in page
     assert "economy $0.0600" in page  # saved, by tier
 
@@ -385,7 +385,7 @@ def test_weights_are_previewed_applied_and_taken_back_by_form(client: FlaskClien
 
 def test_a_suggestion_is_shown_with_what_was_tried(client: FlaskClient) -> None:
     page = client.get("/rebalance?preset=suggested").text
-    assert "The last traffic, replayed under each" in page
+    assert "Recent traffic, replayed" in page
     assert "as configured" in page
 
 
@@ -505,7 +505,7 @@ def test_an_upload_that_costs_more_than_a_budget_has_left_says_so(tmp_path: Path
     with Store.open(tmp_path / "live.db", simulated=False) as store:
         client = create_app(AppContext(settings, store, simulated=False)).test_client()
         page = client.get(send(client, b"Why?\n" * 500, "q.txt")).text
-        assert re.search(r"The budget of everything today has \$0\.010* left, less than the expected", page)
+        assert re.search(r"The overall daily budget has \$0\.010* left, less than the expected", page)
         page = client.get(send(client, b"Why?\n", "q.txt")).text
         assert "less than the expected cost" not in page
 

@@ -36,7 +36,7 @@ def test_a_person_watches_an_outage_moves_the_weights_and_reads_an_answer(stack:
     stack.simulator.patch("openai", {"faults": {"outage": 1.0}})
     without = stack.answer(30, "without-openai")
     assert set(without) == {"anthropic", "gemini"}
-    page.locator("#openai .pill", has_text="Breaker open").wait_for()  # the page has turned by itself
+    page.locator("#openai .pill", has_text="Circuit open").wait_for()  # the page has turned by itself
     assert "0.0 %" in page.locator("#openai .share").inner_text()
 
     stack.simulator.patch("openai", {"faults": {}})
@@ -59,7 +59,7 @@ def test_a_person_watches_an_outage_moves_the_weights_and_reads_an_answer(stack:
         stack.simulator.patch(name, {"echo": True})
     page.get_by_role("link", name="Dashboard").click()
     page.get_by_label("Prompt").fill(f"Repeat: {SCRIPT}")
-    page.get_by_role("button", name="Hand in").click()
+    page.get_by_role("button", name="Submit").click()
     page.locator("#output", has_text=SCRIPT).wait_for()
     assert "taken over" not in page.title()
     page.get_by_text("Why ").first.wait_for()

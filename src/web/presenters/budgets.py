@@ -15,7 +15,8 @@ from ..task_states import OPEN_STATUSES
 
 FRESH_S = 5.0  # sums over months
 LOW = 0.8
-_PERIODS = {"day": "today", "month": "this month", "total": "in total"}
+_WINDOWS = {"day": "today", "month": "this month", "total": "all time"}
+_ADJECTIVES = {"day": "daily", "month": "monthly", "total": "total"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,14 @@ class BudgetView:
         return "bad" if self.used >= 1 else "warn" if self.used >= LOW else ""
 
     @property
-    def whose(self) -> str:
-        return f"{self.scope} {self.name}" if self.name else "everything"
+    def title(self) -> str:
+        """`overall daily budget`, `monthly budget of provider openai`."""
+        name = f"{_ADJECTIVES[self.period]} budget"
+        return f"{name} of {self.scope} {self.name}" if self.name else f"overall {name}"
 
     @property
-    def when(self) -> str:
-        return _PERIODS[self.period]
+    def window(self) -> str:
+        return _WINDOWS[self.period]
 
 
 def budget_views(context: AppContext) -> tuple[BudgetView, ...]:

@@ -11,7 +11,7 @@ from ...core.store import EventRow, Summary, TierSavings
 from ...formatting import count, duration, percent, plural
 from ...records import Event, TaskStatus
 from ..context import AppContext
-from ..template_filters import state_word
+from ..template_filters import state_word, time_left
 from .budgets import BudgetView, budget_views
 from .pool import PoolView, ProviderView, pool_view
 from .usage import DAY_S, Totals, midnight, totals
@@ -209,7 +209,7 @@ def _attention(
     yield from (budget_attention(budget) for budget in budgets if budget.tone)
     for status in (TaskStatus.FAILED, TaskStatus.EXPIRED):
         if number := counts[status.value]:
-            text = f"{plural(number, 'task')} {status.value}: look, and ask again"
+            text = f"{plural(number, 'task')} {status.value}: look, and run again"
             yield Attention("warn", text, f"/tasks?status={status.value}")
     yield from _alerts(context, pool.now)
 
@@ -223,7 +223,7 @@ def _provider_attention(provider: ProviderView, now: float) -> Iterator[Attentio
 
 
 def budget_attention(budget: BudgetView) -> Attention:
-    text = f"{percent(budget.used)} of the budget of {budget.whose} {budget.when} is spent"
+    text = f"{percent(budget.used)} of the {budget.title} is spent"
     return Attention(budget.tone, text, "/#budgets")
 
 
@@ -246,9 +246,9 @@ def _alerts(context: AppContext, now: float) -> Iterator[Attention]:
 def status_line(view: DashboardView) -> str:
     """The page in one sentence, for the window's title and for screen readers."""
     if view.pool.orchestrator.running:
-        left = f", about {duration(view.left_s)} left" if view.left_s else ""
+        left = f", {time_left(view.left_s)}" if view.left_s else ""
         if view.held:
             lasts = duration(view.held.until - view.pool.now)
             left += f", {plural(view.held.tasks, 'task')} held by {view.held.what} for {lasts}"
-        return f"{count(view.calling)} in flight, {count(view.waiting)} tasks waiting{left}"
+        return f"{count(view.calling)} in flight, {plural(view.waiting, 'task')} waiting{left}"
     return "no orchestrator is running"

@@ -74,7 +74,7 @@ class Sample(TaskSample):
             sampled=self.every,
             ahead=ahead,
             out=out if len(out) < len(context.configured) else (),
-            over_budget="" if over is None else f"{over.whose} {over.when}",
+            over_budget="" if over is None else over.title,
             left_nanos=0 if over is None else over.left_nanos,
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 from ...core.store import Leader, OrchestratorRow
 from ...records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, WaitingFor
 from ...refusal_text import wait_text
-from ...routing.scoring import final_score, neutral_response_s, shares
+from ...routing.scoring import LATENCIES_KEPT, final_score, neutral_response_s, shares
 from ...routing.state import agent_rows
 from ..context import SUMS_FRESH_S, AppContext
 from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider
@@ -72,6 +72,7 @@ class ProviderView:
     avg_response_s: float | None
     p50_s: float | None
     p95_s: float | None
+    latency_window: str  # of both quantiles
     in_flight: int
     concurrency_limit: int  # calls in flight at most
     today: Totals
@@ -290,6 +291,7 @@ def _provider_view(
         avg_response_s=p.avg_response_s,
         p50_s=p.p50_s if p.p50_s is not None else today.p50_s,
         p95_s=p.p95_s if p.p95_s is not None else today.p95_s,
+        latency_window="today" if p.p50_s is None else f"last {LATENCIES_KEPT} answers",
         in_flight=p.in_flight,
         concurrency_limit=p.concurrency_limit,
         today=today,

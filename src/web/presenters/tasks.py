@@ -17,7 +17,7 @@ from .pool import pool_view
 CHOICES = {
     "preferred": "preferred for this task type",
     "weighted": "its turn by weight",
-    "spilled": "the preferred one did not come free in time",
+    "spilled": "preferred provider was busy",
     "retry": "another try",
     "probe": "a probe of a provider that was out",
     "forced": "the emergency provider, called although it is out",
@@ -109,7 +109,7 @@ def task_view(context: AppContext, detail: TaskDetail) -> TaskView:
 
 def _steps(detail: TaskDetail) -> list[Step]:
     row = detail.row
-    steps = [Step(row.created_at, "created", f"handed in by {row.submitter}", "quiet")]
+    steps = [Step(row.created_at, "created", f"submitted by {row.submitter}", "quiet")]
     before = row.created_at
     for attempt in detail.attempts:
         steps.append(_attempt_step(attempt, before))

@@ -24,7 +24,7 @@ from .usage import DAY_S
 WEIGHT_STEPS = "weight_steps"  # a setting, which no history shows
 STEPS_KEPT = 1_000
 PRESETS = {
-    "default": "Documented default",
+    "default": "Defaults",
     "equal": "Equal",
     "performance": "By performance",
     "price": "By price",
