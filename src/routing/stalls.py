@@ -12,8 +12,14 @@ takes for the same task. Hence two steps.
        tasks may go elsewhere are given up too. Where the answer takes long there as well, the tasks are long:
        the next call is given up after twice the time, and so on.
 
+A single call that hangs while its provider answers others is given up too: after HUNG x the 95th percentile,
+at least HUNG_FLOOR_S, and never while fewer than FEW answers are known. That is one call a provider in that
+time, and the next one after twice the time, until a task that was given up is answered elsewhere in less than
+QUICKER of it. Nothing is held against the provider.
+
 So work that has become longer (a thinking model, a cold start) costs one call a time and no outage; a task is
-given up once by this rule; and a task without another provider waits for its time limit.
+given up once by these rules; and one without another provider waits for its time limit, since a second call
+may be billed beside the first, and nothing shows that it would fare better.
 
 FLOOR_S: twice `stall_timeout_s`, by which no new call goes there anyway. QUIET of 3 is that of suspicion.
 """
@@ -30,7 +36,11 @@ FLOOR_S, FEW_FLOOR_S = 10.0, 20.0
 FEW = 20
 QUIET = 3.0
 QUICKER = 0.5
+HUNG, HUNG_FLOOR_S = 6.0, 30.0  # far beyond the 99th percentile of answers whose times are spread as usual
 _DOUBLINGS_AT_MOST = 6
+
+
+Asked = dict[int, tuple[float, int]]  # by provider: when a call was given up last, how many since the reset
 
 
 class Stalls:
@@ -38,7 +48,8 @@ class Stalls:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._asked: dict[int, tuple[float, int]] = {}  # by provider: when one was given up last, how many
+        self._asked: Asked = {}  # calls given up because nothing came back at all
+        self._hung_asked: Asked = {}  # and those that hung alone
         self._proven: set[int] = set()
 
     def take(self, now: float) -> list[int]:
@@ -52,15 +63,39 @@ class Stalls:
                 lost += [held.number for held in self._movable(provider)]
             elif provider.breaker.state is not CLOSED:
                 lost += self._silent_probes(provider, now)
-            elif self._is_stalled(provider, now) and (movable := self._movable(provider)):
-                oldest = min(movable, key=lambda held: held.number)
-                if oldest.memory is None:
-                    continue
-                oldest.compared = True
-                oldest.memory.given_up = (provider.index, now - oldest.placed_at)
-                self._asked[provider.index] = now, self._asked.get(provider.index, (0.0, 0))[1] + 1
-                lost.append(oldest.number)
+            elif self._is_stalled(provider, now):
+                lost += self._give_up_oldest(self._movable(provider), self._asked, now)
+            else:
+                lost += self._give_up_oldest(self._hung(provider, now), self._hung_asked, now)
         return lost
+
+    @staticmethod
+    def _give_up_oldest(calls: list[Permit], asked: Asked, now: float) -> list[int]:
+        """Give up the oldest of these calls, so that its task shows how long another provider takes."""
+        if not calls:
+            return []
+        oldest = min(calls, key=lambda held: held.number)
+        index = oldest.provider.index
+        oldest.compared = True
+        if oldest.memory is not None:
+            oldest.memory.given_up = (index, now - oldest.placed_at)
+        asked[index] = now, asked.get(index, (0.0, 0))[1] + 1
+        return [oldest.number]
+
+    def _hung(self, provider: ProviderState, now: float) -> list[Permit]:
+        """Its calls in flight for far longer than its answers take, although later ones were answered."""
+        quantiles = provider.history.quantiles()
+        if not provider.in_flight or quantiles is None or provider.history.ok < FEW:
+            return []
+        asked_at, times = self._hung_asked.get(provider.index, (-math.inf, 0))
+        wait_s = max(HUNG_FLOOR_S, HUNG * quantiles[1]) * 2.0 ** min(times, _DOUBLINGS_AT_MOST)
+        if now - asked_at < wait_s or not self._registry.others_serve(provider, now):
+            return []
+        return [
+            held
+            for held in self._movable(provider)
+            if now - held.placed_at >= wait_s and provider.answered > held.number
+        ]
 
     def answered(self, held: Permit, latency_s: float, now: float) -> None:
         """A call was answered. One whose task another provider was silent on tells about that one."""
@@ -69,7 +104,7 @@ class Stalls:
             return
         index, silent_s = held.memory.given_up
         silent = self._registry.providers[index]
-        asked_at, _ = self._asked.get(index, (math.inf, 0))
+        asked_at, _ = self._asked.get(index, (-math.inf, 0))  # none: it has answered since
         if silent is held.provider or silent.connection.heard_at > asked_at or latency_s > QUICKER * silent_s:
             return
         after_s = now - silent.connection.heard_at

@@ -8,7 +8,7 @@ import pytest
 
 from src.records import TaskStatus
 from src.routing.breaker import BreakerState
-from src.routing.stalls import FEW_FLOOR_S, FLOOR_S
+from src.routing.stalls import FEW_FLOOR_S, FLOOR_S, HUNG, HUNG_FLOOR_S
 
 from .build import NAMES, START, make_settings, make_task, told_limits
 from .virtual import Fault, Provider, World
@@ -63,6 +63,39 @@ def test_long_answers_everywhere_open_no_breaker_and_cost_few_calls() -> None:
     given_up = [c for c in world.calls if c.outcome == "TimedOut"]
     assert len(given_up) <= 12
     assert all(p.breaker.opened_count == 0 for p in world.balancer.providers)
+
+
+@pytest.mark.parametrize("usual_s", [0.5, 8.0])
+def test_one_call_that_hangs_beside_others_that_are_answered_goes_elsewhere(usual_s: float) -> None:
+    world = World(TOLD, {n: Provider(latency_s=lambda: usual_s) for n in NAMES}, poisoned={"300": "hangs"})
+    world.spread([make_task(n) for n in range(900)], per_s=10.0)
+    world.run()
+    assert world.statuses == {TaskStatus.SUCCEEDED: 900}
+    (hung,) = [r for r in world.results if r.task.id == "300"]
+    latencies = [round(a.latency_s) for a in hung.attempts]
+    assert max(HUNG_FLOOR_S, HUNG * usual_s) <= latencies[0] <= max(HUNG_FLOOR_S, HUNG * usual_s) + 2.0
+    assert len(hung.attempts) == 2
+    assert hung.attempts[0].provider != hung.attempts[1].provider
+    assert world.outcomes() == {"ok": 900, "TimedOut": 1}
+    assert all(p.breaker.opened_count == 0 for p in world.balancer.providers)
+    assert all(not p.history.failures for p in world.balancer.providers)
+
+
+def test_tasks_that_take_long_wherever_they_go_cost_few_calls_given_up() -> None:
+    world = World(TOLD, poisoned={str(number): "long" for number in range(5, 2_000, 25)})
+    world.spread([make_task(n) for n in range(2_000)], per_s=10.0)
+    world.run()
+    assert world.statuses == {TaskStatus.SUCCEEDED: 2_000}
+    assert world.outcomes()["TimedOut"] <= 15
+
+
+def test_one_call_that_hangs_with_nowhere_else_to_go_waits_for_its_time_limit() -> None:
+    world = World(TOLD, poisoned={"300": "hangs"}, configured=("openai",))
+    world.spread([make_task(n) for n in range(900)], per_s=10.0)
+    world.run()
+    (hung,) = [r for r in world.results if r.task.id == "300"]
+    assert hung.status is TaskStatus.SUCCEEDED
+    assert hung.attempts[0].latency_s >= 119.0
 
 
 def test_with_nowhere_else_to_go_a_task_waits_for_its_time_limit() -> None:

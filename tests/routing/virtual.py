@@ -10,7 +10,8 @@ Seconds are counted from the start. A fault is in force for calls that arrive wi
     silent   no answer before the time limit    busy     answered with 529
     empty    answered with 200 and no text      reset    the connection breaks
 
-Tasks named in `poisoned` meet such a fault at every provider.
+Tasks named in `poisoned` meet such a fault at every provider; with "hangs" the first call alone
+is silent, with "long" each takes a minute.
 """
 
 from __future__ import annotations
@@ -200,6 +201,9 @@ class World:
     def _arrive(self, placement: Placement, provider: Provider, now: float) -> None:
         fault = provider.fault_at(now - START)
         kind = fault.kind if fault is not None else self.poisoned.get(placement.task.id)
+        if kind == "hangs":
+            kind = "silent" if placement.attempt == 1 else None
+        long, kind = kind == "long", None if kind == "long" else kind
         self.started_s = now - START
         provider.in_flight += 1
         provider.most_in_flight = max(provider.most_in_flight, provider.in_flight)
@@ -207,7 +211,7 @@ class World:
             back_s, found = self._faulty(kind, placement, now)
         else:
             back_s, found = self._served(placement, provider, now)
-            back_s *= provider.slows(provider.in_flight)
+            back_s = 60.0 if long else back_s * provider.slows(provider.in_flight)
         self._at(now + back_s, lambda then: self._back(placement, found, then))
 
     def _faulty(self, kind: str, placement: Placement, now: float) -> tuple[float, Answer]:
