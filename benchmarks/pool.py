@@ -34,7 +34,7 @@ class Client:
         self._started_at = 0.0
 
     async def run(self) -> None:
-        self._store.create_batch(BATCH, now=self._clock.now())
+        self._store.intake.create_batch(BATCH, now=self._clock.now())
         access = simulated_access(self._settings, self._spec["base_urls"])
         self._pool = Orchestrator(
             self._settings, access, self._store, self._clock,
@@ -45,7 +45,7 @@ class Client:
         if arrivals is None:
             now = self._clock.now()
             tasks = (as_task(i, prompt) for i, prompt in enumerate(self._spec["prompts"]))
-            self._store.add_tasks(tasks, now=now)
+            self._store.intake.add_tasks(tasks, now=now)
             intake_s = time.process_time() - cpu_before
             self._handed_in = dict.fromkeys((as_id(i) for i in range(len(self._spec["prompts"]))), now)
             await self._pool.run(until_done=True)
@@ -67,7 +67,7 @@ class Client:
 
     async def _hand_in(self, arrivals: Sequence[float]) -> None:
         """Each task at its moment after the pool is warm, as a page would hand it in."""
-        while not self._store.latest_snapshot()[0]:
+        while not self._store.orchestrators.latest_snapshot()[0]:
             await asyncio.sleep(0.1)
         for url in self._spec.get("control_urls") or [self._spec["control_url"]]:
             await asyncio.to_thread(reset, url)
@@ -76,7 +76,7 @@ class Client:
             await asyncio.sleep(max(0.0, start + at_s - time.monotonic()))
             self._handed_in[as_id(number)] = self._clock.now()
             task = as_task(number, self._spec["prompts"][number])
-            await asyncio.to_thread(self._store.add_tasks, [task], now=self._clock.now())
+            await asyncio.to_thread(self._store.intake.add_tasks, [task], now=self._clock.now())
 
     def _note(self, results: Sequence[Result]) -> None:
         now = self._clock.now()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from src.core.store import Store
+from src.core.store import Store, TaskSelection
 from src.records import Attempt, Candidate, Outcome, PoolSnapshot, Result, Task, TaskStatus, Usage
 
 from .child import median as middle
@@ -48,8 +48,8 @@ def _tasks(count: int, first: int = 0) -> Iterator[Task]:
 
 def _open(path: Path) -> Store:
     store = Store.open(path, simulated=True)
-    store.create_batch(BATCH, now=NOW)
-    store.register(ME, pid=1, host="bench", mode="simulated", batch="", now=NOW)
+    store.intake.create_batch(BATCH, now=NOW)
+    store.orchestrators.register(ME, pid=1, host="bench", mode="simulated", batch="", now=NOW)
     return store
 
 
@@ -102,14 +102,14 @@ def _in_and_out(store: Store, count: int) -> list[tuple[str, tuple[float, float]
     claimed: list[Task] = []
 
     def claim() -> None:
-        while tasks := store.claim(ME, CLAIM, now=NOW):
+        while tasks := store.queue.claim(ME, CLAIM, now=NOW):
             claimed.extend(tasks)
 
     def finish() -> None:
         for results in _by(FINISH, map(_result, claimed)):
-            assert len(store.finish(ME, results)) == len(results)
+            assert len(store.queue.finish(ME, results)) == len(results)
 
-    taken = [("add", _timed(lambda: store.add_tasks(handed_in, now=NOW))), ("claim", _timed(claim))]
+    taken = [("add", _timed(lambda: store.intake.add_tasks(handed_in, now=NOW))), ("claim", _timed(claim))]
     taken.append(("finish", _timed(finish)))
     assert len(claimed) == count
     return taken
@@ -160,13 +160,13 @@ def _by_size(large: int) -> Table:
 
 
 def _fill(store: Store, count: int) -> None:
-    store.add_tasks(_tasks(count), now=NOW)
+    store.intake.add_tasks(_tasks(count), now=NOW)
     left = count // 10
-    while left and (tasks := store.claim(ME, min(CLAIM, left), now=NOW)):
-        store.finish(ME, [_result(task) for task in tasks])
+    while left and (tasks := store.queue.claim(ME, min(CLAIM, left), now=NOW)):
+        store.queue.finish(ME, [_result(task) for task in tasks])
         left -= len(tasks)
     snapshot = PoolSnapshot(NOW, (), (), waiting=count, in_flight=0)
-    store.heartbeat(ME, now=NOW, snapshot=snapshot)
+    store.orchestrators.heartbeat(ME, now=NOW, snapshot=snapshot)
 
 
 def _asked(store: Store) -> list[tuple[str, Callable[[], object]]]:
@@ -174,21 +174,21 @@ def _asked(store: Store) -> list[tuple[str, Callable[[], object]]]:
     page: list[int | None] = [None]
 
     def next_page() -> None:
-        page[0] = store.tasks(50, before=page[0]).next_before
+        page[0] = store.tasks.page(50, before=page[0]).next_before
 
     done = [TaskStatus.SUCCEEDED]
     return [
-        (CLAIM_100, lambda: store.claim(ME, 100, now=NOW)),
-        ("news (asked 20 times a second)", lambda: store.news(BATCH)),
-        ("tasks by status, all", lambda: store.pending()),
-        ("page of the newest tasks", lambda: store.tasks(50)),
+        (CLAIM_100, lambda: store.queue.claim(ME, 100, now=NOW)),
+        ("news (asked 20 times a second)", lambda: store.queue.poll(BATCH)),
+        ("tasks by status, all", lambda: store.reports.task_counts()),
+        ("page of the newest tasks", lambda: store.tasks.page(50)),
         ("page after page", next_page),
-        ("page of finished tasks", lambda: store.tasks(50, statuses=done)),
-        ("batches", lambda: store.batches()),
-        ("summary", lambda: store.summary(BATCH)),
-        ("usage of a day by provider", lambda: store.usage(NOW - 3600, NOW + 82_800)),
-        ("50 results for export", lambda: store.results(BATCH, limit=50)),
-        ("one task", lambda: store.task(BATCH, "t0000042")),
+        ("page of finished tasks", lambda: store.tasks.page(50, TaskSelection(done))),
+        ("batches", lambda: store.reports.batches()),
+        ("summary", lambda: store.reports.summary(BATCH)),
+        ("usage of a day by provider", lambda: store.reports.usage(NOW - 3600, NOW + 82_800)),
+        ("50 results for export", lambda: store.result_sync.results(BATCH, limit=50)),
+        ("one task", lambda: store.tasks.find(BATCH, "t0000042")),
     ]
 
 
@@ -201,5 +201,5 @@ def _median_ms(call: Callable[[], Any], claiming: Store | None) -> float:
         taken.append((time.perf_counter() - began) * 1e3)
         if claiming:
             assert len(found) == 100
-            claiming.release(ME, found, now=NOW)
+            claiming.queue.release(ME, found, now=NOW)
     return middle(taken[1:])  # the first compiles its statements

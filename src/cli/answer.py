@@ -80,7 +80,7 @@ def answer(
         except BaseException:
             job.give_up()
             raise
-        return [stored.result for stored in store.all_results(batch)]
+        return [stored.result for stored in store.result_sync.all_results(batch)]
 
 
 def _made(tasks: Iterable[str | Mapping[str, Any]], batch: str, setup: Setup, now: float) -> list[Task]:
@@ -146,12 +146,12 @@ class _Job:
             served = find_server(store, stored=False) is not None
             if self.max_cost_usd is not None and not self.setup.simulated:
                 refuse_cap_beside_server(store, CAP_OPTION)
-            store.create_batch(self.batch, now=now, source="python")
+            store.intake.create_batch(self.batch, now=now, source="python")
             capped = caps(store, self.batch, self.max_cost_usd, now)
-            store.add_tasks(wanted, now=now)
+            store.intake.add_tasks(wanted, now=now)
             if not served:
                 _work_off(self.setup, store, self.clock, self.batch, capped)
-        while served and any(store.pending(self.batch)[status] for status in OPEN_STATUSES):
+        while served and any(store.reports.task_counts(self.batch)[status] for status in OPEN_STATUSES):
             time.sleep(POLL_S)
             with self._turn():
                 served = find_server(store, stored=False) is not None
@@ -161,8 +161,8 @@ class _Job:
     def give_up(self) -> None:
         """Leave nothing behind that a later server would pay for: the batch has no name outside this call."""
         with suppress(StoreError):
-            if self.store.batch(self.batch) is not None:
-                self.store.cancel(self.batch, now=self.clock.now())
+            if self.store.reports.batch(self.batch) is not None:
+                self.store.admin.cancel(self.batch, now=self.clock.now())
 
     def _turn(self) -> threading.Lock:
         return _turns.setdefault(str(self.setup.database), threading.Lock())
@@ -200,6 +200,6 @@ async def _run(
         stop.put(lambda: loop.call_soon_threadsafe(orchestrator.drain))
         report = await orchestrator.run(until_done=True)
     if report.stopped == BUDGET:  # nobody would ever ask for the rest of this batch
-        store.cancel(batch, now=clock.now(), why=f"cancelled: {report.why}")
+        store.admin.cancel(batch, now=clock.now(), why=f"cancelled: {report.why}")
     elif report.stopped:
         raise failure(report)

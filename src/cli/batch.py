@@ -58,7 +58,7 @@ class Batch:
 
     def as_begun(self, store: Store) -> Batch:
         """The same, with ids made as they were when it began."""
-        known = store.batch(self.name)
+        known = store.reports.batch(self.name)
         return replace(self, reading=replace(self.reading, ids=ids_of(known.options if known else None)))
 
     @classmethod
@@ -163,13 +163,15 @@ def take_in(
         if rerun.rerun_changed:
             _release_dead(store, settings, now)
         options = {"ids": batch.reading.ids}
-        store.create_batch(
+        store.intake.create_batch(
             batch.name, now=now, source=batch.source, output_path=batch.output, options=options
         )
         lines = lines_of(batch, settings, now, lambda text: say(f"{batch.source}: {text}"))
         with bad.rejects:
             tasks = _good(reading.counted(lines), bad)
-            report = store.add_tasks(tasks, now=now, rerun_changed=rerun.rerun_changed, once=rerun.dedupe)
+            report = store.intake.add_tasks(
+                tasks, now=now, rerun_changed=rerun.rerun_changed, once=rerun.dedupe
+            )
     bad.close()
     _tell(report)
     if not report.added + report.existing + report.replaced + report.changed_count:
@@ -184,7 +186,7 @@ def _release_dead(store: Store, settings: Settings, now: float) -> None:
 
     with Leadership(store, settings.pool.lease_s) as leadership, suppress(StoreError):
         leadership.acquire(say=say)
-        leadership.store.release_dead(leadership.incarnation, now)
+        leadership.store.orchestrators.release_dead(leadership.incarnation, now)
 
 
 def lines_of(
@@ -237,9 +239,9 @@ def _tell(report: AddReport) -> None:
 def check_limit(store: Store, batch: Batch) -> None:
     """Raises InputError where an earlier run has left more tasks than --limit names."""
     limit = batch.reading.limit
-    if limit is None or store.batch(batch.name) is None:
+    if limit is None or store.reports.batch(batch.name) is None:
         return
-    counts = store.summary(batch.name).counts
+    counts = store.reports.summary(batch.name).counts
     stored, still_open = sum(counts.values()), sum(counts.get(status, 0) for status in OPEN_STATUSES)
     if stored > limit and still_open:
         raise InputError(
@@ -279,7 +281,7 @@ class _BadLines:
 
 def resume(store: Store, batch: Batch, results: ResultsFile, now: float) -> ProgressCounts:
     """The counts of a batch, which begins with what is finished; says how much that is."""
-    progress = ProgressCounts(store.summary(batch.name).counts, now)
+    progress = ProgressCounts(store.reports.summary(batch.name).counts, now)
     if progress.done:
         left = (progress.total or 0) - progress.done
         what = f"going on with the other {left:,}" if left else "nothing to do"

@@ -64,13 +64,15 @@ def ask_about_queue(setup: Setup, store: Store, now: float, *, yes: bool) -> Non
 
     Raises click.Abort where the answer is no, InputError where there is no terminal to ask on.
     """
-    if setup.simulated or not (waiting := sum(store.pending()[status] for status in OPEN_STATUSES)):
+    if setup.simulated or not (
+        waiting := sum(store.reports.task_counts()[status] for status in OPEN_STATUSES)
+    ):
         return
     if yes:
         say(f"answering {plural(waiting, 'task')} queued before this start (--yes)")
         return
     found = TaskSample()
-    found.count, found.kept = store.open_tasks(WORTH_A_WORD)
+    found.count, found.kept = store.reports.open_tasks(WORTH_A_WORD)
     if found.count:
         cost, them = _cost(plan_sample(setup, store, found, now)), "it" if found.count == 1 else "them"
         _ask(

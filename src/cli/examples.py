@@ -28,8 +28,8 @@ def examples_batch(setup: Setup) -> Batch:
 
 def add_examples(store: Store, setup: Setup, batch: Batch, now: float) -> None:
     """Put the examples on the queue; those that are there already stay as they are."""
-    store.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
-    report = store.add_tasks(_examples(setup, batch.name, now), now=now)
+    store.intake.create_batch(batch.name, now=now, source=batch.source, output_path=batch.output)
+    report = store.intake.add_tasks(_examples(setup, batch.name, now), now=now)
     if report.added:
         say(f"first start: {plural(report.added, 'task')} of {relative(EXAMPLES_FILE)} put on the queue")
 

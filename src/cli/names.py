@@ -29,16 +29,16 @@ BESIDE, IN_STATE = ".", "<state>"
 def named(setup: Setup, store: Store, batch: Batch, now: float) -> Batch:
     """The batch under its name in this state. A batch that is named by a full path is renamed, once."""
     new = relative_name(setup, batch.name)
-    if new == batch.name or store.batch(new) is not None:
+    if new == batch.name or store.reports.batch(new) is not None:
         return replace(batch, name=new)
     old = _older_name(store, batch.name, new)
     if not old:
         return replace(batch, name=new)
     if active_orchestrator(store) is not None:
         return replace(batch, name=old)  # the running orchestrator knows it by that
-    store.rename_batch(old, new)
-    if store.current_settings().get(CAP + old) is not None:
-        store.put_setting(CAP + old, None, who="run", now=now)
+    store.intake.rename_batch(old, new)
+    if store.controls.current_settings().get(CAP + old) is not None:
+        store.controls.put_setting(CAP + old, None, who="run", now=now)
     return replace(batch, name=new)
 
 
@@ -60,9 +60,9 @@ def _older_name(store: Store, path: str, new: str) -> str:
 
     A folder that was moved is known by one batch alone whose path ends like ours and is gone.
     """
-    if store.batch(path) is not None:
+    if store.reports.batch(path) is not None:
         return path
     end = new.removeprefix(IN_STATE).removeprefix(BESIDE)
-    known = [row.name for row in store.batches(MOST_BATCHES) if Path(row.name).is_absolute()]
+    known = [row.name for row in store.reports.batches(MOST_BATCHES) if Path(row.name).is_absolute()]
     ours = [name for name in known if Path(name).as_posix().endswith(end)]
     return ours[0] if len(ours) == 1 and not Path(ours[0]).exists() else ""

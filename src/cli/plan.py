@@ -89,7 +89,7 @@ def learned_limits(setup: Setup, store: Store) -> dict[str, dict[str, Any]]:
     """The limits that earlier runs have found out, by provider; a simulator starts anew each time."""
     if setup.simulated:
         return {}
-    known = {each.name: store.learned(*identity(each)) for each in setup.configured}
+    known = {each.name: store.learned_state.load(*identity(each)) for each in setup.configured}
     return {name: dict((found or {}).get("groups", {})) for name, found in known.items()}
 
 

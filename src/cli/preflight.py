@@ -14,7 +14,7 @@ from ..core.intake import BadLine
 from ..core.plans import TaskSample
 from ..core.store import AddReport
 from ..core.store.codec import encode_task
-from ..core.store.shared import parts
+from ..core.store.loading import parts
 from ..errors import InputError
 from ..records import Task
 from .batch import Batch, ids_with, lines_of
@@ -60,7 +60,7 @@ def preflight(
     setup: Setup, store: Store, batch: Batch, now: float, rerun: RerunOptions, *, quiet: bool
 ) -> Preflight | None:
     """Look through the file where that is of use: before money is spent, or where tasks are known."""
-    known = store.batch(batch.name)
+    known = store.reports.batch(batch.name)
     if setup.simulated and (known is None or not known.total):
         return None
     found, alike = Preflight(), _Alike()
@@ -69,7 +69,7 @@ def preflight(
         for page in parts(lines, PAGE):
             tasks = [line for line in page if not isinstance(line, BadLine)]
             found.bad += len(page) - len(tasks)
-            report, to_ask = store.survey(
+            report, to_ask = store.intake.preview(
                 tasks,
                 statuses=rerun.statuses,
                 truncated=rerun.truncated,

@@ -102,10 +102,10 @@ def _say_warnings(setup: Setup, task: Task) -> None:
 def _add(store: Store, task: Task, now: float) -> None:
     """Raises InputError where the id is taken, by a task of the queue or one that was answered alone."""
     others = {QUEUE, f"{ALONE}{task.id}"} - {task.batch}
-    taken = any(store.statuses(batch, [task.id]) for batch in others)
+    taken = any(store.tasks.statuses(batch, [task.id]) for batch in others)
     if not taken:
-        store.create_batch(task.batch, now=now)
-        taken = not store.add_tasks([task], now=now).added
+        store.intake.create_batch(task.batch, now=now)
+        taken = not store.intake.add_tasks([task], now=now).added
     if taken:
         raise InputError(f"id {task.id!r} is taken; choose another")
 
@@ -137,7 +137,7 @@ def _why_unserved(setup: Setup, store: Store, *, patience_s: float) -> _Unserved
     One that is just starting leads before it signs on: this waits for it, at most `patience_s`.
     """
     give_up_at = time.monotonic() + patience_s
-    while (row := active_orchestrator(store)) is None and (leads := store.leader()).alive:
+    while (row := active_orchestrator(store)) is None and (leads := store.leadership.leader()).alive:
         if time.monotonic() >= give_up_at:
             why = f"an orchestrator is starting ({leads.name})"
             return _Unserved(why, "it answers when it serves", is_led=True, mode=setup.mode)
@@ -161,7 +161,7 @@ def _answer_here(setup: Setup, store: Store, clock: Clock, task: Task, log_level
     try:
         work_off(setup, store, clock, Sink(ProgressCounts(None, clock.now())), batch=task.batch, quiet=True)
     except StoreError:
-        if not store.leader().alive:
+        if not store.leadership.leader().alive:
             raise
         return False
     return True
@@ -174,7 +174,7 @@ def _wait_for(setup: Setup, store: Store, task: Task, *, patience_s: float = GON
     while True:
         # Asked before the task is looked at: an orchestrator that has left has stored its answers.
         row = active_orchestrator(store)
-        if store.statuses(task.batch, [task.id])[task.id] not in OPEN_STATUSES:
+        if store.tasks.statuses(task.batch, [task.id])[task.id] not in OPEN_STATUSES:
             break
         if row is not None and not row.batch and (row.incarnation, row.heartbeat_at) != seen:
             seen, seen_at = (row.incarnation, row.heartbeat_at), time.monotonic()
@@ -182,7 +182,7 @@ def _wait_for(setup: Setup, store: Store, task: Task, *, patience_s: float = GON
             _say_given_up(setup, row, task)
             return None
         time.sleep(WAIT_EVERY_S)
-    detail = store.task(task.batch, task.id)
+    detail = store.tasks.find(task.batch, task.id)
     if detail is None or detail.result is None:
         raise InputError(f"task {task.id!r} was taken off the queue again")
     return detail.result
@@ -262,12 +262,12 @@ def _stored(
     if isinstance(setup.database, Path) and not setup.database.exists():
         return None, None, False, {}, [], ()
     with open_store(setup) as store:
-        pool, row = store.latest_snapshot()
-        told = [each.event for each in store.events(EVENTS_READ) if each.event.level != "info"]
-        usage = store.usage(now - DAY_S, now + 60, ("task_type", "provider"))
+        pool, row = store.orchestrators.latest_snapshot()
+        told = [each.event for each in store.events.recent(EVENTS_READ) if each.event.level != "info"]
+        usage = store.reports.usage(now - DAY_S, now + 60, ("task_type", "provider"))
         held = preferences_held(usage, setup.settings)
-        alive = store.leader().is_at_work(row)
-        return pool, row, alive, store.pending(), told[:ALERTS_SHOWN], held
+        alive = store.leadership.leader().is_at_work(row)
+        return pool, row, alive, store.reports.task_counts(), told[:ALERTS_SHOWN], held
 
 
 def _who_runs(setup: Setup, row: OrchestratorRow | None, alive: bool, now: float) -> str:

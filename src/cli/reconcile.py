@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.results import ResultsFile
-from ..core.store.shared import parts
+from ..core.store.loading import parts
 from ..errors import InputError
 from .batch import Batch
 from .progress import say
@@ -32,7 +32,7 @@ def reconcile(store: Store, batch: Batch, results: ResultsFile) -> None:
     drop_stale_rows(store, batch, results)
     there = set(results.ids())
     missing = []
-    for row, task_id in store.ended(batch.name) if store.batch(batch.name) else ():
+    for row, task_id in store.result_sync.ended(batch.name) if store.reports.batch(batch.name) else ():
         if task_id in there:
             there.discard(task_id)
         else:
@@ -41,23 +41,23 @@ def reconcile(store: Store, batch: Batch, results: ResultsFile) -> None:
         _start_over(results, there)
         return reconcile(store, batch, results)
     for page in parts(missing, PAGE):
-        results.append(stored.result for stored in store.results_at(page))
+        results.append(stored.result for stored in store.result_sync.results_at(page))
     return None
 
 
 def drop_stale_rows(store: Store, batch: Batch, results: ResultsFile) -> None:
     """Take out the rows of tasks that were asked again."""
-    if store.batch(batch.name) is None:
+    if store.reports.batch(batch.name) is None:
         return
-    outdated = store.stale(batch.name)
+    outdated = store.result_sync.stale(batch.name)
     if outdated:
         results.drop(set(outdated.values()))
-        store.forget_stale(batch.name, outdated)
+        store.result_sync.forget_stale(batch.name, outdated)
 
 
 def answer_duplicates(store: Store, batch: str, results: ResultsFile) -> None:
     """Answer tasks that came in equal to one that was answered long ago."""
-    while ended := store.settle_duplicates(batch):
+    while ended := store.deduplication.settle(batch):
         results.append(ended)
 
 

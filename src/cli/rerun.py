@@ -61,7 +61,7 @@ def requeue(store: Store, batch: str, rerun: RerunOptions, now: float) -> None:
     """Queue again what ended as `--retry` names. What it has cost stays counted."""
     if not rerun.ends:
         return
-    requeued = store.requeue(batch, statuses=rerun.statuses, truncated=rerun.truncated, now=now)
+    requeued = store.admin.retry(batch, statuses=rerun.statuses, truncated=rerun.truncated, now=now)
     which = " or ".join(sorted(rerun.ends))
     say(
         f"{plural(requeued, 'task')} {which} asked again"

@@ -190,7 +190,7 @@ def _answer(
         agent_prompts=ways.agent_prompts,
         max_cost_usd=ways.max_cost,
     )
-    if store.stale(batch.name):  # somebody asked again, on the pages, what had been written
+    if store.result_sync.stale(batch.name):  # somebody asked again, on the pages, what had been written
         reconcile(store, batch, results)
     return report.spent
 
@@ -218,7 +218,7 @@ def close_run(
         "simulated": setup.simulated,
         "stderr": results.path is None,
     }
-    summary = store.summary(batch.name)
+    summary = store.reports.summary(batch.name)
     if voice.as_json:
         print_summary_json(summary, results=results.path, **told)
         return

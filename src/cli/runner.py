@@ -158,7 +158,7 @@ def work_off(
         )
         raise StoreError(f"{sink.lacking}: {remedy}")
     if report.stopped == BUDGET:
-        left = store.pending(batch).get(TaskStatus.QUEUED, 0)
+        left = store.reports.task_counts(batch).get(TaskStatus.QUEUED, 0)
         say(f"{report.why}; {plural(left, 'task')} left, which stay queued")
     elif report.stopped not in {"", DRAINED, STOPPED}:
         raise failure(report)
@@ -176,11 +176,11 @@ def caps(store: Store, batch: str | None, max_cost_usd: float | None, now: float
     """What each batch may cost in all. A run's cap is kept: a server that goes on with its rows obeys it."""
     from ..core.budget_keeper import CAP, kept_caps
 
-    kept = store.current_settings()
+    kept = store.controls.current_settings()
     if batch is None:
         return kept_caps(kept)
     if kept.get(CAP + batch) != max_cost_usd:
-        store.put_setting(CAP + batch, max_cost_usd, who="run", now=now)
+        store.controls.put_setting(CAP + batch, max_cost_usd, who="run", now=now)
     return {} if max_cost_usd is None else {batch: max_cost_usd}
 
 

@@ -46,8 +46,8 @@ def find_server(store: Store, *, stored: bool = True) -> OrchestratorRow | None:
 
 def available_providers(setup: Setup, store: Store) -> Collection[str]:
     """The providers that tasks can go to: those of the server that will answer them, else those of here."""
-    pool, row = store.latest_snapshot()
-    if pool is None or row is None or row.batch or not store.leader().is_at_work(row):
+    pool, row = store.orchestrators.latest_snapshot()
+    if pool is None or row is None or row.batch or not store.leadership.leader().is_at_work(row):
         return setup.called
     return {each.name for each in pool.providers if each.state != "not_configured"}
 
@@ -94,12 +94,12 @@ async def _follow(store: Store, clock: Clock, batch: str, progress: ProgressCoun
     left = asyncio.Event()
     with listening(lambda _: left.set()):
         while not left.is_set() and not progress.finished:
-            pool, row = await asyncio.to_thread(store.latest_snapshot)
-            progress.take_over(await asyncio.to_thread(store.summary, batch))
+            pool, row = await asyncio.to_thread(store.orchestrators.latest_snapshot)
+            progress.take_over(await asyncio.to_thread(store.reports.summary, batch))
             progress.mark(clock.now())
             if pool is not None:
                 view.update(pool, progress)
-            leader = await asyncio.to_thread(store.leader)
+            leader = await asyncio.to_thread(store.leadership.leader)
             if not leader.is_at_work(row):
                 view.note("the server has ended; the same command goes on from here")
                 return

@@ -20,7 +20,7 @@ from ..records import Event, Placement
 from ..routing.budgets import BudgetAlert, BudgetRule, Budgets, rules_from
 from ..settings import BudgetSettings
 from .store import Store
-from .store.accounts import GroupBy
+from .store.reports import GroupBy
 from .store_thread import StoreThread
 
 CAP = "max_cost_usd:"  # with a batch's name: the setting that holds its cap
@@ -37,12 +37,12 @@ def kept_caps(settings: Mapping[str, Any]) -> dict[str, float]:
 def spent_on(store: Store, rule: BudgetRule, start: float | None) -> tuple[int, int]:
     """(certain, uncertain) nano-dollars that count against a rule since `start` (None: the first call)."""
     if rule.scope == "batch":
-        if store.batch(rule.name) is None:
+        if store.reports.batch(rule.name) is None:
             return 0, 0
-        calls = store.summary(rule.name).calls
+        calls = store.reports.summary(rule.name).calls
         return calls.cost_nanos, calls.uncertain_nanos
     keys: list[GroupBy] = [rule.scope] if rule.scope != "all" else []
-    rows = store.usage(start or 0.0, _END_OF_TIME, keys)
+    rows = store.reports.usage(start or 0.0, _END_OF_TIME, keys)
     mine = [row.sums for row in rows if row.key == ((rule.name,) if keys else ())]
     return sum(s.cost_nanos for s in mine), sum(s.uncertain_nanos for s in mine)
 
@@ -141,7 +141,7 @@ class BudgetKeeper:
 
     async def _write(self, reserved: Mapping[Account, int]) -> None:
         self._in_doubt = True  # a write that is cancelled here still happens on the store's thread
-        await self._thread.insist(self._store.reserve_cost, self._incarnation, dict(reserved))
+        await self._thread.insist(self._store.orchestrators.reserve_cost, self._incarnation, dict(reserved))
         self._reserved, self._in_doubt = dict(reserved), False
 
     def take_events(self, now: float) -> list[Event]:

@@ -66,4 +66,6 @@ class CanaryCalls:
     async def _book(self, call: Call) -> None:
         settled, session = self._gate.settle(call), self._session
         if call.sent:
-            await session.thread.insist(session.store.book_canary, session.incarnation, settled.attempt)
+            await session.thread.insist(
+                session.store.queue.record_canary, session.incarnation, settled.attempt
+            )

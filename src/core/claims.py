@@ -113,9 +113,9 @@ class TaskClaims:
 
         def claim() -> list[Task]:
             nonlocal repeated
-            mine = session.store.claimed(session.incarnation) if repeated else []
+            mine = session.store.queue.claimed(session.incarnation) if repeated else []
             repeated = True
-            return [task for task in mine if (task.batch, task.id) not in known] or session.store.claim(
+            return [task for task in mine if (task.batch, task.id) not in known] or session.store.queue.claim(
                 session.incarnation,
                 limit,
                 now=session.clock.now(),
@@ -131,7 +131,7 @@ class TaskClaims:
         begun = [task.row for task in tasks if task.attempts]
         if not begun:
             return {}
-        return await self.session.thread.insist(self.session.store.attempts_that_count, begun)
+        return await self.session.thread.insist(self.session.store.queue.attempts_that_count, begun)
 
     def _offer(self, task: Task, now: float, attempts: Sequence[Attempt]) -> None:
         with self._supervisor.guarding("taking a task in") as guarded:
@@ -148,7 +148,7 @@ class TaskClaims:
         self._in_doubt = True
         await self._result_writer.flush()  # attempts are booked while the claim is held
         await session.thread.insist(
-            session.store.release, session.incarnation, tasks, now=session.clock.now()
+            session.store.queue.release, session.incarnation, tasks, now=session.clock.now()
         )
         self._in_doubt = False
 
@@ -164,5 +164,5 @@ class TaskClaims:
             await self._result_writer.flush()  # attempts are booked while the claim is held
             with suppress(StoreError):
                 await session.thread(
-                    session.store.release, session.incarnation, tasks, now=session.clock.now()
+                    session.store.queue.release, session.incarnation, tasks, now=session.clock.now()
                 )

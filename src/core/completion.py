@@ -42,5 +42,5 @@ class CompletionCheck:
         if not self.is_idle:
             return False
         session = self._session
-        open_tasks = await session.thread.insist(session.store.pending, session.batch)
+        open_tasks = await session.thread.insist(session.store.reports.task_counts, session.batch)
         return not (open_tasks.get(TaskStatus.QUEUED, 0) + open_tasks.get(TaskStatus.RUNNING, 0))

@@ -64,13 +64,15 @@ class Forecast:
     ) -> Forecast:
         """What `store` has recorded in [start, end) epoch seconds. `failures`: let calls fail as often."""
         sums: dict[Key, list[CallSums]] = defaultdict(list)
-        for row in store.usage(start, end, ("provider", "model", "task_type")):
+        for row in store.reports.usage(start, end, ("provider", "model", "task_type")):
             provider, model, task_type = (str(part) for part in row.key)
             for key in _keys(provider, model, task_type):
                 sums[key].append(row.sums)
         known = ((key, record_of(rows)) for key, rows in sums.items())
         records = {key: found for key, found in known if found is not None and found.answers >= ENOUGH}
-        return cls(records, seed, failures=failures, tokens_per_char=_tokens_per_char(store.prompt_sizes()))
+        return cls(
+            records, seed, failures=failures, tokens_per_char=_tokens_per_char(store.reports.prompt_sizes())
+        )
 
     @property
     def is_known(self) -> bool:

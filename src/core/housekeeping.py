@@ -109,12 +109,12 @@ class StoreSync:
         insist, store, clock = self._session.thread.insist, self._session.store, self._session.clock
         news = await self._session.news()
         if news.settings_version != self._settings_version:
-            settings = await insist(store.current_settings)
+            settings = await insist(store.controls.current_settings)
             self._settings_version = news.settings_version
             self._command_handler.apply(settings, clock.now())
         if news.commands:
-            for command in await insist(store.take_commands, self._session.incarnation, clock.now()):
+            for command in await insist(store.controls.take_commands, self._session.incarnation, clock.now()):
                 outcome = "failed: internal error (the log of the orchestrator has the traceback)"
                 with self._supervisor.guarding("a command"):
                     outcome = self._command_handler.carry_out(command, clock.now())
-                await insist(store.finish_command, command.id, outcome, clock.now())
+                await insist(store.controls.finish_command, command.id, outcome, clock.now())

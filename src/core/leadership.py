@@ -88,8 +88,8 @@ _STEADY = _steady_clock()
 
 def active_orchestrator(store: Store) -> OrchestratorRow | None:
     """The orchestrator that leads and is alive; None if there is none."""
-    _, row = store.latest_snapshot()
-    return row if store.leader().is_at_work(row) else None
+    _, row = store.orchestrators.latest_snapshot()
+    return row if store.leadership.leader().is_at_work(row) else None
 
 
 class LeaseWatch:
@@ -128,7 +128,7 @@ class Leadership:
         self.store = store.fenced()
         self.lost = False
         self._clock = clock
-        self._lock: HostLock | None = self.store.host_lock
+        self._lock: HostLock | None = self.store.leadership.host_lock
         self._epoch: int | None = None
         self._valid_until = 0.0
         self._ending = threading.Event()
@@ -173,7 +173,7 @@ class Leadership:
     def _acquire_lock(self, lock: HostLock, standby: bool, say: Callable[[str], None]) -> None:
         waits = False
         while not lock.acquire():
-            leader = self.store.leader()
+            leader = self.store.leadership.leader()
             if not standby:
                 raise StoreError(refusal(leader))
             if not waits:
@@ -181,7 +181,7 @@ class Leadership:
                 waits = True
             time.sleep(LOOK_AT_LOCK_S)
         try:
-            self._epoch = self.store.take_lead(self.me)
+            self._epoch = self.store.leadership.take(self.me)
         except BaseException:
             lock.release()
             raise
@@ -193,7 +193,7 @@ class Leadership:
         while True:
             before = self._clock()
             try:
-                leader = self.store.leader()
+                leader = self.store.leadership.leader()
                 free = leader.holder in ("", self.incarnation)  # mine: the answer to a taking was lost
                 if (free or watch.look(leader, before, self._clock())) and self._take(leader):
                     break
@@ -216,7 +216,7 @@ class Leadership:
 
     def _take(self, seen: Leader) -> bool:
         before = self._clock()
-        epoch = self.store.take_lead(self.me, seen=seen)
+        epoch = self.store.leadership.take(self.me, seen=seen)
         if epoch is None:
             return False
         self._extend(before)
@@ -232,7 +232,7 @@ class Leadership:
             self._keeper.join(RETRY_S)
         if self.leads:
             with suppress(StoreError):  # the lease runs out by itself
-                self.store.give_up_lead()
+                self.store.leadership.give_up()
         self._epoch = None
         if self._lock is not None:
             self._lock.release()
@@ -254,7 +254,7 @@ class Leadership:
             while not self._ending.wait(pause_s):
                 before = self._clock()
                 try:
-                    self.store.renew_lead()
+                    self.store.leadership.renew()
                 except LeadershipLost:
                     return
                 except StoreError as error:

@@ -29,7 +29,7 @@ class LearnedStateRepository:
     async def restore(self) -> None:
         """Give every provider what earlier runs have learned about it."""
         for name, access in self._access.items():
-            known = await self._thread.insist(self._store.learned, *identity(access))
+            known = await self._thread.insist(self._store.learned_state.load, *identity(access))
             if known and not access.simulated:
                 provider = self._balancer.by_name[name]
                 provider.learned = known.get("groups", {})
@@ -44,4 +44,4 @@ class LearnedStateRepository:
                 "estimates": provider.estimators.export(),
             }
             if any(payload.values()):
-                await self._thread(self._store.save_learned, *identity(access), payload, now)
+                await self._thread(self._store.learned_state.save, *identity(access), payload, now)

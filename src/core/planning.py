@@ -61,7 +61,7 @@ def make_plan(
 
 def last_start_s(store: Store) -> float | None:
     """How many seconds the start of the last run took: mostly the import of the SDKs. None: unknown."""
-    for row in store.events(1, kinds=("started",)):
+    for row in store.events.recent(1, kinds=("started",)):
         return float(row.event.fields["start_s"])
     return None
 

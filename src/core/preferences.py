@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..settings import Settings
-from .store.rows import UsageRow
+from .store.sums import UsageRow
 
 
 @dataclass(frozen=True, slots=True)

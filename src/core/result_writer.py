@@ -187,14 +187,14 @@ class ResultWriter:
 
     async def settle_duplicates(self) -> None:
         """End tasks that waited for the answer of an equal one and are left over."""
-        while results := await self._thread.insist(self._store.settle_duplicates):
+        while results := await self._thread.insist(self._store.deduplication.settle):
             self._on_written(results)
 
     # ------------------------------------------------------------------ results
 
     async def _write(self, results: list[Result]) -> list[Result]:
         """Write all of them, in halves where one of them is refused; what was written."""
-        written, refused = await self._try(self._store.finish, results)
+        written, refused = await self._try(self._store.queue.finish, results)
         if written is not None:
             return self._done(results, written)
         if len(results) == 1:
@@ -223,7 +223,7 @@ class ResultWriter:
         event = Event(failed.finished_at, "answer_refused", text, failed.provider, failed.task.id, "warning")
         log.error("%s", text, extra={"action": "finish", "task_id": failed.task.id})
         self.add_events([event])
-        written = await self._thread.insist(self._store.finish, self._incarnation, [failed])
+        written = await self._thread.insist(self._store.queue.finish, self._incarnation, [failed])
         return self._done([result], written)
 
     def _done(self, results: list[Result], written: list[Result]) -> list[Result]:
@@ -248,10 +248,10 @@ class ResultWriter:
         if refused is not None:
             self._log_refusal("an attempt is stored without its details", refused)
             plain = [(task, plain_attempt(attempt)) for task, attempt in attempts]
-            await self._thread.insist(self._store.record_attempts, self._incarnation, plain)
+            await self._thread.insist(self._store.queue.record_attempts, self._incarnation, plain)
 
     def _record(self, incarnation: str, attempts: Sequence[tuple[Task, Attempt]]) -> bool:
-        self._store.record_attempts(incarnation, attempts)
+        self._store.queue.record_attempts(incarnation, attempts)
         return True
 
     async def _write_events(self, events: list[Event]) -> None:
@@ -273,7 +273,7 @@ class ResultWriter:
         log.error("%s", text, extra={"action": "store", "error": str(error)})
 
     def _note(self, _incarnation: str, events: Sequence[Event]) -> bool:
-        self._store.add_events(events)
+        self._store.events.add(events)
         return True
 
 

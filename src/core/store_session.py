@@ -7,7 +7,7 @@ import asyncio
 from ..records import PoolSnapshot
 from .clock import Clock
 from .leadership import Leadership
-from .store import News
+from .store import PollResult
 from .store.rows import Registration
 from .store_thread import StoreThread
 
@@ -37,7 +37,7 @@ class StoreSession:
         `uncertain_at_most`: nano-dollars that their calls in flight can have cost; None: no bound.
         """
         return await self.thread.insist(
-            self.store.register,
+            self.store.orchestrators.register,
             self.incarnation,
             pid=self.leadership.me.pid,
             host=self.leadership.me.host,
@@ -48,9 +48,9 @@ class StoreSession:
             uncertain_at_most=uncertain_at_most,
         )
 
-    async def news(self) -> News:
+    async def news(self) -> PollResult:
         """Queued tasks, commands and the version of the settings."""
-        return await self.thread.insist(self.store.news, self.batch)
+        return await self.thread.insist(self.store.queue.poll, self.batch)
 
     async def heartbeat(self, snapshot: PoolSnapshot) -> None:
         """Show that this orchestrator is alive, and what its pool looks like."""
@@ -58,12 +58,12 @@ class StoreSession:
 
     def _write_heartbeat(self, snapshot: PoolSnapshot) -> None:
         """On the store's thread: it gets values, since the loop changes everything else meanwhile."""
-        self.store.heartbeat(self.incarnation, now=self.clock.now(), snapshot=snapshot)
+        self.store.orchestrators.heartbeat(self.incarnation, now=self.clock.now(), snapshot=snapshot)
 
     async def sign_off(self, snapshot: PoolSnapshot) -> None:
         """Write a last heartbeat and retire. Raises StoreError where the store does not take it."""
         await self.thread(self._write_heartbeat, snapshot)
-        await self.thread(self.store.retire, self.incarnation, now=self.clock.now())
+        await self.thread(self.store.orchestrators.retire, self.incarnation, now=self.clock.now())
 
     async def close(self) -> None:
         """Give up the lead and end the thread. The store itself stays open."""

@@ -76,7 +76,7 @@ def suggest_weights(
     forecast = span.forecast()
     if not forecast.is_known:
         return None
-    total = sum(row.sums.ok for row in store.usage(span.start, span.end, ()))
+    total = sum(row.sums.ok for row in store.reports.usage(span.start, span.end, ()))
     every = max(1, total // REPLAY_AT_MOST)
     tasks = list(_recorded_tasks(span, pool.settings, every))
     candidates = _candidates(pool, forecast, _prices(span, pool, forecast))
@@ -90,7 +90,7 @@ def _recorded_tasks(span: _Span, settings: Settings, every: int) -> Iterator[Tas
     """As many tasks as were answered, of the same types, tiers and sizes, arriving in the same minutes."""
     tiers = _tiers(settings)
     number = 0
-    for row in span.store.usage(span.start, span.end, ("minute", "task_type", "submitter", "model")):
+    for row in span.store.reports.usage(span.start, span.end, ("minute", "task_type", "submitter", "model")):
         minute, task_type, submitter, model = row.key
         answers = row.sums.ok
         if not answers:
@@ -169,7 +169,7 @@ def _prices(span: _Span, pool: VirtualPool, forecast: Forecast) -> dict[str, flo
     settings, balancer = pool.settings, pool.balancer(span.start)
     tiers = _tiers(settings)
     prices = dict.fromkeys((p.name for p in balancer.providers if p.name in pool.configured), 0.0)
-    for row in span.store.usage(span.start, span.end, ("task_type", "model")):
+    for row in span.store.reports.usage(span.start, span.end, ("task_type", "model")):
         task_type, tier = str(row.key[0]), tiers.get(str(row.key[1]), "standard")
         for name in prices:
             provider = balancer.by_name[name]
@@ -213,7 +213,7 @@ def _replay(name: str, weights: Weights, tasks: list[Task], pool: VirtualPool, s
 def _reasons(span: _Span, configured: Collection[str]) -> dict[tuple[str, str], Record]:
     """Success, latency and tokens by (provider, task type), of a single answer too."""
     found = {}
-    for row in span.store.usage(span.start, span.end, ("provider", "task_type")):
+    for row in span.store.reports.usage(span.start, span.end, ("provider", "task_type")):
         provider, task_type = str(row.key[0]), str(row.key[1])
         record = record_of([row.sums])
         if record is not None and provider in configured:

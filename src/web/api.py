@@ -78,7 +78,7 @@ def readyz() -> Response:
 def leader() -> Response:
     """Whether the orchestrator that started these pages leads: for a load balancer, true at one place."""
     here = app_context()
-    leader = here.cache.get("leader", here.store.leader)
+    leader = here.cache.get("leader", here.store.leadership.leader)
     leads = leader.alive and bool(here.orchestrator) and leader.holder == here.orchestrator
     return _json({"leads": leads, "simulated": here.simulated}, 200 if leads else 503)
 
@@ -304,5 +304,5 @@ def usage() -> Response:
 def events() -> Response:
     wanted = query_of(EventsQuery)
     kinds = [wanted.kind] if wanted.kind else []
-    rows = event_views(app_context().store.events(wanted.limit, after_id=wanted.after, kinds=kinds))
+    rows = event_views(app_context().store.events.recent(wanted.limit, after_id=wanted.after, kinds=kinds))
     return _json({"events": as_json(rows), "simulated": app_context().simulated})

@@ -94,7 +94,7 @@ class AppContext:
 
     def record_event(self, kind: str, message: str, *, provider: str = "", task_id: str = "") -> None:
         """Store an event of a change, and drop the cached views, which are out of date now."""
-        self.store.add_events([Event(self.now(), kind, message, provider, task_id)])
+        self.store.events.add([Event(self.now(), kind, message, provider, task_id)])
         self.cache.forget()
 
     @cached_property

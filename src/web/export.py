@@ -32,7 +32,7 @@ def results(context: AppContext, wanted: TaskFilter) -> Iterator[Result]:
     own = visible_submitter()
     for batch in _batches(context, wanted):
         submitter = own if batch.name == QUEUE else ""
-        for stored in context.store.all_results(batch.name):
+        for stored in context.store.result_sync.all_results(batch.name):
             if _passes(stored.result, wanted) and submitter in ("", stored.result.task.submitter):
                 yield stored.result
 
@@ -43,7 +43,7 @@ def _batches(context: AppContext, wanted: TaskFilter) -> Iterator[BatchRow]:
             yield visibility.find_batch(context, wanted.batch)
         return
     own = visible_submitter()
-    for batch in reversed(context.store.batches(MAX_BATCHES)):
+    for batch in reversed(context.store.reports.batches(MAX_BATCHES)):
         if not own or batch.name == QUEUE or batch.submitter == own:
             yield batch
 

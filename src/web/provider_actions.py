@@ -42,7 +42,7 @@ def wanted_weights(context: AppContext, body: RebalanceBody) -> dict[str, float]
 
 
 def _weights_of_version(context: AppContext, version: int) -> dict[str, float]:
-    for change in context.store.settings_history(VERSIONS_KEPT):
+    for change in context.store.controls.settings_history(VERSIONS_KEPT):
         if change.version == version and change.key == "weights":
             stored = {name: float(weight) for name, weight in (change.value or {}).items()}
             return normalised(configured_weights(context) | stored)
@@ -52,7 +52,7 @@ def _weights_of_version(context: AppContext, version: int) -> dict[str, float]:
 def apply_weights(context: AppContext, weights: Mapping[str, float], caller: str) -> int:
     """Set the weights. Returns the number of the change in the history."""
     rounded = {name: round(weight, 6) for name, weight in weights.items()}
-    version = context.store.put_setting("weights", rounded, who=caller, now=context.now())
+    version = context.store.controls.put_setting("weights", rounded, who=caller, now=context.now())
     text = ", ".join(f"{name} {percent(weight, 1)}" for name, weight in rounded.items())
     context.record_event("weights_changed", f"{caller} set the weights: {text}")
     return version
@@ -83,9 +83,9 @@ def redo_weights(context: AppContext, caller: str) -> int:
 
 
 def _take_step(context: AppContext, weights: Any, after: WeightSteps, caller: str, text: str) -> int:
-    version = context.store.put_setting("weights", weights, who=caller, now=context.now())
+    version = context.store.controls.put_setting("weights", weights, who=caller, now=context.now())
     steps = {"at": version, "done": list(after.done), "undone": list(after.undone)}
-    context.store.put_setting(WEIGHT_STEPS, steps, who=caller, now=context.now())
+    context.store.controls.put_setting(WEIGHT_STEPS, steps, who=caller, now=context.now())
     context.record_event("weights_changed", text)
     return version
 
@@ -98,13 +98,13 @@ def steer(context: AppContext, provider: str, verb: str, caller: str) -> None:
     if verb in ("pause", "resume"):
         _set_paused(context, provider, verb == "pause", caller)
     if verb in ("resume", "reset"):
-        context.store.add_command(verb, {"provider": provider}, who=caller, now=now)
+        context.store.controls.add_command(verb, {"provider": provider}, who=caller, now=now)
     context.record_event(f"provider_{verb}", f"{caller} {_DONE[verb]} {provider}", provider=provider)
 
 
 def _set_paused(context: AppContext, provider: str, is_paused: bool, caller: str) -> None:
     with context.settings_lock:
-        before = set(context.store.current_settings().get("paused", ()))
+        before = set(context.store.controls.current_settings().get("paused", ()))
         after = before | {provider} if is_paused else before - {provider}
         if after != before:
-            context.store.put_setting("paused", sorted(after), who=caller, now=context.now())
+            context.store.controls.put_setting("paused", sorted(after), who=caller, now=context.now())

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.intake import QUEUE, make_task, nobody_to_ask, shown, unknown_type_warning, unpriced_warning
-from ..core.store import AddReport, BatchRow, TaskDetail
+from ..core.store import AddReport, BatchRow, TaskDetail, TaskSelection
 from ..errors import InputError
 from ..records import Task, TaskStatus
 from .context import MAX_SUBMITTING, AppContext, caller_role, visible_submitter
@@ -48,7 +48,7 @@ def _submit(
 ) -> tuple[list[Task], AddReport]:
     tasks = _tasks_of(context, rows, batch, caller)
     start_batch(context, batch, caller)
-    report = context.store.add_tasks(tasks, now=context.now())
+    report = context.store.intake.add_tasks(tasks, now=context.now())
     _refuse_ids_of_others(context, batch, tasks, report)
     if report.changed_count:
         raise _ids_exist(report.changed, report.changed_count, report.added)
@@ -97,8 +97,10 @@ def start_batch(context: AppContext, name: str, caller: str) -> None:
     own = visible_submitter()
     if not own or name == QUEUE:
         return
-    context.store.create_batch(name, now=context.now(), submitter=caller)  # first: two may start it at once
-    if not is_own_batch(context.store.batch(name), own):
+    context.store.intake.create_batch(
+        name, now=context.now(), submitter=caller
+    )  # first: two may start it at once
+    if not is_own_batch(context.store.reports.batch(name), own):
         message = f"Batch {shown(name)} belongs to another submitter; choose another name."
         raise Problem(409, "batch_taken", message, {"field": "batch"})
 
@@ -107,7 +109,7 @@ def _refuse_ids_of_others(context: AppContext, batch: str, tasks: Sequence[Task]
     """Raises Problem 409 for an id of another submitter, even with the same content: the answer is theirs."""
     if not visible_submitter() or not (report.existing or report.changed_count):
         return
-    submitters = context.store.submitters(batch, [task.id for task in tasks])
+    submitters = context.store.tasks.submitters(batch, [task.id for task in tasks])
     foreign = [task_id for task_id, name in submitters.items() if not is_visible(context, batch, name)]
     if foreign:
         raise _ids_exist(foreign, len(foreign), report.added)
@@ -156,7 +158,7 @@ def wait_for(
     The second value is False if the call did not wait because too many other requests do.
     """
     deadline = time.monotonic() + wait_s
-    found = context.store.statuses(batch, ids)
+    found = context.store.tasks.statuses(batch, ids)
     if not wait_s or not _any_open(found):
         return found, True
     if not context.waiting.acquire(blocking=False):
@@ -166,7 +168,7 @@ def wait_for(
             while _any_open(found) and time.monotonic() < deadline:
                 time.sleep(watch.look_every_s)
                 if watch.changed():
-                    found = context.store.statuses(batch, ids)
+                    found = context.store.tasks.statuses(batch, ids)
     finally:
         context.waiting.release()
     return found, True
@@ -188,10 +190,10 @@ def cancel_task(context: AppContext, detail: TaskDetail, caller: str) -> str:
     row = detail.row
     if row.status not in OPEN_STATUSES:
         raise _wrong_status(409, "already_final", f"This task has ended: {row.status}.", row.status)
-    done = context.store.cancel(row.batch, [row.id], now=context.now())
+    done = context.store.admin.cancel(row.batch, [row.id], now=context.now())
     if not done:
         args = {"batch": row.batch, "ids": [row.id]}
-        context.store.add_command("cancel", args, who=caller, now=context.now())
+        context.store.controls.add_command("cancel", args, who=caller, now=context.now())
     context.record_event("task_cancelled", f"{caller} cancelled {_named(detail)}", task_id=row.id)
     return "cancelled" if done else "requested"
 
@@ -201,7 +203,7 @@ def retry_task(context: AppContext, detail: TaskDetail, caller: str) -> None:
     row = detail.row
     if row.status in OPEN_STATUSES:
         raise _wrong_status(409, "still_open", f"This task has not ended: {row.status}.", row.status)
-    context.store.requeue(row.batch, ids=[row.id], now=context.now(), asked_by=caller)
+    context.store.admin.retry(row.batch, ids=[row.id], now=context.now(), retried_by=caller)
     context.record_event("task_retried", f"{caller} retried {_named(detail)}", task_id=row.id)
 
 
@@ -220,11 +222,11 @@ def cancel_batch(context: AppContext, name: str, caller: str) -> dict[str, int]:
     In the queue, a caller who may see only their own tasks cancels only those.
     """
     only = _submitter_filter(find_batch(context, name))
-    cancelled = context.store.cancel(name, now=context.now(), submitter=only)
+    cancelled = context.store.admin.cancel(name, now=context.now(), submitter=only)
     claimed = _running_ids(context, name, only)
     if claimed:
         args = {"batch": name, "ids": claimed}
-        context.store.add_command("cancel", args, who=caller, now=context.now())
+        context.store.controls.add_command("cancel", args, who=caller, now=context.now())
     text = f"{caller} cancelled the waiting tasks of {name}: {cancelled + len(claimed)} tasks"
     context.record_event("batch_cancelled", text)
     return {"cancelled": cancelled, "requested": len(claimed)}
@@ -232,11 +234,10 @@ def cancel_batch(context: AppContext, name: str, caller: str) -> dict[str, int]:
 
 def _running_ids(context: AppContext, batch: str, submitter: str) -> list[str]:
     found: list[str] = []
+    running = TaskSelection([TaskStatus.RUNNING], batch=batch, submitter=submitter)
     before: int | None = None
     while len(found) < MAX_RUNNING_CANCELLED:
-        page = context.store.tasks(
-            _PAGE, statuses=[TaskStatus.RUNNING], batch=batch, submitter=submitter, before=before
-        )
+        page = context.store.tasks.page(_PAGE, running, before=before)
         found += [row.id for row in page.rows]
         before = page.next_before
         if before is None:
@@ -248,7 +249,9 @@ def retry_batch(context: AppContext, name: str, caller: str) -> int:
     """Queue failed, expired and cancelled tasks once more, at the caller's cost. Returns how many."""
     only = _submitter_filter(find_batch(context, name))
     statuses = [TaskStatus.FAILED, TaskStatus.EXPIRED, TaskStatus.CANCELLED]
-    count = context.store.requeue(name, statuses=statuses, now=context.now(), submitter=only, asked_by=caller)
+    count = context.store.admin.retry(
+        name, statuses=statuses, now=context.now(), submitter=only, retried_by=caller
+    )
     text = f"{caller} retried failed, expired and cancelled tasks of {name}: {count} tasks"
     context.record_event("batch_retried", text)
     return count

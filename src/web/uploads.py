@@ -150,9 +150,9 @@ class Uploads:
         check_batch_name(batch)
         task_actions.start_batch(context, batch, who)
         now = context.now()
-        known = context.store.batch(batch)
+        known = context.store.reports.batch(batch)
         ids = ids_of(known.options if known else None)
-        context.store.create_batch(
+        context.store.intake.create_batch(
             batch, now=now, source=upload.filename, submitter=who, options={"ids": ids}
         )
         lines = read_tasks(
@@ -164,7 +164,7 @@ class Uploads:
             submitter=who,
         )
         tasks = _good(line if isinstance(line, BadLine) else _allowed(line) for line in lines)
-        report = context.store.add_tasks(tasks, now=now)
+        report = context.store.intake.add_tasks(tasks, now=now)
         text = f"{who} started {upload.filename} as batch {shown(batch)}: {report.added} tasks"
         context.record_event("upload_started", text)
         if not report.changed_count:
@@ -310,6 +310,6 @@ def _free_name(context: AppContext, filename: str) -> str:
     """The file's name, or with a number behind it while a batch has that name."""
     for number in range(1, 1000):
         name = filename if number == 1 else f"{filename}-{number}"
-        if context.store.batch(name) is None:
+        if context.store.reports.batch(name) is None:
             return name
     return f"{filename}-{secrets.token_hex(4)}"

@@ -21,7 +21,7 @@ _ROW = re.compile(rf"[1-9][0-9]{{0,{MAX_ROW_DIGITS - 1}}}")
 def is_visible(context: AppContext, batch: str, submitter: str) -> bool:
     """Whether the caller may see a task of `submitter` in `batch`."""
     name = visible_submitter()
-    return not name or submitter == name or is_own_batch(context.store.batch(batch), name)
+    return not name or submitter == name or is_own_batch(context.store.reports.batch(batch), name)
 
 
 def is_own_batch(batch: BatchRow | None, name: str) -> bool:
@@ -31,7 +31,7 @@ def is_own_batch(batch: BatchRow | None, name: str) -> bool:
 
 def find_batch(context: AppContext, name: str) -> BatchRow:
     """The batch. Raises Problem 404 if it does not exist or the caller may not see it."""
-    batch, own = context.store.batch(name), visible_submitter()
+    batch, own = context.store.reports.batch(name), visible_submitter()
     if batch is None or (own and name != QUEUE and not is_own_batch(batch, own)):
         raise not_found(f"batch {name!r}")
     return batch
@@ -40,14 +40,14 @@ def find_batch(context: AppContext, name: str) -> BatchRow:
 def visible_batches(context: AppContext, limit: int = 200) -> list[BatchRow]:
     """The newest batches that the caller may see."""
     name = visible_submitter()
-    found = context.store.batches(limit, submitter=name)
+    found = context.store.reports.batches(limit, submitter=name)
     return [batch for batch in found if is_own_batch(batch, name)] if name else found
 
 
 def find_task(context: AppContext, row: str) -> TaskDetail:
     """The task in this row of the store. Raises Problem 404."""
     number = int(row) if _ROW.fullmatch(row) else 0
-    detail = context.store.task_at(number) if 0 < number <= MAX_ROW else None
+    detail = context.store.tasks.at_row(number) if 0 < number <= MAX_ROW else None
     if detail is None or not is_visible(context, detail.row.batch, detail.row.submitter):
         raise not_found(f"task in row {row[:MAX_ROW_DIGITS]}")
     return detail
@@ -58,7 +58,7 @@ def find_queued_task(context: AppContext, name: str) -> TaskDetail:
 
     The id goes first: numbers are common ids, and a submitter does not know a task's row in advance.
     """
-    detail = context.store.task(QUEUE, name)
+    detail = context.store.tasks.find(QUEUE, name)
     if detail is not None and is_visible(context, QUEUE, detail.row.submitter):
         return detail
     if _ROW.fullmatch(name):
@@ -68,7 +68,7 @@ def find_queued_task(context: AppContext, name: str) -> TaskDetail:
 
 def find_task_by_id(context: AppContext, batch: str, task_id: str) -> TaskDetail:
     """The task of this batch with this id. Raises Problem 404."""
-    detail = context.store.task(batch, task_id)
+    detail = context.store.tasks.find(batch, task_id)
     if detail is None or not is_visible(context, batch, detail.row.submitter):
         raise not_found(f"task {task_id!r} in batch {batch!r}")
     return detail

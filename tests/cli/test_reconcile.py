@@ -46,10 +46,10 @@ def outputs(results: ResultsFile) -> dict[str, str]:
 
 
 def answer(store: Store, text: str, *handed_in: Task, at: float = NOW) -> None:
-    store.create_batch("b", now=NOW, output_path="out.jsonl")
-    store.add_tasks(handed_in, now=NOW)
-    claimed = store.claim("me", 2000, now=NOW)
-    store.finish("me", [a_result(task, an_attempt(started_at=at), output=text) for task in claimed])
+    store.intake.create_batch("b", now=NOW, output_path="out.jsonl")
+    store.intake.add_tasks(handed_in, now=NOW)
+    claimed = store.queue.claim("me", 2000, now=NOW)
+    store.queue.finish("me", [a_result(task, an_attempt(started_at=at), output=text) for task in claimed])
 
 
 def test_what_is_stored_and_not_in_the_file_is_written(
@@ -67,7 +67,7 @@ def test_a_task_asked_again_stands_once_and_with_its_new_answer(
 ) -> None:
     answer(store, "old", *tasks(3))
     reconcile(store, batch, results)
-    store.requeue("b", ids=["t0001"], now=NOW)
+    store.admin.retry("b", ids=["t0001"], now=NOW)
     if killed == "before that was noted":
         results.drop(["t0001"])
     if killed == "after it":
@@ -76,7 +76,7 @@ def test_a_task_asked_again_stands_once_and_with_its_new_answer(
     answer(store, "new", at=NOW + 50)
     reconcile(store, batch, results)
     assert outputs(results) == {"t0000": "old", "t0001": "new", "t0002": "old"}
-    assert store.stale("b") == {}
+    assert store.result_sync.stale("b") == {}
 
 
 def test_a_task_asked_again_while_a_run_writes_stands_once(
@@ -85,9 +85,9 @@ def test_a_task_asked_again_while_a_run_writes_stands_once(
     """From the pages: the run writes its second answer behind its first."""
     answer(store, "old", a_task("a"))
     reconcile(store, batch, results)
-    store.requeue("b", ids=["a"], now=NOW)
+    store.admin.retry("b", ids=["a"], now=NOW)
     answer(store, "new", at=NOW + 50)
-    results.append(stored.result for stored in store.all_results("b"))
+    results.append(stored.result for stored in store.result_sync.all_results("b"))
     reconcile(store, batch, results)
     assert outputs(results) == {"a": "new"}
 
@@ -107,7 +107,7 @@ def test_an_open_task_that_the_file_has_an_answer_of_is_not_asked_again(
     store: Store, batch: Batch, results: ResultsFile
 ) -> None:
     """The state is an older copy."""
-    store.add_tasks([a_task("a")], now=NOW)
+    store.intake.add_tasks([a_task("a")], now=NOW)
     results.append([a_result(a_task("a"))])
     with pytest.raises(InputError, match="holds 1 result that this state does not know"):
         reconcile(store, batch, results)
@@ -129,11 +129,11 @@ def test_an_equal_task_that_comes_late_is_written_without_a_call(
     store: Store, batch: Batch, results: ResultsFile
 ) -> None:
     first, late = (dataclasses.replace(a_task(name), messages=a_task("x").messages) for name in "ab")
-    store.create_batch("b", now=NOW, output_path="out.jsonl")
-    store.add_tasks([first], now=NOW, once=True)
+    store.intake.create_batch("b", now=NOW, output_path="out.jsonl")
+    store.intake.add_tasks([first], now=NOW, once=True)
     answer(store, "both")
     reconcile(store, batch, results)
-    store.add_tasks([first, late], now=NOW, once=True)
+    store.intake.add_tasks([first, late], now=NOW, once=True)
     answer_duplicates(store, "b", results)
     assert outputs(results) == {"a": "both", "b": "both"}
     assert read_rows(Path(batch.output))[1]["deduplicated_from"] == "a"

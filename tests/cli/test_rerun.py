@@ -151,7 +151,7 @@ def test_killed_at_any_moment_every_id_stands_once(tmp_path: Path, seed: int) ->
     assert sum("deduplicated_from" in row for row in found.values()) == 150
     assert asked <= 450 + KILLS * 112, "what was in flight when it was killed is asked again, nothing else"
     with Store.open(tmp_path / "state" / "live.db", simulated=False) as store:
-        assert store.summary("./out.jsonl").tasks.succeeded == 600
+        assert store.reports.summary("./out.jsonl").tasks.succeeded == 600
 
 
 def kill_after(script: Script, folder: Path, dice: random.Random) -> None:

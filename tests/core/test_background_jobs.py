@@ -18,7 +18,7 @@ from aiohttp import web
 from src.config import load_settings, simulated_access
 from src.core.clock import Clock
 from src.core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
-from src.core.store import Store
+from src.core.store import Store, TaskSelection
 from src.core.supervisor import Supervisor
 from src.errors import StoreError
 from src.records import Event, Message, Task, TaskStatus
@@ -32,7 +32,7 @@ SETTINGS = load_settings(environ={})
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(tmp_path / "state.db", simulated=True) as opened:
-        opened.add_tasks(TASKS, now=1.0)
+        opened.intake.add_tasks(TASKS, now=1.0)
         yield opened
 
 
@@ -84,8 +84,8 @@ class Job:
 
 
 JOBS = {
-    "claim": Job("_session.store", "claim", "claiming"),
-    "news": Job("_session.store", "news", ""),
+    "claim": Job("_session.store.queue", "claim", "claiming"),
+    "poll": Job("_session.store.queue", "poll", ""),
     "offer": Job("dispatch", "offer", "taking a task in", lost=1),
     "placing": Job("dispatch", "dispatch", "placing tasks"),
     "settle": Job("dispatch", "settle", "settling a call", lost=1),
@@ -93,11 +93,11 @@ JOBS = {
     "events": Job("balancer", "take_events", ""),
     "housekeeping": Job("balancer", "note_states", "housekeeping"),
     "settings": Job("_store_sync._command_handler", "apply", "settings and commands"),
-    "heartbeat": Job("_session.store", "heartbeat", "correspondence with the store"),
+    "heartbeat": Job("_session.store.orchestrators", "heartbeat", "correspondence with the store"),
     "trim": Job("_budget_keeper", "trim", "trimming reserved money"),
     "health": Job("_health", "_ask", "the health watch of "),
-    "storing": Job("_session.store", "finish", "storing results"),
-    "storing attempts and events": Job("_session.store", "add_events", "storing results"),
+    "storing": Job("_session.store.queue", "finish", "storing results"),
+    "storing attempts and events": Job("_session.store.events", "add", "storing results"),
     "result writer": Job("_result_writer", "_commit", "storing results"),
     "results": Job("", "_on_result", "passing results on"),
 }
@@ -127,12 +127,12 @@ def test_r1_4_a_job_that_fails_is_reported_and_every_task_is_answered(
         report = run(pool)
     assert report.counts.get(TaskStatus.FAILED, 0) == job.lost
     assert report.answered == len(TASKS) - job.lost
-    assert store.pending().get(TaskStatus.RUNNING, 0) == 0
-    told = [row.event.message for row in store.events() if row.event.kind == "internal_error"]
+    assert store.reports.task_counts().get(TaskStatus.RUNNING, 0) == 0
+    told = [row.event.message for row in store.events.recent() if row.event.kind == "internal_error"]
     assert any(f"unexpected internal error in {job.told}" in text and "Boom" in text for text in told), told
     assert any(record.exc_info and record.exc_info[0] is Boom for record in caplog.records)
     if job.lost:
-        with_error = [row.error for row in store.tasks(statuses=[TaskStatus.FAILED]).rows]
+        with_error = [row.error for row in store.tasks.page(50, TaskSelection([TaskStatus.FAILED])).rows]
         assert with_error == ["internal error of the orchestrator: Boom (its log has the traceback)"]
 
 
@@ -142,7 +142,7 @@ def hold_until_done(pool: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None
 
     async def later() -> bool:
         return await check() and any(
-            row.event.kind == "internal_error" for row in pool._session.store.events()
+            row.event.kind == "internal_error" for row in pool._session.store.events.recent()
         )
 
     monkeypatch.setattr(pool._completion, "check", later)
@@ -161,7 +161,7 @@ def test_r4_5_an_error_in_our_own_code_during_a_call_is_retried_and_blamed_on_no
         report = run(pool)
     assert report.answered == len(TASKS), "a call that our own code broke is made again"
     assert any(record.exc_info and record.exc_info[0] is Boom for record in caplog.records)
-    calls = store.summary().calls
+    calls = store.reports.summary().calls
     assert calls.failed == 0 and 0 < calls.uncertain <= len(pool._calls._agents), "it may have been billed"
     assert all(p.breaker.opened_count == 0 and not p.history.error_rate for p in pool.balancer.providers)
 
@@ -174,7 +174,7 @@ def test_r4_5_an_error_that_persists_ends_the_task_as_ours(
         monkeypatch.setattr(agent, "request_for", always_fails)
     report = run(pool)
     assert report.counts == {TaskStatus.FAILED: len(TASKS)}
-    row = store.task("queue", "t00")
+    row = store.tasks.find("queue", "t00")
     assert row is not None and [a.error_kind for a in row.result.attempts] == ["InternalError"] * 3
     assert "internal error of the orchestrator: Boom" in row.result.error
     assert all(p.breaker.opened_count == 0 for p in pool.balancer.providers)
@@ -197,7 +197,7 @@ def test_r1_6_an_event_whose_time_no_clock_can_show_is_stored_and_ends_nothing(
 
     monkeypatch.setattr(pool, "_report_start", with_an_odd_event)
     assert run(pool).answered == len(TASKS)
-    kinds = {row.event.kind for row in store.events()}
+    kinds = {row.event.kind for row in store.events.recent()}
     assert {"odd", "internal_error"} <= kinds
 
 
@@ -283,7 +283,7 @@ def test_a_result_writer_that_cannot_go_on_ends_the_run_in_good_order(
     monkeypatch.setattr("src.core.supervisor.RESTART_AT_MOST_S", 0.01)
     with pytest.raises(StoreError, match="storing results failed 5 times in a row"):
         run(pool)
-    assert store.pending().get(TaskStatus.RUNNING, 0) == 0, "it has signed off"
+    assert store.reports.task_counts().get(TaskStatus.RUNNING, 0) == 0, "it has signed off"
 
 
 async def broken_commit() -> None:
@@ -316,7 +316,7 @@ def test_the_store_thread_is_given_values_while_the_loop_changes_the_queues(
         sys.setswitchinterval(interval_s)
     assert report.answered == len(TASKS)
     assert threads == {threading.current_thread().name}
-    assert not [row for row in store.events() if row.event.kind == "internal_error"]
+    assert not [row for row in store.events.recent() if row.event.kind == "internal_error"]
 
 
 async def busy(pool: Orchestrator) -> RunReport:

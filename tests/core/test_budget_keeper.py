@@ -206,12 +206,12 @@ def test_a_crash_at_any_moment_owes_at_least_the_calls_in_flight_and_little_more
 
 def spend(store: Store, nanos: list[int]) -> None:
     """Tasks that cost so much, finished."""
-    store.add_tasks(tasks(len(nanos), "file"), now=START)
+    store.intake.add_tasks(tasks(len(nanos), "file"), now=START)
     sign_on(store, "an earlier one", now=START)
-    claimed = store.claim("an earlier one", 100, now=START)
+    claimed = store.queue.claim("an earlier one", 100, now=START)
     attempts = [an_attempt(cost_nanos=cost, started_at=START) for cost in nanos]
-    store.finish("an earlier one", [a_result(t, a) for t, a in zip(claimed, attempts, strict=True)])
-    store.retire("an earlier one", now=START)
+    store.queue.finish("an earlier one", [a_result(t, a) for t, a in zip(claimed, attempts, strict=True)])
+    store.orchestrators.retire("an earlier one", now=START)
 
 
 def loaded(store: Store, given: Any, read: Callable[[BudgetKeeper], Any]) -> Any:

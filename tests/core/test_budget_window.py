@@ -49,8 +49,8 @@ def test_r1_8_a_capped_batch_beyond_its_budget_leaves_the_window_to_others_and_e
     tmp_path: Path, simulator: SimulatorProcess
 ) -> None:
     with Store.open(tmp_path / "live.db", simulated=False) as store:
-        store.add_tasks(tasks("capped", 300, LARGE), now=1.0)
-        store.add_tasks(tasks("other", 150), now=2.0)
+        store.intake.add_tasks(tasks("capped", 300, LARGE), now=1.0)
+        store.intake.add_tasks(tasks("other", 150), now=2.0)
         pool = pool_over(store, simulator, small_window(load_settings(environ={})), {"capped": 0.0001})
 
         async def run() -> RunReport:
@@ -58,7 +58,7 @@ def test_r1_8_a_capped_batch_beyond_its_budget_leaves_the_window_to_others_and_e
                 return await pool.run(until_done=True)
 
         report = asyncio.run(run())
-        capped, other = store.pending("capped"), store.pending("other")
+        capped, other = store.reports.task_counts("capped"), store.reports.task_counts("other")
     assert other[TaskStatus.SUCCEEDED] == 150, other
     assert capped[TaskStatus.QUEUED] >= 290 and capped[TaskStatus.RUNNING] == 0, capped
     assert report.stopped == "budget" and "cap of batch capped" in report.why
@@ -72,13 +72,13 @@ async def test_r1_8_a_server_goes_on_with_other_batches(
     settings = load_settings(tmp_path / "poor.toml", environ={})
     settings = small_window(settings)
     with Store.open(tmp_path / "live.db", simulated=False) as store:
-        store.add_tasks(tasks("capped", 300, LARGE, "poor"), now=1.0)
+        store.intake.add_tasks(tasks("capped", 300, LARGE, "poor"), now=1.0)
         pool = pool_over(store, simulator, settings, {"capped": 0.0001} if kind == "batch" else {})
         serving = asyncio.create_task(pool.run(until_done=False))
         await until(lambda: bool(pool._claims.blocked))
-        store.add_tasks(tasks("other", 150), now=2.0)
-        await until(lambda: store.pending("other")[TaskStatus.SUCCEEDED] == 150)
-        assert store.pending("capped")[TaskStatus.QUEUED] >= 290
+        store.intake.add_tasks(tasks("other", 150), now=2.0)
+        await until(lambda: store.reports.task_counts("other")[TaskStatus.SUCCEEDED] == 150)
+        assert store.reports.task_counts("capped")[TaskStatus.QUEUED] >= 290
         pool.drain()
         await serving
 

@@ -83,12 +83,12 @@ def settings_with(attempts: int = ATTEMPTS, **breaker: Any) -> Settings:
 async def run_bad_rows(path: Path, server: Server, settings: Settings) -> Store:
     store = Store.open(path / "state.db", simulated=False)
     clock = Clock()
-    store.create_batch(BATCH, now=clock.now())
+    store.intake.create_batch(BATCH, now=clock.now())
     tasks = [
         Task(f"r{n}", BATCH, (Message("user", f"bad {n}"),), max_tokens=20, tier="economy")
         for n in range(ROWS)
     ]
-    store.add_tasks(tasks, now=clock.now())
+    store.intake.add_tasks(tasks, now=clock.now())
     async with serving(server) as url:
         row = settings.providers["openai"]
         access = {"openai": ProviderAccess("openai", row, url, SecretStr("sk-test-0123456789"), "a test")}
@@ -103,23 +103,23 @@ async def test_rows_that_always_fail_cost_one_request_of_one_token_which_stands_
         (canary,) = server.canaries
         assert canary["max_completion_tokens"] == 1
         assert canary["model"] == settings.providers["openai"].models.economy
-        usage = {row.key[0]: row.sums for row in store.usage(0.0, 1e11, ["task_type"])}
+        usage = {row.key[0]: row.sums for row in store.reports.usage(0.0, 1e11, ["task_type"])}
         assert (usage["canary"].calls, usage["canary"].ok) == (1, 1)
         assert 0 < usage["canary"].cost_nanos < 1_000_000
         assert [
-            row.key for row in store.usage(0.0, 1e11, ["task_type", "submitter"]) if row.key[1] == ""
+            row.key for row in store.reports.usage(0.0, 1e11, ["task_type", "submitter"]) if row.key[1] == ""
         ] == [("canary", "")]
-        summary = store.summary(BATCH)
+        summary = store.reports.summary(BATCH)
         assert summary.counts[TaskStatus.FAILED] == ROWS
         assert summary.calls.calls == len(server.asked) - 1 == ATTEMPTS * ROWS  # no attempt of anybody's
-        assert store.events(50, kinds=["canary"])
+        assert store.events.recent(50, kinds=["canary"])
 
 
 async def test_without_probe_spend_none_is_made_and_rows_end_all_the_same(tmp_path: Path) -> None:
     server = Server()
     with await run_bad_rows(tmp_path, server, settings_with(attempts=1, probe_spend=False)) as store:
         assert server.canaries == []
-        assert store.summary(BATCH).counts[TaskStatus.FAILED] == ROWS
+        assert store.reports.summary(BATCH).counts[TaskStatus.FAILED] == ROWS
 
 
 class TakenOver(Server):
@@ -134,7 +134,7 @@ class TakenOver(Server):
         if self.canaries:
             with Store.open(self._database, simulated=False) as store:
                 other = Leadership(store, 10.0)
-                other.store.take_lead(other.me)
+                other.store.leadership.take(other.me)
         return answer
 
 
@@ -143,4 +143,4 @@ async def test_a_canary_is_not_booked_after_a_takeover_and_the_run_ends_in_order
     with await run_bad_rows(tmp_path, server, settings_with()) as store:
         assert len(server.canaries) == 1
         assert server.report is not None and server.report.stopped == "superseded"
-        assert "canary" not in {row.key[0] for row in store.usage(0.0, 1e11, ["task_type"])}
+        assert "canary" not in {row.key[0] for row in store.reports.usage(0.0, 1e11, ["task_type"])}

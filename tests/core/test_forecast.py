@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Store:
     store = Store.open(tmp_path / "state.db", simulated=False)
     usage = Usage(input_tokens=len(TEXT) + 4, output_tokens=100)
     answer = an_attempt(provider="openai", usage=usage, latency_s=2.0)
-    store.finish("me", [a_result(task, answer) for task in with_claims(store, *asked(30))])
+    store.queue.finish("me", [a_result(task, answer) for task in with_claims(store, *asked(30))])
     return store
 
 
@@ -53,6 +53,6 @@ def test_of_a_provider_without_prompts_four_characters_are_a_token(store: Store)
 def test_a_few_prompts_teach_nothing_yet(tmp_path: Path) -> None:
     with Store.open(tmp_path / "few.db", simulated=False) as store:
         few = with_claims(store, *asked(3))
-        store.finish("me", [a_result(task) for task in few])
-        assert len(store.prompt_sizes()) == 3
+        store.queue.finish("me", [a_result(task) for task in few])
+        assert len(store.reports.prompt_sizes()) == 3
         assert planned(store, "openai")[0] == 10 * (len(TEXT) // 4 + 4)

@@ -124,29 +124,29 @@ def test_the_steady_clock_does_not_follow_the_wall_clock() -> None:
 @pytest.fixture
 def stored(place: object) -> Iterator[Store]:
     with Store.open(place, simulated=True) as store:  # type: ignore[arg-type]
-        store.add_tasks(tasks(1), now=NOW)
+        store.intake.add_tasks(tasks(1), now=NOW)
         yield store
 
 
 def test_a_second_one_is_refused_in_one_line_that_names_what_helps(stored: Store) -> None:
     with Leadership(stored, LEASE_S) as first, Leadership(stored, LEASE_S) as second:
         first.acquire()
-        assert first.may_place and stored.leader().alive
+        assert first.may_place and stored.leadership.leader().alive
         with pytest.raises(StoreError) as refused:
             second.acquire()
         assert not second.may_place
     text = str(refused.value)
     assert "\n" not in text and "another orchestrator already serves this state: process " in text
     assert "--standby" in text
-    assert ("DATABASE_URL" in text) == stored.leader().one_host
+    assert ("DATABASE_URL" in text) == stored.leadership.leader().one_host
 
 
 def test_after_a_clean_end_the_next_one_leads_at_once(stored: Store) -> None:
     for epoch in (1, 2, 3):
         with Leadership(stored, 600.0) as each:
             each.acquire()
-            assert stored.leader().epoch == epoch
-        assert not stored.leader().alive
+            assert stored.leadership.leader().epoch == epoch
+        assert not stored.leadership.leader().alive
 
 
 def test_a_standby_waits_and_says_for_whom(stored: Store) -> None:
@@ -176,8 +176,8 @@ def test_a_killed_leader_with_our_own_process_number_is_replaced(place: object, 
             mine.acquire()
             took = time.monotonic() - began
             values = {"pid": os.getpid(), "host": socket.gethostname(), "mode": "simulated", "batch": ""}
-            assert mine.store.register(mine.incarnation, now=NOW + 1, **values).recovered == 1  # type: ignore[arg-type]
-            assert stored.leader().one_host or took >= LEASE_S
+            assert mine.store.orchestrators.register(mine.incarnation, now=NOW + 1, **values).recovered == 1  # type: ignore[arg-type]
+            assert stored.leadership.leader().one_host or took >= LEASE_S
 
 
 # ---------------------------------------------------------------- the lock
@@ -190,7 +190,7 @@ def lock_path(tmp_path: Path) -> Path:
 
 def test_a_stopped_leader_is_not_taken_over_on_sqlite_and_a_killed_one_at_once(path: Path) -> None:
     with Store.open(path, simulated=True) as store:
-        store.add_tasks(tasks(1), now=NOW)
+        store.intake.add_tasks(tasks(1), now=NOW)
         with leading_child(path) as child, Leadership(store, LEASE_S) as mine:
             child.send(signal.SIGSTOP)
             until = time.monotonic() + 2 * LEASE_S
@@ -243,8 +243,12 @@ def test_a_name_that_leads_to_the_database_leads_to_its_lock(path: Path, tmp_pat
     with Store.open(path, simulated=True) as store:
         (tmp_path / "link.db").symlink_to(path)
         with Store.open(tmp_path / "link.db", simulated=True) as other:
-            assert other.host_lock is not None and store.host_lock is not None
-            assert other.host_lock.path == store.host_lock.path == Path(f"{path.resolve()}.lock")
+            assert other.leadership.host_lock is not None and store.leadership.host_lock is not None
+            assert (
+                other.leadership.host_lock.path
+                == store.leadership.host_lock.path
+                == Path(f"{path.resolve()}.lock")
+            )
 
 
 def test_a_folder_without_locks_is_one_clear_error(lock_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +270,7 @@ def test_a_stopped_leader_is_taken_over_after_its_lease_and_places_nothing_when_
     postgresql_url: str,
 ) -> None:
     with Store.open(postgresql_url, simulated=True) as store:
-        store.add_tasks(tasks(1), now=NOW)
+        store.intake.add_tasks(tasks(1), now=NOW)
         with leading_child(postgresql_url) as child, Leadership(store, LEASE_S) as mine:
             assert child.ask() == (True, False)
             child.send(signal.SIGSTOP)
@@ -282,15 +286,15 @@ def test_a_stopped_leader_is_taken_over_after_its_lease_and_places_nothing_when_
 
 def test_a_stopped_leader_that_is_not_taken_over_goes_on_under_its_epoch(postgresql_url: str) -> None:
     with Store.open(postgresql_url, simulated=True) as store:
-        store.add_tasks(tasks(1), now=NOW)
+        store.intake.add_tasks(tasks(1), now=NOW)
         with leading_child(postgresql_url) as child:
             child.send(signal.SIGSTOP)
-            while store.leader().alive:  # by the database's clock
+            while store.leadership.leader().alive:  # by the database's clock
                 time.sleep(0.05)
             child.send(signal.SIGCONT)
             while not child.ask()[0]:
                 time.sleep(0.05)
-            assert store.leader().alive and store.leader().epoch == 1
+            assert store.leadership.leader().alive and store.leadership.leader().epoch == 1
 
 
 def test_a_leader_whose_steady_clock_has_passed_the_lease_places_nothing(postgresql_url: str) -> None:

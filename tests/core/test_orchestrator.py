@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Any:
 
 
 def status_of(store: Store) -> Counter[TaskStatus]:
-    return Counter({status: number for status, number in store.pending().items() if number})
+    return Counter({status: number for status, number in store.reports.task_counts().items() if number})
 
 
 def every_call(
@@ -62,14 +62,14 @@ def every_call(
 
 
 def test_every_task_is_answered_once_and_stored_before_it_is_reported(store: Store) -> None:
-    store.add_tasks(tasks(20), now=START)
+    store.intake.add_tasks(tasks(20), now=START)
     settings = settings_with()
     adapters = adapters_for(settings, every_call(0.5))
     reported: list[str] = []
 
     def on_result(results: Any) -> None:
         for result in results:
-            detail = store.task(BATCH, result.task.id)
+            detail = store.tasks.find(BATCH, result.task.id)
             assert detail is not None and detail.result.status is TaskStatus.SUCCEEDED
             reported.append(result.task.id)
 
@@ -83,7 +83,7 @@ def test_every_task_is_answered_once_and_stored_before_it_is_reported(store: Sto
 
 
 def test_a_provider_that_fails_loses_no_task_to_the_others(store: Store) -> None:
-    store.add_tasks(tasks(30), now=START)
+    store.intake.add_tasks(tasks(30), now=START)
     settings = settings_with()
     scripts = dict.fromkeys(settings.providers, every_call(0.5))
     scripts["openai"] = every_call(0.1, lambda: ServerError("boom", provider="openai", status=500))
@@ -94,7 +94,7 @@ def test_a_provider_that_fails_loses_no_task_to_the_others(store: Store) -> None
 
 
 def test_draining_lets_calls_end_starts_none_and_gives_the_rest_back(store: Store) -> None:
-    store.add_tasks(tasks(300), now=START)
+    store.intake.add_tasks(tasks(300), now=START)
     settings = settings_with(shutdown_grace_s=30.0)
     adapters = adapters_for(settings, every_call(10.0))
 
@@ -115,7 +115,7 @@ def test_draining_lets_calls_end_starts_none_and_gives_the_rest_back(store: Stor
 def test_draining_waits_no_longer_than_the_grace_period_and_books_cut_calls_as_uncertain(
     store: Store,
 ) -> None:
-    store.add_tasks(tasks(10), now=START)
+    store.intake.add_tasks(tasks(10), now=START)
     settings = settings_with(shutdown_grace_s=5.0)
     adapters = adapters_for(settings, every_call(100.0))
 
@@ -129,7 +129,7 @@ def test_draining_waits_no_longer_than_the_grace_period_and_books_cut_calls_as_u
     report, elapsed_s = run_virtually(drain_after_a_second)
     assert report.answered == 0 and 6.0 <= elapsed_s < 8.0
     assert status_of(store) == {TaskStatus.QUEUED: 10}
-    calls = store.summary().calls
+    calls = store.reports.summary().calls
     assert calls.uncertain == calls.calls > 0 and calls.uncertain_nanos > 0
 
 
@@ -141,7 +141,7 @@ def test_a_run_that_serves_takes_a_task_that_is_submitted_later(store: Store) ->
         pool = pool_over(store, loop, settings, adapters)
         running = asyncio.create_task(pool.run(until_done=False))
         await asyncio.sleep(60.0)
-        store.add_tasks(tasks(1), now=START + loop.elapsed_s)
+        store.intake.add_tasks(tasks(1), now=START + loop.elapsed_s)
         await asyncio.sleep(5.0)
         pool.drain()
         return await running
@@ -150,7 +150,7 @@ def test_a_run_that_serves_takes_a_task_that_is_submitted_later(store: Store) ->
 
 
 def test_no_more_calls_are_in_flight_than_the_agents_have_slots(store: Store) -> None:
-    store.add_tasks(tasks(400), now=START)
+    store.intake.add_tasks(tasks(400), now=START)
     settings = settings_with()
     adapters = adapters_for(settings, every_call(5.0))
     run_virtually(lambda loop: pool_over(store, loop, settings, adapters).run(until_done=True))
@@ -159,24 +159,26 @@ def test_no_more_calls_are_in_flight_than_the_agents_have_slots(store: Store) ->
 
 
 def test_a_command_is_carried_out_within_seconds_and_answered(store: Store) -> None:
-    store.add_tasks(tasks(40, providers=("gemini",)), now=START)
+    store.intake.add_tasks(tasks(40, providers=("gemini",)), now=START)
     settings = settings_with()
     adapters = adapters_for(settings, every_call(1.0))
-    store.put_setting("paused", ["gemini"], who="a test", now=START)
+    store.controls.put_setting("paused", ["gemini"], who="a test", now=START)
 
     async def cancel_and_resume(loop: VirtualLoop) -> tuple[RunReport, int]:
         pool = pool_over(store, loop, settings, adapters)
         running = asyncio.create_task(pool.run(until_done=True))
         await asyncio.sleep(3.0)
         assert not adapters["gemini"].requests, "paused"
-        cancel = store.add_command("cancel", {"batch": BATCH, "ids": ["t001", "t002"]}, who="", now=START + 3)
+        cancel = store.controls.add_command(
+            "cancel", {"batch": BATCH, "ids": ["t001", "t002"]}, who="", now=START + 3
+        )
         await asyncio.sleep(3.0)
-        store.put_setting("paused", [], who="a test", now=START + 6)
+        store.controls.put_setting("paused", [], who="a test", now=START + 6)
         return await running, cancel
 
     report, cancel = run_virtually(cancel_and_resume)
     assert report.counts == {TaskStatus.SUCCEEDED: 38, TaskStatus.CANCELLED: 2}
-    command = store.command(cancel)
+    command = store.controls.command(cancel)
     assert command is not None and command.outcome == "2 cancelled"
 
 
@@ -218,7 +220,7 @@ class Story:
         self.adapters = adapters_for(self.settings, self._answer)
         self.reported: list[tuple[str, TaskStatus]] = []
         self.pools: list[Orchestrator] = []
-        store.add_tasks(tasks(count), now=START)
+        store.intake.add_tasks(tasks(count), now=START)
 
     def _answer(self, request: CompletionRequest) -> tuple[float, Answer]:
         latency_s, kind = next(self._script, (0.5, "answered"))
@@ -232,7 +234,7 @@ class Story:
         for after_s, how in interruptions:
             await self.one_run(loop, after_s, how, commands)
             commands = []
-        self.store.put_setting("paused", [], who="a test", now=START + loop.elapsed_s)
+        self.store.controls.put_setting("paused", [], who="a test", now=START + loop.elapsed_s)
         report = await self.one_run(loop, None, "", commands if not interruptions else [])
         assert report.stopped == ""
 
@@ -257,11 +259,13 @@ class Story:
         await asyncio.sleep(at_s)
         now = START + loop.elapsed_s
         if what in ("pause", "unpause"):
-            self.store.put_setting("paused", [provider] if what == "pause" else [], who="", now=now)
+            self.store.controls.put_setting("paused", [provider] if what == "pause" else [], who="", now=now)
         elif what == "cancel":
-            self.store.add_command("cancel", {"batch": BATCH, "ids": ["t000", "t001"]}, who="", now=now)
+            self.store.controls.add_command(
+                "cancel", {"batch": BATCH, "ids": ["t000", "t001"]}, who="", now=now
+            )
         else:
-            self.store.add_command(what, {"provider": provider}, who="", now=now)
+            self.store.controls.add_command(what, {"provider": provider}, who="", now=now)
 
 
 @settings(deadline=None, max_examples=20)
@@ -281,12 +285,12 @@ def test_every_task_ends_once_and_reserved_money_is_settled_whatever_calls_stops
             "once each"
         )
         assert set(ended.values()) <= FINAL
-        assert ended == store.statuses(BATCH, list(ended))
+        assert ended == store.tasks.statuses(BATCH, list(ended))
         delivered = Counter(prompt for a in story.adapters.values() for prompt in a.delivered)
         answered = [task_id for task_id, status in ended.items() if status is TaskStatus.SUCCEEDED]
         assert delivered == Counter(answered), "an answer that was delivered is kept, and not asked for again"
         asked = sum(len(adapter.requests) for adapter in story.adapters.values())
-        sums = store.summary().calls
+        sums = store.reports.summary().calls
         assert sums.calls <= asked, "no attempt without a request"
         for pool in story.pools:
             assert (pool.balancer.in_flight, pool.reserved_nanos) == (0, 0)
@@ -296,5 +300,7 @@ def test_every_task_ends_once_and_reserved_money_is_settled_whatever_calls_stops
             assert gauge.reserved_nanos == 0
         stored = spent_on(store, BudgetRule("all", "", "day", 0), None)
         assert (gauge.spent_nanos, gauge.uncertain_nanos) == stored, "the books and the budget agree"
-        registration = store.register("the next", pid=1, host="", mode="live", batch="", now=START + 1e6)
+        registration = store.orchestrators.register(
+            "the next", pid=1, host="", mode="live", batch="", now=START + 1e6
+        )
         assert (registration.uncertain_nanos, registration.recovered) == (0, 0), "nothing is left to book"

@@ -67,7 +67,7 @@ def test_a_server_outlives_a_lock_and_answers_every_task_once(tmp_path: Path, sl
     (tmp_path / "small.toml").write_text(SMALL_WINDOW)
     env = {**live_environment(slow.base_urls), "DATABASE_URL": impatient(path)}
     with Store.open(path, simulated=False) as store:
-        store.add_tasks(TASKS, now=time.time())
+        store.intake.add_tasks(TASKS, now=time.time())
         with Script(
             "--yes", "--config", "small.toml", "--log-level", "debug", cwd=tmp_path, env=env
         ) as server:
@@ -78,7 +78,7 @@ def test_a_server_outlives_a_lock_and_answers_every_task_once(tmp_path: Path, sl
                 answered = slow.stats()["openai"]["calls"]
                 assert answered < len(TASKS), "what was not claimed has to wait"
             server.wait_for("the store takes calls again, after ")
-            wait_until(lambda: store.pending()[TaskStatus.SUCCEEDED] == len(TASKS), server)
+            wait_until(lambda: store.reports.task_counts()[TaskStatus.SUCCEEDED] == len(TASKS), server)
             server.terminate()
             assert server.wait() == 0, server.err
     assert server.err.count("the store refuses; trying again") == 1
@@ -126,17 +126,17 @@ async def test_a_claim_that_was_made_although_it_was_refused_is_taken_up_before_
     settings, clock = load_settings(environ={}), Clock()
     access = simulated_access(settings, dict.fromkeys(settings.providers, "http://127.0.0.1:9"))
     with Store.open(impatient(path), simulated=True) as store:
-        store.add_tasks(TASKS[:9], now=clock.now())
+        store.intake.add_tasks(TASKS[:9], now=clock.now())
         pool = Orchestrator(settings, access, store, clock)
         await pool._sign_on()
         me = pool._session.incarnation
-        waiting, over = store.claim(me, 2, now=clock.now())
+        waiting, over = store.queue.claim(me, 2, now=clock.now())
         pool.dispatch.offer(waiting, clock.now())
         pool._result_writer.add_result(Result(over, TaskStatus.FAILED, clock.now()))
         claim = pool._claims.claiming(5, None, frozenset())
         with locked(path), pytest.raises(StoreError, match="locked"):
             claim()
-        lost = store.claim(me, 3, now=clock.now())
+        lost = store.queue.claim(me, 3, now=clock.now())
         assert claim() == lost, "and neither what waits nor what is over and not written yet"
         assert len(pool._claims.claiming(5, None, frozenset())()) == 4, "what is left, without another look"
         await pool._close()

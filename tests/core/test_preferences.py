@@ -6,7 +6,7 @@ import pytest
 
 from src.config import load_settings
 from src.core.preferences import preferences_held
-from src.core.store.rows import CallSums, UsageRow
+from src.core.store.sums import CallSums, UsageRow
 
 SETTINGS = load_settings(environ={})
 

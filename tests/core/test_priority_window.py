@@ -39,17 +39,21 @@ async def test_r5_8_priority_holds_across_the_prefetch_window(
 ) -> None:
     """453 lower rows went first, and the urgent one expired. Another owner's ordinary task has its turn."""
     with Store.open(tmp_path / "live.db", simulated=False) as store:
-        store.add_tasks(tasks("file", 600), now=1.0)
+        store.intake.add_tasks(tasks("file", 600), now=1.0)
         pool = pool_over(store, simulator, slow(), {})
         serving = asyncio.create_task(pool.run(until_done=False))
-        await until(lambda: store.pending("file")[TaskStatus.SUCCEEDED] >= 10 and pool.dispatch.waiting > 85)
+        await until(
+            lambda: (
+                store.reports.task_counts("file")[TaskStatus.SUCCEEDED] >= 10 and pool.dispatch.waiting > 85
+            )
+        )
         (plain,) = tasks(batch, 1, "Now!")
         urgent = type(plain)("urgent", batch, plain.messages, max_tokens=100, priority=priority)
-        before = store.pending("file")[TaskStatus.SUCCEEDED]
-        store.add_tasks([urgent], now=3.0)
-        await until(lambda: store.statuses(batch, ["urgent"])["urgent"] is TaskStatus.SUCCEEDED)
+        before = store.reports.task_counts("file")[TaskStatus.SUCCEEDED]
+        store.intake.add_tasks([urgent], now=3.0)
+        await until(lambda: store.tasks.statuses(batch, ["urgent"])["urgent"] is TaskStatus.SUCCEEDED)
         assert (
-            store.pending("file")[TaskStatus.SUCCEEDED] - before <= 28
+            store.reports.task_counts("file")[TaskStatus.SUCCEEDED] - before <= 28
         )  # 35 would go before the next ordinary claim
         assert pool.dispatch.waiting <= 100 + 100
         pool.stop_now()

@@ -49,7 +49,7 @@ class Desk:
 
     def _stored(self, results: Sequence[Result]) -> None:
         for result in results:
-            assert self.store.statuses(BATCH, [result.task.id])[result.task.id] is result.status
+            assert self.store.tasks.statuses(BATCH, [result.task.id])[result.task.id] is result.status
             self.log.append(result.task.id)
 
     def end(self, number: int) -> None:
@@ -60,7 +60,7 @@ class Desk:
 
     @property
     def finished(self) -> int:
-        return self.store.pending(BATCH)[TaskStatus.SUCCEEDED]
+        return self.store.reports.task_counts(BATCH)[TaskStatus.SUCCEEDED]
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def test_a_result_whose_claim_was_lost_is_neither_stored_nor_reported(store: Sto
     async def run(loop: VirtualLoop) -> Desk:
         desk = Desk(store, 2)
         running = desk.start()
-        store.release("me", [desk.claimed[0]], now=NOW)
+        store.queue.release("me", [desk.claimed[0]], now=NOW)
         desk.end(0)
         desk.end(1)
         await desk.writer.flush()
@@ -144,7 +144,7 @@ def test_a_result_whose_claim_was_lost_is_neither_stored_nor_reported(store: Sto
 
     desk = run_virtually(run)
     assert desk.log == [desk.claimed[1].id]
-    assert store.pending(BATCH)[TaskStatus.QUEUED] == 1
+    assert store.reports.task_counts(BATCH)[TaskStatus.QUEUED] == 1
 
 
 def test_a_writer_that_cannot_go_on_ends_and_flush_does_not_wait_for_it(
@@ -155,7 +155,7 @@ def test_a_writer_that_cannot_go_on_ends_and_flush_does_not_wait_for_it(
 
     async def run(loop: VirtualLoop) -> tuple[Desk, float]:
         desk = Desk(store, 1)
-        monkeypatch.setattr(store, "finish", broken)
+        monkeypatch.setattr(store.queue, "finish", broken)
         desk.end(0)
         running = asyncio.create_task(desk.writer.keep_running())
         await desk.writer.flush()
@@ -262,7 +262,7 @@ def test_everything_added_is_stored_and_reported_once_whenever_the_writer_is_sta
             task.row: story.attempts[task.id] for task in story.desk.claimed if story.attempts[task.id]
         }
         assert story.released == story.asked_release, "money is released once"
-        assert len(store.events(100, kinds=["a test"])) == story.told
+        assert len(store.events.recent(100, kinds=["a test"])) == story.told
         assert_sums_are_true(store)
         sign_on(store, "the next", now=NOW + 1)
-        assert store.pending(BATCH)[TaskStatus.QUEUED] == len(story.open)
+        assert store.reports.task_counts(BATCH)[TaskStatus.QUEUED] == len(story.open)

@@ -48,7 +48,7 @@ def thread() -> Iterator[StoreThread]:
 
 
 def put(store: Store, key: str) -> int:
-    return store.put_setting(key, 1, who="test", now=0.0)
+    return store.controls.put_setting(key, 1, who="test", now=0.0)
 
 
 async def test_calls_wait_for_a_lock_and_its_beginning_and_end_are_told_once(
@@ -59,12 +59,12 @@ async def test_calls_wait_for_a_lock_and_its_beginning_and_end_are_told_once(
         waiting = [asyncio.create_task(thread.insist(put, store, key)) for key in ("a", "b")]
         while not heard.lines:
             await asyncio.sleep(0.01)
-        assert await thread.insist(store.current_settings) == {}, "reading works all the while"
+        assert await thread.insist(store.controls.current_settings) == {}, "reading works all the while"
         await asyncio.sleep(0.2)
         assert heard.lines == ["the store refuses; trying again"]
         other.execute("COMMIT")
     await asyncio.gather(*waiting)
-    assert store.current_settings() == {"a": 1, "b": 1}
+    assert store.controls.current_settings() == {"a": 1, "b": 1}
     assert len(heard.lines) == 2 and heard.lines[1].startswith("the store takes calls again, after ")
 
 
@@ -82,7 +82,7 @@ async def test_who_does_not_insist_is_told_at_once_and_who_is_cancelled_gives_up
         await asyncio.gather(waiting, return_exceptions=True)
         other.execute("COMMIT")
     await thread.insist(put, store, "b")
-    assert store.current_settings() == {"b": 1}
+    assert store.controls.current_settings() == {"b": 1}
     assert heard.lines == ["the store refuses; trying again"]
 
 
@@ -92,7 +92,7 @@ async def test_a_value_that_is_refused_ends_an_outage_as_well(
     no_text = "\ud800"  # half a surrogate pair
     with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        waiting = asyncio.create_task(thread.insist(store.put_setting, "a", 1, who=no_text, now=0.0))
+        waiting = asyncio.create_task(thread.insist(store.controls.put_setting, "a", 1, who=no_text, now=0.0))
         while not heard.lines:
             await asyncio.sleep(0.01)
         assert "locked" in thread.refusal

@@ -27,10 +27,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A minute in which each of three providers has answered 300 times, each time after two seconds."""
     path: Path = tmp_path_factory.mktemp("recorded") / "state.db"
     with Store.open(path, simulated=False) as opened:
-        opened.add_tasks(tasks(900), now=BEGAN)
+        opened.intake.add_tasks(tasks(900), now=BEGAN)
         sign_on(opened, now=BEGAN)
-        claimed = opened.claim("me", 1000, now=BEGAN)
-        opened.finish(
+        claimed = opened.queue.claim("me", 1000, now=BEGAN)
+        opened.queue.finish(
             "me",
             [
                 a_result(
@@ -52,9 +52,9 @@ def test_by_price_is_the_cheapest_candidate(tmp_path: Path, tier: str, outputs: 
     models = {name: settings.resolve_model(settings.providers[name].models.of(tier))[0] for name in NAMES}
     lengths = dict(zip(NAMES, outputs, strict=True))
     with Store.open(tmp_path / "state.db", simulated=False) as store:
-        store.add_tasks(tasks(900, prompt="x" * 800), now=BEGAN)  # 200 tokens
+        store.intake.add_tasks(tasks(900, prompt="x" * 800), now=BEGAN)  # 200 tokens
         sign_on(store, now=BEGAN)
-        claimed = store.claim("me", 1000, now=BEGAN)
+        claimed = store.queue.claim("me", 1000, now=BEGAN)
         answered = [
             a_result(
                 task,
@@ -68,7 +68,7 @@ def test_by_price_is_the_cheapest_candidate(tmp_path: Path, tier: str, outputs: 
             )
             for task, name in zip(claimed, NAMES * 300, strict=True)
         ]
-        store.finish("me", answered)
+        store.queue.finish("me", answered)
         found = candidates(store, {})
     by_price = found.pop("by price")
     assert by_price.cost_nanos <= 1.02 * min(each.cost_nanos for each in found.values())

@@ -96,7 +96,7 @@ def wait_until(true: Callable[[], bool], *scripts: Script, timeout_s: float = 60
 
 def booked_nanos(store: Store) -> int:
     """Certain and uncertain, of everything that was ever booked."""
-    return sum(row.sums.cost_nanos + row.sums.uncertain_nanos for row in store.usage(0.0, 1e11, []))
+    return sum(row.sums.cost_nanos + row.sums.uncertain_nanos for row in store.reports.usage(0.0, 1e11, []))
 
 
 def test_a_run_that_was_stopped_and_taken_over_places_nothing_and_its_cap_holds(
@@ -157,7 +157,7 @@ def test_a_database_out_of_reach_costs_no_task_and_no_place(
         rows = read_rows(folder / "out.jsonl")
         assert {row["id"] for row in rows} == {f"t{n}" for n in range(TASKS)} and len(rows) == TASKS
         with Store.open(postgresql_url, simulated=False) as store:
-            assert store.leader().epoch == 2
+            assert store.leadership.leader().epoch == 2
             assert booked_nanos(store) == bill_nanos(provider)
 
 
@@ -167,7 +167,7 @@ def test_a_standby_takes_over_in_time_and_every_task_is_answered(
 ) -> None:
     env = environment(provider, place)
     with Store.open(place, simulated=False) as store:  # type: ignore[arg-type]
-        store.add_tasks(
+        store.intake.add_tasks(
             [
                 Task(f"t{n}", "queue", (Message("user", "Why?"),), models=(MODEL,), max_tokens=100)
                 for n in range(TASKS)
@@ -183,7 +183,7 @@ def test_a_standby_takes_over_in_time_and_every_task_is_answered(
                 new.wait_for("standby: takes over")
                 took = time.monotonic() - began
                 assert old.wait(10) == (0 if number == signal.SIGTERM else -signal.SIGKILL), old.err
-                wait_until(lambda: store.pending()[TaskStatus.SUCCEEDED] == TASKS, new)
+                wait_until(lambda: store.reports.task_counts()[TaskStatus.SUCCEEDED] == TASKS, new)
         slow = 4.0  # of this machine
         if number == signal.SIGTERM:
             assert took < 2.0 + slow and calls(provider) == TASKS, "calls in flight were let finish"
@@ -210,7 +210,7 @@ def test_a_wall_clock_that_is_ahead_throws_nobody_out(
             while time.monotonic() < until:
                 assert "standby: takes over" not in standby.err and old.process.poll() is None
                 time.sleep(0.1)
-        assert store.leader().epoch == 1 and store.leader().alive
+        assert store.leadership.leader().epoch == 1 and store.leadership.leader().alive
 
 
 def kill_connections(url: str) -> int:

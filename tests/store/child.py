@@ -30,35 +30,35 @@ def say(text: str) -> None:
 def open_it(path: str) -> None:
     say("opening")
     with Store.open(path, simulated=True) as store:
-        say(repr(store.pending()[TaskStatus.QUEUED]))
+        say(repr(store.reports.task_counts()[TaskStatus.QUEUED]))
 
 
 def add(path: str) -> None:
     """Hand in the same 300 tasks as every other child does."""
     say("adding")
     with Store.open(path, simulated=True) as store:
-        say(str(store.add_tasks(tasks(300), now=NOW).added))
+        say(str(store.intake.add_tasks(tasks(300), now=NOW).added))
 
 
 def work(path: str) -> None:
     """Claim and finish until nothing is queued; tell each id that was written."""
     with Store.open(path, simulated=True) as store:
         say("working")
-        while claimed := store.claim("me", CHUNK, now=NOW):
-            for result in store.finish("me", [a_result(task) for task in claimed]):
+        while claimed := store.queue.claim("me", CHUNK, now=NOW):
+            for result in store.queue.finish("me", [a_result(task) for task in claimed]):
                 say(result.task.id)
 
 
 def finish(path: str) -> None:
     """Finish what `me` has claimed, chunk by chunk, each task with an attempt before the last."""
     with Store.open(path, simulated=True) as store:
-        claimed = store.claim("me", 1000, now=NOW)
+        claimed = store.queue.claim("me", 1000, now=NOW)
         for start in range(0, len(claimed), CHUNK):
             chunk = claimed[start : start + CHUNK]
             failed = an_attempt(1, Outcome.FAILED)
-            store.record_attempts("me", [(task, failed) for task in chunk])
+            store.queue.record_attempts("me", [(task, failed) for task in chunk])
             say("recorded")
-            store.finish("me", [a_result(task, failed, an_attempt(2)) for task in chunk])
+            store.queue.finish("me", [a_result(task, failed, an_attempt(2)) for task in chunk])
             say("finished")
 
 
@@ -69,8 +69,8 @@ def lead(path: str) -> None:
         leadership.me = dataclasses.replace(leadership.me, pid=os.getppid())
         leadership.acquire()
         values = {"pid": os.getppid(), "host": socket.gethostname(), "mode": "simulated", "batch": ""}
-        leadership.store.register(leadership.incarnation, now=NOW, **values)
-        leadership.store.claim(leadership.incarnation, 1, now=NOW)
+        leadership.store.orchestrators.register(leadership.incarnation, now=NOW, **values)
+        leadership.store.queue.claim(leadership.incarnation, 1, now=NOW)
         say("leads")
         for _ in sys.stdin:  # each line is a question
             say(f"{leadership.may_place} {leadership.lost}")
@@ -80,7 +80,7 @@ def lead(path: str) -> None:
 def open_twice(path: str) -> None:
     """Keep a store open, open another one and close it again, then write when the test says so."""
     with Store.open(path, simulated=True) as store:
-        store.add_tasks(tasks(1), now=NOW)
+        store.intake.add_tasks(tasks(1), now=NOW)
         Store.open(path, simulated=True).close()
         _write_when_told(store)
 
@@ -88,7 +88,7 @@ def open_twice(path: str) -> None:
 def open_directly(path: str) -> None:
     """The same with a file descriptor in place of the other store."""
     with Store.open(path, simulated=True) as store:
-        store.add_tasks(tasks(1), now=NOW)
+        store.intake.add_tasks(tasks(1), now=NOW)
         os.close(os.open(path, os.O_RDWR))
         _write_when_told(store)
 
@@ -97,7 +97,7 @@ def _write_when_told(store: Store) -> None:
     say("open")
     sys.stdin.readline()
     with suppress(StoreError):  # the log is gone
-        store.add_tasks(tasks(300), now=NOW)
+        store.intake.add_tasks(tasks(300), now=NOW)
     say("written")
     sys.stdin.readline()
 

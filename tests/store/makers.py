@@ -60,14 +60,14 @@ def a_result(
 
 def sign_on(store: Store, incarnation: str = "me", *, now: float = NOW, **fields: Any) -> Any:
     values: dict[str, Any] = {"pid": 1, "host": "here", "mode": "serve", "batch": ""}
-    return store.register(incarnation, now=now, **(values | fields))
+    return store.orchestrators.register(incarnation, now=now, **(values | fields))
 
 
 def with_claims(store: Store, *handed_in: Task, incarnation: str = "me") -> list[Task]:
     """Hand in, sign on, claim everything."""
-    store.add_tasks(handed_in, now=NOW)
+    store.intake.add_tasks(handed_in, now=NOW)
     sign_on(store, incarnation)
-    return store.claim(incarnation, 1000, now=NOW)
+    return store.queue.claim(incarnation, 1000, now=NOW)
 
 
 def ids(found: Iterable[Any]) -> list[str]:
@@ -76,7 +76,7 @@ def ids(found: Iterable[Any]) -> list[str]:
 
 def rows_of(store: Store, table: sa.Table) -> list[Any]:
     """All rows as they are, past the store. The statement is text: nothing to compile for each store."""
-    with store._database.reading() as connection:
+    with store.database.reading() as connection:
         return list(connection.exec_driver_sql(f"SELECT * FROM {table.name}"))  # noqa: S608 - our own names
 
 

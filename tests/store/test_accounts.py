@@ -34,7 +34,7 @@ def used(store: Store) -> Store:
         failed = an_attempt(1, Outcome.UNCERTAIN, provider="gemini", started_at=at[task.id], cost_nanos=50)
         final = an_attempt(2, provider=provider, started_at=at[task.id] + 2)
         results.append(a_result(task, failed, final))
-    store.finish("me", results)
+    store.queue.finish("me", results)
     return store
 
 
@@ -54,20 +54,20 @@ def used(store: Store) -> Store:
 def test_usage_is_added_up_by_what_is_asked(
     used: Store, group_by: tuple[str, ...], calls: dict[tuple[object, ...], int]
 ) -> None:
-    rows = used.usage(T0, T0 + 24 * HOUR, group_by)  # type: ignore[arg-type]
+    rows = used.reports.usage(T0, T0 + 24 * HOUR, group_by)  # type: ignore[arg-type]
     told = {row.key: row.sums.calls for row in rows}
     assert told.items() >= calls.items()
     assert sum(told.values()) == 6
 
 
 def test_usage_of_a_time_without_calls_is_empty(used: Store) -> None:
-    assert used.usage(T0 - HOUR, T0) == []
-    assert used.usage(T0 - HOUR, T0, ()) == []
+    assert used.reports.usage(T0 - HOUR, T0) == []
+    assert used.reports.usage(T0 - HOUR, T0, ()) == []
 
 
 def test_a_call_counts_in_the_minute_in_which_it_began(used: Store) -> None:
-    assert sum(row.sums.calls for row in used.usage(T0, T0 + 60)) == 2
-    assert sum(row.sums.calls for row in used.usage(T0 + 59, T0 + 60.5)) == 4  # bounds: whole minutes
+    assert sum(row.sums.calls for row in used.reports.usage(T0, T0 + 60)) == 2
+    assert sum(row.sums.calls for row in used.reports.usage(T0 + 59, T0 + 60.5)) == 4  # bounds: whole minutes
 
 
 def test_uncertain_and_unknown_costs_are_kept_apart(store: Store) -> None:
@@ -77,8 +77,8 @@ def test_uncertain_and_unknown_costs_are_kept_apart(store: Store) -> None:
         an_attempt(2, Outcome.OK, cost_nanos=None),
         an_attempt(3, Outcome.OK, cost_nanos=11),
     ]
-    store.finish("me", [a_result(task, *attempts, baseline_nanos=None)])
-    summary = store.summary("b")
+    store.queue.finish("me", [a_result(task, *attempts, baseline_nanos=None)])
+    summary = store.reports.summary("b")
     assert (summary.cost_nanos, summary.calls.uncertain_nanos, summary.calls.unknown_cost_calls) == (11, 7, 1)
     assert summary.tasks == TaskSums(
         tasks=1, succeeded=1, cost_nanos=18, unknown_cost_tasks=1, unknown_baseline_tasks=1
@@ -88,7 +88,7 @@ def test_uncertain_and_unknown_costs_are_kept_apart(store: Store) -> None:
 def test_a_summary_tells_calls_by_provider_and_tasks_by_agent_and_tier(store: Store) -> None:
     one, two, three, four = with_claims(store, *tasks(4))
     gemini = an_attempt(2, provider="gemini", agent="gemini-scout", latency_s=2.0)
-    store.finish(
+    store.queue.finish(
         "me",
         [
             a_result(one),
@@ -97,7 +97,7 @@ def test_a_summary_tells_calls_by_provider_and_tasks_by_agent_and_tier(store: St
             a_result(four, truncated=True),
         ],
     )
-    summary = store.summary("b")
+    summary = store.reports.summary("b")
     openai = summary.providers["openai"]
     assert (openai.calls, openai.ok, openai.failed, openai.neutral) == (4, 2, 1, 1)
     assert openai.average_s == pytest.approx(0.5)
@@ -117,25 +117,27 @@ def test_a_summary_tells_calls_by_provider_and_tasks_by_agent_and_tier(store: St
 def test_a_task_without_an_answer_costs_what_it_costs_and_hides_no_savings(store: Store) -> None:
     one, two, three = with_claims(store, *tasks(3))
     failed = a_result(two, tier="auto", status=TaskStatus.FAILED, output=None, baseline_nanos=None)
-    store.finish("me", [a_result(one), failed])
-    summary = store.summary("b")
+    store.queue.finish("me", [a_result(one), failed])
+    summary = store.reports.summary("b")
     assert summary.saved_nanos == 5000 - 1000 - 1000
     assert summary.savings == (
         TierSavings("economy", 1, 1000, 5000),
         TierSavings("not answered", 1, 1000, 0),
     )
-    store.finish("me", [a_result(three, baseline_nanos=None)])  # the baseline model has no price any more
-    assert (store.summary("b").saved_nanos, store.summary("b").savings) == (None, ())
+    store.queue.finish(
+        "me", [a_result(three, baseline_nanos=None)]
+    )  # the baseline model has no price any more
+    assert (store.reports.summary("b").saved_nanos, store.reports.summary("b").savings) == (None, ())
 
 
 def test_the_summary_of_everything_is_the_sum_of_its_batches(used: Store) -> None:
-    everything, one, other = used.summary(), used.summary("b"), used.summary("other")
+    everything, one, other = used.reports.summary(), used.reports.summary("b"), used.reports.summary("other")
     assert everything.calls.calls == one.calls.calls + other.calls.calls == 8
     assert everything.tasks.tasks == one.tasks.tasks + other.tasks.tasks == 4
 
 
 def test_a_summary_of_nothing_is_zero(store: Store) -> None:
-    summary = store.summary()
+    summary = store.reports.summary()
     assert (summary.calls.calls, summary.tasks, summary.providers) == (0, TaskSums(), {})
     assert summary.calls.p50_s is summary.calls.average_s is None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.core.store import News, Registration, Store
+from src.core.store import PollResult, Registration, Store
 from src.records import (
     AgentSnapshot,
     Event,
@@ -23,50 +23,50 @@ from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with
 
 def test_the_first_one_may_start(store: Store) -> None:
     assert sign_on(store) == Registration()
-    (row,) = store.orchestrators()
+    (row,) = store.orchestrators.newest()
     assert (row.incarnation, row.started_at, row.heartbeat_at, row.retired_at) == ("me", NOW, NOW, None)
 
 
 def test_to_sign_on_again_changes_nothing(store: Store) -> None:
     """As where the connection was lost while it was committed."""
     sign_on(store)
-    store.add_tasks(tasks(2), now=NOW)
-    store.claim("me", 2, now=NOW)
+    store.intake.add_tasks(tasks(2), now=NOW)
+    store.queue.claim("me", 2, now=NOW)
     assert sign_on(store) == Registration()
-    assert store.pending()[TaskStatus.RUNNING] == 2
-    assert len(store.orchestrators()) == 1
+    assert store.reports.task_counts()[TaskStatus.RUNNING] == 2
+    assert len(store.orchestrators.newest()) == 1
 
 
 def test_claims_of_the_dead_are_queued_again_and_their_reservations_told(store: Store) -> None:
     with_claims(store, *tasks(3))
-    store.heartbeat("me", now=NOW + 1, snapshot=None)
-    store.reserve_cost("me", {("openai", "b", "local"): 700, ("gemini", "b", "local"): 77})
+    store.orchestrators.heartbeat("me", now=NOW + 1, snapshot=None)
+    store.orchestrators.reserve_cost("me", {("openai", "b", "local"): 700, ("gemini", "b", "local"): 77})
     answer = sign_on(store, "second", now=NOW + 60)
     assert answer == Registration(recovered=3, uncertain_nanos=777)
-    again = store.claim("second", 9, now=NOW)
+    again = store.queue.claim("second", 9, now=NOW)
     assert {task.claims for task in again} == {2}
     assert sign_on(store, "third", now=NOW + 120).uncertain_nanos == 0
-    booked = {row.key[0]: row.sums.uncertain_nanos for row in store.usage(0, NOW + 300)}
+    booked = {row.key[0]: row.sums.uncertain_nanos for row in store.reports.usage(0, NOW + 300)}
     assert booked == {"openai": 700, "gemini": 77}
 
 
 def test_a_heartbeat_of_the_dead_brings_nobody_back(store: Store) -> None:
     sign_on(store)
-    store.heartbeat("me", now=NOW + 1, snapshot=None)
+    store.orchestrators.heartbeat("me", now=NOW + 1, snapshot=None)
     sign_on(store, "second", now=NOW + 60)
-    store.heartbeat("me", now=NOW + 61, snapshot=None)
-    dead = store.orchestrators()[1]
+    store.orchestrators.heartbeat("me", now=NOW + 61, snapshot=None)
+    dead = store.orchestrators.newest()[1]
     assert (dead.heartbeat_at, dead.retired_at) == (NOW + 1, NOW + 60)
 
 
 def test_a_task_that_kills_four_times_is_poison(store: Store) -> None:
-    store.add_tasks([a_task()], now=NOW)
+    store.intake.add_tasks([a_task()], now=NOW)
     answers = []
     for i in range(5):
         answers.append(sign_on(store, f"o{i}", now=NOW + 60 * i, max_claims=4))
-        store.claim(f"o{i}", 1, now=NOW + 60 * i)
+        store.queue.claim(f"o{i}", 1, now=NOW + 60 * i)
     assert [(a.recovered, a.poisoned) for a in answers] == [(0, 0), (1, 0), (1, 0), (1, 0), (0, 1)]
-    (stored,) = store.results("b")
+    (stored,) = store.result_sync.results("b")
     assert stored.result.status is TaskStatus.FAILED
     assert stored.result.error.startswith("poison: claimed 4 times")
     assert stored.result.finished_at == NOW + 240
@@ -74,35 +74,35 @@ def test_a_task_that_kills_four_times_is_poison(store: Store) -> None:
 
 def test_a_task_is_no_poison_where_others_were_finished_beside_it(store: Store) -> None:
     """However often the process is killed by hand."""
-    store.add_tasks(tasks(12), now=NOW)
+    store.intake.add_tasks(tasks(12), now=NOW)
     for life in range(10):
         assert sign_on(store, f"o{life}", now=NOW + 60 * life).poisoned == 0
-        first, *_ = store.claim(f"o{life}", 12, now=NOW)
-        store.finish(f"o{life}", [a_result(first)])
-    assert store.pending()[TaskStatus.SUCCEEDED] == 10
+        first, *_ = store.queue.claim(f"o{life}", 12, now=NOW)
+        store.queue.finish(f"o{life}", [a_result(first)])
+    assert store.reports.task_counts()[TaskStatus.SUCCEEDED] == 10
 
 
 def test_what_a_poisoned_task_had_cost_stays(store: Store) -> None:
     (task,) = with_claims(store, a_task())
-    store.record_attempts("me", [(task, an_attempt())])
+    store.queue.record_attempts("me", [(task, an_attempt())])
     assert sign_on(store, "second", now=NOW + 60, max_claims=1).poisoned == 1
-    assert store.results("b")[0].result.cost_nanos == 1000
+    assert store.result_sync.results("b")[0].result.cost_nanos == 1000
 
 
 def test_a_drain_does_not_bring_a_task_nearer_to_poison(store: Store) -> None:
-    store.add_tasks([a_task()], now=NOW)
+    store.intake.add_tasks([a_task()], now=NOW)
     for i in range(6):
         assert sign_on(store, f"o{i}", max_claims=2) == Registration()
-        store.claim(f"o{i}", 1, now=NOW)
-        assert store.retire(f"o{i}", now=NOW) == 1
-    assert store.pending()[TaskStatus.QUEUED] == 1
+        store.queue.claim(f"o{i}", 1, now=NOW)
+        assert store.orchestrators.retire(f"o{i}", now=NOW) == 1
+    assert store.reports.task_counts()[TaskStatus.QUEUED] == 1
 
 
 def test_who_has_signed_off_is_not_taken_for_dead(store: Store) -> None:
     sign_on(store)
-    store.retire("me", now=NOW + 1)
+    store.orchestrators.retire("me", now=NOW + 1)
     sign_on(store, "second", now=NOW + 2)
-    assert [row.retired_at for row in store.orchestrators()] == [None, NOW + 1]
+    assert [row.retired_at for row in store.orchestrators.newest()] == [None, NOW + 1]
 
 
 # ---------------------------------------------------------------- snapshots
@@ -146,12 +146,12 @@ SNAPSHOT = PoolSnapshot(
 
 
 def test_the_last_snapshot_comes_back_as_records(store: Store) -> None:
-    assert store.latest_snapshot() == (None, None)
+    assert store.orchestrators.latest_snapshot() == (None, None)
     sign_on(store)
-    assert store.latest_snapshot()[0] is None
-    store.heartbeat("me", now=NOW + 1, snapshot=SNAPSHOT)
-    store.heartbeat("me", now=NOW + 2, snapshot=None)  # alive, nothing new to show
-    snapshot, row = store.latest_snapshot()
+    assert store.orchestrators.latest_snapshot()[0] is None
+    store.orchestrators.heartbeat("me", now=NOW + 1, snapshot=SNAPSHOT)
+    store.orchestrators.heartbeat("me", now=NOW + 2, snapshot=None)  # alive, nothing new to show
+    snapshot, row = store.orchestrators.latest_snapshot()
     assert snapshot == SNAPSHOT
     assert row is not None
     assert row.heartbeat_at == NOW + 2
@@ -161,79 +161,79 @@ def test_the_last_snapshot_comes_back_as_records(store: Store) -> None:
 
 
 def test_settings_are_versioned_and_keep_their_history(store: Store) -> None:
-    assert (store.settings_version(), store.current_settings()) == (0, {})
-    first = store.put_setting("weights", {"openai": 0.5}, who="alice", now=NOW)
-    store.put_setting("paused", ["gemini"], who="bob", now=NOW + 1)
-    last = store.put_setting("weights", {"openai": 1.0}, who="bob", now=NOW + 2)
-    assert 0 < first < last == store.settings_version()
-    assert store.current_settings() == {"weights": {"openai": 1.0}, "paused": ["gemini"]}
-    newest, *_ = store.settings_history(1)
+    assert (store.controls.settings_version(), store.controls.current_settings()) == (0, {})
+    first = store.controls.put_setting("weights", {"openai": 0.5}, who="alice", now=NOW)
+    store.controls.put_setting("paused", ["gemini"], who="bob", now=NOW + 1)
+    last = store.controls.put_setting("weights", {"openai": 1.0}, who="bob", now=NOW + 2)
+    assert 0 < first < last == store.controls.settings_version()
+    assert store.controls.current_settings() == {"weights": {"openai": 1.0}, "paused": ["gemini"]}
+    newest, *_ = store.controls.settings_history(1)
     assert (newest.key, newest.value, newest.previous, newest.who) == (
         "weights",
         {"openai": 1.0},
         {"openai": 0.5},
         "bob",
     )
-    assert [change.previous for change in store.settings_history()] == [{"openai": 0.5}, None, None]
+    assert [change.previous for change in store.controls.settings_history()] == [{"openai": 0.5}, None, None]
 
 
 def test_a_setting_can_be_unset(store: Store) -> None:
-    store.put_setting("paused", ["gemini"], who="a", now=NOW)
-    store.put_setting("paused", None, who="a", now=NOW)
-    assert store.current_settings() == {}
+    store.controls.put_setting("paused", ["gemini"], who="a", now=NOW)
+    store.controls.put_setting("paused", None, who="a", now=NOW)
+    assert store.controls.current_settings() == {}
 
 
 def test_a_command_is_taken_once_and_its_outcome_told(store: Store) -> None:
     sign_on(store)
-    first = store.add_command("pause", {"provider": "openai"}, who="alice", now=NOW)
-    second = store.add_command("cancel", {"ids": ["t1"]}, who="alice", now=NOW)
-    taken = store.take_commands("me", NOW + 1)
+    first = store.controls.add_command("pause", {"provider": "openai"}, who="alice", now=NOW)
+    second = store.controls.add_command("cancel", {"ids": ["t1"]}, who="alice", now=NOW)
+    taken = store.controls.take_commands("me", NOW + 1)
     assert [(c.id, c.kind, c.args, c.who) for c in taken] == [
         (first, "pause", {"provider": "openai"}, "alice"),
         (second, "cancel", {"ids": ["t1"]}, "alice"),
     ]
-    assert store.take_commands("me", NOW + 1) == []
-    store.finish_command(first, "paused", NOW + 2)
-    done = store.command(first)
+    assert store.controls.take_commands("me", NOW + 1) == []
+    store.controls.finish_command(first, "paused", NOW + 2)
+    done = store.controls.command(first)
     assert done is not None
     assert (done.outcome, done.finished_at) == ("paused", NOW + 2)
-    assert store.command(9999) is None
+    assert store.controls.command(9999) is None
 
 
 def test_commands_of_the_dead_are_open_again_unless_finished(store: Store) -> None:
     sign_on(store)
-    done = store.add_command("pause", {}, who="a", now=NOW)
-    left = store.add_command("resume", {}, who="a", now=NOW)
-    store.take_commands("me", NOW)
-    store.finish_command(done, "", NOW)
+    done = store.controls.add_command("pause", {}, who="a", now=NOW)
+    left = store.controls.add_command("resume", {}, who="a", now=NOW)
+    store.controls.take_commands("me", NOW)
+    store.controls.finish_command(done, "", NOW)
     sign_on(store, "second", now=NOW + 60)
-    assert [c.id for c in store.take_commands("second", NOW + 60)] == [left]
+    assert [c.id for c in store.controls.take_commands("second", NOW + 60)] == [left]
 
 
 def test_news_are_what_an_orchestrator_waits_for(store: Store) -> None:
     sign_on(store)
-    assert store.news() == News(queued=0, settings_version=0, commands=0)
-    store.add_tasks([*tasks(2, "b"), *tasks(3, "c")], now=NOW)
-    version = store.put_setting("weights", {}, who="a", now=NOW)
-    store.add_command("pause", {}, who="a", now=NOW)
-    assert store.news() == News(queued=5, settings_version=version, commands=1)
-    assert store.news("b").queued == 2
-    store.take_commands("me", NOW)
-    store.claim("me", 9, now=NOW)
-    assert store.news() == News(queued=0, settings_version=version, commands=0)
+    assert store.queue.poll() == PollResult(queued=0, settings_version=0, commands=0)
+    store.intake.add_tasks([*tasks(2, "b"), *tasks(3, "c")], now=NOW)
+    version = store.controls.put_setting("weights", {}, who="a", now=NOW)
+    store.controls.add_command("pause", {}, who="a", now=NOW)
+    assert store.queue.poll() == PollResult(queued=5, settings_version=version, commands=1)
+    assert store.queue.poll("b").queued == 2
+    store.controls.take_commands("me", NOW)
+    store.queue.claim("me", 9, now=NOW)
+    assert store.queue.poll() == PollResult(queued=0, settings_version=version, commands=0)
 
 
 def test_a_watch_tells_when_anybody_wrote(store: Store) -> None:
     with store.watch() as watch:
         assert watch.changed()
-        store.add_command("pause", {}, who="a", now=NOW)
+        store.controls.add_command("pause", {}, who="a", now=NOW)
         assert watch.changed()
 
 
 def test_a_watch_of_a_file_is_silent_while_nobody_writes(path: Path) -> None:
     with Store.open(path, simulated=True) as store, store.watch() as watch:
         assert watch.changed()
-        store.news()
+        store.queue.poll()
         assert not watch.changed()
         watch.close()
         assert watch.changed()  # in doubt: the query that follows says what is wrong
@@ -244,28 +244,28 @@ def test_a_watch_of_a_file_is_silent_while_nobody_writes(path: Path) -> None:
 
 def test_events_are_read_newest_first_or_from_where_one_was(store: Store) -> None:
     kinds = ["start", "alert", "offline", "alert"]
-    store.add_events([Event(NOW + i, kind, f"n{i}", fields={"i": i}) for i, kind in enumerate(kinds)])
-    assert [row.event.message for row in store.events(limit=2)] == ["n3", "n2"]
-    oldest = store.events()[-1]
+    store.events.add([Event(NOW + i, kind, f"n{i}", fields={"i": i}) for i, kind in enumerate(kinds)])
+    assert [row.event.message for row in store.events.recent(limit=2)] == ["n3", "n2"]
+    oldest = store.events.recent()[-1]
     assert oldest.event == Event(NOW, "start", "n0", fields={"i": 0})
-    later = store.events(after_id=oldest.id, kinds=["alert"])
+    later = store.events.recent(after_id=oldest.id, kinds=["alert"])
     assert [row.event.message for row in later] == ["n1", "n3"]
-    store.add_events([])
-    assert len(store.events()) == 4
+    store.events.add([])
+    assert len(store.events.recent()) == 4
 
 
 def test_what_is_learned_belongs_to_an_address_and_a_key(store: Store) -> None:
-    assert store.learned("https://a", "f1") is None
-    store.save_learned("https://a", "f1", {"rpm": 60}, NOW)
-    store.save_learned("https://a", "f1", {"rpm": 90}, NOW + 1)
-    store.save_learned("https://a", "f2", {"rpm": 5}, NOW)
-    assert store.learned("https://a", "f1") == {"rpm": 90}
-    assert store.learned("https://a", "f2") == {"rpm": 5}
-    assert store.learned("https://b", "f1") is None
+    assert store.learned_state.load("https://a", "f1") is None
+    store.learned_state.save("https://a", "f1", {"rpm": 60}, NOW)
+    store.learned_state.save("https://a", "f1", {"rpm": 90}, NOW + 1)
+    store.learned_state.save("https://a", "f2", {"rpm": 5}, NOW)
+    assert store.learned_state.load("https://a", "f1") == {"rpm": 90}
+    assert store.learned_state.load("https://a", "f2") == {"rpm": 5}
+    assert store.learned_state.load("https://b", "f1") is None
 
 
 def test_claims_are_back_in_the_queue_in_their_old_order(store: Store) -> None:
     with_claims(store, *tasks(5))
-    store.retire("me", now=NOW)
+    store.orchestrators.retire("me", now=NOW)
     sign_on(store, "second")
-    assert ids(store.claim("second", 5, now=NOW)) == ids(tasks(5))
+    assert ids(store.queue.claim("second", 5, now=NOW)) == ids(tasks(5))

@@ -24,17 +24,17 @@ def same(*names: str, **wishes: Any) -> list[Task]:
 
 
 def handed_in(store: Store, *tasks: Task, **options: Any) -> Any:
-    return store.add_tasks(tasks, now=NOW, once=True, **options)
+    return store.intake.add_tasks(tasks, now=NOW, once=True, **options)
 
 
 def claimed(store: Store, name: str = "me", limit: int = 1000) -> list[Task]:
-    if name not in {row.incarnation for row in store.orchestrators()}:
+    if name not in {row.incarnation for row in store.orchestrators.newest()}:
         sign_on(store, name)
-    return store.claim(name, limit, now=NOW)
+    return store.queue.claim(name, limit, now=NOW)
 
 
 def statuses(store: Store, *names: str) -> list[TaskStatus]:
-    found = store.statuses("b", names)
+    found = store.tasks.statuses("b", names)
     return [found[name] for name in names]
 
 
@@ -42,21 +42,21 @@ def test_equal_tasks_are_claimed_once_and_all_get_the_answer(store: Store) -> No
     assert handed_in(store, *same("a", "b", "c"), a_task("other")).duplicates == 2
     leader, other = claimed(store)
     assert ids([leader, other]) == ["a", "other"]
-    written = store.finish("me", [a_result(leader, output="yes", truncated=True, warnings=("w",))])
+    written = store.queue.finish("me", [a_result(leader, output="yes", truncated=True, warnings=("w",))])
     assert [result.task.id for result in written] == ["a", "b", "c"]
     origin = Origin("a", "openai", "gpt-x", "gpt-engineer")
     for result in written[1:]:
         assert (result.output, result.truncated, result.warnings) == ("yes", True, ("w",))
         assert (result.origin, result.attempts, result.cost_nanos) == (origin, (), 0)
-    assert [stored.result for stored in store.results("b")][1:] == written[1:]
-    assert store.summary("b").cost_nanos == 1000, "what it cost is counted once"
-    assert store.summary("b").tasks.succeeded == 3
+    assert [stored.result for stored in store.result_sync.results("b")][1:] == written[1:]
+    assert store.reports.summary("b").cost_nanos == 1000, "what it cost is counted once"
+    assert store.reports.summary("b").tasks.succeeded == 3
 
 
 def test_metadata_stays_each_tasks_own(store: Store) -> None:
     handed_in(store, *same("a", metadata={"row": 1}), *same("b", metadata={"row": 2}))
     (leader,) = claimed(store)
-    _, duplicate = store.finish("me", [a_result(leader)])
+    _, duplicate = store.queue.finish("me", [a_result(leader)])
     assert duplicate.task.metadata == {"row": 2}
 
 
@@ -89,28 +89,28 @@ def test_what_is_sampled_is_asked_each_time(store: Store, temperature: float | N
 
 
 def test_without_the_wish_equal_tasks_are_asked_each(store: Store) -> None:
-    store.add_tasks(same("a", "b"), now=NOW)
+    store.intake.add_tasks(same("a", "b"), now=NOW)
     assert len(claimed(store)) == 2
 
 
 def test_handing_in_again_with_the_wish_takes_what_still_waits(store: Store) -> None:
-    store.add_tasks(same("a", "b", "c"), now=NOW)
+    store.intake.add_tasks(same("a", "b", "c"), now=NOW)
     (first,) = claimed(store, limit=1)
     assert handed_in(store, *same("a", "b", "c", "d")).duplicates == 3
     assert claimed(store) == []
-    assert len(store.finish("me", [a_result(first)])) == 4
+    assert len(store.queue.finish("me", [a_result(first)])) == 4
     assert handed_in(store, *same("a", "b", "c", "d")).duplicates == 0
     assert statuses(store, "a", "b", "c", "d") == [TaskStatus.SUCCEEDED] * 4
 
 
 def test_a_task_equal_to_an_answered_one_needs_no_call(store: Store) -> None:
     handed_in(store, *same("a"))
-    store.finish("me", [a_result(task) for task in claimed(store)])
+    store.queue.finish("me", [a_result(task) for task in claimed(store)])
     assert handed_in(store, *same("late")).duplicates == 1
     assert claimed(store) == []
-    store.create_batch("other", now=NOW)
-    assert store.settle_duplicates("other") == []
-    assert [result.task.id for result in store.settle_duplicates("b")] == ["late"]
+    store.intake.create_batch("other", now=NOW)
+    assert store.deduplication.settle("other") == []
+    assert [result.task.id for result in store.deduplication.settle("b")] == ["late"]
 
 
 @pytest.mark.parametrize("end", [TaskStatus.FAILED, TaskStatus.REFUSED, TaskStatus.EXPIRED])
@@ -118,21 +118,21 @@ def test_followers_end_as_their_leader_did(store: Store, end: TaskStatus) -> Non
     handed_in(store, *same("a", "b"))
     (leader,) = claimed(store)
     failed = a_result(leader, status=end, output=None, error="each provider refused")
-    duplicate = store.finish("me", [failed])[1]
+    duplicate = store.queue.finish("me", [failed])[1]
     assert (duplicate.status, duplicate.error, duplicate.output) == (end, "each provider refused", None)
 
 
 def test_a_task_equal_to_one_that_failed_earlier_is_asked(store: Store) -> None:
     handed_in(store, *same("a"))
-    store.finish("me", [a_result(task, status=TaskStatus.FAILED) for task in claimed(store)])
+    store.queue.finish("me", [a_result(task, status=TaskStatus.FAILED) for task in claimed(store)])
     assert handed_in(store, *same("b", "c")).duplicates == 1
     assert ids(claimed(store)) == ["b"]
 
 
 def test_a_task_equal_to_one_whose_answer_was_purged_is_asked(store: Store) -> None:
     handed_in(store, *same("a"))
-    store.finish("me", [a_result(task) for task in claimed(store)])
-    assert store.purge(NOW + 1_000) == 1
+    store.queue.finish("me", [a_result(task) for task in claimed(store)])
+    assert store.admin.purge(NOW + 1_000) == 1
     assert handed_in(store, *same("b", "c")).duplicates == 1
     assert ids(claimed(store)) == ["b"]
 
@@ -142,12 +142,14 @@ def test_the_followers_of_a_cancelled_leader_are_asked_once(store: Store, runnin
     handed_in(store, *same("a", "b", "c"))
     if running:
         (leader,) = claimed(store)
-        assert len(store.finish("me", [a_result(leader, status=TaskStatus.CANCELLED, output=None)])) == 1
+        assert (
+            len(store.queue.finish("me", [a_result(leader, status=TaskStatus.CANCELLED, output=None)])) == 1
+        )
     else:
-        store.cancel("b", ["a"], now=NOW)
+        store.admin.cancel("b", ["a"], now=NOW)
     (next_leader,) = claimed(store)
     assert next_leader.id == "b"
-    assert len(store.finish("me", [a_result(next_leader)])) == 2
+    assert len(store.queue.finish("me", [a_result(next_leader)])) == 2
     assert statuses(store, "a", "b", "c") == [
         TaskStatus.CANCELLED,
         TaskStatus.SUCCEEDED,
@@ -157,8 +159,8 @@ def test_the_followers_of_a_cancelled_leader_are_asked_once(store: Store, runnin
 
 def test_a_cancelled_batch_leaves_nobody_behind(store: Store) -> None:
     handed_in(store, *same(*(f"t{n}" for n in range(1200))))
-    assert store.cancel("b", now=NOW) == 1200
-    assert claimed(store) == [] and store.settle_duplicates() == []
+    assert store.admin.cancel("b", now=NOW) == 1200
+    assert claimed(store) == [] and store.deduplication.settle() == []
 
 
 def test_new_content_parts_a_leader_from_its_followers(store: Store) -> None:
@@ -172,31 +174,31 @@ def test_new_content_parts_a_follower_from_its_leader(store: Store) -> None:
     (leader,) = claimed(store)
     handed_in(store, a_task("b", prompt="something else"), rerun_changed=True)
     assert ids(claimed(store)) == ["b"]
-    assert len(store.finish("me", [a_result(leader)])) == 1
+    assert len(store.queue.finish("me", [a_result(leader)])) == 1
 
 
 def test_asked_again_together_they_are_asked_once(store: Store) -> None:
     handed_in(store, *same("a", "b"))
-    store.finish("me", [a_result(task, status=TaskStatus.FAILED) for task in claimed(store)])
-    store.requeue("b", statuses=[TaskStatus.FAILED], now=NOW)
+    store.queue.finish("me", [a_result(task, status=TaskStatus.FAILED) for task in claimed(store)])
+    store.admin.retry("b", statuses=[TaskStatus.FAILED], now=NOW)
     (leader,) = claimed(store)
-    assert len(store.finish("me", [a_result(leader, an_attempt(1, started_at=NOW + 50))])) == 2
+    assert len(store.queue.finish("me", [a_result(leader, an_attempt(1, started_at=NOW + 50))])) == 2
 
 
 def test_a_follower_asked_again_alone_is_asked_itself(store: Store) -> None:
     handed_in(store, *same("a", "b"))
-    store.finish("me", [a_result(task) for task in claimed(store)])
-    store.requeue("b", ids=["b"], now=NOW)
+    store.queue.finish("me", [a_result(task) for task in claimed(store)])
+    store.admin.retry("b", ids=["b"], now=NOW)
     (again,) = claimed(store)
-    (result,) = store.finish("me", [a_result(again, output="mine")])
+    (result,) = store.queue.finish("me", [a_result(again, output="mine")])
     assert (again.id, result.output, result.origin) == ("b", "mine", None)
 
 
 def test_more_followers_than_one_transaction_takes_end_one_part_after_the_other(store: Store) -> None:
     handed_in(store, *same(*(f"t{n}" for n in range(2 * DUPLICATES_AT_ONCE + 3))))
     (leader,) = claimed(store)
-    ended = [len(store.finish("me", [a_result(leader)])) - 1]
-    while more := store.settle_duplicates():
+    ended = [len(store.queue.finish("me", [a_result(leader)])) - 1]
+    while more := store.deduplication.settle():
         ended.append(len(more))
     assert ended == [DUPLICATES_AT_ONCE, DUPLICATES_AT_ONCE, 2]
 
@@ -206,7 +208,7 @@ def test_followers_of_a_task_that_kills_do_not_kill_as_well(store: Store) -> Non
     for number in range(4):
         assert len(claimed(store, f"o{number}")) == 1
         sign_on(store, f"o{number + 1}", now=NOW + 60 * (number + 1), max_claims=4)
-    (duplicate,) = store.settle_duplicates()
+    (duplicate,) = store.deduplication.settle()
     assert duplicate.status is TaskStatus.FAILED and "poison" in duplicate.error
 
 
@@ -229,7 +231,7 @@ class FollowingMachine(RuleBasedStateMachine):
         path = Path(self.folder.name) / "simulated.db"
         shutil.copy(self.template, path)
         self.store = Store.open(path, simulated=True)
-        self.store.create_batch("b", now=NOW, output_path="out.jsonl")
+        self.store.intake.create_batch("b", now=NOW, output_path="out.jsonl")
         self.claimed: dict[str, Task] = {}
         self.lives = 0
         self.die()
@@ -237,25 +239,25 @@ class FollowingMachine(RuleBasedStateMachine):
     @rule(ids=some_ids, prompt=prompts, once=st.booleans(), rerun=st.booleans())
     def add(self, ids: set[str], prompt: str, once: bool, rerun: bool) -> None:
         tasks = [a_task(id, prompt=prompt) for id in sorted(ids)]
-        self.store.add_tasks(tasks, now=NOW, once=once, rerun_changed=rerun)
+        self.store.intake.add_tasks(tasks, now=NOW, once=once, rerun_changed=rerun)
 
     @rule(limit=st.integers(1, 4))
     def claim(self, limit: int) -> None:
-        for task in self.store.claim(self.me, limit, now=NOW):
+        for task in self.store.queue.claim(self.me, limit, now=NOW):
             self.claimed[task.id] = task
 
     @rule(ids=some_ids, status=st.sampled_from(FINAL))
     def finish(self, ids: set[str], status: TaskStatus) -> None:
         mine = [self.claimed.pop(id) for id in sorted(ids & self.claimed.keys())]
-        self.store.finish(self.me, [a_result(task, status=status) for task in mine])
+        self.store.queue.finish(self.me, [a_result(task, status=status) for task in mine])
 
     @rule(ids=some_ids)
     def cancel(self, ids: set[str]) -> None:
-        self.store.cancel("b", ids, now=NOW)
+        self.store.admin.cancel("b", ids, now=NOW)
 
     @rule(ids=some_ids, statuses=st.sets(st.sampled_from(FINAL), max_size=2))
     def ask_again(self, ids: set[str], statuses: set[TaskStatus]) -> None:
-        self.store.requeue("b", ids=ids, statuses=statuses, now=NOW)
+        self.store.admin.retry("b", ids=ids, statuses=statuses, now=NOW)
 
     @rule()
     def die(self) -> None:
@@ -270,11 +272,11 @@ class FollowingMachine(RuleBasedStateMachine):
         self.finish(set(IDS), TaskStatus.SUCCEEDED)
         self.die()
         while True:
-            tasks = self.store.claim(self.me, 100, now=NOW)
-            self.store.finish(self.me, [a_result(task) for task in tasks])
-            if not tasks and not self.store.settle_duplicates() and not self.store.news().queued:
+            tasks = self.store.queue.claim(self.me, 100, now=NOW)
+            self.store.queue.finish(self.me, [a_result(task) for task in tasks])
+            if not tasks and not self.store.deduplication.settle() and not self.store.queue.poll().queued:
                 break
-        counts = self.store.pending("b")
+        counts = self.store.reports.task_counts("b")
         assert counts[TaskStatus.QUEUED] == counts[TaskStatus.RUNNING] == 0
         assert all(row.output for row in rows_of(self.store, schema.answers))
         assert_sums_are_true(self.store)
@@ -298,10 +300,10 @@ def test_whatever_is_done_each_task_ends(empty_database: Path, monkeypatch: pyte
 
 def test_attempts_of_an_earlier_life_stay_with_a_follower(store: Store) -> None:
     """It was asked itself, got new content, and follows now: its cost is its own, its answer is not."""
-    store.add_tasks([a_task("a", prompt="the same"), a_task("b", prompt="old")], now=NOW)
+    store.intake.add_tasks([a_task("a", prompt="the same"), a_task("b", prompt="old")], now=NOW)
     leader, other = claimed(store)
-    store.finish("me", [a_result(other, an_attempt(1, Outcome.OK, cost_nanos=7))])
+    store.queue.finish("me", [a_result(other, an_attempt(1, Outcome.OK, cost_nanos=7))])
     handed_in(store, *same("a", "b"), rerun_changed=True)
-    duplicate = store.finish("me", [a_result(leader)])[1]
+    duplicate = store.queue.finish("me", [a_result(leader)])[1]
     assert duplicate.cost_nanos == 7 and duplicate.origin is not None and len(duplicate.attempts) == 1
     assert duplicate.answered_by is duplicate.origin

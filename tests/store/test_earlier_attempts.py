@@ -17,60 +17,60 @@ FAILED = an_attempt(1, Outcome.FAILED, error_kind="ServerError", error="boom", s
 def next_life(store: Store, name: str, at: float) -> tuple[Task, list[Attempt]]:
     """The one task as the next orchestrator gets it, the one before having died."""
     sign_on(store, name, now=at)
-    (task,) = store.claim(name, 9, now=at)
-    return task, store.attempts_that_count([task.row]).get(task.row, [])
+    (task,) = store.queue.claim(name, 9, now=at)
+    return task, store.queue.attempts_that_count([task.row]).get(task.row, [])
 
 
 def test_a_claim_tells_which_tasks_were_begun_before(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     assert task.attempts == 0
-    store.record_attempts("me", [(task, FAILED)])
+    store.queue.record_attempts("me", [(task, FAILED)])
     again, attempts = next_life(store, "next", NOW + 60)
     assert (again.attempts, attempts) == (1, [FAILED])
 
 
 def test_attempts_that_were_loaded_are_not_booked_again(store: Store) -> None:
     (task,) = with_claims(store, a_task())
-    store.record_attempts("me", [(task, FAILED)])
+    store.queue.record_attempts("me", [(task, FAILED)])
     again, attempts = next_life(store, "next", NOW + 60)
     second = an_attempt(2, Outcome.FAILED, started_at=NOW + 61)
-    store.record_attempts("next", [(again, second)])
+    store.queue.record_attempts("next", [(again, second)])
     again, attempts = next_life(store, "last", NOW + 120)
     assert attempts == [FAILED, second]
     result = a_result(again, *attempts, an_attempt(3, started_at=NOW + 121))
-    assert store.finish("last", [result]) == [result]
-    assert store.results("b")[0].result == result
-    assert store.summary("b").calls.calls == 3
+    assert store.queue.finish("last", [result]) == [result]
+    assert store.result_sync.results("b")[0].result == result
+    assert store.reports.summary("b").calls.calls == 3
 
 
 def test_a_task_that_is_asked_again_begins_anew_and_keeps_what_it_cost(store: Store) -> None:
     (task,) = with_claims(store, a_task())
-    store.finish("me", [a_result(task, FAILED, status=TaskStatus.FAILED, output=None)])
-    store.requeue("b", statuses=[TaskStatus.FAILED], now=NOW + 20)
+    store.queue.finish("me", [a_result(task, FAILED, status=TaskStatus.FAILED, output=None)])
+    store.admin.retry("b", statuses=[TaskStatus.FAILED], now=NOW + 20)
     again, attempts = next_life(store, "next", NOW + 60)
     assert (again.attempts, attempts) == (1, [])
     anew = an_attempt(1, Outcome.FAILED, started_at=NOW + 61)
-    store.record_attempts("next", [(again, anew)])
+    store.queue.record_attempts("next", [(again, anew)])
     again, attempts = next_life(store, "last", NOW + 120)
     assert attempts == [anew]
-    (written,) = store.finish("last", [a_result(again, *attempts, an_attempt(2, started_at=NOW + 121))])
+    (written,) = store.queue.finish("last", [a_result(again, *attempts, an_attempt(2, started_at=NOW + 121))])
     assert [a.number for a in written.attempts] == [1, 2, 3], "the whole life, for whoever reads it"
-    assert store.summary("b").calls.calls == 3
+    assert store.reports.summary("b").calls.calls == 3
 
 
 @pytest.mark.parametrize("changed", [True, False])
 def test_new_content_is_a_new_question(store: Store, changed: bool) -> None:
     (task,) = with_claims(store, a_task())
-    store.record_attempts("me", [(task, FAILED)])
-    store.release("me", [task], now=NOW + 5)
+    store.queue.record_attempts("me", [(task, FAILED)])
+    store.queue.release("me", [task], now=NOW + 5)
     new = dataclasses.replace(a_task(), max_tokens=9 if changed else None)
-    store.add_tasks([new], now=NOW + 6, rerun_changed=True)
-    (again,) = store.claim("me", 9, now=NOW + 7)
-    assert store.attempts_that_count([again.row]) == ({} if changed else {again.row: [FAILED]})
+    store.intake.add_tasks([new], now=NOW + 6, rerun_changed=True)
+    (again,) = store.queue.claim("me", 9, now=NOW + 7)
+    assert store.queue.attempts_that_count([again.row]) == ({} if changed else {again.row: [FAILED]})
 
 
 def test_all_that_is_claimed_is_told_as_it_was_claimed(store: Store) -> None:
     first, second = with_claims(store, a_task("a"), a_task("b"))
-    assert store.claimed("me") == [first, second]
-    store.finish("me", [a_result(first)])
-    assert store.claimed("me") == [second]
+    assert store.queue.claimed("me") == [first, second]
+    store.queue.finish("me", [a_result(first)])
+    assert store.queue.claimed("me") == [second]

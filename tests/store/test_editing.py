@@ -12,32 +12,32 @@ from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with
 
 
 def test_only_queued_tasks_are_cancelled(store: Store) -> None:
-    store.add_tasks([a_task("first", priority=1), *tasks(3), a_task("t0000", "other")], now=NOW)
+    store.intake.add_tasks([a_task("first", priority=1), *tasks(3), a_task("t0000", "other")], now=NOW)
     sign_on(store)
-    store.claim("me", 1, now=NOW)
-    assert store.cancel("b", ["first", "t0000", "t0001", "unknown"], now=NOW + 5) == 2
-    assert store.pending("b") == dict.fromkeys(TaskStatus, 0) | {
+    store.queue.claim("me", 1, now=NOW)
+    assert store.admin.cancel("b", ["first", "t0000", "t0001", "unknown"], now=NOW + 5) == 2
+    assert store.reports.task_counts("b") == dict.fromkeys(TaskStatus, 0) | {
         TaskStatus.RUNNING: 1,
         TaskStatus.QUEUED: 1,
         TaskStatus.CANCELLED: 2,
     }
-    assert store.pending("other")[TaskStatus.QUEUED] == 1
-    cancelled = store.results("b")[0].result
+    assert store.reports.task_counts("other")[TaskStatus.QUEUED] == 1
+    cancelled = store.result_sync.results("b")[0].result
     assert (cancelled.status, cancelled.finished_at) == (TaskStatus.CANCELLED, NOW + 5)
     assert "cancelled" in cancelled.error
 
 
 def test_a_whole_batch_is_cancelled(store: Store) -> None:
-    store.add_tasks(tasks(4), now=NOW)
-    assert store.cancel("b", now=NOW) == 4
-    assert store.cancel("b", now=NOW) == 0
+    store.intake.add_tasks(tasks(4), now=NOW)
+    assert store.admin.cancel("b", now=NOW) == 4
+    assert store.admin.cancel("b", now=NOW) == 0
     with pytest.raises(StoreError, match="no batch"):
-        store.cancel("unknown", now=NOW)
+        store.admin.cancel("unknown", now=NOW)
 
 
 def test_tasks_are_asked_again_by_status_id_or_truncation(store: Store) -> None:
     ok, failed, cut, refused = with_claims(store, *tasks(4))
-    store.finish(
+    store.queue.finish(
         "me",
         [
             a_result(ok),
@@ -46,65 +46,65 @@ def test_tasks_are_asked_again_by_status_id_or_truncation(store: Store) -> None:
             a_result(refused, status=TaskStatus.REFUSED),
         ],
     )
-    assert store.requeue("b", now=NOW) == 0
-    assert store.requeue("b", statuses=[TaskStatus.FAILED, TaskStatus.EXPIRED], now=NOW) == 1
-    assert store.requeue("b", truncated=True, now=NOW) == 1
-    assert store.requeue("b", ids=[refused.id, failed.id, "unknown"], now=NOW) == 1
-    assert ids(store.claim("me", 9, now=NOW)) == [failed.id, cut.id, refused.id]
-    assert ids(row.result.task for row in store.results("b")) == [ok.id]
+    assert store.admin.retry("b", now=NOW) == 0
+    assert store.admin.retry("b", statuses=[TaskStatus.FAILED, TaskStatus.EXPIRED], now=NOW) == 1
+    assert store.admin.retry("b", truncated=True, now=NOW) == 1
+    assert store.admin.retry("b", ids=[refused.id, failed.id, "unknown"], now=NOW) == 1
+    assert ids(store.queue.claim("me", 9, now=NOW)) == [failed.id, cut.id, refused.id]
+    assert ids(row.result.task for row in store.result_sync.results("b")) == [ok.id]
 
 
 def test_a_task_asked_again_keeps_its_attempts_and_their_cost(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     failed = a_result(task, an_attempt(1, Outcome.FAILED), status=TaskStatus.FAILED, output="half")
-    store.finish("me", [failed])
-    store.requeue("b", statuses=[TaskStatus.FAILED], now=NOW + 20)
-    (again,) = store.claim("me", 1, now=NOW + 20)
+    store.queue.finish("me", [failed])
+    store.admin.retry("b", statuses=[TaskStatus.FAILED], now=NOW + 20)
+    (again,) = store.queue.claim("me", 1, now=NOW + 20)
     assert again.claims == 1  # counted anew: it is no poison for having failed
-    store.finish("me", [a_result(again, an_attempt(1, started_at=NOW + 30), output=None)])
-    (stored,) = store.results("b")
+    store.queue.finish("me", [a_result(again, an_attempt(1, started_at=NOW + 30), output=None)])
+    (stored,) = store.result_sync.results("b")
     assert stored.result.output is None
     assert [a.outcome for a in stored.result.attempts] == [Outcome.FAILED, Outcome.OK]
-    summary = store.summary("b")
+    summary = store.reports.summary("b")
     assert (summary.tasks.tasks, summary.tasks.succeeded, summary.tasks.cost_nanos) == (1, 1, 2000)
     assert summary.cost_nanos == 2000
 
 
 def test_many_tasks_are_asked_again(store: Store) -> None:
-    store.add_tasks(tasks(1100), now=NOW)
-    store.cancel("b", now=NOW)
-    assert store.requeue("b", statuses=[TaskStatus.CANCELLED], now=NOW) == 1100
+    store.intake.add_tasks(tasks(1100), now=NOW)
+    store.admin.cancel("b", now=NOW)
+    assert store.admin.retry("b", statuses=[TaskStatus.CANCELLED], now=NOW) == 1100
 
 
 def test_purged_content_is_gone_and_the_accounting_stays(store: Store) -> None:
     old, new = with_claims(store, *tasks(2))
-    store.finish("me", [a_result(old)])
-    store.requeue("b", ids=[old.id], now=NOW)
-    store.release("me", [new], now=NOW)
-    store.claim("me", 1, now=NOW)
-    store.finish("me", [a_result(old, an_attempt(started_at=NOW + 9))])
-    store.add_events([Event(NOW, "start", "old"), Event(NOW + 500, "start", "new")])
-    before = store.summary("b")
+    store.queue.finish("me", [a_result(old)])
+    store.admin.retry("b", ids=[old.id], now=NOW)
+    store.queue.release("me", [new], now=NOW)
+    store.queue.claim("me", 1, now=NOW)
+    store.queue.finish("me", [a_result(old, an_attempt(started_at=NOW + 9))])
+    store.events.add([Event(NOW, "start", "old"), Event(NOW + 500, "start", "new")])
+    before = store.reports.summary("b")
 
-    assert store.purge(NOW + 100) == 1
-    assert store.purge(NOW + 100) == 0
+    assert store.admin.purge(NOW + 100) == 1
+    assert store.admin.purge(NOW + 100) == 0
 
-    assert store.summary("b") == before
-    assert [row.event.message for row in store.events()] == ["new"]
-    detail = store.task("b", old.id)
+    assert store.reports.summary("b") == before
+    assert [row.event.message for row in store.events.recent()] == ["new"]
+    detail = store.tasks.find("b", old.id)
     assert detail is not None
     assert detail.result is not None
     assert (detail.task.messages, detail.result.output, detail.row.preview) == ((), None, "")
     assert len(detail.attempts) == 2
-    assert store.add_tasks([a_task(old.id)], now=NOW).existing == 1
-    assert store.requeue("b", ids=[old.id], now=NOW) == 0  # there is nothing left to ask
+    assert store.intake.add_tasks([a_task(old.id)], now=NOW).existing == 1
+    assert store.admin.retry("b", ids=[old.id], now=NOW) == 0  # there is nothing left to ask
 
 
 def test_purging_takes_many_and_leaves_open_tasks(store: Store) -> None:
-    store.add_tasks(tasks(1100), now=NOW)
-    store.add_tasks([a_task("open", "other")], now=NOW)
-    store.cancel("b", now=NOW)
-    assert store.purge(NOW + 1) == 1100
-    open_task = store.task("other", "open")
+    store.intake.add_tasks(tasks(1100), now=NOW)
+    store.intake.add_tasks([a_task("open", "other")], now=NOW)
+    store.admin.cancel("b", now=NOW)
+    assert store.admin.purge(NOW + 1) == 1100
+    open_task = store.tasks.find("other", "open")
     assert open_task is not None
     assert open_task.row.preview == "prompt of open"

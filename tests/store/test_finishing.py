@@ -23,8 +23,8 @@ def test_a_result_comes_back_as_it_went_in(store: Store) -> None:
         finish_reason="length",
         warnings=("temperature was not sent",),
     )
-    assert store.finish("me", [result]) == [result]
-    (stored,) = store.results("b")
+    assert store.queue.finish("me", [result]) == [result]
+    (stored,) = store.result_sync.results("b")
     assert stored.result == result
     assert stored.row == task.row
     assert stored.result.cost_nanos is None
@@ -35,40 +35,40 @@ def test_a_result_comes_back_as_it_went_in(store: Store) -> None:
 )
 def test_each_final_status_is_counted(store: Store, status: TaskStatus) -> None:
     (task,) = with_claims(store, a_task())
-    store.finish("me", [a_result(task, status=status)])
-    assert store.pending("b") == dict.fromkeys(TaskStatus, 0) | {status: 1}
+    store.queue.finish("me", [a_result(task, status=status)])
+    assert store.reports.task_counts("b") == dict.fromkeys(TaskStatus, 0) | {status: 1}
 
 
 @pytest.mark.parametrize("status", [TaskStatus.QUEUED, TaskStatus.RUNNING])
 def test_an_open_status_is_no_result(store: Store, status: TaskStatus) -> None:
     (task,) = with_claims(store, a_task())
     with pytest.raises(StoreError, match="is final, not"):
-        store.finish("me", [a_result(task, status=status)])
-    assert store.pending()[TaskStatus.RUNNING] == 1
+        store.queue.finish("me", [a_result(task, status=status)])
+    assert store.reports.task_counts()[TaskStatus.RUNNING] == 1
 
 
 def test_a_task_is_finished_once(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     first, second = a_result(task, output="first"), a_result(task, output="second")
-    assert store.finish("me", [first, second]) == [first]
-    assert store.finish("me", [second]) == []
-    assert [r.result.output for r in store.results("b")] == ["first"]
+    assert store.queue.finish("me", [first, second]) == [first]
+    assert store.queue.finish("me", [second]) == []
+    assert [r.result.output for r in store.result_sync.results("b")] == ["first"]
 
 
 def test_a_task_without_a_call_is_finished(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     expired = Result(task, TaskStatus.EXPIRED, NOW, error="too late")
-    assert store.finish("me", [expired]) == [expired]
-    (stored,) = store.results("b")
+    assert store.queue.finish("me", [expired]) == [expired]
+    (stored,) = store.result_sync.results("b")
     assert stored.result == expired
 
 
 def test_somebody_elses_task_is_left_out_and_the_rest_written(store: Store) -> None:
     first, second = with_claims(store, *tasks(2))
     sign_on(store, "other", now=NOW + 60)  # "me" was silent for a minute: its claims are gone
-    store.claim("other", 1, now=NOW)
-    assert store.finish("me", [a_result(first), a_result(second)]) == []
-    assert ids(r.task for r in store.finish("other", [a_result(first), a_result(second)])) == [first.id]
+    store.queue.claim("other", 1, now=NOW)
+    assert store.queue.finish("me", [a_result(first), a_result(second)]) == []
+    assert ids(r.task for r in store.queue.finish("other", [a_result(first), a_result(second)])) == [first.id]
 
 
 def test_a_task_that_did_not_come_from_the_store_is_found_by_its_names(store: Store) -> None:
@@ -76,43 +76,45 @@ def test_a_task_that_did_not_come_from_the_store_is_found_by_its_names(store: St
     unknown = a_task("never handed in")
     nameless = a_task(batch="no such batch")
     results = [a_result(unknown), a_result(dataclasses.replace(task, row=0)), a_result(nameless)]
-    assert ids(r.task for r in store.finish("me", results)) == [task.id]
+    assert ids(r.task for r in store.queue.finish("me", results)) == [task.id]
 
 
 def test_nothing_to_finish_is_nothing_to_do(store: Store) -> None:
     sign_on(store)
-    assert store.finish("me", []) == []
-    store.record_attempts("me", [])
+    assert store.queue.finish("me", []) == []
+    store.queue.record_attempts("me", [])
 
 
 def test_recorded_attempts_are_not_booked_twice(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     failed = an_attempt(1, Outcome.UNCERTAIN, cost_nanos=7)
-    store.record_attempts("me", [(task, failed)])
-    store.record_attempts("me", [(task, failed), (task, an_attempt(2, Outcome.NEUTRAL, cost_nanos=0))])
-    assert store.summary("b").calls.calls == 2
-    store.finish("me", [a_result(task, failed, an_attempt(2, Outcome.NEUTRAL, cost_nanos=0), an_attempt(3))])
-    calls = store.summary("b").calls
+    store.queue.record_attempts("me", [(task, failed)])
+    store.queue.record_attempts("me", [(task, failed), (task, an_attempt(2, Outcome.NEUTRAL, cost_nanos=0))])
+    assert store.reports.summary("b").calls.calls == 2
+    store.queue.finish(
+        "me", [a_result(task, failed, an_attempt(2, Outcome.NEUTRAL, cost_nanos=0), an_attempt(3))]
+    )
+    calls = store.reports.summary("b").calls
     assert (calls.calls, calls.uncertain, calls.neutral, calls.ok) == (3, 1, 1, 1)
     assert (calls.cost_nanos, calls.uncertain_nanos) == (1000, 7)
 
 
 def test_attempts_of_tasks_that_are_not_mine_are_left_out(store: Store) -> None:
     (task,) = with_claims(store, a_task())
-    store.release("me", [task], now=NOW)
-    store.record_attempts("me", [(task, an_attempt())])
-    assert store.summary("b").calls.calls == 0
+    store.queue.release("me", [task], now=NOW)
+    store.queue.record_attempts("me", [(task, an_attempt())])
+    assert store.reports.summary("b").calls.calls == 0
 
 
 def test_attempts_of_an_earlier_claim_stay_and_the_new_ones_follow(store: Store) -> None:
     """An orchestrator that died counted from 1, and so does the next one."""
     (task,) = with_claims(store, a_task())
-    store.record_attempts("me", [(task, an_attempt(1, Outcome.FAILED))])
+    store.queue.record_attempts("me", [(task, an_attempt(1, Outcome.FAILED))])
     sign_on(store, "next", now=NOW + 60)
-    (again,) = store.claim("next", 1, now=NOW + 60)
+    (again,) = store.queue.claim("next", 1, now=NOW + 60)
     later = an_attempt(1, started_at=NOW + 61)
-    store.finish("next", [a_result(again, later)])
-    (stored,) = store.results("b")
+    store.queue.finish("next", [a_result(again, later)])
+    (stored,) = store.result_sync.results("b")
     assert [(a.number, a.outcome) for a in stored.result.attempts] == [(1, Outcome.FAILED), (2, Outcome.OK)]
     assert stored.result.cost_nanos == 2000
 
@@ -130,8 +132,8 @@ def test_attempts_of_an_earlier_claim_stay_and_the_new_ones_follow(store: Store)
 )
 def test_whatever_a_model_answers_can_be_stored(store: Store, output: str, stored_as: str) -> None:
     (task,) = with_claims(store, a_task())
-    store.finish("me", [a_result(task, output=output)])
-    assert store.results("b")[0].result.output == stored_as
+    store.queue.finish("me", [a_result(task, output=output)])
+    assert store.result_sync.results("b")[0].result.output == stored_as
 
 
 def test_whatever_is_asked_comes_back_exactly(store: Store) -> None:

@@ -41,18 +41,18 @@ def test_a_task_comes_back_as_it_went_in(store: Store) -> None:
 
 
 def test_a_second_handing_in_adds_nothing(store: Store) -> None:
-    assert store.add_tasks(tasks(3), now=NOW) == AddReport(added=3)
-    assert store.add_tasks(tasks(4), now=NOW + 9) == AddReport(added=1, existing=3)
-    assert store.pending("b")[TaskStatus.QUEUED] == 4
+    assert store.intake.add_tasks(tasks(3), now=NOW) == AddReport(added=3)
+    assert store.intake.add_tasks(tasks(4), now=NOW + 9) == AddReport(added=1, existing=3)
+    assert store.reports.task_counts("b")[TaskStatus.QUEUED] == 4
 
 
 def test_the_same_id_in_another_batch_is_another_task(store: Store) -> None:
-    report = store.add_tasks([a_task(batch="b"), a_task(batch="c")], now=NOW)
+    report = store.intake.add_tasks([a_task(batch="b"), a_task(batch="c")], now=NOW)
     assert report.added == 2
 
 
 def test_an_id_twice_in_one_handing_in_counts_once(store: Store) -> None:
-    report = store.add_tasks([a_task(), a_task(), a_task(prompt="other")], now=NOW)
+    report = store.intake.add_tasks([a_task(), a_task(), a_task(prompt="other")], now=NOW)
     assert report == AddReport(added=1, existing=1, changed=("t1",), changed_count=1)
 
 
@@ -79,16 +79,16 @@ def test_an_id_twice_in_one_handing_in_counts_once(store: Store) -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_content_is_what_decides_the_answer(store: Store, wish: dict[str, Any], is_new_content: bool) -> None:
-    store.add_tasks([a_task()], now=NOW)
-    report = store.add_tasks([dataclasses.replace(a_task(), **wish)], now=NOW)
+    store.intake.add_tasks([a_task()], now=NOW)
+    report = store.intake.add_tasks([dataclasses.replace(a_task(), **wish)], now=NOW)
     assert report.changed_count == is_new_content
     assert report.existing == (not is_new_content)
 
 
 def test_changed_tasks_are_counted_and_the_first_are_named(store: Store) -> None:
-    store.add_tasks(tasks(30), now=NOW)
+    store.intake.add_tasks(tasks(30), now=NOW)
     changed = [dataclasses.replace(task, max_tokens=1) for task in tasks(30)]
-    report = store.add_tasks(changed, now=NOW)
+    report = store.intake.add_tasks(changed, now=NOW)
     assert report.changed_count == 30
     assert list(report.changed) == ids(tasks(20))
     assert all(task.max_tokens is None for task in with_claims(store))
@@ -97,18 +97,18 @@ def test_changed_tasks_are_counted_and_the_first_are_named(store: Store) -> None
 def test_rerun_changed_gives_new_content_to_all_but_running_tasks(store: Store) -> None:
     queued, running, done, same = tasks(4)
     for priority, task in enumerate((queued, same, running, done)):
-        store.add_tasks([dataclasses.replace(task, priority=priority)], now=NOW)
+        store.intake.add_tasks([dataclasses.replace(task, priority=priority)], now=NOW)
     sign_on(store)
-    finished, _ = store.claim("me", 2, now=NOW)
-    store.finish("me", [a_result(finished)])
+    finished, _ = store.queue.claim("me", 2, now=NOW)
+    store.queue.finish("me", [a_result(finished)])
 
     new = [dataclasses.replace(task, max_tokens=9) for task in (queued, running, done)]
-    report = store.add_tasks([*new, same], now=NOW, rerun_changed=True)
+    report = store.intake.add_tasks([*new, same], now=NOW, rerun_changed=True)
 
     assert report == AddReport(0, 1, (running.id,), 1, replaced=2)
-    claimed = {task.id: task for task in store.claim("me", 9, now=NOW)}
+    claimed = {task.id: task for task in store.queue.claim("me", 9, now=NOW)}
     assert {id: task.max_tokens for id, task in claimed.items()} == {queued.id: 9, done.id: 9, same.id: None}
-    assert store.results("b") == []
+    assert store.result_sync.results("b") == []
 
 
 def test_many_tasks_are_read_a_chunk_at_a_time(store: Store) -> None:
@@ -123,15 +123,15 @@ def test_many_tasks_are_read_a_chunk_at_a_time(store: Store) -> None:
             yield task
 
     with pytest.raises(RuntimeError):
-        store.add_tasks(endless(), now=NOW)
-    assert store.pending()[TaskStatus.QUEUED] == 1000  # whole chunks are kept
+        store.intake.add_tasks(endless(), now=NOW)
+    assert store.reports.task_counts()[TaskStatus.QUEUED] == 1000  # whole chunks are kept
 
 
 def test_a_batch_keeps_what_it_was_created_with(store: Store) -> None:
-    store.create_batch("b", now=NOW, source="in.jsonl", output_path="out.jsonl", options={"n": 1})
-    store.create_batch("b", now=NOW + 5, source="other")
-    store.add_tasks([a_task()], now=NOW)
-    batch = store.batch("b")
+    store.intake.create_batch("b", now=NOW, source="in.jsonl", output_path="out.jsonl", options={"n": 1})
+    store.intake.create_batch("b", now=NOW + 5, source="other")
+    store.intake.add_tasks([a_task()], now=NOW)
+    batch = store.reports.batch("b")
     assert batch is not None
     assert (batch.source, batch.output_path, batch.options) == ("in.jsonl", "out.jsonl", {"n": 1})
     assert (batch.created_at, batch.total, batch.counts[TaskStatus.QUEUED]) == (NOW, 1, 1)
@@ -139,8 +139,8 @@ def test_a_batch_keeps_what_it_was_created_with(store: Store) -> None:
 
 def test_batches_are_listed_newest_first_and_missing_ones_are_none(store: Store) -> None:
     for name in ("one", "two"):
-        store.create_batch(name, now=NOW)
-    assert [batch.name for batch in store.batches()] == ["two", "one"]
-    assert store.batch("three") is None
+        store.intake.create_batch(name, now=NOW)
+    assert [batch.name for batch in store.reports.batches()] == ["two", "one"]
+    assert store.reports.batch("three") is None
     with pytest.raises(StoreError, match="no batch 'three'"):
-        store.pending("three")
+        store.reports.task_counts("three")

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from src.core.store import Store
-from src.core.store.repeating import once_more
+from src.core.store.reconnecting import reconnect
 from src.errors import ConnectionLost
 from src.records import TaskStatus
 
@@ -22,7 +22,7 @@ def killed_at(store: Store, url: str, statement: int) -> Iterator[None]:
     """The connection that is about to carry out this statement, counted from 1, is gone by then."""
     import psycopg
 
-    engine, seen = store._database._engine, [0]
+    engine, seen = store.database._engine, [0]
 
     def kill(connection: Any, *_: Any) -> None:
         seen[0] += 1
@@ -38,16 +38,20 @@ def killed_at(store: Store, url: str, statement: int) -> Iterator[None]:
 
 
 CALLS: dict[str, Callable[[Store], object]] = {
-    "latest_snapshot": lambda store: store.latest_snapshot()[1] is not None,
-    "leader": lambda store: store.leader().epoch,
-    "summary": lambda store: store.summary("b").calls.calls,
-    "tasks": lambda store: len(store.tasks(100).rows),
-    "create_batch": lambda store: store.create_batch("new", now=NOW),
-    "add_tasks": lambda store: store.add_tasks([a_task(f"n{i}", "new") for i in range(3)], now=NOW).added,
-    "put_setting": lambda store: store.put_setting("x", 1, who="test", now=NOW),
-    "add_command": lambda store: store.add_command("resume", {}, who="test", now=NOW),
-    "claim": lambda store: len(store.claim("me", 2, now=NOW)),
-    "finish": lambda store: len(store.finish("me", [a_result(task) for task in store.claimed("me")])),
+    "latest_snapshot": lambda store: store.orchestrators.latest_snapshot()[1] is not None,
+    "leader": lambda store: store.leadership.leader().epoch,
+    "summary": lambda store: store.reports.summary("b").calls.calls,
+    "tasks": lambda store: len(store.tasks.page(100).rows),
+    "create_batch": lambda store: store.intake.create_batch("new", now=NOW),
+    "add_tasks": lambda store: (
+        store.intake.add_tasks([a_task(f"n{i}", "new") for i in range(3)], now=NOW).added
+    ),
+    "put_setting": lambda store: store.controls.put_setting("x", 1, who="test", now=NOW),
+    "add_command": lambda store: store.controls.add_command("resume", {}, who="test", now=NOW),
+    "claim": lambda store: len(store.queue.claim("me", 2, now=NOW)),
+    "finish": lambda store: len(
+        store.queue.finish("me", [a_result(task) for task in store.queue.claimed("me")])
+    ),
     "register": lambda store: sign_on(store, "next").recovered,
 }
 
@@ -56,7 +60,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
 def emptied(emptied_postgresql_url: str) -> Iterator[Store]:
     with Store.open(emptied_postgresql_url, simulated=True) as store:
         with_claims(store, *tasks(3))
-        store.add_tasks([a_task(f"more{i}") for i in range(4)], now=NOW)
+        store.intake.add_tasks([a_task(f"more{i}") for i in range(4)], now=NOW)
         yield store
 
 
@@ -88,12 +92,12 @@ def test_a_call_that_may_have_been_carried_out_is_not_made_again(
     made = []
 
     def twice() -> None:
-        made.append(emptied.put_setting("x", 1, who="test", now=NOW))
-        with emptied._database.reading() as connection:  # past the store's methods, which would repeat it
+        made.append(emptied.controls.put_setting("x", 1, who="test", now=NOW))
+        with emptied.database.reading() as connection:  # past the store's methods, which would repeat it
             connection.execute(sa.text("SELECT 1"))
 
     with killed_at(emptied, emptied_postgresql_url, 4), pytest.raises(ConnectionLost):
-        once_more(emptied._database, twice)
+        reconnect(emptied.database, twice)
     assert made == [1]
 
 
@@ -102,9 +106,9 @@ def test_an_idle_connection_that_was_killed_is_replaced(emptied: Store, emptied_
 
     with psycopg.connect(emptied_postgresql_url, autocommit=True) as other:
         for _ in range(3):
-            emptied.pending()
+            emptied.reports.task_counts()
             other.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-            assert emptied.pending()[TaskStatus.RUNNING] == 3
+            assert emptied.reports.task_counts()[TaskStatus.RUNNING] == 3

@@ -83,7 +83,7 @@ def test_the_migrated_tables_are_what_the_schema_says(
     killed: Killed, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     with Store.open(killed.place, simulated=False) as store:
-        migrated = tables_of(store._database._engine)
+        migrated = tables_of(store.database._engine)
     new = f"sqlite:///{tmp_path}/new.db"
     if killed.env:
         new = request.getfixturevalue("postgresql_url").replace("postgresql:", "postgresql+psycopg:")
@@ -124,24 +124,26 @@ def attempts_by_task(store: Store) -> Counter[tuple[int, str]]:
 def test_what_the_earlier_schema_holds_stays_readable(killed: Killed) -> None:
     with Store.open(killed.place, simulated=False) as store:
         assert_sums_are_true(store)
-        counts = store.pending(killed.batch)
+        counts = store.reports.task_counts(killed.batch)
         assert (counts[TaskStatus.RUNNING], counts[TaskStatus.SUCCEEDED], sum(counts.values())) == (7, 4, 13)
-        kinds = [row.event.kind for row in store.events()]
+        kinds = [row.event.kind for row in store.events.recent()]
         assert kinds[:4] == ["provider_degraded", "canary", "provider_half_open", "provider_open"]
-        assert store.events(kinds=["provider_open"])[0].event.fields["until"] > 0
-        settings = store.current_settings()
+        assert store.events.recent(kinds=["provider_open"])[0].event.fields["until"] > 0
+        settings = store.controls.current_settings()
         assert settings[CAP + killed.batch] == 2.0
         assert settings["weights"] == {"openai": 0.5, "anthropic": 0.3, "gemini": 0.2}
-        assert [change.who for change in store.settings_history()] == ["admin", "run"]
-        assert store.batch(killed.batch).options == {"ids": 2}  # type: ignore[union-attr]
-        (primary, duplicate) = (store.task(killed.batch, name) for name in ("t0", "t10"))
+        assert [change.who for change in store.controls.settings_history()] == ["admin", "run"]
+        assert store.reports.batch(killed.batch).options == {"ids": 2}  # type: ignore[union-attr]
+        (primary, duplicate) = (store.tasks.find(killed.batch, name) for name in ("t0", "t10"))
         assert primary is not None and duplicate is not None
         assert primary.attempts[0].reasons[0].provider == "openai"
         assert duplicate.result is not None and duplicate.result.origin is not None
         assert duplicate.result.origin.task_id == "t0" and duplicate.attempts == ()
-        assert list(store.stale(killed.batch).values()) == ["t12"]
-        assert {task.id for task in store.claimed(store.orchestrators()[0].incarnation)} == killed.claimed
-        assert len(store.usage(0.0, 1e11)) == 1
+        assert list(store.result_sync.stale(killed.batch).values()) == ["t12"]
+        assert {
+            task.id for task in store.queue.claimed(store.orchestrators.newest()[0].incarnation)
+        } == killed.claimed
+        assert len(store.reports.usage(0.0, 1e11)) == 1
         reserved = rows_of(store, schema.cost_reservations)
         assert [tuple(row)[2:] for row in reserved] == [(killed.batch, "local", RESERVED_NANOS)]
 
@@ -151,7 +153,9 @@ def test_a_run_that_the_earlier_version_left_resumes_and_repeats_no_call(
 ) -> None:
     with Store.open(killed.place, simulated=False) as store:
         before = attempts_by_task(store)
-        answered = {each.result.task.id: each.result.output for each in store.all_results(killed.batch)}
+        answered = {
+            each.result.task.id: each.result.output for each in store.result_sync.all_results(killed.batch)
+        }
     env = {**live_environment(simulator.base_urls, only=["openai"]), **killed.env}
     done = run_script(*RUN, "--yes", cwd=killed.folder, env=env)
     assert done.process.returncode == 0, done.err
@@ -166,9 +170,9 @@ def test_a_run_that_the_earlier_version_left_resumes_and_repeats_no_call(
         calls = Counter({key: after[key] - before[key] for key in after if after[key] > before[key]})
         assert {name for _, name in calls} == killed.claimed, "t11 and t12 get the answers to t1 and t9"
         assert set(calls.values()) == {1}
-        assert store.pending("questions")[TaskStatus.QUEUED] == 1, "it is another batch's"
-        assert store.stale(killed.batch) == {}
-        assert store.summary(killed.batch).calls.uncertain_nanos == RESERVED_NANOS, (
+        assert store.reports.task_counts("questions")[TaskStatus.QUEUED] == 1, "it is another batch's"
+        assert store.result_sync.stale(killed.batch) == {}
+        assert store.reports.summary(killed.batch).calls.uncertain_nanos == RESERVED_NANOS, (
             "for calls that were killed"
         )
     assert simulator.stats()["openai"]["calls"] == sum(calls.values())

@@ -38,7 +38,7 @@ def mode(path: Path) -> int:
 def test_files_are_0600_and_new_folders_0700(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folders" / "live.db"
     with Store.open(path, simulated=False) as store:
-        store.add_tasks([a_task()], now=NOW)
+        store.intake.add_tasks([a_task()], now=NOW)
         files = sorted(path.parent.iterdir())
         assert [p.name for p in files] == ["live.db", "live.db-shm", "live.db-wal"]
         assert {mode(p) for p in files} == {0o600}
@@ -55,9 +55,9 @@ def test_a_database_that_others_can_read_is_closed_to_them(path: Path) -> None:
 
 def test_what_was_stored_is_there_after_opening_again(place: Any) -> None:
     with Store.open(place, simulated=True) as store:
-        store.add_tasks([a_task()], now=NOW)
+        store.intake.add_tasks([a_task()], now=NOW)
     with Store.open(place, simulated=True) as store:
-        assert store.pending()[TaskStatus.QUEUED] == 1
+        assert store.reports.task_counts()[TaskStatus.QUEUED] == 1
 
 
 def test_the_revision_is_the_newest_script() -> None:
@@ -79,11 +79,11 @@ def test_what_an_earlier_schema_holds_is_kept(place: Any) -> None:
     make_first_schema(place)
     with Store.open(place, simulated=True) as store:
         sign_on(store)
-        (task,) = store.claim("me", 9, now=NOW)
+        (task,) = store.queue.claim("me", 9, now=NOW)
         assert (task.id, task.messages[0].content) == ("old", "Hi")
-        store.finish("me", [a_result(task)])
-        assert store.orchestrators()[0].finished == 1
-        assert store.results("b")[0].result.origin is None
+        store.queue.finish("me", [a_result(task)])
+        assert store.orchestrators.newest()[0].finished == 1
+        assert store.result_sync.results("b")[0].result.origin is None
 
 
 def test_claims_of_an_orchestrator_under_an_earlier_schema_are_taken_over_at_once(
@@ -106,7 +106,7 @@ def test_claims_of_an_orchestrator_under_an_earlier_schema_are_taken_over_at_onc
         leadership.acquire()
         found = sign_on(leadership.store, leadership.incarnation, now=NOW + 1)
         assert found == Registration(recovered=1, uncertain_nanos=77)
-        (again,) = leadership.store.claim(leadership.incarnation, 9, now=NOW + 1)
+        (again,) = leadership.store.queue.claim(leadership.incarnation, 9, now=NOW + 1)
         assert (again.id, again.claims) == ("old", 2)
         assert_sums_are_true(store)
 
@@ -154,7 +154,7 @@ def definitions(path: Path) -> dict[str, Any]:
 
 
 def test_sqlite_keeps_what_it_acknowledged_and_does_not_make_readers_wait(path: Path) -> None:
-    with Store.open(path, simulated=True) as store, store._database.reading() as connection:
+    with Store.open(path, simulated=True) as store, store.database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
 
@@ -260,7 +260,7 @@ def test_an_error_of_the_database_names_neither_prompt_nor_parameters(path: Path
     with Store.open(path, simulated=True) as store:
         execute(path, "DROP TABLE prompts")
         with pytest.raises(StoreError) as caught:
-            store.add_tasks([a_task(prompt="a secret")], now=NOW)
+            store.intake.add_tasks([a_task(prompt="a secret")], now=NOW)
         assert str(caught.value) == f"{path}: no such table: prompts"
         assert "a secret" not in str(caught.value.__cause__)
         assert rows_of(store, schema.tasks) == []
@@ -268,7 +268,7 @@ def test_an_error_of_the_database_names_neither_prompt_nor_parameters(path: Path
 
 def test_a_number_too_large_for_the_database_is_a_store_error(path: Path) -> None:
     with Store.open(path, simulated=True) as store, pytest.raises(StoreError, match="too large"):
-        store.tasks(before=2**80)
+        store.tasks.page(before=2**80)
 
 
 def test_postgresql_is_opened_by_its_usual_url(postgresql_url: str) -> None:

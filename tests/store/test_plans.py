@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from src.core.store import Store, claim_order
+from src.core.store import Store, TaskSelection, claim_order
 from src.records import Outcome, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, sign_on, tasks
@@ -21,44 +21,44 @@ LARGE = "tasks|prompts|answers|attempts|events"
 
 
 def life_of_tasks(store: Store) -> None:
-    n = len(store.orchestrators())
-    store.add_tasks([*tasks(6), a_task("due", deadline_at=NOW)], now=NOW)
+    n = len(store.orchestrators.newest())
+    store.intake.add_tasks([*tasks(6), a_task("due", deadline_at=NOW)], now=NOW)
     sign_on(store, f"o{n}", now=NOW + 60 * n)
-    claimed = store.claim(f"o{n}", 4, now=NOW)
-    store.claim(f"o{n}", 1, now=NOW, batch="b")
-    store.record_attempts(f"o{n}", [(task, an_attempt(1, Outcome.FAILED)) for task in claimed])
-    store.finish(f"o{n}", [a_result(task) for task in claimed[:2]])
-    store.release(f"o{n}", claimed[2:3], now=NOW)
+    claimed = store.queue.claim(f"o{n}", 4, now=NOW)
+    store.queue.claim(f"o{n}", 1, now=NOW, batch="b")
+    store.queue.record_attempts(f"o{n}", [(task, an_attempt(1, Outcome.FAILED)) for task in claimed])
+    store.queue.finish(f"o{n}", [a_result(task) for task in claimed[:2]])
+    store.queue.release(f"o{n}", claimed[2:3], now=NOW)
     sign_on(store, f"o{n + 1}", now=NOW + 60 * (n + 1))
-    store.retire(f"o{n + 1}", now=NOW)
+    store.orchestrators.retire(f"o{n + 1}", now=NOW)
 
 
 def editing(store: Store) -> None:
-    store.cancel("b", ["t0001"], now=NOW)
-    store.cancel("b", now=NOW)
-    store.requeue("b", ids=["t0001"], statuses=[TaskStatus.FAILED], now=NOW)
+    store.admin.cancel("b", ["t0001"], now=NOW)
+    store.admin.cancel("b", now=NOW)
+    store.admin.retry("b", ids=["t0001"], statuses=[TaskStatus.FAILED], now=NOW)
 
 
 def pages(store: Store) -> None:
-    store.tasks()
-    store.tasks(before=5, statuses=list(TaskStatus))
-    store.tasks(batch="b")
-    store.tasks(batch="b", statuses=list(TaskStatus))
-    store.tasks(id_prefix="t0000")
-    store.tasks(provider="openai", id_prefix="t", statuses=[TaskStatus.SUCCEEDED])
-    store.task("b", "t0000")
-    store.statuses("b", ["t0000"])
-    store.results("b", 3)
-    store.events(after_id=3, kinds=["alert"])
-    store.events()
+    store.tasks.page()
+    store.tasks.page(50, TaskSelection(list(TaskStatus)), before=5)
+    store.tasks.page(50, TaskSelection(batch="b"))
+    store.tasks.page(50, TaskSelection(list(TaskStatus), batch="b"))
+    store.tasks.page(50, TaskSelection(id_prefix="t0000"))
+    store.tasks.page(50, TaskSelection([TaskStatus.SUCCEEDED], provider="openai", id_prefix="t"))
+    store.tasks.find("b", "t0000")
+    store.tasks.statuses("b", ["t0000"])
+    store.result_sync.results("b", 3)
+    store.events.recent(after_id=3, kinds=["alert"])
+    store.events.recent()
 
 
 def polling(store: Store) -> None:
-    store.news()
-    store.pending()
-    store.summary("b")
-    store.usage(NOW, NOW + 60)
-    store.latest_snapshot()
+    store.queue.poll()
+    store.reports.task_counts()
+    store.reports.summary("b")
+    store.reports.usage(NOW, NOW + 60)
+    store.orchestrators.latest_snapshot()
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_no_large_table_is_read_from_end_to_end(sqlite_store: Store, use: Callab
     def listen(_c: Any, _cursor: Any, sql: str, values: Any, _context: Any, many: bool) -> None:
         said.append((sql, values[0] if many else values))
 
-    sa.event.listen(sqlite_store._database._engine, "before_cursor_execute", listen)
+    sa.event.listen(sqlite_store.database._engine, "before_cursor_execute", listen)
     use(sqlite_store)
     steps = [
         (step, sql)
@@ -119,12 +119,12 @@ def test_a_claim_looks_only_at_what_it_takes(
 
 def test_a_look_at_tasks_of_a_batch_that_is_not_there_costs_no_query_a_task(sqlite_store: Store) -> None:
     said: list[str] = []
-    engine = sqlite_store._database._engine
+    engine = sqlite_store.database._engine
     sa.event.listen(engine, "before_cursor_execute", lambda _c, _cursor, sql, *_: said.append(sql))
-    assert sqlite_store.survey(tasks(400, "not there"))[0].added == 400
+    assert sqlite_store.intake.preview(tasks(400, "not there"))[0].added == 400
     assert len(said) < 10
 
 
 def plan(store: Store, sql: str, values: Any) -> list[str]:
-    with store._database.reading() as connection:
+    with store.database.reading() as connection:
         return [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]

@@ -47,17 +47,17 @@ def test_tasks_handed_in_by_several_processes_are_stored_once(path: Path) -> Non
     added = race("add", path, 3)
     assert sum(int(n) for (n,) in added) == 300
     with Store.open(path, simulated=True) as store:
-        assert store.pending("b")[TaskStatus.QUEUED] == 300
+        assert store.reports.task_counts("b")[TaskStatus.QUEUED] == 300
         assert_sums_are_true(store)
 
 
 def test_two_processes_never_work_on_the_same_task(path: Path) -> None:
     with Store.open(path, simulated=True) as store:
-        store.add_tasks(tasks(600), now=NOW)
+        store.intake.add_tasks(tasks(600), now=NOW)
         sign_on(store)
         first, second = race("work", path, 2)
         assert Counter(first + second) == Counter(task.id for task in tasks(600))
-        assert store.pending()[TaskStatus.SUCCEEDED] == 600
+        assert store.reports.task_counts()[TaskStatus.SUCCEEDED] == 600
         assert_sums_are_true(store)
 
 
@@ -65,21 +65,21 @@ def test_two_processes_never_work_on_the_same_task(path: Path) -> None:
 def test_a_process_killed_while_it_writes_leaves_each_task_done_or_not_done(path: Path, lines: int) -> None:
     """The child is killed right after it was told of a commit, that is in the middle of the next one."""
     with Store.open(path, simulated=True) as store:
-        store.add_tasks(tasks(400), now=NOW)
+        store.intake.add_tasks(tasks(400), now=NOW)
         sign_on(store)
         with start("finish", path) as child:
             assert child.stdout is not None
             told = [child.stdout.readline().strip() for _ in range(lines)]
             child.kill()
         assert_sums_are_true(store)
-        done = list(store.all_results("b"))
+        done = list(store.result_sync.all_results("b"))
         assert len(done) >= told.count("finished") * 20  # what was acknowledged is there
         for stored in done:
             assert stored.result.output == f"answer to {stored.result.task.id}"
             assert len(stored.result.attempts) == 2
 
         assert sign_on(store, "next", now=NOW + 60).recovered == 400 - len(done)
-        assert len(store.claim("next", 1000, now=NOW + 60)) == 400 - len(done)
+        assert len(store.queue.claim("next", 1000, now=NOW + 60)) == 400 - len(done)
 
 
 def stored_while_another_process_comes_and_goes(verb: str, path: Path) -> int:
@@ -92,7 +92,7 @@ def stored_while_another_process_comes_and_goes(verb: str, path: Path) -> int:
         child.stdin.flush()
         assert child.stdout.readline() == "written\n"
         with Store.open(path, simulated=True) as store:
-            return store.pending("b")[TaskStatus.QUEUED]
+            return store.reports.task_counts("b")[TaskStatus.QUEUED]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks are POSIX")

@@ -46,7 +46,7 @@ class StoreMachine(RuleBasedStateMachine):
         path = Path(self.folder.name) / "simulated.db"
         shutil.copy(self.template, path)
         self.store = Store.open(path, simulated=True)
-        self.store.create_batch("b", now=NOW)
+        self.store.intake.create_batch("b", now=NOW)
         self.status: dict[str, TaskStatus] = {}
         self.claimed: dict[str, Task] = {}
         self.orchestrators = 0
@@ -69,7 +69,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(ids=some_ids, kind=st.sampled_from(["general", "research"]), rerun=st.booleans())
     def add(self, ids: set[str], kind: str, rerun: bool) -> None:
         handed_in = [a_task(id, task_type=kind) for id in sorted(ids)]
-        report = self.store.add_tasks(handed_in, now=NOW, rerun_changed=rerun)
+        report = self.store.intake.add_tasks(handed_in, now=NOW, rerun_changed=rerun)
         new = ids - self.status.keys()
         assert report.added == len(new)
         assert report.added + report.existing + report.changed_count + report.replaced == len(ids)
@@ -82,7 +82,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 6))
     def claim(self, limit: int) -> None:
         queued = [id for id, status in self.status.items() if status is TaskStatus.QUEUED]
-        claimed = self.store.claim(self.me, limit, now=NOW)
+        claimed = self.store.queue.claim(self.me, limit, now=NOW)
         assert len(claimed) == min(limit, len(queued))
         for task in claimed:
             assert task.id in queued
@@ -92,7 +92,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(ids=some_ids, attempt=calls)
     def record(self, ids: set[str], attempt: Attempt) -> None:
         tasks = [self.claimed.get(id, a_task(id)) for id in sorted(ids)]
-        self.store.record_attempts(self.me, [(task, attempt) for task in tasks])
+        self.store.queue.record_attempts(self.me, [(task, attempt) for task in tasks])
 
     @rule(
         ids=some_ids,
@@ -115,7 +115,7 @@ class StoreMachine(RuleBasedStateMachine):
             dataclasses.replace(a_result(task, status=status, **rest), attempts=tuple(attempts))
             for task in tasks
         ]
-        written = {result.task.id for result in self.store.finish(self.me, results)}
+        written = {result.task.id for result in self.store.queue.finish(self.me, results)}
         assert written == ids & self.claimed.keys()
         self.has_finished |= bool(written)
         for id in written:
@@ -126,7 +126,7 @@ class StoreMachine(RuleBasedStateMachine):
     def release(self, ids: set[str]) -> None:
         mine = ids & self.claimed.keys()
         tasks = [self.claimed.get(id, a_task(id)) for id in sorted(ids)]
-        assert self.store.release(self.me, tasks, now=NOW) == len(mine)
+        assert self.store.queue.release(self.me, tasks, now=NOW) == len(mine)
         for id in mine:
             del self.claimed[id]
             self.status[id] = TaskStatus.QUEUED
@@ -134,13 +134,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(ids=some_ids)
     def cancel(self, ids: set[str]) -> None:
         queued = {id for id in ids if self.status.get(id) is TaskStatus.QUEUED}
-        assert self.store.cancel("b", ids, now=NOW) == len(queued)
+        assert self.store.admin.cancel("b", ids, now=NOW) == len(queued)
         self.status |= dict.fromkeys(queued, TaskStatus.CANCELLED)
 
     @rule(ids=some_ids, statuses=st.sets(st.sampled_from(FINAL)))
     def ask_again(self, ids: set[str], statuses: set[TaskStatus]) -> None:
         again = {i for i, s in self.status.items() if s in FINAL and (i in ids or s in statuses)}
-        assert self.store.requeue("b", ids=ids, statuses=statuses, now=NOW) == len(again)
+        assert self.store.admin.retry("b", ids=ids, statuses=statuses, now=NOW) == len(again)
         self.status |= dict.fromkeys(again, TaskStatus.QUEUED)
 
     @rule()
@@ -149,7 +149,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def stop(self) -> None:
-        assert self.store.retire(self.me, now=NOW) == len(self.claimed)
+        assert self.store.orchestrators.retire(self.me, now=NOW) == len(self.claimed)
         self.status |= dict.fromkeys(self.claimed, TaskStatus.QUEUED)
         self.claimed = {}
         self.start_orchestrator()
@@ -160,11 +160,11 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert self.stored_statuses(set(IDS)) == self.status
         expected = dict.fromkeys(TaskStatus, 0) | Counter(self.status.values())
-        assert self.store.pending("b") == self.store.pending() == expected
+        assert self.store.reports.task_counts("b") == self.store.reports.task_counts() == expected
         assert_sums_are_true(self.store)
 
     def stored_statuses(self, ids: set[str]) -> dict[str, TaskStatus]:
-        return self.store.statuses("b", ids)
+        return self.store.tasks.statuses("b", ids)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from src.core.store import Store, TaskPage, reading
+from src.core.store import Store, TaskPage, TaskSelection
+from src.core.store import tasks as task_pages
 from src.records import TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
 
 
 def all_pages(store: Store, size: int, **filters: Any) -> list[TaskPage]:
-    pages = [store.tasks(size, **filters)]
+    pages = [store.tasks.page(size, TaskSelection(**filters))]
     while (before := pages[-1].next_before) is not None:
-        pages.append(store.tasks(size, before=before, **filters))
+        pages.append(store.tasks.page(size, TaskSelection(**filters), before=before))
     return pages
 
 
@@ -27,12 +28,12 @@ def found(store: Store, size: int = 3, **filters: Any) -> list[str]:
 def mixed(store: Store) -> Store:
     """t0000 done by openai, t0001 failed by gemini, t0002 running, t0003.. queued; q1 in another batch."""
     first = [a_task(f"t{i:04}", priority=9 - i, submitter="alice") for i in range(3)]
-    store.add_tasks([*first, *tasks(8, task_type="research")], now=NOW)
-    store.add_tasks([a_task("q1", "queue", prompt="say  'hi'\n" * 50, line=4)], now=NOW)
+    store.intake.add_tasks([*first, *tasks(8, task_type="research")], now=NOW)
+    store.intake.add_tasks([a_task("q1", "queue", prompt="say  'hi'\n" * 50, line=4)], now=NOW)
     sign_on(store)
-    ok, failed, _ = store.claim("me", 3, now=NOW + 5)
+    ok, failed, _ = store.queue.claim("me", 3, now=NOW + 5)
     gemini = an_attempt(provider="gemini", model="gem-x", agent="gemini-scout")
-    store.finish(
+    store.queue.finish(
         "me", [a_result(ok), a_result(failed, gemini, status=TaskStatus.FAILED, error="E", output=None)]
     )
     return store
@@ -75,9 +76,9 @@ def test_pages_hold_what_passes_the_filters_newest_first(
 def test_a_whole_id_is_found_at_once_in_every_batch_however_old(
     mixed: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mixed.add_tasks([a_task("t0001", batch="later"), a_task("t00010", batch="later")], now=NOW)
-    monkeypatch.setattr(reading, "SEARCHED", 2)
-    page = mixed.tasks(10, id_prefix="t0001")
+    mixed.intake.add_tasks([a_task("t0001", batch="later"), a_task("t00010", batch="later")], now=NOW)
+    monkeypatch.setattr(task_pages, "SEARCHED", 2)
+    page = mixed.tasks.page(10, TaskSelection(id_prefix="t0001"))
     assert [(row.id, row.batch) for row in page.rows] == [
         ("t0001", "later"),
         ("t0001", "b"),
@@ -89,21 +90,21 @@ def test_a_whole_id_is_found_at_once_in_every_batch_however_old(
 def test_a_search_looks_at_a_bounded_number_of_tasks_per_page(
     mixed: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "SEARCHED", 2)
+    monkeypatch.setattr(task_pages, "SEARCHED", 2)
     pages = all_pages(mixed, 5, provider="openai")
     assert [len(page.rows) for page in pages] == [0, 0, 0, 0, 1]
     assert found(mixed, 5, provider="openai") == ["t0000"]
 
 
 def test_new_tasks_do_not_shift_the_pages(mixed: Store) -> None:
-    first = mixed.tasks(3)
-    mixed.add_tasks([a_task("new")], now=NOW)
-    second = mixed.tasks(3, before=first.next_before)
+    first = mixed.tasks.page(3)
+    mixed.intake.add_tasks([a_task("new")], now=NOW)
+    second = mixed.tasks.page(3, before=first.next_before)
     assert [row.id for row in second.rows] == ["t0005", "t0004", "t0003"]
 
 
 def test_a_row_says_what_a_list_shows(mixed: Store) -> None:
-    rows = {row.id: row for row in mixed.tasks(50).rows}
+    rows = {row.id: row for row in mixed.tasks.page(50).rows}
     assert rows["q1"].preview == ("say 'hi' " * 50)[:120].strip()
     assert (rows["q1"].line, rows["q1"].since, rows["q1"].finished_at) == (4, NOW, None)
     assert rows["t0002"].since == NOW + 5
@@ -118,45 +119,45 @@ def test_a_row_says_what_a_list_shows(mixed: Store) -> None:
 
 
 def test_one_task_is_shown_with_all_that_is_known(mixed: Store) -> None:
-    done = mixed.task("b", "t0000")
+    done = mixed.tasks.find("b", "t0000")
     assert done is not None
     assert done.result is not None
     assert done.result.attempts == done.attempts == (an_attempt(),)
     assert done.task.messages[0].content == "prompt of t0000"
-    running = mixed.task("b", "t0002")
+    running = mixed.tasks.find("b", "t0002")
     assert running is not None
     assert (running.row.status, running.result, running.attempts) == (TaskStatus.RUNNING, None, ())
-    assert mixed.task("b", "unknown") is None
-    assert mixed.task("unknown", "t0000") is None
+    assert mixed.tasks.find("b", "unknown") is None
+    assert mixed.tasks.find("unknown", "t0000") is None
 
 
 def test_an_unknown_price_is_not_shown_as_nothing(store: Store) -> None:
     (task,) = with_claims(store, a_task())
-    store.finish("me", [a_result(task, an_attempt(cost_nanos=None))])
-    assert store.tasks().rows[0].cost_nanos is None
+    store.queue.finish("me", [a_result(task, an_attempt(cost_nanos=None))])
+    assert store.tasks.page().rows[0].cost_nanos is None
 
 
 def test_the_statuses_of_some_tasks(mixed: Store) -> None:
-    assert mixed.statuses("b", ["t0000", "t0002", "t0003", "unknown"]) == {
+    assert mixed.tasks.statuses("b", ["t0000", "t0002", "t0003", "unknown"]) == {
         "t0000": TaskStatus.SUCCEEDED,
         "t0002": TaskStatus.RUNNING,
         "t0003": TaskStatus.QUEUED,
     }
-    assert mixed.statuses("unknown", ["t0000"]) == {}
+    assert mixed.tasks.statuses("unknown", ["t0000"]) == {}
 
 
 def test_results_are_paged_in_the_order_of_the_file(store: Store) -> None:
     claimed = with_claims(store, *tasks(7), a_task("x", "other"))
     mine = [task for task in claimed if task.batch == "b"]
-    store.finish("me", [a_result(task) for task in reversed(mine) if task.id != "t0003"])
-    first = store.results("b", limit=4)
-    second = store.results("b", first[-1].row, 4)
+    store.queue.finish("me", [a_result(task) for task in reversed(mine) if task.id != "t0003"])
+    first = store.result_sync.results("b", limit=4)
+    second = store.result_sync.results("b", first[-1].row, 4)
     assert ids(row.result.task for row in first) == ["t0000", "t0001", "t0002", "t0004"]
     assert ids(row.result.task for row in second) == ["t0005", "t0006"]
-    assert store.results("b", second[-1].row) == []
+    assert store.result_sync.results("b", second[-1].row) == []
 
 
 def test_all_results_of_a_large_batch_are_read_once_each(store: Store) -> None:
     claimed = with_claims(store, *tasks(450))
-    store.finish("me", [a_result(task) for task in claimed])
-    assert ids(row.result.task for row in store.all_results("b")) == ids(tasks(450))
+    store.queue.finish("me", [a_result(task) for task in claimed])
+    assert ids(row.result.task for row in store.result_sync.all_results("b")) == ids(tasks(450))

@@ -66,9 +66,9 @@ async def stored_by_result_writer(
 
 @pytest.fixture
 def tasks(store: Store) -> list[Task]:
-    store.add_tasks([Task(f"t{n}", "b", (Message("user", "Hi"),)) for n in range(9)], now=1.0)
-    store.register("me", **ME, now=2.0)
-    return store.claim("me", 20, now=3.0)
+    store.intake.add_tasks([Task(f"t{n}", "b", (Message("user", "Hi"),)) for n in range(9)], now=1.0)
+    store.orchestrators.register("me", **ME, now=2.0)
+    return store.queue.claim("me", 20, now=3.0)
 
 
 @pytest.mark.parametrize("changes", [pytest.param(changes, id=name) for name, changes in BAD.items()])
@@ -82,12 +82,12 @@ async def test_r1_1_a_row_that_the_database_refuses_fails_alone_and_its_cost_is_
     assert len(written) == len(by_id) == len(tasks), "each is written once"
     assert by_id.pop("t4").status is TaskStatus.FAILED
     assert {result.status for result in by_id.values()} == {TaskStatus.SUCCEEDED}
-    row = store.task("b", "t4")
+    row = store.tasks.find("b", "t4")
     assert row is not None and row.result is not None
     assert row.result.error.startswith("the answer cannot be stored: ")
     assert row.result.cost_nanos == 4_200
-    assert store.summary("b").calls.cost_nanos == 9 * 4_200
-    assert "answer_refused" in {each.event.kind for each in store.events()}
+    assert store.reports.summary("b").calls.cost_nanos == 9 * 4_200
+    assert "answer_refused" in {each.event.kind for each in store.events.recent()}
 
 
 async def test_an_attempt_that_is_refused_is_stored_without_what_was_refused(
@@ -95,13 +95,13 @@ async def test_an_attempt_that_is_refused_is_stored_without_what_was_refused(
 ) -> None:
     odd = attempt(usage=Usage(12, 0, 0, 2**64 - 1, 0), outcome=Outcome.FAILED, error_kind="ServerError")
     await stored_by_result_writer(store, [], [(tasks[0], attempt()), (tasks[1], odd)])
-    assert store.summary("b").calls.calls == 2
-    assert store.summary("b").calls.cost_nanos == 2 * 4_200
+    assert store.reports.summary("b").calls.calls == 2
+    assert store.reports.summary("b").calls.cost_nanos == 2 * 4_200
 
 
 def test_a_value_is_told_from_a_database_that_is_not_there_by_class(store: Store, tasks: list[Task]) -> None:
     with pytest.raises(UnstorableError):
-        store.finish("me", [good(tasks[0], attempts=(attempt(status=2**70),))])
-    with pytest.raises(StoreError) as gone, store._database.writing() as connection:
+        store.queue.finish("me", [good(tasks[0], attempts=(attempt(status=2**70),))])
+    with pytest.raises(StoreError) as gone, store.database.writing() as connection:
         connection.execute(sa.text("select * from no_such_table"))
-    assert store._database.is_sqlite or not isinstance(gone.value, UnstorableError)
+    assert store.database.is_sqlite or not isinstance(gone.value, UnstorableError)

@@ -11,83 +11,88 @@ from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with
 
 
 def test_a_task_asked_again_is_outdated_until_that_is_forgotten(store: Store) -> None:
-    store.create_batch("b", now=NOW, output_path="out.jsonl")
+    store.intake.create_batch("b", now=NOW, output_path="out.jsonl")
     first, second, _ = with_claims(store, *tasks(3))
-    store.finish("me", [a_result(first), a_result(second, status=TaskStatus.FAILED)])
-    assert store.stale("b") == {}
-    store.requeue("b", statuses=[TaskStatus.FAILED], now=NOW)
-    assert store.stale("b") == {second.row: second.id}
-    (again,) = store.claim("me", 9, now=NOW)
-    store.finish("me", [a_result(again, an_attempt(started_at=NOW + 9))])
-    assert store.stale("b") == {second.row: second.id}, "its old row may still be in the file"
-    store.requeue("b", ids=[first.id], now=NOW)
-    store.forget_stale("b", [second.row])
-    assert store.stale("b") == {first.row: first.id}
+    store.queue.finish("me", [a_result(first), a_result(second, status=TaskStatus.FAILED)])
+    assert store.result_sync.stale("b") == {}
+    store.admin.retry("b", statuses=[TaskStatus.FAILED], now=NOW)
+    assert store.result_sync.stale("b") == {second.row: second.id}
+    (again,) = store.queue.claim("me", 9, now=NOW)
+    store.queue.finish("me", [a_result(again, an_attempt(started_at=NOW + 9))])
+    assert store.result_sync.stale("b") == {second.row: second.id}, "its old row may still be in the file"
+    store.admin.retry("b", ids=[first.id], now=NOW)
+    store.result_sync.forget_stale("b", [second.row])
+    assert store.result_sync.stale("b") == {first.row: first.id}
 
 
 def test_new_content_makes_a_row_outdated_only_where_there_was_one(store: Store) -> None:
-    store.create_batch("b", now=NOW, output_path="out.jsonl")
+    store.intake.create_batch("b", now=NOW, output_path="out.jsonl")
     done, waiting = tasks(2)
-    store.add_tasks([done, waiting], now=NOW)
+    store.intake.add_tasks([done, waiting], now=NOW)
     sign_on(store)
-    store.finish("me", [a_result(task) for task in store.claim("me", 1, now=NOW)])
+    store.queue.finish("me", [a_result(task) for task in store.queue.claim("me", 1, now=NOW)])
     changed = [dataclasses.replace(task, max_tokens=1) for task in (done, waiting)]
-    store.add_tasks(changed, now=NOW, rerun_changed=True)
-    assert list(store.stale("b").values()) == [done.id]
+    store.intake.add_tasks(changed, now=NOW, rerun_changed=True)
+    assert list(store.result_sync.stale("b").values()) == [done.id]
 
 
 def test_a_batch_without_a_file_has_nothing_outdated(store: Store) -> None:
     for batch, output in (("queue", ""), ("stdout", "-")):
-        store.create_batch(batch, now=NOW, output_path=output)
-        store.add_tasks([a_task(batch=batch)], now=NOW)
-        store.cancel(batch, now=NOW)
-        assert store.requeue(batch, statuses=[TaskStatus.CANCELLED], now=NOW) == 1
-        assert store.stale(batch) == {}
+        store.intake.create_batch(batch, now=NOW, output_path=output)
+        store.intake.add_tasks([a_task(batch=batch)], now=NOW)
+        store.admin.cancel(batch, now=NOW)
+        assert store.admin.retry(batch, statuses=[TaskStatus.CANCELLED], now=NOW) == 1
+        assert store.result_sync.stale(batch) == {}
 
 
 def test_what_has_ended_is_told_in_the_order_of_the_file(store: Store) -> None:
-    store.add_tasks([*tasks(4_100), a_task("x", "other")], now=NOW)
-    store.cancel("b", [task.id for task in tasks(4_100) if task.id != "t0001"], now=NOW)
-    ended = list(store.ended("b"))
+    store.intake.add_tasks([*tasks(4_100), a_task("x", "other")], now=NOW)
+    store.admin.cancel("b", [task.id for task in tasks(4_100) if task.id != "t0001"], now=NOW)
+    ended = list(store.result_sync.ended("b"))
     assert [task_id for _, task_id in ended] == [t.id for t in tasks(4_100) if t.id != "t0001"]
     before, first, second = (row for row, _ in ended[0:3])
-    assert ids(stored.result.task for stored in store.results_at([second, first])) == ["t0002", "t0003"]
-    assert store.results_at([before + 1]) == [], "it is still open"
+    assert ids(stored.result.task for stored in store.result_sync.results_at([second, first])) == [
+        "t0002",
+        "t0003",
+    ]
+    assert store.result_sync.results_at([before + 1]) == [], "it is still open"
 
 
 def test_a_survey_tells_what_is_new_or_changed_and_what_would_be_asked(store: Store) -> None:
     done, cut, changed, waiting, new = tasks(5)
-    assert store.survey([done]) == (AddReport(added=1), [done]), "not even the batch is there"
-    store.add_tasks([done, cut, changed], now=NOW)
+    assert store.intake.preview([done]) == (AddReport(added=1), [done]), "not even the batch is there"
+    store.intake.add_tasks([done, cut, changed], now=NOW)
     sign_on(store)
-    for task in store.claim("me", 9, now=NOW):
-        store.finish("me", [a_result(task, truncated=task.id == cut.id)])
-    store.add_tasks([waiting], now=NOW)
+    for task in store.queue.claim("me", 9, now=NOW):
+        store.queue.finish("me", [a_result(task, truncated=task.id == cut.id)])
+    store.intake.add_tasks([waiting], now=NOW)
     other = dataclasses.replace(changed, max_tokens=1)
     file = [done, cut, other, waiting, new]
-    report, to_ask = store.survey(file)
+    report, to_ask = store.intake.preview(file)
     assert (report.added, report.existing, report.changed) == (1, 3, (changed.id,))
     assert to_ask == [waiting, new]
-    assert store.survey(file, truncated=True)[1] == [cut, waiting, new]
-    assert store.survey(file, changed=True)[1] == [other, waiting, new]
-    assert store.survey(file, statuses=[TaskStatus.SUCCEEDED])[1] == file
-    assert store.pending("b")[TaskStatus.QUEUED] == 1
+    assert store.intake.preview(file, truncated=True)[1] == [cut, waiting, new]
+    assert store.intake.preview(file, changed=True)[1] == [other, waiting, new]
+    assert store.intake.preview(file, statuses=[TaskStatus.SUCCEEDED])[1] == file
+    assert store.reports.task_counts("b")[TaskStatus.QUEUED] == 1
 
 
 def test_an_expired_task_asked_again_has_as_much_time_as_it_had(store: Store) -> None:
-    store.add_tasks([a_task(deadline_at=NOW + 60)], now=NOW)
+    store.intake.add_tasks([a_task(deadline_at=NOW + 60)], now=NOW)
     sign_on(store)
     for asked_at in (NOW, NOW + 1000, NOW + 5000):
-        (task,) = store.claim("me", 1, now=asked_at)
+        (task,) = store.queue.claim("me", 1, now=asked_at)
         assert task.deadline_at == asked_at + 60
-        store.finish("me", [a_result(task, status=TaskStatus.EXPIRED, output=None)])
-        store.requeue("b", statuses=[TaskStatus.EXPIRED], now=asked_at + (1000 if asked_at == NOW else 4000))
+        store.queue.finish("me", [a_result(task, status=TaskStatus.EXPIRED, output=None)])
+        store.admin.retry(
+            "b", statuses=[TaskStatus.EXPIRED], now=asked_at + (1000 if asked_at == NOW else 4000)
+        )
 
 
 def test_claims_of_the_dead_are_free_before_anyone_signs_on(store: Store) -> None:
     task, _ = with_claims(store, *tasks(2))
-    assert store.release_dead("me", NOW + 1) == 0, "it is alive"
-    assert store.release_dead("next", NOW + 60) == 2
-    assert store.finish("me", [a_result(task)]) == []
+    assert store.orchestrators.release_dead("me", NOW + 1) == 0, "it is alive"
+    assert store.orchestrators.release_dead("next", NOW + 60) == 2
+    assert store.queue.finish("me", [a_result(task)]) == []
     sign_on(store, "next", now=NOW + 60)
-    assert {again.claims for again in store.claim("next", 9, now=NOW + 60)} == {2}
+    assert {again.claims for again in store.queue.claim("next", 9, now=NOW + 60)} == {2}

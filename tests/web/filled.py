@@ -50,22 +50,22 @@ def fill(folder: Path, now: float, *, running: bool = True) -> FilledState:
     settings = settings_in(folder)
     database = folder / "simulated.db"
     with Store.open(database, simulated=True) as store:
-        store.fenced().take_lead(Identity(ME, 1, "elsewhere", 10.0))
-        store.add_tasks(_tasks(now), now=now - 600)
-        store.register(ME, pid=1, host="elsewhere", mode="simulated", batch="", now=now - 500)
-        claimed = store.claim(ME, 10, now=now)
-        store.finish(ME, [_result(task, index, now) for index, task in enumerate(claimed[:9])])
-        store.add_events(
+        store.fenced().leadership.take(Identity(ME, 1, "elsewhere", 10.0))
+        store.intake.add_tasks(_tasks(now), now=now - 600)
+        store.orchestrators.register(ME, pid=1, host="elsewhere", mode="simulated", batch="", now=now - 500)
+        claimed = store.queue.claim(ME, 10, now=now)
+        store.queue.finish(ME, [_result(task, index, now) for index, task in enumerate(claimed[:9])])
+        store.events.add(
             [
                 Event(now - 90, "breaker_opened", "3 failures in a row", "openai", level="warning"),
                 Event(now - 60, "unknown_price", f"no price for {SCRIPT}", "gemini", level="alert"),
             ]
         )
         balancer = ProviderLoadBalancer(settings, now=now, configured=settings.providers.keys())
-        store.heartbeat(ME, now=now, snapshot=balancer.snapshot(now))
+        store.orchestrators.heartbeat(ME, now=now, snapshot=balancer.snapshot(now))
         if not running:
-            store.retire(ME, now=now)
-        rows = store.tasks(100).rows
+            store.orchestrators.retire(ME, now=now)
+        rows = store.tasks.page(100).rows
         return FilledState(
             settings,
             database,
@@ -80,7 +80,7 @@ def show_in_flight(filled: FilledState, store: Store, rows: Iterable[int]) -> No
     """A snapshot of the orchestrator in which the calls of these tasks have left."""
     balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
     snapshot = replace(balancer.snapshot(filled.now), rows_in_flight=tuple(rows))
-    store.heartbeat(ME, now=filled.now, snapshot=snapshot)
+    store.orchestrators.heartbeat(ME, now=filled.now, snapshot=snapshot)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def test_weights_that_make_no_sense_are_422_with_the_field(
     assert error["code"] == "invalid"
     assert error["details"]["field"] == field
     assert error["message"]
-    assert store.settings_version() == 0
+    assert store.controls.settings_version() == 0
 
 
 @pytest.mark.parametrize("body", ["", "{", "nope", '{"a":' * 100_000], ids=["empty", "cut", "word", "deep"])
@@ -79,7 +79,7 @@ def test_weights_are_normalised_and_the_answer_shows_the_result(client: FlaskCli
     assert answer["applied"] is True
     assert answer["weights"] == {"anthropic": 0.25, "openai": 0.5, "gemini": 0.25}
     assert sum(answer["shares"].values()) == pytest.approx(1)
-    assert store.current_settings()["weights"] == answer["weights"]
+    assert store.controls.current_settings()["weights"] == answer["weights"]
     assert client.get("/api/providers/status").json["providers"][1]["weight"] == 0.5
 
 
@@ -94,7 +94,7 @@ def test_a_dry_run_shows_the_shares_and_changes_nothing(client: FlaskClient, sto
     )
     assert answer.json["applied"] is False
     assert answer.json["shares"] == {"anthropic": 0.0, "openai": 1.0, "gemini": 0.0}
-    assert store.settings_version() == 0
+    assert store.controls.settings_version() == 0
 
 
 def test_undo_and_going_back_are_changes_of_their_own(client: FlaskClient, store: Store) -> None:
@@ -150,12 +150,12 @@ def test_every_preset_sums_to_one(client: FlaskClient, name: str) -> None:
 def test_pause_is_a_setting_and_resume_lifts_holds_as_well(client: FlaskClient, store: Store) -> None:
     client.post("/api/providers/openai/pause")
     client.post("/api/providers/openai/pause")
-    assert store.current_settings()["paused"] == ["openai"]
+    assert store.controls.current_settings()["paused"] == ["openai"]
     states = {p["name"]: p["state"] for p in client.get("/api/providers/status").json["providers"]}
     assert states["openai"] == "paused"
     client.post("/api/providers/openai/resume")
-    assert store.current_settings()["paused"] == []
-    commands = store.take_commands(ME, 0.0)
+    assert store.controls.current_settings()["paused"] == []
+    commands = store.controls.take_commands(ME, 0.0)
     assert [(c.kind, c.args, c.who) for c in commands] == [("resume", {"provider": "openai"}, "local")]
     kinds = [event["kind"] for event in client.get("/api/events?limit=3").json["events"]]
     assert kinds == ["provider_resume", "provider_pause", "provider_pause"]
@@ -184,7 +184,7 @@ def test_an_id_that_comes_twice_in_a_request_is_named_and_nothing_is_added(
     error = sent.json["error"]
     assert (sent.status_code, error["code"], error["details"]["field"]) == (422, "invalid", "tasks.1.id")
     assert error["message"] == "tasks.1.id: duplicate id 'a': an earlier task of this request has it"
-    assert store.batch("mine") is None
+    assert store.reports.batch("mine") is None
 
 
 def test_without_an_id_the_same_words_are_two_tasks(client: FlaskClient) -> None:
@@ -197,7 +197,7 @@ def test_many_tasks_are_all_taken_or_none(client: FlaskClient, store: Store) -> 
     assert bad.status_code == 422
     assert "task 2" in bad.json["error"]["message"]
     assert "did you mean 'prompt'" in bad.json["error"]["message"]
-    assert store.batch("new") is None
+    assert store.reports.batch("new") is None
     good = client.post("/api/tasks", json={"tasks": [{"prompt": "a"}, {"prompt": "b"}], "batch": "new"})
     assert (good.status_code, good.json["added"], len(good.json["tasks"])) == (202, 2, 2)
 
@@ -221,7 +221,7 @@ def test_what_is_no_task_is_422(client: FlaskClient, body: Any) -> None:
 
 
 def test_what_is_odd_about_a_task_is_told_with_the_answer(make_app: AppMaker, store: Store) -> None:
-    store.retire(ME, now=0.0)  # what can be called is then a matter of the configuration
+    store.orchestrators.retire(ME, now=0.0)  # what can be called is then a matter of the configuration
     client = make_app(providers={"openai"}).test_client()
     odd = [{"prompt": "a", "task_type": "reserch"}, {"prompt": "b", "task_type": "reserch"}]
     pinned = {"prompt": "c", "providers": ["gemini"]}
@@ -267,9 +267,9 @@ def test_what_the_readme_sends_with_curl_is_taken_shown_and_cancelled(client: Fl
 
 def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, filled: FilledState) -> None:
     def answer() -> None:
-        while not (mine := [t for t in store.claim(ME, 50, now=filled.now) if t.id == "soon"]):
+        while not (mine := [t for t in store.queue.claim(ME, 50, now=filled.now) if t.id == "soon"]):
             pass
-        store.finish(ME, [_result(mine[0], 0, filled.now)])
+        store.queue.finish(ME, [_result(mine[0], 0, filled.now)])
 
     worker = threading.Thread(target=answer)
     worker.start()
@@ -302,8 +302,10 @@ def test_r5_16_a_request_that_is_one_too_many_to_wait_is_told(
 def test_a_filter_by_waiting_fills_its_pages_beside_calls_in_flight(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    store.add_tasks([Task(f"w-{i}", "many", (Message("user", "?"),)) for i in range(30)], now=filled.now)
-    claimed = store.claim(ME, 12, now=filled.now)
+    store.intake.add_tasks(
+        [Task(f"w-{i}", "many", (Message("user", "?"),)) for i in range(30)], now=filled.now
+    )
+    claimed = store.queue.claim(ME, 12, now=filled.now)
     newest = sorted(task.row for task in claimed)[-5:]
     show_in_flight(filled, store, newest)
     seen: list[int] = []
@@ -315,7 +317,7 @@ def test_a_filter_by_waiting_fills_its_pages_beside_calls_in_flight(
         seen += [task["row"] for task in page["tasks"]]
         before = page["next_before"]
         path = f"/api/tasks?status=waiting&limit=10&before={before}" if before else ""
-    counts = store.pending()
+    counts = store.reports.task_counts()
     assert len(seen) == len(set(seen)) == counts[TaskStatus.QUEUED] + counts[TaskStatus.RUNNING] - 5
     calls = client.get("/api/tasks?status=in_flight").json["tasks"]
     assert sorted(task["row"] for task in calls) == newest
@@ -367,13 +369,13 @@ def test_cancel_takes_a_waiting_task_out_and_asks_for_a_running_one(
     assert client.get(f"/api/tasks/{filled.queued_row}").json["status"] == "cancelled"
     running = client.get("/api/tasks?status=running").json["tasks"][0]
     assert client.post(f"/api/tasks/{running['row']}/cancel").json["outcome"] == "requested"
-    (command,) = store.take_commands(ME, filled.now)
+    (command,) = store.controls.take_commands(ME, filled.now)
     assert (command.kind, command.args["ids"]) == ("cancel", [running["id"]])
 
 
 def stranger(client: FlaskClient, store: Store, filled: FilledState) -> str:
     """A task of the queue that still waits, whose id is the number of the row of another that does."""
-    other = store.task_at(filled.queued_row)
+    other = store.tasks.at_row(filled.queued_row)
     assert other is not None and other.row.id != str(filled.queued_row)
     queued = client.post("/api/tasks", json={"id": filled.queued_row, "prompt": "Mine?"})
     assert queued.json["task"]["id"] == str(filled.queued_row)
@@ -419,7 +421,7 @@ def test_a_whole_batch_is_cancelled_and_retried(client: FlaskClient, store: Stor
     assert again["queued"] == 1 + done["cancelled"]
     assert client.post("/api/batches/retry", json={"batch": "nothing"}).status_code == 404
     counts = {b["name"]: b["counts"] for b in client.get("/api/batches").json["batches"]}
-    assert counts[BATCH]["queued"] == store.pending(BATCH)[TaskStatus.QUEUED] == again["queued"]
+    assert counts[BATCH]["queued"] == store.reports.task_counts(BATCH)[TaskStatus.QUEUED] == again["queued"]
 
 
 # ------------------------------------------------------------------ usage, events, exports

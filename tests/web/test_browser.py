@@ -205,7 +205,7 @@ def test_a_narrow_page_shows_every_number_and_what_it_is(
 
 
 def test_a_waiting_task_and_a_call_in_flight_are_told_apart(served: Served, page: Any) -> None:
-    (claimed,) = served.store.tasks(9, statuses=[TaskStatus.RUNNING]).rows
+    (claimed,) = served.store.tasks.page(9, statuses=[TaskStatus.RUNNING]).rows
     show_in_flight(served.filled, served.store, [claimed.row])
     states = page.locator("#list .pill")
     with at_work(served.filled.database):
@@ -238,7 +238,7 @@ def test_values_refresh_in_place_without_losing_focus_or_scroll(served: Served, 
     details.scroll_into_view_if_needed()
     page.get_by_role("button", name="Pause").last.focus()
     at = page.evaluate("scrollY")
-    served.store.put_setting("paused", ["openai"], who="somebody", now=Clock().now())
+    served.store.controls.put_setting("paused", ["openai"], who="somebody", now=Clock().now())
     shows = "document.querySelector('#openai .pill').textContent.includes('Paused')"
     assert page.evaluate(
         f"(async () => {{ for (let i = 0; i < 500 && !{shows}; i++) await tick(); return {shows}; }})()"
@@ -291,7 +291,7 @@ def test_a_task_that_is_being_typed_is_not_disturbed(served: Served, page: Any) 
     page.get_by_label("Prompt").fill("half a thou")
     before = page.locator("#tiles").inner_text()
     page.evaluate("document.getElementById('main').dataset.refresh = '0.2'; schedule()")
-    served.store.cancel("queue", now=Clock().now())
+    served.store.admin.cancel("queue", now=Clock().now())
     page.wait_for_function(
         "before => document.getElementById('tiles').innerText !== before || true", arg=before
     )
@@ -310,7 +310,7 @@ def test_sliders_always_sum_to_100_and_show_the_shares_before_applying(served: S
     }
     assert numbers == {"anthropic": 10.0, "openai": 80.0, "gemini": 10.0}
     page.locator("#shares tr[data-provider=openai] [data-cell=share]", has_text="80.0 %").wait_for()
-    assert served.store.settings_version() == 0
+    assert served.store.controls.settings_version() == 0
     page.get_by_role("button", name="Equal").or_(page.get_by_role("link", name="Equal")).click()
     assert page.locator("#weight-gemini").input_value() == "33.3"
     slider.fill("100")
@@ -318,7 +318,7 @@ def test_sliders_always_sum_to_100_and_show_the_shares_before_applying(served: S
     assert page.locator("#weight-gemini").input_value() == "30.0"
     page.get_by_role("button", name="Apply").click()
     page.get_by_text("The new weights are set.").wait_for()
-    assert served.store.current_settings()["weights"]["openai"] == 0.4
+    assert served.store.controls.current_settings()["weights"]["openai"] == 0.4
 
 
 def test_everything_is_reached_by_keyboard(served: Served, page: Any) -> None:
@@ -368,7 +368,7 @@ def test_times_are_local_with_the_exact_one_on_hover(served: Served, browser: An
 
 
 def test_a_hidden_or_idle_page_asks_seldom(served: Served, page: Any) -> None:
-    served.store.retire(ME, now=Clock().now())
+    served.store.orchestrators.retire(ME, now=Clock().now())
     page.goto(f"{served.url}/provider-status")
     assert page.evaluate("waitS()") >= 5
     page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")

@@ -38,13 +38,13 @@ def settings(tmp_path: Path) -> Settings:
 
 def spend(store: Store, name: str, at: float, provider: str, usd: float, *, sure: bool = True) -> None:
     task = Task(name, "spent", (Message("user", "?"),), created_at=at, submitter="<b>eve</b>")
-    store.add_tasks([task], now=at)
-    (claimed,) = store.claim("me", 1, now=at)
+    store.intake.add_tasks([task], now=at)
+    (claimed,) = store.queue.claim("me", 1, now=at)
     nanos = int(usd * 1e9)
     outcome = Outcome.OK if sure else Outcome.UNCERTAIN
     attempt = Attempt(1, provider, "m", "a", outcome, at, 0.5, "weighted", (), cost_nanos=nanos)
     status = TaskStatus.SUCCEEDED if sure else TaskStatus.FAILED
-    store.finish("me", [Result(claimed, status, at, (attempt,), output="x" if sure else None)])
+    store.queue.finish("me", [Result(claimed, status, at, (attempt,), output="x" if sure else None)])
 
 
 def client_of(settings: Settings, store: Store, *, simulated: bool) -> FlaskClient:
@@ -53,7 +53,7 @@ def client_of(settings: Settings, store: Store, *, simulated: bool) -> FlaskClie
 
 def test_every_budget_is_shown_with_what_is_spent_left_and_when_it_starts_anew(settings: Settings) -> None:
     with Store.open(settings.state_dir / "live.db", simulated=False) as store:
-        store.register("me", pid=1, host="h", mode="live", batch="", now=NOW)
+        store.orchestrators.register("me", pid=1, host="h", mode="live", batch="", now=NOW)
         spend(store, "today", NOW - 60, "openai", 0.85)
         spend(store, "unsure", NOW - 50, "openai", 0.10, sure=False)
         spend(store, "before", NOW - 3 * DAY_S, "openai", 4.0)
@@ -83,9 +83,9 @@ def test_every_budget_is_shown_with_what_is_spent_left_and_when_it_starts_anew(s
 
 def test_a_cap_is_shown_while_its_batch_has_tasks_left(settings: Settings) -> None:
     with Store.open(settings.state_dir / "live.db", simulated=False) as store:
-        store.add_tasks([Task("t", "capped", (Message("user", "?"),))], now=NOW)
+        store.intake.add_tasks([Task("t", "capped", (Message("user", "?"),))], now=NOW)
         for batch, usd in (("capped", 2.0), ("ended", 3.0)):
-            store.put_setting(CAP + batch, usd, who="run", now=NOW)
+            store.controls.put_setting(CAP + batch, usd, who="run", now=NOW)
         client = client_of(settings, store, simulated=False)
         shown = client.get("/api/dashboard").json["budgets"]
         history = client.get("/rebalance").text

@@ -98,7 +98,7 @@ def test_the_age_of_what_is_shown_is_told(
 def test_the_pages_name_the_command_that_serves_this_very_state(
     make_app: AppMaker, store: Store, filled: FilledState
 ) -> None:
-    store.retire(ME, now=filled.now)
+    store.orchestrators.retire(ME, now=filled.now)
     client = make_app(start_command="python real_agent_orchestrator.py --state-dir elsewhere").test_client()
     told = "real_agent_orchestrator.py --state-dir elsewhere"
     assert f"Start it with <code>python {told}</code>" in client.get("/provider-status").text
@@ -108,7 +108,7 @@ def test_the_pages_name_the_command_that_serves_this_very_state(
 def test_one_that_signed_off_is_told_apart_from_one_that_fell_silent(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    store.retire(ME, now=filled.now)
+    store.orchestrators.retire(ME, now=filled.now)
     assert client.get("/api/providers/status").json["orchestrator"]["state"] == "stopped"
     assert "waiting and no orchestrator is running" in client.get("/").text
 
@@ -135,12 +135,14 @@ def test_the_dashboard_tells_the_five_numbers(client: FlaskClient) -> None:
 def test_without_a_price_for_the_baseline_the_dashboard_claims_no_savings(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    (task,) = store.claim(ME, 1, now=filled.now)
+    (task,) = store.queue.claim(ME, 1, now=filled.now)
     good = Attempt(
         1, "openai", "gpt-6-luna", "gpt-engineer", Outcome.OK, filled.now, 1.0, "weighted", (),
         usage=Usage(10, 0, 0, 10), cost_nanos=1_000,
     )  # fmt: skip
-    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, filled.now, (good,), output="Hi", tier="economy")])
+    store.queue.finish(
+        ME, [Result(task, TaskStatus.SUCCEEDED, filled.now, (good,), output="Hi", tier="economy")]
+    )
     money = client.get("/api/dashboard").json["money"]
     assert (money["saved_usd"], money["tiers"]) == (None, [])
     assert "unknown: no price for" in client.get("/").text
@@ -149,12 +151,14 @@ def test_without_a_price_for_the_baseline_the_dashboard_claims_no_savings(
 def test_calls_without_a_price_are_the_reason_why_no_savings_are_told(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    (task,) = store.claim(ME, 1, now=filled.now)
+    (task,) = store.queue.claim(ME, 1, now=filled.now)
     dear = Attempt(
         1, "openai", "gpt-nobody-knows", "gpt-engineer", Outcome.OK, filled.now, 1.0, "weighted", (),
         usage=Usage(10, 0, 0, 10), cost_nanos=None,
     )  # fmt: skip
-    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, filled.now, (dear,), output="Hi", tier="economy")])
+    store.queue.finish(
+        ME, [Result(task, TaskStatus.SUCCEEDED, filled.now, (dear,), output="Hi", tier="economy")]
+    )
     assert "unknown: 1 call without a price" in client.get("/").text
 
 
@@ -162,21 +166,23 @@ def test_a_limit_is_told_by_the_minute(client: FlaskClient, store: Store, filled
     settings = make_settings(limits=told_limits(requests_per_minute=608))
     balancer = ProviderLoadBalancer(settings, now=filled.now, configured=settings.providers.keys())
     balancer.place(make_task(), filled.now)
-    store.heartbeat(ME, now=filled.now, snapshot=balancer.snapshot(filled.now))
+    store.orchestrators.heartbeat(ME, now=filled.now, snapshot=balancer.snapshot(filled.now))
     assert "608 a minute" in client.get("/provider-status").text
 
 
 def test_where_a_preference_chose_the_others_are_told_so(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    (task,) = store.claim(ME, 1, now=filled.now)
+    (task,) = store.queue.claim(ME, 1, now=filled.now)
     reasons = (Candidate("gemini", "gemini-3.5-flash-lite", 0.2), Candidate("openai", "gpt-6-luna", 0.3))
     good = Attempt(
         1, "gemini", "gemini-3.5-flash-lite", "researcher", Outcome.OK, filled.now, 1.0, "preferred", reasons,
         usage=Usage(10, 0, 0, 10), cost_nanos=1_000,
     )  # fmt: skip
-    store.finish(ME, [Result(task, TaskStatus.SUCCEEDED, filled.now, (good,), output="Hi", tier="economy")])
-    detail = store.task(task.batch, task.id)
+    store.queue.finish(
+        ME, [Result(task, TaskStatus.SUCCEEDED, filled.now, (good,), output="Hi", tier="economy")]
+    )
+    detail = store.tasks.find(task.batch, task.id)
     assert detail is not None
     page = client.get(f"/rows/{detail.row.row}").text
     assert "the preferred one goes first" in page and "another's turn" not in page
@@ -186,7 +192,7 @@ def test_until_when_stands_beside_an_event_and_in_its_row(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
     until = filled.now + 7_200.0
-    store.add_events(
+    store.events.add(
         [
             Event(
                 filled.now - 5,
@@ -218,7 +224,7 @@ def test_the_finish_time_leaves_out_tasks_that_are_held_and_says_by_what(
     )
     soon = WaitingFor(2, filled.now + 12, WaitReason(RefusalKind.RATE_LIMIT, "openai", "tokens"))
     snapshot = replace(balancer.snapshot(filled.now), waiting_for=(soon, waits), waiting=3)
-    store.heartbeat(ME, now=filled.now, snapshot=snapshot)
+    store.orchestrators.heartbeat(ME, now=filled.now, snapshot=snapshot)
     view = client.get("/api/dashboard").json
     assert (view["left_s"] is not None) is left
     assert view["held"] == {"tasks": blocked, "what": "budget overall: exhausted", "until": waits.until,
@@ -240,7 +246,9 @@ def test_what_tasks_wait_for_says_when_one_may_go(
     }
     waits = tuple(WaitingFor(2, until, reason) for reason, (until, _) in reasons.items())
     balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
-    store.heartbeat(ME, now=filled.now, snapshot=replace(balancer.snapshot(filled.now), waiting_for=waits))
+    store.orchestrators.heartbeat(
+        ME, now=filled.now, snapshot=replace(balancer.snapshot(filled.now), waiting_for=waits)
+    )
     rows = re.findall(r"<tr><td>(.*?)</td><td.*?</td>\s*<td[^>]*>(.*?)</td></tr>", client.get("/").text)
     assert dict(rows) == {wait_text(reason): told for reason, (_, told) in reasons.items()}
 
@@ -259,9 +267,9 @@ def test_why_a_provider_was_not_chosen_does_not_name_it(kind: str, detail: str, 
 
 
 def test_calls_of_the_dead_are_no_task_type(filled: FilledState, store: Store, client: FlaskClient) -> None:
-    store.reserve_cost(ME, {("openai", BATCH, "local"): 700_000})
-    store.register("next", pid=2, host="here", mode="simulated", batch="", now=filled.now)
-    assert sum(row.sums.uncertain_nanos for row in store.usage(0.0, filled.now + 60, ())) >= 700_000
+    store.orchestrators.reserve_cost(ME, {("openai", BATCH, "local"): 700_000})
+    store.orchestrators.register("next", pid=2, host="here", mode="simulated", batch="", now=filled.now)
+    assert sum(row.sums.uncertain_nanos for row in store.reports.usage(0.0, filled.now + 60, ())) >= 700_000
     assert "" not in {row.task_type for row in type_table(context_of(client))}
 
 
@@ -293,7 +301,7 @@ def test_a_task_page_tells_the_way_it_went(client: FlaskClient) -> None:
 
 def test_a_list_pages_on_with_its_filter(filled: FilledState, store: Store, client: FlaskClient) -> None:
     more = [Task(f"m-{i}", "many", (Message("user", "?"),), "research") for i in range(120)]
-    store.add_tasks(more, now=filled.now)
+    store.intake.add_tasks(more, now=filled.now)
     page = client.get("/tasks?type=research&batch=many").text
     assert "m-119" in page
     assert "m-69<" not in page
@@ -310,12 +318,12 @@ def test_a_batch_is_cancelled_only_after_a_page_has_asked_with_the_number(
 ) -> None:
     form = {"csrf": csrf_of(client), "batch": BATCH}
     asked = client.post("/batches/cancel", data=form)
-    counts = store.pending(BATCH)
+    counts = store.reports.task_counts(BATCH)
     still_open = counts[TaskStatus.QUEUED] + counts[TaskStatus.RUNNING]
     assert asked.status_code == 200 and still_open > 1
-    assert f"Cancel {still_open} tasks" in asked.text and store.pending(BATCH) == counts
+    assert f"Cancel {still_open} tasks" in asked.text and store.reports.task_counts(BATCH) == counts
     done = client.post("/batches/cancel", data={**form, "confirmed": "yes"})
-    assert done.status_code == 303 and store.pending(BATCH)[TaskStatus.QUEUED] == 0
+    assert done.status_code == 303 and store.reports.task_counts(BATCH)[TaskStatus.QUEUED] == 0
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/tasks/1/2/3", "/api/nowhere", "/batches/delete"])
@@ -326,10 +334,10 @@ def test_a_form_sent_to_an_unknown_address_is_404(client: FlaskClient, path: str
 def test_a_truncated_answer_is_marked_in_the_list(
     filled: FilledState, store: Store, client: FlaskClient
 ) -> None:
-    store.add_tasks([Task("cut", "queue", (Message("user", "?"),), priority=99)], now=filled.now)
-    (task,) = store.claim(ME, 1, now=filled.now)
+    store.intake.add_tasks([Task("cut", "queue", (Message("user", "?"),), priority=99)], now=filled.now)
+    (task,) = store.queue.claim(ME, 1, now=filled.now)
     cut = Result(task, TaskStatus.SUCCEEDED, filled.now, (), output="half an", truncated=True)
-    store.finish(ME, [cut])
+    store.queue.finish(ME, [cut])
     assert ">truncated<" in client.get("/tasks?id=cut").text
     assert ">truncated<" not in client.get("/tasks?id=t-script").text
 
@@ -343,7 +351,7 @@ def test_a_task_is_handed_in_by_form_and_shown(client: FlaskClient, store: Store
     }
     response = client.post("/tasks", data=form, follow_redirects=True)
     assert "Line one\nline two" in response.text
-    task = store.task_at(int(response.request.path.rsplit("/", 1)[1]))
+    task = store.tasks.at_row(int(response.request.path.rsplit("/", 1)[1]))
     assert task is not None
     assert (task.task.max_tokens, task.task.task_type, task.row.batch) == (50, "research", "queue")
 
@@ -369,11 +377,11 @@ def test_weights_are_previewed_applied_and_taken_back_by_form(client: FlaskClien
     }
     preview = client.post("/rebalance", data={**form, "action": "preview"})
     assert 'value="60.0"' in preview.text
-    assert store.settings_version() == 0
+    assert store.controls.settings_version() == 0
     client.post("/rebalance", data={**form, "action": "apply"})
-    assert store.current_settings()["weights"] == {"anthropic": 0.2, "openai": 0.6, "gemini": 0.2}
+    assert store.controls.current_settings()["weights"] == {"anthropic": 0.2, "openai": 0.6, "gemini": 0.2}
     client.post("/rebalance", data={"csrf": form["csrf"], "action": "undo"})
-    assert "weights" not in store.current_settings()
+    assert "weights" not in store.controls.current_settings()
     history = client.get("/rebalance").text
     assert "openai 40.0 % to 60.0 %" in history
     wrong = client.post("/rebalance", data={**form, "weight-openai": "-5", "action": "apply"})
@@ -428,7 +436,7 @@ def test_an_upload_is_shown_with_rows_bad_lines_and_cost_before_it_starts(
     assert "line 8" in page
     assert "did you mean" in page
     assert "At most" in page
-    assert store.batch("my tasks.jsonl") is None
+    assert store.reports.batch("my tasks.jsonl") is None
     started = client.post(where, data={"csrf": csrf_of(client), "action": "start"}, follow_redirects=True)
     assert "29 tasks are on the queue" in started.text
     assert client.get(where).status_code == 404
@@ -451,7 +459,7 @@ def test_a_table_is_taken_with_its_column_of_prompts_or_with_a_prompt_for_its_ro
     assert "Start 2 tasks" in page and "Of Desk: bad; very" in page
     assert "line 5" in page and "2 cells for 3 columns" in page
     client.post(sent.headers["Location"], data={"csrf": csrf_of(client), "action": "start"})
-    detail = store.task("reviews.csv", "2")
+    detail = store.tasks.find("reviews.csv", "2")
     assert detail is not None and detail.task.messages[-1].content == "Of Desk:\nbad;\nvery"
     assert detail.task.metadata == {"product": "Desk", "review": "bad;\nvery"}
     where = send(client, b"prompt,city\nWhat?,Rome\n", "questions.csv")
@@ -467,12 +475,12 @@ def test_a_table_is_kept_until_its_template_fits(client: FlaskClient, store: Sto
     assert sent.status_code == 303 and "no column" in page and "--prompt-file" not in page
     assert "Start" not in page.split("<main")[1].split("</main")[0]
     started = client.post(where, data={"csrf": form["csrf"], "action": "start"})
-    assert started.status_code == 422 and store.batch("towns.csv") is None
+    assert started.status_code == 422 and store.reports.batch("towns.csv") is None
     again = {"csrf": form["csrf"], "action": "template", "template": "What is {city}?"}
     assert client.post(where, data=again).headers["Location"] == where
     assert "Start 2 tasks" in client.get(where).text
     client.post(where, data={"csrf": form["csrf"], "action": "start"})
-    counts = store.pending("towns.csv")
+    counts = store.reports.task_counts("towns.csv")
     assert counts[TaskStatus.QUEUED] == 2
 
 
@@ -491,10 +499,12 @@ def test_an_upload_is_planned_with_what_is_known_now(
         return cast(Expectation, found)
 
     before = expected()
-    store.add_tasks([Task(f"w-{i}", "w", (Message("user", "?"),)) for i in range(2000)], now=filled.now)
+    store.intake.add_tasks(
+        [Task(f"w-{i}", "w", (Message("user", "?"),)) for i in range(2000)], now=filled.now
+    )
     behind = expected()
     assert behind.ahead == before.ahead + 2000 and behind.duration_s > 3 * before.duration_s
-    store.put_setting("paused", ["openai"], who="me", now=filled.now)
+    store.controls.put_setting("paused", ["openai"], who="me", now=filled.now)
     assert list(expected().out) == ["openai"]
 
 
@@ -511,7 +521,7 @@ def test_an_upload_that_costs_more_than_a_budget_has_left_says_so(tmp_path: Path
 
 
 def test_an_upload_tells_which_rows_nobody_can_be_asked(make_app: AppMaker, store: Store) -> None:
-    store.retire(ME, now=0.0)
+    store.orchestrators.retire(ME, now=0.0)
     client = make_app(providers={"openai"}).test_client()
     row = json.dumps({"prompt": "Hi", "providers": ["gemini"]})
     page = client.get(send(client, f"{row}\n{row}\n".encode(), "pinned.jsonl")).text

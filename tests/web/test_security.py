@@ -107,7 +107,7 @@ def test_names_stand_in_history_and_usage(guarded: Callable[[], FlaskClient], st
     as_bob = {"Authorization": f"Bearer {BOB}"}
     client.post("/api/providers/rebalance", json={"preset": "equal"}, headers=as_bob)
     task = client.post("/api/tasks", json={"prompt": "Whose?"}, headers=as_bob).json["task"]
-    assert store.settings_history()[0].who == "bob"
+    assert store.controls.settings_history()[0].who == "bob"
     assert task["submitter"] == "bob"
 
 
@@ -541,17 +541,17 @@ def test_tasks_of_others_are_not_found_for_who_submits_only(shared: FlaskClient)
 def test_who_submits_only_cant_touch_what_is_not_theirs(
     shared: FlaskClient, store: Store, path: str, body: dict[str, Any], status: int
 ) -> None:
-    before = store.pending()
+    before = store.reports.task_counts()
     answer = shared.post(path, json=body, headers=BEARERS["bob"])
     assert answer.status_code == status and "secret" not in answer.text
-    assert store.pending() == before
+    assert store.reports.task_counts() == before
 
 
 def test_cancelling_the_queue_takes_ones_own_tasks_out(shared: FlaskClient, store: Store) -> None:
     shared.post("/api/tasks", json={"id": "bobs", "prompt": "Mine"}, headers=BEARERS["bob"])
     done = shared.post("/api/batches/cancel", json={"batch": "queue"}, headers=BEARERS["bob"]).json
     assert done["cancelled"] == 1
-    assert store.statuses("queue", ["bobs", "hers"]) == {"bobs": "cancelled", "hers": "queued"}
+    assert store.tasks.statuses("queue", ["bobs", "hers"]) == {"bobs": "cancelled", "hers": "queued"}
     again = shared.post("/api/batches/retry", json={"batch": "queue"}, headers=BEARERS["bob"]).json
     assert again["queued"] == 1
 
@@ -560,9 +560,9 @@ def test_who_asks_again_pays_and_every_change_names_who_made_it(shared: FlaskCli
     for verb in ("cancel", "retry"):
         for path in (f"/api/tasks/hers/{verb}", f"/api/tasks/alices/b/{verb}"):
             assert shared.post(path, headers=BEARERS["dave"]).status_code == 202
-    assert store.submitters("queue", ["hers"]) == {"hers": "dave"}
-    assert store.submitters("alices", ["b"]) == {"b": "dave"}
-    claimed = {task.id: task.submitter for task in store.claim(ME, 50, now=0.0)}
+    assert store.tasks.submitters("queue", ["hers"]) == {"hers": "dave"}
+    assert store.tasks.submitters("alices", ["b"]) == {"b": "dave"}
+    claimed = {task.id: task.submitter for task in store.queue.claim(ME, 50, now=0.0)}
     assert (claimed["hers"], claimed["b"]) == ("dave", "dave")
     assert (
         shared.get("/api/tasks/alices/b", headers=BEARERS["alice"]).status_code == 200
@@ -570,7 +570,7 @@ def test_who_asks_again_pays_and_every_change_names_who_made_it(shared: FlaskCli
     shared.post("/api/batches/cancel", json={"batch": "alices"}, headers=BEARERS["dave"])
     shared.post("/api/batches/retry", json={"batch": "alices"}, headers=BEARERS["dave"])
     shared.post("/api/providers/openai/pause", headers=BEARERS["dave"])
-    made = {event.event.kind: event.event.message for event in store.events(20)}
+    made = {event.event.kind: event.event.message for event in store.events.recent(20)}
     for kind in ("task_cancelled", "task_retried", "batch_cancelled", "batch_retried", "provider_pause"):
         assert made[kind].startswith("dave "), kind
 
@@ -609,7 +609,7 @@ def test_a_file_of_another_is_neither_seen_nor_started_nor_dropped(shared: Flask
 def test_a_batch_has_a_name_that_a_terminal_and_a_log_can_take(
     client: FlaskClient, store: Store, name: str
 ) -> None:
-    before = len(store.batches())
+    before = len(store.reports.batches())
     for path, body in (
         ("/api/tasks", {"prompt": "x", "batch": name}),
         ("/api/batches/cancel", {"batch": name}),
@@ -621,7 +621,7 @@ def test_a_batch_has_a_name_that_a_terminal_and_a_log_can_take(
     assert "\x1b" not in client.get(address).text
     if name:  # an empty field means the file's name
         assert client.post(address, data={"csrf": csrf_of(client), "batch": name}).status_code == 422
-    assert len(store.batches()) == before
+    assert len(store.reports.batches()) == before
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "-Infinity", "[1e999]"])

@@ -1,19 +1,24 @@
 """The durable store: what must survive `kill -9` is here, and only here.
 
-    intake    tasks and batches come in
-    work      an orchestrator claims, releases, finishes, records
-    leading   which orchestrator leads, under which epoch
-    control   orchestrators sign on and off; settings, commands, events, what is learned
-    editing   people cancel, ask again, purge
-    reading   pages, exports, snapshots
-    result_sync  results files are brought up to date
-    accounts  usage and summaries
-    samples   single calls that a plan learns from
-    -----
-    deduplication, claim_order, transitions, loading, rollups, histogram, codec, rows, shared, schema,
-    database, watch, lock, repeating, migrate + migrations/
+A `Store` has one component for each duty, all over one `Database`:
 
-Synchronous, over one URL. Threads may share a `Store`; each call is a transaction of its own and returns
+    intake         add batches and tasks
+    queue          claim, release and finish tasks: the work of an orchestrator
+    admin          cancel, retry and purge tasks: changes that people make
+    deduplication  settle equal tasks that share one answer
+    result_sync    results in the order of a batch's file, and which of them are stale
+    tasks          look up tasks, one or a page of them
+    reports        counts, batches, usage, summaries, samples for forecasts
+    orchestrators  register, send heartbeats, reserve the cost of calls, retire
+    leadership     the orchestrator that leads, and its epoch
+    controls       settings and commands
+    events         the log of events
+    learned_state  what was learned about providers
+
+Below the components: transitions, ledger and deduplication (inside a transaction), claim_order, loading,
+rollups, identifiers, codec, rows, sums, schema, reconnecting, database, engine, lock, watch, migrate.
+
+Everything is synchronous. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.
 """
 
@@ -23,87 +28,100 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from .accounts import Accounts
-from .control import Control
+from .admin import Admin
+from .controls import Controls
 from .database import Database
-from .deduplication import DUPLICATES_AT_ONCE
-from .editing import Editing
+from .deduplication import DUPLICATES_AT_ONCE, Deduplication, DuplicateLinks
+from .events import Events
+from .identifiers import Identifiers
 from .intake import Intake
-from .leading import Identity, Leading
+from .leadership import Identity, LeadershipRow
+from .learned_state import LearnedState
+from .loading import Loader
 from .lock import HostLock
 from .migrate import bring_up_to_date
-from .reading import Reading
-from .repeating import once_more, repeating
+from .orchestrators import Orchestrators
+from .queue import Queue
+from .reconnecting import reconnect
+from .reports import Reports
 from .result_sync import ResultSync
 from .rows import (
     AddReport,
     BatchRow,
-    CallSums,
     Command,
     EventRow,
     Leader,
-    News,
     OrchestratorRow,
+    PollResult,
     PromptSize,
     Registration,
     SettingChange,
     StoredResult,
-    Summary,
     TaskDetail,
     TaskPage,
     TaskRow,
-    TaskSums,
-    TierSavings,
-    UsageRow,
 )
-from .samples import Samples
+from .sums import CallSums, Summary, TaskSums, TierSavings, UsageRow
+from .tasks import Tasks, TaskSelection
+from .transitions import Transitions
 from .watch import Watch
-from .work import Work
 
 
-@repeating(
-    "_add_chunk",
-    "_store_chunk",
-    always=("create_batch",),
-    never=("add_tasks", "close", "watch", "fenced", "file_lost"),
-)
-class Store(Intake, Work, Leading, Control, Editing, Reading, ResultSync, Accounts, Samples):
+class Store:
     """One database, opened with `Store.open`; also a context manager that closes it."""
+
+    def __init__(self, database: Database) -> None:
+        ids = Identifiers(database)
+        loader, transitions = Loader(ids), Transitions(database, ids)
+        links = DuplicateLinks(database, loader)
+        self.database = database
+        self.intake = Intake(database, ids, transitions, links)
+        self.queue = Queue(database, ids, loader, transitions, links)
+        self.deduplication = Deduplication(database, ids, links)
+        self.admin = Admin(database, ids, transitions, self.deduplication)
+        self.result_sync = ResultSync(database, ids, loader)
+        self.tasks = Tasks(database, ids, loader)
+        self.reports = Reports(database, ids, loader)
+        self.orchestrators = Orchestrators(database, ids, transitions)
+        self.leadership = LeadershipRow(database)
+        self.controls = Controls(database, ids)
+        self.events = Events(database)
+        self.learned_state = LearnedState(database)
 
     @classmethod
     def open(cls, url_or_path: str | Path, *, simulated: bool) -> Store:
-        """Open a database, made or migrated where needed.
+        """Open a database, created or migrated if needed.
 
-        Raises StoreError where it is newer than this program, holds live results and `simulated` is asked
-        for (or the other way round), or can't be opened now; ConfigError for a URL that is none.
+        Raises StoreError if it is newer than this program, holds live results and `simulated` is True (or the
+        other way round), or cannot be opened now. Raises ConfigError for an invalid URL.
         """
         database = Database(url_or_path)
         with ExitStack() as undo:
             undo.callback(database.dispose)
-            once_more(database, lambda: bring_up_to_date(database, simulated=simulated))
+            reconnect(database, lambda: bring_up_to_date(database, simulated=simulated))
             undo.pop_all()
         database.remember_file()
         return cls(database)
 
     def fenced(self) -> Store:
         """The same database for an orchestrator: it writes while it leads, see `core/leadership.py`."""
-        return Store(self._database.fenced())
+        return Store(self.database.fenced())
 
     def close(self) -> None:
-        """Close all connections. What was returned from stays committed."""
-        self._database.dispose()
+        """Close all connections. Committed data stays."""
+        self.database.dispose()
 
     def file_lost(self) -> str:
-        """`was deleted` or `was replaced`, if its file was since it was opened; empty while it is there.
+        """`was deleted` or `was replaced` if the database file was, since it was opened; else empty.
 
-        A look at the folder alone: it opens nothing. SQLite goes on with a file that has no name any more,
-        and what is written there is gone when the process ends.
+        It only looks at the folder. SQLite keeps using a file that has no name any more, and what is written
+        there is lost when the process ends.
         """
-        return self._database.file_lost()
+        return self.database.file_lost()
 
     def watch(self) -> Watch:
-        """Tells a process that waits whether anything was written."""
-        return Watch(self._database.url.database if self._database.is_sqlite else None)
+        """A cheap way to notice that something was written."""
+        return Watch(self.database.url.database if self.database.is_sqlite else None)
 
     def __enter__(self) -> Store:
         return self
@@ -116,7 +134,7 @@ class Store(Intake, Work, Leading, Control, Editing, Reading, ResultSync, Accoun
     @property
     def place(self) -> str:
         """The file or the URL, without a password."""
-        return self._database.place
+        return self.database.place
 
     def __repr__(self) -> str:
         return f"<Store {self.place}>"
@@ -133,14 +151,15 @@ __all__ = [
     "EventRow",
     "HostLock",
     "Leader",
-    "News",
     "OrchestratorRow",
+    "PollResult",
     "PromptSize",
     "Registration",
     "SettingChange",
     "StoredResult",
     "Summary",
     "TaskDetail",
+    "TaskSelection",
     "TaskPage",
     "TaskRow",
     "TaskSums",

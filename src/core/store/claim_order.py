@@ -1,15 +1,15 @@
-"""Whose turn it is: which queued tasks a claim takes.
+"""The order in which a claim takes queued tasks.
 
-1. Tasks whose deadline is near, however young, up to half of the claim: they are served in time, or
-   expire when their time comes and not when their turn does.
-2. The highest priority. Within it owners (one batch and submitter) take turns, the one served least
-   recently first; within an owner its task types do so too; within a stream the oldest task comes first.
+1. Tasks whose deadline is near, however young, up to half of the claim: they are served in time, or expire
+   when their time comes and not when their turn does.
+2. The highest priority. Within it owners (one batch and submitter) take turns, the least recently served
+   first; within an owner its task types take turns too; within a stream the oldest task comes first.
 
-So a file of 200,000 rows does not make a single question wait for its end. TaskStreams are found by leaping
+So a file of 200,000 rows does not make a single question wait for its end. Streams are found by jumping
 through the index from one to the next: a claim costs the same with a thousand tasks queued and with a
-million. Which stream was served when is remembered in memory only; after a start everyone is equal again.
+million. When a stream was last served is kept in memory only; after a start all are equal again.
 
-Owners that the caller excludes (their own budget is spent) are passed over as if they had no tasks.
+Owners that the caller excludes (their budget is spent) are skipped as if they had no tasks.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from sqlalchemy import bindparam
 
 from . import schema
 from .database import Database
-from .schema import IS_ASKED, IS_QUEUED
-from .shared import TaskStream, TaskStreams
+from .identifiers import Identifiers, TaskStream
+from .schema import IS_QUEUED, RUNS_ITSELF
 
-NEAR_S = 120.0  # a deadline this close makes a task go first
-STREAMS_SEEN = 32  # at least so many are compared, however small the claim
+NEAR_S = 120.0  # a task whose deadline is this close goes first
+STREAMS_SEEN = 32  # compare at least this many, however small the claim
 _T = schema.tasks.c
 
 _NEAR_DEADLINE = (
     sa.select(_T.task_row, _T.stream_id)
-    .where(IS_QUEUED, IS_ASKED, _T.deadline_at.is_not(None), _T.deadline_at < bindparam("soon"))
+    .where(IS_QUEUED, RUNS_ITSELF, _T.deadline_at.is_not(None), _T.deadline_at < bindparam("soon"))
     .order_by(_T.deadline_at)
     .limit(bindparam("n"))
 )
 _NEXT_PRIORITY = (
     sa.select(_T.priority)
-    .where(IS_QUEUED, IS_ASKED, _T.priority < bindparam("below"))
+    .where(IS_QUEUED, RUNS_ITSELF, _T.priority < bindparam("below"))
     .order_by(_T.priority.desc())
     .limit(1)
 )
 _NEXT_STREAM = (
     sa.select(_T.stream_id)
-    .where(IS_QUEUED, IS_ASKED, _T.priority == bindparam("priority"), _T.stream_id > bindparam("after"))
+    .where(IS_QUEUED, RUNS_ITSELF, _T.priority == bindparam("priority"), _T.stream_id > bindparam("after"))
     .order_by(_T.stream_id)
     .limit(1)
 )
@@ -51,7 +51,7 @@ _STREAM_ROWS = (
     sa.select(_T.task_row)
     .where(
         IS_QUEUED,
-        IS_ASKED,
+        RUNS_ITSELF,
         _T.priority == bindparam("priority"),
         _T.stream_id == bindparam("stream"),
         _T.task_row > bindparam("after"),
@@ -64,10 +64,10 @@ _Item = tuple[int, TaskStream]  # row, its stream
 
 
 class ClaimOrder:
-    """Chooses rows inside the caller's transaction; claims nothing itself."""
+    """Chooses rows inside the caller's transaction; it does not claim them."""
 
-    def __init__(self, database: Database, streams: TaskStreams) -> None:
-        self._database, self._streams = database, streams
+    def __init__(self, database: Database, ids: Identifiers) -> None:
+        self._database, self._ids = database, ids
         self._tick = 0
         self._served: dict[_Owner | int, int] = {}  # owner or stream -> when it was served last
         self._excluded: Collection[tuple[str, str]] = ()
@@ -115,7 +115,7 @@ class ClaimOrder:
     def _passed_over(self, stream_id: int) -> bool:
         if not self._excluded:
             return False
-        stream = self._streams.by_id(stream_id)
+        stream = self._ids.stream_by_id(stream_id)
         return (stream.batch, stream.submitter) in self._excluded
 
     def _priorities(self, connection: sa.Connection) -> Iterator[int]:
@@ -142,7 +142,7 @@ class ClaimOrder:
         before = itertools.takewhile(lambda i: i <= start, self._stream_ids(connection, priority, 0))
         ids = list(itertools.islice(itertools.chain(behind, before), enough))
         self._looked_at = ids[-1] if len(ids) == enough else 0
-        return [self._streams.by_id(i) for i in ids]
+        return [self._ids.stream_by_id(i) for i in ids]
 
     def _stream_ids(self, connection: sa.Connection, priority: int, after: int) -> Iterator[int]:
         while (found := self._next_stream(connection, priority, after)) is not None:

@@ -22,11 +22,12 @@ from sqlalchemy import bindparam
 
 from ...records import Result, TaskStatus
 from . import schema
-from .loading import Loading, full_tasks
+from .database import Database
+from .identifiers import Identifiers
+from .loading import IN_SIZE, Loader, full_tasks, parts
+from .reconnecting import reconnecting
 from .rollups import Rollup, add_counts, add_task
 from .schema import IS_DUPLICATE, IS_QUEUED
-from .shared import IN_SIZE, parts
-from .transitions import Transitions
 
 DUPLICATES_AT_ONCE = 500  # in one transaction, and in memory
 CAN_BE_PRIMARY = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.SUCCEEDED})
@@ -87,29 +88,23 @@ _PRIMARIES = (
 )
 
 
-class Deduplication(Transitions, Loading):
-    """What the parts share in which tasks begin to follow, or primaries end."""
+class DuplicateLinks:
+    """Links between primaries and duplicates. Each method runs inside its caller's transaction."""
 
-    def settle_duplicates(self, batch: str | None = None) -> list[Result]:
-        """End duplicates whose primary has ended without them; the results of a few hundred of them.
+    def __init__(self, database: Database, loader: Loader) -> None:
+        self._database, self._loader = database, loader
 
-        Those of one batch, or all. Ask again until it returns none.
-        """
-        of_batch = () if batch is None else (_T.batch_id == self._streams.known_batch_id(batch),)
-        with self._database.writing() as connection:
-            return self._end(connection, connection.execute(_WAITING.where(*of_batch)).all())
-
-    def _end_duplicates(self, connection: sa.Connection, primaries: Sequence[int]) -> list[Result]:
-        """End those that wait for these tasks, which have just ended: `DUPLICATES_AT_ONCE` at most."""
+    def end_duplicates(self, connection: sa.Connection, primaries: Sequence[int]) -> list[Result]:
+        """End up to `DUPLICATES_AT_ONCE` duplicates of these tasks, which have just ended."""
         found: list[Any] = []
         for part in parts(primaries, IN_SIZE):
             found += connection.execute(_WAITING_FOR_THESE, {"primaries": part}).all()
-        return self._end(connection, found[:DUPLICATES_AT_ONCE])
+        return self.end_waiting(connection, found[:DUPLICATES_AT_ONCE])
 
-    def _end(self, connection: sa.Connection, waiting: Sequence[Any]) -> list[Result]:
-        """`waiting` are rows of `_WAITING`; the results of those that ended."""
+    def end_waiting(self, connection: sa.Connection, waiting: Sequence[Any]) -> list[Result]:
+        """End the duplicates of these rows of `_WAITING`; return the results of those that ended."""
         cancelled = {row.primary_row for row in waiting if row.status == TaskStatus.CANCELLED}
-        self._promote(connection, sorted(cancelled))
+        self.promote(connection, sorted(cancelled))
         ending = [row for row in waiting if row.primary_row not in cancelled]
         if not ending:
             return []
@@ -120,7 +115,7 @@ class Deduplication(Transitions, Loading):
         self._copy_answers(connection, rows)
         self._count_ended(connection, ending)
         query = full_tasks().where(_T.task_row.in_(rows)).order_by(_T.task_row)
-        return [stored.result for stored in self._results(connection, query)]
+        return [stored.result for stored in self._loader.results(connection, query)]
 
     def _copy_answers(self, connection: sa.Connection, rows: Collection[int]) -> None:
         a = schema.answers
@@ -132,7 +127,7 @@ class Deduplication(Transitions, Loading):
         connection.execute(sa.insert(a).from_select(["task_row", "output"], of_primaries))
 
     def _count_ended(self, connection: sa.Connection, ended: Sequence[Any]) -> None:
-        """The money stands with the primary; only what a duplicate had cost in an earlier life is its own."""
+        """The cost stands with the primary; a duplicate has only the cost of attempts before it was one."""
         sums = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
         counts: Counter[tuple[int, TaskStatus]] = Counter()
         for row in ended:
@@ -151,24 +146,8 @@ class Deduplication(Transitions, Loading):
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
 
-    def _promote_for_cancelled(self) -> None:
-        """`_promote` wherever a primary was cancelled."""
-        cancelled = _Primary.c.status == TaskStatus.CANCELLED.value
-        primary_of_waiting = (
-            sa.select(_T.primary_row)
-            .join_from(schema.tasks, _Primary, _Primary.c.task_row == _T.primary_row)
-            .where(_IS_WAITING, cancelled)
-            .limit(IN_SIZE)
-        )
-        while True:
-            with self._database.writing() as connection:
-                primaries = set(connection.execute(primary_of_waiting).scalars())
-                self._promote(connection, sorted(primaries))
-            if not primaries:
-                return
-
-    def _promote(self, connection: sa.Connection, primaries: Collection[int]) -> None:
-        """The oldest duplicate of each of these leads the others: their primary will answer for nobody."""
+    def promote(self, connection: sa.Connection, primaries: Collection[int]) -> None:
+        """Make the oldest duplicate of each of these primaries the primary of the others."""
         for primary in primaries:
             waiting = sa.and_(_IS_WAITING, _T.primary_row == primary)
             first = connection.execute(sa.select(sa.func.min(_T.task_row)).where(waiting)).scalar()
@@ -180,13 +159,13 @@ class Deduplication(Transitions, Loading):
             batch_id, content_hash = connection.execute(which).one()
             self._set_primaries(connection, [(batch_id, content_hash, first)])
 
-    def _promote_after(self, connection: sa.Connection, rows: Collection[int]) -> None:
-        """`_promote` for those of `rows` that lead anybody."""
+    def promote_duplicates_of(self, connection: sa.Connection, rows: Collection[int]) -> None:
+        """`promote` for the tasks among `rows` that have duplicates waiting."""
         primary_of_waiting = sa.select(_T.primary_row).where(_IS_WAITING, _T.primary_row.in_(rows)).distinct()
-        self._promote(connection, sorted(connection.execute(primary_of_waiting).scalars()))
+        self.promote(connection, sorted(connection.execute(primary_of_waiting).scalars()))
 
-    def _link_duplicates(self, connection: sa.Connection, rows: Sequence[int]) -> int:
-        """Let those of `rows` that nobody has begun follow an equal task; returns how many do now."""
+    def link(self, connection: sa.Connection, rows: Sequence[int]) -> int:
+        """Make queued tasks among `rows` duplicates of an equal task, if there is one; return how many."""
         duplicates: list[tuple[int, int]] = []
         new: list[tuple[int, bytes, int]] = []
         for part in parts(rows, IN_SIZE):
@@ -206,7 +185,7 @@ class Deduplication(Transitions, Loading):
         return len(duplicates)
 
     def _primaries(self, connection: sa.Connection, tasks: Sequence[Any]) -> dict[tuple[int, bytes], Any]:
-        """Who leads the contents of `tasks`, by batch and content."""
+        """The primaries of the contents of `tasks`, by batch and content hash."""
         wanted: dict[int, set[bytes]] = {}
         for task in tasks:
             wanted.setdefault(task.batch_id, set()).add(bytes(task.content_hash))
@@ -217,12 +196,45 @@ class Deduplication(Transitions, Loading):
         return found
 
     def _set_primaries(self, connection: sa.Connection, primaries: Sequence[tuple[int, bytes, int]]) -> None:
-        """Remember these (batch id, content, row), each instead of who led before."""
+        """Store these (batch id, content hash, row), each replacing the primary before it."""
         self._database.replacing(schema.dedup_primaries, ["task_row"]).many(connection, primaries)
 
 
+@reconnecting()
+class Deduplication:
+    """Settle duplicates that did not end in the transaction of their primary."""
+
+    def __init__(self, database: Database, ids: Identifiers, links: DuplicateLinks) -> None:
+        self._database, self._ids, self._links = database, ids, links
+
+    def settle(self, batch: str | None = None) -> list[Result]:
+        """End duplicates whose primary has ended before them; return up to `DUPLICATES_AT_ONCE` results.
+
+        Of one batch, or of all. Call it again until it returns an empty list.
+        """
+        of_batch = () if batch is None else (_T.batch_id == self._ids.known_batch_id(batch),)
+        with self._database.writing() as connection:
+            return self._links.end_waiting(connection, connection.execute(_WAITING.where(*of_batch)).all())
+
+    def promote_for_cancelled(self) -> None:
+        """Choose a new primary wherever a primary was cancelled and duplicates wait for it."""
+        cancelled = _Primary.c.status == TaskStatus.CANCELLED.value
+        primaries_of_waiting = (
+            sa.select(_T.primary_row)
+            .join_from(schema.tasks, _Primary, _Primary.c.task_row == _T.primary_row)
+            .where(_IS_WAITING, cancelled)
+            .limit(IN_SIZE)
+        )
+        while True:
+            with self._database.writing() as connection:
+                primaries = set(connection.execute(primaries_of_waiting).scalars())
+                self._links.promote(connection, sorted(primaries))
+            if not primaries:
+                return
+
+
 def _can_be_duplicate(task: Any, primary: Any) -> bool:
-    """A task that waits follows one that has answered, or whose turn comes no later than its own."""
+    """A queued task may wait for one that has succeeded, or whose priority is no lower than its own."""
     if task.status != TaskStatus.QUEUED or task.task_row == primary.task_row:
         return False
     return bool(primary.status == TaskStatus.SUCCEEDED or primary.priority >= task.priority)

@@ -1,4 +1,4 @@
-"""Tasks come in: batches, streams, and tasks unique by (batch, id)."""
+"""Add tasks to the store: batches, streams, and tasks that are unique by (batch, id)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import sqlalchemy as sa
 from ...records import Task, TaskStatus
 from . import schema
 from .codec import dumps, encode_task
-from .deduplication import Deduplication
+from .database import Database
+from .deduplication import DuplicateLinks
+from .identifiers import Identifiers, TaskStream
+from .loading import parts
+from .reconnecting import reconnecting
 from .rollups import add_counts
 from .rows import CHANGED_SHOWN, AddReport
-from .shared import TaskStream, TaskStreams, parts
+from .transitions import Transitions
 
 CHUNK = 500  # tasks per transaction: memory stays bounded, and other writers get their turn
 LAST_ROW = "last_task_row"
-
-
 _Key = tuple[int, str]  # batch id, task id
 
 
@@ -45,8 +47,15 @@ class _Known:
     truncated: bool
 
 
-class Intake(Deduplication):
-    """The part of the store through which tasks come in."""
+@reconnecting("_add_chunk", "_store_chunk", always=("create_batch",), never=("add_tasks",))
+class Intake:
+    """Creates batches and adds tasks, which are unique by (batch, id)."""
+
+    def __init__(
+        self, database: Database, ids: Identifiers, transitions: Transitions, links: DuplicateLinks
+    ) -> None:
+        self._database, self._ids = database, ids
+        self._transitions, self._links = transitions, links
 
     def create_batch(
         self,
@@ -58,7 +67,7 @@ class Intake(Deduplication):
         options: Mapping[str, Any] | None = None,
         submitter: str = "local",
     ) -> None:
-        """Make a batch where none has this name; an existing one stays as it is."""
+        """Create a batch if none has this name; an existing one stays as it is. `now` is in epoch seconds."""
         columns = {
             "name": name,
             "source": source,
@@ -71,14 +80,14 @@ class Intake(Deduplication):
             connection.execute(self._database.insert(schema.batches).values(columns).on_conflict_do_nothing())
 
     def rename_batch(self, name: str, new: str) -> None:
-        """Give a batch another name. No orchestrator runs: one that does knows it by the old one."""
+        """Rename a batch. No orchestrator may run: it would use the old name."""
         batches, covers = schema.batches, schema.cost_reservations
         with self._database.writing() as connection:
             connection.execute(sa.update(batches).where(batches.c.name == name).values(name=new))
             connection.execute(sa.update(covers).where(covers.c.batch == name).values(batch=new))
-        self._streams.forget(name)
+        self._ids.forget_batch(name)
 
-    def survey(
+    def preview(
         self,
         tasks: Sequence[Task],
         *,
@@ -86,12 +95,13 @@ class Intake(Deduplication):
         truncated: bool = False,
         changed: bool = False,
     ) -> tuple[AddReport, list[Task]]:
-        """What `add_tasks` would say of some hundred tasks, and which a run would ask; writes nothing.
+        """What `add_tasks` would report for a few hundred tasks, and the tasks that would run; only reads.
 
-        To be asked are new and open ones, and those that are asked again for how they ended.
+        Tasks run that are new or open, that ended in one of `statuses`, that are `truncated`, or, with
+        `changed`, that have other content now.
         """
         again = {TaskStatus.QUEUED, TaskStatus.RUNNING, *statuses}
-        to_ask, other = [], []
+        to_run, other = [], []
         new = 0
         for task, known in self._look_up(tasks):
             has_changed = known is not None and known.digest != encode_task(task)[0]
@@ -100,13 +110,13 @@ class Intake(Deduplication):
                 other.append(task.id)
             is_again = known is None or known.status in again or (truncated and known.truncated)
             if is_again or (has_changed and changed):
-                to_ask.append(task)
+                to_run.append(task)
         existing = len(tasks) - new - len(other)
-        return AddReport(new, existing, tuple(other[:CHANGED_SHOWN]), len(other)), to_ask
+        return AddReport(new, existing, tuple(other[:CHANGED_SHOWN]), len(other)), to_run
 
     def _look_up(self, tasks: Sequence[Task]) -> list[tuple[Task, _Known | None]]:
-        """Each of these tasks, and what is stored under its id."""
-        batches = {name: self._streams.batch_id(name) or 0 for name in {task.batch for task in tasks}}
+        """Each of these tasks with what is stored under its id, None if nothing is."""
+        batches = {name: self._ids.batch_id(name) or 0 for name in {task.batch for task in tasks}}
         keys = [(batches[task.batch], task.id) for task in tasks]
         with self._database.reading() as connection:
             known = self._known(connection, keys)
@@ -115,12 +125,13 @@ class Intake(Deduplication):
     def add_tasks(
         self, tasks: Iterable[Task], *, now: float, rerun_changed: bool = False, once: bool = False
     ) -> AddReport:
-        """Store tasks as queued, a chunk per transaction, reading `tasks` no further than it has to.
+        """Add tasks as queued, `CHUNK` of them per transaction; missing batches are created.
 
-        The same id with the same content counts as existing; with other content it is reported as changed
-        and not written. With `rerun_changed` such a task gets the new content and is queued again, unless
-        it is being worked on. With `once` equal tasks are asked once, see `duplicates`: unless they are to be
-        sampled at a temperature. Batches that are missing are made.
+        A task whose id exists with the same content counts as existing. With other content it is reported as
+        changed and not written; with `rerun_changed` it gets the new content and is queued again unless it
+        is running. With `once` equal tasks run once, except those sampled at a temperature. Reads
+        `tasks` one chunk at a time. Raises UnstorableError for a value that the database refuses; chunks
+        before that one stay stored.
         """
         report = AddReport()
         for chunk in parts(tasks, CHUNK):
@@ -129,9 +140,9 @@ class Intake(Deduplication):
 
     def _add_chunk(self, chunk: list[Task], now: float, rerun_changed: bool, once: bool) -> AddReport:
         for batch, submitter in {task.batch: task.submitter for task in chunk}.items():
-            if self._streams.batch_id(batch) is None:
+            if self._ids.batch_id(batch) is None:
                 self.create_batch(batch, now=now, submitter=submitter)
-        incoming = [_incoming(task, self._streams) for task in chunk]
+        incoming = [_incoming(task, self._ids) for task in chunk]
         return self._store_chunk(chunk, incoming, now, rerun_changed, once)
 
     def _store_chunk(
@@ -155,7 +166,7 @@ class Intake(Deduplication):
                 rows |= {key: old.row for key, old in known.items() if isinstance(old, _Known)}
                 untouched = {item.key for item in changed} - replaced
                 alike = [rows[i.key] for i in incoming if not i.task.temperature and i.key not in untouched]
-                duplicates = self._link_duplicates(connection, alike)
+                duplicates = self._links.link(connection, alike)
         left = [item.task.id for item in changed if item.key not in replaced]
         existing = len(chunk) - len(new) - len(changed)
         shown = tuple(left[:CHANGED_SHOWN])
@@ -164,7 +175,7 @@ class Intake(Deduplication):
     def _insert(
         self, connection: sa.Connection, new: list[_Incoming], first_row: int, now: float
     ) -> dict[_Key, int]:
-        """Where they stand now."""
+        """Insert new tasks; returns their row numbers."""
         counts: Counter[tuple[int, TaskStatus]] = Counter()
         for item in new:
             counts[item.stream.batch_id, TaskStatus.QUEUED] += 1
@@ -183,7 +194,7 @@ class Intake(Deduplication):
         known: dict[_Key, _Incoming | _Known],
         now: float,
     ) -> set[_Key]:
-        """Give stored tasks their new content and queue them again; the keys of those for which it worked."""
+        """Replace the content of stored tasks that do not run and queue them again; returns their keys."""
         replaced: set[_Key] = set()
         touched: list[int] = []
         ended: list[int] = []
@@ -195,7 +206,7 @@ class Intake(Deduplication):
             touched.append(old.row)
             if old.status is not TaskStatus.QUEUED:
                 ended.append(old.row)
-            wishes = {
+            columns = {
                 "stream_id": item.stream.id,
                 "priority": item.task.priority,
                 "line": item.task.line,
@@ -206,18 +217,18 @@ class Intake(Deduplication):
             }
             content = {"preview": item.preview, "body": item.body}
             tasks, prompts = schema.tasks, schema.prompts
-            connection.execute(sa.update(tasks).where(tasks.c.task_row == old.row).values(wishes))
+            connection.execute(sa.update(tasks).where(tasks.c.task_row == old.row).values(columns))
             connection.execute(sa.delete(prompts).where(prompts.c.task_row == old.row))
             connection.execute(sa.insert(prompts).values(task_row=old.row, **content))
         if touched:
-            self._uncount(connection, touched)
-            self._promote_after(connection, touched)
+            self._transitions.discount_attempts(connection, touched)
+            self._links.promote_duplicates_of(connection, touched)
         if ended:
-            self._reopen(connection, ended, now)
+            self._transitions.reopen(connection, ended, now)
         return replaced
 
     def _reserve_rows(self, connection: sa.Connection, n: int) -> int:
-        """The first of `n` row numbers. Taking them first also makes adders wait for each other."""
+        """Reserve `n` row numbers; returns the first. Processes that add tasks wait here for each other."""
         insert = self._database.insert(schema.meta).values(key=LAST_ROW, value=n)
         statement = insert.on_conflict_do_update(
             index_elements=[schema.meta.c.key], set_={"value": schema.meta.c.value + n}
@@ -226,7 +237,7 @@ class Intake(Deduplication):
         return int(last) - n + 1
 
     def _known(self, connection: sa.Connection, keys: Sequence[_Key]) -> dict[_Key, _Known]:
-        """Those that are stored already."""
+        """The tasks among `keys` that are stored already."""
         tasks = schema.tasks.c
         ids: dict[int, list[str]] = {}
         for batch_id, task_id in keys:
@@ -244,14 +255,14 @@ class Intake(Deduplication):
         return found
 
 
-def _incoming(task: Task, streams: TaskStreams) -> _Incoming:
-    return _Incoming(task, streams.stream(task.batch, task.submitter, task.task_type), *encode_task(task))
+def _incoming(task: Task, ids: Identifiers) -> _Incoming:
+    return _Incoming(task, ids.stream(task.batch, task.submitter, task.task_type), *encode_task(task))
 
 
 def _task_columns(item: _Incoming, row: int, now: float) -> tuple[Any, ...]:
-    """All columns of `tasks` in the table's order: a queued task that nobody has touched."""
+    """The columns of a new, queued task, in the order of the table `tasks`."""
     task, stream = item.task, item.stream
     named = (row, stream.batch_id, task.id, stream.id, "queued")
-    wished = (task.priority, task.line, task.deadline_at, now, now, item.digest)
+    requested = (task.priority, task.line, task.deadline_at, now, now, item.digest)
     untouched = (0, None, 0, 0, 0, "", "", "", "", "", 0, "", "", None, None)
-    return named + wished + untouched
+    return named + requested + untouched

@@ -1,38 +1,72 @@
-"""Tasks with all that belongs to them, as they come out of a query: content, answer, attempts, origin."""
+"""Tasks and results as records, read with their content, answer, attempts and origin."""
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy import bindparam
 
-from ...records import Attempt, Origin, Result, TaskStatus
+from ...records import Attempt, Origin, Result, Task, TaskStatus
 from . import schema
-from .codec import decode_attempt, loads
+from .codec import decode_attempt, decode_task, loads
+from .identifiers import Identifiers, TaskStream
 from .rows import StoredResult
-from .shared import Part, TaskStream, task_from
 
+IN_SIZE = 500  # values in one IN list: one cached statement per size
+_Item = TypeVar("_Item")
 _T = schema.tasks.c
 _P = schema.prompts.c
 _PRIMARY = schema.tasks.alias("primary")
 
+_TASKS = (
+    sa.select(
+        _T.task_row,
+        _T.id,
+        _T.stream_id,
+        _T.priority,
+        _T.line,
+        _T.deadline_at,
+        _T.created_at,
+        _T.claims,
+        _T.attempts,
+        _P.body,
+    )
+    .join_from(schema.tasks, schema.prompts, _P.task_row == _T.task_row, isouter=True)
+    .where(_T.task_row.in_(bindparam("rows", expanding=True)))
+)
 
-class Loading(Part):
-    """What the parts that hand out results share."""
 
-    def _results(self, connection: sa.Connection, query: sa.Select[Any]) -> list[StoredResult]:
-        """The final tasks that `query`, one of `full_tasks`, finds."""
+class Loader:
+    """Reads records inside its caller's transaction."""
+
+    def __init__(self, ids: Identifiers) -> None:
+        self._ids = ids
+
+    def tasks(self, connection: sa.Connection, rows: Iterable[int]) -> dict[int, Task]:
+        """The tasks of these row numbers that exist, by row number."""
+        loaded = {}
+        for part in parts(rows, IN_SIZE):
+            for row in connection.execute(_TASKS, {"rows": part}):
+                loaded[row.task_row] = task_from(row, self._ids.stream_by_id(row.stream_id))
+        return loaded
+
+    def results(self, connection: sa.Connection, query: sa.Select[Any]) -> list[StoredResult]:
+        """The results of the final tasks that `query` finds; `query` is based on `full_tasks`."""
         rows = connection.execute(query).all()
-        attempts = self._attempts(connection, [row.task_row for row in rows if row.attempts])
+        attempts = self.attempts(connection, [row.task_row for row in rows if row.attempts])
         return [
             StoredResult(
                 row.task_row,
-                result_from(row, self._streams.by_id(row.stream_id), attempts.get(row.task_row, ())),
+                result_from(row, self._ids.stream_by_id(row.stream_id), attempts.get(row.task_row, ())),
             )
             for row in rows
         ]
 
-    def _attempts(self, connection: sa.Connection, rows: list[int]) -> dict[int, tuple[Attempt, ...]]:
+    def attempts(self, connection: sa.Connection, rows: list[int]) -> dict[int, tuple[Attempt, ...]]:
+        """All attempts of these tasks, oldest first, by the task's row number."""
         a = schema.attempts
         query = sa.select(a).where(a.c.task_row.in_(rows)).order_by(a.c.task_row, a.c.seq)
         found: dict[int, tuple[Attempt, ...]] = {}
@@ -40,8 +74,35 @@ class Loading(Part):
             found[row.task_row] = (*found.get(row.task_row, ()), decode_attempt(row))
         return found
 
+    def row_numbers(self, connection: sa.Connection, tasks: Sequence[Task]) -> list[int]:
+        """The tasks' row numbers; tasks that were not read from the store are looked up by (batch, id)."""
+        rows = [task.row for task in tasks if task.row]
+        for task in tasks:
+            if not task.row:
+                batch_id = self._ids.batch_id(task.batch)
+                query = sa.select(_T.task_row).where(_T.batch_id == batch_id, _T.id == task.id)
+                rows += connection.execute(query).scalars()
+        return rows
+
+
+def task_counts(connection: sa.Connection, batch_ids: list[int]) -> dict[int, dict[TaskStatus, int]]:
+    """Tasks by status, for each of these batches; every status is a key."""
+    c = schema.task_counts
+    counts = {batch_id: dict.fromkeys(TaskStatus, 0) for batch_id in batch_ids}
+    for row in connection.execute(sa.select(c).where(c.c.batch_id.in_(batch_ids))):
+        counts[row.batch_id][TaskStatus(row.status)] = row.tasks
+    return counts
+
+
+def parts(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """The items in lists of at most `size`; reads no further ahead than that."""
+    iterator = iter(items)
+    while part := list(itertools.islice(iterator, size)):
+        yield part
+
 
 def full_tasks() -> sa.Select[Any]:
+    """A query for tasks joined with their preview, content, answer and the id of their primary."""
     answers = schema.answers.c
     joined = (
         schema.tasks.outerjoin(schema.prompts, _P.task_row == _T.task_row)
@@ -50,6 +111,24 @@ def full_tasks() -> sa.Select[Any]:
     )
     of_primary = _PRIMARY.c.id.label("primary_id")
     return sa.select(schema.tasks, _P.preview, _P.body, answers.output, of_primary).select_from(joined)
+
+
+def task_from(row: Any, stream: TaskStream) -> Task:
+    """A Task from a row of tasks joined with its prompt's body."""
+    return decode_task(
+        row.body,
+        id=row.id,
+        batch=stream.batch,
+        task_type=stream.task_type,
+        submitter=stream.submitter,
+        priority=row.priority,
+        line=row.line,
+        deadline_at=row.deadline_at,
+        created_at=row.created_at,
+        claims=row.claims,
+        attempts=row.attempts,
+        row=row.task_row,
+    )
 
 
 def result_from(row: Any, stream: TaskStream, attempts: tuple[Attempt, ...]) -> Result:

@@ -73,15 +73,15 @@ class CallRollups:
         add_call(self._usage.row((minute, provider, model, task_type, submitter)), attempt)
         add_call(self._batches.row((batch_id, provider, model)), attempt)
 
-    def book_apart(self, attempt: Attempt) -> None:
-        """Add a call that is no task's: no batch and no submitter has it."""
+    def book_canary(self, attempt: Attempt) -> None:
+        """Add a call that belongs to no task, batch or submitter; its `choice` is the task type."""
         key = (int(attempt.started_at // 60), attempt.provider, attempt.model, attempt.choice, "")
         add_call(self._usage.row(key), attempt)
 
     def book_uncertain(
         self, nanos: int, provider: str, batch_id: int | None, submitter: str, at: float
     ) -> None:
-        """Add dollars of calls of which nothing else is known: their orchestrator died."""
+        """Add the possible cost of calls in flight when their orchestrator died; nothing else is known."""
         self._usage.row((int(at // 60), provider, "", "", submitter))[_UNCERTAIN_COST] += nanos
         if batch_id is not None:
             self._batches.row((batch_id, provider, ""))[_UNCERTAIN_COST] += nanos

@@ -147,7 +147,7 @@ tasks = Table(
 
 IS_QUEUED = tasks.c.status == literal_column("'queued'")  # no parameter: that would not match the index
 IS_RUNNING = tasks.c.status == literal_column("'running'")
-IS_ASKED = tasks.c.primary_row.is_(None)
+RUNS_ITSELF = tasks.c.primary_row.is_(None)
 IS_DUPLICATE = tasks.c.primary_row.is_not(None)
 IS_FINAL = tasks.c.status.not_in([literal_column("'queued'"), literal_column("'running'")])
 

@@ -1,8 +1,8 @@
-"""The ways in which tasks change their status without a call, each keeping counts and sums true.
+"""Changes of a task's status without a call. Each keeps the counts and sums true.
 
 mark + move   queued <-> running      claims, and claims given back
-close         queued or running -> final, for tasks nobody will work on
-reopen        final -> queued, asked again
+close         queued or running -> final, for tasks that no orchestrator will work on
+reopen        final -> queued, to run again
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from sqlalchemy import bindparam
 
 from ...records import TaskStatus
 from . import schema
+from .database import Database
+from .identifiers import Identifiers, TaskStream
+from .loading import IN_SIZE, parts
 from .rollups import Rollup, add_counts, add_task
 from .schema import IS_DUPLICATE, IS_FINAL, IS_RUNNING
-from .shared import IN_SIZE, Part, TaskStream
 
 _T = schema.tasks.c
 _NOT_ANSWERED = {
@@ -34,17 +36,20 @@ _NOT_ANSWERED = {
 }
 
 
-class Transitions(Part):
-    """What the parts that change a status share. Each method runs inside its caller's transaction."""
+class Transitions:
+    """Each method runs inside its caller's transaction."""
 
-    def _mark(
+    def __init__(self, database: Database, ids: Identifiers) -> None:
+        self._database, self._ids = database, ids
+
+    def mark(
         self,
         connection: sa.Connection,
         rows: Sequence[int],
         condition: sa.ColumnElement[bool],
         values: Mapping[str, Any],
     ) -> dict[int, TaskStream]:
-        """Update those of `rows` for which `condition` holds; return them with their streams."""
+        """Update the `rows` that satisfy `condition`; return their numbers with their streams."""
         marked: dict[int, TaskStream] = {}
         statement = (
             sa.update(schema.tasks)
@@ -52,25 +57,25 @@ class Transitions(Part):
             .values(values)
             .returning(_T.task_row, _T.stream_id)
         )
-        for start in range(0, len(rows), IN_SIZE):
-            for row in connection.execute(statement, {"rows": rows[start : start + IN_SIZE]}).all():
-                marked[row.task_row] = self._streams.by_id(row.stream_id)
+        for part in parts(rows, IN_SIZE):
+            for row in connection.execute(statement, {"rows": part}).all():
+                marked[row.task_row] = self._ids.stream_by_id(row.stream_id)
         return marked
 
-    def _move(
+    def move(
         self, connection: sa.Connection, rows: Mapping[int, TaskStream], old: TaskStatus, new: TaskStatus
     ) -> None:
-        """Count `rows` under `new` instead of `old`."""
+        """Move `rows` from the count of status `old` to that of `new`."""
         counts: Counter[tuple[int, TaskStatus]] = Counter()
         for stream in rows.values():
             counts[stream.batch_id, old] -= 1
             counts[stream.batch_id, new] += 1
         add_counts(self._database, connection, counts)
 
-    def _give_back(
+    def give_back(
         self, connection: sa.Connection, rows: Sequence[int], orchestrator_id: int, now: float
     ) -> int:
-        """Running tasks of this orchestrator become queued; the claim does not count."""
+        """Queue running tasks of this orchestrator again, without counting the claim. Returns how many."""
         queued = {
             "status": TaskStatus.QUEUED.value,
             "since": now,
@@ -78,11 +83,11 @@ class Transitions(Part):
             "claims": _T.claims - 1,
         }
         mine = sa.and_(IS_RUNNING, _T.claimed_by == orchestrator_id)
-        released = self._mark(connection, rows, mine, queued)
-        self._move(connection, released, TaskStatus.RUNNING, TaskStatus.QUEUED)
+        released = self.mark(connection, rows, mine, queued)
+        self.move(connection, released, TaskStatus.RUNNING, TaskStatus.QUEUED)
         return len(released)
 
-    def _close(
+    def close(
         self,
         connection: sa.Connection,
         condition: sa.ColumnElement[bool],
@@ -92,7 +97,7 @@ class Transitions(Part):
         error: str,
         now: float,
     ) -> int:
-        """End all tasks for which `condition` holds; each of them `was` queued or running."""
+        """End all tasks that satisfy `condition`, all of which are in status `was`. Returns how many."""
         values = {"status": status.value, "error": error, "since": now, "claimed_by": None}
         statement = (
             sa.update(schema.tasks)
@@ -119,11 +124,11 @@ class Transitions(Part):
         add_counts(self._database, connection, counts)
         return len(rows)
 
-    def _reopen(self, connection: sa.Connection, rows: Sequence[int], now: float) -> int:
-        """Those of `rows` that are final become queued as if nobody had claimed them; returns how many.
+    def reopen(self, connection: sa.Connection, rows: Sequence[int], now: float) -> int:
+        """Queue the final tasks among `rows` again, as if they had never been claimed. Returns how many.
 
-        They leave the sums of finished tasks. Their attempts and what these cost stay; the answers go. A
-        deadline is as far away again as it was when the task came in.
+        They leave the sums of finished tasks. Attempts and their cost are kept, answers are deleted. A
+        deadline is as far away again as it was when the task was added.
         """
         these = sa.and_(_T.task_row.in_(rows), IS_FINAL)
         counts: Counter[tuple[int, TaskStatus]] = Counter()
@@ -145,22 +150,22 @@ class Transitions(Part):
         queued = {"status": TaskStatus.QUEUED.value, "since": now, "claimed_by": None, "claims": 0}
         reopened = [row.task_row for row in final]
         connection.execute(sa.delete(schema.answers).where(schema.answers.c.task_row.in_(reopened)))
-        self._uncount(connection, [row.task_row for row in final if row.attempts])
+        self.discount_attempts(connection, [row.task_row for row in final if row.attempts])
         connection.execute(sa.update(schema.tasks).where(these).values(queued | _NOT_ANSWERED | _anew(now)))
         self._detach_from_primaries(connection, reopened)
-        self._mark_stale(connection, reopened)
+        self.mark_stale(connection, reopened)
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
         return len(final)
 
-    def _uncount(self, connection: sa.Connection, rows: Sequence[int]) -> None:
-        """Attempts at an earlier question are kept, and count for no limit any more."""
+    def discount_attempts(self, connection: sa.Connection, rows: Sequence[int]) -> None:
+        """Keep earlier attempts, but stop counting them towards the limit of attempts."""
         if rows:
             earlier = schema.attempts.c.task_row.in_(rows)
             connection.execute(sa.update(schema.attempts).where(earlier).values(number=0))
 
     def _detach_from_primaries(self, connection: sa.Connection, rows: Sequence[int]) -> None:
-        """Tasks that had the answer of another one are asked themselves, unless that one is asked again."""
+        """Let duplicates run themselves, unless their primary runs again."""
         primary = schema.tasks.alias("primary")
         is_open = sa.and_(
             primary.c.task_row == _T.primary_row,
@@ -170,8 +175,8 @@ class Transitions(Part):
         alone = sa.and_(_T.task_row.in_(rows), IS_DUPLICATE, ~sa.exists().where(is_open))
         connection.execute(sa.update(schema.tasks).where(alone).values(primary_row=None))
 
-    def _mark_stale(self, connection: sa.Connection, rows: Sequence[int]) -> None:
-        """Results files may hold rows of these tasks; see `copies`."""
+    def mark_stale(self, connection: sa.Connection, rows: Sequence[int]) -> None:
+        """Note that results files may hold rows of these tasks; see `result_sync`."""
         b = schema.batches.c
         with_file = (
             sa.select(_T.batch_id, _T.task_row)
@@ -183,7 +188,7 @@ class Transitions(Part):
 
 
 def _anew(now: float) -> dict[str, Any]:
-    """A task with a deadline has come in now, with as much time as it had."""
+    """A deadline counts from `now`, with as much time as the task had at first."""
     return {
         "deadline_at": _T.deadline_at + (now - _T.created_at),
         "created_at": sa.case((_T.deadline_at.is_(None), _T.created_at), else_=now),

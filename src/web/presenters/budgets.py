@@ -74,10 +74,10 @@ def _budget_views(context: AppContext) -> tuple[BudgetView, ...]:
 
 def _open_caps(context: AppContext) -> dict[str, float]:
     """Caps of batches that have tasks left; what a finished one cost is on the page of tasks."""
-    caps = kept_caps(context.store.current_settings())
+    caps = kept_caps(context.store.controls.current_settings())
     return {name: usd for name, usd in caps.items() if _has_open_tasks(context, name)}
 
 
 def _has_open_tasks(context: AppContext, batch: str) -> bool:
-    row = context.store.batch(batch)
+    row = context.store.reports.batch(batch)
     return row is not None and any(row.counts[status] for status in OPEN_STATUSES)

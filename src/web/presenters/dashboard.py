@@ -110,7 +110,7 @@ def dashboard_view(context: AppContext) -> DashboardView:
 
 def _dashboard_view(context: AppContext) -> DashboardView:
     pool = pool_view(context)
-    summary = context.store.summary()
+    summary = context.store.reports.summary()
     counts = {status.value: number for status, number in summary.counts.items()}
     open_tasks = counts["queued"] + counts["running"]
     calling = min(pool.in_flight, counts["running"])
@@ -134,7 +134,7 @@ def _dashboard_view(context: AppContext) -> DashboardView:
         money=_money(context, summary, budgets, pool.now),
         budgets=budgets,
         attention=tuple(_attention(context, pool, budgets, counts, waiting)),
-        events=event_views(context.store.events(EVENTS_SHOWN)),
+        events=event_views(context.store.events.recent(EVENTS_SHOWN)),
     )
 
 
@@ -153,7 +153,7 @@ def rate_per_s(context: AppContext, pool: PoolView) -> float | None:
     """Answered calls a second, over the last five minutes or since the orchestrator started."""
     if not pool.orchestrator.running or pool.orchestrator.started_at is None:
         return None
-    rows = context.store.usage(pool.now - RATE_WINDOW_S, pool.now + 60, ("minute",))
+    rows = context.store.reports.usage(pool.now - RATE_WINDOW_S, pool.now + 60, ("minute",))
     answered = [(float(row.key[0]), row.sums.ok) for row in rows if row.sums.ok]
     if not answered:
         return 0.0
@@ -162,7 +162,7 @@ def rate_per_s(context: AppContext, pool: PoolView) -> float | None:
 
 
 def _today(context: AppContext, now: float) -> Totals:
-    rows = context.store.usage(midnight(context, now), now + 60, ())
+    rows = context.store.reports.usage(midnight(context, now), now + 60, ())
     return totals(rows[0].sums) if rows else Totals()
 
 
@@ -230,7 +230,7 @@ def budget_attention(budget: BudgetView) -> Attention:
 def _alerts(context: AppContext, now: float) -> Iterator[Attention]:
     """Alerts of the last day that are no state one could see, such as an unknown price."""
     seen = set()
-    for row in context.store.events(50):
+    for row in context.store.events.recent(50):
         event = row.event
         is_state = event.kind.startswith(("breaker", "provider", "offline"))
         if event.level != "alert" or is_state or now - event.at > DAY_S or event.message in seen:

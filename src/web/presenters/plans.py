@@ -59,7 +59,7 @@ class Sample(TaskSample):
         virtual = VirtualPool(context.settings, able, learned_limits(context))
         plan = make_plan(self.kept, virtual, forecast, now=now)
         plan = plan.for_all(self.count, self.every)
-        counts = context.store.pending()
+        counts = context.store.reports.task_counts()
         ahead = counts[TaskStatus.QUEUED] + counts[TaskStatus.RUNNING]
         over = _short_budget(context, submitter, plan.expected_nanos)
         return Expectation(
@@ -90,5 +90,7 @@ def _short_budget(context: AppContext, submitter: str, cost_nanos: int) -> Budge
 
 def learned_limits(context: AppContext) -> dict[str, dict[str, Any]]:
     """The limits that earlier runs found out, by provider."""
-    known = {name: context.store.learned(*identity) for name, identity in context.identities.items()}
+    known = {
+        name: context.store.learned_state.load(*identity) for name, identity in context.identities.items()
+    }
     return {name: dict((found or {}).get("groups", {})) for name, found in known.items()}

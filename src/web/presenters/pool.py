@@ -150,8 +150,11 @@ def pool_view(context: AppContext) -> PoolView:
 
 def callable_providers(context: AppContext) -> Collection[str]:
     """The providers that tasks can go to: those of the orchestrator that runs, else the configured ones."""
-    snapshot, row = context.store.latest_snapshot()
-    if snapshot is None or not orchestrator_view(row, context.store.leader(), context.now()).running:
+    snapshot, row = context.store.orchestrators.latest_snapshot()
+    if (
+        snapshot is None
+        or not orchestrator_view(row, context.store.leadership.leader(), context.now()).running
+    ):
         return context.configured
     return {provider.name for provider in snapshot.providers if provider.state != "not_configured"}
 
@@ -170,8 +173,8 @@ def orchestrator_view(row: OrchestratorRow | None, leader: Leader, now: float) -
 
 def _pool_view(context: AppContext) -> PoolView:
     now = context.now()
-    snapshot, row = context.store.latest_snapshot()
-    orchestrator = orchestrator_view(row, context.store.leader(), now)
+    snapshot, row = context.store.orchestrators.latest_snapshot()
+    orchestrator = orchestrator_view(row, context.store.leadership.leader(), now)
     shown = _with_settings(snapshot or _from_configuration(context, now), context)
     today, total, hours = context.cache.get("sums", lambda: _sums(context, now), SUMS_FRESH_S)
     views = tuple(
@@ -237,7 +240,7 @@ def stored_weights(context: AppContext, settings: Mapping[str, Any]) -> dict[str
 
 def _with_settings(snapshot: PoolSnapshot, context: AppContext) -> PoolSnapshot:
     """The snapshot with weights and pauses as they are set now, in the order of the configuration."""
-    stored = context.store.current_settings()
+    stored = context.store.controls.current_settings()
     weights, paused = stored_weights(context, stored), set(stored.get("paused", ()))
     by_name = {provider.name: provider for provider in snapshot.providers}
     found = []

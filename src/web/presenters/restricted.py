@@ -52,6 +52,6 @@ def visible_dashboard_view(context: AppContext) -> DashboardView:
 
 def _may_see(context: AppContext, budget: BudgetView, name: str) -> bool:
     if budget.scope == "batch":
-        batch = context.store.batch(budget.name)
+        batch = context.store.reports.batch(budget.name)
         return batch is not None and batch.name != QUEUE and batch.submitter == name
     return budget.scope != "submitter" or budget.name == name

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.intake import QUEUE
 from ...core.results import attempt_row, latency_s, result_row, usd
-from ...core.store import BatchRow, TaskDetail, TaskRow
+from ...core.store import BatchRow, TaskDetail, TaskRow, TaskSelection
 from ...records import Attempt, TaskStatus
 from ..bodies import TaskFilter
 from ..context import AppContext, visible_submitter
@@ -76,9 +76,7 @@ def task_list(context: AppContext, wanted: TaskFilter, limit: int) -> TaskListVi
     """A page of the tasks that the caller may see."""
     in_flight = pool_view(context).rows_in_flight
     is_waiting = wanted.status is TaskState.WAITING
-    page = context.store.tasks(
-        limit + (len(in_flight) if is_waiting else 0),
-        before=wanted.before,
+    selection = TaskSelection(
         statuses=statuses_of(wanted.status),
         task_type=wanted.type,
         provider=wanted.provider,
@@ -89,6 +87,8 @@ def task_list(context: AppContext, wanted: TaskFilter, limit: int) -> TaskListVi
         shared=(QUEUE,),
         rows=in_flight if wanted.status is TaskState.IN_FLIGHT else None,
     )
+    looked_up = limit + (len(in_flight) if is_waiting else 0)
+    page = context.store.tasks.page(looked_up, selection, before=wanted.before)
     rows = [(row, state_of(row, in_flight)) for row in page.rows]
     if is_waiting:
         rows = [(row, state) for row, state in rows if state is TaskState.WAITING]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.preferences import preferences_held
 from ...core.store import CallSums
-from ...core.store.accounts import GroupBy
+from ...core.store.reports import GroupBy
 from ...routing.budgets import BudgetRule, Budgets
 from ..context import SUMS_FRESH_S, AppContext
 
@@ -68,19 +68,19 @@ def midnight(context: AppContext, now: float) -> float:
 
 
 def today_by_provider(context: AppContext, now: float) -> dict[str, Totals]:
-    rows = context.store.usage(midnight(context, now), now + 60, ("provider",))
+    rows = context.store.reports.usage(midnight(context, now), now + 60, ("provider",))
     return {str(row.key[0]): totals(row.sums) for row in rows}
 
 
 def total_by_provider(context: AppContext) -> dict[str, Totals]:
-    return {name: totals(sums) for name, sums in context.store.summary().providers.items()}
+    return {name: totals(sums) for name, sums in context.store.reports.summary().providers.items()}
 
 
 def hour_of_latency(context: AppContext, now: float) -> dict[str, tuple[float | None, ...]]:
     """Mean latency of each of the last 60 minutes by provider, oldest first; None where nobody answered."""
     first = int(now // 60 - 59) * 60
     found: dict[str, list[float | None]] = {}
-    for row in context.store.usage(first, now + 60, ("provider", "minute")):
+    for row in context.store.reports.usage(first, now + 60, ("provider", "minute")):
         name, at = str(row.key[0]), int(row.key[1])
         place = (at - first) // 60
         if place < 60:
@@ -120,7 +120,7 @@ def type_table(context: AppContext) -> tuple[TypeRow, ...]:
 def _type_table(context: AppContext) -> tuple[TypeRow, ...]:
     now = context.now()
     by_type: dict[str, dict[str, Totals]] = {name: {} for name in context.settings.task_types}
-    rows = context.store.usage(now - DAY_S, now + 60, ("task_type", "provider"))
+    rows = context.store.reports.usage(now - DAY_S, now + 60, ("task_type", "provider"))
     held = {each.task_type: each.share for each in preferences_held(rows, context.settings)}
     for row in rows:
         if not row.sums.calls:  # what calls of the dead may have cost: nobody knows of what type they were
@@ -145,7 +145,7 @@ def _series(context: AppContext, name: str) -> Series:
     place = {start: index for index, start in enumerate(starts)}
     calls = {provider: [0] * many for provider in context.settings.providers}
     cost = {provider: [0] * many for provider in context.settings.providers}
-    for row in context.store.usage(starts[0], now + 60, (unit, "provider")):
+    for row in context.store.reports.usage(starts[0], now + 60, (unit, "provider")):
         index, provider = place.get(int(row.key[0])), str(row.key[1])
         if index is not None:
             calls.setdefault(provider, [0] * many)[index] = row.sums.calls
@@ -161,7 +161,7 @@ def _series(context: AppContext, name: str) -> Series:
 
 def usage_rows(context: AppContext, start: float, end: float, by: Sequence[GroupBy]) -> list[dict[str, Any]]:
     """Rows for programs: what was grouped by, then the sums."""
-    rows = context.store.usage(start, end, by)
+    rows = context.store.reports.usage(start, end, by)
     return [
         {"key": dict(zip((_at(name) for name in by), row.key, strict=True)), "totals": totals(row.sums)}
         for row in rows

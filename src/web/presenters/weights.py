@@ -95,7 +95,7 @@ class RebalanceView:
 
 
 def current_weights(context: AppContext) -> dict[str, float]:
-    return stored_weights(context, context.store.current_settings())
+    return stored_weights(context, context.store.controls.current_settings())
 
 
 def configured_weights(context: AppContext) -> dict[str, float]:
@@ -122,7 +122,7 @@ def rebalance_view(context: AppContext, wanted: Mapping[str, float] | None = Non
         presets={name: preset(context, name) for name in QUICK_PRESETS},
         history=history(context),
         mix=mix,
-        version=context.store.settings_version(),
+        version=context.store.controls.settings_version(),
         can_undo=bool(steps.done),
         can_redo=bool(steps.undone),
     )
@@ -177,7 +177,7 @@ def _with_preferences(
 def _mix(context: AppContext) -> dict[str, float]:
     """The task types of the last day's answered calls as parts of 1; untyped alone where there were none."""
     now = context.now()
-    rows = context.store.usage(now - DAY_S, now + 60, ("task_type",))
+    rows = context.store.reports.usage(now - DAY_S, now + 60, ("task_type",))
     counted = {str(row.key[0]): float(row.sums.ok) for row in rows if row.sums.ok}
     return shares(counted) if counted else {GENERAL: 1.0}
 
@@ -254,7 +254,7 @@ def _suggestion(context: AppContext) -> tuple[TrialView, ...]:
 def _span_s(context: AppContext, now: float) -> float:
     """Back to where the newest answers are enough to replay, a day at most."""
     answers = 0
-    for row in reversed(context.store.usage(now - DAY_S, now + 60, ("minute",))):
+    for row in reversed(context.store.reports.usage(now - DAY_S, now + 60, ("minute",))):
         answers += row.sums.ok
         if answers >= REPLAYED_AT_MOST:
             return max(60.0, now - float(row.key[0]))
@@ -279,9 +279,9 @@ def weight_steps(context: AppContext) -> WeightSteps:
     Both write a change of weights of their own, and beside it, under `WEIGHT_STEPS`, what stands after it. A
     change that is newer than that was made by someone, and ends what can be redone.
     """
-    found = context.store.settings_history(STEPS_KEPT)
+    found = context.store.controls.settings_history(STEPS_KEPT)
     changes = {change.version: change for change in found if change.key == "weights"}
-    kept = context.store.current_settings().get(WEIGHT_STEPS) or {"at": 0, "done": [], "undone": []}
+    kept = context.store.controls.current_settings().get(WEIGHT_STEPS) or {"at": 0, "done": [], "undone": []}
     newer = sorted(version for version in changes if version > kept["at"])
     done = [version for version in kept["done"] if version in changes]
     undone = [] if newer else [version for version in kept["undone"] if version in changes]
@@ -290,7 +290,9 @@ def weight_steps(context: AppContext) -> WeightSteps:
 
 def history(context: AppContext, limit: int = 50) -> tuple[ChangeView, ...]:
     """Who changed weights and pauses, newest first."""
-    found = (change for change in context.store.settings_history(2 * limit) if change.key != WEIGHT_STEPS)
+    found = (
+        change for change in context.store.controls.settings_history(2 * limit) if change.key != WEIGHT_STEPS
+    )
     return tuple(_change(context, change) for change in islice(found, limit))
 
 

@@ -1,4 +1,4 @@
-"""The one row that says which orchestrator leads, and its epoch; see `core/leadership.py` for the rules."""
+"""The row that names the leading orchestrator and its epoch; `core/leadership.py` has the rules."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from ...errors import LeadershipLost
 from . import schema
+from .database import Database
 from .lock import HostLock
+from .reconnecting import reconnecting
 from .rows import Leader
-from .shared import Part
 
 _L = schema.leadership.c
 _THE_ROW = _L.id == schema.THE_LEADERSHIP
@@ -19,7 +20,7 @@ _THE_ROW = _L.id == schema.THE_LEADERSHIP
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who an orchestrator is, and the lease that it keeps while it leads, where there are leases."""
+    """The identity of an orchestrator, and the lease that it keeps while it leads on PostgreSQL."""
 
     incarnation: str
     pid: int
@@ -27,8 +28,12 @@ class Identity:
     lease_s: float
 
 
-class Leading(Part):
-    """The part of the store that knows who leads. `take_lead` is for a store made by `Store.fenced`."""
+@reconnecting()
+class LeadershipRow:
+    """The row that names the leader. `take`, `renew` and `give_up` need a store made by `Store.fenced`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     @property
     def host_lock(self) -> HostLock | None:
@@ -37,7 +42,7 @@ class Leading(Part):
         return None if path is None else HostLock(path.with_name(path.name + ".lock"))
 
     def leader(self) -> Leader:
-        """Who leads, and whether it is alive: it holds the lock, or has renewed its lease in time."""
+        """The leader, and whether it is alive: it holds the lock, or has renewed its lease in time."""
         lock = self.host_lock
         clock = sa.literal(0.0) if lock is not None else _database_clock()
         query = sa.select(schema.leadership, clock.label("clock")).where(_THE_ROW)
@@ -49,11 +54,11 @@ class Leading(Part):
             alive=alive and (lock is not None or bool(row.holder)), one_host=lock is not None,
         )  # fmt: skip
 
-    def take_lead(self, identity: Identity, *, seen: Leader | None = None) -> int | None:
-        """Lead from now on: raise the epoch and demand it of every write of this store. Returns the epoch.
+    def take(self, identity: Identity, *, seen: Leader | None = None) -> int | None:
+        """Raise the epoch and demand it of every write of this store. Returns the new epoch.
 
-        None, and nothing is changed: the row is not as it was `seen`. Without `seen` the caller holds the
-        lock. Waits for writes of the leader before, and undoes none of them: the row is locked against both.
+        Returns None and changes nothing if the row has changed since it was `seen`; without `seen` the caller
+        holds the lock. Waits for writes of the leader before and undoes none: the row is locked against both.
         """
         query = sa.select(schema.leadership).where(_THE_ROW).with_for_update()
         with self._database.writing(fenced=False) as connection:
@@ -73,16 +78,16 @@ class Leading(Part):
         self._database.demand(row.epoch + 1)
         return int(row.epoch) + 1
 
-    def renew_lead(self) -> None:
-        """Say that the leader is alive. Raises LeadershipLost where another one leads."""
+    def renew(self) -> None:
+        """Renew the lease. Raises LeadershipLost if another orchestrator leads."""
         values = {"renewals": _L.renewals + 1, "renewed_at": self._clock()}
         mine = sa.and_(_THE_ROW, _L.epoch == self._database.epoch)
         with self._database.writing(fenced=False) as connection:
             if not connection.execute(sa.update(schema.leadership).where(mine).values(values)).rowcount:
                 raise LeadershipLost
 
-    def give_up_lead(self) -> None:
-        """Let the next one lead at once. The epoch stays, and nothing is written with it any more."""
+    def give_up(self) -> None:
+        """Let the next orchestrator lead at once. The epoch stays; this store writes nothing more with it."""
         mine = sa.and_(_THE_ROW, _L.epoch == self._database.epoch)
         with self._database.writing(fenced=False) as connection:
             connection.execute(
@@ -95,5 +100,5 @@ class Leading(Part):
 
 
 def _database_clock() -> sa.ColumnElement[float]:
-    """Now, by the one clock that all hosts of a PostgreSQL share."""
+    """Epoch seconds by the database's clock, the only one that all hosts share."""
     return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float(53))

@@ -1,18 +1,18 @@
-"""Tasks are worked on: claimed, given back, finished.
+"""The work of an orchestrator: claim tasks, give them back, finish them.
 
     queued --claim--> running --finish--> succeeded, failed, refused, expired, cancelled
       ^                  |
-      +---- release -----+        and by `Control.register` for an orchestrator that died
+      +---- release -----+        and by `Orchestrators.register` for an orchestrator that died
 
-Every write asks for `claimed_by = me and running` inside its transaction. So an orchestrator that was
-declared dead meanwhile writes nothing, and no task is finished twice.
+Every write demands `claimed_by = me and running` inside its transaction. So an orchestrator that was declared
+dead meanwhile writes nothing, and no task is finished twice.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,13 +23,17 @@ from ...records import Attempt, Result, Task, TaskStatus
 from ...storable import clean
 from . import schema
 from .claim_order import ClaimOrder
-from .codec import attempt_columns, decode_attempt, dumps
+from .codec import decode_attempt, dumps
 from .database import Database
-from .deduplication import Deduplication
-from .loading import full_tasks
+from .deduplication import DuplicateLinks
+from .identifiers import Identifiers
+from .ledger import ClaimedTask, Ledger
+from .loading import IN_SIZE, Loader, full_tasks, parts
+from .reconnecting import reconnecting
 from .rollups import CallRollups, Rollup, add_counts, add_task
+from .rows import PollResult
 from .schema import IS_QUEUED, IS_RUNNING
-from .shared import IN_SIZE, TaskStream, parts
+from .transitions import Transitions
 
 _T = schema.tasks.c
 _OPEN = (TaskStatus.QUEUED, TaskStatus.RUNNING)
@@ -74,51 +78,24 @@ _CLAIMED = (
 )
 
 
-@dataclass(slots=True)
-class Claimed:
-    """A task that is mine, as far as its accounting goes; sums grow while attempts are booked."""
+@reconnecting()
+class Queue:
+    """The queued and running tasks, for the orchestrator that leads.
 
-    row: int
-    stream: TaskStream
-    attempts: int
-    cost_nanos: int
-    unknown_cost_calls: int
-    stored: set[tuple[int, float]] = field(default_factory=set)  # (number, started_at)
+    `incarnation` names the orchestrator. Methods raise StoreError if it is not registered.
+    """
 
-
-class Ledger:
-    """Attempts to be written in one transaction: each once, in rows and in sums."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[Any, ...]] = []
-        self._calls = CallRollups()
-
-    def book(self, task: Claimed, attempts: Iterable[Attempt]) -> None:
-        """Add those of `attempts` that are not stored yet."""
-        for attempt in attempts:
-            identity = (attempt.number, attempt.started_at)
-            if identity in task.stored:
-                continue
-            task.stored.add(identity)
-            task.attempts += 1
-            if attempt.cost_nanos is None:
-                task.unknown_cost_calls += 1
-            else:
-                task.cost_nanos += attempt.cost_nanos
-            self._rows.append((task.row, task.attempts, *attempt_columns(attempt)))
-            self._calls.book(attempt, task.stream.batch_id, task.stream.task_type, task.stream.submitter)
-
-    def write(self, database: Database, connection: sa.Connection) -> None:
-        database.inserting(schema.attempts).many(connection, self._rows)
-        self._calls.write(database, connection)
-
-
-class Work(Deduplication):
-    """The part of the store an orchestrator works with."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
-        self._claim_order = ClaimOrder(database, self._streams)
+    def __init__(
+        self,
+        database: Database,
+        ids: Identifiers,
+        loader: Loader,
+        transitions: Transitions,
+        links: DuplicateLinks,
+    ) -> None:
+        self._database, self._ids, self._loader = database, ids, loader
+        self._transitions, self._links = transitions, links
+        self._claim_order = ClaimOrder(database, ids)
 
     # ------------------------------------------------------------ claim and release
 
@@ -138,35 +115,35 @@ class Work(Deduplication):
         claims from that batch alone; `excluded` are (batch, submitter) whose tasks stay where they are, as
         do with `above` tasks whose priority is not higher.
         """
-        me = self._orchestrator_id(incarnation)
-        only = None if batch is None else self._streams.of_batch(self._streams.known_batch_id(batch))
+        me = self._ids.orchestrator_id(incarnation)
+        only = None if batch is None else self._ids.streams_of_batch(self._ids.known_batch_id(batch))
         if limit <= 0:
             return []
         with self._database.writing() as connection:
             rows = self._claim_order.next_rows(connection, limit, only, now, excluded, above)
-            claimed = self._mark(
+            claimed = self._transitions.mark(
                 connection,
                 rows,
                 IS_QUEUED,
                 {"status": TaskStatus.RUNNING.value, "since": now, "claimed_by": me, "claims": _T.claims + 1},
             )
-            self._move(connection, claimed, TaskStatus.QUEUED, TaskStatus.RUNNING)
-            tasks = self._load_tasks(connection, claimed)
+            self._transitions.move(connection, claimed, TaskStatus.QUEUED, TaskStatus.RUNNING)
+            tasks = self._loader.tasks(connection, claimed)
         return [tasks[row] for row in rows if row in tasks]
 
     def claimed(self, incarnation: str) -> list[Task]:
-        """All that `incarnation` has claimed and not finished, oldest first."""
-        me = self._orchestrator_id(incarnation)
+        """All tasks that this orchestrator has claimed and not finished, oldest first."""
+        me = self._ids.orchestrator_id(incarnation)
         query = sa.select(_T.task_row).where(IS_RUNNING, _T.claimed_by == me).order_by(_T.task_row)
         with self._database.reading() as connection:
             rows = list(connection.execute(query).scalars())
-            tasks = self._load_tasks(connection, rows)
+            tasks = self._loader.tasks(connection, rows)
         return [tasks[row] for row in rows if row in tasks]
 
     def attempts_that_count(self, rows: Sequence[int]) -> dict[int, list[Attempt]]:
-        """What tasks were tried with since they came in or were asked again, by row, the first one first.
+        """Attempts of these tasks since they were added or retried, oldest first, by the task's row number.
 
-        Numbered as when they were recorded, by which `finish` knows them again.
+        Each has the number under which it was recorded, by which `finish` recognises it.
         """
         a = schema.attempts
         found: dict[int, list[Attempt]] = {}
@@ -179,27 +156,26 @@ class Work(Deduplication):
         return found
 
     def release(self, incarnation: str, tasks: Iterable[Task], *, now: float) -> int:
-        """Give claimed tasks back, unfinished; the claim does not count. Returns how many were mine."""
-        me = self._orchestrator_id(incarnation)
+        """Queue claimed tasks again, without counting the claim. Returns how many this orchestrator held."""
+        me = self._ids.orchestrator_id(incarnation)
         with self._database.writing() as connection:
-            rows = self._rows_of(connection, list(tasks))
-            return self._give_back(connection, rows, me, now)
+            rows = self._loader.row_numbers(connection, list(tasks))
+            return self._transitions.give_back(connection, rows, me, now)
 
     # ------------------------------------------------------------ finish
 
     def finish(self, incarnation: str, results: Sequence[Result]) -> list[Result]:
-        """Write results, their attempts and all sums in one transaction; return those that were written.
+        """Write results, their attempts and all sums in one transaction; return the results written.
 
-        With them come the results of tasks that waited for these (`origin` tells), a few hundred at most.
-
-        Left out, without an error: tasks that are not, or no longer, claimed by `incarnation`.
-        `Result.attempts` holds all attempts since the claim, or earlier ones too; those that are stored
-        already are not booked again.
+        The returned list also has the results of up to `DUPLICATES_AT_ONCE` duplicates of these tasks, which
+        name their primary in `origin`. Tasks that this orchestrator does not, or no longer, hold are skipped.
+        `Result.attempts` may repeat attempts that are stored already; they are not booked again. Raises
+        StoreError for a result whose status is not final.
         """
         for result in results:
             if result.status in _OPEN:
                 raise StoreError(f"task {result.task.id!r}: a result is final, not {result.status}")
-        me = self._orchestrator_id(incarnation)
+        me = self._ids.orchestrator_id(incarnation)
         if not results:
             return []
         with self._database.writing() as connection:
@@ -212,8 +188,21 @@ class Work(Deduplication):
             self._write_results(connection, written)
             self._note_finished(connection, me, len(written))
             results = self._with_earlier_attempts(connection, written)
-            followers = self._end_duplicates(connection, [mine.row for _, mine in written])
-        return results + followers
+            duplicates = self._links.end_duplicates(connection, [mine.row for _, mine in written])
+        return results + duplicates
+
+    def poll(self, batch: str | None = None) -> PollResult:
+        """What a waiting orchestrator looks for, in one query: cheap enough for twenty times a second."""
+        k, c = schema.task_counts.c, schema.commands.c
+        batch_id = schema.ALL_BATCHES if batch is None else self._ids.known_batch_id(batch)
+        query = sa.select(
+            sa.select(k.tasks).where(k.batch_id == batch_id, k.status == "queued").scalar_subquery(),
+            sa.select(sa.func.max(schema.settings.c.version)).scalar_subquery(),
+            sa.select(sa.func.count()).where(c.finished_at.is_(None), c.taken_by.is_(None)).scalar_subquery(),
+        )
+        with self._database.reading() as connection:
+            queued, version, commands = connection.execute(query).one()
+        return PollResult(queued or 0, version or 0, commands)
 
     def _note_finished(self, connection: sa.Connection, orchestrator_id: int, number: int) -> None:
         o = schema.orchestrators
@@ -221,19 +210,19 @@ class Work(Deduplication):
         connection.execute(more)
 
     def _with_earlier_attempts(
-        self, connection: sa.Connection, written: list[tuple[Result, Claimed]]
+        self, connection: sa.Connection, written: list[tuple[Result, ClaimedTask]]
     ) -> list[Result]:
-        """The results as the store has them: with the attempts of earlier lives, which cost money too."""
+        """The results with all their stored attempts: those before a retry cost money too."""
         longer = [mine.row for result, mine in written if mine.attempts > len(result.attempts)]
         if not longer:
             return [result for result, _ in written]
         query = full_tasks().where(_T.task_row.in_(longer))
-        stored = {each.row: each.result for each in self._results(connection, query)}
+        stored = {each.row: each.result for each in self._loader.results(connection, query)}
         return [stored.get(mine.row, result) for result, mine in written]
 
     def record_attempts(self, incarnation: str, attempts: Sequence[tuple[Task, Attempt]]) -> None:
-        """Store attempts of claimed tasks that are not finished yet; those of others are left out."""
-        me = self._orchestrator_id(incarnation)
+        """Store attempts of claimed, unfinished tasks; attempts of tasks held by others are skipped."""
+        me = self._ids.orchestrator_id(incarnation)
         if not attempts:
             return
         with self._database.writing() as connection:
@@ -246,15 +235,15 @@ class Work(Deduplication):
             rows = [(m.attempts, m.cost_nanos, m.unknown_cost_calls, m.row) for m in claimed.values()]
             self._database.prepared(_BOOK, [*_new(_BOOK_NAMES), "which"]).many(connection, rows)
 
-    def book_canary(self, incarnation: str, attempt: Attempt) -> None:
-        """Add a call that is no task's to the sums of usage, under its `choice` as the task type."""
-        self._orchestrator_id(incarnation)
+    def record_canary(self, incarnation: str, attempt: Attempt) -> None:
+        """Add a call that belongs to no task to the sums of usage, with its `choice` as the task type."""
+        self._ids.orchestrator_id(incarnation)
         calls = CallRollups()
-        calls.book_apart(attempt)
+        calls.book_canary(attempt)
         with self._database.writing() as connection:
             calls.write(self._database, connection)
 
-    def _write_results(self, connection: sa.Connection, written: list[tuple[Result, Claimed]]) -> None:
+    def _write_results(self, connection: sa.Connection, written: list[tuple[Result, ClaimedTask]]) -> None:
         by_agent = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
         counts: Counter[tuple[int, TaskStatus]] = Counter()
         for result, mine in written:
@@ -280,20 +269,20 @@ class Work(Deduplication):
 
     def _claimed(
         self, connection: sa.Connection, orchestrator_id: int, tasks: Sequence[Task]
-    ) -> dict[tuple[str, str], Claimed]:
-        """Those of `tasks` that are running under this orchestrator, by (batch, id)."""
-        rows = self._rows_of(connection, tasks)
-        found: dict[tuple[str, str], Claimed] = {}
+    ) -> dict[tuple[str, str], ClaimedTask]:
+        """The `tasks` that are running under this orchestrator, by (batch, id)."""
+        rows = self._loader.row_numbers(connection, tasks)
+        found: dict[tuple[str, str], ClaimedTask] = {}
         for row in connection.execute(_CLAIMED, {"rows": rows, "me": orchestrator_id}):
-            stream = self._streams.by_id(row.stream_id)
-            found[stream.batch, row.id] = Claimed(
+            stream = self._ids.stream_by_id(row.stream_id)
+            found[stream.batch, row.id] = ClaimedTask(
                 row.task_row, stream, row.attempts, row.cost_nanos, row.unknown_cost_calls
             )
         self._add_stored(connection, {mine.row: mine for mine in found.values() if mine.attempts})
         return found
 
-    def _add_stored(self, connection: sa.Connection, tasks: dict[int, Claimed]) -> None:
-        """Tell each task which of its attempts are stored."""
+    def _add_stored(self, connection: sa.Connection, tasks: dict[int, ClaimedTask]) -> None:
+        """Note for each task which of its attempts are stored."""
         if not tasks:
             return
         a = schema.attempts.c
@@ -306,7 +295,7 @@ def _key(task: Task) -> tuple[str, str]:
     return task.batch, task.id
 
 
-def _finish_columns(result: Result, mine: Claimed) -> tuple[Any, ...]:
+def _finish_columns(result: Result, mine: ClaimedTask) -> tuple[Any, ...]:
     """The values of `_FINISH_NAMES`, then the row."""
     final = result.final
     return (

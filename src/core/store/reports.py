@@ -1,0 +1,188 @@
+"""Reports from the rollups: they cost the same at any number of tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from ...records import Outcome, Task, TaskStatus
+from . import schema
+from .codec import decode_task, loads
+from .database import Database
+from .identifiers import Identifiers
+from .loading import Loader, task_counts
+from .reconnecting import reconnecting
+from .rollups import CALL_SUMS, sums_of
+from .rows import BatchRow, PromptSize
+from .schema import IS_QUEUED, IS_RUNNING, RUNS_ITSELF
+from .sums import CallSums, Summary, TaskSums, UsageRow
+
+GroupBy = Literal["provider", "model", "task_type", "submitter", "minute", "hour", "day"]
+_SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
+
+
+@reconnecting()
+class Reports:
+    """Counts, batches, usage, summaries, and samples for forecasts. It only reads.
+
+    Methods that name a batch raise StoreError if it does not exist, unless they say otherwise.
+    """
+
+    def __init__(self, database: Database, ids: Identifiers, loader: Loader) -> None:
+        self._database, self._ids, self._loader = database, ids, loader
+
+    def task_counts(self, batch: str | None = None) -> dict[TaskStatus, int]:
+        """Tasks by status, in one batch or in all; every status is a key."""
+        batch_id = schema.ALL_BATCHES if batch is None else self._ids.known_batch_id(batch)
+        with self._database.reading() as connection:
+            return task_counts(connection, [batch_id])[batch_id]
+
+    def batch(self, name: str) -> BatchRow | None:
+        """One batch; None if it does not exist."""
+        found = self._batches(schema.batches.c.name == name, limit=1)
+        return found[0] if found else None
+
+    def batches(self, limit: int = 200, *, submitter: str = "") -> list[BatchRow]:
+        """The newest batches, newest first; all, or those that this submitter created."""
+        created = schema.batches.c.submitter == submitter if submitter else sa.true()
+        return self._batches(created, limit=limit)
+
+    def usage(self, start: float, end: float, group_by: Sequence[GroupBy] = ("provider",)) -> list[UsageRow]:
+        """Sums of the calls that began in [start, end), grouped by `group_by` and ordered by key.
+
+        The bounds are epoch seconds; the minutes that they fall into count in full. A `minute`, `hour` or
+        `day` in a key is the epoch second at which it begins; days are UTC.
+        """
+        query = _usage_query(tuple(group_by))
+        minutes = {"start": int(start // 60), "end": -int(-end // 60)}
+        with self._database.reading() as connection:
+            rows = connection.execute(query, minutes).all()
+        return [UsageRow(tuple(row[: len(group_by)]), CallSums(**sums_of(row))) for row in rows]
+
+    def summary(self, batch: str | None = None) -> Summary:
+        """The totals of one batch, or of all batches since the database was created."""
+        batch_id = schema.ALL_BATCHES if batch is None else self._ids.known_batch_id(batch)
+        calls, tasks = schema.batch_calls, schema.batch_tasks
+        with self._database.reading() as connection:
+            counts = task_counts(connection, [batch_id])[batch_id]
+            models = _added(connection, calls, ["provider", "model"], CALL_SUMS, batch_id)
+            providers = _added(connection, calls, ["provider"], CALL_SUMS, batch_id)
+            agents = _added(connection, tasks, ["agent"], schema.TASK_COLUMNS, batch_id)
+            tiers = _added(connection, tasks, ["tier"], schema.TASK_COLUMNS, batch_id)
+            all_calls = _added(connection, calls, [], CALL_SUMS, batch_id)
+            all_tasks = _added(connection, tasks, [], schema.TASK_COLUMNS, batch_id)
+        return Summary(
+            counts=counts,
+            providers={row.provider: CallSums(**sums_of(row)) for row in providers},
+            models={(row.provider, row.model): CallSums(**sums_of(row)) for row in models},
+            agents={row.agent: _task_sums(row) for row in agents},
+            tiers={row.tier: _task_sums(row) for row in tiers},
+            calls=CallSums(**sums_of(all_calls[0])),
+            tasks=_task_sums(all_tasks[0]),
+        )
+
+    def open_tasks(self, at_most: int) -> tuple[int, list[Task]]:
+        """The number of open tasks that need a call, and an even sample of up to `at_most` of them.
+
+        Duplicates that wait for their primary are left out: they cost nothing.
+        """
+        row = schema.tasks.c.task_row
+        query = sa.select(row).where(sa.or_(IS_QUEUED, IS_RUNNING), RUNS_ITSELF).order_by(row)
+        with self._database.reading() as connection:
+            rows = list(connection.execute(query).scalars())
+            every = max(1, math.ceil(len(rows) / at_most))
+            return len(rows), list(self._loader.tasks(connection, rows[::every]).values())
+
+    def prompt_sizes(self, limit: int = 300) -> list[PromptSize]:
+        """The sizes of answered prompts, newest task first, without those that were purged."""
+        a, p = schema.attempts, schema.prompts
+        tokens = a.c.input_tokens + a.c.cache_read_tokens + a.c.cache_write_tokens
+        query = (
+            sa.select(a.c.provider, tokens.label("tokens"), p.c.body)
+            .join_from(a, p, p.c.task_row == a.c.task_row)
+            .where(a.c.outcome == Outcome.OK)
+            .order_by(a.c.task_row.desc(), a.c.seq.desc())
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        found = []
+        for row in rows:
+            task = decode_task(row.body, id="", batch="")
+            found.append(PromptSize(row.provider, task.prompt_chars, len(task.messages), row.tokens))
+        return found
+
+    def _batches(self, condition: sa.ColumnElement[bool], limit: int) -> list[BatchRow]:
+        b = schema.batches
+        query = sa.select(b).where(condition).order_by(b.c.id.desc()).limit(limit)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+            counts = task_counts(connection, [row.id for row in rows])
+        return [
+            BatchRow(
+                row.name,
+                row.source,
+                row.output_path,
+                loads(row.options),
+                row.submitter,
+                row.created_at,
+                counts[row.id],
+            )
+            for row in rows
+        ]
+
+
+@cache  # building these queries takes longer than running them
+def _usage_query(group_by: tuple[GroupBy, ...]) -> sa.Select[Any]:
+    u = schema.usage.c
+    keys = [_group(name) for name in group_by]
+    sums = [sa.func.sum(u[name]).label(name) for name in CALL_SUMS]
+    query = (
+        sa.select(*keys, *sums)
+        .where(u.minute >= bindparam("start"), u.minute < bindparam("end"))
+        .group_by(*keys)
+        .order_by(*keys)
+    )
+    return query if keys else query.having(sa.func.count() > 0)
+
+
+def _group(name: GroupBy) -> sa.ColumnElement[Any]:
+    u = schema.usage.c
+    if name in _SECONDS:
+        minutes = _SECONDS[name] // 60
+        begins = (u.minute - u.minute % minutes) * 60
+        return begins.label(name)
+    return u[name]
+
+
+def _added(
+    connection: sa.Connection,
+    table: sa.Table,
+    keys: Sequence[str],
+    sums: Sequence[str],
+    batch_id: int,
+) -> Sequence[Any]:
+    """Rows of `keys` and the sums of `sums`, of one batch or of all."""
+    of_all = batch_id == schema.ALL_BATCHES
+    query = _added_query(table, tuple(keys), tuple(sums), of_all)
+    return connection.execute(query, {} if of_all else {"batch": batch_id}).all()
+
+
+@cache
+def _added_query(
+    table: sa.Table, keys: tuple[str, ...], sums: tuple[str, ...], of_all: bool
+) -> sa.Select[Any]:
+    columns = [table.c[key] for key in keys]
+    query = sa.select(*columns, *(sa.func.sum(table.c[name]).label(name) for name in sums))
+    if not of_all:
+        query = query.where(table.c.batch_id == bindparam("batch"))
+    return query.group_by(*columns).order_by(*columns)
+
+
+def _task_sums(row: Any) -> TaskSums:
+    return TaskSums(**{name: int(getattr(row, name) or 0) for name in schema.TASK_COLUMNS})
