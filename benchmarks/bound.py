@@ -1,7 +1,7 @@
 """The shortest time in which a set of tasks can pass a set of limits, whoever schedules them.
 
-The linear program of `src/routing/soonest.py` with every task a lot of its own and what it is really charged,
-which no scheduler knows beforehand. What comes back is the lower bound that weak duality proves.
+The linear program of `src/routing/allocation/makespan_lp.py`, with every task by itself and what it is really
+charged, which no scheduler knows beforehand. What comes back is the lower bound that weak duality proves.
 
 A limit that changes at a moment t is a bucket with the later rate and
 `burst + (rate before - rate after) x t`; a quota that does not come back is a bucket with rate 0.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from src.routing.soonest import Lot, Room, soonest
+from src.routing.allocation.makespan_lp import Lot, Room, soonest
 
 Charges = Mapping[str, Sequence[float]]  # of one task: by provider, in the order of the provider's buckets
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from src.records import Completion, FinishReason, LimitReport, Message, Placement, Task, Usage
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.dispatch import Dispatch
-from src.routing.virtual import VirtualRun
+from src.routing.scheduler import Dispatch
+from src.routing.simulation import VirtualRun
 
 from .child import median as middle
 from .child import quantile

@@ -11,7 +11,7 @@ from src.cli.config_warnings import config_warnings
 from src.config import load_settings
 from src.errors import ConfigError, hint, nearest
 from src.providers.api_formats import API_FORMATS
-from src.routing.pricing import compile_price
+from src.routing.cost.pricing import compile_price
 from src.settings import LimitSettings, Settings, known_keys
 
 OWN_AGENT = '[[agents]]\nname = "mine"\ncalls_in_flight = 1\n'

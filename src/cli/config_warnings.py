@@ -63,7 +63,7 @@ def _digits(model: str) -> str:
 
 def _has_price(settings: Settings, model: str) -> bool:
     from ..core.clock import Clock
-    from ..routing.pricing import compile_price
+    from ..routing.cost.pricing import compile_price
 
     config = settings.lookup_model(model)
     return compile_price(config.price_list, model, Clock().now(), config.price) is not None

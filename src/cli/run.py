@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..core.intake import ReadOptions
     from ..core.plans import Plan
     from ..core.store import Store
-    from ..routing.budgets import BudgetRule
+    from ..routing.cost.budgets import BudgetRule
 
 log = logging.getLogger(__name__)
 CHEAPEST = 25.0  # a provider at twice the price has a 26th of its score

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..core.plans import Substitution
     from ..core.store import CallSums, Summary, TierSavings
-    from ..routing.budgets import BudgetRule
+    from ..routing.cost.budgets import BudgetRule
 
 
 PROVIDER_COLUMNS = ("calls", "share", "success", "median", "p95", "tokens in", "tokens out", "cost")

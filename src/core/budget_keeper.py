@@ -17,7 +17,7 @@ from typing import Any
 
 from ..formatting import money
 from ..records import Event, Placement
-from ..routing.budgets import BudgetAlert, BudgetRule, Budgets, rules_from
+from ..routing.cost.budgets import BudgetAlert, BudgetRule, Budgets, rules_from
 from ..settings import BudgetSettings
 from .store import Store
 from .store.reports import GroupBy

@@ -19,7 +19,7 @@ from typing import Any
 from ..agents.real_agent import RealAgent
 from ..errors import InternalError, LeadershipLost, ProviderError, TimedOut
 from ..records import Completion, Placement, Result
-from ..routing.dispatch import Dispatch, Settled
+from ..routing.scheduler import Dispatch, Settled
 from .budget_keeper import BudgetKeeper
 from .leadership import Leadership
 from .result_writer import ResultWriter

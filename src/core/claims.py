@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from ..errors import StoreError
 from ..records import Attempt, Task
-from ..routing.budgets import BudgetRefusal
-from ..routing.dispatch import Dispatch
+from ..routing.cost.budgets import BudgetRefusal
+from ..routing.scheduler import Dispatch
 from .calls import internal_error
 from .result_writer import ResultWriter
 from .store_session import StoreSession

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..records import Result, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
-from ..routing.dispatch import Dispatch
+from ..routing.scheduler import Dispatch
 from .store.rows import Command
 
 

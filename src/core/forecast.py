@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from ..errors import ServerError
 from ..records import Completion, FinishReason, Placement, Usage
-from ..routing.estimates import CHARS_PER_TOKEN, TOKENS_PER_MESSAGE
-from ..routing.virtual import Answer
+from ..routing.limits.estimator import CHARS_PER_TOKEN, TOKENS_PER_MESSAGE
+from ..routing.simulation import Answer
 from .store import CallSums, PromptSize, Store
 
 # Without a record: a typical chat model.

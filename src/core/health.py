@@ -14,7 +14,7 @@ from functools import partial
 from ..errors import AuthFailed, ProviderError, TimedOut, Unreachable
 from ..providers.base import ProviderAdapter
 from ..routing.balancer import ProviderLoadBalancer
-from ..routing.reach import FREE_CALL_S, Found
+from ..routing.connectivity import FREE_CALL_S, Found
 from .canary_calls import CanaryCalls
 from .supervisor import Supervisor
 

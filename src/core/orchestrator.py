@@ -39,7 +39,7 @@ from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
 from ..records import CompletionRequest, Event, PoolSnapshot, Result, TaskStatus, Usage
 from ..routing.balancer import ProviderLoadBalancer
-from ..routing.dispatch import Dispatch
+from ..routing.scheduler import Dispatch
 from ..settings import Settings
 from .alerts import Alerter
 from .budget_keeper import BudgetKeeper, budgets_from

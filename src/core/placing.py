@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..records import Event, PoolSnapshot
-from ..routing.dispatch import Dispatch
+from ..routing.scheduler import Dispatch
 from .calls import CallRunner
 from .event_reporter import EventReporter
 from .leadership import Leadership

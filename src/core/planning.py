@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from ..records import Completion, Placement, RefusalKind, Task, WaitReason
 from ..routing.balancer import ProviderLoadBalancer
-from ..routing.virtual import Answer, VirtualRun
+from ..routing.simulation import Answer, VirtualRun
 from .forecast import Forecast
 from .plans import CostLine, Plan, WaitSpan
 from .store import Store

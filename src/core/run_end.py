@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..errors import LeadershipLost
 from ..records import TaskStatus
-from ..routing.budgets import BudgetRule
+from ..routing.cost.budgets import BudgetRule
 
 Stopped = Literal["", "drained", "stopped", "budget", "misconfigured", "superseded", "store_lost"]
 

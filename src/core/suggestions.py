@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..records import Message, Task, TaskStatus, Usage
-from ..routing.buckets import REQUESTS
-from ..routing.estimates import CHARS_PER_TOKEN
-from ..routing.virtual import VirtualRun
+from ..routing.limits.estimator import CHARS_PER_TOKEN
+from ..routing.limits.token_bucket import REQUESTS
+from ..routing.simulation import VirtualRun
 from ..settings import TIERS, Settings
 from .forecast import Forecast, Record, record_of
 from .store import Store

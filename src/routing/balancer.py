@@ -33,27 +33,27 @@ from ..records import (
     Wait,
 )
 from ..settings import AgentConfig, Settings
-from .allotment import FREE, Advice
-from .blame import NO_CANARY_S
-from .breaker import CLOSED
-from .budgets import Budgets
+from .allocation.planner import FREE, Advice
 from .call_size import CallSizes
 from .canaries import CANARY, canary_for, is_due
 from .candidates import CandidateReport, PlacementResult, WaitCondition
-from .doubts import SECOND_LOOK_S
-from .limits import ModelGroup
-from .price_table import PriceTable
-from .pricing import PriceBook
-from .reach import Found, Reach
+from .connectivity import Found, Reach
+from .cost.budgets import Budgets
+from .cost.price_table import PriceTable
+from .cost.pricing import PriceBook
+from .health.circuit_breaker import CLOSED
+from .health.doubts import SECOND_LOOK_S
+from .limits.attribution import NO_CANARY_S
+from .limits.group import ModelGroup
+from .outcomes import Settler
 from .refusals import NEVER, Refusal
 from .registry import Registry, make_agents, make_providers
 from .retry_state import Memory
 from .routes import Option, Route, build_route
-from .second_look import SecondLook
 from .selection import ProviderSelector, Selection
-from .settling import Settler
 from .snapshots import pool_snapshot
 from .state import AgentState, Permit, ProviderState
+from .verification import SecondLook
 
 FORCED_EVERY_S = 30.0
 _NO_SLOT = PlacementResult(None, WaitCondition(None, -1))
@@ -181,7 +181,7 @@ class ProviderLoadBalancer:
         return None
 
     def _group_in_need_of_a_canary(self, provider: ProviderState, now: float) -> ModelGroup | None:
-        """The group in which a task waits for a neighbour: see `blame.py`."""
+        """The group in which a task waits for a neighbour: see `attribution.py`."""
         if not self.registry.canaries:
             return None
         return next((g for g in provider.groups.values() if g.evidence.is_canary_due(now)), None)

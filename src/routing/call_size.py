@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..records import Task
-from .budgets import affordable_max_tokens
-from .estimates import SAFETY, TOKENS_PER_MESSAGE
-from .limits import ONE_CALL, Need
-from .pricing import CompiledPrice
+from .cost.budgets import affordable_max_tokens
+from .cost.pricing import CompiledPrice
+from .limits.estimator import SAFETY, TOKENS_PER_MESSAGE
+from .limits.group import ONE_CALL, Need
 from .registry import Registry
 from .retry_state import Memory
 from .routes import Option

@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..records import Message, Task
 from ..settings import TIERS
-from .limits import ModelGroup
+from .limits.group import ModelGroup
 from .registry import Registry
 from .state import ProviderState
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..records import Candidate, Placement, RefusalKind, WaitReason
-from .breaker import CLOSED
-from .budgets import BudgetRefusal
+from .cost.budgets import BudgetRefusal
+from .health.circuit_breaker import CLOSED
 from .refusals import NEVER, TASK, Refusal
 from .routes import Option, Route
 from .state import ProviderState

@@ -8,11 +8,11 @@ wait.
 from __future__ import annotations
 
 from ..records import RefusalKind, Task
-from .breaker import CLOSED, OPEN
-from .budgets import BudgetRefusal
 from .call_size import CallSizes
 from .canaries import is_due
-from .limits import ModelGroup
+from .cost.budgets import BudgetRefusal
+from .health.circuit_breaker import CLOSED, OPEN
+from .limits.group import ModelGroup
 from .refusals import GROUP, NEVER, POOL, TASK, Refusal
 from .registry import Registry
 from .retry_state import Memory

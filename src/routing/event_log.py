@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..records import Event
-from .budgets import BudgetRefusal
+from .cost.budgets import BudgetRefusal
 
 
 class EventLog:

@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 
 from ..records import RefusalKind, Task, WaitingFor, WaitReason
-from .allotment import FREE
-from .budgets import BudgetRefusal
+from .allocation.planner import FREE
 from .candidates import WaitCondition, spills_at
+from .cost.budgets import BudgetRefusal
+from .queue_groups import ALWAYS, Entry, Family, TaskClass
 from .refusals import NEVER
 from .retry_state import Memory
 from .routes import Route
 from .state import ProviderState
-from .waiting import ALWAYS, Entry, Family, TaskClass
 
 APART = 64  # classes for rows that have drawn a 429 and could share one
 _SLOTS = WaitReason(RefusalKind.SLOTS)

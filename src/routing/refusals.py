@@ -11,7 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from ..records import RefusalKind, WaitReason
-from .budgets import BudgetRefusal
+from .cost.budgets import BudgetRefusal
 
 NEVER = math.inf
 

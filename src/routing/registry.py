@@ -6,17 +6,17 @@ import random
 from collections.abc import Collection, Sequence
 
 from ..settings import AgentConfig, Settings
-from .breaker import CLOSED
-from .budgets import Budgets
-from .concurrency import Concurrency
-from .estimates import Outputs
+from .cost.budgets import Budgets
+from .cost.price_table import PriceTable
+from .cost.pricing import CompiledPrice
+from .cost.prompt_cache import Prefixes
 from .event_log import EventLog
-from .network import NetworkState
-from .prefixes import Prefixes
-from .price_table import PriceTable
-from .pricing import CompiledPrice
+from .health.circuit_breaker import CLOSED
+from .health.network import NetworkState
+from .health.scoring import RoundRobin
+from .limits.concurrency import Concurrency
+from .limits.estimator import Outputs
 from .scoreboard import Scoreboard
-from .scoring import RoundRobin
 from .state import AgentState, ModelState, Permit, ProviderState, agent_rows
 from .status import StatusReporter
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..records import Message
-from .blame import SURELY_OWN, Evidence
-from .prefixes import Prefix
+from .cost.prompt_cache import Prefix
+from .limits.attribution import SURELY_OWN, Evidence
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class Memory:
     given_up: tuple[int, float] | None = None  # (provider, seconds) of the silence that it was taken from
     failed: tuple[tuple[int, int], ...] = ()  # (provider, permit) of its first failure at each
     limited: tuple[tuple[Evidence, int], ...] = ()  # (model group's, permit) of its newest 429 at each
-    own_429s: int = 0  # that another call's answer shows to be its own: see `blame.py`
+    own_429s: int = 0  # that another call's answer shows to be its own: see `attribution.py`
     draws_429: int = 0  # with each it lets more other tasks go first
     tried: int = 0  # bits of the providers that failed it
     tried_until: float = 0.0  # until then they are not eligible again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .scoring import final_score, neutral_response_s, performance_multiplier, time_multiplier
+from .health.scoring import final_score, neutral_response_s, performance_multiplier, time_multiplier
 from .state import ProviderState
 
 RESCORE_EVERY_S = 1.0  # old minutes leave the window even while no call ends

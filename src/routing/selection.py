@@ -21,12 +21,12 @@ from enum import Enum
 from typing import NamedTuple
 
 from ..records import RefusalKind, Task
-from .allotment import FREE, Advice
-from .breaker import CLOSED
+from .allocation.planner import FREE, Advice
 from .call_size import CallSizes
 from .candidates import PATIENCE, CandidateReport, spills_at
+from .cost.prompt_cache import Prefix
 from .eligibility import Eligibility, last_to_end
-from .prefixes import Prefix
+from .health.circuit_breaker import CLOSED
 from .refusals import GROUP, NEVER, TASK, Refusal
 from .registry import Registry
 from .retry_state import Memory
@@ -128,7 +128,7 @@ class ProviderSelector:
         return report
 
     def _heeded(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice) -> int:
-        """Bits of the options that the task leaves to others: see `allotment.py`."""
+        """Bits of the options that the task leaves to others: see `planner.py`."""
         if now >= advice.until or memory.tried or _is_near(task, now):
             return 0
         avoid = advice.shun

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..records import AgentSnapshot, PoolSnapshot, ProviderSnapshot
 from .eligibility import Eligibility
+from .health.scoring import shares
 from .registry import Registry
-from .scoring import shares
 from .state import ProviderState
 from .status import Condition
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 
-from .breaker import CLOSED
+from .health.circuit_breaker import CLOSED
 from .registry import Registry
 from .state import Permit, ProviderState
 

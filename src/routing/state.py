@@ -12,20 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..settings import AgentConfig, LimitSettings, ModelConfig, ProviderConfig, Settings
-from .backoff import BackOff
-from .breaker import CLOSED, HALF_OPEN, Breaker
-from .concurrency import INITIAL, Concurrency
-from .connection import Connection
-from .credentials import KeyState
-from .doubts import Doubt
-from .estimates import Estimators, Outputs
-from .limits import ModelGroup, Reservation
-from .prefixes import Ticket
-from .pricing import CompiledPrice
-from .quota import QuotaHold
+from .cost.pricing import CompiledPrice
+from .cost.prompt_cache import Ticket
+from .health.backoff import BackOff
+from .health.circuit_breaker import CLOSED, HALF_OPEN, Breaker
+from .health.connection import Connection
+from .health.credentials import KeyState
+from .health.doubts import Doubt
+from .health.scoring import History
+from .health.statistics import CallStatistics
+from .limits.concurrency import INITIAL, Concurrency
+from .limits.estimator import Estimators, Outputs
+from .limits.group import ModelGroup, Reservation
+from .limits.quota import QuotaHold
 from .retry_state import Memory
-from .scoring import History
-from .statistics import CallStatistics
 
 SHARED_GROUP = "*"  # all models of a provider whose limits were told for the provider as a whole
 

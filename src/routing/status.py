@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from ..records import RefusalKind
 from ..refusal_text import refusal_text
-from .breaker import HALF_OPEN, OPEN
 from .event_log import EventLog
-from .network import NetworkState
+from .health.circuit_breaker import HALF_OPEN, OPEN
+from .health.network import NetworkState
 from .state import ProviderState
 
 DEGRADED_ERROR_RATE = 0.1

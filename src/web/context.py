@@ -15,7 +15,7 @@ from ..config import version
 from ..core.clock import Clock
 from ..core.store import Store
 from ..records import Event
-from ..routing.pricing import PriceBook
+from ..routing.cost.pricing import PriceBook
 from ..settings import Settings
 from .access import LOCAL, AccessPolicy
 from .roles import OPERATE, SUBMIT, Role

@@ -22,7 +22,7 @@ from src.cli.summary import (
 )
 from src.core.store import CallSums, Summary, TaskSums
 from src.records import NANOS_PER_USD, TaskStatus
-from src.routing.budgets import BudgetRule
+from src.routing.cost.budgets import BudgetRule
 
 USD = NANOS_PER_USD
 COUNTS = {TaskStatus.SUCCEEDED: 110, TaskStatus.FAILED: 2}

@@ -10,7 +10,7 @@ import pytest
 from src.core.command_handler import CommandHandler
 from src.core.store import Command
 from src.records import Placement, Result, TaskStatus
-from src.routing.dispatch import Dispatch
+from src.routing.scheduler import Dispatch
 
 from ..routing.build import NAMES, START, make_dispatch, make_task
 

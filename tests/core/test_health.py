@@ -13,7 +13,7 @@ from src.core.health import HealthWatch
 from src.core.supervisor import Supervisor
 from src.providers.factory import build_adapter
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.reach import Found
+from src.routing.connectivity import Found
 from src.simulator import SimulatorProcess
 
 NAMES = ("anthropic", "openai", "gemini")

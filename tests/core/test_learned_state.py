@@ -15,7 +15,7 @@ from src.core.store import Store
 from src.core.store_thread import StoreThread
 from src.records import LimitReport, Usage
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.limits import Need
+from src.routing.limits.group import Need
 
 from ..routing.build import NAMES, START, make_balancer, make_settings
 

@@ -27,7 +27,7 @@ from src.errors import (
     Unreachable,
 )
 from src.records import CompletionRequest, Result, TaskStatus
-from src.routing.budgets import BudgetRule
+from src.routing.cost.budgets import BudgetRule
 
 from .pools import BATCH, adapters_for, new_store, pool_over, settings_with, tasks
 from .virtual_time import START, Answer, VirtualLoop, answered, run_virtually

@@ -11,7 +11,7 @@ from src.providers.api_formats import API_FORMATS
 from src.providers.base import ProviderAdapter
 from src.providers.factory import build_adapter
 from src.providers.schemas import Form
-from src.routing.buckets import PLACE_IN_NEED
+from src.routing.limits.token_bucket import PLACE_IN_NEED
 from src.settings import LimitSettings
 
 from .conftest import access_to

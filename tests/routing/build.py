@@ -40,10 +40,10 @@ from src.records import (
     Wait,
 )
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.breaker import BreakerState
-from src.routing.budgets import Budgets
-from src.routing.dispatch import Dispatch, Dispatched, Settled
-from src.routing.reach import Found
+from src.routing.connectivity import Found
+from src.routing.cost.budgets import Budgets
+from src.routing.health.circuit_breaker import BreakerState
+from src.routing.scheduler import Dispatch, Dispatched, Settled
 from src.settings import AgentConfig, LimitSettings, ProviderConfig, Settings, TaskTypeConfig
 
 START = 1_795_000_000.0  # an ordinary moment in 2026: floats are 2.4e-7 s apart there

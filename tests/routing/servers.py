@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from src.records import LimitReport, Usage
-from src.routing.limits import ModelGroup, Need, Reservation
+from src.routing.limits.group import ModelGroup, Need, Reservation
 from src.settings import LimitSettings
 
 EPSILON = 1e-6  # units: what rounding may take from a level

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from src.errors import ModelUnavailable, QuotaExhausted, RateLimited
 from src.records import Event, Placement
-from src.routing.budgets import BudgetRule, Budgets
-from src.routing.reach import Found
+from src.routing.connectivity import Found
+from src.routing.cost.budgets import BudgetRule, Budgets
 from src.settings import TierModels
 
 from .build import START, Desk, health_check, make_settings, make_task, told_limits

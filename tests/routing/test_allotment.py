@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.records import Placement, RefusalKind, Task, TaskStatus
-from src.routing.soonest import Lot, Room, soonest
+from src.routing.allocation.makespan_lp import Lot, Room, soonest
 from src.settings import Settings
 
 from .build import NAMES, START, Desk, make_settings, make_task, pause

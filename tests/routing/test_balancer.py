@@ -13,7 +13,7 @@ from src.errors import (
 )
 from src.records import Message, Outcome, Placement, RefusalKind, Task
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.buckets import COLD_S
+from src.routing.limits.token_bucket import COLD_S
 from src.settings import AgentConfig, TaskTypeConfig
 
 from .build import (

@@ -19,8 +19,8 @@ from src.errors import (
     TimedOut,
 )
 from src.records import Outcome, Placement, Wait
-from src.routing.breaker import BreakerState
-from src.routing.reach import Found
+from src.routing.connectivity import Found
+from src.routing.health.circuit_breaker import BreakerState
 from src.settings import AgentConfig
 
 from .build import (

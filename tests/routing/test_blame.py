@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from src.routing.breaker import BreakerState
+from src.routing.health.circuit_breaker import BreakerState
 from src.settings import Settings
 
 from .build import DOWN, Desk, make_settings, make_task, told_limits

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from src.config import load_settings
 from src.errors import PermitError
-from src.routing.breaker import NO_PERMIT, Breaker, BreakerState
+from src.routing.health.circuit_breaker import NO_PERMIT, Breaker, BreakerState
 from src.settings import BreakerSettings
 
 from .build import START

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from src.config import load_settings
 from src.errors import ConfigError, PermitError
-from src.routing.budgets import (
+from src.routing.cost.budgets import (
     BudgetAlert,
     BudgetGauge,
     BudgetRefusal,
@@ -26,7 +26,7 @@ from src.routing.budgets import (
     rules_from,
     usd_to_nanos,
 )
-from src.routing.pricing import compile_price
+from src.routing.cost.pricing import compile_price
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=ZoneInfo("UTC")).timestamp()
 MIDNIGHT = NOON + 12 * 3600

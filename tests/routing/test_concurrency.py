@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.records import RefusalKind, Task, TaskStatus
-from src.routing.concurrency import INITIAL, LEAST, WINDOW, Concurrency
+from src.routing.limits.concurrency import INITIAL, LEAST, WINDOW, Concurrency
 
 from .build import NAMES, START, Desk, make_settings, make_task, told_limits
 from .servers import Server

@@ -14,12 +14,12 @@ from src.errors import (
     ServerError,
 )
 from src.records import Placement, RefusalKind, Task, TaskStatus
-from src.routing.allotment import FREE, Advice
+from src.routing.allocation.planner import FREE, Advice
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.candidates import PlacementResult
-from src.routing.dispatch import Dispatch
 from src.routing.retry_state import Memory
 from src.routing.routes import Route
+from src.routing.scheduler import Dispatch
 from src.settings import AgentConfig, Settings
 
 from .build import (

@@ -10,7 +10,7 @@ from src.errors import (
 )
 from src.records import Placement
 from src.routing.candidates import PATIENCE
-from src.routing.reach import Found
+from src.routing.connectivity import Found
 from src.settings import AgentConfig
 
 from .build import (

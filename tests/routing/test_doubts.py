@@ -8,10 +8,10 @@ import pytest
 
 from src.errors import AuthFailed, ModelUnavailable
 from src.records import Placement
-from src.routing.breaker import BreakerState
-from src.routing.doubts import SECOND_LOOK_S
-from src.routing.reach import Found
-from src.routing.second_look import REFUSALS, lists
+from src.routing.connectivity import Found
+from src.routing.health.circuit_breaker import BreakerState
+from src.routing.health.doubts import SECOND_LOOK_S
+from src.routing.verification import REFUSALS, lists
 
 from .build import MODELS, START, Desk, health_check, make_task
 

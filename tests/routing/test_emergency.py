@@ -6,8 +6,8 @@ import pytest
 
 from src.records import RefusalKind
 from src.routing.balancer import FORCED_EVERY_S, ProviderLoadBalancer
-from src.routing.breaker import BreakerState
-from src.routing.budgets import BudgetRule, Budgets
+from src.routing.cost.budgets import BudgetRule, Budgets
+from src.routing.health.circuit_breaker import BreakerState
 
 from .build import (
     DOWN,

@@ -17,10 +17,10 @@ from src.errors import (
     Unreachable,
 )
 from src.records import FinishReason, Outcome, Placement, TaskStatus
-from src.routing.buckets import COLD_S, MARGIN_S
-from src.routing.dispatch import outcome_of
-from src.routing.failover import RULES, backoff_s
-from src.routing.reach import Found
+from src.routing.connectivity import Found
+from src.routing.limits.token_bucket import COLD_S, MARGIN_S
+from src.routing.retry_policy import RULES, backoff_s
+from src.routing.scheduler import outcome_of
 from src.settings import LimitSettings
 
 from .build import (

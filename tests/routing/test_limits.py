@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from src.pacific import next_midnight_pacific
 from src.providers.api_formats import API_FORMATS
 from src.records import LimitReport, RefusalKind, Usage
-from src.routing.buckets import (
+from src.routing.limits.adaptive_limit import (
+    CATCH_UP,
+    CUT,
+    FIRST_CUT,
+    GROWTH,
+    RECOVERY,
+    SAFE,
+    START_RATE,
+    SlowStart,
+)
+from src.routing.limits.group import Closed, ModelGroup, Need, Reservation
+from src.routing.limits.token_bucket import (
     COLD_S,
     DAILY,
     INPUT,
@@ -27,8 +38,6 @@ from src.routing.buckets import (
     Bucket,
     DailyCounter,
 )
-from src.routing.limits import Closed, ModelGroup, Need, Reservation
-from src.routing.slow_start import CATCH_UP, CUT, FIRST_CUT, GROWTH, RECOVERY, SAFE, START_RATE, SlowStart
 from src.settings import LimitSettings
 
 from .build import START

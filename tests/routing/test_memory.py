@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from src.errors import ServerError
 from src.records import Task
-from src.routing.waiting import SLACK
+from src.routing.queue_groups import SLACK
 
 from .build import ONE_SLOT, Desk, make_task, pause
 

@@ -13,8 +13,8 @@ from src.errors import (
 )
 from src.records import RefusalKind
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.breaker import BreakerState
-from src.routing.reach import Found
+from src.routing.connectivity import Found
+from src.routing.health.circuit_breaker import BreakerState
 
 from .build import (
     DOWN,

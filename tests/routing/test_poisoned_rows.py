@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from src.records import TaskStatus
-from src.routing.limits import Need
+from src.routing.limits.group import Need
 from src.settings import AgentConfig
 
 from .build import NAMES, START, WIDE, make_settings, make_task, told_limits

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from src.records import Message, Task, Usage
-from src.routing.prefixes import CACHE_S, KEPT, SHARED_BY, Prefixes, Ticket
+from src.routing.cost.prompt_cache import CACHE_S, KEPT, SHARED_BY, Prefixes, Ticket
 from src.settings import CachingSettings
 
 from .build import START, WIDE, Desk, make_task, pause

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from src.errors import ConfigError
 from src.records import NANOS_PER_USD, Usage
-from src.routing.pricing import (
+from src.routing.cost.pricing import (
     UNLIMITED_TOKENS,
     CompiledPrice,
     PriceBook,
@@ -491,7 +491,7 @@ import sys, threading
 def refuse(event, args):
     assert not event.startswith("socket."), event
 sys.addaudithook(refuse)
-from src.routing.pricing import PriceBook
+from src.routing.cost.pricing import PriceBook
 book = PriceBook()
 assert book.price("openai", "gpt-6-luna", 1.79e9) is not None
 assert book.price("openai", "no-such-model", 1.79e9) is None

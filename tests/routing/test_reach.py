@@ -9,8 +9,8 @@ import pytest
 from src.errors import ProviderError, TimedOut, Unreachable
 from src.records import Placement, TaskStatus
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.breaker import BreakerState
-from src.routing.reach import FREE_CALL_S, FRESH_S, Found
+from src.routing.connectivity import FREE_CALL_S, FRESH_S, Found
+from src.routing.health.circuit_breaker import BreakerState
 
 from .build import NAMES, START, Desk, make_settings, make_task, told_limits
 from .virtual import Fault, Provider, World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from src.errors import RateLimited
 from src.records import Placement, RefusalKind, TaskStatus
-from src.routing.limits import ONE_CALL
+from src.routing.limits.group import ONE_CALL
 
 from .build import START, make_settings, make_task, told_limits
 from .test_limits import closed, group_of

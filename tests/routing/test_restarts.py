@@ -15,7 +15,7 @@ from src.errors import (
     Unreachable,
 )
 from src.records import Attempt, Outcome, Task, TaskStatus
-from src.routing.reach import Found
+from src.routing.connectivity import Found
 from src.settings import Settings
 
 from .build import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.routing.scoring import (
+from src.routing.health.scoring import (
     History,
     RoundRobin,
     final_score,

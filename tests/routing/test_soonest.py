@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from src.routing.soonest import Lot, Room, Soonest, soonest
+from src.routing.allocation.makespan_lp import Lot, Room, Soonest, soonest
 
 
 def load(lots: list[Lot], found: Soonest, buckets: int) -> list[float]:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from src.records import TaskStatus
-from src.routing.breaker import BreakerState
+from src.routing.health.circuit_breaker import BreakerState
 from src.routing.stalls import FEW_FLOOR_S, FLOOR_S, HUNG, HUNG_FLOOR_S
 
 from .build import NAMES, START, make_settings, make_task, told_limits

@@ -12,9 +12,9 @@ from src.errors import (
     RateLimited,
 )
 from src.records import Message, RefusalKind, TaskStatus, Usage, WaitReason
-from src.routing.breaker import BreakerState
-from src.routing.buckets import COLD_S
-from src.routing.budgets import BudgetRule, Budgets
+from src.routing.cost.budgets import BudgetRule, Budgets
+from src.routing.health.circuit_breaker import BreakerState
+from src.routing.limits.token_bucket import COLD_S
 from src.settings import AgentConfig
 
 from .build import (

@@ -36,9 +36,9 @@ from src.errors import (
 )
 from src.records import Completion, Outcome, Placement, Result, Task, TaskStatus
 from src.routing.canaries import CANARY
-from src.routing.dispatch import outcome_of
-from src.routing.limits import Need
-from src.routing.reach import FREE_CALL_S, Found
+from src.routing.connectivity import FREE_CALL_S, Found
+from src.routing.limits.group import Need
+from src.routing.scheduler import outcome_of
 from src.settings import Settings
 
 from .build import NAMES, START, answer, make_dispatch

@@ -30,7 +30,7 @@ from src.records import (
 )
 from src.refusal_text import wait_text
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.budgets import BudgetRule
+from src.routing.cost.budgets import BudgetRule
 from src.settings import BudgetSettings
 from src.web import create_app
 from src.web.context import AppContext, ViewCache

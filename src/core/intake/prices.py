@@ -40,7 +40,7 @@ def names_only_unpriced(task: Task, settings: Settings) -> bool:
     """Whether a task names its models, and no provider that may serve one of them has a price for it."""
     if not task.models:
         return False
-    from ...routing.pricing import (
+    from ...routing.cost.pricing import (
         catalogue_of,
         compile_price,
     )  # a price list of some size: only where it counts

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...core.budget_keeper import kept_caps, spent_on
-from ...routing.budgets import Budgets, rules_from
+from ...routing.cost.budgets import Budgets, rules_from
 from ..context import AppContext
 from ..task_states import OPEN_STATUSES
 

@@ -13,7 +13,7 @@ from typing import Any
 from ...core.store import Leader, OrchestratorRow
 from ...records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, WaitingFor
 from ...refusal_text import wait_text
-from ...routing.scoring import LATENCIES_KEPT, final_score, neutral_response_s, shares
+from ...routing.health.scoring import LATENCIES_KEPT, final_score, neutral_response_s, shares
 from ...routing.state import agent_rows
 from ..context import SUMS_FRESH_S, AppContext
 from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider

@@ -9,7 +9,7 @@ from typing import Any
 from ...core.preferences import preferences_held
 from ...core.store import CallSums
 from ...core.store.reports import GroupBy
-from ...routing.budgets import BudgetRule, Budgets
+from ...routing.cost.budgets import BudgetRule, Budgets
 from ..context import SUMS_FRESH_S, AppContext
 
 HOUR_S, DAY_S = 3600.0, 86400.0

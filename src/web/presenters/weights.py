@@ -13,8 +13,8 @@ from ...core.suggestions import suggest_weights
 from ...core.virtual_pool import VirtualPool
 from ...formatting import money, percent
 from ...records import GENERAL, NANOS_PER_USD
-from ...routing.pricing import catalogue_of
-from ...routing.scoring import shares
+from ...routing.cost.pricing import catalogue_of
+from ...routing.health.scoring import shares
 from ..context import SUMS_FRESH_S, AppContext
 from ..problems import Problem
 from .plans import learned_limits

@@ -19,7 +19,7 @@ from ..errors import ProviderError
 from ..records import Completion, Placement, Result, Task, TaskStatus, WaitReason
 from ..settings import Settings
 from .balancer import ProviderLoadBalancer
-from .dispatch import Dispatch
+from .scheduler import Dispatch
 
 Answer = Completion | ProviderError
 Service = Callable[[Placement, float], tuple[float, Answer]]  # (placement, now) -> (latency in s, answer)

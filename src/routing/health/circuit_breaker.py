@@ -53,8 +53,8 @@ import random
 from collections import deque
 from enum import StrEnum
 
-from ..errors import PermitError
-from ..settings import BreakerSettings
+from ...errors import PermitError
+from ...settings import BreakerSettings
 
 NO_PERMIT = NO_PROBE = 0
 TIMER_GROWTH = 2.5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..records import Usage
-from ..settings import Settings
+from ...records import Usage
+from ...settings import Settings
 from .pricing import CompiledPrice, PriceBook, catalogue_of
 
 

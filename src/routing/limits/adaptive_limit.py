@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 
-from .buckets import MINUTE_S, REQUESTS, Bucket
+from .token_bucket import MINUTE_S, REQUESTS, Bucket
 
 START_RATE = 4.0
 GROWTH = 1.5

@@ -44,17 +44,17 @@ from ..records import (
 )
 from ..refusal_text import candidate_text
 from ..settings import TIERS, Settings
-from . import failover
-from .allotment import Allotment
+from . import retry_policy
+from .allocation.planner import Allotment
 from .balancer import ProviderLoadBalancer
-from .budgets import BudgetRefusal
 from .candidates import SOON_S, PlacementResult, WaitCondition
-from .limits import ModelGroup
+from .cost.budgets import BudgetRefusal
+from .limits.group import ModelGroup
+from .queue_groups import SLACK, Entry, Flow, TaskClass
 from .queues import Queues
 from .refusals import NEVER
 from .retry_state import Memory
 from .routes import Route, class_key
-from .waiting import SLACK, Entry, Flow, TaskClass
 
 TaskKey = tuple[str, str]  # batch, id
 PROBES_DRAWN = 4  # so many tasks are asked to be a probe: one may not fit
@@ -118,7 +118,7 @@ class Dispatch:
         tag = self._tag(flow)
         number = next(self._sequence)
         memory = Memory(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
-        failover.recall(memory, attempts, self.balancer.by_name, self._settings.pool)
+        retry_policy.recall(memory, attempts, self.balancer.by_name, self._settings.pool)
         memory.prefixes = self.balancer.registry.prefixes.offered(task)
         like = (*class_key(task, self._settings), task.deadline_at is not None)
         if memory.prefixes:  # one that waits for its beginning to be cached must not hold up the others
@@ -328,7 +328,7 @@ class Dispatch:
         self._dequeue(entry)
         reasons = blocked.reasons if blocked is not None else ()
         why = "; ".join(f"{c.provider}: {candidate_text(c)}" for c in reasons if c.kind)
-        told = "; ".join(failover.describe(a) for a in entry.attempts if a.error_kind)
+        told = "; ".join(retry_policy.describe(a) for a in entry.attempts if a.error_kind)
         text = f"no provider can serve it ({why or 'none is configured'})"
         status = TaskStatus.REFUSED if entry.memory.refused else TaskStatus.FAILED
         return self._end(entry, status, f"{told}; then {text}" if told else text, now)
@@ -385,14 +385,14 @@ class Dispatch:
         memory.agent = placement.agent
         if error is not None:
             costed = sum(self._costs(a, entry.memory.offered_at) for a in entry.attempts)
-            verdict = failover.decide(
+            verdict = retry_policy.decide(
                 error, provider, memory, entry.attempts, costed, now, self._settings.pool,
                 failover_on_refusal=self._settings.routing.failover_on_refusal,
                 max_hold_s=self._settings.routing.max_hold_s,
             )  # fmt: skip
             if verdict is not None:
                 return self._end(entry, verdict[0], verdict[1], now)
-            entry.asked = failover.as_asked_next(entry.task, memory)
+            entry.asked = retry_policy.as_asked_next(entry.task, memory)
             if isinstance(error, RateLimited) and not memory.is_limited_alone:
                 self._let_others_pass(memory)
         else:

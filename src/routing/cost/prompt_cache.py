@@ -25,9 +25,9 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from ..records import Message, Task, Usage
-from ..settings import CachingSettings
-from .estimates import CHARS_PER_TOKEN
+from ...records import Message, Task, Usage
+from ...settings import CachingSettings
+from ..limits.estimator import CHARS_PER_TOKEN
 
 CACHE_S = 280.0  # Anthropic keeps it for 5 minutes since its last use; what is on its way has to get there
 SHARED_BY = 3  # one writes, two read: below that, a writer that fails would cost more than it can save

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from random import Random
 
 from ..records import Attempt, Task, WaitReason
-from .allotment import FREE, Advice
-from .budgets import BudgetRefusal
+from .allocation.planner import FREE, Advice
 from .candidates import WaitCondition
-from .limits import ModelGroup
+from .cost.budgets import BudgetRefusal
+from .limits.group import ModelGroup
 from .refusals import NEVER
 from .retry_state import Memory
 from .routes import Route

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..errors import ProviderError
-from ..records import Outcome, Usage
+from ...errors import ProviderError
+from ...records import Outcome, Usage
 
 ERRORS_KEPT = 5
 _ERROR_CHARS = 200

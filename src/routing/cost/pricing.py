@@ -46,9 +46,9 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from ..errors import ConfigError
-from ..records import NANOS_PER_USD, Usage
-from ..settings import ProviderConfig
+from ...errors import ConfigError
+from ...records import NANOS_PER_USD, Usage
+from ...settings import ProviderConfig
 
 MESSAGE_TOKENS = 16  # the frame of a message: its role and separators, with room to spare
 UNLIMITED_TOKENS = 2**62  # what a free answer rate affords

@@ -34,7 +34,7 @@ from ..errors import (
 )
 from ..records import Attempt, Message, Task, TaskStatus
 from ..settings import PoolSettings
-from .blame import SURELY_OWN
+from .limits.attribution import SURELY_OWN
 from .retry_state import Memory
 from .state import ProviderState
 

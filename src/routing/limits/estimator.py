@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from ..records import Usage
-from .limits import Need
+from ...records import Usage
+from .group import Need
 
 CHARS_PER_TOKEN = 4  # what OpenAI counts on admission, and what is taken for true until more is known
 TOKENS_PER_MESSAGE = 8  # role, separators

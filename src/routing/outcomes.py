@@ -1,7 +1,7 @@
 """What an attempt's end means: for money, limits, health, and for calls to come.
 
 Called by the balancer once per permit. The effects of each error class are those of the table of
-failures in the summary document; what the *task* does next is `failover.py`'s business.
+failures in the summary document; what the *task* does next is `retry_policy.py`'s business.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ..errors import (
 )
 from ..records import LimitReport, Outcome, RefusalKind, Usage
 from ..refusal_text import refusal_text
-from .blame import NO_CANARY_S
 from .canaries import comes_again, health_of
-from .reach import Reach
+from .connectivity import Reach
+from .limits.attribution import NO_CANARY_S
 from .registry import Registry
-from .second_look import FORBIDDEN, SecondLook
 from .state import Permit
+from .verification import FORBIDDEN, SecondLook
 
 LONGEST_QUOTA_S = 36 * 3600.0  # no quota is longer than a day; the rest is for clocks and zones
 SAME_RESET_S = 60.0  # calls in flight are told the same reset at different moments, as so many seconds
@@ -217,7 +217,7 @@ class Settler:
             self._second_look.refused(held, error, now)
 
     def _rate_limited(self, held: Permit, error: RateLimited, now: float) -> None:
-        """Hold the model group, unless the 429 is its row's own: see `blame.py`."""
+        """Hold the model group, unless the 429 is its row's own: see `attribution.py`."""
         group, memory = held.model.group, held.memory
         if held.canary:
             group.evidence.no_canary_until = now + NO_CANARY_S

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 
-from ..pacific import next_midnight_pacific
+from ...pacific import next_midnight_pacific
 
 MARGIN = 0.05
 MARGIN_S = 0.4

@@ -3,7 +3,7 @@
 Providers charge the same task differently: OpenAI max(max_tokens, prompt), Anthropic prompt and answer
 apart, Gemini the prompt alone. Taking turns by weight fills each provider with whatever comes, and some of
 them with what they charge most for. So while limits bind or are about to, the waiting tasks are laid out
-anew every EVERY_S: the linear program of `soonest.py` over the classes says where each of them has to go
+anew every EVERY_S: the linear program of `makespan_lp.py` over the classes says where each of them has to go
 for all to be done soonest, and a class leaves the others' room to those that are charged less there.
 
 Advice only, and for the weighted level only: a preferred provider, a pinned task, one that failed somewhere
@@ -17,13 +17,13 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from .breaker import BreakerState
-from .buckets import REQUESTS, Bucket
-from .limits import ModelGroup
-from .registry import Registry
-from .routes import Option, Route
-from .soonest import Charge, Lot, Room, soonest
-from .state import ProviderState
+from ..health.circuit_breaker import BreakerState
+from ..limits.group import ModelGroup
+from ..limits.token_bucket import REQUESTS, Bucket
+from ..registry import Registry
+from ..routes import Option, Route
+from ..state import ProviderState
+from .makespan_lp import Charge, Lot, Room, soonest
 
 EVERY_S = 0.25
 WORTH_S = 2.0

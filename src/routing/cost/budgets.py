@@ -46,9 +46,9 @@ from decimal import Decimal
 from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from ..errors import ConfigError, PermitError
-from ..records import NANOS_PER_USD
-from ..settings import zone_of
+from ...errors import ConfigError, PermitError
+from ...records import NANOS_PER_USD
+from ...settings import zone_of
 
 if TYPE_CHECKING:
     from .pricing import CompiledPrice

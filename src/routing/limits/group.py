@@ -1,7 +1,7 @@
 """Token limits: how much of each provider's quota is left, by its own rules.
 
 A *model group* is the models of one provider that share their limits. It owns one bucket per dimension
-(requests, tokens, input_tokens, output_tokens, requests_per_day); see `buckets.py`.
+(requests, tokens, input_tokens, output_tokens, requests_per_day); see `token_bucket.py`.
 
     reserve   before the call: the group's buckets are charged what the provider will charge at most
     settle    after it: charged what the provider really charged (the charge rules below)
@@ -16,7 +16,7 @@ OpenAI charges max(max_tokens, characters / 4) on admission, and nothing comes b
 
 What no window can hold is refused. The pace of requests is inferred wherever neither the settings nor a
 header state it, beside the limits that they do state: one scout call at a time until an answer brings
-headers; an answer that states no request limit starts the slow start of `slow_start.py`. A told limit that
+headers; an answer that states no request limit starts the search of `adaptive_limit.py`. A told limit that
 draws a 429 although no header says another is felt for in the same way, from FELT of it and never above it.
 So an unstated limit on tokens is kept as a pace of requests.
 """
@@ -28,13 +28,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..limit_rules import LimitRules
-from ..records import LimitGauge, LimitReport, RefusalKind, Usage
-from ..settings import LimitSettings
-from .blame import Evidence
-from .buckets import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, Bucket, DailyCounter, Mark
+from ...limit_rules import LimitRules
+from ...records import LimitGauge, LimitReport, RefusalKind, Usage
+from ...settings import LimitSettings
+from .adaptive_limit import FELT, SlowStart
+from .attribution import Evidence
 from .rejections import Rejections
-from .slow_start import FELT, SlowStart
+from .token_bucket import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, Bucket, DailyCounter, Mark
 
 HOLD_BASE_S = 1.0
 HOLD_MAX_S = 60.0

@@ -28,11 +28,11 @@ from enum import StrEnum
 
 from ..errors import ProviderError, Unreachable
 from ..records import Outcome
-from .breaker import BreakerState
+from .health.circuit_breaker import BreakerState
 from .registry import Registry
-from .second_look import SecondLook
 from .stalls import Stalls
 from .state import ProviderState
+from .verification import SecondLook
 
 FREE_CALL_S = 3.0  # what a free call may take
 FRESH_S = 15.0

@@ -1,0 +1,1 @@
+"""Which class of waiting tasks goes where while token limits bind."""

@@ -1,0 +1,1 @@
+"""How well a provider works: circuit breaker, score, back-off, key, connection."""

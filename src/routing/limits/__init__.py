@@ -1,0 +1,1 @@
+"""Rate limits, concurrency and quotas: what a provider lets through."""
