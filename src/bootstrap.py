@@ -196,7 +196,7 @@ def _simulator_config(setup: Setup) -> dict[str, Any]:
     """The simulator serves every enabled provider of the settings in its own API format."""
     enabled = {name: config for name, config in setup.settings.providers.items() if config.enabled}
     config: dict[str, Any] = {
-        "providers": {name: {"wire": provider.api_format} for name, provider in enabled.items()}
+        "providers": {name: {"api_format": provider.api_format} for name, provider in enabled.items()}
     }
     if setup.simulator_config is None:
         return config
