@@ -61,7 +61,7 @@ class Row:
 WITHOUT_KEYS = (
     Row(SUBMIT, 2, "not queued: no orchestrator is running"),
     Row("make run ONCE=1", 0, "60 of 60 tasks answered"),
-    Row("make run ONCE=1", 0, "60 tasks finished before"),
+    Row("make run ONCE=1", 0, "all 60 tasks are already done"),
     Row(f"{PROGRAM} check", 0, "simulated: no API key was found"),
     Row(f"{PROGRAM} plan examples/tasks.jsonl", 0, "60 tasks"),
     Row(RUN_EXAMPLES, 0, "60 of 60 tasks answered"),
@@ -73,12 +73,12 @@ WITHOUT_KEYS = (
 )
 WITHOUT_KEYS_BESIDE = (Row(SUBMIT, 0), Row(f"{PROGRAM} status", 0, "serves the queue"))
 WITH_KEYS = (
-    Row("make run ONCE=1", 0, "nothing is spent unasked"),
+    Row("make run ONCE=1", 0, "not running the 60 examples"),
     Row(SUBMIT, 2, "not queued: no orchestrator is running"),
     Row(f"{PROGRAM} check", 0, "live: "),
     Row(f"{PROGRAM} plan examples/tasks.jsonl", 0, "60 tasks"),
     Row(f"{PROGRAM} config", 0, "state_dir"),
-    Row(f"{PROGRAM} suggest-weights", 1, "nothing was answered in the last 24 h"),
+    Row(f"{PROGRAM} suggest-weights", 1, "fewer than 5 answers in the last 24 h"),
     Row(f"{PROGRAM} alert-test", 2, "ALERT_WEBHOOK_URL is not set"),
     Row(f"{PROGRAM} status", 0, "tasks: none yet"),
 )
@@ -95,8 +95,8 @@ AFTER_THE_KILL = (
 )
 AT_THE_END = (
     Row(RUN_BATCH, 0, f"{BATCH} of {BATCH} tasks answered"),
-    Row(RUN_EXAMPLES, 0, "60 tasks finished before"),
-    Row("make run ONCE=1", 0, "nothing is spent unasked"),
+    Row(RUN_EXAMPLES, 0, "all 60 tasks are already done"),
+    Row("make run ONCE=1", 0, "not running the 60 examples"),
 )
 SERVERS = ("make run", "make run ARGS=--yes", PROGRAM)
 PAGES = "make web"

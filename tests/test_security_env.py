@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.setup import Options, prepare
+from src.cli.session import Options, prepare
 from src.config import CONFIG, read_environment
 from src.errors import ConfigError
 from src.key_trust import is_key_of_a_provider

@@ -237,36 +237,34 @@ def test_a_number_called_token_is_a_slip_and_no_secret(tmp_path: Path) -> None:
     assert "did you mean 'economy_max_tokens'?" in refused(tmp_path, "[tiers]\neconomy_max_token = 5")
 
 
-# ------------------------------------------------------------------ doubts
+# ------------------------------------------------------------------ probable mistakes
 
-DOUBTS = {
-    "a slip": ("gpt-6.1-soll", "only counts for tasks that name it; did you mean 'gpt-6.1-sol'?"),
+PROBABLE_MISTAKES = {
+    "a slip": ("gpt-6.1-soll", "so this applies only to tasks that name it; did you mean 'gpt-6.1-sol'?"),
     "a retired model": (
         "gpt-4o-mini",
-        "it is retired, and 'gpt-6-luna' is asked in its place",
+        "the model is retired, and 'gpt-6-luna' is called instead",
     ),
-    "a model of somebody else": ("claude-opus-5-5", "limits nothing; openai does not serve that model"),
+    "a model of somebody else": ("claude-opus-5-5", "no effect: openai does not serve that model"),
 }
 
 
-@pytest.mark.parametrize(("model", "says"), DOUBTS.values(), ids=DOUBTS.keys())
-def test_limits_that_are_probably_nobodys_are_doubted_and_loaded(
-    tmp_path: Path, model: str, says: str
-) -> None:
+@pytest.mark.parametrize(("model", "says"), PROBABLE_MISTAKES.values(), ids=PROBABLE_MISTAKES.keys())
+def test_limits_without_effect_are_loaded_with_a_warning(tmp_path: Path, model: str, says: str) -> None:
     settings = loaded(tmp_path, f'[providers.openai.model_limits."{model}"]\nrequests_per_minute = 9')
-    (doubt,) = config_warnings(settings)
-    assert doubt.startswith(f'providers.openai.model_limits."{model}": ') and doubt.endswith(says)
+    (warning,) = config_warnings(settings)
+    assert warning.startswith(f'providers.openai.model_limits."{model}": ') and warning.endswith(says)
 
 
 @pytest.mark.parametrize("model", ["gpt-6.1-sol", "gpt-6.2-sol", "gpt-6.1-sol-2026-09-01", "gpt-7"])
-def test_a_model_that_may_well_exist_is_not_doubted(tmp_path: Path, model: str) -> None:
+def test_a_model_that_may_exist_gets_no_warning(tmp_path: Path, model: str) -> None:
     settings = loaded(tmp_path, f'[providers.openai.model_limits."{model}"]\nrequests_per_minute = 9')
     assert list(config_warnings(settings)) == []
 
 
-def test_a_baseline_without_a_price_is_doubted(tmp_path: Path) -> None:
-    (doubt,) = config_warnings(loaded(tmp_path, 'baseline_model = "gpt-6.1-soll"'))
-    assert "no known price" in doubt and "did you mean 'gpt-6.1-sol'?" in doubt
+def test_a_baseline_without_a_price_gets_a_warning(tmp_path: Path) -> None:
+    (warning,) = config_warnings(loaded(tmp_path, 'baseline_model = "gpt-6.1-soll"'))
+    assert "no known price" in warning and "did you mean 'gpt-6.1-sol'?" in warning
     own = 'baseline_model = "mine"\n[models.mine]\nprice = { input = 1.0, output = 2.0 }'
     assert list(config_warnings(loaded(tmp_path, own))) == []
 

@@ -1,11 +1,12 @@
-"""The pool from Python: `answer` takes prompts and returns results."""
+"""The pool as a Python function: `answer` takes prompts and returns results."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import os
-import threading
+import secrets
+import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,23 +16,21 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from ..bootstrap import Setup, build_orchestrator, open_store, running_providers
+from ..bootstrap import Setup, build_orchestrator, running_providers
 from ..core.clock import Clock
 from ..core.intake import make_task, shown
 from ..errors import InputError, StoreError
 from ..records import Result, Task
-from .progress import say
 from .progress_counts import OPEN_STATUSES
-from .runner import BUDGET, caps, failure
-from .setup import Options, headline, prepare
+from .runner import BUDGET, failure, keep_cap
+from .session import Options, Session, headline, prepare, session
 from .watch_server import find_server, refuse_cap_beside_server
 
 if TYPE_CHECKING:
-    from ..core.store import Store
+    from ..core.leadership import Leadership
 
 POLL_S = 0.2
 CAP_OPTION = "max_cost_usd"
-_numbers = itertools.count(1)
 
 
 def answer(
@@ -45,18 +44,19 @@ def answer(
     """Answer every task and return the results in the order of the tasks.
 
     A task is a prompt, or a mapping with the keys of a line of a task file: JSON values, metadata too.
-    Settings and keys are those of the command line. Raises OrchestratorError: InputError for a task that is
-    none and for an id that comes twice, ConfigError, StoreError where the state can't be used or a `run` of
-    another process is at work on it. Ctrl-C lets the calls in flight finish and raises KeyboardInterrupt.
-    Whatever it raises, no task stays queued.
+    Settings and keys are those of the command line.
 
-    Several threads may call it at once: one pool works at a time, in turn, unless a server answers for all.
-    It blocks its thread; in a running event loop use `await asyncio.to_thread(answer, tasks)`.
+    With a key it spends at once, without a question; `confirm_above_usd` does not apply. `max_cost_usd` is
+    the most that the tasks may cost; without it only `[budgets]` applies. A task that the money does not
+    reach comes back as `cancelled`, with the budget as its error.
 
-    With a key it spends at once: nobody is asked first, and `confirm_above_usd` does not hold. The tasks cost
-    `max_cost_usd` at most; None is no cap but those of `[budgets]`. What there is no money left for comes
-    back as `cancelled`, with the budget as its error. A running server knows no such cap: beside one it is
-    refused.
+    Several threads may call it at once: one pool works at a time, unless a server answers for all. The call
+    blocks its thread; in a running event loop use `await asyncio.to_thread(answer, tasks)`.
+
+    Raises InputError for an invalid task, for a duplicate id, and for `max_cost_usd` beside a running server,
+    which would not apply it; ConfigError; StoreError if the state can't be used or another process runs on
+    it. Ctrl-C lets the calls in flight finish and raises KeyboardInterrupt. No task stays queued after an
+    exception.
     """
     if isinstance(tasks, str | bytes | Mapping):  # each letter, or key, would be a task
         raise InputError("answer takes a list of tasks; a single one is answer([task])")
@@ -67,24 +67,24 @@ def answer(
     options.state_dir = None if state_dir is None else Path(state_dir)
     setup = prepare(options)
     if setup.simulated:
-        say(headline(setup))
+        options.console.note(headline(setup))
     clock = Clock()
-    batch = f"python-{int(clock.now())}-{os.getpid()}-{next(_numbers)}"
-    wanted = _made(tasks, batch, setup, clock.now())
-    if not wanted:
+    batch = f"python-{int(clock.now())}-{os.getpid()}-{secrets.token_hex(4)}"
+    made = _made(tasks, batch, setup, clock.now())
+    if not made:
         return []
-    with open_store(setup) as store:
-        job = _Job(setup, store, clock, batch, max_cost_usd)
+    with session(setup, options.console, clock) as opened:
+        job = _Job(opened, batch, max_cost_usd)
         try:
-            job.do(wanted)
+            job.do(made)
         except BaseException:
             job.give_up()
             raise
-        return [stored.result for stored in store.result_sync.all_results(batch)]
+        return [stored.result for stored in opened.store.result_sync.all_results(batch)]
 
 
 def _made(tasks: Iterable[str | Mapping[str, Any]], batch: str, setup: Setup, now: float) -> list[Task]:
-    """All tasks. Raises InputError for the first that is none, and for an id that comes twice."""
+    """All tasks. Raises InputError for the first invalid one, and for a duplicate id."""
     try:
         given = list(tasks)
     except TypeError as error:
@@ -118,7 +118,7 @@ def _row(task: Any, number: int) -> dict[str, Any]:
 def _task(
     row: Mapping[str, Any], number: int, named: Collection[str], batch: str, setup: Setup, now: float
 ) -> Task:
-    """A task without an id is called by its number, unless another one is named like that."""
+    """A task without an id gets its number as id, unless another task has that id."""
     names = itertools.chain([str(number)], (f"{number}-{n}" for n in itertools.count(2)))
     free = next(name for name in names if name not in named)
     return make_task(
@@ -126,80 +126,97 @@ def _task(
     )
 
 
-_turns: dict[str, threading.Lock] = {}  # by database: one pool at a time
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The tasks of one call of `answer`, from the store's door to their end."""
+    """The tasks of one call of `answer`, from storing them to their end."""
 
-    setup: Setup
-    store: Store
-    clock: Clock
+    session: Session
     batch: str
     max_cost_usd: float | None
 
-    def do(self, wanted: list[Task]) -> None:
-        """Here, or by the server that runs already. Raises StoreError beside a run of another process."""
-        store, now = self.store, self.clock.now()
-        with self._turn():
-            served = find_server(store, stored=False) is not None
-            if self.max_cost_usd is not None and not self.setup.simulated:
+    def do(self, tasks: list[Task]) -> None:
+        """Answer the tasks here, or wait for a running server. Raises StoreError beside another run."""
+        from ..core.leadership import Leadership
+
+        setup, store, now = self.session.setup, self.session.store, self.session.now()
+        with Leadership(store, setup.settings.pool.lease_s) as leadership:
+            leads = self._lead(leadership)
+            if self.max_cost_usd is not None and not setup.simulated:
                 refuse_cap_beside_server(store, CAP_OPTION)
             store.intake.create_batch(self.batch, now=now, source="python")
-            capped = caps(store, self.batch, self.max_cost_usd, now)
-            store.intake.add_tasks(wanted, now=now)
-            if not served:
-                _work_off(self.setup, store, self.clock, self.batch, capped)
-        while served and any(store.reports.task_counts(self.batch)[status] for status in OPEN_STATUSES):
+            caps = keep_cap(self.session, self.batch, self.max_cost_usd)
+            store.intake.add_tasks(tasks, now=now)
+            while not leads:
+                if not any(store.reports.task_counts(self.batch)[status] for status in OPEN_STATUSES):
+                    return
+                time.sleep(POLL_S)
+                leads = self._lead(leadership)
+            _run_in_thread(self.session, self.batch, caps, leadership)
+
+    def _lead(self, leadership: Leadership) -> bool:
+        """Lead; False if a server does. Waits for other threads of this process. Raises StoreError."""
+        store = self.session.store
+        while True:
+            if not self._led_here():
+                if find_server(store, stored=False) is not None:
+                    return False
+                try:
+                    leadership.acquire()
+                except StoreError:
+                    if not self._led_here():
+                        raise
+                else:
+                    return True
             time.sleep(POLL_S)
-            with self._turn():
-                served = find_server(store, stored=False) is not None
-                if not served:  # it has ended
-                    _work_off(self.setup, store, self.clock, self.batch, capped)
+
+    def _led_here(self) -> bool:
+        """Whether another thread of this process leads."""
+        leader = self.session.store.leadership.leader()
+        return leader.alive and (leader.pid, leader.host) == (os.getpid(), socket.gethostname())
 
     def give_up(self) -> None:
-        """Leave nothing behind that a later server would pay for: the batch has no name outside this call."""
+        """Cancel what is left: no other command knows the batch, and a server would pay for it."""
+        store = self.session.store
         with suppress(StoreError):
-            if self.store.reports.batch(self.batch) is not None:
-                self.store.admin.cancel(self.batch, now=self.clock.now())
-
-    def _turn(self) -> threading.Lock:
-        return _turns.setdefault(str(self.setup.database), threading.Lock())
+            if store.reports.batch(self.batch) is not None:
+                store.admin.cancel(self.batch, now=self.session.now())
 
 
-def _work_off(setup: Setup, store: Store, clock: Clock, batch: str, capped: Mapping[str, float]) -> None:
+def _run_in_thread(session: Session, batch: str, caps: Mapping[str, float], leadership: Leadership) -> None:
+    """Run the orchestrator on a loop of its own: a notebook already runs one in this thread."""
     stop: SimpleQueue[Callable[[], object]] = SimpleQueue()
-    with ThreadPoolExecutor(1) as thread:  # a notebook has a running loop of its own
-        running = thread.submit(asyncio.run, _run(setup, store, clock, batch, capped, stop))
-        running.add_done_callback(lambda _: stop.put(lambda: None))  # there is always something to get
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(asyncio.run, _run(session, batch, caps, leadership, stop))
+        running.add_done_callback(lambda _: stop.put(lambda: None))  # so that `get` always returns
         try:
             running.result()
         except KeyboardInterrupt:
-            # It reaches the main thread alone: without this the other one would go on to the last task.
+            # Only the main thread gets it: without this the other one would go on to the last task.
             with suppress(RuntimeError):  # its loop has just ended
                 stop.get()()
             raise
 
 
 async def _run(
-    setup: Setup,
-    store: Store,
-    clock: Clock,
+    session: Session,
     batch: str,
-    capped: Mapping[str, float],
+    caps: Mapping[str, float],
+    leadership: Leadership,
     stop: SimpleQueue[Callable[[], object]],
 ) -> None:
-    """Work the batch off; into `stop` goes what ends it from another thread."""
+    """Answer the batch. Puts a function into `stop` that drains from another thread."""
     from ..core.orchestrator import OrchestratorOptions
 
+    setup = session.setup
     with running_providers(setup) as access:
-        job = OrchestratorOptions(batch=batch, agent_prompts=False, batch_caps_usd=capped)
-        orchestrator = build_orchestrator(setup, access, store, clock, job)
+        options = OrchestratorOptions(
+            batch=batch, agent_prompts=False, batch_caps_usd=caps, leadership=leadership
+        )
+        orchestrator = build_orchestrator(setup, access, session.store, session.clock, options)
         loop = asyncio.get_running_loop()
         stop.put(lambda: loop.call_soon_threadsafe(orchestrator.drain))
         report = await orchestrator.run(until_done=True)
-    if report.stopped == BUDGET:  # nobody would ever ask for the rest of this batch
-        store.admin.cancel(batch, now=clock.now(), why=f"cancelled: {report.why}")
+    if report.stopped == BUDGET:  # no later command would resume this batch
+        session.store.admin.cancel(batch, now=session.now(), why=f"cancelled: {report.why}")
     elif report.stopped:
         raise failure(report)

@@ -1,142 +1,34 @@
-"""The commands and their options. What they do is in the file that bears the command's name."""
+"""The commands and their options. The module of a command has its name."""
 
 from __future__ import annotations
 
 import io
 import signal
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from .. import key_trust
-from ..core.intake import FORMATS, Pins, ReadOptions, Template, read_shape
 from ..errors import OrchestratorError
-from ..logging_setup import LEVELS
 from ..settings import TIERS
 from ..stop_signals import drop_lost_terminals, stop_signals
 from .exit_codes import STOPPED, WRONG_INPUT
-from .progress import say
-from .setup import Options
+from .session import Options
+from .shared_options import (
+    FILE,
+    JSON,
+    ONLY,
+    QUIET,
+    everywhere,
+    names,
+    read_options,
+    reading,
+    shape_of,
+    shaping,
+    strict_params,
+)
 
-FILE = click.Path(path_type=Path, dir_okay=False)
 USD = click.FloatRange(min=0.0, min_open=True)
-JSON = "Output JSON."
-QUIET = "Print only errors, warnings and totals: no progress and no tables."
-ONLY = "Use only these providers, separated by commas: anthropic,gemini."
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Options that all commands share may stand before or after the command's name."""
-    options = context.ensure_object(Options)
-    if parameter.name and value not in (None, False):
-        setattr(options, parameter.name, value)
-
-
-def _shared(command: Command) -> Command:
-    """Add the options that every command takes."""
-    folder = click.Path(path_type=Path, file_okay=False)
-    shared: list[tuple[str, dict[str, Any]]] = [
-        (
-            "--config",
-            {
-                "type": FILE,
-                "metavar": "FILE",
-                "help": "Settings over those of orchestrator.toml (default: ORCHESTRATOR_CONFIG).",
-            },
-        ),
-        ("--simulate", {"is_flag": True, "help": "Use the built-in simulator although there are keys."}),
-        (
-            "--simulator-config",
-            {
-                "type": FILE,
-                "metavar": "FILE",
-                "help": "JSON with the simulator's limits and faults; means --simulate.",
-            },
-        ),
-        (
-            "--state-dir",
-            {
-                "type": folder,
-                "metavar": "DIR",
-                "help": "Where databases and logs are kept (default: ORCHESTRATOR_STATE_DIR, else state).",
-            },
-        ),
-        (
-            key_trust.FLAG,
-            {
-                "is_flag": True,
-                "help": "Let .env and the configuration say where keys of the environment go; remembered "
-                "until one of them changes.",
-            },
-        ),
-        (
-            "--log-level",
-            {"type": click.Choice(LEVELS), "help": "What is logged to the terminal (default: warning)."},
-        ),
-    ]
-    for name, settings in reversed(shared):
-        command = click.option(name, expose_value=False, callback=_remember, **settings)(command)
-    return command
-
-
-def _reading(command: Command) -> Command:
-    """Add the options of a command that reads a file of tasks."""
-    for add in (
-        click.option("--only", metavar="PROVIDERS", help=ONLY),
-        click.option("--model", metavar="MODEL", help="Use only this model, whatever the lines name."),
-        click.option("--limit", type=click.IntRange(1), metavar="N", help="Take only the first N tasks."),
-        click.option(
-            "--prompt-file",
-            type=FILE,
-            metavar="FILE",
-            help="Make the prompts of this text, whose {column} is filled from each row of a CSV file.",
-        ),
-        click.option(
-            "--format",
-            "fmt",
-            type=click.Choice(tuple(FORMATS)),
-            help="What the tasks are, instead of guessing by ending and first line; with openai-batch the "
-            "results are batch rows too.",
-        ),
-    ):
-        command = add(command)
-    return _shaping(command)
-
-
-def _shaping(command: Command) -> Command:
-    """Add the options that say what an answer must look like."""
-    about = "A JSON schema that the answer must match."
-    choices = 'The answer is {"choice": one of these}.'
-    command = click.option("--choices", metavar="A,B,C", help=choices)(command)
-    return click.option("--response-schema", type=FILE, metavar="FILE", help=about)(command)
-
-
-def _strict_params(command: Command) -> Command:
-    """Add the option of a command that chooses models, or foretells the choice."""
-    about = "Leave a task to models that take all its parameters, instead of leaving parameters out."
-    return click.option("--strict-params", is_flag=True, help=about)(command)
-
-
-def _shape(options: dict[str, Any]) -> dict[str, Any]:
-    return read_shape(options.pop("response_schema"), _names(options.pop("choices")))
-
-
-def _read_options(options: dict[str, Any]) -> ReadOptions:
-    """How a file of tasks is to be read; takes what says so out of `options`. Raises InputError."""
-    shape = _shape(options)
-    fmt, limit, model, only, prompt_file = (
-        options.pop(name) for name in ("fmt", "limit", "model", "only", "prompt_file")
-    )
-    template = None if prompt_file is None else Template.read(prompt_file)
-    return ReadOptions(fmt, template, limit, Pins(model or "", tuple(_names(only))), shape)
-
-
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -148,17 +40,13 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@_shared
+@everywhere
 @click.option("--quiet", is_flag=True, help=QUIET)
 @click.option("--examples", is_flag=True, help="Run the built-in examples first (simulator only).")
-@click.option("--once", is_flag=True, help="Answer what is on the queue, then end.")
+@click.option("--once", is_flag=True, help="Answer the queued tasks, then exit.")
 @click.option("--pages", is_flag=True, help="Serve the pages too, on http://localhost:5000 (or PORT).")
-@click.option("--yes", is_flag=True, help="With keys: answer what is queued already without asking.")
-@click.option(
-    "--standby",
-    is_flag=True,
-    help="Wait until no other orchestrator serves this state, then take over.",
-)
+@click.option("--yes", is_flag=True, help="Answer tasks that are queued already without asking.")
+@click.option("--standby", is_flag=True, help="Take over when no other orchestrator serves this state.")
 @click.option(
     "--version",
     is_flag=True,
@@ -171,42 +59,42 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 def cli(context: click.Context, /, **options: bool) -> None:
     """Answer LLM tasks with a pool of agents over Claude, GPT and Gemini.
 
-    Without a command: serve the queue until Ctrl-C. Without an API key in the environment or in .env the
-    providers are simulated, and nothing is spent. With keys, tasks that are queued already are named with
+    Without a command, serve the queue until Ctrl-C. Without an API key in the environment or in .env, the
+    providers are simulated and nothing is spent. With keys, tasks that are queued already are listed with
     their expected cost, and answered after a yes on the terminal or with --yes.
 
-    Exit code 2: the input or the configuration is wrong; 3: the database can't be used now (out of reach,
-    locked, full, served by another orchestrator), and the same command may do later.
+    Exit code 2: the input or the configuration is wrong. 3: the database can't be used now (unreachable,
+    locked, full, served by another orchestrator); the same command may succeed later.
     """
     if context.invoked_subcommand is None:
-        from .serve import serve
+        from .serve import ServeOptions, serve
 
         try:
-            context.exit(serve(context.obj, **options))
+            context.exit(serve(context.obj, ServeOptions(**options)))
         except KeyboardInterrupt:  # Ctrl-C is how a server ends, also while it starts
             context.exit(0)
 
 
 @cli.command(short_help="Run a file of tasks to its end.")
-@_shared
+@everywhere
 @click.argument("tasks")
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
-    help="Where the results go: a table by the ending .csv or .tsv, else JSON Lines; - is standard output.",
+    help="Write results to FILE: a table for .csv or .tsv, else JSON Lines; - is standard output.",
 )
-@_reading
+@reading
 @click.option(
     "--rejects",
     type=FILE,
     metavar="FILE",
-    help="Where bad lines go with their reasons (default: NAME.rejects.jsonl beside the results).",
+    help="Save bad lines with their reasons to FILE (default: NAME.rejects.jsonl beside the results).",
 )
 @click.option(
     "--excel-safe",
     is_flag=True,
-    help="In a table, begin cells with an apostrophe that a spreadsheet would calculate.",
+    help="Begin table cells that a spreadsheet would calculate with an apostrophe.",
 )
 @click.option("--quiet", is_flag=True, help=QUIET)
 @click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
@@ -214,86 +102,92 @@ def cli(context: click.Context, /, **options: bool) -> None:
     "--max-cost",
     type=USD,
     metavar="USD",
-    help="End, resumably, before more than this is spent on the results file, all runs together.",
+    help="Stop, resumably, before more than this is spent on the results file, all runs together.",
 )
 @click.option("--yes", is_flag=True, help="Skip the cost confirmation.")
 @click.option(
-    "--rerun-changed", is_flag=True, help="Run tasks again whose content has changed under the same id."
+    "--rerun-changed", is_flag=True, help="Rerun tasks whose content has changed under the same id."
 )
 @click.option(
     "--retry",
     metavar="STATUSES",
-    help="Run tasks again that ended as: failed,refused,expired,cancelled,truncated.",
+    help="Retry rows with these statuses: failed,refused,expired,cancelled,truncated.",
 )
-@click.option("--dedupe", is_flag=True, help="Ask equal tasks once, unless their temperature is above 0.")
-@click.option("--cheapest", is_flag=True, help="Prefer the cheapest provider that can serve a task.")
-@_strict_params
+@click.option("--dedupe", is_flag=True, help="Run equal tasks once, unless their temperature is above 0.")
+@click.option("--cheapest", is_flag=True, help="Prefer the cheapest eligible provider.")
+@strict_params
 @click.option("--json", "as_json", is_flag=True, help="Output progress and summary as JSON lines.")
 @click.pass_context
-def run(context: click.Context, /, tasks: str, output: str | None, **options: Any) -> None:
+def run(context: click.Context, /, tasks: str, **options: Any) -> None:
     """Run a file of TASKS (JSON Lines, CSV, OpenAI batch lines, or plain text; - is standard input).
 
-    The results go to TASKS with the ending .results.jsonl unless -o says otherwise. Run the same command
-    again after an interruption: it goes on where it stopped. Exit code 0: all were answered, 1: some were
-    not, 2: the input or the configuration is wrong, 3: the database or the results can't be written now.
+    Results go to TASKS with the ending .results.jsonl, or to the file of -o. Rerun the same command to
+    resume; answered tasks are never run again. Exit code 0: all were answered, 1: some were not, 2: the
+    input or the configuration is wrong, 3: the database or the results can't be written now.
     """
+    from .rerun import RerunOptions, parse_statuses
+    from .run import RunOptions
     from .run import run as run_tasks
 
-    context.exit(run_tasks(context.obj, tasks, output, reading=_read_options(options), **options))
+    rerun = RerunOptions(
+        parse_statuses(options.pop("retry")), options.pop("rerun_changed"), options.pop("dedupe")
+    )
+    how = RunOptions(source=tasks, reading=read_options(options), rerun=rerun, **options)
+    context.exit(run_tasks(context.obj, how))
 
 
 @cli.command(short_help="Estimate cost and time for a file.")
-@_shared
+@everywhere
 @click.argument("tasks")
-@_reading
-@_strict_params
+@reading
+@strict_params
 @click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
 def plan(context: click.Context, /, tasks: str, strict_params: bool, as_json: bool, **options: Any) -> None:
-    """Estimate what running TASKS costs, how long it takes and which limits bind, without a call."""
+    """Estimate cost, time and bottlenecks of running TASKS, without calling a provider."""
     from .plan import plan as plan_tasks
 
-    reading = _read_options(options)
-    context.exit(plan_tasks(context.obj, tasks, reading, strict_params=strict_params, as_json=as_json))
+    found = read_options(options)
+    context.exit(plan_tasks(context.obj, tasks, found, strict_params=strict_params, as_json=as_json))
 
 
-@cli.command("suggest-weights", short_help="Propose base weights from what was recorded.")
-@_shared
+@cli.command("suggest-weights", short_help="Propose base weights from recorded traffic.")
+@everywhere
 @click.option(
     "--hours",
     type=click.FloatRange(0.01, 24 * 366),
     metavar="H",
     default=24.0,
     show_default=True,
-    help="How far back to look.",
+    help="Replay the traffic of the last H hours.",
 )
 @click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
 def suggest_weights(context: click.Context, /, hours: float, as_json: bool) -> None:
-    """Propose base weights: recorded traffic is replayed under several candidates, without a call."""
-    from .advice import suggest_weights as suggest
+    """Propose base weights: replay recorded traffic under several candidates, without a call."""
+    from .suggest_weights import suggest_weights as suggest
 
     context.exit(suggest(context.obj, hours=hours, as_json=as_json))
 
 
 @cli.command("alert-test", short_help="Send one alert to ALERT_WEBHOOK_URL.")
-@_shared
+@everywhere
 @click.pass_context
 def alert_test(context: click.Context, /) -> None:
-    """Send one alert to ALERT_WEBHOOK_URL and print what it answered."""
-    from .advice import alert_test as send
+    """Send one alert to ALERT_WEBHOOK_URL and print the response."""
+    from .alert_test import alert_test as send
 
     context.exit(send(context.obj))
 
 
-@cli.command(short_help="Put one prompt on the queue.")
-@_shared
+@cli.command(short_help="Queue one prompt.")
+@everywhere
 @click.argument("prompt")
 @click.option(
     "--type",
     "task_type",
     metavar="TYPE",
-    help="code_generation, creative_writing, research, analysis, or a row of [task_types].",
+    help="Task type: code_generation, creative_writing, research, analysis, or a row of [task_types].",
 )
 @click.option(
     "--tier",
@@ -303,100 +197,98 @@ def alert_test(context: click.Context, /) -> None:
 @click.option("--model", "models", metavar="MODEL", help="Use only this model.")
 @click.option("--only", "providers", metavar="PROVIDERS", help=ONLY)
 @click.option(
-    "--max-tokens", type=int, metavar="N", help="The longest answer (default: by tier, see [tiers])."
+    "--max-tokens",
+    type=int,
+    metavar="N",
+    help="Limit the answer to N tokens (default: by tier, see [tiers]).",
 )
 @click.option(
     "--temperature",
     type=float,
     metavar="T",
-    help="From 0 to 2 (default: the model's own); higher varies more.",
+    help="Sampling temperature from 0 to 2 (default: the model's own).",
 )
-@click.option("--system", metavar="TEXT", help="A system prompt.")
-@_shaping
+@click.option("--system", metavar="TEXT", help="System prompt.")
+@shaping
 @click.option(
-    "--deadline",
-    "deadline_s",
-    type=float,
-    metavar="SECONDS",
-    help="Expire if unanswered after so many seconds.",
+    "--deadline", "deadline_s", type=float, metavar="SECONDS", help="Expire if unanswered after SECONDS."
 )
-@click.option("--priority", type=int, metavar="N", help="Higher goes first (default: 0).")
-@click.option("--id", metavar="ID", help="A name of your own, unique in the queue.")
-@click.option(
-    "--wait", is_flag=True, help="Print the answer when it has come; refused while no orchestrator serves."
-)
+@click.option("--priority", type=int, metavar="N", help="Priority; higher goes first (default: 0).")
+@click.option("--id", metavar="ID", help="Name the task; the name must be unique in the queue.")
+@click.option("--wait", is_flag=True, help="Print the answer when it is ready; needs a running orchestrator.")
 @click.option(
     "--serve",
     is_flag=True,
-    help="Print the answer; while no orchestrator serves, answer this task here, and no other one.",
+    help="Print the answer; without a running orchestrator, answer this task here, and no other one.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Output the id, or with an answer the whole result row, as JSON."
-)
+@click.option("--json", "as_json", is_flag=True, help="Output the id, or the result row, as JSON.")
 @click.pass_context
 def submit(context: click.Context, /, wait: bool, serve: bool, as_json: bool, **fields: Any) -> None:
-    """Put one PROMPT on the queue (- reads it from standard input) and print its id.
+    """Queue one PROMPT (- reads it from standard input) and print its id.
 
-    A running orchestrator answers it, or else the next one that is started. Exit code with --wait or
-    --serve: 0, it was answered; 1, it was not, or the orchestrator ended meanwhile and none came within 20 s
-    (the task stays queued); 2, no orchestrator serves the queue, and nothing was queued.
+    A running orchestrator answers it, or the next one that is started. Exit code with --wait or --serve: 0,
+    it was answered; 1, it was not, or the orchestrator ended and none followed within 20 s (the task stays
+    queued); 2, no orchestrator serves the queue, and nothing was queued.
     """
-    from .queue import submit as submit_task
+    from .submit import SubmitOptions
+    from .submit import submit as submit_task
 
     if fields["prompt"] == "-":
         fields["prompt"] = sys.stdin.read()
-    fields["providers"] = _names(fields["providers"]) or None
-    fields |= _shape(fields)
-    context.exit(submit_task(context.obj, fields, wait=wait, serve=serve, as_json=as_json))
+    fields["providers"] = names(fields["providers"]) or None
+    fields |= shape_of(fields)
+    how = SubmitOptions(wait=wait, serve=serve, as_json=as_json)
+    context.exit(submit_task(context.obj, fields, how))
 
 
 @cli.command(short_help="Show the providers and the queue.")
-@_shared
+@everywhere
 @click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
 def status(context: click.Context, /, as_json: bool) -> None:
-    """Show the providers' state and the queue."""
-    from .queue import status as show_status
+    """Show the state of the providers and the queue."""
+    from .status import status as show_status
 
     context.exit(show_status(context.obj, as_json=as_json))
 
 
-@cli.command(short_help="Try keys, providers, database, disk and port.")
-@_shared
+@cli.command(short_help="Test keys, providers, database, disk and port.")
+@everywhere
 @click.pass_context
 def check(context: click.Context, /) -> None:
-    """Try everything that is needed: keys, providers (by a free call), database, disk, port."""
+    """Test keys, providers (one free call each), database, disk and port."""
     from .check import check as check_all
 
     context.exit(check_all(context.obj))
 
 
-@cli.command(short_help="Show each setting and where it comes from.")
-@_shared
+@cli.command(short_help="Show each setting and its source.")
+@everywhere
 @click.pass_context
 def config(context: click.Context, /) -> None:
-    """Show each setting and where its value comes from; of keys only whether they are set."""
+    """Show each setting and its source. Keys are only shown as set or not set."""
     from .show_config import show_config
 
     context.exit(show_config(context.obj))
 
 
 def main() -> None:
-    """Run the command line; ends the process. What a user can set right is one line, not a traceback."""
+    """Run the command line and exit. An error that a user can fix is one line, not a traceback."""
     for number in stop_signals():
-        signal.signal(number, _interrupt)  # until a run listens itself
+        signal.signal(number, _interrupt)  # until a run handles them
     if sys.platform == "win32":
-        _speak_utf8()
+        _use_utf8()
+    options = Options()
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        sys.exit(cli.main(standalone_mode=False, obj=options))
     except click.ClickException as error:
         error.show()
         sys.exit(WRONG_INPUT)
     except OrchestratorError as error:
-        say(f"error: {error}")
+        options.console.note(f"error: {error}")
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):  # before the loop listens, or after it
-        say("stopped")
+    except (click.Abort, KeyboardInterrupt):  # before the loop handles signals, or after it
+        options.console.note("stopped")
         sys.exit(STOPPED)
 
 
@@ -405,8 +297,8 @@ def _interrupt(number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _speak_utf8() -> None:
-    """A pipe or an old console of Windows has a code page in which most answers can't be written."""
+def _use_utf8() -> None:
+    """Pipes and old consoles on Windows have a code page that lacks most characters."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""`check`: can this machine do it? One free call per provider, the disk, the database, the port."""
+"""`check`: test keys, providers (one free call each), database, disk and port."""
 
 from __future__ import annotations
 
@@ -13,25 +13,37 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..addresses import masked_address
-from ..bootstrap import Setup, open_store, running_providers
+from ..bootstrap import Setup, running_providers
 from ..config import ProviderAccess, chosen_port
 from ..errors import ConfigError, OrchestratorError, ProviderError
+from ..formatting import plural
 from ..logging_setup import set_up_logging
 from ..settings import TIERS, Settings
 from .config_warnings import config_warnings
+from .console import Console, rich_console
 from .plan import learned_limits
-from .progress import console
-from .setup import Options, headline, prepare
+from .session import Options, headline, prepare, session
 
 CALL_TIMEOUT_S = 15.0
-Groups = Mapping[str, Mapping[str, Any]]  # what was learned, by model group
-ENOUGH_DISK_BYTES = 200 * 1024 * 1024
+MIN_DISK_BYTES = 200 * 1024 * 1024
 OK, WRONG = 0, 2
+LIMIT_UNITS = {
+    "requests": "requests/min",
+    "requests_per_minute": "requests/min",
+    "tokens": "tokens/min",
+    "tokens_per_minute": "tokens/min",
+    "input_tokens": "input tokens/min",
+    "input_tokens_per_minute": "input tokens/min",
+    "output_tokens": "output tokens/min",
+    "output_tokens_per_minute": "output tokens/min",
+    "requests_per_day": "requests/day",
+}
+Groups = Mapping[str, Mapping[str, Any]]  # learned limits by group of models
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the check: `ok` None is for what is told without being judged."""
+    """One line of the check. `ok` None is information, neither good nor bad."""
 
     what: str
     ok: bool | None
@@ -39,15 +51,15 @@ class Finding:
 
 
 def check(options: Options) -> int:
-    """Print a line per finding; 0 where everything that is configured works, else 2."""
+    """Print a line per finding; return 0 if everything that is configured works, else 2."""
     setup = prepare(options)
     set_up_logging(options.level())
-    told = [
+    findings = [
         Finding("mode", None, headline(setup)),
-        *(Finding("doubt", None, d) for d in config_warnings(setup.settings)),
+        *(Finding("warning", None, warning) for warning in config_warnings(setup.settings)),
     ]
-    database, learned = _database(setup)
-    findings = [*told, database, _disk(setup), _port(setup), *_providers(setup, learned)]
+    database, learned = _database(setup, options.console)
+    findings += [database, _disk(setup), _port(setup), *_providers(setup, learned)]
     _print(findings)
     return WRONG if any(finding.ok is False for finding in findings) else OK
 
@@ -55,7 +67,7 @@ def check(options: Options) -> int:
 def _print(findings: list[Finding]) -> None:
     from rich.text import Text
 
-    screen = console(stderr=False)
+    screen = rich_console(stderr=False)
     labels = {True: ("ok", "green"), False: ("wrong", "red"), None: ("-", "dim")}
     for finding in findings:
         label, colour = labels[finding.ok]
@@ -66,11 +78,11 @@ def _print(findings: list[Finding]) -> None:
 # ------------------------------------------------------------------ the machine
 
 
-def _database(setup: Setup) -> tuple[Finding, Mapping[str, Groups]]:
-    """Whether the database can be used, and the limits it holds from earlier runs, by provider."""
+def _database(setup: Setup, console: Console) -> tuple[Finding, Mapping[str, Groups]]:
+    """Whether the database can be used, and the limits by provider that earlier runs have learned."""
     try:
-        with open_store(setup) as store:
-            return Finding("database", True, store.place), learned_limits(setup, store)
+        with session(setup, console) as opened:
+            return Finding("database", True, opened.store.place), learned_limits(opened)
     except OrchestratorError as error:
         return Finding("database", False, str(error)), {}
 
@@ -82,9 +94,7 @@ def _disk(setup: Setup) -> Finding:
     free = shutil.disk_usage(folder).free
     writable = os.access(folder, os.W_OK)
     text = f"{free / 1e9:,.1f} GB free in {setup.settings.state_dir}"
-    return Finding(
-        "disk", writable and free >= ENOUGH_DISK_BYTES, text + ("" if writable else ", not writable")
-    )
+    return Finding("disk", writable and free >= MIN_DISK_BYTES, text + ("" if writable else ", not writable"))
 
 
 def _port(setup: Setup) -> Finding:
@@ -109,31 +119,29 @@ def _port(setup: Setup) -> Finding:
 def _providers(setup: Setup, learned: Mapping[str, Groups]) -> list[Finding]:
     try:
         with running_providers(setup) as access:
-            asked = asyncio.run(_ask_all(access, setup.settings))
+            answers = asyncio.run(_call_all(access, setup.settings))
     except OrchestratorError as error:
         return [Finding("simulator", False, str(error))]
     found = []
-    for each, answer in zip(access.values(), asked, strict=True):
+    for each, answer in zip(access.values(), answers, strict=True):
         found.append(answer)
         if each.configured:
             found += list(_details(each, setup, learned.get(each.name, {})))
     return found
 
 
-async def _ask_all(access: dict[str, ProviderAccess], settings: Settings) -> list[Finding]:
-    return list(await asyncio.gather(*(_ask(each, settings) for each in access.values())))
+async def _call_all(access: dict[str, ProviderAccess], settings: Settings) -> list[Finding]:
+    return list(await asyncio.gather(*(_call(each, settings) for each in access.values())))
 
 
-async def _ask(access: ProviderAccess, settings: Settings) -> Finding:
-    """What the provider answers when asked for its models, which costs nothing."""
+async def _call(access: ProviderAccess, settings: Settings) -> Finding:
+    """List the provider's models, which is free."""
     from ..providers.factory import build_adapter
 
     if not access.config.enabled:
-        return Finding(access.name, None, "switched off in the configuration")
+        return Finding(access.name, None, "disabled in the configuration")
     if not access.configured:
-        return Finding(
-            access.name, None, f"no key; it would be read from {' or '.join(access.config.api_key_env)}"
-        )
+        return Finding(access.name, None, f"no key; set {' or '.join(access.config.api_key_env)}")
     adapter = build_adapter(access, 1, max_answer_mb=settings.pool.max_answer_mb)
     try:
         await adapter.warm_up()
@@ -146,13 +154,13 @@ async def _ask(access: ProviderAccess, settings: Settings) -> Finding:
 
 
 def _offered(access: ProviderAccess, settings: Settings, models: list[str]) -> Finding:
-    """Which of the tiers' models the provider lists. A list may be incomplete, so one missing is no fault."""
+    """Which of the tiers' models the provider lists. Lists may be incomplete."""
     wanted = sorted({settings.resolve_model(access.config.models.of(tier))[0] for tier in TIERS})
     found = [model for model in wanted if model in models]
     missing = ", ".join(model for model in wanted if model not in models)
     if models and not found:
         return Finding(access.name, False, f"reachable, but offers none of the configured models ({missing})")
-    text = "reachable, 1 model" if len(models) == 1 else f"reachable, {len(models)} models"
+    text = f"reachable, {plural(len(models), 'model')}"
     if found:
         text += f", among them {', '.join(found)}"
     if models and missing:
@@ -161,12 +169,13 @@ def _offered(access: ProviderAccess, settings: Settings, models: list[str]) -> F
 
 
 def _details(access: ProviderAccess, setup: Setup, learned: Groups) -> Iterator[Finding]:
-    """Where a provider is, what it is reached with, and what is known of its limits."""
+    """The provider's key, address, proxy and limits."""
     yield Finding("", None, f"key: {access.key_source or 'none needed'}")
     yield Finding("", None, f"address: {masked_address(access.base_url)}{_address_source(access)}")
     yield Finding("", None, f"proxy: {_proxy(access.base_url)}")
-    known = [*_told(access), *(f"{_limits_text(row)} learned for {name}" for name, row in learned.items())]
-    yield Finding("", None, f"limits: {'; '.join(known) or 'none told or learned yet'}")
+    yield Finding(
+        "", None, f"limits: {'; '.join(_limits(access, learned)) or 'none configured or learned yet'}"
+    )
 
 
 def _address_source(access: ProviderAccess) -> str:
@@ -177,7 +186,7 @@ def _address_source(access: ProviderAccess) -> str:
 
 
 def _proxy(base_url: str) -> str:
-    """The proxy that calls to this address go through, by the variables that both HTTP clients obey."""
+    """The proxy for calls to this address, by the variables that both HTTP clients obey."""
     from ..providers.network import is_loopback
 
     if is_loopback(base_url):
@@ -190,16 +199,15 @@ def _proxy(base_url: str) -> str:
     return masked_address(proxy)
 
 
-def _told(access: ProviderAccess) -> Iterator[str]:
-    if told := access.config.limits.model_dump(exclude_none=True):
-        yield f"{_limits_text(told)} told"
-    for model, row in access.config.model_limits.items():
-        yield f"{_limits_text(row.model_dump(exclude_none=True))} told for {model}"
-
-
-def _limits_text(limits: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:,.0f}"
-        for name, value in limits.items()
-        if not name.endswith("burst_s") and not isinstance(value, bool)
-    )
+def _limits(access: ProviderAccess, learned: Groups) -> Iterator[str]:
+    """`1,200 requests/min, 5,000 tokens/min (configured)`, `60 requests/min (learned for gpt-x)`."""
+    config = access.config
+    known = [(config.limits.model_dump(exclude_none=True), "configured")]
+    for model, limits in config.model_limits.items():
+        known.append((limits.model_dump(exclude_none=True), f"configured for {model}"))
+    for group, found in learned.items():
+        known.append((dict(found), f"learned for {group}"))
+    for limits_of, source in known:
+        units = [f"{limits_of[name]:,.0f} {unit}" for name, unit in LIMIT_UNITS.items() if name in limits_of]
+        if units:
+            yield f"{', '.join(units)} ({source})"

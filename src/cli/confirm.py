@@ -1,108 +1,149 @@
-"""Before money is spent: the plan in short, and a question.
+"""The plan in short and a question, before money is spent.
 
-`run` asks above `confirm_above_usd`. A server asks about the tasks that are queued when it starts, since the
-user may not know of them. It does not ask about tasks that are submitted while it serves.
+`run` asks above `confirm_above_usd`. A server asks about tasks that are queued when it starts, since the user
+may not know of them. It does not ask about tasks that are submitted while it serves.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import click
 
-from ..bootstrap import Setup
 from ..control_characters import terminal_safe
+from ..core.budget_keeper import kept_caps
 from ..core.intake import names_only_unpriced, price_remedy
 from ..core.plans import Plan, TaskSample
 from ..errors import InputError
-from ..formatting import money, plural
+from ..formatting import money, plural, shortened
 from ..records import NANOS_PER_USD, Task
 from ..settings import Settings
-from .plan import WORTH_A_WORD, plan_sample
+from .plan import SLOW_FROM, plan_sample
 from .plan_text import short_lines
 from .preflight import Preflight
-from .progress import say
 from .progress_counts import OPEN_STATUSES
-
-if TYPE_CHECKING:
-    from ..core.store import Store
+from .session import Session
 
 
-def ask_first(
-    setup: Setup,
-    store: Store,
-    found: Preflight,
-    now: float,
-    *,
-    yes: bool,
-    max_cost: float | None,
-    quiet: bool,
+def confirm_run(
+    session: Session, found: Preflight, *, yes: bool, cap: Cap | None, quiet: bool
 ) -> Plan | None:
-    """Tell what is left of a batch and what it will cost; the plan, None where nothing is left.
+    """Print the plan of what is left of a batch, and ask. Returns the plan; None if nothing is left.
 
-    Raises click.Abort where the answer is no, InputError where nobody can be asked. Nothing is stored before.
+    Raises click.Abort if the answer is no, InputError without a terminal. Nothing is stored before.
     """
     if not found.sample.count:
         return None
-    if found.sample.count > WORTH_A_WORD and not quiet:
-        say(f"plan: {len(found.sample.kept):,} tasks go through virtual time, which takes some seconds")
-    if max_cost is not None:
-        _refuse_unpriced(found.sample.kept, setup.settings)
-    plan = plan_sample(setup, store, found.sample, now)
+    if found.sample.count > SLOW_FROM and not quiet:
+        session.note(f"planning {len(found.sample.kept):,} tasks, which takes some seconds")
+    settings = session.setup.settings
+    if cap is not None:
+        _refuse_unpriced(found.sample.kept, settings)
+    plan = plan_sample(session, found.sample)
+    affordable = plan if cap is None else cap.affordable(plan)
     if not quiet:
-        for line in short_lines(plan, found.bad):
-            say(line)
-    if not yes and (why := _too_dear(plan, setup.settings.confirm_above_usd, max_cost)):
+        for line in short_lines(plan, affordable, found.rejected):
+            session.note(line)
+    if not yes and (why := _why_ask(affordable, settings.confirm_above_usd, cap)):
         _ask(why, "--yes runs it, --max-cost USD bounds it")
-    return plan
+    return affordable
 
 
-def ask_about_queue(setup: Setup, store: Store, now: float, *, yes: bool) -> None:
-    """Before a live state is served: name the tasks that are open and their cost, and ask.
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """A batch's `--max-cost` and what earlier runs have left of it, nano-dollars."""
 
-    Raises click.Abort where the answer is no, InputError where there is no terminal to ask on.
+    limit_usd: float
+    left_nanos: int
+
+    @classmethod
+    def of(cls, session: Session, batch: str, limit_usd: float) -> Cap:
+        spent = 0
+        if session.store.reports.batch(batch) is not None:
+            calls = session.store.reports.summary(batch).calls
+            spent = calls.cost_nanos + calls.uncertain_nanos
+        return cls(limit_usd, max(0, round(limit_usd * NANOS_PER_USD) - spent))
+
+    def affordable(self, plan: Plan) -> Plan:
+        """The plan for as many of its tasks as the cap pays for."""
+        if plan.expected_nanos <= self.left_nanos:
+            return plan
+        return plan.for_all(int(plan.tasks * self.left_nanos / plan.expected_nanos), plan.sampled)
+
+    def pays_for_a_task(self, plan: Plan) -> bool:
+        """Whether it pays for even one of the tasks, with a short answer."""
+        return self.left_nanos * plan.tasks >= max(1, plan.low_nanos)
+
+
+def confirm_queue(session: Session, *, yes: bool) -> None:
+    """Before a live state is served: name the unfinished tasks and their cost, and ask.
+
+    Tasks whose own `--max-cost` is spent cost nothing and are left out. Raises click.Abort if the answer is
+    no, InputError without a terminal.
     """
-    if setup.simulated or not (
-        waiting := sum(store.reports.task_counts()[status] for status in OPEN_STATUSES)
+    if session.setup.simulated or not (
+        waiting := sum(session.store.reports.task_counts()[status] for status in OPEN_STATUSES)
     ):
         return
     if yes:
-        say(f"answering {plural(waiting, 'task')} queued before this start (--yes)")
+        session.note(f"answering {plural(waiting, 'task')} queued before this start (--yes)")
         return
-    found = TaskSample()
-    found.count, found.kept = store.reports.open_tasks(WORTH_A_WORD)
-    if found.count:
-        cost, them = _cost(plan_sample(setup, store, found, now)), "it" if found.count == 1 else "them"
+    plans = list(_queue_plans(session))
+    if count := sum(plan.tasks for plan, _ in plans):
+        them = "it" if count == 1 else "them"
         _ask(
-            f"{plural(found.count, 'task')} queued before this start: {cost}",
+            f"{plural(count, 'task')} queued before this start: {_cost(plans)}",
             f"--yes answers {them}, the task list of web_server.py cancels {them}",
         )
 
 
-def _cost(plan: Plan) -> str:
-    if plan.price_is_unknown:
-        return f"no price is known for {', '.join(plan.unknown_prices)}"
-    more = f", and no price is known for {', '.join(plan.unknown_prices)}" if plan.unknown_prices else ""
-    return f"expected to cost {money(plan.expected_nanos)}, at most {money(plan.highest_nanos)}{more}"
+def _queue_plans(session: Session) -> Iterator[tuple[Plan, Cap | None]]:
+    """A plan for each batch with a cap that still pays for a task, and one for all other tasks."""
+    caps = kept_caps(session.store.controls.current_settings())
+    count, kept = session.store.reports.open_tasks(SLOW_FROM)
+    groups: dict[str, list[Task]] = {}
+    for task in kept:
+        groups.setdefault(task.batch if task.batch in caps else "", []).append(task)
+    for batch, tasks in groups.items():
+        sample = TaskSample()
+        sample.kept, sample.count = tasks, round(count * len(tasks) / len(kept))
+        plan = plan_sample(session, sample)
+        cap = Cap.of(session, batch, caps[batch]) if batch else None
+        if cap is None or cap.pays_for_a_task(plan):
+            yield plan, cap
+
+
+def _cost(plans: Sequence[tuple[Plan, Cap | None]]) -> str:
+    unknown = sorted({name for plan, _ in plans for name in plan.unknown_prices})
+    missing = f"no price is known for {', '.join(unknown)}" if unknown else ""
+    if all(plan.price_is_unknown for plan, _ in plans):
+        return missing
+    expected = sum(_capped(plan.expected_nanos, cap) for plan, cap in plans)
+    highest = sum(_capped(plan.highest_nanos, cap) for plan, cap in plans)
+    text = f"expected to cost {money(expected)}, at most {money(highest)}"
+    return f"{text}, and {missing}" if missing else text
+
+
+def _capped(nanos: int, cap: Cap | None) -> int:
+    return nanos if cap is None else min(nanos, cap.left_nanos)
 
 
 def _refuse_unpriced(tasks: Sequence[Task], settings: Settings) -> None:
-    """Raises InputError where a cap would let no call pass: each task names models whose price is unknown."""
+    """Raises InputError if a cap would block every call: each task names models whose price is unknown."""
     kinds = {(task.models, task.providers): task for task in tasks}
     if all(names_only_unpriced(task, settings) for task in kinds.values()):
         models = sorted({model for task in tasks for model in task.models})
-        shown = ", ".join(models[:3]) + (", ..." if len(models) > 3 else "")
         raise InputError(
-            f"no price is known for {shown}, so --max-cost could not be kept and would let no call pass: "
+            f"no price is known for {shortened(models)}, so --max-cost would block every call: "
             f"{price_remedy(models[0], settings)}, or leave --max-cost out"
         )
 
 
-def _too_dear(plan: Plan, above_usd: float, max_cost: float | None) -> str:
-    """Why a question is due; empty where none is. An unknown price is not taken for a small one."""
-    if max_cost is not None and max_cost <= above_usd:
+def _why_ask(plan: Plan, above_usd: float, cap: Cap | None) -> str:
+    """Why to ask; empty if there is no need. An unknown price is not assumed to be small."""
+    if cap is not None and cap.limit_usd <= above_usd:
         return ""
     if plan.unknown_prices:
         return f"the price of {', '.join(plan.unknown_prices)} is unknown"
@@ -112,7 +153,7 @@ def _too_dear(plan: Plan, above_usd: float, max_cost: float | None) -> str:
 
 
 def _ask(why: str, remedy: str) -> None:
-    """Raises click.Abort for a no, InputError with the `remedy` where there is no terminal."""
+    """Raises click.Abort for a no, InputError with the `remedy` without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(f"{why}, and there is no terminal to ask on: {remedy}")
     sys.stderr.write(terminal_safe(f"{why}. Go on? [y/N] "))

@@ -1,8 +1,8 @@
-"""How much longer, and how much more: the rest of a run, with limits and daily resets counted in.
+"""The time and money that the rest of a run will take, daily limits and their resets included.
 
-Each provider goes on at its present pace until its daily quota is used up, then waits for its reset; one that
-is held for long comes back at the moment it is known for, at the pace it had. Before there is a pace, the
-plan that was shown before the run stands for it.
+Each provider continues at its present rate until its daily quota is used up, then waits for the reset. One
+that is held for long resumes when its hold ends, at the rate it had. Before there is a rate, the plan of the
+run stands in for it.
 """
 
 from __future__ import annotations
@@ -16,37 +16,51 @@ from ..records import LimitGauge, PoolSnapshot, ProviderSnapshot
 from .progress_counts import ProgressCounts
 
 DAY_S = 86_400.0
-LONG_HOLD_S = 60.0  # a shorter hold is part of the pace
-ENOUGH_DONE = 10  # tasks after which the pace counts, not the plan
-PLAN_WEIGHS = 50  # as many tasks as the plan's price counts for beside what was paid
-GONE = frozenset({"not_configured", "misconfigured", "paused"})
-DAYS_AT_MOST = 1_000
+LONG_HOLD_S = 60.0  # a shorter hold is part of the rate
+ENOUGH_DONE = 10  # tasks after which the rate counts, not the plan
+PLAN_WEIGHT = 50  # finished tasks that the plan's price counts as much as
+INACTIVE = frozenset({"not_configured", "misconfigured", "paused"})
+MAX_DAYS = 1_000
 
 
 def expected_nanos(progress: ProgressCounts) -> int | None:
-    """What the whole run will have cost, by what was paid and, early on, by its plan; None: unknown."""
+    """What the whole run will have cost; None if unknown. A cap bounds it."""
     if progress.total is None:
         return None
-    done, left = progress.done - progress.before, progress.total - progress.done
-    known, paid = done, float(progress.cost_nanos)
-    if progress.plan is not None and progress.plan.tasks:
-        known += PLAN_WEIGHS
-        paid += PLAN_WEIGHS * progress.plan.expected_nanos / progress.plan.tasks
-    if not known:
+    per_task = _cost_per_task(progress)
+    if per_task is None:
         return None
-    return round(progress.cost_nanos + left * paid / known)
+    total = round(progress.cost_nanos + (progress.total - progress.done) * per_task)
+    return total if progress.cap_nanos is None else min(total, max(progress.cap_nanos, progress.cost_nanos))
+
+
+def _cost_per_task(progress: ProgressCounts) -> float | None:
+    """The mean of the tasks that are done. The plan counts for `PLAN_WEIGHT` further tasks."""
+    done, paid = progress.done - progress.before, float(progress.cost_nanos)
+    if progress.plan is not None and progress.plan.tasks:
+        done += PLAN_WEIGHT
+        paid += PLAN_WEIGHT * progress.plan.expected_nanos / progress.plan.tasks
+    return paid / done if done else None
 
 
 def remaining_s(pool: PoolSnapshot, progress: ProgressCounts) -> float | None:
-    """Seconds until all is done; None where that can't be said."""
+    """Seconds until all tasks are done, or until a cap ends the run; None if unknown."""
     if progress.total is None:
         return None
-    left = progress.total - progress.done
+    left = _affordable_tasks(progress, progress.total - progress.done)
     if not left:
         return 0.0
     if progress.done - progress.before < ENOUGH_DONE:
         return _by_plan(pool, progress)
     return _time_for(left, list(_sources(pool, progress)))
+
+
+def _affordable_tasks(progress: ProgressCounts, left: int) -> float:
+    """How many of the tasks that are left the cap pays for."""
+    per_task = _cost_per_task(progress)
+    if progress.cap_nanos is None or not per_task:
+        return left
+    return min(left, max(0.0, progress.cap_nanos - progress.cost_nanos) / per_task)
 
 
 def _by_plan(pool: PoolSnapshot, progress: ProgressCounts) -> float | None:
@@ -69,7 +83,7 @@ class _Source:
     def works_at(self, now_s: float) -> bool:
         return self.ready_s <= now_s and self.today > 0
 
-    def pass_on(self, seconds: float, now_s: float) -> None:
+    def advance(self, seconds: float, now_s: float) -> None:
         """Let time pass up to `now_s`."""
         if self.works_at(now_s - seconds):
             self.today = max(0.0, self.today - self.rate * seconds)
@@ -79,7 +93,7 @@ class _Source:
             self.today, self.reset_s = self.a_day, self.reset_s + DAY_S
 
     def next_change_s(self, now_s: float) -> float:
-        """The next moment at which it starts or stops."""
+        """When it next starts or stops."""
         if self.ready_s > now_s:
             return self.ready_s
         if self.today > 0:
@@ -89,7 +103,7 @@ class _Source:
 
 def _sources(pool: PoolSnapshot, progress: ProgressCounts) -> Iterator[_Source]:
     for provider in pool.providers:
-        if provider.state in GONE:
+        if provider.state in INACTIVE:
             continue
         ready_s = max(0.0, (provider.until or pool.at) - pool.at)
         held = ready_s > LONG_HOLD_S
@@ -104,7 +118,7 @@ def _sources(pool: PoolSnapshot, progress: ProgressCounts) -> Iterator[_Source]:
 def _source(rate: float, ready_s: float, day: LimitGauge | None, now: float) -> _Source:
     if day is None:
         return _Source(rate, ready_s)
-    if day.per_minute < day.capacity:  # it refills all day long instead of being reset at midnight
+    if day.per_minute < day.capacity:  # it refills continuously and has no reset
         steady = day.per_minute / 60.0
         return _Source(rate if day.level >= 1 else min(rate, steady), ready_s)
     return _Source(rate, ready_s, max(0.0, day.level), day.capacity, next_midnight_pacific(now) - now)
@@ -116,17 +130,17 @@ def _daily(provider: ProviderSnapshot) -> LimitGauge | None:
 
 
 def _time_for(left: float, sources: list[_Source]) -> float | None:
-    """When `left` tasks are done at the pace of all sources together."""
+    """Seconds until `left` tasks are done at the rate of all sources together."""
     now_s = 0.0
-    for _ in range(DAYS_AT_MOST * max(1, len(sources))):
-        pace = sum(source.rate for source in sources if source.works_at(now_s))
+    for _ in range(MAX_DAYS * max(1, len(sources))):
+        rate = sum(source.rate for source in sources if source.works_at(now_s))
         change_s = min((source.next_change_s(now_s) for source in sources), default=math.inf)
-        if pace and now_s + left / pace <= change_s:
-            return now_s + left / pace
+        if rate and now_s + left / rate <= change_s:
+            return now_s + left / rate
         if change_s == math.inf:
             return None
-        left -= pace * (change_s - now_s)
+        left -= rate * (change_s - now_s)
         for source in sources:
-            source.pass_on(change_s - now_s, change_s)
+            source.advance(change_s - now_s, change_s)
         now_s = change_s
     return None

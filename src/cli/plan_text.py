@@ -1,4 +1,4 @@
-"""A plan in words: whole for `plan`, in short before a run, and as JSON for programs."""
+"""A plan as text: complete for `plan`, in short before a run, and as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..core.intake import BadLine
-from ..core.plans import CostLine, Plan
+from ..core.plans import CostLine, Plan, WaitSpan
 from ..formatting import duration, local_time, money, plural
 from ..records import NANOS_PER_USD, TaskStatus
 from ..refusal_text import wait_text
@@ -16,47 +16,58 @@ from ..refusal_text import wait_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-WORTH_TELLING_S = 0.5  # a shorter wait is no limit that binds
-SPANS_SHOWN, LINES_SHOWN = 6, 3
+SHORTEST_WAIT_S = 0.5  # a shorter wait is no bottleneck
+SPANS_SHOWN, LINES_SHOWN = 3, 3
 
 
-def plan_lines(plan: Plan, bad: int) -> Iterator[str]:
-    """Everything; an empty line is where the table belongs."""
-    yield _count(plan, bad)
+def plan_lines(plan: Plan, rejected: int) -> Iterator[str]:
+    """The whole plan; an empty line marks the place of the table."""
+    yield _count(plan, rejected)
     yield f"tokens: {plan.prompt_tokens:,} in, about {plan.output_tokens:,} out"
     yield f"cost: {_cost(plan)}"
     yield ""
     if plan.unknown_prices:
-        yield f"no price is known for {', '.join(plan.unknown_prices)}: it is in none of these sums"
-    yield f"time: {_time(plan)}; calls: " + ", ".join(
-        f"{name} {count:,}" for name, count in sorted(plan.calls.items())
-    )
-    yield _limits(plan)
+        yield f"no price is known for {', '.join(plan.unknown_prices)}: not included in cost totals"
+    calls = ", ".join(f"{name} {count:,}" for name, count in sorted(plan.calls.items()))
+    yield f"time: {_time(plan)}; calls: {calls}"
+    yield from _bottlenecks(plan)
     yield from map(str, plan.substitutions)
     yield from _caveats(plan)
     if plan.sampled > 1:
-        yield f"reckoned from every {plan.sampled}th task"
+        yield f"estimated from every {plan.sampled}th task"
 
 
-def short_lines(plan: Plan, bad: int) -> Iterator[str]:
-    """What is said before a run."""
-    yield f"plan: {_count(plan, bad)}; {plan.prompt_tokens:,} tokens in, about {plan.output_tokens:,} out"
+def short_lines(plan: Plan, affordable: Plan, rejected: int) -> Iterator[str]:
+    """The plan before a run. `affordable`: the plan for as many tasks as `--max-cost` pays for."""
+    tokens = f"{plan.prompt_tokens:,} tokens in, about {plan.output_tokens:,} out"
+    yield f"plan: {_count(plan, rejected)}; {tokens}"
+    if plan.price_is_unknown:
+        yield f"plan: cost unknown: no price is known for {', '.join(plan.unknown_prices)}"
+    else:
+        yield f"plan: {_cost(plan)}: {_dearest(plan)}"
+        if plan.unknown_prices:
+            yield f"plan: no price is known for {', '.join(plan.unknown_prices)}: their cost comes on top"
+    if affordable.tasks < plan.tasks:
+        of_all = f"{affordable.tasks:,} of {plan.tasks:,} tasks"
+        yield f"plan: --max-cost pays for about {of_all}, then the run stops"
+    if affordable.tasks:
+        yield f"plan: {_time(affordable)}"
+        yield from (
+            f"plan: {text}" for text in (*_bottlenecks(affordable), *plan.substitutions, *_caveats(plan))
+        )
+
+
+def _dearest(plan: Plan) -> str:
+    """The cost of the most expensive parts, and of all others together."""
     shown = ", ".join(
         f"{x.provider} {x.tier} {_price(x, x.expected_nanos)}" for x in plan.lines[:LINES_SHOWN]
     )
     rest = sum(line.expected_nanos for line in plan.lines[LINES_SHOWN:])
-    if plan.price_is_unknown:
-        yield f"plan: cost unknown: no price is known for {', '.join(plan.unknown_prices)}"
-    else:
-        yield f"plan: {_cost(plan)}: {shown}" + (f", others {money(rest)}" if rest else "")
-        if plan.unknown_prices:
-            yield f"plan: no price is known for {', '.join(plan.unknown_prices)}: it comes on top"
-    yield f"plan: {_time(plan)}; {_limits(plan)}"
-    yield from (f"plan: {text}" for text in (*plan.substitutions, *_caveats(plan)))
+    return shown + (f", others {money(rest)}" if rest else "")
 
 
 def plan_table(plan: Plan) -> Table:
-    """A row per provider and tier, the dearest first."""
+    """A row per provider and tier, the most expensive first."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -73,9 +84,8 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
-def _count(plan: Plan, bad: int) -> str:
-    lines = "1 bad line" if bad == 1 else f"{bad:,} bad lines"
-    return plural(plan.tasks, "task") + (f" (and {lines}, left out)" if bad else "")
+def _count(plan: Plan, rejected: int) -> str:
+    return plural(plan.tasks, "task") + (f" ({plural(rejected, 'bad line')} skipped)" if rejected else "")
 
 
 def _cost(plan: Plan) -> str:
@@ -93,36 +103,44 @@ def _time(plan: Plan) -> str:
     return f"about {duration(plan.duration_s)}, done at {local_time(plan.done_at, plan.at)}"
 
 
-def _limits(plan: Plan) -> str:
-    """Which limit binds when; in short where they take turns too often to be listed."""
-    spans = [span for span in plan.spans if span.to_s - span.from_s >= WORTH_TELLING_S]
+def _bottlenecks(plan: Plan) -> Iterator[str]:
+    """What tasks wait for and when; only the longest waits if they alternate too often for a list."""
+    spans = [span for span in plan.spans if span.to_s - span.from_s >= SHORTEST_WAIT_S]
     if not spans:
-        return "no limit binds"
-    if len(spans) <= SPANS_SHOWN:
-        shown = ", ".join(
-            f"{wait_text(each.reason)} ({duration(each.from_s)} to {duration(each.to_s)})" for each in spans
-        )
-        return f"limits that bind: {shown}"
-    waits = ", ".join(
-        f"{wait_text(what)} ({duration(s)})" for what, s in plan.bottlenecks[:3] if s >= WORTH_TELLING_S
-    )
-    return f"limits that bind, in turn: {waits}"
+        yield "no limit is reached"
+    elif len(spans) <= SPANS_SHOWN:
+        yield "bottlenecks: " + "; ".join(f"{_span(each, plan)}: {wait_text(each.reason)}" for each in spans)
+    else:
+        waits = [(what, s) for what, s in plan.bottlenecks[:SPANS_SHOWN] if s >= SHORTEST_WAIT_S]
+        shown = "; ".join(f"{wait_text(what)} ({duration(s)})" for what, s in waits)
+        yield f"bottlenecks in order: {shown}"
+
+
+def _span(span: WaitSpan, plan: Plan) -> str:
+    """`0-1.6 s`, `until 40 s` or `from 12 s`: seconds since the start."""
+    end_s = plan.duration_s - plan.start_s
+    if span.from_s < SHORTEST_WAIT_S:
+        return "throughout" if span.to_s >= end_s - SHORTEST_WAIT_S else f"until {duration(span.to_s)}"
+    if span.to_s >= end_s - SHORTEST_WAIT_S:
+        return f"from {duration(span.from_s)}"
+    return f"{duration(span.from_s)} to {duration(span.to_s)}"
 
 
 def _caveats(plan: Plan) -> Iterator[str]:
     if plan.unknown_limits:
         names = ", ".join(plan.unknown_limits)
-        yield f"the limits of {names} are not known: it may take longer ([providers.NAME.limits] tells them)"
+        tables = ", ".join(f"[providers.{name}.limits]" for name in plan.unknown_limits)
+        yield f"rate limits for {names} are unknown, so this may take longer; set {tables}"
     failed = sum(n for status, n in plan.statuses.items() if status is not TaskStatus.SUCCEEDED)
     if failed:
         why = "no provider can serve them, or their deadline is too near"
         yield f"{plural(failed, 'task')} can't be answered: {why}"
     if not plan.from_records:
-        yield "nothing has been recorded yet: answers are assumed to be of the usual length and speed"
+        yield "no calls are recorded yet: this assumes answers of the usual length and speed"
 
 
 def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str, Any]:
-    """The plan for programs: dollars, seconds since the start."""
+    """The plan as data: dollars, and seconds since the start."""
     return {
         "tasks": plan.tasks,
         "bad_lines": [{"line": line.line, "reason": line.reason} for line in bad],

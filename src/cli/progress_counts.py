@@ -1,4 +1,4 @@
-"""Counts of what has been finished, for the progress display and the exit code."""
+"""Counts of finished tasks, for the progress display and the exit code."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from ..core.store import Summary
 
 RATE_WINDOW_S = 60.0
-BEST_OVER_S = 10.0  # a burst at the start is no pace
+BEST_OVER_S = 10.0  # a burst at the start is no rate
 REASONS_KEPT = 5
 OPEN_STATUSES = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING})
 
 
 class ProgressCounts:
-    """Fed with results as they are committed. `total` is None where the end is open."""
+    """Counts results as they are stored. `total` is None for a queue without an end."""
 
     def __init__(self, counts: Mapping[TaskStatus, int] | None, now: float) -> None:
         self.total = None if counts is None else sum(counts.values())
@@ -28,12 +28,13 @@ class ProgressCounts:
         self.truncated = 0
         self.by_provider: Counter[str] = Counter()
         self.cost_nanos = 0
-        self.costs_by_provider: dict[str, int] | None = None  # None: as the pool tells
+        self.costs_by_provider: dict[str, int] | None = None  # None: those of the pool
         self.unknown_costs = 0
-        self.named: Counter[str] = Counter()  # tasks by model that they name
+        self.named: Counter[str] = Counter()  # tasks by the model that they name
         self.reasons: list[str] = []  # of the first tasks that were not answered
         self.started_at = now
         self.plan: Plan | None = None  # what was expected of this run
+        self.cap_nanos: int | None = None  # what this run may cost
         self._marks: deque[tuple[float, int, Counter[str]]] = deque([(now, self.done, Counter())])
         self._best: dict[str, float] = {}  # of each provider's rates, per second
 
@@ -54,7 +55,7 @@ class ProgressCounts:
             self._add(result)
 
     def take_over(self, summary: Summary) -> None:
-        """Counts that somebody else has kept: those of a batch that a server works on."""
+        """Take the stored counts of a batch that a server works on."""
         self.total = sum(summary.counts.values())
         self.statuses = Counter({s: n for s, n in summary.counts.items() if s not in OPEN_STATUSES})
         self.truncated = summary.tasks.truncated
@@ -77,15 +78,15 @@ class ProgressCounts:
             self.reasons.append(f"{result.task.id} {result.status}: {_short(result.error)}")
 
     def cost_of(self, provider: ProviderSnapshot) -> int:
-        """Nano-dollars: of this batch where a server answers it, else of the pool since its start."""
+        """Nano-dollars: of this batch if a server answers it, else of the pool since its start."""
         if self.costs_by_provider is None:
             return provider.cost_nanos
         return self.costs_by_provider.get(provider.name, 0)
 
     def mark(self, now: float) -> None:
-        """Note how much is done, for the rates. Call it a few times a second at most.
+        """Take a sample for the rates, a few times a second at most.
 
-        The start is no part of a pace: until the first task is done, time does not count.
+        Time before the first finished task does not count: the start is no part of a rate.
         """
         if self.done == self.before:
             self._marks = deque([(now, self.done, Counter())])

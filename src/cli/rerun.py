@@ -1,17 +1,13 @@
-"""Tasks that are known already: what `--retry`, `--rerun-changed` and `--dedupe` do with them."""
+"""Which known tasks run again: `--retry`, `--rerun-changed` and `--dedupe`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..formatting import plural
 from ..records import TaskStatus
-from .progress import say
-
-if TYPE_CHECKING:
-    from ..core.store import Store
+from .session import Session
 
 TRUNCATED = "truncated"
 STATUSES = {
@@ -23,48 +19,46 @@ RETRY_STATUSES = (*STATUSES, TRUNCATED)
 
 @dataclass(frozen=True, slots=True)
 class RerunOptions:
-    """What a run does with tasks that it knows already, or twice."""
+    """`retry`: the statuses whose tasks run again. `rerun_changed`: run ids with new content again.
 
-    ends: frozenset[str] = frozenset()  # of those that are asked again
+    `dedupe`: run equal tasks once.
+    """
+
+    retry: frozenset[str] = frozenset()
     rerun_changed: bool = False
     dedupe: bool = False
 
     @property
     def statuses(self) -> list[TaskStatus]:
-        return [STATUSES[word] for word in sorted(self.ends - {TRUNCATED})]
+        return [STATUSES[name] for name in sorted(self.retry - {TRUNCATED})]
 
     @property
     def truncated(self) -> bool:
-        return TRUNCATED in self.ends
-
-    @classmethod
-    def of(cls, *, retry: str | None, rerun_changed: bool, dedupe: bool) -> RerunOptions:
-        """`retry` as it was given. Raises InputError for a word in it that is none."""
-        return cls(frozenset() if retry is None else parse_statuses(retry), rerun_changed, dedupe)
+        return TRUNCATED in self.retry
 
 
 NO_RERUN = RerunOptions()
 
 
-def parse_statuses(text: str) -> frozenset[str]:
-    """What `--retry` names, separated by commas. Raises InputError."""
-    ends = frozenset(word.strip() for word in text.split(",") if word.strip())
-    for word in sorted(ends):
-        if word not in RETRY_STATUSES:
-            raise InputError(f"--retry: unknown status {word!r} (choose from {', '.join(RETRY_STATUSES)})")
-    if not ends:
+def parse_statuses(text: str | None) -> frozenset[str]:
+    """The statuses of `--retry`, separated by commas; none for None. Raises InputError."""
+    if text is None:
+        return frozenset()
+    found = frozenset(name.strip() for name in text.split(",") if name.strip())
+    for name in sorted(found):
+        if name not in RETRY_STATUSES:
+            raise InputError(f"--retry: unknown status {name!r} (choose from {', '.join(RETRY_STATUSES)})")
+    if not found:
         raise InputError(f"--retry names no status (choose from {', '.join(RETRY_STATUSES)})")
-    return ends
+    return found
 
 
-def requeue(store: Store, batch: str, rerun: RerunOptions, now: float) -> None:
-    """Queue again what ended as `--retry` names. What it has cost stays counted."""
-    if not rerun.ends:
+def requeue(session: Session, batch: str, rerun: RerunOptions) -> None:
+    """Queue the tasks of `--retry` again. What they have cost stays counted."""
+    if not rerun.retry:
         return
-    requeued = store.admin.retry(batch, statuses=rerun.statuses, truncated=rerun.truncated, now=now)
-    which = " or ".join(sorted(rerun.ends))
-    say(
-        f"{plural(requeued, 'task')} {which} asked again"
-        if requeued
-        else f"no task is {which}: none is asked again"
+    requeued = session.store.admin.retry(
+        batch, statuses=rerun.statuses, truncated=rerun.truncated, now=session.now()
     )
+    what = plural(requeued, f"{' or '.join(sorted(rerun.retry))} task") if requeued else "no task"
+    session.note(f"--retry: {what} queued again")

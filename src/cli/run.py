@@ -1,4 +1,4 @@
-"""`run`: a file of tasks to its end, from wherever an earlier run has stopped."""
+"""`run`: answer a file of tasks, from wherever an earlier run has stopped."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bootstrap import Setup, open_store
 from ..core.clock import Clock
+from ..core.intake import AS_IT_IS, ReadOptions
 from ..core.plans import substitutions
 from ..core.results import ResultsFile
 from ..logging_setup import set_up_logging
 from ..records import NANOS_PER_USD
-from .batch import Batch, check_limit, open_results, resume, take_in
+from .batch import Batch, open_results
+from .batch_names import named
 from .config_warnings import print_config_warnings
-from .confirm import ask_first
+from .confirm import Cap, confirm_run
 from .exit_codes import ALL_ANSWERED, SOME_UNANSWERED
-from .names import named
 from .preflight import preflight
-from .progress import say, voice
 from .progress_counts import ProgressCounts
 from .reconcile import answer_duplicates, drop_stale_rows, reconcile
-from .rerun import RerunOptions, requeue
-from .runner import Sink, work_off
-from .setup import Options, headline, prepare, refuse_without_key
+from .rerun import NO_RERUN, RerunOptions, requeue
+from .result_sink import ResultSink
+from .runner import keep_cap, run_orchestrator
+from .session import Options, Session, headline, prepare, refuse_without_key, session
+from .store_tasks import refuse_late_limit, resume, store_tasks
 from .watch_server import (
     available_providers,
     find_server,
@@ -36,120 +37,159 @@ from .watch_server import (
 )
 
 if TYPE_CHECKING:
-    from ..core.intake import ReadOptions
+    from ..bootstrap import Setup
     from ..core.plans import Plan
-    from ..core.store import Store
     from ..routing.cost.budgets import BudgetRule
 
 log = logging.getLogger(__name__)
-CHEAPEST = 25.0  # a provider at twice the price has a 26th of its score
+CHEAPEST_COST_WEIGHT = 25.0  # a provider at twice the price has a 26th of its score
 
 
-def run(
-    options: Options,
-    source: str,
-    output: str | None,
-    *,
-    reading: ReadOptions,
-    rejects: Path | None = None,
-    excel_safe: bool = False,
-    quiet: bool = False,
-    agent_prompts: bool = False,
-    max_cost: float | None = None,
-    yes: bool = False,
-    cheapest: bool = False,
-    strict_params: bool = False,
-    as_json: bool = False,
-    rerun_changed: bool = False,
-    retry: str | None = None,
-    dedupe: bool = False,
-) -> int:
-    """Run a file of tasks; the exit code. Raises OrchestratorError where input or configuration is wrong."""
-    voice.as_json = as_json
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of `run`. `output`: None is the source's name with the ending .results.jsonl."""
+
+    source: str
+    output: str | None = None
+    reading: ReadOptions = AS_IT_IS
+    rejects: Path | None = None
+    excel_safe: bool = False
+    quiet: bool = False
+    as_json: bool = False
+    agent_prompts: bool = False
+    max_cost: float | None = None  # USD, for the results file, all runs together
+    yes: bool = False
+    cheapest: bool = False
+    strict_params: bool = False
+    rerun: RerunOptions = NO_RERUN
+
+    def apply(self, setup: Setup) -> Setup:
+        """The setup with the settings that options replace."""
+        if self.cheapest:
+            setup = setup.with_routing(cost_weight=CHEAPEST_COST_WEIGHT)
+        if self.strict_params:
+            setup = setup.with_settings(strict_params=True)
+        return setup
+
+
+def run(options: Options, how: RunOptions) -> int:
+    """Run a file of tasks and return the exit code. Raises OrchestratorError."""
+    console = options.console
+    console.as_json = how.as_json
     setup = prepare(options)
-    voice.simulated = setup.simulated
-    refuse_without_key(setup, reading.pins)
-    rerun = RerunOptions.of(retry=retry, rerun_changed=rerun_changed, dedupe=dedupe)
-    ways = _Ways(quiet, agent_prompts, max_cost, yes, cheapest, strict_params)
-    if cheapest:
-        setup = setup.with_routing(cost_weight=CHEAPEST)
-    if strict_params:
-        setup = setup.with_settings(strict_params=True)
-    level, folder = options.level(quiet), setup.log_folder
-    set_up_logging(level, folder, as_json=as_json, simulated=setup.simulated)
+    refuse_without_key(setup, how.reading.pins)
+    setup = how.apply(setup)
+    set_up_logging(options.level(how.quiet), setup.log_folder, as_json=how.as_json, simulated=setup.simulated)
     clock = Clock()
-    batch = Batch.of(source, output, reading, clock.now(), rejects, excel_safe=excel_safe)
+    batch = Batch.of(
+        how.source,
+        how.output,
+        how.reading,
+        clock.now(),
+        rejects=how.rejects,
+        excel_safe=how.excel_safe,
+    )
     with ExitStack() as stack:
-        results = stack.enter_context(open_results(batch, simulated=setup.simulated))
-        store = stack.enter_context(open_store(setup))
-        batch = named(setup, store, batch, clock.now()).as_begun(store)
-        batch = batch.asking(available_providers(setup, store))
-        say(headline(setup))
-        print_config_warnings(setup.settings)
-        ways.say_where_they_lead(setup, store)
-        plan, bad = _hand_in(setup, store, clock, batch, results, rerun, ways)
-        progress = resume(store, batch, results, clock.now())
-        progress.plan = plan
-        log.info("run begins", extra=_fields("run_begins", batch, progress))
-        spent = None
-        if not progress.finished:
-            spent = _answer(setup, store, clock, batch, results, progress, ways)
-        log.info("run ends", extra=_fields("run_ends", batch, progress))
-        close_run(setup, store, batch, results, progress, clock.now(), spent, quiet=quiet)
-    return ALL_ANSWERED if progress.answered == progress.total and not bad else SOME_UNANSWERED
+        results = stack.enter_context(open_results(batch, console.note, simulated=setup.simulated))
+        opened = stack.enter_context(session(setup, console, clock))
+        batch = named(opened, batch).with_ids_of(opened.store)
+        batch = batch.with_providers(available_providers(setup, opened.store))
+        return _Run(opened, batch, results, how).do()
 
 
 @dataclass(frozen=True, slots=True)
-class _Ways:
-    """How a run goes about its tasks, as it was told."""
+class _Run:
+    """One run of a batch whose store and results file are open."""
 
-    quiet: bool
-    agent_prompts: bool
-    max_cost: float | None
-    yes: bool
-    cheapest: bool
-    strict_params: bool
+    session: Session
+    batch: Batch
+    results: ResultsFile
+    options: RunOptions
 
-    def say_where_they_lead(self, setup: Setup, store: Store) -> None:
-        """Raises InputError where --max-cost would not be kept."""
-        if self.max_cost is None:
+    def do(self) -> int:
+        """Answer the batch, print the summary, and return the exit code."""
+        session, how = self.session, self.options
+        session.note(headline(session.setup))
+        print_config_warnings(session.console, session.setup.settings)
+        self._check_cap()
+        plan, rejected = self._take_in()
+        progress = resume(session, self.batch, self.results)
+        progress.plan = plan
+        if how.max_cost is not None and not session.setup.simulated:
+            progress.cap_nanos = Cap.of(session, self.batch.name, how.max_cost).left_nanos
+        log.info("run begins", extra=_log_fields("run_begins", self.batch, progress))
+        spent = None if progress.finished else self._answer(progress)
+        log.info("run ends", extra=_log_fields("run_ends", self.batch, progress))
+        close_run(session, self.batch, self.results, progress, spent, quiet=how.quiet)
+        answered = progress.answered == progress.total and not rejected
+        return ALL_ANSWERED if answered else SOME_UNANSWERED
+
+    def _check_cap(self) -> None:
+        """Raises InputError if --max-cost would not apply."""
+        if self.options.max_cost is None:
             return
-        if setup.simulated:
-            say("simulated: nothing is spent, so --max-cost ends nothing")
+        if self.session.setup.simulated:
+            self.session.note("simulated: nothing is spent, so --max-cost has no effect")
         else:
-            refuse_cap_beside_server(store)
+            refuse_cap_beside_server(self.session.store)
+
+    def _take_in(self) -> tuple[Plan | None, int]:
+        """Bring file and store together and store new tasks: the plan, if one was made, and bad lines."""
+        session, batch, how = self.session, self.batch, self.options
+        refuse_late_limit(session, batch)
+        self._reconcile()
+        found = preflight(session, batch, how.rerun, quiet=how.quiet)
+        if found is not None and not how.rerun.rerun_changed:
+            found.refuse_changed(session)
+        if found is None or found.sample.count:
+            find_server(session.store, stored=False)
+        plan, rejected = None, 0
+        if found is not None and not session.setup.simulated:
+            cap = None if how.max_cost is None else Cap.of(session, batch.name, how.max_cost)
+            plan = confirm_run(session, found, yes=how.yes, cap=cap, quiet=how.quiet)
+        if found is None or not found.leaves_nothing_to_store(how.rerun):
+            rejected = store_tasks(session, batch, rerun=how.rerun, quiet=how.quiet)
+        requeue(session, batch.name, how.rerun)
+        drop_stale_rows(session.store, batch, self.results)
+        answer_duplicates(session.store, batch.name, self.results)
+        return plan, rejected
+
+    def _answer(self, progress: ProgressCounts) -> BudgetRule | None:
+        """Answer the batch here, or have a running server do it. Returns the budget that stopped it."""
+        from ..core.orchestrator import OrchestratorOptions
+
+        session, how, name = self.session, self.options, self.batch.name
+        if server := find_server(session.store):
+            if how.max_cost is not None and not session.setup.simulated:  # it began during the reading
+                refuse_cap_beside_server(session.store)
+            warn_about_ignored_options(
+                session,
+                cheapest=how.cheapest,
+                agent_prompts=how.agent_prompts,
+                strict_params=how.strict_params,
+            )
+            watch_server(session, server, name, progress, quiet=how.quiet)
+            self._reconcile()
+            return None
+        report = run_orchestrator(
+            session,
+            ResultSink(progress, session.note, name, self.results, self._reconcile),
+            OrchestratorOptions(
+                batch=name,
+                agent_prompts=how.agent_prompts,
+                batch_caps_usd=keep_cap(session, name, how.max_cost),
+            ),
+            quiet=how.quiet,
+        )
+        if session.store.result_sync.stale(name):  # rows that someone has queued again on the pages meanwhile
+            self._reconcile()
+        return report.spent
+
+    def _reconcile(self) -> None:
+        reconcile(self.session.store, self.batch, self.results, self.session.note)
 
 
-def _hand_in(
-    setup: Setup,
-    store: Store,
-    clock: Clock,
-    batch: Batch,
-    results: ResultsFile,
-    rerun: RerunOptions,
-    ways: _Ways,
-) -> tuple[Plan | None, int]:
-    """Bring file and store together and hand in what is new: the plan, if one was made, and bad lines."""
-    check_limit(store, batch)
-    reconcile(store, batch, results)
-    found = preflight(setup, store, batch, clock.now(), rerun, quiet=ways.quiet)
-    if found is not None and not rerun.rerun_changed:
-        found.refuse_changed()
-    if found is None or found.sample.count:
-        find_server(store, stored=False)
-    plan, bad = None, 0
-    if found is not None and not setup.simulated:
-        asking = (setup, store, found, clock.now())
-        plan = ask_first(*asking, yes=ways.yes, max_cost=ways.max_cost, quiet=ways.quiet)
-    if found is None or not found.leaves_nothing_to_store(rerun):
-        bad = take_in(store, setup.settings, batch, clock.now(), rerun=rerun, quiet=ways.quiet)
-    requeue(store, batch.name, rerun, clock.now())
-    drop_stale_rows(store, batch, results)
-    answer_duplicates(store, batch.name, results)
-    return plan, bad
-
-
-def _fields(action: str, batch: Batch, progress: ProgressCounts) -> dict[str, Any]:
+def _log_fields(action: str, batch: Batch, progress: ProgressCounts) -> dict[str, Any]:
     return {
         "action": action,
         "batch": batch.name,
@@ -160,70 +200,33 @@ def _fields(action: str, batch: Batch, progress: ProgressCounts) -> dict[str, An
     }
 
 
-def _answer(
-    setup: Setup,
-    store: Store,
-    clock: Clock,
-    batch: Batch,
-    results: ResultsFile,
-    progress: ProgressCounts,
-    ways: _Ways,
-) -> BudgetRule | None:
-    """Work the batch off here, or have the server do it that runs already. Which budget has ended it."""
-    if server := find_server(store):
-        if ways.max_cost is not None and not setup.simulated:  # it began while the file was read
-            refuse_cap_beside_server(store)
-        warn_about_ignored_options(
-            cheapest=ways.cheapest, agent_prompts=ways.agent_prompts, strict_params=ways.strict_params
-        )
-        watch_server(store, server, clock, batch.name, progress, quiet=ways.quiet)
-        reconcile(store, batch, results)
-        return None
-    sink = Sink(progress, batch.name, results, lambda: reconcile(store, batch, results))
-    report = work_off(
-        setup,
-        store,
-        clock,
-        sink,
-        batch=batch.name,
-        quiet=ways.quiet,
-        agent_prompts=ways.agent_prompts,
-        max_cost_usd=ways.max_cost,
-    )
-    if store.result_sync.stale(batch.name):  # somebody asked again, on the pages, what had been written
-        reconcile(store, batch, results)
-    return report.spent
-
-
 def close_run(
-    setup: Setup,
-    store: Store,
+    session: Session,
     batch: Batch,
     results: ResultsFile,
     progress: ProgressCounts,
-    now: float,
     spent: BudgetRule | None = None,
     *,
     quiet: bool = False,
 ) -> None:
-    """Print tables (unless `quiet`), totals, where the results are; `spent` is the budget that ended it."""
-    from .summary import print_summary, print_summary_json, what_goes_on
+    """Print tables (unless `quiet`), totals, and where the results are. `spent`: the budget that ended it."""
+    from .summary import Totals, how_to_continue, print_summary, print_summary_json
 
-    renamed = substitutions(progress.named, setup.settings)
-    told: dict[str, Any] = {
-        "progress": progress,
-        "substitutions": renamed,
-        "baseline_model": setup.settings.baseline_model,
-        "elapsed_s": now - progress.started_at,
-        "simulated": setup.simulated,
-        "stderr": results.path is None,
-    }
-    summary = store.reports.summary(batch.name)
-    if voice.as_json:
-        print_summary_json(summary, results=results.path, **told)
+    settings = session.setup.settings
+    totals = Totals(
+        session.store.reports.summary(batch.name),
+        progress,
+        baseline_model=settings.baseline_model,
+        elapsed_s=session.now() - progress.started_at,
+        simulated=session.setup.simulated,
+        substitutions=substitutions(progress.named, settings),
+    )
+    on_stderr = results.path is None
+    if session.console.as_json:
+        print_summary_json(totals, results.path, stderr=on_stderr)
         return
-    print_summary(summary, quiet=quiet, **told)
+    print_summary(totals, quiet=quiet, stderr=on_stderr)
     if results.path is not None:
-        rest = "" if progress.finished else f" (not complete: {what_goes_on(summary, spent)})"
+        rest = "" if progress.finished else f" (incomplete: {how_to_continue(totals.summary, spent)})"
         sys.stdout.write(f"results: {results.path}{rest}\n")
         sys.stdout.flush()

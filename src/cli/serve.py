@@ -1,144 +1,178 @@
-"""Serving the queue until Ctrl-C, on a first start with the examples on it."""
+"""Serve the queue until Ctrl-C; on a first start with the examples in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from ..bootstrap import Setup, open_store
 from ..config import chosen_port
-from ..core.clock import Clock
 from ..formatting import duration, money, plural
 from ..logging_setup import set_up_logging
 from ..records import Result
-from .batch import open_results, resume
+from .batch import open_results
+from .batch_names import named
 from .config_warnings import print_config_warnings
-from .confirm import ask_about_queue
+from .confirm import confirm_queue
 from .examples import add_examples, examples_batch, offer_examples
 from .exit_codes import ALL_ANSWERED, SOME_UNANSWERED
-from .names import named
-from .pages import pages_beside
-from .progress import View, say
+from .pages_process import pages_process
 from .progress_counts import ProgressCounts
 from .reconcile import reconcile
+from .result_sink import ResultSink
 from .run import close_run
-from .runner import BUDGET, Sink, work_off
-from .setup import Options, headline, prepare
+from .runner import BUDGET, all_caps, run_orchestrator
+from .session import Options, Session, headline, prepare, session
+from .store_tasks import resume
+from .views import View
 
-if TYPE_CHECKING:
-    from ..core.store import Store
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """How to serve. `once`: end when no task is unfinished. `yes`: don't ask about queued tasks.
 
-def serve(
-    options: Options,
-    *,
-    quiet: bool = False,
-    examples: bool = False,
-    once: bool = False,
-    pages: bool = False,
-    yes: bool = False,
-    standby: bool = False,
-) -> int:
-    """Serve the queue; with `once` until nothing is open. The exit code: 0 also after Ctrl-C.
-
-    Without `yes` it asks before it spends on tasks that it finds; see `ask_about_queue`. With `standby` the
-    pages come first, and the queue, unasked, when no other orchestrator leads any more.
+    `standby`: serve the pages first, and the queue, without asking, when no other orchestrator leads.
     """
-    from ..core.leadership import Leadership
 
-    setup = prepare(options)
-    if pages:
+    quiet: bool = False
+    examples: bool = False
+    once: bool = False
+    pages: bool = False
+    yes: bool = False
+    standby: bool = False
+
+
+def serve(options: Options, how: ServeOptions) -> int:
+    """Serve the queue and return the exit code, 0 also after Ctrl-C. Raises OrchestratorError."""
+    from ..core.leadership import Leadership
+    from ..core.orchestrator import OrchestratorOptions
+
+    setup, console = prepare(options), options.console
+    if how.pages:
         chosen_port(setup.environ)  # a wrong PORT is refused before anything starts
-    level, folder = options.level(quiet), setup.log_folder
-    set_up_logging(level, folder, simulated=setup.simulated)
-    clock = Clock()
-    say(headline(setup))
-    print_config_warnings(setup.settings)
+    set_up_logging(options.level(how.quiet), setup.log_folder, simulated=setup.simulated)
+    console.note(headline(setup))
+    print_config_warnings(console, setup.settings)
     with ExitStack() as stack:
-        store = stack.enter_context(open_store(setup))
-        leadership = stack.enter_context(Leadership(store, setup.settings.pool.lease_s))
-        if not standby:
-            leadership.acquire(say=say)
-            ask_about_queue(setup, store, clock.now(), yes=yes)
-        if pages:
-            stack.enter_context(pages_beside(options, setup, leadership.incarnation))
-        leadership.acquire(standby=standby, say=say)
-        sink = Sink(ProgressCounts(None, clock.now()))
-        if examples and setup.simulated:
-            sink = stack.enter_context(_with_examples(setup, store, clock, once))
-        elif examples:
-            offer_examples(setup, store, clock.now())
-        if not once:
-            say(f'serving the queue; Ctrl-C ends; add tasks with: {setup.serve_command} submit "..."')
-        report = work_off(
-            setup, store, clock, sink, batch=None, quiet=quiet, until_done=once, leadership=leadership
-        )
-        code = sink.finish() if isinstance(sink, ExamplesSink) else ALL_ANSWERED
-    _say_what_was_done(sink.served if isinstance(sink, ExamplesSink) else sink.progress, clock.now())
+        opened = stack.enter_context(session(setup, console))
+        leadership = stack.enter_context(Leadership(opened.store, setup.settings.pool.lease_s))
+        if not how.standby:
+            leadership.acquire(say=console.note)
+            confirm_queue(opened, yes=how.yes)
+        if how.pages:
+            stack.enter_context(pages_process(options, setup, leadership.incarnation))
+        leadership.acquire(standby=how.standby, say=console.note)
+        sink = stack.enter_context(_sink(opened, how))
+        if not how.once:
+            command = f'{setup.serve_command} submit "..."'
+            console.note(f"serving the queue; Ctrl-C stops; add tasks with: {command}")
+        job = OrchestratorOptions(batch_caps_usd=all_caps(opened), leadership=leadership)
+        report = run_orchestrator(opened, sink, job, quiet=how.quiet, until_done=how.once)
+        code = sink.finish()
+        _print_served(opened, sink.served)
     if report.stopped == BUDGET:
         return SOME_UNANSWERED
     return ALL_ANSWERED if report.stopped else code
 
 
-def _say_what_was_done(served: ProgressCounts, now: float) -> None:
-    took = duration(now - served.started_at)
+def _print_served(session: Session, served: ProgressCounts) -> None:
+    took = duration(session.now() - served.started_at)
     answered = f"{served.answered:,} answered, {money(served.cost_nanos)}"
-    say(f"served {plural(served.done, 'task')} in {took}: {answered}")
+    session.note(f"served {plural(served.done, 'task')} in {took}: {answered}")
 
 
-class ExamplesSink(Sink):
-    """The queue's sink while the examples are on it: they get a results file, and a table when they are done.
+@contextmanager
+def _sink(session: Session, how: ServeOptions) -> Iterator[QueueSink]:
+    if how.examples and session.setup.simulated:
+        with _examples_sink(session, once=how.once) as sink:
+            yield sink
+        return
+    if how.examples:
+        offer_examples(session)
+    yield QueueSink(ProgressCounts(None, session.now()), session.note)
 
-    `tally` is that of the examples until then, and that of everything served afterwards.
+
+class QueueSink(ResultSink):
+    """The sink of a server. `served` counts everything that it has served."""
+
+    @property
+    def served(self) -> ProgressCounts:
+        return self.progress
+
+    def finish(self) -> int:
+        """Returns the exit code of a server that ends by itself."""
+        return ALL_ANSWERED
+
+
+class ExamplesSink(QueueSink):
+    """The sink while the examples are queued: they get a results file, and a table when they are done.
+
+    `progress` counts the examples until then, and everything served afterwards.
     """
 
     def __init__(
-        self, examples: Sink, served: ProgressCounts, print_table: Callable[[], None], *, told: bool
+        self,
+        examples: ResultSink,
+        served: ProgressCounts,
+        notify: Callable[[str], None],
+        print_table: Callable[[], None],
+        *,
+        printed: bool,
     ) -> None:
-        super().__init__(examples.progress)
-        self.served = served
-        self._examples, self._print_table, self._told = examples, print_table, told
+        super().__init__(examples.progress, notify)
+        self._served = served
+        self._examples, self._print_table, self._printed = examples, print_table, printed
+
+    @property
+    def served(self) -> ProgressCounts:
+        return self._served
 
     def __call__(self, results: Sequence[Result]) -> None:
         self._examples(results)
-        self.served.add(results)
+        self._served.add(results)
 
     @property
-    def lacking(self) -> str:
-        return self._examples.lacking
+    def error(self) -> str:
+        return self._examples.error
 
-    def look(self) -> None:
-        self._examples.look()
+    def check(self) -> None:
+        self._examples.check()
 
     def tick(self, view: View) -> None:
-        self.look()
-        if self._examples.progress.finished and self.progress is not self.served:
-            with view.aside():
+        self.check()
+        if self._examples.progress.finished and self.progress is not self._served:
+            with view.suspended():
                 self.finish()
-            self.progress = self.served
+            self.progress = self._served
 
     def finish(self) -> int:
-        """Print the examples' table unless it was; the exit code that they deserve."""
-        if not self._told:
-            self._told = True
+        """Print the examples' table unless that is done; returns their exit code."""
+        if not self._printed:
+            self._printed = True
             self._print_table()
         progress = self._examples.progress
         return ALL_ANSWERED if progress.answered == progress.total else SOME_UNANSWERED
 
 
 @contextmanager
-def _with_examples(setup: Setup, store: Store, clock: Clock, once: bool) -> Iterator[ExamplesSink]:
-    """Put the examples on the queue. Where they are long done, their table is told again only with `once`."""
-    batch = named(setup, store, examples_batch(setup), clock.now())
-    with open_results(batch, simulated=setup.simulated) as results:
-        reconcile(store, batch, results)
-        add_examples(store, setup, batch, clock.now())
-        progress = resume(store, batch, results, clock.now())
-
-        def print_table() -> None:
-            close_run(setup, store, batch, results, progress, clock.now())
-
-        served = ProgressCounts(None, clock.now())
-        sink = Sink(progress, batch.name, results, lambda: reconcile(store, batch, results))
-        yield ExamplesSink(sink, served, print_table, told=progress.finished and not once)
+def _examples_sink(session: Session, *, once: bool) -> Iterator[ExamplesSink]:
+    """Queue the examples. If they were done before, their table is printed again only with `once`."""
+    batch = named(session, examples_batch(session.setup))
+    with open_results(batch, session.note, simulated=session.setup.simulated) as results:
+        reconcile(session.store, batch, results, session.note)
+        add_examples(session, batch)
+        progress = resume(session, batch, results)
+        sink = ResultSink(
+            progress,
+            session.note,
+            batch.name,
+            results,
+            lambda: reconcile(session.store, batch, results, session.note),
+        )
+        yield ExamplesSink(
+            sink,
+            ProgressCounts(None, session.now()),
+            session.note,
+            lambda: close_run(session, batch, results, progress),
+            printed=progress.finished and not once,
+        )

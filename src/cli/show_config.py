@@ -1,4 +1,4 @@
-"""`config`: each setting, its value, and where that comes from. Of keys and tokens only that they are set."""
+"""`config`: each setting with its value and source. Keys and tokens are masked."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..bootstrap import Setup
 from ..config import DEFAULTS_FILE
 from ..errors import nearest
 from ..masking import MASK
-from .progress import console
-from .setup import Options, prepare
+from .console import rich_console
+from .session import Options, prepare
 
 PLAIN_VARIABLES = (
     "ORCHESTRATOR_CONFIG",
@@ -29,11 +29,11 @@ FROM_ENVIRONMENT = {"state_dir": "ORCHESTRATOR_STATE_DIR", "database_url": "DATA
 
 
 def show_config(options: Options) -> int:
-    """Print every setting as `name = value  # source`. The exit code."""
+    """Print every setting as `name = value  # source`. Returns the exit code."""
     setup = prepare(options, calls_providers=False)
     user_file = options.config or setup.environ.get("ORCHESTRATOR_CONFIG")
     own = _settings_of(Path(user_file)) if user_file else {}
-    screen = console(stderr=False)
+    screen = rich_console(stderr=False)
     for name, value in _flat(setup.settings.model_dump(mode="json")):
         source = _source(name, own, str(user_file), options, setup.environ)
         screen.print(f"{name} = {_shown(value)}  # {source}", soft_wrap=True)
@@ -43,19 +43,19 @@ def show_config(options: Options) -> int:
 
 
 def _access_lines(setup: Setup) -> Iterator[str]:
-    """Whether each provider has a key, and the address that the environment gives it."""
+    """Whether each provider has a key, and its address if the environment sets it."""
     for access in setup.access.values():
         variables = " or ".join(access.config.api_key_env) or "none needed"
         source = access.key_source.partition(" ")[0]
-        told = f"set (from {_place(source)}), {source}" if source else f"not set, {variables}"
-        yield f"key of {access.name}: {told}"
+        key = f"set (from {_place(source)}), {source}" if source else f"not set, {variables}"
+        yield f"key of {access.name}: {key}"
         if access.base_url != access.config.base_url:
             address = masked_address(access.base_url)
             yield f"base URL of {access.name}: {address}  # {access.config.base_url_env}"
 
 
 def _environment_lines(environ: Mapping[str, str]) -> Iterator[str]:
-    """The other variables that count, and those that look as if they should but do not."""
+    """The other variables that are read, and those with a similar name that are not."""
     for name in PLAIN_VARIABLES:
         if environ.get(name):
             yield f"{name} = {masked_address(environ[name])}  # {_where(name)}"
@@ -66,7 +66,7 @@ def _environment_lines(environ: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(environ):
         if name.startswith("ORCHESTRATOR_") and name not in known:
             close = nearest(name, known)
-            yield f"{name} counts for nothing" + (f"; did you mean {close}?" if close else "")
+            yield f"{name} has no effect" + (f"; did you mean {close}?" if close else "")
 
 
 def _where(name: str) -> str:
@@ -105,7 +105,7 @@ def _source(
 
 
 def _shown(value: Any) -> str:
-    """As TOML would have it, without the password that a database URL may hold."""
+    """The value as in TOML, without the password of a database URL."""
     if value is None:
         return "(unset)"
     return json.dumps(masked_address(value) if isinstance(value, str) and "://" in value else value)

@@ -1,18 +1,18 @@
-"""The closing words of a run: tables per provider and agent, then totals in plain sentences."""
+"""The summary of a run: tables of providers and agents, then totals."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..formatting import duration, money, percent, plural, share
 from ..records import NANOS_PER_USD, TaskStatus
-from .progress import console
+from .console import rich_console
 from .progress_counts import OPEN_STATUSES, ProgressCounts
 
 if TYPE_CHECKING:
@@ -25,71 +25,61 @@ if TYPE_CHECKING:
 
 
 PROVIDER_COLUMNS = ("calls", "share", "success", "median", "p95", "tokens in", "tokens out", "cost")
-SPARE_COLUMNS = ("median", "share", "tokens in")  # what goes first where a terminal is narrow
+SPARE_COLUMNS = ("median", "share", "tokens in")  # dropped in this order on a narrow terminal
 UNBOUNDED = 1_000  # columns
 
 
-def print_summary(
-    summary: Summary,
-    *,
-    progress: ProgressCounts,
-    baseline_model: str,
-    elapsed_s: float,
-    simulated: bool,
-    stderr: bool,
-    substitutions: Sequence[Substitution] = (),
-    quiet: bool = False,
-) -> None:
-    """Print tables and totals of everything `summary` covers; `quiet`, or without a call: totals alone."""
-    screen = console(stderr)
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the summary of a run is made of."""
+
+    summary: Summary  # everything that is stored for the batch
+    progress: ProgressCounts  # of this run
+    baseline_model: str
+    elapsed_s: float
+    simulated: bool
+    substitutions: Sequence[Substitution] = ()
+
+
+def print_summary(totals: Totals, *, quiet: bool, stderr: bool) -> None:
+    """Print tables and totals; the totals alone with `quiet`, or if there was no call."""
+    screen, summary = rich_console(stderr=stderr), totals.summary
     if summary.providers and not quiet:
         screen.print()
         screen.print(fitting(screen, partial(provider_table, summary), SPARE_COLUMNS))
         screen.print()
         screen.print(agent_table(summary))
         screen.print()
-    for line in total_lines(summary, progress, baseline_model, elapsed_s, simulated):
+    for line in total_lines(totals):
         screen.print(line, soft_wrap=True)
-    for each in substitutions:
+    for each in totals.substitutions:
         screen.print(str(each), soft_wrap=True)
 
 
-def print_summary_json(
-    summary: Summary,
-    *,
-    progress: ProgressCounts,
-    baseline_model: str,
-    elapsed_s: float,
-    simulated: bool,
-    stderr: bool,
-    results: Path | None,
-    substitutions: Sequence[Substitution] = (),
-) -> None:
-    """The same for programs: one object, dollars and seconds."""
+def print_summary_json(totals: Totals, results: Path | None, *, stderr: bool) -> None:
+    """The same as one JSON object: dollars and seconds."""
     stream = sys.stderr if stderr else sys.stdout
-    found = summary_json(summary, progress, baseline_model, elapsed_s)
-    found |= {"results": None if results is None else str(results), "simulated": simulated}
-    found["substitutions"] = [asdict(each) for each in substitutions]
+    found = summary_json(totals)
+    found |= {"results": None if results is None else str(results), "simulated": totals.simulated}
+    found["substitutions"] = [asdict(each) for each in totals.substitutions]
     stream.write(json.dumps({"summary": found}) + "\n")
     stream.flush()
 
 
-def summary_json(
-    summary: Summary, progress: ProgressCounts, baseline_model: str, elapsed_s: float
-) -> dict[str, Any]:
-    calls = summary.calls
+def summary_json(totals: Totals) -> dict[str, Any]:
+    summary, progress = totals.summary, totals.progress
     return {
         "tasks": sum(summary.counts.values()),
         "answered": summary.counts.get(TaskStatus.SUCCEEDED, 0),
         "complete": progress.finished,
         "statuses": {str(status): n for status, n in summary.counts.items() if n},
         "truncated": summary.tasks.truncated,
-        "took_s": round(elapsed_s, 3),
-        "baseline_model": baseline_model,
+        "took_s": round(totals.elapsed_s, 3),
+        "baseline_model": totals.baseline_model,
         "baseline_usd": summary.baseline_nanos / NANOS_PER_USD,
         "saved_usd": None if summary.saved_nanos is None else summary.saved_nanos / NANOS_PER_USD,
         "tiers": {part.tier: _savings_json(part) for part in summary.savings},
-        **_sums_json(calls),
+        **_sums_json(summary.calls),
         "providers": {name: _sums_json(sums) for name, sums in summary.providers.items()},
         "agents": {name: sums.tasks for name, sums in summary.agents.items()},
         "reasons": progress.reasons,
@@ -119,10 +109,10 @@ def _sums_json(sums: CallSums) -> dict[str, Any]:
 
 
 def fitting(screen: Console, build: Callable[[int, Collection[str]], Table], spare: Sequence[str]) -> Table:
-    """The table that `build` makes, whole in the width of `screen`: a cut number would mislead.
+    """The table that `build` makes, narrow enough for `screen`: a cut number would mislead.
 
-    `build` takes the space between columns and the columns to leave out. Space shrinks first, then the
-    columns of `spare` go one by one.
+    `build` takes the space between columns and the columns to drop. The space shrinks first, then the
+    columns of `spare` are dropped one by one.
     """
     from rich.measure import Measurement
 
@@ -166,7 +156,7 @@ def _cells(sums: CallSums, answers: int) -> dict[str, str]:
 
 
 def _cost(sums: CallSums) -> str:
-    """Known dollars, with a plus sign where calls of unknown price come on top."""
+    """Known dollars, with a plus sign if there are calls of unknown price."""
     if sums.unknown_cost_calls and not sums.cost_nanos:
         return "unknown"
     return money(sums.cost_nanos) + ("+" if sums.unknown_cost_calls else "")
@@ -184,61 +174,59 @@ def agent_table(summary: Summary) -> Table:
     return table
 
 
-def total_lines(
-    summary: Summary, progress: ProgressCounts, baseline_model: str, elapsed_s: float, simulated: bool
-) -> Iterator[str]:
+def total_lines(totals: Totals) -> Iterator[str]:
+    """How many tasks were answered, what they cost, and why others were not answered."""
+    summary, reasons = totals.summary, totals.progress.reasons
     total, answered = sum(summary.counts.values()), summary.counts.get(TaskStatus.SUCCEEDED, 0)
     truncated = (
-        f", {summary.tasks.truncated:,} of them cut off at max_tokens" if summary.tasks.truncated else ""
+        f", {summary.tasks.truncated:,} of them truncated at max_tokens" if summary.tasks.truncated else ""
     )
-    yield f"{answered:,} of {plural(total, 'task')} answered{truncated}; this run took {duration(elapsed_s)}"
-    yield _money_line(summary, baseline_model, simulated)
+    took = duration(totals.elapsed_s)
+    yield f"{answered:,} of {plural(total, 'task')} answered{truncated}; this run took {took}"
+    yield _cost_line(totals)
     if summary.savings:
-        # Of what was cut off, the tiers have what belongs to finished tasks of processes that live.
+        # The tiers include what the attempts of killed processes may have cost.
         has_uncertain = summary.tasks.cost_nanos > summary.calls.cost_nanos
         billed = ", if those calls are billed" if has_uncertain else ""
         yield f"  by tier{billed}: " + "; ".join(_savings(part) for part in summary.savings)
-    others = {
-        s: n
-        for s, n in summary.counts.items()
-        if n and s is not TaskStatus.SUCCEEDED and s not in OPEN_STATUSES
-    }
-    if others:
-        yield "not answered: " + ", ".join(f"{n:,} {status}" for status, n in others.items())
-        yield from (f"  {reason}" for reason in progress.reasons)
-        if sum(others.values()) > len(progress.reasons):
+    finished = {s: n for s, n in summary.counts.items() if n and s not in OPEN_STATUSES}
+    unanswered = {s: n for s, n in finished.items() if s is not TaskStatus.SUCCEEDED}
+    if unanswered:
+        yield "not answered: " + ", ".join(f"{n:,} {status}" for status, n in unanswered.items())
+        yield from (f"  {reason}" for reason in reasons)
+        if sum(unanswered.values()) > len(reasons):
             yield "  (the others are in the results)"
-    still_open = sum(n for s, n in summary.counts.items() if s in OPEN_STATUSES)
-    if still_open:
-        yield f"still open: {plural(still_open, 'task')}"
+    if left := sum(n for s, n in summary.counts.items() if s in OPEN_STATUSES):
+        yield f"unfinished: {plural(left, 'task')}"
 
 
-def what_goes_on(summary: Summary, spent: BudgetRule | None) -> str:
-    """What brings the tasks that are left their answers; `spent` is the budget that ended the run."""
+def how_to_continue(summary: Summary, spent: BudgetRule | None) -> str:
+    """How the unfinished tasks get their answers. `spent`: the budget that ended the run."""
     if spent is None:
-        return "the same command goes on from here"
+        return "run the same command again to continue"
     if spent.scope != "batch":
-        return f"ended by [budgets] ({spent}): raise it to go on"
+        return f"{spent} is spent; raise it in [budgets] to continue"
     used = money(summary.calls.cost_nanos + summary.calls.uncertain_nanos)
     cap = f"--max-cost {spent.limit_nanos / NANOS_PER_USD:.12g}"
-    return f"ended by {cap} ({used} spent on this file in all): raise it to go on"
+    return f"{cap} reached, {used} spent on this file in all; rerun with a higher cap"
 
 
-def _money_line(summary: Summary, baseline_model: str, simulated: bool) -> str:
-    calls, baseline_nanos = summary.calls, summary.baseline_nanos
-    text = f"cost: {_cost(calls)}" + (" (simulated: nothing was spent)" if simulated else "")
+def _cost_line(totals: Totals) -> str:
+    summary, calls = totals.summary, totals.summary.calls
+    text = f"cost: {_cost(calls)}" + (" (simulated: nothing was spent)" if totals.simulated else "")
     if calls.uncertain_nanos:
         text += f", and up to {money(calls.uncertain_nanos)} for calls that were cut off and may be billed"
     if calls.unknown_cost_calls:
-        text += f"; the price of {calls.unknown_cost_calls:,} calls is unknown"
+        text += f"; the price of {plural(calls.unknown_cost_calls, 'call')} is unknown"
     if summary.saved_nanos is not None:
-        less = _between(calls.cost_nanos, calls.uncertain_nanos, baseline_nanos)
-        text += f"; {less} than the {money(baseline_nanos)} these tokens would cost on {baseline_model}"
+        less = _between(calls.cost_nanos, calls.uncertain_nanos, summary.baseline_nanos)
+        baseline = f"{money(summary.baseline_nanos)} these tokens would cost on {totals.baseline_model}"
+        text += f"; {less} than the {baseline}"
     return text
 
 
 def _between(cost_nanos: int, uncertain_nanos: int, baseline_nanos: int) -> str:
-    """The difference to the baseline; as a range where more may be billed than is certain."""
+    """The difference to the baseline; a range if more may be billed than is certain."""
     least = _difference(cost_nanos, baseline_nanos)
     most = _difference(cost_nanos + uncertain_nanos, baseline_nanos)
     return most if most == least else f"{least} (or {most}, if those calls are billed)"

@@ -221,7 +221,9 @@ def test_a_cap_that_a_server_would_not_keep_is_refused_before_a_task_is_stored(
     with Script("--log-level", "info", cwd=tmp_path, env=env) as server:
         server.wait_for("ready after")
         done = run_program(tmp_path, "1", env)
-        assert done.process.returncode != 0 and "max_cost_usd does not reach it" in done.err
+        assert (
+            done.process.returncode != 0 and "max_cost_usd does not apply to the running server" in done.err
+        )
         assert tasks_by_status(tmp_path, env) == {}
         server.interrupt()
         assert server.wait() == 0, server.err

@@ -43,7 +43,7 @@ def test_a_first_start_without_a_key_answers_the_examples_and_names_the_results(
     done = run_script("--examples", "--once", cwd=tmp_path)
     assert done.process.returncode == 0, done.err
     assert "simulated: no API key was found" in done.err
-    assert "first start: 60 tasks of" in done.err
+    assert "first start: queued 60 tasks of" in done.err
     assert "60 of 60 tasks answered" in done.out
     named = re.search(r"^results: (.+)$", done.out, re.M)
     assert named is not None
@@ -70,7 +70,7 @@ def test_the_examples_are_queued_once_and_the_queue_is_served_on_until_ctrl_c(tm
         rerun.wait_for("serving the queue")
         rerun.terminate()
         assert rerun.wait() == 0, rerun.err
-    assert "60 tasks finished before; nothing to do" in rerun.err and rerun.out == ""
+    assert "all 60 tasks are already done; nothing to do" in rerun.err and rerun.out == ""
     shown = run_script("status", cwd=tmp_path)
     held = re.search(
         r"preferred provider in the last 24 hours: .*research (\d+) % of \d+ \(gemini\)", shown.out
@@ -224,11 +224,11 @@ def test_check_finds_that_all_is_well(tmp_path: Path, live: dict[str, str]) -> N
     for line in (
         "key: OPENAI_API_KEY (environment)",
         "proxy: none, it is on this machine",
-        "limits: none told or learned yet",
+        "limits: none configured or learned yet",
     ):
         assert re.search(rf"^- +{re.escape(line)}$", done.out, re.M), done.out
     assert re.search(r"^- +address: http://127\.0\.0\.1:\d+/v1 \(OPENAI_BASE_URL\)$", done.out, re.M)
-    assert "no key; it would be read from ANTHROPIC_API_KEY" in done.out
+    assert "no key; set ANTHROPIC_API_KEY" in done.out
 
 
 def test_check_warns_where_a_server_offers_none_of_the_models(tmp_path: Path, live: dict[str, str]) -> None:
@@ -290,7 +290,7 @@ def test_check_tells_limits_and_proxy(tmp_path: Path, live: dict[str, str]) -> N
     done = run_script("check", "--config", "mine.toml", cwd=tmp_path, env=env)
     assert done.process.returncode == 2 and "secret" not in done.out + done.err
     assert "proxy: http://***@127.0.0.1:9" in done.out and re.search(r"^wrong openai", done.out, re.M)
-    assert "limits: requests per minute 1,200, tokens per minute 5,000 told" in done.out
+    assert "limits: 1,200 requests/min, 5,000 tokens/min (configured)" in done.out
     assert "PORT must be a number from 0 to 65535, not '70000'" in done.out
 
 
@@ -303,7 +303,7 @@ def test_what_is_allowed_but_likely_a_slip_is_told_by_check_and_at_the_start(
     checked = run_script("check", "--config", "mine.toml", cwd=tmp_path, env=live)
     served = run_script("--once", "--config", "mine.toml", cwd=tmp_path, env=live)
     assert (checked.process.returncode, served.process.returncode) == (0, 0)
-    assert re.search(r"^- +doubt +providers\.openai\..*did you mean 'gpt-6\.1-sol'\?$", checked.out, re.M)
+    assert re.search(r"^- +warning +providers\.openai\..*did you mean 'gpt-6\.1-sol'\?$", checked.out, re.M)
     assert re.search(r"^warning: providers\.openai\..*did you mean 'gpt-6\.1-sol'\?$", served.err, re.M)
 
 
@@ -318,7 +318,7 @@ def test_config_masks_what_is_secret_and_names_what_counts_for_nothing(tmp_path:
     assert "key of openai: set (from the environment), OPENAI_API_KEY\n" in done.out
     assert "cdef" not in done.out, "not even how it ends"
     assert "ALERT_WEBHOOK_URL = ***  # environment" in done.out and "ORCHESTRATOR_TOKEN = ***" in done.out
-    assert "ORCHESTRATOR_STATEDIR counts for nothing; did you mean ORCHESTRATOR_STATE_DIR?" in done.out
+    assert "ORCHESTRATOR_STATEDIR has no effect; did you mean ORCHESTRATOR_STATE_DIR?" in done.out
     assert "0123456789" not in done.out and "hooks.example" not in done.out and "geheim" not in done.out
 
 

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from src.cli import progress
+from src.cli import views
+from src.cli.confirm import Cap
+from src.cli.console import Console
 from src.cli.eta import expected_nanos, remaining_s
-from src.cli.progress import Voice, limit_lines, make_view, progress_json, progress_line, say
+from src.cli.plan_text import short_lines
 from src.cli.progress_counts import ProgressCounts
+from src.cli.progress_text import limit_lines, progress_json, progress_line
+from src.cli.views import make_view
 from src.core.plans import CostLine, Plan
 from src.core.store import CallSums, Summary, TaskSums
 from src.pacific import next_midnight_pacific
@@ -120,13 +124,41 @@ def test_before_there_is_a_pace_the_plan_stands_for_it() -> None:
     assert "$0 of about $5.00" in progress_line(pool(provider("openai")), progress)
 
 
-def test_the_expected_cost_moves_from_the_plan_to_what_is_paid() -> None:
+def test_the_expected_cost_moves_from_the_plan_to_the_real_prices() -> None:
     progress = after_a_minute(6_000, openai=50)
     progress.plan = plan(6_000, 120.0, 6_000 * 2_000_000)  # twice what it turns out to be
     assert expected_nanos(progress) == pytest.approx(6_000 * 1_000_000, rel=0.02)
 
 
-def test_buckets_are_told_by_the_emptiest_of_each_kind_and_in_full_to_programs() -> None:
+def test_a_cap_bounds_the_expected_cost_and_the_time_left() -> None:
+    progress = after_a_minute(6_000, openai=50)  # 3,000 tasks at $0.001 are done
+    assert expected_nanos(progress) == pytest.approx(6_000 * MILLION, rel=0.02)
+    progress.cap_nanos = 4_000 * MILLION
+    assert expected_nanos(progress) == 4_000 * MILLION
+    assert remaining_s(pool(provider("openai")), progress) == pytest.approx(1_000 / 50, rel=0.05)
+    progress.cap_nanos = 3_000 * MILLION
+    assert remaining_s(pool(provider("openai")), progress) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("left_usd", "tasks", "line"),
+    [
+        (20.0, 100, None),
+        (2.5, 50, "plan: --max-cost pays for about 50 of 100 tasks, then the run stops"),
+        (0.0, 0, "plan: --max-cost pays for about 0 of 100 tasks, then the run stops"),
+    ],
+)
+def test_a_cap_bounds_the_plan(left_usd: float, tasks: int, line: str | None) -> None:
+    whole = plan(100, 42.0, 5_000_000_000)
+    affordable = Cap(30.0, int(left_usd * 1e9)).affordable(whole)
+    assert (affordable.tasks, affordable.duration_s) == (tasks, 2.0 + 40.0 * tasks / 100)
+    lines = list(short_lines(whole, affordable, 0))
+    assert lines[1].startswith("plan: about $5.00 (low $5.00, at most $5.00): openai standard $5.00")
+    assert [text for text in lines if "--max-cost" in text] == ([] if line is None else [line])
+    assert any("done at" in text for text in lines) is (tasks > 0)
+
+
+def test_limits_show_the_least_that_is_left_and_json_shows_all_of_them() -> None:
     gauges = (
         LimitGauge("a", "requests", 5.0, 10.0, 600.0, "told"),
         LimitGauge("b", "requests", 1.0, 10.0, 600.0, "told"),
@@ -150,15 +182,17 @@ def test_beside_a_server_the_costs_by_provider_are_those_of_the_batch() -> None:
     assert followed["cost_usd"] == 0.002
 
 
-def test_each_row_for_programs_says_that_it_is_of_a_simulated_run(
+def test_each_json_line_says_that_the_run_is_simulated(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "JSON_EVERY_S", 0.0)
-    monkeypatch.setattr(progress, "voice", Voice(as_json=True))
-    say("before the settings are read nobody knows")
-    progress.voice.simulated = True
-    say("a note")
-    make_view(quiet=False).update(pool(provider("openai")), ProgressCounts({TaskStatus.QUEUED: 3}, NOON))
+    monkeypatch.setattr(views, "JSON_EVERY_S", 0.0)
+    console = Console(as_json=True)
+    console.note("before the settings are read")
+    console.simulated = True
+    console.note("a note")
+    make_view(console, quiet=False).update(
+        pool(provider("openai")), ProgressCounts({TaskStatus.QUEUED: 3}, NOON)
+    )
     early, note, row = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert "simulated" not in early and note == {"note": "a note", "simulated": True}
     assert row["progress"]["simulated"] is True and row["progress"]["total"] == 3

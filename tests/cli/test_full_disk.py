@@ -115,7 +115,7 @@ def test_r4_9_on_a_full_state_disk_the_second_ctrl_c_ends_at_once_and_says_what_
         disk.fill()
         script.wait_for("placing stops: ")
         script.interrupt()
-        script.wait_for("still trying to store them; Ctrl-C once more ends without them")
+        script.wait_for("retrying; press Ctrl-C again to end without them")
         assert script.process.poll() is None, "it keeps trying"
         began_at = time.monotonic()
         script.interrupt()
@@ -139,7 +139,7 @@ def test_r4_9_the_second_ctrl_c_ends_at_once_while_the_store_is_blocked_inside_s
             other.execute("BEGIN IMMEDIATE")  # for which SQLite waits 30 s
             script.wait_for("placing stops: ")
             script.interrupt()
-            script.wait_for("still trying to store them")
+            script.wait_for("retrying; press Ctrl-C again")
             began_at = time.monotonic()
             script.interrupt()
             lost = 3 if script.wait() == 3 else 1  # the store may be held before or after the last answer

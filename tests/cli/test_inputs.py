@@ -48,7 +48,7 @@ def test_a_csv_file_and_a_template_come_back_as_csv_and_a_torn_file_is_completed
     calls = simulator.stats()["openai"]["calls"]
     rerun = run_script(*command, cwd=tmp_path, env=live)
     assert rerun.process.returncode == 0, rerun.err
-    assert "6 tasks finished before; nothing to do" in rerun.err
+    assert "all 6 tasks are already done; nothing to do" in rerun.err
     assert {row["id"]: row for row in records(tmp_path / "out.csv")} == rows
     assert simulator.stats()["openai"]["calls"] == calls
     (tmp_path / "out.csv").unlink()
@@ -77,7 +77,7 @@ def test_openai_batch_lines_come_back_as_batch_rows_once_each(
     command = ("run", "batch.jsonl", "--format", "openai-batch", "-o", "out.jsonl")
     done = run_script(*command, cwd=tmp_path, env=live)
     assert done.process.returncode == 1
-    assert "batch.jsonl, line 3: 'models': no provider serves 'mistral-9'; it is left out" in done.err
+    assert "batch.jsonl, line 3: 'models': no provider serves 'mistral-9'; skipped" in done.err
     rows = {row["custom_id"]: row for row in read_rows(tmp_path / "out.jsonl")}
     assert set(rows) == {"request-0", "request-1", "request-3"}
     body = rows["request-1"]["response"]["body"]
@@ -101,7 +101,7 @@ def test_bad_lines_are_kept_with_their_reasons_until_they_are_mended(
     tasks.write_text('{"id": "a", "prompt": "Hi"}\n{"id": "b", "promt": "Ho"}\n')
     first = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
     assert first.process.returncode == 1
-    assert "tasks.rejects.jsonl: holds every line that was left out, and why" in first.err
+    assert "rejected lines with their reasons: tasks.rejects.jsonl" in first.err
     (kept,) = read_rows(rejects)
     assert kept == {
         "line": 2,
@@ -167,7 +167,7 @@ def test_a_row_pinned_to_who_has_no_key_is_left_out_by_name_and_the_others_run(
     write_rows(tmp_path / "t.jsonl", rows)
     told = "line 1: 'providers': nobody can be asked (gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY)"
     planned = run_script("plan", "t.jsonl", cwd=tmp_path, env=live)
-    assert told in planned.err and "1 task (and 1 bad line, left out)" in planned.out
+    assert told in planned.err and "1 task (1 bad line skipped)" in planned.out
     done = run_script("run", "t.jsonl", cwd=tmp_path, env=live)
     assert done.process.returncode == 1 and told in done.err
     assert [row["id"] for row in read_rows(tmp_path / "t.results.jsonl")] == ["o"]

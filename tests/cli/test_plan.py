@@ -43,7 +43,7 @@ def test_a_plan_for_people_names_cost_time_limits_and_bad_lines(tmp_path: Path, 
     (tmp_path / "tasks.jsonl").write_text("\n".join([*lines, '{"prompt": 7}']) + "\n")
     done = run_script("plan", "tasks.jsonl", "--config", "limits.toml", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.err
-    assert "30 tasks (and 1 bad line, left out)" in done.out and "tasks.jsonl, line 31" in done.err
+    assert "30 tasks (1 bad line skipped)" in done.out and "tasks.jsonl, line 31" in done.err
     for part in (
         "provider",
         "tier",
@@ -51,7 +51,7 @@ def test_a_plan_for_people_names_cost_time_limits_and_bad_lines(tmp_path: Path, 
         "expected",
         "at most",
         "done at",
-        "limits that bind: openai requests (",
+        "bottlenecks: ",
     ):
         assert part in done.out, done.out
 
@@ -90,7 +90,7 @@ def test_a_bound_below_that_of_the_question_needs_no_yes(
     done = run_script(
         "run", careful.name, "--config", "careful.toml", "--max-cost", "0.0001", cwd=tmp_path, env=live
     )
-    assert done.process.returncode == 1 and "still open: 3 tasks" in done.out, done.err
+    assert done.process.returncode == 1 and "unfinished: 3 tasks" in done.out, done.err
 
 
 def test_an_unknown_price_is_not_taken_for_a_small_one(tmp_path: Path, live: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.table import Table
 
-from src.cli.progress import console
+from src.cli.console import rich_console
 from src.cli.progress_counts import ProgressCounts
 from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
 
@@ -15,7 +15,7 @@ def test_what_is_printed_is_text_and_no_markup_in_tables_too(capsys: pytest.Capt
     table = Table(title=text)
     table.add_column(text)
     table.add_row(text)
-    screen = console(stderr=False)
+    screen = rich_console(stderr=False)
     screen.print(text)
     screen.print(table)
     assert capsys.readouterr().out.count(text) == 4

@@ -56,8 +56,8 @@ def test_what_is_stored_and_not_in_the_file_is_written(
     store: Store, batch: Batch, results: ResultsFile
 ) -> None:
     answer(store, "one", *tasks(1_100))
-    reconcile(store, batch, results)
-    reconcile(store, batch, results)
+    reconcile(store, batch, results, print)
+    reconcile(store, batch, results, print)
     assert set(outputs(results)) == {task.id for task in tasks(1_100)}
 
 
@@ -66,7 +66,7 @@ def test_a_task_asked_again_stands_once_and_with_its_new_answer(
     store: Store, batch: Batch, results: ResultsFile, killed: str
 ) -> None:
     answer(store, "old", *tasks(3))
-    reconcile(store, batch, results)
+    reconcile(store, batch, results, print)
     store.admin.retry("b", ids=["t0001"], now=NOW)
     if killed == "before that was noted":
         results.drop(["t0001"])
@@ -74,7 +74,7 @@ def test_a_task_asked_again_stands_once_and_with_its_new_answer(
         drop_stale_rows(store, batch, results)
         assert "t0001" not in outputs(results)
     answer(store, "new", at=NOW + 50)
-    reconcile(store, batch, results)
+    reconcile(store, batch, results, print)
     assert outputs(results) == {"t0000": "old", "t0001": "new", "t0002": "old"}
     assert store.result_sync.stale("b") == {}
 
@@ -84,11 +84,11 @@ def test_a_task_asked_again_while_a_run_writes_stands_once(
 ) -> None:
     """From the pages: the run writes its second answer behind its first."""
     answer(store, "old", a_task("a"))
-    reconcile(store, batch, results)
+    reconcile(store, batch, results, print)
     store.admin.retry("b", ids=["a"], now=NOW)
     answer(store, "new", at=NOW + 50)
     results.append(stored.result for stored in store.result_sync.all_results("b"))
-    reconcile(store, batch, results)
+    reconcile(store, batch, results, print)
     assert outputs(results) == {"a": "new"}
 
 
@@ -99,7 +99,7 @@ def test_answers_that_this_state_does_not_know_are_neither_lost_nor_doubled(
     results.append([a_result(a_task("paid-1")), a_result(a_task("paid-2"))])
     before = outputs(results)
     with pytest.raises(InputError, match=r"holds 2 results that this state does not know \(paid-1, paid-2\)"):
-        reconcile(store, batch, results)
+        reconcile(store, batch, results, print)
     assert outputs(results) == before
 
 
@@ -110,7 +110,7 @@ def test_an_open_task_that_the_file_has_an_answer_of_is_not_asked_again(
     store.intake.add_tasks([a_task("a")], now=NOW)
     results.append([a_result(a_task("a"))])
     with pytest.raises(InputError, match="holds 1 result that this state does not know"):
-        reconcile(store, batch, results)
+        reconcile(store, batch, results, print)
 
 
 def test_simulated_answers_of_another_state_are_set_aside(tmp_path: Path, batch: Batch) -> None:
@@ -119,7 +119,7 @@ def test_simulated_answers_of_another_state_are_set_aside(tmp_path: Path, batch:
         ResultsFile(batch.output, simulated=True) as results,
     ):
         results.append([a_result(a_task("a"))])
-        reconcile(store, batch, results)
+        reconcile(store, batch, results, print)
         results.append([a_result(a_task("b"))])
         assert list(outputs(results)) == ["b"]
         assert [row["id"] for row in read_rows(tmp_path / "out.earlier.jsonl")] == ["a"]
@@ -132,7 +132,7 @@ def test_an_equal_task_that_comes_late_is_written_without_a_call(
     store.intake.create_batch("b", now=NOW, output_path="out.jsonl")
     store.intake.add_tasks([first], now=NOW, once=True)
     answer(store, "both")
-    reconcile(store, batch, results)
+    reconcile(store, batch, results, print)
     store.intake.add_tasks([first, late], now=NOW, once=True)
     answer_duplicates(store, "b", results)
     assert outputs(results) == {"a": "both", "b": "both"}

@@ -57,7 +57,7 @@ def test_new_content_is_refused_before_anything_is_stored_and_asked_again_where_
 
     done = run_script(*COMMAND, "--rerun-changed", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.err
-    assert "2 ids have new content and are asked again" in done.err
+    assert "2 ids have new content and run again" in done.err
     new = answers(tmp_path)
     assert set(new) == {"new", "t0", "t1", "t2", "t3"}
     assert {name for name in old if new[name] == old[name]} == {"t2", "t3"}
@@ -95,13 +95,13 @@ def test_retry_asks_just_those_again(
     assert first.process.returncode == 1 and old["late"]["status"] == "expired", first.err
     assert old["cut"]["truncated"], old["cut"]
     rerun = run_script(*COMMAND, "--retry", "truncated,failed,expired", cwd=tmp_path, env=live)
-    assert "2 tasks expired or failed or truncated asked again" in rerun.err
+    assert "--retry: 2 expired or failed or truncated tasks queued again" in rerun.err
     new = answers(tmp_path)
     assert {name for name in old if new[name] == old[name]} == {"t0", "t1", "t2", "late"}
     assert len(new["cut"]["attempts"]) == 2 * len(old["cut"]["attempts"])
     assert calls(simulator) == before + len(old["cut"]["attempts"])
     none = run_script(*COMMAND, "--retry", "refused", cwd=tmp_path, env=live)
-    assert "no task is refused: none is asked again" in none.err and answers(tmp_path) == new
+    assert "--retry: no task queued again" in none.err and answers(tmp_path) == new
 
 
 def test_equal_prompts_are_asked_once_where_wished(
@@ -178,10 +178,11 @@ def test_a_server_says_which_wishes_of_a_run_it_goes_without(tmp_path: Path, liv
         other = run_script("run", "tasks.jsonl", "-o", "other.jsonl", cwd=tmp_path, env=live)
         rerun = run_script(*COMMAND, "--rerun-changed", cwd=tmp_path, env=live)
     assert (first.process.returncode, other.process.returncode, rerun.process.returncode) == (0, 0, 0)
-    assert first.err.count("--cheapest, --agent-prompts and --strict-params do not reach the server") == 1, (
-        first.err
-    )
-    assert "do not reach" not in other.err
+    assert (
+        first.err.count("--cheapest, --agent-prompts and --strict-params do not apply: the running server")
+        == 1
+    ), first.err
+    assert "do not apply" not in other.err
     assert len(answers(tmp_path)) == len(read_rows(tmp_path / "other.jsonl")) == 3
     assert "nothing to do" in rerun.err
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.names import relative_name
-from src.cli.setup import Options, prepare
+from src.cli.batch_names import relative_name
+from src.cli.session import Options, prepare
 from src.simulator.process import SimulatorProcess
 from tests.helpers import live_environment, run_script
 
@@ -83,7 +83,7 @@ def test_r5_11_a_folder_that_was_moved_in_mid_run_and_r5_12_a_table_that_has_gro
     write_table(moved / "tasks.csv", [["shop", "review"], *(["here", *row] for row in reviews)])
     second = run_script(*command, cwd=moved, env=env, timeout_s=120)
     assert second.process.returncode == 0, second.err
-    assert "results/out.csv: 2 tasks finished before; going on with the other 1" in second.err
+    assert "results/out.csv: 2 of 3 tasks already done; 1 left" in second.err
     assert simulator.stats()["openai"]["calls"] == 3
     with (moved / "results" / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

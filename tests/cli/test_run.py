@@ -92,7 +92,7 @@ def test_a_bad_line_is_told_by_number_and_the_others_are_answered(
     )
     done = run_script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=live)
     assert done.process.returncode == 1
-    assert "tasks.jsonl, line 2: unknown key 'promt'; did you mean 'prompt'?; it is left out" in done.err
+    assert "tasks.jsonl, line 2: unknown key 'promt'; did you mean 'prompt'?; skipped" in done.err
     assert "tasks.jsonl, line 3: not JSON" in done.err
     assert [row["line"] for row in sorted(read_rows(tmp_path / "out.jsonl"), key=lambda r: r["line"])] == [
         1,
@@ -135,8 +135,8 @@ def test_r4_4_a_level_that_is_named_holds_beside_quiet(tmp_path: Path, live: dic
 WRONG_INPUT = {
     "no such file": (["absent.jsonl"], "absent.jsonl: no such file"),
     "a folder": (["folder"], "folder: is a folder, not a file"),
-    "an empty file": (["empty.txt"], "empty.txt: holds no task, it is empty"),
-    "nothing but bad lines": (["bad.jsonl"], "bad.jsonl: holds no task, none of its 2 lines is a task"),
+    "an empty file": (["empty.txt"], "empty.txt: no usable tasks: it is empty"),
+    "nothing but bad lines": (["bad.jsonl"], "bad.jsonl: no usable tasks: all 2 lines were rejected"),
     "a JSON array": (["array.json"], "this is one JSON array"),
     "UTF-16": (["utf16.txt"], "error: utf16.txt, line 1: the file is UTF-16; save it as UTF-8"),
     "output is input": (["good.txt", "-o", "good.txt"], "is the file of tasks; choose another output"),
@@ -189,7 +189,7 @@ def test_the_same_command_asks_nothing_twice_and_mends_the_file(
         file.write('{"id": "new", "prompt": "One more"}\n')
     rerun = run_script(*command, cwd=tmp_path, env=live)
     assert rerun.process.returncode == 0, rerun.err
-    assert "5 tasks finished before; going on with the other 1" in rerun.err
+    assert "5 of 6 tasks already done; 1 left" in rerun.err
     assert sorted(ids(tmp_path / "out.jsonl")) == ["new", "t0", "t1", "t2", "t3", "t4"]
     assert simulator.stats()["openai"]["calls"] == 6
 
@@ -217,9 +217,13 @@ def test_the_first_signal_lets_calls_finish_and_the_same_command_goes_on(
         getattr(first, stop)()
         code = first.wait()
     calls = slow.stats()["openai"]["calls"]
-    assert code == 1 and "calls in flight may finish" in first.err and "Traceback" not in first.err
+    assert (
+        code == 1
+        and "for running calls; press Ctrl-C again to stop now" in first.err
+        and "Traceback" not in first.err
+    )
     assert len(ids(tmp_path / "out.jsonl")) == calls < 100, "each call that was made was stored"
-    assert "not complete: the same command goes on from here" in first.out
+    assert "incomplete: run the same command again to continue" in first.out
     done = run_script(*command, cwd=tmp_path, env=env)
     assert done.process.returncode == 0, done.err
     assert sorted(ids(tmp_path / "out.jsonl")) == sorted(f"t{n}" for n in range(100))
@@ -273,7 +277,7 @@ def test_the_second_signal_stops_now(tmp_path: Path) -> None:
             while not simulator.stats()["openai"]["calls"]:
                 assert script.process.poll() is None, script.err
             script.interrupt()
-            script.wait_for("calls in flight may finish")
+            script.wait_for("for running calls; press Ctrl-C again to stop now")
             script.interrupt()
             assert script.wait(15) == 1
     assert "stopping now" in script.err and "Traceback" not in script.err
@@ -352,7 +356,7 @@ def test_a_run_beside_another_run_stores_nothing_and_says_what_to_do(
         told = json.loads(run_script("status", "--json", cwd=tmp_path, env=env).out)
         first.interrupt()
         first.wait()
-    assert second.process.returncode == 3 and "another run is at work here" in second.err
+    assert second.process.returncode == 3 and "another run is active here" in second.err
     assert "nothing was stored: run the same command again when that has ended" in second.err
     assert sum(told["tasks"].values()) == 500
 
@@ -364,7 +368,7 @@ def test_a_run_beside_a_server_hands_its_rows_over(tmp_path: Path, live: dict[st
         wait_until_running(tmp_path, live)
         done = run_script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=live)
         assert done.process.returncode == 0, done.err
-        assert "a server is running" in done.err
+        assert "a running server (process" in done.err
         assert len(ids(tmp_path / "out.jsonl")) == 20
         server.interrupt()
         assert server.wait() == 0, server.err
@@ -379,7 +383,7 @@ def test_a_cap_that_a_server_would_not_keep_is_refused_before_a_task_is_stored(
         wait_until_running(tmp_path, live)
         done = run_script("run", "tasks.jsonl", "--max-cost", "1", cwd=tmp_path, env=live)
         assert done.process.returncode == 2
-        assert "--max-cost does not reach it" in done.err
+        assert "--max-cost does not apply to the running server" in done.err
         told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
         assert not any(told["tasks"].values())
 

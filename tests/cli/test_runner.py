@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from src.cli.console import Console
 from src.cli.progress_counts import ProgressCounts
-from src.cli.runner import Sink
+from src.cli.result_sink import ResultSink
 from src.core.results import ResultsFile
 from src.records import Message, Result, Task, TaskStatus
 
@@ -19,7 +20,7 @@ def result(task_id: str, batch: str = "mine") -> Result:
 def test_only_the_tasks_of_its_batch_are_counted_and_written(tmp_path: Path) -> None:
     progress = ProgressCounts({TaskStatus.QUEUED: 1}, now=0.0)
     with ResultsFile(tmp_path / "out.jsonl", simulated=False) as results:
-        Sink(progress, "mine", results)([result("a"), result("b", batch="another")])
+        ResultSink(progress, Console().note, "mine", results)([result("a"), result("b", batch="another")])
         assert list(results.ids()) == ["a"]
     assert progress.done == 1
 
@@ -28,23 +29,23 @@ def test_r4_10_rows_wait_for_a_full_disk_and_none_is_missing_when_it_is_freed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resource = pytest.importorskip("resource")
-    monkeypatch.setattr("src.cli.runner.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("src.cli.result_sink.CHECK_EVERY_S", 0.0)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     with ResultsFile(tmp_path / "out.jsonl", simulated=False) as results:
-        sink = Sink(ProgressCounts({TaskStatus.QUEUED: 3}, now=0.0), "mine", results)
+        sink = ResultSink(ProgressCounts({TaskStatus.QUEUED: 3}, now=0.0), Console().note, "mine", results)
         sink([result("a")])
         resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "out.jsonl").stat().st_size + 10, old[1]))
         try:
             sink([result("b")])
             sink([result("c")])
-            sink.look()
+            sink.check()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        assert list(results.ids()) == ["a"] and "out.jsonl cannot be written" in sink.lacking
-        sink.look()
-        assert list(results.ids()) == ["a", "b", "c"] and not sink.lacking
+        assert list(results.ids()) == ["a"] and "out.jsonl cannot be written" in sink.error
+        sink.check()
+        assert list(results.ids()) == ["a", "b", "c"] and not sink.error
     said = capsys.readouterr().err
-    assert said.count("trying again") == 1 and said.count("takes rows again") == 1
+    assert said.count("; retrying") == 1 and said.count("can be written again") == 1
     assert sink.progress.done == 3, "all of them are stored, and so they count"
 
 
@@ -52,7 +53,7 @@ def test_r4_10_rows_wait_for_a_full_disk_and_none_is_missing_when_it_is_freed(
 def test_a_results_file_that_is_deleted_or_replaced_is_written_again_in_whole(
     replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("src.cli.runner.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("src.cli.result_sink.CHECK_EVERY_S", 0.0)
     path, stored = tmp_path / "out.jsonl", [result("a"), result("b"), result("c")]
     with ResultsFile(path, simulated=False) as results:
 
@@ -60,11 +61,13 @@ def test_a_results_file_that_is_deleted_or_replaced_is_written_again_in_whole(
             there = set(results.ids())
             results.append([each for each in stored if each.task.id not in there])
 
-        sink = Sink(ProgressCounts({TaskStatus.QUEUED: 3}, now=0.0), "mine", results, complete)
+        sink = ResultSink(
+            ProgressCounts({TaskStatus.QUEUED: 3}, now=0.0), Console().note, "mine", results, complete
+        )
         sink(stored[:2])
         path.unlink()
         if replaced:
             path.touch()
         sink(stored[2:])
-        assert sorted(results.ids()) == ["a", "b", "c"] and not sink.lacking
-    assert "was deleted or replaced while it was in use; it is written again" in capsys.readouterr().err
+        assert sorted(results.ids()) == ["a", "b", "c"] and not sink.error
+    assert "was deleted or replaced while in use; writing it again" in capsys.readouterr().err

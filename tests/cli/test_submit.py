@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from src.cli.queue import ALONE
+from src.cli.submit import ALONE
 from src.simulator.process import SimulatorProcess
 from tests.helpers import ORCHESTRATOR, PROGRAM, Script, live_environment, run_script, write_rows
 
@@ -67,7 +67,7 @@ def test_waiting_beside_a_run_is_refused_since_a_run_does_not_serve_the_queue(
         wait_for_call(stuck, run)
         for option in ("--wait", "--serve"):
             refused = run_script("submit", "Hello?", option, cwd=tmp_path, env=env)
-            busy = f"a run is at work (process {run.process.pid}), which does not serve the queue"
+            busy = f"a run is active (process {run.process.pid}), which does not serve the queue"
             assert refused.process.returncode == 2 and f"not queued: {busy}" in refused.err
         queued = run_script("submit", "Hello?", "--id", "mine", cwd=tmp_path, env=env)
         assert (queued.process.returncode, queued.out) == (0, "mine\n")
@@ -113,7 +113,7 @@ def test_with_serve_a_task_that_is_interrupted_stays_queued(tmp_path: Path, stuc
     with Script("submit", "Why?", "--serve", "--id", "mine", cwd=tmp_path, env=env) as script:
         wait_for_call(stuck, script)
         script.interrupt()
-        script.wait_for("calls in flight may finish")
+        script.wait_for("for running calls; press Ctrl-C again to stop now")
         script.interrupt()
         assert script.wait() == 1, script.err
     assert "task mine stays queued" in script.err and script.out == ""
@@ -136,7 +136,7 @@ def test_waiting_ends_when_the_server_does_and_the_task_stays_queued(
     env = live_environment(stuck.base_urls, only=["openai"])
     program = tmp_path / "impatient.py"
     program.write_text(
-        "import src.cli.queue\nfrom src.cli.app import main\nsrc.cli.queue.GONE_AFTER_S = 4.0\nmain()\n"
+        "import src.cli.submit\nfrom src.cli.app import main\nsrc.cli.submit.GONE_AFTER_S = 4.0\nmain()\n"
     )
     impatient = {**env, "PYTHONPATH": str(ORCHESTRATOR.parent)}
     with Script(cwd=tmp_path, env=env) as server:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from io import StringIO
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,12 +12,13 @@ from rich.console import Console
 from src.cli.progress_counts import ProgressCounts
 from src.cli.summary import (
     SPARE_COLUMNS,
+    Totals,
     fitting,
+    how_to_continue,
     print_summary,
     provider_table,
     summary_json,
     total_lines,
-    what_goes_on,
 )
 from src.core.store import CallSums, Summary, TaskSums
 from src.records import NANOS_PER_USD, TaskStatus
@@ -35,43 +35,47 @@ ALL = TaskSums(tasks=112, succeeded=110, cost_nanos=11 * USD, baseline_nanos=13 
 SUMMARY = Summary(COUNTS, {}, {}, {}, TIERS, CallSums(calls=120, ok=110, cost_nanos=11 * USD), ALL)
 
 
-def said(summary: Summary) -> str:
-    return "\n".join(total_lines(summary, ProgressCounts(COUNTS, 0.0), "gpt-big", 60.0, simulated=False))
+def totals(summary: Summary) -> Totals:
+    return Totals(summary, ProgressCounts(COUNTS, 0.0), "gpt-big", elapsed_s=60.0, simulated=False)
 
 
-def test_savings_are_told_with_the_split_by_tier_that_made_them() -> None:
-    text = said(SUMMARY)
+def text_of(summary: Summary) -> str:
+    return "\n".join(total_lines(totals(summary)))
+
+
+def test_savings_come_with_their_split_by_tier() -> None:
+    text = text_of(SUMMARY)
     assert "15 % less than the $13.00 these tokens would cost on gpt-big" in text
     assert (
         "by tier: premium $9.00 instead of $8.00 (12 % more, 10 tasks);"
         " economy $1.00 instead of $5.00 (80 % less, 100 tasks);"
         " not answered $1.00 instead of $0 (2 tasks)"
     ) in text
-    found = summary_json(SUMMARY, ProgressCounts(COUNTS, 0.0), "gpt-big", 60.0)
+    found = summary_json(totals(SUMMARY))
     assert found["saved_usd"] == 2.0
     assert found["tiers"]["economy"] == {"tasks": 100, "cost_usd": 1.0, "baseline_usd": 5.0}
     assert sum(tier["baseline_usd"] - tier["cost_usd"] for tier in found["tiers"].values()) == 2.0
 
 
-def test_savings_do_not_count_calls_that_may_not_be_billed_as_money_spent() -> None:
+def test_savings_do_not_count_uncertain_calls_as_money_spent() -> None:
     calls = replace(SUMMARY.calls, cost_nanos=1 * USD, uncertain_nanos=10 * USD)
-    text = said(replace(SUMMARY, calls=calls))
+    text = text_of(replace(SUMMARY, calls=calls))
     assert "cost: $1.00, and up to $10.00 for calls that were cut off and may be billed" in text
     assert "92 % less (or 15 % less, if those calls are billed) than the $13.00 these tokens would" in text
     assert "by tier, if those calls are billed: " in text
 
 
-def test_calls_that_no_finished_task_has_come_on_top_of_its_cost() -> None:
-    """Those of a killed process and of tasks that are still open are in no task's money."""
+def test_calls_without_a_finished_task_are_added_to_the_cost() -> None:
+    """Calls of killed processes and of unfinished tasks are in no task's cost."""
     calls = replace(SUMMARY.calls, cost_nanos=11 * USD, uncertain_nanos=7 * USD)
-    text = said(replace(SUMMARY, calls=calls))
+    text = text_of(replace(SUMMARY, calls=calls))
     assert "cost: $11.00, and up to $7.00 for calls that were cut off and may be billed" in text
     assert "15 % less (or 38 % more, if those calls are billed) than the $13.00 these tokens would" in text
     assert "by tier: " in text, "which holds none of them"
 
 
 @pytest.mark.parametrize("width", [60, 72, 80, 100, 140])
-def test_the_closing_table_is_whole_at_the_width_of_the_terminal(width: int) -> None:
+def test_the_provider_table_fits_the_terminal(width: int) -> None:
     sums = replace(SUMMARY.calls, calls=1_234_567, ok=1_234_567, input_tokens=98_765_432)
     sums = replace(sums, output_tokens=98_765_432, cost_nanos=12_345 * USD)
     summary = replace(SUMMARY, calls=sums, providers=dict.fromkeys(("anthropic", "gemini", "openai"), sums))
@@ -84,24 +88,21 @@ def test_the_closing_table_is_whole_at_the_width_of_the_terminal(width: int) -> 
         assert line.split()[1] == "1,234,567" and line.rstrip().endswith("$12,345.00")
 
 
-def test_what_a_budget_ended_goes_on_when_that_is_raised_and_anything_else_by_itself() -> None:
-    assert what_goes_on(SUMMARY, None) == "the same command goes on from here"
+def test_an_incomplete_run_says_how_to_continue() -> None:
+    assert how_to_continue(SUMMARY, None) == "run the same command again to continue"
     cap = BudgetRule("batch", "/data/out.jsonl", "total", 11_500_000_000)
-    assert what_goes_on(SUMMARY, cap) == (
-        "ended by --max-cost 11.5 ($11.00 spent on this file in all): raise it to go on"
+    assert how_to_continue(SUMMARY, cap) == (
+        "--max-cost 11.5 reached, $11.00 spent on this file in all; rerun with a higher cap"
     )
     total = BudgetRule("all", "", "total", 11 * USD)
-    assert what_goes_on(SUMMARY, total) == "ended by [budgets] (budget overall in total): raise it to go on"
+    assert how_to_continue(SUMMARY, total) == (
+        "budget overall in total is spent; raise it in [budgets] to continue"
+    )
 
 
-def test_tables_without_a_row_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    def printed(summary: Summary, **told: bool) -> str:
-        rest: dict[str, Any] = {
-            "progress": ProgressCounts(COUNTS, 0.0),
-            "baseline_model": "gpt-big",
-            "elapsed_s": 60.0,
-        }
-        print_summary(summary, **rest, simulated=False, stderr=False, **told)
+def test_empty_tables_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(summary: Summary, *, quiet: bool = False) -> str:
+        print_summary(totals(summary), quiet=quiet, stderr=False)
         return capsys.readouterr().out
 
     called = replace(SUMMARY, providers={"openai": SUMMARY.calls}, agents={"gpt-engineer": ALL})
@@ -111,13 +112,13 @@ def test_tables_without_a_row_are_left_out(capsys: pytest.CaptureFixture[str]) -
         assert text.startswith("110 of 112 tasks answered")
 
 
-def test_where_a_price_is_unknown_nothing_is_said_of_savings() -> None:
+def test_an_unknown_price_hides_savings() -> None:
     for unknown in (
         replace(ALL, unknown_baseline_tasks=1),
         replace(ALL, unknown_cost_tasks=1),
         replace(ALL, baseline_nanos=0),
     ):
         summary = replace(SUMMARY, tasks=unknown)
-        assert "these tokens" not in said(summary) and "by tier" not in said(summary)
-        found = summary_json(summary, ProgressCounts(COUNTS, 0.0), "gpt-big", 60.0)
+        assert "these tokens" not in text_of(summary) and "by tier" not in text_of(summary)
+        found = summary_json(totals(summary))
         assert (found["saved_usd"], found["tiers"]) == (None, {})

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.progress import console, say
-from src.cli.queue import _show
-from src.cli.setup import Options, prepare
+from src.cli.console import Console, rich_console
+from src.cli.submit import print_result
 from src.control_characters import terminal_safe
 from src.core.results import ResultsFile, encode_row
 from src.logging_setup import set_up_logging
@@ -56,13 +55,12 @@ def result(output: str, error: str = "") -> Result:
 def test_r3_9_an_answer_is_shown_on_a_terminal_and_goes_through_a_pipe_as_it_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, as_json: bool
 ) -> None:
-    setup = prepare(Options(simulate=True, state_dir=tmp_path))
     evil = "\x1b]0;owned\x07\x9b2J\u202eab"
     for stream in (Terminal(), io.StringIO()):
         errors = Terminal()
         monkeypatch.setattr(sys, "stdout", stream)
         monkeypatch.setattr(sys, "stderr", errors)
-        _show(result(evil, error=f"openai: {evil}"), setup, as_json)
+        print_result(result(evil, error=f"openai: {evil}"), Console(), as_json=as_json)
         written = stream.getvalue()
         if stream.isatty():
             assert terminal_safe(written) == written and "owned" in written
@@ -79,10 +77,10 @@ def test_r3_9_notes_tables_and_logs_show_it_too(monkeypatch: pytest.MonkeyPatch)
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     evil = "\x1b]0;owned\x07"
-    say(evil)
+    Console().note(evil)
     table = Table("state")
     table.add_row(evil)
-    screen = console(stderr=True)
+    screen = rich_console(stderr=True)
     screen.print(evil, table)
     set_up_logging("info")
     import logging

@@ -1,9 +1,8 @@
-"""The name of the batch of a results file: by it the same command resumes, after a move of the folder too.
+"""The name of a results file's batch: the same command finds it again, even after the folder was moved.
 
 A file beside the state folder, or below that place, is named relative to the folder that holds both:
 `./results/a.csv`. A file within the state folder is `<state>/results/a.csv`. Any other file keeps its full
-path, and so does every file where the database is not in the state folder, since several folders may share
-it.
+path, and so does every file if the database is not in the state folder: several folders may share it.
 
 Earlier versions named every batch by its full path. Such a batch is renamed when it is run again.
 """
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..bootstrap import Setup
 from ..core.budget_keeper import CAP
 from ..core.leadership import active_orchestrator
+from .session import Session
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -26,9 +26,9 @@ MOST_BATCHES = 100_000
 BESIDE, IN_STATE = ".", "<state>"
 
 
-def named(setup: Setup, store: Store, batch: Batch, now: float) -> Batch:
+def named(session: Session, batch: Batch) -> Batch:
     """The batch under its name in this state. A batch that is named by a full path is renamed, once."""
-    new = relative_name(setup, batch.name)
+    store, new = session.store, relative_name(session.setup, batch.name)
     if new == batch.name or store.reports.batch(new) is not None:
         return replace(batch, name=new)
     old = _older_name(store, batch.name, new)
@@ -38,7 +38,7 @@ def named(setup: Setup, store: Store, batch: Batch, now: float) -> Batch:
         return replace(batch, name=old)  # the running orchestrator knows it by that
     store.intake.rename_batch(old, new)
     if store.controls.current_settings().get(CAP + old) is not None:
-        store.controls.put_setting(CAP + old, None, who="run", now=now)
+        store.controls.put_setting(CAP + old, None, who="run", now=session.now())
     return replace(batch, name=new)
 
 
@@ -56,13 +56,13 @@ def relative_name(setup: Setup, name: str) -> str:
 
 
 def _older_name(store: Store, path: str, new: str) -> str:
-    """The full path under which the batch began, here or where this folder was before; empty for none.
+    """The full path that the batch was named by, here or before the folder was moved; empty if none.
 
-    A folder that was moved is known by one batch alone whose path ends like ours and is gone.
+    A moved folder is recognised if exactly one batch has a path with the same end, and that path is gone.
     """
     if store.reports.batch(path) is not None:
         return path
     end = new.removeprefix(IN_STATE).removeprefix(BESIDE)
     known = [row.name for row in store.reports.batches(MOST_BATCHES) if Path(row.name).is_absolute()]
-    ours = [name for name in known if Path(name).as_posix().endswith(end)]
-    return ours[0] if len(ours) == 1 and not Path(ours[0]).exists() else ""
+    matching = [name for name in known if Path(name).as_posix().endswith(end)]
+    return matching[0] if len(matching) == 1 and not Path(matching[0]).exists() else ""

@@ -6,36 +6,37 @@ import sys
 
 import pytest
 
-from src.cli import reading
-from src.cli.reading import LOOK_EVERY, Reading
+from src.cli import read_progress
+from src.cli.console import Console
+from src.cli.read_progress import CHECK_EVERY, ReadProgress
 
 
 def test_a_long_file_is_told_line_by_line_without_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(reading, "LINE_EVERY_S", 0.0)
-    with Reading("tasks.csv") as read:
-        assert len(list(read.counted(range(2 * LOOK_EVERY)))) == 2 * LOOK_EVERY
+    monkeypatch.setattr(read_progress, "LINE_EVERY_S", 0.0)
+    with ReadProgress("tasks.csv", Console()) as read:
+        assert len(list(read.counted(range(2 * CHECK_EVERY)))) == 2 * CHECK_EVERY
     told = capsys.readouterr().err.splitlines()
-    assert told == [f"tasks.csv: {n * LOOK_EVERY:,} lines read" for n in (1, 2)]
+    assert told == [f"tasks.csv: {n * CHECK_EVERY:,} lines read" for n in (1, 2)]
 
 
 def test_a_terminal_gets_one_line_that_is_gone_afterwards(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(reading, "REDRAW_EVERY_S", 0.0)
+    monkeypatch.setattr(read_progress, "REDRAW_EVERY_S", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Reading("tasks.csv") as read:
-        list(read.counted(range(2 * LOOK_EVERY)))
+    with ReadProgress("tasks.csv", Console()) as read:
+        list(read.counted(range(2 * CHECK_EVERY)))
     told = capsys.readouterr().err
     assert "\n" not in told and told.count("\r") == 4
     assert told.rsplit("\r", 2)[1].strip() == ""
 
 
-@pytest.mark.parametrize(("lines", "quiet"), [(10, False), (2 * LOOK_EVERY, True), (2 * LOOK_EVERY, False)])
+@pytest.mark.parametrize(("lines", "quiet"), [(10, False), (2 * CHECK_EVERY, True), (2 * CHECK_EVERY, False)])
 def test_a_short_file_and_a_quiet_run_say_nothing(
     lines: int, quiet: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Reading("tasks.csv", quiet=quiet) as read:
+    with ReadProgress("tasks.csv", Console(), quiet=quiet) as read:
         list(read.counted(range(lines)))
     assert capsys.readouterr().err == ""

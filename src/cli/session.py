@@ -1,22 +1,26 @@
-"""The options that all commands share, and what follows from them."""
+"""The options that all commands share, and what a command works with."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bootstrap import Setup, StartOptions, load
+from ..bootstrap import Setup, StartOptions, load, open_store
+from ..core.clock import Clock
 from ..errors import InputError
-from .progress import say
+from .console import Console
 
 if TYPE_CHECKING:
     from ..core.intake import Pins
+    from ..core.store import Store
 
 
 @dataclass
 class Options:
-    """The options that every command takes, before or after the command's name."""
+    """The options that every command takes, before or after the command's name, and its console."""
 
     config: Path | None = None
     simulate: bool = False
@@ -24,10 +28,37 @@ class Options:
     state_dir: Path | None = None
     log_level: str | None = None
     trust_env_file: bool = False
+    console: Console = field(default_factory=Console)
 
     def level(self, quiet: bool = False) -> str:
         """The log level of the terminal; an explicit --log-level wins over --quiet."""
         return self.log_level or ("error" if quiet else "warning")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a command works with while its store is open."""
+
+    setup: Setup
+    store: Store
+    console: Console
+    clock: Clock
+
+    def now(self) -> float:
+        """Epoch seconds; see `Clock`."""
+        return self.clock.now()
+
+    def note(self, text: str) -> None:
+        """Write one line to standard error."""
+        self.console.note(text)
+
+
+@contextmanager
+def session(setup: Setup, console: Console, clock: Clock | None = None) -> Iterator[Session]:
+    """A session for the block; its store is closed afterwards. Raises StoreError."""
+    clock = clock or Clock()
+    with open_store(setup) as store:
+        yield Session(setup, store, console, clock)
 
 
 def prepare(options: Options, *, calls_providers: bool = True) -> Setup:
@@ -40,11 +71,13 @@ def prepare(options: Options, *, calls_providers: bool = True) -> Setup:
         options.trust_env_file,
         calls_providers,
     )
-    return load(start, say)
+    setup = load(start, options.console.note)
+    options.console.simulated = setup.simulated
+    return setup
 
 
 def headline(setup: Setup) -> str:
-    """One line on which providers answer the tasks of this command."""
+    """One line on the providers that this command calls."""
     if not setup.simulated:
         return "live: " + ", ".join(
             f"{each.name} ({'key from ' + each.key_source if each.key_source else 'needs no key'})"

@@ -1,0 +1,67 @@
+"""Output of one command: notes on standard error, results and tables on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ..control_characters import terminal_safe
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.text import Text
+
+WIDTH_WITHOUT_TERMINAL = 110
+
+
+class Console:
+    """Writes plain lines, or JSON lines for a program that reads them.
+
+    Each JSON line says whether it belongs to a simulated run; `simulated` is None until that is known.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.simulated: bool | None = None
+
+    @property
+    def redraws(self) -> bool:
+        """Whether standard error is a terminal on which lines can be redrawn."""
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def note(self, text: str) -> None:
+        """Write one line to standard error."""
+        self.write_error(self.line(text) + "\n")
+
+    def line(self, text: str) -> str:
+        """One line as `note` writes it."""
+        if not self.as_json:
+            return terminal_safe(text)
+        known = {} if self.simulated is None else {"simulated": self.simulated}
+        return json.dumps({"note": text, **known})
+
+    def write_error(self, text: str) -> None:
+        """Write to standard error. A terminal or a pipe that is gone is no reason to end a run."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+def rich_console(*, stderr: bool) -> RichConsole:
+    """A console for tables. It keeps them whole without a terminal, and obeys NO_COLOR.
+
+    It prints text literally, in tables too: `[models]` is no markup and `:name:` no emoji.
+    """
+    from rich.console import Console as RichConsole
+
+    class LiteralConsole(RichConsole):
+        def render_str(self, text: str, **options: Any) -> Text:
+            """Make text safe for a terminal; rich calls this for the cells of tables too."""
+            return super().render_str(terminal_safe(text), **options)
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
+    return LiteralConsole(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)

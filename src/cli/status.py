@@ -1,0 +1,169 @@
+"""`status`: the providers and the queue, as the orchestrator last described them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..bootstrap import Setup
+from ..core.clock import Clock
+from ..core.event_text import event_text
+from ..core.preferences import PreferenceHeld, preferences_held
+from ..formatting import duration, humanise, money, percent, share
+from ..records import Event, PoolSnapshot, TaskStatus
+from .console import rich_console
+from .progress_text import share_left, state_text, waiting_lines
+from .session import Options, prepare, session
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..core.store import OrchestratorRow
+
+DAY_S = 86_400.0
+EVENTS_READ = 200
+ALERTS_SHOWN = 5
+
+
+def status(options: Options, *, as_json: bool) -> int:
+    """Print the state of the providers and the queue. Returns the exit code."""
+    setup = prepare(options)
+    clock = Clock()
+    found = _read(setup, options, clock)
+    if as_json:
+        sys.stdout.write(json.dumps(_as_json(setup, found, clock.now()), indent=2, default=str) + "\n")
+    else:
+        _print(setup, found, clock.now())
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the store holds. `alive`: whether the newest orchestrator is running."""
+
+    pool: PoolSnapshot | None = None
+    orchestrator: OrchestratorRow | None = None
+    alive: bool = False
+    counts: Mapping[TaskStatus, int] = field(default_factory=dict)
+    alerts: Sequence[Event] = ()
+    preferences: Sequence[PreferenceHeld] = ()
+
+
+def _read(setup: Setup, options: Options, clock: Clock) -> _Stored:
+    """Read the store, without creating a database where there is none."""
+    if isinstance(setup.database, Path) and not setup.database.exists():
+        return _Stored()
+    now = clock.now()
+    with session(setup, options.console, clock) as opened:
+        store = opened.store
+        pool, row = store.orchestrators.latest_snapshot()
+        alerts = [each.event for each in store.events.recent(EVENTS_READ) if each.event.level != "info"]
+        usage = store.reports.usage(now - DAY_S, now + 60, ("task_type", "provider"))
+        return _Stored(
+            pool,
+            row,
+            store.leadership.leader().is_at_work(row),
+            store.reports.task_counts(),
+            alerts[:ALERTS_SHOWN],
+            preferences_held(usage, setup.settings),
+        )
+
+
+def _print(setup: Setup, found: _Stored, now: float) -> None:
+    screen = rich_console(stderr=False)
+    screen.print(_orchestrator_line(setup, found, now), soft_wrap=True)
+    counts = ", ".join(f"{n:,} {status}" for status, n in found.counts.items() if n)
+    screen.print(f"tasks: {counts or 'none yet'}")
+    if found.pool is not None:
+        screen.print(_pool_table(found.pool))
+        if any(provider.limits for provider in found.pool.providers):
+            screen.print(_limit_table(found.pool))
+        for line in waiting_lines(found.pool):
+            screen.print(line)
+    if found.preferences:
+        screen.print(_preferences_line(found.preferences), soft_wrap=True)
+    for event in found.alerts:
+        screen.print(f"{event.level}, {duration(now - event.at)} ago: {event_text(event)}", soft_wrap=True)
+
+
+def _preferences_line(held: Sequence[PreferenceHeld]) -> str:
+    parts = []
+    for each in held:
+        preferred = percent(share(each.preferred_answers, each.answers))
+        parts.append(f"{each.task_type} {preferred} of {each.answers:,} ({each.provider})")
+    return f"answered by the preferred provider in the last 24 hours: {', '.join(parts)}"
+
+
+def _orchestrator_line(setup: Setup, found: _Stored, now: float) -> str:
+    row = found.orchestrator
+    if row is None:
+        return f"{setup.mode}: no orchestrator has run on this state yet ({setup.settings.state_dir})"
+    if not found.alive:
+        last_seen = duration(now - row.heartbeat_at)
+        return f"{setup.mode}: no orchestrator is running; the last one was seen {last_seen} ago"
+    what = f"batch {row.batch}" if row.batch else "the queue"
+    return f"{setup.mode}: process {row.pid} has served {what} for {duration(now - row.started_at)}"
+
+
+def _pool_table(pool: PoolSnapshot) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("provider")
+    table.add_column("state")
+    for name in ("share", "in flight", "calls", "success", "median", "p95", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in pool.providers:
+        table.add_row(
+            each.name,
+            state_text(each, pool.at) + (f": {each.reason}" if each.reason else ""),
+            percent(each.share),
+            f"{each.in_flight}",
+            f"{each.calls:,}",
+            percent(share(each.succeeded, each.succeeded + each.failed)),
+            duration(each.p50_s),
+            duration(each.p95_s),
+            money(each.cost_nanos),
+        )
+    return table
+
+
+def _limit_table(pool: PoolSnapshot) -> Table:
+    """What is left of each limit, the lowest share first for each provider."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("limits of", "model", "what"):
+        table.add_column(name)
+    for name in ("left", "limit"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("known")
+    for provider in pool.providers:
+        for gauge in sorted(provider.limits, key=share_left):
+            per = "day" if gauge.window_s > 3600.0 else "minute"
+            limit = gauge.capacity if per == "day" else gauge.per_minute
+            table.add_row(
+                provider.name,
+                gauge.group,
+                humanise(gauge.dimension),
+                percent(share_left(gauge)),
+                f"{limit:,.0f} a {per}",
+                humanise(gauge.source),
+            )
+    return table
+
+
+def _as_json(setup: Setup, found: _Stored, now: float) -> dict[str, object]:
+    return {
+        "simulated": setup.simulated,
+        "running": found.alive,
+        "orchestrator": asdict(found.orchestrator) if found.orchestrator else None,
+        "age_s": round(now - found.pool.at, 3) if found.pool else None,
+        "tasks": {str(status): n for status, n in found.counts.items()},
+        "preferences": [{**asdict(each), "share": each.share} for each in found.preferences],
+        "pool": asdict(found.pool) if found.pool else None,
+    }

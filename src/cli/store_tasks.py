@@ -1,0 +1,150 @@
+"""Store the tasks of a batch, and resume what an earlier run has left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from ..core.intake import BadLine
+from ..core.rejects import RejectsFile
+from ..core.results import ResultsFile
+from ..core.store import AddReport
+from ..errors import InputError, StoreError
+from ..formatting import plural, shortened
+from ..records import Task
+from .batch import Batch, lines_of
+from .progress_counts import OPEN_STATUSES, ProgressCounts
+from .read_progress import ReadProgress
+from .rerun import NO_RERUN, STATUSES, RerunOptions
+from .session import Session
+
+BAD_LINES_SHOWN = 20
+
+
+def store_tasks(
+    session: Session, batch: Batch, *, rerun: RerunOptions = NO_RERUN, quiet: bool = False
+) -> int:
+    """Store every task of the batch that is not stored yet; return how many lines were rejected.
+
+    Raises InputError if there is no task at all, or if a known id has new content without
+    `--rerun-changed`: `preflight` finds that before anything is stored.
+    """
+    store, now = session.store, session.now()
+    rejected = _RejectedLines(batch, session.note)
+    with ReadProgress(batch.source, session.console, quiet=quiet) as reading:
+        if rerun.rerun_changed:
+            _release_dead_claims(session)
+        options = {"ids": batch.reading.ids}
+        store.intake.create_batch(
+            batch.name, now=now, source=batch.source, output_path=batch.output, options=options
+        )
+        lines = lines_of(
+            batch, session.setup.settings, now, lambda text: session.note(f"{batch.source}: {text}")
+        )
+        with rejected.file:
+            tasks = _without_rejected(reading.counted(lines), rejected)
+            report = store.intake.add_tasks(
+                tasks, now=now, rerun_changed=rerun.rerun_changed, once=rerun.dedupe
+            )
+    rejected.close()
+    for line in _report_lines(report):
+        session.note(line)
+    if not report.added + report.existing + report.replaced + report.changed_count:
+        raise InputError(f"{batch.source}: no usable tasks: {_why_none(rejected.count)}")
+    return rejected.count + report.changed_count
+
+
+def _why_none(rejected: int) -> str:
+    if not rejected:
+        return "it is empty"
+    return "its only line was rejected" if rejected == 1 else f"all {rejected:,} lines were rejected"
+
+
+def _release_dead_claims(session: Session) -> None:
+    """Allow changes to tasks that a dead orchestrator had claimed; those of a live one stay its own."""
+    from ..core.leadership import Leadership
+
+    leadership = Leadership(session.store, session.setup.settings.pool.lease_s)
+    with leadership, suppress(StoreError):
+        leadership.acquire(say=session.note)
+        leadership.store.orchestrators.release_dead(leadership.incarnation, session.now())
+
+
+def ids_have(number: int, what: str) -> str:
+    return f"1 id has {what}" if number == 1 else f"{number:,} ids have {what}"
+
+
+def _report_lines(report: AddReport) -> Iterator[str]:
+    if report.replaced:
+        number = ids_have(report.replaced, "new content")
+        yield f"{number} and {'runs' if report.replaced == 1 else 'run'} again"
+    if report.changed_count:
+        ids = shortened(report.changed, report.changed_count)
+        yield (
+            f"{ids_have(report.changed_count, 'new content')} ({ids}), but the earlier one is running: "
+            "run the same command again when it has ended"
+        )
+    if report.duplicates:
+        yield f"{plural(report.duplicates, 'task')} equal to another one: run once, answered each"
+
+
+def refuse_late_limit(session: Session, batch: Batch) -> None:
+    """Raises InputError if an earlier run has stored more tasks than --limit allows."""
+    limit = batch.reading.limit
+    if limit is None or session.store.reports.batch(batch.name) is None:
+        return
+    counts = session.store.reports.summary(batch.name).counts
+    stored, still_open = sum(counts.values()), sum(counts.get(status, 0) for status in OPEN_STATUSES)
+    if stored > limit and still_open:
+        raise InputError(
+            f"--limit {limit:,} is too late: an earlier run has stored {plural(stored, 'task')} for "
+            f"{batch.output}, {still_open:,} of them unfinished; choose another -o"
+        )
+
+
+def _without_rejected(lines: Iterator[Task | BadLine], reject: Callable[[BadLine], None]) -> Iterator[Task]:
+    for line in lines:
+        if isinstance(line, BadLine):
+            reject(line)
+        else:
+            yield line
+
+
+class _RejectedLines:
+    """Reports the first rejected lines, counts all of them and saves them to a file."""
+
+    def __init__(self, batch: Batch, notify: Callable[[str], None]) -> None:
+        self.count = 0
+        self.file = RejectsFile(batch.rejects)
+        self._source, self._notify = batch.source, notify
+
+    def __call__(self, line: BadLine) -> None:
+        self.count += 1
+        self.file.add(line)
+        if self.count <= BAD_LINES_SHOWN:
+            self._notify(f"{self._source}, {line}; skipped")
+
+    def close(self) -> None:
+        if self.count > BAD_LINES_SHOWN:
+            self._notify(f"{self._source}: {self.count - BAD_LINES_SHOWN:,} more rejected lines")
+        if self.count and self.file.path is not None:
+            self._notify(f"rejected lines with their reasons: {self.file.path}")
+
+
+def resume(session: Session, batch: Batch, results: ResultsFile) -> ProgressCounts:
+    """The counts of the batch, beginning with the tasks that are finished; prints how many these are."""
+    progress = ProgressCounts(session.store.reports.summary(batch.name).counts, session.now())
+    if not progress.done:
+        return progress
+    left = (progress.total or 0) - progress.done
+    if left:
+        text = f"{progress.done:,} of {plural(progress.total or 0, 'task')} already done; {left:,} left"
+    else:
+        which = "the only task is" if progress.done == 1 else f"all {progress.done:,} tasks are"
+        text = f"{which} already done; nothing to do"
+    session.note(f"{results.name}: {text}")
+    unanswered = {name: n for name, status in STATUSES.items() if (n := progress.statuses[status])}
+    if unanswered:
+        counts = ", ".join(f"{n:,} {name}" for name, n in unanswered.items())
+        session.note(f"{results.name}: {counts}; --retry {','.join(unanswered)} runs these again")
+    return progress

@@ -1,0 +1,101 @@
+"""`suggest-weights`: propose base weights from recorded traffic."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..formatting import duration, money, percent
+from .console import rich_console
+from .plan import learned_limits
+from .session import Options, headline, prepare, session
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..core.forecast import Record
+    from ..core.suggestions import Candidate
+
+OK, NO_RECORDS = 0, 1
+
+
+def suggest_weights(options: Options, *, hours: float, as_json: bool) -> int:
+    """Print proposed base weights, and what the last `hours` would have cost under each candidate."""
+    from ..core.forecast import ENOUGH
+    from ..core.suggestions import suggest_weights as suggest
+    from ..core.virtual_pool import VirtualPool
+
+    setup, console = prepare(options), options.console
+    if setup.simulated and not as_json:
+        console.note(headline(setup))
+    names = list(setup.access) if setup.simulated else [each.name for each in setup.configured]
+    with session(setup, console) as opened:
+        pool = VirtualPool(setup.settings, names, learned_limits(opened))
+        found = suggest(opened.store, pool, now=opened.now(), span_s=hours * 3600.0)
+    if found is None:
+        console.note(f"fewer than {ENOUGH} answers in the last {hours:g} h: too few to replay")
+        return NO_RECORDS
+    if as_json:
+        rows = [_as_json(candidate) for candidate in found.candidates]
+        sys.stdout.write(
+            json.dumps({"proposed": rows[0], "candidates": rows, "simulated": setup.simulated}) + "\n"
+        )
+        return OK
+    screen = rich_console(stderr=False)
+    screen.print(_record_table(found.records))
+    screen.print(_candidate_table(found.candidates))
+    sampled = f" (every {found.sampled}th)" if found.sampled > 1 else ""
+    console.note(f"replayed: {found.tasks:,} tasks answered in the last {hours:g} h{sampled}")
+    weights = ", ".join(f"{name} {weight:.3g}" for name, weight in found.proposed.weights.items())
+    console.note(f"proposed: {found.proposed.name}: {weights}")
+    return OK
+
+
+def _as_json(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "name": candidate.name,
+        "weights": {name: round(weight, 3) for name, weight in candidate.weights.items()},
+        "cost_usd": candidate.cost_nanos / 1e9,
+        "mean_s": round(candidate.mean_s, 3),
+        "answered": candidate.answered,
+        "tasks": candidate.tasks,
+    }
+
+
+def _candidate_table(candidates: Sequence[Candidate]) -> Table:
+    from rich.table import Table
+
+    table = Table(
+        title="the same tasks under other weights", title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
+    for name in ("candidate", "weights"):
+        table.add_column(name)
+    for name in ("cost", "mean time", "answered"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in candidates:
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in each.weights.items())
+        answered = f"{each.answered:,} of {each.tasks:,}"
+        table.add_row(each.name, weights, money(each.cost_nanos), duration(each.mean_s), answered)
+    return table
+
+
+def _record_table(records: Mapping[tuple[str, str], Record]) -> Table:
+    from rich.table import Table
+
+    table = Table(title="as recorded", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("provider")
+    table.add_column("task type")
+    for name in ("answers", "success", "mean", "tokens out"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for (provider, task_type), record in sorted(records.items()):
+        table.add_row(
+            provider,
+            task_type,
+            f"{record.answers:,}",
+            percent(record.success),
+            duration(record.latency_s),
+            f"{record.output_tokens:.0f}",
+        )
+    return table
