@@ -1,15 +1,14 @@
-"""Between records and the columns and JSON they are stored in."""
+"""Convert records to the columns and JSON that store them, and back."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
-import types
 import typing
-from collections.abc import Mapping
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from ...records import Attempt, Candidate, Message, Outcome, RefusalKind, Task, Usage
 from ...storable import clean, is_clean
@@ -24,24 +23,24 @@ PREVIEW_CHARS = 120
 
 
 def request_of(task: Task) -> dict[str, Any]:
-    """What decides the answer: two tasks with equal requests ask the same. Defaults are left out."""
-    wishes: dict[str, Any] = {
+    """The fields that decide the answer, without defaults: two tasks with equal requests are equal."""
+    request: dict[str, Any] = {
         "messages": [[m.role, m.content] for m in task.messages],
         "task_type": task.task_type,
     }
     if task.tier != "auto":
-        wishes["tier"] = task.tier
+        request["tier"] = task.tier
     for name in ("max_tokens", "temperature", "response_schema"):
         if (value := getattr(task, name)) is not None:
-            wishes[name] = value
+            request[name] = value
     for name in ("stop", "models", "providers"):
         if value := getattr(task, name):
-            wishes[name] = list(value)
-    return wishes
+            request[name] = list(value)
+    return request
 
 
 def encode_task(task: Task) -> tuple[bytes, str, str]:
-    """`(content hash, preview, body)`. The hash leaves out metadata, line, priority and deadline."""
+    """`(content hash, preview, body)`. The hash does not cover metadata, line, priority and deadline."""
     request = request_of(task)
     body = dumps(request)
     digest = hashlib.blake2b(body.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -52,7 +51,7 @@ def encode_task(task: Task) -> tuple[bytes, str, str]:
 
 
 def decode_task(body: str | None, **columns: Any) -> Task:
-    """The task whose content is `body`; one whose content was purged (None) has no messages."""
+    """The task with the content `body`; if that was purged (None), the task has no messages."""
     request = loads(body) if body else {}
     return Task(
         messages=tuple(Message(role, content) for role, content in request.get("messages", ())),
@@ -69,9 +68,9 @@ def decode_task(body: str | None, **columns: Any) -> Task:
 
 
 def _preview(messages: tuple[Message, ...]) -> str:
-    """The beginning of the last thing the user said, on one line."""
-    said = next((m.content for m in reversed(messages) if m.role == "user"), "")
-    return " ".join(said[: 2 * PREVIEW_CHARS].split())[:PREVIEW_CHARS]
+    """The first `PREVIEW_CHARS` characters of the last user message, on one line."""
+    text = next((m.content for m in reversed(messages) if m.role == "user"), "")
+    return " ".join(text[: 2 * PREVIEW_CHARS].split())[:PREVIEW_CHARS]
 
 
 # ---------------------------------------------------------------- attempts
@@ -123,7 +122,7 @@ def attempt_columns(attempt: Attempt) -> tuple[Any, ...]:
 
 
 def decode_attempt(row: Any) -> Attempt:
-    """An attempt from a row of `attempts`; its number is its place in the task's whole life."""
+    """An attempt from a row of `attempts`, numbered over the task's whole life."""
     return Attempt(
         number=row.seq,
         provider=row.provider,
@@ -154,34 +153,26 @@ def decode_attempt(row: Any) -> Attempt:
 
 
 def dump_record(record: Any) -> str:
-    """JSON of a frozen dataclass, nested ones included."""
-    return json.dumps(record, default=_fields, ensure_ascii=False, separators=(",", ":"))
+    """The JSON of a frozen dataclass, nested ones included."""
+    # Not `dump_json`: it turns infinity into null and refuses text that is not valid Unicode.
+    return dumps(_adapter_of(type(record)).dump_python(record, mode="json"))
 
 
-def _fields(record: Any) -> dict[str, Any]:
-    if isinstance(record, Mapping):
-        return dict(record)
-    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+def load_record(kind: type[_T], text: str) -> _T | None:
+    """The dataclass `kind` from `dump_record`'s JSON; None if a version with other fields wrote it.
+
+    Fields that `kind` does not have are ignored, and missing ones get their default.
+    """
+    try:
+        return typing.cast(_T, _adapter_of(kind).validate_json(text))
+    except ValidationError:
+        return None
 
 
-def load_record(kind: type[_T], text: str) -> _T:
-    """The dataclass `kind` from `dump_record`'s JSON. Fields that `kind` no longer has are ignored."""
-    return typing.cast(_T, _decode(kind, loads(text)))
+def _adapter_of(kind: type) -> TypeAdapter[Any]:  # not `type[_T]`, which mypy does not take for hashable
+    return _adapter(kind)
 
 
-def _decode(kind: Any, value: Any) -> Any:
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return kind(**{name: _decode(t, value[name]) for name, t in _types(kind).items() if name in value})
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        inner = typing.get_args(kind)[0]
-        return tuple(_decode(inner, item) for item in value)
-    if origin in (types.UnionType, typing.Union) and value is not None:
-        return _decode(next(t for t in typing.get_args(kind) if t is not type(None)), value)
-    return float(value) if kind is float else value
-
-
-@functools.cache
-def _types(kind: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+@functools.cache  # building one takes as long as hundreds of uses
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
