@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from src.routing.allocation.makespan_lp import Lot, Room, soonest
+from src.routing.allocation.makespan_lp import Capacity, Demand, minimise_makespan
 
 Charges = Mapping[str, Sequence[float]]  # of one task: by provider, in the order of the provider's buckets
 
@@ -37,11 +37,11 @@ def shortest_s(tasks: Sequence[Charges], providers: Mapping[str, Sequence[Bucket
     for name, own in providers.items():
         spans[name] = range(len(buckets), len(buckets) + len(own))
         buckets += own
-    rooms = [Room(b.burst / b.scale, 1.0 if b.rate > 0 else 0.0) for b in buckets]
+    capacities = [Capacity(b.burst / b.scale, 1.0 if b.rate > 0 else 0.0) for b in buckets]
 
     def seconds(name: str, charges: Charges) -> list[tuple[int, float]]:
         own = zip(spans[name], charges[name], strict=True)
         return [(b, charge / buckets[b].scale) for b, charge in own if charge]
 
-    lots = [Lot(1.0, [seconds(name, charges) for name in providers]) for charges in tasks]
-    return soonest(lots, rooms).at_least_s
+    demands = [Demand(1.0, [seconds(name, charges) for name in providers]) for charges in tasks]
+    return minimise_makespan(demands, capacities).at_least_s

@@ -14,7 +14,7 @@ from functools import partial
 from ..errors import AuthFailed, ProviderError, TimedOut, Unreachable
 from ..providers.base import ProviderAdapter
 from ..routing.balancer import ProviderLoadBalancer
-from ..routing.connectivity import FREE_CALL_S, Found
+from ..routing.connectivity import HEALTH_CHECK_S, HealthCheckResult
 from .canary_calls import CanaryCalls
 from .supervisor import Supervisor
 
@@ -66,15 +66,15 @@ class HealthWatch:
         asked_at = -math.inf
         while True:
             now = self._now()
-            wait_s = self._balancer.ask_at(name, asked_at, now) - now
+            wait_s = self._balancer.next_health_check_at(name, asked_at, now) - now
             if wait_s > 0:
                 await self._wait(name, min(wait_s, LOOK_EVERY_S))
                 continue
             asked_at = now
             found, models = await self._ask(name)
-            if self._balancer.free_call(name, found, asked_at, self._now(), models):
+            if self._balancer.record_health_check(name, found, asked_at, self._now(), models):
                 self._changed()
-            if found is Found.UNREACHABLE:
+            if found is HealthCheckResult.UNREACHABLE:
                 self.look()  # the others may have to be asked now
 
     async def _send_canaries(self, name: str, canaries: CanaryCalls) -> None:
@@ -92,21 +92,21 @@ class HealthWatch:
         except TimeoutError:
             return
 
-    async def _ask(self, name: str) -> tuple[Found, Sequence[str]]:
+    async def _ask(self, name: str) -> tuple[HealthCheckResult, Sequence[str]]:
         try:
-            async with asyncio.timeout(FREE_CALL_S):
-                return Found.ANSWERS, await self._adapters[name].list_models(FREE_CALL_S)
+            async with asyncio.timeout(HEALTH_CHECK_S):
+                return HealthCheckResult.ANSWERS, await self._adapters[name].list_models(HEALTH_CHECK_S)
         except TimeoutError:
-            return Found.SILENT, ()
+            return HealthCheckResult.SILENT, ()
         except ProviderError as error:
             return _shown_by(error), ()
 
 
-def _shown_by(error: ProviderError) -> Found:
+def _shown_by(error: ProviderError) -> HealthCheckResult:
     if isinstance(error, TimedOut):
-        return Found.SILENT
+        return HealthCheckResult.SILENT
     if isinstance(error, Unreachable):
-        return Found.UNREACHABLE
+        return HealthCheckResult.UNREACHABLE
     if isinstance(error, AuthFailed):
-        return Found.FORBIDDEN if error.status == 403 else Found.KEY_REFUSED
-    return Found.REFUSES if error.counts_against_health else Found.ANSWERS
+        return HealthCheckResult.FORBIDDEN if error.status == 403 else HealthCheckResult.KEY_REFUSED
+    return HealthCheckResult.REFUSES if error.counts_against_health else HealthCheckResult.ANSWERS

@@ -85,7 +85,7 @@ class Placer:
 
     def give_up_abandoned(self) -> None:
         """Cancel calls that no answer will come to any more."""
-        self._calls.give_up(self._dispatch.balancer.take_lost(self._now()))
+        self._calls.give_up(self._dispatch.balancer.take_abandoned(self._now()))
 
     def _place(self) -> None:
         now, balancer = self._now(), self._dispatch.balancer

@@ -37,23 +37,23 @@ from .allocation.planner import FREE, Advice
 from .call_size import CallSizes
 from .canaries import CANARY, canary_for, is_due
 from .candidates import CandidateReport, PlacementResult, WaitCondition
-from .connectivity import Found, Reach
+from .connectivity import ConnectivityMonitor, HealthCheckResult
 from .cost.budgets import Budgets
 from .cost.price_table import PriceTable
 from .cost.pricing import PriceBook
 from .health.circuit_breaker import CLOSED
 from .health.doubts import SECOND_LOOK_S
 from .limits.attribution import NO_CANARY_S
-from .limits.group import ModelGroup
-from .outcomes import Settler
+from .limits.group import RateLimitGroup
+from .outcomes import OutcomeRecorder
 from .refusals import NEVER, Refusal
 from .registry import Registry, make_agents, make_providers
-from .retry_state import Memory
+from .retry_state import RetryState
 from .routes import Option, Route, build_route
 from .selection import ProviderSelector, Selection
 from .snapshots import pool_snapshot
 from .state import AgentState, Permit, ProviderState
-from .verification import SecondLook
+from .verification import Verifier
 
 FORCED_EVERY_S = 30.0
 _NO_SLOT = PlacementResult(None, WaitCondition(None, -1))
@@ -95,9 +95,9 @@ class ProviderLoadBalancer:
         self.registry.canaries = canaries and settings.breaker.probe_spend
         self._sizes = CallSizes(self.registry)
         self._selector = ProviderSelector(self.registry, self._sizes)
-        second_look = SecondLook(self.registry)
-        self._reach = Reach(self.registry, second_look)
-        self._settler = Settler(self.registry, self._reach, second_look)
+        verifier = Verifier(self.registry)
+        self._connectivity = ConnectivityMonitor(self.registry, verifier)
+        self._outcomes = OutcomeRecorder(self.registry, self._connectivity, verifier)
         self._next_permit = 1
         self._stall_timeout_s = settings.routing.stall_timeout_s
         self._emergency_after_s = settings.routing.emergency_after_s
@@ -111,7 +111,7 @@ class ProviderLoadBalancer:
 
     def place(self, task: Task, now: float) -> Placement | Wait:
         """The single step for a task on its own. `Wait.until` infinity: no provider will ever serve it."""
-        placement, blocked = self.try_place(task, self.route(task, now), Memory(offered_at=now), now)
+        placement, blocked = self.try_place(task, self.route(task, now), RetryState(offered_at=now), now)
         if placement is not None:
             return placement
         return Wait(blocked.until, blocked.reasons) if blocked is not None else Wait(NEVER, ())
@@ -121,20 +121,20 @@ class ProviderLoadBalancer:
         return build_route(task, self.providers, self.settings, now, tier)
 
     def try_place(
-        self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
+        self, task: Task, route: Route, retry: RetryState, now: float, advice: Advice = FREE
     ) -> PlacementResult:
         """`place` for dispatch: with the task's class, its advice, and what it remembers."""
         if not self.registry.free_slots:
             return _NO_SLOT
         self.registry.rescore_if_due(now)
-        report = self._selector.evaluate_candidates(task, route, memory, now, advice)
-        selection = self._selector.select(task, route, memory, now, report)
+        report = self._selector.evaluate_candidates(task, route, retry, now, advice)
+        selection = self._selector.select(task, route, retry, now, report)
         if selection is None:
-            if advice.shun and report.over_budget:  # the option to avoid may be the one that can be paid
-                return self.try_place(task, route, memory, now)
+            if advice.avoid and report.over_budget:  # the option to avoid may be the one that can be paid
+                return self.try_place(task, route, retry, now)
             return PlacementResult(None, report.wait_condition(now, now + self._emergency_after_s))
         return PlacementResult(
-            self._grant(selection, task, route, memory, now, report), self._foreseen(selection, report, now)
+            self._grant(selection, task, route, retry, now, report), self._foreseen(selection, report, now)
         )
 
     def awaiting_probe(self, now: float) -> list[ProviderState]:
@@ -147,12 +147,12 @@ class ProviderLoadBalancer:
         ]
 
     def try_probe(
-        self, task: Task, route: Route, memory: Memory, provider: ProviderState, now: float
+        self, task: Task, route: Route, retry: RetryState, provider: ProviderState, now: float
     ) -> Placement | None:
         """Place a task as the provider's probe, if it may go there now."""
-        report = self._selector.evaluate_candidates(task, route, memory, now)
+        report = self._selector.evaluate_candidates(task, route, retry, now)
         selection = self._selector.select_probe(provider, report)
-        return None if selection is None else self._grant(selection, task, route, memory, now, report)
+        return None if selection is None else self._grant(selection, task, route, retry, now, report)
 
     def place_canary(self, name: str, now: float) -> Placement | None:
         """A request of one token as the provider's probe, where one is due: see `canaries.py`.
@@ -167,11 +167,11 @@ class ProviderLoadBalancer:
         if self._selector.eligibility.of_provider(provider, now, for_canary=True) is not None:
             return None
         task = canary_for(self.registry, provider, now, None if due else limited)
-        route, memory = self.route(task, now), Memory(offered_at=now)
-        report = self._selector.evaluate_candidates(task, route, memory, now, for_canary=True)
+        route, retry = self.route(task, now), RetryState(offered_at=now)
+        report = self._selector.evaluate_candidates(task, route, retry, now, for_canary=True)
         selection = self._selector.select_probe(provider, report, CANARY)
         if selection is not None:
-            placement = self._grant(selection, task, route, memory, now, report)
+            placement = self._grant(selection, task, route, retry, now, report)
             self.registry.permits[placement.permit].canary = True
             return placement
         if all(option.model.group.closed(now) is None for option in route.options):
@@ -180,7 +180,7 @@ class ProviderLoadBalancer:
                 limited.evidence.no_canary_until = now + NO_CANARY_S
         return None
 
-    def _group_in_need_of_a_canary(self, provider: ProviderState, now: float) -> ModelGroup | None:
+    def _group_in_need_of_a_canary(self, provider: ProviderState, now: float) -> RateLimitGroup | None:
         """The group in which a task waits for a neighbour: see `attribution.py`."""
         if not self.registry.canaries:
             return None
@@ -201,16 +201,16 @@ class ProviderLoadBalancer:
         selection: Selection,
         task: Task,
         route: Route,
-        memory: Memory,
+        retry: RetryState,
         now: float,
         report: CandidateReport,
     ) -> Placement:
         """Reserve everything for the chosen option; from here on nothing may fail."""
         option, provider = selection.option, selection.option.provider
-        max_tokens = self._sizes.max_tokens(option, task, memory)
+        max_tokens = self._sizes.max_tokens(option, task, retry)
         budget, bound, max_tokens = self._reserve_money(option, task, route, max_tokens, now)
-        reservation = option.model.group.reserve(self._sizes.need(option, task, memory), now)
-        agent = self._pick_agent(provider, task.task_type, memory.agent)
+        reservation = option.model.group.reserve(self._sizes.need(option, task, retry), now)
+        agent = self._pick_agent(provider, task.task_type, retry.agent)
         probe = 0 if selection.forced else provider.breaker.acquire(now)
         number = self._next_permit
         self._next_permit += 1
@@ -218,13 +218,13 @@ class ProviderLoadBalancer:
         timeout_s = provider.config.timeout_s
         if task.deadline_at is not None:
             timeout_s = max(0.001, min(timeout_s, task.deadline_at - now))
-        ticket = self.registry.prefixes.grant(
-            memory.prefixes, provider.index, option.model.name, option.model.config.prompt_cache, now
+        lease = self.registry.prompt_cache.grant(
+            retry.prefixes, provider.index, option.model.name, option.model.config.prompt_cache, now
         )
         permit = Permit(
             number, provider, option.model, agent, reservation, probe, selection.forced, now, task.task_type,
             task.prompt_chars, len(task.messages), timeout_s < provider.config.timeout_s, budget, bound or 0,
-            ticket, memory, in_flight=provider.in_flight + 1,
+            lease, retry, in_flight=provider.in_flight + 1,
             may_move=route.options[0].provider is not route.options[-1].provider,
         )  # fmt: skip
         self.registry.permits[number] = permit
@@ -237,9 +237,9 @@ class ProviderLoadBalancer:
             self.registry.emergency.call_placed(number, now + FORCED_EVERY_S)
         return Placement(
             number, task, provider.name, option.model.name, option.model.group.name, route.tier,
-            agent.name, max_tokens, selection.word, report.reasons(), now, timeout_s, memory.attempt,
-            option.warnings, bound or 0, selection.forced, ticket.prefix.key if ticket else "",
-            ticket.prefix.turns if ticket and ticket.marked else 0,
+            agent.name, max_tokens, selection.word, report.reasons(), now, timeout_s, retry.attempt,
+            option.warnings, bound or 0, selection.forced, lease.prefix.key if lease else "",
+            lease.prefix.turns if lease and lease.marked else 0,
         )  # fmt: skip
 
     def _reserve_money(
@@ -294,8 +294,8 @@ class ProviderLoadBalancer:
         held = registry.permits.pop(permit, None)
         if held is None:
             raise PermitError(f"permit {permit} is not out: settled before, or never issued")
-        if held.ticket is not None:
-            registry.prefixes.settle(held.ticket, usage)
+        if held.lease is not None:
+            registry.prompt_cache.settle(held.lease, usage)
         provider = held.provider
         provider.call_ended(
             permit, now, self._stall_timeout_s, ok=outcome is _OK, timed_out=isinstance(error, TimedOut)
@@ -304,7 +304,7 @@ class ProviderLoadBalancer:
         held.agent.done += outcome is _OK
         registry.free_slots += 1
         registry.emergency.call_ended(permit)
-        return self._settler.settle(
+        return self._outcomes.settle(
             held, outcome, now, latency_s=latency_s, usage=usage, error=error, limits=limits
         )
 
@@ -327,26 +327,26 @@ class ProviderLoadBalancer:
         self.by_name[name].resume(now)
         self.registry.routes_version += 1
 
-    def ask_at(self, name: str, asked_at: float, now: float) -> float:
+    def next_health_check_at(self, name: str, asked_at: float, now: float) -> float:
         """When the provider's free call is due; `asked_at` is when the last one began."""
-        return self._reach.ask_at(self.by_name[name], asked_at, now)
+        return self._connectivity.next_health_check_at(self.by_name[name], asked_at, now)
 
-    def free_call(
-        self, name: str, found: Found, asked_at: float, now: float, models: Collection[str] = ()
+    def record_health_check(
+        self, name: str, found: HealthCheckResult, asked_at: float, now: float, models: Collection[str] = ()
     ) -> bool:
         """A free call has ended, with these models. Whether something may go now that could not before."""
-        return self._reach.free_call(self.by_name[name], found, asked_at, now, models)
+        return self._connectivity.record_health_check(self.by_name[name], found, asked_at, now, models)
 
-    def take_lost(self, now: float) -> list[int]:
+    def take_abandoned(self, now: float) -> list[int]:
         """The permits of calls that will not be answered any more; each is named once."""
-        return self._reach.take_lost(now)
+        return self._connectivity.take_abandoned(now)
 
     def close_breaker(self, name: str) -> None:
         self.by_name[name].breaker.forgive()
 
     def jumped(self, seconds: float, now: float) -> None:
         """The clock leapt (a laptop slept): calls that were out then say nothing about anybody."""
-        self._reach.jumped(seconds, now)
+        self._connectivity.jumped(seconds, now)
 
     def note_states(self, now: float) -> None:
         """Emit one event for each provider whose condition has changed."""

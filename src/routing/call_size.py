@@ -8,7 +8,7 @@ from .cost.pricing import CompiledPrice
 from .limits.estimator import SAFETY, TOKENS_PER_MESSAGE
 from .limits.group import ONE_CALL, Need
 from .registry import Registry
-from .retry_state import Memory
+from .retry_state import RetryState
 from .routes import Option
 
 
@@ -19,9 +19,9 @@ class CallSizes:
         self._registry = registry
         self._least_max_tokens = registry.settings.budgets.min_max_tokens
 
-    def max_tokens(self, option: Option, task: Task, memory: Memory) -> int:
+    def max_tokens(self, option: Option, task: Task, retry: RetryState) -> int:
         """The longest answer to request, in tokens. A default leaves the prompt its place in the window."""
-        wanted = memory.max_tokens or option.max_tokens
+        wanted = retry.max_tokens or option.max_tokens
         if task.max_tokens is not None:
             return wanted
         frame = TOKENS_PER_MESSAGE * (len(task.messages) + 1)
@@ -34,17 +34,17 @@ class CallSizes:
         prompt = chars * estimator.tokens_per_char * SAFETY + TOKENS_PER_MESSAGE * messages
         return min(wanted, max(self._least_max_tokens, int(option.window - prompt)))
 
-    def need(self, option: Option, task: Task, memory: Memory) -> Need:
+    def need(self, option: Option, task: Task, retry: RetryState) -> Need:
         """What the call is expected to draw on the limits of the option's group."""
         if not option.model.group.counts_tokens:
             return ONE_CALL
         estimator = option.provider.estimators.of(task.task_type)
-        return estimator.need(task.prompt_chars, len(task.messages), self.max_tokens(option, task, memory))
+        return estimator.need(task.prompt_chars, len(task.messages), self.max_tokens(option, task, retry))
 
-    def surely_fits(self, option: Option, task: Task, memory: Memory) -> bool:
+    def surely_fits(self, option: Option, task: Task, retry: RetryState) -> bool:
         """Whether the group has tokens for the call by any estimate; cheaper than to estimate its need."""
         most = task.prompt_chars * option.provider.estimators.most_tokens_per_char * SAFETY
-        most += TOKENS_PER_MESSAGE * len(task.messages) + (memory.max_tokens or option.max_tokens)
+        most += TOKENS_PER_MESSAGE * len(task.messages) + (retry.max_tokens or option.max_tokens)
         return option.model.group.has_ample(most + 1.0)
 
     def upper_bound(self, price: CompiledPrice | None, task: Task, max_tokens: int) -> int | None:

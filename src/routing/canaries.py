@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..records import Message, Task
 from ..settings import TIERS
-from .limits.group import ModelGroup
+from .limits.group import RateLimitGroup
 from .registry import Registry
 from .state import ProviderState
 
@@ -31,7 +31,7 @@ _ANSWERED = (Truncated, UnusableAnswer, ContentRefused)
 
 
 def canary_for(
-    registry: Registry, provider: ProviderState, now: float, group: ModelGroup | None = None
+    registry: Registry, provider: ProviderState, now: float, group: RateLimitGroup | None = None
 ) -> Task:
     """The smallest call to the cheapest of the provider's models that are there, or of that model group."""
     names = dict.fromkeys(registry.settings.resolve_model(provider.config.models.of(t))[0] for t in TIERS)

@@ -31,13 +31,15 @@ class WaitCondition(NamedTuple):
     until: float | None
     settles: int  # bits of providers whose next settled call may let the task go
     report: CandidateReport | None = None  # None: no option was evaluated
-    claim: tuple[Option, float] | None = None  # the option whose group it holds as the oldest, and until when
+    head_of_line: tuple[Option, float] | None = (
+        None  # the option whose group it holds as the oldest, and until when
+    )
     over_budget: BudgetRefusal | None = None  # set where nothing but a budget keeps the task from going now
     waits_for: WaitReason | None = None  # what is expected to end first
     common: bool = False  # nothing of the task's own keeps it: similar tasks of other classes wait as well
     free: bool = False  # others could serve it, but it waits for its preferred provider
     room_at: float = NEVER  # when the first refusal ends
-    claimed: bool = False  # an older task holds a group that it could use
+    held_back: bool = False  # an older task holds a group that it could use
     progress_at: float = -NEVER  # where `free`: as in `CandidateReport`
 
     @property
@@ -62,9 +64,9 @@ class CandidateReport:
 
     __slots__ = (
         "any_settle",
-        "claim",
-        "claimed",
         "eligible",
+        "head_of_line",
+        "held_back",
         "on_trial",
         "over_budget",
         "own",
@@ -82,10 +84,10 @@ class CandidateReport:
         self.eligible: list[Option] = []
         self.scores: dict[int, float] = {}  # by provider
         self.refused: list[tuple[Option, Refusal]] = []  # with `eligible`: in the order of the route
-        self.claim: tuple[Option, float] | None = (
+        self.head_of_line: tuple[Option, float] | None = (
             None  # of the groups short of tokens, the first to have them
         )
-        self.claimed = False  # whether an older task holds a group
+        self.held_back = False  # whether an older task holds a group
         self.writers = 0  # bits of providers with a call in flight that writes the task's prefix to a cache
         self.wake_at = NEVER
         self.spill_at = NEVER  # until then the task waits for its preferred provider although others are free
@@ -120,13 +122,13 @@ class CandidateReport:
             else:
                 self.over_budget.append(refusal.budget)
         elif refusal.kind is RefusalKind.HEAD_OF_LINE:
-            self.claimed = True
+            self.held_back = True
         elif refusal.kind is RefusalKind.RATE_LIMIT and refusal.scope is TASK and refusal.until is not None:
-            self._offer_claim(option, refusal.until)
+            self._offer_hold(option, refusal.until)
 
-    def _offer_claim(self, option: Option, until: float) -> None:
-        if until < NEVER and (self.claim is None or until < self.claim[1]):
-            self.claim = (option, until)
+    def _offer_hold(self, option: Option, until: float) -> None:
+        if until < NEVER and (self.head_of_line is None or until < self.head_of_line[1]):
+            self.head_of_line = (option, until)
 
     def wake_by(self, at: float) -> None:
         """Evaluate the task again at `at` at the latest."""
@@ -192,8 +194,8 @@ class CandidateReport:
         shared = self.spill_at < NEVER if self.eligible else self.expected_before(latest)
         return WaitCondition(
             None if until == NEVER and settles else until,
-            settles, self, self.claim, self._spent_budget(now), self._waits_for(first),
-            not self.own and shared, bool(self.eligible), room_at, self.claimed, self.progress_at,
+            settles, self, self.head_of_line, self._spent_budget(now), self._waits_for(first),
+            not self.own and shared, bool(self.eligible), room_at, self.held_back, self.progress_at,
         )  # fmt: skip
 
     def _settles(self, now: float) -> int:
@@ -205,7 +207,7 @@ class CandidateReport:
             provider = option.provider
             if (
                 refusal.until is None
-                or self.claim is not None
+                or self.head_of_line is not None
                 or provider.may_open_up
                 or (refusal.until < NEVER and _may_end_early(option, now))
             ):

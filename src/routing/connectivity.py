@@ -10,14 +10,14 @@ provider that failed an hour ago and had no call since is asked again, not belie
     one is silent, another is there         its breaker opens, and the calls it has swallowed are lost
     some are gone, of the rest no word      the rest are asked by their free calls
 
-Lost calls are given up by whoever carries them out (`take_lost`): at once where their provider is silent
+Lost calls are given up by whoever carries them out (`take_abandoned`): at once where their provider is silent
 and others are there; and after a cut of the network those that have not come back in the time after which
 a silence is suspicious. A silence of the calls alone, while the free call is answered, proves nothing:
 answers may just take long. Then `stalls.py` decides, and one call at a time is let through.
 
-The free call is due (`ask_at`) once at the start, every `health_interval_s` while there is a doubt, and
-every `offline_probe_s` while offline. It is made FREE_CALL_S before a silence becomes suspicious, so that
-by then its outcome is known.
+A health check is due (`next_health_check_at`) once at the start, every `health_interval_s` while there is a
+doubt, and every `offline_probe_s` while offline. It is made HEALTH_CHECK_S before a silence becomes
+suspicious, so that its outcome is known by then.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from .health.circuit_breaker import BreakerState
 from .registry import Registry
 from .stalls import Stalls
 from .state import ProviderState
-from .verification import SecondLook
+from .verification import Verifier
 
-FREE_CALL_S = 3.0  # what a free call may take
+HEALTH_CHECK_S = 3.0  # what a free call may take
 FRESH_S = 15.0
 _EARLY_AT_MOST = 0.6  # of the time after which a silence is suspicious
 _SLEEP_CUTS_S = 30.0  # a leap of the clock by less may be a clock that was set
 
 
-class Found(StrEnum):
+class HealthCheckResult(StrEnum):
     """What a free call has shown."""
 
     ANSWERS = "answers"
@@ -51,14 +51,14 @@ class Found(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-_REFUSALS = {Found.KEY_REFUSED: 401, Found.FORBIDDEN: 403}
+_REFUSALS = {HealthCheckResult.KEY_REFUSED: 401, HealthCheckResult.FORBIDDEN: 403}
 
 
-class Reach:
+class ConnectivityMonitor:
     """See the top of the file."""
 
-    def __init__(self, registry: Registry, second_look: SecondLook) -> None:
-        self._registry, self._second_look = registry, second_look
+    def __init__(self, registry: Registry, verifier: Verifier) -> None:
+        self._registry, self._verifier = registry, verifier
         self.stalls = Stalls(registry)
         self._floor_s = registry.settings.routing.stall_timeout_s
         self._interval_s = registry.settings.breaker.health_interval_s
@@ -85,31 +85,31 @@ class Reach:
             if since is None or placed_at >= since:  # an older call only says that there was a network
                 self.reached(provider, now)
 
-    def free_call(
+    def record_health_check(
         self,
         provider: ProviderState,
-        found: Found,
+        found: HealthCheckResult,
         asked_at: float,
         now: float,
         models: Collection[str] = (),
     ) -> bool:
         """A free call has ended, with these models. Whether something may go now that could not before."""
         changed = False
-        if found not in (Found.SILENT, Found.UNREACHABLE):
+        if found not in (HealthCheckResult.SILENT, HealthCheckResult.UNREACHABLE):
             provider.connection.lists_models = True
             changed = self._registry.network.offline_since is not None
             self.reached(provider, now)
-            changed |= self._second_look.health_check(
+            changed |= self._verifier.health_check(
                 provider, asked_at, now,
-                answers=found is Found.ANSWERS, status=_REFUSALS.get(found), models=models,
+                answers=found is HealthCheckResult.ANSWERS, status=_REFUSALS.get(found), models=models,
             )  # fmt: skip
         elif self._proves_absence(provider, found, asked_at):
             connection = provider.connection
             connection.lost_sight(connection.heard_at if provider.in_flight else asked_at)
             connection.proved_unreachable(now)
-        well = found is Found.ANSWERS
+        well = found is HealthCheckResult.ANSWERS
         if well:
-            changed |= self._second_look.mended(provider, now)
+            changed |= self._verifier.mended(provider, now)
             changed |= provider.answers_health(now, self._floor_s)
         if provider.breaker.state is not BreakerState.CLOSED:
             provider.breaker.health(well, now)
@@ -117,11 +117,11 @@ class Reach:
         return self._judge(now) or changed
 
     @staticmethod
-    def _proves_absence(provider: ProviderState, found: Found, asked_at: float) -> bool:
+    def _proves_absence(provider: ProviderState, found: HealthCheckResult, asked_at: float) -> bool:
         """Whether a health check without an answer shows that the provider can't be reached."""
         if provider.connection.reached_at >= asked_at:
             return False
-        return found is Found.UNREACHABLE or provider.connection.lists_models
+        return found is HealthCheckResult.UNREACHABLE or provider.connection.lists_models
 
     def reached(self, provider: ProviderState, now: float) -> None:
         """It is there: if the pool was offline, it is not any more."""
@@ -203,7 +203,7 @@ class Reach:
 
     # ------------------------------------------------------------------ what to do about it
 
-    def ask_at(self, provider: ProviderState, asked_at: float, now: float) -> float:
+    def next_health_check_at(self, provider: ProviderState, asked_at: float, now: float) -> float:
         """When its free call is due, if nothing happens before. `asked_at`: when the last one began."""
         if self._registry.network.offline_since is not None:
             return asked_at + self._registry.settings.routing.offline_probe_s
@@ -218,7 +218,7 @@ class Reach:
             return math.inf
         suspect_s = provider.stall_timeout_s(self._floor_s)
         return max(
-            due, provider.connection.heard_at + suspect_s - min(FREE_CALL_S, _EARLY_AT_MOST * suspect_s)
+            due, provider.connection.heard_at + suspect_s - min(HEALTH_CHECK_S, _EARLY_AT_MOST * suspect_s)
         )
 
     def _doubtful(self, provider: ProviderState, now: float) -> bool:
@@ -231,7 +231,7 @@ class Reach:
             return False
         return not any(self._is_there(p, now) for p in watched)
 
-    def take_lost(self, now: float) -> list[int]:
+    def take_abandoned(self, now: float) -> list[int]:
         """The permits of calls that are to be given up. Each is named once."""
         self._judge(now)
         lost: list[int] = []

@@ -12,10 +12,10 @@ from .call_size import CallSizes
 from .canaries import is_due
 from .cost.budgets import BudgetRefusal
 from .health.circuit_breaker import CLOSED, OPEN
-from .limits.group import ModelGroup
+from .limits.group import RateLimitGroup
 from .refusals import GROUP, NEVER, POOL, TASK, Refusal
 from .registry import Registry
-from .retry_state import Memory
+from .retry_state import RetryState
 from .routes import Option, Route
 from .state import ModelState, ProviderState
 
@@ -103,8 +103,8 @@ class Eligibility:
         limit, most = provider.concurrency.limit, self._registry.most_in_flight
         if in_flight >= (limit if closed else most):
             return _CONCURRENCY_LIMIT if limit < most else _CONCURRENCY_SHARE
-        if breaker.ramping and in_flight >= max(1.0, breaker.ramp(now) * limit):
-            return Refusal(RefusalKind.SLOW_START, breaker.ramp_reaches(in_flight / limit, now))
+        if breaker.in_slow_start and in_flight >= max(1.0, breaker.slow_start_share(now) * limit):
+            return Refusal(RefusalKind.SLOW_START, breaker.slow_start_reaches(in_flight / limit, now))
         if provider.quota.until:
             return _quota_spent(provider, None)  # one call at a time probes the quota
         return None
@@ -119,7 +119,9 @@ class Eligibility:
 
     # ------------------------------------------------------------------ the task
 
-    def of_task(self, option: Option, task: Task, route: Route, memory: Memory, now: float) -> Refusal | None:
+    def of_task(
+        self, option: Option, task: Task, route: Route, retry: RetryState, now: float
+    ) -> Refusal | None:
         """Why this task may not use the option, although its provider takes tasks."""
         model = option.model
         if model.is_out or model.was_out or now < model.doubt.until:
@@ -127,10 +129,10 @@ class Eligibility:
             if refusal is not None:
                 return refusal
         return (
-            self._of_suitability(option, task, route, memory, now)
-            or self._of_limits(option, task, memory, now)
+            self._of_suitability(option, task, route, retry, now)
+            or self._of_limits(option, task, retry, now)
             or (
-                self.of_budgets(option, task, route, memory, now)
+                self.of_budgets(option, task, route, retry, now)
                 if self._registry.budgets is not None
                 else None
             )
@@ -138,54 +140,54 @@ class Eligibility:
 
     @staticmethod
     def _of_suitability(
-        option: Option, task: Task, route: Route, memory: Memory, now: float
+        option: Option, task: Task, route: Route, retry: RetryState, now: float
     ) -> Refusal | None:
         """By the task's size, its pins and its earlier attempts."""
         provider = option.provider
-        if task.prompt_chars > option.most_chars or (memory.avoid and _avoids(memory, option)):
+        if task.prompt_chars > option.most_chars or (retry.avoid and _avoids(retry, option)):
             return Refusal(RefusalKind.MODEL_UNSUITABLE, NEVER, TASK, option.model.name)
         if provider.weight <= 0 and not route.pinned:
             return _ZERO_WEIGHT
-        if memory.refused & provider.bit:
+        if retry.refused & provider.bit:
             return _REFUSED_TASK
-        if memory.tried & provider.bit and now < memory.tried_until and memory.again != provider.index:
-            return Refusal(RefusalKind.FAILED_TASK, memory.tried_until, TASK)
+        if retry.tried & provider.bit and now < retry.tried_until and retry.again != provider.index:
+            return Refusal(RefusalKind.FAILED_TASK, retry.tried_until, TASK)
         return None
 
-    def _of_limits(self, option: Option, task: Task, memory: Memory, now: float) -> Refusal | None:
+    def _of_limits(self, option: Option, task: Task, retry: RetryState, now: float) -> Refusal | None:
         group = option.model.group
-        claim = group.claim
-        if claim is not None and memory.order and claim[0] < memory.order and now < claim[1]:
-            return Refusal(RefusalKind.HEAD_OF_LINE, claim[1], TASK)
+        hold = group.head_of_line
+        if hold is not None and retry.order and hold[0] < retry.order and now < hold[1]:
+            return Refusal(RefusalKind.HEAD_OF_LINE, hold[1], TASK)
         closed = group.closed(now)
         if closed is not None:
             return Refusal(closed.kind, closed.until, GROUP, closed.detail)
-        if memory.draws_429 or now < group.evidence.first_until:
-            refusal = self._of_429s(group, memory, now)
+        if retry.draws_429 or now < group.evidence.first_until:
+            refusal = self._of_429s(group, retry, now)
             if refusal is not None:
                 return refusal
-        if not group.counts_tokens or self._sizes.surely_fits(option, task, memory):
+        if not group.counts_tokens or self._sizes.surely_fits(option, task, retry):
             return None
-        dimension, wait_s = group.wait(self._sizes.need(option, task, memory), now)
+        dimension, wait_s = group.wait(self._sizes.need(option, task, retry), now)
         return Refusal(RefusalKind.RATE_LIMIT, now + wait_s, TASK, dimension) if wait_s else None
 
-    def _of_429s(self, group: ModelGroup, memory: Memory, now: float) -> Refusal | None:
+    def _of_429s(self, group: RateLimitGroup, retry: RetryState, now: float) -> Refusal | None:
         """After a hold one call goes first; a task that drew 429s waits for a call of another one."""
         if now < group.evidence.first_until:
             return Refusal(RefusalKind.TRIAL_AFTER_429, group.evidence.first_until, TASK)
-        if memory.draws_429 and self._registry.canaries and group.evidence.wants_neighbour(memory, now):
+        if retry.draws_429 and self._registry.canaries and group.evidence.wants_neighbour(retry, now):
             return Refusal(RefusalKind.NEIGHBOUR_FIRST, now + RECHECK_S, TASK)
         return None
 
     def of_budgets(
-        self, option: Option, task: Task, route: Route, memory: Memory, now: float
+        self, option: Option, task: Task, route: Route, retry: RetryState, now: float
     ) -> Refusal | None:
         """Why no budget affords the call, not even with a smaller max_tokens where that is a default."""
         budgets, sizes = self._registry.budgets, self._sizes
         if budgets is None:
             return None
         price = self._registry.price_of(option.provider, option.model, now)
-        max_tokens, defaulted = sizes.max_tokens(option, task, memory), route.defaulted_max_tokens
+        max_tokens, defaulted = sizes.max_tokens(option, task, retry), route.defaulted_max_tokens
         bound = sizes.upper_bound(price, task, max_tokens)
         minimum = sizes.upper_bound(price, task, sizes.least(max_tokens, defaulted=defaulted)) or 1
         refusal = budgets.check(now, option.provider.name, task.batch, task.submitter, bound, minimum)
@@ -226,7 +228,7 @@ def _of_model(model: ModelState, now: float) -> Refusal | None:
     return Refusal(RefusalKind.MODEL_IN_DOUBT, until, TASK, model.name) if now < until else None
 
 
-def _avoids(memory: Memory, option: Option) -> bool:
+def _avoids(retry: RetryState, option: Option) -> bool:
     """Whether the model can't serve the task, at any provider or at this one."""
     name = option.model.name
-    return name in memory.avoid or f"{option.provider.name}/{name}" in memory.avoid
+    return name in retry.avoid or f"{option.provider.name}/{name}" in retry.avoid

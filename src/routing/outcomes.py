@@ -21,11 +21,11 @@ from ..errors import (
 from ..records import LimitReport, Outcome, RefusalKind, Usage
 from ..refusal_text import refusal_text
 from .canaries import comes_again, health_of
-from .connectivity import Reach
+from .connectivity import ConnectivityMonitor
 from .limits.attribution import NO_CANARY_S
 from .registry import Registry
 from .state import Permit
-from .verification import FORBIDDEN, SecondLook
+from .verification import FORBIDDEN, Verifier
 
 LONGEST_QUOTA_S = 36 * 3600.0  # no quota is longer than a day; the rest is for clocks and zones
 SAME_RESET_S = 60.0  # calls in flight are told the same reset at different moments, as so many seconds
@@ -33,11 +33,11 @@ SAME_RESET_S = 60.0  # calls in flight are told the same reset at different mome
 _OK = Outcome.OK  # a name of its own is found sooner, at every decision
 
 
-class Settler:
+class OutcomeRecorder:
     """See the top of the file."""
 
-    def __init__(self, registry: Registry, reach: Reach, second_look: SecondLook) -> None:
-        self._registry, self._reach, self._second_look = registry, reach, second_look
+    def __init__(self, registry: Registry, reach: ConnectivityMonitor, verifier: Verifier) -> None:
+        self._registry, self._connectivity, self._verifier = registry, reach, verifier
 
     def settle(
         self,
@@ -72,11 +72,11 @@ class Settler:
             self._failed(held, error, now)
         else:
             provider.breaker.settle(healthy, held.probe, now, forced=held.forced, canary=held.canary)
-        self._reach.settled(provider, outcome, error, held.placed_at, now)
+        self._connectivity.settled(provider, outcome, error, held.placed_at, now)
         if outcome is _OK:
-            self._second_look.succeeded(held, now)
+            self._verifier.succeeded(held, now)
             self._succeeded(held, usage)
-            self._reach.stalls.answered(held, latency_s, now)
+            self._connectivity.stalls.answered(held, latency_s, now)
         elif error is not None:
             self._apply_error(held, error, now)
         held.model.call_ended(held.number)
@@ -104,12 +104,12 @@ class Settler:
 
     def _failed(self, held: Permit, error: ProviderError | None, now: float) -> None:
         """A failure that counts: against the provider, or against its row alone."""
-        provider, memory = held.provider, held.memory
-        blamed = memory is not None and any(
-            self._registry.providers[index].answered > number for index, number in memory.failed
+        provider, retry = held.provider, held.retry
+        blamed = retry is not None and any(
+            self._registry.providers[index].answered > number for index, number in retry.failed
         )
-        if memory is not None and all(index != provider.index for index, _ in memory.failed):
-            memory.failed = (*memory.failed, (provider.index, held.number))
+        if retry is not None and all(index != provider.index for index, _ in retry.failed):
+            retry.failed = (*retry.failed, (provider.index, held.number))
         provider.breaker.settle(
             False, held.probe, now,
             forced=held.forced, blamed=blamed, others_serve=self._registry.others_serve(provider, now),
@@ -170,7 +170,7 @@ class Settler:
             group.answered_without_headers(now)
         if outcome is _OK:
             group.succeeded(held.reservation, now)
-            group.evidence.answered(held.memory, held.number, held.chars)
+            group.evidence.answered(held.retry, held.number, held.chars)
 
     @staticmethod
     def _health_of(
@@ -214,17 +214,17 @@ class Settler:
         elif isinstance(error, QuotaExhausted):
             self._exhaust(held, error, now)
         elif isinstance(error, AuthFailed | ModelUnavailable):
-            self._second_look.refused(held, error, now)
+            self._verifier.refused(held, error, now)
 
     def _rate_limited(self, held: Permit, error: RateLimited, now: float) -> None:
         """Hold the model group, unless the 429 is its row's own: see `attribution.py`."""
-        group, memory = held.model.group, held.memory
+        group, retry = held.model.group, held.retry
         if held.canary:
             group.evidence.no_canary_until = now + NO_CANARY_S
-        if memory is not None:
-            known = memory.is_limited_alone
-            counts = group.evidence.counts(memory, held.number, held.chars)
-            if (memory.is_limited_alone and not known) or (counts and group.evidence.is_of_rows):
+        if retry is not None:
+            known = retry.is_limited_alone
+            counts = group.evidence.counts(retry, held.number, held.chars)
+            if (retry.is_limited_alone and not known) or (counts and group.evidence.is_of_rows):
                 group.go_on_as_before(now)
                 group.rejections.begin_stray(now)
             if counts or known:

@@ -1,7 +1,7 @@
-"""What `queues.py` is made of: a waiting task, its class (who may go to the same places), and their family.
+"""What `queues.py` is made of: a waiting task, its class (who may go to the same places), and their group.
 
 Tasks of one class may go to the same places, are charged about the same, and wait in one order. Classes with
-the same places and the same preferred provider share a family, since whatever keeps one of them for a reason
+the same places and the same preferred provider share a group, since whatever keeps one of them for a reason
 that is not its own keeps all of them.
 """
 
@@ -17,9 +17,9 @@ from ..records import Attempt, Task, WaitReason
 from .allocation.planner import FREE, Advice
 from .candidates import WaitCondition
 from .cost.budgets import BudgetRefusal
-from .limits.group import ModelGroup
+from .limits.group import RateLimitGroup
 from .refusals import NEVER
-from .retry_state import Memory
+from .retry_state import RetryState
 from .routes import Route
 
 ALWAYS = -math.inf
@@ -31,16 +31,16 @@ _numbers = itertools.count()  # what stands in a heap is compared by it before a
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class PendingTask:
     """One task, waiting or in flight."""
 
     task: Task
     asked: Task  # as its next call asks it
-    memory: Memory
+    retry: RetryState
     key: tuple[object, ...]
     attempts: list[Attempt] = field(default_factory=list)
-    queue: TaskClass | None = None  # None: in flight
-    claimed: ModelGroup | None = None  # whose room it has first claim on, unless an older one came
+    queue: QueueClass | None = None  # None: in flight
+    holds: RateLimitGroup | None = None  # whose room it has first claim on, unless an older one came
     warnings: tuple[str, ...] = ()
 
 
@@ -72,7 +72,7 @@ class Parked:
 
 
 @dataclass(slots=True, eq=False)
-class TaskClass(Parked):
+class QueueClass(Parked):
     """Tasks that may go to the same places.
 
     Dead entries stay in the heap until they come to its top, or until there are more of them than live ones.
@@ -80,19 +80,19 @@ class TaskClass(Parked):
 
     key: tuple[object, ...]
     route: Route
-    family: Family
+    group: QueueGroup
     task_type: str
     messages: int
-    heap: list[tuple[Order, Entry]] = field(default_factory=list)
+    heap: list[tuple[Order, PendingTask]] = field(default_factory=list)
     count: int = 0
     chars: int = 0
     advice: Advice = FREE
-    claimed: bool = False  # an older task's claim keeps it out somewhere
+    held_back: bool = False  # an older task's claim keeps it out somewhere
     over_budget: BudgetRefusal | None = None
-    listed: Order = ()  # the order by which its family has it among those to be asked; (): not at all
-    rests_until: float = ALWAYS  # the newest moment by which its family has it among those that are parked
+    listed: Order = ()  # the order by which its group has it among those to be asked; (): not at all
+    rests_until: float = ALWAYS  # the newest moment by which its group has it among those that are parked
 
-    def head(self) -> Entry | None:
+    def head(self) -> PendingTask | None:
         heap = self.heap
         while heap and heap[0][1].queue is not self:
             heapq.heappop(heap)
@@ -104,7 +104,7 @@ class TaskClass(Parked):
             self.heap[:] = [item for item in self.heap if item[1].queue is self]
             heapq.heapify(self.heap)
 
-    def draw(self, dice: Random) -> Entry | None:
+    def draw(self, dice: Random) -> PendingTask | None:
         """Any of its tasks, each as likely as any other."""
         for _ in range(DRAWS):
             entry = dice.choice(self.heap)[1]
@@ -114,21 +114,21 @@ class TaskClass(Parked):
 
     def park(self, blocked: WaitCondition, until: float | None) -> None:
         Parked.park(self, blocked, until)
-        self.claimed = blocked.claimed
+        self.held_back = blocked.held_back
         self.over_budget = blocked.over_budget
 
     def unpark(self) -> None:
         Parked.unpark(self)
-        self.claimed = False
+        self.held_back = False
 
     @property
     def holder(self) -> Parked:
-        """What keeps it for longer: itself, or its whole family."""
-        return self.family if self.family.parked_until > self.parked_until else self
+        """What keeps it for longer: itself, or its whole group."""
+        return self.group if self.group.parked_until > self.parked_until else self
 
 
 @dataclass(slots=True, eq=False)
-class Family(Parked):
+class QueueGroup(Parked):
     """Classes with the same places and preference: told alike what keeps all of them.
 
     Both heaps are lazy: what changed since an entry was pushed is seen when it comes to the top.
@@ -138,11 +138,11 @@ class Family(Parked):
     prefer: int
     again: bool  # its tasks had attempts before, and remember what came of them
     hurried: bool  # its tasks have deadlines and may force their way: each class is asked itself
-    classes: dict[TaskClass, None] = field(default_factory=dict)  # in the order they came
-    ready: list[tuple[Order, int, TaskClass]] = field(default_factory=list)
-    resting: list[tuple[float, int, TaskClass]] = field(default_factory=list)
+    classes: dict[QueueClass, None] = field(default_factory=dict)  # in the order they came
+    ready: list[tuple[Order, int, QueueClass]] = field(default_factory=list)
+    resting: list[tuple[float, int, QueueClass]] = field(default_factory=list)
 
-    def enlist(self, each: TaskClass) -> None:
+    def enlist(self, each: QueueClass) -> None:
         """Among those to be asked, by the order of its head."""
         order = each.heap[0][0]
         if each.listed != order:
@@ -151,7 +151,7 @@ class Family(Parked):
             if len(self.ready) > SLACK + 2 * len(self.classes):
                 self._sweep_ready()
 
-    def rest(self, each: TaskClass) -> None:
+    def rest(self, each: QueueClass) -> None:
         """It is parked: asked again when its moment comes."""
         if each.parked_until < NEVER and each.rests_until != each.parked_until:
             each.rests_until = each.parked_until
@@ -172,7 +172,7 @@ class Family(Parked):
         self.resting[:] = live.values()
         heapq.heapify(self.resting)
 
-    def first(self, now: float) -> TaskClass | None:
+    def first(self, now: float) -> QueueClass | None:
         """The class whose head goes first of those that are not parked themselves."""
         resting, ready = self.resting, self.ready
         while resting and resting[0][0] <= now:

@@ -1,4 +1,4 @@
-"""The waiting tasks in their classes and families, and which class is asked next.
+"""The waiting tasks in their classes and groups, and which class is asked next.
 
     push(entry)          a task waits, for the first time or again
     take(entry)          it does not wait any more
@@ -7,7 +7,7 @@
     next_at(now)         when time alone changes anything
 
 So a decision costs the same however many wait; and where what keeps the classes is the same for all, it
-grows with the number of families alone.
+grows with the number of groups alone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ..records import RefusalKind, Task, WaitingFor, WaitReason
 from .allocation.planner import FREE
 from .candidates import WaitCondition, spills_at
 from .cost.budgets import BudgetRefusal
-from .queue_groups import ALWAYS, Entry, Family, TaskClass
+from .queue_groups import ALWAYS, PendingTask, QueueClass, QueueGroup
 from .refusals import NEVER
-from .retry_state import Memory
+from .retry_state import RetryState
 from .routes import Route
 from .state import ProviderState
 
@@ -43,25 +43,25 @@ class Queues:
         self._route_of = route_of
         self._providers = providers
         self._preferred_wait_s = preferred_wait_s
-        self._classes: dict[tuple[object, ...], TaskClass] = {}
-        self._families: dict[tuple[object, ...], Family] = {}
-        self._parked: dict[TaskClass, None] = {}  # by themselves, not with their family
-        self._new: dict[TaskClass, None] = {}  # those whose head has not been asked yet
+        self._classes: dict[tuple[object, ...], QueueClass] = {}
+        self._groups: dict[tuple[object, ...], QueueGroup] = {}
+        self._parked: dict[QueueClass, None] = {}  # by themselves, not with their group
+        self._new: dict[QueueClass, None] = {}  # those whose head has not been asked yet
         self._routes: dict[tuple[object, ...], Route] = {}
         self.waiting = 0
 
-    def __iter__(self) -> Iterator[TaskClass]:
+    def __iter__(self) -> Iterator[QueueClass]:
         return iter(self._classes.values())
 
     # ------------------------------------------------------------------ in and out
 
-    def push(self, entry: Entry, now: float) -> None:
-        memory, task = entry.memory, entry.task
+    def push(self, entry: PendingTask, now: float) -> None:
+        retry, task = entry.retry, entry.task
         key = entry.key
-        if memory.attempt > 1:
+        if retry.attempt > 1:
             key = (
-                *key, memory.tried, memory.refused, memory.avoid, memory.again, memory.max_tokens,
-                bool(memory.failed), _apart_after_429s(memory),
+                *key, retry.tried, retry.refused, retry.avoid, retry.again, retry.max_tokens,
+                bool(retry.failed), _apart_after_429s(retry),
             )  # fmt: skip
         found = self._classes.get(key)
         if found is None:
@@ -70,11 +70,11 @@ class Queues:
                 if len(self._routes) >= MOST_ROUTES:
                     self._routes.clear()
                 route = self._routes[key] = self._route_of(task, now)
-            family = self._family_of(route, entry)
-            found = self._classes[key] = TaskClass(key, route, family, task.task_type, len(task.messages))
-            family.classes[found] = None
+            group = self._group_of(route, entry)
+            found = self._classes[key] = QueueClass(key, route, group, task.task_type, len(task.messages))
+            group.classes[found] = None
         entry.queue = found
-        heapq.heappush(found.heap, (memory.order, entry))
+        heapq.heappush(found.heap, (retry.order, entry))
         found.count += 1
         found.chars += task.prompt_chars
         self.waiting += 1
@@ -84,7 +84,7 @@ class Queues:
             self._wake(found)
             self._new[found] = None
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: PendingTask) -> None:
         queue = entry.queue
         if queue is None:
             return
@@ -100,32 +100,32 @@ class Queues:
             heapq.heappop(queue.heap)
             queue.head()
             if queue.parked_until == ALWAYS:
-                queue.family.enlist(queue)
+                queue.group.enlist(queue)
         else:
             queue.sweep()
 
-    def _family_of(self, route: Route, entry: Entry) -> Family:
-        again, hurried = entry.memory.attempt > 1, entry.task.deadline_at is not None
+    def _group_of(self, route: Route, entry: PendingTask) -> QueueGroup:
+        again, hurried = entry.retry.attempt > 1, entry.task.deadline_at is not None
         places = (route.groups, route.pinned)
         key = (places, route.prefer, again, hurried)
-        family = self._families.get(key)
-        if family is None:
-            family = self._families[key] = Family(places, route.prefer, again, hurried)
-        return family
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = QueueGroup(places, route.prefer, again, hurried)
+        return group
 
-    def _drop(self, queue: TaskClass) -> None:
+    def _drop(self, queue: QueueClass) -> None:
         del self._classes[queue.key]
         self._parked.pop(queue, None)
         self._new.pop(queue, None)
-        family = queue.family
-        del family.classes[queue]
-        if not family.classes:
-            del self._families[family.places, family.prefer, family.again, family.hurried]
+        group = queue.group
+        del group.classes[queue]
+        if not group.classes:
+            del self._groups[group.places, group.prefer, group.again, group.hurried]
 
     def reroute(self, now: float) -> None:
         """Where tasks may go has changed: every class is asked anew, by its new route."""
         self._routes.clear()
-        self._families.clear()
+        self._groups.clear()
         self._parked.clear()
         for each in list(self._classes.values()):
             head = each.head()
@@ -133,24 +133,24 @@ class Queues:
                 raise AssertionError(f"a class without tasks was kept: {each.key}")
             each.route = self._routes[each.key] = self._route_of(head.task, now)
             each.advice = FREE
-            each.family = self._family_of(each.route, head)
-            each.family.classes[each] = None
+            each.group = self._group_of(each.route, head)
+            each.group.classes[each] = None
             each.listed, each.rests_until = (), ALWAYS
             self._wake(each)
 
     # ------------------------------------------------------------------ whose turn
 
-    def next_class(self, now: float) -> TaskClass | None:
+    def next_class(self, now: float) -> QueueClass | None:
         best = None
-        for family in self._families.values():
-            if family.parked_until > now:
+        for group in self._groups.values():
+            if group.parked_until > now:
                 continue
-            if family.parked_until > ALWAYS:
-                family.unpark()
-            found = family.first(now)
+            if group.parked_until > ALWAYS:
+                group.unpark()
+            found = group.first(now)
             if found is not None and (best is None or found.listed < best.listed):
                 best = found
-        # Those never asked are, although their family waits: one may be such as nobody can ever serve.
+        # Those never asked are, although their group waits: one may be such as nobody can ever serve.
         while best is None and self._new:
             new = next(iter(self._new))
             del self._new[new]
@@ -160,49 +160,49 @@ class Queues:
             self._new.pop(best, None)
         return best
 
-    def park(self, queue: TaskClass, blocked: WaitCondition, now: float) -> None:
+    def park(self, queue: QueueClass, blocked: WaitCondition, now: float) -> None:
         """The head of `queue` can't go: who would be told the same waits with it."""
         if blocked.common:
             self.park_alike(queue, blocked, now)
-        if not blocked.common or blocked.free or queue.family.parked_until <= now:
+        if not blocked.common or blocked.free or queue.group.parked_until <= now:
             self._park(queue, blocked, blocked.until)
 
-    def _park(self, queue: TaskClass, blocked: WaitCondition, until: float | None) -> None:
+    def _park(self, queue: QueueClass, blocked: WaitCondition, until: float | None) -> None:
         queue.park(blocked, until)
         self._parked[queue] = None
-        queue.family.rest(queue)
+        queue.group.rest(queue)
 
-    def park_alike(self, queue: TaskClass, blocked: WaitCondition, now: float) -> None:
+    def park_alike(self, queue: QueueClass, blocked: WaitCondition, now: float) -> None:
         """Nobody's own affair keeps it: all with the same places, or with the same preference, wait."""
         if blocked.free:
-            self._park_for_preferred(queue.family, blocked, now)
+            self._park_for_preferred(queue.group, blocked, now)
         elif blocked.room_at > now:
-            for family in self._families.values():
-                if family.parked_until <= now and family.places == queue.family.places and not family.hurried:
-                    family.park(blocked, blocked.room_at)
+            for group in self._groups.values():
+                if group.parked_until <= now and group.places == queue.group.places and not group.hurried:
+                    group.park(blocked, blocked.room_at)
 
-    def _park_for_preferred(self, family: Family, blocked: WaitCondition, now: float) -> None:
+    def _park_for_preferred(self, group: QueueGroup, blocked: WaitCondition, now: float) -> None:
         """Others are open: each head waits for its provider until its own time to spill, and no longer."""
-        if family.again or family.hurried:
+        if group.again or group.hurried:
             return
-        for each in family.classes:
+        for each in group.classes:
             head = each.head() if each.parked_until <= now else None
             if head is None:
                 continue
-            spill_at = spills_at(head.memory.offered_at, blocked.progress_at, self._preferred_wait_s)
+            spill_at = spills_at(head.retry.offered_at, blocked.progress_at, self._preferred_wait_s)
             if spill_at > now:
                 self._park(each, blocked, min(blocked.room_at, spill_at))
 
     def next_at(self, now: float) -> float:
         """When time alone lets somebody be asked again."""
-        return min((family.next_at(now) for family in self._families.values()), default=NEVER)
+        return min((group.next_at(now) for group in self._groups.values()), default=NEVER)
 
-    def draw(self, provider: ProviderState, dice: Random) -> Entry | None:
+    def draw(self, provider: ProviderState, dice: Random) -> PendingTask | None:
         """A task that has not failed and may go to that provider, each as likely as any other."""
         classes, counts = [], []
         for each in self._classes.values():
             head = each.head()
-            if head is None or head.memory.failed or head.memory.draws_429:
+            if head is None or head.retry.failed or head.retry.draws_429:
                 continue
             if any(option.provider is provider for option in each.route.options):
                 classes.append(each)
@@ -211,30 +211,30 @@ class Queues:
 
     # ------------------------------------------------------------------ waking
 
-    def _wake(self, queue: TaskClass) -> None:
+    def _wake(self, queue: QueueClass) -> None:
         queue.unpark()
         self._parked.pop(queue, None)
-        queue.family.enlist(queue)
+        queue.group.enlist(queue)
 
     def wake_all(self) -> None:
         """Something changed for everybody: weights, a pause, the network."""
-        for family in self._families.values():
-            family.unpark()
+        for group in self._groups.values():
+            group.unpark()
         self._wake_those(self._parked)
 
     def wake_for(self, provider_bit: int) -> None:
         """A call of that provider has ended."""
-        for family in self._families.values():
-            if family.settles & provider_bit:
-                family.unpark()
+        for group in self._groups.values():
+            if group.settles & provider_bit:
+                group.unpark()
         if self._parked:
             self._wake_those(each for each in self._parked if each.settles & provider_bit)
 
-    def wake_claimed(self) -> None:
+    def wake_held_back(self) -> None:
         """A claim was given up: whoever it kept out asks again."""
-        self._wake_those(each for each in self._parked if each.claimed)
+        self._wake_those(each for each in self._parked if each.held_back)
 
-    def _wake_those(self, queues: Iterable[TaskClass]) -> None:
+    def _wake_those(self, queues: Iterable[QueueClass]) -> None:
         for each in list(queues):
             self._wake(each)
 
@@ -285,12 +285,12 @@ class Queues:
         return min(heads, default=None)
 
 
-def _apart_after_429s(memory: Memory) -> int:
+def _apart_after_429s(retry: RetryState) -> int:
     """Rows that wait each for its own moment must not hold up those behind them."""
-    return 1 + int(memory.order[2]) % APART if memory.draws_429 else 0
+    return 1 + int(retry.order[2]) % APART if retry.draws_429 else 0
 
 
-def _keeps_itself(each: TaskClass) -> bool:
+def _keeps_itself(each: QueueClass) -> bool:
     """A budget of its own batch or submitter keeps it; everybody's budget keeps others as well."""
     over = each.over_budget
     return over is not None and over.rule.scope in ("batch", "submitter") and each.parked_until > ALWAYS

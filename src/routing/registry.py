@@ -9,7 +9,7 @@ from ..settings import AgentConfig, Settings
 from .cost.budgets import Budgets
 from .cost.price_table import PriceTable
 from .cost.pricing import CompiledPrice
-from .cost.prompt_cache import Prefixes
+from .cost.prompt_cache import PromptCacheTracker
 from .event_log import EventLog
 from .health.circuit_breaker import CLOSED
 from .health.network import NetworkState
@@ -71,7 +71,7 @@ class Registry:
             per_s = per_minute / 60.0 if per_minute is not None else None
             provider.concurrency = Concurrency(self.most_in_flight, per_s)
         self.permits: dict[int, Permit] = {}
-        self.prefixes = Prefixes(settings.caching)
+        self.prompt_cache = PromptCacheTracker(settings.caching)
         self.round_robin = RoundRobin(len(self.providers), settings.routing.credit_clamp)
         self.scores = Scoreboard(self.providers, now)
         self.network = NetworkState()

@@ -35,7 +35,7 @@ from ..errors import (
 from ..records import Attempt, Message, Task, TaskStatus
 from ..settings import PoolSettings
 from .limits.attribution import SURELY_OWN
-from .retry_state import Memory
+from .retry_state import RetryState
 from .state import ProviderState
 
 HOUR_S = 3600.0
@@ -89,7 +89,7 @@ def backoff_s(failures: int, pool: PoolSettings) -> float:
 def decide(
     error: ProviderError,
     provider: ProviderState,
-    memory: Memory,
+    retry: RetryState,
     attempts: Sequence[Attempt],
     costed: int,
     now: float,
@@ -98,7 +98,7 @@ def decide(
     failover_on_refusal: bool = False,
     max_hold_s: float = HOUR_S,
 ) -> tuple[TaskStatus, str] | None:
-    """`(final status, why)`, or None: the task goes on and `memory` says how.
+    """`(final status, why)`, or None: the task goes on and `retry` says how.
 
     `attempts` holds all attempts, the failed one last; `costed` how many of them count.
     """
@@ -107,37 +107,37 @@ def decide(
     same_kind = sum(a.error_kind == error.kind for a in attempts)
     if rule.at_most is not None and same_kind >= rule.at_most:
         return rule.ends_as, _explain(attempts, error.kind)
-    own_429s = max(0, memory.own_429s - SURELY_OWN)
+    own_429s = max(0, retry.own_429s - SURELY_OWN)
     if costed + own_429s >= pool.max_attempts:
         beside = f", {own_429s} of them with 429 while other calls were answered" if own_429s else ""
         return TaskStatus.FAILED, _explain(attempts, f"{costed + own_429s} attempts failed{beside}")
     if len(attempts) >= pool.max_calls:
         return TaskStatus.FAILED, _explain(attempts, f"{len(attempts)} calls were made")
-    memory.attempt = len(attempts) + 1
-    memory.again = -1
+    retry.attempt = len(attempts) + 1
+    retry.again = -1
     if isinstance(error, RateLimited):
-        _wait_for_limit(memory, error, provider, attempts, now, pool, max_hold_s)
+        _wait_for_limit(retry, error, provider, attempts, now, pool, max_hold_s)
     once_more = _tries_here(attempts, provider.name, error.kind) <= rule.again
     # One failure is an accident. A provider that fails in a row is not asked twice at once by one task, nor
     # is any that is asked after another has failed it: the failure may be the task's.
-    follows = error.counts_against_health and any(index != provider.index for index, _ in memory.failed)
+    follows = error.counts_against_health and any(index != provider.index for index, _ in retry.failed)
     if once_more and not follows and provider.breaker.consecutive <= 1:
-        memory.again = provider.index
+        retry.again = provider.index
     elif rule.exclude_provider:
-        memory.tried |= provider.bit
-        memory.tried_until = now + backoff_s(costed, pool)
+        retry.tried |= provider.bit
+        retry.tried_until = now + backoff_s(costed, pool)
     if refused:
-        memory.refused |= provider.bit
-    if memory.again < 0:
-        memory.turns = ()  # whoever comes next starts from what the user asked
+        retry.refused |= provider.bit
+    if retry.again < 0:
+        retry.turns = ()  # whoever comes next starts from what the user asked
     elif rule.repair and isinstance(error, SchemaMismatch):
-        memory.turns = _repair_turns(error)
-    _note_model(memory, rule, attempts[-1], again=memory.again >= 0)
+        retry.turns = _repair_turns(error)
+    _note_model(retry, rule, attempts[-1], again=retry.again >= 0)
     return None
 
 
 def _wait_for_limit(
-    memory: Memory,
+    retry: RetryState,
     error: ProviderError,
     provider: ProviderState,
     attempts: Sequence[Attempt],
@@ -155,23 +155,23 @@ def _wait_for_limit(
         return
     told_s = min(error.retry_after_s or 0.0, max_hold_s)
     wait_s = told_s if told_s and drawn == 1 else max(told_s, backoff_s(drawn, pool))
-    memory.tried |= provider.bit
-    memory.tried_until = max(held_until, now) + wait_s
+    retry.tried |= provider.bit
+    retry.tried_until = max(held_until, now) + wait_s
 
 
-def _note_model(memory: Memory, rule: Rule, attempt: Attempt, *, again: bool) -> None:
+def _note_model(retry: RetryState, rule: Rule, attempt: Attempt, *, again: bool) -> None:
     if rule.exclude_model and not again:
-        memory.avoid = memory.avoid | {attempt.model}
+        retry.avoid = retry.avoid | {attempt.model}
     if rule.exclude_here and not again:
-        memory.avoid = memory.avoid | {f"{attempt.provider}/{attempt.model}"}
+        retry.avoid = retry.avoid | {f"{attempt.provider}/{attempt.model}"}
     if rule.more_tokens:
-        memory.max_tokens = max(attempt.max_tokens * LARGER_MAX_TOKENS, LARGER_AT_LEAST)
+        retry.max_tokens = max(attempt.max_tokens * LARGER_MAX_TOKENS, LARGER_AT_LEAST)
 
 
 def recall(
-    memory: Memory, attempts: Sequence[Attempt], by_name: Mapping[str, ProviderState], pool: PoolSettings
+    retry: RetryState, attempts: Sequence[Attempt], by_name: Mapping[str, ProviderState], pool: PoolSettings
 ) -> None:
-    """Write into `memory` what attempts of an earlier life have shown, as `decide` did after each of them.
+    """Write into `retry` what attempts of an earlier life have shown, as `decide` did after each of them.
 
     What a try on the same provider would have gone on with is lost: nobody gets one.
     """
@@ -182,23 +182,23 @@ def recall(
         failures += 1
         kind, provider = PROVIDER_ERRORS[attempt.error_kind], by_name.get(attempt.provider)
         if kind.counts_against_health and provider is not None:
-            memory.failed = (*memory.failed, (provider.index, 0))
+            retry.failed = (*retry.failed, (provider.index, 0))
         refused = kind is ContentRefused  # and the task went on: so it was wished
         rule = FAILOVER_ON_REFUSAL if refused else RULES[kind]
         again = _tries_here(attempts[:number], attempt.provider, attempt.error_kind) <= rule.again
-        _note_model(memory, rule, attempt, again=again)
+        _note_model(retry, rule, attempt, again=again)
         if provider is None:  # it has no key any more
             continue
         if rule.exclude_provider and not again:
-            memory.tried |= provider.bit
-            memory.tried_until = attempt.started_at + attempt.latency_s + backoff_s(failures, pool)
+            retry.tried |= provider.bit
+            retry.tried_until = attempt.started_at + attempt.latency_s + backoff_s(failures, pool)
         if refused:
-            memory.refused |= provider.bit
+            retry.refused |= provider.bit
 
 
-def as_asked_next(task: Task, memory: Memory) -> Task:
+def as_asked_next(task: Task, retry: RetryState) -> Task:
     """The task as its next call asks it: after a wrong answer with two turns more, which cost and count."""
-    return replace(task, messages=(*task.messages, *memory.turns)) if memory.turns else task
+    return replace(task, messages=(*task.messages, *retry.turns)) if retry.turns else task
 
 
 def _repair_turns(error: SchemaMismatch) -> tuple[Message, ...]:

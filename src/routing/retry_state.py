@@ -10,7 +10,7 @@ from .limits.attribution import SURELY_OWN, Evidence
 
 
 @dataclass(slots=True)
-class Memory:
+class RetryState:
     """A task's earlier attempts, and how long it has waited. Providers are numbers, sets of them bits."""
 
     offered_at: float

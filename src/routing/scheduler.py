@@ -16,7 +16,7 @@ moment; a younger one goes elsewhere or waits, so that small tasks never starve 
 Fair share: each flow (batch, submitter) numbers its tasks from the number of the last task placed
 (start-time fair queueing), so a file of 200,000 rows and a single question take turns.
 
-Memory: bounded by the tasks that are not over. A flow is forgotten with its last task, and heaps whose dead
+Memory is bounded by the tasks that are not over. A flow is forgotten with its last task, and heaps whose dead
 entries could stay behind a live one for long are swept.
 
 Tasks that can't be served in time or at all end here, before they cost anything.
@@ -45,15 +45,15 @@ from ..records import (
 from ..refusal_text import candidate_text
 from ..settings import TIERS, Settings
 from . import retry_policy
-from .allocation.planner import Allotment
+from .allocation.planner import AllocationPlanner
 from .balancer import ProviderLoadBalancer
 from .candidates import SOON_S, PlacementResult, WaitCondition
 from .cost.budgets import BudgetRefusal
-from .limits.group import ModelGroup
-from .queue_groups import SLACK, Entry, Flow, TaskClass
+from .limits.group import RateLimitGroup
+from .queue_groups import SLACK, Flow, PendingTask, QueueClass
 from .queues import Queues
 from .refusals import NEVER
-from .retry_state import Memory
+from .retry_state import RetryState
 from .routes import Route, class_key
 
 TaskKey = tuple[str, str]  # batch, id
@@ -83,10 +83,10 @@ class Dispatch:
     def __init__(self, balancer: ProviderLoadBalancer, settings: Settings) -> None:
         self.balancer = balancer
         self._settings = settings
-        self._entries: dict[TaskKey, Entry] = {}
+        self._entries: dict[TaskKey, PendingTask] = {}
         self._queues = Queues(balancer.route, settings.routing.preferred_wait_s, balancer.providers)
-        self._in_flight: dict[int, Entry] = {}
-        self._deadlines: list[tuple[float, int, Entry]] = []
+        self._in_flight: dict[int, PendingTask] = {}
+        self._deadlines: list[tuple[float, int, PendingTask]] = []
         self._placed: list[Placement] = []  # decided, and not returned by `dispatch` yet
         self._ended: list[Result] = []
         self._sequence = itertools.count()
@@ -94,7 +94,7 @@ class Dispatch:
         self._flows: dict[tuple[str, str], Flow] = {}
         self._virtual_time = 0.0
         self._least_s = 0.0  # what even a lucky call takes
-        self._allotment = Allotment(balancer.registry)
+        self._planner = AllocationPlanner(balancer.registry)
         self._routes_version = balancer.registry.routes_version
         self._offline_since = balancer.offline_since
         self.behind = 0  # tasks that will be offered when there is room for them
@@ -117,17 +117,17 @@ class Dispatch:
         flow = (task.batch, task.submitter)
         tag = self._tag(flow)
         number = next(self._sequence)
-        memory = Memory(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
-        retry_policy.recall(memory, attempts, self.balancer.by_name, self._settings.pool)
-        memory.prefixes = self.balancer.registry.prefixes.offered(task)
+        retry = RetryState(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
+        retry_policy.recall(retry, attempts, self.balancer.by_name, self._settings.pool)
+        retry.prefixes = self.balancer.registry.prompt_cache.offered(task)
         like = (*class_key(task, self._settings), task.deadline_at is not None)
-        if memory.prefixes:  # one that waits for its beginning to be cached must not hold up the others
-            like = (*like, int(memory.prefixes[-1].key[:4], 16) % PREFIX_CLASSES)
+        if retry.prefixes:  # one that waits for its beginning to be cached must not hold up the others
+            like = (*like, int(retry.prefixes[-1].key[:4], 16) % PREFIX_CLASSES)
         if (
             self.balancer.registry.budgets is not None
         ):  # one whose budget is spent must not hold up the others
             like = (*like, *flow)
-        entry = Entry(task, task, memory, like, list(attempts))
+        entry = PendingTask(task, task, retry, like, list(attempts))
         self._entries[key] = entry
         self._enqueue(entry, now)
 
@@ -147,7 +147,7 @@ class Dispatch:
             return None
         self._dequeue(entry)
         self._forget(entry)
-        if entry.memory.prefixes:  # what it shared with one other is not shared any more
+        if entry.retry.prefixes:  # what it shared with one other is not shared any more
             self.wake_all()
         return entry.task
 
@@ -182,7 +182,7 @@ class Dispatch:
         self._note_changes(now)
         ended = self._ended
         self._expire(now)
-        if self._allotment.advise(queues, queues.waiting, self.behind, now):
+        if self._planner.advise(queues, queues.waiting, self.behind, now):
             queues.wake_all()
         placements = self._placed  # kept where an error ends this half-way: they hold permits
         self._send_probes(placements, now)
@@ -221,40 +221,42 @@ class Dispatch:
                 if entry is None or entry.queue is None:
                     break
                 placement = self.balancer.try_probe(
-                    entry.asked, entry.queue.route, entry.memory, provider, now
+                    entry.asked, entry.queue.route, entry.retry, provider, now
                 )
                 if placement is not None:
                     self._leaves(entry, placement)
                     placements.append(placement)
                     break
 
-    def _leaves(self, entry: Entry, placement: Placement) -> None:
+    def _leaves(self, entry: PendingTask, placement: Placement) -> None:
         """The task's call is on its way."""
         self._dequeue(entry)
         self._in_flight[placement.permit] = entry
         entry.warnings = placement.warnings
-        if not entry.memory.draws_429:  # its place is not the one that it came with
-            self._virtual_time = max(self._virtual_time, entry.memory.order[1])
+        if not entry.retry.draws_429:  # its place is not the one that it came with
+            self._virtual_time = max(self._virtual_time, entry.retry.order[1])
 
-    def _try(self, entry: Entry, best: TaskClass, now: float) -> PlacementResult:
-        had = self._drop_claim(entry)
-        tried = self.balancer.try_place(entry.asked, best.route, entry.memory, now, best.advice)
+    def _try(self, entry: PendingTask, best: QueueClass, now: float) -> PlacementResult:
+        had = self._drop_hold(entry)
+        tried = self.balancer.try_place(entry.asked, best.route, entry.retry, now, best.advice)
         if tried.placement is None and tried.blocked is not None and tried.blocked.over_budget is not None:
             tried = self._try_cheaper(entry, best.route, tried.blocked, now)
         placement, blocked = tried
-        keeps = blocked.claim if blocked is not None else None
+        keeps = blocked.head_of_line if blocked is not None else None
         if had is not None and (keeps is None or had is not keeps[0].model.group):
-            self._queues.wake_claimed()
+            self._queues.wake_held_back()
         if placement is not None:
             self._leaves(entry, placement)
         return tried
 
-    def _try_cheaper(self, entry: Entry, route: Route, blocked: WaitCondition, now: float) -> PlacementResult:
+    def _try_cheaper(
+        self, entry: PendingTask, route: Route, blocked: WaitCondition, now: float
+    ) -> PlacementResult:
         """Only money keeps the task: a cheaper tier may serve one that wished for none, else it is parked."""
         if entry.task.tier == "auto" and not entry.task.models:
             for tier in reversed(TIERS[: TIERS.index(route.tier)]):
                 cheaper = self.balancer.route(entry.task, now, tier)
-                placement, _ = self.balancer.try_place(entry.asked, cheaper, entry.memory, now)
+                placement, _ = self.balancer.try_place(entry.asked, cheaper, entry.retry, now)
                 if placement is not None:
                     return PlacementResult(placement, None)
         if blocked.over_budget is not None:
@@ -262,21 +264,21 @@ class Dispatch:
         return PlacementResult(None, blocked)
 
     @staticmethod
-    def _drop_claim(entry: Entry) -> ModelGroup | None:
+    def _drop_hold(entry: PendingTask) -> RateLimitGroup | None:
         """It asks again or has gone: what it had claimed is claimed anew, or no longer needed."""
-        group, entry.claimed = entry.claimed, None
-        if group is None or group.claim is None or group.claim[0] != entry.memory.order:
+        group, entry.holds = entry.holds, None
+        if group is None or group.head_of_line is None or group.head_of_line[0] != entry.retry.order:
             return None
-        group.claim = None
+        group.head_of_line = None
         return group
 
-    def _park(self, best: TaskClass, entry: Entry, blocked: WaitCondition, now: float) -> None:
+    def _park(self, best: QueueClass, entry: PendingTask, blocked: WaitCondition, now: float) -> None:
         self._queues.park(best, blocked, now)
-        if blocked.claim is not None:
-            group = blocked.claim[0].model.group
-            mine = (entry.memory.order, blocked.claim[1])
-            if group.claim is None or now >= group.claim[1] or mine < group.claim:
-                group.claim, entry.claimed = mine, group
+        if blocked.head_of_line is not None:
+            group = blocked.head_of_line[0].model.group
+            mine = (entry.retry.order, blocked.head_of_line[1])
+            if group.head_of_line is None or now >= group.head_of_line[1] or mine < group.head_of_line:
+                group.head_of_line, entry.holds = mine, group
 
     def _next_wake(self, now: float) -> float | None:
         # Without a free slot time changes nothing: the settle that brings one does.
@@ -324,16 +326,16 @@ class Dispatch:
         medians = [q[0] for p in self.balancer.providers if (q := p.history.quantiles())]
         return 0.5 * min(medians) if medians else 0.0
 
-    def _give_up(self, entry: Entry, blocked: WaitCondition | None, now: float) -> Result:
+    def _give_up(self, entry: PendingTask, blocked: WaitCondition | None, now: float) -> Result:
         self._dequeue(entry)
         reasons = blocked.reasons if blocked is not None else ()
         why = "; ".join(f"{c.provider}: {candidate_text(c)}" for c in reasons if c.kind)
         told = "; ".join(retry_policy.describe(a) for a in entry.attempts if a.error_kind)
         text = f"no provider can serve it ({why or 'none is configured'})"
-        status = TaskStatus.REFUSED if entry.memory.refused else TaskStatus.FAILED
+        status = TaskStatus.REFUSED if entry.retry.refused else TaskStatus.FAILED
         return self._end(entry, status, f"{told}; then {text}" if told else text, now)
 
-    def _end(self, entry: Entry, status: TaskStatus, error: str, now: float) -> Result:
+    def _end(self, entry: PendingTask, status: TaskStatus, error: str, now: float) -> Result:
         self._forget(entry)
         return Result(
             entry.task, status, now, tuple(entry.attempts), error=error, warnings=entry.warnings,
@@ -375,38 +377,38 @@ class Dispatch:
         return Settled(attempt, self._after(entry, placement, completion, error, now))
 
     def _after(
-        self, entry: Entry, placement: Placement, completion: Completion | None,
+        self, entry: PendingTask, placement: Placement, completion: Completion | None,
         error: ProviderError | None, now: float,
     ) -> Result | None:  # fmt: skip
         if completion is not None:
             return self._succeed(entry, placement, completion, now)
         provider = self.balancer.by_name[placement.provider]
-        memory = entry.memory
-        memory.agent = placement.agent
+        retry = entry.retry
+        retry.agent = placement.agent
         if error is not None:
-            costed = sum(self._costs(a, entry.memory.offered_at) for a in entry.attempts)
+            costed = sum(self._costs(a, entry.retry.offered_at) for a in entry.attempts)
             verdict = retry_policy.decide(
-                error, provider, memory, entry.attempts, costed, now, self._settings.pool,
+                error, provider, retry, entry.attempts, costed, now, self._settings.pool,
                 failover_on_refusal=self._settings.routing.failover_on_refusal,
                 max_hold_s=self._settings.routing.max_hold_s,
             )  # fmt: skip
             if verdict is not None:
                 return self._end(entry, verdict[0], verdict[1], now)
-            entry.asked = retry_policy.as_asked_next(entry.task, memory)
-            if isinstance(error, RateLimited) and not memory.is_limited_alone:
-                self._let_others_pass(memory)
+            entry.asked = retry_policy.as_asked_next(entry.task, retry)
+            if isinstance(error, RateLimited) and not retry.is_limited_alone:
+                self._let_others_pass(retry)
         else:
-            memory.attempt = len(entry.attempts) + 1
+            retry.attempt = len(entry.attempts) + 1
         if entry.task.deadline_at is not None and now >= entry.task.deadline_at:
             return self._end(entry, TaskStatus.EXPIRED, "the deadline has passed", now)
         self._enqueue(entry, now)
         return None
 
-    def _let_others_pass(self, memory: Memory) -> None:
+    def _let_others_pass(self, retry: RetryState) -> None:
         """It has drawn a 429: the cause may be the task, so that others of its priority go first."""
-        priority, tag, number = memory.order
-        passed = PASSED_AFTER_429 ** min(memory.draws_429, 8)
-        memory.order = (priority, max(tag, self._virtual_time + passed), number)
+        priority, tag, number = retry.order
+        passed = PASSED_AFTER_429 ** min(retry.draws_429, 8)
+        retry.order = (priority, max(tag, self._virtual_time + passed), number)
 
     def _costs(self, attempt: Attempt, offered_at: float) -> bool:
         """Whether an attempt uses up one of the task's: forced calls and a dead network don't."""
@@ -423,7 +425,9 @@ class Dispatch:
                 return False  # it may be the network, until any provider has answered
         return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
 
-    def _succeed(self, entry: Entry, placement: Placement, completion: Completion, now: float) -> Result:
+    def _succeed(
+        self, entry: PendingTask, placement: Placement, completion: Completion, now: float
+    ) -> Result:
         self._forget(entry)
         return Result(
             entry.task,
@@ -440,7 +444,7 @@ class Dispatch:
 
     # ------------------------------------------------------------------ queues
 
-    def _enqueue(self, entry: Entry, now: float) -> None:
+    def _enqueue(self, entry: PendingTask, now: float) -> None:
         self._queues.push(entry, now)
         if entry.task.deadline_at is not None:
             self._with_deadline += 1
@@ -451,21 +455,21 @@ class Dispatch:
         """Tasks that do not wait any more go, wherever in the heap they stand; each that waits stays once."""
         if len(self._deadlines) <= SLACK + 2 * self._with_deadline:
             return
-        live = {item[2].memory.order: item for item in self._deadlines if item[2].queue is not None}
+        live = {item[2].retry.order: item for item in self._deadlines if item[2].queue is not None}
         self._deadlines[:] = live.values()
         heapq.heapify(self._deadlines)
 
-    def _dequeue(self, entry: Entry) -> None:
+    def _dequeue(self, entry: PendingTask) -> None:
         self._queues.take(entry)
         if entry.task.deadline_at is not None:
             self._with_deadline -= 1
             self._sweep_deadlines()
-        if self._drop_claim(entry) is not None:
-            self._queues.wake_claimed()
+        if self._drop_hold(entry) is not None:
+            self._queues.wake_held_back()
 
-    def _forget(self, entry: Entry) -> None:
+    def _forget(self, entry: PendingTask) -> None:
         task = entry.task
-        self.balancer.registry.prefixes.left(entry.memory.prefixes)
+        self.balancer.registry.prompt_cache.left(entry.retry.prefixes)
         if self._entries.pop((task.batch, task.id), None) is None:
             return
         flow = self._flows[task.batch, task.submitter]
@@ -500,9 +504,9 @@ class Dispatch:
         return self._queues.oldest_waiting_at()
 
 
-def _is_hopeless(entry: Entry, blocked: WaitCondition, now: float) -> bool:
+def _is_hopeless(entry: PendingTask, blocked: WaitCondition, now: float) -> bool:
     """Nobody will ever serve it; one that was refused waits for nobody else who is out for long."""
-    if blocked.until == NEVER or not entry.memory.refused or blocked.free or blocked.report is None:
+    if blocked.until == NEVER or not entry.retry.refused or blocked.free or blocked.report is None:
         return blocked.until == NEVER
     return not blocked.report.expected_before(now + SOON_S)
 

@@ -29,7 +29,7 @@ from .eligibility import Eligibility, last_to_end
 from .health.circuit_breaker import CLOSED
 from .refusals import GROUP, NEVER, TASK, Refusal
 from .registry import Registry
-from .retry_state import Memory
+from .retry_state import RetryState
 from .routes import Option, Route
 from .state import ProviderState
 
@@ -57,7 +57,7 @@ class _Candidates(NamedTuple):
 
     task: Task
     route: Route
-    memory: Memory
+    retry: RetryState
     report: CandidateReport
     options: list[Option]  # the eligible ones, without those that failed the task if others are left
     preferred: int  # the number of the provider that the task's type prefers; -1: none
@@ -82,13 +82,13 @@ class ProviderSelector:
     # ------------------------------------------------------------------ evaluation
 
     def evaluate_candidates(
-        self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE,
+        self, task: Task, route: Route, retry: RetryState, now: float, advice: Advice = FREE,
         *, for_canary: bool = False,
     ) -> CandidateReport:  # fmt: skip
         """Every option of the route through its gates; those that `advice` reserves are refused."""
         report, gates = CandidateReport(route), self.eligibility
         budgets = self._registry.budgets
-        avoid = self._heeded(task, route, memory, now, advice) if advice.shun else 0
+        avoid = self._heeded(task, route, retry, now, advice) if advice.avoid else 0
         for place, option in enumerate(route.options):
             provider = option.provider
             if avoid >> place & 1:
@@ -96,15 +96,15 @@ class ProviderSelector:
                 continue
             refusal = gates.of_provider(provider, now, for_canary=for_canary)
             if refusal is None:
-                refusal = gates.of_task(option, task, route, memory, now)
+                refusal = gates.of_task(option, task, route, retry, now)
             elif budgets is not None and refusal.until is not None:
-                refusal = last_to_end(refusal, gates.of_budgets(option, task, route, memory, now))
+                refusal = last_to_end(refusal, gates.of_budgets(option, task, route, retry, now))
             if refusal is not None:
                 report.refuse(option, refusal)
                 continue
             breaker = provider.breaker
             on_trial = provider.connection.probe_allowed or breaker.state is not CLOSED
-            report.admit(option, provider.score * breaker.ramp(now), on_trial=on_trial)
+            report.admit(option, provider.score * breaker.slow_start_share(now), on_trial=on_trial)
         return report
 
     def report_after(self, granted: CandidateReport, now: float) -> CandidateReport | None:
@@ -127,11 +127,11 @@ class ProviderSelector:
         report.refused = [*granted.refused[:place], (option, refusal), *granted.refused[place:]]
         return report
 
-    def _heeded(self, task: Task, route: Route, memory: Memory, now: float, advice: Advice) -> int:
+    def _heeded(self, task: Task, route: Route, retry: RetryState, now: float, advice: Advice) -> int:
         """Bits of the options that the task leaves to others: see `planner.py`."""
-        if now >= advice.until or memory.tried or _is_near(task, now):
+        if now >= advice.until or retry.tried or _is_near(task, now):
             return 0
-        avoid = advice.shun
+        avoid = advice.avoid
         if self._prefers(route):
             for place, option in enumerate(route.options):
                 if option.provider.index == route.prefer:
@@ -148,15 +148,15 @@ class ProviderSelector:
         return Selection(wanted, word) if wanted is not None else None
 
     def select(
-        self, task: Task, route: Route, memory: Memory, now: float, report: CandidateReport
+        self, task: Task, route: Route, retry: RetryState, now: float, report: CandidateReport
     ) -> Selection | None:
         """The first step that decides; None: the task waits, and `report` holds for what."""
         options = report.eligible
-        if memory.tried:
-            options = [o for o in options if not memory.tried & o.provider.bit] or options
+        if retry.tried:
+            options = [o for o in options if not retry.tried & o.provider.bit] or options
         preferred = route.prefer if self._prefers(route) else -1
-        shared = self._registry.prefixes.shared(memory.prefixes, now) if memory.prefixes else None
-        candidates = _Candidates(task, route, memory, report, options, preferred, shared)
+        shared = self._registry.prompt_cache.shared(retry.prefixes, now) if retry.prefixes else None
+        candidates = _Candidates(task, route, retry, report, options, preferred, shared)
         for step in self._steps:
             found = step(candidates, now)
             if found is not None:
@@ -164,17 +164,17 @@ class ProviderSelector:
         return None
 
     def _retry_here(self, c: _Candidates, now: float) -> Selection | _Wait | None:
-        memory = c.memory
-        if memory.again < 0:
+        retry = c.retry
+        if retry.again < 0:
             return None
-        same = _at(c.options, memory.again) or _at(c.report.eligible, memory.again)
+        same = _at(c.options, retry.again) or _at(c.report.eligible, retry.again)
         if same is not None:
             return Selection(same, "retry") if same.provider.breaker.state is CLOSED else None
-        return WAIT if memory.turns and self._may_repair_here(c, now) else None
+        return WAIT if retry.turns and self._may_repair_here(c, now) else None
 
     def _may_repair_here(self, c: _Candidates, now: float) -> bool:
         """Whether the model that gave a wrong answer is expected to be free for its correction soon."""
-        provider = self._registry.providers[c.memory.again]
+        provider = self._registry.providers[c.retry.again]
         until = c.report.until_of(provider)
         if provider.breaker.state is not CLOSED or until == NEVER:
             return False
@@ -192,7 +192,7 @@ class ProviderSelector:
         if c.shared is None:
             return None
         providers = {option.provider.index for option in c.route.options}
-        until, writers = self._registry.prefixes.written_by(c.shared, providers, now)
+        until, writers = self._registry.prompt_cache.written_by(c.shared, providers, now)
         deadline_at = c.task.deadline_at
         if not writers or (deadline_at is not None and deadline_at - until < DEADLINE_NEAR_S):
             return None
@@ -203,13 +203,13 @@ class ProviderSelector:
 
     def _take_preferred(self, c: _Candidates, now: float) -> Selection | _Wait | None:
         preferred = c.preferred
-        if preferred < 0 or c.memory.tried & (1 << preferred):
+        if preferred < 0 or c.retry.tried & (1 << preferred):
             return None
         wanted = _at(c.options, preferred)
         if wanted is None:
             return WAIT if self._worth_waiting(c, now) else None
         provider = wanted.provider
-        if provider.breaker.ramp(now) < 1.0:
+        if provider.breaker.slow_start_share(now) < 1.0:
             return None
         self._take_turn(c, wanted)
         return Selection(wanted, "probe" if provider.on_trial else "preferred")
@@ -227,7 +227,7 @@ class ProviderSelector:
         """Not charged to the round-robin: tasks that share nothing keep their weights."""
         if c.shared is None or not c.options:
             return None
-        warm = self._registry.prefixes.warm(c.shared, now)
+        warm = self._registry.prompt_cache.warm(c.shared, now)
         having = [option for option in c.options if option.provider.index in warm]
         if not having:
             return None
@@ -247,7 +247,7 @@ class ProviderSelector:
         if report.expected_before(latest):
             return None
         for option in self._by_emergency_rank(report, now):
-            refusal = self.eligibility.of_task(option, c.task, c.route, c.memory, now)
+            refusal = self.eligibility.of_task(option, c.task, c.route, c.retry, now)
             if refusal is not None:
                 report.note(option, refusal)
                 if refusal.until is not None:
@@ -293,7 +293,7 @@ class ProviderSelector:
             if self._queue_s(option, c, now) > most_s:
                 return False
             c.report.progress_at = provider.granted_at
-        spill_at = spills_at(c.memory.offered_at, c.report.progress_at, after_s)
+        spill_at = spills_at(c.retry.offered_at, c.report.progress_at, after_s)
         if now >= spill_at or (until is not None and until > spill_at):
             return False
         c.report.spill_at = spill_at
@@ -302,7 +302,7 @@ class ProviderSelector:
     def _queue_s(self, option: Option, c: _Candidates, now: float) -> float:
         """How long the tasks that prefer the option's provider take there, by its limits and concurrency."""
         provider = option.provider
-        need = self._sizes.need(option, c.task, c.memory)
+        need = self._sizes.need(option, c.task, c.retry)
         queue_s = option.model.group.drain_s(provider.preferring, need, now)
         average_s = provider.history.avg_response_s
         if average_s is None:
@@ -351,7 +351,7 @@ def _at(options: list[Option] | tuple[Option, ...], index: int) -> Option | None
 
 def _word(c: _Candidates) -> str:
     """How an option comes to serve the task that was not preferred."""
-    if c.memory.tried:
+    if c.retry.tried:
         return "failover"
     return "spilled" if c.preferred >= 0 else "weighted"
 

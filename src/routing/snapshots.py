@@ -13,7 +13,7 @@ from .status import Condition
 def pool_snapshot(registry: Registry, eligibility: Eligibility, now: float) -> PoolSnapshot:
     """All providers and agents at `now`, waiting tasks left out."""
     live = {
-        p.name: p.score * p.breaker.ramp(now)
+        p.name: p.score * p.breaker.slow_start_share(now)
         for p in registry.providers
         if eligibility.of_provider(p, now) is None or p.in_flight
     }

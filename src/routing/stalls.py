@@ -77,8 +77,8 @@ class Stalls:
         oldest = min(calls, key=lambda held: held.number)
         index = oldest.provider.index
         oldest.compared = True
-        if oldest.memory is not None:
-            oldest.memory.given_up = (index, now - oldest.placed_at)
+        if oldest.retry is not None:
+            oldest.retry.given_up = (index, now - oldest.placed_at)
         asked[index] = now, asked.get(index, (0.0, 0))[1] + 1
         return [oldest.number]
 
@@ -100,9 +100,9 @@ class Stalls:
     def answered(self, held: Permit, latency_s: float, now: float) -> None:
         """A call was answered. One whose task another provider was silent on tells about that one."""
         self._asked.pop(held.provider.index, None)
-        if held.memory is None or held.memory.given_up is None:
+        if held.retry is None or held.retry.given_up is None:
             return
-        index, silent_s = held.memory.given_up
+        index, silent_s = held.retry.given_up
         silent = self._registry.providers[index]
         asked_at, _ = self._asked.get(index, (-math.inf, 0))  # none: it has answered since
         if silent is held.provider or silent.connection.heard_at > asked_at or latency_s > QUICKER * silent_s:
@@ -132,8 +132,8 @@ class Stalls:
         placed_by = now - max(self.stall_after_s(provider), probe_s)
         silent = [held for held in self._movable(provider) if held.placed_at <= placed_by]
         for held in silent:
-            if held.memory is not None:
-                held.memory.given_up = (provider.index, now - held.placed_at)
+            if held.retry is not None:
+                held.retry.given_up = (provider.index, now - held.placed_at)
         return [held.number for held in silent]
 
     @staticmethod
@@ -148,6 +148,6 @@ class Stalls:
         return [
             held
             for held in self._registry.permits.values()
-            if held.provider is provider and held.may_move and held.memory is not None
-            and held.memory.given_up is None
+            if held.provider is provider and held.may_move and held.retry is not None
+            and held.retry.given_up is None
         ]  # fmt: skip

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from ..settings import AgentConfig, LimitSettings, ModelConfig, ProviderConfig, Settings
 from .cost.pricing import CompiledPrice
-from .cost.prompt_cache import Ticket
+from .cost.prompt_cache import CacheLease
 from .health.backoff import BackOff
-from .health.circuit_breaker import CLOSED, HALF_OPEN, Breaker
+from .health.circuit_breaker import CLOSED, HALF_OPEN, CircuitBreaker
 from .health.connection import Connection
 from .health.credentials import KeyState
 from .health.doubts import Doubt
@@ -23,9 +23,9 @@ from .health.scoring import History
 from .health.statistics import CallStatistics
 from .limits.concurrency import INITIAL, Concurrency
 from .limits.estimator import Estimators, Outputs
-from .limits.group import ModelGroup, Reservation
+from .limits.group import RateLimitGroup, Reservation
 from .limits.quota import QuotaHold
-from .retry_state import Memory
+from .retry_state import RetryState
 
 SHARED_GROUP = "*"  # all models of a provider whose limits were told for the provider as a whole
 
@@ -49,7 +49,7 @@ class ModelState:
         "worked",
     )
 
-    def __init__(self, name: str, config: ModelConfig, group: ModelGroup) -> None:
+    def __init__(self, name: str, config: ModelConfig, group: RateLimitGroup) -> None:
         self.name, self.config, self.group = name, config, group
         self.is_out = False  # not available (404)
         self.out_until = math.inf  # then one call tries it again
@@ -153,7 +153,7 @@ class ProviderState:
         self.name, self.config, self.weight = name, config, config.weight
         self.paused = False
         # Components
-        self.breaker = Breaker(settings.breaker, jitter)
+        self.breaker = CircuitBreaker(settings.breaker, jitter)
         self.history = History(settings.routing.history_window_s)
         self.concurrency = Concurrency(INITIAL)  # the registry knows how many slots there are
         self.connection = Connection()
@@ -163,7 +163,7 @@ class ProviderState:
         self.statistics = CallStatistics()
         self.estimators = Estimators(outputs)
         self.models: dict[str, ModelState] = {}
-        self.groups: dict[str, ModelGroup] = {}
+        self.groups: dict[str, RateLimitGroup] = {}
         self.learned: Mapping[str, Mapping[str, float | bool]] = {}  # limits of earlier runs, by group
         # Calls
         self.in_flight = 0
@@ -184,7 +184,7 @@ class ProviderState:
             found = self.models[name] = ModelState(name, config, self._group_of(name, config, now))
         return found
 
-    def _group_of(self, model: str, config: ModelConfig, now: float) -> ModelGroup:
+    def _group_of(self, model: str, config: ModelConfig, now: float) -> RateLimitGroup:
         own = self.config.model_limits.get(model)
         shared = self.config.limits
         if own is not None:
@@ -194,7 +194,7 @@ class ProviderState:
         else:
             name, told = config.group or model, LimitSettings()
         if name not in self.groups:
-            group = self.groups[name] = ModelGroup(name, self.config.api.limits, told, now)
+            group = self.groups[name] = RateLimitGroup(name, self.config.api.limits, told, now)
             group.restore(self.learned.get(name, {}), now)
         return self.groups[name]
 
@@ -268,7 +268,7 @@ class ProviderState:
             return False
         if self.key.rejection or self.quota.until > 0.0 or self.backoff.count > 0:
             return True
-        return self.breaker.state is not CLOSED or self.breaker.ramping
+        return self.breaker.state is not CLOSED or self.breaker.in_slow_start
 
     @property
     def doubted(self) -> bool:
@@ -332,8 +332,8 @@ class Permit:
     cut_short: bool  # by the task's deadline, before the provider's own time limit
     budget: int | None = None
     upper_bound_nanos: int = 0
-    ticket: Ticket | None = None  # what it does with a beginning that other tasks share
-    memory: Memory | None = None  # what its task remembers
+    lease: CacheLease | None = None  # what it does with a beginning that other tasks share
+    retry: RetryState | None = None  # what its task remembers
     canary: bool = False
     compared: bool = False  # given up to see how long another provider takes: that says nothing of health
     may_move: bool = False  # another provider may serve its task as well

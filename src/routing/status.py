@@ -87,7 +87,7 @@ def _milder_condition(provider: ProviderState, now: float) -> Condition:
         return Condition("exhausted" if long else "limited", f"{first.name}: {why}", first.held_until)
     if provider.history.error_rate > DEGRADED_ERROR_RATE:
         return Condition("degraded", f"{provider.history.error_rate:.0%} of recent calls failed")
-    if provider.breaker.ramp(now) < 1.0:
+    if provider.breaker.slow_start_share(now) < 1.0:
         return Condition("degraded", "recovering: its share grows back")
     return Condition("healthy")
 

@@ -12,10 +12,10 @@ REFUSALS = 3  # of calls in a row against a list of models that says otherwise
 FORBIDDEN = 403  # may be about the request, or about the list alone
 
 
-class SecondLook:
+class Verifier:
     """Raises doubts and decides them, by the rules at the top of `doubts.py`.
 
-    Called by the balancer's settling for calls and by `Reach` for health checks.
+    Called by the balancer's settling for calls and by `ConnectivityMonitor` for health checks.
     """
 
     def __init__(self, registry: Registry) -> None:

@@ -13,7 +13,7 @@ from src.core.health import HealthWatch
 from src.core.supervisor import Supervisor
 from src.providers.factory import build_adapter
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.connectivity import Found
+from src.routing.connectivity import HealthCheckResult
 from src.simulator import SimulatorProcess
 
 NAMES = ("anthropic", "openai", "gemini")
@@ -22,20 +22,20 @@ NAMES = ("anthropic", "openai", "gemini")
 @pytest.mark.parametrize(
     ("fault", "found"),
     [
-        pytest.param(None, Found.ANSWERS, id="well"),
-        pytest.param("server_error", Found.REFUSES, id="500"),
-        pytest.param("down", Found.UNREACHABLE, id="refused"),
-        pytest.param("outage", Found.UNREACHABLE, id="reset"),
-        pytest.param("silence", Found.SILENT, id="silent"),
+        pytest.param(None, HealthCheckResult.ANSWERS, id="well"),
+        pytest.param("server_error", HealthCheckResult.REFUSES, id="500"),
+        pytest.param("down", HealthCheckResult.UNREACHABLE, id="refused"),
+        pytest.param("outage", HealthCheckResult.UNREACHABLE, id="reset"),
+        pytest.param("silence", HealthCheckResult.SILENT, id="silent"),
     ],
 )
-def test_what_a_free_call_shows_at_each_provider(fault: str | None, found: Found) -> None:
+def test_what_a_free_call_shows_at_each_provider(fault: str | None, found: HealthCheckResult) -> None:
     rows = {name: {"faults": {fault: 1.0} if fault else {}} for name in NAMES}
     with SimulatorProcess.start({"providers": rows}) as simulator:
         assert asyncio.run(first_findings(simulator.base_urls)) == dict.fromkeys(NAMES, found)
 
 
-async def first_findings(base_urls: dict[str, str]) -> dict[str, Found]:
+async def first_findings(base_urls: dict[str, str]) -> dict[str, HealthCheckResult]:
     """What the watch tells the balancer of each provider after its first call."""
     settings, clock = load_settings(environ={}), Clock()
     balancer = Listening(settings, now=clock.now())
@@ -57,11 +57,11 @@ async def first_findings(base_urls: dict[str, str]) -> dict[str, Found]:
 class Listening(ProviderLoadBalancer):
     """Remembers what it was told first of each provider."""
 
-    found: dict[str, Found]
+    found: dict[str, HealthCheckResult]
     complete: asyncio.Event
 
-    def free_call(self, name: str, found: Found, *when: Any) -> bool:
+    def record_health_check(self, name: str, found: HealthCheckResult, *when: Any) -> bool:
         self.found.setdefault(name, found)
         if len(self.found) == len(NAMES):
             self.complete.set()
-        return super().free_call(name, found, *when)
+        return super().record_health_check(name, found, *when)

@@ -40,7 +40,7 @@ from src.records import (
     Wait,
 )
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.connectivity import Found
+from src.routing.connectivity import HealthCheckResult
 from src.routing.cost.budgets import Budgets
 from src.routing.health.circuit_breaker import BreakerState
 from src.routing.scheduler import Dispatch, Dispatched, Settled
@@ -203,10 +203,14 @@ class Desk:
 
 
 def health_check(
-    balancer: ProviderLoadBalancer, name: str, found: Found, now: float = START, models: Sequence[str] = ()
+    balancer: ProviderLoadBalancer,
+    name: str,
+    found: HealthCheckResult,
+    now: float = START,
+    models: Sequence[str] = (),
 ) -> bool:
     """The provider's health check has ended now, with these models."""
-    return balancer.free_call(name, found, now, now, models)
+    return balancer.record_health_check(name, found, now, now, models)
 
 
 USAGE = Usage(100, 0, 0, 50)

@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from src.records import LimitReport, Usage
-from src.routing.limits.group import ModelGroup, Need, Reservation
+from src.routing.limits.group import Need, RateLimitGroup, Reservation
 from src.settings import LimitSettings
 
 EPSILON = 1e-6  # units: what rounding may take from a level
@@ -93,8 +93,8 @@ class Server:
         if now >= self._midnight:
             self.today, self._midnight = 0, _midnight_in_california(now)
         wanted = {name: n for name, n in self.charges(need, sent_input).items() if name in self._levels}
-        rooms = [self._levels[name].has(amount, now) for name, amount in wanted.items()]
-        fits = all(rooms)
+        capacities = [self._levels[name].has(amount, now) for name, amount in wanted.items()]
+        fits = all(capacities)
         if self.requests_per_day is not None and self.today >= self.requests_per_day:
             fits = False
         if not fits:
@@ -170,7 +170,7 @@ class _Run:
 
     def __init__(
         self,
-        group: ModelGroup,
+        group: RateLimitGroup,
         server: Server,
         need: Callable[[], tuple[Need, Usage]],
         on_the_way_s: Callable[[], float],
@@ -240,7 +240,7 @@ class _Run:
 
 
 def run(
-    group: ModelGroup,
+    group: RateLimitGroup,
     server: Server,
     seconds: float,
     *,

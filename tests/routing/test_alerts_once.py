@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from src.errors import ModelUnavailable, QuotaExhausted, RateLimited
 from src.records import Event, Placement
-from src.routing.connectivity import Found
+from src.routing.connectivity import HealthCheckResult
 from src.routing.cost.budgets import BudgetRule, Budgets
 from src.settings import TierModels
 
@@ -85,14 +85,14 @@ def test_a_model_that_is_gone_is_told_once_however_many_calls_to_it_are_in_fligh
     gone = ModelUnavailable("no such model", status=404)
     for placement in calls_out(desk, 10):
         desk.fail(placement, gone)
-    health_check(desk.balancer, "openai", Found.ANSWERS, desk.now, ["another-model"])
+    health_check(desk.balancer, "openai", HealthCheckResult.ANSWERS, desk.now, ["another-model"])
     assert alerts(desk.balancer.take_events()) == ["model_unavailable"]
     desk.balancer.resume("openai", desk.now)  # somebody says that it is there again, and it is not
     desk.offer(make_task("new", **ONLY))
     again = next(p for p in desk.go() if p.task.id == "new")
     assert again.model == placement.model
     desk.fail(again, gone)
-    health_check(desk.balancer, "openai", Found.ANSWERS, desk.now, ["another-model"])
+    health_check(desk.balancer, "openai", HealthCheckResult.ANSWERS, desk.now, ["another-model"])
     assert alerts(desk.balancer.take_events()) == ["model_unavailable"]
 
 

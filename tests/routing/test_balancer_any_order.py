@@ -19,7 +19,7 @@ from src.errors import (
     TimedOut,
 )
 from src.records import Outcome, Placement, Wait
-from src.routing.connectivity import Found
+from src.routing.connectivity import HealthCheckResult
 from src.routing.health.circuit_breaker import BreakerState
 from src.settings import AgentConfig
 
@@ -118,17 +118,17 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             self.balancer.resume(name, self.now)
 
-    @rule(name=st.sampled_from(NAMES), found=st.sampled_from(Found), took_s=st.floats(0.0, 3.0))
-    def a_free_call_ends(self, name: str, found: Found, took_s: float) -> None:
-        self.balancer.free_call(name, found, self.now - took_s, self.now)
-        assert self.balancer.ask_at(name, self.now - took_s, self.now) >= self.now - took_s
+    @rule(name=st.sampled_from(NAMES), found=st.sampled_from(HealthCheckResult), took_s=st.floats(0.0, 3.0))
+    def a_free_call_ends(self, name: str, found: HealthCheckResult, took_s: float) -> None:
+        self.balancer.record_health_check(name, found, self.now - took_s, self.now)
+        assert self.balancer.next_health_check_at(name, self.now - took_s, self.now) >= self.now - took_s
 
     @rule()
     def lost_calls_are_given_up(self) -> None:
-        lost = self.balancer.take_lost(self.now)
+        lost = self.balancer.take_abandoned(self.now)
         assert set(lost) <= {p.permit for p in self.out}
         assert len(set(lost)) == len(lost)
-        assert not set(lost) & set(self.balancer.take_lost(self.now))
+        assert not set(lost) & set(self.balancer.take_abandoned(self.now))
         for permit in lost:
             self.balancer.settle(permit, Outcome.UNCERTAIN, self.now, error=TimedOut("given up"))
         self.out = [p for p in self.out if p.permit not in lost]
@@ -159,7 +159,7 @@ class AnyOrder(RuleBasedStateMachine):
         for placement in self.out:
             self.balancer.settle(placement.permit, Outcome.UNCERTAIN, self.now)
         for name in NAMES:
-            self.balancer.free_call(name, Found.ANSWERS, self.now, self.now)
+            self.balancer.record_health_check(name, HealthCheckResult.ANSWERS, self.now, self.now)
             self.balancer.resume(name, self.now)
         assert isinstance(self.balancer.place(make_task(), self.now + 1_000.0), Placement)
 

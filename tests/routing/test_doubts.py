@@ -8,7 +8,7 @@ import pytest
 
 from src.errors import AuthFailed, ModelUnavailable
 from src.records import Placement
-from src.routing.connectivity import Found
+from src.routing.connectivity import HealthCheckResult
 from src.routing.health.circuit_breaker import BreakerState
 from src.routing.health.doubts import SECOND_LOOK_S
 from src.routing.verification import REFUSALS, lists
@@ -34,7 +34,7 @@ def desk_with(count: int = 4, *, worked: bool = False) -> tuple[Desk, list[Place
     return desk, placed
 
 
-def look(desk: Desk, found: Found, *models: str) -> bool:
+def look(desk: Desk, found: HealthCheckResult, *models: str) -> bool:
     changed = health_check(desk.balancer, "openai", found, desk.now, models)
     desk.dispatch.wake_all()
     return changed
@@ -51,10 +51,10 @@ def refuse(desk: Desk, placement: Placement, error: AuthFailed | ModelUnavailabl
 
 def test_r2_4_a_first_401_raises_a_doubt_and_the_health_check_is_due_at_once() -> None:
     desk, (first, *_) = desk_with()
-    desk.balancer.free_call("openai", Found.ANSWERS, START - 1.0, START - 1.0)
-    assert desk.balancer.ask_at("openai", START - 1.0, desk.now) > desk.now
+    desk.balancer.record_health_check("openai", HealthCheckResult.ANSWERS, START - 1.0, START - 1.0)
+    assert desk.balancer.next_health_check_at("openai", START - 1.0, desk.now) > desk.now
     desk.fail(first, NO_KEY)
-    assert desk.balancer.ask_at("openai", START - 1.0, desk.now) == desk.now
+    assert desk.balancer.next_health_check_at("openai", START - 1.0, desk.now) == desk.now
     assert not desk.provider("openai").key.rejection
     assert desk.go() == []
     assert desk.wake == desk.now + 1.0 or desk.wake == desk.now + SECOND_LOOK_S
@@ -64,7 +64,7 @@ def test_r2_4_one_passing_401_at_a_provider_alone_is_forgotten() -> None:
     desk, (first, *others) = desk_with()
     for placement in (first, *others[:2]):  # what was sent before says nothing more
         desk.fail(placement, NO_KEY)
-    assert look(desk, Found.ANSWERS, MODEL)
+    assert look(desk, HealthCheckResult.ANSWERS, MODEL)
     assert not desk.provider("openai").key.rejection
     again = desk.go(1.0)
     assert len(again) == 3
@@ -77,7 +77,7 @@ def test_r2_4_one_passing_401_at_a_provider_alone_is_forgotten() -> None:
 def test_r2_4_a_key_that_the_health_check_refuses_too_is_bad_at_once() -> None:
     desk, (first, *_) = desk_with()
     desk.fail(first, NO_KEY)
-    assert look(desk, Found.KEY_REFUSED)
+    assert look(desk, HealthCheckResult.KEY_REFUSED)
     assert desk.balancer.registry.all_misconfigured
     (told,) = desk.balancer.take_events()
     assert (told.kind, told.level) == ("provider_misconfigured", "alert")
@@ -87,20 +87,20 @@ def test_r2_4_a_key_that_the_health_check_refuses_too_is_bad_at_once() -> None:
 def test_r2_4_a_list_that_anybody_gets_does_not_vouch_for_a_key_twice() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, NO_KEY)
-    look(desk, Found.ANSWERS, MODEL)
+    look(desk, HealthCheckResult.ANSWERS, MODEL)
     desk.fail(desk.one(1.0), NO_KEY)
     assert desk.provider("openai").key.rejection
-    assert not look(desk, Found.ANSWERS, MODEL), "the list says nothing about the key"
+    assert not look(desk, HealthCheckResult.ANSWERS, MODEL), "the list says nothing about the key"
     desk.now += PROBE_S
-    assert look(desk, Found.ANSWERS, MODEL)
+    assert look(desk, HealthCheckResult.ANSWERS, MODEL)
     assert not desk.provider("openai").key.rejection
 
 
 def test_r2_4_where_the_health_check_says_nothing_the_next_call_decides() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, NO_KEY)
-    look(desk, Found.SILENT)
-    look(desk, Found.REFUSES)
+    look(desk, HealthCheckResult.SILENT)
+    look(desk, HealthCheckResult.REFUSES)
     assert desk.go(SECOND_LOOK_S - 0.1) == []
     desk.fail(desk.one(0.1), NO_KEY)
     assert desk.provider("openai").key.rejection
@@ -109,7 +109,7 @@ def test_r2_4_where_the_health_check_says_nothing_the_next_call_decides() -> Non
 def test_r2_4_a_403_is_believed_after_several_where_the_list_vouches() -> None:
     desk, (first, *_) = desk_with(1)
     refuse(desk, first, FORBIDDEN)
-    look(desk, Found.ANSWERS, MODEL)
+    look(desk, HealthCheckResult.ANSWERS, MODEL)
     for number in range(REFUSALS):
         assert not desk.provider("openai").key.rejection
         desk.offer(make_task(f"more {number}", tier="standard"))
@@ -120,14 +120,16 @@ def test_r2_4_a_403_is_believed_after_several_where_the_list_vouches() -> None:
 @pytest.mark.parametrize(
     ("error", "found", "bad"),
     [
-        (NO_KEY, Found.KEY_REFUSED, True),
-        (NO_KEY, Found.FORBIDDEN, False),  # the key may call and may not list
-        (FORBIDDEN, Found.FORBIDDEN, True),
-        (FORBIDDEN, Found.KEY_REFUSED, True),
-        (FORBIDDEN, Found.REFUSES, False),
+        (NO_KEY, HealthCheckResult.KEY_REFUSED, True),
+        (NO_KEY, HealthCheckResult.FORBIDDEN, False),  # the key may call and may not list
+        (FORBIDDEN, HealthCheckResult.FORBIDDEN, True),
+        (FORBIDDEN, HealthCheckResult.KEY_REFUSED, True),
+        (FORBIDDEN, HealthCheckResult.REFUSES, False),
     ],
 )
-def test_r2_4_what_a_refused_list_says_of_the_key(error: AuthFailed, found: Found, bad: bool) -> None:
+def test_r2_4_what_a_refused_list_says_of_the_key(
+    error: AuthFailed, found: HealthCheckResult, bad: bool
+) -> None:
     desk, (first, *_) = desk_with()
     desk.fail(first, error)
     look(desk, found)
@@ -141,7 +143,7 @@ def test_r2_4_a_worked_key_goes_on_and_is_condemned_by_the_health_check_alone() 
     desk.offer(make_task("next", tier="standard"))
     desk.ok(desk.one())
     refuse(desk, placed[1], NO_KEY)
-    assert look(desk, Found.KEY_REFUSED)
+    assert look(desk, HealthCheckResult.KEY_REFUSED)
     assert desk.provider("openai").key.rejection
 
 
@@ -160,7 +162,7 @@ def test_r2_5_one_passing_404_does_not_take_the_model_out() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, GONE)
     assert desk.go() == [], "the next tier may cost ten times as much"
-    assert look(desk, Found.ANSWERS, "another", MODEL)
+    assert look(desk, HealthCheckResult.ANSWERS, "another", MODEL)
     again = desk.one()
     assert (again.model, again.choice) == (MODEL, "retry")
     desk.ok(again)
@@ -183,7 +185,7 @@ def test_an_answer_to_a_call_that_was_in_flight_ends_the_doubt_at_once(
 def test_r2_5_a_model_that_the_list_does_not_have_is_out_and_tried_by_one_call_later() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, GONE)
-    look(desk, Found.ANSWERS, "another")
+    look(desk, HealthCheckResult.ANSWERS, "another")
     other = desk.one()
     assert other.model != MODEL
     desk.ok(other)
@@ -202,7 +204,7 @@ def test_r2_5_a_model_that_the_list_does_not_have_is_out_and_tried_by_one_call_l
 def test_r2_5_a_model_that_is_back_serves_again() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, GONE)
-    look(desk, Found.ANSWERS, "another")
+    look(desk, HealthCheckResult.ANSWERS, "another")
     desk.ok(desk.one())
     desk.now += PROBE_S
     desk.balancer.snapshot(desk.now)
@@ -218,7 +220,7 @@ def test_r2_5_a_row_that_is_not_found_twice_is_the_rows() -> None:
     """As a router says it of a row that no host of the model can take."""
     desk, placed = desk_with(3, worked=True)
     desk.fail(placed[0], GONE)
-    look(desk, Found.ANSWERS, MODEL)
+    look(desk, HealthCheckResult.ANSWERS, MODEL)
     again = desk.one()
     assert again.task.id == placed[0].task.id
     desk.fail(again, GONE)
@@ -233,7 +235,7 @@ def test_r2_5_a_row_that_is_not_found_twice_is_the_rows() -> None:
 def test_r2_5_without_a_list_the_next_call_decides() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, GONE)
-    look(desk, Found.ANSWERS)  # the server has no such list
+    look(desk, HealthCheckResult.ANSWERS)  # the server has no such list
     desk.fail(desk.one(), GONE)
     assert desk.provider("openai").models[MODEL].is_out
     assert desk.one().model != MODEL
@@ -266,8 +268,8 @@ def test_r2_5_a_list_has_a_model_under_its_dated_name_or_its_tag(
 
 def test_a_doubt_is_due_no_more_once_it_was_looked_at() -> None:
     desk, (first, *_) = desk_with()
-    desk.balancer.free_call("openai", Found.ANSWERS, START - 10.0, START - 10.0)
+    desk.balancer.record_health_check("openai", HealthCheckResult.ANSWERS, START - 10.0, START - 10.0)
     desk.fail(first, NO_KEY)
-    look(desk, Found.ANSWERS, MODEL)
-    assert desk.balancer.ask_at("openai", desk.now, desk.now) > desk.now
-    assert desk.balancer.ask_at("openai", desk.now, desk.now) < math.inf
+    look(desk, HealthCheckResult.ANSWERS, MODEL)
+    assert desk.balancer.next_health_check_at("openai", desk.now, desk.now) > desk.now
+    assert desk.balancer.next_health_check_at("openai", desk.now, desk.now) < math.inf

@@ -17,7 +17,7 @@ from src.errors import (
 )
 from src.records import Outcome, RefusalKind
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.connectivity import Found
+from src.routing.connectivity import HealthCheckResult
 from src.routing.health.circuit_breaker import BreakerState
 
 from .build import (
@@ -43,7 +43,7 @@ NO_KEY = AuthFailed("no", status=401)
 def test_a_key_that_never_worked_is_misconfigured_and_out_until_somebody_steps_in() -> None:
     balancer = make_balancer()
     fail(balancer, place(balancer, task=make_task(providers=("openai",))), NO_KEY, START)
-    assert health_check(balancer, "openai", Found.KEY_REFUSED)
+    assert health_check(balancer, "openai", HealthCheckResult.KEY_REFUSED)
     wait = refused(balancer, START + 9_999.0, make_task(providers=("openai",)))
     assert wait.until == math.inf
     assert why(wait.reasons, "openai") == RefusalKind.KEY_REJECTED
@@ -67,7 +67,7 @@ def test_with_all_keys_refused_tasks_wait_for_somebody() -> None:
     balancer = make_balancer()
     for name in NAMES:
         fail(balancer, place(balancer, task=make_task(providers=(name,))), NO_KEY, START)
-        health_check(balancer, name, Found.KEY_REFUSED)
+        health_check(balancer, name, HealthCheckResult.KEY_REFUSED)
     assert balancer.registry.all_misconfigured
     assert refused(balancer).until is None
 
@@ -270,7 +270,7 @@ def test_a_model_that_is_not_there_is_replaced_by_another_of_the_provider() -> N
         placement = place(balancer, task=only)
         assert placement.model == model
         fail(balancer, placement, gone, START)
-        health_check(balancer, "openai", Found.ANSWERS, START, ["another-model"])
+        health_check(balancer, "openai", HealthCheckResult.ANSWERS, START, ["another-model"])
     assert refused(balancer, task=only).until == math.inf
     assert place(balancer).provider != "openai"
     assert [e.kind for e in balancer.take_events()].count("model_unavailable") == 3
@@ -284,7 +284,7 @@ def test_a_configured_model_that_has_retired_is_replaced_too() -> None:
     first = place(balancer, task=only)
     assert first.model == "gpt-6.1-terra"
     fail(balancer, first, ModelUnavailable("no such model", status=404), START)
-    health_check(balancer, "openai", Found.ANSWERS, START, ["another-model"])
+    health_check(balancer, "openai", HealthCheckResult.ANSWERS, START, ["another-model"])
     assert place(balancer, task=only).model == "gpt-6-luna"
 
 

@@ -23,9 +23,9 @@ from src.routing.limits.adaptive_limit import (
     RECOVERY,
     SAFE,
     START_RATE,
-    SlowStart,
+    AdaptiveLimit,
 )
-from src.routing.limits.group import Closed, ModelGroup, Need, Reservation
+from src.routing.limits.group import Closed, Need, RateLimitGroup, Reservation
 from src.routing.limits.token_bucket import (
     COLD_S,
     DAILY,
@@ -46,17 +46,17 @@ from .servers import Server, run, told
 SMALL = (Need(10, 10, 10), Usage(10, 0, 0, 10))
 
 
-def group_of(api: str, now: float = START, **limits: float) -> ModelGroup:
-    return ModelGroup("model", API_FORMATS[api].limits, LimitSettings(**limits), now)
+def group_of(api: str, now: float = START, **limits: float) -> RateLimitGroup:
+    return RateLimitGroup("model", API_FORMATS[api].limits, LimitSettings(**limits), now)
 
 
-def closed(group: ModelGroup, now: float) -> Closed:
+def closed(group: RateLimitGroup, now: float) -> Closed:
     found = group.closed(now)
     assert found is not None
     return found
 
 
-def level(group: ModelGroup, dimension: str, now: float = START) -> float:
+def level(group: RateLimitGroup, dimension: str, now: float = START) -> float:
     group.buckets[dimension].refill(now)
     return group.buckets[dimension].level
 
@@ -181,7 +181,7 @@ def test_a_bucket_is_where_it_says_after_exactly_the_wait_it_says(
 def test_at_full_rate_no_call_is_refused_and_the_limit_is_used(api: str, per_second: float) -> None:
     """Calls arrive up to 50 ms late, each by another delay, and the server has one second's room."""
     server = Server(api, START, requests=per_second * 60)
-    group = ModelGroup("model", API_FORMATS[api].limits, told(server), START)
+    group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
     seconds = 600.0 if per_second <= 2.0 else 60.0
     seen = run(group, server, seconds, need=lambda: SMALL, on_the_way_s=jitter())
     assert seen.denied == []
@@ -218,7 +218,7 @@ def test_tokens_are_never_overrun_either(
         return Need(int(size * 1.1) + 8, 600, max(600, size)), Usage(size, 0, 0, rng.randint(20, 600))
 
     server = Server(api, START, **limits)  # type: ignore[arg-type]
-    group = ModelGroup("model", API_FORMATS[api].limits, told(server), START)
+    group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
     seen = run(group, server, 180.0, need=need, on_the_way_s=jitter())
     assert seen.denied == []
     assert server.taken[binding] >= least * server.most(binding, 180.0)
@@ -244,7 +244,7 @@ def test_whatever_the_limits_told_limits_draw_no_429(
     name = "input_tokens" if api == "anthropic" else "tokens"
     limits = {name: tokens} if tokens is not None else {}
     server = Server(api, START, requests=per_second * 60, **limits)  # type: ignore[arg-type]
-    group = ModelGroup("model", API_FORMATS[api].limits, told(server), START)
+    group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
     seen = run(group, server, 30.0, need=need, on_the_way_s=jitter(seed), latency_s=latency_s)
     assert seen.denied == []
     assert server.admitted >= 1
@@ -269,7 +269,7 @@ def test_a_call_reserves_what_its_provider_charges_at_most(api: str, reserved: d
         assert before[name] - level(group, name) == pytest.approx(amount)
 
 
-def wide(api: str) -> ModelGroup:
+def wide(api: str) -> RateLimitGroup:
     return group_of(
         api,
         requests_per_minute=60_000,
@@ -336,7 +336,7 @@ def test_what_no_minute_holds_waits_for_ever() -> None:
 # ------------------------------------------------------------------ what headers teach
 
 
-def learned(api: str, *reports: LimitReport, sent_at: float = START, now: float = START) -> ModelGroup:
+def learned(api: str, *reports: LimitReport, sent_at: float = START, now: float = START) -> RateLimitGroup:
     group = group_of(api)
     held = group.reserve(SMALL[0], sent_at)
     group.settle(held, SMALL[1], charged=False, now=now)
@@ -391,7 +391,7 @@ def test_headers_of_answers_that_overtake_each_other_cost_no_room(api: str) -> N
     rng = random.Random(3)
     name = "input_tokens" if api == "anthropic" else "tokens"
     server = Server(api, START, **{name: 60_000.0})  # type: ignore[arg-type]
-    group = ModelGroup("model", API_FORMATS[api].limits, told(server), START)
+    group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
     need = Need(1_000, 100, 1_000), Usage(1_000, 0, 0, 100)
     seen = run(group, server, 60.0, need=lambda: need, on_the_way_s=jitter(), latency_s=rng.random)
     assert seen.denied == []
@@ -484,7 +484,7 @@ def test_an_answer_without_headers_begins_the_slow_start() -> None:
     scout = group.reserve(SMALL[0], START)
     group.settle(scout, SMALL[1], charged=False, now=START + 1)
     group.answered_without_headers(START + 1)
-    assert isinstance(group.buckets[REQUESTS], SlowStart)
+    assert isinstance(group.buckets[REQUESTS], AdaptiveLimit)
     assert group.buckets[REQUESTS].rate == START_RATE
 
 
@@ -498,7 +498,7 @@ def test_headers_end_a_slow_start() -> None:
     group.settle(first, SMALL[1], charged=False, now=START + 2)
     group.learn([LimitReport(REQUESTS, 600, 3, 60.0)], first, START + 2)
     bucket = group.buckets[REQUESTS]
-    assert not isinstance(bucket, SlowStart)
+    assert not isinstance(bucket, AdaptiveLimit)
     assert bucket.limit == 600
     assert bucket.level == pytest.approx(9.5)  # 3 left, one taken since, ten refilled: more than it holds
     group.settle(second, SMALL[1], charged=False, now=START + 2)
@@ -531,7 +531,7 @@ def test_slow_start_finds_ten_a_second_with_few_429s(retry_after_s: float | None
 
 
 def test_slow_start_grows_only_while_it_is_used() -> None:
-    idle, busy = SlowStart(START), SlowStart(START)
+    idle, busy = AdaptiveLimit(START), AdaptiveLimit(START)
     for second in range(1, 6):
         idle.refill(START + second)
         for _ in range(round(busy.rate)):
@@ -542,7 +542,7 @@ def test_slow_start_grows_only_while_it_is_used() -> None:
 
 
 def test_of_the_429s_of_one_burst_only_the_first_cuts_the_rate() -> None:
-    bucket = SlowStart(START, 20.0)
+    bucket = AdaptiveLimit(START, 20.0)
     for late in (0.1, 0.2, 0.3):
         bucket.cut(START, START + late)
     assert bucket.rate == pytest.approx(20.0 * FIRST_CUT)
@@ -550,7 +550,7 @@ def test_of_the_429s_of_one_burst_only_the_first_cuts_the_rate() -> None:
     assert bucket.rate == pytest.approx(20.0 * FIRST_CUT * CUT)
 
 
-def use(bucket: SlowStart, seconds: int, start: float = START) -> list[float]:
+def use(bucket: AdaptiveLimit, seconds: int, start: float = START) -> list[float]:
     """Its rate at the end of each second in which it was used to the full."""
     rates = []
     for second in range(1, seconds + 1):
@@ -562,7 +562,7 @@ def use(bucket: SlowStart, seconds: int, start: float = START) -> list[float]:
 
 
 def test_between_two_429s_the_pace_is_measured_and_then_it_grows_slowly_after_clean_seconds_only() -> None:
-    bucket = SlowStart(START, 40.0)
+    bucket = AdaptiveLimit(START, 40.0)
     bucket.cut(START, START)
     assert use(bucket, 3) == pytest.approx([20.0 * CATCH_UP**n for n in (1, 2, 3)])
     bucket.cut(START + 3.0, START + 3.0)
@@ -592,7 +592,7 @@ def test_what_is_felt_for_never_grows_above_what_was_told() -> None:
 @pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
 def test_a_limit_halved_in_mid_run_draws_few_429s(api: str) -> None:
     server = Server(api, START, requests=600.0)
-    group = ModelGroup("model", API_FORMATS[api].limits, told(server), START)
+    group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
     run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
     server.change(requests=300.0)
     before = server.admitted
@@ -826,7 +826,7 @@ def test_a_slow_start_goes_on_at_the_rate_it_had_reached() -> None:
     before.reserve(SMALL[0], START)
     before.answered_without_headers(START)
     bucket = before.buckets[REQUESTS]
-    assert isinstance(bucket, SlowStart)
+    assert isinstance(bucket, AdaptiveLimit)
     bucket._set_rate(8.0)
     after = group_of("gemini", START + 100)
     after.restore(before.export(), START + 100)

@@ -1,4 +1,4 @@
-"""What dispatch holds in memory is bounded by the tasks that are not over."""
+"""What dispatch holds in retry is bounded by the tasks that are not over."""
 
 from __future__ import annotations
 

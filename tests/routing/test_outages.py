@@ -13,7 +13,7 @@ from src.errors import (
 )
 from src.records import RefusalKind
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.connectivity import Found
+from src.routing.connectivity import HealthCheckResult
 from src.routing.health.circuit_breaker import BreakerState
 
 from .build import (
@@ -75,13 +75,17 @@ def test_a_suspect_provider_whose_health_call_answers_gets_one_call_to_prove_its
     balancer = make_balancer()
     only = make_task(providers=("gemini",))
     hung = place(balancer, task=only)
-    assert not balancer.free_call("gemini", Found.ANSWERS, START + 3.0, START + 4.0)  # not suspect: no news
+    assert not balancer.record_health_check(
+        "gemini", HealthCheckResult.ANSWERS, START + 3.0, START + 4.0
+    )  # not suspect: no news
     assert why(refused(balancer, START + 6.0, only).reasons, "gemini") == RefusalKind.SUSPECT
-    assert balancer.free_call("gemini", Found.ANSWERS, START + 5.9, START + 6.0)
+    assert balancer.record_health_check("gemini", HealthCheckResult.ANSWERS, START + 5.9, START + 6.0)
     trial = place(balancer, START + 6.0, only)
     assert trial.choice == "probe"
     refused(balancer, START + 6.0, only)
-    assert not balancer.free_call("gemini", Found.ANSWERS, START + 6.9, START + 7.0)  # not another so soon
+    assert not balancer.record_health_check(
+        "gemini", HealthCheckResult.ANSWERS, START + 6.9, START + 7.0
+    )  # not another so soon
     ok(balancer, trial, START + 8.0)
     assert place(balancer, START + 8.0, only).choice != "probe"
     assert balancer.in_flight == 2
@@ -95,7 +99,7 @@ def test_time_outs_of_a_silence_that_is_over_open_no_breaker_in_whatever_order_t
     hung = [place(balancer, START + number / 10, only) for number in range(6)]
     for placement in hung[:2]:
         fail(balancer, placement, TimedOut("no answer"), START + 20.0)
-    balancer.free_call("gemini", Found.ANSWERS, START + 20.0, START + 20.1)
+    balancer.record_health_check("gemini", HealthCheckResult.ANSWERS, START + 20.0, START + 20.1)
     ok(balancer, place(balancer, START + 20.1, only), START + 20.5)  # the first answer
     for placement in hung[2:]:
         fail(balancer, placement, TimedOut("no answer"), START + 20.6)
@@ -245,7 +249,7 @@ def test_back_online_all_are_forgiven_and_serve_at_once() -> None:
     balancer = make_balancer()
     hanging = [place(balancer, task=make_task(providers=("openai",))) for _ in range(5)]
     go_offline(balancer)
-    balancer.free_call("gemini", Found.ANSWERS, START + 30.0, START + 30.0)
+    balancer.record_health_check("gemini", HealthCheckResult.ANSWERS, START + 30.0, START + 30.0)
     assert balancer.offline_since is None
     for placement in hanging:  # they left before anybody knew: not the provider's failures
         fail(balancer, placement, REFUSED, START + 31.0)
@@ -271,7 +275,7 @@ def test_an_answer_to_a_call_from_before_does_not_end_being_offline() -> None:
     ok(balancer, before, START + 2.0)
     assert balancer.offline_since == START + 1.0
     assert balancer.by_name["anthropic"].statistics.succeeded == 1
-    balancer.free_call("anthropic", Found.ANSWERS, START + 6.0, START + 6.0)
+    balancer.record_health_check("anthropic", HealthCheckResult.ANSWERS, START + 6.0, START + 6.0)
     assert balancer.offline_since is None
 
 

@@ -15,7 +15,7 @@ from src.errors import (
     Unreachable,
 )
 from src.records import Attempt, Outcome, Task, TaskStatus
-from src.routing.connectivity import Found
+from src.routing.connectivity import HealthCheckResult
 from src.settings import Settings
 
 from .build import (
@@ -175,7 +175,7 @@ def test_an_outage_of_the_network_costs_no_attempt() -> None:
     assert desk.balancer.offline_since == START
     assert desk.go(20.0) == []
     assert desk.dispatch.waiting == 9
-    desk.balancer.free_call("openai", Found.ANSWERS, desk.now, desk.now)
+    desk.balancer.record_health_check("openai", HealthCheckResult.ANSWERS, desk.now, desk.now)
     desk.dispatch.wake_all()
     placements = desk.go()
     assert len(placements) == 9

@@ -36,7 +36,7 @@ from src.errors import (
 )
 from src.records import Completion, Outcome, Placement, Result, Task, TaskStatus
 from src.routing.canaries import CANARY
-from src.routing.connectivity import FREE_CALL_S, Found
+from src.routing.connectivity import HEALTH_CHECK_S, HealthCheckResult
 from src.routing.limits.group import Need
 from src.routing.scheduler import outcome_of
 from src.settings import Settings
@@ -286,7 +286,7 @@ class World:
         self._at(now + 1.0, self._keep_house)
 
     def _give_up_lost(self, now: float) -> None:
-        for permit in self.balancer.take_lost(now):
+        for permit in self.balancer.take_abandoned(now):
             self._back(self._out[permit], TimedOut("given up"), now)
 
     def _look_after_soon(self, at: float, name: str, asked_at: float) -> None:
@@ -296,7 +296,7 @@ class World:
         """Free calls when they are due, as the orchestrator's watch makes them."""
         if name not in self.balancer.by_name:
             return
-        due = self.balancer.ask_at(name, asked_at, now)
+        due = self.balancer.next_health_check_at(name, asked_at, now)
         if due > now:
             self._look_after_soon(min(due, now + 0.5), name, asked_at)
             return
@@ -304,8 +304,8 @@ class World:
         found, took_s = _FREE_CALLS[fault.kind if fault is not None and fault.shows else ""]
         self._at(now + took_s, lambda then: self._asked(name, found, now, then))
 
-    def _asked(self, name: str, found: Found, asked_at: float, now: float) -> None:
-        if self.balancer.free_call(name, found, asked_at, now):
+    def _asked(self, name: str, found: HealthCheckResult, asked_at: float, now: float) -> None:
+        if self.balancer.record_health_check(name, found, asked_at, now):
             self._give_up_lost(now)
             self.dispatch.wake_all()
             self._pump(now)
@@ -313,11 +313,11 @@ class World:
 
 
 _FREE_CALLS = {
-    "": (Found.ANSWERS, 0.05),
-    "down": (Found.REFUSES, 0.05),
-    "busy": (Found.REFUSES, 0.05),
-    "empty": (Found.ANSWERS, 0.05),
-    "reset": (Found.ANSWERS, 0.05),
-    "refused": (Found.UNREACHABLE, 0.001),
-    "silent": (Found.SILENT, FREE_CALL_S),
+    "": (HealthCheckResult.ANSWERS, 0.05),
+    "down": (HealthCheckResult.REFUSES, 0.05),
+    "busy": (HealthCheckResult.REFUSES, 0.05),
+    "empty": (HealthCheckResult.ANSWERS, 0.05),
+    "reset": (HealthCheckResult.ANSWERS, 0.05),
+    "refused": (HealthCheckResult.UNREACHABLE, 0.001),
+    "silent": (HealthCheckResult.SILENT, HEALTH_CHECK_S),
 }

@@ -1,4 +1,4 @@
-"""The soonest moment by which lots of tasks can pass a set of token buckets, and where each lot has to go.
+"""The soonest moment by which demands of tasks can pass a set of token buckets, and where each lot has to go.
 
     least T  so that each lot is split over its options (parts add up to 1) and every bucket b has
              sum of its charges <= room_b + tick_b x T        all of it in seconds of the bucket's rate
@@ -26,7 +26,7 @@ Charge = tuple[int, float]  # (number of the bucket, what one task is charged th
 Vector = list[float]
 
 
-class Room(NamedTuple):
+class Capacity(NamedTuple):
     """What a bucket holds now, in seconds of its rate, and what it earns a second: 1, or 0 for ever."""
 
     room: float
@@ -34,14 +34,14 @@ class Room(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
+class Demand:
     """`count` tasks alike. `options`: what one of them is charged at each place it may go to."""
 
     count: float
     options: Sequence[Sequence[Charge]]
 
 
-class Soonest(NamedTuple):
+class Makespan(NamedTuple):
     """`at_least_s` <= the optimum <= `seconds`; `shares[lot][option]` reach `seconds` and sum to 1 a lot."""
 
     at_least_s: float
@@ -57,41 +57,43 @@ class _Column(NamedTuple):
     choice: tuple[int, ...] = ()
 
 
-def soonest(lots: Sequence[Lot], rooms: Sequence[Room], most_steps: int = MOST_STEPS) -> Soonest:
+def minimise_makespan(
+    demands: Sequence[Demand], capacities: Sequence[Capacity], most_steps: int = MOST_STEPS
+) -> Makespan:
     """See the top of the file. Raises ValueError where a lot has no option whose buckets all refill."""
-    start = _assignment(lots, tuple(_first_endless(lot, rooms) for lot in lots), len(rooms))
-    late = _latest(start, rooms)
+    start = _assignment(demands, tuple(_first_endless(lot, capacities) for lot in demands), len(capacities))
+    late = _latest(start, capacities)
     if late < 0:
-        return Soonest(0.0, 0.0, _shares(lots, [(1.0, start)]))
-    master = _Master(rooms)
-    master.enter(start, len(rooms))
+        return Makespan(0.0, 0.0, _shares(demands, [(1.0, start)]))
+    master = _Master(capacities)
+    master.enter(start, len(capacities))
     master.enter(master.time, late)
     at_least = 0.0
     for _ in range(most_steps):
         prices = master.prices()
         entering = master.cheap_column(prices)
         if entering is None:
-            entering = _best_assignment(lots, prices, len(rooms))
+            entering = _best_assignment(demands, prices, len(capacities))
             gain = sum(y * x for y, x in zip(prices, entering.entries, strict=True))
-            at_least = max(at_least, _dual_bound(entering, prices, rooms))
+            at_least = max(at_least, _dual_bound(entering, prices, capacities))
             if gain <= _EPSILON or master.seconds - at_least <= CLOSE_ENOUGH * master.seconds:
                 break
         if not master.improve(entering):
             break
-    return Soonest(at_least, master.seconds, _shares(lots, master.assignments()))
+    return Makespan(at_least, master.seconds, _shares(demands, master.assignments()))
 
 
 class _Master:
     """The master program in revised simplex form: a basis, its inverse, and the values of its variables."""
 
-    def __init__(self, rooms: Sequence[Room]) -> None:
-        size = len(rooms) + 1
-        self._rooms = rooms
+    def __init__(self, capacities: Sequence[Capacity]) -> None:
+        size = len(capacities) + 1
+        self._rooms = capacities
         self._inverse = [[float(i == j) for j in range(size)] for i in range(size)]
-        self._values = [max(r.room, 0.0) if not r.tick else r.room for r in rooms] + [1.0]
+        self._values = [max(r.room, 0.0) if not r.tick else r.room for r in capacities] + [1.0]
         self._slacks = [_Column([float(i == b) for i in range(size)], 0.0) for b in range(size)]
         self._basis = list(self._slacks)
-        self.time = _Column([-room.tick for room in rooms] + [0.0], 1.0)
+        self.time = _Column([-room.tick for room in capacities] + [0.0], 1.0)
 
     @property
     def seconds(self) -> float:
@@ -146,48 +148,50 @@ class _Master:
         return [(v, c) for v, c in mixed if v > 0]
 
 
-def _latest(start: _Column, rooms: Sequence[Room]) -> int:
+def _latest(start: _Column, capacities: Sequence[Capacity]) -> int:
     """The bucket that an assignment overdraws by most; -1: it overdraws none that refills."""
     over = [
-        (x - room.room, b) for b, (x, room) in enumerate(zip(start.entries, rooms, strict=False)) if room.tick
+        (x - room.room, b)
+        for b, (x, room) in enumerate(zip(start.entries, capacities, strict=False))
+        if room.tick
     ]
     most, bucket = max(over, key=lambda each: each[0], default=(0.0, -1))
     return bucket if most > 0 else -1
 
 
-def _dual_bound(column: _Column, prices: Vector, rooms: Sequence[Room]) -> float:
+def _dual_bound(column: _Column, prices: Vector, capacities: Sequence[Capacity]) -> float:
     """What these prices show that no split can be faster than, by weak duality."""
-    return sum(-y * (x - room.room) for y, x, room in zip(prices, column.entries, rooms, strict=False))
+    return sum(-y * (x - room.room) for y, x, room in zip(prices, column.entries, capacities, strict=False))
 
 
-def _first_endless(lot: Lot, rooms: Sequence[Room]) -> int:
+def _first_endless(lot: Demand, capacities: Sequence[Capacity]) -> int:
     """An option that can take the whole lot, however long that takes."""
     for i, charges in enumerate(lot.options):
-        if all(rooms[b].tick for b, _ in charges):
+        if all(capacities[b].tick for b, _ in charges):
             return i
     raise ValueError("a lot has only options with a quota that does not come back")
 
 
-def _assignment(lots: Sequence[Lot], choice: tuple[int, ...], size: int) -> _Column:
+def _assignment(demands: Sequence[Demand], choice: tuple[int, ...], size: int) -> _Column:
     load = [0.0] * (size + 1)
     load[size] = 1.0
-    for lot, option in zip(lots, choice, strict=True):
+    for lot, option in zip(demands, choice, strict=True):
         for b, charge in lot.options[option]:
             load[b] += lot.count * charge
     return _Column(load, 0.0, choice)
 
 
-def _best_assignment(lots: Sequence[Lot], prices: Vector, size: int) -> _Column:
+def _best_assignment(demands: Sequence[Demand], prices: Vector, size: int) -> _Column:
     """Every lot where it is cheapest at these prices (of the master's sign: none above 0)."""
     choice = []
-    for lot in lots:
+    for lot in demands:
         costs = [sum(-prices[b] * charge for b, charge in charges) for charges in lot.options]
         choice.append(costs.index(min(costs)))
-    return _assignment(lots, tuple(choice), size)
+    return _assignment(demands, tuple(choice), size)
 
 
-def _shares(lots: Sequence[Lot], mixed: Sequence[tuple[float, _Column]]) -> list[list[float]]:
-    found = [[0.0] * len(lot.options) for lot in lots]
+def _shares(demands: Sequence[Demand], mixed: Sequence[tuple[float, _Column]]) -> list[list[float]]:
+    found = [[0.0] * len(lot.options) for lot in demands]
     total = sum(part for part, _ in mixed)
     for part, column in mixed:
         for shares, option in zip(found, column.choice, strict=True):

@@ -18,12 +18,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from ..health.circuit_breaker import BreakerState
-from ..limits.group import ModelGroup
+from ..limits.group import RateLimitGroup
 from ..limits.token_bucket import REQUESTS, Bucket
 from ..registry import Registry
 from ..routes import Option, Route
 from ..state import ProviderState
-from .makespan_lp import Charge, Lot, Room, soonest
+from .makespan_lp import Capacity, Charge, Demand, minimise_makespan
 
 EVERY_S = 0.25
 WORTH_S = 2.0
@@ -34,9 +34,9 @@ FREE_BUCKETS = 16  # with more, the program takes longer and is solved less ofte
 
 
 class Advice(NamedTuple):
-    """`shun`: bits of the options to leave to others, by their place in the route; good until `until`."""
+    """`avoid`: bits of the options to leave to others, by their place in the route; good until `until`."""
 
-    shun: int
+    avoid: int
     until: float
 
 
@@ -54,7 +54,7 @@ class Kind(Protocol):
     advice: Advice
 
 
-class Allotment:
+class AllocationPlanner:
     """See the top of the file."""
 
     def __init__(self, registry: Registry) -> None:
@@ -76,7 +76,7 @@ class Allotment:
         asked = [kind for kind in kinds if kind.count and program.add(kind)]
         if not asked:
             return self._clear(kinds)
-        self._due = now + EVERY_S * max(1.0, len(program.rooms) / FREE_BUCKETS) ** 2
+        self._due = now + EVERY_S * max(1.0, len(program.capacities) / FREE_BUCKETS) ** 2
         seconds, shares = program.solve()
         if seconds < max(WORTH_S, self._by_slots_s(waiting + behind)):
             return self._clear(kinds)
@@ -108,7 +108,7 @@ class Allotment:
             for bucket in group.token_buckets
         )
 
-    def _calls_per_s(self, provider: ProviderState, group: ModelGroup) -> float:
+    def _calls_per_s(self, provider: ProviderState, group: RateLimitGroup) -> float:
         """How many calls the group can get at most, by its limit and by the slots of all agents."""
         requests = group.buckets.get(REQUESTS)
         by_limit = requests.rate if requests is not None else math.inf
@@ -129,12 +129,12 @@ class Allotment:
         return True
 
     def _tell(self, kind: Kind, shares: Sequence[float], program: _Program) -> bool:
-        shun = 0
+        avoid = 0
         for share, place in zip(shares, program.places_of(kind), strict=True):
             if share < NO_SHARE:
-                shun |= 1 << place
-        changed = shun != kind.advice.shun
-        kind.advice = Advice(shun, self._due)
+                avoid |= 1 << place
+        changed = avoid != kind.advice.avoid
+        kind.advice = Advice(avoid, self._due)
         return changed
 
 
@@ -145,8 +145,8 @@ class _Program:
         self._registry, self._each_stands_for, self._now = registry, each_stands_for, now
         self._numbers: dict[int, int] = {}  # by id(bucket)
         self._places: dict[int, list[int]] = {}  # by id(kind): which options take part
-        self.rooms: list[Room] = []
-        self.lots: list[Lot] = []
+        self.capacities: list[Capacity] = []
+        self.demands: list[Demand] = []
 
     def add(self, kind: Kind) -> bool:
         """Whether the class has a choice at all."""
@@ -155,17 +155,17 @@ class _Program:
         if len(places) < 2 or route.pinned:
             return False
         charges = [self._charges(kind, route.options[i]) for i in places]
-        if not any(all(self.rooms[b].tick for b, _ in each) for each in charges):
+        if not any(all(self.capacities[b].tick for b, _ in each) for each in charges):
             return False
         self._places[id(kind)] = places
-        self.lots.append(Lot(kind.count * self._each_stands_for, charges))
+        self.demands.append(Demand(kind.count * self._each_stands_for, charges))
         return True
 
     def places_of(self, kind: Kind) -> list[int]:
         return self._places[id(kind)]
 
     def solve(self) -> tuple[float, list[list[float]]]:
-        found = soonest(self.lots, self.rooms, MOST_STEPS)
+        found = minimise_makespan(self.demands, self.capacities, MOST_STEPS)
         return found.seconds, found.shares
 
     def _takes_part(self, option: Option) -> bool:
@@ -196,6 +196,6 @@ class _Program:
     def _number(self, bucket: Bucket) -> int:
         number = self._numbers.get(id(bucket))
         if number is None:
-            number = self._numbers[id(bucket)] = len(self.rooms)
-            self.rooms.append(Room(bucket.room_s(self._now), 1.0 if bucket.rate else 0.0))
+            number = self._numbers[id(bucket)] = len(self.capacities)
+            self.capacities.append(Capacity(bucket.room_s(self._now), 1.0 if bucket.rate else 0.0))
         return number

@@ -33,7 +33,7 @@ Why: usage that is counted only after the answer lets every call in flight pass 
 reservations at an upper bound the order of settles does not matter: only a call that costs more than its
 upper bound can overrun a budget; it is booked in full and nothing more is admitted.
 
-Caveats: reservations live in memory. After a crash the caller finds unfinished calls in its store and
+Caveats: reservations live in retry. After a crash the caller finds unfinished calls in its store and
 hands their upper bounds to `load` as uncertain, in the period in which they began. `now` never goes back.
 """
 

@@ -43,7 +43,7 @@ class Prefix:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class CacheLease:
     """What a call does with a shared beginning; handed back when the call is over."""
 
     prefix: Prefix
@@ -68,7 +68,7 @@ class _Shared:
     spots: dict[tuple[int, str], _Spot] = field(default_factory=dict)
 
 
-class Prefixes:
+class PromptCacheTracker:
     """See the top of the file. `enabled` false: every answer is that nothing is shared."""
 
     def __init__(self, settings: CachingSettings) -> None:
@@ -78,7 +78,7 @@ class Prefixes:
         self._idle: dict[str, None] = {}  # those that no task has any more, the longest so first
 
     def __repr__(self) -> str:
-        return f"<Prefixes {len(self._known)} known>"
+        return f"<PromptCacheTracker {len(self._known)} known>"
 
     # ------------------------------------------------------------------ tasks
 
@@ -139,7 +139,7 @@ class Prefixes:
 
     def grant(
         self, prefixes: Sequence[Prefix], provider: int, model: str, how: str, now: float
-    ) -> Ticket | None:
+    ) -> CacheLease | None:
         """What a call does with the task's shared beginning. `how` is the model's `prompt_cache`."""
         prefix = self.shared(prefixes, now) if prefixes else None
         if prefix is None:
@@ -150,23 +150,23 @@ class Prefixes:
         if how == "marks" and not warm and spot.is_cached and spot.writing_since is None:
             spot.writing_since, writes = now, True
         marked = how == "marks" and (warm or writes)
-        return Ticket(prefix, (provider, model), marked, now, writes)
+        return CacheLease(prefix, (provider, model), marked, now, writes)
 
-    def settle(self, ticket: Ticket, usage: Usage | None) -> None:
+    def settle(self, lease: CacheLease, usage: Usage | None) -> None:
         """A call is over; `usage` where it was answered."""
-        known = self._known.get(ticket.prefix.key)
-        spot = known.spots.get(ticket.spot) if known is not None else None
+        known = self._known.get(lease.prefix.key)
+        spot = known.spots.get(lease.spot) if known is not None else None
         if spot is None:
             return
-        if ticket.writes:
+        if lease.writes:
             spot.writing_since = None
         if usage is None:
             return
-        if usage.cache_read_tokens or (ticket.marked and usage.cache_write_tokens):
-            spot.warm_until = max(spot.warm_until, ticket.placed_at + CACHE_S)
-        elif ticket.writes:
+        if usage.cache_read_tokens or (lease.marked and usage.cache_write_tokens):
+            spot.warm_until = max(spot.warm_until, lease.placed_at + CACHE_S)
+        elif lease.writes:
             spot.is_cached = False
-        elif ticket.marked:
+        elif lease.marked:
             spot.warm_until = 0.0  # it was to be there and was not
 
 

@@ -76,7 +76,7 @@ class BreakerState(StrEnum):
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
 
-class Breaker:
+class CircuitBreaker:
     """See the table above. All times are UTC epoch seconds passed in as `now`."""
 
     __slots__ = (
@@ -92,12 +92,12 @@ class Breaker:
         "_probe",
         "_probe_until",
         "_proven",
-        "_ramp_from",
         "_random",
         "_run",
         "_run_times",
         "_sent",
         "_settings",
+        "_slow_start_from",
         "_spent",
         "_timeouts",
         "by_timer",
@@ -136,10 +136,12 @@ class Breaker:
         self._probe = NO_PROBE  # the number of the probe in flight
         self._next_probe = 1
         self._probe_until = 0.0
-        self._ramp_from: float | None = None
+        self._slow_start_from: float | None = None
 
     def __repr__(self) -> str:
-        return f"<Breaker {self.state} consecutive={self.consecutive} open_until={self.open_until:.1f}>"
+        return (
+            f"<CircuitBreaker {self.state} consecutive={self.consecutive} open_until={self.open_until:.1f}>"
+        )
 
     def tick(self, now: float) -> None:
         """Let time pass: an open timer runs out, a silent probe expires."""
@@ -229,16 +231,16 @@ class Breaker:
     def forgive(self) -> None:
         """The failures were not the provider's: the whole network was gone."""
         self._reset()
-        self._ramp_from = None
+        self._slow_start_from = None
 
-    def ramp(self, now: float) -> float:
+    def slow_start_share(self, now: float) -> float:
         """The part of its share it may take: grows from ramp_start to 1 over ramp_s after closing."""
-        if self._ramp_from is None:
+        if self._slow_start_from is None:
             return 1.0
         settings = self._settings
-        passed = (now - self._ramp_from) / settings.ramp_s if settings.ramp_s else 1.0
+        passed = (now - self._slow_start_from) / settings.ramp_s if settings.ramp_s else 1.0
         if passed >= 1.0:
-            self._ramp_from = None
+            self._slow_start_from = None
             return 1.0
         return settings.ramp_start + (1.0 - settings.ramp_start) * passed
 
@@ -253,17 +255,17 @@ class Breaker:
         return self.opened_count, self._timeouts
 
     @property
-    def ramping(self) -> bool:
+    def in_slow_start(self) -> bool:
         """Whether it was closed lately and may not take its whole share yet."""
-        return self._ramp_from is not None
+        return self._slow_start_from is not None
 
-    def ramp_reaches(self, share: float, now: float) -> float:
+    def slow_start_reaches(self, share: float, now: float) -> float:
         """When the ramp has grown past `share` of the provider's full share."""
-        if self._ramp_from is None:
+        if self._slow_start_from is None:
             return now
         start = self._settings.ramp_start
         passed = (share - start) / (1.0 - start) if start < 1.0 else 1.0
-        return self._ramp_from + max(passed, 0.0) * self._settings.ramp_s + 0.001
+        return self._slow_start_from + max(passed, 0.0) * self._settings.ramp_s + 0.001
 
     def _note_failed_health(self) -> None:
         """The next health call that answers will end the outage: the timer is there for where none does."""
@@ -372,7 +374,7 @@ class Breaker:
         if self._failed_health:
             self.open_until = max(self.open_until, now + settings.recovery_timeout_max_s)
         self._probe = NO_PROBE
-        self._ramp_from = None
+        self._slow_start_from = None
 
     def _opening_calls(self, now: float) -> list[float]:
         """When the calls failed that opened it, the last series as one; none where all came in one burst."""
@@ -401,7 +403,7 @@ class Breaker:
         self._reset()
         self._false_alarms = min(false_alarms, FALSE_ALARMS_AT_MOST)
         self._closed_at = now
-        self._ramp_from = now
+        self._slow_start_from = now
 
     def _reset(self) -> None:
         self.state, self.reason = CLOSED, ""

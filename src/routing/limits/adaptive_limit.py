@@ -25,7 +25,7 @@ from .token_bucket import MINUTE_S, REQUESTS, Bucket
 
 START_RATE = 4.0
 GROWTH = 1.5
-SLOW_START_BURST_S = 0.5
+BURST_S = 0.5
 FIRST_CUT = 0.5
 EXCESS = 1.2  # growth wastes what the provider's bucket earned while it was full: the average is too low
 CUT = 0.7
@@ -37,7 +37,7 @@ RECOVERY = 1.01
 CLEAN_S = 5.0
 
 
-class SlowStart(Bucket):
+class AdaptiveLimit(Bucket):
     """Requests per second of a group that tells no limit: grows while it is really used and clean."""
 
     __slots__ = (
@@ -55,7 +55,7 @@ class SlowStart(Bucket):
     def __init__(
         self, now: float, rate: float = START_RATE, *, met: bool = False, told: float | None = None
     ) -> None:
-        super().__init__(REQUESTS, rate * MINUTE_S, MINUTE_S, SLOW_START_BURST_S, now, told=False)
+        super().__init__(REQUESTS, rate * MINUTE_S, MINUTE_S, BURST_S, now, told=False)
         self.told = told
         self._clean_since = now
         self._second_at = now
@@ -120,5 +120,5 @@ class SlowStart(Bucket):
         self.rate = rate
         self.limit = rate * MINUTE_S
         self.margin = 0.0
-        self.capacity = max(1.0, rate * SLOW_START_BURST_S)
+        self.capacity = max(1.0, rate * BURST_S)
         self.level = min(self.level, self.capacity)

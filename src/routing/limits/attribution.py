@@ -78,10 +78,10 @@ class Evidence:
         """Whether rows that draw 429s draw them again, while others are answered, and none is answered."""
         return self.rows_own >= SURELY_OWN
 
-    def answered(self, memory: RejectedTask | None, permit: int, chars: int) -> None:
+    def answered(self, retry: RejectedTask | None, permit: int, chars: int) -> None:
         """A call was answered."""
         self.holds = 0
-        if memory is not None and memory.draws_429:
+        if retry is not None and retry.draws_429:
             self.rows_own = 0
         else:
             self.note(permit, chars, ok=True)
@@ -91,29 +91,29 @@ class Evidence:
         if permit > self.newest:
             self.newest, self.ok, self.chars = permit, ok, chars
 
-    def counts(self, memory: RejectedTask, permit: int, chars: int) -> bool:
-        """Take a 429 of a row into its memory. Whether it counts towards the row's own."""
-        last = next((number for group, number in memory.limited if group is self), 0)
-        memory.limited = (*(pair for pair in memory.limited if pair[0] is not self), (self, permit))
-        if not memory.draws_429:
+    def counts(self, retry: RejectedTask, permit: int, chars: int) -> bool:
+        """Take a 429 of a row into its retry. Whether it counts towards the row's own."""
+        last = next((number for group, number in retry.limited if group is self), 0)
+        retry.limited = (*(pair for pair in retry.limited if pair[0] is not self), (self, permit))
+        if not retry.draws_429:
             self.note(permit, chars, ok=False)
-        memory.draws_429 += 1
+        retry.draws_429 += 1
         if not last or self.newest <= last:
             return False
         if not self.ok:
-            memory.own_429s = max(0, memory.own_429s - 1) if memory.own_429s < SURELY_OWN else memory.own_429s
+            retry.own_429s = max(0, retry.own_429s - 1) if retry.own_429s < SURELY_OWN else retry.own_429s
             return False
         if chars > max(SMALL_CHARS, COMPARABLE * self.chars):
             return False
-        memory.own_429s += 1
+        retry.own_429s += 1
         self.rows_own += 1
         return True
 
-    def wants_neighbour(self, memory: RejectedTask, now: float) -> bool:
+    def wants_neighbour(self, retry: RejectedTask, now: float) -> bool:
         """Whether the row waits until another call has gone, since its next 429 would show nothing."""
-        if memory.draws_429 < 2 or now < self.no_canary_until:
+        if retry.draws_429 < 2 or now < self.no_canary_until:
             return False
-        last = next((number for group, number in memory.limited if group is self), 0)
+        last = next((number for group, number in retry.limited if group is self), 0)
         if not last or self.newest > last:
             return False
         self.wanted_until = now + WANTED_S

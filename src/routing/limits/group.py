@@ -31,7 +31,7 @@ from typing import NamedTuple
 from ...limit_rules import LimitRules
 from ...records import LimitGauge, LimitReport, RefusalKind, Usage
 from ...settings import LimitSettings
-from .adaptive_limit import FELT, SlowStart
+from .adaptive_limit import FELT, AdaptiveLimit
 from .attribution import Evidence
 from .rejections import Rejections
 from .token_bucket import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, Bucket, DailyCounter, Mark
@@ -77,7 +77,7 @@ class Reservation:
     probe: bool = False  # it goes through a hold, to see whether the quota is spent
 
 
-class ModelGroup:
+class RateLimitGroup:
     """The limits of the models of one provider that share them."""
 
     __slots__ = (
@@ -90,10 +90,10 @@ class ModelGroup:
         "_shut",
         "_token_burst_s",
         "buckets",
-        "claim",
         "cold_until",
         "counts_tokens",
         "evidence",
+        "head_of_line",
         "held_detail",
         "held_kind",
         "held_long",
@@ -130,7 +130,7 @@ class ModelGroup:
         self._holds = 0  # 429s without Retry-After in a row: the exponent of the hold
         self.scouting = 0  # scout calls that are out
         # (queue place, until) of the oldest task that waits for room here: a younger one may not pass it
-        self.claim: tuple[tuple[float, ...], float] | None = None
+        self.head_of_line: tuple[tuple[float, ...], float] | None = None
         self.unknown = True  # how many requests pass is neither told nor learned: scout
         self._tell(told, now)
 
@@ -210,7 +210,7 @@ class ModelGroup:
     def stated_per_s(self) -> float | None:
         """Requests a second as a header or the configuration states them; None: that is not known."""
         bucket = self.buckets.get(REQUESTS)
-        return None if bucket is None or isinstance(bucket, SlowStart) else bucket.rate
+        return None if bucket is None or isinstance(bucket, AdaptiveLimit) else bucket.rate
 
     @property
     def is_scouting(self) -> bool:
@@ -271,7 +271,7 @@ class ModelGroup:
     def answered_without_headers(self, now: float) -> None:
         """The scout came back and told nothing of requests: start slowly."""
         if self.unknown:
-            self._put(SlowStart(now))
+            self._put(AdaptiveLimit(now))
 
     def _learn_one(self, report: LimitReport, sent_at: float, marks: dict[str, Mark], now: float) -> None:
         daily = report.window_s is not None and report.window_s > 3600.0
@@ -279,7 +279,7 @@ class ModelGroup:
         if dimension not in self._dimensions or (daily and dimension != DAILY):
             return  # a daily token limit: the minute's bucket must not be cut to it
         bucket = self.buckets.get(dimension)
-        if bucket is None or isinstance(bucket, SlowStart):
+        if bucket is None or isinstance(bucket, AdaptiveLimit):
             bucket = self._first_report(dimension, report, now)
         elif sent_at < bucket.newest_report:
             return
@@ -309,20 +309,20 @@ class ModelGroup:
         slow = self.buckets.get(REQUESTS)
         rejections = self.rejections
         in_burst = sent_at <= rejections.began_at
-        rejections.refused(sent_at, slow.rate if isinstance(slow, SlowStart) else math.inf, now)
+        rejections.refused(sent_at, slow.rate if isinstance(slow, AdaptiveLimit) else math.inf, now)
         if rejections.is_stray(now):
             return
-        if isinstance(slow, SlowStart) and rejections.slower_in_vain(now):
+        if isinstance(slow, AdaptiveLimit) and rejections.slower_in_vain(now):
             self.go_on_as_before(now)
             return
         if not in_burst:
-            self._before_429 = slow.rate if isinstance(slow, SlowStart) else slow
-        if isinstance(slow, SlowStart):
+            self._before_429 = slow.rate if isinstance(slow, AdaptiveLimit) else slow
+        if isinstance(slow, AdaptiveLimit):
             slow.cut(sent_at, now)
         elif self.unknown:
-            self._put(SlowStart(now, met=True))
+            self._put(AdaptiveLimit(now, met=True))
         elif slow is not None and slow.newest_report == -math.inf:
-            felt = SlowStart(now, slow.rate * FELT, met=True, told=slow.told)
+            felt = AdaptiveLimit(now, slow.rate * FELT, met=True, told=slow.told)
             self._put(felt)
             felt.follow(slow)
             felt.level = min(slow.level, felt.capacity)
@@ -335,12 +335,12 @@ class ModelGroup:
     def go_on_as_before(self, now: float) -> None:
         """The 429s were no matter of pace: the hold ends, and the pace is what it was."""
         bucket, before, self._before_429 = self.buckets.get(REQUESTS), self._before_429, None
-        if isinstance(bucket, SlowStart) and before is not None:
+        if isinstance(bucket, AdaptiveLimit) and before is not None:
             if isinstance(before, Bucket):
                 self._put(before)
             else:
                 pace = min(max(self.rejections.pace, bucket.rate), MOST_FELT)
-                fresh = SlowStart(now, pace, told=bucket.told)
+                fresh = AdaptiveLimit(now, pace, told=bucket.told)
                 fresh.follow(bucket)
                 self._put(fresh)
         self._shut = _OPEN
@@ -402,7 +402,7 @@ class ModelGroup:
         """What is worth knowing after a restart: `{dimension: limit per window}` of what was learned."""
         known: dict[str, float | bool] = {}
         for dimension, bucket in self.buckets.items():
-            if isinstance(bucket, SlowStart):
+            if isinstance(bucket, AdaptiveLimit):
                 known["slow_start_rate"] = bucket.rate
                 known["slow_start_met"] = bucket.met
             elif bucket.told is None:
@@ -421,12 +421,12 @@ class ModelGroup:
                 bucket = self._first_report(dimension, LimitReport(dimension, int(limit)), now)
                 bucket.level = bucket.capacity if dimension == DAILY else 0.0
         if self.unknown and (rate := known.get("slow_start_rate")):
-            bucket = SlowStart(now, float(rate), met=bool(known.get("slow_start_met")))
+            bucket = AdaptiveLimit(now, float(rate), met=bool(known.get("slow_start_met")))
             bucket.level = 0.0
             self._put(bucket)
 
 
 def _source(bucket: Bucket) -> str:
-    if isinstance(bucket, SlowStart):
+    if isinstance(bucket, AdaptiveLimit):
         return "slow_start"
     return "told" if bucket.told is not None else "learned"

@@ -17,7 +17,7 @@ from src.records import Placement, RefusalKind, Task, TaskStatus
 from src.routing.allocation.planner import FREE, Advice
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.candidates import PlacementResult
-from src.routing.retry_state import Memory
+from src.routing.retry_state import RetryState
 from src.routing.routes import Route
 from src.routing.scheduler import Dispatch
 from src.settings import AgentConfig, Settings
@@ -267,10 +267,10 @@ class Counting(ProviderLoadBalancer):
     asked = 0
 
     def try_place(
-        self, task: Task, route: Route, memory: Memory, now: float, advice: Advice = FREE
+        self, task: Task, route: Route, retry: RetryState, now: float, advice: Advice = FREE
     ) -> PlacementResult:
         self.asked += 1
-        return super().try_place(task, route, memory, now, advice)
+        return super().try_place(task, route, retry, now, advice)
 
 
 def asked_per_task(waiting: int, settings: Settings, pump: Callable[[Desk], None]) -> float:

@@ -9,7 +9,7 @@ import pytest
 from src.errors import ProviderError, TimedOut, Unreachable
 from src.records import Placement, TaskStatus
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.connectivity import FREE_CALL_S, FRESH_S, Found
+from src.routing.connectivity import FRESH_S, HEALTH_CHECK_S, HealthCheckResult
 from src.routing.health.circuit_breaker import BreakerState
 
 from .build import NAMES, START, Desk, make_settings, make_task, told_limits
@@ -22,7 +22,9 @@ def desk_that_lists_models(**options: object) -> Desk:
     """Every provider has answered its free call a minute ago."""
     desk = Desk(**options)  # type: ignore[arg-type]
     for name in NAMES:
-        assert not desk.balancer.free_call(name, Found.ANSWERS, START - 60.0, START - 60.0)
+        assert not desk.balancer.record_health_check(
+            name, HealthCheckResult.ANSWERS, START - 60.0, START - 60.0
+        )
     return desk
 
 
@@ -41,8 +43,8 @@ def failed(desk: Desk, placement: Placement, error: ProviderError, seconds: floa
     desk.dispatch.withdraw("queue", placement.task.id)
 
 
-def asked(desk: Desk, name: str, found: Found, took_s: float = 0.0) -> bool:
-    return desk.balancer.free_call(name, found, desk.now - took_s, desk.now)
+def asked(desk: Desk, name: str, found: HealthCheckResult, took_s: float = 0.0) -> bool:
+    return desk.balancer.record_health_check(name, found, desk.now - took_s, desk.now)
 
 
 def kinds(balancer: ProviderLoadBalancer) -> list[str]:
@@ -55,28 +57,28 @@ def kinds(balancer: ProviderLoadBalancer) -> list[str]:
 def test_at_the_start_every_provider_is_asked_once() -> None:
     desk = Desk()
     for name in NAMES:
-        assert desk.balancer.ask_at(name, -math.inf, START) == START
-        assert desk.balancer.ask_at(name, START, START) == math.inf
+        assert desk.balancer.next_health_check_at(name, -math.inf, START) == START
+        assert desk.balancer.next_health_check_at(name, START, START) == math.inf
 
 
 def test_it_is_made_early_enough_for_its_outcome_to_be_known_when_the_silence_is_suspicious() -> None:
     desk = desk_that_lists_models()
     sent(desk, "gemini")
-    due = desk.balancer.ask_at("gemini", START - 60.0, START)
-    assert due + FREE_CALL_S == pytest.approx(START + 5.0)
+    due = desk.balancer.next_health_check_at("gemini", START - 60.0, START)
+    assert due + HEALTH_CHECK_S == pytest.approx(START + 5.0)
 
 
 def test_while_the_breaker_is_open_it_is_made_every_three_seconds() -> None:
     desk = desk_that_lists_models()
     desk.provider("openai").breaker.trip(START, "silent")
-    assert desk.balancer.ask_at("openai", START + 1.0, START + 2.0) == START + 4.0
-    assert desk.balancer.ask_at("anthropic", START + 1.0, START + 2.0) == math.inf
+    assert desk.balancer.next_health_check_at("openai", START + 1.0, START + 2.0) == START + 4.0
+    assert desk.balancer.next_health_check_at("anthropic", START + 1.0, START + 2.0) == math.inf
 
 
 # ------------------------------------------------------------------ one provider is silent
 
 
-def silent_gemini(found: Found = Found.SILENT) -> tuple[Desk, list[Placement]]:
+def silent_gemini(found: HealthCheckResult = HealthCheckResult.SILENT) -> tuple[Desk, list[Placement]]:
     """Three calls to gemini are out for 5 s, its free call has ended with `found`, and openai answers."""
     desk = desk_that_lists_models()
     swallowed = sent(desk, "gemini", 3)
@@ -84,15 +86,15 @@ def silent_gemini(found: Found = Found.SILENT) -> tuple[Desk, list[Placement]]:
     other = sent(desk, "openai")[0]
     desk.ok(other, 0.5)
     desk.now += 0.5
-    asked(desk, "gemini", found, FREE_CALL_S)
+    asked(desk, "gemini", found, HEALTH_CHECK_S)
     return desk, swallowed
 
 
 def test_a_proven_silence_opens_the_breaker_and_gives_the_calls_up_once() -> None:
     desk, swallowed = silent_gemini()
     assert desk.provider("gemini").breaker.state is BreakerState.OPEN
-    assert desk.balancer.take_lost(desk.now) == [p.permit for p in swallowed]
-    assert desk.balancer.take_lost(desk.now + 1.0) == []  # those are on their way back
+    assert desk.balancer.take_abandoned(desk.now) == [p.permit for p in swallowed]
+    assert desk.balancer.take_abandoned(desk.now + 1.0) == []  # those are on their way back
     for placement in swallowed:
         desk.fail(placement, TimedOut("given up"))
     assert kinds(desk.balancer) == ["provider_open", "calls_lost"]
@@ -106,8 +108,8 @@ def test_its_tasks_go_elsewhere_at_once_unless_they_are_pinned() -> None:
     assert {p.provider for p in swallowed} == {"gemini"}
     desk.ok(sent(desk, "openai")[0], 4.9)
     desk.now += 0.1
-    asked(desk, "gemini", Found.SILENT, FREE_CALL_S)
-    for permit in desk.balancer.take_lost(desk.now):
+    asked(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
+    for permit in desk.balancer.take_abandoned(desk.now):
         desk.fail(next(p for p in swallowed if p.permit == permit), TimedOut("given up"))
     again = desk.go()
     assert len(again) == 4
@@ -119,17 +121,17 @@ def test_when_its_free_call_answers_again_a_probe_goes_at_once() -> None:
     for placement in swallowed:
         failed(desk, placement, TimedOut("given up"))
     desk.now += 3.0
-    assert asked(desk, "gemini", Found.ANSWERS)
+    assert asked(desk, "gemini", HealthCheckResult.ANSWERS)
     desk.offer(make_task("probe"))
     (placement,) = [p for p in desk.go() if p.task.id == "probe"]
     assert (placement.provider, placement.choice) == ("gemini", "probe")
 
 
-@pytest.mark.parametrize("found", [Found.ANSWERS, Found.REFUSES])
-def test_a_silence_of_the_calls_alone_proves_nothing(found: Found) -> None:
+@pytest.mark.parametrize("found", [HealthCheckResult.ANSWERS, HealthCheckResult.REFUSES])
+def test_a_silence_of_the_calls_alone_proves_nothing(found: HealthCheckResult) -> None:
     desk, _ = silent_gemini(found)
     assert desk.provider("gemini").breaker.state is BreakerState.CLOSED
-    assert desk.balancer.take_lost(desk.now + 60.0) == []
+    assert desk.balancer.take_abandoned(desk.now + 60.0) == []
 
 
 def test_where_no_free_call_was_ever_answered_its_silence_proves_nothing() -> None:
@@ -137,9 +139,9 @@ def test_where_no_free_call_was_ever_answered_its_silence_proves_nothing() -> No
     sent(desk, "gemini")
     desk.now += 4.5
     desk.ok(sent(desk, "openai")[0], 0.5)
-    asked(desk, "gemini", Found.SILENT, FREE_CALL_S)
+    asked(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
     assert desk.provider("gemini").breaker.state is BreakerState.CLOSED
-    assert desk.balancer.take_lost(desk.now) == []
+    assert desk.balancer.take_abandoned(desk.now) == []
 
 
 def test_an_answer_within_the_time_is_no_silence() -> None:
@@ -148,7 +150,7 @@ def test_an_answer_within_the_time_is_no_silence() -> None:
     desk.ok(sent(desk, "openai")[0], 4.0)
     desk.ok(first, 0.9)
     desk.now += 0.1
-    asked(desk, "gemini", Found.SILENT, FREE_CALL_S)
+    asked(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
     assert desk.provider("gemini").breaker.state is BreakerState.CLOSED
 
 
@@ -160,7 +162,7 @@ def test_an_answer_while_the_free_call_is_out_counts_more_than_its_silence() -> 
         desk.ok(placement, 0.5)
     desk.now += 1.0
     for name in NAMES:
-        asked(desk, name, Found.SILENT, FREE_CALL_S)
+        asked(desk, name, HealthCheckResult.SILENT, HEALTH_CHECK_S)
     assert desk.balancer.offline_since is None
     assert desk.provider("gemini").connection.unreachable_since is None
 
@@ -170,19 +172,19 @@ def test_our_own_time_limits_are_no_word_from_a_silent_provider() -> None:
     first, *rest = sent(desk, "gemini", 3)
     desk.ok(sent(desk, "openai")[0], 4.5)
     desk.fail(first, TimedOut("no answer in time"), 0.5)
-    asked(desk, "gemini", Found.SILENT, FREE_CALL_S)
-    assert desk.balancer.take_lost(desk.now) == [p.permit for p in rest]
+    asked(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
+    assert desk.balancer.take_abandoned(desk.now) == [p.permit for p in rest]
 
 
 def test_one_silent_provider_waits_for_word_of_the_idle_others() -> None:
     desk = desk_that_lists_models()
     swallowed = sent(desk, "gemini")
     desk.now += 5.0
-    asked(desk, "gemini", Found.SILENT, FREE_CALL_S)
-    assert desk.balancer.take_lost(desk.now) == []  # it may be the network
-    assert desk.balancer.ask_at("openai", START - 60.0, desk.now) <= desk.now
-    asked(desk, "openai", Found.ANSWERS)
-    assert desk.balancer.take_lost(desk.now) == [p.permit for p in swallowed]
+    asked(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
+    assert desk.balancer.take_abandoned(desk.now) == []  # it may be the network
+    assert desk.balancer.next_health_check_at("openai", START - 60.0, desk.now) <= desk.now
+    asked(desk, "openai", HealthCheckResult.ANSWERS)
+    assert desk.balancer.take_abandoned(desk.now) == [p.permit for p in swallowed]
     assert desk.balancer.offline_since is None
 
 
@@ -194,8 +196,8 @@ def test_an_idle_provider_does_not_hide_that_the_network_is_gone() -> None:
     for name in ("anthropic", "openai"):
         desk.fail(sent(desk, name)[0], REFUSED, 0.01)
     assert desk.balancer.offline_since is None
-    assert desk.balancer.ask_at("gemini", START - 60.0, desk.now) <= desk.now
-    assert asked(desk, "gemini", Found.UNREACHABLE)
+    assert desk.balancer.next_health_check_at("gemini", START - 60.0, desk.now) <= desk.now
+    assert asked(desk, "gemini", HealthCheckResult.UNREACHABLE)
     assert desk.balancer.offline_since == pytest.approx(START, abs=0.02)
 
 
@@ -203,9 +205,9 @@ def test_an_idle_provider_that_answers_its_free_call_shows_that_there_is_a_netwo
     desk = desk_that_lists_models()
     for name in ("anthropic", "openai"):
         desk.fail(sent(desk, name)[0], REFUSED, 0.01)
-    asked(desk, "gemini", Found.ANSWERS)
+    asked(desk, "gemini", HealthCheckResult.ANSWERS)
     assert desk.balancer.offline_since is None
-    assert desk.balancer.ask_at("gemini", desk.now, desk.now) == math.inf
+    assert desk.balancer.next_health_check_at("gemini", desk.now, desk.now) == math.inf
 
 
 def test_all_silent_together_is_the_network_and_no_call_is_given_up() -> None:
@@ -214,9 +216,9 @@ def test_all_silent_together_is_the_network_and_no_call_is_given_up() -> None:
         sent(desk, name)
     desk.now += 5.0
     for name in NAMES:
-        asked(desk, name, Found.SILENT, FREE_CALL_S)
+        asked(desk, name, HealthCheckResult.SILENT, HEALTH_CHECK_S)
     assert desk.balancer.offline_since == START
-    assert desk.balancer.take_lost(desk.now + 100.0) == []
+    assert desk.balancer.take_abandoned(desk.now + 100.0) == []
     assert kinds(desk.balancer) == ["offline"]
 
 
@@ -227,11 +229,11 @@ def test_what_the_network_swallowed_is_given_up_when_it_is_back_and_costs_no_att
         sent(desk, name)
     desk.now += 5.0
     for name in NAMES:
-        asked(desk, name, Found.SILENT, FREE_CALL_S)
+        asked(desk, name, HealthCheckResult.SILENT, HEALTH_CHECK_S)
     desk.now += 60.0
-    assert asked(desk, "openai", Found.ANSWERS)
-    assert desk.balancer.take_lost(desk.now + 4.9) == []  # it may still come
-    assert swallowed.permit in desk.balancer.take_lost(desk.now + 5.0)
+    assert asked(desk, "openai", HealthCheckResult.ANSWERS)
+    assert desk.balancer.take_abandoned(desk.now + 4.9) == []  # it may still come
+    assert swallowed.permit in desk.balancer.take_abandoned(desk.now + 5.0)
     desk.fail(swallowed, TimedOut("given up"), 5.0)
     entry = desk.dispatch._entries["queue", swallowed.task.id]
     assert [desk.dispatch._costs(attempt, START) for attempt in entry.attempts] == [False]
@@ -244,27 +246,27 @@ def test_a_provider_that_was_dead_before_is_not_forgiven_for_the_networks_sake()
         failed(desk, placement, REFUSED)
     assert desk.provider("openai").breaker.state is BreakerState.OPEN
     desk.now += 100.0
-    asked(desk, "openai", Found.UNREACHABLE)
+    asked(desk, "openai", HealthCheckResult.UNREACHABLE)
     began = desk.now
     for name in ("anthropic", "gemini"):
         failed(desk, sent(desk, name)[0], REFUSED, 0.01)
     assert desk.balancer.offline_since == pytest.approx(began, abs=0.02)  # not since openai went
     desk.now += 10.0
-    desk.balancer.free_call("gemini", Found.ANSWERS, desk.now, desk.now)
+    desk.balancer.record_health_check("gemini", HealthCheckResult.ANSWERS, desk.now, desk.now)
     assert desk.provider("openai").breaker.opened_at == START
     assert desk.provider("openai").breaker.state is not BreakerState.CLOSED
     assert desk.provider("anthropic").breaker.state is BreakerState.CLOSED
 
 
 def test_connections_that_break_all_at_once_are_no_lost_network_until_free_calls_fail_too() -> None:
-    for found, offline in ((Found.ANSWERS, False), (Found.UNREACHABLE, True)):
+    for found, offline in ((HealthCheckResult.ANSWERS, False), (HealthCheckResult.UNREACHABLE, True)):
         desk = desk_that_lists_models()
         out = [sent(desk, name)[0] for name in NAMES]
         for placement in out:
             failed(desk, placement, Unreachable("the connection broke"), 0.01)
         assert desk.balancer.offline_since is None
         for name in NAMES:
-            assert desk.balancer.ask_at(name, START - 60.0, desk.now) <= desk.now
+            assert desk.balancer.next_health_check_at(name, START - 60.0, desk.now) <= desk.now
             asked(desk, name, found)
         assert (desk.balancer.offline_since is not None) is offline
 
@@ -288,7 +290,7 @@ def test_old_evidence_is_asked_for_again_and_not_believed() -> None:
     for name in ("anthropic", "openai"):
         failed(desk, sent(desk, name)[0], REFUSED)
     assert desk.balancer.offline_since is None
-    assert desk.balancer.ask_at("gemini", START, desk.now) <= desk.now
+    assert desk.balancer.next_health_check_at("gemini", START, desk.now) <= desk.now
 
 
 def test_after_a_laptops_sleep_calls_from_before_are_given_up_and_after_a_clock_is_set_they_are_not() -> None:
@@ -297,8 +299,8 @@ def test_after_a_laptops_sleep_calls_from_before_are_given_up_and_after_a_clock_
         sent(desk, "gemini")
         desk.now += slept_s
         desk.balancer.jumped(slept_s, desk.now)
-        assert desk.balancer.take_lost(desk.now + 4.9) == []
-        assert len(desk.balancer.take_lost(desk.now + 5.0)) == expected
+        assert desk.balancer.take_abandoned(desk.now + 4.9) == []
+        assert len(desk.balancer.take_abandoned(desk.now + 5.0)) == expected
 
 
 # ------------------------------------------------------------------ a whole pool

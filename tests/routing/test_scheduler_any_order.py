@@ -10,7 +10,7 @@ from src.errors import (
 )
 from src.records import Placement
 from src.routing.candidates import PATIENCE
-from src.routing.connectivity import Found
+from src.routing.connectivity import HealthCheckResult
 from src.settings import AgentConfig
 
 from .build import (
@@ -118,7 +118,9 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def the_network_is_there(self, name: str) -> None:
         if self.desk.balancer.offline_since is not None:
-            self.desk.balancer.free_call(name, Found.ANSWERS, self.desk.now, self.desk.now)
+            self.desk.balancer.record_health_check(
+                name, HealthCheckResult.ANSWERS, self.desk.now, self.desk.now
+            )
             self.desk.dispatch.wake_all()
             self.pump()
 
@@ -153,13 +155,13 @@ class AnyOrder(RuleBasedStateMachine):
             if entry.attempts or entry.queue is None or entry.queue.head() is not entry:
                 continue
             route = balancer.route(task, desk.now)
-            report = balancer._selector.evaluate_candidates(task, route, entry.memory, desk.now)
+            report = balancer._selector.evaluate_candidates(task, route, entry.retry, desk.now)
             patience_s = PATIENCE * desk.settings.routing.preferred_wait_s
-            spilled = desk.now >= entry.memory.offered_at + patience_s
+            spilled = desk.now >= entry.retry.offered_at + patience_s
             queue = entry.queue
             wakes_s = queue.holder.parked_until - desk.now
             soon = 0.0 < wakes_s < 0.1  # a rate that is felt for may have grown since it was asked
-            parked = (queue.holder.waits_for, wakes_s, queue.holder.settles, queue.claimed)
+            parked = (queue.holder.waits_for, wakes_s, queue.holder.settles, queue.held_back)
             assert not report.eligible or not spilled or soon, (task, report.reasons(), parked)
 
     def teardown(self) -> None:
@@ -169,7 +171,7 @@ class AnyOrder(RuleBasedStateMachine):
         desk = self.desk
         for name in NAMES:
             desk.balancer.resume(name, desk.now)
-            desk.balancer.free_call(name, Found.ANSWERS, desk.now, desk.now)
+            desk.balancer.record_health_check(name, HealthCheckResult.ANSWERS, desk.now, desk.now)
         desk.dispatch.wake_all()
         self.pump()
         for _ in range(2_000):

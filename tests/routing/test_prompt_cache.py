@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from src.records import Message, Task, Usage
-from src.routing.cost.prompt_cache import CACHE_S, KEPT, SHARED_BY, Prefixes, Ticket
+from src.routing.cost.prompt_cache import CACHE_S, KEPT, SHARED_BY, CacheLease, PromptCacheTracker
 from src.settings import CachingSettings
 
 from .build import START, WIDE, Desk, make_task, pause
@@ -21,9 +21,9 @@ PLAIN = Usage(input_tokens=1_310, output_tokens=10)
 MODEL = "claude-haiku-5-5"
 
 
-def make_prefixes(**changes: Any) -> Prefixes:
+def make_prefixes(**changes: Any) -> PromptCacheTracker:
     rows = {"enabled": True, "min_prefix_tokens": 1024, "cache_writer_wait_s": 4.0}
-    return Prefixes(CachingSettings(**{**rows, **changes}))
+    return PromptCacheTracker(CachingSettings(**{**rows, **changes}))
 
 
 def mail(number: int, *before: Message, system: str = LONG, **fields: Any) -> Task:
@@ -32,11 +32,11 @@ def mail(number: int, *before: Message, system: str = LONG, **fields: Any) -> Ta
 
 
 def granted(
-    prefixes: Prefixes, found: Any, provider: int = 0, how: str = "marks", now: float = 0.0
-) -> Ticket:
-    ticket = prefixes.grant(found, provider, MODEL, how, now)
-    assert ticket is not None
-    return ticket
+    prefixes: PromptCacheTracker, found: Any, provider: int = 0, how: str = "marks", now: float = 0.0
+) -> CacheLease:
+    lease = prefixes.grant(found, provider, MODEL, how, now)
+    assert lease is not None
+    return lease
 
 
 # ---------------------------------------------------------------- which beginnings
@@ -123,19 +123,19 @@ def test_a_model_that_does_not_cache_it_is_not_marked_again() -> None:
 def test_where_nothing_is_marked_cached_tokens_show_that_it_is_warm() -> None:
     prefixes = make_prefixes()
     found = [prefixes.offered(mail(number)) for number in range(4)]
-    ticket = granted(prefixes, found[0], provider=2, how="")
-    assert not ticket.marked
-    prefixes.settle(ticket, PLAIN)
-    assert prefixes.warm(ticket.prefix, 1.0) == frozenset()
+    lease = granted(prefixes, found[0], provider=2, how="")
+    assert not lease.marked
+    prefixes.settle(lease, PLAIN)
+    assert prefixes.warm(lease.prefix, 1.0) == frozenset()
     prefixes.settle(granted(prefixes, found[1], provider=2, how=""), READ)
-    assert prefixes.warm(ticket.prefix, 1.0) == {2}
+    assert prefixes.warm(lease.prefix, 1.0) == {2}
 
 
 def test_what_nobody_used_is_forgotten_with_its_last_task() -> None:
     prefixes = make_prefixes()
     for found in [prefixes.offered(mail(number)) for number in range(5)]:
         prefixes.left(found)
-    assert repr(prefixes) == "<Prefixes 0 known>"
+    assert repr(prefixes) == "<PromptCacheTracker 0 known>"
 
 
 # ---------------------------------------------------------------- in dispatch
@@ -249,6 +249,6 @@ def test_of_beginnings_that_no_task_has_any_more_the_newest_are_kept() -> None:
     oldest = used(0)
     for number in range(1, KEPT + 1):
         newest = used(number)
-    assert repr(prefixes) == f"<Prefixes {KEPT} known>"
+    assert repr(prefixes) == f"<PromptCacheTracker {KEPT} known>"
     assert prefixes.shared(oldest, 1.0) is None
     assert prefixes.shared(newest, 1.0) is not None

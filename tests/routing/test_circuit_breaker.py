@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from src.config import load_settings
 from src.errors import PermitError
-from src.routing.health.circuit_breaker import NO_PERMIT, Breaker, BreakerState
+from src.routing.health.circuit_breaker import NO_PERMIT, BreakerState, CircuitBreaker
 from src.settings import BreakerSettings
 
 from .build import START
@@ -22,15 +22,15 @@ CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.H
 LONGEST_S = 60.0  # until the calls of the last minute are fewer than CALLS_A_MINUTE
 
 
-def make_breaker(seed: int = 1, **changes: float) -> Breaker:
-    return Breaker(SETTINGS.model_copy(update=changes), random.Random(seed))
+def make_breaker(seed: int = 1, **changes: float) -> CircuitBreaker:
+    return CircuitBreaker(SETTINGS.model_copy(update=changes), random.Random(seed))
 
 
-def call(breaker: Breaker, healthy: bool | None, now: float = START) -> None:
+def call(breaker: CircuitBreaker, healthy: bool | None, now: float = START) -> None:
     breaker.settle(healthy, breaker.acquire(now), now)
 
 
-def opened(now: float = START, **changes: float) -> Breaker:
+def opened(now: float = START, **changes: float) -> CircuitBreaker:
     breaker = make_breaker(**changes)
     for _ in range(3):
         call(breaker, False, now)
@@ -38,7 +38,7 @@ def opened(now: float = START, **changes: float) -> Breaker:
     return breaker
 
 
-def half_opened(**changes: float) -> tuple[Breaker, float]:
+def half_opened(**changes: float) -> tuple[CircuitBreaker, float]:
     breaker = opened(**changes)
     now = breaker.open_until
     breaker.tick(now)
@@ -46,9 +46,11 @@ def half_opened(**changes: float) -> tuple[Breaker, float]:
     return breaker, now
 
 
-def looks(breaker: Breaker) -> tuple[object, ...]:
+def looks(breaker: CircuitBreaker) -> tuple[object, ...]:
     """All that can be seen of it."""
-    return tuple(getattr(breaker, name) for name in Breaker.__slots__ if name not in ("_random", "_calls"))
+    return tuple(
+        getattr(breaker, name) for name in CircuitBreaker.__slots__ if name not in ("_random", "_calls")
+    )
 
 
 # ------------------------------------------------------------------ closed
@@ -108,7 +110,7 @@ def test_calls_older_than_the_window_do_not_count() -> None:
     assert breaker.state is CLOSED
 
 
-def many(breaker: Breaker, count: int, now: float = START) -> list[int]:
+def many(breaker: CircuitBreaker, count: int, now: float = START) -> list[int]:
     return [breaker.acquire(now) for _ in range(count)]
 
 
@@ -276,7 +278,7 @@ def test_timers_of_many_breakers_differ() -> None:
     jitter = random.Random(1)
     ends = set()
     for _ in range(20):
-        breaker = Breaker(SETTINGS, jitter)
+        breaker = CircuitBreaker(SETTINGS, jitter)
         for _ in range(3):
             call(breaker, False)
         ends.add(round(breaker.open_until, 3))
@@ -377,7 +379,7 @@ def test_a_probe_that_succeeds_closes_it_with_a_ramp() -> None:
     breaker, now = half_opened()
     call(breaker, True, now)
     assert (breaker.state, breaker.consecutive, breaker.reason) == (CLOSED, 0, "")
-    shares = [breaker.ramp(now + second) for second in (0.0, 5.0, 10.0, 20.0)]
+    shares = [breaker.slow_start_share(now + second) for second in (0.0, 5.0, 10.0, 20.0)]
     assert shares == pytest.approx([0.1, 0.55, 1.0, 1.0])
 
 
@@ -490,11 +492,11 @@ def test_tripped_it_is_open_as_after_failures_and_one_answered_health_call_ends_
 
 
 @pytest.mark.parametrize("make", [opened, lambda: half_opened()[0]], ids=["open", "half-open"])
-def test_a_forced_call_that_succeeds_closes_it_with_a_ramp(make: Callable[[], Breaker]) -> None:
+def test_a_forced_call_that_succeeds_closes_it_with_a_ramp(make: Callable[[], CircuitBreaker]) -> None:
     breaker = make()
     breaker.settle(True, NO_PERMIT, START + 1, forced=True)
     assert breaker.state is CLOSED
-    assert breaker.ramp(START + 1) == pytest.approx(0.1)
+    assert breaker.slow_start_share(START + 1) == pytest.approx(0.1)
 
 
 def test_a_forced_call_that_fails_changes_nothing() -> None:
@@ -511,7 +513,7 @@ def test_forgiven_it_is_closed_without_a_ramp_and_old_failures_do_not_count() ->
         breaker.settle(False, old.pop(), START)
     breaker.forgive()
     assert (breaker.state, breaker.consecutive) == (CLOSED, 0)
-    assert breaker.ramp(START) == 1.0
+    assert breaker.slow_start_share(START) == 1.0
     for permit in old:  # they left when the network was gone
         breaker.settle(False, permit, START + 1)
     assert breaker.state is CLOSED
@@ -525,25 +527,25 @@ def test_the_ramp_only_grows_from_its_start_to_one(one: float, other: float) -> 
     early, late = sorted((one, other))
     breaker, now = half_opened()
     call(breaker, True, now)
-    assert 0.1 - 1e-9 <= breaker.ramp(now + early) <= breaker.ramp(now + late) <= 1.0
+    assert 0.1 - 1e-9 <= breaker.slow_start_share(now + early) <= breaker.slow_start_share(now + late) <= 1.0
 
 
 @given(st.floats(0.0, 1.0))
 def test_the_ramp_tells_when_it_will_have_grown_past_a_share(share: float) -> None:
     breaker, now = half_opened()
     call(breaker, True, now)
-    at = breaker.ramp_reaches(share, now)
-    assert breaker.ramp(at) > share or breaker.ramp(at) == 1.0
+    at = breaker.slow_start_reaches(share, now)
+    assert breaker.slow_start_share(at) > share or breaker.slow_start_share(at) == 1.0
     if at > now + 0.01:
         fresh, then = half_opened()
         call(fresh, True, then)
-        assert fresh.ramp(then + (at - now) - 0.01) <= share
+        assert fresh.slow_start_share(then + (at - now) - 0.01) <= share
 
 
 def test_without_a_ramp_all_of_the_share_is_back_at_once() -> None:
     breaker, now = half_opened(ramp_s=0.0)
     call(breaker, True, now)
-    assert breaker.ramp(now) == 1.0
+    assert breaker.slow_start_share(now) == 1.0
 
 
 # ------------------------------------------------------------------ any order of events
@@ -555,7 +557,7 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 2**16), jitter=st.sampled_from([0.0, 0.2, 0.9]))
     def begin(self, seed: int, jitter: float) -> None:
         self.settings: BreakerSettings = SETTINGS.model_copy(update={"jitter": jitter})
-        self.breaker = Breaker(self.settings, random.Random(seed))
+        self.breaker = CircuitBreaker(self.settings, random.Random(seed))
         self.longest_s = max(self.settings.recovery_timeout_max_s * (1 + jitter), LONGEST_S)
         self.now = START
         self.out: list[tuple[int, float]] = []  # permits and when they were taken
@@ -619,7 +621,7 @@ class AnyOrder(RuleBasedStateMachine):
     def what_is_seen_makes_sense(self) -> None:
         breaker = self.breaker
         assert breaker.consecutive >= 0
-        assert 0.1 <= breaker.ramp(self.now) <= 1.0
+        assert 0.1 <= breaker.slow_start_share(self.now) <= 1.0
         if breaker.state is OPEN:
             assert breaker.open_until - self.now <= self.longest_s
 

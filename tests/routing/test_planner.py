@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.records import Placement, RefusalKind, Task, TaskStatus
-from src.routing.allocation.makespan_lp import Lot, Room, soonest
+from src.routing.allocation.makespan_lp import Capacity, Demand, minimise_makespan
 from src.settings import Settings
 
 from .build import NAMES, START, Desk, make_settings, make_task, pause
@@ -156,7 +156,7 @@ def least_s(tasks: list[Task], author: Author) -> float:
     """The shortest time for these tasks, each a lot of its own, with the mean output known."""
     output = sum(author.output() for _ in range(2_000)) / 2_000
     rates = [55e3 / 60, 18e3 / 60, 85e3 / 60, 42.5e3 / 60]
-    lots = []
+    demands = []
     for task in tasks:
         prompt = task.prompt_chars // 4
         reserved = max(task.max_tokens or 0, prompt)
@@ -165,5 +165,5 @@ def least_s(tasks: list[Task], author: Author) -> float:
             [(2, reserved / rates[2])],
             [(3, prompt / rates[3])],
         ]
-        lots.append(Lot(1, options))
-    return soonest(lots, [Room(60.0)] * 4).at_least_s
+        demands.append(Demand(1, options))
+    return minimise_makespan(demands, [Capacity(60.0)] * 4).at_least_s

@@ -17,7 +17,7 @@ from src.errors import (
     Unreachable,
 )
 from src.records import FinishReason, Outcome, Placement, TaskStatus
-from src.routing.connectivity import Found
+from src.routing.connectivity import HealthCheckResult
 from src.routing.limits.token_bucket import COLD_S, MARGIN_S
 from src.routing.retry_policy import RULES, backoff_s
 from src.routing.scheduler import outcome_of
@@ -209,7 +209,7 @@ def test_a_429_holds_the_model_group_and_the_task_goes_elsewhere_at_no_cost() ->
 
 def test_a_model_that_is_not_there_is_replaced_by_another_of_the_provider() -> None:
     desk, first = fail_first("ModelUnavailable", ["openai"])
-    health_check(desk.balancer, "openai", Found.ANSWERS, desk.now, ["another-model"])
+    health_check(desk.balancer, "openai", HealthCheckResult.ANSWERS, desk.now, ["another-model"])
     second = desk.one()
     assert (second.provider, second.attempt) == ("openai", 2)
     assert second.model != first.model
@@ -220,7 +220,7 @@ def test_a_model_that_is_not_there_is_replaced_for_the_tasks_that_wait_as_well()
     desk.offer(*[make_task(n, tier="standard") for n in range(5)])
     first = desk.one()
     desk.fail(first, error_of("ModelUnavailable"))
-    health_check(desk.balancer, "openai", Found.ANSWERS, desk.now, ["another-model"])
+    health_check(desk.balancer, "openai", HealthCheckResult.ANSWERS, desk.now, ["another-model"])
     models = [placement.model for placement in one_by_one(desk)]
     assert len(models) == 5
     assert first.model not in models
@@ -235,7 +235,7 @@ def test_a_model_that_takes_over_brings_its_own_room() -> None:
     first = desk.one()
     assert desk.wake == pytest.approx(START + 60.0 + MARGIN_S + COLD_S)
     desk.fail(first, error_of("ModelUnavailable"))
-    health_check(desk.balancer, "openai", Found.ANSWERS, desk.now, ["another-model"])
+    health_check(desk.balancer, "openai", HealthCheckResult.ANSWERS, desk.now, ["another-model"])
     assert len(desk.go()) >= 1
 
 
