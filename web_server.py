@@ -16,7 +16,7 @@ from src.dependencies import exit_if_not_installed
 try:
     import click
 
-    from src.bootstrap import Identities, Setup, StartOptions, build_pages, load, open_store
+    from src.bootstrap import ParentProcess, Setup, StartOptions, build_pages, load, open_store
     from src.config import chosen_port
     from src.core.leadership import active_orchestrator
     from src.errors import OrchestratorError
@@ -61,32 +61,25 @@ PATH = click.Path(path_type=Path)
     default=None,
     help="Show the simulated or the live state (default: live if a key is set).",
 )
-@click.option("--beside", default="", hidden=True, help="The orchestrator that starts and ends these pages.")
-@click.option("--calling", hidden=True, help="The providers that it can call, as JSON.")
+@click.option("--parent", hidden=True, help="The orchestrator that starts and ends these pages, as JSON.")
 def main(
     host: str | None,
     port: int | None,
     config: Path | None,
     state_dir: Path | None,
     simulate: bool | None,
-    beside: str,
-    calling: str | None,
+    parent: str | None,
 ) -> None:
     """Serve the pages until Ctrl-C.
 
     Exit code 2: the configuration is wrong; 3: the database can't be used now.
     """
-    if beside:
+    if parent is not None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    options = StartOptions(config, state_dir, simulate, calls_providers=False, read_env_file=calling is None)
+    options = StartOptions(config, state_dir, simulate, calls_providers=False, read_env_file=parent is None)
     try:
         setup = load(options, click.echo)
-        identities = (
-            None
-            if calling is None
-            else {name: (url, digest) for name, (url, digest) in json.loads(calling).items()}
-        )
-        serve(setup, host, port, orchestrator=beside, identities=identities)
+        serve(setup, host, port, None if parent is None else ParentProcess(**json.loads(parent)))
     except OrchestratorError as error:
         click.echo(f"web_server: {error}", err=True)
         sys.exit(error.exit_code)
@@ -96,9 +89,7 @@ def serve(
     setup: Setup,
     host: str | None,
     port: int | None,
-    *,
-    orchestrator: str = "",
-    identities: Identities | None = None,
+    parent: ParentProcess | None = None,
 ) -> None:
     """Listen and serve until a stop signal. Raises ConfigError, StoreError."""
     set_up_logging("warning")
@@ -107,11 +98,11 @@ def serve(
     port = chosen_port(setup.environ) if port is None else port
     access = AccessPolicy.from_environment(host, setup.environ)
     with open_store(setup) as store:
-        if not orchestrator and active_orchestrator(store) is None:
+        if parent is None and active_orchestrator(store) is None:
             click.echo(
                 f"no orchestrator is running, so tasks will wait; start one with: {setup.serve_command}"
             )
-        app = build_pages(setup, store, access, orchestrator=orchestrator, identities=identities)
+        app = build_pages(setup, store, access, parent)
         server, url = listen(app, host, port, server_settings.port, click.echo)
         for number in stop_signals():
             signal.signal(number, _end)

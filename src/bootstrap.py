@@ -9,7 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from .core.orchestrator import Orchestrator, OrchestratorOptions
     from .core.store import Store
     from .web.access import AccessPolicy
-
-Identities = Mapping[str, tuple[str, str]]  # base URL and digest of the key, by provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,23 +228,24 @@ def build_orchestrator(
 # ------------------------------------------------------------------ pages
 
 
-def build_pages(
-    setup: Setup,
-    store: Store,
-    access: AccessPolicy,
-    *,
-    orchestrator: str = "",
-    identities: Identities | None = None,
-) -> Flask:
-    """The web application.
+@dataclass(frozen=True, slots=True)
+class ParentProcess:
+    """The orchestrator that started the pages: it has the keys, and ends the pages when it ends."""
 
-    `orchestrator`: the incarnation that started these pages and knows the keys; `identities`: those of the
-    providers that it can call.
-    """
+    orchestrator: str  # its incarnation
+    identities: Mapping[str, Sequence[str]]  # of the providers that it can call; see `Setup.identities`
+
+
+def build_pages(
+    setup: Setup, store: Store, access: AccessPolicy, parent: ParentProcess | None = None
+) -> Flask:
+    """The web application over an open store."""
     from .web import create_app
     from .web.context import AppContext
 
-    known = setup.identities if identities is None else identities
+    known = setup.identities
+    if parent is not None:
+        known = {name: (url, digest) for name, (url, digest) in parent.identities.items()}
     providers: Collection[str] = setup.called if setup.simulated else known.keys()
     context = AppContext(
         setup.settings,
@@ -256,6 +255,6 @@ def build_pages(
         providers=providers,
         identities={} if setup.simulated else known,  # a simulator forgets its limits at its end
         start_command=setup.serve_command,
-        orchestrator=orchestrator,
+        orchestrator="" if parent is None else parent.orchestrator,
     )
     return create_app(context)

@@ -23,11 +23,11 @@ END_WITHIN_S = 3.0
 @contextmanager
 def pages_process(options: Options, setup: Setup, incarnation: str) -> Iterator[None]:
     """Serve the pages while the block runs. `incarnation`: that of the orchestrator that starts them."""
-    command = [sys.executable, str(PROJECT_ROOT / "web_server.py"), "--beside", incarnation]
+    parent = {"orchestrator": incarnation, "identities": setup.identities}
+    command = [sys.executable, str(PROJECT_ROOT / "web_server.py"), "--parent", json.dumps(parent)]
     command += ["--simulate" if setup.simulated else "--live", "--state-dir", str(setup.settings.state_dir)]
     if options.config is not None:
         command += ["--config", str(options.config)]
-    command += ["--calling", json.dumps(setup.identities)]
     child = subprocess.Popen(  # noqa: S603  our own script with our own arguments
         command,
         env=pages_environment(setup),

@@ -60,25 +60,37 @@ def submit(options: Options, fields: Mapping[str, Any], how: SubmitOptions) -> i
     given = {key: value for key, value in fields.items() if value is not None}
     with session(setup, options.console) as opened:
         unserved = _why_unserved(opened, patience_s=STARTING_S if how.wants_answer else 0.0)
-        here = how.serve and unserved is not None and not unserved.is_led
-        if how.wants_answer and unserved is not None and not here:
-            raise InputError(unserved.refusal)
+        here = _answers_here(unserved, how)
         task = _task(opened, given, here=here)
         _note_warnings(opened, task)
         _add(opened, task)
         if warning := nobody_to_ask(task, setup.settings, available_providers(setup, opened.store)):
             opened.note(warning)
         if not how.wants_answer:
-            if unserved is not None:
-                opened.note(unserved.note)
-            queued = {"batch": QUEUE, "id": task.id, "status": "queued", "simulated": setup.simulated}
-            sys.stdout.write((json.dumps(queued) if how.as_json else task.id) + "\n")
+            _print_queued(opened, task, unserved, as_json=how.as_json)
             return 0
         ended = here and _answer_here(opened, task, options.level())
         result = _wait_for(opened, task, patience_s=0.0 if ended else GONE_AFTER_S)
         if result is None:
             return SOME_UNANSWERED
         return print_result(result, opened.console, as_json=how.as_json)
+
+
+def _answers_here(unserved: _Unserved | None, how: SubmitOptions) -> bool:
+    """Whether this process answers the task. Raises InputError if nothing would answer it in time."""
+    if unserved is None or not how.wants_answer:
+        return False
+    if unserved.is_led or not how.serve:
+        raise InputError(unserved.refusal)
+    return True
+
+
+def _print_queued(session: Session, task: Task, unserved: _Unserved | None, *, as_json: bool) -> None:
+    if unserved is not None:
+        session.note(unserved.note)
+    simulated = session.setup.simulated
+    queued = {"batch": QUEUE, "id": task.id, "status": "queued", "simulated": simulated}
+    sys.stdout.write((json.dumps(queued) if as_json else task.id) + "\n")
 
 
 def _task(session: Session, given: Mapping[str, Any], *, here: bool) -> Task:

@@ -176,27 +176,35 @@ def agent_table(summary: Summary) -> Table:
 
 def total_lines(totals: Totals) -> Iterator[str]:
     """How many tasks were answered, what they cost, and why others were not answered."""
-    summary, reasons = totals.summary, totals.progress.reasons
+    summary = totals.summary
     total, answered = sum(summary.counts.values()), summary.counts.get(TaskStatus.SUCCEEDED, 0)
-    truncated = (
-        f", {summary.tasks.truncated:,} of them truncated at max_tokens" if summary.tasks.truncated else ""
+    truncated = summary.tasks.truncated
+    cut = f", {truncated:,} of them truncated at max_tokens" if truncated else ""
+    yield (
+        f"{answered:,} of {plural(total, 'task')} answered{cut}; this run took {duration(totals.elapsed_s)}"
     )
-    took = duration(totals.elapsed_s)
-    yield f"{answered:,} of {plural(total, 'task')} answered{truncated}; this run took {took}"
     yield _cost_line(totals)
     if summary.savings:
         # The tiers include what the attempts of killed processes may have cost.
         has_uncertain = summary.tasks.cost_nanos > summary.calls.cost_nanos
         billed = ", if those calls are billed" if has_uncertain else ""
         yield f"  by tier{billed}: " + "; ".join(_savings(part) for part in summary.savings)
-    finished = {s: n for s, n in summary.counts.items() if n and s not in OPEN_STATUSES}
-    unanswered = {s: n for s, n in finished.items() if s is not TaskStatus.SUCCEEDED}
+    yield from _unanswered_lines(summary, totals.progress.reasons)
+
+
+def _unanswered_lines(summary: Summary, reasons: Sequence[str]) -> Iterator[str]:
+    """Which tasks have no answer. `reasons`: of the first ones of this run."""
+    unanswered = {
+        status: n
+        for status, n in summary.counts.items()
+        if n and status not in OPEN_STATUSES | {TaskStatus.SUCCEEDED}
+    }
     if unanswered:
         yield "not answered: " + ", ".join(f"{n:,} {status}" for status, n in unanswered.items())
         yield from (f"  {reason}" for reason in reasons)
         if sum(unanswered.values()) > len(reasons):
             yield "  (the others are in the results)"
-    if left := sum(n for s, n in summary.counts.items() if s in OPEN_STATUSES):
+    if left := sum(summary.counts.get(status, 0) for status in OPEN_STATUSES):
         yield f"unfinished: {plural(left, 'task')}"
 
 

@@ -103,7 +103,14 @@ def test_a_busy_port_is_one_line_that_says_what_to_do(tmp_path: Path, taken: int
 
 
 def test_beside_an_orchestrator_a_busy_port_is_one_line_too(tmp_path: Path, taken: int) -> None:
-    command = [sys.executable, str(SERVER), "--beside", "nobody", "--port", str(taken)]
+    command = [
+        sys.executable,
+        str(SERVER),
+        "--parent",
+        '{"orchestrator": "nobody", "identities": {}}',
+        "--port",
+        str(taken),
+    ]
     with subprocess.Popen(
         command,
         cwd=tmp_path,
