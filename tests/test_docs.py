@@ -141,6 +141,13 @@ def test_the_readme_tells_the_breakers_times_of_the_settings() -> None:
     assert f"gets no tasks for {first}, longer each time ({most} at most)" in README
 
 
+def test_every_file_that_contributing_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:src|tests|templates|requirements|scripts)/[\w./]+)`", text))
+    named = {name for name in named if "NAME" not in name}
+    assert len(named) > 20 and not [name for name in named if not (ROOT / name).exists()]
+
+
 def test_ci_runs_what_the_readme_says() -> None:
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "make test" in ci and "make lint" in ci
