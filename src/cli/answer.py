@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bootstrap import Setup, build_orchestrator, running_providers
 from ..core.clock import Clock
-from ..core.intake import make_task, shown
+from ..core.intake import TaskContext, make_task, shown
 from ..errors import InputError, StoreError
 from ..records import Result, Task
 from .progress_counts import OPEN_STATUSES
@@ -121,9 +121,7 @@ def _task(
     """A task without an id gets its number as id, unless another task has that id."""
     names = itertools.chain([str(number)], (f"{number}-{n}" for n in itertools.count(2)))
     free = next(name for name in names if name not in named)
-    return make_task(
-        row, batch=batch, settings=setup.settings, now=now, line=number, default_id=lambda _: free
-    )
+    return make_task(row, TaskContext(batch, setup.settings, now), line=number, default_id=lambda _: free)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..control_characters import terminal_safe
-from ..core.intake import AS_IT_IS, BadLine, ReadOptions, columns_of, ids_of, read_tasks
+from ..core.intake import AS_IT_IS, BadLine, ReadOptions, TaskContext, columns_of, ids_of, read_tasks
 from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated, refuse_special
 from ..errors import InputError
 from ..records import Task
@@ -146,10 +146,8 @@ def lines_of(
     with naming(batch.source):
         yield from read_tasks(
             batch.lines,
-            batch=batch.name,
-            settings=settings,
-            now=now,
-            options=batch.reading,
+            TaskContext(batch.name, settings, now),
+            batch.reading,
             on_warning=on_warning,
         )
 

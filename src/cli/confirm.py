@@ -117,7 +117,7 @@ def _queue_plans(session: Session) -> Iterator[tuple[Plan, Cap | None]]:
 
 def _cost(plans: Sequence[tuple[Plan, Cap | None]]) -> str:
     unknown = sorted({name for plan, _ in plans for name in plan.unknown_prices})
-    missing = f"no price is known for {', '.join(unknown)}" if unknown else ""
+    missing = f"no price for {', '.join(unknown)}" if unknown else ""
     if all(plan.price_is_unknown for plan, _ in plans):
         return missing
     expected = sum(_capped(plan.expected_nanos, cap) for plan, cap in plans)
@@ -136,7 +136,7 @@ def _refuse_unpriced(tasks: Sequence[Task], settings: Settings) -> None:
     if all(names_only_unpriced(task, settings) for task in kinds.values()):
         models = sorted({model for task in tasks for model in task.models})
         raise InputError(
-            f"no price is known for {shortened(models)}, so --max-cost would block every call: "
+            f"no price for {shortened(models)}, so --max-cost would block every call: "
             f"{price_remedy(models[0], settings)}, or leave --max-cost out"
         )
 

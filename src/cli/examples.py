@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..bootstrap import Setup, command_line, relative
 from ..config import PROJECT_ROOT
-from ..core.intake import read_tasks
+from ..core.intake import TaskContext, read_tasks
 from ..core.plans import TaskSample
 from ..formatting import money, plural
 from ..records import Task
@@ -38,12 +38,12 @@ def offer_examples(session: Session) -> None:
     plan = plan_sample(session, sample)
     cost = f"about {money(plan.expected_nanos)}, at most {money(plan.highest_nanos)}"
     if plan.unknown_prices:
-        cost += f", no price is known for {', '.join(plan.unknown_prices)}"
+        cost += f", no price for {', '.join(plan.unknown_prices)}"
     session.note(f"not running the {sample.count} examples ({cost}). To run them:")
     command = command_line("run", relative(EXAMPLES_FILE), "-o", "results/examples.jsonl")
     session.note(f"  {command}")
 
 
 def _examples(session: Session, batch: str) -> list[Task]:
-    lines = read_tasks(EXAMPLES_FILE, batch=batch, settings=session.setup.settings, now=session.now())
+    lines = read_tasks(EXAMPLES_FILE, TaskContext(batch, session.setup.settings, session.now()))
     return [line for line in lines if isinstance(line, Task)]

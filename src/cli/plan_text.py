@@ -27,7 +27,7 @@ def plan_lines(plan: Plan, rejected: int) -> Iterator[str]:
     yield f"cost: {_cost(plan)}"
     yield ""
     if plan.unknown_prices:
-        yield f"no price is known for {', '.join(plan.unknown_prices)}: not included in cost totals"
+        yield f"no price for {', '.join(plan.unknown_prices)}: not included in cost totals"
     calls = ", ".join(f"{name} {count:,}" for name, count in sorted(plan.calls.items()))
     yield f"time: {_time(plan)}; calls: {calls}"
     yield from _bottlenecks(plan)
@@ -42,11 +42,11 @@ def short_lines(plan: Plan, affordable: Plan, rejected: int) -> Iterator[str]:
     tokens = f"{plan.prompt_tokens:,} tokens in, about {plan.output_tokens:,} out"
     yield f"plan: {_count(plan, rejected)}; {tokens}"
     if plan.price_is_unknown:
-        yield f"plan: cost unknown: no price is known for {', '.join(plan.unknown_prices)}"
+        yield f"plan: cost unknown: no price for {', '.join(plan.unknown_prices)}"
     else:
         yield f"plan: {_cost(plan)}: {_dearest(plan)}"
         if plan.unknown_prices:
-            yield f"plan: no price is known for {', '.join(plan.unknown_prices)}: their cost comes on top"
+            yield f"plan: no price for {', '.join(plan.unknown_prices)}: their cost comes on top"
     if affordable.tasks < plan.tasks:
         of_all = f"{affordable.tasks:,} of {plan.tasks:,} tasks"
         yield f"plan: --max-cost pays for about {of_all}, then the run stops"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from .. import key_trust
-from ..core.intake import FORMATS, Pins, ReadOptions, Template, read_shape
+from ..core.intake import FORMATS, Pins, ReadOptions, Template, read_answer_shape
 from ..logging_setup import LEVELS
 from .session import Options
 
@@ -114,7 +114,7 @@ def strict_params(command: Command) -> Command:
 
 def shape_of(options: dict[str, Any]) -> dict[str, Any]:
     """Take the form of an answer out of `options`. Raises InputError."""
-    return read_shape(options.pop("response_schema"), names(options.pop("choices")))
+    return read_answer_shape(options.pop("response_schema"), names(options.pop("choices")))
 
 
 def read_options(options: dict[str, Any]) -> ReadOptions:

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..control_characters import terminal_safe
-from ..core.intake import QUEUE, make_task, nobody_to_ask, unknown_type_warning, unpriced_warning
+from ..core.intake import (
+    QUEUE,
+    TaskContext,
+    make_task,
+    unknown_type_warning,
+    unpriced_warning,
+    unserved_reason,
+)
 from ..core.leadership import active_orchestrator
 from ..core.results import encode_row, result_row
 from ..errors import InputError, StoreError
@@ -64,7 +71,7 @@ def submit(options: Options, fields: Mapping[str, Any], how: SubmitOptions) -> i
         task = _task(opened, given, here=here)
         _note_warnings(opened, task)
         _add(opened, task)
-        if warning := nobody_to_ask(task, setup.settings, available_providers(setup, opened.store)):
+        if warning := unserved_reason(task, setup.settings, available_providers(setup, opened.store)):
             opened.note(warning)
         if not how.wants_answer:
             _print_queued(opened, task, unserved, as_json=how.as_json)
@@ -99,9 +106,7 @@ def _task(session: Session, given: Mapping[str, Any], *, here: bool) -> Task:
     task_id = str(given.get("id", default_id))
     return make_task(
         given,
-        batch=f"{ALONE}{task_id}" if here else QUEUE,
-        settings=session.setup.settings,
-        now=session.now(),
+        TaskContext(f"{ALONE}{task_id}" if here else QUEUE, session.setup.settings, session.now()),
         default_id=lambda _: default_id,
     )
 

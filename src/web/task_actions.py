@@ -7,7 +7,15 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..core.intake import QUEUE, make_task, nobody_to_ask, shown, unknown_type_warning, unpriced_warning
+from ..core.intake import (
+    QUEUE,
+    TaskContext,
+    make_task,
+    shown,
+    unknown_type_warning,
+    unpriced_warning,
+    unserved_reason,
+)
 from ..core.store import AddReport, BatchRow, TaskDetail, TaskSelection
 from ..errors import InputError
 from ..records import Task, TaskStatus
@@ -63,10 +71,7 @@ def _tasks_of(context: AppContext, rows: Sequence[Mapping[str, Any]], batch: str
         try:
             task = make_task(
                 row,
-                batch=batch,
-                settings=context.settings,
-                now=now,
-                submitter=caller,
+                TaskContext(batch, context.settings, now, caller),
                 default_id=fresh_id,
             )
             check_priority(task)
@@ -141,7 +146,7 @@ def _warnings(context: AppContext, tasks: Sequence[Task]) -> Iterator[str]:
     priced: set[tuple[str, ...]] = {()}
     for task in tasks:
         yield from filter(None, (unknown_type_warning(task.task_type, context.settings),))
-        yield from filter(None, (nobody_to_ask(task, context.settings, configured),))
+        yield from filter(None, (unserved_reason(task, context.settings, configured),))
         if task.models not in priced:
             yield from filter(None, (unpriced_warning(task, context.settings),))
         priced.add(task.models)

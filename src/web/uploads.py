@@ -23,12 +23,13 @@ from ..core.intake import (
     TEMPLATE_OPTION,
     BadLine,
     ReadOptions,
+    TaskContext,
     Template,
     check_batch_name,
     ids_of,
-    nobody_to_ask,
     read_tasks,
     shown,
+    unserved_reason,
 )
 from ..core.store import AddReport
 from ..errors import InputError
@@ -157,11 +158,8 @@ class Uploads:
         )
         lines = read_tasks(
             path,
-            batch=batch,
-            settings=context.settings,
-            now=now,
-            options=replace(_options(upload.template), ids=ids),
-            submitter=who,
+            TaskContext(batch, context.settings, now, who),
+            replace(_options(upload.template), ids=ids),
         )
         tasks = _good(line if isinstance(line, BadLine) else _allowed(line) for line in lines)
         report = context.store.intake.add_tasks(tasks, now=now)
@@ -263,10 +261,8 @@ def _preview(context: AppContext, path: Path, word: str, filename: str, options:
     configured = callable_providers(context)
     lines = read_tasks(
         path,
-        batch="preview",
-        settings=context.settings,
-        now=context.now(),
-        options=options,
+        TaskContext("preview", context.settings, context.now()),
+        options,
         on_warning=warnings.append,
     )
     for line in lines:
@@ -280,7 +276,7 @@ def _preview(context: AppContext, path: Path, word: str, filename: str, options:
         except InputError as error:  # the start would refuse it
             raise InputError(error.what, line=line.line) from None
         sample.add(line)
-        if (why := nobody_to_ask(line, context.settings, configured)) and why not in warnings:
+        if (why := unserved_reason(line, context.settings, configured)) and why not in warnings:
             warnings.append(why)
         types[line.task_type] = types.get(line.task_type, 0) + 1
         if len(rows) < ROWS_SHOWN:

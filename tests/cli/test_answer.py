@@ -145,8 +145,8 @@ NO_JSON: dict[str, tuple[Any, str]] = {
     "a cycle": (cyclic(), "'metadata.list[0]' contains itself"),
     "no end": (deep(200), "'metadata' is nested deeper than 100 levels"),
     "doubled again and again": (doubled(60), "'metadata' holds more than 1,000,000 values"),
-    "a surrogate": ({"s": ["\ud83d"]}, "'metadata.s[0]' contains half a surrogate pair"),
-    "a surrogate as key": ({"\udcff": 1}, "key '\\udcff' in 'metadata' contains half a surrogate pair"),
+    "a surrogate": ({"s": ["\ud83d"]}, "'metadata.s[0]' contains half of a surrogate pair"),
+    "a surrogate as key": ({"\udcff": 1}, "key '\\udcff' in 'metadata' contains half of a surrogate pair"),
     "a line end in a key": ({"a\nb": {1}}, "'metadata.a\\nb' is of type set"),
 }
 
@@ -174,10 +174,10 @@ NO_TASKS: dict[str, tuple[Any, str]] = {
         "'response_schema.maximum' must be a finite number, not inf",
     ),
     "a set of messages": ({"messages": {"x"}}, "'messages' is of type set"),
-    "a surrogate": ({"prompt": "no key \ud83d here"}, "'prompt' contains half a surrogate pair"),
+    "a surrogate": ({"prompt": "no key \ud83d here"}, "'prompt' contains half of a surrogate pair"),
     "a surrogate in a message": (
         {"messages": [{"role": "user", "content": "\udc00"}]},
-        "'messages[0].content' contains half a surrogate pair",
+        "'messages[0].content' contains half of a surrogate pair",
     ),
     "NUL in a name": ({"prompt": "x", "task_type": "a\0"}, "'task_type' must not contain control characters"),
     "an escape in a model": ({"prompt": "x", "models": ["gpt-4\x1b[2J"]}, "'models' must not contain"),

@@ -104,7 +104,7 @@ def test_an_unknown_price_is_said_and_not_taken_for_nothing(tmp_path: Path, live
     queue(tmp_path, live, "--model", "gpt-99", number=1)
     refused = run_script(cwd=tmp_path, env=live)
     assert refused.process.returncode == 2
-    assert "1 task queued before this start: no price is known for gpt-99" in refused.err
+    assert "1 task queued before this start: no price for gpt-99" in refused.err
 
 
 def test_without_keys_nothing_is_asked(tmp_path: Path) -> None:

@@ -165,7 +165,10 @@ def test_a_row_pinned_to_who_has_no_key_is_left_out_by_name_and_the_others_run(
 ) -> None:
     rows = [{"id": "g", "prompt": "Hi", "providers": ["gemini"]}, {"id": "o", "prompt": "Hi"}]
     write_rows(tmp_path / "t.jsonl", rows)
-    told = "line 1: 'providers': nobody can be asked (gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY)"
+    told = (
+        "line 1: 'providers': no configured provider serves this "
+        "(gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY)"
+    )
     planned = run_script("plan", "t.jsonl", cwd=tmp_path, env=live)
     assert told in planned.err and "1 task (1 bad line skipped)" in planned.out
     done = run_script("run", "t.jsonl", cwd=tmp_path, env=live)
@@ -184,7 +187,7 @@ WRONG = {
     ),
     "template of a plan": (["plan", "t.csv", "--prompt-file", "wrong.txt"], "no column 'revew'"),
     "no template file": (["run", "t.csv", "--prompt-file", "absent.txt"], "absent.txt: no such file"),
-    "template for text": (["run", "t.txt", "--prompt-file", "good.txt"], "and this is text"),
+    "template for text": (["run", "t.txt", "--prompt-file", "good.txt"], "but this is text"),
     "no schema file": (["run", "t.txt", "--response-schema", "absent.json"], "absent.json: no such file"),
     "no file to plan": (["plan", "absent.txt"], "absent.txt: no such file"),
     "no prompt of a plan": (["plan", "t.csv"], "error: t.csv, line 1: no column"),

@@ -14,7 +14,7 @@ import pytest
 
 from src.cli.app import cli
 from src.config import load_settings
-from src.core.intake import ReadOptions, TaskFields, Template, make_task, read_tasks
+from src.core.intake import ReadOptions, TaskContext, TaskFields, Template, make_task, read_tasks
 from src.records import Task
 from src.simulator.process import SimulatorProcess
 from src.web.access import HOSTS, MANY_TOKENS, ONE_TOKEN
@@ -53,7 +53,7 @@ def test_the_python_example_also_runs_where_the_cap_leaves_nothing(
 def test_the_task_lines_are_tasks_and_every_key_is_told() -> None:
     settings = load_settings(environ={})
     for line in blocks("json")[0].splitlines():
-        make_task(json.loads(line), batch="b", settings=settings, now=0.0)
+        make_task(json.loads(line), TaskContext("b", settings, 0.0))
     told = set(re.findall(r"`(\w+)`", README))
     assert set(TaskFields.model_fields) <= told
 
@@ -62,7 +62,7 @@ def test_the_table_and_its_template_make_a_prompt_of_every_row() -> None:
     table, template = re.findall(r"run (examples/\S+) --prompt-file (\S+)", README)[0]
     options = ReadOptions(template=Template.read(ROOT / template))
     settings = load_settings(environ={})
-    tasks = list(read_tasks(ROOT / table, batch="b", settings=settings, now=0.0, options=options))
+    tasks = list(read_tasks(ROOT / table, TaskContext("b", settings, 0.0), options=options))
     assert len(tasks) == 8 and all(isinstance(task, Task) for task in tasks)
 
 

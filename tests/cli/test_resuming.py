@@ -127,6 +127,5 @@ def test_r5_10_where_columns_are_data_now_a_run_says_so(older: Path) -> None:
         "run", "tasks.csv", "--prompt-file", "prompt.txt", "-o", "out.csv", cwd=older, timeout_s=120
     )
     assert (
-        "tasks.csv: column 'tier': data beside a template; to set that key of the tasks, rename it"
-        in done.err
+        "tasks.csv: column 'tier': data for the template; to set a field of the tasks, rename it" in done.err
     )

@@ -137,7 +137,7 @@ WRONG_INPUT = {
     "a folder": (["folder"], "folder: is a folder, not a file"),
     "an empty file": (["empty.txt"], "empty.txt: no usable tasks: it is empty"),
     "nothing but bad lines": (["bad.jsonl"], "bad.jsonl: no usable tasks: all 2 lines were rejected"),
-    "a JSON array": (["array.json"], "this is one JSON array"),
+    "a JSON array": (["array.json"], "the file is a JSON array"),
     "UTF-16": (["utf16.txt"], "error: utf16.txt, line 1: the file is UTF-16; save it as UTF-8"),
     "output is input": (["good.txt", "-o", "good.txt"], "is the file of tasks; choose another output"),
     "output of another kind": (
@@ -331,11 +331,11 @@ def test_a_cap_that_would_let_no_call_pass_is_refused_before_a_task_is_stored(
     command = ("run", "tasks.jsonl", "--max-cost", "1", "--yes")
     refused = run_script(*command, cwd=tmp_path, env=live)
     assert refused.process.returncode == 2
-    assert "no price is known for gpt-nobody-knows, so --max-cost" in refused.err
+    assert "no price for gpt-nobody-knows, so --max-cost" in refused.err
     told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
     assert not any(told["tasks"].values()) and simulator.stats()["openai"]["calls"] == 0
     remedy = (
-        '[models."gpt-nobody-knows"] tells one (api_format = "openai", price = { input = ..., output = ... }'
+        'set one in [models."gpt-nobody-knows"] (api_format = "openai", price = { input = ..., output = ... }'
     )
     assert remedy in refused.err
     row = '[models."gpt-nobody-knows"]\napi_format = "openai"\nprice = { input = 1.0, output = 2.0 }\n'

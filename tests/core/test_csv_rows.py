@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from src.config import load_settings
-from src.core.intake import MAX_LINE_BYTES, BadLine, Pins, ReadOptions, Template, columns_of, read_tasks
+from src.core.intake import (
+    MAX_LINE_BYTES,
+    BadLine,
+    Pins,
+    ReadOptions,
+    TaskContext,
+    Template,
+    columns_of,
+    read_tasks,
+)
 from src.errors import InputError
 from src.records import Message, Task
 from src.settings import Settings
@@ -27,7 +36,7 @@ def settings() -> Settings:
 def read(data: bytes | str, settings: Settings, template: str = "", **options: Any) -> list[Task | BadLine]:
     stream = io.BytesIO(data.encode() if isinstance(data, str) else data)
     how = ReadOptions("csv", Template.of(template, "t.txt") if template else None, **options)
-    return list(read_tasks(stream, batch="b", settings=settings, now=NOW, options=how))
+    return list(read_tasks(stream, TaskContext("b", settings, NOW), options=how))
 
 
 def prompts(items: list[Task | BadLine]) -> list[str]:
@@ -128,8 +137,8 @@ BAD_ROWS = {
     "endless digits": ("1,Hi," + "1" * 5000, "'max_tokens' must be a whole number, not '1111"),
     "no token": ("1,Hi,0", "'max_tokens' must be at least 1, not 0"),
     "empty prompt": ("1,,5", "'prompt' is empty"),
-    "text behind a quote": ('1,"Hi" there,5', "after a closing quote comes ',' or the end of the line"),
-    "over two lines": ('1,"Hi\nyou" there,5', "to line 4: after a closing quote comes ','"),
+    "text behind a quote": ('1,"Hi" there,5', "expected ',' or the end of the line after a closing quote"),
+    "over two lines": ('1,"Hi\nyou" there,5', "to line 4: expected ','"),
     "carriage return": ("1,Hi\ryou,5", "a carriage return outside quotes"),
     "bytes": (b"1,H\xff,5", "not UTF-8 at byte 4"),
     "bytes in a cell of two lines": (b'1,"H\xff\nprompt,",5', "not UTF-8 at byte 5"),
@@ -176,9 +185,9 @@ HEADERS = {
     "another spelling": ("id,Prompt", "no column 'prompt' among 'id', 'Prompt'; rename 'Prompt'"),
     "a slip": ("prompt,temprature", "unknown column 'temprature'; did you mean 'temperature'? Rename it"),
     "spaces": ("prompt,Max Tokens", "unknown column 'Max Tokens'; did you mean 'max_tokens'?"),
-    "twice": ("prompt,a,b,a", "columns 2 and 4 are both called 'a'; rename one of them"),
-    "quoting": ('prompt,"a"b', "the header: after a closing quote comes ','"),
-    "never closed": ('prompt,"a', "a quoted cell begins here and does not end: close its quote"),
+    "twice": ("prompt,a,b,a", "columns 2 and 4 are both named 'a'; rename one of them"),
+    "quoting": ('prompt,"a"b', "the header: expected ','"),
+    "never closed": ('prompt,"a', "a quoted cell begins here and is never closed; add the closing quote"),
 }
 
 
@@ -192,7 +201,7 @@ def test_a_header_that_cannot_be_meant_is_told_before_a_row_is_read(
 
 
 def test_a_quote_that_is_never_closed_is_no_reason_to_lose_the_rest_in_silence(settings: Settings) -> None:
-    with pytest.raises(InputError, match="line 3: a quoted cell begins here and does not end"):
+    with pytest.raises(InputError, match="line 3: a quoted cell begins here and is never closed"):
         read('prompt\nfine\n"not\nfine\nat all\n', settings)
     with pytest.raises(InputError, match="line 2: a quoted cell begins here"):
         read(
@@ -205,11 +214,9 @@ def test_a_column_that_may_well_be_meant_is_metadata_and_told_once(settings: Set
     warnings: list[str] = []
     stream = io.BytesIO(f"prompt,{name}\nHi,x\nHo,y\n".encode())
     how = ReadOptions("csv")
-    items = list(
-        read_tasks(stream, batch="b", settings=settings, now=NOW, options=how, on_warning=warnings.append)
-    )
+    items = list(read_tasks(stream, TaskContext("b", settings, NOW), options=how, on_warning=warnings.append))
     assert [item.metadata for item in items if isinstance(item, Task)] == [{name: "x"}, {name: "y"}]
-    assert len(warnings) == 1 and f"column '{name}' comes back with the results as it is" in warnings[0]
+    assert len(warnings) == 1 and f"column '{name}' is copied to the results as data" in warnings[0]
 
 
 def test_the_columns_that_come_back_are_told_by_the_header_alone(tmp_path: Path) -> None:
@@ -246,16 +253,16 @@ def test_a_column_that_the_template_uses_needs_no_other_name(settings: Settings)
 
 def test_a_row_that_fills_nothing_is_bad(settings: Settings) -> None:
     (bad,) = read('a,b,c\n," ",x\n', settings, "{a}{b}")
-    assert isinstance(bad, BadLine) and bad.reason == "nothing to ask: 'a', 'b' empty"
+    assert isinstance(bad, BadLine) and bad.reason == "empty prompt: no value in 'a', 'b'"
 
 
 BAD_TEMPLATES = {
     "unknown column": ("one\n{revew}", "t.txt, line 2: no column 'revew'; did you mean 'review'?"),
     "JSON": ('{"a": 1} {review}', "t.txt, line 1: no column '\"a\": 1'; known: id, review"),
-    "no column": ("Hello", "t.txt: has no {column} in it, so that every row would ask the same"),
-    "only braces": ("{{review}}", "has no {column} in it"),
-    "open": ("{review} {", "t.txt, line 1: '{' alone; a column is {column}, a brace {{"),
-    "closed": ("{review}\n}", "t.txt, line 2: '}' alone"),
+    "no column": ("Hello", "t.txt: no {column} in it, so every row would send the same prompt"),
+    "only braces": ("{{review}}", "no {column} in it"),
+    "open": ("{review} {", "t.txt, line 1: unmatched '{'; write {column}, or {{ for a literal brace"),
+    "closed": ("{review}\n}", "t.txt, line 2: unmatched '}'"),
 }
 
 
@@ -282,8 +289,8 @@ def test_a_template_is_read_from_a_file_without_its_last_line_end(tmp_path: Path
 @pytest.mark.parametrize("fmt", ["jsonl", "text", "openai-batch"])
 def test_only_a_csv_file_fills_a_template(settings: Settings, fmt: str) -> None:
     how = ReadOptions(fmt, Template.of("{a}"))
-    with pytest.raises(InputError, match=f"from the columns of a CSV file, and this is {fmt}"):
-        list(read_tasks(io.BytesIO(b"{}"), batch="b", settings=settings, now=NOW, options=how))
+    with pytest.raises(InputError, match=f"a template needs a CSV file, but this is {fmt}"):
+        list(read_tasks(io.BytesIO(b"{}"), TaskContext("b", settings, NOW), options=how))
 
 
 # ------------------------------------------------------------------ identity, pins, limit, memory
@@ -325,9 +332,7 @@ def test_r5_10_beside_a_template_columns_are_data(settings: Settings) -> None:
     warnings: list[str] = []
     how = ReadOptions("csv", Template.of("{system} {priority} {name}"))
     stream = io.BytesIO(text.encode())
-    (task,) = read_tasks(
-        stream, batch="b", settings=settings, now=NOW, options=how, on_warning=warnings.append
-    )
+    (task,) = read_tasks(stream, TaskContext("b", settings, NOW), options=how, on_warning=warnings.append)
     assert isinstance(task, Task)
     assert task.messages == (Message("user", "Windows High Ann"),)
     assert (task.id, task.stop, task.tier, task.priority, task.task_type) == ("7", (), "auto", 0, "general")
@@ -393,7 +398,7 @@ PINS = {
         Pins(only=("openai", "gemini")),
         "",
         "anthropic",
-        "'providers': anthropic is not among --only openai,gemini",
+        "'providers': anthropic excluded by --only openai,gemini",
     ),
     "its model elsewhere": (
         Pins(only=("openai",)),
@@ -436,7 +441,7 @@ def test_memory_does_not_grow_with_the_text_of_the_cells(settings: Settings, tmp
         writer.writerow(["id", "prompt", "note"])
         writer.writerows([n, f"{n} " + "word\n" * 500, "note " * 500] for n in range(2000))
     tracemalloc.start()
-    count = sum(1 for _ in read_tasks(path, batch="b", settings=settings, now=NOW))
+    count = sum(1 for _ in read_tasks(path, TaskContext("b", settings, NOW)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 2000

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from src.config import load_settings
-from src.core.intake import MAX_LINE_BYTES, BadLine, ReadOptions, make_task, read_tasks
+from src.core.intake import MAX_LINE_BYTES, BadLine, ReadOptions, TaskContext, make_task, read_tasks
 from src.errors import InputError
 from src.records import Message, Task
 from src.settings import Settings
@@ -30,7 +30,7 @@ def read(
     stream = io.BytesIO(data.encode() if isinstance(data, str) else data)
     reading = {name: options.pop(name) for name in ("ids", "shape") if name in options}
     how = ReadOptions(fmt=fmt, **reading)
-    return list(read_tasks(stream, batch="b", settings=settings, now=NOW, options=how, **options))
+    return list(read_tasks(stream, TaskContext("b", settings, NOW), options=how, **options))
 
 
 def row(settings: Settings, **fields: Any) -> Task | BadLine:
@@ -101,14 +101,14 @@ BAD_ROWS = {
     ),
     "not an object": ('"just text"', 'must be an object like {"prompt": "..."}, not text'),
     "a number": ("12", 'must be an object like {"prompt": "..."}, not the number 12'),
-    "NaN": ('{"prompt": "a", "temperature": NaN}', "NaN is not a number that JSON knows"),
-    "infinity": ('{"prompt": "a", "deadline_s": -Infinity}', "-Infinity is not a number that JSON knows"),
+    "NaN": ('{"prompt": "a", "temperature": NaN}', "NaN is not a JSON number"),
+    "infinity": ('{"prompt": "a", "deadline_s": -Infinity}', "-Infinity is not a JSON number"),
     "overflowing number": (
         '{"prompt": "a", "deadline_s": 1e999}',
         "'deadline_s' must be a finite number, not inf",
     ),
-    "endless digits": ('{"prompt": "a", "priority": 1' + "0" * 5000 + "}", "not JSON that can be read:"),
-    "endless nesting": ("[" * 100_000, "not JSON that can be read: nested too deeply"),
+    "endless digits": ('{"prompt": "a", "priority": 1' + "0" * 5000 + "}", "unreadable JSON:"),
+    "endless nesting": ("[" * 100_000, "unreadable JSON: nested too deeply"),
     "no prompt": ('{"id": "x"}', "no prompt: give 'prompt' or 'messages'"),
     "null prompt": ('{"prompt": null}', "no prompt: give 'prompt' or 'messages'"),
     "both": (
@@ -181,8 +181,11 @@ BAD_ROWS = {
         '{"prompt": "a", "choices": ["b"], "response_schema": {}}',
         "both 'response_schema' and 'choices' are given",
     ),
-    "half a surrogate pair": ('{"prompt": "\\ud800"}', "contains half a surrogate pair, which is no text"),
-    "half a pair in metadata": ('{"prompt": "a", "metadata": {"k": "\\ud800"}}', "half a surrogate pair"),
+    "half of a surrogate pair": (
+        '{"prompt": "\\ud800"}',
+        "contains half of a surrogate pair, which is not valid text",
+    ),
+    "half a pair in metadata": ('{"prompt": "a", "metadata": {"k": "\\ud800"}}', "half of a surrogate pair"),
 }
 
 
@@ -203,14 +206,14 @@ def test_bytes_that_are_not_utf8_are_a_bad_line(settings: Settings) -> None:
 
 
 def test_a_file_with_nul_bytes_in_its_beginning_is_no_text(settings: Settings) -> None:
-    with pytest.raises(InputError, match="line 3: the file holds NUL bytes, so it is no text"):
+    with pytest.raises(InputError, match="line 3: not a text file \\(NUL bytes\\); expected UTF-8"):
         read(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", settings)
 
 
 def test_a_nul_byte_further_on_is_a_bad_line(settings: Settings) -> None:
     good, bad, other = read(b"x" * 9_000 + b"\na\0b\nHi\n", settings)
     assert isinstance(good, Task) and isinstance(other, Task)
-    assert bad == BadLine(2, "holds NUL bytes, so it is no text")
+    assert bad == BadLine(2, "not text (NUL bytes)")
 
 
 def test_utf16_is_told_by_name(settings: Settings) -> None:
@@ -219,7 +222,7 @@ def test_utf16_is_told_by_name(settings: Settings) -> None:
 
 
 def test_a_json_array_is_told_by_name(settings: Settings) -> None:
-    with pytest.raises(InputError, match="one JSON array"):
+    with pytest.raises(InputError, match="the file is a JSON array"):
         read('[\n{"prompt": "a"}\n]', settings, fmt="jsonl")
 
 
@@ -260,7 +263,7 @@ def test_the_format_follows_the_ending_then_the_first_line(
 ) -> None:
     path = tmp_path / name
     path.write_text(content)
-    tasks = list(read_tasks(path, batch="b", settings=settings, now=NOW))
+    tasks = list(read_tasks(path, TaskContext("b", settings, NOW)))
     assert [t.messages[-1].content for t in tasks if isinstance(t, Task)] == prompts
 
 
@@ -271,7 +274,7 @@ def test_an_unknown_format_names_the_known_ones(settings: Settings) -> None:
 
 def test_a_missing_file_is_one_line(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.txt: no such file"):
-        list(read_tasks(tmp_path / "absent.txt", batch="b", settings=settings, now=NOW))
+        list(read_tasks(tmp_path / "absent.txt", TaskContext("b", settings, NOW)))
 
 
 def ids(items: list[Task | BadLine]) -> list[str]:
@@ -318,17 +321,17 @@ def test_a_model_that_nobody_has_a_price_for_is_warned_of_once_with_what_was_pro
     lines = "\n".join(json.dumps({"prompt": f"{n}", "models": name}) for n, name in enumerate(names))
     assert all(isinstance(task, Task) for task in read(lines, settings, on_warning=warnings.append))
     assert [each.partition("; ")[0] for each in warnings] == [
-        f"no price is known for {usual}x",
-        "no price is known for gemini-nobody-knows",
+        f"no price for {usual}x",
+        "no price for gemini-nobody-knows",
     ]
     assert warnings[0].endswith(f"did you mean {usual!r}?")
 
 
 def test_a_task_of_its_own_needs_no_file(settings: Settings) -> None:
-    task = make_task({"prompt": "a"}, batch="queue", settings=settings, now=NOW, submitter="web")
+    task = make_task({"prompt": "a"}, TaskContext("queue", settings, NOW, "web"))
     assert (task.batch, task.submitter, task.line) == ("queue", "web", None) and task.id
     with pytest.raises(InputError, match="unknown key"):
-        make_task({"promt": "a"}, batch="queue", settings=settings, now=NOW)
+        make_task({"promt": "a"}, TaskContext("queue", settings, NOW))
 
 
 def test_memory_does_not_grow_with_the_text_of_the_lines(settings: Settings, tmp_path: Path) -> None:
@@ -337,7 +340,7 @@ def test_memory_does_not_grow_with_the_text_of_the_lines(settings: Settings, tmp
         for number in range(4000):
             file.write(json.dumps({"id": number, "prompt": f"{number} " + "word " * 1000}) + "\n")
     tracemalloc.start()
-    count = sum(1 for _ in read_tasks(path, batch="b", settings=settings, now=NOW))
+    count = sum(1 for _ in read_tasks(path, TaskContext("b", settings, NOW)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 4000
@@ -347,10 +350,13 @@ def test_memory_does_not_grow_with_the_text_of_the_lines(settings: Settings, tmp
 PINNED = {
     "provider": (
         {"providers": "gemini"},
-        "'providers': nobody can be asked (gemini: no key in GOOGLE_API_KEY or",
+        "'providers': no configured provider serves this (gemini: no key in GOOGLE_API_KEY or",
     ),
     "two of them": ({"providers": ["gemini", "other"]}, "GEMINI_API_KEY; other: switched off"),
-    "model": ({"models": "gemini-3.5-flash"}, "'models': nobody can be asked (gemini: no key in"),
+    "model": (
+        {"models": "gemini-3.5-flash"},
+        "'models': no configured provider serves this (gemini: no key in",
+    ),
     "model of another": ({"models": "gpt-4", "providers": ["openai", "gemini"]}, ""),
     "one is enough": ({"providers": ["gemini", "openai"]}, ""),
     "no pin": ({}, ""),
@@ -365,6 +371,6 @@ def test_a_row_for_providers_without_a_key_alone_is_a_bad_line(
     known = settings.model_copy(update={"providers": {**settings.providers, "other": other}})
     how = ReadOptions(configured={"openai"})
     line = io.BytesIO(json.dumps({"prompt": "Hi", **pin}).encode())
-    (found,) = read_tasks(line, batch="b", settings=known, now=NOW, options=how)
+    (found,) = read_tasks(line, TaskContext("b", known, NOW), options=how)
     assert told in (found.reason if isinstance(found, BadLine) else "")
     assert isinstance(found, BadLine) == bool(told)

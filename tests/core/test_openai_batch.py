@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.config import load_settings
-from src.core.intake import BadLine, ReadOptions, read_tasks
+from src.core.intake import BadLine, ReadOptions, TaskContext, read_tasks
 from src.core.results import ResultsFile, encode_row, form_of, result_row
 from src.errors import InputError
 from src.records import FinishReason, Message, Task, TaskStatus
@@ -36,7 +36,7 @@ def line(body: dict[str, Any], **rest: Any) -> dict[str, Any]:
 def read(row: Any, settings: Settings, fmt: str | None = None) -> Task | BadLine:
     stream = io.BytesIO(json.dumps(row).encode() + b"\n")
     options = ReadOptions(fmt)
-    (only,) = read_tasks(stream, batch="b", settings=settings, now=NOW, options=options)
+    (only,) = read_tasks(stream, TaskContext("b", settings, NOW), options=options)
     return only
 
 
@@ -122,7 +122,7 @@ BAD_LINES: dict[str, tuple[Any, str]] = {
     ),
     "other method": (line({}, method="GET"), "'method' must be 'POST', not 'GET'"),
     "number as id": (line({}, custom_id=7), "'custom_id' must be text, not the number 7"),
-    "several answers": (line({"n": 2}), "'body.n' is not supported: leave it out"),
+    "several answers": (line({"n": 2}), "'body.n' is not supported; remove it"),
     "a stream": (line({"stream": True}), "'body.stream' is not supported"),
     "top_p": (line({"top_p": 0.5}), "'body.top_p' is not supported"),
     "a seed": (line({"seed": 0}), "'body.seed' is not supported"),
@@ -161,7 +161,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(settings: Settings, row: Any
 def test_batch_lines_are_known_by_the_first_of_them(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "batch.jsonl"
     path.write_text("\n" + json.dumps(line({})) + "\n" + json.dumps({"id": "x", "prompt": "Hi"}) + "\n")
-    first, second = read_tasks(path, batch="b", settings=settings, now=NOW)
+    first, second = read_tasks(path, TaskContext("b", settings, NOW))
     assert isinstance(first, Task) and first.id == "r-1"
     assert isinstance(second, BadLine) and "unknown key 'id'" in second.reason
     told = read(line({}), settings, "jsonl")

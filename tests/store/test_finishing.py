@@ -128,7 +128,7 @@ def test_attempts_of_an_earlier_claim_stay_and_the_new_ones_follow(store: Store)
         ("nul \0 here", "nul \ufffd here"),
         ("<script>alert(1)</script>", "<script>alert(1)</script>"),
     ],
-    ids=["empty", "half a surrogate pair", "two halves", "nul", "markup"],
+    ids=["empty", "half of a surrogate pair", "two halves", "nul", "markup"],
 )
 def test_whatever_a_model_answers_can_be_stored(store: Store, output: str, stored_as: str) -> None:
     (task,) = with_claims(store, a_task())

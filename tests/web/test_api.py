@@ -229,13 +229,14 @@ def test_what_is_odd_about_a_task_is_told_with_the_answer(make_app: AppMaker, st
     assert waits.startswith("no orchestrator is running, so these tasks wait; start one with: python ")
     assert warnings == [
         "unknown task type 'reserch' is served as 'general'; did you mean 'research'?",
-        "'providers': nobody can be asked (gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY)",
+        "'providers': no configured provider serves this "
+        "(gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY)",
     ]
     assert client.post("/api/tasks", json={"prompt": "d", "providers": ["openai"]}).json["warnings"] == [
         waits
     ]
     (_, unpriced) = client.post("/api/tasks", json={"prompt": "e", "models": ["gpt-99"]}).json["warnings"]
-    assert unpriced.startswith("no price is known for gpt-99; ")
+    assert unpriced.startswith("no price for gpt-99; ")
 
 
 def test_the_keys_of_the_orchestrator_that_runs_count(make_app: AppMaker) -> None:

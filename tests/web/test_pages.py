@@ -525,7 +525,9 @@ def test_an_upload_tells_which_rows_nobody_can_be_asked(make_app: AppMaker, stor
     client = make_app(providers={"openai"}).test_client()
     row = json.dumps({"prompt": "Hi", "providers": ["gemini"]})
     page = client.get(send(client, f"{row}\n{row}\n".encode(), "pinned.jsonl")).text
-    assert "Start 2 tasks" in page and page.count("nobody can be asked (gemini: no key in") == 1
+    assert (
+        "Start 2 tasks" in page and page.count("no configured provider serves this (gemini: no key in") == 1
+    )
 
 
 def test_an_upload_can_be_dropped(client: FlaskClient, filled: FilledState) -> None:
@@ -538,10 +540,10 @@ def test_an_upload_can_be_dropped(client: FlaskClient, filled: FilledState) -> N
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"[{}]", "this is one JSON array"),
+        (b"[{}]", "the file is a JSON array"),
         (b"\xff\xfea\x00", "the file is UTF-16"),
         (b"", "x: holds no task, it is empty"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01", "the file holds NUL bytes, so it is no text"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01", "not a text file (NUL bytes); expected UTF-8"),
     ],
     ids=["array", "utf-16", "empty", "picture"],
 )

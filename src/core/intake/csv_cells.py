@@ -1,4 +1,4 @@
-"""What stands in a cell, as the value that the key of a task takes."""
+"""Converts the text of a cell to the type of a task's field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 
 
 def value_of(key: str, cell: str) -> Any:
-    """Raises InputError for a cell that does not fit the key."""
+    """The cell as a value for the field `key`. Raises InputError where it does not fit."""
     return _READ.get(key, _text)(key, cell)
 
 
@@ -27,7 +27,7 @@ def _word(_key: str, cell: str) -> str:
 
 
 def _whole(key: str, cell: str) -> int:
-    """`512.0` is how some programs write a whole number beside empty cells."""
+    """Some programs write whole numbers as `512.0` in a column with empty cells."""
     if not _WHOLE.fullmatch(cell.strip()) or len(cell) > 30:
         raise InputError(f"{key!r} must be a whole number, not {shown(cell)}")
     return int(cell.strip().partition(".")[0])
@@ -48,14 +48,14 @@ def _json(key: str, cell: str) -> Any:
 
 
 def _list(key: str, cell: str) -> Any:
-    """A JSON list, or words with commas between them."""
+    """A JSON list, or words separated by commas."""
     if cell.lstrip().startswith("["):
         return _json(key, cell)
     return [word.strip() for word in cell.split(",") if word.strip()]
 
 
 def _stop(key: str, cell: str) -> Any:
-    """A comma may well be what to stop at."""
+    """A JSON list, or one stop sequence: a comma may be part of it."""
     return _json(key, cell) if cell.lstrip().startswith("[") else [cell]
 
 

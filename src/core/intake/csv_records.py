@@ -1,4 +1,4 @@
-"""The records of a CSV file: Python's reader over numbered lines, with what each record was made of.
+"""The records of a CSV file: Python's reader over numbered lines, with the text of each record.
 
 The delimiter (comma, semicolon, TAB or |) is the one that the header uses. Quoted cells may hold delimiters,
 line ends and doubled quotes.
@@ -14,14 +14,14 @@ from ...errors import InputError
 from .lines import MAX_LINE_BYTES, BadLine, Line
 
 DELIMITERS = ",;\t|"
-# The longest cell that Python's reader takes, for the whole process: 128 KiB unless told.
+# The longest cell that Python's reader accepts, for the whole process; its default is 128 KiB.
 csv.field_size_limit(max(csv.field_size_limit(), 2 * MAX_LINE_BYTES))
 
-_SEPARATOR_LINE = re.compile(r"sep=(.)\s*$", re.IGNORECASE)  # how a spreadsheet is told the delimiter
+_SEPARATOR_LINE = re.compile(r"sep=(.)\s*$", re.IGNORECASE)  # names the delimiter to a spreadsheet
 
 
 class Record:
-    """The cells of one record, where it began, and the text it was made of."""
+    """The cells of one record, the line where it begins, and its text."""
 
     __slots__ = ("cells", "line", "text")
 
@@ -30,16 +30,17 @@ class Record:
 
 
 class _Feed:
-    """Hands lines to Python's reader and remembers those of the record it is at."""
+    """Feeds lines to Python's reader and keeps those of the current record."""
 
     def __init__(self, lines: Iterator[Line | BadLine]) -> None:
         self._lines = lines
         self.taken: list[str] = []
         self.first = self._chars = 0
-        self.bad: BadLine | None = None  # a line of the record that is no text
+        self.bad: BadLine | None = None  # a line of the record that is not text
         self.ended = False
 
     def begin(self) -> None:
+        """Begin the next record."""
         self.taken.clear()
         self._chars = 0
         self.bad = None
@@ -68,16 +69,16 @@ class _Feed:
 
 
 class Records:
-    """The records of a file; one of blank lines alone is passed over."""
+    """The records of a file. Blank ones are skipped."""
 
     def __init__(self, lines: Iterator[Line | BadLine]) -> None:
         first = next((line for line in lines if isinstance(line, BadLine) or line[1].strip()), None)
         self._delimiter = ","
         self._feed = _Feed(_again(first, lines))
         if isinstance(first, tuple):
-            told = _SEPARATOR_LINE.match(first[1])
-            self._delimiter = told[1] if told else _delimiter_of(first[1])
-            if told:
+            separator = _SEPARATOR_LINE.match(first[1])
+            self._delimiter = separator[1] if separator else _delimiter_of(first[1])
+            if separator:
                 next(self._feed)
         self._reader = csv.reader(self._feed, delimiter=self._delimiter, strict=True)
 
@@ -97,15 +98,15 @@ class Records:
                 return Record(self._feed.first, cells, self._text())
 
     def _broken(self, error: str) -> BadLine:
-        """A record that is none: the next line begins a new one."""
+        """An invalid record; the next line begins a new one."""
         if self._feed.ended:
             raise _unclosed(self._feed.first)
         if "new-line character" in error:
             reason = "a carriage return outside quotes; line ends are LF or CRLF"
         else:
             reason = (
-                f"after a closing quote comes {_named(self._delimiter)} or the end of the line; "
-                "a quote within a quoted cell is written twice"
+                f"expected {_named(self._delimiter)} or the end of the line after a closing quote; "
+                "double a quote inside a quoted cell"
             )
         if len(self._feed.taken) > 1:
             reason = f"to line {self._feed.first + len(self._feed.taken) - 1}: {reason}"
@@ -122,11 +123,11 @@ def _again(first: Line | BadLine | None, rest: Iterator[Line | BadLine]) -> Iter
 
 
 def _unclosed(line: int) -> InputError:
-    return InputError("a quoted cell begins here and does not end: close its quote", line=line)
+    return InputError("a quoted cell begins here and is never closed; add the closing quote", line=line)
 
 
 def _delimiter_of(header: str) -> str:
-    """The candidate that stands most often outside quotes."""
+    """The candidate that occurs most often outside quotes."""
     bare = re.sub(r'"[^"]*"', "", header)
     return max(DELIMITERS, key=bare.count)
 

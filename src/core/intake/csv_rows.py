@@ -1,7 +1,7 @@
-"""CSV: the columns that are keys of a task are its fields, the others come back with the result.
+"""CSV files: columns named like a field of a task set that field, the others are copied to the results.
 
-Beside a template the columns are data, whatever they are called: `id` alone is a key, and what is called
-`task.priority`, `task.system` and so on. An empty cell is a key that is not given.
+With a template all columns are data, except `id` and columns such as `task.priority` or `task.system`. An
+empty cell leaves its field unset.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .template import Template
 from .validation_messages import near_key, shown
 
 PROMPT_KEYS = ("prompt", "messages")
-PREFIX = "task."  # before a key of a task, beside a template
-TEMPLATE_OPTION = "(--prompt-file)"  # where a template is given; a page says where its field is
+PREFIX = "task."  # before the name of a field, with a template
+TEMPLATE_OPTION = "(--prompt-file)"  # how to give a template; a page replaces it by the name of its field
 
 
 def read_csv(
@@ -29,9 +29,9 @@ def read_csv(
     on_warning: Callable[[str], None] = lambda _: None,
     on_columns: Callable[[tuple[str, ...]], None] = lambda _: None,
 ) -> Iterator[Row | BadLine]:
-    """The rows of a CSV file. `on_columns` is told the columns that come back with each result.
+    """The rows of a CSV file. `on_columns` gets the columns that are copied to the results.
 
-    Raises InputError for a header that can't be meant, and where the quoting is broken beyond a row.
+    Raises InputError for an invalid header, and where quoting is broken beyond a row.
     """
     records = Records(lines)
     header = next(records, None)
@@ -46,7 +46,7 @@ def read_csv(
 
 
 class _Columns:
-    """What each column of a file is for."""
+    """What each column of a file sets."""
 
     def __init__(self, header: Record, template: Template | None, on_warning: Callable[[str], None]) -> None:
         self._template = template
@@ -74,11 +74,12 @@ class _Columns:
             )
 
     def row(self, record: Record) -> Row | BadLine:
+        """The record as fields of a task."""
         if len(record.cells) != len(self._names):
             what = "cell" if len(record.cells) == 1 else "cells"
             reason = (
-                f"{len(record.cells)} {what} for {len(self._names)} columns; a cell with a delimiter or a "
-                "line end in it is put in double quotes"
+                f"{len(record.cells)} {what} for {len(self._names)} columns; put a cell that contains a "
+                "delimiter or a line end in double quotes"
             )
             return BadLine(record.line, reason, record.text)
         cells = dict(zip(self._names, record.cells, strict=True))
@@ -101,12 +102,12 @@ class _Columns:
 
 
 def _names(header: Record) -> tuple[str, ...]:
-    """The header's cells; a column without a name is called by its number. Raises InputError."""
+    """The names of the columns, by number where the header has none. Raises InputError."""
     names = [cell.strip() or f"column_{n}" for n, cell in enumerate(header.cells, 1)]
     for index, name in enumerate(names):
         if name in names[:index]:
             raise InputError(
-                f"columns {names.index(name) + 1} and {index + 1} are both called {shown(name)}; "
+                f"columns {names.index(name) + 1} and {index + 1} are both named {shown(name)}; "
                 "rename one of them",
                 line=header.line,
             )
@@ -116,35 +117,44 @@ def _names(header: Record) -> tuple[str, ...]:
 def _prefixed(
     names: Sequence[str], template: Template, line: int, on_warning: Callable[[str], None]
 ) -> dict[str, str]:
-    """The columns that are keys beside a template, by key. Raises InputError for a slip in one."""
-    able = [key for key in TaskFields.model_fields if key not in PROMPT_KEYS]
+    """With a template: the columns that set a field, by field. Raises InputError for a misspelt one."""
+    settable = [key for key in TaskFields.model_fields if key not in PROMPT_KEYS]
     keys = {"id": "id"} if "id" in names else {}
     for name in names:
         key = name.removeprefix(PREFIX)
-        if key == name:
-            continue
-        if key in able:
+        if key in settable and key != name:
             keys[key] = name
-        elif name not in template.columns and (near := near_key(key, able)):
-            raise InputError(
-                f"unknown column {shown(name)}; did you mean {PREFIX + near!r}? Rename it", line=line
-            )
-        elif key in PROMPT_KEYS:
-            raise InputError(f"column {name!r}: the template makes the prompt", line=line)
-    data = [name for name in names if name in able and name not in keys.values()]
-    if data:
-        columns = "column " + repr(data[0]) if len(data) == 1 else "columns " + ", ".join(map(repr, data))
-        meant = ", ".join(repr(PREFIX + name) for name in data)
-        on_warning(f"{columns}: data beside a template; to set that key of the tasks, rename it {meant}")
+        elif key != name:
+            _check_prefixed(name, settable, template, line)
+    _warn_of_data([name for name in names if name in settable and name not in keys.values()], on_warning)
     return keys
 
 
+def _check_prefixed(name: str, settable: Sequence[str], template: Template, line: int) -> None:
+    """Raises InputError for a column with the prefix that sets no field, unless the template uses it."""
+    key = name.removeprefix(PREFIX)
+    if name not in template.columns and (near := near_key(key, settable)):
+        raise InputError(
+            f"unknown column {shown(name)}; did you mean {PREFIX + near!r}? Rename it", line=line
+        )
+    if key in PROMPT_KEYS:
+        raise InputError(f"column {name!r}: the template makes the prompt", line=line)
+
+
+def _warn_of_data(names: Sequence[str], on_warning: Callable[[str], None]) -> None:
+    """Columns named like a field are data beside a template; they may be meant to set it."""
+    if names:
+        columns = "column " + repr(names[0]) if len(names) == 1 else "columns " + ", ".join(map(repr, names))
+        renamed = ", ".join(repr(PREFIX + name) for name in names)
+        on_warning(f"{columns}: data for the template; to set a field of the tasks, rename it {renamed}")
+
+
 def _check_name(name: str, keys: Sequence[str], line: int, on_warning: Callable[[str], None]) -> None:
-    """A column that is a slip of the pen is an error; one that might be meant is told once."""
+    """A misspelt field is an error; a column that may be meant as data gets a warning."""
     near = near_key(name, keys)
     if not near:
         return
-    if near.startswith(name):  # `model`, `message`, `choice`: words of their own
-        on_warning(f"column {name!r} comes back with the results as it is; the key of a task is {near!r}")
+    if near.startswith(name):  # `model`, `message`, `choice` are words of their own
+        on_warning(f"column {name!r} is copied to the results as data; the field of a task is {near!r}")
         return
     raise InputError(f"unknown column {shown(name)}; did you mean {near!r}? Rename it", line=line)

@@ -1,4 +1,4 @@
-"""The keys of a task as a user writes it, and what each may hold."""
+"""The fields of a task as a user writes it, and their limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_BATCH_CHARS = 500
 
 
 def check_batch_name(name: str) -> str:
-    """The name, where a batch may have it: printable, as ids are. Raises InputError."""
+    """Return the name. Raises InputError where it is too long or not printable."""
     if not 0 < len(name) <= MAX_BATCH_CHARS:
         raise InputError(f"'batch' needs 1 to {MAX_BATCH_CHARS} characters, not {len(name)}")
     if not name.isprintable():
@@ -26,6 +26,8 @@ def check_batch_name(name: str) -> str:
 
 
 class MessageFields(BaseModel):
+    """One turn of a conversation as a user writes it."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
     role: Literal["system", "user", "assistant"]
@@ -36,7 +38,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class TaskFields(BaseModel):
-    """The keys of a task as a user writes it. Strict: "5" is no number, and an unknown key is an error."""
+    """A task as a user writes it. Strict: "5" is not a number, and an unknown key is an error."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -60,7 +62,7 @@ class TaskFields(BaseModel):
     @field_validator("id", mode="before")
     @classmethod
     def _id_as_text(cls, value: Any) -> Any:
-        """Row numbers are a common id; `7` and `"7"` are the same one."""
+        """Row numbers are common ids; `7` and `"7"` are the same id."""
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("id")
@@ -91,7 +93,7 @@ class TaskFields(BaseModel):
     @classmethod
     def _choices_differ(cls, value: list[str] | None) -> list[str] | None:
         if value is not None and len(set(value)) < len(value):
-            raise ValueError("'choices' names one of them twice")
+            raise ValueError("'choices' contains a duplicate")
         return value
 
     @field_validator("stop", "models", "providers", mode="before")
@@ -130,9 +132,9 @@ class TaskFields(BaseModel):
         return (*head, *(Message(m.role, m.content) for m in self.messages or ()))
 
     def schema_of_answer(self) -> Mapping[str, Any] | None:
-        """What the answer's JSON must match; one of `choices` comes as `{"choice": ...}`."""
+        """The JSON schema of the answer; one of `choices` is answered as `{"choice": ...}`."""
         if self.choices is None:
             return self.response_schema
-        # An object, because a bare string as the root of a schema is taken by none of the three.
+        # An object, since no provider accepts a string as the root of a schema.
         choice = {"type": "string", "enum": self.choices}
         return {"type": "object", "properties": {"choice": choice}, "required": ["choice"]}

@@ -1,4 +1,4 @@
-"""Which format a file has, and one reader per format: lines of text become the fields of tasks."""
+"""Input formats: how each is recognized, and one reader each that makes rows of lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from ...errors import InputError
 from .csv_rows import read_csv
 from .json_text import parse_object
-from .lines import BadLine, Line, Row, filled
+from .lines import BadLine, Line, Row, nonblank
 from .openai_batch import fields_of_batch_line, looks_like_batch_line
 from .template import Template
 
@@ -25,7 +25,7 @@ SUFFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Who is told what is found on the way: a sentence; the columns that come back with the results."""
+    """Called while a file is read: with each warning, and with the columns that are copied to the results."""
 
     warning: Callable[[str], None] = lambda _: None
     columns: Callable[[tuple[str, ...]], None] = lambda _: None
@@ -34,13 +34,13 @@ class Listeners:
 def choose_format(
     source: Path | BinaryIO, fmt: str | None, template: Template | None, lines: Lines
 ) -> tuple[str, Lines]:
-    """The format and the lines, none of them lost by looking at the first that holds something."""
+    """The format, and all the lines. Raises InputError for a format that does not fit."""
     if fmt is not None and fmt not in FORMATS:
         raise InputError(f"unknown format {fmt!r}; known: {', '.join(FORMATS)}")
     first, lines = _peek(lines)
     chosen = fmt or _format_of(source, first, template)
     if template is not None and chosen != CSV:
-        raise InputError(f"a template is filled from the columns of a CSV file, and this is {chosen}")
+        raise InputError(f"a template needs a CSV file, but this is {chosen}")
     return chosen, lines
 
 
@@ -61,7 +61,7 @@ def _is_batch_line(text: str) -> bool:
 
 
 def _peek(lines: Lines) -> tuple[str, Lines]:
-    """The first line that holds something, and all the lines."""
+    """The first line that is not blank, and all the lines."""
     seen: list[Line | BadLine] = []
     for line in lines:
         seen.append(line)
@@ -72,43 +72,43 @@ def _peek(lines: Lines) -> tuple[str, Lines]:
 
 
 def read_rows(
-    source: Path | BinaryIO, fmt: str | None, template: Template | None, lines: Lines, told: Listeners
+    source: Path | BinaryIO, fmt: str | None, template: Template | None, lines: Lines, listeners: Listeners
 ) -> Iterator[Row | BadLine]:
-    """The rows of a file of whichever format. Raises InputError where there is nothing to read from."""
+    """The rows of a file of any format. Raises InputError where it cannot be read."""
     chosen, lines = choose_format(source, fmt, template, lines)
-    return FORMATS[chosen](lines, template, told)
+    return FORMATS[chosen](lines, template, listeners)
 
 
-def _read_text(lines: Lines, _template: Template | None, _told: Listeners) -> Iterator[Row | BadLine]:
-    for line in filled(lines):
+def _read_text(lines: Lines, _template: Template | None, _listeners: Listeners) -> Iterator[Row | BadLine]:
+    for line in nonblank(lines):
         yield line if isinstance(line, BadLine) else Row(line[0], {"prompt": line[1].strip()}, line[1])
 
 
 def _read_objects(
     lines: Lines,
     _template: Template | None,
-    _told: Listeners,
+    _listeners: Listeners,
     *,
     fields_of: Callable[[dict[str, Any]], Mapping[str, Any]],
 ) -> Iterator[Row | BadLine]:
-    for index, line in enumerate(filled(lines)):
+    for index, line in enumerate(nonblank(lines)):
         if isinstance(line, BadLine):
             yield line
             continue
         number, text = line
         if index == 0 and text.lstrip().startswith("["):
-            raise InputError("this is one JSON array; tasks are one JSON object a line", line=number)
+            raise InputError("the file is a JSON array; expected one JSON object per line", line=number)
         try:
             yield Row(number, fields_of(parse_object(text)), text)
         except InputError as error:
             yield BadLine(number, error.what, text)
 
 
-def _read_csv(lines: Lines, template: Template | None, told: Listeners) -> Iterator[Row | BadLine]:
-    return read_csv(lines, template=template, on_warning=told.warning, on_columns=told.columns)
+def _read_csv(lines: Lines, template: Template | None, listeners: Listeners) -> Iterator[Row | BadLine]:
+    return read_csv(lines, template=template, on_warning=listeners.warning, on_columns=listeners.columns)
 
 
-# A new format is a reader and a row here.
+# To add a format, write a reader and add a row here.
 FORMATS: dict[str, Callable[[Lines, Template | None, Listeners], Iterator[Row | BadLine]]] = {
     JSONL: partial(_read_objects, fields_of=lambda row: row),
     TEXT: _read_text,

@@ -1,4 +1,4 @@
-"""JSON that people write by hand, parsed strictly: no NaN, no key twice."""
+"""Strict JSON: no NaN, no duplicate keys."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def parse_json(text: str) -> Any:
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
-        raise InputError("not JSON that can be read: nested too deeply") from None
+        raise InputError("unreadable JSON: nested too deeply") from None
     except ValueError as error:
-        raise InputError(f"not JSON that can be read: {error}") from None
+        raise InputError(f"unreadable JSON: {error}") from None
 
 
 def parse_object(text: str) -> dict[str, Any]:
@@ -31,11 +31,11 @@ def parse_object(text: str) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise InputError(f"{name} is not a number that JSON knows")
+    raise InputError(f"{name} is not a JSON number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's members. JSON parsers disagree about a duplicate key: RFC 8259, section 4."""
+    """Refuse a duplicate key: parsers read it differently (RFC 8259, section 4)."""
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(key for key, _ in pairs)

@@ -1,7 +1,7 @@
-"""Whether what a task holds can be stored, sent and read again: the values of JSON, and text that is text.
+"""Checks that a task's values can be stored, sent and read again: values that JSON has, and valid text.
 
-A line of a file is JSON already, but for numbers too large for a float and for halves of surrogate pairs. A
-task from Python may hold anything.
+A line of a file is JSON already, except for numbers too large for a float and halves of surrogate pairs. A
+task that is made in Python may hold anything.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import InputError
 from .validation_messages import path_text, shown
 
-DEEPEST = 100  # levels: what reads the row again, here and elsewhere, has a limit of its own
+DEEPEST = 100  # levels: parsers that read the row again have limits of their own
 MOST_VALUES = 1_000_000  # in one key of a task
 LONGEST_DIGITS = 4_000  # of a whole number: Python itself writes no more than 4,300
 _LARGEST = 10**LONGEST_DIGITS
@@ -32,8 +32,8 @@ def check_values(fields: Mapping[str, Any]) -> None:
 
 
 def _check(value: Any, path: Path) -> None:
-    """Walks without recursion: what is nested too deeply is to be told as that."""
-    held: list[tuple[Any, Iterator[tuple[int | str, Any]]]] = []  # the containers that lead here
+    """Walk without recursion, so that deep nesting gets its own message."""
+    held: list[tuple[Any, Iterator[tuple[int | str, Any]]]] = []  # the containers around it
     around: set[int] = set()
     inner = value
     for count in itertools.count(1):
@@ -65,7 +65,7 @@ def _parts(container: Any, path: Path) -> Iterator[tuple[int | str, Any]]:
 
 
 def _is_leaf(value: Any, path: Path) -> bool:
-    """False for a list and an object. Raises InputError for what JSON knows as neither."""
+    """False for a list or an object. Raises InputError for a value that JSON has no form for."""
     if value is None or isinstance(value, bool):
         return True
     if isinstance(value, str):
@@ -96,7 +96,7 @@ def _check_text(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{where} contains half a surrogate pair, which is no text") from None
+        raise InputError(f"{where} contains half of a surrogate pair, which is not valid text") from None
 
 
 def _check_number(value: float, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bytes become numbered lines of text; what is none becomes a `BadLine`."""
+"""Splits bytes into numbered lines of text; a line that is not text becomes a `BadLine`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ...errors import InputError, unreadable
 
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a longer line is a file without line ends, not a prompt
 KEPT_CHARS = 1_000  # of a line that is too long to be kept
-JUDGED_BYTES = 8 * 1024  # by its beginning a file is text or none
-NO_TEXT = "holds NUL bytes, so it is no text"
+JUDGED_BYTES = 8 * 1024  # the beginning of a file decides whether it is text
+NOT_TEXT = "not text (NUL bytes)"
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is no task. `line` counts from 1; `reason` says what is wrong and what is allowed.
+    """A line that is not a valid task. `line` counts from 1; `reason` says what is wrong and what is allowed.
 
-    `text` is the line as it came, for whoever mends it.
+    `text` is the line as it was read, for the file of rejected lines.
     """
 
     line: int
@@ -33,10 +33,10 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a format's reader hands on: the fields of one task, not yet validated.
+    """The fields of one task as a format's reader yields them, not yet validated.
 
-    `filled` is what it fills into a template. `content` is what an id was made of by the first scheme;
-    None: of the fields.
+    `filled`: the values that it fills into a template. `content`: what the first scheme makes an id of; None:
+    the fields.
     """
 
     line: int
@@ -50,6 +50,7 @@ Line = tuple[int, str]
 
 
 def open_source(path: Path) -> BinaryIO:
+    """Raises InputError where the file cannot be read."""
     try:
         return path.open("rb")
     except OSError as error:
@@ -57,9 +58,9 @@ def open_source(path: Path) -> BinaryIO:
 
 
 def numbered(stream: BinaryIO) -> Iterator[Line | BadLine]:
-    """Numbered lines of text with their ends, blank ones too; a BOM is dropped.
+    """Numbered lines of text with their ends, blank lines included; a BOM is dropped.
 
-    Raises InputError for a file that is no text from its beginning on.
+    Raises InputError for a file whose beginning is not text.
     """
     seen_bytes = 0
     for number in itertools.count(1):
@@ -75,9 +76,9 @@ def numbered(stream: BinaryIO) -> Iterator[Line | BadLine]:
             continue
         if b"\0" in raw:
             if seen_bytes < JUDGED_BYTES:
-                raise InputError(f"the file {NO_TEXT}; save it as UTF-8", line=number)
+                raise InputError("not a text file (NUL bytes); expected UTF-8", line=number)
             text = raw.rstrip(b"\r\n").decode(errors="backslashreplace")
-            yield BadLine(number, NO_TEXT, text)
+            yield BadLine(number, NOT_TEXT, text)
             continue
         seen_bytes += len(raw)
         try:
@@ -87,8 +88,8 @@ def numbered(stream: BinaryIO) -> Iterator[Line | BadLine]:
             yield BadLine(number, f"not UTF-8 at byte {error.start + 1}", text)
 
 
-def filled(lines: Iterator[Line | BadLine]) -> Iterator[Line | BadLine]:
-    """The lines without their ends, and without those that hold nothing."""
+def nonblank(lines: Iterator[Line | BadLine]) -> Iterator[Line | BadLine]:
+    """The lines that are not blank, without their ends."""
     for line in lines:
         if isinstance(line, BadLine):
             yield line

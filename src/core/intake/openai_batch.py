@@ -1,7 +1,7 @@
 """Lines of OpenAI's Batch API: `{"custom_id": ..., "method": "POST", "url": ..., "body": {...}}`.
 
-What a body asks for is honoured, or the line is refused by the name of what can't be: an answer to another
-question than the one that was written is no answer. Its `model` is a pin.
+A line whose body has a parameter that cannot be passed on is a bad line, since the answer would be to another
+request. `model` pins the task to that model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .validation_messages import validation_message
 
 SCHEMA_FORM = '{"type": "json_schema", "json_schema": {"schema": {...}}}'
 
-# Parameters that are not passed on, and the values of each that ask for nothing.
+# Parameters that are not passed on, and the values of each that have no effect.
 _NOT_SENT: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "frequency_penalty": (0,),
@@ -42,7 +42,7 @@ _NOT_SENT: dict[str, tuple[Any, ...]] = {
     "verbosity": (),
     "web_search_options": (),
 }
-# These concern OpenAI's bookkeeping, not the answer.
+# Parameters that do not change the answer.
 _WITHOUT_EFFECT = frozenset(
     ["prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "user"]
 )
@@ -87,10 +87,10 @@ class _Body(BaseModel):
     def _without_what_is_not_sent(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        for key, meaning_nothing in _NOT_SENT.items():
+        for key, without_effect in _NOT_SENT.items():
             given = value.get(key)
-            if given is not None and given not in meaning_nothing:
-                raise ValueError(f"'body.{key}' is not supported: leave it out")
+            if given is not None and given not in without_effect:
+                raise ValueError(f"'body.{key}' is not supported; remove it")
         return {k: v for k, v in value.items() if k not in _NOT_SENT and k not in _WITHOUT_EFFECT}
 
     @field_validator("stop", mode="before")
@@ -117,11 +117,12 @@ class _BatchLine(BaseModel):
 
 
 def looks_like_batch_line(row: Mapping[str, Any]) -> bool:
+    """Whether a row has the keys of such a line."""
     return "custom_id" in row and "body" in row
 
 
 def fields_of_batch_line(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The line as the fields of a task. Raises InputError with one sentence."""
+    """The line as the fields of a task. Raises InputError with a message of one line."""
     check_values(row)
     try:
         line = _BatchLine.model_validate(row)

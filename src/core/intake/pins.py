@@ -1,4 +1,4 @@
-"""Which models and providers may answer a task: what its row says, under what holds for the whole file."""
+"""Pins: the models and providers that may answer a task, by its row and by options for the whole file."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """`model` is asked, whatever a row names; `only` these providers, and of a row's own those among them."""
+    """Pins of a whole file. `model` replaces the models of every row; `only` restricts their providers."""
 
     model: str = ""
     only: Names = ()
 
     def check(self, settings: Settings) -> None:
-        """Raises InputError for a name that is none, before a row is read."""
+        """Raises InputError for an unknown provider, and for a model that no allowed provider serves."""
         _check_providers("--only", self.only, settings)
         _check_models("--model", [self.model] if self.model else [], self.only, settings)
 
     def able(self, settings: Settings) -> Names:
-        """The providers that may serve a row which names none itself."""
+        """The providers that may serve a row without pins of its own."""
         names = [name for name in self.only or settings.providers if settings.providers[name].enabled]
         if not self.model:
             return tuple(names)
         current, _ = settings.resolve_model(self.model)
         return tuple(name for name in names if settings.serves(name, current))
 
-    def over(
+    def apply(
         self, models: Sequence[str], providers: Sequence[str], settings: Settings, line: int | None
     ) -> tuple[Names, Names]:
-        """A row's `(models, providers)` as they hold. Raises InputError where nothing is left of them."""
+        """A row's effective `(models, providers)`. Raises InputError where none is left."""
         try:
             _check_providers("'providers'", providers, settings)
             allowed = self._among_only(providers)
@@ -50,22 +50,22 @@ class Pins:
             return self.only or tuple(providers)
         allowed = tuple(name for name in providers if name in self.only)
         if not allowed:
-            raise InputError(f"'providers': {', '.join(providers)} is not among --only {','.join(self.only)}")
+            raise InputError(f"'providers': {', '.join(providers)} excluded by --only {','.join(self.only)}")
         return allowed
 
 
 NO_PINS = Pins()
 
 
-def nobody_to_ask(task: Task, settings: Settings, configured: Collection[str]) -> str:
-    """What is wrong where a task's pins leave none of the `configured` providers; empty where one is left."""
+def unserved_reason(task: Task, settings: Settings, configured: Collection[str]) -> str:
+    """Why none of the `configured` providers may serve a task with pins; empty where one may."""
     if not (task.models or task.providers):
         return ""
     names = settings.left_by(task.models, task.providers)
     if any(name in configured for name in names):
         return ""
     why = "; ".join(f"{name}: {settings.providers[name].why_not_configured}" for name in names)
-    return f"{'models' if task.models else 'providers'!r}: nobody can be asked ({why})"
+    return f"{'models' if task.models else 'providers'!r}: no configured provider serves this ({why})"
 
 
 def _check_providers(where: str, names: Iterable[str], settings: Settings) -> None:
@@ -75,7 +75,7 @@ def _check_providers(where: str, names: Iterable[str], settings: Settings) -> No
 
 
 def _check_models(where: str, models: Sequence[str], providers: Sequence[str], settings: Settings) -> None:
-    """One of several models is enough."""
+    """Raises InputError where no allowed provider serves one of `models`."""
     allowed = [name for name in providers or settings.providers if settings.providers[name].enabled]
     for model in models:
         current, _ = settings.resolve_model(model)
@@ -83,5 +83,5 @@ def _check_models(where: str, models: Sequence[str], providers: Sequence[str], s
             return
     if models:
         these = ", ".join(map(repr, models))
-        who = f"none of {', '.join(providers)} serves" if providers else "no provider serves"
-        raise InputError(f"{where}: {who} {these}")
+        subject = f"none of {', '.join(providers)} serves" if providers else "no provider serves"
+        raise InputError(f"{where}: {subject} {these}")

@@ -1,7 +1,7 @@
-"""What a task is charged where it names its models: a name that nobody has a price for is likely a slip.
+"""Warns of tasks that name only models without a known price.
 
-Names of models are open, so it is no error. It is told where tasks come in, since a budget lets no call pass
-whose price is unknown.
+Any model name is allowed, so this is not an error. But it is often a typing mistake, and a budget blocks
+every call whose price is unknown.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ...settings import TIERS, Settings
 
 
 def unpriced_warning(task: Task, settings: Settings) -> str:
-    """The warning for a task that may only go to models of which no price is known; empty for any other.
+    """The warning for a task that may only use models without a known price; else empty.
 
-    A model that a tier names is the configuration's business, not the task's.
+    Models that a tier names are no reason to warn: they are configured, not chosen by the task.
     """
     if not names_only_unpriced(task, settings):
         return ""
@@ -25,19 +25,19 @@ def unpriced_warning(task: Task, settings: Settings) -> str:
         return ""
     near = nearest(task.models[0], sorted(usual))
     rest = f"did you mean {near!r}?" if near else price_remedy(task.models[0], settings)
-    return f"no price is known for {', '.join(task.models)}; {rest}"
+    return f"no price for {', '.join(task.models)}; {rest}"
 
 
 def price_remedy(model: str, settings: Settings) -> str:
     """How to set an unknown price. Rows of models are not merged, so a new one needs its API format too."""
     api_format = settings.lookup_model(model).api_format
-    told = f'api_format = "{api_format}", ' if api_format else ""
+    also = f'api_format = "{api_format}", ' if api_format else ""
     price = "price = { input = ..., output = ... }, USD per million tokens"
-    return f'[models."{model}"] tells one ({told}{price})'
+    return f'set one in [models."{model}"] ({also}{price})'
 
 
 def names_only_unpriced(task: Task, settings: Settings) -> bool:
-    """Whether a task names its models, and no provider that may serve one of them has a price for it."""
+    """Whether a task names models, and none of them has a price at a provider that may serve it."""
     if not task.models:
         return False
     from ...routing.cost.pricing import (
@@ -56,7 +56,7 @@ def names_only_unpriced(task: Task, settings: Settings) -> bool:
 
 
 def _of_tiers(settings: Settings) -> Iterator[str]:
-    """The models that are asked where a task names none."""
+    """The models that serve tasks without a model of their own."""
     for row in settings.providers.values():
         for tier in TIERS:
             yield settings.resolve_model(row.models.of(tier))[0]

@@ -1,4 +1,4 @@
-"""A file or a stream becomes tasks."""
+"""Reads a file or a stream of tasks."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ from typing import Any, BinaryIO
 
 from ...errors import InputError
 from ...records import Task
-from ...settings import Settings
 from .fields import TaskFields
 from .formats import Listeners, read_rows
 from .lines import BadLine, Row, numbered, open_source
-from .making import make_task, unknown_type_warning, what_it_sends
-from .pins import NO_PINS, Pins, nobody_to_ask
+from .pins import NO_PINS, Pins, unserved_reason
 from .prices import unpriced_warning
+from .tasks import TaskContext, make_task, unknown_type_warning, what_it_sends
 from .template import Template
 from .validation_messages import shown
 
-IDS_OF_CONTENT = 1  # of all keys and cells of the row, be they sent or not
+IDS_OF_CONTENT = 1  # made of all keys and cells of the row, whether they are sent or not
 IDS_OF_WHAT_IS_SENT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What a file's ending and lines don't tell.
+    """How to read a file.
 
-    `fmt` is a key of `FORMATS`; None decides by the file's ending, then by its first line. `template` makes
-    the prompts of a CSV file. `limit` ends the reading after that many tasks. `shape` is the
-    `response_schema` or the `choices` of rows that name neither. Where `configured` names the providers that
-    can be called, a row that may go to none of them is a bad line. `ids` is the scheme by which rows without
-    an id get one: a batch keeps the one that it began with.
+    `fmt`: a key of `FORMATS`; None decides by the file's suffix, then by its first line. `template`: makes
+    the prompts of a CSV file. `limit`: stop after that many tasks. `shape`: the `response_schema` or the
+    `choices` of rows that name neither. `configured`: the providers that can be called; a row that may use
+    none of them is a bad line (None: not checked). `ids`: the scheme for rows without an id; a batch keeps
+    the one that it began with.
     """
 
     fmt: str | None = None
@@ -49,32 +48,29 @@ AS_IT_IS = ReadOptions()
 
 
 def ids_of(options: Mapping[str, Any] | None) -> int:
-    """The scheme of a batch by what is stored with it; None for a batch that begins now."""
+    """The id scheme of a batch by its stored options; None: a new batch."""
     return IDS_OF_WHAT_IS_SENT if options is None else int(options.get("ids", IDS_OF_CONTENT))
 
 
 def read_tasks(
     source: Path | BinaryIO,
-    *,
-    batch: str,
-    settings: Settings,
-    now: float,
+    context: TaskContext,
     options: ReadOptions = AS_IT_IS,
-    submitter: str = "local",
+    *,
     on_warning: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Task | BadLine]:
-    """Read `source` line by line. Memory does not grow with the length of its lines' text.
+    """Read `source` line by line; only digests of ids stay in memory.
 
-    `on_warning` is told once of each task type that has no row, and of models without a price. Raises
-    InputError where there is nothing to read from.
+    `on_warning` gets one message for each unknown task type, and for models without a price. Raises
+    InputError where the source cannot be read.
     """
-    options.pins.check(settings)
-    builder = _Builder(batch, settings, now, submitter, options, on_warning)
+    options.pins.check(context.settings)
+    builder = _Builder(context, options, on_warning)
     left = options.limit
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
-        told = Listeners(on_warning)
-        for row in read_rows(source, options.fmt, options.template, numbered(stream), told):
+        listeners = Listeners(on_warning)
+        for row in read_rows(source, options.fmt, options.template, numbered(stream), listeners):
             task = row if isinstance(row, BadLine) else builder.build(row)
             yield task
             if left is not None and isinstance(task, Task):
@@ -84,52 +80,40 @@ def read_tasks(
 
 
 def columns_of(source: Path | BinaryIO, options: ReadOptions = AS_IT_IS) -> tuple[str, ...]:
-    """The columns of a CSV file that come back with its results, by its header; none of another format.
+    """The columns of a CSV file that are copied to its results; none for other formats.
 
-    Raises InputError where the header can't be meant.
+    Raises InputError for an invalid header.
     """
     found: list[str] = []
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
-        told = Listeners(columns=found.extend)
-        next(read_rows(source, options.fmt, options.template, numbered(stream), told), None)
+        listeners = Listeners(columns=found.extend)
+        next(read_rows(source, options.fmt, options.template, numbered(stream), listeners), None)
     return tuple(found)
 
 
 class _Builder:
-    """Makes tasks of one file and remembers what makes ids unique within it."""
+    """Makes the tasks of one file, with ids that are unique within it."""
 
-    def __init__(
-        self,
-        batch: str,
-        settings: Settings,
-        now: float,
-        submitter: str,
-        options: ReadOptions,
-        on_warning: Callable[[str], None],
-    ) -> None:
-        self._batch, self._settings, self._now, self._submitter = batch, settings, now, submitter
-        self._pins, self._shape, self._on_warning = options.pins, options.shape, on_warning
-        self._configured, self._ids = options.configured, options.ids
+    def __init__(self, context: TaskContext, options: ReadOptions, on_warning: Callable[[str], None]) -> None:
+        self._context, self._options, self._on_warning = context, options, on_warning
         self._seen: set[bytes] = set()  # digests of the ids so far: 16 bytes each, not the ids
-        self._equals: dict[str, int] = {}  # how often a content without id came
-        self._warned: set[str | tuple[str, ...]] = set()  # types, and models that were named together
+        self._equals: dict[str, int] = {}  # by digest, the rows without an id so far
+        self._warned: set[str | tuple[str, ...]] = set()  # task types, and models that were named together
 
     def build(self, row: Row) -> Task | BadLine:
+        """The row's task, or why it is not one."""
         fields = self._shaped(row.fields)
         try:
             task = make_task(
                 fields,
-                batch=self._batch,
-                settings=self._settings,
-                now=self._now,
-                submitter=self._submitter,
+                self._context,
                 line=row.line,
                 default_id=self._next_equal,
                 identity=self._identity(row, fields),
-                pins=self._pins,
+                pins=self._options.pins,
             )
-            self._refuse_without_key(task)
+            self._check_served(task)
             self._claim(task.id)
         except InputError as error:
             return BadLine(row.line, error.what, row.text)
@@ -138,12 +122,13 @@ class _Builder:
         return task
 
     def _shaped(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        if not self._shape or fields.keys() & {"response_schema", "choices"}:
+        shape = self._options.shape
+        if not shape or fields.keys() & {"response_schema", "choices"}:
             return fields
-        return {**fields, **self._shape}
+        return {**fields, **shape}
 
     def _identity(self, row: Row, fields: Mapping[str, Any]) -> Callable[[TaskFields], Mapping[str, Any]]:
-        if self._ids == IDS_OF_CONTENT:
+        if self._options.ids == IDS_OF_CONTENT:
             return lambda _: fields if row.content is None else row.content
         return lambda valid: what_it_sends(valid, row.filled, own_shape=fields is row.fields)
 
@@ -158,20 +143,21 @@ class _Builder:
             raise InputError(f"duplicate id {shown(task_id)}: an earlier line of this file has it")
         self._seen.add(digest)
 
-    def _refuse_without_key(self, task: Task) -> None:
-        if self._configured is not None and (why := nobody_to_ask(task, self._settings, self._configured)):
+    def _check_served(self, task: Task) -> None:
+        configured = self._options.configured
+        if configured is not None and (why := unserved_reason(task, self._context.settings, configured)):
             raise InputError(why)
 
     def _warn_of_type(self, task_type: str) -> None:
         if task_type in self._warned:
             return
         self._warned.add(task_type)
-        if warning := unknown_type_warning(task_type, self._settings):
+        if warning := unknown_type_warning(task_type, self._context.settings):
             self._on_warning(warning)
 
     def _warn_of_models(self, task: Task) -> None:
         if not task.models or task.models in self._warned:
             return
         self._warned.add(task.models)
-        if warning := unpriced_warning(task, self._settings):
+        if warning := unpriced_warning(task, self._context.settings):
             self._on_warning(warning)

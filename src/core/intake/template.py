@@ -16,16 +16,16 @@ _TOKEN = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Text and columns in turn: `texts[0]`, `columns[0]`, `texts[1]`, ..., and one text more at the end."""
+    """Text and columns alternate: `texts[0]`, `columns[0]`, `texts[1]`, ..., with a last text at the end."""
 
     name: str
     texts: tuple[str, ...]
     columns: tuple[str, ...]
-    lines: tuple[int, ...]  # where each column stands, counted from 1
+    lines: tuple[int, ...]  # of each column, counted from 1
 
     @classmethod
     def of(cls, text: str, name: str = "the template") -> Template:
-        """Raises InputError for a brace without its other half, and where there is no column at all."""
+        """Raises InputError for an unmatched brace, and for a text without a column."""
         texts, columns, lines = [""], [], []
         line = 1
         for token in _TOKEN.split(text):
@@ -33,7 +33,8 @@ class Template:
                 texts[-1] += token[0]
             elif token in ("{", "}"):
                 raise InputError(
-                    f"{name}, line {line}: {token!r} alone; a column is {{column}}, a brace {token * 2}"
+                    f"{name}, line {line}: unmatched {token!r}; "
+                    f"write {{column}}, or {token * 2} for a literal brace"
                 )
             elif token.startswith("{"):
                 columns.append(token[1:-1].strip())
@@ -43,19 +44,19 @@ class Template:
                 texts[-1] += token
             line += token.count("\n")
         if not columns:
-            raise InputError(f"{name}: has no {{column}} in it, so that every row would ask the same")
+            raise InputError(f"{name}: no {{column}} in it, so every row would send the same prompt")
         return cls(name, tuple(texts), tuple(columns), tuple(lines))
 
     @classmethod
     def read(cls, path: Path) -> Template:
-        """Raises InputError for a file that can't be read or is no template."""
+        """Raises InputError for a file that cannot be read or is not a template."""
         try:
             with path.open("rb") as file:
                 raw = file.read(MAX_TEMPLATE_BYTES + 1)
         except OSError as error:
             raise InputError(f"{path}: {unreadable(error)}") from error
         if len(raw) > MAX_TEMPLATE_BYTES:
-            raise InputError(f"{path}: is longer than {MAX_TEMPLATE_BYTES // 2**20} MiB: no template")
+            raise InputError(f"{path}: is longer than {MAX_TEMPLATE_BYTES // 2**20} MiB")
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -63,23 +64,23 @@ class Template:
         return cls.of(text.replace("\r\n", "\n").removesuffix("\n"), str(path))
 
     def check(self, known: Collection[str]) -> None:
-        """Raises InputError for a column that is not there."""
+        """Raises InputError for a column that the file does not have."""
         for column, line in zip(self.columns, self.lines, strict=True):
             if column not in known:
                 raise InputError(
                     f"{self.name}, line {line}: no column {shown(column)}; {hint(column, known)} "
-                    "(a brace that is no column is written twice)"
+                    "(write {{ or }} for a literal brace)"
                 )
 
     def values(self, cells: Mapping[str, str]) -> tuple[str, ...]:
-        """What one row fills in, in the order of the template."""
+        """The values that a row fills in, in the order of the template."""
         return tuple(cells[column] for column in self.columns)
 
     def fill(self, cells: Mapping[str, str]) -> str:
-        """The prompt of one row. Raises InputError where none of its columns holds anything."""
+        """The prompt of one row. Raises InputError where all its columns are empty."""
         values = self.values(cells)
         if not any(value.strip() for value in values):
-            raise InputError(f"nothing to ask: {', '.join(map(repr, dict.fromkeys(self.columns)))} empty")
+            raise InputError(f"empty prompt: no value in {', '.join(map(repr, dict.fromkeys(self.columns)))}")
         parts = [self.texts[0]]
         for value, text in zip(values, self.texts[1:], strict=True):
             parts += value, text

@@ -1,4 +1,4 @@
-"""What is wrong with a row, in sentences for people."""
+"""Messages for people about invalid rows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pydantic_core import ErrorDetails
 
 from ...errors import hint
 
-SHOWN_CHARS = 40  # how much of a wrong value a message repeats
+SHOWN_CHARS = 40  # of an invalid value that a message repeats
 PATH_CHARS = 100  # of the path to it
-SLIP = 0.85  # how alike two words are of which one is a slip: `promt` is 0.91, `title` for `tier` 0.67
+SLIP = 0.85  # similarity of a misspelt word: `promt` has 0.91, `title` for `tier` 0.67
 
 _KINDS: dict[str, str] = {
     "string_type": "text",
@@ -29,7 +29,7 @@ _KINDS: dict[str, str] = {
 
 
 def validation_message(error: ValidationError, shape: type[BaseModel]) -> str:
-    """The first problem as one line: which key of `shape`, what is allowed, what was found."""
+    """The first problem in one line: the key of `shape`, what is allowed, what was found."""
     first = _first(error.errors())
     kind, given, limits = first["type"], first["input"], first.get("ctx", {})
     where = path_text(first["loc"])
@@ -43,7 +43,7 @@ def validation_message(error: ValidationError, shape: type[BaseModel]) -> str:
 
 
 def _first(errors: Sequence[ErrorDetails]) -> ErrorDetails:
-    """Where a key is missing, one that is unknown is probably that key."""
+    """The problem to show. An unknown key is probably the one that is missing, misspelt."""
     unknown = (each for each in errors if each["type"] == "extra_forbidden")
     return next(unknown, errors[0]) if errors[0]["type"] == "missing" else errors[0]
 
@@ -79,7 +79,7 @@ def _unknown_key(loc: tuple[int | str, ...], shape: type[BaseModel]) -> str:
 
 
 def _shape_at(loc: tuple[int | str, ...], shape: type[BaseModel]) -> type[BaseModel]:
-    """The model of what is at `loc`: `("messages", 0)` of a task is a message."""
+    """The model at `loc`: for `("messages", 0)` of a task that of a message."""
     for name in loc:
         if isinstance(name, str):
             shape = _model_in(shape.model_fields[name].annotation) or shape
@@ -87,7 +87,7 @@ def _shape_at(loc: tuple[int | str, ...], shape: type[BaseModel]) -> type[BaseMo
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in `list[Model] | None` and the like."""
+    """The model in an annotation such as `list[Model] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     found = (_model_in(each) for each in get_args(annotation))
@@ -95,7 +95,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def path_text(loc: tuple[int | str, ...]) -> str:
-    """`('messages', 0, 'role')` is `'messages[0].role'`; one line of some length, whatever the keys are."""
+    """`'messages[0].role'` for `('messages', 0, 'role')`, in one line of bounded length."""
     text = ""
     for part in loc:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -105,6 +105,7 @@ def path_text(loc: tuple[int | str, ...]) -> str:
 
 
 def kind_of(value: Any) -> str:
+    """The type of a JSON value in words."""
     names: dict[type, str] = {
         str: "text",
         bool: "true or false",
@@ -118,12 +119,13 @@ def kind_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
+    """The value as Python writes it, shortened."""
     text = repr(value)
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
 
 
 def near_key(word: str, known: Iterable[str]) -> str:
-    """The known word of which this is a slip of the pen or another spelling, or nothing."""
+    """The known word that `word` probably misspells; empty if there is none."""
     plain = re.sub(r"[^a-z0-9]+", "_", word.lower())
     matches = difflib.get_close_matches(plain, list(known), n=1, cutoff=SLIP)
     return matches[0] if matches else ""

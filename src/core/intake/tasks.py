@@ -1,10 +1,11 @@
-"""One row becomes one task."""
+"""Makes tasks of rows: validation, pins, and ids for rows without one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,24 +18,32 @@ from .json_values import check_values
 from .pins import NO_PINS, Pins
 from .validation_messages import validation_message
 
-ID_BYTES = 10  # of the digest that becomes an id: 80 bits, no collision within a billion lines
+ID_BYTES = 10  # of the digest that becomes an id: 80 bits, enough for a billion lines without a collision
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """What all tasks of a file or a request have in common. `now`: when they are submitted, epoch seconds."""
+
+    batch: str
+    settings: Settings
+    now: float
+    submitter: str = "local"
 
 
 def make_task(
     fields: Mapping[str, Any],
+    context: TaskContext,
     *,
-    batch: str,
-    settings: Settings,
-    now: float,
-    submitter: str = "local",
     line: int | None = None,
     default_id: Callable[[str], str] = lambda digest: digest,
     identity: Callable[[TaskFields], Mapping[str, Any]] | None = None,
     pins: Pins = NO_PINS,
 ) -> Task:
-    """Validate one task's fields. Raises InputError with one sentence.
+    """Validate the fields of one task. Raises InputError with a message of one line.
 
-    A task that brings no id gets `default_id(digest of its identity)`, which is what it sends unless told.
+    A task without an id gets `default_id(digest)`. The digest is that of `identity`, by default of what the
+    task sends.
     """
     try:
         check_values(fields)
@@ -44,11 +53,11 @@ def make_task(
         valid = TaskFields.model_validate(fields)
     except ValidationError as error:
         raise InputError(validation_message(error, TaskFields), line=line) from None
-    models, providers = pins.over(valid.models, valid.providers, settings, line)
+    models, providers = pins.apply(valid.models, valid.providers, context.settings, line)
     digest = content_digest(what_it_sends(valid) if identity is None else identity(valid))
     return Task(
         id=valid.id or default_id(digest),
-        batch=batch,
+        batch=context.batch,
         messages=valid.turns(),
         task_type=valid.task_type,
         tier=valid.tier,
@@ -57,12 +66,12 @@ def make_task(
         stop=tuple(valid.stop),
         models=models,
         providers=providers,
-        deadline_at=None if valid.deadline_s is None else now + valid.deadline_s,
+        deadline_at=None if valid.deadline_s is None else context.now + valid.deadline_s,
         priority=valid.priority,
         metadata=valid.metadata,
         line=line,
-        submitter=submitter,
-        created_at=now,
+        submitter=context.submitter,
+        created_at=context.now,
         response_schema=valid.schema_of_answer(),
     )
 
@@ -70,10 +79,11 @@ def make_task(
 def what_it_sends(
     valid: TaskFields, filled: Sequence[str] | None = None, *, own_shape: bool = True
 ) -> dict[str, Any]:
-    """What makes two rows the same question: the prompt and the row's own parameters, defaults left out.
+    """What makes two rows the same: the prompt and the row's own parameters, without defaults.
 
-    A row that fills a template is known by what it fills in: so an edited template asks the same rows anew,
-    instead of others. A shape of all rows is no part of a row either.
+    `filled`: the values that the row fills into a template stand for its prompt. So after an edit of the
+    template the rows keep their ids. `own_shape`: whether the answer's schema is the row's own; one for the
+    whole file is no part of a row.
     """
     asks: list[Any] = [[turn.role, turn.content] for turn in valid.turns()]
     if filled is not None:
@@ -87,7 +97,7 @@ def what_it_sends(
 
 
 def unknown_type_warning(task_type: str, settings: Settings) -> str:
-    """The one warning for a task type without a row of its own; empty for a known one."""
+    """The warning for a task type that is not configured; empty for one that is."""
     if task_type in settings.task_types:
         return ""
     near = nearest(task_type, settings.task_types)
@@ -96,10 +106,10 @@ def unknown_type_warning(task_type: str, settings: Settings) -> str:
 
 
 def content_digest(fields: Mapping[str, Any]) -> str:
-    """The same letters for the same content, however the line was spaced or its keys ordered."""
+    """A digest of the content without its id; spacing and the order of keys do not change it."""
     content = {key: value for key, value in fields.items() if key != "id"}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     try:
         return hashlib.blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()
     except UnicodeEncodeError as error:
-        raise InputError("contains half a surrogate pair, which is no text") from error
+        raise InputError("half of a surrogate pair, which is not valid text") from error

@@ -1,4 +1,4 @@
-"""What all answers of a file must look like, where their rows don't say it themselves."""
+"""The form of all answers of a file: a schema or a list of choices, for rows that name neither."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ...errors import InputError, unreadable
 from .json_text import parse_object
 
 
-def read_shape(schema_file: Path | None, choices: Sequence[str]) -> dict[str, Any]:
-    """The keys of a row that say it. Raises InputError for a file that holds no schema, and for both."""
+def read_answer_shape(schema_file: Path | None, choices: Sequence[str]) -> dict[str, Any]:
+    """The fields to add to each row. Raises InputError for a file without a schema, and for both at once."""
     if schema_file is None:
         return {"choices": list(choices)} if choices else {}
     if choices:
