@@ -19,7 +19,8 @@ from alembic.script import ScriptDirectory
 
 from src.core.leadership import Leadership
 from src.core.store import Registration, Store, schema
-from src.core.store.database import Database, prepare_place, shown
+from src.core.store.database import Database
+from src.core.store.engine import prepare_place, shown
 from src.core.store.migrate import MIGRATIONS
 from src.core.store.schema import REVISION, metadata
 from src.errors import ConfigError, StoreError
@@ -231,10 +232,10 @@ def test_a_folder_in_the_way_is_told(path: Path) -> None:
     [
         ("mysql://localhost/x", "only sqlite and postgresql"),
         ("sqlite://", "needs a file"),
-        ("://", "no database URL"),
-        ("postgresql://me:geheim@host:abc/db", r"postgresql://\.\.\. is no database URL"),
-        ("postgresql://me:geheim/db", "no database URL"),
-        ("sqlite:///file.db?timeout=geheim", "no database URL"),
+        ("://", "not a database URL"),
+        ("postgresql://me:geheim@host:abc/db", r"postgresql://\.\.\. is not a database URL"),
+        ("postgresql://me:geheim/db", "not a database URL"),
+        ("sqlite:///file.db?timeout=geheim", "not a database URL"),
     ],
 )
 def test_urls_that_are_not_understood_are_told_without_what_may_be_a_password(

@@ -14,7 +14,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ...errors import StoreError
-from .database import Database, busy_timeout_s, prepare_place
+from .database import Database
+from .engine import busy_timeout_s, prepare_place
 from .schema import REVISION, meta
 
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -35,7 +35,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
@@ -45,16 +44,28 @@ from sqlalchemy import (
 )
 
 from . import histogram
+from .control_schema import (
+    THE_LEADERSHIP,
+    RowId,
+    commands,
+    cost_reservations,
+    events,
+    leadership,
+    learned,
+    meta,
+    metadata,
+    orchestrators,
+    settings,
+    snapshots,
+)
 
-REVISION = "0004"  # the newest migration; a test holds it against the scripts
+REVISION = "0004"  # the newest migration; a test compares it with the scripts
 
-RowId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's row number is an INTEGER key
-
-ALL_BATCHES = 0  # in `counts`: the sum over all batches
+ALL_BATCHES = 0  # in `task_counts`: the sum over all batches
 
 HISTOGRAM_COLUMNS = tuple(f"bin_{i:02}" for i in range(histogram.BINS))
 
-# What a rollup of calls adds up. Latency and its histogram are those of answered (ok) calls.
+# The sums in a rollup of calls. Latency and its histogram cover answered (ok) calls.
 CALL_COLUMNS = (
     "calls",
     "ok",
@@ -67,13 +78,13 @@ CALL_COLUMNS = (
     "cache_write_tokens",
     "output_tokens",
     "reasoning_tokens",
-    "cost_nanos",  # of calls that are not uncertain, as far as their price is known
+    "cost_nanos",  # of calls that are not uncertain and have a known price
     "uncertain_nanos",  # of calls that may or may not have been billed
-    "unknown_cost_calls",  # calls whose price is not known: never counted as 0 dollars
+    "unknown_cost_calls",  # calls without a known price, which are never counted as free
     "latency_us",
 )
 
-# What a rollup of finished tasks adds up. Money is that of all attempts of the task, uncertain ones too.
+# The sums in a rollup of finished tasks. Costs cover all attempts, uncertain ones included.
 TASK_COLUMNS = (
     "tasks",
     "succeeded",
@@ -83,8 +94,6 @@ TASK_COLUMNS = (
     "baseline_nanos",
     "unknown_baseline_tasks",
 )
-
-metadata = MetaData()
 
 
 def _sums(names: tuple[str, ...]) -> list[Column[int]]:
@@ -125,7 +134,7 @@ tasks = Table(
     Column("line", Integer),
     Column("deadline_at", Float(53)),
     Column("created_at", Float(53), nullable=False),
-    Column("since", Float(53), nullable=False),  # when it came into its status
+    Column("since", Float(53), nullable=False),  # when it entered its status
     Column("content_hash", LargeBinary, nullable=False),
     Column("claims", Integer, nullable=False),
     Column("claimed_by", RowId),
@@ -141,11 +150,11 @@ tasks = Table(
     Column("error", Text, nullable=False),
     Column("warnings", Text, nullable=False),
     Column("baseline_nanos", BigInteger),
-    Column("primary_row", RowId),  # the equal task whose answer this one gets; NULL: it is asked itself
+    Column("primary_row", RowId),  # the equal task whose answer this one gets; NULL: it runs itself
     UniqueConstraint("batch_id", "id", name="uq_tasks"),
 )
 
-IS_QUEUED = tasks.c.status == literal_column("'queued'")  # no parameter: that would not match the index
+IS_QUEUED = tasks.c.status == literal_column("'queued'")  # not a parameter, which would not match the index
 IS_RUNNING = tasks.c.status == literal_column("'running'")
 RUNS_ITSELF = tasks.c.primary_row.is_(None)
 IS_DUPLICATE = tasks.c.primary_row.is_not(None)
@@ -155,8 +164,8 @@ _QUEUED = text("status = 'queued' AND primary_row IS NULL")
 _QUEUED_WITH_DEADLINE = text("status = 'queued' AND primary_row IS NULL AND deadline_at IS NOT NULL")
 _WAITING_FOR_PRIMARY = text("status = 'queued' AND primary_row IS NOT NULL")
 
-# The status in the next two is always `queued`: SQLite's planner would otherwise prefer ix_tasks_status.
-# Claims: the highest priority, its streams one after the other, the oldest of each.
+# The first column of the next two is always `queued`, or SQLite's planner would prefer ix_tasks_status.
+# Claims: the highest priority, its streams one after the other, the oldest task of each.
 Index(
     "ix_tasks_queue",
     tasks.c.status,
@@ -166,7 +175,7 @@ Index(
     sqlite_where=_QUEUED,
     postgresql_where=_QUEUED,
 )
-# Claims: deadlines that come near. Empty where tasks have none.
+# Claims: deadlines that are near. Empty if tasks have none.
 Index(
     "ix_tasks_deadline",
     tasks.c.status,
@@ -174,7 +183,7 @@ Index(
     sqlite_where=_QUEUED_WITH_DEADLINE,
     postgresql_where=_QUEUED_WITH_DEADLINE,
 )
-# Who waits for a task that ends. Empty where nothing is asked once for many.
+# The duplicates of a task that ends. Empty without deduplication.
 Index(
     "ix_tasks_duplicates",
     tasks.c.primary_row,
@@ -182,12 +191,12 @@ Index(
     sqlite_where=_WAITING_FOR_PRIMARY,
     postgresql_where=_WAITING_FOR_PRIMARY,
 )
-# Pages by status, and what a dead orchestrator had claimed.
+# Pages by status, and the tasks that a dead orchestrator had claimed.
 Index("ix_tasks_status", tasks.c.status, tasks.c.task_row)
-# Pages and exports of one batch in the order of its file; never touched after the task came in.
+# Pages and exports of one batch in the order of its file; not updated after the task is added.
 Index("ix_tasks_batch", tasks.c.batch_id, tasks.c.task_row)
 
-dedup_primaries = Table(  # the first task of a content, where equal ones are asked once
+dedup_primaries = Table(  # the first task with a content, if equal ones run once
     "dedup_primaries",
     metadata,
     Column("batch_id", RowId, primary_key=True, autoincrement=False),
@@ -196,7 +205,7 @@ dedup_primaries = Table(  # the first task of a content, where equal ones are as
     sqlite_with_rowid=False,
 )
 
-stale_results = Table(  # the batch's results file may hold a row that is true no more
+stale_results = Table(  # rows of the batch's results file that may be no longer true
     "stale_results",
     metadata,
     Column("batch_id", RowId, primary_key=True, autoincrement=False),
@@ -208,7 +217,7 @@ prompts = Table(
     "prompts",
     metadata,
     Column("task_row", RowId, primary_key=True, autoincrement=False),
-    Column("preview", Text, nullable=False),  # before the body, so that a list need not read all of it
+    Column("preview", Text, nullable=False),  # before the body, so that a list need not read the body
     Column("body", Text, nullable=False),
 )
 
@@ -223,8 +232,8 @@ attempts = Table(
     "attempts",
     metadata,
     Column("task_row", RowId, primary_key=True, autoincrement=False),
-    Column("seq", Integer, primary_key=True, autoincrement=False),  # 1.. over the task's whole life
-    Column("number", Integer, nullable=False),  # as orchestrators counted; 0: before the task was asked again
+    Column("seq", Integer, primary_key=True, autoincrement=False),  # from 1, over the task's whole life
+    Column("number", Integer, nullable=False),  # as orchestrators count them; 0: before the task was retried
     Column("provider", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("agent", Text, nullable=False),
@@ -244,7 +253,7 @@ attempts = Table(
     Column("reasoning_tokens", BigInteger, nullable=False),
     Column("cost_nanos", BigInteger),
     Column("max_tokens", BigInteger, nullable=False),
-    sqlite_with_rowid=False,  # the key is the table: no second tree to write
+    sqlite_with_rowid=False,  # the key is the table, so there is no second tree to write
 )
 
 task_counts = Table(
@@ -290,112 +299,38 @@ batch_tasks = Table(
     sqlite_with_rowid=False,
 )
 
-orchestrators = Table(
-    "orchestrators",
-    metadata,
-    Column("id", RowId, primary_key=True),
-    Column("incarnation", Text, nullable=False, unique=True),
-    Column("pid", Integer, nullable=False),
-    Column("host", Text, nullable=False),
-    Column("mode", Text, nullable=False),
-    Column("batch", Text, nullable=False),
-    Column("started_at", Float(53), nullable=False),
-    Column("heartbeat_at", Float(53), nullable=False),
-    Column("retired_at", Float(53)),
-    Column("finished", BigInteger, nullable=False, server_default="0"),  # tasks, in its life
-)
-
-THE_LEADERSHIP = 1  # the only row of `leadership`
-
-leadership = Table(
-    "leadership",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("epoch", BigInteger, nullable=False),  # raised by every taking, never lowered
-    Column("holder", Text, nullable=False),  # its incarnation; empty: no one leads
-    Column("pid", Integer, nullable=False),
-    Column("host", Text, nullable=False),
-    Column("lease_s", Float(53), nullable=False),  # what the holder goes by, so that all others do too
-    Column("renewals", BigInteger, nullable=False),  # a standby sees whether it stands still
-    Column("renewed_at", Float(53), nullable=False),  # by the database's clock; 0 on SQLite
-)
-
-cost_reservations = Table(  # what the calls in flight may cost at most, before they leave
-    "cost_reservations",
-    metadata,
-    Column("orchestrator_id", RowId, primary_key=True, autoincrement=False),
-    Column("provider", Text, primary_key=True),
-    Column("batch", Text, primary_key=True),
-    Column("submitter", Text, primary_key=True),
-    Column("nanos", BigInteger, nullable=False),
-)
-
-snapshots = Table(
-    "snapshots",
-    metadata,
-    Column("orchestrator_id", RowId, primary_key=True, autoincrement=False),
-    Column("at", Float(53), nullable=False),
-    Column("body", Text, nullable=False),
-)
-
-settings = Table(
-    "settings",
-    metadata,
-    Column("version", RowId, primary_key=True),
-    Column("key", Text, nullable=False),
-    Column("value", Text, nullable=False),
-    Column("previous", Text, nullable=False),
-    Column("who", Text, nullable=False),
-    Column("at", Float(53), nullable=False),
-    Index("ix_settings_key", "key", "version"),
-)
-
-commands = Table(
+__all__ = [
+    "ALL_BATCHES",
+    "CALL_COLUMNS",
+    "HISTOGRAM_COLUMNS",
+    "IS_DUPLICATE",
+    "IS_FINAL",
+    "IS_QUEUED",
+    "IS_RUNNING",
+    "REVISION",
+    "RUNS_ITSELF",
+    "TASK_COLUMNS",
+    "THE_LEADERSHIP",
+    "answers",
+    "attempts",
+    "batch_calls",
+    "batch_tasks",
+    "batches",
     "commands",
-    metadata,
-    Column("id", RowId, primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("args", Text, nullable=False),
-    Column("who", Text, nullable=False),
-    Column("at", Float(53), nullable=False),
-    Column("taken_by", RowId),
-    Column("taken_at", Float(53)),
-    Column("outcome", Text, nullable=False),
-    Column("finished_at", Float(53)),
-)
-Index(
-    "ix_commands_open",
-    commands.c.id,
-    sqlite_where=text("finished_at IS NULL"),
-    postgresql_where=text("finished_at IS NULL"),
-)
-
-events = Table(
+    "cost_reservations",
+    "dedup_primaries",
     "events",
-    metadata,
-    Column("id", RowId, primary_key=True),
-    Column("at", Float(53), nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("level", Text, nullable=False),
-    Column("provider", Text, nullable=False),
-    Column("task_id", Text, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("fields", Text, nullable=False),
-    Index("ix_events_kind", "kind", "id"),
-)
-
-learned = Table(
+    "leadership",
     "learned",
-    metadata,
-    Column("base_url", Text, primary_key=True),
-    Column("fingerprint", Text, primary_key=True),  # of the key and of secrets in the address; never these
-    Column("payload", Text, nullable=False),
-    Column("at", Float(53), nullable=False),
-)
-
-meta = Table(
     "meta",
-    metadata,
-    Column("key", Text, primary_key=True),  # simulated: 0 or 1; last_task_row
-    Column("value", BigInteger, nullable=False),
-)
+    "metadata",
+    "orchestrators",
+    "prompts",
+    "settings",
+    "snapshots",
+    "stale_results",
+    "task_counts",
+    "task_streams",
+    "tasks",
+    "usage",
+]
