@@ -1,14 +1,14 @@
-"""The pages and the JSON API: what people see of the pool and what they ask of it.
+"""The pages and the JSON API: show the pool, submit tasks, change settings.
 
-    web_server.py -> app -> pages, api, auth      blueprints: what comes in, what goes out
+    web_server.py -> app -> pages, api, auth      blueprints: requests and responses
                               |
-                        actions, uploads          what a person does: written to the store
-                        presenters                what a person sees: one for page and JSON
+        task_actions, provider_actions, uploads   changes, written to the store
+                        presenters                views, the same for page and JSON
                               |
-                        store                     where the orchestrator meets us
+                            store                 shared with the orchestrator
 
-Nothing here calls a provider or the orchestrator. What is asked of a running pool is a setting or a command
-in the store; it notices within a second.
+Nothing here calls a provider or the orchestrator. A change of a running pool is a setting or a command in the
+store, which the orchestrator reads every second.
 """
 
 from .app import create_app

@@ -1,6 +1,6 @@
-"""Who may come in: tokens and their roles, the slowing down of guesses, and the names this server answers to.
+"""Access control: tokens and roles, throttling of guesses, trusted proxies, allowed host names.
 
-Nothing here knows Flask; `guard` asks.
+Independent of Flask; `guard` applies it to requests.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from .roles import OPERATE, ROLES, SUBMIT, Role
 
 ONE_TOKEN, MANY_TOKENS, HOSTS = "ORCHESTRATOR_TOKEN", "ORCHESTRATOR_TOKENS", "ORCHESTRATOR_HOSTS"
 PROXIES = "ORCHESTRATOR_TRUSTED_PROXIES"
-OWNER = "owner"  # who bears the one token that has no name
-LOCAL = "local"  # who comes where no token is needed
-MIN_TOKEN_CHARS = 16  # 16 random letters and digits can't be guessed, however fast one may try
+OWNER = "owner"  # the caller with the one token that has no name
+LOCAL = "local"  # the caller where no token is set
+MIN_TOKEN_CHARS = 16  # 16 random letters and digits can't be guessed at any rate
 MAX_NAME_CHARS = 100
 FREE_FAILURES = 5
 MAX_PAUSE_S = 60.0
-FORGET_AFTER_S = 3600.0  # after so long without a wrong token a network begins anew
+FORGET_AFTER_S = 3600.0  # a network without a wrong token for this long starts again at none
 _REMEMBERED = 1_000
 
 
 class Tokens:
-    """Names, their tokens, kept as digests, and their roles. Empty: everybody on this machine may come in.
+    """Names with the digests of their tokens and their roles. Empty: every caller on this machine is allowed.
 
-    Raises ConfigError for tokens that are too short or the same for two names.
+    Raises ConfigError for a token that is too short or belongs to two names.
     """
 
     def __init__(self, tokens: Mapping[str, str], roles: Mapping[str, Role] | None = None) -> None:
         for name, token in tokens.items():
             if len(token) < MIN_TOKEN_CHARS:
                 raise ConfigError(
-                    f"the token of {name} has {len(token)} characters; it needs {MIN_TOKEN_CHARS} "
+                    f"the token of {name} has {len(token)} characters; it needs at least {MIN_TOKEN_CHARS} "
                     "(python -c 'import secrets; print(secrets.token_urlsafe(24))' makes one)"
                 )
         self._digests = {name: _digest(token) for name, token in tokens.items()}
         names: dict[bytes, str] = {}
         for name, digest in self._digests.items():
             if (other := names.setdefault(digest, name)) != name:
-                raise ConfigError(f"{other} and {name} have the same token; each needs one of their own")
+                raise ConfigError(f"{other} and {name} have the same token; give each a different one")
         self._roles = dict(roles or {})
 
     def __bool__(self) -> bool:
@@ -56,7 +56,7 @@ class Tokens:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Tokens:
-        """ORCHESTRATOR_TOKEN, which may do everything, or ORCHESTRATOR_TOKENS=alice:...,bob:...:operate.
+        """ORCHESTRATOR_TOKEN with the role `operate`, or ORCHESTRATOR_TOKENS=alice:...,bob:...:operate.
 
         Raises ConfigError.
         """
@@ -67,16 +67,16 @@ class Tokens:
         for pair in filter(None, (part.strip() for part in environ.get(MANY_TOKENS, "").split(","))):
             name, token, role = _read(pair)
             if name in found:
-                raise ConfigError(f"{name} is there twice", where=MANY_TOKENS)
+                raise ConfigError(f"the name {name} occurs twice", where=MANY_TOKENS)
             found[name], roles[name] = token, role
         return cls(found, roles)
 
     def role_of(self, name: str) -> Role:
-        """What the bearer of a token of this name may do."""
+        """The role of the token with this name."""
         return self._roles.get(name, OPERATE)
 
     def name_of(self, token: str) -> str | None:
-        """Whose token it is. Takes the same time whether it is right, nearly right or wrong."""
+        """The name of the token, None for an unknown one. Takes the same time for every token."""
         given, found = _digest(token), None
         for name, digest in self._digests.items():
             if hmac.compare_digest(given, digest):
@@ -84,7 +84,7 @@ class Tokens:
         return found
 
     def mark(self, name: str, secret: bytes) -> str:
-        """What a session carries to show that it began with the token `name` still has; "" for nobody's."""
+        """The mark of a session that began with the current token of `name`; empty for an unknown name."""
         digest = self._digests.get(name)
         return "" if digest is None else hmac.new(secret, digest, hashlib.sha256).hexdigest()[:32]
 
@@ -98,39 +98,39 @@ def _digest(token: str) -> bytes:
 
 
 def _read(pair: str) -> tuple[str, str, Role]:
-    """name, token and role of `name:token` or `name:token:role`; without one it is `submit`.
+    """Name, token and role of `name:token` or `name:token:role`; the default role is `submit`.
 
-    What is wrong is told without what may be a token.
+    Raises ConfigError, with a message that repeats nothing that may be a token.
     """
     parts = [part.strip() for part in pair.split(":")]
     name = parts[0]
     if len(parts) not in (2, 3) or not all(parts):
-        raise ConfigError("is not name:token or name:token:role, separated by commas", where=MANY_TOKENS)
+        raise ConfigError("must be name:token or name:token:role, separated by commas", where=MANY_TOKENS)
     if not name.isprintable() or len(name) > MAX_NAME_CHARS:
         raise ConfigError("a name has at most 100 characters, all printable", where=MANY_TOKENS)
     if name == LOCAL:
         raise ConfigError(
-            f"{LOCAL} is who needs no token on this machine; take another name", where=MANY_TOKENS
+            f"the name {LOCAL} is reserved for callers without a token; choose another", where=MANY_TOKENS
         )
     role = next((role for role in ROLES if role == (parts[2] if len(parts) == 3 else SUBMIT)), None)
     if role is None:
-        raise ConfigError(f"the role of {name} is none of {', '.join(ROLES)}", where=MANY_TOKENS)
+        raise ConfigError(f"the role of {name} must be one of {', '.join(ROLES)}", where=MANY_TOKENS)
     return name, parts[1], role
 
 
 class Throttle:
-    """After a few wrong tokens a network waits until its next wrong one counts: 1 s, 2 s, up to a minute.
+    """Delays the check of further tokens from a network that sent wrong ones: 1 s, 2 s, up to a minute.
 
-    A right token always counts, and changes nothing here: those behind the same proxy as somebody who guesses
-    keep coming in, and who has one right token can't use it to guess another faster.
+    A right token is always accepted and does not reset the delay: users behind the same proxy as an attacker
+    are not locked out, and the owner of one token can't use it to guess another faster.
     """
 
     def __init__(self) -> None:
-        self._failures: dict[str, tuple[int, float]] = {}  # by network: how many, and until when it waits
+        self._failures: dict[str, tuple[int, float]] = {}  # by network: wrong tokens, end of the delay
         self._lock = threading.Lock()
 
     def wait_s(self, address: str, now: float) -> float:
-        """How long this address has to wait; 0.0: it may try."""
+        """Seconds until the next token of this address is checked; 0.0: now."""
         _, until = self._failures.get(network_of(address), (0, 0.0))
         return max(0.0, until - now)
 
@@ -146,7 +146,7 @@ class Throttle:
 
 
 def network_of(address: str) -> str:
-    """Whom an address is counted with: its /24, or the /64 that one customer of IPv6 has to choose from."""
+    """The network an address is counted with: its /24, or its /64, which one IPv6 customer usually owns."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -158,9 +158,9 @@ def network_of(address: str) -> str:
 
 
 class TrustedProxies:
-    """The proxies that are believed when they say whom they ask for, and whether that came over TLS.
+    """The proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted.
 
-    Whoever is not among them can write X-Forwarded-For as they like; it is dropped.
+    From other addresses these headers may be forged, so they are dropped.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -171,7 +171,9 @@ class TrustedProxies:
                 for part in filter(None, (part.strip() for part in text.split(",")))
             ]
         except ValueError as error:
-            raise ConfigError(f"lists addresses and networks, 10.0.0.0/8: {error}", where=PROXIES) from error
+            raise ConfigError(
+                f"must list addresses and networks such as 10.0.0.0/8: {error}", where=PROXIES
+            ) from error
 
     def __bool__(self) -> bool:
         return bool(self._networks)
@@ -186,10 +188,10 @@ class TrustedProxies:
 
 
 class AllowedHosts:
-    """The names in a Host header that we answer to.
+    """The names that this server accepts in a Host header.
 
-    A page of somebody else can point a name of its own at this machine and then read what we answer to that
-    name. An address can't be pointed anywhere, so beyond loopback every address is fine.
+    Another site can point a name of its own at this machine (DNS rebinding) and read the answers to that
+    name. An address can't be rebound, so a server beyond loopback accepts every address.
     """
 
     def __init__(self, bound: str = "127.0.0.1", extra: Iterable[str] = ()) -> None:
@@ -216,7 +218,7 @@ def _without_port(header: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what is bound there."""
+    """Whether only this machine can connect to a server on this host."""
     if host.lower() == "localhost":
         return True
     try:
@@ -227,7 +229,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """All of it together. Raises ConfigError for an open door: bound beyond loopback without a token."""
+    """The access rules of one application."""
 
     tokens: Tokens = field(default_factory=lambda: Tokens({}))
     hosts: AllowedHosts = field(default_factory=AllowedHosts)
@@ -236,11 +238,12 @@ class AccessPolicy:
 
     @classmethod
     def from_environment(cls, host: str, environ: Mapping[str, str]) -> AccessPolicy:
+        """The rules for a server on `host`. Raises ConfigError if it is reachable without a token."""
         tokens = Tokens.from_environment(environ)
         if not is_loopback(host) and not tokens:
             raise ConfigError(
-                f"{host} can be reached from other machines, and there everybody could spend your money: "
-                f"set {ONE_TOKEN} (or {MANY_TOKENS}=name:token,...), or leave --host out"
+                f"{host} can be reached from other machines, where anyone could spend your money: "
+                f"set {ONE_TOKEN} (or {MANY_TOKENS}=name:token,...) or omit --host"
             )
         hosts = AllowedHosts(host, environ.get(HOSTS, "").split(","))
         return cls(tokens, hosts, trusted_proxies=TrustedProxies(environ.get(PROXIES, "")))

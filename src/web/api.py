@@ -1,4 +1,4 @@
-"""JSON for programs. Errors have one shape, money is in USD, times are UTC epoch seconds.
+"""The JSON API. Errors have one shape, money is in USD, times are UTC epoch seconds.
 
 GET  /api/providers/status                      POST /api/providers/NAME/pause | resume | reset
 POST /api/providers/rebalance                   POST /api/providers/rebalance/undo | redo
@@ -50,7 +50,7 @@ TASKS_BODY_BYTES = 64 * 1024 * 1024
 MAX_MINUTES = 7 * 1440
 NOT_WAITED = (
     f"wait_s had no effect: {MAX_WAITING} requests are waiting already, which is the limit; "
-    "ask for the task again later"
+    "fetch the task later"
 )
 
 
@@ -60,13 +60,13 @@ def _json(data: Any, status: int = 200) -> Response:
 
 @health.get("/healthz")
 def healthz() -> Response:
-    """This process answers."""
+    """Whether this process is alive."""
     return _json({"status": "ok", "version": app_context().version, "simulated": app_context().simulated})
 
 
 @health.get("/readyz")
 def readyz() -> Response:
-    """The store answers, too; and whether anybody works on it."""
+    """Whether the store can be reached, and whether an orchestrator is running."""
     try:
         running = pool_view(app_context()).orchestrator.running
     except StoreError:
@@ -76,7 +76,7 @@ def readyz() -> Response:
 
 @health.get("/leader")
 def leader() -> Response:
-    """Whether the orchestrator that started these pages leads: for a load balancer, true at one place."""
+    """Whether the orchestrator that started these pages leads: 200 at one server, 503 at the others."""
     here = app_context()
     leader = here.cache.get("leader", here.store.leadership.leader)
     leads = leader.alive and bool(here.orchestrator) and leader.holder == here.orchestrator
@@ -87,7 +87,7 @@ def leader() -> Response:
 
 
 def _view(name: str, view: Any) -> Response:
-    """The JSON of what many programs ask for often: written once per view, and quickly answered again."""
+    """A view that programs poll: serialised once, with an ETag for conditional requests."""
     text, tag = app_context().cache.made_of(view, f"json {name}", lambda: _written(view))
     response = Response(text, mimetype="application/json")
     response.headers["ETag"] = tag
@@ -164,7 +164,7 @@ def steer(name: str, verb: str) -> Response:
 
 @api.post("/tasks")
 def submit() -> Response:
-    """One task (its keys, and `batch`, `wait_s`) or many. 200 when all have ended, else 202."""
+    """Submit one task (its keys, `batch`, `wait_s`) or several. 200 if all have ended, else 202."""
     body = json_body()
     many = isinstance(body, dict) and "tasks" in body
     wanted = SubmitManyBody.model_validate(body if many else _one(body))
@@ -295,7 +295,7 @@ def usage() -> Response:
     until = now + 60 if wanted.until is None else wanted.until
     since = until - DAY_S if wanted.since is None else wanted.since
     if "minute" in wanted.by and (until - since) / 60 > MAX_MINUTES:
-        raise Problem(422, "invalid", "by minute: at most seven days at once", {"field": "since"})
+        raise Problem(422, "invalid", "grouped by minute: at most seven days at once", {"field": "since"})
     rows = as_json(usage_rows(app_context(), since, until, wanted.by))
     return _json({"since": since, "until": until, "rows": rows, "simulated": app_context().simulated})
 

@@ -40,7 +40,7 @@ def create_app(context: AppContext) -> Flask:
         SESSION_COOKIE_NAME=f"orchestrator-{hashlib.sha256(secret).hexdigest()[:8]}",  # ports share cookies
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_REFRESH_EACH_REQUEST=False,  # it ends so many days after signing in
+        SESSION_REFRESH_EACH_REQUEST=False,  # they end SESSION_DAYS after signing in
         PERMANENT_SESSION_LIFETIME=timedelta(days=SESSION_DAYS),
         MAX_FORM_MEMORY_SIZE=guard.SMALL_BODY_BYTES,
     )
@@ -60,7 +60,7 @@ def create_app(context: AppContext) -> Flask:
 
 
 def _every_page() -> dict[str, Any]:
-    """What the frame around each page shows."""
+    """The variables of the base template."""
     from .context import app_context
 
     here = app_context()
@@ -70,13 +70,13 @@ def _every_page() -> dict[str, Any]:
         "app": here,
         "csrf_token": guard.csrf_token,
         "signed_in_as": caller_name() if signed_in else "",
-        # A refusal by the headers alone is made by the server's loop, which must not wait for the store.
+        # The server's loop refuses bodies by their headers, and must not wait for the store.
         "pool_of_frame": (lambda: pool_view(here)) if "caller" in g and not by_headers else None,
     }
 
 
 def _secret(state_dir: Path) -> bytes:
-    """What signs the cookies: made once, so that a restart signs nobody out."""
+    """The key that signs the cookies. It is kept in a file, so that sessions survive a restart."""
     path = state_dir / "web_secret"
     try:
         make_private_folder(state_dir)
@@ -92,7 +92,7 @@ def _secret(state_dir: Path) -> bytes:
 
 
 def _secret_again(path: Path) -> bytes:
-    """The file was cut short, by a crash for instance."""
+    """A new key for a file that was cut short, for instance by a crash."""
     fresh = secrets.token_bytes(32)
     path.write_bytes(fresh)
     return fresh

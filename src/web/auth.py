@@ -1,4 +1,4 @@
-"""Signing in with a token, and out again."""
+"""Sign in with a token, and sign out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def logout() -> Response:
 
 
 def _own_path(target: str) -> str:
-    """Where to go afterwards: a path of this server, never another one's address."""
+    """The path to go to after signing in: on this server, never another address."""
     parts = urlsplit(target.replace("\\", "/"))
     own = target.startswith("/") and not target.startswith("//") and not parts.scheme and not parts.netloc
     return target if own and target.isprintable() else "/"

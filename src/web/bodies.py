@@ -1,4 +1,4 @@
-"""What programs and forms send, validated at the edge. An unknown key is an error, a number is a number."""
+"""Bodies and queries of requests, validated. Unknown keys are errors; strings are not taken for numbers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .problems import Problem
 from .task_states import TaskState
 
 Model = TypeVar("Model", bound=BaseModel)
-MAX_TASKS = 10_000  # in one request; a file takes more
+MAX_TASKS = 10_000  # in one request; a file may hold more
 MAX_WAIT_S = 300.0
-MAX_ROW = 2**63 - 1  # that databases count to
+MAX_ROW = 2**63 - 1  # the largest integer of the databases
 MAX_TIMESTAMP = 1e11  # epoch seconds: year 5138
 
 
@@ -51,7 +51,7 @@ Weight = Annotated[float, Field(strict=True), AfterValidator(_weight)]
 
 
 class RebalanceBody(_Body):
-    """Exactly one of weights, preset and version (of the history, to go back to)."""
+    """Exactly one of `weights`, `preset` and `version`, the number of an earlier change to restore."""
 
     weights: Mapping[str, Weight] | None = None
     preset: PresetName | None = None
@@ -77,7 +77,7 @@ class RebalanceBody(_Body):
 
 
 class SubmitManyBody(_Body):
-    """`tasks` are rows as in a file of tasks; what is wrong in one refuses all."""
+    """`tasks` are rows as in a file of tasks; an error in one refuses all."""
 
     tasks: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_TASKS)]
     batch: BatchName = QUEUE
@@ -89,7 +89,7 @@ class BatchBody(_Body):
 
 
 class TaskFilter(_Body):
-    """The query of a list of tasks; empty means any."""
+    """The query of a list of tasks; an empty value means any."""
 
     status: TaskStatus | TaskState | None = None
     type: str = ""
@@ -107,7 +107,7 @@ class TaskFilter(_Body):
 
 
 class UsageQuery(_Body):
-    """`since` and `until` are epoch seconds; the last day unless given."""
+    """`since` and `until` are epoch seconds; the default is the last day."""
 
     since: Annotated[float, Field(ge=0, le=MAX_TIMESTAMP, allow_inf_nan=False)] | None = None
     until: Annotated[float, Field(ge=0, le=MAX_TIMESTAMP, allow_inf_nan=False)] | None = None
@@ -118,7 +118,7 @@ class UsageQuery(_Body):
     def _comma_separated(cls, value: Any) -> Any:
         names = [part for part in value.split(",") if part] if isinstance(value, str) else value
         if len(set(names)) != len(names):
-            raise ValueError("each grouping once")
+            raise ValueError("name each grouping only once")
         return names
 
 
@@ -129,13 +129,11 @@ class EventsQuery(_Body):
 
 
 def json_body() -> Any:
-    """The request's JSON. Raises Problem: 415 for another type, 400 for what is no JSON."""
+    """The request's JSON. Raises Problem 415 for another media type, 400 for invalid JSON."""
     if not request.is_json:
         raise Problem(415, "unsupported_media_type", "Send this as application/json.")
     try:
-        return json.loads(
-            request.get_data(cache=False)
-        )  # NaN and 1e400: whoever takes a number refuses these
+        return json.loads(request.get_data(cache=False))  # NaN and 1e400 are refused with their field
     except (ValueError, RecursionError) as error:
         raise Problem(400, "bad_json", f"This is not JSON: {error}") from None
 

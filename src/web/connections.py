@@ -1,15 +1,15 @@
-"""Connections that cost more than they bring: too many, too slow, and bodies that would be refused anyway.
+"""Limits on connections: their number, their speed, and bodies that would be refused anyway.
 
-waitress reads a request as a whole before the application sees it, gives a silent connection two minutes,
-and stops accepting at its limit of connections. So anybody could keep everybody out with a hundred half-sent
-requests, or fill the disk with a body whose token would be asked for afterwards. Here
+waitress reads a whole request before the application sees it, closes a silent connection after two minutes,
+and stops accepting at its limit of connections. So a hundred half-sent requests would block the server, and
+a client without a token could fill the disk with a large body. Therefore
 
-    a body of more than BODY_LOOKED_AT_BYTES   is admitted by its headers, before it is read: see `Admission`
-    a request that comes slower than it may    is cut off: see `is_late`
-    one connection too many                    closes the one that waits longest, first of the same address
+    a body above CHECKED_BODY_BYTES     is admitted or refused by its headers, before it is read (`Admission`)
+    a request that comes too slowly     is cut off (`is_too_slow`)
+    one connection too many             closes the one that has waited longest, if possible of its address
 
-Trusted proxies are exempt from the limit for an address. A server that is reached from outside its own
-network needs such a proxy in front, which has limits of its own.
+Trusted proxies are exempt from the limit per address. A server that is reachable from outside its own network
+needs such a proxy in front, with limits of its own.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from typing import Any
 from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]
 from waitress.utilities import RequestEntityTooLarge  # type: ignore[import-untyped]
 
-HEADERS_ONLY = "orchestrator.headers_only"  # in the environ: a list for the limit, and no body to be read
-BODY_LOOKED_AT_BYTES = 64 * 1024
+HEADERS_ONLY = "orchestrator.headers_only"  # in the environ: a list for the limit; the body has not been read
+CHECKED_BODY_BYTES = 64 * 1024
 HEADERS_S = 10.0  # from the first byte of a request, or from the connection, to the end of its headers
 BODY_GRACE_S = 30.0
-MIN_BYTES_PER_S = 10_000.0  # of a body: half a gigabyte in 14 hours at the most
+MIN_BYTES_PER_S = 10_000.0  # of a body: the largest upload takes at most 14 hours
 MAX_CONNECTIONS = 500  # connections at once
-MAX_PER_ADDRESS = 200  # a program may wait for 64 answers, and have others beside them
+MAX_PER_ADDRESS = 200  # a program may have 64 requests that wait for answers, and others
 
 
-class Refusal:
-    """The application's answer to the headers, in the place of waitress's own errors."""
+class EarlyResponse:
+    """The application's response to the headers of a request, sent like one of waitress's own errors."""
 
     def __init__(self, status: str, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         self._answer = status, [*headers, ("Connection", "close")], body
@@ -43,15 +43,15 @@ class Refusal:
 
 
 class Admission:
-    """Asks the application, by the headers alone, whether a body is worth reading, and how much of it."""
+    """Asks the application for the size of body it accepts, by the headers of a request alone."""
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
         self._application = application
 
-    def limit(self, request: HTTPRequestParser, address: str) -> int | Refusal:
-        """The bytes that this address takes, or the answer that refuses the request."""
+    def limit(self, request: HTTPRequestParser, address: str) -> int | EarlyResponse:
+        """The largest body that this path accepts, or the response that refuses the request."""
         limit: list[int] = []
-        told: list[tuple[str, list[tuple[str, str]]]] = []
+        answers: list[tuple[str, list[tuple[str, str]]]] = []
         environ = {
             **{f"HTTP_{name}": value for name, value in request.headers.items()},
             "CONTENT_LENGTH": str(request.content_length),
@@ -75,14 +75,14 @@ class Admission:
         }
 
         def listen(status: str, headers: list[tuple[str, str]], _: Any = None) -> None:
-            told.append((status, headers))
+            answers.append((status, headers))
 
         body = b"".join(self._application(environ, listen))
-        return limit[0] if limit else Refusal(*told[-1], body)
+        return limit[0] if limit else EarlyResponse(*answers[-1], body)
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """A request as it comes in; it ends where its body is refused."""
+    """Parses a request as it comes in, and completes it early if its body is refused."""
 
     error: Any
     expect_continue: bool
@@ -97,13 +97,13 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
-        if not (self.chunked or self.expect_continue or self.content_length > BODY_LOOKED_AT_BYTES):
+        if not (self.chunked or self.expect_continue or self.content_length > CHECKED_BODY_BYTES):
             return
         answer = self._admission.limit(self, self._address)
         if isinstance(answer, int):
             self._limit = answer
             return
-        self.error, self.body_rcv = answer, None  # complete: no byte of the body is taken in
+        self.error, self.body_rcv = answer, None  # complete: the body is not read
         self.expect_continue, self.content_length = False, 0
 
     def received(self, data: bytes) -> int:
@@ -115,7 +115,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 def is_too_slow(channel: Any, now: float) -> bool:
-    """Whether a connection keeps its place with less than a request takes; `now` is monotonic."""
+    """Whether the request of a connection comes too slowly; `now` is monotonic."""
     if channel.requests:
         return False
     request = channel.request
@@ -130,7 +130,7 @@ def is_too_slow(channel: Any, now: float) -> bool:
 def connection_to_close(
     channels: Sequence[Any], newest: Any, most: int, exempt: Callable[[str], bool]
 ) -> Any | None:
-    """Whom a new connection costs: None where there is a place for it."""
+    """The connection to close for a new one; None if there is a place for it."""
     address = newest.addr[0]
     of_address = [each for each in channels if each.addr[0] == address]
     if len(of_address) > MAX_PER_ADDRESS and not exempt(address):
@@ -143,8 +143,9 @@ def connection_to_close(
 
 
 def _waits_longest(channels: Sequence[Any], newest: Any) -> Any:
-    """The connection with the oldest unfinished headers, else one that is idle, else the oldest body; one
-    that waits for its answer stays, and where all of them do the newest goes.
+    """The connection with the oldest unfinished headers, else an idle one, else the one with the oldest body.
+
+    Connections that wait for their answer stay; if all do, the newest is closed.
     """
     waiting = [each for each in channels if not each.requests and not each.will_close and each is not newest]
     return min(waiting, key=_rank, default=newest)

@@ -1,4 +1,4 @@
-"""What every request needs, and values that may be a moment old."""
+"""The state of one application that all its requests share, and a cache of views."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .roles import OPERATE, SUBMIT, Role
 T = TypeVar("T")
 MAX_WAITING = 64  # requests that wait for an answer, so that `serving.THREADS` leaves some for the others
 MAX_SUBMITTING = 40  # requests that submit tasks at once, which costs CPU for their schemas
-FRESH_S = 0.5  # a running pool writes what it sees once a second
-SUMS_FRESH_S = 2.0  # sums over days and batches cost more to read and move less
+FRESH_S = 0.5  # a running orchestrator writes a snapshot once a second
+SUMS_FRESH_S = 2.0  # sums over days and batches cost more to read and change less
 
 
 class ViewCache:
-    """Answers remembered for a moment: however many ask, the store is read a few times a second.
+    """Views kept for a moment, so that any number of requests reads the store a few times a second.
 
-    Two that ask at once wait for one answer. What was begun before `forget` is not kept after it.
+    Concurrent requests for one view wait for one computation. A view begun before `forget` is not kept.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class ViewCache:
         self._age = 0
 
     def get(self, key: str, make: Callable[[], T], fresh_s: float = FRESH_S) -> T:
-        """The remembered value of `key`, or a new one. Keys are few and fixed."""
+        """The cached value of `key`, or a new one. There are few keys, all fixed."""
         kept = self._kept.get(key)
         if kept is not None and time.monotonic() < kept[0]:
             return cast(T, kept[1])
@@ -55,14 +55,14 @@ class ViewCache:
             return made
 
     def made_of(self, view: Any, key: str, make: Callable[[], T]) -> T:
-        """What `make` makes of this very view, made once."""
+        """The result of `make` for this very view, computed once."""
         kept = self._made_of.get(key)
         if kept is None or kept[0] is not view:
             kept = self._made_of[key] = (view, make())
         return cast(T, kept[1])
 
     def forget(self) -> None:
-        """Somebody changed something: the next look is a new one."""
+        """Drop all views after a change."""
         self._age += 1
         self._kept.clear()
 
@@ -114,20 +114,20 @@ class AppContext:
 
 
 def app_context() -> AppContext:
-    """The site of the request that is being answered."""
+    """The context of the current request."""
     return cast(AppContext, current_app.extensions["orchestrator"])
 
 
 def caller_name() -> str:
-    """Who asks: the name of their token, or `local` where none is needed."""
+    """The name of the caller's token, or `local` where no token is set."""
     return cast(str, g.get("caller", LOCAL)) if g else LOCAL
 
 
 def caller_role() -> Role:
-    """What who asks may do."""
-    return cast(Role, g.get("role", OPERATE)) if g else OPERATE  # code of ours outside a request may do all
+    """The role of the caller."""
+    return cast(Role, g.get("role", OPERATE)) if g else OPERATE  # outside a request everything is allowed
 
 
 def visible_submitter() -> str:
-    """The name of who asks where they may see their own tasks alone, else empty."""
+    """The caller's name if they may see only their own tasks, else empty."""
     return caller_name() if caller_role() == SUBMIT else ""

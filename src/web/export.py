@@ -1,4 +1,4 @@
-"""Results as a file: JSON Lines or CSV, made row by row while it is sent."""
+"""Results as JSON Lines or CSV, streamed row by row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_BATCHES = 100_000
 
 
 def results(context: AppContext, wanted: TaskFilter) -> Iterator[Result]:
-    """Final results in the order of their files, oldest batch first; only those that who asks may see."""
+    """The final results that the caller may see, oldest batch first, each batch in the order of its file."""
     own = visible_submitter()
     for batch in _batches(context, wanted):
         submitter = own if batch.name == QUEUE else ""
@@ -39,7 +39,7 @@ def results(context: AppContext, wanted: TaskFilter) -> Iterator[Result]:
 
 def _batches(context: AppContext, wanted: TaskFilter) -> Iterator[BatchRow]:
     if wanted.batch:
-        with suppress(Problem):  # none of this name, or none of theirs
+        with suppress(Problem):  # missing, or not visible
             yield visibility.find_batch(context, wanted.batch)
         return
     own = visible_submitter()
@@ -68,8 +68,8 @@ def as_jsonl(context: AppContext, wanted: TaskFilter) -> Iterator[bytes]:
 def as_csv(context: AppContext, wanted: TaskFilter) -> Iterator[bytes]:
     """RFC 4180 with a header.
 
-    It is made for a spreadsheet, of tasks and answers of several people: what that would take for a formula
-    begins with an apostrophe. JSON Lines have everything as it is.
+    A spreadsheet would run text such as `=1+1` as a formula, and tasks and answers come from several people,
+    so such cells begin with an apostrophe. JSON Lines keep them unchanged.
     """
     header = (*COLUMNS, *USAGE, ATTEMPTS, METADATA)
     yield csv_line(["batch", *header])

@@ -1,15 +1,15 @@
-"""What holds for every request before and after its own work.
+"""Checks before every request, and headers after it.
 
     1. the Host header names this server          421 host_not_allowed
-    2. nothing is changed from another site       403 cross_site
+    2. no other site changes anything             403 cross_site
     3. a token, where tokens are set              401 unauthorized, 429 too_many_failures, or the login page
     4. the token's role may use this address      403 forbidden; see `roles`
-    5. what changes something was sent by our own pages (a token in the form or header), or by a program
-       that sent JSON or a Bearer token           403 csrf, 415 unsupported_media_type
+    5. a change comes from a page of this server (a CSRF token in the form or header), or from a program
+       that sends JSON or a Bearer token          403 csrf, 415 unsupported_media_type
 
-Up to and with 4 nothing of the body is read: who may not send one can't make this server take it in.
+Checks 1 to 4 do not read the body, so a caller without permission can't make this server receive it.
 
-Browsers add Origin and Sec-Fetch-Site by themselves and no page can forge them; programs send neither.
+Browsers set Origin and Sec-Fetch-Site themselves, and no page can forge them; programs send neither.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _check() -> AnyResponse | None:
         raise Problem(
             421,
             "host_not_allowed",
-            "This server does not answer to that name. ORCHESTRATOR_HOSTS adds names.",
+            "This host name is not allowed. Add it to ORCHESTRATOR_HOSTS.",
         )
     request.max_content_length = body_limit()
     if request.method not in SAFE_METHODS:
@@ -82,7 +82,7 @@ def _enter(*, with_body: bool = True) -> AnyResponse | None:
     if turned_away is not None or request.routing_exception is not None:  # Flask answers 404 or 405
         return turned_away
     if not may(g.role, request.endpoint or ""):
-        message = f"The role of this token is {g.role}; this needs {needed(request.endpoint or '')}."
+        message = f"This token has the role {g.role}; this needs {needed(request.endpoint or '')}."
         raise Problem(403, "forbidden", message)
     if request.method not in SAFE_METHODS:
         _check_csrf(with_body)
@@ -90,7 +90,7 @@ def _enter(*, with_body: bool = True) -> AnyResponse | None:
 
 
 def body_limit() -> int:
-    """Bytes this address takes: little, except where tasks come in."""
+    """The largest body of this endpoint: small, except where tasks are submitted."""
     taker = current_app.view_functions.get(request.endpoint or "")
     return cast(int, getattr(taker, "body_bytes", SMALL_BODY_BYTES))
 
@@ -99,14 +99,14 @@ def _refuse_other_sites() -> None:
     origin = request.headers.get("Origin")
     from_us = origin is None or (urlsplit(origin).netloc == request.host and origin != "null")
     if not from_us or request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
-        raise Problem(403, "cross_site", "A page of another site may not change anything here.")
+        raise Problem(403, "cross_site", "Pages of other sites may not change anything here.")
 
 
-# ------------------------------------------------------------------ who
+# ------------------------------------------------------------------ caller
 
 
 def _identify() -> AnyResponse | None:
-    """Set `g.caller`, or turn the caller away."""
+    """Set `g.caller` and `g.role`, or return the response for an unknown caller."""
     access = app_context().access
     g.by_bearer = False
     if not access.tokens:
@@ -137,9 +137,9 @@ def _bearer() -> str:
 
 
 def check_token(token: str) -> str:
-    """Whose token it is. Raises Problem for a wrong one: after too many of them with a time to wait.
+    """The name of the token. Raises Problem 401 for an unknown one, or 429 after too many of them.
 
-    A right one counts however many wrong ones came from the same place.
+    A known token is accepted however many unknown ones came from the same network.
     """
     access, now, address = app_context().access, app_context().now(), request.remote_addr or ""
     name = access.tokens.name_of(token)
@@ -159,7 +159,7 @@ def _unauthorized(message: str) -> Problem:
 
 
 def begin_session(name: str) -> None:
-    """Signed in: a new session, so that nothing from before it is carried on."""
+    """Start a new session after signing in, which carries on nothing from before."""
     begin(name, app_context().access.tokens, _secret(), app_context().now())
 
 
@@ -169,7 +169,7 @@ def _secret() -> bytes:
 
 
 def allows(path: str, method: str = "GET") -> bool:
-    """Whether who asks may use this address, so that pages show no button that would be refused."""
+    """Whether the caller may use this path, so that pages show no button that would be refused."""
     try:
         endpoint, _ = current_app.url_map.bind("localhost").match(path, method=method)
     except HTTPException:
@@ -177,11 +177,11 @@ def allows(path: str, method: str = "GET") -> bool:
     return may(caller_role(), endpoint)
 
 
-# ------------------------------------------------------------------ forms of our own
+# ------------------------------------------------------------------ CSRF
 
 
 def csrf_token() -> str:
-    """The word that forms of this session carry."""
+    """The CSRF token of this session."""
     if "csrf" not in session:
         session["csrf"] = secrets.token_urlsafe(24)
     return cast(str, session["csrf"])
@@ -198,7 +198,7 @@ def _check_csrf(with_body: bool) -> None:
         return
     if with_body:
         require_csrf(request.form.get("csrf", ""))
-    elif not session.get("csrf"):  # whatever word the form has, it can't be the one
+    elif not session.get("csrf"):  # no session, so no form can hold its token
         require_csrf("")
 
 
@@ -206,7 +206,7 @@ def require_csrf(given: str) -> None:
     wanted = session.get("csrf", "")
     if not wanted or not hmac.compare_digest(wanted.encode(), given.encode("utf-8", "replace")):
         raise Problem(
-            403, "csrf", "This form is from an earlier session. Go back, load the page again and repeat."
+            403, "csrf", "This form is from an earlier session. Go back, reload the page and try again."
         )
 
 

@@ -1,4 +1,4 @@
-"""Pages for people. Every form works without script; each change answers with a redirect."""
+"""The pages. Every form works without script; every change answers with a redirect."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def provider_status() -> str:
 @pages.post("/providers/<name>/<any(pause, resume, reset):verb>")
 def steer(name: str, verb: str) -> AnyResponse:
     provider_actions.steer(app_context(), name, verb, caller_name())
-    told = {"pause": "paused", "resume": "resumed", "reset": "breaker reset requested"}[verb]
-    flash(f"{name}: {told}")
+    done = {"pause": "paused", "resume": "resumed", "reset": "breaker reset requested"}[verb]
+    flash(f"{name}: {done}")
     return redirect(url_for("pages.provider_status", _anchor=name), 303)
 
 
@@ -71,12 +71,14 @@ def rebalance() -> str:
 
 @pages.post("/rebalance")
 def rebalance_form() -> AnyResponse | str | tuple[str, int]:
-    """Preview or apply the numbers of the form, in percent of any sum; or go back in the history."""
+    """Preview or apply the weights of the form, in percent of any sum; undo, redo, or restore a change."""
     action = request.form.get("action", "")
     if action in ("undo", "redo"):
         step = provider_actions.undo_weights if action == "undo" else provider_actions.redo_weights
         step(app_context(), caller_name())
-        flash("A change of weights was undone." if action == "undo" else "A change of weights was redone.")
+        flash(
+            "Reverted the last change of weights." if action == "undo" else "Repeated the change of weights."
+        )
         return redirect(url_for("pages.rebalance"), 303)
     try:
         wanted = provider_actions.wanted_weights(app_context(), _rebalance_body())
@@ -128,7 +130,7 @@ def tasks() -> str:
     page = task_list(app_context(), wanted, PAGE_SIZE)
     rows = visibility.visible_batches(app_context(), BATCHES_SHOWN)
     if wanted.batch and all(row.name != wanted.batch for row in rows):
-        with suppress(Problem):  # none of this name, or none of theirs
+        with suppress(Problem):  # missing, or not visible
             rows = [*rows, visibility.find_batch(app_context(), wanted.batch)]
     return render_template(
         "tasks.html",
@@ -150,7 +152,7 @@ def task(row: str) -> str:
 
 @pages.get("/tasks/<task_id>")
 def task_named(task_id: str) -> AnyResponse:
-    """An id alone: the task of the queue that has it, else that row, else all tasks whose id begins so."""
+    """Redirect to the task of the queue with this id, else to this row, else to tasks with this prefix."""
     try:
         found = visibility.find_queued_task(app_context(), task_id)
     except Problem:
@@ -180,7 +182,7 @@ def task_verb(row: str, verb: str) -> AnyResponse:
         )
     else:
         task_actions.retry_task(app_context(), detail, caller_name())
-        flash("It is on the queue again.")
+        flash("The task is queued again.")
     return redirect(url_for("pages.task", row=row), 303)
 
 
@@ -193,20 +195,18 @@ def batch_verb(verb: str) -> AnyResponse | str:
         done = task_actions.cancel_batch(app_context(), batch, caller_name())
         flash(f"{done['cancelled']} cancelled, cancellation of {done['requested']} more requested.")
     else:
-        flash(
-            f"{task_actions.retry_batch(app_context(), batch, caller_name())} tasks are on the queue again."
-        )
+        flash(f"{task_actions.retry_batch(app_context(), batch, caller_name())} tasks are queued again.")
     return redirect(url_for("pages.tasks", batch=batch), 303)
 
 
 def _confirm_cancel(batch: str) -> str:
-    """A page that asks, with the number of tasks, before a batch is cancelled. It works without script."""
+    """The page that asks before a batch is cancelled, with the number of tasks."""
     return render_template("confirm.html", batch=batch_view(visibility.find_batch(app_context(), batch)))
 
 
 @pages.post("/tasks")
 def submit_task() -> AnyResponse | tuple[str, int]:
-    """One task from the form."""
+    """Submit one task from the form."""
     form = request.form
     row: dict[str, object] = {"prompt": form.get("prompt", "").replace("\r\n", "\n")}
     row |= {name: form[name] for name in ("task_type", "tier", "system", "id") if form.get(name, "").strip()}
@@ -255,31 +255,33 @@ def upload() -> AnyResponse:
         raise Problem(422, "invalid", "Choose a file first.", {"field": "file"})
     template = request.form.get("template", "")
     kept = Uploads(app_context()).keep(cast(BinaryIO, file.stream), file.filename, template)
-    return redirect(url_for("pages.uploaded", word=kept.word), 303)
+    return redirect(url_for("pages.uploaded", upload_id=kept.upload_id), 303)
 
 
 upload.body_bytes = MAX_UPLOAD_BYTES  # type: ignore[attr-defined]
 
 
-@pages.get("/uploads/<word>")
-def uploaded(word: str) -> str:
-    return render_template("upload.html", upload=Uploads(app_context()).find(word), now=app_context().now())
+@pages.get("/uploads/<upload_id>")
+def uploaded(upload_id: str) -> str:
+    return render_template(
+        "upload.html", upload=Uploads(app_context()).find(upload_id), now=app_context().now()
+    )
 
 
-@pages.post("/uploads/<word>")
-def start_upload(word: str) -> AnyResponse:
+@pages.post("/uploads/<upload_id>")
+def start_upload(upload_id: str) -> AnyResponse:
     if request.form.get("action") == "drop":
-        Uploads(app_context()).drop(word)
-        flash("The file was dropped; none of its tasks was started.")
+        Uploads(app_context()).drop(upload_id)
+        flash("The file was discarded; none of its tasks was submitted.")
         return redirect(url_for("pages.dashboard"), 303)
     if request.form.get("action") == "template":
-        Uploads(app_context()).use_template(word, request.form.get("template", ""))
-        return redirect(url_for("pages.uploaded", word=word), 303)
-    batch = request.form.get("batch", "").strip() or Uploads(app_context()).find(word).batch
-    report = Uploads(app_context()).start(word, batch, caller_name())
+        Uploads(app_context()).use_template(upload_id, request.form.get("template", ""))
+        return redirect(url_for("pages.uploaded", upload_id=upload_id), 303)
+    batch = request.form.get("batch", "").strip() or Uploads(app_context()).find(upload_id).batch
+    report = Uploads(app_context()).start(upload_id, batch, caller_name())
     if report.changed_count:
-        message = f"{report.changed_count} ids are in {batch} with another content; choose another name."
+        message = f"{report.changed_count} ids exist in {batch} with another content; choose another name."
         raise Problem(409, "id_exists", message, {"ids": list(report.changed)})
-    known = f", {report.existing} were there already" if report.existing else ""
-    flash(f"{report.added} tasks are on the queue{known}.")
+    known = f", {report.existing} were in it already" if report.existing else ""
+    flash(f"{report.added} tasks are queued{known}.")
     return redirect(url_for("pages.tasks", batch=batch), 303)

@@ -1,4 +1,4 @@
-"""All that goes wrong, in one shape: {"error": {"code", "message", "details"}}, or a page that says it."""
+"""Errors in one shape: JSON {"error": {"code", "message", "details"}}, or a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Problem(Exception):
-    """An answer that is no success. `code` is for programs, `message` for people, `details` for both."""
+    """An error response. `code` is for programs, `message` for people, `details` for both."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ def wants_json() -> bool:
 
 
 def answer(problem: Problem) -> Response:
-    """The problem as the caller reads: JSON for programs, a page for people."""
+    """The problem as JSON for API paths, as a page for others."""
     if wants_json():
         error = {"code": problem.code, "message": problem.message, "details": problem.details}
         response = jsonify(error=error)
@@ -52,7 +52,7 @@ def answer(problem: Problem) -> Response:
 
 
 def install(app: Flask) -> None:
-    """Every error of a request ends here."""
+    """Turn every exception of a request into a response of this shape."""
     app.register_error_handler(Problem, answer)
     app.register_error_handler(ValidationError, lambda error: answer(from_validation(error)))
     app.register_error_handler(InputError, lambda error: answer(_from_input(error)))
@@ -62,7 +62,7 @@ def install(app: Flask) -> None:
 
 
 def from_validation(error: ValidationError) -> Problem:
-    """422 with every field that is wrong and why."""
+    """422 with every invalid field and the reason."""
     fields = [
         {"field": ".".join(map(str, e["loc"])), "message": e["msg"].removeprefix("Value error, ")}
         for e in error.errors(include_url=False, include_context=False, include_input=False)
@@ -78,16 +78,14 @@ def _from_input(error: InputError) -> Problem:
 
 
 def _from_store(error: StoreError) -> Problem:
-    log.error("the store refused", extra={"action": "web", "error": str(error)})
-    return Problem(
-        503, "store_unavailable", f"The database can't be used now: {error}", headers={"Retry-After": "2"}
-    )
+    log.error("database unavailable", extra={"action": "web", "error": str(error)})
+    return Problem(503, "store_unavailable", f"Database unavailable: {error}", headers={"Retry-After": "2"})
 
 
 _WORDS = {
-    404: ("not_found", "There is nothing at this address."),
-    405: ("method_not_allowed", "This address does not take that method."),
-    413: ("too_large", "The request is larger than is taken here."),
+    404: ("not_found", "Page not found."),
+    405: ("method_not_allowed", "This path does not allow that method."),
+    413: ("too_large", "The request body is too large."),
     415: ("unsupported_media_type", "Send this as application/json."),
 }
 
@@ -105,6 +103,10 @@ def _from_http(error: HTTPException) -> Problem:
 
 
 def _unexpected(error: Exception) -> Response:
-    """The last resort: what happened is in the log, never on a page."""
-    log.error("a request broke", exc_info=error, extra={"action": "web", "path": request.path})
+    """The broad handler: the log gets the traceback, the response none of it."""
+    log.error(
+        "unexpected internal error during a request",
+        exc_info=error,
+        extra={"action": "web", "path": request.path},
+    )
     return answer(Problem(500, "internal", "Internal error; see the log."))

@@ -1,4 +1,4 @@
-"""Whom a request is from, where a proxy stands in front: as that proxy says, if it is one that we trust."""
+"""The client address and scheme of requests that come through a trusted proxy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FORWARDED = ("FOR", "PROTO", "HOST", "PORT", "PREFIX", "BY")
 
 
 class TrustedProxyMiddleware:
-    """Stands in front of a WSGI application. The nearest proxy is believed: the last entry of its headers.
+    """WSGI middleware: applies the last X-Forwarded-For and X-Forwarded-Proto entry of a trusted proxy.
 
-    The Host header stays the browser's, which a proxy has to pass on; the other headers count for nothing.
+    The proxy must pass on the browser's Host header; all other forwarding headers are ignored.
     """
 
     def __init__(self, application: WSGIApplication, trusted_proxies: TrustedProxies) -> None:

@@ -1,11 +1,11 @@
-"""What each token may do: one table of all addresses, which `guard` asks before anything else happens.
+"""Roles, and one table of all endpoints with the roles that may use them, which `guard` enforces.
 
-    submit    her own tasks: hand in, read, export, cancel, run again; files and batches of her own
-    read      everything, and change nothing
+    submit    own tasks: submit, read, export, cancel, run again; own files and batches
+    read      read everything, change nothing
     operate   everything
 
-Own is what she has handed in (or run again, and so pays for), and what is in a batch that she began; the
-queue, which is everybody's batch, is nobody's own. What belongs to others is not found, for `submit`.
+A caller's own tasks are those they submitted (or ran again, and so pay for) and those in a batch that they
+started. The queue is everybody's batch, so it is nobody's own. For `submit`, other tasks do not exist: 404.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ ROLES: tuple[Role, ...] = get_args(Role)
 SUBMIT: Role = "submit"
 OPERATE: Role = "operate"
 
-# A task of priority 1 goes before all of priority 0, whosever they are: operators can always go first.
+# Priority 1 goes before priority 0 across submitters; operators can always go first.
 MAX_PRIORITY: Mapping[Role, int] = {"submit": 9, "read": 0, "operate": 1_000_000}
 
-_ANYBODY = frozenset[Role](("submit", "read", "operate"))  # for `submit`: her own part of it
+_ANYBODY = frozenset[Role](("submit", "read", "operate"))  # for `submit`: only the caller's own part
 _READERS = frozenset[Role](("read", "operate"))
 _SUBMITTERS = frozenset[Role](("submit", "operate"))
 _OPERATORS = frozenset[Role](("operate",))
@@ -70,10 +70,10 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
 
 
 def may(role: Role, endpoint: str) -> bool:
-    """Whether this role may use the address. One that is not in the table is for nobody."""
+    """Whether this role may use the endpoint. An endpoint that is not in the table is closed to all."""
     return role in ALLOWED.get(endpoint, ())
 
 
 def needed(endpoint: str) -> str:
-    """The roles that may, in words."""
+    """The roles that may use the endpoint, as text."""
     return " or ".join(role for role in ROLES if may(role, endpoint)) or "none"

@@ -1,9 +1,9 @@
-"""Sessions of browsers: a signed cookie, and a list of those that were ended before their time.
+"""Browser sessions: a signed cookie, and a list of the sessions that were ended by signing out.
 
-The cookie holds a name, a mark of the token that it came in with, a word of its own and when it began. It
-ends when the token changes, SESSION_DAYS after signing in, or by signing out: the word's digest is then a
-file in the state folder, so that a copy of the cookie is worth nothing either, to any process of this state
-and after a restart too.
+The cookie holds the caller's name, a mark of their token, a random word and the time of signing in. The
+session ends when the token changes, after SESSION_DAYS, or by signing out. Signing out stores the digest of
+the word as a file in the state folder, so that copies of the cookie are invalid in every process and after a
+restart.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _KEYS = ("who", "mark", "word", "began")
 
 
 class SessionsOverTls(SecureCookieSessionInterface):
-    """The cookie is for TLS alone where the request came over it, which a trusted proxy tells."""
+    """Marks the cookie `Secure` if the request came over TLS, as reported by a trusted proxy."""
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return bool(request.is_secure)
 
 
 def begin(name: str, tokens: Tokens, secret: bytes, now: float) -> None:
-    """A new session of this request's browser for the token of `name`."""
+    """Start a session for the token of `name` in the browser of this request."""
     session.clear()
     session.permanent = True
     session["who"], session["mark"] = name, tokens.mark(name, secret)
@@ -44,7 +44,7 @@ def begin(name: str, tokens: Tokens, secret: bytes, now: float) -> None:
 
 
 def is_valid(tokens: Tokens, secret: bytes, now: float) -> bool:
-    """Whether this request's session stands for a token, and was not ended."""
+    """Whether the session of this request belongs to a current token and was not ended."""
     name, mark = session.get("who"), session.get("mark")
     word, began = session.get("word"), session.get("began")
     if not (isinstance(name, str) and isinstance(mark, str) and isinstance(word, str)):
@@ -55,13 +55,13 @@ def is_valid(tokens: Tokens, secret: bytes, now: float) -> bool:
 
 
 def forget() -> None:
-    """Drop what is no session of anybody; the word that forms carry stays, for the one that signs in."""
+    """Drop an invalid session but keep the CSRF token, for the form to sign in."""
     for key in _KEYS:
         session.pop(key, None)
 
 
 def end() -> None:
-    """Sign out: this session and every copy of its cookie."""
+    """End this session and every copy of its cookie."""
     word = session.get("word")
     session.clear()
     if not isinstance(word, str):
@@ -78,7 +78,7 @@ def _ended(word: str) -> Path:
 
 
 def _sweep(folder: Path) -> None:
-    """Drop what is older than a session lasts: twice that, since clocks differ."""
+    """Delete files older than twice the life of a session, which allows for clocks that differ."""
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - 2 * _LASTS_S:

@@ -1,4 +1,4 @@
-"""States and reasons in words, and the filters of the templates."""
+"""The filters of the templates: names of states, reasons, numbers and times as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATES = {
     "not_configured": "Not configured",
     "unknown": "Not seen yet",
 }
-# The tone is the colour: shape and word say the same without it.
+# The tone is a colour; shape and name say the same without it.
 TONES = {
     "healthy": "good",
     "degraded": "warn",
@@ -47,7 +47,7 @@ def state_tone(state: str) -> str:
 
 
 def frees(until: float | None, kind: str, now: float) -> str:
-    """When the thing that tasks wait for lets one of them go. `kind` is a `RefusalKind`."""
+    """When the next of the waiting tasks can go. `kind` is a `RefusalKind`."""
     if until is None:
         return "when it is raised" if kind == RefusalKind.BUDGET_SPENT else "with the next answer"
     return f"in {duration(until - now)}" if until > now else "any moment"

@@ -1,7 +1,7 @@
-"""Files of tasks on their way in: kept in the state folder while a person looks at the preview.
+"""Uploaded files of tasks, kept in the state folder until they are submitted or discarded.
 
-A file is copied piece by piece, read line by line, and never held in memory. Two files per upload, named by
-a random word that nobody can guess: the lines, and what the preview found.
+A file is copied in pieces and read line by line, never held in memory. Each upload is two files, named by a
+random id that can't be guessed: the uploaded file, and its preview as JSON.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from .presenters.pool import callable_providers
 from .problems import Problem, not_found
 
 MAX_UPLOAD_BYTES = 512 * 1024 * 1024
-KEPT_S = 3600.0  # from their coming on
-MAX_KEPT_BYTES = 2 * MAX_UPLOAD_BYTES  # of one person's files that wait for their start
+KEPT_S = 3600.0  # after the upload
+MAX_KEPT_BYTES = 2 * MAX_UPLOAD_BYTES  # of one caller's files that are not submitted yet
 MAX_KEPT_BYTES_IN_ALL = 8 * MAX_UPLOAD_BYTES
 BAD_LINES_SHOWN = 20
 ROWS_SHOWN = 10
 PREVIEW_CHARS = 120
 TEMPLATE_FIELD = "in the field below the file"
 TABLES = (".csv", ".tsv", ".tab")
-_WORD = re.compile(r"[\w-]{20,40}")
+_UPLOAD_ID = re.compile(r"[\w-]{20,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class UploadRow:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What the preview says: the first rows and bad lines, all of them counted, and the cost to expect."""
+    """The preview of a file: its first rows and bad lines, the count of both, and the expected cost."""
 
-    word: str
+    upload_id: str
     filename: str
     batch: str
     tasks: int
@@ -75,63 +75,63 @@ class Upload:
     bad_lines: tuple[tuple[int, str], ...]
     types: dict[str, int]
     warnings: tuple[str, ...]
-    expectation: Expectation | None  # None: it can't be read as it is
+    expectation: Expectation | None  # None: the file can't be read
     template: str = ""  # of the prompts of a CSV file
-    owner: str = ""  # who has brought it
-    problem: str = ""  # why it can't be read; a table waits for another template
+    owner: str = ""  # the caller who uploaded it
+    problem: str = ""  # why it can't be read; another template may help
 
 
 class Uploads:
-    """The folder of uploads that nobody has started yet."""
+    """The uploads of one application that are not submitted yet."""
 
     def __init__(self, context: AppContext) -> None:
         self._context = context
         self._folder = context.settings.state_dir / "uploads"
 
     def keep(self, stream: BinaryIO, filename: str, template: str = "") -> Upload:
-        """Copy the file and look through it. Raises InputError for one that can't be read at all.
+        """Copy the file and preview it. Raises InputError for a file that can't be read at all.
 
-        A table that can't be read is kept with the problem: another template may be all that it needs.
+        A table that can't be read is kept with the problem, since another template may be all it needs.
         """
         make_private_folder(self._folder)
         self._sweep()
         self._refuse_too_much(caller_name(), size_of(stream))
         name = _printable(Path(filename.replace("\\", "/")).name[:100]) or "tasks"
         suffix = Path(name).suffix.lower()
-        word = secrets.token_urlsafe(18)
-        path = self._folder / f"{word}{suffix if suffix in SUFFIXES else '.tasks'}"
+        upload_id = secrets.token_urlsafe(18)
+        path = self._folder / f"{upload_id}{suffix if suffix in SUFFIXES else '.tasks'}"
         with ExitStack() as undo:
             undo.callback(path.unlink, missing_ok=True)
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
                 shutil.copyfileobj(stream, copy)
-            upload = self._described(path, word, name, template)
+            upload = self._described(path, upload_id, name, template)
             undo.pop_all()
         return upload
 
-    def use_template(self, word: str, template: str) -> Upload:
-        """Look through a kept file once more, with another template. Raises Problem 404 where it is gone."""
-        return self._described(self._path(word), word, self.find(word).filename, template)
+    def use_template(self, upload_id: str, template: str) -> Upload:
+        """Preview a file again with another template. Raises Problem 404 if it is gone."""
+        return self._described(self._path(upload_id), upload_id, self.find(upload_id).filename, template)
 
-    def _described(self, path: Path, word: str, name: str, template: str) -> Upload:
-        """What the preview finds, written beside the file. Raises InputError where nothing can help."""
+    def _described(self, path: Path, upload_id: str, name: str, template: str) -> Upload:
+        """The preview, stored beside the file. Raises InputError if no template could help."""
         try:
-            with _in_words_of_the_page():
-                upload = _preview(self._context, path, word, name, _options(template))
+            with _with_page_wording():
+                upload = _preview(self._context, path, upload_id, name, _options(template))
         except InputError as error:
             if path.suffix not in TABLES:
                 raise
             where = "" if error.line is None else f"line {error.line}: "
-            upload = Upload(word, name, name, 0, 0, (), (), {}, (), None, problem=f"{where}{error.what}")
+            upload = Upload(upload_id, name, name, 0, 0, (), (), {}, (), None, problem=f"{where}{error.what}")
         upload = replace(upload, template=template, owner=caller_name())
-        described = self._folder / f"{word}.meta"
+        described = self._folder / f"{upload_id}.meta"
         described.touch(0o600)
         described.write_text(json.dumps(asdict(upload)), encoding="utf-8")
         return upload
 
-    def find(self, word: str) -> Upload:
-        """Raises Problem 404 where it is gone."""
+    def find(self, upload_id: str) -> Upload:
+        """The stored preview. Raises Problem 404 if it is gone or another caller's."""
         try:
-            kept = json.loads((self._folder / f"{_checked(word)}.meta").read_text(encoding="utf-8"))
+            kept = json.loads((self._folder / f"{_checked(upload_id)}.meta").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise _gone() from None
         kept["rows"] = tuple(UploadRow(**row) for row in kept["rows"])
@@ -143,43 +143,43 @@ class Uploads:
             raise _gone()
         return upload
 
-    def start(self, word: str, batch: str, who: str) -> AddReport:
-        """Put its tasks on the queue and drop the file. What the batch has already is not asked twice."""
-        context, upload, path = self._context, self.find(word), self._path(word)
+    def start(self, upload_id: str, batch: str, caller: str) -> AddReport:
+        """Submit the tasks of the file and delete it. Tasks that the batch has already are skipped."""
+        context, upload, path = self._context, self.find(upload_id), self._path(upload_id)
         if upload.problem:
             raise InputError(upload.problem)
         check_batch_name(batch)
-        task_actions.start_batch(context, batch, who)
+        task_actions.start_batch(context, batch, caller)
         now = context.now()
         known = context.store.reports.batch(batch)
         ids = ids_of(known.options if known else None)
         context.store.intake.create_batch(
-            batch, now=now, source=upload.filename, submitter=who, options={"ids": ids}
+            batch, now=now, source=upload.filename, submitter=caller, options={"ids": ids}
         )
         lines = read_tasks(
             path,
-            TaskContext(batch, context.settings, now, who),
+            TaskContext(batch, context.settings, now, caller),
             replace(_options(upload.template), ids=ids),
         )
         tasks = _good(line if isinstance(line, BadLine) else _allowed(line) for line in lines)
         report = context.store.intake.add_tasks(tasks, now=now)
-        text = f"{who} started {upload.filename} as batch {shown(batch)}: {report.added} tasks"
+        text = f"{caller} submitted {upload.filename} as batch {shown(batch)}: {report.added} tasks"
         context.record_event("upload_started", text)
         if not report.changed_count:
-            self.drop(word)
+            self.drop(upload_id)
         return report
 
-    def drop(self, word: str) -> None:
-        with suppress(Problem):  # there is nothing to drop, or it is another's
-            self.find(word)
-            self._delete(word)
+    def drop(self, upload_id: str) -> None:
+        with suppress(Problem):  # it is gone already, or another caller's
+            self.find(upload_id)
+            self._delete(upload_id)
 
-    def _delete(self, word: str) -> None:
-        for path in self._folder.glob(f"{_checked(word)}.*"):
+    def _delete(self, upload_id: str) -> None:
+        for path in self._folder.glob(f"{_checked(upload_id)}.*"):
             path.unlink(missing_ok=True)
 
-    def _path(self, word: str) -> Path:
-        for path in self._folder.glob(f"{_checked(word)}.*"):
+    def _path(self, upload_id: str) -> Path:
+        for path in self._folder.glob(f"{_checked(upload_id)}.*"):
             if path.suffix != ".meta":
                 return path
         raise not_found("upload of this name")
@@ -191,10 +191,10 @@ class Uploads:
                 path.unlink(missing_ok=True)
 
     def _refuse_too_much(self, owner: str, more_bytes: int) -> None:
-        """Raises Problem 413 where files that wait for their start take too much of the disk."""
+        """Raises Problem 413 if the kept files would take too much of the disk."""
         of_all = of_owner = more_bytes
         for path in self._folder.glob("*.meta"):
-            with suppress(OSError, ValueError):  # it goes this moment
+            with suppress(OSError, ValueError):  # it is being deleted
                 size = sum(each.stat().st_size for each in self._folder.glob(f"{path.stem}.*"))
                 of_all += size
                 of_owner += size if json.loads(path.read_text(encoding="utf-8")).get("owner") == owner else 0
@@ -202,12 +202,12 @@ class Uploads:
             raise Problem(
                 413,
                 "too_much",
-                "Files that were not started yet take too much space: start or drop them first.",
+                "Earlier uploads take too much space: submit or discard them first.",
             )
 
 
 def size_of(stream: BinaryIO) -> int:
-    """Bytes of a file that is open at its beginning."""
+    """The size in bytes of an open file, which is left at its beginning."""
     end = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     return end
@@ -218,7 +218,7 @@ def _printable(name: str) -> str:
 
 
 def _gone() -> Problem:
-    return not_found("upload of this name: it was started, dropped or left for an hour")
+    return not_found("upload of this name: it was submitted, discarded or left for an hour")
 
 
 def _allowed(task: Task) -> Task:
@@ -226,21 +226,21 @@ def _allowed(task: Task) -> Task:
     return task
 
 
-def _checked(word: str) -> str:
-    if not _WORD.fullmatch(word):
+def _checked(upload_id: str) -> str:
+    if not _UPLOAD_ID.fullmatch(upload_id):
         raise not_found("upload of this name")
-    return word
+    return upload_id
 
 
 def _options(template: str) -> ReadOptions:
-    """A form's text has CRLF between its lines. Raises InputError for one that is no template."""
+    """The options for a template from a form, whose lines end in CRLF. Raises InputError for a wrong one."""
     text = template.replace("\r\n", "\n")
     return ReadOptions(template=Template.of(text) if text.strip() else None)
 
 
 @contextmanager
-def _in_words_of_the_page() -> Iterator[None]:
-    """Who looks at the page has a field where the command line has an option."""
+def _with_page_wording() -> Iterator[None]:
+    """Name the field of the page in errors that name the option of the command line."""
     try:
         yield
     except InputError as error:
@@ -251,7 +251,7 @@ def _good(lines: Iterator[Task | BadLine]) -> Iterator[Task]:
     return (line for line in lines if isinstance(line, Task))
 
 
-def _preview(context: AppContext, path: Path, word: str, filename: str, options: ReadOptions) -> Upload:
+def _preview(context: AppContext, path: Path, upload_id: str, filename: str, options: ReadOptions) -> Upload:
     sample = Sample()
     rows: list[UploadRow] = []
     bad: list[tuple[int, str]] = []
@@ -273,18 +273,18 @@ def _preview(context: AppContext, path: Path, word: str, filename: str, options:
             continue
         try:
             task_actions.check_priority(line)
-        except InputError as error:  # the start would refuse it
+        except InputError as error:  # submitting would refuse it
             raise InputError(error.what, line=line.line) from None
         sample.add(line)
-        if (why := unserved_reason(line, context.settings, configured)) and why not in warnings:
-            warnings.append(why)
+        if (warning := unserved_reason(line, context.settings, configured)) and warning not in warnings:
+            warnings.append(warning)
         types[line.task_type] = types.get(line.task_type, 0) + 1
         if len(rows) < ROWS_SHOWN:
             rows.append(_upload_row(line))
     if not sample.count and not bad_count:
-        raise InputError(f"{filename}: holds no task, it is empty")
+        raise InputError(f"{filename}: no tasks, the file is empty")
     return Upload(
-        word=word,
+        upload_id=upload_id,
         filename=filename,
         batch=_free_name(context, filename),
         tasks=sample.count,
@@ -298,12 +298,12 @@ def _preview(context: AppContext, path: Path, word: str, filename: str, options:
 
 
 def _upload_row(task: Task) -> UploadRow:
-    said = " ".join(task.messages[-1].content.split())[:PREVIEW_CHARS]
-    return UploadRow(task.line or 0, task.id, task.task_type, task.tier, said)
+    text = " ".join(task.messages[-1].content.split())[:PREVIEW_CHARS]
+    return UploadRow(task.line or 0, task.id, task.task_type, task.tier, text)
 
 
 def _free_name(context: AppContext, filename: str) -> str:
-    """The file's name, or with a number behind it while a batch has that name."""
+    """The file's name, with a number appended if a batch has that name."""
     for number in range(1, 1000):
         name = filename if number == 1 else f"{filename}-{number}"
         if context.store.reports.batch(name) is None:

@@ -127,7 +127,7 @@ def _take_all(browser: Any, asker: Asker, file: Path, folder: Path) -> None:
             page.get_by_role("button", name="Preview file").click()
             page.wait_for_url("**/uploads/**")
             page.screenshot(path=folder / f"upload-{scheme}-{kind}.png", full_page=True)
-            page.get_by_role("button", name="Drop the file").click()
+            page.get_by_role("button", name="Discard the file").click()
             context.close()
 
 

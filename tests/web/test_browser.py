@@ -352,7 +352,7 @@ def test_without_script_every_form_still_works(served: Served, browser: Any) -> 
     )
     page.get_by_role("button", name="Preview file").click()
     page.get_by_role("button", name="Start 2 tasks").click()
-    assert page.get_by_text("2 tasks are on the queue.").is_visible()
+    assert page.get_by_text("2 tasks are queued.").is_visible()
     context.close()
 
 

@@ -400,7 +400,7 @@ def test_a_suggestion_is_shown_with_what_was_tried(client: FlaskClient) -> None:
 def test_without_traffic_there_is_no_suggestion(tmp_path: Path) -> None:
     with Store.open(tmp_path / "simulated.db", simulated=True) as store:
         client = create_app(AppContext(settings_in(tmp_path), store, simulated=True)).test_client()
-        assert "no traffic of the last day" in client.get("/rebalance?preset=suggested").text
+        assert "No traffic in the last 24 hours" in client.get("/rebalance?preset=suggested").text
         refused = client.post("/api/providers/rebalance", json={"preset": "suggested"})
     assert (refused.status_code, refused.get_json()["error"]["code"]) == (409, "nothing_known")
 
@@ -438,14 +438,14 @@ def test_an_upload_is_shown_with_rows_bad_lines_and_cost_before_it_starts(
     assert "At most" in page
     assert store.reports.batch("my tasks.jsonl") is None
     started = client.post(where, data={"csrf": csrf_of(client), "action": "start"}, follow_redirects=True)
-    assert "29 tasks are on the queue" in started.text
+    assert "29 tasks are queued" in started.text
     assert client.get(where).status_code == 404
     again = send(client, "\n".join(lines).encode(), "my tasks.jsonl")
     assert 'value="my tasks.jsonl-2"' in client.get(again).text
     done = client.post(
         again, data={"csrf": csrf_of(client), "batch": "my tasks.jsonl"}, follow_redirects=True
     )
-    assert "0 tasks are on the queue, 29 were there already" in done.text
+    assert "0 tasks are queued, 29 were in it already" in done.text
 
 
 def test_a_table_is_taken_with_its_column_of_prompts_or_with_a_prompt_for_its_rows(
@@ -542,7 +542,7 @@ def test_an_upload_can_be_dropped(client: FlaskClient, filled: FilledState) -> N
     [
         (b"[{}]", "the file is a JSON array"),
         (b"\xff\xfea\x00", "the file is UTF-16"),
-        (b"", "x: holds no task, it is empty"),
+        (b"", "x: no tasks, the file is empty"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01", "not a text file (NUL bytes); expected UTF-8"),
     ],
     ids=["array", "utf-16", "empty", "picture"],

@@ -288,7 +288,7 @@ def test_every_token_is_compared_and_none_is_shown() -> None:
         f"alice:{ALICE}:submit:more": "name:token",
         f"alice:{ALICE}:": "name:token",
         f"alice:{ALICE}:admin": "role of alice",
-        f"alice:{ALICE},alice:{BOB}": "alice is there twice",
+        f"alice:{ALICE},alice:{BOB}": "alice occurs twice",
         f"alice:{ALICE},bob:{ALICE}": "same token",
         f"local:{ALICE}": "local",
         f"a\x1blice:{ALICE}": "printable",
@@ -398,7 +398,7 @@ def test_a_store_that_is_gone_is_told_in_one_shape(client: FlaskClient, filled: 
     assert client.get("/readyz").status_code == 503
     response = client.get("/api/tasks")
     assert (response.status_code, response.json["error"]["code"]) == (503, "store_unavailable")
-    assert "The database can" in client.get("/tasks").text
+    assert "Database unavailable" in client.get("/tasks").text
     assert client.get("/healthz").status_code == 200
 
 
@@ -454,7 +454,7 @@ def test_a_role_comes_to_its_addresses_and_to_no_others(make_app: AppMaker, role
     app = make_app(ROLES)
     client = app.test_client()
     bearer = BEARERS[{"submit": "alice", "read": "carol", "operate": "dave"}[role]]
-    values = {"row": "1", "task_id": "x", "batch": "x", "word": "x", "name": "openai", "kind": "jsonl"}
+    values = {"row": "1", "task_id": "x", "batch": "x", "upload_id": "x", "name": "openai", "kind": "jsonl"}
     for rule in app.url_map.iter_rules():
         if rule.endpoint in OPEN_ENDPOINTS:
             continue

@@ -1,4 +1,4 @@
-"""What people see: frozen values made from the store, the same for a page and for JSON."""
+"""Views: frozen values made from the store, the same for a page and for JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...records import NANOS_PER_USD
 
 
 def as_json(value: Any) -> Any:
-    """Plain JSON values. What is called `*_nanos` becomes `*_usd`; tuples become lists."""
+    """Plain JSON values. Fields `*_nanos` become `*_usd`, tuples become lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _object((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
     if isinstance(value, Mapping):

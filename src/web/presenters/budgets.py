@@ -1,7 +1,7 @@
-"""Budgets as they stand: per day, month and in total, for everything, a provider, a submitter or a batch.
+"""Budgets and what is spent of them: daily, monthly or total; overall or of a provider, submitter or batch.
 
-Reckoned from what is stored, as the orchestrator reckons at its start; what calls in flight have reserved is
-not in it. Simulated dollars touch no budget.
+Computed from the store, as the orchestrator does at its start. Reservations for calls in flight are not
+included. Simulated calls count towards no budget.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ADJECTIVES = {"day": "daily", "month": "monthly", "total": "total"}
 
 @dataclass(frozen=True, slots=True)
 class BudgetView:
-    """`uncertain_nanos` may have been billed and counts like what was. `resets_at` None: never."""
+    """`uncertain_nanos` may have been billed and counts as spent. `resets_at` None: never."""
 
     scope: str  # all, provider, submitter, batch
     name: str  # empty for everything
@@ -52,7 +52,7 @@ class BudgetView:
 
 
 def budget_views(context: AppContext) -> tuple[BudgetView, ...]:
-    """Every budget that is set, the overall ones first."""
+    """All configured budgets, the overall ones first."""
     return context.cache.get("budgets", lambda: _budget_views(context), FRESH_S)
 
 
@@ -73,7 +73,7 @@ def _budget_views(context: AppContext) -> tuple[BudgetView, ...]:
 
 
 def _open_caps(context: AppContext) -> dict[str, float]:
-    """Caps of batches that have tasks left; what a finished one cost is on the page of tasks."""
+    """The caps of batches with open tasks."""
     caps = kept_caps(context.store.controls.current_settings())
     return {name: usd for name, usd in caps.items() if _has_open_tasks(context, name)}
 

@@ -1,4 +1,4 @@
-"""What a person wants to know in five seconds."""
+"""The dashboard: how much waits, what it costs, and what needs attention."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ class EventView:
 
     @property
     def times(self) -> list[tuple[str, float]]:
-        """What the message leaves to whoever knows the reader's clock: `("until", epoch seconds)`."""
+        """Times that the page shows in the reader's time zone: `("until", epoch seconds)`."""
         return times_of(self.fields)
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Something that needs a person: what, and where to go."""
+    """Something that needs attention, and the page to go to."""
 
     level: str  # bad, warn
     text: str
     link: str
-    is_event: bool = False  # the words of an event, which may name tasks and submitters
+    is_event: bool = False  # the text of an event, which may name tasks and submitters
 
 
 @dataclass(frozen=True, slots=True)
-class Money:
-    """`budget_nanos`: the day's; None: there is none. `saved_nanos`: against all on the baseline model.
+class CostSummary:
+    """`budget_nanos` is the overall daily budget, if any. `saved_nanos` is against the baseline model.
 
-    `saved_nanos` None: a price is unknown, or nothing can be compared; then `tiers` is empty too.
+    `saved_nanos` is None, and `tiers` empty, if a price is unknown or nothing can be compared.
     """
 
     today_nanos: int
@@ -62,7 +62,7 @@ class Money:
     uncertain_nanos: int
     unknown_cost_calls: int
     budget_nanos: int | None
-    budget_used: float | None  # what may have been billed counts
+    budget_used: float | None  # uncertain calls count
     saved_nanos: int | None
     baseline_nanos: int
     baseline_model: str
@@ -70,8 +70,8 @@ class Money:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """Tasks that wait longer than the others will take, and what they wait for the longest."""
+class HeldTasks:
+    """Tasks that wait for something that lasts, and the longest such reason."""
 
     tasks: int
     what: str
@@ -81,7 +81,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class DashboardView:
-    """`queued` and `running` tasks as the store counts them: what an orchestrator has claimed is running."""
+    """`counts` are by status of the store; `waiting` and `calling` divide its queued and running tasks."""
 
     simulated: bool
     pool: PoolView
@@ -92,9 +92,9 @@ class DashboardView:
     not_answered: int
     rate_per_s: float | None
     left_s: float | None  # without the tasks that are held
-    held: Held | None
+    held: HeldTasks | None
     today: Totals
-    money: Money
+    money: CostSummary
     budgets: tuple[BudgetView, ...]
     attention: tuple[Attention, ...]
     events: tuple[EventView, ...]
@@ -131,26 +131,26 @@ def _dashboard_view(context: AppContext) -> DashboardView:
         left_s=going / rate if going and rate else None,
         held=held,
         today=_today(context, pool.now),
-        money=_money(context, summary, budgets, pool.now),
+        money=_cost_summary(context, summary, budgets, pool.now),
         budgets=budgets,
         attention=tuple(_attention(context, pool, budgets, counts, waiting)),
         events=event_views(context.store.events.recent(EVENTS_SHOWN)),
     )
 
 
-def held_of(pool: PoolView) -> Held | None:
-    """The waiting tasks whose reason lasts, as a spent budget or quota does: they are in no finish time."""
+def held_of(pool: PoolView) -> HeldTasks | None:
+    """The waiting tasks whose reason lasts, such as a spent budget. The finish time excludes them."""
     if not pool.orchestrator.running:
         return None
     lasting = [w for w in pool.waiting_for if w.until is not None and w.until - pool.now > HELD_S]
     if not lasting:
         return None
     longest = max(lasting, key=lambda w: w.until or 0.0)
-    return Held(sum(w.tasks for w in lasting), longest.what, longest.until or 0.0, longest.budget_scope)
+    return HeldTasks(sum(w.tasks for w in lasting), longest.what, longest.until or 0.0, longest.budget_scope)
 
 
 def rate_per_s(context: AppContext, pool: PoolView) -> float | None:
-    """Answered calls a second, over the last five minutes or since the orchestrator started."""
+    """Answered calls per second, over the last five minutes or since the orchestrator started."""
     if not pool.orchestrator.running or pool.orchestrator.started_at is None:
         return None
     rows = context.store.reports.usage(pool.now - RATE_WINDOW_S, pool.now + 60, ("minute",))
@@ -166,10 +166,12 @@ def _today(context: AppContext, now: float) -> Totals:
     return totals(rows[0].sums) if rows else Totals()
 
 
-def _money(context: AppContext, summary: Summary, budgets: tuple[BudgetView, ...], now: float) -> Money:
+def _cost_summary(
+    context: AppContext, summary: Summary, budgets: tuple[BudgetView, ...], now: float
+) -> CostSummary:
     today = _today(context, now)
     daily = next((b for b in budgets if (b.scope, b.period) == ("all", "day")), None)
-    return Money(
+    return CostSummary(
         today_nanos=today.cost_nanos,
         total_nanos=summary.cost_nanos,
         uncertain_nanos=summary.calls.uncertain_nanos,
@@ -193,7 +195,7 @@ def _event_view(number: int, event: Event) -> EventView:
     )
 
 
-# ------------------------------------------------------------------ what needs someone
+# ------------------------------------------------------------------ what needs attention
 
 
 def _attention(
@@ -228,7 +230,7 @@ def budget_attention(budget: BudgetView) -> Attention:
 
 
 def _alerts(context: AppContext, now: float) -> Iterator[Attention]:
-    """Alerts of the last day that are no state one could see, such as an unknown price."""
+    """Alerts of the last day that no state shows, such as an unknown price."""
     seen = set()
     for row in context.store.events.recent(50):
         event = row.event
@@ -244,7 +246,7 @@ def _alerts(context: AppContext, now: float) -> Iterator[Attention]:
 
 
 def status_line(view: DashboardView) -> str:
-    """The page in one sentence, for the window's title and for screen readers."""
+    """The page in one sentence, for the title of the window and for screen readers."""
     if view.pool.orchestrator.running:
         left = f", {time_left(view.left_s)}" if view.left_s else ""
         if view.held:

@@ -1,4 +1,4 @@
-"""What a file of tasks will cost and take, before it is started: the plan of a sample of it."""
+"""Expected cost and time of a file of tasks before it is submitted, from a plan of a sample."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..context import AppContext
 from .budgets import BudgetView, budget_views
 from .pool import UNAVAILABLE_STATES, pool_view
 
-PLANNED_AT_MOST = 4_000  # tasks that run through virtual time while a person waits: a second or two
+PLANNED_AT_MOST = 4_000  # tasks planned in virtual time while the request waits: a second or two
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """Nano-dollars and seconds for all tasks. `sampled`: every n-th was planned. `waits_for`: what binds."""
+    """Nano-dollars and seconds for all tasks. Every `sampled`-th was planned. `waits_for`: the bottleneck."""
 
     tasks: int
     expected_nanos: int
@@ -31,23 +31,23 @@ class Expectation:
     unknown_limits: tuple[str, ...]
     from_records: bool
     sampled: int
-    ahead: int = 0  # tasks that are queued already and go first
-    out: tuple[str, ...] = ()  # providers that are out of service now and in no sum
-    over_budget: str = ""  # the budget that has less left than the expected cost
+    ahead: int = 0  # open tasks, which go first
+    out: tuple[str, ...] = ()  # providers that are out of service now and not counted on
+    over_budget: str = ""  # the budget with less left than the expected cost
     left_nanos: int = 0  # of that budget
 
 
 class Sample(TaskSample):
-    """What is looked at of a file while a person waits."""
+    """A sample of a file, small enough to plan during a request."""
 
     def __init__(self) -> None:
         super().__init__(PLANNED_AT_MOST)
 
     def expectation(self, context: AppContext, submitter: str) -> Expectation:
-        """The plan of the sample, for all tasks, with what is known now.
+        """The plan of the sample, scaled to all tasks, with the current state of pool and queue.
 
-        Providers that are out of service are left out while another one can serve, tasks that are queued
-        already go first, and the expected cost is compared with what is left of the submitter's budgets.
+        Providers that are out of service are left out if another can serve, open tasks go first, and the
+        expected cost is compared with what is left of the submitter's budgets.
         """
         now = context.now()
         pool = pool_view(context)
@@ -89,7 +89,7 @@ def _short_budget(context: AppContext, submitter: str, cost_nanos: int) -> Budge
 
 
 def learned_limits(context: AppContext) -> dict[str, dict[str, Any]]:
-    """The limits that earlier runs found out, by provider."""
+    """The limits that earlier runs have learned, by provider."""
     known = {
         name: context.store.learned_state.load(*identity) for name, identity in context.identities.items()
     }

@@ -1,7 +1,7 @@
-"""The pool as the orchestrator last saw it: who runs, the providers, the agents, what is waited for.
+"""The pool as of the orchestrator's last snapshot: orchestrator, providers, agents, reasons to wait.
 
-Without a running orchestrator the last snapshot is shown with its age, and without any snapshot what the
-configuration says. Weights and pauses are read from the settings, which are newer than any snapshot.
+Without a running orchestrator this is the last snapshot with its age, and without any snapshot the
+configuration. Weights and pauses come from the settings, which are newer than any snapshot.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNAVAILABLE_STATES = frozenset({"open", "exhausted", "misconfigured", "offline",
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorView:
-    """`state`: running, silent (dead or stuck, no sign-off), stopped, never. `age_s`: since the heartbeat."""
+    """`state`: running, silent (no heartbeat), stopped (signed off), never. `age_s`: since the heartbeat."""
 
     state: str
     mode: str
@@ -112,7 +112,7 @@ class WaitView:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """Everything about the pool at `at`; `now` is when it was asked for."""
+    """The pool at the time `at` of its snapshot; `now` is the time of the request."""
 
     now: float
     at: float | None
@@ -129,14 +129,14 @@ class PoolView:
 
     @property
     def refresh_s(self) -> int:
-        """How often a page should look again: quickly while something happens, seldom while nothing can."""
+        """Seconds until a page should refresh: few while something happens, more while nothing can."""
         if not self.orchestrator.running:
             return 10
         upset = any(p.state not in SETTLED_STATES for p in self.providers)
         return 1 if upset or self.waiting or self.in_flight else 3
 
     def agents_by_home(self) -> dict[str, list[AgentView]]:
-        """Every provider in its order, with the agents at home there."""
+        """The agents by home provider, in the order of the providers."""
         homes: dict[str, list[AgentView]] = {provider.name: [] for provider in self.providers}
         for agent in self.agents:
             homes.setdefault(agent.home, []).append(agent)
@@ -149,7 +149,7 @@ def pool_view(context: AppContext) -> PoolView:
 
 
 def callable_providers(context: AppContext) -> Collection[str]:
-    """The providers that tasks can go to: those of the orchestrator that runs, else the configured ones."""
+    """The providers that tasks can go to: those of the running orchestrator, else the configured ones."""
     snapshot, row = context.store.orchestrators.latest_snapshot()
     if (
         snapshot is None
@@ -162,7 +162,7 @@ def callable_providers(context: AppContext) -> Collection[str]:
 def orchestrator_view(row: OrchestratorRow | None, leader: Leader, now: float) -> OrchestratorView:
     if row is None:
         return OrchestratorView("never", "", None, "", "", None, None, None)
-    # Clocks of two hosts are not compared: there only the lease counts, which the database's clock tells.
+    # Clocks of two hosts are not compared: across hosts only the lease counts, by the database's clock.
     silent = not leader.is_at_work(row) or (leader.one_host and now - row.heartbeat_at > SILENT_AFTER_S)
     state = "stopped" if row.retired_at is not None else "silent" if silent else "running"
     age_s = max(0.0, now - row.heartbeat_at)
@@ -206,12 +206,12 @@ def _pool_view(context: AppContext) -> PoolView:
 def _sums(
     context: AppContext, now: float
 ) -> tuple[dict[str, Totals], dict[str, Totals], dict[str, tuple[float | None, ...]]]:
-    """By provider: today's calls, all calls, and the latency of the last hour."""
+    """By provider: calls of today, all calls, mean latency by minute of the last hour."""
     return today_by_provider(context, now), total_by_provider(context), hour_of_latency(context, now)
 
 
 def _from_configuration(context: AppContext, now: float) -> PoolSnapshot:
-    """Before any orchestrator has run: what is configured, and nothing known of it."""
+    """The configured pool in unknown state, before any orchestrator has run."""
     settings = context.settings
     providers = tuple(_unseen(context, name, row.weight) for name, row in settings.providers.items())
     agents = tuple(
@@ -232,14 +232,14 @@ def _unseen(context: AppContext, name: str, weight: float) -> ProviderSnapshot:
 
 
 def stored_weights(context: AppContext, settings: Mapping[str, Any]) -> dict[str, float]:
-    """The base weights in force: the configuration's, and over them what was set by hand."""
+    """The base weights in force: those of the configuration, overridden by those set by hand."""
     configured = {name: row.weight for name, row in context.settings.providers.items()}
     stored = {n: float(w) for n, w in dict(settings.get("weights", {})).items() if n in configured}
     return configured | stored
 
 
 def _with_settings(snapshot: PoolSnapshot, context: AppContext) -> PoolSnapshot:
-    """The snapshot with weights and pauses as they are set now, in the order of the configuration."""
+    """The snapshot with the current weights and pauses, in the order of the configuration."""
     stored = context.store.controls.current_settings()
     weights, paused = stored_weights(context, stored), set(stored.get("paused", ()))
     by_name = {provider.name: provider for provider in snapshot.providers}
@@ -266,7 +266,7 @@ def _reweighed(providers: list[ProviderSnapshot], weights: Mapping[str, float]) 
 def scores_of(
     providers: list[ProviderSnapshot] | tuple[ProviderView, ...], weights: Mapping[str, float]
 ) -> dict[str, float]:
-    """The score each provider would have under `weights`, by the one formula."""
+    """The score of each provider under `weights`."""
     neutral = neutral_response_s([p.avg_response_s for p in providers])
     found = {}
     for p in providers:

@@ -1,7 +1,7 @@
-"""What pages and API show to those who may see their own tasks alone: the pool, without the words of others.
+"""Views for callers who may see only their own tasks: the pool without texts and names of others.
 
-How much waits, what it costs and how the providers are is no secret: a submitter has to plan with it. Events,
-errors, and names of batches and submitters are.
+Load, cost and states of providers are shown, since a submitter plans with them. Events, errors, and names of
+other batches and submitters are not.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from .budgets import BudgetView
 from .dashboard import DashboardView, budget_attention, dashboard_view
 from .pool import PoolView, pool_view
 
-_OF_OTHERS = ("batch", "submitter")  # budgets of these name somebody
+_OF_OTHERS = ("batch", "submitter")  # budgets with these scopes name a batch or a person
 
 
 def visible_pool_view(context: AppContext) -> PoolView:
-    """The pool for who asks."""
+    """The pool as the caller may see it."""
     view = pool_view(context)
     return _without_names(view) if visible_submitter() else view
 
@@ -34,7 +34,7 @@ def _without_names(view: PoolView) -> PoolView:
 
 
 def visible_dashboard_view(context: AppContext) -> DashboardView:
-    """The dashboard for who asks."""
+    """The dashboard as the caller may see it."""
     view, name = dashboard_view(context), visible_submitter()
     if not name:
         return view

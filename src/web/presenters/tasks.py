@@ -1,4 +1,4 @@
-"""Tasks: a page of them, and one with everything that happened to it."""
+"""Tasks: a page of a list, and one task with its timeline."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CHOICES = {
     "preferred": "preferred for this task type",
     "weighted": "its turn by weight",
     "spilled": "preferred provider was busy",
-    "retry": "another try",
-    "probe": "a probe of a provider that was out",
-    "forced": "the emergency provider, called although it is out",
+    "retry": "retry",
+    "probe": "probe of a provider that was out",
+    "forced": "emergency provider, called although it is out",
 }
 
 
@@ -173,7 +173,7 @@ def task_json(context: AppContext, row: TaskRow, state: TaskState) -> dict[str, 
 
 
 def task_detail_json(context: AppContext, detail: TaskDetail) -> dict[str, Any]:
-    """Everything: the list's row, the question, and once it is final the row of a results file."""
+    """The entry of the list, the request, and for a final task its row of a results file."""
     task = detail.task
     return {
         **task_json(context, detail.row, state_of(detail.row, pool_view(context).rows_in_flight)),

@@ -1,4 +1,4 @@
-"""What was called and spent: from the sums the store keeps, never from single tasks."""
+"""Calls and cost, from the sums that the store keeps, never from single tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RANGES: dict[str, tuple[GroupBy, int, int]] = {  # name: (unit, its seconds, how
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Calls added up. `cost_nanos` is what is certain; uncertain calls may or may not have been billed."""
+    """Sums of calls. `cost_nanos` is certain; `uncertain_nanos` may or may not have been billed."""
 
     calls: int = 0
     ok: int = 0
@@ -123,7 +123,7 @@ def _type_table(context: AppContext) -> tuple[TypeRow, ...]:
     rows = context.store.reports.usage(now - DAY_S, now + 60, ("task_type", "provider"))
     held = {each.task_type: each.share for each in preferences_held(rows, context.settings)}
     for row in rows:
-        if not row.sums.calls:  # what calls of the dead may have cost: nobody knows of what type they were
+        if not row.sums.calls:  # the cost of calls that a crash cut off; their type is unknown
             continue
         by_type.setdefault(str(row.key[0]), {})[str(row.key[1])] = totals(row.sums)
     preferred = {name: row.prefer for name, row in context.settings.task_types.items()}
@@ -160,7 +160,7 @@ def _series(context: AppContext, name: str) -> Series:
 
 
 def usage_rows(context: AppContext, start: float, end: float, by: Sequence[GroupBy]) -> list[dict[str, Any]]:
-    """Rows for programs: what was grouped by, then the sums."""
+    """Rows with the keys of the grouping, then the sums."""
     rows = context.store.reports.usage(start, end, by)
     return [
         {"key": dict(zip((_at(name) for name in by), row.key, strict=True)), "totals": totals(row.sums)}

@@ -1,4 +1,4 @@
-"""Base weights: what is set, what could be set, and what either makes of the next tasks."""
+"""Base weights: those in force, presets and suggestions, and the shares that follow from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .plans import learned_limits
 from .pool import UNAVAILABLE_STATES, PoolView, ProviderView, pool_view, scores_of, stored_weights
 from .usage import DAY_S
 
-WEIGHT_STEPS = "weight_steps"  # a setting, which no history shows
+WEIGHT_STEPS = "weight_steps"  # a setting that the history does not show
 STEPS_KEPT = 1_000
 PRESETS = {
     "default": "Defaults",
@@ -31,21 +31,26 @@ PRESETS = {
     "suggested": "Suggested",
 }
 PRESET_NOTES = {
-    "default": "what orchestrator.toml says",
-    "equal": "the same for everyone",
-    "performance": "few errors and quick answers weigh more",
-    "price": "half the price weighs twice as much",
-    "suggested": "the last traffic is replayed under several; the cheapest of the quick ones",
+    "default": "the weights in orchestrator.toml",
+    "equal": "the same for every provider",
+    "performance": "higher for few errors and quick answers",
+    "price": "half the price, twice the weight",
+    "suggested": "recent traffic replayed under several weights; the cheapest of the fast ones",
 }
-QUICK_PRESETS = ("default", "equal", "performance", "price")  # the suggestion is a replay: only when asked
-REPLAYED_AT_MOST = 1_500  # answers, the newest ones: a few seconds for all trials
+QUICK_PRESETS = (
+    "default",
+    "equal",
+    "performance",
+    "price",
+)  # the suggestion is a replay, made only on request
+REPLAYED_AT_MOST = 1_500  # the newest answers: a few seconds for all trials
 SUGGESTED_FRESH_S = 60.0
-ANSWER_TOKENS_PER_PROMPT_TOKEN = 0.5  # of the call whose price presets compare
+ANSWER_TOKENS_PER_PROMPT_TOKEN = 0.5  # of the call whose price the preset compares
 
 
 @dataclass(frozen=True, slots=True)
 class ShareRow:
-    """One provider under some weights. `share` is of untyped tasks; `expected_share` of all tasks."""
+    """One provider under some weights. `share` is that of untyped tasks, `expected_share` of all tasks."""
 
     provider: str
     state: str
@@ -57,7 +62,7 @@ class ShareRow:
 
 @dataclass(frozen=True, slots=True)
 class ChangeView:
-    """One change of weights or pauses, as the history tells it."""
+    """One change of weights, pauses or caps in the history."""
 
     version: int
     at: float
@@ -70,7 +75,7 @@ class ChangeView:
 
 @dataclass(frozen=True, slots=True)
 class TrialView:
-    """One set of weights, and what the last traffic would have come to under it."""
+    """One set of weights, with cost and time of the recent traffic under it."""
 
     name: str
     weights: dict[str, float]
@@ -131,7 +136,7 @@ def rebalance_view(context: AppContext, wanted: Mapping[str, float] | None = Non
 def share_rows(
     context: AppContext, pool: PoolView, weights: Mapping[str, float], mix: Mapping[str, float]
 ) -> tuple[ShareRow, ...]:
-    """What `weights` make of the next tasks, by the scores of this moment."""
+    """The shares of the next tasks under `weights`, by the current scores."""
     scores = scores_of(pool.providers, weights)
     able = {
         p.name: scores[p.name]
@@ -156,10 +161,10 @@ def share_rows(
 def _with_preferences(
     context: AppContext, share: Mapping[str, float], mix: Mapping[str, float]
 ) -> dict[str, float]:
-    """Shares of all tasks, if the next day brings the task types of the last one.
+    """Shares of all tasks, for the mix of task types of the last day.
 
-    A preferred provider gets all tasks of its types; the round-robin is charged for them, so that tasks
-    without a preference go to those who are behind their share.
+    A preferred provider gets all tasks of its types. The round-robin charges it for them, so tasks without a
+    preference go to the providers that are behind their share.
     """
     preferred = dict.fromkeys(share, 0.0)
     free = 0.0
@@ -175,7 +180,7 @@ def _with_preferences(
 
 
 def _mix(context: AppContext) -> dict[str, float]:
-    """The task types of the last day's answered calls as parts of 1; untyped alone where there were none."""
+    """The task types of the answered calls of the last day, summing to 1; untyped if there were none."""
     now = context.now()
     rows = context.store.reports.usage(now - DAY_S, now + 60, ("task_type",))
     counted = {str(row.key[0]): float(row.sums.ok) for row in rows if row.sums.ok}
@@ -209,7 +214,7 @@ def _performance(provider: ProviderView) -> float:
 
 
 def _cheapness(context: AppContext, providers: list[ProviderView]) -> dict[str, float]:
-    """1 for the cheapest, 0.5 for twice its price. An unknown price counts as the dearest known one."""
+    """1 for the cheapest, 0.5 for twice its price. An unknown price counts as the highest known one."""
     prices = {p.name: _price(context, p.name) for p in providers}
     known = [price for price in prices.values() if price]
     if not known:
@@ -218,7 +223,7 @@ def _cheapness(context: AppContext, providers: list[ProviderView]) -> dict[str, 
 
 
 def _price(context: AppContext, provider: str) -> float | None:
-    """Nano-dollars of a usual call of the standard tier."""
+    """Nano-dollars of a typical call of the standard tier; None if the price is unknown."""
     row = context.settings.providers[provider]
     model = context.settings.resolve_model(row.models.standard)[0]
     catalogue = catalogue_of(provider, row)
@@ -229,7 +234,7 @@ def _price(context: AppContext, provider: str) -> float | None:
 
 
 def suggestion(context: AppContext) -> tuple[TrialView, ...]:
-    """Sets of weights tried on the last traffic, the proposed one first. Raises Problem 409 without any."""
+    """Weights tried on the recent traffic, the suggested ones first. Raises Problem 409 without traffic."""
     return context.cache.get("suggestion", lambda: _suggestion(context), SUGGESTED_FRESH_S)
 
 
@@ -243,7 +248,7 @@ def _suggestion(context: AppContext) -> tuple[TrialView, ...]:
         span_s=span_s + 60,
     )
     if found is None:
-        raise Problem(409, "nothing_known", "There is no traffic of the last day to suggest weights from.")
+        raise Problem(409, "nothing_known", "No traffic in the last 24 hours to suggest weights from.")
     every = dict.fromkeys(context.settings.providers, 0.0)
     return tuple(
         TrialView(c.name, every | dict(c.weights), c.cost_nanos, c.mean_s, c.answered, c.tasks)
@@ -252,7 +257,7 @@ def _suggestion(context: AppContext) -> tuple[TrialView, ...]:
 
 
 def _span_s(context: AppContext, now: float) -> float:
-    """Back to where the newest answers are enough to replay, a day at most."""
+    """Seconds back in which enough answers lie for a replay, at most a day."""
     answers = 0
     for row in reversed(context.store.reports.usage(now - DAY_S, now + 60, ("minute",))):
         answers += row.sums.ok
@@ -266,7 +271,7 @@ def _span_s(context: AppContext, now: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class WeightSteps:
-    """Versions of the changes of weights that stand, and of those that were undone; the newest last."""
+    """Versions of the changes of weights in force, and of the undone ones; the newest last."""
 
     changes: Mapping[int, SettingChange]
     done: tuple[int, ...]
@@ -274,10 +279,10 @@ class WeightSteps:
 
 
 def weight_steps(context: AppContext) -> WeightSteps:
-    """Where undo and redo go from here.
+    """The changes that undo and redo would act on.
 
-    Both write a change of weights of their own, and beside it, under `WEIGHT_STEPS`, what stands after it. A
-    change that is newer than that was made by someone, and ends what can be redone.
+    Undo and redo write a change of weights themselves, and store what is then in force under `WEIGHT_STEPS`.
+    A change newer than that was made by hand, and nothing before it can be redone.
     """
     found = context.store.controls.settings_history(STEPS_KEPT)
     changes = {change.version: change for change in found if change.key == "weights"}
@@ -289,7 +294,7 @@ def weight_steps(context: AppContext) -> WeightSteps:
 
 
 def history(context: AppContext, limit: int = 50) -> tuple[ChangeView, ...]:
-    """Who changed weights and pauses, newest first."""
+    """The changes of weights, pauses and caps, newest first."""
     found = (
         change for change in context.store.controls.settings_history(2 * limit) if change.key != WEIGHT_STEPS
     )
@@ -317,18 +322,24 @@ def _change_text(
     change: SettingChange, before: dict[str, float] | None, after: dict[str, float] | None
 ) -> str:
     if before is not None and after is not None:
-        moved = [n for n in after if abs(after[n] - before.get(n, 0.0)) >= 0.0005]
-        return (
-            ", ".join(f"{n} {percent(before.get(n, 0.0), 1)} to {percent(after[n], 1)}" for n in moved)
-            or "no difference"
-        )
+        return _weights_text(before, after)
     if change.key == "paused":
-        was, now = set(change.previous or ()), set(change.value or ())
-        parts = [f"paused {n}" for n in sorted(now - was)] + [f"resumed {n}" for n in sorted(was - now)]
-        return ", ".join(parts) or "no difference"
+        return _pauses_text(set(change.previous or ()), set(change.value or ()))
     if change.key.startswith(CAP):
         return f"{_usd(change.previous)} to {_usd(change.value)}"
     return f"{change.previous} to {change.value}"
+
+
+def _weights_text(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    moved = [name for name in after if abs(after[name] - before.get(name, 0.0)) >= 0.0005]
+    parts = [f"{name} {percent(before.get(name, 0.0), 1)} to {percent(after[name], 1)}" for name in moved]
+    return ", ".join(parts) or "no difference"
+
+
+def _pauses_text(before: set[str], after: set[str]) -> str:
+    paused = [f"paused {name}" for name in sorted(after - before)]
+    resumed = [f"resumed {name}" for name in sorted(before - after)]
+    return ", ".join(paused + resumed) or "no difference"
 
 
 def _usd(amount: float | None) -> str:
