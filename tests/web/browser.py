@@ -1,4 +1,4 @@
-"""A real headless Chromium, or a word on why there is none. Debian: apt-get install chromium."""
+"""A headless Chromium, or the reason why there is none. Debian: apt-get install chromium."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def chromium() -> Iterator[Any]:
 
 
 def axe_source() -> str:
-    """axe-core from the npm registry, kept in the temporary folder of this user. Skips without npm."""
+    """axe-core from the npm registry, cached in the temporary folder of this user. Skips without npm."""
     if not shutil.which("npm"):
         pytest.skip("no npm on this machine, and axe-core comes from there")
     folder = Path(tempfile.gettempdir()) / f"axe-core-{os.getuid()}"
@@ -65,7 +65,7 @@ def axe_source() -> str:
 
 
 def violations(page: Any, source: str) -> list[str]:
-    """What axe-core finds serious, one line each."""
+    """The serious and critical findings of axe-core, one line each."""
     page.evaluate(source)
     found = page.evaluate("() => axe.run(document)")
     return [

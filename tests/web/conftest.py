@@ -1,4 +1,4 @@
-"""A filled store for every test, copied from one that is made once, and the application over it.
+"""A filled store for every test, copied from one that is created once, and the application over it.
 
 The application's clock stands at the moment when the store was filled.
 """
@@ -108,7 +108,7 @@ def client(app: Flask) -> FlaskClient:
 
 
 def csrf_of(client: FlaskClient, path: str = "/") -> str:
-    """The word that a page of this client's session puts into its forms."""
+    """The CSRF token in the forms of this client's session."""
     found = re.search(r'name="csrf" value="([^"]+)"', client.get(path).text)
     assert found, f"no form on {path}"
     return found[1]

@@ -1,4 +1,4 @@
-"""A store with something of everything, filled through its own doors and by the real balancer."""
+"""A store with tasks of every kind, filled through its own methods and by the real balancer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BATCH = "/home/somebody/results of a run.jsonl"
 
 @dataclass(frozen=True)
 class FilledState:
-    """A filled store: its settings, and the rows of tasks that tests look at."""
+    """A filled store: its settings, and the rows of some of its tasks."""
 
     settings: Settings
     database: Path
@@ -46,7 +46,7 @@ def settings_in(folder: Path, **changes: object) -> Settings:
 
 
 def fill(folder: Path, now: float, *, running: bool = True) -> FilledState:
-    """A simulated store in `folder`: twelve tasks, nine of them done, and an orchestrator that just spoke."""
+    """A simulated store in `folder`: twelve tasks, nine of them done, and a recent heartbeat."""
     settings = settings_in(folder)
     database = folder / "simulated.db"
     with Store.open(database, simulated=True) as store:
@@ -77,7 +77,7 @@ def fill(folder: Path, now: float, *, running: bool = True) -> FilledState:
 
 
 def show_in_flight(filled: FilledState, store: Store, rows: Iterable[int]) -> None:
-    """A snapshot of the orchestrator in which the calls of these tasks have left."""
+    """Store a snapshot of the orchestrator in which the calls of these tasks are in flight."""
     balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
     snapshot = replace(balancer.snapshot(filled.now), rows_in_flight=tuple(rows))
     store.orchestrators.heartbeat(ME, now=filled.now, snapshot=snapshot)
@@ -85,7 +85,7 @@ def show_in_flight(filled: FilledState, store: Store, rows: Iterable[int]) -> No
 
 @contextmanager
 def served(database: Path) -> Iterator[None]:
-    """The lock is held, as by an orchestrator that is at work on this state."""
+    """Hold the lock of this state, as a running orchestrator does."""
     lock = HostLock(database.with_name(database.name + ".lock"))
     assert lock.acquire()
     yield

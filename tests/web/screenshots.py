@@ -1,4 +1,4 @@
-"""Pictures of every page for docs/screenshots: light and dark, wide and narrow, of a house at work.
+"""Pictures of every page for docs/screenshots: light and dark, wide and narrow, of a pool under load.
 
     python -m tests.web.screenshots [FOLDER]        needs chromium, and pngquant for small files
 
@@ -69,7 +69,7 @@ def main(folder: Path) -> None:
             found = re.search(r"pages on (http://\S+)", pages.out)
             assert found
             asker = Asker(found[1])
-            _set_to_work(asker)
+            _create_load(asker)
             with chromium() as browser:
                 _take_all(browser, asker, cwd / "reviews.jsonl", folder)
     if shutil.which("pngquant"):
@@ -77,7 +77,7 @@ def main(folder: Path) -> None:
         subprocess.run(["pngquant", "--force", "--ext", ".png", "--quality", "70-95", *pictures], check=True)
 
 
-def _set_to_work(asker: Asker) -> None:
+def _create_load(asker: Asker) -> None:
     """Some tasks answered, many waiting, and a little history."""
     rows = [
         {"id": f"ticket-{n:04}", "prompt": _PROMPTS[n % len(_PROMPTS)].format(n), "task_type": TYPES[n % 5]}

@@ -1,4 +1,4 @@
-"""Simulator, orchestrator and pages as processes, as a user has them, for tests that ask them things."""
+"""Simulator, orchestrator and pages as processes, as a user runs them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUICK = {"latency": {"first_token_s": 0.01, "per_token_s": 0.0}, "output_tokens"
 
 @dataclass(frozen=True)
 class Asker:
-    """The API at `url`, asked as a program asks."""
+    """A client of the API at `url`."""
 
     url: str
 
@@ -34,7 +34,7 @@ class Asker:
             return json.load(response)
 
     def until_noticed(self) -> None:
-        """Until the orchestrator has looked at the settings since now: it does once a second."""
+        """Wait until the orchestrator has read the settings again, which it does once a second."""
         asked_at = self.ask("/api/providers/status")["now"]
         while (self.ask("/api/providers/status")["at"] or 0.0) < asked_at + 1.1:
             pass
@@ -42,12 +42,12 @@ class Asker:
 
 @dataclass(frozen=True)
 class Stack(Asker):
-    """Simulator, orchestrator and pages, each a process of its own."""
+    """Simulator, orchestrator and pages, each in a process of its own."""
 
     simulator: SimulatorProcess
 
     def answer(self, count: int, batch: str) -> Counter[str]:
-        """Hand in untyped tasks, wait for all, and tell who served how many."""
+        """Submit untyped tasks and wait for all. Returns the number of answers by provider."""
         rows = [{"prompt": f"Question {i} of {batch}"} for i in range(count)]
         done = self.ask("/api/tasks", {"tasks": rows, "batch": batch, "wait_s": 60})
         assert {task["status"] for task in done["tasks"]} == {"succeeded"}

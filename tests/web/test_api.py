@@ -1,4 +1,4 @@
-"""What programs send and get: weights, providers, tasks, batches, usage, events, exports."""
+"""The JSON API: weights, providers, tasks, batches, usage, events, exports."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ THIRDS = {"anthropic": 0.3333, "openai": 0.3333, "gemini": 0.3333}
     ],
     ids=str,
 )
-def test_weights_that_make_no_sense_are_422_with_the_field(
+def test_invalid_weights_are_422_with_the_field(
     client: FlaskClient, store: Store, body: Any, field: str
 ) -> None:
     data = body if isinstance(body, str) else json.dumps(body)
@@ -69,12 +69,12 @@ def test_weights_that_make_no_sense_are_422_with_the_field(
 
 
 @pytest.mark.parametrize("body", ["", "{", "nope", '{"a":' * 100_000], ids=["empty", "cut", "word", "deep"])
-def test_what_is_no_json_is_400(client: FlaskClient, body: str) -> None:
+def test_invalid_json_is_400(client: FlaskClient, body: str) -> None:
     response = client.post(REBALANCE, data=body, content_type="application/json")
     assert (response.status_code, response.json["error"]["code"]) == (400, "bad_json")
 
 
-def test_weights_are_normalised_and_the_answer_shows_the_result(client: FlaskClient, store: Store) -> None:
+def test_weights_are_normalised_and_the_response_shows_them(client: FlaskClient, store: Store) -> None:
     answer = client.post(REBALANCE, json={"weights": {"anthropic": 1, "openai": 2, "gemini": 1}}).json
     assert answer["applied"] is True
     assert answer["weights"] == {"anthropic": 0.25, "openai": 0.5, "gemini": 0.25}
@@ -83,7 +83,7 @@ def test_weights_are_normalised_and_the_answer_shows_the_result(client: FlaskCli
     assert client.get("/api/providers/status").json["providers"][1]["weight"] == 0.5
 
 
-def test_who_is_not_named_keeps_their_weight_in_proportion(client: FlaskClient) -> None:
+def test_providers_that_are_not_named_keep_their_proportions(client: FlaskClient) -> None:
     answer = client.post(REBALANCE, json={"weights": {"openai": 0.6}}).json
     assert answer["weights"] == {"anthropic": 0.25, "openai": 0.5, "gemini": 0.25}
 
@@ -97,7 +97,7 @@ def test_a_dry_run_shows_the_shares_and_changes_nothing(client: FlaskClient, sto
     assert store.controls.settings_version() == 0
 
 
-def test_undo_and_going_back_are_changes_of_their_own(client: FlaskClient, store: Store) -> None:
+def test_undo_and_restore_are_recorded_as_changes(client: FlaskClient, store: Store) -> None:
     first = client.post(REBALANCE, json={"preset": "equal"}).json
     client.post(REBALANCE, json={"weights": {"openai": 1, "gemini": 1, "anthropic": 0}})
     assert client.post(f"{REBALANCE}/undo").json["weights"] == pytest.approx(THIRDS, abs=1e-3)
@@ -108,7 +108,7 @@ def test_undo_and_going_back_are_changes_of_their_own(client: FlaskClient, store
     assert {change["who"] for change in history} == {"local"}
 
 
-def test_undo_of_the_first_change_goes_back_to_the_configuration(client: FlaskClient) -> None:
+def test_undoing_the_first_change_restores_the_configuration(client: FlaskClient) -> None:
     client.post(REBALANCE, json={"preset": "equal"})
     assert client.post(f"{REBALANCE}/undo").json["weights"] == {
         "anthropic": 0.3,
@@ -176,7 +176,7 @@ def test_the_same_id_is_one_task_and_another_content_is_a_conflict(client: Flask
 
 
 @pytest.mark.parametrize("second", ["b", "a"], ids=["another content", "the same content"])
-def test_an_id_that_comes_twice_in_a_request_is_named_and_nothing_is_added(
+def test_a_duplicate_id_in_a_request_is_named_and_nothing_is_added(
     client: FlaskClient, store: Store, second: str
 ) -> None:
     rows = [{"id": "a", "prompt": "a"}, {"id": "a", "prompt": second}]
@@ -187,12 +187,12 @@ def test_an_id_that_comes_twice_in_a_request_is_named_and_nothing_is_added(
     assert store.reports.batch("mine") is None
 
 
-def test_without_an_id_the_same_words_are_two_tasks(client: FlaskClient) -> None:
+def test_equal_prompts_without_ids_are_two_tasks(client: FlaskClient) -> None:
     ids = {client.post("/api/tasks", json={"prompt": "Again?"}).json["task"]["id"] for _ in range(2)}
     assert len(ids) == 2
 
 
-def test_many_tasks_are_all_taken_or_none(client: FlaskClient, store: Store) -> None:
+def test_several_tasks_are_accepted_all_or_none(client: FlaskClient, store: Store) -> None:
     bad = client.post("/api/tasks", json={"tasks": [{"prompt": "a"}, {"promt": "b"}], "batch": "new"})
     assert bad.status_code == 422
     assert "task 2" in bad.json["error"]["message"]
@@ -216,11 +216,11 @@ def test_many_tasks_are_all_taken_or_none(client: FlaskClient, store: Store) -> 
     ],
     ids=str,
 )
-def test_what_is_no_task_is_422(client: FlaskClient, body: Any) -> None:
+def test_an_invalid_task_is_422(client: FlaskClient, body: Any) -> None:
     assert client.post("/api/tasks", json=body).status_code == 422
 
 
-def test_what_is_odd_about_a_task_is_told_with_the_answer(make_app: AppMaker, store: Store) -> None:
+def test_the_response_warns_of_odd_tasks(make_app: AppMaker, store: Store) -> None:
     store.orchestrators.retire(ME, now=0.0)  # what can be called is then a matter of the configuration
     client = make_app(providers={"openai"}).test_client()
     odd = [{"prompt": "a", "task_type": "reserch"}, {"prompt": "b", "task_type": "reserch"}]
@@ -239,19 +239,19 @@ def test_what_is_odd_about_a_task_is_told_with_the_answer(make_app: AppMaker, st
     assert unpriced.startswith("no price for gpt-99; ")
 
 
-def test_the_keys_of_the_orchestrator_that_runs_count(make_app: AppMaker) -> None:
+def test_the_providers_of_the_running_orchestrator_count(make_app: AppMaker) -> None:
     client = make_app(providers={"openai"}).test_client()
     answer = client.post("/api/tasks", json={"prompt": "a", "providers": ["gemini"]}).json
     assert answer["warnings"] == []
 
 
 def curls() -> list[list[str]]:
-    """What the README types."""
+    """The curl commands of the README, as arguments."""
     text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     return [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("curl ")]
 
 
-def test_what_the_readme_sends_with_curl_is_taken_shown_and_cancelled(client: FlaskClient) -> None:
+def test_the_curl_commands_of_the_readme_work(client: FlaskClient) -> None:
     answers = []
     for words in curls():
         path = urlsplit(next(word for word in words if word.startswith("http"))).path
@@ -281,7 +281,7 @@ def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, filled: 
     assert response.json["task"]["result"]["simulated"] is True
 
 
-def test_r5_16_a_request_that_is_one_too_many_to_wait_is_told(
+def test_r5_16_one_waiting_request_too_many_gets_a_warning(
     client: FlaskClient, store: Store, filled: FilledState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = context_of(client).waiting
@@ -343,13 +343,13 @@ def test_a_list_is_filtered_and_paged_by_key(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["status=done", "before=x", "limit=0", "limit=100000", "color=red"])
-def test_a_filter_that_makes_no_sense_is_422(client: FlaskClient, query: str) -> None:
+def test_an_invalid_filter_is_422(client: FlaskClient, query: str) -> None:
     assert client.get(f"/api/tasks?{query}").status_code == 422
     page = client.get(f"/tasks?{query}")
     assert "problem" in page.text
 
 
-def test_a_task_is_told_with_its_attempts_and_their_reasons(client: FlaskClient) -> None:
+def test_a_task_lists_its_attempts_and_their_reasons(client: FlaskClient) -> None:
     task = client.get("/api/tasks/queue/t-script").json
     assert task["result"]["output"] == SCRIPT
     attempt = task["timeline"][0]
@@ -362,7 +362,7 @@ def test_a_task_is_told_with_its_attempts_and_their_reasons(client: FlaskClient)
     assert task["cost_usd"] == 0.0015
 
 
-def test_cancel_takes_a_waiting_task_out_and_asks_for_a_running_one(
+def test_a_queued_task_is_cancelled_at_once_and_a_claimed_one_on_request(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
     done = client.post(f"/api/tasks/{filled.queued_row}/cancel").json
@@ -375,7 +375,7 @@ def test_cancel_takes_a_waiting_task_out_and_asks_for_a_running_one(
 
 
 def stranger(client: FlaskClient, store: Store, filled: FilledState) -> str:
-    """A task of the queue that still waits, whose id is the number of the row of another that does."""
+    """A queued task whose id is the row number of another queued task."""
     other = store.tasks.at_row(filled.queued_row)
     assert other is not None and other.row.id != str(filled.queued_row)
     queued = client.post("/api/tasks", json={"id": filled.queued_row, "prompt": "Mine?"})
@@ -383,7 +383,7 @@ def stranger(client: FlaskClient, store: Store, filled: FilledState) -> str:
     return str(filled.queued_row)
 
 
-def test_a_number_is_an_id_of_the_queue_first_and_a_row_only_where_no_task_has_it(
+def test_a_number_is_an_id_of_the_queue_before_it_is_a_row(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
     mine = stranger(client, store, filled)
@@ -408,7 +408,7 @@ def test_a_task_of_the_queue_is_cancelled_and_retried_by_its_id(client: FlaskCli
     assert client.post("/api/tasks/later/cancel").status_code == 404
 
 
-def test_retry_asks_again_and_keeps_what_was_tried(client: FlaskClient, filled: FilledState) -> None:
+def test_a_retry_queues_the_task_and_keeps_its_attempts(client: FlaskClient, filled: FilledState) -> None:
     assert client.post(f"/api/tasks/{filled.failed_row}/retry").json["outcome"] == "queued"
     task = client.get(f"/api/tasks/{filled.failed_row}").json
     assert (task["status"], len(task["timeline"])) == ("queued", 1)
@@ -428,7 +428,7 @@ def test_a_whole_batch_is_cancelled_and_retried(client: FlaskClient, store: Stor
 # ------------------------------------------------------------------ usage, events, exports
 
 
-def test_usage_is_told_by_what_was_asked_for(client: FlaskClient, filled: FilledState) -> None:
+def test_usage_is_grouped_as_requested(client: FlaskClient, filled: FilledState) -> None:
     rows = client.get("/api/usage?by=provider").json["rows"]
     assert {row["key"]["provider"] for row in rows} == {"anthropic", "openai", "gemini"}
     assert sum(row["totals"]["ok"] for row in rows) == 8
@@ -441,11 +441,11 @@ def test_usage_is_told_by_what_was_asked_for(client: FlaskClient, filled: Filled
 @pytest.mark.parametrize(
     "query", ["by=color", "by=provider,provider", "since=-1", "until=inf", "by=minute&since=0"]
 )
-def test_a_usage_query_that_makes_no_sense_is_422(client: FlaskClient, query: str) -> None:
+def test_an_invalid_usage_query_is_422(client: FlaskClient, query: str) -> None:
     assert client.get(f"/api/usage?{query}").status_code == 422
 
 
-def test_events_are_followed_by_number(client: FlaskClient) -> None:
+def test_events_are_paged_by_id(client: FlaskClient) -> None:
     newest = client.get("/api/events?limit=1").json["events"][0]
     assert (newest["kind"], newest["level"]) == ("unknown_price", "alert")
     after = client.get(f"/api/events?after={newest['id'] - 1}").json["events"]
@@ -472,7 +472,7 @@ def test_a_csv_cell_is_never_a_formula(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
-def test_whatever_a_spreadsheet_would_calculate_begins_with_an_apostrophe(
+def test_text_that_a_spreadsheet_would_calculate_begins_with_an_apostrophe(
     sign: str,
 ) -> None:
     (row,) = csv.reader(io.StringIO(csv_line([guard(f"{sign}1+1"), guard("1")]).decode(), newline=""))
@@ -491,19 +491,17 @@ def test_whatever_a_spreadsheet_would_calculate_begins_with_an_apostrophe(
         ("/api/usage?until=1e308&by=minute", 422),
     ],
 )
-def test_numbers_that_no_database_holds_are_the_askers_mistake(
-    client: FlaskClient, path: str, status: int
-) -> None:
+def test_numbers_beyond_the_database_are_client_errors(client: FlaskClient, path: str, status: int) -> None:
     assert client.get(path).status_code == status
 
 
-def test_an_unchanged_status_is_not_sent_again(client: FlaskClient) -> None:
+def test_an_unchanged_status_is_304(client: FlaskClient) -> None:
     first = client.get("/api/providers/status")
     again = client.get("/api/providers/status", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_one_request_too_many_that_brings_tasks_is_asked_to_come_again(client: FlaskClient) -> None:
+def test_one_submitting_request_too_many_is_503_with_retry_after(client: FlaskClient) -> None:
     taken, submitting = 0, context_of(client).submitting
     while submitting.acquire(blocking=False):
         taken += 1

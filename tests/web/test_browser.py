@@ -1,4 +1,4 @@
-"""The pages in a real Chromium: looks, keyboard, script and no script, and what a model's words can't do."""
+"""The pages in a real Chromium: looks, keyboard, script and no script, and what a model's text can't do."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Served:
     store: Store
     app: Flask
 
-    def door_with_a_token(self) -> None:
+    def set_token(self) -> None:
         self.app.extensions["orchestrator"].access = AccessPolicy.from_environment(
             "127.0.0.1", {"ORCHESTRATOR_TOKEN": TOKEN}
         )
@@ -110,7 +110,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A page whose console stays empty: nothing was blocked by the policy, nothing threw."""
+    """A page whose console must stay empty: no policy violation, no exception."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     said: list[str] = []
     opened = context.new_page()
@@ -125,7 +125,9 @@ def page(browser: Any) -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("scheme", "width"), [("light", 1280), ("dark", 390), ("light", 390), ("dark", 1280)]
 )
-def test_nothing_serious_stands_in_anyones_way(served: Served, browser: Any, scheme: str, width: int) -> None:
+def test_axe_finds_nothing_serious_and_no_table_is_cut_off(
+    served: Served, browser: Any, scheme: str, width: int
+) -> None:
     source = axe_source()
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     page = context.new_page()
@@ -149,7 +151,7 @@ def test_nothing_serious_stands_in_anyones_way(served: Served, browser: Any, sch
     page.get_by_role("button", name="Apply").click()
     page.get_by_text("The new weights are set.").wait_for()
     check("rebalance with a history")
-    served.door_with_a_token()
+    served.set_token()
     page.goto(f"{served.url}/tasks")
     check("login")
     page.get_by_label("Token").fill("a wrong one")
@@ -192,7 +194,7 @@ def test_every_number_names_its_window(served: Served, page: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "table", "unit"), [("/", "#providers", "calls today"), ("/tasks", "#batches", "succeeded")]
 )
-def test_a_narrow_page_shows_every_number_and_what_it_is(
+def test_a_narrow_page_shows_every_number_with_its_unit(
     served: Served, page: Any, path: str, table: str, unit: str
 ) -> None:
     page.set_viewport_size({"width": 400, "height": 800})
@@ -204,7 +206,7 @@ def test_a_narrow_page_shows_every_number_and_what_it_is(
     assert unit in page.locator(f"{table} [data-unit]").evaluate_all(units)
 
 
-def test_a_waiting_task_and_a_call_in_flight_are_told_apart(served: Served, page: Any) -> None:
+def test_a_waiting_task_and_a_call_in_flight_are_distinguished(served: Served, page: Any) -> None:
     (claimed,) = served.store.tasks.page(9, statuses=[TaskStatus.RUNNING]).rows
     show_in_flight(served.filled, served.store, [claimed.row])
     states = page.locator("#list .pill")
@@ -249,15 +251,13 @@ def test_values_refresh_in_place_without_losing_focus_or_scroll(served: Served, 
 
 @pytest.fixture
 def troubled(browser: Any) -> Iterator[Any]:
-    """A page whose console may hold what the browser says of failed requests."""
+    """A page whose console may report failed requests."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     yield context.new_page()
     context.close()
 
 
-def test_a_page_whose_server_has_gone_says_so_at_the_top_until_it_is_back(
-    served: Served, troubled: Any
-) -> None:
+def test_a_page_without_its_server_is_marked_stale_until_it_is_back(served: Served, troubled: Any) -> None:
     page = troubled
     page.goto(served.url)
     notice = page.locator("#unreachable")
@@ -271,7 +271,7 @@ def test_a_page_whose_server_has_gone_says_so_at_the_top_until_it_is_back(
     notice.wait_for(state="hidden")
 
 
-def test_a_page_after_a_form_error_goes_on_refreshing_itself(served: Served, troubled: Any) -> None:
+def test_a_page_after_a_form_error_refreshes_itself(served: Served, troubled: Any) -> None:
     page = troubled
     page.goto(served.url)
     page.get_by_label("Prompt").fill("Why?")
@@ -286,7 +286,7 @@ def test_a_page_after_a_form_error_goes_on_refreshing_itself(served: Served, tro
     assert page.get_by_label("Prompt").input_value() == "Why?"
 
 
-def test_a_task_that_is_being_typed_is_not_disturbed(served: Served, page: Any) -> None:
+def test_a_refresh_does_not_disturb_typing(served: Served, page: Any) -> None:
     page.goto(served.url)
     page.get_by_label("Prompt").fill("half a thou")
     before = page.locator("#tiles").inner_text()
@@ -367,7 +367,7 @@ def test_times_are_local_with_the_exact_one_on_hover(served: Served, browser: An
     context.close()
 
 
-def test_a_hidden_or_idle_page_asks_seldom(served: Served, page: Any) -> None:
+def test_a_hidden_or_idle_page_polls_seldom(served: Served, page: Any) -> None:
     served.store.orchestrators.retire(ME, now=Clock().now())
     page.goto(f"{served.url}/provider-status")
     assert page.evaluate("waitS()") >= 5

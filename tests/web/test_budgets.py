@@ -1,4 +1,4 @@
-"""Budgets on the dashboard: every period and scope, from what is stored."""
+"""Budgets on the dashboard: every period and scope, computed from the store."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def client_of(settings: Settings, store: Store, *, simulated: bool) -> FlaskClie
     return create_app(AppContext(settings, store, simulated=simulated, clock=VirtualClock(NOW))).test_client()
 
 
-def test_every_budget_is_shown_with_what_is_spent_left_and_when_it_starts_anew(settings: Settings) -> None:
+def test_every_budget_shows_what_is_spent_and_when_it_resets(settings: Settings) -> None:
     with Store.open(settings.state_dir / "live.db", simulated=False) as store:
         store.orchestrators.register("me", pid=1, host="h", mode="live", batch="", now=NOW)
         spend(store, "today", NOW - 60, "openai", 0.85)
@@ -81,7 +81,7 @@ def test_every_budget_is_shown_with_what_is_spent_left_and_when_it_starts_anew(s
     assert "never" in page
 
 
-def test_a_cap_is_shown_while_its_batch_has_tasks_left(settings: Settings) -> None:
+def test_a_cap_is_shown_while_its_batch_has_open_tasks(settings: Settings) -> None:
     with Store.open(settings.state_dir / "live.db", simulated=False) as store:
         store.intake.add_tasks([Task("t", "capped", (Message("user", "?"),))], now=NOW)
         for batch, usd in (("capped", 2.0), ("ended", 3.0)):
@@ -95,7 +95,7 @@ def test_a_cap_is_shown_while_its_batch_has_tasks_left(settings: Settings) -> No
     assert "none to $2.00" in history
 
 
-def test_simulated_dollars_touch_no_budget(settings: Settings) -> None:
+def test_simulated_cost_counts_towards_no_budget(settings: Settings) -> None:
     with Store.open(settings.state_dir / "simulated.db", simulated=True) as store:
         client = client_of(settings, store, simulated=True)
         assert client.get("/api/dashboard").json["budgets"] == []

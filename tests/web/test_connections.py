@@ -1,4 +1,4 @@
-"""Attacks on the server, over real sockets: bodies that nobody asked for, half-sent and many requests."""
+"""Attacks on the server over real sockets: unwanted bodies, half-sent requests, many connections."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def head(method: str, path: str, *headers: str) -> bytes:
 
 
 def answer(connection: socket.socket) -> str:
-    """All that is answered, until the connection is closed."""
+    """All bytes of the response, until the connection is closed."""
     got = b""
     while piece := connection.recv(1 << 16):
         got += piece
     return got.decode()
 
 
-# Headers of a body that never comes -> the status that comes without it.
+# Headers of a body that is never sent -> the status of the response.
 REFUSED = {
     "a file without a token": (303, head("POST", "/uploads", FORM, f"Content-Length: {300 * MB}")),
     "a file without a token, in pieces": (303, head("POST", "/uploads", FORM, "Transfer-Encoding: chunked")),
@@ -101,7 +101,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("attack", REFUSED)
-def test_a_body_is_refused_by_its_headers_before_it_comes(server: Any, attack: str) -> None:
+def test_a_body_is_refused_by_its_headers_before_it_is_sent(server: Any, attack: str) -> None:
     status, sent = REFUSED[attack]
     with connect(server) as connection:
         connection.sendall(sent)
@@ -110,13 +110,13 @@ def test_a_body_is_refused_by_its_headers_before_it_comes(server: Any, attack: s
     assert "X-Content-Type-Options: nosniff" in said and "100 Continue" not in said
 
 
-def test_a_form_without_a_session_is_refused_by_its_headers_where_no_token_is_set(open_server: Any) -> None:
+def test_without_tokens_a_form_without_a_session_is_refused_by_its_headers(open_server: Any) -> None:
     with connect(open_server) as connection:
         connection.sendall(head("POST", "/uploads", FORM, f"Content-Length: {300 * MB}"))
         assert answer(connection).startswith("HTTP/1.1 403 ")
 
 
-def test_pieces_end_where_the_address_takes_no_more(server: Any) -> None:
+def test_a_chunked_body_is_cut_off_at_the_limit_of_its_path(server: Any) -> None:
     piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     with connect(server) as connection:
         connection.sendall(head("POST", "/login", FORM, "Transfer-Encoding: chunked"))
@@ -130,7 +130,7 @@ def test_pieces_end_where_the_address_takes_no_more(server: Any) -> None:
     assert sent < 16 * MB  # what fits into the buffers of both ends
 
 
-def test_what_is_admitted_comes_through_in_whole(server: Any) -> None:
+def test_an_admitted_body_arrives_complete(server: Any) -> None:
     prompt = "x" * MB
     body = f'{{"prompt": "{prompt}"}}'.encode()
     for extra in ((), ("Expect: 100-continue",)):
@@ -143,7 +143,9 @@ def test_what_is_admitted_comes_through_in_whole(server: Any) -> None:
             assert answer(connection).startswith("HTTP/1.1 202 ")
 
 
-def test_hundreds_of_half_sent_requests_keep_nobody_out(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hundreds_of_half_sent_requests_do_not_block_others(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "MAX_PER_ADDRESS", 40)
     with ExitStack() as stack:
         for _ in range(120):
@@ -155,7 +157,7 @@ def test_hundreds_of_half_sent_requests_keep_nobody_out(server: Any, monkeypatch
         assert len(server.active_channels) <= 42
 
 
-def test_who_waits_for_an_answer_keeps_the_place(server: Any) -> None:
+def test_a_connection_that_waits_for_its_answer_stays_open(server: Any) -> None:
     busy, newest = (_channel(requests=[1]), _channel())
     assert connections.connection_to_close([busy] * 300 + [newest], newest, 500, lambda _: False) is newest
     idle = _channel(began_at=5.0, has_asked=True)
@@ -191,10 +193,10 @@ def _request(began_at: float, headers: bool = False, received: int = 0) -> Any:
             BODY_GRACE_S + 50_000 / MIN_BYTES_PER_S - 1,
             False,
         ),
-        (head("GET", "/healthz"), 100.0, False),  # it has asked, and may ask again
+        (head("GET", "/healthz"), 100.0, False),  # an idle connection after a request
     ],
 )
-def test_a_request_has_to_come_in_time(server: Any, sent: bytes, after_s: float, late: bool) -> None:
+def test_a_slow_request_is_cut_off(server: Any, sent: bytes, after_s: float, late: bool) -> None:
     with connect(server) as connection:
         connection.sendall(sent)
         channel = _until_seen(server, sent)
@@ -202,7 +204,7 @@ def test_a_request_has_to_come_in_time(server: Any, sent: bytes, after_s: float,
 
 
 def _until_seen(server: Any, sent: bytes) -> Any:
-    """The connection, once the server has taken in all that was sent."""
+    """The connection on the server, once all bytes have arrived."""
     for _ in range(2000):
         for channel in list(server.active_channels.values()):
             whole = channel.has_asked and not channel.requests
@@ -212,10 +214,10 @@ def _until_seen(server: Any, sent: bytes) -> Any:
             if not sent or whole or part:
                 return channel
         time.sleep(0.01)
-    raise AssertionError("the server has not seen it")
+    raise AssertionError("the server has not received the request")
 
 
-def test_nothing_of_a_refused_body_is_kept(server: Any, tmp_path: Path) -> None:
+def test_a_refused_body_leaves_no_file(server: Any, tmp_path: Path) -> None:
     with connect(server) as connection:
         connection.sendall(head("POST", "/uploads", FORM, f"Content-Length: {300 * MB}"))
         answer(connection)

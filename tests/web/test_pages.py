@@ -1,4 +1,4 @@
-"""What people see and do on the pages, without script."""
+"""The pages and their forms, without script."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_before_any_orchestrator_the_pages_show_the_configuration(tmp_path: Path
     ] == [2, 3, 2]
 
 
-def test_a_provider_that_is_switched_off_is_not_said_to_lack_a_key(tmp_path: Path) -> None:
+def test_a_disabled_provider_is_not_reported_as_without_a_key(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     rows = dict(settings.providers)
     rows["gemini"] = rows["gemini"].model_copy(update={"enabled": False})
@@ -83,7 +83,7 @@ def test_a_provider_that_is_switched_off_is_not_said_to_lack_a_key(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("after_s", "state"), [(1, "running"), (11, "silent"), (7200, "silent")])
-def test_the_age_of_what_is_shown_is_told(
+def test_a_page_shows_the_age_of_its_data(
     filled: FilledState, store: Store, after_s: float, state: str
 ) -> None:
     clock = VirtualClock(filled.now + after_s)
@@ -95,7 +95,7 @@ def test_the_age_of_what_is_shown_is_told(
     assert ("No orchestrator is running" in page) is (state != "running")
 
 
-def test_the_pages_name_the_command_that_serves_this_very_state(
+def test_the_pages_name_the_command_for_this_state(
     make_app: AppMaker, store: Store, filled: FilledState
 ) -> None:
     store.orchestrators.retire(ME, now=filled.now)
@@ -105,7 +105,7 @@ def test_the_pages_name_the_command_that_serves_this_very_state(
     assert f"no orchestrator is running; start one with: python {told}" in client.get("/").text
 
 
-def test_one_that_signed_off_is_told_apart_from_one_that_fell_silent(
+def test_a_stopped_orchestrator_is_distinguished_from_a_silent_one(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
     store.orchestrators.retire(ME, now=filled.now)
@@ -116,7 +116,7 @@ def test_one_that_signed_off_is_told_apart_from_one_that_fell_silent(
 # ------------------------------------------------------------------ pages
 
 
-def test_the_dashboard_tells_the_five_numbers(client: FlaskClient) -> None:
+def test_the_dashboard_shows_the_five_numbers(client: FlaskClient) -> None:
     view = client.get("/api/dashboard").json
     assert (view["counts"]["succeeded"], view["counts"]["failed"], view["waiting"]) == (8, 1, 3)
     assert view["money"]["total_usd"] == pytest.approx(0.012)
@@ -148,7 +148,7 @@ def test_without_a_price_for_the_baseline_the_dashboard_claims_no_savings(
     assert "unknown: no price for" in client.get("/").text
 
 
-def test_calls_without_a_price_are_the_reason_why_no_savings_are_told(
+def test_calls_without_a_price_explain_unknown_savings(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
     (task,) = store.queue.claim(ME, 1, now=filled.now)
@@ -162,7 +162,7 @@ def test_calls_without_a_price_are_the_reason_why_no_savings_are_told(
     assert "unknown: 1 call without a price" in client.get("/").text
 
 
-def test_a_limit_is_told_by_the_minute(client: FlaskClient, store: Store, filled: FilledState) -> None:
+def test_a_limit_is_shown_per_minute(client: FlaskClient, store: Store, filled: FilledState) -> None:
     settings = make_settings(limits=told_limits(requests_per_minute=608))
     balancer = ProviderLoadBalancer(settings, now=filled.now, configured=settings.providers.keys())
     balancer.place(make_task(), filled.now)
@@ -170,7 +170,7 @@ def test_a_limit_is_told_by_the_minute(client: FlaskClient, store: Store, filled
     assert "608 a minute" in client.get("/provider-status").text
 
 
-def test_where_a_preference_chose_the_others_are_told_so(
+def test_candidates_passed_over_for_a_preference_say_so(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
     (task,) = store.queue.claim(ME, 1, now=filled.now)
@@ -188,7 +188,7 @@ def test_where_a_preference_chose_the_others_are_told_so(
     assert "the preferred one goes first" in page and "another's turn" not in page
 
 
-def test_until_when_stands_beside_an_event_and_in_its_row(
+def test_the_end_of_an_event_is_shown_and_in_its_json(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
     until = filled.now + 7_200.0
@@ -215,7 +215,7 @@ def test_until_when_stands_beside_an_event_and_in_its_row(
 
 
 @pytest.mark.parametrize(("blocked", "left"), [(1, True), (12, False)], ids=["one of many", "all"])
-def test_the_finish_time_leaves_out_tasks_that_are_held_and_says_by_what(
+def test_the_finish_time_excludes_held_tasks_and_names_the_reason(
     filled: FilledState, store: Store, client: FlaskClient, blocked: int, left: bool
 ) -> None:
     balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
@@ -234,7 +234,7 @@ def test_the_finish_time_leaves_out_tasks_that_are_held_and_says_by_what(
     assert f"{blocked} held by budget overall: exhausted for 15 h" in page
 
 
-def test_what_tasks_wait_for_says_when_one_may_go(
+def test_each_reason_to_wait_says_when_a_task_can_go(
     filled: FilledState, store: Store, client: FlaskClient
 ) -> None:
     cap = str(BudgetRule("batch", "/data/out.csv", "total", 30_000_000))
@@ -266,7 +266,9 @@ def test_why_a_provider_was_not_chosen_does_not_name_it(kind: str, detail: str, 
     assert why_not(Candidate("openai", "gpt-6-luna", 0.4, kind, detail)) == told
 
 
-def test_calls_of_the_dead_are_no_task_type(filled: FilledState, store: Store, client: FlaskClient) -> None:
+def test_calls_that_a_crash_cut_off_are_no_task_type(
+    filled: FilledState, store: Store, client: FlaskClient
+) -> None:
     store.orchestrators.reserve_cost(ME, {("openai", BATCH, "local"): 700_000})
     store.orchestrators.register("next", pid=2, host="here", mode="simulated", batch="", now=filled.now)
     assert sum(row.sums.uncertain_nanos for row in store.reports.usage(0.0, filled.now + 60, ())) >= 700_000
@@ -289,7 +291,7 @@ def test_a_provider_card_shows_score_with_its_three_factors(client: FlaskClient)
         assert client.get(f"/provider-status?range={chosen}").status_code == 200
 
 
-def test_a_task_page_tells_the_way_it_went(client: FlaskClient) -> None:
+def test_a_task_page_shows_attempts_and_reasons(client: FlaskClient) -> None:
     page = client.get(f"/tasks?batch={BATCH}").text
     assert "t-9" in page
     assert "t-script" not in page
@@ -299,7 +301,9 @@ def test_a_task_page_tells_the_way_it_went(client: FlaskClient) -> None:
     assert "Be brief." in task
 
 
-def test_a_list_pages_on_with_its_filter(filled: FilledState, store: Store, client: FlaskClient) -> None:
+def test_the_next_page_of_a_list_keeps_its_filter(
+    filled: FilledState, store: Store, client: FlaskClient
+) -> None:
     more = [Task(f"m-{i}", "many", (Message("user", "?"),), "research") for i in range(120)]
     store.intake.add_tasks(more, now=filled.now)
     page = client.get("/tasks?type=research&batch=many").text
@@ -313,9 +317,7 @@ def test_a_list_pages_on_with_its_filter(filled: FilledState, store: Store, clie
 # ------------------------------------------------------------------ forms
 
 
-def test_a_batch_is_cancelled_only_after_a_page_has_asked_with_the_number(
-    client: FlaskClient, store: Store
-) -> None:
+def test_a_batch_is_cancelled_after_a_confirmation_with_the_count(client: FlaskClient, store: Store) -> None:
     form = {"csrf": csrf_of(client), "batch": BATCH}
     asked = client.post("/batches/cancel", data=form)
     counts = store.reports.task_counts(BATCH)
@@ -327,7 +329,7 @@ def test_a_batch_is_cancelled_only_after_a_page_has_asked_with_the_number(
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/tasks/1/2/3", "/api/nowhere", "/batches/delete"])
-def test_a_form_sent_to_an_unknown_address_is_404(client: FlaskClient, path: str) -> None:
+def test_a_form_to_an_unknown_path_is_404(client: FlaskClient, path: str) -> None:
     assert client.post(path, data={"a": "b"}).status_code == 404
 
 
@@ -342,7 +344,7 @@ def test_a_truncated_answer_is_marked_in_the_list(
     assert ">truncated<" not in client.get("/tasks?id=t-script").text
 
 
-def test_a_task_is_handed_in_by_form_and_shown(client: FlaskClient, store: Store) -> None:
+def test_a_task_is_submitted_by_form_and_shown(client: FlaskClient, store: Store) -> None:
     form = {
         "csrf": csrf_of(client),
         "prompt": "Line one\r\nline two",
@@ -359,7 +361,7 @@ def test_a_task_is_handed_in_by_form_and_shown(client: FlaskClient, store: Store
 @pytest.mark.parametrize(
     "wrong", [{"prompt": " "}, {"max_tokens": "many"}, {"tier": "golden"}, {"max_tokens": "0"}]
 )
-def test_a_wrong_form_keeps_what_was_typed(client: FlaskClient, wrong: dict[str, str]) -> None:
+def test_an_invalid_form_keeps_its_input(client: FlaskClient, wrong: dict[str, str]) -> None:
     form = {"csrf": csrf_of(client), "prompt": "Keep me", "max_tokens": "", "tier": "auto", **wrong}
     response = client.post("/tasks", data=form)
     assert response.status_code == 422
@@ -368,7 +370,7 @@ def test_a_wrong_form_keeps_what_was_typed(client: FlaskClient, wrong: dict[str,
         assert ">Keep me</textarea>" in response.text
 
 
-def test_weights_are_previewed_applied_and_taken_back_by_form(client: FlaskClient, store: Store) -> None:
+def test_weights_are_previewed_applied_and_undone_by_form(client: FlaskClient, store: Store) -> None:
     form = {
         "csrf": csrf_of(client, "/rebalance"),
         "weight-anthropic": "20",
@@ -391,7 +393,7 @@ def test_weights_are_previewed_applied_and_taken_back_by_form(client: FlaskClien
     assert 'value="33.3"' in client.get("/rebalance?preset=equal").text
 
 
-def test_a_suggestion_is_shown_with_what_was_tried(client: FlaskClient) -> None:
+def test_a_suggestion_is_shown_with_its_alternatives(client: FlaskClient) -> None:
     page = client.get("/rebalance?preset=suggested").text
     assert "Recent traffic, replayed" in page
     assert "as configured" in page
@@ -423,9 +425,7 @@ def send(client: FlaskClient, content: bytes, name: str) -> str:
     return response.headers["Location"]
 
 
-def test_an_upload_is_shown_with_rows_bad_lines_and_cost_before_it_starts(
-    client: FlaskClient, store: Store
-) -> None:
+def test_an_upload_is_previewed_with_rows_bad_lines_and_cost(client: FlaskClient, store: Store) -> None:
     lines = [
         json.dumps({"id": f"u-{i}", "prompt": f"Question {i}", "task_type": "research"}) for i in range(30)
     ]
@@ -448,9 +448,7 @@ def test_an_upload_is_shown_with_rows_bad_lines_and_cost_before_it_starts(
     assert "0 tasks are queued, 29 were in it already" in done.text
 
 
-def test_a_table_is_taken_with_its_column_of_prompts_or_with_a_prompt_for_its_rows(
-    client: FlaskClient, store: Store
-) -> None:
+def test_a_table_needs_a_prompt_column_or_a_template(client: FlaskClient, store: Store) -> None:
     table = 'id;product;review\r\n1;Lamp;good\r\n2;Desk;"bad;\nvery"\r\n3;Sofa\r\n'.encode("utf-8-sig")
     form = {"csrf": csrf_of(client), "template": "Of {product}:\r\n{review}"}
     sent = client.post("/uploads", data={**form, "file": (io.BytesIO(table), "reviews.csv")})
@@ -484,10 +482,10 @@ def test_a_table_is_kept_until_its_template_fits(client: FlaskClient, store: Sto
     assert counts[TaskStatus.QUEUED] == 2
 
 
-def test_an_upload_is_planned_with_what_is_known_now(
+def test_an_upload_is_planned_with_the_current_pool_and_queue(
     filled: FilledState, store: Store, make_app: AppMaker
 ) -> None:
-    """A provider that is out of service is not counted on, and what is queued already goes first."""
+    """A provider that is out of service is excluded, and open tasks go first."""
     lines = "\n".join(f"Question {i}?" for i in range(200)).encode()
 
     def expected() -> Expectation:
@@ -508,7 +506,7 @@ def test_an_upload_is_planned_with_what_is_known_now(
     assert list(expected().out) == ["openai"]
 
 
-def test_an_upload_that_costs_more_than_a_budget_has_left_says_so(tmp_path: Path) -> None:
+def test_an_upload_warns_if_a_budget_has_less_left_than_its_cost(tmp_path: Path) -> None:
     settings = settings_in(
         tmp_path, budgets=BudgetSettings(daily_usd=0.01, alert_percent=(), min_max_tokens=1)
     )
@@ -520,7 +518,7 @@ def test_an_upload_that_costs_more_than_a_budget_has_left_says_so(tmp_path: Path
         assert "less than the expected cost" not in page
 
 
-def test_an_upload_tells_which_rows_nobody_can_be_asked(make_app: AppMaker, store: Store) -> None:
+def test_an_upload_warns_of_rows_that_no_provider_can_serve(make_app: AppMaker, store: Store) -> None:
     store.orchestrators.retire(ME, now=0.0)
     client = make_app(providers={"openai"}).test_client()
     row = json.dumps({"prompt": "Hi", "providers": ["gemini"]})
@@ -530,7 +528,7 @@ def test_an_upload_tells_which_rows_nobody_can_be_asked(make_app: AppMaker, stor
     )
 
 
-def test_an_upload_can_be_dropped(client: FlaskClient, filled: FilledState) -> None:
+def test_an_upload_can_be_discarded(client: FlaskClient, filled: FilledState) -> None:
     where = send(client, b"one\ntwo\n", "questions.txt")
     assert "Start 2 tasks" in client.get(where).text
     client.post(where, data={"csrf": csrf_of(client), "action": "drop"})
@@ -547,7 +545,7 @@ def test_an_upload_can_be_dropped(client: FlaskClient, filled: FilledState) -> N
     ],
     ids=["array", "utf-16", "empty", "picture"],
 )
-def test_a_file_that_holds_no_tasks_is_told(
+def test_a_file_without_tasks_is_refused_with_the_reason(
     client: FlaskClient, content: bytes, told: str, filled: FilledState
 ) -> None:
     name = "x.jsonl" if content.startswith(b"[") else "x"
@@ -556,7 +554,7 @@ def test_a_file_that_holds_no_tasks_is_told(
     assert list((filled.settings.state_dir / "uploads").iterdir()) == []
 
 
-def test_a_plan_is_made_of_a_sample_and_stands_for_all(client: FlaskClient) -> None:
+def test_the_plan_of_a_sample_is_scaled_to_all_tasks(client: FlaskClient) -> None:
     def plan_of(count: int) -> Expectation:
         sample = Sample()
         for i in range(count):
@@ -584,21 +582,21 @@ def test_a_plan_is_made_of_a_sample_and_stands_for_all(client: FlaskClient) -> N
     ],
     ids=["untyped", "all preferred", "made up for", "more than made up for"],
 )
-def test_preferences_are_made_up_for_by_tasks_without_one(
+def test_tasks_without_a_preference_compensate_for_preferences(
     client: FlaskClient, mix: dict[str, float], expected: dict[str, float]
 ) -> None:
     share = {"anthropic": 0.3, "openai": 0.4, "gemini": 0.3}
     assert _with_preferences(context_of(client), share, mix) == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_pool_is_read_once_for_many(client: FlaskClient) -> None:
+def test_requests_share_one_view_of_the_pool(client: FlaskClient) -> None:
     context = context_of(client)
     assert pool_view(context) is pool_view(context)
     context.cache.forget()
     assert pool_view(context) is pool_view(context)
 
 
-def test_what_was_begun_before_a_change_is_not_remembered() -> None:
+def test_a_view_begun_before_a_change_is_not_cached() -> None:
     cache = ViewCache()
 
     def make() -> str:

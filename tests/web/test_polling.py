@@ -1,4 +1,4 @@
-"""The status that programs ask for all the time: fresh after a change, short where nothing changed."""
+"""The status that programs poll: fresh after a change, a 304 without one."""
 
 from __future__ import annotations
 

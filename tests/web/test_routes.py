@@ -1,4 +1,4 @@
-"""Every route in one table: what it answers rightly asked, and how it refuses everything else."""
+"""Every route in one table: its response to a valid request, and how it refuses all others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HTML, JSON = "text/html; charset=utf-8", "application/json"
 
 @dataclass(frozen=True)
 class Route:
-    """One endpoint, rightly asked. `form` and `json` are what is sent; a form gets its csrf word added."""
+    """A valid request to one endpoint. `form` or `json` is its body; a form gets a CSRF token added."""
 
     method: str
     path: str
@@ -64,7 +64,7 @@ ROUTES = [
     Route(
         "GET", "/static/style.css", kind="text/css; charset=utf-8", open=True, rule="/static/<path:filename>"
     ),
-    Route("GET", "/uploads/no-such-word-here-really", 404, rule="/uploads/<word>"),
+    Route("GET", "/uploads/no-such-upload-here-really", 404, rule="/uploads/<upload_id>"),
     Route("POST", "/tasks", 303, form={"prompt": "What?"}),
     Route("POST", "/rebalance", 303, form={"weight-openai": "100"}),
     Route(
@@ -81,7 +81,7 @@ ROUTES = [
     Route("POST", "/batches/cancel", 404, form={"batch": "no such batch"}),
     Route("POST", "/batches/retry", 303, form={"batch": BATCH}, rule="/batches/<any(cancel, retry):verb>"),
     Route("POST", "/uploads", 422, form={}, rule="/uploads"),
-    Route("POST", "/uploads/no-such-word-here-really", 404, form={}),
+    Route("POST", "/uploads/no-such-upload-here-really", 404, form={}),
     Route("POST", "/logout", 303, form={}, open=True, rule="/logout", wrong_method="GET"),
     Route("GET", "/healthz", kind=JSON, open=True, rule="/healthz"),
     Route("GET", "/readyz", kind=JSON, open=True, rule="/readyz"),
@@ -137,7 +137,7 @@ every_route = pytest.mark.parametrize("route", ROUTES, ids=lambda r: f"{r.method
 
 
 def check_error(response: TestResponse, status: int, code: str) -> None:
-    """The one shape of errors: JSON for the API, a page with the same words for people."""
+    """The one shape of errors: JSON for the API, a page with the same message for people."""
     assert (response.status_code, response.headers.get("Content-Type")) in {(status, JSON), (status, HTML)}
     if response.is_json:
         assert set(response.json) == {"error"}
@@ -149,7 +149,7 @@ def check_error(response: TestResponse, status: int, code: str) -> None:
 
 
 @every_route
-def test_a_route_answers_what_it_should_with_all_headers(
+def test_a_route_answers_with_its_status_and_all_headers(
     route: Route, client: FlaskClient, filled: FilledState
 ) -> None:
     csrf = "" if route.form is None else csrf_of(client)
@@ -178,7 +178,7 @@ def test_another_method_is_refused(route: Route, refusing: MakeClient) -> None:
 
 
 @every_route
-def test_a_host_that_is_not_ours_is_refused(route: Route, refusing: MakeClient, filled: FilledState) -> None:
+def test_an_unknown_host_is_refused(route: Route, refusing: MakeClient, filled: FilledState) -> None:
     for host in ("evil.example", "localhost.evil.example:5000", "10.1.2.3", "[2001:db8::1]:5000"):
         check_error(route.ask(refusing(), filled, headers={"Host": host}), 421, "host_not_allowed")
 
@@ -193,9 +193,7 @@ FROM_ELSEWHERE = (
 
 
 @every_route
-def test_nothing_is_changed_from_another_site(
-    route: Route, refusing: MakeClient, filled: FilledState
-) -> None:
+def test_another_site_changes_nothing(route: Route, refusing: MakeClient, filled: FilledState) -> None:
     client = refusing()
     csrf = csrf_of(client) if route.method == "POST" else ""
     for headers in FROM_ELSEWHERE:
@@ -226,7 +224,7 @@ def test_without_the_right_token_nothing_is_shown(
 
 
 @every_route
-def test_with_the_token_it_is(route: Route, make_app: AppMaker, filled: FilledState) -> None:
+def test_with_the_token_a_route_answers(route: Route, make_app: AppMaker, filled: FilledState) -> None:
     client = make_app({"ORCHESTRATOR_TOKEN": TOKEN}).test_client()
     response = route.ask(client, filled, headers={"Authorization": f"Bearer {TOKEN}"})
     allowed = {route.status, 200, 403} if route.open else {route.status}  # 200: the login page is needed now
@@ -242,5 +240,5 @@ def test_the_table_leaves_no_route_out(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/api/nothing", "/rows/999999", "/api/providers/x/explode"])
-def test_what_does_not_exist_is_told_so(path: str, client: FlaskClient) -> None:
+def test_an_unknown_path_is_404(path: str, client: FlaskClient) -> None:
     check_error(client.get(path), 404, "not_found")

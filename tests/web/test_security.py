@@ -1,4 +1,4 @@
-"""Who comes in, how guesses are slowed down, and what never reaches a page."""
+"""Access control, throttling of guesses, and text that must never reach a page."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_signing_in_sets_a_cookie_that_scripts_and_other_sites_cant_use(
     assert "Sign out alice" in client.get("/").text
 
 
-def test_signing_out_ends_it(guarded: Callable[[], FlaskClient]) -> None:
+def test_signing_out_ends_the_session(guarded: Callable[[], FlaskClient]) -> None:
     client = guarded()
     sign_in(client)
     assert client.post("/logout", data={"csrf": csrf_of(client)}).status_code == 303
@@ -71,13 +71,13 @@ def test_signing_out_ends_it(guarded: Callable[[], FlaskClient]) -> None:
     "target",
     ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:x", "\\\\evil", "/\n/x"],
 )
-def test_after_signing_in_one_stays_here(guarded: Callable[[], FlaskClient], target: str) -> None:
+def test_signing_in_never_redirects_to_another_site(guarded: Callable[[], FlaskClient], target: str) -> None:
     client = guarded()
     form = {"token": ALICE, "csrf": csrf_of(client, "/login"), "next": target}
     assert client.post("/login", data=form).headers["Location"] == "/"
 
 
-def test_a_forged_cookie_and_one_of_a_changed_token_are_nothing(make_app: AppMaker) -> None:
+def test_a_forged_cookie_and_one_of_a_changed_token_are_invalid(make_app: AppMaker) -> None:
     client = make_app(TWO).test_client()
     name = client.application.config["SESSION_COOKIE_NAME"]
     sign_in(client)
@@ -91,7 +91,7 @@ def test_a_forged_cookie_and_one_of_a_changed_token_are_nothing(make_app: AppMak
     assert forged.get("/").status_code == 303
 
 
-def test_a_restart_signs_nobody_out(make_app: AppMaker) -> None:
+def test_sessions_survive_a_restart(make_app: AppMaker) -> None:
     client = make_app(TWO).test_client()
     name = client.application.config["SESSION_COOKIE_NAME"]
     sign_in(client)
@@ -102,7 +102,7 @@ def test_a_restart_signs_nobody_out(make_app: AppMaker) -> None:
     assert restarted.get("/").status_code == 200
 
 
-def test_names_stand_in_history_and_usage(guarded: Callable[[], FlaskClient], store: Store) -> None:
+def test_history_and_usage_name_the_caller(guarded: Callable[[], FlaskClient], store: Store) -> None:
     client = guarded()
     as_bob = {"Authorization": f"Bearer {BOB}"}
     client.post("/api/providers/rebalance", json={"preset": "equal"}, headers=as_bob)
@@ -111,7 +111,7 @@ def test_names_stand_in_history_and_usage(guarded: Callable[[], FlaskClient], st
     assert task["submitter"] == "bob"
 
 
-def test_the_api_takes_a_session_only_with_the_pages_word(guarded: Callable[[], FlaskClient]) -> None:
+def test_the_api_accepts_a_session_only_with_a_csrf_token(guarded: Callable[[], FlaskClient]) -> None:
     client = guarded()
     sign_in(client)
     csrf = csrf_of(client)
@@ -123,7 +123,7 @@ def test_the_api_takes_a_session_only_with_the_pages_word(guarded: Callable[[], 
 @pytest.mark.parametrize(
     "path", ["/tasks", "/rebalance", "/providers/openai/pause", "/batches/retry", "/uploads"]
 )
-def test_a_form_without_its_word_is_refused(client: FlaskClient, path: str) -> None:
+def test_a_form_without_its_csrf_token_is_refused(client: FlaskClient, path: str) -> None:
     csrf_of(client)
     for given in ({}, {"csrf": "guess"}, {"csrf": "ü"}):
         response = client.post(path, data=given)
@@ -132,13 +132,13 @@ def test_a_form_without_its_word_is_refused(client: FlaskClient, path: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
-def test_the_api_takes_nothing_that_a_form_could_send(client: FlaskClient, kind: str) -> None:
+def test_the_api_accepts_no_media_type_of_a_form(client: FlaskClient, kind: str) -> None:
     for path in ("/api/tasks", "/api/providers/openai/pause"):
         response = client.post(path, data=b'{"prompt": "x"}', content_type=kind)
         assert response.json["error"]["code"] == "unsupported_media_type"
 
 
-def test_guessing_is_slowed_down_and_locks_out_no_right_token(filled: FilledState, store: Store) -> None:
+def test_guesses_are_throttled_and_a_right_token_always_works(filled: FilledState, store: Store) -> None:
     clock = VirtualClock(filled.now)
     app = create_app(
         AppContext(
@@ -192,7 +192,7 @@ def test_addresses_are_counted_by_network(one: str, other: str, together: bool) 
         ("198.51.100.1", "127.0.0.1", "198.51.100.1"),
     ],
 )
-def test_a_proxy_is_believed_only_where_it_is_trusted(
+def test_forwarding_headers_count_only_from_trusted_proxies(
     make_app: AppMaker, peer: str, header: str, counted: str
 ) -> None:
     app = make_app({**TWO, "ORCHESTRATOR_TRUSTED_PROXIES": "10.0.0.0/8, ::1"})
@@ -201,12 +201,12 @@ def test_a_proxy_is_believed_only_where_it_is_trusted(
     assert list(app.extensions["orchestrator"].access.throttle._failures) == [network_of(counted)]
 
 
-def test_proxies_that_are_no_addresses_are_refused() -> None:
+def test_proxies_must_be_addresses_or_networks() -> None:
     with pytest.raises(ConfigError, match="ORCHESTRATOR_TRUSTED_PROXIES"):
         AccessPolicy.from_environment("127.0.0.1", {"ORCHESTRATOR_TRUSTED_PROXIES": "my-proxy"})
 
 
-def test_a_cookie_is_for_tls_alone_where_the_outside_is_tls(make_app: AppMaker) -> None:
+def test_a_cookie_is_secure_if_the_proxy_speaks_tls(make_app: AppMaker) -> None:
     app = make_app({**TWO, "ORCHESTRATOR_TRUSTED_PROXIES": "127.0.0.1"})
     for proto, secure in (("https", True), ("http", False)):
         client = app.test_client()
@@ -215,7 +215,7 @@ def test_a_cookie_is_for_tls_alone_where_the_outside_is_tls(make_app: AppMaker) 
         assert ("Secure" in cookie) is secure
 
 
-def test_a_copy_of_a_cookie_ends_with_signing_out_after_a_restart_too(make_app: AppMaker) -> None:
+def test_signing_out_ends_copies_of_the_cookie_even_after_a_restart(make_app: AppMaker) -> None:
     client = make_app(TWO).test_client()
     name = client.application.config["SESSION_COOKIE_NAME"]
     sign_in(client)
@@ -235,7 +235,7 @@ def test_a_copy_of_a_cookie_ends_with_signing_out_after_a_restart_too(make_app: 
     assert sign_in(client) == 303 and client.get("/").status_code == 200
 
 
-def test_a_page_that_polls_without_a_session_does_not_spoil_the_one_that_signs_in(make_app: AppMaker) -> None:
+def test_polling_without_a_session_does_not_break_signing_in(make_app: AppMaker) -> None:
     client = make_app(TWO).test_client()
     form = {"token": ALICE, "csrf": csrf_of(client, "/login")}
     assert client.get("/api/providers/status").status_code == 401
@@ -243,7 +243,7 @@ def test_a_page_that_polls_without_a_session_does_not_spoil_the_one_that_signs_i
     assert client.post("/login", data=form).status_code == 303
 
 
-def test_a_session_ends_after_two_weeks_however_often_it_is_used(filled: FilledState, store: Store) -> None:
+def test_a_session_ends_after_two_weeks_of_use(filled: FilledState, store: Store) -> None:
     clock = VirtualClock(filled.now)
     app = create_app(
         AppContext(
@@ -270,7 +270,7 @@ def test_the_throttle_keeps_a_bounded_number_of_addresses() -> None:
     assert len(throttle._failures) <= 1001
 
 
-def test_every_token_is_compared_and_none_is_shown() -> None:
+def test_every_token_is_compared_and_none_is_in_the_repr() -> None:
     tokens = Tokens.from_environment(TWO)
     assert (tokens.name_of(ALICE), tokens.name_of(BOB), tokens.name_of(ALICE + "x")) == ("alice", "bob", None)
     assert tokens.name_of("ü\udcff") is None
@@ -296,19 +296,19 @@ def test_every_token_is_compared_and_none_is_shown() -> None:
         "alice:fifteen-letters": "16",
     }.items(),
 )
-def test_tokens_that_protect_nobody_are_refused_and_not_repeated(given: str, why: str) -> None:
+def test_unsafe_tokens_are_refused_and_not_repeated(given: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why) as refused:
         Tokens.from_environment({"ORCHESTRATOR_TOKENS": given})
     assert ALICE not in str(refused.value) and BOB not in str(refused.value)
 
 
-def test_a_weak_single_token_and_one_that_somebody_has_are_refused() -> None:
+def test_a_short_single_token_and_a_shared_one_are_refused() -> None:
     for given in ({"ORCHESTRATOR_TOKEN": "a"}, {"ORCHESTRATOR_TOKEN": ALICE, **TWO}):
         with pytest.raises(ConfigError):
             AccessPolicy.from_environment("0.0.0.0", given)
 
 
-def test_beyond_this_machine_only_with_a_token() -> None:
+def test_listening_beyond_this_machine_needs_a_token() -> None:
     for host in ("0.0.0.0", "::", "192.168.1.5", "my-server"):
         with pytest.raises(ConfigError, match="ORCHESTRATOR_TOKEN"):
             AccessPolicy.from_environment(host, {})
@@ -332,11 +332,11 @@ def test_beyond_this_machine_only_with_a_token() -> None:
         ("0.0.0.0", "evil.example", False),
     ],
 )
-def test_a_host_header_is_held_against_the_names_of_this_server(bound: str, header: str, fine: bool) -> None:
+def test_a_host_header_must_be_a_name_of_this_server(bound: str, header: str, fine: bool) -> None:
     assert AllowedHosts(bound, ["pool.example.org"]).allows(header) is fine
 
 
-def test_what_a_model_says_is_never_markup(client: FlaskClient, filled: FilledState) -> None:
+def test_text_of_a_model_is_never_markup(client: FlaskClient, filled: FilledState) -> None:
     for path in (
         f"/rows/{filled.answered_row}",
         "/tasks",
@@ -359,7 +359,7 @@ def test_no_page_has_inline_script_or_style(client: FlaskClient, filled: FilledS
 
 
 def test_keys_are_never_on_a_page(tmp_path: Path) -> None:
-    """Keys do not even reach the application: it is given the names of the providers that have one."""
+    """Keys do not reach the application, only the names of the providers that have one."""
     settings = load_settings(environ={}).model_copy(update={"state_dir": tmp_path})
     with Store.open(tmp_path / "live.db", simulated=False) as store:
         app = create_app(AppContext(settings, store, simulated=False, providers={"openai"}))
@@ -370,7 +370,7 @@ def test_keys_are_never_on_a_page(tmp_path: Path) -> None:
     assert status["simulated"] is False
 
 
-def test_a_body_is_limited_but_where_tasks_come_in(client: FlaskClient) -> None:
+def test_bodies_are_small_except_where_tasks_are_submitted(client: FlaskClient) -> None:
     large = {"weights": {"openai": 1.0}, "x": "y" * 2_000_000}
     response = client.post("/api/providers/rebalance", json=large)
     assert (response.status_code, response.json["error"]["code"]) == (413, "too_large")
@@ -391,7 +391,7 @@ def test_no_stack_trace_reaches_a_page(
     assert "AttributeError" in caplog.text
 
 
-def test_a_store_that_is_gone_is_told_in_one_shape(client: FlaskClient, filled: FilledState) -> None:
+def test_an_unavailable_database_is_503_in_one_shape(client: FlaskClient, filled: FilledState) -> None:
     client.application.extensions["orchestrator"].store.close()  # type: ignore[attr-defined]
     for path in filled.database.parent.glob("simulated.db*"):
         path.write_bytes(b"this is no database" * 1000)
@@ -402,18 +402,14 @@ def test_a_store_that_is_gone_is_told_in_one_shape(client: FlaskClient, filled: 
     assert client.get("/healthz").status_code == 200
 
 
-def test_the_secret_that_signs_cookies_is_for_this_user_alone(
-    client: FlaskClient, filled: FilledState
-) -> None:
+def test_the_key_that_signs_cookies_is_private_to_the_user(client: FlaskClient, filled: FilledState) -> None:
     secret = filled.settings.state_dir / "web_secret"
     assert secret.stat().st_mode & 0o077 == 0
     assert len(secret.read_bytes()) == 32
 
 
 @pytest.mark.parametrize("levels", [4, 6, 12])
-def test_schemas_that_grow_with_every_level_are_refused_and_the_server_goes_on(
-    client: FlaskClient, levels: int
-) -> None:
+def test_exponential_schemas_are_refused_and_the_server_goes_on(client: FlaskClient, levels: int) -> None:
     definitions: dict[str, Any] = {
         f"d{level}": {"allOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 10} for level in range(levels)
     }
@@ -442,15 +438,15 @@ def test_an_uploaded_name_cant_leave_its_folder(client: FlaskClient, filled: Fil
 # ------------------------------------------------------------------ roles
 
 
-def test_every_address_is_in_the_table_of_roles(make_app: AppMaker) -> None:
+def test_every_endpoint_is_in_the_table_of_roles(make_app: AppMaker) -> None:
     endpoints = {rule.endpoint for rule in make_app().url_map.iter_rules()}
     assert endpoints == {*ALLOWED, *OPEN_ENDPOINTS}
     assert not set(ALLOWED) & OPEN_ENDPOINTS
 
 
 @pytest.mark.parametrize("role", ["submit", "read", "operate"])
-def test_a_role_comes_to_its_addresses_and_to_no_others(make_app: AppMaker, role: str) -> None:
-    """Every rule of the application, with the methods it takes; only a refusal by role is looked at."""
+def test_a_role_reaches_its_endpoints_and_no_others(make_app: AppMaker, role: str) -> None:
+    """Every route with each of its methods; only refusals by role are checked."""
     app = make_app(ROLES)
     client = app.test_client()
     bearer = BEARERS[{"submit": "alice", "read": "carol", "operate": "dave"}[role]]
@@ -470,7 +466,7 @@ def test_a_role_comes_to_its_addresses_and_to_no_others(make_app: AppMaker, role
 
 @pytest.fixture
 def shared(make_app: AppMaker) -> FlaskClient:
-    """A server of four, with a task of Alice's on the queue and a batch of hers, both of one failed task."""
+    """A server with four callers. Alice has a failed task in the queue and one in a batch of her own."""
     client = make_app(ROLES).test_client()
     for body in (
         {"id": "hers", "prompt": "A secret of Alice's"},
@@ -489,7 +485,7 @@ HERS = (
 )
 
 
-def test_a_page_shows_no_button_that_the_role_may_not_press(shared: FlaskClient, filled: FilledState) -> None:
+def test_a_page_shows_no_button_that_the_role_may_not_use(shared: FlaskClient, filled: FilledState) -> None:
     pages = ("/", "/provider-status", "/rebalance", f"/rows/{filled.failed_row}")
     for name, texts in {
         "alice": {">Submit<": True, ">Rebalance<": False, ">Pause": False},
@@ -507,7 +503,7 @@ def test_a_page_shows_no_button_that_the_role_may_not_press(shared: FlaskClient,
             assert (text in said) is shown, (name, text)
 
 
-def test_tasks_of_others_are_not_found_for_who_submits_only(shared: FlaskClient) -> None:
+def test_a_submitter_does_not_find_tasks_of_others(shared: FlaskClient) -> None:
     row = shared.get("/api/tasks/hers", headers=BEARERS["alice"]).json["row"]
     for path in (*HERS, f"/api/rows/{row}", f"/rows/{row}"):
         answers = {name: shared.get(path, headers=bearer) for name, bearer in BEARERS.items()}
@@ -538,7 +534,7 @@ def test_tasks_of_others_are_not_found_for_who_submits_only(shared: FlaskClient)
         ("/api/providers/rebalance", {"preset": "equal"}, 403),
     ],
 )
-def test_who_submits_only_cant_touch_what_is_not_theirs(
+def test_a_submitter_cannot_change_tasks_of_others(
     shared: FlaskClient, store: Store, path: str, body: dict[str, Any], status: int
 ) -> None:
     before = store.reports.task_counts()
@@ -547,7 +543,9 @@ def test_who_submits_only_cant_touch_what_is_not_theirs(
     assert store.reports.task_counts() == before
 
 
-def test_cancelling_the_queue_takes_ones_own_tasks_out(shared: FlaskClient, store: Store) -> None:
+def test_a_submitter_who_cancels_the_queue_cancels_only_their_tasks(
+    shared: FlaskClient, store: Store
+) -> None:
     shared.post("/api/tasks", json={"id": "bobs", "prompt": "Mine"}, headers=BEARERS["bob"])
     done = shared.post("/api/batches/cancel", json={"batch": "queue"}, headers=BEARERS["bob"]).json
     assert done["cancelled"] == 1
@@ -556,7 +554,7 @@ def test_cancelling_the_queue_takes_ones_own_tasks_out(shared: FlaskClient, stor
     assert again["queued"] == 1
 
 
-def test_who_asks_again_pays_and_every_change_names_who_made_it(shared: FlaskClient, store: Store) -> None:
+def test_a_retry_is_billed_to_its_caller_and_changes_name_theirs(shared: FlaskClient, store: Store) -> None:
     for verb in ("cancel", "retry"):
         for path in (f"/api/tasks/hers/{verb}", f"/api/tasks/alices/b/{verb}"):
             assert shared.post(path, headers=BEARERS["dave"]).status_code == 202
@@ -582,7 +580,7 @@ def test_a_priority_is_limited_by_role(shared: FlaskClient, name: str, most: int
         assert shared.post("/api/tasks", json=body, headers=BEARERS[name]).status_code == status
 
 
-def test_a_file_of_another_is_neither_seen_nor_started_nor_dropped(shared: FlaskClient) -> None:
+def test_a_submitter_cannot_use_the_upload_of_another(shared: FlaskClient) -> None:
     alice, bob = shared, shared.application.test_client()
     sign_in(alice, ALICE)
     sign_in(bob, BOB)
@@ -606,7 +604,7 @@ def test_a_file_of_another_is_neither_seen_nor_started_nor_dropped(shared: Flask
 @pytest.mark.parametrize(
     "name", ["a\x1b[31mb", "a\r\nb", "a\nb", "a\x00b", "a\u202eb", "a\x9bb", "", "x" * 501]
 )
-def test_a_batch_has_a_name_that_a_terminal_and_a_log_can_take(
+def test_the_name_of_a_batch_is_safe_for_terminals_and_logs(
     client: FlaskClient, store: Store, name: str
 ) -> None:
     before = len(store.reports.batches())
@@ -641,14 +639,14 @@ def test_a_batch_has_a_name_that_a_terminal_and_a_log_can_take(
         ("/api/batches/cancel", '{"batch": %s}'),
     ],
 )
-def test_a_number_that_json_has_not_is_refused_wherever_it_enters(
+def test_nan_and_infinity_are_refused_everywhere(
     client: FlaskClient, path: str, body: str, number: str
 ) -> None:
     answer = client.post(path, data=body % number, content_type="application/json")
     assert answer.status_code in (400, 422)
 
 
-def test_files_that_were_not_started_have_a_limit_and_an_end(
+def test_uploads_that_are_not_submitted_are_limited_and_expire(
     client: FlaskClient, filled: FilledState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "MAX_KEPT_BYTES", 3000)

@@ -1,4 +1,4 @@
-"""`python web_server.py` as a process: where it listens, which state it shows, what it says when it can't."""
+"""`python web_server.py` as a process: its port, its state, its messages."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def taken() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-def test_pages_that_start_together_each_find_a_port(tmp_path: Path, taken: int) -> None:
-    """A port is found free some time before it is listened on."""
+def test_servers_that_start_together_each_find_a_port(tmp_path: Path, taken: int) -> None:
+    """Between finding a free port and listening on it, another server may take it."""
     (tmp_path / "own.toml").write_text(f"[server]\nport = {taken}\n")
     with ExitStack() as stack:
         together = [
@@ -57,7 +57,7 @@ def test_pages_that_start_together_each_find_a_port(tmp_path: Path, taken: int) 
         assert len({url_of(server) for server in together}) == 3
 
 
-def test_it_serves_the_simulated_state_on_a_free_port_until_it_is_told_to_end(tmp_path: Path) -> None:
+def test_it_serves_the_simulated_state_on_a_free_port_until_sigterm(tmp_path: Path) -> None:
     with Script("--port", "0", cwd=tmp_path, script=SERVER) as server:
         url = url_of(server)
         assert "simulated state in" in server.out
@@ -102,7 +102,7 @@ def test_a_busy_port_is_one_line_that_says_what_to_do(tmp_path: Path, taken: int
         assert f"--port {taken + 1}" in script.err
 
 
-def test_beside_an_orchestrator_a_busy_port_is_one_line_too(tmp_path: Path, taken: int) -> None:
+def test_a_busy_port_is_one_line_beside_an_orchestrator_too(tmp_path: Path, taken: int) -> None:
     command = [
         sys.executable,
         str(SERVER),
@@ -124,9 +124,7 @@ def test_beside_an_orchestrator_a_busy_port_is_one_line_too(tmp_path: Path, take
         assert child.stderr.read().count("\n") == 1
 
 
-def test_where_nobody_chose_the_port_a_taken_one_is_told_and_the_next_serves(
-    tmp_path: Path, taken: int
-) -> None:
+def test_a_busy_default_port_is_reported_and_the_next_one_serves(tmp_path: Path, taken: int) -> None:
     (tmp_path / "own.toml").write_text(f"[server]\nport = {taken}\n")
     with Script("--config", "own.toml", cwd=tmp_path, script=SERVER) as server:
         url = url_of(server)
@@ -134,7 +132,7 @@ def test_where_nobody_chose_the_port_a_taken_one_is_told_and_the_next_serves(
         assert get(f"{url}/healthz")[0] == 200
 
 
-def test_a_mac_is_told_that_its_port_is_airplays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_mac_the_message_names_airplay(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = OSError(errno.EADDRINUSE, "in use")
     for platform, named in (("darwin", True), ("linux", False)):
         monkeypatch.setattr("sys.platform", platform)
@@ -155,7 +153,7 @@ def test_a_mac_is_told_that_its_port_is_airplays(monkeypatch: pytest.MonkeyPatch
     ],
     ids=["open to all", "no such address", "no port", "no configuration", "no such time zone", "no tokens"],
 )
-def test_what_is_wrong_is_one_line(
+def test_a_wrong_configuration_is_one_line(
     tmp_path: Path, options: list[str], environ: dict[str, str], says: str
 ) -> None:
     (tmp_path / "zone.toml").write_text('[budgets]\ntime_zone = "Europe/Berlni"\n')
@@ -165,7 +163,7 @@ def test_what_is_wrong_is_one_line(
     assert says in script.err
 
 
-def test_with_a_token_it_asks_for_it(tmp_path: Path) -> None:
+def test_with_a_token_set_requests_need_it(tmp_path: Path) -> None:
     environ = {"ORCHESTRATOR_TOKEN": "a-long-enough-token"}
     with Script("--port", "0", cwd=tmp_path, script=SERVER, env=environ) as server:
         url = url_of(server)

@@ -1,4 +1,4 @@
-"""A person at the pages, the real orchestrator beside them, and the simulator as three providers."""
+"""A user on the pages, with a real orchestrator and the simulator as three providers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def page(stack: Stack) -> Iterator[Any]:
         yield opened
 
 
-def test_a_person_watches_an_outage_moves_the_weights_and_reads_an_answer(stack: Stack, page: Any) -> None:
+def test_a_user_sees_an_outage_moves_the_weights_and_reads_an_answer(stack: Stack, page: Any) -> None:
     first = stack.answer(30, "first")
     assert set(first) == set(NAMES)
 

@@ -1,4 +1,4 @@
-"""Handing in a task and waiting for its answer, from process to process."""
+"""Submitting a task and waiting for its answer, across processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SOON_S = 0.1
 
 
 def test_an_idle_pool_starts_the_call_within_100_ms(stack: Stack) -> None:
-    """Of several tries the one in the middle: a machine that does other things too delays single ones."""
+    """The median of several tries, since a busy machine delays single ones."""
     stack.ask("/api/tasks", {"prompt": "Are you there?", "wait_s": 60})
     waited_s = []
     for number in range(TRIES):
@@ -22,8 +22,8 @@ def test_an_idle_pool_starts_the_call_within_100_ms(stack: Stack) -> None:
     assert median(waited_s) < SOON_S, waited_s
 
 
-def test_a_task_that_waits_is_told_apart_from_one_whose_call_is_in_flight(stack: Stack) -> None:
-    """The orchestrator has claimed both, so the store calls both of them running."""
+def test_a_claimed_task_waits_until_its_call_is_in_flight(stack: Stack) -> None:
+    """Both tasks are claimed, so the store has both as running."""
     stack.ask("/api/providers/gemini/pause", {})
     stack.until_noticed()
     stack.simulator.patch("openai", {"latency": {"first_token_s": 5.0, "per_token_s": 0.0}})
