@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from src.simulator.process import SimulatorProcess
+from tests.databases import rows_of
 from tests.helpers import Script, live_environment, read_rows, run_script, write_rows
 
 PATIENT = """
 [pool]
+lease_s = 2.0
 max_attempts = 5
 backoff_base_s = 0.4
 backoff_max_s = 0.4
@@ -23,24 +23,21 @@ requests_per_minute = 60000
 RUN = ("run", "tasks.jsonl", "-o", "out.jsonl", "--config", "patient.toml")
 
 
-def attempts_stored(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with closing(sqlite3.connect(path)) as database:
-        try:
-            found: int = database.execute("SELECT COUNT(*) FROM attempts").fetchone()[0]
-        except sqlite3.OperationalError:  # not yet migrated
-            return 0
-    return found
+def attempts_stored(env: dict[str, str], folder: Path) -> int:
+    """Stored attempts; 0 while the database has no tables."""
+    found = rows_of(env, folder, "SELECT COUNT(*) FROM attempts")
+    return int(found[0][0]) if found else 0
 
 
-def test_the_limit_of_attempts_and_the_final_error_know_those_before_the_kill(tmp_path: Path) -> None:
+def test_the_limit_of_attempts_and_the_final_error_know_those_before_the_kill(
+    tmp_path: Path, database_env: dict[str, str]
+) -> None:
     (tmp_path / "patient.toml").write_text(PATIENT)
     write_rows(tmp_path / "tasks.jsonl", [{"id": "t", "prompt": "Why?"}])
     with SimulatorProcess.start({"providers": {"openai": {"faults": {"malformed": 1.0}}}}) as simulator:
-        env = live_environment(simulator.base_urls)
+        env = live_environment(simulator.base_urls) | database_env
         with Script(*RUN, cwd=tmp_path, env=env) as script:
-            while not (before := attempts_stored(tmp_path / "state" / "live.db")):
+            while not (before := attempts_stored(env, tmp_path)):
                 assert script.process.poll() is None, script.err
                 script.pause()
             script.kill()

@@ -113,7 +113,9 @@ calls_in_flight = 8
 """
 
 
-def test_killed_without_a_budget_the_books_hold_what_the_provider_bills(tmp_path: Path) -> None:
+def test_killed_without_a_budget_the_books_hold_what_the_provider_bills(
+    tmp_path: Path, database_env: dict[str, str]
+) -> None:
     """Certain <= bill <= certain + uncertain, over two kills; and uncertain is what was in flight at most."""
     write_rows(tmp_path / "tasks.jsonl", TASKS[:120])
     (tmp_path / "priced.toml").write_text(PRICED)
@@ -121,7 +123,7 @@ def test_killed_without_a_budget_the_books_hold_what_the_provider_bills(tmp_path
     command += ("--config", "priced.toml")
     row = {"latency": {"first_token_s": 0.3, "per_token_s": 0.0}}
     with SimulatorProcess.start({"providers": {"openai": row}}) as simulator:
-        env = live_environment(simulator.base_urls, only=["openai"])
+        env = live_environment(simulator.base_urls, only=["openai"]) | database_env
         out = tmp_path / "out.jsonl"
         for rows in (15, 45):
             with Script(*command, cwd=tmp_path, env=env) as script:

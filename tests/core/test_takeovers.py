@@ -5,8 +5,8 @@ The lease is short here, to keep the tests quick.
 
 from __future__ import annotations
 
+import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from src.core.store import Store
+from src.errors import ConnectionLost
 from src.records import Message, Task, TaskStatus
 from src.simulator.process import SimulatorProcess
 from tests.helpers import Script, live_environment, read_rows, write_rows
@@ -226,6 +227,17 @@ def kill_connections(url: str) -> int:
         return int(row[0]) if row else 0
 
 
+def kill_connections_until(url: str, is_over: Callable[[], bool], *scripts: Script) -> int:
+    """End all other connections again and again, at moments that have nothing to do with the work."""
+    killed, chance = 0, random.Random(7)
+    until = time.monotonic() + 90
+    while not is_over():
+        assert time.monotonic() < until, [script.err for script in scripts]
+        killed += kill_connections(url)
+        time.sleep(chance.uniform(0.0, 0.3))
+    return killed
+
+
 def test_connections_that_are_killed_end_no_run(
     folder: Path, provider: SimulatorProcess, own_postgresql_url: str
 ) -> None:
@@ -234,11 +246,41 @@ def test_connections_that_are_killed_end_no_run(
         run.wait_for("plan: ")
         assert kill_connections(own_postgresql_url), "idle ones, at the start"
         run.wait_for("ready after")
-        killed = 0
-        while run.process.poll() is None:
-            killed += kill_connections(own_postgresql_url)
-            with suppress(subprocess.TimeoutExpired):
-                run.process.wait(0.3)
+        killed = kill_connections_until(own_postgresql_url, lambda: run.process.poll() is not None, run)
         assert run.wait() == 0, run.err
+        assert "Traceback" not in run.out + run.err
     assert killed > 10
-    assert len(read_rows(folder / "out.jsonl")) == TASKS == calls(provider)
+    rows = read_rows(folder / "out.jsonl")
+    assert len({row["id"] for row in rows}) == len(rows) == TASKS == calls(provider)
+    assert {row["status"] for row in rows} == {"succeeded"}
+
+
+def test_connections_that_are_killed_cost_a_server_no_task(
+    folder: Path, provider: SimulatorProcess, own_postgresql_url: str
+) -> None:
+    """Tasks are added while the connections of the server, and of the process that adds them, are killed."""
+    env = environment(provider, own_postgresql_url)
+    with (
+        Script(*SERVE, cwd=folder, env=env) as server,
+        Store.open(own_postgresql_url, simulated=False) as store,
+    ):
+        server.wait_for("ready after")
+        added: set[str] = set()
+
+        def add_and_look() -> bool:
+            names = [f"t{n}" for n in range(len(added), min(len(added) + 40, TASKS))]
+            message = (Message("user", "Why?"),)
+            new = [Task(name, "queue", message, models=(MODEL,), max_tokens=100) for name in names]
+            assert server.process.poll() is None, server.err
+            with suppress(ConnectionLost):  # perhaps committed: the same tasks are added again
+                store.intake.add_tasks(new, now=time.time())
+                added.update(names)
+                return store.reports.task_counts("queue")[TaskStatus.SUCCEEDED] == TASKS
+            return False
+
+        assert kill_connections_until(own_postgresql_url, add_and_look, server) > 10
+        server.terminate()
+        assert server.wait() == 0, server.err
+        assert "Traceback" not in server.out + server.err
+        assert calls(provider) == TASKS, "each task was called once"
+        assert booked_nanos(store) == bill_nanos(provider)
