@@ -186,18 +186,21 @@ def _explain(error: ValidationError, where: str, given: Mapping[str, Any]) -> Co
     path = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
-        return ConfigError(f"{path!r} is missing{_misnamed(first['loc'], given)}", where=where)
+        return ConfigError(_missing(first["loc"], given), where=where)
     if not path:
         return ConfigError(message, where=where)
     return ConfigError(f"{path}{_repeated(first['loc'], first['input'])}: {message}", where=where)
 
 
-def _misnamed(loc: tuple[str | int, ...], given: Mapping[str, Any]) -> str:
-    """Where the section of a new provider lacks something: which known section was probably meant."""
+def _missing(loc: tuple[str | int, ...], given: Mapping[str, Any]) -> str:
+    """A missing setting; for a new provider also which known one was probably meant."""
+    path = ".".join(str(part) for part in loc)
     if loc[0] != "providers":
-        return ""
+        return f"{path!r} is missing"
+    formats = ' = "anthropic", "openai" or "gemini"' if loc[-1] == "api_format" else ""
     near = nearest(str(loc[1]), [name for name in given["providers"] if name != loc[1]])
-    return f" for a provider of its own; did you mean {near!r}?" if near else ""
+    meant = f"; did you mean {near!r}?" if near else ""
+    return f"new provider {loc[1]!r} needs {loc[-1]}{formats}{meant}"
 
 
 def _unknown(loc: tuple[str | int, ...], value: object) -> str:
@@ -205,8 +208,8 @@ def _unknown(loc: tuple[str | int, ...], value: object) -> str:
     path = ".".join(str(part) for part in loc)
     if _is_secret(str(loc[-1]), value):
         return (
-            f"{path!r}: secrets are no settings; put them into the environment or into .env, "
-            "a provider's key as the variable that its api_key_env names"
+            f"{path!r}: don't put keys in this file; set the variable that api_key_env names, such as "
+            "OPENAI_API_KEY, in the environment or .env"
         )
     return f"unknown setting {path!r}; {hint(str(loc[-1]), known_keys(loc[:-1]))}"
 

@@ -60,7 +60,7 @@ SLIPS = {
     ),
     "row of a provider": (
         "[providers.opanai]\nweight = 0.5",
-        "'providers.opanai.api_format' is missing for a provider of its own; did you mean 'openai'?",
+        """needs api_format = "anthropic", "openai" or "gemini"; did you mean 'openai'?""",
     ),
     "API format": (
         '[providers.openai]\napi_format = "openia"',
@@ -209,9 +209,9 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS.keys())
-def test_who_writes_a_key_into_the_file_is_told_where_it_belongs(tmp_path: Path, text: str) -> None:
+def test_a_key_in_the_file_is_refused_with_its_proper_place(tmp_path: Path, text: str) -> None:
     said = refused(tmp_path, text)
-    assert "put them into the environment or into .env" in said and "api_key_env names" in said
+    assert "don't put keys in this file; set the variable that api_key_env names" in said
     assert KEY not in said and "did you mean 'api_key_env'" not in said
 
 
