@@ -1,14 +1,14 @@
-"""Where keys may go: what a folder's `.env` and a configuration may decide about keys that they do not hold.
+"""Where keys may be sent: what `.env` and a configuration may decide about keys that they do not hold.
 
-A key in the environment belongs to whoever started the program; the `.env` of the current folder may be a
-stranger's, since it came with what was unpacked or cloned there. So without consent
+A key in the environment is the user's. The `.env` of the current folder may be a stranger's: it may have come
+with an archive or a clone. So without consent
 
-    an address, or a configuration, of `.env`    holds for keys of the same `.env` alone
-    `api_key_env`                                takes variables that hold a provider's key by their name
+    an address, or a configuration, of `.env`    applies only to keys of the same `.env`
+    `api_key_env`                                accepts only variables that are named like a provider's key
 
-Consent (`--trust-env-file`) holds for these files with this content at this place. It is kept as a digest in
-the user's own folder, never in the current one, and beside it the hosts that each key has gone to: a key
-that goes to another one does so with a line that says it. Keys are kept as digests too.
+Consent (`--trust-env-file`) is for these files, with this content, at this path. It is stored as a digest in
+the user's own folder, never in the current one. Beside it are the hosts that each key was sent to: a key that
+is sent to a new host gets a line on the terminal. Keys are stored as digests too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _OTHER_SERVICES = re.compile(
 
 
 def is_key_of_a_provider(variable: str) -> bool:
-    """Whether this variable's name says that it may hold the key of a provider of models."""
+    """Whether this variable is named like the key of a model provider."""
     return bool(_HOLDS_KEY.fullmatch(variable)) and not _OTHER_SERVICES.fullmatch(variable)
 
 
@@ -55,10 +55,10 @@ def check(
     consents: bool,
     exported: Mapping[str, str],
 ) -> list[str]:
-    """Before keys go anywhere: lines to tell, of keys that go to another host than before.
+    """Check before any key is sent. Returns a line for each key that is sent to a new host.
 
     `config` is the file of the command line, `exported` the environment without `.env`. Raises ConfigError
-    for what needs a consent that is neither given (`consents`) nor kept.
+    if consent is needed and neither given (`consents`) nor stored.
     """
     folder = _own_folder(exported)
     if objections := list(_objections(settings, environ, config)):
@@ -108,7 +108,7 @@ def _objections(settings: Settings, environ: Environment, config: Path | None) -
 
 
 def _digest_of_files(environ: Environment, config: Path | None) -> str:
-    """Of the content and the place of what was read: consent to these alone."""
+    """A digest of content and path of the files that were read."""
     digest = hashlib.sha256()
     named = config or (Path(environ[CONFIG]) if environ.get(CONFIG) else None)
     for path, content in ((environ.file, environ.content), (named, named.read_bytes() if named else b"")):
@@ -121,7 +121,7 @@ def _digest_of_files(environ: Environment, config: Path | None) -> str:
 
 
 def _moves(folder: Path, providers: Iterable[ProviderAccess]) -> Iterator[str]:
-    """A line for each key that goes to a host that it has not gone to, where it has gone to any."""
+    """A line for each key that is sent to a new host, if it was sent to another one before."""
     by_key: dict[str, list[ProviderAccess]] = {}
     for each in providers:
         if each.configured and each.variable:
@@ -145,7 +145,7 @@ def _host(access: ProviderAccess) -> str:
 
 
 def _own_folder(exported: Mapping[str, str]) -> Path:
-    """By the environment alone: a `.env` that could name this folder could bring its own consent."""
+    """Named by the environment only: if `.env` could name it, `.env` could bring its own consent."""
     named = exported.get("XDG_STATE_HOME") or exported.get("LOCALAPPDATA") or ""
     if Path(named).is_absolute():
         return Path(named) / OURS
@@ -155,7 +155,7 @@ def _own_folder(exported: Mapping[str, str]) -> Path:
 
 
 class _Kept:
-    """One small file of the user. What can't be written is not remembered: that costs a question, no more."""
+    """One small file of the user. If it can't be written, the user is asked again next time."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._path = folder / name

@@ -3,7 +3,7 @@
     12:03:41 warning: openai is open failures=3
     {"at": "2027-01-15T08:03:41.120+00:00", "level": "warning", "message": "openai is open", "provider": ...}
 
-Below `warning` only this project's own loggers are heard: what SDKs log in detail can hold prompts and keys.
+Below `warning` only this project's own loggers are recorded: details that SDKs log can hold prompts and keys.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .control_characters import terminal_safe
 from .errors import ConfigError
 from .private import make_private_folder
 
-OURS = "src"  # the root of this project's loggers
+ROOT_LOGGER = "src"  # of this project
 LEVELS = ("debug", "info", "warning", "error")
 FILE_BYTES = 5_000_000
 FILES_KEPT = 3
@@ -32,22 +32,23 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 def set_up_logging(
     level: str, folder: Path | None = None, *, as_json: bool = False, simulated: bool = False
 ) -> None:
-    """Log to the terminal from `level` on and, where `folder` is given, from `info` on to a file in it.
+    """Log to the terminal from `level` on, and with a `folder` to a file in it from `info` on.
 
-    `as_json`: the terminal gets JSON lines too. `simulated`: every JSON line says so.
+    `as_json`: the terminal gets JSON lines too. `simulated`: every JSON line says so. Raises ConfigError if
+    the folder can't be written.
     """
     lines = _JsonLines({"simulated": True} if simulated else {})
-    ours = logging.getLogger(OURS)
-    ours.setLevel(logging.DEBUG)
-    for handler in list(ours.handlers):
-        ours.removeHandler(handler)
+    own = logging.getLogger(ROOT_LOGGER)
+    own.setLevel(logging.DEBUG)
+    for handler in list(own.handlers):
+        own.removeHandler(handler)
         handler.close()
     terminal = _TerminalHandler(getattr(logging, level.upper()))
     terminal.setFormatter(lines if as_json else _Plain())
-    ours.addHandler(terminal)
+    own.addHandler(terminal)
     if folder is not None:
-        ours.addHandler(_file_handler(folder, lines))
-    ours.propagate = False
+        own.addHandler(_file_handler(folder, lines))
+    own.propagate = False
     _set_up_others(lines if as_json else _Plain())
 
 
@@ -61,12 +62,12 @@ def _set_up_others(formatter: logging.Formatter) -> None:
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What was handed over as `extra`."""
+    """The fields that a call passed as `extra`."""
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
 class _TerminalHandler(logging.Handler):
-    """Looks standard error up each time: a live display replaces it while it draws."""
+    """Looks up standard error each time, since a live display replaces it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -79,9 +80,9 @@ class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         message = record.getMessage()
-        # What the sentence says already is not said again.
-        told = {n: v for n, v in fields_of(record).items() if n != "action" and str(v) not in message}
-        fields = "".join(f" {name}={value}" for name, value in told.items())
+        # A field whose value is in the message is not repeated.
+        shown = {n: v for n, v in fields_of(record).items() if n != "action" and str(v) not in message}
+        fields = "".join(f" {name}={value}" for name, value in shown.items())
         text = f"{at} {record.levelname.lower()}: {message}{fields}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
@@ -106,7 +107,7 @@ class _JsonLines(logging.Formatter):
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):
-    """Readable by its owner alone, after each rotation too."""
+    """Readable by its owner only, also after a rotation."""
 
     def _open(self) -> Any:
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
