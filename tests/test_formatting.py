@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
-from src.web.words import FILTERS
 
 from src.formatting import (
     count,
@@ -20,6 +19,7 @@ from src.formatting import (
     shortened,
     utc_time,
 )
+from src.web.template_filters import FILTERS
 
 NOON = datetime(2026, 11, 26, 12, 0, 0).astimezone().timestamp()
 

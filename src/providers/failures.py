@@ -17,7 +17,7 @@ from ..errors import (
     TimedOut,
     Unreachable,
 )
-from ..masking import MASK, without_keys
+from ..masking import KeyMask, without_keys
 from ..records import Completion, CompletionRequest
 from . import values
 from .error_classes import MESSAGE_CHARS_READ, ErrorAnswer, MessagePattern, classify, too_large
@@ -56,22 +56,24 @@ _PYTHONS_OWN: Mapping[str, Verdict] = {
 
 @dataclass(frozen=True, slots=True)
 class ErrorFactory:
-    """Whose errors these are: the provider's name, and the key that must not be repeated."""
+    """Makes the errors of one provider, whose messages never repeat its `key`."""
 
     provider: str
     key: str = field(repr=False)
+    _mask: KeyMask = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_mask", KeyMask(self.key))
 
     def masked(self, text: str) -> str:
-        """`text` on one line, of bearable length, without anything that looks like a key."""
-        text = values.text(text, MESSAGE_CHARS_READ)
-        if self.key:
-            text = text.replace(self.key, MASK)
+        """`text` on one line, at most `values.MESSAGE_CHARS` long, without the key or anything like one."""
+        text = self._mask.everywhere(values.text(text, MESSAGE_CHARS_READ))
         text = without_keys(" ".join(text.split()))
         return text if len(text) <= values.MESSAGE_CHARS else text[: values.MESSAGE_CHARS - 3] + "..."
 
     def mask_key(self, text: str) -> str:
         """A name that the provider chose (of a code, a model, an answer), without the key."""
-        return text.replace(self.key, MASK) if self.key else text
+        return self._mask.whole(text)
 
     def without_key_in(self, completion: Completion) -> Completion:
         """An answer whose names do not repeat the key. Its text is the model's and stays as it is."""

@@ -44,19 +44,33 @@ class Unreadable(RejectedAnswer):
 
 
 class Redirected(RejectedAnswer):
-    """A redirect that is not followed: a key and a prompt go to no other origin."""
+    """A redirect that is not followed: key and prompt go to this origin only, with the same credentials."""
 
     billed = False
 
     def __init__(self, status: int, here: str, there: str) -> None:
-        origins = f"from {origin(here)} to {origin(there) or 'an unreadable address'}"
+        target = origin(there) or "an unreadable address"
+        if target == origin(here) and not _same_user(here, there):
+            target += " with other credentials"
+        origins = f"from {origin(here)} to {target}"
         super().__init__(f"answered {status}, a redirect {origins}, which is not followed (check base_url)")
 
 
 def may_follow(status: int, method: str, here: str, there: str) -> bool:
-    """Whether a redirect is followed: within the origin, and with the same method and body."""
-    same = origin(here) == origin(there) and origin(here) != ""
+    """Whether a redirect is followed: within the origin, with the same credentials, method and body."""
+    same = origin(here) == origin(there) != "" and _same_user(here, there)
     return same and (status in (307, 308) or method == "GET")
+
+
+def has_no_host(location: str) -> bool:
+    """Whether `location` is absolute and names no host: each client goes somewhere else then."""
+    parts = urlsplit(location)
+    return bool(parts.scheme) and not parts.hostname
+
+
+def _same_user(here: str, there: str) -> bool:
+    """Whether both addresses have the same user and password, or none."""
+    return urlsplit(here).netloc.rpartition("@")[0] == urlsplit(there).netloc.rpartition("@")[0]
 
 
 def origin(url: str) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
-from .network import ERROR_BYTES, AnswerTooLarge, Redirected, may_follow
+from .network import ERROR_BYTES, AnswerTooLarge, Redirected, has_no_host, may_follow
 
 _PART_BYTES = 65_536
 _MOST_HEADERS = 4_000  # http.client refuses an answer with more than 100, as aiohttp and h11 do not
@@ -46,9 +46,9 @@ class BoundedAdapter(HTTPAdapter):
 
     @staticmethod
     def _check_redirect(response: Response, request: PreparedRequest) -> None:
-        here = str(request.url)
+        here, location = str(request.url), response.headers["location"]
         try:
-            there = urljoin(here, response.headers["location"])
+            there = "" if has_no_host(location) else urljoin(here, location)
         except ValueError:
             there = ""
         if not may_follow(response.status_code, str(request.method), here, there):

@@ -22,6 +22,7 @@ from .network import (
     Redirected,
     RejectedAnswer,
     Unreadable,
+    has_no_host,
     may_follow,
     proxy_for,
 )
@@ -176,8 +177,9 @@ class Transport(httpx2.AsyncBaseTransport):
 
 
 def _check_redirect(answer: aiohttp.ClientResponse, request: httpx2.Request, url: str) -> None:
+    location = answer.headers["Location"]
     try:
-        there = str(request.url.join(answer.headers["Location"]))
+        there = "" if has_no_host(location) else str(request.url.join(location))
     except (httpx2.InvalidURL, ValueError):
         there = ""
     if not may_follow(answer.status, request.method, url, there):

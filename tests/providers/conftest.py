@@ -71,6 +71,13 @@ def faulty(own_simulator: SimulatorProcess) -> Iterator[SimulatorProcess]:
             own_simulator.patch(name, {**undo, **FAST})
 
 
+async def in_flight(simulator: SimulatorProcess, api: str, calls: int) -> None:
+    """Wait until exactly so many calls have arrived and not ended."""
+    async with asyncio.timeout(120):
+        while (await asyncio.to_thread(simulator.stats))[api]["in_flight"] != calls:
+            await asyncio.sleep(0.01)
+
+
 @dataclass
 class Canned:
     """A server on loopback that answers every call alike, and remembers what it was asked."""

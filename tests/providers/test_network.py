@@ -13,7 +13,7 @@ from src.providers.network import is_loopback
 from src.simulator.process import SimulatorProcess
 
 from ..helpers import ROOT, child_environment
-from .conftest import API_FORMATS, Builder, Canned, access_to, ask
+from .conftest import API_FORMATS, SLOTS, Builder, Canned, access_to, ask, in_flight
 from .test_odd_answers import claude, gemini, gpt
 
 ANSWERS = {"anthropic": claude(), "openai": gpt(), "gemini": gemini()}
@@ -98,11 +98,12 @@ async def test_a_path_in_the_base_url_is_kept(canned: Canned, adapter_for: Build
 
 async def test_as_many_calls_as_slots_go_at_once(faulty: SimulatorProcess, adapter_for: Builder) -> None:
     for api in API_FORMATS:
-        faulty.patch(api, {"latency": {"first_token_s": 0.2, "jitter": 0.0}})
+        faulty.patch(api, {"faults": {"silence": 1.0}})
         adapter = adapter_for(access_to(api, faulty.base_urls[api]))
-        await adapter.warm_up()
-        await asyncio.gather(*(adapter.complete(ask(api, f"number {i}")) for i in range(4)))
-        assert faulty.stats()[api]["max_in_flight"] == 4
+        calls = [asyncio.create_task(adapter.complete(ask(api, timeout_s=300.0))) for _ in range(SLOTS)]
+        await in_flight(faulty, api, SLOTS)
+        await asyncio.to_thread(faulty.reset)  # ends them
+        assert {type(one) for one in await asyncio.gather(*calls, return_exceptions=True)} == {Unreachable}
 
 
 LAZY = """

@@ -242,7 +242,16 @@ async def other() -> AsyncIterator[Raw]:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("form", ["{origin}/v1", "//{host}/x", "https://127.0.0.1/x", "http://user@{host}/"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{origin}/v1",
+        "//{host}/x",
+        "https://127.0.0.1/x",
+        "http://user@{host}/",
+        "http://user:p%40ss@{host}/x",
+    ],
+)
 async def test_r3_8_no_other_origin_gets_a_key_or_a_prompt(
     server: Raw, other: Raw, adapter: ProviderAdapter, api: str, status: int, form: str
 ) -> None:
@@ -257,6 +266,31 @@ async def test_r3_8_no_other_origin_gets_a_key_or_a_prompt(
     assert (caught.value.sent, KEY in str(caught.value)) == (False, False)
     named = "https://127.0.0.1:443" if there.startswith("https") else other.origin
     assert f"{api}: answered {status}, a redirect from {server.origin} to {named}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("http://user:p%40ss@{host}/x", "{origin} with other credentials"),
+        ("//user@{host}/x", "{origin} with other credentials"),
+        ("http://ü:ß@{host}/x", ""),  # one client reads it, the other does not: neither follows it
+        ("http:///x", "an unreadable address"),
+        ("https:x", "an unreadable address"),
+        ("http://user:pass@/x", "an unreadable address"),
+        ("http://user:pass@127.0.0.1:99999/x", "an unreadable address"),
+    ],
+)
+async def test_credentials_and_hosts_that_a_redirect_brings_are_not_used(
+    server: Raw, adapter: ProviderAdapter, api: str, location: str, target: str
+) -> None:
+    host = server.origin.partition("//")[2]
+    server.answer = server.says(response(b"", 307, f"Location: {location.format(host=host)}"))
+    with pytest.raises(InvalidResponse) as caught:
+        await adapter.complete(ask(api))
+    shown = target.format(origin=server.origin)
+    assert f"{api}: answered 307, a redirect from {server.origin} to {shown}" in str(caught.value)
+    assert caught.value.sent is False and "pass" not in str(caught.value).partition("redirect")[2]
+    assert len(server.requests) == 1
 
 
 async def test_r3_8_within_the_origin_a_redirect_is_followed_where_the_prompt_stays_one(
