@@ -262,13 +262,15 @@ class ProviderState:
     def may_open_up(self) -> bool:
         """Whether the end of a call in flight changes what it admits, although time alone would too.
 
-        A probe, a forced call, one of a slow start, one on a spent quota or a rejected key.
+        A probe, a forced call, one of a slow start, one after failures in a row, one on a spent quota or a
+        rejected key.
         """
         if not self.in_flight:
             return False
         if self.key.rejection or self.quota.until > 0.0 or self.backoff.count > 0:
             return True
-        return self.breaker.state is not CLOSED or self.breaker.in_slow_start
+        breaker = self.breaker
+        return breaker.state is not CLOSED or breaker.in_slow_start or breaker.consecutive > 0
 
     @property
     def doubted(self) -> bool:

@@ -190,6 +190,18 @@ def test_half_of_all_failing_opens_it_only_while_another_serves() -> None:
     assert breaker.state is OPEN
 
 
+@pytest.mark.parametrize(("every", "needed"), [(8, 5), (4, 7), (2, 14)])
+def test_without_an_alternative_failures_in_a_row_must_exceed_chance(every: int, needed: int) -> None:
+    """log(1/10,000) / log(share that fails), rounded up."""
+    breaker = make_breaker()
+    for number in range(40):
+        breaker.settle(number % every != 0, breaker.acquire(START), START, others_serve=False)
+    for _ in range(needed):
+        assert breaker.state is CLOSED
+        breaker.settle(False, breaker.acquire(START), START, others_serve=False)
+    assert breaker.state is OPEN
+
+
 def test_an_answer_that_refutes_the_opening_half_opens_it_at_once() -> None:
     breaker = make_breaker()
     burst = many(breaker, 20)

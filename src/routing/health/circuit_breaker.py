@@ -24,6 +24,8 @@ Evidence. Failures are in a row when no call that was sent after them has been a
 calls were sent counts, not the order in which they end, since a refusal is faster than an answer. Calls
 beside a failure that are still in flight may be answered yet, so with dozens in flight three failures are
 an accident and half of the calls are not. A failure that is its row's own (`blamed`) never counts.
+Where no other provider serves, an opening stops all work. There it takes so many failures in a row that
+chance would not make them out of the share that fails (BY_CHANCE), and not `consecutive_failures` alone.
 An opening that the first probe or a canary refutes was caused by single rows: within window_s of it twice
 as many failures in a row are needed, to FALSE_ALARMS_AT_MOST doublings. `doubtful` keeps new calls out
 while the verdict is near.
@@ -49,6 +51,7 @@ property test tries. `acquire` without `admits` raises PermitError and changes n
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from enum import StrEnum
@@ -62,6 +65,7 @@ _STEPS_AT_MOST = 16  # of the timer: after a day of failed probes the power woul
 CALLS_A_MINUTE = 4  # to a dead provider
 ONE_OBSERVATION = 1.1  # times recovery_timeout_s: failures closer together count as one call of those
 FALSE_ALARMS_AT_MOST = 3
+BY_CHANCE = 1e-4  # the probability below which failures in a row are no accident
 YOUNG_S = 5.0  # a call in flight for longer says nothing about the provider now
 _MINUTE_S = 60.0
 
@@ -80,6 +84,7 @@ class CircuitBreaker:
     """See the table above. All times are UTC epoch seconds passed in as `now`."""
 
     __slots__ = (
+        "_alone",
         "_answered",
         "_calls",
         "_closed_at",
@@ -124,6 +129,7 @@ class CircuitBreaker:
         self._failures_in_window = 0
         self._failed_health = False
         self._proven = False  # a health call has shown the outage as well
+        self._alone = False  # no other provider takes the tasks
         self._sent = 0  # calls let in while it was closed: the newest one's number
         self._in_flight: dict[int, float] = {}  # since the last closing, in the order of sending: sent at
         self._answered = 0  # the newest call that was answered
@@ -314,6 +320,7 @@ class CircuitBreaker:
             self._run.append(number)
             self._run_times.append(now)
             failures = self.consecutive = len(self._run)
+            self._alone = not others_serve
             if failures >= self._enough(now) and failures > self._beside(min(self._run), now, failures):
                 self._open(now, f"{failures} failures in a row")
                 return
@@ -334,9 +341,14 @@ class CircuitBreaker:
         return self._false_alarms > 0
 
     def _enough(self, now: float) -> int:
-        """Failures in a row that open it: more after openings that were false."""
+        """Failures in a row that open it: more after false openings, and where no other provider serves."""
         self.false_alarm(now)
-        return self._settings.consecutive_failures << self._false_alarms
+        enough = self._settings.consecutive_failures << self._false_alarms
+        ended, failed = len(self._calls) - len(self._run), self._failures_in_window - len(self._run)
+        if self._alone and failed > 0 and ended >= self._settings.min_calls:
+            share = min(failed / ended, 0.5)
+            enough = max(enough, math.ceil(math.log(BY_CHANCE) / math.log(share)))
+        return enough
 
     def _beside(self, first: int, now: float, enough: int) -> int:
         """How many calls in flight were sent after `first` and may still be answered; up to `enough`."""
