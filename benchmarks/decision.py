@@ -19,7 +19,7 @@ from typing import Any
 
 from src.records import Completion, FinishReason, LimitReport, Message, Placement, Task, Usage
 from src.routing.balancer import ProviderLoadBalancer
-from src.routing.scheduler import Dispatch
+from src.routing.scheduler import Scheduler
 from src.routing.simulation import VirtualRun
 
 from .child import median as middle
@@ -72,11 +72,11 @@ class Cost:
 
 
 class Desk:
-    """Drives a Dispatch through time: calls end, wake-ups come, and what was placed is offered anew."""
+    """Drives a Scheduler through time: calls end, wake-ups come, and what was placed is offered anew."""
 
     def __init__(self, settings: Any, waiting: int, latency_s: float, *, typed: bool = False) -> None:
         balancer = ProviderLoadBalancer(settings, now=START, jitter=random.Random(1))
-        self._dispatch = Dispatch(balancer, settings)
+        self._dispatch = Scheduler(balancer, settings)
         self._tasks = endless_tasks(typed=typed)
         self._dice = random.Random(2)
         self._latency_s = latency_s
@@ -282,7 +282,7 @@ def _virtual(count: int) -> Table:
 
 def _fairness(settings: Any) -> float:
     """Jain's index of what two batches get while both wait: 10,000 were there before 1,000 come."""
-    dispatch = Dispatch(ProviderLoadBalancer(settings, now=START, jitter=random.Random(1)), settings)
+    dispatch = Scheduler(ProviderLoadBalancer(settings, now=START, jitter=random.Random(1)), settings)
     large, small = endless_tasks("large", seed=5), endless_tasks("small", seed=6)
     for task in itertools.islice(large, 10_000):
         dispatch.offer(task, START)

@@ -19,7 +19,7 @@ from typing import Any
 from ..agents.real_agent import RealAgent
 from ..errors import InternalError, LeadershipLost, ProviderError, TimedOut
 from ..records import Completion, Placement, Result
-from ..routing.scheduler import Dispatch, Settled
+from ..routing.scheduler import Scheduler, Settled
 from .budget_keeper import BudgetKeeper
 from .leadership import Leadership
 from .result_writer import ResultWriter
@@ -48,7 +48,7 @@ class CallGate:
 
     def __init__(
         self,
-        dispatch: Dispatch,
+        dispatch: Scheduler,
         budget_keeper: BudgetKeeper,
         leadership: Leadership,
         now: Callable[[], float],

@@ -9,7 +9,7 @@ from contextlib import suppress
 from ..errors import StoreError
 from ..records import Attempt, Task
 from ..routing.cost.budgets import BudgetRefusal
-from ..routing.scheduler import Dispatch
+from ..routing.scheduler import Scheduler
 from .calls import internal_error
 from .result_writer import ResultWriter
 from .store_session import StoreSession
@@ -26,7 +26,7 @@ class BlockedOwners:
     go back into the queue, and claims skip their owner until that budget resets.
     """
 
-    def __init__(self, dispatch: Dispatch, prefetch_limit: int, now: Callable[[], float]) -> None:
+    def __init__(self, dispatch: Scheduler, prefetch_limit: int, now: Callable[[], float]) -> None:
         self._dispatch, self._now = dispatch, now
         self._most = prefetch_limit // BLOCKED_SHARE
         self._blocked: dict[Owner, BudgetRefusal] = {}
@@ -69,7 +69,7 @@ class TaskClaims:
     def __init__(
         self,
         session: StoreSession,
-        dispatch: Dispatch,
+        dispatch: Scheduler,
         result_writer: ResultWriter,
         supervisor: Supervisor,
         blocked: BlockedOwners,

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..records import Result, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
-from ..routing.scheduler import Dispatch
+from ..routing.scheduler import Scheduler
 from .store.rows import Command
 
 
@@ -27,7 +27,7 @@ class CommandHandler:
     def __init__(
         self,
         balancer: ProviderLoadBalancer,
-        dispatch: Dispatch,
+        dispatch: Scheduler,
         ended: Callable[[Result], None],
     ) -> None:
         self._balancer, self._dispatch, self._ended = balancer, dispatch, ended

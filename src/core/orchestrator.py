@@ -39,7 +39,7 @@ from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
 from ..records import CompletionRequest, Event, PoolSnapshot, Result, TaskStatus, Usage
 from ..routing.balancer import ProviderLoadBalancer
-from ..routing.scheduler import Dispatch
+from ..routing.scheduler import Scheduler
 from ..settings import Settings
 from .alerts import Alerter
 from .budget_keeper import BudgetKeeper, budgets_from
@@ -134,7 +134,7 @@ class Orchestrator:
             budgets=budgets,
             canaries=True,
         )
-        self.dispatch = dispatch = Dispatch(self.balancer, settings)
+        self.dispatch = dispatch = Scheduler(self.balancer, settings)
         self._adapters = options.adapters or {
             name: build_adapter(
                 a, self.balancer.slots, self._report_late_answer, max_answer_mb=settings.pool.max_answer_mb

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..records import Event, PoolSnapshot
-from ..routing.scheduler import Dispatch
+from ..routing.scheduler import Scheduler
 from .calls import CallRunner
 from .event_reporter import EventReporter
 from .leadership import Leadership
@@ -58,7 +58,7 @@ class Placer:
 
     def __init__(
         self,
-        dispatch: Dispatch,
+        dispatch: Scheduler,
         guard: PlacementGuard,
         calls: CallRunner,
         result_writer: ResultWriter,

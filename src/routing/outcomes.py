@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import (
+    PROVIDER_ERRORS,
     AuthFailed,
     ModelUnavailable,
     Overloaded,
@@ -18,7 +19,7 @@ from ..errors import (
     TimedOut,
     Unreachable,
 )
-from ..records import LimitReport, Outcome, RefusalKind, Usage
+from ..records import Attempt, Completion, LimitReport, Outcome, RefusalKind, Usage
 from ..refusal_text import refusal_text
 from .canaries import comes_again, health_of
 from .connectivity import ConnectivityMonitor
@@ -265,3 +266,37 @@ class OutcomeRecorder:
             text = f"{provider.name}: {refusal_text(RefusalKind.QUOTA_SPENT, code)}"
             self._registry.events.add(now, "quota_exhausted", text, provider.name, "alert", until=resets_at)
             self._registry.status.report(provider, now, silently=True)
+
+
+def outcome_of(completion: Completion | None, error: ProviderError | None) -> Outcome:
+    """How a call is settled. One that was cut off, timed out or cancelled in flight may have been billed."""
+    if completion is not None:
+        return Outcome.OK
+    if error is None:
+        return Outcome.UNCERTAIN
+    unanswered = error.status is None or error.status == 200
+    if error.may_be_billed and error.sent and unanswered and error.usage is None:
+        return Outcome.UNCERTAIN
+    return Outcome.FAILED if error.counts_against_health else Outcome.NEUTRAL
+
+
+def costs_attempt(attempt: Attempt, offered_at: float, registry: Registry) -> bool:
+    """Whether a call uses up one of its task's attempts: a forced call or a dead network does not.
+
+    `offered_at`: when the task was offered, UTC epoch seconds.
+    """
+    if attempt.forced or not attempt.error_kind:
+        return False
+    if attempt.error_kind in ("Unreachable", "TimedOut") and _may_be_network(attempt, offered_at, registry):
+        return False
+    return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
+
+
+def _may_be_network(attempt: Attempt, offered_at: float, registry: Registry) -> bool:
+    if attempt.started_at < offered_at:
+        return True  # before a restart: when the network was gone then is not known any more
+    ended_at = attempt.started_at + attempt.latency_s
+    if registry.network.was_offline(attempt.started_at, ended_at):
+        return True
+    lost = attempt.error_kind == "Unreachable" and attempt.status is None
+    return lost and not registry.heard_since(ended_at)

@@ -1,35 +1,34 @@
-"""The waiting tasks, and who goes next.
+"""The waiting tasks, and which of them goes next.
 
     offer(task, now)      a task arrives
-    withdraw(key)         it is cancelled
-    dispatch(now)         -> placements to carry out, tasks that ended without one, when to ask again
-    settle(...)           an attempt ended: the task is done, or waits again with what it has learned
+    withdraw(key)         a waiting task is cancelled
+    dispatch(now)         -> placements to carry out, tasks that ended without one, when to call it again
+    settle(...)           a call has ended: the task is done, or waits again with what it has learned
 
-Rules. Tasks that may go to the same places wait in one class, in the order (priority, fair share, age).
-Of all classes the one with the first head goes next (`queues.py`). A head that does not fit parks its class,
-and those that would be told the same, until the moment it will, or until a provider it waits for settles a
-call; so nobody is woken in vain and not all wake at once.
+Order. Tasks that may go to the same places wait in one class, ordered by priority, fair share and age. Of all
+classes the one with the first head goes next (`queues.py`). A head that can't be placed parks its class, and
+those that would get the same answer, until a known moment or until one of the named providers settles a call.
 
-First claim: the oldest task that waits for room in a model group's tokens holds that group until its
-moment; a younger one goes elsewhere or waits, so that small tasks never starve a large one.
+Head-of-line hold. The oldest task that waits for tokens of a rate-limit group holds the group until they are
+there; a younger one goes elsewhere or waits. So small tasks never starve a large one.
 
-Fair share: each flow (batch, submitter) numbers its tasks from the number of the last task placed
-(start-time fair queueing), so a file of 200,000 rows and a single question take turns.
+Fair share. Each flow (batch, submitter) numbers its tasks from the number of the last task that was placed,
+so that a file of 200,000 rows and a single question take turns (start-time fair queueing: Goyal, Vin and
+Cheng, 1996).
 
-Memory is bounded by the tasks that are not over. A flow is forgotten with its last task, and heaps whose dead
-entries could stay behind a live one for long are swept.
+Memory is bounded by the tasks that have not ended. A flow is forgotten with its last task, and heaps are
+swept when most of their entries are dead.
 
-Tasks that can't be served in time or at all end here, before they cost anything.
+A task that can't be served in time, or at all, ends here before it costs anything.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..errors import PROVIDER_ERRORS, ProviderError, RateLimited
+from ..errors import ProviderError, RateLimited
 from ..records import (
     Attempt,
     Completion,
@@ -49,21 +48,26 @@ from .allocation.planner import AllocationPlanner
 from .balancer import ProviderLoadBalancer
 from .candidates import SOON_S, PlacementResult, WaitCondition
 from .cost.budgets import BudgetRefusal
+from .deadlines import Deadlines
 from .limits.group import RateLimitGroup
-from .queue_groups import SLACK, Flow, PendingTask, QueueClass
+from .outcomes import costs_attempt, outcome_of
+from .queue_groups import Flow, PendingTask, QueueClass
 from .queues import Queues
 from .refusals import NEVER
 from .retry_state import RetryState
 from .routes import Route, class_key
 
 TaskKey = tuple[str, str]  # batch, id
-PROBES_DRAWN = 4  # so many tasks are asked to be a probe: one may not fit
-PASSED_AFTER_429 = 4  # tasks that go before one that has drawn a 429, x as many for each further one
-PREFIX_CLASSES = 64  # tasks with as many different long beginnings stand in so many classes at most
+PROBES_DRAWN = 4  # tasks that are tried as a probe: the first may not fit
+PASSED_AFTER_429 = 4  # tasks that go before one that drew a 429; to the power of its 429s in all
+PREFIX_CLASSES = 64  # classes at most for tasks that differ only in their long prefix
 
 
 class Dispatched(NamedTuple):
-    """What `dispatch` decided. `next_wake` None: nothing will change before something settles or arrives."""
+    """The decisions of one `dispatch`.
+
+    `next_wake` is UTC epoch seconds; None: nothing changes before a call settles or a task arrives.
+    """
 
     placements: list[Placement]
     ended: list[Result]
@@ -71,14 +75,14 @@ class Dispatched(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What became of an attempt: its record, and the task's result if it is over."""
+    """The record of an attempt, and the result of its task if that has ended."""
 
     attempt: Attempt
     result: Result | None
 
 
-class Dispatch:
-    """Owns every task that was offered and is not over."""
+class Scheduler:
+    """Owns every task that was offered and has not ended. All times are UTC epoch seconds."""
 
     def __init__(self, balancer: ProviderLoadBalancer, settings: Settings) -> None:
         self.balancer = balancer
@@ -86,31 +90,33 @@ class Dispatch:
         self._entries: dict[TaskKey, PendingTask] = {}
         self._queues = Queues(balancer.route, settings.routing.preferred_wait_s, balancer.providers)
         self._in_flight: dict[int, PendingTask] = {}
-        self._deadlines: list[tuple[float, int, PendingTask]] = []
-        self._placed: list[Placement] = []  # decided, and not returned by `dispatch` yet
+        self._deadlines = Deadlines()
+        self._placed: list[Placement] = []  # not returned by `dispatch` yet
         self._ended: list[Result] = []
         self._sequence = itertools.count()
-        self._with_deadline = 0  # waiting tasks that have one
         self._flows: dict[tuple[str, str], Flow] = {}
         self._virtual_time = 0.0
-        self._least_s = 0.0  # what even a lucky call takes
+        self._least_s = 0.0  # a call takes at least so long
         self._planner = AllocationPlanner(balancer.registry)
         self._routes_version = balancer.registry.routes_version
         self._offline_since = balancer.offline_since
-        self.behind = 0  # tasks that will be offered when there is room for them
+        self.behind = 0  # queued tasks that are not offered yet
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def waiting(self) -> int:
-        """Tasks without a call out."""
+        """How many tasks wait, without a call in flight."""
         return self._queues.waiting
 
     # ------------------------------------------------------------------ in and out
 
     def offer(self, task: Task, now: float, attempts: Sequence[Attempt] = ()) -> None:
-        """Take a task in. `attempts` it had before a restart keep counting, and what they showed is known."""
+        """Take a task in. `attempts`: those before a restart, which keep counting.
+
+        Raises ValueError for a task that was offered before and has not ended.
+        """
         key = (task.batch, task.id)
         if key in self._entries:
             raise ValueError(f"task {task.id!r} of {task.batch!r} was offered before")
@@ -121,18 +127,16 @@ class Dispatch:
         retry_policy.recall(retry, attempts, self.balancer.by_name, self._settings.pool)
         retry.prefixes = self.balancer.registry.prompt_cache.offered(task)
         like = (*class_key(task, self._settings), task.deadline_at is not None)
-        if retry.prefixes:  # one that waits for its beginning to be cached must not hold up the others
+        if retry.prefixes:  # a task that waits for its prefix to be cached must not hold up the others
             like = (*like, int(retry.prefixes[-1].key[:4], 16) % PREFIX_CLASSES)
-        if (
-            self.balancer.registry.budgets is not None
-        ):  # one whose budget is spent must not hold up the others
+        if self.balancer.registry.budgets is not None:  # nor must one whose budget is spent
             like = (*like, *flow)
         entry = PendingTask(task, task, retry, like, list(attempts))
         self._entries[key] = entry
         self._enqueue(entry, now)
 
     def _tag(self, flow: tuple[str, str]) -> float:
-        """The place of the flow's next task among those of all flows."""
+        """The place of the flow's next task among the tasks of all flows."""
         found = self._flows.get(flow)
         if found is None:
             found = self._flows[flow] = Flow()
@@ -141,37 +145,38 @@ class Dispatch:
         return found.tag
 
     def withdraw(self, batch: str, task_id: str) -> Task | None:
-        """Take a waiting task out again; None when it is unknown or its call is out already."""
+        """Take a waiting task out; None where it is unknown or its call is in flight."""
         entry = self._entries.get((batch, task_id))
         if entry is None or entry.queue is None:
             return None
         self._dequeue(entry)
         self._forget(entry)
-        if entry.retry.prefixes:  # what it shared with one other is not shared any more
+        if entry.retry.prefixes:  # a prefix that it shared with one other is not shared any more
             self.wake_all()
         return entry.task
 
     def waiting_tasks(self) -> list[Task]:
-        """Every task without a call out, in no order."""
+        """Every waiting task, in no order."""
         return [e.task for e in self._entries.values() if e.queue is not None]
 
     def knows(self, batch: str, task_id: str) -> bool:
+        """Whether the task was offered and has not ended."""
         return (batch, task_id) in self._entries
 
     def lowest_priority(self) -> int:
-        """Of the tasks without a call out; 0 where there is none."""
+        """The lowest priority of a waiting task; 0 where none waits."""
         return min((task.priority for task in self.waiting_tasks()), default=0)
 
     def owners(self) -> set[tuple[str, str]]:
-        """(batch, submitter) of every task that was offered and is not over."""
+        """(batch, submitter) of every task that was offered and has not ended."""
         return set(self._flows)
 
     def keys(self) -> set[TaskKey]:
-        """(batch, id) of every task that was offered and is not over."""
+        """(batch, id) of every task that was offered and has not ended."""
         return set(self._entries)
 
     def wake_all(self) -> None:
-        """Something changed for everybody: weights, a pause, the network."""
+        """Something changed for all tasks: weights, a pause, the network."""
         self._queues.wake_all()
 
     # ------------------------------------------------------------------ the decision
@@ -184,7 +189,7 @@ class Dispatch:
         self._expire(now)
         if self._planner.advise(queues, queues.waiting, self.behind, now):
             queues.wake_all()
-        placements = self._placed  # kept where an error ends this half-way: they hold permits
+        placements = self._placed  # kept if an error ends this method: they hold permits
         self._send_probes(placements, now)
         while balancer.registry.free_slots and queues.waiting:
             best = queues.next_class(now)
@@ -204,7 +209,7 @@ class Dispatch:
         return Dispatched(placements, ended, self._next_wake(now))
 
     def _note_changes(self, now: float) -> None:
-        """Reroute or wake the queues where models came or went, or the network did."""
+        """Reroute the queues where models came or went, and wake them where the network did."""
         registry = self.balancer.registry
         if registry.routes_version != self._routes_version:
             self._routes_version = registry.routes_version
@@ -214,7 +219,10 @@ class Dispatch:
             self._queues.wake_all()
 
     def _send_probes(self, placements: list[Placement], now: float) -> None:
-        """A probe is drawn from the tasks that have not failed: the oldest may be what opened the breaker."""
+        """A probe is drawn from the tasks that have not failed: the oldest may be what opened the breaker.
+
+        Each provider that may get one gets one.
+        """
         for provider in self.balancer.awaiting_probe(now):
             for _ in range(PROBES_DRAWN if self.balancer.registry.free_slots else 0):
                 entry = self._queues.draw(provider, self.balancer.registry.dice)
@@ -229,11 +237,11 @@ class Dispatch:
                     break
 
     def _leaves(self, entry: PendingTask, placement: Placement) -> None:
-        """The task's call is on its way."""
+        """The task was placed."""
         self._dequeue(entry)
         self._in_flight[placement.permit] = entry
         entry.warnings = placement.warnings
-        if not entry.retry.draws_429:  # its place is not the one that it came with
+        if not entry.retry.draws_429:  # else its place was moved back
             self._virtual_time = max(self._virtual_time, entry.retry.order[1])
 
     def _try(self, entry: PendingTask, best: QueueClass, now: float) -> PlacementResult:
@@ -252,7 +260,7 @@ class Dispatch:
     def _try_cheaper(
         self, entry: PendingTask, route: Route, blocked: WaitCondition, now: float
     ) -> PlacementResult:
-        """Only money keeps the task: a cheaper tier may serve one that wished for none, else it is parked."""
+        """Only a budget keeps the task: a cheaper tier may serve one that names none, else it is parked."""
         if entry.task.tier == "auto" and not entry.task.models:
             for tier in reversed(TIERS[: TIERS.index(route.tier)]):
                 cheaper = self.balancer.route(entry.task, now, tier)
@@ -265,7 +273,7 @@ class Dispatch:
 
     @staticmethod
     def _drop_hold(entry: PendingTask) -> RateLimitGroup | None:
-        """It asks again or has gone: what it had claimed is claimed anew, or no longer needed."""
+        """End the task's head-of-line hold: its next evaluation begins another one if it needs one."""
         group, entry.holds = entry.holds, None
         if group is None or group.head_of_line is None or group.head_of_line[0] != entry.retry.order:
             return None
@@ -281,16 +289,16 @@ class Dispatch:
                 group.head_of_line, entry.holds = mine, group
 
     def _next_wake(self, now: float) -> float | None:
-        # Without a free slot time changes nothing: the settle that brings one does.
+        # Without a free slot time changes nothing: the settled call that frees one does.
         wake = self._queues.next_at(now) if self.balancer.registry.free_slots else NEVER
-        while self._deadlines and self._deadlines[0][2].queue is None:
-            heapq.heappop(self._deadlines)  # over, or in flight: back in the heap when it waits again
-        if self._deadlines:
-            wake = min(wake, self._deadlines[0][0] - self._least_s)
+        wake = min(wake, self._deadlines.next_at() - self._least_s)
         return wake if wake < NEVER else None
 
     def abandon(self, task: Task, now: float, error: str, placement: Placement | None = None) -> Result:
-        """Take out a task that an internal error has left half-way; what its call may cost is uncertain."""
+        """End a task that an internal error has left in an unknown state, as failed.
+
+        Where `placement` is given its call is booked as uncertain.
+        """
         key = (task.batch, task.id)
         entry = self._entries.get(key)
         attempts = tuple(entry.attempts) if entry is not None else ()
@@ -310,19 +318,14 @@ class Dispatch:
 
     def _expire(self, now: float) -> None:
         self._least_s = self._least_latency_s() if self._deadlines else 0.0
-        while self._deadlines and self._deadlines[0][0] - self._least_s <= now:
-            _, _, entry = heapq.heappop(self._deadlines)
-            if entry.queue is not None:
-                self._dequeue(entry)
-                text = (
-                    "the deadline can't be met any more"
-                    if now < (entry.task.deadline_at or now)
-                    else ("the deadline has passed")
-                )
-                self._ended.append(self._end(entry, TaskStatus.EXPIRED, text, now))
+        for entry in self._deadlines.take_due(now + self._least_s):
+            self._dequeue(entry)
+            is_early = now < (entry.task.deadline_at or now)
+            text = "the deadline can't be met any more" if is_early else "the deadline has passed"
+            self._ended.append(self._end(entry, TaskStatus.EXPIRED, text, now))
 
     def _least_latency_s(self) -> float:
-        """Half the best median: what even a lucky call takes."""
+        """Half the best median latency: a call takes at least so long, in seconds."""
         medians = [q[0] for p in self.balancer.providers if (q := p.history.quantiles())]
         return 0.5 * min(medians) if medians else 0.0
 
@@ -330,10 +333,10 @@ class Dispatch:
         self._dequeue(entry)
         reasons = blocked.reasons if blocked is not None else ()
         why = "; ".join(f"{c.provider}: {candidate_text(c)}" for c in reasons if c.kind)
-        told = "; ".join(retry_policy.describe(a) for a in entry.attempts if a.error_kind)
+        before = "; ".join(retry_policy.describe(a) for a in entry.attempts if a.error_kind)
         text = f"no provider can serve it ({why or 'none is configured'})"
         status = TaskStatus.REFUSED if entry.retry.refused else TaskStatus.FAILED
-        return self._end(entry, status, f"{told}; then {text}" if told else text, now)
+        return self._end(entry, status, f"{before}; then {text}" if before else text, now)
 
     def _end(self, entry: PendingTask, status: TaskStatus, error: str, now: float) -> Result:
         self._forget(entry)
@@ -354,7 +357,10 @@ class Dispatch:
         started_at: float | None = None,
         sent: bool = True,
     ) -> Settled:
-        """An attempt ended with a completion, an error, or neither (cancelled; `sent`: while it was out)."""
+        """A call has ended with a completion, with an error, or was cancelled (neither).
+
+        `started_at`: when it was sent, else when it was placed. `sent` False: it provably never was.
+        """
         entry = self._in_flight.pop(placement.permit, None)
         started_at = placement.at if started_at is None else started_at
         outcome = outcome_of(completion, error) if sent else Outcome.CANCELLED
@@ -386,7 +392,9 @@ class Dispatch:
         retry = entry.retry
         retry.agent = placement.agent
         if error is not None:
-            costed = sum(self._costs(a, entry.retry.offered_at) for a in entry.attempts)
+            costed = sum(
+                costs_attempt(a, entry.retry.offered_at, self.balancer.registry) for a in entry.attempts
+            )
             verdict = retry_policy.decide(
                 error, provider, retry, entry.attempts, costed, now, self._settings.pool,
                 failover_on_refusal=self._settings.routing.failover_on_refusal,
@@ -405,25 +413,10 @@ class Dispatch:
         return None
 
     def _let_others_pass(self, retry: RetryState) -> None:
-        """It has drawn a 429: the cause may be the task, so that others of its priority go first."""
+        """The task drew a 429 and may be its cause: others of its priority go first."""
         priority, tag, number = retry.order
         passed = PASSED_AFTER_429 ** min(retry.draws_429, 8)
         retry.order = (priority, max(tag, self._virtual_time + passed), number)
-
-    def _costs(self, attempt: Attempt, offered_at: float) -> bool:
-        """Whether an attempt uses up one of the task's: forced calls and a dead network don't."""
-        if attempt.forced or not attempt.error_kind:
-            return False
-        if attempt.error_kind in ("Unreachable", "TimedOut"):
-            if attempt.started_at < offered_at:
-                return False  # in an earlier life, whose times without network are not known any more
-            registry, ended_at = self.balancer.registry, attempt.started_at + attempt.latency_s
-            if registry.network.was_offline(attempt.started_at, ended_at):
-                return False
-            lost = attempt.error_kind == "Unreachable" and attempt.status is None
-            if lost and not registry.heard_since(ended_at):
-                return False  # it may be the network, until any provider has answered
-        return PROVIDER_ERRORS[attempt.error_kind].costs_attempt
 
     def _succeed(
         self, entry: PendingTask, placement: Placement, completion: Completion, now: float
@@ -446,24 +439,11 @@ class Dispatch:
 
     def _enqueue(self, entry: PendingTask, now: float) -> None:
         self._queues.push(entry, now)
-        if entry.task.deadline_at is not None:
-            self._with_deadline += 1
-            heapq.heappush(self._deadlines, (entry.task.deadline_at, next(self._sequence), entry))
-            self._sweep_deadlines()
-
-    def _sweep_deadlines(self) -> None:
-        """Tasks that do not wait any more go, wherever in the heap they stand; each that waits stays once."""
-        if len(self._deadlines) <= SLACK + 2 * self._with_deadline:
-            return
-        live = {item[2].retry.order: item for item in self._deadlines if item[2].queue is not None}
-        self._deadlines[:] = live.values()
-        heapq.heapify(self._deadlines)
+        self._deadlines.push(entry)
 
     def _dequeue(self, entry: PendingTask) -> None:
         self._queues.take(entry)
-        if entry.task.deadline_at is not None:
-            self._with_deadline -= 1
-            self._sweep_deadlines()
+        self._deadlines.remove(entry)
         if self._drop_hold(entry) is not None:
             self._queues.wake_held_back()
 
@@ -484,28 +464,29 @@ class Dispatch:
         return self._queues.waiting_for(limit)
 
     def binding_reason(self) -> WaitReason | None:
-        """What the oldest waiting task waits for; None where all wait for a free agent only."""
+        """What the oldest waiting task waits for; None: for a free agent slot."""
         return self._queues.binding_reason()
 
     def spent_budget(self) -> BudgetRefusal | None:
-        """By which budget without a reset every waiting task is kept; None while anything else may go on."""
+        """The budget without a reset that keeps every waiting task; None while any of them may go on."""
         return self._queues.spent_budget()
 
     @property
     def kept_count(self) -> int:
-        """How many waiting tasks a budget of their batch or submitter keeps."""
+        """How many waiting tasks a budget of their own batch or submitter keeps."""
         return self._queues.kept_count()
 
     def kept_by_own_budget(self) -> list[tuple[BudgetRefusal, list[Task]]]:
-        """The tasks that a budget of their batch or submitter keeps: nothing else keeps theirs from going."""
+        """The waiting tasks that nothing but a budget of their own batch or submitter keeps."""
         return self._queues.kept_by_own_budget()
 
     def oldest_waiting_at(self) -> float | None:
+        """When the oldest waiting task was offered; None where none waits."""
         return self._queues.oldest_waiting_at()
 
 
 def _is_hopeless(entry: PendingTask, blocked: WaitCondition, now: float) -> bool:
-    """Nobody will ever serve it; one that was refused waits for nobody else who is out for long."""
+    """Whether no provider will ever serve it. One that was refused waits for no long outage of another."""
     if blocked.until == NEVER or not entry.retry.refused or blocked.free or blocked.report is None:
         return blocked.until == NEVER
     return not blocked.report.expected_before(now + SOON_S)
@@ -517,15 +498,3 @@ def _uncertain(placement: Placement, now: float) -> Attempt:
         placement.at, now - placement.at, placement.choice, placement.reasons, placement.forced,
         "InternalError", cost_nanos=placement.reserved_nanos, max_tokens=placement.max_tokens,
     )  # fmt: skip
-
-
-def outcome_of(completion: Completion | None, error: ProviderError | None) -> Outcome:
-    """How an attempt is settled. Cut off, timed out or cancelled while it was out: it may be billed."""
-    if completion is not None:
-        return Outcome.OK
-    if error is None:
-        return Outcome.UNCERTAIN
-    unanswered = error.status is None or error.status == 200
-    if error.may_be_billed and error.sent and unanswered and error.usage is None:
-        return Outcome.UNCERTAIN
-    return Outcome.FAILED if error.counts_against_health else Outcome.NEUTRAL

@@ -19,7 +19,7 @@ from ..errors import ProviderError
 from ..records import Completion, Placement, Result, Task, TaskStatus, WaitReason
 from ..settings import Settings
 from .balancer import ProviderLoadBalancer
-from .scheduler import Dispatch
+from .scheduler import Scheduler
 
 Answer = Completion | ProviderError
 Service = Callable[[Placement, float], tuple[float, Answer]]  # (placement, now) -> (latency in s, answer)
@@ -69,7 +69,7 @@ class VirtualRun:
         on_result: Callable[[Result], None] | None = None,
     ) -> None:
         self._timed = timed
-        self.dispatch = Dispatch(balancer, settings)
+        self.dispatch = Scheduler(balancer, settings)
         self._service = service
         self._window = window or settings.pool.prefetch_limit
         self._on_result = on_result

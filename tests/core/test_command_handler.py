@@ -10,7 +10,7 @@ import pytest
 from src.core.command_handler import CommandHandler
 from src.core.store import Command
 from src.records import Placement, Result, TaskStatus
-from src.routing.scheduler import Dispatch
+from src.routing.scheduler import Scheduler
 
 from ..routing.build import NAMES, START, make_dispatch, make_task
 
@@ -19,7 +19,7 @@ class Pool:
     """A dispatch with tasks, the handler in front of it, and the results of tasks that it ended."""
 
     def __init__(self, tasks: int = 0) -> None:
-        self.dispatch: Dispatch = make_dispatch()
+        self.dispatch: Scheduler = make_dispatch()
         self.ended: list[Result] = []
         self.handler = CommandHandler(self.dispatch.balancer, self.dispatch, self.ended.append)
         for number in range(tasks):

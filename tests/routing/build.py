@@ -43,7 +43,7 @@ from src.routing.balancer import ProviderLoadBalancer
 from src.routing.connectivity import HealthCheckResult
 from src.routing.cost.budgets import Budgets
 from src.routing.health.circuit_breaker import BreakerState
-from src.routing.scheduler import Dispatch, Dispatched, Settled
+from src.routing.scheduler import Dispatched, Scheduler, Settled
 from src.settings import AgentConfig, LimitSettings, ProviderConfig, Settings, TaskTypeConfig
 
 START = 1_795_000_000.0  # an ordinary moment in 2026: floats are 2.4e-7 s apart there
@@ -129,8 +129,8 @@ def pause(balancer: ProviderLoadBalancer, name: str) -> None:
     balancer.by_name[name].paused = True
 
 
-def make_dispatch(settings: Settings = WIDE, **options: Any) -> Dispatch:
-    return Dispatch(make_balancer(settings, **options), settings)
+def make_dispatch(settings: Settings = WIDE, **options: Any) -> Scheduler:
+    return Scheduler(make_balancer(settings, **options), settings)
 
 
 def make_task(number: int | str = 0, kind: str = "general", *, chars: int = 400, **fields: Any) -> Task:
@@ -154,7 +154,7 @@ def answer(
 
 
 class Desk:
-    """A Dispatch with the time of day: one line for what a test does to it."""
+    """A Scheduler with the time of day: one line for what a test does to it."""
 
     def __init__(self, settings: Settings = WIDE, **options: Any) -> None:
         self.settings = settings

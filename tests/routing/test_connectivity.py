@@ -11,6 +11,7 @@ from src.records import Placement, TaskStatus
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.connectivity import FRESH_S, HEALTH_CHECK_S, HealthCheckResult
 from src.routing.health.circuit_breaker import BreakerState
+from src.routing.outcomes import costs_attempt
 
 from .build import NAMES, START, Desk, make_settings, make_task, told_limits
 from .virtual import Fault, Provider, World
@@ -236,7 +237,7 @@ def test_what_the_network_swallowed_is_given_up_when_it_is_back_and_costs_no_att
     assert swallowed.permit in desk.balancer.take_abandoned(desk.now + 5.0)
     desk.fail(swallowed, TimedOut("given up"), 5.0)
     entry = desk.dispatch._entries["queue", swallowed.task.id]
-    assert [desk.dispatch._costs(attempt, START) for attempt in entry.attempts] == [False]
+    assert [costs_attempt(attempt, START, desk.balancer.registry) for attempt in entry.attempts] == [False]
     assert desk.provider("gemini").history.failures == 0
 
 
@@ -338,6 +339,8 @@ def test_a_minute_without_a_network_is_waited_out(kind: str) -> None:
     assert min(c.at_s for c in world.calls if c.at_s >= 70.0) <= 75.5
     told = kinds(world.balancer)
     assert (told.count("offline"), told.count("online"), told.count("provider_open")) == (1, 1, 0)
-    costed = [sum(world.dispatch._costs(a, START) for a in r.attempts) for r in world.results]
+    costed = [
+        sum(costs_attempt(a, START, world.balancer.registry) for a in r.attempts) for r in world.results
+    ]
     assert max(costed) == 0
     assert world.makespan_s <= 105.0

@@ -19,8 +19,8 @@ from src.errors import (
 from src.records import FinishReason, Outcome, Placement, TaskStatus
 from src.routing.connectivity import HealthCheckResult
 from src.routing.limits.token_bucket import COLD_S, MARGIN_S
+from src.routing.outcomes import outcome_of
 from src.routing.retry_policy import RULES, backoff_s
-from src.routing.scheduler import outcome_of
 from src.settings import LimitSettings
 
 from .build import (

@@ -19,7 +19,7 @@ from src.routing.balancer import ProviderLoadBalancer
 from src.routing.candidates import PlacementResult
 from src.routing.retry_state import RetryState
 from src.routing.routes import Route
-from src.routing.scheduler import Dispatch
+from src.routing.scheduler import Scheduler
 from src.settings import AgentConfig, Settings
 
 from .build import (
@@ -276,7 +276,7 @@ class Counting(ProviderLoadBalancer):
 def asked_per_task(waiting: int, settings: Settings, pump: Callable[[Desk], None]) -> float:
     desk = Desk(settings)
     balancer = Counting(settings, now=START)
-    desk.dispatch, desk.balancer = Dispatch(balancer, settings), balancer
+    desk.dispatch, desk.balancer = Scheduler(balancer, settings), balancer
     kinds = ("general", "research", "analysis", "code_generation")
     desk.offer(*[make_task(n, kinds[n % 4], chars=10 ** (n % 4 + 1)) for n in range(waiting)])
     pump(desk)
@@ -308,7 +308,7 @@ def asked_at_wakes(settings: Settings, tasks: list[Task], wakes: int) -> tuple[i
     balancer = Counting(settings, now=START)
     prove(balancer)
     desk = Desk(settings)
-    desk.dispatch, desk.balancer = Dispatch(balancer, settings), balancer
+    desk.dispatch, desk.balancer = Scheduler(balancer, settings), balancer
     desk.offer(*tasks)
     desk.go()
     before, placed = balancer.asked, 0

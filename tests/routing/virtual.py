@@ -38,7 +38,7 @@ from src.records import Completion, Outcome, Placement, Result, Task, TaskStatus
 from src.routing.canaries import CANARY
 from src.routing.connectivity import HEALTH_CHECK_S, HealthCheckResult
 from src.routing.limits.group import Need
-from src.routing.scheduler import outcome_of
+from src.routing.outcomes import outcome_of
 from src.settings import Settings
 
 from .build import NAMES, START, answer, make_dispatch
