@@ -1,10 +1,10 @@
-"""A request of one token that stands for a provider's probe where tasks have failed as such.
+"""A request of one token in place of a provider's probe, where tasks have failed as probes.
 
-It tells rows that always fail from a provider that does, at the cost of a few tokens: answered, it closes the
-breaker, and the failures before it are the rows' own. It is no task and no attempt. It draws on the limits
-and budgets like any call (overall and provider's budgets; it has no batch and no submitter), takes an
-agent's slot, and its cost is booked under the task type CANARY. Its latency and success are no part of the
-provider's score. `ProviderLoadBalancer.place_canary` places it, on request of the orchestrator.
+It tells tasks that always fail from a provider that does, at the cost of a few tokens: once it is answered
+the breaker closes, and the failures before it are the tasks' own. It is no task and no attempt. It draws on
+limits and on the overall and the provider's budgets like any call, takes an agent's slot, and its cost is
+booked under the task type CANARY. Its latency and success are no part of the provider's score. The
+orchestrator makes it where `ProviderLoadBalancer.place_canary` places one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .registry import Registry
 from .state import ProviderState
 
 CANARY = "canary"
-FAILED_PROBES = 2  # of tasks, before a canary takes their place
+FAILED_PROBES = 2  # of tasks, before a canary takes the place of the next
 _PROMPT = (Message("user", "Hi"),)
-# A model that thinks spends its one token on that: it has answered all the same.
+# A reasoning model spends its one token on reasoning: it has answered all the same.
 _ANSWERED = (Truncated, UnusableAnswer, ContentRefused)
 
 
@@ -51,7 +51,7 @@ def canary_for(
 
 
 def is_due(registry: Registry, provider: ProviderState) -> bool:
-    """Whether the next probe is to be a canary; tasks wait for it meanwhile."""
+    """Whether the next probe is a canary; tasks wait for it meanwhile."""
     breaker = provider.breaker
     return (
         registry.canaries
@@ -63,12 +63,12 @@ def is_due(registry: Registry, provider: ProviderState) -> bool:
 
 
 def health_of(error: ProviderError | None) -> bool | None:
-    """What a canary's end says of its provider; None: nothing, and a task is to be the probe."""
+    """What the end of a canary shows of its provider; None: nothing, so a task becomes the probe."""
     if error is None or isinstance(error, _ANSWERED):
         return True
     return False if error.counts_against_health else None
 
 
 def comes_again(error: ProviderError | None) -> bool:
-    """Whether a canary that said nothing is worth another: it only came too early."""
+    """Whether another canary is worth a try after one that showed nothing: it came too early."""
     return isinstance(error, RateLimited | QuotaExhausted)

@@ -1,8 +1,8 @@
-"""What `queues.py` is made of: a waiting task, its class (who may go to the same places), and their group.
+"""The parts of the queues: a waiting task, its class and its group.
 
 Tasks of one class may go to the same places, are charged about the same, and wait in one order. Classes with
-the same places and the same preferred provider share a group, since whatever keeps one of them for a reason
-that is not its own keeps all of them.
+the same places and the same preferred provider form a group: what keeps one of them for a reason that is not
+its own keeps all of them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
@@ -22,31 +23,29 @@ from .refusals import NEVER
 from .retry_state import RetryState
 from .routes import Route
 
-ALWAYS = -math.inf
-SLACK = 64  # outdated entries that a heap may hold, beside as many as there are live ones
-DRAWS = 20  # from a heap in which most entries are dead the head is taken
+ALWAYS = -math.inf  # a moment that has come for everything
+SLACK = 64  # dead entries that a heap may hold, beside twice as many as it has live ones
+DRAWS = 20  # tries to draw a live entry; then the head is taken
 Order = tuple[float, ...]
-
-_numbers = itertools.count()  # what stands in a heap is compared by it before anything that has no order
 
 
 @dataclass(slots=True, eq=False)
 class PendingTask:
-    """One task, waiting or in flight."""
+    """One task that has not ended, waiting or in flight."""
 
     task: Task
-    asked: Task  # as its next call asks it
+    asked: Task  # as its next call sends it
     retry: RetryState
     key: tuple[object, ...]
     attempts: list[Attempt] = field(default_factory=list)
     queue: QueueClass | None = None  # None: in flight
-    holds: RateLimitGroup | None = None  # whose room it has first claim on, unless an older one came
+    holds: RateLimitGroup | None = None  # the group that it holds as the oldest, unless an older task came
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Flow:
-    """One batch and submitter: how many of its tasks are not over, and the place of its newest."""
+    """One batch and submitter: how many of its tasks have not ended, and the place of its newest."""
 
     open: int = 0
     tag: float = 0.0
@@ -54,28 +53,29 @@ class Flow:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Parked:
-    """Who need not be asked until a moment, or until a provider of `settles` settles a call."""
+    """What need not be evaluated until a moment, or until a provider of `settles` settles a call."""
 
     parked_until: float = ALWAYS
     settles: int = 0
     waits_for: WaitReason | None = None
 
     def park(self, blocked: WaitCondition, until: float | None) -> None:
-        """`until` None: until something settles."""
+        """Wait for `blocked`. `until` None: until a call settles."""
         self.parked_until = NEVER if until is None else until
         self.settles = blocked.settles
         self.waits_for = blocked.waits_for
 
     def unpark(self) -> None:
+        """Evaluate it again."""
         self.parked_until = ALWAYS
         self.settles = 0
 
 
 @dataclass(slots=True, eq=False)
 class QueueClass(Parked):
-    """Tasks that may go to the same places.
+    """Tasks that may go to the same places, in one order.
 
-    Dead entries stay in the heap until they come to its top, or until there are more of them than live ones.
+    Dead entries stay in the heap until they come to its top, or are too many.
     """
 
     key: tuple[object, ...]
@@ -87,25 +87,26 @@ class QueueClass(Parked):
     count: int = 0
     chars: int = 0
     advice: Advice = FREE
-    held_back: bool = False  # an older task's claim keeps it out somewhere
+    held_back: bool = False  # an older task holds a group that it could use
     over_budget: BudgetRefusal | None = None
-    listed: Order = ()  # the order by which its group has it among those to be asked; (): not at all
-    rests_until: float = ALWAYS  # the newest moment by which its group has it among those that are parked
+    listed: Order = ()  # its place in the heap `ready` of its group; (): none
+    rests_until: float = ALWAYS  # its newest place in the heap `resting` of its group
 
     def head(self) -> PendingTask | None:
+        """The task that goes first; None: the class is empty."""
         heap = self.heap
         while heap and heap[0][1].queue is not self:
             heapq.heappop(heap)
         return heap[0][1] if heap else None
 
     def sweep(self) -> None:
-        """Those that were withdrawn or expired behind the head go."""
+        """Drop entries of tasks that were withdrawn or expired behind the head."""
         if len(self.heap) > SLACK + 2 * self.count:
             self.heap[:] = [item for item in self.heap if item[1].queue is self]
             heapq.heapify(self.heap)
 
     def draw(self, dice: Random) -> PendingTask | None:
-        """Any of its tasks, each as likely as any other."""
+        """Any of its tasks, each with the same probability."""
         for _ in range(DRAWS):
             entry = dice.choice(self.heap)[1]
             if entry.queue is self:
@@ -123,44 +124,46 @@ class QueueClass(Parked):
 
     @property
     def holder(self) -> Parked:
-        """What keeps it for longer: itself, or its whole group."""
+        """The class or its group, whichever waits for longer."""
         return self.group if self.group.parked_until > self.parked_until else self
 
 
 @dataclass(slots=True, eq=False)
 class QueueGroup(Parked):
-    """Classes with the same places and preference: told alike what keeps all of them.
+    """Classes with the same places and preference, which one answer may keep together.
 
-    Both heaps are lazy: what changed since an entry was pushed is seen when it comes to the top.
+    Both heaps are lazy: a change is noticed when an entry comes to the top.
     """
 
-    places: tuple[object, ...]  # the model groups it may go to
+    places: tuple[object, ...]  # the rate-limit groups that its tasks may use
     prefer: int
-    again: bool  # its tasks had attempts before, and remember what came of them
-    hurried: bool  # its tasks have deadlines and may force their way: each class is asked itself
+    again: bool  # its tasks had attempts before, and each remembers what they showed
+    hurried: bool  # its tasks have deadlines and may force a call: each class is evaluated itself
     classes: dict[QueueClass, None] = field(default_factory=dict)  # in the order they came
     ready: list[tuple[Order, int, QueueClass]] = field(default_factory=list)
     resting: list[tuple[float, int, QueueClass]] = field(default_factory=list)
+    # Compared before the classes, which have no order
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def enlist(self, each: QueueClass) -> None:
-        """Among those to be asked, by the order of its head."""
+        """Put the class among those to evaluate, by the order of its head."""
         order = each.heap[0][0]
         if each.listed != order:
             each.listed = order
-            heapq.heappush(self.ready, (order, next(_numbers), each))
+            heapq.heappush(self.ready, (order, next(self._numbers), each))
             if len(self.ready) > SLACK + 2 * len(self.classes):
                 self._sweep_ready()
 
     def rest(self, each: QueueClass) -> None:
-        """It is parked: asked again when its moment comes."""
+        """Put a parked class among those to evaluate at a later moment."""
         if each.parked_until < NEVER and each.rests_until != each.parked_until:
             each.rests_until = each.parked_until
-            heapq.heappush(self.resting, (each.parked_until, next(_numbers), each))
+            heapq.heappush(self.resting, (each.parked_until, next(self._numbers), each))
             if len(self.resting) > SLACK + 2 * len(self.classes):
                 self._sweep_resting()
 
     def _sweep_ready(self) -> None:
-        """What is outdated goes, wherever in the heap it stands."""
+        """Drop outdated entries, wherever in the heap they are."""
         live = {
             each: (order, n, each) for order, n, each in self.ready if each.count and each.listed == order
         }
@@ -173,7 +176,7 @@ class QueueGroup(Parked):
         heapq.heapify(self.resting)
 
     def first(self, now: float) -> QueueClass | None:
-        """The class whose head goes first of those that are not parked themselves."""
+        """The class whose head goes first, of those that are not parked."""
         resting, ready = self.resting, self.ready
         while resting and resting[0][0] <= now:
             until, _, each = heapq.heappop(resting)
@@ -192,7 +195,7 @@ class QueueGroup(Parked):
         return None
 
     def next_at(self, now: float) -> float:
-        """When time alone lets one of it be asked again; NEVER: now, if at all, or not by time."""
+        """When time alone lets one of its classes be evaluated again; NEVER: now, or not by time."""
         someone = self.first(now) is not None
         resting = self.resting
         while resting and not (resting[0][2].count and resting[0][2].parked_until == resting[0][0]):

@@ -1,13 +1,13 @@
-"""The waiting tasks in their classes and groups, and which class is asked next.
+"""The waiting tasks in their classes and groups, and which class goes next.
 
     push(entry)          a task waits, for the first time or again
-    take(entry)          it does not wait any more
+    take(entry)          it no longer waits
     next_class(now)      of all classes that are not parked, the one whose head goes first
-    park(...)            its head was told to wait: so are those that would be told the same
+    park(...)            its head has to wait, and so do those that would get the same answer
     next_at(now)         when time alone changes anything
 
-So a decision costs the same however many wait; and where what keeps the classes is the same for all, it
-grows with the number of groups alone.
+The cost of a decision does not depend on how many tasks wait. Where the same thing keeps all classes, it
+grows with the number of groups only.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .retry_state import RetryState
 from .routes import Route
 from .state import ProviderState
 
-APART = 64  # classes for rows that have drawn a 429 and could share one
+APART = 64  # classes at most for tasks that differ only in having drawn a 429
 _SLOTS = WaitReason(RefusalKind.SLOTS)
-MOST_ROUTES = 1_000  # remembered, since classes come and go
+MOST_ROUTES = 1_000  # kept, since classes come and go
 
 
 class Queues:
-    """See the top of the file. `route_of` builds the route of a task."""
+    """The queues of a scheduler. `route_of` builds the route of a task; times are UTC epoch seconds."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Queues:
         self._preferred_wait_s = preferred_wait_s
         self._classes: dict[tuple[object, ...], QueueClass] = {}
         self._groups: dict[tuple[object, ...], QueueGroup] = {}
-        self._parked: dict[QueueClass, None] = {}  # by themselves, not with their group
-        self._new: dict[QueueClass, None] = {}  # those whose head has not been asked yet
+        self._parked: dict[QueueClass, None] = {}  # for a reason of their own
+        self._new: dict[QueueClass, None] = {}  # whose head was not evaluated yet
         self._routes: dict[tuple[object, ...], Route] = {}
         self.waiting = 0
 
@@ -56,6 +56,7 @@ class Queues:
     # ------------------------------------------------------------------ in and out
 
     def push(self, entry: PendingTask, now: float) -> None:
+        """A task waits: find its class, or open one."""
         retry, task = entry.retry, entry.task
         key = entry.key
         if retry.attempt > 1:
@@ -85,6 +86,7 @@ class Queues:
             self._new[found] = None
 
     def take(self, entry: PendingTask) -> None:
+        """The task no longer waits; one that does not wait is left alone."""
         queue = entry.queue
         if queue is None:
             return
@@ -123,7 +125,7 @@ class Queues:
             del self._groups[group.places, group.prefer, group.again, group.hurried]
 
     def reroute(self, now: float) -> None:
-        """Where tasks may go has changed: every class is asked anew, by its new route."""
+        """The models that tasks may use have changed: every class gets a new route and wakes."""
         self._routes.clear()
         self._groups.clear()
         self._parked.clear()
@@ -141,6 +143,7 @@ class Queues:
     # ------------------------------------------------------------------ whose turn
 
     def next_class(self, now: float) -> QueueClass | None:
+        """The class whose head goes first; None: all are parked or empty."""
         best = None
         for group in self._groups.values():
             if group.parked_until > now:
@@ -150,7 +153,7 @@ class Queues:
             found = group.first(now)
             if found is not None and (best is None or found.listed < best.listed):
                 best = found
-        # Those never asked are, although their group waits: one may be such as nobody can ever serve.
+        # A new class is evaluated although its group waits: no provider may ever be able to serve it.
         while best is None and self._new:
             new = next(iter(self._new))
             del self._new[new]
@@ -161,7 +164,7 @@ class Queues:
         return best
 
     def park(self, queue: QueueClass, blocked: WaitCondition, now: float) -> None:
-        """The head of `queue` can't go: who would be told the same waits with it."""
+        """The head of `queue` has to wait, and so do those that would get the same answer."""
         if blocked.common:
             self.park_alike(queue, blocked, now)
         if not blocked.common or blocked.free or queue.group.parked_until <= now:
@@ -173,7 +176,7 @@ class Queues:
         queue.group.rest(queue)
 
     def park_alike(self, queue: QueueClass, blocked: WaitCondition, now: float) -> None:
-        """Nobody's own affair keeps it: all with the same places, or with the same preference, wait."""
+        """What keeps the class is not its own: all with the same places, or the same preference, wait."""
         if blocked.free:
             self._park_for_preferred(queue.group, blocked, now)
         elif blocked.room_at > now:
@@ -182,7 +185,7 @@ class Queues:
                     group.park(blocked, blocked.room_at)
 
     def _park_for_preferred(self, group: QueueGroup, blocked: WaitCondition, now: float) -> None:
-        """Others are open: each head waits for its provider until its own time to spill, and no longer."""
+        """Other providers are free: each head waits for its preferred one until its own time to spill."""
         if group.again or group.hurried:
             return
         for each in group.classes:
@@ -194,11 +197,11 @@ class Queues:
                 self._park(each, blocked, min(blocked.room_at, spill_at))
 
     def next_at(self, now: float) -> float:
-        """When time alone lets somebody be asked again."""
+        """When time alone lets a class be evaluated again; NEVER: it does not."""
         return min((group.next_at(now) for group in self._groups.values()), default=NEVER)
 
     def draw(self, provider: ProviderState, dice: Random) -> PendingTask | None:
-        """A task that has not failed and may go to that provider, each as likely as any other."""
+        """A task without failures and 429s that may go to the provider, each with the same probability."""
         classes, counts = [], []
         for each in self._classes.values():
             head = each.head()
@@ -217,13 +220,13 @@ class Queues:
         queue.group.enlist(queue)
 
     def wake_all(self) -> None:
-        """Something changed for everybody: weights, a pause, the network."""
+        """Something changed for all tasks: weights, a pause, the network."""
         for group in self._groups.values():
             group.unpark()
         self._wake_those(self._parked)
 
     def wake_for(self, provider_bit: int) -> None:
-        """A call of that provider has ended."""
+        """A call to that provider has ended."""
         for group in self._groups.values():
             if group.settles & provider_bit:
                 group.unpark()
@@ -231,7 +234,7 @@ class Queues:
             self._wake_those(each for each in self._parked if each.settles & provider_bit)
 
     def wake_held_back(self) -> None:
-        """A claim was given up: whoever it kept out asks again."""
+        """A head-of-line hold has ended: the classes that it kept are evaluated again."""
         self._wake_those(each for each in self._parked if each.held_back)
 
     def _wake_those(self, queues: Iterable[QueueClass]) -> None:
@@ -253,14 +256,14 @@ class Queues:
         return tuple(WaitingFor(int(n), at if at < NEVER else None, why) for why, (n, at) in rows)
 
     def binding_reason(self) -> WaitReason | None:
-        """What the oldest waiting task waits for; None where all wait for a free agent only."""
+        """What the oldest waiting task waits for; None: for a free agent slot."""
         first = min(self._classes.values(), key=lambda c: c.heap[0][0], default=None)
         if first is None or first.holder.parked_until == ALWAYS:
             return None
         return first.holder.waits_for
 
     def spent_budget(self) -> BudgetRefusal | None:
-        """By which budget without a reset every waiting task is kept; None while anything else may go on."""
+        """The budget without a reset that keeps every waiting task; None while any of them may go on."""
         kept = [
             c.over_budget
             for c in self._parked
@@ -269,11 +272,11 @@ class Queues:
         return kept[0] if kept and len(kept) == len(self._classes) else None
 
     def kept_count(self) -> int:
-        """How many tasks `kept_by_own_budget` names."""
+        """How many tasks `kept_by_own_budget` returns."""
         return sum(c.count for c in self._parked if _keeps_itself(c))
 
     def kept_by_own_budget(self) -> list[tuple[BudgetRefusal, list[Task]]]:
-        """The tasks that a budget of their batch or submitter keeps, class by class; see `BudgetRefusal`."""
+        """The tasks that nothing but a budget of their own batch or submitter keeps, by class."""
         return [
             (c.over_budget, [entry.task for _, entry in c.heap if entry.queue is c])
             for c in self._parked
@@ -281,16 +284,17 @@ class Queues:
         ]
 
     def oldest_waiting_at(self) -> float | None:
+        """When the oldest waiting task was offered; None where none waits."""
         heads = [h.task.created_at for c in self._classes.values() if (h := c.head()) is not None]
         return min(heads, default=None)
 
 
 def _apart_after_429s(retry: RetryState) -> int:
-    """Rows that wait each for its own moment must not hold up those behind them."""
+    """The part of a class's key that keeps tasks which wait for moments of their own from each other."""
     return 1 + int(retry.order[2]) % APART if retry.draws_429 else 0
 
 
 def _keeps_itself(each: QueueClass) -> bool:
-    """A budget of its own batch or submitter keeps it; everybody's budget keeps others as well."""
+    """Whether a budget of its own batch or submitter keeps the class, and not one that keeps others too."""
     over = each.over_budget
     return over is not None and over.rule.scope in ("batch", "submitter") and each.parked_until > ALWAYS

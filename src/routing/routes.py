@@ -1,7 +1,7 @@
-"""Where a task may go at all: decided once per task, from its wishes and the configuration.
+"""Where a task may go at all: decided once, from what it asks for and the configuration.
 
-A `Route` is the same for every task of one class, so dispatch builds it once and keeps it. What changes
-from moment to moment (breakers, limits, budgets) is the balancer's business.
+A `Route` is the same for every task of one class, so the scheduler builds it once and keeps it. What changes
+from moment to moment (breakers, limits, budgets) is decided by the gates of `eligibility.py`.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from ..records import GENERAL, Candidate, RefusalKind, Task
 from ..settings import TIERS, ModelConfig, Settings
 from .state import ModelState, ProviderState
 
-# More than any tokenizer packs into a token of prose: only what can't fit a window is left out by it.
+# More than any tokenizer packs into a token of prose, so that only a prompt that can't fit is left out.
 CHARS_PER_TOKEN_AT_MOST = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One provider that may serve the task, with which model and how."""
+    """One model of one provider that may serve the task. Sizes are in tokens and characters."""
 
     provider: ProviderState
     model: ModelState
     max_tokens: int
-    window: float  # tokens of prompt and answer together; infinite where unknown
+    window: float  # prompt and answer together; infinite where unknown
     most_chars: float  # a longer prompt can't fit the model's window
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Every option of a task class. `excluded` says for each provider left out why it is."""
+    """Every option of a task class, and why each other provider has none."""
 
     options: tuple[Option, ...]
     tier: str
@@ -41,11 +41,13 @@ class Route:
     defaulted_max_tokens: bool
     excluded: tuple[Candidate, ...]
     most_max_tokens: int  # of any option
-    groups: tuple[int, ...]  # by id: routes with the same are blocked alike where nothing else is in the way
+    groups: tuple[
+        int, ...
+    ]  # ids of the rate-limit groups, by which tasks that wait alike are found
 
 
 def choose_tier(task: Task, settings: Settings) -> str:
-    """The tier that serves the task: its own wish, else by the size of its prompt, else its type's."""
+    """The tier that serves the task: the one it names, else by the size of its prompt, else its type's."""
     if task.tier in TIERS:
         return task.tier
     chars = task.prompt_chars - task.schema_chars
@@ -91,7 +93,7 @@ def build_route(
 def _options_of(
     task: Task, provider: ProviderState, tier: str, settings: Settings, now: float
 ) -> Iterator[Option | Candidate]:
-    """The option of each model that the task may use there, or why it takes no part."""
+    """The option of each model that the task may use there, or why that model can't serve it."""
     for name, warning in _models_of(task, provider, tier, settings):
         unsupported = _unsupported(task, settings.lookup_model(name))
         if unsupported and settings.strict_params:
@@ -105,7 +107,7 @@ def _options_of(
 
 
 def _not_configured(task: Task, providers: list[ProviderState], settings: Settings) -> list[Candidate]:
-    """Those that the task is pinned to and that nobody calls: told before those that are just not meant."""
+    """Providers that the task is pinned to and that have no key: named before those it does not mean."""
     if not (task.models or task.providers):
         return []
     here = {provider.name for provider in providers}

@@ -1,9 +1,9 @@
 """Routing in virtual time: a whole run without a call, a second or a cent.
 
-The same `Dispatch` that runs live is driven from a heap of call ends. `service` stands for the providers:
-for each placement it says how long the call takes and what comes back. So a plan runs a user's file before
-it is paid for, a what-if replays recorded traffic under other weights, and a benchmark runs a million
-tasks. Nothing here knows that time is not real.
+The `Scheduler` that runs live is driven from a heap of call ends. `service` stands for the providers: for
+each placement it returns how long the call takes and its outcome. So a plan runs a user's file before it is
+paid for, a what-if replays recorded traffic under other weights, and a benchmark runs a million tasks.
+Nothing in the scheduler knows that time is not real.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Service = Callable[[Placement, float], tuple[float, Answer]]  # (placement, now)
 
 @dataclass(slots=True)
 class VirtualReport:
-    """What a virtual run came to. Times are seconds of virtual time."""
+    """The result of a virtual run. Times are seconds of virtual time."""
 
     makespan_s: float = 0.0
     statuses: Counter[TaskStatus] = field(default_factory=Counter)
@@ -38,7 +38,7 @@ class VirtualReport:
     unknown_prices: Counter[str] = field(default_factory=Counter)  # calls by model
     prompt_tokens: int = 0
     output_tokens: int = 0
-    waited_for_s: dict[WaitReason, float] = field(default_factory=dict)  # in which tasks waited
+    waited_for_s: dict[WaitReason, float] = field(default_factory=dict)  # while tasks waited
     still_waiting: int = 0
     turnaround_s: float = 0.0  # from arrival to end, summed over all tasks that ended
 
@@ -53,9 +53,9 @@ class VirtualReport:
 
 
 class VirtualRun:
-    """One run over a balancer of its own. `window` tasks wait in dispatch at most, as live.
+    """One run over a balancer of its own. `window`: how many tasks the scheduler holds at most, as live.
 
-    `timed`: a task arrives at its `created_at` (they come in that order); else all are there at the start.
+    `timed`: a task arrives at its `created_at`, in that order; else all are there at the start.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class VirtualRun:
         return moment
 
     def _fill(self, source: _Source, now: float) -> None:
-        """Top dispatch's window up with what has arrived."""
+        """Offer the tasks that have arrived, until the window is full."""
         while self.dispatch.waiting < self._window and source.has_one_at(now):
             self.dispatch.offer(source.take(), now)
-        more = source.has_one_at(now)  # how many, nobody knows
+        more = source.has_one_at(now)
         self.dispatch.behind = self.dispatch.waiting if more else 0
 
     def _note_waiting(self, seconds: float) -> None:
@@ -156,7 +156,7 @@ class VirtualRun:
 
 
 class _Source:
-    """The tasks to come, one looked at ahead."""
+    """The tasks to come, with one of them read ahead."""
 
     def __init__(self, tasks: Iterable[Task], *, timed: bool) -> None:
         self._tasks = iter(tasks)
@@ -165,7 +165,7 @@ class _Source:
 
     @property
     def next_at(self) -> float:
-        """When the next one arrives: infinity at the end, minus infinity where all are there."""
+        """When the next one arrives; infinity at the end, minus infinity where all are there."""
         if self._next is None:
             return math.inf
         return self._next.created_at if self._timed else -math.inf

@@ -1,4 +1,4 @@
-"""The balancer's state as values for pages: nothing here decides or changes anything."""
+"""The state of the pool as values for pages. Nothing here decides or changes anything."""
 
 from __future__ import annotations
 
