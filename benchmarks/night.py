@@ -250,7 +250,7 @@ def _sayings(plan: Plan, night: Night) -> Table:
     known_s, back_s, late_s = KNOWN_S + 1.0, BACK_S + 1.0, plan.quota_probe_s + 2.0
     for at, what, within_s, action, words in (
         (silence[0], f"{SILENT} falls silent", known_s, "provider_open", f"{SILENT} gets no tasks: silent"),
-        (silence[0], "its calls are given up", known_s, "calls_lost", "are given up and go elsewhere"),
+        (silence[0], "its calls are given up", known_s, "calls_lost", "in flight are given up"),
         (silence[1], "it is back", back_s, "provider_degraded", f"{SILENT} is back: "),
         (network[0], "the network goes", 2.0, "offline", "waiting for the network, since "),
         (network[0], "... as a line of progress", 2.0, "offline", "offline since "),

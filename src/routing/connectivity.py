@@ -1,19 +1,20 @@
-"""Who can be reached: a network that is gone, a provider that has fallen silent, and the calls lost in it.
+"""Which providers can be reached: a network that is gone, a provider that has fallen silent, the calls lost
+in it.
 
-Evidence. An answer of any kind, to a call or to the free call that lists models, shows that a provider is
-there. A call or free call without a connection shows that it is not; so does a free call that brings
-nothing back, where one has been answered before (not every server has such a list). A connection that
-broke raises the question only, and a free call answers it. Evidence of absence is good for FRESH_S: a
-provider that failed an hour ago and had no call since is asked again, not believed gone.
+Evidence. An answer of any kind, to a call or to a health check (the list of models, which costs nothing),
+shows that a provider is there. A call or health check without a connection shows that it is not; so does a
+health check that times out, where one was answered before (not every server has such a list). A connection
+that broke only raises the question, and a health check answers it. Evidence of absence holds for FRESH_S: a
+provider that failed an hour ago and had no call since is checked again, not believed gone.
 
     every provider is gone                  offline: no breaker, attempt or forced call is spent on it
-    one is silent, another is there         its breaker opens, and the calls it has swallowed are lost
-    some are gone, of the rest no word      the rest are asked by their free calls
+    one is silent, another is there         its breaker opens, and its calls in flight are lost
+    some are gone, nothing from the rest    the rest get health checks
 
-Lost calls are given up by whoever carries them out (`take_abandoned`): at once where their provider is silent
-and others are there; and after a cut of the network those that have not come back in the time after which
-a silence is suspicious. A silence of the calls alone, while the free call is answered, proves nothing:
-answers may just take long. Then `stalls.py` decides, and one call at a time is let through.
+Lost calls are given up by the orchestrator (`take_abandoned`): at once where their provider is silent and
+others are there; after a cut of the network those that do not return in the time after which a silence is
+suspicious. A silence of calls alone, while the health check answers, proves nothing: answers may take long.
+Then `stalls.py` decides, and one call at a time tries the provider.
 
 A health check is due (`next_health_check_at`) once at the start, every `health_interval_s` while there is a
 doubt, and every `offline_probe_s` while offline. It is made HEALTH_CHECK_S before a silence becomes
@@ -34,20 +35,20 @@ from .stalls import Stalls
 from .state import ProviderState
 from .verification import Verifier
 
-HEALTH_CHECK_S = 3.0  # what a free call may take
+HEALTH_CHECK_S = 3.0  # its time limit
 FRESH_S = 15.0
 _EARLY_AT_MOST = 0.6  # of the time after which a silence is suspicious
-_SLEEP_CUTS_S = 30.0  # a leap of the clock by less may be a clock that was set
+_SLEEP_CUTS_S = 30.0  # a smaller jump may be a clock that was set
 
 
 class HealthCheckResult(StrEnum):
-    """What a free call has shown."""
+    """The outcome of a health check."""
 
     ANSWERS = "answers"
-    KEY_REFUSED = "key_refused"  # 401: it is there, and the key is not good for it
+    KEY_REFUSED = "key_refused"  # 401: it is there, but rejects the key
     FORBIDDEN = "forbidden"  # 403
-    REFUSES = "refuses"  # answers with an error of its own: it is there, but not well
-    SILENT = "silent"  # nothing came back in time
+    REFUSES = "refuses"  # it is there, but answers with an error of its own
+    SILENT = "silent"  # it timed out
     UNREACHABLE = "unreachable"
 
 
@@ -55,7 +56,7 @@ _REFUSALS = {HealthCheckResult.KEY_REFUSED: 401, HealthCheckResult.FORBIDDEN: 40
 
 
 class ConnectivityMonitor:
-    """See the top of the file."""
+    """Applies the rules above to ended calls and health checks. Times are UTC epoch seconds."""
 
     def __init__(self, registry: Registry, verifier: Verifier) -> None:
         self._registry, self._verifier = registry, verifier
@@ -93,7 +94,10 @@ class ConnectivityMonitor:
         now: float,
         models: Collection[str] = (),
     ) -> bool:
-        """A free call has ended, with these models. Whether something may go now that could not before."""
+        """A health check has ended. Whether calls may go now that could not before.
+
+        `asked_at`: when it began. `models`: the names on the list, where it returned one.
+        """
         changed = False
         if found not in (HealthCheckResult.SILENT, HealthCheckResult.UNREACHABLE):
             provider.connection.lists_models = True
@@ -124,7 +128,7 @@ class ConnectivityMonitor:
         return found is HealthCheckResult.UNREACHABLE or provider.connection.lists_models
 
     def reached(self, provider: ProviderState, now: float) -> None:
-        """It is there: if the pool was offline, it is not any more."""
+        """The provider is there, so the pool is online."""
         provider.connection.found(now)
         since = self._registry.network.came_online(now)
         if since is None:
@@ -138,7 +142,7 @@ class ConnectivityMonitor:
         self._registry.events.add(now, "online", text, level="alert")
 
     def jumped(self, seconds: float, now: float) -> None:
-        """The clock leapt (a laptop slept): calls that were out then say nothing about anybody."""
+        """The clock jumped (a laptop slept): calls in flight then show nothing about their providers."""
         self._registry.network.jumped(seconds, now)
         for provider in self._registry.providers:
             provider.connection.heard(now)
@@ -148,7 +152,7 @@ class ConnectivityMonitor:
     # ------------------------------------------------------------------ verdicts
 
     def _judge(self, now: float) -> bool:
-        """Whether the pool is offline, or one provider silent. True where something has changed."""
+        """Find out whether the pool is offline, or one provider silent. Whether anything has changed."""
         if self._registry.network.offline_since is not None:
             return False
         watched = self._watched()
@@ -159,13 +163,13 @@ class ConnectivityMonitor:
         silent = [p for p in gone if self._is_silent(p, now) and self._others_are_there(p, now)]
         for provider in silent:
             after_s = now - provider.connection.heard_at
-            provider.breaker.trip(now, f"silent for {after_s:.0f} s, and so is its free list of models")
+            provider.breaker.trip(now, f"silent for {after_s:.0f} s, and so is its list of models")
             provider.connection.cut(now, 0.0)
             self._registry.status.report(provider, now)
         return bool(silent)
 
     def _go_offline(self, gone: list[ProviderState], now: float) -> None:
-        """Offline since they went: one that was dead long before does not count."""
+        """Offline since the last ones went: a provider that was dead long before does not count."""
         went = [p.connection.unreachable_since for p in gone if p.connection.unreachable_since is not None]
         since = min(at for at in went if at >= max(went) - FRESH_S)
         self._registry.network.went_offline(since)
@@ -176,7 +180,7 @@ class ConnectivityMonitor:
 
     @staticmethod
     def _forgive(provider: ProviderState, since: float) -> None:
-        """Failures since then were the network's; a breaker that was open before stays so."""
+        """Failures since then were the network's; a breaker that was open before stays open."""
         if provider.breaker.state is BreakerState.CLOSED or provider.breaker.opened_at >= since:
             provider.breaker.forgive()
 
@@ -188,7 +192,7 @@ class ConnectivityMonitor:
         return provider.connection.is_gone(now, FRESH_S)
 
     def _is_silent(self, provider: ProviderState, now: float) -> bool:
-        """Nothing has come back by itself: our own time limits are no word from it."""
+        """Whether nothing was heard from the provider for long; time-outs are no sign of life."""
         if (
             not provider.in_flight or provider.connection.heard_at < provider.connection.cut_at
         ):  # or its calls are given up now
@@ -204,13 +208,13 @@ class ConnectivityMonitor:
     # ------------------------------------------------------------------ what to do about it
 
     def next_health_check_at(self, provider: ProviderState, asked_at: float, now: float) -> float:
-        """When its free call is due, if nothing happens before. `asked_at`: when the last one began."""
+        """When the provider's health check is due. `asked_at`: when the last one began, below 0 for none."""
         if self._registry.network.offline_since is not None:
             return asked_at + self._registry.settings.routing.offline_probe_s
         due = asked_at + self._interval_s
         if provider.wants_look(asked_at):
             return due if provider.key.worked else now
-        if due < 0:  # never asked: whether it answers such calls at all is to be known before it matters
+        if due < 0:  # the first: whether it answers such requests has to be known before it matters
             return now
         if self._doubtful(provider, now):
             return due
@@ -232,7 +236,7 @@ class ConnectivityMonitor:
         return not any(self._is_there(p, now) for p in watched)
 
     def take_abandoned(self, now: float) -> list[int]:
-        """The permits of calls that are to be given up. Each is named once."""
+        """The permits of calls to give up now; each is named once."""
         self._judge(now)
         lost: list[int] = []
         for provider in self._registry.providers:
@@ -244,7 +248,7 @@ class ConnectivityMonitor:
                 if held.provider is provider and held.placed_at <= provider.connection.cut_at
             ]
             if mine:
-                text = f"{provider.name}: {len(mine)} calls that were out are given up and go elsewhere"
+                text = f"{provider.name}: {len(mine)} calls in flight are given up, their tasks go elsewhere"
                 self._registry.events.add(now, "calls_lost", text, provider.name, "warning")
             lost += mine
         return list(dict.fromkeys(lost + self.stalls.take(now)))

@@ -41,9 +41,7 @@ class Route:
     defaulted_max_tokens: bool
     excluded: tuple[Candidate, ...]
     most_max_tokens: int  # of any option
-    groups: tuple[
-        int, ...
-    ]  # ids of the rate-limit groups, by which tasks that wait alike are found
+    groups: tuple[int, ...]  # ids of the rate-limit groups, by which tasks that wait alike are found
 
 
 def choose_tier(task: Task, settings: Settings) -> str:

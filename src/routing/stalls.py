@@ -1,27 +1,27 @@
-"""Calls that are silent although their provider's model list answers: long answers, or none?
+"""Calls without a reply although their provider's health check answers: long answers, or none?
 
-Nothing of an answer that is not streamed is seen before its end, headers included, so from outside a long one
-looks like none. What can be known: how long this provider's answers usually take, and how long another one
-takes for the same task. Hence two steps.
+Nothing of an answer that is not streamed is seen before its end, headers included, so from outside a long
+answer looks like none. Two things can be known: how long this provider's answers usually take, and how long
+another provider takes for the same task. Hence two steps.
 
     1. Nothing has come back from a provider for `stall_after_s`: QUIET x its 95th percentile, at least
        FLOOR_S, and FEW_FLOOR_S while it has answered fewer than FEW calls. Its oldest call whose task may go
        elsewhere is given up (uncertain: it may be billed), and the task goes elsewhere.
-    2. That task is answered there in less than QUICKER of the time that it has been silent here, and still
-       nothing has come back: the silence is the provider's. Its breaker opens, and its other calls whose
-       tasks may go elsewhere are given up too. Where the answer takes long there as well, the tasks are long:
-       the next call is given up after twice the time, and so on.
+    2. The task is answered there in less than QUICKER of the time that it waited here, and still nothing has
+       come back: the provider is at fault. Its breaker opens, and its other calls whose tasks may move are
+       given up too. If the answer takes long there as well, the tasks are long: the next call is given up
+       after twice the time, and so on.
 
 A single call that hangs while its provider answers others is given up too: after HUNG x the 95th percentile,
-at least HUNG_FLOOR_S, and never while fewer than FEW answers are known. That is one call a provider in that
+at least HUNG_FLOOR_S, and never while fewer than FEW answers are known. That is one call per provider in that
 time, and the next one after twice the time, until a task that was given up is answered elsewhere in less than
-QUICKER of it. Nothing is held against the provider.
+QUICKER of it. It does not count against the provider's health.
 
-So work that has become longer (a thinking model, a cold start) costs one call a time and no outage; a task is
-given up once by these rules; and one without another provider waits for its time limit, since a second call
-may be billed beside the first, and nothing shows that it would fare better.
+So work that has become longer (a reasoning model, a cold start) costs one call at a time and no outage. A
+task is given up once by these rules. A task without another provider waits for its time limit, since a second
+call may be billed beside the first, and nothing shows that it would fare better.
 
-FLOOR_S: twice `stall_timeout_s`, by which no new call goes there anyway. QUIET of 3 is that of suspicion.
+FLOOR_S: twice `stall_timeout_s`, after which no new call goes there anyway. QUIET is 3, as for suspicion.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Asked = dict[int, tuple[float, int]]  # by provider: when a call was given up la
 
 
 class Stalls:
-    """The two steps above. It decides which calls are given up; the orchestrator cancels them."""
+    """Decides which calls are given up; the orchestrator cancels them. Times are UTC epoch seconds."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -53,7 +53,7 @@ class Stalls:
         self._proven: set[int] = set()
 
     def take(self, now: float) -> list[int]:
-        """The permits of calls to give up now."""
+        """The permits of calls to give up now; each is named once."""
         if self._registry.network.offline_since is not None:
             return []
         lost: list[int] = []
@@ -83,7 +83,8 @@ class Stalls:
         return [oldest.number]
 
     def _hung(self, provider: ProviderState, now: float) -> list[Permit]:
-        """Its calls in flight for far longer than its answers take, although later ones were answered."""
+        """The provider's calls that take far longer than its answers do, although later ones were
+        answered."""
         quantiles = provider.history.quantiles()
         if not provider.in_flight or quantiles is None or provider.history.ok < FEW:
             return []
@@ -98,7 +99,8 @@ class Stalls:
         ]
 
     def answered(self, held: Permit, latency_s: float, now: float) -> None:
-        """A call was answered. One whose task another provider was silent on tells about that one."""
+        """A call was answered. If another provider was silent on its task, that proves that provider
+        stalled."""
         self._asked.pop(held.provider.index, None)
         if held.retry is None or held.retry.given_up is None:
             return
@@ -125,7 +127,7 @@ class Stalls:
         )
 
     def _silent_probes(self, provider: ProviderState, now: float) -> list[int]:
-        """Where the breaker is not closed anyway, a call that outlives a probe needs no comparison."""
+        """The calls that outlive a probe: where the breaker is not closed they need no comparison."""
         if not provider.in_flight or not self._registry.others_serve(provider, now):
             return []
         probe_s = self._registry.settings.breaker.probe_timeout_s
@@ -138,13 +140,13 @@ class Stalls:
 
     @staticmethod
     def stall_after_s(provider: ProviderState) -> float:
-        """How long nothing may come back before one call is given up."""
+        """Seconds without a reply after which one call is given up."""
         quantiles = provider.history.quantiles()
         floor_s = FLOOR_S if provider.history.ok >= FEW else FEW_FLOOR_S
         return max(floor_s, QUIET * quantiles[1]) if quantiles is not None else floor_s
 
     def _movable(self, provider: ProviderState) -> list[Permit]:
-        """Its calls whose tasks another provider may serve, and which were not given up before."""
+        """The provider's calls whose tasks another one may serve, and which were not given up before."""
         return [
             held
             for held in self._registry.permits.values()

@@ -1,4 +1,4 @@
-"""Raises doubts about keys and models, and decides them: see `doubts.py`."""
+"""Raises doubts about keys and models, and decides them: see `health/doubts.py`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ..errors import AuthFailed, ModelUnavailable, ProviderError
 from .registry import Registry
 from .state import ModelState, Permit, ProviderState
 
-REFUSALS = 3  # of calls in a row against a list of models that says otherwise
-FORBIDDEN = 403  # may be about the request, or about the list alone
+REFUSALS = 3  # in a row that outweigh a list of models which has the model
+FORBIDDEN = 403  # may concern the request, or the list of models alone
 
 
 class Verifier:
-    """Raises doubts and decides them, by the rules at the top of `doubts.py`.
+    """Applies the rules of `health/doubts.py` to ended calls and health checks, and reports what it finds.
 
-    Called by the balancer's settling for calls and by `ConnectivityMonitor` for health checks.
+    Times are UTC epoch seconds.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -32,7 +32,7 @@ class Verifier:
             self._model_refused(held, error, newest, now)
 
     def succeeded(self, held: Permit, now: float) -> None:
-        """A call has been answered: its key works, and its model is there."""
+        """A call was answered: its key works, and its model is there."""
         provider, model = held.provider, held.model
         provider.key.answered()
         if model.answered():
@@ -63,9 +63,9 @@ class Verifier:
         status: int | None,
         models: Collection[str],
     ) -> bool:
-        """A health check has ended with an answer: `status` where it has refused the key, else None.
+        """A health check has ended with an answer. `status`: of a refused key, else None.
 
-        Whether something may go now that could not before, or the other way round.
+        `answers`: it returned a list, with `models`. Whether that changes where calls may go.
         """
         changed = False
         if provider.key.doubt.raised and asked_at >= provider.key.doubt.raised_at:
@@ -118,7 +118,7 @@ class Verifier:
 
 
 def rejection(provider: ProviderState, error: ProviderError) -> str:
-    """`openai rejected OPENAI_API_KEY (401 invalid_api_key)`: what the user has to look at."""
+    """`openai rejected OPENAI_API_KEY (401 invalid_api_key)`: what a person has to look at."""
     keys = " or ".join(provider.config.api_key_env) or "the call, which has no key"
     told = f"{error.status or ''} {error.code}".strip()
     why = "" if error.code else f": {error.message[:200]}"
@@ -128,7 +128,7 @@ def rejection(provider: ProviderState, error: ProviderError) -> str:
 
 
 def lists(models: Collection[str], name: str) -> bool:
-    """Whether a list of models has one of this name, which may be an alias or without its tag."""
+    """Whether a list of models has this one, which may be named by an alias or without its tag."""
     plain = name.partition(":")[0]
     return any(
         listed in (name, plain) or listed.startswith((f"{name}-", f"{plain}:", f"{name}@"))

@@ -88,6 +88,6 @@ def test_the_shares_reach_the_result_and_nothing_can_be_sooner(
         assert sum(shares) == pytest.approx(1.0)
         assert min(shares) >= 0.0
     for used, room in zip(load(demands, found, len(capacities)), capacities, strict=True):
-        assert used <= room.room + found.seconds + 1e-6 * (1.0 + used)
+        assert used <= room.level + found.seconds + 1e-6 * (1.0 + used)
     assert found.at_least_s <= found.seconds * (1 + 1e-9) + 1e-9
     assert found.at_least_s >= found.seconds * (1 - 1e-4) - 1e-6

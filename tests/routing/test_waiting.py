@@ -418,7 +418,7 @@ def test_what_can_never_fit_is_told_although_it_came_last_and_nobody_has_room() 
     assert [r.task.id for r in desk.results] == ["long"]
 
 
-def test_a_family_keeps_no_more_than_it_has_tasks_however_many_come_and_go() -> None:
+def test_a_group_keeps_no_more_than_it_has_tasks_however_many_come_and_go() -> None:
     desk = Desk(ONE_SLOT)
     desk.offer(make_task("running"))
     out = desk.one()
@@ -430,8 +430,8 @@ def test_a_family_keeps_no_more_than_it_has_tasks_however_many_come_and_go() -> 
         desk.ok(out, 0.1)
         out = desk.one()
     queues = desk.dispatch._queues
-    for family in queues._families.values():
-        assert len(family.ready) + len(family.resting) < 200
+    for group in queues._groups.values():
+        assert len(group.ready) + len(group.resting) < 200
     assert len(queues._new) + len(queues._parked) < 10
 
 

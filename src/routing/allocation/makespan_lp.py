@@ -1,15 +1,15 @@
-"""The soonest moment by which demands of tasks can pass a set of token buckets, and where each lot has to go.
+"""The shortest time in which demands can pass a set of token buckets, and where each demand has to go.
 
-    least T  so that each lot is split over its options (parts add up to 1) and every bucket b has
-             sum of its charges <= room_b + tick_b x T        all of it in seconds of the bucket's rate
+    least T  so that each demand is split over its options (parts add up to 1) and every bucket b has
+             sum of its charges <= level_b + refill_b x T        all of it in seconds of the bucket's rate
 
-That is a linear program with a row per lot. Its rows couple only through the few buckets, so it is solved by
-column generation (Dantzig and Wolfe, 1960): the master program mixes whole assignments ("every lot goes here
-or there"), has a row per bucket and one more, and is small enough for a plain revised simplex; its prices
-w_b >= 0 of the buckets name the next assignment to try, for each lot the option with the smallest w x charge.
-The prices also give a lower bound (weak duality), so it ends when upper and lower bound meet.
+That is a linear program with a row per demand. Its rows couple only through the few buckets, so it is solved
+by column generation (Dantzig and Wolfe, 1960). The master program mixes whole assignments ("every demand goes
+here or there"), has a row per bucket and one more, and is small enough for a plain revised simplex. Its
+prices w_b >= 0 of the buckets name the next assignment to try: for each demand the option with the smallest w
+x charge. The prices also give a lower bound (weak duality), so it ends when upper and lower bound meet.
 
-A bucket that does not refill (a day's quota) has tick 0 and its charges in any unit.
+A bucket that does not refill (a day's quota) has refill 0 and its charges in any unit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-CLOSE_ENOUGH = 1e-5  # of the result: upper and lower bound
+CLOSE_ENOUGH = 1e-5  # of the result: the gap between upper and lower bound
 MOST_STEPS = 5_000
 _EPSILON = 1e-12
 
@@ -27,22 +27,22 @@ Vector = list[float]
 
 
 class Capacity(NamedTuple):
-    """What a bucket holds now, in seconds of its rate, and what it earns a second: 1, or 0 for ever."""
+    """What a bucket holds now, in seconds of its rate, and what it earns per second: 1, or 0 for ever."""
 
-    room: float
-    tick: float = 1.0
+    level: float
+    refill: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """`count` tasks alike. `options`: what one of them is charged at each place it may go to."""
+    """`count` equal tasks. `options`: what one of them is charged at each place it may go to."""
 
     count: float
     options: Sequence[Sequence[Charge]]
 
 
 class Makespan(NamedTuple):
-    """`at_least_s` <= the optimum <= `seconds`; `shares[lot][option]` reach `seconds` and sum to 1 a lot."""
+    """`at_least_s` <= the optimum <= `seconds`; `shares[demand][option]` reach `seconds`, sums are 1."""
 
     at_least_s: float
     seconds: float
@@ -50,7 +50,7 @@ class Makespan(NamedTuple):
 
 
 class _Column(NamedTuple):
-    """A variable of the master program. `choice`: for an assignment, the option of each lot."""
+    """A variable of the master program. `choice`: for an assignment, the option of each demand."""
 
     entries: Vector
     cost: float
@@ -60,8 +60,13 @@ class _Column(NamedTuple):
 def minimise_makespan(
     demands: Sequence[Demand], capacities: Sequence[Capacity], most_steps: int = MOST_STEPS
 ) -> Makespan:
-    """See the top of the file. Raises ValueError where a lot has no option whose buckets all refill."""
-    start = _assignment(demands, tuple(_first_endless(lot, capacities) for lot in demands), len(capacities))
+    """Minimise T, in at most `most_steps` steps of the simplex.
+
+    Raises ValueError where a demand has no option whose buckets all refill.
+    """
+    start = _assignment(
+        demands, tuple(_first_endless(demand, capacities) for demand in demands), len(capacities)
+    )
     late = _latest(start, capacities)
     if late < 0:
         return Makespan(0.0, 0.0, _shares(demands, [(1.0, start)]))
@@ -88,12 +93,12 @@ class _Master:
 
     def __init__(self, capacities: Sequence[Capacity]) -> None:
         size = len(capacities) + 1
-        self._rooms = capacities
+        self._capacities = capacities
         self._inverse = [[float(i == j) for j in range(size)] for i in range(size)]
-        self._values = [max(r.room, 0.0) if not r.tick else r.room for r in capacities] + [1.0]
+        self._values = [max(r.level, 0.0) if not r.refill else r.level for r in capacities] + [1.0]
         self._slacks = [_Column([float(i == b) for i in range(size)], 0.0) for b in range(size)]
         self._basis = list(self._slacks)
-        self.time = _Column([-room.tick for room in capacities] + [0.0], 1.0)
+        self.time = _Column([-capacity.refill for capacity in capacities] + [0.0], 1.0)
 
     @property
     def seconds(self) -> float:
@@ -109,7 +114,7 @@ class _Master:
 
     def cheap_column(self, prices: Vector) -> _Column | None:
         """A slack, or the time, that would lower the cost; None where only an assignment can."""
-        b = max(range(len(self._rooms)), key=lambda b: prices[b])
+        b = max(range(len(self._capacities)), key=lambda b: prices[b])
         if prices[b] > _EPSILON:
             return self._slacks[b]
         reduced = 1.0 - sum(y * x for y, x in zip(prices, self.time.entries, strict=True))
@@ -151,9 +156,9 @@ class _Master:
 def _latest(start: _Column, capacities: Sequence[Capacity]) -> int:
     """The bucket that an assignment overdraws by most; -1: it overdraws none that refills."""
     over = [
-        (x - room.room, b)
-        for b, (x, room) in enumerate(zip(start.entries, capacities, strict=False))
-        if room.tick
+        (x - capacity.level, b)
+        for b, (x, capacity) in enumerate(zip(start.entries, capacities, strict=False))
+        if capacity.refill
     ]
     most, bucket = max(over, key=lambda each: each[0], default=(0.0, -1))
     return bucket if most > 0 else -1
@@ -161,37 +166,39 @@ def _latest(start: _Column, capacities: Sequence[Capacity]) -> int:
 
 def _dual_bound(column: _Column, prices: Vector, capacities: Sequence[Capacity]) -> float:
     """What these prices show that no split can be faster than, by weak duality."""
-    return sum(-y * (x - room.room) for y, x, room in zip(prices, column.entries, capacities, strict=False))
+    return sum(
+        -y * (x - capacity.level) for y, x, capacity in zip(prices, column.entries, capacities, strict=False)
+    )
 
 
-def _first_endless(lot: Demand, capacities: Sequence[Capacity]) -> int:
-    """An option that can take the whole lot, however long that takes."""
-    for i, charges in enumerate(lot.options):
-        if all(capacities[b].tick for b, _ in charges):
+def _first_endless(demand: Demand, capacities: Sequence[Capacity]) -> int:
+    """An option that can take the whole demand, however long that takes."""
+    for i, charges in enumerate(demand.options):
+        if all(capacities[b].refill for b, _ in charges):
             return i
-    raise ValueError("a lot has only options with a quota that does not come back")
+    raise ValueError("a demand has only options with a quota that does not come back")
 
 
 def _assignment(demands: Sequence[Demand], choice: tuple[int, ...], size: int) -> _Column:
     load = [0.0] * (size + 1)
     load[size] = 1.0
-    for lot, option in zip(demands, choice, strict=True):
-        for b, charge in lot.options[option]:
-            load[b] += lot.count * charge
+    for demand, option in zip(demands, choice, strict=True):
+        for b, charge in demand.options[option]:
+            load[b] += demand.count * charge
     return _Column(load, 0.0, choice)
 
 
 def _best_assignment(demands: Sequence[Demand], prices: Vector, size: int) -> _Column:
-    """Every lot where it is cheapest at these prices (of the master's sign: none above 0)."""
+    """Every demand where it is cheapest at these prices (of the master's sign: none above 0)."""
     choice = []
-    for lot in demands:
-        costs = [sum(-prices[b] * charge for b, charge in charges) for charges in lot.options]
+    for demand in demands:
+        costs = [sum(-prices[b] * charge for b, charge in charges) for charges in demand.options]
         choice.append(costs.index(min(costs)))
     return _assignment(demands, tuple(choice), size)
 
 
 def _shares(demands: Sequence[Demand], mixed: Sequence[tuple[float, _Column]]) -> list[list[float]]:
-    found = [[0.0] * len(lot.options) for lot in demands]
+    found = [[0.0] * len(demand.options) for demand in demands]
     total = sum(part for part, _ in mixed)
     for part, column in mixed:
         for shares, option in zip(found, column.choice, strict=True):

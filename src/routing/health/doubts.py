@@ -1,25 +1,24 @@
 """What one answer can't prove: that a key is bad (401, 403), or that a model is not there (404).
 
-Both may pass: a gateway that restarts, a deployment that is being changed, a row that a firewall dislikes. So
-the first such answer raises a doubt, and a second look decides. The second look is the health check, the list
-of models, which is asked at once; where it says nothing, the next call is.
+Both may pass: a gateway restarts, a deployment is being changed, a firewall dislikes one request. So the
+first such answer raises a doubt, and a second look decides. The second look is the health check (the list of
+models), which is due at once; where it shows nothing, the next call decides.
 
     state      event                                                        next
     ---------  -----------------------------------------------------------  ---------
     trusted    a call is refused                                            doubted
     doubted    the health check is refused as well, or lists other models   condemned
     doubted    the health check answers, and lists the model                vouched
-    doubted    no word from it for SECOND_LOOK_S                            lapsed
+    doubted    nothing from it for SECOND_LOOK_S                            lapsed
     lapsed     a call that was sent later is refused                        condemned
-    vouched    so many calls that were sent later are refused               condemned
-    any        a call succeeds                                              trusted
+    vouched    a number of calls that were sent later are refused           condemned
+    any        a call is answered                                           trusted
 
-While doubted, no call goes there; but to a key or a model that has worked calls go on. A worked key is
-condemned by the health check alone: else its refusals count for the breaker, or are the request's.
+While it is doubted, no call goes there; but calls go on to a key or a model that has worked. A key that has
+worked is condemned by the health check alone: else its refusals count for the breaker, or are the request's.
 
-A condemned key is taken again once the health check answers; where calls have condemned it although the list
-of models is public, after `quota_probe_s`. A condemned model is tried by one call every
-`quota_probe_s`.
+A condemned key is accepted again once the health check answers; where calls have condemned it although the
+list of models is public, after `quota_probe_s`. A condemned model is tried by one call every `quota_probe_s`.
 """
 
 from __future__ import annotations
@@ -38,24 +37,28 @@ class Doubt:
         self.clear()
 
     def clear(self) -> None:
-        """Trusted."""
+        """Back to trusted."""
         self.raised_at = math.inf
-        self.until = 0.0  # no call goes there before
-        self.newest_permit = 0  # what was sent up to then proves nothing more
+        self.until = 0.0  # no call goes there before then
+        self.newest_permit = 0  # calls sent up to then prove nothing more
         self.refusals = 0
         self.needed = 1
         self.status: int | None = None
 
     @property
     def raised(self) -> bool:
+        """Whether the state is other than trusted."""
         return self.raised_at < math.inf
 
     def wants_look(self, asked_at: float) -> bool:
-        """Whether the health check has not been asked since it was raised."""
+        """Whether no health check has begun since it was raised. `asked_at`: when the last one began."""
         return self.raised and asked_at < self.raised_at
 
     def refused(self, status: int | None, permit: int, newest_permit: int, now: float, *, wait: bool) -> bool:
-        """A call was refused. Whether that is proof. `wait`: no call goes there until the second look."""
+        """A call was refused with `status`. Whether that is proof.
+
+        `wait`: no call goes there until the second look. `newest_permit`: of all calls in flight.
+        """
         if not self.raised:
             self.raised_at, self.newest_permit, self.status = now, newest_permit, status
             self.until = now + SECOND_LOOK_S if wait else 0.0
@@ -66,5 +69,5 @@ class Doubt:
         return self.refusals >= self.needed
 
     def vouched(self, needed: int) -> None:
-        """The health check says otherwise: so many refusals more are needed."""
+        """The health check contradicts the refusal: `needed` more are proof."""
         self.until, self.needed = 0.0, needed
