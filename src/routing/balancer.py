@@ -45,7 +45,7 @@ from .health.circuit_breaker import CLOSED
 from .health.doubts import SECOND_LOOK_S
 from .limits.attribution import NO_CANARY_S
 from .limits.group import RateLimitGroup
-from .outcomes import OutcomeRecorder
+from .outcomes import CallEnd, OutcomeRecorder
 from .refusals import NEVER, Refusal
 from .registry import Registry, make_agents, make_providers
 from .retry_state import RetryState
@@ -304,9 +304,7 @@ class ProviderLoadBalancer:
         held.agent.done += outcome is _OK
         registry.free_slots += 1
         registry.emergency.call_ended(permit)
-        return self._outcomes.settle(
-            held, outcome, now, latency_s=latency_s, usage=usage, error=error, limits=limits
-        )
+        return self._outcomes.record(held, CallEnd(outcome, latency_s, usage, error, limits), now)
 
     # ------------------------------------------------------------------ commands
 

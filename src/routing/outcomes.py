@@ -1,12 +1,13 @@
-"""What an attempt's end means: for money, limits, health, and for calls to come.
+"""What the end of a call means: for money, limits and health, and for calls to come.
 
-Called by the balancer once per permit. The effects of each error class are those of the table of
-failures in the summary document; what the *task* does next is `retry_policy.py`'s business.
+Called once per permit. The effects of each error class are those of the table of failures in the summary
+document. What the *task* does next is decided in `retry_policy.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..errors import (
     PROVIDER_ERRORS,
@@ -29,55 +30,40 @@ from .state import Permit
 from .verification import FORBIDDEN, Verifier
 
 LONGEST_QUOTA_S = 36 * 3600.0  # no quota is longer than a day; the rest is for clocks and zones
-SAME_RESET_S = 60.0  # calls in flight are told the same reset at different moments, as so many seconds
+SAME_RESET_S = 60.0  # calls in flight get the same reset at different moments, in whole seconds
+_ERROR_CHARS = 200
 
-_OK = Outcome.OK  # a name of its own is found sooner, at every decision
+_OK = Outcome.OK  # a module name is found faster than a member of a class, after every call
+
+
+class CallEnd(NamedTuple):
+    """How a call has ended. `limits`: the reports of its response headers, in the order of the headers."""
+
+    outcome: Outcome
+    latency_s: float = 0.0
+    usage: Usage | None = None
+    error: ProviderError | None = None
+    limits: Sequence[LimitReport] = ()
 
 
 class OutcomeRecorder:
-    """See the top of the file."""
+    """Applies the end of a call to the components of its provider. Times are UTC epoch seconds."""
 
-    def __init__(self, registry: Registry, reach: ConnectivityMonitor, verifier: Verifier) -> None:
-        self._registry, self._connectivity, self._verifier = registry, reach, verifier
+    def __init__(self, registry: Registry, connectivity: ConnectivityMonitor, verifier: Verifier) -> None:
+        self._registry, self._connectivity, self._verifier = registry, connectivity, verifier
 
-    def settle(
-        self,
-        held: Permit,
-        outcome: Outcome,
-        now: float,
-        *,
-        latency_s: float,
-        usage: Usage | None,
-        error: ProviderError | None,
-        limits: Sequence[LimitReport],
-    ) -> int | None:
-        """Take over everything the attempt has shown. Returns its cost, None where the price is unknown."""
-        registry, provider = self._registry, held.provider
-        cost = self._settle_money(held, outcome, usage, now)
-        self._settle_limits(held, outcome, usage, error, limits, now)
-        provider.statistics.record(outcome, usage, cost, error)
-        healthy = self._health_of(held, outcome, error, latency_s)
-        if healthy is False and self._was_cut_off(held, error, now):
-            healthy = None
-        if healthy is not None and not held.canary and not isinstance(error, AuthFailed):
-            provider.history.record(healthy, latency_s, now)
-            provider.concurrency.record(
-                ok=healthy, placed_at=held.placed_at, latency_s=latency_s,
-                kind=(held.model.name, held.task_type), in_flight=held.in_flight, now=now,
-            )  # fmt: skip
-        if isinstance(error, TimedOut) and held.placed_at < provider.connection.trusted_from:
-            healthy = None  # it has answered since: late news of a silence that is over opens no breaker
-        if held.canary:
-            self._note_canary(held, healthy, error, now)
-        if healthy is False:
-            self._failed(held, error, now)
-        else:
-            provider.breaker.settle(healthy, held.probe, now, forced=held.forced, canary=held.canary)
-        self._connectivity.settled(provider, outcome, error, held.placed_at, now)
-        if outcome is _OK:
+    def record(self, held: Permit, end: CallEnd, now: float) -> int | None:
+        """Apply everything that the call has shown. Its cost in nano-dollars; None: the price is unknown."""
+        registry, provider, error = self._registry, held.provider, end.error
+        cost = self._settle_money(held, end, now)
+        self._settle_limits(held, end, now)
+        provider.statistics.record(end.outcome, end.usage, cost, error)
+        self._settle_health(held, end, now)
+        self._connectivity.settled(provider, end.outcome, error, held.placed_at, now)
+        if end.outcome is _OK:
             self._verifier.succeeded(held, now)
-            self._succeeded(held, usage)
-            self._connectivity.stalls.answered(held, latency_s, now)
+            self._answered(held, end.usage)
+            self._connectivity.stalls.answered(held, end.latency_s, now)
         elif error is not None:
             self._apply_error(held, error, now)
         held.model.call_ended(held.number)
@@ -86,59 +72,14 @@ class OutcomeRecorder:
             registry.status.report(provider, now)
         return cost
 
-    def _note_canary(
-        self, held: Permit, healthy: bool | None, error: ProviderError | None, now: float
-    ) -> None:
-        """Say what it has shown. What failed before one that was answered is the rows' own from now on."""
-        provider = held.provider
-        if healthy:
-            provider.call_answered(held.number)
-            said = "was answered, so the failures before it are the tasks' own"
-        elif healthy is False:
-            said = f"failed too: {error.message[:200] if error is not None else ''}"
-        else:
-            said = "was not accepted"
-            if not comes_again(error):
-                provider.no_canary = provider.breaker.stage
-        text = f"{provider.name}: the canary (one token) {said}"
-        self._registry.events.add(now, "canary", text, provider.name, "info")
+    # ------------------------------------------------------------------ money and limits
 
-    def _failed(self, held: Permit, error: ProviderError | None, now: float) -> None:
-        """A failure that counts: against the provider, or against its row alone."""
-        provider, retry = held.provider, held.retry
-        blamed = retry is not None and any(
-            self._registry.providers[index].answered > number for index, number in retry.failed
-        )
-        if retry is not None and all(index != provider.index for index, _ in retry.failed):
-            retry.failed = (*retry.failed, (provider.index, held.number))
-        provider.breaker.settle(
-            False, held.probe, now,
-            forced=held.forced, blamed=blamed, others_serve=self._registry.others_serve(provider, now),
-        )  # fmt: skip
-        if blamed or provider.answered > held.number:
-            return  # calls sent later have been answered
-        if isinstance(error, Overloaded):
-            self._back_off(held, error, now)
-        elif isinstance(error, TimedOut):
-            provider.backoff.timed_out(held.number, held.placed_at, now)
-
-    def _back_off(self, held: Permit, error: Overloaded, now: float) -> None:
-        provider = held.provider
-        breaker, window_s = provider.breaker, self._registry.settings.breaker.window_s
-        told_s = error.retry_after_s or 0.0
-        ignores = (
-            held.placed_at > provider.backoff.began_at
-            and not told_s
-            and (provider.backoff.is_needless(breaker.consecutive, window_s, now) or breaker.false_alarm(now))
-        )
-        provider.backoff.overloaded(held.number, held.placed_at, told_s, now, ignores=ignores)
-
-    def _settle_money(self, held: Permit, outcome: Outcome, usage: Usage | None, now: float) -> int | None:
-        uncertain = outcome is Outcome.UNCERTAIN and usage is None
+    def _settle_money(self, held: Permit, end: CallEnd, now: float) -> int | None:
+        uncertain = end.outcome is Outcome.UNCERTAIN and end.usage is None
         price = self._registry.price_of(held.provider, held.model, held.placed_at)
         cost: int | None
-        if usage is not None:
-            cost = price.cost_nanos(usage) if price is not None else None
+        if end.usage is not None:
+            cost = price.cost_nanos(end.usage) if price is not None else None
         elif uncertain:
             cost = held.upper_bound_nanos if price is not None else None
         else:
@@ -150,57 +91,109 @@ class OutcomeRecorder:
                 self._registry.budgets.settle(held.budget, cost or 0, uncertain=uncertain)
         return cost
 
-    def _settle_limits(
-        self,
-        held: Permit,
-        outcome: Outcome,
-        usage: Usage | None,
-        error: ProviderError | None,
-        limits: Sequence[LimitReport],
-        now: float,
-    ) -> None:
-        group = held.model.group
-        group.settle(held.reservation, usage, charged=outcome is Outcome.UNCERTAIN, now=now)
+    @staticmethod
+    def _settle_limits(held: Permit, end: CallEnd, now: float) -> None:
+        group, is_ok = held.model.group, end.outcome is _OK
+        group.settle(held.reservation, end.usage, charged=end.outcome is Outcome.UNCERTAIN, now=now)
         group.evidence.settled(held.number)
-        if limits:
-            group.learn(limits, held.reservation, now)
+        if end.limits:
+            group.learn(end.limits, held.reservation, now)
             if (per_s := group.stated_per_s) is not None:
                 held.provider.concurrency.stated(per_s)
-        answered = outcome is _OK or (error is not None and error.status is not None)
-        if answered and group.unknown and not isinstance(error, RateLimited):
+        answered = is_ok or (end.error is not None and end.error.status is not None)
+        if answered and group.unknown and not isinstance(end.error, RateLimited):
             group.answered_without_headers(now)
-        if outcome is _OK:
+        if is_ok:
             group.succeeded(held.reservation, now)
             group.evidence.answered(held.retry, held.number, held.chars)
 
-    @staticmethod
-    def _health_of(
-        held: Permit, outcome: Outcome, error: ProviderError | None, latency_s: float
-    ) -> bool | None:
-        provider = held.provider
-        if outcome is _OK:
+    # ------------------------------------------------------------------ health
+
+    def _settle_health(self, held: Permit, end: CallEnd, now: float) -> None:
+        provider, error = held.provider, end.error
+        healthy = self._health_of(held, end, now)
+        if healthy is not None and not held.canary and not isinstance(error, AuthFailed):
+            provider.history.record(healthy, end.latency_s, now)
+            provider.concurrency.record(
+                ok=healthy, placed_at=held.placed_at, latency_s=end.latency_s,
+                kind=(held.model.name, held.task_type), in_flight=held.in_flight, now=now,
+            )  # fmt: skip
+        if isinstance(error, TimedOut) and held.placed_at < provider.connection.trusted_from:
+            healthy = None  # it has answered since: late news of a silence that has ended opens no breaker
+        if held.canary:
+            self._note_canary(held, healthy, error, now)
+        if healthy is False:
+            self._failed(held, error, now)
+        else:
+            provider.breaker.settle(healthy, held.probe, now, forced=held.forced, canary=held.canary)
+
+    def _health_of(self, held: Permit, end: CallEnd, now: float) -> bool | None:
+        """Whether the provider is well, by this call; None: the call does not show it."""
+        if end.outcome is _OK:
             return True
+        error = end.error
         if error is None:
             return None
-        if held.canary:
-            return health_of(error)
-        if isinstance(error, AuthFailed):  # a 403 may be about the request, where the key has worked
-            return False if provider.key.worked and error.status != FORBIDDEN else None
-        if isinstance(error, TimedOut) and held.cut_short:
-            quantiles = provider.history.quantiles()
-            if quantiles is not None and latency_s < quantiles[1]:
-                return None  # the task had less time than an answer usually takes
-        return False if error.counts_against_health else None
+        healthy = health_of(error) if held.canary else _health_by(error, held, end.latency_s)
+        return None if healthy is False and self._was_cut_off(held, error, now) else healthy
 
-    def _was_cut_off(self, held: Permit, error: ProviderError | None, now: float) -> bool:
+    def _was_cut_off(self, held: Permit, error: ProviderError, now: float) -> bool:
         """Whether the network failed the call, or a laptop's sleep, or a comparison, and not the provider."""
-        if held.placed_at < self._registry.network.jumped_at or held.compared:
+        network = self._registry.network
+        if held.placed_at < network.jumped_at or held.compared:
             return True
-        return isinstance(error, TimedOut | Unreachable) and self._registry.network.was_offline(
-            held.placed_at, now
-        )
+        return isinstance(error, TimedOut | Unreachable) and network.was_offline(held.placed_at, now)
 
-    def _succeeded(self, held: Permit, usage: Usage | None) -> None:
+    def _note_canary(
+        self, held: Permit, healthy: bool | None, error: ProviderError | None, now: float
+    ) -> None:
+        """Report what a canary has shown. Failures before one that was answered are the tasks' own."""
+        provider = held.provider
+        if healthy:
+            provider.call_answered(held.number)
+            result = "was answered, so the failures before it are the tasks' own"
+        elif healthy is False:
+            result = f"failed too: {error.message[:_ERROR_CHARS] if error is not None else ''}"
+        else:
+            result = "was not accepted"
+            if not comes_again(error):
+                provider.no_canary = provider.breaker.stage
+        text = f"{provider.name}: the canary (one token) {result}"
+        self._registry.events.add(now, "canary", text, provider.name)
+
+    def _failed(self, held: Permit, error: ProviderError | None, now: float) -> None:
+        """A failure that counts: against the provider, or against its task alone."""
+        provider, retry = held.provider, held.retry
+        blamed = retry is not None and any(
+            self._registry.providers[index].answered > number for index, number in retry.failed
+        )
+        if retry is not None and all(index != provider.index for index, _ in retry.failed):
+            retry.failed = (*retry.failed, (provider.index, held.number))
+        provider.breaker.settle(
+            False, held.probe, now,
+            forced=held.forced, blamed=blamed, others_serve=self._registry.others_serve(provider, now),
+        )  # fmt: skip
+        if blamed or provider.answered > held.number:
+            return  # calls that were sent later have been answered
+        if isinstance(error, Overloaded):
+            self._back_off(held, error, now)
+        elif isinstance(error, TimedOut):
+            provider.backoff.timed_out(held.number, held.placed_at, now)
+
+    def _back_off(self, held: Permit, error: Overloaded, now: float) -> None:
+        backoff, breaker = held.provider.backoff, held.provider.breaker
+        told_s = error.retry_after_s or 0.0
+        ignores = (
+            held.placed_at > backoff.began_at
+            and not told_s
+            and (
+                backoff.is_needless(breaker.consecutive, self._registry.settings.breaker.window_s, now)
+                or breaker.false_alarm(now)
+            )
+        )
+        backoff.overloaded(held.number, held.placed_at, told_s, now, ignores=ignores)
+
+    def _answered(self, held: Permit, usage: Usage | None) -> None:
         provider = held.provider
         provider.call_answered(held.number)
         provider.backoff.answered(held.number, held.placed_at)
@@ -208,17 +201,18 @@ class OutcomeRecorder:
         if usage is not None and not held.canary:
             provider.estimators.observe(held.task_type, held.chars, held.messages, usage)
 
+    # ------------------------------------------------------------------ limits and quotas that were reached
+
     def _apply_error(self, held: Permit, error: ProviderError, now: float) -> None:
-        """What the error means for calls to come: see the table of failures in the summary document."""
         if isinstance(error, RateLimited):
             self._rate_limited(held, error, now)
         elif isinstance(error, QuotaExhausted):
-            self._exhaust(held, error, now)
+            self._exhausted(held, error, now)
         elif isinstance(error, AuthFailed | ModelUnavailable):
             self._verifier.refused(held, error, now)
 
     def _rate_limited(self, held: Permit, error: RateLimited, now: float) -> None:
-        """Hold the model group, unless the 429 is its row's own: see `attribution.py`."""
+        """Hold the group, unless the 429 is its task's own: see `limits/attribution.py`."""
         group, retry = held.model.group, held.retry
         if held.canary:
             group.evidence.no_canary_until = now + NO_CANARY_S
@@ -236,18 +230,19 @@ class OutcomeRecorder:
         if now < group.held_until and not was_held:
             group.evidence.hold_began()
 
-    def _exhaust(self, held: Permit, error: QuotaExhausted, now: float) -> None:
+    def _exhausted(self, held: Permit, error: QuotaExhausted, now: float) -> None:
         code = str(error.code or error.status)
-        if error.resets_at is not None:
-            longest_s = self._registry.settings.routing.max_hold_s if error.reset_guessed else LONGEST_QUOTA_S
-            self._hold_until(min(error.resets_at, now + longest_s), code, held, now)
-            self._probe_before(error, held, now)
+        routing = self._registry.settings.routing
+        if error.resets_at is None:
+            held.provider.quota.spent(code, now + routing.quota_probe_s, now)
             return
-        again_at = now + self._registry.settings.routing.quota_probe_s
-        held.provider.quota.spent(code, again_at, now)
+        longest_s = routing.max_hold_s if error.reset_guessed else LONGEST_QUOTA_S
+        self._hold_until(min(error.resets_at, now + longest_s), code, held, now)
+        self._probe_before(error, held, now)
 
     def _probe_before(self, error: QuotaExhausted, held: Permit, now: float) -> None:
-        """Where it says to come back before its reset, one call does: then, and seldom where that fails."""
+        """Where the provider names a time before its reset, one call probes then, and seldom after a
+        failure."""
         wait_s = error.retry_after_s
         if wait_s is None or error.resets_at is None or now + wait_s >= error.resets_at - SAME_RESET_S:
             return
@@ -256,7 +251,7 @@ class OutcomeRecorder:
         held.model.group.probe_from(now + wait_s, now)
 
     def _hold_until(self, resets_at: float, code: str, held: Permit, now: float) -> None:
-        """Hold the model group to the reset and tell it once, however many calls were in flight."""
+        """Hold the group to the reset, with one event however many calls were in flight."""
         group, provider = held.model.group, held.provider
         is_known = group.held_kind is RefusalKind.QUOTA_SPENT and group.held_detail == code
         known_until = group.held_until if is_known and now < group.held_until else now
@@ -266,6 +261,18 @@ class OutcomeRecorder:
             text = f"{provider.name}: {refusal_text(RefusalKind.QUOTA_SPENT, code)}"
             self._registry.events.add(now, "quota_exhausted", text, provider.name, "alert", until=resets_at)
             self._registry.status.report(provider, now, silently=True)
+
+
+def _health_by(error: ProviderError, held: Permit, latency_s: float) -> bool | None:
+    """Whether the provider is well, by a task's failed call; None: the call does not show it."""
+    provider = held.provider
+    if isinstance(error, AuthFailed):  # a 403 may concern the request, where the key has worked
+        return False if provider.key.worked and error.status != FORBIDDEN else None
+    if isinstance(error, TimedOut) and held.cut_short:
+        quantiles = provider.history.quantiles()
+        if quantiles is not None and latency_s < quantiles[1]:
+            return None  # the task had less time than an answer usually takes
+    return False if error.counts_against_health else None
 
 
 def outcome_of(completion: Completion | None, error: ProviderError | None) -> Outcome:

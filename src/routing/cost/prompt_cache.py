@@ -1,20 +1,21 @@
-"""Which beginnings of prompts several tasks share, and where providers have them in their caches.
+"""Which prefixes of prompts several tasks share, and where providers have them in their caches.
 
-A prompt's beginning is its leading system messages, or everything before its last message. A provider that
-has read it before charges a tenth for reading it again; writing it into the cache costs a quarter more than
-reading it once (anthropic, and openai from gpt-5.6 on), and nobody else can read it before that call is over.
+A prompt's prefix is its leading system messages, or everything before its last message. A provider that has
+read it before charges a tenth for reading it again. Writing it into the cache costs a quarter more than
+reading it once (Anthropic, and OpenAI from gpt-5.6 on), and no other call can read it before that call has
+ended.
 
-Rules.
-- Only a beginning of at least `min_prefix_tokens` counts (four characters a token), and only one that tasks
-  in the pool share: the longest of a task's that `SHARED_BY` of them have.
-- One call writes it per provider and model. What goes there meanwhile goes without the cache, and a task that
+Rules. - Only a prefix of at least `min_prefix_tokens` counts (four characters a token), and only one that
+tasks in the
+  pool share: of a task's prefixes the longest that SHARED_BY of them have.
+- One call writes it per provider and model. Other calls there go without the cache meanwhile, and a task that
   could go elsewhere waits up to `cache_writer_wait_s` for the writer, since all that follow are then cheap.
-- From a writer's answer on, calls are marked to read it, for `CACHE_S` since it was last used.
-- A marked call that neither wrote nor read shows that the model does not cache it: no more marks there.
-- Where nothing has to be marked (gemini, older gpt models) an answer that tells of cached tokens shows where
-  the beginning is warm.
+- From the writer's answer on, calls are marked to read it, for CACHE_S since it was last used. - A marked
+call that neither wrote nor read shows that the model does not cache it: no more marks there. - Where no marks
+are needed (Gemini, older GPT models) an answer that reports cached tokens shows where the prefix
+  is warm.
 
-`warm` and `writing` are for the choice of a provider: softly, whoever has the beginning goes first.
+`warm` and `written_by` serve the choice of a provider: a provider that has the prefix goes first.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from ...records import Message, Task, Usage
 from ...settings import CachingSettings
 from ..limits.estimator import CHARS_PER_TOKEN
 
-CACHE_S = 280.0  # Anthropic keeps it for 5 minutes since its last use; what is on its way has to get there
-SHARED_BY = 3  # one writes, two read: below that, a writer that fails would cost more than it can save
-KEPT = 10_000  # beginnings that no task has any more
+CACHE_S = 280.0  # Anthropic keeps it for 5 minutes since its last use; the rest is for the time on the way
+SHARED_BY = 3  # one writes, two read: with fewer, a writer that fails costs more than it can save
+KEPT = 10_000  # prefixes that no task has any more
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A beginning of one task's prompt: so many of its messages, and what names it."""
+    """A prefix of one task's prompt: its number of messages, and a digest that identifies it."""
 
     turns: int
     key: str
@@ -44,7 +45,7 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class CacheLease:
-    """What a call does with a shared beginning; handed back when the call is over."""
+    """What a call does with a shared prefix; given back by `settle`."""
 
     prefix: Prefix
     spot: tuple[int, str]  # provider, model
@@ -55,7 +56,7 @@ class CacheLease:
 
 @dataclass(slots=True)
 class _Spot:
-    """One beginning at one model of one provider."""
+    """One prefix at one model of one provider."""
 
     warm_until: float = 0.0
     writing_since: float | None = None
@@ -69,13 +70,13 @@ class _Shared:
 
 
 class PromptCacheTracker:
-    """See the top of the file. `enabled` false: every answer is that nothing is shared."""
+    """The prefixes of all tasks. With `enabled` false nothing is shared. Times are UTC epoch seconds."""
 
     def __init__(self, settings: CachingSettings) -> None:
         self._settings = settings
         self._least_chars = settings.min_prefix_tokens * CHARS_PER_TOKEN
         self._known: dict[str, _Shared] = {}
-        self._idle: dict[str, None] = {}  # those that no task has any more, the longest so first
+        self._idle: dict[str, None] = {}  # prefixes that no task has any more, the oldest first
 
     def __repr__(self) -> str:
         return f"<PromptCacheTracker {len(self._known)} known>"
@@ -83,7 +84,7 @@ class PromptCacheTracker:
     # ------------------------------------------------------------------ tasks
 
     def offered(self, task: Task) -> tuple[Prefix, ...]:
-        """A task comes in: its beginnings that are long enough, the longest first."""
+        """A task comes in. Its prefixes that are long enough, the longest first."""
         if not self._settings.enabled or task.prompt_chars < self._least_chars:
             return ()
         found = beginnings(task, self._least_chars)
@@ -93,7 +94,7 @@ class PromptCacheTracker:
         return found
 
     def left(self, prefixes: Sequence[Prefix]) -> None:
-        """A task is over. The last `KEPT` beginnings that were used are kept: more tasks may come."""
+        """A task has ended. The last KEPT prefixes that were used are kept: more tasks may come."""
         for prefix in prefixes:
             known = self._known[prefix.key]
             known.tasks -= 1
@@ -108,7 +109,7 @@ class PromptCacheTracker:
                 del self._idle[oldest], self._known[oldest]
 
     def shared(self, prefixes: Sequence[Prefix], now: float) -> Prefix | None:
-        """The longest of a task's beginnings that others share, or that is warm somewhere."""
+        """The longest of a task's prefixes that other tasks share, or that is warm at a provider."""
         for prefix in prefixes:
             known = self._known.get(prefix.key)
             if known is not None and (known.tasks >= SHARED_BY or _is_warm(known, now)):
@@ -118,12 +119,13 @@ class PromptCacheTracker:
     # ------------------------------------------------------------------ where to go
 
     def warm(self, prefix: Prefix, now: float) -> frozenset[int]:
-        """The providers that have it."""
+        """The numbers of the providers that have the prefix in a cache."""
         spots = self._known[prefix.key].spots
         return frozenset(provider for (provider, _), spot in spots.items() if now < spot.warm_until)
 
     def written_by(self, prefix: Prefix, providers: AbstractSet[int], now: float) -> tuple[float, list[int]]:
-        """Until when to wait for those of `providers` that are writing it, and which; none: no need to."""
+        """Until when to wait for those of `providers` that are writing the prefix, and which; none: no
+        need."""
         known = self._known[prefix.key]
         if _is_warm(known, now):
             return now, []
@@ -140,7 +142,7 @@ class PromptCacheTracker:
     def grant(
         self, prefixes: Sequence[Prefix], provider: int, model: str, how: str, now: float
     ) -> CacheLease | None:
-        """What a call does with the task's shared beginning. `how` is the model's `prompt_cache`."""
+        """What a call does with the task's shared prefix. `how` is the model's `prompt_cache`."""
         prefix = self.shared(prefixes, now) if prefixes else None
         if prefix is None:
             return None
@@ -153,7 +155,7 @@ class PromptCacheTracker:
         return CacheLease(prefix, (provider, model), marked, now, writes)
 
     def settle(self, lease: CacheLease, usage: Usage | None) -> None:
-        """A call is over; `usage` where it was answered."""
+        """A call has ended; `usage` where it was answered."""
         known = self._known.get(lease.prefix.key)
         spot = known.spots.get(lease.spot) if known is not None else None
         if spot is None:
@@ -167,7 +169,7 @@ class PromptCacheTracker:
         elif lease.writes:
             spot.is_cached = False
         elif lease.marked:
-            spot.warm_until = 0.0  # it was to be there and was not
+            spot.warm_until = 0.0  # expected in the cache, but not there
 
 
 def beginnings(task: Task, least_chars: int) -> tuple[Prefix, ...]:

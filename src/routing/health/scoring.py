@@ -1,4 +1,4 @@
-"""What a provider is worth right now, and whose turn it is.
+"""What a provider is worth right now, and which one has its turn.
 
 The score, recomputed as results come in:
 
@@ -6,14 +6,14 @@ The score, recomputed as results come in:
     time_multiplier        = 1.0 / (1.0 + avg_response_time / 10.0)      # seconds
     final_score            = base_weight * performance_multiplier * time_multiplier
 
-`error_rate` and `avg_response_time` are over a sliding window, so a recovered provider gets its share
-back as its bad minutes leave the window. Calls that say nothing about health (429, refusals) count in
-neither. A provider without history is neutral: no error, and the mean response time of the others.
+`error_rate` and `avg_response_time` are over a sliding window, so a recovered provider gets its share back as
+its bad minutes leave the window. Calls that show nothing about health (429, refusals) count in neither. A
+provider without history is neutral: no error, and the mean response time of the others.
 
-Turns are taken by smooth weighted round-robin: each step every eligible provider earns its share of
-one credit, the richest is chosen and pays one. So after n steps a provider's count differs from the
-sum of its shares by at most its credit, and a test can predict it. Shares are normalised per step; a
-provider that is not eligible neither earns nor pays.
+Turns are taken by smooth weighted round-robin (as in nginx): at each step every eligible provider earns its
+share of one credit, and the one with the most credit is chosen and pays one. So after n steps a provider's
+count differs from the sum of its shares by at most its credit, and a test can predict it. Shares are
+normalised per step; a provider that is not eligible neither earns nor pays.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def final_score(base_weight: float, error_rate: float, avg_response_s: float) ->
 
 
 def shares(scores: Mapping[str, float]) -> dict[str, float]:
-    """Each provider's part of the next untyped tasks, summing to 1 (all 0 when no score is above 0)."""
+    """Each provider's share of the next untyped tasks; they sum to 1, or are all 0 without a score above
+    0."""
     total = sum(scores.values())
     return {name: (score / total if total > 0 else 0.0) for name, score in scores.items()}
 
@@ -74,7 +75,7 @@ class History:
         self._cached_at = 0
 
     def record(self, ok: bool, latency_s: float, now: float) -> None:
-        """Count one call that says something about health; only successes count towards response time."""
+        """Count one call that shows something about health; only answers count towards response time."""
         self.expire(now)
         number = now // self._width
         if not self._slots or self._slots[-1][0] < number:
@@ -94,7 +95,7 @@ class History:
             self.failures += 1
 
     def expire(self, now: float) -> bool:
-        """Let what is older than the window go. Returns whether anything went."""
+        """Drop what is older than the window. Whether anything was dropped."""
         oldest = now // self._width - _SLOTS
         gone = False
         while self._slots and self._slots[0][0] <= oldest:
@@ -113,11 +114,11 @@ class History:
 
     @property
     def avg_response_s(self) -> float | None:
-        """Mean of the successful calls in the window; None without one."""
+        """Mean of the answered calls in the window, in seconds; None without one."""
         return self.total_s / self.ok if self.ok else None
 
     def quantiles(self) -> tuple[float, float] | None:
-        """(median, 95th percentile) of the newest successful calls, in seconds; None without any."""
+        """(median, 95th percentile) of the newest answered calls, in seconds; None without one."""
         if not self._latencies:
             return None
         if self._quantiles is None or self._cached_at >= _REFRESH:
@@ -129,7 +130,7 @@ class History:
 
 
 def neutral_response_s(known: Sequence[float | None]) -> float:
-    """What a provider without history is taken to need: the mean of those that have one, else 0."""
+    """The response time assumed of a provider without history: the mean of the others, else 0. In seconds."""
     values = [value for value in known if value is not None]
     return sum(values) / len(values) if values else 0.0
 
@@ -144,10 +145,10 @@ class RoundRobin:
         self.clamp = clamp
 
     def turn(self, eligible: Sequence[int], scores: Sequence[float], forced: int | None = None) -> int:
-        """One step: who of `eligible` (not empty) goes next. `scores` run beside `eligible`.
+        """One step: which of `eligible` (not empty) goes next. `scores` run beside `eligible`.
 
-        With `forced` the choice was made elsewhere (a preference): it is charged all the same, so that
-        the tasks that follow restore the weights.
+        With `forced` the choice was made elsewhere (a preference). It is charged all the same, so that the
+        tasks that follow restore the weights.
         """
         total = sum(scores)
         even = 1.0 / len(eligible)

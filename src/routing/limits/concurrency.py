@@ -9,24 +9,25 @@
                                    latency is the usual one from now on
     share of failures >= FAILING   x (1 - share), at least x LARGEST_CUT, not below INITIAL
 
-The ratio is the median, over the calls of a window, of a call's latency by the usual one of its kind (model
-and task type). The formula is a gradient as in Netflix's concurrency-limits (`Gradient2Limit`: limit x
-tolerance x usual latency / latency, tolerance 1.5, a queue of sqrt(limit) added) and in Envoy's adaptive
+The ratio is the median, over the calls of a window, of a call's latency divided by the usual one of its kind
+(model and task type). The formula is a gradient as in Netflix's concurrency-limits (`Gradient2Limit`: limit x
+tolerance x usual latency / latency, tolerance 1.5, plus a queue of sqrt(limit)) and in Envoy's adaptive
 concurrency filter (limit x (minimum latency + buffer) / latency + sqrt(limit)). Answers of models differ in
 length by far more than those of the services which these were made for. Hence medians of whole windows
-instead of every sample, a latency by kind, and the step back where a cut did not help: work that has become
+instead of every sample, a latency per kind, and the step back where a cut did not help: work that has become
 longer is no overload.
 
-A few failing rows are no reason to slow down a provider; one that fails all is the breaker's affair. Hence
-INITIAL as the least after failures, and the growth by GROWTH that follows them.
+A few failing rows are no reason to slow down a provider, and one that fails all calls is the breaker's
+concern. Hence INITIAL as the least after failures, and the growth by GROWTH that follows them.
 
-A window has as many calls as the limit, all of them placed after the last change, so one burst is one
-observation. A difference below NOISE_S is the client's own. Calls that say nothing about health do not count:
-429s are the limits' affair.
+A window has as many calls as the limit, all of them placed after the last change, so that one burst is one
+observation. A difference below NOISE_S is the client's own. Calls that show nothing about health do not
+count: 429s are the concern of the limits.
 
-It begins with INITIAL calls, since a provider that can't carry a whole pool is found out with few. A request
-limit that is configured or stated by a header and lets fewer calls through in FIRST_ANSWER_S than there are
-slots is a bound of its own: then it begins with as many, and the limit is used to the full from the start.
+It begins with INITIAL calls, so that a provider that can't carry a whole pool is found out with few. A
+request limit that is configured or stated by a header, and lets fewer calls through in FIRST_ANSWER_S than
+there are slots, is a bound of its own: then it begins with as many, and the limit is used fully from the
+start.
 """
 
 from __future__ import annotations
@@ -44,13 +45,16 @@ LARGEST_CUT = 0.5
 DEEP = 0.65  # of the calls in flight before: with so many fewer it is seen whether that helps
 FAILING = 0.5
 NOISE_S = 0.1
-SURE = 1.5  # a ratio up to this has to show twice in a row: it may be chance
-_LEARN = 16  # calls of a kind that its usual latency is taken from, at least
+SURE = 1.5  # a ratio up to this has to occur twice in a row: it may be chance
+_LEARN = 16  # calls of a kind from which its usual latency is taken, at least
 _KINDS = 256
 
 
 class Concurrency:
-    """See the table above. `limit` calls may be in flight; it stays between LEAST and `most`."""
+    """The limit of one provider: `limit` calls may be in flight, between LEAST and `most`.
+
+    Latencies are seconds; times are UTC epoch seconds.
+    """
 
     __slots__ = (
         "_before_cut",
@@ -86,12 +90,12 @@ class Concurrency:
             self.stated(told_per_s)
 
     def stated(self, per_s: float) -> None:
-        """So many calls a second pass, says the configuration or a header."""
+        """The configuration or a header states that `per_s` calls a second pass."""
         if self._is_new and per_s * FIRST_ANSWER_S < self.most:
             self.limit = max(self.limit, math.ceil(per_s * FIRST_ANSWER_S))
 
     def assume_full(self) -> None:
-        """It is known to carry all: for a replay of calls that were in flight together."""
+        """Take it to carry `most` calls: for a replay of calls that were in flight together."""
         self.limit, self._is_new = self.most, False
 
     def __repr__(self) -> str:
@@ -99,11 +103,11 @@ class Concurrency:
 
     @property
     def may_grow(self) -> bool:
-        """Whether more calls may be let in at once when those in flight have come back."""
+        """Whether more calls may be in flight once those in flight have returned."""
         return self.limit < self.most
 
     def drain_s(self, calls: int, average_s: float) -> float:
-        """How long until so many calls have gone, as things look now."""
+        """Seconds until so many calls have gone, with answers after `average_s`."""
         rounds = calls / self.limit
         return average_s * (math.log2(1.0 + rounds) if self._growing else rounds)
 
@@ -116,7 +120,10 @@ class Concurrency:
     def record(
         self, *, ok: bool, placed_at: float, latency_s: float, kind: Hashable, in_flight: int, now: float
     ) -> None:
-        """A call has ended that says something about health. `in_flight`: when it was placed, with it."""
+        """A call has ended that shows something about health.
+
+        `in_flight`: calls to the provider when it was placed, with it. `kind`: its model and task type.
+        """
         if placed_at < self._began_at:
             return
         self._calls += 1
@@ -142,7 +149,7 @@ class Concurrency:
             self._usual[kind] = (usual * of + latency_s) / (of + 1), of + 1
 
     def _judge(self) -> None:
-        """What the window's calls say: see the table above."""
+        """Adjust the limit by the calls of the window: see the table above."""
         failed = self._failures / self._calls
         if failed >= FAILING:
             self._set(max(min(self.limit, INITIAL), self.limit * max(LARGEST_CUT, 1.0 - failed)))
@@ -173,7 +180,7 @@ class Concurrency:
             self._set(self.limit * max(LARGEST_CUT, STEADY / ratio))
 
     def _did_not_help(self, ratio: float) -> bool:
-        """Whether latency has fallen by less than half of what it would if load were the cause."""
+        """Whether latency has fallen by less than half of what it would fall if load were the cause."""
         if not self._before_cut:
             return False
         load = self._load / self._calls / self._cut_load

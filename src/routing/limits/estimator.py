@@ -1,8 +1,8 @@
-"""What a call will need, learned from what calls needed.
+"""What a call will need, learned from earlier calls.
 
 Tokens per character are learned per provider and task type. Of the output the 90th percentile of the newest
-answers is reserved, of this provider once there are enough, until then of all of them together; before that,
-a call is taken to use all of its max_tokens. Plans go by means: what was reserved on top comes back.
+answers is reserved: of this provider once there are enough of them, until then of all providers together, and
+before that all of max_tokens. Plans use means, since what was reserved beyond them comes back.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from ...records import Usage
 from .group import Need
 
-CHARS_PER_TOKEN = 4  # what OpenAI counts on admission, and what is taken for true until more is known
+CHARS_PER_TOKEN = 4  # what OpenAI counts on admission, and the estimate until more is known
 TOKENS_PER_MESSAGE = 8  # role, separators
-SAFETY = 1.1  # an estimate that is short by this much still does not overrun a limit
-USUAL_OUTPUT = 0.3  # of max_tokens, on average, as long as nothing is known
+SAFETY = 1.1  # an estimate that is too low by this much overruns no limit
+USUAL_OUTPUT = 0.3  # of max_tokens, on average, while nothing is known
 _ENOUGH = 20
 _KEEP = 128
 _REFRESH = 16
@@ -34,15 +34,17 @@ class Outputs:
         self._lengths: deque[int] = deque(maxlen=_KEEP)
         self._means: dict[int, float] = {}  # by max_tokens
         self._new = 0
-        self.p90: int | None = None  # None: too few to tell
+        self.p90: int | None = None  # None: too few answers
 
     def observe(self, tokens: int) -> None:
+        """Learn from one answer."""
         self._lengths.append(tokens)
         self._new += 1
         self._refresh()
 
     @property
     def newest(self) -> list[int]:
+        """The newest lengths, the oldest of them first."""
         return list(self._lengths)
 
     def _refresh(self) -> None:
@@ -53,7 +55,7 @@ class Outputs:
             self._new = 0
 
     def mean(self, max_tokens: int) -> float:
-        """Of answers cut off at max_tokens."""
+        """The mean length of answers cut off at `max_tokens`, in tokens."""
         found = self._means.get(max_tokens)
         if found is None:
             cut = [min(each, max_tokens) for each in self._lengths]
@@ -62,7 +64,8 @@ class Outputs:
 
 
 class Estimator:
-    """One (provider, task type). `of_all`: the answers of all providers to tasks of that type."""
+    """The estimator of one (provider, task type). `of_all`: answers of all providers to tasks of that
+    type."""
 
     __slots__ = ("_of_all", "_own", "tokens_per_char")
 
@@ -71,7 +74,7 @@ class Estimator:
         self._own, self._of_all = Outputs(), of_all
 
     def need(self, chars: float, messages: int, max_tokens: int) -> Need:
-        """What to reserve for a call, on the safe side."""
+        """The tokens to reserve for a call, on the safe side."""
         return Need(
             int(chars * self.tokens_per_char * SAFETY) + TOKENS_PER_MESSAGE * messages,
             self.output_tokens(max_tokens),
@@ -84,16 +87,16 @@ class Estimator:
 
     @staticmethod
     def counted_tokens(chars: float) -> int:
-        """What OpenAI takes a prompt for on admission, whatever it really is."""
+        """The prompt tokens that OpenAI counts on admission, whatever they really are."""
         return math.ceil(chars / CHARS_PER_TOKEN)
 
     def output_tokens(self, max_tokens: int) -> int:
-        """What to reserve for the answer where the provider counts real output."""
+        """The tokens to reserve for the answer where the provider counts real output."""
         p90 = self._own.p90 or self._of_all.p90
         return max_tokens if p90 is None or p90 > max_tokens else p90
 
     def mean_output(self, max_tokens: int) -> float:
-        """How many tokens an answer has on average."""
+        """Tokens of an answer on average."""
         known = self._own if self._own.p90 is not None else self._of_all
         return known.mean(max_tokens) if known.p90 is not None else USUAL_OUTPUT * max_tokens
 
