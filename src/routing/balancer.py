@@ -1,19 +1,20 @@
 """`ProviderLoadBalancer`: which provider, model and agent serve a task, decided in one synchronous step.
 
-    place(task, now)    -> Placement | Wait     reserves everything the call needs, or nothing at all
-    settle(permit, ...) -> None                 gives back what was not used; exactly once a permit
-    snapshot(now)       -> PoolSnapshot         what a page shows
+    place(task, now)    -> Placement | Wait     reserves everything that the call needs, or nothing at all
+    settle(permit, ...) -> cost                 gives back what was not used; exactly once per permit
+    snapshot(now)       -> PoolSnapshot         the state as values for pages
 
-Three levels. (1) The preferred provider of the task's type, waited for as `selection.py` says. (2) The
-others by smooth weighted round-robin over their scores. (3) The emergency provider, through an open
-breaker, when no other is expected in time: one forced call at a time for the whole pool.
+Levels. (1) The preferred provider of the task's type, with a wait for it. (2) The others by smooth weighted
+round-robin over their scores. (3) The emergency provider through an open breaker, when no other is expected
+in time: one forced call at a time for the whole pool. The steps are those of `selection.py`.
 
-A provider is a candidate when it is configured, not paused, its key works, its breaker admits, it is
-not suspect, holds less than its share of all slots, its limits have room, the budget allows the call
-and the task has not just failed there. Each "no" carries a reason and, where one is known, the moment
-it ends; the reasons travel with the placement and are stored with the attempt.
+A provider is eligible when it is configured, not paused, its key works, its breaker admits, it is not
+suspect, has a free slot, its limits have capacity, the budgets afford the call, and the task has not just
+failed there: the gates of `eligibility.py`. Each refusal has a kind and, where one is known, an end; the
+refusals are stored with the attempt.
 
-Everything is decided from `now` and what was settled before. Nothing here waits, sleeps or looks at a clock.
+Everything is decided from `now` (UTC epoch seconds) and the calls settled before. Nothing here waits, sleeps
+or reads a clock.
 """
 
 from __future__ import annotations
@@ -41,32 +42,31 @@ from .connectivity import ConnectivityMonitor, HealthCheckResult
 from .cost.budgets import Budgets
 from .cost.price_table import PriceTable
 from .cost.pricing import PriceBook
+from .grants import Grants
 from .health.circuit_breaker import CLOSED
-from .health.doubts import SECOND_LOOK_S
 from .limits.attribution import NO_CANARY_S
 from .limits.group import RateLimitGroup
 from .outcomes import CallEnd, OutcomeRecorder
 from .refusals import NEVER, Refusal
 from .registry import Registry, make_agents, make_providers
 from .retry_state import RetryState
-from .routes import Option, Route, build_route
+from .routes import Route, build_route
 from .selection import ProviderSelector, Selection
 from .snapshots import pool_snapshot
-from .state import AgentState, Permit, ProviderState
+from .state import AgentState, ProviderState
 from .verification import Verifier
 
-FORCED_EVERY_S = 30.0
 _NO_SLOT = PlacementResult(None, WaitCondition(None, -1))
 
-_OK = Outcome.OK  # a name of its own is found sooner, at every decision
+_OK = Outcome.OK  # a module name is found faster than a member of a class, at every decision
 
 
 class ProviderLoadBalancer:
-    """See the top of the file.
+    """The pool of providers and agents, and every decision about it.
 
-    `configured` names the providers that may be called (all enabled ones when None). `jitter` serves
-    the breakers' timers and draws the probes. `budgets` None: no budget is kept. `canaries`: the caller makes
-    them too, with `place_canary`.
+    `configured` names the providers that may be called; None: all enabled ones. `jitter` spreads the timers
+    of breakers and draws probes. `catalogues`: the price list of each provider. `budgets` None: no budget is
+    kept. `canaries`: the caller makes them, with `place_canary`.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ProviderLoadBalancer:
         catalogues: Mapping[str, str | None] | None = None,
         budgets: Budgets | None = None,
         canaries: bool = False,
-    ) -> None:
+    ) -> None:  # nine: the class is the library's entry point, and all but two have a default
         dice = jitter or random.Random(0)
         self.registry = Registry(
             settings,
@@ -98,10 +98,9 @@ class ProviderLoadBalancer:
         verifier = Verifier(self.registry)
         self._connectivity = ConnectivityMonitor(self.registry, verifier)
         self._outcomes = OutcomeRecorder(self.registry, self._connectivity, verifier)
-        self._next_permit = 1
+        self._grants = Grants(self.registry, self._sizes)
         self._stall_timeout_s = settings.routing.stall_timeout_s
         self._emergency_after_s = settings.routing.emergency_after_s
-        self._quota_probe_s = settings.routing.quota_probe_s
 
     def __repr__(self) -> str:
         states = ", ".join(f"{p.name}={p.breaker.state}" for p in self.providers)
@@ -110,31 +109,33 @@ class ProviderLoadBalancer:
     # ------------------------------------------------------------------ place
 
     def place(self, task: Task, now: float) -> Placement | Wait:
-        """The single step for a task on its own. `Wait.until` infinity: no provider will ever serve it."""
+        """Place a task by itself. `Wait.until` infinity: no provider can ever serve it."""
         placement, blocked = self.try_place(task, self.route(task, now), RetryState(offered_at=now), now)
         if placement is not None:
             return placement
         return Wait(blocked.until, blocked.reasons) if blocked is not None else Wait(NEVER, ())
 
     def route(self, task: Task, now: float, tier: str = "") -> Route:
-        """Every provider and model that may serve the task."""
+        """Every provider and model that may serve the task. `tier`: instead of the task's own."""
         return build_route(task, self.providers, self.settings, now, tier)
 
     def try_place(
         self, task: Task, route: Route, retry: RetryState, now: float, advice: Advice = FREE
     ) -> PlacementResult:
-        """`place` for dispatch: with the task's class, its advice, and what it remembers."""
+        """`place` for the scheduler: with the route and advice of the task's class, and its earlier
+        attempts."""
         if not self.registry.free_slots:
             return _NO_SLOT
         self.registry.rescore_if_due(now)
         report = self._selector.evaluate_candidates(task, route, retry, now, advice)
         selection = self._selector.select(task, route, retry, now, report)
         if selection is None:
-            if advice.avoid and report.over_budget:  # the option to avoid may be the one that can be paid
+            if advice.avoid and report.over_budget:  # an option to avoid may be the one that budgets afford
                 return self.try_place(task, route, retry, now)
             return PlacementResult(None, report.wait_condition(now, now + self._emergency_after_s))
         return PlacementResult(
-            self._grant(selection, task, route, retry, now, report), self._foreseen(selection, report, now)
+            self._grants.grant(selection, task, route, retry, now, report),
+            self._foreseen(selection, report, now),
         )
 
     def awaiting_probe(self, now: float) -> list[ProviderState]:
@@ -149,15 +150,15 @@ class ProviderLoadBalancer:
     def try_probe(
         self, task: Task, route: Route, retry: RetryState, provider: ProviderState, now: float
     ) -> Placement | None:
-        """Place a task as the provider's probe, if it may go there now."""
+        """Place a task as the provider's probe; None: it may not go there now."""
         report = self._selector.evaluate_candidates(task, route, retry, now)
         selection = self._selector.select_probe(provider, report)
-        return None if selection is None else self._grant(selection, task, route, retry, now, report)
+        return None if selection is None else self._grants.grant(selection, task, route, retry, now, report)
 
     def place_canary(self, name: str, now: float) -> Placement | None:
         """A request of one token as the provider's probe, where one is due: see `canaries.py`.
 
-        It is settled like any placement, and is no task's.
+        It is settled like any placement, but belongs to no task.
         """
         provider = self.by_name[name]
         due = is_due(self.registry, provider)
@@ -171,7 +172,7 @@ class ProviderLoadBalancer:
         report = self._selector.evaluate_candidates(task, route, retry, now, for_canary=True)
         selection = self._selector.select_probe(provider, report, CANARY)
         if selection is not None:
-            placement = self._grant(selection, task, route, retry, now, report)
+            placement = self._grants.grant(selection, task, route, retry, now, report)
             self.registry.permits[placement.permit].canary = True
             return placement
         if all(option.model.group.closed(now) is None for option in route.options):
@@ -196,83 +197,6 @@ class ProviderLoadBalancer:
         condition = after.wait_condition(now, now + self._emergency_after_s)
         return condition if condition.common else None
 
-    def _grant(
-        self,
-        selection: Selection,
-        task: Task,
-        route: Route,
-        retry: RetryState,
-        now: float,
-        report: CandidateReport,
-    ) -> Placement:
-        """Reserve everything for the chosen option; from here on nothing may fail."""
-        option, provider = selection.option, selection.option.provider
-        max_tokens = self._sizes.max_tokens(option, task, retry)
-        budget, bound, max_tokens = self._reserve_money(option, task, route, max_tokens, now)
-        reservation = option.model.group.reserve(self._sizes.need(option, task, retry), now)
-        agent = self._pick_agent(provider, task.task_type, retry.agent)
-        probe = 0 if selection.forced else provider.breaker.acquire(now)
-        number = self._next_permit
-        self._next_permit += 1
-        option.model.group.evidence.granted(number, now)
-        timeout_s = provider.config.timeout_s
-        if task.deadline_at is not None:
-            timeout_s = max(0.001, min(timeout_s, task.deadline_at - now))
-        lease = self.registry.prompt_cache.grant(
-            retry.prefixes, provider.index, option.model.name, option.model.config.prompt_cache, now
-        )
-        permit = Permit(
-            number, provider, option.model, agent, reservation, probe, selection.forced, now, task.task_type,
-            task.prompt_chars, len(task.messages), timeout_s < provider.config.timeout_s, budget, bound or 0,
-            lease, retry, in_flight=provider.in_flight + 1,
-            may_move=route.options[0].provider is not route.options[-1].provider,
-        )  # fmt: skip
-        self.registry.permits[number] = permit
-        provider.call_placed(number, now, self._stall_timeout_s)
-        provider.quota.call_placed(now + self._quota_probe_s)
-        option.model.call_placed(number, now + SECOND_LOOK_S)
-        agent.in_flight += 1
-        self.registry.free_slots -= 1
-        if selection.forced:
-            self.registry.emergency.call_placed(number, now + FORCED_EVERY_S)
-        return Placement(
-            number, task, provider.name, option.model.name, option.model.group.name, route.tier,
-            agent.name, max_tokens, selection.word, report.reasons(), now, timeout_s, retry.attempt,
-            option.warnings, bound or 0, selection.forced, lease.prefix.key if lease else "",
-            lease.prefix.turns if lease and lease.marked else 0,
-        )  # fmt: skip
-
-    def _reserve_money(
-        self, option: Option, task: Task, route: Route, max_tokens: int, now: float
-    ) -> tuple[int | None, int | None, int]:
-        """(reservation, upper bound in nano-dollars, max_tokens after clamping)."""
-        price = self.registry.price_of(option.provider, option.model, now)
-        bound = self._sizes.upper_bound(price, task, max_tokens)
-        if self.registry.budgets is None:
-            return None, bound, max_tokens
-        names = (option.provider.name, task.batch, task.submitter)
-        refusal = self.registry.budgets.check(now, *names, bound)
-        if refusal is not None and route.defaulted_max_tokens:
-            max_tokens = self._sizes.affordable(price, task, refusal.headroom_nanos) or max_tokens
-            bound = self._sizes.upper_bound(price, task, max_tokens)
-        return self.registry.budgets.reserve(now, *names, bound), bound, max_tokens
-
-    def _pick_agent(self, provider: ProviderState, task_type: str, last_name: str) -> AgentState:
-        """The agent that has the task already, else home and speciality, then speciality, then any."""
-        last = self.agents.get(last_name)
-        if last is not None and last.in_flight < last.slots:
-            return last
-        best, best_rank = next(iter(self.agents.values())), (-1, -1)
-        for agent in self.agents.values():
-            free = agent.slots - agent.in_flight
-            if free <= 0:
-                continue
-            special = task_type in agent.task_types
-            rank = (2 * special + (agent.home == provider.name), free)
-            if rank > best_rank:
-                best, best_rank = agent, rank
-        return best
-
     # ------------------------------------------------------------------ settle
 
     def settle(
@@ -286,14 +210,14 @@ class ProviderLoadBalancer:
         error: ProviderError | None = None,
         limits: Sequence[LimitReport] = (),
     ) -> int | None:
-        """One attempt ended. Returns its cost in nano-dollars, None where the price is unknown.
+        """One call has ended. Its cost in nano-dollars; None: the price is unknown.
 
-        Raises PermitError, and changes nothing, for a permit that is not out.
+        Raises PermitError, and changes nothing, for a permit that is not in use.
         """
         registry = self.registry
         held = registry.permits.pop(permit, None)
         if held is None:
-            raise PermitError(f"permit {permit} is not out: settled before, or never issued")
+            raise PermitError(f"permit {permit} is not in use: it was settled before, or never issued")
         if held.lease is not None:
             registry.prompt_cache.settle(held.lease, usage)
         provider = held.provider
@@ -309,45 +233,49 @@ class ProviderLoadBalancer:
     # ------------------------------------------------------------------ commands
 
     def assume_full_concurrency(self) -> None:
-        """Every provider is known to carry as many calls as it may hold: a replay is no cold start."""
+        """Let every provider carry as many calls as it may have: a replay is no cold start."""
         for provider in self.providers:
             provider.concurrency.assume_full()
 
     def set_weights(self, weights: Mapping[str, float], now: float) -> None:
-        """Take over base weights; names that are not configured here are ignored."""
+        """Set base weights; names that are not configured here are ignored."""
         for name, weight in weights.items():
             if name in self.by_name:
                 self.by_name[name].weight = weight
         self.registry.rescore(now)
 
     def resume(self, name: str, now: float) -> None:
-        """Lift a pause, a quota hold and a refused key: somebody says that it works again."""
+        """A person says that a provider works again: lift a pause, a quota hold and a rejected key."""
         self.by_name[name].resume(now)
         self.registry.routes_version += 1
 
     def next_health_check_at(self, name: str, asked_at: float, now: float) -> float:
-        """When the provider's free call is due; `asked_at` is when the last one began."""
+        """When the provider's health check is due. `asked_at`: when the last one began."""
         return self._connectivity.next_health_check_at(self.by_name[name], asked_at, now)
 
     def record_health_check(
         self, name: str, found: HealthCheckResult, asked_at: float, now: float, models: Collection[str] = ()
     ) -> bool:
-        """A free call has ended, with these models. Whether something may go now that could not before."""
+        """A health check has ended. Whether calls may go now that could not before.
+
+        `asked_at`: when it began. `models`: the names on the list, where it returned one.
+        """
         return self._connectivity.record_health_check(self.by_name[name], found, asked_at, now, models)
 
     def take_abandoned(self, now: float) -> list[int]:
-        """The permits of calls that will not be answered any more; each is named once."""
+        """The permits of calls to give up now; each is named once."""
         return self._connectivity.take_abandoned(now)
 
     def close_breaker(self, name: str) -> None:
+        """Close the provider's breaker, without a slow start."""
         self.by_name[name].breaker.forgive()
 
     def jumped(self, seconds: float, now: float) -> None:
-        """The clock leapt (a laptop slept): calls that were out then say nothing about anybody."""
+        """The clock jumped (a laptop slept): calls in flight then show nothing about their providers."""
         self._connectivity.jumped(seconds, now)
 
     def note_states(self, now: float) -> None:
-        """Emit one event for each provider whose condition has changed."""
+        """Add an event for each provider whose condition has changed."""
         for provider in self.providers:
             self.registry.status.report(provider, now)
 
@@ -358,33 +286,37 @@ class ProviderLoadBalancer:
         return self._selector.eligibility.of_provider(provider, now)
 
     def take_events(self) -> list[Event]:
-        """The events since last asked."""
+        """The events since the last call, oldest first."""
         return self.registry.events.take()
 
     def snapshot(self, now: float) -> PoolSnapshot:
-        """Everything a page shows, waiting tasks left out: dispatch adds those."""
+        """The state for pages, without waiting tasks: the scheduler adds those."""
         self.registry.rescore(now)
         return pool_snapshot(self.registry, self._selector.eligibility, now)
 
     @property
     def settings(self) -> Settings:
+        """The settings it was made with."""
         return self.registry.settings
 
     @property
     def providers(self) -> list[ProviderState]:
+        """All configured providers, in the order of the configuration."""
         return self.registry.providers
 
     @property
     def by_name(self) -> Mapping[str, ProviderState]:
+        """The same by name."""
         return self.registry.by_name
 
     @property
     def agents(self) -> Mapping[str, AgentState]:
+        """All agents, by name."""
         return self.registry.agents
 
     @property
     def slots(self) -> int:
-        """Calls in flight at most, over all agents."""
+        """Calls in flight at most, of all agents."""
         return self.registry.slots
 
     @property
@@ -394,6 +326,7 @@ class ProviderLoadBalancer:
 
     @property
     def in_flight(self) -> int:
+        """Calls in flight."""
         return len(self.registry.permits)
 
 

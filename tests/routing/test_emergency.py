@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from src.records import RefusalKind
-from src.routing.balancer import FORCED_EVERY_S, ProviderLoadBalancer
+from src.routing.balancer import ProviderLoadBalancer
 from src.routing.cost.budgets import BudgetRule, Budgets
+from src.routing.grants import FORCED_EVERY_S
 from src.routing.health.circuit_breaker import BreakerState
 
 from .build import (

@@ -1,0 +1,102 @@
+"""What a selected option reserves: money, limits, an agent's slot and a permit."""
+
+from __future__ import annotations
+
+from ..records import Placement, Task
+from .call_size import CallSizes
+from .candidates import CandidateReport
+from .health.doubts import SECOND_LOOK_S
+from .registry import Registry
+from .retry_state import RetryState
+from .routes import Option, Route
+from .selection import Selection
+from .state import AgentState, Permit, ProviderState
+
+FORCED_EVERY_S = 30.0
+
+
+class Grants:
+    """Makes placements of selections. Permits are numbered from 1 up, in the order of placing."""
+
+    def __init__(self, registry: Registry, sizes: CallSizes) -> None:
+        self._registry, self._sizes = registry, sizes
+        self._next_permit = 1
+        self._stall_timeout_s = registry.settings.routing.stall_timeout_s
+        self._quota_probe_s = registry.settings.routing.quota_probe_s
+
+    def grant(
+        self,
+        selection: Selection,
+        task: Task,
+        route: Route,
+        retry: RetryState,
+        now: float,
+        report: CandidateReport,
+    ) -> Placement:
+        """Reserve everything for the chosen option; from here on nothing may fail."""
+        option, provider = selection.option, selection.option.provider
+        max_tokens = self._sizes.max_tokens(option, task, retry)
+        budget, bound, max_tokens = self._reserve_money(option, task, route, max_tokens, now)
+        reservation = option.model.group.reserve(self._sizes.need(option, task, retry), now)
+        agent = self._pick_agent(provider, task.task_type, retry.agent)
+        probe = 0 if selection.forced else provider.breaker.acquire(now)
+        number = self._next_permit
+        self._next_permit += 1
+        option.model.group.evidence.granted(number, now)
+        timeout_s = provider.config.timeout_s
+        if task.deadline_at is not None:
+            timeout_s = max(0.001, min(timeout_s, task.deadline_at - now))
+        lease = self._registry.prompt_cache.grant(
+            retry.prefixes, provider.index, option.model.name, option.model.config.prompt_cache, now
+        )
+        permit = Permit(
+            number, provider, option.model, agent, reservation, probe, selection.forced, now, task.task_type,
+            task.prompt_chars, len(task.messages), timeout_s < provider.config.timeout_s, budget, bound or 0,
+            lease, retry, in_flight=provider.in_flight + 1,
+            may_move=route.options[0].provider is not route.options[-1].provider,
+        )  # fmt: skip
+        self._registry.permits[number] = permit
+        provider.call_placed(number, now, self._stall_timeout_s)
+        provider.quota.call_placed(now + self._quota_probe_s)
+        option.model.call_placed(number, now + SECOND_LOOK_S)
+        agent.in_flight += 1
+        self._registry.free_slots -= 1
+        if selection.forced:
+            self._registry.emergency.call_placed(number, now + FORCED_EVERY_S)
+        return Placement(
+            number, task, provider.name, option.model.name, option.model.group.name, route.tier,
+            agent.name, max_tokens, selection.word, report.reasons(), now, timeout_s, retry.attempt,
+            option.warnings, bound or 0, selection.forced, lease.prefix.key if lease else "",
+            lease.prefix.turns if lease and lease.marked else 0,
+        )  # fmt: skip
+
+    def _reserve_money(
+        self, option: Option, task: Task, route: Route, max_tokens: int, now: float
+    ) -> tuple[int | None, int | None, int]:
+        """(reservation, upper bound in nano-dollars, max_tokens after clamping)."""
+        price = self._registry.price_of(option.provider, option.model, now)
+        bound = self._sizes.upper_bound(price, task, max_tokens)
+        if self._registry.budgets is None:
+            return None, bound, max_tokens
+        names = (option.provider.name, task.batch, task.submitter)
+        refusal = self._registry.budgets.check(now, *names, bound)
+        if refusal is not None and route.defaulted_max_tokens:
+            max_tokens = self._sizes.affordable(price, task, refusal.headroom_nanos) or max_tokens
+            bound = self._sizes.upper_bound(price, task, max_tokens)
+        return self._registry.budgets.reserve(now, *names, bound), bound, max_tokens
+
+    def _pick_agent(self, provider: ProviderState, task_type: str, last_name: str) -> AgentState:
+        """The agent that has the task already, else home and speciality, then speciality, then any."""
+        last = self._registry.agents.get(last_name)
+        if last is not None and last.in_flight < last.slots:
+            return last
+        best, best_rank = next(iter(self._registry.agents.values())), (-1, -1)
+        for agent in self._registry.agents.values():
+            free = agent.slots - agent.in_flight
+            if free <= 0:
+                continue
+            special = task_type in agent.task_types
+            rank = (2 * special + (agent.home == provider.name), free)
+            if rank > best_rank:
+                best, best_rank = agent, rank
+        return best
