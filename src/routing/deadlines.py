@@ -39,9 +39,12 @@ class Deadlines:
         self._waiting -= 1
         self._sweep()
 
-    def take_due(self, latest: float) -> Iterator[PendingTask]:
-        """The waiting tasks whose deadline is `latest` or earlier. Each has to be removed by the caller."""
-        while self._heap and self._heap[0][0] <= latest:
+    def take_due(self, now: float, least_s: float) -> Iterator[PendingTask]:
+        """The waiting tasks whose deadline is less than `least_s` away; the caller removes each of them.
+
+        That is computed as `next_at() - least_s <= now`, like the moment to wake up, to the last bit.
+        """
+        while self._heap and self._heap[0][0] - least_s <= now:
             entry = heapq.heappop(self._heap)[2]
             if entry.queue is not None:
                 yield entry

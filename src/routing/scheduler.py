@@ -318,7 +318,7 @@ class Scheduler:
 
     def _expire(self, now: float) -> None:
         self._least_s = self._least_latency_s() if self._deadlines else 0.0
-        for entry in self._deadlines.take_due(now + self._least_s):
+        for entry in self._deadlines.take_due(now, self._least_s):
             self._dequeue(entry)
             is_early = now < (entry.task.deadline_at or now)
             text = "the deadline can't be met any more" if is_early else "the deadline has passed"
