@@ -11,6 +11,7 @@ from src.errors import (
     BadRequest,
     InvalidResponse,
     Overloaded,
+    PermitError,
     ProviderError,
     RateLimited,
     RequestTooLarge,
@@ -365,7 +366,7 @@ def test_of_an_answer_that_comes_after_its_end_nothing_is_lost_but_the_task() ->
     placement = desk.one()
     desk.ok(placement)
     before = len(desk.results)
-    with pytest.raises(Exception, match="not out"):
+    with pytest.raises(PermitError, match="not in use"):
         desk.ok(placement)
     assert len(desk.results) == before
 
