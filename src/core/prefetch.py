@@ -46,18 +46,23 @@ class PrefetchWindow:
                 await self._claim_overtaking()
             if claimed == CLAIM_AT_MOST:
                 continue
-            if not claimed:
-                await self._completion.settle_duplicates_if_idle()
-                if until_done and await self._completion.check():
-                    self._end.finish()
-                    break
-            if until_done or self._dispatch.waiting:
-                await self._pause(
-                    BUSY_POLL_S if self._dispatch.waiting or self._claims.blocked else IDLE_POLL_S
-                )
-            if not until_done:
-                await self._until_news(more=claimed == wanted)
+            if not claimed and await self._is_over(until_done):
+                self._end.finish()
+                break
+            await self._wait(until_done, more=claimed == wanted)
         await asyncio.Event().wait()
+
+    async def _is_over(self, until_done: bool) -> bool:
+        await self._completion.settle_duplicates_if_idle()
+        return until_done and await self._completion.check()
+
+    async def _wait(self, until_done: bool, more: bool) -> None:
+        """Wait for the moment of the next claim. `more`: the last one may have left some tasks."""
+        if until_done or self._dispatch.waiting:
+            busy = self._dispatch.waiting or self._claims.blocked
+            await self._pause(BUSY_POLL_S if busy else IDLE_POLL_S)
+        if not until_done:
+            await self._until_news(more)
 
     def _wanted(self) -> int:
         """How many tasks to claim: none while the window is more than half full."""
@@ -93,7 +98,7 @@ class PrefetchWindow:
                 await self._claim(OVERTAKING_AT_MOST - over, above, excluded)
 
     async def _until_news(self, more: bool) -> None:
-        """Wait until tasks are queued and the window has room. `more`: the last claim may have left some."""
+        """Wait until tasks are queued and the window has room."""
         while not self._end.draining:
             if self._claims.blocked.fill_the_window:
                 break
