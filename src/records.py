@@ -366,16 +366,32 @@ class LimitGauge:
     window_s: float = 60.0
 
 
+class ProviderCondition(StrEnum):
+    """The condition of a provider, as status pages and events name it."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    SUSPECT = "suspect"
+    LIMITED = "limited"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    EXHAUSTED = "exhausted"
+    MISCONFIGURED = "misconfigured"
+    OFFLINE = "offline"
+    PAUSED = "paused"
+    NOT_CONFIGURED = "not_configured"
+    UNKNOWN = "unknown"  # no orchestrator has run yet
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderSnapshot:
     """One provider as status pages show it: all that the balancer knows at `PoolSnapshot.at`.
 
-    `state` is one of healthy, degraded, suspect, limited, open, half_open, exhausted, misconfigured,
-    offline, paused, not_configured; `until` (epoch seconds) where the state has a known end.
+    `until` (epoch seconds) is set where the state has a known end.
     """
 
     name: str
-    state: str
+    state: ProviderCondition
     reason: str
     until: float | None
     weight: float

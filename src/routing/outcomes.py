@@ -20,7 +20,7 @@ from ..errors import (
     TimedOut,
     Unreachable,
 )
-from ..records import Attempt, Completion, LimitReport, Outcome, RefusalKind, Usage
+from ..records import Attempt, Completion, LimitReport, Outcome, ProviderCondition, RefusalKind, Usage
 from ..refusal_text import refusal_text
 from .canaries import comes_again, health_of
 from .connectivity import ConnectivityMonitor
@@ -68,7 +68,7 @@ class OutcomeRecorder:
             self._apply_error(held, error, now)
         held.model.call_ended(held.number)
         registry.rescore_one(provider, now)
-        if error is not None or provider.shown_state != "healthy":
+        if error is not None or provider.shown_state is not ProviderCondition.HEALTHY:
             registry.status.report(provider, now)
         return cost
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..records import AgentSnapshot, PoolSnapshot, ProviderSnapshot
+from ..records import AgentSnapshot, PoolSnapshot, ProviderCondition, ProviderSnapshot
 from .eligibility import Eligibility
 from .health.scoring import shares
 from .registry import Registry
@@ -71,6 +71,6 @@ def _provider(p: ProviderState, share: float, condition: Condition, now: float) 
 
 def _not_configured(name: str, weight: float, why: str) -> ProviderSnapshot:
     return ProviderSnapshot(
-        name, "not_configured", why, None, weight, 0.0, 1.0, 1.0, 0.0, 0.0, None, None, None,
+        name, ProviderCondition.NOT_CONFIGURED, why, None, weight, 0.0, 1.0, 1.0, 0.0, 0.0, None, None, None,
         0, 0, 0, 0, 0, 0, 0, 0,
     )  # fmt: skip

@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..records import ProviderCondition
 from ..settings import AgentConfig, LimitSettings, ModelConfig, ProviderConfig, Settings
 from .cost.pricing import CompiledPrice
 from .cost.prompt_cache import CacheLease
@@ -174,7 +175,7 @@ class ProviderState:
         # Score and condition
         self.score = self.weight
         self.performance_multiplier = self.time_multiplier = 1.0
-        self.shown_state = "healthy"
+        self.shown_state = ProviderCondition.HEALTHY
 
     def model(self, name: str, settings: Settings, now: float) -> ModelState:
         """The state of a model, made at its first use."""

@@ -8,25 +8,32 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..records import RefusalKind
+from ..records import ProviderCondition, RefusalKind
 from ..refusal_text import refusal_text
 from .event_log import EventLog
-from .health.circuit_breaker import HALF_OPEN, OPEN
+from .health import circuit_breaker
 from .health.network import NetworkState
-from .state import ProviderState
+from .state import SHARED_GROUP, ProviderState
 
 DEGRADED_ERROR_RATE = 0.1
 
-_PHRASES = {"open": "gets no tasks", "half_open": "is tried with one call"}  # "is open" reads as good news
-_ALERT_STATES = frozenset({"open", "exhausted", "misconfigured"})
-_OUT_STATES = _ALERT_STATES | {"half_open"}
-_QUIET_STATES = frozenset({"healthy", "degraded", "limited"})  # no event for changes between these
+# "is open" would read as good news
+_PHRASES = {
+    ProviderCondition.OPEN: "gets no tasks",
+    ProviderCondition.HALF_OPEN: "is tried with one call",
+}
+_ALERT_STATES = frozenset(
+    {ProviderCondition.OPEN, ProviderCondition.EXHAUSTED, ProviderCondition.MISCONFIGURED}
+)
+_OUT_STATES = _ALERT_STATES | {ProviderCondition.HALF_OPEN}
+# changes between these cause no event
+_QUIET_STATES = frozenset({ProviderCondition.HEALTHY, ProviderCondition.DEGRADED, ProviderCondition.LIMITED})
 
 
 class Condition(NamedTuple):
     """A provider's condition. `until`: its known end, UTC epoch seconds."""
 
-    state: str
+    state: ProviderCondition
     reason: str = ""
     until: float | None = None
 
@@ -43,22 +50,22 @@ class StatusReporter:
         breaker = provider.breaker
         breaker.tick(now)
         if provider.paused:
-            return Condition("paused", "paused by hand")
+            return Condition(ProviderCondition.PAUSED, "paused by hand")
         if provider.key.rejection:
-            return Condition("misconfigured", provider.key.rejection)
+            return Condition(ProviderCondition.MISCONFIGURED, provider.key.rejection)
         if self._network.offline_since is not None:
-            return Condition("offline", "no provider can be reached")
+            return Condition(ProviderCondition.OFFLINE, "no provider can be reached")
         if provider.quota.until:
             spent = refusal_text(RefusalKind.QUOTA_SPENT, provider.quota.code)
-            return Condition("exhausted", spent, provider.quota.until)
-        if breaker.state is OPEN:
-            return Condition("open", breaker.reason, breaker.open_until)
-        if breaker.state is HALF_OPEN:
-            return Condition("half_open", "one probe decides")
+            return Condition(ProviderCondition.EXHAUSTED, spent, provider.quota.until)
+        if breaker.state is circuit_breaker.OPEN:
+            return Condition(ProviderCondition.OPEN, breaker.reason, breaker.open_until)
+        if breaker.state is circuit_breaker.HALF_OPEN:
+            return Condition(ProviderCondition.HALF_OPEN, "one probe decides")
         silent_since = provider.silent_since(now, self._stall_timeout_s)
         if silent_since is not None:
             silence = f"{provider.in_flight} calls in flight, no reply for {now - silent_since:.0f} s"
-            return Condition("suspect", silence)
+            return Condition(ProviderCondition.SUSPECT, silence)
         return _milder_condition(provider, now)
 
     def report(self, provider: ProviderState, now: float, *, silently: bool = False) -> None:
@@ -84,26 +91,30 @@ def _milder_condition(provider: ProviderState, now: float) -> Condition:
         long = [g for g in holds if g.held_long]
         first = min(long or holds, key=lambda g: g.held_until)
         why = refusal_text(first.held_kind, first.held_detail)
-        return Condition("exhausted" if long else "limited", f"{first.name}: {why}", first.held_until)
+        reason = why if first.name == SHARED_GROUP else f"{first.name}: {why}"
+        state = ProviderCondition.EXHAUSTED if long else ProviderCondition.LIMITED
+        return Condition(state, reason, first.held_until)
     if provider.history.error_rate > DEGRADED_ERROR_RATE:
-        return Condition("degraded", f"{provider.history.error_rate:.0%} of recent calls failed")
+        return Condition(
+            ProviderCondition.DEGRADED, f"{provider.history.error_rate:.0%} of recent calls failed"
+        )
     if provider.breaker.slow_start_share(now) < 1.0:
-        return Condition("degraded", "recovering: its share grows back")
-    return Condition("healthy")
+        return Condition(ProviderCondition.DEGRADED, "recovering: its share grows back")
+    return Condition(ProviderCondition.HEALTHY)
 
 
-def _text(name: str, was: str, state: str, reason: str) -> str:
-    if state == "misconfigured":
+def _text(name: str, was: ProviderCondition, state: ProviderCondition, reason: str) -> str:
+    if state == ProviderCondition.MISCONFIGURED:
         return reason  # which names the provider
     if was in _OUT_STATES and state in _QUIET_STATES:
         return f"{name} is back: {state}" + (f", {reason}" if reason else "")
     return f"{name} {_PHRASES.get(state, f'is {state}')}" + (f": {reason}" if reason else f" (was {was})")
 
 
-def _level(was: str, state: str) -> str:
+def _level(was: ProviderCondition, state: ProviderCondition) -> str:
     """An outage is an alert when it begins and ends, not each time that it is tried."""
-    if {was, state} == {"open", "half_open"}:
+    if {was, state} == {ProviderCondition.OPEN, ProviderCondition.HALF_OPEN}:
         return "info"
     if state in _ALERT_STATES or was in _OUT_STATES:
         return "alert"
-    return "warning" if "suspect" in (was, state) else "info"
+    return "warning" if ProviderCondition.SUSPECT in (was, state) else "info"

@@ -6,43 +6,50 @@ from typing import Any
 
 from .. import formatting
 from ..formatting import duration, humanise
-from ..records import Candidate, RefusalKind
+from ..records import Candidate, ProviderCondition, RefusalKind
 from ..refusal_text import candidate_text
+from .task_states import TaskState
 
-STATES = {
-    "healthy": "Healthy",
-    "degraded": "Degraded",
-    "suspect": "Suspect",
-    "limited": "Limited",
-    "open": "Circuit open",
-    "half_open": "Half-open",
-    "exhausted": "Exhausted",
-    "misconfigured": "Misconfigured",
-    "offline": "Offline",
-    "paused": "Paused",
-    "not_configured": "Not configured",
-    "unknown": "Not seen yet",
+CONDITIONS = {
+    ProviderCondition.HEALTHY: "Healthy",
+    ProviderCondition.DEGRADED: "Degraded",
+    ProviderCondition.SUSPECT: "Suspect",
+    ProviderCondition.LIMITED: "Limited",
+    ProviderCondition.OPEN: "Circuit open",
+    ProviderCondition.HALF_OPEN: "Half-open",
+    ProviderCondition.EXHAUSTED: "Exhausted",
+    ProviderCondition.MISCONFIGURED: "Misconfigured",
+    ProviderCondition.OFFLINE: "Offline",
+    ProviderCondition.PAUSED: "Paused",
+    ProviderCondition.NOT_CONFIGURED: "Not configured",
+    ProviderCondition.UNKNOWN: "Not seen yet",
 }
 # The tone is a colour; shape and name say the same without it.
 TONES = {
-    "healthy": "good",
-    "degraded": "warn",
-    "suspect": "warn",
-    "limited": "warn",
-    "half_open": "warn",
-    "open": "bad",
-    "exhausted": "bad",
-    "misconfigured": "bad",
-    "offline": "bad",
+    ProviderCondition.HEALTHY: "good",
+    ProviderCondition.DEGRADED: "warn",
+    ProviderCondition.SUSPECT: "warn",
+    ProviderCondition.LIMITED: "warn",
+    ProviderCondition.HALF_OPEN: "warn",
+    ProviderCondition.OPEN: "bad",
+    ProviderCondition.EXHAUSTED: "bad",
+    ProviderCondition.MISCONFIGURED: "bad",
+    ProviderCondition.OFFLINE: "bad",
 }
-TASK_TONES = {"succeeded": "good", "in_flight": "busy", "failed": "bad", "refused": "bad", "expired": "bad"}
+TASK_TONES = {
+    TaskState.SUCCEEDED: "good",
+    TaskState.IN_FLIGHT: "busy",
+    TaskState.FAILED: "bad",
+    TaskState.REFUSED: "bad",
+    TaskState.EXPIRED: "bad",
+}
 
 
-def state_word(state: str) -> str:
-    return STATES.get(state, humanise(state).capitalize())
+def state_word(state: ProviderCondition) -> str:
+    return CONDITIONS[state]
 
 
-def state_tone(state: str) -> str:
+def state_tone(state: ProviderCondition) -> str:
     return TONES.get(state, "quiet")
 
 
@@ -63,8 +70,8 @@ def why_not(candidate: Candidate) -> str:
     return candidate_text(candidate)
 
 
-def task_tone(status: str) -> str:
-    return TASK_TONES.get(str(status), "quiet")
+def task_tone(state: TaskState) -> str:
+    return TASK_TONES.get(state, "quiet")
 
 
 FILTERS: dict[str, Any] = {

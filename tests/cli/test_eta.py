@@ -25,6 +25,7 @@ from src.records import (
     Message,
     Outcome,
     PoolSnapshot,
+    ProviderCondition,
     ProviderSnapshot,
     Result,
     Task,
@@ -38,7 +39,27 @@ MILLION = 1_000_000
 
 def provider(name: str, **changes: Any) -> ProviderSnapshot:
     plain = ProviderSnapshot(
-        name, "healthy", "", None, 0.3, 0.3, 1.0, 1.0, 0.3, 0.0, 0.3, 0.3, 0.5, 0, 0, 0, 0, 0, 0, 0, 0
+        name,
+        ProviderCondition.HEALTHY,
+        "",
+        None,
+        0.3,
+        0.3,
+        1.0,
+        1.0,
+        0.3,
+        0.0,
+        0.3,
+        0.3,
+        0.5,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
     )
     return replace(plain, **changes)
 
@@ -106,13 +127,13 @@ def test_a_quota_that_refills_all_day_long_goes_on_at_that_pace() -> None:
 
 def test_a_provider_that_is_held_comes_back_at_the_pace_it_had() -> None:
     progress = after_a_minute(600, openai=5)
-    held = provider("openai", state="exhausted", until=NOON + 3600.0)
+    held = provider("openai", state=ProviderCondition.EXHAUSTED, until=NOON + 3600.0)
     assert remaining_s(pool(held), progress) == pytest.approx(3600 + 300 / 5, rel=0.02)
 
 
 def test_who_is_paused_is_not_counted_on() -> None:
     progress = after_a_minute(600, openai=5)
-    assert remaining_s(pool(provider("openai", state="paused")), progress) is None
+    assert remaining_s(pool(provider("openai", state=ProviderCondition.PAUSED)), progress) is None
 
 
 def test_before_there_is_a_pace_the_plan_stands_for_it() -> None:

@@ -10,6 +10,7 @@ from src.records import (
     Event,
     LimitGauge,
     PoolSnapshot,
+    ProviderCondition,
     ProviderSnapshot,
     TaskStatus,
     WaitingFor,
@@ -112,7 +113,7 @@ SNAPSHOT = PoolSnapshot(
     providers=(
         ProviderSnapshot(
             name="openai",
-            state="limited",
+            state=ProviderCondition.LIMITED,
             reason="tokens",
             until=NOW + 5,
             weight=0.4,

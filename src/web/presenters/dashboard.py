@@ -9,7 +9,7 @@ from typing import Any
 from ...core.event_text import times_of
 from ...core.store import EventRow, Summary, TierSavings
 from ...formatting import count, duration, percent, plural
-from ...records import Event, TaskStatus
+from ...records import Event, ProviderCondition, TaskStatus
 from ..context import AppContext
 from ..template_filters import state_word, time_left
 from .budgets import BudgetView, budget_views
@@ -20,7 +20,14 @@ RATE_WINDOW_S = 300.0
 HELD_S = 60.0  # a shorter wait is part of the pace: no per-minute limit lasts longer
 ALERTS_SHOWN = 5
 EVENTS_SHOWN = 12
-_BAD_STATES = frozenset({"misconfigured", "exhausted", "open", "offline"})
+_BAD_STATES = frozenset(
+    {
+        ProviderCondition.MISCONFIGURED,
+        ProviderCondition.EXHAUSTED,
+        ProviderCondition.OPEN,
+        ProviderCondition.OFFLINE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...core.store import Leader, OrchestratorRow
-from ...records import AgentSnapshot, PoolSnapshot, ProviderSnapshot, WaitingFor
+from ...records import AgentSnapshot, PoolSnapshot, ProviderCondition, ProviderSnapshot, WaitingFor
 from ...refusal_text import wait_text
 from ...routing.health.scoring import LATENCIES_KEPT, final_score, neutral_response_s, shares
 from ...routing.state import agent_rows
 from ..context import SUMS_FRESH_S, AppContext
 from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider
 
-SETTLED_STATES = frozenset({"healthy", "paused", "not_configured"})
+SETTLED_STATES = frozenset(
+    {ProviderCondition.HEALTHY, ProviderCondition.PAUSED, ProviderCondition.NOT_CONFIGURED}
+)
 SILENT_AFTER_S = 10.0  # without a heartbeat, which is written every second
-UNAVAILABLE_STATES = frozenset({"open", "exhausted", "misconfigured", "offline", "paused", "not_configured"})
+UNAVAILABLE_STATES = frozenset(
+    {
+        ProviderCondition.OPEN,
+        ProviderCondition.EXHAUSTED,
+        ProviderCondition.MISCONFIGURED,
+        ProviderCondition.OFFLINE,
+        ProviderCondition.PAUSED,
+        ProviderCondition.NOT_CONFIGURED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,7 @@ class GaugeView:
 @dataclass(frozen=True, slots=True)
 class ProviderView:
     name: str
-    state: str
+    state: ProviderCondition
     reason: str
     until: float | None
     configured: bool
@@ -156,7 +167,11 @@ def callable_providers(context: AppContext) -> Collection[str]:
         or not orchestrator_view(row, context.store.leadership.leader(), context.now()).running
     ):
         return context.configured
-    return {provider.name for provider in snapshot.providers if provider.state != "not_configured"}
+    return {
+        provider.name
+        for provider in snapshot.providers
+        if provider.state is not ProviderCondition.NOT_CONFIGURED
+    }
 
 
 def orchestrator_view(row: OrchestratorRow | None, leader: Leader, now: float) -> OrchestratorView:
@@ -222,9 +237,9 @@ def _from_configuration(context: AppContext, now: float) -> PoolSnapshot:
 
 
 def _unseen(context: AppContext, name: str, weight: float) -> ProviderSnapshot:
-    state, reason = "unknown", "no call yet"
+    state, reason = ProviderCondition.UNKNOWN, "no call yet"
     if name not in context.configured:
-        state, reason = "not_configured", context.settings.providers[name].why_not_configured
+        state, reason = ProviderCondition.NOT_CONFIGURED, context.settings.providers[name].why_not_configured
     return ProviderSnapshot(
         name, state, reason, None, weight, weight, 1.0, 1.0, 0.0, 0.0, None, None, None,
         0, 0, 0, 0, 0, 0, 0, 0,
@@ -246,8 +261,8 @@ def _with_settings(snapshot: PoolSnapshot, context: AppContext) -> PoolSnapshot:
     found = []
     for name in weights:
         provider = by_name.get(name) or _unseen(context, name, weights[name])
-        if name in paused and provider.state != "not_configured":
-            provider = replace(provider, state="paused", reason="paused by hand", until=None)
+        if name in paused and provider.state is not ProviderCondition.NOT_CONFIGURED:
+            provider = replace(provider, state=ProviderCondition.PAUSED, reason="paused by hand", until=None)
         found.append(provider)
     if any(provider.weight != weights[provider.name] or not provider.share for provider in found):
         found = _reweighed(found, weights)
@@ -281,9 +296,9 @@ def _provider_view(
     return ProviderView(
         name=p.name,
         state=p.state,
-        reason=p.reason.removeprefix("*: "),  # a hold of all models
+        reason=p.reason,
         until=p.until,
-        configured=p.state != "not_configured",
+        configured=p.state is not ProviderCondition.NOT_CONFIGURED,
         weight=p.weight,
         score=p.score,
         performance_multiplier=p.performance_multiplier,

@@ -12,7 +12,7 @@ from ...core.store import SettingChange
 from ...core.suggestions import suggest_weights
 from ...core.virtual_pool import VirtualPool
 from ...formatting import money, percent
-from ...records import GENERAL, NANOS_PER_USD
+from ...records import GENERAL, NANOS_PER_USD, ProviderCondition
 from ...routing.cost.pricing import catalogue_of
 from ...routing.health.scoring import shares
 from ..context import SUMS_FRESH_S, AppContext
@@ -53,7 +53,7 @@ class ShareRow:
     """One provider under some weights. `share` is that of untyped tasks, `expected_share` of all tasks."""
 
     provider: str
-    state: str
+    state: ProviderCondition
     weight: float
     score: float
     share: float
