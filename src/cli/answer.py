@@ -168,9 +168,10 @@ class _Job:
             time.sleep(POLL_S)
 
     def _led_here(self) -> bool:
-        """Whether another thread of this process leads."""
+        """Whether another thread of this process leads, or may: a new leader has no name for a moment."""
         leader = self.session.store.leadership.leader()
-        return leader.alive and (leader.pid, leader.host) == (os.getpid(), socket.gethostname())
+        own = (leader.pid, leader.host) == (os.getpid(), socket.gethostname())
+        return leader.alive and (own or not leader.holder)
 
     def give_up(self) -> None:
         """Cancel what is left: no other command knows the batch, and a server would pay for it."""

@@ -78,13 +78,13 @@ def test_the_examples_are_queued_once_and_the_queue_is_served_on_until_ctrl_c(tm
     assert held is not None and int(held[1]) > 50, shown.out
 
 
-def test_with_a_key_nothing_is_spent_unasked(
+def test_with_a_key_nothing_is_spent_without_consent(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     done = run_script("--examples", "--once", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.err
     assert "live: openai (key from OPENAI_API_KEY (environment))" in done.err
-    assert re.search(r"60 examples would cost about \$0\.\d+, at most \$\d", done.err)
+    assert re.search(r"not running the 60 examples \(about \$0\.\d+, at most \$\d\S+\). To run them:", done.err)
     assert "examples/tasks.jsonl -o results/examples.jsonl" in done.err
     assert simulator.stats()["openai"]["calls"] == 0
 

@@ -168,6 +168,6 @@ def test_a_results_file_that_is_deleted_while_in_use_is_whole_at_the_end(
         until_rows(tmp_path, 40, script)
         (tmp_path / "out.jsonl").unlink()
         assert script.wait() == 0, script.err
-    assert "was deleted or replaced while it was in use" in script.err
+    assert "was deleted or replaced while in use" in script.err
     ids = [row["id"] for row in read_rows(tmp_path / "out.jsonl")]
     assert sorted(ids) == sorted(task["id"] for task in TASKS)
