@@ -30,7 +30,7 @@ def _own_handlers() -> Iterator[None]:
         each.setLevel(level)
 
 
-def test_an_event_is_a_sentence_and_its_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_event_is_a_message_and_its_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("warning", tmp_path / "state" / "logs")
     log.warning("openai is open", extra={"action": "provider_open", "provider": "openai", "failures": 3})
     log.info("attempt failed", extra={"status": 503})
@@ -43,7 +43,7 @@ def test_an_event_is_a_sentence_and_its_fields(tmp_path: Path, capsys: pytest.Ca
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_each_line_for_programs_says_that_nothing_was_real(
+def test_each_json_line_of_a_simulated_run_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_up_logging("warning", tmp_path / "logs", as_json=True, simulated=True)
@@ -54,7 +54,7 @@ def test_each_line_for_programs_says_that_nothing_was_real(
     assert [row["simulated"] for row in rows] == [True, True, True]
 
 
-def test_what_others_log_in_detail_is_not_heard(capsys: pytest.CaptureFixture[str]) -> None:
+def test_details_of_other_libraries_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("debug")
     logging.getLogger("openai").debug("Request options: the prompt")
     logging.getLogger("openai").warning("careful")
@@ -62,7 +62,7 @@ def test_what_others_log_in_detail_is_not_heard(capsys: pytest.CaptureFixture[st
     assert "the prompt" not in said and "careful" in said
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     with pytest.raises(ConfigError, match="logs: cannot be written"):
         set_up_logging("warning", tmp_path / "state" / "logs")

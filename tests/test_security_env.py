@@ -149,7 +149,7 @@ TAKEN: dict[str, tuple[Mapping[str, str], str]] = {
 
 
 @pytest.mark.parametrize("case", TAKEN)
-def test_what_redirects_no_key_of_the_environment_needs_no_consent(
+def test_settings_that_redirect_no_key_need_no_consent(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported, dotenv = TAKEN[case]
@@ -173,7 +173,7 @@ def test_an_env_file_cant_copy_a_variable_of_the_environment(
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe=1", b"OPENAI_API_KEY=\x80"])
-def test_an_env_file_that_is_no_text_is_one_line(tmp_path: Path, content: bytes) -> None:
+def test_an_env_file_that_is_not_text_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".env").write_bytes(content)
     with pytest.raises(ConfigError, match=r"\.env.*UTF-8"):
         prepare(Options())
@@ -197,11 +197,11 @@ def test_an_env_file_that_is_no_text_is_one_line(tmp_path: Path, content: bytes)
         ("DATABASE_URL", False),
     ],
 )
-def test_a_key_of_a_provider_is_known_by_its_name(variable: str, fits: bool) -> None:
+def test_a_provider_key_is_recognised_by_its_name(variable: str, fits: bool) -> None:
     assert is_key_of_a_provider(variable) is fits
 
 
-def test_a_key_goes_to_another_host_only_with_a_line(
+def test_a_key_that_is_sent_to_a_new_host_gets_a_line(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "the-very-secret-key")
@@ -216,7 +216,7 @@ def test_a_key_goes_to_another_host_only_with_a_line(
         assert path.is_dir() or "very-secret" not in path.read_text(encoding="utf-8")
 
 
-def test_a_user_folder_that_cant_be_written_costs_a_question_and_no_more(
+def test_a_user_folder_that_cant_be_written_only_costs_a_question(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -282,7 +282,7 @@ def environments(parent: int) -> Iterator[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc on this system")
-def test_the_pages_beside_an_orchestrator_have_no_key_and_know_what_is_configured(
+def test_the_pages_of_an_orchestrator_have_no_key_and_know_the_configured_providers(
     tmp_path: Path, simulator: SimulatorProcess
 ) -> None:
     live = live_environment(simulator.base_urls, only=["openai", "anthropic"])
@@ -319,7 +319,7 @@ def test_the_simulator_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no umask on Windows")
-def test_folders_of_the_state_are_private_under_any_umask(tmp_path: Path) -> None:
+def test_state_folders_are_private_under_any_umask(tmp_path: Path) -> None:
     command = f'umask 000; exec "{sys.executable}" "{ORCHESTRATOR}" submit Why? --state-dir a/b/state'
     with Script(cwd=tmp_path, command=command, env={"XDG_STATE_HOME": str(tmp_path / "x" / "y")}) as script:
         assert script.wait() == 0, script.err
@@ -329,7 +329,7 @@ def test_folders_of_the_state_are_private_under_any_umask(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31mb.jsonl", "a\nb.jsonl", "a\rb.jsonl", "a\u202eb.jsonl"])
-def test_a_results_file_whose_name_a_terminal_would_obey_is_one_line(tmp_path: Path, name: str) -> None:
+def test_a_results_file_with_control_characters_in_its_name_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "tasks.jsonl").write_text('{"prompt": "Why?"}\n', encoding="utf-8")
     done = run_script("run", "tasks.jsonl", "-o", name, "--yes", cwd=tmp_path)
     assert done.process.returncode == 2 and len(done.err.splitlines()) == 1

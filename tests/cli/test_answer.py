@@ -49,7 +49,7 @@ def tasks_by_status(folder: Path, env: dict[str, str]) -> dict[str, int]:
     return {status: count for status, count in told["tasks"].items() if count}
 
 
-def test_a_cap_is_kept_and_what_it_leaves_comes_back_cancelled_in_its_place(
+def test_tasks_beyond_the_cap_come_back_cancelled_in_their_places(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     done = run_program(tmp_path, "0.02", env)
@@ -64,7 +64,7 @@ def test_a_cap_is_kept_and_what_it_leaves_comes_back_cancelled_in_its_place(
 
 
 @pytest.mark.parametrize("single", ["hello", {"prompt": "hello"}])
-def test_a_single_task_is_not_taken_for_a_task_per_letter_or_key(single: Any) -> None:
+def test_a_single_task_is_refused_with_the_list_that_it_needs(single: Any) -> None:
     with pytest.raises(InputError, match=r"a list of tasks; a single one is answer\(\[task\]\)"):
         answer(single)
 
@@ -152,7 +152,7 @@ NO_JSON: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("metadata", "reason"), NO_JSON.values(), ids=NO_JSON)
-def test_r5_15_metadata_that_are_no_json_are_told_by_their_path(
+def test_r5_15_metadata_that_json_cannot_hold_is_refused_with_its_path(
     tmp_path: Path, metadata: Any, reason: str
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -186,14 +186,16 @@ NO_TASKS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("task", "reason"), NO_TASKS.values(), ids=NO_TASKS)
-def test_r5_15_what_is_no_task_is_told_by_its_number_and_key(tmp_path: Path, task: Any, reason: str) -> None:
+def test_r5_15_an_invalid_task_is_refused_with_its_number_and_key(
+    tmp_path: Path, task: Any, reason: str
+) -> None:
     with pytest.raises(InputError) as caught:
         answer([task], simulate=True, state_dir=tmp_path / "state")
     assert reason in str(caught.value)
     assert not (tmp_path / "state").exists()
 
 
-def test_r5_4_an_id_that_comes_twice_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_r5_4_a_duplicate_id_is_refused(tmp_path: Path) -> None:
     tasks = [{"id": "u", "prompt": "A"}, {"id": "u", "prompt": "B"}, {"id": "v", "prompt": "C"}]
     with pytest.raises(InputError, match=r"task 2: duplicate id 'u': task 1 has it too"):
         answer(tasks, simulate=True, state_dir=tmp_path / "state")
@@ -202,7 +204,7 @@ def test_r5_4_an_id_that_comes_twice_is_refused_by_its_name(tmp_path: Path) -> N
     assert not (tmp_path / "state").exists()
 
 
-def test_r5_4_a_result_stands_where_its_task_does_whatever_others_are_called(tmp_path: Path) -> None:
+def test_r5_4_results_keep_the_order_of_their_tasks_whatever_the_ids(tmp_path: Path) -> None:
     tasks = [{"id": 2, "prompt": "A"}, "B\0C", {"id": "2-2", "prompt": "D", "metadata": {"t": (1, 2)}}, "E"]
     results = answer(tasks, simulate=True, state_dir=tmp_path / "state")
     assert [each.task.messages[0].content for each in results] == ["A", "B\0C", "D", "E"]
@@ -210,12 +212,12 @@ def test_r5_4_a_result_stands_where_its_task_does_whatever_others_are_called(tmp
     assert answer([], simulate=True, state_dir=tmp_path / "state") == []
 
 
-def test_a_cap_that_is_none_is_refused(tmp_path: Path, env: dict[str, str]) -> None:
+def test_an_invalid_cap_is_refused(tmp_path: Path, env: dict[str, str]) -> None:
     done = run_program(tmp_path, "0", env)
     assert done.process.returncode != 0 and "max_cost_usd is 0.0; it must be above 0" in done.err
 
 
-def test_a_cap_that_a_server_would_not_keep_is_refused_before_a_task_is_stored(
+def test_a_cap_beside_a_server_is_refused_before_a_task_is_stored(
     tmp_path: Path, env: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     with Script("--log-level", "info", cwd=tmp_path, env=env) as server:

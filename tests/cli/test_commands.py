@@ -39,7 +39,9 @@ def live(simulator: SimulatorProcess) -> dict[str, str]:
 # ------------------------------------------------------------------ examples
 
 
-def test_a_first_start_without_a_key_answers_the_examples_and_names_the_results(tmp_path: Path) -> None:
+def test_a_first_start_without_a_key_answers_the_examples(
+    tmp_path: Path,
+) -> None:
     done = run_script("--examples", "--once", cwd=tmp_path)
     assert done.process.returncode == 0, done.err
     assert "simulated: no API key was found" in done.err
@@ -57,7 +59,7 @@ def test_a_first_start_without_a_key_answers_the_examples_and_names_the_results(
     }
 
 
-def test_the_examples_are_queued_once_and_the_queue_is_served_on_until_ctrl_c(tmp_path: Path) -> None:
+def test_the_examples_are_queued_once_and_the_queue_is_served_until_ctrl_c(tmp_path: Path) -> None:
     with Script("--examples", cwd=tmp_path) as server:
         server.wait_for("results: ")  # it signed on long ago
         answer = run_script("submit", "What is left?", "--type", "research", "--wait", cwd=tmp_path)
@@ -84,12 +86,14 @@ def test_with_a_key_nothing_is_spent_without_consent(
     done = run_script("--examples", "--once", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.err
     assert "live: openai (key from OPENAI_API_KEY (environment))" in done.err
-    assert re.search(r"not running the 60 examples \(about \$0\.\d+, at most \$\d\S+\). To run them:", done.err)
+    assert re.search(
+        r"not running the 60 examples \(about \$0\.\d+, at most \$\d\S+\). To run them:", done.err
+    )
     assert "examples/tasks.jsonl -o results/examples.jsonl" in done.err
     assert simulator.stats()["openai"]["calls"] == 0
 
 
-def test_a_key_is_found_in_a_dotenv_file_and_its_place_is_told(tmp_path: Path) -> None:
+def test_config_shows_that_a_key_comes_from_a_dotenv_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("GEMINI_API_KEY=test-key-of-nobody\n")
     done = run_script("config", cwd=tmp_path)
     assert "key of gemini: set (from .env), GEMINI_API_KEY\n" in done.out
@@ -99,7 +103,7 @@ def test_a_key_is_found_in_a_dotenv_file_and_its_place_is_told(tmp_path: Path) -
 # ------------------------------------------------------------------ queue
 
 
-def test_a_task_handed_in_before_the_start_is_answered_by_it(tmp_path: Path, live: dict[str, str]) -> None:
+def test_a_task_submitted_before_the_start_is_answered(tmp_path: Path, live: dict[str, str]) -> None:
     queued = run_script("submit", "Hello?", "--id", "mine", cwd=tmp_path, env=live)
     assert (queued.process.returncode, queued.out) == (0, "mine\n")
     assert f"no orchestrator is running; start one with: {PROGRAM}\n" in queued.err
@@ -111,7 +115,7 @@ def test_a_task_handed_in_before_the_start_is_answered_by_it(tmp_path: Path, liv
     assert (told["running"], told["simulated"], told["tasks"]["succeeded"]) == (False, False, 1)
 
 
-def test_a_task_handed_in_without_a_key_is_told_to_be_simulated(tmp_path: Path) -> None:
+def test_a_task_submitted_without_a_key_is_marked_as_simulated(tmp_path: Path) -> None:
     told = run_script("submit", "Hello?", "--id", "mine", "--json", cwd=tmp_path)
     assert json.loads(told.out) == {"batch": "queue", "id": "mine", "status": "queued", "simulated": True}
     assert "simulated: no API key was found" in told.err
@@ -128,14 +132,14 @@ def test_a_task_handed_in_without_a_key_is_told_to_be_simulated(tmp_path: Path) 
     ],
     ids=["tier", "temperature", "deadline"],
 )
-def test_submit_refuses_what_a_task_file_could_not_hold(
-    tmp_path: Path, wish: tuple[str, str], told: str
-) -> None:
+def test_submit_refuses_what_a_task_file_refuses(tmp_path: Path, wish: tuple[str, str], told: str) -> None:
     refused = run_script("submit", "Hello?", *wish, cwd=tmp_path)
     assert refused.process.returncode == 2 and told in refused.err, refused.err
 
 
-def test_a_task_that_came_too_late_expires_at_its_deadline(tmp_path: Path, live: dict[str, str]) -> None:
+def test_a_task_that_is_not_started_in_time_expires_at_its_deadline(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
     queued = run_script("submit", "Hello?", "--deadline", "0.001", cwd=tmp_path, env=live)
     assert queued.process.returncode == 0, queued.err
     run_script("--once", "--yes", cwd=tmp_path, env=live)
@@ -143,12 +147,12 @@ def test_a_task_that_came_too_late_expires_at_its_deadline(tmp_path: Path, live:
     assert told["tasks"]["expired"] == 1
 
 
-def test_the_version_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_the_version_is_printed_before_anything_is_read(tmp_path: Path) -> None:
     told = run_script("--version", "--config", "nowhere.toml", cwd=tmp_path)
     assert told.process.returncode == 0 and told.out == f"LLM agent orchestrator {version()}\n"
 
 
-def test_every_option_is_explained_and_every_default_in_its_help() -> None:
+def test_help_explains_every_option_and_every_default() -> None:
     for name, command in {"": cli, **cli.commands}.items():
         for option in (each for each in command.params if isinstance(each, click.Option)):
             assert option.help, f"{name} {option.opts[-1]}"
@@ -157,7 +161,7 @@ def test_every_option_is_explained_and_every_default_in_its_help() -> None:
             assert explained, f"{name} {option.opts[-1]} does not say what it takes"
 
 
-def test_status_tells_of_a_state_in_which_nothing_has_run(tmp_path: Path) -> None:
+def test_status_of_a_state_in_which_nothing_has_run(tmp_path: Path) -> None:
     told = run_script("status", cwd=tmp_path)
     assert told.process.returncode == 0
     assert "no orchestrator has run on this state yet" in told.out and "tasks: none yet" in told.out
@@ -179,9 +183,7 @@ def test_a_second_server_on_the_same_state_is_refused_in_one_line(
     assert "serving the queue" not in second.err, "it never was"
 
 
-def test_who_hands_a_task_in_is_told_the_command_that_serves_that_very_state(
-    tmp_path: Path, live: dict[str, str]
-) -> None:
+def test_submit_prints_the_command_that_serves_the_same_state(tmp_path: Path, live: dict[str, str]) -> None:
     (tmp_path / "mine.toml").write_text("[pool]\nprefetch_limit = 5\n")
     given = ("--config", "mine.toml", "--state-dir", "a folder", "--simulate")
     queued = run_script("submit", "Hello?", *given, cwd=tmp_path, env=live)
@@ -195,7 +197,7 @@ def test_who_hands_a_task_in_is_told_the_command_that_serves_that_very_state(
 
 
 @pytest.mark.parametrize("command", [("real_agent_orchestrator.py", "status"), ("web_server.py",)], ids=str)
-def test_a_python_without_the_packages_is_told_in_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_python_without_the_packages_is_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
     bare = [sys.executable, "-S", str(ROOT / command[0]), *command[1:]]  # -S: no site-packages
     done = subprocess.run(bare, cwd=tmp_path, env=child_environment(), capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
@@ -217,7 +219,7 @@ def picky() -> Iterator[SimulatorProcess]:
         yield simulator
 
 
-def test_check_finds_that_all_is_well(tmp_path: Path, live: dict[str, str]) -> None:
+def test_check_passes_if_everything_works(tmp_path: Path, live: dict[str, str]) -> None:
     done = run_script("check", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.out
     assert re.search(r"^ok +openai +reachable, 3 models, among them gpt-", done.out, re.M)
@@ -231,7 +233,7 @@ def test_check_finds_that_all_is_well(tmp_path: Path, live: dict[str, str]) -> N
     assert "no key; set ANTHROPIC_API_KEY" in done.out
 
 
-def test_check_warns_where_a_server_offers_none_of_the_models(tmp_path: Path, live: dict[str, str]) -> None:
+def test_check_fails_if_a_server_offers_none_of_the_models(tmp_path: Path, live: dict[str, str]) -> None:
     models = '[providers.openai]\nmodels = { economy = "a", standard = "b", premium = "b" }\n'
     (tmp_path / "mine.toml").write_text(models)
     done = run_script("check", "--config", "mine.toml", cwd=tmp_path, env=live)
@@ -250,7 +252,7 @@ def test_a_wrong_port_is_refused_before_anything_starts(tmp_path: Path, script: 
     assert not (tmp_path / "state").exists()
 
 
-def test_keys_of_disabled_providers_are_named_as_the_reason_for_the_simulator(
+def test_keys_of_disabled_providers_are_the_reason_for_the_simulator(
     tmp_path: Path, live: dict[str, str]
 ) -> None:
     (tmp_path / "mine.toml").write_text("[providers.openai]\nenabled = false\n")
@@ -261,9 +263,7 @@ def test_keys_of_disabled_providers_are_named_as_the_reason_for_the_simulator(
     assert reason in planned.err and "no API key was found" not in planned.err
 
 
-def test_a_retired_model_is_named_with_its_successor_in_plan_and_summary(
-    tmp_path: Path, live: dict[str, str]
-) -> None:
+def test_plan_and_summary_name_the_successor_of_a_retired_model(tmp_path: Path, live: dict[str, str]) -> None:
     (tmp_path / "t.txt").write_text("Hi\nHo\n")
     line = "2 tasks name gpt-4, which is retired; gpt-6.1-terra is called instead"
     planned = run_script("plan", "t.txt", "--model", "gpt-4", cwd=tmp_path, env=live)
@@ -275,13 +275,13 @@ def test_a_retired_model_is_named_with_its_successor_in_plan_and_summary(
     assert summary["substitutions"] == [{"named": "gpt-4", "called": "gpt-6.1-terra", "tasks": 2}]
 
 
-def test_check_tells_a_bad_key_in_one_line(tmp_path: Path, picky: SimulatorProcess) -> None:
+def test_check_reports_a_bad_key_in_one_line(tmp_path: Path, picky: SimulatorProcess) -> None:
     done = run_script("check", cwd=tmp_path, env=live_environment(picky.base_urls))
     assert done.process.returncode == 2 and "Traceback" not in done.err
     assert re.search(r"^wrong +openai .*AuthFailed", done.out, re.M)
 
 
-def test_check_tells_limits_and_proxy(tmp_path: Path, live: dict[str, str]) -> None:
+def test_check_shows_limits_and_proxy(tmp_path: Path, live: dict[str, str]) -> None:
     (tmp_path / "mine.toml").write_text(
         "[providers.openai.limits]\nrequests_per_minute = 1200\ntokens_per_minute = 5000\n"
     )
@@ -294,7 +294,7 @@ def test_check_tells_limits_and_proxy(tmp_path: Path, live: dict[str, str]) -> N
     assert "PORT must be a number from 0 to 65535, not '70000'" in done.out
 
 
-def test_what_is_allowed_but_likely_a_slip_is_told_by_check_and_at_the_start(
+def test_probable_mistakes_are_warnings_of_check_and_at_the_start(
     tmp_path: Path, live: dict[str, str]
 ) -> None:
     (tmp_path / "mine.toml").write_text(
@@ -307,7 +307,7 @@ def test_what_is_allowed_but_likely_a_slip_is_told_by_check_and_at_the_start(
     assert re.search(r"^warning: providers\.openai\..*did you mean 'gpt-6\.1-sol'\?$", served.err, re.M)
 
 
-def test_config_masks_what_is_secret_and_names_what_counts_for_nothing(tmp_path: Path) -> None:
+def test_config_masks_secrets_and_names_variables_without_effect(tmp_path: Path) -> None:
     env = {
         "OPENAI_API_KEY": "sk-0123456789abcdef",
         "ALERT_WEBHOOK_URL": "https://hooks.example/services/T0/B0/verysecret",
@@ -322,7 +322,7 @@ def test_config_masks_what_is_secret_and_names_what_counts_for_nothing(tmp_path:
     assert "0123456789" not in done.out and "hooks.example" not in done.out and "geheim" not in done.out
 
 
-def test_unknown_settings_are_named_with_the_nearest_known(tmp_path: Path) -> None:
+def test_an_unknown_setting_comes_with_the_nearest_known_one(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("[pool]\nprefetch_limi = 1\n[routing]\npreferred_wait = 3\n")
     done = run_script("config", "--config", "mine.toml", cwd=tmp_path)
     assert done.process.returncode == 2 and done.err.count("\n") == 1
@@ -330,7 +330,7 @@ def test_unknown_settings_are_named_with_the_nearest_known(tmp_path: Path) -> No
     assert "unknown setting 'routing.preferred_wait'; did you mean 'preferred_wait_s'?" in done.err
 
 
-def test_an_address_that_is_none_is_one_line_without_what_may_be_a_password(tmp_path: Path) -> None:
+def test_an_invalid_address_is_one_line_without_a_password(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[providers.openai]\nbase_url = "ftp://geheim@host/v1"\n')
     env = {"OPENAI_API_KEY": "test-key-of-nobody"}
     database = {"DATABASE_URL": "postgresql://me:geheim@host:abc/tasks"}
@@ -342,7 +342,7 @@ def test_an_address_that_is_none_is_one_line_without_what_may_be_a_password(tmp_
         assert done.err.startswith("error: ") and "geheim" not in done.out + done.err
 
 
-def test_config_tells_where_each_value_comes_from(tmp_path: Path) -> None:
+def test_config_shows_the_source_of_each_value(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("[providers.openai]\nweight = 0.9\n")
     env = {"DATABASE_URL": "postgresql://me:secret@localhost/tasks"}
     done = run_script("config", "--config", "mine.toml", "--state-dir", "elsewhere", cwd=tmp_path, env=env)
@@ -358,7 +358,7 @@ def test_config_tells_where_each_value_comes_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("no_color", [False, True], ids=["colour", "NO_COLOR"])
-def test_on_a_terminal_progress_is_drawn_and_no_color_is_obeyed(
+def test_progress_is_drawn_on_a_terminal_and_obeys_no_color(
     tmp_path: Path, live: dict[str, str], no_color: bool
 ) -> None:
     (tmp_path / "tasks.txt").write_text("".join(f"Question {n}?\n" for n in range(40)))
@@ -409,7 +409,7 @@ def test_importing_the_script_costs_little_and_gives_both_classes() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_closing_table_of_the_examples_stays_whole_on_a_terminal_while_the_server_goes_on(
+def test_the_table_of_the_examples_stays_whole_while_the_server_continues(
     tmp_path: Path,
 ) -> None:
     """What is drawn in place stands aside while the table is printed: nothing of it is drawn over."""

@@ -1,4 +1,4 @@
-"""With keys a server spends on nothing that it finds queued, unless somebody agrees."""
+"""With keys, a server spends nothing on tasks that are queued already without consent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def calls(simulator: SimulatorProcess) -> int:
     return int(simulator.stats()["openai"]["calls"])
 
 
-def test_without_a_terminal_queued_tasks_are_named_with_their_cost_and_answered_with_yes_alone(
+def test_without_a_terminal_queued_tasks_need_yes(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     queue(tmp_path, live)
@@ -100,20 +100,20 @@ def on_a_terminal(typed: str, *arguments: str, cwd: Path, env: dict[str, str]) -
     return process.wait(60), shown.decode()
 
 
-def test_an_unknown_price_is_said_and_not_taken_for_nothing(tmp_path: Path, live: dict[str, str]) -> None:
+def test_an_unknown_price_is_named_in_the_question(tmp_path: Path, live: dict[str, str]) -> None:
     queue(tmp_path, live, "--model", "gpt-99", number=1)
     refused = run_script(cwd=tmp_path, env=live)
     assert refused.process.returncode == 2
     assert "1 task queued before this start: no price for gpt-99" in refused.err
 
 
-def test_without_keys_nothing_is_asked(tmp_path: Path) -> None:
+def test_without_keys_there_is_no_question(tmp_path: Path) -> None:
     queue(tmp_path, {}, number=1)
     done = run_script("--once", cwd=tmp_path)
     assert done.process.returncode == 0 and "served 1 task" in done.err, done.err
 
 
-def test_with_nothing_queued_nothing_is_asked_and_what_comes_while_it_serves_is_answered(
+def test_with_an_empty_queue_there_is_no_question_and_later_tasks_are_answered(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     with Script(cwd=tmp_path, env=live) as server:

@@ -1,4 +1,4 @@
-"""The time that is left and the cost that is to come, with limits and daily resets counted in."""
+"""The time left and the expected cost, including limits and daily resets."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ def plan(tasks: int, duration_s: float, nanos: int) -> Plan:
     return Plan(NOON, tasks, duration_s, 2.0, (line,), (), {}, (), (), (), True)
 
 
-def test_at_a_steady_pace_what_is_left_takes_its_time() -> None:
+def test_at_a_steady_rate_the_time_left_is_what_is_left_by_the_rate() -> None:
     progress = after_a_minute(1_200, openai=2, gemini=3)
     assert remaining_s(pool(provider("openai"), provider("gemini")), progress) == pytest.approx(
         900 / 5, rel=0.05
     )
 
 
-def test_a_quota_that_will_run_out_puts_the_rest_behind_midnight() -> None:
+def test_a_quota_that_will_run_out_moves_the_rest_past_midnight() -> None:
     progress = after_a_minute(700, gemini=5)
     short = provider("gemini", limits=(daily(100, 2_000),))
     assert remaining_s(pool(short), progress) == pytest.approx(12 * 3600 + (400 - 100) / 5, rel=0.01)
@@ -113,30 +113,30 @@ def test_a_file_for_many_days_takes_many_days() -> None:
     assert remaining_s(pool(spent), progress) == pytest.approx(12 * 3600 + 4 * DAY_S + 1_000 / 5, rel=0.01)
 
 
-def test_where_a_quota_is_spent_the_others_go_on() -> None:
+def test_the_other_providers_continue_when_a_quota_is_spent() -> None:
     progress = after_a_minute(1_300, openai=2, gemini=3)
     spent = provider("gemini", limits=(daily(0, 1_000),))
     assert remaining_s(pool(provider("openai"), spent), progress) == pytest.approx(1_000 / 2, rel=0.05)
 
 
-def test_a_quota_that_refills_all_day_long_goes_on_at_that_pace() -> None:
+def test_a_quota_that_refills_continuously_continues_at_that_rate() -> None:
     progress = after_a_minute(600, openai=5)
     spent = provider("openai", limits=(daily(0, 14_400, refills=True),))
     assert remaining_s(pool(spent), progress) == pytest.approx(300 / (14_400 / DAY_S), rel=0.05)
 
 
-def test_a_provider_that_is_held_comes_back_at_the_pace_it_had() -> None:
+def test_a_held_provider_resumes_at_the_rate_it_had() -> None:
     progress = after_a_minute(600, openai=5)
     held = provider("openai", state=ProviderCondition.EXHAUSTED, until=NOON + 3600.0)
     assert remaining_s(pool(held), progress) == pytest.approx(3600 + 300 / 5, rel=0.02)
 
 
-def test_who_is_paused_is_not_counted_on() -> None:
+def test_a_paused_provider_does_not_count() -> None:
     progress = after_a_minute(600, openai=5)
     assert remaining_s(pool(provider("openai", state=ProviderCondition.PAUSED)), progress) is None
 
 
-def test_before_there_is_a_pace_the_plan_stands_for_it() -> None:
+def test_the_plan_stands_in_until_there_is_a_rate() -> None:
     progress = ProgressCounts({TaskStatus.QUEUED: 100}, NOON - 10.0)
     assert remaining_s(pool(provider("openai")), progress) is None and expected_nanos(progress) is None
     progress.plan = plan(100, 40.0, 5_000_000_000)

@@ -1,4 +1,4 @@
-"""A state disk that is full, a database that is held, and Ctrl-C: paid is stored, or no more is bought."""
+"""A full state disk, a locked database, and Ctrl-C: paid answers are stored, or no call is made."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def settled_calls(simulator: SimulatorProcess, script: Script) -> int:
     return made
 
 
-def test_r4_9_a_state_disk_that_is_full_and_freed_costs_no_task_and_no_call(
+def test_r4_9_a_full_state_disk_costs_no_task_and_no_call_once_it_is_freed(
     tmp_path: Path, disk: Disk, openai: SimulatorProcess
 ) -> None:
     with Script(*RUN, cwd=tmp_path, env=live_environment(openai.base_urls)) as script:
@@ -106,7 +106,7 @@ def test_r4_9_a_state_disk_that_is_full_and_freed_costs_no_task_and_no_call(
     assert "Traceback" not in script.err
 
 
-def test_r4_9_on_a_full_state_disk_the_second_ctrl_c_ends_at_once_and_says_what_is_lost(
+def test_r4_9_the_second_ctrl_c_on_a_full_state_disk_ends_at_once_and_prints_what_is_lost(
     tmp_path: Path, disk: Disk, openai: SimulatorProcess
 ) -> None:
     env = live_environment(openai.base_urls)
@@ -148,7 +148,7 @@ def test_r4_9_the_second_ctrl_c_ends_at_once_while_the_store_is_blocked_inside_s
     assert ("paid answers are lost" in script.err) == (lost == 3), script.err
 
 
-def test_a_database_that_is_deleted_while_in_use_ends_the_run_and_the_results_keep_what_came_in(
+def test_deleting_the_database_ends_the_run_and_keeps_the_results(
     tmp_path: Path, openai: SimulatorProcess
 ) -> None:
     with Script(*RUN, cwd=tmp_path, env=live_environment(openai.base_urls)) as script:
@@ -161,7 +161,7 @@ def test_a_database_that_is_deleted_while_in_use_ends_the_run_and_the_results_ke
     assert len(read_rows(tmp_path / "out.jsonl")) == calls(openai), "every answer that was paid is there"
 
 
-def test_a_results_file_that_is_deleted_while_in_use_is_whole_at_the_end(
+def test_a_results_file_that_is_deleted_while_in_use_is_complete_at_the_end(
     tmp_path: Path, openai: SimulatorProcess
 ) -> None:
     with Script(*RUN, cwd=tmp_path, env=live_environment(openai.base_urls)) as script:

@@ -1,4 +1,4 @@
-"""`run` and `plan` on every kind of file that they take, as processes against the simulator."""
+"""`run` and `plan` with every file format, as processes against the simulator."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_openai_batch_lines_come_back_as_batch_rows_once_each(
     assert other.process.returncode == 2 and "holds rows of another format" in other.err
 
 
-def test_bad_lines_are_kept_with_their_reasons_until_they_are_mended(
+def test_bad_lines_are_saved_with_their_reasons_until_they_are_fixed(
     tmp_path: Path, live: dict[str, str]
 ) -> None:
     rejects = tmp_path / "tasks.rejects.jsonl"
@@ -129,7 +129,7 @@ def test_a_limit_takes_the_first_tasks_and_the_same_command_without_it_the_rest(
     assert simulator.stats()["openai"]["calls"] == 5
 
 
-def test_standard_output_is_clean_for_rows_of_every_kind(tmp_path: Path, live: dict[str, str]) -> None:
+def test_standard_output_holds_rows_only_in_every_format(tmp_path: Path, live: dict[str, str]) -> None:
     table = "prompt,city\nWhat?,Rome\nbad,row,here\n"
     done = run_script("run", "-", "-o", "-", "--format", "csv", cwd=tmp_path, env=live, stdin=table)
     (row,) = (json.loads(line) for line in done.out.splitlines())
@@ -151,7 +151,7 @@ def test_standard_output_is_clean_for_rows_of_every_kind(tmp_path: Path, live: d
     ],
     ids=["only", "model"],
 )
-def test_a_pin_to_who_has_no_key_is_told_before_anything_runs(
+def test_a_pin_to_a_provider_without_a_key_is_refused_before_anything_runs(
     tmp_path: Path, live: dict[str, str], pin: tuple[str, str], told: str
 ) -> None:
     (tmp_path / "t.txt").write_text("Hi\n")
@@ -160,9 +160,7 @@ def test_a_pin_to_who_has_no_key_is_told_before_anything_runs(
     assert not (tmp_path / "t.results.jsonl").exists()
 
 
-def test_a_row_pinned_to_who_has_no_key_is_left_out_by_name_and_the_others_run(
-    tmp_path: Path, live: dict[str, str]
-) -> None:
+def test_a_row_pinned_to_a_provider_without_a_key_is_skipped(tmp_path: Path, live: dict[str, str]) -> None:
     rows = [{"id": "g", "prompt": "Hi", "providers": ["gemini"]}, {"id": "o", "prompt": "Hi"}]
     write_rows(tmp_path / "t.jsonl", rows)
     told = (
@@ -223,7 +221,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("arguments", "line"), WRONG.values(), ids=WRONG.keys())
-def test_what_is_wrong_with_the_options_is_told_before_anything_runs(
+def test_wrong_options_are_refused_before_anything_runs(
     tmp_path: Path, arguments: list[str], line: str
 ) -> None:
     (tmp_path / "t.csv").write_text("id,review\n1,good\n")

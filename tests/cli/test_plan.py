@@ -1,4 +1,4 @@
-"""What a run will cost is said before it is spent, and above a bound somebody has to agree."""
+"""The plan before money is spent, and the consent that an expensive run needs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def calls(simulator: SimulatorProcess) -> int:
     return int(simulator.stats()["openai"]["calls"])
 
 
-def test_a_plan_for_people_names_cost_time_limits_and_bad_lines(tmp_path: Path, live: dict[str, str]) -> None:
+def test_a_plan_shows_cost_time_bottlenecks_and_bad_lines(tmp_path: Path, live: dict[str, str]) -> None:
     (tmp_path / "limits.toml").write_text("[providers.openai.limits]\nrequests_per_minute = 60\n")
     lines = [json.dumps({"prompt": f"Question {n}?", "task_type": "research"}) for n in range(30)]
     (tmp_path / "tasks.jsonl").write_text("\n".join([*lines, '{"prompt": 7}']) + "\n")
@@ -56,9 +56,7 @@ def test_a_plan_for_people_names_cost_time_limits_and_bad_lines(tmp_path: Path, 
         assert part in done.out, done.out
 
 
-def test_a_plan_for_programs_is_json_and_calls_nobody(
-    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
-) -> None:
+def test_a_json_plan_makes_no_call(tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess) -> None:
     (tmp_path / "tasks.txt").write_text("One?\nTwo?\n")
     done = run_script("plan", "tasks.txt", "--json", cwd=tmp_path, env=live)
     plan: dict[str, Any] = json.loads(done.out)
@@ -69,7 +67,7 @@ def test_a_plan_for_programs_is_json_and_calls_nobody(
     assert plan["unknown_limits"] == ["openai"] and calls(simulator) == 0
 
 
-def test_a_dear_run_needs_a_yes_where_nobody_can_be_asked(
+def test_an_expensive_run_without_a_terminal_needs_yes(
     tmp_path: Path, careful: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     command = ("run", careful.name, "--config", "careful.toml")
@@ -83,7 +81,7 @@ def test_a_dear_run_needs_a_yes_where_nobody_can_be_asked(
     assert agreed.process.returncode == 0 and calls(simulator) == 3
 
 
-def test_a_bound_below_that_of_the_question_needs_no_yes(
+def test_a_cap_below_the_limit_of_the_question_needs_no_yes(
     tmp_path: Path, careful: Path, live: dict[str, str]
 ) -> None:
     (tmp_path / "careful.toml").write_text("confirm_above_usd = 0.0001\n")
@@ -93,7 +91,7 @@ def test_a_bound_below_that_of_the_question_needs_no_yes(
     assert done.process.returncode == 1 and "unfinished: 3 tasks" in done.out, done.err
 
 
-def test_an_unknown_price_is_not_taken_for_a_small_one(tmp_path: Path, live: dict[str, str]) -> None:
+def test_an_unknown_price_is_not_assumed_to_be_small(tmp_path: Path, live: dict[str, str]) -> None:
     write_rows(tmp_path / "tasks.jsonl", [{"prompt": "Hi", "models": ["gpt-nobody-knows"]}])
     done = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
     assert done.process.returncode == 2
@@ -120,12 +118,12 @@ def test_with_strict_parameters_no_model_gets_a_task_without_one_of_its_paramete
     assert loose.process.returncode == 0, loose.err
 
 
-def test_simulated_runs_ask_nothing(tmp_path: Path, careful: Path) -> None:
+def test_simulated_runs_have_no_question(tmp_path: Path, careful: Path) -> None:
     done = run_script("run", careful.name, "--config", "careful.toml", cwd=tmp_path)
     assert done.process.returncode == 0 and "plan:" not in done.err
 
 
-def test_a_run_that_goes_on_plans_only_what_is_left(tmp_path: Path, live: dict[str, str]) -> None:
+def test_a_resumed_run_plans_only_what_is_left(tmp_path: Path, live: dict[str, str]) -> None:
     rows = [{"id": f"t{n}", "prompt": f"What is {n}?"} for n in range(5)]
     write_rows(tmp_path / "tasks.jsonl", rows[:3])
     run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
@@ -142,7 +140,7 @@ def test_standard_input_is_planned_and_then_run(tmp_path: Path, live: dict[str, 
     assert "plan: 2 tasks" in done.err and len(read_rows(tmp_path / "out.jsonl")) == 2
 
 
-def test_a_program_gets_json_alone_on_both_streams(tmp_path: Path, live: dict[str, str]) -> None:
+def test_with_json_both_streams_hold_json_only(tmp_path: Path, live: dict[str, str]) -> None:
     lines = ['{"prompt": "What?", "task_type": "odd"}', "not a task"]
     (tmp_path / "tasks.jsonl").write_text("\n".join(lines) + "\n")
     done = run_script("run", "tasks.jsonl", "--json", "--log-level", "info", cwd=tmp_path, env=live)
@@ -161,7 +159,7 @@ def test_a_program_gets_json_alone_on_both_streams(tmp_path: Path, live: dict[st
     assert "no such file" in json.loads(wrong.err)["note"] and wrong.process.returncode == 2
 
 
-def test_status_tells_how_full_each_bucket_is(tmp_path: Path, live: dict[str, str]) -> None:
+def test_status_shows_what_is_left_of_each_limit(tmp_path: Path, live: dict[str, str]) -> None:
     (tmp_path / "limits.toml").write_text("[providers.openai.limits]\nrequests_per_minute = 600\n")
     (tmp_path / "tasks.txt").write_text("One?\nTwo?\n")
     run_script("run", "tasks.txt", "--config", "limits.toml", cwd=tmp_path, env=live)

@@ -10,7 +10,7 @@ from src.cli.progress_counts import ProgressCounts
 from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
 
 
-def test_what_is_printed_is_text_and_no_markup_in_tables_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_is_printed_literally_in_tables_too(capsys: pytest.CaptureFixture[str]) -> None:
     text = '[models."gpt-99".price] :warning: [/red]'
     table = Table(title=text)
     table.add_column(text)
@@ -27,7 +27,7 @@ def result(status: TaskStatus, *, cost_nanos: int | None = 5, provider: str = "o
     return Result(task, status, 1.0, (attempt,), error="" if status is TaskStatus.SUCCEEDED else "a\nreason")
 
 
-def test_a_tally_counts_what_was_answered_what_was_not_and_why() -> None:
+def test_counts_of_answered_and_unanswered_tasks_with_reasons() -> None:
     progress = ProgressCounts({TaskStatus.QUEUED: 3, TaskStatus.SUCCEEDED: 1, TaskStatus.RUNNING: 0}, now=0.0)
     assert (progress.total, progress.done, progress.finished) == (4, 1, False)
     progress.add([result(TaskStatus.SUCCEEDED), result(TaskStatus.FAILED, cost_nanos=None)])
@@ -53,7 +53,7 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     assert progress.best_rate("openai") == pytest.approx(2, rel=0.02)
 
 
-def test_the_start_is_no_part_of_the_pace() -> None:
+def test_the_start_is_no_part_of_the_rate() -> None:
     progress = ProgressCounts({TaskStatus.QUEUED: 400}, now=0.0)
     for second in range(1, 31):
         if second > 20:
@@ -62,7 +62,7 @@ def test_the_start_is_no_part_of_the_pace() -> None:
     assert progress.per_minute(30.0) == pytest.approx(60, rel=0.02)
 
 
-def test_with_an_open_end_there_is_no_time_left_to_tell() -> None:
+def test_a_queue_without_an_end_has_no_total() -> None:
     progress = ProgressCounts(None, now=0.0)
     progress.add([result(TaskStatus.SUCCEEDED)])
     assert (progress.total, progress.finished) == (None, False)

@@ -1,4 +1,4 @@
-"""How far a file has been read is told where that takes long, and not otherwise."""
+"""Progress of reading a file, shown only if that takes long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from src.cli.console import Console
 from src.cli.read_progress import CHECK_EVERY, ReadProgress
 
 
-def test_a_long_file_is_told_line_by_line_without_a_terminal(
+def test_reading_a_long_file_prints_lines_without_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(read_progress, "LINE_EVERY_S", 0.0)
@@ -21,7 +21,7 @@ def test_a_long_file_is_told_line_by_line_without_a_terminal(
     assert told == [f"tasks.csv: {n * CHECK_EVERY:,} lines read" for n in (1, 2)]
 
 
-def test_a_terminal_gets_one_line_that_is_gone_afterwards(
+def test_a_terminal_gets_one_line_that_is_erased_afterwards(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(read_progress, "REDRAW_EVERY_S", 0.0)
@@ -34,7 +34,7 @@ def test_a_terminal_gets_one_line_that_is_gone_afterwards(
 
 
 @pytest.mark.parametrize(("lines", "quiet"), [(10, False), (2 * CHECK_EVERY, True), (2 * CHECK_EVERY, False)])
-def test_a_short_file_and_a_quiet_run_say_nothing(
+def test_a_short_file_and_a_quiet_run_print_nothing(
     lines: int, quiet: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ReadProgress("tasks.csv", Console(), quiet=quiet) as read:

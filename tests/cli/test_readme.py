@@ -1,4 +1,4 @@
-"""What the README tells people to type works."""
+"""The commands and examples of the README work."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_python_example_runs_as_it_stands(tmp_path: Path) -> None:
     assert done.stdout.count("succeeded") == 2 and "simulated" in done.stderr
 
 
-def test_the_python_example_also_runs_where_the_cap_leaves_nothing(
+def test_the_python_example_also_runs_if_the_cap_pays_for_nothing(
     tmp_path: Path, simulator: SimulatorProcess
 ) -> None:
     (example,) = blocks("python")
@@ -50,7 +50,7 @@ def test_the_python_example_also_runs_where_the_cap_leaves_nothing(
     assert done.out.count("cancelled  cancelled: cap of batch python-") == 2
 
 
-def test_the_task_lines_are_tasks_and_every_key_is_told() -> None:
+def test_the_task_lines_are_tasks_and_every_key_is_documented() -> None:
     settings = load_settings(environ={})
     for line in blocks("json")[0].splitlines():
         make_task(json.loads(line), TaskContext("b", settings, 0.0))
@@ -66,7 +66,7 @@ def test_the_table_and_its_template_make_a_prompt_of_every_row() -> None:
     assert len(tasks) == 8 and all(isinstance(task, Task) for task in tasks)
 
 
-def test_the_configuration_is_one(tmp_path: Path) -> None:
+def test_the_configuration_example_is_valid(tmp_path: Path) -> None:
     (example,) = blocks("toml")
     assert tomllib.loads(example)
     (tmp_path / "mine.toml").write_text(example)
@@ -86,14 +86,14 @@ def test_each_command_exists(line: str) -> None:
     assert not words or words[0] in cli.commands
 
 
-def test_every_command_and_make_target_is_told() -> None:
+def test_every_command_and_make_target_is_documented() -> None:
     typed = "\n".join(blocks("sh"))
     assert {word for word in cli.commands if f"orchestrator.py {word}" not in typed} == set()
     targets = set(re.findall(r"`?make (\w+)", README))
     assert targets - {"and"} <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
 
 
-def test_every_environment_variable_of_the_pages_is_where_people_look() -> None:
+def test_every_environment_variable_of_the_pages_is_documented() -> None:
     for text in (README, (ROOT / ".env.example").read_text(encoding="utf-8")):
         assert all(name in text for name in (ONE_TOKEN, MANY_TOKENS, HOSTS))
 

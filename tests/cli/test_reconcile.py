@@ -1,4 +1,4 @@
-"""A results file is brought up to the store, wherever the last process was killed."""
+"""A results file is brought in line with the store, wherever the last process was killed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def answer(store: Store, text: str, *handed_in: Task, at: float = NOW) -> None:
     store.queue.finish("me", [a_result(task, an_attempt(started_at=at), output=text) for task in claimed])
 
 
-def test_what_is_stored_and_not_in_the_file_is_written(
+def test_stored_results_that_the_file_lacks_are_written(
     store: Store, batch: Batch, results: ResultsFile
 ) -> None:
     answer(store, "one", *tasks(1_100))
@@ -62,7 +62,7 @@ def test_what_is_stored_and_not_in_the_file_is_written(
 
 
 @pytest.mark.parametrize("killed", ["before the file was touched", "before that was noted", "after it"])
-def test_a_task_asked_again_stands_once_and_with_its_new_answer(
+def test_a_retried_task_is_in_the_file_once_with_its_new_answer(
     store: Store, batch: Batch, results: ResultsFile, killed: str
 ) -> None:
     answer(store, "old", *tasks(3))
@@ -79,7 +79,7 @@ def test_a_task_asked_again_stands_once_and_with_its_new_answer(
     assert store.result_sync.stale("b") == {}
 
 
-def test_a_task_asked_again_while_a_run_writes_stands_once(
+def test_a_task_retried_while_a_run_writes_is_in_the_file_once(
     store: Store, batch: Batch, results: ResultsFile
 ) -> None:
     """From the pages: the run writes its second answer behind its first."""
@@ -92,7 +92,7 @@ def test_a_task_asked_again_while_a_run_writes_stands_once(
     assert outputs(results) == {"a": "new"}
 
 
-def test_answers_that_this_state_does_not_know_are_neither_lost_nor_doubled(
+def test_answers_unknown_to_this_state_are_neither_lost_nor_repeated(
     store: Store, batch: Batch, results: ResultsFile
 ) -> None:
     answer(store, "known", a_task("known"))
@@ -103,7 +103,7 @@ def test_answers_that_this_state_does_not_know_are_neither_lost_nor_doubled(
     assert outputs(results) == before
 
 
-def test_an_open_task_that_the_file_has_an_answer_of_is_not_asked_again(
+def test_an_unfinished_task_with_an_answer_in_the_file_is_not_run_again(
     store: Store, batch: Batch, results: ResultsFile
 ) -> None:
     """The state is an older copy."""
@@ -125,9 +125,7 @@ def test_simulated_answers_of_another_state_are_set_aside(tmp_path: Path, batch:
         assert [row["id"] for row in read_rows(tmp_path / "out.earlier.jsonl")] == ["a"]
 
 
-def test_an_equal_task_that_comes_late_is_written_without_a_call(
-    store: Store, batch: Batch, results: ResultsFile
-) -> None:
+def test_a_late_duplicate_is_written_without_a_call(store: Store, batch: Batch, results: ResultsFile) -> None:
     first, late = (dataclasses.replace(a_task(name), messages=a_task("x").messages) for name in "ab")
     store.intake.create_batch("b", now=NOW, output_path="out.jsonl")
     store.intake.add_tasks([first], now=NOW, once=True)
@@ -143,7 +141,7 @@ def test_an_equal_task_that_comes_late_is_written_without_a_call(
     ("text", "ends"),
     [("failed", {"failed"}), (" failed, truncated,", {"failed", "truncated"}), ("expired", {"expired"})],
 )
-def test_what_to_retry_is_named(text: str, ends: set[str]) -> None:
+def test_statuses_to_retry_are_parsed(text: str, ends: set[str]) -> None:
     assert parse_statuses(text) == ends
 
 
@@ -151,6 +149,6 @@ def test_what_to_retry_is_named(text: str, ends: set[str]) -> None:
     ("text", "told"),
     [("fialed", "--retry: unknown status 'fialed' .choose from failed"), (",", "names no status")],
 )
-def test_what_cannot_be_retried_is_told(text: str, told: str) -> None:
+def test_an_unknown_status_to_retry_is_refused(text: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         parse_statuses(text)

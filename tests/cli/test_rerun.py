@@ -1,4 +1,4 @@
-"""`run` a second time: what is asked again is only what was wished, and every id stands once in the file."""
+"""`run` a second time: only the requested tasks run again, and every id is in the file once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def stored(folder: Path, env: dict[str, str]) -> int:
     return sum(told["tasks"].values())
 
 
-def test_new_content_is_refused_before_anything_is_stored_and_asked_again_where_wished(
+def test_new_content_is_refused_before_anything_is_stored_unless_rerun_changed_is_given(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     write_rows(tmp_path / "tasks.jsonl", prompts(4))
@@ -64,7 +64,7 @@ def test_new_content_is_refused_before_anything_is_stored_and_asked_again_where_
     assert calls(simulator) == 4 + 3
 
 
-def test_what_was_asked_with_other_options_is_not_told_to_be_new_content_alone(
+def test_new_content_may_come_from_other_options(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     write_rows(tmp_path / "tasks.jsonl", prompts(2))
@@ -85,7 +85,7 @@ def test_standard_input_can_change_too(tmp_path: Path, live: dict[str, str]) -> 
     assert set(answers(tmp_path)) == {"a", "b"}
 
 
-def test_retry_asks_just_those_again(
+def test_retry_reruns_only_these_statuses(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     rows = [*prompts(3), {"id": "cut", "prompt": "Tell me all", "max_tokens": 5, "models": ["gpt-4o-mini"]}]
@@ -104,7 +104,7 @@ def test_retry_asks_just_those_again(
     assert "--retry: no task queued again" in none.err and answers(tmp_path) == new
 
 
-def test_equal_prompts_are_asked_once_where_wished(
+def test_dedupe_runs_equal_prompts_once(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     rows = [{"id": f"t{n}", "prompt": f"Question {n % 3}?", "metadata": {"row": n}} for n in range(30)]
@@ -131,7 +131,7 @@ KILLS = 5
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_any_moment_every_id_stands_once(tmp_path: Path, seed: int) -> None:
+def test_after_a_kill_at_any_moment_every_id_is_in_the_file_once(tmp_path: Path, seed: int) -> None:
     """While it reads, while it answers, while it brings the file up to date; equal prompts are among them."""
     dice = random.Random(seed)
     quick = {"latency": {"first_token_s": 0.02, "per_token_s": 0.0, "jitter": 0.0}}
@@ -167,7 +167,7 @@ def kill_after(script: Script, folder: Path, dice: random.Random) -> None:
     script.wait()
 
 
-def test_a_server_says_which_wishes_of_a_run_it_goes_without(tmp_path: Path, live: dict[str, str]) -> None:
+def test_a_run_beside_a_server_names_the_options_without_effect(tmp_path: Path, live: dict[str, str]) -> None:
     write_rows(tmp_path / "tasks.jsonl", prompts(3))
     with Script(cwd=tmp_path, env=live) as server:
         server.wait_for("serving the queue")
@@ -187,7 +187,7 @@ def test_a_server_says_which_wishes_of_a_run_it_goes_without(tmp_path: Path, liv
     assert "nothing to do" in rerun.err
 
 
-def test_what_was_paid_for_is_not_asked_again_because_the_state_is_gone(
+def test_paid_answers_are_not_repeated_when_the_state_is_gone(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     write_rows(tmp_path / "tasks.jsonl", prompts(2))

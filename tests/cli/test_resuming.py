@@ -1,4 +1,4 @@
-"""The same command goes on: in a folder that was moved, with a table that has grown, on older state.
+"""The same command resumes: in a moved folder, with a longer table, on the state of an older version.
 
 `half_finished` is what an earlier version left after `run tasks.csv --prompt-file prompt.txt -o
 results/out.csv --limit 3`, and after the same with lines.jsonl, in a folder that is gone.
@@ -53,7 +53,7 @@ def attempts(folder: Path) -> Counter[tuple[str, str]]:
     [(["tasks.csv", "--prompt-file", "prompt.txt"], "out.csv"), (["lines.jsonl"], "out.jsonl")],
     ids=["csv", "jsonl"],
 )
-def test_r5_12_a_half_finished_file_of_an_older_version_is_not_asked_again(
+def test_r5_12_a_half_finished_file_of_an_older_version_repeats_no_call(
     older: Path, command: list[str], output: str
 ) -> None:
     results = older / "results" / output
@@ -66,7 +66,7 @@ def test_r5_12_a_half_finished_file_of_an_older_version_is_not_asked_again(
     assert {key: after[key] for key in calls} == calls and len(after) == len(calls) + 3
 
 
-def test_r5_11_a_folder_that_was_moved_in_mid_run_and_r5_12_a_table_that_has_grown_go_on(
+def test_r5_11_a_moved_folder_and_r5_12_a_longer_table_resume(
     tmp_path: Path, simulator: SimulatorProcess
 ) -> None:
     env = live_environment(simulator.base_urls, only=["openai"])
@@ -99,7 +99,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("output", "name"), NAMES.items())
-def test_r5_11_a_batch_is_named_by_where_it_lies_beside_the_state(
+def test_r5_11_a_batch_is_named_by_its_path_relative_to_the_state(
     tmp_path: Path, output: str, name: str | None
 ) -> None:
     (tmp_path / "disk").mkdir()
@@ -118,7 +118,7 @@ def write_table(path: Path, rows: list[list[str]]) -> None:
         csv.writer(file).writerows(rows)
 
 
-def test_r5_10_where_columns_are_data_now_a_run_says_so(older: Path) -> None:
+def test_r5_10_columns_that_are_metadata_now_are_named(older: Path) -> None:
     """The half-finished file had `stars`; here it is called `tier`, which was a key until now."""
     with (older / "tasks.csv").open(newline="") as file:
         head, *rows = csv.reader(file)

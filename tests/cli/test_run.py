@@ -1,4 +1,4 @@
-"""`run` as a process, against the simulator: what goes in comes back answered, whatever happens meanwhile."""
+"""`run` as a process against the simulator: every task is answered, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_without_a_key_every_task_is_answered_by_the_simulator_and_says_so(tmp_p
     assert "results: tasks.results.jsonl" in done.out
 
 
-def test_with_a_key_the_provider_is_called_and_the_key_is_written_nowhere(
+def test_with_a_key_the_provider_is_called_and_the_key_is_never_written(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     write_rows(
@@ -84,7 +84,7 @@ def test_with_a_key_the_provider_is_called_and_the_key_is_written_nowhere(
     assert (tmp_path / "state" / "live.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_bad_line_is_told_by_number_and_the_others_are_answered(
+def test_a_bad_line_is_reported_with_its_number_and_the_others_are_answered(
     tmp_path: Path, live: dict[str, str]
 ) -> None:
     (tmp_path / "tasks.jsonl").write_text(
@@ -100,7 +100,7 @@ def test_a_bad_line_is_told_by_number_and_the_others_are_answered(
     ]
 
 
-def test_an_unknown_task_type_is_served_with_one_warning(tmp_path: Path, live: dict[str, str]) -> None:
+def test_an_unknown_task_type_is_answered_with_one_warning(tmp_path: Path, live: dict[str, str]) -> None:
     write_rows(tmp_path / "tasks.jsonl", [{"prompt": f"{n}", "task_type": "poetry"} for n in range(3)])
     done = run_script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=live)
     assert done.process.returncode == 0
@@ -108,9 +108,7 @@ def test_an_unknown_task_type_is_served_with_one_warning(tmp_path: Path, live: d
     assert {row["task_type"] for row in read_rows(tmp_path / "out.jsonl")} == {"poetry"}
 
 
-def test_with_a_dash_standard_output_holds_rows_and_nothing_else(
-    tmp_path: Path, live: dict[str, str]
-) -> None:
+def test_with_a_dash_standard_output_holds_rows_only(tmp_path: Path, live: dict[str, str]) -> None:
     done = run_script("run", "-", "-o", "-", cwd=tmp_path, env=live, stdin="What is up?\nWhat is down?\n")
     rows = [json.loads(line) for line in done.out.splitlines()]
     assert done.process.returncode == 0, done.err
@@ -118,14 +116,14 @@ def test_with_a_dash_standard_output_holds_rows_and_nothing_else(
     assert "2 of 2 tasks answered" in done.err
 
 
-def test_a_quiet_run_ends_with_its_totals_alone(tmp_path: Path, live: dict[str, str]) -> None:
+def test_a_quiet_run_prints_its_totals_only(tmp_path: Path, live: dict[str, str]) -> None:
     done = run_script("run", "-", "-o", "-", "--quiet", cwd=tmp_path, env=live, stdin="What is up?\n")
     assert len(done.out.splitlines()) == 1, done.err
     assert "1 of 1 task answered" in done.err and "cost: " in done.err
     assert "providers" not in done.err and "agents" not in done.err
 
 
-def test_r4_4_a_level_that_is_named_holds_beside_quiet(tmp_path: Path, live: dict[str, str]) -> None:
+def test_r4_4_an_explicit_log_level_wins_over_quiet(tmp_path: Path, live: dict[str, str]) -> None:
     command = ("run", "-", "-o", "-", "--quiet", "--log-level", "debug")
     done = run_script(*command, cwd=tmp_path, env=live, stdin="What is up?\n")
     assert " info: run begins" in done.err and " info: run ends" in done.err
@@ -177,7 +175,7 @@ def test_wrong_input_is_one_clear_line_and_exit_code_2(
     assert not list(tmp_path.glob("*.results.jsonl")), "what was refused has no results"
 
 
-def test_the_same_command_asks_nothing_twice_and_mends_the_file(
+def test_the_same_command_repeats_no_call_and_completes_the_file(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     write_rows(tmp_path / "tasks.jsonl", prompts(5))
@@ -206,7 +204,7 @@ def test_simulated_results_are_set_aside_when_there_is_a_key(tmp_path: Path, liv
 
 
 @pytest.mark.parametrize("stop", ["interrupt", "terminate", "hang_up"])
-def test_the_first_signal_lets_calls_finish_and_the_same_command_goes_on(
+def test_the_first_signal_lets_calls_finish_and_the_same_command_resumes(
     tmp_path: Path, slow: SimulatorProcess, stop: str
 ) -> None:
     env = live_environment(slow.base_urls)
@@ -230,7 +228,7 @@ def test_the_first_signal_lets_calls_finish_and_the_same_command_goes_on(
     assert slow.stats()["openai"]["calls"] == 100
 
 
-def test_a_closed_terminal_lets_calls_finish_and_the_same_command_goes_on(
+def test_a_closed_terminal_lets_calls_finish_and_the_same_command_resumes(
     tmp_path: Path, slow: SimulatorProcess
 ) -> None:
     env = live_environment(slow.base_urls)
@@ -257,7 +255,7 @@ def test_a_closed_terminal_lets_calls_finish_and_the_same_command_goes_on(
     assert slow.stats()["openai"]["calls"] == 100
 
 
-def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path, slow: SimulatorProcess) -> None:
+def test_under_nohup_a_closed_terminal_has_no_effect(tmp_path: Path, slow: SimulatorProcess) -> None:
     env = live_environment(slow.base_urls)
     write_rows(tmp_path / "tasks.jsonl", prompts(40))
     line = shlex.join([sys.executable, str(ORCHESTRATOR), "run", "tasks.jsonl", "-o", "out.jsonl"])
@@ -300,7 +298,7 @@ def test_after_kill_9_every_task_is_answered_once(tmp_path: Path, slow: Simulato
     database.close()
 
 
-def test_keys_that_no_provider_takes_are_told_in_one_line(tmp_path: Path) -> None:
+def test_rejected_keys_are_one_line(tmp_path: Path) -> None:
     picky = {"providers": {"openai": {"keys": ["the-right-one"]}}}
     with SimulatorProcess.start(picky) as simulator:
         write_rows(tmp_path / "tasks.jsonl", prompts(3))
@@ -311,7 +309,7 @@ def test_keys_that_no_provider_takes_are_told_in_one_line(tmp_path: Path) -> Non
     assert "test-key-of" not in done.err
 
 
-def test_an_unknown_price_is_told_once_although_no_call_is_made(tmp_path: Path, live: dict[str, str]) -> None:
+def test_an_unknown_price_is_reported_once_without_a_call(tmp_path: Path, live: dict[str, str]) -> None:
     nameless = [{"prompt": f"Question {n}?", "models": ["gpt-nobody-knows"]} for n in range(3)]
     write_rows(tmp_path / "tasks.jsonl", [*nameless, *prompts(1)])
     done = run_script("run", "tasks.jsonl", "--max-cost", "1", "--yes", cwd=tmp_path, env=live)
@@ -324,7 +322,7 @@ def test_an_unknown_price_is_told_once_although_no_call_is_made(tmp_path: Path, 
     assert '[models."gpt-nobody-knows".price] tells it' in told.out
 
 
-def test_a_cap_that_would_let_no_call_pass_is_refused_before_a_task_is_stored(
+def test_a_cap_that_would_block_every_call_is_refused_before_a_task_is_stored(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     write_rows(tmp_path / "tasks.jsonl", [{"prompt": "Hi", "models": ["gpt-nobody-knows"]}] * 2)
@@ -344,7 +342,7 @@ def test_a_cap_that_would_let_no_call_pass_is_refused_before_a_task_is_stored(
     assert done.process.returncode == 0, done.err
 
 
-def test_a_run_beside_another_run_stores_nothing_and_says_what_to_do(
+def test_a_run_beside_another_run_stores_nothing_and_prints_what_to_do(
     tmp_path: Path, slow: SimulatorProcess
 ) -> None:
     env = live_environment(slow.base_urls, only=["openai"])
@@ -361,7 +359,7 @@ def test_a_run_beside_another_run_stores_nothing_and_says_what_to_do(
     assert sum(told["tasks"].values()) == 500
 
 
-def test_a_run_beside_a_server_hands_its_rows_over(tmp_path: Path, live: dict[str, str]) -> None:
+def test_a_run_beside_a_server_passes_its_rows_on(tmp_path: Path, live: dict[str, str]) -> None:
     write_rows(tmp_path / "tasks.jsonl", prompts(20))
     with Script(cwd=tmp_path, env=live) as server:
         server.wait_for("serving the queue")
@@ -374,7 +372,7 @@ def test_a_run_beside_a_server_hands_its_rows_over(tmp_path: Path, live: dict[st
         assert server.wait() == 0, server.err
 
 
-def test_a_cap_that_a_server_would_not_keep_is_refused_before_a_task_is_stored(
+def test_a_cap_beside_a_server_is_refused_before_a_task_is_stored(
     tmp_path: Path, live: dict[str, str]
 ) -> None:
     write_rows(tmp_path / "tasks.jsonl", prompts(3))
@@ -388,9 +386,7 @@ def test_a_cap_that_a_server_would_not_keep_is_refused_before_a_task_is_stored(
         assert not any(told["tasks"].values())
 
 
-def test_ctrl_c_in_a_program_that_waits_for_answers_ends_the_calls_too(
-    tmp_path: Path, live: dict[str, str]
-) -> None:
+def test_ctrl_c_in_a_program_ends_the_calls_too(tmp_path: Path, live: dict[str, str]) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "from real_agent_orchestrator import answer\nanswer(f'Question {n}' for n in range(5_000))\n"

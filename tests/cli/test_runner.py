@@ -1,4 +1,4 @@
-"""Where finished tasks go, when the place can't take them any more."""
+"""Finished tasks and a results file that can't be written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_only_the_tasks_of_its_batch_are_counted_and_written(tmp_path: Path) -> 
     assert progress.done == 1
 
 
-def test_r4_10_rows_wait_for_a_full_disk_and_none_is_missing_when_it_is_freed(
+def test_r4_10_rows_wait_while_the_disk_is_full_and_none_is_missing_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resource = pytest.importorskip("resource")
@@ -50,7 +50,7 @@ def test_r4_10_rows_wait_for_a_full_disk_and_none_is_missing_when_it_is_freed(
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_results_file_that_is_deleted_or_replaced_is_written_again_in_whole(
+def test_a_results_file_that_is_deleted_or_replaced_is_written_again_completely(
     replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("src.cli.result_sink.CHECK_EVERY_S", 0.0)

@@ -1,4 +1,4 @@
-"""`scripts/setup.sh` finds a Python that works, installs what changed, and says in one line what is amiss."""
+"""`scripts/setup.sh` finds a working Python, installs what has changed, and reports problems in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`submit` and the orchestrator that answers: one that serves, one of its own, none, and one that dies."""
+"""`submit` with a running orchestrator, with one of its own, without one, and with one that dies."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def test_waiting_without_an_orchestrator_is_refused_in_one_line_before_anything_
     assert status(tmp_path, env)["tasks"] == {}
 
 
-def test_waiting_beside_a_run_is_refused_since_a_run_does_not_serve_the_queue(
-    tmp_path: Path, stuck: SimulatorProcess
-) -> None:
+def test_waiting_beside_a_run_is_refused(tmp_path: Path, stuck: SimulatorProcess) -> None:
     env = live_environment(stuck.base_urls, only=["openai"])
     write_rows(tmp_path / "tasks.jsonl", [{"prompt": "Hi"}])
     with Script("run", "tasks.jsonl", cwd=tmp_path, env=env) as run:
@@ -74,7 +72,7 @@ def test_waiting_beside_a_run_is_refused_since_a_run_does_not_serve_the_queue(
         assert f"live: queued; {busy}" in queued.err
 
 
-def test_with_serve_it_answers_its_own_task_and_no_other_one(
+def test_with_serve_only_its_own_task_is_answered(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     run_script("submit", "Not now.", "--id", "earlier", cwd=tmp_path, env=live)
