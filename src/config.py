@@ -19,7 +19,8 @@ from pydantic import SecretStr, ValidationError
 
 from .addresses import without_secrets
 from .errors import ConfigError, hint, nearest, unreadable
-from .settings import MISTAKES_TOLD, ProviderConfig, Settings, known_keys, looks_like_key
+from .setting_types import known_keys, looks_like_key
+from .settings import MAX_PROBLEMS_SHOWN, ProviderConfig, Settings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS_FILE = PROJECT_ROOT / "orchestrator.toml"
@@ -180,7 +181,7 @@ def _explain(error: ValidationError, where: str, given: Mapping[str, Any]) -> Co
     """All unknown names, or else the first problem, as one line: what, where, what is allowed."""
     unknown = [each for each in error.errors() if each["type"] == "extra_forbidden"]
     if unknown:
-        told = (_unknown(each["loc"], each["input"]) for each in unknown[:MISTAKES_TOLD])
+        told = (_unknown(each["loc"], each["input"]) for each in unknown[:MAX_PROBLEMS_SHOWN])
         return ConfigError("; ".join(told), where=where)
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
@@ -211,7 +212,7 @@ def _unknown(loc: tuple[str | int, ...], value: object) -> str:
             f"{path!r}: don't put keys in this file; set the variable that api_key_env names, such as "
             "OPENAI_API_KEY, in the environment or .env"
         )
-    return f"unknown setting {path!r}; {hint(str(loc[-1]), known_keys(loc[:-1]))}"
+    return f"unknown setting {path!r}; {hint(str(loc[-1]), known_keys(Settings, loc[:-1]))}"
 
 
 def _is_secret(name: str, value: object) -> bool:

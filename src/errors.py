@@ -115,7 +115,7 @@ class ProviderError(OrchestratorError):
     costs_attempt: ClassVar[bool] = True
     may_be_billed: ClassVar[bool] = False
 
-    def __init__(
+    def __init__(  # many parameters: each is one fact that a caller may read, all by keyword and optional
         self,
         message: str,
         *,

@@ -74,33 +74,43 @@ def check(
 
 
 def _objections(settings: Settings, environ: Environment, config: Path | None) -> Iterator[str]:
-    keyed = [
-        each for each in provider_access(settings, environ).values() if each.configured and each.variable
-    ]
-    exported = [each for each in keyed if not environ.is_of_file(each.variable)]
-    if config is None and environ.is_of_file(CONFIG) and exported:
-        names = ", ".join(each.variable for each in exported)
+    keyed = [a for a in provider_access(settings, environ).values() if a.configured and a.variable]
+    yield from _file_objections([a for a in keyed if not environ.is_of_file(a.variable)], environ, config)
+    where = config or environ.get(CONFIG)
+    yield from (_name_objection(a, where) for a in keyed if not is_key_of_a_provider(a.variable))
+    yield from _database_objections(environ)
+
+
+def _file_objections(
+    exported: list[ProviderAccess], environ: Environment, config: Path | None
+) -> Iterator[str]:
+    """What `.env` decides about keys of the environment."""
+    if config is None and exported and environ.is_of_file(CONFIG):
+        names = ", ".join(access.variable for access in exported)
         yield (
             f"{environ.file} sets {CONFIG}, and {names} of the environment would go where that file says: "
             "one that comes with a folder decides about keys in the same .env alone"
         )
-    for each in exported:
-        if environ.is_of_file(each.config.base_url_env):
-            yield (
-                f"{environ.file} sets {each.config.base_url_env}, and {each.variable} of the environment "
-                f"would go to {_host(each)}: an address in .env is for keys in the same .env alone"
-            )
-    for each in keyed:
-        if not is_key_of_a_provider(each.variable):
-            yield (
-                f"{config or environ.get(CONFIG)}: api_key_env of {each.name} takes {each.variable}, which "
-                f"would go to {_host(each)}: by its name it is no key of a provider of models"
-            )
-    if (
-        environ.is_of_file(DATABASE)
-        and DATABASE_PASSWORD in environ
-        and not environ.is_of_file(DATABASE_PASSWORD)
-    ):
+    yield from (_address_objection(a, environ) for a in exported if environ.is_of_file(a.config.base_url_env))
+
+
+def _address_objection(access: ProviderAccess, environ: Environment) -> str:
+    return (
+        f"{environ.file} sets {access.config.base_url_env}, and {access.variable} of the environment "
+        f"would go to {_host(access)}: an address in .env is for keys in the same .env alone"
+    )
+
+
+def _name_objection(access: ProviderAccess, where: Path | str | None) -> str:
+    return (
+        f"{where}: api_key_env of {access.name} takes {access.variable}, which would go to {_host(access)}: "
+        "by its name it is no key of a provider of models"
+    )
+
+
+def _database_objections(environ: Environment) -> Iterator[str]:
+    has_password = DATABASE_PASSWORD in environ and not environ.is_of_file(DATABASE_PASSWORD)
+    if environ.is_of_file(DATABASE) and has_password:
         yield (
             f"{environ.file} sets {DATABASE}, and {DATABASE_PASSWORD} of the environment would go there: "
             "an address in .env is for passwords in the same .env alone"

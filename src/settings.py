@@ -1,58 +1,43 @@
-"""The rows of the configuration: frozen, validated, and without a file or an environment in sight.
+"""The sections of the configuration: frozen and validated, without a file or an environment in sight.
 
-They state kinds and bounds, not defaults, wherever `orchestrator.toml` carries the number. `config.py`
-reads them from files; `routing/` takes them as values.
+They state kinds and bounds. The defaults are in `orchestrator.toml`, which says what each setting does.
+`config.py` reads them from files; `routing/` takes them as values.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, tzinfo
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
-from zoneinfo import ZoneInfo, available_timezones
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from .errors import hint, nearest
+from .errors import hint
 from .model_catalogue import api_of
 from .providers.api_formats import API_FORMATS, ApiFormat
+from .setting_types import (
+    ApiFormatName,
+    Fraction,
+    NotNegative,
+    Percent,
+    Positive,
+    Section,
+    is_variable,
+    zone_of,
+)
 
 TIERS = ("economy", "standard", "premium")
-MISTAKES_TOLD = 5
-KEY_CHARS = 16  # a word of so many letters and digits is a key, not a part of a name
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-
 Tier = Literal["economy", "standard", "premium"]
-Positive = Field(gt=0, allow_inf_nan=False)
-NotNegative = Field(ge=0, allow_inf_nan=False)
-Fraction = Field(ge=0, le=1, allow_inf_nan=False)
-Percent = Annotated[int, Field(ge=1, le=100)]
+MAX_PROBLEMS_SHOWN = 5
 
 
-def _known_api_format(name: str) -> str:
-    if name not in API_FORMATS:
-        raise ValueError(f"no API format of this name; {hint(name, API_FORMATS)}")
-    return name
-
-
-ApiFormatName = Annotated[str, AfterValidator(_known_api_format)]
-
-
-class _Row(BaseModel):
-    """Base of all rows: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ServerSettings(_Row):
+class ServerSettings(Section):
     host: str
     port: int = Field(ge=0, le=65535)
 
 
-class PoolSettings(_Row):
+class PoolSettings(Section):
     shutdown_grace_s: float = NotNegative
     prefetch_limit: int = Field(ge=1)
     max_claims: int = Field(ge=1)
@@ -64,7 +49,7 @@ class PoolSettings(_Row):
     max_answer_mb: float = Field(gt=0, le=1_000)
 
 
-class RoutingSettings(_Row):
+class RoutingSettings(Section):
     preferences: bool
     preferred_wait_s: float = NotNegative
     emergency_provider: str
@@ -80,7 +65,7 @@ class RoutingSettings(_Row):
     failover_on_refusal: bool
 
 
-class BreakerSettings(_Row):
+class BreakerSettings(Section):
     consecutive_failures: int = Field(ge=1)
     failure_rate: float = Fraction
     min_calls: int = Field(ge=1)
@@ -95,7 +80,7 @@ class BreakerSettings(_Row):
     probe_spend: bool
 
 
-class LimitSettings(_Row):
+class LimitSettings(Section):
     """Limits that the user tells. Absent: learned."""
 
     requests_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -116,7 +101,7 @@ class LimitSettings(_Row):
         return [name for name in given if name not in counted]
 
 
-class TierModels(_Row):
+class TierModels(Section):
     economy: str
     standard: str
     premium: str
@@ -125,7 +110,7 @@ class TierModels(_Row):
         return {"economy": self.economy, "standard": self.standard, "premium": self.premium}[tier]
 
 
-class ProviderConfig(_Row):
+class ProviderConfig(Section):
     """One provider: an API format, a place, a key, and what it is worth."""
 
     api_format: ApiFormatName
@@ -173,7 +158,7 @@ class ProviderConfig(_Row):
     @field_validator("api_key_env", mode="before")
     @classmethod
     def _names_variables(cls, names: object) -> object:
-        if isinstance(names, list | tuple) and all(map(_is_variable, names)):
+        if isinstance(names, list | tuple) and all(map(is_variable, names)):
             return names
         raise ValueError(
             'must list names of environment variables, as ["OPENAI_API_KEY"] does; '
@@ -183,17 +168,17 @@ class ProviderConfig(_Row):
     @field_validator("base_url_env")
     @classmethod
     def _names_a_variable(cls, name: str) -> str:
-        if name and not _is_variable(name):
+        if name and not is_variable(name):
             raise ValueError("must be the name of an environment variable; the address itself is base_url")
         return name
 
 
-class TaskTypeConfig(_Row):
+class TaskTypeConfig(Section):
     prefer: str = ""
     tier: Tier
 
 
-class CachingSettings(_Row):
+class CachingSettings(Section):
     """Prompt caches of providers: whether beginnings that tasks share are kept in them."""
 
     enabled: bool
@@ -201,7 +186,7 @@ class CachingSettings(_Row):
     cache_writer_wait_s: float = NotNegative
 
 
-class TierSettings(_Row):
+class TierSettings(Section):
     economy_max_tokens: int = Field(ge=1)
     standard_max_tokens: int = Field(ge=1)
     premium_max_tokens: int = Field(ge=1)
@@ -216,7 +201,7 @@ class TierSettings(_Row):
         }[tier]
 
 
-class PriceConfig(_Row):
+class PriceConfig(Section):
     """USD per million tokens."""
 
     input: float = NotNegative
@@ -225,7 +210,7 @@ class PriceConfig(_Row):
     cache_write: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
-class ModelConfig(_Row):
+class ModelConfig(Section):
     """What is known of the models whose name starts with the row's key."""
 
     api_format: ApiFormatName | None = None
@@ -244,7 +229,7 @@ class ModelConfig(_Row):
         return API_FORMATS[self.api_format].price_list or None if self.api_format else None
 
 
-class BudgetAmounts(_Row):
+class BudgetAmounts(Section):
     daily_usd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     monthly_usd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     total_usd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -264,7 +249,7 @@ class BudgetSettings(BudgetAmounts):
         return name
 
 
-class AgentConfig(_Row):
+class AgentConfig(Section):
     name: str = Field(min_length=1)
     home: str
     task_types: tuple[str, ...] = ()
@@ -273,7 +258,7 @@ class AgentConfig(_Row):
     system_prompt: str = ""
 
 
-class Settings(_Row):
+class Settings(Section):
     """Everything that can be set. Built by `load_settings`."""
 
     state_dir: Path
@@ -296,30 +281,36 @@ class Settings(_Row):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Settings:
-        if mistakes := list(islice(self._mistakes(), MISTAKES_TOLD)):
-            raise ValueError("; ".join(mistakes))
+        if problems := list(islice(self._problems(), MAX_PROBLEMS_SHOWN)):
+            raise ValueError("; ".join(problems))
         return self
 
-    def _mistakes(self) -> Iterator[str]:
+    def _problems(self) -> Iterator[str]:
         """What no section can see by itself: names of others, limits that the API format does not count."""
         for where, provider in self._named_providers():
             if provider not in self.providers:
                 yield f"{where}: no provider {provider!r}; {hint(provider, self.providers)}"
+        yield from self._unknown_task_types()
+        yield from self._limits_not_counted()
+        if not any(provider.enabled and provider.weight > 0 for provider in self.providers.values()):
+            yield "providers: at least one needs a weight above 0"
+        if not any(agent.count for agent in self.agents):
+            yield "agents: at least one is needed"
+
+    def _unknown_task_types(self) -> Iterator[str]:
         for agent in self.agents:
             for kind in agent.task_types:
                 if kind not in self.task_types:
                     where = f"task_types of agent {agent.name!r}"
                     yield f"{where}: no task type {kind!r}; {hint(kind, self.task_types)}"
+
+    def _limits_not_counted(self) -> Iterator[str]:
         for name, row in self.providers.items():
             for where, limits in row.all_limits():
                 counted = row.api.limits.counted
                 for each in limits.not_counted(counted):
                     problem = f"{row.api_format} does not count that, but {', '.join(counted)}"
                     yield f"providers.{name}.{where}.{each}: {problem}"
-        if not any(row.enabled and row.weight > 0 for row in self.providers.values()):
-            yield "providers: at least one needs a weight above 0"
-        if not any(agent.count for agent in self.agents):
-            yield "agents: at least one is needed"
 
     def _named_providers(self) -> Iterator[tuple[str, str]]:
         """Every setting that names a provider, and whom it names."""
@@ -390,51 +381,3 @@ def _names(model: str, key: str) -> bool:
 
 
 _EMPTY_MODEL = ModelConfig()
-
-
-def _is_variable(name: object) -> bool:
-    """Whether this can name an environment variable, and is not a key that was put in its place."""
-    return isinstance(name, str) and bool(_VARIABLE.fullmatch(name)) and not looks_like_key(name)
-
-
-def looks_like_key(text: str) -> bool:
-    """Whether it has a word as only keys have them."""
-    words = re.findall(r"[A-Za-z0-9]+", text)
-    return any(len(word) >= KEY_CHARS and any(c.isdigit() for c in word) for word in words)
-
-
-def zone_of(name: str) -> tzinfo:
-    """The time zone of an IANA name. Raises ValueError with what is wrong and what was probably meant."""
-    if name.upper() == "UTC":
-        return UTC  # needs no time zone data, which a bare machine may lack
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        near = nearest(name, sorted(available_timezones()))
-        meant = f"did you mean {near!r}?" if near else "allowed is an IANA name: Europe/Berlin"
-        raise ValueError(f"is no known time zone; {meant}") from error
-
-
-# ------------------------------------------------------------------ the shape of all this
-
-
-def row_in(annotation: Any) -> tuple[type[_Row] | None, bool]:
-    """The row that a field holds, if any, and whether it holds many: by name, or as a list."""
-    many = get_origin(annotation) in (Mapping, tuple)
-    if isinstance(annotation, type) and issubclass(annotation, _Row):
-        return annotation, many
-    inside = (row_in(each)[0] for each in get_args(annotation))
-    return next((row for row in inside if row is not None), None), many
-
-
-def known_keys(loc: tuple[str | int, ...]) -> list[str]:
-    """The field names of the row at `loc`; of a table of rows, those of its rows."""
-    row: type[_Row] = Settings
-    many = False
-    for part in loc:
-        if many:  # the name or the number of one of them
-            many = False
-            continue
-        inner, many = row_in(row.model_fields[str(part)].annotation)
-        row = inner or row
-    return list(row.model_fields)

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from src.cli.app import cli
 from src.config import DEFAULTS_FILE, load_settings
 from src.core.store import Store
-from src.settings import Settings, known_keys, row_in
+from src.setting_types import known_keys, section_in
+from src.settings import Settings
 from src.web import create_app
 from src.web.context import AppContext
 
@@ -57,7 +58,7 @@ def test_every_command_and_flag_is_in_the_summary() -> None:
     ],
 )
 def test_every_setting_is_in_the_summary(table: str) -> None:
-    keys = known_keys((table,)) if table else list(Settings.model_fields)
+    keys = known_keys(Settings, (table,)) if table else list(Settings.model_fields)
     for key in keys:
         known = f"`{key}`" in SUMMARY or f"`[{key}]`" in SUMMARY or f"[{key}." in SUMMARY
         assert known or f"`[[{key}]]`" in SUMMARY, f"{table}.{key}"
@@ -87,7 +88,7 @@ def rows_of(row: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """A row and all those in it."""
     yield row
     for field in row.model_fields.values():
-        inner, _ = row_in(field.annotation)
+        inner, _ = section_in(field.annotation)
         if inner is not None:
             yield from rows_of(inner)
 
@@ -96,7 +97,7 @@ def told_in(table: dict[str, Any], row: type[BaseModel]) -> Iterator[tuple[type[
     """Each setting of a table, and of those in it, with the row that has it."""
     for key, value in table.items():
         yield row, key
-        inner, many = row_in(row.model_fields[key].annotation)
+        inner, many = section_in(row.model_fields[key].annotation)
         if inner is not None:
             one_by_one = value.values() if isinstance(value, dict) else value
             for each in one_by_one if many else [value]:

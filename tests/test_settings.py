@@ -12,7 +12,8 @@ from src.config import load_settings
 from src.errors import ConfigError, hint, nearest
 from src.providers.api_formats import API_FORMATS
 from src.routing.cost.pricing import compile_price
-from src.settings import LimitSettings, Settings, known_keys
+from src.setting_types import known_keys
+from src.settings import LimitSettings, Settings
 
 OWN_AGENT = '[[agents]]\nname = "mine"\ncalls_in_flight = 1\n'
 NOW = 1_795_000_000.0
@@ -329,9 +330,11 @@ def test_what_was_meant_is_found_whatever_its_case_and_hyphens() -> None:
 
 
 def test_the_settings_of_a_row_are_found_wherever_it_is() -> None:
-    assert known_keys(()) == list(Settings.model_fields)
-    assert known_keys(("providers", "x", "models")) == ["economy", "standard", "premium"]
-    assert known_keys(("providers", "models", "model_limits", "agents")) == list(LimitSettings.model_fields)
-    assert known_keys(("agents", 0)) == known_keys(("agents",))
-    assert "daily_usd" in known_keys(("budgets", "submitters", "x"))
-    assert "time_zone" not in known_keys(("budgets", "submitters", "x"))
+    assert known_keys(Settings, ()) == list(Settings.model_fields)
+    assert known_keys(Settings, ("providers", "x", "models")) == ["economy", "standard", "premium"]
+    assert known_keys(Settings, ("providers", "models", "model_limits", "agents")) == list(
+        LimitSettings.model_fields
+    )
+    assert known_keys(Settings, ("agents", 0)) == known_keys(Settings, ("agents",))
+    assert "daily_usd" in known_keys(Settings, ("budgets", "submitters", "x"))
+    assert "time_zone" not in known_keys(Settings, ("budgets", "submitters", "x"))

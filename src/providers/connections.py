@@ -109,21 +109,23 @@ class Handler(ResponseHandler):
             self.transport.close()
 
     def _repaired(self, head: bytes) -> bytes:
+        """The head with one header for the length of the body, where it has several that agree."""
         fields = [(name.lower(), value.lower()) for name, value in _FRAMING.findall(head)]
-        if len(fields) < 2 and not (fields and b"," in fields[0][1]):
-            return head
-        coded = [field for field in fields if field[0] == b"transfer-encoding"]
-        lengths = {
-            length.strip()
-            for name, value in fields
-            for length in value.split(b",")
-            if (name, value) not in coded
-        }
-        if len(set(coded)) > 1 or (not coded and len(lengths) > 1):
-            return head  # contradictory: aiohttp refuses it
+        is_plain = len(fields) < 2 and not any(b"," in value for _, value in fields)
+        kept = None if is_plain else _framing(fields)
+        if kept is None:
+            return head  # aiohttp refuses contradictions
         self.force_close()
-        kept = coded[0] if coded else (b"content-length", lengths.pop())
         return _FRAMING.sub(b"", head).rstrip() + b"\r\n" + b": ".join(kept) + b"\r\n\r\n"
+
+
+def _framing(fields: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:
+    """The header that decides where a body ends; None where several contradict each other."""
+    coded = {field for field in fields if field[0] == b"transfer-encoding"}
+    if coded:
+        return coded.pop() if len(coded) == 1 else None
+    lengths = {length.strip() for _, value in fields for length in value.split(b",")}
+    return (b"content-length", lengths.pop()) if len(lengths) == 1 else None
 
 
 class Request(ClientRequest):

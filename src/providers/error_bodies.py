@@ -67,12 +67,18 @@ def reason_in(value: object, depth: int = 0) -> str:
     if depth > _DEEPEST:
         return ""
     if isinstance(value, list):
-        return "; ".join(text for item in value if (text := reason_in(item, depth + 1)))
+        return "; ".join(filter(None, (reason_in(item, depth + 1) for item in value)))
     if not isinstance(value, dict):
         return ""
-    text = next((text for key in _REASONS if (text := reason_in(value.get(key), depth + 1))), "")
-    place = next((value[key] for key in _PLACES if isinstance(value.get(key), list)), ())
-    return f"{'.'.join(str(step) for step in place)}: {text}" if place and text else text
+    text = next(filter(None, (reason_in(value.get(key), depth + 1) for key in _REASONS)), "")
+    place = _place_in(value)
+    return f"{place}: {text}" if place and text else text
+
+
+def _place_in(error: Mapping[str, Any]) -> str:
+    """The place in the request that an error names, as `messages.0.content`."""
+    steps = next((error[key] for key in _PLACES if isinstance(error.get(key), list)), ())
+    return ".".join(map(str, steps))
 
 
 def _each_reason(body: object) -> str:

@@ -147,25 +147,38 @@ def classify(
     request: CompletionRequest | None,
     message_patterns: Sequence[MessagePattern] = (),
 ) -> tuple[type[ProviderError], str]:
-    """`(our class, the code shown)`. A code decides where the table has it, else the status.
+    """`(our class, the code to show)`. A code decides where the table has it, else the status.
 
-    What is true of this one request goes before what its code says of the provider: too large for a limit,
-    too long for the window, or what one of the message_patterns says.
+    What holds for this one request goes before what its code says of the provider: too large for a limit, too
+    long for the context window, or what one of the patterns says.
     """
-    shown = next((code for code in answer.codes if code and code != str(answer.status)), "")
+    shown = _shown_code(answer)
     if answer.flagged:
         return ContentRefused, shown or FLAGGED
-    known = next((code for code in answer.codes if code in codes), "")
-    cls = codes[known] if known else class_of_status(answer)
+    known = next(filter(codes.__contains__, answer.codes), None)
+    cls = class_of_status(answer) if known is None else codes[known]
     if cls is RateLimited and (answer.status == 413 or _is_too_large(answer, request)):
         return RequestTooLarge, shown
-    if cls is BadRequest and not known:
-        for part, code, found in message_patterns:
-            if part in answer.message.lower():
-                return found, code
-        if request is not None and names_an_overrun(answer.message, request.max_tokens):
-            return ContextTooLong, shown
+    if cls is BadRequest and known is None:
+        return _by_message(answer, request, message_patterns) or (cls, shown)
     return cls, shown
+
+
+def _shown_code(answer: ErrorAnswer) -> str:
+    return next((code for code in answer.codes if code and code != str(answer.status)), "")
+
+
+def _by_message(
+    answer: ErrorAnswer, request: CompletionRequest | None, patterns: Sequence[MessagePattern]
+) -> tuple[type[ProviderError], str] | None:
+    """The same for a bad request without a known code, where its message tells more; else None."""
+    message = answer.message.lower()
+    for part, code, cls in patterns:
+        if part in message:
+            return cls, code
+    if request is not None and names_an_overrun(answer.message, request.max_tokens):
+        return ContextTooLong, _shown_code(answer)
+    return None
 
 
 def class_of_status(answer: ErrorAnswer) -> type[ProviderError]:
@@ -209,21 +222,26 @@ def names_a_limit(message: str, max_tokens: int) -> tuple[int, int] | None:
 
 
 def too_large(answer: ErrorAnswer, request: CompletionRequest) -> tuple[int, int] | None:
-    """`(limit, tokens of this request)` where a 429 is about this one request, which no waiting helps.
+    """`(limit, tokens of this request)` where a 429 is about this one request, so that waiting does not help.
 
-    Some tell only the limit (Anthropic in its headers, Gemini in `quotaValue`): then the least that the
-    prompt can be is compared with it.
+    Some tell only the limit (Anthropic in its headers, Gemini in `quotaValue`): the least that the prompt can
+    be is compared with it then.
     """
     least = -(-sum(len(m.content) for m in request.messages) // _CHARS_PER_TOKEN_AT_MOST)
     limits = [answer.token_limit, *(each.limit for each in answer.limits if each.dimension in _TOKENS)]
-    if limit := min((limit for limit in limits if 0 < limit < least), default=0):
-        return limit, least
+    passed = [limit for limit in limits if 0 < limit < least]
+    if passed:
+        return min(passed), least
     found = None if "requests" in answer.codes else names_a_limit(answer.message, request.max_tokens)
-    waits = answer.retry_after_s is not None or any(name.startswith("retry-after") for name in answer.headers)
-    if found is None or not waits:
+    if found is None or not _names_a_wait(answer):
         return found
     # It says when to come back, so the counts may be a limit and a time. Both must be what they seem to be.
-    return found if found[0] in limits and least <= found[1] <= _tokens_at_most(request) else None
+    limit, requested = found
+    return found if limit in limits and least <= requested <= _tokens_at_most(request) else None
+
+
+def _names_a_wait(answer: ErrorAnswer) -> bool:
+    return answer.retry_after_s is not None or any(name.startswith("retry-after") for name in answer.headers)
 
 
 def _is_too_large(answer: ErrorAnswer, request: CompletionRequest | None) -> bool:

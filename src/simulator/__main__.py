@@ -72,7 +72,7 @@ def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> No
 
 async def _serve(config: Config, raw: dict[str, Any]) -> None:
     from .control import Control  # here, so that help and bad configurations answer at once
-    from .server import Simulator
+    from .simulator import Simulator
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     _stop_on_signals(loop, stop)

@@ -116,15 +116,7 @@ class Author:
         self, ask: Ask, digest: int, config: ProviderConfig, thinking: int
     ) -> tuple[str, str, str | None, Json | None]:
         room = None if ask.max_tokens is None else int((ask.max_tokens - thinking) * config.chars_per_token)
-        schema = ask.schema_in_words or ask.schema  # words say all of it, an API format's form perhaps less
-        if ask.wants_json or ask.tool or schema:
-            instance = example(schema, self._words(digest)) if schema else {"answer": self._words(digest)}
-            text = json.dumps(instance, ensure_ascii=False)
-            tool_input = instance if ask.tool and isinstance(instance, dict) else None
-        elif config.echo:
-            text, tool_input = ask.last, None
-        else:
-            text, tool_input = self._prose(ask, digest, config), None
+        text, tool_input = self._whole_text(ask, digest, config)
         for stop in ask.stops:
             before, found, _ = text.partition(stop)
             if found and (room is None or len(before) <= room):
@@ -132,6 +124,15 @@ class Author:
         if room is not None and len(text) > room:
             return text[:room], "length", None, None
         return text, "stop", None, tool_input
+
+    def _whole_text(self, ask: Ask, digest: int, config: ProviderConfig) -> tuple[str, Json | None]:
+        """The answer before a stop sequence or a token limit cuts it, and the input of a tool call."""
+        schema = ask.schema_in_words or ask.schema  # the words hold all of it, an API's form perhaps less
+        if ask.wants_json or ask.tool or schema:
+            instance = example(schema, self._words(digest)) if schema else {"answer": self._words(digest)}
+            text = json.dumps(instance, ensure_ascii=False)
+            return text, instance if ask.tool and isinstance(instance, dict) else None
+        return (ask.last if config.echo else self._prose(ask, digest, config)), None
 
     def _prose(self, ask: Ask, digest: int, config: ProviderConfig) -> str:
         length = int(self._length(digest, config.output_tokens) * config.chars_per_token)
@@ -217,22 +218,29 @@ def _instance(schema: Any, words: str, root: Json, depth: int) -> Any:
         return schema["const"]
     if schema.get("enum"):
         return schema["enum"][0]
-    if "$ref" in schema:
-        return _instance(_resolve(schema["$ref"], root), words, root, depth + 1)
-    for choice in ("anyOf", "oneOf", "allOf"):
-        if schema.get(choice):
-            return _instance(schema[choice][0], words, root, depth + 1)
+    inner = _resolve(schema["$ref"], root) if "$ref" in schema else _first_choice(schema)
+    if inner is not None:
+        return _instance(inner, words, root, depth + 1)
     kind = _kind(schema)
     if kind == "object":
-        properties = schema.get("properties") or {}
-        wanted = [n for n in properties if depth < 4 or n in schema.get("required", ())]
-        return {name: _instance(properties[name], words, root, depth + 1) for name in wanted}
+        wanted = _wanted_properties(schema, all_of_them=depth < 4)
+        return {name: _instance(each, words, root, depth + 1) for name, each in wanted.items()}
     if kind == "array":
-        count = max(1, int(schema.get("minItems") or 1))
-        return [
-            _instance(schema.get("items", {"type": "string"}), words, root, depth + 1) for _ in range(count)
-        ]
+        item = _instance(schema.get("items", {"type": "string"}), words, root, depth + 1)
+        return [item] * max(1, int(schema.get("minItems") or 1))
     return _scalar(kind, schema, words)
+
+
+def _wanted_properties(schema: Json, *, all_of_them: bool) -> Json:
+    """The properties of an object that an example has: deep down only those it must have."""
+    properties = schema.get("properties") or {}
+    required = schema.get("required", ())
+    return {name: each for name, each in properties.items() if all_of_them or name in required}
+
+
+def _first_choice(schema: Json) -> Any:
+    """The first schema of a union, None where there is none."""
+    return next((schema[name][0] for name in ("anyOf", "oneOf", "allOf") if schema.get(name)), None)
 
 
 def _kind(schema: Json) -> str:

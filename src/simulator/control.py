@@ -17,7 +17,7 @@ from aiohttp import web
 
 from .config import ConfigError, ProviderConfig, nearest
 from .net import HOST
-from .server import Simulator
+from .simulator import Simulator
 
 _FIXED = ("api_format", "port")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

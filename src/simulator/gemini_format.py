@@ -78,15 +78,14 @@ class GeminiFormat:
             return None
         rest = path.removeprefix(_PREFIX)
         model, colon, verb = rest.removeprefix("/").rpartition(":")
-        if method == "POST" and model and verb == "generateContent":
-            return "generate", model
-        if method == "POST" and model and verb == "streamGenerateContent":
-            return "stream", model
-        if method == "GET" and not rest:
+        if method == "POST":
+            kind = {"generateContent": "generate", "streamGenerateContent": "stream"}.get(verb)
+            return (kind, model) if kind and model else None
+        if method != "GET" or colon:
+            return None
+        if not rest:
             return "models", ""
-        if method == "GET" and rest.startswith("/") and not colon:
-            return "model", rest[1:]
-        return None
+        return ("model", rest[1:]) if rest.startswith("/") else None
 
     def key(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
         return headers.get("x-goog-api-key") or query.get("key", "")

@@ -164,6 +164,16 @@ _DAILY: Json = {
 }
 
 
+def _checked_form(body: Json) -> Json:
+    """The `response_format` of a body. Raises Fail for a schema that OpenAI refuses."""
+    form: Json = body.get("response_format") or {}
+    if form.get("type") == "json_schema":
+        objection = openai_objection(form.get("json_schema") or {})
+        if objection:
+            raise Fail("bad_request", message=objection, param="response_format")
+    return form
+
+
 class OpenAIFormat:
     name = "openai"
     blocks_prompts = False
@@ -192,11 +202,7 @@ class OpenAIFormat:
         if wrong:
             text = f"Invalid '{wrong}': expected a value between 0 and {_RANGES[wrong][1]:g}."
             raise Fail("bad_request", message=text, param=wrong)
-        form = body.get("response_format") or {}
-        if form.get("type") == "json_schema" and (
-            objection := openai_objection(form.get("json_schema") or {})
-        ):
-            raise Fail("bad_request", message=objection, param="response_format")
+        form = _checked_form(body)
         stops = body.get("stop") or ()
         old, new = positive_int(body, "max_tokens"), positive_int(body, "max_completion_tokens")
         return Ask(

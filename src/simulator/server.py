@@ -8,12 +8,9 @@ the provider's own error.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -21,15 +18,17 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from .answers import Author, CacheUse, tokens_in
+from .answers import Author, CacheUse
 from .anthropic_format import AnthropicFormat
 from .buckets import Cost, Gate
-from .config import Config, ProviderConfig, merge, parse_provider
+from .checks import check, check_key, parse
+from .config import ProviderConfig
 from .faults import BEFORE_READING, IN_THE_ANSWER, REFUSED_BY_LIMIT, FaultPlan
 from .gemini_format import GeminiFormat
 from .net import HOST, Clock, Listener, begin, reset_connection, whole
 from .openai_format import OpenAIFormat
 from .shapes import Answer, ApiFormat, Ask, Fail, Json, Reply
+from .spoiling import spoil
 from .stats import Stats
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -91,9 +90,8 @@ class ProviderServer:
         """Take a new configuration at once; buckets keep what was used, calls in flight end as they began."""
         self.config = config
         self._plan = FaultPlan(config.faults, config.schedule)
-        self._gate = self._gate.replaced(
-            config.api_format, config.limits, config.model_limits, self.clock.now()
-        )
+        limits = config.limits, config.model_limits
+        self._gate = self._gate.replaced(config.api_format, *limits, self.clock.now())
         self.follow_schedule()
 
     def reset(self) -> None:
@@ -102,9 +100,8 @@ class ProviderServer:
         self.author.forget()
         self._number = 0
         self._throw_dice_anew()
-        self._gate = Gate(
-            self.config.api_format, self.config.limits, self.config.model_limits, self.clock.now()
-        )
+        config = self.config
+        self._gate = Gate(config.api_format, config.limits, config.model_limits, self.clock.now())
         self._never.set()
         self._never = asyncio.Event()
         self.follow_schedule()
@@ -188,17 +185,14 @@ class ProviderServer:
         try:
             if fault is not None:
                 raise Fail(fault)
-            self._check_key(request)
+            check_key(self.api_format, self.config, request)
             if model and config.models is not None and model not in config.models:
                 raise Fail("model_not_found", model=model)
         except Fail as fail:
             return self._error(request, fail)
         ids = DEFAULT_MODELS[api_format.name] if config.models is None else config.models
-        body = (
-            api_format.model(model, config.context_window)
-            if model
-            else api_format.models(ids, config.context_window)
-        )
+        window = config.context_window
+        body = api_format.model(model, window) if model else api_format.models(ids, window)
         return whole(Answer(200, body), api_format.id_headers(self._ident()))
 
     async def _call(self, request: web.BaseRequest, kind: str, model: str) -> tuple[web.StreamResponse, str]:
@@ -209,7 +203,7 @@ class ProviderServer:
             return await self._break(request, fault)
         extra: dict[str, str] = {}
         try:
-            self._check_key(request)
+            check_key(self.api_format, self.config, request)
             if kind == "stream":
                 raise Fail("stream")
             ask = await self._read(request, model)
@@ -223,48 +217,12 @@ class ProviderServer:
         """The request as an Ask, if this provider would take it."""
         raw = await request.read()
         try:
-            ask = self._parse(raw, model, request.query)
-            self._check(ask)
+            ask = parse(self.api_format, raw, model, request.query)
+            check(ask, self.api_format, self.config, self.author.input_tokens(ask, self.config))
         except Fail:
             self._gate.count_refused(model, self.clock.now())
             raise
         return ask
-
-    def _parse(self, raw: bytes, model: str, query: Mapping[str, str]) -> Ask:
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            raise Fail(
-                "bad_request", message="The body of the request could not be parsed as JSON."
-            ) from None
-        if not isinstance(body, dict):
-            raise Fail("bad_request", message="The body of the request is not a JSON object.")
-        try:
-            return self.api_format.parse(body, model, query)
-        except (AttributeError, TypeError) as error:  # a list where an object belongs, and the like
-            raise Fail("bad_request", message=f"A field has the wrong type: {error}") from None
-
-    def _check_key(self, request: web.BaseRequest) -> None:
-        key = self.api_format.key(request.headers, request.query)
-        if not key:
-            raise Fail("no_key")
-        if self.config.keys is not None and key not in self.config.keys:
-            raise Fail("bad_key", masked_key=f"{key[:3]}***{key[-2:]}")
-
-    def _check(self, ask: Ask) -> None:
-        config = self.config
-        if config.models is not None and ask.model not in config.models:
-            raise Fail("model_not_found", model=ask.model)
-        if ask.sampling and ask.model.startswith(config.refuses_temperature or ("\0",)):
-            for param, value in ask.sampling.items():
-                if value != 1.0 or self.api_format.name != "openai":  # OpenAI lets the default pass
-                    raise Fail("sampling_refused", param=param, value=value)
-        if ask.old_max_tokens and ask.model.startswith(config.wants_max_completion_tokens or ("\0",)):
-            hint = " Use 'max_completion_tokens' instead."
-            raise Fail("parameter_refused", param="max_tokens", hint=hint)
-        used = self.author.input_tokens(ask, config)
-        if used > config.context_window:
-            raise Fail("context_length", used=used, window=config.context_window)
 
     # -- answers --
 
@@ -282,7 +240,7 @@ class ProviderServer:
         digest = author.digest(ask)
         reply = author.reply(ask, digest, input_tokens, config, cache)
         if fault is not None:
-            self._spoil(ask, reply, fault)
+            spoil(ask, reply, fault, self.config, blocks_prompts=self.api_format.blocks_prompts)
         self.stats.admitted_input_tokens += input_tokens
         try:
             await self._take_time(reply)
@@ -318,33 +276,6 @@ class ProviderServer:
         self._gate.refund(ask.model, cost, self.clock.now(), with_request=fault in REFUSED_BY_LIMIT)
         window = self.config.context_window
         raise Fail(fault, model=ask.model, used=input_tokens + window, window=window)
-
-    def _spoil(self, ask: Ask, reply: Reply, fault: str) -> None:
-        """Make the answer what the fault says, with usage that fits."""
-        if fault.endswith(("json", "json_once")):
-            self._spoil_json(ask, reply, fault)
-        if fault in ("empty", "content_filter"):
-            reply.text, reply.tool_input = "", None
-            reply.finish = "stop" if fault == "empty" else "refusal"
-            reply.output_tokens = reply.thinking_tokens + (fault == "content_filter")
-        elif fault in ("length", "no_stop_reason"):
-            reply.text, reply.tool_input = reply.text[: (len(reply.text) + 1) // 2], None
-            reply.finish = "length" if fault == "length" else None
-            text_tokens = tokens_in(len(reply.text), self.config.chars_per_token)
-            reply.output_tokens = reply.thinking_tokens + text_tokens
-        elif fault == "content_policy" and self.api_format.blocks_prompts:
-            reply.text, reply.output_tokens, reply.thinking_tokens, reply.blocked = "", 0, 0, True
-
-    def _spoil_json(self, ask: Ask, reply: Reply, fault: str) -> None:
-        shown = fault == "wrong_json_once" and ask.has_answer
-        if shown or not ask.asks_for_json:
-            return
-        if fault == "fenced_json":
-            reply.text = f"Here it is:\n\n```json\n{reply.text}\n```"
-        else:
-            reply.text, reply.tool_input = '{"unexpected": true}', None
-        text_tokens = tokens_in(len(reply.text), self.config.chars_per_token)
-        reply.output_tokens = reply.thinking_tokens + text_tokens
 
     async def _take_time(self, reply: Reply) -> None:
         latency = self.config.latency
@@ -417,52 +348,3 @@ class ProviderServer:
     def _ident(self) -> str:
         self._number += 1
         return f"{self._seed:x}{self._number:010x}"
-
-
-class Simulator:
-    """All providers under one clock. To be made inside a running loop. Raises OSError if a port is taken."""
-
-    def __init__(self, config: Config, raw: Json) -> None:
-        self.seed = config.seed
-        self.clock = Clock()
-        self.answered: set[int] = set()
-        self._raw: dict[str, Json] = {
-            name: dict((raw.get("providers") or {}).get(name, {})) for name in config.providers
-        }
-        self.providers = {
-            name: ProviderServer(name, own, config.seed, self.clock, self.answered)
-            for name, own in config.providers.items()
-        }
-
-    async def start(self) -> None:
-        """Listen on every port that the faults leave open."""
-        for provider in self.providers.values():
-            provider.follow_schedule()
-        await self.ready()
-
-    async def ready(self) -> None:
-        """Wait until every port is as the faults say."""
-        for provider in self.providers.values():
-            await provider.ready()
-
-    def patch(self, name: str, change: Json) -> ProviderConfig:
-        """Lay `change` over a provider's configuration. Raises ConfigError and then changes nothing."""
-        raw = merge(self._raw[name], change)
-        config = parse_provider(name, raw)
-        self._raw[name] = raw
-        self.providers[name].configure(config)
-        return config
-
-    def reset(self) -> None:
-        """Clock, counters and buckets as at the start; the configuration stays."""
-        self.clock.reset()
-        self.answered.clear()
-        for provider in self.providers.values():
-            provider.reset()
-
-    def end(self) -> None:
-        for provider in self.providers.values():
-            provider.end()
-
-    def stats(self) -> dict[str, Any]:
-        return {name: provider.stats.as_json() for name, provider in self.providers.items()}

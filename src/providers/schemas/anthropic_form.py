@@ -15,11 +15,13 @@ from .shared import (
     is_recursive,
     kinds_of,
     names_all_required,
+    opens_an_object,
 )
 
 _FORMATS = frozenset(
     ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"]
 )
+_KEPT = frozenset(["type", "$ref", "description", "title", "required"])
 _MOST_OPTIONAL, _MOST_UNIONS = 24, 16  # properties of one request that are optional, or of several types
 
 
@@ -65,10 +67,10 @@ class _Anthropic:
             found["anyOf"] = [self.visit(each) for each in value]
         elif key == "items":
             found[key] = self.visit(value)
-        elif key in ("type", "$ref", "description", "title", "required") or self._is_kept(key, value):
+        elif key in _KEPT or self._is_kept(key, value):
             found[key] = value
-        elif key in ("allOf", "patternProperties") or (key == "additionalProperties" and value is not False):
-            raise UnfitError  # closed objects neither add up nor have other properties
+        elif opens_an_object(key, value):
+            raise UnfitError
         elif key not in NOTES and key != "additionalProperties":
             self.lost = True
 

@@ -14,13 +14,18 @@ from .shared import (
     is_recursive,
     kinds_of,
     names_all_required,
+    opens_an_object,
     target_of,
 )
 
 # JSON schema's keyword and the package's
 _GEMINI_KEYS = {"description": "description", "minItems": "min_items", "maxItems": "max_items"}
-_GEMINI_FORMATS = {"number": ("float", "double"), "integer": ("int32", "int64")}
-_GEMINI_LARGEST = 500  # parts, references written out: more is told in words
+_FORMATS = {
+    "number": [("format", "float"), ("format", "double")],
+    "integer": [("format", "int32"), ("format", "int64")],
+}
+_GEMINI_LARGEST = 500  # parts, references written out: a larger schema goes into the prompt
+_WITHOUT_LOSS = NOTES | {"type", "additionalProperties", "$defs", "definitions", "nullable"}
 
 
 def gemini_form(schema: Mapping[str, Any]) -> Form:
@@ -64,16 +69,13 @@ class _Gemini:
             found[key] = {name: self.visit(each) for name, each in value.items()}
         elif key == "items":
             found[key] = self.visit(value)
-        elif key == "required":
+        elif key == "required" or (key, value) in _FORMATS.get(kind, ()):
             found[key] = value
-        elif key in ("enum", "const") and kind == "string":
-            values = value if key == "enum" else [value]
-            found |= {"format": "enum", "enum": [each for each in values if each is not None]}
-        elif key == "format" and value in _GEMINI_FORMATS.get(kind, ()):
-            found[key] = value
-        elif key in ("allOf", "patternProperties") or (key == "additionalProperties" and value is not False):
+        elif kind == "string" and key in ("enum", "const"):
+            found |= {"format": "enum", "enum": _without_null(value if key == "enum" else [value])}
+        elif opens_an_object(key, value):
             raise UnfitError
-        elif key not in NOTES | {"type", "additionalProperties", "$defs", "definitions", "nullable"}:
+        elif key not in _WITHOUT_LOSS:
             self.lost = True
 
     def _one_kind(self, schema: Any) -> tuple[Mapping[str, Any], bool]:
@@ -81,19 +83,22 @@ class _Gemini:
         schema, nullable = self._resolved(schema), False
         for union in ("anyOf", "oneOf"):
             if union in schema:
-                options = [each for each in schema[union] if each != {"type": "null"}]
-                if len(options) != 1:
-                    raise UnfitError
                 nullable |= len(schema[union]) > 1
-                rest = {key: value for key, value in schema.items() if key != union}
-                schema = {**self._resolved(options[0]), **rest}
+                schema = self._without_union(schema, union)
         kinds = kinds_of(schema)
-        rest_kinds = [kind for kind in kinds if kind != "null"]
-        if len(rest_kinds) != 1:
+        nullable |= "null" in kinds or schema.get("nullable") is True
+        kinds = [kind for kind in kinds if kind != "null"]
+        if len(kinds) != 1:
             raise UnfitError
-        return {**schema, "type": rest_kinds[0]}, nullable or "null" in kinds or schema.get(
-            "nullable"
-        ) is True
+        return {**schema, "type": kinds[0]}, nullable
+
+    def _without_union(self, schema: Mapping[str, Any], union: str) -> Mapping[str, Any]:
+        """The schema with the one option of its union, null left out, written into it."""
+        options = [each for each in schema[union] if each != {"type": "null"}]
+        if len(options) != 1:
+            raise UnfitError
+        rest = {key: value for key, value in schema.items() if key != union}
+        return {**self._resolved(options[0]), **rest}
 
     def _resolved(self, schema: Any) -> Mapping[str, Any]:
         """With the references followed; what stands beside one goes over what it stands for."""
@@ -104,3 +109,7 @@ class _Gemini:
         if not isinstance(schema, Mapping):
             raise UnfitError
         return schema
+
+
+def _without_null(values: list[Any]) -> list[Any]:
+    return [each for each in values if each is not None]

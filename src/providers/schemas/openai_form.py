@@ -65,21 +65,26 @@ class _Strict:
     def visit(self, schema: Any, depth: int) -> Json:
         if not isinstance(schema, Mapping) or depth > _STRICT_DEEPEST:
             raise UnfitError
+        if "$ref" in schema and schema.keys() - {"$ref", *NOTES}:
+            raise UnfitError  # strict mode allows nothing beside a reference
         found: Json = {}
         for key, value in schema.items():
-            if key in ("properties", "$defs", "definitions"):
-                inner = depth + (key == "properties")
-                found[key] = {name: self.visit(each, inner) for name, each in value.items()}
-            elif key == "anyOf" and depth:
-                found[key] = [self.visit(each, depth) for each in value]
-            elif key == "items":
-                found[key] = self.visit(value, depth + 1)
-            elif key in _STRICT_KEYS or (key == "$ref" and not schema.keys() - {"$ref", *NOTES}):
-                found[key] = value
-            elif key not in NOTES and not (key == "additionalProperties" and value is False):
-                raise UnfitError
+            self._keep(found, key, value, depth)
         self._check(found)
         return found
+
+    def _keep(self, found: Json, key: str, value: Any, depth: int) -> None:
+        if key in ("properties", "$defs", "definitions"):
+            inner = depth + (key == "properties")
+            found[key] = {name: self.visit(each, inner) for name, each in value.items()}
+        elif key == "anyOf" and depth:
+            found[key] = [self.visit(each, depth) for each in value]
+        elif key == "items":
+            found[key] = self.visit(value, depth + 1)
+        elif key in _STRICT_KEYS or key == "$ref":
+            found[key] = value
+        elif key not in NOTES and not (key == "additionalProperties" and value is False):
+            raise UnfitError
 
     def _check(self, found: Json) -> None:
         if not found.keys() & {"type", "$ref", "anyOf", "enum", "const"}:

@@ -56,6 +56,11 @@ def kinds_of(schema: Mapping[str, Any]) -> list[str]:
     return ["array"] if "items" in schema else []
 
 
+def opens_an_object(key: str, value: Any) -> bool:
+    """Whether a keyword lets an object have properties that are not listed, or adds two schemas up."""
+    return key in ("allOf", "patternProperties") or (key == "additionalProperties" and value is not False)
+
+
 def names_all_required(schema: Mapping[str, Any]) -> bool:
     """Whether every required property is described: of a closed object no other can come."""
     return set(schema.get("required", ())) <= set(schema.get("properties", ()))

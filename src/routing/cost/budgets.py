@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from ...errors import ConfigError, PermitError
 from ...records import NANOS_PER_USD
-from ...settings import zone_of
+from ...setting_types import zone_of
 
 if TYPE_CHECKING:
     from .pricing import CompiledPrice

@@ -1,0 +1,57 @@
+"""Whether a provider takes a request: its key, form, model, parameters and length. Each check raises Fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from .config import ProviderConfig
+from .shapes import ApiFormat, Ask, Fail
+
+
+def check_key(api_format: ApiFormat, config: ProviderConfig, request: web.BaseRequest) -> None:
+    """Raises Fail for a key that is missing, or that the configuration does not list."""
+    key = api_format.key(request.headers, request.query)
+    if not key:
+        raise Fail("no_key")
+    if config.keys is not None and key not in config.keys:
+        raise Fail("bad_key", masked_key=f"{key[:3]}***{key[-2:]}")
+
+
+def parse(api_format: ApiFormat, raw: bytes, model: str, query: Mapping[str, str]) -> Ask:
+    """The request in a body. Raises Fail for one that is not well formed."""
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        raise Fail("bad_request", message="The body of the request could not be parsed as JSON.") from None
+    if not isinstance(body, dict):
+        raise Fail("bad_request", message="The body of the request is not a JSON object.")
+    try:
+        return api_format.parse(body, model, query)
+    except (AttributeError, TypeError) as error:  # a list where an object belongs, and the like
+        raise Fail("bad_request", message=f"A field has the wrong type: {error}") from None
+
+
+def check(ask: Ask, api_format: ApiFormat, config: ProviderConfig, input_tokens: int) -> None:
+    """Raises Fail for a model, a parameter or a length that this provider does not take."""
+    if config.models is not None and ask.model not in config.models:
+        raise Fail("model_not_found", model=ask.model)
+    if _starts_with(ask.model, config.refuses_temperature):
+        _check_sampling(ask, api_format)
+    if ask.old_max_tokens and _starts_with(ask.model, config.wants_max_completion_tokens):
+        hint = " Use 'max_completion_tokens' instead."
+        raise Fail("parameter_refused", param="max_tokens", hint=hint)
+    if input_tokens > config.context_window:
+        raise Fail("context_length", used=input_tokens, window=config.context_window)
+
+
+def _check_sampling(ask: Ask, api_format: ApiFormat) -> None:
+    for param, value in ask.sampling.items():
+        if value != 1.0 or api_format.name != "openai":  # OpenAI accepts the default
+            raise Fail("sampling_refused", param=param, value=value)
+
+
+def _starts_with(model: str, prefixes: tuple[str, ...] | None) -> bool:
+    return model.startswith(prefixes or ())
