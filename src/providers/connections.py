@@ -1,10 +1,12 @@
-"""aiohttp's connections with three rules more. Only imported where an SDK is.
+"""aiohttp's connections with four rules more. Only imported where an SDK is.
 
 - A connection is used again only if it is silent. What lies unread on it when it is taken from the pool, or
   comes before the request is written, is no answer to this request: the connection is closed and another
   taken. So is one that the server has closed meanwhile. Nothing was sent on either, so nothing is billed.
 - The head of an answer is given to aiohttp's parser apart from its body, so that bytes behind the body end
   the connection and not the answer.
+- Chunks that break the rules of HTTP end the answer at once. aiohttp tells this to the head alone, which has
+  been read by then, and the body would be waited for without end.
 - A head with `Content-Length` beside `Transfer-Encoding`, or twice alike, is read as RFC 9112 (6.3) and h11
   do, and the connection is not used again. aiohttp's parser refuses both.
 
@@ -24,6 +26,8 @@ from typing import Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ClientResponse
+from aiohttp.helpers import set_exception
+from aiohttp.http_exceptions import HttpProcessingError
 
 LONGEST_HEAD = 256 * 1024  # httpx reads 100 KiB
 MOST_HEADERS = 4_000
@@ -97,7 +101,10 @@ class Handler(ResponseHandler):
         super().connection_lost(exc)
 
     def set_exception(self, exc: Any, *cause: Any) -> None:
-        """The first one tells whether anything was sent."""
+        """The first one tells whether anything was sent. Broken chunks end the body too."""
+        body = self._payload
+        if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
+            set_exception(body, aiohttp.ClientPayloadError(f"not a valid HTTP body: {exc.message}"), exc)
         if not isinstance(self._exception, StaleConnection):
             super().set_exception(exc, *cause)
 

@@ -6,14 +6,14 @@ urllib3 itself takes no connection from its pool that has something unread, or t
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urljoin
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
-from .network import ERROR_BYTES, AnswerTooLarge, Redirected, has_no_host, may_follow
+from .network import ERROR_BYTES, AnswerTooLarge, Redirected, Unreadable, has_no_host, may_follow
 
 _PART_BYTES = 65_536
 _MOST_HEADERS = 4_000  # http.client refuses an answer with more than 100, as aiohttp and h11 do not
@@ -58,7 +58,7 @@ class BoundedAdapter(HTTPAdapter):
         most = self._max_bytes if response.status_code < 300 else ERROR_BYTES
         parts: list[bytes] = []
         size = 0
-        for part in response.iter_content(_PART_BYTES):
+        for part in _parts_of(response):
             parts.append(part)
             size += len(part)
             if size > most and response.status_code < 300:
@@ -67,3 +67,11 @@ class BoundedAdapter(HTTPAdapter):
                 response.close()
                 break
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _parts_of(response: Response) -> Iterator[bytes]:
+    """The body in parts. Raises Unreadable for a chunk size that urllib3 does not check: a negative one."""
+    try:
+        yield from response.iter_content(_PART_BYTES)
+    except (ValueError, OverflowError) as error:
+        raise Unreadable(f"the answer is not a valid HTTP body: {error}") from error
