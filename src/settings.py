@@ -74,8 +74,8 @@ class BreakerSettings(Section):
     recovery_timeout_max_s: float = Positive
     jitter: float = Field(ge=0, lt=1)
     probe_timeout_s: float = Positive
-    ramp_s: float = NotNegative
-    ramp_start: float = Field(gt=0, le=1)
+    slow_start_s: float = NotNegative
+    slow_start_min_share: float = Field(gt=0, le=1)
     health_interval_s: float = Positive
     probe_spend: bool
 

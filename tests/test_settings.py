@@ -43,6 +43,8 @@ RETIRED = [
     "routing.suspect_after_s",
     "routing.refused_elsewhere",
     "routing.max_share_of_slots",
+    "breaker.ramp_s",
+    "breaker.ramp_start",
     "caching.hold_s",
     "providers.openai.wire",
 ]

@@ -555,7 +555,7 @@ def test_the_ramp_tells_when_it_will_have_grown_past_a_share(share: float) -> No
 
 
 def test_without_a_ramp_all_of_the_share_is_back_at_once() -> None:
-    breaker, now = half_opened(ramp_s=0.0)
+    breaker, now = half_opened(slow_start_s=0.0)
     call(breaker, True, now)
     assert breaker.slow_start_share(now) == 1.0
 

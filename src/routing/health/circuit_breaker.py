@@ -240,15 +240,15 @@ class CircuitBreaker:
         self._slow_start_from = None
 
     def slow_start_share(self, now: float) -> float:
-        """The part of its share it may take: grows from ramp_start to 1 over ramp_s after closing."""
+        """The part of its share it may take: grows from slow_start_min_share to 1 over slow_start_s."""
         if self._slow_start_from is None:
             return 1.0
         settings = self._settings
-        passed = (now - self._slow_start_from) / settings.ramp_s if settings.ramp_s else 1.0
+        passed = (now - self._slow_start_from) / settings.slow_start_s if settings.slow_start_s else 1.0
         if passed >= 1.0:
             self._slow_start_from = None
             return 1.0
-        return settings.ramp_start + (1.0 - settings.ramp_start) * passed
+        return settings.slow_start_min_share + (1.0 - settings.slow_start_min_share) * passed
 
     @property
     def failed_probes(self) -> int:
@@ -269,9 +269,9 @@ class CircuitBreaker:
         """When the ramp has grown past `share` of the provider's full share."""
         if self._slow_start_from is None:
             return now
-        start = self._settings.ramp_start
+        start = self._settings.slow_start_min_share
         passed = (share - start) / (1.0 - start) if start < 1.0 else 1.0
-        return self._slow_start_from + max(passed, 0.0) * self._settings.ramp_s + 0.001
+        return self._slow_start_from + max(passed, 0.0) * self._settings.slow_start_s + 0.001
 
     def _note_failed_health(self) -> None:
         """The next health call that answers will end the outage: the timer is there for where none does."""
