@@ -1,15 +1,16 @@
-"""What happens to a task after a failed attempt: one row per error class, no comparing of messages.
+"""What a task does after a failed attempt: one row per error class, no comparing of messages.
 
-`decide` reads the row and either ends the task or writes into its `Memory` what the next placement must
-know: who failed it, which model can't serve it, who gets one more try. Whether another provider takes it
-at once or everybody has failed it and it waits (`backoff_s`) is then the balancer's to see: exclusion
-sorts last, it never forbids.
+`RetryPolicy.decide` reads the row and either ends the task or writes into its `RetryState` what the next
+placement has to know: which provider failed it, which model can't serve it, which provider gets one more try.
+Whether another provider takes it at once, or all have failed it and it waits (`backoff_s`), is then decided
+by the selection: providers that failed a task come last, but are never ruled out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ..errors import (
     PROVIDER_ERRORS,
@@ -33,32 +34,31 @@ from ..errors import (
     UnusableAnswer,
 )
 from ..records import Attempt, Message, Task, TaskStatus
-from ..settings import PoolSettings
+from ..settings import PoolSettings, Settings
 from .limits.attribution import SURELY_OWN
 from .retry_state import RetryState
 from .state import ProviderState
 
-HOUR_S = 3600.0
 LARGER_MAX_TOKENS = 4  # after an answer without text, by this factor and at least ...
 LARGER_AT_LEAST = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row. `again` counts the tries on the same provider before it is excluded."""
+    """One row. `again`: tries on the same provider before it is excluded."""
 
     again: int = 0
     exclude_provider: bool = False
     exclude_model: bool = False  # wherever it is served
     exclude_here: bool = False  # the model at this provider alone
     more_tokens: bool = False
-    repair: bool = False  # the try on the same provider goes on with the answer and what is wrong with it
+    repair: bool = False  # the next try goes on from the answer and what is wrong with it
     at_most: int | None = None  # so many failures of this class end the task
     ends_as: TaskStatus = TaskStatus.FAILED
 
 
 RULES: dict[type[ProviderError], Rule] = {
-    RateLimited: Rule(),  # its model group is on hold: that is exclusion enough
+    RateLimited: Rule(),  # its group is held, and that is exclusion enough
     QuotaExhausted: Rule(),
     Overloaded: Rule(exclude_provider=True),
     ServerError: Rule(again=1, exclude_provider=True),
@@ -66,7 +66,7 @@ RULES: dict[type[ProviderError], Rule] = {
     Unreachable: Rule(exclude_provider=True),
     InvalidResponse: Rule(exclude_provider=True),
     UnusableAnswer: Rule(exclude_provider=True),
-    # Two providers, each asked once and then shown what is wrong with what it said.
+    # Two providers, each with one try and one correction of it.
     SchemaMismatch: Rule(again=1, exclude_provider=True, repair=True, at_most=4),
     AuthFailed: Rule(exclude_provider=True),
     ModelUnavailable: Rule(again=1, exclude_here=True),
@@ -75,88 +75,139 @@ RULES: dict[type[ProviderError], Rule] = {
     ContentRefused: Rule(at_most=1, ends_as=TaskStatus.REFUSED),
     BadRequest: Rule(exclude_model=True, exclude_provider=True, at_most=2),
     Truncated: Rule(again=1, more_tokens=True, at_most=2),
-    InternalError: Rule(at_most=3),  # excludes no provider; what fails three times would fail for ever
+    InternalError: Rule(at_most=3),  # excludes no provider: what fails three times fails for ever
 }
-FAILOVER_ON_REFUSAL = Rule(exclude_provider=True, at_most=2, ends_as=TaskStatus.REFUSED)  # only if so wished
+# For ContentRefused, where the settings allow another provider.
+FAILOVER_ON_REFUSAL = Rule(
+    exclude_provider=True, at_most=2, ends_as=TaskStatus.REFUSED
+)  # only where the settings allow it
 
 
 def backoff_s(failures: int, pool: PoolSettings) -> float:
-    """1 s x 2 for each failure after the first, to a minute."""
+    """Seconds to wait after so many failures: from `backoff_base_s`, doubled each time, to `backoff_max_s`."""
     exponent = min(max(failures - 1, 0), 16)
     return float(min(pool.backoff_base_s * 2.0**exponent, pool.backoff_max_s))
 
 
-def decide(
-    error: ProviderError,
-    provider: ProviderState,
-    retry: RetryState,
-    attempts: Sequence[Attempt],
-    costed: int,
-    now: float,
-    pool: PoolSettings,
-    *,
-    failover_on_refusal: bool = False,
-    max_hold_s: float = HOUR_S,
-) -> tuple[TaskStatus, str] | None:
-    """`(final status, why)`, or None: the task goes on and `retry` says how.
+class Failure(NamedTuple):
+    """A failed attempt: the last one of `attempts`. `costed`: how many of them count."""
 
-    `attempts` holds all attempts, the failed one last; `costed` how many of them count.
-    """
-    refused = isinstance(error, ContentRefused)
-    rule = FAILOVER_ON_REFUSAL if refused and failover_on_refusal else RULES[type(error)]
-    same_kind = sum(a.error_kind == error.kind for a in attempts)
-    if rule.at_most is not None and same_kind >= rule.at_most:
-        return rule.ends_as, _explain(attempts, error.kind)
-    own_429s = max(0, retry.own_429s - SURELY_OWN)
-    if costed + own_429s >= pool.max_attempts:
-        beside = f", {own_429s} of them with 429 while other calls were answered" if own_429s else ""
-        return TaskStatus.FAILED, _explain(attempts, f"{costed + own_429s} attempts failed{beside}")
-    if len(attempts) >= pool.max_calls:
-        return TaskStatus.FAILED, _explain(attempts, f"{len(attempts)} calls were made")
-    retry.attempt = len(attempts) + 1
-    retry.again = -1
-    if isinstance(error, RateLimited):
-        _wait_for_limit(retry, error, provider, attempts, now, pool, max_hold_s)
-    once_more = _tries_here(attempts, provider.name, error.kind) <= rule.again
-    # One failure is an accident. A provider that fails in a row is not asked twice at once by one task, nor
-    # is any that is asked after another has failed it: the failure may be the task's.
-    follows = error.counts_against_health and any(index != provider.index for index, _ in retry.failed)
-    if once_more and not follows and provider.breaker.consecutive <= 1:
-        retry.again = provider.index
-    elif rule.exclude_provider:
+    error: ProviderError
+    provider: ProviderState
+    attempts: Sequence[Attempt]
+    costed: int
+
+    @property
+    def tries_here(self) -> int:
+        """Attempts at this provider that failed in this way."""
+        return _tries_here(self.attempts, self.provider.name, self.error.kind)
+
+
+class RetryPolicy:
+    """Decides what a task does after each failed attempt. All times are UTC epoch seconds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._pool = settings.pool
+        self._failover_on_refusal = settings.routing.failover_on_refusal
+        self._max_hold_s = settings.routing.max_hold_s
+
+    def decide(self, failure: Failure, retry: RetryState, now: float) -> tuple[TaskStatus, str] | None:
+        """`(final status, why)`, or None: the task goes on as `retry` says from now on."""
+        rule = self._rule_of(failure.error)
+        end = self._end(failure, rule, retry)
+        if end is not None:
+            return end
+        error, provider, attempts = failure.error, failure.provider, failure.attempts
+        retry.attempt = len(attempts) + 1
+        retry.again = -1
+        if isinstance(error, RateLimited):
+            self._wait_for_limit(failure, retry, now)
+        if _may_try_again(failure, rule, retry):
+            retry.again = provider.index
+        elif rule.exclude_provider:
+            retry.tried |= provider.bit
+            retry.tried_until = now + backoff_s(failure.costed, self._pool)
+        if isinstance(error, ContentRefused):
+            retry.refused |= provider.bit
+        if retry.again < 0:
+            retry.turns = ()  # another provider starts from the user's own messages
+        elif rule.repair and isinstance(error, SchemaMismatch):
+            retry.turns = _repair_turns(error)
+        _note_model(retry, rule, attempts[-1], again=retry.again >= 0)
+        return None
+
+    def _rule_of(self, error: ProviderError) -> Rule:
+        if isinstance(error, ContentRefused) and self._failover_on_refusal:
+            return FAILOVER_ON_REFUSAL
+        return RULES[type(error)]
+
+    def _end(self, failure: Failure, rule: Rule, retry: RetryState) -> tuple[TaskStatus, str] | None:
+        """How the task ends, if this was its last attempt."""
+        attempts, kind = failure.attempts, failure.error.kind
+        if rule.at_most is not None and sum(a.error_kind == kind for a in attempts) >= rule.at_most:
+            return rule.ends_as, _explain(attempts, kind)
+        own_429s = max(0, retry.own_429s - SURELY_OWN)
+        failed = failure.costed + own_429s
+        if failed >= self._pool.max_attempts:
+            beside = f", {own_429s} of them with 429 while other calls were answered" if own_429s else ""
+            return TaskStatus.FAILED, _explain(attempts, f"{failed} attempts failed{beside}")
+        if len(attempts) >= self._pool.max_calls:
+            return TaskStatus.FAILED, _explain(attempts, f"{len(attempts)} calls were made")
+        return None
+
+    def _wait_for_limit(self, failure: Failure, retry: RetryState, now: float) -> None:
+        """A task that draws one 429 after the other lets the others go first: the cause may be the task.
+
+        Its first one holds the group, and that is wait enough; else the task alone waits.
+        """
+        provider, drawn = failure.provider, failure.tries_here
+        held_until = provider.held_until(failure.attempts[-1].model)
+        if held_until > now and drawn == 1:
+            return
+        told_s = min(failure.error.retry_after_s or 0.0, self._max_hold_s)
+        wait_s = told_s if told_s and drawn == 1 else max(told_s, backoff_s(drawn, self._pool))
         retry.tried |= provider.bit
-        retry.tried_until = now + backoff_s(costed, pool)
-    if refused:
-        retry.refused |= provider.bit
-    if retry.again < 0:
-        retry.turns = ()  # whoever comes next starts from what the user asked
-    elif rule.repair and isinstance(error, SchemaMismatch):
-        retry.turns = _repair_turns(error)
-    _note_model(retry, rule, attempts[-1], again=retry.again >= 0)
-    return None
+        retry.tried_until = max(held_until, now) + wait_s
+
+    def recall(
+        self, retry: RetryState, attempts: Sequence[Attempt], by_name: Mapping[str, ProviderState]
+    ) -> None:
+        """Write into `retry` what attempts before a restart have shown, as `decide` did after each of them.
+
+        One more try on the same provider is lost, since the answer that it would go on from is.
+        """
+        failures = 0
+        for number, attempt in enumerate(attempts, 1):
+            if not attempt.error_kind:
+                continue
+            failures += 1
+            kind, provider = PROVIDER_ERRORS[attempt.error_kind], by_name.get(attempt.provider)
+            refused = kind is ContentRefused  # and the task went on, so another provider was allowed
+            rule = FAILOVER_ON_REFUSAL if refused else RULES[kind]
+            again = _tries_here(attempts[:number], attempt.provider, attempt.error_kind) <= rule.again
+            _note_model(retry, rule, attempt, again=again)
+            if provider is None:  # it is not configured any more
+                continue
+            if kind.counts_against_health:
+                retry.failed = (*retry.failed, (provider.index, 0))
+            if rule.exclude_provider and not again:
+                retry.tried |= provider.bit
+                ended_at = attempt.started_at + attempt.latency_s
+                retry.tried_until = ended_at + backoff_s(failures, self._pool)
+            if refused:
+                retry.refused |= provider.bit
 
 
-def _wait_for_limit(
-    retry: RetryState,
-    error: ProviderError,
-    provider: ProviderState,
-    attempts: Sequence[Attempt],
-    now: float,
-    pool: PoolSettings,
-    max_hold_s: float,
-) -> None:
-    """A task that draws one 429 after the other lets the others go first: the cause may be the task.
+def _may_try_again(failure: Failure, rule: Rule, retry: RetryState) -> bool:
+    """Whether the task may try the same provider once more, at once.
 
-    Its first one holds the model group, and that is wait enough; else the task alone waits.
+    One failure is an accident. A provider that fails in a row does not get a second call at once from one
+    task, nor does any that is tried after another has failed it: the failure may be the task's.
     """
-    held_until = provider.held_until(attempts[-1].model)
-    drawn = _tries_here(attempts, provider.name, error.kind)
-    if held_until > now and drawn == 1:
-        return
-    told_s = min(error.retry_after_s or 0.0, max_hold_s)
-    wait_s = told_s if told_s and drawn == 1 else max(told_s, backoff_s(drawn, pool))
-    retry.tried |= provider.bit
-    retry.tried_until = max(held_until, now) + wait_s
+    error, provider = failure.error, failure.provider
+    if failure.tries_here > rule.again or provider.breaker.consecutive > 1:
+        return False
+    return not (error.counts_against_health and any(index != provider.index for index, _ in retry.failed))
 
 
 def _note_model(retry: RetryState, rule: Rule, attempt: Attempt, *, again: bool) -> None:
@@ -168,45 +219,17 @@ def _note_model(retry: RetryState, rule: Rule, attempt: Attempt, *, again: bool)
         retry.max_tokens = max(attempt.max_tokens * LARGER_MAX_TOKENS, LARGER_AT_LEAST)
 
 
-def recall(
-    retry: RetryState, attempts: Sequence[Attempt], by_name: Mapping[str, ProviderState], pool: PoolSettings
-) -> None:
-    """Write into `retry` what attempts of an earlier life have shown, as `decide` did after each of them.
-
-    What a try on the same provider would have gone on with is lost: nobody gets one.
-    """
-    failures = 0
-    for number, attempt in enumerate(attempts, 1):
-        if not attempt.error_kind:
-            continue
-        failures += 1
-        kind, provider = PROVIDER_ERRORS[attempt.error_kind], by_name.get(attempt.provider)
-        if kind.counts_against_health and provider is not None:
-            retry.failed = (*retry.failed, (provider.index, 0))
-        refused = kind is ContentRefused  # and the task went on: so it was wished
-        rule = FAILOVER_ON_REFUSAL if refused else RULES[kind]
-        again = _tries_here(attempts[:number], attempt.provider, attempt.error_kind) <= rule.again
-        _note_model(retry, rule, attempt, again=again)
-        if provider is None:  # it has no key any more
-            continue
-        if rule.exclude_provider and not again:
-            retry.tried |= provider.bit
-            retry.tried_until = attempt.started_at + attempt.latency_s + backoff_s(failures, pool)
-        if refused:
-            retry.refused |= provider.bit
-
-
 def as_asked_next(task: Task, retry: RetryState) -> Task:
-    """The task as its next call asks it: after a wrong answer with two turns more, which cost and count."""
+    """The task as its next call sends it: after a wrong answer with two more turns, which cost tokens."""
     return replace(task, messages=(*task.messages, *retry.turns)) if retry.turns else task
 
 
 def _repair_turns(error: SchemaMismatch) -> tuple[Message, ...]:
-    told = (
+    correction = (
         f"That answer does not match the JSON schema:\n{error.problems}\n"
         "Give the whole answer again, corrected: JSON that matches the schema, and nothing else."
     )
-    return Message("assistant", error.answer), Message("user", told)
+    return Message("assistant", error.answer), Message("user", correction)
 
 
 def _tries_here(attempts: Sequence[Attempt], provider: str, kind: str) -> int:
@@ -214,9 +237,9 @@ def _tries_here(attempts: Sequence[Attempt], provider: str, kind: str) -> int:
 
 
 def _explain(attempts: Sequence[Attempt], why: str) -> str:
-    """Every attempt, the first one first: the fallback's error must not hide the original one."""
-    told = "; ".join(describe(a) for a in attempts if a.error_kind)
-    return f"{why}: {told}"
+    """All failed attempts, the first one first: the last error must not hide the original one."""
+    failed = "; ".join(describe(a) for a in attempts if a.error_kind)
+    return f"{why}: {failed}"
 
 
 def describe(attempt: Attempt) -> str:

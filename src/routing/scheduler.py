@@ -43,7 +43,6 @@ from ..records import (
 )
 from ..refusal_text import candidate_text
 from ..settings import TIERS, Settings
-from . import retry_policy
 from .allocation.planner import AllocationPlanner
 from .balancer import ProviderLoadBalancer
 from .candidates import SOON_S, PlacementResult, WaitCondition
@@ -54,6 +53,7 @@ from .outcomes import costs_attempt, outcome_of
 from .queue_groups import Flow, PendingTask, QueueClass
 from .queues import Queues
 from .refusals import NEVER
+from .retry_policy import Failure, RetryPolicy, as_asked_next, describe
 from .retry_state import RetryState
 from .routes import Route, class_key
 
@@ -87,6 +87,7 @@ class Scheduler:
     def __init__(self, balancer: ProviderLoadBalancer, settings: Settings) -> None:
         self.balancer = balancer
         self._settings = settings
+        self._retry_policy = RetryPolicy(settings)
         self._entries: dict[TaskKey, PendingTask] = {}
         self._queues = Queues(balancer.route, settings.routing.preferred_wait_s, balancer.providers)
         self._in_flight: dict[int, PendingTask] = {}
@@ -124,7 +125,7 @@ class Scheduler:
         tag = self._tag(flow)
         number = next(self._sequence)
         retry = RetryState(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
-        retry_policy.recall(retry, attempts, self.balancer.by_name, self._settings.pool)
+        self._retry_policy.recall(retry, attempts, self.balancer.by_name)
         retry.prefixes = self.balancer.registry.prompt_cache.offered(task)
         like = (*class_key(task, self._settings), task.deadline_at is not None)
         if retry.prefixes:  # a task that waits for its prefix to be cached must not hold up the others
@@ -333,7 +334,7 @@ class Scheduler:
         self._dequeue(entry)
         reasons = blocked.reasons if blocked is not None else ()
         why = "; ".join(f"{c.provider}: {candidate_text(c)}" for c in reasons if c.kind)
-        before = "; ".join(retry_policy.describe(a) for a in entry.attempts if a.error_kind)
+        before = "; ".join(describe(a) for a in entry.attempts if a.error_kind)
         text = f"no provider can serve it ({why or 'none is configured'})"
         status = TaskStatus.REFUSED if entry.retry.refused else TaskStatus.FAILED
         return self._end(entry, status, f"{before}; then {text}" if before else text, now)
@@ -395,14 +396,11 @@ class Scheduler:
             costed = sum(
                 costs_attempt(a, entry.retry.offered_at, self.balancer.registry) for a in entry.attempts
             )
-            verdict = retry_policy.decide(
-                error, provider, retry, entry.attempts, costed, now, self._settings.pool,
-                failover_on_refusal=self._settings.routing.failover_on_refusal,
-                max_hold_s=self._settings.routing.max_hold_s,
-            )  # fmt: skip
+            failure = Failure(error, provider, entry.attempts, costed)
+            verdict = self._retry_policy.decide(failure, retry, now)
             if verdict is not None:
                 return self._end(entry, verdict[0], verdict[1], now)
-            entry.asked = retry_policy.as_asked_next(entry.task, retry)
+            entry.asked = as_asked_next(entry.task, retry)
             if isinstance(error, RateLimited) and not retry.is_limited_alone:
                 self._let_others_pass(retry)
         else:

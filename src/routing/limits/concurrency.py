@@ -75,19 +75,18 @@ class Concurrency:
         "most",
     )
 
-    def __init__(self, most: int, told_per_s: float | None = None) -> None:
+    def __init__(self, most: int, stated_per_s: float | None = None) -> None:
         self.most = most
         self.limit = min(most, INITIAL)
         self._usual: dict[Hashable, tuple[float, int]] = {}  # by kind: mean latency, of so many
-        self._growing = self._is_new = (
-            True  # new: the limit has not changed, so what is usual is still learned
-        )
+        self._growing = True
+        self._is_new = True  # the limit has not changed yet, so usual latencies are still learned
         self._slow_windows = 0
         self._before_cut, self._cut_load, self._cut_ratio = 0, 0.0, 0.0
         self._began_at = -math.inf
         self._start(-math.inf)
-        if told_per_s is not None:
-            self.stated(told_per_s)
+        if stated_per_s is not None:
+            self.stated(stated_per_s)
 
     def stated(self, per_s: float) -> None:
         """The configuration or a header states that `per_s` calls a second pass."""
@@ -157,27 +156,40 @@ class Concurrency:
             return
         answered = self._calls - self._failures
         if 2 * len(self._ratios) < answered:
-            return  # most of them are of kinds whose usual latency is only being learned
+            return  # most of them are of kinds whose usual latency is still being learned
         ratio = sorted(self._ratios)[len(self._ratios) // 2]
-        noise = self._seconds / answered * (1.0 - 1.0 / ratio) < NOISE_S if ratio > 0.0 else True
-        self._slow_windows = 0 if noise or ratio <= STEADY else self._slow_windows + 1
-        if not self._slow_windows:
-            self._before_cut = 0
-            if self._peak >= 0.8 * self.limit:
-                more = max(1.0, math.sqrt(self.limit) / 2.0)
-                if self._growing and (noise or ratio <= CALM):
-                    more = (GROWTH - 1.0) * self.limit
-                self._set(self.limit + more)
-        elif self._did_not_help(ratio):
-            self._set(self._before_cut)
-            self._usual = {kind: (usual * ratio, of) for kind, (usual, of) in self._usual.items()}
-            self._growing, self._before_cut = True, 0
+        is_noise = ratio <= 0.0 or self._seconds / answered * (1.0 - 1.0 / ratio) < NOISE_S
+        if is_noise or ratio <= STEADY:
+            self._slow_windows = self._before_cut = 0
+            self._grow(calm=is_noise or ratio <= CALM)
+            return
+        self._slow_windows += 1
+        if self._did_not_help(ratio):
+            self._take_back(ratio)
         elif 2 * self._peak >= self.limit and (ratio > SURE or self._slow_windows > 1):
-            self._growing = False
-            if not self._before_cut:
-                self._before_cut, self._cut_ratio = self.limit, ratio
-                self._cut_load = self._load / self._calls
-            self._set(self.limit * max(LARGEST_CUT, STEADY / ratio))
+            self._cut(ratio)
+
+    def _grow(self, *, calm: bool) -> None:
+        """One step up, if the limit was used. `calm`: the provider is not slower at all."""
+        if self._peak < 0.8 * self.limit:
+            return
+        more = max(1.0, math.sqrt(self.limit) / 2.0)
+        if self._growing and calm:
+            more = (GROWTH - 1.0) * self.limit
+        self._set(self.limit + more)
+
+    def _cut(self, ratio: float) -> None:
+        self._growing = False
+        if not self._before_cut:
+            self._before_cut, self._cut_ratio = self.limit, ratio
+            self._cut_load = self._load / self._calls
+        self._set(self.limit * max(LARGEST_CUT, STEADY / ratio))
+
+    def _take_back(self, ratio: float) -> None:
+        """Back to before the cut: load is not what makes the provider slow, and this latency is usual now."""
+        self._set(self._before_cut)
+        self._usual = {kind: (usual * ratio, of) for kind, (usual, of) in self._usual.items()}
+        self._growing, self._before_cut = True, 0
 
     def _did_not_help(self, ratio: float) -> bool:
         """Whether latency has fallen by less than half of what it would fall if load were the cause."""
