@@ -125,7 +125,7 @@ class OutcomeRecorder:
         if healthy is False:
             self._failed(held, error, now)
         else:
-            provider.breaker.settle(healthy, held.probe, now, forced=held.forced, canary=held.canary)
+            provider.breaker.settle(healthy, held.probe, now, canary=held.canary)
 
     def _health_of(self, held: Permit, end: CallEnd, now: float) -> bool | None:
         """Whether the provider is well, by this call; None: the call does not show it."""
@@ -171,7 +171,7 @@ class OutcomeRecorder:
             retry.failed = (*retry.failed, (provider.index, held.number))
         provider.breaker.settle(
             False, held.probe, now,
-            forced=held.forced, blamed=blamed, others_serve=self._registry.others_serve(provider, now),
+            blamed=blamed, others_serve=self._registry.others_serve(provider, now),
         )  # fmt: skip
         if blamed or provider.answered > held.number:
             return  # calls that were sent later have been answered

@@ -84,7 +84,7 @@ FAILOVER_ON_REFUSAL = Rule(
 
 
 def backoff_s(failures: int, pool: PoolSettings) -> float:
-    """Seconds to wait after so many failures: from `backoff_base_s`, doubled each time, to `backoff_max_s`."""
+    """Seconds to wait after so many failures: `backoff_base_s`, doubled each time, to `backoff_max_s`."""
     exponent = min(max(failures - 1, 0), 16)
     return float(min(pool.backoff_base_s * 2.0**exponent, pool.backoff_max_s))
 

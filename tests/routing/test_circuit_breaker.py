@@ -485,7 +485,7 @@ def test_a_neutral_end_changes_nothing_but_a_probe() -> None:
     for breaker in (make_breaker(), opened()):
         before = looks(breaker)
         breaker.settle(None, -1, START)
-        breaker.settle(None, NO_PERMIT, START, forced=True)
+        breaker.settle(None, NO_PERMIT, START)
         assert looks(breaker) == before
 
 
@@ -506,7 +506,7 @@ def test_tripped_it_is_open_as_after_failures_and_one_answered_health_call_ends_
 @pytest.mark.parametrize("make", [opened, lambda: half_opened()[0]], ids=["open", "half-open"])
 def test_a_forced_call_that_succeeds_closes_it_with_a_ramp(make: Callable[[], CircuitBreaker]) -> None:
     breaker = make()
-    breaker.settle(True, NO_PERMIT, START + 1, forced=True)
+    breaker.settle(True, NO_PERMIT, START + 1)
     assert breaker.state is CLOSED
     assert breaker.slow_start_share(START + 1) == pytest.approx(0.1)
 
@@ -514,7 +514,7 @@ def test_a_forced_call_that_succeeds_closes_it_with_a_ramp(make: Callable[[], Ci
 def test_a_forced_call_that_fails_changes_nothing() -> None:
     breaker = opened()
     before = looks(breaker)
-    breaker.settle(False, NO_PERMIT, START + 1, forced=True)
+    breaker.settle(False, NO_PERMIT, START + 1)
     assert looks(breaker) == before
 
 
@@ -611,7 +611,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(healthy=st.booleans())
     def a_forced_call_ends(self, healthy: bool) -> None:
-        self.breaker.settle(healthy, NO_PERMIT, self.now, forced=True)
+        self.breaker.settle(healthy, NO_PERMIT, self.now)
         if healthy:
             assert self.breaker.state is CLOSED
 

@@ -1,4 +1,4 @@
-"""Budgets: dollars that are set aside before a call and booked after it, so that no budget is overrun.
+"""Budgets: dollars that are reserved before a call and booked after it, so that no budget is overrun.
 
 Rules
 
@@ -6,25 +6,25 @@ Rules
    provider, batch or submitter. A call must fit all budgets that apply to it; a limit of 0 is no budget.
 2. Per period a budget keeps three sums apart: `reserved` (calls in flight, at their upper bound), `spent`
    (what answered calls cost) and `uncertain` (what calls may have cost that were cut off). A call is
-   admitted if `reserved + spent + uncertain + its upper bound <= limit`; `reserve` asks once more itself.
+   admitted if `reserved + spent + uncertain + its upper bound <= limit`; `reserve` checks once more itself.
 3. Each reservation ends exactly once:
 
        settle(token, nanos)                   reserved -> spent, at what it really cost
        settle(token, nanos, uncertain=True)   reserved -> uncertain: it may have been billed
        cancel(token)                          reserved -> nothing: provably never sent
 
-   A second end, or that of a token never given out, raises PermitError and changes nothing.
+   A second end, or that of an unknown token, raises PermitError and changes nothing.
 4. A charge belongs to the day and month of its reservation, however late it is settled.
 5. What does not fit is refused with the reason, by the first that holds:
 
-       unknown_price   a call whose price nobody knows, under any budget
+       unknown_price   a call whose price is unknown, under any budget
        exhausted       even the smallest useful call would not fit if all calls in flight cost nothing:
                        `until` is the reset (None: a total never resets)
-       in_flight       ask again when a call settles
+       in_flight       check again when a call settles
        too_large       nothing of that budget is in flight: a smaller call, within `headroom_nanos`, would fit
 
-6. When spent + uncertain reach a share of the limit (50, 80 and 100 percent unless told), that is an
-   alert, once per share and period. A batch's cap has none: who set it is there to see the end.
+6. When spent + uncertain reach a share of the limit (50, 80 and 100 percent by default), that is an
+   alert, once per share and period. A batch's cap has none: its batch ends in view of the user who set it.
 
 Days and months are those of a named time zone: a day ends at its local midnight, be it 23 or 25 hours
 long; where clocks skip midnight, at the moment at which they skip it.
@@ -34,7 +34,7 @@ reservations at an upper bound the order of settles does not matter: only a call
 upper bound can overrun a budget; it is booked in full and nothing more is admitted.
 
 Caveats: reservations live in retry. After a crash the caller finds unfinished calls in its store and
-hands their upper bounds to `load` as uncertain, in the period in which they began. `now` never goes back.
+passes their upper bounds to `load` as uncertain, in the period in which they began. `now` never goes back.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class _Sums:
     def __init__(self, account: _Account, start: float, end: float) -> None:
         self.account, self.start, self.end = account, start, end
         self.spent = self.reserved = self.uncertain = 0
-        self.alerted = 0  # how many of the account's thresholds have been told
+        self.alerted = 0  # how many of the account's thresholds were reported
 
     @property
     def resets_at(self) -> float | None:
@@ -152,12 +152,12 @@ class _Account:
     def change(self, rule: BudgetRule, percents: Sequence[int]) -> None:
         """Take another limit. What was booked stays; what it has reached of the new limit is no news."""
         self.rule, self.limit = rule, rule.limit_nanos
-        told = () if rule.scope == "batch" else percents
-        self.thresholds = tuple((percent, -(-self.limit * percent // 100)) for percent in told)
+        alerts = () if rule.scope == "batch" else percents
+        self.thresholds = tuple((percent, -(-self.limit * percent // 100)) for percent in alerts)
         self.mark_told()
 
     def mark_told(self) -> None:
-        """Take the thresholds that are reached as told."""
+        """Treat the thresholds that are reached as reported."""
         used = self.sums.spent + self.sums.uncertain
         self.sums.alerted = sum(used >= threshold for _, threshold in self.thresholds)
 
@@ -290,7 +290,7 @@ class Budgets:
     def settle(self, token: int, actual_nanos: int | None = None, *, uncertain: bool = False) -> None:
         """Book what a call cost, or may have cost; None books all that was reserved. Exactly once."""
         if actual_nanos is not None and actual_nanos < 0:
-            raise PermitError("a call does not cost less than nothing")
+            raise PermitError("a call can't cost less than 0")
         reserved, taken = self._close(token)
         actual = reserved if actual_nanos is None else actual_nanos
         for sums in taken:
@@ -308,7 +308,7 @@ class Budgets:
         for sums in taken:
             sums.reserved -= reserved
 
-    # ------------------------------------------------------------ what is left, and what to tell
+    # ------------------------------------------------------------ what is left, and alerts
 
     def headroom_nanos(self, now: float, provider: str, batch: str, submitter: str) -> int | None:
         """What the next call may cost at most, by all budgets that apply; None: no budget does."""
@@ -316,7 +316,7 @@ class Budgets:
         return _headroom(now, accounts) if accounts else None
 
     def take_alerts(self) -> list[BudgetAlert]:
-        """The alerts since the last time, oldest first; each is handed out once."""
+        """The alerts since the last call, oldest first; each is returned once."""
         alerts, self._alerts = self._alerts, []
         return alerts
 
@@ -451,7 +451,7 @@ def _headroom(now: float, accounts: tuple[_Account, ...]) -> int:
 
 def _not_negative(nanos: int) -> int:
     if nanos < 0:
-        raise PermitError("a budget can't have spent less than nothing")
+        raise PermitError("a budget can't have spent less than 0")
     return nanos
 
 

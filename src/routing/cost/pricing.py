@@ -3,9 +3,9 @@
 Rules
 
 1. A price is compiled from the `genai-prices` catalogue for one (catalogue, model, moment), or taken from
-   the row of the configuration, which wins. Neither: the price is unknown, and `None` says so. A model
+   the configuration, which wins. Without either the price is unknown, which is `None`. A model
    without a rate for prompt tokens *and* one for answer tokens (embeddings, transcription) is unknown too:
-   a missing rate is never taken for 0.
+   a missing rate never counts as 0.
 2. Rates are integers: nano-dollars per token, times a power of ten (`scale`) that makes all rates of the
    model whole. A cost is exact until the one division at its end, which rounds up.
 3. Tokens for which the catalogue has no rate of their own cost what the kind above them costs: cached and
@@ -17,14 +17,14 @@ Rules
 6. A compiled price holds for `valid_from <= now < valid_until`: between two dates or times of day at
    which a condition of the catalogue changes. `PriceBook` compiles again outside of that.
 
-Why: `genai_prices.calc_price` takes about 100 us, and a dispatch asks for the price of every candidate.
-It is the oracle of the tests instead.
+Why: `genai_prices.calc_price` takes about 100 us, and a decision needs the price of every candidate. It is
+the oracle of the tests instead.
 
-Caveats: prices are those of a plain synchronous call; batch, flex and priority service have others that
-are not looked at. Cache writes cost the catalogue's standard rate, not that for an hour's lifetime. A call
-that is under way while a price changes is priced by the moment the caller names, best its start. The
+Caveats: prices are those of a plain synchronous call; those of batch, flex and priority service are not
+considered. Cache writes cost the catalogue's standard rate, not that for an hour's lifetime. A call
+that is in flight while a price changes is priced by the moment the caller passes, best its start. The
 catalogue is the one inside the installed package; nothing here starts its refresh over the network.
-The first compilation imports the catalogue (0.1 s), so have a price asked for once before work starts.
+The first compilation imports the catalogue (0.1 s), so compile a price before work starts.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ KEYLESS = "keyless"  # the price list of a server that takes no key: it can't bi
 
 
 class PriceLike(Protocol):
-    """A price told by the configuration, USD per million tokens. A cache rate of None: the prompt rate."""
+    """A configured price, USD per million tokens. A cache rate of None: the prompt rate."""
 
     @property
     def input(self) -> float: ...
@@ -144,7 +144,7 @@ class CompiledPrice:
 
 
 class PriceBook:
-    """Prices by catalogue and model, compiled when first asked for and again when they have changed.
+    """Prices by catalogue and model, compiled at their first use and again when they have changed.
 
     `rows` answers with the configuration's price of a model, or None: a function over the settings' rows,
     or the `get` of a mapping.
@@ -177,7 +177,7 @@ class PriceBook:
 
 
 def catalogue_of(provider: str, config: ProviderConfig) -> str | None:
-    """Whose price list counts for a provider (`anthropic`, `openai`, `google`, `groq`, ...), or None.
+    """The price list that applies to a provider (`anthropic`, `openai`, `google`, `groq`, ...), or None.
 
     A provider that needs no key (its `api_key_env` is empty) has the free list.
 
@@ -258,14 +258,14 @@ def _rate(price: Decimal | TieredPrices, prompt_tokens: int) -> Decimal:
 
 
 def _from_override(model: str, row: PriceLike) -> CompiledPrice:
-    told = [
+    usd_per_mtok = [
         row.input,
         row.input if row.cache_read is None else row.cache_read,
         row.input if row.cache_write is None else row.cache_write,
         row.output,
         row.output,
     ]
-    rates = [Decimal(str(usd)) for usd in told]  # of the digits that were written, not of the nearest binary
+    rates = [Decimal(str(usd)) for usd in usd_per_mtok]  # of the written digits, not of the nearest binary
     if not all(rate.is_finite() and rate >= 0 for rate in rates):
         raise ConfigError("a price is a finite number of USD, not below 0", where=f"models.{model}.price")
     fresh, read, written, output, reasoning = (rate * _NANOS_PER_TOKEN for rate in rates)

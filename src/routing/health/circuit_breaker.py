@@ -2,51 +2,52 @@
 
     state      event                                            next
     ---------  -----------------------------------------------  ---------------------------------
-    CLOSED     consecutive_failures in a row, more than calls    OPEN, timer = recovery_timeout
-               sent since the first of them are still in flight
+    CLOSED     consecutive_failures in a row, and fewer calls    OPEN, timer = recovery_timeout
+               in flight that were sent since the first of them
     CLOSED     failure_rate of at least min_calls within         OPEN, timer = recovery_timeout
                window_s, calls in flight counted as well,
                while another provider serves
     OPEN       timer runs out                                    HALF_OPEN
-    OPEN       health call answers after one that failed         HALF_OPEN
+    OPEN       health check answers after one that failed        HALF_OPEN
                since it was closed or last came in this way
     HALF_OPEN  the same, while a probe is silent                 HALF_OPEN, another probe may go
     OPEN       a call sent after consecutive_failures of         HALF_OPEN
                those that opened it is answered
-    HALF_OPEN  probe succeeds                                    CLOSED, with a ramp
+    HALF_OPEN  probe succeeds                                    CLOSED, with a slow start
     HALF_OPEN  probe fails, or is silent for probe_timeout_s     OPEN, timer x 2.5 (bounded)
     HALF_OPEN  probe ends neutral (429, refusal)                 HALF_OPEN, the permit is given back
-    not CLOSED forced call succeeds                              CLOSED, with a ramp
-    not OPEN   trip (it is silent, and so is its health call)    OPEN, timer; the health call has failed
-    any        forgive (the pool was offline)                    CLOSED, without a ramp
+    not CLOSED forced call succeeds                              CLOSED, with a slow start
+    not OPEN   trip (it is silent, and so is its health check)   OPEN, timer; the health check has failed
+    any        forgive (the pool was offline)                    CLOSED, without a slow start
+
+Theory of operation. `acquire` gives a permit for a call, `settle` returns it with what the call showed: True,
+False, or None for nothing. Every permit has a number: probes from 1 up, calls of a closed breaker from -1
+down, and NO_PERMIT for a forced call. So the late settle of an expired probe, or of a call from before the
+last closing, changes nothing. At most one probe permit is in use at a time. Time acts through `tick`, which
+applies a transition at its due time, whenever it is called.
 
 Evidence. Failures are in a row when no call that was sent after them has been answered: the order in which
 calls were sent counts, not the order in which they end, since a refusal is faster than an answer. Calls
-beside a failure that are still in flight may be answered yet, so with dozens in flight three failures are
-an accident and half of the calls are not. A failure that is its row's own (`blamed`) never counts.
-Where no other provider serves, an opening stops all work. There it takes so many failures in a row that
-chance would not make them out of the share that fails (BY_CHANCE), and not `consecutive_failures` alone.
-An opening that the first probe or a canary refutes was caused by single rows: within window_s of it twice
-as many failures in a row are needed, to FALSE_ALARMS_AT_MOST doublings. `doubtful` keeps new calls out
-while the verdict is near.
+beside a failure that are still in flight may be answered yet, so with dozens in flight three failures are an
+accident and half of the calls are not. A failure that is its task's own (`blamed`) never counts, and neither
+does a neutral outcome. Where no other provider serves, an opening stops all work. There it takes so many
+failures in a row that chance would not make them out of the share that fails (BY_CHANCE), and not
+`consecutive_failures` alone. An opening that the first probe or a canary refutes was caused by single tasks:
+within window_s of it twice as many failures in a row are needed, to FALSE_ALARMS_AT_MOST doublings.
+`doubtful` keeps new calls out while the verdict is near.
 
-The timer is spaced so that a dead provider gets CALLS_A_MINUTE calls in any minute. It grows to
-recovery_timeout_max_s; from then on what is left of the minute is spread evenly, which comes to 15 s. (A
-maximum of half a minute or more is kept.) Those that opened it count, as one where they came in one series,
-less than about recovery_timeout_s apart; where all came within that time, none does, since they were sent
-before it could be known. While its health call fails too, the timer is recovery_timeout_max_s at least.
+Timer. A dead provider gets CALLS_A_MINUTE calls in any minute. The timer grows to recovery_timeout_max_s;
+from then on what is left of the minute is spread evenly, which comes to 15 s. (A maximum of half a minute or
+more is kept.) The calls that opened the breaker count, as one where they came in one series, less than about
+recovery_timeout_s apart; where all came within that time, none does, since they were sent before it could be
+known. While its health check fails too, the timer is recovery_timeout_max_s at least. It carries jitter, so
+that many pools do not probe together.
 
 Early probes cost late ones: of four in any minute, one at 3.5 and one at 12 s leave a gap of 20 s once. Even
 steps of 15 s would be the best for long outages and the worst for the many that last a few seconds.
 
-Rules. `acquire` hands out at most one probe permit at a time. Every permit is numbered: probes from 1 up,
-calls of a closed breaker from -1 down. So the late settle of an expired probe, or of a call from before
-the last closing, changes nothing here. NO_PERMIT is that of a forced call.
-A neutral outcome never counts. The timer carries jitter so that many pools do not probe together.
-What time does (`tick`) depends on when it was due, not on when somebody looks.
-
-Only `ProviderLoadBalancer` calls this. An illegal state can't be reached by any order of calls: a
-property test tries. `acquire` without `admits` raises PermitError and changes nothing.
+`acquire` without `admits` raises PermitError and changes nothing. A property test tries to reach an illegal
+state by calls in any order.
 """
 
 from __future__ import annotations
@@ -61,27 +62,29 @@ from ...settings import BreakerSettings
 
 NO_PERMIT = NO_PROBE = 0
 TIMER_GROWTH = 2.5
-_STEPS_AT_MOST = 16  # of the timer: after a day of failed probes the power would overflow
+_STEPS_AT_MOST = 16  # of the timer: after a day of failed probes its power would overflow
 CALLS_A_MINUTE = 4  # to a dead provider
-ONE_OBSERVATION = 1.1  # times recovery_timeout_s: failures closer together count as one call of those
+ONE_OBSERVATION = 1.1  # times recovery_timeout_s: failures closer together count as one call
 FALSE_ALARMS_AT_MOST = 3
 BY_CHANCE = 1e-4  # the probability below which failures in a row are no accident
-YOUNG_S = 5.0  # a call in flight for longer says nothing about the provider now
+YOUNG_S = 5.0  # a call in flight for longer shows nothing about the provider now
 _MINUTE_S = 60.0
 
 
 class BreakerState(StrEnum):
+    """The state of a circuit breaker."""
+
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
 
 
-# By these names where every decision asks: looking a member up in its class takes ten times as long.
+# Module names: a decision looks them up ten times as fast as members of a class.
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
 
 class CircuitBreaker:
-    """See the table above. All times are UTC epoch seconds passed in as `now`."""
+    """The breaker of one provider: the table above. All times are UTC epoch seconds passed in as `now`."""
 
     __slots__ = (
         "_alone",
@@ -123,19 +126,19 @@ class CircuitBreaker:
         self.opened_at = 0.0
         self.open_until = 0.0
         self.opened_count = 0
-        self.by_timer = False  # half-open without any sign of a recovery
+        self.by_timer = False  # half-open since the timer ran out, without a sign of recovery
         self._timeouts = 0  # openings since it was last closed: the exponent of the timer
         self._calls: deque[tuple[float, bool]] = deque()
         self._failures_in_window = 0
         self._failed_health = False
-        self._proven = False  # a health call has shown the outage as well
+        self._proven = False  # a health check has shown the outage as well
         self._alone = False  # no other provider takes the tasks
-        self._sent = 0  # calls let in while it was closed: the newest one's number
-        self._in_flight: dict[int, float] = {}  # since the last closing, in the order of sending: sent at
+        self._sent = 0  # the number of the newest call while it was closed
+        self._in_flight: dict[int, float] = {}  # number -> sent at, since the last closing, in that order
         self._answered = 0  # the newest call that was answered
         self._run: list[int] = []  # the failures in a row, by number
         self._run_times: deque[float] = deque(maxlen=CALLS_A_MINUTE)
-        self._spent: deque[float] = deque(maxlen=CALLS_A_MINUTE)  # when it last failed calls of this outage
+        self._spent: deque[float] = deque(maxlen=CALLS_A_MINUTE)  # when calls of this outage failed last
         self._false_alarms = 0
         self._closed_at = float("-inf")
         self._opened_last = 0.0
@@ -150,7 +153,7 @@ class CircuitBreaker:
         )
 
     def tick(self, now: float) -> None:
-        """Let time pass: an open timer runs out, a silent probe expires."""
+        """Apply what time has brought: the timer has run out, a silent probe has expired."""
         if self.state is HALF_OPEN and self._probe and now >= self._probe_until:
             self._open(self._probe_until, "the probe was not answered")
         if self.state is OPEN and now >= self.open_until:
@@ -158,12 +161,12 @@ class CircuitBreaker:
             self.by_timer = True
 
     def admits(self, now: float) -> bool:
-        """Whether `acquire` would hand out a permit now."""
+        """Whether `acquire` would give a permit now."""
         self.tick(now)
         return self.state is CLOSED or (self.state is HALF_OPEN and self._probe == NO_PROBE)
 
     def next_chance(self, now: float) -> float:
-        """When it may admit again; where a probe is in flight, its settle may come before that."""
+        """When it may admit a call again; a probe in flight may be settled before that."""
         self.tick(now)
         if self.state is OPEN:
             return self.open_until
@@ -188,54 +191,56 @@ class CircuitBreaker:
         permit: int,
         now: float,
         *,
-        forced: bool = False,
         blamed: bool = False,
         others_serve: bool = True,
         canary: bool = False,
     ) -> None:
-        """One call ended: well, badly, or (None) without saying anything about the provider's health.
+        """One call has ended: `healthy` True or False, or None where it shows nothing about the provider.
 
-        `permit` is what `acquire` returned for it. `blamed`: its failure is its row's own, which a probe's
-        is too late to be. `others_serve`: tasks may go to another provider meanwhile. `canary`: it was one,
-        as `canaries.py` says.
+        `permit` is what `acquire` returned for it, or NO_PERMIT. `blamed`: its failure is its task's own; a
+        probe's failure counts all the same. `others_serve`: tasks may go to another provider meanwhile.
+        `canary`: see `canaries.py`.
         """
         self.tick(now)
         if permit < NO_PERMIT:
-            in_time = self._in_flight.pop(-permit, None) is not None  # else from before the last closing
+            in_time = (
+                self._in_flight.pop(-permit, None) is not None
+            )  # else it is from before the last closing
             if in_time and healthy is not None and not (blamed and not healthy):
                 self._settle_call(healthy, -permit, now, others_serve)
-        elif healthy and forced and self.state is not CLOSED:
+        elif healthy and permit == NO_PERMIT and self.state is not CLOSED:
             self._close(now)
         elif permit > NO_PERMIT:
             self._settle_probe(healthy, permit, now, canary)
 
     def doubtful(self, now: float) -> bool:
-        """Whether its failures in a row may open it soon: the calls in flight decide, no new one goes."""
+        """Whether its failures in a row may open it soon: the calls in flight decide, and no new one goes."""
         failures = self.consecutive
         if failures < self._enough(now):
             return False
         return 0 < self._beside(min(self._run), now, 3 * failures) < 3 * failures
 
     def health(self, ok: bool, now: float) -> None:
-        """A health call while it is not closed: only one that answers after one that failed is news."""
+        """A health check has ended. While it is not closed, one that answers after one that failed is
+        news."""
         self.tick(now)
         if self.state is CLOSED:
             return
         if ok and self._failed_health:
-            self._failed_health = False  # news once: if the probe fails all the same, the timer decides
+            self._failed_health = False  # news once: if the probe fails all the same, the timer decides again
             self._half_open()
         elif not ok and self.state is OPEN:
             self._note_failed_health()
 
     def trip(self, now: float, reason: str) -> None:
-        """Its silence is proven without any call having failed: its health call is not answered either."""
+        """Open it: calls and health checks are silent, although no call has failed."""
         self.tick(now)
         if self.state is not OPEN:
             self._open(now, reason)
         self._note_failed_health()
 
     def forgive(self) -> None:
-        """The failures were not the provider's: the whole network was gone."""
+        """Close it without a slow start: the failures were the network's."""
         self._reset()
         self._slow_start_from = None
 
@@ -252,21 +257,22 @@ class CircuitBreaker:
 
     @property
     def failed_probes(self) -> int:
-        """Since it was last closed."""
+        """Probes that failed since it was last closed."""
         return max(0, self._timeouts - 1)
 
     @property
     def stage(self) -> tuple[int, int]:
-        """Another one after each opening, and after each probe that failed."""
+        """A value that changes with each opening, and with each probe that fails."""
         return self.opened_count, self._timeouts
 
     @property
     def in_slow_start(self) -> bool:
-        """Whether it was closed lately and may not take its whole share yet."""
+        """Whether it was closed lately and may not take its whole share yet: `slow_start_share` is below
+        1."""
         return self._slow_start_from is not None
 
     def slow_start_reaches(self, share: float, now: float) -> float:
-        """When the ramp has grown past `share` of the provider's full share."""
+        """When the slow start has grown past `share` of the provider's full share."""
         if self._slow_start_from is None:
             return now
         start = self._settings.slow_start_min_share
@@ -274,7 +280,7 @@ class CircuitBreaker:
         return self._slow_start_from + max(passed, 0.0) * self._settings.slow_start_s + 0.001
 
     def _note_failed_health(self) -> None:
-        """The next health call that answers will end the outage: the timer is there for where none does."""
+        """The next health check that answers ends the outage; the timer serves where none does."""
         if not self._failed_health:
             longest_s = self._settings.recovery_timeout_max_s
             self.open_until = max(self.open_until, self._opened_last + longest_s)
@@ -282,7 +288,7 @@ class CircuitBreaker:
 
     def _settle_probe(self, healthy: bool | None, probe: int, now: float, canary: bool) -> None:
         if probe != self._probe or self.state is not HALF_OPEN:
-            return  # it expired: its failure is booked already
+            return  # it has expired, and its failure is counted already
         if healthy is None:
             self._probe = NO_PROBE
         elif healthy:
@@ -335,7 +341,7 @@ class CircuitBreaker:
             self._open(now, f"{failures} of {ended} calls failed in {settings.window_s:g} s")
 
     def false_alarm(self, now: float) -> bool:
-        """Whether it was opened lately by single rows."""
+        """Whether it was opened lately by single tasks."""
         if now - self._closed_at > self._settings.window_s:
             self._false_alarms = 0
         return self._false_alarms > 0
@@ -399,7 +405,7 @@ class CircuitBreaker:
         return [*times, now]
 
     def _even_share_s(self, now: float) -> float:
-        """What is left of the minute since the oldest of the last calls, over the calls that may still go."""
+        """What is left of the minute since the oldest of the last calls, per call that may still go."""
         recent = [at for at in self._spent if now - at < _MINUTE_S]
         left_s = recent[0] + _MINUTE_S - now
         return max(_MINUTE_S / CALLS_A_MINUTE, left_s / (CALLS_A_MINUTE + 1 - len(recent)))
