@@ -139,7 +139,8 @@ class ProviderLoadBalancer:
         )
 
     def awaiting_probe(self, now: float) -> list[ProviderState]:
-        """Providers whose breaker is half-open, or that 429s have held, and that may try one call now."""
+        """Providers that may get one call now which goes first: a half-open breaker's probe, or after a
+        hold."""
         return [
             p
             for p in self.registry.providers

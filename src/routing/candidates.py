@@ -15,7 +15,7 @@ from .refusals import NEVER, TASK, Refusal
 from .routes import Option, Route
 from .state import ProviderState
 
-SOON_S = 600.0  # where a budget refuses, a provider that is out for longer is not waited for
+SOON_S = 600.0  # where a budget refuses, no provider that is unavailable for longer is waited for
 PATIENCE = 4.0  # x preferred_wait_s: how long a task waits at most in a queue that moves
 
 _new = tuple.__new__  # at every decision: a third of the time of a call of the class

@@ -219,7 +219,7 @@ class OutcomeRecorder:
         if retry is not None:
             known = retry.is_limited_alone
             counts = group.evidence.counts(retry, held.number, held.chars)
-            if (retry.is_limited_alone and not known) or (counts and group.evidence.is_of_rows):
+            if (retry.is_limited_alone and not known) or (counts and group.evidence.are_tasks_own):
                 group.go_on_as_before(now)
                 group.rejections.begin_stray(now)
             if counts or known:

@@ -91,16 +91,12 @@ class Registry:
         return price
 
     def _note_unknown_price(self, provider: ProviderState, model: ModelState, now: float) -> None:
-        """One event for what would show only in sums that are too small, or in tasks that fail."""
+        """One event for what would else show only in sums that are too small, or in failed tasks."""
         model.price_is_unknown = True
-        what = (
-            "they are refused while a budget is set"
-            if self.budgets is not None
-            else "they count as no dollars"
-        )
-        text = f"{provider.name}: what calls to {model.name} cost is unknown, {what}"
-        hint = f'[models."{model.name}".price] tells it'
-        self.events.add(now, "unknown_price", f"{text}; {hint}", provider.name, "alert")
+        blocked = self.budgets is not None
+        what = "calls are blocked while a budget is set" if blocked else "cost totals leave its calls out"
+        text = f'{provider.name}: no price for {model.name}, so {what} (add [models."{model.name}".price])'
+        self.events.add(now, "unknown_price", text, provider.name, "alert")
 
     def rescore(self, now: float) -> None:
         """Recompute every score, and let models in whose time to be tried again has come."""

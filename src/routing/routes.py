@@ -175,7 +175,7 @@ def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -
 def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
     """Tasks with the same key share a `Route` and a place in dispatch's queues.
 
-    Sizes are grouped by powers of two: a small task can pass a large one that waits for room, and those of
+    Sizes are grouped by powers of two: a small task can pass a large one that waits for tokens, and those of
     one class are charged about the same.
     """
     return (

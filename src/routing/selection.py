@@ -49,7 +49,7 @@ class _Wait(Enum):
     WAIT = "wait"
 
 
-WAIT = _Wait.WAIT  # the task waits: no later step is asked
+WAIT = _Wait.WAIT  # the task waits, whatever later steps would select
 
 
 class _Candidates(NamedTuple):

@@ -28,7 +28,7 @@ from .limits.group import RateLimitGroup, Reservation
 from .limits.quota import QuotaHold
 from .retry_state import RetryState
 
-SHARED_GROUP = "*"  # all models of a provider whose limits were told for the provider as a whole
+SHARED_GROUP = "*"  # all models of a provider with limits for the provider as a whole
 
 
 class ModelState:
@@ -189,13 +189,13 @@ class ProviderState:
         own = self.config.model_limits.get(model)
         shared = self.config.limits
         if own is not None:
-            name, told = model, own
+            name, limits = model, own
         elif shared.model_dump(exclude_none=True):
-            name, told = SHARED_GROUP, shared
+            name, limits = SHARED_GROUP, shared
         else:
-            name, told = config.group or model, LimitSettings()
+            name, limits = config.group or model, LimitSettings()
         if name not in self.groups:
-            group = self.groups[name] = RateLimitGroup(name, self.config.api.limits, told, now)
+            group = self.groups[name] = RateLimitGroup(name, self.config.api.limits, limits, now)
             group.restore(self.learned.get(name, {}), now)
         return self.groups[name]
 
@@ -333,11 +333,11 @@ class Permit:
     chars: int
     messages: int
     cut_short: bool  # by the task's deadline, before the provider's own time limit
-    budget: int | None = None
+    budget: int | None = None  # the token of its reservation
     upper_bound_nanos: int = 0
-    lease: CacheLease | None = None  # what it does with a beginning that other tasks share
-    retry: RetryState | None = None  # what its task remembers
+    lease: CacheLease | None = None  # what it does with a shared prefix
+    retry: RetryState | None = None  # of its task; None for a canary
     canary: bool = False
-    compared: bool = False  # given up to see how long another provider takes: that says nothing of health
+    compared: bool = False  # given up to compare with another provider, which shows nothing about health
     may_move: bool = False  # another provider may serve its task as well
-    in_flight: int = 1  # calls to the provider when it was placed, with it
+    in_flight: int = 1  # calls to the provider when it was placed, itself included

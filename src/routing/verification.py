@@ -120,10 +120,12 @@ class Verifier:
 def rejection(provider: ProviderState, error: ProviderError) -> str:
     """`openai rejected OPENAI_API_KEY (401 invalid_api_key)`: what a person has to look at."""
     keys = " or ".join(provider.config.api_key_env) or "the call, which has no key"
-    told = f"{error.status or ''} {error.code}".strip()
+    answer = f"{error.status or ''} {error.code}".strip()
     why = "" if error.code else f": {error.message[:200]}"
     return (
-        f"{provider.name} rejected {keys} ({told}){why}" if told else f"{provider.name} rejected {keys}{why}"
+        f"{provider.name} rejected {keys} ({answer}){why}"
+        if answer
+        else f"{provider.name} rejected {keys}{why}"
     )
 
 

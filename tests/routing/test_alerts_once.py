@@ -115,7 +115,7 @@ def test_a_price_that_nobody_knows_is_told_once_for_each_model_that_is_used() ->
         desk.ok(placement)
     (told,) = desk.balancer.take_events()
     assert (told.kind, told.level, told.provider) == ("unknown_price", "alert", "openai")
-    assert "gpt-nobody-knows" in told.message and "count as no dollars" in told.message
+    assert "gpt-nobody-knows" in told.message and "cost totals leave its calls out" in told.message
 
 
 def test_under_a_budget_an_unknown_price_is_told_although_no_call_is_made() -> None:

@@ -1,30 +1,30 @@
-"""Whether a 429 is its row's own: evidence from the calls beside it in the same model group.
+"""Whether a 429 is its task's own: evidence from the calls beside it in the same rate-limit group.
 
-Some rows always draw a 429, wherever they are sent (a filter that answers so, a gateway that miscounts them).
-A limit refuses whatever is sent next. So the call that was sent nearest before the row's 429 decides, if it
-was sent after the row's last 429 in that group: its *neighbour*.
+Some tasks always draw a 429, wherever they are sent (a filter that answers so, a gateway that miscounts
+them). A limit refuses whatever is sent next. So the call that was sent nearest before the task's 429 decides,
+if it was sent after the task's last 429 in that group: its *neighbour*.
 
     neighbour    the 429 counts            then
     ----------   ------------------------  --------------------------------------------------------
-    answered     1 towards the row's own   the model group is not held
-    refused      1 less                    the model group is held
-    none         nothing                   the model group is held; from the second 429 on the row waits
+    answered     1 towards the task's own  the group is not held
+    refused      1 less                    the group is held
+    none         nothing                   the group is held; from the second 429 on the task waits
                                            until there is a neighbour, a canary where no task is one
 
-After SURELY_OWN the row is the cause, and each further 429 that counts costs it an attempt. So many on end,
-over whatever rows, show that the 429s are no matter of pace: the pace of the group is restored.
+After SURELY_OWN the task is the cause, and each further 429 that counts costs it an attempt. As many in a
+row, over whatever tasks, show that the 429s are no matter of pace: the pace of the group is restored.
 
-Where other programs use up a share of the limit, so that calls are refused by chance, a row that is not the
+Where other programs use up a share of the limit, so that calls are refused by chance, a task that is not the
 cause ends so in 7 of a million cases at the worst share, 0.55: the count is a walk that goes up with
 probability 0.25 and down with 0.3, ends with 0.45 in an answer, and so climbs nine steps (three, and six
 attempts) with 0.27 ** 9.
 
-Rows that have drawn a 429 before are no neighbours: refused, they may be such rows as well, and to count them
-only where they are answered would be no fair sample. Nor is a call much smaller than the row, which a token
-limit may let pass where it refuses the row.
+Tasks that have drawn a 429 before are no neighbours: refused, they may be such tasks as well, and to count
+them only where they are answered would be no fair sample. Nor is a call much smaller than the task, which a
+token limit may let pass where it refuses the task.
 
-After a hold one call goes first, drawn from the rows without a 429. The others follow once it is answered, or
-is not refused within FIRST_S.
+After a hold one call goes first, drawn from the tasks without a 429. The others follow once it is answered,
+or is not refused within FIRST_S.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ import math
 from typing import Protocol
 
 SURELY_OWN = 3
-COMPARABLE, SMALL_CHARS = 4.0, 8_000  # a row is at most so many times as long as its neighbour, or short
+COMPARABLE, SMALL_CHARS = 4.0, 8_000  # a task is at most so many times as long as its neighbour, or short
 FIRST_S = 1.0  # a refusal takes less
-WANTED_S = 3.0  # how long the wish for a neighbour lasts; the task that has it repeats it every second
-NO_CANARY_S = 60.0  # after one that was refused, or could not go
+WANTED_S = 3.0  # how long a task waits for a neighbour; its next evaluation extends that
+NO_CANARY_S = 60.0  # no canary after one that was refused, or could not go
 
 
 class RejectedTask(Protocol):
@@ -48,7 +48,7 @@ class RejectedTask(Protocol):
 
 
 class Evidence:
-    """The neighbours of one model group, and its holds without an answer."""
+    """The neighbours of one group, and its holds without an answer. Times are UTC epoch seconds."""
 
     __slots__ = (
         "chars",
@@ -58,12 +58,12 @@ class Evidence:
         "newest",
         "no_canary_until",
         "ok",
-        "rows_own",
+        "own_429s_counted",
         "wanted_until",
     )
 
     def __init__(self) -> None:
-        self.rows_own = 0  # 429s that count, since a row that had drawn one was last answered
+        self.own_429s_counted = 0  # 429s that count, since a task that had drawn one was last answered
         self.newest = 0  # the permit of the newest neighbour
         self.ok = True
         self.chars = 0
@@ -74,20 +74,20 @@ class Evidence:
         self.no_canary_until = -math.inf
 
     @property
-    def is_of_rows(self) -> bool:
-        """Whether rows that draw 429s draw them again, while others are answered, and none is answered."""
-        return self.rows_own >= SURELY_OWN
+    def are_tasks_own(self) -> bool:
+        """Whether tasks that drew 429s draw them again while others are answered, and none of them is."""
+        return self.own_429s_counted >= SURELY_OWN
 
     def answered(self, retry: RejectedTask | None, permit: int, chars: int) -> None:
         """A call was answered."""
         self.holds = 0
         if retry is not None and retry.draws_429:
-            self.rows_own = 0
+            self.own_429s_counted = 0
         else:
             self.note(permit, chars, ok=True)
 
     def note(self, permit: int, chars: int, *, ok: bool) -> None:
-        """A neighbour: the call of a row without a 429 until now, or a canary."""
+        """A neighbour has ended: the call of a task without a 429 until now, or a canary."""
         if permit > self.newest:
             self.newest, self.ok, self.chars = permit, ok, chars
 
@@ -106,11 +106,11 @@ class Evidence:
         if chars > max(SMALL_CHARS, COMPARABLE * self.chars):
             return False
         retry.own_429s += 1
-        self.rows_own += 1
+        self.own_429s_counted += 1
         return True
 
     def wants_neighbour(self, retry: RejectedTask, now: float) -> bool:
-        """Whether the row waits until another call has gone, since its next 429 would show nothing."""
+        """Whether the task waits until another call has gone, since its next 429 would show nothing."""
         if retry.draws_429 < 2 or now < self.no_canary_until:
             return False
         last = next((number for group, number in retry.limited if group is self), 0)
@@ -120,16 +120,16 @@ class Evidence:
         return True
 
     def hold_began(self) -> None:
-        """The group is held by a 429, and was not when that came."""
+        """A 429 has begun a hold of the group."""
         self.holds += 1
 
     @property
     def sends_one_first(self) -> bool:
-        """Whether the next call goes alone, to see whether the group is open."""
+        """Whether the next call goes alone, to show whether the group is open."""
         return self.holds > 0
 
     def granted(self, permit: int, now: float) -> None:
-        """A call goes to the group."""
+        """A call goes to the group; after a hold it is the one that goes first."""
         if self.sends_one_first:
             self.first, self.first_until = permit, now + FIRST_S
 
