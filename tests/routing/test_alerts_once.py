@@ -31,7 +31,7 @@ def alerts(events: Sequence[Event]) -> list[str]:
     return [event.kind for event in events if event.level == "alert"]
 
 
-def test_an_open_breaker_is_told_as_what_it_does() -> None:
+def test_an_open_breaker_is_reported_by_what_it_does() -> None:
     desk = Desk()
     desk.provider("openai").breaker.trip(desk.now, "silent")
     desk.balancer.note_states(desk.now)
@@ -39,7 +39,7 @@ def test_an_open_breaker_is_told_as_what_it_does() -> None:
     assert told.kind == "provider_open" and told.message.startswith("openai gets no tasks: "), told
 
 
-def test_a_daily_quota_that_ends_is_told_once_however_many_calls_are_in_flight() -> None:
+def test_a_spent_daily_quota_is_reported_once_however_many_calls_are_in_flight() -> None:
     desk = Desk()
     for number, placement in enumerate(calls_out(desk, 20)):
         desk.fail(placement, spent(START + DAY_S + 0.3 * number), seconds=0.1)
@@ -50,7 +50,7 @@ def test_a_daily_quota_that_ends_is_told_once_however_many_calls_are_in_flight()
     assert states["openai"] == "exhausted"
 
 
-def test_a_reset_that_moves_far_away_is_told_again_and_so_is_the_next_day() -> None:
+def test_a_reset_that_moves_far_away_is_reported_again_and_so_is_the_next_day() -> None:
     desk = Desk()
     first, second, third = calls_out(desk, 3)
     desk.fail(first, spent(START + 30.0))
@@ -80,7 +80,7 @@ def test_a_spent_quota_is_over_at_its_reset_and_neither_an_hour_before_nor_for_a
     assert back.message.startswith("openai is back")
 
 
-def test_a_model_that_is_gone_is_told_once_however_many_calls_to_it_are_in_flight() -> None:
+def test_an_unavailable_model_is_reported_once_however_many_calls_to_it_are_in_flight() -> None:
     desk = Desk()
     gone = ModelUnavailable("no such model", status=404)
     for placement in calls_out(desk, 10):
@@ -106,7 +106,7 @@ NAMELESS = make_settings(
 )
 
 
-def test_a_price_that_nobody_knows_is_told_once_for_each_model_that_is_used() -> None:
+def test_an_unknown_price_is_reported_once_for_each_model_that_is_used() -> None:
     desk = Desk(NAMELESS)
     for number in range(5):
         for tier in ("standard", "premium"):
@@ -118,10 +118,10 @@ def test_a_price_that_nobody_knows_is_told_once_for_each_model_that_is_used() ->
     assert "gpt-nobody-knows" in told.message and "cost totals leave its calls out" in told.message
 
 
-def test_under_a_budget_an_unknown_price_is_told_although_no_call_is_made() -> None:
+def test_under_a_budget_an_unknown_price_is_reported_although_no_call_is_made() -> None:
     desk = Desk(NAMELESS, budgets=Budgets([BudgetRule("all", "", "total", 10**9)]))
     desk.offer(*(make_task(n, tier="standard", **ONLY) for n in range(3)))
     assert not desk.go()
     assert ["its price is unknown" in result.error for result in desk.results] == [True] * 3
     (told,) = desk.balancer.take_events()
-    assert told.kind == "unknown_price" and "refused while a budget is set" in told.message
+    assert told.kind == "unknown_price" and "blocked while a budget is set" in told.message

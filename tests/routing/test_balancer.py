@@ -116,7 +116,7 @@ def without_room(balancer: ProviderLoadBalancer) -> None:
 
 
 @pytest.mark.parametrize("trouble", [paused, opened, misconfigured, without_models, without_room])
-def test_nobody_waits_for_a_preferred_provider_that_will_not_come_in_time(
+def test_no_task_waits_for_a_preferred_provider_that_will_not_be_free_in_time(
     trouble: Callable[[ProviderLoadBalancer], None],
 ) -> None:
     balancer = make_balancer()
@@ -126,7 +126,7 @@ def test_nobody_waits_for_a_preferred_provider_that_will_not_come_in_time(
     assert placement.choice == "spilled"
 
 
-def test_nobody_waits_whose_deadline_is_near() -> None:
+def test_a_task_near_its_deadline_does_not_wait() -> None:
     balancer = make_balancer()
     fill(balancer, "gemini")
     refused(balancer, task=make_task(kind="research", deadline_at=START + 30.0))
@@ -151,7 +151,7 @@ def test_untyped_tasks_take_turns_by_score() -> None:
     assert found == {"anthropic": 30, "openai": 40, "gemini": 30}
 
 
-def test_a_provider_with_weight_0_serves_only_who_asks_for_it() -> None:
+def test_a_provider_with_weight_0_serves_only_tasks_pinned_to_it() -> None:
     balancer = make_balancer()
     balancer.set_weights({"openai": 0.0}, START)
     found = Counter(place(balancer).provider for _ in range(50))
@@ -183,7 +183,7 @@ def test_of_several_pinned_models_of_one_provider_the_first_that_is_in_serves() 
     assert place(balancer, task=task).model == "gpt-6-luna"
 
 
-def test_a_pin_that_nobody_serves_is_told_so() -> None:
+def test_a_pin_that_no_provider_serves_is_refused_with_its_reason() -> None:
     balancer = make_balancer()
     for task in (make_task(models=("llama-3",)), make_task(providers=("nobody",))):
         wait = refused(balancer, task=task)
@@ -216,7 +216,7 @@ def test_an_unknown_type_is_served_as_general() -> None:
     assert found == {"anthropic": 30, "openai": 40, "gemini": 30}
 
 
-def test_a_type_of_ones_own_is_a_row() -> None:
+def test_a_new_task_type_is_one_row_of_the_configuration() -> None:
     row = TaskTypeConfig(prefer="openai", tier="premium")
     balancer = make_balancer(make_settings(limits=told_limits(), task_types={"review": row}))
     placement = place(balancer, task=make_task(kind="review"))
@@ -253,7 +253,7 @@ def test_a_prompt_goes_only_where_it_fits() -> None:
         (400, 2_048, 2_048),
     ],
 )
-def test_r5_9_a_defaulted_max_tokens_is_what_the_window_leaves(
+def test_a_defaulted_max_tokens_is_what_the_window_leaves(
     chars: int, given: int | None, expected: int
 ) -> None:
     models = {"gpt-6": {"context_window": 4_096}}
@@ -263,7 +263,7 @@ def test_r5_9_a_defaulted_max_tokens_is_what_the_window_leaves(
 
 
 @pytest.mark.parametrize(("chars", "given"), [(23_500, None), (13_000, 2_048), (400, 5_000)])
-def test_r5_9_what_fits_in_no_way_is_not_sent(chars: int, given: int | None) -> None:
+def test_what_fits_in_no_way_is_not_sent(chars: int, given: int | None) -> None:
     models = {"gpt-6": {"context_window": 4_096}}
     settings = make_settings(limits=told_limits(), models=models, agent_prompts=False)
     task = make_task(chars=chars, max_tokens=given, tier="standard", providers=("openai",))
@@ -302,7 +302,7 @@ def test_every_candidate_has_its_line_in_the_reasons() -> None:
     assert why(pinned.reasons, "anthropic") == RefusalKind.PINNED_ELSEWHERE
 
 
-def test_a_wait_tells_until_when_and_why_for_each() -> None:
+def test_a_wait_has_an_end_and_a_reason_for_each_provider() -> None:
     limits = told_limits(requests_per_minute=60)
     balancer = make_balancer(make_settings(limits=limits))
     pause(balancer, "openai")
@@ -391,7 +391,7 @@ def test_a_refusal_changes_nothing() -> None:
 # ------------------------------------------------------------------ the snapshot
 
 
-def test_a_snapshot_tells_each_providers_state_and_share() -> None:
+def test_a_snapshot_has_each_providers_state_and_share() -> None:
     balancer = make_balancer(configured=["openai", "gemini"])
     pause(balancer, "gemini")
     out = place(balancer)

@@ -199,7 +199,7 @@ def test_a_call_that_fits_beside_nothing_in_flight_waits_for_a_settle() -> None:
     assert budgets.check(NOON, *WHO, 20) is None
 
 
-def test_a_call_too_large_for_what_is_left_is_told_the_headroom() -> None:
+def test_a_call_too_large_for_what_is_left_is_refused_with_the_headroom() -> None:
     budgets = Budgets([DAY])
     budgets.load(NOON, DAY, 70, 10)
     refusal = budgets.check(NOON, *WHO, 50, minimum_nanos=15)

@@ -68,14 +68,14 @@ def test_three_failures_in_a_row_open_it() -> None:
     assert not breaker.admits(START)
 
 
-def test_a_success_ends_a_row_of_failures() -> None:
+def test_an_answer_ends_a_run_of_failures() -> None:
     breaker = make_breaker()
     for healthy in (False, False, True, False, False):
         call(breaker, healthy)
     assert (breaker.state, breaker.consecutive) == (CLOSED, 2)
 
 
-def test_a_neutral_outcome_neither_counts_nor_ends_a_row() -> None:
+def test_a_neutral_outcome_neither_counts_nor_ends_a_run() -> None:
     breaker = make_breaker()
     for healthy in (False, None, False, None):
         call(breaker, healthy)
@@ -153,7 +153,7 @@ def test_calls_that_hang_do_not_keep_it_closed() -> None:
 
 
 @pytest.mark.parametrize("order", ["the answer first", "the failures first"])
-def test_an_answer_to_a_call_sent_after_them_ends_a_row_of_failures_in_whatever_order_they_end(
+def test_an_answer_to_a_call_sent_later_ends_a_run_of_failures_in_whatever_order_they_end(
     order: str,
 ) -> None:
     breaker = make_breaker()
@@ -164,7 +164,7 @@ def test_an_answer_to_a_call_sent_after_them_ends_a_row_of_failures_in_whatever_
     assert breaker.consecutive == 0
 
 
-def test_an_answer_to_a_call_sent_before_them_does_not_end_a_row_of_failures() -> None:
+def test_an_answer_to_a_call_sent_earlier_does_not_end_a_run_of_failures() -> None:
     breaker = make_breaker()
     before = breaker.acquire(START)
     for _ in range(2):
@@ -173,7 +173,7 @@ def test_an_answer_to_a_call_sent_before_them_does_not_end_a_row_of_failures() -
     assert breaker.consecutive == 2
 
 
-def test_a_failure_that_is_its_rows_own_never_counts() -> None:
+def test_a_failure_that_is_its_tasks_own_never_counts() -> None:
     breaker = make_breaker()
     for _ in range(20):
         breaker.settle(False, breaker.acquire(START), START, blamed=True)
@@ -387,7 +387,7 @@ def test_one_probe_at_a_time() -> None:
     assert breaker.next_chance(now) == now + SETTINGS.probe_timeout_s
 
 
-def test_a_probe_that_succeeds_closes_it_with_a_ramp() -> None:
+def test_a_probe_that_succeeds_closes_it_with_a_slow_start() -> None:
     breaker, now = half_opened()
     call(breaker, True, now)
     assert (breaker.state, breaker.consecutive, breaker.reason) == (CLOSED, 0, "")
@@ -504,7 +504,7 @@ def test_tripped_it_is_open_as_after_failures_and_one_answered_health_call_ends_
 
 
 @pytest.mark.parametrize("make", [opened, lambda: half_opened()[0]], ids=["open", "half-open"])
-def test_a_forced_call_that_succeeds_closes_it_with_a_ramp(make: Callable[[], CircuitBreaker]) -> None:
+def test_a_forced_call_that_succeeds_closes_it_with_a_slow_start(make: Callable[[], CircuitBreaker]) -> None:
     breaker = make()
     breaker.settle(True, NO_PERMIT, START + 1)
     assert breaker.state is CLOSED
@@ -518,7 +518,7 @@ def test_a_forced_call_that_fails_changes_nothing() -> None:
     assert looks(breaker) == before
 
 
-def test_forgiven_it_is_closed_without_a_ramp_and_old_failures_do_not_count() -> None:
+def test_forgiven_it_is_closed_without_a_slow_start_and_old_failures_do_not_count() -> None:
     breaker = make_breaker()
     old = [breaker.acquire(START) for _ in range(6)]
     for _ in range(3):
@@ -535,7 +535,7 @@ def test_forgiven_it_is_closed_without_a_ramp_and_old_failures_do_not_count() ->
 
 
 @given(st.floats(0.0, 20.0), st.floats(0.0, 20.0))
-def test_the_ramp_only_grows_from_its_start_to_one(one: float, other: float) -> None:
+def test_the_slow_start_only_grows_from_its_start_to_one(one: float, other: float) -> None:
     early, late = sorted((one, other))
     breaker, now = half_opened()
     call(breaker, True, now)
@@ -543,7 +543,7 @@ def test_the_ramp_only_grows_from_its_start_to_one(one: float, other: float) -> 
 
 
 @given(st.floats(0.0, 1.0))
-def test_the_ramp_tells_when_it_will_have_grown_past_a_share(share: float) -> None:
+def test_the_slow_start_knows_when_it_will_have_grown_past_a_share(share: float) -> None:
     breaker, now = half_opened()
     call(breaker, True, now)
     at = breaker.slow_start_reaches(share, now)

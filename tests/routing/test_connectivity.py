@@ -55,7 +55,7 @@ def kinds(balancer: ProviderLoadBalancer) -> list[str]:
 # ------------------------------------------------------------------ when the free call is due
 
 
-def test_at_the_start_every_provider_is_asked_once() -> None:
+def test_at_the_start_every_provider_gets_one_health_check() -> None:
     desk = Desk()
     for name in NAMES:
         assert desk.balancer.next_health_check_at(name, -math.inf, START) == START
@@ -117,7 +117,7 @@ def test_its_tasks_go_elsewhere_at_once_unless_they_are_pinned() -> None:
     assert "gemini" not in {p.provider for p in again}
 
 
-def test_when_its_free_call_answers_again_a_probe_goes_at_once() -> None:
+def test_when_its_health_check_answers_again_a_probe_goes_at_once() -> None:
     desk, swallowed = silent_gemini()
     for placement in swallowed:
         failed(desk, placement, TimedOut("given up"))
@@ -135,7 +135,7 @@ def test_a_silence_of_the_calls_alone_proves_nothing(found: HealthCheckResult) -
     assert desk.balancer.take_abandoned(desk.now + 60.0) == []
 
 
-def test_where_no_free_call_was_ever_answered_its_silence_proves_nothing() -> None:
+def test_where_no_health_check_was_ever_answered_its_silence_proves_nothing() -> None:
     desk = Desk()
     sent(desk, "gemini")
     desk.now += 4.5
@@ -155,7 +155,7 @@ def test_an_answer_within_the_time_is_no_silence() -> None:
     assert desk.provider("gemini").breaker.state is BreakerState.CLOSED
 
 
-def test_an_answer_while_the_free_call_is_out_counts_more_than_its_silence() -> None:
+def test_an_answer_during_a_health_check_counts_more_than_its_silence() -> None:
     desk = desk_that_lists_models()
     answering = [sent(desk, name)[0] for name in NAMES]
     desk.now += 2.0
@@ -202,7 +202,7 @@ def test_an_idle_provider_does_not_hide_that_the_network_is_gone() -> None:
     assert desk.balancer.offline_since == pytest.approx(START, abs=0.02)
 
 
-def test_an_idle_provider_that_answers_its_free_call_shows_that_there_is_a_network() -> None:
+def test_an_idle_provider_that_answers_its_health_check_shows_that_there_is_a_network() -> None:
     desk = desk_that_lists_models()
     for name in ("anthropic", "openai"):
         desk.fail(sent(desk, name)[0], REFUSED, 0.01)
@@ -259,7 +259,7 @@ def test_a_provider_that_was_dead_before_is_not_forgiven_for_the_networks_sake()
     assert desk.provider("anthropic").breaker.state is BreakerState.CLOSED
 
 
-def test_connections_that_break_all_at_once_are_no_lost_network_until_free_calls_fail_too() -> None:
+def test_connections_that_break_all_at_once_are_no_lost_network_until_health_checks_fail_too() -> None:
     for found, offline in ((HealthCheckResult.ANSWERS, False), (HealthCheckResult.UNREACHABLE, True)):
         desk = desk_that_lists_models()
         out = [sent(desk, name)[0] for name in NAMES]
@@ -272,7 +272,7 @@ def test_connections_that_break_all_at_once_are_no_lost_network_until_free_calls
         assert (desk.balancer.offline_since is not None) is offline
 
 
-def test_while_nobody_else_was_heard_of_a_lost_connection_costs_no_attempt() -> None:
+def test_while_no_other_provider_was_heard_a_lost_connection_costs_no_attempt() -> None:
     desk = desk_that_lists_models(settings=make_settings(limits=told_limits(), pool={"max_attempts": 1}))
     first, second = sent(desk, "anthropic")[0], sent(desk, "gemini")[0]
     assert desk.fail(first, REFUSED, 0.1).result is None
@@ -283,7 +283,7 @@ def test_while_nobody_else_was_heard_of_a_lost_connection_costs_no_attempt() -> 
     assert result.status is TaskStatus.FAILED
 
 
-def test_old_evidence_is_asked_for_again_and_not_believed() -> None:
+def test_old_evidence_is_checked_again_and_not_believed() -> None:
     desk = desk_that_lists_models()
     failed(desk, sent(desk, "gemini")[0], REFUSED)
     desk.ok(sent(desk, "openai")[0])

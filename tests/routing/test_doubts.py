@@ -49,7 +49,7 @@ def refuse(desk: Desk, placement: Placement, error: AuthFailed | ModelUnavailabl
 # ------------------------------------------------------------------ keys
 
 
-def test_r2_4_a_first_401_raises_a_doubt_and_the_health_check_is_due_at_once() -> None:
+def test_a_first_401_raises_a_doubt_and_the_health_check_is_due_at_once() -> None:
     desk, (first, *_) = desk_with()
     desk.balancer.record_health_check("openai", HealthCheckResult.ANSWERS, START - 1.0, START - 1.0)
     assert desk.balancer.next_health_check_at("openai", START - 1.0, desk.now) > desk.now
@@ -60,7 +60,7 @@ def test_r2_4_a_first_401_raises_a_doubt_and_the_health_check_is_due_at_once() -
     assert desk.wake == desk.now + 1.0 or desk.wake == desk.now + SECOND_LOOK_S
 
 
-def test_r2_4_one_passing_401_at_a_provider_alone_is_forgotten() -> None:
+def test_one_passing_401_at_a_provider_alone_is_forgotten() -> None:
     desk, (first, *others) = desk_with()
     for placement in (first, *others[:2]):  # what was sent before says nothing more
         desk.fail(placement, NO_KEY)
@@ -74,7 +74,7 @@ def test_r2_4_one_passing_401_at_a_provider_alone_is_forgotten() -> None:
     assert not desk.provider("openai").key.doubt.raised
 
 
-def test_r2_4_a_key_that_the_health_check_refuses_too_is_bad_at_once() -> None:
+def test_a_key_that_the_health_check_refuses_too_is_bad_at_once() -> None:
     desk, (first, *_) = desk_with()
     desk.fail(first, NO_KEY)
     assert look(desk, HealthCheckResult.KEY_REFUSED)
@@ -84,7 +84,7 @@ def test_r2_4_a_key_that_the_health_check_refuses_too_is_bad_at_once() -> None:
     assert told.message == "openai rejected OPENAI_API_KEY (401 invalid_api_key)"
 
 
-def test_r2_4_a_list_that_anybody_gets_does_not_vouch_for_a_key_twice() -> None:
+def test_a_public_list_of_models_does_not_vouch_for_a_key_twice() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, NO_KEY)
     look(desk, HealthCheckResult.ANSWERS, MODEL)
@@ -96,7 +96,7 @@ def test_r2_4_a_list_that_anybody_gets_does_not_vouch_for_a_key_twice() -> None:
     assert not desk.provider("openai").key.rejection
 
 
-def test_r2_4_where_the_health_check_says_nothing_the_next_call_decides() -> None:
+def test_where_the_health_check_says_nothing_the_next_call_decides() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, NO_KEY)
     look(desk, HealthCheckResult.SILENT)
@@ -106,7 +106,7 @@ def test_r2_4_where_the_health_check_says_nothing_the_next_call_decides() -> Non
     assert desk.provider("openai").key.rejection
 
 
-def test_r2_4_a_403_is_believed_after_several_where_the_list_vouches() -> None:
+def test_a_403_is_believed_after_several_where_the_list_vouches() -> None:
     desk, (first, *_) = desk_with(1)
     refuse(desk, first, FORBIDDEN)
     look(desk, HealthCheckResult.ANSWERS, MODEL)
@@ -127,16 +127,14 @@ def test_r2_4_a_403_is_believed_after_several_where_the_list_vouches() -> None:
         (FORBIDDEN, HealthCheckResult.REFUSES, False),
     ],
 )
-def test_r2_4_what_a_refused_list_says_of_the_key(
-    error: AuthFailed, found: HealthCheckResult, bad: bool
-) -> None:
+def test_what_a_refused_list_says_of_the_key(error: AuthFailed, found: HealthCheckResult, bad: bool) -> None:
     desk, (first, *_) = desk_with()
     desk.fail(first, error)
     look(desk, found)
     assert bool(desk.provider("openai").key.rejection) is bad
 
 
-def test_r2_4_a_worked_key_goes_on_and_is_condemned_by_the_health_check_alone() -> None:
+def test_a_worked_key_goes_on_and_is_condemned_by_the_health_check_alone() -> None:
     desk, placed = desk_with(3, worked=True)
     refuse(desk, placed[0], NO_KEY)
     assert desk.provider("openai").breaker.consecutive == 1
@@ -147,7 +145,7 @@ def test_r2_4_a_worked_key_goes_on_and_is_condemned_by_the_health_check_alone() 
     assert desk.provider("openai").key.rejection
 
 
-def test_r2_2_flagged_rows_of_a_worked_key_touch_no_health() -> None:
+def test_tasks_refused_under_a_key_that_worked_touch_no_health() -> None:
     desk, placed = desk_with(8, worked=True)
     for placement in placed:
         refuse(desk, placement, FORBIDDEN)
@@ -158,7 +156,7 @@ def test_r2_2_flagged_rows_of_a_worked_key_touch_no_health() -> None:
 # ------------------------------------------------------------------ models
 
 
-def test_r2_5_one_passing_404_does_not_take_the_model_out() -> None:
+def test_one_passing_404_does_not_make_the_model_unavailable() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, GONE)
     assert desk.go() == [], "the next tier may cost ten times as much"
@@ -182,7 +180,7 @@ def test_an_answer_to_a_call_that_was_in_flight_ends_the_doubt_at_once(
     assert desk.one().model == MODEL
 
 
-def test_r2_5_a_model_that_the_list_does_not_have_is_out_and_tried_by_one_call_later() -> None:
+def test_a_model_that_the_list_does_not_have_is_unavailable_and_tried_by_one_call_later() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, GONE)
     look(desk, HealthCheckResult.ANSWERS, "another")
@@ -201,7 +199,7 @@ def test_r2_5_a_model_that_the_list_does_not_have_is_out_and_tried_by_one_call_l
     assert desk.balancer.take_events() == [], "it was told"
 
 
-def test_r2_5_a_model_that_is_back_serves_again() -> None:
+def test_a_model_that_is_back_serves_again() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, GONE)
     look(desk, HealthCheckResult.ANSWERS, "another")
@@ -216,7 +214,7 @@ def test_r2_5_a_model_that_is_back_serves_again() -> None:
     assert {placement.model for placement in desk.go()} == {MODEL}
 
 
-def test_r2_5_a_row_that_is_not_found_twice_is_the_rows() -> None:
+def test_a_task_that_is_not_found_twice_is_at_fault_itself() -> None:
     """As a router says it of a row that no host of the model can take."""
     desk, placed = desk_with(3, worked=True)
     desk.fail(placed[0], GONE)
@@ -232,7 +230,7 @@ def test_r2_5_a_row_that_is_not_found_twice_is_the_rows() -> None:
         desk.ok(placement)
 
 
-def test_r2_5_without_a_list_the_next_call_decides() -> None:
+def test_without_a_list_the_next_call_decides() -> None:
     desk, (first, *_) = desk_with(1)
     desk.fail(first, GONE)
     look(desk, HealthCheckResult.ANSWERS)  # the server has no such list
@@ -241,7 +239,7 @@ def test_r2_5_without_a_list_the_next_call_decides() -> None:
     assert desk.one().model != MODEL
 
 
-def test_r2_5_a_model_that_is_served_elsewhere_is_asked_there_at_once() -> None:
+def test_a_model_that_is_served_elsewhere_is_called_there_at_once() -> None:
     desk = Desk()
     desk.offer(make_task(1, "code_generation"))
     first = desk.one()
@@ -260,9 +258,7 @@ def test_r2_5_a_model_that_is_served_elsewhere_is_asked_there_at_once() -> None:
         (["other"], "gpt-6-luna", False),
     ],
 )
-def test_r2_5_a_list_has_a_model_under_its_dated_name_or_its_tag(
-    listed: list[str], name: str, has: bool
-) -> None:
+def test_a_list_has_a_model_under_its_dated_name_or_its_tag(listed: list[str], name: str, has: bool) -> None:
     assert lists(listed, name) is has
 
 

@@ -34,7 +34,7 @@ def all_open(balancer: ProviderLoadBalancer, now: float = START) -> None:
         balancer.by_name[name].breaker.open_until = now + 70.0  # a timer that has doubled
 
 
-def test_when_nobody_is_expected_one_call_is_forced_on_the_emergency_provider() -> None:
+def test_when_no_provider_is_expected_one_call_is_forced_on_the_emergency_provider() -> None:
     balancer = make_balancer()
     all_open(balancer)
     placement = place(balancer)
@@ -86,7 +86,7 @@ def test_nothing_is_forced_while_another_is_expected(expected: str) -> None:
     refused(balancer)
 
 
-def test_a_deadline_before_anybody_comes_back_forces_a_call() -> None:
+def test_a_deadline_before_any_provider_is_back_forces_a_call() -> None:
     balancer = make_balancer()
     for name in NAMES:
         open_breaker(balancer, name)
@@ -128,7 +128,7 @@ def test_a_forced_call_goes_only_where_the_task_fits_and_may_go() -> None:
     assert place(shut(make_balancer()), task=make_task(providers=("gemini",))).provider == "gemini"
 
 
-def test_a_failed_task_is_not_forced_on_who_has_just_failed_it() -> None:
+def test_a_failed_task_is_not_forced_on_the_provider_that_has_just_failed_it() -> None:
     desk = Desk()
     shut(desk.balancer)
     desk.offer(make_task(1))

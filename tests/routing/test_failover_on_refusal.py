@@ -38,7 +38,7 @@ def test_one_other_provider_may_answer_what_the_first_refused() -> None:
     assert [a.error_kind for a in desk.results[-1].attempts] == ["ContentRefused", ""]
 
 
-def test_where_the_second_refuses_too_it_ends_with_the_reasons_of_both_and_no_third_is_asked() -> None:
+def test_where_the_second_refuses_too_it_ends_with_both_reasons_and_no_third_call() -> None:
     desk, first = desk_with()
     desk.fail(first, refusal(first))
     second = desk.one()
@@ -49,7 +49,7 @@ def test_where_the_second_refuses_too_it_ends_with_the_reasons_of_both_and_no_th
     assert desk.go(100.0) == [] and len(desk.dispatch) == 0
 
 
-def test_who_has_refused_is_not_asked_again_whatever_else_fails_meanwhile() -> None:
+def test_a_provider_that_has_refused_gets_no_second_call_whatever_else_fails_meanwhile() -> None:
     desk, first = desk_with()
     desk.fail(first, refusal(first))
     asked = []
@@ -60,7 +60,7 @@ def test_who_has_refused_is_not_asked_again_whatever_else_fails_meanwhile() -> N
     assert first.provider not in asked and len(asked) >= 2
 
 
-def test_where_nobody_else_may_serve_it_it_ends_at_once_as_refused() -> None:
+def test_where_no_other_provider_may_serve_it_it_ends_at_once_as_refused() -> None:
     for desk, first in (
         desk_with(configured=["openai"]),
         desk_with(providers=("gemini",)),

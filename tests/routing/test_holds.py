@@ -40,7 +40,7 @@ from .build import (
 NO_KEY = AuthFailed("no", status=401)
 
 
-def test_a_key_that_never_worked_is_misconfigured_and_out_until_somebody_steps_in() -> None:
+def test_a_key_that_never_worked_is_misconfigured_until_a_person_resumes_it() -> None:
     balancer = make_balancer()
     fail(balancer, place(balancer, task=make_task(providers=("openai",))), NO_KEY, START)
     assert health_check(balancer, "openai", HealthCheckResult.KEY_REFUSED)
@@ -63,7 +63,7 @@ def test_a_key_that_worked_fails_like_anything_else() -> None:
     assert not balancer.by_name["openai"].key.rejection
 
 
-def test_with_all_keys_refused_tasks_wait_for_somebody() -> None:
+def test_with_all_keys_rejected_tasks_wait_for_a_person() -> None:
     balancer = make_balancer()
     for name in NAMES:
         fail(balancer, place(balancer, task=make_task(providers=(name,))), NO_KEY, START)
@@ -99,7 +99,7 @@ def test_a_spent_quota_without_a_reset_is_tried_by_one_task_every_quarter_of_an_
     assert len([place(balancer, START + 1_803.0, only) for _ in range(5)]) == 5
 
 
-def test_a_spent_quota_is_told_once_with_its_time_and_counts_as_spent_until_a_call_succeeds() -> None:
+def test_a_spent_quota_is_reported_once_with_its_end_and_counts_as_spent_until_a_call_succeeds() -> None:
     balancer = make_balancer()
     only = make_task(providers=("openai",))
     spent = QuotaExhausted("insufficient_quota", status=429, code="insufficient_quota")
@@ -138,7 +138,7 @@ SPENT_FOR_12_S = QuotaExhausted(
 )
 
 
-def test_r5_17_a_daily_quota_that_names_a_time_before_its_reset_is_tried_by_one_call_then() -> None:
+def test_a_daily_quota_that_names_a_time_before_its_reset_is_tried_by_one_call_then() -> None:
     balancer = make_balancer(make_settings(limits={**told_limits(), "gemini": {"requests_per_minute": 600}}))
     only = make_task(providers=("gemini",))
     first, second = place(balancer, task=only), place(balancer, task=only)
@@ -154,7 +154,7 @@ def test_r5_17_a_daily_quota_that_names_a_time_before_its_reset_is_tried_by_one_
     assert "is back" in balancer.take_events()[-1].message
 
 
-def test_r5_17_a_quota_that_is_really_spent_is_tried_seldom_and_told_once() -> None:
+def test_a_quota_that_is_really_spent_is_tried_seldom_and_reported_once() -> None:
     balancer = make_balancer()
     only = make_task(providers=("gemini",))
     fail(balancer, place(balancer, task=only), SPENT_FOR_12_S, START)
@@ -322,7 +322,7 @@ HOLDS: list[tuple[ProviderError, float]] = [
 
 
 @pytest.mark.parametrize(("error", "most_s"), HOLDS, ids=[f"{e.kind}-{s:g}" for e, s in HOLDS])
-def test_r1_6_r1_7_no_hold_is_longer_than_max_hold_s_but_for_the_reset_of_a_quota(
+def test_r1_7_no_hold_is_longer_than_max_hold_s_but_for_the_reset_of_a_quota(
     error: ProviderError, most_s: float
 ) -> None:
     balancer = make_balancer()

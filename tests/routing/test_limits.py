@@ -232,7 +232,7 @@ def test_tokens_are_never_overrun_either(
     latency_s=st.floats(0.0, 20.0),
     seed=st.integers(0, 1000),
 )
-def test_whatever_the_limits_told_limits_draw_no_429(
+def test_whatever_they_are_configured_limits_draw_no_429(
     api: str, per_second: float, tokens: float | None, latency_s: float, seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -386,7 +386,7 @@ def test_calls_sent_together_arrive_in_any_order_and_are_not_taken_off_twice() -
 
 
 @pytest.mark.parametrize("api", ["anthropic", "openai"])
-def test_headers_of_answers_that_overtake_each_other_cost_no_room(api: str) -> None:
+def test_headers_of_answers_that_overtake_each_other_cost_no_capacity(api: str) -> None:
     """A minute's tokens go in one burst, and the answers come back in any order."""
     rng = random.Random(3)
     name = "input_tokens" if api == "anthropic" else "tokens"
@@ -409,7 +409,7 @@ def test_only_the_newest_sending_counts() -> None:
     assert level(group, REQUESTS, START + 3) > 0
 
 
-def test_only_a_stated_limit_raises_the_rate_and_not_above_what_was_told() -> None:
+def test_only_a_stated_limit_raises_the_rate_and_not_above_the_configured_one() -> None:
     group = learned("openai", LimitReport(REQUESTS, 600, 599, 60.0))
     held = group.reserve(SMALL[0], START + 1)
     group.learn([LimitReport(REQUESTS, 1_200, 1_199, 60.0)], held, START + 1)
@@ -461,7 +461,7 @@ def test_dimensions_that_a_provider_does_not_count_are_not_learned() -> None:
 # ------------------------------------------------------------------ the first call
 
 
-def test_where_nothing_is_known_one_scout_goes_alone_until_it_is_answered() -> None:
+def test_where_nothing_is_known_one_call_goes_by_itself_until_it_is_answered() -> None:
     group = group_of("anthropic")
     assert group.closed(START) is None
     scout = group.reserve(SMALL[0], START)
@@ -471,7 +471,7 @@ def test_where_nothing_is_known_one_scout_goes_alone_until_it_is_answered() -> N
     assert group.closed(START + 1) is None
 
 
-def test_a_scout_that_is_lost_is_followed_by_another() -> None:
+def test_a_first_call_that_is_lost_is_followed_by_another() -> None:
     group = group_of("anthropic")
     scout = group.reserve(SMALL[0], START)
     group.settle(scout, None, charged=True, now=START + 60)
@@ -573,7 +573,7 @@ def test_between_two_429s_the_pace_is_measured_and_then_it_grows_slowly_after_cl
     )
 
 
-def test_a_told_limit_that_is_too_high_is_felt_for_where_no_header_corrects_it() -> None:
+def test_a_configured_limit_that_is_too_high_is_inferred_where_no_header_corrects_it() -> None:
     server = Server("gemini", START, requests=300.0)
     group = group_of("gemini", requests_per_minute=600)
     seen = run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
@@ -581,7 +581,7 @@ def test_a_told_limit_that_is_too_high_is_felt_for_where_no_header_corrects_it()
     assert server.admitted >= 0.8 * server.most("requests", 60.0)
 
 
-def test_what_is_felt_for_never_grows_above_what_was_told() -> None:
+def test_an_inferred_limit_never_grows_above_the_configured_one() -> None:
     server = Server("gemini", START, requests=6_000.0)
     group = group_of("gemini", requests_per_minute=600)
     group.rate_limited(1.0, START, START)  # one stray 429
@@ -611,7 +611,7 @@ TOKENS_TOLD = {
 
 @pytest.mark.parametrize("tells", [True, False], ids=["headers", "no headers"])
 @pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
-def test_r2_11_a_request_limit_is_inferred_beside_told_token_limits(api: str, tells: bool) -> None:
+def test_a_request_limit_is_inferred_beside_configured_token_limits(api: str, tells: bool) -> None:
     """8,492 answers 429 for 427 answers, where a token bucket alone was told."""
     server = Server(api, START, requests=600.0)
     group = group_of(api, **TOKENS_TOLD[api])
@@ -627,7 +627,7 @@ def test_r2_11_a_request_limit_is_inferred_beside_told_token_limits(api: str, te
 
 
 @pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
-def test_r2_11_a_token_limit_is_kept_as_a_pace_beside_a_told_request_limit(api: str) -> None:
+def test_a_token_limit_is_kept_as_a_pace_beside_a_configured_request_limit(api: str) -> None:
     tokens = {"tokens": 60_000.0} if api != "anthropic" else {"input_tokens": 60_000.0}
     server = Server(api, START, token_burst_s=1.0, **tokens)
     server.headers = lambda now: ()  # type: ignore[method-assign]
@@ -637,7 +637,7 @@ def test_r2_11_a_token_limit_is_kept_as_a_pace_beside_a_told_request_limit(api: 
     assert server.admitted >= 0.7 * 600
 
 
-def test_r2_11_what_was_inferred_beside_told_tokens_is_known_after_a_restart() -> None:
+def test_a_limit_inferred_beside_configured_token_limits_is_known_after_a_restart() -> None:
     before = group_of("gemini", **TOKENS_TOLD["gemini"])
     run(before, Server("gemini", START, requests=600.0), 30.0, need=lambda: SMALL, on_the_way_s=jitter())
     after = group_of("gemini", START + 100, **TOKENS_TOLD["gemini"])
@@ -672,7 +672,7 @@ def test_a_hold_ends_when_the_first_call_really_fits() -> None:
 
 @pytest.mark.parametrize("told", [0.0, 60.0, 600.0])
 @pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
-def test_what_is_remembered_of_a_closed_group_is_what_asking_anew_says(api: str, told: float) -> None:
+def test_what_is_remembered_of_a_closed_group_is_what_a_new_evaluation_finds(api: str, told: float) -> None:
     rng = random.Random(api)
     for _ in range(60):
         group, now = group_of(api, **({"requests_per_minute": told} if told else {})), START
@@ -835,7 +835,7 @@ def test_a_slow_start_goes_on_at_the_rate_it_had_reached() -> None:
     assert not after.unknown
 
 
-def test_told_limits_are_not_exported_and_win_over_what_was_learned() -> None:
+def test_configured_limits_are_not_exported_and_win_over_learned_ones() -> None:
     group = group_of("openai", requests_per_minute=600)
     assert group.export() == {}
     group.restore({REQUESTS: 6_000.0}, START)
@@ -845,7 +845,7 @@ def test_told_limits_are_not_exported_and_win_over_what_was_learned() -> None:
 # ------------------------------------------------------------------ gauges
 
 
-def test_gauges_tell_where_each_limit_comes_from() -> None:
+def test_gauges_show_where_each_limit_comes_from() -> None:
     group = group_of("openai", requests_per_minute=600)
     held = group.reserve(SMALL[0], START)
     group.learn([LimitReport(TOKENS, 90_000, 80_000, 60.0)], held, START)

@@ -33,7 +33,7 @@ def test_each_goes_where_it_is_charged_less() -> None:
     assert found.shares == [[1.0, 0.0], [0.0, 1.0]]
 
 
-def test_what_there_is_room_for_takes_no_time() -> None:
+def test_what_the_buckets_hold_takes_no_time() -> None:
     assert minimise_makespan([Demand(3, [[(0, 1.0)]])], [Capacity(3.0)]).seconds == 0.0
 
 
@@ -53,7 +53,7 @@ def test_what_may_only_go_where_nothing_comes_back_is_an_error() -> None:
         minimise_makespan([Demand(10, [[(0, 1.0)]])], [Capacity(4.0, 0.0)])
 
 
-def test_lots_may_have_different_places_to_go_to() -> None:
+def test_demands_may_have_different_places_to_go_to() -> None:
     demands = [Demand(10, [[(0, 1.0)]]), Demand(10, [[(0, 1.0)], [(1, 1.0)]])]
     found = minimise_makespan(demands, [Capacity(0.0), Capacity(0.0)])
     assert found.seconds == pytest.approx(10.0)

@@ -34,7 +34,7 @@ STEPS = st.lists(
 
 @settings(deadline=None)
 @given(steps=STEPS, keep_oldest=st.booleans())
-def test_r4_2_memory_is_bounded_by_what_waits(
+def test_memory_is_bounded_by_what_waits(
     steps: list[tuple[str, float | None, int]], keep_oldest: bool
 ) -> None:
     """Whatever comes and goes behind a task that waits for long, nothing of it stays."""
@@ -68,7 +68,7 @@ def test_r4_2_memory_is_bounded_by_what_waits(
 
 
 @pytest.mark.parametrize("deadline_s", [None, 1.0e5], ids=["without deadlines", "with deadlines"])
-def test_r4_2_settled_tasks_behind_a_waiting_one_are_freed(deadline_s: float | None) -> None:
+def test_settled_tasks_behind_a_waiting_one_are_freed(deadline_s: float | None) -> None:
     """One task with an early deadline waits; the prompts of later ones that are answered do not stay."""
     desk = Desk()
     pause(desk.balancer, "gemini")
@@ -84,7 +84,7 @@ def test_r4_2_settled_tasks_behind_a_waiting_one_are_freed(deadline_s: float | N
     assert len(held) <= SLACK + 4
 
 
-def test_r4_2_flows_of_ended_batches_are_forgotten_and_fairness_stays() -> None:
+def test_flows_of_ended_batches_are_forgotten_and_fairness_stays() -> None:
     desk = Desk(ONE_SLOT)
     for batch in range(500):
         desk.offer(make_task(0, batch=f"small-{batch}"))

@@ -56,7 +56,7 @@ def test_a_provider_that_is_alone_may_take_all_slots() -> None:
     assert refused(balancer).until is None
 
 
-def test_a_provider_is_suspect_when_calls_are_out_and_nothing_comes_back() -> None:
+def test_a_provider_is_suspect_when_its_calls_in_flight_get_no_reply() -> None:
     balancer = make_balancer()
     silent = place(balancer, task=make_task(providers=("gemini",)))
     assert place(balancer, START + 5.0, make_task(providers=("gemini",)))
@@ -157,7 +157,7 @@ def test_a_probe_goes_alone_and_its_success_lets_calls_in_slowly() -> None:
     assert sum(admitted) == most
 
 
-def test_a_recovering_provider_tells_when_the_next_call_may_go() -> None:
+def test_a_recovering_provider_has_a_moment_for_its_next_call() -> None:
     balancer = make_balancer()
     open_breaker(balancer, "openai")
     only = make_task(providers=("openai",))
@@ -200,7 +200,7 @@ def test_what_the_probe_decides_is_decided_for_all(again: str) -> None:
         assert place(balancer, now).choice == "weighted"
 
 
-def test_a_preferred_provider_on_its_ramp_is_one_among_others() -> None:
+def test_a_preferred_provider_in_slow_start_is_one_among_others() -> None:
     balancer = make_balancer()
     open_breaker(balancer, "gemini")
     now = balancer.by_name["gemini"].breaker.open_until
@@ -298,7 +298,7 @@ def test_a_paused_or_misconfigured_provider_has_no_say_in_being_offline() -> Non
     assert balancer.offline_since == START
 
 
-def test_after_a_clock_jump_calls_that_were_out_say_nothing_about_anybody() -> None:
+def test_after_a_clock_jump_calls_in_flight_are_ignored_for_health() -> None:
     balancer = make_balancer()
     out = [place(balancer, task=make_task(providers=("openai",))) for _ in range(4)]
     balancer.jumped(3600.0, START + 3600.0)

@@ -78,13 +78,13 @@ def test_little_work_goes_everywhere() -> None:
     assert places(desk.go())["openai", 1_000] > 2
 
 
-def test_where_only_requests_are_limited_nobody_is_advised() -> None:
+def test_where_only_requests_are_limited_no_class_gets_advice() -> None:
     desk = Desk(make_settings(limits={name: {"requests_per_minute": 60, "burst_s": 10.0} for name in NAMES}))
     desk.offer(*long_and_short(600))
     assert RefusalKind.RESERVED not in {c.kind for p in desk.go() for c in p.reasons}
 
 
-def test_where_calls_run_out_long_before_tokens_nobody_is_advised() -> None:
+def test_where_calls_run_out_long_before_tokens_no_class_gets_advice() -> None:
     ample = {
         "anthropic": {"input_tokens_per_minute": 6e6, "output_tokens_per_minute": 6e6},
         "openai": {"tokens_per_minute": 6e6},
@@ -99,7 +99,7 @@ def test_where_calls_run_out_long_before_tokens_nobody_is_advised() -> None:
     assert RefusalKind.RESERVED not in {c.kind for p in desk.go() for c in p.reasons}
 
 
-def test_who_is_out_takes_no_part_and_is_back_at_once() -> None:
+def test_a_provider_that_is_unavailable_takes_no_part_and_is_back_at_once() -> None:
     desk = Desk(scarce())
     pause(desk.balancer, "gemini")
     pause(desk.balancer, "anthropic")

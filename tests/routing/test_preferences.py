@@ -43,7 +43,7 @@ def served(world: World) -> Counter[str]:
 @pytest.mark.parametrize("latency_s", [0.5, 1.0])
 @pytest.mark.parametrize("per_s", [1e4, 15.0, 10.0])
 @pytest.mark.parametrize(("kind", "name"), PREFERRED)
-def test_r4_1_a_pile_of_one_type_is_served_by_its_preferred_provider(
+def test_a_pile_of_one_type_is_served_by_its_preferred_provider(
     kind: str, name: str, per_s: float, latency_s: float, seed: int
 ) -> None:
     """Of 50 tasks of type research 45 went to openai, with nothing configured."""
@@ -55,7 +55,7 @@ def test_r4_1_a_pile_of_one_type_is_served_by_its_preferred_provider(
 
 @pytest.mark.parametrize("per_s", [3.0, 10.0, 15.0])
 @pytest.mark.parametrize(("kind", "name"), PREFERRED)
-def test_r4_1_a_long_pile_uses_every_provider_and_is_done_in_time(kind: str, name: str, per_s: float) -> None:
+def test_a_long_pile_uses_every_provider_and_is_done_in_time(kind: str, name: str, per_s: float) -> None:
     world = pile(kind, 600, per_s)
     bound_s = (600 - 3 * per_s) / (3 * per_s) + 0.5
     assert world.makespan_s <= 1.1 * bound_s + PATIENCE * PREFERRED_WAIT_S
@@ -64,7 +64,7 @@ def test_r4_1_a_long_pile_uses_every_provider_and_is_done_in_time(kind: str, nam
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("per_s", [10.0, 15.0])
-def test_r4_1_untyped_tasks_with_nothing_configured_stay_near_the_bound(per_s: float, seed: int) -> None:
+def test_untyped_tasks_with_nothing_configured_stay_near_the_bound(per_s: float, seed: int) -> None:
     world = pile("general", round(120 * per_s), per_s, seed=seed)
     bound_s = (120 * per_s - 3 * per_s) / (3 * per_s) + 0.5
     assert world.makespan_s <= 1.1 * bound_s
@@ -91,7 +91,7 @@ def limited(per_minute: float) -> Desk:
         pytest.param(6.0, 3, 2, id="the next one comes too late"),
     ],
 )
-def test_r4_1_who_waits_is_decided_by_how_long_the_queue_is(
+def test_the_length_of_the_queue_decides_which_tasks_wait(
     per_minute: float, count: int, at_once: int
 ) -> None:
     desk = limited(per_minute)
@@ -111,11 +111,11 @@ def test_r4_1_who_waits_is_decided_by_how_long_the_queue_is(
         pytest.param(5.0, 1.0, 7.0, id="one went before it came"),
     ],
 )
-def test_r4_1_how_long_a_task_waits(offered_s: float, progress_s: float, until_s: float) -> None:
+def test_how_long_a_task_waits(offered_s: float, progress_s: float, until_s: float) -> None:
     assert spills_at(START + offered_s, START + progress_s, 2.0) == pytest.approx(START + until_s)
 
 
-def test_r4_1_a_queue_that_stands_is_left_after_two_seconds() -> None:
+def test_a_queue_that_stands_is_left_after_two_seconds() -> None:
     desk = limited(60.0)
     desk.offer(*[make_task(n, "research") for n in range(4)])
     assert [p.choice for p in desk.go()] == ["preferred"]
@@ -125,7 +125,7 @@ def test_r4_1_a_queue_that_stands_is_left_after_two_seconds() -> None:
     assert [p.choice for p in desk.go(0.1)] == ["spilled"] * 3
 
 
-def test_r4_1_the_count_of_those_that_prefer_a_provider_is_kept() -> None:
+def test_the_count_of_those_that_prefer_a_provider_is_kept() -> None:
     desk = limited(60.0)
     desk.offer(
         *[make_task(n, "research") for n in range(5)], make_task("pinned", "research", providers=("openai",))

@@ -186,7 +186,7 @@ def test_an_alias_has_the_price_of_its_model(catalogue: str, alias: str, model: 
         pytest.param("openai", "whisper-1", id="priced by the hour"),
     ],
 )
-def test_a_price_that_nobody_knows_is_unknown_and_not_zero(catalogue: str | None, model: str) -> None:
+def test_a_model_without_a_price_is_unknown_and_not_free(catalogue: str | None, model: str) -> None:
     assert compile_price(catalogue, model, AT) is None
 
 
@@ -472,7 +472,7 @@ def test_the_book_compiles_once_and_again_when_the_price_has_changed() -> None:
     assert book.price(provider, model, change - 1) == first  # a replay of recorded traffic goes back
 
 
-def test_the_book_asks_the_rows_of_the_configuration_first() -> None:
+def test_configured_prices_come_before_those_of_the_catalogue() -> None:
     book = PriceBook({"llama3.2": Row(1, 2), "gpt-4o": Row(3, 4)}.get)
     told = book.price(None, "llama3.2", AT)
     over = book.price("openai", "gpt-4o", AT)

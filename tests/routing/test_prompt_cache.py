@@ -42,7 +42,7 @@ def granted(
 # ---------------------------------------------------------------- which beginnings
 
 
-def test_the_beginnings_are_the_system_prompt_and_all_but_the_last_message() -> None:
+def test_the_prefixes_are_the_system_prompt_and_all_but_the_last_message() -> None:
     shots = (Message("user", "Mail 0"), Message("assistant", "kind 3"))
     whole, system = make_prefixes().offered(mail(1, *shots))
     assert (whole.turns, system.turns) == (3, 1)
@@ -57,11 +57,11 @@ def test_the_beginnings_are_the_system_prompt_and_all_but_the_last_message() -> 
         pytest.param(mail(1, Message("user", "a"), Message("system", "b")), id="system message further down"),
     ],
 )
-def test_a_prompt_without_a_long_beginning_has_none(task: Task) -> None:
+def test_a_prompt_without_a_long_prefix_has_none(task: Task) -> None:
     assert make_prefixes().offered(task) == ()
 
 
-def test_another_schema_is_another_beginning() -> None:
+def test_another_schema_is_another_prefix() -> None:
     prefixes = make_prefixes()
     assert prefixes.offered(mail(1)) != prefixes.offered(mail(1, response_schema={"type": "object"}))
 
@@ -70,7 +70,7 @@ def test_switched_off_nothing_is_shared() -> None:
     assert make_prefixes(enabled=False).offered(mail(1)) == ()
 
 
-def test_a_beginning_counts_from_the_third_task_that_has_it() -> None:
+def test_a_prefix_counts_from_the_third_task_that_has_it() -> None:
     prefixes = make_prefixes()
     for number in range(SHARED_BY - 1):
         found = prefixes.offered(mail(number))
@@ -131,7 +131,7 @@ def test_where_nothing_is_marked_cached_tokens_show_that_it_is_warm() -> None:
     assert prefixes.warm(lease.prefix, 1.0) == {2}
 
 
-def test_what_nobody_used_is_forgotten_with_its_last_task() -> None:
+def test_a_prefix_that_was_never_used_is_forgotten_with_its_last_task() -> None:
     prefixes = make_prefixes()
     for found in [prefixes.offered(mail(number)) for number in range(5)]:
         prefixes.left(found)
@@ -162,7 +162,7 @@ def test_tasks_wait_for_the_writer_and_then_go_where_it_went() -> None:
     assert len(after) == 5
 
 
-def test_nobody_waits_longer_than_the_cache_writer_wait() -> None:
+def test_no_task_waits_longer_than_the_cache_writer_wait() -> None:
     desk = make_desk()
     for number in range(6):
         desk.offer(mail(number, providers=("anthropic", "openai")))
@@ -175,7 +175,7 @@ def test_nobody_waits_longer_than_the_cache_writer_wait() -> None:
     assert all(not p.cached_turns and p.cache_key for p in unmarked)
 
 
-def test_nobody_waits_for_a_writer_whose_cache_it_may_not_use() -> None:
+def test_no_task_waits_for_a_writer_whose_cache_it_may_not_use() -> None:
     desk = make_desk()
     desk.offer(*[mail(number, providers=("anthropic",)) for number in range(3)])
     assert len(desk.go()) == 1
@@ -235,7 +235,7 @@ def test_tasks_that_share_nothing_keep_their_weights() -> None:
     assert all(abs(alone[name] - beside[name]) <= 3 for name in alone), (alone, beside)
 
 
-def test_of_beginnings_that_no_task_has_any_more_the_newest_are_kept() -> None:
+def test_of_prefixes_that_no_task_has_any_more_the_newest_are_kept() -> None:
     prefixes = make_prefixes()
 
     def used(number: int) -> Any:

@@ -71,7 +71,7 @@ def test_where_no_limit_is_known_going_slower_in_vain_is_given_up() -> None:
     assert world.makespan_s <= 60.0
 
 
-def test_a_task_refused_by_a_stray_429_waits_as_long_as_it_says() -> None:
+def test_a_task_refused_by_a_stray_429_waits_for_its_retry_after() -> None:
     world = moody(told=True)
     again = [r for r in world.results if len(r.attempts) > 1]
     assert again

@@ -68,14 +68,14 @@ def test_attempts_before_a_restart_keep_counting_and_the_final_error_lists_them(
 
 
 @pytest.mark.parametrize("kind", ["Overloaded", "InvalidResponse", "ContextTooLong", "BadRequest"])
-def test_who_failed_a_task_before_a_restart_is_not_its_first_choice(kind: str) -> None:
+def test_the_provider_that_failed_a_task_before_a_restart_is_not_its_first_choice(kind: str) -> None:
     task = make_task(1, "code_generation")
     (failed,) = first_life(error_of(kind), task=task)
     assert failed.provider == "openai"
     assert second_life(task, [failed]).one().provider != "openai"
 
 
-def test_who_refused_the_content_before_a_restart_is_not_asked_again_where_others_may_be() -> None:
+def test_a_provider_that_refused_the_content_before_a_restart_is_passed_over_where_others_may_serve() -> None:
     task = make_task(1, "code_generation")
     (failed,) = first_life(error_of("Overloaded"), task=task)
     refused = dataclasses.replace(failed, error_kind="ContentRefused", error="not this")
@@ -87,7 +87,7 @@ def test_who_refused_the_content_before_a_restart_is_not_asked_again_where_other
     assert result is not None and result.status is TaskStatus.REFUSED
 
 
-def test_an_answer_without_text_gets_its_larger_room_after_a_restart() -> None:
+def test_a_task_with_an_answer_without_text_gets_its_larger_max_tokens_after_a_restart() -> None:
     task = make_task(1)
     (cut,) = first_life(error_of("Truncated"), task=task)
     assert cut.max_tokens == 100
@@ -105,7 +105,7 @@ def test_what_may_have_been_the_network_of_an_earlier_life_costs_no_attempt(kind
     assert desk.dispatch.waiting == 1
 
 
-def test_a_task_alone_ends_within_its_attempts_whatever_the_breaker_does() -> None:
+def test_a_single_task_ends_within_its_attempts_whatever_the_breaker_does() -> None:
     desk = Desk(configured=["openai"])
     desk.offer(make_task(1))
     choices: Counter[str] = Counter()
@@ -154,7 +154,7 @@ def test_attempts_from_before_a_restart_keep_counting() -> None:
     assert "empty 0" in result.error
 
 
-def test_any_answer_that_ends_being_offline_wakes_everybody() -> None:
+def test_any_answer_that_ends_the_offline_state_wakes_all_tasks() -> None:
     desk = Desk()
     desk.offer(make_task("slow", providers=("anthropic",)))
     slow = desk.one()

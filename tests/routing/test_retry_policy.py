@@ -164,7 +164,7 @@ def test_after_a_second_wrong_answer_another_provider_starts_anew_and_the_fourth
     assert first.task.messages == result.task.messages
 
 
-def test_who_fails_otherwise_while_it_repairs_is_left_for_a_fresh_start() -> None:
+def test_a_provider_that_fails_otherwise_during_a_repair_is_left_for_a_fresh_start() -> None:
     desk, _ = fail_first("SchemaMismatch")
     desk.fail(desk.one(), Overloaded("busy", status=529))
     elsewhere = desk.one()
@@ -182,7 +182,7 @@ def test_a_server_error_is_tried_once_more_here_then_elsewhere() -> None:
     assert third.choice == "failover"
 
 
-def test_a_provider_that_fails_in_a_row_is_not_asked_twice_by_one_task() -> None:
+def test_a_provider_that_fails_in_a_row_gets_no_second_call_at_once_from_one_task() -> None:
     desk = Desk()
     for number in range(2):
         desk.offer(make_task(number, providers=("openai",)))
@@ -196,7 +196,7 @@ def test_a_provider_that_fails_in_a_row_is_not_asked_twice_by_one_task() -> None
     assert desk.wake == pytest.approx(START + 1.0)
 
 
-def test_a_429_holds_the_model_group_and_the_task_goes_elsewhere_at_no_cost() -> None:
+def test_a_429_holds_the_group_and_the_task_goes_elsewhere_at_no_cost() -> None:
     desk, first = fail_first("RateLimited")
     group = desk.provider("openai").models[first.model].group
     assert group.held_until == START + 7.0
@@ -228,7 +228,7 @@ def test_a_model_that_is_not_there_is_replaced_for_the_tasks_that_wait_as_well()
     assert {r.status for r in desk.results} == {TaskStatus.SUCCEEDED}
 
 
-def test_a_model_that_takes_over_brings_its_own_room() -> None:
+def test_a_model_that_takes_over_has_its_own_max_tokens() -> None:
     """Who waits for the room of the model that has gone is asked again: the other has limits of its own."""
     settings = make_settings(providers={"openai": {"model_limits": MINUTE_BY_MINUTE}})
     desk = Desk(settings, configured=["openai"])
@@ -260,7 +260,7 @@ def test_a_task_that_is_too_long_never_meets_the_same_model_again() -> None:
     assert len({a.model for a in result.attempts}) == 3
 
 
-def test_r2_1_a_request_too_large_fails_alone_with_both_numbers_and_holds_nobody() -> None:
+def test_a_request_too_large_fails_by_itself_with_both_numbers_and_holds_no_other_task() -> None:
     desk = Desk(configured=["openai"])
     desk.offer(*[make_task(number, tier="standard") for number in range(3)])
     large, *others = desk.go()
@@ -277,7 +277,7 @@ def test_r2_1_a_request_too_large_fails_alone_with_both_numbers_and_holds_nobody
     assert [r.status for r in desk.results[1:]] == [TaskStatus.SUCCEEDED] * 2
 
 
-def test_r2_1_the_same_model_of_another_provider_may_have_a_larger_limit() -> None:
+def test_the_same_model_of_another_provider_may_have_a_larger_limit() -> None:
     settings = make_settings(
         limits=told_limits(),
         providers={"gemini": {"api_format": "openai", "models": WIDE.providers["openai"].models}},
@@ -318,7 +318,7 @@ def test_a_bad_request_with_one_provider_alone_fails_at_once() -> None:
     assert "openai" in desk.results[-1].error
 
 
-def test_an_answer_without_text_gets_more_room_once_and_then_fails() -> None:
+def test_an_answer_without_text_gets_a_larger_max_tokens_once_and_then_fails() -> None:
     desk, first = fail_first("Truncated")
     second = desk.one()
     assert (second.provider, second.choice) == ("openai", "retry")
@@ -360,7 +360,7 @@ def test_a_cancelled_call_is_uncertain_and_its_task_waits_again() -> None:
     assert desk.one().attempt == 2
 
 
-def test_of_an_answer_that_comes_after_its_end_nothing_is_lost_but_the_task() -> None:
+def test_a_second_settle_of_a_call_is_an_error_and_adds_no_result() -> None:
     desk = Desk()
     desk.offer(make_task(1))
     placement = desk.one()
@@ -380,7 +380,7 @@ def test_backoff_doubles_to_a_minute() -> None:
     assert backoff_s(10_000, WIDE.pool) == 60
 
 
-def test_when_all_have_failed_a_task_exclusion_sorts_last_and_never_forbids() -> None:
+def test_when_all_providers_have_failed_a_task_exclusion_sorts_last_and_never_forbids() -> None:
     desk = Desk()
     desk.offer(make_task(1))
     tried = []
@@ -401,7 +401,7 @@ def test_when_all_have_failed_a_task_exclusion_sorts_last_and_never_forbids() ->
     assert desk.results[-1].error.startswith("6 attempts failed: ")
 
 
-def test_who_has_failed_a_task_comes_last_even_after_the_backoff() -> None:
+def test_a_provider_that_has_failed_a_task_comes_last_even_after_the_backoff() -> None:
     desk = Desk()
     desk.offer(make_task(1))
     first = desk.one()

@@ -45,7 +45,7 @@ def served(desk: Desk) -> list[str]:
 # ------------------------------------------------------------------ order
 
 
-def test_of_tasks_alike_the_older_goes_first() -> None:
+def test_of_equal_tasks_the_older_goes_first() -> None:
     desk = Desk(ONE_SLOT)
     desk.offer(*[make_task(number) for number in range(20)])
     assert served(desk) == [str(number) for number in range(20)]
@@ -116,7 +116,7 @@ def test_a_task_that_draws_429s_lets_ever_more_others_go_first() -> None:
     assert [placement.task.id for placement in found] == ["1", "2", "3", "0", "4"]
 
 
-def test_the_same_task_is_not_taken_twice() -> None:
+def test_the_same_task_is_not_offered_twice() -> None:
     desk = Desk()
     desk.offer(make_task(1))
     with pytest.raises(ValueError, match="offered before"):
@@ -137,7 +137,7 @@ def test_the_same_task_is_not_taken_twice() -> None:
         pytest.param(make_task(1, max_tokens=70_000, providers=("openai",)), id="more-than-a-minutes-limit"),
     ],
 )
-def test_a_task_that_can_never_fit_is_told_so_at_once(task: Task) -> None:
+def test_a_task_that_can_never_fit_fails_at_once(task: Task) -> None:
     desk = Desk(TOKENS)
     desk.offer(task)
     assert desk.go() == []
@@ -155,7 +155,9 @@ def test_a_task_that_can_never_fit_is_told_so_at_once(task: Task) -> None:
     ],
     ids=["provider", "model"],
 )
-def test_a_task_pinned_to_who_has_no_key_is_told_that_before_all_else(pin: dict[str, Any], why: str) -> None:
+def test_a_task_pinned_to_a_provider_without_a_key_fails_with_that_reason_first(
+    pin: dict[str, Any], why: str
+) -> None:
     desk = Desk(configured=["anthropic", "openai"])
     desk.offer(make_task(**pin))
     assert desk.go() == []
@@ -179,7 +181,7 @@ def test_of_several_pins_one_with_a_key_is_enough() -> None:
         pytest.param(make_task("odd", models=("llama-3",)), id="a-model-nobody-has"),
     ],
 )
-def test_a_task_that_can_never_fit_is_told_so_while_all_others_wait_for_room(task: Task) -> None:
+def test_a_task_that_can_never_fit_fails_at_once_while_all_others_wait_for_capacity(task: Task) -> None:
     desk = Desk(make_settings(limits={name: {"requests_per_minute": 60} for name in NAMES}))
     desk.offer(*[make_task(n) for n in range(20)])
     desk.go()
@@ -322,14 +324,14 @@ def asked_at_wakes(settings: Settings, tasks: list[Task], wakes: int) -> tuple[i
 PATIENT = {"preferences": False, "stall_timeout_s": 1_000.0}
 
 
-def test_not_everybody_wakes_up_for_one_free_place() -> None:
+def test_one_free_slot_does_not_wake_all_classes() -> None:
     settings = make_settings(limits=told_limits(requests_per_minute=60), routing=PATIENT)
     asked, placed = asked_at_wakes(settings, [make_task(n) for n in range(1_000)], 30)
     assert placed >= 30
     assert asked <= placed + 3  # that nothing more fits is known from the last that did
 
 
-def test_classes_that_differ_in_size_alone_are_not_asked_one_by_one() -> None:
+def test_classes_that_differ_in_size_only_are_not_evaluated_one_by_one() -> None:
     settings = make_settings(limits=told_limits(requests_per_minute=60), routing=PATIENT)
     sizes = [(chars, limit) for chars in (50, 400, 3_000, 20_000) for limit in (100, 300, 900)]
     tasks = [

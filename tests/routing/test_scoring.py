@@ -178,7 +178,7 @@ def test_turns_never_stray_far_from_the_shares(scores: list[float], steps: int) 
     assert sum(turns.credit) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_provider_that_is_out_neither_earns_nor_pays() -> None:
+def test_a_provider_that_is_not_eligible_neither_earns_nor_pays() -> None:
     turns = RoundRobin(3, 3.0)
     turns.turn([0, 1, 2], [0.3, 0.4, 0.3])
     before = turns.credit[2]

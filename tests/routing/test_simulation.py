@@ -64,7 +64,7 @@ PER_MINUTE = {name: rate * 60 for name, rate in RATES.items()}
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_told_limits_are_used_to_the_full_and_draw_no_429(seed: int) -> None:
+def test_configured_limits_are_used_fully_and_draw_no_429(seed: int) -> None:
     world = limited_world(True, PER_MINUTE, seed)
     world.offer(0.0, *many(1_500, seed))
     world.run()
@@ -73,7 +73,7 @@ def test_told_limits_are_used_to_the_full_and_draw_no_429(seed: int) -> None:
     assert world.makespan_s <= 1.05 * bound_s(1_500)
 
 
-def test_limits_that_nobody_told_are_found_with_few_429s() -> None:
+def test_unknown_limits_are_found_with_few_429s() -> None:
     world = limited_world(False, PER_MINUTE)
     world.offer(0.0, *many(1_500))
     world.run()

@@ -66,7 +66,7 @@ def test_small_tasks_use_the_other_groups_meanwhile() -> None:
 
 
 @pytest.mark.parametrize("end", ["withdrawn", "expired", "placed elsewhere"])
-def test_room_that_a_large_task_gives_up_is_used_at_once(end: str) -> None:
+def test_capacity_that_a_large_task_gives_up_is_used_at_once(end: str) -> None:
     limits = {
         "openai": {"requests_per_minute": 60_000, "tokens_per_minute": 60_000},
         "gemini": {"requests_per_minute": 60_000, "tokens_per_minute": 60_000},
@@ -96,7 +96,7 @@ def test_room_that_a_large_task_gives_up_is_used_at_once(end: str) -> None:
     assert {p.task.id for p in placements} == {str(n) for n in range(5)}
 
 
-def test_room_that_was_claimed_and_is_not_needed_any_more_is_used_at_once() -> None:
+def test_capacity_that_was_held_and_is_not_needed_any_more_is_used_at_once() -> None:
     """The large task waits for one group and gets its room in another."""
     limits = {name: {"requests_per_minute": 60_000, "tokens_per_minute": 60_000} for name in NAMES}
     settings = make_settings(limits=limits, routing={"preferences": False})
@@ -146,7 +146,7 @@ def test_what_does_not_fit_goes_at_the_very_moment_it_fits() -> None:
     assert sent[-1] - START == pytest.approx((30 - 1.9) / 2 + COLD_S - 0.05, abs=0.01)
 
 
-def test_asked_twice_at_the_same_moment_it_places_nothing_new() -> None:
+def test_a_second_dispatch_at_the_same_moment_places_nothing_new() -> None:
     desk = Desk(make_settings(limits=told_limits(requests_per_minute=60)))
     desk.offer(*[make_task(n, "research") for n in range(30)])
     desk.go()
@@ -201,7 +201,7 @@ def test_half_open_all_wait_for_the_probe_and_go_when_it_succeeds() -> None:
     assert len(desk.go()) >= 4  # at once, and not when the probe's time would have been over
 
 
-def test_while_a_provider_recovers_each_call_that_ends_makes_room_for_the_next() -> None:
+def test_while_a_provider_recovers_each_call_that_ends_lets_the_next_one_go() -> None:
     desk = Desk(configured=["openai"])
     desk.offer(*[make_task(n) for n in range(3)])
     for placement in desk.go():
@@ -216,7 +216,7 @@ def test_while_a_provider_recovers_each_call_that_ends_makes_room_for_the_next()
     assert len(desk.go()) == 1
 
 
-def test_a_neutral_probe_lets_the_next_one_out_at_once() -> None:
+def test_a_neutral_probe_lets_the_next_one_go_at_once() -> None:
     desk = Desk(configured=["openai"])
     desk.offer(*[make_task(n) for n in range(3)])
     for placement in desk.go():
@@ -244,7 +244,7 @@ def test_a_spent_quota_that_is_back_serves_all_at_once() -> None:
     assert len(desk.go()) == 9
 
 
-def test_a_budget_that_calls_elsewhere_hold_is_asked_again_when_they_end() -> None:
+def test_a_budget_in_use_by_calls_elsewhere_is_checked_again_when_they_end() -> None:
     """The call in flight is another provider's, the budget is everybody's."""
     here, there = make_task(1, providers=("openai",)), make_task(2, providers=("gemini",))
     free = Desk()
@@ -280,7 +280,7 @@ def test_a_spent_budget_ends_a_run_unless_another_provider_is_back_soon(back_in_
     assert bool(desk.dispatch.spent_budget()) is ends
 
 
-def test_tasks_wait_for_the_limits_to_be_known_while_a_scout_is_in_flight() -> None:
+def test_tasks_wait_for_the_limits_to_be_known_while_the_first_call_is_in_flight() -> None:
     desk = Desk(make_settings(), configured=["openai"])
     for n in range(3):
         desk.offer(make_task(n))
@@ -290,7 +290,7 @@ def test_tasks_wait_for_the_limits_to_be_known_while_a_scout_is_in_flight() -> N
 
 
 @pytest.mark.parametrize("scope", ["all", "batch"])
-def test_a_spent_budget_is_not_told_as_a_providers(scope: Literal["all", "batch"]) -> None:
+def test_a_spent_budget_is_not_reported_as_a_providers(scope: Literal["all", "batch"]) -> None:
     task = make_task(1)
     rule = BudgetRule(scope, task.batch if scope == "batch" else "", "total", 40_000_000)
     desk = Desk(budgets=(budgets := Budgets([rule])), configured=["openai"])
@@ -356,7 +356,7 @@ def test_a_reservation_counts_the_prompt_that_an_agent_adds(
     assert (reserved("x" * 4_000) > reserved("")) is is_more
 
 
-def test_a_task_without_a_wish_falls_to_a_cheaper_tier_before_it_is_parked() -> None:
+def test_a_task_without_a_tier_of_its_own_takes_a_cheaper_one_before_it_is_parked() -> None:
     desk = Desk(budgets=Budgets([BudgetRule("all", "", "total", 600_000)]))
     desk.offer(make_task(1, max_tokens=400, chars=400, providers=("openai",)))
     assert desk.one().tier == "economy"
@@ -391,7 +391,7 @@ def test_a_later_task_of_another_size_does_not_put_off_the_spill_of_an_earlier_o
     assert [p.task.id for p in desk.go(2.0 - later_s)] == ["early"]
 
 
-def test_a_task_that_waits_for_a_cache_goes_when_it_is_written_whoever_else_waits() -> None:
+def test_a_task_that_waits_for_a_cache_goes_when_it_is_written_whatever_else_waits() -> None:
     desk = crowded()
     long = Message("system", "s" * 20_000)
     desk.offer(
@@ -411,7 +411,7 @@ def test_a_task_that_waits_for_a_cache_goes_when_it_is_written_whoever_else_wait
     assert sorted(p.task.id for p in desk.go()) == ["shared 1", "shared 2", "shared 3"]
 
 
-def test_what_can_never_fit_is_told_although_it_came_last_and_nobody_has_room() -> None:
+def test_a_task_that_can_never_fit_fails_although_it_came_last_and_no_provider_has_capacity() -> None:
     desk = Desk(make_settings(limits={name: {"requests_per_minute": 60} for name in NAMES}))
     desk.offer(*[make_task(n) for n in range(60)], make_task("long", chars=8_000_000))
     desk.go()

@@ -18,7 +18,7 @@ def alone(seed: int = 1) -> Desk:
     return Desk(WIDE, configured=["openai"], seed=seed)
 
 
-def test_a_row_that_fails_beside_answers_sent_later_opens_no_breaker_and_ends_within_its_attempts() -> None:
+def test_a_task_that_fails_beside_answers_sent_later_opens_no_breaker_and_ends_within_its_attempts() -> None:
     desk = alone()
     desk.offer(make_task("bad"))
     bad = desk.one()
@@ -34,7 +34,7 @@ def test_a_row_that_fails_beside_answers_sent_later_opens_no_breaker_and_ends_wi
     assert desk.provider("openai").breaker.consecutive == 0
 
 
-def test_a_row_that_another_provider_fails_beside_its_answers_is_not_held_against_the_next() -> None:
+def test_a_task_that_another_provider_fails_beside_its_answers_does_not_count_against_the_next() -> None:
     desk = Desk(WIDE)
     for name in ("anthropic", "openai", "gemini"):
         desk.offer(make_task(name, providers=(name,)))
@@ -58,7 +58,7 @@ def test_a_row_that_another_provider_fails_beside_its_answers_is_not_held_agains
     assert desk.provider(third.provider).breaker.consecutive == 0
 
 
-def test_failures_of_different_rows_are_the_providers() -> None:
+def test_failures_of_different_tasks_count_against_the_provider() -> None:
     desk = alone()
     desk.offer(*[make_task(number) for number in range(3)])
     for placement in desk.go():

@@ -63,7 +63,7 @@ def poisoned_files(draw: st.DrawFn) -> tuple[int, set[int]]:
     canaries=st.booleans(),
     seed=st.integers(0, 999),
 )
-def test_good_rows_wait_half_a_minute_and_a_timer_for_each_failed_probe_at_most(
+def test_good_tasks_wait_half_a_minute_and_a_timer_for_each_failed_probe_at_most(
     file: tuple[int, set[int]], kind: str, providers: int, slots: int, told: bool, canaries: bool, seed: int
 ) -> None:
     rows, bad = file
@@ -89,7 +89,7 @@ def test_good_rows_wait_half_a_minute_and_a_timer_for_each_failed_probe_at_most(
             assert at_s <= alone[row] + GOOD_AFTER_S + probes * LONGEST_S
 
 
-def test_six_bad_rows_at_the_head_of_a_file_hold_the_others_up_for_a_few_seconds() -> None:
+def test_six_bad_tasks_at_the_head_of_a_file_hold_the_others_up_for_a_few_seconds() -> None:
     for told in (True, False):
         without = a_file(106, set(), "down", 3, 112, told=told, seed=1).run()
         world = a_file(106, set(range(6)), "down", 3, 112, told=told, seed=1).run()
@@ -101,7 +101,7 @@ def test_six_bad_rows_at_the_head_of_a_file_hold_the_others_up_for_a_few_seconds
 
 @pytest.mark.parametrize("kind", FAILING)
 @pytest.mark.parametrize("told", [True, False])
-def test_5_1_four_bad_rows_at_one_provider(kind: str, told: bool) -> None:
+def test_four_bad_tasks_at_one_provider(kind: str, told: bool) -> None:
     world = a_file(104, set(range(4)), kind, 1, 112, told=told, seed=2).run()
     ends = ends_s(world)
     assert max(at for row, at in ends.items() if int(row) >= 4) <= 20.0
@@ -109,7 +109,7 @@ def test_5_1_four_bad_rows_at_one_provider(kind: str, told: bool) -> None:
     assert world.statuses == {TaskStatus.SUCCEEDED: 100, TaskStatus.FAILED: 4}
 
 
-def test_5_2_two_rows_that_are_never_answered() -> None:
+def test_two_tasks_that_are_never_answered() -> None:
     world = a_file(60, {0, 1}, "silent", 1, 112, told=True, seed=2).run()
     ends = ends_s(world)
     assert max(at for row, at in ends.items() if int(row) >= 2) <= 5.0
@@ -160,7 +160,7 @@ def test_rows_at_the_head_that_always_draw_a_429(bad: int, told: bool, providers
     assert max(ends.values()) <= 420.0
 
 
-def test_without_canaries_a_row_that_is_left_alone_with_its_429s_ends_with_its_calls() -> None:
+def test_without_canaries_a_task_that_is_left_alone_with_its_429s_ends_with_its_calls() -> None:
     world = a_file(2, {0}, "limited", 1, 112, told=True, seed=2, canaries=False).run(36_000.0)
     assert world.statuses == {TaskStatus.SUCCEEDED: 1, TaskStatus.FAILED: 1}
     assert [len(r.attempts) for r in world.results if r.status is TaskStatus.FAILED] == [50]
@@ -182,7 +182,7 @@ class Crowded(Server):
 
 @pytest.mark.parametrize("retry_after_s", [None, 2.0])
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.8])
-def test_429s_that_others_cause_are_no_rows_own(share: float, retry_after_s: float | None) -> None:
+def test_answers_429_that_others_cause_are_no_tasks_own(share: float, retry_after_s: float | None) -> None:
     for seed in range(2):
         server = Crowded("openai", START)
         server.share, server.dice = share, random.Random(seed)
@@ -198,7 +198,7 @@ def test_429s_that_others_cause_are_no_rows_own(share: float, retry_after_s: flo
 
 @pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("per_minute", [30.0, 120.0, 600.0])
-def test_a_limit_that_rows_reach_is_kept_although_some_rows_always_draw_a_429(
+def test_a_limit_that_tasks_reach_is_kept_although_some_tasks_always_draw_a_429(
     per_minute: float, told: bool
 ) -> None:
     """The rows that end show that their own 429s are no limit; the limit itself goes on."""
@@ -218,14 +218,14 @@ def test_a_limit_that_rows_reach_is_kept_although_some_rows_always_draw_a_429(
     assert refused[1] <= refused[0] + 6
 
 
-def test_one_bad_row_alone_ends_within_two_minutes() -> None:
+def test_one_bad_task_alone_ends_within_two_minutes() -> None:
     for kind in FAILING:
         world = a_file(1, {0}, kind, 1, 112, told=True, seed=3).run()
         assert world.statuses == {TaskStatus.FAILED: 1}
         assert world.makespan_s <= 120.0
 
 
-def test_a_canary_that_is_answered_closes_the_breaker_and_blames_the_rows_that_failed() -> None:
+def test_a_canary_that_is_answered_closes_the_breaker_and_blames_the_tasks_that_failed() -> None:
     world = a_file(8, set(range(8)), "down", 1, 112, told=True, seed=4).run()
     assert [c.outcome for c in world.canaries] == ["ok"]
     assert world.statuses == {TaskStatus.FAILED: 8}
@@ -249,7 +249,7 @@ def test_a_provider_whose_calls_alone_fail_gets_at_most_four_of_fifteen_tasks(ki
 @pytest.mark.parametrize("kind", FAILING)
 @pytest.mark.parametrize("providers", [1, 3])
 @pytest.mark.parametrize("end_s", [1.5, 5.0, 8.0, 30.0, 60.0])
-def test_4_6_calls_that_fail_while_the_model_list_answers_are_over_within_ten_seconds(
+def test_calls_that_fail_while_the_model_list_answers_are_over_within_ten_seconds(
     end_s: float, providers: int, kind: str
 ) -> None:
     fault = Fault(kind, 5.0, 5.0 + end_s, shows=False)
@@ -297,7 +297,7 @@ def test_how_soon_a_provider_is_back_after_outages_of_any_length(
 
 @pytest.mark.parametrize("kind", FAILING)
 @pytest.mark.parametrize("end_s", [8.0, 30.0])
-def test_4_8_all_three_failing_are_back_within_ten_seconds(end_s: float, kind: str) -> None:
+def test_all_three_failing_are_back_within_ten_seconds(end_s: float, kind: str) -> None:
     faults = {name: Provider(faults=[Fault(kind, 5.0, 5.0 + end_s, shows=False)]) for name in NAMES}
     world = World(make_settings(limits=told_limits()), faults)
     world.offer(4.0, *[make_task(number) for number in range(600)])
