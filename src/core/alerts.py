@@ -1,26 +1,26 @@
-"""Alerts: one POST to a webhook for each event that somebody should hear of, never in the way of a task.
+"""Alerts: one POST to a webhook for each event of the level `alert`. Delivery never delays a task.
 
 Rules
 
-1. `send` puts the event into a bounded queue and returns. It never waits, raises nothing for a hook that is
+1. `send` puts the event into a bounded queue and returns. It never waits, raises nothing while the webhook is
    down, and drops the event, with a line in the log, when the queue is full.
-2. One task on the running loop delivers in order, one at a time: `tries` tries, with `backoff_s` doubling
-   between them, or as long as the hook's Retry-After asks, up to `backoff_max_s`. Worth another try: no
-   connection, no answer in time, 429 and 5xx. Any other answer but 2xx is final: the same body would be
-   refused again. Redirects are not followed, since the body was meant for the address that was told.
-3. An event that was sent before (same time, kind, provider, task and message) is not sent again. A hook
-   that took an alert but failed to say so gets it twice: a webhook knows no better.
+2. One asyncio task delivers in order, one event at a time, with `tries` tries. The pause between them is
+   `backoff_s`, doubled each time, or the Retry-After of the webhook, up to `backoff_max_s`. No connection, no
+   answer in time, 429 and 5xx are retried. Any other answer but 2xx is final: the same body would be refused
+   again. Redirects are not followed, since the body is meant for the configured address.
+3. An event that was sent before (same time, kind, provider, task and message) is not sent again. A webhook
+   that received an alert without confirming it gets it twice.
 4. The body is what Slack's incoming webhooks take, `{"text": ...}`, with the same as data beside it:
 
        {"text": "[alert] breaker_opened openai: 3 failures in a row",
         "event": {"at": "2026-11-23T08:00:00+00:00", "kind": ..., "level": ..., "message": ...,
                   "provider": ..., "task_id": ..., "fields": {...}}}
 
-   `text` also has the times of the fields (`until`), with their zone: a channel's readers are anywhere.
-   Slack answers only for `text` and ignores what it does not know; other receivers read `event`.
-5. Nothing confidential leaves: of the event's fields only short plain values pass, none that is named like
-   content or a credential, and whatever looks like a key is masked everywhere. Texts are cut.
-6. The URL is itself a secret. It is in no log line, no repr and no error; errors are told by their class.
+   `text` also has the times of the fields (`until`), with their zone, since readers may be in any zone. Slack
+   shows `text` and ignores the rest; other receivers read `event`.
+5. Nothing confidential leaves: of the event's fields only short plain values pass, none with a name like
+   content or a credential, and everything that looks like a key is masked. Texts are cut.
+6. The URL is itself a secret. It is in no log line, no repr and no error; errors are named by their class.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ Keep = Callable[[str, Callable[[], Awaitable[None]]], Coroutine[Any, Any, None]]
 
 _TEXT_CHARS = 1_000  # of a message: a provider's error may quote whole prompts
 _FIELD_CHARS = 200
-_ANSWER_BYTES = 500  # of the hook's answer: Slack says one word
-_REMEMBERED = 2_000  # events known as sent
+_ANSWER_BYTES = 500  # of the webhook's answer, which is one word from Slack
+_REMEMBERED = 2_000  # events that were sent
 _CONFIDENTIAL_NAMES = re.compile(
     r"prompt|message|content|output|answer|text|system|secret|token$|password|authorization|header|cookie"
     r"|(?:^|[-_])key$|apikey|credential|url",
@@ -60,7 +60,7 @@ _CONFIDENTIAL_NAMES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AlertLimits:
-    """How much waits, how often and how long is tried. Seconds; `timeout_s` is for one whole try."""
+    """Limits of the queue and of delivery. Seconds; `timeout_s` is for one whole try."""
 
     queue: int = 200
     tries: int = 3
@@ -71,7 +71,7 @@ class AlertLimits:
 
 @dataclass(frozen=True, slots=True)
 class HookAnswer:
-    """What the hook answered to one try: its status and first words, or in `text` why it did not."""
+    """The webhook's answer to one try: its status and first words, or in `text` why there is none."""
 
     status: int | None
     text: str
@@ -79,10 +79,12 @@ class HookAnswer:
 
     @property
     def ok(self) -> bool:
+        """Whether the alert was accepted."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
     def worth_another_try(self) -> bool:
+        """Whether the same alert may be accepted later."""
         return self.status is None or self.status == 429 or self.status >= 500
 
     def __str__(self) -> str:
@@ -92,10 +94,10 @@ class HookAnswer:
 class Alerter:
     """Sends events to `url`; with None or an empty one it does nothing. For one event loop.
 
-    `session` is used and left open where one is given; else one is made when it is first needed and closed
-    by `close`. `keep` starts the delivering again where it fails, as `Supervisor.keep` does.
+    `session`: used and left open; without one the alerter makes its own at the first alert, and `close`
+    closes it. `keep` restarts the delivery where it fails, as `Supervisor.keep` does.
 
-    Raises ConfigError for a URL that is none, without repeating it.
+    Raises ConfigError for an invalid URL, without repeating it.
     """
 
     def __init__(
@@ -125,15 +127,16 @@ class Alerter:
 
     @property
     def enabled(self) -> bool:
+        """Whether alerts are sent at all."""
         return self._url is not None and not self._closed
 
     @property
     def waiting(self) -> int:
-        """Alerts that were taken and are neither delivered nor given up, the one on its way included."""
+        """Alerts that are neither delivered nor given up, the one on its way included."""
         return self.accepted - self.delivered - self.failed
 
     def send(self, event: Event) -> None:
-        """Hand an event over and return at once. Needs a running loop."""
+        """Queue an event and return at once. Needs a running event loop."""
         if self._url is None or self._closed or _identity(event) in self._sent:
             return
         if self._worker is None or self._worker.done():
@@ -150,20 +153,20 @@ class Alerter:
             self._remember(event)
 
     def send_alerts(self, events: Iterable[Event]) -> None:
-        """Send those of `events` that have the level of an alert."""
+        """Queue the alerts among `events`."""
         for event in events:
             if event.level == "alert":
                 self.send(event)
 
     async def send_test(self) -> HookAnswer:
-        """Send one alert now, past the queue and without a second try, and tell what the hook answered."""
+        """Send one alert now, past the queue and without a retry. Returns the webhook's answer."""
         if self._url is None:
             return HookAnswer(None, "no webhook is set: put its address into ALERT_WEBHOOK_URL")
         now = datetime.now(UTC).timestamp()
         return await self._post(self._url, Event(now, "alert_test", "This is a test. Alerts arrive here."))
 
     async def close(self, timeout_s: float = 5.0) -> int:
-        """Deliver what waits, for at most `timeout_s`, then stop. Returns how many were left. Safe twice."""
+        """Deliver for at most `timeout_s` more, then stop. Returns how many are left. Safe to call twice."""
         self._closed = True
         worker, self._worker = self._worker, None
         try:
@@ -185,7 +188,7 @@ class Alerter:
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
 
-    # ------------------------------------------------------------ delivering
+    # ------------------------------------------------------------ delivery
 
     async def _deliver_all(self, url: URL) -> None:
         while True:
@@ -194,7 +197,7 @@ class Alerter:
                 await self._deliver(url, event)
             except Exception:
                 self.failed += 1
-                raise  # `keep` reports it, and starts this again
+                raise  # `keep` reports it and restarts this
             finally:
                 self._queue.task_done()
 
@@ -215,7 +218,7 @@ class Alerter:
         return min(wanted_s, self._limits.backoff_max_s)
 
     async def _post(self, url: URL, event: Event) -> HookAnswer:
-        """One try. Every way it can go is an answer; no error leaves, since its text may hold the URL."""
+        """One try. Raises nothing, since the text of an error may contain the URL."""
         try:
             async with self._open_session().post(
                 url,
@@ -224,8 +227,8 @@ class Alerter:
                 timeout=aiohttp.ClientTimeout(total=self._limits.timeout_s),
                 allow_redirects=False,
             ) as response:
-                said = await _first_words(response)
-                return HookAnswer(response.status, _without(url, said), _retry_after_s(response.headers))
+                words = await _first_words(response)
+                return HookAnswer(response.status, _without(url, words), _retry_after_s(response.headers))
         except TimeoutError:
             return HookAnswer(None, f"no answer within {self._limits.timeout_s:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -248,12 +251,12 @@ class Alerter:
 
 
 def body_of(event: Event) -> dict[str, Any]:
-    """The JSON of one alert: `text` for people, `event` for programs; nothing confidential in either."""
+    """The JSON of one alert: `text` for people, `event` for programs. Neither is confidential."""
     message = _clean(event.message, _TEXT_CHARS)
     subject = " ".join(word for word in (event.kind, event.provider) if word)
-    told = event_text(replace(event, message=message), with_zone=True)
+    text = event_text(replace(event, message=message), with_zone=True)
     return {
-        "text": _for_slack(f"[{event.level}] {subject}: {told}"),
+        "text": _for_slack(f"[{event.level}] {subject}: {text}"),
         "event": {
             "at": datetime.fromtimestamp(event.at, UTC).isoformat(timespec="seconds"),
             "kind": event.kind,
@@ -271,7 +274,7 @@ def _identity(event: Event) -> tuple[object, ...]:
 
 
 def _plain_fields(fields: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """The fields that may leave: numbers, truth values and short masked texts under harmless names."""
+    """The fields that may be sent: numbers, booleans and short masked texts with harmless names."""
     plain: dict[str, str | int | float | bool] = {}
     for name, value in fields.items():
         if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
@@ -287,21 +290,21 @@ def _clean(text: str, most: int) -> str:
 
 
 def _for_slack(text: str) -> str:
-    """Slack reads <...> as links and calls to everybody; a provider's message must not make one."""
+    """Escape `<...>`, which Slack reads as links and mentions: a provider's message must not make one."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 async def _first_words(response: aiohttp.ClientResponse) -> bytes:
-    """Some of the body, or nothing where it does not come: the status alone has decided by then."""
+    """The beginning of the body, or nothing where it does not arrive: the status has decided already."""
     try:
         return await response.content.read(_ANSWER_BYTES)
     except (TimeoutError, aiohttp.ClientError):
         return b""
 
 
-def _without(url: URL, said: bytes) -> str:
-    """The hook's words without its address, which an error page may quote whole or as a path."""
-    text = said.decode("utf-8", "replace").strip()
+def _without(url: URL, words: bytes) -> str:
+    """The text without the webhook's address, which an error page may quote whole or as a path."""
+    text = words.decode("utf-8", "replace").strip()
     for secret in (str(url), url.raw_path_qs, url.path_qs):
         if len(secret) > 1:
             text = text.replace(secret, MASK)
@@ -309,8 +312,8 @@ def _without(url: URL, said: bytes) -> str:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    told = headers.get("Retry-After", "")
-    return float(told) if told.isdigit() else None
+    value = headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None
 
 
 def _checked(url: str) -> URL:
@@ -320,6 +323,6 @@ def _checked(url: str) -> URL:
         parsed = URL()
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ConfigError(
-            "is no address of a webhook", where="ALERT_WEBHOOK_URL", allowed="http(s)://host/path"
+            "not a valid webhook address", where="ALERT_WEBHOOK_URL", allowed="http(s)://host/path"
         )
     return parsed

@@ -157,7 +157,7 @@ def _account(placement: Placement) -> Account:
 
 def _event(alert: BudgetAlert, now: float) -> Event:
     spent = money(alert.spent_nanos + alert.uncertain_nanos)
-    text = f"{alert.rule}: {alert.percent} % is reached ({spent} of {money(alert.rule.limit_nanos)})"
+    text = f"{alert.rule}: {alert.percent} % reached ({spent} of {money(alert.rule.limit_nanos)})"
     return Event(
         now, "budget", text, alert.rule.name if alert.rule.scope == "provider" else "", level="alert"
     )

@@ -27,7 +27,7 @@ from .run_end import RunEnd
 from .supervisor import Supervisor
 
 log = logging.getLogger(__name__)
-GIVEN_UP = "given up: nothing came back any more"
+GIVEN_UP = "given up: no reply within the expected time"
 
 
 @dataclass(slots=True)
@@ -57,6 +57,7 @@ class CallGate:
         self._now = now
 
     def open(self, placement: Placement) -> Call:
+        """A call that is about to be made."""
         return Call(placement, self._now())
 
     async def make(self, call: Call, answer: Callable[[Placement], Awaitable[Completion]]) -> None:

@@ -1,12 +1,12 @@
 """The one source of `now`: UTC epoch seconds that never go backwards.
 
-Wall clock at start plus monotonic time elapsed. Three things may happen to the wall clock meanwhile:
+It is the wall clock at the start plus elapsed monotonic time. Three things may happen to the wall clock:
 
-- it is set back: ignored, `now` goes on with monotonic time;
-- it drifts ahead (a quartz is off by some 50 millionths): followed, by at most a thousandth of the time
-  elapsed, so that midnight stays midnight in a run of weeks;
-- it leaps ahead of monotonic time by more than `JUMP_S` between two looks, as after a laptop's sleep:
-  `now` leaps with it, and `take_jump()` tells the seconds once.
+- It is set back. This is ignored: `now` goes on with monotonic time.
+- It drifts ahead (a quartz is off by some 50 millionths). `now` follows by at most a thousandth of the
+  elapsed time, so that midnight stays midnight in a run of weeks.
+- It jumps ahead of monotonic time by more than `JUMP_S` between two readings, as after a laptop's sleep.
+  `now` jumps with it, and `take_jump()` returns the seconds once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 JUMP_S = 2.0
-_CATCH_UP = 0.001  # seconds of drift taken up per second elapsed
+_CATCH_UP = 0.001  # seconds of drift followed per elapsed second
 
 
 class Clock:
@@ -33,15 +33,15 @@ class Clock:
         self.jumped_at: float | None = None  # `now` right after the last jump
 
     def now(self) -> float:
-        """UTC epoch seconds, never less than the last answer."""
+        """UTC epoch seconds, never less than before."""
         with self._lock:
             wall, monotonic = self._wall(), self._monotonic()
             elapsed = monotonic - self._last_monotonic
-            leap = wall - self._last_wall - elapsed
+            jump = wall - self._last_wall - elapsed
             self._last_wall, self._last_monotonic = wall, monotonic
             self._now += elapsed
             ahead = wall - self._now
-            if leap > JUMP_S and ahead > 0:
+            if jump > JUMP_S and ahead > 0:
                 self._now = self.jumped_at = wall
                 self._jump_s += ahead
             elif ahead > 0:
@@ -49,7 +49,7 @@ class Clock:
             return self._now
 
     def take_jump(self) -> float:
-        """Seconds leapt over since this was last asked; 0.0 where there was no jump."""
+        """Seconds that were jumped since the last call; 0.0 without a jump."""
         self.now()
         with self._lock:
             jump_s, self._jump_s = self._jump_s, 0.0

@@ -1,13 +1,13 @@
-"""What people ask of a running pool: settings (weights, pauses) and commands, read from the store.
+"""Settings (weights, pauses) and commands for a running pool, as people write them to the store.
 
-The web and the command line write; the orchestrator notices within a second. Settings last over
-restarts and keep their history; a command is carried out once and answered with its outcome.
+The pages and the command line write them; the orchestrator reads them within a second. Settings outlast
+restarts and keep their history; a command is carried out once and stored with its outcome.
 
     setting   weights   {provider: base weight}
     setting   paused    [provider, ...]
     command   resume    {"provider"}          lift a hold, a spent quota or a refused key as well
     command   reset     {"provider"}          close its breaker
-    command   cancel    {"batch", "ids"}      take waiting tasks out
+    command   cancel    {"batch", "ids"}      cancel waiting tasks
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .store.rows import Command
 
 
 class CommandHandler:
-    """Applies settings and commands to the pool. Plain calls on the loop."""
+    """Applies settings and commands to the pool. `ended` gets the tasks that a command ends."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class CommandHandler:
         }
 
     def apply(self, settings: Mapping[str, Any], now: float) -> None:
-        """Take over the stored settings; what is not stored is as the configuration says."""
+        """Apply the stored settings; a setting that is not stored has its configured value."""
         configured = {p.name: p.config.weight for p in self._balancer.providers}
         weights = {n: float(w) for n, w in dict(settings.get("weights", {})).items()}
         self._balancer.set_weights({**configured, **weights}, now)
@@ -49,7 +49,7 @@ class CommandHandler:
         self._dispatch.wake_all()
 
     def carry_out(self, command: Command, now: float) -> str:
-        """Do it and say what came of it."""
+        """Carry out a command. Returns its outcome in a few words."""
         action = self._commands.get(command.kind)
         outcome = action(command.args, now) if action else f"unknown command {command.kind!r}"
         self._balancer.note_states(now)
@@ -77,5 +77,5 @@ class CommandHandler:
             task = self._dispatch.withdraw(batch, str(task_id))
             if task is not None:
                 taken += 1
-                self._ended(Result(task, TaskStatus.CANCELLED, now, error="cancelled by hand"))
+                self._ended(Result(task, TaskStatus.CANCELLED, now, error="cancelled by a command"))
         return f"{taken} cancelled"

@@ -23,9 +23,11 @@ class EventReporter:
         self._subscribers: list[Callable[[Sequence[Event]], None]] = []
 
     def subscribe(self, subscriber: Callable[[Sequence[Event]], None]) -> None:
+        """Call `subscriber` with all further events."""
         self._subscribers.append(subscriber)
 
     def report(self, events: Sequence[Event]) -> None:
+        """Log the events and pass them on."""
         if not events:
             return
         for subscriber in self._subscribers:

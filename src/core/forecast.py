@@ -1,8 +1,8 @@
-"""What calls are likely to take and cost, from what calls took and cost: the `service` of a virtual run.
+"""Predicts the latency and tokens of calls from recorded ones: the `service` of a run in virtual time.
 
 Recorded usage is looked up from the particular to the general: (provider, model, task type), (provider,
-task type), (provider, model), task type anywhere, provider, everything. Only where nothing is recorded do
-the assumptions below count, and the report says so. Tokens per character are learned from the newest prompts.
+task type), (provider, model), the task type at any provider, the provider, all calls. Without any record the
+assumptions below apply, and the plan says so. Tokens per character are taken from the newest prompts.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .store import CallSums, PromptSize, Store
 ASSUMED_FIRST_TOKEN_S = 0.8
 ASSUMED_PER_TOKEN_S = 0.012
 ASSUMED_OUTPUT_SHARE = 0.35  # of max_tokens
-LATENCY_SIGMA = 0.35  # spread of single calls about their mean, log-normal
-FRAME_TOKENS = TOKENS_PER_MESSAGE / 2  # what a message is likely to need beside its text
+LATENCY_SIGMA = 0.35  # of single calls around their mean, log-normal
+FRAME_TOKENS = TOKENS_PER_MESSAGE / 2  # that a message needs beside its text
 ENOUGH = 5  # recorded answers before they count
-ENOUGH_PROMPTS = 20  # of a provider, before its characters per token are its own
+ENOUGH_PROMPTS = 20  # of a provider, before its own tokens per character count
 
 Key = tuple[str, str, str]  # provider, model, task type; empty: any
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Means over recorded calls of one kind. `success` is the share that was answered."""
+    """Means over recorded calls of one kind. `success`: the share that was answered, 0 to 1."""
 
     answers: int
     success: float
@@ -43,7 +43,7 @@ class Record:
 
 
 class Forecast:
-    """Answers like the providers of the last days would. Deterministic for a seed."""
+    """Answers as the recorded calls suggest. Deterministic for a seed."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Forecast:
     def from_store(
         cls, store: Store, start: float, end: float, *, seed: int = 1, failures: bool = False
     ) -> Forecast:
-        """What `store` has recorded in [start, end) epoch seconds. `failures`: let calls fail as often."""
+        """From calls recorded in [start, end), epoch seconds. `failures`: fail as often as recorded."""
         sums: dict[Key, list[CallSums]] = defaultdict(list)
         for row in store.reports.usage(start, end, ("provider", "model", "task_type")):
             provider, model, task_type = (str(part) for part in row.key)
@@ -76,18 +76,18 @@ class Forecast:
 
     @property
     def is_known(self) -> bool:
-        """Whether anything at all is recorded."""
+        """Whether any call is recorded."""
         return ("", "", "") in self._records
 
     def record(self, provider: str, model: str, task_type: str) -> Record | None:
-        """The most particular record there is."""
+        """The most specific record that exists."""
         for key in _keys(provider, model, task_type):
             if key in self._records:
                 return self._records[key]
         return None
 
     def usage(self, placement: Placement, output_share: float = 1.0) -> Usage:
-        """The tokens that a call is likely to need; `output_share` shortens its answer."""
+        """The expected tokens of a call; `output_share` scales its answer."""
         task = placement.task
         found = self.record(placement.provider, placement.model, task.task_type)
         expected = found.output_tokens if found else ASSUMED_OUTPUT_SHARE * placement.max_tokens
@@ -97,7 +97,7 @@ class Forecast:
         return Usage(input_tokens=prompt, output_tokens=output)
 
     def __call__(self, placement: Placement, now: float) -> tuple[float, Answer]:
-        """One call: how long it takes, and what comes back."""
+        """The latency of a call in seconds, and its answer."""
         task = placement.task
         usage = self.usage(placement)
         found = self.record(placement.provider, placement.model, task.task_type)
@@ -106,14 +106,12 @@ class Forecast:
         )
         spread = self._random.lognormvariate(-0.5 * LATENCY_SIGMA**2, LATENCY_SIGMA)
         if self._failures and found and self._random.random() > found.success:
-            return mean_s * spread, ServerError(
-                "as often as recorded", provider=placement.provider, status=500
-            )
+            return mean_s * spread, ServerError("predicted failure", provider=placement.provider, status=500)
         return mean_s * spread, Completion("", FinishReason.STOP, usage, placement.model)
 
 
 def _keys(provider: str, model: str, task_type: str) -> tuple[Key, ...]:
-    """Where a record may be found, the most particular first."""
+    """The keys of records that apply, the most specific first."""
     return (
         (provider, model, task_type),
         (provider, "", task_type),
@@ -125,7 +123,7 @@ def _keys(provider: str, model: str, task_type: str) -> tuple[Key, ...]:
 
 
 def _tokens_per_char(sizes: Iterable[PromptSize]) -> dict[str, float]:
-    """By provider, how many tokens it counts for a character: languages and tokenizers differ by far."""
+    """By provider, its tokens per character: languages and tokenizers differ widely."""
     found: dict[str, list[PromptSize]] = defaultdict(list)
     for size in sizes:
         found[size.provider].append(size)
@@ -137,7 +135,7 @@ def _tokens_per_char(sizes: Iterable[PromptSize]) -> dict[str, float]:
 
 
 def record_of(rows: Sequence[CallSums]) -> Record | None:
-    """The means over `rows` of usage; None where they hold no answer."""
+    """The means over `rows` of usage; None without an answer."""
     answers = sum(r.ok for r in rows)
     if not answers:
         return None

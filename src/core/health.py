@@ -1,7 +1,7 @@
-"""Looking after providers that are in doubt, with the free call that lists models.
+"""Checks the health of providers in doubt, with the free call that lists models.
 
-When it is due and what its outcome means is decided in `routing/reach.py`; here it is made. Each provider
-is looked after by itself, so that one that hangs does not keep the others waiting.
+When a check is due and what its outcome means is decided in `routing/reach.py`; here it is made. Each
+provider is checked by a job of its own, so that one that hangs does not delay the others.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..routing.connectivity import HEALTH_CHECK_S, HealthCheckResult
 from .canary_calls import CanaryCalls
 from .supervisor import Supervisor
 
-CANARY_EVERY_S = 0.5  # how often it is asked whether one is due
-LOOK_EVERY_S = 1.0  # at the latest, whatever was expected
+CANARY_EVERY_S = 0.5  # between two looks whether one is due
+LOOK_EVERY_S = 1.0  # at least, whatever was expected
 
 
 class HealthWatch:
-    """Runs beside the loop. `changed` is called when something may go that could not before."""
+    """Runs beside the calls. `changed` is called when a provider may serve tasks that it could not before."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class HealthWatch:
         self._news = {name: asyncio.Event() for name in self._adapters}
 
     def look(self) -> None:
-        """Something failed: see now whether a free call is due."""
+        """See now whether a health check is due, since a call failed."""
         for news in self._news.values():
             news.set()
 
     async def run(self, supervisor: Supervisor) -> None:
-        """Look until cancelled. A watch that fails is started again, and leaves the others alone.
+        """Check until cancelled. A job that fails is restarted, and does not affect the others.
 
-        Raises LeadershipLost itself, where a TaskGroup would raise it in a group of exceptions.
+        Raises LeadershipLost itself, where a TaskGroup would raise it in an exception group.
         """
         jobs = []
         for name in self._adapters:
@@ -75,7 +75,7 @@ class HealthWatch:
             if self._balancer.record_health_check(name, found, asked_at, self._now(), models):
                 self._changed()
             if found is HealthCheckResult.UNREACHABLE:
-                self.look()  # the others may have to be asked now
+                self.look()  # a check of the others may be due now
 
     async def _send_canaries(self, name: str, canaries: CanaryCalls) -> None:
         while True:

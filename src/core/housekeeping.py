@@ -58,7 +58,7 @@ class Housekeeper:
         store = self._session.store
         if self._end.stopped == "store_lost" or not (how := store.file_lost()):
             return
-        why = f"{store.place} {how} while it was in use: what was stored since then is lost"
+        why = f"{store.place} {how} while it was in use; results stored since then are lost"
         self._end.lose_store(why, len(self._calls))
         self._reporter.report([Event(self._session.clock.now(), "store_lost", why, level="alert")])
 

@@ -1,47 +1,48 @@
 """Which orchestrator leads: theory of operation.
 
 Limits, budgets and claims have one owner. So of all orchestrators over one database one leads: it alone
-claims tasks, reserves money and calls providers. Each taking of the leadership raises an epoch in the
+claims tasks, reserves money and calls providers. Each takeover of the leadership raises an epoch in the
 database.
 
-    candidate --acquire--> leading <----> blind          `blind`: the lease has run out, no one has taken over
+    candidate --acquire--> leading <----> blind          `blind`: the lease has expired, without a new leader
                              |              |
-                             +--> lost <----+            `lost`: another one leads, or may
+                             +--> lost <----+            `lost`: another orchestrator leads, or may
                              +--> released               `released`: a clean end
 
     state      places and calls   writes               calls in flight
     candidate  no                 refused              -
     leading    yes                yes                  go on
-    blind      no                 wait for an answer   finish, and their results wait in memory
+    blind      no                 wait for the store   finish, and their results wait in memory
     lost       no                 refused              are cancelled; the next leader has booked them
     released   no                 refused              -
 
 **The fence.** Every write transaction of an orchestrator, the reservation of money included, first reads the
-epoch and demands its own (`Database.writing`, the one place for that). On PostgreSQL it locks the row against
-a taking (KEY SHARE against UPDATE), so a taking comes before the write, which is refused, or after it. A
-renewal does not change a key, and so conflicts with neither. A leader that stops inside a transaction holds
-the taking up until the server ends that transaction (`idle_in_transaction_session_timeout`).
+epoch and requires its own (`Database.writing`, the one place for that). On PostgreSQL it locks the row
+against a takeover (KEY SHARE against UPDATE), so a takeover comes before the write, which is refused, or
+after it. A renewal does not change a key, and so conflicts with neither. A leader that stops inside a
+transaction delays the takeover until the server ends that transaction
+(`idle_in_transaction_session_timeout`).
 
 **SQLite** has one host, so no clock is needed. The leader holds an exclusive lock of the operating system on
 FILE.lock beside the database for its whole life (`store/lock.py`). The kernel releases it when the process
 ends, however it ends, and keeps it while the process is stopped: a stopped leader is never taken over, a
-killed one at once. There is no lease, and no `blind`.
+killed one at once. There is no lease and no state `blind`.
 
 **PostgreSQL** has many hosts, and wall clocks of two hosts are never compared. The leader renews the row
 every fifth of the lease. It places while its own steady clock is inside the lease, counted from before the
-last renewal was sent, minus a margin of a fifth; it looks at that right before it calls an adapter. A taker
+last renewal was sent, minus a margin of a fifth; it checks that right before it calls an adapter. A candidate
 takes over after the row has stood unchanged for the holder's whole lease, counted from after it was first
-read so, by the taker's own steady clock. Both intervals begin around the same commit, and the leader's is
-shorter and begins earlier: so the leader has stopped placing before a taker begins. Only time in which the
-database answered the taker counts. After an outage it counts anew, and the leader, which tries every half
-second, is first. The database's clock stands in the row for display alone.
+read so, by the candidate's own steady clock. Both intervals begin around the same commit, and the leader's is
+shorter and begins earlier: so the leader has stopped placing before a candidate begins. Only time in which
+the database answered the candidate counts. After an outage it counts anew, and the leader, which tries every
+half second, is first. The row shows the database's clock for display alone.
 
 **The steady clock** goes on while the machine sleeps: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS.
 Setting the wall clock does not change it.
 
-**What the next leader does** (`Store.register`): it queues the claims of all others again and books what
-their calls in flight may have cost at most. What arrives at the old leader later is neither stored nor
-booked, since its money is booked already and its task may be under way again.
+**The next leader** requeues the claims of all others and books what their calls in flight may have cost at
+most. What arrives at the old leader later is neither stored nor booked, since its money is booked already and
+its task may be running again.
 """
 
 from __future__ import annotations
@@ -65,15 +66,15 @@ from .store import HostLock, Identity, Leader, OrchestratorRow, Store
 
 log = logging.getLogger(__name__)
 RENEW_SHARE = 0.2  # of the lease: four renewals may fail before it runs out
-MARGIN_SHARE = 0.2  # of the lease: for clocks that run apart, and for the time from the look to the call
+MARGIN_SHARE = 0.2  # of the lease: for clocks that run apart, and for the time from the check to the call
 RETRY_S = 0.5
-LOOK_S = 0.25  # a standby at the row: well inside the 2 s from a clean end to the next leader
-LOOK_AT_LOCK_S = 0.05  # a standby at the lock: a system call
-TRIES = 3  # of one that does not stand by, where the database does not answer
+LOOK_S = 0.25  # between a standby's reads of the row: well inside the 2 s from a clean end to the next leader
+LOOK_AT_LOCK_S = 0.05  # between a standby's tries of the lock, each a system call
+TRIES = 3  # without standby, while the database does not answer
 
 
 def steady() -> float:
-    """Seconds that pass for a machine that sleeps too, from an arbitrary point."""
+    """Seconds from an arbitrary point, including time in which the machine sleeps."""
     return time.clock_gettime(_STEADY) if _STEADY is not None else time.monotonic()
 
 
@@ -93,15 +94,15 @@ def active_orchestrator(store: Store) -> OrchestratorRow | None:
 
 
 class LeaseWatch:
-    """How long the row of another leader has stood unchanged. Pure: times are passed in."""
+    """Measures how long the row of another leader has stood unchanged. Pure: times are passed in."""
 
     def __init__(self) -> None:
-        self.has_moved = False  # it was renewed while it was watched: its holder is alive
+        self.has_moved = False  # it was renewed while watched, so its holder is alive
         self._seen: tuple[int, int] | None = None
         self._since = self._last = 0.0
 
     def look(self, leader: Leader, before: float, after: float) -> bool:
-        """Whether the lease has run out. The row was read between `before` and `after`, steady seconds."""
+        """Whether the lease has expired. The row was read between `before` and `after`, steady seconds."""
         row = (leader.epoch, leader.renewals)
         longest_gap_s = max(4 * LOOK_S, leader.lease_s / 4)
         if row != self._seen or before - self._last > longest_gap_s:
@@ -111,15 +112,15 @@ class LeaseWatch:
         return before - self._since >= leader.lease_s
 
     def missed(self) -> None:
-        """The database did not answer: the leader could not renew either."""
+        """Start anew: the database did not answer, so the leader could not renew either."""
         self._seen = None
 
 
 class Leadership:
-    """One orchestrator's claim to lead; see the theory above. `store` is the store it writes through.
+    """One orchestrator's claim to lead, see the theory above. `store` is the fenced store to write through.
 
-    `acquire` and `release` block. `may_place`, `lost` and `permission` are for the loop. A context manager
-    that releases.
+    `acquire` and `release` block; `may_place`, `lost` and `permission` are for the event loop. As a context
+    manager it releases at the end.
     """
 
     def __init__(self, store: Store, lease_s: float, *, clock: Callable[[], float] = steady) -> None:
@@ -136,20 +137,21 @@ class Leadership:
 
     @property
     def incarnation(self) -> str:
+        """The name of this process as an orchestrator: host, process id and a random part."""
         return self.me.incarnation
 
     @property
     def leads(self) -> bool:
-        """Whether it was acquired, and neither lost nor released."""
+        """Whether the lead was acquired, and neither lost nor released."""
         return self._epoch is not None and not self.lost
 
     @property
     def may_place(self) -> bool:
-        """Whether no other orchestrator can lead at this moment."""
+        """Whether no other orchestrator can lead at this moment, so that calls may be made."""
         return self.leads and (self._lock is not None or self._clock() < self._valid_until)
 
     async def permission(self) -> None:
-        """Return inside the lease; the caller calls before it awaits anything else. Raises LeadershipLost."""
+        """Wait until the lease holds; make the call before the next await. Raises LeadershipLost."""
         while not self.may_place:
             if not self.leads:
                 raise LeadershipLost
@@ -158,10 +160,11 @@ class Leadership:
     # ------------------------------------------------------------------ acquire and release
 
     def acquire(self, *, standby: bool = False, say: Callable[[str], None] = lambda _: None) -> None:
-        """Lead; `standby` waits for it, `say` gets one line about that.
+        """Take the lead. `standby`: wait for it as long as another one leads. `say` gets one line about
+        waiting.
 
-        Raises StoreError where another one leads, or the database can't be used. Without `standby` it waits
-        at most for the lease of a leader that has ended without releasing it.
+        Raises StoreError where another orchestrator leads, or the database cannot be used. Without `standby`
+        it waits at most for the lease of a leader that ended without releasing it.
         """
         if self._epoch is not None:
             return
@@ -186,18 +189,13 @@ class Leadership:
             lock.release()
             raise
         if waits:
-            say("standby: takes over")
+            say("standby: taking over")
 
     def _acquire_lease(self, standby: bool, say: Callable[[str], None]) -> None:
         watch, waits, failures = LeaseWatch(), False, 0
         while True:
-            before = self._clock()
             try:
-                leader = self.store.leadership.leader()
-                free = leader.holder in ("", self.incarnation)  # mine: the answer to a taking was lost
-                if (free or watch.look(leader, before, self._clock())) and self._take(leader):
-                    break
-                failures = 0
+                leader, taken = self._try_to_take(watch)
             except StoreError:
                 watch.missed()
                 failures += 1
@@ -205,6 +203,9 @@ class Leadership:
                     raise
                 time.sleep(RETRY_S)
                 continue
+            failures = 0
+            if taken:
+                break
             if watch.has_moved and not standby:
                 raise StoreError(refusal(leader))
             if not waits and leader.holder:
@@ -212,7 +213,15 @@ class Leadership:
                 waits = True
             time.sleep(LOOK_S)
         if waits:
-            say("standby: takes over" if standby else "the last orchestrator is gone; taking over")
+            say("standby: taking over" if standby else "the last orchestrator has ended; taking over")
+
+    def _try_to_take(self, watch: LeaseWatch) -> tuple[Leader, bool]:
+        """The current leader, and whether this orchestrator leads now."""
+        before = self._clock()
+        leader = self.store.leadership.leader()
+        free = leader.holder in ("", self.incarnation)  # its own: the reply to an earlier takeover was lost
+        expired = free or watch.look(leader, before, self._clock())
+        return leader, expired and self._take(leader)
 
     def _take(self, seen: Leader) -> bool:
         before = self._clock()
@@ -226,12 +235,12 @@ class Leadership:
         return True
 
     def release(self) -> None:
-        """Let the next one lead, if this one still does. May be called in every state, and again."""
+        """Give up the lead, if this one still has it. Safe in every state, and to call twice."""
         self._ending.set()
         if self._keeper is not None:
             self._keeper.join(RETRY_S)
         if self.leads:
-            with suppress(StoreError):  # the lease runs out by itself
+            with suppress(StoreError):  # the lease expires by itself
                 self.store.leadership.give_up()
         self._epoch = None
         if self._lock is not None:
@@ -245,10 +254,10 @@ class Leadership:
     ) -> None:
         self.release()
 
-    # ------------------------------------------------------------------ the lease, on a thread of its own
+    # ------------------------------------------------------------------ the lease, on its own thread
 
     def _keep(self) -> None:
-        """Renew until the end. On a thread, since the loop may be busy and a write may be long."""
+        """Renew until the end. On a thread, since the loop may be busy and a write may take long."""
         pause_s, blind_since = RENEW_SHARE * self.me.lease_s, None
         try:
             while not self._ending.wait(pause_s):
@@ -261,12 +270,12 @@ class Leadership:
                     pause_s = min(RETRY_S, RENEW_SHARE * self.me.lease_s)
                     if blind_since is None and not self.may_place:
                         blind_since = before
-                        _say_blind(error)
+                        _log_blind(error)
                     continue
                 self._extend(before)
                 pause_s = RENEW_SHARE * self.me.lease_s
                 if blind_since is not None:
-                    _say_seeing(before - blind_since)
+                    _log_renewed(before - blind_since)
                     blind_since = None
         finally:  # also after an unexpected error: without renewals it does not lead
             self.lost = not self._ending.is_set()
@@ -275,31 +284,31 @@ class Leadership:
         self._valid_until = renewed_at + (1.0 - MARGIN_SHARE) * self.me.lease_s
 
 
-def _say_blind(error: StoreError) -> None:
+def _log_blind(error: StoreError) -> None:
     log.error(
-        "the lease ran out: nothing is placed until the database answers; calls in flight finish",
+        "lease expired: the database does not answer; no new calls until it does, calls in flight finish",
         extra={"action": "lease", "error": str(error)},
     )
 
 
-def _say_seeing(seconds: float) -> None:
-    log.error("the lease is renewed, %s later: placing again", duration(seconds), extra={"action": "lease"})
+def _log_renewed(seconds: float) -> None:
+    log.error("lease renewed after %s: placing again", duration(seconds), extra={"action": "lease"})
 
 
 def _waiting(leader: Leader, standby: bool) -> str:
     lease = f"{leader.lease_s:g} s"
     if standby:
-        return f"standby: waiting for {leader.name}; takes over when it ends, or is silent for {lease}"
-    return f"{leader.name} has not signed off: waiting up to {lease} to see whether it is alive"
+        return f"standby: waiting for {leader.name}; takes over when it ends or does not renew for {lease}"
+    return f"{leader.name} did not sign off: waiting up to {lease} to see whether it still runs"
 
 
 def refusal(leader: Leader) -> str:
-    """What a second orchestrator gets that does not stand by."""
-    helps = (
-        "stop that process first; a server started with --standby on this host takes over when it ends, and "
-        "for several hosts DATABASE_URL names a PostgreSQL"
+    """The message for a second orchestrator that does not stand by."""
+    remedy = (
+        "stop it first, or start a server with --standby on this host, which takes over when it ends; "
+        "for several hosts set DATABASE_URL to a PostgreSQL database"
         if leader.one_host
-        else "stop that process first; a server started with --standby, on any host, takes over when it ends "
-        f"or is silent for {leader.lease_s:g} s"
+        else "stop it first, or start a server with --standby on any host, which takes over when it ends "
+        f"or does not renew for {leader.lease_s:g} s"
     )
-    return f"another orchestrator already serves this state: {leader.name} ({helps})"
+    return f"another orchestrator already serves this state: {leader.name} ({remedy})"

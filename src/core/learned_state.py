@@ -1,7 +1,7 @@
-"""What is learned about a provider outlives the process: its limits, and what calls to it need.
+"""Keeps what a run learns about providers for the next one: their limits, and estimates of their calls.
 
-Kept by address and a fingerprint of the key (`config.identity`), so that another account starts from
-nothing. A simulator starts anew each time.
+The key is the address and a fingerprint of the API key (`config.identity`), so that another account starts
+afresh. What is learned of a simulator is not kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .store_thread import StoreThread
 
 
 class LearnedStateRepository:
-    """See the top of the file."""
+    """Restores and saves the learned limits and estimates of all providers."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class LearnedStateRepository:
         self._balancer, self._access, self._store, self._thread = balancer, access, store, thread
 
     async def restore(self) -> None:
-        """Give every provider what earlier runs have learned about it."""
+        """Give every provider what earlier runs learned about it."""
         for name, access in self._access.items():
             known = await self._thread.insist(self._store.learned_state.load, *identity(access))
             if known and not access.simulated:
@@ -36,7 +36,7 @@ class LearnedStateRepository:
                 provider.estimators.known = known.get("estimates", {})
 
     async def save(self, now: float) -> None:
-        """Keep what is known now."""
+        """Save what is known now. Raises StoreError where the store does not take it."""
         for name, access in self._access.items():
             provider = self._balancer.by_name[name]
             payload = {

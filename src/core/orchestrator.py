@@ -191,7 +191,7 @@ class Orchestrator:
         registration = await session.register(self._settings.pool.max_claims, headroom)
         if registration.recovered or registration.poisoned:
             tasks = "1 task" if registration.recovered == 1 else f"{registration.recovered:,} tasks"
-            text = f"requeued {tasks} from an orchestrator that died"
+            text = f"requeued {tasks} from a run that was killed"
             if registration.poisoned:
                 text += f", {registration.poisoned} failed for good"
             self._reporter.report([Event(session.clock.now(), "recovered", text, level="warning")])
@@ -281,6 +281,7 @@ class Orchestrator:
 
     @property
     def is_ending(self) -> bool:
+        """Whether no new calls are started any more."""
         return self._end.draining
 
     @property

@@ -35,6 +35,7 @@ class PlacementGuard:
         self._held = False  # reported as on hold
 
     def may_place(self) -> bool:
+        """Whether a call may be made now."""
         return not self._end.draining and self._leadership.may_place and not self._is_stalled()
 
     def _is_stalled(self) -> bool:
@@ -42,9 +43,9 @@ class PlacementGuard:
         stalled = writer.stalled
         if self._held != stalled and (self._held or writer.stall_is_news):
             self._held = stalled
-            text = "placing goes on: the database takes answers again"
+            text = "placing resumed: the database stores answers again"
             if stalled:
-                text = f"placing stops: {writer.unstored_text or 'answers cannot be stored'}; trying again"
+                text = f"placing paused: {writer.unstored_text or 'answers cannot be stored'}; retrying"
             event = Event(self._now(), "store", text, level="alert" if stalled else "info")
             self._reporter.report([event])
         return stalled

@@ -96,14 +96,17 @@ class Plan:
 
     @property
     def low_nanos(self) -> int:
+        """The cost with short answers."""
         return sum(line.low_nanos for line in self.lines)
 
     @property
     def expected_nanos(self) -> int:
+        """The expected cost."""
         return sum(line.expected_nanos for line in self.lines)
 
     @property
     def highest_nanos(self) -> int:
+        """The cost with answers as long as allowed."""
         return sum(line.highest_nanos for line in self.lines)
 
     @property
@@ -113,10 +116,12 @@ class Plan:
 
     @property
     def prompt_tokens(self) -> int:
+        """Over all calls."""
         return sum(line.prompt_tokens for line in self.lines)
 
     @property
     def output_tokens(self) -> int:
+        """Over all calls."""
         return sum(line.output_tokens for line in self.lines)
 
     @property

@@ -1,4 +1,4 @@
-"""How well preferences held: the share of each task type's answers that its preferred provider gave."""
+"""How well preferences hold: the share of a task type's answers that came from its preferred provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .store.sums import UsageRow
 
 @dataclass(frozen=True, slots=True)
 class PreferenceHeld:
-    """One task type: how many answers it got, and how many of them from the provider that it prefers."""
+    """The answers of one task type, and how many of them came from its preferred provider."""
 
     task_type: str
     provider: str
@@ -26,7 +26,7 @@ class PreferenceHeld:
 
 
 def preferences_held(rows: Iterable[UsageRow], settings: Settings) -> list[PreferenceHeld]:
-    """A row for each task type that prefers a provider and has answers. `rows` by (task type, provider)."""
+    """A row for each task type with a preferred provider and answers. `rows`: by (task type, provider)."""
     if not settings.routing.preferences:
         return []
     answers: Counter[tuple[str, str]] = Counter()

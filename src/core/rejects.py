@@ -1,7 +1,7 @@
-"""The lines of a file that were no tasks, with the reason of each, for whoever mends them.
+"""The file of rejected lines: the lines of an input file that are not valid tasks, with their reasons.
 
-The file is of the last reading alone: every run reads its tasks anew, and so a line that was mended is gone
-from it, and the file with the last of them.
+It is that of the last run: each run reads all lines again, so a line that was corrected is no longer in it,
+and without rejected lines there is no file.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from ..errors import InputError
 from .intake import BadLine
 from .results import encode_row
 
-FIRST_KEY = b'{"line"'  # what every row of such a file begins with
+FIRST_KEY = b'{"line"'  # the beginning of every row of such a file
 
 
 class RejectsFile:
-    """JSON Lines of `line`, `reason` and `text`, made with permissions 0600 when there is a first one.
+    """JSON Lines with `line`, `reason` and `text`, created with permissions 0600 at the first rejected line.
 
-    Without a path nothing is kept. Raises InputError for a file of something else, or that can't be written.
+    Without a path nothing is written. Raises InputError for a file that holds something else or cannot be
+    written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -30,9 +31,10 @@ class RejectsFile:
         self._file: BinaryIO | None = None
 
     def add(self, bad: BadLine) -> None:
+        """Write a rejected line."""
         if self.path is None:
             return
-        with _told(self.path):
+        with _one_line_errors(self.path):
             if self._file is None:
                 self._file = _open(self.path)
             self._file.write(encode_row({"line": bad.line, "reason": bad.reason, "text": bad.text}))
@@ -44,13 +46,13 @@ class RejectsFile:
         if self.path is None:
             return
         if self._file is not None:
-            with _told(self.path):
+            with _one_line_errors(self.path):
                 self._file.close()
-        elif kind is None and _is_ours(self.path):
-            self.path.unlink(missing_ok=True)  # of an earlier reading, whose lines have been mended
+        elif kind is None and _holds_rejects(self.path):
+            self.path.unlink(missing_ok=True)  # of an earlier run, whose lines have been corrected
 
 
-def _is_ours(path: Path) -> bool:
+def _holds_rejects(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(FIRST_KEY)) == FIRST_KEY
@@ -59,16 +61,16 @@ def _is_ours(path: Path) -> bool:
 
 
 def _open(path: Path) -> BinaryIO:
-    if path.exists() and path.stat().st_size and not _is_ours(path):
-        raise InputError(f"{path}: exists and does not hold rejects; name another file with --rejects")
+    if path.exists() and path.stat().st_size and not _holds_rejects(path):
+        raise InputError(f"{path}: exists and does not hold rejected lines; choose another --rejects file")
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags, 0o600), "wb")
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """A full disk and its like in one line."""
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """Turn an error such as a full disk into an InputError."""
     try:
         yield
     except OSError as error:

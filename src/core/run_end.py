@@ -26,6 +26,7 @@ class RunReport:
 
     @property
     def answered(self) -> int:
+        """Tasks that succeeded."""
         return self.counts.get(TaskStatus.SUCCEEDED, 0)
 
 
@@ -68,7 +69,7 @@ class RunEnd:
         """End because another orchestrator leads: it has booked everything that is not stored yet."""
         if self.stopped != "superseded":
             self.stop()
-            self.stopped, self.why = "superseded", f"{lost}: this one ends, and stores nothing more"
+            self.stopped, self.why = "superseded", f"{lost}; this orchestrator stops and stores nothing more"
 
     def lose_store(self, why: str, in_flight: int) -> None:
         """Drain because the database file is gone: further answers could not be kept."""
@@ -90,4 +91,5 @@ class RunEnd:
         self._over.set()
 
     async def wait(self) -> None:
+        """Return when the run no longer waits for calls in flight."""
         await self._over.wait()

@@ -1,15 +1,15 @@
-"""Background jobs and callbacks that cannot end a run: an unexpected exception in one of them is reported.
+"""Keeps background jobs running: an unexpected exception in one of them is reported and does not end the run.
 
-    keep(name, job)    run a job for as long as the pool works; where it raises, start it again
+    keep(name, job)    run a job as long as the pool works, and restart it where it raises
     guarding(name)     a block whose unexpected exception must not reach the code around it
 
-Reported is: a line in the log with the traceback, and an event `internal_error` for the pages. The same
-exception class of the same job is reported once in `REPORT_EVERY_S`; what repeats meanwhile is counted in the
-log at debug level. This is the one place besides the worker loop that catches every exception: whatever a
-provider, a database or our own code brings up must leave the other jobs at work.
+A report is a line in the log with the traceback, and an event `internal_error` for the pages. The same
+exception class of the same job is reported once in `REPORT_EVERY_S`; repetitions are logged at debug level.
+This is the one place besides the worker loop that catches every exception: an error of a provider, a database
+or this program must leave the other jobs running.
 
-A job that must not be started again for ever names `restarts`: after so many failures in a row `keep` raises
-StoreError, and the orchestrator ends in good order.
+`restarts` limits the restarts of a job: after that many failures in a row `keep` raises StoreError, and the
+orchestrator ends in good order.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from ..errors import LeadershipLost, StoreError
 from ..records import Event
 
 log = logging.getLogger(__name__)
-RESTART_S, RESTART_AT_MOST_S = 0.5, 5.0  # doubled in between: providers wait for no job longer than that
-SETTLED_S = 60.0  # a job that ran for so long has recovered: its next failure counts as the first
+RESTART_S, RESTART_AT_MOST_S = 0.5, 5.0  # doubled in between: no job pauses longer
+SETTLED_S = 60.0  # a job that ran this long has recovered: its next failure counts as the first
 REPORT_EVERY_S = 60.0
 
 
 @dataclass(slots=True)
 class Guarded:
-    """What `guarding` has caught, if anything."""
+    """What a `guarding` block caught, if anything."""
 
     error: Exception | None = None
 
 
 class Supervisor:
-    """Keeps the jobs of one orchestrator at work. For one event loop; `tell` takes the events."""
+    """Keeps the jobs of one orchestrator running. For one event loop; `report` takes the events."""
 
-    def __init__(self, tell: Callable[[Sequence[Event]], None], now: Callable[[], float]) -> None:
-        self._tell, self._now = tell, now
+    def __init__(self, report: Callable[[Sequence[Event]], None], now: Callable[[], float]) -> None:
+        self._report, self._now = report, now
         self._reported: dict[tuple[str, str], float] = {}  # (job, exception class) -> monotonic seconds
 
     async def keep(
@@ -65,20 +65,20 @@ class Supervisor:
 
     @contextmanager
     def guarding(self, name: str) -> Iterator[Guarded]:
-        """Report what the block raises unexpectedly and go on behind it.
+        """Report an unexpected exception of the block and go on after it.
 
-        Cancelling and a lost leadership pass through: they end the run.
+        Cancellation and LeadershipLost pass through: they end the run.
         """
         guarded = Guarded()
         try:
             yield guarded
         except LeadershipLost:
             raise
-        except Exception as error:  # one job's fault, whatever it is, must not become that of all
+        except Exception as error:  # a failure of one job must not end the others
             guarded.error = error
             if self._is_news(name, error):
                 log.exception("unexpected internal error in %s", name, extra={"action": "internal_error"})
-                self._tell([_event(name, error, self._now())])
+                self._report([_event(name, error, self._now())])
             else:
                 log.debug("the same internal error in %s", name, extra={"action": "internal_error"})
 
@@ -92,6 +92,6 @@ class Supervisor:
 
 
 def _event(name: str, error: Exception, now: float) -> Event:
-    """Its class alone: the message of an exception may quote prompts or keys."""
+    """Names the class alone, since the message of an exception may quote prompts or keys."""
     text = f"unexpected internal error in {name}: {type(error).__name__} (the log has the traceback)"
     return Event(now, "internal_error", text, level="warning")

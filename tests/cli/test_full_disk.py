@@ -96,7 +96,7 @@ def test_r4_9_a_full_state_disk_costs_no_task_and_no_call_once_it_is_freed(
         until_rows(tmp_path, 40, script)
         disk.fill()
         before = calls(openai)
-        script.wait_for("placing stops: ")
+        script.wait_for("placing paused: ")
         assert settled_calls(openai, script) - before <= 2 * SLOTS, "those in flight, and those of a moment"
         assert "not stored yet" in script.err and "full" in script.err
         disk.free()
@@ -113,7 +113,7 @@ def test_r4_9_the_second_ctrl_c_on_a_full_state_disk_ends_at_once_and_prints_wha
     with Script(*RUN, cwd=tmp_path, env=env) as script:
         until_rows(tmp_path, 40, script)
         disk.fill()
-        script.wait_for("placing stops: ")
+        script.wait_for("placing paused: ")
         script.interrupt()
         script.wait_for("retrying; press Ctrl-C again to end without them")
         assert script.process.poll() is None, "it keeps trying"
@@ -137,7 +137,7 @@ def test_r4_9_the_second_ctrl_c_ends_at_once_while_the_store_is_blocked_inside_s
         until_rows(tmp_path, 40, script)
         with closing(sqlite3.connect(tmp_path / "state" / "live.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # for which SQLite waits 30 s
-            script.wait_for("placing stops: ")
+            script.wait_for("placing paused: ")
             script.interrupt()
             script.wait_for("retrying; press Ctrl-C again")
             began_at = time.monotonic()

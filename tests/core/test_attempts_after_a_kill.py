@@ -46,7 +46,7 @@ def test_the_limit_of_attempts_and_the_final_error_know_those_before_the_kill(
         done = run_script(*RUN, cwd=tmp_path, env=env)
         calls = simulator.stats()["openai"]["calls"]
     (row,) = read_rows(tmp_path / "out.jsonl")
-    assert "requeued 1 task from an orchestrator that died" in done.err
+    assert "requeued 1 task from a run that was killed" in done.err
     assert done.process.returncode == 1 and row["status"] == "failed", done.err
     assert [attempt["number"] for attempt in row["attempts"]] == [1, 2, 3, 4, 5]
     assert row["error"].startswith("5 attempts failed: ") and row["error"].count("InvalidResponse") == 5

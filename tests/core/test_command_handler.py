@@ -133,6 +133,6 @@ def test_cancel_ends_waiting_tasks_once_and_leaves_calls_in_flight_alone() -> No
     assert (result.task.id, result.status, result.error) == (
         "late",
         TaskStatus.CANCELLED,
-        "cancelled by hand",
+        "cancelled by a command",
     )
     assert pool.dispatch.knows("queue", first.task.id)

@@ -109,7 +109,7 @@ def test_r5_14_a_table_that_is_safe_for_spreadsheets_has_formulas_as_text(
         (row,) = records(path)
         assert (row["output"], row["own"]) == (cell, cell)
         assert list(file.ids()) == ["=a"], "an id is never changed"
-    with pytest.raises(InputError, match="--excel-safe is for a table"):
+    with pytest.raises(InputError, match="--excel-safe needs a table"):
         form_of("out.jsonl", excel_safe=True)
 
 

@@ -163,7 +163,7 @@ def test_a_standby_waits_and_says_for_whom(stored: Store) -> None:
         first.release()
         waiting.join(10)
         assert second.may_place
-    assert said[1:] == ["standby: takes over"]
+    assert said[1:] == ["standby: taking over"]
 
 
 def test_a_killed_leader_with_our_own_process_number_is_replaced(place: object, stored: Store) -> None:

@@ -51,7 +51,7 @@ def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
     path.write_text("mine")
     with RejectsFile(path):
         pass
-    with pytest.raises(InputError, match="does not hold rejects; name another file with --rejects"):
+    with pytest.raises(InputError, match="does not hold rejected lines; choose another --rejects file"):
         RejectsFile(path).add(BadLine(1, "why", "text"))
     assert path.read_text() == "mine"
 

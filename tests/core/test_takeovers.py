@@ -113,7 +113,7 @@ def test_a_run_that_was_stopped_and_taken_over_places_nothing_and_its_cap_holds(
         old.process.send_signal(signal.SIGSTOP)
         with Script(*SERVE, "--standby", cwd=folder, env=environment(second, postgresql_url)) as new:
             new.wait_for(f"standby: waiting for process {old.process.pid} on ")
-            new.wait_for("standby: takes over")
+            new.wait_for("standby: taking over")
             wait_until(lambda: calls(second) > 0, new)
             at_the_stop = calls(provider)
             old.process.send_signal(signal.SIGCONT)
@@ -141,7 +141,7 @@ def test_a_database_out_of_reach_costs_no_task_and_no_place(
             with Script(*SERVE, "--standby", cwd=folder, env=env) as standby:
                 standby.wait_for("standby: waiting for process ")
                 proxy.cut()
-                run.wait_for("the lease ran out")
+                run.wait_for("lease expired")
                 called = calls(provider)
                 until = time.monotonic() + 2 * LEASE_S
                 while time.monotonic() < until:
@@ -150,9 +150,9 @@ def test_a_database_out_of_reach_costs_no_task_and_no_place(
                     run.pause()
                 assert provider.stats()["openai"]["in_flight"] == 0, "what was in flight has ended"
                 proxy.mend()
-                run.wait_for("the lease is renewed")
+                run.wait_for("lease renewed")
                 assert run.wait(60) == 0, run.err
-                standby.wait_for("standby: takes over")  # a clean end, and no earlier
+                standby.wait_for("standby: taking over")  # a clean end, and no earlier
                 standby.wait_for("ready after")
         assert calls(provider) == TASKS, "each task was asked once"
         rows = read_rows(folder / "out.jsonl")
@@ -181,7 +181,7 @@ def test_a_standby_takes_over_in_time_and_every_task_is_answered(
                 new.wait_for(f"standby: waiting for process {old.process.pid} on ")
                 old.process.send_signal(number)
                 began = time.monotonic()
-                new.wait_for("standby: takes over")
+                new.wait_for("standby: taking over")
                 took = time.monotonic() - began
                 assert old.wait(10) == (0 if number == signal.SIGTERM else -signal.SIGKILL), old.err
                 wait_until(lambda: store.reports.task_counts()[TaskStatus.SUCCEEDED] == TASKS, new)
@@ -209,7 +209,7 @@ def test_a_wall_clock_that_is_ahead_throws_nobody_out(
             standby.wait_for("standby: waiting")
             until = time.monotonic() + 2 * LEASE_S
             while time.monotonic() < until:
-                assert "standby: takes over" not in standby.err and old.process.poll() is None
+                assert "standby: taking over" not in standby.err and old.process.poll() is None
                 time.sleep(0.1)
         assert store.leadership.leader().epoch == 1 and store.leadership.leader().alive
 

@@ -160,7 +160,7 @@ def test_a_run_that_the_earlier_version_left_resumes_and_repeats_no_call(
     env = {**live_environment(simulator.base_urls, only=["openai"]), **killed.env}
     done = run_script(*RUN, "--yes", cwd=killed.folder, env=env)
     assert done.process.returncode == 0, done.err
-    assert "requeued 7 tasks from an orchestrator that died" in done.err
+    assert "requeued 7 tasks from a run that was killed" in done.err
     rows = {row["id"]: row for row in read_rows(killed.folder / "out.jsonl")}
     assert len(rows) == len(read_rows(killed.folder / "out.jsonl")) == 13
     assert {row["status"] for row in rows.values()} == {"succeeded"}

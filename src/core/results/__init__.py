@@ -1,8 +1,8 @@
-"""Results as rows of JSON Lines, CSV or OpenAI's Batch API, and the file they are appended to.
+"""Result rows as JSON Lines, CSV or lines of OpenAI's Batch API, and the file they are appended to.
 
-The store is the truth; the file is a copy of it that a user can read, so it may be cut, completed and even
-deleted: a resumed run writes what is missing. A row is written in one piece, so the only damage that a crash
-can do is one torn last row, which is cut when the file is opened again.
+The store holds the results; the file is a copy that may be cut, completed and even deleted: a resumed run
+writes what is missing. A row is written in one piece, so a crash can damage only the last row, which is cut
+when the file is opened again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Results as CSV: a header, then a record a result, the columns of the tasks' own file behind ours.
+"""Results as CSV: a header and one record per result, with the columns of the input file at the end.
 
-RFC 4180: CRLF, doubled quotes. A cell may hold line ends, so the end of the last whole record is where a line
-ends outside quotes, and the file is read from its beginning to find it.
+RFC 4180: CRLF, doubled quotes. A cell may contain line ends, so the last whole record ends with the last line
+end outside quotes, and the file is read from its beginning to find it.
 """
 
 from __future__ import annotations
@@ -25,39 +25,41 @@ COLUMNS = (
     "deduplicated_from",
 )  # fmt: skip
 USAGE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-ATTEMPTS = "attempts"  # how many
-METADATA = "metadata"  # as JSON: what has no column of its own
-OWN = METADATA + "."  # before an own column's name that is one of ours
-FIRST = ("id", "line", "status", "output")  # what the header of a results file begins with
+ATTEMPTS = "attempts"  # their number
+METADATA = "metadata"  # as JSON: all that has no column of its own
+OWN = METADATA + "."  # before the name of an input column that a result column has too
+FIRST = ("id", "line", "status", "output")  # the beginning of the header of a results file
 
 _OURS = frozenset([*COLUMNS, *USAGE, ATTEMPTS, METADATA])
-# What a spreadsheet would calculate instead of show; some take the full-width signs for the same.
+# Beginnings of cells that a spreadsheet calculates; some treat the full-width signs alike.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_BOM = b"\xef\xbb\xbf"  # a program that saved the file again may have put one there
+_BOM = b"\xef\xbb\xbf"  # a program that saved the file again may have added one
 
 
 class CsvForm:
-    """One results file as CSV. Its header is fixed by the first row, or by what the file has already."""
+    """The CSV form of one results file. The first row, or the existing file, fixes its header."""
 
     DELIMITERS: ClassVar = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 
     def __init__(self, delimiter: str = ",", *, excel_safe: bool = False) -> None:
-        """`excel_safe`: cells that a spreadsheet would calculate begin with an apostrophe."""
+        """`excel_safe`: write an apostrophe before cells that a spreadsheet would calculate."""
         self._delimiter, self._excel_safe = delimiter, excel_safe
         self._own: tuple[str, ...] = ()
         self._header: tuple[str, ...] = ()
-        # A cell has no limit of its own; this one, of the whole process, is 128 KiB unless told.
+        # For the whole process; the default of 128 KiB is less than a cell may have.
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
     def add_columns(self, names: Iterable[str]) -> None:
-        """Columns of the tasks' file, for the next header that is written."""
+        """Columns of the input file, for the next header that is written."""
         self._own = tuple(OWN + name if name in _OURS else name for name in names)
 
     def head(self) -> bytes:
+        """The header."""
         self._header = (*COLUMNS, *USAGE, ATTEMPTS, *self._own, METADATA)
         return csv_line(self._header, self._delimiter)
 
     def encode(self, result: Result, *, simulated: bool) -> bytes:
+        """The record of a result."""
         row = result_row(result, simulated=simulated)
         text = csv_text(self._cells_of(row), self._delimiter)
         if not is_clean(text):
@@ -76,10 +78,10 @@ class CsvForm:
                 rest[name] = value
         cells[METADATA] = _json(rest) if rest else ""
         line = [cells.get(name, "") for name in self._header]
-        return [line[0], *map(guard, line[1:])] if self._excel_safe else line  # a row is known by its id
+        return [line[0], *map(guard, line[1:])] if self._excel_safe else line  # the id stays as it is
 
     def whole_bytes(self, path: Path) -> int:
-        """Also takes over the header that is there."""
+        """The length of the whole records; also reads the existing header. Raises InputError."""
         begin = self._delimiter.join(FIRST).encode()
         with path.open("rb") as file:
             first = file.read(len(_BOM) + len(begin) + 1).removeprefix(_BOM)
@@ -93,6 +95,7 @@ class CsvForm:
         return whole
 
     def pieces(self, path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+        """Each record with its row; None for the header and for invalid records."""
         header: tuple[str, ...] = ()
         for record in _whole_records(path):
             cells = self._cells(record)
@@ -119,7 +122,7 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def guard(value: Any) -> Any:
-    """A formula as text; a number is none."""
+    """Mark a formula as text; numbers stay as they are."""
     if not (isinstance(value, str) and value.startswith(_FORMULA)):
         return value
     try:
@@ -130,10 +133,12 @@ def guard(value: Any) -> Any:
 
 
 def csv_line(cells: Iterable[Any], delimiter: str = ",") -> bytes:
+    """One record as valid UTF-8."""
     return clean(csv_text(cells, delimiter)).encode()
 
 
 def csv_text(cells: Iterable[Any], delimiter: str) -> str:
+    """One record with its line end."""
     line = io.StringIO()
     plain = (json.dumps(cell) if isinstance(cell, bool) else cell for cell in cells)
     csv.writer(line, delimiter=delimiter).writerow(plain)
@@ -145,7 +150,7 @@ def _json(value: Any) -> str:
 
 
 def _whole_records(path: Path) -> Iterator[bytes]:
-    """The records up to the last one that is whole: each ends with the first line end outside quotes."""
+    """All whole records: each ends with the first line end outside quotes."""
     lines: list[bytes] = []
     quotes = 0
     with path.open("rb") as file:

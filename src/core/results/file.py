@@ -24,10 +24,10 @@ Piece = tuple[bytes, dict[str, Any] | None]
 
 
 class ResultsFile:
-    """Appends rows to a results file, or to standard output for `-`, in the form that its name asks for.
+    """Appends rows to a results file, or to standard output for `-`, in the form that its suffix names.
 
-    Opening makes the file with permissions 0600, takes a lock that a second run runs into, and cuts a torn
-    last line. Raises InputError for a file that is busy, can't be written or holds something else.
+    Opening creates the file with permissions 0600, locks it against a second run, and cuts an incomplete last
+    row. Raises InputError for a file that is locked, cannot be written or holds something else.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ResultsFile:
     ) -> None:
         self.simulated = simulated
         self.written = 0  # rows appended by this object
-        self.is_closed = False  # the reader of standard output is gone: it takes no row any more
+        self.is_closed = False  # standard output has no reader any more
         self._fsync = fsync
         self._form = form or form_of(str(path))
         self.path = None if str(path) == STDOUT else Path(path)
@@ -52,32 +52,33 @@ class ResultsFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """What was refused leaves no file behind that it made for nothing."""
+        """Close, and remove a new file that stayed empty because the run was refused."""
         if kind is not None and issubclass(kind, ConfigError | InputError) and self._is_new and not self._end:
-            with suppress(OSError):  # Windows keeps what is open
+            with suppress(OSError):  # Windows keeps open files
                 cast(Path, self.path).unlink()
         self.close()
 
     def add_columns(self, names: Iterable[str]) -> None:
-        """Columns of the tasks' own file that come back with the results, where the form has columns."""
+        """Columns of the input file to copy to the results, where the form has columns."""
         if isinstance(self._form, CsvForm):
             self._form.add_columns(names)
 
     @property
     def name(self) -> str:
+        """For messages."""
         return "standard output" if self.path is None else str(self.path)
 
     def ids(self) -> Iterator[str]:
-        """The ids of the rows that are already there, one line in memory at a time."""
+        """The ids of the existing rows, with one row in memory at a time."""
         for row in self.rows():
             yield str(row["id"])
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows that are there, oldest first: `id`, `status`, `simulated` and what else the form keeps."""
+        """The existing rows, oldest first: `id`, `status`, `simulated` and the other fields of the form."""
         return iter(()) if self.path is None else _rows(self._form, self.path)
 
     def append(self, results: Iterable[Result]) -> None:
-        """Write the rows of `results` at once. Raises StoreError; nothing half-written is left behind."""
+        """Write the rows of `results` at once. Raises StoreError, and leaves no incomplete row behind."""
         head = b"" if self._end else self._form.head()
         rows = [self._form.encode(result, simulated=self.simulated) for result in results]
         if not rows:
@@ -88,7 +89,7 @@ class ResultsFile:
             self._cut_back()
             if self.path is None and isinstance(error, BrokenPipeError):
                 self.is_closed = True
-                # What Python flushes at the end goes nowhere, instead of failing once more.
+                # So that the flush at the end of the process does not fail again.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise StoreError(
                 f"{self.name} cannot be written ({error.strerror or error}); the answers are stored"
@@ -96,9 +97,9 @@ class ResultsFile:
         self.written += len(rows)
 
     def drop(self, ids: Collection[str]) -> int:
-        """Take the rows of these ids out; returns how many there were.
+        """Remove the rows of these ids; returns how many there were. Raises StoreError.
 
-        The file is replaced as a whole: a reader, and a crash, find the old one or the new one.
+        The file is replaced as a whole: a reader, and a restart after a crash, find the old or the new one.
         """
         if self.path is None or not ids:
             return 0
@@ -120,7 +121,7 @@ class ResultsFile:
 
     @property
     def is_there(self) -> bool:
-        """Whether the file still has its name: it may have been deleted or replaced while it was open."""
+        """Whether the file is still at its path: it may have been deleted or replaced while it was open."""
         if self.path is None:
             return True
         try:
@@ -129,7 +130,7 @@ class ResultsFile:
             return False
 
     def reopen(self) -> None:
-        """Go on with the file that has the name now, or a new one; InputError where it can't be used."""
+        """Go on with the file at the path now, or a new one. Raises InputError where it is unusable."""
         if self.path is not None:
             new = _open_locked(self.path)
             self._file.close()
@@ -144,9 +145,9 @@ class ResultsFile:
             self._file, self._end = _open_locked(self.path), 0
 
     def _replace(self, aside: Path, path: Path, new: BinaryIO) -> None:
-        """The new file takes the old one's place, both of them locked until it has."""
+        """Replace the old file by the new one, with both locked until then."""
         old = self._file
-        if os.name == "nt":  # which moves no open file, and knows no lock of ours
+        if os.name == "nt":  # it cannot move an open file, and has no such lock
             new.close()
             old.close()
             aside.replace(path)
@@ -172,7 +173,7 @@ class ResultsFile:
             self._end += len(data)
 
     def _mend(self, path: Path) -> int:
-        """Check that the file is one of results and cut its torn last row; its length in bytes."""
+        """Check that the file holds results, and cut an incomplete last row. Returns its length in bytes."""
         size = path.stat().st_size
         whole = self._form.whole_bytes(path) if size else 0
         if whole < size:
@@ -184,9 +185,9 @@ class ResultsFile:
         return whole
 
     def _cut_back(self) -> None:
-        """After a write that failed half-way, so that the next one begins on a line of its own."""
+        """Remove what a failed write left, so that the next row begins on a line of its own."""
         if self.path is not None:
-            with suppress(OSError):  # what can't be cut now is cut when the file is opened again
+            with suppress(OSError):  # then it is cut when the file is opened again
                 os.ftruncate(self._file.fileno(), self._end)
 
 
@@ -195,9 +196,9 @@ def _rows(form: Form, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def holds_simulated(path: Path, form: Form | None = None) -> bool | None:
-    """Whether the rows of a results file came from the simulator; None where there is no row.
+    """Whether the rows of a results file came from the simulator; None without a row.
 
-    Raises InputError for a file that can't be read, as some of /proc that call themselves ordinary.
+    Raises InputError for a file that cannot be read, such as some in /proc.
     """
     if not path.is_file():
         return None
@@ -215,7 +216,7 @@ def _open_locked(path: Path) -> BinaryIO:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    # Unbuffered: a write that fails must not come back with the next flush.
+    # Unbuffered: data of a failed write must not be written by the next flush.
     file = os.fdopen(descriptor, "r+b", buffering=0)
     try:
         _lock(descriptor)
@@ -228,9 +229,9 @@ def _open_locked(path: Path) -> BinaryIO:
 
 
 def refuse_special(path: Path) -> None:
-    """Raise InputError where `path` exists and is no ordinary file.
+    """Raise InputError where `path` exists and is not a regular file.
 
-    Only an ordinary file can be cut, locked and replaced. Opening a device or a pipe could even block.
+    Only a regular file can be cut, locked and replaced. Opening a device or a pipe could even block.
     """
     try:
         mode = path.stat().st_mode
@@ -241,12 +242,12 @@ def refuse_special(path: Path) -> None:
     if stat.S_ISREG(mode):
         return
     what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
-    raise InputError(f"{path}: results need an ordinary file, and this is {what} (- is standard output)")
+    raise InputError(f"{path}: is {what}; results need a regular file, or - for standard output")
 
 
 def _copy_without(pieces: Iterable[Piece], new: BinaryIO, ids: Collection[str]) -> tuple[int, int]:
-    """Write all but the rows of `ids` into `new`: how many these were, and how long it is now."""
-    os.ftruncate(new.fileno(), 0)  # what a crash has left there
+    """Copy all rows but those of `ids` to `new`. Returns how many were left out, and its length."""
+    os.ftruncate(new.fileno(), 0)  # of an earlier crash
     dropped = size = 0
     kept: list[bytes] = []
     for piece, row in pieces:
@@ -263,7 +264,7 @@ def _copy_without(pieces: Iterable[Piece], new: BinaryIO, ids: Collection[str]) 
 
 
 def _write_all(file: BinaryIO, data: bytes) -> int:
-    """An unbuffered file may take less than it is given."""
+    """Write all of `data`: an unbuffered file may write only a part at once."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
@@ -271,7 +272,7 @@ def _write_all(file: BinaryIO, data: bytes) -> int:
 
 
 def _lock(descriptor: int) -> None:
-    """An advisory lock that ends with the process. Systems without flock go without one."""
+    """Take an advisory lock that ends with the process, where the system has flock."""
     try:
         import fcntl
     except ImportError:

@@ -1,4 +1,4 @@
-"""What a results file may be written as; its ending decides, or the name of the format."""
+"""The forms of a results file. Its suffix decides, or the name of a format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .jsonl import JsonLines
 from .openai_batch import BatchRows
 
 OPENAI_BATCH = "openai-batch"
-# Endings of other formats. JSON Lines under such a name could be opened by no program that goes by it.
+# Suffixes of other formats. A program that opens such a file by its suffix could not read JSON Lines.
 NOT_WRITTEN = (
     *(".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet", ".feather", ".arrow", ".orc", ".avro"),
     *(".pkl", ".pickle", ".npy", ".h5", ".db", ".sqlite", ".sqlite3", ".duckdb", ".pdf", ".docx"),
@@ -22,33 +22,35 @@ NOT_WRITTEN = (
 
 
 class Form(Protocol):
-    """One way of writing results to a file, which a crash may have cut off anywhere."""
+    """One way to write results to a file, which a crash may cut off anywhere."""
 
     def head(self) -> bytes:
-        """What comes before the first row."""
+        """The bytes before the first row."""
 
     def encode(self, result: Result, *, simulated: bool) -> bytes:
-        """One result's row."""
+        """The row of a result."""
 
     def whole_bytes(self, path: Path) -> int:
         """The length of `path` up to the end of its last whole row. Raises InputError for a foreign file."""
 
     def pieces(self, path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
-        """All of a mended file, oldest first: the bytes of each row, and the row with `id`, `status` and
-        `simulated` at least; None for a header and for what is no row.
+        """All of a file without an incomplete last row, oldest first.
+
+        Yields the bytes of each row, and the row with `id`, `status` and `simulated` at least; None for a
+        header and for anything else.
         """
 
 
 def form_of(output: str, fmt: str | None = None, *, excel_safe: bool = False) -> Form:
-    """The form for a results file of this name. Raises InputError where they don't go together."""
+    """The form for a results file of this name. Raises InputError where name and options do not fit."""
     suffix = Path(output).suffix.lower()
     if excel_safe and suffix not in CsvForm.DELIMITERS:
-        raise InputError(f"--excel-safe is for a table, and {output} is none: let it end in .csv or .tsv")
+        raise InputError(f"--excel-safe needs a table: end {output} in .csv or .tsv")
     if suffix in NOT_WRITTEN:
-        raise InputError(f"{output}: {suffix} is not written; let the output end in .jsonl, .csv or .tsv")
+        raise InputError(f"{output}: {suffix} files are not supported; end the name in .jsonl, .csv or .tsv")
     if fmt == OPENAI_BATCH:
         if suffix in CsvForm.DELIMITERS:
-            raise InputError(f"{output}: {OPENAI_BATCH} rows are JSON Lines; let the output end in .jsonl")
+            raise InputError(f"{output}: {OPENAI_BATCH} rows are JSON Lines; end the name in .jsonl")
         return BatchRows()
     if suffix in CsvForm.DELIMITERS:
         return CsvForm(CsvForm.DELIMITERS[suffix], excel_safe=excel_safe)

@@ -1,4 +1,4 @@
-"""Results as JSON Lines: a row is one line, so a torn last one is found from the end of the file."""
+"""Results as JSON Lines: a row is a line, so an incomplete last one is found from the end of the file."""
 
 from __future__ import annotations
 
@@ -12,49 +12,53 @@ from ...errors import InputError
 from ...records import Result
 from .rows import result_row, storable_row
 
-FIRST_KEY = b'{"id"'  # what every row of a results file begins with
+FIRST_KEY = b'{"id"'  # the beginning of every row of a results file
 CHUNK_BYTES = 1 << 16
 
 Row = dict[str, Any]
 
 
 class JsonLines:
-    """Our own rows: everything that is known of a result."""
+    """The full row of a result, see `rows.result_row`."""
 
     def head(self) -> bytes:
+        """Nothing: there is no header."""
         return b""
 
     def encode(self, result: Result, *, simulated: bool) -> bytes:
+        """The row of a result, as one line."""
         return encode_row(result_row(result, simulated=simulated))
 
     def whole_bytes(self, path: Path) -> int:
+        """The length of the whole rows. Raises InputError for other files."""
         return whole_lines(path, _row_of)
 
     def pieces(self, path: Path) -> Iterator[tuple[bytes, Row | None]]:
+        """Each line with its row; None for a line that is not one."""
         return pieces_of_lines(path, _row_of)
 
 
 def _row_of(line: Mapping[str, Any]) -> Row | None:
-    """A batch row has a `custom_id`, and is none of these."""
+    """The row; None for others, such as a batch row, which has a `custom_id`."""
     return dict(line) if "id" in line and "status" in line and "custom_id" not in line else None
 
 
 def encode_row(row: Mapping[str, Any]) -> bytes:
-    """One line of valid UTF-8. What would break a reader that splits at every kind of line end is escaped."""
+    """One line of valid UTF-8. Unusual line ends are escaped, since some readers split at them."""
     text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
     for separator in ("\x85", "\u2028", "\u2029"):
         if separator in text:
             text = text.replace(separator, f"\\u{ord(separator):04x}")
     try:
         return text.encode() + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair, which other readers take for no text even if escaped
+    except UnicodeEncodeError:  # half of a surrogate pair, which other readers refuse even if escaped
         return encode_row(storable_row(row))
 
 
 def whole_lines(path: Path, row_of: Callable[[Row], Row | None]) -> int:
-    """Bytes up to the end of the last whole row, be it that its line feed alone is missing.
+    """Bytes up to the end of the last whole row; its line feed may be missing.
 
-    Raises InputError for a file whose first line is no row.
+    Raises InputError for a file whose first line is not a row.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -63,20 +67,23 @@ def whole_lines(path: Path, row_of: Callable[[Row], Row | None]) -> int:
         if not first.startswith(FIRST_KEY[: len(first)]):
             raise not_results(path)
         if first.endswith(b"\n") and _parse(first, row_of) is None:
-            raise InputError(f"{path}: holds rows of another format; choose another output, or that --format")
+            raise InputError(
+                f"{path}: holds rows of another format; choose another output or the matching --format"
+            )
         whole = _end_of_last_line(file, size)
         file.seek(whole)
         return whole if _parse(file.read(), row_of) is None else size
 
 
 def pieces_of_lines(path: Path, row_of: Callable[[Row], Row | None]) -> Iterator[tuple[bytes, Row | None]]:
-    """One line in memory at a time."""
+    """Each line with its row, with one line in memory at a time."""
     with path.open("rb") as file:
         for line in file:
             yield line, _parse(line, row_of)
 
 
 def not_results(path: Path) -> InputError:
+    """The error for an existing file of something else."""
     return InputError(f"{path}: exists and does not hold results; choose another output")
 
 

@@ -1,7 +1,7 @@
-"""Results as the rows of OpenAI's Batch API, for programs that read those.
+"""Results as lines of OpenAI's Batch API, for programs that read those.
 
-One file holds answers and errors alike. What that format has no place for stands at the end of a row:
-`status`, `provider`, `cost_usd`, `warnings`, `simulated`.
+One file holds answers and errors. Fields that the format does not have are at the end of a row: `status`,
+`provider`, `cost_usd`, `warnings`, `simulated`.
 """
 
 from __future__ import annotations
@@ -25,28 +25,32 @@ _CODES = {
 
 
 class BatchRows:
-    """`{"id", "custom_id", "response" or null, "error" or null, ...}`, a line each."""
+    """One line per result: `{"id", "custom_id", "response" or null, "error" or null, ...}`."""
 
     def head(self) -> bytes:
+        """Nothing: there is no header."""
         return b""
 
     def encode(self, result: Result, *, simulated: bool) -> bytes:
+        """The row of a result, as one line."""
         return encode_row(batch_row(result, simulated=simulated))
 
     def whole_bytes(self, path: Path) -> int:
+        """The length of the whole rows. Raises InputError for other files."""
         return whole_lines(path, _row_of)
 
     def pieces(self, path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+        """Each line with its row; None for a line that is not one."""
         return pieces_of_lines(path, _row_of)
 
 
 def _row_of(line: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`id` is the task's, as in every form."""
+    """The row with the task's id as `id`, as in every form."""
     return {**line, "id": line["custom_id"]} if "custom_id" in line and "status" in line else None
 
 
 def batch_row(result: Result, *, simulated: bool) -> dict[str, Any]:
-    """One result. The ids are made of batch and task, so that the same row has the same ones again."""
+    """The row of a result. Its ids are made of batch and task, so they stay the same."""
     task, by = result.task, result.answered_by
     mark = hashlib.blake2b(f"{task.batch}\0{task.id}".encode(), digest_size=12).hexdigest()
     answered = result.status is TaskStatus.SUCCEEDED
@@ -86,7 +90,7 @@ def _response(result: Result, mark: str) -> dict[str, Any]:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    """As OpenAI counts: cached tokens are part of the prompt's."""
+    """Counted as OpenAI does: cached tokens are part of the prompt tokens."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.output_tokens,

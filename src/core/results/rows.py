@@ -1,4 +1,4 @@
-"""One result as a user reads it, whatever it is written as."""
+"""The row of a result, as users read it in every form."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ...records import NANOS_PER_USD, Attempt, Candidate, Result, Usage
 from ...refusal_text import candidate_text
 from ...storable import clean
 
-REPLACED = "characters that are no valid Unicode, or NUL, are replaced by U+FFFD"
+REPLACED = "invalid Unicode and NUL characters are replaced by U+FFFD"
 
 
 def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
-    """One result as a user reads it.
+    """The row of a result.
 
     `usage` and `cost_usd` are sums over all attempts; `cost_usd` is None where a price is unknown.
-    `latency_s` runs from the first call to the end of the last, waits between them included. A row whose
-    answer is that of an equal task names it in `deduplicated_from`, and has cost nothing itself.
+    `latency_s` runs from the first call to the end of the last one, including waits between them. A task that
+    got the answer of an equal one names that in `deduplicated_from`, and costs nothing itself.
     """
     task, by, origin = result.task, result.answered_by, result.origin
     return {
@@ -47,7 +47,7 @@ def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
 
 
 def storable_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The same row as valid Unicode without NUL. What was neither becomes U+FFFD, and its warnings say so."""
+    """The row as valid Unicode without NUL. Other characters become U+FFFD, which a warning says."""
     found: dict[str, Any] = _clean(dict(row))
     if "warnings" in found:
         found["warnings"].append(REPLACED)
@@ -63,7 +63,7 @@ def _clean(part: Any) -> Any:
 
 
 def attempt_row(attempt: Attempt) -> dict[str, Any]:
-    """One call: where it went, why it went there, and what came of it. `started_at`: UTC epoch seconds."""
+    """The row of one call: provider, reasons and outcome. `started_at`: UTC epoch seconds."""
     return {
         "number": attempt.number,
         "provider": attempt.provider,
@@ -93,11 +93,12 @@ def _reason_row(candidate: Candidate) -> dict[str, Any]:
 
 
 def usage_row(usage: Usage) -> dict[str, int]:
+    """Tokens by kind."""
     return asdict(usage)
 
 
 def total_usage(attempts: Iterable[Attempt]) -> Usage:
-    """All tokens of a task, those of failed attempts too: what `cost_usd` pays for."""
+    """All tokens of a task, failed attempts included: those that `cost_usd` pays for."""
     used = [attempt.usage for attempt in attempts]
     return Usage(
         input_tokens=sum(u.input_tokens for u in used),
@@ -109,7 +110,7 @@ def total_usage(attempts: Iterable[Attempt]) -> Usage:
 
 
 def latency_s(result: Result) -> float | None:
-    """Seconds from the first call to the end of the last; None for a task that was never called."""
+    """Seconds from the first call to the end of the last one; None without a call."""
     if not result.attempts:
         return None
     first, last = result.attempts[0], result.attempts[-1]
@@ -117,6 +118,7 @@ def latency_s(result: Result) -> float | None:
 
 
 def usd(nanos: int | None) -> float | None:
+    """Dollars; None where the amount is unknown."""
     return None if nanos is None else nanos / NANOS_PER_USD
 
 
