@@ -85,7 +85,7 @@ class CallGate:
         )
 
     def abandon(self, call: Call, why: str) -> Result:
-        """End the task of a call that could not be settled, or it would stay in flight for ever."""
+        """End the task of a call that could not be settled, or it would stay in flight forever."""
         return self._dispatch.abandon(call.placement.task, self._now(), why, call.placement)
 
     def release(self, call: Call) -> None:

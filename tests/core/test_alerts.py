@@ -1,4 +1,4 @@
-"""Alerts: a real hook on loopback that answers, fails, hangs or is not there, and the tasks never notice."""
+"""Alerts: a real webhook on loopback that answers, fails, hangs or is unreachable never delays a task."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_a_hook_that_fails_twice_gets_the_alert_the_third_time(failure: Answer) -> None:
+async def test_a_webhook_that_fails_twice_gets_the_alert_at_the_third_try(failure: Answer) -> None:
     async with served(failure, failure, OK) as hook:
         alerter = Alerter(hook.url, limits=QUICK)
         alerter.send(EVENT)
@@ -155,7 +155,7 @@ async def test_a_retry_after_is_obeyed_up_to_the_longest_wait() -> None:
     assert len(hook.bodies) == 2
 
 
-async def test_after_three_tries_an_alert_is_given_up_and_the_next_one_is_tried() -> None:
+async def test_after_three_failed_tries_the_next_alert_is_sent() -> None:
     async with served(says(500), says(500), says(500), OK) as hook:
         alerter = Alerter(hook.url, limits=QUICK)
         alerter.send(EVENT)
@@ -166,7 +166,7 @@ async def test_after_three_tries_an_alert_is_given_up_and_the_next_one_is_tried(
 
 
 @pytest.mark.parametrize("status", [301, 307, 400, 403, 404, 410])
-async def test_an_answer_that_would_not_change_is_not_asked_for_again(status: int) -> None:
+async def test_a_final_answer_is_not_retried(status: int) -> None:
     async with served(says(status, "invalid_payload", Location="/elsewhere")) as hook:
         alerter = Alerter(hook.url, limits=QUICK)
         alerter.send(EVENT)
@@ -175,7 +175,7 @@ async def test_an_answer_that_would_not_change_is_not_asked_for_again(status: in
     assert alerter.failed == 1
 
 
-async def test_an_alert_that_was_taken_counts_though_the_words_never_come() -> None:
+async def test_an_accepted_alert_counts_as_delivered_without_the_body_of_the_answer() -> None:
     async def half(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "10"})
         await response.prepare(request)
@@ -193,7 +193,9 @@ async def test_an_alert_that_was_taken_counts_though_the_words_never_come() -> N
 # ------------------------------------------------------------------ never in the way
 
 
-async def test_a_hanging_hook_delays_neither_the_sender_nor_the_end(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_hanging_webhook_delays_neither_the_sender_nor_the_shutdown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with served(OK) as hook:
         hook.answers = [hook.hang]
         alerter = Alerter(hook.url, limits=QUICK)
@@ -206,7 +208,7 @@ async def test_a_hanging_hook_delays_neither_the_sender_nor_the_end(caplog: pyte
     assert repr(alerter) == "<Alerter closed, 2 waiting, 0 delivered, 0 failed, 0 dropped>"
 
 
-async def test_a_hanging_hook_is_given_up_after_its_time() -> None:
+async def test_a_hanging_webhook_is_given_up_after_its_timeout() -> None:
     async with served(OK) as hook:
         hook.answers = [hook.hang]
         alerter = Alerter(hook.url, limits=replace(QUICK, timeout_s=0.03))
@@ -215,7 +217,7 @@ async def test_a_hanging_hook_is_given_up_after_its_time() -> None:
     assert (alerter.delivered, alerter.failed) == (0, 1)
 
 
-async def test_a_hook_that_is_not_there_costs_nothing_but_a_line_in_the_log(
+async def test_an_unreachable_webhook_only_leaves_a_line_in_the_log(
     nowhere: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     alerter = Alerter(nowhere, limits=QUICK)
@@ -248,7 +250,7 @@ async def test_without_a_url_nothing_happens(url: str | None) -> None:
     assert alerter.accepted == 0
 
 
-async def test_after_the_end_nothing_is_taken_and_a_second_end_is_harmless(hook: Hook) -> None:
+async def test_a_closed_alerter_takes_no_event_and_can_be_closed_again(hook: Hook) -> None:
     alerter = Alerter(hook.url, limits=QUICK)
     alerter.send(EVENT)
     assert [await alerter.close(30), await alerter.close(30)] == [0, 0]
@@ -256,7 +258,7 @@ async def test_after_the_end_nothing_is_taken_and_a_second_end_is_harmless(hook:
     assert alerter.accepted == len(hook.bodies) == 1
 
 
-async def test_a_session_that_was_lent_stays_open(hook: Hook) -> None:
+async def test_a_session_that_was_passed_in_stays_open(hook: Hook) -> None:
     async with aiohttp.ClientSession() as session:
         alerter = Alerter(hook.url, session=session, limits=QUICK)
         alerter.send(EVENT)
@@ -265,7 +267,7 @@ async def test_a_session_that_was_lent_stays_open(hook: Hook) -> None:
     assert len(hook.bodies) == 1
 
 
-async def test_an_end_that_is_cut_short_leaves_nothing_open() -> None:
+async def test_a_cancelled_close_leaves_nothing_open() -> None:
     async with served(OK) as hook:
         hook.answers = [hook.hang]
         alerter = Alerter(hook.url, limits=QUICK)
@@ -311,7 +313,7 @@ async def test_a_test_alert_tells_why_there_was_no_answer(nowhere: str) -> None:
 # ------------------------------------------------------------------ what must not leave, or be seen
 
 
-def test_of_the_fields_only_harmless_plain_values_leave() -> None:
+def test_only_harmless_plain_fields_are_sent() -> None:
     fields = {
         "models": ["a"],
         "prompt": "tell me",
@@ -347,7 +349,7 @@ def test_of_the_fields_only_harmless_plain_values_leave() -> None:
         "https://hooks.slack.com/services/T1/B1/x",
     ],
 )
-def test_whatever_looks_like_a_key_is_masked_everywhere(key: str) -> None:
+def test_everything_that_looks_like_a_key_is_masked(key: str) -> None:
     event = replace(EVENT, message=f"refused: {key}, sorry", fields={"reason": f"because of {key}"})
     assert key not in json.dumps(body_of(event))
     assert "sorry" in body_of(event)["text"]
@@ -364,17 +366,17 @@ def test_long_texts_are_cut() -> None:
     assert len(body["event"]["fields"]["reason"]) == 200
 
 
-def test_a_message_calls_nobody_in_slack() -> None:
+def test_a_message_makes_no_mention_in_slack() -> None:
     text = body_of(replace(EVENT, message="<!channel> a <b> & c"))["text"]
     assert text.endswith("&lt;!channel&gt; a &lt;b&gt; &amp; c")
 
 
 @pytest.mark.parametrize("last", [says(404, f"no hook at {PATH}"), says(500)])
-async def test_the_address_of_the_hook_is_nowhere_to_be_seen(
+async def test_the_address_of_the_webhook_appears_nowhere(
     last: Answer, nowhere: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    logging.getLogger("aiohttp.access").setLevel(logging.ERROR)  # the hook's own log, not ours
+    logging.getLogger("aiohttp.access").setLevel(logging.ERROR)  # the log of the webhook's server
     async with served(last) as hook:
         for url in (hook.url, nowhere):
             alerter = Alerter(url, limits=QUICK)
@@ -388,7 +390,7 @@ async def test_the_address_of_the_hook_is_nowhere_to_be_seen(
 @pytest.mark.parametrize(
     "url", ["hooks.example/SECRET", "ftp://host/SECRET", "http:///SECRET", "http://[SECRET"]
 )
-def test_an_address_that_is_none_is_refused_without_repeating_it(url: str) -> None:
+def test_an_invalid_address_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ConfigError, match="ALERT_WEBHOOK_URL") as caught:
         Alerter(url)
     shown = f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"

@@ -1,4 +1,4 @@
-"""A task that always fails has its attempts once, however often its process is killed in between."""
+"""A task that always fails gets its attempts once, however often the process is killed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def attempts_stored(env: dict[str, str], folder: Path) -> int:
     return int(found[0][0]) if found else 0
 
 
-def test_the_limit_of_attempts_and_the_final_error_know_those_before_the_kill(
+def test_the_limit_of_attempts_and_the_final_error_include_attempts_before_a_kill(
     tmp_path: Path, database_env: dict[str, str]
 ) -> None:
     (tmp_path / "patient.toml").write_text(PATIENT)

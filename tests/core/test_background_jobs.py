@@ -1,4 +1,4 @@
-"""An unexpected error in one of the jobs beside the calls: it is reported, and the run goes on to its end."""
+"""An unexpected error in one of the background jobs is reported, and the run goes on to its end."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def run(pool: Orchestrator, timeout_s: float = 60.0) -> RunReport:
 
 
 class Boom(RuntimeError):
-    """An error that nobody expects."""
+    """An unexpected error."""
 
 
 def fails_once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
-    """The first call of a method raises; the others do what they always do."""
+    """Make the first call of a method raise; the others work as always."""
     method, lock, raised = getattr(owner, name), threading.Lock(), False
 
     def called(*args: Any, **kwargs: Any) -> Any:
@@ -75,12 +75,12 @@ def fails_once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> Non
 
 @dataclass(frozen=True)
 class Job:
-    """A method that fails, found from the pool, and what the event says is affected."""
+    """A method that fails, by its path from the pool, and the job that the event names."""
 
     path: str
     name: str
-    told: str
-    lost: int = 0  # tasks that end as failed by it
+    reported: str
+    lost: int = 0  # tasks that fail because of it
 
 
 JOBS = {
@@ -104,7 +104,7 @@ JOBS = {
 
 
 @pytest.mark.parametrize("job", [pytest.param(job, id=name) for name, job in JOBS.items()])
-def test_r1_4_a_job_that_fails_is_reported_and_every_task_is_answered(
+def test_a_job_that_fails_is_reported_and_every_task_is_answered(
     job: Job,
     store: Store,
     simulator: SimulatorProcess,
@@ -128,8 +128,10 @@ def test_r1_4_a_job_that_fails_is_reported_and_every_task_is_answered(
     assert report.counts.get(TaskStatus.FAILED, 0) == job.lost
     assert report.answered == len(TASKS) - job.lost
     assert store.reports.task_counts().get(TaskStatus.RUNNING, 0) == 0
-    told = [row.event.message for row in store.events.recent() if row.event.kind == "internal_error"]
-    assert any(f"unexpected internal error in {job.told}" in text and "Boom" in text for text in told), told
+    reported = [row.event.message for row in store.events.recent() if row.event.kind == "internal_error"]
+    assert any(
+        f"unexpected internal error in {job.reported}" in text and "Boom" in text for text in reported
+    ), reported
     assert any(record.exc_info and record.exc_info[0] is Boom for record in caplog.records)
     if job.lost:
         with_error = [row.error for row in store.tasks.page(50, TaskSelection([TaskStatus.FAILED])).rows]
@@ -148,7 +150,7 @@ def hold_until_done(pool: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(pool._completion, "check", later)
 
 
-def test_r4_5_an_error_in_our_own_code_during_a_call_is_retried_and_blamed_on_nobody(
+def test_an_internal_error_during_a_call_is_retried_and_counts_against_no_provider(
     store: Store,
     simulator: SimulatorProcess,
     monkeypatch: pytest.MonkeyPatch,
@@ -166,7 +168,7 @@ def test_r4_5_an_error_in_our_own_code_during_a_call_is_retried_and_blamed_on_no
     assert all(p.breaker.opened_count == 0 and not p.history.error_rate for p in pool.balancer.providers)
 
 
-def test_r4_5_an_error_that_persists_ends_the_task_as_ours(
+def test_a_persistent_internal_error_fails_the_task(
     store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = pool_over(store, simulator.base_urls)
@@ -184,7 +186,7 @@ def always_fails(placement: object) -> None:
     raise Boom
 
 
-def test_r1_6_an_event_whose_time_no_clock_can_show_is_stored_and_ends_nothing(
+def test_an_event_with_a_time_out_of_range_is_stored_and_does_not_end_the_run(
     store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = pool_over(store, simulator.base_urls)
@@ -202,9 +204,7 @@ def test_r1_6_an_event_whose_time_no_clock_can_show_is_stored_and_ends_nothing(
 
 
 @pytest.mark.parametrize("status", [200, 500])
-async def test_r1_4_a_model_list_that_no_reader_survives_does_not_end_the_run(
-    status: int, store: Store
-) -> None:
+async def test_a_model_list_that_no_parser_survives_does_not_end_the_run(status: int, store: Store) -> None:
     calls = lists = 0
     recovered = asyncio.Event()
 
@@ -244,7 +244,7 @@ async def test_r1_4_a_model_list_that_no_reader_survives_does_not_end_the_run(
 # ------------------------------------------------------------------ the supervisor itself
 
 
-async def test_a_job_that_fails_for_ever_is_reported_once_a_minute_and_given_up_only_where_told() -> None:
+async def test_a_job_that_always_fails_is_reported_once_a_minute_and_given_up_only_with_a_limit() -> None:
     events: list[Event] = []
     supervisor = Supervisor(events.extend, lambda: 5.0)
 
@@ -258,7 +258,7 @@ async def test_a_job_that_fails_for_ever_is_reported_once_a_minute_and_given_up_
     ]
 
 
-async def test_a_job_that_is_cancelled_or_returns_is_not_started_again() -> None:
+async def test_a_job_that_is_cancelled_or_returns_is_not_restarted() -> None:
     supervisor = Supervisor(lambda events: None, lambda: 5.0)
     started = 0
 
@@ -293,7 +293,7 @@ async def broken_commit() -> None:
 # ------------------------------------------------------------------ two threads
 
 
-def test_the_store_thread_is_given_values_while_the_loop_changes_the_queues(
+def test_the_store_thread_gets_values_while_the_loop_changes_the_queues(
     store: Store, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heartbeats and learned limits go to the store as fast as it takes them, with threads in quick turns."""
@@ -320,7 +320,7 @@ def test_the_store_thread_is_given_values_while_the_loop_changes_the_queues(
 
 
 async def busy(pool: Orchestrator) -> RunReport:
-    """Run it while tasks of many classes, which nobody can serve, come and go."""
+    """Run it while tasks of many classes, which no provider can serve, come and go."""
     running = asyncio.create_task(pool.run(until_done=True))
     tasks = [
         Task(f"x{n}", "b", (Message("user", "Hi"),), max_tokens=n + 1, providers=("anthropic",))

@@ -1,4 +1,4 @@
-"""Money across a crash: what a call may cost is on the disk before it leaves, and no longer than needed."""
+"""The budget keeper: the cost of a call is on the disk before the call leaves, and no longer than needed."""
 
 from __future__ import annotations
 

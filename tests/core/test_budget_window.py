@@ -1,4 +1,4 @@
-"""A batch that its own budget keeps does not fill the window: other batches are answered beside it."""
+"""A batch whose own budget is spent does not fill the window: other batches are answered."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def until(true: Callable[[], bool], timeout_s: float = 60.0) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_r1_8_a_capped_batch_beyond_its_budget_leaves_the_window_to_others_and_ends_honestly(
+def test_a_capped_batch_beyond_its_budget_leaves_the_window_to_others_and_says_why_it_ends(
     tmp_path: Path, simulator: SimulatorProcess
 ) -> None:
     with Store.open(tmp_path / "live.db", simulated=False) as store:
@@ -65,7 +65,7 @@ def test_r1_8_a_capped_batch_beyond_its_budget_leaves_the_window_to_others_and_e
 
 
 @pytest.mark.parametrize("kind", ["batch", "submitter"])
-async def test_r1_8_a_server_goes_on_with_other_batches(
+async def test_a_server_goes_on_with_other_batches(
     kind: str, tmp_path: Path, simulator: SimulatorProcess
 ) -> None:
     (tmp_path / "poor.toml").write_text(POOR if kind == "submitter" else "")
@@ -83,7 +83,7 @@ async def test_r1_8_a_server_goes_on_with_other_batches(
         await serving
 
 
-def test_r1_8_serving_once_says_what_stays_and_why(tmp_path: Path, simulator: SimulatorProcess) -> None:
+def test_serving_once_says_what_stays_queued_and_why(tmp_path: Path, simulator: SimulatorProcess) -> None:
     write_rows(tmp_path / "tasks.jsonl", [{"id": f"t{n}", "prompt": f"{n} {LARGE}"} for n in range(40)])
     env = live_environment(simulator.base_urls, only=["openai"])
     first = run_script("run", "tasks.jsonl", "-o", "out.jsonl", "--max-cost", "0.0001", cwd=tmp_path, env=env)

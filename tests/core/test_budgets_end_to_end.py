@@ -1,7 +1,7 @@
-"""Budgets over real calls: 64 in flight, answers of unknown length, calls cut off, a process killed.
+"""Budgets over HTTP: 64 calls in flight, answers of unknown length, calls cut off, a process killed.
 
-Live state against the simulator, reached through the base URLs that a proxy would be set with: simulated
-dollars touch no budget.
+The state is live and the simulator is reached by base URLs, as a proxy would be, since simulated dollars
+touch no budget.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def spent_nanos(env: dict[str, str], folder: Path) -> tuple[int, int]:
     return int(certain), int(uncertain)
 
 
-def test_a_total_budget_is_never_passed_and_what_it_leaves_open_goes_on_when_it_is_raised(
+def test_a_total_budget_is_never_exceeded_and_the_remaining_tasks_go_on_when_it_is_raised(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     write_rows(tmp_path / "tasks.jsonl", TASKS)
@@ -72,7 +72,7 @@ def test_a_total_budget_is_never_passed_and_what_it_leaves_open_goes_on_when_it_
     assert sorted(row["id"] for row in read_rows(tmp_path / "out.jsonl")) == sorted(t["id"] for t in TASKS)
 
 
-def test_a_cap_counts_for_the_results_file_over_all_runs_and_says_what_goes_on(
+def test_a_cap_counts_over_all_runs_of_a_results_file_and_says_how_to_go_on(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     write_rows(tmp_path / "tasks.jsonl", TASKS[:60])
@@ -113,7 +113,7 @@ calls_in_flight = 8
 """
 
 
-def test_killed_without_a_budget_the_books_hold_what_the_provider_bills(
+def test_after_kills_without_a_budget_the_books_hold_what_the_provider_bills(
     tmp_path: Path, database_env: dict[str, str]
 ) -> None:
     """Certain <= bill <= certain + uncertain, over two kills; and uncertain is what was in flight at most."""
@@ -141,7 +141,7 @@ def test_killed_without_a_budget_the_books_hold_what_the_provider_bills(
     assert 0 < uncertain <= 2 * 24 * (400 * 10_000 + 500 * 1_000), "upper bounds of calls"
 
 
-def test_a_process_killed_with_calls_in_flight_does_not_overspend_in_its_next_life(
+def test_a_process_killed_with_calls_in_flight_does_not_overspend_after_its_restart(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     write_rows(tmp_path / "tasks.jsonl", TASKS)

@@ -1,4 +1,4 @@
-"""The request of one token that stands for a probe, as it is really made, paid for and booked."""
+"""Canary calls over HTTP: how they are made, paid for and booked."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def run_bad_rows(path: Path, server: Server, settings: Settings) -> Store:
     return store
 
 
-async def test_rows_that_always_fail_cost_one_request_of_one_token_which_stands_apart(tmp_path: Path) -> None:
+async def test_rows_that_always_fail_cost_one_canary_call_which_is_booked_apart(tmp_path: Path) -> None:
     server, settings = Server(), settings_with()
     with await run_bad_rows(tmp_path, server, settings) as store:
         (canary,) = server.canaries
@@ -111,11 +111,13 @@ async def test_rows_that_always_fail_cost_one_request_of_one_token_which_stands_
         ] == [("canary", "")]
         summary = store.reports.summary(BATCH)
         assert summary.counts[TaskStatus.FAILED] == ROWS
-        assert summary.calls.calls == len(server.asked) - 1 == ATTEMPTS * ROWS  # no attempt of anybody's
+        assert (
+            summary.calls.calls == len(server.asked) - 1 == ATTEMPTS * ROWS
+        )  # the canary call is no attempt
         assert store.events.recent(50, kinds=["canary"])
 
 
-async def test_without_probe_spend_none_is_made_and_rows_end_all_the_same(tmp_path: Path) -> None:
+async def test_without_probe_spend_no_canary_call_is_made_and_the_rows_still_end(tmp_path: Path) -> None:
     server = Server()
     with await run_bad_rows(tmp_path, server, settings_with(attempts=1, probe_spend=False)) as store:
         assert server.canaries == []
@@ -138,7 +140,7 @@ class TakenOver(Server):
         return answer
 
 
-async def test_a_canary_is_not_booked_after_a_takeover_and_the_run_ends_in_order(tmp_path: Path) -> None:
+async def test_a_canary_call_is_not_booked_after_a_takeover_and_the_run_ends_in_order(tmp_path: Path) -> None:
     server = TakenOver(tmp_path / "state.db")
     with await run_bad_rows(tmp_path, server, settings_with()) as store:
         assert len(server.canaries) == 1

@@ -1,4 +1,4 @@
-"""Settings and commands as they reach the pool: what each changes, and what it answers."""
+"""The command handler: what each setting and command changes, and its outcome."""
 
 from __future__ import annotations
 

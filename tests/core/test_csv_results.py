@@ -1,4 +1,4 @@
-"""Results as CSV: what is in a cell, and a file that is torn, resumed or not ours."""
+"""Results as CSV: the cells, and files that are cut off, resumed or of something else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def records(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter=delimiter, strict=True))
 
 
-def test_a_record_holds_the_row_and_the_columns_of_the_tasks_own_file(tmp_path: Path) -> None:
+def test_a_record_holds_the_row_and_the_columns_of_the_input_file(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     with ResultsFile(path, simulated=True) as file:
         file.add_columns(["name", "output", "metadata.x"])
@@ -47,7 +47,7 @@ def test_a_record_holds_the_row_and_the_columns_of_the_tasks_own_file(tmp_path: 
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_rows_are_taken_out_line_ends_in_their_cells_and_all(tmp_path: Path) -> None:
+def test_rows_with_line_ends_in_their_cells_are_removed_whole(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     with ResultsFile(path, simulated=True) as file:
         file.add_columns(["name"])
@@ -60,7 +60,7 @@ def test_rows_are_taken_out_line_ends_in_their_cells_and_all(tmp_path: Path) -> 
     assert (row["id"], row["name"]) == ("d", "Di")
 
 
-def test_without_columns_of_their_own_metadata_are_json(tmp_path: Path) -> None:
+def test_metadata_without_a_column_is_json(tmp_path: Path) -> None:
     path = tmp_path / "out.tsv"
     with ResultsFile(path, simulated=True) as file:
         file.append([of("a", {"k": 1, "name": "Ann"})])
@@ -76,7 +76,7 @@ AS_IT_IS = [
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
-def test_r5_14_an_answer_comes_back_from_a_table_as_it_was(tmp_path: Path, suffix: str) -> None:
+def test_an_answer_is_read_back_from_a_table_unchanged(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     with ResultsFile(path, simulated=True) as file:
         file.append([of(f"={n}", {"own": text}, output=text) for n, text in enumerate(AS_IT_IS)])
@@ -99,9 +99,7 @@ def test_r5_14_an_answer_comes_back_from_a_table_as_it_was(tmp_path: Path, suffi
         ("plain = 1", "plain = 1"),
     ],
 )
-def test_r5_14_a_table_that_is_safe_for_spreadsheets_has_formulas_as_text(
-    tmp_path: Path, text: str, cell: str
-) -> None:
+def test_an_excel_safe_table_holds_formulas_as_text(tmp_path: Path, text: str, cell: str) -> None:
     path = tmp_path / "out.csv"
     with ResultsFile(path, simulated=True, form=form_of("out.csv", excel_safe=True)) as file:
         file.add_columns(["own"])
@@ -114,7 +112,7 @@ def test_r5_14_a_table_that_is_safe_for_spreadsheets_has_formulas_as_text(
 
 
 @pytest.mark.parametrize("form", ["out.csv", "out.tsv", "out.jsonl", "batch.jsonl"])
-def test_r5_18_results_are_valid_unicode_and_say_what_was_replaced(tmp_path: Path, form: str) -> None:
+def test_results_are_valid_unicode_and_say_what_was_replaced(tmp_path: Path, form: str) -> None:
     path = tmp_path / form
     bad = of("a", {"k": "m \udcff", "n": [{"x": "\ud83d"}]}, output="half \ud83d pair", error="\udc00")
     whole = of("b", {}, output="\ud83d\ude00 two halves")
@@ -127,7 +125,7 @@ def test_r5_18_results_are_valid_unicode_and_say_what_was_replaced(tmp_path: Pat
     assert text.count("replaced by U+FFFD") == 2
 
 
-def test_a_file_torn_anywhere_keeps_its_whole_records_and_goes_on(tmp_path: Path) -> None:
+def test_a_file_cut_off_anywhere_keeps_its_whole_records_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     answer = 'He said: "no",\r\n\nthen\n"'
     with ResultsFile(path, simulated=True) as file:
@@ -163,7 +161,7 @@ def test_a_resumed_file_keeps_its_header(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_was_saved_again_by_a_spreadsheet_is_known(tmp_path: Path) -> None:
+def test_a_file_that_a_spreadsheet_saved_again_is_recognized(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     with ResultsFile(path, simulated=True) as file:
         file.append([result("a"), result("b", status=TaskStatus.FAILED)])

@@ -75,12 +75,12 @@ def test_a_row_becomes_a_task_with_every_field(settings: Settings) -> None:
     )
 
 
-def test_an_empty_cell_is_a_key_that_is_not_given(settings: Settings) -> None:
+def test_an_empty_cell_leaves_its_field_unset(settings: Settings) -> None:
     (task,) = read("id,prompt,max_tokens,tier\n,Hi,,\n", settings)
     assert isinstance(task, Task) and (task.max_tokens, task.tier) == (None, "auto") and task.id
 
 
-def test_a_whole_number_beside_empty_cells_may_have_a_point_and_noughts(settings: Settings) -> None:
+def test_a_whole_number_may_have_a_decimal_point_and_zeros(settings: Settings) -> None:
     (task,) = read("prompt,max_tokens\nHi,512.0\n", settings)
     assert isinstance(task, Task) and task.max_tokens == 512
 
@@ -95,7 +95,7 @@ def test_conversations_and_lists_may_be_json(settings: Settings) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("bom", ["", "\ufeff"], ids=["", "BOM"])
-def test_what_a_spreadsheet_writes_is_read_as_it_was(
+def test_a_file_from_a_spreadsheet_is_read_unchanged(
     settings: Settings, delimiter: str, end: str, bom: str
 ) -> None:
     asked = ["plain", "two\nlines", 'say "no"', "a,b;c\td|e", "", "Grüße 🌍", " edges "]
@@ -111,7 +111,7 @@ def test_what_a_spreadsheet_writes_is_read_as_it_was(
     assert [item.line for item in items] == [2, 3, 5, 6, 7, 8, 9]
 
 
-def test_a_line_that_names_the_delimiter_is_obeyed(settings: Settings) -> None:
+def test_a_line_that_names_the_delimiter_sets_it(settings: Settings) -> None:
     assert prompts(read("sep=;\nid;prompt\n1;a, b\n", settings)) == ["a, b"]
 
 
@@ -119,7 +119,7 @@ def test_one_column_needs_no_delimiter(settings: Settings) -> None:
     assert prompts(read("prompt\nWhat?\n\n\nWhy?", settings)) == ["What?", "Why?"]
 
 
-def test_blank_records_are_passed_over_and_columns_without_a_name_are_called_by_number(
+def test_blank_records_are_skipped_and_columns_without_a_name_get_a_number(
     settings: Settings,
 ) -> None:
     items = read(",prompt,label\n0,Hi,a\n\n1,Ho,b\n", settings)
@@ -171,7 +171,7 @@ CELLS = {
 
 
 @pytest.mark.parametrize(("key", "cell", "reason"), [(key, *each) for key, each in CELLS.items()], ids=CELLS)
-def test_a_cell_that_does_not_fit_its_column_is_told(
+def test_a_cell_that_does_not_fit_its_column_is_reported(
     settings: Settings, key: str, cell: str, reason: str
 ) -> None:
     text = io.StringIO()
@@ -192,7 +192,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize(("header", "reason"), HEADERS.values(), ids=HEADERS.keys())
-def test_a_header_that_cannot_be_meant_is_told_before_a_row_is_read(
+def test_an_invalid_header_is_reported_before_a_row_is_read(
     settings: Settings, header: str, reason: str
 ) -> None:
     with pytest.raises(InputError) as raised:
@@ -200,7 +200,7 @@ def test_a_header_that_cannot_be_meant_is_told_before_a_row_is_read(
     assert reason in str(raised.value) and raised.value.line == 1
 
 
-def test_a_quote_that_is_never_closed_is_no_reason_to_lose_the_rest_in_silence(settings: Settings) -> None:
+def test_a_quote_that_is_never_closed_is_an_error_and_loses_no_rows_silently(settings: Settings) -> None:
     with pytest.raises(InputError, match="line 3: a quoted cell begins here and is never closed"):
         read('prompt\nfine\n"not\nfine\nat all\n', settings)
     with pytest.raises(InputError, match="line 2: a quoted cell begins here"):
@@ -210,7 +210,9 @@ def test_a_quote_that_is_never_closed_is_no_reason_to_lose_the_rest_in_silence(s
 
 
 @pytest.mark.parametrize("name", ["model", "message", "choice", "provider", "deadline"])
-def test_a_column_that_may_well_be_meant_is_metadata_and_told_once(settings: Settings, name: str) -> None:
+def test_a_column_that_may_be_meant_as_data_is_metadata_with_one_warning(
+    settings: Settings, name: str
+) -> None:
     warnings: list[str] = []
     stream = io.BytesIO(f"prompt,{name}\nHi,x\nHo,y\n".encode())
     how = ReadOptions("csv")
@@ -219,7 +221,7 @@ def test_a_column_that_may_well_be_meant_is_metadata_and_told_once(settings: Set
     assert len(warnings) == 1 and f"column '{name}' is copied to the results as data" in warnings[0]
 
 
-def test_the_columns_that_come_back_are_told_by_the_header_alone(tmp_path: Path) -> None:
+def test_the_header_alone_decides_which_columns_are_copied_to_the_results(tmp_path: Path) -> None:
     table = b"name,prompt,id,city\nAnn,Hi,1,Rome\n"
     assert columns_of(io.BytesIO(table), ReadOptions("csv")) == ("name", "city")
     (tmp_path / "t.csv").write_bytes(table)
@@ -232,7 +234,7 @@ def test_the_columns_that_come_back_are_told_by_the_header_alone(tmp_path: Path)
 # ------------------------------------------------------------------ templates
 
 
-def test_a_template_is_filled_from_the_columns_and_the_columns_come_back(settings: Settings) -> None:
+def test_a_template_is_filled_from_the_columns_which_are_copied_to_the_results(settings: Settings) -> None:
     items = read(
         "id,prompt,review\n1,Lamp,good\n2,Desk,\n", settings, 'As {{"json"}}: {review} of {prompt}. {review}'
     )
@@ -251,7 +253,7 @@ def test_a_column_that_the_template_uses_needs_no_other_name(settings: Settings)
     assert prompts(read("Max Tokens,model\n5,T\n", settings, "{Max Tokens} {model}")) == ["5 T"]
 
 
-def test_a_row_that_fills_nothing_is_bad(settings: Settings) -> None:
+def test_a_row_with_empty_template_columns_is_a_bad_line(settings: Settings) -> None:
     (bad,) = read('a,b,c\n," ",x\n', settings, "{a}{b}")
     assert isinstance(bad, BadLine) and bad.reason == "empty prompt: no value in 'a', 'b'"
 
@@ -267,7 +269,7 @@ BAD_TEMPLATES = {
 
 
 @pytest.mark.parametrize(("text", "reason"), BAD_TEMPLATES.values(), ids=BAD_TEMPLATES.keys())
-def test_a_template_that_cannot_be_filled_is_told_before_a_row_is_read(
+def test_an_invalid_template_is_reported_before_a_row_is_read(
     settings: Settings, text: str, reason: str
 ) -> None:
     with pytest.raises(InputError) as raised:
@@ -300,7 +302,7 @@ def ids(items: list[Task | BadLine]) -> list[str]:
     return [item.id for item in items if isinstance(item, Task)]
 
 
-def test_r5_12_an_id_is_made_of_what_is_filled_in_whatever_else_the_row_holds(settings: Settings) -> None:
+def test_with_a_template_an_id_depends_only_on_the_values_that_the_row_fills_in(settings: Settings) -> None:
     first = ids(read("a,b\n1,2\n1,2\n3,4\n", settings, "{a}"))
     assert len(set(first)) == 3
     assert first == ids(read("b;x;a\n9;y;1\n8;z;1\n7;;3\n", settings, "{a}"))
@@ -312,13 +314,13 @@ def test_r5_12_an_id_is_made_of_what_is_filled_in_whatever_else_the_row_holds(se
     assert not {*first} & {*ids(read("a,task.max_tokens\n1,5\n3,5\n", settings, "{a}"))}
 
 
-def test_r5_12_without_a_template_too_what_is_not_sent_is_no_part_of_the_id(settings: Settings) -> None:
+def test_without_a_template_an_id_does_not_depend_on_what_is_not_sent(settings: Settings) -> None:
     first = ids(read("prompt\nHi\nHi\nHo\n", settings))
     assert first == ids(read("note,prompt,priority,metadata\nx,Hi,1,{}\ny,Hi,2,\nz,Ho,3,\n", settings))
     assert not {*first} & {*ids(read("prompt,system\nHi,Be brief.\nHo,Be brief.\n", settings))}
 
 
-def test_r5_12_a_batch_of_the_first_scheme_keeps_it(settings: Settings) -> None:
+def test_a_batch_with_the_first_id_scheme_keeps_it(settings: Settings) -> None:
     first = ids(read("a,b\n1,2\n1,2\n3,4\n", settings, "{a}", ids=1))
     assert first[0] == "d6b5186923cdc7c51ad2", "as an earlier version made it"
     assert first == ids(read("b;a\n2;1\n2;1\n4;3\n", settings, "Other: {a} {b}", ids=1))
@@ -327,7 +329,7 @@ def test_r5_12_a_batch_of_the_first_scheme_keeps_it(settings: Settings) -> None:
 SHADOWING = "id,system,stop,choices,tier,priority,task_type,metadata,max_tokens,models,name"
 
 
-def test_r5_10_beside_a_template_columns_are_data(settings: Settings) -> None:
+def test_with_a_template_columns_are_data(settings: Settings) -> None:
     text = f"{SHADOWING}\n7,Windows,bus,many,gold,High,bug,none,lots,T,Ann\n"
     warnings: list[str] = []
     how = ReadOptions("csv", Template.of("{system} {priority} {name}"))
@@ -344,7 +346,7 @@ def test_r5_10_beside_a_template_columns_are_data(settings: Settings) -> None:
     assert columns_of(io.BytesIO(text.encode()), how) == tuple(SHADOWING.split(",")[1:])
 
 
-def test_r5_10_beside_a_template_keys_have_a_prefix(settings: Settings) -> None:
+def test_with_a_template_fields_have_a_prefix(settings: Settings) -> None:
     (task,) = read(
         "id,system,task.id,task.system,task.priority,task.stop,task.choices,task.metadata\n"
         '1,data,7,Be brief.,5,".","yes,no","{""k"": 1}"\n2,more,,,,,,\n',
@@ -365,7 +367,7 @@ def test_r5_10_beside_a_template_keys_have_a_prefix(settings: Settings) -> None:
         ("task.prompt", "column 'task.prompt': the template makes the prompt"),
     ],
 )
-def test_r5_10_a_slip_in_a_prefixed_key_is_told(settings: Settings, column: str, reason: str) -> None:
+def test_a_misspelt_prefixed_field_is_reported(settings: Settings, column: str, reason: str) -> None:
     with pytest.raises(InputError) as raised:
         read(f"a,{column}\n1,2\n", settings, "{a}")
     assert reason in str(raised.value)
@@ -376,9 +378,7 @@ def test_r5_10_a_slip_in_a_prefixed_key_is_told(settings: Settings, column: str,
 
 
 @pytest.mark.parametrize("column", ["Priority", "temprature", "task.name", "Max Tokens", "task"])
-def test_r5_10_beside_a_template_other_columns_may_be_called_anything(
-    settings: Settings, column: str
-) -> None:
+def test_with_a_template_other_columns_may_have_any_name(settings: Settings, column: str) -> None:
     (task,) = read(f"a,{column}\n1,2\n", settings, "{a}")
     assert isinstance(task, Task) and task.metadata == {"a": "1", column: "2"}
 
@@ -416,7 +416,7 @@ PINS = {
 
 
 @pytest.mark.parametrize(("pins", "models", "providers", "expected"), PINS.values(), ids=PINS.keys())
-def test_what_holds_for_all_rows_goes_over_what_a_row_says(
+def test_options_for_the_whole_file_override_the_row(
     settings: Settings, pins: Pins, models: str, providers: str, expected: Any
 ) -> None:
     (item,) = read(f'prompt,models,providers\nHi,"{models}","{providers}"\n', settings, pins=pins)
@@ -424,7 +424,7 @@ def test_what_holds_for_all_rows_goes_over_what_a_row_says(
     assert found == expected
 
 
-def test_a_wrong_pin_is_told_before_a_row_is_read(settings: Settings) -> None:
+def test_an_invalid_pin_is_reported_before_a_row_is_read(settings: Settings) -> None:
     for pins, reason in [
         (Pins(only=("opena",)), "--only: unknown provider 'opena'; did you mean 'openai'"),
         (Pins("mistral-9"), "--model: no provider serves 'mistral-9'"),

@@ -12,7 +12,7 @@ from src.records import Event
 NOON = datetime(2026, 11, 26, 12, 0, 0).astimezone().timestamp()
 
 
-def test_times_are_told_by_the_clock_on_the_wall_and_another_day_by_its_date() -> None:
+def test_times_are_in_local_time_and_another_day_has_its_date() -> None:
     offline = Event(NOON, "offline", "offline: waiting", fields={"since": NOON - 61.0})
     assert event_text(offline) == "offline: waiting, since 11:58:59"
     spent = Event(NOON, "quota_exhausted", "openai: quota spent", "openai", fields={"until": NOON + 86_400.0})
@@ -28,7 +28,9 @@ def test_times_are_told_by_the_clock_on_the_wall_and_another_day_by_its_date() -
         ("UTC", "until 12:00:00 UTC"),
     ],
 )
-def test_a_reader_elsewhere_is_told_the_zone(monkeypatch: pytest.MonkeyPatch, zone: str, until: str) -> None:
+def test_a_text_for_readers_elsewhere_names_the_zone(
+    monkeypatch: pytest.MonkeyPatch, zone: str, until: str
+) -> None:
     noon = datetime(2026, 11, 26, 12, 0, 0, tzinfo=UTC).timestamp()
     monkeypatch.setenv("TZ", zone)
     time.tzset()

@@ -1,4 +1,4 @@
-"""A forecast goes by what calls took and cost, from the particular to the general."""
+"""A forecast uses recorded calls, from the specific to the general."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def asked(count: int) -> list[Task]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Thirty answers of one provider that counts a token per character and answers in 100."""
+    """Thirty answers of a provider that counts a token per character and answers with 100 tokens."""
     store = Store.open(tmp_path / "state.db", simulated=False)
     usage = Usage(input_tokens=len(TEXT) + 4, output_tokens=100)
     answer = an_attempt(provider="openai", usage=usage, latency_s=2.0)
@@ -38,12 +38,12 @@ def planned(store: Store, provider: str) -> tuple[int, int]:
     return plan.prompt_tokens, plan.output_tokens
 
 
-def test_tokens_per_character_are_those_that_the_provider_has_counted(store: Store) -> None:
+def test_tokens_per_character_are_those_that_the_provider_counted(store: Store) -> None:
     with store:
         assert planned(store, "openai") == (10 * (len(TEXT) + 4), 10 * 100)
 
 
-def test_of_a_provider_without_prompts_four_characters_are_a_token(store: Store) -> None:
+def test_for_a_provider_without_prompts_four_characters_are_a_token(store: Store) -> None:
     with store:
         prompt, output = planned(store, "gemini")
     assert prompt == 10 * (len(TEXT) // 4 + 4)

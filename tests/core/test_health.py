@@ -1,4 +1,4 @@
-"""The free call as it really ends: against the simulator, through the SDKs."""
+"""Health checks through the SDKs against the simulator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = ("anthropic", "openai", "gemini")
         pytest.param("silence", HealthCheckResult.SILENT, id="silent"),
     ],
 )
-def test_what_a_free_call_shows_at_each_provider(fault: str | None, found: HealthCheckResult) -> None:
+def test_the_result_of_a_health_check_at_each_provider(fault: str | None, found: HealthCheckResult) -> None:
     rows = {name: {"faults": {fault: 1.0} if fault else {}} for name in NAMES}
     with SimulatorProcess.start({"providers": rows}) as simulator:
         assert asyncio.run(first_findings(simulator.base_urls)) == dict.fromkeys(NAMES, found)
@@ -55,7 +55,7 @@ async def first_findings(base_urls: dict[str, str]) -> dict[str, HealthCheckResu
 
 
 class Listening(ProviderLoadBalancer):
-    """Remembers what it was told first of each provider."""
+    """Keeps the first result of each provider."""
 
     found: dict[str, HealthCheckResult]
     complete: asyncio.Event

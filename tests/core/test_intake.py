@@ -1,4 +1,4 @@
-"""Reading tasks: what becomes a task, what is refused and in which words."""
+"""Reading tasks: valid rows become tasks, invalid ones bad lines with a message."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_bytes_that_are_not_utf8_are_a_bad_line(settings: Settings) -> None:
     assert isinstance(good, Task) and bad == BadLine(2, "not UTF-8 at byte 3")
 
 
-def test_a_file_with_nul_bytes_in_its_beginning_is_no_text(settings: Settings) -> None:
+def test_a_file_with_nul_bytes_at_its_beginning_is_not_text(settings: Settings) -> None:
     with pytest.raises(InputError, match="line 3: not a text file \\(NUL bytes\\); expected UTF-8"):
         read(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", settings)
 
@@ -216,17 +216,17 @@ def test_a_nul_byte_further_on_is_a_bad_line(settings: Settings) -> None:
     assert bad == BadLine(2, "not text (NUL bytes)")
 
 
-def test_utf16_is_told_by_name(settings: Settings) -> None:
+def test_utf16_is_reported_by_name(settings: Settings) -> None:
     with pytest.raises(InputError, match="UTF-16; save it as UTF-8"):
         read("hello".encode("utf-16"), settings)
 
 
-def test_a_json_array_is_told_by_name(settings: Settings) -> None:
+def test_a_json_array_is_reported_by_name(settings: Settings) -> None:
     with pytest.raises(InputError, match="the file is a JSON array"):
         read('[\n{"prompt": "a"}\n]', settings, fmt="jsonl")
 
 
-def test_a_line_without_an_end_in_sight_is_refused_without_being_held(settings: Settings) -> None:
+def test_a_line_that_is_too_long_is_refused_without_being_kept(settings: Settings) -> None:
     long = b"x" * (MAX_LINE_BYTES + 5)
     bad, good = read(long + b"\nshort\n", settings)
     assert bad == BadLine(1, "longer than 16 MiB")
@@ -238,7 +238,7 @@ def test_bom_crlf_and_blank_lines_are_tolerated_and_counted(settings: Settings) 
     assert [(t.line, t.messages[0].content) for t in tasks if isinstance(t, Task)] == [(1, "a"), (3, "b")]
 
 
-def test_plain_text_is_a_prompt_a_line(settings: Settings) -> None:
+def test_each_line_of_plain_text_is_a_prompt(settings: Settings) -> None:
     tasks = read("What is rust?\n\n  Grüße aus Köln \n", settings)
     assert [t.messages for t in tasks if isinstance(t, Task)] == [
         (Message("user", "What is rust?"),),
@@ -258,7 +258,7 @@ def test_plain_text_is_a_prompt_a_line(settings: Settings) -> None:
         ("t", "", []),
     ],
 )
-def test_the_format_follows_the_ending_then_the_first_line(
+def test_the_suffix_decides_the_format_then_the_first_line(
     settings: Settings, tmp_path: Path, name: str, content: str, prompts: list[str]
 ) -> None:
     path = tmp_path / name
@@ -281,20 +281,20 @@ def ids(items: list[Task | BadLine]) -> list[str]:
     return [item.id for item in items if isinstance(item, Task)]
 
 
-def test_an_id_made_of_the_content_survives_lines_added_elsewhere(settings: Settings) -> None:
+def test_an_id_of_content_does_not_change_when_lines_are_added_elsewhere(settings: Settings) -> None:
     before = ids(read("one\ntwo\none\n", settings))
     after = ids(read("zero\ntwo\none\nnew\none\n", settings))
     assert len(set(before)) == 3
     assert set(before) < set(after)
 
 
-def test_an_id_made_of_the_content_ignores_spacing_and_the_order_of_keys(settings: Settings) -> None:
+def test_an_id_of_content_ignores_spacing_and_the_order_of_keys(settings: Settings) -> None:
     first = ids(read('{"prompt": "a", "max_tokens": 1}', settings))
     second = ids(read('{"max_tokens":1,"prompt":"a"}', settings))
     assert first == second != ids(read('{"prompt": "a", "max_tokens": 2}', settings))
 
 
-def test_r5_12_an_id_is_made_of_what_is_sent_however_it_is_written(settings: Settings) -> None:
+def test_an_id_depends_on_what_is_sent_however_it_is_written(settings: Settings) -> None:
     line = '{"prompt": "a", "stop": "."}'
     same = '{"messages": [{"role": "user", "content": "a"}], "stop": ["."], "priority": 3, "deadline_s": 9}'
     assert ids(read(line, settings)) == ids(read(same, settings))
@@ -304,7 +304,7 @@ def test_r5_12_an_id_is_made_of_what_is_sent_however_it_is_written(settings: Set
     assert ids(read(line, settings, shape={"choices": ["x"]})) == ids(read(line, settings))
 
 
-def test_an_unknown_task_type_is_kept_and_warned_of_once(settings: Settings) -> None:
+def test_an_unknown_task_type_is_kept_with_one_warning(settings: Settings) -> None:
     warnings: list[str] = []
     lines = '{"prompt": "a", "task_type": "reserch"}\n' * 3 + '{"prompt": "b", "task_type": "research"}'
     tasks = read(lines, settings, on_warning=warnings.append)
@@ -312,7 +312,7 @@ def test_an_unknown_task_type_is_kept_and_warned_of_once(settings: Settings) -> 
     assert warnings == ["unknown task type 'reserch' is served as 'general'; did you mean 'research'?"]
 
 
-def test_a_model_that_nobody_has_a_price_for_is_warned_of_once_with_what_was_probably_meant(
+def test_a_model_without_a_price_gets_one_warning_with_the_probable_name(
     settings: Settings,
 ) -> None:
     warnings: list[str] = []
@@ -327,7 +327,7 @@ def test_a_model_that_nobody_has_a_price_for_is_warned_of_once_with_what_was_pro
     assert warnings[0].endswith(f"did you mean {usual!r}?")
 
 
-def test_a_task_of_its_own_needs_no_file(settings: Settings) -> None:
+def test_a_single_task_needs_no_file(settings: Settings) -> None:
     task = make_task({"prompt": "a"}, TaskContext("queue", settings, NOW, "web"))
     assert (task.batch, task.submitter, task.line) == ("queue", "web", None) and task.id
     with pytest.raises(InputError, match="unknown key"):
@@ -364,7 +364,7 @@ PINNED = {
 
 
 @pytest.mark.parametrize(("pin", "told"), PINNED.values(), ids=PINNED.keys())
-def test_a_row_for_providers_without_a_key_alone_is_a_bad_line(
+def test_a_row_pinned_to_providers_without_a_key_is_a_bad_line(
     settings: Settings, pin: dict[str, Any], told: str
 ) -> None:
     other = settings.providers["openai"].model_copy(update={"enabled": False})

@@ -1,4 +1,4 @@
-"""Who leads: the lock on SQLite, the lease on PostgreSQL; with real processes that are stopped and killed."""
+"""Leadership: the lock on SQLite, the lease on PostgreSQL, with real processes, stopped and killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEASE_S = 1.0
 
 
 class Child:
-    """A process that leads under our own process number; each line it is sent makes it tell how it stands."""
+    """A process that leads with the process id of the test; it answers each line with its state."""
 
     def __init__(self, place: object) -> None:
         self.process = subprocess.Popen(
@@ -83,14 +83,14 @@ def looks(watch: LeaseWatch, start: float, seconds: float, leader: Leader, step:
     return found
 
 
-def test_a_lease_runs_out_a_whole_lease_after_the_row_was_first_read() -> None:
+def test_a_lease_expires_a_whole_lease_after_the_row_was_first_read() -> None:
     watch = LeaseWatch()
     assert not looks(watch, 100.0, 10.0, row())
     assert watch.look(row(), 110.1, 110.2)
     assert not watch.has_moved
 
 
-def test_a_renewal_begins_the_lease_anew_and_shows_that_the_holder_lives() -> None:
+def test_a_renewal_restarts_the_lease_and_shows_that_the_holder_runs() -> None:
     watch = LeaseWatch()
     looks(watch, 100.0, 9.0, row())
     assert not looks(watch, 109.5, 9.0, row(renewals=2))
@@ -106,7 +106,7 @@ def test_only_time_in_which_the_database_answered_counts() -> None:
     assert watch.look(row(), 140.2, 140.3)
 
 
-def test_time_in_which_nobody_looked_does_not_count() -> None:
+def test_time_without_a_look_does_not_count() -> None:
     """The taker itself was stopped, and the database may have been out of reach meanwhile."""
     watch = LeaseWatch()
     looks(watch, 100.0, 5.0, row())
@@ -128,7 +128,7 @@ def stored(place: object) -> Iterator[Store]:
         yield store
 
 
-def test_a_second_one_is_refused_in_one_line_that_names_what_helps(stored: Store) -> None:
+def test_a_second_orchestrator_is_refused_in_one_line_with_a_remedy(stored: Store) -> None:
     with Leadership(stored, LEASE_S) as first, Leadership(stored, LEASE_S) as second:
         first.acquire()
         assert first.may_place and stored.leadership.leader().alive
@@ -141,7 +141,7 @@ def test_a_second_one_is_refused_in_one_line_that_names_what_helps(stored: Store
     assert ("DATABASE_URL" in text) == stored.leadership.leader().one_host
 
 
-def test_after_a_clean_end_the_next_one_leads_at_once(stored: Store) -> None:
+def test_after_a_clean_end_the_next_orchestrator_leads_at_once(stored: Store) -> None:
     for epoch in (1, 2, 3):
         with Leadership(stored, 600.0) as each:
             each.acquire()
@@ -149,7 +149,7 @@ def test_after_a_clean_end_the_next_one_leads_at_once(stored: Store) -> None:
         assert not stored.leadership.leader().alive
 
 
-def test_a_standby_waits_and_says_for_whom(stored: Store) -> None:
+def test_a_standby_waits_and_names_the_leader(stored: Store) -> None:
     said: list[str] = []
     first, second = Leadership(stored, 60.0), Leadership(stored, 60.0)
     first.acquire()
@@ -166,7 +166,7 @@ def test_a_standby_waits_and_says_for_whom(stored: Store) -> None:
     assert said[1:] == ["standby: taking over"]
 
 
-def test_a_killed_leader_with_our_own_process_number_is_replaced(place: object, stored: Store) -> None:
+def test_a_killed_leader_with_the_same_process_id_is_replaced(place: object, stored: Store) -> None:
     """A container that is started again has its old host name, and its process its old number."""
     with leading_child(place) as child:
         child.send(signal.SIGKILL)
@@ -207,7 +207,7 @@ def test_a_stopped_leader_is_not_taken_over_on_sqlite_and_a_killed_one_at_once(p
             assert time.monotonic() - began < 1.0
 
 
-def test_readers_disturb_neither_the_holder_nor_a_starter(lock_path: Path) -> None:
+def test_readers_disturb_neither_the_leader_nor_a_new_orchestrator(lock_path: Path) -> None:
     stop = threading.Event()
 
     def read() -> None:
@@ -239,7 +239,7 @@ def test_a_lock_file_that_was_deleted_is_not_the_lock(lock_path: Path) -> None:
     first.release()
 
 
-def test_a_name_that_leads_to_the_database_leads_to_its_lock(path: Path, tmp_path: Path) -> None:
+def test_every_path_to_the_database_leads_to_the_same_lock(path: Path, tmp_path: Path) -> None:
     with Store.open(path, simulated=True) as store:
         (tmp_path / "link.db").symlink_to(path)
         with Store.open(tmp_path / "link.db", simulated=True) as other:
@@ -251,7 +251,9 @@ def test_a_name_that_leads_to_the_database_leads_to_its_lock(path: Path, tmp_pat
             )
 
 
-def test_a_folder_without_locks_is_one_clear_error(lock_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_one_clear_error(
+    lock_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fcntl = pytest.importorskip("fcntl")
     # No file system without locks can be mounted here: only its answer is imitated.
 
@@ -266,7 +268,7 @@ def test_a_folder_without_locks_is_one_clear_error(lock_path: Path, monkeypatch:
 # ---------------------------------------------------------------- the lease
 
 
-def test_a_stopped_leader_is_taken_over_after_its_lease_and_places_nothing_when_it_goes_on(
+def test_a_stopped_leader_is_taken_over_after_its_lease_and_places_nothing_afterwards(
     postgresql_url: str,
 ) -> None:
     with Store.open(postgresql_url, simulated=True) as store:

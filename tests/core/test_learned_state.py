@@ -1,4 +1,4 @@
-"""What is learned of a provider is there after a restart; of a simulator it is not."""
+"""Learned limits and estimates of a provider outlast a restart; those of a simulator do not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def access(*, simulated: bool) -> dict[str, ProviderAccess]:
 
 
 def taught() -> ProviderLoadBalancer:
-    """A balancer that knows openai's limit and how long its answers are."""
+    """A balancer that has learned openai's limit and the length of its answers."""
     balancer = make_balancer(SETTINGS)
     provider = balancer.by_name["openai"]
     group = provider.model("gpt-x", SETTINGS, START).group
@@ -56,7 +56,7 @@ async def test_limits_and_estimates_are_there_after_a_restart(tmp_path: Path, si
     store.close()
 
 
-async def test_a_token_in_an_address_is_not_kept_and_tells_accounts_apart(tmp_path: Path) -> None:
+async def test_a_token_in_an_address_is_not_stored_and_separates_accounts(tmp_path: Path) -> None:
     store, thread = Store.open(tmp_path / "state.db", simulated=False), StoreThread()
 
     def with_token(token: str) -> dict[str, ProviderAccess]:

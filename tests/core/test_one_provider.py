@@ -1,4 +1,4 @@
-"""One provider alone, over real HTTP: odd answers to single rows leave the other rows alone."""
+"""One provider alone, over real HTTP: odd answers to single rows do not affect the others."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def serving(says: Callable[[str, int], Said], lists: Said = LISTED) -> Iterator[
         server.server_close()
 
 
-def test_r2_1_to_r2_5_and_r5_6_odd_answers_to_single_rows_leave_the_others_alone(tmp_path: Path) -> None:
+def test_odd_answers_to_single_rows_do_not_affect_the_others(tmp_path: Path) -> None:
     """The first answers are a 401, a 404 and a 403 with a web page, which all pass; one row is too large for
     the limit, another is flagged.
     """
@@ -129,7 +129,7 @@ def test_r2_1_to_r2_5_and_r5_6_odd_answers_to_single_rows_leave_the_others_alone
     assert "Just a moment" not in done.err + json.dumps([*found.values(), large, flagged])
 
 
-def test_r2_4_a_key_that_is_bad_ends_the_run_within_seconds_and_says_which(tmp_path: Path) -> None:
+def test_a_rejected_key_ends_the_run_within_seconds_and_is_named(tmp_path: Path) -> None:
     rows = [{"id": f"row{number}", "prompt": f"Name a river, {number}."} for number in range(12)]
     write_rows(tmp_path / "tasks.jsonl", rows)
     for lists in (BAD_KEY, LISTED):  # a list that is given without a key vouches for none

@@ -1,4 +1,4 @@
-"""Lines of OpenAI's Batch API on their way in, and its rows on their way out."""
+"""Lines of OpenAI's Batch API as input and as results."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_line_becomes_a_task_that_is_pinned_to_its_model(settings: Settings) -
     )
 
 
-def test_parameters_that_ask_for_nothing_are_no_reason_to_refuse(settings: Settings) -> None:
+def test_parameters_without_effect_are_accepted(settings: Settings) -> None:
     asks_nothing = {
         "n": 1,
         "stream": False,
@@ -97,7 +97,7 @@ def test_parameters_that_ask_for_nothing_are_no_reason_to_refuse(settings: Setti
     assert isinstance(read(line(asks_nothing), settings), Task)
 
 
-def test_any_json_is_an_object_of_any_shape(settings: Settings) -> None:
+def test_the_json_object_format_allows_any_object(settings: Settings) -> None:
     task = read(line({"response_format": {"type": "json_object"}}), settings)
     assert isinstance(task, Task) and task.response_schema == {"type": "object"}
 
@@ -152,13 +152,13 @@ BAD_LINES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("row", "reason"), BAD_LINES.values(), ids=BAD_LINES.keys())
-def test_what_cannot_be_honoured_is_refused_by_name(settings: Settings, row: Any, reason: str) -> None:
+def test_an_unsupported_parameter_is_refused_by_name(settings: Settings, row: Any, reason: str) -> None:
     bad = read(row, settings, "openai-batch")
     assert isinstance(bad, BadLine) and reason in bad.reason
     assert json.loads(bad.text) == row
 
 
-def test_batch_lines_are_known_by_the_first_of_them(settings: Settings, tmp_path: Path) -> None:
+def test_batch_lines_are_recognized_by_the_first_line(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "batch.jsonl"
     path.write_text("\n" + json.dumps(line({})) + "\n" + json.dumps({"id": "x", "prompt": "Hi"}) + "\n")
     first, second = read_tasks(path, TaskContext("b", settings, NOW))
@@ -197,7 +197,7 @@ def test_an_answer_is_a_response_as_openai_writes_it() -> None:
     assert (row["warnings"], row["simulated"]) == (["cut"], True)
 
 
-def test_an_answer_is_what_openais_own_package_reads() -> None:
+def test_openais_package_reads_an_answer() -> None:
     from openai.types.chat import ChatCompletion
 
     (row,) = rows_of(result("r-1"))
@@ -214,7 +214,7 @@ def test_an_answer_is_what_openais_own_package_reads() -> None:
         (TaskStatus.CANCELLED, "batch_cancelled"),
     ],
 )
-def test_what_was_not_answered_is_an_error_and_no_response(status: TaskStatus, code: str) -> None:
+def test_an_unanswered_task_has_an_error_and_no_response(status: TaskStatus, code: str) -> None:
     (row,) = rows_of(result("r-1", status=status, output=None, error="no luck", attempts=()))
     assert row["response"] is None and row["error"] == {"code": code, "message": "no luck"}
     assert (row["status"], row["provider"]) == (str(status), None)
@@ -225,7 +225,7 @@ def test_the_same_result_has_the_same_ids_again() -> None:
     assert rows_of(result("r-1"))[0]["id"] == again["id"] != other["id"]
 
 
-def test_rows_are_known_again_by_the_tasks_ids_and_a_torn_one_is_cut(tmp_path: Path) -> None:
+def test_rows_are_found_by_their_task_ids_and_an_incomplete_one_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     form = form_of("out.jsonl", "openai-batch")
     whole = form.encode(result("a"), simulated=True)
@@ -238,7 +238,7 @@ def test_rows_are_known_again_by_the_tasks_ids_and_a_torn_one_is_cut(tmp_path: P
             assert list(file.ids()) == ["a", "b"]
 
 
-def test_rows_of_the_two_kinds_are_never_mixed(tmp_path: Path) -> None:
+def test_rows_of_two_formats_are_never_mixed(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     form = form_of("out.jsonl", "openai-batch")
     for content, wrong in [

@@ -1,4 +1,4 @@
-"""The orchestrator over scripted providers in virtual time: what holds whatever happens, and when."""
+"""The orchestrator over scripted providers in virtual time."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def wait_until(true: Callable[[], bool], server: Script) -> None:
 
 
 def impatient(path: Path) -> str:
-    """The URL of a database that is given up soon where it is locked."""
+    """The URL of a database whose calls fail soon while it is locked."""
     return f"sqlite:///{path}?timeout=0.05"
 
 
@@ -86,7 +86,7 @@ def test_a_server_outlives_a_lock_and_answers_every_task_once(tmp_path: Path, sl
     assert slow.stats()["openai"]["calls"] == len(TASKS)
 
 
-def test_a_database_that_is_locked_at_the_start_is_no_mistake_of_the_configuration(tmp_path: Path) -> None:
+def test_a_database_that_is_locked_at_the_start_is_not_a_configuration_error(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     Store.open(path, simulated=False).close()
     env = {"OPENAI_API_KEY": "test-key-of-nobody", "OPENAI_BASE_URL": "http://127.0.0.1:9"}
@@ -96,14 +96,14 @@ def test_a_database_that_is_locked_at_the_start_is_no_mistake_of_the_configurati
     assert "error: " in done.err and "database is locked" in done.err and "Traceback" not in done.err
 
 
-def test_pages_whose_database_cannot_be_opened_say_so_with_a_code_of_its_own(tmp_path: Path) -> None:
+def test_pages_whose_database_cannot_be_opened_end_with_their_own_exit_code(tmp_path: Path) -> None:
     (tmp_path / "simulated.db").mkdir()
     done = run_script("--state-dir", ".", "--port", "0", script=ROOT / "web_server.py", cwd=tmp_path)
     assert done.process.returncode == 3, done.err
     assert "cannot be opened" in done.err and "Traceback" not in done.err
 
 
-def test_a_server_that_was_taken_over_ends_so_that_it_is_started_again(
+def test_a_server_that_was_taken_over_ends_with_the_code_for_a_restart(
     tmp_path: Path, slow: SimulatorProcess
 ) -> None:
     """As where its lock file was deleted: the epoch in the database is the fence."""
@@ -118,10 +118,10 @@ def test_a_server_that_was_taken_over_ends_so_that_it_is_started_again(
     assert "error: another orchestrator has taken over meanwhile" in server.err
 
 
-async def test_a_claim_that_was_made_although_it_was_refused_is_taken_up_before_the_next_one(
+async def test_a_claim_that_was_committed_although_it_failed_is_found_before_the_next_one(
     tmp_path: Path,
 ) -> None:
-    """As when a connection is lost while it commits: the store has the claim, and nobody was told."""
+    """As when a connection is lost during the commit: the store has the claim, the client an error."""
     path = tmp_path / "state.db"
     settings, clock = load_settings(environ={}), Clock()
     access = simulated_access(settings, dict.fromkeys(settings.providers, "http://127.0.0.1:9"))
@@ -142,5 +142,5 @@ async def test_a_claim_that_was_made_although_it_was_refused_is_taken_up_before_
         await pool._close()
 
 
-def test_a_copy_of_a_task_that_knows_its_attempts_is_the_same_task() -> None:
+def test_a_task_equals_its_copy_with_attempts() -> None:
     assert dataclasses.replace(TASKS[0], attempts=3) == TASKS[0]

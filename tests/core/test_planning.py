@@ -1,4 +1,4 @@
-"""A plan: what a file comes to in virtual time, by provider and tier, and which limit binds when."""
+"""Plans: cost and time of a file by provider and tier, and its bottlenecks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def planned(tasks: list[Task], limits: Mapping[str, Mapping[str, float]], record
     return make_plan(tasks, VirtualPool(settings_with(limits), limits.keys()), Forecast(records), now=NOW)
 
 
-def test_lines_add_up_and_low_is_below_expected_and_that_below_the_highest() -> None:
+def test_lines_add_up_and_low_is_below_expected_is_below_highest() -> None:
     plan = planned(some(100), {"anthropic": {}, "openai": {}, "gemini": {}})
     assert sum(line.calls for line in plan.lines) == plan.tasks == 100
     assert {line.provider for line in plan.lines} == set(plan.calls) == {"anthropic", "openai", "gemini"}
@@ -50,7 +50,7 @@ def test_lines_add_up_and_low_is_below_expected_and_that_below_the_highest() -> 
     assert plan.unknown_limits == ("anthropic", "openai", "gemini")
 
 
-def test_a_told_limit_is_what_binds_and_gives_the_time() -> None:
+def test_a_configured_limit_is_the_bottleneck_and_determines_the_time() -> None:
     plan = planned(some(300), {"openai": {"requests_per_minute": 120, "burst_s": 1.0}})
     assert plan.start_s == API_FORMATS["openai"].warm_up_s
     assert plan.duration_s == pytest.approx(plan.start_s + 150, rel=0.02)
@@ -59,7 +59,7 @@ def test_a_told_limit_is_what_binds_and_gives_the_time() -> None:
     assert plan.unknown_limits == () and plan.from_records
 
 
-def test_a_plan_takes_no_prompt_cache_for_granted_and_waits_for_none() -> None:
+def test_a_plan_neither_assumes_nor_awaits_prompt_caches() -> None:
     wide = {name: {"requests_per_minute": 60_000} for name in ("anthropic", "openai")}
     mail = (Message("system", "A rule. " * 1_000), Message("user", "Mail"))
     shared = planned([replace(task, messages=mail) for task in some(40)], wide)
@@ -68,8 +68,8 @@ def test_a_plan_takes_no_prompt_cache_for_granted_and_waits_for_none() -> None:
     assert shared.duration_s == pytest.approx(alone.duration_s, abs=0.2)
 
 
-def test_where_every_slot_is_taken_no_limit_is_blamed() -> None:
-    """Calls in flight grow first; from then on the slots are what the tasks wait for."""
+def test_where_every_slot_is_taken_no_limit_is_the_bottleneck() -> None:
+    """Calls in flight grow first; from then on the tasks wait for slots."""
     slow = {("", "", ""): replace(QUICK, latency_s=10.0)}
     wide = {name: {"requests_per_minute": 60_000} for name in ("anthropic", "openai", "gemini")}
     plan = planned(some(3_000), wide, records=slow)
@@ -77,7 +77,7 @@ def test_where_every_slot_is_taken_no_limit_is_blamed() -> None:
     assert not any(what.kind == RefusalKind.RATE_LIMIT for what, _ in plan.bottlenecks)
 
 
-def test_limits_that_take_over_from_each_other_are_told_in_their_order() -> None:
+def test_successive_bottlenecks_are_listed_in_the_order_of_time() -> None:
     limits = {"openai": {"requests_per_minute": 600.0, "tokens_per_minute": 100_000.0, "token_burst_s": 60.0}}
     plan = planned(some(400), limits)
     kinds = [wait_text(span.reason) for span in plan.spans]
@@ -85,19 +85,19 @@ def test_limits_that_take_over_from_each_other_are_told_in_their_order() -> None
     assert plan.spans[0].to_s == pytest.approx(plan.spans[1].from_s)
 
 
-def test_a_daily_quota_that_runs_out_puts_the_end_behind_midnight() -> None:
+def test_a_daily_quota_that_runs_out_delays_the_end_past_midnight() -> None:
     plan = planned(some(15), {"gemini": {"requests_per_day": 10}})
     assert plan.done_at == pytest.approx(next_midnight_pacific(NOW) + plan.start_s, abs=60)
     assert wait_text(plan.spans[-1].reason) == "gemini requests per day"
 
 
-def test_without_records_a_plan_says_so_and_takes_answers_as_usual() -> None:
+def test_without_records_a_plan_says_so_and_assumes_typical_answers() -> None:
     plan = planned(some(20), {"openai": {"requests_per_minute": 6000}}, records={})
     assert not plan.from_records
     assert plan.output_tokens == pytest.approx(0.35 * plan.calls["openai"] * 1000, rel=0.8)
 
 
-def test_a_sample_stands_for_all() -> None:
+def test_the_plan_of_a_sample_scales_to_all_tasks() -> None:
     tasks = [replace(task, tier=TIERS[i % 3]) for i, task in enumerate(some(1600))]
     limits = {"openai": {"requests_per_minute": 600, "burst_s": 1.0}}
     whole = planned(tasks, limits)
@@ -112,7 +112,7 @@ def test_a_sample_stands_for_all() -> None:
     assert scaled.spans[-1].to_s == pytest.approx(whole.spans[-1].to_s, rel=0.05)
 
 
-def test_nothing_to_do_takes_no_time_but_the_start() -> None:
+def test_a_plan_without_tasks_takes_only_the_start() -> None:
     plan = planned([], {"openai": {}})
     assert (plan.tasks, plan.expected_nanos, plan.spans) == (0, 0, ())
     assert plan.duration_s == plan.start_s

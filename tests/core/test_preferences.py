@@ -1,4 +1,4 @@
-"""How well preferences held is told from the sums of answered calls."""
+"""The share of answers from preferred providers, by the sums of answered calls."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ def row(task_type: str, provider: str, ok: int, failed: int = 0) -> UsageRow:
         pytest.param([row("research", "openai", 5)], [("research", "gemini", 5, 0)], id="none of them"),
     ],
 )
-def test_r4_1_how_well_preferences_held(rows: list[UsageRow], held: list[tuple[str, str, int, int]]) -> None:
+def test_the_share_of_answers_from_preferred_providers(
+    rows: list[UsageRow], held: list[tuple[str, str, int, int]]
+) -> None:
     found = preferences_held(rows, SETTINGS)
     assert [(f.task_type, f.provider, f.answers, f.preferred_answers) for f in found] == held
     assert all(f.share == f.preferred_answers / f.answers for f in found)
 
 
-def test_r4_1_without_preferences_nothing_is_told() -> None:
+def test_without_preferences_there_are_no_shares() -> None:
     off = SETTINGS.model_copy(update={"routing": SETTINGS.routing.model_copy(update={"preferences": False})})
     assert preferences_held([row("research", "openai", 5)], off) == []

@@ -1,4 +1,4 @@
-"""What goes before the tasks of a full window is claimed all the same: a higher priority, another owner."""
+"""Tasks of a higher priority or of another owner are claimed although the prefetch window is full."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def slow() -> Settings:
         pytest.param("queue", 0, id="ordinary, another owner"),
     ],
 )
-async def test_r5_8_priority_holds_across_the_prefetch_window(
+async def test_priority_holds_across_the_prefetch_window(
     batch: str, priority: int, tmp_path: Path, simulator: SimulatorProcess
 ) -> None:
     """453 lower rows went first, and the urgent one expired. Another owner's ordinary task has its turn."""

@@ -1,4 +1,4 @@
-"""A beginning that rows share is read from the providers' caches: over real calls, told in rows and cost."""
+"""Rows with a common prefix read it from the providers' prompt caches, which shows in usage and cost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_rows_with_the_same_beginning_read_it_from_the_cache_and_cost_less(tmp_p
     assert sum(row["cost_usd"] for row in used) < 0.5 * sum(row["cost_usd"] for row in plain)
 
 
-def test_what_is_read_from_anthropics_cache_does_not_count_against_its_limit(tmp_path: Path) -> None:
+def test_cache_reads_do_not_count_against_anthropics_limit(tmp_path: Path) -> None:
     """All rows together are five times the limit of a minute; nothing of it is learned from a 429."""
     told = {**SIM["anthropic"], "limits": {"input_tokens_per_minute": 24_000}}
     rows = run(tmp_path / "limited", "[caching]\ncache_writer_wait_s = 30.0\n", {"anthropic": told})

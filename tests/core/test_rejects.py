@@ -1,4 +1,4 @@
-"""The file of the lines that were no tasks."""
+"""The file of rejected lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from src.core.rejects import RejectsFile
 from src.errors import InputError
 
 
-def test_each_line_is_kept_as_it_came_with_its_reason(tmp_path: Path) -> None:
+def test_each_rejected_line_is_kept_unchanged_with_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "new" / "out.rejects.jsonl"
     with RejectsFile(path) as rejects:
         assert not path.exists(), "made with the first line"
@@ -25,7 +25,7 @@ def test_each_line_is_kept_as_it_came_with_its_reason(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_it_is_of_the_last_reading_alone_and_goes_with_the_last_bad_line(tmp_path: Path) -> None:
+def test_the_file_is_that_of_the_last_run_and_is_removed_without_bad_lines(tmp_path: Path) -> None:
     path = tmp_path / "out.rejects.jsonl"
     for lines in ([1, 2], [2]):
         with RejectsFile(path) as rejects:
@@ -37,7 +37,7 @@ def test_it_is_of_the_last_reading_alone_and_goes_with_the_last_bad_line(tmp_pat
     assert not path.exists()
 
 
-def test_a_reading_that_was_broken_off_leaves_the_old_one(tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "out.rejects.jsonl"
     with RejectsFile(path) as rejects:
         rejects.add(BadLine(1, "why", "text"))
@@ -56,12 +56,12 @@ def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         RejectsFile(tmp_path / "file" / "out.jsonl").add(BadLine(1, "why", "text"))
 
 
-def test_without_a_place_nothing_is_kept() -> None:
+def test_without_a_path_nothing_is_written() -> None:
     with RejectsFile(None) as rejects:
         rejects.add(BadLine(1, "why", "text"))

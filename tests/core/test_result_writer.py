@@ -1,4 +1,4 @@
-"""Results on their way to the disk: stored once, reported after that, lost never."""
+"""The result writer stores every result once, reports it after that, and loses none."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_each_attempt_says_where_it_went_and_why() -> None:
     assert row["latency_s"] == 1.5, "from the first call to the end of the last"
 
 
-def test_an_unknown_price_is_null_and_never_nothing() -> None:
+def test_an_unknown_price_is_null_and_never_zero() -> None:
     row = result_row(result(attempts=(attempt(1), attempt(2, cost_nanos=None))), simulated=False)
     assert row["cost_usd"] is None
 
@@ -109,7 +109,7 @@ def lines(path: Path) -> list[str]:
     return [json.loads(line)["id"] for line in path.read_text().splitlines()]
 
 
-def test_rows_are_appended_and_known_again_after_reopening(tmp_path: Path) -> None:
+def test_rows_are_appended_and_found_after_reopening(tmp_path: Path) -> None:
     path = tmp_path / "new" / "out.jsonl"
     with ResultsFile(path, simulated=True) as file:
         file.append([result("a"), result("b")])
@@ -122,7 +122,7 @@ def test_rows_are_appended_and_known_again_after_reopening(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("keep", [1, 4, 30, -2], ids=["a byte", "part of the key", "a part", "all but a bit"])
-def test_a_torn_last_line_is_cut(tmp_path: Path, keep: int) -> None:
+def test_an_incomplete_last_line_is_cut(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "out.jsonl"
     row = encode_row(result_row(result("b"), simulated=True))
     path.write_bytes(encode_row(result_row(result("a"), simulated=True)) + row[:keep])
@@ -132,7 +132,7 @@ def test_a_torn_last_line_is_cut(tmp_path: Path, keep: int) -> None:
     assert lines(path) == ["a", "b"]
 
 
-def test_a_torn_first_line_leaves_an_empty_file(tmp_path: Path) -> None:
+def test_an_incomplete_first_line_leaves_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_bytes(b'{"id": "a')
     with ResultsFile(path, simulated=True) as file:
@@ -171,7 +171,7 @@ def test_a_file_that_another_run_writes_is_refused(tmp_path: Path) -> None:
     ResultsFile(path, simulated=True).close()
 
 
-def test_rows_are_taken_out_and_the_others_stay_as_they_are(tmp_path: Path) -> None:
+def test_rows_are_removed_and_the_others_stay_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     (tmp_path / ".out.jsonl.new").write_text("what a crash has left behind, longer than a row " * 100)
     with ResultsFile(path, simulated=True) as file:
@@ -187,7 +187,7 @@ def test_rows_are_taken_out_and_the_others_stay_as_they_are(tmp_path: Path) -> N
     assert [each.name for each in tmp_path.iterdir()] == ["out.jsonl"]
 
 
-def test_taking_out_nothing_leaves_the_file_alone(tmp_path: Path) -> None:
+def test_removing_no_row_leaves_the_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with ResultsFile(path, simulated=True) as file:
         file.append([result("a")])
@@ -197,7 +197,7 @@ def test_taking_out_nothing_leaves_the_file_alone(tmp_path: Path) -> None:
     assert path.stat().st_ino == before and lines(path) == ["a", "b"]
 
 
-def test_many_rows_are_taken_out(tmp_path: Path) -> None:
+def test_many_rows_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with ResultsFile(path, simulated=True) as file:
         file.append([result(f"t{n}") for n in range(1_200)])
@@ -205,20 +205,20 @@ def test_many_rows_are_taken_out(tmp_path: Path) -> None:
     assert lines(path) == [f"t{n}" for n in range(1_200) if n % 3]
 
 
-def test_a_row_tells_whose_answer_it_has(tmp_path: Path) -> None:
+def test_a_row_names_the_task_whose_answer_it_has(tmp_path: Path) -> None:
     origin = Origin("first", "gemini", "gem-x", "gemini-researcher")
     row = result_row(result(attempts=(), origin=origin), simulated=False)
     assert (row["deduplicated_from"], row["provider"], row["model"]) == ("first", "gemini", "gem-x")
     assert (row["cost_usd"], row["attempts"], row["usage"]["input_tokens"]) == (0.0, [], 0)
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         ResultsFile(tmp_path / "file" / "out.jsonl", simulated=True)
 
 
-def test_a_full_disk_is_told_and_no_half_row_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_incomplete_row(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     path = tmp_path / "out.jsonl"
     old = resource.getrlimit(resource.RLIMIT_FSIZE)

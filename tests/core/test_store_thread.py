@@ -1,4 +1,4 @@
-"""A database that another connection holds locked is asked again; the log says from when to when."""
+"""Calls to a locked database are retried; the log says when that begins and ends."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def put(store: Store, key: str) -> int:
     return store.controls.put_setting(key, 1, who="test", now=0.0)
 
 
-async def test_calls_wait_for_a_lock_and_its_beginning_and_end_are_told_once(
+async def test_calls_wait_for_a_lock_whose_beginning_and_end_are_logged_once(
     tmp_path: Path, store: Store, thread: StoreThread, heard: Heard
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
@@ -68,7 +68,7 @@ async def test_calls_wait_for_a_lock_and_its_beginning_and_end_are_told_once(
     assert len(heard.lines) == 2 and heard.lines[1].startswith("the store takes calls again, after ")
 
 
-async def test_who_does_not_insist_is_told_at_once_and_who_is_cancelled_gives_up(
+async def test_a_plain_call_fails_at_once_and_a_cancelled_one_gives_up(
     tmp_path: Path, store: Store, thread: StoreThread, heard: Heard
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:

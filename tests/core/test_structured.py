@@ -1,4 +1,4 @@
-"""Answers that must match a JSON schema, over real calls: right at once, repaired, elsewhere, or never."""
+"""Answers that must match a JSON schema, over HTTP: valid at once, repaired, from elsewhere, or never."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def assert_matches(row: Json) -> None:
     assert read_answer(row["output"], schema).text == row["output"], row
 
 
-def test_every_kind_of_schema_is_answered_by_each_provider_and_bad_ones_are_told(tmp_path: Path) -> None:
+def test_every_kind_of_schema_is_answered_by_each_provider_and_bad_ones_are_reported(tmp_path: Path) -> None:
     tasks = [
         *rows(),
         {"id": "bad", "prompt": "Hi", "response_schema": {"type": "strin"}},
@@ -101,7 +101,7 @@ def test_every_kind_of_schema_is_answered_by_each_provider_and_bad_ones_are_told
     assert json.loads(cut["output"])
 
 
-def test_a_wrong_answer_goes_back_once_then_elsewhere_and_a_fence_is_no_wrong_answer(tmp_path: Path) -> None:
+def test_a_wrong_answer_is_repaired_once_then_elsewhere_and_a_code_fence_is_accepted(tmp_path: Path) -> None:
     faults = {
         "anthropic": {"wrong_json_once": 1.0},
         "openai": {"fenced_json": 1.0},
@@ -130,7 +130,7 @@ def test_a_wrong_answer_goes_back_once_then_elsewhere_and_a_fence_is_no_wrong_an
         assert row["cost_usd"] == pytest.approx(first["cost_usd"] + second["cost_usd"])
 
 
-def test_a_schema_that_nobody_meets_fails_its_tasks_and_no_provider(tmp_path: Path) -> None:
+def test_a_schema_that_no_answer_meets_fails_its_tasks_and_counts_against_no_provider(tmp_path: Path) -> None:
     wanted = [{"id": f"w{n}", "prompt": f"City {n}?", "response_schema": CITY} for n in range(12)]
     plain = [{"id": f"p{n}", "prompt": f"Question {n}?"} for n in range(12)]
     done, found = run(tmp_path, [*wanted, *plain], {api: {"wrong_json": 1.0} for api in API_FORMATS})
@@ -147,7 +147,9 @@ def test_a_schema_that_nobody_meets_fails_its_tasks_and_no_provider(tmp_path: Pa
     assert opened == (0,)
 
 
-def test_a_model_without_schemas_is_asked_in_words_and_its_answer_is_checked(tmp_path: Path) -> None:
+def test_a_model_without_schema_support_gets_the_schema_as_text_and_its_answer_is_checked(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "c.toml").write_text(
         '[models."gemini-3"]\nrefuses = ["response_schema"]\n'
         '[models."claude-haiku-5"]\nrefuses = ["temperature", "response_schema"]\n'
@@ -163,7 +165,7 @@ def test_a_model_without_schemas_is_asked_in_words_and_its_answer_is_checked(tmp
         assert row["warnings"] == [f"{row['model']} takes no response_schema: it was put into words"]
 
 
-def test_a_repair_is_reserved_like_any_call_and_passes_no_budget(tmp_path: Path) -> None:
+def test_a_repair_is_reserved_like_any_call_and_exceeds_no_budget(tmp_path: Path) -> None:
     schema = {**CITY, "description": "A long description. " * 40}
     tasks = [
         {"id": f"t{n}", "prompt": f"City {n}? " + "More. " * 40, "response_schema": schema, "max_tokens": 100}

@@ -1,4 +1,4 @@
-"""Suggested weights: recorded traffic replayed under the limits that are known, and no others."""
+"""Suggested weights: recorded traffic is replayed under known limits only."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def candidates(store: Store, told: Mapping[str, Any], learned: Any = None) -> di
     return {candidate.name: candidate for candidate in found.candidates}
 
 
-def test_where_no_limit_is_known_a_replay_takes_as_long_as_the_calls_took(store: Store) -> None:
+def test_without_a_known_limit_a_replay_takes_as_long_as_the_calls_took(store: Store) -> None:
     for candidate in candidates(store, {}).values():
         assert candidate.answered == 900
         assert candidate.mean_s == pytest.approx(LATENCY_S, rel=0.05)
 
 
-def test_a_learned_limit_holds_in_a_replay_as_a_told_one_does(store: Store) -> None:
+def test_a_learned_limit_holds_in_a_replay_like_a_configured_one(store: Store) -> None:
     learned = {"openai": {STANDARD["openai"]: {"requests": 60.0}}}
     told = {"openai": {"requests_per_minute": 60.0}}
     for found in (candidates(store, {}, learned), candidates(store, told)):
@@ -106,7 +106,7 @@ def test_a_learned_limit_holds_in_a_replay_as_a_told_one_does(store: Store) -> N
     assert candidates(store, {})["equal"].calls["openai"] == pytest.approx(300, abs=10)
 
 
-def test_headroom_is_compared_only_where_that_of_every_provider_is_known(store: Store) -> None:
+def test_headroom_is_compared_only_where_every_limit_is_known(store: Store) -> None:
     told = {"openai": {"requests_per_minute": 3_000.0}}
     assert "by headroom" not in candidates(store, told)
     learned = {name: {STANDARD[name]: {"requests": 1_500.0}} for name in ("anthropic", "gemini")}

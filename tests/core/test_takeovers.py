@@ -130,7 +130,7 @@ def test_a_run_that_was_stopped_and_taken_over_places_nothing_and_its_cap_holds(
         assert booked >= 0.5 * cap_usd * 1e9, "and it was worth a cap"
 
 
-def test_a_database_out_of_reach_costs_no_task_and_no_place(
+def test_an_unreachable_database_costs_no_task_and_no_lead(
     folder: Path, provider: SimulatorProcess, postgresql_url: str
 ) -> None:
     with Proxy(5432) as proxy:
@@ -195,7 +195,7 @@ def test_a_standby_takes_over_in_time_and_every_task_is_answered(
 
 
 @pytest.mark.skipif(not FAKETIME.exists(), reason="faketime is not installed")
-def test_a_wall_clock_that_is_ahead_throws_nobody_out(
+def test_a_wall_clock_that_is_ahead_costs_no_leader_its_lead(
     folder: Path, provider: SimulatorProcess, postgresql_url: str
 ) -> None:
     env = environment(provider, postgresql_url)
@@ -238,7 +238,7 @@ def kill_connections_until(url: str, is_over: Callable[[], bool], *scripts: Scri
     return killed
 
 
-def test_connections_that_are_killed_end_no_run(
+def test_killed_connections_end_no_run(
     folder: Path, provider: SimulatorProcess, own_postgresql_url: str
 ) -> None:
     env = environment(provider, own_postgresql_url)
@@ -255,7 +255,7 @@ def test_connections_that_are_killed_end_no_run(
     assert {row["status"] for row in rows} == {"succeeded"}
 
 
-def test_connections_that_are_killed_cost_a_server_no_task(
+def test_killed_connections_cost_a_server_no_task(
     folder: Path, provider: SimulatorProcess, own_postgresql_url: str
 ) -> None:
     """Tasks are added while the connections of the server, and of the process that adds them, are killed."""
