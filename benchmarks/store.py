@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from src.core.store import Store, TaskSelection
+from src.core.store import Registrant, Store, TaskSelection
 from src.records import Attempt, Candidate, Outcome, PoolSnapshot, Result, Task, TaskStatus, Usage
 
 from .child import median as middle
@@ -49,7 +49,7 @@ def _tasks(count: int, first: int = 0) -> Iterator[Task]:
 def _open(path: Path) -> Store:
     store = Store.open(path, simulated=True)
     store.intake.create_batch(BATCH, now=NOW)
-    store.orchestrators.register(ME, pid=1, host="bench", mode="simulated", batch="", now=NOW)
+    store.orchestrators.register(Registrant(ME, 1, "bench", "simulated"), now=NOW)
     return store
 
 

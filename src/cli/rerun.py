@@ -57,8 +57,8 @@ def requeue(session: Session, batch: str, rerun: RerunOptions) -> None:
     """Queue the tasks of `--retry` again. What they have cost stays counted."""
     if not rerun.retry:
         return
-    requeued = session.store.admin.retry(
-        batch, statuses=rerun.statuses, truncated=rerun.truncated, now=session.now()
+    requeued = session.store.admin.retry_ended(
+        batch, rerun.statuses, truncated=rerun.truncated, now=session.now()
     )
     what = plural(requeued, f"{' or '.join(sorted(rerun.retry))} task") if requeued else "no task"
     session.note(f"--retry: {what} queued again")

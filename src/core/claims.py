@@ -89,7 +89,7 @@ class TaskClaims:
         tasks = await self.session.thread.insist(claiming)
         if above is None:
             full = len(tasks) == limit
-            self.dispatch.behind = (await self.session.news()).queued if full else 0
+            self.dispatch.behind = (await self.session.poll()).queued if full else 0
         attempts = await self._earlier_attempts(tasks)
         now = self.session.clock.now()
         for task in tasks:

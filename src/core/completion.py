@@ -25,7 +25,7 @@ class CompletionCheck:
 
     async def settle_duplicates_if_idle(self) -> None:
         """End tasks that wait for the answer of an equal one, where none of those is left to run."""
-        if self.is_idle and (await self._session.news()).queued:
+        if self.is_idle and (await self._session.poll()).queued:
             await self._result_writer.settle_duplicates()
 
     async def check(self) -> bool:
@@ -36,7 +36,7 @@ class CompletionCheck:
             return True
         quiet = not self._calls and self._result_writer.idle
         budget = self._claims.blocked.spent_budget() if quiet else None
-        if budget is not None and (self._dispatch.waiting or (await self._session.news()).queued):
+        if budget is not None and (self._dispatch.waiting or (await self._session.poll()).queued):
             self._end.complete("budget", str(budget), budget.rule)
             return True
         if not self.is_idle:

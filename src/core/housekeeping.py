@@ -107,12 +107,12 @@ class StoreSync:
     async def apply_settings_and_commands(self) -> None:
         """Apply settings and carry out commands that are new in the store."""
         insist, store, clock = self._session.thread.insist, self._session.store, self._session.clock
-        news = await self._session.news()
-        if news.settings_version != self._settings_version:
+        found = await self._session.poll()
+        if found.settings_version != self._settings_version:
             settings = await insist(store.controls.current_settings)
-            self._settings_version = news.settings_version
+            self._settings_version = found.settings_version
             self._command_handler.apply(settings, clock.now())
-        if news.commands:
+        if found.commands:
             for command in await insist(store.controls.take_commands, self._session.incarnation, clock.now()):
                 outcome = "failed: internal error (the log of the orchestrator has the traceback)"
                 with self._supervisor.guarding("a command"):

@@ -107,7 +107,7 @@ class PrefetchWindow:
                 await self._claim_overtaking()
                 more = True  # of what was written, only tasks that overtake have been looked for
             if has_room and (more or self._session.watch.changed()):
-                if (await self._session.news()).queued:
+                if (await self._session.poll()).queued:
                     break
                 more = False
             await self._pause(self._session.watch.look_every_s)

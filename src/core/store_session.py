@@ -7,7 +7,7 @@ import asyncio
 from ..records import PoolSnapshot
 from .clock import Clock
 from .leadership import Leadership
-from .store import PollResult
+from .store import PollResult, Registrant
 from .store.rows import Registration
 from .store_thread import StoreThread
 
@@ -32,23 +32,20 @@ class StoreSession:
         await asyncio.to_thread(self.leadership.acquire)
 
     async def register(self, max_claims: int, uncertain_at_most: int | None) -> Registration:
-        """Sign on after `take_lead`. Requeues tasks of orchestrators that were killed.
+        """Register after `take_lead`. Requeues tasks of orchestrators that were killed.
 
         `uncertain_at_most`: nano-dollars that their calls in flight can have cost; None: no bound.
         """
+        me = self.leadership.me
         return await self.thread.insist(
             self.store.orchestrators.register,
-            self.incarnation,
-            pid=self.leadership.me.pid,
-            host=self.leadership.me.host,
-            mode=self.mode,
-            batch=self.batch or "",
+            Registrant(self.incarnation, me.pid, me.host, self.mode, self.batch or ""),
             now=self.clock.now(),
             max_claims=max_claims,
             uncertain_at_most=uncertain_at_most,
         )
 
-    async def news(self) -> PollResult:
+    async def poll(self) -> PollResult:
         """Queued tasks, commands and the version of the settings."""
         return await self.thread.insist(self.store.queue.poll, self.batch)
 

@@ -208,7 +208,7 @@ def retry_task(context: AppContext, detail: TaskDetail, caller: str) -> None:
     row = detail.row
     if row.status in OPEN_STATUSES:
         raise _wrong_status(409, "still_open", f"This task has not ended: {row.status}.", row.status)
-    context.store.admin.retry(row.batch, ids=[row.id], now=context.now(), retried_by=caller)
+    context.store.admin.retry(row.batch, [row.id], now=context.now(), retried_by=caller)
     context.record_event("task_retried", f"{caller} retried {_named(detail)}", task_id=row.id)
 
 
@@ -254,8 +254,8 @@ def retry_batch(context: AppContext, name: str, caller: str) -> int:
     """Queue failed, expired and cancelled tasks once more, at the caller's cost. Returns how many."""
     only = _submitter_filter(find_batch(context, name))
     statuses = [TaskStatus.FAILED, TaskStatus.EXPIRED, TaskStatus.CANCELLED]
-    count = context.store.admin.retry(
-        name, statuses=statuses, now=context.now(), submitter=only, retried_by=caller
+    count = context.store.admin.retry_ended(
+        name, statuses, now=context.now(), submitter=only, retried_by=caller
     )
     text = f"{caller} retried failed, expired and cancelled tasks of {name}: {count} tasks"
     context.record_event("batch_retried", text)

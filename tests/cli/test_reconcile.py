@@ -67,7 +67,7 @@ def test_a_retried_task_is_in_the_file_once_with_its_new_answer(
 ) -> None:
     answer(store, "old", *tasks(3))
     reconcile(store, batch, results, print)
-    store.admin.retry("b", ids=["t0001"], now=NOW)
+    store.admin.retry("b", ["t0001"], now=NOW)
     if killed == "before that was noted":
         results.drop(["t0001"])
     if killed == "after it":
@@ -85,7 +85,7 @@ def test_a_task_retried_while_a_run_writes_is_in_the_file_once(
     """From the pages: the run writes its second answer behind its first."""
     answer(store, "old", a_task("a"))
     reconcile(store, batch, results, print)
-    store.admin.retry("b", ids=["a"], now=NOW)
+    store.admin.retry("b", ["a"], now=NOW)
     answer(store, "new", at=NOW + 50)
     results.append(stored.result for stored in store.result_sync.all_results("b"))
     reconcile(store, batch, results, print)

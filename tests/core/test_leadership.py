@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from src.core.leadership import Leadership, LeaseWatch, steady
-from src.core.store import HostLock, Leader, Store
+from src.core.store import HostLock, Leader, Registrant, Store
 from src.errors import StoreError
 from tests.helpers import ROOT
 from tests.store.makers import NOW, tasks
@@ -175,8 +175,8 @@ def test_a_killed_leader_with_the_same_process_id_is_replaced(place: object, sto
         with Leadership(stored, LEASE_S) as mine:
             mine.acquire()
             took = time.monotonic() - began
-            values = {"pid": os.getpid(), "host": socket.gethostname(), "mode": "simulated", "batch": ""}
-            assert mine.store.orchestrators.register(mine.incarnation, now=NOW + 1, **values).recovered == 1  # type: ignore[arg-type]
+            me = Registrant(mine.incarnation, os.getpid(), socket.gethostname(), "simulated")
+            assert mine.store.orchestrators.register(me, now=NOW + 1).recovered == 1
             assert stored.leadership.leader().one_host or took >= LEASE_S
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from src.core.budget_keeper import spent_on
 from src.core.orchestrator import Orchestrator, RunReport
-from src.core.store import Store
+from src.core.store import Registrant, Store
 from src.errors import (
     ContentRefused,
     InvalidResponse,
@@ -302,7 +302,5 @@ def test_every_task_ends_once_and_reserved_money_is_settled_whatever_calls_stops
             assert gauge.reserved_nanos == 0
         stored = spent_on(store, BudgetRule("all", "", "day", 0), None)
         assert (gauge.spent_nanos, gauge.uncertain_nanos) == stored, "the books and the budget agree"
-        registration = store.orchestrators.register(
-            "the next", pid=1, host="", mode="live", batch="", now=START + 1e6
-        )
+        registration = store.orchestrators.register(Registrant("the next", 1, "", "live"), now=START + 1e6)
         assert (registration.uncertain_nanos, registration.recovered) == (0, 0), "nothing is left to book"

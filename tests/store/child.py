@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from src.core.leadership import Leadership
-from src.core.store import Store
+from src.core.store import Registrant, Store
 from src.errors import StoreError
 from src.records import Outcome, TaskStatus
 
@@ -68,8 +68,8 @@ def lead(path: str) -> None:
         leadership = Leadership(store, lease_s=float(os.environ.get("LEASE_S", "10")))
         leadership.me = dataclasses.replace(leadership.me, pid=os.getppid())
         leadership.acquire()
-        values = {"pid": os.getppid(), "host": socket.gethostname(), "mode": "simulated", "batch": ""}
-        leadership.store.orchestrators.register(leadership.incarnation, now=NOW, **values)
+        me = Registrant(leadership.incarnation, os.getppid(), socket.gethostname(), "simulated")
+        leadership.store.orchestrators.register(me, now=NOW)
         leadership.store.queue.claim(leadership.incarnation, 1, now=NOW)
         say("leads")
         for _ in sys.stdin:  # each line is a question

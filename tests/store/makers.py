@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from src.core.store import Store, schema
-from src.core.store.rollups import CALL_SUMS, add_call, add_task
+from src.core.store import Registrant, Store, schema
+from src.core.store.rollups import CALL_SUMS, FinishedTask, add_call, add_task
 from src.records import Attempt, Candidate, Message, Outcome, RefusalKind, Result, Task, TaskStatus, Usage
 
 NOW = 1_800_000_000.0
@@ -59,8 +59,7 @@ def a_result(
 
 
 def sign_on(store: Store, incarnation: str = "me", *, now: float = NOW, **fields: Any) -> Any:
-    values: dict[str, Any] = {"pid": 1, "host": "here", "mode": "serve", "batch": ""}
-    return store.orchestrators.register(incarnation, now=now, **(values | fields))
+    return store.orchestrators.register(Registrant(incarnation, 1, "here", "serve"), now=now, **fields)
 
 
 def with_claims(store: Store, *handed_in: Task, incarnation: str = "me") -> list[Task]:
@@ -107,14 +106,9 @@ def _assert_task_sums(store: Store, task_rows: list[Any]) -> None:
     true: dict[tuple[Any, ...], list[int]] = {}
     for row in task_rows:
         if row.status not in ("queued", "running"):
+            finished = FinishedTask.of_row(row, TaskStatus(row.status), row.baseline_nanos)
             add_task(
-                true.setdefault((row.batch_id, row.agent, row.tier), [0] * len(schema.TASK_COLUMNS)),
-                sign=1,
-                status=TaskStatus(row.status),
-                truncated=bool(row.truncated),
-                cost_nanos=row.cost_nanos,
-                unknown_cost=row.unknown_cost_calls > 0,
-                baseline_nanos=row.baseline_nanos,
+                true.setdefault((row.batch_id, row.agent, row.tier), [0] * len(schema.TASK_COLUMNS)), finished
             )
     stored = {tuple(row[:3]): list(row[3:]) for row in rows_of(store, schema.batch_tasks)}
     assert {key: sums for key, sums in stored.items() if any(sums)} == true

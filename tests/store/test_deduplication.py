@@ -180,7 +180,7 @@ def test_new_content_parts_a_follower_from_its_leader(store: Store) -> None:
 def test_asked_again_together_they_are_asked_once(store: Store) -> None:
     handed_in(store, *same("a", "b"))
     store.queue.finish("me", [a_result(task, status=TaskStatus.FAILED) for task in claimed(store)])
-    store.admin.retry("b", statuses=[TaskStatus.FAILED], now=NOW)
+    store.admin.retry_ended("b", [TaskStatus.FAILED], now=NOW)
     (leader,) = claimed(store)
     assert len(store.queue.finish("me", [a_result(leader, an_attempt(1, started_at=NOW + 50))])) == 2
 
@@ -188,7 +188,7 @@ def test_asked_again_together_they_are_asked_once(store: Store) -> None:
 def test_a_follower_asked_again_alone_is_asked_itself(store: Store) -> None:
     handed_in(store, *same("a", "b"))
     store.queue.finish("me", [a_result(task) for task in claimed(store)])
-    store.admin.retry("b", ids=["b"], now=NOW)
+    store.admin.retry("b", ["b"], now=NOW)
     (again,) = claimed(store)
     (result,) = store.queue.finish("me", [a_result(again, output="mine")])
     assert (again.id, result.output, result.origin) == ("b", "mine", None)
@@ -256,8 +256,9 @@ class FollowingMachine(RuleBasedStateMachine):
         self.store.admin.cancel("b", ids, now=NOW)
 
     @rule(ids=some_ids, statuses=st.sets(st.sampled_from(FINAL), max_size=2))
-    def ask_again(self, ids: set[str], statuses: set[TaskStatus]) -> None:
-        self.store.admin.retry("b", ids=ids, statuses=statuses, now=NOW)
+    def retry(self, ids: set[str], statuses: set[TaskStatus]) -> None:
+        self.store.admin.retry("b", ids, now=NOW)
+        self.store.admin.retry_ended("b", statuses, now=NOW)
 
     @rule()
     def die(self) -> None:

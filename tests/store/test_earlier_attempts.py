@@ -46,7 +46,7 @@ def test_attempts_that_were_loaded_are_not_booked_again(store: Store) -> None:
 def test_a_task_that_is_asked_again_begins_anew_and_keeps_what_it_cost(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     store.queue.finish("me", [a_result(task, FAILED, status=TaskStatus.FAILED, output=None)])
-    store.admin.retry("b", statuses=[TaskStatus.FAILED], now=NOW + 20)
+    store.admin.retry_ended("b", [TaskStatus.FAILED], now=NOW + 20)
     again, attempts = next_life(store, "next", NOW + 60)
     assert (again.attempts, attempts) == (1, [])
     anew = an_attempt(1, Outcome.FAILED, started_at=NOW + 61)

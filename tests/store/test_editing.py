@@ -46,10 +46,10 @@ def test_tasks_are_asked_again_by_status_id_or_truncation(store: Store) -> None:
             a_result(refused, status=TaskStatus.REFUSED),
         ],
     )
-    assert store.admin.retry("b", now=NOW) == 0
-    assert store.admin.retry("b", statuses=[TaskStatus.FAILED, TaskStatus.EXPIRED], now=NOW) == 1
-    assert store.admin.retry("b", truncated=True, now=NOW) == 1
-    assert store.admin.retry("b", ids=[refused.id, failed.id, "unknown"], now=NOW) == 1
+    assert store.admin.retry_ended("b", [], now=NOW) == 0
+    assert store.admin.retry_ended("b", [TaskStatus.FAILED, TaskStatus.EXPIRED], now=NOW) == 1
+    assert store.admin.retry_ended("b", [], truncated=True, now=NOW) == 1
+    assert store.admin.retry("b", [refused.id, failed.id, "unknown"], now=NOW) == 1
     assert ids(store.queue.claim("me", 9, now=NOW)) == [failed.id, cut.id, refused.id]
     assert ids(row.result.task for row in store.result_sync.results("b")) == [ok.id]
 
@@ -58,7 +58,7 @@ def test_a_task_asked_again_keeps_its_attempts_and_their_cost(store: Store) -> N
     (task,) = with_claims(store, a_task())
     failed = a_result(task, an_attempt(1, Outcome.FAILED), status=TaskStatus.FAILED, output="half")
     store.queue.finish("me", [failed])
-    store.admin.retry("b", statuses=[TaskStatus.FAILED], now=NOW + 20)
+    store.admin.retry_ended("b", [TaskStatus.FAILED], now=NOW + 20)
     (again,) = store.queue.claim("me", 1, now=NOW + 20)
     assert again.claims == 1  # counted anew: it is no poison for having failed
     store.queue.finish("me", [a_result(again, an_attempt(1, started_at=NOW + 30), output=None)])
@@ -73,13 +73,13 @@ def test_a_task_asked_again_keeps_its_attempts_and_their_cost(store: Store) -> N
 def test_many_tasks_are_asked_again(store: Store) -> None:
     store.intake.add_tasks(tasks(1100), now=NOW)
     store.admin.cancel("b", now=NOW)
-    assert store.admin.retry("b", statuses=[TaskStatus.CANCELLED], now=NOW) == 1100
+    assert store.admin.retry_ended("b", [TaskStatus.CANCELLED], now=NOW) == 1100
 
 
 def test_purged_content_is_gone_and_the_accounting_stays(store: Store) -> None:
     old, new = with_claims(store, *tasks(2))
     store.queue.finish("me", [a_result(old)])
-    store.admin.retry("b", ids=[old.id], now=NOW)
+    store.admin.retry("b", [old.id], now=NOW)
     store.queue.release("me", [new], now=NOW)
     store.queue.claim("me", 1, now=NOW)
     store.queue.finish("me", [a_result(old, an_attempt(started_at=NOW + 9))])
@@ -97,7 +97,7 @@ def test_purged_content_is_gone_and_the_accounting_stays(store: Store) -> None:
     assert (detail.task.messages, detail.result.output, detail.row.preview) == ((), None, "")
     assert len(detail.attempts) == 2
     assert store.intake.add_tasks([a_task(old.id)], now=NOW).existing == 1
-    assert store.admin.retry("b", ids=[old.id], now=NOW) == 0  # there is nothing left to ask
+    assert store.admin.retry("b", [old.id], now=NOW) == 0  # there is nothing left to ask
 
 
 def test_purging_takes_many_and_leaves_open_tasks(store: Store) -> None:

@@ -36,7 +36,8 @@ def life_of_tasks(store: Store) -> None:
 def editing(store: Store) -> None:
     store.admin.cancel("b", ["t0001"], now=NOW)
     store.admin.cancel("b", now=NOW)
-    store.admin.retry("b", ids=["t0001"], statuses=[TaskStatus.FAILED], now=NOW)
+    store.admin.retry("b", ["t0001"], now=NOW)
+    store.admin.retry_ended("b", [TaskStatus.FAILED], truncated=True, now=NOW)
 
 
 def pages(store: Store) -> None:

@@ -138,9 +138,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.status |= dict.fromkeys(queued, TaskStatus.CANCELLED)
 
     @rule(ids=some_ids, statuses=st.sets(st.sampled_from(FINAL)))
-    def ask_again(self, ids: set[str], statuses: set[TaskStatus]) -> None:
+    def retry(self, ids: set[str], statuses: set[TaskStatus]) -> None:
         again = {i for i, s in self.status.items() if s in FINAL and (i in ids or s in statuses)}
-        assert self.store.admin.retry("b", ids=ids, statuses=statuses, now=NOW) == len(again)
+        retried = self.store.admin.retry("b", ids, now=NOW)
+        assert retried + self.store.admin.retry_ended("b", statuses, now=NOW) == len(again)
         self.status |= dict.fromkeys(again, TaskStatus.QUEUED)
 
     @rule()

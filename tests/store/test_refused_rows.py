@@ -11,13 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from src.core.result_writer import ResultWriter
-from src.core.store import Store
+from src.core.store import Registrant, Store
 from src.core.store_thread import StoreThread
 from src.core.supervisor import Supervisor
 from src.errors import StoreError, UnstorableError
 from src.records import Attempt, Event, Message, Outcome, Result, Task, TaskStatus, Usage
 
-ME = {"pid": 1, "host": "here", "mode": "simulated", "batch": ""}
+ME = Registrant("me", 1, "here", "simulated")
 
 
 def attempt(**changes: Any) -> Attempt:
@@ -67,7 +67,7 @@ async def stored_by_result_writer(
 @pytest.fixture
 def tasks(store: Store) -> list[Task]:
     store.intake.add_tasks([Task(f"t{n}", "b", (Message("user", "Hi"),)) for n in range(9)], now=1.0)
-    store.orchestrators.register("me", **ME, now=2.0)
+    store.orchestrators.register(ME, now=2.0)
     return store.queue.claim("me", 20, now=3.0)
 
 

@@ -15,12 +15,12 @@ def test_a_task_asked_again_is_outdated_until_that_is_forgotten(store: Store) ->
     first, second, _ = with_claims(store, *tasks(3))
     store.queue.finish("me", [a_result(first), a_result(second, status=TaskStatus.FAILED)])
     assert store.result_sync.stale("b") == {}
-    store.admin.retry("b", statuses=[TaskStatus.FAILED], now=NOW)
+    store.admin.retry_ended("b", [TaskStatus.FAILED], now=NOW)
     assert store.result_sync.stale("b") == {second.row: second.id}
     (again,) = store.queue.claim("me", 9, now=NOW)
     store.queue.finish("me", [a_result(again, an_attempt(started_at=NOW + 9))])
     assert store.result_sync.stale("b") == {second.row: second.id}, "its old row may still be in the file"
-    store.admin.retry("b", ids=[first.id], now=NOW)
+    store.admin.retry("b", [first.id], now=NOW)
     store.result_sync.forget_stale("b", [second.row])
     assert store.result_sync.stale("b") == {first.row: first.id}
 
@@ -41,7 +41,7 @@ def test_a_batch_without_a_file_has_nothing_outdated(store: Store) -> None:
         store.intake.create_batch(batch, now=NOW, output_path=output)
         store.intake.add_tasks([a_task(batch=batch)], now=NOW)
         store.admin.cancel(batch, now=NOW)
-        assert store.admin.retry(batch, statuses=[TaskStatus.CANCELLED], now=NOW) == 1
+        assert store.admin.retry_ended(batch, [TaskStatus.CANCELLED], now=NOW) == 1
         assert store.result_sync.stale(batch) == {}
 
 
@@ -84,9 +84,7 @@ def test_an_expired_task_asked_again_has_as_much_time_as_it_had(store: Store) ->
         (task,) = store.queue.claim("me", 1, now=asked_at)
         assert task.deadline_at == asked_at + 60
         store.queue.finish("me", [a_result(task, status=TaskStatus.EXPIRED, output=None)])
-        store.admin.retry(
-            "b", statuses=[TaskStatus.EXPIRED], now=asked_at + (1000 if asked_at == NOW else 4000)
-        )
+        store.admin.retry_ended("b", [TaskStatus.EXPIRED], now=asked_at + (1000 if asked_at == NOW else 4000))
 
 
 def test_claims_of_the_dead_are_free_before_anyone_signs_on(store: Store) -> None:

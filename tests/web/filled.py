@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.config import Settings, load_settings
-from src.core.store import HostLock, Identity, Store
+from src.core.store import HostLock, Identity, Registrant, Store
 from src.records import (
     Attempt,
     Candidate,
@@ -52,7 +52,7 @@ def fill(folder: Path, now: float, *, running: bool = True) -> FilledState:
     with Store.open(database, simulated=True) as store:
         store.fenced().leadership.take(Identity(ME, 1, "elsewhere", 10.0))
         store.intake.add_tasks(_tasks(now), now=now - 600)
-        store.orchestrators.register(ME, pid=1, host="elsewhere", mode="simulated", batch="", now=now - 500)
+        store.orchestrators.register(Registrant(ME, 1, "elsewhere", "simulated"), now=now - 500)
         claimed = store.queue.claim(ME, 10, now=now)
         store.queue.finish(ME, [_result(task, index, now) for index, task in enumerate(claimed[:9])])
         store.events.add(

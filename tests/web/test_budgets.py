@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from src.config import load_settings
 from src.core.budget_keeper import CAP
-from src.core.store import Store
+from src.core.store import Registrant, Store
 from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
 from src.settings import Settings
 from src.web import create_app
@@ -53,7 +53,7 @@ def client_of(settings: Settings, store: Store, *, simulated: bool) -> FlaskClie
 
 def test_every_budget_shows_what_is_spent_and_when_it_resets(settings: Settings) -> None:
     with Store.open(settings.state_dir / "live.db", simulated=False) as store:
-        store.orchestrators.register("me", pid=1, host="h", mode="live", batch="", now=NOW)
+        store.orchestrators.register(Registrant("me", 1, "h", "live"), now=NOW)
         spend(store, "today", NOW - 60, "openai", 0.85)
         spend(store, "unsure", NOW - 50, "openai", 0.10, sure=False)
         spend(store, "before", NOW - 3 * DAY_S, "openai", 4.0)

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 from flask.testing import FlaskClient
 
-from src.core.store import Store
+from src.core.store import Registrant, Store
 from src.formatting import iso_time
 from src.records import (
     Attempt,
@@ -270,7 +270,7 @@ def test_calls_that_a_crash_cut_off_are_no_task_type(
     filled: FilledState, store: Store, client: FlaskClient
 ) -> None:
     store.orchestrators.reserve_cost(ME, {("openai", BATCH, "local"): 700_000})
-    store.orchestrators.register("next", pid=2, host="here", mode="simulated", batch="", now=filled.now)
+    store.orchestrators.register(Registrant("next", 2, "here", "simulated"), now=filled.now)
     assert sum(row.sums.uncertain_nanos for row in store.reports.usage(0.0, filled.now + 60, ())) >= 700_000
     assert "" not in {row.task_type for row in type_table(context_of(client))}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Iterator
 
 import sqlalchemy as sa
@@ -62,31 +61,38 @@ class Admin:
         self._deduplication.promote_for_cancelled()
         return cancelled
 
-    def retry(
+    def retry(self, batch: str, ids: Collection[str], *, now: float, retried_by: str = "") -> int:
+        """Queue the final tasks among `ids` again. Returns how many.
+
+        `retried_by` becomes the submitter of the tasks and pays for the new attempts; if it is empty, the
+        submitter stays. Earlier attempts and their cost are kept, answers are deleted; purged tasks stay as
+        they are. `now` is in epoch seconds.
+        """
+        return self._retry(batch, self._chosen(batch, _CAN_BE_RETRIED, ids), now, retried_by)
+
+    def retry_ended(
         self,
         batch: str,
+        statuses: Collection[TaskStatus],
         *,
-        statuses: Collection[TaskStatus] = (),
-        ids: Collection[str] = (),
         truncated: bool = False,
         now: float,
         submitter: str = "",
         retried_by: str = "",
     ) -> int:
-        """Queue final tasks again: with these ids or statuses, and with `truncated` those cut short.
+        """Queue tasks again that ended with these statuses or, with `truncated`, were cut short.
 
-        `submitter` restricts this to tasks of one submitter. `retried_by` becomes the submitter of the tasks
-        and pays for the new attempts. Earlier attempts and their cost are kept, answers are deleted; purged
-        tasks stay as they are. Returns how many are queued again.
+        `submitter` restricts this to tasks of one submitter. Otherwise like `retry`.
         """
-        can_be_retried = sa.and_(_CAN_BE_RETRIED, self._of(batch, submitter))
-        chosen = [self._chosen(batch, can_be_retried, ids)]
-        if statuses or truncated:
-            cut_short = (_T.truncated == 1,) if truncated else ()
-            of_these = sa.or_(_T.status.in_([status.value for status in statuses]), *cut_short)
-            chosen.append(self._chosen(batch, sa.and_(can_be_retried, of_these)))
+        cut_short = (_T.truncated == 1,) if truncated else ()
+        ended = sa.or_(_T.status.in_([status.value for status in statuses]), *cut_short)
+        of_submitter = self._of(batch, submitter)
+        chosen = self._chosen(batch, sa.and_(_CAN_BE_RETRIED, of_submitter, ended))
+        return self._retry(batch, chosen, now, retried_by)
+
+    def _retry(self, batch: str, chosen: Iterator[list[int]], now: float, retried_by: str) -> int:
         reopened = 0
-        for rows in itertools.chain(*chosen):
+        for rows in chosen:
             streams = self._streams_for(batch, rows, retried_by) if retried_by else {}
             with self._database.writing() as connection:
                 for old, new in streams.items():

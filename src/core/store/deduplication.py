@@ -26,7 +26,7 @@ from .database import Database
 from .identifiers import Identifiers
 from .loading import IN_SIZE, Loader, full_tasks, parts
 from .reconnecting import reconnecting
-from .rollups import Rollup, add_counts, add_task
+from .rollups import FinishedTask, Rollup, add_counts, add_task
 from .schema import IS_DUPLICATE, IS_QUEUED
 
 DUPLICATES_AT_ONCE = 500  # in one transaction, and in memory
@@ -134,15 +134,8 @@ class DuplicateLinks:
             status = TaskStatus(row.status)
             counts[row.batch_id, TaskStatus.QUEUED] -= 1
             counts[row.batch_id, status] += 1
-            add_task(
-                sums.row((row.batch_id, row.agent, row.tier)),
-                sign=1,
-                status=status,
-                truncated=bool(row.truncated),
-                cost_nanos=row.cost_nanos,
-                unknown_cost=row.unknown_cost_calls > 0,
-                baseline_nanos=0,
-            )
+            finished = FinishedTask.of_row(row, status, baseline_nanos=0)
+            add_task(sums.row((row.batch_id, row.agent, row.tier)), finished)
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
 

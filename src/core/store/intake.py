@@ -152,25 +152,33 @@ class Intake:
             first_row = self._reserve_rows(connection, len(chunk))
             known: dict[_Key, _Incoming | _Known] = {}
             known |= self._known(connection, [item.key for item in incoming])
-            new, changed = [], []
-            for item in incoming:
-                old = known.setdefault(item.key, item)
-                if old is item:
-                    new.append(item)
-                elif old.digest != item.digest:
-                    changed.append(item)
+            new, changed = _sorted_out(incoming, known)
             rows = self._insert(connection, new, first_row, now)
             replaced = self._replace(connection, changed, known, now) if rerun_changed else set()
+            left = [item for item in changed if item.key not in replaced]
             duplicates = 0
             if once:
                 rows |= {key: old.row for key, old in known.items() if isinstance(old, _Known)}
-                untouched = {item.key for item in changed} - replaced
-                alike = [rows[i.key] for i in incoming if not i.task.temperature and i.key not in untouched]
-                duplicates = self._links.link(connection, alike)
-        left = [item.task.id for item in changed if item.key not in replaced]
+                duplicates = self._link_duplicates(connection, incoming, left, rows)
         existing = len(chunk) - len(new) - len(changed)
-        shown = tuple(left[:CHANGED_SHOWN])
+        shown = tuple(item.task.id for item in left[:CHANGED_SHOWN])
         return AddReport(len(new), existing, shown, len(left), len(replaced), duplicates)
+
+    def _link_duplicates(
+        self,
+        connection: sa.Connection,
+        incoming: list[_Incoming],
+        left: list[_Incoming],
+        rows: Mapping[_Key, int],
+    ) -> int:
+        """Link equal tasks, except those sampled at a temperature and those `left` with other content."""
+        stored_otherwise = {item.key for item in left}
+        linked = [
+            rows[item.key]
+            for item in incoming
+            if not item.task.temperature and item.key not in stored_otherwise
+        ]
+        return self._links.link(connection, linked)
 
     def _insert(
         self, connection: sa.Connection, new: list[_Incoming], first_row: int, now: float
@@ -253,6 +261,20 @@ class Intake:
                 )
                 found[batch_id, row.id] = known
         return found
+
+
+def _sorted_out(
+    incoming: list[_Incoming], known: dict[_Key, _Incoming | _Known]
+) -> tuple[list[_Incoming], list[_Incoming]]:
+    """New tasks, and tasks that exist with other content. The new ones are added to `known`."""
+    new, changed = [], []
+    for item in incoming:
+        old = known.setdefault(item.key, item)
+        if old is item:
+            new.append(item)
+        elif old.digest != item.digest:
+            changed.append(item)
+    return new, changed
 
 
 def _incoming(task: Task, ids: Identifiers) -> _Incoming:

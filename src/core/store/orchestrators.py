@@ -15,7 +15,7 @@ from .database import Database
 from .identifiers import Identifiers
 from .reconnecting import reconnecting
 from .rollups import CallRollups
-from .rows import OrchestratorRow, Registration
+from .rows import OrchestratorRow, Registrant, Registration
 from .schema import IS_RUNNING
 from .transitions import Transitions
 
@@ -51,12 +51,8 @@ class Orchestrators:
 
     def register(
         self,
-        incarnation: str,
+        registrant: Registrant,
         *,
-        pid: int,
-        host: str,
-        mode: str,
-        batch: str,
         now: float,
         max_claims: int = 4,
         uncertain_at_most: int | None = None,
@@ -69,13 +65,13 @@ class Orchestrators:
         possible cost of their calls in flight is booked as uncertain, up to `uncertain_at_most` nano-dollars.
         """
         with self._database.writing() as connection:
-            dead = self._dead(connection, incarnation)
+            dead = self._dead(connection, registrant.incarnation)
             ids = [i for i, _ in dead]
             barren = [i for i, row in dead if not row.finished]
             poisoned = self._poison(connection, barren, max_claims, now)
             recovered = self._requeue_claims(connection, dead, now)
             self._retire(connection, ids, now)
-            row = OrchestratorRow(incarnation, pid, host, mode, batch, now, now)
+            row = OrchestratorRow(**dataclasses.asdict(registrant), started_at=now, heartbeat_at=now)
             insert = self._database.insert(schema.orchestrators).values(dataclasses.asdict(row))
             connection.execute(insert.on_conflict_do_nothing(index_elements=["incarnation"]))
             uncertain = self._book_reservations(connection, ids, now, uncertain_at_most)

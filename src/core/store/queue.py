@@ -30,7 +30,7 @@ from .identifiers import Identifiers
 from .ledger import ClaimedTask, Ledger
 from .loading import IN_SIZE, Loader, full_tasks, parts
 from .reconnecting import reconnecting
-from .rollups import CallRollups, Rollup, add_counts, add_task
+from .rollups import CallRollups, FinishedTask, Rollup, add_counts, add_task
 from .rows import PollResult
 from .schema import IS_QUEUED, IS_RUNNING
 from .transitions import Transitions
@@ -251,15 +251,14 @@ class Queue:
             counts[batch_id, TaskStatus.RUNNING] -= 1
             counts[batch_id, result.status] += 1
             agent = result.final.agent if result.final else ""
-            add_task(
-                by_agent.row((batch_id, agent, result.tier)),
-                sign=1,
-                status=result.status,
-                truncated=result.truncated,
-                cost_nanos=mine.cost_nanos,
-                unknown_cost=mine.unknown_cost_calls > 0,
-                baseline_nanos=result.baseline_nanos,
+            finished = FinishedTask(
+                result.status,
+                result.truncated,
+                mine.cost_nanos,
+                mine.unknown_cost_calls > 0,
+                result.baseline_nanos,
             )
+            add_task(by_agent.row((batch_id, agent, result.tier)), finished)
         rows = [_finish_columns(result, mine) for result, mine in written]
         self._database.prepared(_FINISH, [*_new(_FINISH_NAMES), "which"]).many(connection, rows)
         answers = [(mine.row, clean(r.output)) for r, mine in written if r.output is not None]

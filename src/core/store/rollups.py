@@ -1,15 +1,15 @@
-"""Sums kept beside the rows, so that no page ever adds up a million of them.
+"""Sums that are kept up to date, so that no page ever sums up a million rows.
 
 A `Rollup` collects in memory what one transaction adds to each row of one table; `write` then costs one
-upsert per row that was touched, however many tasks touched it. All columns only ever add, the histogram
-of latencies too, so nothing is read before it is written.
+upsert for each of these rows, however many tasks changed it. Columns are only ever added to, including the
+histogram of latencies, so nothing is read before it is written.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -40,21 +40,21 @@ Key = tuple[str | int, ...]
 
 
 class Rollup:
-    """What one transaction adds to `table`: sums by key. The key is the table's primary key, in order."""
+    """The sums that one transaction adds to `table`, by its primary key."""
 
     def __init__(self, table: sa.Table, sums: Sequence[str]) -> None:
         self._table, self._sums = table, sums
         self._rows: dict[Key, list[int]] = {}
 
     def row(self, key: Key) -> list[int]:
-        """The sums of `key`, to be added to in place."""
+        """The sums of `key`, a list that the caller adds to."""
         found = self._rows.get(key)
         if found is None:
             found = self._rows[key] = [0] * len(self._sums)
         return found
 
     def write(self, database: Database, connection: sa.Connection) -> None:
-        """Upsert all rows, in the order of their keys so that two writers never wait in a ring."""
+        """Upsert all rows, in the order of their keys, so that two writers cannot deadlock."""
         rows = [(*key, *sums) for key, sums in sorted(self._rows.items())]
         database.adding(self._table, self._sums).many(connection, rows)
 
@@ -67,7 +67,7 @@ class CallRollups:
         self._batches = Rollup(schema.batch_calls, CALL_SUMS)
 
     def book(self, attempt: Attempt, batch_id: int, task_type: str, submitter: str) -> None:
-        """Add one attempt. It belongs to the minute in which it began."""
+        """Add one attempt, to the minute in which it began."""
         minute = int(attempt.started_at // 60)
         provider, model = attempt.provider, attempt.model
         add_call(self._usage.row((minute, provider, model, task_type, submitter)), attempt)
@@ -87,6 +87,7 @@ class CallRollups:
             self._batches.row((batch_id, provider, ""))[_UNCERTAIN_COST] += nanos
 
     def write(self, database: Database, connection: sa.Connection) -> None:
+        """Upsert all sums."""
         self._usage.write(database, connection)
         self._batches.write(database, connection)
 
@@ -112,20 +113,27 @@ def add_call(sums: list[int], attempt: Attempt) -> None:
         sums[_FIRST_BIN + bin_of(attempt.latency_s)] += 1
 
 
-def add_task(
-    sums: list[int],
-    *,
-    sign: int,
-    status: TaskStatus,
-    truncated: bool,
-    cost_nanos: int,
-    unknown_cost: bool,
-    baseline_nanos: int | None,
-) -> None:
-    """Add one finished task to a row of `TASK_COLUMNS`, or with `sign` -1 take it out again.
+class FinishedTask(NamedTuple):
+    """What a finished task adds to the sums of its batch. `cost_nanos` covers all its attempts."""
 
-    A task without an answer has no tokens that could be priced on the baseline model: that is not unknown.
+    status: TaskStatus
+    truncated: bool
+    cost_nanos: int
+    unknown_cost: bool
+    baseline_nanos: int | None
+
+    @classmethod
+    def of_row(cls, row: Any, status: TaskStatus, baseline_nanos: int | None) -> FinishedTask:
+        """From a row of `tasks`, with this status and baseline."""
+        return cls(status, bool(row.truncated), row.cost_nanos, row.unknown_cost_calls > 0, baseline_nanos)
+
+
+def add_task(sums: list[int], task: FinishedTask, sign: int = 1) -> None:
+    """Add a finished task to a row of `TASK_COLUMNS`, or with `sign` -1 subtract it again.
+
+    The baseline of a task without an answer is 0 and not unknown: it has no tokens to be priced.
     """
+    status, truncated, cost_nanos, unknown_cost, baseline_nanos = task
     for i, value in enumerate(
         (
             1,
@@ -143,7 +151,7 @@ def add_task(
 def add_counts(
     database: Database, connection: sa.Connection, changes: Mapping[tuple[int, TaskStatus], int]
 ) -> None:
-    """Add to the number of tasks per (batch id, status), and to that of all batches together."""
+    """Add to the number of tasks by (batch id, status), and to the same over all batches."""
     everything: Counter[tuple[int, TaskStatus]] = Counter(changes)
     for (_, status), n in changes.items():
         everything[schema.ALL_BATCHES, status] += n

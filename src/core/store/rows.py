@@ -97,6 +97,17 @@ class Leader:
 
 
 @dataclass(frozen=True, slots=True)
+class Registrant:
+    """An orchestrator that registers. With a `batch` it works on that batch alone."""
+
+    incarnation: str
+    pid: int
+    host: str
+    mode: str
+    batch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """What registering an orchestrator changed.
 

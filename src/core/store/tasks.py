@@ -72,34 +72,28 @@ class Tasks:
         A search stops after `SEARCHED` tasks, so a rare filter may need several pages, some of them empty.
         Statuses, batches and whole ids are found at once, however rare.
         """
-        filters: list[sa.ColumnElement[bool]] = []
-        if only.task_type or only.submitter:
-            filters.append(
-                _T.stream_id.in_(
-                    [stream.id for stream in self._ids.streams_like(only.task_type, only.submitter)]
-                )
-            )
-        if only.owner:
-            filters.append(
-                _T.stream_id.in_([stream.id for stream in self._ids.streams_owned(only.owner, only.shared)])
-            )
-        if only.provider:
-            filters.append(_T.provider == only.provider)
-        ways = self._ways(only.batch, only.statuses)
-        if only.rows is not None:
-            in_rows = _T.task_row.in_(only.rows)
-            ways = [replace(way, within=(*way.within, in_rows)) for way in ways]
-        exact: list[TaskRow] = []
-        if only.id_prefix:
-            if before is None:
-                exact = self._with_id(
-                    only.id_prefix, [(*way.within, *way.filters, *filters) for way in ways], limit
-                )
-            filters += [_T.id.startswith(only.id_prefix, autoescape=True), _T.id != only.id_prefix]
-        page = self._page(limit, before, [_Search(way.within, (*way.filters, *filters)) for way in ways])
+        searches = self._searches(only)
+        if not only.id_prefix:
+            return self._page(limit, before, searches)
+        exact = self._with_id(only.id_prefix, searches, limit) if before is None else []
+        begins = (_T.id.startswith(only.id_prefix, autoescape=True), _T.id != only.id_prefix)
+        page = self._page(limit, before, [_Search(s.within, (*s.filters, *begins)) for s in searches])
         return replace(page, rows=(*exact, *page.rows)) if exact else page
 
-    def _with_id(self, task_id: str, ways: Sequence[_Conditions], limit: int) -> list[TaskRow]:
+    def _searches(self, only: TaskSelection) -> list[_Search]:
+        """Searches that together find the selected tasks, whatever their ids."""
+        filters: list[sa.ColumnElement[bool]] = []
+        if only.task_type or only.submitter:
+            filters.append(_in_streams(self._ids.streams_like(only.task_type, only.submitter)))
+        if only.owner:
+            filters.append(_in_streams(self._ids.streams_owned(only.owner, only.shared)))
+        if only.provider:
+            filters.append(_T.provider == only.provider)
+        in_rows = () if only.rows is None else (_T.task_row.in_(only.rows),)
+        ways = self._ways(only.batch, only.statuses)
+        return [_Search((*way.within, *in_rows), (*way.filters, *filters)) for way in ways]
+
+    def _with_id(self, task_id: str, searches: Sequence[_Search], limit: int) -> list[TaskRow]:
         """The tasks with exactly this id, at most one a batch, found through the index of ids."""
         b = schema.batches.c
         of_batches = sa.select(b.id, _IDS.c.task_row).join_from(
@@ -111,7 +105,7 @@ class Tasks:
             ]
             joined = sa.outerjoin(schema.tasks, schema.prompts, _P.task_row == _T.task_row)
             query = sa.select(schema.tasks, _P.preview).select_from(joined).where(_T.task_row.in_(rows))
-            found = [row for way in ways for row in connection.execute(query.where(*way))]
+            found = [row for s in searches for row in connection.execute(query.where(*s.within, *s.filters))]
         found.sort(key=lambda row: row.task_row, reverse=True)
         return [_task_row(row, self._ids.stream_by_id(row.stream_id)) for row in found[:limit]]
 
@@ -202,6 +196,10 @@ class Tasks:
                 rows = connection.execute(query).all()
             found |= {row.id: self._ids.stream_by_id(row.stream_id).submitter for row in rows}
         return found
+
+
+def _in_streams(streams: Sequence[TaskStream]) -> sa.ColumnElement[bool]:
+    return _T.stream_id.in_([stream.id for stream in streams])
 
 
 _IDS = schema.tasks.alias("ids")

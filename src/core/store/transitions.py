@@ -19,7 +19,7 @@ from . import schema
 from .database import Database
 from .identifiers import Identifiers, TaskStream
 from .loading import IN_SIZE, parts
-from .rollups import Rollup, add_counts, add_task
+from .rollups import FinishedTask, Rollup, add_counts, add_task
 from .schema import IS_DUPLICATE, IS_FINAL, IS_RUNNING
 
 _T = schema.tasks.c
@@ -111,15 +111,8 @@ class Transitions:
         for row in rows:
             counts[row.batch_id, was] -= 1
             counts[row.batch_id, status] += 1
-            add_task(
-                sums.row((row.batch_id, "", "")),
-                sign=1,
-                status=status,
-                truncated=False,
-                cost_nanos=row.cost_nanos,
-                unknown_cost=row.unknown_cost_calls > 0,
-                baseline_nanos=0,
-            )
+            finished = FinishedTask(status, False, row.cost_nanos, row.unknown_cost_calls > 0, 0)
+            add_task(sums.row((row.batch_id, "", "")), finished)
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
         return len(rows)
@@ -138,15 +131,8 @@ class Transitions:
             status = TaskStatus(row.status)
             counts[row.batch_id, status] -= 1
             counts[row.batch_id, TaskStatus.QUEUED] += 1
-            add_task(
-                sums.row((row.batch_id, row.agent, row.tier)),
-                sign=-1,
-                status=status,
-                truncated=bool(row.truncated),
-                cost_nanos=row.cost_nanos,
-                unknown_cost=row.unknown_cost_calls > 0,
-                baseline_nanos=row.baseline_nanos,
-            )
+            finished = FinishedTask.of_row(row, status, baseline_nanos=row.baseline_nanos)
+            add_task(sums.row((row.batch_id, row.agent, row.tier)), finished, sign=-1)
         queued = {"status": TaskStatus.QUEUED.value, "since": now, "claimed_by": None, "claims": 0}
         reopened = [row.task_row for row in final]
         connection.execute(sa.delete(schema.answers).where(schema.answers.c.task_row.in_(reopened)))
