@@ -52,7 +52,7 @@ class Tokens:
         return bool(self._digests)
 
     def __repr__(self) -> str:
-        return f"<Tokens of {', '.join(self._digests) or 'nobody'}>"
+        return f"<Tokens of {', '.join(self._digests) or 'no one'}>"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Tokens:

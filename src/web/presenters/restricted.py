@@ -39,13 +39,13 @@ def visible_dashboard_view(context: AppContext) -> DashboardView:
     if not name:
         return view
     budgets = tuple(budget for budget in view.budgets if _may_see(context, budget, name))
-    told = {budget_attention(budget) for budget in view.budgets if budget not in budgets}
+    hidden = {budget_attention(budget) for budget in view.budgets if budget not in budgets}
     return replace(
         view,
         pool=_without_names(view.pool),
         held=view.held if view.held and view.held.budget_scope not in _OF_OTHERS else None,
         budgets=budgets,
-        attention=tuple(a for a in view.attention if a not in told and not a.is_event),
+        attention=tuple(a for a in view.attention if a not in hidden and not a.is_event),
         events=(),
     )
 

@@ -77,7 +77,7 @@ def total_by_provider(context: AppContext) -> dict[str, Totals]:
 
 
 def hour_of_latency(context: AppContext, now: float) -> dict[str, tuple[float | None, ...]]:
-    """Mean latency of each of the last 60 minutes by provider, oldest first; None where nobody answered."""
+    """Mean latency of each of the last 60 minutes by provider, oldest first; None without an answer."""
     first = int(now // 60 - 59) * 60
     found: dict[str, list[float | None]] = {}
     for row in context.store.reports.usage(first, now + 60, ("provider", "minute")):
