@@ -286,6 +286,11 @@ def test_a_dead_provider_gets_four_calls_in_any_minute(seed: int, apart_s: float
     assert all(fifth - first >= 60.0 - 1e-6 for first, fifth in zip(calls, calls[4:], strict=False))
 
 
+def test_a_timer_that_begins_above_its_maximum_opens_it_for_no_longer_than_that() -> None:
+    breaker = opened(recovery_timeout_s=60.0, recovery_timeout_max_s=20.0)
+    assert START < breaker.open_until <= START + 20.0 * (1.0 + SETTINGS.jitter)
+
+
 def test_timers_of_many_breakers_differ() -> None:
     jitter = random.Random(1)
     ends = set()

@@ -407,7 +407,7 @@ class CircuitBreaker:
     def _even_share_s(self, now: float) -> float:
         """What is left of the minute since the oldest of the last calls, per call that may still go."""
         recent = [at for at in self._spent if now - at < _MINUTE_S]
-        left_s = recent[0] + _MINUTE_S - now
+        left_s = _MINUTE_S - (now - recent[0] if recent else 0.0)
         return max(_MINUTE_S / CALLS_A_MINUTE, left_s / (CALLS_A_MINUTE + 1 - len(recent)))
 
     def _half_open(self) -> None:
