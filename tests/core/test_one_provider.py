@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +35,11 @@ TOO_LARGE: Said = (
 FLAGGED: Said = (
     403,
     {"error": {"code": 403, "message": "input was flagged", "metadata": {"reasons": ["violence"]}}},
+)
+RESET: Said = (0, b"")  # no answer, and a connection that is reset
+BROKEN_CHUNKS: Said = (
+    0,
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
 )
 WELL: Said = (
     200,
@@ -69,6 +76,9 @@ def serving(says: Callable[[str, int], Said], lists: Said = LISTED) -> Iterator[
         protocol_version = "HTTP/1.1"
 
         def _send(self, said: Said) -> None:
+            if isinstance(said[1], bytes):
+                self._send_and_reset(said[1])
+                return
             is_page = isinstance(said[1], str)
             content = said[1].encode() if is_page else json.dumps(said[1]).encode()
             self.send_response(said[0])
@@ -76,6 +86,13 @@ def serving(says: Callable[[str, int], Said], lists: Said = LISTED) -> Iterator[
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def _send_and_reset(self, content: bytes) -> None:
+            self.wfile.write(content)
+            self.close_connection = True
+            if not content:  # close() sends RST instead of FIN
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
 
         def do_GET(self) -> None:
             self._send(calls.lists)
@@ -127,6 +144,35 @@ def test_odd_answers_to_single_rows_do_not_affect_the_others(tmp_path: Path) -> 
     assert len(set(calls.models)) == 1, "no dearer model took over"
     assert len(calls.prompts) <= 12 + 3
     assert "Just a moment" not in done.err + json.dumps([*found.values(), large, flagged])
+
+
+def test_rows_whose_connection_always_breaks_end_and_leave_the_others_alone(tmp_path: Path) -> None:
+    rows = [{"id": f"row{number}", "prompt": f"Name a river, {number}."} for number in range(10)]
+    faults = {"A bad one, 0.": RESET, "A bad one, 3.": RESET, "A bad one, 7.": BROKEN_CHUNKS}
+    for prompt, number in zip(faults, (0, 3, 7), strict=True):
+        rows[number]["prompt"] = prompt
+    write_rows(tmp_path / "tasks.jsonl", rows)
+    (tmp_path / "three.toml").write_text("[pool]\nmax_attempts = 3\n", encoding="utf-8")
+    moments: list[tuple[float, str]] = []
+
+    def says(prompt: str, number: int) -> Said:
+        moments.append((time.monotonic(), prompt))
+        return faults.get(prompt, WELL)
+
+    with serving(says) as (calls, url):
+        done = run_script(
+            "--config", "three.toml", "run", "tasks.jsonl", "-o", "out.jsonl", "--yes",
+            cwd=tmp_path, timeout_s=240, env=live_environment({"openai": url}, only=["openai"]),
+        )  # fmt: skip
+    found = {row["id"]: row["status"] for row in read_rows(tmp_path / "out.jsonl")}
+    assert found == {
+        f"row{number}": "failed" if number in (0, 3, 7) else "succeeded" for number in range(10)
+    }, done.err
+    assert done.process.returncode == 1
+    good_done_s = max(at for at, prompt in moments if prompt not in faults) - moments[0][0]
+    assert good_done_s < 10.0
+    for prompt in faults:  # a call costs no attempt while the network may be what broke it
+        assert 3 <= calls.prompts.count(prompt) <= 2 * 3
 
 
 def test_a_rejected_key_ends_the_run_within_seconds_and_is_named(tmp_path: Path) -> None:
