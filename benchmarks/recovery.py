@@ -1,12 +1,14 @@
 """What failures cost: error mixes beside a retry script, times of recovery, rows that always fail.
 
 The providers are raw servers (`upstream.py`): their model list always answers, whatever their calls do, and
-no header tells a limit. Nothing is configured but their addresses.
+no header states a limit. Nothing is configured but their addresses.
 
     mixes      200 rows at one provider that fails some calls at random, beside the openai SDK's own retries
-    back       calls alone fail for a while; when is the provider, or the pool, answered again?
+    outages    calls alone fail for a while; when does the provider answer tasks again?
     sequence   503 for a minute under a request every 4 s, three providers
     bad rows   six rows that always fail at the head of 106, beside the same file without them
+
+The mixes are compared by time and run one by one. All others mostly wait, so they run side by side.
 """
 
 from __future__ import annotations
@@ -37,20 +39,33 @@ BACK_WITHIN_S = 10.0
 FIRST_S = 3.0  # of traffic before a fault begins
 RATE = 8.0  # tasks per second
 BURST_S = 4.0  # calls of the first seconds open the breaker; those after it are counted
-AT_ONCE = 3
+SIDE_BY_SIDE = 8
 MARK = "always fails"
 
 
 class Run(NamedTuple):
-    """What the pool made of some rows."""
+    """A client's report on some rows, and the calls as each provider saw them."""
 
     report: Json
     calls: Mapping[str, Sequence[Call]]
 
 
+class Outage(NamedTuple):
+    """Calls to `failing`, some of the `configured` providers, fail with `fault` for `span_s`."""
+
+    name: str
+    failing: Sequence[str]
+    configured: Sequence[str]
+    fault: Fault
+    span_s: float
+
+
 def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
-    """Four tables; see the top of the file."""
-    return [_mixes(runs or (1 if quick else 3), quick), _back(quick), _sequence(), _bad_rows()]
+    """Four tables: error mixes, outages, the sequence, bad rows."""
+    mixes = _mixes(runs or (1 if quick else 3))
+    with ThreadPoolExecutor(3) as threads:
+        others = [threads.submit(_outages, quick), threads.submit(_sequence), threads.submit(_bad_rows)]
+        return [mixes, *(table.result() for table in others)]
 
 
 # ------------------------------------------------------------------ error mixes
@@ -69,7 +84,7 @@ def _dice(share_500: float, share_429: float, seed: int) -> Rule:
     return rule
 
 
-def _mixes(runs: int, quick: bool) -> Table:
+def _mixes(runs: int) -> Table:
     table = Table(
         f"{ROWS} rows, one provider (openai), beside a script with the SDK's retries set to five",
         ("errors", "target", "script", "this project", "ratio", "not answered (script, this project)",
@@ -103,29 +118,18 @@ def _down(fault: Fault, from_s: float, to_s: float) -> Rule:
     return lambda second, prompt: fault if from_s <= second < to_s else None
 
 
-def _back(quick: bool) -> Table:
+def _outages(quick: bool) -> Table:
     table = Table(
         f"Calls alone fail for a while under {RATE:g} tasks per second; the model list answers",
-        ("who", "fault", "for", "target", "answered again after", "most calls in a minute while dead",
+        ("provider", "fault", "for", "target", "answers again after", "most calls in a minute while dead",
          "lost", "verdict"),
     )  # fmt: skip
-    lengths = (1.5, 30.0) if quick else (1.5, 5.0, 30.0, 60.0)
-    cases: list[tuple[str, Sequence[str], Sequence[str], Fault, Sequence[float]]] = []
-    for name in PROVIDERS[:1] if quick else PROVIDERS:
-        cases.append((f"{name} of three", (name,), PROVIDERS, Fault(503), lengths))
-        cases.append((f"{name} alone", (name,), (name,), Fault(503), lengths))
-    cases.append(("all three", PROVIDERS, PROVIDERS, Fault(503), (8.0, 30.0)))
-    if not quick:
-        for word, fault in (("500", Fault(500)), ("reset", Fault(RESET)), ("empty", Fault(EMPTY))):
-            cases.append((f"openai alone, {word}", ("openai",), ("openai",), fault, (5.0,)))
-    with ThreadPoolExecutor(AT_ONCE) as threads:  # they mostly wait
-        rows = [
-            threads.submit(_one_recovery, who, failing, there, fault, span_s)
-            for who, failing, there, fault, spans in cases
-            for span_s in spans
-        ]
-        for row in rows:
-            table.add(*row.result())
+    cases = _cases(quick)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+        longest_first = sorted(cases, key=lambda case: -case.span_s)
+        rows = {case: threads.submit(_one_outage, case) for case in longest_first}
+        for case in cases:
+            table.add(*rows[case].result())
     table.notes.append(
         f"Counted are calls that begin more than {BURST_S:g} s after the fault, requests of one token "
         "included: those before open the breaker. Of all three, the first that answers again."
@@ -133,25 +137,40 @@ def _back(quick: bool) -> Table:
     return table
 
 
-def _one_recovery(
-    who: str, failing: Sequence[str], there: Sequence[str], fault: Fault, span_s: float
-) -> tuple[object, ...]:
+def _cases(quick: bool) -> list[Outage]:
+    lengths_s = (1.5, 30.0) if quick else (1.5, 5.0, 30.0, 60.0)
+    unavailable = Fault(503)
+    cases = [
+        Outage(f"{name} {word}", (name,), configured, unavailable, span_s)
+        for name in (PROVIDERS[:1] if quick else PROVIDERS)
+        for word, configured in (("of three", PROVIDERS), ("alone", (name,)))
+        for span_s in lengths_s
+    ]
+    cases += [Outage("all three", PROVIDERS, PROVIDERS, unavailable, span_s) for span_s in (8.0, 30.0)]
+    if not quick:
+        others = (Fault(500), Fault(RESET), Fault(EMPTY))
+        cases += [Outage("openai alone", ("openai",), ("openai",), fault, 5.0) for fault in others]
+    return cases
+
+
+def _one_outage(case: Outage) -> Sequence[object]:
     """A row of the table."""
-    print(f"   {who}: {span_s:g} s ...", flush=True)
-    end_s = FIRST_S + span_s
-    rules = {n: _down(fault, FIRST_S, end_s) if n in failing else _well for n in there}
+    words = {RESET: "reset", EMPTY: "empty answers"}
+    fault = words.get(case.fault.status, str(case.fault.status))
+    print(f"   {case.name}, {fault}: {case.span_s:g} s ...", flush=True)
+    end_s = FIRST_S + case.span_s
+    rules = {n: _down(case.fault, FIRST_S, end_s) if n in case.failing else _well for n in case.configured}
     arrivals = [i / RATE for i in range(int(RATE * (end_s + 12.0)))]
-    target = "back <= 10 s, <= 4 calls"
-    word = {RESET: "reset", EMPTY: "empty answers"}.get(fault.status, str(fault.status))
+    begin = (case.name, fault, f"{case.span_s:g} s", f"<= {BACK_WITHIN_S:g} s, <= 4 calls, 0 lost")
     try:
         found = _run("benchmarks.pool", rules, prompts(len(arrivals)), arrivals)
     except ClientFailed as failed:
-        return who, word, f"{span_s:g} s", target, "-", "-", str(failed)[:60], verdict(False)
-    back_s = min(_first_answer_s(found.calls[n], end_s) for n in failing) - end_s
-    dead = max(_in_a_minute(found.calls[n], FIRST_S + BURST_S, end_s) for n in failing)
+        return *begin, "-", "-", str(failed)[:60], verdict(False)
+    back_s = min(_first_answer_s(found.calls[n], end_s) for n in case.failing) - end_s
+    dead = max(_in_a_minute(found.calls[n], FIRST_S + BURST_S, end_s) for n in case.failing)
     missing = lost(found.report)
     held = verdict(back_s <= BACK_WITHIN_S, dead <= 4, not missing)
-    return who, word, f"{span_s:g} s", target, f"{back_s:.1f} s", dead, missing, held
+    return *begin, f"{back_s:.1f} s", dead, missing, held
 
 
 def _well(second: float, prompt: str) -> Fault | None:
@@ -170,7 +189,7 @@ def _in_a_minute(calls: Sequence[Call], from_s: float, to_s: float) -> int:
 def _sequence() -> Table:
     table = Table(
         "openai answers 503 for 60 s, a request every 4 s, three providers",
-        ("client", "target", "calls to openai while dead", "answered by it again after", "lost", "verdict"),
+        ("client", "target", "calls to openai while dead", "answers again after", "lost", "verdict"),
     )
     print("   503 for a minute, a request every 4 s ...", flush=True)
     rules = {n: _down(Fault(503), 0.0, 60.0) if n == "openai" else _well for n in PROVIDERS}

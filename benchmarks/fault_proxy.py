@@ -1,12 +1,13 @@
-"""A server in front of a simulated provider that adds what a simulator can't: silence of the calls alone,
+"""A proxy in front of a simulated provider that adds what the simulator can't: silence of the calls alone,
 connects that hang, latency that grows with load, answers of 100 MB.
 
-It runs in a thread of the benchmark. `Front.url` takes the place of the provider's base URL.
+It runs in a thread of the benchmark. `FaultProxy.url` takes the place of the provider's base URL.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import threading
 import time
@@ -23,49 +24,52 @@ CHUNK = b"x" * 65_536
 
 
 @dataclass
-class Front:
-    """One provider with a condition: "" (well), silent, hangs, slow, huge, from `from_s` to `to_s`.
+class FaultProxy:
+    """One provider with a fault: "" (none), silent, hangs, slow, huge, from `from_s` to `to_s`.
 
-    Seconds count from `begin`. `hangs` holds for the whole run. `slow`: it can carry `carries` calls at once,
-    and each takes its time times calls in flight / `carries` beyond that.
+    Seconds count from the last POST to /reset, which a client sends right before its first task; until then
+    there is no fault. `hangs` holds for the whole run. `slow`: the provider carries `carries` calls at once,
+    and each takes its time times calls in flight / `carries` beyond that. `hits`: how many calls met the
+    fault, but for the connects that hang: they never arrive here.
     """
 
     target: str
-    kind: str
+    fault: str
     from_s: float = 0.0
     to_s: float = float("inf")
-    carries: int = 8
+    carries: int = 2
     huge_mb: int = 100
     calls: list[float] = field(default_factory=list)
+    hits: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
 
     def __enter__(self) -> Self:
-        self._begun = time.monotonic()
+        self._begun = math.inf
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
-        if self.kind == "hangs":
+        if self.fault == "hangs":
             self._hang()
             return self
         self._thread.start()
         if not self._ready.wait(10):
-            raise RuntimeError("the front did not start")
+            raise RuntimeError("the proxy did not start")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.kind == "hangs":
+        if self.fault == "hangs":
             for each in self._sockets:
                 each.close()
             return
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(10)
 
-    def begin(self) -> None:
-        """Time 0 of the condition."""
-        self._begun = time.monotonic()
-        self.calls.clear()
+    @property
+    def control_urls(self) -> list[str]:
+        """Where a client posts /reset; none where connects hang."""
+        return [] if self.fault == "hangs" else [self._origin]
 
     # ------------------------------------------------------------------ connects that hang
 
@@ -85,17 +89,24 @@ class Front:
     async def _serve(self) -> None:
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_post("/reset", self._reset)
         app.router.add_route("*", "/{path:.*}", self._handle)
         async with aiohttp.ClientSession(auto_decompress=False) as self._session:
             runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
             await site.start()
-            port = runner.addresses[0][1]
-            self.url = f"http://127.0.0.1:{port}{urlsplit(self.target).path}"
+            self._origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            self.url = self._origin + urlsplit(self.target).path
             self._ready.set()
             await self._ended.wait()
             await runner.cleanup()
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        self._begun = time.monotonic()
+        self.calls.clear()
+        self.hits = self.most_in_flight = 0
+        return web.json_response({})
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -103,22 +114,29 @@ class Front:
             return await self._forward(request, body)
         at_s = time.monotonic() - self._begun
         self.calls.append(at_s)
-        kind = self.kind if self.from_s <= at_s < self.to_s else ""
+        fault = self.fault if self.from_s <= at_s < self.to_s else ""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            if kind == "silent":
-                await asyncio.sleep(3_600)
-            if kind == "huge":
-                return await self._huge(request)
-            began = time.monotonic()
-            answer = await self._forward(request, body)
-            if kind == "slow":
-                took_s = time.monotonic() - began
-                await asyncio.sleep(took_s * max(0.0, self.in_flight / self.carries - 1.0))
-            return answer
+            return await self._answer(fault, request, body)
         finally:
             self.in_flight -= 1
+
+    async def _answer(self, fault: str, request: web.Request, body: bytes) -> web.StreamResponse:
+        """The provider's answer as `fault` changes it."""
+        if fault in ("silent", "huge"):
+            self.hits += 1
+        if fault == "silent":
+            await asyncio.sleep(3_600)
+        if fault == "huge":
+            return await self._huge(request)
+        began = time.monotonic()
+        answer = await self._forward(request, body)
+        over = self.in_flight / self.carries - 1.0
+        if fault == "slow" and over > 0.0:
+            self.hits += 1
+            await asyncio.sleep((time.monotonic() - began) * over)
+        return answer
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         parts = urlsplit(self.target)
