@@ -4,7 +4,7 @@
 #   PYTHON=/path/to/python3.12   which Python builds .venv (default: the newest that works, 3.11 or later)
 #   ONCE=1                       `make run` ends when the examples are done
 #   PORT=5001                    where `make web` listens
-#   ARGS="--log-level debug"     passed to the program as they are; ARGS=--yes: with keys, answer what is queued unasked
+#   ARGS="--log-level debug"     passed to the program as they are; ARGS=--yes: answer queued tasks without asking
 
 ONCE =
 PORT =

@@ -64,6 +64,7 @@ class Setup:
 
     @property
     def mode(self) -> str:
+        """`simulated` or `live`."""
         return "simulated" if self.simulated else "live"
 
     @property
@@ -73,6 +74,7 @@ class Setup:
 
     @property
     def log_folder(self) -> Path:
+        """Where log files go."""
         return self.settings.state_dir / "logs"
 
     @property

@@ -201,6 +201,17 @@ def test_the_pages_and_the_orchestrator_meet_in_the_store_alone(forbidden: str) 
     assert all(any(within(name, leaf) for leaf in API_TABLE) for name in reached)
 
 
+@pytest.mark.parametrize("name", ["web_server", "src.bootstrap"])
+def test_only_the_command_line_imports_the_command_line(name: str) -> None:
+    todo, seen = [name], set()
+    while todo:
+        each = todo.pop()
+        if each not in seen and each in MODULES:
+            seen.add(each)
+            todo += ours(each)
+    assert not [each for each in seen if within(each, "src.cli")]
+
+
 def test_the_store_and_what_it_needs_is_not_the_orchestrators() -> None:
     others = [name for name in reached_from("src.core.store") if within(name, "src.core")]
     assert all(within(name, "src.core.store") or name == "src.core" for name in others)

@@ -15,6 +15,7 @@ from .console import Console
 
 
 def print_config_warnings(console: Console, settings: Settings) -> None:
+    """Print a line for each warning."""
     for warning in config_warnings(settings):
         console.note(f"warning: {warning}")
 

@@ -60,6 +60,7 @@ class Cap:
 
     @classmethod
     def of(cls, session: Session, batch: str, limit_usd: float) -> Cap:
+        """The cap with what this state has booked for the batch, uncertain cost included."""
         spent = 0
         if session.store.reports.batch(batch) is not None:
             calls = session.store.reports.summary(batch).calls

@@ -40,17 +40,21 @@ class ProgressCounts:
 
     @property
     def done(self) -> int:
+        """Finished tasks, answered or not, those of earlier runs included."""
         return self.statuses.total()
 
     @property
     def answered(self) -> int:
+        """Tasks with an answer, those of earlier runs included."""
         return self.statuses[TaskStatus.SUCCEEDED]
 
     @property
     def finished(self) -> bool:
+        """Whether all tasks are finished; never true for a queue."""
         return self.total is not None and self.done >= self.total
 
     def add(self, results: Iterable[Result]) -> None:
+        """Count results that have been stored."""
         for result in results:
             self._add(result)
 

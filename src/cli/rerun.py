@@ -30,10 +30,12 @@ class RerunOptions:
 
     @property
     def statuses(self) -> list[TaskStatus]:
+        """The statuses to retry, without `truncated`, which is none of the store's."""
         return [STATUSES[name] for name in sorted(self.retry - {TRUNCATED})]
 
     @property
     def truncated(self) -> bool:
+        """Whether to retry answers that were truncated at max_tokens."""
         return TRUNCATED in self.retry
 
 

@@ -93,10 +93,11 @@ def _sink(session: Session, how: ServeOptions) -> Iterator[QueueSink]:
 
 
 class QueueSink(ResultSink):
-    """The sink of a server. `served` counts everything that it has served."""
+    """The sink of a server."""
 
     @property
     def served(self) -> ProgressCounts:
+        """The counts of everything that was served."""
         return self.progress
 
     def finish(self) -> int:

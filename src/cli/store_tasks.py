@@ -71,6 +71,7 @@ def _release_dead_claims(session: Session) -> None:
 
 
 def ids_have(number: int, what: str) -> str:
+    """`1 id has new content`, `3 ids have new content`."""
     return f"1 id has {what}" if number == 1 else f"{number:,} ids have {what}"
 
 

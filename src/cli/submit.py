@@ -54,6 +54,7 @@ class SubmitOptions:
 
     @property
     def wants_answer(self) -> bool:
+        """Whether to print the answer instead of the id."""
         return self.wait or self.serve
 
 

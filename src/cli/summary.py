@@ -67,6 +67,7 @@ def print_summary_json(totals: Totals, results: Path | None, *, stderr: bool) ->
 
 
 def summary_json(totals: Totals) -> dict[str, Any]:
+    """The summary as data: dollars, seconds, tokens."""
     summary, progress = totals.summary, totals.progress
     return {
         "tasks": sum(summary.counts.values()),
@@ -163,6 +164,7 @@ def _cost(sums: CallSums) -> str:
 
 
 def agent_table(summary: Summary) -> Table:
+    """Tasks and answers by agent, the busiest first."""
     from rich.table import Table
 
     table = Table(title="agents", title_justify="left", box=None, padding=(0, 2, 0, 0))

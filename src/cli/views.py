@@ -39,14 +39,17 @@ class View(Protocol):
 
     interval_s: float
 
-    def update(self, pool: PoolSnapshot, progress: ProgressCounts) -> None: ...
+    def update(self, pool: PoolSnapshot, progress: ProgressCounts) -> None:
+        """Show the state of the pool and the progress of the run."""
+
     def note(self, text: str) -> None:
         """Print a line that stays on the screen."""
 
     def suspended(self) -> AbstractContextManager[None]:
         """Print freely inside this block: nothing is drawn over it."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Show nothing more."""
 
 
 def make_view(console: Console, *, quiet: bool) -> View:

@@ -51,7 +51,8 @@ def test_a_plan_shows_cost_time_bottlenecks_and_bad_lines(tmp_path: Path, live: 
         "expected",
         "at most",
         "done at",
-        "bottlenecks: ",
+        "bottlenecks",
+        "openai requests",
     ):
         assert part in done.out, done.out
 
