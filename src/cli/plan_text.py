@@ -146,7 +146,7 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
         "bad_lines": [{"line": line.line, "reason": line.reason} for line in bad],
         "prompt_tokens": plan.prompt_tokens,
         "output_tokens": plan.output_tokens,
-        **_dollars(plan.low_nanos, plan.expected_nanos, plan.highest_nanos),
+        **_dollars(plan),
         "duration_s": round(plan.duration_s, 3),
         "start_s": plan.start_s,
         "done_at": datetime.fromtimestamp(plan.done_at, UTC).isoformat(timespec="seconds"),
@@ -158,7 +158,7 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
                 "calls": line.calls,
                 "prompt_tokens": line.prompt_tokens,
                 "output_tokens": line.output_tokens,
-                **_dollars(line.low_nanos, line.expected_nanos, line.highest_nanos),
+                **_dollars(line),
             }
             for line in plan.lines
         ],
@@ -177,6 +177,13 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
     }
 
 
-def _dollars(low: int, expected: int, highest: int) -> dict[str, float]:
-    named = {"low_usd": low, "expected_usd": expected, "highest_usd": highest}
+def _dollars(part: Plan | CostLine) -> dict[str, float | None]:
+    """Null instead of $0 if no price is known."""
+    named = {
+        "low_usd": part.low_nanos,
+        "expected_usd": part.expected_nanos,
+        "highest_usd": part.highest_nanos,
+    }
+    if part.price_is_unknown:
+        return dict.fromkeys(named)
     return {name: nanos / NANOS_PER_USD for name, nanos in named.items()}

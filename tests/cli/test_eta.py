@@ -12,7 +12,7 @@ from src.cli import views
 from src.cli.confirm import Cap
 from src.cli.console import Console
 from src.cli.eta import expected_nanos, remaining_s
-from src.cli.plan_text import short_lines
+from src.cli.plan_text import as_json, short_lines
 from src.cli.progress_counts import ProgressCounts
 from src.cli.progress_text import limit_lines, progress_json, progress_line
 from src.cli.views import make_view
@@ -177,6 +177,15 @@ def test_a_cap_bounds_the_plan(left_usd: float, tasks: int, line: str | None) ->
     assert lines[1].startswith("plan: about $5.00 (low $5.00, at most $5.00): openai standard $5.00")
     assert [text for text in lines if "--max-cost" in text] == ([] if line is None else [line])
     assert any("done at" in text for text in lines) is (tasks > 0)
+
+
+def test_a_json_plan_has_null_for_an_unknown_price() -> None:
+    line = CostLine("openai", "standard", 10, 0, 0, 0, 0, 0, unpriced_calls=10)
+    unknown = replace(plan(10, 20.0, 0), lines=(line,), unknown_prices=("gpt-x",))
+    for part in (found := as_json(unknown, [], simulated=False), found["lines"][0]):
+        assert (part["low_usd"], part["expected_usd"], part["highest_usd"]) == (None, None, None)
+    known = as_json(plan(10, 20.0, 1_000_000), [], simulated=False)
+    assert known["expected_usd"] == known["lines"][0]["expected_usd"] == 0.001
 
 
 def test_limits_show_the_least_that_is_left_and_json_shows_all_of_them() -> None:
