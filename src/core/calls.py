@@ -48,12 +48,12 @@ class CallGate:
 
     def __init__(
         self,
-        dispatch: Scheduler,
+        scheduler: Scheduler,
         budget_keeper: BudgetKeeper,
         leadership: Leadership,
         now: Callable[[], float],
     ) -> None:
-        self._dispatch, self._budget_keeper, self._leadership = dispatch, budget_keeper, leadership
+        self._scheduler, self._budget_keeper, self._leadership = scheduler, budget_keeper, leadership
         self._now = now
 
     def open(self, placement: Placement) -> Call:
@@ -75,7 +75,7 @@ class CallGate:
 
     def settle(self, call: Call) -> Settled:
         """Book the attempt with the balancer."""
-        return self._dispatch.settle(
+        return self._scheduler.settle(
             call.placement,
             self._now(),
             completion=call.completion,
@@ -86,7 +86,7 @@ class CallGate:
 
     def abandon(self, call: Call, why: str) -> Result:
         """End the task of a call that could not be settled, or it would stay in flight forever."""
-        return self._dispatch.abandon(call.placement.task, self._now(), why, call.placement)
+        return self._scheduler.abandon(call.placement.task, self._now(), why, call.placement)
 
     def release(self, call: Call) -> None:
         """Release what `make` reserved. What the call cost must be on the disk by now."""
@@ -168,7 +168,7 @@ class CallRunner:
         del self._calls[placement.permit]
         self._settle(call)
         self._result_writer.once_stored(partial(self._gate.release, call))
-        with self._supervisor.guarding("what follows a call"):
+        with self._supervisor.guarding("the follow-up of a call"):
             if call.error is not None:
                 fields = {**_fields(placement), "error": call.error.kind, "status": call.error.status}
                 log.info("attempt failed", extra=fields)

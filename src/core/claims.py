@@ -22,12 +22,12 @@ BLOCKED_SHARE = 4  # a quarter of the prefetch window may be tasks that their ow
 class BlockedOwners:
     """Batches and submitters whose own budget is spent.
 
-    Some of their tasks may stay in dispatch, since the budget may still allow a smaller one. Beyond that they
-    go back into the queue, and claims skip their owner until that budget resets.
+    Some of their tasks may stay in the scheduler, since the budget may still allow a smaller one. Beyond that
+    they go back into the queue, and claims skip their owner until that budget resets.
     """
 
-    def __init__(self, dispatch: Scheduler, prefetch_limit: int, now: Callable[[], float]) -> None:
-        self._dispatch, self._now = dispatch, now
+    def __init__(self, scheduler: Scheduler, prefetch_limit: int, now: Callable[[], float]) -> None:
+        self._scheduler, self._now = scheduler, now
         self._most = prefetch_limit // BLOCKED_SHARE
         self._blocked: dict[Owner, BudgetRefusal] = {}
 
@@ -36,18 +36,18 @@ class BlockedOwners:
 
     @property
     def fill_the_window(self) -> bool:
-        """Whether so many of their tasks wait in dispatch that some have to go back."""
-        budgets = self._dispatch.balancer.registry.budgets
-        return budgets is not None and self._dispatch.kept_count > self._most
+        """Whether so many of their tasks wait in the scheduler that some have to go back."""
+        budgets = self._scheduler.balancer.registry.budgets
+        return budgets is not None and self._scheduler.kept_count > self._most
 
     def take_tasks(self) -> list[Task]:
-        """Take their tasks out of dispatch, and skip their owners from now on."""
+        """Take their tasks out of the scheduler, and skip their owners from now on."""
         taken = []
-        for refusal, tasks in self._dispatch.kept_by_own_budget():
+        for refusal, tasks in self._scheduler.kept_by_own_budget():
             for task in tasks:
                 self._blocked[task.batch, task.submitter] = refusal
                 taken.append(task)
-                self._dispatch.withdraw(task.batch, task.id)
+                self._scheduler.withdraw(task.batch, task.id)
         return taken
 
     def current(self) -> frozenset[Owner]:
@@ -58,30 +58,30 @@ class BlockedOwners:
 
     def spent_budget(self) -> BudgetRefusal | None:
         """The budget without a reset that blocks every task that is left; None while any task may go on."""
-        if self._dispatch.waiting:
-            return self._dispatch.spent_budget()
+        if self._scheduler.waiting:
+            return self._scheduler.spent_budget()
         return next((refusal for refusal in self._blocked.values() if refusal.until is None), None)
 
 
 class TaskClaims:
-    """Claims tasks into dispatch and releases them. A claim whose outcome is unknown is looked up again."""
+    """Claims tasks into the scheduler and releases them. It looks up claims whose outcome is unknown."""
 
     def __init__(
         self,
         session: StoreSession,
-        dispatch: Scheduler,
+        scheduler: Scheduler,
         result_writer: ResultWriter,
         supervisor: Supervisor,
         blocked: BlockedOwners,
     ) -> None:
-        self.session, self.dispatch, self.blocked = session, dispatch, blocked
+        self.session, self.scheduler, self.blocked = session, scheduler, blocked
         self._result_writer, self._supervisor = result_writer, supervisor
         self._in_doubt = False  # a claim or a release may have been committed without this process knowing
 
     async def claim(
         self, limit: int, above: int | None = None, excluded: AbstractSet[Owner] = frozenset()
     ) -> int:
-        """Claim up to `limit` tasks and offer them to dispatch; returns how many.
+        """Claim up to `limit` tasks and offer them to the scheduler; returns how many.
 
         `above`: only tasks of a higher priority. `excluded`: owners that are skipped.
         """
@@ -89,11 +89,11 @@ class TaskClaims:
         tasks = await self.session.thread.insist(claiming)
         if above is None:
             full = len(tasks) == limit
-            self.dispatch.behind = (await self.session.poll()).queued if full else 0
+            self.scheduler.behind = (await self.session.poll()).queued if full else 0
         attempts = await self._earlier_attempts(tasks)
         now = self.session.clock.now()
         for task in tasks:
-            if not self.dispatch.knows(task.batch, task.id):
+            if not self.scheduler.knows(task.batch, task.id):
                 self._offer(task, now, attempts.get(task.row, ()))
         self._in_doubt = False
         return len(tasks)
@@ -107,7 +107,7 @@ class TaskClaims:
         here come before further ones. Known are the tasks that were here before the first try: only this
         orchestrator claims under its name.
         """
-        known = self.dispatch.keys() | self._result_writer.unwritten()
+        known = self.scheduler.keys() | self._result_writer.unwritten()
         repeated, skipped = self._in_doubt, self.blocked.current() | excluded
         session = self.session
 
@@ -134,10 +134,10 @@ class TaskClaims:
         return await self.session.thread.insist(self.session.store.queue.attempts_that_count, begun)
 
     def _offer(self, task: Task, now: float, attempts: Sequence[Attempt]) -> None:
-        with self._supervisor.guarding("taking a task in") as guarded:
-            self.dispatch.offer(task, now, attempts)
+        with self._supervisor.guarding("offering a task") as guarded:
+            self.scheduler.offer(task, now, attempts)
         if guarded.error is not None:
-            failed = self.dispatch.abandon(task, now, internal_error(guarded.error))
+            failed = self.scheduler.abandon(task, now, internal_error(guarded.error))
             self._result_writer.add_result(failed)
 
     async def release_blocked(self) -> None:
@@ -157,9 +157,9 @@ class TaskClaims:
 
         Where the store does not take them, the next orchestrator requeues them.
         """
-        tasks, session = self.dispatch.waiting_tasks(), self.session
+        tasks, session = self.scheduler.waiting_tasks(), self.session
         for task in tasks:
-            self.dispatch.withdraw(task.batch, task.id)
+            self.scheduler.withdraw(task.batch, task.id)
         if tasks:
             await self._result_writer.flush()  # attempts are booked while the claim is held
             with suppress(StoreError):

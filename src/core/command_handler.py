@@ -27,10 +27,10 @@ class CommandHandler:
     def __init__(
         self,
         balancer: ProviderLoadBalancer,
-        dispatch: Scheduler,
+        scheduler: Scheduler,
         ended: Callable[[Result], None],
     ) -> None:
-        self._balancer, self._dispatch, self._ended = balancer, dispatch, ended
+        self._balancer, self._scheduler, self._ended = balancer, scheduler, ended
         self._commands: Mapping[str, Callable[[Mapping[str, Any], float], str]] = {
             "resume": self._resume,
             "reset": self._reset,
@@ -46,14 +46,14 @@ class CommandHandler:
         for provider in self._balancer.providers:
             provider.paused = provider.name in paused
         self._balancer.note_states(now)
-        self._dispatch.wake_all()
+        self._scheduler.wake_all()
 
     def carry_out(self, command: Command, now: float) -> str:
         """Carry out a command. Returns its outcome in a few words."""
         action = self._commands.get(command.kind)
         outcome = action(command.args, now) if action else f"unknown command {command.kind!r}"
         self._balancer.note_states(now)
-        self._dispatch.wake_all()
+        self._scheduler.wake_all()
         return outcome
 
     def _resume(self, args: Mapping[str, Any], now: float) -> str:
@@ -74,7 +74,7 @@ class CommandHandler:
         batch = str(args.get("batch", ""))
         taken = 0
         for task_id in args.get("ids", ()):
-            task = self._dispatch.withdraw(batch, str(task_id))
+            task = self._scheduler.withdraw(batch, str(task_id))
             if task is not None:
                 taken += 1
                 self._ended(Result(task, TaskStatus.CANCELLED, now, error="cancelled by a command"))

@@ -16,12 +16,12 @@ class CompletionCheck:
         self, claims: TaskClaims, calls: CallRunner, result_writer: ResultWriter, end: RunEnd
     ) -> None:
         self._claims, self._calls, self._result_writer, self._end = claims, calls, result_writer, end
-        self._session, self._dispatch = claims.session, claims.dispatch
+        self._session, self._scheduler = claims.session, claims.scheduler
 
     @property
     def is_idle(self) -> bool:
         """Whether every claimed task is over and stored."""
-        return not (len(self._dispatch) or self._calls) and self._result_writer.idle
+        return not (len(self._scheduler) or self._calls) and self._result_writer.idle
 
     async def settle_duplicates_if_idle(self) -> None:
         """End tasks that wait for the answer of an equal one, where none of those is left to run."""
@@ -30,13 +30,13 @@ class CompletionCheck:
 
     async def check(self) -> bool:
         """Whether the run is over; where tasks are left, `end` says why."""
-        registry = self._dispatch.balancer.registry
+        registry = self._scheduler.balancer.registry
         if registry.all_misconfigured:
             self._end.complete("misconfigured", "; ".join(p.key.rejection for p in registry.providers))
             return True
         quiet = not self._calls and self._result_writer.idle
         budget = self._claims.blocked.spent_budget() if quiet else None
-        if budget is not None and (self._dispatch.waiting or (await self._session.poll()).queued):
+        if budget is not None and (self._scheduler.waiting or (await self._session.poll()).queued):
             self._end.complete("budget", str(budget), budget.rule)
             return True
         if not self.is_idle:

@@ -1,16 +1,16 @@
 """The orchestrator: one pool of providers over one store.
 
-    store --claim--> dispatch --placements--> calls --outcome--> dispatch.settle --result--> result writer
-                        ^                                              |
-                        +---------------- not over yet ----------------+
+    store --claim--> scheduler --placements--> calls --outcome--> settle --result--> result writer
+                        ^                                           |
+                        +--------------- not over yet --------------+
 
 Decisions are made in `routing/`, synchronously, at every event: a claim, a settlement, a command, a wake-up.
 Only this folder awaits, sleeps and looks at the clock. What is in memory can be lost at any moment: claims of
 a killed orchestrator return to the queue, and an answer is stored before it is reported. While the store is
 unavailable its calls are retried (`StoreThread.insist`), and calls in flight go on.
 
-    claims, prefetch        tasks from the store into dispatch, and back
-    placing                 what dispatch places is started, and when it is asked again
+    claims, prefetch        tasks from the store into the scheduler, and back
+    placing                 starts what the scheduler places
     calls                   a call from placement to settlement
     result_writer           results, attempts and events to the disk
     housekeeping            what happens each second
@@ -134,7 +134,7 @@ class Orchestrator:
             budgets=budgets,
             canaries=True,
         )
-        self.dispatch = dispatch = Scheduler(self.balancer, settings)
+        self.scheduler = scheduler = Scheduler(self.balancer, settings)
         self._adapters = options.adapters or {
             name: build_adapter(
                 a, self.balancer.slots, self._report_late_answer, max_answer_mb=settings.pool.max_answer_mb
@@ -143,20 +143,20 @@ class Orchestrator:
         }
         agents = create_balanced_agent_pool(settings, self._adapters)
         self._learned_state = LearnedStateRepository(self.balancer, access, session.store, session.thread)
-        gate = CallGate(dispatch, self._budget_keeper, session.leadership, now)
+        gate = CallGate(scheduler, self._budget_keeper, session.leadership, now)
         self._calls = CallRunner(gate, agents, self._result_writer, end, supervisor, self._after_call)
         guard = PlacementGuard(end, session.leadership, self._result_writer, reporter, now)
-        self._placer = Placer(dispatch, guard, self._calls, self._result_writer, reporter, now)
-        blocked = BlockedOwners(dispatch, settings.pool.prefetch_limit, now)
-        self._claims = TaskClaims(session, dispatch, self._result_writer, supervisor, blocked)
-        self._completion = CompletionCheck(self._claims, self._calls, self._result_writer, end)
+        self._placer = Placer(scheduler, guard, self._calls, self._result_writer, reporter, now)
+        blocked = BlockedOwners(scheduler, settings.pool.prefetch_limit, now)
+        self._claims = TaskClaims(session, scheduler, self._result_writer, supervisor, blocked)
+        completion = CompletionCheck(self._claims, self._calls, self._result_writer, end)
         self._prefetch = PrefetchWindow(
-            self._claims, self._completion, self._placer, end, settings.pool.prefetch_limit
+            self._claims, completion, self._placer, end, settings.pool.prefetch_limit
         )
         canaries = CanaryCalls(settings, self.balancer, self._adapters, gate, session, guard)
         self._health = HealthWatch(self.balancer, self._adapters, now, self._placer.place_anew, canaries)
         self._housekeeper = Housekeeper(session, self.balancer, self._calls, self._placer, end, reporter)
-        commands = CommandHandler(self.balancer, dispatch, self._result_writer.add_result)
+        commands = CommandHandler(self.balancer, scheduler, self._result_writer.add_result)
         self._store_sync = StoreSync(
             session, commands, self._budget_keeper, self._learned_state, self._placer, reporter
         )
@@ -212,7 +212,7 @@ class Orchestrator:
             for job in (
                 keep("claiming", partial(self._prefetch.run, until_done)),
                 keep("housekeeping", self._housekeeper.run),
-                keep("correspondence with the store", self._store_sync.run),
+                keep("synchronization with the store", self._store_sync.run),
                 self._health.run(self._reporter.supervisor),
             )
         ]
@@ -269,7 +269,7 @@ class Orchestrator:
         """Results that were stored."""
         self._counts.update(result.status for result in results)
         if self._on_result is not None:
-            with self._reporter.supervisor.guarding("passing results on"):
+            with self._reporter.supervisor.guarding("delivering results"):
                 self._on_result(results)
         self._placer.tasks_wanted.set()
 

@@ -1,4 +1,4 @@
-"""From dispatch's decision to calls: when placing is allowed, what it starts, and when it is due again."""
+"""Turns the scheduler's decisions into calls: when that is allowed, and when it is due again."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ class PlacementGuard:
 
 
 class Placer:
-    """Asks dispatch at every event what can go now, starts those calls, and sets the alarm for the next time.
+    """Starts what the scheduler places at every event, and sets the alarm for the next time.
 
     `tasks_wanted` is set when fewer tasks wait than calls can be in flight.
     """
 
     def __init__(
         self,
-        dispatch: Scheduler,
+        scheduler: Scheduler,
         guard: PlacementGuard,
         calls: CallRunner,
         result_writer: ResultWriter,
         reporter: EventReporter,
         now: Callable[[], float],
     ) -> None:
-        self._dispatch, self._guard, self._calls = dispatch, guard, calls
+        self._scheduler, self._guard, self._calls = scheduler, guard, calls
         self._result_writer, self._reporter, self._now = result_writer, reporter, now
         self.tasks_wanted = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
@@ -80,24 +80,24 @@ class Placer:
     def place_anew(self) -> None:
         """Place after a change that concerns every waiting task: the network, a breaker, a model."""
         self.give_up_abandoned()
-        self._reporter.report(self._dispatch.balancer.take_events())
-        self._dispatch.wake_all()
+        self._reporter.report(self._scheduler.balancer.take_events())
+        self._scheduler.wake_all()
         self.place()
 
     def give_up_abandoned(self) -> None:
         """Cancel calls that no answer will come to any more."""
-        self._calls.give_up(self._dispatch.balancer.take_abandoned(self._now()))
+        self._calls.give_up(self._scheduler.balancer.take_abandoned(self._now()))
 
     def _place(self) -> None:
-        now, balancer = self._now(), self._dispatch.balancer
-        placements, ended, next_wake = self._dispatch.dispatch(now)
+        now, balancer = self._now(), self._scheduler.balancer
+        placements, ended, next_wake = self._scheduler.dispatch(now)
         for result in ended:
             self._result_writer.add_result(result)
         for placement in placements:  # before anything that may fail: each holds a permit
             self._calls.start(placement)
         self._reporter.report(balancer.take_events())  # of no call: a spent budget, an unknown price
         self._set_alarm(next_wake, now)
-        if self._dispatch.waiting < balancer.slots:
+        if self._scheduler.waiting < balancer.slots:
             self.tasks_wanted.set()
 
     def _set_alarm(self, at: float | None, now: float) -> None:
@@ -110,9 +110,9 @@ class Placer:
     def snapshot(self) -> PoolSnapshot:
         """The pool right now: what `status` and the pages show."""
         return replace(
-            self._dispatch.balancer.snapshot(self._now()),
-            waiting=self._dispatch.waiting,
-            waiting_for=self._dispatch.waiting_for(),
-            oldest_waiting_at=self._dispatch.oldest_waiting_at(),
+            self._scheduler.balancer.snapshot(self._now()),
+            waiting=self._scheduler.waiting,
+            waiting_for=self._scheduler.waiting_for(),
+            oldest_waiting_at=self._scheduler.oldest_waiting_at(),
             rows_in_flight=self._calls.rows,
         )

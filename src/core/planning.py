@@ -1,6 +1,6 @@
 """Plans what a file of tasks will cost and how long it will take. Makes no call.
 
-The file runs through the same `routing/` in virtual time (`routing/virtual.py`), under the limits that are
+The file runs through the same `routing/` in virtual time (`routing/simulation.py`), under the limits that are
 configured or learned, with answers as `forecast.py` expects them. There are three costs: low (a tenth of the
 expected output), expected, and highest (every answer as long as it may be, which is what budgets reserve).
 
@@ -90,7 +90,7 @@ class _Ledger:
         return latency_s, answer
 
     def _bottleneck(self, run: VirtualRun) -> WaitReason | None:
-        """What the oldest task waits for: the agents' slots where all are taken, else what dispatch says."""
+        """What the oldest task waits for; where all slots are taken, for one of them."""
         if run.dispatch.waiting and self._balancer.in_flight >= self._balancer.slots:
             return SLOTS
         return run.dispatch.binding_reason()

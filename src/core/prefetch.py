@@ -1,4 +1,4 @@
-"""The prefetch window: how many claimed tasks wait in dispatch, so that placing never waits for the disk."""
+"""The prefetch window: claimed tasks that wait in the scheduler, so that placing never waits for the disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLAIM_AT_MOST = 500  # tasks in a transaction: a claim must not hold up results
 
 
 class PrefetchWindow:
-    """Keeps dispatch's window of waiting tasks filled from the store."""
+    """Keeps the scheduler's window of waiting tasks filled from the store."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class PrefetchWindow:
         prefetch_limit: int,
     ) -> None:
         self._claims, self._completion, self._placer, self._end = claims, completion, placer, end
-        self._session, self._dispatch = claims.session, claims.dispatch
+        self._session, self._scheduler = claims.session, claims.scheduler
         self._limit = prefetch_limit
         self._written_since, self._overtaking_from = True, 0.0
 
@@ -58,15 +58,15 @@ class PrefetchWindow:
 
     async def _wait(self, until_done: bool, more: bool) -> None:
         """Wait for the moment of the next claim. `more`: the last one may have left some tasks."""
-        if until_done or self._dispatch.waiting:
-            busy = self._dispatch.waiting or self._claims.blocked
+        if until_done or self._scheduler.waiting:
+            busy = self._scheduler.waiting or self._claims.blocked
             await self._pause(BUSY_POLL_S if busy else IDLE_POLL_S)
         if not until_done:
             await self._until_news(more)
 
     def _wanted(self) -> int:
         """How many tasks to claim: none while the window is more than half full."""
-        room = self._limit - self._dispatch.waiting
+        room = self._limit - self._scheduler.waiting
         return min(room, CLAIM_AT_MOST) if room > self._limit // 2 else 0
 
     async def _claim(
@@ -91,9 +91,9 @@ class PrefetchWindow:
 
         These have a higher priority, or the lowest one there and an owner without a task in the window.
         """
-        lowest = self._dispatch.lowest_priority()
-        for above, excluded in ((lowest, frozenset[Owner]()), (lowest - 1, self._dispatch.owners())):
-            over = max(0, self._dispatch.waiting - self._limit)
+        lowest = self._scheduler.lowest_priority()
+        for above, excluded in ((lowest, frozenset[Owner]()), (lowest - 1, self._scheduler.owners())):
+            over = max(0, self._scheduler.waiting - self._limit)
             if over < OVERTAKING_AT_MOST:
                 await self._claim(OVERTAKING_AT_MOST - over, above, excluded)
 
@@ -102,7 +102,7 @@ class PrefetchWindow:
         while not self._end.draining:
             if self._claims.blocked.fill_the_window:
                 break
-            has_room = self._dispatch.waiting <= self._limit // 2
+            has_room = self._scheduler.waiting <= self._limit // 2
             if not has_room and self._may_overtake():
                 await self._claim_overtaking()
                 more = True  # of what was written, only tasks that overtake have been looked for

@@ -209,16 +209,20 @@ class _Stall:
         self._failed = False
 
     def begin(self) -> None:
+        """A commit begins."""
         self._since, self._failed = time.monotonic(), True
 
     def succeed(self) -> None:
+        """The commit has stored everything."""
         self._failed = False
 
     def end(self) -> None:
+        """The commit is over, however it went."""
         self._since = None
 
     @property
     def lasted_s(self) -> float:
+        """Since the commit began; 0 between commits."""
         return 0.0 if self._since is None else time.monotonic() - self._since
 
     def is_stalled(self, *, unavailable: bool) -> bool:

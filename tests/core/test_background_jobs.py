@@ -86,20 +86,20 @@ class Job:
 JOBS = {
     "claim": Job("_session.store.queue", "claim", "claiming"),
     "poll": Job("_session.store.queue", "poll", ""),
-    "offer": Job("dispatch", "offer", "taking a task in", lost=1),
-    "placing": Job("dispatch", "dispatch", "placing tasks"),
-    "settle": Job("dispatch", "settle", "settling a call", lost=1),
+    "offer": Job("scheduler", "offer", "offering a task", lost=1),
+    "placing": Job("scheduler", "dispatch", "placing tasks"),
+    "settle": Job("scheduler", "settle", "settling a call", lost=1),
     "decision of a settle": Job("balancer", "settle", "settling a call", lost=1),
     "events": Job("balancer", "take_events", ""),
     "housekeeping": Job("balancer", "note_states", "housekeeping"),
     "settings": Job("_store_sync._command_handler", "apply", "settings and commands"),
-    "heartbeat": Job("_session.store.orchestrators", "heartbeat", "correspondence with the store"),
+    "heartbeat": Job("_session.store.orchestrators", "heartbeat", "synchronization with the store"),
     "trim": Job("_budget_keeper", "trim", "trimming reserved money"),
     "health": Job("_health", "_ask", "the health watch of "),
     "storing": Job("_session.store.queue", "finish", "storing results"),
     "storing attempts and events": Job("_session.store.events", "add", "storing results"),
     "result writer": Job("_result_writer", "_commit", "storing results"),
-    "results": Job("", "_on_result", "passing results on"),
+    "results": Job("", "_on_result", "delivering results"),
 }
 
 
@@ -140,14 +140,15 @@ def test_a_job_that_fails_is_reported_and_every_task_is_answered(
 
 def hold_until_done(pool: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run does not end before the event is stored."""
-    check = pool._completion.check
+    completion = pool._prefetch._completion
+    check = completion.check
 
     async def later() -> bool:
         return await check() and any(
             row.event.kind == "internal_error" for row in pool._session.store.events.recent()
         )
 
-    monkeypatch.setattr(pool._completion, "check", later)
+    monkeypatch.setattr(completion, "check", later)
 
 
 def test_an_internal_error_during_a_call_is_retried_and_counts_against_no_provider(
@@ -330,11 +331,11 @@ async def busy(pool: Orchestrator) -> RunReport:
         provider.paused = provider.name == "anthropic"
     for turn in range(20):
         for task in tasks[turn % 2 :: 2]:
-            if pool.dispatch.knows(task.batch, task.id):
-                pool.dispatch.withdraw(task.batch, task.id)
+            if pool.scheduler.knows(task.batch, task.id):
+                pool.scheduler.withdraw(task.batch, task.id)
             else:
-                pool.dispatch.offer(task, pool._session.clock.now())
+                pool.scheduler.offer(task, pool._session.clock.now())
         await asyncio.sleep(0.01)
     for task in tasks:
-        pool.dispatch.withdraw(task.batch, task.id)
+        pool.scheduler.withdraw(task.batch, task.id)
     return await running

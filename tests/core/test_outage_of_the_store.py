@@ -131,7 +131,7 @@ async def test_a_claim_that_was_committed_although_it_failed_is_found_before_the
         await pool._sign_on()
         me = pool._session.incarnation
         waiting, over = store.queue.claim(me, 2, now=clock.now())
-        pool.dispatch.offer(waiting, clock.now())
+        pool.scheduler.offer(waiting, clock.now())
         pool._result_writer.add_result(Result(over, TaskStatus.FAILED, clock.now()))
         claim = pool._claims.claiming(5, None, frozenset())
         with locked(path), pytest.raises(StoreError, match="locked"):

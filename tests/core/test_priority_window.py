@@ -44,7 +44,7 @@ async def test_priority_holds_across_the_prefetch_window(
         serving = asyncio.create_task(pool.run(until_done=False))
         await until(
             lambda: (
-                store.reports.task_counts("file")[TaskStatus.SUCCEEDED] >= 10 and pool.dispatch.waiting > 85
+                store.reports.task_counts("file")[TaskStatus.SUCCEEDED] >= 10 and pool.scheduler.waiting > 85
             )
         )
         (plain,) = tasks(batch, 1, "Now!")
@@ -55,6 +55,6 @@ async def test_priority_holds_across_the_prefetch_window(
         assert (
             store.reports.task_counts("file")[TaskStatus.SUCCEEDED] - before <= 28
         )  # 35 would go before the next ordinary claim
-        assert pool.dispatch.waiting <= 100 + 100
+        assert pool.scheduler.waiting <= 100 + 100
         pool.stop_now()
         await serving
