@@ -1,7 +1,7 @@
-"""One thread for the store and nothing else: SQLite has one writer, and the loop must not wait for a disk.
+"""One thread for the store: SQLite has one writer, and the event loop must not wait for a disk.
 
-A database may be locked, full or out of reach for minutes. Whoever can wait for it `insist`s: the call is
-made again until the store takes it. One line in the log says when that begins, and one when it is over.
+A database may be locked, full or unreachable for minutes. `insist` repeats a call until the database accepts
+it. One log line says when an outage begins, and one when it ends.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-RETRY_S, RETRY_AT_MOST_S = 1.0, 5.0  # doubled in between; a heartbeat must not be late by much more
+RETRY_S, RETRY_AT_MOST_S = 1.0, 5.0  # doubled each time up to the second; a heartbeat must not be much later
 
 
 class StoreThread:
-    """Runs the store's synchronous methods, in the order in which they are asked for."""
+    """Runs the store's synchronous methods on one thread, in the order of the calls."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self.refusal = ""  # why the store refuses at the moment; empty while it does not
-        self._refused = 0  # calls that wait to be made again
+        self.refusal = ""  # why the database is unavailable now; empty while it is available
+        self._refused = 0  # calls that wait to be repeated
         self._refusing_since = 0.0
 
     async def __call__(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -38,11 +38,10 @@ class StoreThread:
         return await loop.run_in_executor(self._executor, partial(method, *args, **kwargs))
 
     async def insist(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same, but where the store refuses the call is made again until it does not.
+        """Call `method`, and repeat it while the database is unavailable.
 
-        What repeating does not change is raised: LeadershipLost, and UnstorableError for the same value.
-        `method` must be safe to repeat: it may have been carried out although it was refused, where a
-        connection was lost while committing.
+        Raises what repeating does not change: LeadershipLost, and UnstorableError for a value. `method` must
+        be safe to repeat: if a connection is lost during a commit, the call may have been carried out.
         """
         try:
             return await self(method, *args, **kwargs)
@@ -69,7 +68,7 @@ class StoreThread:
             except (LeadershipLost, UnstorableError):
                 raise
             except StoreError as error:
-                log.debug("the store still refuses", extra={"action": "store", "error": str(error)})
+                log.debug("database still unavailable", extra={"action": "store", "error": str(error)})
             wait_s = min(2 * wait_s, RETRY_AT_MOST_S)
 
     def _note_refusal(self, error: StoreError) -> None:
@@ -77,21 +76,21 @@ class StoreThread:
         self.refusal = str(error)
         if self._refused == 1:
             self._refusing_since = time.monotonic()
-            log.error("the store refuses; trying again", extra={"action": "store", "error": str(error)})
+            log.error("database unavailable, retrying", extra={"action": "store", "error": str(error)})
 
     def _note_end(self, answered: bool) -> None:
-        """Over is what no call waits for any more: while a database is locked, reading still works.
+        """The outage ends when no call waits any more: while a database is locked, reads still work.
 
-        `answered`: the last call was taken, or refused for good, for its value or a lost leadership.
+        `answered` is False if the last waiting call was cancelled.
         """
         if self._refused:
             return
         self.refusal = ""
         if answered:
             took = duration(time.monotonic() - self._refusing_since)
-            # As loud as its beginning: a log that shows errors alone must not look as if it went on.
-            log.error("the store takes calls again, after %s", took, extra={"action": "store"})
+            # An error too: a log of errors alone must show that the outage is over.
+            log.error("database available again, after %s", took, extra={"action": "store"})
 
     def close(self) -> None:
-        """Wait for what has been asked for, then end the thread."""
+        """Wait for the pending calls, then end the thread."""
         self._executor.shutdown(wait=True)

@@ -261,7 +261,7 @@ def test_a_file_system_without_locks_is_one_clear_error(
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(StoreError, match="this file system has no file locks"):
+    with pytest.raises(StoreError, match="this file system does not support the file lock"):
         HostLock(lock_path).acquire()
 
 

@@ -74,15 +74,15 @@ def test_a_server_outlives_a_lock_and_answers_every_task_once(tmp_path: Path, sl
             wait_until(lambda: slow.stats()["openai"]["calls"] >= 10, server)
             with locked(path):
                 # Heartbeat, results and claims have all been refused by then, some of them again.
-                wait_until(lambda: server.err.count("the store still refuses") >= 6, server)
+                wait_until(lambda: server.err.count("database still unavailable") >= 6, server)
                 answered = slow.stats()["openai"]["calls"]
                 assert answered < len(TASKS), "what was not claimed has to wait"
-            server.wait_for("the store takes calls again, after ")
+            server.wait_for("database available again, after ")
             wait_until(lambda: store.reports.task_counts()[TaskStatus.SUCCEEDED] == len(TASKS), server)
             server.terminate()
             assert server.wait() == 0, server.err
-    assert server.err.count("the store refuses; trying again") == 1
-    assert server.err.count("the store takes calls again") == 1
+    assert server.err.count("database unavailable, retrying") == 1
+    assert server.err.count("database available again") == 1
     assert slow.stats()["openai"]["calls"] == len(TASKS)
 
 

@@ -61,11 +61,11 @@ async def test_calls_wait_for_a_lock_whose_beginning_and_end_are_logged_once(
             await asyncio.sleep(0.01)
         assert await thread.insist(store.controls.current_settings) == {}, "reading works all the while"
         await asyncio.sleep(0.2)
-        assert heard.lines == ["the store refuses; trying again"]
+        assert heard.lines == ["database unavailable, retrying"]
         other.execute("COMMIT")
     await asyncio.gather(*waiting)
     assert store.controls.current_settings() == {"a": 1, "b": 1}
-    assert len(heard.lines) == 2 and heard.lines[1].startswith("the store takes calls again, after ")
+    assert len(heard.lines) == 2 and heard.lines[1].startswith("database available again, after ")
 
 
 async def test_a_plain_call_fails_at_once_and_a_cancelled_one_gives_up(
@@ -83,7 +83,7 @@ async def test_a_plain_call_fails_at_once_and_a_cancelled_one_gives_up(
         other.execute("COMMIT")
     await thread.insist(put, store, "b")
     assert store.controls.current_settings() == {"b": 1}
-    assert heard.lines == ["the store refuses; trying again"]
+    assert heard.lines == ["database unavailable, retrying"]
 
 
 async def test_a_value_that_is_refused_ends_an_outage_as_well(
@@ -100,4 +100,4 @@ async def test_a_value_that_is_refused_ends_an_outage_as_well(
     with pytest.raises(UnstorableError):
         await waiting
     assert thread.refusal == ""
-    assert len(heard.lines) == 2 and heard.lines[1].startswith("the store takes calls again, after ")
+    assert len(heard.lines) == 2 and heard.lines[1].startswith("database available again, after ")

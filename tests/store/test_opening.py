@@ -180,7 +180,9 @@ def test_a_database_of_a_newer_version_is_refused_in_one_line(path: Path) -> Non
 @pytest.mark.parametrize(
     ("statement", "complaint"),
     [
-        pytest.param("CREATE TABLE tasks (x)", "not this program's", id="its tables have our names"),
+        pytest.param(
+            "CREATE TABLE tasks (x)", "has tables of another program", id="its tables have our names"
+        ),
         pytest.param("CREATE TABLE alembic_version (version_num)", "", id="no revision: is migrated"),
         pytest.param(
             "CREATE TABLE alembic_version AS SELECT 'ae1027a6acf' AS version_num",

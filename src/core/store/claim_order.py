@@ -71,7 +71,7 @@ class ClaimOrder:
         self._tick = 0
         self._served: dict[_Owner | int, int] = {}  # owner or stream -> when it was served last
         self._excluded: Collection[tuple[str, str]] = ()
-        self._looked_at = 0  # the last stream seen, where there were too many to see all
+        self._looked_at = 0  # the last stream seen, if there were too many to see all
 
     def next_rows(
         self,
@@ -82,7 +82,7 @@ class ClaimOrder:
         excluded: Collection[tuple[str, str]] = (),
         above: int | None = None,
     ) -> list[int]:
-        """Up to `limit` rows of queued tasks in the order to be claimed; of the streams `only`, if given.
+        """Up to `limit` row numbers of queued tasks, in the order to claim them; only of the streams `only`.
 
         `excluded` are owners, as (batch, submitter); with `above` only tasks of a higher priority are taken.
         """
@@ -119,7 +119,7 @@ class ClaimOrder:
         return (stream.batch, stream.submitter) in self._excluded
 
     def _priorities(self, connection: sa.Connection) -> Iterator[int]:
-        """The priorities of queued tasks, highest first, one look into the index each."""
+        """The priorities of queued tasks, highest first, each found by one index search."""
         statement = self._database.prepared(_NEXT_PRIORITY, ["below"])
         below = 2**31 - 1
         while (priority := statement.one(connection, (below,)).scalar()) is not None:
@@ -129,7 +129,7 @@ class ClaimOrder:
     def _waiting_streams(
         self, connection: sa.Connection, priority: int, limit: int, only: Sequence[TaskStream] | None
     ) -> list[TaskStream]:
-        """TaskStreams with queued tasks of this priority; where there are too many, others each time."""
+        """Streams with queued tasks of this priority; if there are too many, other ones each time."""
         if only is not None:
             return [
                 stream

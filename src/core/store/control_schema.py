@@ -1,4 +1,4 @@
-"""The tables beside the tasks: orchestrators and what people and orchestrators tell each other.
+"""The tables beside the tasks: orchestrators, and what passes between them and people.
 
 `schema` has the other tables and the rules for all of them.
 """

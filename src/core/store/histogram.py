@@ -1,7 +1,7 @@
-"""Latencies counted in bins that only ever add up: quantiles of a million calls from forty numbers.
+"""Latencies counted in bins: quantiles of a million calls from forty numbers.
 
-Bin 0 holds everything below 10 ms; each further bin is a third wider than the one before, and the last
-one, from 746 s, has no end. Within a bin latencies are taken to be spread evenly on the same scale.
+Bin 0 holds everything below 10 ms. Each further bin is a third wider than the one before, and the last one,
+from 746 s, has no upper end. Within a bin, latencies count as spread evenly on a logarithmic scale.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def bin_of(latency_s: float) -> int:
 
 
 def quantile(histogram: Sequence[int], q: float) -> float | None:
-    """Seconds below which the share `q` of the latencies lies; None for an empty histogram."""
+    """The latency in seconds below which the share `q` of all latencies lies; None for an empty histogram."""
     total = sum(histogram)
     if total <= 0:
         return None

@@ -1,12 +1,12 @@
 """An exclusive lock of the operating system on a file: one holder on this host, until its process ends.
 
-The kernel releases it when the process ends, in whatever way, and keeps it while the process is stopped. No
-process number, host name or clock is involved. The lock stands on a file of its own: opening and closing the
-database's file would drop the locks that SQLite holds in this process.
+The kernel releases the lock when the process ends, however it ends, and keeps it while the process is
+stopped. No process number, host name or clock is involved. The lock has a file of its own: opening and
+closing the database's file would drop the locks that SQLite holds in this process.
 
-A reader asks with a shared lock, for some microseconds. It never disturbs the holder, which keeps its lock
-for life; a starter that meets a reader tries again (`_TRIES`), since a shared lock of its own tells a reader
-from a holder.
+A reader takes a shared lock for some microseconds to see whether the lock is held. It never disturbs the
+holder, which keeps its lock for life. A process that wants the lock and meets a reader tries again
+(`_TRIES`); it can get a shared lock beside a reader, but not beside a holder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ...errors import StoreError
 
-_TRIES, _TRY_EVERY_S = 200, 0.005  # a second of readers, one after the other
+_TRIES, _TRY_EVERY_S = 200, 0.005  # one second, for readers one after the other
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _HELD = frozenset({errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK})
 
@@ -27,7 +27,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _take(fd: int, *, shared: bool) -> None:
-        """Windows locks bytes, and only exclusively: readers and starters are told apart by trying again."""
+        """Windows locks bytes, and only exclusively: retries distinguish readers from holders."""
         os.lseek(fd, 0, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
 
@@ -46,14 +46,14 @@ else:
 
 
 class HostLock:
-    """The lock on `path`. One object is one holder; `is_held` asks about all of them."""
+    """The lock on `path`. One object is one holder; `is_held` covers all holders."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
 
     def acquire(self) -> bool:
-        """Take the lock; False where another holder has it. Raises StoreError where there are no locks."""
+        """Take the lock; False if another holder has it. Raises StoreError if locks are not supported."""
         if self._fd is not None:
             return True
         fd = self._open(os.O_CREAT)
@@ -65,11 +65,11 @@ class HostLock:
         if taken and _is_file_at(fd, self.path):
             self._fd = fd
             return True
-        os.close(fd)  # held, or the file was replaced meanwhile: then this lock is on a file without a name
+        os.close(fd)  # held, or the file was replaced meanwhile and this lock is on a file without a name
         return self.acquire() if taken else False
 
     def release(self) -> None:
-        """Let go. The file stays: deleting it would let two holders lock two files of one name."""
+        """Release the lock. The file stays: without it, two holders could lock two files of one name."""
         if self._fd is not None:
             fd, self._fd = self._fd, None
             os.close(fd)
@@ -113,23 +113,23 @@ class HostLock:
         except FileNotFoundError:
             if not flags:
                 raise
-            raise StoreError(f"{self.path}: its folder is not there") from None
+            raise StoreError(f"{self.path}: its folder does not exist") from None
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be opened ({error.strerror})") from error
 
     def _refusal(self, error: OSError) -> StoreError:
         if error.errno in _NO_LOCKS:
             return StoreError(
-                f"{self.path}: this file system has no file locks ({error.strerror}), which keep two "
-                "orchestrators apart (put the state folder on a local disk with --state-dir, or set "
+                f"{self.path}: this file system does not support the file lock that keeps two orchestrators "
+                f"apart: {error.strerror} (put the state folder on a local disk with --state-dir, or set "
                 "DATABASE_URL to a PostgreSQL)"
             )
         return StoreError(f"{self.path}: cannot be locked ({error.strerror})")
 
 
 def _is_file_at(fd: int, path: Path) -> bool:
-    """Whether the open file is still the one that the path names."""
-    if sys.platform == "win32":  # an open file can't be replaced there
+    """Whether the open file is still the one at `path`."""
+    if sys.platform == "win32":  # an open file cannot be replaced there
         return True
     try:
         return os.path.samestat(os.fstat(fd), path.stat())

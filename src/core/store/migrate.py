@@ -1,8 +1,8 @@
 """Bring a database to this program's schema when it is opened.
 
-Web and orchestrator may start together: whoever comes first migrates, inside one transaction that also
-is the lock (BEGIN IMMEDIATE on SQLite, an advisory lock on PostgreSQL), so a process killed half-way
-leaves nothing. Alembic takes a quarter of a second to import: it is left alone when nothing is to do.
+Pages and orchestrator may start together. The first one migrates, inside one transaction that is also the
+lock (BEGIN IMMEDIATE on SQLite, an advisory lock on PostgreSQL), so a process killed half-way leaves nothing
+behind. Alembic takes a quarter of a second to import, so it is imported only for a migration.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _version = sa.table("alembic_version", sa.column("version_num"))
 
 
 def bring_up_to_date(database: Database, *, simulated: bool) -> None:
-    """Create or migrate the schema, and see that simulated and live state stay apart.
+    """Create or migrate the schema, and check that simulated and live results stay apart.
 
-    Raises StoreError for a database that is newer than this program, belongs to something else, is
-    simulated where live is wanted or the other way round, or can't be opened.
+    Raises StoreError for a database that is newer than this program, belongs to another program, holds live
+    results although `simulated` is True (or the other way round), or cannot be opened.
     """
     prepare_place(database.url)
     if database.is_sqlite:
@@ -39,7 +39,7 @@ def bring_up_to_date(database: Database, *, simulated: bool) -> None:
             return
     with database.writing() as connection:
         _lock(connection, database)
-        if _revision(connection, database.place) != REVISION:  # nobody was faster
+        if _revision(connection, database.place) != REVISION:  # no other process was faster
             _upgrade(connection)
         insert = database.insert(meta).values(key="simulated", value=int(simulated))
         connection.execute(insert.on_conflict_do_nothing())
@@ -47,11 +47,11 @@ def bring_up_to_date(database: Database, *, simulated: bool) -> None:
 
 
 def _revision(connection: sa.Connection, place: str) -> str | None:
-    """The schema's revision, None for an empty database."""
+    """The revision of the schema; None for an empty database."""
     tables = set(sa.inspect(connection).get_table_names())
     if "alembic_version" not in tables:
         if tables & {"tasks", "batches", "meta"}:
-            raise StoreError(f"{place}: has tables that are not this program's")
+            raise StoreError(f"{place}: has tables of another program")
         return None
     found: str | None = connection.execute(sa.select(_version.c.version_num)).scalar()
     if found is not None and not (found.isdigit() and len(found) == len(REVISION)):
@@ -71,9 +71,9 @@ def _check_kind(connection: sa.Connection, place: str, simulated: bool) -> None:
 
 
 def _use_write_ahead_log(database: Database) -> None:
-    """Readers and the writer then don't wait for each other. Kept in the file; set once.
+    """Set the journal mode in which readers and the writer do not wait for each other; the file keeps it.
 
-    The switch needs the file for itself and does not honour the busy timeout: hence the loop.
+    The switch needs exclusive access and ignores the busy timeout: hence the loop.
     """
     path = Path(database.url.database or "")
     timeout_s = busy_timeout_s(database.url)

@@ -109,11 +109,11 @@ class Queue:
         excluded: Collection[tuple[str, str]] = (),
         above: int | None = None,
     ) -> list[Task]:
-        """Take up to `limit` queued tasks, the highest priority first; see `turns` for the order.
+        """Claim up to `limit` queued tasks, in the order of `claim_order`.
 
-        The cost depends on `limit` and the number of streams that wait, not on the number of tasks. `batch`
-        claims from that batch alone; `excluded` are (batch, submitter) whose tasks stay where they are, as
-        do with `above` tasks whose priority is not higher.
+        The cost depends on `limit` and the number of streams with queued tasks, not on the number of tasks.
+        `batch` restricts the claim to one batch. Tasks of an `excluded` (batch, submitter) stay queued, and
+        so do, with `above`, tasks whose priority is not higher. `now` is in epoch seconds.
         """
         me = self._ids.orchestrator_id(incarnation)
         only = None if batch is None else self._ids.streams_of_batch(self._ids.known_batch_id(batch))

@@ -1,7 +1,7 @@
-"""Whether anything was written, asked so cheaply that a waiting process can ask fifty times a second.
+"""Notice writes of other processes, cheaply enough for fifty looks a second.
 
-SQLite counts the commits of others in memory that all processes share: `PRAGMA data_version` takes some
-microseconds, no lock and no disk. Elsewhere the answer is always "perhaps", and one asks less often.
+SQLite counts commits in memory that all processes share: `PRAGMA data_version` takes some microseconds, no
+lock and no disk. On PostgreSQL every look reports a possible change, and looks are less frequent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SQLITE_LOOKS_EVERY_S, OTHERS_LOOK_EVERY_S = 0.02, 0.05
 
 
 class Watch:
-    """For one thread at a time; made by `Store.watch`. Close it, or use it as a context manager."""
+    """For one thread at a time, made by `Store.watch`. Close it, or use it as a context manager."""
 
     def __init__(self, sqlite_file: str | Path | None) -> None:
         self._connection: sqlite3.Connection | None = None
@@ -26,17 +26,18 @@ class Watch:
             self.look_every_s = SQLITE_LOOKS_EVERY_S
 
     def changed(self) -> bool:
-        """Whether anybody committed since this was last asked; True the first time, and where in doubt."""
+        """Whether anything may have been committed since the last look; True the first time."""
         if self._connection is None:
             return True
         try:
             version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error:
-            return True  # the query that follows says what is wrong
+            return True  # the query that follows raises what is wrong
         changed, self._seen = version != self._seen, version
         return changed
 
     def close(self) -> None:
+        """Close its connection."""
         if self._connection is not None:
             self._connection.close()
 
