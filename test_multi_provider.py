@@ -25,6 +25,7 @@ from real_agent_orchestrator import ProviderLoadBalancer, RealAgent
 from src.agents.agent_factory import create_balanced_agent_pool
 from src.config import load_settings
 from src.records import Message, Outcome, Placement, Task, Usage
+from src.routing.outcomes import CallEnd
 from src.settings import Settings
 from src.simulator.process import SimulatorProcess
 from tests import no_network
@@ -82,7 +83,7 @@ def place_many(balancer: ProviderLoadBalancer, count: int, task_type: str = "gen
         placement = balancer.place(task, now)
         assert isinstance(placement, Placement), placement
         usage = Usage(input_tokens=10, output_tokens=20)
-        balancer.settle(placement.permit, Outcome.OK, now + 0.01, latency_s=1.0, usage=usage)
+        balancer.settle(placement.permit, CallEnd(Outcome.OK, 1.0, usage), now + 0.01)
         calls[placement.provider] += 1
     return calls
 

@@ -22,15 +22,13 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping, Sequence
 
-from ..errors import PermitError, ProviderError, TimedOut
+from ..errors import PermitError, TimedOut
 from ..records import (
     Event,
-    LimitReport,
     Outcome,
     Placement,
     PoolSnapshot,
     Task,
-    Usage,
     Wait,
 )
 from ..settings import AgentConfig, Settings
@@ -82,14 +80,13 @@ class ProviderLoadBalancer:
         budgets: Budgets | None = None,
         canaries: bool = False,
     ) -> None:  # nine: the class is the library's entry point, and all but two have a default
-        dice = jitter or random.Random(0)
+        self.dice = dice = jitter or random.Random(0)
         self.registry = Registry(
             settings,
             make_providers(settings, configured, dice),
             make_agents(settings, agents),
             PriceTable(settings, prices, catalogues),
             budgets,
-            dice,
             now,
         )
         self.registry.canaries = canaries and settings.breaker.probe_spend
@@ -200,17 +197,7 @@ class ProviderLoadBalancer:
 
     # ------------------------------------------------------------------ settle
 
-    def settle(
-        self,
-        permit: int,
-        outcome: Outcome,
-        now: float,
-        *,
-        latency_s: float = 0.0,
-        usage: Usage | None = None,
-        error: ProviderError | None = None,
-        limits: Sequence[LimitReport] = (),
-    ) -> int | None:
+    def settle(self, permit: int, end: CallEnd, now: float) -> int | None:
         """One call has ended. Its cost in nano-dollars; None: the price is unknown.
 
         Raises PermitError, and changes nothing, for a permit that is not in use.
@@ -220,16 +207,20 @@ class ProviderLoadBalancer:
         if held is None:
             raise PermitError(f"permit {permit} is not in use: it was settled before, or never issued")
         if held.lease is not None:
-            registry.prompt_cache.settle(held.lease, usage)
+            registry.prompt_cache.settle(held.lease, end.usage)
         provider = held.provider
         provider.call_ended(
-            permit, now, self._stall_timeout_s, ok=outcome is _OK, timed_out=isinstance(error, TimedOut)
+            permit,
+            now,
+            self._stall_timeout_s,
+            ok=end.outcome is _OK,
+            timed_out=isinstance(end.error, TimedOut),
         )
         held.agent.in_flight -= 1
-        held.agent.done += outcome is _OK
+        held.agent.done += end.outcome is _OK
         registry.free_slots += 1
         registry.emergency.call_ended(permit)
-        return self._outcomes.record(held, CallEnd(outcome, latency_s, usage, error, limits), now)
+        return self._outcomes.record(held, end, now)
 
     # ------------------------------------------------------------------ commands
 

@@ -70,11 +70,11 @@ class CandidateReport:
         "on_trial",
         "over_budget",
         "own",
+        "preferred_until",
         "progress_at",
         "refused",
         "route",
         "scores",
-        "spill_at",
         "wake_at",
         "writers",
     )
@@ -90,7 +90,9 @@ class CandidateReport:
         self.held_back = False  # whether an older task holds a group
         self.writers = 0  # bits of providers with a call in flight that writes the task's prefix to a cache
         self.wake_at = NEVER
-        self.spill_at = NEVER  # until then the task waits for its preferred provider although others are free
+        self.preferred_until = (
+            NEVER  # until then the task waits for its preferred provider although others are free
+        )
         self.progress_at = -NEVER  # when a call last went to the preferred provider, if its limits keep it
         self.on_trial = False  # whether a call to one of the eligible would be a probe
         self.own = False  # whether a refusal is about this task alone
@@ -190,8 +192,8 @@ class CandidateReport:
                 ends_at, first = end, each
         room_at = min(room_at, ends_at)
         settles = self._settles(now)
-        until = min(room_at, self.spill_at)
-        shared = self.spill_at < NEVER if self.eligible else self.expected_before(latest)
+        until = min(room_at, self.preferred_until)
+        shared = self.preferred_until < NEVER if self.eligible else self.expected_before(latest)
         return WaitCondition(
             None if until == NEVER and settles else until,
             settles, self, self.head_of_line, self._spent_budget(now), self._waits_for(first),
@@ -212,7 +214,7 @@ class CandidateReport:
                 or (refusal.until < NEVER and _may_end_early(option, now))
             ):
                 settles |= provider.bit
-        if self.spill_at == NEVER:  # eligible, and still waiting: for a call in flight, wherever it is
+        if self.preferred_until == NEVER:  # eligible, and still waiting: for a call in flight, wherever it is
             for option in self.eligible:
                 settles |= option.provider.bit
         return settles
@@ -235,7 +237,7 @@ class CandidateReport:
         return refusal.wait_reason(option.provider.name)
 
 
-def spills_at(offered_at: float, progress_at: float, after_s: float) -> float:
+def preferred_wait_ends_at(offered_at: float, progress_at: float, after_s: float) -> float:
     """Until when a task waits for its preferred provider although others are free.
 
     `after_s` since the task came or since a call last went there (`progress_at`), and PATIENCE times that at

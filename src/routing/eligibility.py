@@ -10,7 +10,6 @@ from __future__ import annotations
 from ..records import RefusalKind, Task
 from .call_size import CallSizes
 from .canaries import is_due
-from .cost.budgets import BudgetRefusal
 from .health.circuit_breaker import CLOSED, OPEN
 from .limits.group import RateLimitGroup
 from .refusals import GROUP, NEVER, POOL, TASK, Refusal
@@ -32,6 +31,7 @@ _REFUSED_TASK = Refusal(RefusalKind.REFUSED_TASK, NEVER, TASK)
 _UNKNOWN_PRICE = Refusal(RefusalKind.UNKNOWN_PRICE, NEVER, TASK)
 
 _OF_BUDGET = {
+    "unknown_price": RefusalKind.UNKNOWN_PRICE,
     "exhausted": RefusalKind.BUDGET_SPENT,
     "in_flight": RefusalKind.BUDGET_IN_USE,
     "too_large": RefusalKind.BUDGET_TOO_SMALL,
@@ -77,13 +77,13 @@ class Eligibility:
     def _of_open_breaker(self, provider: ProviderState, now: float, for_canary: bool) -> Refusal | None:
         """A probe goes through everything that it is to test, but not before a time the provider named."""
         breaker = provider.breaker
-        told_until = provider.backoff.until if provider.backoff.is_told else now
+        stated_until = provider.backoff.until if provider.backoff.is_stated else now
         if not breaker.admits(now):
             kind = RefusalKind.BREAKER_OPEN if breaker.state is OPEN else RefusalKind.BREAKER_HALF_OPEN
-            return Refusal(kind, max(breaker.next_chance(now), told_until))
+            return Refusal(kind, max(breaker.next_chance(now), stated_until))
         if is_due(self._registry, provider) and not for_canary:
             return Refusal(RefusalKind.BREAKER_HALF_OPEN, now + RECHECK_S)
-        return Refusal(RefusalKind.OVERLOADED, told_until) if now < told_until else None
+        return Refusal(RefusalKind.OVERLOADED, stated_until) if now < stated_until else None
 
     def _of_failures(self, provider: ProviderState, now: float) -> Refusal | None:
         """After a back-off one call goes first; while failures in a row are in doubt, none does."""
@@ -193,11 +193,12 @@ class Eligibility:
         refusal = budgets.check(now, option.provider.name, task.batch, task.submitter, bound, minimum)
         if refusal is None:
             return None
-        if refusal.reason == "unknown_price":
+        kind = _OF_BUDGET[refusal.reason]
+        if kind is RefusalKind.UNKNOWN_PRICE:
             return _UNKNOWN_PRICE
         if not refusal.in_flight and defaulted and sizes.affordable(price, task, refusal.headroom_nanos):
             return None
-        return _by_budget(refusal)
+        return Refusal(kind, refusal.until, TASK, str(refusal.rule), refusal)
 
 
 def last_to_end(refusal: Refusal, by_budget: Refusal | None) -> Refusal:
@@ -214,10 +215,6 @@ def last_to_end(refusal: Refusal, by_budget: Refusal | None) -> Refusal:
 
 def _quota_spent(provider: ProviderState, until: float | None) -> Refusal:
     return Refusal(RefusalKind.QUOTA_SPENT, until, detail=provider.quota.code)
-
-
-def _by_budget(refusal: BudgetRefusal) -> Refusal:
-    return Refusal(_OF_BUDGET[refusal.reason], refusal.until, TASK, str(refusal.rule), refusal)
 
 
 def _of_model(model: ModelState, now: float) -> Refusal | None:

@@ -182,16 +182,16 @@ class OutcomeRecorder:
 
     def _back_off(self, held: Permit, error: Overloaded, now: float) -> None:
         backoff, breaker = held.provider.backoff, held.provider.breaker
-        told_s = error.retry_after_s or 0.0
+        stated_s = error.retry_after_s or 0.0
         ignores = (
             held.placed_at > backoff.began_at
-            and not told_s
+            and not stated_s
             and (
                 backoff.is_needless(breaker.consecutive, self._registry.settings.breaker.window_s, now)
                 or breaker.false_alarm(now)
             )
         )
-        backoff.overloaded(held.number, held.placed_at, told_s, now, ignores=ignores)
+        backoff.overloaded(held.number, held.placed_at, stated_s, now, ignores=ignores)
 
     def _answered(self, held: Permit, usage: Usage | None) -> None:
         provider = held.provider

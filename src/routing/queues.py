@@ -18,7 +18,7 @@ from random import Random
 
 from ..records import RefusalKind, Task, WaitingFor, WaitReason
 from .allocation.planner import FREE
-from .candidates import WaitCondition, spills_at
+from .candidates import WaitCondition, preferred_wait_ends_at
 from .cost.budgets import BudgetRefusal
 from .queue_groups import ALWAYS, PendingTask, QueueClass, QueueGroup
 from .refusals import NEVER
@@ -192,9 +192,11 @@ class Queues:
             head = each.head() if each.parked_until <= now else None
             if head is None:
                 continue
-            spill_at = spills_at(head.retry.offered_at, blocked.progress_at, self._preferred_wait_s)
-            if spill_at > now:
-                self._park(each, blocked, min(blocked.room_at, spill_at))
+            preferred_until = preferred_wait_ends_at(
+                head.retry.offered_at, blocked.progress_at, self._preferred_wait_s
+            )
+            if preferred_until > now:
+                self._park(each, blocked, min(blocked.room_at, preferred_until))
 
     def next_at(self, now: float) -> float:
         """When time alone lets a class be evaluated again; NEVER: it does not."""
@@ -249,9 +251,9 @@ class Queues:
         for each in self._classes.values():
             holder = each.holder
             if holder.parked_until > ALWAYS:
-                tally = found.setdefault(holder.waits_for or _SLOTS, [0, NEVER])
-                tally[0] += each.count
-                tally[1] = min(tally[1], holder.parked_until)
+                sums = found.setdefault(holder.waits_for or _SLOTS, [0, NEVER])
+                sums[0] += each.count
+                sums[1] = min(sums[1], holder.parked_until)
         rows = sorted(found.items(), key=lambda item: -item[1][0])[:limit]
         return tuple(WaitingFor(int(n), at if at < NEVER else None, why) for why, (n, at) in rows)
 

@@ -43,7 +43,7 @@ class Emergency:
 class Registry:
     """All providers and agents, and the permits of calls in flight.
 
-    `dice` serves the draws of probes. `budgets` None: no budget is kept.
+    `budgets` None: no budget is kept.
     """
 
     def __init__(
@@ -53,10 +53,9 @@ class Registry:
         agents: Sequence[AgentState],
         prices: PriceTable,
         budgets: Budgets | None,
-        dice: random.Random,
         now: float,
-    ) -> None:  # seven parts: each is made by itself, none of them by another
-        self.settings, self.prices, self.budgets, self.dice = settings, prices, budgets, dice
+    ) -> None:
+        self.settings, self.prices, self.budgets = settings, prices, budgets
         self.providers = list(providers)
         self.by_name = {provider.name: provider for provider in providers}
         self.agents = {agent.name: agent for agent in agents}

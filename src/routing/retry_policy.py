@@ -164,8 +164,8 @@ class RetryPolicy:
         held_until = provider.held_until(failure.attempts[-1].model)
         if held_until > now and drawn == 1:
             return
-        told_s = min(failure.error.retry_after_s or 0.0, self._max_hold_s)
-        wait_s = told_s if told_s and drawn == 1 else max(told_s, backoff_s(drawn, self._pool))
+        stated_s = min(failure.error.retry_after_s or 0.0, self._max_hold_s)
+        wait_s = stated_s if stated_s and drawn == 1 else max(stated_s, backoff_s(drawn, self._pool))
         retry.tried |= provider.bit
         retry.tried_until = max(held_until, now) + wait_s
 

@@ -49,7 +49,7 @@ from .candidates import SOON_S, PlacementResult, WaitCondition
 from .cost.budgets import BudgetRefusal
 from .deadlines import Deadlines
 from .limits.group import RateLimitGroup
-from .outcomes import costs_attempt, outcome_of
+from .outcomes import CallEnd, costs_attempt, outcome_of
 from .queue_groups import Flow, PendingTask, QueueClass
 from .queues import Queues
 from .refusals import NEVER
@@ -226,7 +226,7 @@ class Scheduler:
         """
         for provider in self.balancer.awaiting_probe(now):
             for _ in range(PROBES_DRAWN if self.balancer.registry.free_slots else 0):
-                entry = self._queues.draw(provider, self.balancer.registry.dice)
+                entry = self._queues.draw(provider, self.balancer.dice)
                 if entry is None or entry.queue is None:
                     break
                 placement = self.balancer.try_probe(
@@ -306,7 +306,7 @@ class Scheduler:
         if placement is not None:
             self._in_flight.pop(placement.permit, None)
             if placement.permit in self.balancer.registry.permits:
-                self.balancer.settle(placement.permit, Outcome.UNCERTAIN, now)
+                self.balancer.settle(placement.permit, CallEnd(Outcome.UNCERTAIN), now)
             if not any(a.number == placement.attempt for a in attempts):
                 attempts = (*attempts, _uncertain(placement, now))
         if entry is not None and entry.queue is not None:
@@ -367,10 +367,8 @@ class Scheduler:
         outcome = outcome_of(completion, error) if sent else Outcome.CANCELLED
         usage = completion.usage if completion is not None else (error.usage if error is not None else None)
         limits = completion.limits if completion is not None else (error.limits if error is not None else ())
-        cost = self.balancer.settle(
-            placement.permit, outcome, now,
-            latency_s=now - started_at, usage=usage, error=error, limits=limits,
-        )  # fmt: skip
+        end = CallEnd(outcome, now - started_at, usage, error, limits)
+        cost = self.balancer.settle(placement.permit, end, now)
         attempt = Attempt(
             placement.attempt, placement.provider, placement.model, placement.agent, outcome, started_at,
             now - started_at, placement.choice, placement.reasons, placement.forced,

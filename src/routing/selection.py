@@ -23,7 +23,7 @@ from typing import NamedTuple
 from ..records import RefusalKind, Task
 from .allocation.planner import FREE, Advice
 from .call_size import CallSizes
-from .candidates import PATIENCE, CandidateReport, spills_at
+from .candidates import PATIENCE, CandidateReport, preferred_wait_ends_at
 from .cost.prompt_cache import Prefix
 from .eligibility import Eligibility, last_to_end
 from .health.circuit_breaker import CLOSED
@@ -279,8 +279,8 @@ class ProviderSelector:
         """Whether the preferred provider may come free before the task spills to another.
 
         Where its slots are taken: for `preferred_wait_s`. Where its limits keep it, or the first reply that
-        reports them: for as long as `spills_at` returns, unless the queue there takes longer anyway; then
-        the excess goes elsewhere at once. So a pile keeps its preferences, and no provider idles for long.
+        reports them: until `preferred_wait_ends_at`, unless the queue there takes longer anyway; then the
+        excess goes elsewhere at once. So a pile keeps its preferences, and no provider idles for long.
         """
         if _is_near(c.task, now):
             return False
@@ -293,10 +293,10 @@ class ProviderSelector:
             if self._queue_s(option, c, now) > most_s:
                 return False
             c.report.progress_at = provider.granted_at
-        spill_at = spills_at(c.retry.offered_at, c.report.progress_at, after_s)
-        if now >= spill_at or (until is not None and until > spill_at):
+        preferred_until = preferred_wait_ends_at(c.retry.offered_at, c.report.progress_at, after_s)
+        if now >= preferred_until or (until is not None and until > preferred_until):
             return False
-        c.report.spill_at = spill_at
+        c.report.preferred_until = preferred_until
         return True
 
     def _queue_s(self, option: Option, c: _Candidates, now: float) -> float:

@@ -43,6 +43,7 @@ from src.routing.balancer import ProviderLoadBalancer
 from src.routing.connectivity import HealthCheckResult
 from src.routing.cost.budgets import Budgets
 from src.routing.health.circuit_breaker import BreakerState
+from src.routing.outcomes import CallEnd
 from src.routing.scheduler import Dispatched, Scheduler, Settled
 from src.settings import AgentConfig, LimitSettings, ProviderConfig, Settings, TaskTypeConfig
 
@@ -249,12 +250,12 @@ def why(reasons: tuple[Candidate, ...], name: str) -> str:
 def ok(balancer: ProviderLoadBalancer, placement: Placement, now: float, **fields: Any) -> None:
     fields.setdefault("usage", USAGE)
     fields.setdefault("latency_s", 1.0)
-    balancer.settle(placement.permit, Outcome.OK, now, **fields)
+    balancer.settle(placement.permit, CallEnd(Outcome.OK, **fields), now)
 
 
 def fail(balancer: ProviderLoadBalancer, placement: Placement, error: ProviderError, now: float) -> None:
     outcome = Outcome.FAILED if error.counts_against_health else Outcome.NEUTRAL
-    balancer.settle(placement.permit, outcome, now, error=error)
+    balancer.settle(placement.permit, CallEnd(outcome, error=error), now)
 
 
 def open_breaker(balancer: ProviderLoadBalancer, name: str, now: float = START) -> None:

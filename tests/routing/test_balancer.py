@@ -14,6 +14,7 @@ from src.errors import (
 from src.records import Message, Outcome, Placement, RefusalKind, Task
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.limits.token_bucket import COLD_S
+from src.routing.outcomes import CallEnd
 from src.settings import AgentConfig, TaskTypeConfig
 
 from .build import (
@@ -372,7 +373,7 @@ def test_a_permit_is_settled_exactly_once() -> None:
     before = seen(balancer)
     for number in (placement.permit, 0, 99):
         with pytest.raises(PermitError):
-            balancer.settle(number, Outcome.FAILED, START + 2.0, error=DOWN)
+            balancer.settle(number, CallEnd(Outcome.FAILED, error=DOWN), START + 2.0)
         assert seen(balancer) == before
 
 

@@ -21,6 +21,7 @@ from src.errors import (
 from src.records import Outcome, Placement, Wait
 from src.routing.connectivity import HealthCheckResult
 from src.routing.health.circuit_breaker import BreakerState
+from src.routing.outcomes import CallEnd
 from src.settings import AgentConfig
 
 from .build import (
@@ -100,7 +101,7 @@ class AnyOrder(RuleBasedStateMachine):
         elif outcome is Outcome.UNCERTAIN:
             error = self.rng.choice([None, InvalidResponse("cut off", status=200)])
         usage = USAGE if outcome is Outcome.OK else None
-        self.balancer.settle(placement.permit, outcome, self.now, latency_s=0.5, usage=usage, error=error)
+        self.balancer.settle(placement.permit, CallEnd(outcome, 0.5, usage, error), self.now)
         self.settled.append(placement.permit)
 
     @precondition(lambda self: self.settled)
@@ -108,7 +109,7 @@ class AnyOrder(RuleBasedStateMachine):
     def a_call_ends_twice(self) -> None:
         before = seen(self.balancer)
         with pytest.raises(PermitError):
-            self.balancer.settle(self.settled[-1], Outcome.OK, self.now)
+            self.balancer.settle(self.settled[-1], CallEnd(Outcome.OK), self.now)
         assert seen(self.balancer) == before
 
     @rule(name=st.sampled_from(NAMES), paused=st.booleans())
@@ -130,7 +131,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert len(set(lost)) == len(lost)
         assert not set(lost) & set(self.balancer.take_abandoned(self.now))
         for permit in lost:
-            self.balancer.settle(permit, Outcome.UNCERTAIN, self.now, error=TimedOut("given up"))
+            self.balancer.settle(permit, CallEnd(Outcome.UNCERTAIN, error=TimedOut("given up")), self.now)
         self.out = [p for p in self.out if p.permit not in lost]
 
     @invariant()
@@ -157,7 +158,7 @@ class AnyOrder(RuleBasedStateMachine):
         if not hasattr(self, "balancer"):
             return
         for placement in self.out:
-            self.balancer.settle(placement.permit, Outcome.UNCERTAIN, self.now)
+            self.balancer.settle(placement.permit, CallEnd(Outcome.UNCERTAIN), self.now)
         for name in NAMES:
             self.balancer.record_health_check(name, HealthCheckResult.ANSWERS, self.now, self.now)
             self.balancer.resume(name, self.now)

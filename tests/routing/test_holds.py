@@ -19,6 +19,7 @@ from src.records import Outcome, RefusalKind
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.connectivity import HealthCheckResult
 from src.routing.health.circuit_breaker import BreakerState
+from src.routing.outcomes import CallEnd
 
 from .build import (
     DOWN,
@@ -296,17 +297,15 @@ def test_a_deadline_too_short_for_an_answer_is_not_held_against_the_provider() -
     for _ in range(10):
         hasty = place(balancer, START + 5.0, make_task(providers=("anthropic",), deadline_at=START + 6.0))
         assert hasty.timeout_s == pytest.approx(1.0)
-        balancer.settle(
-            hasty.permit, Outcome.UNCERTAIN, START + 6.0, latency_s=1.0, error=TimedOut("no answer")
-        )
+        timed_out = CallEnd(Outcome.UNCERTAIN, 1.0, error=TimedOut("no answer"))
+        balancer.settle(hasty.permit, timed_out, START + 6.0)
     anthropic = balancer.by_name["anthropic"]
     assert anthropic.breaker.state is BreakerState.CLOSED
     assert anthropic.history.failures == 0
     for _ in range(3):  # longer than any usual answer: that is silence
         slow = place(balancer, START + 6.0, make_task(providers=("anthropic",), deadline_at=START + 15.0))
-        balancer.settle(
-            slow.permit, Outcome.UNCERTAIN, START + 15.0, latency_s=9.0, error=TimedOut("no answer")
-        )
+        timed_out = CallEnd(Outcome.UNCERTAIN, 9.0, error=TimedOut("no answer"))
+        balancer.settle(slow.permit, timed_out, START + 15.0)
     assert anthropic.breaker.state is BreakerState.OPEN
 
 

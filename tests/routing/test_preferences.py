@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from src.records import TaskStatus
-from src.routing.candidates import PATIENCE, spills_at
+from src.routing.candidates import PATIENCE, preferred_wait_ends_at
 
 from .build import NAMES, START, Desk, make_settings, make_task
 from .servers import Server
@@ -112,7 +112,9 @@ def test_the_length_of_the_queue_decides_which_tasks_wait(
     ],
 )
 def test_how_long_a_task_waits(offered_s: float, progress_s: float, until_s: float) -> None:
-    assert spills_at(START + offered_s, START + progress_s, 2.0) == pytest.approx(START + until_s)
+    assert preferred_wait_ends_at(START + offered_s, START + progress_s, 2.0) == pytest.approx(
+        START + until_s
+    )
 
 
 def test_a_queue_that_stands_is_left_after_two_seconds() -> None:

@@ -38,7 +38,7 @@ from src.records import Completion, Outcome, Placement, Result, Task, TaskStatus
 from src.routing.canaries import CANARY
 from src.routing.connectivity import HEALTH_CHECK_S, HealthCheckResult
 from src.routing.limits.group import Need
-from src.routing.outcomes import outcome_of
+from src.routing.outcomes import CallEnd, outcome_of
 from src.settings import Settings
 
 from .build import NAMES, START, answer, make_dispatch
@@ -263,7 +263,7 @@ class World:
         error = None if isinstance(found, Completion) else found
         usage = found.usage if isinstance(found, Completion) else None
         outcome = outcome_of(None, error) if error else Outcome.OK
-        self.balancer.settle(placement.permit, outcome, now, usage=usage, error=error)
+        self.balancer.settle(placement.permit, CallEnd(outcome, usage=usage, error=error), now)
         kind = error.kind if error else "ok"
         self.canaries.append(Call(placement.at - START, placement.provider, CANARY, now - START, kind))
         self.dispatch.wake_all()

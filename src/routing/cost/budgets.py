@@ -154,9 +154,9 @@ class _Account:
         self.rule, self.limit = rule, rule.limit_nanos
         alerts = () if rule.scope == "batch" else percents
         self.thresholds = tuple((percent, -(-self.limit * percent // 100)) for percent in alerts)
-        self.mark_told()
+        self.mark_reported()
 
-    def mark_told(self) -> None:
+    def mark_reported(self) -> None:
         """Treat the thresholds that are reached as reported."""
         used = self.sums.spent + self.sums.uncertain
         self.sums.alerted = sum(used >= threshold for _, threshold in self.thresholds)
@@ -235,7 +235,7 @@ class Budgets:
             raise PermitError(f"{rule} is not one of these budgets")
         sums = account.at(now)
         sums.spent, sums.uncertain = _not_negative(spent_nanos), _not_negative(uncertain_nanos)
-        account.mark_told()
+        account.mark_reported()
 
     # ------------------------------------------------------------ the three steps of a call
 

@@ -1,7 +1,7 @@
 """How long a provider that was overloaded gets no calls.
 
     each overload in a row    BACKOFF_BASE_S x 2 ** count, at most BACKOFF_MAX_S, spread by 20 % either way;
-                              or the time that the provider named, at most TOLD_MAX_S
+                              or the time that the provider named, at most STATED_MAX_S
     after the wait            one call goes first, and the others wait for its end
     an answer                 ends it, if its call was sent after the one that began it
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 BACKOFF_BASE_S = 0.4
 BACKOFF_MAX_S = 4.0  # the third overload in a row opens the breaker, whose timer goes on from there
-TOLD_MAX_S = 60.0
+STATED_MAX_S = 60.0
 NEEDLESS_AT_MOST = 3  # doublings of the overloads in a row that make it back off
 _COUNT_AT_MOST = 7
 _GOLDEN = 0.618033988749895  # multiples of it, modulo 1, are spread evenly (Weyl)
@@ -23,13 +23,13 @@ _GOLDEN = 0.618033988749895  # multiples of it, modulo 1, are spread evenly (Wey
 class BackOff:
     """The back-off of one provider. All times are UTC epoch seconds passed in as `now`."""
 
-    __slots__ = ("_needless", "_permit", "began_at", "count", "is_told", "trial", "trial_until", "until")
+    __slots__ = ("_needless", "_permit", "began_at", "count", "is_stated", "trial", "trial_until", "until")
 
     def __init__(self) -> None:
         self.until = 0.0
         self.count = 0  # overloads in a row, a burst counted once: the exponent of the wait
         self.began_at = float("-inf")  # calls sent before are of the burst that began it
-        self.is_told = False  # the provider named the time itself
+        self.is_stated = False  # the provider named the time itself
         self.trial = 0  # the permit of the one call that goes first after it ...
         self.trial_until = 0.0  # ... and until when the others wait for it
         self._permit = 0  # of the call that began it
@@ -45,23 +45,25 @@ class BackOff:
         if permit == self.trial:
             self.trial = 0
 
-    def overloaded(self, permit: int, placed_at: float, told_s: float, now: float, *, ignores: bool) -> None:
-        """A call met an overload. `told_s`: the wait that the provider named, 0.0 where it named none.
+    def overloaded(
+        self, permit: int, placed_at: float, stated_s: float, now: float, *, ignores: bool
+    ) -> None:
+        """A call met an overload. `stated_s`: the wait that the provider named, 0.0 where it named none.
 
         `ignores`: overloads without such a time begin no back-off now, see `is_needless`.
         """
-        told_s = min(told_s, TOLD_MAX_S)
+        stated_s = min(stated_s, STATED_MAX_S)
         if placed_at > self.began_at:
-            if not told_s and ignores:
+            if not stated_s and ignores:
                 return
             self.count = min(self.count + 1, _COUNT_AT_MOST)
             self.began_at, self._permit = now, permit
-            wait_s = told_s or min(BACKOFF_BASE_S * 2.0**self.count, BACKOFF_MAX_S)
+            wait_s = stated_s or min(BACKOFF_BASE_S * 2.0**self.count, BACKOFF_MAX_S)
             self.until = max(self.until, now + wait_s * _spread(permit))
-            self.is_told = told_s > 0.0
-        elif told_s:  # sent before: counted from when the back-off began
-            self.until = max(self.until, self.began_at + told_s)
-            self.is_told = True
+            self.is_stated = stated_s > 0.0
+        elif stated_s:  # sent before: counted from when the back-off began
+            self.until = max(self.until, self.began_at + stated_s)
+            self.is_stated = True
 
     def timed_out(self, permit: int, placed_at: float, now: float) -> None:
         """A call was not answered in time: without a wait, but one call goes first."""
@@ -76,7 +78,7 @@ class BackOff:
         if self.count == 1:
             self._needless = min(self._needless + 1, NEEDLESS_AT_MOST)
         self.count = 0
-        if not self.is_told:
+        if not self.is_stated:
             self.until = min(self.until, placed_at)
 
     def is_needless(self, failures_in_row: int, window_s: float, now: float) -> bool:
