@@ -19,6 +19,7 @@ class Address(NamedTuple):
 
 
 def taken_apart(url: str) -> Address:
+    """`(scheme, user and password with their @, place, query)` of an address."""
     scheme, mark, rest = url.partition("://")
     if not mark:
         scheme, rest = "", url
@@ -34,7 +35,7 @@ def without_secrets(url: str) -> tuple[str, str]:
 
 
 def masked_address(url: str) -> str:
-    """As it may be shown. The user of a database is told; elsewhere that may be a token."""
+    """The address as it may be shown. Only a database keeps its user: elsewhere that may be a token."""
     scheme, userinfo, place, _ = taken_apart(url)
     user, colon, _ = userinfo.removesuffix("@").partition(":")
     if not userinfo:

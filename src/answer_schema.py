@@ -6,7 +6,7 @@ all are written out; one that never ends is refused when it comes in. Judging an
 short one on the event loop, a longer one in a thread. `format` is a note to the model and is not checked, as
 JSON schema has it by default.
 
-Models wrap JSON into code fences and sentences although they are told not to; `answer_text` finds it. The
+Models wrap JSON into code fences and sentences in spite of the instructions; `answer_text` finds it. The
 last whole JSON outside of thinking that matches is the answer, and only what belongs to it is handed on.
 """
 
@@ -235,8 +235,8 @@ def _judged(text: str, validator: Any) -> Reading:
     try:
         value = STRICT_JSON.decode(text)
     except json.JSONDecodeError as error:
-        told = f"It is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        return Reading(None, told, _NO_JSON)
+        feedback = f"It is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        return Reading(None, feedback, _NO_JSON)
     except (ValueError, RecursionError):
         return Reading(None, "It is not JSON that can be read.", _NO_JSON)
     try:
@@ -245,8 +245,10 @@ def _judged(text: str, validator: Any) -> Reading:
         return Reading(None, "It is nested too deeply.", "it is nested too deeply")
     if not problems:
         return Reading(text)
-    told = "\n".join(f"- {_place('$', each.absolute_path)}: {_short(each.message)}" for each in problems)
-    return Reading(None, told, f"{_place('$', problems[0].absolute_path)} breaks {problems[0].validator!r}")
+    feedback = "\n".join(f"- {_place('$', each.absolute_path)}: {_short(each.message)}" for each in problems)
+    return Reading(
+        None, feedback, f"{_place('$', problems[0].absolute_path)} breaks {problems[0].validator!r}"
+    )
 
 
 def _place(root: str, path: Any) -> str:

@@ -122,7 +122,7 @@ class _Search:
         return end
 
     def _looked_at(self, error: ValueError, start: int) -> int:
-        """A string without an end is told by where it begins."""
+        """A string without an end is reported with the place where it begins."""
         if isinstance(error, json.JSONDecodeError) and not error.msg.startswith("Unterminated"):
             return error.pos - start + 1
         return len(self._text) - start

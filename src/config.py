@@ -1,6 +1,6 @@
 """Settings: the defaults of `orchestrator.toml`, a user's file over them, the environment over both.
 
-`load_settings()` is the one door. Every value is validated once, here; the rest of the house trusts it.
+`load_settings()` is the only way in. Every value is validated here, once; all other code trusts it.
 The rows themselves are in `settings.py`.
 """
 
@@ -48,6 +48,7 @@ class ProviderAccess:
 
     @property
     def configured(self) -> bool:
+        """Whether it can be called: it is enabled, and has a key where it needs one."""
         return self.config.enabled and (bool(self.key.get_secret_value()) or self.config.keyless)
 
 
@@ -58,8 +59,10 @@ def version() -> str:
 
 
 def identity(access: ProviderAccess) -> tuple[str, str]:
-    """What is learned about a provider is kept under its address and a fingerprint, which tells keys apart
-    without keeping them: limits belong to a key's organisation. A key in the address counts as one.
+    """`(address, fingerprint of the key)`, under which the learned limits of a provider are stored.
+
+    Limits belong to the organisation of a key. A fingerprint distinguishes keys without storing them. A key
+    in the address counts as one.
     """
     address, secret = without_secrets(access.base_url)
     return address, hashlib.sha256((access.key.get_secret_value() + secret).encode()).hexdigest()[:16]
@@ -99,6 +102,7 @@ class Environment(dict[str, str]):
         self._of_file = frozenset(of_file)
 
     def is_of_file(self, name: str) -> bool:
+        """Whether the variable `name` comes from `.env`."""
         return name in self._of_file
 
 
@@ -181,8 +185,8 @@ def _explain(error: ValidationError, where: str, given: Mapping[str, Any]) -> Co
     """All unknown names, or else the first problem, as one line: what, where, what is allowed."""
     unknown = [each for each in error.errors() if each["type"] == "extra_forbidden"]
     if unknown:
-        told = (_unknown(each["loc"], each["input"]) for each in unknown[:MAX_PROBLEMS_SHOWN])
-        return ConfigError("; ".join(told), where=where)
+        problems = (_unknown(each["loc"], each["input"]) for each in unknown[:MAX_PROBLEMS_SHOWN])
+        return ConfigError("; ".join(problems), where=where)
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")

@@ -14,7 +14,7 @@
         |-- Overloaded         529, 503, slow_down: the provider's load, not our quota
         |-- ServerError        500, 502, 504 and every other 5xx
         |-- TimedOut           no complete answer in time; it may have been billed
-        |-- Unreachable        reset, refused, DNS, TLS; `sent` tells whether the request may have left
+        |-- Unreachable        reset, refused, DNS, TLS; `sent`: whether the request may have left
         |-- InvalidResponse    malformed, empty, or cut off without a stop reason
         |-- UnusableAnswer     a whole answer without text, as some models give it now and then
         |-- SchemaMismatch     an answer, but not the JSON that was asked for
@@ -27,7 +27,7 @@
         |-- InternalError      our own code failed during the call, not the provider or the task
         `-- BadRequest         every other 4xx
 
-Class attributes answer "whose fault is it, and what next", so no caller compares messages:
+Class attributes say where the fault is and what happens next, so that no caller compares messages:
 
 `counts_against_health`  the breaker counts it as a failure (False: neutral)
 `costs_attempt`          it uses up one of the task's attempts
@@ -107,7 +107,7 @@ class ProviderError(OrchestratorError):
     `retry_after_s` the wait it asked for, `resets_at` (UTC epoch seconds) when a quota comes back
     (`reset_guessed`: by that wait alone, for nothing names a daily quota),
     `sent` whether the request may have reached the provider, `limits` the `LimitReport`s of its headers,
-    `usage` the `Usage` where the provider told what it charges although no usable answer came.
+    `usage` the `Usage` where the provider reported what it charges for an unusable answer.
     `message` is the provider's sentence without keys; it is for people and never parsed.
     """
 
@@ -147,32 +147,46 @@ class ProviderError(OrchestratorError):
 
 
 class RateLimited(ProviderError):
+    """429: too many requests or tokens for now."""
+
     costs_attempt = False
 
 
 class QuotaExhausted(ProviderError):
+    """A quota of hours, days or money is spent."""
+
     costs_attempt = False
 
 
 class Overloaded(ProviderError):
+    """The provider has no capacity now (529, 503)."""
+
     counts_against_health = True
 
 
 class ServerError(ProviderError):
+    """The provider failed (5xx)."""
+
     counts_against_health = True
 
 
 class TimedOut(ProviderError):
+    """No whole answer in time."""
+
     counts_against_health = True
     may_be_billed = True
 
 
 class Unreachable(ProviderError):
+    """No connection, or it broke."""
+
     counts_against_health = True
     may_be_billed = True  # only where `sent`; a refused connection was never sent
 
 
 class InvalidResponse(ProviderError):
+    """A response that is not an answer of the API."""
+
     counts_against_health = True
     may_be_billed = True
 
@@ -187,7 +201,7 @@ class UnusableAnswer(ProviderError):
 
 
 class SchemaMismatch(ProviderError):
-    """The answer does not match the task's schema: neutral, since the schema may be one that nobody can meet.
+    """The answer does not match the task's schema: neutral, since no answer may be able to match the schema.
 
     `answer` is what came and `problems` what is wrong with it, for the model that gets both back.
     """
@@ -202,10 +216,14 @@ class AuthFailed(ProviderError):
 
 
 class ModelUnavailable(ProviderError):
+    """The provider does not serve this model, or not with this key."""
+
     costs_attempt = False
 
 
 class ContextTooLong(ProviderError):
+    """The prompt does not fit the model's context window."""
+
     costs_attempt = False
 
 
@@ -216,23 +234,27 @@ class RequestTooLarge(ProviderError):
 
 
 class ContentRefused(ProviderError):
+    """Refused for its content."""
+
     costs_attempt = False
     may_be_billed = True
 
 
 class Truncated(ProviderError):
+    """max_tokens was spent before a usable answer was complete."""
+
     may_be_billed = True
 
 
 class InternalError(ProviderError):
-    """An exception in our own code: it says nothing about the provider, the model or the task."""
+    """An unexpected exception of this program: it says nothing about provider, model or task."""
 
-    costs_attempt = False  # the rule in `failover` ends the task where it persists
+    costs_attempt = False  # the rule in `retry_policy` ends the task where it persists
     may_be_billed = True  # the request may have left, and the answer come
 
 
 class BadRequest(ProviderError):
-    pass
+    """The request itself is wrong, and no provider would take it."""
 
 
 PROVIDER_ERRORS: dict[str, type[ProviderError]] = {

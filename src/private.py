@@ -1,4 +1,4 @@
-"""Folders of the state, which nobody else on this machine may look into."""
+"""Folders for the state, readable by their owner alone."""
 
 from __future__ import annotations
 

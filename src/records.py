@@ -1,4 +1,4 @@
-"""The values that travel through the house: nobody changes one, and they do no more than simple sums.
+"""The values that pass between all parts of the program. None is ever changed; methods are simple sums.
 
 Units are in the names: `_s` seconds, `_at` UTC epoch seconds (float), `_tokens` tokens,
 `_nanos` integer nano-dollars (1 USD = 1_000_000_000). Money is integer so that sums are exact.
@@ -59,7 +59,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a user hands in. Unique by (`batch`, `id`) for life."""
+    """What a user submits. Unique by (`batch`, `id`) for life."""
 
     id: str
     batch: str
@@ -119,15 +119,16 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
+        """Tokens of prompt and answer."""
         return self.prompt_tokens + self.output_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class LimitReport:
-    """One limit as a provider's answer told it.
+    """One limit as a provider's answer reported it.
 
     `dimension` is `requests`, `tokens`, `input_tokens` or `output_tokens`; `window_s` the length of
-    the window the limit counts over (60 or 86,400), None where the header does not tell.
+    the window the limit counts over (60 or 86,400), None where the header does not say.
     """
 
     dimension: str
@@ -148,7 +149,7 @@ class CompletionRequest:
     timeout_s: float = 120.0
     response_schema: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)  # the flags of the row of the model
-    cache_key: str = ""  # names the beginning that other calls share; empty: none does
+    cache_key: str = ""  # names the prefix that other calls share; empty: none do
     cached_turns: int = 0  # so many of `messages` are to be kept in the provider's cache; 0: none
 
 
@@ -231,10 +232,10 @@ class Candidate(NamedTuple):
 
 @dataclass(slots=True)
 class Placement:
-    """Dispatch's answer for a task: who serves it, why, and what was reserved.
+    """The decision for a task: the provider that serves it, the reasons, and what was reserved.
 
-    Nobody changes one, an attempt or a result; but they are made at every decision, and a frozen one takes
-    three times as long.
+    Placements, attempts and results are never changed; but they are made at every decision, and a frozen one
+    takes three times as long.
     """
 
     permit: int
@@ -253,7 +254,7 @@ class Placement:
     warnings: tuple[str, ...] = ()
     reserved_nanos: int = 0
     forced: bool = False
-    cache_key: str = ""  # of a beginning of the prompt that other tasks share
+    cache_key: str = ""  # of a prefix of the prompt that other tasks share
     cached_turns: int = 0  # so many of its messages are marked for the provider's cache
 
 
@@ -326,7 +327,7 @@ class Result:
 
     @property
     def provider(self) -> str:
-        """Who answered, or was asked last; empty for a task never called."""
+        """The provider that answered, or was called last; empty for a task that was never sent."""
         return self.answered_by.provider if self.answered_by else ""
 
     @property
@@ -420,6 +421,8 @@ class ProviderSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class AgentSnapshot:
+    """One agent at a moment."""
+
     name: str
     home: str
     task_types: tuple[str, ...]

@@ -33,11 +33,15 @@ MAX_PROBLEMS_SHOWN = 5
 
 
 class ServerSettings(Section):
+    """`[server]`: where the pages listen."""
+
     host: str
     port: int = Field(ge=0, le=65535)
 
 
 class PoolSettings(Section):
+    """`[pool]`: how tasks are claimed, called and repeated."""
+
     shutdown_grace_s: float = NotNegative
     prefetch_limit: int = Field(ge=1)
     max_claims: int = Field(ge=1)
@@ -50,6 +54,8 @@ class PoolSettings(Section):
 
 
 class RoutingSettings(Section):
+    """`[routing]`: how a provider is chosen."""
+
     preferences: bool
     preferred_wait_s: float = NotNegative
     emergency_provider: str
@@ -66,6 +72,8 @@ class RoutingSettings(Section):
 
 
 class BreakerSettings(Section):
+    """`[breaker]`: when a circuit breaker opens and closes."""
+
     consecutive_failures: int = Field(ge=1)
     failure_rate: float = Fraction
     min_calls: int = Field(ge=1)
@@ -81,7 +89,7 @@ class BreakerSettings(Section):
 
 
 class LimitSettings(Section):
-    """Limits that the user tells. Absent: learned."""
+    """Configured limits of a provider. Those that are absent are learned."""
 
     requests_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     tokens_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -89,10 +97,10 @@ class LimitSettings(Section):
     output_tokens_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     requests_per_day: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     burst_s: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="seconds of requests at once"
+        default=None, gt=0, allow_inf_nan=False, description="seconds' worth of requests at once"
     )
     token_burst_s: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="seconds of tokens at once"
+        default=None, gt=0, allow_inf_nan=False, description="seconds' worth of tokens at once"
     )
 
     def not_counted(self, counted: Collection[str]) -> list[str]:
@@ -102,16 +110,19 @@ class LimitSettings(Section):
 
 
 class TierModels(Section):
+    """The model of a provider for each tier."""
+
     economy: str
     standard: str
     premium: str
 
     def of(self, tier: str) -> str:
+        """The model of `tier`."""
         return {"economy": self.economy, "standard": self.standard, "premium": self.premium}[tier]
 
 
 class ProviderConfig(Section):
-    """One provider: an API format, a place, a key, and what it is worth."""
+    """One provider: its API format, address, key, models, weight and limits."""
 
     api_format: ApiFormatName
     weight: float = NotNegative
@@ -126,7 +137,7 @@ class ProviderConfig(Section):
     model_limits: Mapping[str, LimitSettings] = Field(default_factory=dict)
 
     def all_limits(self) -> Iterator[tuple[str, LimitSettings]]:
-        """The limits that are told, each with where."""
+        """The configured limits, each with the name of its section."""
         yield "limits", self.limits
         for model, limits in self.model_limits.items():
             yield f'model_limits."{model}"', limits
@@ -138,12 +149,12 @@ class ProviderConfig(Section):
 
     @property
     def keyless(self) -> bool:
-        """Whether it needs no key. Calls to it cost nothing, unless the row of a model sets a price."""
+        """Whether it needs no key. Its calls are free then, unless a model has a price."""
         return not self.api_key_env
 
     @property
     def why_not_configured(self) -> str:
-        """In a word, for a provider that can't be called at all."""
+        """The reason, in a few words, why a provider cannot be called at all."""
         if not self.enabled:
             return "switched off in the configuration"
         return f"no key in {' or '.join(self.api_key_env)}" if self.api_key_env else "no key"
@@ -174,12 +185,14 @@ class ProviderConfig(Section):
 
 
 class TaskTypeConfig(Section):
+    """`[task_types.NAME]`: preferred provider and tier of a task type."""
+
     prefer: str = ""
     tier: Tier
 
 
 class CachingSettings(Section):
-    """Prompt caches of providers: whether beginnings that tasks share are kept in them."""
+    """Whether prefixes that tasks share are kept in the providers' prompt caches."""
 
     enabled: bool
     min_prefix_tokens: int = Field(ge=1)
@@ -187,6 +200,8 @@ class CachingSettings(Section):
 
 
 class TierSettings(Section):
+    """`[tiers]`: the default max_tokens of each tier, and the prompt lengths that decide `auto`."""
+
     economy_max_tokens: int = Field(ge=1)
     standard_max_tokens: int = Field(ge=1)
     premium_max_tokens: int = Field(ge=1)
@@ -194,6 +209,7 @@ class TierSettings(Section):
     premium_chars: int = Field(ge=0)
 
     def max_tokens(self, tier: str) -> int:
+        """The default max_tokens of `tier`."""
         return {
             "economy": self.economy_max_tokens,
             "standard": self.standard_max_tokens,
@@ -202,7 +218,7 @@ class TierSettings(Section):
 
 
 class PriceConfig(Section):
-    """USD per million tokens."""
+    """A price in USD per million tokens."""
 
     input: float = NotNegative
     output: float = NotNegative
@@ -211,7 +227,7 @@ class PriceConfig(Section):
 
 
 class ModelConfig(Section):
-    """What is known of the models whose name starts with the row's key."""
+    """Facts about the models whose name starts with the section's key."""
 
     api_format: ApiFormatName | None = None
     successor: str = ""
@@ -219,7 +235,9 @@ class ModelConfig(Section):
     refuses: tuple[Literal["temperature", "stop", "response_schema"], ...] = ()
     max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     thinking_headroom_tokens: int = Field(default=0, ge=0)
-    prompt_cache: Literal["", "key", "marks"] = ""  # what it takes: nothing, a key, marks in the prompt
+    prompt_cache: Literal["", "key", "marks"] = (
+        ""  # how it caches a prefix: not at all, by key, at marks in the prompt
+    )
     group: str = ""  # models with the same group share their limits; empty: the model's own name
     price: PriceConfig | None = None
 
@@ -230,12 +248,16 @@ class ModelConfig(Section):
 
 
 class BudgetAmounts(Section):
+    """Budgets in USD; 0 is none."""
+
     daily_usd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     monthly_usd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     total_usd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
 class BudgetSettings(BudgetAmounts):
+    """`[budgets]`: of everything, of providers and of submitters."""
+
     time_zone: str = "UTC"
     alert_percent: tuple[Percent, ...]
     min_max_tokens: int = Field(ge=1)
@@ -250,6 +272,8 @@ class BudgetSettings(BudgetAmounts):
 
 
 class AgentConfig(Section):
+    """`[[agents]]`: an agent's home provider, task types, slots and system prompt."""
+
     name: str = Field(min_length=1)
     home: str
     task_types: tuple[str, ...] = ()
@@ -259,7 +283,7 @@ class AgentConfig(Section):
 
 
 class Settings(Section):
-    """Everything that can be set. Built by `load_settings`."""
+    """All settings. Built by `load_settings`."""
 
     state_dir: Path
     database_url: str
@@ -286,7 +310,7 @@ class Settings(Section):
         return self
 
     def _problems(self) -> Iterator[str]:
-        """What no section can see by itself: names of others, limits that the API format does not count."""
+        """Errors that no section can see by itself: unknown names, limits that the API does not count."""
         for where, provider in self._named_providers():
             if provider not in self.providers:
                 yield f"{where}: no provider {provider!r}; {hint(provider, self.providers)}"
@@ -313,7 +337,7 @@ class Settings(Section):
                     yield f"providers.{name}.{where}.{each}: {problem}"
 
     def _named_providers(self) -> Iterator[tuple[str, str]]:
-        """Every setting that names a provider, and whom it names."""
+        """`(setting, provider)` for every setting that names a provider."""
         for kind, row in self.task_types.items():
             if row.prefer:
                 yield f"task_types.{kind}.prefer", row.prefer
@@ -325,9 +349,9 @@ class Settings(Section):
             yield "budgets.providers", name
 
     def lookup_model(self, model: str) -> ModelConfig:
-        """The row with the longest key that `model` starts with; an empty row where none does.
+        """The section with the longest key that `model` starts with; an empty one where none does.
 
-        A row with a successor names one retired model: it says nothing about others that start alike.
+        A section with a successor is about one retired model, not about others that start alike.
         """
         best = ""
         for key, row in self.models.items():
@@ -336,11 +360,11 @@ class Settings(Section):
         return self.models[best] if best else _EMPTY_MODEL
 
     def serves(self, provider: str, model: str) -> bool:
-        """Whether `model` (a current name) may be asked of `provider`: its own tiers, or its home's models.
+        """Whether `provider` serves `model` (a current name).
 
-        A home's models are those of a row of `[models]`, or of the installed price list.
-
-        A compatible server shares an API format but not the models of that format's inventor.
+        Each provider serves the models of its tiers. The inventor of an API format, the provider of the same
+        name, also serves all models that a section of `[models]` or the installed price list counts to that
+        format; compatible servers do not.
         """
         row = self.providers[provider]
         if model in {row.models.of(tier) for tier in TIERS}:
@@ -348,7 +372,7 @@ class Settings(Section):
         return provider == row.api_format == (self.lookup_model(model).api_format or api_of(model))
 
     def left_by(self, models: Collection[str], providers: Collection[str]) -> list[str]:
-        """The providers that a task pinned to these may go to, configured or not; no names are no pin."""
+        """The providers, configured or not, that a task pinned to these may go to. Empty: not pinned."""
         current = [self.resolve_model(model)[0] for model in models]
         return [
             name
@@ -358,13 +382,13 @@ class Settings(Section):
         ]
 
     def without_caches(self) -> Settings:
-        """For virtual time, whose answers tell of no cache: nobody waits for one there."""
+        """The same without prompt caches, for runs in virtual time, whose answers report none."""
         return self.model_copy(update={"caching": self.caching.model_copy(update={"enabled": False})})
 
     def resolve_model(self, model: str) -> tuple[str, str]:
-        """`(current model, warning)`: a retired name resolves to its successor, the warning names both.
+        """`(current model, warning)`: a retired name resolves to its successor, and the warning names both.
 
-        A successor row counts for the exact name and for its dated or `-latest` variants.
+        A successor holds for the exact name and for its dated or `-latest` variants.
         """
         for key, row in self.models.items():
             if row.successor and _names(model, key):

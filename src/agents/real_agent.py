@@ -1,7 +1,7 @@
 """One agent: a worker with a home provider, a speciality, and clients for every provider.
 
-It carries out placements and decides nothing: which provider serves the task was decided before, so an
-agent finishes a task elsewhere when its home fails without knowing why.
+It carries out placements and decides nothing. The placement names the provider, so an agent can finish a task
+at another provider when its home has failed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..settings import AgentConfig, Settings
 
 
 class RealAgent:
-    """See the top of the file. `adapters` maps provider names to the seam, shared by all agents."""
+    """A worker that makes the one call of a placement. All agents share `adapters`, by provider name."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class RealAgent:
         task = placement.task
         config = self._settings.lookup_model(placement.model)
         messages = self._messages(task.messages)
-        as_written = messages is task.messages  # with a prompt of the agent's before it, it is no shared one
+        as_written = messages is task.messages  # an agent's system prompt changes the shared prefix
         return CompletionRequest(
             model=placement.model,
             messages=messages,
@@ -85,7 +85,7 @@ class RealAgent:
 async def complete(
     adapters: Mapping[str, ProviderAdapter], provider: str, request: CompletionRequest
 ) -> Completion:
-    """One exchange within `request.timeout_s`: the total is kept here, since no SDK's own timeout is one."""
+    """One exchange within `request.timeout_s`, the total, which no SDK's own timeout is."""
     try:
         async with asyncio.timeout(request.timeout_s):
             return await adapters[provider].complete(request)
@@ -95,9 +95,9 @@ async def complete(
 
 
 def matching(completion: Completion, reading: Reading, placement: Placement) -> Completion:
-    """The completion with nothing but the JSON that was asked for. Raises where it is none.
+    """The completion reduced to its JSON. Raises SchemaMismatch, or Truncated where it was cut off.
 
-    JSON that was cut off is no mistake of the model's: it needs more room, not to be told what is wrong.
+    JSON that was cut off is not the model's mistake: it needs a larger max_tokens, not a correction.
     """
     if reading.text is not None:
         return replace(completion, text=reading.text)

@@ -44,7 +44,7 @@ CODES: Mapping[str, type[ProviderError]] = {
     "user_profile_not_billable": QuotaExhausted,
     "user_profile_billing_not_authorized": QuotaExhausted,
     "billing_error": QuotaExhausted,
-    "ramp_limit_exceeded": RateLimited,  # a limit on how fast use may grow; it tells when to come back
+    "ramp_limit_exceeded": RateLimited,  # a limit on how fast use may grow, with the time to wait
     "organization_on_hold": AuthFailed,
     "authentication_error": AuthFailed,
     "permission_error": AuthFailed,
@@ -88,7 +88,7 @@ CLASSES: Mapping[str, Verdict] = {
 }
 
 WINDOW_FULL = "model_context_window_exceeded"
-# Closed: a reason that is not here, and a turn that is paused, are told with a warning.
+# A reason that is not here, such as a paused turn, becomes OTHER with a warning.
 FINISH: Mapping[str, Finish] = {
     "end_turn": FinishReason.STOP,
     "stop_sequence": FinishReason.STOP,
@@ -183,9 +183,9 @@ class AnthropicAdapter(SdkAdapter):
 
 
 def _mark(body: Json, messages: Sequence[Message], request: CompletionRequest) -> None:
-    """Have the request's first `cached_turns` messages kept: a mark on the last of their blocks.
+    """Mark the last block of the first `cached_turns` messages, so that the prompt cache keeps them.
 
-    System messages come first on this API format, all of them, so a mark in the conversation covers them too.
+    All system messages come first in this API, so a mark in the conversation covers them too.
     """
     keep: Json = {"cache_control": {"type": "ephemeral"}}
     turns, leading = request.cached_turns, leading_system(request.messages)

@@ -1,7 +1,7 @@
 """The seam between the pool and the providers' SDKs.
 
 An adapter makes exactly one HTTP exchange per call. It does not retry, does not choose, does not
-read a clock for anything but its own timeouts, and raises nothing but `ProviderError` subclasses
+read a clock except for its own timeouts, and raises only `ProviderError` subclasses
 (and `asyncio.CancelledError`). The total time limit is the agent's, since no SDK's timeout is a total.
 """
 
@@ -13,12 +13,12 @@ from typing import Protocol, runtime_checkable
 from ..records import Completion, CompletionRequest, Usage
 
 LateUsageCallback = Callable[[CompletionRequest, Usage], None]
-"""Told, on the event loop, what a call has used after all whose task had already given it up."""
+"""Called on the event loop with the usage of a call that went on after its task had cancelled it."""
 
 
 @runtime_checkable
 class ProviderAdapter(Protocol):
-    """What the pool needs of a provider."""
+    """The calls that the pool makes to a provider."""
 
     name: str
 
@@ -26,10 +26,10 @@ class ProviderAdapter(Protocol):
         """Import the SDK and build the client, off the loop, so that no timed call pays for it."""
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        """Make one call. Raises a `ProviderError` subclass for everything that is not a usable answer."""
+        """Make one call. Raises a `ProviderError` subclass for everything but a usable answer."""
 
     async def list_models(self, timeout_s: float) -> list[str]:
-        """The free health call. Raises like `complete`."""
+        """The models that the provider offers: a free health check. Raises like `complete`."""
 
     async def close(self) -> None:
         """Close all connections. Safe to call twice."""

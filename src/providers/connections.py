@@ -44,7 +44,7 @@ class StaleConnection(aiohttp.ClientConnectionError):
 
 
 class Handler(ResponseHandler):
-    """One connection. `expects` is False from when it is handed out until its request is written."""
+    """One connection. `expects` is False from when the pool returns it until its request is written."""
 
     def __init__(self, loop: Any) -> None:
         super().__init__(loop)
@@ -65,7 +65,7 @@ class Handler(ResponseHandler):
         return self.expects
 
     def has_unread_data(self) -> bool:
-        """Whether something came that was not read, or the other side has closed. Costs a system call."""
+        """Whether there is unread data, or the other side has closed. Costs a system call."""
         if self.should_close or self.transport is None:
             return True
         if self._is_readable is None:
@@ -74,6 +74,7 @@ class Handler(ResponseHandler):
         return self._is_readable()
 
     def data_received(self, data: bytes) -> None:
+        """Bytes from the server: a head is passed on whole and repaired, a body as it comes."""
         if self._head is None:
             super().data_received(data)
             return
@@ -93,6 +94,7 @@ class Handler(ResponseHandler):
             super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended; before the request was written that is a `StaleConnection`."""
         rest, self._head = self._head, None
         if rest:  # no HTTP: aiohttp says why
             super().data_received(rest)
@@ -101,7 +103,7 @@ class Handler(ResponseHandler):
         super().connection_lost(exc)
 
     def set_exception(self, exc: Any, *cause: Any) -> None:
-        """The first one tells whether anything was sent. Broken chunks end the body too."""
+        """The first one decides whether anything was sent. Broken chunks end the body too."""
         body = self._payload
         if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
             set_exception(body, aiohttp.ClientPayloadError(f"not a valid HTTP body: {exc.message}"), exc)
@@ -109,7 +111,7 @@ class Handler(ResponseHandler):
             super().set_exception(exc, *cause)
 
     def _reject_early_data(self) -> None:
-        """What comes before the request is no answer to it."""
+        """Close the connection: what comes before the request cannot be its answer."""
         self._head = None
         self.force_close()
         if self.transport is not None:
@@ -139,11 +141,13 @@ class Request(ClientRequest):
     """A request that is written only to a connection that is silent."""
 
     async def send(self, conn: Any) -> ClientResponse:
+        """Write the request, unless the connection has become useless meanwhile."""
         if not self.body:
             conn.protocol.begin()
         return await super().send(conn)
 
     async def write_bytes(self, writer: Any, conn: Any, content_length: int | None = None) -> None:
+        """Write the body, unless the connection has become useless meanwhile."""
         if conn.protocol.begin():
             await super().write_bytes(writer, conn, content_length)
         else:
@@ -153,13 +157,14 @@ class Request(ClientRequest):
 
 
 class Connector(aiohttp.TCPConnector):
-    """A pool that hands out silent connections only."""
+    """A pool that returns silent connections only."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = functools.partial(Handler, loop=self._loop)  # type: ignore[assignment]
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        """A connection without unread data; others are closed."""
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol: Any = connection.protocol
@@ -176,7 +181,7 @@ def _end_of_head(data: bytes) -> int:
 
 
 def readable_check(fileno: int) -> Callable[[], bool]:
-    """A function that tells whether a socket has data, or its end, to be read."""
+    """A function that returns whether a socket has data, or its end, to be read."""
     if sys.platform == "win32":
         return lambda: bool(select.select([fileno], [], [], 0)[0])
     poll = select.poll()

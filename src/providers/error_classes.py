@@ -171,7 +171,7 @@ def _shown_code(answer: ErrorAnswer) -> str:
 def _by_message(
     answer: ErrorAnswer, request: CompletionRequest | None, patterns: Sequence[MessagePattern]
 ) -> tuple[type[ProviderError], str] | None:
-    """The same for a bad request without a known code, where its message tells more; else None."""
+    """The same for a bad request without a known code, where its message says more; else None."""
     message = answer.message.lower()
     for part, code, cls in patterns:
         if part in message:
@@ -210,7 +210,7 @@ def names_a_limit(message: str, max_tokens: int) -> tuple[int, int] | None:
     """`(limit, requested)` of a refusal that counts one request against its limit and nothing else.
 
     "Limit 30000, Requested 48211" and its like at OpenAI, Azure, Groq and Cerebras have the code of every
-    other 429. Where waiting helps, a message counts what is used as well, and tells how long to wait. So two
+    other 429. Where waiting helps, a message also counts what is used, and says how long to wait. So two
     different counts and no third one decide, whatever the words and their order.
     """
     counts = _counts(message)
@@ -224,8 +224,8 @@ def names_a_limit(message: str, max_tokens: int) -> tuple[int, int] | None:
 def too_large(answer: ErrorAnswer, request: CompletionRequest) -> tuple[int, int] | None:
     """`(limit, tokens of this request)` where a 429 is about this one request, so that waiting does not help.
 
-    Some tell only the limit (Anthropic in its headers, Gemini in `quotaValue`): the least that the prompt can
-    be is compared with it then.
+    Some report only the limit (Anthropic in its headers, Gemini in `quotaValue`): the least that the prompt
+    can be is compared with it then.
     """
     least = -(-sum(len(m.content) for m in request.messages) // _CHARS_PER_TOKEN_AT_MOST)
     limits = [answer.token_limit, *(each.limit for each in answer.limits if each.dimension in _TOKENS)]

@@ -108,7 +108,7 @@ class ErrorFactory:
         request: CompletionRequest | None,
         status: int | None = None,
     ) -> ProviderError:
-        """The error of a call without a whole answer; `said` is the exception that tells most."""
+        """The error of a call without a whole answer. `said`: the exception with the clearest message."""
         cls, sent = verdict
         what = _WORDS.get(verdict, "the SDK refused")
         message = str(said) if isinstance(said, RejectedAnswer) else f"{what} ({type(said).__name__}: {said})"

@@ -61,8 +61,8 @@ _ANSWER_KEYS = ("candidates", "promptFeedback")
 class GeminiAdapter:
     """Gemini, or a server that speaks its format.
 
-    Each call takes a thread. A task that gives up moves on at once; the thread keeps its place
-    until the exchange ends, and what it has used by then is told to `on_late_usage`, on the event loop.
+    Each call takes a thread. A task that is cancelled moves on at once; its thread goes on until the exchange
+    ends, and then reports what it has used to `on_late_usage`, on the event loop.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class GeminiAdapter:
         self._schema_form = access.config.api.schema_form
         self._on_late_usage = on_late_usage
         self._errors = ErrorFactory(access.name, self._key)
-        # Twice as many as calls: those that were given up keep theirs until their own time limit.
+        # Twice as many as calls: cancelled calls keep their threads until their own time limit.
         self._calls = DaemonPool(2 * slots, f"{access.name}-call")
         self._health = DaemonPool(_HEALTH_THREADS, f"{access.name}-health")
         self._clients: tuple[Any, Any] | None = None  # for generating, for listing models
@@ -120,7 +120,7 @@ class GeminiAdapter:
         self._closed = True
         self._calls.close()
         self._health.close()
-        async with self._building:  # what is being built has to be closed too
+        async with self._building:  # a client that is being built is closed too
             clients, self._clients = self._clients, None
         for client in clients or ():
             client.transport.close()
@@ -142,7 +142,7 @@ class GeminiAdapter:
         error = future.exception()
         usage = getattr(error, "usage", None) if error else future.result().usage
         if usage is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._on_late_usage, request, usage)
 
     # -- in a thread
@@ -168,7 +168,7 @@ class GeminiAdapter:
 
         from .requests_transport import BoundedAdapter
 
-        # Left to itself a session reads the environment and ~/.netrc for each request, a quarter of its cost.
+        # By default a session reads the environment and ~/.netrc for each request, a quarter of its cost.
         session.trust_env = False
         if not is_loopback(self._base_url):
             session.proxies = get_environ_proxies(self._base_url)
@@ -185,7 +185,7 @@ class GeminiAdapter:
     def _options(self, timeout_s: float) -> Json:
         """One attempt, with a limit for connecting and one for silence.
 
-        A pair is no timeout that the package knows; a decorator is, and hands it to `requests` untouched.
+        The package does not know a pair as a timeout; a decorator passes it to `requests` unchanged.
         """
         limits = (self._connect_timeout_s, timeout_s)
         return {"retry": None, "timeout": lambda call: functools.partial(call, timeout=limits)}
@@ -224,10 +224,10 @@ class GeminiAdapter:
 
     @contextlib.contextmanager
     def _translated(self, request: CompletionRequest | None) -> Iterator[None]:
-        """What the package raises, as one of our errors."""
+        """Turns what the package raises into a `ProviderError`."""
         try:
             yield
-        except Exception as error:  # whatever four packages may raise: none of it may end the pool
+        except Exception as error:  # four packages may raise anything; none of it may end the pool
             raise self._failure(error, request) from error
 
     def _prepared(self, request: CompletionRequest) -> tuple[Any, list[Json], Json]:
@@ -258,31 +258,31 @@ class GeminiAdapter:
             return self._errors.of_exception(verdict_on(error), error, request, status)
         return self._answered_error(error_in(self._last.body), response.status_code, request)
 
-    def _answered_error(self, told: Json, status: int, request: CompletionRequest | None) -> ProviderError:
-        """The error that the provider answered with, `told` as `error_in` reads it."""
+    def _answered_error(self, error: Json, status: int, request: CompletionRequest | None) -> ProviderError:
+        """The error that the provider answered with; `error` is as `error_in` reads it."""
         response = self._last.response
         headers = {name.lower(): values.text(value) for name, value in response.headers.items()}
-        reasons, quotas, delay_s = google_details(told.get("details"))
+        reasons, quotas, delay_s = google_details(error.get("details"))
         now = time.time()
         answered = answered_at(headers, now)
         daily = next((quota for quota in quotas if "PerDay" in quota), "")
         answer = ErrorAnswer(
             status,
-            (*reasons, daily, values.text(told.get("status"))),
-            told["message"] or values.text(response.reason),
+            (*reasons, daily, values.text(error.get("status"))),
+            error["message"] or values.text(response.reason),
             headers,
             retry_after_s=delay_s,
             resets_at=now + next_midnight_pacific(answered) - answered if daily else None,
-            from_api=not told["is_page"],
-            flagged=told["is_flagged"],
-            token_limit=token_quota(told.get("details")),
+            from_api=not error["is_page"],
+            flagged=error["is_flagged"],
+            token_limit=token_quota(error.get("details")),
         )
         codes = {**CODES, daily: QuotaExhausted} if daily else CODES
         return self._errors.of_answer(answer, codes, request, now)
 
     def _completion(self, body: Json, request: CompletionRequest, warnings: tuple[str, ...]) -> Completion:
-        if told := error_beside(body, _ANSWER_KEYS):
-            raise self._answered_error(told, status_in(told), request)
+        if error := error_beside(body, _ANSWER_KEYS):
+            raise self._answered_error(error, status_in(error), request)
         used = reported_usage(body.get("usageMetadata"))
         reason = enum_name(values.mapping(body.get("promptFeedback")).get("blockReason"), BLOCK_NUMBERS)
         if reason and reason != BLOCK_NUMBERS[0]:
@@ -318,10 +318,10 @@ class GeminiAdapter:
 
 
 def _import_quietly() -> None:
-    """Import the package without its farewell and its dependencies' calendar on the user's screen.
+    """Import the package without its deprecation notice and the one of its dependencies.
 
-    Filters for these messages only, and for good: to switch all warnings off and on again around the import
-    would swallow what other threads warn of meanwhile.
+    The filters are for these messages only, and stay: switching all warnings off around the import would hide
+    those of other threads.
     """
     for message in (r"\s*All support for the `google\.generativeai`", r"You are using a Python version"):
         warnings.filterwarnings("ignore", message=message, category=FutureWarning)

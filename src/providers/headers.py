@@ -1,4 +1,4 @@
-"""What an answer's headers and error details tell of limits and waits. Pure: text in, values out.
+"""Limits and waiting times in the headers and error details of an answer. Pure: text in, values out.
 
 Header names are lower case in every mapping here (`select_headers` makes them so).
 """
@@ -26,7 +26,7 @@ _ANTHROPIC_DIMENSIONS = (
 
 
 def select_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The headers that say something here, from the pairs as they were received.
+    """The headers that are read here, from the pairs as they were received.
 
     One pass over the bytes: looking each name up in the SDK's header object costs ten times as much.
     """
@@ -64,7 +64,7 @@ def answered_at(headers: Mapping[str, str], now: float) -> float:
 def anthropic_limits(headers: Mapping[str, str]) -> tuple[LimitReport, ...]:
     """Anthropic's limits count over a minute. Its `tokens` is reported only without the two parts of it.
 
-    `reset` is when the bucket is full again, which nobody has to wait for: it is not read.
+    `reset`, the time when the bucket is full again, is not read: a call needs less than a full bucket.
     """
     reports = [
         LimitReport(dimension, limit, _count(headers.get(f"anthropic-ratelimit-{name}-remaining")), MINUTE_S)

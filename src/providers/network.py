@@ -1,4 +1,4 @@
-"""What all adapters know of the network. Imports no HTTP library."""
+"""Addresses, proxies and redirects, for all adapters. Imports no HTTP library."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ipaddress
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-NO_KEY = "none"  # the SDKs do not start without a key; a provider that needs none ignores it
+NO_KEY = "none"  # the SDKs need some key; a provider without keys ignores it
 ERROR_BYTES = 1_000_000  # of an error's body: what is longer is cut off
 REDIRECTS_FOLLOWED = 3  # within one origin
-GRACE_S = 2.0  # how much later than the caller's total an SDK's own timeout comes, so that the total decides
+GRACE_S = 2.0  # how much an SDK's own timeout is longer than the caller's total, so that the total decides
 
 
 def is_loopback(url: str) -> bool:
@@ -23,11 +23,11 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-# ---------------------------------------------------------------- what is refused of an answer
+# ---------------------------------------------------------------- rejected answers
 
 
 class RejectedAnswer(Exception):
-    """An answer that this program rejects. Its text is the message; `billed`: it may have been billed."""
+    """An answer that is rejected for its size, encoding or redirect. `billed`: it may have been billed."""
 
     billed = True
 
@@ -84,7 +84,7 @@ def origin(url: str) -> str:
 
 
 def proxy_for(url: str) -> str | None:
-    """The environment's proxy for `url`. It is for the world, never for a server on this machine."""
+    """The environment's proxy for `url`; None for a server on this machine."""
     parts = urlsplit(url)
     if is_loopback(url) or proxy_bypass(parts.hostname or ""):
         return None

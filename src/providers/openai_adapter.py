@@ -130,7 +130,7 @@ CLASSES: Mapping[str, Verdict] = {
 
 _LEAST_CACHED_CHARS = 4 * 1024  # four characters a token, and nothing shorter is cached
 
-# Closed: a reason that is not here is told with a warning. Other servers' words in lower case.
+# A reason that is not here becomes OTHER with a warning. Other servers' words are in lower case.
 FINISH: Mapping[str, Finish] = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -157,7 +157,7 @@ FINISH: Mapping[str, Finish] = {
 
 
 class OpenAIAdapter(SdkAdapter):
-    """GPT, or a compatible server: what it leaves out of an answer is done without, and said."""
+    """GPT, or a compatible server. What it leaves out of an answer becomes a warning, not an error."""
 
     path = "/chat/completions"
     models_path = "/models"
@@ -187,7 +187,7 @@ class OpenAIAdapter(SdkAdapter):
             max_retries=0,
             http_client=http_client(self._base_url, self._slots, self._connect_timeout_s, self._max_bytes),
         )
-        if not self._is_openai:  # OPENAI_ORG_ID and OPENAI_PROJECT_ID are nobody else's business
+        if not self._is_openai:  # OPENAI_ORG_ID and OPENAI_PROJECT_ID go to OpenAI only
             client.organization = client.project = None
         return client
 
@@ -251,12 +251,12 @@ class OpenAIAdapter(SdkAdapter):
         )
 
 
-def _use_cache(body: Json, request: CompletionRequest, told: int) -> None:
-    """The key of a beginning that other calls share, and where the model takes marks, its end.
+def _use_cache(body: Json, request: CompletionRequest, added: int) -> None:
+    """Name the prefix that other calls share and, where the model takes marks, mark its end.
 
-    From gpt-5.6 on a write into the cache costs more than reading once, and is made at the end of every long
-    prompt unless marks are asked for; then only marked beginnings are written and found. `told` messages
-    stand behind the leading system messages that the request does not have.
+    From gpt-5.6 on the API writes every long prompt into the cache, at extra cost, unless marks are
+    requested; then it writes and finds only marked prefixes. `added` messages, which the request does not
+    have, stand behind its leading system messages.
     """
     how = request.parameters.get("prompt_cache")
     if how and request.cache_key:
@@ -265,7 +265,7 @@ def _use_cache(body: Json, request: CompletionRequest, told: int) -> None:
         return
     body["prompt_cache_options"] = {"mode": "explicit"}
     turns = request.cached_turns
-    last = turns - 1 + (told if turns > leading_system(request.messages) else 0)
+    last = turns - 1 + (added if turns > leading_system(request.messages) else 0)
     while last >= 0 and body["messages"][last]["role"] == "assistant":
         last -= 1  # an answer takes no mark
     if last >= 0:

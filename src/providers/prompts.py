@@ -1,4 +1,4 @@
-"""What the API formats share of prompts and the judgement on an answer. Pure."""
+"""Prompts and finish reasons: what all API formats share. Pure."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def apply_schema(
 
 
 Finish = FinishReason | type[ProviderError]
-"""What a reason for the end of an answer means: a kind of end, or the error that it stands for."""
+"""The meaning of a finish reason: a kind of end, or the error that it stands for."""
 
 
 def finish_of(reason: str, table: Mapping[str, Finish]) -> Finish | None:
-    """What the table says of a reason: OTHER for one that it does not have, None where there is none.
+    """The meaning of a finish reason: OTHER where the table does not have it, None where the reason is empty.
 
     Servers differ in case (`STOP`), and some add a detail after a colon (`content_filter: PROHIBITED`).
     """
@@ -61,7 +61,7 @@ def finish_of(reason: str, table: Mapping[str, Finish]) -> Finish | None:
 def why_unusable(
     text: str, finish: Finish | None, reason: str, other_content: str = ""
 ) -> tuple[type[ProviderError], str] | None:
-    """Why a 200 is no answer: our class and a sentence; None if it is one. `reason` is the provider's.
+    """`(error class, message)` of a 200 that is not an answer; None if it is one. `reason`: the provider's.
 
     `other_content`: what the answer holds instead of text, where it holds something.
     """
@@ -84,7 +84,7 @@ def why_unusable(
 
 
 def unknown_end(finish: Finish | None, reason: object) -> tuple[str, ...]:
-    """The warning of an answer that ended for a reason that the tables do not have."""
+    """The warning for an answer with an unknown finish reason."""
     if finish is not FinishReason.OTHER:
         return ()
-    return (f"the answer ended for a reason that is not known ({reason}): it may be incomplete",)
+    return (f"the answer has an unknown finish reason ({reason}), so it may be incomplete",)

@@ -20,9 +20,9 @@ _MOST_HEADERS = 4_000  # http.client refuses an answer with more than 100, as ai
 
 
 class BoundedAdapter(HTTPAdapter):
-    """One exchange. What came is given to `take`; the package gets an empty object in its place.
+    """One exchange. `take` gets the response and its body; the package gets an empty object instead.
 
-    It knows neither thoughts nor later reasons to stop, and fails on what is not quite Google's.
+    The package knows neither thoughts nor newer finish reasons, and fails on answers of compatible servers.
     """
 
     def __init__(self, connections: int, max_bytes: int, take: Callable[[Response, bytes], None]) -> None:
@@ -31,6 +31,7 @@ class BoundedAdapter(HTTPAdapter):
         http.client._MAXHEADERS = _MOST_HEADERS  # type: ignore[attr-defined]
 
     def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:
+        """One exchange. Raises requests' exceptions, and `RejectedAnswer` for what is not accepted."""
         response = super().send(request, *args, **{**options, "stream": True})
         try:
             if response.is_redirect:

@@ -1,7 +1,7 @@
 """What the adapters over the anthropic and openai SDKs have in common: the two are built alike.
 
-A call goes through the SDK's own `post` and takes the answer as it came (`cast_to=httpx2.Response`). The SDK
-makes the request, signs it, sends it and raises its exceptions; only its typed models stay empty. Filling
+A call goes through the SDK's own `post` and takes the raw response (`cast_to=httpx2.Response`). The SDK
+builds, signs and sends the request and raises its exceptions; only its typed models are not used. Filling
 them costs up to half of a call, and they know neither the parameters that only some models take nor what
 compatible servers leave out.
 """
@@ -18,19 +18,19 @@ from typing import Any, ClassVar
 from ..config import ProviderAccess
 from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
 from ..records import Completion, CompletionRequest, LimitReport
-from . import headers as told
 from . import values
 from .base import LateUsageCallback
 from .error_bodies import error_beside, error_in, status_in
 from .error_classes import ErrorAnswer, MessagePattern
 from .failures import ErrorFactory, Verdict, by_class
+from .headers import select_headers
 from .prompts import Json
 from .threads import run_in_thread
 from .usage import NOTHING, Reported, of_error
 
 
 class SdkAdapter(ABC):
-    """One provider over one of the two SDKs. Subclasses say what is different on their API format."""
+    """One provider over one of the two SDKs. Subclasses hold what differs between the two APIs."""
 
     path: ClassVar[str]
     models_path: ClassVar[str]
@@ -70,7 +70,7 @@ class SdkAdapter(ABC):
         """One exchange. Raises a `ProviderError` subclass for everything that is not a usable answer."""
         await self._ready(request)
         response = await self._exchange(self.path, request.timeout_s, request)
-        found = told.select_headers(response.headers.raw)
+        found = select_headers(response.headers.raw)
         limits = self._limits(found)
         body, warnings = self._json(response, request, limits)
         if error := error_beside(body, self.answer_keys):
@@ -92,12 +92,12 @@ class SdkAdapter(ABC):
     async def close(self) -> None:
         """Close all connections. Safe to call twice; no call is made afterwards."""
         self._closed = True
-        async with self._building:  # what is being built has to be closed too
+        async with self._building:  # a client that is being built is closed too
             client, self._client = self._client, None
         if client is not None:
             await client.close()
 
-    # -- what an API format says for itself
+    # -- what differs by API
 
     @abstractmethod
     def _build(self) -> Any:
@@ -105,11 +105,11 @@ class SdkAdapter(ABC):
 
     @abstractmethod
     def _body(self, request: CompletionRequest) -> Json:
-        """The request as the API format wants it."""
+        """The body of the request."""
 
     @abstractmethod
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
-        """The limits that the headers tell."""
+        """The limits that the headers report."""
 
     @abstractmethod
     def _completion(
@@ -119,7 +119,7 @@ class SdkAdapter(ABC):
         found: Mapping[str, str],
         limits: tuple[LimitReport, ...],
     ) -> Completion:
-        """The answer in our words. Raises where it is none."""
+        """The answer as a `Completion`. Raises where there is none."""
 
     @abstractmethod
     def _codes_of(self, error: Json) -> tuple[str, ...]:
@@ -144,14 +144,14 @@ class SdkAdapter(ABC):
             if request is None:
                 return await self._client.get(path, cast_to=Response, options=options)
             return await self._client.post(path, body=self._body(request), cast_to=Response, options=options)
-        except Exception as error:  # whatever three packages may raise: none of it may end the pool
+        except Exception as error:  # three packages may raise anything; none of it may end the pool
             raise self._failure(error, request) from error
 
     def _failure(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
         response = getattr(error, "response", None)
         if response is None or response.status_code < 300:
             return self._unanswered(error, request)
-        found = told.select_headers(response.headers.raw)
+        found = select_headers(response.headers.raw)
         return self._answered_error(error_in(response.content), response.status_code, found, request)
 
     def _answered_error(
@@ -170,7 +170,7 @@ class SdkAdapter(ABC):
         return self._errors.of_answer(answer, self.codes, request, time.time(), self.message_patterns)
 
     def _unanswered(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
-        """The transport's word counts first, the SDK's class where it has none."""
+        """By the transport's exception, else by the class of the SDK's."""
         from .transport import verdict_on
 
         verdict, said = verdict_on(error) or (by_class(error, self.classes), error)

@@ -1,9 +1,9 @@
-"""Threads of our own, because the event loop's pool is small and shared by everything.
+"""Daemon threads for blocking calls, since the event loop's pool is small and shared.
 
-All of them are daemons. A call that hangs in a thread can't be ended from outside, and at exit the
-interpreter waits for all threads of a `ThreadPoolExecutor` and for all that are no daemons: with a server
-that sends a byte a second, "stop now" would take as long as that server likes. Nothing is lost with a daemon:
-what it was doing has been given up by its task, and booked as uncertain.
+A call that hangs in a thread cannot be ended from outside. At exit the interpreter waits for the threads of a
+`ThreadPoolExecutor` and for all that are not daemons, so with a server that sends a byte a second a stop
+would take as long as the answer. A daemon loses nothing: the task of its call was cancelled, and its cost is
+booked as uncertain.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def run_in_thread(work: Callable[[], T], name: str) -> T:
 class DaemonPool:
     """At most `count` calls at a time, each in a thread, started when first needed.
 
-    A call that nobody waits for any more keeps its place until it ends; one that has not begun is dropped.
+    A cancelled call keeps its thread until it ends; one that has not begun is dropped.
     """
 
     def __init__(self, count: int, name: str) -> None:
@@ -61,7 +61,7 @@ class DaemonPool:
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
             _do(*job)
-            del job  # or the last answer would be kept until the next call
+            del job  # otherwise the last answer is kept until the next call
             self._idle.release()
 
 
@@ -70,7 +70,7 @@ def _do(future: Future[T], work: Callable[[], T]) -> None:
         return
     try:
         result = work()
-    except BaseException as error:  # noqa: BLE001 - whatever it was belongs to the task that waits, not to this thread
+    except BaseException as error:  # noqa: BLE001 - every error belongs to the task that waits, not to this thread
         future.set_exception(error)
     else:
         future.set_result(result)

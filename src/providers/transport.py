@@ -1,7 +1,7 @@
 """HTTP below the anthropic and openai SDKs: aiohttp under httpx2. Only imported where an SDK is.
 
-What went wrong on the way is read from the chain of causes, since the SDKs' own words for it differ: over
-aiohttp openai calls a refused or reset connection a timeout, anthropic a connection error.
+A failure is read from the chain of causes, since the SDKs name it differently: over aiohttp, openai calls a
+refused or reset connection a timeout, anthropic a connection error.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ _SYSTEM: tuple[tuple[type[BaseException], Verdict], ...] = (
 
 
 def verdict_on(error: BaseException) -> tuple[Verdict, BaseException] | None:
-    """What the transport's part of the chain says, and the exception that says it; None if there is none.
+    """`(verdict, exception)` of the transport's part of the chain of causes; None if there is none.
 
-    aiohttp's word counts before httpx2's, which is only a translation of it.
+    aiohttp's exceptions count before httpx2's, which are only translations of them.
     """
     found = list(causes(error))
     for table in (_OURS, _AIOHTTP, _HTTPX2, _SYSTEM):
@@ -101,21 +101,23 @@ class Transport(httpx2.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """One exchange. Raises aiohttp's exceptions, and `RejectedAnswer` for what is not accepted."""
         url = str(request.url)
         async with await self._answer_to(request, url) as answer:
             if 300 <= answer.status < 400 and "Location" in answer.headers:
                 _check_redirect(answer, request, url)
             content = await self._content(answer)
-        # Only what is read: each header costs httpx2 a pass or two, and a cookie that can't be sent back
-        # would end all later calls.
+        # Only the headers that are read: each costs httpx2 a pass or two, and a cookie that cannot be sent
+        # back would end all later calls.
         headers = [pair for pair in answer.raw_headers if pair[0].lower().startswith(_PASSED_ON)]
         response = httpx2.Response(
             answer.status, headers=headers, stream=httpx2.ByteStream(content), request=request
         )
-        response._content = content  # it is read already; to have it read again costs as much as all the rest
+        response._content = content  # it has been read; reading it again would cost as much as all the rest
         return response
 
     async def aclose(self) -> None:
+        """Close all connections."""
         if self._session is not None:
             await self._session.close()
 
@@ -188,7 +190,7 @@ def _check_redirect(answer: aiohttp.ClientResponse, request: httpx2.Request, url
 
 
 def http_client(base_url: str, slots: int, connect_timeout_s: float, max_bytes: int) -> httpx2.AsyncClient:
-    """What an SDK is given as its `http_client`."""
+    """The `http_client` for an SDK."""
     return httpx2.AsyncClient(
         transport=Transport(base_url, slots, connect_timeout_s, max_bytes),
         timeout=httpx2.Timeout(None, connect=connect_timeout_s),
@@ -198,5 +200,5 @@ def http_client(base_url: str, slots: int, connect_timeout_s: float, max_bytes: 
 
 
 def timeout(total_s: float, connect_timeout_s: float) -> httpx2.Timeout:
-    """Silence of `total_s` ends a call. No total: that is the caller's, and comes first by a little."""
+    """A call ends after `total_s` of silence. The total is the caller's, which comes a little earlier."""
     return httpx2.Timeout(total_s + GRACE_S, connect=connect_timeout_s, pool=None)

@@ -1,13 +1,13 @@
-"""What a call used, by the provider's counts where they can be true, else by an estimate. Pure.
+"""The usage of a call: the provider's counts where they are possible, else an estimate. Pure.
 
-Counts that can't be true, of whatever API format, are replaced one by one:
+Counts that are not possible are replaced one by one:
 
     missing, null, no number or below zero     `values.count` has made None of them
     input above 2 x bytes of the prompt + 2,000
     output above 2 x (max_tokens + thinking headroom)
     less than a token for LONGEST_TOKEN_CHARS of the text: zero beside a prompt or an answer, too
 
-An estimate is UTF-8 bytes / 4, and a warning says so: a budget has to bite whatever a provider reports.
+An estimate is UTF-8 bytes / 4, and a warning says so: budgets must hold whatever a provider reports.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..answer_schema import schema_text
 from ..records import CompletionRequest, Usage
 
 LONGEST_TOKEN_CHARS = 256  # no vocabulary has a longer one: the longest of o200k has 128
-USAGE_ESTIMATED = "the provider told no usage; tokens are estimated from characters"
+USAGE_ESTIMATED = "the provider returned no usage; tokens are estimated from characters"
 NO_REASON = "the answer has no stop reason; its length agrees with the usage that was reported"
 HEADROOM = "thinking_headroom_tokens"  # in a request's parameters
 
@@ -101,26 +101,28 @@ _MISSING = "no"
 
 def _wrong_input(reported: Reported, request: CompletionRequest) -> str:
     """What is wrong with the count, as a word before "input tokens"; "" where it can be true."""
-    told = reported.prompt
-    if told is None:
+    reported_tokens = reported.prompt
+    if reported_tokens is None:
         return _MISSING
     chars = sum(len(message.content) for message in request.messages)
-    if told * LONGEST_TOKEN_CHARS < chars:
-        return f"only {told:,}"
-    if told <= _TIMES * chars + _INPUT_MARGIN_TOKENS:  # nearly always: bytes are no fewer than characters
+    if reported_tokens * LONGEST_TOKEN_CHARS < chars:
+        return f"only {reported_tokens:,}"
+    if (
+        reported_tokens <= _TIMES * chars + _INPUT_MARGIN_TOKENS
+    ):  # nearly always: bytes are no fewer than characters
         return ""
     most = _TIMES * _prompt_bytes(request) + _INPUT_MARGIN_TOKENS
-    return f"{told:,} (at most {most:,} are possible)" if told > most else ""
+    return f"{reported_tokens:,} (at most {most:,} are possible)" if reported_tokens > most else ""
 
 
 def _wrong_output(reported: Reported, request: CompletionRequest, text: str) -> str:
-    told = reported.output
-    if told is None:
+    reported_tokens = reported.output
+    if reported_tokens is None:
         return _MISSING
-    if told * LONGEST_TOKEN_CHARS < len(text):
-        return f"only {told:,}"
+    if reported_tokens * LONGEST_TOKEN_CHARS < len(text):
+        return f"only {reported_tokens:,}"
     most = _TIMES * (request.max_tokens + int(request.parameters.get(HEADROOM, 0)))
-    return f"{told:,} (at most {most:,} are possible)" if told > most else ""
+    return f"{reported_tokens:,} (at most {most:,} are possible)" if reported_tokens > most else ""
 
 
 def _prompt_bytes(request: CompletionRequest) -> int:

@@ -1,4 +1,4 @@
-"""The boundary for what providers say: every value that comes in is bounded and can be stored.
+"""The boundary for data from providers: every value that comes in is bounded and can be stored.
 
     text         valid Unicode without NUL, cut at a limit
     counts       whole numbers from 0 to MOST_TOKENS; limits from 0 to LARGEST
@@ -6,12 +6,12 @@
     times        from now to a year ahead
     JSON         no number beyond LARGEST, no NaN, no text that can't be stored; too deep is not JSON
 
-Whatever an adapter takes from a body or a header goes through one of these functions: answers, errors,
-health checks and lists of models, of every API format. Nothing behind them has to be defensive. Each returns
-None (or "") for what is no such value, and raises nothing; `read_json` raises `NotJson` alone.
+Adapters take every value from a body or a header with one of these functions: in answers, errors, health
+checks and lists of models. Code behind them need not be defensive. Each returns None (or "") for another kind
+of value and raises nothing; only `read_json` raises, and only `NotJson`.
 
-A good answer pays almost nothing for it: text is only looked through where an escape could have put half a
-surrogate pair or a NUL into it, and numbers while they are read.
+A good answer costs almost nothing extra: text is searched only where an escape could have put half a
+surrogate pair or a NUL into it, and numbers are bounded while they are parsed.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ REPLACED = "the answer has characters that can't be stored; they are replaced by
 
 
 class NotJson(ValueError):
-    """What came can't be read as JSON, not even leniently."""
+    """The body can't be read as JSON, not even leniently."""
 
 
 class Reading(NamedTuple):
-    """A JSON value, and what was wrong with its text although it could be read."""
+    """A JSON value, and warnings about faults in its text."""
 
     value: Any
     warnings: tuple[str, ...] = ()
@@ -69,8 +69,8 @@ class Reading(NamedTuple):
 def read_json(content: bytes) -> Reading:
     """The JSON in a body, whose values are within bounds. Raises `NotJson`.
 
-    Faults that leave the value whole are read over, each but a byte order mark with a warning: bytes that are
-    not UTF-8, control characters inside strings, an event stream around the value or behind it.
+    Faults that leave the value intact are tolerated, each but a byte order mark with a warning: bytes that
+    are not UTF-8, control characters inside strings, an event stream around the value or behind it.
     """
     if len(content) > _SMALL_BYTES and sum(map(content.count, (b"[", b"{", b","))) > _MOST_VALUES:
         raise NotJson("more values than an answer has")
@@ -162,7 +162,7 @@ _LENIENT = json.JSONDecoder(parse_int=_whole, parse_float=_fraction, parse_const
 
 
 def _storable(value: Any, depth: int = 0) -> tuple[Any, bool]:
-    """`value` with all its text clean, and whether any was not. What lies too deep is left out."""
+    """`(value with all its text clean, whether any was not)`. Values that lie too deep are left out."""
     if isinstance(value, str):
         whole = clean(value)
         return whole, whole != value

@@ -92,6 +92,7 @@ class Author:
         )
 
     def input_tokens(self, ask: Ask, config: ProviderConfig) -> int:
+        """The tokens of a prompt, by its characters and messages."""
         return tokens_in(ask.chars, config.chars_per_token) + TOKENS_PER_MESSAGE * ask.messages
 
     def forget(self) -> None:
@@ -171,7 +172,7 @@ class Author:
         return CacheUse(write_tokens=tokens, key=key)
 
     def prefix_cache(self, ask: Ask, input_tokens: int, config: ProviderConfig) -> CacheUse:
-        """OpenAI and Gemini, with `caching`: a long beginning seen before, in steps of 128 tokens."""
+        """OpenAI and Gemini, with `caching`: a long prefix seen before, in steps of 128 tokens."""
         total = input_tokens // CACHE_STEP_TOKENS * CACHE_STEP_TOKENS
         if not config.caching or total < MIN_CACHED_TOKENS:
             return NO_CACHE

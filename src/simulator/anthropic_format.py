@@ -81,6 +81,8 @@ def rfc3339(at: float) -> str:
 
 
 class AnthropicFormat:
+    """Anthropic's Messages API."""
+
     name = "anthropic"
     blocks_prompts = False
 
@@ -97,6 +99,7 @@ class AnthropicFormat:
         return headers.get("x-api-key") or headers.get("Authorization", "").removeprefix("Bearer ").strip()
 
     def parse(self, body: Json, model: str, query: Mapping[str, str]) -> Ask:
+        """The request in a body. Raises Fail for what Anthropic refuses."""
         if body.get("stream"):
             raise Fail("stream")
         for name in ("model", "messages", "max_tokens"):
@@ -201,6 +204,7 @@ class AnthropicFormat:
         return json.dumps(message).encode()
 
     def error(self, kind: str, facts: Mapping[str, Any]) -> Answer:
+        """The error body and status of a failure."""
         if kind == "bad_gateway":
             page = b"<html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>"
             return Answer(502, page, {"Content-Type": "text/html"})
@@ -237,6 +241,7 @@ class AnthropicFormat:
         return json.dumps(_model(ident, window)).encode()
 
     def limit_headers(self, levels: Sequence[Level], now: float) -> dict[str, str]:
+        """The `anthropic-ratelimit-*` headers."""
         headers: dict[str, str] = {}
         by_kind = {level.kind: level for level in levels}
         parts = [by_kind[kind] for kind in ("input_tokens", "output_tokens") if kind in by_kind]

@@ -118,6 +118,7 @@ class Bucket:
         self.at = now
 
     def refill(self, now: float) -> None:
+        """Add what has flowed in by `now`."""
         if now > self.at:
             self.level = min(self.capacity, self.level + (now - self.at) * self.rate)
             self.at = now
@@ -127,25 +128,30 @@ class Bucket:
         return min(need, self.capacity) if need > 0 else _EPSILON * 2
 
     def fits(self, need: float) -> bool:
+        """Whether a call that needs so much may enter."""
         return need <= max(self.limit, self.capacity) and self.level + _EPSILON >= self._entry_level(need)
 
     def take(self, amount: float) -> None:
+        """Charge `amount`; a negative one is given back."""
         self.level = min(self.capacity, self.level - amount)
 
     def wait_s(self, need: float, now: float) -> float | None:
+        """Seconds until it fits; None: never."""
         if need > max(self.limit, self.capacity):
             return None
         return max(0.0, (self._entry_level(need) - self.level) / self.rate)
 
     def used(self) -> float:
+        """How far it is from full."""
         return self.capacity - self.level
 
     def reset_s(self, now: float) -> float:
+        """Seconds until it is full."""
         return max(0.0, self.used() / self.rate)
 
 
 class PacificDay:
-    """A count that starts anew at midnight Pacific."""
+    """A count that resets at midnight Pacific time."""
 
     __slots__ = ("ends", "limit", "taken")
 
@@ -155,23 +161,29 @@ class PacificDay:
         self.ends = next_pacific_midnight(now)
 
     def refill(self, now: float) -> None:
+        """Start a new count after midnight."""
         if now >= self.ends:
             self.taken = 0.0
             self.ends = next_pacific_midnight(now)
 
     def fits(self, need: float) -> bool:
+        """Whether a call that needs so much may enter."""
         return self.taken + need <= self.limit
 
     def take(self, amount: float) -> None:
+        """Charge `amount`; a negative one is given back."""
         self.taken = max(0.0, self.taken + amount)
 
     def wait_s(self, need: float, now: float) -> float | None:
+        """Seconds to midnight; None: it never fits."""
         return self.ends - now if need <= self.limit else None
 
     def used(self) -> float:
+        """How much of the day's limit is used."""
         return self.taken
 
     def reset_s(self, now: float) -> float:
+        """Seconds to midnight."""
         return self.ends - now
 
 

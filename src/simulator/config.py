@@ -1,4 +1,4 @@
-"""The configuration: JSON in, frozen values out. A mistake is told with its place and what would be right.
+"""The configuration: JSON in, frozen values out. An error names the place and what is allowed there.
 
     {"seed": 1, "providers": {"anthropic": {...}, "groq": {"api_format": "openai", ...}}}
 
@@ -20,7 +20,7 @@ API_FORMATS = ("anthropic", "openai", "gemini")
 
 
 class ConfigError(ValueError):
-    """A mistake in the configuration: where, what, and what is allowed."""
+    """An error in the configuration: where, what, and what is allowed."""
 
     def __init__(self, where: str, what: str) -> None:
         super().__init__(f"{where}: {what}")

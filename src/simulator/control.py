@@ -65,6 +65,7 @@ class Control:
         return f"http://{HOST}:{self._runner.addresses[0][1]}"
 
     async def end(self) -> None:
+        """Close the port."""
         await self._runner.cleanup()
 
     async def _stats(self, request: web.Request) -> web.Response:

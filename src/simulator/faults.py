@@ -1,4 +1,4 @@
-"""What can go wrong, when, and how often. Which status and body it becomes is each API format's own table."""
+"""The faults: which there are, when and how often. Each API format has a table of the statuses and bodies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAULTS: Mapping[str, str] = {
     "spend_cap": "429: a spending limit is reached",
     "server_error": "500",
     "bad_gateway": "502 with an HTML page",
-    "overloaded": "529 (Anthropic) or 503: the provider has too much to do",
+    "overloaded": "529 (Anthropic) or 503: the provider is overloaded",
     "unavailable": "503",
     "timeout_status": "504",
     "auth": "401",
@@ -64,9 +64,9 @@ class FaultWindow:
 class FaultPlan:
     """Which fault a call meets. `t` is seconds since the start or the last reset.
 
-    Windows go first, in their order, each with its own throw of the dice. Then one throw decides among the
-    rates, so that each keeps exactly its probability.
-    Where they add up to more than 1, those of rate 1 come first.
+    Windows go first, in their order, each with a random number of its own. Then one number decides among the
+    rates, so that each keeps its exact probability. Where they add up to more than 1, those of rate 1 come
+    first.
     """
 
     def __init__(self, rates: Mapping[str, float], schedule: Sequence[FaultWindow]) -> None:
@@ -84,22 +84,22 @@ class FaultPlan:
             if window.from_s <= t and (window.to_s is None or t < window.to_s):
                 yield window
 
-    def pick(self, t: float, dice: random.Random) -> str | None:
+    def pick(self, t: float, rng: random.Random) -> str | None:
         """The fault of a generation that arrives at `t`."""
         for window in self._open_windows(t):
-            if window.rate >= 1.0 or dice.random() < window.rate:
+            if window.rate >= 1.0 or rng.random() < window.rate:
                 return window.fault
         if self.thresholds:
-            throw = dice.random()
+            number = rng.random()
             for threshold, fault in self.thresholds:
-                if throw < threshold:
+                if number < threshold:
                     return fault
         return None
 
-    def pick_for_models(self, t: float, dice: random.Random) -> str | None:
+    def pick_for_models(self, t: float, rng: random.Random) -> str | None:
         """The fault of a model list: only those of the provider as a whole."""
         for window in self._open_windows(t):
-            if window.fault in OF_THE_PROVIDER and (window.rate >= 1.0 or dice.random() < window.rate):
+            if window.fault in OF_THE_PROVIDER and (window.rate >= 1.0 or rng.random() < window.rate):
                 return window.fault
         return next((fault for fault in self.permanent if fault in OF_THE_PROVIDER), None)
 

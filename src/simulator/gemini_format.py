@@ -70,6 +70,8 @@ _ERRORS: Mapping[str, tuple[int, str, str]] = {
 
 
 class GeminiFormat:
+    """The Gemini API."""
+
     name = "gemini"
     blocks_prompts = True
 
@@ -91,6 +93,7 @@ class GeminiFormat:
         return headers.get("x-goog-api-key") or query.get("key", "")
 
     def parse(self, body: Json, model: str, query: Mapping[str, str]) -> Ask:
+        """The request in a body. Raises Fail for what Gemini refuses."""
         contents = body.get("contents")
         if not contents:
             raise Fail(
@@ -175,6 +178,7 @@ class GeminiFormat:
         return candidate
 
     def error(self, kind: str, facts: Mapping[str, Any]) -> Answer:
+        """The error body and status of a failure."""
         if kind == "bad_gateway":
             page = b"<!DOCTYPE html><html lang=en><title>Error 502 (Server Error)!!1</title><p>502.</html>"
             return Answer(502, page, {"Content-Type": "text/html"})
@@ -220,7 +224,8 @@ class GeminiFormat:
         return json.dumps(_model(ident, window)).encode()
 
     def limit_headers(self, levels: Sequence[Level], now: float) -> dict[str, str]:
-        return {}  # Gemini tells nothing of its limits
+        """None: Gemini reports no limits."""
+        return {}  # Gemini reports no limits in headers
 
     def id_headers(self, ident: str) -> dict[str, str]:
         return {}

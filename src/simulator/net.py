@@ -27,19 +27,22 @@ class Clock:
         self.zero = self.now()
 
     def now(self) -> float:
+        """UTC epoch seconds."""
         return time.monotonic() + self._offset
 
     def t(self) -> float:
+        """Seconds since the start or the last reset."""
         return self.now() - self.zero
 
     def reset(self) -> None:
+        """Set `t` to zero."""
         self.zero = self.now()
 
 
 class Listener:
     """A port that can be closed, so that connections are refused, and opened again.
 
-    While closed, a socket that is bound but does not listen keeps the port from being given to somebody else.
+    While closed, a socket that is bound but does not listen keeps other processes from getting the port.
     """
 
     def __init__(self, port: int) -> None:
@@ -49,6 +52,7 @@ class Listener:
 
     @property
     def is_open(self) -> bool:
+        """Whether the port accepts connections."""
         return self._server is not None
 
     async def open(self, factory: Callable[[], asyncio.BaseProtocol]) -> None:
@@ -58,11 +62,12 @@ class Listener:
         self._server = await loop.create_server(factory, sock=bound, backlog=_BACKLOG)
 
     def close(self) -> None:
+        """Refuse connections from now on, and keep the port."""
         if self._server is None:
             return
         self._server.close()
         self._server = None
-        with contextlib.suppress(OSError):  # then open() binds anew
+        with contextlib.suppress(OSError):  # open() binds again
             self._socket = _bound(self.port)
 
     def end(self) -> None:

@@ -175,6 +175,8 @@ def _checked_form(body: Json) -> Json:
 
 
 class OpenAIFormat:
+    """OpenAI's Chat Completions API."""
+
     name = "openai"
     blocks_prompts = False
 
@@ -191,6 +193,7 @@ class OpenAIFormat:
         return headers.get("Authorization", "").removeprefix("Bearer ").strip()
 
     def parse(self, body: Json, model: str, query: Mapping[str, str]) -> Ask:
+        """The request in a body. Raises Fail for what OpenAI refuses."""
         if body.get("stream"):
             raise Fail("stream")
         for name in ("model", "messages"):
@@ -287,6 +290,7 @@ class OpenAIFormat:
         return json.dumps(completion).encode()
 
     def error(self, kind: str, facts: Mapping[str, Any]) -> Answer:
+        """The error body and status of a failure."""
         if kind == "bad_gateway":
             page = b"<html><head><title>502 Bad Gateway</title></head><body>bad gateway</body></html>"
             return Answer(502, page, {"Content-Type": "text/html"})
@@ -319,6 +323,7 @@ class OpenAIFormat:
         return json.dumps(_model(ident)).encode()
 
     def limit_headers(self, levels: Sequence[Level], now: float) -> dict[str, str]:
+        """The `x-ratelimit-*` headers."""
         shown: dict[str, Level] = {}
         for level in levels:
             name = "requests" if level.kind == "requests_per_day" else level.kind

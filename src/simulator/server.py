@@ -59,9 +59,9 @@ class ProviderServer:
         self.stats = Stats()
         self.listener = Listener(config.port)
         self._seed = seed
-        self._answered = answered  # of all providers: who answers a prompt again has answered it twice
+        self._answered = answered  # prompts answered by any provider: a second answer is a duplicate
         self._number = 0
-        self._throw_dice_anew()
+        self._reseed()
         self._plan = FaultPlan(config.faults, config.schedule)
         self._gate = Gate(config.api_format, config.limits, config.model_limits, clock.now())
         self._never = asyncio.Event()
@@ -77,17 +77,18 @@ class ProviderServer:
 
     @property
     def base_url(self) -> str:
+        """The address that a client takes as its base URL."""
         return f"http://{HOST}:{self.listener.port}{BASE_PATHS[self.config.api_format]}"
 
     # -- life --
 
     async def ready(self) -> None:
-        """Wait until the port is as the faults say: it opens a moment after it should."""
+        """Wait until the port is open or closed as scheduled; opening takes a moment."""
         if self._opening is not None:
             await self._opening
 
     def configure(self, config: ProviderConfig) -> None:
-        """Take a new configuration at once; buckets keep what was used, calls in flight end as they began."""
+        """Apply a new configuration at once. Buckets keep their use, calls in flight their configuration."""
         self.config = config
         self._plan = FaultPlan(config.faults, config.schedule)
         limits = config.limits, config.model_limits
@@ -95,24 +96,24 @@ class ProviderServer:
         self.follow_schedule()
 
     def reset(self) -> None:
-        """Counters at zero, buckets full, dice and cache as at the start; what hangs is dropped."""
+        """Set counters to zero, fill buckets, reseed, clear the cache and drop calls that hang."""
         self.stats.clear()
         self.author.forget()
         self._number = 0
-        self._throw_dice_anew()
+        self._reseed()
         config = self.config
         self._gate = Gate(config.api_format, config.limits, config.model_limits, self.clock.now())
         self._never.set()
         self._never = asyncio.Event()
         self.follow_schedule()
 
-    def _throw_dice_anew(self) -> None:
-        # apart, so that the faults of a run depend on nothing but the order in which its calls arrive
-        self._fault_dice = random.Random(f"faults:{self._seed}:{self.name}")
-        self._jitter_dice = random.Random(f"jitter:{self._seed}:{self.name}")
+    def _reseed(self) -> None:
+        # two generators, so that faults depend only on the order in which calls arrive
+        self._fault_rng = random.Random(f"faults:{self._seed}:{self.name}")
+        self._jitter_rng = random.Random(f"jitter:{self._seed}:{self.name}")
 
     def follow_schedule(self) -> None:
-        """Open or close the port as the faults say, and look again when that may change."""
+        """Open or close the port as the schedule of faults says, now and at its next change."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -132,13 +133,13 @@ class ProviderServer:
                 await self.listener.open(self._server)
                 break
             except OSError:
-                # the port could not be kept while it was closed, and somebody else has it for a moment
+                # the port could not be kept while it was closed, and another process has it
                 await asyncio.sleep(_REOPEN_S)
         if self._plan.is_down(self.clock.t()):
             self.follow_schedule()
 
     def end(self) -> None:
-        """Close everything without waiting for anybody."""
+        """Close everything at once."""
         if self._timer is not None:
             self._timer.cancel()
         self.listener.end()
@@ -178,7 +179,7 @@ class ProviderServer:
 
     async def _list_models(self, request: web.BaseRequest, model: str) -> web.StreamResponse:
         self.stats.model_list_calls += 1
-        fault = self._plan.pick_for_models(self.clock.t(), self._jitter_dice)
+        fault = self._plan.pick_for_models(self.clock.t(), self._jitter_rng)
         if fault in BEFORE_READING:
             return (await self._break(request, fault))[0]
         config, api_format = self.config, self.api_format
@@ -197,7 +198,7 @@ class ProviderServer:
 
     async def _call(self, request: web.BaseRequest, kind: str, model: str) -> tuple[web.StreamResponse, str]:
         """The response and how it counts."""
-        fault = self._plan.pick(self.clock.t(), self._fault_dice)
+        fault = self._plan.pick(self.clock.t(), self._fault_rng)
         if fault in BEFORE_READING:
             self.stats.by_fault[fault] += 1
             return await self._break(request, fault)
@@ -214,7 +215,7 @@ class ProviderServer:
         return await self._send(request, ask, reply, digest, fault, extra)
 
     async def _read(self, request: web.BaseRequest, model: str) -> Ask:
-        """The request as an Ask, if this provider would take it."""
+        """The request as an Ask. Raises Fail if this provider does not take it."""
         raw = await request.read()
         try:
             ask = parse(self.api_format, raw, model, request.query)
@@ -227,7 +228,7 @@ class ProviderServer:
     # -- answers --
 
     async def _generate(self, ask: Ask, fault: str | None, extra: dict[str, str]) -> tuple[Reply, int]:
-        """Admit the call, take the time it takes, charge what it made. `extra` gets the headers of limits."""
+        """Admit the call, wait for its latency, charge its output. `extra` gets the headers of limits."""
         config, author = self.config, self.author
         input_tokens = author.input_tokens(ask, config)
         if self.api_format.name == "anthropic" or ask.marks_only:
@@ -245,13 +246,13 @@ class ProviderServer:
         try:
             await self._take_time(reply)
             author.remember(cache)  # calls that came meanwhile could not read it yet
-        finally:  # who leaves early has still had it made
+        finally:  # an answer is charged even if the client has left
             self.stats.output_tokens += reply.output_tokens
             self._gate.produced(ask.model, reply.output_tokens, self.clock.now())
         return reply, digest
 
     def _admit(self, ask: Ask, input_tokens: int, cache: CacheUse, extra: dict[str, str]) -> Cost:
-        """Charge the limits. Raises Fail if they do not let the call in."""
+        """Charge the limits. Raises Fail where one of them refuses the call."""
         if self.api_format.name == "anthropic":  # elsewhere cached input counts like any other
             input_tokens -= cache.read_tokens
         estimate = math.ceil(ask.chars / 4)  # how OpenAI estimates, whatever the real count
@@ -282,7 +283,7 @@ class ProviderServer:
         wait_s = latency.first_token_s + latency.per_token_s * reply.output_tokens
         if wait_s > 0:
             # mean 1, so that the mean latency is what the configuration says
-            wait_s *= math.exp(self._jitter_dice.gauss(-(latency.jitter**2) / 2, latency.jitter))
+            wait_s *= math.exp(self._jitter_rng.gauss(-(latency.jitter**2) / 2, latency.jitter))
             await asyncio.sleep(wait_s)
 
     async def _send(

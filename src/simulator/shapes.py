@@ -39,6 +39,7 @@ class Ask:
 
     @property
     def asks_for_json(self) -> bool:
+        """Whether the answer must be JSON, by a parameter or by the prompt itself."""
         return self.wants_json or self.schema_in_words is not None
 
     @property

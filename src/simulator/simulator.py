@@ -52,8 +52,10 @@ class Simulator:
             provider.reset()
 
     def end(self) -> None:
+        """Close all ports and connections."""
         for provider in self.providers.values():
             provider.end()
 
     def stats(self) -> dict[str, Any]:
+        """The counters of every provider, for JSON."""
         return {name: provider.stats.as_json() for name, provider in self.providers.items()}

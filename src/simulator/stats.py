@@ -51,6 +51,7 @@ class Stats:
         return self._run
 
     def leave(self, run: int, t: float, outcome: str) -> None:
+        """A call has ended as `outcome`."""
         self.in_flight -= 1
         if run != self._run:
             return
@@ -58,6 +59,7 @@ class Stats:
         self._second(t)[1 if outcome == "200" else 2 if outcome == "429" else 3] += 1
 
     def as_json(self) -> dict[str, Any]:
+        """All counters, for JSON."""
         return {
             "calls": self.calls,
             "by_status": dict(self.by_status),

@@ -422,7 +422,7 @@ async def test_gemini_thinking_is_what_the_total_has_more(gemini_api: CannedApi)
 async def test_missing_usage_is_estimated_and_said(openai_api: CannedApi, usage: Any) -> None:
     completion = await openai_api.answer(gpt(usage=usage))
     assert completion.usage == Usage(input_tokens=7, output_tokens=2)  # 27 and 5 characters
-    assert completion.warnings == ("the provider told no usage; tokens are estimated from characters",)
+    assert completion.warnings == ("the provider returned no usage; tokens are estimated from characters",)
 
 
 async def test_a_bare_compatible_answer_is_an_answer(openai_api: CannedApi) -> None:
