@@ -41,6 +41,7 @@ from .state import ProviderState
 
 LARGER_MAX_TOKENS = 4  # after an answer without text, by this factor and at least ...
 LARGER_AT_LEAST = 1024
+BY_CHANCE = 3  # answers 429 of one task: where a fifth of all calls draw one, one task in 125 draws so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +159,18 @@ class RetryPolicy:
     def _wait_for_limit(self, failure: Failure, retry: RetryState, now: float) -> None:
         """A task that draws one 429 after the other lets the others go first: the cause may be the task.
 
-        Its first one holds the group, and that is wait enough; else the task alone waits.
+        Its first one holds the group, and that is wait enough; else the task alone waits. While 429s come by
+        chance it waits as long as they state, and no longer.
         """
         provider, drawn = failure.provider, failure.tries_here
         held_until = provider.held_until(failure.attempts[-1].model)
         if held_until > now and drawn == 1:
             return
-        stated_s = min(failure.error.retry_after_s or 0.0, self._max_hold_s)
-        wait_s = stated_s if stated_s and drawn == 1 else max(stated_s, backoff_s(drawn, self._pool))
+        group = provider.models[failure.attempts[-1].model].group
+        wait_s = stated_s = min(failure.error.retry_after_s or 0.0, self._max_hold_s)
+        by_chance = drawn <= BY_CHANCE or group.rejections.is_stray(now)
+        if not stated_s or not by_chance:
+            wait_s = max(stated_s, backoff_s(drawn, self._pool))
         retry.tried |= provider.bit
         retry.tried_until = max(held_until, now) + wait_s
 

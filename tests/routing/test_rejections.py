@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
+
+import pytest
+
 from src.errors import RateLimited
 from src.records import Placement, RefusalKind, TaskStatus
 from src.routing.limits.group import ONE_CALL
@@ -52,23 +56,27 @@ class Moody(World):
         return super()._served(placement, provider, now)
 
 
-def moody(*, told: bool) -> World:
+def moody(*, told: bool, seed: int = 3) -> World:
     settings = make_settings(limits=told_limits() if told else None)
-    world = Moody(settings, {"openai": Provider(lambda: 0.3)}, configured=["openai"], seed=3)
+    world = Moody(settings, {"openai": Provider(lambda: 0.3)}, configured=["openai"], seed=seed)
     world.offer(0.0, *[make_task(number) for number in range(200)])
     return world.run(600.0)
 
 
-def test_one_call_in_five_refused_at_random_costs_a_wait_each_and_not_the_pace() -> None:
-    world = moody(told=True)
-    assert world.statuses == {TaskStatus.SUCCEEDED: 200}
-    assert world.makespan_s <= 12.5  # a script with five retries takes 6.2 s
-
-
-def test_where_no_limit_is_known_going_slower_in_vain_is_given_up() -> None:
-    world = moody(told=False)
-    assert world.statuses == {TaskStatus.SUCCEEDED: 200}
-    assert world.makespan_s <= 60.0
+@pytest.mark.parametrize(
+    ("told", "median_s", "worst_s"),
+    [(True, 12.5, 30.0), (False, 32.0, 60.0)],
+    ids=["stated limit", "unknown limit"],
+)
+def test_one_call_in_five_refused_at_random_costs_a_wait_each_and_not_the_pace(
+    told: bool, median_s: float, worst_s: float
+) -> None:
+    """Over many seeds, since one unlucky row decides. A script with 16 calls in flight takes 13 s."""
+    worlds = [moody(told=told, seed=seed) for seed in range(1, 13)]
+    assert all(world.statuses == {TaskStatus.SUCCEEDED: 200} for world in worlds)
+    took = [world.makespan_s for world in worlds]
+    assert statistics.median(took) <= median_s
+    assert max(took) <= worst_s
 
 
 def test_a_task_refused_by_a_stray_429_waits_for_its_retry_after() -> None:

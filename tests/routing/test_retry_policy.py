@@ -376,7 +376,7 @@ def test_a_second_settle_of_a_call_is_an_error_and_adds_no_result() -> None:
 
 def test_backoff_doubles_to_a_minute() -> None:
     waits = [backoff_s(failures, WIDE.pool) for failures in range(1, 10)]
-    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
     assert backoff_s(10_000, WIDE.pool) == 60
 
 
@@ -396,7 +396,7 @@ def test_when_all_providers_have_failed_a_task_exclusion_sorts_last_and_never_fo
             desk.provider(name).breaker.forgive()
     assert {name for _, name in tried[:3]} == set(NAMES)
     assert [at for at, _ in tried[:3]] == [0.0, 0.0, 0.0]  # elsewhere at once
-    assert [at for at, _ in tried[3:]] == [4.0, 12.0, 28.0]  # then 4, 8, 16 s of waiting
+    assert [at for at, _ in tried[3:]] == [2.0, 6.0, 14.0]  # then 2, 4, 8 s of waiting
     assert desk.results[-1].status is TaskStatus.FAILED
     assert desk.results[-1].error.startswith("6 attempts failed: ")
 
