@@ -35,7 +35,7 @@ from ..settings import AgentConfig, Settings
 from .allocation.planner import FREE, Advice
 from .call_size import CallSizes
 from .canaries import CANARY, canary_for, is_due
-from .candidates import CandidateReport, PlacementResult, WaitCondition
+from .candidates import PlacementResult, WaitCondition
 from .connectivity import ConnectivityMonitor, HealthCheckResult
 from .cost.budgets import Budgets
 from .cost.price_table import PriceTable
@@ -49,7 +49,7 @@ from .refusals import NEVER, Refusal
 from .registry import Registry, make_agents, make_providers
 from .retry_state import RetryState
 from .routes import Route, build_route
-from .selection import ProviderSelector, Selection
+from .selection import ProviderSelector
 from .snapshots import pool_snapshot
 from .state import AgentState, ProviderState
 from .verification import Verifier
@@ -95,7 +95,7 @@ class ProviderLoadBalancer:
         verifier = Verifier(self.registry)
         self._connectivity = ConnectivityMonitor(self.registry, verifier)
         self._outcomes = OutcomeRecorder(self.registry, self._connectivity, verifier)
-        self._grants = Grants(self.registry, self._sizes)
+        self._grants = Grants(self.registry, self._sizes, self._selector.eligibility)
         self._stall_timeout_s = settings.routing.stall_timeout_s
         self._emergency_after_s = settings.routing.emergency_after_s
 
@@ -132,7 +132,7 @@ class ProviderLoadBalancer:
             return PlacementResult(None, report.wait_condition(now, now + self._emergency_after_s))
         return PlacementResult(
             self._grants.grant(selection, task, route, retry, now, report),
-            self._foreseen(selection, report, now),
+            self._grants.foresee(selection, report, now),
         )
 
     def awaiting_probe(self, now: float) -> list[ProviderState]:
@@ -184,16 +184,6 @@ class ProviderLoadBalancer:
         if not self.registry.canaries:
             return None
         return next((g for g in provider.groups.values() if g.evidence.is_canary_due(now)), None)
-
-    def _foreseen(self, selection: Selection, report: CandidateReport, now: float) -> WaitCondition | None:
-        """What keeps all similar tasks from now on, where the granted call was the last that could go."""
-        if selection.forced or not self.registry.free_slots:
-            return None
-        after = self._selector.report_after(report, now)
-        if after is None:
-            return None
-        condition = after.wait_condition(now, now + self._emergency_after_s)
-        return condition if condition.common else None
 
     # ------------------------------------------------------------------ settle
 

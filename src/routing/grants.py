@@ -1,11 +1,14 @@
-"""What a selected option reserves: money, limits, an agent's slot and a permit."""
+"""What a selected option reserves: money, limits, an agent's slot and a permit, and what that means for
+others."""
 
 from __future__ import annotations
 
 from ..records import Placement, Task
 from .call_size import CallSizes
-from .candidates import CandidateReport
+from .candidates import CandidateReport, WaitCondition
+from .eligibility import Eligibility
 from .health.doubts import SECOND_LOOK_S
+from .refusals import GROUP, Refusal
 from .registry import Registry
 from .retry_state import RetryState
 from .routes import Option, Route
@@ -18,8 +21,9 @@ FORCED_EVERY_S = 30.0
 class Grants:
     """Makes placements of selections. Permits are numbered from 1 up, in the order of placing."""
 
-    def __init__(self, registry: Registry, sizes: CallSizes) -> None:
-        self._registry, self._sizes = registry, sizes
+    def __init__(self, registry: Registry, sizes: CallSizes, eligibility: Eligibility) -> None:
+        self._registry, self._sizes, self._eligibility = registry, sizes, eligibility
+        self._emergency_after_s = registry.settings.routing.emergency_after_s
         self._next_permit = 1
         self._stall_timeout_s = registry.settings.routing.stall_timeout_s
         self._quota_probe_s = registry.settings.routing.quota_probe_s
@@ -69,6 +73,36 @@ class Grants:
             option.warnings, bound or 0, selection.forced, lease.prefix.key if lease else "",
             lease.prefix.turns if lease and lease.marked else 0,
         )  # fmt: skip
+
+    def foresee(self, selection: Selection, report: CandidateReport, now: float) -> WaitCondition | None:
+        """What keeps all similar tasks from now on, where the granted call was the last that could go."""
+        if selection.forced or not self._registry.free_slots:
+            return None
+        after = self._report_after(report, now)
+        if after is None:
+            return None
+        condition = after.wait_condition(now, now + self._emergency_after_s)
+        return condition if condition.common else None
+
+    def _report_after(self, granted: CandidateReport, now: float) -> CandidateReport | None:
+        """The report of a similar task now that the only eligible option was granted.
+
+        None where a similar task has to be evaluated itself. What refused the other options was not about
+        the granted task alone and still holds.
+        """
+        if granted.own or len(granted.eligible) != 1:
+            return None
+        option = granted.eligible[0]
+        refusal = self._eligibility.of_provider(option.provider, now)
+        if refusal is None:
+            closed = option.model.group.closed(now)
+            if closed is None:
+                return None
+            refusal = Refusal(closed.kind, closed.until, GROUP, closed.detail)
+        report = CandidateReport(granted.route)
+        place = granted.route.options.index(option)
+        report.refused = [*granted.refused[:place], (option, refusal), *granted.refused[place:]]
+        return report
 
     def _reserve_money(
         self, option: Option, task: Task, route: Route, max_tokens: int, now: float

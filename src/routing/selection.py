@@ -27,7 +27,7 @@ from .candidates import PATIENCE, CandidateReport, preferred_wait_ends_at
 from .cost.prompt_cache import Prefix
 from .eligibility import Eligibility, last_to_end
 from .health.circuit_breaker import CLOSED
-from .refusals import GROUP, NEVER, TASK, Refusal
+from .refusals import NEVER, TASK, Refusal
 from .registry import Registry
 from .retry_state import RetryState
 from .routes import Option, Route
@@ -105,26 +105,6 @@ class ProviderSelector:
             breaker = provider.breaker
             on_trial = provider.connection.probe_allowed or breaker.state is not CLOSED
             report.admit(option, provider.score * breaker.slow_start_share(now), on_trial=on_trial)
-        return report
-
-    def report_after(self, granted: CandidateReport, now: float) -> CandidateReport | None:
-        """The report of a similar task now that the only eligible option was granted.
-
-        None where a similar task has to be evaluated itself. What refused the other options was not about
-        the granted task alone and still holds.
-        """
-        if granted.own or len(granted.eligible) != 1:
-            return None
-        option = granted.eligible[0]
-        refusal = self.eligibility.of_provider(option.provider, now)
-        if refusal is None:
-            closed = option.model.group.closed(now)
-            if closed is None:
-                return None
-            refusal = Refusal(closed.kind, closed.until, GROUP, closed.detail)
-        report = CandidateReport(granted.route)
-        place = granted.route.options.index(option)
-        report.refused = [*granted.refused[:place], (option, refusal), *granted.refused[place:]]
         return report
 
     def _heeded(self, task: Task, route: Route, retry: RetryState, now: float, advice: Advice) -> int:
