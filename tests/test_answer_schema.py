@@ -169,7 +169,7 @@ ODD_ANSWERS: dict[str, tuple[str, str | None]] = {
 
 
 @pytest.mark.parametrize(("answer", "text"), ODD_ANSWERS.values(), ids=ODD_ANSWERS)
-def test_r5_5_the_answer_is_the_last_whole_json_outside_thinking_that_matches(
+def test_the_answer_is_the_last_whole_json_outside_thinking_that_matches(
     answer: str, text: str | None
 ) -> None:
     assert read_answer(answer, CHOICE).text == text
@@ -179,11 +179,11 @@ def test_r5_5_the_answer_is_the_last_whole_json_outside_thinking_that_matches(
     ("answer", "text"),
     [("```json\n42\n```", "42"), ("<think>41</think>\n```\n 42 \n```", "42"), ("so 42", None)],
 )
-def test_r5_5_a_fence_may_hold_a_plain_value(answer: str, text: str | None) -> None:
+def test_a_fence_may_hold_a_plain_value(answer: str, text: str | None) -> None:
     assert read_answer(answer, {"type": "integer"}).text == text
 
 
-def test_r5_5_what_is_wrong_with_the_last_json_is_what_the_model_is_told() -> None:
+def test_what_is_wrong_with_the_last_json_is_what_the_model_is_told() -> None:
     reading = read_answer('{"choice": "eggs"} or {"choice": "bacon"}', CHOICE)
     assert "'bacon' is not one of ['spam', 'ham']" in reading.problems and "eggs" not in reading.problems
 
@@ -192,7 +192,7 @@ def test_r5_5_what_is_wrong_with_the_last_json_is_what_the_model_is_told() -> No
     "noise",
     ["[", "{", '{"', '[{"a": "', "{}", "[] ", '"\\"', "```\n", "<think>", "</think>", "[[1],", "``` x\n["],
 )  # fmt: skip
-def test_r5_5_the_search_ends_whatever_a_model_writes(noise: str) -> None:
+def test_the_search_ends_whatever_a_model_writes(noise: str) -> None:
     began = time.process_time()
     read_answer("x" + noise * (300_000 // len(noise)), CHOICE)
     assert time.process_time() - began < 10

@@ -39,11 +39,11 @@ NOON = datetime(2026, 11, 26, 12, 0, 0).astimezone().timestamp()
         (1_234_567_890_123, "$1,234.57"),
     ],
 )
-def test_r3_10_money_shows_the_significant_digits(nanos: int | None, text: str) -> None:
+def test_money_shows_the_significant_digits(nanos: int | None, text: str) -> None:
     assert money(nanos) == text
 
 
-def test_r3_10_pages_and_terminal_share_the_formatters() -> None:
+def test_pages_and_terminal_share_the_formatters() -> None:
     assert (FILTERS["money"], FILTERS["duration"], FILTERS["plural"]) == (money, duration, plural)
 
 

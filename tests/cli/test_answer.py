@@ -75,7 +75,7 @@ def left_open(folder: Path) -> int:
         return int(database.execute(query).fetchone()[0])
 
 
-def test_r5_7_calls_from_several_threads_of_one_process_are_all_answered(
+def test_calls_from_several_threads_of_one_process_are_all_answered(
     tmp_path: Path, env: dict[str, str], simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four at once out of a running event loop, and one in it, which blocks it meanwhile."""
@@ -96,9 +96,7 @@ def test_r5_7_calls_from_several_threads_of_one_process_are_all_answered(
     assert left_open(tmp_path) == 0
 
 
-def test_r5_7_a_call_that_fails_leaves_no_task_queued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_that_fails_leaves_no_task_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with SimulatorProcess.start({"providers": {"openai": {"keys": ["the-right-one"]}}}) as simulator:
         for name, value in live_environment(simulator.base_urls, only=["openai"]).items():
@@ -152,7 +150,7 @@ NO_JSON: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("metadata", "reason"), NO_JSON.values(), ids=NO_JSON)
-def test_r5_15_metadata_that_json_cannot_hold_is_refused_with_its_path(
+def test_metadata_that_json_cannot_hold_is_refused_with_its_path(
     tmp_path: Path, metadata: Any, reason: str
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -186,16 +184,14 @@ NO_TASKS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("task", "reason"), NO_TASKS.values(), ids=NO_TASKS)
-def test_r5_15_an_invalid_task_is_refused_with_its_number_and_key(
-    tmp_path: Path, task: Any, reason: str
-) -> None:
+def test_an_invalid_task_is_refused_with_its_number_and_key(tmp_path: Path, task: Any, reason: str) -> None:
     with pytest.raises(InputError) as caught:
         answer([task], simulate=True, state_dir=tmp_path / "state")
     assert reason in str(caught.value)
     assert not (tmp_path / "state").exists()
 
 
-def test_r5_4_a_duplicate_id_is_refused(tmp_path: Path) -> None:
+def test_a_duplicate_id_is_refused(tmp_path: Path) -> None:
     tasks = [{"id": "u", "prompt": "A"}, {"id": "u", "prompt": "B"}, {"id": "v", "prompt": "C"}]
     with pytest.raises(InputError, match=r"task 2: duplicate id 'u': task 1 has it too"):
         answer(tasks, simulate=True, state_dir=tmp_path / "state")
@@ -204,7 +200,7 @@ def test_r5_4_a_duplicate_id_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-def test_r5_4_results_keep_the_order_of_their_tasks_whatever_the_ids(tmp_path: Path) -> None:
+def test_results_keep_the_order_of_their_tasks_whatever_the_ids(tmp_path: Path) -> None:
     tasks = [{"id": 2, "prompt": "A"}, "B\0C", {"id": "2-2", "prompt": "D", "metadata": {"t": (1, 2)}}, "E"]
     results = answer(tasks, simulate=True, state_dir=tmp_path / "state")
     assert [each.task.messages[0].content for each in results] == ["A", "B\0C", "D", "E"]

@@ -89,7 +89,7 @@ def settled_calls(simulator: SimulatorProcess, script: Script) -> int:
     return made
 
 
-def test_r4_9_a_full_state_disk_costs_no_task_and_no_call_once_it_is_freed(
+def test_a_full_state_disk_costs_no_task_and_no_call_once_it_is_freed(
     tmp_path: Path, disk: Disk, openai: SimulatorProcess
 ) -> None:
     with Script(*RUN, cwd=tmp_path, env=live_environment(openai.base_urls)) as script:
@@ -106,7 +106,7 @@ def test_r4_9_a_full_state_disk_costs_no_task_and_no_call_once_it_is_freed(
     assert "Traceback" not in script.err
 
 
-def test_r4_9_the_second_ctrl_c_on_a_full_state_disk_ends_at_once_and_prints_what_is_lost(
+def test_the_second_ctrl_c_on_a_full_state_disk_ends_at_once_and_prints_what_is_lost(
     tmp_path: Path, disk: Disk, openai: SimulatorProcess
 ) -> None:
     env = live_environment(openai.base_urls)
@@ -130,7 +130,7 @@ def test_r4_9_the_second_ctrl_c_on_a_full_state_disk_ends_at_once_and_prints_wha
     assert {row["id"] for row in read_rows(tmp_path / "out.jsonl")} == {task["id"] for task in TASKS}
 
 
-def test_r4_9_the_second_ctrl_c_ends_at_once_while_the_store_is_blocked_inside_sqlite(
+def test_the_second_ctrl_c_ends_at_once_while_the_store_is_blocked_inside_sqlite(
     tmp_path: Path, openai: SimulatorProcess
 ) -> None:
     with Script(*RUN, cwd=tmp_path, env=live_environment(openai.base_urls)) as script:

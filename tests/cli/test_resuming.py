@@ -53,7 +53,7 @@ def attempts(folder: Path) -> Counter[tuple[str, str]]:
     [(["tasks.csv", "--prompt-file", "prompt.txt"], "out.csv"), (["lines.jsonl"], "out.jsonl")],
     ids=["csv", "jsonl"],
 )
-def test_r5_12_a_half_finished_file_of_an_older_version_repeats_no_call(
+def test_a_half_finished_file_of_an_older_version_repeats_no_call(
     older: Path, command: list[str], output: str
 ) -> None:
     results = older / "results" / output
@@ -66,9 +66,7 @@ def test_r5_12_a_half_finished_file_of_an_older_version_repeats_no_call(
     assert {key: after[key] for key in calls} == calls and len(after) == len(calls) + 3
 
 
-def test_r5_11_a_moved_folder_and_r5_12_a_longer_table_resume(
-    tmp_path: Path, simulator: SimulatorProcess
-) -> None:
+def test_a_moved_folder_and_a_longer_table_resume(tmp_path: Path, simulator: SimulatorProcess) -> None:
     env = live_environment(simulator.base_urls, only=["openai"])
     folder, moved = tmp_path / "project", tmp_path / "renamed"
     folder.mkdir()
@@ -99,7 +97,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("output", "name"), NAMES.items())
-def test_r5_11_a_batch_is_named_by_its_path_relative_to_the_state(
+def test_a_batch_is_named_by_its_path_relative_to_the_state(
     tmp_path: Path, output: str, name: str | None
 ) -> None:
     (tmp_path / "disk").mkdir()
@@ -118,7 +116,7 @@ def write_table(path: Path, rows: list[list[str]]) -> None:
         csv.writer(file).writerows(rows)
 
 
-def test_r5_10_columns_that_are_metadata_now_are_named(older: Path) -> None:
+def test_columns_that_are_metadata_now_are_named(older: Path) -> None:
     """The half-finished file had `stars`; here it is called `tier`, which was a key until now."""
     with (older / "tasks.csv").open(newline="") as file:
         head, *rows = csv.reader(file)

@@ -123,7 +123,7 @@ def test_a_quiet_run_prints_its_totals_only(tmp_path: Path, live: dict[str, str]
     assert "providers" not in done.err and "agents" not in done.err
 
 
-def test_r4_4_an_explicit_log_level_wins_over_quiet(tmp_path: Path, live: dict[str, str]) -> None:
+def test_an_explicit_log_level_wins_over_quiet(tmp_path: Path, live: dict[str, str]) -> None:
     command = ("run", "-", "-o", "-", "--quiet", "--log-level", "debug")
     done = run_script(*command, cwd=tmp_path, env=live, stdin="What is up?\n")
     assert " info: run begins" in done.err and " info: run ends" in done.err

@@ -25,7 +25,7 @@ def test_only_the_tasks_of_its_batch_are_counted_and_written(tmp_path: Path) -> 
     assert progress.done == 1
 
 
-def test_r4_10_rows_wait_while_the_disk_is_full_and_none_is_missing_afterwards(
+def test_rows_wait_while_the_disk_is_full_and_none_is_missing_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resource = pytest.importorskip("resource")

@@ -40,7 +40,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("text", "shown"), EVIL.values(), ids=EVIL)
-def test_r3_9_control_characters_are_escaped(text: str, shown: str) -> None:
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert terminal_safe(text) == shown
     row = encode_row({"id": "a", "output": text}).decode()
     assert json.loads(terminal_safe(row)) == json.loads(row), "a row of JSON stays one"
@@ -52,7 +52,7 @@ def result(output: str, error: str = "") -> Result:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_r3_9_an_answer_is_escaped_on_a_terminal_and_unchanged_in_a_pipe(
+def test_an_answer_is_escaped_on_a_terminal_and_unchanged_in_a_pipe(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, as_json: bool
 ) -> None:
     evil = "\x1b]0;owned\x07\x9b2J\u202eab"
@@ -71,7 +71,7 @@ def test_r3_9_an_answer_is_escaped_on_a_terminal_and_unchanged_in_a_pipe(
         assert errors.getvalue() == f"failed: openai: {terminal_safe(evil)}\n"
 
 
-def test_r3_9_notes_tables_and_logs_are_escaped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_tables_and_logs_are_escaped_too(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.table import Table
 
     stream = Terminal()
@@ -90,7 +90,7 @@ def test_r3_9_notes_tables_and_logs_are_escaped_too(monkeypatch: pytest.MonkeyPa
     assert "\x07" not in stream.getvalue() and "\x1b]" not in stream.getvalue()
 
 
-def test_r3_9_results_are_escaped_on_a_terminal_and_unchanged_in_a_file(
+def test_results_are_escaped_on_a_terminal_and_unchanged_in_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     evil = "\x9b2J\u202eab"

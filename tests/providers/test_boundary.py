@@ -240,7 +240,7 @@ UNTRUE = [0, -1, -(10**400), None, "", "many", True, [], {}, math.nan, *HUGE]
 
 @pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("number", UNTRUE, ids=lambda n: repr(n)[:12])
-def test_r1_1_r3_1_a_count_that_can_not_be_true_is_estimated_and_warned_of(
+def test_a_count_that_can_not_be_true_is_estimated_and_warned_of(
     reader: Reader, api: str, number: Any
 ) -> None:
     for which in ("input", "output"):
@@ -255,7 +255,7 @@ def test_r1_1_r3_1_a_count_that_can_not_be_true_is_estimated_and_warned_of(
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-def test_r3_1_counts_as_text_are_numbers(reader: Reader, api: str) -> None:
+def test_counts_as_text_are_numbers(reader: Reader, api: str) -> None:
     told = reader.read(api, counted(api, input="1200", output=" 30 "))
     assert isinstance(told, Completion)
     assert (told.usage.prompt_tokens, told.usage.output_tokens, told.warnings) == (1200, 30, ())
@@ -263,7 +263,7 @@ def test_r3_1_counts_as_text_are_numbers(reader: Reader, api: str) -> None:
 
 @pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
-def test_r1_2_r1_3_half_a_surrogate_in_an_error_is_replaced(reader: Reader, api: str, status: int) -> None:
+def test_half_a_surrogate_in_an_error_is_replaced(reader: Reader, api: str, status: int) -> None:
     told = reader.read(api, response(rb'{"error":{"message":"no key \ud83d here\u0000"}}', status))
     check(told)
     assert "no key \ufffd here" in str(told)
@@ -272,7 +272,7 @@ def test_r1_2_r1_3_half_a_surrogate_in_an_error_is_replaced(reader: Reader, api:
 @pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("status", [200, 400, 429, 500])
 @pytest.mark.parametrize("bracket", ["[]", '{"a":1}'])
-def test_r1_4_r1_5_deep_nesting_is_no_json(reader: Reader, api: str, status: int, bracket: str) -> None:
+def test_deep_nesting_is_no_json(reader: Reader, api: str, status: int, bracket: str) -> None:
     opening, closing = ('{"a":', "}") if bracket[0] == "{" else ("[", "]")
     body = (opening * 200_000 + "1" + closing * 200_000).encode()
     for told in (
@@ -287,7 +287,7 @@ def test_r1_4_r1_5_deep_nesting_is_no_json(reader: Reader, api: str, status: int
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-def test_r1_5_a_date_that_is_none_is_ignored(reader: Reader, api: str) -> None:
+def test_a_date_that_is_none_is_ignored(reader: Reader, api: str) -> None:
     header = "Retry-After: Sat, 28 Nov 99999999999 08:00:00 GMT"
     told = reader.read(api, response(b'{"error":{"message":"slow"}}', 429, header))
     assert isinstance(told, RateLimited)
@@ -296,7 +296,7 @@ def test_r1_5_a_date_that_is_none_is_ignored(reader: Reader, api: str) -> None:
 
 @pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("asked", ["99999999999999", "9" * 400, "Sat, 28 Nov 9999 08:00:00 GMT"])
-def test_r1_6_r1_7_a_wait_without_end_is_bounded(reader: Reader, api: str, asked: str) -> None:
+def test_a_wait_without_end_is_bounded(reader: Reader, api: str, asked: str) -> None:
     for status in (429, 503):
         told = reader.read(api, response(b'{"error":{"message":"slow"}}', status, f"Retry-After: {asked}"))
         check(told)
@@ -325,7 +325,7 @@ SILENT = {"an empty error", "error null", "a BOM"}
 
 @pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("fault", WHOLE)
-def test_r3_5_a_whole_answer_with_a_fault_is_used(reader: Reader, api: str, fault: str) -> None:
+def test_a_whole_answer_with_a_fault_is_used(reader: Reader, api: str, fault: str) -> None:
     told = reader.read(api, response(WHOLE[fault](answer_of(api, SENSE))))
     assert isinstance(told, Completion), told
     assert told.text == SENSE
@@ -334,7 +334,7 @@ def test_r3_5_a_whole_answer_with_a_fault_is_used(reader: Reader, api: str, faul
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-def test_r3_5_raw_control_characters_are_kept(reader: Reader, api: str) -> None:
+def test_raw_control_characters_are_kept(reader: Reader, api: str) -> None:
     body = written(answer_of(api, "two|lines"), escaped=False).replace(b"|", b"\n\t\x01")
     told = reader.read(api, response(body))
     assert isinstance(told, Completion)
@@ -356,7 +356,7 @@ def without_reason(api: str, text: str, output: int) -> bytes:
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-def test_r3_5_no_stop_reason_is_enough_where_text_and_usage_agree(reader: Reader, api: str) -> None:
+def test_no_stop_reason_is_enough_where_text_and_usage_agree(reader: Reader, api: str) -> None:
     told = reader.read(api, without_reason(api, "It flows to the sea.", 6))
     assert isinstance(told, Completion)
     assert len(told.warnings) == 1

@@ -84,7 +84,7 @@ OPENAI_LIMITED = (
     ],
 )
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_r2_1_a_request_too_large_for_the_limit_is_told_from_a_rate_limit(
+async def test_a_request_too_large_for_the_limit_is_told_from_a_rate_limit(
     apis: CannedApis, api: str, message: str, status: int
 ) -> None:
     more = {"type": "tokens", "code": "rate_limit_exceeded"} if api == "openai" else {}
@@ -106,14 +106,14 @@ async def test_r2_1_a_request_too_large_for_the_limit_is_told_from_a_rate_limit(
         ("Too many requests", {}, "tokens"),
     ],
 )
-async def test_r2_1_where_waiting_helps_it_is_a_rate_limit(
+async def test_where_waiting_helps_it_is_a_rate_limit(
     apis: CannedApis, message: str, headers: dict[str, str], code: str
 ) -> None:
     body = error("openai", 429, message, type=code, code="rate_limit_exceeded")
     assert type(await apis["openai"].failure(body, 429, **headers)) is RateLimited
 
 
-async def test_r2_1_beside_a_time_to_wait_the_counts_must_be_the_limit_and_this_request(
+async def test_beside_a_time_to_wait_the_counts_must_be_the_limit_and_this_request(
     apis: CannedApis,
 ) -> None:
     api = apis["openai"]
@@ -128,7 +128,7 @@ async def test_r2_1_beside_a_time_to_wait_the_counts_must_be_the_limit_and_this_
             await api.answer(body)
 
 
-async def test_r2_1_one_limit_below_the_least_that_the_prompt_can_be_is_enough(apis: CannedApis) -> None:
+async def test_one_limit_below_the_least_that_the_prompt_can_be_is_enough(apis: CannedApis) -> None:
     long = (Message("user", "A sentence of words. " * 8_000),)  # 168,000 characters
     body = error("anthropic", 429, "This request would exceed your rate limit", type="rate_limit_error")
     api = apis["anthropic"]
@@ -140,7 +140,7 @@ async def test_r2_1_one_limit_below_the_least_that_the_prompt_can_be_is_enough(a
         await api.answer(body)
 
 
-async def test_r2_1_geminis_quota_of_tokens_is_compared_as_well(apis: CannedApis) -> None:
+async def test_geminis_quota_of_tokens_is_compared_as_well(apis: CannedApis) -> None:
     quota = {"quotaId": "GenerateContentInputTokensPerModelPerMinute-FreeTier", "quotaValue": "20000"}
     details = [
         {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [quota]},
@@ -156,7 +156,7 @@ async def test_r2_1_geminis_quota_of_tokens_is_compared_as_well(apis: CannedApis
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_r2_1_a_body_that_is_too_large_is_the_requests(apis: CannedApis, api: str) -> None:
+async def test_a_body_that_is_too_large_is_the_requests(apis: CannedApis, api: str) -> None:
     bodies: dict[str, Any] = {
         "anthropic": error(api, 413, "Request exceeds the maximum size", type="request_too_large"),
         "openai": b"<html><h1>413 Request Entity Too Large</h1></html>",
@@ -180,7 +180,7 @@ FLAGGED = [
 
 
 @pytest.mark.parametrize(("status", "body"), FLAGGED)
-async def test_r2_2_a_flagged_prompt_is_a_refusal(apis: CannedApis, status: int, body: Json) -> None:
+async def test_a_flagged_prompt_is_a_refusal(apis: CannedApis, status: int, body: Json) -> None:
     found = await apis["openai"].failure(body, status)
     assert type(found) is ContentRefused
     assert found.message.rpartition(": ")[2] in json.dumps(body)
@@ -197,14 +197,14 @@ async def test_r2_2_a_flagged_prompt_is_a_refusal(apis: CannedApis, status: int,
     ids=["reasons", "filter-result", "violations"],
 )
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_r2_2_fields_that_name_what_was_flagged_are_enough(
+async def test_fields_that_name_what_was_flagged_are_enough(
     apis: CannedApis, api: str, fields: Json, status: int
 ) -> None:
     found = await apis[api].failure(error(api, status, "no", **fields), status)
     assert type(found) is ContentRefused
 
 
-async def test_r2_2_a_filter_that_found_nothing_is_no_refusal(apis: CannedApis) -> None:
+async def test_a_filter_that_found_nothing_is_no_refusal(apis: CannedApis) -> None:
     fields = {"innererror": {"content_filter_result": {"hate": {"filtered": False, "severity": "safe"}}}}
     body = error("openai", 400, "no", metadata={"provider_name": "x", "reasons": []}, **fields)
     assert type(await apis["openai"].failure(body, 400)) is BadRequest
@@ -214,7 +214,7 @@ async def test_r2_2_a_filter_that_found_nothing_is_no_refusal(apis: CannedApis) 
     "body", [b"<!DOCTYPE html><title>Just a moment...</title>", b"", b" \n", b"{}", b"[]"]
 )
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_r2_3_a_403_without_an_error_of_the_api_is_the_networks(
+async def test_a_403_without_an_error_of_the_api_is_the_networks(
     apis: CannedApis, api: str, body: bytes
 ) -> None:
     found = await apis[api].failure(body, 403)
@@ -223,13 +223,13 @@ async def test_r2_3_a_403_without_an_error_of_the_api_is_the_networks(
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_r2_3_a_403_of_the_api_is_about_the_key(apis: CannedApis, api: str) -> None:
+async def test_a_403_of_the_api_is_about_the_key(apis: CannedApis, api: str) -> None:
     assert type(await apis[api].failure(error(api, 403, "not for this key"), 403)) is AuthFailed
 
 
 @pytest.mark.parametrize(("status", "cls"), [(407, Unreachable), (511, Unreachable), (502, ServerError)])
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_r2_3_a_page_is_never_repeated(
+async def test_a_page_is_never_repeated(
     apis: CannedApis, api: str, status: int, cls: type[ProviderError]
 ) -> None:
     found = await apis[api].failure(b"<html><body>A secret of the proxy</body></html>", status)
@@ -250,7 +250,7 @@ async def test_r2_3_a_page_is_never_repeated(
         ),
     ],
 )
-async def test_r2_6_a_spent_credit_of_anthropic_is_a_quota(apis: CannedApis, message: str, code: str) -> None:
+async def test_a_spent_credit_of_anthropic_is_a_quota(apis: CannedApis, message: str, code: str) -> None:
     body = error("anthropic", 400, message, type="invalid_request_error")
     found = await apis["anthropic"].failure(body, 400)
     assert (type(found), found.code, found.resets_at) == (QuotaExhausted, code, None)
@@ -269,7 +269,7 @@ async def test_r2_6_a_spent_credit_of_anthropic_is_a_quota(apis: CannedApis, mes
     ],
 )
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_r2_7_a_status_that_passes_by_itself_is_no_bad_request(
+async def test_a_status_that_passes_by_itself_is_no_bad_request(
     apis: CannedApis, api: str, status: int, cls: type[ProviderError] | None
 ) -> None:
     found = await apis[api].failure(error(api, status, "no"), status)
@@ -299,7 +299,7 @@ REASONS = [
 
 @pytest.mark.parametrize(("body", "reason"), REASONS)
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_r2_8_the_reason_is_shown_whatever_the_shape(
+async def test_the_reason_is_shown_whatever_the_shape(
     apis: CannedApis, api: str, body: Any, reason: str
 ) -> None:
     found = await apis[api].failure(body, 400)
@@ -313,7 +313,7 @@ async def test_r2_8_the_reason_is_shown_whatever_the_shape(
 @pytest.mark.parametrize(
     ("reason", "name"), [("MODEL_ARMOR", ""), ("JAILBREAK", ""), (4, "PROHIBITED_CONTENT"), (77, "")]
 )
-async def test_r2_9_an_unknown_reason_to_block_a_prompt_is_a_refusal_with_its_name(
+async def test_an_unknown_reason_to_block_a_prompt_is_a_refusal_with_its_name(
     apis: CannedApis, reason: Any, name: str
 ) -> None:
     found = await apis["gemini"].failure({"promptFeedback": {"blockReason": reason}})
@@ -325,9 +325,7 @@ async def test_r2_9_an_unknown_reason_to_block_a_prompt_is_a_refusal_with_its_na
 @pytest.mark.parametrize(
     "reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "OTHER", "SOMETHING_NEW", 5, 10, 12, 99]
 )
-async def test_r2_9_an_unknown_end_keeps_its_name_and_is_neutral(
-    apis: CannedApis, reason: Any, text: str
-) -> None:
+async def test_an_unknown_end_keeps_its_name_and_is_neutral(apis: CannedApis, reason: Any, text: str) -> None:
     found = await apis["gemini"].failure(gemini(text, finish=reason))
     assert type(found) is UnusableAnswer
     assert not found.counts_against_health
@@ -336,11 +334,11 @@ async def test_r2_9_an_unknown_end_keeps_its_name_and_is_neutral(
 
 
 @pytest.mark.parametrize("reason", ["MODEL_ARMOR", "IMAGE_PROHIBITED_CONTENT", 14, 17])
-async def test_r2_9_later_reasons_to_refuse_are_known(apis: CannedApis, reason: Any) -> None:
+async def test_later_reasons_to_refuse_are_known(apis: CannedApis, reason: Any) -> None:
     assert type(await apis["gemini"].failure(gemini(finish=reason))) is ContentRefused
 
 
-async def test_r2_9_no_reason_to_block_is_none(apis: CannedApis) -> None:
+async def test_no_reason_to_block_is_none(apis: CannedApis) -> None:
     completion = await apis["gemini"].answer(gemini(promptFeedback={"blockReason": 0}))
     assert completion.text == "Elbe."
 
@@ -349,7 +347,7 @@ def parts(*found: Json, finish: str = "STOP") -> Json:
     return {**gemini(), "candidates": [{"content": {"parts": list(found)}, "finishReason": finish}]}
 
 
-async def test_r3_3_thoughts_are_no_answer(apis: CannedApis) -> None:
+async def test_thoughts_are_no_answer(apis: CannedApis) -> None:
     thought = {"text": "THOUGHT", "thought": True}
     assert (await apis["gemini"].answer(parts(thought, {"text": "x"}))).text == "x"
     found = await apis["gemini"].failure(parts(thought))
@@ -396,7 +394,7 @@ CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": 
         pytest.param("anthropic", claude(content=[{"type": "thinking", "thinking": "Hm."}]), id="thinking"),
     ],
 )
-async def test_r2_10_a_quirk_of_a_model_is_neutral(apis: CannedApis, api: str, body: Json) -> None:
+async def test_a_quirk_of_a_model_is_neutral(apis: CannedApis, api: str, body: Json) -> None:
     found = await apis[api].failure(body)
     assert type(found) is UnusableAnswer
     assert not found.counts_against_health
@@ -404,7 +402,7 @@ async def test_r2_10_a_quirk_of_a_model_is_neutral(apis: CannedApis, api: str, b
 
 
 @pytest.mark.parametrize("code", ["json_validate_failed", "tool_use_failed"])
-async def test_r2_10_a_400_about_what_the_model_wrote_is_neutral(apis: CannedApis, code: str) -> None:
+async def test_a_400_about_what_the_model_wrote_is_neutral(apis: CannedApis, code: str) -> None:
     found = await apis["openai"].failure(error("openai", 400, "the model wrote nonsense", code=code), 400)
     assert type(found) is UnusableAnswer
 
@@ -423,7 +421,7 @@ async def test_r2_10_a_400_about_what_the_model_wrote_is_neutral(apis: CannedApi
         ("model_context_window_exceeded", ContextTooLong),
     ],
 )
-async def test_r3_2_an_answer_that_ended_badly_is_none_although_it_has_text(
+async def test_an_answer_that_ended_badly_is_none_although_it_has_text(
     apis: CannedApis, reason: str, cls: type[ProviderError]
 ) -> None:
     found = await apis["openai"].failure(gpt({"content": "half a te"}, reason))
@@ -432,7 +430,7 @@ async def test_r3_2_an_answer_that_ended_badly_is_none_although_it_has_text(
     assert found.usage is not None
 
 
-async def test_r3_2_an_error_inside_the_choice_is_one(apis: CannedApis) -> None:
+async def test_an_error_inside_the_choice_is_one(apis: CannedApis) -> None:
     body = gpt({"content": "half a te"})
     body["choices"][0]["error"] = {"code": 502, "message": "upstream broke"}
     found = await apis["openai"].failure(body)
@@ -450,7 +448,7 @@ async def test_r3_2_an_error_inside_the_choice_is_one(apis: CannedApis) -> None:
         ("anthropic", claude(stop_reason="pause_turn"), True),
     ],
 )
-async def test_r3_2_an_unknown_end_is_never_a_plain_success(
+async def test_an_unknown_end_is_never_a_plain_success(
     apis: CannedApis, api: str, body: Json, warns: bool
 ) -> None:
     completion = await apis[api].answer(body)
@@ -459,7 +457,7 @@ async def test_r3_2_an_unknown_end_is_never_a_plain_success(
 
 
 @pytest.mark.parametrize("reason", ["model_length", "max_tokens", "length"])
-async def test_r3_2_other_words_for_a_length_are_known(apis: CannedApis, reason: str) -> None:
+async def test_other_words_for_a_length_are_known(apis: CannedApis, reason: str) -> None:
     assert (await apis["openai"].answer(gpt(finish=reason))).finish_reason is FinishReason.LENGTH
     assert type(await apis["openai"].failure(gpt({"content": ""}, reason))) is Truncated
 
@@ -484,7 +482,7 @@ IN_A_200 = [
 
 
 @pytest.mark.parametrize(("body", "cls"), IN_A_200)
-async def test_r3_4_an_error_inside_a_200_is_known_by_its_code_or_status(
+async def test_an_error_inside_a_200_is_known_by_its_code_or_status(
     apis: CannedApis, body: Json, cls: type[ProviderError]
 ) -> None:
     found = await apis["openai"].failure(body)
@@ -493,7 +491,7 @@ async def test_r3_4_an_error_inside_a_200_is_known_by_its_code_or_status(
     assert not (found.may_be_billed and found.status in (None, 200)), "nothing is booked"
 
 
-async def test_r3_4_the_same_from_anthropic(apis: CannedApis) -> None:
+async def test_the_same_from_anthropic(apis: CannedApis) -> None:
     api = apis["anthropic"]
     assert type(await api.failure({"type": "error", "error": {"type": "overloaded_error"}})) is Overloaded
     assert type(await api.failure({"type": "error", "error": {"type": "api_error"}})) is ServerError
@@ -512,7 +510,7 @@ GOOGLES_OWN = [
 
 
 @pytest.mark.parametrize(("told", "cls"), GOOGLES_OWN)
-async def test_r3_4_the_same_from_gemini(apis: CannedApis, told: Any, cls: type[ProviderError]) -> None:
+async def test_the_same_from_gemini(apis: CannedApis, told: Any, cls: type[ProviderError]) -> None:
     found = await apis["gemini"].failure({"error": told})
     assert type(found) is cls
     assert found.usage is None
@@ -532,9 +530,7 @@ async def test_r3_4_the_same_from_gemini(apis: CannedApis, told: Any, cls: type[
         {"prompt_tokens_details": {"cached_tokens": 1_500}, "prompt_cache_hit_tokens": 1_500},
     ],
 )
-async def test_r5_13_tokens_from_the_cache_are_known_whatever_their_name(
-    apis: CannedApis, usage: Json
-) -> None:
+async def test_tokens_from_the_cache_are_known_whatever_their_name(apis: CannedApis, usage: Json) -> None:
     body = gpt(usage={"prompt_tokens": 2_000, "completion_tokens": 300, "total_tokens": 2_300, **usage})
     found = (await apis["openai"].answer(body, messages=(Message("user", "x" * 8_000),))).usage
     assert (found.input_tokens, found.cache_read_tokens, found.output_tokens) == (500, 1_500, 300)
@@ -543,7 +539,7 @@ async def test_r5_13_tokens_from_the_cache_are_known_whatever_their_name(
 # ---------------------------------------------------------------- 5.17: a daily quota with a short wait
 
 
-async def test_r5_17_a_daily_quota_keeps_the_time_to_come_back_beside_its_reset(apis: CannedApis) -> None:
+async def test_a_daily_quota_keeps_the_time_to_come_back_beside_its_reset(apis: CannedApis) -> None:
     quota = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier", "quotaValue": "250"}
     details = [
         {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [quota]},

@@ -89,7 +89,7 @@ NOT_OVER_REQUESTS = {"length as a list", "an interim answer"}
 
 
 @pytest.mark.parametrize("name", list(odd(b"")))
-async def test_r3_6_an_odd_head_is_read_as_the_sdk_would(
+async def test_an_odd_head_is_read_as_the_sdk_would(
     server: Raw, adapter: ProviderAdapter, api: str, name: str
 ) -> None:
     if api == "gemini" and name in NOT_OVER_REQUESTS:
@@ -101,7 +101,7 @@ async def test_r3_6_an_odd_head_is_read_as_the_sdk_would(
     assert len(server.requests) == 2, "a prompt is sent once"
 
 
-async def test_r3_6_a_head_may_come_in_any_pieces(server: Raw, adapter: ProviderAdapter, api: str) -> None:
+async def test_a_head_may_come_in_any_pieces(server: Raw, adapter: ProviderAdapter, api: str) -> None:
     async def slowly(writer: Writer, _: bytes) -> None:
         whole = response(body_of(api))
         for start in range(0, len(whole), 7):
@@ -139,9 +139,7 @@ async def test_what_is_no_http_is_an_error_of_ours(
 # ---------------------------------------------------------------- size
 
 
-async def test_r3_7_an_answer_beyond_the_limit_is_none(
-    server: Raw, adapter: ProviderAdapter, api: str
-) -> None:
+async def test_an_answer_beyond_the_limit_is_none(server: Raw, adapter: ProviderAdapter, api: str) -> None:
     server.answer = server.says(response(body_of(api, "x" * 990_000, output_tokens=300)))
     assert len((await adapter.complete(ask(api))).text) == 990_000
     server.gone.clear()
@@ -158,9 +156,7 @@ async def test_r3_7_an_answer_beyond_the_limit_is_none(
         server.gone.clear()
 
 
-async def test_r3_7_a_long_error_is_known_by_its_status(
-    server: Raw, adapter: ProviderAdapter, api: str
-) -> None:
+async def test_a_long_error_is_known_by_its_status(server: Raw, adapter: ProviderAdapter, api: str) -> None:
     server.answer = server.says(response(b"x" * 3_000_000, 500))
     with pytest.raises(ServerError) as caught:
         await adapter.complete(ask(api))
@@ -208,7 +204,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no getrusage")
-async def test_r3_7_endless_answers_and_bombs_leave_memory_flat(server: Raw) -> None:
+async def test_endless_answers_and_bombs_leave_memory_flat(server: Raw) -> None:
     mebi = 1 << 20
     packer = zlib.compressobj(1, wbits=31)
     bomb = b"".join(packer.compress(b" " * mebi) for _ in range(400)) + packer.flush()
@@ -252,7 +248,7 @@ async def other() -> AsyncIterator[Raw]:
         "http://user:p%40ss@{host}/x",
     ],
 )
-async def test_r3_8_no_other_origin_gets_a_key_or_a_prompt(
+async def test_no_other_origin_gets_a_key_or_a_prompt(
     server: Raw, other: Raw, adapter: ProviderAdapter, api: str, status: int, form: str
 ) -> None:
     other.answer = other.says(response(body_of(api, "from elsewhere")))
@@ -293,7 +289,7 @@ async def test_credentials_and_hosts_that_a_redirect_brings_are_not_used(
     assert len(server.requests) == 1
 
 
-async def test_r3_8_within_the_origin_a_redirect_is_followed_where_the_prompt_stays_one(
+async def test_within_the_origin_a_redirect_is_followed_where_the_prompt_stays_one(
     server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
     def moved(status: int) -> Callable[[Writer, bytes], Awaitable[None]]:
@@ -317,9 +313,7 @@ async def test_r3_8_within_the_origin_a_redirect_is_followed_where_the_prompt_st
     assert len(server.requests) == before + 3
 
 
-async def test_r3_8_a_redirect_without_end_costs_nothing(
-    server: Raw, adapter: ProviderAdapter, api: str
-) -> None:
+async def test_a_redirect_without_end_costs_nothing(server: Raw, adapter: ProviderAdapter, api: str) -> None:
     for location in ("Location: /again", "Location: http://[", "X-Location: none"):
         server.answer = server.says(response(b"", 307, location))
         with pytest.raises(InvalidResponse) as caught:
@@ -331,7 +325,7 @@ async def test_r3_8_a_redirect_without_end_costs_nothing(
 # ---------------------------------------------------------------- connections
 
 
-async def test_r3_11_an_answer_that_nobody_asked_for_is_never_taken(
+async def test_an_answer_that_nobody_asked_for_is_never_taken(
     server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
     """Every request is answered twice; the second time before the next request."""
@@ -357,7 +351,7 @@ async def test_r3_11_an_answer_that_nobody_asked_for_is_never_taken(
             await asyncio.sleep(0)
 
 
-async def test_r3_11_an_answer_in_the_same_packet_is_dropped_with_its_connection(
+async def test_an_answer_in_the_same_packet_is_dropped_with_its_connection(
     server: Raw, adapter: ProviderAdapter, api: str
 ) -> None:
     async def twice(writer: Writer, _: bytes) -> None:

@@ -56,7 +56,7 @@ IMPOSSIBLE: list[tuple[int | None, int | None, tuple[int, int], str]] = [
 
 
 @pytest.mark.parametrize(("prompt", "output", "found", "warning"), IMPOSSIBLE)
-def test_r3_1_what_can_not_be_true_is_estimated_and_said(
+def test_what_can_not_be_true_is_estimated_and_said(
     prompt: int | None, output: int | None, found: tuple[int, int], warning: str
 ) -> None:
     counted, warnings = read(prompt, output)
@@ -64,7 +64,7 @@ def test_r3_1_what_can_not_be_true_is_estimated_and_said(
     assert warnings == (warning,)
 
 
-def test_r3_1_thinking_headroom_and_a_prompt_in_bytes_are_allowed_for() -> None:
+def test_thinking_headroom_and_a_prompt_in_bytes_are_allowed_for() -> None:
     thinking = CompletionRequest("m", (Message("user", "ü" * 400),), 50, parameters={usage.HEADROOM: 1_000})
     told = Reported(3_600, 2_100, reasoning=2_000)
     assert usage.of_answer(told, thinking, TEXT) == (Usage(3_600, 0, 0, 2_100, 2_000), ())
@@ -94,7 +94,7 @@ WHOLE: list[tuple[str, Reported, bool]] = [
 
 
 @pytest.mark.parametrize(("text", "told", "whole"), WHOLE)
-def test_r3_5_a_text_without_a_stop_reason_is_whole_where_its_end_and_its_tokens_agree(
+def test_a_text_without_a_stop_reason_is_whole_where_its_end_and_its_tokens_agree(
     text: str, told: Reported, whole: bool
 ) -> None:
     assert usage.is_whole(told, REQUEST, text) is whole

@@ -321,7 +321,7 @@ HOLDS: list[tuple[ProviderError, float]] = [
 
 
 @pytest.mark.parametrize(("error", "most_s"), HOLDS, ids=[f"{e.kind}-{s:g}" for e, s in HOLDS])
-def test_r1_7_no_hold_is_longer_than_max_hold_s_but_for_the_reset_of_a_quota(
+def test_no_hold_is_longer_than_max_hold_s_but_for_the_reset_of_a_quota(
     error: ProviderError, most_s: float
 ) -> None:
     balancer = make_balancer()

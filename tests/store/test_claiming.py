@@ -42,7 +42,7 @@ def test_higher_priorities_go_first_then_the_oldest(store: Store) -> None:
     assert ids(store.queue.claim("me", 9, now=NOW)) == ["a", "e", "c"]
 
 
-def test_r5_8_above_a_priority_only_what_is_higher_is_claimed(store: Store) -> None:
+def test_above_a_priority_only_what_is_higher_is_claimed(store: Store) -> None:
     wishes = [("a", 0), ("b", 5), ("c", -3), ("d", 9)]
     store.intake.add_tasks([a_task(id, priority=priority) for id, priority in wishes], now=NOW)
     store.intake.add_tasks([a_task("near", deadline_at=NOW + 5.0)], now=NOW)

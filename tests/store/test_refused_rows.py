@@ -72,7 +72,7 @@ def tasks(store: Store) -> list[Task]:
 
 
 @pytest.mark.parametrize("changes", [pytest.param(changes, id=name) for name, changes in BAD.items()])
-async def test_r1_1_a_row_that_the_database_refuses_fails_alone_and_its_cost_is_kept(
+async def test_a_row_that_the_database_refuses_fails_alone_and_its_cost_is_kept(
     changes: dict[str, Any], store: Store, tasks: list[Task]
 ) -> None:
     results = [good(task) for task in tasks]

@@ -117,7 +117,7 @@ def test_undoing_the_first_change_restores_the_configuration(client: FlaskClient
     }
 
 
-def test_r4_3_undo_walks_back_and_redo_forward_until_a_new_change(client: FlaskClient) -> None:
+def test_undo_walks_back_and_redo_forward_until_a_new_change(client: FlaskClient) -> None:
     def share(path: str, body: Any = None) -> Any:
         answer = client.post(f"{REBALANCE}{path}", json=body or {})
         return answer.json["weights"]["openai"] if answer.status_code == 200 else answer.json["error"]["code"]
@@ -281,7 +281,7 @@ def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, filled: 
     assert response.json["task"]["result"]["simulated"] is True
 
 
-def test_r5_16_one_waiting_request_too_many_gets_a_warning(
+def test_one_waiting_request_too_many_gets_a_warning(
     client: FlaskClient, store: Store, filled: FilledState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = context_of(client).waiting
