@@ -111,7 +111,7 @@ def test_dedupe_runs_equal_prompts_once(
     write_rows(tmp_path / "tasks.jsonl", rows)
     done = run_script(*COMMAND, "--dedupe", cwd=tmp_path, env=live)
     assert done.process.returncode == 0, done.err
-    assert "27 tasks equal to another one: asked once, answered each" in done.err
+    assert "27 tasks equal to another one: run once, answered each" in done.err
     assert "plan: 3 tasks" in done.err
     found = answers(tmp_path)
     assert len(found) == 30 and calls(simulator) == 3

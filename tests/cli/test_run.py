@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import shlex
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -43,6 +44,14 @@ def live(simulator: SimulatorProcess) -> dict[str, str]:
 def slow() -> Iterator[SimulatorProcess]:
     with SimulatorProcess.start({"providers": {"openai": SLOW}}) as simulator:
         yield simulator
+
+
+@pytest.fixture
+def hangup_is_heard() -> Iterator[None]:
+    """SIGHUP as in a terminal, also if `nohup` runs the tests: a child would inherit that it is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def ids(path: Path) -> list[str]:
@@ -204,6 +213,7 @@ def test_simulated_results_are_set_aside_when_there_is_a_key(tmp_path: Path, liv
 
 
 @pytest.mark.parametrize("stop", ["interrupt", "terminate", "hang_up"])
+@pytest.mark.usefixtures("hangup_is_heard")
 def test_the_first_signal_lets_calls_finish_and_the_same_command_resumes(
     tmp_path: Path, slow: SimulatorProcess, stop: str
 ) -> None:
@@ -228,6 +238,7 @@ def test_the_first_signal_lets_calls_finish_and_the_same_command_resumes(
     assert slow.stats()["openai"]["calls"] == 100
 
 
+@pytest.mark.usefixtures("hangup_is_heard")
 def test_a_closed_terminal_lets_calls_finish_and_the_same_command_resumes(
     tmp_path: Path, slow: SimulatorProcess
 ) -> None:
@@ -355,7 +366,7 @@ def test_a_run_beside_another_run_stores_nothing_and_prints_what_to_do(
         first.interrupt()
         first.wait()
     assert second.process.returncode == 3 and "another run is active here" in second.err
-    assert "nothing was stored: run the same command again when that has ended" in second.err
+    assert "nothing was stored; run the same command again when it has ended" in second.err
     assert sum(told["tasks"].values()) == 500
 
 
