@@ -263,3 +263,92 @@ def test_a_generator_without_a_seed_would_be_noticed() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 made = isinstance(node.func.value, ast.Name) and node.func.value.id == "random"
                 assert not made or node.args, f"{name} line {node.lineno}: Random() without a seed"
+
+
+# ------------------------------------------------------------------ cycles, complexity, vocabulary
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions and under TYPE_CHECKING count too; a package may import its own modules."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> None:
+        if name in path:
+            found.append([*path[path.index(name) :], name])
+        elif name not in done:
+            for each in sorted(ours(name) & MODULES.keys()):
+                if each != name and not within(name, each):
+                    visit(each, [*path, name])
+            done.add(name)
+
+    for name in MODULES:
+        visit(name, [])
+    assert not found
+
+
+MAX_COMPLEXITY, MAX_PARAMETERS = 12, 6
+EXCEPTIONS = {
+    "src.errors.ProviderError.__init__": "every parameter is an optional fact about the error, by keyword",
+    "src.routing.balancer.ProviderLoadBalancer.__init__": "the parts that the composition root passes",
+    "src.routing.limits.group.RateLimitGroup.settle": "one branch for each kind of bucket",
+    "src.routing.limits.group.RateLimitGroup.rate_limited": "one branch for each kind of answer 429",
+}
+_BRANCHES = (
+    ast.If, ast.For, ast.AsyncFor, ast.While, ast.IfExp, ast.ExceptHandler, ast.comprehension, ast.match_case,
+    ast.Assert,
+)  # fmt: skip
+
+
+def functions(name: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    todo: list[tuple[str, ast.AST]] = [(name, tree_of(name))]
+    while todo:
+        path, node = todo.pop()
+        for inner in ast.iter_child_nodes(node):
+            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{path}.{inner.name}", inner
+            is_scope = isinstance(inner, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            todo.append((f"{path}.{inner.name}" if is_scope else path, inner))
+
+
+def complexity(function: ast.AST) -> int:
+    """Branches and boolean operators, those of functions within included, and one."""
+    total = 1
+    for node in ast.walk(function):
+        total += isinstance(node, _BRANCHES)
+        total += len(node.ifs) if isinstance(node, ast.comprehension) else 0
+        total += len(node.values) - 1 if isinstance(node, ast.BoolOp) else 0
+    return total
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    names = [each.arg for each in function.args.posonlyargs + function.args.args + function.args.kwonlyargs]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+def test_no_function_is_too_complex_or_takes_too_many_parameters() -> None:
+    found = {
+        path
+        for name in MODULES
+        if name != "test_multi_provider"  # a story, told in asserts
+        for path, function in functions(name)
+        if complexity(function) > MAX_COMPLEXITY or parameters(function) > MAX_PARAMETERS
+    }
+    assert found == set(EXCEPTIONS) and len(EXCEPTIONS) <= 5
+
+
+_RETIRED = """
+    Speaker Places ProviderRow ModelRow AgentRow Committer Survey Chooser Settler Allotment ModelGroup
+    SlowStart Prefixes Steering QuickAnswers Memory Turns Copies Blocked Tried Family TaskClass Door
+    Site wire claim_attempts window_tasks spill_after_s suspect_after_s refused_elsewhere
+    max_share_of_slots ramp_s ramp_start
+"""
+RETIRED = frozenset(_RETIRED.split())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_retired_names_are_gone_from_the_code(name: str) -> None:
+    found = {
+        getattr(node, key, None) for node in ast.walk(tree_of(name)) for key in ("id", "name", "attr", "arg")
+    }
+    assert not found & RETIRED
