@@ -13,7 +13,7 @@ from src.cli.runner import keep_cap
 from src.cli.session import Options, Session, prepare, session
 from src.errors import InputError
 from tests.helpers import clean_environment
-from tests.store.makers import a_result, an_attempt, sign_on, tasks
+from tests.store.makers import a_result, an_attempt, register, tasks
 
 MILLION = 1_000_000
 
@@ -64,7 +64,7 @@ def question(opened: Session) -> str:
 def test_tasks_whose_own_cap_is_spent_need_no_consent(
     opened: Session, cap_usd: float | None, spent_usd: float, asks: bool
 ) -> None:
-    sign_on(opened.store, now=opened.now())
+    register(opened.store, now=opened.now())
     queue(opened, "capped", 20, cap_usd=cap_usd, spent_usd=spent_usd)
     assert ("20 tasks queued before this start: expected to cost $" in question(opened)) is asks
     queue(opened, "queue", 3, cap_usd=None)
@@ -72,6 +72,6 @@ def test_tasks_whose_own_cap_is_spent_need_no_consent(
 
 
 def test_a_cap_bounds_the_cost_in_the_question(opened: Session) -> None:
-    sign_on(opened.store, now=opened.now())
+    register(opened.store, now=opened.now())
     queue(opened, "capped", 2_000, cap_usd=0.51, spent_usd=0.5)
     assert "expected to cost $0.0100, at most $0.0100" in question(opened)

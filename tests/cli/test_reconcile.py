@@ -16,13 +16,13 @@ from src.core.store import Store
 from src.errors import InputError
 from src.records import Task
 from tests.helpers import read_rows
-from tests.store.makers import NOW, a_result, a_task, an_attempt, sign_on, tasks
+from tests.store.makers import NOW, a_result, a_task, an_attempt, register, tasks
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(tmp_path / "live.db", simulated=False) as opened:
-        sign_on(opened)
+        register(opened)
         yield opened
 
 

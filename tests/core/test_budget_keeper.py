@@ -19,7 +19,7 @@ from src.config import load_settings
 from src.core.budget_keeper import BudgetKeeper, budgets_from
 from src.core.store import Store
 from src.records import NANOS_PER_USD, Placement
-from tests.store.makers import a_result, an_attempt, sign_on, tasks
+from tests.store.makers import a_result, an_attempt, register, tasks
 
 from ..routing.build import START, make_task
 from .pools import CountingThread, new_store
@@ -31,7 +31,7 @@ ACCOUNTS = [("openai", "file"), ("openai", "queue"), ("gemini", "queue")]
 @contextmanager
 def keeper_over(store: Store, **options: Any) -> Iterator[tuple[BudgetKeeper, CountingThread]]:
     thread = CountingThread()
-    sign_on(store)
+    register(store)
     try:
         yield BudgetKeeper(store, thread, "me", **options), thread
     finally:
@@ -56,7 +56,7 @@ def placement(nanos: int, account: int = 0, permit: int = 1) -> Placement:
 
 def owed_by_the_killed(store: Store, **options: Any) -> int:
     """What the next orchestrator books as uncertain for `me`."""
-    booked: int = sign_on(store, "the next", **options).uncertain_nanos
+    booked: int = register(store, "the next", **options).uncertain_nanos
     return booked
 
 
@@ -207,7 +207,7 @@ def test_a_crash_at_any_moment_owes_at_least_the_calls_in_flight_and_little_more
 def spend(store: Store, nanos: list[int]) -> None:
     """Tasks that cost so much, finished."""
     store.intake.add_tasks(tasks(len(nanos), "file"), now=START)
-    sign_on(store, "an earlier one", now=START)
+    register(store, "an earlier one", now=START)
     claimed = store.queue.claim("an earlier one", 100, now=START)
     attempts = [an_attempt(cost_nanos=cost, started_at=START) for cost in nanos]
     store.queue.finish("an earlier one", [a_result(t, a) for t, a in zip(claimed, attempts, strict=True)])

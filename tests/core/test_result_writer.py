@@ -24,8 +24,8 @@ from tests.store.makers import (
     a_result,
     an_attempt,
     assert_sums_are_true,
+    register,
     rows_of,
-    sign_on,
     tasks,
     with_claims,
 )
@@ -264,5 +264,5 @@ def test_everything_added_is_stored_and_reported_once_whenever_the_writer_is_sta
         assert story.released == story.asked_release, "money is released once"
         assert len(store.events.recent(100, kinds=["a test"])) == story.told
         assert_sums_are_true(store)
-        sign_on(store, "the next", now=NOW + 1)
+        register(store, "the next", now=NOW + 1)
         assert store.reports.task_counts(BATCH)[TaskStatus.QUEUED] == len(story.open)

@@ -14,7 +14,7 @@ from src.core.suggestions import Candidate, suggest_weights
 from src.core.virtual_pool import VirtualPool
 from src.records import Usage
 from src.settings import TIERS, Settings
-from tests.store.makers import a_result, an_attempt, sign_on, tasks
+from tests.store.makers import a_result, an_attempt, register, tasks
 
 NAMES = ("anthropic", "openai", "gemini")
 BEGAN = 1_800_000_000.0  # a full minute
@@ -28,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     path: Path = tmp_path_factory.mktemp("recorded") / "state.db"
     with Store.open(path, simulated=False) as opened:
         opened.intake.add_tasks(tasks(900), now=BEGAN)
-        sign_on(opened, now=BEGAN)
+        register(opened, now=BEGAN)
         claimed = opened.queue.claim("me", 1000, now=BEGAN)
         opened.queue.finish(
             "me",
@@ -53,7 +53,7 @@ def test_by_price_is_the_cheapest_candidate(tmp_path: Path, tier: str, outputs: 
     lengths = dict(zip(NAMES, outputs, strict=True))
     with Store.open(tmp_path / "state.db", simulated=False) as store:
         store.intake.add_tasks(tasks(900, prompt="x" * 800), now=BEGAN)  # 200 tokens
-        sign_on(store, now=BEGAN)
+        register(store, now=BEGAN)
         claimed = store.queue.claim("me", 1000, now=BEGAN)
         answered = [
             a_result(

@@ -58,14 +58,14 @@ def a_result(
     )
 
 
-def sign_on(store: Store, incarnation: str = "me", *, now: float = NOW, **fields: Any) -> Any:
+def register(store: Store, incarnation: str = "me", *, now: float = NOW, **fields: Any) -> Any:
     return store.orchestrators.register(Registrant(incarnation, 1, "here", "serve"), now=now, **fields)
 
 
-def with_claims(store: Store, *handed_in: Task, incarnation: str = "me") -> list[Task]:
-    """Hand in, sign on, claim everything."""
-    store.intake.add_tasks(handed_in, now=NOW)
-    sign_on(store, incarnation)
+def with_claims(store: Store, *added: Task, incarnation: str = "me") -> list[Task]:
+    """Add tasks, register, claim everything."""
+    store.intake.add_tasks(added, now=NOW)
+    register(store, incarnation)
     return store.queue.claim(incarnation, 1000, now=NOW)
 
 

@@ -1,4 +1,4 @@
-"""Whose turn it is, and giving back."""
+"""Claim tasks in order, and release them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from src.core.store.claim_order import NEAR_S
 from src.errors import StoreError
 from src.records import TaskStatus
 
-from .makers import NOW, a_result, a_task, ids, sign_on, tasks, with_claims
+from .makers import NOW, a_result, a_task, ids, register, tasks, with_claims
 
 
 def test_a_claim_marks_and_counts(store: Store) -> None:
@@ -30,23 +30,23 @@ def test_a_claim_needs_a_registration(store: Store) -> None:
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_claim_of_nothing_takes_nothing(store: Store, limit: int) -> None:
     store.intake.add_tasks(tasks(1), now=NOW)
-    sign_on(store)
+    register(store)
     assert store.queue.claim("me", limit, now=NOW) == []
 
 
 def test_higher_priorities_go_first_then_the_oldest(store: Store) -> None:
     wishes = [("a", 0), ("b", 5), ("c", -3), ("d", 5), ("e", 0)]
     store.intake.add_tasks([a_task(id, priority=priority) for id, priority in wishes], now=NOW)
-    sign_on(store)
+    register(store)
     assert ids(store.queue.claim("me", 2, now=NOW)) == ["b", "d"]
     assert ids(store.queue.claim("me", 9, now=NOW)) == ["a", "e", "c"]
 
 
-def test_above_a_priority_only_what_is_higher_is_claimed(store: Store) -> None:
+def test_above_a_priority_only_higher_ones_are_claimed(store: Store) -> None:
     wishes = [("a", 0), ("b", 5), ("c", -3), ("d", 9)]
     store.intake.add_tasks([a_task(id, priority=priority) for id, priority in wishes], now=NOW)
     store.intake.add_tasks([a_task("near", deadline_at=NOW + 5.0)], now=NOW)
-    sign_on(store)
+    register(store)
     assert ids(store.queue.claim("me", 9, now=NOW, above=5)) == ["d"]
     assert ids(store.queue.claim("me", 9, now=NOW, above=0)) == ["b"]
     assert ids(store.queue.claim("me", 9, now=NOW, above=0)) == []
@@ -56,7 +56,7 @@ def test_above_a_priority_only_what_is_higher_is_claimed(store: Store) -> None:
 def test_a_single_question_does_not_wait_for_the_end_of_a_file(store: Store) -> None:
     store.intake.add_tasks(tasks(500, batch="file"), now=NOW)
     store.intake.add_tasks([a_task("question", batch="queue")], now=NOW)
-    sign_on(store)
+    register(store)
     assert "question" in ids(store.queue.claim("me", 2, now=NOW))
 
 
@@ -64,7 +64,7 @@ def test_batches_share_equally_and_then_their_task_types(store: Store) -> None:
     for kind in ("general", "research", "analysis"):
         store.intake.add_tasks([a_task(f"{kind}{i}", "many", task_type=kind) for i in range(40)], now=NOW)
     store.intake.add_tasks([a_task(f"s{i}", "single") for i in range(80)], now=NOW)
-    sign_on(store)
+    register(store)
     claimed = store.queue.claim("me", 60, now=NOW)
     assert Counter(task.batch for task in claimed) == {"many": 30, "single": 30}
     types = Counter(task.task_type for task in claimed if task.batch == "many")
@@ -74,18 +74,18 @@ def test_batches_share_equally_and_then_their_task_types(store: Store) -> None:
 def test_submitters_within_a_batch_take_turns(store: Store) -> None:
     store.intake.add_tasks([a_task(f"a{i}", submitter="alice") for i in range(50)], now=NOW)
     store.intake.add_tasks([a_task(f"b{i}", submitter="bob") for i in range(3)], now=NOW)
-    sign_on(store)
+    register(store)
     claimed = store.queue.claim("me", 6, now=NOW)
     assert Counter(task.submitter for task in claimed) == {"alice": 3, "bob": 3}
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])
-def test_no_lane_starves_however_small_the_claims_are(store: Store, limit: int) -> None:
+def test_no_stream_starves_however_small_the_claims_are(store: Store, limit: int) -> None:
     kinds = [f"type{i}" for i in range(5)]
     for kind in kinds:
         store.intake.add_tasks([a_task(f"{kind}-{i}", "many", task_type=kind) for i in range(12)], now=NOW)
     store.intake.add_tasks([a_task(f"s{i}", "single") for i in range(60)], now=NOW)
-    sign_on(store)
+    register(store)
     served: Counter[str] = Counter()
     while sum(served.values()) < 60:
         served.update(task.task_type for task in store.queue.claim("me", limit, now=NOW))
@@ -97,22 +97,22 @@ def test_a_near_deadline_goes_first_but_takes_half_at_most(store: Store) -> None
     store.intake.add_tasks(tasks(20), now=NOW)
     for i, away in enumerate([NEAR_S + 1, 50.0, 20.0, -5.0]):
         store.intake.add_tasks([a_task(f"due{i}", deadline_at=NOW + away)], now=NOW)
-    sign_on(store)
+    register(store)
     assert ids(store.queue.claim("me", 4, now=NOW)) == ["due3", "due2", "t0000", "t0001"]
     assert ids(store.queue.claim("me", 4, now=NOW)) == ["due1", "t0002", "t0003", "t0004"]
 
 
-def test_claims_of_one_batch_leave_the_others(store: Store) -> None:
+def test_a_claim_of_one_batch_leaves_the_others_queued(store: Store) -> None:
     store.intake.add_tasks(tasks(5, batch="mine", task_type="research"), now=NOW)
     store.intake.add_tasks(
         [*tasks(5, batch="other", priority=9), a_task("x", "other", deadline_at=NOW)], now=NOW
     )
-    sign_on(store)
+    register(store)
     assert {task.batch for task in store.queue.claim("me", 100, now=NOW, batch="mine")} == {"mine"}
     assert store.reports.task_counts("mine")[TaskStatus.QUEUED] == 0
 
 
-def test_released_tasks_are_claimed_again_as_if_they_had_not_been(store: Store) -> None:
+def test_released_tasks_are_claimed_again_and_the_first_claim_does_not_count(store: Store) -> None:
     claimed = with_claims(store, *tasks(3))
     assert store.queue.release("me", claimed[:2], now=NOW) == 2
     assert store.queue.release("me", claimed[:2], now=NOW) == 0
@@ -121,7 +121,7 @@ def test_released_tasks_are_claimed_again_as_if_they_had_not_been(store: Store) 
     assert {task.claims for task in again} == {1}
 
 
-def test_a_task_that_is_done_is_not_released(store: Store) -> None:
+def test_a_finished_task_is_not_released(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     store.queue.finish("me", [a_result(task)])
     assert store.queue.release("me", [task], now=NOW) == 0
@@ -129,7 +129,7 @@ def test_a_task_that_is_done_is_not_released(store: Store) -> None:
 
 def test_more_tasks_than_one_in_list_are_claimed_and_released(store: Store) -> None:
     store.intake.add_tasks(tasks(1300), now=NOW)
-    sign_on(store)
+    register(store)
     claimed = store.queue.claim("me", 1200, now=NOW)
     assert ids(claimed) == ids(tasks(1200))
     assert store.queue.release("me", claimed, now=NOW) == 1200

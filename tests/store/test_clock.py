@@ -1,4 +1,4 @@
-"""`now` never goes back, follows drift slowly and leaps after a sleep."""
+"""`now` never goes back, follows drift slowly and jumps after a sleep."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clock(times: Times) -> Clock:
     return Clock(wall=lambda: times.wall, monotonic=lambda: times.monotonic)
 
 
-def test_it_begins_at_the_wall_clock_and_goes_with_monotonic_time(clock: Clock, times: Times) -> None:
+def test_the_clock_starts_at_wall_time_and_follows_monotonic_time(clock: Clock, times: Times) -> None:
     assert clock.now() == 1000.0
     times.pass_(7.5)
     assert clock.now() == 1007.5
@@ -44,7 +44,7 @@ def test_a_wall_clock_set_back_is_ignored(clock: Clock, times: Times) -> None:
     assert clock.jumped_at is None
 
 
-def test_a_wall_clock_set_back_and_right_again_is_no_jump(clock: Clock, times: Times) -> None:
+def test_a_wall_clock_set_back_and_forth_is_not_a_jump(clock: Clock, times: Times) -> None:
     times.pass_(1.0, wall=-3600.0)
     clock.now()
     times.pass_(1.0, wall=3601.0 + 1.0)
@@ -52,7 +52,7 @@ def test_a_wall_clock_set_back_and_right_again_is_no_jump(clock: Clock, times: T
     assert clock.take_jump() == 0.0
 
 
-def test_a_sleep_leaps_and_is_told_once(clock: Clock, times: Times) -> None:
+def test_a_sleep_is_one_jump_that_is_reported_once(clock: Clock, times: Times) -> None:
     times.pass_(0.5, wall=600.5)
     assert clock.now() == 1600.5
     assert clock.jumped_at == 1600.5
@@ -60,7 +60,7 @@ def test_a_sleep_leaps_and_is_told_once(clock: Clock, times: Times) -> None:
     assert clock.take_jump() == 0.0
 
 
-def test_asking_for_the_jump_notices_it(clock: Clock, times: Times) -> None:
+def test_taking_the_jump_detects_it(clock: Clock, times: Times) -> None:
     times.pass_(0.0, wall=60.0)
     assert clock.take_jump() == 60.0
 
@@ -72,7 +72,7 @@ def test_two_sleeps_add_up(clock: Clock, times: Times) -> None:
     assert clock.take_jump() == 20.0
 
 
-def test_drift_is_followed_slowly_and_is_no_jump(clock: Clock, times: Times) -> None:
+def test_drift_is_followed_slowly_and_is_not_a_jump(clock: Clock, times: Times) -> None:
     times.pass_(1.0, wall=2.5)  # 1.5 s ahead at once: still no jump
     assert clock.now() == pytest.approx(1001.001)
     for _ in range(2000):

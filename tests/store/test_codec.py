@@ -1,4 +1,4 @@
-"""Records survive being stored as JSON, and other versions' JSON does no harm."""
+"""Records are read from JSON as they were written, and the JSON of other versions is harmless."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_number_is_read_as_it_was_written(value: float) -> None:
     assert load_record(PoolSnapshot, dump_record(odd)) == odd
 
 
-def test_text_that_is_no_valid_unicode_can_be_dumped() -> None:
+def test_text_that_is_not_valid_unicode_can_be_dumped() -> None:
     (first, *rest) = SNAPSHOT.providers
     odd = replace(SNAPSHOT, providers=(replace(first, name="a\ud800"), *rest))
     assert json.loads(dump_record(odd))["providers"][0]["name"] == "a\ud800"

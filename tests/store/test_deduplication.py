@@ -1,4 +1,4 @@
-"""Equal tasks of a batch are asked once, and each of them ends."""
+"""Equal tasks of a batch run once, and each of them ends."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from src.core.store import Store, schema
 from src.core.store.deduplication import DUPLICATES_AT_ONCE
 from src.records import Origin, Outcome, Task, TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, ids, rows_of, sign_on
+from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, ids, register, rows_of
 
 
 def same(*names: str, **wishes: Any) -> list[Task]:
     return [a_task(name, prompt="the same", **wishes) for name in names]
 
 
-def handed_in(store: Store, *tasks: Task, **options: Any) -> Any:
+def added(store: Store, *tasks: Task, **options: Any) -> Any:
     return store.intake.add_tasks(tasks, now=NOW, once=True, **options)
 
 
 def claimed(store: Store, name: str = "me", limit: int = 1000) -> list[Task]:
     if name not in {row.incarnation for row in store.orchestrators.newest()}:
-        sign_on(store, name)
+        register(store, name)
     return store.queue.claim(name, limit, now=NOW)
 
 
@@ -39,7 +39,7 @@ def statuses(store: Store, *names: str) -> list[TaskStatus]:
 
 
 def test_equal_tasks_are_claimed_once_and_all_get_the_answer(store: Store) -> None:
-    assert handed_in(store, *same("a", "b", "c"), a_task("other")).duplicates == 2
+    assert added(store, *same("a", "b", "c"), a_task("other")).duplicates == 2
     leader, other = claimed(store)
     assert ids([leader, other]) == ["a", "other"]
     written = store.queue.finish("me", [a_result(leader, output="yes", truncated=True, warnings=("w",))])
@@ -53,8 +53,8 @@ def test_equal_tasks_are_claimed_once_and_all_get_the_answer(store: Store) -> No
     assert store.reports.summary("b").tasks.succeeded == 3
 
 
-def test_metadata_stays_each_tasks_own(store: Store) -> None:
-    handed_in(store, *same("a", metadata={"row": 1}), *same("b", metadata={"row": 2}))
+def test_each_task_keeps_its_own_metadata(store: Store) -> None:
+    added(store, *same("a", metadata={"row": 1}), *same("b", metadata={"row": 2}))
     (leader,) = claimed(store)
     _, duplicate = store.queue.finish("me", [a_result(leader)])
     assert duplicate.task.metadata == {"row": 2}
@@ -78,35 +78,37 @@ def test_metadata_stays_each_tasks_own(store: Store) -> None:
     ],
     ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else None,
 )
-def test_only_a_task_that_asks_the_same_follows(store: Store, wish: dict[str, Any], follows: bool) -> None:
-    handed_in(store, *same("a"))
-    assert handed_in(store, a_task("b", **({"prompt": "the same"} | wish))).duplicates == follows
+def test_only_an_equal_task_becomes_a_duplicate(store: Store, wish: dict[str, Any], follows: bool) -> None:
+    added(store, *same("a"))
+    assert added(store, a_task("b", **({"prompt": "the same"} | wish))).duplicates == follows
 
 
 @pytest.mark.parametrize(("temperature", "follows"), [(None, True), (0.0, True), (0.7, False)])
-def test_what_is_sampled_is_asked_each_time(store: Store, temperature: float | None, follows: bool) -> None:
-    assert handed_in(store, *same("a", "b", temperature=temperature)).duplicates == follows
+def test_tasks_with_a_temperature_run_each_time(
+    store: Store, temperature: float | None, follows: bool
+) -> None:
+    assert added(store, *same("a", "b", temperature=temperature)).duplicates == follows
 
 
-def test_without_the_wish_equal_tasks_are_asked_each(store: Store) -> None:
+def test_without_deduplication_equal_tasks_all_run(store: Store) -> None:
     store.intake.add_tasks(same("a", "b"), now=NOW)
     assert len(claimed(store)) == 2
 
 
-def test_handing_in_again_with_the_wish_takes_what_still_waits(store: Store) -> None:
+def test_adding_again_with_deduplication_links_tasks_that_still_wait(store: Store) -> None:
     store.intake.add_tasks(same("a", "b", "c"), now=NOW)
     (first,) = claimed(store, limit=1)
-    assert handed_in(store, *same("a", "b", "c", "d")).duplicates == 3
+    assert added(store, *same("a", "b", "c", "d")).duplicates == 3
     assert claimed(store) == []
     assert len(store.queue.finish("me", [a_result(first)])) == 4
-    assert handed_in(store, *same("a", "b", "c", "d")).duplicates == 0
+    assert added(store, *same("a", "b", "c", "d")).duplicates == 0
     assert statuses(store, "a", "b", "c", "d") == [TaskStatus.SUCCEEDED] * 4
 
 
 def test_a_task_equal_to_an_answered_one_needs_no_call(store: Store) -> None:
-    handed_in(store, *same("a"))
+    added(store, *same("a"))
     store.queue.finish("me", [a_result(task) for task in claimed(store)])
-    assert handed_in(store, *same("late")).duplicates == 1
+    assert added(store, *same("late")).duplicates == 1
     assert claimed(store) == []
     store.intake.create_batch("other", now=NOW)
     assert store.deduplication.settle("other") == []
@@ -114,32 +116,32 @@ def test_a_task_equal_to_an_answered_one_needs_no_call(store: Store) -> None:
 
 
 @pytest.mark.parametrize("end", [TaskStatus.FAILED, TaskStatus.REFUSED, TaskStatus.EXPIRED])
-def test_followers_end_as_their_leader_did(store: Store, end: TaskStatus) -> None:
-    handed_in(store, *same("a", "b"))
+def test_duplicates_end_as_their_primary_did(store: Store, end: TaskStatus) -> None:
+    added(store, *same("a", "b"))
     (leader,) = claimed(store)
     failed = a_result(leader, status=end, output=None, error="each provider refused")
     duplicate = store.queue.finish("me", [failed])[1]
     assert (duplicate.status, duplicate.error, duplicate.output) == (end, "each provider refused", None)
 
 
-def test_a_task_equal_to_one_that_failed_earlier_is_asked(store: Store) -> None:
-    handed_in(store, *same("a"))
+def test_a_task_equal_to_one_that_failed_earlier_runs(store: Store) -> None:
+    added(store, *same("a"))
     store.queue.finish("me", [a_result(task, status=TaskStatus.FAILED) for task in claimed(store)])
-    assert handed_in(store, *same("b", "c")).duplicates == 1
+    assert added(store, *same("b", "c")).duplicates == 1
     assert ids(claimed(store)) == ["b"]
 
 
-def test_a_task_equal_to_one_whose_answer_was_purged_is_asked(store: Store) -> None:
-    handed_in(store, *same("a"))
+def test_a_task_equal_to_one_whose_answer_was_purged_runs(store: Store) -> None:
+    added(store, *same("a"))
     store.queue.finish("me", [a_result(task) for task in claimed(store)])
     assert store.admin.purge(NOW + 1_000) == 1
-    assert handed_in(store, *same("b", "c")).duplicates == 1
+    assert added(store, *same("b", "c")).duplicates == 1
     assert ids(claimed(store)) == ["b"]
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["while it waits", "while it runs"])
-def test_the_followers_of_a_cancelled_leader_are_asked_once(store: Store, running: bool) -> None:
-    handed_in(store, *same("a", "b", "c"))
+def test_the_duplicates_of_a_cancelled_primary_run_once(store: Store, running: bool) -> None:
+    added(store, *same("a", "b", "c"))
     if running:
         (leader,) = claimed(store)
         assert (
@@ -157,36 +159,36 @@ def test_the_followers_of_a_cancelled_leader_are_asked_once(store: Store, runnin
     ]
 
 
-def test_a_cancelled_batch_leaves_nobody_behind(store: Store) -> None:
-    handed_in(store, *same(*(f"t{n}" for n in range(1200))))
+def test_a_cancelled_batch_leaves_no_task_open(store: Store) -> None:
+    added(store, *same(*(f"t{n}" for n in range(1200))))
     assert store.admin.cancel("b", now=NOW) == 1200
     assert claimed(store) == [] and store.deduplication.settle() == []
 
 
-def test_new_content_parts_a_leader_from_its_followers(store: Store) -> None:
-    handed_in(store, *same("a", "b", "c"))
-    handed_in(store, a_task("a", prompt="something else"), rerun_changed=True)
+def test_new_content_detaches_a_primary_from_its_duplicates(store: Store) -> None:
+    added(store, *same("a", "b", "c"))
+    added(store, a_task("a", prompt="something else"), rerun_changed=True)
     assert ids(claimed(store)) == ["a", "b"]
 
 
-def test_new_content_parts_a_follower_from_its_leader(store: Store) -> None:
-    handed_in(store, *same("a", "b"))
+def test_new_content_detaches_a_duplicate_from_its_primary(store: Store) -> None:
+    added(store, *same("a", "b"))
     (leader,) = claimed(store)
-    handed_in(store, a_task("b", prompt="something else"), rerun_changed=True)
+    added(store, a_task("b", prompt="something else"), rerun_changed=True)
     assert ids(claimed(store)) == ["b"]
     assert len(store.queue.finish("me", [a_result(leader)])) == 1
 
 
-def test_asked_again_together_they_are_asked_once(store: Store) -> None:
-    handed_in(store, *same("a", "b"))
+def test_retried_together_equal_tasks_run_once(store: Store) -> None:
+    added(store, *same("a", "b"))
     store.queue.finish("me", [a_result(task, status=TaskStatus.FAILED) for task in claimed(store)])
     store.admin.retry_ended("b", [TaskStatus.FAILED], now=NOW)
     (leader,) = claimed(store)
     assert len(store.queue.finish("me", [a_result(leader, an_attempt(1, started_at=NOW + 50))])) == 2
 
 
-def test_a_follower_asked_again_alone_is_asked_itself(store: Store) -> None:
-    handed_in(store, *same("a", "b"))
+def test_a_duplicate_retried_alone_runs_itself(store: Store) -> None:
+    added(store, *same("a", "b"))
     store.queue.finish("me", [a_result(task) for task in claimed(store)])
     store.admin.retry("b", ["b"], now=NOW)
     (again,) = claimed(store)
@@ -194,8 +196,8 @@ def test_a_follower_asked_again_alone_is_asked_itself(store: Store) -> None:
     assert (again.id, result.output, result.origin) == ("b", "mine", None)
 
 
-def test_more_followers_than_one_transaction_takes_end_one_part_after_the_other(store: Store) -> None:
-    handed_in(store, *same(*(f"t{n}" for n in range(2 * DUPLICATES_AT_ONCE + 3))))
+def test_more_duplicates_than_one_transaction_takes_end_in_parts(store: Store) -> None:
+    added(store, *same(*(f"t{n}" for n in range(2 * DUPLICATES_AT_ONCE + 3))))
     (leader,) = claimed(store)
     ended = [len(store.queue.finish("me", [a_result(leader)])) - 1]
     while more := store.deduplication.settle():
@@ -203,11 +205,11 @@ def test_more_followers_than_one_transaction_takes_end_one_part_after_the_other(
     assert ended == [DUPLICATES_AT_ONCE, DUPLICATES_AT_ONCE, 2]
 
 
-def test_followers_of_a_task_that_kills_do_not_kill_as_well(store: Store) -> None:
-    handed_in(store, *same("a", "b"))
+def test_duplicates_of_a_poisoned_task_fail_with_it(store: Store) -> None:
+    added(store, *same("a", "b"))
     for number in range(4):
         assert len(claimed(store, f"o{number}")) == 1
-        sign_on(store, f"o{number + 1}", now=NOW + 60 * (number + 1), max_claims=4)
+        register(store, f"o{number + 1}", now=NOW + 60 * (number + 1), max_claims=4)
     (duplicate,) = store.deduplication.settle()
     assert duplicate.status is TaskStatus.FAILED and "poison" in duplicate.error
 
@@ -220,7 +222,7 @@ some_ids = st.sets(st.sampled_from(IDS), min_size=1, max_size=5)
 prompts = st.sampled_from(["one", "two"])
 
 
-class FollowingMachine(RuleBasedStateMachine):
+class DeduplicationMachine(RuleBasedStateMachine):
     """Whatever is done to tasks of few contents: in the end each of them has ended."""
 
     template: Path
@@ -264,7 +266,7 @@ class FollowingMachine(RuleBasedStateMachine):
     def die(self) -> None:
         self.lives += 1
         self.me = f"o{self.lives}"
-        sign_on(self.store, self.me, now=NOW + 60 * self.lives, max_claims=3)
+        register(self.store, self.me, now=NOW + 60 * self.lives, max_claims=3)
         self.claimed = {}
 
     def teardown(self) -> None:
@@ -285,10 +287,10 @@ class FollowingMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-def test_whatever_is_done_each_task_ends(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FollowingMachine, "template", empty_database, raising=False)
+def test_every_task_ends_whatever_happens(empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DeduplicationMachine, "template", empty_database, raising=False)
     run_state_machine_as_test(
-        FollowingMachine,
+        DeduplicationMachine,
         settings=settings(
             max_examples=25,
             stateful_step_count=20,
@@ -299,12 +301,12 @@ def test_whatever_is_done_each_task_ends(empty_database: Path, monkeypatch: pyte
     )
 
 
-def test_attempts_of_an_earlier_life_stay_with_a_follower(store: Store) -> None:
+def test_a_duplicate_keeps_its_earlier_attempts(store: Store) -> None:
     """It was asked itself, got new content, and follows now: its cost is its own, its answer is not."""
     store.intake.add_tasks([a_task("a", prompt="the same"), a_task("b", prompt="old")], now=NOW)
     leader, other = claimed(store)
     store.queue.finish("me", [a_result(other, an_attempt(1, Outcome.OK, cost_nanos=7))])
-    handed_in(store, *same("a", "b"), rerun_changed=True)
+    added(store, *same("a", "b"), rerun_changed=True)
     duplicate = store.queue.finish("me", [a_result(leader)])[1]
     assert duplicate.cost_nanos == 7 and duplicate.origin is not None and len(duplicate.attempts) == 1
     assert duplicate.answered_by is duplicate.origin

@@ -1,4 +1,4 @@
-"""What a task was tried with before its orchestrator died keeps counting, until it is asked anew."""
+"""Attempts before the death of an orchestrator count, until the task is retried."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import pytest
 from src.core.store import Store
 from src.records import Attempt, Outcome, Task, TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, sign_on, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, register, with_claims
 
 FAILED = an_attempt(1, Outcome.FAILED, error_kind="ServerError", error="boom", status=500)
 
 
 def next_life(store: Store, name: str, at: float) -> tuple[Task, list[Attempt]]:
     """The one task as the next orchestrator gets it, the one before having died."""
-    sign_on(store, name, now=at)
+    register(store, name, now=at)
     (task,) = store.queue.claim(name, 9, now=at)
     return task, store.queue.attempts_that_count([task.row]).get(task.row, [])
 
 
-def test_a_claim_tells_which_tasks_were_begun_before(store: Store) -> None:
+def test_a_claimed_task_has_its_earlier_attempts(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     assert task.attempts == 0
     store.queue.record_attempts("me", [(task, FAILED)])
@@ -43,7 +43,7 @@ def test_attempts_that_were_loaded_are_not_booked_again(store: Store) -> None:
     assert store.reports.summary("b").calls.calls == 3
 
 
-def test_a_task_that_is_asked_again_begins_anew_and_keeps_what_it_cost(store: Store) -> None:
+def test_a_retried_task_counts_attempts_from_zero_and_keeps_its_cost(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     store.queue.finish("me", [a_result(task, FAILED, status=TaskStatus.FAILED, output=None)])
     store.admin.retry_ended("b", [TaskStatus.FAILED], now=NOW + 20)
@@ -59,7 +59,7 @@ def test_a_task_that_is_asked_again_begins_anew_and_keeps_what_it_cost(store: St
 
 
 @pytest.mark.parametrize("changed", [True, False])
-def test_new_content_is_a_new_question(store: Store, changed: bool) -> None:
+def test_new_content_counts_attempts_from_zero(store: Store, changed: bool) -> None:
     (task,) = with_claims(store, a_task())
     store.queue.record_attempts("me", [(task, FAILED)])
     store.queue.release("me", [task], now=NOW + 5)
@@ -69,7 +69,7 @@ def test_new_content_is_a_new_question(store: Store, changed: bool) -> None:
     assert store.queue.attempts_that_count([again.row]) == ({} if changed else {again.row: [FAILED]})
 
 
-def test_all_that_is_claimed_is_told_as_it_was_claimed(store: Store) -> None:
+def test_claimed_tasks_are_listed_as_they_were_claimed(store: Store) -> None:
     first, second = with_claims(store, a_task("a"), a_task("b"))
     assert store.queue.claimed("me") == [first, second]
     store.queue.finish("me", [a_result(first)])

@@ -1,4 +1,4 @@
-"""Results are written once, with everything that belongs to them, or not at all."""
+"""A result is written once, with its attempts and all sums, or not at all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from src.core.store import Store
 from src.errors import StoreError
 from src.records import Outcome, Result, TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, with_claims
 
 
-def test_a_result_comes_back_as_it_went_in(store: Store) -> None:
+def test_a_result_is_read_as_it_was_written(store: Store) -> None:
     (task,) = with_claims(store, a_task(metadata={"k": "v"}))
     result = a_result(
         task,
@@ -40,7 +40,7 @@ def test_each_final_status_is_counted(store: Store, status: TaskStatus) -> None:
 
 
 @pytest.mark.parametrize("status", [TaskStatus.QUEUED, TaskStatus.RUNNING])
-def test_an_open_status_is_no_result(store: Store, status: TaskStatus) -> None:
+def test_a_result_with_an_open_status_is_an_error(store: Store, status: TaskStatus) -> None:
     (task,) = with_claims(store, a_task())
     with pytest.raises(StoreError, match="is final, not"):
         store.queue.finish("me", [a_result(task, status=status)])
@@ -63,15 +63,15 @@ def test_a_task_without_a_call_is_finished(store: Store) -> None:
     assert stored.result == expired
 
 
-def test_somebody_elses_task_is_left_out_and_the_rest_written(store: Store) -> None:
+def test_a_task_held_by_another_is_skipped_and_the_rest_written(store: Store) -> None:
     first, second = with_claims(store, *tasks(2))
-    sign_on(store, "other", now=NOW + 60)  # "me" was silent for a minute: its claims are gone
+    register(store, "other", now=NOW + 60)  # "me" was silent for a minute: its claims are gone
     store.queue.claim("other", 1, now=NOW)
     assert store.queue.finish("me", [a_result(first), a_result(second)]) == []
     assert ids(r.task for r in store.queue.finish("other", [a_result(first), a_result(second)])) == [first.id]
 
 
-def test_a_task_that_did_not_come_from_the_store_is_found_by_its_names(store: Store) -> None:
+def test_a_task_that_was_not_read_from_the_store_is_found_by_batch_and_id(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     unknown = a_task("never handed in")
     nameless = a_task(batch="no such batch")
@@ -79,8 +79,8 @@ def test_a_task_that_did_not_come_from_the_store_is_found_by_its_names(store: St
     assert ids(r.task for r in store.queue.finish("me", results)) == [task.id]
 
 
-def test_nothing_to_finish_is_nothing_to_do(store: Store) -> None:
-    sign_on(store)
+def test_finishing_nothing_does_nothing(store: Store) -> None:
+    register(store)
     assert store.queue.finish("me", []) == []
     store.queue.record_attempts("me", [])
 
@@ -99,7 +99,7 @@ def test_recorded_attempts_are_not_booked_twice(store: Store) -> None:
     assert (calls.cost_nanos, calls.uncertain_nanos) == (1000, 7)
 
 
-def test_attempts_of_tasks_that_are_not_mine_are_left_out(store: Store) -> None:
+def test_attempts_of_tasks_held_by_others_are_skipped(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     store.queue.release("me", [task], now=NOW)
     store.queue.record_attempts("me", [(task, an_attempt())])
@@ -110,7 +110,7 @@ def test_attempts_of_an_earlier_claim_stay_and_the_new_ones_follow(store: Store)
     """An orchestrator that died counted from 1, and so does the next one."""
     (task,) = with_claims(store, a_task())
     store.queue.record_attempts("me", [(task, an_attempt(1, Outcome.FAILED))])
-    sign_on(store, "next", now=NOW + 60)
+    register(store, "next", now=NOW + 60)
     (again,) = store.queue.claim("next", 1, now=NOW + 60)
     later = an_attempt(1, started_at=NOW + 61)
     store.queue.finish("next", [a_result(again, later)])
@@ -136,7 +136,7 @@ def test_whatever_a_model_answers_can_be_stored(store: Store, output: str, store
     assert store.result_sync.results("b")[0].result.output == stored_as
 
 
-def test_whatever_is_asked_comes_back_exactly(store: Store) -> None:
+def test_every_task_is_read_exactly_as_it_was_added(store: Store) -> None:
     strange = a_task(prompt="nul \0, \u2028, 中文", metadata={"k\0": "\udc00"})
     (task,) = with_claims(store, strange)
     assert (task.messages, task.metadata) == (strange.messages, strange.metadata)

@@ -1,4 +1,4 @@
-"""Tasks come in once, whatever is handed in again."""
+"""Each task is added once, however often it is submitted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from src.core.store import AddReport, Store
 from src.errors import StoreError
 from src.records import Message, Task, TaskStatus
 
-from .makers import NOW, a_result, a_task, ids, sign_on, tasks, with_claims
+from .makers import NOW, a_result, a_task, ids, register, tasks, with_claims
 
 EVERYTHING = Task(
     id="full",
@@ -34,13 +34,13 @@ EVERYTHING = Task(
 )
 
 
-def test_a_task_comes_back_as_it_went_in(store: Store) -> None:
+def test_a_task_is_read_as_it_was_added(store: Store) -> None:
     (claimed,) = with_claims(store, EVERYTHING)
     assert claimed == dataclasses.replace(EVERYTHING, created_at=NOW, claims=1, row=claimed.row)
     assert claimed.row > 0
 
 
-def test_a_second_handing_in_adds_nothing(store: Store) -> None:
+def test_adding_tasks_again_adds_nothing(store: Store) -> None:
     assert store.intake.add_tasks(tasks(3), now=NOW) == AddReport(added=3)
     assert store.intake.add_tasks(tasks(4), now=NOW + 9) == AddReport(added=1, existing=3)
     assert store.reports.task_counts("b")[TaskStatus.QUEUED] == 4
@@ -51,7 +51,7 @@ def test_the_same_id_in_another_batch_is_another_task(store: Store) -> None:
     assert report.added == 2
 
 
-def test_an_id_twice_in_one_handing_in_counts_once(store: Store) -> None:
+def test_an_id_added_twice_at_once_counts_once(store: Store) -> None:
     report = store.intake.add_tasks([a_task(), a_task(), a_task(prompt="other")], now=NOW)
     assert report == AddReport(added=1, existing=1, changed=("t1",), changed_count=1)
 
@@ -78,7 +78,9 @@ def test_an_id_twice_in_one_handing_in_counts_once(store: Store) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_content_is_what_decides_the_answer(store: Store, wish: dict[str, Any], is_new_content: bool) -> None:
+def test_content_is_every_field_that_decides_the_answer(
+    store: Store, wish: dict[str, Any], is_new_content: bool
+) -> None:
     store.intake.add_tasks([a_task()], now=NOW)
     report = store.intake.add_tasks([dataclasses.replace(a_task(), **wish)], now=NOW)
     assert report.changed_count == is_new_content
@@ -98,7 +100,7 @@ def test_rerun_changed_gives_new_content_to_all_but_running_tasks(store: Store) 
     queued, running, done, same = tasks(4)
     for priority, task in enumerate((queued, same, running, done)):
         store.intake.add_tasks([dataclasses.replace(task, priority=priority)], now=NOW)
-    sign_on(store)
+    register(store)
     finished, _ = store.queue.claim("me", 2, now=NOW)
     store.queue.finish("me", [a_result(finished)])
 

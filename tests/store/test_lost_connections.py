@@ -1,4 +1,4 @@
-"""A connection that the server ends in the middle of a call: the call is made again, or raises that."""
+"""If the server ends a connection in the middle of a call, the call is repeated or raises ConnectionLost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from src.core.store.reconnecting import reconnect
 from src.errors import ConnectionLost
 from src.records import TaskStatus
 
-from .makers import NOW, a_result, a_task, assert_sums_are_true, sign_on, tasks, with_claims
+from .makers import NOW, a_result, a_task, assert_sums_are_true, register, tasks, with_claims
 
 
 @contextmanager
@@ -52,7 +52,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "finish": lambda store: len(
         store.queue.finish("me", [a_result(task) for task in store.queue.claimed("me")])
     ),
-    "register": lambda store: sign_on(store, "next").recovered,
+    "register": lambda store: register(store, "next").recovered,
 }
 
 
@@ -76,7 +76,7 @@ FEW_STATEMENTS = {
 @pytest.mark.parametrize(
     ("name", "statement"), [(name, n) for name in CALLS for n in FEW_STATEMENTS.get(name, (1, 3))]
 )
-def test_a_call_whose_connection_is_killed_has_the_same_answer(
+def test_a_call_whose_connection_is_killed_returns_the_same(
     emptied: Store, emptied_postgresql_url: str, name: str, statement: int
 ) -> None:
     answers = {"latest_snapshot": True, "leader": 0, "summary": 0, "tasks": 7, "create_batch": None}
@@ -86,9 +86,7 @@ def test_a_call_whose_connection_is_killed_has_the_same_answer(
     assert_sums_are_true(emptied)
 
 
-def test_a_call_that_may_have_been_carried_out_is_not_made_again(
-    emptied: Store, emptied_postgresql_url: str
-) -> None:
+def test_a_call_that_may_have_committed_is_not_repeated(emptied: Store, emptied_postgresql_url: str) -> None:
     made = []
 
     def twice() -> None:

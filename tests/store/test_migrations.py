@@ -1,4 +1,4 @@
-"""A database of an earlier schema is taken along: its tasks, its books, and a run that was killed.
+"""A database of an earlier schema is migrated: its tasks, its sums, and a run that was killed.
 
 `schema_0003` holds what the last version with schema 0003 left of `run tasks.jsonl -o out.jsonl --dedupe
 --max-cost 2` when it was killed with seven tasks claimed, on SQLite (iterdump) and on PostgreSQL (pg_dump
@@ -121,7 +121,7 @@ def attempts_by_task(store: Store) -> Counter[tuple[int, str]]:
     return Counter(names[row.task_row] for row in rows_of(store, schema.attempts))
 
 
-def test_what_the_earlier_schema_holds_stays_readable(killed: Killed) -> None:
+def test_the_contents_of_the_earlier_schema_stay_readable(killed: Killed) -> None:
     with Store.open(killed.place, simulated=False) as store:
         assert_sums_are_true(store)
         counts = store.reports.task_counts(killed.batch)

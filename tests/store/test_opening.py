@@ -1,4 +1,4 @@
-"""Opening: files and permissions, migrations, who may come in."""
+"""Open a database: files and permissions, migrations, and databases that are rejected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from src.core.store.schema import REVISION, metadata
 from src.errors import ConfigError, StoreError
 from src.records import TaskStatus
 
-from .makers import NOW, a_result, a_task, assert_sums_are_true, rows_of, sign_on
+from .makers import NOW, a_result, a_task, assert_sums_are_true, register, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,7 +54,7 @@ def test_a_database_that_others_can_read_is_closed_to_them(path: Path) -> None:
     assert mode(path) == 0o600
 
 
-def test_what_was_stored_is_there_after_opening_again(place: Any) -> None:
+def test_stored_tasks_are_there_after_opening_again(place: Any) -> None:
     with Store.open(place, simulated=True) as store:
         store.intake.add_tasks([a_task()], now=NOW)
     with Store.open(place, simulated=True) as store:
@@ -76,10 +76,10 @@ def test_migrations_make_what_the_schema_says(path: Path, tmp_path: Path) -> Non
     assert definitions(path) == definitions(other)
 
 
-def test_what_an_earlier_schema_holds_is_kept(place: Any) -> None:
+def test_the_contents_of_the_first_schema_are_kept(place: Any) -> None:
     make_first_schema(place)
     with Store.open(place, simulated=True) as store:
-        sign_on(store)
+        register(store)
         (task,) = store.queue.claim("me", 9, now=NOW)
         assert (task.id, task.messages[0].content) == ("old", "Hi")
         store.queue.finish("me", [a_result(task)])
@@ -105,7 +105,7 @@ def test_claims_of_an_orchestrator_under_an_earlier_schema_are_taken_over_at_onc
     database.dispose()
     with Store.open(place, simulated=True) as store, Leadership(store, 600.0) as leadership:
         leadership.acquire()
-        found = sign_on(leadership.store, leadership.incarnation, now=NOW + 1)
+        found = register(leadership.store, leadership.incarnation, now=NOW + 1)
         assert found == Registration(recovered=1, uncertain_nanos=77)
         (again,) = leadership.store.queue.claim(leadership.incarnation, 9, now=NOW + 1)
         assert (again.id, again.claims) == ("old", 2)
@@ -154,7 +154,7 @@ def definitions(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_sqlite_keeps_what_it_acknowledged_and_does_not_make_readers_wait(path: Path) -> None:
+def test_sqlite_keeps_acknowledged_writes_and_readers_do_not_wait(path: Path) -> None:
     with Store.open(path, simulated=True) as store, store.database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
@@ -170,7 +170,7 @@ def test_alembic_is_not_imported_for_a_database_that_is_current(path: Path) -> N
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
 
 
-def test_a_database_of_a_newer_version_is_refused_in_one_line(path: Path) -> None:
+def test_a_database_of_a_newer_version_is_rejected_in_one_line(path: Path) -> None:
     Store.open(path, simulated=True).close()
     execute(path, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match=r"newer version \(schema 9999, this one knows \d+\)$"):
@@ -216,14 +216,14 @@ def test_simulated_and_live_state_never_mix(place: Any, simulated: bool) -> None
     Store.open(place, simulated=simulated).close()
 
 
-def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_rejected(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("not a database, but long enough to be looked at as one " * 20)
     with pytest.raises(StoreError, match="not a database"):
         Store.open(path, simulated=True)
 
 
-def test_a_folder_in_the_way_is_told(path: Path) -> None:
+def test_a_folder_in_place_of_the_file_is_reported(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(StoreError, match="cannot be opened"):
         Store.open(path, simulated=True)
@@ -240,9 +240,7 @@ def test_a_folder_in_the_way_is_told(path: Path) -> None:
         ("sqlite:///file.db?timeout=geheim", "not a database URL"),
     ],
 )
-def test_urls_that_are_not_understood_are_told_without_what_may_be_a_password(
-    url: str, complaint: str
-) -> None:
+def test_invalid_urls_are_reported_without_a_possible_password(url: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint) as caught:
         Store.open(url, simulated=True)
     assert "geheim" not in str(caught.value)
@@ -254,7 +252,7 @@ def test_a_password_in_the_query_of_a_url_is_not_shown() -> None:
     assert shown(url) == "postgresql://me:***@host/db"
 
 
-def test_a_file_can_be_named_by_url(path: Path) -> None:
+def test_a_file_can_be_given_as_a_url(path: Path) -> None:
     Store.open(f"sqlite:///{path}", simulated=True).close()
     assert path.exists()
 
@@ -279,7 +277,7 @@ def test_postgresql_is_opened_by_its_usual_url(postgresql_url: str) -> None:
         assert "postgres" in repr(store)
 
 
-def test_a_missing_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)  # as Python marks what can't be imported
     with pytest.raises(ConfigError, match=r"pip install .*-r requirements/postgresql\.lock.* POSTGRESQL=1"):
         Store.open("postgresql://localhost/x", simulated=True)

@@ -1,4 +1,4 @@
-"""Nothing that runs often reads a whole table: what costs little at a thousand tasks does so at a million."""
+"""No frequent query reads a whole table, so it costs the same at a thousand tasks and at a million."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy.dialects import sqlite
 from src.core.store import Store, TaskSelection, claim_order
 from src.records import Outcome, TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, sign_on, tasks
+from .makers import NOW, a_result, a_task, an_attempt, register, tasks
 
 LARGE = "tasks|prompts|answers|attempts|events"
 
@@ -23,13 +23,13 @@ LARGE = "tasks|prompts|answers|attempts|events"
 def life_of_tasks(store: Store) -> None:
     n = len(store.orchestrators.newest())
     store.intake.add_tasks([*tasks(6), a_task("due", deadline_at=NOW)], now=NOW)
-    sign_on(store, f"o{n}", now=NOW + 60 * n)
+    register(store, f"o{n}", now=NOW + 60 * n)
     claimed = store.queue.claim(f"o{n}", 4, now=NOW)
     store.queue.claim(f"o{n}", 1, now=NOW, batch="b")
     store.queue.record_attempts(f"o{n}", [(task, an_attempt(1, Outcome.FAILED)) for task in claimed])
     store.queue.finish(f"o{n}", [a_result(task) for task in claimed[:2]])
     store.queue.release(f"o{n}", claimed[2:3], now=NOW)
-    sign_on(store, f"o{n + 1}", now=NOW + 60 * (n + 1))
+    register(store, f"o{n + 1}", now=NOW + 60 * (n + 1))
     store.orchestrators.retire(f"o{n + 1}", now=NOW)
 
 
@@ -118,7 +118,7 @@ def test_a_claim_looks_only_at_what_it_takes(
     assert step.endswith(index)
 
 
-def test_a_look_at_tasks_of_a_batch_that_is_not_there_costs_no_query_a_task(sqlite_store: Store) -> None:
+def test_a_preview_of_a_missing_batch_costs_no_query_per_task(sqlite_store: Store) -> None:
     said: list[str] = []
     engine = sqlite_store.database._engine
     sa.event.listen(engine, "before_cursor_execute", lambda _c, _cursor, sql, *_: said.append(sql))

@@ -12,7 +12,7 @@ import pytest
 from src.core.store import Store
 from src.records import TaskStatus
 
-from .makers import NOW, assert_sums_are_true, sign_on, tasks
+from .makers import NOW, assert_sums_are_true, register, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def test_processes_that_start_together_find_one_schema(path: Path) -> None:
     assert race("open", path, 4) == [["0"]] * 4
 
 
-def test_a_process_killed_while_it_opens_is_in_nobodys_way(path: Path) -> None:
+def test_a_process_killed_while_it_opens_blocks_no_other(path: Path) -> None:
     for _ in range(2):
         with start("open", path) as child:
             assert child.stdout is not None
@@ -43,7 +43,7 @@ def test_a_process_killed_while_it_opens_is_in_nobodys_way(path: Path) -> None:
     Store.open(path, simulated=True).close()
 
 
-def test_tasks_handed_in_by_several_processes_are_stored_once(path: Path) -> None:
+def test_tasks_added_by_several_processes_are_stored_once(path: Path) -> None:
     added = race("add", path, 3)
     assert sum(int(n) for (n,) in added) == 300
     with Store.open(path, simulated=True) as store:
@@ -54,7 +54,7 @@ def test_tasks_handed_in_by_several_processes_are_stored_once(path: Path) -> Non
 def test_two_processes_never_work_on_the_same_task(path: Path) -> None:
     with Store.open(path, simulated=True) as store:
         store.intake.add_tasks(tasks(600), now=NOW)
-        sign_on(store)
+        register(store)
         first, second = race("work", path, 2)
         assert Counter(first + second) == Counter(task.id for task in tasks(600))
         assert store.reports.task_counts()[TaskStatus.SUCCEEDED] == 600
@@ -62,11 +62,11 @@ def test_two_processes_never_work_on_the_same_task(path: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", [1, 2, 5])
-def test_a_process_killed_while_it_writes_leaves_each_task_done_or_not_done(path: Path, lines: int) -> None:
+def test_a_process_killed_while_it_writes_leaves_no_task_half_written(path: Path, lines: int) -> None:
     """The child is killed right after it was told of a commit, that is in the middle of the next one."""
     with Store.open(path, simulated=True) as store:
         store.intake.add_tasks(tasks(400), now=NOW)
-        sign_on(store)
+        register(store)
         with start("finish", path) as child:
             assert child.stdout is not None
             told = [child.stdout.readline().strip() for _ in range(lines)]
@@ -78,7 +78,7 @@ def test_a_process_killed_while_it_writes_leaves_each_task_done_or_not_done(path
             assert stored.result.output == f"answer to {stored.result.task.id}"
             assert len(stored.result.attempts) == 2
 
-        assert sign_on(store, "next", now=NOW + 60).recovered == 400 - len(done)
+        assert register(store, "next", now=NOW + 60).recovered == 400 - len(done)
         assert len(store.queue.claim("next", 1000, now=NOW + 60)) == 400 - len(done)
 
 

@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order: the sums are those of the rows, and each task is where it must be."""
+"""After any sequence of calls the sums equal the rows, and each task has the right status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from src.core.store import Store
 from src.records import Attempt, Outcome, Task, TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, sign_on
+from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, register
 
 FINAL = [s for s in TaskStatus if s not in (TaskStatus.QUEUED, TaskStatus.RUNNING)]
 IDS = [f"t{i}" for i in range(12)]
@@ -57,7 +57,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.orchestrators += 1
         self.me = f"o{self.orchestrators}"
         now = NOW + 60 * self.orchestrators
-        answer = sign_on(self.store, self.me, now=now, max_claims=MAX_CLAIMS)
+        answer = register(self.store, self.me, now=now, max_claims=MAX_CLAIMS)
         suspects = {} if self.has_finished else self.claimed
         poisoned = [id for id, task in suspects.items() if task.claims >= MAX_CLAIMS]
         assert (answer.poisoned, answer.recovered) == (len(poisoned), len(self.claimed) - len(poisoned))

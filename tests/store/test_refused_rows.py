@@ -1,4 +1,4 @@
-"""A row that the database refuses for its content fails alone; on each database, through the writer."""
+"""A result that the database rejects for its content fails alone, on both databases."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_an_attempt_that_is_refused_is_stored_without_what_was_refused(
     assert store.reports.summary("b").calls.cost_nanos == 2 * 4_200
 
 
-def test_a_value_is_told_from_a_database_that_is_not_there_by_class(store: Store, tasks: list[Task]) -> None:
+def test_a_rejected_value_and_a_lost_database_differ_by_class(store: Store, tasks: list[Task]) -> None:
     with pytest.raises(UnstorableError):
         store.queue.finish("me", [good(tasks[0], attempts=(attempt(status=2**70),))])
     with pytest.raises(StoreError) as gone, store.database.writing() as connection:

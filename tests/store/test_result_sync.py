@@ -1,4 +1,4 @@
-"""What results files are kept by: which rows are true no more, and which are missing."""
+"""Which rows of a results file are stale, and which are missing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import dataclasses
 from src.core.store import AddReport, Store
 from src.records import TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, with_claims
 
 
-def test_a_task_asked_again_is_outdated_until_that_is_forgotten(store: Store) -> None:
+def test_a_retried_task_is_stale_until_its_mark_is_forgotten(store: Store) -> None:
     store.intake.create_batch("b", now=NOW, output_path="out.jsonl")
     first, second, _ = with_claims(store, *tasks(3))
     store.queue.finish("me", [a_result(first), a_result(second, status=TaskStatus.FAILED)])
@@ -25,18 +25,18 @@ def test_a_task_asked_again_is_outdated_until_that_is_forgotten(store: Store) ->
     assert store.result_sync.stale("b") == {first.row: first.id}
 
 
-def test_new_content_makes_a_row_outdated_only_where_there_was_one(store: Store) -> None:
+def test_new_content_makes_only_an_existing_row_stale(store: Store) -> None:
     store.intake.create_batch("b", now=NOW, output_path="out.jsonl")
     done, waiting = tasks(2)
     store.intake.add_tasks([done, waiting], now=NOW)
-    sign_on(store)
+    register(store)
     store.queue.finish("me", [a_result(task) for task in store.queue.claim("me", 1, now=NOW)])
     changed = [dataclasses.replace(task, max_tokens=1) for task in (done, waiting)]
     store.intake.add_tasks(changed, now=NOW, rerun_changed=True)
     assert list(store.result_sync.stale("b").values()) == [done.id]
 
 
-def test_a_batch_without_a_file_has_nothing_outdated(store: Store) -> None:
+def test_a_batch_without_a_file_has_no_stale_rows(store: Store) -> None:
     for batch, output in (("queue", ""), ("stdout", "-")):
         store.intake.create_batch(batch, now=NOW, output_path=output)
         store.intake.add_tasks([a_task(batch=batch)], now=NOW)
@@ -45,7 +45,7 @@ def test_a_batch_without_a_file_has_nothing_outdated(store: Store) -> None:
         assert store.result_sync.stale(batch) == {}
 
 
-def test_what_has_ended_is_told_in_the_order_of_the_file(store: Store) -> None:
+def test_ended_tasks_are_listed_in_the_order_of_the_file(store: Store) -> None:
     store.intake.add_tasks([*tasks(4_100), a_task("x", "other")], now=NOW)
     store.admin.cancel("b", [task.id for task in tasks(4_100) if task.id != "t0001"], now=NOW)
     ended = list(store.result_sync.ended("b"))
@@ -58,11 +58,11 @@ def test_what_has_ended_is_told_in_the_order_of_the_file(store: Store) -> None:
     assert store.result_sync.results_at([before + 1]) == [], "it is still open"
 
 
-def test_a_survey_tells_what_is_new_or_changed_and_what_would_be_asked(store: Store) -> None:
+def test_a_preview_reports_new_and_changed_tasks_and_those_that_would_run(store: Store) -> None:
     done, cut, changed, waiting, new = tasks(5)
     assert store.intake.preview([done]) == (AddReport(added=1), [done]), "not even the batch is there"
     store.intake.add_tasks([done, cut, changed], now=NOW)
-    sign_on(store)
+    register(store)
     for task in store.queue.claim("me", 9, now=NOW):
         store.queue.finish("me", [a_result(task, truncated=task.id == cut.id)])
     store.intake.add_tasks([waiting], now=NOW)
@@ -77,9 +77,9 @@ def test_a_survey_tells_what_is_new_or_changed_and_what_would_be_asked(store: St
     assert store.reports.task_counts("b")[TaskStatus.QUEUED] == 1
 
 
-def test_an_expired_task_asked_again_has_as_much_time_as_it_had(store: Store) -> None:
+def test_a_retried_expired_task_has_as_much_time_as_at_first(store: Store) -> None:
     store.intake.add_tasks([a_task(deadline_at=NOW + 60)], now=NOW)
-    sign_on(store)
+    register(store)
     for asked_at in (NOW, NOW + 1000, NOW + 5000):
         (task,) = store.queue.claim("me", 1, now=asked_at)
         assert task.deadline_at == asked_at + 60
@@ -87,10 +87,10 @@ def test_an_expired_task_asked_again_has_as_much_time_as_it_had(store: Store) ->
         store.admin.retry_ended("b", [TaskStatus.EXPIRED], now=asked_at + (1000 if asked_at == NOW else 4000))
 
 
-def test_claims_of_the_dead_are_free_before_anyone_signs_on(store: Store) -> None:
+def test_claims_of_the_dead_are_queued_again_before_a_registration(store: Store) -> None:
     task, _ = with_claims(store, *tasks(2))
     assert store.orchestrators.release_dead("me", NOW + 1) == 0, "it is alive"
     assert store.orchestrators.release_dead("next", NOW + 60) == 2
     assert store.queue.finish("me", [a_result(task)]) == []
-    sign_on(store, "next", now=NOW + 60)
+    register(store, "next", now=NOW + 60)
     assert {again.claims for again in store.queue.claim("next", 9, now=NOW + 60)} == {2}

@@ -1,4 +1,4 @@
-"""Pages, one task, results."""
+"""Pages of tasks, single tasks, and results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from src.core.store import Store, TaskPage, TaskSelection
 from src.core.store import tasks as task_pages
 from src.records import TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, with_claims
 
 
 def all_pages(store: Store, size: int, **filters: Any) -> list[TaskPage]:
@@ -30,7 +30,7 @@ def mixed(store: Store) -> Store:
     first = [a_task(f"t{i:04}", priority=9 - i, submitter="alice") for i in range(3)]
     store.intake.add_tasks([*first, *tasks(8, task_type="research")], now=NOW)
     store.intake.add_tasks([a_task("q1", "queue", prompt="say  'hi'\n" * 50, line=4)], now=NOW)
-    sign_on(store)
+    register(store)
     ok, failed, _ = store.queue.claim("me", 3, now=NOW + 5)
     gemini = an_attempt(provider="gemini", model="gem-x", agent="gemini-scout")
     store.queue.finish(
@@ -66,7 +66,7 @@ def mixed(store: Store) -> Store:
     ],
     ids=str,
 )
-def test_pages_hold_what_passes_the_filters_newest_first(
+def test_pages_have_the_selected_tasks_newest_first(
     mixed: Store, filters: dict[str, Any], expected: list[str]
 ) -> None:
     for size in (1, 3, 50):
@@ -103,7 +103,7 @@ def test_new_tasks_do_not_shift_the_pages(mixed: Store) -> None:
     assert [row.id for row in second.rows] == ["t0005", "t0004", "t0003"]
 
 
-def test_a_row_says_what_a_list_shows(mixed: Store) -> None:
+def test_a_row_has_the_fields_of_a_list(mixed: Store) -> None:
     rows = {row.id: row for row in mixed.tasks.page(50).rows}
     assert rows["q1"].preview == ("say 'hi' " * 50)[:120].strip()
     assert (rows["q1"].line, rows["q1"].since, rows["q1"].finished_at) == (4, NOW, None)
@@ -118,7 +118,7 @@ def test_a_row_says_what_a_list_shows(mixed: Store) -> None:
     )
 
 
-def test_one_task_is_shown_with_all_that_is_known(mixed: Store) -> None:
+def test_a_task_is_found_with_content_attempts_and_result(mixed: Store) -> None:
     done = mixed.tasks.find("b", "t0000")
     assert done is not None
     assert done.result is not None
@@ -131,13 +131,13 @@ def test_one_task_is_shown_with_all_that_is_known(mixed: Store) -> None:
     assert mixed.tasks.find("unknown", "t0000") is None
 
 
-def test_an_unknown_price_is_not_shown_as_nothing(store: Store) -> None:
+def test_an_unknown_price_is_not_zero(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     store.queue.finish("me", [a_result(task, an_attempt(cost_nanos=None))])
     assert store.tasks.page().rows[0].cost_nanos is None
 
 
-def test_the_statuses_of_some_tasks(mixed: Store) -> None:
+def test_the_statuses_of_several_tasks(mixed: Store) -> None:
     assert mixed.tasks.statuses("b", ["t0000", "t0002", "t0003", "unknown"]) == {
         "t0000": TaskStatus.SUCCEEDED,
         "t0002": TaskStatus.RUNNING,

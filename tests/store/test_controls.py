@@ -1,4 +1,4 @@
-"""Orchestrators sign on and off; settings and commands; events; what is learned."""
+"""Orchestrators register and retire; settings and commands; events; learned state."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from src.records import (
     WaitReason,
 )
 
-from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, with_claims
 
 # ---------------------------------------------------------------- orchestrators
 
 
-def test_the_first_one_may_start(store: Store) -> None:
-    assert sign_on(store) == Registration()
+def test_the_first_orchestrator_finds_nothing_to_recover(store: Store) -> None:
+    assert register(store) == Registration()
     (row,) = store.orchestrators.newest()
     assert (row.incarnation, row.started_at, row.heartbeat_at, row.retired_at) == ("me", NOW, NOW, None)
 
 
-def test_to_sign_on_again_changes_nothing(store: Store) -> None:
+def test_registering_again_changes_nothing(store: Store) -> None:
     """As where the connection was lost while it was committed."""
-    sign_on(store)
+    register(store)
     store.intake.add_tasks(tasks(2), now=NOW)
     store.queue.claim("me", 2, now=NOW)
-    assert sign_on(store) == Registration()
+    assert register(store) == Registration()
     assert store.reports.task_counts()[TaskStatus.RUNNING] == 2
     assert len(store.orchestrators.newest()) == 1
 
 
-def test_claims_of_the_dead_are_queued_again_and_their_reservations_told(store: Store) -> None:
+def test_claims_of_the_dead_are_queued_again_and_their_reservations_booked(store: Store) -> None:
     with_claims(store, *tasks(3))
     store.orchestrators.heartbeat("me", now=NOW + 1, snapshot=None)
     store.orchestrators.reserve_cost("me", {("openai", "b", "local"): 700, ("gemini", "b", "local"): 77})
-    answer = sign_on(store, "second", now=NOW + 60)
+    answer = register(store, "second", now=NOW + 60)
     assert answer == Registration(recovered=3, uncertain_nanos=777)
     again = store.queue.claim("second", 9, now=NOW)
     assert {task.claims for task in again} == {2}
-    assert sign_on(store, "third", now=NOW + 120).uncertain_nanos == 0
+    assert register(store, "third", now=NOW + 120).uncertain_nanos == 0
     booked = {row.key[0]: row.sums.uncertain_nanos for row in store.reports.usage(0, NOW + 300)}
     assert booked == {"openai": 700, "gemini": 77}
 
 
-def test_a_heartbeat_of_the_dead_brings_nobody_back(store: Store) -> None:
-    sign_on(store)
+def test_a_heartbeat_of_a_retired_orchestrator_does_not_revive_it(store: Store) -> None:
+    register(store)
     store.orchestrators.heartbeat("me", now=NOW + 1, snapshot=None)
-    sign_on(store, "second", now=NOW + 60)
+    register(store, "second", now=NOW + 60)
     store.orchestrators.heartbeat("me", now=NOW + 61, snapshot=None)
     dead = store.orchestrators.newest()[1]
     assert (dead.heartbeat_at, dead.retired_at) == (NOW + 1, NOW + 60)
@@ -64,7 +64,7 @@ def test_a_task_that_kills_four_times_is_poison(store: Store) -> None:
     store.intake.add_tasks([a_task()], now=NOW)
     answers = []
     for i in range(5):
-        answers.append(sign_on(store, f"o{i}", now=NOW + 60 * i, max_claims=4))
+        answers.append(register(store, f"o{i}", now=NOW + 60 * i, max_claims=4))
         store.queue.claim(f"o{i}", 1, now=NOW + 60 * i)
     assert [(a.recovered, a.poisoned) for a in answers] == [(0, 0), (1, 0), (1, 0), (1, 0), (0, 1)]
     (stored,) = store.result_sync.results("b")
@@ -73,36 +73,36 @@ def test_a_task_that_kills_four_times_is_poison(store: Store) -> None:
     assert stored.result.finished_at == NOW + 240
 
 
-def test_a_task_is_no_poison_where_others_were_finished_beside_it(store: Store) -> None:
+def test_a_task_is_not_poison_if_its_orchestrators_finished_others(store: Store) -> None:
     """However often the process is killed by hand."""
     store.intake.add_tasks(tasks(12), now=NOW)
     for life in range(10):
-        assert sign_on(store, f"o{life}", now=NOW + 60 * life).poisoned == 0
+        assert register(store, f"o{life}", now=NOW + 60 * life).poisoned == 0
         first, *_ = store.queue.claim(f"o{life}", 12, now=NOW)
         store.queue.finish(f"o{life}", [a_result(first)])
     assert store.reports.task_counts()[TaskStatus.SUCCEEDED] == 10
 
 
-def test_what_a_poisoned_task_had_cost_stays(store: Store) -> None:
+def test_a_poisoned_task_keeps_its_cost(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     store.queue.record_attempts("me", [(task, an_attempt())])
-    assert sign_on(store, "second", now=NOW + 60, max_claims=1).poisoned == 1
+    assert register(store, "second", now=NOW + 60, max_claims=1).poisoned == 1
     assert store.result_sync.results("b")[0].result.cost_nanos == 1000
 
 
-def test_a_drain_does_not_bring_a_task_nearer_to_poison(store: Store) -> None:
+def test_a_clean_end_does_not_count_towards_poison(store: Store) -> None:
     store.intake.add_tasks([a_task()], now=NOW)
     for i in range(6):
-        assert sign_on(store, f"o{i}", max_claims=2) == Registration()
+        assert register(store, f"o{i}", max_claims=2) == Registration()
         store.queue.claim(f"o{i}", 1, now=NOW)
         assert store.orchestrators.retire(f"o{i}", now=NOW) == 1
     assert store.reports.task_counts()[TaskStatus.QUEUED] == 1
 
 
-def test_who_has_signed_off_is_not_taken_for_dead(store: Store) -> None:
-    sign_on(store)
+def test_a_retired_orchestrator_does_not_count_as_dead(store: Store) -> None:
+    register(store)
     store.orchestrators.retire("me", now=NOW + 1)
-    sign_on(store, "second", now=NOW + 2)
+    register(store, "second", now=NOW + 2)
     assert [row.retired_at for row in store.orchestrators.newest()] == [None, NOW + 1]
 
 
@@ -146,9 +146,9 @@ SNAPSHOT = PoolSnapshot(
 )
 
 
-def test_the_last_snapshot_comes_back_as_records(store: Store) -> None:
+def test_the_last_snapshot_is_read_as_records(store: Store) -> None:
     assert store.orchestrators.latest_snapshot() == (None, None)
-    sign_on(store)
+    register(store)
     assert store.orchestrators.latest_snapshot()[0] is None
     store.orchestrators.heartbeat("me", now=NOW + 1, snapshot=SNAPSHOT)
     store.orchestrators.heartbeat("me", now=NOW + 2, snapshot=None)  # alive, nothing new to show
@@ -184,8 +184,8 @@ def test_a_setting_can_be_unset(store: Store) -> None:
     assert store.controls.current_settings() == {}
 
 
-def test_a_command_is_taken_once_and_its_outcome_told(store: Store) -> None:
-    sign_on(store)
+def test_a_command_is_taken_once_and_keeps_its_outcome(store: Store) -> None:
+    register(store)
     first = store.controls.add_command("pause", {"provider": "openai"}, who="alice", now=NOW)
     second = store.controls.add_command("cancel", {"ids": ["t1"]}, who="alice", now=NOW)
     taken = store.controls.take_commands("me", NOW + 1)
@@ -202,17 +202,17 @@ def test_a_command_is_taken_once_and_its_outcome_told(store: Store) -> None:
 
 
 def test_commands_of_the_dead_are_open_again_unless_finished(store: Store) -> None:
-    sign_on(store)
+    register(store)
     done = store.controls.add_command("pause", {}, who="a", now=NOW)
     left = store.controls.add_command("resume", {}, who="a", now=NOW)
     store.controls.take_commands("me", NOW)
     store.controls.finish_command(done, "", NOW)
-    sign_on(store, "second", now=NOW + 60)
+    register(store, "second", now=NOW + 60)
     assert [c.id for c in store.controls.take_commands("second", NOW + 60)] == [left]
 
 
-def test_news_are_what_an_orchestrator_waits_for(store: Store) -> None:
-    sign_on(store)
+def test_a_poll_has_queued_tasks_settings_and_commands(store: Store) -> None:
+    register(store)
     assert store.queue.poll() == PollResult(queued=0, settings_version=0, commands=0)
     store.intake.add_tasks([*tasks(2, "b"), *tasks(3, "c")], now=NOW)
     version = store.controls.put_setting("weights", {}, who="a", now=NOW)
@@ -224,14 +224,14 @@ def test_news_are_what_an_orchestrator_waits_for(store: Store) -> None:
     assert store.queue.poll() == PollResult(queued=0, settings_version=version, commands=0)
 
 
-def test_a_watch_tells_when_anybody_wrote(store: Store) -> None:
+def test_a_watch_reports_writes_of_every_connection(store: Store) -> None:
     with store.watch() as watch:
         assert watch.changed()
         store.controls.add_command("pause", {}, who="a", now=NOW)
         assert watch.changed()
 
 
-def test_a_watch_of_a_file_is_silent_while_nobody_writes(path: Path) -> None:
+def test_a_watch_of_a_file_reports_nothing_without_writes(path: Path) -> None:
     with Store.open(path, simulated=True) as store, store.watch() as watch:
         assert watch.changed()
         store.queue.poll()
@@ -243,7 +243,7 @@ def test_a_watch_of_a_file_is_silent_while_nobody_writes(path: Path) -> None:
 # ---------------------------------------------------------------- events and what is learned
 
 
-def test_events_are_read_newest_first_or_from_where_one_was(store: Store) -> None:
+def test_events_are_read_newest_first_or_from_a_number_on(store: Store) -> None:
     kinds = ["start", "alert", "offline", "alert"]
     store.events.add([Event(NOW + i, kind, f"n{i}", fields={"i": i}) for i, kind in enumerate(kinds)])
     assert [row.event.message for row in store.events.recent(limit=2)] == ["n3", "n2"]
@@ -255,7 +255,7 @@ def test_events_are_read_newest_first_or_from_where_one_was(store: Store) -> Non
     assert len(store.events.recent()) == 4
 
 
-def test_what_is_learned_belongs_to_an_address_and_a_key(store: Store) -> None:
+def test_learned_state_belongs_to_an_address_and_a_key(store: Store) -> None:
     assert store.learned_state.load("https://a", "f1") is None
     store.learned_state.save("https://a", "f1", {"rpm": 60}, NOW)
     store.learned_state.save("https://a", "f1", {"rpm": 90}, NOW + 1)
@@ -265,8 +265,8 @@ def test_what_is_learned_belongs_to_an_address_and_a_key(store: Store) -> None:
     assert store.learned_state.load("https://b", "f1") is None
 
 
-def test_claims_are_back_in_the_queue_in_their_old_order(store: Store) -> None:
+def test_claims_of_the_dead_return_in_their_old_order(store: Store) -> None:
     with_claims(store, *tasks(5))
     store.orchestrators.retire("me", now=NOW)
-    sign_on(store, "second")
+    register(store, "second")
     assert ids(store.queue.claim("second", 5, now=NOW)) == ids(tasks(5))

@@ -1,4 +1,4 @@
-"""The epoch: every write of an orchestrator demands its own, and a taking comes before it or after it."""
+"""Every write of an orchestrator demands its epoch, and a takeover comes before or after the write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from src.core.store import Identity, Store
 from src.errors import LeadershipLost
 from src.records import Event, TaskStatus
 
-from .makers import NOW, a_result, an_attempt, sign_on, tasks
+from .makers import NOW, a_result, an_attempt, register, tasks
 
 
 def identity(name: str) -> Identity:
@@ -23,13 +23,13 @@ def leading(store: Store, name: str = "me") -> Store:
     """The store as `name` writes through it, which leads and has claimed two of three tasks."""
     mine = store.fenced()
     mine.leadership.take(identity(name), seen=store.leadership.leader())
-    sign_on(mine, name)
+    register(mine, name)
     return mine
 
 
 Write = Callable[[Store, Any], object]
 WRITES: dict[str, Write] = {
-    "register": lambda store, _: sign_on(store, "me"),
+    "register": lambda store, _: register(store, "me"),
     "heartbeat": lambda store, _: store.orchestrators.heartbeat("me", now=NOW, snapshot=None),
     "claim": lambda store, _: store.queue.claim("me", 1, now=NOW),
     "release": lambda store, task: store.queue.release("me", [task], now=NOW),
@@ -47,7 +47,7 @@ WRITES: dict[str, Write] = {
 }
 
 
-def test_each_taking_raises_the_epoch(store: Store) -> None:
+def test_each_takeover_raises_the_epoch(store: Store) -> None:
     epochs = [
         store.fenced().leadership.take(identity(f"o{i}"), seen=store.leadership.leader()) for i in range(3)
     ]
@@ -57,9 +57,7 @@ def test_each_taking_raises_the_epoch(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_write_of_the_leader_goes_through_and_of_one_before_it_changes_nothing(
-    store: Store, name: str
-) -> None:
+def test_the_leader_writes_and_its_predecessor_changes_nothing(store: Store, name: str) -> None:
     store.intake.add_tasks(tasks(3), now=NOW)
     store.controls.add_command("resume", {}, who="test", now=NOW)
     mine = leading(store)
@@ -72,19 +70,19 @@ def test_a_write_of_the_leader_goes_through_and_of_one_before_it_changes_nothing
     assert store.reports.task_counts() == before
 
 
-def test_who_does_not_lead_yet_or_any_more_writes_nothing(store: Store) -> None:
+def test_an_orchestrator_that_does_not_lead_writes_nothing(store: Store) -> None:
     mine = store.fenced()
     with pytest.raises(LeadershipLost):
-        sign_on(mine)
+        register(mine)
     mine.leadership.take(identity("me"), seen=store.leadership.leader())
     mine.leadership.give_up()
     with pytest.raises(LeadershipLost):
-        sign_on(mine)
+        register(mine)
     leader = store.leadership.leader()
     assert (leader.holder, leader.alive, leader.epoch) == ("", False, 1)
 
 
-def test_a_row_that_has_moved_is_not_taken(store: Store) -> None:
+def test_a_row_that_was_renewed_is_not_taken(store: Store) -> None:
     seen = store.leadership.leader()
     mine = leading(store)
     assert store.fenced().leadership.take(identity("other"), seen=seen) is None, "another one was faster"
@@ -94,7 +92,7 @@ def test_a_row_that_has_moved_is_not_taken(store: Store) -> None:
     assert store.leadership.leader().holder == "me"
 
 
-def test_people_write_whoever_leads(store: Store) -> None:
+def test_people_write_without_the_epoch(store: Store) -> None:
     leading(store)
     leading(store, "other")
     store.intake.add_tasks(tasks(2), now=NOW)
@@ -102,7 +100,7 @@ def test_people_write_whoever_leads(store: Store) -> None:
     assert store.reports.task_counts("b")[TaskStatus.CANCELLED] == 2
 
 
-def test_a_taking_waits_for_a_write_that_was_begun_and_a_renewal_does_not(
+def test_a_takeover_waits_for_a_write_that_has_begun_and_a_renewal_does_not(
     postgresql_url: str,
 ) -> None:
     """On SQLite there is one writer at a time anyway."""

@@ -1,4 +1,4 @@
-"""Cancel, ask again, purge."""
+"""Cancel, retry and purge tasks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from src.core.store import Store
 from src.errors import StoreError
 from src.records import Event, Outcome, TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, ids, sign_on, tasks, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, with_claims
 
 
 def test_only_queued_tasks_are_cancelled(store: Store) -> None:
     store.intake.add_tasks([a_task("first", priority=1), *tasks(3), a_task("t0000", "other")], now=NOW)
-    sign_on(store)
+    register(store)
     store.queue.claim("me", 1, now=NOW)
     assert store.admin.cancel("b", ["first", "t0000", "t0001", "unknown"], now=NOW + 5) == 2
     assert store.reports.task_counts("b") == dict.fromkeys(TaskStatus, 0) | {
@@ -35,7 +35,7 @@ def test_a_whole_batch_is_cancelled(store: Store) -> None:
         store.admin.cancel("unknown", now=NOW)
 
 
-def test_tasks_are_asked_again_by_status_id_or_truncation(store: Store) -> None:
+def test_tasks_are_retried_by_status_id_or_truncation(store: Store) -> None:
     ok, failed, cut, refused = with_claims(store, *tasks(4))
     store.queue.finish(
         "me",
@@ -54,7 +54,7 @@ def test_tasks_are_asked_again_by_status_id_or_truncation(store: Store) -> None:
     assert ids(row.result.task for row in store.result_sync.results("b")) == [ok.id]
 
 
-def test_a_task_asked_again_keeps_its_attempts_and_their_cost(store: Store) -> None:
+def test_a_retried_task_keeps_its_attempts_and_their_cost(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     failed = a_result(task, an_attempt(1, Outcome.FAILED), status=TaskStatus.FAILED, output="half")
     store.queue.finish("me", [failed])
@@ -70,13 +70,13 @@ def test_a_task_asked_again_keeps_its_attempts_and_their_cost(store: Store) -> N
     assert summary.cost_nanos == 2000
 
 
-def test_many_tasks_are_asked_again(store: Store) -> None:
+def test_many_tasks_are_retried(store: Store) -> None:
     store.intake.add_tasks(tasks(1100), now=NOW)
     store.admin.cancel("b", now=NOW)
     assert store.admin.retry_ended("b", [TaskStatus.CANCELLED], now=NOW) == 1100
 
 
-def test_purged_content_is_gone_and_the_accounting_stays(store: Store) -> None:
+def test_purged_content_is_deleted_and_the_accounting_stays(store: Store) -> None:
     old, new = with_claims(store, *tasks(2))
     store.queue.finish("me", [a_result(old)])
     store.admin.retry("b", [old.id], now=NOW)
@@ -100,7 +100,7 @@ def test_purged_content_is_gone_and_the_accounting_stays(store: Store) -> None:
     assert store.admin.retry("b", [old.id], now=NOW) == 0  # there is nothing left to ask
 
 
-def test_purging_takes_many_and_leaves_open_tasks(store: Store) -> None:
+def test_purging_covers_many_tasks_and_leaves_open_ones(store: Store) -> None:
     store.intake.add_tasks(tasks(1100), now=NOW)
     store.intake.add_tasks([a_task("open", "other")], now=NOW)
     store.admin.cancel("b", now=NOW)

@@ -1,4 +1,4 @@
-"""Usage and summaries: what was spent, on what, how fast."""
+"""Usage and summaries: calls, cost and latency by provider, agent and tier."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def used(store: Store) -> Store:
     ],
     ids=str,
 )
-def test_usage_is_added_up_by_what_is_asked(
+def test_usage_is_summed_by_the_requested_keys(
     used: Store, group_by: tuple[str, ...], calls: dict[tuple[object, ...], int]
 ) -> None:
     rows = used.reports.usage(T0, T0 + 24 * HOUR, group_by)  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def test_usage_is_added_up_by_what_is_asked(
     assert sum(told.values()) == 6
 
 
-def test_usage_of_a_time_without_calls_is_empty(used: Store) -> None:
+def test_usage_of_a_period_without_calls_is_empty(used: Store) -> None:
     assert used.reports.usage(T0 - HOUR, T0) == []
     assert used.reports.usage(T0 - HOUR, T0, ()) == []
 
@@ -85,7 +85,7 @@ def test_uncertain_and_unknown_costs_are_kept_apart(store: Store) -> None:
     )
 
 
-def test_a_summary_tells_calls_by_provider_and_tasks_by_agent_and_tier(store: Store) -> None:
+def test_a_summary_has_calls_by_provider_and_tasks_by_agent_and_tier(store: Store) -> None:
     one, two, three, four = with_claims(store, *tasks(4))
     gemini = an_attempt(2, provider="gemini", agent="gemini-scout", latency_s=2.0)
     store.queue.finish(
@@ -114,7 +114,7 @@ def test_a_summary_tells_calls_by_provider_and_tasks_by_agent_and_tier(store: St
     assert summary.counts[TaskStatus.REFUSED] == 1
 
 
-def test_a_task_without_an_answer_costs_what_it_costs_and_hides_no_savings(store: Store) -> None:
+def test_a_task_without_an_answer_counts_its_cost_and_hides_no_savings(store: Store) -> None:
     one, two, three = with_claims(store, *tasks(3))
     failed = a_result(two, tier="auto", status=TaskStatus.FAILED, output=None, baseline_nanos=None)
     store.queue.finish("me", [a_result(one), failed])
@@ -130,7 +130,7 @@ def test_a_task_without_an_answer_costs_what_it_costs_and_hides_no_savings(store
     assert (store.reports.summary("b").saved_nanos, store.reports.summary("b").savings) == (None, ())
 
 
-def test_the_summary_of_everything_is_the_sum_of_its_batches(used: Store) -> None:
+def test_the_overall_summary_is_the_sum_of_all_batches(used: Store) -> None:
     everything, one, other = used.reports.summary(), used.reports.summary("b"), used.reports.summary("other")
     assert everything.calls.calls == one.calls.calls + other.calls.calls == 8
     assert everything.tasks.tasks == one.tasks.tasks + other.tasks.tasks == 4
