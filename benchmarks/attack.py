@@ -1,6 +1,6 @@
 """The pages' server under attack, beside a run: whether it answers, its memory, and what it costs the run.
 
-The run and the server are those of `web`. `attacker.py` is a process of its own, and so is the asker, which
+The run and the server are those of `web`. `attacker.py` is a process of its own, and so is the client, which
 asks /healthz ten times a second, as a load balancer does.
 """
 
@@ -16,8 +16,8 @@ from src.simulator import SimulatorProcess
 from .attacker import BOMBS, HALF_OPEN, UPLOADS
 from .child import ROOT, environment, lost, makespan_s, quantile, run_client
 from .table import Table, verdict
-from .web import LONGEST_S, Asker, Server, pages
-from .work import PROVIDERS, folder, prompts, simulator, told
+from .web import LONGEST_S, Server, SteadyClient, pages
+from .work import PROVIDERS, folder, limit_settings, prompts, simulator
 
 TOKEN = "a-token-for-the-benchmark-alone"
 PER_SECOND, PATH = 10.0, "/healthz"
@@ -64,19 +64,19 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
 
 def _once(count: int, seconds: float, *, attacked: bool) -> tuple[float, str, tuple[list[float], int, float]]:
     """How long the run took, what the attacker sent, and latencies, errors and memory of the server."""
-    limits = told(
+    limits = limit_settings(
         {name: {"requests_per_minute": count / seconds * 60 / len(PROVIDERS)} for name in PROVIDERS}
     )
     extra = {"ORCHESTRATOR_TOKEN": TOKEN}
     with SimulatorProcess.start(simulator()) as sim, folder() as path, pages(path, extra) as server:
         spec = {"base_urls": sim.base_urls, "settings": limits, "folder": str(path)}
-        asker = Asker(server, PATH, PER_SECOND)
+        client = SteadyClient(server, PATH, PER_SECOND)
         attacker = _attack(server) if attacked else None
         try:
             found = run_client("benchmarks.pool", spec, prompts(count, median_chars=400), timeout_s=LONGEST_S)
         finally:
             came = attacker.communicate(timeout=60)[0] if attacker else ""
-            seen = asker.end()
+            seen = client.end()
         memory_mb = _most_memory_mb(server)
     assert not lost(found), found["problems"]
     text = ", ".join(f"{value:,} {name}" for name, value in json.loads(came or "{}").items())
@@ -95,7 +95,7 @@ def _attack(server: Server) -> subprocess.Popen[str]:
 
 
 def _most_memory_mb(server: Server) -> float:
-    """The peak of the server's resident memory; 0 where /proc does not tell."""
+    """The peak of the server's resident memory; 0 where /proc does not show it."""
     try:
         lines = Path(f"/proc/{server.pid}/status").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The shortest time in which a set of tasks can pass a set of limits, whoever schedules them.
+"""The shortest time in which a set of tasks can pass a set of limits, however they are scheduled.
 
 The linear program of `src/routing/allocation/makespan_lp.py`, with every task by itself and what it is really
 charged, which no scheduler knows beforehand. What comes back is the lower bound that weak duality proves.

@@ -34,19 +34,19 @@ class ClientFailed(RuntimeError):
 
 
 def run_client(
-    client: str, spec: Json, asked: Sequence[Prompt], *, timeout_s: float, python: str | None = None
+    client: str, spec: Json, inputs: Sequence[Prompt], *, timeout_s: float, python: str | None = None
 ) -> Json:
     """Run `client` (a module of this package, or a script's path) to its end."""
     how = ["-P", client] if client.endswith(".py") else ["-m", client]
     command = [python or sys.executable, *how]
-    given = json.dumps({**spec, "prompts": [[p.text, p.max_tokens] for p in asked]})
+    given = json.dumps({**spec, "prompts": [[p.text, p.max_tokens] for p in inputs]})
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT,
             env=environment(),
         )  # fmt: skip
         try:
-            said, _ = child.communicate(given, timeout=timeout_s)
+            output, _ = child.communicate(given, timeout=timeout_s)
         except subprocess.TimeoutExpired:
             raise ClientFailed(f"{client}: not done within {timeout_s:.0f} s") from None
         finally:
@@ -57,12 +57,12 @@ def run_client(
             raise ClientFailed(
                 f"{client} ended with {child.returncode}: {errors.read()[-_TAIL_CHARS:].strip()}"
             )
-    found: Json = json.loads(said.strip().splitlines()[-1])
+    found: Json = json.loads(output.strip().splitlines()[-1])
     return found
 
 
 def environment() -> dict[str, str]:
-    """Ours without keys, addresses and proxies: every call goes to this machine."""
+    """This environment without keys, addresses and proxies: every call goes to this machine."""
     proxies = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
     return {
         name: value

@@ -100,9 +100,9 @@ def _table(count: int, lives: list[Life], calls: int, rows: list[Row]) -> Table:
     once = len(rows) == len(ids) == count == answered
     table.add("result rows, each id once, all answered", f"{count:,}", f"{len(rows):,}", verdict(once))
     peak = max(life.peak_mb for life in lives)
-    told = f"{peak:.0f} MB" if peak else "not told by this system"
+    memory = f"{peak:.0f} MB" if peak else "not known on this system"
     table.add(
-        "peak memory of any of its lives", f"<= {MOST_MB:g} MB", told,
+        "peak memory of any of its lives", f"<= {MOST_MB:g} MB", memory,
         verdict(peak <= MOST_MB) if peak else NOT_JUDGED,
     )  # fmt: skip
     table.add("calls of which nothing is known", "", f"{calls - attempts:,}", NOT_JUDGED)
@@ -114,7 +114,7 @@ def _table(count: int, lives: list[Life], calls: int, rows: list[Row]) -> Table:
     table.notes.append("; ".join(life.text() for life in lives) + ".")
     table.notes.append(
         "Nothing is known of the calls that a kill cut off: 112 are in flight, and the answers of the last "
-        "moment are on their way to the disk. Their rows were asked again."
+        "moment are on their way to the disk. Their rows were run again."
     )
     return table
 
@@ -134,9 +134,9 @@ def _life(path: Path, environ: Mapping[str, str], end: End, before: int, count: 
     results, until = _Growing(path / "results.jsonl"), int(count * end.share)
     began, first_row_s, peak = time.monotonic(), 0.0, 0
     give_up_at = began + 120 + count * SECONDS_PER_ROW
-    with (path / "said.txt").open("a", encoding="utf-8") as said:
+    with (path / "output.txt").open("a", encoding="utf-8") as output:
         child = subprocess.Popen(
-            _command(path), cwd=ROOT, stdout=said, stderr=said, stdin=subprocess.DEVNULL, env=environ
+            _command(path), cwd=ROOT, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environ
         )
         try:
             while child.poll() is None:
@@ -196,20 +196,20 @@ def _environment(base_urls: Mapping[str, str]) -> dict[str, str]:
 
 
 def _write_files(path: Path, count: int) -> None:
-    asked = prompts(1_000, median_chars=400)
+    inputs = prompts(1_000, median_chars=400)
     with (path / "tasks.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "number", "text", "max_tokens"])
         for number in range(count):
-            prompt = asked[number % len(asked)]
+            prompt = inputs[number % len(inputs)]
             writer.writerow([f"row-{number}", number, prompt.text, prompt.max_tokens])
     (path / "template.txt").write_text(TEMPLATE, encoding="utf-8")
     _write_settings(path)
 
 
 def _write_settings(path: Path) -> None:
-    told = [f"[providers.{name}.limits]\nrequests_per_minute = 60_000_000\n" for name in PROVIDERS]
-    (path / "settings.toml").write_text("".join(told), encoding="utf-8")
+    limits = [f"[providers.{name}.limits]\nrequests_per_minute = 60_000_000\n" for name in PROVIDERS]
+    (path / "settings.toml").write_text("".join(limits), encoding="utf-8")
 
 
 def _rows(results: Path) -> list[Row]:
@@ -219,4 +219,4 @@ def _rows(results: Path) -> list[Row]:
 
 
 def _last_words(path: Path) -> str:
-    return "it said: " + (path / "said.txt").read_text(encoding="utf-8")[-2_000:]
+    return "its output: " + (path / "output.txt").read_text(encoding="utf-8")[-2_000:]

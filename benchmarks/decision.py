@@ -3,7 +3,7 @@
 decision      one settle and the dispatch after it, with 3 providers: while slots bind (each settle frees one)
               and while limits bind (then the dispatches at a wake-up count too), with 100 and 100,000 waiting
 virtual time  1,000,000 tasks over 20 providers, 2,000 slots, every provider's request limit binding
-fairness      a batch of 10,000 is waiting when one of 1,000 comes: who is served until the small one is done
+fairness      a batch of 10,000 is waiting when one of 1,000 comes: what each gets until the small one is done
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from src.routing.simulation import VirtualRun
 from .child import median as middle
 from .child import quantile
 from .table import NOT_JUDGED, Table, verdict
-from .work import PROVIDERS, Json, agents, settings_with, told
+from .work import PROVIDERS, Json, agents, limit_settings, settings_with
 
 START = 1_795_000_000.0
 MEDIAN_US, MORE_WAITING, TASK_US = 50.0, 1.2, 300.0
@@ -138,7 +138,7 @@ def _wide() -> Any:
     """No limit binds: the slots do."""
     wide = {"requests_per_minute": 60e6, "burst_s": 1.0}
     return settings_with(
-        told(
+        limit_settings(
             {
                 "anthropic": {**wide, "input_tokens_per_minute": 60e6, "output_tokens_per_minute": 60e6},
                 "openai": {**wide, "tokens_per_minute": 60e6},
@@ -150,7 +150,7 @@ def _wide() -> Any:
 
 def _bound() -> Any:
     """Requests bind, with room in the slots."""
-    return settings_with(told({name: {"requests_per_minute": 6_000.0} for name in PROVIDERS}))
+    return settings_with(limit_settings({name: {"requests_per_minute": 6_000.0} for name in PROVIDERS}))
 
 
 def _decisions(rounds: int, repeats: int) -> Table:
@@ -269,7 +269,7 @@ def _virtual(count: int) -> Table:
         verdict(us <= TASK_US, answered == count),
     )
     out = count * LATENCY_S / report.makespan_s
-    table.add("calls out, on average", "", f"{out:,.0f}", NOT_JUDGED)
+    table.add("calls in flight, on average", "", f"{out:,.0f}", NOT_JUDGED)
     table.add("limit used, worst and best provider", "", f"{min(used):.1%}, {max(used):.1%}", NOT_JUDGED)
     table.add("fairness between two batches (Jain)", "", f"{_fairness(settings):.4f}", NOT_JUDGED)
     table.notes.append(
@@ -302,10 +302,14 @@ def _fairness(settings: Any) -> float:
                 dispatch.offer(task, now)
         if not left:
             break
-        wakes = [t for t in (ends[0][0] if ends else None, placed.next_wake) if t is not None]
-        now = max(now, min(wakes))
+        now = max(now, _next_moment(ends, placed.next_wake))
         while ends and ends[0][0] <= now:
             _, _, placement = heapq.heappop(ends)
             dispatch.settle(placement, now, completion=completion_for(placement))
     x, y = served["large"], served["small"]
     return (x + y) ** 2 / (2 * (x * x + y * y))
+
+
+def _next_moment(ends: Sequence[tuple[float, int, Placement]], next_wake: float | None) -> float:
+    """When a call ends or the scheduler wakes next."""
+    return min(at for at in (ends[0][0] if ends else None, next_wake) if at is not None)

@@ -1,4 +1,4 @@
-"""Each provider failing in turn: is every task answered, how soon, and who keeps calling the dead?
+"""Each provider failing in turn: tasks answered, how soon, and calls to a dead provider.
 
 Three parts, each against the simulator's schedule of faults, which begins when the first task comes:
 
@@ -46,7 +46,7 @@ class Run:
         return sum(not ok for _, _, ok in self.finished)
 
     def latencies(self, outside: Sequence[tuple[float, float]] = ()) -> list[float]:
-        """Of answered tasks that were not handed in within one of these spans."""
+        """Of answered tasks that were not submitted within one of these spans."""
         return [
             latency
             for at, latency, ok in self.finished
@@ -97,9 +97,8 @@ def _in_turn(failing: Sequence[str], runs: int) -> Table:
     )
     outages = _windows("outage", OUTAGE_S, failing)
     silences = _windows("silence", SILENCE_S, failing)
-    for fault, windows in (("10 s outage", outages), ("6 s silence", silences)):
-        found_out = [(w["from_s"], w["from_s"] + DETECTION_S) for w in windows.values()]
-        outside = found_out if fault.endswith("silence") else []
+    detection = [(window["from_s"], window["from_s"] + DETECTION_S) for window in silences.values()]
+    for fault, windows, left_out in (("10 s outage", outages, []), ("6 s silence", silences, detection)):
         for client, module, more in _clients():
             print(f"   {fault} in turn: {client} ...", flush=True)
             schedule = {name: [window] for name, window in windows.items()}
@@ -110,26 +109,31 @@ def _in_turn(failing: Sequence[str], runs: int) -> Table:
                     raise
                 table.add(fault, client, "", "-", "-", "-", "-", str(failed)[:60], "gave up")
                 continue
-            tail = middle([quantile(r.latencies(outside), 0.99) for r in found])
-            lost_tasks = max(r.lost for r in found)
-            ours = module == "benchmarks.pool"
-            table.add(
-                fault, client, "p99 < 1 s outside detection, 0 lost" if ours else "",
-                f"{middle([quantile(r.latencies(), 0.5) for r in found]):.2f} s",
-                f"{middle([quantile(r.latencies(), 0.99) for r in found]):.2f} s", f"{tail:.2f} s",
-                f"{middle([r.longest_gap_s() for r in found]):.2f} s",
-                f"{lost_tasks} ({lost_tasks / len(arrivals):.0%})",
-                verdict(tail < 1.0, not lost_tasks) if ours else NOT_JUDGED,
-            )  # fmt: skip
+            table.add(fault, client, *_tail(found, left_out, ours=module == "benchmarks.pool"))
     table.notes.append(
-        "Times from handing in to the answer (for this project: to its commit). Provider latency "
-        f"{LATENCY_S:g} s, call timeout {TIMEOUT_S:g} s. Outside detection: without tasks handed in during "
-        f"the first {DETECTION_S:g} s of a silence, in which nobody can know it. Longest gap: the longest "
+        "Times from submission to the answer (for this project: to its commit). Provider latency "
+        f"{LATENCY_S:g} s, call timeout {TIMEOUT_S:g} s. Outside detection: without tasks submitted during "
+        f"the first {DETECTION_S:g} s of a silence, before it can be known. Longest gap: the longest "
         "time without an answered task."
     )
     if not peers.litellm_python():
         table.notes.append(peers.MISSING)
     return table
+
+
+def _tail(found: Sequence[Run], left_out: Sequence[tuple[float, float]], *, ours: bool) -> list[str]:
+    """The cells of one client's row; tasks submitted within `left_out` do not count for the target."""
+    tail_s = middle([quantile(r.latencies(left_out), 0.99) for r in found])
+    lost_tasks = max(r.lost for r in found)
+    return [
+        "p99 < 1 s outside detection, 0 lost" if ours else "",
+        f"{middle([quantile(r.latencies(), 0.5) for r in found]):.2f} s",
+        f"{middle([quantile(r.latencies(), 0.99) for r in found]):.2f} s",
+        f"{tail_s:.2f} s",
+        f"{middle([r.longest_gap_s() for r in found]):.2f} s",
+        f"{lost_tasks} ({lost_tasks / len(found[0].finished):.0%})",
+        verdict(tail_s < 1.0, not lost_tasks) if ours else NOT_JUDGED,
+    ]
 
 
 def _windows(fault: str, length_s: float, failing: Sequence[str]) -> dict[str, Json]:

@@ -7,10 +7,12 @@ the same tasks through the same buckets (see bound.py), plus one median latency.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from src.simulator import SimulatorProcess
 
@@ -19,7 +21,7 @@ from .bound import Bucket, shortest_s
 from .child import ClientFailed, lost, makespan_s, run_client
 from .child import median as middle
 from .table import NOT_JUDGED, Table, verdict
-from .work import PROVIDERS, Json, Prompt, charges, median_latency_s, prompts, simulator, told
+from .work import PROVIDERS, Json, Prompt, charges, limit_settings, median_latency_s, prompts, simulator
 
 TASKS, QUICK_TASKS = 1_500, 500
 IN_FLIGHT = 64  # of the peers; the pool has its default of 112 slots
@@ -35,24 +37,34 @@ DAY = "requests_per_day"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A limit that changes once a third of the tasks has been asked."""
+    """A limit that changes once a third of the tasks has been sent."""
 
     provider: str
     limits: Mapping[str, float]
-    tell: bool = True  # whether the provider's headers say so
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`enforced` by the simulator, `told` to the pool."""
+    """`enforced` by the simulator, `configured` in the pool."""
 
     name: str
     enforced: Mapping[str, Mapping[str, float]]
-    told: Mapping[str, Mapping[str, float]]
+    configured: Mapping[str, Mapping[str, float]]
     at_most: float | None  # times the bound; None: printed only
     most_429s: int  # of each provider
     event: Event | None = None
     with_peers: bool = False
+
+
+class Client(NamedTuple):
+    """`module` runs it; `more` stands in its specification."""
+
+    name: str
+    module: str
+    more: Json | None = None
+
+
+OURS = Client("this project", "benchmarks.pool")
 
 
 def scenarios(count: int) -> list[Scenario]:
@@ -64,12 +76,14 @@ def scenarios(count: int) -> list[Scenario]:
     halved = {"requests_per_minute": REQUESTS["openai"] / 2}
     unseen = {"requests_per_minute": REQUESTS["gemini"] / 2}
     return [
-        Scenario("requests bind, limits told", requests, requests, 1.05, 0, with_peers=True),
-        Scenario("tokens bind, limits told", tokens, tokens, 1.05, 0, with_peers=True),
-        Scenario("requests bind, nothing told", requests, {}, 1.2, 5),
-        Scenario("openai's limit halved, headers tell", requests, requests, None, 5, Event("openai", halved)),
+        Scenario("requests bind, limits configured", requests, requests, 1.05, 0, with_peers=True),
+        Scenario("tokens bind, limits configured", tokens, tokens, 1.05, 0, with_peers=True),
+        Scenario("requests bind, nothing configured", requests, {}, 1.2, 5),
         Scenario(
-            "gemini's limit halved, nothing tells", requests, requests, None, 5, Event("gemini", unseen)
+            "openai's limit halved, headers show it", requests, requests, None, 5, Event("openai", halved)
+        ),
+        Scenario(
+            "gemini's limit halved, no header shows it", requests, requests, None, 5, Event("gemini", unseen)
         ),
         Scenario("gemini's daily quota spent", with_quota, requests, None, 5),
     ]
@@ -78,26 +92,26 @@ def scenarios(count: int) -> list[Scenario]:
 def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
     """One table: a row per scenario and client."""
     count = QUICK_TASKS if quick else TASKS
-    asked = prompts(count)
+    inputs = prompts(count)
     table = Table(
         f"{count:,} untyped tasks of lognormal size at the providers' limits",
         ("limits", "client", "target", "makespan / bound", "makespan", "429 a / o / g", "lost", "verdict"),
     )
     for scenario in scenarios(count):
-        _row(table, scenario, "this project", "benchmarks.pool", asked, runs or 1)
+        _row(table, scenario, OURS, inputs, runs or 1)
         if scenario.with_peers:
-            for client, more in _peers():
-                _row(table, scenario, client, str(more["client"]), asked, 1, more)
+            for peer in _peers():
+                _row(table, scenario, peer, inputs, 1)
     table.notes += _notes()
     return [table]
 
 
-def _peers() -> list[tuple[str, Json]]:
-    found: list[tuple[str, Json]] = [("bare SDKs, 2 retries", {"client": "benchmarks.bare"})]
+def _peers() -> list[Client]:
+    found = [Client("bare SDKs, 2 retries", "benchmarks.bare")]
     if peers.litellm_python():
         name = f"LiteLLM {peers.litellm_version()}"
-        found.append((name, {"client": peers.SCRIPT}))
-        found.append((f"{name}, retried until answered", {"client": peers.SCRIPT, "again": True}))
+        found.append(Client(name, peers.SCRIPT))
+        found.append(Client(f"{name}, retried until answered", peers.SCRIPT, {"again": True}))
     return found
 
 
@@ -106,7 +120,7 @@ def _notes() -> list[str]:
         "429 a / o / g: answers 429 of anthropic, openai and gemini, as the simulator counted them. "
         "Makespan: from the first call to the last answer (for this project: to its commit). Bound: see "
         "bound.py, plus a median latency. Where a limit changes in mid-run the bound knows the moment. "
-        "Peers: round-robin over the bare SDKs, and litellm.Router (usage-based-routing-v2, told rpm and "
+        "Peers: round-robin over the bare SDKs, and litellm.Router (usage-based-routing-v2, with rpm and "
         "tpm), 64 in flight.",
     ]
     if not peers.litellm_python():
@@ -129,29 +143,28 @@ class _Outcome:
         return self.makespan_s / self.bound_s
 
 
-def _row(
-    table: Table, scenario: Scenario, client: str, module: str, asked: Sequence[Prompt], runs: int,
-    more: Json | None = None,
-) -> None:  # fmt: skip
-    print(f"   {scenario.name}: {client} ...", flush=True)
-    ours = more is None
+def _row(table: Table, scenario: Scenario, client: Client, inputs: Sequence[Prompt], runs: int) -> None:
+    print(f"   {scenario.name}: {client.name} ...", flush=True)
     try:
-        outcomes = [_once(scenario, module, asked, more or {}) for _ in range(runs)]
+        outcomes = [_once(scenario, client, inputs) for _ in range(runs)]
     except ClientFailed as failed:
-        if ours:
+        if client is OURS:
             raise
-        table.add(scenario.name, client, "", "-", str(failed)[:60], "-", "-", "gave up")
+        table.add(scenario.name, client.name, "", "-", str(failed)[:60], "-", "-", "gave up")
         return
     worst = {name: max(o.answers_429[name] for o in outcomes) for name in PROVIDERS}
     ratio, lost_tasks = middle([o.ratio for o in outcomes]), max(o.lost for o in outcomes)
-    small = scenario.at_most is None or ratio <= scenario.at_most
-    word = verdict(small, max(worst.values()) <= scenario.most_429s, not lost_tasks) if ours else NOT_JUDGED
     took = f"{middle([o.makespan_s for o in outcomes]):.1f} s, bound {outcomes[0].bound_s:.1f} s"
+    target, word = "", NOT_JUDGED
+    if client is OURS:
+        held = ratio <= (scenario.at_most or math.inf)
+        target = _target(scenario)
+        word = verdict(held, max(worst.values()) <= scenario.most_429s, not lost_tasks)
     table.add(
-        scenario.name, client, _target(scenario) if ours else "",
-        "-" if lost_tasks else f"{ratio:.3f}",  # who answers only some is not done earlier
-        took, " / ".join(str(worst[name]) for name in PROVIDERS),
-        f"{lost_tasks} ({lost_tasks / len(asked):.0%})", word,
+        scenario.name, client.name, target,
+        "-" if lost_tasks else f"{ratio:.3f}",  # a client that answers only some is not faster
+        took, " / ".join(map(str, worst.values())),
+        f"{lost_tasks} ({lost_tasks / len(inputs):.0%})", word,
     )  # fmt: skip
 
 
@@ -160,41 +173,43 @@ def _target(scenario: Scenario) -> str:
     return f"{ratio}<= {scenario.most_429s} each, 0 lost"
 
 
-def _once(scenario: Scenario, module: str, asked: Sequence[Prompt], more: Json) -> _Outcome:
+def _once(scenario: Scenario, client: Client, inputs: Sequence[Prompt]) -> _Outcome:
     rows = {name: {"limits": dict(limits)} for name, limits in scenario.enforced.items()}
     with SimulatorProcess.start(simulator(rows)) as sim:
-        event = _Watch(sim, scenario.event, len(asked) // 3) if scenario.event else None
+        event = _Watch(sim, scenario.event, len(inputs) // 3) if scenario.event else None
         spec = {
             "base_urls": sim.base_urls,
-            "settings": told({name: _as_told(own) for name, own in scenario.told.items()}),
-            "told": scenario.told,
+            "settings": limit_settings(
+                {name: _without_day(own) for name, own in scenario.configured.items()}
+            ),
+            "limits": scenario.configured,
             "in_flight": IN_FLIGHT,
             "retries": 2,
             "transport": "default",
             "timeout_s": 60,
-            **more,
+            **(client.more or {}),
         }
-        python = peers.litellm_python() if module == peers.SCRIPT else None
+        python = peers.litellm_python() if client.module == peers.SCRIPT else None
         try:
-            found = run_client(module, spec, asked, timeout_s=60 + len(asked) / 2, python=python)
+            found = run_client(client.module, spec, inputs, timeout_s=60 + len(inputs) / 2, python=python)
         finally:
             moment = event.close() if event else None
         stats = sim.stats()
     changed_after_s = None if moment is None else moment - found["first_call_at"]
-    bound_s = _bound_s(scenario, asked, changed_after_s)
+    bound_s = _bound_s(scenario, inputs, changed_after_s)
     answers = {name: stats[name]["by_status"].get("429", 0) for name in PROVIDERS}
     return _Outcome(makespan_s(found), bound_s, answers, lost(found))
 
 
-def _as_told(limits: Mapping[str, float]) -> dict[str, float]:
-    """In the words of the settings; OpenAI and Gemini count one kind of token."""
+def _without_day(limits: Mapping[str, float]) -> dict[str, float]:
+    """The limits that the settings know: all but the daily quota."""
     return {name: value for name, value in limits.items() if name != DAY}
 
 
 # ------------------------------------------------------------------ the bound
 
 
-def _bound_s(scenario: Scenario, asked: Sequence[Prompt], changed_after_s: float | None) -> float:
+def _bound_s(scenario: Scenario, inputs: Sequence[Prompt], changed_after_s: float | None) -> float:
     """The shortest time for these tasks under what is enforced, and one median latency."""
     kinds = {name: [k for k in own if not k.endswith("burst_s")] for name, own in scenario.enforced.items()}
     dimensions = {name: [k.removesuffix("_per_minute") for k in own] for name, own in kinds.items()}
@@ -208,7 +223,7 @@ def _bound_s(scenario: Scenario, asked: Sequence[Prompt], changed_after_s: float
             if kind in event.limits:
                 later = event.limits[kind] / 60
                 own[i] = Bucket(later, own[i].burst + (own[i].rate - later) * changed_after_s)
-    return shortest_s(charges(asked, dimensions), buckets) + median_latency_s()
+    return shortest_s(charges(inputs, dimensions), buckets) + median_latency_s()
 
 
 def _bucket(kind: str, limits: Mapping[str, float]) -> Bucket:
@@ -224,7 +239,7 @@ def _bucket(kind: str, limits: Mapping[str, float]) -> Bucket:
 
 
 class _Watch:
-    """Applies an event once so many calls have come in; `close` tells the moment, None if it never came."""
+    """Applies an event once so many calls have come in; `close` returns the moment, None if it never came."""
 
     def __init__(self, sim: SimulatorProcess, event: Event, after_calls: int) -> None:
         self._sim, self._event, self._after = sim, event, after_calls

@@ -2,7 +2,7 @@
 
     .bench-litellm/bin/python -P benchmarks/litellm_peer.py < spec
 
-Same words in and out as the other clients, see child.py. `told` are the limits per minute, handed to the
+Input and output are those of the other clients, see child.py. `limits` are per minute and reach the
 router as rpm and tpm; `again` wraps each task in a retry loop, as its users do. Gemini is reached
 as `gemini/`, like the others with nothing but a base URL.
 """
@@ -38,13 +38,13 @@ def build_router(spec: dict[str, Any]) -> Any:
     rows = []
     for name, model in MODELS.items():
         base = spec["base_urls"][name]
-        told = spec.get("told", {}).get(name, {})
+        limits = spec.get("limits", {}).get(name, {})
         params = {"model": model, "api_key": "simulated", "api_base": base, "timeout": spec["timeout_s"]}
         if name == "gemini":
             params["api_base"] = f"{base}/v1beta/models/{model.partition('/')[2]}"
-        if "requests_per_minute" in told:
-            params["rpm"] = int(told["requests_per_minute"])
-        if tokens := told.get("tokens_per_minute") or told.get("input_tokens_per_minute"):
+        if "requests_per_minute" in limits:
+            params["rpm"] = int(limits["requests_per_minute"])
+        if tokens := limits.get("tokens_per_minute") or limits.get("input_tokens_per_minute"):
             params["tpm"] = int(tokens)
         rows.append({"model_name": "pool", "litellm_params": params})
     return Router(
@@ -57,7 +57,7 @@ def build_router(spec: dict[str, Any]) -> Any:
 
 async def run(spec: dict[str, Any]) -> None:
     router = build_router(spec)
-    room = asyncio.Semaphore(spec["in_flight"])
+    slots = asyncio.Semaphore(spec["in_flight"])
     arrivals = spec.get("arrivals_s")
     dice = random.Random(1)
     finished: list[tuple[float, float, bool]] = []
@@ -67,7 +67,7 @@ async def run(spec: dict[str, Any]) -> None:
         reset(spec["control_url"])
     started_at, start = time.time(), time.monotonic()
 
-    async def ask(text: str, max_tokens: int) -> bool:
+    async def call(text: str, max_tokens: int) -> bool:
         for _ in range(TRIES if spec.get("again") else 1):
             try:
                 await router.acompletion(
@@ -85,8 +85,8 @@ async def run(spec: dict[str, Any]) -> None:
         if arrivals is not None:
             await asyncio.sleep(max(0.0, start + arrivals[number] - time.monotonic()))
         began = time.monotonic()
-        async with room:
-            ok = await ask(text, max_tokens)
+        async with slots:
+            ok = await call(text, max_tokens)
         finished.append((time.time(), time.monotonic() - began, ok))
         cpu.append((len(finished), time.process_time()))
 

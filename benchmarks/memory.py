@@ -33,7 +33,7 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
         peak_mb, took_s = _run(path, tasks, results, timeout_s=120 + count * SECONDS_PER_ROW)
         ids = _ids(results)
     table = Table(f"A run of {count:,} rows, from file to file", ("what", "target", "figure", "verdict"))
-    peak = f"{peak_mb:.0f} MB" if peak_mb else "not told by this system"
+    peak = f"{peak_mb:.0f} MB" if peak_mb else "not known on this system"
     table.add(
         "peak memory", f"<= {MOST_MB:g} MB", peak, verdict(peak_mb <= MOST_MB) if peak_mb else NOT_JUDGED
     )
@@ -48,10 +48,10 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
 
 
 def _write_tasks(path: Path, count: int) -> None:
-    asked = prompts(1_000, median_chars=400)
+    inputs = prompts(1_000, median_chars=400)
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):
-            prompt = asked[number % len(asked)]
+            prompt = inputs[number % len(inputs)]
             row = {
                 "id": f"row-{number}",
                 "prompt": f"{number}: {prompt.text}",
@@ -66,15 +66,15 @@ def _run(path: Path, tasks: Path, results: Path, *, timeout_s: float) -> tuple[f
     simulator = path / "simulator.json"
     simulator.write_text(json.dumps({"providers": dict.fromkeys(PROVIDERS, fast)}), encoding="utf-8")
     settings = path / "settings.toml"
-    told = [f"[providers.{name}.limits]\nrequests_per_minute = 60_000_000\n" for name in PROVIDERS]
-    settings.write_text("".join(told), encoding="utf-8")
+    limits = [f"[providers.{name}.limits]\nrequests_per_minute = 60_000_000\n" for name in PROVIDERS]
+    settings.write_text("".join(limits), encoding="utf-8")
     command = [
         sys.executable, "real_agent_orchestrator.py", "run", str(tasks), "-o", str(results), "--quiet",
         "--config", str(settings), "--simulator-config", str(simulator), "--state-dir", str(path / "state"),
     ]  # fmt: skip
     began, most_kb = time.monotonic(), 0
-    with (path / "said.txt").open("w+", encoding="utf-8") as said:
-        child = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
+    with (path / "output.txt").open("w+", encoding="utf-8") as output:
+        child = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
         try:
             while child.poll() is None:
                 most_kb = max(most_kb, peak_kb(child.pid))
@@ -85,8 +85,8 @@ def _run(path: Path, tasks: Path, results: Path, *, timeout_s: float) -> tuple[f
             end_child(child)
         took_s = time.monotonic() - began
         if child.returncode:
-            said.seek(0)
-            raise ClientFailed(f"the run ended with {child.returncode}: {said.read()[-2_000:]}")
+            output.seek(0)
+            raise ClientFailed(f"the run ended with {child.returncode}: {output.read()[-2_000:]}")
     return most_kb / 1024, took_s
 
 
@@ -102,7 +102,7 @@ def end_child(child: subprocess.Popen[Any]) -> None:
 
 
 def peak_kb(pid: int) -> int:
-    """The process's high-water mark of resident memory, 0 where the system does not tell it this way."""
+    """The process's high-water mark of resident memory, 0 where the system does not report it this way."""
     try:
         text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:

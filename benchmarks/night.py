@@ -7,9 +7,9 @@ follows a schedule that begins when the run has its first answers:
     the network gone           no provider accepts a connection
     a quota spent, renewed     every call to one provider is answered by 429, "insufficient_quota"
 
-Limits are told and make the run as long as the night; the providers' time limit is the usual two minutes, so
-that whoever waits for it is seen. A second run, through a dead network only, gives a task one attempt: any
-that is spent on the network ends as failed.
+Limits are configured and make the run as long as the night. The providers' time limit is the usual two
+minutes, so that a task that waits for it shows. A second run, through a dead network only, gives a task one
+attempt: any that is spent on the network ends as failed.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ ONE_ATTEMPT = Plan(300, network=(3.0, 23.0), attempts=1)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One attempt, as the results tell it. Seconds after the first answers."""
+    """One attempt, as the results show it. Seconds after the first answers."""
 
     task: str
     provider: str
@@ -117,10 +117,10 @@ class Night:
         return min((c.at + c.took for c in self.to(name, after) if not c.error), default=float("inf"))
 
     def logged(self, action: str, after: float = 0.0) -> float:
-        """When the log first told of it, from then on."""
+        """When the log first mentioned it, from then on."""
         return min((at for at, kind, _ in self.log if kind == action and at >= after), default=float("inf"))
 
-    def said(self, words: str) -> str:
+    def line_with(self, words: str) -> str:
         """The first line of the screen with these words in it."""
         return next((line for line in self.screen if words in line), "nothing")
 
@@ -141,7 +141,7 @@ class Night:
 
 
 def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
-    """Three tables: the figures, what the screen said when, and the run with one attempt a task.
+    """Three tables: the figures, the screen's lines and when they came, and the run with one attempt a task.
 
     `runs` is not used: it is one night.
     """
@@ -150,7 +150,7 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
     night = _through(plan)
     print("   one attempt a task, and no network ...", flush=True)
     single = _through(ONE_ATTEMPT)
-    return [_figures(plan, night), _sayings(plan, night), _one_attempt(single)]
+    return [_figures(plan, night), _lines(plan, night), _one_attempt(single)]
 
 
 # ------------------------------------------------------------------ what came of it
@@ -177,7 +177,7 @@ def _figures(plan: Plan, night: Night) -> Table:
     silence, network, quota = (f"{start:g} to {end:g} s" for start, end in spans)
     table.notes.append(
         f"Seconds are counted from the first answers. {SILENT} is silent from {silence}, the network gone "
-        f"from {network}, {SPENT}'s quota spent from {quota} and asked for every {plan.quota_probe_s:g} s. "
+        f"from {network}, {SPENT}'s quota spent from {quota} and tried every {plan.quota_probe_s:g} s. "
         f"{PER_MINUTE:g} requests a minute each, time limit of a call 120 s."
     )
     return table
@@ -238,14 +238,14 @@ def _quota(table: Table, night: Night, span: Span, probe_s: float) -> None:
     )  # fmt: skip
 
 
-# ------------------------------------------------------------------ what it said
+# ------------------------------------------------------------------ lines of screen and log
 
 
-def _sayings(plan: Plan, night: Night) -> Table:
-    """What happened, when the log told it, and the line of the screen. Missing lines are a missed target."""
+def _lines(plan: Plan, night: Night) -> Table:
+    """What happened, when the log had it, and the line of the screen. Missing lines are a missed target."""
     assert plan.silence is not None
     assert plan.quota is not None
-    table = Table("What the screen and the log said", ("at", "what happened", "log", "screen", "verdict"))
+    table = Table("Lines on the screen and in the log", ("at", "what happened", "log", "screen", "verdict"))
     silence, network, quota = plan.silence, plan.network, plan.quota
     known_s, back_s, late_s = KNOWN_S + 1.0, BACK_S + 1.0, plan.quota_probe_s + 2.0
     for at, what, within_s, action, words in (
@@ -259,7 +259,7 @@ def _sayings(plan: Plan, night: Night) -> Table:
         (quota[1], "it is renewed", late_s, "provider_healthy", f"{SPENT} is back: "),
     ):
         logged = night.logged(action, at - 1.0)
-        line = night.said(words)
+        line = night.line_with(words)
         heard = verdict(logged - at <= within_s, line != "nothing")
         table.add(f"{at:g} s", what, f"{logged:.1f} s", line, heard)
     return table
@@ -318,9 +318,9 @@ def _write(path: Path, plan: Plan) -> None:
                 "tier": "economy",
             }
             file.write(json.dumps(row) + "\n")
-    told = SETTINGS.format(attempts=plan.attempts, quota_probe_s=plan.quota_probe_s)
-    told += "".join(LIMITS.format(name=name, per_minute=PER_MINUTE) for name in PROVIDERS)
-    (path / "settings.toml").write_text(told, encoding="utf-8")
+    settings = SETTINGS.format(attempts=plan.attempts, quota_probe_s=plan.quota_probe_s)
+    settings += "".join(LIMITS.format(name=name, per_minute=PER_MINUTE) for name in PROVIDERS)
+    (path / "settings.toml").write_text(settings, encoding="utf-8")
 
 
 def _start(path: Path, base_urls: Mapping[str, str], screen: IO[str]) -> subprocess.Popen[bytes]:

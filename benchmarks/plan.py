@@ -38,11 +38,11 @@ _WORDS = ("river", "winter", "engine", "letter", "market", "garden", "signal", "
 
 
 def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
-    """A table with two rows per scenario and run: cost and time, said and measured."""
+    """A table with two rows per scenario and run: cost and time, planned and measured."""
     rows, tried = (QUICK_ROWS, QUICK_TRIED) if quick else (ROWS, TRIED)
     table = Table(
         f"`plan` on {rows:,} rows with limits set, then the run",
-        ("limits", "what", "target", "said", "was", "off by", "verdict"),
+        ("limits", "what", "target", "planned", "measured", "off by", "verdict"),
     )
     for name, limits in _scenarios(rows).items():
         for number in range(runs or 1):
@@ -72,10 +72,10 @@ def _row(table: Table, name: str, plan: Json, was: Json) -> None:
         ("cost", COST_WITHIN, plan["expected_usd"], was["cost_usd"], "${:.3f}"),
         ("time", TIME_WITHIN, plan["duration_s"], was["took_s"], "{:.1f} s"),
     )
-    for what, within, said, measured, shown in judged:
-        off = measured / said - 1
+    for what, within, planned, measured, shown in judged:
+        off = measured / planned - 1
         table.add(
-            name, what, f"within {within:.0%}", shown.format(said), shown.format(measured), f"{off:+.1%}",
+            name, what, f"within {within:.0%}", shown.format(planned), shown.format(measured), f"{off:+.1%}",
             verdict(abs(off) <= within),
         )  # fmt: skip
 
@@ -85,8 +85,8 @@ def _row(table: Table, name: str, plan: Json, was: Json) -> None:
 
 def _said_and_was(limits: Mapping[str, Json], rows: int, tried: int, *, seed: int) -> tuple[Json, Json]:
     """(what `plan --json` says, the summary of `run --json`)."""
-    told = simulator({name: {"limits": dict(own)} for name, own in limits.items()})
-    with SimulatorProcess.start(told) as sim, folder() as path:
+    config = simulator({name: {"limits": dict(own)} for name, own in limits.items()})
+    with SimulatorProcess.start(config) as sim, folder() as path:
         command = _Command(path, sim, limits)
         before, file = (
             _write(path / "before.jsonl", tried, 2 * seed),
@@ -115,7 +115,7 @@ class _Command:
         }
         for name in PROVIDERS:
             key, url = KEYS[name]
-            self._environ |= {key: "of-nobody", url: sim.base_urls[name]}
+            self._environ |= {key: "no-key", url: sim.base_urls[name]}
 
     def __call__(self, *arguments: str | Path) -> Json:
         """Its standard output as JSON. Raises ClientFailed."""

@@ -27,7 +27,7 @@ class Client:
         self._spec, self._clock = spec, Clock()
         self._settings = settings_with(spec["settings"])
         self._store = Store.open(path / "simulated.db", simulated=True)
-        self._handed_in: dict[str, float] = {}
+        self._submitted_at: dict[str, float] = {}
         self._record = Record()
         self._attempts: list[tuple[str, float, float, str]] = []
         self._problems: list[str] = []
@@ -47,13 +47,13 @@ class Client:
             tasks = (as_task(i, prompt) for i, prompt in enumerate(self._spec["prompts"]))
             self._store.intake.add_tasks(tasks, now=now)
             intake_s = time.process_time() - cpu_before
-            self._handed_in = dict.fromkeys((as_id(i) for i in range(len(self._spec["prompts"]))), now)
+            self._submitted_at = dict.fromkeys((as_id(i) for i in range(len(self._spec["prompts"]))), now)
             await self._pool.run(until_done=True)
         else:
             intake_s = 0.0
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pool.run(until_done=False))
-                group.create_task(self._hand_in(arrivals))
+                group.create_task(self._submit(arrivals))
         self._store.close()
         report(
             self._record,
@@ -65,8 +65,8 @@ class Client:
             problems=self._problems[:5],
         )
 
-    async def _hand_in(self, arrivals: Sequence[float]) -> None:
-        """Each task at its moment after the pool is warm, as a page would hand it in."""
+    async def _submit(self, arrivals: Sequence[float]) -> None:
+        """Each task at its moment after the pool is warm, as a page would submit it."""
         while not self._store.orchestrators.latest_snapshot()[0]:
             await asyncio.sleep(0.1)
         for url in self._spec.get("control_urls") or [self._spec["control_url"]]:
@@ -74,7 +74,7 @@ class Client:
         start, self._started_at = time.monotonic(), time.time()
         for number, at_s in enumerate(arrivals):
             await asyncio.sleep(max(0.0, start + at_s - time.monotonic()))
-            self._handed_in[as_id(number)] = self._clock.now()
+            self._submitted_at[as_id(number)] = self._clock.now()
             task = as_task(number, self._spec["prompts"][number])
             await asyncio.to_thread(self._store.intake.add_tasks, [task], now=self._clock.now())
 
@@ -82,7 +82,7 @@ class Client:
         now = self._clock.now()
         for result in results:
             ok = result.status is TaskStatus.SUCCEEDED
-            self._record.note(now - self._handed_in[result.task.id], ok=ok)
+            self._record.note(now - self._submitted_at[result.task.id], ok=ok)
             self._attempts += self._calls_of(result)
             if not ok:
                 self._problems.append(f"{result.task.id}: {result.status}: {result.error}"[:500])

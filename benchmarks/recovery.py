@@ -241,7 +241,7 @@ def prompts(count: int) -> list[Prompt]:
 
 
 def _run(
-    client: str, rules: Mapping[str, Rule], asked: Sequence[Prompt], arrivals: Sequence[float] | None = None
+    client: str, rules: Mapping[str, Rule], inputs: Sequence[Prompt], arrivals: Sequence[float] | None = None
 ) -> Run:
     with ExitStack() as stack:
         servers = {name: stack.enter_context(Upstream(name, rule)) for name, rule in rules.items()}
@@ -254,5 +254,5 @@ def _run(
         if arrivals is not None:
             spec["arrivals_s"] = list(arrivals)
         limit_s = 240.0 + (arrivals[-1] if arrivals else 0.0)
-        found = run_client(client, spec, asked, timeout_s=limit_s)
+        found = run_client(client, spec, inputs, timeout_s=limit_s)
         return Run(found, {name: list(server.calls) for name, server in servers.items()})

@@ -14,7 +14,7 @@ async def main() -> None:
     async with AsyncOpenAI(api_key="x", base_url=spec["base_urls"]["openai"], max_retries=5) as client:
         began = time.time()
 
-        async def ask(text: str) -> None:
+        async def call(text: str) -> None:
             async with turn:
                 try:
                     await client.chat.completions.create(
@@ -24,7 +24,7 @@ async def main() -> None:
                 except OpenAIError:
                     record.note(time.time() - began, ok=False)
 
-        await asyncio.gather(*(ask(prompt.text) for prompt in spec["prompts"]))
+        await asyncio.gather(*(call(prompt.text) for prompt in spec["prompts"]))
     report(record, first_call_at=began)
 
 

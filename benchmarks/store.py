@@ -2,7 +2,7 @@
 
 in and out   add (500 a transaction), claim (500), finish (100 a commit, as the result writer gathers them)
 claim        100 of 1,000 and of 1,000,000 queued tasks
-pages        what the web asks for, with 1,000 and with 1,000,000 tasks stored, a tenth of them finished
+pages        what the web reads, with 1,000 and with 1,000,000 tasks stored, a tenth of them finished
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
 
 def _tasks(count: int, first: int = 0) -> Iterator[Task]:
     """A thousand different prompts, over and over, each under an id of its own."""
-    asked = prompts(1_000, median_chars=600)
-    return (as_task(i, asked[i % len(asked)]) for i in range(first, first + count))
+    inputs = prompts(1_000, median_chars=600)
+    return (as_task(i, inputs[i % len(inputs)]) for i in range(first, first + count))
 
 
 def _open(path: Path) -> Store:
@@ -143,7 +143,7 @@ def _by_size(large: int) -> Table:
             if hasattr(os, "sync"):
                 os.sync()  # what filling has left to be written would slow down whatever comes next
             sizes.append((path / "bench.db").stat().st_size / count)
-            for what, call in _asked(store):
+            for what, call in _operations(store):
                 found.setdefault(what, []).append(_median_ms(call, store if what == CLAIM_100 else None))
     for what, (small_ms, large_ms) in found.items():
         times = large_ms / small_ms
@@ -169,8 +169,8 @@ def _fill(store: Store, count: int) -> None:
     store.orchestrators.heartbeat(ME, now=NOW, snapshot=snapshot)
 
 
-def _asked(store: Store) -> list[tuple[str, Callable[[], object]]]:
-    """A claim, and what the pages ask for."""
+def _operations(store: Store) -> list[tuple[str, Callable[[], object]]]:
+    """A claim, and what the pages read."""
     page: list[int | None] = [None]
 
     def next_page() -> None:
@@ -179,7 +179,7 @@ def _asked(store: Store) -> list[tuple[str, Callable[[], object]]]:
     done = [TaskStatus.SUCCEEDED]
     return [
         (CLAIM_100, lambda: store.queue.claim(ME, 100, now=NOW)),
-        ("news (asked 20 times a second)", lambda: store.queue.poll(BATCH)),
+        ("news (polled 20 times a second)", lambda: store.queue.poll(BATCH)),
         ("tasks by status, all", lambda: store.reports.task_counts()),
         ("page of the newest tasks", lambda: store.tasks.page(50)),
         ("page after page", next_page),

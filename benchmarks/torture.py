@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from src.simulator import SimulatorProcess
 
@@ -40,11 +40,11 @@ BROKEN = ("disk I/O error", "malformed", "Traceback")
 
 
 class Process:
-    """One of our programs, started again after each kill. `said` is all that it has printed."""
+    """One of our programs, started again after each kill. `output` is all that it has printed."""
 
     def __init__(self, path: Path, environ: Mapping[str, str], *command: str) -> None:
         self._path, self._environ, self._command = path, environ, command
-        self.said = ""
+        self.output = ""
         self.pages = ""
         self.child = self._start()
 
@@ -60,14 +60,14 @@ class Process:
 
     def _read(self, lines: IO[str], ready: threading.Event) -> None:
         for line in lines:
-            self.said += line
+            self.output += line
             if found := re.search(r"pages on (http://\S+)", line):
                 self.pages = found[1]
                 ready.set()
 
     def wait_until_ready(self) -> None:
         if not self._ready.wait(PATIENCE_S):
-            raise ClientFailed(f"{self._command[0]} did not start; it said: {self.said[-2_000:]}")
+            raise ClientFailed(f"{self._command[0]} did not start; its output: {self.output[-2_000:]}")
 
     def kill_and_start(self) -> None:
         self.child.kill()
@@ -81,13 +81,21 @@ class Process:
         return self.child.wait(PATIENCE_S)
 
 
-class Load:
-    """Tasks that come in while it runs. `acknowledged`: the ids of which a process said that it has them."""
+class End(NamedTuple):
+    """How often the server and its pages were killed, the server's exit code at last, and the whole time."""
 
-    def __init__(self, path: Path, environ: Mapping[str, str], doors: list[Process]) -> None:
+    killed: Counter[str]
+    code: int
+    took_s: float
+
+
+class Load:
+    """Tasks that come in while it runs. `acknowledged`: the ids that a process acknowledged."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str], processes: list[Process]) -> None:
         self.acknowledged: set[str] = set()
         self.failures: Counter[str] = Counter()
-        self._path, self._environ, self._doors = path, environ, doors
+        self._path, self._environ, self._processes = path, environ, processes
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=each) for each in (self._post_all, self._submit_all)]
 
@@ -107,7 +115,7 @@ class Load:
         while not self._ending.wait(POST_EVERY_S):
             ids = [f"posted-{number}-{n}" for n in range(AT_ONCE)]
             number += 1
-            pages = self._doors[number % len(self._doors)].pages
+            pages = self._processes[number % len(self._processes)].pages
             if not pages:  # it is being started
                 continue
             try:
@@ -167,42 +175,36 @@ def torture(environ: Mapping[str, str], providers: SimulatorProcess, path: Path,
         for each in (server, pages):
             with suppress(ProcessLookupError):
                 end_child(each.child)
-    took_s = time.monotonic() - began
-    return _table(path, providers, load, [server, pages], killed, code, took_s)
+    end = End(killed, code, time.monotonic() - began)
+    return _table(path, providers, load, [server, pages], end)
 
 
 def _wait_until_answered(path: Path, server: Process) -> None:
     give_up_at = time.monotonic() + PATIENCE_S
-    while _asked(path, "SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')")[0][0]:
+    while _query(path, "SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')")[0][0]:
         if server.child.poll() is not None or time.monotonic() > give_up_at:
-            raise ClientFailed(f"tasks are left open; the server said: {server.said[-2_000:]}")
+            raise ClientFailed(f"tasks are left open; the server's output: {server.output[-2_000:]}")
         time.sleep(0.2)
 
 
-def _asked(path: Path, query: str) -> list[tuple[str | int, ...]]:
+def _query(path: Path, query: str) -> list[tuple[str | int, ...]]:
     with closing(sqlite3.connect(f"file:{path}/state/live.db?mode=ro", uri=True)) as database:
         return list(database.execute(query))
 
 
-def _table(
-    path: Path,
-    providers: SimulatorProcess,
-    load: Load,
-    processes: list[Process],
-    killed: Counter[str],
-    code: int,
-    took_s: float,
-) -> Table:
-    ended = {str(task): str(status) for task, status in _asked(path, "SELECT id, status FROM tasks")}
-    attempts = int(_asked(path, "SELECT count(*) FROM attempts")[0][0])
-    sound = _asked(path, "PRAGMA integrity_check") == [("ok",)]
+def _table(path: Path, providers: SimulatorProcess, load: Load, processes: list[Process], end: End) -> Table:
+    ended = {str(task): str(status) for task, status in _query(path, "SELECT id, status FROM tasks")}
+    attempts = int(_query(path, "SELECT count(*) FROM attempts")[0][0])
+    sound = _query(path, "PRAGMA integrity_check") == [("ok",)]
     calls = sum(int(stats["calls"]) for stats in providers.stats().values())
-    count = killed.total()
+    count = end.killed.total()
     table = Table(
         f"The documented start with keys, pages and `submit` beside it, through {count} x `kill -9`",
         ("what", "target", "figure", "verdict"),
     )
-    table.add("kills of the server, of the pages", "", f"{killed['server']}, {killed['pages']}", NOT_JUDGED)
+    table.add(
+        "kills of the server, of the pages", "", f"{end.killed['server']}, {end.killed['pages']}", NOT_JUDGED
+    )
     answered = sum(ended.get(task) == "succeeded" for task in load.acknowledged)
     lost = len(load.acknowledged) - answered
     table.add(
@@ -210,15 +212,15 @@ def _table(
     )
     each_once = attempts == len(ended) and set(ended.values()) == {"succeeded"}
     table.add("tasks, calls stored", "the same", f"{len(ended):,}, {attempts:,}", verdict(each_once))
-    unknown, at_most = calls - attempts, CUT_OFF_AT_MOST * killed["server"]
+    unknown, at_most = calls - attempts, CUT_OFF_AT_MOST * end.killed["server"]
     within = 0 <= unknown <= at_most
     table.add("calls of which nothing is stored", f"<= {at_most:,}", f"{unknown:,}", verdict(within))
-    said = "".join(each.said for each in processes)
-    broken = sum(said.count(word) for word in BROKEN)
+    output = "".join(each.output for each in processes)
+    broken = sum(output.count(word) for word in BROKEN)
     table.add("database sound; disk errors, tracebacks", "0", f"{broken}", verdict(sound and not broken))
-    table.add("exit code of the server at Ctrl-C", "0", str(code), verdict(code == 0))
-    table.add("time", "", f"{took_s:.0f} s", NOT_JUDGED)
+    table.add("exit code of the server at Ctrl-C", "0", str(end.code), verdict(end.code == 0))
+    table.add("time", "", f"{end.took_s:.0f} s", NOT_JUDGED)
     if load.failures:
-        told = "; ".join(f"{what} ({number})" for what, number in load.failures.items())
-        table.notes.append(f"Not acknowledged, since a process was killed meanwhile: {told}.")
+        reasons = "; ".join(f"{what} ({number})" for what, number in load.failures.items())
+        table.notes.append(f"Not acknowledged, since a process was killed meanwhile: {reasons}.")
     return table

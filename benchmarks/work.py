@@ -1,4 +1,4 @@
-"""What every client gets: tasks, the simulator's configuration, and the pool's settings as told."""
+"""What every client gets: tasks, the simulator's configuration, and the pool's settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORDS = ("river", "winter", "engine", "letter", "market", "garden", "signal", "
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One task before it is anybody's: every client sends the same."""
+    """The text of one task, the same for every client."""
 
     text: str
     max_tokens: int
@@ -62,7 +62,9 @@ def as_task(number: int, prompt: Prompt, batch: str = BATCH) -> Task:
 # ------------------------------------------------------------------ what the providers charge
 
 
-def charges(asked: Sequence[Prompt], dimensions: Mapping[str, Sequence[str]]) -> list[dict[str, list[float]]]:
+def charges(
+    inputs: Sequence[Prompt], dimensions: Mapping[str, Sequence[str]]
+) -> list[dict[str, list[float]]]:
     """What each prompt costs in the buckets of each provider: the simulator's own count, by its rules.
 
     `dimensions` names the buckets: requests, input, output, and OpenAI's reserve (`tokens`).
@@ -70,23 +72,23 @@ def charges(asked: Sequence[Prompt], dimensions: Mapping[str, Sequence[str]]) ->
     api, config = OpenAIFormat(), {name: parse_provider(name, {}) for name in PROVIDERS}
     authors = {name: Author(SEED, name) for name in PROVIDERS}
     found = []
-    for prompt in asked:
+    for prompt in inputs:
         body = {
             "model": "any",
             "messages": [{"role": "user", "content": prompt.text}],
             "max_completion_tokens": prompt.max_tokens,
         }
-        ask = api.parse(body, "any", {})
+        request = api.parse(body, "any", {})
         by_provider = {}
         for name, wanted in dimensions.items():
-            read = authors[name].input_tokens(ask, config[name])
-            reply = authors[name].reply(ask, authors[name].digest(ask), read, config[name])
+            read = authors[name].input_tokens(request, config[name])
+            reply = authors[name].reply(request, authors[name].digest(request), read, config[name])
             counts = {
                 "requests": 1,
                 "requests_per_day": 1,
                 "input_tokens": read,
                 "output_tokens": reply.output_tokens,
-                "tokens": max(prompt.max_tokens, math.ceil(ask.chars / 4)) if name == "openai" else read,
+                "tokens": max(prompt.max_tokens, math.ceil(request.chars / 4)) if name == "openai" else read,
             }
             by_provider[name] = [float(counts[each]) for each in wanted]
         found.append(by_provider)
@@ -125,12 +127,12 @@ def _laid_over(base: Mapping[str, Any], change: Mapping[str, Any]) -> Json:
     return merged
 
 
-def told(limits: Mapping[str, Json]) -> Json:
-    """Settings that tell the pool these limits."""
+def limit_settings(limits: Mapping[str, Json]) -> Json:
+    """Settings with these limits of each provider."""
     return {"providers": {name: {"limits": dict(own)} for name, own in limits.items()}}
 
 
-NO_LIMITS = told({name: {"requests_per_minute": 60e6} for name in PROVIDERS})  # so wide that none binds
+NO_LIMITS = limit_settings({name: {"requests_per_minute": 60e6} for name in PROVIDERS})  # too wide to bind
 
 
 def agents(calls_in_flight: int) -> list[Json]:
