@@ -1,9 +1,9 @@
 """The whole story, from top to bottom, against the built-in simulator: nothing leaves this machine.
 
-    python test_multi_provider.py            tells the story step by step, then runs every other test
+    python test_multi_provider.py            runs the story step by step, then every other test
     pytest test_multi_provider.py            the story alone, as tests
 
-Each step says in its first line what it shows.
+The first line of each step is what it shows.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ clean_environment(os.environ)
 
 @pytest.fixture
 def say(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Say:
-    """Prints a line of the story where somebody is listening."""
+    """Prints a line of the story where there is a narrator."""
 
     narrator = request.config.pluginmanager.get_plugin(Narrator.NAME)
 
     def speak(text: str) -> None:
         if narrator is not None:
             with capsys.disabled():
-                narrator.tell(request.config, f"   {text}")
+                narrator.print_line(request.config, f"   {text}")
 
     return speak
 
@@ -63,7 +63,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """The defaults, with limits that are told and generous, so that nothing has to be learned first."""
+    """The defaults, with generous configured limits, so that none has to be learned first."""
     limits = "".join(f"[providers.{name}.limits]\nrequests_per_minute = 6000000\n" for name in PROVIDERS)
     (tmp_path / "generous.toml").write_text(limits)
     return load_settings(tmp_path / "generous.toml", environ={})
@@ -161,7 +161,7 @@ def test_4_new_weights_count_from_the_next_task_on(balancer: ProviderLoadBalance
 
 
 def test_5_a_file_of_tasks_comes_back_answered_with_its_cost(tmp_path: Path, say: Say) -> None:
-    """Without any key the examples are answered over real HTTP by the simulator, and the cost is told."""
+    """Without any key the examples are answered over real HTTP by the simulator, and the cost is printed."""
     done = run_script("run", ROOT / "examples" / "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path)
     assert done.process.returncode == 0, done.err
     rows = read_rows(tmp_path / "out.jsonl")
@@ -297,7 +297,7 @@ def test_8_while_nothing_can_be_reached_tasks_wait_and_none_fails(tmp_path: Path
 
 
 def events_of(script: Script, word: str) -> list[str]:
-    """What the script told while it ran, as far as it has to do with `word`."""
+    """The lines of the script's output that contain `word`."""
     return [line for line in script.err.splitlines() if word in line]
 
 
@@ -305,16 +305,16 @@ def events_of(script: Script, word: str) -> list[str]:
 
 
 class Narrator:
-    """Says before each step what it shows; `say` speaks only where there is one."""
+    """Prints before each step what it shows; `say` prints only where there is one."""
 
     NAME = "narrator"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
         if item.path == Path(__file__) and isinstance(item, pytest.Function):
-            self.tell(item.config, f"{item.name.split('_')[1]}. {inspect.getdoc(item.function)}")
+            self.print_line(item.config, f"{item.name.split('_')[1]}. {inspect.getdoc(item.function)}")
 
-    def tell(self, config: pytest.Config, line: str) -> None:
+    def print_line(self, config: pytest.Config, line: str) -> None:
         terminal = config.pluginmanager.get_plugin("terminalreporter")
         assert terminal is not None
         terminal.ensure_newline()
@@ -329,12 +329,12 @@ class Stage:
 
 
 def main() -> int:
-    """Tell the story, then run every other test on all cores. The exit code is pytest's."""
+    """Run the story, then every other test on all cores. The exit code is pytest's."""
     os.chdir(ROOT)
-    told = int(pytest.main(["-q", *sys.argv[1:], str(Path(__file__))], plugins=[Stage()]))
+    story = int(pytest.main(["-q", *sys.argv[1:], str(Path(__file__))], plugins=[Stage()]))
     side_by_side = ["-n", "auto", "--dist", "loadfile", "tests"]
     others = subprocess.call([sys.executable, "-m", "pytest", "-q", *sys.argv[1:], *side_by_side])
-    found = [code for code in (told, others) if code != pytest.ExitCode.NO_TESTS_COLLECTED]
+    found = [code for code in (story, others) if code != pytest.ExitCode.NO_TESTS_COLLECTED]
     return max(found, default=int(pytest.ExitCode.NO_TESTS_COLLECTED))
 
 

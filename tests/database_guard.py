@@ -38,7 +38,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 
 def is_database(path: str) -> bool:
-    """Whether this absolute path is a database of ours, one that was connected to, or a file beside it."""
+    """Whether this absolute path is a database of the project, a connected one, or a file beside one."""
     base = re.sub(r"-(wal|shm|journal)$", "", path)
     return base in _connected or _OUR_NAMES.fullmatch(os.path.basename(path)) is not None  # noqa: PTH119
 

@@ -48,7 +48,7 @@ def need_postgresql() -> None:
 
 @contextmanager
 def own_database() -> Iterator[str]:
-    """The URL of a new, empty database, which is dropped in the end, whoever is still connected."""
+    """The URL of a new, empty database, which is dropped at the end, open connections included."""
     need_postgresql()
     import psycopg
 
@@ -142,5 +142,5 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=DATABASES)
 def place(request: pytest.FixtureRequest, path: Path) -> Any:
-    """Where a store is that nobody has opened yet: a file, and a URL."""
+    """The address of a store that has not been opened yet: a file, and a URL."""
     return path if request.param == "sqlite" else request.getfixturevalue("postgresql_url")

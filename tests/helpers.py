@@ -1,4 +1,4 @@
-"""What tests share: a clean environment, our scripts as child processes, a clock that stands still."""
+"""What tests share: a clean environment, the scripts as child processes, a clock that stands still."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def skip_without(what: str) -> None:
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours, cleaned, with the network guard in front of every Python that is started in it."""
+    """This environment, cleaned, with the network guard in front of every Python that is started in it."""
     environ = dict(os.environ)
     clean_environment(environ)
     environ["PYTHONPATH"] = str(ROOT / "tests" / "child_site")
@@ -89,16 +89,16 @@ class VirtualClock(Clock):
         self.set(self._time + seconds)
 
     def jump(self, seconds: float) -> None:
-        """Advance as a sleeping laptop does: `take_jump` will tell."""
+        """Advance as a sleeping laptop does: `take_jump` returns it."""
         self.set(self._time + seconds)
         self._jump_s += seconds
         self.jumped_at = self._time
 
 
 class Script:
-    """One of our scripts as a process, in a folder of its own. Ends with the `with` block at the latest.
+    """A script as a process, in a folder of its own. Ends with the `with` block at the latest.
 
-    `out` and `err` hold what it has said so far. `command` is a line for the shell in the script's place: its
+    `out` and `err` hold its output so far. `command` is a line for the shell in the script's place: its
     processes are a group of their own, and all of it ends.
     """
 
@@ -154,24 +154,24 @@ class Script:
             reader.join(5)
 
     def wait(self, timeout_s: float = 60.0) -> int:
-        """Its exit code, once all it said is in `out` and `err`."""
+        """Its exit code, once all its output is in `out` and `err`."""
         code = self.process.wait(timeout_s)
         for reader in self._readers:
             reader.join(5)
         return code
 
     def wait_for(self, text: str, timeout_s: float = 60.0) -> None:
-        """Until it has said `text`. Fails with all it said if it ends or the time is over before that."""
+        """Wait until it prints `text`. Fails with its output if it ends, or the time is over, before that."""
         end = time.monotonic() + timeout_s
         while text not in self.out and text not in self.err:
             left = end - time.monotonic()
             alive = any(reader.is_alive() for reader in self._readers)
-            assert left > 0 and alive, f"never said {text!r}; out: {self.out!r}; err: {self.err!r}"
+            assert left > 0 and alive, f"never printed {text!r}; out: {self.out!r}; err: {self.err!r}"
             with suppress(queue.Empty):
                 self._changed.get(timeout=min(left, 1.0))
 
     def pause(self) -> None:
-        """Let it work for a moment, or until it says something: for whoever looks at its files."""
+        """Wait a moment, or until it prints something, before its files are read again."""
         with suppress(queue.Empty):
             self._changed.get(timeout=0.05)
 
@@ -196,7 +196,7 @@ class Script:
 
 
 def run_script(*arguments: str | Path, cwd: Path, timeout_s: float = 60.0, **options: Any) -> Script:
-    """Run a script to its end; `process.returncode`, `out` and `err` tell how it went."""
+    """Run a script to its end; `process.returncode`, `out` and `err` show how it went."""
     with Script(*arguments, cwd=cwd, **options) as script:
         script.wait(timeout_s)
         return script

@@ -1,6 +1,6 @@
 """Refuses every socket that leaves the machine, for a whole process and for good.
 
-An audit hook sees each connect, datagram and name lookup made in Python, whoever makes it; it can't be
+An audit hook sees each connect, datagram and name lookup made in Python, libraries included; it can't be
 removed or patched over. Used by the test session itself and, through `child_site`, by every Python that a
 test starts.
 """
@@ -15,7 +15,7 @@ refused: list[str] = []  # what was tried in this process; a test that leaves so
 
 
 class NetworkRefused(AssertionError):
-    """A test tried to leave the machine. No `OSError`, so nobody takes it for an outage."""
+    """A test tried to leave the machine. Not an `OSError`, so that no code takes it for an outage."""
 
 
 def install() -> None:

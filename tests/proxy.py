@@ -1,4 +1,4 @@
-"""A TCP proxy whose line can be cut: the database, or the provider, is out of reach for whoever uses it."""
+"""A TCP proxy whose line can be cut: the database, or the provider, is out of reach for its users."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Row:
 
     command: str
     code: int
-    says: str = ""
+    output: str = ""
 
 
 # ------------------------------------------------------------------ the tables
@@ -134,7 +134,7 @@ class Project:
         checksum = "cat requirements/*.txt requirements/*.lock | cksum"
         stamp = subprocess.run(["sh", "-c", checksum], cwd=path, capture_output=True, check=True).stdout
         (path / ".venv" / ".installed-runtime").write_bytes(stamp)
-        (path / "told.toml").write_text(
+        (path / "configured.toml").write_text(
             "".join(f"[providers.{name}.limits]\nrequests_per_minute = 6_000_000\n" for name in
                     ("anthropic", "openai", "gemini"))
         )  # fmt: skip
@@ -142,7 +142,7 @@ class Project:
         self._seen = 0  # the last orchestrator
         self.environ = {
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-            "ORCHESTRATOR_CONFIG": str(path / "told.toml"),
+            "ORCHESTRATOR_CONFIG": str(path / "configured.toml"),
             **environ,
         }
 
@@ -153,9 +153,9 @@ class Project:
         for row in rows:
             with self.start(row.command) as script:
                 code = script.wait(120)
-            said = script.out + script.err
-            assert code == row.code and row.says in said, f"{row}\nended with {code}: {said}"
-            assert "Traceback" not in said, said
+            printed = script.out + script.err
+            assert code == row.code and row.output in printed, f"{row}\nended with {code}: {printed}"
+            assert "Traceback" not in printed, printed
 
     def status(self) -> dict[str, Any]:
         with self.start(f"{PROGRAM} status --json") as script:

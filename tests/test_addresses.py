@@ -26,4 +26,4 @@ def test_secrets_are_taken_out_of_an_address(url: str, shown: str, kept: str) ->
     assert masked_address(url) == shown
     address, secret = without_secrets(url)
     assert address == kept
-    assert len(address) + len(secret) == len(url), "nothing of it is lost: it tells accounts apart"
+    assert len(address) + len(secret) == len(url), "all of it is kept, since it distinguishes accounts"

@@ -138,7 +138,7 @@ def tree_of(name: str) -> ast.Module:
 
 @cache
 def imports_of(name: str) -> frozenset[str]:
-    """What a module imports anywhere in it, by dotted name: a module of ours, or where it is from."""
+    """What a module imports anywhere in it, by dotted name: a module of this project, or its package."""
     package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
     found: set[str] = set()
     for node in ast.walk(tree_of(name)):
@@ -151,45 +151,45 @@ def imports_of(name: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def within(name: str, room: str) -> bool:
-    return name == room or name.startswith(f"{room}.")
+def within(name: str, layer: str) -> bool:
+    return name == layer or name.startswith(f"{layer}.")
 
 
-def room_of(name: str) -> str:
-    fitting = [room for room in ARROWS if within(name, room)]
-    assert fitting, f"{name} is in no room that this test knows"
+def layer_of(name: str) -> str:
+    fitting = [layer for layer in ARROWS if within(name, layer)]
+    assert fitting, f"{name} is in no layer that this test lists"
     return max(fitting, key=len)
 
 
-def ours(name: str) -> frozenset[str]:
+def own_imports(name: str) -> frozenset[str]:
     return frozenset(each for each in imports_of(name) if within(each, "src"))
 
 
-def in_room(room: str) -> list[str]:
-    return [name for name in MODULES if within(name, room)]
+def in_layer(layer: str) -> list[str]:
+    return [name for name in MODULES if within(name, layer)]
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "src"])
 def test_imports_run_downwards_only(name: str) -> None:
-    room = room_of(name)
-    allowed = (*ARROWS[room], room)
-    wrong = {each for each in ours(name) if not any(within(each, other) for other in allowed)}
-    assert not wrong, f"{name} belongs to {room}, which may import {', '.join(allowed)}"
+    layer = layer_of(name)
+    allowed = (*ARROWS[layer], layer)
+    wrong = {each for each in own_imports(name) if not any(within(each, other) for other in allowed)}
+    assert not wrong, f"{name} belongs to {layer}, which may import {', '.join(allowed)}"
 
 
 def test_every_room_is_where_the_design_has_it() -> None:
-    for room in PACKAGES:
-        assert in_room(f"src.{room}"), room
+    for layer in PACKAGES:
+        assert in_layer(f"src.{layer}"), layer
 
 
-def reached_from(room: str) -> set[str]:
-    """Every module of ours that comes with a room, however deep."""
-    todo, seen = in_room(room), set()
+def reached_from(layer: str) -> set[str]:
+    """Every module of this project that a layer imports, however deep."""
+    todo, seen = in_layer(layer), set()
     while todo:
         name = todo.pop()
         if name not in seen and name in MODULES:
             seen.add(name)
-            todo += ours(name)
+            todo += own_imports(name)
     return seen
 
 
@@ -208,7 +208,7 @@ def test_only_the_command_line_imports_the_command_line(name: str) -> None:
         each = todo.pop()
         if each not in seen and each in MODULES:
             seen.add(each)
-            todo += ours(each)
+            todo += own_imports(each)
     assert not [each for each in seen if within(each, "src.cli")]
 
 
@@ -232,13 +232,13 @@ def test_each_sdk_stays_in_its_adapter_or_what_all_adapters_share(sdk: str) -> N
 # ------------------------------------------------------------------ routing is pure
 
 
-@pytest.mark.parametrize("name", in_room("src.routing"))
+@pytest.mark.parametrize("name", in_layer("src.routing"))
 def test_routing_imports_nothing_with_a_clock_or_a_door(name: str) -> None:
-    foreign = {each.split(".")[0] for each in imports_of(name) - ours(name)}
+    foreign = {each.split(".")[0] for each in imports_of(name) - own_imports(name)}
     assert foreign <= PURE
 
 
-@pytest.mark.parametrize("name", in_room("src.routing"))
+@pytest.mark.parametrize("name", in_layer("src.routing"))
 def test_routing_takes_chance_and_time_as_arguments(name: str) -> None:
     for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Attribute):
@@ -249,7 +249,7 @@ def test_routing_takes_chance_and_time_as_arguments(name: str) -> None:
             assert [alias.name for alias in node.names] == ["Random"], f"line {node.lineno}"
 
 
-@pytest.mark.parametrize("name", in_room("src.routing"))
+@pytest.mark.parametrize("name", in_layer("src.routing"))
 def test_routing_neither_opens_nor_prints_nor_waits(name: str) -> None:
     for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -258,7 +258,7 @@ def test_routing_neither_opens_nor_prints_nor_waits(name: str) -> None:
 
 
 def test_a_generator_without_a_seed_would_be_noticed() -> None:
-    for name in in_room("src.routing"):
+    for name in in_layer("src.routing"):
         for node in ast.walk(tree_of(name)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 made = isinstance(node.func.value, ast.Name) and node.func.value.id == "random"
@@ -277,7 +277,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         if name in path:
             found.append([*path[path.index(name) :], name])
         elif name not in done:
-            for each in sorted(ours(name) & MODULES.keys()):
+            for each in sorted(own_imports(name) & MODULES.keys()):
                 if each != name and not within(name, each):
                     visit(each, [*path, name])
             done.add(name)

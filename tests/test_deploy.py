@@ -32,7 +32,7 @@ def test_the_image_gets_all_it_copies_and_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "arguments", "says"),
+    ("script", "arguments", "output"),
     [
         ("real_agent_orchestrator.py", ["plan", "examples/tasks.jsonl"], "60 tasks"),
         ("real_agent_orchestrator.py", ["--version"], "LLM agent orchestrator "),
@@ -40,7 +40,7 @@ def test_the_image_gets_all_it_copies_and_no_more() -> None:
     ],
 )
 def test_the_programs_run_from_the_files_of_the_image(
-    tmp_path: Path, script: str, arguments: list[str], says: str
+    tmp_path: Path, script: str, arguments: list[str], output: str
 ) -> None:
     app = tmp_path / "app"
     app.mkdir()
@@ -54,7 +54,7 @@ def test_the_programs_run_from_the_files_of_the_image(
     environ = child_environment({"ORCHESTRATOR_STATE_DIR": str(tmp_path / "data")})
     command = [sys.executable, script, *arguments]
     done = subprocess.run(command, cwd=app, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0 and says in done.stdout, done.stderr
+    assert done.returncode == 0 and output in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=[unit.stem for unit in UNITS])
@@ -98,15 +98,15 @@ def test_the_pages_get_no_keys_of_providers() -> None:
     assert '"--live"' in web and "web_server.py --live" in units["llm-orchestrator-web"]
 
 
-def test_the_image_has_the_driver_of_postgresql_where_it_is_asked_for() -> None:
+def test_the_image_has_the_driver_of_postgresql_when_it_is_requested() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    asked = re.search(r"^ARG (\w+)=$(.+?)^FROM", dockerfile, re.M | re.S)
+    argument = re.search(r"^ARG (\w+)=$(.+?)^FROM", dockerfile, re.M | re.S)
     assert (
-        asked is not None
-        and f'-n "${asked[1]}"' in asked[2]
-        and "-r requirements/postgresql.lock" in asked[2]
+        argument is not None
+        and f'-n "${argument[1]}"' in argument[2]
+        and "-r requirements/postgresql.lock" in argument[2]
     )
     compose = (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")
-    assert f"{asked[1]}: ${{{asked[1]}:-}}" in compose
-    for place in ("Dockerfile", "deploy/README.md", "src/core/store/database.py"):
-        assert f"--build-arg {asked[1]}=1" in (ROOT / place).read_text(encoding="utf-8"), place
+    assert f"{argument[1]}: ${{{argument[1]}:-}}" in compose
+    for place in ("Dockerfile", "deploy/README.md", "src/core/store/engine.py"):
+        assert f"--build-arg {argument[1]}=1" in (ROOT / place).read_text(encoding="utf-8"), place

@@ -93,7 +93,7 @@ def rows_of(row: type[BaseModel]) -> Iterator[type[BaseModel]]:
             yield from rows_of(inner)
 
 
-def told_in(table: dict[str, Any], row: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str]]:
+def documented_in(table: dict[str, Any], row: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str]]:
     """Each setting of a table, and of those in it, with the row that has it."""
     for key, value in table.items():
         yield row, key
@@ -101,13 +101,13 @@ def told_in(table: dict[str, Any], row: type[BaseModel]) -> Iterator[tuple[type[
         if inner is not None:
             one_by_one = value.values() if isinstance(value, dict) else value
             for each in one_by_one if many else [value]:
-                yield from told_in(each, inner)
+                yield from documented_in(each, inner)
 
 
 def test_orchestrator_toml_holds_every_setting() -> None:
-    told = set(told_in(tomllib.loads(uncommented()), Settings))
+    documented = set(documented_in(tomllib.loads(uncommented()), Settings))
     every = {(row, name) for row in rows_of(Settings) for name in row.model_fields}
-    assert {f"{row.__name__}.{name}" for row, name in every - told} == set()
+    assert {f"{row.__name__}.{name}" for row, name in every - documented} == set()
 
 
 def test_what_orchestrator_toml_has_in_comments_is_a_configuration(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def test_an_event_is_a_message_and_its_fields(tmp_path: Path, capsys: pytest.Cap
     set_up_logging("warning", tmp_path / "state" / "logs")
     log.warning("openai is open", extra={"action": "provider_open", "provider": "openai", "failures": 3})
     log.info("attempt failed", extra={"status": 503})
-    said = capsys.readouterr().err
-    assert said.endswith("warning: openai is open failures=3\n") and said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.endswith("warning: openai is open failures=3\n") and printed.count("\n") == 1
     path = tmp_path / "state" / "logs" / "orchestrator.log"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["message"] for row in rows] == ["openai is open", "attempt failed"]
@@ -48,7 +48,7 @@ def test_each_json_line_of_a_simulated_run_says_so(
 ) -> None:
     set_up_logging("warning", tmp_path / "logs", as_json=True, simulated=True)
     log.warning("openai is open")
-    logging.getLogger("somebody.else").warning("careful")
+    logging.getLogger("another.library").warning("careful")
     rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     rows.append(json.loads((tmp_path / "logs" / "orchestrator.log").read_text()))
     assert [row["simulated"] for row in rows] == [True, True, True]
@@ -58,8 +58,8 @@ def test_details_of_other_libraries_are_not_logged(capsys: pytest.CaptureFixture
     set_up_logging("debug")
     logging.getLogger("openai").debug("Request options: the prompt")
     logging.getLogger("openai").warning("careful")
-    said = capsys.readouterr().err
-    assert "the prompt" not in said and "careful" in said
+    printed = capsys.readouterr().err
+    assert "the prompt" not in printed and "careful" in printed
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from src.masking import KeyMask, without_keys
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("text", "shown"),
     [
         ("the key sk-proj-abcDEF123456, sorry", "the key sk-***, sorry"),
         ("the key rk_live_abcDEF123456", "the key rk_***"),
@@ -26,15 +26,15 @@ from src.masking import KeyMask, without_keys
         ("no task-force here, no sk- either, a Basic plan",) * 2,
     ],
 )
-def test_what_looks_like_a_key_is_masked_and_nothing_else(said: str, shown: str) -> None:
-    assert without_keys(said) == shown
+def test_what_looks_like_a_key_is_masked_and_nothing_else(text: str, shown: str) -> None:
+    assert without_keys(text) == shown
 
 
 KEY = "sk-proj-Ab3dEf6hIj9lMn2pQr5t"
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("text", "shown"),
     [
         (f"bad key {KEY}!", "bad key ***!"),
         (f"bad key {KEY[:12]}\n    {KEY[12:]}!", "bad key ***!"),
@@ -48,8 +48,8 @@ KEY = "sk-proj-Ab3dEf6hIj9lMn2pQr5t"
         ("a project of yours",) * 2,
     ],
 )
-def test_a_known_key_is_masked_whole_and_in_pieces(said: str, shown: str) -> None:
-    assert KeyMask(KEY).everywhere(said) == shown
+def test_a_known_key_is_masked_whole_and_in_pieces(text: str, shown: str) -> None:
+    assert KeyMask(KEY).everywhere(text) == shown
 
 
 @given(st.text(), st.lists(st.integers(0, len(KEY)), max_size=4), st.text(alphabet=" \n\t\"',+", max_size=4))

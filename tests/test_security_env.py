@@ -49,7 +49,7 @@ def folder_with(path: Path, dotenv: str, config: str = "") -> None:
     (path / "theirs.toml").write_text(config, encoding="utf-8")
 
 
-# Attack -> what is exported, what `.env` says, what theirs.toml says; all words that the refusal must have.
+# Attack -> what is exported, what `.env` contains, what theirs.toml contains; all words of the refusal.
 REFUSED: dict[str, tuple[Mapping[str, str], str, str, tuple[str, ...]]] = {
     "an address for a key of the environment": (
         {"OPENAI_API_KEY": "secret"},
@@ -118,10 +118,10 @@ def test_a_folder_cant_send_keys_of_the_environment_elsewhere_without_consent(
     folder_with(tmp_path, dotenv, config)
     with pytest.raises(ConfigError) as refused:
         prepare(Options())
-    said = str(refused.value)
-    assert "\n" not in said and "secret" not in said.replace("SECRET", "")
+    message = str(refused.value)
+    assert "\n" not in message and "secret" not in message.replace("SECRET", "")
     for word in (*words, "--trust-env-file"):
-        assert word in said
+        assert word in message
     assert prepare(Options(simulate=True)).simulated  # no key goes anywhere
     prepare(Options(trust_env_file=True))
     prepare(Options())  # the consent is kept, for this content and no other
@@ -134,7 +134,7 @@ def test_a_folder_cant_send_keys_of_the_environment_elsewhere_without_consent(
         prepare(Options())
 
 
-# What needs no consent -> what is exported, what `.env` says.
+# What needs no consent -> what is exported, what `.env` contains.
 TAKEN: dict[str, tuple[Mapping[str, str], str]] = {
     "an address and its key in one file": ({}, f"OPENAI_BASE_URL={EVIL}\nOPENAI_API_KEY=theirs"),
     "an address of the environment": (
@@ -230,7 +230,7 @@ def test_a_user_folder_that_cant_be_written_only_costs_a_question(
 
 @pytest.fixture
 def thief() -> Iterator[tuple[str, list[str]]]:
-    """A server of somebody, and the keys that it was sent."""
+    """Another server, and the keys that it has received."""
     stolen: list[str] = []
 
     class Thief(BaseHTTPRequestHandler):

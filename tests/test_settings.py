@@ -77,7 +77,7 @@ SLIPS = {
         "[providers.openai.limits]\nrequests_per_minute = inf",
         "providers.openai.limits.requests_per_minute = inf: ",
     ),
-    "budget of nobody": (
+    "budget without a submitter": (
         "[budgets.providers.x]\ndaily_usd = 1",
         "budgets.providers: no provider 'x'; known: anthropic, openai, gemini",
     ),
@@ -123,16 +123,18 @@ SLIPS = {
 }
 
 
-@pytest.mark.parametrize(("text", "says"), SLIPS.values(), ids=SLIPS.keys())
-def test_a_slip_is_refused_with_where_it_is_and_what_is_allowed(tmp_path: Path, text: str, says: str) -> None:
-    assert says in refused(tmp_path, text)
+@pytest.mark.parametrize(("text", "expected"), SLIPS.values(), ids=SLIPS.keys())
+def test_a_slip_is_refused_with_where_it_is_and_what_is_allowed(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    assert expected in refused(tmp_path, text)
 
 
 def test_all_slips_in_names_are_told_at_once(tmp_path: Path) -> None:
-    said = refused(
+    message = refused(
         tmp_path, '[budgets.providers.opanai]\ndaily_usd = 1\n[routing]\nemergency_provider = "gemni"'
     )
-    assert "did you mean 'openai'?" in said and "did you mean 'gemini'?" in said
+    assert "did you mean 'openai'?" in message and "did you mean 'gemini'?" in message
 
 
 @pytest.mark.parametrize("zone", ["UTC", "utc", "Europe/Berlin", "America/Argentina/Buenos_Aires"])
@@ -181,8 +183,8 @@ def test_a_limit_that_the_api_does_not_count_is_refused_and_every_other_is_taken
         if limit in counted or limit.endswith("burst_s"):
             loaded(tmp_path, text)
         else:
-            says = f"providers.{api}.{where}.{limit}: {api} does not count that, but {', '.join(counted)}"
-            assert refused(tmp_path, text) == says
+            expected = f"providers.{api}.{where}.{limit}: {api} does not count that, but {', '.join(counted)}"
+            assert refused(tmp_path, text) == expected
 
 
 # ------------------------------------------------------------------ secrets
@@ -207,22 +209,22 @@ ELSEWHERE = {
     "as a list": f'[providers.openai]\nmodels = ["{KEY}"]',
     "as a limit": f'[providers.openai.limits]\nrequests_per_minute = "{KEY}"',
     "as a table": f'[providers]\nopenai = "{KEY}"',
-    "of a setting that nobody knows": f'[providers.openai]\nzzz = "{KEY}"',
+    "of an unknown setting": f'[providers.openai]\nzzz = "{KEY}"',
 }
 
 
 @pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS.keys())
 def test_a_key_in_the_file_is_refused_with_its_proper_place(tmp_path: Path, text: str) -> None:
-    said = refused(tmp_path, text)
-    assert "don't put keys in this file; set the variable that api_key_env names" in said
-    assert KEY not in said and "did you mean 'api_key_env'" not in said
+    message = refused(tmp_path, text)
+    assert "don't put keys in this file; set the variable that api_key_env names" in message
+    assert KEY not in message and "did you mean 'api_key_env'" not in message
 
 
 @pytest.mark.parametrize("text", IN_PLACE_OF_A_NAME.values(), ids=IN_PLACE_OF_A_NAME.keys())
 def test_only_names_of_variables_say_where_a_key_is(tmp_path: Path, text: str) -> None:
-    said = refused(tmp_path, text)
-    assert "providers.openai.api_key_env: must list names of environment variables" in said
-    assert KEY[8:] not in said and said.count("OPENAI_API_KEY") == 1
+    message = refused(tmp_path, text)
+    assert "providers.openai.api_key_env: must list names of environment variables" in message
+    assert KEY[8:] not in message and message.count("OPENAI_API_KEY") == 1
 
 
 @pytest.mark.parametrize("text", ELSEWHERE.values(), ids=ELSEWHERE.keys())
@@ -248,15 +250,15 @@ PROBABLE_MISTAKES = {
         "gpt-4o-mini",
         "the model is retired, and 'gpt-6-luna' is called instead",
     ),
-    "a model of somebody else": ("claude-opus-5-5", "no effect: openai does not serve that model"),
+    "a model of another provider": ("claude-opus-5-5", "no effect: openai does not serve that model"),
 }
 
 
-@pytest.mark.parametrize(("model", "says"), PROBABLE_MISTAKES.values(), ids=PROBABLE_MISTAKES.keys())
-def test_limits_without_effect_are_loaded_with_a_warning(tmp_path: Path, model: str, says: str) -> None:
+@pytest.mark.parametrize(("model", "expected"), PROBABLE_MISTAKES.values(), ids=PROBABLE_MISTAKES.keys())
+def test_limits_without_effect_are_loaded_with_a_warning(tmp_path: Path, model: str, expected: str) -> None:
     settings = loaded(tmp_path, f'[providers.openai.model_limits."{model}"]\nrequests_per_minute = 9')
     (warning,) = config_warnings(settings)
-    assert warning.startswith(f'providers.openai.model_limits."{model}": ') and warning.endswith(says)
+    assert warning.startswith(f'providers.openai.model_limits."{model}": ') and warning.endswith(expected)
 
 
 @pytest.mark.parametrize("model", ["gpt-6.1-sol", "gpt-6.2-sol", "gpt-6.1-sol-2026-09-01", "gpt-7"])
