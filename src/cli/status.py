@@ -106,7 +106,7 @@ def _orchestrator_line(setup: Setup, found: _Stored, now: float) -> str:
         last_seen = duration(now - row.heartbeat_at)
         return f"{setup.mode}: no orchestrator is running; the last one was seen {last_seen} ago"
     what = f"batch {row.batch}" if row.batch else "the queue"
-    return f"{setup.mode}: process {row.pid} has served {what} for {duration(now - row.started_at)}"
+    return f"{setup.mode}: process {row.pid} serves {what}, started {duration(now - row.started_at)} ago"
 
 
 def _pool_table(pool: PoolSnapshot) -> Table:
