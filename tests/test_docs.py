@@ -144,7 +144,7 @@ def test_the_readme_tells_the_breakers_times_of_the_settings() -> None:
 
 def test_every_file_that_contributing_names_exists() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:src|tests|templates|requirements|scripts)/[\w./]+)`", text))
+    named = set(re.findall(r"(?<![\w/])((?:src|tests|templates|requirements|scripts)/[\w./]*\w)", text))
     named = {name for name in named if "NAME" not in name}
     assert len(named) > 20 and not [name for name in named if not (ROOT / name).exists()]
 
