@@ -138,12 +138,23 @@ class ProviderLoadBalancer:
     def awaiting_probe(self, now: float) -> list[ProviderState]:
         """Providers that may get one call now which goes first: a half-open breaker's probe, or after a
         hold."""
-        return [
-            p
-            for p in self.registry.providers
-            if ((p.breaker.state is not CLOSED and p.breaker.admits(now)) or _sends_one_first(p, now))
-            and self._selector.eligibility.of_provider(p, now) is None
-        ]
+        found = []
+        for provider in self.registry.providers:  # at every decision, so without a call of its own
+            if provider.breaker.state is CLOSED:
+                for group in provider.groups.values():
+                    if group.evidence.holds:
+                        break
+                else:
+                    continue
+            if self._lets_one_go_first(provider, now):
+                found.append(provider)
+        return found
+
+    def _lets_one_go_first(self, provider: ProviderState, now: float) -> bool:
+        breaker = provider.breaker
+        if not (breaker.state is not CLOSED and breaker.admits(now)) and not _sends_one_first(provider, now):
+            return False
+        return self._selector.eligibility.of_provider(provider, now) is None
 
     def try_probe(
         self, task: Task, route: Route, retry: RetryState, provider: ProviderState, now: float

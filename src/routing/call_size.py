@@ -43,9 +43,12 @@ class CallSizes:
 
     def surely_fits(self, option: Option, task: Task, retry: RetryState) -> bool:
         """Whether the group has tokens for the call by any estimate; cheaper than to estimate its need."""
-        most = task.prompt_chars * option.provider.estimators.most_tokens_per_char * SAFETY
+        most = task.prompt_chars * option.provider.estimators.most_tokens_per_char * SAFETY + 1.0
         most += TOKENS_PER_MESSAGE * len(task.messages) + (retry.max_tokens or option.max_tokens)
-        return option.model.group.has_ample(most + 1.0)
+        for bucket in option.model.group.token_buckets:  # noqa: SIM110  # at every decision
+            if bucket.level < most:  # as it was last seen: it can only have grown since
+                return False
+        return True
 
     def upper_bound(self, price: CompiledPrice | None, task: Task, max_tokens: int) -> int | None:
         """The most that the call can cost, in nano-dollars; None where the price is unknown."""

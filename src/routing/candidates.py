@@ -101,7 +101,7 @@ class CandidateReport:
 
     # ------------------------------------------------------------------ filling
 
-    def admit(self, option: Option, score: float, *, on_trial: bool) -> None:
+    def admit(self, option: Option, score: float, on_trial: bool) -> None:
         """The option is eligible."""
         self.eligible.append(option)
         self.scores[option.provider.index] = score

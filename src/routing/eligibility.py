@@ -43,7 +43,7 @@ class Eligibility:
 
     def __init__(self, registry: Registry, sizes: CallSizes) -> None:
         self._registry, self._sizes = registry, sizes
-        self._routing = registry.settings.routing
+        self._stall_timeout_s = registry.settings.routing.stall_timeout_s
 
     # ------------------------------------------------------------------ the provider
 
@@ -98,24 +98,24 @@ class Eligibility:
     def _of_calls_in_flight(self, provider: ProviderState, now: float) -> Refusal | None:
         in_flight, breaker = provider.in_flight, provider.breaker
         closed = breaker.state is CLOSED  # else the probe decides, beside calls that may hang
-        if closed and self._is_suspect(provider, now):
+        silent = closed and now - provider.connection.heard_at > self._stall_timeout_s
+        if silent and self._is_suspect(provider, now):
             return _SUSPECT
         limit, most = provider.concurrency.limit, self._registry.most_in_flight
         if in_flight >= (limit if closed else most):
             return _CONCURRENCY_LIMIT if limit < most else _CONCURRENCY_SHARE
-        if breaker.in_slow_start and in_flight >= max(1.0, breaker.slow_start_share(now) * limit):
+        if breaker.slow_start_from is not None and in_flight >= max(
+            1.0, breaker.slow_start_share(now) * limit
+        ):
             return Refusal(RefusalKind.SLOW_START, breaker.slow_start_reaches(in_flight / limit, now))
         if provider.quota.until:
             return _quota_spent(provider, None)  # one call at a time probes the quota
         return None
 
     def _is_suspect(self, provider: ProviderState, now: float) -> bool:
-        floor_s = self._routing.stall_timeout_s
-        return (
-            now - provider.connection.heard_at > floor_s
-            and not provider.connection.probe_allowed
-            and provider.silent_since(now, floor_s) is not None
-        )
+        if provider.connection.probe_allowed:
+            return False
+        return provider.silent_since(now, self._stall_timeout_s) is not None
 
     # ------------------------------------------------------------------ the task
 
@@ -128,14 +128,12 @@ class Eligibility:
             refusal = _of_model(model, now)
             if refusal is not None:
                 return refusal
-        return (
-            self._of_suitability(option, task, route, retry, now)
-            or self._of_limits(option, task, retry, now)
-            or (
-                self.of_budgets(option, task, route, retry, now)
-                if self._registry.budgets is not None
-                else None
-            )
+        if retry.attempt > 1 or task.prompt_chars > option.most_chars or option.provider.weight <= 0:
+            refusal = self._of_suitability(option, task, route, retry, now)
+            if refusal is not None:
+                return refusal
+        return self._of_limits(option, task, retry, now) or (
+            self.of_budgets(option, task, route, retry, now) if self._registry.budgets is not None else None
         )
 
     @staticmethod

@@ -104,7 +104,10 @@ class ProviderSelector:
                 continue
             breaker = provider.breaker
             on_trial = provider.connection.probe_allowed or breaker.state is not CLOSED
-            report.admit(option, provider.score * breaker.slow_start_share(now), on_trial=on_trial)
+            score = provider.score
+            if breaker.slow_start_from is not None:
+                score *= breaker.slow_start_share(now)
+            report.admit(option, score, on_trial)
         return report
 
     def _heeded(self, task: Task, route: Route, retry: RetryState, now: float, advice: Advice) -> int:

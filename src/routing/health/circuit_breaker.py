@@ -105,7 +105,6 @@ class CircuitBreaker:
         "_run_times",
         "_sent",
         "_settings",
-        "_slow_start_from",
         "_spent",
         "_timeouts",
         "by_timer",
@@ -114,6 +113,7 @@ class CircuitBreaker:
         "opened_at",
         "opened_count",
         "reason",
+        "slow_start_from",
         "state",
     )
 
@@ -145,7 +145,7 @@ class CircuitBreaker:
         self._probe = NO_PROBE  # the number of the probe in flight
         self._next_probe = 1
         self._probe_until = 0.0
-        self._slow_start_from: float | None = None
+        self.slow_start_from: float | None = None
 
     def __repr__(self) -> str:
         return (
@@ -242,16 +242,16 @@ class CircuitBreaker:
     def forgive(self) -> None:
         """Close it without a slow start: the failures were the network's."""
         self._reset()
-        self._slow_start_from = None
+        self.slow_start_from = None
 
     def slow_start_share(self, now: float) -> float:
         """The part of its share it may take: grows from slow_start_min_share to 1 over slow_start_s."""
-        if self._slow_start_from is None:
+        if self.slow_start_from is None:
             return 1.0
         settings = self._settings
-        passed = (now - self._slow_start_from) / settings.slow_start_s if settings.slow_start_s else 1.0
+        passed = (now - self.slow_start_from) / settings.slow_start_s if settings.slow_start_s else 1.0
         if passed >= 1.0:
-            self._slow_start_from = None
+            self.slow_start_from = None
             return 1.0
         return settings.slow_start_min_share + (1.0 - settings.slow_start_min_share) * passed
 
@@ -269,15 +269,15 @@ class CircuitBreaker:
     def in_slow_start(self) -> bool:
         """Whether it was closed lately and may not take its whole share yet: `slow_start_share` is below
         1."""
-        return self._slow_start_from is not None
+        return self.slow_start_from is not None
 
     def slow_start_reaches(self, share: float, now: float) -> float:
         """When the slow start has grown past `share` of the provider's full share."""
-        if self._slow_start_from is None:
+        if self.slow_start_from is None:
             return now
         start = self._settings.slow_start_min_share
         passed = (share - start) / (1.0 - start) if start < 1.0 else 1.0
-        return self._slow_start_from + max(passed, 0.0) * self._settings.slow_start_s + 0.001
+        return self.slow_start_from + max(passed, 0.0) * self._settings.slow_start_s + 0.001
 
     def _note_failed_health(self) -> None:
         """The next health check that answers ends the outage; the timer serves where none does."""
@@ -392,7 +392,7 @@ class CircuitBreaker:
         if self._failed_health:
             self.open_until = max(self.open_until, now + settings.recovery_timeout_max_s)
         self._probe = NO_PROBE
-        self._slow_start_from = None
+        self.slow_start_from = None
 
     def _opening_calls(self, now: float) -> list[float]:
         """When the calls failed that opened it, the last series as one; none where all came in one burst."""
@@ -421,7 +421,7 @@ class CircuitBreaker:
         self._reset()
         self._false_alarms = min(false_alarms, FALSE_ALARMS_AT_MOST)
         self._closed_at = now
-        self._slow_start_from = now
+        self.slow_start_from = now
 
     def _reset(self) -> None:
         self.state, self.reason = CLOSED, ""

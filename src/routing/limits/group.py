@@ -184,13 +184,6 @@ class RateLimitGroup:
         bucket = self.buckets.get(REQUESTS)
         return (min(1.0, bucket.capacity) - bucket.level) / bucket.rate if bucket is not None else 0.0
 
-    def has_ample(self, tokens: float) -> bool:
-        """Whether so many tokens fit in every bucket as it was last seen: it can only have grown since."""
-        for bucket in self.token_buckets:  # noqa: SIM110  # at every decision
-            if bucket.level < tokens:
-                return False
-        return True
-
     def wait(self, need: Need, now: float) -> tuple[str, float]:
         """Where not `closed`: (tokens that bind, seconds until `need` fits); 0.0: now; infinity: never."""
         worst, name = 0.0, ""
