@@ -196,8 +196,10 @@ class OutcomeRecorder:
     def _answered(self, held: Permit, usage: Usage | None) -> None:
         provider = held.provider
         provider.call_answered(held.number)
-        provider.backoff.answered(held.number, held.placed_at)
-        provider.quota.answered(held.placed_at)
+        if provider.backoff.count or provider.backoff.until > held.placed_at:
+            provider.backoff.answered(held.number, held.placed_at)
+        if provider.quota.until:
+            provider.quota.answered(held.placed_at)
         if usage is not None and not held.canary:
             provider.estimators.observe(held.task_type, held.chars, held.messages, usage)
 

@@ -109,9 +109,7 @@ class Registry:
 
     def rescore_one(self, provider: ProviderState, now: float) -> None:
         """The same after a call has ended: the provider's own score, where the others do not depend on it."""
-        if self.scores.are_independent:
-            self.scores.rescore_one(provider)
-        else:
+        if not self.scores.rescore_one(provider):
             self.rescore(now)
 
     def _let_models_in(self, now: float) -> None:

@@ -32,6 +32,7 @@ from ..errors import ProviderError, RateLimited
 from ..records import (
     Attempt,
     Completion,
+    FinishReason,
     Outcome,
     Placement,
     Result,
@@ -318,7 +319,10 @@ class Scheduler:
     # ------------------------------------------------------------------ ends without a call
 
     def _expire(self, now: float) -> None:
-        self._least_s = self._least_latency_s() if self._deadlines else 0.0
+        if not self._deadlines:
+            self._least_s = 0.0
+            return
+        self._least_s = self._least_latency_s()
         for entry in self._deadlines.take_due(now, self._least_s):
             self._dequeue(entry)
             is_early = now < (entry.task.deadline_at or now)
@@ -375,7 +379,7 @@ class Scheduler:
             error.kind if error else "", error.message if error else "", error.status if error else None,
             usage or Usage(), cost, placement.max_tokens,
         )  # fmt: skip
-        self._queues.wake_for(self.balancer.by_name[placement.provider].bit)
+        self._queues.wake_for(self.balancer.registry.by_name[placement.provider].bit)
         if entry is None:
             return Settled(attempt, None)
         entry.attempts.append(attempt)
@@ -387,7 +391,7 @@ class Scheduler:
     ) -> Result | None:  # fmt: skip
         if completion is not None:
             return self._succeed(entry, placement, completion, now)
-        provider = self.balancer.by_name[placement.provider]
+        provider = self.balancer.registry.by_name[placement.provider]
         retry = entry.retry
         retry.agent = placement.agent
         if error is not None:
@@ -424,8 +428,8 @@ class Scheduler:
             now,
             tuple(entry.attempts),
             output=completion.text,
-            finish_reason=completion.finish_reason.value,
-            truncated=completion.finish_reason.value == "length",
+            finish_reason=str(completion.finish_reason),
+            truncated=completion.finish_reason is FinishReason.LENGTH,
             warnings=(*placement.warnings, *completion.warnings),
             tier=placement.tier,
             baseline_nanos=self.balancer.registry.prices.baseline_nanos(completion.usage, now),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .health.scoring import final_score, neutral_response_s, performance_multiplier, time_multiplier
+from .health.scoring import neutral_response_s, performance_multiplier, time_multiplier
 from .state import ProviderState
 
 RESCORE_EVERY_S = 1.0  # old minutes leave the window even while no call ends
@@ -22,14 +22,6 @@ class Scoreboard:
         """Whether the scores were last recomputed RESCORE_EVERY_S ago."""
         return now - self._scored_at >= RESCORE_EVERY_S
 
-    @property
-    def are_independent(self) -> bool:
-        """Whether every provider has a history of its own."""
-        for provider in self._providers:  # noqa: SIM110  # after every call
-            if not provider.history.ok:
-                return False
-        return True
-
     def rescore(self, now: float) -> None:
         """Recompute every score from the window that ends at `now`."""
         self._scored_at = now
@@ -39,10 +31,13 @@ class Scoreboard:
         for provider in self._providers:
             _score(provider, neutral_s)
 
-    @staticmethod
-    def rescore_one(provider: ProviderState) -> None:
-        """Recompute the score of one provider; only where `are_independent`."""
+    def rescore_one(self, provider: ProviderState) -> bool:
+        """Recompute the score of one provider. Whether it does not depend on the others' histories."""
+        for each in self._providers:
+            if not each.history.ok:
+                return False
         _score(provider, 0.0)
+        return True
 
 
 def _score(provider: ProviderState, neutral_s: float) -> None:
@@ -50,6 +45,6 @@ def _score(provider: ProviderState, neutral_s: float) -> None:
     average_s = history.avg_response_s
     if average_s is None:
         average_s = neutral_s
-    provider.performance_multiplier = performance_multiplier(history.error_rate)
-    provider.time_multiplier = time_multiplier(average_s)
-    provider.score = final_score(provider.weight, history.error_rate, average_s)
+    performance = provider.performance_multiplier = performance_multiplier(history.error_rate)
+    time = provider.time_multiplier = time_multiplier(average_s)
+    provider.score = provider.weight * performance * time  # `final_score`, from factors that pages show too

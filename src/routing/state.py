@@ -276,7 +276,12 @@ class ProviderState:
     @property
     def doubted(self) -> bool:
         """Whether its key or one of its models is in doubt, or a model that was out is tried again."""
-        return self.key.doubt.raised or any(m.doubt.raised or m.trial for m in self.models.values())
+        if self.key.doubt.raised:
+            return True
+        for model in self.models.values():  # noqa: SIM110  # at every decision
+            if model.trial or model.doubt.raised_at < math.inf:
+                return True
+        return False
 
     def wants_look(self, asked_at: float) -> bool:
         """Whether no health check has begun since a doubt was raised. `asked_at`: when the last one began."""
