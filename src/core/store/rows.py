@@ -51,6 +51,7 @@ class BatchRow:
 
     @property
     def total(self) -> int:
+        """All tasks of the batch, whatever their status."""
         return sum(self.counts.values())
 
 
@@ -190,6 +191,7 @@ class TaskRow:
 
     @property
     def finished_at(self) -> float | None:
+        """When the task ended, epoch seconds; None while it is open."""
         return None if self.status in (TaskStatus.QUEUED, TaskStatus.RUNNING) else self.since
 
 

@@ -38,18 +38,22 @@ class CallSums:
 
     @property
     def prompt_tokens(self) -> int:
+        """All prompt tokens, cached ones included."""
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
 
     @property
     def average_s(self) -> float | None:
+        """The average latency in seconds; None without answered calls."""
         return self.latency_us / 1e6 / self.ok if self.ok else None
 
     @property
     def p50_s(self) -> float | None:
+        """The median latency in seconds; None without answered calls."""
         return self.quantile_s(0.5)
 
     @property
     def p95_s(self) -> float | None:
+        """The latency that 95 % of answered calls do not exceed; None without any."""
         return self.quantile_s(0.95)
 
     def quantile_s(self, q: float) -> float | None:
@@ -120,6 +124,7 @@ class Summary:
 
     @property
     def baseline_nanos(self) -> int:
+        """The cost of the same tokens on the baseline model."""
         return self.tasks.baseline_nanos
 
     @property
