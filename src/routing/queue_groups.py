@@ -114,11 +114,13 @@ class QueueClass(Parked):
         return self.head()
 
     def park(self, blocked: WaitCondition, until: float | None) -> None:
+        """Wait for `blocked`, and remember what else keeps the class. `until` None: until a call settles."""
         Parked.park(self, blocked, until)
         self.held_back = blocked.held_back
         self.over_budget = blocked.over_budget
 
     def unpark(self) -> None:
+        """Evaluate the class again."""
         Parked.unpark(self)
         self.held_back = False
 

@@ -49,6 +49,7 @@ class VirtualReport:
 
     @property
     def total_nanos(self) -> int:
+        """The cost of all calls with a known price, in nano-dollars."""
         return sum(self.cost_nanos.values())
 
 

@@ -72,6 +72,7 @@ class BudgetRule:
 
     @property
     def key(self) -> Key:
+        """What identifies the budget: its scope, name and period."""
         return self.scope, self.name, self.period
 
     def __str__(self) -> str:
@@ -407,20 +408,28 @@ class AmountsLike(Protocol):
     """Amounts per period, USD; 0: no budget."""
 
     @property
-    def daily_usd(self) -> float: ...
+    def daily_usd(self) -> float:
+        """Per day."""
+
     @property
-    def monthly_usd(self) -> float: ...
+    def monthly_usd(self) -> float:
+        """Per month."""
+
     @property
-    def total_usd(self) -> float: ...
+    def total_usd(self) -> float:
+        """In all."""
 
 
 class BudgetSettingsLike(AmountsLike, Protocol):
     """The `[budgets]` of the configuration: overall amounts, and those by provider and submitter."""
 
     @property
-    def providers(self) -> Mapping[str, AmountsLike]: ...
+    def providers(self) -> Mapping[str, AmountsLike]:
+        """By provider."""
+
     @property
-    def submitters(self) -> Mapping[str, AmountsLike]: ...
+    def submitters(self) -> Mapping[str, AmountsLike]:
+        """By submitter."""
 
 
 def rules_from(

@@ -62,13 +62,20 @@ class PriceLike(Protocol):
     """A configured price, USD per million tokens. A cache rate of None: the prompt rate."""
 
     @property
-    def input(self) -> float: ...
+    def input(self) -> float:
+        """Prompt tokens."""
+
     @property
-    def output(self) -> float: ...
+    def output(self) -> float:
+        """Answer tokens."""
+
     @property
-    def cache_read(self) -> float | None: ...
+    def cache_read(self) -> float | None:
+        """Prompt tokens read from a cache."""
+
     @property
-    def cache_write(self) -> float | None: ...
+    def cache_write(self) -> float | None:
+        """Prompt tokens written to a cache."""
 
 
 @dataclass(frozen=True, slots=True)

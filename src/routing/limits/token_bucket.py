@@ -1,8 +1,8 @@
 """Token buckets: one dimension of one limit, refilled continuously as the providers' own are.
 
     wait_s   seconds until a need fits; infinity: never
-    take     charge a call, only after `wait_s` said 0
-    correct  an estimate meets the truth
+    take     charge a call, only after `wait_s` was 0
+    correct  replace an estimate by the real charge
     empty    start from nothing at a moment (after a hold, a restart)
 
 Why a margin: a bucket as large as the server's draws 429s by timing alone, since two calls sent one
@@ -12,7 +12,7 @@ nothing is lost but once.
 
 Why a bucket that was idle refills late: it was full, and so was the server's, which earns nothing until the
 first call arrives; over connections that are still to be made, from a loop that has much to send, that takes
-a while. The first return shows that it has arrived (`warm`); COLD_S is the most that is waited for it, less
+a while. The first return shows that it has arrived (`warm`). The bucket waits for it for COLD_S at most, less
 what the margin covers.
 
 A call larger than the capacity but within one window's limit goes at a full bucket and takes it below
@@ -106,10 +106,11 @@ class Bucket:
         self.capacity = full - self.margin
 
     def timing(self, units: float) -> float:
-        """What differences in the time on the way may come to, in units."""
+        """What differences in the time on the way can amount to, in units."""
         return min(MARGIN * units, MARGIN_S * self.rate)
 
     def refill(self, now: float) -> None:
+        """Add what the rate has earned since the last time, up to the capacity."""
         at = self.at
         if now <= at:
             return
@@ -147,7 +148,7 @@ class Bucket:
         return self.level / self.rate - max(self.at - now, self.refills_from - now, 0.0)
 
     def drain_s(self, amount: float, now: float) -> float:
-        """How long until so much has gone through, call after call; infinity: not before it is held anew."""
+        """Seconds until `amount` has gone through, call after call; infinity: never."""
         self.refill(now)
         missing = max(amount - self.level, 0.0)
         return max(self.at - now, 0.0) + self._earned_in_s(missing) if missing else 0.0
@@ -169,21 +170,21 @@ class Bucket:
             self.mark.spent = self.spent
 
     def warm(self, now: float) -> None:
-        """A call has come back: what was sent with it has arrived, and the provider's bucket refills."""
+        """A call has returned: what was sent with it has arrived, and the provider's bucket refills."""
         self.refills_from = min(self.refills_from, max(now, self.at))
 
     def correct(self, amount: float, now: float) -> None:
-        """Give back (positive) or take (negative) what a call had reserved beside what it was charged."""
+        """Give back (positive) or take (negative) what a call's charge differs from its reservation."""
         self.refill(now)
         most = self.capacity if now >= self.at else 0.0  # on hold: it starts empty
         self.level = min(self.level + amount, max(most, self.level))
 
     def lower(self, level: float) -> None:
-        """The provider says that only this much is left."""
+        """The provider states that only this much is left."""
         self.level = min(self.level, level)
 
     def empty(self, at: float) -> None:
-        """Start from nothing at `at`."""
+        """Start empty at `at`."""
         self.level = min(self.level, 0.0)
         self.at = max(self.at, at)
 
@@ -214,11 +215,13 @@ class DailyCounter(Bucket):
         self.resets_at = next_midnight_pacific(now)
 
     def refill(self, now: float) -> None:
+        """Fill up at the end of the window."""
         if now >= self.resets_at:
             self.level = self.capacity
             self.resets_at = next_midnight_pacific(now)
         self.at = max(now, self.at)
 
     def wait_s(self, need: float, now: float) -> float:
+        """Seconds until `need` fits: 0, or until the window ends."""
         self.refill(now)
         return 0.0 if self.level >= need else self.resets_at - now
