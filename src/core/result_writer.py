@@ -143,7 +143,10 @@ class ResultWriter:
             self._ended.set()
 
     async def run(self) -> None:
-        """Write until cancelled. Where it raises or is cancelled, the next `run` goes on: nothing is lost."""
+        """Write until cancelled. Where it raises or is cancelled, the next `run` goes on: nothing is lost.
+
+        A commit that is cancelled may still be carried out; its results are then stored and not reported.
+        """
         while True:
             await self._work.wait()
             await asyncio.sleep(LINGER_S)

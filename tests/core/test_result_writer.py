@@ -244,7 +244,7 @@ class Story:
 
 @settings(deadline=None, max_examples=30)
 @given(steps=steps)
-def test_everything_added_is_stored_and_reported_once_whenever_the_writer_is_started_again(
+def test_everything_added_is_stored_once_and_reported_at_most_once_whenever_the_writer_restarts(
     steps: list[tuple[str, int]],
 ) -> None:
     with TemporaryDirectory() as folder, new_store(Path(folder)) as store:
@@ -256,7 +256,12 @@ def test_everything_added_is_stored_and_reported_once_whenever_the_writer_is_sta
 
         story = run_virtually(run)
         ended = [task.id for n, task in enumerate(story.desk.claimed) if n not in story.open]
-        assert sorted(story.desk.log) == ended, "each once"
+        reported = sorted(story.desk.log)
+        assert len(set(reported)) == len(reported) and set(reported) <= set(ended)
+        if not any(step == "restart" for step, _ in steps):  # a cancelled commit may be carried out unseen
+            assert reported == ended
+        stored_as = store.tasks.statuses(BATCH, ended)
+        assert stored_as == dict.fromkeys(ended, TaskStatus.SUCCEEDED)
         stored = Counter(row.task_row for row in rows_of(store, schema.attempts))
         assert stored == {
             task.row: story.attempts[task.id] for task in story.desk.claimed if story.attempts[task.id]
