@@ -1,4 +1,4 @@
-"""What the tests of routing are built from: settings, tasks, answers, a desk, and moves of a balancer."""
+"""Builders for the tests of routing: settings, tasks, answers, a desk, and steps of a balancer."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def seen(balancer: ProviderLoadBalancer) -> tuple[object, ...]:
 
 
 def one_by_one(desk: Desk, most: int = 1_000) -> Iterator[Placement]:
-    """Each task as it is placed where only one call is out at a time."""
+    """Each task as it is placed where only one call is in flight at a time."""
     for _ in range(most):
         placements = desk.go()
         if not placements:

@@ -166,7 +166,7 @@ def told(server: Server) -> LimitSettings:
 
 
 class _Run:
-    """One sender that asks the group, one server, and the calls on their way between them."""
+    """One sender behind a rate-limit group, one server, and the calls on their way between them."""
 
     def __init__(
         self,

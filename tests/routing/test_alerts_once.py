@@ -1,4 +1,4 @@
-"""What somebody should hear of is told once, however many calls were in flight when it happened."""
+"""What a person should know is reported once, however many calls were in flight when it happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The single step: who is asked, who is chosen and why, and what a settle means for the calls to come."""
+"""One placement: which providers are eligible, which is selected and why, and what a settle changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The breaker's table row by row, what must change nothing, and that no order of events gets it stuck."""
+"""The breaker's table row by row, what must change nothing, and that no order of events blocks it."""
 
 from __future__ import annotations
 
@@ -352,7 +352,7 @@ def test_a_health_call_that_led_to_a_failed_probe_does_not_count_twice() -> None
 
 
 def test_a_failed_health_call_is_remembered_through_a_probe_that_failed() -> None:
-    """The timer let a probe out just before the recovery: the next health call shows that."""
+    """The timer lets a probe go just before the recovery: the next health check shows that."""
     breaker = opened()
     breaker.health(False, START + 3)
     now = breaker.open_until

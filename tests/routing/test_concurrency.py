@@ -143,7 +143,7 @@ HEALTHY_P95_S = 0.5 * 1.57 + 0.02  # of that lognormal
 @pytest.mark.parametrize("name", SLOWS)
 @pytest.mark.parametrize("ill", ["openai", "gemini"])
 def test_few_tasks_wait_long_for_one_that_slows_down_under_load(ill: str, name: str, seed: int) -> None:
-    """About 67 calls were in it at once, and tasks waited a minute."""
+    """About 67 calls were in flight to it at once, and tasks waited a minute."""
     providers = {n: Provider(healthy(seed)) for n in NAMES}
     providers[ill] = Provider(healthy(seed), slows=SLOWS[name])
     world = World(make_settings(limits=told_limits()), providers, seed=seed)
@@ -157,7 +157,7 @@ def test_few_tasks_wait_long_for_one_that_slows_down_under_load(ill: str, name: 
 
 
 def test_alone_it_is_still_used_to_the_full() -> None:
-    """What it carries is all there is: tasks queue here, not there."""
+    """It is the only provider: tasks queue in the scheduler, not there."""
     world = World(
         make_settings(limits=told_limits()), {"openai": Provider(healthy(1), slows=SLOWS["carries 8"])},
         configured=("openai",),

@@ -1,4 +1,4 @@
-"""Who can be reached: silences, a network that is gone, calls that are lost in them."""
+"""Which providers can be reached: silences, a network that is gone, and the calls lost in them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def desk_that_lists_models(**options: object) -> Desk:
 
 
 def sent(desk: Desk, name: str, count: int = 1) -> list[Placement]:
-    """So many calls to one provider, out now."""
+    """So many calls in flight to one provider."""
     number = len(desk.dispatch) + len(desk.results)
     desk.offer(*[make_task(number + n, providers=(name,)) for n in range(count)])
     placed = desk.go()
@@ -80,7 +80,7 @@ def test_while_the_breaker_is_open_it_is_made_every_three_seconds() -> None:
 
 
 def silent_gemini(found: HealthCheckResult = HealthCheckResult.SILENT) -> tuple[Desk, list[Placement]]:
-    """Three calls to gemini are out for 5 s, its free call has ended with `found`, and openai answers."""
+    """Three calls to gemini are in flight for 5 s, its health check ends with `found`, openai answers."""
     desk = desk_that_lists_models()
     swallowed = sent(desk, "gemini", 3)
     desk.now += 4.0
@@ -315,7 +315,7 @@ def pool_with(faults: dict[str, list[Fault]], tasks: int, per_s: float, **provid
 
 
 def test_three_short_silences_in_turn_cost_their_detection_and_nothing_else() -> None:
-    """With the providers' own time limit of two minutes: nobody waits for it."""
+    """With the providers' own time limit of two minutes: no task waits for it."""
     starts = dict(zip(NAMES, (1.0, 11.0, 21.0), strict=True))
     world = pool_with({name: [Fault("silent", at, at + 6.0)] for name, at in starts.items()}, 700, 20.0)
     assert {r.status for r in world.results} == {TaskStatus.SUCCEEDED}

@@ -215,7 +215,7 @@ def test_a_model_that_is_back_serves_again() -> None:
 
 
 def test_a_task_that_is_not_found_twice_is_at_fault_itself() -> None:
-    """As a router says it of a row that no host of the model can take."""
+    """As a router answers for a task that no host of the model can take."""
     desk, placed = desk_with(3, worked=True)
     desk.fail(placed[0], GONE)
     look(desk, HealthCheckResult.ANSWERS, MODEL)

@@ -1,4 +1,4 @@
-"""Level three: the emergency provider, called through an open breaker when nobody else is expected."""
+"""The emergency provider, called through an open breaker when no other provider is expected in time."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_deadline_before_any_provider_is_back_forces_a_call() -> None:
 
 
 def shut(balancer: ProviderLoadBalancer) -> ProviderLoadBalancer:
-    """Every breaker open for longer than anybody waits, whatever the limits."""
+    """Every breaker is open for longer than any task waits, whatever the limits."""
     for provider in balancer.providers:
         for _ in range(3):
             provider.breaker.settle(False, provider.breaker.acquire(START), START)

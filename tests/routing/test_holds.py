@@ -1,4 +1,4 @@
-"""What takes a provider or a model out for a while: refused keys, spent quotas, overload, missing models."""
+"""What makes a provider or model unavailable: rejected keys, spent quotas, overload, missing models."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def test_a_model_that_is_not_there_is_replaced_by_another_of_the_provider() -> N
 
 
 def test_a_configured_model_that_has_retired_is_replaced_too() -> None:
-    """The configuration names a retired model: what is out is its successor."""
+    """The configuration names a retired model: its successor is the one that is unavailable."""
     old = WIDE.providers["openai"].models.model_copy(update={"standard": "gpt-4"})
     balancer = make_balancer(make_settings(limits=told_limits(), providers={"openai": {"models": old}}))
     only = make_task(providers=("openai",))

@@ -157,7 +157,7 @@ def test_only_what_no_window_holds_is_refused_and_at_once() -> None:
 def test_a_bucket_is_where_it_says_after_exactly_the_wait_it_says(
     limit: float, burst_s: float, steps: list[tuple[float, float]]
 ) -> None:
-    """`place` never takes it below zero, a wait is never too short to end, and ends in room."""
+    """`reserve` never takes it below zero, and a wait is never too short, and ends with capacity."""
     bucket = Bucket(TOKENS, limit, 60.0, burst_s, START, told=True)
     now = START
     for pause_s, share in steps:
@@ -179,7 +179,7 @@ def test_a_bucket_is_where_it_says_after_exactly_the_wait_it_says(
 @pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
 @pytest.mark.parametrize("per_second", [0.2, 1.0, 1.5, 2.0, 7.3, 10.0, 15.0, 100.0])
 def test_at_full_rate_no_call_is_refused_and_the_limit_is_used(api: str, per_second: float) -> None:
-    """Calls arrive up to 50 ms late, each by another delay, and the server has one second's room."""
+    """Calls arrive up to 50 ms late, each by another delay, and the server has one second's capacity."""
     server = Server(api, START, requests=per_second * 60)
     group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
     seconds = 600.0 if per_second <= 2.0 else 60.0
@@ -377,7 +377,7 @@ def test_calls_sent_since_the_snapshot_are_taken_off_it() -> None:
 
 
 def test_calls_sent_together_arrive_in_any_order_and_are_not_taken_off_twice() -> None:
-    """The first of a burst that arrives last is told what all of them have left."""
+    """The first call of a burst that arrives last reports what all of them have left."""
     group = wide("openai")
     held = [group.reserve(Need(100, 100, 10_000), START + number / 1000) for number in range(50)]
     before = level(group, TOKENS, START + 0.1)
@@ -612,7 +612,7 @@ TOKENS_TOLD = {
 @pytest.mark.parametrize("tells", [True, False], ids=["headers", "no headers"])
 @pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
 def test_a_request_limit_is_inferred_beside_configured_token_limits(api: str, tells: bool) -> None:
-    """8,492 answers 429 for 427 answers, where a token bucket alone was told."""
+    """8,492 answers 429 for 427 answers, where a token bucket alone was configured."""
     server = Server(api, START, requests=600.0)
     group = group_of(api, **TOKENS_TOLD[api])
     if not tells:

@@ -1,4 +1,4 @@
-"""What dispatch holds in retry is bounded by the tasks that are not over."""
+"""The scheduler's memory is bounded by the tasks that have not ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is silent, out or unreachable: what others carry meanwhile, and how a provider comes back."""
+"""A provider is silent, unavailable or unreachable: what others carry meanwhile, and how it comes back."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_an_answer_of_any_kind_ends_being_offline() -> None:
 
 
 def test_an_answer_to_a_call_from_before_does_not_end_being_offline() -> None:
-    """The calls that were out when the network went may still come back; no new one gets through."""
+    """Calls in flight when the network goes may still return; no new one gets through."""
     balancer = make_balancer()
     before = place(balancer, task=make_task(providers=("anthropic",)))
     go_offline(balancer, START + 1.0)

@@ -1,4 +1,4 @@
-"""While token limits bind, each class goes where it is charged least; else everybody goes everywhere."""
+"""While token limits bind, each class goes where it is charged least; otherwise all go everywhere."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_where_token_limits_bind_a_file_is_done_about_as_soon_as_can_be(seed: in
 
 
 def least_s(tasks: list[Task], author: Author) -> float:
-    """The shortest time for these tasks, each a lot of its own, with the mean output known."""
+    """The shortest time for these tasks, each a demand of its own, with the mean output known."""
     output = sum(author.output() for _ in range(2_000)) / 2_000
     rates = [55e3 / 60, 18e3 / 60, 85e3 / 60, 42.5e3 / 60]
     demands = []

@@ -1,4 +1,4 @@
-"""Rows that always fail among rows that do not, in virtual time: the others are answered all the same."""
+"""Tasks that always fail among tasks that do not, in virtual time: the others are answered all the same."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def ends_s(world: World) -> dict[str, float]:
 
 @st.composite
 def poisoned_files(draw: st.DrawFn) -> tuple[int, set[int]]:
-    """(rows, the bad ones among them): at most half, anywhere, at the head more often than not."""
+    """(tasks, the bad ones among them): at most half, anywhere, at the head more often than not."""
     rows = draw(st.integers(2, 60))
     count = draw(st.integers(1, rows // 2))
     at_head = draw(st.booleans())
@@ -201,7 +201,7 @@ def test_answers_429_that_others_cause_are_no_tasks_own(share: float, retry_afte
 def test_a_limit_that_tasks_reach_is_kept_although_some_tasks_always_draw_a_429(
     per_minute: float, told: bool
 ) -> None:
-    """The rows that end show that their own 429s are no limit; the limit itself goes on."""
+    """Tasks that end show that their own 429s are no limit; the limit itself goes on."""
     refused = []
     for bad in ({}, {str(number): "limited" for number in (3, 30, 60)}):
         server = Server("openai", START, requests=per_minute)
@@ -278,7 +278,7 @@ def test_calls_that_fail_while_the_model_list_answers_are_over_within_ten_second
 def test_how_soon_a_provider_is_back_after_outages_of_any_length(
     at_most_s: float, lengths_s: tuple[float, ...]
 ) -> None:
-    """The model list answers all the while, so that only calls can find out."""
+    """The health check answers all the while, so that only calls show the fault."""
     for end_s, seed in itertools.product(lengths_s, (1, 2, 3)):
         fault = Fault("down", 5.0, 5.0 + end_s, shows=False)
         world = World(

@@ -1,4 +1,4 @@
-"""A task type's preferred provider serves most of its type, and nobody waits for it in vain."""
+"""A task type's preferred provider serves most of its type, and no task waits for it in vain."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREFERRED_WAIT_S = make_settings().routing.preferred_wait_s
 def pile(
     kind: str, count: int, per_s: float, latency_s: float = 0.5, seed: int = 1, **changes: object
 ) -> World:
-    """So many tasks at once, every provider with the same request limit that nobody told."""
+    """So many tasks at once, every provider with the same request limit, which is not configured."""
     rng = random.Random(seed)
     providers = {
         name: Provider(

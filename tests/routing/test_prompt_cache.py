@@ -1,4 +1,4 @@
-"""Beginnings that tasks share: who writes them into a cache, who reads them there, and who waits for that."""
+"""Prefixes that tasks share: which calls write them to a cache, which read them, and which tasks wait."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def moody(*, told: bool, seed: int = 3) -> World:
 def test_one_call_in_five_refused_at_random_costs_a_wait_each_and_not_the_pace(
     told: bool, median_s: float, worst_s: float
 ) -> None:
-    """Over many seeds, since one unlucky row decides. A script with 16 calls in flight takes 13 s."""
+    """Over many seeds, since one unlucky task decides. A script with 16 calls in flight takes 13 s."""
     worlds = [moody(told=told, seed=seed) for seed in range(1, 13)]
     assert all(world.statuses == {TaskStatus.SUCCEEDED: 200} for world in worlds)
     took = [world.makespan_s for world in worlds]

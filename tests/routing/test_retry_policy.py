@@ -229,7 +229,7 @@ def test_a_model_that_is_not_there_is_replaced_for_the_tasks_that_wait_as_well()
 
 
 def test_a_model_that_takes_over_has_its_own_max_tokens() -> None:
-    """Who waits for the room of the model that has gone is asked again: the other has limits of its own."""
+    """Tasks that wait for the limits of an unavailable model are evaluated again: the other has its own."""
     settings = make_settings(providers={"openai": {"model_limits": MINUTE_BY_MINUTE}})
     desk = Desk(settings, configured=["openai"])
     desk.offer(*[make_task(n, tier="standard") for n in range(3)])

@@ -1,4 +1,4 @@
-"""The waiting tasks: who goes next, what a failure does to a task, when it is worth asking again."""
+"""The waiting tasks: which goes next, what a failure does to a task, and when a new decision is worth it."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_withdrawn_a_waiting_task_is_gone_and_a_running_one_is_not() -> None:
 
 
 class Counting(ProviderLoadBalancer):
-    """The balancer, counting how often it is asked."""
+    """The balancer, which counts how often it evaluates a task."""
 
     asked = 0
 
@@ -306,7 +306,7 @@ def test_the_cost_of_a_decision_does_not_grow_with_the_number_waiting(limited: b
 
 
 def asked_at_wakes(settings: Settings, tasks: list[Task], wakes: int) -> tuple[int, int]:
-    """How often the balancer was asked, and how many were placed, at so many moments of room."""
+    """How many tasks the balancer evaluated, and how many it placed, at so many moments with capacity."""
     balancer = Counting(settings, now=START)
     prove(balancer)
     desk = Desk(settings)

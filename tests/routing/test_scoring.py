@@ -229,7 +229,7 @@ def test_ten_thousand_untyped_placements_match_the_scores_within_one_percent() -
 
 
 def test_the_count_holds_while_providers_come_and_go_and_preferences_are_charged() -> None:
-    """Untyped tasks restore the weights that preferences bend, whoever is out meanwhile."""
+    """Untyped tasks restore the weights that preferences bend, whichever provider is unavailable."""
     desk = Desk()
     rng = random.Random(3)
     counts: Counter[str] = Counter()

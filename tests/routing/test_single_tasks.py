@@ -1,4 +1,4 @@
-"""Whose failure it is: a row's that always fails, or its provider's; and who is the probe."""
+"""Whether a failure is its task's own or its provider's, and which task is the probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks that wait for room: the oldest has first claim on it, and asking again is worth a moment."""
+"""Tasks that wait for capacity: the oldest holds the head of the line, and each wakes at the right moment."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_capacity_that_a_large_task_gives_up_is_used_at_once(end: str) -> None:
 
 
 def test_capacity_that_was_held_and_is_not_needed_any_more_is_used_at_once() -> None:
-    """The large task waits for one group and gets its room in another."""
+    """The large task waits for one group and is placed in another."""
     limits = {name: {"requests_per_minute": 60_000, "tokens_per_minute": 60_000} for name in NAMES}
     settings = make_settings(limits=limits, routing={"preferences": False})
     desk = Desk(settings, configured=["openai", "gemini"])
@@ -245,7 +245,7 @@ def test_a_spent_quota_that_is_back_serves_all_at_once() -> None:
 
 
 def test_a_budget_in_use_by_calls_elsewhere_is_checked_again_when_they_end() -> None:
-    """The call in flight is another provider's, the budget is everybody's."""
+    """The call in flight is another provider's, but the budget is for all of them."""
     here, there = make_task(1, providers=("openai",)), make_task(2, providers=("gemini",))
     free = Desk()
     free.offer(here, there)

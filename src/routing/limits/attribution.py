@@ -92,7 +92,7 @@ class Evidence:
             self.newest, self.ok, self.chars = permit, ok, chars
 
     def counts(self, retry: RejectedTask, permit: int, chars: int) -> bool:
-        """Take a 429 of a row into its retry. Whether it counts towards the row's own."""
+        """Add a 429 to the task's retry state. Whether it counts towards the task's own."""
         last = next((number for group, number in retry.limited if group is self), 0)
         retry.limited = (*(pair for pair in retry.limited if pair[0] is not self), (self, permit))
         if not retry.draws_429:
