@@ -149,6 +149,15 @@ def test_every_file_that_contributing_names_exists() -> None:
     assert len(named) > 20 and not [name for name in named if not (ROOT / name).exists()]
 
 
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "MULTI_PROVIDER_IMPLEMENTATION_SUMMARY.md"])
+def test_every_module_that_a_document_names_exists(document: str) -> None:
+    folders = [ROOT / name for name in ("src", "tests", "benchmarks", "scripts")]
+    known = {path.name for path in (*ROOT.glob("*.py"), *(p for f in folders for p in f.rglob("*.py")))}
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:[\w/]+/)?([a-z]\w*\.py)`", text))
+    assert named and named <= known, named - known
+
+
 def test_ci_runs_what_the_readme_says() -> None:
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "make test" in ci and "make lint" in ci

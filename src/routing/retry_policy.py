@@ -79,9 +79,7 @@ RULES: dict[type[ProviderError], Rule] = {
     InternalError: Rule(at_most=3),  # excludes no provider: what fails three times fails for ever
 }
 # For ContentRefused, where the settings allow another provider.
-FAILOVER_ON_REFUSAL = Rule(
-    exclude_provider=True, at_most=2, ends_as=TaskStatus.REFUSED
-)  # only where the settings allow it
+FAILOVER_ON_REFUSAL = Rule(exclude_provider=True, at_most=2, ends_as=TaskStatus.REFUSED)
 
 
 def backoff_s(failures: int, pool: PoolSettings) -> float:
