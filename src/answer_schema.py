@@ -36,7 +36,7 @@ CHECK_S, JUDGE_S, JUDGE_APART_S = (
 JUDGE_CHAR_S = 2e-6  # more for each character of an answer
 _AT_ONCE_CHARS = 20_000  # of an answer: reading and judging a longer one takes milliseconds
 _KEPT = 256  # compiled schemas: a file has a handful, each of them on many rows
-_PROBLEMS_TOLD = 5
+_MAX_PROBLEMS_SHOWN = 5
 _PROBLEM_CHARS = 300
 _NOT_SCHEMAS = frozenset(["enum", "const", "default", "examples", "required"])  # data, whatever it looks like
 _DEFINITIONS = frozenset(["$defs", "definitions"])  # they apply where something refers to them
@@ -240,7 +240,7 @@ def _judged(text: str, validator: Any) -> Reading:
     except (ValueError, RecursionError):
         return Reading(None, "It is not JSON that can be read.", _NO_JSON)
     try:
-        problems = list(islice(validator.iter_errors(value), _PROBLEMS_TOLD))
+        problems = list(islice(validator.iter_errors(value), _MAX_PROBLEMS_SHOWN))
     except RecursionError:
         return Reading(None, "It is nested too deeply.", "it is nested too deeply")
     if not problems:

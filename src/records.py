@@ -363,7 +363,7 @@ class LimitGauge:
     level: float
     capacity: float
     per_minute: float
-    source: str  # told, learned, slow_start
+    source: str  # configured, learned, slow_start
     window_s: float = 60.0
 
 

@@ -265,7 +265,7 @@ def test_a_generator_without_a_seed_would_be_noticed() -> None:
                 assert not made or node.args, f"{name} line {node.lineno}: Random() without a seed"
 
 
-# ------------------------------------------------------------------ cycles, complexity, vocabulary
+# ------------------------------------------------------------------ cycles and complexity
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -337,18 +337,66 @@ def test_no_function_is_too_complex_or_takes_too_many_parameters() -> None:
     assert found == set(EXCEPTIONS) and len(EXCEPTIONS) <= 5
 
 
-_RETIRED = """
-    Speaker Places ProviderRow ModelRow AgentRow Committer Survey Chooser Settler Allotment ModelGroup
-    SlowStart Prefixes Steering QuickAnswers Memory Turns Copies Blocked Tried Family TaskClass Door
-    Site wire claim_attempts window_tasks spill_after_s suspect_after_s refused_elsewhere
-    max_share_of_slots ramp_s ramp_start
-"""
-RETIRED = frozenset(_RETIRED.split())
+# ------------------------------------------------------------------ no decision on the text of a message
+
+# Names under which the text of a message travels. Adapters may read a provider's message, in one table each.
+TEXTS = {"message", "reason", "hold_reason", "detail", "explanation", "why", "sentence"}
+SEARCHES = {"startswith", "endswith", "find", "index", "count", "removeprefix", "partition", "split"}
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_retired_names_are_gone_from_the_code(name: str) -> None:
-    found = {
-        getattr(node, key, None) for node in ast.walk(tree_of(name)) for key in ("id", "name", "attr", "arg")
-    }
-    assert not found & RETIRED
+def is_text(node: ast.AST) -> bool:
+    """Whether an expression is a text by its name: `refusal.detail`, `reason`, `str(error)`."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name in TEXTS
+        case ast.Call(func=ast.Name(id="str"), args=[ast.Name(id=name)]):
+            return name in ("error", "exc", "failure")
+    return False
+
+
+def has_literal(node: ast.AST) -> bool:
+    constants = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
+    return any(isinstance(value, str) and value for value in constants)
+
+
+def decisions_on_text(tree: ast.AST) -> list[int]:
+    """The lines on which the text of a message is compared with a literal, or searched for one."""
+    lines = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Compare(left=left, comparators=others):
+                found = any(map(is_text, [left, *others])) and any(map(has_literal, [left, *others]))
+            case ast.Call(func=ast.Attribute(value=searched, attr=method), args=wanted):
+                found = method in SEARCHES and is_text(searched) and any(map(has_literal, wanted))
+            case _:
+                continue
+        if found:
+            lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'if refusal.detail == "breaker open": ...',
+        'kind = 1 if reason.startswith("breaker open") else 2',
+        'if "quota" in str(error): ...',
+        'if hold_reason in ("quota", "budget"): ...',
+    ],
+)
+def test_a_decision_on_text_is_noticed(source: str) -> None:
+    assert decisions_on_text(ast.parse(source)) == [1]
+
+
+@pytest.mark.parametrize(
+    "source", ["if refusal.kind is Kind.OPEN: ...", "if detail: ...", 'if line.startswith("#"): ...']
+)
+def test_a_decision_on_values_is_none_on_text(source: str) -> None:
+    assert decisions_on_text(ast.parse(source)) == []
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if within(name, "src") and not within(name, "src.providers")]
+)
+def test_no_decision_depends_on_the_text_of_a_message(name: str) -> None:
+    assert decisions_on_text(tree_of(name)) == []

@@ -157,7 +157,7 @@ def _requests_per_minute(pool: VirtualPool, provider: str) -> float | None:
     state = pool.balancer(0.0).by_name[provider]
     model = pool.settings.resolve_model(state.config.models.standard)[0]
     group = state.model(model, pool.settings, 0.0).group
-    sure = [g for g in group.gauges(0.0) if g.dimension == REQUESTS and g.source in ("told", "learned")]
+    sure = [g for g in group.gauges(0.0) if g.dimension == REQUESTS and g.source in ("configured", "learned")]
     return sure[0].per_minute if sure else None
 
 

@@ -205,20 +205,20 @@ def _text(content: object) -> str:
     return "".join(part for part in parts if isinstance(part, str))
 
 
-def _usage(told: object) -> Reported:
+def _usage(usage: object) -> Reported:
     """`input_tokens` leaves out what was read from and written to the cache."""
-    if not isinstance(told, dict):
+    if not isinstance(usage, dict):
         return NOTHING
     count = values.count
-    fresh = count(told.get("input_tokens"))
-    read = count(told.get("cache_read_input_tokens")) or 0
-    write = count(told.get("cache_creation_input_tokens")) or 0
+    fresh = count(usage.get("input_tokens"))
+    read = count(usage.get("cache_read_input_tokens")) or 0
+    write = count(usage.get("cache_creation_input_tokens")) or 0
     return Reported(
         None if fresh is None else fresh + read + write,
-        count(told.get("output_tokens")),
+        count(usage.get("output_tokens")),
         read,
         write,
-        count(values.mapping(told.get("output_tokens_details")).get("thinking_tokens")) or 0,
+        count(values.mapping(usage.get("output_tokens_details")).get("thinking_tokens")) or 0,
     )
 
 

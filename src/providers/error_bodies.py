@@ -41,8 +41,8 @@ def error_of(body: object) -> dict[str, Any]:
 
 def _is_flagged(error: Mapping[str, Any]) -> bool:
     """By the fields of OpenRouter's moderation (`metadata`), Azure's (`content_filter_result`), OpenAI's."""
-    told = values.mapping(error.get("metadata"))
-    if told.get("reasons") or told.get("flagged_input") or error.get("safety_violations"):
+    metadata = values.mapping(error.get("metadata"))
+    if metadata.get("reasons") or metadata.get("flagged_input") or error.get("safety_violations"):
         return True
     more = values.mapping(error.get("provider_specific_fields"))  # LiteLLM, of Azure's
     inner = values.mapping(error.get("innererror") or more.get("innererror"))

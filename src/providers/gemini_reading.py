@@ -173,18 +173,18 @@ def token_quota(details: object) -> int:
     return min(filter(None, (values.count(quota.get("quotaValue")) for quota in quotas)), default=0)
 
 
-def reported_usage(told: object) -> Reported:
+def reported_usage(usage: object) -> Reported:
     """The prompt includes what was cached; the total includes thinking, which candidates leave out."""
-    if not isinstance(told, dict):
+    if not isinstance(usage, dict):
         return NOTHING
     count = values.count
-    prompt, shown = count(told.get("promptTokenCount")), count(told.get("candidatesTokenCount"))
-    total, thoughts = count(told.get("totalTokenCount")), count(told.get("thoughtsTokenCount")) or 0
+    prompt, shown = count(usage.get("promptTokenCount")), count(usage.get("candidatesTokenCount"))
+    total, thoughts = count(usage.get("totalTokenCount")), count(usage.get("thoughtsTokenCount")) or 0
     output = None if shown is None and total is None else (shown or 0) + thoughts
     if output is not None and prompt is not None and total is not None:
         output = max(output, total - prompt)
     reasoning = 0 if output is None else output - (shown or 0)
-    return Reported(prompt, output, count(told.get("cachedContentTokenCount")) or 0, 0, reasoning)
+    return Reported(prompt, output, count(usage.get("cachedContentTokenCount")) or 0, 0, reasoning)
 
 
 def enum_name(value: object, names: Sequence[str]) -> str:

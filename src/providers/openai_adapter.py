@@ -299,20 +299,20 @@ _CACHE_READS = (
 )
 
 
-def _usage(told: object) -> Reported:
+def _usage(usage: object) -> Reported:
     """`prompt_tokens` includes what was read from and written to the cache; reasoning is part of the output.
 
     A few servers leave reasoning out of `completion_tokens`, but not out of the total: so the larger counts.
     """
-    if not isinstance(told, dict):
+    if not isinstance(usage, dict):
         return NOTHING
     count = values.count
-    inputs = values.mapping(told.get("prompt_tokens_details"))
-    outputs = values.mapping(told.get("completion_tokens_details"))
-    prompt, output = count(told.get("prompt_tokens")), count(told.get("completion_tokens"))
-    if prompt is not None and (total := count(told.get("total_tokens"))) is not None and output is not None:
+    inputs = values.mapping(usage.get("prompt_tokens_details"))
+    outputs = values.mapping(usage.get("completion_tokens_details"))
+    prompt, output = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    if prompt is not None and (total := count(usage.get("total_tokens"))) is not None and output is not None:
         output = max(output, total - prompt)
-    read = max(count(found) or 0 for found in (inputs.get("cached_tokens"), *map(told.get, _CACHE_READS)))
+    read = max(count(found) or 0 for found in (inputs.get("cached_tokens"), *map(usage.get, _CACHE_READS)))
     return Reported(
         prompt,
         output,

@@ -342,7 +342,7 @@ def _word(c: _Candidates) -> str:
 
 def _is_limited(option: Option, until: float | None) -> bool:
     """Whether a limit keeps the option, or the calls in flight to a provider that may take more soon."""
-    return until is not None or option.provider.concurrency.may_grow or option.model.group.is_scouting
+    return until is not None or option.provider.concurrency.may_grow or option.model.group.is_probing_limits
 
 
 def _is_near(task: Task, now: float) -> bool:

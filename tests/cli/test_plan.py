@@ -165,7 +165,7 @@ def test_status_shows_what_is_left_of_each_limit(tmp_path: Path, live: dict[str,
     (tmp_path / "tasks.txt").write_text("One?\nTwo?\n")
     run_script("run", "tasks.txt", "--config", "limits.toml", cwd=tmp_path, env=live)
     told = run_script("status", "--config", "limits.toml", cwd=tmp_path, env=live)
-    assert re.search(r"openai +\S+ +requests +\d+ % +600 a minute +told", told.out), told.out
+    assert re.search(r"openai +\S+ +requests +\d+ % +600 a minute +configured", told.out), told.out
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ class _Run:
     def settle(
         self, held: Reservation, usage: Usage | None, reports: tuple[LimitReport, ...], now: float
     ) -> None:
-        group, scouting = self.group, self.group.scouting
+        group, scouting = self.group, self.group.limit_probes
         if usage is not None:
             self.server.produced(usage.output_tokens, now)
         group.settle(held, usage, charged=False, now=now)

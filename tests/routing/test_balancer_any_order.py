@@ -146,7 +146,7 @@ class AnyOrder(RuleBasedStateMachine):
             counts = provider.statistics
             assert counts.calls == counts.succeeded + counts.failed + counts.neutral
             for group in provider.groups.values():
-                assert group.scouting in (0, 1)
+                assert group.limit_probes in (0, 1)
                 for bucket in group.buckets.values():
                     assert bucket.level <= bucket.capacity + 1e-6
         for agent in balancer.agents.values():

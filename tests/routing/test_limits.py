@@ -73,7 +73,7 @@ def jitter(seed: int = 1, most_s: float = 0.05) -> Callable[[], float]:
 def test_each_limit_that_an_api_counts_fills_its_bucket(api: str, limit: str, dimension: str) -> None:
     group = group_of(api, **{limit: 600.0})
     assert set(group.buckets) == {dimension}
-    assert (group.buckets[dimension].limit, group.buckets[dimension].told) == (600.0, 600.0)
+    assert (group.buckets[dimension].limit, group.buckets[dimension].configured) == (600.0, 600.0)
 
 
 def test_of_two_names_for_the_input_tokens_of_gemini_the_plain_one_counts() -> None:
@@ -85,7 +85,7 @@ def test_of_two_names_for_the_input_tokens_of_gemini_the_plain_one_counts() -> N
 
 
 def test_a_bucket_holds_a_margin_less_than_the_server_and_refills_at_its_full_rate() -> None:
-    bucket = warm(Bucket(REQUESTS, 600.0, 60.0, 1.0, START, told=True))
+    bucket = warm(Bucket(REQUESTS, 600.0, 60.0, 1.0, START, configured=True))
     assert (bucket.capacity, bucket.rate) == (pytest.approx(9.5), 10.0)
     for _ in range(9):
         assert bucket.wait_s(1.0, START) == 0.0
@@ -101,7 +101,7 @@ def warm(bucket: Bucket) -> Bucket:
 
 
 def test_the_margin_is_a_matter_of_time_not_of_size() -> None:
-    assert Bucket(TOKENS, 90_000.0, 60.0, 60.0, START, told=True).capacity == pytest.approx(
+    assert Bucket(TOKENS, 90_000.0, 60.0, 60.0, START, configured=True).capacity == pytest.approx(
         90_000.0 - 1_500.0 * MARGIN_S
     )
 
@@ -109,7 +109,7 @@ def test_the_margin_is_a_matter_of_time_not_of_size() -> None:
 def test_after_a_pause_a_full_bucket_refills_late_since_the_servers_does_until_the_first_call_arrives() -> (
     None
 ):
-    bucket = Bucket(REQUESTS, 600.0, 60.0, 1.0, START, told=True)
+    bucket = Bucket(REQUESTS, 600.0, 60.0, 1.0, START, configured=True)
     for _ in range(9):
         bucket.take(1.0)
     refills_at = START + COLD_S - 0.05
@@ -133,7 +133,7 @@ def test_the_first_return_shows_that_the_calls_have_arrived() -> None:
 
 
 def test_a_call_above_the_capacity_goes_at_a_full_bucket_and_takes_it_below_zero() -> None:
-    bucket = Bucket(TOKENS, 60_000.0, 60.0, 10.0, START, told=True)
+    bucket = Bucket(TOKENS, 60_000.0, 60.0, 10.0, START, configured=True)
     assert warm(bucket).capacity == pytest.approx(9_600.0)
     bucket.take(1_000.0)
     assert bucket.wait_s(40_000.0, START) == pytest.approx(1.0)  # only until it is full
@@ -144,7 +144,7 @@ def test_a_call_above_the_capacity_goes_at_a_full_bucket_and_takes_it_below_zero
 
 
 def test_only_what_no_window_holds_is_refused_and_at_once() -> None:
-    bucket = Bucket(TOKENS, 60_000.0, 60.0, 10.0, START, told=True)
+    bucket = Bucket(TOKENS, 60_000.0, 60.0, 10.0, START, configured=True)
     assert bucket.wait_s(60_000.0, START) == 0.0
     assert bucket.wait_s(60_001.0, START) == math.inf
 
@@ -158,7 +158,7 @@ def test_a_bucket_is_where_it_says_after_exactly_the_wait_it_says(
     limit: float, burst_s: float, steps: list[tuple[float, float]]
 ) -> None:
     """`reserve` never takes it below zero, and a wait is never too short, and ends with capacity."""
-    bucket = Bucket(TOKENS, limit, 60.0, burst_s, START, told=True)
+    bucket = Bucket(TOKENS, limit, 60.0, burst_s, START, configured=True)
     now = START
     for pause_s, share in steps:
         now += pause_s
@@ -850,6 +850,6 @@ def test_gauges_show_where_each_limit_comes_from() -> None:
     held = group.reserve(SMALL[0], START)
     group.learn([LimitReport(TOKENS, 90_000, 80_000, 60.0)], held, START)
     found = {gauge.dimension: gauge for gauge in group.gauges(START)}
-    assert (found[REQUESTS].source, found[REQUESTS].per_minute) == ("told", 600)
+    assert (found[REQUESTS].source, found[REQUESTS].per_minute) == ("configured", 600)
     assert (found[TOKENS].source, found[TOKENS].per_minute) == ("learned", 90_000)
     assert found[TOKENS].level <= 80_000

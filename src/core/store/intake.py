@@ -81,10 +81,10 @@ class Intake:
 
     def rename_batch(self, name: str, new: str) -> None:
         """Rename a batch. No orchestrator may run: it would use the old name."""
-        batches, covers = schema.batches, schema.cost_reservations
+        batches, reservations = schema.batches, schema.cost_reservations
         with self._database.writing() as connection:
             connection.execute(sa.update(batches).where(batches.c.name == name).values(name=new))
-            connection.execute(sa.update(covers).where(covers.c.batch == name).values(batch=new))
+            connection.execute(sa.update(reservations).where(reservations.c.batch == name).values(batch=new))
         self._ids.forget_batch(name)
 
     def preview(

@@ -86,7 +86,9 @@ def _use_write_ahead_log(database: Database) -> None:
             finally:
                 connection.close()
         except sqlite3.DatabaseError as error:
-            if "locked" not in str(error) or time.monotonic() > give_up_at:
+            primary_code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says how it is locked
+            is_locked = primary_code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not is_locked or time.monotonic() > give_up_at:
                 raise StoreError(f"{path}: {error}") from error
             time.sleep(0.01)
         else:

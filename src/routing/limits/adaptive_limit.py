@@ -29,7 +29,7 @@ BURST_S = 0.5
 FIRST_CUT = 0.5
 EXCESS = 1.2  # growth wastes what the provider's bucket earned while it was full: the average is too low
 CUT = 0.7
-FELT = 0.85  # of a told limit that has drawn a 429: it may have been timing
+DISTRUST = 0.85  # of a configured limit that has drawn a 429: it may have been timing
 SAFE = 0.95
 ENOUGH = 4  # calls between two 429s from which a pace is taken
 CATCH_UP = 1.06
@@ -38,7 +38,7 @@ CLEAN_S = 5.0
 
 
 class AdaptiveLimit(Bucket):
-    """Requests per second of a group that tells no limit: grows while it is really used and clean."""
+    """Infers requests per second where none are reported: grows while used in full and without a 429."""
 
     __slots__ = (
         "_admitted",
@@ -53,10 +53,10 @@ class AdaptiveLimit(Bucket):
     is_steady = False
 
     def __init__(
-        self, now: float, rate: float = START_RATE, *, met: bool = False, told: float | None = None
+        self, now: float, rate: float = START_RATE, *, met: bool = False, configured: float | None = None
     ) -> None:
-        super().__init__(REQUESTS, rate * MINUTE_S, MINUTE_S, BURST_S, now, told=False)
-        self.told = told
+        super().__init__(REQUESTS, rate * MINUTE_S, MINUTE_S, BURST_S, now, configured=False)
+        self.configured = configured
         self._clean_since = now
         self._second_at = now
         self._admitted = 0  # in this second
@@ -115,8 +115,8 @@ class AdaptiveLimit(Bucket):
         return RECOVERY if self._measured else CATCH_UP
 
     def _set_rate(self, rate: float) -> None:
-        if self.told is not None:
-            rate = min(rate, self.told / MINUTE_S)
+        if self.configured is not None:
+            rate = min(rate, self.configured / MINUTE_S)
         self.rate = rate
         self.limit = rate * MINUTE_S
         self.margin = 0.0

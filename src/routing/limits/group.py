@@ -15,9 +15,9 @@ Anthropic, for instance, counts input without cache reads and output as produced
 OpenAI charges max(max_tokens, characters / 4) on admission, and nothing comes back.
 
 What no window can hold is refused. The pace of requests is inferred wherever neither the settings nor a
-header state it, beside the limits that they do state: one scout call at a time until an answer brings
-headers; an answer that states no request limit starts the search of `adaptive_limit.py`. A told limit that
-draws a 429 although no header says another is felt for in the same way, from FELT of it and never above it.
+header state it, beside the limits that they do state: one probe at a time until an answer brings headers;
+an answer that states no request limit starts the search of `adaptive_limit.py`. A configured limit that draws
+a 429, while no header states another, is inferred in the same way: from DISTRUST of it, and never above it.
 So an unstated limit on tokens is kept as a pace of requests.
 """
 
@@ -31,16 +31,18 @@ from typing import NamedTuple
 from ...limit_rules import LimitRules
 from ...records import LimitGauge, LimitReport, RefusalKind, Usage
 from ...settings import LimitSettings
-from .adaptive_limit import FELT, AdaptiveLimit
+from .adaptive_limit import DISTRUST, AdaptiveLimit
 from .attribution import Evidence
 from .rejections import Rejections
 from .token_bucket import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, Bucket, DailyCounter, Mark
 
 HOLD_BASE_S = 1.0
 HOLD_MAX_S = 60.0
-MOST_FELT = 10_000.0  # requests a second: where a pace is taken up again that was never measured
+MAX_INFERRED_RATE = 10_000.0  # requests a second, where a pace that was never measured is resumed
 LONG_HOLD_S = 3_600.0  # a hold for longer is a quota that is spent, not a pace that was too fast
-ARRIVAL_S = 0.25  # calls sent so soon after another may arrive before it, and be in what it is told is left
+ARRIVAL_S = (
+    0.25  # calls sent so soon after another may arrive before it, and count in what it reports as left
+)
 
 
 class Need(NamedTuple):
@@ -73,7 +75,7 @@ class Reservation:
 
     sent_at: float
     taken: tuple[tuple[Bucket, float, Mark], ...]
-    scout: bool = False
+    limit_probe: bool = False
     probe: bool = False  # it goes through a hold, to see whether the quota is spent
 
 
@@ -98,20 +100,20 @@ class RateLimitGroup:
         "held_kind",
         "held_long",
         "held_until",
+        "limit_probes",
         "name",
         "probe_at",
         "probing",
         "rejections",
-        "scouting",
         "token_buckets",
         "unknown",
     )
 
-    def __init__(self, name: str, rules: LimitRules, told: LimitSettings, now: float) -> None:
+    def __init__(self, name: str, rules: LimitRules, configured: LimitSettings, now: float) -> None:
         self.name, self._rules = name, rules
         self._dimensions = tuple(dict.fromkeys(rules.counted.values()))
-        self._burst_s = told.burst_s or 1.0
-        self._token_burst_s = told.token_burst_s or MINUTE_S
+        self._burst_s = configured.burst_s or 1.0
+        self._token_burst_s = configured.token_burst_s or MINUTE_S
         self.buckets: dict[str, Bucket] = {}
         self._calls: list[Bucket] = []  # those that every call draws one from
         self.token_buckets: list[Bucket] = []  # those whose draw depends on the call
@@ -128,11 +130,11 @@ class RateLimitGroup:
         self.evidence = Evidence()  # for which 429s are their rows' own
         self._before_429: Bucket | float | None = None  # or its pace, where it was inferred
         self._holds = 0  # 429s without Retry-After in a row: the exponent of the hold
-        self.scouting = 0  # scout calls that are out
+        self.limit_probes = 0  # calls in flight that find out the limits
         # (queue place, until) of the oldest task that waits for room here: a younger one may not pass it
         self.head_of_line: tuple[tuple[float, ...], float] | None = None
-        self.unknown = True  # how many requests pass is neither told nor learned: scout
-        self._tell(told, now)
+        self.unknown = True  # the request limit is neither configured nor reported: probe
+        self._configure(configured, now)
 
     def _put(self, bucket: Bucket) -> None:
         self.buckets[bucket.dimension] = bucket
@@ -141,16 +143,16 @@ class RateLimitGroup:
         self.counts_tokens = bool(self.token_buckets)
         self.unknown = REQUESTS not in self.buckets
 
-    def _tell(self, told: LimitSettings, now: float) -> None:
+    def _configure(self, configured: LimitSettings, now: float) -> None:
         for name, dimension in self._rules.counted.items():
-            limit = getattr(told, name)
+            limit = getattr(configured, name)
             if limit is None or dimension in self.buckets:
                 continue
             if dimension == DAILY and self._rules.day_ends_in_california:
                 self._put(DailyCounter(limit, now))
                 continue
             window_s = DAY_S if dimension == DAILY else MINUTE_S
-            self._put(Bucket(dimension, limit, window_s, self._burst_of(dimension), now, told=True))
+            self._put(Bucket(dimension, limit, window_s, self._burst_of(dimension), now, configured=True))
 
     def _burst_of(self, dimension: str) -> float:
         if dimension == DAILY:
@@ -164,7 +166,7 @@ class RateLimitGroup:
                 return None
             until = None if self.probing else min(self.held_until + self._first_room_s(), self.probe_at)
             return Closed(self.held_kind, until, self.held_detail)
-        if self.unknown and self.scouting:
+        if self.unknown and self.limit_probes:
             return _UNKNOWN
         if now < self._shut[1]:
             return self._shut[0]
@@ -206,9 +208,9 @@ class RateLimitGroup:
         return None if bucket is None or isinstance(bucket, AdaptiveLimit) else bucket.rate
 
     @property
-    def is_scouting(self) -> bool:
+    def is_probing_limits(self) -> bool:
         """Whether a first call is in flight whose answer opens the group, or tells its limits."""
-        return self.unknown and self.scouting > 0
+        return self.unknown and self.limit_probes > 0
 
     def reserve(self, need: Need, now: float) -> Reservation:
         """Charge every bucket; only after `wait` said 0."""
@@ -221,15 +223,15 @@ class RateLimitGroup:
                 self.cold_until = max(self.cold_until, bucket.refills_from)
             taken.append((bucket, amount, bucket.mark))
         if self.unknown:
-            self.scouting += 1
+            self.limit_probes += 1
         probe = self._lets_probe(now)
         self.probing = self.probing or probe
-        return Reservation(now, tuple(taken), scout=self.unknown, probe=probe)
+        return Reservation(now, tuple(taken), limit_probe=self.unknown, probe=probe)
 
     def settle(self, held: Reservation, usage: Usage | None, *, charged: bool, now: float) -> None:
         """Correct the charge. `usage` None: no answer; then `charged` False gives tokens back."""
-        if held.scout:
-            self.scouting -= 1
+        if held.limit_probe:
+            self.limit_probes -= 1
         if held.probe:
             self.probing, self.probe_at = False, now + HOLD_MAX_S
         if now < self.cold_until:
@@ -262,7 +264,7 @@ class RateLimitGroup:
                 self._learn_one(report, held.sent_at, marks, now)
 
     def answered_without_headers(self, now: float) -> None:
-        """The scout came back and told nothing of requests: start slowly."""
+        """The probe came back without a request limit: start slowly."""
         if self.unknown:
             self._put(AdaptiveLimit(now))
 
@@ -287,10 +289,12 @@ class RateLimitGroup:
 
     def _first_report(self, dimension: str, report: LimitReport, now: float) -> Bucket:
         window_s = DAY_S if dimension == DAILY else MINUTE_S
-        bucket = Bucket(dimension, float(report.limit), window_s, self._burst_of(dimension), now, told=False)
+        bucket = Bucket(
+            dimension, float(report.limit), window_s, self._burst_of(dimension), now, configured=False
+        )
         if (before := self.buckets.get(dimension)) is not None:  # what went through the slow start went
             bucket.follow(before)
-            bucket.told = before.told
+            bucket.configured = before.configured
         self._put(bucket)
         return bucket
 
@@ -315,11 +319,11 @@ class RateLimitGroup:
         elif self.unknown:
             self._put(AdaptiveLimit(now, met=True))
         elif slow is not None and slow.newest_report == -math.inf:
-            felt = AdaptiveLimit(now, slow.rate * FELT, met=True, told=slow.told)
-            self._put(felt)
-            felt.follow(slow)
-            felt.level = min(slow.level, felt.capacity)
-        if not retry_after_s or retry_after_s < 0.0:  # told nothing, or to come back at once
+            inferred = AdaptiveLimit(now, slow.rate * DISTRUST, met=True, configured=slow.configured)
+            self._put(inferred)
+            inferred.follow(slow)
+            inferred.level = min(slow.level, inferred.capacity)
+        if not retry_after_s or retry_after_s < 0.0:  # no time stated, or none to wait
             fresh = sent_at > self.held_until - self._hold_s()
             self._holds += fresh
             retry_after_s = self._hold_s()
@@ -332,8 +336,8 @@ class RateLimitGroup:
             if isinstance(before, Bucket):
                 self._put(before)
             else:
-                pace = min(max(self.rejections.pace, bucket.rate), MOST_FELT)
-                fresh = AdaptiveLimit(now, pace, told=bucket.told)
+                pace = min(max(self.rejections.pace, bucket.rate), MAX_INFERRED_RATE)
+                fresh = AdaptiveLimit(now, pace, configured=bucket.configured)
                 fresh.follow(bucket)
                 self._put(fresh)
         self._shut = _OPEN
@@ -398,7 +402,7 @@ class RateLimitGroup:
             if isinstance(bucket, AdaptiveLimit):
                 known["slow_start_rate"] = bucket.rate
                 known["slow_start_met"] = bucket.met
-            elif bucket.told is None:
+            elif bucket.configured is None:
                 known[dimension] = bucket.limit
         return known
 
@@ -422,4 +426,4 @@ class RateLimitGroup:
 def _source(bucket: Bucket) -> str:
     if isinstance(bucket, AdaptiveLimit):
         return "slow_start"
-    return "told" if bucket.told is not None else "learned"
+    return "configured" if bucket.configured is not None else "learned"

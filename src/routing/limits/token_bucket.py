@@ -68,6 +68,7 @@ class Bucket:
     __slots__ = (
         "at",
         "capacity",
+        "configured",
         "dimension",
         "full_since",
         "level",
@@ -79,18 +80,17 @@ class Bucket:
         "rate",
         "refills_from",
         "spent",
-        "told",
         "window_s",
     )
     is_steady = True  # its rate does not change by itself
 
     def __init__(
-        self, dimension: str, limit: float, window_s: float, burst_s: float, now: float, *, told: bool
+        self, dimension: str, limit: float, window_s: float, burst_s: float, now: float, *, configured: bool
     ) -> None:
         self.dimension = dimension
         self.place = PLACE_IN_NEED[dimension]
         self.window_s = window_s
-        self.told = limit if told else None  # a told limit is a ceiling for what headers say
+        self.configured = limit if configured else None  # a ceiling for what headers report
         self.at = now
         self.full_since = self.refills_from = -math.inf
         self._size(limit, burst_s)
@@ -190,8 +190,8 @@ class Bucket:
 
     def set_limit(self, limit: float, burst_s: float) -> None:
         """The provider states another limit: the rate follows, the level only ever shrinks."""
-        if self.told is not None:
-            limit = min(limit, self.told)
+        if self.configured is not None:
+            limit = min(limit, self.configured)
         if limit == self.limit:
             return
         self._size(limit, burst_s)
@@ -209,7 +209,7 @@ class DailyCounter(Bucket):
     __slots__ = ("resets_at",)
 
     def __init__(self, limit: float, now: float) -> None:
-        super().__init__(DAILY, limit, DAY_S, DAY_S, now, told=True)
+        super().__init__(DAILY, limit, DAY_S, DAY_S, now, configured=True)
         self.rate = 0.0
         self.capacity = self.level = limit
         self.resets_at = next_midnight_pacific(now)
