@@ -71,19 +71,21 @@ def run_orchestrator(
         raise StoreError(f"{sink.error}: {remedy}")
     if report.stopped == BUDGET:
         left = session.store.reports.task_counts(options.batch).get(TaskStatus.QUEUED, 0)
-        session.note(_spent_text(report, left))
+        session.note(_spent_text(report, left, is_one_batch=options.batch is not None))
     elif report.stopped not in {"", DRAINED, STOPPED}:
         raise failure(report)
     return report
 
 
-def _spent_text(report: RunReport, left: int) -> str:
+def _spent_text(report: RunReport, left: int, *, is_one_batch: bool) -> str:
     """`stopped: --max-cost $0.05 reached; 248 tasks left; rerun with a higher cap`."""
     rule = report.spent
     if rule is None:
         return f"stopped: {report.why}; {plural(left, 'task')} left"
     if rule.scope != "batch":
         return f"stopped: {rule} is spent; {plural(left, 'task')} left; raise it in [budgets] to go on"
+    if not is_one_batch:
+        return f"stopped: {rule} is spent; {plural(left, 'task')} left; raise it with --max-cost to go on"
     limit = f"${rule.limit_nanos / NANOS_PER_USD:.12g}"
     return f"stopped: --max-cost {limit} reached; {plural(left, 'task')} left; rerun with a higher cap"
 

@@ -330,7 +330,7 @@ def test_an_unknown_price_is_reported_once_without_a_call(tmp_path: Path, live: 
     assert database.execute(query).fetchall() == [("alert", 1)]
     database.close()
     told = run_script("status", cwd=tmp_path, env=live)
-    assert '[models."gpt-nobody-knows".price] tells it' in told.out
+    assert '(add [models."gpt-nobody-knows".price])' in told.out
 
 
 def test_a_cap_that_would_block_every_call_is_refused_before_a_task_is_stored(

@@ -83,11 +83,11 @@ async def test_a_server_goes_on_with_other_batches(
         await serving
 
 
-def test_serving_once_says_what_stays_queued_and_why(tmp_path: Path, simulator: SimulatorProcess) -> None:
+def test_serving_once_says_what_is_left_and_why(tmp_path: Path, simulator: SimulatorProcess) -> None:
     write_rows(tmp_path / "tasks.jsonl", [{"id": f"t{n}", "prompt": f"{n} {LARGE}"} for n in range(40)])
     env = live_environment(simulator.base_urls, only=["openai"])
     first = run_script("run", "tasks.jsonl", "-o", "out.jsonl", "--max-cost", "0.0001", cwd=tmp_path, env=env)
     assert first.process.returncode == 1, first.err
     once = run_script("--once", "--yes", cwd=tmp_path, env=env)
     assert once.process.returncode == 1, once.err
-    assert "cap of batch" in once.err and "40 tasks left, which stay queued" in once.err
+    assert "stopped: cap of batch" in once.err and "40 tasks left; raise it with --max-cost" in once.err
