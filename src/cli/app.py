@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -274,6 +276,7 @@ def config(context: click.Context, /) -> None:
 
 def main() -> None:
     """Run the command line and exit. An error that a user can fix is one line, not a traceback."""
+    _open_closed_streams()
     for number in stop_signals():
         signal.signal(number, _interrupt)  # until a run handles them
     if sys.platform == "win32":
@@ -290,6 +293,13 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):  # before the loop handles signals, or after it
         options.console.note("stopped")
         sys.exit(STOPPED)
+
+
+def _open_closed_streams() -> None:
+    """Give streams that were closed at the start (`>&-`) a place, so that no database or socket takes it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open for the life of the process
 
 
 def _interrupt(number: int, _frame: object) -> None:

@@ -104,7 +104,7 @@ def test_six_bad_tasks_at_the_head_of_a_file_hold_the_others_up_for_a_few_second
 def test_four_bad_tasks_at_one_provider(kind: str, told: bool) -> None:
     world = a_file(104, set(range(4)), kind, 1, 112, told=told, seed=2).run()
     ends = ends_s(world)
-    assert max(at for row, at in ends.items() if int(row) >= 4) <= 30.0
+    assert max(at for row, at in ends.items() if int(row) >= 4) <= 20.0
     assert max(ends.values()) <= 120.0
     assert world.statuses == {TaskStatus.SUCCEEDED: 100, TaskStatus.FAILED: 4}
 

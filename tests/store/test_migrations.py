@@ -21,6 +21,8 @@ import sqlalchemy as sa
 
 from src.core.budget_keeper import CAP
 from src.core.store import Store, schema
+from src.core.store.lock import HostLock
+from src.errors import StoreError
 from src.records import TaskStatus
 from src.simulator.process import SimulatorProcess
 from tests.databases import DATABASES
@@ -147,6 +149,33 @@ def test_the_contents_of_the_earlier_schema_stay_readable(killed: Killed) -> Non
         assert len(store.reports.usage(0.0, 1e11)) == 1
         reserved = rows_of(store, schema.cost_reservations)
         assert [tuple(row)[2:] for row in reserved] == [(killed.batch, "local", RESERVED_NANOS)]
+
+
+def test_a_database_that_an_earlier_version_serves_is_not_migrated(killed: Killed) -> None:
+    if isinstance(killed.place, Path):
+        lock = HostLock(killed.place.with_name("live.db.lock"))
+        assert lock.acquire()
+    else:
+        serve_from_now(killed.place, lease_s=600.0)
+    with pytest.raises(StoreError, match=r"an earlier version serves it \(process \d+"):
+        Store.open(killed.place, simulated=False)
+    if isinstance(killed.place, Path):
+        lock.release()
+    else:
+        serve_from_now(killed.place, lease_s=0.0)
+    with Store.open(killed.place, simulated=False) as store:
+        assert store.reports.task_counts()[TaskStatus.SUCCEEDED] > 0
+
+
+def serve_from_now(url: str, lease_s: float) -> None:
+    """Renew the lease as a leader of the earlier version does."""
+    import psycopg
+
+    renew = (
+        "UPDATE leadership SET holder = 'h', lease_s = %s, renewed_at = extract(epoch FROM clock_timestamp())"
+    )
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(renew, (lease_s,))
 
 
 def test_a_run_that_the_earlier_version_left_resumes_and_repeats_no_call(

@@ -16,9 +16,11 @@ import sqlalchemy as sa
 from ...errors import StoreError
 from .database import Database
 from .engine import busy_timeout_s, prepare_place
+from .leadership import LeadershipRow
 from .schema import REVISION, meta
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+_LEADERSHIP_REVISION = "0003"  # the first schema that names its leader
 _ADVISORY_LOCK = 0x0A6E_7500
 _version = sa.table("alembic_version", sa.column("version_num"))
 
@@ -27,7 +29,8 @@ def bring_up_to_date(database: Database, *, simulated: bool) -> None:
     """Create or migrate the schema, and check that simulated and live results stay apart.
 
     Raises StoreError for a database that is newer than this program, belongs to another program, holds live
-    results although `simulated` is True (or the other way round), or cannot be opened.
+    results although `simulated` is True (or the other way round), has to be migrated while an earlier version
+    serves it, or cannot be opened.
     """
     prepare_place(database.url)
     if database.is_sqlite:
@@ -37,6 +40,8 @@ def bring_up_to_date(database: Database, *, simulated: bool) -> None:
         if current == REVISION:
             _check_kind(connection, database.place, simulated)
             return
+    if current is not None and current >= _LEADERSHIP_REVISION:
+        _refuse_while_served(database)
     with database.writing() as connection:
         _lock(connection, database)
         if _revision(connection, database.place) != REVISION:  # no other process was faster
@@ -44,6 +49,16 @@ def bring_up_to_date(database: Database, *, simulated: bool) -> None:
         insert = database.insert(meta).values(key="simulated", value=int(simulated))
         connection.execute(insert.on_conflict_do_nothing())
         _check_kind(connection, database.place, simulated)
+
+
+def _refuse_while_served(database: Database) -> None:
+    """An earlier version that still serves the database could not store its answers in the new schema."""
+    leader = LeadershipRow(database).leader()
+    if leader.alive:
+        raise StoreError(
+            f"{database.place}: can't be migrated now: an earlier version serves it "
+            f"(process {leader.pid} on {leader.host}; stop it first)"
+        )
 
 
 def _revision(connection: sa.Connection, place: str) -> str | None:
