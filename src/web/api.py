@@ -101,6 +101,7 @@ def _written(view: Any) -> tuple[str, str]:
 
 @api.get("/providers/status")
 def providers_status() -> Response:
+    """The state of every provider, as the orchestrator last reported it."""
     if visible_submitter():
         return _json(as_json(visible_pool_view(app_context())))
     return _view("pool", pool_view(app_context()))
@@ -108,6 +109,7 @@ def providers_status() -> Response:
 
 @api.get("/dashboard")
 def dashboard() -> Response:
+    """The figures of the dashboard."""
     if visible_submitter():
         return _json(as_json(visible_dashboard_view(app_context())))
     return _view("dashboard", dashboard_view(app_context()))
@@ -115,11 +117,13 @@ def dashboard() -> Response:
 
 @api.get("/providers/rebalance")
 def weights() -> Response:
+    """The weights in force, the configured ones and the candidates."""
     return _json(as_json(rebalance_view(app_context())))
 
 
 @api.post("/providers/rebalance")
 def rebalance() -> Response:
+    """Set the weights; they take effect within a second."""
     body = body_of(RebalanceBody)
     wanted = provider_actions.wanted_weights(app_context(), body)
     version = None if body.dry_run else provider_actions.apply_weights(app_context(), wanted, caller_name())
@@ -139,11 +143,13 @@ def rebalance() -> Response:
 
 @api.post("/providers/rebalance/undo")
 def undo() -> Response:
+    """Take back the last change of weights."""
     return _stepped(provider_actions.undo_weights(app_context(), caller_name()))
 
 
 @api.post("/providers/rebalance/redo")
 def redo() -> Response:
+    """Repeat the change of weights that was taken back last."""
     return _stepped(provider_actions.redo_weights(app_context(), caller_name()))
 
 
@@ -155,6 +161,7 @@ def _stepped(version: int) -> Response:
 
 @api.post("/providers/<name>/<any(pause, resume, reset):verb>")
 def steer(name: str, verb: str) -> Response:
+    """Pause or resume a provider, or reset its breaker."""
     provider_actions.steer(app_context(), name, verb, caller_name())
     return _json({"provider": name, "requested": verb, "simulated": app_context().simulated}, 202)
 
@@ -207,6 +214,7 @@ def _detail_of(batch: str, task: Task) -> dict[str, Any]:
 
 @api.get("/tasks")
 def tasks() -> Response:
+    """A page of tasks that match the filters of the query."""
     wanted = query_of(TaskFilter)
     page = task_list(app_context(), wanted, wanted.limit)
     rows = [task_json(app_context(), row, state) for row, state in page.rows]
@@ -215,31 +223,37 @@ def tasks() -> Response:
 
 @api.get("/rows/<row>")
 def task(row: str) -> Response:
+    """One task by its row number, with its attempts."""
     return _json(task_detail_json(app_context(), visibility.find_task(app_context(), row)))
 
 
 @api.get("/tasks/<task_id>")
 def task_named(task_id: str) -> Response:
+    """One task by its id, in the batch of the query."""
     return _json(task_detail_json(app_context(), visibility.find_queued_task(app_context(), task_id)))
 
 
 @api.get("/tasks/<batch>/<task_id>")
 def task_by_id(batch: str, task_id: str) -> Response:
+    """One task by batch and id."""
     return _json(task_detail_json(app_context(), visibility.find_task_by_id(app_context(), batch, task_id)))
 
 
 @api.post("/rows/<row>/<any(cancel, retry):verb>")
 def task_verb(row: str, verb: str) -> Response:
+    """Cancel a task or run it again, by its row number."""
     return _do(visibility.find_task(app_context(), row), verb)
 
 
 @api.post("/tasks/<task_id>/<any(cancel, retry):verb>")
 def task_verb_named(task_id: str, verb: str) -> Response:
+    """Cancel a task or run it again, by its id."""
     return _do(visibility.find_queued_task(app_context(), task_id), verb)
 
 
 @api.post("/tasks/<batch>/<task_id>/<any(cancel, retry):verb>")
 def task_verb_by_id(batch: str, task_id: str, verb: str) -> Response:
+    """Cancel a task or run it again, by batch and id."""
     return _do(visibility.find_task_by_id(app_context(), batch, task_id), verb)
 
 
@@ -267,12 +281,14 @@ def _do(detail: TaskDetail, verb: str) -> Response:
 
 @api.get("/batches")
 def batches() -> Response:
+    """Every batch with its counts."""
     found = [as_json(batch_view(row)) for row in visibility.visible_batches(app_context())]
     return _json({"batches": found, "simulated": app_context().simulated})
 
 
 @api.post("/batches/cancel")
 def cancel_batch() -> Response:
+    """Cancel the tasks of a batch that have not started."""
     batch = body_of(BatchBody).batch
     done = task_actions.cancel_batch(app_context(), batch, caller_name())
     return _json({"batch": batch, **done, "simulated": app_context().simulated}, 202)
@@ -280,6 +296,7 @@ def cancel_batch() -> Response:
 
 @api.post("/batches/retry")
 def retry_batch() -> Response:
+    """Run the ended tasks of a batch again, by their statuses."""
     batch = body_of(BatchBody).batch
     queued = task_actions.retry_batch(app_context(), batch, caller_name())
     return _json({"batch": batch, "queued": queued, "simulated": app_context().simulated}, 202)
@@ -290,6 +307,7 @@ def retry_batch() -> Response:
 
 @api.get("/usage")
 def usage() -> Response:
+    """Tokens, calls and cost by day, provider, model, task type and submitter."""
     wanted = query_of(UsageQuery)
     now = app_context().now()
     until = now + 60 if wanted.until is None else wanted.until
@@ -302,6 +320,7 @@ def usage() -> Response:
 
 @api.get("/events")
 def events() -> Response:
+    """Events, newest first."""
     wanted = query_of(EventsQuery)
     kinds = [wanted.kind] if wanted.kind else []
     rows = event_views(app_context().store.events.recent(wanted.limit, after_id=wanted.after, kinds=kinds))

@@ -17,6 +17,7 @@ auth = Blueprint("auth", __name__)
 
 @auth.route("/login", methods=["GET", "POST"])
 def login() -> Response | str | tuple[str, int]:
+    """Exchange a token for a session."""
     target = _own_path(request.values.get("next", ""))
     if not app_context().access.tokens:
         return redirect(target, 303)
@@ -33,6 +34,7 @@ def login() -> Response | str | tuple[str, int]:
 
 @auth.post("/logout")
 def logout() -> Response:
+    """End the session."""
     require_csrf(request.form.get("csrf", ""))
     end()
     return redirect(url_for("auth.login"), 303)

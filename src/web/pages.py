@@ -31,12 +31,14 @@ PAGE_SIZE = 50
 
 @pages.get("/")
 def dashboard() -> str:
+    """The first page: what is going on."""
     view = visible_dashboard_view(app_context())
     return render_template("dashboard.html", view=view, line=status_line(view), form={})
 
 
 @pages.get("/provider-status")
 def provider_status() -> str:
+    """Providers, agents and limits."""
     chosen = request.args.get("range", "hour")
     return render_template(
         "provider_status.html",
@@ -49,6 +51,7 @@ def provider_status() -> str:
 
 @pages.post("/providers/<name>/<any(pause, resume, reset):verb>")
 def steer(name: str, verb: str) -> AnyResponse:
+    """Pause or resume a provider, or reset its breaker."""
     provider_actions.steer(app_context(), name, verb, caller_name())
     done = {"pause": "paused", "resume": "resumed", "reset": "breaker reset requested"}[verb]
     flash(f"{name}: {done}")
@@ -60,6 +63,7 @@ def steer(name: str, verb: str) -> AnyResponse:
 
 @pages.get("/rebalance")
 def rebalance() -> str:
+    """The weights, their history and what others would have done."""
     name = request.args.get("preset", "")
     if name not in PRESETS:
         return _rebalance_page(None, "")
@@ -123,6 +127,7 @@ def _rebalance_page(wanted: dict[str, float] | None, chosen: str, problem: Probl
 
 @pages.get("/tasks")
 def tasks() -> str:
+    """The list of tasks."""
     try:
         wanted, problem = query_of(TaskFilter), None
     except ValidationError as error:
@@ -147,6 +152,7 @@ def tasks() -> str:
 
 @pages.get("/rows/<row>")
 def task(row: str) -> str:
+    """One task, by its row number."""
     return _task_page(task_view(app_context(), visibility.find_task(app_context(), row)))
 
 
@@ -162,6 +168,7 @@ def task_named(task_id: str) -> AnyResponse:
 
 @pages.get("/tasks/<batch>/<task_id>")
 def task_by_id(batch: str, task_id: str) -> str:
+    """One task, by batch and id."""
     return _task_page(task_view(app_context(), visibility.find_task_by_id(app_context(), batch, task_id)))
 
 
@@ -172,6 +179,7 @@ def _task_page(view: object) -> str:
 
 @pages.post("/rows/<row>/<any(cancel, retry):verb>")
 def task_verb(row: str, verb: str) -> AnyResponse:
+    """Cancel a task or run it again."""
     detail = visibility.find_task(app_context(), row)
     if verb == "cancel":
         outcome = task_actions.cancel_task(app_context(), detail, caller_name())
@@ -188,6 +196,7 @@ def task_verb(row: str, verb: str) -> AnyResponse:
 
 @pages.post("/batches/<any(cancel, retry):verb>")
 def batch_verb(verb: str) -> AnyResponse | str:
+    """Cancel a batch or run its ended tasks again."""
     batch = request.form.get("batch", "")
     if verb == "cancel" and not request.form.get("confirmed"):
         return _confirm_cancel(batch)
@@ -236,6 +245,7 @@ def _whole(text: str) -> int:
 
 @pages.get("/tasks/export.<any(jsonl, csv):kind>")
 def export_tasks(kind: str) -> Response:
+    """Download the tasks that match the filters, as CSV or JSON Lines."""
     wanted = query_of(TaskFilter)
     make: Callable[..., Iterator[bytes]] = export.as_jsonl if kind == "jsonl" else export.as_csv
     mime = "application/x-ndjson" if kind == "jsonl" else "text/csv"
@@ -250,6 +260,7 @@ def export_tasks(kind: str) -> Response:
 
 @pages.post("/uploads")
 def upload() -> AnyResponse:
+    """Store a task file and show its plan."""
     file = request.files.get("file")
     if file is None or not file.filename:
         raise Problem(422, "invalid", "Choose a file first.", {"field": "file"})
@@ -263,6 +274,7 @@ upload.body_bytes = MAX_UPLOAD_BYTES  # type: ignore[attr-defined]
 
 @pages.get("/uploads/<upload_id>")
 def uploaded(upload_id: str) -> str:
+    """The plan of an uploaded file."""
     return render_template(
         "upload.html", upload=Uploads(app_context()).find(upload_id), now=app_context().now()
     )
@@ -270,6 +282,7 @@ def uploaded(upload_id: str) -> str:
 
 @pages.post("/uploads/<upload_id>")
 def start_upload(upload_id: str) -> AnyResponse:
+    """Queue the rows of an uploaded file."""
     if request.form.get("action") == "drop":
         Uploads(app_context()).drop(upload_id)
         flash("The file was discarded; none of its tasks was submitted.")

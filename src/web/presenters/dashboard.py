@@ -32,6 +32,8 @@ _BAD_STATES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class EventView:
+    """One event as a line of text."""
+
     id: int
     at: float
     kind: str
@@ -112,6 +114,7 @@ class DashboardView:
 
 
 def dashboard_view(context: AppContext) -> DashboardView:
+    """Everything that the dashboard shows."""
     return context.cache.get("dashboard", lambda: _dashboard_view(context))
 
 
@@ -193,6 +196,7 @@ def _cost_summary(
 
 
 def event_views(rows: list[EventRow]) -> tuple[EventView, ...]:
+    """Events as lines of text."""
     return tuple(_event_view(row.id, row.event) for row in rows)
 
 

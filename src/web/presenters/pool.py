@@ -68,6 +68,8 @@ class GaugeView:
 
 @dataclass(frozen=True, slots=True)
 class ProviderView:
+    """One provider as its card shows it."""
+
     name: str
     state: ProviderCondition
     reason: str
@@ -97,6 +99,8 @@ class ProviderView:
 
 @dataclass(frozen=True, slots=True)
 class AgentView:
+    """One agent as its row shows it."""
+
     name: str
     home: str
     task_types: tuple[str, ...]
@@ -175,6 +179,7 @@ def callable_providers(context: AppContext) -> Collection[str]:
 
 
 def orchestrator_view(row: OrchestratorRow | None, leader: Leader, now: float) -> OrchestratorView:
+    """Whether an orchestrator runs, and which."""
     if row is None:
         return OrchestratorView("never", "", None, "", "", None, None, None)
     # Clocks of two hosts are not compared: across hosts only the lease counts, by the database's clock.

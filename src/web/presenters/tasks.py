@@ -46,6 +46,8 @@ class TaskListView:
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
+    """One task as its page shows it."""
+
     detail: TaskDetail
     state: TaskState
     steps: tuple[Step, ...]
@@ -97,6 +99,7 @@ def task_list(context: AppContext, wanted: TaskFilter, limit: int) -> TaskListVi
 
 
 def task_view(context: AppContext, detail: TaskDetail) -> TaskView:
+    """The view of one task with its attempts."""
     return TaskView(
         detail,
         state_of(detail.row, pool_view(context).rows_in_flight),
@@ -128,6 +131,7 @@ def _attempt_step(attempt: Attempt, before: float) -> Step:
 
 
 def batch_view(row: BatchRow) -> BatchView:
+    """The view of one batch."""
     counts = {status.value: number for status, number in row.counts.items()}
     open_tasks = counts["queued"] + counts["running"]
     return BatchView(
