@@ -1,4 +1,4 @@
-"""Checks the health of providers in doubt, with the free call that lists models.
+"""Checks the health of providers in doubt, by listing their models, which costs nothing.
 
 When a check is due and what its outcome means is decided in `routing/connectivity.py`; here it is made. Each
 provider is checked by a job of its own, so that one that hangs does not delay the others.

@@ -25,7 +25,7 @@ def is_visible(context: AppContext, batch: str, submitter: str) -> bool:
 
 
 def is_own_batch(batch: BatchRow | None, name: str) -> bool:
-    """Whether `name` started the batch. The queue belongs to nobody."""
+    """Whether `name` started the batch. The queue has no owner."""
     return batch is not None and batch.name != QUEUE and batch.submitter == name
 
 
