@@ -113,9 +113,7 @@ calls_in_flight = 8
 """
 
 
-def test_after_kills_without_a_budget_the_books_hold_what_the_provider_bills(
-    tmp_path: Path, database_env: dict[str, str]
-) -> None:
+def test_after_kills_without_a_budget_the_books_hold_what_the_provider_bills(tmp_path: Path) -> None:
     """Certain <= bill <= certain + uncertain, over two kills; and uncertain is what was in flight at most."""
     write_rows(tmp_path / "tasks.jsonl", TASKS[:120])
     (tmp_path / "priced.toml").write_text(PRICED)
@@ -123,7 +121,7 @@ def test_after_kills_without_a_budget_the_books_hold_what_the_provider_bills(
     command += ("--config", "priced.toml")
     row = {"latency": {"first_token_s": 0.3, "per_token_s": 0.0}}
     with SimulatorProcess.start({"providers": {"openai": row}}) as simulator:
-        env = live_environment(simulator.base_urls, only=["openai"]) | database_env
+        env = live_environment(simulator.base_urls, only=["openai"])
         out = tmp_path / "out.jsonl"
         for rows in (15, 45):
             with Script(*command, cwd=tmp_path, env=env) as script:
