@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 NANOS_PER_USD = 1_000_000_000
 GENERAL = "general"  # the task type of a task that names none
+PARAMETERS = ("temperature", "top_p", "seed", "stop", "response_schema")  # some models take none of them
 SCHEMA_FRAME_CHARS = 400  # what a provider, or a prompt, puts around a schema
 
 
@@ -68,6 +69,8 @@ class Task:
     tier: str = "auto"  # auto, economy, standard, premium
     max_tokens: int | None = None  # None: the tier's default
     temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
     stop: tuple[str, ...] = ()
     models: tuple[str, ...] = ()  # pins; empty: any
     providers: tuple[str, ...] = ()  # pins; empty: any
@@ -86,6 +89,7 @@ class Task:
     prompt_chars: int = field(init=False, compare=False, default=0)  # with the schema, which is sent too
     prompt_bytes: int = field(init=False, compare=False, default=0)  # UTF-8, at most
     schema_chars: int = field(init=False, compare=False, default=0)
+    parameters: tuple[str, ...] = field(init=False, compare=False, default=())  # of `PARAMETERS`, those set
 
     def __post_init__(self) -> None:
         chars = size = 0
@@ -98,6 +102,8 @@ class Task:
             object.__setattr__(self, "schema_chars", schema)
             chars += schema
             size += 2 * schema  # where an API format can't say all of it, it goes out in words as well
+        given = tuple(name for name in PARAMETERS if getattr(self, name) not in (None, ()))
+        object.__setattr__(self, "parameters", given)
         object.__setattr__(self, "prompt_chars", chars)
         object.__setattr__(self, "prompt_bytes", size)
 
@@ -145,6 +151,8 @@ class CompletionRequest:
     messages: tuple[Message, ...]
     max_tokens: int
     temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
     stop: tuple[str, ...] = ()
     timeout_s: float = 120.0
     response_schema: Mapping[str, Any] | None = None

@@ -232,7 +232,7 @@ class ModelConfig(Section):
     api_format: ApiFormatName | None = None
     successor: str = ""
     context_window: int | None = Field(default=None, ge=1)
-    refuses: tuple[Literal["temperature", "stop", "response_schema"], ...] = ()
+    refuses: tuple[Literal["temperature", "top_p", "seed", "stop", "response_schema"], ...] = ()
     max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     thinking_headroom_tokens: int = Field(default=0, ge=0)
     prompt_cache: Literal["", "key", "marks"] = (
@@ -370,6 +370,13 @@ class Settings(Section):
         if model in {row.models.of(tier) for tier in TIERS}:
             return True
         return provider == row.api_format == (self.lookup_model(model).api_format or api_of(model))
+
+    def unsent(self, provider: str, model: str, given: Collection[str]) -> dict[str, str]:
+        """Those of the `given` parameters that a call leaves out, each with its words for a warning."""
+        refused, api = self.lookup_model(model).refuses, self.providers[provider].api
+        found = {name: name for name in given if name in refused or name in api.lacks}
+        sent = [name for name in api.exclusive if name in given and name not in found]
+        return found | {name: f"{name} beside {sent[0]}" for name in sent[1:]}
 
     def left_by(self, models: Collection[str], providers: Collection[str]) -> list[str]:
         """The providers, configured or not, that a task pinned to these may go to. Empty: not pinned."""

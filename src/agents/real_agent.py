@@ -55,19 +55,22 @@ class RealAgent:
         """The placement as a request: parameters that the model does not take are left out."""
         task = placement.task
         config = self._settings.lookup_model(placement.model)
+        unsent = self._settings.unsent(placement.provider, placement.model, task.parameters)
         messages = self._messages(task.messages)
         as_written = messages is task.messages  # an agent's system prompt changes the shared prefix
         return CompletionRequest(
             model=placement.model,
             messages=messages,
             max_tokens=placement.max_tokens,
-            temperature=None if "temperature" in config.refuses else task.temperature,
-            stop=() if "stop" in config.refuses else task.stop,
+            temperature=None if "temperature" in unsent else task.temperature,
+            top_p=None if "top_p" in unsent else task.top_p,
+            seed=None if "seed" in unsent else task.seed,
+            stop=() if "stop" in unsent else task.stop,
             timeout_s=placement.timeout_s,
             response_schema=task.response_schema,
             parameters={
                 "max_tokens_parameter": config.max_tokens_parameter,
-                "schema_in_words": "response_schema" in config.refuses,
+                "schema_in_words": "response_schema" in unsent,
                 "prompt_cache": config.prompt_cache if self._settings.caching.enabled else "",
                 "thinking_headroom_tokens": config.thinking_headroom_tokens,
             },

@@ -136,6 +136,8 @@ class AnthropicAdapter(SdkAdapter):
             _mark(body, messages, request)
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
         if request.stop:
             body["stop_sequences"] = list(request.stop)
         if schema is not None:

@@ -32,6 +32,10 @@ class ApiFormat:
     """The price list of the API's inventor in the genai-prices package. Empty: it has none."""
     warm_up_s: float
     """How long the import of its SDK takes before the first call, measured on two cores."""
+    lacks: tuple[str, ...] = ()
+    """Those of `PARAMETERS` that it has no name for."""
+    exclusive: tuple[str, ...] = ()
+    """Parameters of which it takes one: the first that is set."""
 
 
 _ROWS = (
@@ -51,6 +55,8 @@ _ROWS = (
         schema_form=anthropic_form,
         price_list="anthropic",
         warm_up_s=2.1,
+        lacks=("seed",),
+        exclusive=("temperature", "top_p"),  # newer models answer 400 to both together
     ),
     ApiFormat(
         name="openai",
@@ -84,6 +90,7 @@ _ROWS = (
         schema_form=gemini_form,
         price_list="google",
         warm_up_s=1.0,
+        lacks=("seed",),  # the generation config of google-generativeai has none
     ),
 )
 

@@ -243,6 +243,8 @@ class GeminiAdapter:
         system, turns = system_apart(messages)
         if request.temperature is not None:
             config["temperature"] = request.temperature
+        if request.top_p is not None:
+            config["top_p"] = request.top_p
         if request.stop:
             config["stop_sequences"] = list(request.stop)
         model = GenerativeModel(request.model, system_instruction=system or None)

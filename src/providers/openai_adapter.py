@@ -201,6 +201,10 @@ class OpenAIAdapter(SdkAdapter):
         _use_cache(body, request, len(messages) - len(request.messages))
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
+        if request.seed is not None:
+            body["seed"] = request.seed
         if request.stop:
             body["stop"] = list(request.stop)
         if schema is not None:

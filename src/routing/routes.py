@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..records import GENERAL, Candidate, RefusalKind, Task
-from ..settings import TIERS, ModelConfig, Settings
+from ..settings import TIERS, Settings
 from .state import ModelState, ProviderState
 
 # More than any tokenizer packs into a token of prose, so that only a prompt that can't fit is left out.
@@ -93,14 +93,14 @@ def _options_of(
 ) -> Iterator[Option | Candidate]:
     """The option of each model that the task may use there, or why that model can't serve it."""
     for name, warning in _models_of(task, provider, tier, settings):
-        unsupported = _unsupported(task, settings.lookup_model(name))
-        if unsupported and settings.strict_params:
-            why = f"{name} takes no {unsupported[0]}"
+        unsent = settings.unsent(provider.name, name, task.parameters) if task.parameters else {}
+        if unsent and settings.strict_params:
+            why = f"{name} takes no {next(iter(unsent.values()))}"
             yield _left_out(provider, RefusalKind.PARAMETER_UNSUPPORTED, why)
             continue
         model = provider.model(name, settings, now)
         warnings: tuple[str, ...] = (warning,) if warning else ()
-        warnings += tuple(_dropped(name, parameter) for parameter in unsupported)
+        warnings += tuple(_dropped(name, parameter) for parameter in unsent.values())
         yield _option(task, provider, model, tier, settings, warnings)
 
 
@@ -155,16 +155,6 @@ def _dropped(model: str, parameter: str) -> str:
     return f"{model} takes no {parameter}: {how}"
 
 
-def _unsupported(task: Task, row: ModelConfig) -> list[str]:
-    """The parameters that the task sets and the model does not take."""
-    wanted = {
-        "temperature": task.temperature is not None,
-        "stop": bool(task.stop),
-        "response_schema": task.response_schema is not None,
-    }
-    return [parameter for parameter in row.refuses if wanted[parameter]]
-
-
 def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -> int:
     config = settings.task_types.get(task.task_type)
     if not settings.routing.preferences or config is None or not config.prefer:
@@ -184,8 +174,6 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         task.task_type,
         choose_tier(task, settings),
         task.max_tokens,
-        task.temperature is not None,
-        bool(task.stop),
-        task.response_schema is not None,
+        task.parameters,
         task.prompt_chars.bit_length(),
     )

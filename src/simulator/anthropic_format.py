@@ -105,6 +105,8 @@ class AnthropicFormat:
         for name in ("model", "messages", "max_tokens"):
             if not body.get(name):
                 raise Fail("bad_request", message=f"{name}: Field required")
+        if "seed" in body:
+            raise Fail("bad_request", message="seed: Extra inputs are not permitted")
         parts, chars, marked, last = self._read_prompt(body)
         sampling = numbers(body, _SAMPLING)
         wrong = first_violation(_RANGES, sampling)

@@ -205,6 +205,9 @@ class OpenAIFormat:
         if wrong:
             text = f"Invalid '{wrong}': expected a value between 0 and {_RANGES[wrong][1]:g}."
             raise Fail("bad_request", message=text, param=wrong)
+        if not isinstance(body.get("seed", 0), int):
+            text = "Invalid type for 'seed': expected an integer."
+            raise Fail("bad_request", message=text, param="seed")
         form = _checked_form(body)
         stops = body.get("stop") or ()
         old, new = positive_int(body, "max_tokens"), positive_int(body, "max_completion_tokens")

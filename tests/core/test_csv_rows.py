@@ -45,9 +45,10 @@ def prompts(items: list[Task | BadLine]) -> list[str]:
 
 def test_a_row_becomes_a_task_with_every_field(settings: Settings) -> None:
     (task,) = read(
-        "id,prompt,system,task_type,tier,max_tokens,temperature,stop,deadline_s,priority,models,providers,"
-        "choices,metadata,name\r\n"
-        '7 ,"Hi, you",Be brief.,research,premium,50,0.5,"a,b",60,-3,"gpt-4, gpt-4o-mini",openai,"yes, no",'
+        "id,prompt,system,task_type,tier,max_tokens,temperature,top_p,seed,stop,deadline_s,priority,models,"
+        "providers,choices,metadata,name\r\n"
+        '7 ,"Hi, you",Be brief.,research,premium,50,0.5,0.9,7,"a,b",60,-3,"gpt-4, gpt-4o-mini",openai,'
+        '"yes, no",'
         '"{""k"": 1}",Ann\r\n',
         settings,
     )
@@ -59,6 +60,8 @@ def test_a_row_becomes_a_task_with_every_field(settings: Settings) -> None:
         tier="premium",
         max_tokens=50,
         temperature=0.5,
+        top_p=0.9,
+        seed=7,
         stop=("a,b",),
         models=("gpt-4", "gpt-4o-mini"),
         providers=("openai",),
@@ -158,6 +161,8 @@ def test_a_bad_row_says_where_and_why_and_the_others_are_read(
 
 
 CELLS = {
+    "top_p": ("most", "'top_p' must be a number such as 0.5, not 'most'"),
+    "seed": ("1.5", "'seed' must be a whole number, not '1.5'"),
     "temperature": ("warm", "'temperature' must be a number such as 0.5, not 'warm'"),
     "deadline_s": ("nan", "'deadline_s' must be a finite number, not nan"),
     "metadata": ("{", "'metadata': not JSON: "),

@@ -48,6 +48,8 @@ def test_a_full_row_becomes_a_task_with_every_field(settings: Settings) -> None:
         tier="premium",
         max_tokens=50,
         temperature=0,
+        top_p=1,
+        seed=0,
         stop="END",
         deadline_s=60,
         priority=-3,
@@ -64,6 +66,8 @@ def test_a_full_row_becomes_a_task_with_every_field(settings: Settings) -> None:
         tier="premium",
         max_tokens=50,
         temperature=0.0,
+        top_p=1.0,
+        seed=0,
         stop=("END",),
         models=("gpt-4",),
         providers=("openai",),
@@ -154,6 +158,11 @@ BAD_ROWS = {
     "unknown tier": (
         '{"prompt": "a", "tier": "gold"}',
         "'tier' must be one of 'auto', 'economy', 'standard' or 'premium', not 'gold'",
+    ),
+    "top_p out of range": ('{"prompt": "a", "top_p": 1.5}', "'top_p' must be at most 1, not 1.5"),
+    "a seed with a fraction": (
+        '{"prompt": "a", "seed": 1.5}',
+        "'seed' must be a whole number, not the number 1.5",
     ),
     "temperature out of range": (
         '{"prompt": "a", "temperature": 3}',

@@ -147,16 +147,18 @@ async def test_anthropic_gets_system_prompts_apart_and_only_what_was_given(anthr
 
 async def test_anthropic_gets_every_parameter(anthropic_api: CannedApi) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
-    await anthropic_api.answer(claude(), temperature=0.0, stop=("END",), response_schema=schema)
+    await anthropic_api.answer(claude(), top_p=0.9, stop=("END",), response_schema=schema)
     body = anthropic_api.canned.seen[0]["body"]
-    assert (body["temperature"], body["stop_sequences"]) == (0.0, ["END"])
+    assert (body["top_p"], body["stop_sequences"]) == (0.9, ["END"])
     closed = {**schema, "additionalProperties": False}
     assert body["output_config"] == {"format": {"type": "json_schema", "schema": closed}}
 
 
 async def test_openai_gets_every_parameter(openai_api: CannedApi) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    await openai_api.answer(gpt(), temperature=0.5, stop=("A", "B"), response_schema=schema)
+    await openai_api.answer(
+        gpt(), temperature=0.5, top_p=0.9, seed=0, stop=("A", "B"), response_schema=schema
+    )
     seen = openai_api.canned.seen[0]
     assert seen["path"] == "/v1/chat/completions"
     assert seen["body"] == {
@@ -167,6 +169,8 @@ async def test_openai_gets_every_parameter(openai_api: CannedApi) -> None:
         ],
         "max_completion_tokens": 400,
         "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 0,
         "stop": ["A", "B"],
         "response_format": {
             "type": "json_schema",
@@ -206,7 +210,9 @@ async def test_gemini_gets_every_parameter(gemini_api: CannedApi) -> None:
         Message("user", "?"),
     )
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    await gemini_api.answer(gemini(), messages=turns, temperature=0.5, stop=("END",), response_schema=schema)
+    await gemini_api.answer(
+        gemini(), messages=turns, temperature=0.5, top_p=0.9, stop=("END",), response_schema=schema
+    )
     seen = gemini_api.canned.seen[0]
     assert seen["path"] == "/v1beta/models/gemini-3.5-flash-lite:generateContent"
     assert seen["headers"]["x-goog-api-key"] == KEY
@@ -219,7 +225,8 @@ async def test_gemini_gets_every_parameter(gemini_api: CannedApi) -> None:
         ("user", "?"),
     ]
     config = body["generationConfig"]
-    assert (config["maxOutputTokens"], config["temperature"], config["stopSequences"]) == (400, 0.5, ["END"])
+    assert (config["maxOutputTokens"], config["temperature"], config["topP"]) == (400, 0.5, 0.9)
+    assert config["stopSequences"] == ["END"]
     assert config["responseMimeType"] == "application/json"
     assert list(config["responseSchema"]["properties"]) == ["a"]
 

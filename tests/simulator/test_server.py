@@ -229,6 +229,8 @@ async def test_a_call_that_did_not_enter_writes_no_cache(raw: Raw) -> None:
         pytest.param("anthropic", {**body("anthropic"), "messages": [{"role": "system"}]}, id="role"),
         pytest.param("anthropic", {**body("anthropic"), "output_config": [1]}, id="list for an object"),
         pytest.param("anthropic", {**body("anthropic"), "temperature": 1.5}, id="temperature too high"),
+        pytest.param("anthropic", {**body("anthropic"), "seed": 7}, id="a seed for Claude"),
+        pytest.param("openai", {**body("openai"), "seed": "7"}, id="a seed in words"),
         pytest.param("openai", {"model": "m"}, id="openai without messages"),
         pytest.param("openai", {**body("openai"), "max_tokens": 0}, id="max_tokens of 0"),
         pytest.param("openai", {**body("openai"), "temperature": "hot"}, id="temperature in words"),

@@ -66,6 +66,8 @@ def test_each_task_keeps_its_own_metadata(store: Store) -> None:
         ({}, True),
         ({"temperature": 0.0}, False),  # it says another thing than nothing
         ({"temperature": 0.5}, False),
+        ({"top_p": 0.5}, False),
+        ({"seed": 1}, False),
         ({"task_type": "research"}, False),
         ({"tier": "premium"}, False),
         ({"models": ("m",)}, False),

@@ -61,8 +61,8 @@ def _stop(key: str, cell: str) -> Any:
 
 _READ: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(["id", "task_type", "tier"], _word),
-    **dict.fromkeys(["max_tokens", "priority"], _whole),
-    **dict.fromkeys(["temperature", "deadline_s"], _number),
+    **dict.fromkeys(["max_tokens", "priority", "seed"], _whole),
+    **dict.fromkeys(["temperature", "top_p", "deadline_s"], _number),
     **dict.fromkeys(["models", "providers", "choices"], _list),
     **dict.fromkeys(["messages", "metadata", "response_schema"], _json),
     "stop": _stop,

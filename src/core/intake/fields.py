@@ -13,6 +13,7 @@ from ...records import GENERAL, Message
 
 MAX_ID_CHARS = 200
 MAX_PRIORITY = 1_000_000
+MAX_SEED = 2**63 - 1  # OpenAI takes 64 bits with a sign
 MAX_BATCH_CHARS = 500
 
 
@@ -50,6 +51,8 @@ class TaskFields(BaseModel):
     tier: Literal["auto", "economy", "standard", "premium"] = "auto"
     max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-MAX_SEED - 1, le=MAX_SEED)] | None = None
     stop: list[Name] = Field(default_factory=list)
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0

@@ -32,13 +32,11 @@ _NOT_SENT: dict[str, tuple[Any, ...]] = {
     "prediction": (),
     "presence_penalty": (0,),
     "reasoning_effort": (),
-    "seed": (),
     "stream": (False,),
     "stream_options": (),
     "tool_choice": ("none",),
     "tools": ([],),
     "top_logprobs": (),
-    "top_p": (1,),
     "verbosity": (),
     "web_search_options": (),
 }
@@ -78,6 +76,8 @@ class _Body(BaseModel):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
     stop: list[str] | None = None
     response_format: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
@@ -136,6 +136,8 @@ def fields_of_batch_line(row: Mapping[str, Any]) -> dict[str, Any]:
         "models": [body.model],
         "max_tokens": limit,
         "temperature": body.temperature,
+        "top_p": None if body.top_p == 1 else body.top_p,  # the default, which some models do not take
+        "seed": body.seed,
         "stop": body.stop or [],
         "metadata": body.metadata or {},
         "response_schema": _schema(body.response_format),

@@ -63,6 +63,8 @@ def make_task(
         tier=valid.tier,
         max_tokens=valid.max_tokens,
         temperature=valid.temperature,
+        top_p=valid.top_p,
+        seed=valid.seed,
         stop=tuple(valid.stop),
         models=models,
         providers=providers,
@@ -88,7 +90,9 @@ def what_it_sends(
     asks: list[Any] = [[turn.role, turn.content] for turn in valid.turns()]
     if filled is not None:
         asks[-1] = list(filled)
-    names = ("task_type", "tier", "max_tokens", "temperature", "stop", "models", "providers")
+    names = (
+        "task_type", "tier", "max_tokens", "temperature", "top_p", "seed", "stop", "models", "providers",
+    )  # fmt: skip
     given = {name: getattr(valid, name) for name in names}
     if own_shape:
         given["response_schema"] = valid.schema_of_answer()

@@ -30,7 +30,7 @@ def request_of(task: Task) -> dict[str, Any]:
     }
     if task.tier != "auto":
         request["tier"] = task.tier
-    for name in ("max_tokens", "temperature", "response_schema"):
+    for name in ("max_tokens", "temperature", "top_p", "seed", "response_schema"):
         if (value := getattr(task, name)) is not None:
             request[name] = value
     for name in ("stop", "models", "providers"):
@@ -58,6 +58,8 @@ def decode_task(body: str | None, **columns: Any) -> Task:
         tier=request.get("tier", "auto"),
         max_tokens=request.get("max_tokens"),
         temperature=request.get("temperature"),
+        top_p=request.get("top_p"),
+        seed=request.get("seed"),
         stop=tuple(request.get("stop", ())),
         models=tuple(request.get("models", ())),
         providers=tuple(request.get("providers", ())),

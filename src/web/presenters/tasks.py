@@ -184,6 +184,8 @@ def task_detail_json(context: AppContext, detail: TaskDetail) -> dict[str, Any]:
         "messages": [{"role": m.role, "content": m.content} for m in task.messages],
         "max_tokens": task.max_tokens,
         "temperature": task.temperature,
+        "top_p": task.top_p,
+        "seed": task.seed,
         "deadline_at": task.deadline_at,
         "metadata": dict(task.metadata),
         "timeline": [attempt_row(attempt) for attempt in detail.attempts],
