@@ -4,7 +4,7 @@
 #   docker run --rm -v llm-state:/data -v "$PWD:/tasks" -w /tasks --env-file .env llm-orchestrator \
 #       run tasks.jsonl -o - > results.jsonl
 #
-# With PostgreSQL's driver, for a DATABASE_URL that names one: docker build --build-arg POSTGRESQL=1 ...
+# With PostgreSQL's driver: docker build --build-arg POSTGRESQL=1 ...
 
 FROM python:3.13-slim AS build
 WORKDIR /app
@@ -23,7 +23,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     ORCHESTRATOR_STATE_DIR=/data
-# A user of its own, who owns nothing but /data: the code and the packages can't be changed from within.
+# The user owns only /data, so the process can't change code or packages.
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin orchestrator && \
     install --directory --mode 0700 --owner orchestrator --group orchestrator /data
 COPY --from=build /opt/venv /opt/venv
@@ -37,8 +37,8 @@ USER 10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 5000
-# Ctrl-C and `docker stop` let the calls in flight finish for up to 30 s: give `docker stop` more than its 10.
+# Ctrl-C and `docker stop` let the calls in flight finish for up to 30 s: use `docker stop --time 45` (default 10 s).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "/app/real_agent_orchestrator.py"]
-# Without a command of your own it serves the queue; --yes, since there is no terminal to ask on.
+# The default command serves the queue; --yes, since there is no terminal to ask on.
 CMD ["--yes"]

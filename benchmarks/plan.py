@@ -1,6 +1,6 @@
 """What `plan` says before a run, beside what the run then cost and took: the commands as a user types them.
 
-Live state against the simulator, which enforces the limits that the settings tell: some hundred rows of the
+Live state against the simulator, which enforces the limits of the settings: some hundred rows of the
 same kind are run first, as somebody would try a file before starting all of it, since no plan can know how
 long a model's answers are before it has seen some. Then `plan`, then `run` on rows that were never seen.
 """
@@ -49,8 +49,8 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
             _row(table, name, *_said_and_was(limits, rows, tried, seed=number))
     table.notes.append(
         "Rows of five task types and every tier, prompts of lognormal length, half of them with a max_tokens "
-        f"of their own; {tried:,} others of that kind were answered before. Time: as the run's own summary "
-        "tells it, SDKs' imports included. The simulator's answers are lognormal in length (sigma 0.5)."
+        f"of their own; {tried:,} others of that kind were answered before. Time: from the run's own "
+        "summary, SDKs' imports included. The simulator's answers are lognormal in length (sigma 0.5)."
     )
     return [table]
 

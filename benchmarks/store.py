@@ -98,7 +98,7 @@ def _throughput(count: int, repeats: int) -> Table:
 
 def _in_and_out(store: Store, count: int) -> list[tuple[str, tuple[float, float]]]:
     """(step, (seconds, processor seconds)) of adding, claiming and finishing so many tasks."""
-    handed_in = list(_tasks(count))
+    submitted = list(_tasks(count))
     claimed: list[Task] = []
 
     def claim() -> None:
@@ -109,7 +109,7 @@ def _in_and_out(store: Store, count: int) -> list[tuple[str, tuple[float, float]
         for results in _by(FINISH, map(_result, claimed)):
             assert len(store.queue.finish(ME, results)) == len(results)
 
-    taken = [("add", _timed(lambda: store.intake.add_tasks(handed_in, now=NOW))), ("claim", _timed(claim))]
+    taken = [("add", _timed(lambda: store.intake.add_tasks(submitted, now=NOW))), ("claim", _timed(claim))]
     taken.append(("finish", _timed(finish)))
     assert len(claimed) == count
     return taken

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds .venv where it is missing or broken, and installs a set of packages where it changed since the last time:
-# exactly the versions and files of requirements/SET.lock, or what requirements/SET.txt allows without a lock.
+# Builds .venv if it is missing or broken, and installs a set of packages if it has changed since the last time: the
+# exact versions and files of requirements/SET.lock or, without a lock, what requirements/SET.txt allows.
 # Usage: [PYTHON=...] sh scripts/setup.sh runtime|test|dev
 set -eu
 
@@ -15,7 +15,7 @@ fail() {
     exit 2
 }
 
-# A command that exists but fails (a pyenv shim without its version, a Windows store stub) is found out by running it.
+# Running it detects a command that exists but fails (a pyenv shim without its version, a Windows store stub).
 new_enough() {
     "$1" -c "import sys; sys.exit(sys.version_info < ($oldest))" >/dev/null 2>&1
 }
@@ -43,7 +43,7 @@ find_python() {
     fail "Python 3.11 or newer is needed; found: $(python3 --version 2>/dev/null || echo none). Name one with PYTHON=/path/to/python"
 }
 
-# A checksum, so that a checkout that only changes times installs nothing.
+# A checksum of contents, so that a checkout that only changes file times installs nothing.
 wanted() {
     cat requirements/*.txt requirements/*.lock 2>/dev/null | cksum
 }
@@ -70,10 +70,10 @@ fi
 
 if [ -f "$lock" ]; then
     echo "setup: installing $lock, which can take some minutes" >&2
-    pip_install --require-hashes -r "$lock" || fail "pip could not install $lock; the reason stands above"
+    pip_install --require-hashes -r "$lock" || fail "pip could not install $lock; see the reason above"
 else
     echo "setup: installing $requirements, which can take some minutes" >&2
-    pip_install -r "$requirements" || fail "pip could not install $requirements; the reason stands above"
+    pip_install -r "$requirements" || fail "pip could not install $requirements; see the reason above"
 fi
 
 case $set in # a set includes those before it
