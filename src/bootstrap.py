@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import key_trust
 from .config import (
-    PROJECT_ROOT,
     Environment,
     ProviderAccess,
     identity,
@@ -27,6 +26,7 @@ from .config import (
     simulated_access,
 )
 from .errors import ConfigError, InputError
+from .package import program
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def load(options: StartOptions, notify: Callable[[str], None]) -> Setup:
 def command_line(*words: str | Path) -> str:
     """A shell command that runs this program from the current folder, without `activate`."""
     join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
-    program = (relative(Path(sys.executable)), relative(PROJECT_ROOT / "real_agent_orchestrator.py"))
-    return join([*program, *map(str, words)])
+    start = [relative(word) if isinstance(word, Path) else word for word in program("orchestrator")]
+    return join([*start, *map(str, words)])
 
 
 def relative(path: Path) -> str:

@@ -19,11 +19,11 @@ from pydantic import SecretStr, ValidationError
 
 from .addresses import without_secrets
 from .errors import ConfigError, hint, nearest, unreadable
+from .package import RESOURCES
 from .setting_types import known_keys, looks_like_key
 from .settings import MAX_PROBLEMS_SHOWN, ProviderConfig, Settings
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
-DEFAULTS_FILE = PROJECT_ROOT / "orchestrator.toml"
+DEFAULTS_FILE = RESOURCES / "orchestrator.toml"
 CONFIG = "ORCHESTRATOR_CONFIG"
 SECRETS = ("key", "apikey", "token", "secret", "password")  # last words of names that no setting has
 REPEATED_CHARS = 40  # a longer text is not repeated
@@ -50,12 +50,6 @@ class ProviderAccess:
     def configured(self) -> bool:
         """Whether it can be called: it is enabled, and has a key where it needs one."""
         return self.config.enabled and (bool(self.key.get_secret_value()) or self.config.keyless)
-
-
-def version() -> str:
-    """This project's version, which stands in `pyproject.toml` alone."""
-    with (PROJECT_ROOT / "pyproject.toml").open("rb") as file:
-        return str(tomllib.load(file)["project"]["version"])
 
 
 def identity(access: ProviderAccess) -> tuple[str, str]:

@@ -20,9 +20,10 @@ from typing import Any
 
 from .control_characters import terminal_safe
 from .errors import ConfigError
+from .package import PACKAGE
 from .private import make_private_folder
 
-ROOT_LOGGER = "src"  # of this project
+ROOT_LOGGER = PACKAGE  # of this project
 LEVELS = ("debug", "info", "warning", "error")
 FILE_BYTES = 5_000_000
 FILES_KEPT = 3

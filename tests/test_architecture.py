@@ -34,6 +34,7 @@ _BELOW = (
     "src.control_characters",
     "src.errors",
     "src.formatting",
+    "src.package",
     "src.records",
     "src.schema_patterns",
     "src.answer_schema",
@@ -56,8 +57,9 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.addresses": (),
     "src.control_characters": (),
     "src.dependencies": (),
+    "src.package": (),
     "src.stop_signals": (),
-    "src.logging_setup": ("src.control_characters", "src.errors", "src.private"),
+    "src.logging_setup": ("src.control_characters", "src.errors", "src.package", "src.private"),
     "src.errors": (),
     "src.formatting": ("src.records",),
     "src.records": (),
@@ -76,7 +78,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.model_catalogue": ("src.providers.api_formats",),
     "src.setting_types": ("src.errors", "src.providers.api_formats"),
     "src.settings": ("src.errors", "src.model_catalogue", "src.providers.api_formats", "src.setting_types"),
-    "src.config": ("src.addresses", "src.errors", "src.setting_types", "src.settings"),
+    "src.config": ("src.addresses", "src.errors", "src.package", "src.setting_types", "src.settings"),
     "src.key_trust": ("src.config", "src.errors", "src.private", "src.settings"),
     "src.routing": (
         "src.errors",
@@ -89,12 +91,20 @@ ARROWS: dict[str, tuple[str, ...]] = {
     ),
     "src.providers.base": ("src.errors", "src.records"),
     "src.providers": _BELOW,
-    "src.core.store": ("src.errors", "src.private", "src.records", "src.storable"),
+    "src.core.store": ("src.errors", "src.package", "src.private", "src.records", "src.storable"),
     "src.agents": (*_BELOW, "src.routing", "src.providers"),
     "src.core": (*_BELOW, "src.routing", "src.providers", "src.agents"),
     "src.simulator": (),
     "src.web": (*_BELOW, "src.routing", "src.core"),
     "src.bootstrap": (*_BELOW, "src.core", "src.simulator", "src.web"),
+    "src.pages_server": (
+        *_BELOW,
+        "src.bootstrap",
+        "src.core",
+        "src.logging_setup",
+        "src.stop_signals",
+        "src.web",
+    ),
     "src.cli": (
         *_BELOW,
         "src.bootstrap",
@@ -201,7 +211,7 @@ def test_the_pages_and_the_orchestrator_meet_in_the_store_alone(forbidden: str) 
     assert all(any(within(name, leaf) for leaf in API_TABLE) for name in reached)
 
 
-@pytest.mark.parametrize("name", ["web_server", "src.bootstrap"])
+@pytest.mark.parametrize("name", ["web_server", "src.pages_server", "src.bootstrap"])
 def test_only_the_command_line_imports_the_command_line(name: str) -> None:
     todo, seen = [name], set()
     while todo:

@@ -40,7 +40,7 @@ OPENERS = {
     "src.cli.submit.submit",
     "src.cli.run.run",
     "src.cli.serve.serve",
-    "web_server.serve",
+    "src.pages_server.serve",
 }
 
 
@@ -71,7 +71,7 @@ def in_a_child(use: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_store_is_opened_where_a_command_begins_and_passed_on() -> None:
     found = set()
-    for path in [ROOT / "web_server.py", *(ROOT / "src").rglob("*.py")]:
+    for path in (ROOT / "src").rglob("*.py"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef) and function.name not in ("open_store", "session"):

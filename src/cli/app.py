@@ -35,7 +35,7 @@ USD = click.FloatRange(min=0.0, min_open=True)
 
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from ..config import version
+        from ..package import version
 
         click.echo(f"LLM agent orchestrator {version()}")
         context.exit()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -18,6 +19,7 @@ from ..core.intake import names_only_unpriced, price_remedy
 from ..core.plans import Plan, TaskSample
 from ..errors import InputError
 from ..formatting import money, plural, shortened
+from ..package import program
 from ..records import NANOS_PER_USD, Task
 from ..settings import Settings
 from .plan import SLOW_FROM, plan_sample
@@ -94,9 +96,10 @@ def confirm_queue(session: Session, *, yes: bool) -> None:
     plans = list(_queue_plans(session))
     if count := sum(plan.tasks for plan, _ in plans):
         them = "it" if count == 1 else "them"
+        pages = Path(program("pages")[-1]).name
         _ask(
             f"{plural(count, 'task')} queued before this start: {_cost(plans)}",
-            f"--yes answers {them}, the task list of web_server.py cancels {them}",
+            f"--yes answers {them}, the task list of {pages} cancels {them}",
         )
 
 

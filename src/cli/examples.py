@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from ..bootstrap import Setup, command_line, relative
-from ..config import PROJECT_ROOT
 from ..core.intake import TaskContext, read_tasks
 from ..core.plans import TaskSample
 from ..formatting import money, plural
+from ..package import RESOURCES
 from ..records import Task
 from .batch import Batch
 from .plan import plan_sample
 from .session import Session
 
-EXAMPLES_FILE = PROJECT_ROOT / "examples" / "tasks.jsonl"
+EXAMPLES_FILE = RESOURCES / "examples" / "tasks.jsonl"
 
 
 def examples_batch(setup: Setup) -> Batch:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from ..bootstrap import Setup
-from ..config import PROJECT_ROOT
+from ..package import module_command
 from .session import Options
 
 END_WITHIN_S = 3.0
@@ -24,11 +24,11 @@ END_WITHIN_S = 3.0
 def pages_process(options: Options, setup: Setup, incarnation: str) -> Iterator[None]:
     """Serve the pages while the block runs. `incarnation`: that of the orchestrator that starts them."""
     parent = {"orchestrator": incarnation, "identities": setup.identities}
-    command = [sys.executable, str(PROJECT_ROOT / "web_server.py"), "--parent", json.dumps(parent)]
+    command = [*module_command("pages_server"), "--parent", json.dumps(parent)]
     command += ["--simulate" if setup.simulated else "--live", "--state-dir", str(setup.settings.state_dir)]
     if options.config is not None:
         command += ["--config", str(options.config)]
-    child = subprocess.Popen(  # noqa: S603  our own script with our own arguments
+    child = subprocess.Popen(  # noqa: S603  our own module with our own arguments
         command,
         env=pages_environment(setup),
         stdin=subprocess.PIPE,

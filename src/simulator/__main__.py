@@ -20,7 +20,7 @@ _READ_BYTES = 4096
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m src.simulator",
+        prog=f"python -m {__package__}",
         description=(
             "Local HTTP servers that behave like Anthropic, OpenAI and Gemini: limits, latency, errors. "
             "Prints one JSON line with their base URLs when ready and ends when standard input closes."

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = __package__ or "src.simulator"
+PROJECT_ROOT = Path(__file__).resolve().parents[PACKAGE.count(".") + 1]  # this package is imported from here
 _CLOSE_S = 3.0
 _CONTROL_S = 10.0
 _TAIL_CHARS = 2_000
@@ -43,7 +44,7 @@ class SimulatorProcess:
 
         A `seed` other than 1 goes before the one in `config`.
         """
-        command = [sys.executable, "-m", "src.simulator"]
+        command = [sys.executable, "-m", PACKAGE]
         if config is None or "seed" not in config or seed != 1:
             command += ["--seed", str(seed)]
         if config is not None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from flask import Flask, g, request
 
-from ..config import PROJECT_ROOT
 from ..errors import ConfigError
 from ..formatting import count, money
+from ..package import RESOURCES
 from ..private import make_private_folder
 from . import guard, problems, template_filters
 from .api import api, health
@@ -30,8 +30,8 @@ def create_app(context: AppContext) -> Flask:
     """The web application over an open store. Raises ConfigError if the state folder can't be written."""
     app = Flask(
         __name__,
-        template_folder=str(PROJECT_ROOT / "templates"),
-        static_folder=str(PROJECT_ROOT / "static"),
+        template_folder=str(RESOURCES / "templates"),
+        static_folder=str(RESOURCES / "static"),
     )
     app.extensions["orchestrator"] = context
     secret = _secret(context.settings.state_dir)

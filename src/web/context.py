@@ -11,9 +11,9 @@ from typing import Any, TypeVar, cast
 
 from flask import current_app, g
 
-from ..config import version
 from ..core.clock import Clock
 from ..core.store import Store
+from ..package import version
 from ..records import Event
 from ..routing.cost.pricing import PriceBook
 from ..settings import Settings

@@ -16,8 +16,8 @@ import click
 import pytest
 
 from src.cli.app import cli
-from src.config import version
 from src.dependencies import exit_if_not_installed
+from src.package import version
 from src.simulator.process import SimulatorProcess
 from tests.helpers import (
     ORCHESTRATOR,

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import NoSuchModuleError
 
 from ...errors import ConfigError, StoreError
+from ...package import DISTRIBUTION, INSTALLED
 from ...private import make_private_folder
 
 BUSY_TIMEOUT_S = 30.0
@@ -80,17 +81,21 @@ def create_engine(url: sa.URL) -> sa.Engine:
             url, connect_args=arguments, hide_parameters=True, pool_pre_ping=not is_sqlite
         )
     except (ImportError, NoSuchModuleError) as error:
-        raise ConfigError(
-            f"PostgreSQL needs its driver: {sys.executable} -m pip install --require-hashes "
-            "-r requirements/postgresql.lock, "
-            "or for an image: docker build --build-arg POSTGRESQL=1"
-        ) from error
+        raise ConfigError(f"PostgreSQL needs its driver: {_how_to_install_the_driver()}") from error
     if not is_sqlite:
         sa.event.listen(engine, "connect", _set_up_postgresql)
     else:
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _how_to_install_the_driver() -> str:
+    pip = f"{sys.executable} -m pip install"
+    if INSTALLED:
+        return f"{pip} '{DISTRIBUTION}[postgresql]'"
+    locked = f"{pip} --require-hashes -r requirements/postgresql.lock"
+    return f"{locked}, or for an image: docker build --build-arg POSTGRESQL=1"
 
 
 def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
