@@ -134,13 +134,11 @@ class _Job:
 
     def do(self, tasks: list[Task]) -> None:
         """Answer the tasks here, or wait for a running server. Raises StoreError beside another run."""
-        from ..core.leadership import Leadership
-
         setup, store, now = self.session.setup, self.session.store, self.session.now()
-        with Leadership(store, setup.settings.pool.lease_s) as leadership:
+        with self.session.leadership() as leadership:
             leads = self._lead(leadership)
             if self.max_cost_usd is not None and not setup.simulated:
-                refuse_cap_beside_server(store, CAP_OPTION)
+                refuse_cap_beside_server(self.session, CAP_OPTION)
             store.intake.create_batch(self.batch, now=now, source="python")
             caps = keep_cap(self.session, self.batch, self.max_cost_usd)
             store.intake.add_tasks(tasks, now=now)
@@ -153,13 +151,12 @@ class _Job:
 
     def _lead(self, leadership: Leadership) -> bool:
         """Lead; False if a server does. Waits for other threads of this process. Raises StoreError."""
-        store = self.session.store
         while True:
             if not self._led_here():
-                if find_server(store, stored=False) is not None:
+                if find_server(self.session, stored=False) is not None:
                     return False
                 try:
-                    leadership.acquire()
+                    leadership.acquire(say=self.session.note)
                 except StoreError:
                     if not self._led_here():
                         raise

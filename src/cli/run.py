@@ -131,7 +131,7 @@ class _Run:
         if self.session.setup.simulated:
             self.session.note("simulated: nothing is spent, so --max-cost has no effect")
         else:
-            refuse_cap_beside_server(self.session.store)
+            refuse_cap_beside_server(self.session)
 
     def _take_in(self) -> tuple[Plan | None, int]:
         """Bring file and store together and store new tasks: the plan, if one was made, and bad lines."""
@@ -142,7 +142,7 @@ class _Run:
         if found is not None and not how.rerun.rerun_changed:
             found.refuse_changed(session)
         if found is None or found.sample.count:
-            find_server(session.store, stored=False)
+            find_server(session, stored=False)
         plan, rejected = None, 0
         if found is not None and not session.setup.simulated:
             cap = None if how.max_cost is None else Cap.of(session, batch.name, how.max_cost)
@@ -159,9 +159,9 @@ class _Run:
         from ..core.orchestrator import OrchestratorOptions
 
         session, how, name = self.session, self.options, self.batch.name
-        if server := find_server(session.store):
+        if server := find_server(session):
             if how.max_cost is not None and not session.setup.simulated:  # it began during the reading
-                refuse_cap_beside_server(session.store)
+                refuse_cap_beside_server(session)
             warn_about_ignored_options(
                 session,
                 cheapest=how.cheapest,

@@ -47,10 +47,8 @@ def run_orchestrator(
     Raises ConfigError if no provider accepts its key, StoreError if another orchestrator leads, now or
     later, or if the results can't be written.
     """
-    from ..core.leadership import Leadership
-
     setup = session.setup
-    leadership = options.leadership or Leadership(session.store, setup.settings.pool.lease_s)
+    leadership = options.leadership or session.leadership()
     with leadership, running_providers(setup) as access:
         leadership.acquire(say=session.note)
         orchestrator = build_orchestrator(

@@ -44,7 +44,6 @@ class ServeOptions:
 
 def serve(options: Options, how: ServeOptions) -> int:
     """Serve the queue and return the exit code, 0 also after Ctrl-C. Raises OrchestratorError."""
-    from ..core.leadership import Leadership
     from ..core.orchestrator import OrchestratorOptions
 
     setup, console = prepare(options), options.console
@@ -55,7 +54,7 @@ def serve(options: Options, how: ServeOptions) -> int:
     print_config_warnings(console, setup.settings)
     with ExitStack() as stack:
         opened = stack.enter_context(session(setup, console))
-        leadership = stack.enter_context(Leadership(opened.store, setup.settings.pool.lease_s))
+        leadership = stack.enter_context(opened.leadership())
         if not how.standby:
             leadership.acquire(say=console.note)
             confirm_queue(opened, yes=how.yes)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from ..bootstrap import Setup, StartOptions, load, open_store
 from ..core.clock import Clock
+from ..core.lease_watch import LeaseWatch
 from ..errors import InputError
 from .console import Console
 
 if TYPE_CHECKING:
     from ..core.intake import Pins
-    from ..core.store import Store
+    from ..core.leadership import Leadership
+    from ..core.store import OrchestratorRow, Store
 
 
 @dataclass
@@ -43,6 +45,19 @@ class Session:
     store: Store
     console: Console
     clock: Clock
+    watch: LeaseWatch = field(default_factory=LeaseWatch)  # what this command has seen of another leader
+
+    def running_orchestrator(self) -> OrchestratorRow | None:
+        """The orchestrator that leads and runs; None if there is none. It may wait for a dead one's lease."""
+        from ..core.leadership import running_orchestrator
+
+        return running_orchestrator(self.store, self.watch, self.note)
+
+    def leadership(self) -> Leadership:
+        """A claim of this command to lead; nothing is acquired yet."""
+        from ..core.leadership import Leadership
+
+        return Leadership(self.store, self.setup.settings.pool.lease_s, watch=self.watch)
 
     def now(self) -> float:
         """Epoch seconds; see `Clock`."""

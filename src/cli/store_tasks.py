@@ -62,9 +62,7 @@ def _why_none(rejected: int) -> str:
 
 def _release_dead_claims(session: Session) -> None:
     """Allow changes to tasks that a dead orchestrator had claimed; those of a live one stay its own."""
-    from ..core.leadership import Leadership
-
-    leadership = Leadership(session.store, session.setup.settings.pool.lease_s)
+    leadership = session.leadership()
     with leadership, suppress(StoreError):
         leadership.acquire(say=session.note)
         leadership.store.orchestrators.release_dead(leadership.incarnation, session.now())

@@ -67,7 +67,7 @@ def submit(options: Options, fields: Mapping[str, Any], how: SubmitOptions) -> i
     setup = prepare(options)
     given = {key: value for key, value in fields.items() if value is not None}
     with session(setup, options.console) as opened:
-        unserved = _why_unserved(opened, patience_s=STARTING_S if how.wants_answer else 0.0)
+        unserved = _why_unserved(opened, is_patient=how.wants_answer)
         here = _answers_here(unserved, how)
         task = _task(opened, given, here=here)
         _note_warnings(opened, task)
@@ -154,18 +154,21 @@ class _Unserved:
         return f"not queued: {self.why} ({self.remedy}; {instead})"
 
 
-def _why_unserved(session: Session, *, patience_s: float) -> _Unserved | None:
+def _why_unserved(session: Session, *, is_patient: bool) -> _Unserved | None:
     """Why no orchestrator serves the queue, and what to do; None if one serves it.
 
-    One that is starting leads before its first heartbeat: wait for that, at most `patience_s`.
+    One that is starting leads before its first heartbeat, and one that was killed may keep its lease for a
+    while: `is_patient` waits for both.
     """
     setup, store = session.setup, session.store
-    give_up_at = time.monotonic() + patience_s
+    give_up_at = time.monotonic() + (STARTING_S if is_patient else 0.0)
     while (row := active_orchestrator(store)) is None and (leader := store.leadership.leader()).alive:
         if time.monotonic() >= give_up_at:
             why = f"an orchestrator is starting ({leader.name})"
             return _Unserved(why, "it answers when it serves", is_led=True, mode=setup.mode)
         time.sleep(WAIT_EVERY_S)
+    if is_patient and row is not None:
+        row = session.running_orchestrator()
     if row is None:
         remedy = f"start one with: {setup.serve_command}"
         return _Unserved("no orchestrator is running", remedy, is_led=False, mode=setup.mode)

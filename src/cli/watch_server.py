@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..bootstrap import Setup
-from ..core.leadership import active_orchestrator
 from ..errors import InputError, StoreError
 from .progress_counts import ProgressCounts
 from .runner import on_stop_signals
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 WATCH_EVERY_S = 0.5
 
 
-def find_server(store: Store, *, stored: bool = True) -> OrchestratorRow | None:
+def find_server(session: Session, *, stored: bool = True) -> OrchestratorRow | None:
     """The orchestrator that serves the whole queue of this state; None if there is none.
 
     Raises StoreError if one works on a batch of its own: it would never reach the tasks of this command,
     which are `stored` by now or not.
     """
-    row = active_orchestrator(store)
+    row = session.running_orchestrator()
     if row is None:
         return None
     if row.batch:
@@ -51,9 +50,9 @@ def available_providers(setup: Setup, store: Store) -> Collection[str]:
     return {each.name for each in pool.providers if each.state != "not_configured"}
 
 
-def refuse_cap_beside_server(store: Store, option: str = "--max-cost") -> None:
+def refuse_cap_beside_server(session: Session, option: str = "--max-cost") -> None:
     """Raises InputError if a server would answer the tasks: it does not know the cap of a run."""
-    row = active_orchestrator(store)
+    row = session.running_orchestrator()
     if row is not None and not row.batch:
         raise InputError(
             f"{option} does not apply to the running server (process {row.pid}): stop it first, "

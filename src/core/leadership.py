@@ -62,13 +62,14 @@ from typing import Self
 
 from ..errors import LeadershipLost, StoreError
 from ..formatting import duration
+from .lease_watch import LOOK_S, LeaseWatch
 from .store import HostLock, Identity, Leader, OrchestratorRow, Store
 
 log = logging.getLogger(__name__)
 RENEW_SHARE = 0.2  # of the lease: four renewals may fail before it runs out
 MARGIN_SHARE = 0.2  # of the lease: for clocks that run apart, and for the time from the check to the call
 RETRY_S = 0.5
-LOOK_S = 0.25  # between a standby's reads of the row: well inside the 2 s from a clean end to the next leader
+SILENT_SHARE = 1.5 * RENEW_SHARE  # of the lease: a living leader has renewed by then
 LOOK_AT_LOCK_S = 0.05  # between a standby's tries of the lock, each a system call
 TRIES = 3  # without standby, while the database does not answer
 
@@ -93,41 +94,74 @@ def active_orchestrator(store: Store) -> OrchestratorRow | None:
     return row if store.leadership.leader().is_at_work(row) else None
 
 
-class LeaseWatch:
-    """Measures how long the row of another leader has stood unchanged. Pure: times are passed in."""
+def running_orchestrator(
+    store: Store, watch: LeaseWatch, say: Callable[[str], None]
+) -> OrchestratorRow | None:
+    """The orchestrator that leads and is known to run; None if there is none. It may block for a lease.
 
-    def __init__(self) -> None:
-        self.has_moved = False  # it was renewed while watched, so its holder is alive
-        self._seen: tuple[int, int] | None = None
-        self._since = self._last = 0.0
+    On PostgreSQL one that was killed looks alive until its lease ends: this waits until it renews, or until
+    then. `say` gets one line if that takes longer than the next renewal of a living one.
+    """
+    if active_orchestrator(store) is None:
+        return None
+    notice = _WaitNotice(say, steady(), standby=False)
+    while True:
+        _, row = store.orchestrators.latest_snapshot()
+        before = steady()
+        leader = store.leadership.leader()
+        now = steady()
+        if row is None or row.incarnation != leader.holder:
+            return None
+        if (runs := _runs(leader, watch, before, now)) is not None:
+            return row if runs else None
+        notice.give(leader, now)
+        time.sleep(LOOK_S)
 
-    def look(self, leader: Leader, before: float, after: float) -> bool:
-        """Whether the lease has expired. The row was read between `before` and `after`, steady seconds."""
-        row = (leader.epoch, leader.renewals)
-        longest_gap_s = max(4 * LOOK_S, leader.lease_s / 4)
-        if row != self._seen or before - self._last > longest_gap_s:
-            self.has_moved = self.has_moved or self._seen not in (None, row)
-            self._seen, self._since = row, after
-        self._last = after
-        return before - self._since >= leader.lease_s
 
-    def missed(self) -> None:
-        """Start anew: the database did not answer, so the leader could not renew either."""
-        self._seen = None
+def _runs(leader: Leader, watch: LeaseWatch, before: float, now: float) -> bool | None:
+    """Whether the leader, read between `before` and `now`, runs; None if that is not known yet."""
+    if leader.one_host:
+        return leader.alive
+    if watch.look(leader, before, now):
+        return False
+    return True if watch.has_renewed(leader, now - leader.lease_s) else None
+
+
+class _WaitNotice:
+    """Says once what is waited for: at once for a standby, else when a living leader would have renewed."""
+
+    def __init__(self, say: Callable[[str], None], began: float, *, standby: bool) -> None:
+        self._say, self._began, self._standby = say, began, standby
+        self.given = False
+
+    def give(self, leader: Leader, now: float) -> None:
+        """Say it if it is due. A free lead has nothing to wait for."""
+        silent_s = 0.0 if self._standby else SILENT_SHARE * leader.lease_s
+        if leader.holder and not self.given and now - self._began >= silent_s:
+            self._say(_waiting(leader, self._standby))
+            self.given = True
 
 
 class Leadership:
     """One orchestrator's claim to lead, see the theory above. `store` is the fenced store to write through.
 
-    `acquire` and `release` block; `may_place`, `lost` and `permission` are for the event loop. As a context
-    manager it releases at the end.
+    `watch`: what was seen of another leader before. `acquire` and `release` block; `may_place`, `lost` and
+    `permission` are for the event loop. As a context manager it releases at the end.
     """
 
-    def __init__(self, store: Store, lease_s: float, *, clock: Callable[[], float] = steady) -> None:
+    def __init__(
+        self,
+        store: Store,
+        lease_s: float,
+        *,
+        watch: LeaseWatch | None = None,
+        clock: Callable[[], float] = steady,
+    ) -> None:
         host, pid = socket.gethostname(), os.getpid()
         self.me = Identity(f"{host}-{pid}-{secrets.token_hex(4)}", pid, host, lease_s)
         self.store = store.fenced()
         self.lost = False
+        self._watch = watch or LeaseWatch()
         self._clock = clock
         self._lock: HostLock | None = self.store.leadership.host_lock
         self._epoch: int | None = None
@@ -192,12 +226,13 @@ class Leadership:
             say("standby: taking over")
 
     def _acquire_lease(self, standby: bool, say: Callable[[str], None]) -> None:
-        watch, waits, failures = LeaseWatch(), False, 0
+        began, failures = self._clock(), 0
+        notice = _WaitNotice(say, began, standby=standby)
         while True:
             try:
-                leader, taken = self._try_to_take(watch)
+                leader, taken = self._try_to_take()
             except StoreError:
-                watch.missed()
+                self._watch.missed()
                 failures += 1
                 if not standby and failures >= TRIES:
                     raise
@@ -206,21 +241,19 @@ class Leadership:
             failures = 0
             if taken:
                 break
-            if watch.has_moved and not standby:
+            if not standby and self._watch.has_renewed(leader, began):
                 raise StoreError(refusal(leader))
-            if not waits and leader.holder:
-                say(_waiting(leader, standby))
-                waits = True
+            notice.give(leader, self._clock())
             time.sleep(LOOK_S)
-        if waits:
+        if notice.given:
             say("standby: taking over" if standby else "the last orchestrator has ended; taking over")
 
-    def _try_to_take(self, watch: LeaseWatch) -> tuple[Leader, bool]:
+    def _try_to_take(self) -> tuple[Leader, bool]:
         """The current leader, and whether this orchestrator leads now."""
         before = self._clock()
         leader = self.store.leadership.leader()
         free = leader.holder in ("", self.incarnation)  # its own: the reply to an earlier takeover was lost
-        expired = free or watch.look(leader, before, self._clock())
+        expired = free or self._watch.look(leader, before, self._clock())
         return leader, expired and self._take(leader)
 
     def _take(self, seen: Leader) -> bool:
@@ -299,7 +332,9 @@ def _waiting(leader: Leader, standby: bool) -> str:
     lease = f"{leader.lease_s:g} s"
     if standby:
         return f"standby: waiting for {leader.name}; takes over when it ends or does not renew for {lease}"
-    return f"{leader.name} did not sign off: waiting up to {lease} to see whether it still runs"
+    return (
+        f"{leader.name} did not sign off: waiting up to {lease} in case it still runs (Ctrl-C stops waiting)"
+    )
 
 
 def refusal(leader: Leader) -> str:

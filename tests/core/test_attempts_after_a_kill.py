@@ -29,11 +29,13 @@ def attempts_stored(env: dict[str, str], folder: Path) -> int:
     return int(found[0][0]) if found else 0
 
 
-def test_the_limit_of_attempts_and_the_final_error_include_attempts_before_a_kill(tmp_path: Path) -> None:
+def test_the_limit_of_attempts_and_the_final_error_include_attempts_before_a_kill(
+    tmp_path: Path, database_env: dict[str, str]
+) -> None:
     (tmp_path / "patient.toml").write_text(PATIENT)
     write_rows(tmp_path / "tasks.jsonl", [{"id": "t", "prompt": "Why?"}])
     with SimulatorProcess.start({"providers": {"openai": {"faults": {"malformed": 1.0}}}}) as simulator:
-        env = live_environment(simulator.base_urls)
+        env = live_environment(simulator.base_urls) | database_env
         with Script(*RUN, cwd=tmp_path, env=env) as script:
             while not (before := attempts_stored(env, tmp_path)):
                 assert script.process.poll() is None, script.err

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from src.core.leadership import Leadership, LeaseWatch, steady
+from src.core.leadership import Leadership, steady
+from src.core.lease_watch import LeaseWatch
 from src.core.store import HostLock, Leader, Registrant, Store
 from src.errors import StoreError
 from tests.helpers import ROOT
@@ -87,14 +88,22 @@ def test_a_lease_expires_a_whole_lease_after_the_row_was_first_read() -> None:
     watch = LeaseWatch()
     assert not looks(watch, 100.0, 10.0, row())
     assert watch.look(row(), 110.1, 110.2)
-    assert not watch.has_moved
+    assert not watch.has_renewed(row(), since=0.0)
+
+
+def test_an_expired_lease_stays_expired_until_the_row_changes() -> None:
+    watch = LeaseWatch()
+    looks(watch, 100.0, 10.5, row())
+    assert watch.look(row(), 500.0, 500.1), "its holder places nothing before it renews"
+    assert not watch.look(row(renewals=2), 501.0, 501.1)
 
 
 def test_a_renewal_restarts_the_lease_and_shows_that_the_holder_runs() -> None:
     watch = LeaseWatch()
     looks(watch, 100.0, 9.0, row())
     assert not looks(watch, 109.5, 9.0, row(renewals=2))
-    assert watch.has_moved
+    assert watch.has_renewed(row(), since=109.5) and not watch.has_renewed(row(epoch=2), since=109.5)
+    assert not watch.has_renewed(row(), since=115.0), "that was long ago"
     assert looks(watch, 119.0, 1.0, row(renewals=2))
 
 
