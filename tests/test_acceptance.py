@@ -1,4 +1,4 @@
-"""Every command of the README, started as the README writes it, with keys and without, through kills.
+"""Every command of the documents, started as they write it, with keys and without, through kills.
 
 Keys point at a simulator, a process of its own that outlives the kills and counts the calls. In the end the
 store, the results files and the simulator agree to the last call.
@@ -28,6 +28,7 @@ from typing import Any
 import pytest
 
 from src.simulator.process import SimulatorProcess
+from tests.documents import EVERYTHING, blocks
 from tests.helpers import ROOT, Script, live_environment, read_rows, write_rows
 
 pytestmark = pytest.mark.skipif(
@@ -39,8 +40,10 @@ CUT_OFF_AT_MOST = 3 * 112  # the calls in flight, and the answers on their way t
 FOLDERS = {"src", "templates", "static", "examples", "scripts", "requirements", "Makefile"}
 PROGRAM = "python real_agent_orchestrator.py"
 RUN_EXAMPLES = f"{PROGRAM} run examples/tasks.jsonl -o results/examples.jsonl"
-REVIEWS = "examples/reviews.csv --prompt-file examples/review-prompt.txt -o results/reviews.csv --limit 3"
+RUN_FIRST_EXAMPLES = f"{RUN_EXAMPLES} --limit 3"
+REVIEWS = "examples/reviews.csv --prompt-file examples/review-prompt.txt -o results/reviews.csv"
 RUN_REVIEWS = f"{PROGRAM} run {REVIEWS}"
+RUN_FIRST_REVIEWS = f"{RUN_REVIEWS} --limit 3"
 RUN_BATCH = f"{PROGRAM} run tasks.jsonl -o results/tasks.jsonl"
 SUBMIT = f'{PROGRAM} submit "Why is the sky blue?" --type research --wait'
 # The first needs a token and is tried with the pages' tests; `make test` is this.
@@ -64,9 +67,11 @@ WITHOUT_KEYS = (
     Row("make run ONCE=1", 0, "all 60 tasks are already done"),
     Row(f"{PROGRAM} check", 0, "simulated: no API key was found"),
     Row(f"{PROGRAM} plan examples/tasks.jsonl", 0, "60 tasks"),
+    Row(RUN_FIRST_EXAMPLES, 0, "3 of 3 tasks answered"),
     Row(RUN_EXAMPLES, 0, "60 of 60 tasks answered"),
-    Row(RUN_REVIEWS, 0, "3 of 3 tasks answered"),
-    Row(f"{PROGRAM} status", 0, "123 succeeded"),
+    Row(RUN_FIRST_REVIEWS, 0, "3 of 3 tasks answered"),
+    Row(RUN_REVIEWS, 0, "8 of 8 tasks answered"),
+    Row(f"{PROGRAM} status", 0, "128 succeeded"),
     Row(f"{PROGRAM} config", 0, "state_dir"),
     Row(f"{PROGRAM} suggest-weights", 0, "proposed: "),
     Row(f"{PROGRAM} alert-test", 2, "ALERT_WEBHOOK_URL is not set"),
@@ -84,8 +89,10 @@ WITH_KEYS = (
 )
 WITH_KEYS_BESIDE = (
     Row(SUBMIT, 0),
+    Row(RUN_FIRST_EXAMPLES, 0, "3 of 3 tasks answered"),
     Row(RUN_EXAMPLES, 0, "60 of 60 tasks answered"),
-    Row(RUN_REVIEWS, 0, "3 of 3 tasks answered"),
+    Row(RUN_FIRST_REVIEWS, 0, "3 of 3 tasks answered"),
+    Row(RUN_REVIEWS, 0, "8 of 8 tasks answered"),
     Row(f"{PROGRAM} status", 0, "serves the queue"),
     Row(f"{PROGRAM} suggest-weights", 0, "proposed: "),
 )
@@ -98,16 +105,15 @@ AT_THE_END = (
     Row(RUN_EXAMPLES, 0, "all 60 tasks are already done"),
     Row("make run ONCE=1", 0, "not running the 60 examples"),
 )
-SERVERS = ("make run", "make run ARGS=--yes", PROGRAM)
+SERVERS = ("make run", "make run ARGS=--yes", f"{PROGRAM} --pages")
 PAGES = "make web"
 TABLES = (WITHOUT_KEYS, WITHOUT_KEYS_BESIDE, WITH_KEYS, WITH_KEYS_BESIDE, AFTER_THE_KILL, AT_THE_END)
 
 
-def test_the_tables_hold_every_command_of_the_readme() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S))
-    typed = {line.partition("   #")[0].strip() for line in blocks.splitlines()}
-    typed |= set(re.findall(r"`(make (?:run|web)[^`]*|python web_server.py[^`]*)`", text))
+def test_the_tables_hold_every_documented_command() -> None:
+    lines = "\n".join(blocks("sh")).splitlines()
+    typed = {line.partition("   #")[0].strip() for line in lines}
+    typed |= set(re.findall(r"`(make (?:run|web)[^`]*|python web_server.py[^`]*)`", EVERYTHING))
     wanted = {line for line in typed if line.startswith(("make ", "python "))}
     assert len(wanted) > 12
     tried = {row.command for table in TABLES for row in table} | {*SERVERS, PAGES}
@@ -229,7 +235,7 @@ def test_without_keys_every_command_does_what_the_readme_says(tmp_path: Path) ->
         os.kill(pid, signal.SIGINT)
         assert server.wait() == 0, server.err
     tasks = {name: count for name, count in project.status()["tasks"].items() if count}
-    assert tasks == {"succeeded": 123 + 2}
+    assert tasks == {"succeeded": 128 + 2}
     rows = read_rows(project.path / "state" / "results" / "examples.jsonl")
     assert len({row["id"] for row in rows}) == len(rows) == EXAMPLES
     assert all(row["simulated"] for row in rows)
@@ -284,7 +290,7 @@ def test_with_keys_every_answer_is_stored_and_asked_once_through_a_kill(
         pages_of(server)
         project.wait_until_served(server)
         # More pages come later: a third process that has the database open would hide a lock that is lost.
-        project.try_all(WITH_KEYS_BESIDE if number == 0 else WITH_KEYS_BESIDE[:2])
+        project.try_all(WITH_KEYS_BESIDE if number == 0 else WITH_KEYS_BESIDE[:3])
         with project.start(PAGES) as more_pages:
             assert post(pages_of(more_pages), {"id": "sky", "prompt": "Why?"})["status"] == "succeeded"
             assert bill.calls == bill.answered == project.attempts(), "before the kill"

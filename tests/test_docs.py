@@ -19,10 +19,10 @@ from src.setting_types import known_keys, section_in
 from src.settings import Settings
 from src.web import create_app
 from src.web.context import AppContext
+from tests.documents import EVERYTHING, PAGES, README
 
 ROOT = Path(__file__).parent.parent
 SUMMARY = (ROOT / "MULTI_PROVIDER_IMPLEMENTATION_SUMMARY.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -129,17 +129,50 @@ def test_every_route_is_in_the_summary(tmp_path: Path) -> None:
                 assert shown in SUMMARY or f".../{last}" in SUMMARY, shown
 
 
-def test_the_readme_names_the_two_commands_and_every_other() -> None:
+def test_the_readme_is_short_and_names_the_two_commands_of_a_fresh_machine() -> None:
     assert "make run" in README and "make test" in README
+    assert len(README.split()) <= 1_200
+
+
+def test_the_documents_name_every_command() -> None:
     for name, _ in commands():
         if name:
-            assert f"real_agent_orchestrator.py {name}" in README, name
+            assert f"real_agent_orchestrator.py {name}" in EVERYTHING, name
 
 
-def test_the_readme_tells_the_breakers_times_of_the_settings() -> None:
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
+    ROOT / "benchmarks/README.md",
+    ROOT / "deploy/README.md",
+]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_between_documents_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        target, _, anchor = link.partition("#")
+        if target.startswith(("http://", "https://")):
+            continue
+        there = (page.parent / target).resolve() if target else page
+        assert there.exists(), link
+        assert not anchor or anchor in anchors(there), link
+
+
+def test_every_page_of_the_documents_is_linked_from_the_readme() -> None:
+    assert [name for name in PAGES if f"](docs/{name})" not in README] == []
+
+
+def test_the_page_on_failures_gives_the_breakers_times_of_the_settings() -> None:
     breaker = load_settings(environ={}).breaker
     first, most = f"{breaker.recovery_timeout_s:g} s", f"{breaker.recovery_timeout_max_s:g} s"
-    assert f"gets no tasks for {first}, longer each time ({most} at most)" in README
+    assert f"gets no tasks for {first}, longer each time ({most} at most)" in PAGES["failures.md"]
 
 
 def test_every_file_that_contributing_names_exists() -> None:

@@ -1,4 +1,4 @@
-"""The commands and examples of the README work."""
+"""The commands and examples of the README and of docs/ work."""
 
 from __future__ import annotations
 
@@ -18,17 +18,12 @@ from src.core.intake import ReadOptions, TaskContext, TaskFields, Template, make
 from src.records import Task
 from src.simulator.process import SimulatorProcess
 from src.web.access import HOSTS, MANY_TOKENS, ONE_TOKEN
+from tests.documents import EVERYTHING, PAGES, README, blocks
 from tests.helpers import ROOT, child_environment, live_environment, run_script
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
 
 
 def test_the_python_example_runs_as_it_stands(tmp_path: Path) -> None:
-    (example,) = blocks("python")
+    (example,) = blocks("python", README)
     assert len(example.strip().splitlines()) <= 6
     environ = child_environment()
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), environ["PYTHONPATH"]])
@@ -42,7 +37,7 @@ def test_the_python_example_runs_as_it_stands(tmp_path: Path) -> None:
 def test_the_python_example_also_runs_if_the_cap_pays_for_nothing(
     tmp_path: Path, simulator: SimulatorProcess
 ) -> None:
-    (example,) = blocks("python")
+    (example,) = blocks("python", README)
     (tmp_path / "program.py").write_text(example.replace("max_cost_usd=0.50", "max_cost_usd=0.0000001"))
     env = {**live_environment(simulator.base_urls, only=["openai"]), "PYTHONPATH": str(ROOT)}
     done = run_script(script=tmp_path / "program.py", cwd=tmp_path, env=env)
@@ -52,14 +47,14 @@ def test_the_python_example_also_runs_if_the_cap_pays_for_nothing(
 
 def test_the_task_lines_are_tasks_and_every_key_is_documented() -> None:
     settings = load_settings(environ={})
-    for line in blocks("json")[0].splitlines():
+    for line in blocks("json", PAGES["tasks.md"])[0].splitlines():
         make_task(json.loads(line), TaskContext("b", settings, 0.0))
-    told = set(re.findall(r"`(\w+)`", README))
-    assert set(TaskFields.model_fields) <= told
+    documented = set(re.findall(r"`(\w+)`", PAGES["tasks.md"]))
+    assert set(TaskFields.model_fields) <= documented
 
 
 def test_the_table_and_its_template_make_a_prompt_of_every_row() -> None:
-    table, template = re.findall(r"run (examples/\S+) --prompt-file (\S+)", README)[0]
+    table, template = re.findall(r"run (examples/\S+) --prompt-file (\S+)", PAGES["tasks.md"])[0]
     options = ReadOptions(template=Template.read(ROOT / template))
     settings = load_settings(environ={})
     tasks = list(read_tasks(ROOT / table, TaskContext("b", settings, 0.0), options=options))
@@ -67,7 +62,7 @@ def test_the_table_and_its_template_make_a_prompt_of_every_row() -> None:
 
 
 def test_the_configuration_example_is_valid(tmp_path: Path) -> None:
-    (example,) = blocks("toml")
+    (example,) = blocks("toml", PAGES["configuration.md"])
     assert tomllib.loads(example)
     (tmp_path / "mine.toml").write_text(example)
     settings = load_settings(tmp_path / "mine.toml", environ={})
@@ -83,18 +78,18 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("line", commands())
 def test_each_command_exists(line: str) -> None:
     words = line.split()[2:]
-    assert not words or words[0] in cli.commands
+    assert not words or words[0].startswith("-") or words[0] in cli.commands
 
 
 def test_every_command_and_make_target_is_documented() -> None:
     typed = "\n".join(blocks("sh"))
     assert {word for word in cli.commands if f"orchestrator.py {word}" not in typed} == set()
-    targets = set(re.findall(r"`?make (\w+)", README))
+    targets = set(re.findall(r"`make (\w+)", EVERYTHING))
     assert targets - {"and"} <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
 
 
 def test_every_environment_variable_of_the_pages_is_documented() -> None:
-    for text in (README, (ROOT / ".env.example").read_text(encoding="utf-8")):
+    for text in (EVERYTHING, (ROOT / ".env.example").read_text(encoding="utf-8")):
         assert all(name in text for name in (ONE_TOKEN, MANY_TOKENS, HOSTS))
 
 

@@ -18,7 +18,7 @@ from src.core.store import Store
 from src.records import Message, Task, TaskStatus
 from src.web.context import MAX_SUBMITTING, MAX_WAITING
 from src.web.serving import THREADS
-from tests.helpers import ROOT
+from tests.documents import PAGES
 
 from .conftest import AppMaker, context_of
 from .filled import BATCH, ME, SCRIPT, FilledState, _result, show_in_flight
@@ -246,12 +246,12 @@ def test_the_providers_of_the_running_orchestrator_count(make_app: AppMaker) -> 
 
 
 def curls() -> list[list[str]]:
-    """The curl commands of the README, as arguments."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    """The curl commands of the page on the server, as arguments."""
+    text = PAGES["server.md"].replace("\\\n", " ")
     return [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("curl ")]
 
 
-def test_the_curl_commands_of_the_readme_work(client: FlaskClient) -> None:
+def test_the_documented_curl_commands_work(client: FlaskClient) -> None:
     answers = []
     for words in curls():
         path = urlsplit(next(word for word in words if word.startswith("http"))).path
