@@ -6,7 +6,8 @@ They state kinds and bounds. The defaults are in `orchestrator.toml`, which says
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -280,6 +281,27 @@ class AgentConfig(Section):
     calls_in_flight: int = Field(ge=1)
     count: int = Field(default=1, ge=0)
     system_prompt: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its agents: numbered where there are several."""
+        if self.count == 1:
+            return [self.name]
+        return [f"{self.name}-{copy + 1}" for copy in range(self.count)]
+
+
+def with_slots(agents: Sequence[AgentConfig], total: int) -> tuple[AgentConfig, ...]:
+    """The agents with `total` slots in all, spread evenly; without those that would have none."""
+    copies = [agent.model_copy(update={"name": name, "count": 1}) for agent in agents for name in agent.names]
+    seen: Counter[str] = Counter()
+    order: list[tuple[int, int]] = []  # with few slots, one agent of each provider before a second of one
+    for place, copy in enumerate(copies):
+        order.append((seen[copy.home], place))
+        seen[copy.home] += 1
+    slots = dict.fromkeys(range(len(copies)), 0)
+    for rank, (_, place) in enumerate(sorted(order)):
+        slots[place] = total // len(copies) + (rank < total % len(copies))
+    return tuple(copies[place].model_copy(update={"calls_in_flight": n}) for place, n in slots.items() if n)
 
 
 class Settings(Section):

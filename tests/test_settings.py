@@ -13,7 +13,7 @@ from src.errors import ConfigError, hint, nearest
 from src.providers.api_formats import API_FORMATS
 from src.routing.cost.pricing import compile_price
 from src.setting_types import known_keys
-from src.settings import LimitSettings, Settings
+from src.settings import LimitSettings, Settings, with_slots
 
 OWN_AGENT = '[[agents]]\nname = "mine"\ncalls_in_flight = 1\n'
 NOW = 1_795_000_000.0
@@ -342,3 +342,13 @@ def test_the_settings_of_a_row_are_found_wherever_it_is() -> None:
     assert known_keys(Settings, ("agents", 0)) == known_keys(Settings, ("agents",))
     assert "daily_usd" in known_keys(Settings, ("budgets", "submitters", "x"))
     assert "time_zone" not in known_keys(Settings, ("budgets", "submitters", "x"))
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 6, 7, 8, 50, 112, 500])
+def test_slots_are_spread_over_the_agents(total: int) -> None:
+    agents = with_slots(load_settings(environ={}).agents, total)
+    slots = [agent.calls_in_flight for agent in agents]
+    assert sum(slots) == total and max(slots) - min(slots) <= 1
+    assert len({agent.home for agent in agents}) == min(total, 3), (
+        "each provider keeps an agent while there is one"
+    )

@@ -12,10 +12,9 @@ from typing import Any
 import click
 
 from ..errors import OrchestratorError
-from ..settings import TIERS
 from ..stop_signals import drop_lost_terminals, stop_signals
 from .exit_codes import STOPPED, WRONG_INPUT
-from .session import Options
+from .session import Options, PoolOptions
 from .shared_options import (
     FILE,
     JSON,
@@ -23,11 +22,11 @@ from .shared_options import (
     QUIET,
     everywhere,
     names,
+    pooling,
     read_options,
     reading,
-    shape_of,
-    shaping,
-    strict_params,
+    row_defaults,
+    row_options,
 )
 
 USD = click.FloatRange(min=0.0, min_open=True)
@@ -117,7 +116,7 @@ def cli(context: click.Context, /, **options: bool) -> None:
 )
 @click.option("--dedupe", is_flag=True, help="Run equal tasks once, unless their temperature is above 0.")
 @click.option("--cheapest", is_flag=True, help="Prefer the cheapest eligible provider.")
-@strict_params
+@pooling
 @click.option("--json", "as_json", is_flag=True, help="Output progress and summary as JSON lines.")
 @click.pass_context
 def run(context: click.Context, /, tasks: str, **options: Any) -> None:
@@ -134,7 +133,8 @@ def run(context: click.Context, /, tasks: str, **options: Any) -> None:
     rerun = RerunOptions(
         parse_statuses(options.pop("retry")), options.pop("rerun_changed"), options.pop("dedupe")
     )
-    how = RunOptions(source=tasks, reading=read_options(options), rerun=rerun, **options)
+    pool = PoolOptions(*(options.pop(name) for name in ("strict_params", "concurrency", "cheapest")))
+    how = RunOptions(source=tasks, reading=read_options(options), rerun=rerun, pool=pool, **options)
     context.exit(run_tasks(context.obj, how))
 
 
@@ -142,15 +142,15 @@ def run(context: click.Context, /, tasks: str, **options: Any) -> None:
 @everywhere
 @click.argument("tasks")
 @reading
-@strict_params
+@pooling
 @click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
-def plan(context: click.Context, /, tasks: str, strict_params: bool, as_json: bool, **options: Any) -> None:
+def plan(context: click.Context, /, tasks: str, as_json: bool, **options: Any) -> None:
     """Estimate cost, time and bottlenecks of running TASKS, without calling a provider."""
     from .plan import plan as plan_tasks
 
     found = read_options(options)
-    context.exit(plan_tasks(context.obj, tasks, found, strict_params=strict_params, as_json=as_json))
+    context.exit(plan_tasks(context.obj, tasks, found, PoolOptions(**options), as_json=as_json))
 
 
 @cli.command("suggest-weights", short_help="Propose base weights from recorded traffic.")
@@ -185,33 +185,8 @@ def alert_test(context: click.Context, /) -> None:
 @cli.command(short_help="Queue one prompt.")
 @everywhere
 @click.argument("prompt")
-@click.option(
-    "--type",
-    "task_type",
-    metavar="TYPE",
-    help="Task type: code_generation, creative_writing, research, analysis, or a row of [task_types].",
-)
-@click.option(
-    "--tier",
-    type=click.Choice(("auto", *TIERS)),
-    help="Model tier (default: auto, by type and length).",
-)
-@click.option("--model", "models", metavar="MODEL", help="Use only this model.")
+@row_options
 @click.option("--only", "providers", metavar="PROVIDERS", help=ONLY)
-@click.option(
-    "--max-tokens",
-    type=int,
-    metavar="N",
-    help="Limit the answer to N tokens (default: by tier, see [tiers]).",
-)
-@click.option(
-    "--temperature",
-    type=float,
-    metavar="T",
-    help="Sampling temperature from 0 to 2 (default: the model's own).",
-)
-@click.option("--system", metavar="TEXT", help="System prompt.")
-@shaping
 @click.option(
     "--deadline", "deadline_s", type=float, metavar="SECONDS", help="Expire if unanswered after SECONDS."
 )
@@ -238,7 +213,7 @@ def submit(context: click.Context, /, wait: bool, serve: bool, as_json: bool, **
     if fields["prompt"] == "-":
         fields["prompt"] = sys.stdin.read()
     fields["providers"] = names(fields["providers"]) or None
-    fields |= shape_of(fields)
+    fields |= row_defaults(fields).given()
     how = SubmitOptions(wait=wait, serve=serve, as_json=as_json)
     context.exit(submit_task(context.obj, fields, how))
 

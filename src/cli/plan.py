@@ -20,7 +20,7 @@ from .batch import Batch, copy_of_stdin, lines_of
 from .console import rich_console
 from .plan_text import as_json as plan_as_json
 from .plan_text import plan_lines, plan_table
-from .session import Options, Session, headline, prepare, refuse_without_key, session
+from .session import Options, PoolOptions, Session, headline, prepare, refuse_without_key, session
 
 BAD_LINES_SHOWN = 5
 SLOW_FROM = 5_000  # tasks whose plan takes a noticeable time
@@ -30,15 +30,13 @@ def plan(
     options: Options,
     source: str,
     reading: ReadOptions,
+    pool: PoolOptions,
     *,
-    strict_params: bool = False,
     as_json: bool = False,
 ) -> int:
     """Print the plan of a file and return the exit code. Raises OrchestratorError."""
-    setup = prepare(options)
-    if strict_params:
-        setup = setup.with_settings(strict_params=True)
-    refuse_without_key(setup, reading.pins)
+    setup = pool.apply(prepare(options))
+    refuse_without_key(setup, reading)
     console = options.console
     lines = _Lines(on_warning=lambda text: console.note(f"{source}: {text}"))
     sample = TaskSample()

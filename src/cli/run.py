@@ -26,7 +26,16 @@ from .reconcile import answer_duplicates, drop_stale_rows, reconcile
 from .rerun import NO_RERUN, RerunOptions, requeue
 from .result_sink import ResultSink
 from .runner import keep_cap, run_orchestrator
-from .session import Options, Session, headline, prepare, refuse_without_key, session
+from .session import (
+    AS_CONFIGURED,
+    Options,
+    PoolOptions,
+    Session,
+    headline,
+    prepare,
+    refuse_without_key,
+    session,
+)
 from .store_tasks import refuse_late_limit, resume, store_tasks
 from .watch_server import (
     available_providers,
@@ -37,12 +46,10 @@ from .watch_server import (
 )
 
 if TYPE_CHECKING:
-    from ..bootstrap import Setup
     from ..core.plans import Plan
     from ..routing.cost.budgets import BudgetRule
 
 log = logging.getLogger(__name__)
-CHEAPEST_COST_WEIGHT = 25.0  # a provider at twice the price has a 26th of its score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +66,8 @@ class RunOptions:
     agent_prompts: bool = False
     max_cost: float | None = None  # USD, for the results file, all runs together
     yes: bool = False
-    cheapest: bool = False
-    strict_params: bool = False
+    pool: PoolOptions = AS_CONFIGURED
     rerun: RerunOptions = NO_RERUN
-
-    def apply(self, setup: Setup) -> Setup:
-        """The setup with the settings that options replace."""
-        if self.cheapest:
-            setup = setup.with_routing(cost_weight=CHEAPEST_COST_WEIGHT)
-        if self.strict_params:
-            setup = setup.with_settings(strict_params=True)
-        return setup
 
 
 def run(options: Options, how: RunOptions) -> int:
@@ -77,8 +75,8 @@ def run(options: Options, how: RunOptions) -> int:
     console = options.console
     console.as_json = how.as_json
     setup = prepare(options)
-    refuse_without_key(setup, how.reading.pins)
-    setup = how.apply(setup)
+    refuse_without_key(setup, how.reading)
+    setup = how.pool.apply(setup)
     set_up_logging(options.level(how.quiet), setup.log_folder, as_json=how.as_json, simulated=setup.simulated)
     clock = Clock()
     batch = Batch.of(
@@ -164,9 +162,12 @@ class _Run:
                 refuse_cap_beside_server(session)
             warn_about_ignored_options(
                 session,
-                cheapest=how.cheapest,
-                agent_prompts=how.agent_prompts,
-                strict_params=how.strict_params,
+                {
+                    "--cheapest": how.pool.cheapest,
+                    "--agent-prompts": how.agent_prompts,
+                    "--strict-params": how.pool.strict_params,
+                    "--concurrency": how.pool.concurrency is not None,
+                },
             )
             watch_server(session, server, name, progress, quiet=how.quiet)
             self._reconcile()

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING
 
 from ..bootstrap import Setup, StartOptions, load, open_store
 from ..core.clock import Clock
+from ..core.intake import able_providers
 from ..core.lease_watch import LeaseWatch
 from ..errors import InputError
+from ..settings import with_slots
 from .console import Console
 
 if TYPE_CHECKING:
-    from ..core.intake import Pins
+    from ..core.intake import ReadOptions
     from ..core.leadership import Leadership
     from ..core.store import OrchestratorRow, Store
+
+
+CHEAPEST_COST_WEIGHT = 25.0  # a provider at twice the price has a 26th of its score
 
 
 @dataclass
@@ -68,6 +73,28 @@ class Session:
         self.console.note(text)
 
 
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """Options that replace settings of the pool for one command."""
+
+    strict_params: bool = False
+    concurrency: int | None = None  # calls in flight at most; None: the slots of all agents
+    cheapest: bool = False
+
+    def apply(self, setup: Setup) -> Setup:
+        """The setup with these settings."""
+        if self.cheapest:
+            setup = setup.with_routing(cost_weight=CHEAPEST_COST_WEIGHT)
+        if self.strict_params:
+            setup = setup.with_settings(strict_params=True)
+        if self.concurrency is not None:
+            setup = setup.with_settings(agents=with_slots(setup.settings.agents, self.concurrency))
+        return setup
+
+
+AS_CONFIGURED = PoolOptions()
+
+
 @contextmanager
 def session(setup: Setup, console: Console, clock: Clock | None = None) -> Iterator[Session]:
     """A session for the block; its store is closed afterwards. Raises StoreError."""
@@ -114,12 +141,12 @@ def headline(setup: Setup) -> str:
     )
 
 
-def refuse_without_key(setup: Setup, pins: Pins) -> None:
+def refuse_without_key(setup: Setup, reading: ReadOptions) -> None:
     """Raises InputError if --only and --model leave no provider, or none that has a key."""
-    pins.check(setup.settings)
-    able = pins.able(setup.settings)
+    reading.check(setup.settings)
+    able = able_providers(reading.defaults.models, reading.only, setup.settings)
     if setup.simulated or any(each.name in able for each in setup.configured):
         return
     keys = ", ".join(f"{name} ({' or '.join(setup.settings.providers[name].api_key_env)})" for name in able)
-    option = "--only" if pins.only else "--model"
+    option = "--only" if reading.only else "--model"
     raise InputError(f"{option}: there is no key for {keys}")

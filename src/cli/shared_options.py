@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 import click
 
 from .. import key_trust
-from ..core.intake import FORMATS, Pins, ReadOptions, Template, read_answer_shape
+from ..core.intake import FORMATS, ReadOptions, RowDefaults, Template, read_schema
+from ..errors import InputError, unreadable
 from ..logging_setup import LEVELS
+from ..settings import TIERS
 from .session import Options
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -18,6 +20,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 JSON = "Output JSON."
 QUIET = "Print only errors, warnings and totals."
 ONLY = "Use only these providers, separated by commas: anthropic,gemini."
+PLAIN_FIELDS = ("task_type", "tier", "max_tokens", "temperature", "top_p", "seed", "system")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EVERYWHERE: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -74,18 +77,91 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
         setattr(options, parameter.name, value)
 
 
+def text_or_file(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The text of an option; `@FILE` stands for the content of a file. Raises InputError."""
+    if value is None or not value.startswith("@"):
+        return value
+    path = Path(value[1:])
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except OSError as error:
+        raise InputError(f"--{parameter.name}: {path}: {unreadable(error)}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--{parameter.name}: {path}: not UTF-8 at byte {error.start + 1}") from error
+    if not text:
+        raise InputError(f"--{parameter.name}: {path} is empty")
+    return text
+
+
+ROW_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (
+        ("--task-type", "--type", "task_type"),
+        {
+            "metavar": "TYPE",
+            "help": "Task type: code_generation, creative_writing, research, analysis, or a row of "
+            "[task_types].",
+        },
+    ),
+    (
+        ("--tier",),
+        {"type": click.Choice(("auto", *TIERS)), "help": "Model tier; auto decides by type and length."},
+    ),
+    (("--model", "models"), {"metavar": "MODEL", "help": "Use only this model."}),
+    (
+        ("--max-tokens",),
+        {
+            "type": int,
+            "metavar": "N",
+            "help": "Limit the answer to N tokens (default: by tier, see [tiers]).",
+        },
+    ),
+    (
+        ("--temperature",),
+        {
+            "type": float,
+            "metavar": "T",
+            "help": "Sampling temperature from 0 to 2 (default: the model's own).",
+        },
+    ),
+    (
+        ("--top-p",),
+        {"type": float, "metavar": "P", "help": "Sample from this share of the probability, 0 to 1."},
+    ),
+    (
+        ("--seed",),
+        {"type": int, "metavar": "N", "help": "Seed for sampling, for models that take one."},
+    ),
+    (
+        ("--system",),
+        {"metavar": "TEXT", "callback": text_or_file, "help": "System prompt; @FILE reads it from a file."},
+    ),
+)
+
+
+def row_options(command: Command) -> Command:
+    """Add the options for the fields of a task; with a file, for rows that do not set the field."""
+    for names, settings in reversed(ROW_OPTIONS):
+        command = click.option(*names, **settings)(command)
+    return shaping(command)
+
+
 def reading(command: Command) -> Command:
     """Add the options of a command that reads a file of tasks."""
     for add in (
         click.option("--only", metavar="PROVIDERS", help=ONLY),
-        click.option("--model", metavar="MODEL", help="Use only this model, whatever the rows name."),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N tasks."),
+        click.option(
+            "--id-column",
+            metavar="NAME",
+            help="Take ids from this column or key (default: id, if there is one).",
+        ),
         click.option(
             "--prompt-file",
             type=FILE,
             metavar="FILE",
             help="Make the prompts from this text; fill its {column} from each row of a CSV file.",
         ),
+        click.option("--prompt", metavar="TEXT", help='The same with the text itself: "Classify: {text}".'),
         click.option(
             "--format",
             "fmt",
@@ -95,7 +171,7 @@ def reading(command: Command) -> Command:
         ),
     ):
         command = add(command)
-    return shaping(command)
+    return row_options(command)
 
 
 def shaping(command: Command) -> Command:
@@ -106,25 +182,41 @@ def shaping(command: Command) -> Command:
     return click.option("--response-schema", type=FILE, metavar="FILE", help=schema)(command)
 
 
-def strict_params(command: Command) -> Command:
-    """Add the option of a command that chooses models, or plans the choice."""
+def pooling(command: Command) -> Command:
+    """Add the options of a command that works with a pool, or plans it."""
     about = "Use only models that take all parameters of a task, instead of dropping parameters."
-    return click.option("--strict-params", is_flag=True, help=about)(command)
-
-
-def shape_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the form of an answer out of `options`. Raises InputError."""
-    return read_answer_shape(options.pop("response_schema"), names(options.pop("choices")))
+    command = click.option("--strict-params", is_flag=True, help=about)(command)
+    most = "At most so many calls at once (default: the slots of all agents)."
+    return click.option("--concurrency", type=click.IntRange(1), metavar="N", help=most)(command)
 
 
 def read_options(options: dict[str, Any]) -> ReadOptions:
     """Take the options of `reading` out of `options`. Raises InputError."""
-    shape = shape_of(options)
-    fmt, limit, model, only, prompt_file = (
-        options.pop(name) for name in ("fmt", "limit", "model", "only", "prompt_file")
+    defaults = row_defaults(options)
+    fmt, limit, only, ids, file, text = (
+        options.pop(name) for name in ("fmt", "limit", "only", "id_column", "prompt_file", "prompt")
     )
-    template = None if prompt_file is None else Template.read(prompt_file)
-    return ReadOptions(fmt, template, limit, Pins(model or "", tuple(names(only))), shape)
+    if file is not None and text is not None:
+        raise InputError("both --prompt and --prompt-file are given; one of them is allowed")
+    template = None if file is None else Template.read(file)
+    if text is not None:
+        template = Template.of(text, "--prompt")
+    return ReadOptions(
+        fmt=fmt, template=template, id_column=ids, limit=limit, defaults=defaults, only=tuple(names(only))
+    )
+
+
+def row_defaults(options: dict[str, Any]) -> RowDefaults:
+    """Take the options of `row_options` out of `options`. Raises InputError."""
+    schema, choices, models = (options.pop(name) for name in ("response_schema", "choices", "models"))
+    defaults = RowDefaults(
+        response_schema=None if schema is None else read_schema(schema),
+        choices=tuple(names(choices)),
+        models=tuple(names(models)),
+        **{name: options.pop(name) for name in PLAIN_FIELDS},
+    )
+    defaults.check()
+    return defaults
 
 
 def names(text: str | None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from ..core.store import OrchestratorRow, Store
 
 WATCH_EVERY_S = 0.5
+POOL_SETTINGS = {
+    "--cheapest": "routing.cost_weight",
+    "--agent-prompts": "agent_prompts",
+    "--strict-params": "strict_params",
+    "--concurrency": "agents.calls_in_flight",
+}
 
 
 def find_server(session: Session, *, stored: bool = True) -> OrchestratorRow | None:
@@ -60,21 +66,17 @@ def refuse_cap_beside_server(session: Session, option: str = "--max-cost") -> No
         )
 
 
-def warn_about_ignored_options(
-    session: Session, *, cheapest: bool, agent_prompts: bool, strict_params: bool
-) -> None:
-    """Name the options of a run that the server does not apply, and the settings that it uses instead."""
-    settings = {
-        "--cheapest": ("routing.cost_weight", cheapest),
-        "--agent-prompts": ("agent_prompts", agent_prompts),
-        "--strict-params": ("strict_params", strict_params),
-    }
-    given = [name for name, (_, is_given) in settings.items() if is_given]
+def warn_about_ignored_options(session: Session, options: Mapping[str, bool]) -> None:
+    """Name the options of a run that the server does not apply, and the settings that it uses instead.
+
+    `options`: whether each one of `POOL_SETTINGS` is given.
+    """
+    given = [name for name, is_given in options.items() if is_given]
     if given:
         names = " and ".join(filter(None, [", ".join(given[:-1]), given[-1]]))
         session.note(
             f"{names} {'does' if len(given) == 1 else 'do'} not apply: the running server answers these "
-            f"tasks with its own settings ({', '.join(settings[name][0] for name in given)})"
+            f"tasks with its own settings ({', '.join(POOL_SETTINGS[name] for name in given)})"
         )
 
 

@@ -315,11 +315,7 @@ class AgentState:
 
 def agent_rows(rows: Sequence[AgentConfig]) -> list[tuple[str, AgentConfig]]:
     """`(name, config)` of every agent: a config with a count above 1 stands for numbered copies."""
-    return [
-        (config.name if config.count == 1 else f"{config.name}-{copy + 1}", config)
-        for config in rows
-        for copy in range(config.count)
-    ]
+    return [(name, config) for config in rows for name in config.names]
 
 
 @dataclass(slots=True)

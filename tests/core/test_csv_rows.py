@@ -14,8 +14,8 @@ from src.config import load_settings
 from src.core.intake import (
     MAX_LINE_BYTES,
     BadLine,
-    Pins,
     ReadOptions,
+    RowDefaults,
     TaskContext,
     Template,
     columns_of,
@@ -312,8 +312,10 @@ def test_with_a_template_an_id_depends_only_on_the_values_that_the_row_fills_in(
     assert len(set(first)) == 3
     assert first == ids(read("b;x;a\n9;y;1\n8;z;1\n7;;3\n", settings, "{a}"))
     assert first == ids(read("A\n1\n1\n3\n", settings, "Other words, other name: {A}"))
-    assert first == ids(read("a,b\n1,2\n1,2\n3,4\n", settings, "{a}", pins=Pins("gpt-4")))
-    assert first == ids(read("a\n1\n1\n3\n", settings, "{a}", shape={"choices": ["x"]}))
+    assert first == ids(
+        read("a,b\n1,2\n1,2\n3,4\n", settings, "{a}", defaults=RowDefaults(models=("gpt-4",)))
+    )
+    assert first == ids(read("a\n1\n1\n3\n", settings, "{a}", defaults=RowDefaults(choices=("x",))))
     assert first == ids(read("a,task.priority\n1,5\n1,6\n3,7\n", settings, "{a}"))
     assert not {*first} & {*ids(read("a,b\n1,2\n3,4\n", settings, "{a} {b}"))}
     assert not {*first} & {*ids(read("a,task.max_tokens\n1,5\n3,5\n", settings, "{a}"))}
@@ -394,25 +396,23 @@ def test_a_limit_counts_tasks_and_reads_no_further(settings: Settings) -> None:
 
 
 PINS = {
-    "none": (Pins(), "", "", ((), ())),
-    "model": (Pins("gpt-4"), "", "", (("gpt-4",), ())),
-    "the model of all": (Pins("gpt-4"), "claude-3-5-haiku", "", (("gpt-4",), ())),
-    "only": (Pins(only=("openai", "gemini")), "", "", ((), ("openai", "gemini"))),
-    "only some of its own": (Pins(only=("openai", "gemini")), "", "gemini,anthropic", ((), ("gemini",))),
+    "none": ((), "", "", ((), ())),
+    "only": (("openai", "gemini"), "", "", ((), ("openai", "gemini"))),
+    "only some of its own": (("openai", "gemini"), "", "gemini,anthropic", ((), ("gemini",))),
     "none of its own": (
-        Pins(only=("openai", "gemini")),
+        ("openai", "gemini"),
         "",
         "anthropic",
         "'providers': anthropic excluded by --only openai,gemini",
     ),
     "its model elsewhere": (
-        Pins(only=("openai",)),
+        ("openai",),
         "claude-3-5-haiku",
         "",
         "'models': none of openai serves 'claude-3-5-haiku'",
     ),
     "its model elsewhere by itself": (
-        Pins(),
+        (),
         "claude-3-5-haiku",
         "openai",
         "'models': none of openai serves 'claude-3-5-haiku'",
@@ -420,23 +420,35 @@ PINS = {
 }
 
 
-@pytest.mark.parametrize(("pins", "models", "providers", "expected"), PINS.values(), ids=PINS.keys())
-def test_options_for_the_whole_file_override_the_row(
-    settings: Settings, pins: Pins, models: str, providers: str, expected: Any
+@pytest.mark.parametrize(("only", "models", "providers", "expected"), PINS.values(), ids=PINS.keys())
+def test_only_restricts_the_row(
+    settings: Settings, only: tuple[str, ...], models: str, providers: str, expected: Any
 ) -> None:
-    (item,) = read(f'prompt,models,providers\nHi,"{models}","{providers}"\n', settings, pins=pins)
+    (item,) = read(f'prompt,models,providers\nHi,"{models}","{providers}"\n', settings, only=only)
     found = item.reason if isinstance(item, BadLine) else (item.models, item.providers)
     assert found == expected
 
 
-def test_an_invalid_pin_is_reported_before_a_row_is_read(settings: Settings) -> None:
-    for pins, reason in [
-        (Pins(only=("opena",)), "--only: unknown provider 'opena'; did you mean 'openai'"),
-        (Pins("mistral-9"), "--model: no provider serves 'mistral-9'"),
-        (Pins("gpt-4", ("gemini",)), "--model: none of gemini serves 'gpt-4'"),
-    ]:
-        with pytest.raises(InputError, match=reason):
-            read("prompt\nHi\n", settings, pins=pins)
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"only": ("opena",)}, "--only: unknown provider 'opena'; did you mean 'openai'"),
+        ({"defaults": RowDefaults(models=("mistral-9",))}, "--model: no provider serves 'mistral-9'"),
+        (
+            {"defaults": RowDefaults(models=("gpt-4",)), "only": ("gemini",)},
+            "--model: none of gemini serves 'gpt-4'",
+        ),
+        ({"defaults": RowDefaults(max_tokens=0)}, "--max-tokens must be at least 1, not 0"),
+        ({"id_column": "sk"}, "--id-column: no column 'sk'; did you mean 'sku'?"),
+    ],
+    ids=["provider", "model", "model of another provider", "max tokens", "id column"],
+)
+def test_a_wrong_option_is_reported_before_a_row_is_read(
+    settings: Settings, options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InputError) as raised:
+        read("prompt,sku\nHi,1\n", settings, **options)
+    assert reason in str(raised.value)
 
 
 def test_memory_does_not_grow_with_the_text_of_the_cells(settings: Settings, tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from src.config import load_settings
-from src.core.intake import MAX_LINE_BYTES, BadLine, ReadOptions, TaskContext, make_task, read_tasks
+from src.core.intake import (
+    MAX_LINE_BYTES,
+    BadLine,
+    ReadOptions,
+    RowDefaults,
+    TaskContext,
+    make_task,
+    read_tasks,
+)
 from src.errors import InputError
 from src.records import Message, Task
 from src.settings import Settings
@@ -28,7 +36,7 @@ def read(
     data: bytes | str, settings: Settings, fmt: str | None = None, **options: Any
 ) -> list[Task | BadLine]:
     stream = io.BytesIO(data.encode() if isinstance(data, str) else data)
-    reading = {name: options.pop(name) for name in ("ids", "shape") if name in options}
+    reading = {name: options.pop(name) for name in ("ids", "defaults") if name in options}
     how = ReadOptions(fmt=fmt, **reading)
     return list(read_tasks(stream, TaskContext("b", settings, NOW), options=how, **options))
 
@@ -310,7 +318,7 @@ def test_an_id_depends_on_what_is_sent_however_it_is_written(settings: Settings)
     noted = '{"prompt": "a", "stop": ".", "metadata": {"n": 1}, "tier": "auto"}'
     assert ids(read(noted, settings)) == ids(read(line, settings)) != ids(read(line, settings, ids=1))
     assert ids(read(noted, settings, ids=1)) != ids(read(line, settings, ids=1))
-    assert ids(read(line, settings, shape={"choices": ["x"]})) == ids(read(line, settings))
+    assert ids(read(line, settings, defaults=RowDefaults(choices=("x",)))) == ids(read(line, settings))
 
 
 def test_an_unknown_task_type_is_kept_with_one_warning(settings: Settings) -> None:

@@ -12,15 +12,16 @@ expected format.
 
 from __future__ import annotations
 
-from .answer_shape import read_answer_shape
 from .csv_rows import TEMPLATE_OPTION
 from .fields import TaskFields, check_batch_name
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_object
 from .lines import MAX_LINE_BYTES, BadLine
-from .pins import Pins, unserved_reason
+from .pins import able_providers, unserved_reason
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
 from .reading import AS_IT_IS, ReadOptions, columns_of, ids_of, read_tasks
+from .row_defaults import RowDefaults, option_of
+from .schema_file import read_schema
 from .tasks import TaskContext, make_task, unknown_type_warning
 from .template import Template
 from .validation_messages import shown
@@ -36,19 +37,21 @@ __all__ = [
     "SUFFIXES",
     "TEMPLATE_OPTION",
     "BadLine",
-    "Pins",
+    "RowDefaults",
     "ReadOptions",
     "TaskContext",
     "TaskFields",
     "Template",
+    "able_providers",
     "check_batch_name",
     "columns_of",
     "ids_of",
     "make_task",
     "names_only_unpriced",
+    "option_of",
     "parse_object",
     "price_remedy",
-    "read_answer_shape",
+    "read_schema",
     "read_tasks",
     "shown",
     "unknown_type_warning",

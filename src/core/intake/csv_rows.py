@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, hint
 from .csv_cells import value_of
 from .csv_records import Record, Records
 from .fields import TaskFields
@@ -26,10 +26,13 @@ def read_csv(
     lines: Iterator[Line | BadLine],
     *,
     template: Template | None = None,
+    id_column: str | None = None,
     on_warning: Callable[[str], None] = lambda _: None,
     on_columns: Callable[[tuple[str, ...]], None] = lambda _: None,
 ) -> Iterator[Row | BadLine]:
     """The rows of a CSV file. `on_columns` gets the columns that are copied to the results.
+
+    `id_column`: the column with the ids, which is copied as well; None: `id`, which is not.
 
     Raises InputError for an invalid header, and where quoting is broken beyond a row.
     """
@@ -39,7 +42,7 @@ def read_csv(
         return
     if isinstance(header, BadLine):
         raise InputError(f"the header: {header.reason}", line=header.line)
-    columns = _Columns(header, template, on_warning)
+    columns = _Columns(header, template, id_column, on_warning)
     on_columns(columns.returned)
     for record in records:
         yield record if isinstance(record, BadLine) else columns.row(record)
@@ -48,7 +51,13 @@ def read_csv(
 class _Columns:
     """What each column of a file sets."""
 
-    def __init__(self, header: Record, template: Template | None, on_warning: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        header: Record,
+        template: Template | None,
+        id_column: str | None,
+        on_warning: Callable[[str], None],
+    ) -> None:
         self._template = template
         self._names = _names(header)
         if template is None:
@@ -57,11 +66,20 @@ class _Columns:
         else:
             template.check(self._names)
             self._keys = _prefixed(self._names, template, header.line, on_warning)
-        columns = self._keys.values()
-        self.returned = tuple(name for name in self._names if name not in columns)
+        if id_column is not None:
+            self._take_ids_from(id_column, header.line)
+        copied = {id_column} - {"id"}
+        set_by = {*self._keys.values()} - copied
+        self.returned = tuple(name for name in self._names if name not in set_by)
         if template is None:
-            for name in self.returned:
+            others = [name for name in self.returned if name not in copied | {"id"}]
+            for name in others:
                 _check_name(name, list(TaskFields.model_fields), header.line, on_warning)
+
+    def _take_ids_from(self, column: str, line: int) -> None:
+        if column not in self._names:
+            raise InputError(f"--id-column: no column {column!r}; {hint(column, self._names)}", line=line)
+        self._keys["id"] = column
 
     def _check_prompt(self, line: int) -> None:
         if not any(key in self._names for key in PROMPT_KEYS):

@@ -31,16 +31,27 @@ class Listeners:
     columns: Callable[[tuple[str, ...]], None] = lambda _: None
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What columns mean. `template` makes the prompts; `ids` is where ids are, if not in `id`."""
+
+    template: Template | None = None
+    ids: str | None = None
+
+
 def choose_format(
-    source: Path | BinaryIO, fmt: str | None, template: Template | None, lines: Lines
+    source: Path | BinaryIO, fmt: str | None, columns: Columns, lines: Lines
 ) -> tuple[str, Lines]:
     """The format, and all the lines. Raises InputError for a format that does not fit."""
+    template = columns.template
     if fmt is not None and fmt not in FORMATS:
         raise InputError(f"unknown format {fmt!r}; known: {', '.join(FORMATS)}")
     first, lines = _peek(lines)
     chosen = fmt or _format_of(source, first, template)
     if template is not None and chosen != CSV:
         raise InputError(f"a template needs a CSV file, but this is {chosen}")
+    if columns.ids is not None and chosen in (TEXT, OPENAI_BATCH):
+        raise InputError(f"--id-column needs a CSV file or JSON Lines, but this is {chosen}")
     return chosen, lines
 
 
@@ -72,21 +83,21 @@ def _peek(lines: Lines) -> tuple[str, Lines]:
 
 
 def read_rows(
-    source: Path | BinaryIO, fmt: str | None, template: Template | None, lines: Lines, listeners: Listeners
+    source: Path | BinaryIO, fmt: str | None, columns: Columns, lines: Lines, listeners: Listeners
 ) -> Iterator[Row | BadLine]:
     """The rows of a file of any format. Raises InputError where it cannot be read."""
-    chosen, lines = choose_format(source, fmt, template, lines)
-    return FORMATS[chosen](lines, template, listeners)
+    chosen, lines = choose_format(source, fmt, columns, lines)
+    return FORMATS[chosen](lines, columns, listeners)
 
 
-def _read_text(lines: Lines, _template: Template | None, _listeners: Listeners) -> Iterator[Row | BadLine]:
+def _read_text(lines: Lines, _columns: Columns, _listeners: Listeners) -> Iterator[Row | BadLine]:
     for line in nonblank(lines):
         yield line if isinstance(line, BadLine) else Row(line[0], {"prompt": line[1].strip()}, line[1])
 
 
 def _read_objects(
     lines: Lines,
-    _template: Template | None,
+    columns: Columns,
     _listeners: Listeners,
     *,
     fields_of: Callable[[dict[str, Any]], Mapping[str, Any]],
@@ -99,17 +110,36 @@ def _read_objects(
         if index == 0 and text.lstrip().startswith("["):
             raise InputError("the file is a JSON array; expected one JSON object per line", line=number)
         try:
-            yield Row(number, fields_of(parse_object(text)), text)
+            found = parse_object(text)
+            yield Row(number, fields_of(found if columns.ids is None else _with_id(found, columns.ids)), text)
         except InputError as error:
             yield BadLine(number, error.what, text)
 
 
-def _read_csv(lines: Lines, template: Template | None, listeners: Listeners) -> Iterator[Row | BadLine]:
-    return read_csv(lines, template=template, on_warning=listeners.warning, on_columns=listeners.columns)
+def _with_id(row: dict[str, Any], key: str) -> dict[str, Any]:
+    """The row with the value of `key` as its id. Raises InputError where it has none, or an `id` as well."""
+    if key == "id":
+        return row
+    if key not in row:
+        raise InputError(f"no {key!r} (--id-column)")
+    if "id" in row:
+        raise InputError(f"both 'id' and {key!r} (--id-column) are given; one of them is allowed")
+    rest = {name: value for name, value in row.items() if name != key}
+    return {"id": row[key]} | rest
+
+
+def _read_csv(lines: Lines, columns: Columns, listeners: Listeners) -> Iterator[Row | BadLine]:
+    return read_csv(
+        lines,
+        template=columns.template,
+        id_column=columns.ids,
+        on_warning=listeners.warning,
+        on_columns=listeners.columns,
+    )
 
 
 # To add a format, write a reader and add a row here.
-FORMATS: dict[str, Callable[[Lines, Template | None, Listeners], Iterator[Row | BadLine]]] = {
+FORMATS: dict[str, Callable[[Lines, Columns, Listeners], Iterator[Row | BadLine]]] = {
     JSONL: partial(_read_objects, fields_of=lambda row: row),
     TEXT: _read_text,
     CSV: _read_csv,

@@ -1,9 +1,8 @@
-"""Pins: the models and providers that may answer a task, by its row and by options for the whole file."""
+"""Which providers may answer a task: by its models and providers, and by `--only` for the whole file."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 
 from ...errors import InputError, hint
 from ...records import Task
@@ -12,49 +11,42 @@ from ...settings import Settings
 Names = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pins:
-    """Pins of a whole file. `model` replaces the models of every row; `only` restricts their providers."""
+def check_pins(models: Names, only: Names, settings: Settings) -> None:
+    """Check the options of a file.
 
-    model: str = ""
-    only: Names = ()
-
-    def check(self, settings: Settings) -> None:
-        """Raises InputError for an unknown provider, and for a model that no allowed provider serves."""
-        _check_providers("--only", self.only, settings)
-        _check_models("--model", [self.model] if self.model else [], self.only, settings)
-
-    def able(self, settings: Settings) -> Names:
-        """The providers that may serve a row without pins of its own."""
-        names = [name for name in self.only or settings.providers if settings.providers[name].enabled]
-        if not self.model:
-            return tuple(names)
-        current, _ = settings.resolve_model(self.model)
-        return tuple(name for name in names if settings.serves(name, current))
-
-    def apply(
-        self, models: Sequence[str], providers: Sequence[str], settings: Settings, line: int | None
-    ) -> tuple[Names, Names]:
-        """A row's effective `(models, providers)`. Raises InputError where none is left."""
-        try:
-            _check_providers("'providers'", providers, settings)
-            allowed = self._among_only(providers)
-            wanted = (self.model,) if self.model else tuple(models)
-            _check_models("--model" if self.model else "'models'", wanted, allowed, settings)
-        except InputError as error:
-            raise InputError(error.what, line=line) from None
-        return wanted, allowed
-
-    def _among_only(self, providers: Sequence[str]) -> Names:
-        if not (self.only and providers):
-            return self.only or tuple(providers)
-        allowed = tuple(name for name in providers if name in self.only)
-        if not allowed:
-            raise InputError(f"'providers': {', '.join(providers)} excluded by --only {','.join(self.only)}")
-        return allowed
+    Raises InputError for an unknown provider, and for models that no allowed provider serves.
+    """
+    _check_providers("--only", only, settings)
+    for model in models:
+        _check_models("--model", [model], only, settings)
 
 
-NO_PINS = Pins()
+def able_providers(models: Names, only: Names, settings: Settings) -> Names:
+    """The providers that may serve a row without pins of its own."""
+    names = [name for name in only or settings.providers if settings.providers[name].enabled]
+    current = [settings.resolve_model(model)[0] for model in models]
+    return tuple(
+        name for name in names if not models or any(settings.serves(name, model) for model in current)
+    )
+
+
+def effective_providers(
+    models: Sequence[str], providers: Sequence[str], only: Names, settings: Settings
+) -> Names:
+    """The providers of a row within `only`. Raises InputError where none is left for its models."""
+    _check_providers("'providers'", providers, settings)
+    allowed = _among_only(providers, only)
+    _check_models("'models'", models, allowed, settings)
+    return allowed
+
+
+def _among_only(providers: Sequence[str], only: Names) -> Names:
+    if not (only and providers):
+        return only or tuple(providers)
+    allowed = tuple(name for name in providers if name in only)
+    if not allowed:
+        raise InputError(f"'providers': {', '.join(providers)} excluded by --only {','.join(only)}")
+    return allowed
 
 
 def unserved_reason(task: Task, settings: Settings, configured: Collection[str]) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import InputError
 from ...records import Task
+from ...settings import Settings
 from .fields import TaskFields
-from .formats import Listeners, read_rows
+from .formats import Columns, Listeners, read_rows
 from .lines import BadLine, Row, numbered, open_source
-from .pins import NO_PINS, Pins, unserved_reason
+from .pins import Names, check_pins, unserved_reason
 from .prices import unpriced_warning
+from .row_defaults import NO_DEFAULTS, RowDefaults, missing
 from .tasks import TaskContext, make_task, unknown_type_warning, what_it_sends
 from .template import Template
 from .validation_messages import shown
@@ -29,19 +31,30 @@ class ReadOptions:
     """How to read a file.
 
     `fmt`: a key of `FORMATS`; None decides by the file's suffix, then by its first line. `template`: makes
-    the prompts of a CSV file. `limit`: stop after that many tasks. `shape`: the `response_schema` or the
-    `choices` of rows that name neither. `configured`: the providers that can be called; a row that may use
-    none of them is a bad line (None: not checked). `ids`: the scheme for rows without an id; a batch keeps
-    the one that it began with.
+    the prompts of a CSV file. `id_column`: the column or key with the ids, None for `id`. `limit`: stop after
+    that many tasks. `defaults`: values for rows that set none. `only`: the providers that may answer; none
+    named: any. `configured`: the providers that can be called; a row that may use none of them is a bad line
+    (None: not checked). `ids`: the scheme for rows without an id; a batch keeps the one that it began with.
     """
 
     fmt: str | None = None
     template: Template | None = None
+    id_column: str | None = None
     limit: int | None = None
-    pins: Pins = NO_PINS
-    shape: Mapping[str, Any] = field(default_factory=dict)
+    defaults: RowDefaults = NO_DEFAULTS
+    only: Names = ()
     configured: Collection[str] | None = None
     ids: int = IDS_OF_WHAT_IS_SENT
+
+    def check(self, settings: Settings) -> None:
+        """Raises InputError for options that no row could have, or that leave no provider."""
+        self.defaults.check()
+        check_pins(self.defaults.models, self.only, settings)
+
+    @property
+    def columns(self) -> Columns:
+        """What the columns of a CSV file, or the keys of an object, mean."""
+        return Columns(self.template, self.id_column)
 
 
 AS_IT_IS = ReadOptions()
@@ -64,13 +77,13 @@ def read_tasks(
     `on_warning` gets one message for each unknown task type, and for models without a price. Raises
     InputError where the source cannot be read.
     """
-    options.pins.check(context.settings)
+    options.check(context.settings)
     builder = _Builder(context, options, on_warning)
     left = options.limit
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
         listeners = Listeners(on_warning)
-        for row in read_rows(source, options.fmt, options.template, numbered(stream), listeners):
+        for row in read_rows(source, options.fmt, options.columns, numbered(stream), listeners):
             task = row if isinstance(row, BadLine) else builder.build(row)
             yield task
             if left is not None and isinstance(task, Task):
@@ -88,7 +101,7 @@ def columns_of(source: Path | BinaryIO, options: ReadOptions = AS_IT_IS) -> tupl
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
         listeners = Listeners(columns=found.extend)
-        next(read_rows(source, options.fmt, options.template, numbered(stream), listeners), None)
+        next(read_rows(source, options.fmt, options.columns, numbered(stream), listeners), None)
     return tuple(found)
 
 
@@ -97,21 +110,22 @@ class _Builder:
 
     def __init__(self, context: TaskContext, options: ReadOptions, on_warning: Callable[[str], None]) -> None:
         self._context, self._options, self._on_warning = context, options, on_warning
+        self._defaults = options.defaults.given()
         self._seen: set[bytes] = set()  # digests of the ids so far: 16 bytes each, not the ids
         self._equals: dict[str, int] = {}  # by digest, the rows without an id so far
         self._warned: set[str | tuple[str, ...]] = set()  # task types, and models that were named together
 
     def build(self, row: Row) -> Task | BadLine:
         """The row's task, or why it is not one."""
-        fields = self._shaped(row.fields)
+        defaults = missing(row.fields, self._defaults) if self._defaults else {}
         try:
             task = make_task(
-                fields,
+                {**row.fields, **defaults} if defaults else row.fields,
                 self._context,
                 line=row.line,
                 default_id=self._next_equal,
-                identity=self._identity(row, fields),
-                pins=self._options.pins,
+                identity=self._identity(row, defaults),
+                only=self._options.only,
             )
             self._check_served(task)
             self._claim(task.id)
@@ -121,16 +135,11 @@ class _Builder:
         self._warn_of_models(task)
         return task
 
-    def _shaped(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        shape = self._options.shape
-        if not shape or fields.keys() & {"response_schema", "choices"}:
-            return fields
-        return {**fields, **shape}
-
-    def _identity(self, row: Row, fields: Mapping[str, Any]) -> Callable[[TaskFields], Mapping[str, Any]]:
-        if self._options.ids == IDS_OF_CONTENT:
-            return lambda _: fields if row.content is None else row.content
-        return lambda valid: what_it_sends(valid, row.filled, own_shape=fields is row.fields)
+    def _identity(self, row: Row, defaults: Mapping[str, Any]) -> Callable[[TaskFields], Mapping[str, Any]]:
+        if self._options.ids == IDS_OF_CONTENT:  # which counts the shape of all answers to each row
+            shape = {name: defaults[name] for name in ("response_schema", "choices") if name in defaults}
+            return lambda _: {**row.fields, **shape} if row.content is None else row.content
+        return lambda valid: what_it_sends(valid, row.filled, defaults)
 
     def _next_equal(self, content: str) -> str:
         """Equal lines differ by their ordinal, from the second on."""

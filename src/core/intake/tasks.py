@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...records import GENERAL, Task
 from ...settings import Settings
 from .fields import TaskFields
 from .json_values import check_values
-from .pins import NO_PINS, Pins
+from .pins import Names, effective_providers
 from .validation_messages import validation_message
 
 ID_BYTES = 10  # of the digest that becomes an id: 80 bits, enough for a billion lines without a collision
@@ -38,12 +38,12 @@ def make_task(
     line: int | None = None,
     default_id: Callable[[str], str] = lambda digest: digest,
     identity: Callable[[TaskFields], Mapping[str, Any]] | None = None,
-    pins: Pins = NO_PINS,
+    only: Names = (),
 ) -> Task:
     """Validate the fields of one task. Raises InputError with a message of one line.
 
     A task without an id gets `default_id(digest)`. The digest is that of `identity`, by default of what the
-    task sends.
+    task sends. `only`: the providers that an option allows.
     """
     try:
         check_values(fields)
@@ -53,7 +53,10 @@ def make_task(
         valid = TaskFields.model_validate(fields)
     except ValidationError as error:
         raise InputError(validation_message(error, TaskFields), line=line) from None
-    models, providers = pins.apply(valid.models, valid.providers, context.settings, line)
+    try:
+        providers = effective_providers(valid.models, valid.providers, only, context.settings)
+    except InputError as error:
+        raise InputError(error.what, line=line) from None
     digest = content_digest(what_it_sends(valid) if identity is None else identity(valid))
     return Task(
         id=valid.id or default_id(digest),
@@ -66,7 +69,7 @@ def make_task(
         top_p=valid.top_p,
         seed=valid.seed,
         stop=tuple(valid.stop),
-        models=models,
+        models=tuple(valid.models),
         providers=providers,
         deadline_at=None if valid.deadline_s is None else context.now + valid.deadline_s,
         priority=valid.priority,
@@ -79,22 +82,24 @@ def make_task(
 
 
 def what_it_sends(
-    valid: TaskFields, filled: Sequence[str] | None = None, *, own_shape: bool = True
+    valid: TaskFields, filled: Sequence[str] | None = None, defaulted: Collection[str] = ()
 ) -> dict[str, Any]:
     """What makes two rows the same: the prompt and the row's own parameters, without defaults.
 
     `filled`: the values that the row fills into a template stand for its prompt. So after an edit of the
-    template the rows keep their ids. `own_shape`: whether the answer's schema is the row's own; one for the
-    whole file is no part of a row.
+    template the rows keep their ids. `defaulted`: the fields that an option of the whole file has set; they
+    are no part of a row.
     """
     asks: list[Any] = [[turn.role, turn.content] for turn in valid.turns()]
+    if valid.system and "system" in defaulted:
+        del asks[0]
     if filled is not None:
         asks[-1] = list(filled)
     names = (
         "task_type", "tier", "max_tokens", "temperature", "top_p", "seed", "stop", "models", "providers",
     )  # fmt: skip
-    given = {name: getattr(valid, name) for name in names}
-    if own_shape:
+    given = {name: getattr(valid, name) for name in names if name not in defaulted}
+    if not {"response_schema", "choices"} & {*defaulted}:
         given["response_schema"] = valid.schema_of_answer()
     default = {"task_type": GENERAL, "tier": "auto"}
     return {"asks": asks} | {name: v for name, v in given.items() if v not in (None, [], default.get(name))}

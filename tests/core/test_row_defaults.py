@@ -1,0 +1,172 @@
+"""Options for all rows of a file: each one in each format, and a row's own value wins."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.config import load_settings
+from src.core.intake import BadLine, ReadOptions, RowDefaults, TaskContext, read_tasks
+from src.errors import InputError
+from src.records import Message, Task
+from src.settings import Settings
+
+NOW = 1_800_000_000.0
+SETTINGS = load_settings(environ={})
+
+# By field: the value of the option, and that of a row.
+VALUES: dict[str, tuple[Any, Any]] = {
+    "task_type": ("research", "analysis"),
+    "tier": ("economy", "premium"),
+    "models": (("gpt-6-luna",), ("gemini-4-argon", "gpt-6-luna")),
+    "max_tokens": (100, 200),
+    "temperature": (0.5, 0.0),
+    "top_p": (0.9, 0.1),
+    "seed": (1, 0),
+    "system": ("Be brief.", "Be long."),
+    "response_schema": ({"type": "object"}, {"type": "array"}),
+    "choices": (("yes", "no"), ("a", "b")),
+}
+FORMATS = ("jsonl", "csv", "text", "openai-batch")
+# The names of fields in a batch line; it has no others, and always a model.
+IN_BATCH_LINES = {"max_tokens": "max_tokens", "temperature": "temperature", "top_p": "top_p", "seed": "seed"}
+
+
+def file_of(fmt: str, row: dict[str, Any]) -> bytes:
+    """A file with one row that asks "Hi" and sets these fields."""
+    if fmt == "jsonl":
+        return json.dumps({"prompt": "Hi"} | row).encode()
+    if fmt == "text":
+        return b"Hi\n"
+    if fmt == "csv":
+        text = io.StringIO()
+        cells = {name: value if isinstance(value, str) else json.dumps(value) for name, value in row.items()}
+        writer = csv.DictWriter(text, ["prompt", *VALUES])
+        writer.writeheader()
+        writer.writerow({"prompt": "Hi"} | cells)
+        return text.getvalue().encode()
+    body = {IN_BATCH_LINES[name]: value for name, value in row.items()}
+    turns = [{"role": "user", "content": "Hi"}]
+    line = {"custom_id": "1", "body": {"model": "gpt-4o", "messages": turns, **body}}
+    return json.dumps(line).encode()
+
+
+def read(fmt: str, row: dict[str, Any], **options: Any) -> Task:
+    how = ReadOptions(fmt=fmt, **options)
+    (task,) = read_tasks(io.BytesIO(file_of(fmt, row)), TaskContext("b", SETTINGS, NOW), how)
+    assert isinstance(task, Task), task
+    return task
+
+
+def value_in(task: Task, field: str) -> Any:
+    if field == "system":
+        return next((m.content for m in task.messages if m.role == "system"), None)
+    if field == "choices" and task.response_schema is not None:
+        return tuple(task.response_schema["properties"]["choice"]["enum"])
+    return getattr(task, field)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("field", VALUES)
+def test_an_option_sets_a_field_of_a_row_that_does_not(field: str, fmt: str) -> None:
+    of_all, _ = VALUES[field]
+    plain, task = read(fmt, {}), read(fmt, {}, defaults=RowDefaults(**{field: of_all}))
+    if (fmt, field) == ("openai-batch", "models"):  # each line names its model
+        assert task == plain
+        return
+    assert value_in(task, field) == of_all
+    assert task.id == plain.id, "an option is no part of a row"
+
+
+@pytest.mark.parametrize("fmt", [fmt for fmt in FORMATS if fmt != "text"])
+@given(
+    own=st.sets(st.sampled_from(sorted({*VALUES} - {"choices"}))),
+    of_all=st.sets(st.sampled_from(sorted({*VALUES} - {"choices"}))),
+)
+def test_a_rows_own_value_always_wins(fmt: str, own: set[str], of_all: set[str]) -> None:
+    if fmt == "openai-batch":
+        own &= IN_BATCH_LINES.keys()
+    defaults = RowDefaults(**{field: VALUES[field][0] for field in of_all})
+    task = read(fmt, {field: VALUES[field][1] for field in own}, defaults=defaults)
+    for field in own:
+        assert value_in(task, field) == VALUES[field][1]
+    for field in of_all - own - ({"models"} if fmt == "openai-batch" else set()):
+        assert value_in(task, field) == VALUES[field][0]
+
+
+@pytest.mark.parametrize(("own", "of_all"), [("choices", "response_schema"), ("response_schema", "choices")])
+def test_a_row_with_a_form_of_its_own_does_not_get_the_other_one(own: str, of_all: str) -> None:
+    task = read("jsonl", {own: VALUES[own][1]}, defaults=RowDefaults(**{of_all: VALUES[of_all][0]}))
+    assert value_in(task, own) == VALUES[own][1]
+
+
+def test_a_system_message_is_a_system_prompt_of_the_rows_own() -> None:
+    turns = [{"role": "system", "content": "Mine."}, {"role": "user", "content": "Hi"}]
+    line = json.dumps({"messages": turns}).encode()
+    how = ReadOptions(fmt="jsonl", defaults=RowDefaults(system="For all."))
+    (task,) = read_tasks(io.BytesIO(line), TaskContext("b", SETTINGS, NOW), how)
+    assert isinstance(task, Task)
+    assert task.messages == (Message("system", "Mine."), Message("user", "Hi"))
+
+
+def test_null_is_no_value_of_its_own() -> None:
+    task = read("jsonl", {"max_tokens": None, "system": None}, defaults=RowDefaults(max_tokens=7, system="S"))
+    assert (task.max_tokens, task.messages[0].content) == (7, "S")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"temperature": 3.0}, "--temperature must be at most 2, not 3"),
+        ({"top_p": -0.1}, "--top-p must be at least 0, not -0.1"),
+        ({"task_type": ""}, "--task-type must be at least 1 character, not empty"),
+        ({"choices": ("a", "a")}, "--choices contains a duplicate"),
+        ({"choices": ("a",), "response_schema": {}}, "both --response-schema and --choices are given"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_a_value_that_no_row_may_have_is_refused_by_the_name_of_the_option(
+    options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InputError) as raised:
+        RowDefaults(**options).check()
+    assert reason in str(raised.value)
+
+
+IDS = {
+    "csv": ("sku,prompt\nA-1,Hi\n", None, "A-1"),
+    "csv beside id": ("id,sku,prompt\n7,A-1,Hi\n", None, "A-1"),
+    "csv in capitals": ("ID,prompt\nA-1,Hi\n", "ID", "A-1"),
+    "csv, its id": ("id,prompt\nA-1,Hi\n", "id", "A-1"),
+    "jsonl": ('{"sku": "A-1", "prompt": "Hi"}', None, "A-1"),
+    "jsonl, a number": ('{"sku": 7, "prompt": "Hi"}', None, "7"),
+    "jsonl beside id": ('{"sku": 7, "id": 8, "prompt": "Hi"}', None, "both 'id' and 'sku' (--id-column)"),
+    "jsonl without it": ('{"prompt": "Hi"}', None, "no 'sku' (--id-column)"),
+}
+
+
+@pytest.mark.parametrize(("text", "column", "expected"), IDS.values(), ids=IDS.keys())
+def test_ids_come_from_the_column_that_the_option_names(
+    text: str, column: str | None, expected: str, settings: Settings = SETTINGS
+) -> None:
+    fmt = "jsonl" if text.startswith("{") else "csv"
+    how = ReadOptions(fmt=fmt, id_column=column or "sku")
+    (task,) = read_tasks(io.BytesIO(text.encode()), TaskContext("b", settings, NOW), how)
+    if isinstance(task, BadLine):
+        assert expected in task.reason
+        return
+    assert task.id == expected
+    if fmt == "csv" and column != "id":
+        assert task.metadata[column or "sku"] == "A-1", "the column comes back with the result"
+
+
+@pytest.mark.parametrize("fmt", ["text", "openai-batch"])
+def test_a_format_without_columns_has_no_id_column(fmt: str) -> None:
+    with pytest.raises(InputError, match=f"--id-column needs a CSV file or JSON Lines, but this is {fmt}"):
+        read(fmt, {}, id_column="sku")
