@@ -22,6 +22,7 @@ from .databases import (  # noqa: F401 - fixtures
     place,
     postgresql_url,
 )
+from .fork_server import ADDRESS, AVAILABLE, ForkServer
 from .helpers import clean_environment
 
 clean_environment(os.environ)
@@ -29,6 +30,15 @@ no_network.install()
 _report = Path(tempfile.mkdtemp(prefix="tests-")) / "database-guard.txt"
 os.environ["XDG_STATE_HOME"] = str(_report.parent)  # where keys went is remembered there, not at home
 os.environ[database_guard.REPORT] = str(_report)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where several workers run the tests, one fork server is enough for all."""
+    is_worker = hasattr(config, "workerinput")
+    if AVAILABLE and not is_worker and config.getoption("numprocesses", None):
+        server = ForkServer()
+        os.environ[ADDRESS] = server.address
+        config.add_cleanup(server.close)
 
 
 @pytest.fixture(autouse=True)

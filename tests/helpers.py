@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import queue
@@ -13,12 +14,15 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
 from src.core.clock import Clock
+
+from .fork_server import ADDRESS, Fork, ForkServer, can_fork
 
 ROOT = Path(__file__).resolve().parent.parent
 ORCHESTRATOR = ROOT / "real_agent_orchestrator.py"
@@ -55,6 +59,7 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     clean_environment(environ)
     environ["PYTHONPATH"] = str(ROOT / "tests" / "child_site")
     environ["PYTHONUNBUFFERED"] = "1"
+    environ.pop(ADDRESS, None)
     return {**environ, **(extra or {})}
 
 
@@ -114,16 +119,8 @@ class Script:
         self.out = self.err = ""
         self._is_group = command is not None
         self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self.process = subprocess.Popen(
-            [sys.executable, str(script), *map(str, arguments)] if command is None else ["sh", "-c", command],
-            cwd=cwd,
-            env=child_environment(env),
-            start_new_session=self._is_group,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
+        self.process = _start(
+            [str(script), *map(str, arguments)], command, cwd, env, has_stdin=stdin is not None
         )
         self._readers = [
             threading.Thread(target=self._read, args=(name,), daemon=True) for name in ("out", "err")
@@ -193,6 +190,35 @@ class Script:
             os.killpg(self.process.pid, number)
         else:
             self.process.send_signal(number)
+
+
+def _start(
+    arguments: list[str], command: str | None, cwd: Path, env: Mapping[str, str] | None, *, has_stdin: bool
+) -> subprocess.Popen[str] | Fork:
+    environ = child_environment(env)
+    if command is None and can_fork(environ):
+        return Fork(_fork_server(), arguments, cwd, environ, has_stdin=has_stdin)
+    return subprocess.Popen(
+        [sys.executable, *arguments] if command is None else ["sh", "-c", command],
+        cwd=cwd,
+        env=environ,
+        start_new_session=command is not None,
+        stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@cache
+def _fork_server() -> str:
+    """The address of the server that all workers share, or of one for this process alone."""
+    if shared := os.environ.get(ADDRESS):
+        return shared
+    server = ForkServer()
+    atexit.register(server.close)
+    return server.address
 
 
 def run_script(*arguments: str | Path, cwd: Path, timeout_s: float = 60.0, **options: Any) -> Script:

@@ -1,0 +1,239 @@
+"""Starts scripts as forks of a process that has imported the SDKs and this project already.
+
+A fresh Python spends about three seconds of CPU on those imports, and the tests start hundreds. A fork is a
+process of its own all the same: own environment, folder, streams, signals and exit code, which
+`test_fork_server.py` compares. Tests that run a shell line, use a terminal or call `subprocess` themselves
+start a fresh Python.
+
+The server ends when its standard input is closed, thus with the process that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+ADDRESS = "TESTS_FORK_SERVER"  # an environment variable: the socket of a server that several workers share
+AVAILABLE = sys.platform == "linux"
+PACKAGES = (
+    "anthropic",
+    "openai",
+    "google.generativeai",
+    "google.ai.generativelanguage",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite",
+)
+
+
+# ------------------------------------------------------------------ in the tests
+
+
+class ForkServer:
+    """A running server. `start` returns at once; the first fork waits for the imports."""
+
+    def __init__(self) -> None:
+        self.address = str(Path(tempfile.mkdtemp(prefix="fork-server-")) / "socket")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.address)
+        listener.listen(64)
+        with listener:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fork_server", str(listener.fileno())],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "child_site"), "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.PIPE,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,  # Ctrl-C is for the tests
+            )
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+class Fork:
+    """A script started by a server: what the tests use of `subprocess.Popen`, with pipes for its output."""
+
+    def __init__(
+        self,
+        address: str,
+        arguments: Sequence[str],
+        cwd: Path,
+        environ: Mapping[str, str],
+        *,
+        has_stdin: bool,
+    ) -> None:
+        self.args = [sys.executable, *arguments]
+        self.returncode: int | None = None
+        self._lock = threading.Lock()
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.connect(address)
+        theirs_in, ours_in = os.pipe() if has_stdin else (os.open(os.devnull, os.O_RDONLY), None)
+        (ours_out, theirs_out), (ours_err, theirs_err) = os.pipe(), os.pipe()
+        theirs = (theirs_in, theirs_out, theirs_err)
+        request = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "environ": dict(environ)})
+        message = request.encode() + b"\n"
+        sent = socket.send_fds(self._server, [message], theirs)
+        self._server.sendall(message[sent:])
+        for descriptor in theirs:
+            os.close(descriptor)
+        self.stdin = None if ours_in is None else os.fdopen(ours_in, "w", encoding="utf-8")
+        self.stdout = os.fdopen(ours_out, encoding="utf-8")
+        self.stderr = os.fdopen(ours_err, encoding="utf-8")
+        self.pid = self._read()
+
+    def _read(self) -> int:
+        """The next number that the server sends: the process id first, at the end the exit code."""
+        line = b""
+        while not line.endswith(b"\n"):
+            part = self._server.recv(1)
+            if not part:
+                raise RuntimeError("the fork server has ended")
+            line += part
+        return int(line)
+
+    def poll(self) -> int | None:
+        with self._lock:
+            if self.returncode is None and select.select([self._server], [], [], 0)[0]:
+                self.returncode = self._read()
+                self._server.close()
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        end = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            with contextlib.suppress(ValueError, OSError):  # another thread has just read the code
+                select.select([self._server], [], [], left)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def can_fork(environ: Mapping[str, str]) -> bool:
+    """Whether a fork in `environ` is what a fresh Python would be: its own variables act at its start."""
+    own = {name for name in environ if name.startswith("PYTHON")} - {"PYTHONPATH", "PYTHONUNBUFFERED"}
+    return AVAILABLE and not own
+
+
+# ------------------------------------------------------------------ in the server
+
+
+def _import_all() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in PACKAGES:
+            importlib.import_module(name)
+    package = importlib.import_module("src")
+    for module in pkgutil.walk_packages(package.__path__, "src."):
+        if not module.name.endswith(("__main__", ".migrations.env")):  # these act when they are imported
+            importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()  # what all forks share stays unwritten
+
+
+def _next_fork(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Serve until this process is a fork; its request and its three streams. Ends with the standard input."""
+    waiting: dict[int, socket.socket] = {}
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    sources: list[int | socket.socket] = [0, woken, listener]
+    while True:
+        ready = select.select(sources, [], [])[0]
+        if 0 in ready and not os.read(0, 1):
+            sys.exit()
+        if woken in ready:
+            os.read(woken, 1_000)
+            _report_ended(waiting)
+        if listener not in ready:
+            continue
+        client, _ = listener.accept()
+        request, streams = _receive(client)
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for used in (client, listener, *waiting.values()):
+                used.close()
+            os.close(woken)
+            os.close(wake)
+            return request, streams
+        for stream in streams:
+            os.close(stream)
+        client.sendall(b"%d\n" % pid)
+        waiting[pid] = client
+
+
+def _receive(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    message, streams, _, _ = socket.recv_fds(client, 65_536, 3)
+    while not message.endswith(b"\n"):
+        message += client.recv(65_536)
+    return json.loads(message), streams
+
+
+def _report_ended(waiting: dict[int, socket.socket]) -> None:
+    while waiting:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        with waiting.pop(pid) as client, contextlib.suppress(OSError):  # the test may be gone
+            client.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+
+def _become(request: dict[str, Any], streams: list[int]) -> str:
+    """Make this process what a fresh Python with these arguments would be. Returns the script's path."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    time.tzset()
+    os.chdir(request["cwd"])
+    script: str = request["arguments"][0]
+    sys.argv = list(request["arguments"])
+    sys.orig_argv = [sys.executable, *sys.argv]
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [str(Path(script).resolve().parent), *paths, *_SYSTEM_PATH]
+    if str(ROOT) not in sys.path:  # then a program does not find this project
+        for name in [name for name in sys.modules if name.partition(".")[0] in {"src", "tests"}]:
+            del sys.modules[name]
+    return script
+
+
+_SYSTEM_PATH = [path for path in sys.path if not path.startswith(str(ROOT / "tests")) and path != str(ROOT)]
+
+if __name__ == "__main__":
+    _listener = socket.socket(fileno=int(sys.argv[1]))
+    _import_all()
+    _script = _become(*_next_fork(_listener))
+    runpy.run_path(_script, run_name="__main__")
