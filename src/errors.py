@@ -5,6 +5,7 @@
     |-- InputError             a task, a file or an argument is wrong
     |-- StoreError             the database refused: locked, newer than this program, not writable
     |   |-- ConnectionLost     the connection ended while it was used; whether it committed is not known
+    |   |-- LockTimeout        another session held a lock for too long; nothing was written
     |   |-- UnstorableError    it refused a value: the same write fails again, others may pass
     |   `-- LeadershipLost     another orchestrator leads meanwhile: no write of this one counts any more
     |-- PermitError            a permit was settled twice, or never issued: a bug of the caller
@@ -83,6 +84,10 @@ class StoreError(OrchestratorError):
 
 class ConnectionLost(StoreError):
     """The connection to the database ended while it was in use: what can be repeated may be tried again."""
+
+
+class LockTimeout(StoreError):
+    """Another session held a lock for too long. The transaction was rolled back and may be tried again."""
 
 
 class LeadershipLost(StoreError):

@@ -20,8 +20,8 @@ database.
 epoch and requires its own (`Database.writing`, the one place for that). On PostgreSQL it locks the row
 against a takeover (KEY SHARE against UPDATE), so a takeover comes before the write, which is refused, or
 after it. A renewal does not change a key, and so conflicts with neither. A leader that stops inside a
-transaction delays the takeover until the server ends that transaction
-(`idle_in_transaction_session_timeout`).
+transaction delays the takeover by ten seconds or so: then the server ends that transaction, or the candidate
+does (`store/frozen.py`).
 
 **SQLite** has one host, so no clock is needed. The leader holds an exclusive lock of the operating system on
 FILE.lock beside the database for its whole life (`store/lock.py`). The kernel releases it when the process

@@ -19,6 +19,7 @@ import pytest
 from src.core.leadership import Leadership, steady
 from src.core.lease_watch import LeaseWatch
 from src.core.store import HostLock, Leader, Registrant, Store
+from src.core.store.engine import LOCK_TIMEOUT_S
 from src.errors import StoreError
 from tests.helpers import ROOT
 from tests.store.makers import NOW, tasks
@@ -321,3 +322,42 @@ def test_a_leader_whose_steady_clock_has_passed_the_lease_places_nothing(postgre
         assert mine.may_place
         ahead = 48.1  # the lease less a fifth
         assert not mine.may_place and not mine.lost
+
+
+@pytest.mark.parametrize("moment", ["between_statements", "while_sending", "while_reading"])
+def test_a_leader_that_is_stopped_inside_a_transaction_blocks_no_successor(
+    postgresql_url: str, moment: str
+) -> None:
+    """Its transaction holds the row that the successor needs, and the server waits for the stopped client.
+
+    Once it goes on, its session is gone: it writes nothing and has lost.
+    """
+    with Store.open(postgresql_url, simulated=True) as store, stopped_child(postgresql_url, moment) as child:
+        said: list[str] = []
+        with Leadership(store, LEASE_S) as mine:
+            began = time.monotonic()
+            mine.acquire(standby=True, say=said.append)
+            assert time.monotonic() - began < LEASE_S + 2 * LOCK_TIMEOUT_S + 5.0
+            assert said[-1] == "standby: taking over"
+            child.send_signal(signal.SIGCONT)
+            out, _ = child.communicate(timeout=30)
+            assert out == "LeadershipLost\n"
+            assert mine.may_place and not store.controls.current_settings()
+
+
+@contextmanager
+def stopped_child(url: str, moment: str) -> Iterator[subprocess.Popen[str]]:
+    """A leader that has stopped itself at that moment of a write."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.store.child", f"stop_{moment}", url],
+        cwd=ROOT,
+        env={**os.environ, "LEASE_S": str(LEASE_S)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        yield child
+    finally:
+        child.kill()
+        child.communicate()

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 from src.core.leadership import Leadership
 from src.core.store import Registrant, Store
-from src.errors import StoreError
+from src.errors import ConnectionLost, StoreError
 from src.records import Outcome, TaskStatus
 
 from .makers import NOW, a_result, an_attempt, tasks
@@ -102,6 +104,54 @@ def _write_when_told(store: Store) -> None:
     sys.stdin.readline()
 
 
+def stop_between_statements(path: str) -> None:
+    _stop_in_a_write(path, lambda _: _stop())
+
+
+def stop_while_sending(path: str) -> None:
+    """Half of a pipeline is sent: to the server it is not idle."""
+
+    def values() -> Iterator[tuple[str]]:
+        yield ("a" * 100_000,)
+        _stop()
+        yield ("b",)
+
+    _stop_in_a_write(path, lambda cursor: cursor.executemany("SELECT length(%s)", values()))
+
+
+def stop_while_reading(path: str) -> None:
+    """The server sends more than the connection holds."""
+
+    def ask(cursor: Any) -> None:
+        wire = cursor.connection.pgconn
+        wire.send_query(b"SELECT repeat('x', 50000000)")
+        wire.flush()
+        _stop()
+        while wire.get_result():
+            pass
+
+    _stop_in_a_write(path, ask)
+
+
+def _stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _stop_in_a_write(path: str, stop: Callable[[Any], None]) -> None:
+    """Lead, stop inside a write, and print how that ends, and the next write."""
+    with Store.open(path, simulated=True) as store:
+        leadership = Leadership(store, lease_s=float(os.environ["LEASE_S"]))
+        leadership.acquire()
+        try:
+            with suppress(ConnectionLost), leadership.store.database.writing() as connection:
+                driver = connection.connection.driver_connection
+                stop(driver.cursor())
+            leadership.store.controls.put_setting("late", 1, who="test", now=NOW)
+        except StoreError as error:
+            say(type(error).__name__)
+        leadership.release()
+
+
 VERBS: dict[str, Callable[[str], None]] = {
     "open": open_it,
     "add": add,
@@ -110,6 +160,9 @@ VERBS: dict[str, Callable[[str], None]] = {
     "lead": lead,
     "open_twice": open_twice,
     "open_directly": open_directly,
+    "stop_between_statements": stop_between_statements,
+    "stop_while_sending": stop_while_sending,
+    "stop_while_reading": stop_while_reading,
 }
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ A `Store` has one component for each duty, all over one `Database`:
     learned_state  what was learned about providers
 
 Below the components: transitions, ledger and deduplication (inside a transaction), claim_order, loading,
-rollups, identifiers, codec, rows, sums, schema, reconnecting, database, engine, lock, watch, migrate.
+rollups, identifiers, codec, rows, sums, schema, reconnecting, database, frozen, engine, lock, watch, migrate.
 
 Everything is synchronous. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.

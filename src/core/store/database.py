@@ -26,12 +26,14 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ...errors import ConnectionLost, LeadershipLost, StoreError, UnstorableError
+from ...errors import ConnectionLost, LeadershipLost, LockTimeout, StoreError, UnstorableError
 from . import schema
-from .engine import READING, WRITING, create_engine, is_sqlite_url, parsed_url, shown
+from .engine import LOCK_TIMEOUT_S, READING, WRITING, create_engine, is_sqlite_url, parsed_url, shown
+from .frozen import end_frozen_sessions
 from .prepared import Prepared
 
 _STATES_OF_VALUES = ("22", "23", "54")  # SQLSTATE classes: data exception, integrity, a limit is exceeded
+_LOCK_NOT_AVAILABLE = "55P03"
 _EPOCH = (  # locked against a takeover, but not against the leader's own renewal
     sa.select(schema.leadership.c.epoch)
     .where(schema.leadership.c.id == sa.literal_column(str(schema.THE_LEADERSHIP)))
@@ -140,6 +142,11 @@ class Database:
         except DBAPIError as error:
             if self._is_about_a_value(error):
                 raise UnstorableError(f"the database rejected a value: {_reason(error)}") from error
+            if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+                end_frozen_sessions(self._engine)
+                raise LockTimeout(
+                    f"{self.place}: another session has held a lock for {LOCK_TIMEOUT_S:g} s"
+                ) from error
             kind = ConnectionLost if error.connection_invalidated else StoreError
             raise kind(f"{self.place}: {_reason(error)}") from error
         except PoolTimeout as error:

@@ -19,6 +19,8 @@ from ...private import make_private_folder
 
 BUSY_TIMEOUT_S = 30.0
 IDLE_IN_TRANSACTION_S = 10.0  # as the lease: no transaction here is idle that long between two statements
+LOCK_TIMEOUT_S = IDLE_IN_TRANSACTION_S  # PostgreSQL: then frozen sessions are ended, and the call is repeated
+APPLICATION = "agent-orchestrator"
 _ALLOWED_URLS = (
     "sqlite:///PATH/FILE.db, postgresql://USER:PASSWORD@HOST:5432/NAME (special characters as %40)"
 )
@@ -109,16 +111,23 @@ def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,  # ms
+        "application_name": APPLICATION,  # by which `frozen.py` knows the sessions of this program
     }
     return {name: value for name, value in arguments.items() if name not in url.query}
 
 
 def _set_up_postgresql(connection: Any, _record: object) -> None:
-    """Let the server end the transaction of a process that is stopped inside one, and release its locks."""
+    """Let the server end a transaction whose process is stopped between two statements, and no wait last.
+
+    `frozen.py` ends the sessions that the server's own timeout does not cover.
+    """
     import psycopg
 
     with suppress(psycopg.OperationalError):  # killed already: its first use fails and is repeated
-        connection.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_IN_TRANSACTION_S)}")
+        connection.execute(
+            f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_IN_TRANSACTION_S)}; "
+            f"SET lock_timeout = {int(1000 * LOCK_TIMEOUT_S)}"
+        )
         connection.commit()
 
 

@@ -1,4 +1,4 @@
-"""Repeat a call of the store whose connection was lost, as long as it has committed nothing.
+"""Repeat a call of the store whose connection was lost, or that met a lock, while it has committed nothing.
 
 A server ends connections: it restarts, or its administrator or a proxy kills them. Idle connections are
 tested before use (`pool_pre_ping`); this module is for those that die in the middle of a call. A call that
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from ...errors import ConnectionLost
+from ...errors import ConnectionLost, LockTimeout
 from .database import Database
 
 TRIES = 3
@@ -27,7 +27,7 @@ def reconnect(database: Database, call: Callable[[], T], *, always: bool = False
     for _ in range(TRIES - 1):
         try:
             return call()
-        except ConnectionLost:
+        except (ConnectionLost, LockTimeout):
             if database.commits != committed and not always:
                 raise
     return call()
