@@ -362,6 +362,14 @@ class Event:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+class LimitSource(StrEnum):
+    """Where a limit is known from: the settings, the provider's headers, or the answers 429 alone."""
+
+    CONFIGURED = "configured"
+    LEARNED = "learned"
+    INFERRED = "inferred"
+
+
 @dataclass(frozen=True, slots=True)
 class LimitGauge:
     """How full one limit's bucket is. `level` may be below zero after settling; `window_s` 60 or 86,400."""
@@ -371,7 +379,7 @@ class LimitGauge:
     level: float
     capacity: float
     per_minute: float
-    source: str  # configured, learned, slow_start
+    source: LimitSource
     window_s: float = 60.0
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..bootstrap import Setup
 from ..core.clock import Clock
 from ..core.event_text import event_text
-from ..core.preferences import PreferenceHeld, preferences_held
+from ..core.preferences import PreferenceHeld, preference_shares
 from ..formatting import duration, humanise, money, percent, share
 from ..records import Event, PoolSnapshot, TaskStatus
 from .console import rich_console
@@ -69,7 +69,7 @@ def _read(setup: Setup, options: Options, clock: Clock) -> _Stored:
             store.leadership.leader().is_at_work(row),
             store.reports.task_counts(),
             alerts[:ALERTS_SHOWN],
-            preferences_held(usage, setup.settings),
+            preference_shares(usage, setup.settings),
         )
 
 

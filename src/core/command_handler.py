@@ -44,7 +44,7 @@ class CommandHandler:
         self._balancer.set_weights({**configured, **weights}, now)
         paused = set(settings.get("paused", ()))
         for provider in self._balancer.providers:
-            provider.paused = provider.name in paused
+            provider.set_paused(provider.name in paused)
         self._balancer.note_states(now)
         self._scheduler.wake_all()
 

@@ -22,7 +22,7 @@ CANARY_EVERY_S = 0.5  # between two looks whether one is due
 LOOK_EVERY_S = 1.0  # at least, whatever was expected
 
 
-class HealthWatch:
+class HealthMonitor:
     """Runs beside the calls. `changed` is called when a provider may serve tasks that it could not before."""
 
     def __init__(

@@ -31,9 +31,7 @@ class LearnedStateRepository:
         for name, access in self._access.items():
             known = await self._thread.insist(self._store.learned_state.load, *identity(access))
             if known and not access.simulated:
-                provider = self._balancer.by_name[name]
-                provider.learned = known.get("groups", {})
-                provider.estimators.known = known.get("estimates", {})
+                self._balancer.by_name[name].restore(known.get("groups", {}), known.get("estimates", {}))
 
     async def save(self, now: float) -> None:
         """Save what is known now. Raises StoreError where the store does not take it."""

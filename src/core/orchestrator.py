@@ -50,7 +50,7 @@ from .clock import Clock
 from .command_handler import CommandHandler
 from .completion import CompletionCheck
 from .event_reporter import EventReporter
-from .health import HealthWatch
+from .health import HealthMonitor
 from .housekeeping import Housekeeper, StoreSync
 from .leadership import Leadership
 from .learned_state import LearnedStateRepository
@@ -154,7 +154,7 @@ class Orchestrator:
             self._claims, completion, self._placer, end, settings.pool.prefetch_limit
         )
         canaries = CanaryCalls(settings, self.balancer, self._adapters, gate, session, guard)
-        self._health = HealthWatch(self.balancer, self._adapters, now, self._placer.place_anew, canaries)
+        self._health = HealthMonitor(self.balancer, self._adapters, now, self._placer.place_anew, canaries)
         self._housekeeper = Housekeeper(session, self.balancer, self._calls, self._placer, end, reporter)
         commands = CommandHandler(self.balancer, scheduler, self._result_writer.add_result)
         self._store_sync = StoreSync(

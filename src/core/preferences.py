@@ -25,7 +25,7 @@ class PreferenceHeld:
         return self.preferred_answers / self.answers
 
 
-def preferences_held(rows: Iterable[UsageRow], settings: Settings) -> list[PreferenceHeld]:
+def preference_shares(rows: Iterable[UsageRow], settings: Settings) -> list[PreferenceHeld]:
     """A row for each task type with a preferred provider and answers. `rows`: by (task type, provider)."""
     if not settings.routing.preferences:
         return []

@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..records import Message, Task, TaskStatus, Usage
+from ..records import LimitSource, Message, Task, TaskStatus, Usage
 from ..routing.limits.estimator import CHARS_PER_TOKEN
 from ..routing.limits.token_bucket import REQUESTS
 from ..routing.simulation import VirtualRun
@@ -157,7 +157,7 @@ def _requests_per_minute(pool: VirtualPool, provider: str) -> float | None:
     state = pool.balancer(0.0).by_name[provider]
     model = pool.settings.resolve_model(state.config.models.standard)[0]
     group = state.model(model, pool.settings, 0.0).group
-    sure = [g for g in group.gauges(0.0) if g.dimension == REQUESTS and g.source in ("configured", "learned")]
+    sure = [g for g in group.gauges(0.0) if g.dimension == REQUESTS and g.source is not LimitSource.INFERRED]
     return sure[0].per_minute if sure else None
 
 

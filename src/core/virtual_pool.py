@@ -26,7 +26,7 @@ class VirtualPool:
         """A balancer with the learned limits, and without prompt caches, which virtual time cannot fill."""
         balancer = ProviderLoadBalancer(self.settings.without_caches(), now=now, configured=self.configured)
         for provider in balancer.providers:
-            provider.learned = self.learned.get(provider.name, {})
+            provider.restore(self.learned.get(provider.name, {}))
         return balancer
 
 
@@ -37,7 +37,7 @@ def assume_ample_limits(balancer: ProviderLoadBalancer) -> tuple[str, ...]:
     """
     unknown = tuple(p.name for p in balancer.providers if not _limits_known(p))
     for name in unknown:
-        balancer.by_name[name].learned = _SameForEveryGroup({"requests": AMPLE_PER_MINUTE})
+        balancer.by_name[name].restore(_SameForEveryGroup({"requests": AMPLE_PER_MINUTE}))
     return unknown
 
 

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..records import ProviderCondition
 from ..settings import AgentConfig, LimitSettings, ModelConfig, ProviderConfig, Settings
@@ -24,7 +25,7 @@ from .health.scoring import History
 from .health.statistics import CallStatistics
 from .limits.concurrency import INITIAL, Concurrency
 from .limits.estimator import Estimators, Outputs
-from .limits.group import RateLimitGroup, Reservation
+from .limits.group import LearnedLimits, RateLimitGroup, Reservation
 from .limits.quota import QuotaHold
 from .retry_state import RetryState
 
@@ -165,7 +166,7 @@ class ProviderState:
         self.estimators = Estimators(outputs)
         self.models: dict[str, ModelState] = {}
         self.groups: dict[str, RateLimitGroup] = {}
-        self.learned: Mapping[str, Mapping[str, float | bool]] = {}  # limits of earlier runs, by group
+        self.learned: Mapping[str, LearnedLimits] = {}  # limits of earlier runs, by group
         # Calls
         self.in_flight = 0
         self.granted_at = float("-inf")  # when the last call was placed
@@ -228,6 +229,20 @@ class ProviderState:
     def call_answered(self, permit: int) -> None:
         """A call was answered, so that failures of calls sent before it are not the provider's."""
         self.answered = max(self.answered, permit)
+
+    def restore(
+        self, limits: Mapping[str, LearnedLimits], estimates: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Start from what earlier runs learned: limits by group and estimates by task type.
+
+        To be called before the first task is placed.
+        """
+        self.learned = limits
+        self.estimators.known = estimates or {}
+
+    def set_paused(self, paused: bool) -> None:
+        """A paused provider gets no tasks; its calls in flight continue."""
+        self.paused = paused
 
     def resume(self, now: float) -> None:
         """A person says that it works again: lift pause, quota hold, rejected key and models that are out."""

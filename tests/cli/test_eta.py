@@ -22,6 +22,7 @@ from src.pacific import next_midnight_pacific
 from src.records import (
     Attempt,
     LimitGauge,
+    LimitSource,
     Message,
     Outcome,
     PoolSnapshot,
@@ -70,7 +71,7 @@ def pool(*providers: ProviderSnapshot, at: float = NOON) -> PoolSnapshot:
 
 def daily(level: float, limit: float, *, refills: bool = False) -> LimitGauge:
     per_minute = limit / 1440 if refills else limit
-    return LimitGauge("m", "requests per day", level, limit, per_minute, "configured", DAY_S)
+    return LimitGauge("m", "requests per day", level, limit, per_minute, LimitSource.CONFIGURED, DAY_S)
 
 
 def result(name: str) -> Result:
@@ -190,9 +191,9 @@ def test_a_json_plan_has_null_for_an_unknown_price() -> None:
 
 def test_limits_show_the_least_that_is_left_and_json_shows_all_of_them() -> None:
     gauges = (
-        LimitGauge("a", "requests", 5.0, 10.0, 600.0, "configured"),
-        LimitGauge("b", "requests", 1.0, 10.0, 600.0, "configured"),
-        LimitGauge("a", "tokens", -50.0, 1_000.0, 1_000.0, "learned"),
+        LimitGauge("a", "requests", 5.0, 10.0, 600.0, LimitSource.CONFIGURED),
+        LimitGauge("b", "requests", 1.0, 10.0, 600.0, LimitSource.CONFIGURED),
+        LimitGauge("a", "tokens", -50.0, 1_000.0, 1_000.0, LimitSource.LEARNED),
     )
     full = pool(provider("openai", limits=gauges), provider("gemini"))
     assert list(limit_lines(full)) == ["left of openai's limits: requests 10 %, tokens 0 %"]

@@ -328,7 +328,7 @@ async def busy(pool: Orchestrator) -> RunReport:
         for n in range(100)
     ]
     for provider in pool.balancer.providers:
-        provider.paused = provider.name == "anthropic"
+        provider.set_paused(provider.name == "anthropic")
     for turn in range(20):
         for task in tasks[turn % 2 :: 2]:
             if pool.scheduler.knows(task.batch, task.id):

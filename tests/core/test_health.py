@@ -9,7 +9,7 @@ import pytest
 
 from src.config import load_settings, simulated_access
 from src.core.clock import Clock
-from src.core.health import HealthWatch
+from src.core.health import HealthMonitor
 from src.core.supervisor import Supervisor
 from src.providers.factory import build_adapter
 from src.routing.balancer import ProviderLoadBalancer
@@ -44,7 +44,7 @@ async def first_findings(base_urls: dict[str, str]) -> dict[str, HealthCheckResu
     adapters = {name: build_adapter(each, 4) for name, each in access.items()}
     await asyncio.gather(*(adapter.warm_up() for adapter in adapters.values()))
     supervisor = Supervisor(lambda events: None, clock.now)
-    watching = asyncio.create_task(HealthWatch(balancer, adapters, clock.now, lambda: None).run(supervisor))
+    watching = asyncio.create_task(HealthMonitor(balancer, adapters, clock.now, lambda: None).run(supervisor))
     async with asyncio.timeout(20.0):
         await balancer.complete.wait()
     watching.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from src.config import load_settings
-from src.core.preferences import preferences_held
+from src.core.preferences import preference_shares
 from src.core.store.sums import CallSums, UsageRow
 
 SETTINGS = load_settings(environ={})
@@ -32,11 +32,11 @@ def row(task_type: str, provider: str, ok: int, failed: int = 0) -> UsageRow:
 def test_the_share_of_answers_from_preferred_providers(
     rows: list[UsageRow], held: list[tuple[str, str, int, int]]
 ) -> None:
-    found = preferences_held(rows, SETTINGS)
+    found = preference_shares(rows, SETTINGS)
     assert [(f.task_type, f.provider, f.answers, f.preferred_answers) for f in found] == held
     assert all(f.share == f.preferred_answers / f.answers for f in found)
 
 
 def test_without_preferences_there_are_no_shares() -> None:
     off = SETTINGS.model_copy(update={"routing": SETTINGS.routing.model_copy(update={"preferences": False})})
-    assert preferences_held([row("research", "openai", 5)], off) == []
+    assert preference_shares([row("research", "openai", 5)], off) == []

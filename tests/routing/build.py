@@ -127,7 +127,7 @@ def prove(balancer: ProviderLoadBalancer) -> ProviderLoadBalancer:
 
 def pause(balancer: ProviderLoadBalancer, name: str) -> None:
     """As the command handler does it: no new call to the provider; those in flight end."""
-    balancer.by_name[name].paused = True
+    balancer.by_name[name].set_paused(True)
 
 
 def make_dispatch(settings: Settings = WIDE, **options: Any) -> Scheduler:

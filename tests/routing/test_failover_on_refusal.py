@@ -96,13 +96,13 @@ def test_another_provider_is_waited_for_while_it_will_soon_be_back_and_no_longer
 
 def test_what_was_refused_and_waits_for_another_does_not_keep_what_only_failed() -> None:
     desk = Desk(SETTINGS, configured=("openai", "anthropic"))
-    desk.balancer.by_name["anthropic"].paused = True
+    desk.balancer.by_name["anthropic"].set_paused(True)
     desk.offer(make_task("refused"), make_task("failed"))
     calls = {p.task.id: p for p in desk.go()}
     desk.fail(calls["refused"], refusal(calls["refused"]))
     desk.fail(calls["failed"], TimedOut("slow", sent=True))
     other = desk.provider("anthropic")
-    other.paused = False
+    other.set_paused(False)
     for group in other.groups.values():
         group.hold(desk.now + 300.0, "429", desk.now)
     desk.dispatch.wake_all()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from src.pacific import next_midnight_pacific
 from src.providers.api_formats import API_FORMATS
-from src.records import LimitReport, RefusalKind, Usage
+from src.records import LimitReport, LimitSource, RefusalKind, Usage
 from src.routing.limits.adaptive_limit import (
     CATCH_UP,
     CUT,
@@ -850,6 +850,6 @@ def test_gauges_show_where_each_limit_comes_from() -> None:
     held = group.reserve(SMALL[0], START)
     group.learn([LimitReport(TOKENS, 90_000, 80_000, 60.0)], held, START)
     found = {gauge.dimension: gauge for gauge in group.gauges(START)}
-    assert (found[REQUESTS].source, found[REQUESTS].per_minute) == ("configured", 600)
-    assert (found[TOKENS].source, found[TOKENS].per_minute) == ("learned", 90_000)
+    assert (found[REQUESTS].source, found[REQUESTS].per_minute) == (LimitSource.CONFIGURED, 600)
+    assert (found[TOKENS].source, found[TOKENS].per_minute) == (LimitSource.LEARNED, 90_000)
     assert found[TOKENS].level <= 80_000

@@ -238,9 +238,9 @@ def test_the_count_holds_while_providers_come_and_go_and_preferences_are_charged
     for number in range(10_000):
         if number % 97 == 0:  # one of three is paused for a while, now and then none
             for name in NAMES:
-                desk.provider(name).paused = False
+                desk.provider(name).set_paused(False)
             if rng.random() < 0.7:
-                desk.provider(rng.choice(NAMES)).paused = True
+                desk.provider(rng.choice(NAMES)).set_paused(True)
             desk.dispatch.wake_all()
         kind = rng.choice(typed) if number % 5 == 0 else "general"
         desk.offer(make_task(number, kind))

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...limit_rules import LimitRules
-from ...records import LimitGauge, LimitReport, RefusalKind, Usage
+from ...records import LimitGauge, LimitReport, LimitSource, RefusalKind, Usage
 from ...settings import LimitSettings
 from .adaptive_limit import DISTRUST, AdaptiveLimit
 from .attribution import Evidence
@@ -77,6 +77,11 @@ class Reservation:
     taken: tuple[tuple[Bucket, float, Mark], ...]
     limit_probe: bool = False
     probe: bool = False  # it goes through a hold, to see whether the quota is spent
+
+
+LearnedLimits = Mapping[
+    str, float | bool
+]  # limit per window by dimension, as `RateLimitGroup.export` returns it
 
 
 class RateLimitGroup:
@@ -406,7 +411,7 @@ class RateLimitGroup:
                 known[dimension] = bucket.limit
         return known
 
-    def restore(self, known: Mapping[str, float | bool], now: float) -> None:
+    def restore(self, known: LearnedLimits, now: float) -> None:
         """Take over an `export`; buckets start empty, since nobody knows what went meanwhile.
 
         Not the day's: empty, it would let a call through every few seconds until tomorrow. What is left of
@@ -423,7 +428,7 @@ class RateLimitGroup:
             self._put(bucket)
 
 
-def _source(bucket: Bucket) -> str:
+def _source(bucket: Bucket) -> LimitSource:
     if isinstance(bucket, AdaptiveLimit):
-        return "slow_start"
-    return "configured" if bucket.configured is not None else "learned"
+        return LimitSource.INFERRED
+    return LimitSource.CONFIGURED if bucket.configured is not None else LimitSource.LEARNED

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.preferences import preferences_held
+from ...core.preferences import preference_shares
 from ...core.store import CallSums
 from ...core.store.reports import GroupBy
 from ...routing.cost.budgets import BudgetRule, Budgets
@@ -121,7 +121,7 @@ def _type_table(context: AppContext) -> tuple[TypeRow, ...]:
     now = context.now()
     by_type: dict[str, dict[str, Totals]] = {name: {} for name in context.settings.task_types}
     rows = context.store.reports.usage(now - DAY_S, now + 60, ("task_type", "provider"))
-    held = {each.task_type: each.share for each in preferences_held(rows, context.settings)}
+    held = {each.task_type: each.share for each in preference_shares(rows, context.settings)}
     for row in rows:
         if not row.sums.calls:  # the cost of calls that a crash cut off; their type is unknown
             continue
