@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from ..errors import OrchestratorError
+from ..errors import InputError, OrchestratorError
 from ..stop_signals import drop_lost_terminals, stop_signals
+from ..storable import clean, is_clean
 from .exit_codes import STOPPED, WRONG_INPUT
 from .session import Options, PoolOptions
 from .shared_options import (
@@ -258,6 +259,7 @@ def main() -> None:
         _use_utf8()
     options = Options()
     try:
+        _refuse_unstorable_arguments()
         sys.exit(cli.main(standalone_mode=False, obj=options))
     except click.ClickException as error:
         error.show()
@@ -268,6 +270,13 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):  # before the loop handles signals, or after it
         options.console.note("stopped")
         sys.exit(STOPPED)
+
+
+def _refuse_unstorable_arguments() -> None:
+    """Arguments become ids and names in the database, which takes only valid text."""
+    for argument in sys.argv[1:]:
+        if not is_clean(argument):
+            raise InputError(f"argument {clean(argument)!r} is not valid {sys.getfilesystemencoding()} text")
 
 
 def _open_closed_streams() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from flask import request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ..core.intake import QUEUE, check_batch_name
+from ..core.intake import QUEUE, check_batch_name, parse_json
 from ..errors import InputError
 from ..records import TaskStatus
 from .problems import Problem
@@ -129,13 +128,15 @@ class EventsQuery(_Body):
 
 
 def json_body() -> Any:
-    """The request's JSON. Raises Problem 415 for another media type, 400 for invalid JSON."""
+    """The request's JSON, by the rules of a task file. Raises Problem 415 for another type, 400 otherwise."""
     if not request.is_json:
         raise Problem(415, "unsupported_media_type", "Send this as application/json.")
     try:
-        return json.loads(request.get_data(cache=False))  # NaN and 1e400 are refused with their field
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "bad_json", f"This is not JSON: {error}") from None
+        return parse_json(request.get_data(cache=False).decode("utf-8-sig"))
+    except InputError as error:
+        raise Problem(400, "bad_json", f"The body is refused: {error.what}") from None
+    except UnicodeDecodeError as error:
+        raise Problem(400, "bad_json", f"The body is not UTF-8: {error}") from None
 
 
 def body_of(model: type[Model]) -> Model:

@@ -6,6 +6,8 @@
     4. the token's role may use this address      403 forbidden; see `roles`
     5. a change comes from a page of this server (a CSRF token in the form or header), or from a program
        that sends JSON or a Bearer token          403 csrf, 415 unsupported_media_type
+    6. path, query and form are text that the
+       database takes: no NUL                     404 not_found, 422 invalid
 
 Checks 1 to 4 do not read the body, so a caller without permission can't make this server receive it.
 
@@ -23,6 +25,7 @@ from flask import Flask, Response, current_app, g, redirect, request, session, u
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
+from ..storable import clean, is_clean
 from .access import LOCAL
 from .connections import HEADERS_ONLY
 from .context import app_context, caller_role
@@ -86,7 +89,23 @@ def _enter(*, with_body: bool = True) -> AnyResponse | None:
         raise Problem(403, "forbidden", message)
     if request.method not in SAFE_METHODS:
         _check_csrf(with_body)
+    _refuse_unstorable_text(with_body)
     return None
+
+
+def _refuse_unstorable_text(with_body: bool) -> None:
+    """For every route: no view needs to ask whether the database takes a name. Fields check JSON."""
+    if not is_clean(request.path):
+        raise Problem(404, "not_found", "Page not found.")
+    given = [("query", name, value) for name, value in request.args.items(multi=True)]
+    if with_body and request.mimetype in FORM_TYPES:
+        given += [("form", name, value) for name, value in request.form.items(multi=True)]
+        given += [("form", name, file.filename or "") for name, file in request.files.items(multi=True)]
+    for where, name, value in given:
+        if not is_clean(name + value):
+            field = clean(name)
+            message = f"{field}: must be valid text without NUL"
+            raise Problem(422, "invalid", message, {"field": field, "in": where})
 
 
 def body_limit() -> int:

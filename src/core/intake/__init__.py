@@ -15,7 +15,7 @@ from __future__ import annotations
 from .csv_rows import TEMPLATE_OPTION
 from .fields import TaskFields, check_batch_name
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
-from .json_text import parse_object
+from .json_text import parse_json, parse_object
 from .lines import MAX_LINE_BYTES, BadLine
 from .pins import able_providers, unserved_reason
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
@@ -49,6 +49,7 @@ __all__ = [
     "make_task",
     "names_only_unpriced",
     "option_of",
+    "parse_json",
     "parse_object",
     "price_remedy",
     "read_schema",
