@@ -28,6 +28,21 @@ CONFIG = "ORCHESTRATOR_CONFIG"
 SECRETS = ("key", "apikey", "token", "secret", "password")  # last words of names that no setting has
 REPEATED_CHARS = 40  # a longer text is not repeated
 MAY_HOLD_SECRETS = frozenset(["api_key_env", "base_url", "base_url_env", "database_url"])
+RENAMED = {  # by section and old name; CHANGELOG.md lists them too
+    ("pool", "attempts"): "max_attempts",
+    ("pool", "claim_attempts"): "max_claims",
+    ("pool", "window_tasks"): "prefetch_limit",
+    ("pool", "drain_s"): "shutdown_grace_s",
+    ("routing", "spill_after_s"): "preferred_wait_s",
+    ("routing", "suspect_after_s"): "stall_timeout_s",
+    ("routing", "refused_elsewhere"): "failover_on_refusal",
+    ("routing", "max_share_of_slots"): "max_concurrency_share",
+    ("breaker", "ramp_s"): "slow_start_s",
+    ("breaker", "ramp_start"): "slow_start_min_share",
+    ("caching", "hold_s"): "cache_writer_wait_s",
+    ("providers", "wire"): "api_format",
+    ("models", "wire"): "api_format",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +218,15 @@ def _missing(loc: tuple[str | int, ...], given: Mapping[str, Any]) -> str:
 
 
 def _unknown(loc: tuple[str | int, ...], value: object) -> str:
-    """An unknown setting, with the nearest known one of its table. Its value is never repeated."""
+    """An unknown setting, with its new name or the nearest known one. Its value is never repeated."""
     path = ".".join(str(part) for part in loc)
     if _is_secret(str(loc[-1]), value):
         return (
             f"{path!r}: don't put keys in this file; set the variable that api_key_env names, such as "
             "OPENAI_API_KEY, in the environment or .env"
         )
+    if new := RENAMED.get((str(loc[0]), str(loc[-1]))):
+        return f"unknown setting {path!r}; it is now called {new!r}"
     return f"unknown setting {path!r}; {hint(str(loc[-1]), known_keys(Settings, loc[:-1]))}"
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from genai_prices import data_snapshot
 
 from src.cli.config_warnings import config_warnings
-from src.config import load_settings
+from src.config import RENAMED, load_settings
 from src.errors import ConfigError, hint, nearest
 from src.providers.api_formats import API_FORMATS
 from src.routing.cost.pricing import compile_price
 from src.setting_types import known_keys
 from src.settings import LimitSettings, Settings, with_slots
+from tests.helpers import ROOT
 
 OWN_AGENT = '[[agents]]\nname = "mine"\ncalls_in_flight = 1\n'
 NOW = 1_795_000_000.0
@@ -34,26 +36,30 @@ def refused(folder: Path, text: str) -> str:
 
 # ------------------------------------------------------------------ names and numbers
 
-RETIRED = [
-    "pool.attempts",
-    "pool.claim_attempts",
-    "pool.window_tasks",
-    "pool.drain_s",
-    "routing.spill_after_s",
-    "routing.suspect_after_s",
-    "routing.refused_elsewhere",
-    "routing.max_share_of_slots",
-    "breaker.ramp_s",
-    "breaker.ramp_start",
-    "caching.hold_s",
-    "providers.openai.wire",
-]
+
+def renamed_in_the_changelog() -> dict[tuple[str, str], str]:
+    """The table of renamed settings, by section and old name."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`\[.+\]`) \| `(\w+)` \| `(\w+)` \|$", text, re.MULTILINE)
+    return {
+        (section.partition(".")[0], old): new
+        for sections, old, new in rows
+        for section in re.findall(r"\[([^]]+)\]", sections)
+    }
 
 
-@pytest.mark.parametrize("setting", RETIRED)
-def test_a_retired_name_is_refused_like_any_unknown_setting(tmp_path: Path, setting: str) -> None:
-    section, _, name = setting.rpartition(".")
-    assert refused(tmp_path, f"[{section}]\n{name} = 1").startswith(f"unknown setting {setting!r}; ")
+@pytest.mark.parametrize(("section", "old"), RENAMED, ids=".".join)
+def test_a_renamed_setting_is_refused_with_its_new_name(tmp_path: Path, section: str, old: str) -> None:
+    new = RENAMED[section, old]
+    place = {"providers": "providers.openai", "models": "models.m"}.get(section, section)
+    assert refused(tmp_path, f"[{place}]\n{old} = 1") == (
+        f"unknown setting '{place}.{old}'; it is now called {new!r}"
+    )
+    assert new in known_keys(Settings, tuple(place.split(".")))
+
+
+def test_the_changelog_lists_the_renamed_settings() -> None:
+    assert renamed_in_the_changelog() == RENAMED
 
 
 SLIPS = {
