@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from .fork_server import ADDRESS, AVAILABLE, ForkServer
 from .helpers import clean_environment
 
 clean_environment(os.environ)
+sys.dont_write_bytecode = False  # as the environment that has just been cleaned says
 no_network.install()
 _report = Path(tempfile.mkdtemp(prefix="tests-")) / "database-guard.txt"
 os.environ["XDG_STATE_HOME"] = str(_report.parent)  # where keys went is remembered there, not at home

@@ -147,14 +147,14 @@ def can_fork(environ: Mapping[str, str]) -> bool:
 
 
 def _import_all() -> None:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # the filters that packages add are those of a script that imports them
         warnings.simplefilter("ignore")
         for name in PACKAGES:
             importlib.import_module(name)
-    package = importlib.import_module("src")
-    for module in pkgutil.walk_packages(package.__path__, "src."):
-        if not module.name.endswith(("__main__", ".migrations.env")):  # these act when they are imported
-            importlib.import_module(module.name)
+        package = importlib.import_module("src")
+        for module in pkgutil.walk_packages(package.__path__, "src."):
+            if not module.name.endswith(("__main__", ".migrations.env")):  # these act when they are imported
+                importlib.import_module(module.name)
     gc.collect()
     gc.freeze()  # what all forks share stays unwritten
 

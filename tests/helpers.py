@@ -35,13 +35,17 @@ KEYS = {
 
 
 def clean_environment(environ: MutableMapping[str, str]) -> None:
-    """Drop what would make a test depend on the machine: keys, base URLs, proxies, settings, databases."""
+    """Drop what would make a test depend on the machine: keys, base URLs, proxies, settings, databases.
+
+    PYTHONDONTWRITEBYTECODE too, or hundreds of processes would each compile this project and every worker
+    rewrite all tests.
+    """
     for name in list(environ):
         upper = name.upper()
         if (
             upper.endswith(("_API_KEY", "_BASE_URL", "_PROXY"))
             or upper.startswith("ORCHESTRATOR_")
-            or upper in {"DATABASE_URL", "NO_COLOR", "FORCE_COLOR", "COLUMNS"}
+            or upper in {"DATABASE_URL", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONDONTWRITEBYTECODE"}
         ):
             del environ[name]
 
