@@ -275,7 +275,7 @@ def providers() -> Iterator[SimulatorProcess]:
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_with_keys_every_answer_is_stored_and_asked_once_through_a_kill(
+def test_with_keys_every_task_is_called_once_and_stored_through_a_kill(
     tmp_path: Path, providers: SimulatorProcess, number: int
 ) -> None:
     project, bill = Project(tmp_path / "project", live_environment(providers.base_urls)), Bill(providers)

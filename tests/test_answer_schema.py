@@ -53,7 +53,7 @@ def test_a_schema_of_any_draft_and_with_references_into_itself_is_taken(schema: 
         ({"description": "x" * 300_000}, "is longer than 256 KiB"),
     ],
 )
-def test_what_is_no_usable_schema_is_told_with_its_place(schema: dict[str, Any], why: str) -> None:
+def test_an_unusable_schema_is_reported_with_its_path(schema: dict[str, Any], why: str) -> None:
     with pytest.raises(InputError) as caught:
         check_schema(schema)
     assert caught.value.what.startswith("'response_schema' ")
@@ -100,7 +100,7 @@ def test_the_json_is_found_in_what_a_model_puts_around_it(answer: str, text: str
         ("", "It is not JSON", "it is not JSON"),
     ],
 )
-def test_what_does_not_match_is_told_to_the_model_in_full_and_to_people_by_its_place(
+def test_a_mismatch_is_reported_in_full_to_the_model_and_by_its_path_in_messages(
     answer: str, problem: str, where: str
 ) -> None:
     reading = read_answer(answer, COUNT)
@@ -183,7 +183,7 @@ def test_a_fence_may_hold_a_plain_value(answer: str, text: str | None) -> None:
     assert read_answer(answer, {"type": "integer"}).text == text
 
 
-def test_what_is_wrong_with_the_last_json_is_what_the_model_is_told() -> None:
+def test_the_model_gets_the_errors_of_the_last_json() -> None:
     reading = read_answer('{"choice": "eggs"} or {"choice": "bacon"}', CHOICE)
     assert "'bacon' is not one of ['spam', 'ham']" in reading.problems and "eggs" not in reading.problems
 

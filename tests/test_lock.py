@@ -40,9 +40,9 @@ every_lock = pytest.mark.parametrize("name", LEAST)
 @every_lock
 def test_the_lock_satisfies_the_requirements(name: str) -> None:
     pinned = pins(name)
-    asked = wanted(name)
-    assert asked
-    for requirement in asked:
+    required = wanted(name)
+    assert required
+    for requirement in required:
         versions = pinned.get(canonicalize_name(requirement.name), set())
         assert versions and all(requirement.specifier.contains(v) for v in versions), (
             f"{requirement} is locked as {versions or 'nothing'}; {RENEW}"
@@ -59,8 +59,8 @@ def test_the_plain_requirements_name_the_program_and_its_tests() -> None:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     included = [line.split()[1] for line in lines if line.startswith("-r ")]
     assert included == ["requirements/runtime.txt", "requirements/test.txt"]
-    asked = {canonicalize_name(each.name) for name in ("runtime", "test") for each in wanted(name)}
-    assert asked >= {
+    required = {canonicalize_name(each.name) for name in ("runtime", "test") for each in wanted(name)}
+    assert required >= {
         "flask", "anthropic", "openai", "google-generativeai", "python-dotenv", "pytest", "requests-mock",
     }  # fmt: skip
 

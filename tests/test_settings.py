@@ -136,7 +136,7 @@ def test_a_slip_is_refused_with_where_it_is_and_what_is_allowed(
     assert expected in refused(tmp_path, text)
 
 
-def test_all_slips_in_names_are_told_at_once(tmp_path: Path) -> None:
+def test_all_misspelt_names_are_reported_at_once(tmp_path: Path) -> None:
     message = refused(
         tmp_path, '[budgets.providers.opanai]\ndaily_usd = 1\n[routing]\nemergency_provider = "gemni"'
     )

@@ -53,9 +53,9 @@ def test_the_same_command_again_waits_for_the_lease_of_the_killed_one(
 
 def test_submit_serve_waits_for_the_lease_of_a_killed_server(tmp_path: Path, env: dict[str, str]) -> None:
     kill_a_leader(tmp_path, env, batch=False)
-    asked = run_script("submit", "Why?", "--serve", "--config", "short.toml", cwd=tmp_path, env=env)
-    assert asked.process.returncode == 0 and asked.out.strip(), asked.err
-    assert asked.err.count(WAITS) == 1
+    submitted = run_script("submit", "Why?", "--serve", "--config", "short.toml", cwd=tmp_path, env=env)
+    assert submitted.process.returncode == 0 and submitted.out.strip(), submitted.err
+    assert submitted.err.count(WAITS) == 1
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ def run_program(folder: Path, cap: str, env: dict[str, str]) -> Script:
 
 
 def tasks_by_status(folder: Path, env: dict[str, str]) -> dict[str, int]:
-    told: dict[str, Any] = json.loads(run_script("status", "--json", cwd=folder, env=env).out)
-    return {status: count for status, count in told["tasks"].items() if count}
+    report: dict[str, Any] = json.loads(run_script("status", "--json", cwd=folder, env=env).out)
+    return {status: count for status, count in report["tasks"].items() if count}
 
 
 def test_tasks_beyond_the_cap_come_back_cancelled_in_their_places(
@@ -89,8 +89,8 @@ def test_calls_from_several_threads_of_one_process_are_all_answered(
         return [answer(["4a", "4b"]), *(await asyncio.gather(*others))]
 
     results = asyncio.run(all_at_once())
-    asked = [[each.task.messages[0].content for each in some] for some in results]
-    assert asked == [[f"{n}a", f"{n}b"] for n in (4, 0, 1, 2, 3)]
+    prompts = [[each.task.messages[0].content for each in some] for some in results]
+    assert prompts == [[f"{n}a", f"{n}b"] for n in (4, 0, 1, 2, 3)]
     assert all(each.status == "succeeded" for some in results for each in some)
     assert simulator.stats()["openai"]["calls"] == 10
     assert left_open(tmp_path) == 0

@@ -111,20 +111,20 @@ def test_a_task_submitted_before_the_start_is_answered(tmp_path: Path, live: dic
     assert taken.process.returncode == 2 and "id 'mine' is taken" in taken.err
     served = run_script("--once", "--yes", cwd=tmp_path, env=live)
     assert served.process.returncode == 0 and "served 1 task" in served.err
-    told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
-    assert (told["running"], told["simulated"], told["tasks"]["succeeded"]) == (False, False, 1)
+    output = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+    assert (output["running"], output["simulated"], output["tasks"]["succeeded"]) == (False, False, 1)
 
 
 def test_a_task_submitted_without_a_key_is_marked_as_simulated(tmp_path: Path) -> None:
-    told = run_script("submit", "Hello?", "--id", "mine", "--json", cwd=tmp_path)
-    assert json.loads(told.out) == {"batch": "queue", "id": "mine", "status": "queued", "simulated": True}
-    assert "simulated: no API key was found" in told.err
+    output = run_script("submit", "Hello?", "--id", "mine", "--json", cwd=tmp_path)
+    assert json.loads(output.out) == {"batch": "queue", "id": "mine", "status": "queued", "simulated": True}
+    assert "simulated: no API key was found" in output.err
     proposed = run_script("suggest-weights", cwd=tmp_path)
     assert "simulated: no API key was found" in proposed.err
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"),
+    ("options", "output"),
     [
         (("--tier", "gold"), "'gold' is not one of 'auto', 'economy', 'standard', 'premium'"),
         (("--temperature", "3"), "--temperature must be at most 2, not 3"),
@@ -132,9 +132,11 @@ def test_a_task_submitted_without_a_key_is_marked_as_simulated(tmp_path: Path) -
     ],
     ids=["tier", "temperature", "deadline"],
 )
-def test_submit_refuses_what_a_task_file_refuses(tmp_path: Path, wish: tuple[str, str], told: str) -> None:
-    refused = run_script("submit", "Hello?", *wish, cwd=tmp_path)
-    assert refused.process.returncode == 2 and told in refused.err, refused.err
+def test_submit_refuses_what_a_task_file_refuses(
+    tmp_path: Path, options: tuple[str, str], output: str
+) -> None:
+    refused = run_script("submit", "Hello?", *options, cwd=tmp_path)
+    assert refused.process.returncode == 2 and output in refused.err, refused.err
 
 
 def test_a_task_that_is_not_started_in_time_expires_at_its_deadline(
@@ -143,13 +145,13 @@ def test_a_task_that_is_not_started_in_time_expires_at_its_deadline(
     queued = run_script("submit", "Hello?", "--deadline", "0.001", cwd=tmp_path, env=live)
     assert queued.process.returncode == 0, queued.err
     run_script("--once", "--yes", cwd=tmp_path, env=live)
-    told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
-    assert told["tasks"]["expired"] == 1
+    output = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+    assert output["tasks"]["expired"] == 1
 
 
 def test_the_version_is_printed_before_anything_is_read(tmp_path: Path) -> None:
-    told = run_script("--version", "--config", "nowhere.toml", cwd=tmp_path)
-    assert told.process.returncode == 0 and told.out == f"LLM agent orchestrator {version()}\n"
+    output = run_script("--version", "--config", "nowhere.toml", cwd=tmp_path)
+    assert output.process.returncode == 0 and output.out == f"LLM agent orchestrator {version()}\n"
 
 
 def test_help_explains_every_option_and_every_default() -> None:
@@ -162,9 +164,9 @@ def test_help_explains_every_option_and_every_default() -> None:
 
 
 def test_status_of_a_state_in_which_nothing_has_run(tmp_path: Path) -> None:
-    told = run_script("status", cwd=tmp_path)
-    assert told.process.returncode == 0
-    assert "no orchestrator has run on this state yet" in told.out and "tasks: none yet" in told.out
+    output = run_script("status", cwd=tmp_path)
+    assert output.process.returncode == 0
+    assert "no orchestrator has run on this state yet" in output.out and "tasks: none yet" in output.out
     assert list(tmp_path.iterdir()) == [], "looking leaves nothing behind"
 
 
@@ -187,9 +189,9 @@ def test_submit_prints_the_command_that_serves_the_same_state(tmp_path: Path, li
     (tmp_path / "mine.toml").write_text("[pool]\nprefetch_limit = 5\n")
     given = ("--config", "mine.toml", "--state-dir", "a folder", "--simulate")
     queued = run_script("submit", "Hello?", *given, cwd=tmp_path, env=live)
-    told = queued.err.partition("start one with: ")[2].strip()
-    assert told == f"{PROGRAM} --config mine.toml --state-dir 'a folder' --simulate"
-    served = run_script(*shlex.split(told)[2:], "--once", cwd=tmp_path, env=live)
+    output = queued.err.partition("start one with: ")[2].strip()
+    assert output == f"{PROGRAM} --config mine.toml --state-dir 'a folder' --simulate"
+    served = run_script(*shlex.split(output)[2:], "--once", cwd=tmp_path, env=live)
     assert served.process.returncode == 0 and "served 1 task" in served.err
 
 
@@ -270,8 +272,8 @@ def test_plan_and_summary_name_the_successor_of_a_retired_model(tmp_path: Path, 
     assert line in planned.out
     done = run_script("run", "t.txt", "--model", "gpt-4", cwd=tmp_path, env=live)
     assert f"plan: {line}" in done.err and line in done.out
-    told = run_script("run", "t.txt", "--model", "gpt-4", "-o", "2.jsonl", "--json", cwd=tmp_path, env=live)
-    summary = json.loads(told.out.splitlines()[-1])["summary"]
+    output = run_script("run", "t.txt", "--model", "gpt-4", "-o", "2.jsonl", "--json", cwd=tmp_path, env=live)
+    summary = json.loads(output.out.splitlines()[-1])["summary"]
     assert summary["substitutions"] == [{"named": "gpt-4", "called": "gpt-6.1-terra", "tasks": 2}]
 
 

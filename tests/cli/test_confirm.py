@@ -57,18 +57,18 @@ def question(opened: Session) -> str:
 
 
 @pytest.mark.parametrize(
-    ("cap_usd", "spent_usd", "asks"),
+    ("cap_usd", "spent_usd", "is_counted"),
     [(None, 0.5, True), (1.0, 0.5, True), (0.5, 0.5, False), (0.5, 0.6, False), (0.500000001, 0.5, False)],
     ids=["no cap", "some left", "spent", "overspent", "too little for a task"],
 )
 def test_tasks_whose_own_cap_is_spent_need_no_consent(
-    opened: Session, cap_usd: float | None, spent_usd: float, asks: bool
+    opened: Session, cap_usd: float | None, spent_usd: float, is_counted: bool
 ) -> None:
     register(opened.store, now=opened.now())
     queue(opened, "capped", 20, cap_usd=cap_usd, spent_usd=spent_usd)
-    assert ("20 tasks queued before this start: expected to cost $" in question(opened)) is asks
+    assert ("20 tasks queued before this start: expected to cost $" in question(opened)) is is_counted
     queue(opened, "queue", 3, cap_usd=None)
-    assert f"{23 if asks else 3} tasks queued before this start" in question(opened)
+    assert f"{23 if is_counted else 3} tasks queued before this start" in question(opened)
 
 
 def test_a_cap_bounds_the_cost_in_the_question(opened: Session) -> None:

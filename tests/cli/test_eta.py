@@ -197,8 +197,8 @@ def test_limits_show_the_least_that_is_left_and_json_shows_all_of_them() -> None
     )
     full = pool(provider("openai", limits=gauges), provider("gemini"))
     assert list(limit_lines(full)) == ["left of openai's limits: requests 10 %, tokens 0 %"]
-    told = progress_json(full, ProgressCounts({TaskStatus.QUEUED: 3}, NOON), simulated=False)
-    assert [gauge["left"] for gauge in told["providers"][0]["limits"]] == [0.5, 0.1, 0.0]
+    shown = progress_json(full, ProgressCounts({TaskStatus.QUEUED: 3}, NOON), simulated=False)
+    assert [gauge["left"] for gauge in shown["providers"][0]["limits"]] == [0.5, 0.1, 0.0]
 
 
 def test_beside_a_server_the_costs_by_provider_are_those_of_the_batch() -> None:

@@ -144,7 +144,7 @@ def test_standard_output_holds_rows_only_in_every_format(tmp_path: Path, live: d
 
 
 @pytest.mark.parametrize(
-    ("pin", "told"),
+    ("pin", "reason"),
     [
         (("--only", "gemini"), "--only: there is no key for gemini (GOOGLE_API_KEY or GEMINI_API_KEY)"),
         (("--model", "claude-haiku-5-5"), "--model: there is no key for anthropic (ANTHROPIC_API_KEY)"),
@@ -152,25 +152,25 @@ def test_standard_output_holds_rows_only_in_every_format(tmp_path: Path, live: d
     ids=["only", "model"],
 )
 def test_a_pin_to_a_provider_without_a_key_is_refused_before_anything_runs(
-    tmp_path: Path, live: dict[str, str], pin: tuple[str, str], told: str
+    tmp_path: Path, live: dict[str, str], pin: tuple[str, str], reason: str
 ) -> None:
     (tmp_path / "t.txt").write_text("Hi\n")
     done = run_script("run", "t.txt", *pin, cwd=tmp_path, env=live)
-    assert done.process.returncode == 2 and f"error: {told}" in done.err
+    assert done.process.returncode == 2 and f"error: {reason}" in done.err
     assert not (tmp_path / "t.results.jsonl").exists()
 
 
 def test_a_row_pinned_to_a_provider_without_a_key_is_skipped(tmp_path: Path, live: dict[str, str]) -> None:
     rows = [{"id": "g", "prompt": "Hi", "providers": ["gemini"]}, {"id": "o", "prompt": "Hi"}]
     write_rows(tmp_path / "t.jsonl", rows)
-    told = (
+    reason = (
         "line 1: 'providers': no configured provider serves this "
         "(gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY)"
     )
     planned = run_script("plan", "t.jsonl", cwd=tmp_path, env=live)
-    assert told in planned.err and "1 task (1 bad line skipped)" in planned.out
+    assert reason in planned.err and "1 task (1 bad line skipped)" in planned.out
     done = run_script("run", "t.jsonl", cwd=tmp_path, env=live)
-    assert done.process.returncode == 1 and told in done.err
+    assert done.process.returncode == 1 and reason in done.err
     assert [row["id"] for row in read_rows(tmp_path / "t.results.jsonl")] == ["o"]
     queued = run_script("submit", "Hi", "--only", "gemini", "--id", "mine", cwd=tmp_path, env=live)
     assert queued.out == "mine\n" and "gemini: no key" in queued.err

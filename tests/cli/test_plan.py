@@ -16,7 +16,7 @@ import pytest
 from src.simulator.process import SimulatorProcess
 from tests.helpers import ORCHESTRATOR, child_environment, live_environment, read_rows, run_script, write_rows
 
-ASK_ABOVE_NOTHING = "confirm_above_usd = 0.000001\n"
+CONFIRM_ALWAYS = "confirm_above_usd = 0.000001\n"
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def live(simulator: SimulatorProcess) -> dict[str, str]:
 @pytest.fixture
 def careful(tmp_path: Path) -> Path:
     """Three tasks, and settings by which any cost is worth a question."""
-    (tmp_path / "careful.toml").write_text(ASK_ABOVE_NOTHING)
+    (tmp_path / "careful.toml").write_text(CONFIRM_ALWAYS)
     return write_rows(
         tmp_path / "tasks.jsonl", [{"id": f"t{n}", "prompt": f"What is {n}?"} for n in range(3)]
     )
@@ -98,9 +98,9 @@ def test_an_unknown_price_is_not_assumed_to_be_small(tmp_path: Path, live: dict[
     assert done.process.returncode == 2
     assert "the price of gpt-nobody-knows is unknown" in done.err
     assert "plan: cost unknown: no price for gpt-nobody-knows" in done.err and "$0" not in done.err
-    told = run_script("plan", "tasks.jsonl", cwd=tmp_path, env=live)
-    assert "cost: unknown" in told.out and "$0" not in told.out
-    assert "tasks.jsonl: no price for gpt-nobody-knows" in told.err
+    output = run_script("plan", "tasks.jsonl", cwd=tmp_path, env=live)
+    assert "cost: unknown" in output.out and "$0" not in output.out
+    assert "tasks.jsonl: no price for gpt-nobody-knows" in output.err
 
 
 def test_with_strict_parameters_no_model_gets_a_task_without_one_of_its_parameters(
@@ -164,8 +164,8 @@ def test_status_shows_what_is_left_of_each_limit(tmp_path: Path, live: dict[str,
     (tmp_path / "limits.toml").write_text("[providers.openai.limits]\nrequests_per_minute = 600\n")
     (tmp_path / "tasks.txt").write_text("One?\nTwo?\n")
     run_script("run", "tasks.txt", "--config", "limits.toml", cwd=tmp_path, env=live)
-    told = run_script("status", "--config", "limits.toml", cwd=tmp_path, env=live)
-    assert re.search(r"openai +\S+ +requests +\d+ % +600 a minute +configured", told.out), told.out
+    output = run_script("status", "--config", "limits.toml", cwd=tmp_path, env=live)
+    assert re.search(r"openai +\S+ +requests +\d+ % +600 a minute +configured", output.out), output.out
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ def test_reading_a_long_file_prints_lines_without_a_terminal(
     monkeypatch.setattr(read_progress, "LINE_EVERY_S", 0.0)
     with ReadProgress("tasks.csv", Console()) as read:
         assert len(list(read.counted(range(2 * CHECK_EVERY)))) == 2 * CHECK_EVERY
-    told = capsys.readouterr().err.splitlines()
-    assert told == [f"tasks.csv: {n * CHECK_EVERY:,} lines read" for n in (1, 2)]
+    printed = capsys.readouterr().err.splitlines()
+    assert printed == [f"tasks.csv: {n * CHECK_EVERY:,} lines read" for n in (1, 2)]
 
 
 def test_a_terminal_gets_one_line_that_is_erased_afterwards(
@@ -28,9 +28,9 @@ def test_a_terminal_gets_one_line_that_is_erased_afterwards(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with ReadProgress("tasks.csv", Console()) as read:
         list(read.counted(range(2 * CHECK_EVERY)))
-    told = capsys.readouterr().err
-    assert "\n" not in told and told.count("\r") == 4
-    assert told.rsplit("\r", 2)[1].strip() == ""
+    printed = capsys.readouterr().err
+    assert "\n" not in printed and printed.count("\r") == 4
+    assert printed.rsplit("\r", 2)[1].strip() == ""
 
 
 @pytest.mark.parametrize(("lines", "quiet"), [(10, False), (2 * CHECK_EVERY, True), (2 * CHECK_EVERY, False)])

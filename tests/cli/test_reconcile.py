@@ -45,9 +45,9 @@ def outputs(results: ResultsFile) -> dict[str, str]:
     return {row["id"]: row["output"] for row in rows}
 
 
-def answer(store: Store, text: str, *handed_in: Task, at: float = NOW) -> None:
+def answer(store: Store, text: str, *submitted: Task, at: float = NOW) -> None:
     store.intake.create_batch("b", now=NOW, output_path="out.jsonl")
-    store.intake.add_tasks(handed_in, now=NOW)
+    store.intake.add_tasks(submitted, now=NOW)
     claimed = store.queue.claim("me", 2000, now=NOW)
     store.queue.finish("me", [a_result(task, an_attempt(started_at=at), output=text) for task in claimed])
 
@@ -146,9 +146,9 @@ def test_statuses_to_retry_are_parsed(text: str, ends: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [("fialed", "--retry: unknown status 'fialed' .choose from failed"), (",", "names no status")],
 )
-def test_an_unknown_status_to_retry_is_refused(text: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_an_unknown_status_to_retry_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         parse_statuses(text)

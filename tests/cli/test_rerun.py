@@ -38,8 +38,8 @@ def answers(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def stored(folder: Path, env: dict[str, str]) -> int:
-    told = json.loads(run_script("status", "--json", cwd=folder, env=env).out)
-    return sum(told["tasks"].values())
+    status = json.loads(run_script("status", "--json", cwd=folder, env=env).out)
+    return sum(status["tasks"].values())
 
 
 def test_new_content_is_refused_before_anything_is_stored_unless_rerun_changed_is_given(
@@ -144,12 +144,12 @@ def test_after_a_kill_at_any_moment_every_id_is_in_the_file_once(tmp_path: Path,
                 kill_after(script, tmp_path, dice)
         done = run_script(*COMMAND, "--dedupe", "--quiet", cwd=tmp_path, env=env, timeout_s=120)
         assert done.process.returncode == 0, done.err
-        asked = calls(simulator)
+        called = calls(simulator)
     found = answers(tmp_path)
     assert set(found) == {row["id"] for row in rows}
     assert {row["status"] for row in found.values()} == {"succeeded"}
     assert sum("deduplicated_from" in row for row in found.values()) == 150
-    assert asked <= 450 + KILLS * 112, "what was in flight when it was killed is asked again, nothing else"
+    assert called <= 450 + KILLS * 112, "what was in flight when it was killed is asked again, nothing else"
     with Store.open(tmp_path / "state" / "live.db", simulated=False) as store:
         assert store.reports.summary("./out.jsonl").tasks.succeeded == 600
 

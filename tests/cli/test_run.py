@@ -329,8 +329,8 @@ def test_an_unknown_price_is_reported_once_without_a_call(tmp_path: Path, live: 
     query = "SELECT level, COUNT(*) FROM events WHERE kind = 'unknown_price' GROUP BY 1"
     assert database.execute(query).fetchall() == [("alert", 1)]
     database.close()
-    told = run_script("status", cwd=tmp_path, env=live)
-    assert '(add [models."gpt-nobody-knows".price])' in told.out
+    shown = run_script("status", cwd=tmp_path, env=live)
+    assert '(add [models."gpt-nobody-knows".price])' in shown.out
 
 
 def test_a_cap_that_would_block_every_call_is_refused_before_a_task_is_stored(
@@ -341,8 +341,8 @@ def test_a_cap_that_would_block_every_call_is_refused_before_a_task_is_stored(
     refused = run_script(*command, cwd=tmp_path, env=live)
     assert refused.process.returncode == 2
     assert "no price for gpt-nobody-knows, so --max-cost" in refused.err
-    told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
-    assert not any(told["tasks"].values()) and simulator.stats()["openai"]["calls"] == 0
+    shown = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+    assert not any(shown["tasks"].values()) and simulator.stats()["openai"]["calls"] == 0
     remedy = (
         'set one in [models."gpt-nobody-knows"] (api_format = "openai", price = { input = ..., output = ... }'
     )
@@ -362,12 +362,12 @@ def test_a_run_beside_another_run_stores_nothing_and_prints_what_to_do(
     with Script("run", "first.jsonl", cwd=tmp_path, env=env) as first:
         wait_until_running(tmp_path, env)
         second = run_script("run", "second.jsonl", cwd=tmp_path, env=env)
-        told = json.loads(run_script("status", "--json", cwd=tmp_path, env=env).out)
+        shown = json.loads(run_script("status", "--json", cwd=tmp_path, env=env).out)
         first.interrupt()
         first.wait()
     assert second.process.returncode == 3 and "another run is active here" in second.err
     assert "nothing was stored; run the same command again when it has ended" in second.err
-    assert sum(told["tasks"].values()) == 500
+    assert sum(shown["tasks"].values()) == 500
 
 
 def test_a_run_beside_a_server_passes_its_rows_on(tmp_path: Path, live: dict[str, str]) -> None:
@@ -393,8 +393,8 @@ def test_a_cap_beside_a_server_is_refused_before_a_task_is_stored(
         done = run_script("run", "tasks.jsonl", "--max-cost", "1", cwd=tmp_path, env=live)
         assert done.process.returncode == 2
         assert "--max-cost does not apply to the running server" in done.err
-        told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
-        assert not any(told["tasks"].values())
+        shown = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+        assert not any(shown["tasks"].values())
 
 
 def test_ctrl_c_in_a_program_ends_the_calls_too(tmp_path: Path, live: dict[str, str]) -> None:
@@ -408,8 +408,8 @@ def test_ctrl_c_in_a_program_ends_the_calls_too(tmp_path: Path, live: dict[str, 
         script.interrupt()
         assert script.wait() != 0
         assert "KeyboardInterrupt" in script.err
-    told = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
-    assert told["tasks"]["cancelled"] > 0 and not told["tasks"]["queued"], "nobody has that batch's name"
+    shown = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
+    assert shown["tasks"]["cancelled"] > 0 and not shown["tasks"]["queued"], "nobody has that batch's name"
 
 
 def wait_for_rows(script: Script, output: Path) -> None:
@@ -422,6 +422,6 @@ def wait_for_rows(script: Script, output: Path) -> None:
 def wait_until_running(folder: Path, env: dict[str, str]) -> None:
     """Until the orchestrator has signed on: from then on its state is taken."""
     while True:
-        told = run_script("status", "--json", cwd=folder, env=env)
-        if json.loads(told.out)["running"]:
+        shown = run_script("status", "--json", cwd=folder, env=env)
+        if json.loads(shown.out)["running"]:
             return

@@ -115,13 +115,13 @@ def test_with_serve_a_task_that_is_interrupted_stays_queued(tmp_path: Path, stuc
         script.interrupt()
         assert script.wait() == 1, script.err
     assert "task mine stays queued" in script.err and script.out == ""
-    told = status(tmp_path, env)
-    assert told["tasks"] == {"queued": 1} and not told["running"]
+    shown = status(tmp_path, env)
+    assert shown["tasks"] == {"queued": 1} and not shown["running"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "shown"),
     [
         (signal.SIGKILL, "no orchestrator serves the queue any more"),
         (signal.SIGSTOP, "has shown no sign of life for 4 s"),
@@ -129,7 +129,7 @@ def test_with_serve_a_task_that_is_interrupted_stays_queued(tmp_path: Path, stuc
     ids=["killed", "stopped"],
 )
 def test_waiting_ends_when_the_server_does_and_the_task_stays_queued(
-    number: signal.Signals, told: str, tmp_path: Path, stuck: SimulatorProcess
+    number: signal.Signals, shown: str, tmp_path: Path, stuck: SimulatorProcess
 ) -> None:
     env = live_environment(stuck.base_urls, only=["openai"])
     program = tmp_path / "impatient.py"
@@ -147,7 +147,7 @@ def test_waiting_ends_when_the_server_does_and_the_task_stays_queued(
             server.process.send_signal(number)
             assert waiting.wait(60) == 1, waiting.err
         server.process.kill()
-    assert told in waiting.err, waiting.err
+    assert shown in waiting.err, waiting.err
     assert f"task mine stays queued (start one with: {PROGRAM})" in waiting.err
     assert waiting.out == "" and sum(status(tmp_path, env)["tasks"].values()) == 1
     assert ALONE not in waiting.err

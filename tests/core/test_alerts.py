@@ -285,7 +285,7 @@ async def test_a_cancelled_close_leaves_nothing_open() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "ok", "told"),
+    ("answer", "ok", "report"),
     [
         pytest.param(OK, True, "200 ok", id="taken"),
         pytest.param(says(404, "no_service"), False, "404 no_service", id="refused"),
@@ -293,16 +293,16 @@ async def test_a_cancelled_close_leaves_nothing_open() -> None:
         pytest.param(says(404, f"Cannot POST {PATH}"), False, "404 Cannot POST ***", id="names the path"),
     ],
 )
-async def test_a_test_alert_tells_what_the_hook_answered(answer: Answer, ok: bool, told: str) -> None:
+async def test_a_test_alert_reports_the_hooks_answer(answer: Answer, ok: bool, report: str) -> None:
     async with served(answer) as hook:
         alerter = Alerter(hook.url, limits=QUICK)
         result = await alerter.send_test()
         await alerter.close(30)
-    assert (result.ok, str(result)) == (ok, told)
+    assert (result.ok, str(result)) == (ok, report)
     assert [body["event"]["kind"] for body in hook.bodies] == ["alert_test"]
 
 
-async def test_a_test_alert_tells_why_there_was_no_answer(nowhere: str) -> None:
+async def test_a_test_alert_reports_why_there_was_no_answer(nowhere: str) -> None:
     alerter = Alerter(nowhere, limits=QUICK)
     result = await alerter.send_test()
     await alerter.close(30)

@@ -89,9 +89,9 @@ def test_a_cap_counts_over_all_runs_of_a_results_file_and_says_how_to_go_on(
         assert rows == answered or not answered, "the second run had nothing left to spend"
         answered = rows
     assert 0 < answered < 60
-    told = dict(rows_of(env, tmp_path, "select kind, message from events where level = 'alert'"))
-    assert "budget" not in told
-    assert told["parked"].endswith(
+    alerts = dict(rows_of(env, tmp_path, "select kind, message from events where level = 'alert'"))
+    assert "budget" not in alerts
+    assert alerts["parked"].endswith(
         "(--max-cost or max_cost_usd): exhausted; its tasks wait until it is raised"
     )
     raised = run_script(*command, "50", cwd=tmp_path, env=env)

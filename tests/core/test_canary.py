@@ -28,12 +28,12 @@ class Server:
     """Rows that say `bad` get a 500, all else is answered."""
 
     def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
+        self.bodies: list[dict[str, Any]] = []
         self.report: RunReport | None = None  # of the run that asked
 
     async def answer(self, request: web.Request) -> web.Response:
         body = json.loads(await request.text())
-        self.asked.append(body)
+        self.bodies.append(body)
         if "bad" in body["messages"][-1]["content"]:
             error = {"message": "boom", "type": "server_error", "code": None, "param": None}
             return web.json_response({"error": error}, status=500)
@@ -47,7 +47,7 @@ class Server:
 
     @property
     def canaries(self) -> list[dict[str, Any]]:
-        return [body for body in self.asked if "bad" not in body["messages"][-1]["content"]]
+        return [body for body in self.bodies if "bad" not in body["messages"][-1]["content"]]
 
 
 @asynccontextmanager
@@ -112,7 +112,7 @@ async def test_rows_that_always_fail_cost_one_canary_call_which_is_booked_apart(
         summary = store.reports.summary(BATCH)
         assert summary.counts[TaskStatus.FAILED] == ROWS
         assert (
-            summary.calls.calls == len(server.asked) - 1 == ATTEMPTS * ROWS
+            summary.calls.calls == len(server.bodies) - 1 == ATTEMPTS * ROWS
         )  # the canary call is no attempt
         assert store.events.recent(50, kinds=["canary"])
 

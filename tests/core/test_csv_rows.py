@@ -101,12 +101,12 @@ def test_conversations_and_lists_may_be_json(settings: Settings) -> None:
 def test_a_file_from_a_spreadsheet_is_read_unchanged(
     settings: Settings, delimiter: str, end: str, bom: str
 ) -> None:
-    asked = ["plain", "two\nlines", 'say "no"', "a,b;c\td|e", "", "Grüße 🌍", " edges "]
+    texts = ["plain", "two\nlines", 'say "no"', "a,b;c\td|e", "", "Grüße 🌍", " edges "]
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator=end)
-    writer.writerows([["id", "prompt", "note, etc."], *([n, ask, "x"] for n, ask in enumerate(asked))])
+    writer.writerows([["id", "prompt", "note, etc."], *([n, prompt, "x"] for n, prompt in enumerate(texts))])
     items = read(bom + text.getvalue(), settings)
-    assert prompts(items) == [ask for ask in asked if ask]
+    assert prompts(items) == [prompt for prompt in texts if prompt]
     (bad,) = (item for item in items if isinstance(item, BadLine))
     assert bad.reason == "'prompt' is empty"
     first = items[0]

@@ -380,14 +380,14 @@ PINNED = {
 }
 
 
-@pytest.mark.parametrize(("pin", "told"), PINNED.values(), ids=PINNED.keys())
+@pytest.mark.parametrize(("pin", "expected_reason"), PINNED.values(), ids=PINNED.keys())
 def test_a_row_pinned_to_providers_without_a_key_is_a_bad_line(
-    settings: Settings, pin: dict[str, Any], told: str
+    settings: Settings, pin: dict[str, Any], expected_reason: str
 ) -> None:
     other = settings.providers["openai"].model_copy(update={"enabled": False})
     known = settings.model_copy(update={"providers": {**settings.providers, "other": other}})
     how = ReadOptions(configured={"openai"})
     line = io.BytesIO(json.dumps({"prompt": "Hi", **pin}).encode())
     (found,) = read_tasks(line, TaskContext("b", known, NOW), options=how)
-    assert told in (found.reason if isinstance(found, BadLine) else "")
-    assert isinstance(found, BadLine) == bool(told)
+    assert expected_reason in (found.reason if isinstance(found, BadLine) else "")
+    assert isinstance(found, BadLine) == bool(expected_reason)

@@ -45,7 +45,7 @@ class Child:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
-    def ask(self) -> tuple[bool, bool]:
+    def query(self) -> tuple[bool, bool]:
         """Whether it may place, and whether it has lost."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
@@ -208,7 +208,7 @@ def test_a_stopped_leader_is_not_taken_over_on_sqlite_and_a_killed_one_at_once(p
                 with pytest.raises(StoreError, match="another orchestrator"):
                     mine.acquire()
             child.send(signal.SIGCONT)
-            assert child.ask() == (True, False)
+            assert child.query() == (True, False)
             child.send(signal.SIGSTOP)
             child.send(signal.SIGKILL)
             child.process.wait()
@@ -284,14 +284,14 @@ def test_a_stopped_leader_is_taken_over_after_its_lease_and_places_nothing_after
     with Store.open(postgresql_url, simulated=True) as store:
         store.intake.add_tasks(tasks(1), now=NOW)
         with leading_child(postgresql_url) as child, Leadership(store, LEASE_S) as mine:
-            assert child.ask() == (True, False)
+            assert child.query() == (True, False)
             child.send(signal.SIGSTOP)
             began = time.monotonic()
             mine.acquire(standby=True)
             assert time.monotonic() - began >= LEASE_S
             child.send(signal.SIGCONT)
-            assert not child.ask()[0]
-            while not child.ask()[1]:
+            assert not child.query()[0]
+            while not child.query()[1]:
                 time.sleep(0.05)
             assert mine.may_place
 
@@ -304,7 +304,7 @@ def test_a_stopped_leader_that_is_not_taken_over_goes_on_under_its_epoch(postgre
             while store.leadership.leader().alive:  # by the database's clock
                 time.sleep(0.05)
             child.send(signal.SIGCONT)
-            while not child.ask()[0]:
+            while not child.query()[0]:
                 time.sleep(0.05)
             assert store.leadership.leader().alive and store.leadership.leader().epoch == 1
 

@@ -19,7 +19,7 @@ from src.settings import Settings
 from .test_results import attempt, result
 
 NOW = 1_800_000_000.0
-ASKED = [{"role": "user", "content": "Hello"}]
+MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def settings() -> Settings:
 def line(body: dict[str, Any], **rest: Any) -> dict[str, Any]:
     """A line as OpenAI's documentation has it."""
     given = {"custom_id": "r-1", "method": "POST", "url": "/v1/chat/completions"}
-    return {**given, "body": {"model": "gpt-4o-mini", "messages": ASKED, **body}, **rest}
+    return {**given, "body": {"model": "gpt-4o-mini", "messages": MESSAGES, **body}, **rest}
 
 
 def read(row: Any, settings: Settings, fmt: str | None = None) -> Task | BadLine:
@@ -42,7 +42,7 @@ def read(row: Any, settings: Settings, fmt: str | None = None) -> Task | BadLine
 
 def test_a_line_becomes_a_task_that_is_pinned_to_its_model(settings: Settings) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    asked = [
+    turns = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "One"}, {"type": "text", "text": "Two"}]},
         {"role": "assistant", "content": "Three"},
@@ -52,7 +52,7 @@ def test_a_line_becomes_a_task_that_is_pinned_to_its_model(settings: Settings) -
     task = read(
         line(
             {
-                "messages": asked,
+                "messages": turns,
                 "max_completion_tokens": 50,
                 "temperature": 0.5,
                 "top_p": 0.9,
@@ -87,7 +87,7 @@ def test_a_line_becomes_a_task_that_is_pinned_to_its_model(settings: Settings) -
 
 
 def test_parameters_without_effect_are_accepted(settings: Settings) -> None:
-    asks_nothing = {
+    without_options = {
         "n": 1,
         "stream": False,
         "top_p": 1.0,
@@ -98,7 +98,7 @@ def test_parameters_without_effect_are_accepted(settings: Settings) -> None:
         "response_format": {"type": "text"},
         "max_tokens": None,
     }
-    task = read(line(asks_nothing), settings)
+    task = read(line(without_options), settings)
     assert isinstance(task, Task) and task.parameters == ()
 
 
@@ -116,7 +116,7 @@ BAD_LINES: dict[str, tuple[Any, str]] = {
     ),
     "slip in the line": (line({}, methd="POST"), "unknown key 'methd'; did you mean 'method'?"),
     "slip for what is needed": (
-        {"custom_id": "r-1", "body": {"model": "gpt-4", "mesages": ASKED}},
+        {"custom_id": "r-1", "body": {"model": "gpt-4", "mesages": MESSAGES}},
         "unknown key 'mesages' in 'body'; did you mean 'messages'?",
     ),
     "no messages": ({"custom_id": "r-1", "body": {"model": "gpt-4"}}, "'body.messages' is missing"),
@@ -168,8 +168,8 @@ def test_batch_lines_are_recognized_by_the_first_line(settings: Settings, tmp_pa
     first, second = read_tasks(path, TaskContext("b", settings, NOW))
     assert isinstance(first, Task) and first.id == "r-1"
     assert isinstance(second, BadLine) and "unknown key 'id'" in second.reason
-    told = read(line({}), settings, "jsonl")
-    assert isinstance(told, BadLine) and "unknown key 'custom_id'" in told.reason
+    found = read(line({}), settings, "jsonl")
+    assert isinstance(found, BadLine) and "unknown key 'custom_id'" in found.reason
 
 
 # ------------------------------------------------------------------ rows

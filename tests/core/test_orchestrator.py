@@ -229,7 +229,7 @@ class Story:
     def note(self, results: Sequence[Result]) -> None:
         self.reported += [(result.task.id, result.status) for result in results]
 
-    async def tell(self, loop: VirtualLoop) -> None:
+    async def play(self, loop: VirtualLoop) -> None:
         interruptions, commands = self.interruptions, self.commands
         for after_s, how in interruptions:
             await self.one_run(loop, after_s, how, commands)
@@ -281,7 +281,7 @@ def test_every_task_ends_once_and_reserved_money_is_settled_whatever_calls_stops
     with TemporaryDirectory() as folder, new_store(Path(folder)) as store:
         story = Story(store, script, count)
         story.interruptions, story.commands = interruptions, commands
-        run_virtually(story.tell)
+        run_virtually(story.play)
         ended = dict(story.reported)
         assert sorted(task_id for task_id, _ in story.reported) == sorted(t.id for t in tasks(count)), (
             "once each"
@@ -291,9 +291,9 @@ def test_every_task_ends_once_and_reserved_money_is_settled_whatever_calls_stops
         delivered = Counter(prompt for a in story.adapters.values() for prompt in a.delivered)
         answered = [task_id for task_id, status in ended.items() if status is TaskStatus.SUCCEEDED]
         assert delivered == Counter(answered), "an answer that was delivered is kept, and not asked for again"
-        asked = sum(len(adapter.requests) for adapter in story.adapters.values())
+        requested = sum(len(adapter.requests) for adapter in story.adapters.values())
         sums = store.reports.summary().calls
-        assert sums.calls <= asked, "no attempt without a request"
+        assert sums.calls <= requested, "no attempt without a request"
         for pool in story.pools:
             assert (pool.balancer.in_flight, pool.reserved_nanos) == (0, 0)
             budgets = pool.balancer.registry.budgets

@@ -48,8 +48,8 @@ def test_rows_with_the_same_beginning_read_it_from_the_cache_and_cost_less(tmp_p
 
 def test_cache_reads_do_not_count_against_anthropics_limit(tmp_path: Path) -> None:
     """All rows together are five times the limit of a minute; nothing of it is learned from a 429."""
-    told = {**SIM["anthropic"], "limits": {"input_tokens_per_minute": 24_000}}
-    rows = run(tmp_path / "limited", "[caching]\ncache_writer_wait_s = 30.0\n", {"anthropic": told})
+    with_limit = {**SIM["anthropic"], "limits": {"input_tokens_per_minute": 24_000}}
+    rows = run(tmp_path / "limited", "[caching]\ncache_writer_wait_s = 30.0\n", {"anthropic": with_limit})
     ends = [row["attempts"][-1]["started_at"] for row in rows]
     assert sum(tokens(rows, kind) for kind in ("input_tokens", "cache_read_tokens")) > 5 * 24_000
     assert max(ends) - min(ends) < 60.0

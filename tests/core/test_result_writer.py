@@ -191,11 +191,11 @@ class Story:
         self.open = dict.fromkeys(range(len(desk.claimed)), 1)  # the number of its next attempt
         self.attempts: Counter[str] = Counter()
         self.released = 0
-        self.asked_release = 0
-        self.told = 0
+        self.release_due = 0
+        self.event_count = 0
         self._running = desk.start()
 
-    async def tell(self, steps: list[tuple[str, int]]) -> None:
+    async def play(self, steps: list[tuple[str, int]]) -> None:
         for step, number in steps:
             await getattr(self, f"_{step}")(number)
         await self.desk.writer.flush()
@@ -219,15 +219,15 @@ class Story:
             self._release_once_stored()
 
     def _release_once_stored(self) -> None:
-        self.asked_release += 1
+        self.release_due += 1
         self.desk.writer.once_stored(self._count_release)
 
     def _count_release(self) -> None:
         self.released += 1
 
     async def _event(self, _: int) -> None:
-        self.told += 1
-        self.desk.writer.add_events([Event(NOW, "a test", f"event {self.told}")])
+        self.event_count += 1
+        self.desk.writer.add_events([Event(NOW, "a test", f"event {self.event_count}")])
 
     async def _wait(self, turns: int) -> None:
         for _ in range(turns):
@@ -251,7 +251,7 @@ def test_everything_added_is_stored_once_and_reported_at_most_once_whenever_the_
 
         async def run(_: VirtualLoop) -> Story:
             story = Story(Desk(store, 12))
-            await story.tell(steps)
+            await story.play(steps)
             return story
 
         story = run_virtually(run)
@@ -266,8 +266,8 @@ def test_everything_added_is_stored_once_and_reported_at_most_once_whenever_the_
         assert stored == {
             task.row: story.attempts[task.id] for task in story.desk.claimed if story.attempts[task.id]
         }
-        assert story.released == story.asked_release, "money is released once"
-        assert len(store.events.recent(100, kinds=["a test"])) == story.told
+        assert story.released == story.release_due, "money is released once"
+        assert len(store.events.recent(100, kinds=["a test"])) == story.event_count
         assert_sums_are_true(store)
         register(store, "the next", now=NOW + 1)
         assert store.reports.task_counts(BATCH)[TaskStatus.QUEUED] == len(story.open)

@@ -112,9 +112,9 @@ def test_a_wrong_answer_is_repaired_once_then_elsewhere_and_a_code_fence_is_acce
     done, found = run(tmp_path, tasks, faults)
     assert done.process.returncode == 0, done.err
     elsewhere = found.pop("plain-1")
-    asked = [each["provider"] for each in elsewhere["attempts"]]
-    assert asked[:2] == ["gemini", "gemini"]
-    assert asked[2] != "gemini"
+    called = [each["provider"] for each in elsewhere["attempts"]]
+    assert called[:2] == ["gemini", "gemini"]
+    assert called[2] != "gemini"
     assert_matches(elsewhere)
     for row in found.values():
         assert_matches(row)
@@ -139,8 +139,8 @@ def test_a_schema_that_no_answer_meets_fails_its_tasks_and_counts_against_no_pro
     for n in range(12):
         row = found[f"w{n}"]
         assert (row["status"], row["output"]) == ("failed", None)
-        asked = [attempt["provider"] for attempt in row["attempts"]]
-        assert asked[0] == asked[1] != asked[2] == asked[3]
+        called = [attempt["provider"] for attempt in row["attempts"]]
+        assert called[0] == called[1] != called[2] == called[3]
         assert row["error"].count("SchemaMismatch 200") == 4
     with sqlite3.connect(tmp_path / "state" / "simulated.db") as database:
         opened = database.execute("select count(*) from events where kind like 'breaker%'").fetchone()

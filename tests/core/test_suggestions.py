@@ -84,9 +84,9 @@ def settings_with(limits: Mapping[str, Mapping[str, float]]) -> Settings:
     return Settings.model_validate(table)
 
 
-def candidates(store: Store, told: Mapping[str, Any], learned: Any = None) -> dict[str, Candidate]:
+def candidates(store: Store, configured: Mapping[str, Any], learned: Any = None) -> dict[str, Candidate]:
     found = suggest_weights(
-        store, VirtualPool(settings_with(told), NAMES, learned or {}), now=BEGAN + 60.0, span_s=60.0
+        store, VirtualPool(settings_with(configured), NAMES, learned or {}), now=BEGAN + 60.0, span_s=60.0
     )
     assert found is not None
     return {candidate.name: candidate for candidate in found.candidates}
@@ -100,16 +100,16 @@ def test_without_a_known_limit_a_replay_takes_as_long_as_the_calls_took(store: S
 
 def test_a_learned_limit_holds_in_a_replay_like_a_configured_one(store: Store) -> None:
     learned = {"openai": {STANDARD["openai"]: {"requests": 60.0}}}
-    told = {"openai": {"requests_per_minute": 60.0}}
-    for found in (candidates(store, {}, learned), candidates(store, told)):
+    configured = {"openai": {"requests_per_minute": 60.0}}
+    for found in (candidates(store, {}, learned), candidates(store, configured)):
         assert found["equal"].calls["openai"] < 100
     assert candidates(store, {})["equal"].calls["openai"] == pytest.approx(300, abs=10)
 
 
 def test_headroom_is_compared_only_where_every_limit_is_known(store: Store) -> None:
-    told = {"openai": {"requests_per_minute": 3_000.0}}
-    assert "by headroom" not in candidates(store, told)
+    configured = {"openai": {"requests_per_minute": 3_000.0}}
+    assert "by headroom" not in candidates(store, configured)
     learned = {name: {STANDARD[name]: {"requests": 1_500.0}} for name in ("anthropic", "gemini")}
-    assert "by headroom" not in candidates(store, told, {"gemini": learned["gemini"]})
-    weights = candidates(store, told, learned)["by headroom"].weights
+    assert "by headroom" not in candidates(store, configured, {"gemini": learned["gemini"]})
+    weights = candidates(store, configured, learned)["by headroom"].weights
     assert weights == pytest.approx({"anthropic": 0.25, "openai": 0.5, "gemini": 0.25})

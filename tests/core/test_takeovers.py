@@ -88,9 +88,9 @@ def wait_until(true: Callable[[], bool], *scripts: Script, timeout_s: float = 60
     """The seconds until it is true."""
     began = time.monotonic()
     while not true():
-        told = [script.err for script in scripts]
-        assert time.monotonic() - began < timeout_s, told
-        assert all(script.process.poll() is None for script in scripts), told
+        messages = [script.err for script in scripts]
+        assert time.monotonic() - began < timeout_s, messages
+        assert all(script.process.poll() is None for script in scripts), messages
         time.sleep(0.02)
     return time.monotonic() - began
 

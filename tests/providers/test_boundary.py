@@ -28,7 +28,7 @@ from src.storable import is_clean
 from .conftest import API_FORMATS, SLOTS, access_to, ask
 from .raw import Json, Raw, answer_of, response
 
-Told = Completion | ProviderError
+CallResult = Completion | ProviderError
 _NAME_CHARS = MESSAGE_CHARS + 100  # a message, and what stands before it
 
 
@@ -44,7 +44,7 @@ class Reader:
             for api in API_FORMATS
         }
 
-    def read(self, api: str, content: bytes) -> Told:
+    def read(self, api: str, content: bytes) -> CallResult:
         """What the adapter makes of that answer to a call. Anything but our errors is raised."""
         self.server.answer = self.server.says(content)
         try:
@@ -76,27 +76,27 @@ def reader() -> Iterator[Reader]:
 # ---------------------------------------------------------------- what can be stored
 
 
-def check(told: Told) -> None:
+def check(result: CallResult) -> None:
     """Bounded, and stored by both databases and in UTF-8."""
-    usage = told.usage or Usage()
+    usage = result.usage or Usage()
     counts = [getattr(usage, name) for name in Usage.__slots__]
     assert all(isinstance(count, int) and 0 <= count <= 3 * MOST_TOKENS for count in counts)
-    for limit in told.limits:
+    for limit in result.limits:
         _check_limit(limit)
-    if isinstance(told, Completion):
-        assert is_clean(told.text)
-        assert told.text.strip()
-        assert all(map(is_clean, told.warnings))
-        assert max(len(told.model), len(told.request_id)) <= NAME_CHARS
-        dump_record(told).encode()
+    if isinstance(result, Completion):
+        assert is_clean(result.text)
+        assert result.text.strip()
+        assert all(map(is_clean, result.warnings))
+        assert max(len(result.model), len(result.request_id)) <= NAME_CHARS
+        dump_record(result).encode()
     else:
-        assert told.status is None or 100 <= told.status < 1_000
-        assert len(str(told)) <= _NAME_CHARS
-        assert 0 <= (told.retry_after_s or 0.0) <= YEAR_S
-        assert told.resets_at is None or math.isfinite(told.resets_at)
-        assert is_clean(told.code)
-        assert len(told.code) <= NAME_CHARS
-    _store(told, usage)
+        assert result.status is None or 100 <= result.status < 1_000
+        assert len(str(result)) <= _NAME_CHARS
+        assert 0 <= (result.retry_after_s or 0.0) <= YEAR_S
+        assert result.resets_at is None or math.isfinite(result.resets_at)
+        assert is_clean(result.code)
+        assert len(result.code) <= NAME_CHARS
+    _store(result, usage)
 
 
 def _check_limit(limit: LimitReport) -> None:
@@ -104,15 +104,15 @@ def _check_limit(limit: LimitReport) -> None:
     assert 0 <= (limit.remaining or 0) <= LARGEST
 
 
-def _store(told: Told, usage: Usage) -> None:
-    failed = isinstance(told, ProviderError)
+def _store(result: CallResult, usage: Usage) -> None:
+    failed = isinstance(result, ProviderError)
     attempt = Attempt(
         number=1, provider="p", model="m", agent="a", outcome=Outcome.OK, started_at=0.0, latency_s=0.0,
-        choice="weighted", reasons=(), error_kind=told.kind if failed else "",
-        error=str(told) if failed else "", status=told.status if failed else 200, usage=usage,
+        choice="weighted", reasons=(), error_kind=result.kind if failed else "",
+        error=str(result) if failed else "", status=result.status if failed else 200, usage=usage,
     )  # fmt: skip
     assert is_clean(attempt.error), "nothing behind the boundary has to clean it"
-    columns = (*attempt_columns(attempt), told.model)
+    columns = (*attempt_columns(attempt), result.model)
     for value in columns:
         if isinstance(value, str):
             assert b"\0" not in value.encode()
@@ -244,29 +244,29 @@ def test_a_count_that_can_not_be_true_is_estimated_and_warned_of(
     reader: Reader, api: str, number: Any
 ) -> None:
     for which in ("input", "output"):
-        told = reader.read(api, counted(api, **{which: number}))
-        assert isinstance(told, Completion)
-        check(told)
+        result = reader.read(api, counted(api, **{which: number}))
+        assert isinstance(result, Completion)
+        check(result)
         # 27 characters are asked, 5 answered; the other count is what the answer says
-        assert told.usage.prompt_tokens == (7 if which == "input" else 12)
-        assert told.usage.output_tokens == (2 if which == "output" else 3)
-        assert len(told.warnings) == 1
-        assert "estimated from characters" in told.warnings[0]
+        assert result.usage.prompt_tokens == (7 if which == "input" else 12)
+        assert result.usage.output_tokens == (2 if which == "output" else 3)
+        assert len(result.warnings) == 1
+        assert "estimated from characters" in result.warnings[0]
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
 def test_counts_as_text_are_numbers(reader: Reader, api: str) -> None:
-    told = reader.read(api, counted(api, input="1200", output=" 30 "))
-    assert isinstance(told, Completion)
-    assert (told.usage.prompt_tokens, told.usage.output_tokens, told.warnings) == (1200, 30, ())
+    result = reader.read(api, counted(api, input="1200", output=" 30 "))
+    assert isinstance(result, Completion)
+    assert (result.usage.prompt_tokens, result.usage.output_tokens, result.warnings) == (1200, 30, ())
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
 def test_half_a_surrogate_in_an_error_is_replaced(reader: Reader, api: str, status: int) -> None:
-    told = reader.read(api, response(rb'{"error":{"message":"no key \ud83d here\u0000"}}', status))
-    check(told)
-    assert "no key \ufffd here" in str(told)
+    result = reader.read(api, response(rb'{"error":{"message":"no key \ud83d here\u0000"}}', status))
+    check(result)
+    assert "no key \ufffd here" in str(result)
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
@@ -275,38 +275,38 @@ def test_half_a_surrogate_in_an_error_is_replaced(reader: Reader, api: str, stat
 def test_deep_nesting_is_no_json(reader: Reader, api: str, status: int, bracket: str) -> None:
     opening, closing = ('{"a":', "}") if bracket[0] == "{" else ("[", "]")
     body = (opening * 200_000 + "1" + closing * 200_000).encode()
-    for told in (
+    for result in (
         reader.read(api, response(body, status)),
         reader.models(api, response(body, status)),
     ):
-        assert isinstance(told, ProviderError)
-        check(told)
+        assert isinstance(result, ProviderError)
+        check(result)
         if status == 200:
-            assert type(told) is InvalidResponse
-            assert told.usage is None, "what it costs is uncertain"
+            assert type(result) is InvalidResponse
+            assert result.usage is None, "what it costs is uncertain"
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
 def test_a_date_that_is_none_is_ignored(reader: Reader, api: str) -> None:
     header = "Retry-After: Sat, 28 Nov 99999999999 08:00:00 GMT"
-    told = reader.read(api, response(b'{"error":{"message":"slow"}}', 429, header))
-    assert isinstance(told, RateLimited)
-    assert told.retry_after_s is None
+    result = reader.read(api, response(b'{"error":{"message":"slow"}}', 429, header))
+    assert isinstance(result, RateLimited)
+    assert result.retry_after_s is None
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-@pytest.mark.parametrize("asked", ["99999999999999", "9" * 400, "Sat, 28 Nov 9999 08:00:00 GMT"])
-def test_a_wait_without_end_is_bounded(reader: Reader, api: str, asked: str) -> None:
+@pytest.mark.parametrize("wait", ["99999999999999", "9" * 400, "Sat, 28 Nov 9999 08:00:00 GMT"])
+def test_a_wait_without_end_is_bounded(reader: Reader, api: str, wait: str) -> None:
     for status in (429, 503):
-        told = reader.read(api, response(b'{"error":{"message":"slow"}}', status, f"Retry-After: {asked}"))
-        check(told)
-        assert isinstance(told, ProviderError)
-        if isinstance(told, QuotaExhausted):
-            assert told.reset_guessed
-            assert told.resets_at is not None
-            assert told.retry_after_s is not None
-            assert told.resets_at <= 4e9
-            assert told.retry_after_s <= YEAR_S
+        result = reader.read(api, response(b'{"error":{"message":"slow"}}', status, f"Retry-After: {wait}"))
+        check(result)
+        assert isinstance(result, ProviderError)
+        if isinstance(result, QuotaExhausted):
+            assert result.reset_guessed
+            assert result.resets_at is not None
+            assert result.retry_after_s is not None
+            assert result.resets_at <= 4e9
+            assert result.retry_after_s <= YEAR_S
     assert MAX_QUOTA_WAIT_S < YEAR_S
 
 
@@ -326,20 +326,20 @@ SILENT = {"an empty error", "error null", "a BOM"}
 @pytest.mark.parametrize("api", API_FORMATS)
 @pytest.mark.parametrize("fault", WHOLE)
 def test_a_whole_answer_with_a_fault_is_used(reader: Reader, api: str, fault: str) -> None:
-    told = reader.read(api, response(WHOLE[fault](answer_of(api, SENSE))))
-    assert isinstance(told, Completion), told
-    assert told.text == SENSE
-    assert bool(told.warnings) is (fault not in SILENT)
-    check(told)
+    result = reader.read(api, response(WHOLE[fault](answer_of(api, SENSE))))
+    assert isinstance(result, Completion), result
+    assert result.text == SENSE
+    assert bool(result.warnings) is (fault not in SILENT)
+    check(result)
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
 def test_raw_control_characters_are_kept(reader: Reader, api: str) -> None:
     body = written(answer_of(api, "two|lines"), escaped=False).replace(b"|", b"\n\t\x01")
-    told = reader.read(api, response(body))
-    assert isinstance(told, Completion)
-    assert told.text == "two\n\t\x01lines"
-    assert len(told.warnings) == 1
+    result = reader.read(api, response(body))
+    assert isinstance(result, Completion)
+    assert result.text == "two\n\t\x01lines"
+    assert len(result.warnings) == 1
 
 
 def without_reason(api: str, text: str, output: int) -> bytes:
@@ -357,8 +357,8 @@ def without_reason(api: str, text: str, output: int) -> bytes:
 
 @pytest.mark.parametrize("api", API_FORMATS)
 def test_no_stop_reason_is_enough_where_text_and_usage_agree(reader: Reader, api: str) -> None:
-    told = reader.read(api, without_reason(api, "It flows to the sea.", 6))
-    assert isinstance(told, Completion)
-    assert len(told.warnings) == 1
+    result = reader.read(api, without_reason(api, "It flows to the sea.", 6))
+    assert isinstance(result, Completion)
+    assert len(result.warnings) == 1
     for text, output in (("It flows to the sea.", 390), ("It flows to the sea, and then it", 8)):
         assert isinstance(reader.read(api, without_reason(api, text, output)), InvalidResponse)

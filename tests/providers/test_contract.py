@@ -159,7 +159,7 @@ async def test_a_cut_off_text_is_an_answer_with_reason_length(adapter: ProviderA
     assert completion.usage.output_tokens == 5
 
 
-async def test_thinking_that_leaves_no_room_for_text_is_truncated_and_tells_what_it_cost(
+async def test_thinking_that_leaves_no_room_for_text_is_truncated_and_has_its_usage(
     adapter: ProviderAdapter, faulty: SimulatorProcess
 ) -> None:
     faulty.patch(adapter.name, {"thinking_tokens": 300})
@@ -169,7 +169,7 @@ async def test_thinking_that_leaves_no_room_for_text_is_truncated_and_tells_what
     assert caught.value.usage.reasoning_tokens == 100
 
 
-async def test_thinking_is_part_of_the_output_and_told_apart(
+async def test_thinking_is_part_of_the_output_and_counted_separately(
     adapter: ProviderAdapter, faulty: SimulatorProcess
 ) -> None:
     plain = await adapter.complete(ask(adapter.name))
@@ -179,7 +179,7 @@ async def test_thinking_is_part_of_the_output_and_told_apart(
     assert usage.output_tokens == plain.usage.output_tokens + 64
 
 
-async def test_cached_input_is_told_apart(
+async def test_cached_input_is_counted_separately(
     adapters: dict[str, ProviderAdapter], faulty: SimulatorProcess
 ) -> None:
     for api in ("openai", "gemini"):  # at Anthropic a request has to mark what is to be cached
@@ -215,7 +215,7 @@ async def test_each_failure_becomes_its_class(
 
 
 @pytest.mark.parametrize("fault", ["empty", "no_stop_reason", "content_filter"])
-async def test_a_billed_answer_that_is_none_tells_its_usage(
+async def test_a_billed_answer_without_text_has_its_usage(
     adapter: ProviderAdapter, faulty: SimulatorProcess, fault: str
 ) -> None:
     faulty.patch(adapter.name, {"faults": {fault: 1.0}})
@@ -246,21 +246,24 @@ async def test_a_spent_day_ends_when_the_provider_says(
         assert 0 <= caught.value.resets_at - time.time() <= latest_s
 
 
-async def test_limits_are_told_with_answers_and_with_refusals(
+async def test_answers_and_errors_report_limits(
     adapters: dict[str, ProviderAdapter], faulty: SimulatorProcess
 ) -> None:
     limits = {"requests_per_minute": 60, "tokens_per_minute": 90_000}
     for api in ("anthropic", "openai"):
         faulty.patch(api, {"limits": limits})
-        told = (await adapters[api].complete(ask(api))).limits
-        assert {(report.dimension, report.limit) for report in told} == {("requests", 60), ("tokens", 90_000)}
-        assert all(report.remaining is not None for report in told)
+        reports = (await adapters[api].complete(ask(api))).limits
+        assert {(report.dimension, report.limit) for report in reports} == {
+            ("requests", 60),
+            ("tokens", 90_000),
+        }
+        assert all(report.remaining is not None for report in reports)
         with pytest.raises(RateLimited) as caught:
             await asyncio.gather(*(adapters[api].complete(ask(api)) for _ in range(4)))
         assert {report.dimension for report in caught.value.limits} == {"requests", "tokens"}
 
 
-async def test_a_wrong_key_is_told_with_what_the_provider_answered(
+async def test_a_rejected_key_is_reported_with_the_providers_answer(
     own_simulator: SimulatorProcess, faulty: SimulatorProcess, adapter: ProviderAdapter
 ) -> None:
     faulty.patch(adapter.name, {"keys": ["another-key"]})

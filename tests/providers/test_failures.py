@@ -105,7 +105,7 @@ def test_a_prompt_is_never_too_long_for_listing_models() -> None:
     assert classify(ErrorAnswer(400, (), "208310 tokens > 200000"), {}, None)[0] is BadRequest
 
 
-def test_an_error_tells_who_said_what() -> None:
+def test_an_error_names_provider_model_and_message() -> None:
     error = ERRORS.of_answer(ErrorAnswer(429, ("", "tokens"), "Slow\n  down"), {}, REQUEST, 0.0)
     assert str(error) == "groq: answered 429 tokens: Slow down"
     assert (error.provider, error.model, error.status, error.code) == ("groq", REQUEST.model, 429, "tokens")
@@ -153,9 +153,9 @@ def test_our_clock_counts_for_a_reset_however_wrong_the_providers_is() -> None:
     assert spent.resets_at == 7_205.0
 
 
-@pytest.mark.parametrize("asked", ["99999999999999", "9" * 400, "Sat, 28 Nov 9999 08:00:00 GMT"])
-def test_no_reset_is_later_than_a_day_and_a_half(asked: str) -> None:
-    answer = ErrorAnswer(429, ("spent",), "", {"retry-after": asked})
+@pytest.mark.parametrize("wait", ["99999999999999", "9" * 400, "Sat, 28 Nov 9999 08:00:00 GMT"])
+def test_no_reset_is_later_than_a_day_and_a_half(wait: str) -> None:
+    answer = ErrorAnswer(429, ("spent",), "", {"retry-after": wait})
     error = ERRORS.of_answer(answer, {"spent": QuotaExhausted}, REQUEST, 1_000.0)
     assert error.resets_at == 1_000.0 + 36 * 3_600
 
@@ -219,11 +219,11 @@ VALUES = st.recursive(
 
 @given(body=VALUES, status=st.sampled_from([200, 400, 401, 403, 404, 413, 418, 429, 500, 503]))
 def test_whatever_a_body_holds_it_has_a_reason_and_a_class(body: Any, status: int) -> None:
-    told = error_in(json.dumps(body).encode())
-    assert isinstance(told["message"], str)
-    assert 200 <= status_in(told) < 600
+    described = error_in(json.dumps(body).encode())
+    assert isinstance(described["message"], str)
+    assert 200 <= status_in(described) < 600
     answer = ErrorAnswer(
-        status, (), told["message"], from_api=not told["is_page"], flagged=told["is_flagged"]
+        status, (), described["message"], from_api=not described["is_page"], flagged=described["is_flagged"]
     )
     assert classify(answer, {}, REQUEST)[0] in PROVIDER_ERRORS.values()
     assert str(ERRORS.of_answer(answer, {}, REQUEST, 0.0)).startswith("groq: ")

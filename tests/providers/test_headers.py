@@ -82,7 +82,7 @@ def anthropic(**values: Any) -> dict[str, str]:
     return {f"anthropic-ratelimit-{name.replace('_', '-')}": str(value) for name, value in values.items()}
 
 
-def test_anthropic_tells_requests_input_and_output_a_minute() -> None:
+def test_anthropic_reports_requests_input_and_output_a_minute() -> None:
     found = anthropic(
         requests_limit=50,
         requests_remaining=49,
@@ -101,7 +101,7 @@ def test_anthropic_tells_requests_input_and_output_a_minute() -> None:
     )
 
 
-def test_anthropics_tokens_count_only_where_the_parts_are_not_told() -> None:
+def test_anthropics_tokens_count_only_without_their_parts() -> None:
     found = anthropic(tokens_limit=48_000, tokens_remaining=47_000, requests_limit=50)
     assert headers.anthropic_limits(found) == (
         LimitReport("requests", 50, None, 60.0),
@@ -136,7 +136,7 @@ def openai(dimension: str, limit: object, remaining: object, reset: str | None) 
         (1_000, 0, "1h0m0s", None),  # an hour: neither of the two
     ],
 )
-def test_openais_reset_tells_the_window(
+def test_openais_reset_gives_the_window(
     limit: int, remaining: int, reset: str | None, window_s: float | None
 ) -> None:
     assert headers.openai_limits(openai("requests", limit, remaining, reset)) == (
@@ -145,7 +145,7 @@ def test_openais_reset_tells_the_window(
 
 
 @pytest.mark.parametrize("limit", [-1, 0, "unlimited", ""])
-def test_a_limit_that_is_none_is_not_told(limit: object) -> None:
+def test_an_invalid_limit_is_not_reported(limit: object) -> None:
     assert headers.openai_limits(openai("tokens", limit, -1, "0s")) == ()
 
 

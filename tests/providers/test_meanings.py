@@ -84,7 +84,7 @@ OPENAI_LIMITED = (
     ],
 )
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_a_request_too_large_for_the_limit_is_told_from_a_rate_limit(
+async def test_a_request_too_large_for_the_limit_differs_from_a_rate_limit(
     apis: CannedApis, api: str, message: str, status: int
 ) -> None:
     more = {"type": "tokens", "code": "rate_limit_exceeded"} if api == "openai" else {}
@@ -509,9 +509,9 @@ GOOGLES_OWN = [
 ]
 
 
-@pytest.mark.parametrize(("told", "cls"), GOOGLES_OWN)
-async def test_the_same_from_gemini(apis: CannedApis, told: Any, cls: type[ProviderError]) -> None:
-    found = await apis["gemini"].failure({"error": told})
+@pytest.mark.parametrize(("error_body", "cls"), GOOGLES_OWN)
+async def test_the_same_from_gemini(apis: CannedApis, error_body: Any, cls: type[ProviderError]) -> None:
+    found = await apis["gemini"].failure({"error": error_body})
     assert type(found) is cls
     assert found.usage is None
 

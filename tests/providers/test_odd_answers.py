@@ -236,7 +236,7 @@ BOUNDED = {"type": "object", "properties": {"a": {"type": "string", "minLength":
 LIST = {"type": "array", "items": {"type": "object"}}
 
 
-async def test_what_an_apis_schemas_do_not_know_is_told_in_words_beside_them(
+async def test_what_an_apis_schemas_lack_goes_into_the_prompt_as_text(
     anthropic_api: CannedApi, gemini_api: CannedApi
 ) -> None:
     words = AS_WORDS + json.dumps(BOUNDED, separators=(",", ":"))
@@ -269,7 +269,7 @@ async def test_a_schema_that_an_api_can_not_say_goes_in_words_alone(
     assert "responseSchema" not in config
 
 
-async def test_a_model_that_takes_no_schema_is_told_in_words(any_api: CannedApi) -> None:
+async def test_a_model_without_schemas_gets_the_schema_as_text(any_api: CannedApi) -> None:
     answers = {"anthropic": claude(), "openai": gpt(), "gemini": gemini()}
     flags = {"schema_in_words": True}
     await any_api.answer(answers[any_api.api_format], response_schema=BOUNDED, parameters=flags)
@@ -290,7 +290,7 @@ ENDS = {"prompt_cache_breakpoint": {"mode": "explicit"}}
 MARKS = {"prompt_cache": "marks"}
 
 
-async def test_anthropic_is_told_the_end_of_a_shared_system_prompt(anthropic_api: CannedApi) -> None:
+async def test_anthropic_gets_a_mark_at_the_end_of_a_shared_system_prompt(anthropic_api: CannedApi) -> None:
     turns = (SHOTS[0], SHOTS[-1])
     await anthropic_api.answer(
         claude(), messages=turns, cache_key="k", cached_turns=1, parameters=MARKS, response_schema=LIST
@@ -303,7 +303,7 @@ async def test_anthropic_is_told_the_end_of_a_shared_system_prompt(anthropic_api
     assert body["messages"] == [{"role": "user", "content": "Mail 1"}]
 
 
-async def test_anthropic_is_told_the_end_of_shared_examples(anthropic_api: CannedApi) -> None:
+async def test_anthropic_gets_a_mark_at_the_end_of_shared_examples(anthropic_api: CannedApi) -> None:
     await anthropic_api.answer(claude(), messages=SHOTS, cache_key="k", cached_turns=3, parameters=MARKS)
     body = anthropic_api.canned.seen[-1]["body"]
     assert body["system"] == LONG
@@ -314,7 +314,7 @@ async def test_anthropic_is_told_the_end_of_shared_examples(anthropic_api: Canne
     ]
 
 
-async def test_openai_is_told_a_key_and_the_end_where_the_model_takes_marks(openai_api: CannedApi) -> None:
+async def test_openai_gets_a_key_and_a_mark_if_the_model_takes_marks(openai_api: CannedApi) -> None:
     facts = {"messages": SHOTS, "cache_key": "k", "cached_turns": 3}
     await openai_api.answer(gpt(), **facts, parameters=MARKS, response_schema=LIST)
     body = openai_api.canned.seen[-1]["body"]
@@ -331,7 +331,7 @@ async def test_openai_is_told_a_key_and_the_end_where_the_model_takes_marks(open
     assert "prompt_cache_options" not in body
 
 
-async def test_a_long_prompt_that_nobody_shares_is_not_written_into_openais_cache(
+async def test_a_long_prompt_that_is_not_shared_is_not_written_into_openais_cache(
     openai_api: CannedApi,
 ) -> None:
     await openai_api.answer(gpt(), messages=SHOTS, parameters=MARKS)
@@ -377,7 +377,7 @@ async def test_what_the_environment_holds_for_openai_goes_to_openai_alone(
 # ---------------------------------------------------------------- what comes back
 
 
-async def test_anthropic_text_is_joined_over_blocks_and_usage_is_told_apart(anthropic_api: CannedApi) -> None:
+async def test_anthropic_text_is_joined_over_blocks_and_usage_is_split(anthropic_api: CannedApi) -> None:
     content = [
         {"type": "thinking", "thinking": "hm"},
         {"type": "text", "text": "Elbe, "},
@@ -396,7 +396,7 @@ async def test_anthropic_text_is_joined_over_blocks_and_usage_is_told_apart(anth
     assert completion.usage == Usage(10, 5, 7, 30, 20)
 
 
-async def test_openai_usage_is_told_apart(openai_api: CannedApi) -> None:
+async def test_openai_usage_is_split(openai_api: CannedApi) -> None:
     usage = {
         "prompt_tokens": 100,
         "completion_tokens": 30,
@@ -518,7 +518,7 @@ async def test_a_refusal_of_claude_names_its_category(anthropic_api: CannedApi) 
     assert "bio: Not this." in str(error)
 
 
-async def test_a_refusal_of_gpt_is_told_in_its_own_words(openai_api: CannedApi) -> None:
+async def test_a_refusal_of_gpt_keeps_its_text(openai_api: CannedApi) -> None:
     error = await openai_api.failure(gpt({"content": None, "refusal": "I can't help with that."}))
     assert type(error) is ContentRefused
     assert "I can't help with that." in str(error)

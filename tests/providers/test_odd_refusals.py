@@ -60,7 +60,7 @@ async def good(server: Raw, adapter: ProviderAdapter, api: str) -> str:
 
 @pytest.mark.parametrize("body", sorted(BODIES))
 @pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, Overloaded), (529, Overloaded)])
-async def test_the_status_tells_whatever_the_body_is_and_the_next_call_is_answered(
+async def test_the_status_decides_whatever_the_body_is_and_the_next_call_is_answered(
     server: Raw,
     adapters: dict[str, ProviderAdapter],
     api: str,
@@ -76,7 +76,7 @@ async def test_the_status_tells_whatever_the_body_is_and_the_next_call_is_answer
 
 
 @pytest.mark.parametrize(
-    ("told", "kind", "seconds"),
+    ("retry_after", "kind", "seconds"),
     [
         ("7", RateLimited, 7.0),
         ("0.25", RateLimited, 0.25),
@@ -95,11 +95,11 @@ async def test_odd_times_to_wait(
     server: Raw,
     adapters: dict[str, ProviderAdapter],
     api: str,
-    told: str,
+    retry_after: str,
     kind: type[ProviderError],
     seconds: float | None,
 ) -> None:
-    server.answer = server.says(answer(429, b"", "application/json", f"Retry-After: {told}"))
+    server.answer = server.says(answer(429, b"", "application/json", f"Retry-After: {retry_after}"))
     with pytest.raises(ProviderError) as caught:
         await adapters[api].complete(ask(api))
     assert type(caught.value) is kind

@@ -325,11 +325,9 @@ async def test_a_redirect_without_end_costs_nothing(server: Raw, adapter: Provid
 # ---------------------------------------------------------------- connections
 
 
-async def test_an_answer_that_nobody_asked_for_is_never_taken(
-    server: Raw, adapter: ProviderAdapter, api: str
-) -> None:
+async def test_an_unrequested_answer_is_never_used(server: Raw, adapter: ProviderAdapter, api: str) -> None:
     """Every request is answered twice; the second time before the next request."""
-    told = asyncio.Event()
+    closed = asyncio.Event()
 
     async def twice(writer: Writer, body: bytes) -> None:
         number = len(server.requests)
@@ -338,15 +336,15 @@ async def test_an_answer_that_nobody_asked_for_is_never_taken(
         await read.wait()
         writer.write(response(body_of(api, "of somebody else")))
         await writer.drain()
-        told.set()
+        closed.set()
 
     server.answer = twice
     for number in range(1, 21):
         read = asyncio.Event()
-        told.clear()
+        closed.clear()
         assert (await adapter.complete(ask(api))).text == f"answer {number}"
         read.set()
-        await told.wait()
+        await closed.wait()
         for _ in range(number % 4):  # whether the loop has read it by then, or not
             await asyncio.sleep(0)
 

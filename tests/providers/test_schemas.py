@@ -135,7 +135,7 @@ def test_what_closed_objects_would_shut_out_is_not_sent_to_anthropic(name: str) 
     assert anthropic_form(EVERY_KIND[name]) == NOT_EXPRESSIBLE
 
 
-def test_more_optional_properties_than_anthropic_takes_are_told_in_words() -> None:
+def test_more_optional_properties_than_anthropic_takes_go_into_the_prompt() -> None:
     many: Json = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(25)}}
     assert anthropic_form(many) == NOT_EXPRESSIBLE
     assert anthropic_form({**many, "required": ["p0"]}).complete
@@ -177,7 +177,7 @@ def test_recursion_is_no_hindrance_to_strict_mode() -> None:
     assert form["strict"] is True
 
 
-def test_a_schema_whose_root_is_no_object_is_told_to_openai_in_words() -> None:
+def test_a_schema_whose_root_is_no_object_goes_to_openai_as_text() -> None:
     assert openai_form(EVERY_KIND["array at the root"]) == NOT_EXPRESSIBLE
     assert openai_form({"anyOf": [PLACE, FEATURE]}) == NOT_EXPRESSIBLE
 

@@ -231,7 +231,7 @@ def raised(error: Exception, cause: BaseException | None = None) -> Exception:
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/")
 
 
-def test_over_aiohttp_the_cause_tells_a_refusal_from_a_timeout() -> None:
+def test_over_aiohttp_the_cause_separates_a_refused_connection_from_a_timeout() -> None:
     import aiohttp
     import openai
 

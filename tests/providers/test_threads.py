@@ -75,12 +75,12 @@ def test_a_closed_pool_takes_nothing() -> None:
         places.submit(int)
 
 
-async def test_late_usage_of_a_call_that_was_given_up_is_told(
+async def test_late_usage_of_an_abandoned_call_is_reported(
     faulty: SimulatorProcess, adapter_for: Builder
 ) -> None:
-    told: asyncio.Queue[tuple[CompletionRequest, Usage]] = asyncio.Queue()
+    late_usage: asyncio.Queue[tuple[CompletionRequest, Usage]] = asyncio.Queue()
     adapter = adapter_for(
-        access_to("gemini", faulty.base_urls["gemini"]), lambda *late: told.put_nowait(late)
+        access_to("gemini", faulty.base_urls["gemini"]), lambda *late: late_usage.put_nowait(late)
     )
     await adapter.warm_up()
     faulty.patch("gemini", {"latency": {"first_token_s": 0.4, "jitter": 0.0}})
@@ -88,15 +88,19 @@ async def test_late_usage_of_a_call_that_was_given_up_is_told(
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await adapter.complete(request)
-    assert told.empty()
-    late = await asyncio.wait_for(told.get(), 5)
+    assert late_usage.empty()
+    late = await asyncio.wait_for(late_usage.get(), 5)
     assert late[0] is request
     assert late[1].output_tokens > 0
 
 
-async def test_late_failure_without_usage_is_not_told(faulty: SimulatorProcess, adapter_for: Builder) -> None:
-    told: list[Any] = []
-    adapter = adapter_for(access_to("gemini", faulty.base_urls["gemini"]), lambda *late: told.append(late))
+async def test_a_late_failure_without_usage_is_not_reported(
+    faulty: SimulatorProcess, adapter_for: Builder
+) -> None:
+    late_usage: list[Any] = []
+    adapter = adapter_for(
+        access_to("gemini", faulty.base_urls["gemini"]), lambda *late: late_usage.append(late)
+    )
     await adapter.warm_up()
     faulty.patch("gemini", {"faults": {"silence": 1.0}})
     with pytest.raises(TimeoutError):
@@ -105,7 +109,7 @@ async def test_late_failure_without_usage_is_not_told(faulty: SimulatorProcess, 
     await asyncio.to_thread(faulty.reset)  # drops what hangs
     faulty.patch("gemini", {"faults": None})
     await adapter.complete(ask("gemini"))
-    assert told == []
+    assert late_usage == []
 
 
 async def test_a_call_keeps_its_place_until_its_thread_ends(
@@ -156,7 +160,7 @@ async def test_an_adapter_that_is_closed_while_it_warms_up_holds_nothing(
         await adapter.list_models(1.0)
 
 
-async def test_one_warm_up_serves_all_who_wait_for_it(faulty: SimulatorProcess, adapter_for: Builder) -> None:
+async def test_one_warm_up_serves_all_waiting_calls(faulty: SimulatorProcess, adapter_for: Builder) -> None:
     adapter = adapter_for(access_to("openai", faulty.base_urls["openai"]))
     answers = await asyncio.gather(*(adapter.complete(ask("openai")) for _ in range(SLOTS)))
     assert all(answer.text for answer in answers)

@@ -66,8 +66,8 @@ def test_what_can_not_be_true_is_estimated_and_said(
 
 def test_thinking_headroom_and_a_prompt_in_bytes_are_allowed_for() -> None:
     thinking = CompletionRequest("m", (Message("user", "ü" * 400),), 50, parameters={usage.HEADROOM: 1_000})
-    told = Reported(3_600, 2_100, reasoning=2_000)
-    assert usage.of_answer(told, thinking, TEXT) == (Usage(3_600, 0, 0, 2_100, 2_000), ())
+    reported = Reported(3_600, 2_100, reasoning=2_000)
+    assert usage.of_answer(reported, thinking, TEXT) == (Usage(3_600, 0, 0, 2_100, 2_000), ())
 
 
 def test_parts_are_never_more_than_the_whole() -> None:
@@ -93,11 +93,11 @@ WHOLE: list[tuple[str, Reported, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "told", "whole"), WHOLE)
+@pytest.mark.parametrize(("text", "reported", "whole"), WHOLE)
 def test_a_text_without_a_stop_reason_is_whole_where_its_end_and_its_tokens_agree(
-    text: str, told: Reported, whole: bool
+    text: str, reported: Reported, whole: bool
 ) -> None:
-    assert usage.is_whole(told, REQUEST, text) is whole
+    assert usage.is_whole(reported, REQUEST, text) is whole
 
 
 @given(

@@ -74,8 +74,8 @@ def make_settings(
     rows: dict[str, ProviderConfig] = dict(given.providers)
     for name, change in (providers or {}).items():
         rows[name] = rows[name].model_copy(update=dict(change))
-    for name, told in (limits or {}).items():
-        rows[name] = rows[name].model_copy(update={"limits": LimitSettings(**told)})
+    for name, limit_values in (limits or {}).items():
+        rows[name] = rows[name].model_copy(update={"limits": LimitSettings(**limit_values)})
     known = dict(given.models)
     for name, change in (models or {}).items():
         known[name] = known[name].model_copy(update=dict(change))

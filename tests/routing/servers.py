@@ -151,7 +151,7 @@ class Traffic:
     denied: list[float] = field(default_factory=list)
 
 
-def told(server: Server) -> LimitSettings:
+def configured_limits(server: Server) -> LimitSettings:
     """The server's limits as a user would tell them."""
     given: dict[str, Any] = {
         "requests_per_minute": server.requests,

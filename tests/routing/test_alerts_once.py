@@ -35,17 +35,19 @@ def test_an_open_breaker_is_reported_by_what_it_does() -> None:
     desk = Desk()
     desk.provider("openai").breaker.trip(desk.now, "silent")
     desk.balancer.note_states(desk.now)
-    (told,) = desk.balancer.take_events()
-    assert told.kind == "provider_open" and told.message.startswith("openai gets no tasks: "), told
+    (reported,) = desk.balancer.take_events()
+    assert reported.kind == "provider_open" and reported.message.startswith("openai gets no tasks: "), (
+        reported
+    )
 
 
 def test_a_spent_daily_quota_is_reported_once_however_many_calls_are_in_flight() -> None:
     desk = Desk()
     for number, placement in enumerate(calls_out(desk, 20)):
         desk.fail(placement, spent(START + DAY_S + 0.3 * number), seconds=0.1)
-    (told,) = desk.balancer.take_events()
-    assert (told.kind, told.level, told.provider) == ("quota_exhausted", "alert", "openai")
-    assert told.fields == {"until": START + DAY_S}
+    (reported,) = desk.balancer.take_events()
+    assert (reported.kind, reported.level, reported.provider) == ("quota_exhausted", "alert", "openai")
+    assert reported.fields == {"until": START + DAY_S}
     states = {p.name: p.state for p in desk.balancer.snapshot(desk.now).providers}
     assert states["openai"] == "exhausted"
 
@@ -113,9 +115,9 @@ def test_an_unknown_price_is_reported_once_for_each_model_that_is_used() -> None
             desk.offer(make_task(f"{tier}{number}", tier=tier, **ONLY))
     for placement in desk.go():
         desk.ok(placement)
-    (told,) = desk.balancer.take_events()
-    assert (told.kind, told.level, told.provider) == ("unknown_price", "alert", "openai")
-    assert "gpt-nobody-knows" in told.message and "cost totals leave its calls out" in told.message
+    (reported,) = desk.balancer.take_events()
+    assert (reported.kind, reported.level, reported.provider) == ("unknown_price", "alert", "openai")
+    assert "gpt-nobody-knows" in reported.message and "cost totals leave its calls out" in reported.message
 
 
 def test_under_a_budget_an_unknown_price_is_reported_although_no_call_is_made() -> None:
@@ -123,5 +125,5 @@ def test_under_a_budget_an_unknown_price_is_reported_although_no_call_is_made() 
     desk.offer(*(make_task(n, tier="standard", **ONLY) for n in range(3)))
     assert not desk.go()
     assert ["its price is unknown" in result.error for result in desk.results] == [True] * 3
-    (told,) = desk.balancer.take_events()
-    assert told.kind == "unknown_price" and "blocked while a budget is set" in told.message
+    (reported,) = desk.balancer.take_events()
+    assert reported.kind == "unknown_price" and "blocked while a budget is set" in reported.message

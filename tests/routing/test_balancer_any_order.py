@@ -67,7 +67,7 @@ class AnyOrder(RuleBasedStateMachine):
         max_tokens=st.sampled_from([10, 1_000, 8_000]),
         deadline_s=st.sampled_from([None, None, 5.0, 100.0]),
     )
-    def a_task_asks(
+    def a_task_is_offered(
         self, kind: str, pinned: tuple[str, ...], max_tokens: int, deadline_s: float | None
     ) -> None:
         deadline_at = None if deadline_s is None else self.now + deadline_s

@@ -31,7 +31,7 @@ from src.routing.cost.pricing import compile_price
 NOON = datetime(2026, 11, 23, 12, tzinfo=ZoneInfo("UTC")).timestamp()
 MIDNIGHT = NOON + 12 * 3600
 DAY = BudgetRule("all", "", "day", 100)
-WHO = ("openai", "queue", "local")
+PAYER = ("openai", "queue", "local")
 
 
 def gauge(budgets: Budgets, now: float = NOON) -> BudgetGauge:
@@ -48,36 +48,36 @@ def sums(budgets: Budgets, now: float = NOON) -> tuple[int, int, int]:
 
 def test_a_call_is_reserved_at_its_bound_and_booked_at_its_cost() -> None:
     budgets = Budgets([DAY])
-    assert budgets.check(NOON, *WHO, 60) is None
-    token = budgets.reserve(NOON, *WHO, 60)
+    assert budgets.check(NOON, *PAYER, 60) is None
+    token = budgets.reserve(NOON, *PAYER, 60)
     assert sums(budgets) == (60, 0, 0)
-    assert budgets.headroom_nanos(NOON, *WHO) == 40
+    assert budgets.headroom_nanos(NOON, *PAYER) == 40
     budgets.settle(token, 25)
     assert sums(budgets) == (0, 25, 0)
-    assert budgets.headroom_nanos(NOON, *WHO) == 75
+    assert budgets.headroom_nanos(NOON, *PAYER) == 75
 
 
 def test_a_call_that_never_left_costs_nothing() -> None:
     budgets = Budgets([DAY])
-    budgets.cancel(budgets.reserve(NOON, *WHO, 60))
+    budgets.cancel(budgets.reserve(NOON, *PAYER, 60))
     assert sums(budgets) == (0, 0, 0)
 
 
 def test_a_call_that_was_cut_off_counts_and_is_shown_apart() -> None:
     budgets = Budgets([DAY])
-    budgets.settle(budgets.reserve(NOON, *WHO, 60), uncertain=True)  # nothing is known: all of it
-    budgets.settle(budgets.reserve(NOON, *WHO, 30), 10, uncertain=True)
+    budgets.settle(budgets.reserve(NOON, *PAYER, 60), uncertain=True)  # nothing is known: all of it
+    budgets.settle(budgets.reserve(NOON, *PAYER, 30), 10, uncertain=True)
     assert sums(budgets) == (0, 0, 70)
-    assert budgets.headroom_nanos(NOON, *WHO) == 30
+    assert budgets.headroom_nanos(NOON, *PAYER) == 30
 
 
 def test_a_cost_above_the_bound_counts_in_full_and_nothing_more_is_admitted() -> None:
     budgets = Budgets([DAY])
-    budgets.settle(budgets.reserve(NOON, *WHO, 100), 130)
+    budgets.settle(budgets.reserve(NOON, *PAYER, 100), 130)
     assert sums(budgets) == (0, 130, 0)
-    assert budgets.headroom_nanos(NOON, *WHO) == 0
+    assert budgets.headroom_nanos(NOON, *PAYER) == 0
     for nanos in (0, 1):
-        refusal = budgets.check(NOON, *WHO, nanos)
+        refusal = budgets.check(NOON, *PAYER, nanos)
         assert refusal is not None
         assert refusal.reason == "exhausted"
 
@@ -85,8 +85,8 @@ def test_a_cost_above_the_bound_counts_in_full_and_nothing_more_is_admitted() ->
 def test_exactly_as_many_calls_pass_as_the_budget_holds() -> None:
     budgets = Budgets([DAY])
     passed = 0
-    while budgets.check(NOON, *WHO, 10) is None:
-        budgets.reserve(NOON, *WHO, 10)
+    while budgets.check(NOON, *PAYER, 10) is None:
+        budgets.reserve(NOON, *PAYER, 10)
         passed += 1
     assert passed == 10
 
@@ -103,7 +103,7 @@ ENDS = [
 @pytest.mark.parametrize("first", ENDS)
 def test_a_reservation_ends_once_and_a_second_end_changes_nothing(first, second, rules) -> None:  # type: ignore[no-untyped-def]
     budgets = Budgets(rules)
-    token = budgets.reserve(NOON, *WHO, 60)
+    token = budgets.reserve(NOON, *PAYER, 60)
     first(budgets, token)
     before = budgets.snapshot(NOON)
     with pytest.raises(PermitError):
@@ -123,13 +123,13 @@ def test_a_reservation_that_was_never_made_can_not_end(end) -> None:  # type: ig
 def test_what_check_refuses_can_not_be_reserved_either(nanos: int | None) -> None:
     budgets = Budgets([DAY, BudgetRule("provider", "openai", "day", 1_000)])
     with pytest.raises(PermitError):
-        budgets.reserve(NOON, *WHO, nanos)
+        budgets.reserve(NOON, *PAYER, nanos)
     assert [g.reserved_nanos for g in budgets.snapshot(NOON)] == [0, 0]
 
 
 def test_a_negative_cost_is_refused_and_the_reservation_stays() -> None:
     budgets = Budgets([DAY])
-    token = budgets.reserve(NOON, *WHO, 60)
+    token = budgets.reserve(NOON, *PAYER, 60)
     with pytest.raises(PermitError):
         budgets.settle(token, -1)
     assert sums(budgets) == (60, 0, 0)
@@ -152,10 +152,10 @@ def test_a_negative_cost_is_refused_and_the_reservation_stays() -> None:
 )
 def test_a_budget_counts_the_calls_of_its_scope(scope, name, applies) -> None:  # type: ignore[no-untyped-def]
     budgets = Budgets([BudgetRule(scope, name, "total", 100)])
-    assert (budgets.headroom_nanos(NOON, *WHO) == 100) is applies
-    assert (budgets.check(NOON, *WHO, 101) is not None) is applies
-    assert (budgets.check(NOON, *WHO, None) is not None) is applies
-    budgets.settle(budgets.reserve(NOON, *WHO, 70 if applies else None), 50)
+    assert (budgets.headroom_nanos(NOON, *PAYER) == 100) is applies
+    assert (budgets.check(NOON, *PAYER, 101) is not None) is applies
+    assert (budgets.check(NOON, *PAYER, None) is not None) is applies
+    budgets.settle(budgets.reserve(NOON, *PAYER, 70 if applies else None), 50)
     assert gauge(budgets).spent_nanos == (50 if applies else 0)
 
 
@@ -175,10 +175,10 @@ def test_a_call_fits_all_its_budgets_or_none() -> None:
 
 def test_without_a_budget_everything_passes_and_nothing_is_kept() -> None:
     budgets = Budgets([BudgetRule("all", "", "day", 0)])
-    assert budgets.check(NOON, *WHO, 10**18) is None
-    assert budgets.check(NOON, *WHO, None) is None
-    assert budgets.headroom_nanos(NOON, *WHO) is None
-    budgets.settle(budgets.reserve(NOON, *WHO, None))
+    assert budgets.check(NOON, *PAYER, 10**18) is None
+    assert budgets.check(NOON, *PAYER, None) is None
+    assert budgets.headroom_nanos(NOON, *PAYER) is None
+    budgets.settle(budgets.reserve(NOON, *PAYER, None))
     assert budgets.snapshot(NOON) == ()
 
 
@@ -186,41 +186,41 @@ def test_without_a_budget_everything_passes_and_nothing_is_kept() -> None:
 
 
 def test_an_unknown_price_is_refused_under_a_budget() -> None:
-    refusal = Budgets([DAY]).check(NOON, *WHO, None)
+    refusal = Budgets([DAY]).check(NOON, *PAYER, None)
     assert refusal == BudgetRefusal(None, "unknown_price", DAY, 100, in_flight=False)
     assert str(refusal) == "budget overall per day: unknown price"
 
 
 def test_a_call_that_fits_beside_nothing_in_flight_waits_for_a_settle() -> None:
     budgets = Budgets([DAY])
-    token = budgets.reserve(NOON, *WHO, 90)
-    assert budgets.check(NOON, *WHO, 20) == BudgetRefusal(None, "in_flight", DAY, 10, in_flight=True)
+    token = budgets.reserve(NOON, *PAYER, 90)
+    assert budgets.check(NOON, *PAYER, 20) == BudgetRefusal(None, "in_flight", DAY, 10, in_flight=True)
     budgets.settle(token, 40)
-    assert budgets.check(NOON, *WHO, 20) is None
+    assert budgets.check(NOON, *PAYER, 20) is None
 
 
 def test_a_call_too_large_for_what_is_left_is_refused_with_the_headroom() -> None:
     budgets = Budgets([DAY])
     budgets.load(NOON, DAY, 70, 10)
-    refusal = budgets.check(NOON, *WHO, 50, minimum_nanos=15)
+    refusal = budgets.check(NOON, *PAYER, 50, minimum_nanos=15)
     assert refusal == BudgetRefusal(MIDNIGHT, "too_large", DAY, 20, in_flight=False)
 
 
 def test_a_call_that_no_clamping_makes_fit_waits_for_the_reset_even_beside_calls_in_flight() -> None:
     budgets = Budgets([DAY])
     budgets.load(NOON, DAY, 70)
-    budgets.reserve(NOON, *WHO, 5)
-    refusal = budgets.check(NOON, *WHO, 50, minimum_nanos=31)
+    budgets.reserve(NOON, *PAYER, 5)
+    refusal = budgets.check(NOON, *PAYER, 50, minimum_nanos=31)
     assert refusal == BudgetRefusal(MIDNIGHT, "exhausted", DAY, 25, in_flight=False)
 
 
 def test_of_several_exhausted_budgets_the_last_to_reset_is_named() -> None:
     total = BudgetRule("batch", "queue", "total", 10)
     month = BudgetRule("provider", "openai", "month", 10)
-    refusal = Budgets([DAY, month]).check(NOON, *WHO, 200, minimum_nanos=150)
+    refusal = Budgets([DAY, month]).check(NOON, *PAYER, 200, minimum_nanos=150)
     assert refusal is not None
     assert (refusal.rule, refusal.until) == (month, MIDNIGHT + 7 * 86_400)
-    refusal = Budgets([total, DAY, month]).check(NOON, *WHO, 200, minimum_nanos=150)
+    refusal = Budgets([total, DAY, month]).check(NOON, *PAYER, 200, minimum_nanos=150)
     assert refusal is not None
     assert (refusal.rule, refusal.until) == (total, None)  # a total never resets
 
@@ -352,23 +352,23 @@ def test_a_new_day_starts_with_a_full_budget_and_the_month_goes_on() -> None:
     month = BudgetRule("all", "", "month", 1_000)
     budgets = Budgets([DAY, month], "Europe/Berlin")
     evening = local("Europe/Berlin", 2026, 11, 23, 23, 59)
-    budgets.settle(budgets.reserve(evening, *WHO, 100), 90)
-    refusal = budgets.check(evening, *WHO, 20, minimum_nanos=20)
+    budgets.settle(budgets.reserve(evening, *PAYER, 100), 90)
+    refusal = budgets.check(evening, *PAYER, 20, minimum_nanos=20)
     assert refusal is not None
     assert refusal.until == local("Europe/Berlin", 2026, 11, 24)
     morning = refusal.until
-    assert budgets.check(morning - 0.001, *WHO, 20) is not None
-    assert budgets.check(morning, *WHO, 20) is None
+    assert budgets.check(morning - 0.001, *PAYER, 20) is not None
+    assert budgets.check(morning, *PAYER, 20) is None
     assert [g.spent_nanos for g in budgets.snapshot(morning)] == [0, 90]
 
 
 def test_a_charge_belongs_to_the_day_of_its_reservation() -> None:
     budgets = Budgets([DAY, BudgetRule("all", "", "total", 1_000)])
-    token = budgets.reserve(MIDNIGHT - 1, *WHO, 60)
+    token = budgets.reserve(MIDNIGHT - 1, *PAYER, 60)
     assert [g.reserved_nanos for g in budgets.snapshot(MIDNIGHT)] == [0, 60]
     budgets.settle(token, 50)
     assert [g.spent_nanos for g in budgets.snapshot(MIDNIGHT + 1)] == [0, 50]
-    assert budgets.headroom_nanos(MIDNIGHT + 1, *WHO) == 100
+    assert budgets.headroom_nanos(MIDNIGHT + 1, *PAYER) == 100
 
 
 def test_utc_needs_no_time_zone_data_and_an_unknown_zone_is_refused() -> None:
@@ -382,7 +382,7 @@ def test_utc_needs_no_time_zone_data_and_an_unknown_zone_is_refused() -> None:
 
 
 def spend(budgets: Budgets, nanos: int, now: float = NOON) -> list[int]:
-    budgets.settle(budgets.reserve(now, *WHO, nanos), nanos)
+    budgets.settle(budgets.reserve(now, *PAYER, nanos), nanos)
     return [alert.percent for alert in budgets.take_alerts()]
 
 
@@ -395,14 +395,14 @@ def test_each_share_is_alerted_once_per_period() -> None:
 
 def test_an_alert_says_which_budget_and_how_it_stands() -> None:
     budgets = Budgets([DAY], alert_percent=(90, 10))
-    budgets.settle(budgets.reserve(NOON, *WHO, 30), 7)
-    budgets.settle(budgets.reserve(NOON, *WHO, 4), uncertain=True)
+    budgets.settle(budgets.reserve(NOON, *PAYER, 30), 7)
+    budgets.settle(budgets.reserve(NOON, *PAYER, 4), uncertain=True)
     assert budgets.take_alerts() == [BudgetAlert(DAY, 10, 7, 4, MIDNIGHT)]
 
 
 def test_reservations_alone_raise_no_alert() -> None:
     budgets = Budgets([DAY])
-    budgets.cancel(budgets.reserve(NOON, *WHO, 100))
+    budgets.cancel(budgets.reserve(NOON, *PAYER, 100))
     assert budgets.take_alerts() == []
 
 
@@ -447,17 +447,17 @@ def test_only_a_sum_that_makes_sense_is_loaded() -> None:
 
 def test_a_budget_can_be_added_changed_and_ended_while_calls_are_in_flight() -> None:
     budgets = Budgets()
-    early = budgets.reserve(NOON, *WHO, 1_000)
+    early = budgets.reserve(NOON, *PAYER, 1_000)
     budgets.set_rule(DAY)
-    token = budgets.reserve(NOON, *WHO, 80)
+    token = budgets.reserve(NOON, *PAYER, 80)
     budgets.set_rule(BudgetRule("all", "", "day", 60))
-    assert budgets.headroom_nanos(NOON, *WHO) == 0
+    assert budgets.headroom_nanos(NOON, *PAYER) == 0
     budgets.settle(early, 900)  # began before there was a budget
     budgets.settle(token, 50)
     assert sums(budgets) == (0, 50, 0)
-    assert budgets.headroom_nanos(NOON, *WHO) == 10
+    assert budgets.headroom_nanos(NOON, *PAYER) == 10
     budgets.set_rule(BudgetRule("all", "", "day", 0))
-    assert budgets.check(NOON, *WHO, 10**12) is None
+    assert budgets.check(NOON, *PAYER, 10**12) is None
     assert repr(budgets) == "<Budgets 0 rules, 0 in flight>"
 
 
@@ -516,13 +516,13 @@ class Call:
     """One call as an honest bookkeeper would write it down."""
 
     at: float
-    who: tuple[str, str, str]
+    payer: tuple[str, str, str]
     bound: int
     state: str = "in flight"  # then spent, uncertain or cancelled
     cost: int = 0
 
     def concerns(self, budget: BudgetRule) -> bool:
-        named = dict(zip(("provider", "batch", "submitter"), self.who, strict=True))
+        named = dict(zip(("provider", "batch", "submitter"), self.payer, strict=True))
         return budget.scope == "all" or named[budget.scope] == budget.name
 
 
@@ -533,7 +533,7 @@ RULES = (
     BudgetRule("batch", "b", "total", 1_500),
     BudgetRule("submitter", "ann", "month", 900),
 )
-who = st.tuples(
+payer = st.tuples(
     st.sampled_from(["openai", "gemini"]), st.sampled_from(["b", "queue"]), st.sampled_from(["ann", "bob"])
 )
 ZONE = ZoneInfo("Europe/Berlin")
@@ -560,22 +560,22 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: len(self.open) < 64)
-    @rule(who=who, bound=st.integers(0, 400), burst=st.integers(1, 16))
-    def place(self, who: tuple[str, str, str], bound: int, burst: int) -> None:
+    @rule(payer=payer, bound=st.integers(0, 400), burst=st.integers(1, 16))
+    def place(self, payer: tuple[str, str, str], bound: int, burst: int) -> None:
         for _ in range(min(burst, 64 - len(self.open))):
-            refusal = self.budgets.check(self.now, *who, bound)
-            headroom = self.budgets.headroom_nanos(self.now, *who)
+            refusal = self.budgets.check(self.now, *payer, bound)
+            headroom = self.budgets.headroom_nanos(self.now, *payer)
             assert headroom is not None
             assert (refusal is None) == (bound <= headroom)
             if refusal is not None:
                 assert refusal.headroom_nanos == headroom
                 assert refusal.in_flight == (refusal.reason == "in_flight")
                 with pytest.raises(PermitError):
-                    self.budgets.reserve(self.now, *who, bound)
+                    self.budgets.reserve(self.now, *payer, bound)
                 return
-            call = Call(self.now, who, bound)
+            call = Call(self.now, payer, bound)
             self.calls.append(call)
-            self.open[self.budgets.reserve(self.now, *who, bound)] = call
+            self.open[self.budgets.reserve(self.now, *payer, bound)] = call
 
     def take(self, data: st.DataObject) -> tuple[int, Call]:
         token = data.draw(st.sampled_from(sorted(self.open)))
@@ -638,8 +638,8 @@ def test_64_calls_in_flight_never_pass_a_budget(rng: random.Random, limit: int) 
     in_flight: list[tuple[int, int]] = []
     billed = most = 0
     for _ in range(400):
-        while len(in_flight) < 64 and budgets.check(NOON, *WHO, bound := rng.randint(1, 200)) is None:
-            in_flight.append((budgets.reserve(NOON, *WHO, bound), bound))
+        while len(in_flight) < 64 and budgets.check(NOON, *PAYER, bound := rng.randint(1, 200)) is None:
+            in_flight.append((budgets.reserve(NOON, *PAYER, bound), bound))
         most = max(most, len(in_flight))
         if not in_flight:
             break
@@ -669,15 +669,15 @@ def test_64_calls_in_flight_never_pass_a_budget(rng: random.Random, limit: int) 
 def test_alerts_come_in_order_and_exactly_when_their_share_is_reached(
     limit: int, shares: list[tuple[int, int]]
 ) -> None:
-    budgets, told, used = Budgets([BudgetRule("all", "", "total", limit)]), [], 0
+    budgets, alerted, used = Budgets([BudgetRule("all", "", "total", limit)]), [], 0
     for bound_percent, cost_percent in shares:
         assume(cost_percent <= bound_percent)
         bound, cost = limit * bound_percent // 100, limit * cost_percent // 100
-        if budgets.check(NOON, *WHO, bound) is None:
-            budgets.settle(budgets.reserve(NOON, *WHO, bound), cost)
+        if budgets.check(NOON, *PAYER, bound) is None:
+            budgets.settle(budgets.reserve(NOON, *PAYER, bound), cost)
             used += cost
-        told += [alert.percent for alert in budgets.take_alerts()]
-        assert told == [percent for percent in (50, 80, 100) if used * 100 >= percent * limit]
+        alerted += [alert.percent for alert in budgets.take_alerts()]
+        assert alerted == [percent for percent in (50, 80, 100) if used * 100 >= percent * limit]
 
 
 @pytest.mark.parametrize(
@@ -686,5 +686,5 @@ def test_alerts_come_in_order_and_exactly_when_their_share_is_reached(
 def test_spent_and_uncertain_count_alike_towards_an_alert(order: tuple[str, ...]) -> None:
     budgets = Budgets([DAY])
     for kind in order:
-        budgets.settle(budgets.reserve(NOON, *WHO, 100 // len(order)), uncertain=kind == "uncertain")
+        budgets.settle(budgets.reserve(NOON, *PAYER, 100 // len(order)), uncertain=kind == "uncertain")
     assert [alert.percent for alert in budgets.take_alerts()] == [50, 80, 100]

@@ -71,11 +71,11 @@ def test_work_that_has_become_longer_is_no_overload() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told_per_s", "most", "initial"),
+    ("limit_per_s", "most", "initial"),
     [(None, 67, INITIAL), (1.0, 67, INITIAL), (10.0, 67, 40), (1e6, 67, INITIAL), (None, 3, 3), (10.0, 1, 1)],
 )
-def test_how_many_go_before_the_first_answer(told_per_s: float | None, most: int, initial: int) -> None:
-    assert Concurrency(most, told_per_s).limit == initial
+def test_how_many_go_before_the_first_answer(limit_per_s: float | None, most: int, initial: int) -> None:
+    assert Concurrency(most, limit_per_s).limit == initial
 
 
 def test_failures_cut_it_and_successes_bring_it_back() -> None:
@@ -177,8 +177,8 @@ def test_honest_limits_lose_no_speed(latency_s: float) -> None:
         name: Provider(lambda: latency_s * dice.uniform(0.7, 1.3), server=Server(name, START, requests=limit))
         for name, limit in per_minute.items()
     }
-    told = {name: {"requests_per_minute": limit} for name, limit in per_minute.items()}
-    world = World(make_settings(limits=told), providers)
+    request_limits = {name: {"requests_per_minute": limit} for name, limit in per_minute.items()}
+    world = World(make_settings(limits=request_limits), providers)
     world.offer(0.0, *tasks(1_500))
     world.run()
     assert sum(p.server.denied for p in providers.values() if p.server) == 0

@@ -44,7 +44,7 @@ def failed(desk: Desk, placement: Placement, error: ProviderError, seconds: floa
     desk.dispatch.withdraw("queue", placement.task.id)
 
 
-def asked(desk: Desk, name: str, found: HealthCheckResult, took_s: float = 0.0) -> bool:
+def health_check(desk: Desk, name: str, found: HealthCheckResult, took_s: float = 0.0) -> bool:
     return desk.balancer.record_health_check(name, found, desk.now - took_s, desk.now)
 
 
@@ -87,7 +87,7 @@ def silent_gemini(found: HealthCheckResult = HealthCheckResult.SILENT) -> tuple[
     other = sent(desk, "openai")[0]
     desk.ok(other, 0.5)
     desk.now += 0.5
-    asked(desk, "gemini", found, HEALTH_CHECK_S)
+    health_check(desk, "gemini", found, HEALTH_CHECK_S)
     return desk, swallowed
 
 
@@ -109,7 +109,7 @@ def test_its_tasks_go_elsewhere_at_once_unless_they_are_pinned() -> None:
     assert {p.provider for p in swallowed} == {"gemini"}
     desk.ok(sent(desk, "openai")[0], 4.9)
     desk.now += 0.1
-    asked(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
+    health_check(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
     for permit in desk.balancer.take_abandoned(desk.now):
         desk.fail(next(p for p in swallowed if p.permit == permit), TimedOut("given up"))
     again = desk.go()
@@ -122,7 +122,7 @@ def test_when_its_health_check_answers_again_a_probe_goes_at_once() -> None:
     for placement in swallowed:
         failed(desk, placement, TimedOut("given up"))
     desk.now += 3.0
-    assert asked(desk, "gemini", HealthCheckResult.ANSWERS)
+    assert health_check(desk, "gemini", HealthCheckResult.ANSWERS)
     desk.offer(make_task("probe"))
     (placement,) = [p for p in desk.go() if p.task.id == "probe"]
     assert (placement.provider, placement.choice) == ("gemini", "probe")
@@ -140,7 +140,7 @@ def test_where_no_health_check_was_ever_answered_its_silence_proves_nothing() ->
     sent(desk, "gemini")
     desk.now += 4.5
     desk.ok(sent(desk, "openai")[0], 0.5)
-    asked(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
+    health_check(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
     assert desk.provider("gemini").breaker.state is BreakerState.CLOSED
     assert desk.balancer.take_abandoned(desk.now) == []
 
@@ -151,7 +151,7 @@ def test_an_answer_within_the_time_is_no_silence() -> None:
     desk.ok(sent(desk, "openai")[0], 4.0)
     desk.ok(first, 0.9)
     desk.now += 0.1
-    asked(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
+    health_check(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
     assert desk.provider("gemini").breaker.state is BreakerState.CLOSED
 
 
@@ -163,7 +163,7 @@ def test_an_answer_during_a_health_check_counts_more_than_its_silence() -> None:
         desk.ok(placement, 0.5)
     desk.now += 1.0
     for name in NAMES:
-        asked(desk, name, HealthCheckResult.SILENT, HEALTH_CHECK_S)
+        health_check(desk, name, HealthCheckResult.SILENT, HEALTH_CHECK_S)
     assert desk.balancer.offline_since is None
     assert desk.provider("gemini").connection.unreachable_since is None
 
@@ -173,7 +173,7 @@ def test_our_own_time_limits_are_no_word_from_a_silent_provider() -> None:
     first, *rest = sent(desk, "gemini", 3)
     desk.ok(sent(desk, "openai")[0], 4.5)
     desk.fail(first, TimedOut("no answer in time"), 0.5)
-    asked(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
+    health_check(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
     assert desk.balancer.take_abandoned(desk.now) == [p.permit for p in rest]
 
 
@@ -181,10 +181,10 @@ def test_one_silent_provider_waits_for_word_of_the_idle_others() -> None:
     desk = desk_that_lists_models()
     swallowed = sent(desk, "gemini")
     desk.now += 5.0
-    asked(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
+    health_check(desk, "gemini", HealthCheckResult.SILENT, HEALTH_CHECK_S)
     assert desk.balancer.take_abandoned(desk.now) == []  # it may be the network
     assert desk.balancer.next_health_check_at("openai", START - 60.0, desk.now) <= desk.now
-    asked(desk, "openai", HealthCheckResult.ANSWERS)
+    health_check(desk, "openai", HealthCheckResult.ANSWERS)
     assert desk.balancer.take_abandoned(desk.now) == [p.permit for p in swallowed]
     assert desk.balancer.offline_since is None
 
@@ -198,7 +198,7 @@ def test_an_idle_provider_does_not_hide_that_the_network_is_gone() -> None:
         desk.fail(sent(desk, name)[0], REFUSED, 0.01)
     assert desk.balancer.offline_since is None
     assert desk.balancer.next_health_check_at("gemini", START - 60.0, desk.now) <= desk.now
-    assert asked(desk, "gemini", HealthCheckResult.UNREACHABLE)
+    assert health_check(desk, "gemini", HealthCheckResult.UNREACHABLE)
     assert desk.balancer.offline_since == pytest.approx(START, abs=0.02)
 
 
@@ -206,7 +206,7 @@ def test_an_idle_provider_that_answers_its_health_check_shows_that_there_is_a_ne
     desk = desk_that_lists_models()
     for name in ("anthropic", "openai"):
         desk.fail(sent(desk, name)[0], REFUSED, 0.01)
-    asked(desk, "gemini", HealthCheckResult.ANSWERS)
+    health_check(desk, "gemini", HealthCheckResult.ANSWERS)
     assert desk.balancer.offline_since is None
     assert desk.balancer.next_health_check_at("gemini", desk.now, desk.now) == math.inf
 
@@ -217,7 +217,7 @@ def test_all_silent_together_is_the_network_and_no_call_is_given_up() -> None:
         sent(desk, name)
     desk.now += 5.0
     for name in NAMES:
-        asked(desk, name, HealthCheckResult.SILENT, HEALTH_CHECK_S)
+        health_check(desk, name, HealthCheckResult.SILENT, HEALTH_CHECK_S)
     assert desk.balancer.offline_since == START
     assert desk.balancer.take_abandoned(desk.now + 100.0) == []
     assert kinds(desk.balancer) == ["offline"]
@@ -230,9 +230,9 @@ def test_what_the_network_swallowed_is_given_up_when_it_is_back_and_costs_no_att
         sent(desk, name)
     desk.now += 5.0
     for name in NAMES:
-        asked(desk, name, HealthCheckResult.SILENT, HEALTH_CHECK_S)
+        health_check(desk, name, HealthCheckResult.SILENT, HEALTH_CHECK_S)
     desk.now += 60.0
-    assert asked(desk, "openai", HealthCheckResult.ANSWERS)
+    assert health_check(desk, "openai", HealthCheckResult.ANSWERS)
     assert desk.balancer.take_abandoned(desk.now + 4.9) == []  # it may still come
     assert swallowed.permit in desk.balancer.take_abandoned(desk.now + 5.0)
     desk.fail(swallowed, TimedOut("given up"), 5.0)
@@ -247,7 +247,7 @@ def test_a_provider_that_was_dead_before_is_not_forgiven_for_the_networks_sake()
         failed(desk, placement, REFUSED)
     assert desk.provider("openai").breaker.state is BreakerState.OPEN
     desk.now += 100.0
-    asked(desk, "openai", HealthCheckResult.UNREACHABLE)
+    health_check(desk, "openai", HealthCheckResult.UNREACHABLE)
     began = desk.now
     for name in ("anthropic", "gemini"):
         failed(desk, sent(desk, name)[0], REFUSED, 0.01)
@@ -268,7 +268,7 @@ def test_connections_that_break_all_at_once_are_no_lost_network_until_health_che
         assert desk.balancer.offline_since is None
         for name in NAMES:
             assert desk.balancer.next_health_check_at(name, START - 60.0, desk.now) <= desk.now
-            asked(desk, name, found)
+            health_check(desk, name, found)
         assert (desk.balancer.offline_since is not None) is offline
 
 
@@ -337,8 +337,8 @@ def test_a_minute_without_a_network_is_waited_out(kind: str) -> None:
     assert {r.status for r in world.results} == {TaskStatus.SUCCEEDED}
     assert not [c for c in world.calls if 16.0 <= c.at_s < 70.0]
     assert min(c.at_s for c in world.calls if c.at_s >= 70.0) <= 75.5
-    told = kinds(world.balancer)
-    assert (told.count("offline"), told.count("online"), told.count("provider_open")) == (1, 1, 0)
+    events = kinds(world.balancer)
+    assert (events.count("offline"), events.count("online"), events.count("provider_open")) == (1, 1, 0)
     costed = [
         sum(costs_attempt(a, START, world.balancer.registry) for a in r.attempts) for r in world.results
     ]

@@ -79,9 +79,9 @@ def test_a_key_that_the_health_check_refuses_too_is_bad_at_once() -> None:
     desk.fail(first, NO_KEY)
     assert look(desk, HealthCheckResult.KEY_REFUSED)
     assert desk.balancer.registry.all_misconfigured
-    (told,) = desk.balancer.take_events()
-    assert (told.kind, told.level) == ("provider_misconfigured", "alert")
-    assert told.message == "openai rejected OPENAI_API_KEY (401 invalid_api_key)"
+    (reported,) = desk.balancer.take_events()
+    assert (reported.kind, reported.level) == ("provider_misconfigured", "alert")
+    assert reported.message == "openai rejected OPENAI_API_KEY (401 invalid_api_key)"
 
 
 def test_a_public_list_of_models_does_not_vouch_for_a_key_twice() -> None:

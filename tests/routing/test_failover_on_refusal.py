@@ -17,7 +17,7 @@ def refusal(by: Placement) -> ContentRefused:
 
 def desk_with(*, configured: list[str] | None = None, **task: object) -> tuple[Desk, Placement]:
     desk = Desk(SETTINGS, configured=configured)
-    desk.offer(make_task("asked", **task))
+    desk.offer(make_task("called", **task))
     return desk, desk.one()
 
 
@@ -52,12 +52,12 @@ def test_where_the_second_refuses_too_it_ends_with_both_reasons_and_no_third_cal
 def test_a_provider_that_has_refused_gets_no_second_call_whatever_else_fails_meanwhile() -> None:
     desk, first = desk_with()
     desk.fail(first, refusal(first))
-    asked = []
+    called = []
     while not desk.results:
         for placement in desk.go(5.0):
-            asked.append(placement.provider)
+            called.append(placement.provider)
             desk.fail(placement, Overloaded("busy", status=529))
-    assert first.provider not in asked and len(asked) >= 2
+    assert first.provider not in called and len(called) >= 2
 
 
 def test_where_no_other_provider_may_serve_it_it_ends_at_once_as_refused() -> None:
@@ -73,22 +73,22 @@ def test_where_no_other_provider_may_serve_it_it_ends_at_once_as_refused() -> No
 
 
 def test_another_provider_is_waited_for_while_it_will_soon_be_back_and_no_longer() -> None:
-    for error, is_asked in (
+    for error, is_called in (
         (RateLimited("slower", status=429, retry_after_s=30.0), True),
         (QuotaExhausted("spent", status=429, resets_at=START + DAY_S), False),
     ):
         desk = Desk(SETTINGS, configured=["openai", "gemini"])
         put_out(desk, "gemini", error)
-        desk.offer(make_task("asked"))
+        desk.offer(make_task("called"))
         first = desk.one()
         desk.fail(first, refusal(first))
         assert desk.go() == []
-        assert [result.status for result in desk.results] == ([] if is_asked else [TaskStatus.REFUSED])
-        if is_asked:
+        assert [result.status for result in desk.results] == ([] if is_called else [TaskStatus.REFUSED])
+        if is_called:
             assert desk.one(32.0).provider == "gemini"
     desk = Desk(SETTINGS, configured=["openai", "gemini"])
     desk.balancer.set_weights({"gemini": 0.0}, desk.now)
-    desk.offer(make_task("asked"))
+    desk.offer(make_task("called"))
     first = desk.one()
     desk.fail(first, refusal(first))
     assert desk.go() == [] and desk.results[-1].status is TaskStatus.REFUSED

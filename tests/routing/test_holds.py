@@ -110,8 +110,12 @@ def test_a_spent_quota_is_reported_once_with_its_end_and_counts_as_spent_until_a
     balancer.note_states(START + 901.0)  # nobody has tried yet
     probe = place(balancer, START + 902.0, only)
     fail(balancer, probe, spent, START + 903.0)
-    (told,) = balancer.take_events()
-    assert (told.kind, told.level, told.fields) == ("provider_exhausted", "alert", {"until": START + 900.0})
+    (reported,) = balancer.take_events()
+    assert (reported.kind, reported.level, reported.fields) == (
+        "provider_exhausted",
+        "alert",
+        {"until": START + 900.0},
+    )
     ok(balancer, place(balancer, START + 1_903.0, only), START + 1_904.0)
     assert [event.kind for event in balancer.take_events()] == ["provider_healthy"]
 
@@ -145,8 +149,8 @@ def test_a_daily_quota_that_names_a_time_before_its_reset_is_tried_by_one_call_t
     first, second = place(balancer, task=only), place(balancer, task=only)
     fail(balancer, first, SPENT_FOR_12_S, START)
     fail(balancer, second, SPENT_FOR_12_S, START)
-    (told,) = balancer.take_events()
-    assert (told.kind, told.fields) == ("quota_exhausted", {"until": START + 84_000.0})
+    (reported,) = balancer.take_events()
+    assert (reported.kind, reported.fields) == ("quota_exhausted", {"until": START + 84_000.0})
     assert refused(balancer, START + 1.0, only).until == START + 12.0
     probe = place(balancer, START + 12.0, only)
     assert refused(balancer, START + 12.0, only).until is None, "one call at a time"

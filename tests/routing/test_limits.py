@@ -41,7 +41,7 @@ from src.routing.limits.token_bucket import (
 from src.settings import LimitSettings
 
 from .build import START
-from .servers import Server, run, told
+from .servers import Server, configured_limits, run
 
 SMALL = (Need(10, 10, 10), Usage(10, 0, 0, 10))
 
@@ -181,7 +181,7 @@ def test_a_bucket_is_where_it_says_after_exactly_the_wait_it_says(
 def test_at_full_rate_no_call_is_refused_and_the_limit_is_used(api: str, per_second: float) -> None:
     """Calls arrive up to 50 ms late, each by another delay, and the server has one second's capacity."""
     server = Server(api, START, requests=per_second * 60)
-    group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
+    group = RateLimitGroup("model", API_FORMATS[api].limits, configured_limits(server), START)
     seconds = 600.0 if per_second <= 2.0 else 60.0
     seen = run(group, server, seconds, need=lambda: SMALL, on_the_way_s=jitter())
     assert seen.denied == []
@@ -218,7 +218,7 @@ def test_tokens_are_never_overrun_either(
         return Need(int(size * 1.1) + 8, 600, max(600, size)), Usage(size, 0, 0, rng.randint(20, 600))
 
     server = Server(api, START, **limits)  # type: ignore[arg-type]
-    group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
+    group = RateLimitGroup("model", API_FORMATS[api].limits, configured_limits(server), START)
     seen = run(group, server, 180.0, need=need, on_the_way_s=jitter())
     assert seen.denied == []
     assert server.taken[binding] >= least * server.most(binding, 180.0)
@@ -244,7 +244,7 @@ def test_whatever_they_are_configured_limits_draw_no_429(
     name = "input_tokens" if api == "anthropic" else "tokens"
     limits = {name: tokens} if tokens is not None else {}
     server = Server(api, START, requests=per_second * 60, **limits)  # type: ignore[arg-type]
-    group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
+    group = RateLimitGroup("model", API_FORMATS[api].limits, configured_limits(server), START)
     seen = run(group, server, 30.0, need=need, on_the_way_s=jitter(seed), latency_s=latency_s)
     assert seen.denied == []
     assert server.admitted >= 1
@@ -391,7 +391,7 @@ def test_headers_of_answers_that_overtake_each_other_cost_no_capacity(api: str) 
     rng = random.Random(3)
     name = "input_tokens" if api == "anthropic" else "tokens"
     server = Server(api, START, **{name: 60_000.0})  # type: ignore[arg-type]
-    group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
+    group = RateLimitGroup("model", API_FORMATS[api].limits, configured_limits(server), START)
     need = Need(1_000, 100, 1_000), Usage(1_000, 0, 0, 100)
     seen = run(group, server, 60.0, need=lambda: need, on_the_way_s=jitter(), latency_s=rng.random)
     assert seen.denied == []
@@ -464,25 +464,25 @@ def test_dimensions_that_a_provider_does_not_count_are_not_learned() -> None:
 def test_where_nothing_is_known_one_call_goes_by_itself_until_it_is_answered() -> None:
     group = group_of("anthropic")
     assert group.closed(START) is None
-    scout = group.reserve(SMALL[0], START)
+    probe = group.reserve(SMALL[0], START)
     assert group.closed(START) == Closed(RefusalKind.LIMITS_UNKNOWN, None)
-    group.settle(scout, SMALL[1], charged=False, now=START + 1)
-    group.learn([LimitReport(REQUESTS, 300, 299, 60.0)], scout, START + 1)
+    group.settle(probe, SMALL[1], charged=False, now=START + 1)
+    group.learn([LimitReport(REQUESTS, 300, 299, 60.0)], probe, START + 1)
     assert group.closed(START + 1) is None
 
 
 def test_a_first_call_that_is_lost_is_followed_by_another() -> None:
     group = group_of("anthropic")
-    scout = group.reserve(SMALL[0], START)
-    group.settle(scout, None, charged=True, now=START + 60)
+    probe = group.reserve(SMALL[0], START)
+    group.settle(probe, None, charged=True, now=START + 60)
     assert group.unknown
     assert group.closed(START + 60) is None
 
 
 def test_an_answer_without_headers_begins_the_slow_start() -> None:
     group = group_of("gemini")
-    scout = group.reserve(SMALL[0], START)
-    group.settle(scout, SMALL[1], charged=False, now=START + 1)
+    probe = group.reserve(SMALL[0], START)
+    group.settle(probe, SMALL[1], charged=False, now=START + 1)
     group.answered_without_headers(START + 1)
     assert isinstance(group.buckets[REQUESTS], AdaptiveLimit)
     assert group.buckets[REQUESTS].rate == START_RATE
@@ -490,8 +490,8 @@ def test_an_answer_without_headers_begins_the_slow_start() -> None:
 
 def test_headers_end_a_slow_start() -> None:
     group = group_of("anthropic")
-    scout = group.reserve(SMALL[0], START)
-    group.settle(scout, None, charged=False, now=START + 1)
+    probe = group.reserve(SMALL[0], START)
+    group.settle(probe, None, charged=False, now=START + 1)
     group.answered_without_headers(START + 1)  # a proxy's 503, say
     first = group.reserve(SMALL[0], START + 1)
     second = group.reserve(SMALL[0], START + 1)
@@ -592,7 +592,7 @@ def test_an_inferred_limit_never_grows_above_the_configured_one() -> None:
 @pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
 def test_a_limit_halved_in_mid_run_draws_few_429s(api: str) -> None:
     server = Server(api, START, requests=600.0)
-    group = RateLimitGroup("model", API_FORMATS[api].limits, told(server), START)
+    group = RateLimitGroup("model", API_FORMATS[api].limits, configured_limits(server), START)
     run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
     server.change(requests=300.0)
     before = server.admitted
@@ -602,20 +602,20 @@ def test_a_limit_halved_in_mid_run_draws_few_429s(api: str) -> None:
     assert server.admitted - before >= 0.8 * 300
 
 
-TOKENS_TOLD = {
+TOKENS_STATED = {
     "anthropic": {"input_tokens_per_minute": 6_000_000, "output_tokens_per_minute": 6_000_000},
     "openai": {"tokens_per_minute": 6_000_000},
     "gemini": {"tokens_per_minute": 6_000_000},
 }
 
 
-@pytest.mark.parametrize("tells", [True, False], ids=["headers", "no headers"])
+@pytest.mark.parametrize("states", [True, False], ids=["headers", "no headers"])
 @pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
-def test_a_request_limit_is_inferred_beside_configured_token_limits(api: str, tells: bool) -> None:
+def test_a_request_limit_is_inferred_beside_configured_token_limits(api: str, states: bool) -> None:
     """8,492 answers 429 for 427 answers, where a token bucket alone was configured."""
     server = Server(api, START, requests=600.0)
-    group = group_of(api, **TOKENS_TOLD[api])
-    if not tells:
+    group = group_of(api, **TOKENS_STATED[api])
+    if not states:
         server.headers = lambda now: ()  # type: ignore[method-assign]
     seen = run(group, server, 60.0, need=lambda: SMALL, on_the_way_s=jitter())
     assert len(seen.denied) <= 3
@@ -638,9 +638,9 @@ def test_a_token_limit_is_kept_as_a_pace_beside_a_configured_request_limit(api: 
 
 
 def test_a_limit_inferred_beside_configured_token_limits_is_known_after_a_restart() -> None:
-    before = group_of("gemini", **TOKENS_TOLD["gemini"])
+    before = group_of("gemini", **TOKENS_STATED["gemini"])
     run(before, Server("gemini", START, requests=600.0), 30.0, need=lambda: SMALL, on_the_way_s=jitter())
-    after = group_of("gemini", START + 100, **TOKENS_TOLD["gemini"])
+    after = group_of("gemini", START + 100, **TOKENS_STATED["gemini"])
     after.restore(before.export(), START + 100)
     assert not after.unknown
     assert after.buckets[REQUESTS].rate == pytest.approx(before.buckets[REQUESTS].rate)
@@ -670,12 +670,17 @@ def test_a_hold_ends_when_the_first_call_really_fits() -> None:
     assert group.closed(until) is None
 
 
-@pytest.mark.parametrize("told", [0.0, 60.0, 600.0])
+@pytest.mark.parametrize("per_minute", [0.0, 60.0, 600.0])
 @pytest.mark.parametrize("api", ["anthropic", "openai", "gemini"])
-def test_what_is_remembered_of_a_closed_group_is_what_a_new_evaluation_finds(api: str, told: float) -> None:
+def test_what_is_remembered_of_a_closed_group_is_what_a_new_evaluation_finds(
+    api: str, per_minute: float
+) -> None:
     rng = random.Random(api)
     for _ in range(60):
-        group, now = group_of(api, **({"requests_per_minute": told} if told else {})), START
+        group, now = (
+            group_of(api, **({"requests_per_minute": per_minute} if per_minute else {})),
+            START,
+        )
         out: list[Reservation] = []
         for _ in range(30):
             step = rng.choice(("wait", "fill", "fill", "answer", "learn", "learn", "429", "hold", "release"))

@@ -474,13 +474,13 @@ def test_the_book_compiles_once_and_again_when_the_price_has_changed() -> None:
 
 def test_configured_prices_come_before_those_of_the_catalogue() -> None:
     book = PriceBook({"llama3.2": Row(1, 2), "gpt-4o": Row(3, 4)}.get)
-    told = book.price(None, "llama3.2", AT)
+    configured = book.price(None, "llama3.2", AT)
     over = book.price("openai", "gpt-4o", AT)
     listed = book.price("openai", "gpt-6-luna", AT)
-    assert told is not None
+    assert configured is not None
     assert over is not None
     assert listed is not None
-    assert (told.source, over.source, listed.source) == ("configuration", "configuration", "catalogue")
+    assert (configured.source, over.source, listed.source) == ("configuration", "configuration", "catalogue")
     assert book.price(None, "gpt-6-luna", AT) is None
     assert repr(book) == "<PriceBook 3 known, 1 unknown>"
 

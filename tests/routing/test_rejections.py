@@ -56,23 +56,23 @@ class Moody(World):
         return super()._served(placement, provider, now)
 
 
-def moody(*, told: bool, seed: int = 3) -> World:
-    settings = make_settings(limits=told_limits() if told else None)
+def moody(*, are_configured: bool, seed: int = 3) -> World:
+    settings = make_settings(limits=told_limits() if are_configured else None)
     world = Moody(settings, {"openai": Provider(lambda: 0.3)}, configured=["openai"], seed=seed)
     world.offer(0.0, *[make_task(number) for number in range(200)])
     return world.run(600.0)
 
 
 @pytest.mark.parametrize(
-    ("told", "median_s", "worst_s"),
+    ("are_configured", "median_s", "worst_s"),
     [(True, 12.5, 30.0), (False, 32.0, 60.0)],
     ids=["stated limit", "unknown limit"],
 )
 def test_one_call_in_five_refused_at_random_costs_a_wait_each_and_not_the_pace(
-    told: bool, median_s: float, worst_s: float
+    are_configured: bool, median_s: float, worst_s: float
 ) -> None:
     """Over many seeds, since one unlucky task decides. A script with 16 calls in flight takes 13 s."""
-    worlds = [moody(told=told, seed=seed) for seed in range(1, 13)]
+    worlds = [moody(are_configured=are_configured, seed=seed) for seed in range(1, 13)]
     assert all(world.statuses == {TaskStatus.SUCCEEDED: 200} for world in worlds)
     took = [world.makespan_s for world in worlds]
     assert statistics.median(took) <= median_s
@@ -80,7 +80,7 @@ def test_one_call_in_five_refused_at_random_costs_a_wait_each_and_not_the_pace(
 
 
 def test_a_task_refused_by_a_stray_429_waits_for_its_retry_after() -> None:
-    world = moody(told=True)
+    world = moody(are_configured=True)
     again = [r for r in world.results if len(r.attempts) > 1]
     assert again
     for result in again:

@@ -137,10 +137,10 @@ def test_a_wrong_answer_goes_back_to_its_model_with_what_is_wrong_and_is_reserve
     again = desk.one()
     assert (again.provider, again.model, again.choice) == ("openai", first.model, "retry")
     assert again.task.messages[:-2] == first.task.messages
-    answer, told = again.task.messages[-2:]
+    answer, correction = again.task.messages[-2:]
     assert (answer.role, answer.content) == ("assistant", '{"a": 1}')
-    assert told.role == "user"
-    assert "- $.a: too small" in told.content
+    assert correction.role == "user"
+    assert "- $.a: too small" in correction.content
     assert again.reserved_nanos > first.reserved_nanos
     desk.ok(again)
     result = desk.results[-1]
@@ -150,14 +150,14 @@ def test_a_wrong_answer_goes_back_to_its_model_with_what_is_wrong_and_is_reserve
 
 def test_after_a_second_wrong_answer_another_provider_starts_anew_and_the_fourth_ends_it() -> None:
     desk, first = fail_first("SchemaMismatch")
-    asked = []
+    placed = []
     while not desk.results[1:]:
         placement = desk.one()
-        asked.append((placement.provider, len(placement.task.messages)))
+        placed.append((placement.provider, len(placement.task.messages)))
         desk.fail(placement, mismatch())
-    other = asked[1][0]
+    other = placed[1][0]
     assert other != "openai"
-    assert asked == [("openai", 3), (other, 1), (other, 3)]
+    assert placed == [("openai", 3), (other, 1), (other, 3)]
     result = desk.results[-1]
     assert result.status is TaskStatus.FAILED
     assert len(result.attempts) == 4
@@ -434,8 +434,8 @@ def test_the_final_error_lists_every_attempt_the_first_one_first() -> None:
         desk.fail(placements[0], error)
         for name in NAMES:
             desk.provider(name).breaker.forgive()
-    told = desk.results[-1].error
-    places = [told.index(f"empty {number}") for number in range(6)]
+    correction = desk.results[-1].error
+    places = [correction.index(f"empty {number}") for number in range(6)]
     assert places == sorted(places)
     assert len(desk.results[-1].attempts) == 6
 

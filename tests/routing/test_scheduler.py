@@ -266,23 +266,23 @@ def test_withdrawn_a_waiting_task_is_gone_and_a_running_one_is_not() -> None:
 class Counting(ProviderLoadBalancer):
     """The balancer, which counts how often it evaluates a task."""
 
-    asked = 0
+    evaluated = 0
 
     def try_place(
         self, task: Task, route: Route, retry: RetryState, now: float, advice: Advice = FREE
     ) -> PlacementResult:
-        self.asked += 1
+        self.evaluated += 1
         return super().try_place(task, route, retry, now, advice)
 
 
-def asked_per_task(waiting: int, settings: Settings, pump: Callable[[Desk], None]) -> float:
+def evaluated_per_task(waiting: int, settings: Settings, pump: Callable[[Desk], None]) -> float:
     desk = Desk(settings)
     balancer = Counting(settings, now=START)
     desk.dispatch, desk.balancer = Scheduler(balancer, settings), balancer
     kinds = ("general", "research", "analysis", "code_generation")
     desk.offer(*[make_task(n, kinds[n % 4], chars=10 ** (n % 4 + 1)) for n in range(waiting)])
     pump(desk)
-    return balancer.asked / 100
+    return balancer.evaluated / 100
 
 
 @pytest.mark.parametrize("limited", [False, True], ids=["slots-bind", "limits-bind"])
@@ -300,12 +300,12 @@ def test_the_cost_of_a_decision_does_not_grow_with_the_number_waiting(limited: b
             if out:
                 desk.ok(out.pop(0))
 
-    few, many = (asked_per_task(number, settings, pump) for number in (200, 20_000))
+    few, many = (evaluated_per_task(number, settings, pump) for number in (200, 20_000))
     assert many <= 1.2 * few
     assert many <= 20.0
 
 
-def asked_at_wakes(settings: Settings, tasks: list[Task], wakes: int) -> tuple[int, int]:
+def evaluated_at_wakes(settings: Settings, tasks: list[Task], wakes: int) -> tuple[int, int]:
     """How many tasks the balancer evaluated, and how many it placed, at so many moments with capacity."""
     balancer = Counting(settings, now=START)
     prove(balancer)
@@ -313,12 +313,12 @@ def asked_at_wakes(settings: Settings, tasks: list[Task], wakes: int) -> tuple[i
     desk.dispatch, desk.balancer = Scheduler(balancer, settings), balancer
     desk.offer(*tasks)
     desk.go()
-    before, placed = balancer.asked, 0
+    before, placed = balancer.evaluated, 0
     for _ in range(wakes):
         assert desk.wake is not None
         desk.now = desk.wake
         placed += len(desk.go())
-    return balancer.asked - before, placed
+    return balancer.evaluated - before, placed
 
 
 PATIENT = {"preferences": False, "stall_timeout_s": 1_000.0}
@@ -326,9 +326,9 @@ PATIENT = {"preferences": False, "stall_timeout_s": 1_000.0}
 
 def test_one_free_slot_does_not_wake_all_classes() -> None:
     settings = make_settings(limits=told_limits(requests_per_minute=60), routing=PATIENT)
-    asked, placed = asked_at_wakes(settings, [make_task(n) for n in range(1_000)], 30)
+    evaluated, placed = evaluated_at_wakes(settings, [make_task(n) for n in range(1_000)], 30)
     assert placed >= 30
-    assert asked <= placed + 3  # that nothing more fits is known from the last that did
+    assert evaluated <= placed + 3  # that nothing more fits is known from the last that did
 
 
 def test_classes_that_differ_in_size_only_are_not_evaluated_one_by_one() -> None:
@@ -338,6 +338,6 @@ def test_classes_that_differ_in_size_only_are_not_evaluated_one_by_one() -> None
         make_task(n, chars=sizes[n % 12][0], max_tokens=sizes[n % 12][1], tier="standard")
         for n in range(1_000)
     ]
-    asked, placed = asked_at_wakes(settings, tasks, 30)
+    evaluated, placed = evaluated_at_wakes(settings, tasks, 30)
     assert placed >= 30
-    assert asked <= placed + 3
+    assert evaluated <= placed + 3

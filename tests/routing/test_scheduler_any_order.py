@@ -27,15 +27,15 @@ from .build import (
 class AnyOrder(RuleBasedStateMachine):
     """Tasks of every kind come, calls end in every way, providers come and go."""
 
-    @initialize(seed=st.integers(0, 1_000), limits=st.sampled_from(["none", "told", "unknown"]))
+    @initialize(seed=st.integers(0, 1_000), limits=st.sampled_from(["none", "binding", "unknown"]))
     def begin(self, seed: int, limits: str) -> None:
-        told = {
+        binding = {
             "anthropic": {"requests_per_minute": 120, "output_tokens_per_minute": 30_000},
             "openai": {"requests_per_minute": 120, "tokens_per_minute": 40_000},
             "gemini": {"requests_per_minute": 60},
         }
         agents = [AgentConfig(name=f"a{n}", home=NAMES[n], calls_in_flight=4) for n in range(3)]
-        chosen = {"none": told_limits(), "told": told, "unknown": None}[limits]
+        chosen = {"none": told_limits(), "binding": binding, "unknown": None}[limits]
         self.desk = Desk(make_settings(limits=chosen, agents=agents), seed=seed)
         self.out: list[Placement] = []
         self.offered = 0
@@ -81,7 +81,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @precondition(lambda self: self.desk.wake is not None)
     @rule()
-    def it_is_time_to_ask_again(self) -> None:
+    def a_wake_up_is_due(self) -> None:
         assert self.desk.wake is not None
         self.pump(self.desk.wake - self.desk.now)
 
@@ -135,7 +135,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.desk.balancer.in_flight == len(self.out)
 
     @invariant()
-    def somebody_will_ask_again(self) -> None:
+    def a_wake_up_is_scheduled(self) -> None:
         """Who waits, waits for a moment, for a call that is out, for a person or for the network."""
         desk = self.desk
         if not desk.dispatch.waiting or self.out or desk.balancer.offline_since is not None:

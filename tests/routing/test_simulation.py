@@ -36,8 +36,12 @@ def late(seed: int = 2) -> Callable[[], float]:
 # ------------------------------------------------------------------ limits
 
 
-def limited_world(told: bool, requests_per_minute: dict[str, int], seed: int = 1) -> World:
-    limits = {name: {"requests_per_minute": n} for name, n in requests_per_minute.items()} if told else None
+def limited_world(are_configured: bool, requests_per_minute: dict[str, int], seed: int = 1) -> World:
+    limits = (
+        {name: {"requests_per_minute": n} for name, n in requests_per_minute.items()}
+        if are_configured
+        else None
+    )
     providers = {
         name: Provider(spread(1.0, seed), Server(name, START, requests=float(n)), on_the_way_s=late(seed))
         for name, n in requests_per_minute.items()

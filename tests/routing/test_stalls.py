@@ -13,8 +13,8 @@ from src.routing.stalls import FEW_FLOOR_S, FLOOR_S, HUNG, HUNG_FLOOR_S
 from .build import NAMES, START, make_settings, make_task, told_limits
 from .virtual import Fault, Provider, World
 
-TOLD = make_settings(limits=told_limits())
-PROBED_S = TOLD.breaker.probe_timeout_s + 2.0  # the longest: a probe that is silent too
+WIDE = make_settings(limits=told_limits())
+PROBED_S = WIDE.breaker.probe_timeout_s + 2.0  # the longest: a probe that is silent too
 
 
 def silent(from_s: float, to_s: float) -> list[Fault]:
@@ -24,7 +24,7 @@ def silent(from_s: float, to_s: float) -> list[Fault]:
 @pytest.mark.parametrize("name", NAMES)
 def test_calls_that_a_provider_is_silent_on_go_elsewhere_long_before_their_time_limit(name: str) -> None:
     """65 tasks hung for 120 s beside two idle healthy providers."""
-    world = World(TOLD, {name: Provider(faults=silent(5.0, 1e9))})
+    world = World(WIDE, {name: Provider(faults=silent(5.0, 1e9))})
     world.spread([make_task(n) for n in range(600)], per_s=20.0)
     world.run()
     assert world.statuses == {TaskStatus.SUCCEEDED: 600}
@@ -44,7 +44,7 @@ def _number(result: object) -> int:
 
 
 def test_at_a_cold_start_it_takes_twice_as_long() -> None:
-    world = World(TOLD, {"openai": Provider(faults=silent(0.0, 1e9))})
+    world = World(WIDE, {"openai": Provider(faults=silent(0.0, 1e9))})
     world.offer(0.0, *[make_task(n) for n in range(60)])
     world.run()
     assert world.statuses == {TaskStatus.SUCCEEDED: 60}
@@ -54,7 +54,7 @@ def test_at_a_cold_start_it_takes_twice_as_long() -> None:
 def test_long_answers_everywhere_open_no_breaker_and_cost_few_calls() -> None:
     """Work that has become longer looks like a silence; the same task elsewhere shows that it is none."""
     slow_from = 30.0
-    world = World(TOLD)
+    world = World(WIDE)
     for provider in world.providers.values():
         provider.latency_s = lambda: 60.0 if world.started_s > slow_from else 0.5
     world.spread([make_task(n) for n in range(400)], per_s=10.0)
@@ -67,7 +67,7 @@ def test_long_answers_everywhere_open_no_breaker_and_cost_few_calls() -> None:
 
 @pytest.mark.parametrize("usual_s", [0.5, 8.0])
 def test_one_call_that_hangs_beside_others_that_are_answered_goes_elsewhere(usual_s: float) -> None:
-    world = World(TOLD, {n: Provider(latency_s=lambda: usual_s) for n in NAMES}, poisoned={"300": "hangs"})
+    world = World(WIDE, {n: Provider(latency_s=lambda: usual_s) for n in NAMES}, poisoned={"300": "hangs"})
     world.spread([make_task(n) for n in range(900)], per_s=10.0)
     world.run()
     assert world.statuses == {TaskStatus.SUCCEEDED: 900}
@@ -82,7 +82,7 @@ def test_one_call_that_hangs_beside_others_that_are_answered_goes_elsewhere(usua
 
 
 def test_tasks_that_take_long_wherever_they_go_cost_few_calls_given_up() -> None:
-    world = World(TOLD, poisoned={str(number): "long" for number in range(5, 2_000, 25)})
+    world = World(WIDE, poisoned={str(number): "long" for number in range(5, 2_000, 25)})
     world.spread([make_task(n) for n in range(2_000)], per_s=10.0)
     world.run()
     assert world.statuses == {TaskStatus.SUCCEEDED: 2_000}
@@ -90,7 +90,7 @@ def test_tasks_that_take_long_wherever_they_go_cost_few_calls_given_up() -> None
 
 
 def test_one_call_that_hangs_with_nowhere_else_to_go_waits_for_its_time_limit() -> None:
-    world = World(TOLD, poisoned={"300": "hangs"}, configured=("openai",))
+    world = World(WIDE, poisoned={"300": "hangs"}, configured=("openai",))
     world.spread([make_task(n) for n in range(900)], per_s=10.0)
     world.run()
     (hung,) = [r for r in world.results if r.task.id == "300"]
@@ -99,7 +99,7 @@ def test_one_call_that_hangs_with_nowhere_else_to_go_waits_for_its_time_limit() 
 
 
 def test_with_nowhere_else_to_go_a_task_waits_for_its_time_limit() -> None:
-    world = World(TOLD, {"openai": Provider(faults=silent(5.0, 100.0))})
+    world = World(WIDE, {"openai": Provider(faults=silent(5.0, 100.0))})
     world.spread([make_task(n) for n in range(100)], per_s=20.0)
     world.offer(6.0, make_task("pinned", providers=("openai",)))
     world.run()
@@ -109,7 +109,7 @@ def test_with_nowhere_else_to_go_a_task_waits_for_its_time_limit() -> None:
 
 
 def test_alone_nothing_is_given_up_and_it_is_back_when_it_answers() -> None:
-    world = World(TOLD, {"openai": Provider(faults=silent(5.0, 12.0))}, configured=("openai",))
+    world = World(WIDE, {"openai": Provider(faults=silent(5.0, 12.0))}, configured=("openai",))
     world.spread([make_task(n) for n in range(200)], per_s=10.0)
     world.run()
     assert world.statuses == {TaskStatus.SUCCEEDED: 200}

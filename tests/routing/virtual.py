@@ -289,27 +289,27 @@ class World:
         for permit in self.balancer.take_abandoned(now):
             self._back(self._out[permit], TimedOut("given up"), now)
 
-    def _look_after_soon(self, at: float, name: str, asked_at: float) -> None:
-        self._at(at, lambda now: self._look_after(name, asked_at, now))
+    def _look_after_soon(self, at: float, name: str, checked_at: float) -> None:
+        self._at(at, lambda now: self._look_after(name, checked_at, now))
 
-    def _look_after(self, name: str, asked_at: float, now: float) -> None:
+    def _look_after(self, name: str, checked_at: float, now: float) -> None:
         """Free calls when they are due, as the orchestrator's watch makes them."""
         if name not in self.balancer.by_name:
             return
-        due = self.balancer.next_health_check_at(name, asked_at, now)
+        due = self.balancer.next_health_check_at(name, checked_at, now)
         if due > now:
-            self._look_after_soon(min(due, now + 0.5), name, asked_at)
+            self._look_after_soon(min(due, now + 0.5), name, checked_at)
             return
         fault = self.providers[name].fault_at(now - START)
         found, took_s = _FREE_CALLS[fault.kind if fault is not None and fault.shows else ""]
-        self._at(now + took_s, lambda then: self._asked(name, found, now, then))
+        self._at(now + took_s, lambda then: self._health_checked(name, found, now, then))
 
-    def _asked(self, name: str, found: HealthCheckResult, asked_at: float, now: float) -> None:
-        if self.balancer.record_health_check(name, found, asked_at, now):
+    def _health_checked(self, name: str, found: HealthCheckResult, checked_at: float, now: float) -> None:
+        if self.balancer.record_health_check(name, found, checked_at, now):
             self._give_up_lost(now)
             self.dispatch.wake_all()
             self._pump(now)
-        self._look_after(name, asked_at, now)
+        self._look_after(name, checked_at, now)
 
 
 _FREE_CALLS = {

@@ -36,7 +36,7 @@ def test_a_bucket_never_holds_less_than_one_request() -> None:
     assert admitted(gate("anthropic", requests_per_minute=6), SMALL, START) == 1
 
 
-def test_the_wait_that_is_told_is_the_wait_until_the_call_enters() -> None:
+def test_the_stated_wait_is_the_wait_until_the_call_enters() -> None:
     limited = gate("anthropic", input_tokens_per_minute=6_000)
     assert limited.admit("m", Cost(6_000, 0), START) is None
     denied = limited.admit("m", Cost(300, 0), START)
@@ -63,7 +63,7 @@ def test_above_the_burst_a_full_bucket_is_enough_above_the_minute_nothing_is() -
     assert never.wait_s is None
 
 
-def test_the_longest_wait_is_the_one_told() -> None:
+def test_the_longest_wait_is_stated() -> None:
     limited = gate("anthropic", requests_per_minute=60, input_tokens_per_minute=600)
     assert limited.admit("m", Cost(600, 0), START) is None
     denied = limited.admit("m", Cost(100, 0), START)
@@ -100,7 +100,7 @@ def test_openai_charges_the_larger_of_max_tokens_and_estimate_and_gives_nothing_
     assert remaining == {"requests": 599, "tokens": 2_000}
 
 
-def test_openai_counts_a_refused_call_as_a_request_but_a_storm_locks_nobody_out() -> None:
+def test_openai_counts_a_rejected_call_as_a_request_but_a_storm_locks_no_client_out() -> None:
     limited = gate("openai", requests_per_minute=600, tokens_per_minute=6_000)
     assert limited.admit("m", Cost(0, 6_001), START) is not None
     assert admitted(limited, SMALL, START) == 9

@@ -131,11 +131,11 @@ async def test_an_error_is_the_sdk_s_own_class_status_and_code(
 
 
 def test_every_fault_is_in_one_of_the_tables() -> None:
-    told = {"reset", "outage", "down", "silence", "reset_midway", "trickle", "malformed"}
-    told |= {"empty", "no_stop_reason", "length", "content_filter"}
-    told |= {"wrong_json", "wrong_json_once", "fenced_json"}
+    covered = {"reset", "outage", "down", "silence", "reset_midway", "trickle", "malformed"}
+    covered |= {"empty", "no_stop_reason", "length", "content_filter"}
+    covered |= {"wrong_json", "wrong_json_once", "fenced_json"}
     for api in API_FORMATS:
-        missing = set(FAULTS) - told - set(ERRORS[api])
+        missing = set(FAULTS) - covered - set(ERRORS[api])
         assert missing == ({"content_policy"} if api == "gemini" else set())
 
 
@@ -165,7 +165,7 @@ async def test_retry_after_is_sent_where_waiting_helps(
     ("fault", "expected"),
     [("rate_limit", ["7s"]), ("rate_limit_bare", []), ("daily_quota", ["37s"]), ("spend_cap", [])],
 )
-async def test_gemini_tells_the_time_to_wait_in_the_body(
+async def test_gemini_states_the_time_to_wait_in_the_body(
     sim: SimulatorProcess, fault: str, expected: list[str]
 ) -> None:
     sim.patch("gemini", {"faults": {fault: 1.0}, "retry_after_s": 7})
@@ -381,7 +381,7 @@ REPAIR = [
 ]
 
 
-async def test_wrong_json_is_told_apart_from_right_json_by_the_turns_before_it(sim: SimulatorProcess) -> None:
+async def test_wrong_and_right_json_differ_by_the_turns_before_them(sim: SimulatorProcess) -> None:
     async def keys(**more: Any) -> set[str]:
         answer = await ask(sim, "openai", max_tokens=500, response_format=JSON_FORM, **more)
         return set(json.loads(text_of("openai", answer)))

@@ -92,7 +92,7 @@ async def test_exactly_the_burst_passes_when_all_come_at_once(raw: Raw, api: str
     assert stats["by_fault"] == {}
 
 
-async def test_anthropic_s_headers_tell_limit_rest_and_when_it_is_full_again(raw: Raw) -> None:
+async def test_anthropic_s_headers_have_limit_remaining_and_reset(raw: Raw) -> None:
     limits = {"requests_per_minute": 60, "input_tokens_per_minute": 20_000, "output_tokens_per_minute": 8_000}
     raw.sim.patch("anthropic", {"limits": limits})
     status, _, headers = await raw.post("anthropic", prompt="x" * 40_000)
@@ -115,7 +115,7 @@ async def test_anthropic_s_headers_tell_limit_rest_and_when_it_is_full_again(raw
     assert shown["requests-reset"].endswith("Z")
 
 
-async def test_openai_s_headers_tell_limit_rest_and_time_to_full(raw: Raw) -> None:
+async def test_openai_s_headers_have_limit_remaining_and_time_to_full(raw: Raw) -> None:
     raw.sim.patch(
         "openai", {"limits": {"requests_per_minute": 500, "tokens_per_minute": 60_000, "burst_s": 60}}
     )
@@ -141,7 +141,7 @@ async def test_openai_shows_the_daily_limit_when_that_is_nearer_its_end(raw: Raw
     assert headers["x-ratelimit-reset-requests"].startswith("28m")  # (100 - 98) * 86,400 / 100 = 1,728 s
 
 
-async def test_gemini_sends_no_limit_headers_and_others_none_when_told_so(raw: Raw) -> None:
+async def test_gemini_sends_no_limit_headers_and_others_none_if_configured_so(raw: Raw) -> None:
     for api in API_FORMATS:
         raw.sim.patch(api, {"limits": {"requests_per_minute": 60}, "headers": api == "gemini"})
         _, _, headers = await raw.post(api)
@@ -374,12 +374,12 @@ async def test_the_same_seed_meets_the_same_faults_in_the_same_order(raw: Raw) -
 
 async def test_a_patch_that_is_wrong_changes_nothing(raw: Raw) -> None:
     before = raw.sim.config()
-    for provider, change, told in (
+    for provider, change, message in (
         ("openai", {"echo": True, "limits": {"burst": 1}}, "did you mean 'burst_s'"),
         ("openai", {"port": 5000}, "can't be changed"),
         ("open", {}, "did you mean 'openai'"),
     ):
-        with pytest.raises(RuntimeError, match=told):
+        with pytest.raises(RuntimeError, match=message):
             raw.sim.patch(provider, change)
     assert raw.sim.config() == before
 
@@ -415,7 +415,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (
             ["--config-json", '{"providers": {"openai": {"limts": {}}}}'],
@@ -425,10 +425,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--config", "no-such-file.json"], "no-such-file.json: can't be read"),
     ],
 )
-def test_a_bad_configuration_is_one_line_and_exit_2(arguments: list[str], told: str) -> None:
+def test_a_bad_configuration_is_one_line_and_exit_2(arguments: list[str], message: str) -> None:
     ended = run(*arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 
@@ -505,7 +505,7 @@ def test_it_is_light_to_import_and_knows_nothing_of_the_rest() -> None:
     assert ended.stdout.strip() == "[]"
 
 
-def test_the_seed_of_a_configuration_is_kept_unless_another_is_asked_for() -> None:
+def test_the_seed_of_a_configuration_is_kept_unless_another_is_given() -> None:
     gemini: dict[str, Any] = {"providers": {"gemini": {}}}
     with SimulatorProcess.start({"seed": 5, **gemini}) as first:
         assert first.config()["seed"] == 5

@@ -84,7 +84,7 @@ def open_twice(path: str) -> None:
     with Store.open(path, simulated=True) as store:
         store.intake.add_tasks(tasks(1), now=NOW)
         Store.open(path, simulated=True).close()
-        _write_when_told(store)
+        _write_on_request(store)
 
 
 def open_directly(path: str) -> None:
@@ -92,10 +92,10 @@ def open_directly(path: str) -> None:
     with Store.open(path, simulated=True) as store:
         store.intake.add_tasks(tasks(1), now=NOW)
         os.close(os.open(path, os.O_RDWR))
-        _write_when_told(store)
+        _write_on_request(store)
 
 
-def _write_when_told(store: Store) -> None:
+def _write_on_request(store: Store) -> None:
     say("open")
     sys.stdin.readline()
     with suppress(StoreError):  # the log is gone

@@ -16,12 +16,12 @@ NOW = 1_800_000_000.0
 REASONS = (Candidate("openai", "gpt-x", 0.25), Candidate("gemini", "gem-x", 0.125, RefusalKind.PAUSED))
 
 
-def a_task(id: str = "t1", batch: str = "b", prompt: str = "", **wishes: Any) -> Task:
-    return Task(id=id, batch=batch, messages=(Message("user", prompt or f"prompt of {id}"),), **wishes)
+def a_task(id: str = "t1", batch: str = "b", prompt: str = "", **task_fields: Any) -> Task:
+    return Task(id=id, batch=batch, messages=(Message("user", prompt or f"prompt of {id}"),), **task_fields)
 
 
-def tasks(n: int, batch: str = "b", **wishes: Any) -> list[Task]:
-    return [a_task(f"t{i:04}", batch, **wishes) for i in range(n)]
+def tasks(n: int, batch: str = "b", **task_fields: Any) -> list[Task]:
+    return [a_task(f"t{i:04}", batch, **task_fields) for i in range(n)]
 
 
 def an_attempt(number: int = 1, outcome: Outcome = Outcome.OK, **fields: Any) -> Attempt:

@@ -35,16 +35,16 @@ def test_a_claim_of_nothing_takes_nothing(store: Store, limit: int) -> None:
 
 
 def test_higher_priorities_go_first_then_the_oldest(store: Store) -> None:
-    wishes = [("a", 0), ("b", 5), ("c", -3), ("d", 5), ("e", 0)]
-    store.intake.add_tasks([a_task(id, priority=priority) for id, priority in wishes], now=NOW)
+    priorities = [("a", 0), ("b", 5), ("c", -3), ("d", 5), ("e", 0)]
+    store.intake.add_tasks([a_task(id, priority=priority) for id, priority in priorities], now=NOW)
     register(store)
     assert ids(store.queue.claim("me", 2, now=NOW)) == ["b", "d"]
     assert ids(store.queue.claim("me", 9, now=NOW)) == ["a", "e", "c"]
 
 
 def test_above_a_priority_only_higher_ones_are_claimed(store: Store) -> None:
-    wishes = [("a", 0), ("b", 5), ("c", -3), ("d", 9)]
-    store.intake.add_tasks([a_task(id, priority=priority) for id, priority in wishes], now=NOW)
+    priorities = [("a", 0), ("b", 5), ("c", -3), ("d", 9)]
+    store.intake.add_tasks([a_task(id, priority=priority) for id, priority in priorities], now=NOW)
     store.intake.add_tasks([a_task("near", deadline_at=NOW + 5.0)], now=NOW)
     register(store)
     assert ids(store.queue.claim("me", 9, now=NOW, above=5)) == ["d"]

@@ -133,7 +133,7 @@ SNAPSHOT = PoolSnapshot(
             prompt_tokens=100,
             output_tokens=200,
             cost_nanos=12,
-            limits=(LimitGauge("gpt-x", "requests", 0.5, 2.0, 60.0, "told"),),
+            limits=(LimitGauge("gpt-x", "requests", 0.5, 2.0, 60.0, "configured"),),
             last_errors=("429 ü",),
             models=("gpt-x",),
         ),

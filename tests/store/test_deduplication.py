@@ -19,8 +19,8 @@ from src.records import Origin, Outcome, Task, TaskStatus
 from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, ids, register, rows_of
 
 
-def same(*names: str, **wishes: Any) -> list[Task]:
-    return [a_task(name, prompt="the same", **wishes) for name in names]
+def same(*names: str, **values: Any) -> list[Task]:
+    return [a_task(name, prompt="the same", **values) for name in names]
 
 
 def added(store: Store, *tasks: Task, **options: Any) -> Any:
@@ -61,7 +61,7 @@ def test_each_task_keeps_its_own_metadata(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "follows"),
+    ("changes", "follows"),
     [
         ({}, True),
         ({"temperature": 0.0}, False),  # it says another thing than nothing
@@ -80,9 +80,9 @@ def test_each_task_keeps_its_own_metadata(store: Store) -> None:
     ],
     ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else None,
 )
-def test_only_an_equal_task_becomes_a_duplicate(store: Store, wish: dict[str, Any], follows: bool) -> None:
+def test_only_an_equal_task_becomes_a_duplicate(store: Store, changes: dict[str, Any], follows: bool) -> None:
     added(store, *same("a"))
-    assert added(store, a_task("b", **({"prompt": "the same"} | wish))).duplicates == follows
+    assert added(store, a_task("b", **({"prompt": "the same"} | changes))).duplicates == follows
 
 
 @pytest.mark.parametrize(("temperature", "follows"), [(None, True), (0.0, True), (0.7, False)])

@@ -59,7 +59,7 @@ def test_an_id_added_twice_at_once_counts_once(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "is_new_content"),
+    ("changes", "is_new_content"),
     [
         ({"messages": (Message("user", "other"),)}, True),
         ({"messages": (Message("system", "prompt of t1"),)}, True),
@@ -83,10 +83,10 @@ def test_an_id_added_twice_at_once_counts_once(store: Store) -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_content_is_every_field_that_decides_the_answer(
-    store: Store, wish: dict[str, Any], is_new_content: bool
+    store: Store, changes: dict[str, Any], is_new_content: bool
 ) -> None:
     store.intake.add_tasks([a_task()], now=NOW)
-    report = store.intake.add_tasks([dataclasses.replace(a_task(), **wish)], now=NOW)
+    report = store.intake.add_tasks([dataclasses.replace(a_task(), **changes)], now=NOW)
     assert report.changed_count == is_new_content
     assert report.existing == (not is_new_content)
 

@@ -69,11 +69,11 @@ def test_a_process_killed_while_it_writes_leaves_no_task_half_written(path: Path
         register(store)
         with start("finish", path) as child:
             assert child.stdout is not None
-            told = [child.stdout.readline().strip() for _ in range(lines)]
+            reported = [child.stdout.readline().strip() for _ in range(lines)]
             child.kill()
         assert_sums_are_true(store)
         done = list(store.result_sync.all_results("b"))
-        assert len(done) >= told.count("finished") * 20  # what was acknowledged is there
+        assert len(done) >= reported.count("finished") * 20  # what was acknowledged is there
         for stored in done:
             assert stored.result.output == f"answer to {stored.result.task.id}"
             assert len(stored.result.attempts) == 2

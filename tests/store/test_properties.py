@@ -68,8 +68,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(ids=some_ids, kind=st.sampled_from(["general", "research"]), rerun=st.booleans())
     def add(self, ids: set[str], kind: str, rerun: bool) -> None:
-        handed_in = [a_task(id, task_type=kind) for id in sorted(ids)]
-        report = self.store.intake.add_tasks(handed_in, now=NOW, rerun_changed=rerun)
+        submitted = [a_task(id, task_type=kind) for id in sorted(ids)]
+        report = self.store.intake.add_tasks(submitted, now=NOW, rerun_changed=rerun)
         new = ids - self.status.keys()
         assert report.added == len(new)
         assert report.added + report.existing + report.changed_count + report.replaced == len(ids)

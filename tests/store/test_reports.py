@@ -55,9 +55,9 @@ def test_usage_is_summed_by_the_requested_keys(
     used: Store, group_by: tuple[str, ...], calls: dict[tuple[object, ...], int]
 ) -> None:
     rows = used.reports.usage(T0, T0 + 24 * HOUR, group_by)  # type: ignore[arg-type]
-    told = {row.key: row.sums.calls for row in rows}
-    assert told.items() >= calls.items()
-    assert sum(told.values()) == 6
+    calls_by_key = {row.key: row.sums.calls for row in rows}
+    assert calls_by_key.items() >= calls.items()
+    assert sum(calls_by_key.values()) == 6
 
 
 def test_usage_of_a_period_without_calls_is_empty(used: Store) -> None:

@@ -68,9 +68,9 @@ def test_a_preview_reports_new_and_changed_tasks_and_those_that_would_run(store:
     store.intake.add_tasks([waiting], now=NOW)
     other = dataclasses.replace(changed, max_tokens=1)
     file = [done, cut, other, waiting, new]
-    report, to_ask = store.intake.preview(file)
+    report, to_run = store.intake.preview(file)
     assert (report.added, report.existing, report.changed) == (1, 3, (changed.id,))
-    assert to_ask == [waiting, new]
+    assert to_run == [waiting, new]
     assert store.intake.preview(file, truncated=True)[1] == [cut, waiting, new]
     assert store.intake.preview(file, changed=True)[1] == [other, waiting, new]
     assert store.intake.preview(file, statuses=[TaskStatus.SUCCEEDED])[1] == file
@@ -80,11 +80,13 @@ def test_a_preview_reports_new_and_changed_tasks_and_those_that_would_run(store:
 def test_a_retried_expired_task_has_as_much_time_as_at_first(store: Store) -> None:
     store.intake.add_tasks([a_task(deadline_at=NOW + 60)], now=NOW)
     register(store)
-    for asked_at in (NOW, NOW + 1000, NOW + 5000):
-        (task,) = store.queue.claim("me", 1, now=asked_at)
-        assert task.deadline_at == asked_at + 60
+    for claimed_at in (NOW, NOW + 1000, NOW + 5000):
+        (task,) = store.queue.claim("me", 1, now=claimed_at)
+        assert task.deadline_at == claimed_at + 60
         store.queue.finish("me", [a_result(task, status=TaskStatus.EXPIRED, output=None)])
-        store.admin.retry_ended("b", [TaskStatus.EXPIRED], now=asked_at + (1000 if asked_at == NOW else 4000))
+        store.admin.retry_ended(
+            "b", [TaskStatus.EXPIRED], now=claimed_at + (1000 if claimed_at == NOW else 4000)
+        )
 
 
 def test_claims_of_the_dead_are_queued_again_before_a_registration(store: Store) -> None:

@@ -20,12 +20,12 @@ from typing import Any
 from tests.helpers import ROOT, Script
 
 from .browser import chromium
-from .stack import Asker
+from .stack import JsonClient
 
 LAST_WEEK = "tickets of last week.jsonl"
 FOLDER = ROOT / "docs" / "screenshots"
 TYPES = ("general", "research", "analysis", "code_generation", "creative_writing")
-TOLD = {"anthropic": 900, "openai": 1200, "gemini": 300}  # requests per minute
+CONFIGURED = {"anthropic": 900, "openai": 1200, "gemini": 300}  # requests per minute
 SIMULATOR = {
     "seed": 3,
     "providers": {
@@ -54,7 +54,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made:
         cwd = Path(made)
-        limits = [f"[providers.{name}.limits]\nrequests_per_minute = {n}" for name, n in TOLD.items()]
+        limits = [f"[providers.{name}.limits]\nrequests_per_minute = {n}" for name, n in CONFIGURED.items()]
         (cwd / "own.toml").write_text("\n".join(limits), encoding="utf-8")
         (cwd / "simulator.json").write_text(json.dumps(SIMULATOR), encoding="utf-8")
         lines = "".join(json.dumps(row) + "\n" for row in FILE)
@@ -68,27 +68,27 @@ def main(folder: Path) -> None:
             pages.wait_for("pages on ")
             found = re.search(r"pages on (http://\S+)", pages.out)
             assert found
-            asker = Asker(found[1])
-            _create_load(asker)
+            api = JsonClient(found[1])
+            _create_load(api)
             with chromium() as browser:
-                _take_all(browser, asker, cwd / "reviews.jsonl", folder)
+                _take_all(browser, api, cwd / "reviews.jsonl", folder)
     if shutil.which("pngquant"):
         pictures = [str(path) for path in folder.glob("*.png")]
         subprocess.run(["pngquant", "--force", "--ext", ".png", "--quality", "70-95", *pictures], check=True)
 
 
-def _create_load(asker: Asker) -> None:
+def _create_load(api: JsonClient) -> None:
     """Some tasks answered, many waiting, and a little history."""
     rows = [
         {"id": f"ticket-{n:04}", "prompt": _PROMPTS[n % len(_PROMPTS)].format(n), "task_type": TYPES[n % 5]}
         for n in range(1, 4001)
     ]
-    asker.ask("/api/tasks", {"tasks": rows[:200], "batch": LAST_WEEK, "wait_s": 45})
+    api.call("/api/tasks", {"tasks": rows[:200], "batch": LAST_WEEK, "wait_s": 45})
     for body in ({"preset": "performance"}, {"weights": {"anthropic": 0.3, "openai": 0.45, "gemini": 0.25}}):
-        asker.ask("/api/providers/rebalance", body)
-    asker.ask("/api/tasks", {"tasks": rows, "batch": "tickets.jsonl"})
-    asker.ask("/api/tasks", {"prompt": "Is anybody there?", "priority": 9})
-    asker.until_noticed()
+        api.call("/api/providers/rebalance", body)
+    api.call("/api/tasks", {"tasks": rows, "batch": "tickets.jsonl"})
+    api.call("/api/tasks", {"prompt": "Is anybody there?", "priority": 9})
+    api.until_noticed()
 
 
 _PROMPTS = (
@@ -100,8 +100,8 @@ _PROMPTS = (
 )
 
 
-def _take_all(browser: Any, asker: Asker, file: Path, folder: Path) -> None:
-    tasks = asker.ask(
+def _take_all(browser: Any, api: JsonClient, file: Path, folder: Path) -> None:
+    tasks = api.call(
         "/api/tasks?batch=tickets of last week.jsonl&status=succeeded&limit=500".replace(" ", "%20")
     )["tasks"]
     eventful = max(tasks, key=lambda task: int(task["attempts"]))
@@ -120,9 +120,9 @@ def _take_all(browser: Any, asker: Asker, file: Path, folder: Path) -> None:
             page = context.new_page()
             page.set_default_timeout(120_000)
             for name, path in paths.items():
-                page.goto(asker.url + path)
+                page.goto(api.url + path)
                 page.screenshot(path=folder / f"{name}-{scheme}-{kind}.png", full_page=name != "tasks")
-            page.goto(asker.url)
+            page.goto(api.url)
             page.set_input_files("input[type=file]", file)
             page.get_by_role("button", name="Preview file").click()
             page.wait_for_url("**/uploads/**")

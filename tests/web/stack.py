@@ -16,18 +16,18 @@ from src.simulator.process import SimulatorProcess
 from tests.helpers import ROOT, Script, live_environment
 
 NAMES = ("anthropic", "openai", "gemini")
-TOLD = "\n".join(f"[providers.{name}.limits]\nrequests_per_minute = 30000" for name in NAMES)
-CONFIG = f"[breaker]\nrecovery_timeout_s = 60.0\nhealth_interval_s = 60.0\n{TOLD}\n"
+LIMITS = "\n".join(f"[providers.{name}.limits]\nrequests_per_minute = 30000" for name in NAMES)
+CONFIG = f"[breaker]\nrecovery_timeout_s = 60.0\nhealth_interval_s = 60.0\n{LIMITS}\n"
 QUICK = {"latency": {"first_token_s": 0.01, "per_token_s": 0.0}, "output_tokens": {"mean": 30.0}}
 
 
 @dataclass(frozen=True)
-class Asker:
+class JsonClient:
     """A client of the API at `url`."""
 
     url: str
 
-    def ask(self, path: str, body: Any = None) -> Any:
+    def call(self, path: str, body: Any = None) -> Any:
         request = urllib.request.Request(self.url + path, headers={"Content-Type": "application/json"})  # noqa: S310
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(request, data, timeout=60) as response:  # noqa: S310
@@ -35,13 +35,13 @@ class Asker:
 
     def until_noticed(self) -> None:
         """Wait until the orchestrator has read the settings again, which it does once a second."""
-        asked_at = self.ask("/api/providers/status")["now"]
-        while (self.ask("/api/providers/status")["at"] or 0.0) < asked_at + 1.1:
+        called_at = self.call("/api/providers/status")["now"]
+        while (self.call("/api/providers/status")["at"] or 0.0) < called_at + 1.1:
             pass
 
 
 @dataclass(frozen=True)
-class Stack(Asker):
+class Stack(JsonClient):
     """Simulator, orchestrator and pages, each in a process of its own."""
 
     simulator: SimulatorProcess
@@ -49,9 +49,9 @@ class Stack(Asker):
     def answer(self, count: int, batch: str) -> Counter[str]:
         """Submit untyped tasks and wait for all. Returns the number of answers by provider."""
         rows = [{"prompt": f"Question {i} of {batch}"} for i in range(count)]
-        done = self.ask("/api/tasks", {"tasks": rows, "batch": batch, "wait_s": 60})
+        done = self.call("/api/tasks", {"tasks": rows, "batch": batch, "wait_s": 60})
         assert {task["status"] for task in done["tasks"]} == {"succeeded"}
-        served = self.ask(f"/api/tasks?batch={batch}&limit=500")["tasks"]
+        served = self.call(f"/api/tasks?batch={batch}&limit=500")["tasks"]
         return Counter(task["provider"] for task in served)
 
 

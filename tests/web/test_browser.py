@@ -279,11 +279,11 @@ def test_a_page_after_a_form_error_refreshes_itself(served: Served, troubled: An
     page.get_by_label("Max tokens").fill("many")
     page.get_by_role("button", name="Submit").click()
     page.get_by_role("alert").filter(has_text="max_tokens").wait_for()
-    asked: list[str] = []
-    page.on("request", lambda request: request.resource_type == "fetch" and asked.append(request.url))
+    fetched: list[str] = []
+    page.on("request", lambda request: request.resource_type == "fetch" and fetched.append(request.url))
     page.evaluate("document.getElementById('main').dataset.refresh = '0.1'; schedule()")
     page.locator("#refreshed", has_text="Refreshed").wait_for()
-    assert asked and {url.removeprefix(served.url) for url in asked} == {"/"}
+    assert fetched and {url.removeprefix(served.url) for url in fetched} == {"/"}
     assert page.get_by_label("Prompt").input_value() == "Why?"
 
 

@@ -74,12 +74,12 @@ def test_a_disabled_provider_is_not_reported_as_without_a_key(tmp_path: Path) ->
         client = create_app(AppContext(settings, store, simulated=True, providers={"openai"})).test_client()
         shown = client.get("/api/providers/status").json["providers"]
         balancer = ProviderLoadBalancer(settings, now=0.0, configured={"openai"})
-    told = {"anthropic": "no key in ANTHROPIC_API_KEY", "gemini": "switched off in the configuration"}
+    wanted_text = {"anthropic": "no key in ANTHROPIC_API_KEY", "gemini": "switched off in the configuration"}
     for reasons in (
         {p["name"]: p["reason"] for p in shown if p["state"] == "not_configured"},
         {p.name: p.reason for p in balancer.snapshot(0.0).providers if p.state == "not_configured"},
     ):
-        assert reasons == told
+        assert reasons == wanted_text
 
 
 @pytest.mark.parametrize(("after_s", "state"), [(1, "running"), (11, "silent"), (7200, "silent")])
@@ -100,9 +100,9 @@ def test_the_pages_name_the_command_for_this_state(
 ) -> None:
     store.orchestrators.retire(ME, now=filled.now)
     client = make_app(start_command="python real_agent_orchestrator.py --state-dir elsewhere").test_client()
-    told = "real_agent_orchestrator.py --state-dir elsewhere"
-    assert f"Start it with <code>python {told}</code>" in client.get("/provider-status").text
-    assert f"no orchestrator is running; start one with: python {told}" in client.get("/").text
+    wanted_text = "real_agent_orchestrator.py --state-dir elsewhere"
+    assert f"Start it with <code>python {wanted_text}</code>" in client.get("/provider-status").text
+    assert f"no orchestrator is running; start one with: python {wanted_text}" in client.get("/").text
 
 
 def test_a_stopped_orchestrator_is_distinguished_from_a_silent_one(
@@ -208,8 +208,10 @@ def test_the_end_of_an_event_is_shown_and_in_its_json(
     (row,) = client.get("/api/events?kind=quota_exhausted").json["events"]
     assert row["fields"] == {"until": until}
     page = client.get("/").text
-    told = re.search(r"gemini: quota spent, until (<time .*?</time>)", page)
-    assert told and f'datetime="{iso_time(until)}"' in told[1], "the page's script makes it the reader's time"
+    moment = re.search(r"gemini: quota spent, until (<time .*?</time>)", page)
+    assert moment and f'datetime="{iso_time(until)}"' in moment[1], (
+        "the page's script makes it the reader's time"
+    )
     needs = [need["text"] for need in client.get("/api/dashboard").json["attention"]]
     assert "gemini: quota spent, for another 2 h (5.0 s ago)" in needs
 
@@ -250,11 +252,11 @@ def test_each_reason_to_wait_says_when_a_task_can_go(
         ME, now=filled.now, snapshot=replace(balancer.snapshot(filled.now), waiting_for=waits)
     )
     rows = re.findall(r"<tr><td>(.*?)</td><td.*?</td>\s*<td[^>]*>(.*?)</td></tr>", client.get("/").text)
-    assert dict(rows) == {wait_text(reason): told for reason, (_, told) in reasons.items()}
+    assert dict(rows) == {wait_text(reason): wanted_text for reason, (_, wanted_text) in reasons.items()}
 
 
 @pytest.mark.parametrize(
-    ("kind", "detail", "told"),
+    ("kind", "detail", "wanted_text"),
     [
         (RefusalKind.RATE_LIMIT, "tokens", "token limit reached"),
         (RefusalKind.LIMITS_UNKNOWN, "", "waiting for its first reply, which reports its limits"),
@@ -262,8 +264,8 @@ def test_each_reason_to_wait_says_when_a_task_can_go(
         (RefusalKind.OTHER, "a text of an earlier version", "a text of an earlier version"),
     ],
 )
-def test_why_a_provider_was_not_chosen_does_not_name_it(kind: str, detail: str, told: str) -> None:
-    assert why_not(Candidate("openai", "gpt-6-luna", 0.4, kind, detail)) == told
+def test_why_a_provider_was_not_chosen_does_not_name_it(kind: str, detail: str, wanted_text: str) -> None:
+    assert why_not(Candidate("openai", "gpt-6-luna", 0.4, kind, detail)) == wanted_text
 
 
 def test_calls_that_a_crash_cut_off_are_no_task_type(
@@ -319,11 +321,11 @@ def test_the_next_page_of_a_list_keeps_its_filter(
 
 def test_a_batch_is_cancelled_after_a_confirmation_with_the_count(client: FlaskClient, store: Store) -> None:
     form = {"csrf": csrf_of(client), "batch": BATCH}
-    asked = client.post("/batches/cancel", data=form)
+    confirmation = client.post("/batches/cancel", data=form)
     counts = store.reports.task_counts(BATCH)
     still_open = counts[TaskStatus.QUEUED] + counts[TaskStatus.RUNNING]
-    assert asked.status_code == 200 and still_open > 1
-    assert f"Cancel {still_open} tasks" in asked.text and store.reports.task_counts(BATCH) == counts
+    assert confirmation.status_code == 200 and still_open > 1
+    assert f"Cancel {still_open} tasks" in confirmation.text and store.reports.task_counts(BATCH) == counts
     done = client.post("/batches/cancel", data={**form, "confirmed": "yes"})
     assert done.status_code == 303 and store.reports.task_counts(BATCH)[TaskStatus.QUEUED] == 0
 
@@ -536,7 +538,7 @@ def test_an_upload_can_be_discarded(client: FlaskClient, filled: FilledState) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "wanted_text"),
     [
         (b"[{}]", "the file is a JSON array"),
         (b"\xff\xfea\x00", "the file is UTF-16"),
@@ -546,11 +548,11 @@ def test_an_upload_can_be_discarded(client: FlaskClient, filled: FilledState) ->
     ids=["array", "utf-16", "empty", "picture"],
 )
 def test_a_file_without_tasks_is_refused_with_the_reason(
-    client: FlaskClient, content: bytes, told: str, filled: FilledState
+    client: FlaskClient, content: bytes, wanted_text: str, filled: FilledState
 ) -> None:
     name = "x.jsonl" if content.startswith(b"[") else "x"
     sent = client.post("/uploads", data={"csrf": csrf_of(client), "file": (io.BytesIO(content), name)})
-    assert sent.status_code == 422 and told in sent.text
+    assert sent.status_code == 422 and wanted_text in sent.text
     assert list((filled.settings.state_dir / "uploads").iterdir()) == []
 
 

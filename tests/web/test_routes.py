@@ -33,7 +33,9 @@ class Route:
     wrong_method: str = "DELETE"
     rule: str = field(default="")  # as Flask knows it, where that differs from the path
 
-    def ask(self, client: FlaskClient, filled: FilledState, csrf: str = "", **options: Any) -> TestResponse:
+    def request(
+        self, client: FlaskClient, filled: FilledState, csrf: str = "", **options: Any
+    ) -> TestResponse:
         path = self.path.format(
             answered=filled.answered_row, failed=filled.failed_row, queued=filled.queued_row
         )
@@ -153,7 +155,7 @@ def test_a_route_answers_with_its_status_and_all_headers(
     route: Route, client: FlaskClient, filled: FilledState
 ) -> None:
     csrf = "" if route.form is None else csrf_of(client)
-    response = route.ask(client, filled, csrf)
+    response = route.request(client, filled, csrf)
     assert response.status_code == route.status, response.text
     assert response.headers["Content-Type"] == (route.kind if route.status not in (303,) else HTML)
     for name, value in HEADERS.items():
@@ -180,7 +182,7 @@ def test_another_method_is_refused(route: Route, refusing: MakeClient) -> None:
 @every_route
 def test_an_unknown_host_is_refused(route: Route, refusing: MakeClient, filled: FilledState) -> None:
     for host in ("evil.example", "localhost.evil.example:5000", "10.1.2.3", "[2001:db8::1]:5000"):
-        check_error(route.ask(refusing(), filled, headers={"Host": host}), 421, "host_not_allowed")
+        check_error(route.request(refusing(), filled, headers={"Host": host}), 421, "host_not_allowed")
 
 
 FROM_ELSEWHERE = (
@@ -197,7 +199,7 @@ def test_another_site_changes_nothing(route: Route, refusing: MakeClient, filled
     client = refusing()
     csrf = csrf_of(client) if route.method == "POST" else ""
     for headers in FROM_ELSEWHERE:
-        response = route.ask(client, filled, csrf, headers=headers)
+        response = route.request(client, filled, csrf, headers=headers)
         if route.method == "POST":
             check_error(response, 403, "cross_site")
         else:
@@ -211,7 +213,7 @@ def test_without_the_right_token_nothing_is_shown(
 ) -> None:
     client = refusing(TOKEN)
     for given in ("", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x"):
-        response = route.ask(client, filled, headers={"Authorization": given} if given else {})
+        response = route.request(client, filled, headers={"Authorization": given} if given else {})
         if route.open:
             assert response.status_code in (200, 403, route.status)  # 403: a form without its word
         elif route.kind == JSON or given.startswith("Bearer"):
@@ -226,7 +228,7 @@ def test_without_the_right_token_nothing_is_shown(
 @every_route
 def test_with_the_token_a_route_answers(route: Route, make_app: AppMaker, filled: FilledState) -> None:
     client = make_app({"ORCHESTRATOR_TOKEN": TOKEN}).test_client()
-    response = route.ask(client, filled, headers={"Authorization": f"Bearer {TOKEN}"})
+    response = route.request(client, filled, headers={"Authorization": f"Bearer {TOKEN}"})
     allowed = {route.status, 200, 403} if route.open else {route.status}  # 200: the login page is needed now
     assert response.status_code in allowed, response.text
     response.close()

@@ -151,20 +151,27 @@ def test_guesses_are_throttled_and_a_right_token_always_works(filled: FilledStat
     )
     client = app.test_client()
 
-    def ask(token: str, address: str = "127.0.0.1") -> int:
+    def status_of(token: str, address: str = "127.0.0.1") -> int:
         headers = {"Authorization": f"Bearer {token}"}
         return client.get("/api/events", headers=headers, environ_base={"REMOTE_ADDR": address}).status_code
 
-    assert [ask("wrong") for _ in range(5)] == [401] * 5
-    assert (ask("wrong"), ask(ALICE), ask("wrong")) == (429, 200, 429)  # and Alice's coming in resets nothing
+    assert [status_of("wrong") for _ in range(5)] == [401] * 5
+    assert (status_of("wrong"), status_of(ALICE), status_of("wrong")) == (
+        429,
+        200,
+        429,
+    )  # and Alice's coming in resets nothing
     assert sign_in(client) == 303
-    assert (ask("wrong", "127.0.0.200"), ask("wrong", "127.0.1.1")) == (429, 401)  # counted by network
+    assert (status_of("wrong", "127.0.0.200"), status_of("wrong", "127.0.1.1")) == (
+        429,
+        401,
+    )  # counted by network
     clock.advance(1.1)
-    assert ask("wrong") == 401
+    assert status_of("wrong") == 401
     refused = client.get("/api/events", headers={"Authorization": "Bearer wrong"})
     assert refused.headers["Retry-After"] == "3"
     clock.advance(7200.0)
-    assert [ask("wrong") for _ in range(5)] == [401] * 5
+    assert [status_of("wrong") for _ in range(5)] == [401] * 5
 
 
 @pytest.mark.parametrize(
@@ -543,7 +550,7 @@ def test_a_submitter_cannot_change_tasks_of_others(
     assert store.reports.task_counts() == before
 
 
-def test_a_submitter_who_cancels_the_queue_cancels_only_their_tasks(
+def test_a_submitter_that_cancels_the_queue_cancels_only_their_tasks(
     shared: FlaskClient, store: Store
 ) -> None:
     shared.post("/api/tasks", json={"id": "bobs", "prompt": "Mine"}, headers=BEARERS["bob"])
