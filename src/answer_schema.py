@@ -1,13 +1,13 @@
 """The JSON schema that an answer must match: whether it is a schema, and whether an answer matches it.
 
 A schema comes from a user's row and an answer from a model, so neither is trusted. A schema may only refer to
-itself (nothing is fetched), nests `DEEPEST` levels at most, and has at most `MOST_EXPANSIONS` references when
-all are written out; one that never ends is refused when it comes in. Judging an answer has a time limit: a
-short one on the event loop, a longer one in a thread. `format` is a note to the model and is not checked, as
-JSON schema has it by default.
+itself (nothing is fetched), nests `DEEPEST` levels at most, and has at most `MOST_EXPANSIONS` expanded
+references. One that recurses without end is refused at submission. Validating an answer has a time limit: a
+short one on the event loop, a longer one in a thread. `format` is a note to the model and is not checked,
+which is JSON Schema's default.
 
 Models wrap JSON into code fences and sentences in spite of the instructions; `answer_text` finds it. The
-last whole JSON outside of thinking that matches is the answer, and only what belongs to it is handed on.
+last complete JSON outside of thinking that matches is the answer, and only that JSON is returned.
 """
 
 from __future__ import annotations

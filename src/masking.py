@@ -16,11 +16,11 @@ _KEY_LIKE = re.compile(
 
 
 def without_keys(text: str) -> str:
-    """`text` with a mask over all that looks like a key. Its prefix stays, to tell which key it was."""
+    """`text` with a mask over all that looks like a key. Its prefix stays, to identify the key."""
     return _KEY_LIKE.sub(lambda found: f"{found[1] or found[2] or ''}{MASK}", text)
 
 
-_PIECE_CHARS = 8  # a shorter piece of a key tells little, and would match ordinary words
+_PIECE_CHARS = 8  # a shorter piece of a key reveals little, and would match ordinary words
 _BETWEEN = r"(?:\\[nrt]|\W){0,8}"  # line ends, quotes, spaces and their escapes, where a text breaks a key
 
 

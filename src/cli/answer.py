@@ -47,8 +47,8 @@ def answer(
     Settings and keys are those of the command line.
 
     With a key it spends at once, without a question; `confirm_above_usd` does not apply. `max_cost_usd` is
-    the most that the tasks may cost; without it only `[budgets]` applies. A task that the money does not
-    reach comes back as `cancelled`, with the budget as its error.
+    the most that the tasks may cost; without it only `[budgets]` applies. A task that the budget
+    does not cover comes back as `cancelled`, with the budget as its error.
 
     Several threads may call it at once: one pool works at a time, unless a server answers for all. The call
     blocks its thread; in a running event loop use `await asyncio.to_thread(answer, tasks)`.
@@ -58,7 +58,7 @@ def answer(
     it. Ctrl-C lets the calls in flight finish and raises KeyboardInterrupt. No task stays queued after an
     exception.
     """
-    if isinstance(tasks, str | bytes | Mapping):  # each letter, or key, would be a task
+    if isinstance(tasks, str | bytes | Mapping):  # else each letter, or key, would be a task
         raise InputError("answer takes a list of tasks; a single one is answer([task])")
     if max_cost_usd is not None and not max_cost_usd > 0:
         raise InputError(f"max_cost_usd is {max_cost_usd!r}; it must be above 0")

@@ -44,7 +44,7 @@ class Console:
         return json.dumps({"note": text, **known})
 
     def write_error(self, text: str) -> None:
-        """Write to standard error. A terminal or a pipe that is gone is no reason to end a run."""
+        """Write to standard error. A closed terminal or pipe does not end a run."""
         with suppress(OSError):
             sys.stderr.write(text)
             sys.stderr.flush()

@@ -1,8 +1,7 @@
 """The time and money that the rest of a run will take, daily limits and their resets included.
 
-Each provider continues at its present rate until its daily quota is used up, then waits for the reset. One
-that is held for long resumes when its hold ends, at the rate it had. Before there is a rate, the plan of the
-run stands in for it.
+Each provider continues at its present rate until its daily quota is used up, then waits for the reset. After
+a long hold it resumes at its earlier rate. Until a rate is known, the run's plan is used.
 """
 
 from __future__ import annotations

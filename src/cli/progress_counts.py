@@ -112,7 +112,7 @@ class ProgressCounts:
         return (after[provider] - before[provider]) / max(until - since, 1.0)
 
     def best_rate(self, provider: str) -> float:
-        """The highest rate it has had: what it comes back to after a pause."""
+        """Its highest rate so far, which it resumes after a pause."""
         return self._best.get(provider, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Bring a results file in line with the store, which is the truth, before and after a run.
+"""Make a results file consistent with the store, before and after a run.
 
 reconcile          remove outdated rows, then append missing ones
 drop_stale_rows    the first half alone, after tasks were queued again

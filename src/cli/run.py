@@ -182,7 +182,7 @@ class _Run:
             ),
             quiet=how.quiet,
         )
-        if session.store.result_sync.stale(name):  # rows that someone has queued again on the pages meanwhile
+        if session.store.result_sync.stale(name):  # rows that were queued again on the pages meanwhile
             self._reconcile()
         return report.spent
 

@@ -30,7 +30,7 @@ from .views import View, make_view
 if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
 
-DRAINED, STOPPED, BUDGET = "drained", "stopped", "budget"  # the ends of a run that a person has chosen
+DRAINED, STOPPED, BUDGET = "drained", "stopped", "budget"  # ends of a run that the user chose
 SUPERSEDED, STORE_LOST = "superseded", "store_lost"
 
 
@@ -89,7 +89,7 @@ def _spent_text(report: RunReport, left: int, *, is_one_batch: bool) -> str:
 
 
 def failure(report: RunReport) -> OrchestratorError:
-    """The error of a run that ended for a reason other than a person or a budget."""
+    """The error of a run that neither the user nor a budget ended."""
     kind = StoreError if report.stopped in {SUPERSEDED, STORE_LOST} else ConfigError
     return kind(report.why or report.stopped)
 

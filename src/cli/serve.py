@@ -146,7 +146,7 @@ class ExamplesSink(QueueSink):
             self.progress = self._served
 
     def finish(self) -> int:
-        """Print the examples' table unless that is done; returns their exit code."""
+        """Print the examples' table once; returns their exit code."""
         if not self._printed:
             self._printed = True
             self._print_table()

@@ -31,7 +31,7 @@ SHOW_CURSOR = "\x1b[?25h"  # a progress display hides it
 class StopListener:
     """Calls `press(1)` and `press(2)` on the loop for the first and the second stop signal.
 
-    `last_words` returns the exit code, and a line about what is lost. `hopeless` tells whether a clean stop
+    `last_words` returns the exit code, and a line about what is lost. `hopeless` returns whether a clean stop
     would have to wait for a failing database. A context manager, made in the main thread.
     """
 

@@ -47,7 +47,7 @@ from .event_text import event_text
 logger = logging.getLogger(__name__)
 Keep = Callable[[str, Callable[[], Awaitable[None]]], Coroutine[Any, Any, None]]
 
-_TEXT_CHARS = 1_000  # of a message: a provider's error may quote whole prompts
+_TEXT_CHARS = 1_000  # of a message, since a provider's error may quote whole prompts
 _FIELD_CHARS = 200
 _ANSWER_BYTES = 500  # of the webhook's answer, which is one word from Slack
 _REMEMBERED = 2_000  # events that were sent

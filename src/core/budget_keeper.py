@@ -1,11 +1,11 @@
 """Budgets across restarts: loaded from what was spent, and reserved on the disk before each call.
 
-A call that was in flight when the process was killed may have been billed. So before a call leaves, what it
-may cost at most is on the disk (`reserve`), per provider, batch and submitter, and stays there until its
-attempt is stored. The stored reservation is raised when the sum of calls in flight reaches a new peak, and
-trimmed each second. The next orchestrator books the reservation of a killed one as uncertain, as far as the
-budgets had headroom: more cannot have been in flight. Calls are reserved without budgets too, so that the
-books miss nothing that was billed. A simulated run keeps neither budgets nor reservations.
+A call in flight when the process is killed may have been billed. So its highest cost is committed before the
+call (`reserve`), per provider, batch and submitter, and stays reserved until its attempt is stored. The
+stored reservation is raised when the sum of calls in flight reaches a new peak, and trimmed each second. The
+next orchestrator books the reservation of a killed one as uncertain, as far as the budgets had headroom: more
+cannot have been in flight. Calls are reserved without budgets too, so that the books miss nothing that was
+billed. A simulated run keeps neither budgets nor reservations.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class BudgetKeeper:
         self._store, self._thread, self._incarnation = store, thread, incarnation
         self._in_flight: Counter[Account] = Counter()  # what calls in flight may cost at most, nano-dollars
         self._reserved: dict[Account, int] = {}  # what the disk has
-        self._in_doubt = False  # whether the disk may have something else
+        self._in_doubt = False  # whether the disk may differ
         self._writing = asyncio.Lock()
 
     async def load(self, now: float) -> None:
@@ -101,7 +101,7 @@ class BudgetKeeper:
     async def reserve(self, placement: Placement) -> None:
         """Return when what this call may cost is on the disk, however long that takes.
 
-        May be cancelled, since nothing has left yet; `release` is due all the same.
+        May be cancelled, since nothing was sent yet; `release` is due even then.
         """
         if not self._reserves:
             return

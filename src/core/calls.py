@@ -32,19 +32,19 @@ GIVEN_UP = "given up: no reply within the expected time"
 
 @dataclass(slots=True)
 class Call:
-    """One call; its fields are filled in as it goes on."""
+    """One call; its fields are filled in during the call."""
 
     placement: Placement
     started_at: float  # epoch seconds; when it was placed, until it is sent
     sent: bool = False  # it may have reached the provider
-    given_up: bool = False  # cancelled because the network has swallowed it
+    given_up: bool = False  # cancelled because it was lost in a network outage
     completion: Completion | None = None
     error: ProviderError | None = None
     running: asyncio.Task[None] | None = None
 
 
 class CallGate:
-    """What every call passes before it leaves and after it has ended."""
+    """The steps before and after every call."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class CallRunner:
         return tuple(call.placement.task.row for call in self._calls.values() if call.sent)
 
     def start(self, placement: Placement) -> None:
-        """Begin a call on the running loop. It settles by itself, however it ends."""
+        """Begin a call on the running loop. It always settles itself."""
         call = self._calls[placement.permit] = self._gate.open(placement)
         call.running = asyncio.create_task(self._run(call))
 

@@ -57,7 +57,7 @@ class BlockedOwners:
         return frozenset(self._blocked)
 
     def spent_budget(self) -> BudgetRefusal | None:
-        """The budget without a reset that blocks every task that is left; None while any task may go on."""
+        """The budget without a reset that blocks every remaining task; None while any task may continue."""
         if self._scheduler.waiting:
             return self._scheduler.spent_budget()
         return next((refusal for refusal in self._blocked.values() if refusal.until is None), None)

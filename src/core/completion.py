@@ -10,7 +10,7 @@ from .run_end import RunEnd
 
 
 class CompletionCheck:
-    """Whether every task is over, or none that is left may go on."""
+    """Whether every task has ended, or no remaining one may continue."""
 
     def __init__(
         self, claims: TaskClaims, calls: CallRunner, result_writer: ResultWriter, end: RunEnd

@@ -1,6 +1,6 @@
-"""What happens each second beside the calls.
+"""Periodic work, each second, beside the calls.
 
-Housekeeper    what time alone brings about; it needs no store, and goes on while the database is down
+Housekeeper    work that depends on time alone; it needs no store, and continues while the database is down
 StoreSync      with the store: settings, commands, heartbeats, reserved money, learned limits
 """
 
@@ -26,7 +26,7 @@ SAVE_LEARNED_EVERY_S = 10.0
 
 
 class Housekeeper:
-    """Notices a lost database file, a clock jump, a lost lead, and calls that no answer will come to."""
+    """Detects a lost database file, a clock jump, a lost lead, and calls that will get no answer."""
 
     def __init__(
         self,

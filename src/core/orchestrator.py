@@ -240,9 +240,7 @@ class Orchestrator:
 
     async def _close(self) -> None:
         now = self._session.clock.now
-        with self._reporter.supervisor.guarding(
-            "closing connections"
-        ):  # the rest has to be done all the same
+        with self._reporter.supervisor.guarding("closing connections"):  # the other steps are still due
             for adapter in self._adapters.values():
                 await adapter.close()
             await self._alerter.close()
@@ -261,7 +259,7 @@ class Orchestrator:
             self._placer.place()
 
     def _report_late_answer(self, request: CompletionRequest, usage: Usage) -> None:
-        """A call that was given up is answered after all: it is booked already, as uncertain."""
+        """An abandoned call was answered later; it is already booked as uncertain."""
         text = f"{request.model} answered a call that was given up: {usage.total_tokens:,} tokens were billed"
         self._reporter.report([Event(self._session.clock.now(), "late_answer", text)])
 

@@ -1,7 +1,7 @@
 """The file of rejected lines: the lines of an input file that are not valid tasks, with their reasons.
 
-It is that of the last run: each run reads all lines again, so a line that was corrected is no longer in it,
-and without rejected lines there is no file.
+Each run reads all lines and writes the file anew, so corrected lines disappear from it. Without rejected
+lines there is no file.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Finished work on its way to the disk: many results, one commit.
+"""Writes finished work to the store: many results in one commit.
 
-A task is done when its commit is, not before: only then is it reported (`on_written`), and only then does a
-row go to a results file. While a commit is under way the next results gather, so the disk sets the pace and
-not the number of tasks. While the store is unavailable the commit is retried (`StoreThread.insist`); nothing
-is dropped meanwhile. `stalled` says that answers cannot be stored now: the orchestrator then makes no further
-calls.
+A task is done when its commit is. Only then is it reported (`on_written`) and appended to a results file.
+During a commit the next results accumulate, so the number of commits depends on the disk, not on the number
+of tasks. While the store is unavailable the commit is retried (`StoreThread.insist`); nothing is dropped
+meanwhile. `stalled` says that answers cannot be stored now: the orchestrator then makes no further calls.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a run ends: by itself, drained, stopped at once, or because it may not or cannot go on."""
+"""How a run ends: finished, drained, stopped at once, or unable to continue."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class RunEnd:
         self.stopped, self.why = "store_lost", why
 
     def complete(self, stopped: Stopped = "", why: str = "", spent: BudgetRule | None = None) -> None:
-        """End because no work is left, or none that may go on."""
+        """End because no work is left that may continue."""
         if stopped:
             self.stopped, self.why, self.spent = stopped, why, spent
         self.finish()

@@ -1,17 +1,17 @@
-"""aiohttp's connections with four rules more. Only imported where an SDK is.
+"""aiohttp's connections with four additional rules. Imported only together with an SDK.
 
-- A connection is used again only if it is silent. What lies unread on it when it is taken from the pool, or
-  comes before the request is written, is no answer to this request: the connection is closed and another
-  taken. So is one that the server has closed meanwhile. Nothing was sent on either, so nothing is billed.
+- A connection is reused only if it has no unread data. Data that arrived before the request was written is
+  not its answer: the connection is closed and another one taken. The same goes for one that the server has
+  closed. Nothing was sent on either, so nothing is billed.
 - The head of an answer is given to aiohttp's parser apart from its body, so that bytes behind the body end
   the connection and not the answer.
-- Chunks that break the rules of HTTP end the answer at once. aiohttp tells this to the head alone, which has
-  been read by then, and the body would be waited for without end.
+- Chunks that break the rules of HTTP end the answer at once. aiohttp reports this to the head only, which
+  has been read by then, and would wait for the body without end.
 - A head with `Content-Length` beside `Transfer-Encoding`, or twice alike, is read as RFC 9112 (6.3) and h11
   do, and the connection is not used again. aiohttp's parser refuses both.
 
-`ResponseHandler`, `BaseConnector._factory` and `ClientRequest.write_bytes` are internals of aiohttp. The
-tests that send such answers fail where an update of it changes them.
+`ResponseHandler`, `BaseConnector._factory` and `ClientRequest.write_bytes` are internals of aiohttp. Tests
+send such answers, and fail if an update changes the internals.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Handler(ResponseHandler):
         self.used = False
         self.expects = True  # a proxy's answer to CONNECT comes before the request
         self._is_readable: Callable[[], bool] | None = None
-        self._head: bytes | None = None  # what came of a head that is not whole; None: no head is due
+        self._head: bytes | None = None  # the received part of an incomplete head; None: no head is due
 
     def set_response_params(self, **params: Any) -> None:
         """An answer's head is due."""
@@ -59,7 +59,7 @@ class Handler(ResponseHandler):
         super().set_response_params(**params)
 
     def begin(self) -> bool:
-        """The request is written now. False, and it must not be, where the connection is of no use."""
+        """The request is about to be written. False if the connection is unusable."""
         self.used = True
         self.expects = self.is_connected() and not self.should_close
         return self.expects
@@ -96,7 +96,7 @@ class Handler(ResponseHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended; before the request was written that is a `StaleConnection`."""
         rest, self._head = self._head, None
-        if rest:  # no HTTP: aiohttp says why
+        if rest:  # not HTTP: aiohttp reports why
             super().data_received(rest)
         if not self.expects:
             self.set_exception(StaleConnection("the connection was closed before the request was sent"))

@@ -11,10 +11,10 @@ _PAGE = "a web page came instead of the API's answer"
 
 
 def error_in(content: bytes) -> dict[str, Any]:
-    """The error of an error answer: its `error` object, or what stands in its place. `message` is the reason.
+    """The error in an error answer's body: its `error` object or the equivalent. `message` is the reason.
 
-    `is_page` is set where the body is no error of an API: a web page, which is not repeated, or nothing;
-    `is_flagged` where it names what a moderation has found in the prompt.
+    `is_page`: the body is not an API's error but empty or a web page, which is not repeated. `is_flagged`: it
+    names what a moderation has found in the prompt.
     """
     try:
         body = values.read_json(content).value
@@ -28,7 +28,7 @@ def error_in(content: bytes) -> dict[str, Any]:
 
 def error_of(body: object) -> dict[str, Any]:
     """The same for a body that has been read."""
-    if isinstance(body, list) and body:  # Gemini answers a list where it would have streamed
+    if isinstance(body, list) and body:  # Gemini answers a list to a streaming request
         body = body[0]
     if not isinstance(body, dict):
         return {"message": reason_in(body), "is_page": body in (None, [], ""), "is_flagged": False}
@@ -50,18 +50,18 @@ def _is_flagged(error: Mapping[str, Any]) -> bool:
     return any(values.mapping(category).get("filtered") is True for category in found.values())
 
 
-# Where the reason stands, most telling first: OpenAI and Anthropic, FastAPI, pydantic, RFC 9457, others.
+# Keys of the reason, most specific first: OpenAI and Anthropic, FastAPI, pydantic, RFC 9457, others.
 _REASONS = (
     "message", "error", "errors", "detail", "msg", "details", "error_message", "error_msg", "status_msg",
     "Message", "reason", "title", "faultstring", "fault", "description",
 )  # fmt: skip
-_ERRORS = ("error", "errors", "base_resp", "detail")  # where the object with the codes stands
+_ERRORS = ("error", "errors", "base_resp", "detail")  # keys of the object with the codes
 _PLACES = ("loc", "path")  # lists of steps
 _DEEPEST = 6
 
 
 def reason_in(value: object, depth: int = 0) -> str:
-    """The sentence in an error body of any shape, with the place in the request that it names."""
+    """The message in an error body of any shape, with the path in the request that it names."""
     if isinstance(value, str):
         return value
     if depth > _DEEPEST:
@@ -76,7 +76,7 @@ def reason_in(value: object, depth: int = 0) -> str:
 
 
 def _place_in(error: Mapping[str, Any]) -> str:
-    """The place in the request that an error names, as `messages.0.content`."""
+    """The path in the request that an error names, such as `messages.0.content`."""
     steps = next((error[key] for key in _PLACES if isinstance(error.get(key), list)), ())
     return ".".join(map(str, steps))
 
@@ -99,7 +99,7 @@ def status_in(error: Mapping[str, Any]) -> int:
 
 
 def error_beside(body: Mapping[str, Any], answer_keys: Iterable[str]) -> dict[str, Any] | None:
-    """The error inside a 200, None where the body holds none. An empty `error` beside an answer is none."""
+    """The error inside a 200, or None. An empty `error` beside an answer does not count."""
     if body.get("error"):
         return error_of(body)
     base = body.get("base_resp")  # MiniMax: 0 where all is well

@@ -30,8 +30,8 @@ from ..errors import (
 from ..records import CompletionRequest, LimitReport
 from . import values
 
-# What is true of the request is a BadRequest; what passes by itself is not. An unassigned 4xx says nothing
-# about the request, so it is a ServerError like an unassigned 5xx.
+# A fault of the request is a BadRequest; a temporary fault is not. An unassigned 4xx says nothing about the
+# request, so it is a ServerError like an unassigned 5xx.
 STATUSES: Mapping[int, type[ProviderError]] = {
     400: BadRequest,
     401: AuthFailed,
@@ -40,9 +40,9 @@ STATUSES: Mapping[int, type[ProviderError]] = {
     404: ModelUnavailable,
     405: BadRequest,
     406: BadRequest,
-    407: Unreachable,  # a proxy on the way wants a login
+    407: Unreachable,  # a proxy requires a login
     408: TimedOut,
-    409: ServerError,  # a lock that is held, a deployment that is being changed
+    409: ServerError,  # a lock is held, or a deployment is changing
     410: ModelUnavailable,
     411: BadRequest,
     412: BadRequest,
@@ -56,7 +56,7 @@ STATUSES: Mapping[int, type[ProviderError]] = {
     421: ServerError,
     422: BadRequest,
     423: ServerError,
-    424: ServerError,  # what the provider depends on has failed
+    424: ServerError,  # a dependency of the provider has failed
     425: ServerError,
     426: BadRequest,
     428: BadRequest,
@@ -64,13 +64,13 @@ STATUSES: Mapping[int, type[ProviderError]] = {
     431: BadRequest,
     451: AuthFailed,  # not offered in this country
     498: Overloaded,  # Groq: no capacity for this tier now
-    499: ServerError,  # the server says that the caller left, and we did not
+    499: ServerError,  # the server reports that the client left, which it did not
     500: ServerError,
     501: ServerError,
     502: ServerError,
     503: Overloaded,
     504: ServerError,
-    511: Unreachable,  # a network that wants a login
+    511: Unreachable,  # a network requires a login
     529: Overloaded,
 }
 
@@ -123,10 +123,10 @@ _TOKENS = ("tokens", "input_tokens")  # dimensions that a single prompt can exce
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
-    """An error that the provider answered with. `codes` are its own words for it, most telling first.
+    """An error that the provider answered with. `codes` are its codes, most specific first.
 
     `status` is that of the answer, or of the error inside a 200 (200 where it has none). `from_api` False:
-    the body is no error of an API, but a web page, or empty.
+    the body is empty or a web page, not an API's error.
     """
 
     status: int
@@ -149,8 +149,8 @@ def classify(
 ) -> tuple[type[ProviderError], str]:
     """`(our class, the code to show)`. A code decides where the table has it, else the status.
 
-    What holds for this one request goes before what its code says of the provider: too large for a limit, too
-    long for the context window, or what one of the patterns says.
+    A fault of this one request takes precedence over its code: too large for a limit, too long for the
+    context window, or a match of one of the patterns.
     """
     shown = _shown_code(answer)
     if answer.flagged:
@@ -184,7 +184,7 @@ def _by_message(
 def class_of_status(answer: ErrorAnswer) -> type[ProviderError]:
     """Our class for an answer whose codes say nothing."""
     if answer.status == 403 and not answer.from_api:
-        return Unreachable  # something on the way refuses: a firewall, a portal, a country's filter
+        return Unreachable  # a firewall, a portal or a country's filter refuses
     if answer.status == 200:  # an error inside a 200, without a status of its own
         return next((PLAIN_CODES[code] for code in answer.codes if code in PLAIN_CODES), Overloaded)
     return STATUSES.get(answer.status) or _by_hundred(answer.status)

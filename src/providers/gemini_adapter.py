@@ -106,7 +106,7 @@ class GeminiAdapter:
             raise
 
     async def list_models(self, timeout_s: float) -> list[str]:
-        """The provider's models: free, and answers whether it is there. Raises like `complete`."""
+        """The provider's models: a free health check. Raises like `complete`."""
         _, listing = await self._ready(None)
         future = self._health.submit(functools.partial(self._list, listing, timeout_s))
         try:
@@ -192,9 +192,7 @@ class GeminiAdapter:
 
     def _generate(self, client: Any, request: CompletionRequest) -> Completion:
         model, contents, config = self._prepared(request)
-        model._client = (
-            client  # or it would take the one of the process, with whatever key is in the environment
-        )
+        model._client = client  # else it takes the one of the process, with a key of the environment
         options = self._options(request.timeout_s + GRACE_S)
         self._last.response = None
         with self._translated(request):

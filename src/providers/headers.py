@@ -39,7 +39,7 @@ def select_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """How long the provider asks to wait: milliseconds, seconds or an HTTP date, whichever it sent.
+    """The wait that the provider states, in seconds; it may send milliseconds, seconds or an HTTP date.
 
     A date is compared with the answer's own `Date`, so that a wrong clock on either side does not matter.
     """

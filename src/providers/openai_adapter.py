@@ -99,7 +99,7 @@ CODES: Mapping[str, type[ProviderError]] = {
     "organization_restricted": AuthFailed,  # Groq, with a 400
     "unsupported_country_region_territory": AuthFailed,
     "1004": AuthFailed,  # MiniMax
-    # 400s that are about what the model wrote, not about what was asked
+    # 400s about the model's output, not about the request
     "json_validate_failed": UnusableAnswer,  # Groq
     "tool_use_failed": UnusableAnswer,
 }

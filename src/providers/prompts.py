@@ -31,7 +31,7 @@ def apply_schema(
 ) -> tuple[tuple[Message, ...], Json | None]:
     """`(messages, schema as the API takes it)` for the answer that is wanted; None: no schema is sent.
 
-    What the schema loses in the API's form is given to the model in words, as one more system message.
+    If the API's form loses part of the schema, the whole schema is added as text in a system message.
     """
     schema = request.response_schema
     if schema is None:

@@ -1,6 +1,6 @@
 """HTTP below google-generativeai: `requests`, with the bounds of `transport.py`. Imported where the SDK is.
 
-urllib3 itself takes no connection from its pool that has something unread, or that the server has closed.
+urllib3 itself reuses no connection with unread data, or one that the server has closed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the adapters over the anthropic and openai SDKs have in common: the two are built alike.
+"""The common part of the adapters over the anthropic and openai SDKs, which are built alike.
 
 A call goes through the SDK's own `post` and takes the raw response (`cast_to=httpx2.Response`). The SDK
 builds, signs and sends the request and raises its exceptions; only its typed models are not used. Filling
@@ -37,7 +37,7 @@ class SdkAdapter(ABC):
     codes: ClassVar[Mapping[str, type[ProviderError]]]
     classes: ClassVar[Mapping[str, Verdict]]
     message_patterns: ClassVar[tuple[MessagePattern, ...]] = ()
-    answer_keys: ClassVar[tuple[str, ...]]  # where an answer stands in the body of a 200
+    answer_keys: ClassVar[tuple[str, ...]]  # keys of the answer in the body of a 200
 
     options: ClassVar[Json] = {}  # sent to the SDK with every call
 
@@ -79,7 +79,7 @@ class SdkAdapter(ABC):
         return replace(completion, warnings=(*completion.warnings, *warnings)) if warnings else completion
 
     async def list_models(self, timeout_s: float) -> list[str]:
-        """The provider's models: free, and answers whether it is there. Raises like `complete`."""
+        """The provider's models: a free health check. Raises like `complete`."""
         await self._ready(None)
         try:
             async with asyncio.timeout(timeout_s):
@@ -123,7 +123,7 @@ class SdkAdapter(ABC):
 
     @abstractmethod
     def _codes_of(self, error: Json) -> tuple[str, ...]:
-        """The codes in an error body, most telling first."""
+        """The codes in an error body, most specific first."""
 
     # -- the exchange
 

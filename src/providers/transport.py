@@ -1,7 +1,7 @@
-"""HTTP below the anthropic and openai SDKs: aiohttp under httpx2. Only imported where an SDK is.
+"""HTTP below the anthropic and openai SDKs: aiohttp under httpx2. Imported on first use.
 
-A failure is read from the chain of causes, since the SDKs name it differently: over aiohttp, openai calls a
-refused or reset connection a timeout, anthropic a connection error.
+A failure is classified by the chain of causes, since the SDKs name it differently: over aiohttp, openai calls
+a refused or reset connection a timeout, anthropic a connection error.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A request of one token in place of a provider's probe, where tasks have failed as probes.
 
-It tells tasks that always fail from a provider that does, at the cost of a few tokens: once it is answered
-the breaker closes, and the failures before it are the tasks' own. It is no task and no attempt. It draws on
-limits and on the overall and the provider's budgets like any call, takes an agent's slot, and its cost is
-booked under the task type CANARY. Its latency and success are no part of the provider's score. The
+It distinguishes tasks that always fail from a provider that does, at the cost of a few tokens: once it is
+answered the breaker closes, and the failures before it are the tasks' own. It is no task and no attempt. It
+draws on limits and on the overall and the provider's budgets like any call, takes an agent's slot, and its
+cost is booked under the task type CANARY. Its latency and success are no part of the provider's score. The
 orchestrator makes it where `ProviderLoadBalancer.place_canary` places one.
 """
 
@@ -26,7 +26,7 @@ from .state import ProviderState
 CANARY = "canary"
 FAILED_PROBES = 2  # of tasks, before a canary takes the place of the next
 _PROMPT = (Message("user", "Hi"),)
-# A reasoning model spends its one token on reasoning: it has answered all the same.
+# A reasoning model spends its one token on reasoning; that is an answer too.
 _ANSWERED = (Truncated, UnusableAnswer, ContentRefused)
 
 

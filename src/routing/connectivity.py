@@ -1,20 +1,19 @@
-"""Which providers can be reached: a network that is gone, a provider that has fallen silent, the calls lost
-in it.
+"""Which providers are reachable: network outages, silent providers, and the calls lost in them.
 
 Evidence. An answer of any kind, to a call or to a health check (the list of models, which costs nothing),
 shows that a provider is there. A call or health check without a connection shows that it is not; so does a
-health check that times out, where one was answered before (not every server has such a list). A connection
-that broke only raises the question, and a health check answers it. Evidence of absence holds for FRESH_S: a
-provider that failed an hour ago and had no call since is checked again, not believed gone.
+health check that times out, if an earlier one was answered (not every server has such a list). A broken
+connection only raises the question, and a health check answers it. Evidence of absence holds for FRESH_S: a
+provider that failed an hour ago and had no call since is checked again.
 
     every provider is gone                  offline: no breaker, attempt or forced call is spent on it
     one is silent, another is there         its breaker opens, and its calls in flight are lost
     some are gone, nothing from the rest    the rest get health checks
 
-Lost calls are given up by the orchestrator (`take_abandoned`): at once where their provider is silent and
-others are there; after a cut of the network those that do not return in the time after which a silence is
-suspicious. A silence of calls alone, while the health check answers, proves nothing: answers may take long.
-Then `stalls.py` decides, and one call at a time tries the provider.
+The orchestrator abandons lost calls (`take_abandoned`): at once if their provider is silent and others
+answer; after a network outage, those that do not return within the time that makes a silence suspicious. If
+the health check answers, silent calls alone prove nothing, since answers may take long. Then `stalls.py`
+decides, and one call at a time tries the provider.
 
 A health check is due (`next_health_check_at`) once at the start, every `health_interval_s` while there is a
 doubt, and every `offline_probe_s` while offline. It is made HEALTH_CHECK_S before a silence becomes

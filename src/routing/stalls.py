@@ -1,12 +1,12 @@
 """Calls without a reply although their provider's health check answers: long answers, or none?
 
-Nothing of an answer that is not streamed is seen before its end, headers included, so from outside a long
-answer looks like none. Two things can be known: how long this provider's answers usually take, and how long
-another provider takes for the same task. Hence two steps.
+An answer that is not streamed shows nothing before its end, not even headers, so a long answer looks like
+silence. Two things can be measured: how long this provider's answers usually take, and how long another
+provider takes for the same task. Hence two steps.
 
     1. Nothing has come back from a provider for `stall_after_s`: QUIET x its 95th percentile, at least
        FLOOR_S, and FEW_FLOOR_S while it has answered fewer than FEW calls. Its oldest call whose task may go
-       elsewhere is given up (uncertain: it may be billed), and the task goes elsewhere.
+       elsewhere is abandoned (uncertain: it may be billed), and the task goes elsewhere.
     2. The task is answered there in less than QUICKER of the time that it waited here, and still nothing has
        come back: the provider is at fault. Its breaker opens, and its other calls whose tasks may move are
        given up too. If the answer takes long there as well, the tasks are long: the next call is given up
@@ -40,20 +40,20 @@ HUNG, HUNG_FLOOR_S = 6.0, 30.0  # far beyond the 99th percentile of answers whos
 _DOUBLINGS_AT_MOST = 6
 
 
-Asked = dict[int, tuple[float, int]]  # by provider: when a call was given up last, how many since the reset
+Asked = dict[int, tuple[float, int]]  # by provider: when a call was last abandoned, how many since the reset
 
 
 class Stalls:
-    """Decides which calls are given up; the orchestrator cancels them. Times are UTC epoch seconds."""
+    """Decides which calls are abandoned; the orchestrator cancels them. Times are UTC epoch seconds."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._asked: Asked = {}  # calls given up because nothing came back at all
+        self._asked: Asked = {}  # calls abandoned because nothing came back at all
         self._hung_asked: Asked = {}  # and those that hung alone
         self._proven: set[int] = set()
 
     def take(self, now: float) -> list[int]:
-        """The permits of calls to give up now; each is named once."""
+        """The permits of calls to abandon now; each is returned once."""
         if self._registry.network.offline_since is not None:
             return []
         lost: list[int] = []
@@ -140,7 +140,7 @@ class Stalls:
 
     @staticmethod
     def stall_after_s(provider: ProviderState) -> float:
-        """Seconds without a reply after which one call is given up."""
+        """Seconds without a reply after which one call is abandoned."""
         quantiles = provider.history.quantiles()
         floor_s = FLOOR_S if provider.history.ok >= FEW else FEW_FLOOR_S
         return max(floor_s, QUIET * quantiles[1]) if quantiles is not None else floor_s

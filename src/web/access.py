@@ -24,7 +24,7 @@ MIN_TOKEN_CHARS = 16  # 16 random letters and digits can't be guessed at any rat
 MAX_NAME_CHARS = 100
 FREE_FAILURES = 5
 MAX_PAUSE_S = 60.0
-FORGET_AFTER_S = 3600.0  # a network without a wrong token for this long starts again at none
+FORGET_AFTER_S = 3600.0  # a network without a wrong token for this long starts again at zero
 _REMEMBERED = 1_000
 
 
@@ -100,7 +100,7 @@ def _digest(token: str) -> bytes:
 def _read(pair: str) -> tuple[str, str, Role]:
     """Name, token and role of `name:token` or `name:token:role`; the default role is `submit`.
 
-    Raises ConfigError, with a message that repeats nothing that may be a token.
+    Raises ConfigError, with a message that never repeats a possible token.
     """
     parts = [part.strip() for part in pair.split(":")]
     name = parts[0]

@@ -6,7 +6,7 @@ a client without a token could fill the disk with a large body. Therefore
 
     a body above CHECKED_BODY_BYTES     is admitted or refused by its headers, before it is read (`Admission`)
     a request that comes too slowly     is cut off (`is_too_slow`)
-    one connection too many             closes the one that has waited longest, if possible of its address
+    one connection too many             closes an idle or unfinished one, if possible of its address
 
 Trusted proxies are exempt from the limit per address. A server that is reachable from outside its own network
 needs such a proxy in front, with limits of its own.
@@ -130,7 +130,7 @@ def is_too_slow(channel: Any, now: float) -> bool:
 def connection_to_close(
     channels: Sequence[Any], newest: Any, most: int, exempt: Callable[[str], bool]
 ) -> Any | None:
-    """The connection to close for a new one; None if there is a place for it."""
+    """The connection to close for a new one; None while the limits allow it."""
     address = newest.addr[0]
     of_address = [each for each in channels if each.addr[0] == address]
     if len(of_address) > MAX_PER_ADDRESS and not exempt(address):

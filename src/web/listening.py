@@ -1,4 +1,4 @@
-"""The address of the pages: find a free port, or say why there is none."""
+"""The address of the pages: finds a free port, or reports why there is none."""
 
 from __future__ import annotations
 

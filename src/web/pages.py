@@ -31,7 +31,7 @@ PAGE_SIZE = 50
 
 @pages.get("/")
 def dashboard() -> str:
-    """The first page: what is going on."""
+    """The dashboard."""
     view = visible_dashboard_view(app_context())
     return render_template("dashboard.html", view=view, line=status_line(view), form={})
 
@@ -63,7 +63,7 @@ def steer(name: str, verb: str) -> AnyResponse:
 
 @pages.get("/rebalance")
 def rebalance() -> str:
-    """The weights, their history and what others would have done."""
+    """The weights, their history, and recent traffic under other weights."""
     name = request.args.get("preset", "")
     if name not in PRESETS:
         return _rebalance_page(None, "")

@@ -4,8 +4,8 @@
     read      read everything, change nothing
     operate   everything
 
-A caller's own tasks are those they submitted (or ran again, and so pay for) and those in a batch that they
-started. The queue is everybody's batch, so it is nobody's own. For `submit`, other tasks do not exist: 404.
+A caller's own tasks are those that the caller submitted or reran (and pays for), and those in a batch that
+the caller started. The queue is shared, so no caller owns it. For `submit`, other tasks do not exist: 404.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
 
 
 def may(role: Role, endpoint: str) -> bool:
-    """Whether this role may use the endpoint. An endpoint that is not in the table is closed to all."""
+    """Whether this role may use the endpoint. An endpoint without an entry is closed to all."""
     return role in ALLOWED.get(endpoint, ())
 
 

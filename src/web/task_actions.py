@@ -133,7 +133,7 @@ def _duplicate_id(field: str, task_id: str) -> Problem:
 
 
 def warnings_of(context: AppContext, tasks: Sequence[Task]) -> list[str]:
-    """What is odd about tasks that were accepted, each thing once."""
+    """Warnings about accepted tasks, each once."""
     found = dict.fromkeys(_warnings(context, tasks))
     return list(found)[:MAX_WARNINGS]
 
@@ -224,7 +224,7 @@ def _named(detail: TaskDetail) -> str:
 def cancel_batch(context: AppContext, name: str, caller: str) -> dict[str, int]:
     """Cancel all tasks of a batch that wait. Calls in flight finish: they are paid for already.
 
-    In the queue, a caller who may see only their own tasks cancels only those.
+    In the queue, a caller that may see only their own tasks cancels only those.
     """
     only = _submitter_filter(find_batch(context, name))
     cancelled = context.store.admin.cancel(name, now=context.now(), submitter=only)

@@ -39,7 +39,7 @@ class Orchestrators:
             return [row for _, row in _rows(connection, limit=limit)]
 
     def latest_snapshot(self) -> tuple[PoolSnapshot | None, OrchestratorRow | None]:
-        """The newest orchestrator's last snapshot, and its row, whose heartbeat tells the age."""
+        """The newest orchestrator's last snapshot, and its row, whose heartbeat gives the age."""
         with self._database.reading() as connection:
             rows = _rows(connection, limit=1)
             if not rows:

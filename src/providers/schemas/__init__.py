@@ -1,10 +1,10 @@
 """A JSON schema for an answer, as each API format takes it. Pure.
 
-Each takes a different subset of JSON Schema. A schema beyond that subset is given in words: the whole schema
-as text in the system prompt, and every answer is checked against the user's own schema afterwards. So
-a form may be laxer than the schema, or shut out what the schema merely allows for want of a word
-(`additionalProperties`), but never force an answer that the schema forbids, nor one of several that it
-offers. Where only that would be left, the form is None and the words alone have to do:
+Each accepts a different subset of JSON Schema. If a schema exceeds it, the whole schema also goes into the
+system prompt as text, and every answer is validated against the user's schema. So a form may be laxer than
+the schema, or exclude additional properties that the schema merely allows. It must not force an answer that
+the schema forbids, or one of several alternatives. Where that is impossible, the form is None, and only the
+text is sent:
 
     anthropic   recursion, open objects, values without a type, unions of objects that belong together
     openai      a root that is no object. What strict mode does not take goes without strict mode

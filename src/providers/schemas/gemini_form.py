@@ -101,7 +101,7 @@ class _Gemini:
         return {**self._resolved(options[0]), **rest}
 
     def _resolved(self, schema: Any) -> Mapping[str, Any]:
-        """With the references followed; what stands beside one goes over what it stands for."""
+        """With the references resolved; keywords beside a reference override its target's."""
         while isinstance(schema, Mapping) and "$ref" in schema:
             target = target_of(self._root, schema["$ref"])
             beside = {key: value for key, value in schema.items() if key != "$ref"}

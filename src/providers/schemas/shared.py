@@ -1,4 +1,4 @@
-"""What the three forms have in common: what is sent, and how a schema is read."""
+"""Shared by the three forms: the value that is sent, and how a schema is read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 
-# Nothing of an answer's shape is lost with these.
+# Leaving these out changes nothing about valid answers.
 NOTES = frozenset(
     [
         "$schema",
@@ -29,7 +29,7 @@ PRIMITIVE = (str, int, float, bool, type(None))
 
 
 class Form(NamedTuple):
-    """What is sent. `schema` None: it can't be said natively. `complete`: nothing of it was left out."""
+    """The schema to send. `schema` None: not expressible. `complete`: nothing was left out."""
 
     schema: Json | None
     complete: bool
@@ -39,7 +39,7 @@ NOT_EXPRESSIBLE = Form(None, complete=False)
 
 
 class UnfitError(Exception):
-    """The API format can't say it."""
+    """The API format can't express it."""
 
 
 def kinds_of(schema: Mapping[str, Any]) -> list[str]:
@@ -72,7 +72,7 @@ def _kind_of(value: Any) -> str:
 
 
 def target_of(root: Any, reference: str) -> Any:
-    """What a `$ref` into `root` stands for; None where it leads nowhere."""
+    """The target of a `$ref` into `root`; None if there is none."""
     found = root
     for part in reference.removeprefix("#").split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
@@ -81,7 +81,7 @@ def target_of(root: Any, reference: str) -> Any:
 
 
 def is_recursive(schema: Mapping[str, Any]) -> bool:
-    """Whether a reference leads back into what it stands in."""
+    """Whether a reference leads back into the schema that contains it."""
     done: set[str] = set()
 
     def leads_back(part: Any, path: tuple[str, ...]) -> bool:

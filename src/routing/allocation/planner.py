@@ -1,14 +1,14 @@
 """Which class of waiting tasks goes where while token limits bind.
 
 Providers charge the same task differently: OpenAI max(max_tokens, prompt), Anthropic prompt and answer apart,
-Gemini the prompt alone. Round-robin by weight fills each provider with whatever comes, and some of them with
-what they charge most for. So while limits bind or are about to, the planner assigns the waiting tasks anew
-every EVERY_S: the linear program of `makespan_lp.py` over their classes finds where each has to go for all of
-them to end soonest. A class then leaves the other providers' allowance to tasks that are charged less there.
+Gemini the prompt alone. Round-robin by weight ignores this, so a provider may get the tasks that it charges
+most for. While limits bind, or are about to, the planner reassigns the waiting tasks every EVERY_S. The
+linear program of `makespan_lp.py` over their classes finds the assignment with the earliest end. A class then
+leaves the other providers' capacity to tasks that they charge less.
 
-The result is advice, and for the weighted step only: a preferred provider, a pinned task, a task that failed
-somewhere and one near its deadline are exempt. Below WORTH_S of work every task may go everywhere: at the end
-of a file whole tasks matter, not shares.
+The result is advice for the weighted step. Preferred providers, pinned tasks, tasks that have failed and
+tasks near their deadline are exempt. Below WORTH_S of work every task may go everywhere, since at the end of
+a file whole tasks matter, not shares.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .makespan_lp import Capacity, Charge, Demand, minimise_makespan
 EVERY_S = 0.25
 WORTH_S = 2.0
 LEAST_WAITING = 20
-NO_SHARE = 0.005  # of a class: so little is none
+NO_SHARE = 0.005  # of a class: a smaller share counts as none
 MOST_STEPS = 200
 FREE_BUCKETS = 16  # with more buckets the program takes longer, so it is solved less often
 

@@ -252,7 +252,7 @@ class Budgets:
         """None if a call of at most `nanos` fits all budgets that apply to it, else why not.
 
         `nanos` None: the price is unknown. `minimum_nanos` is the upper bound of the smallest call that the
-        task could be clamped to; it tells waiting for a settle from waiting for a reset.
+        task could be clamped to; it distinguishes a wait for a settle from one for a reset.
         """
         if not self._accounts:
             return None

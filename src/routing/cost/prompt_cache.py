@@ -5,15 +5,16 @@ read it before charges a tenth for reading it again. Writing it into the cache c
 reading it once (Anthropic, and OpenAI from gpt-5.6 on), and no other call can read it before that call has
 ended.
 
-Rules. - Only a prefix of at least `min_prefix_tokens` counts (four characters a token), and only one that
-tasks in the
-  pool share: of a task's prefixes the longest that SHARED_BY of them have.
-- One call writes it per provider and model. Other calls there go without the cache meanwhile, and a task that
-  could go elsewhere waits up to `cache_writer_wait_s` for the writer, since all that follow are then cheap.
-- From the writer's answer on, calls are marked to read it, for CACHE_S since it was last used. - A marked
-call that neither wrote nor read shows that the model does not cache it: no more marks there. - Where no marks
-are needed (Gemini, older GPT models) an answer that reports cached tokens shows where the prefix
-  is warm.
+- Only a prefix of at least `min_prefix_tokens` (four characters a token) counts, and only if tasks in the
+  pool share it: of a task's prefixes, the longest that SHARED_BY tasks have.
+- One call per provider and model writes it. Meanwhile other calls there do not use the cache. A task that
+  could also go elsewhere waits up to `cache_writer_wait_s` for the writer, since all later calls are then
+  cheap.
+- After the writer's answer, calls are marked to read it, until it was unused for CACHE_S.
+- A marked call that neither wrote nor read shows that the model does not cache the prefix. It is not marked
+  there again.
+- If no marks are needed (Gemini, older GPT models), an answer with cached tokens shows where the prefix is
+  warm.
 
 `warm` and `written_by` serve the choice of a provider: a provider that has the prefix goes first.
 """

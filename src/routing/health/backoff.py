@@ -13,7 +13,7 @@ an overload without a wait.
 from __future__ import annotations
 
 BACKOFF_BASE_S = 0.4
-BACKOFF_MAX_S = 4.0  # the third overload in a row opens the breaker, whose timer goes on from there
+BACKOFF_MAX_S = 4.0  # the third overload in a row opens the breaker, whose timer takes over
 STATED_MAX_S = 60.0
 NEEDLESS_AT_MOST = 3  # doublings of the overloads in a row that make it back off
 _COUNT_AT_MOST = 7
@@ -41,7 +41,7 @@ class BackOff:
             self.trial, self.trial_until = permit, trial_until
 
     def call_ended(self, permit: int) -> None:
-        """A call has ended, in whatever way."""
+        """A call has ended, in any way."""
         if permit == self.trial:
             self.trial = 0
 

@@ -27,14 +27,14 @@ last closing, changes nothing. At most one probe permit is in use at a time. Tim
 applies a transition at its due time, whenever it is called.
 
 Evidence. Failures are in a row when no call that was sent after them has been answered: the order in which
-calls were sent counts, not the order in which they end, since a refusal is faster than an answer. Calls
-beside a failure that are still in flight may be answered yet, so with dozens in flight three failures are an
-accident and half of the calls are not. A failure that is its task's own (`blamed`) never counts, and neither
-does a neutral outcome. Where no other provider serves, an opening stops all work. There it takes so many
-failures in a row that chance would not make them out of the share that fails (BY_CHANCE), and not
-`consecutive_failures` alone. An opening that the first probe or a canary refutes was caused by single tasks:
-within window_s of it twice as many failures in a row are needed, to FALSE_ALARMS_AT_MOST doublings.
-`doubtful` keeps new calls out while the verdict is near.
+calls were sent counts, not the order in which they end, since a refusal is faster than an answer. Calls in
+flight beside a failure may still be answered, so with dozens in flight three failures may be chance, and half
+of the calls are not. A failure that is its task's own (`blamed`) never counts, and neither does a neutral
+outcome. If no other provider serves, an opening stops all work. Then it takes more than
+`consecutive_failures`: so many in a row that the share of failing calls makes them unlikely (BY_CHANCE). An
+opening that the first probe or a canary refutes was caused by single tasks: within window_s of it twice as
+many failures in a row are needed, to FALSE_ALARMS_AT_MOST doublings. `doubtful` keeps new calls out while the
+verdict is near.
 
 Timer. A dead provider gets CALLS_A_MINUTE calls in any minute. The timer grows to recovery_timeout_max_s;
 from then on what is left of the minute is spread evenly, which comes to 15 s. (A maximum of half a minute or
@@ -227,7 +227,7 @@ class CircuitBreaker:
         if self.state is CLOSED:
             return
         if ok and self._failed_health:
-            self._failed_health = False  # news once: if the probe fails all the same, the timer decides again
+            self._failed_health = False  # once only: if the probe still fails, the timer decides again
             self._half_open()
         elif not ok and self.state is OPEN:
             self._note_failed_health()

@@ -147,7 +147,7 @@ class RoundRobin:
     def turn(self, eligible: Sequence[int], scores: Sequence[float], forced: int | None = None) -> int:
         """One step: which of `eligible` (not empty) goes next. `scores` run beside `eligible`.
 
-        With `forced` the choice was made elsewhere (a preference). It is charged all the same, so that the
+        With `forced` the choice was made elsewhere (a preference). It is charged too, so that the
         tasks that follow restore the weights.
         """
         total = sum(scores)

@@ -1,8 +1,8 @@
 """Whether a 429 is its task's own: evidence from the calls beside it in the same rate-limit group.
 
-Some tasks always draw a 429, wherever they are sent (a filter that answers so, a gateway that miscounts
-them). A limit refuses whatever is sent next. So the call that was sent nearest before the task's 429 decides,
-if it was sent after the task's last 429 in that group: its *neighbour*.
+Some tasks always get a 429, wherever they are sent (because of a filter, or a gateway that miscounts them). A
+reached limit rejects any next call. So the last call sent before the task's 429 decides, if it was sent after
+the task's previous 429 in that group: its *neighbour*.
 
     neighbour    the 429 counts            then
     ----------   ------------------------  --------------------------------------------------------
@@ -12,16 +12,16 @@ if it was sent after the task's last 429 in that group: its *neighbour*.
                                            until there is a neighbour, a canary where no task is one
 
 After SURELY_OWN the task is the cause, and each further 429 that counts costs it an attempt. As many in a
-row, over whatever tasks, show that the 429s are no matter of pace: the pace of the group is restored.
+row, of any tasks, show that the 429s do not depend on the rate: the rate of the group is restored.
 
-Where other programs use up a share of the limit, so that calls are refused by chance, a task that is not the
-cause ends so in 7 of a million cases at the worst share, 0.55: the count is a walk that goes up with
-probability 0.25 and down with 0.3, ends with 0.45 in an answer, and so climbs nine steps (three, and six
+If other programs use a share of the limit, calls are rejected by chance. Then a task that is not the cause
+fails in 7 of a million cases at the worst share, 0.55: the count is a random walk that goes up with
+probability 0.25 and down with 0.3, and ends with 0.45 in an answer. So it climbs nine steps (three, and six
 attempts) with 0.27 ** 9.
 
-Tasks that have drawn a 429 before are no neighbours: refused, they may be such tasks as well, and to count
-them only where they are answered would be no fair sample. Nor is a call much smaller than the task, which a
-token limit may let pass where it refuses the task.
+Tasks with a 429 of their own are not neighbours. If rejected, they may be such tasks as well, and counting
+only the answered ones would bias the sample. A call much smaller than the task is not a neighbour either,
+since a token limit may admit it and reject the task.
 
 After a hold one call goes first, drawn from the tasks without a 429. The others follow once it is answered,
 or is not refused within FIRST_S.

@@ -1,4 +1,4 @@
-"""How many calls a provider may have in flight: as many as it carries without getting slower.
+"""How many calls a provider may have in flight: as many as do not slow it down.
 
     latency ratio of a window      calls in flight at most
     ----------------------------   -------------------------------------------------------
@@ -17,17 +17,16 @@ length by far more than those of the services which these were made for. Hence m
 instead of every sample, a latency per kind, and the step back where a cut did not help: work that has become
 longer is no overload.
 
-A few failing rows are no reason to slow down a provider, and one that fails all calls is the breaker's
-concern. Hence INITIAL as the least after failures, and the growth by GROWTH that follows them.
+A few failing rows are no reason to slow down a provider, and failures of all calls concern the breaker. Hence
+INITIAL is the minimum after failures, and growth by GROWTH follows them.
 
 A window has as many calls as the limit, all of them placed after the last change, so that one burst is one
 observation. A difference below NOISE_S is the client's own. Calls that show nothing about health do not
 count: 429s are the concern of the limits.
 
-It begins with INITIAL calls, so that a provider that can't carry a whole pool is found out with few. A
-request limit that is configured or stated by a header, and lets fewer calls through in FIRST_ANSWER_S than
-there are slots, is a bound of its own: then it begins with as many, and the limit is used fully from the
-start.
+It starts at INITIAL calls, so that few calls reveal a provider that can't carry a whole pool. A request
+limit, configured or stated by a header, may admit fewer calls in FIRST_ANSWER_S than there are slots. Then
+that number is the start, and the limit is used fully from the beginning.
 """
 
 from __future__ import annotations

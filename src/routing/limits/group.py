@@ -14,11 +14,11 @@ What is counted, and how it is charged, is the API's: the `limits` of its row in
 Anthropic, for instance, counts input without cache reads and output as produced, both settled after the call;
 OpenAI charges max(max_tokens, characters / 4) on admission, and nothing comes back.
 
-What no window can hold is refused. The pace of requests is inferred wherever neither the settings nor a
-header state it, beside the limits that they do state: one probe at a time until an answer brings headers;
-an answer that states no request limit starts the search of `adaptive_limit.py`. A configured limit that draws
+A call above the limit of a whole window is refused. The rate of requests is inferred if neither the settings
+nor a header state it, even if they state other limits: one probe at a time goes until an answer has headers.
+An answer that states no request limit starts the search of `adaptive_limit.py`. A configured limit that draws
 a 429, while no header states another, is inferred in the same way: from DISTRUST of it, and never above it.
-So an unstated limit on tokens is kept as a pace of requests.
+So an unstated limit on tokens is kept as a rate of requests.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class RateLimitGroup:
 
     @property
     def is_probing_limits(self) -> bool:
-        """Whether a first call is in flight whose answer opens the group, or tells its limits."""
+        """Whether a first call is in flight whose answer opens the group or reports its limits."""
         return self.unknown and self.limit_probes > 0
 
     def reserve(self, need: Need, now: float) -> Reservation:
@@ -297,7 +297,7 @@ class RateLimitGroup:
         bucket = Bucket(
             dimension, float(report.limit), window_s, self._burst_of(dimension), now, configured=False
         )
-        if (before := self.buckets.get(dimension)) is not None:  # what went through the slow start went
+        if (before := self.buckets.get(dimension)) is not None:  # calls let through by the slow start count
             bucket.follow(before)
             bucket.configured = before.configured
         self._put(bucket)
@@ -370,7 +370,7 @@ class RateLimitGroup:
         self.probe_at = max(at, self.probe_at) if now < self.probe_at < math.inf else at
 
     def release(self, now: float) -> None:
-        """Someone says that it may go on (resume)."""
+        """End the hold on request (resume)."""
         self.held_until = min(self.held_until, now)
         self._holds = 0
         for bucket in self.buckets.values():  # they refill from now on, not from the end of the hold
@@ -412,7 +412,7 @@ class RateLimitGroup:
         return known
 
     def restore(self, known: LearnedLimits, now: float) -> None:
-        """Take over an `export`; buckets start empty, since nobody knows what went meanwhile.
+        """Restore an `export`; buckets start empty, since calls made meanwhile are unknown.
 
         Not the day's: empty, it would let a call through every few seconds until tomorrow. What is left of
         it the next answer tells.

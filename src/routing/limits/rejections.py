@@ -1,13 +1,13 @@
-"""Which answers 429 of a model group have nothing to do with its pace.
+"""Which answers 429 of a rate-limit group do not depend on its rate.
 
-A limit that is reached refuses what is sent next, and refuses nothing once the pace is below it. So:
+A reached limit rejects the next calls, and rejects none at a rate below it. So either of these is evidence:
 
-- Calls sent beside a refused one are answered, ENOUGH of them within BURST_S and twice as many as are
-  refused: the limit is not reached. The hold ends and the pace is what it was.
-- Three 429s within MEMORY_S with answers between them, the last at a pace of at most SLOWER of the first:
-  going slower does not help.
+- Calls sent beside a rejected one are answered: ENOUGH of them within BURST_S, and twice as many as are
+  rejected. The limit is not reached. The hold ends, and the rate is restored.
+- Three 429s within MEMORY_S have answers between them, and the last came at SLOWER of the first one's rate or
+  less. A lower rate does not help.
 
-From then on, for STRAY_S, a 429 keeps its own task waiting and not the group, unless more are refused than
+From then on, for STRAY_S, a 429 delays its own task and not the group, unless more calls are rejected than
 answered.
 """
 
@@ -22,7 +22,7 @@ STRAY_S = 60.0
 
 
 class Rejections:
-    """The 429s of one model group. `began_at`: calls sent up to then are of the burst that is held for."""
+    """The 429s of one rate-limit group. `began_at`: calls sent until then belong to the burst."""
 
     def __init__(self) -> None:
         self.began_at = -math.inf
@@ -34,13 +34,13 @@ class Rejections:
         self._stray_until = -math.inf
 
     def is_stray(self, now: float) -> bool:
-        """Whether 429s are no matter of pace at present."""
+        """Whether 429s do not depend on the rate at present."""
         if now < self._stray_until and self._refused > max(self._answered, ENOUGH):
-            self._stray_until = -math.inf  # it is one after all
+            self._stray_until = -math.inf  # it is a limit after all
         return now < self._stray_until
 
     def refused(self, sent_at: float, pace: float, now: float) -> None:
-        """A 429. `pace` is what was let through until now, calls a second."""
+        """A 429. `pace`: the calls per second admitted until now."""
         if self.is_stray(now) or sent_at <= self.began_at:
             self._refused += 1
             return

@@ -5,15 +5,13 @@
     correct  replace an estimate by the real charge
     empty    start from nothing at a moment (after a hold, a restart)
 
-Why a margin: a bucket as large as the server's draws 429s by timing alone, since two calls sent one
-refill apart may arrive closer together than that. What differs is the time on the way, so the margin is
-a time: MARGIN of the bucket, but never more than MARGIN_S of its rate. The rate is the full one, so
-nothing is lost but once.
+Why a margin: a bucket as large as the server's causes 429s by timing alone, since two calls sent one refill
+apart may arrive closer together. The network delay differs, so the margin is a time: MARGIN of the bucket,
+but at most MARGIN_S of its rate. The rate is the full one, so the margin costs capacity only once.
 
 Why a bucket that was idle refills late: it was full, and so was the server's, which earns nothing until the
-first call arrives; over connections that are still to be made, from a loop that has much to send, that takes
-a while. The first return shows that it has arrived (`warm`). The bucket waits for it for COLD_S at most, less
-what the margin covers.
+first call arrives. New connections, and a loop with many calls to send, delay that arrival. The first return
+proves it (`warm`). The bucket waits for it for COLD_S at most, less the time that the margin covers.
 
 A call larger than the capacity but within one window's limit goes at a full bucket and takes it below
 zero. Otherwise `take` never does; corrections may, and nothing is admitted until the level is back.
@@ -27,7 +25,7 @@ from ...pacific import next_midnight_pacific
 
 MARGIN = 0.05
 MARGIN_S = 0.4
-IDLE_S = 2.0  # a bucket that has been full for so long: connections may have been closed, or never made
+IDLE_S = 2.0  # after so long at full level, connections may be closed
 COLD_S = 1.0  # how long a first call over such a connection may take to arrive
 TICK_S = 1e-6  # epoch seconds as floats are 2e-7 apart: a shorter wait than this would never end
 MINUTE_S = 60.0
@@ -95,7 +93,7 @@ class Bucket:
         self.full_since = self.refills_from = -math.inf
         self._size(limit, burst_s)
         self.level = self.capacity
-        self.spent = 0.0  # everything ever reserved: the difference of two readings is what went between
+        self.spent = 0.0  # everything ever reserved: two readings differ by the amount reserved between them
         self.mark = Mark(now, 0.0)
         self.newest_report = -math.inf
 
@@ -198,7 +196,7 @@ class Bucket:
         self.level = min(self.level, self.capacity)
 
     def follow(self, before: Bucket) -> None:
-        """Take the place of `before`: what went through it went."""
+        """Replace `before`; its reservations stay counted."""
         self.spent, self.mark, self.full_since = before.spent, before.mark, before.full_since
         self.at = max(before.at, self.at)
 

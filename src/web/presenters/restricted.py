@@ -1,4 +1,4 @@
-"""Views for callers who may see only their own tasks: the pool without texts and names of others.
+"""Views for callers that may see only their own tasks: the pool without texts and names of others.
 
 Load, cost and states of providers are shown, since a submitter plans with them. Events, errors, and names of
 other batches and submitters are not.
