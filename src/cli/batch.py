@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..control_characters import terminal_safe
-from ..core.intake import AS_IT_IS, BadLine, ReadOptions, TaskContext, columns_of, ids_of, read_tasks
+from ..core.intake import (
+    AS_IT_IS,
+    BadLine,
+    ReadOptions,
+    TaskContext,
+    columns_of,
+    earlier_options,
+    for_batch,
+    read_tasks,
+)
 from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated, refuse_special
 from ..errors import InputError
 from ..records import Task
@@ -49,10 +58,18 @@ class Batch:
         """A copy that warns about tasks that none of these providers can answer."""
         return replace(self, reading=replace(self.reading, configured=providers))
 
-    def with_ids_of(self, store: Store) -> Batch:
-        """A copy that makes ids as the batch did when it began."""
+    def as_begun(self, store: Store) -> Batch:
+        """A copy with what the batch keeps from its beginning."""
         known = store.reports.batch(self.name)
-        return replace(self, reading=replace(self.reading, ids=ids_of(known.options if known else None)))
+        return replace(self, reading=for_batch(self.reading, known.options if known else None))
+
+    def earlier(self, store: Store) -> Batch | None:
+        """A copy with the options of the last run, if this run has others; None: the same, or a new batch."""
+        known = store.reports.batch(self.name)
+        if known is None or not known.total:
+            return None
+        before = earlier_options(self.reading, known.options)
+        return None if before is None else replace(self, reading=before)
 
     @classmethod
     def of(

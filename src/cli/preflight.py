@@ -42,8 +42,8 @@ class Preflight:
             session.note(text)
         ids = shortened(self.report.changed, self.report.changed_count)
         raise InputError(
-            f"{ids_have(self.report.changed_count, 'new content')} ({ids}), or other options than before "
-            "(--only, --model, --choices, --response-schema): use --rerun-changed or another -o"
+            f"{ids_have(self.report.changed_count, 'new content')} ({ids}), or another template: use "
+            "--rerun-changed or another -o"
         )
 
     def leaves_nothing_to_store(self, rerun: RerunOptions) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
-from ..core.intake import AS_IT_IS, ReadOptions
+from ..core.intake import AS_IT_IS, ReadOptions, changes
 from ..core.plans import substitutions
 from ..core.results import ResultsFile
 from ..logging_setup import set_up_logging
@@ -90,7 +90,7 @@ def run(options: Options, how: RunOptions) -> int:
     with ExitStack() as stack:
         results = stack.enter_context(open_results(batch, console.note, simulated=setup.simulated))
         opened = stack.enter_context(session(setup, console, clock))
-        batch = named(opened, batch).with_ids_of(opened.store)
+        batch = named(opened, batch).as_begun(opened.store)
         batch = batch.with_providers(available_providers(setup, opened.store))
         return _Run(opened, batch, results, how).do()
 
@@ -136,8 +136,9 @@ class _Run:
         session, batch, how = self.session, self.batch, self.options
         refuse_late_limit(session, batch)
         self._reconcile()
+        has_new_options = self._check_options()
         found = preflight(session, batch, how.rerun, quiet=how.quiet)
-        if found is not None and not how.rerun.rerun_changed:
+        if found is not None and not (how.rerun.rerun_changed or has_new_options):
             found.refuse_changed(session)
         if found is None or found.sample.count:
             find_server(session, stored=False)
@@ -145,12 +146,32 @@ class _Run:
         if found is not None and not session.setup.simulated:
             cap = None if how.max_cost is None else Cap.of(session, batch.name, how.max_cost)
             plan = confirm_run(session, found, yes=how.yes, cap=cap, quiet=how.quiet)
-        if found is None or not found.leaves_nothing_to_store(how.rerun):
-            rejected = store_tasks(session, batch, rerun=how.rerun, quiet=how.quiet)
         requeue(session, batch.name, how.rerun)
+        if found is None or has_new_options or not found.leaves_nothing_to_store(how.rerun):
+            rejected = store_tasks(
+                session, batch, rerun=how.rerun, has_new_options=has_new_options, quiet=how.quiet
+            )
         drop_stale_rows(session.store, batch, self.results)
         answer_duplicates(session.store, batch.name, self.results)
         return plan, rejected
+
+    def _check_options(self) -> bool:
+        """Whether options differ from those of the last run, which is said.
+
+        Raises InputError where the file itself was edited, which has to be seen apart from the options.
+        """
+        session, how = self.session, self.options
+        before = self.batch.earlier(session.store)
+        if before is None:
+            return False
+        if not how.rerun.rerun_changed:
+            unedited = preflight(session, before, how.rerun, quiet=True)
+            if unedited is not None:
+                unedited.refuse_changed(session)
+        session.note(
+            f"options changed since the last run: {', '.join(changes(before.reading, self.batch.reading))}"
+        )
+        return True
 
     def _answer(self, progress: ProgressCounts) -> BudgetRule | None:
         """Answer the batch here, or have a running server do it. Returns the budget that stopped it."""

@@ -104,7 +104,10 @@ ROW_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("--tier",),
-        {"type": click.Choice(("auto", *TIERS)), "help": "Model tier; auto decides by type and length."},
+        {
+            "type": click.Choice(("auto", *TIERS)),
+            "help": "Model tier (default: that of the task type, else standard); auto decides by length.",
+        },
     ),
     (("--model", "models"), {"metavar": "MODEL", "help": "Use only this model."}),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from ..core.intake import BadLine
+from ..core.intake import BadLine, stored_options
 from ..core.rejects import RejectsFile
 from ..core.results import ResultsFile
 from ..core.store import AddReport
@@ -22,9 +22,16 @@ BAD_LINES_SHOWN = 20
 
 
 def store_tasks(
-    session: Session, batch: Batch, *, rerun: RerunOptions = NO_RERUN, quiet: bool = False
+    session: Session,
+    batch: Batch,
+    *,
+    rerun: RerunOptions = NO_RERUN,
+    has_new_options: bool = False,
+    quiet: bool = False,
 ) -> int:
     """Store every task of the batch that is not stored yet; return how many lines were rejected.
+
+    With `has_new_options` tasks that wait get them; those that are done, or in flight, keep theirs.
 
     Raises InputError if there is no task at all, or if a known id has new content without
     `--rerun-changed`: `preflight` finds that before anything is stored.
@@ -32,9 +39,9 @@ def store_tasks(
     store, now = session.store, session.now()
     rejected = _RejectedLines(batch, session.note)
     with ReadProgress(batch.source, session.console, quiet=quiet) as reading:
-        if rerun.rerun_changed:
+        if rerun.rerun_changed or has_new_options:
             _release_dead_claims(session)
-        options = {"ids": batch.reading.ids}
+        options = stored_options(batch.reading)
         store.intake.create_batch(
             batch.name, now=now, source=batch.source, output_path=batch.output, options=options
         )
@@ -44,14 +51,21 @@ def store_tasks(
         with rejected.file:
             tasks = _without_rejected(reading.counted(lines), rejected)
             report = store.intake.add_tasks(
-                tasks, now=now, rerun_changed=rerun.rerun_changed, once=rerun.dedupe
+                tasks,
+                now=now,
+                rerun_changed=rerun.rerun_changed,
+                update_queued=has_new_options,
+                once=rerun.dedupe,
             )
     rejected.close()
-    for line in _report_lines(report):
+    if has_new_options:
+        store.intake.set_batch_options(batch.name, options)
+    updates = has_new_options and not rerun.rerun_changed
+    for line in _update_lines(report) if updates else _report_lines(report):
         session.note(line)
     if not report.added + report.existing + report.replaced + report.changed_count:
         raise InputError(f"{batch.source}: no usable tasks: {_why_none(rejected.count)}")
-    return rejected.count + report.changed_count
+    return rejected.count + (0 if updates else report.changed_count)
 
 
 def _why_none(rejected: int) -> str:
@@ -71,6 +85,15 @@ def _release_dead_claims(session: Session) -> None:
 def ids_have(number: int, what: str) -> str:
     """`1 id has new content`, `3 ids have new content`."""
     return f"1 id has {what}" if number == 1 else f"{number:,} ids have {what}"
+
+
+def _update_lines(report: AddReport) -> Iterator[str]:
+    """What new options do to tasks that are stored already."""
+    waiting, kept = plural(report.replaced, "waiting task"), plural(report.changed_count, "task")
+    yield f"{waiting} {'uses' if report.replaced == 1 else 'use'} the new options"
+    if report.changed_count:
+        keep = "keeps its result" if report.changed_count == 1 else "keep their results"
+        yield f"{kept} already done or in flight {keep} (another -o runs all of them)"
 
 
 def _report_lines(report: AddReport) -> Iterator[str]:

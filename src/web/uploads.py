@@ -26,9 +26,10 @@ from ..core.intake import (
     TaskContext,
     Template,
     check_batch_name,
-    ids_of,
+    for_batch,
     read_tasks,
     shown,
+    stored_options,
     unserved_reason,
 )
 from ..core.store import AddReport
@@ -152,14 +153,15 @@ class Uploads:
         task_actions.start_batch(context, batch, caller)
         now = context.now()
         known = context.store.reports.batch(batch)
-        ids = ids_of(known.options if known else None)
-        context.store.intake.create_batch(
-            batch, now=now, source=upload.filename, submitter=caller, options={"ids": ids}
-        )
+        is_new = known is None or not known.total
+        options = for_batch(_options(upload.template), None if is_new or known is None else known.options)
+        context.store.intake.create_batch(batch, now=now, source=upload.filename, submitter=caller)
+        if is_new:
+            context.store.intake.set_batch_options(batch, stored_options(options))
         lines = read_tasks(
             path,
             TaskContext(batch, context.settings, now, caller),
-            replace(_options(upload.template), ids=ids),
+            options,
         )
         tasks = _good(line if isinstance(line, BadLine) else _allowed(line) for line in lines)
         report = context.store.intake.add_tasks(tasks, now=now)

@@ -78,3 +78,55 @@ def test_plan_and_run_refuse_the_same_options(
     (tmp_path / "p.txt").write_text("{text}")
     done = run_script(command, "reviews.csv", *options, cwd=tmp_path)
     assert done.process.returncode == 2 and reason in done.err, done.err
+
+
+def test_a_resumed_run_with_other_options_uses_them_for_the_tasks_that_wait(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", [{"id": f"t{n}", "prompt": f"Question {n}?"} for n in range(4)])
+    command = ("run", "tasks.jsonl", "-o", "out.jsonl")
+    capped = run_script(
+        *command, "--model", "gpt-4o", "--max-cost", "0.005", "--concurrency", "1", cwd=tmp_path, env=live
+    )
+    assert capped.process.returncode == 1, capped.err
+    before = rows_by_id(tmp_path / "out.jsonl")
+    assert 0 < len(before) < 4, capped.err
+    rest = run_script(*command, "--tier", "economy", "--max-tokens", "9", cwd=tmp_path, env=live)
+    assert rest.process.returncode == 0, rest.err
+    assert (
+        "options changed since the last run: --model not set (was gpt-4o), "
+        "--tier economy (was not set), --max-tokens 9 (was not set)"
+    ) in rest.err
+    left = 4 - len(before)
+    uses = "1 waiting task uses" if left == 1 else f"{left} waiting tasks use"
+    assert f"{uses} the new options" in rest.err
+    after = rows_by_id(tmp_path / "out.jsonl")
+    assert {name: after[name]["output"] for name in before} == {n: r["output"] for n, r in before.items()}
+    assert {after[name]["model"] for name in after if name not in before} == {"gpt-6-luna"}
+    again = run_script(*command, "--tier", "economy", "--max-tokens", "9", cwd=tmp_path, env=live)
+    assert "options changed" not in again.err and "nothing to do" in again.err
+
+
+def test_truncated_rows_are_retried_with_the_new_limit(tmp_path: Path, live: dict[str, str]) -> None:
+    write_rows(tmp_path / "tasks.jsonl", [{"id": "a", "prompt": "Hi"}, {"id": "b", "prompt": "Ho"}])
+    command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--model", "gpt-4o", "--max-tokens")
+    run_script(*command, "2", cwd=tmp_path, env=live)
+    assert all(row["truncated"] for row in read_rows(tmp_path / "out.jsonl"))
+    retried = run_script(*command, "2000", "--retry", "truncated", cwd=tmp_path, env=live)
+    assert retried.process.returncode == 0, retried.err
+    assert "2 waiting tasks use the new options" in retried.err
+    assert not any(row["truncated"] for row in read_rows(tmp_path / "out.jsonl"))
+
+
+def test_an_edited_row_is_still_refused_beside_new_options(tmp_path: Path) -> None:
+    tasks = write_rows(tmp_path / "tasks.jsonl", [{"id": "a", "prompt": "Hi"}, {"id": "b", "prompt": "Ho"}])
+    assert run_script("run", "tasks.jsonl", cwd=tmp_path).process.returncode == 0
+    write_rows(tasks, [{"id": "a", "prompt": "Hi"}, {"id": "b", "prompt": "Edited"}])
+    refused = run_script("run", "tasks.jsonl", "--max-tokens", "50", cwd=tmp_path)
+    assert refused.process.returncode == 2 and "1 id has new content (b)" in refused.err
+    write_rows(
+        tasks, [{"id": "a", "prompt": "Hi"}, {"id": "b", "prompt": "Ho"}, {"id": "c", "prompt": "New"}]
+    )
+    more = run_script("run", "tasks.jsonl", "--max-tokens", "50", cwd=tmp_path)
+    assert more.process.returncode == 0 and "3 of 3 tasks answered" in more.out, more.err
+    assert "2 tasks already done or in flight keep their results" in more.err

@@ -52,7 +52,7 @@ def test_new_content_is_refused_before_anything_is_stored_unless_rerun_changed_i
     write_rows(tmp_path / "tasks.jsonl", [{"id": "new", "prompt": "One more"}, *prompts(4)[2:], *changed])
     refused = run_script(*COMMAND, cwd=tmp_path, env=live)
     assert refused.process.returncode == 2
-    assert "2 ids have new content (t0, t1), or other options than before (" in refused.err
+    assert "2 ids have new content (t0, t1), or another template" in refused.err
     assert answers(tmp_path) == old and stored(tmp_path, live) == 4
 
     done = run_script(*COMMAND, "--rerun-changed", cwd=tmp_path, env=live)
@@ -64,14 +64,16 @@ def test_new_content_is_refused_before_anything_is_stored_unless_rerun_changed_i
     assert calls(simulator) == 4 + 3
 
 
-def test_new_content_may_come_from_other_options(
+def test_other_options_are_no_new_content(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
     write_rows(tmp_path / "tasks.jsonl", prompts(2))
     run_script(*COMMAND, cwd=tmp_path, env=live)
-    refused = run_script(*COMMAND, "--only", "openai", cwd=tmp_path, env=live)
-    assert refused.process.returncode == 2 and calls(simulator) == 2
-    assert "or other options than before (--only, --model, --choices, --response-schema)" in refused.err
+    other = run_script(*COMMAND, "--only", "openai", cwd=tmp_path, env=live)
+    assert other.process.returncode == 0 and calls(simulator) == 2
+    assert "options changed since the last run: --only openai (was not set)" in other.err
+    rerun = run_script(*COMMAND, "--tier", "economy", "--rerun-changed", cwd=tmp_path, env=live)
+    assert rerun.process.returncode == 0 and calls(simulator) == 4, rerun.err
 
 
 def test_standard_input_can_change_too(tmp_path: Path, live: dict[str, str]) -> None:
@@ -140,9 +142,13 @@ def test_after_a_kill_at_any_moment_every_id_is_in_the_file_once(tmp_path: Path,
     with SimulatorProcess.start({"providers": {"openai": quick}}) as simulator:
         env = live_environment(simulator.base_urls, only=["openai"])
         for _ in range(KILLS):
-            with Script(*COMMAND, "--dedupe", "--quiet", cwd=tmp_path, env=env) as script:
+            with Script(
+                *COMMAND, "--dedupe", "--tier", "economy", "--quiet", cwd=tmp_path, env=env
+            ) as script:
                 kill_after(script, tmp_path, dice)
-        done = run_script(*COMMAND, "--dedupe", "--quiet", cwd=tmp_path, env=env, timeout_s=120)
+        done = run_script(
+            *COMMAND, "--dedupe", "--tier", "economy", "--quiet", cwd=tmp_path, env=env, timeout_s=120
+        )
         assert done.process.returncode == 0, done.err
         called = calls(simulator)
     found = answers(tmp_path)

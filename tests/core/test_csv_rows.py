@@ -80,7 +80,7 @@ def test_a_row_becomes_a_task_with_every_field(settings: Settings) -> None:
 
 def test_an_empty_cell_leaves_its_field_unset(settings: Settings) -> None:
     (task,) = read("id,prompt,max_tokens,tier\n,Hi,,\n", settings)
-    assert isinstance(task, Task) and (task.max_tokens, task.tier) == (None, "auto") and task.id
+    assert isinstance(task, Task) and (task.max_tokens, task.tier) == (None, "standard") and task.id
 
 
 def test_a_whole_number_may_have_a_decimal_point_and_zeros(settings: Settings) -> None:
@@ -344,7 +344,13 @@ def test_with_a_template_columns_are_data(settings: Settings) -> None:
     (task,) = read_tasks(stream, TaskContext("b", settings, NOW), options=how, on_warning=warnings.append)
     assert isinstance(task, Task)
     assert task.messages == (Message("user", "Windows High Ann"),)
-    assert (task.id, task.stop, task.tier, task.priority, task.task_type) == ("7", (), "auto", 0, "general")
+    assert (task.id, task.stop, task.tier, task.priority, task.task_type) == (
+        "7",
+        (),
+        "standard",
+        0,
+        "general",
+    )
     assert task.max_tokens is None and task.response_schema is None and task.models == ()
     cells = dict(zip(SHADOWING.split(","), text.splitlines()[1].split(","), strict=True))
     assert task.metadata == {key: cell for key, cell in cells.items() if key != "id"}

@@ -78,6 +78,7 @@ def test_a_line_becomes_a_task_that_is_pinned_to_its_model(settings: Settings) -
         top_p=0.9,
         seed=7,
         stop=("END",),
+        tier="standard",
         models=("gpt-4o-mini",),
         metadata={"k": "v"},
         response_schema=schema,

@@ -12,10 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.config import load_settings
-from src.core.intake import BadLine, ReadOptions, RowDefaults, TaskContext, read_tasks
+from src.core.intake import (
+    BadLine,
+    ReadOptions,
+    RowDefaults,
+    TaskContext,
+    changes,
+    earlier_options,
+    for_batch,
+    make_task,
+    read_tasks,
+    stored_options,
+)
 from src.errors import InputError
 from src.records import Message, Task
-from src.settings import Settings
+from src.settings import Settings, TaskTypeConfig
 
 NOW = 1_800_000_000.0
 SETTINGS = load_settings(environ={})
@@ -170,3 +181,47 @@ def test_ids_come_from_the_column_that_the_option_names(
 def test_a_format_without_columns_has_no_id_column(fmt: str) -> None:
     with pytest.raises(InputError, match=f"--id-column needs a CSV file or JSON Lines, but this is {fmt}"):
         read(fmt, {}, id_column="sku")
+
+
+TYPES = {"general": "standard", "translation": "economy", "no such type": "standard"}
+
+
+@pytest.mark.parametrize(("task_type", "tier"), TYPES.items())
+def test_a_row_without_a_tier_has_that_of_its_type_whatever_its_length(task_type: str, tier: str) -> None:
+    types = {**SETTINGS.task_types, "translation": TaskTypeConfig(tier="economy")}
+    settings = SETTINGS.model_copy(update={"task_types": types})
+    for prompt in ("Hi", "long " * 10_000):
+        fields = {"prompt": prompt, "task_type": task_type}
+        assert make_task(fields, TaskContext("b", settings, NOW)).tier == tier
+        assert make_task(fields | {"tier": "auto"}, TaskContext("b", settings, NOW)).tier == "auto"
+
+
+def test_options_are_stored_with_a_batch_and_read_back() -> None:
+    defaults = RowDefaults(**{name: of_all for name, (of_all, _) in VALUES.items() if name != "choices"})
+    options = ReadOptions(defaults=defaults, only=("openai",))
+    stored = json.loads(json.dumps(stored_options(options)))
+    assert earlier_options(options, stored) is None
+    assert earlier_options(ReadOptions(), stored) == options
+    assert for_batch(options, stored) == options
+
+
+@pytest.mark.parametrize("stored", [{}, {"ids": 2}], ids=["first version", "second version"])
+def test_a_batch_of_an_earlier_version_keeps_ids_and_tier(stored: dict[str, Any]) -> None:
+    options = for_batch(ReadOptions(), stored)
+    assert (options.ids, options.defaults.tier) == (stored.get("ids", 1), "auto")
+    assert earlier_options(options, stored) is None
+    new, old = read("jsonl", {}), read("jsonl", {}, defaults=options.defaults, ids=options.ids)
+    assert (new.tier, old.tier) == ("standard", "auto")
+    assert (new.id == old.id) == (options.ids == 2)
+
+
+def test_the_options_that_differ_are_named_with_both_values() -> None:
+    before = ReadOptions(defaults=RowDefaults(models=("a", "b"), max_tokens=5, seed=0), only=("openai",))
+    after = ReadOptions(defaults=RowDefaults(models=("a",), system="Be brief."))
+    assert list(changes(before, after)) == [
+        "--model a (was a,b)",
+        "--max-tokens not set (was 5)",
+        "--seed not set (was 0)",
+        "--only not set (was openai)",
+        "--system 'Be brief.' (was not set)",
+    ]

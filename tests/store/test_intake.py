@@ -150,3 +150,18 @@ def test_batches_are_listed_newest_first_and_missing_ones_are_none(store: Store)
     assert store.reports.batch("three") is None
     with pytest.raises(StoreError, match="no batch 'three'"):
         store.reports.task_counts("three")
+
+
+def test_queued_tasks_get_new_content_and_the_others_keep_theirs(store: Store) -> None:
+    """And from then on none of them has changed."""
+    register(store, "me")
+    store.intake.add_tasks(tasks(4), now=NOW)
+    done, running = store.queue.claim("me", 2, now=NOW)
+    store.queue.finish("me", [a_result(done)])
+    new = [dataclasses.replace(task, max_tokens=9) for task in tasks(4)]
+    report = store.intake.add_tasks(new, now=NOW, update_queued=True)
+    assert (report.replaced, report.changed_count, report.added) == (2, 2, 0)
+    assert store.intake.add_tasks(new, now=NOW) == AddReport(existing=4)
+    limits = {task.id: task.max_tokens for task in store.reports.open_tasks(10)[1]}
+    assert limits == {running.id: None} | {task.id: 9 for task in new if task.id not in (done.id, running.id)}
+    assert store.reports.task_counts("b")[TaskStatus.SUCCEEDED] == 1

@@ -19,7 +19,16 @@ from .json_text import parse_json, parse_object
 from .lines import MAX_LINE_BYTES, BadLine
 from .pins import able_providers, unserved_reason
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
-from .reading import AS_IT_IS, ReadOptions, columns_of, ids_of, read_tasks
+from .reading import (
+    AS_IT_IS,
+    ReadOptions,
+    changes,
+    columns_of,
+    earlier_options,
+    for_batch,
+    read_tasks,
+    stored_options,
+)
 from .row_defaults import RowDefaults, option_of
 from .schema_file import read_schema
 from .tasks import TaskContext, make_task, unknown_type_warning
@@ -43,9 +52,11 @@ __all__ = [
     "TaskFields",
     "Template",
     "able_providers",
+    "changes",
     "check_batch_name",
     "columns_of",
-    "ids_of",
+    "for_batch",
+    "earlier_options",
     "make_task",
     "names_only_unpriced",
     "option_of",
@@ -55,6 +66,7 @@ __all__ = [
     "read_schema",
     "read_tasks",
     "shown",
+    "stored_options",
     "unknown_type_warning",
     "unpriced_warning",
     "unserved_reason",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,13 +17,14 @@ from .formats import Columns, Listeners, read_rows
 from .lines import BadLine, Row, numbered, open_source
 from .pins import Names, check_pins, unserved_reason
 from .prices import unpriced_warning
-from .row_defaults import NO_DEFAULTS, RowDefaults, missing
+from .row_defaults import NO_DEFAULTS, RowDefaults, missing, option_of
 from .tasks import TaskContext, make_task, unknown_type_warning, what_it_sends
 from .template import Template
 from .validation_messages import shown
 
 IDS_OF_CONTENT = 1  # made of all keys and cells of the row, whether they are sent or not
 IDS_OF_WHAT_IS_SENT = 2
+ROWS = "rows"  # the key of the stored options under which the defaults of rows are
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,52 @@ class ReadOptions:
 AS_IT_IS = ReadOptions()
 
 
-def ids_of(options: Mapping[str, Any] | None) -> int:
-    """The id scheme of a batch by its stored options; None: a new batch."""
-    return IDS_OF_WHAT_IS_SENT if options is None else int(options.get("ids", IDS_OF_CONTENT))
+def stored_options(options: ReadOptions) -> dict[str, Any]:
+    """What is stored with a batch: how ids are made, and the options that are part of each task."""
+    return {"ids": options.ids, ROWS: options.defaults.given(), "only": list(options.only)}
+
+
+def for_batch(options: ReadOptions, stored: Mapping[str, Any] | None) -> ReadOptions:
+    """The options with what a batch keeps from its beginning; `stored`: its options, None for a new batch.
+
+    A batch of an earlier version keeps its ids and the tier `auto` for rows without one, since its tasks are
+    stored so.
+    """
+    if stored is None:
+        return options
+    if ROWS in stored:
+        return replace(options, ids=int(stored["ids"]))
+    tier = options.defaults.tier or "auto"
+    ids = int(stored.get("ids", IDS_OF_CONTENT))
+    return replace(options, ids=ids, defaults=replace(options.defaults, tier=tier))
+
+
+def earlier_options(options: ReadOptions, stored: Mapping[str, Any]) -> ReadOptions | None:
+    """The options with which the tasks of a batch were stored, if these would make other tasks.
+
+    None where they are the same, and for a batch of an earlier version, which did not store them.
+    """
+    if ROWS not in stored:
+        return None
+    before = replace(options, defaults=RowDefaults.of(stored[ROWS]), only=tuple(stored["only"]))
+    return None if before == options else before
+
+
+def changes(before: ReadOptions, after: ReadOptions) -> Iterator[str]:
+    """`--max-tokens 100 (was 200)` for each option that differs."""
+    old, new = before.defaults.given() | {"only": before.only}, after.defaults.given() | {"only": after.only}
+    for name in dict.fromkeys([*old, *new]):
+        if (was := old.get(name)) != (now := new.get(name)):
+            yield f"{option_of(name)} {_value(now)} (was {_value(was)})"
+
+
+def _value(value: Any) -> str:
+    if value in (None, [], ()):
+        return "not set"
+    if isinstance(value, list | tuple):
+        return ",".join(value)
+    is_word = isinstance(value, int | float) or (isinstance(value, str) and value.isidentifier())
+    return str(value) if is_word else shown(value)
 
 
 def read_tasks(

@@ -31,6 +31,12 @@ class RowDefaults:
     response_schema: Mapping[str, Any] | None = None
     choices: Names = ()
 
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> RowDefaults:
+        """Those with these values, as `given` returns them."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        return cls(**values)
+
     def given(self) -> dict[str, Any]:
         """Those that are set, as a row sets them."""
         found = {each.name: getattr(self, each.name) for each in fields(self)}

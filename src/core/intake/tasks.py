@@ -63,7 +63,7 @@ def make_task(
         batch=context.batch,
         messages=valid.turns(),
         task_type=valid.task_type,
-        tier=valid.tier,
+        tier=valid.tier or usual_tier(valid.task_type, context.settings),
         max_tokens=valid.max_tokens,
         temperature=valid.temperature,
         top_p=valid.top_p,
@@ -103,6 +103,11 @@ def what_it_sends(
         given["response_schema"] = valid.schema_of_answer()
     default = {"task_type": GENERAL, "tier": "auto"}
     return {"asks": asks} | {name: v for name, v in given.items() if v not in (None, [], default.get(name))}
+
+
+def usual_tier(task_type: str, settings: Settings) -> str:
+    """The tier of a task that names none: that of its type, which is standard unless it is configured."""
+    return (settings.task_types.get(task_type) or settings.task_types[GENERAL]).tier
 
 
 def unknown_type_warning(task_type: str, settings: Settings) -> str:

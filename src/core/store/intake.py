@@ -47,6 +47,22 @@ class _Known:
     truncated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _ChangeRule:
+    """What happens to stored tasks with other content: those in `replaced` statuses get it.
+
+    `adopts`: the others count as unchanged from then on, although they ran with the earlier content.
+    """
+
+    replaced: frozenset[TaskStatus] = frozenset()
+    adopts: bool = False
+
+
+_LEAVE_CHANGED = _ChangeRule()
+_REPLACE_ENDED = _ChangeRule(frozenset(TaskStatus) - {TaskStatus.RUNNING})  # the queued ones too
+_REPLACE_QUEUED = _ChangeRule(frozenset([TaskStatus.QUEUED]), adopts=True)
+
+
 @reconnecting("_add_chunk", "_store_chunk", always=("create_batch",), never=("add_tasks",))
 class Intake:
     """Creates batches and adds tasks, which are unique by (batch, id)."""
@@ -78,6 +94,14 @@ class Intake:
         }
         with self._database.writing() as connection:
             connection.execute(self._database.insert(schema.batches).values(columns).on_conflict_do_nothing())
+
+    def set_batch_options(self, name: str, options: Mapping[str, Any]) -> None:
+        """Replace the options of a batch: those with which its tasks are stored from now on."""
+        batches = schema.batches
+        with self._database.writing() as connection:
+            connection.execute(
+                sa.update(batches).where(batches.c.name == name).values(options=dumps(dict(options)))
+            )
 
     def rename_batch(self, name: str, new: str) -> None:
         """Rename a batch. No orchestrator may run: it would use the old name."""
@@ -123,30 +147,45 @@ class Intake:
         return [(task, known.get(key)) for task, key in zip(tasks, keys, strict=True)]
 
     def add_tasks(
-        self, tasks: Iterable[Task], *, now: float, rerun_changed: bool = False, once: bool = False
+        self,
+        tasks: Iterable[Task],
+        *,
+        now: float,
+        rerun_changed: bool = False,
+        update_queued: bool = False,
+        once: bool = False,
     ) -> AddReport:
         """Add tasks as queued, `CHUNK` of them per transaction; missing batches are created.
 
         A task whose id exists with the same content counts as existing. With other content it is reported as
         changed and not written; with `rerun_changed` it gets the new content and is queued again unless it
-        is running. With `once` equal tasks run once, except those sampled at a temperature. Reads
-        `tasks` one chunk at a time. Raises UnstorableError for a value that the database refuses; chunks
-        before that one stay stored.
+        is running; with `update_queued` it gets the new content while it is queued, and counts as unchanged
+        from then on if it is not. With `once` equal tasks
+        run once, except those sampled at a temperature. Reads `tasks` one chunk at a time. Raises
+        UnstorableError for a value that the database refuses; chunks before that one stay stored.
         """
+        rule = _LEAVE_CHANGED
+        if rerun_changed or update_queued:
+            rule = _REPLACE_ENDED if rerun_changed else _REPLACE_QUEUED
         report = AddReport()
         for chunk in parts(tasks, CHUNK):
-            report += self._add_chunk(chunk, now, rerun_changed, once)
+            report += self._add_chunk(chunk, now, rule, once)
         return report
 
-    def _add_chunk(self, chunk: list[Task], now: float, rerun_changed: bool, once: bool) -> AddReport:
+    def _add_chunk(self, chunk: list[Task], now: float, rule: _ChangeRule, once: bool) -> AddReport:
         for batch, submitter in {task.batch: task.submitter for task in chunk}.items():
             if self._ids.batch_id(batch) is None:
                 self.create_batch(batch, now=now, submitter=submitter)
         incoming = [_incoming(task, self._ids) for task in chunk]
-        return self._store_chunk(chunk, incoming, now, rerun_changed, once)
+        return self._store_chunk(chunk, incoming, now, rule, once)
 
     def _store_chunk(
-        self, chunk: list[Task], incoming: list[_Incoming], now: float, rerun_changed: bool, once: bool
+        self,
+        chunk: list[Task],
+        incoming: list[_Incoming],
+        now: float,
+        rule: _ChangeRule,
+        once: bool,
     ) -> AddReport:
         with self._database.writing() as connection:
             first_row = self._reserve_rows(connection, len(chunk))
@@ -154,8 +193,11 @@ class Intake:
             known |= self._known(connection, [item.key for item in incoming])
             new, changed = _sorted_out(incoming, known)
             rows = self._insert(connection, new, first_row, now)
-            replaced = self._replace(connection, changed, known, now) if rerun_changed else set()
+            to_replace = [item for item in changed if _status(known[item.key]) in rule.replaced]
+            replaced = self._replace(connection, to_replace, known, now)
             left = [item for item in changed if item.key not in replaced]
+            if rule.adopts:
+                self._adopt(connection, left, known)
             duplicates = 0
             if once:
                 rows |= {key: old.row for key, old in known.items() if isinstance(old, _Known)}
@@ -163,6 +205,16 @@ class Intake:
         existing = len(chunk) - len(new) - len(changed)
         shown = tuple(item.task.id for item in left[:CHANGED_SHOWN])
         return AddReport(len(new), existing, shown, len(left), len(replaced), duplicates)
+
+    def _adopt(
+        self, connection: sa.Connection, left: list[_Incoming], known: Mapping[_Key, _Incoming | _Known]
+    ) -> None:
+        """Take the new content of these tasks for the one that they have run with."""
+        tasks = schema.tasks
+        for item in left:
+            if isinstance(old := known[item.key], _Known):
+                changed = sa.update(tasks).where(tasks.c.task_row == old.row)
+                connection.execute(changed.values(content_hash=item.digest))
 
     def _link_duplicates(
         self,
@@ -208,7 +260,7 @@ class Intake:
         ended: list[int] = []
         for item in changed:
             old = known[item.key]
-            if isinstance(old, _Incoming) or old.status is TaskStatus.RUNNING or item.key in replaced:
+            if isinstance(old, _Incoming) or item.key in replaced:
                 continue
             replaced.add(item.key)
             touched.append(old.row)
@@ -261,6 +313,10 @@ class Intake:
                 )
                 found[batch_id, row.id] = known
         return found
+
+
+def _status(known: _Incoming | _Known) -> TaskStatus | None:
+    return known.status if isinstance(known, _Known) else None
 
 
 def _sorted_out(
