@@ -285,6 +285,7 @@ def test_the_second_signal_stops_now(tmp_path: Path) -> None:
         with Script("run", "tasks.jsonl", "-o", "out.jsonl", cwd=tmp_path, env=env) as script:
             while not simulator.stats()["openai"]["calls"]:
                 assert script.process.poll() is None, script.err
+                script.pause()
             script.interrupt()
             script.wait_for("for running calls; press Ctrl-C again to stop now")
             script.interrupt()

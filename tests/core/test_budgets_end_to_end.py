@@ -129,6 +129,7 @@ def test_after_kills_without_a_budget_the_books_hold_what_the_provider_bills(
             with Script(*command, cwd=tmp_path, env=env) as script:
                 while not out.exists() or out.read_bytes().count(b"\n") < rows:
                     assert script.process.poll() is None, script.err
+                    script.pause()
                 script.kill()
                 script.wait()
         done = run_script(*command, cwd=tmp_path, env=env)
@@ -151,6 +152,7 @@ def test_a_process_killed_with_calls_in_flight_does_not_overspend_after_its_rest
         out = tmp_path / "out.jsonl"
         while not out.exists() or out.read_bytes().count(b"\n") < 20:
             assert script.process.poll() is None, script.err
+            script.pause()
         script.kill()
         script.wait()
     before = sum(spent_nanos(env, tmp_path))
