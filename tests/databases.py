@@ -96,14 +96,14 @@ def own_postgresql_url() -> Iterator[str]:
 
 @pytest.fixture
 def emptied_postgresql_url(_migrated_database: str) -> str:
-    """All tables, simulated and without rows: made a good deal faster than anew."""
+    """All tables, simulated and without rows: faster than anew, and than TRUNCATE, which syncs files."""
     import psycopg
 
-    tables = ", ".join(
-        f'"{table.name}"' for table in schema.metadata.sorted_tables if table is not schema.meta
-    )
+    tables = [table for table in reversed(schema.metadata.sorted_tables) if table is not schema.meta]
+    restart = "SELECT setval(seqrelid, seqstart, false) FROM pg_sequence"
     with psycopg.connect(_migrated_database) as connection:
-        connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+        connection.execute(";".join(str(table.delete()) for table in tables))
+        connection.execute(restart)
         connection.execute("DELETE FROM meta WHERE key <> 'simulated'")
         connection.execute("INSERT INTO leadership VALUES (1, 0, '', 0, '', 0, 0, 0)")
     return _migrated_database
