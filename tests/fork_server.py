@@ -10,6 +10,7 @@ The server ends when its standard input is closed, thus with the process that st
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -230,10 +231,25 @@ def _become(request: dict[str, Any], streams: list[int]) -> str:
     return script
 
 
+def _run(script: str) -> None:
+    """Run `script` and exit. The modules stay as they are: to clear them would copy all that is shared."""
+    code = 0
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        if not (end.code is None or isinstance(end.code, int)):
+            raise
+        code = end.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(code) & 0xFF)
+
+
 _SYSTEM_PATH = [path for path in sys.path if not path.startswith(str(ROOT / "tests")) and path != str(ROOT)]
 
 if __name__ == "__main__":
     _listener = socket.socket(fileno=int(sys.argv[1]))
     _import_all()
-    _script = _become(*_next_fork(_listener))
-    runpy.run_path(_script, run_name="__main__")
+    _run(_become(*_next_fork(_listener)))
