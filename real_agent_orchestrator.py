@@ -31,12 +31,6 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    from src.dependencies import exit_if_not_installed
+    from src.entry import orchestrator
 
-    try:
-        from src.cli.app import main
-
-        main()
-    except ModuleNotFoundError as error:
-        exit_if_not_installed(error)
-        raise
+    orchestrator()

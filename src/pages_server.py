@@ -67,6 +67,8 @@ def main(
 
     Exit code 2: the configuration is wrong; 3: the database can't be used now.
     """
+    for number in stop_signals():
+        signal.signal(number, _end)
     if parent is not None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     options = StartOptions(config, state_dir, simulate, calls_providers=False, read_env_file=parent is None)
@@ -97,8 +99,6 @@ def serve(
             )
         app = build_pages(setup, store, access, parent)
         server, url = listen(app, host, port, server_settings.port, click.echo)
-        for number in stop_signals():
-            signal.signal(number, _end)
         click.echo(f"pages on {url} ({setup.mode} state in {setup.settings.state_dir})")
         server.run()
         click.echo("pages closed")
@@ -112,6 +112,8 @@ def _end_with_parent() -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in stop_signals():  # once more: while the interpreter shuts down
+        signal.signal(number, lambda *_: os._exit(0))
     drop_lost_terminals()
     raise SystemExit(0)
 

@@ -57,6 +57,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.addresses": (),
     "src.control_characters": (),
     "src.dependencies": (),
+    "src.entry": ("src.dependencies",),
     "src.package": (),
     "src.stop_signals": (),
     "src.logging_setup": ("src.control_characters", "src.errors", "src.package", "src.private"),

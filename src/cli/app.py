@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -252,24 +253,39 @@ def config(context: click.Context, /) -> None:
 
 def main() -> None:
     """Run the command line and exit. An error that a user can fix is one line, not a traceback."""
-    _open_closed_streams()
-    for number in stop_signals():
-        signal.signal(number, _interrupt)  # until a run handles them
-    if sys.platform == "win32":
-        _use_utf8()
+    code = _exit_code()
+    with suppress(OSError, ValueError):  # its reader is gone, or it was closed
+        sys.stdout.flush()
+    _end_at_once_on_signals(code)  # threads are joined and modules torn down: nothing is left to stop
+    sys.exit(code)
+
+
+def _exit_code() -> int:
+    """Run the command; what it raises becomes a line and an exit code."""
     options = Options()
     try:
+        for number in stop_signals():
+            signal.signal(number, _interrupt)  # until a run handles them
+        _open_closed_streams()
+        if sys.platform == "win32":
+            _use_utf8()
         _refuse_unstorable_arguments()
-        sys.exit(cli.main(standalone_mode=False, obj=options))
+        return int(cli.main(standalone_mode=False, obj=options) or 0)
     except click.ClickException as error:
         error.show()
-        sys.exit(WRONG_INPUT)
+        return WRONG_INPUT
     except OrchestratorError as error:
         options.console.note(f"error: {error}")
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):  # before the loop handles signals, or after it
+        _end_at_once_on_signals(STOPPED)
         options.console.note("stopped")
-        sys.exit(STOPPED)
+        return STOPPED
+
+
+def _end_at_once_on_signals(code: int) -> None:
+    for number in stop_signals():
+        signal.signal(number, lambda *_: os._exit(code))
 
 
 def _refuse_unstorable_arguments() -> None:
