@@ -1,6 +1,6 @@
 """Makes the requests of one token that stand for a probe: see `routing/canaries.py` for when one is due.
 
-A canary call is no task and no attempt: it has no row of its own. Like any call it passes the `CallGate`. Its
+A canary call is neither a task nor an attempt, and has no row. Like any call it passes the `CallGate`. Its
 cost counts for the overall and the provider's budgets, and is added to the sums of usage.
 """
 

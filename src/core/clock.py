@@ -2,7 +2,7 @@
 
 It is the wall clock at the start plus elapsed monotonic time. Three things may happen to the wall clock:
 
-- It is set back. This is ignored: `now` goes on with monotonic time.
+- It is set back. This is ignored: `now` continues with monotonic time.
 - It drifts ahead (a quartz is off by some 50 millionths). `now` follows by at most a thousandth of the
   elapsed time, so that midnight stays midnight in a run of weeks.
 - It jumps ahead of monotonic time by more than `JUMP_S` between two readings, as after a laptop's sleep.

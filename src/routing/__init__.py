@@ -1,4 +1,4 @@
-"""Who goes where, and when. PURE: no clock, no I/O, no randomness of its own.
+"""Decides which task goes to which provider, and when. PURE: no clock, no I/O, no randomness of its own.
 
 Every function takes `now` (UTC epoch seconds that never go backwards); jitter comes from a
 `random.Random` passed in. So the same code runs live, in tests without a sleep, and in virtual time.

@@ -106,7 +106,7 @@ class ProviderLoadBalancer:
     # ------------------------------------------------------------------ place
 
     def place(self, task: Task, now: float) -> Placement | Wait:
-        """Place a task by itself. `Wait.until` infinity: no provider can ever serve it."""
+        """Place a single task. `Wait.until` infinity: no provider can ever serve it."""
         placement, blocked = self.try_place(task, self.route(task, now), RetryState(offered_at=now), now)
         if placement is not None:
             return placement
@@ -238,7 +238,7 @@ class ProviderLoadBalancer:
         self.registry.rescore(now)
 
     def resume(self, name: str, now: float) -> None:
-        """A person says that a provider works again: lift a pause, a quota hold and a rejected key."""
+        """Resume a provider on request: lift a pause, a quota hold and a rejected key."""
         self.by_name[name].resume(now)
         self.registry.routes_version += 1
 
@@ -256,7 +256,7 @@ class ProviderLoadBalancer:
         return self._connectivity.record_health_check(self.by_name[name], found, asked_at, now, models)
 
     def take_abandoned(self, now: float) -> list[int]:
-        """The permits of calls to give up now; each is named once."""
+        """The permits of calls to abandon now; each is returned once."""
         return self._connectivity.take_abandoned(now)
 
     def close_breaker(self, name: str) -> None:

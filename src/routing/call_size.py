@@ -1,4 +1,4 @@
-"""How large a call may get: its answer's limit, what it draws on token limits, and its price at most."""
+"""The size of a call: its answer's limit, its share of token limits, and its highest price."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CallSizes:
         return min(wanted, max(self._least_max_tokens, int(option.window - prompt)))
 
     def need(self, option: Option, task: Task, retry: RetryState) -> Need:
-        """What the call is expected to draw on the limits of the option's group."""
+        """The expected use of the limits of the option's group."""
         if not option.model.group.counts_tokens:
             return ONE_CALL
         estimator = option.provider.estimators.of(task.task_type)

@@ -63,7 +63,7 @@ def is_due(registry: Registry, provider: ProviderState) -> bool:
 
 
 def health_of(error: ProviderError | None) -> bool | None:
-    """What the end of a canary shows of its provider; None: nothing, so a task becomes the probe."""
+    """What a canary's end shows about its provider; None: nothing, so a task becomes the probe."""
     if error is None or isinstance(error, _ANSWERED):
         return True
     return False if error.counts_against_health else None

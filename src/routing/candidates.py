@@ -1,4 +1,4 @@
-"""What the evaluation of a task's options has found, and what a task that can't be placed waits for.
+"""The result of evaluating a task's options, and the wait condition of a task that can't be placed.
 
 `ProviderSelector` fills a `CandidateReport`. Where no option can serve the task now, the report becomes the
 `WaitCondition` that the scheduler acts on.
@@ -34,9 +34,9 @@ class WaitCondition(NamedTuple):
     head_of_line: tuple[Option, float] | None = (
         None  # the option whose group it holds as the oldest, and until when
     )
-    over_budget: BudgetRefusal | None = None  # set where nothing but a budget keeps the task from going now
+    over_budget: BudgetRefusal | None = None  # set if only a budget blocks the task now
     waits_for: WaitReason | None = None  # what is expected to end first
-    common: bool = False  # nothing of the task's own keeps it: similar tasks of other classes wait as well
+    common: bool = False  # not specific to the task: similar tasks of other classes wait as well
     free: bool = False  # others could serve it, but it waits for its preferred provider
     room_at: float = NEVER  # when the first refusal ends
     held_back: bool = False  # an older task holds a group that it could use

@@ -1,4 +1,4 @@
-"""What the end of a call means: for money, limits and health, and for calls to come.
+"""The consequences of a call's end for money, limits and health, and for later calls.
 
 Called once per permit. The effects of each error class are those of the table of failures in the summary
 document. What the *task* does next is decided in `retry_policy.py`.
@@ -119,7 +119,7 @@ class OutcomeRecorder:
                 kind=(held.model.name, held.task_type), in_flight=held.in_flight, now=now,
             )  # fmt: skip
         if isinstance(error, TimedOut) and held.placed_at < provider.connection.trusted_from:
-            healthy = None  # it has answered since: late news of a silence that has ended opens no breaker
+            healthy = None  # it has answered since: a silence that has ended opens no breaker
         if held.canary:
             self._note_canary(held, healthy, error, now)
         if healthy is False:
@@ -128,7 +128,7 @@ class OutcomeRecorder:
             provider.breaker.settle(healthy, held.probe, now, canary=held.canary)
 
     def _health_of(self, held: Permit, end: CallEnd, now: float) -> bool | None:
-        """Whether the provider is well, by this call; None: the call does not show it."""
+        """Whether this call shows the provider healthy; None: it shows neither."""
         if end.outcome is _OK:
             return True
         error = end.error
@@ -138,7 +138,7 @@ class OutcomeRecorder:
         return None if healthy is False and self._was_cut_off(held, error, now) else healthy
 
     def _was_cut_off(self, held: Permit, error: ProviderError, now: float) -> bool:
-        """Whether the network failed the call, or a laptop's sleep, or a comparison, and not the provider."""
+        """Whether the network, the machine's sleep or a comparison ended the call, not the provider."""
         network = self._registry.network
         if held.placed_at < network.jumped_at or held.compared:
             return True
@@ -147,7 +147,7 @@ class OutcomeRecorder:
     def _note_canary(
         self, held: Permit, healthy: bool | None, error: ProviderError | None, now: float
     ) -> None:
-        """Report what a canary has shown. Failures before one that was answered are the tasks' own."""
+        """Apply a canary's outcome. Failures before an answered one are the tasks' own."""
         provider = held.provider
         if healthy:
             provider.call_answered(held.number)
@@ -253,7 +253,7 @@ class OutcomeRecorder:
         held.model.group.probe_from(now + wait_s, now)
 
     def _hold_until(self, resets_at: float, code: str, held: Permit, now: float) -> None:
-        """Hold the group to the reset, with one event however many calls were in flight."""
+        """Hold the group until the reset, with one event for all calls in flight."""
         group, provider = held.model.group, held.provider
         is_known = group.held_kind is RefusalKind.QUOTA_SPENT and group.held_detail == code
         known_until = group.held_until if is_known and now < group.held_until else now
@@ -266,7 +266,7 @@ class OutcomeRecorder:
 
 
 def _health_by(error: ProviderError, held: Permit, latency_s: float) -> bool | None:
-    """Whether the provider is well, by a task's failed call; None: the call does not show it."""
+    """Whether a task's failed call shows the provider healthy; None: it shows neither."""
     provider = held.provider
     if isinstance(error, AuthFailed):  # a 403 may concern the request, where the key has worked
         return False if provider.key.worked and error.status != FORBIDDEN else None
@@ -303,7 +303,7 @@ def costs_attempt(attempt: Attempt, offered_at: float, registry: Registry) -> bo
 
 def _may_be_network(attempt: Attempt, offered_at: float, registry: Registry) -> bool:
     if attempt.started_at < offered_at:
-        return True  # before a restart: when the network was gone then is not known any more
+        return True  # before a restart: network outages of that time are unknown now
     ended_at = attempt.started_at + attempt.latency_s
     if registry.network.was_offline(attempt.started_at, ended_at):
         return True

@@ -1,8 +1,8 @@
 """The parts of the queues: a waiting task, its class and its group.
 
-Tasks of one class may go to the same places, are charged about the same, and wait in one order. Classes with
-the same places and the same preferred provider form a group: what keeps one of them for a reason that is not
-its own keeps all of them.
+Tasks of one class have the same options, are charged about the same, and wait in one order. Classes with the
+same options and the same preferred provider form a group: a wait condition that is not specific to one class
+holds all classes of its group.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .refusals import NEVER
 from .retry_state import RetryState
 from .routes import Route
 
-ALWAYS = -math.inf  # a moment that has come for everything
+ALWAYS = -math.inf  # a moment before any other
 SLACK = 64  # dead entries that a heap may hold, beside twice as many as it has live ones
 DRAWS = 20  # tries to draw a live entry; then the head is taken
 Order = tuple[float, ...]
@@ -53,7 +53,7 @@ class Flow:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Parked:
-    """What need not be evaluated until a moment, or until a provider of `settles` settles a call."""
+    """Not evaluated before a moment, or before a provider of `settles` settles a call."""
 
     parked_until: float = ALWAYS
     settles: int = 0
@@ -73,7 +73,7 @@ class Parked:
 
 @dataclass(slots=True, eq=False)
 class QueueClass(Parked):
-    """Tasks that may go to the same places, in one order.
+    """Tasks with the same options, in one order.
 
     Dead entries stay in the heap until they come to its top, or are too many.
     """
@@ -114,7 +114,7 @@ class QueueClass(Parked):
         return self.head()
 
     def park(self, blocked: WaitCondition, until: float | None) -> None:
-        """Wait for `blocked`, and remember what else keeps the class. `until` None: until a call settles."""
+        """Wait for `blocked`, and record what else holds the class. `until` None: until a call settles."""
         Parked.park(self, blocked, until)
         self.held_back = blocked.held_back
         self.over_budget = blocked.over_budget
@@ -132,15 +132,15 @@ class QueueClass(Parked):
 
 @dataclass(slots=True, eq=False)
 class QueueGroup(Parked):
-    """Classes with the same places and preference, which one answer may keep together.
+    """Classes with the same options and preference, which one condition may hold together.
 
     Both heaps are lazy: a change is noticed when an entry comes to the top.
     """
 
     places: tuple[object, ...]  # the rate-limit groups that its tasks may use
     prefer: int
-    again: bool  # its tasks had attempts before, and each remembers what they showed
-    hurried: bool  # its tasks have deadlines and may force a call: each class is evaluated itself
+    again: bool  # its tasks had attempts before, each with a retry state of its own
+    hurried: bool  # its tasks have deadlines and may force a call: each class is evaluated separately
     classes: dict[QueueClass, None] = field(default_factory=dict)  # in the order they came
     ready: list[tuple[Order, int, QueueClass]] = field(default_factory=list)
     resting: list[tuple[float, int, QueueClass]] = field(default_factory=list)
@@ -165,7 +165,7 @@ class QueueGroup(Parked):
                 self._sweep_resting()
 
     def _sweep_ready(self) -> None:
-        """Drop outdated entries, wherever in the heap they are."""
+        """Drop outdated entries anywhere in the heap."""
         live = {
             each: (order, n, each) for order, n, each in self.ready if each.count and each.listed == order
         }

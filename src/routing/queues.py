@@ -3,11 +3,11 @@
     push(entry)          a task waits, for the first time or again
     take(entry)          it no longer waits
     next_class(now)      of all classes that are not parked, the one whose head goes first
-    park(...)            its head has to wait, and so do those that would get the same answer
+    park(...)            its head has to wait, and so do those with the same condition
     next_at(now)         when time alone changes anything
 
-The cost of a decision does not depend on how many tasks wait. Where the same thing keeps all classes, it
-grows with the number of groups only.
+The cost of a decision does not depend on the number of waiting tasks. If one condition holds all classes, it
+grows only with the number of groups.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Queues:
             self._new[found] = None
 
     def take(self, entry: PendingTask) -> None:
-        """The task no longer waits; one that does not wait is left alone."""
+        """The task no longer waits. No effect for one that does not wait."""
         queue = entry.queue
         if queue is None:
             return
@@ -164,7 +164,7 @@ class Queues:
         return best
 
     def park(self, queue: QueueClass, blocked: WaitCondition, now: float) -> None:
-        """The head of `queue` has to wait, and so do those that would get the same answer."""
+        """The head of `queue` has to wait, and so do those with the same condition."""
         if blocked.common:
             self.park_alike(queue, blocked, now)
         if not blocked.common or blocked.free or queue.group.parked_until <= now:
@@ -176,7 +176,7 @@ class Queues:
         queue.group.rest(queue)
 
     def park_alike(self, queue: QueueClass, blocked: WaitCondition, now: float) -> None:
-        """What keeps the class is not its own: all with the same places, or the same preference, wait."""
+        """The condition is not specific to the class: all with the same options, or preference, wait."""
         if blocked.free:
             self._park_for_preferred(queue.group, blocked, now)
         elif blocked.room_at > now:
@@ -185,7 +185,7 @@ class Queues:
                     group.park(blocked, blocked.room_at)
 
     def _park_for_preferred(self, group: QueueGroup, blocked: WaitCondition, now: float) -> None:
-        """Other providers are free: each head waits for its preferred one until its own time to spill."""
+        """Other providers are free: each head waits for its preferred one for its own time."""
         if group.again or group.hurried:
             return
         for each in group.classes:
@@ -265,7 +265,7 @@ class Queues:
         return first.holder.waits_for
 
     def spent_budget(self) -> BudgetRefusal | None:
-        """The budget without a reset that keeps every waiting task; None while any of them may go on."""
+        """The budget without a reset that blocks every waiting task; None while any may continue."""
         kept = [
             c.over_budget
             for c in self._parked
@@ -278,7 +278,7 @@ class Queues:
         return sum(c.count for c in self._parked if _keeps_itself(c))
 
     def kept_by_own_budget(self) -> list[tuple[BudgetRefusal, list[Task]]]:
-        """The tasks that nothing but a budget of their own batch or submitter keeps, by class."""
+        """The tasks that only a budget of their own batch or submitter blocks, by class."""
         return [
             (c.over_budget, [entry.task for _, entry in c.heap if entry.queue is c])
             for c in self._parked
@@ -286,17 +286,17 @@ class Queues:
         ]
 
     def oldest_waiting_at(self) -> float | None:
-        """When the oldest waiting task was offered; None where none waits."""
+        """When the oldest waiting task was offered; None without one."""
         heads = [h.task.created_at for c in self._classes.values() if (h := c.head()) is not None]
         return min(heads, default=None)
 
 
 def _apart_after_429s(retry: RetryState) -> int:
-    """The part of a class's key that keeps tasks which wait for moments of their own from each other."""
+    """The part of a class's key that separates tasks with wait times of their own."""
     return 1 + int(retry.order[2]) % APART if retry.draws_429 else 0
 
 
 def _keeps_itself(each: QueueClass) -> bool:
-    """Whether a budget of its own batch or submitter keeps the class, and not one that keeps others too."""
+    """Whether a budget of its own batch or submitter, and no shared one, blocks the class."""
     over = each.over_budget
     return over is not None and over.rule.scope in ("batch", "submitter") and each.parked_until > ALWAYS

@@ -21,7 +21,7 @@ _OF_BUDGETS = _BY_BUDGET | {RefusalKind.BUDGET_IN_USE}
 
 
 class Scope(Enum):
-    """Which tasks a refusal keeps: a wider one keeps every task of the narrower ones as well."""
+    """Which tasks a refusal affects: a wider scope includes every narrower one."""
 
     TASK = "task"  # this one, by its size, model, history or budget
     GROUP = "group"  # all tasks for a rate-limit group
@@ -48,7 +48,7 @@ class Refusal(NamedTuple):
 
     @property
     def is_indefinite(self) -> bool:
-        """Whether only a person ends it: neither time nor a call."""
+        """Whether only a user ends it, not time or a call."""
         return self.kind in _INDEFINITE
 
     @property

@@ -1,4 +1,4 @@
-"""What the parts of the balancer share: providers, agents, slots, permits, and the state of the pool."""
+"""The state shared by the balancer's parts: providers, agents, slots, permits, and the state of the pool."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Registry:
         self.providers = list(providers)
         self.by_name = {provider.name: provider for provider in providers}
         self.agents = {agent.name: agent for agent in agents}
-        # An agent's own prompt costs money too; which agent it will be is not known at the decision.
+        # An agent's own prompt costs money too; the agent is not known yet at the decision.
         prompts = [len(a.system_prompt.encode()) for a in agents] if settings.agent_prompts else []
         self.agent_prompt_bytes = max(prompts, default=0)
         self.slots = self.free_slots = sum(agent.slots for agent in agents)
@@ -90,7 +90,7 @@ class Registry:
         return price
 
     def _note_unknown_price(self, provider: ProviderState, model: ModelState, now: float) -> None:
-        """One event for what would else show only in sums that are too small, or in failed tasks."""
+        """One event for a fault that otherwise shows only in too small totals, or in failed tasks."""
         model.price_is_unknown = True
         blocked = self.budgets is not None
         what = "calls are blocked while a budget is set" if blocked else "cost totals leave its calls out"
@@ -120,7 +120,7 @@ class Registry:
 
     @property
     def all_misconfigured(self) -> bool:
-        """Whether no provider's key works: nothing can be served until a person acts."""
+        """Whether no provider's key works: nothing can be served until the user acts."""
         return all(p.key.rejection for p in self.providers)
 
     def others_serve(self, provider: ProviderState, now: float) -> bool:
@@ -135,7 +135,7 @@ class Registry:
 def make_providers(
     settings: Settings, configured: Collection[str] | None, jitter: random.Random
 ) -> list[ProviderState]:
-    """The enabled providers that may be called, in the order of the configuration; all where None."""
+    """The enabled providers that may be called, in the order of the configuration; None: all."""
     names = [name for name, config in settings.providers.items() if config.enabled]
     if configured is not None:
         names = [name for name in names if name in configured]

@@ -1,4 +1,4 @@
-"""What a task does after a failed attempt: one row per error class, no comparing of messages.
+"""A task's next step after a failed attempt: one row per error class, independent of messages.
 
 `RetryPolicy.decide` reads the row and either ends the task or writes into its `RetryState` what the next
 placement has to know: which provider failed it, which model can't serve it, which provider gets one more try.
@@ -50,10 +50,10 @@ class Rule:
 
     again: int = 0
     exclude_provider: bool = False
-    exclude_model: bool = False  # wherever it is served
+    exclude_model: bool = False  # at any provider
     exclude_here: bool = False  # the model at this provider alone
     more_tokens: bool = False
-    repair: bool = False  # the next try goes on from the answer and what is wrong with it
+    repair: bool = False  # the next try contains the answer and its errors
     at_most: int | None = None  # so many failures of this class end the task
     ends_as: TaskStatus = TaskStatus.FAILED
 
@@ -111,7 +111,7 @@ class RetryPolicy:
         self._max_hold_s = settings.routing.max_hold_s
 
     def decide(self, failure: Failure, retry: RetryState, now: float) -> tuple[TaskStatus, str] | None:
-        """`(final status, why)`, or None: the task goes on as `retry` says from now on."""
+        """`(final status, why)`, or None: the task continues as `retry` says."""
         rule = self._rule_of(failure.error)
         end = self._end(failure, rule, retry)
         if end is not None:
@@ -155,10 +155,10 @@ class RetryPolicy:
         return None
 
     def _wait_for_limit(self, failure: Failure, retry: RetryState, now: float) -> None:
-        """A task that draws one 429 after the other lets the others go first: the cause may be the task.
+        """A task with repeated 429s lets others go first, since it may be the cause.
 
-        Its first one holds the group, and that is wait enough; else the task alone waits. While 429s come by
-        chance it waits as long as they state, and no longer.
+        Its first 429 holds the group, which is wait enough. After later ones only the task waits. While 429s
+        come by chance, it waits only as long as they state.
         """
         provider, drawn = failure.provider, failure.tries_here
         held_until = provider.held_until(failure.attempts[-1].model)
@@ -175,9 +175,9 @@ class RetryPolicy:
     def recall(
         self, retry: RetryState, attempts: Sequence[Attempt], by_name: Mapping[str, ProviderState]
     ) -> None:
-        """Write into `retry` what attempts before a restart have shown, as `decide` did after each of them.
+        """Write the consequences of attempts before a restart into `retry`, as `decide` did after each.
 
-        One more try on the same provider is lost, since the answer that it would go on from is.
+        A second try on the same provider is lost, since the answer that it would correct is lost.
         """
         failures = 0
         for number, attempt in enumerate(attempts, 1):
@@ -185,7 +185,7 @@ class RetryPolicy:
                 continue
             failures += 1
             kind, provider = PROVIDER_ERRORS[attempt.error_kind], by_name.get(attempt.provider)
-            refused = kind is ContentRefused  # and the task went on, so another provider was allowed
+            refused = kind is ContentRefused  # and the task continued, so another provider was allowed
             rule = FAILOVER_ON_REFUSAL if refused else RULES[kind]
             again = _tries_here(attempts[:number], attempt.provider, attempt.error_kind) <= rule.again
             _note_model(retry, rule, attempt, again=again)
@@ -204,8 +204,9 @@ class RetryPolicy:
 def _may_try_again(failure: Failure, rule: Rule, retry: RetryState) -> bool:
     """Whether the task may try the same provider once more, at once.
 
-    One failure is an accident. A provider that fails in a row does not get a second call at once from one
-    task, nor does any that is tried after another has failed it: the failure may be the task's.
+    One failure may be chance. A provider that fails in a row gets no immediate second call from the same
+    task. Nor does a provider that is tried after another one has failed the task, since the task may be the
+    cause.
     """
     error, provider = failure.error, failure.provider
     if failure.tries_here > rule.again or provider.breaker.consecutive > 1:

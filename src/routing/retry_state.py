@@ -1,4 +1,4 @@
-"""What a task remembers between its attempts."""
+"""A task's state between its attempts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class RetryState:
     given_up: tuple[int, float] | None = None  # (provider, seconds) of the silence that it was taken from
     failed: tuple[tuple[int, int], ...] = ()  # (provider, permit) of its first failure at each
     limited: tuple[tuple[Evidence, int], ...] = ()  # (model group's, permit) of its newest 429 at each
-    own_429s: int = 0  # that another call's answer shows to be its own: see `attribution.py`
-    draws_429: int = 0  # with each it lets more other tasks go first
+    own_429s: int = 0  # 429s that another call's answer shows to be its own: see `attribution.py`
+    draws_429: int = 0  # 429s in all; with each it lets more other tasks go first
     tried: int = 0  # bits of the providers that failed it
     tried_until: float = 0.0  # until then they are not eligible again
     refused: int = 0  # bits of those that refused its content: they are never eligible again
@@ -33,5 +33,5 @@ class RetryState:
 
     @property
     def is_limited_alone(self) -> bool:
-        """Whether its 429s are caused by the task and not by the pace."""
+        """Whether the task, not the rate, causes its 429s."""
         return self.own_429s >= SURELY_OWN

@@ -1,7 +1,7 @@
-"""Where a task may go at all: decided once, from what it asks for and the configuration.
+"""The models that may serve a task, decided once from its fields and the configuration.
 
-A `Route` is the same for every task of one class, so the scheduler builds it once and keeps it. What changes
-from moment to moment (breakers, limits, budgets) is decided by the gates of `eligibility.py`.
+A `Route` is the same for every task of one class, so the scheduler builds it once and keeps it. Momentary
+states (breakers, limits, budgets) are checked by the gates of `eligibility.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Every option of a task class, and why each other provider has none."""
+    """Every option of a task class, and the reason why each other provider has none."""
 
     options: tuple[Option, ...]
     tier: str
@@ -41,7 +41,7 @@ class Route:
     defaulted_max_tokens: bool
     excluded: tuple[Candidate, ...]
     most_max_tokens: int  # of any option
-    groups: tuple[int, ...]  # ids of the rate-limit groups, by which tasks that wait alike are found
+    groups: tuple[int, ...]  # ids of the rate-limit groups, to find tasks with the same wait condition
 
 
 def choose_tier(task: Task, settings: Settings) -> str:
@@ -105,7 +105,7 @@ def _options_of(
 
 
 def _not_configured(task: Task, providers: list[ProviderState], settings: Settings) -> list[Candidate]:
-    """Providers that the task is pinned to and that have no key: named before those it does not mean."""
+    """Providers without a key that the task is pinned to; messages name them before all others."""
     if not (task.models or task.providers):
         return []
     here = {provider.name for provider in providers}

@@ -1,4 +1,4 @@
-"""The waiting tasks, and which of them goes next.
+"""The waiting tasks, and the choice of the next one.
 
     offer(task, now)      a task arrives
     withdraw(key)         a waiting task is cancelled
@@ -468,7 +468,7 @@ class Scheduler:
         return self._queues.binding_reason()
 
     def spent_budget(self) -> BudgetRefusal | None:
-        """The budget without a reset that keeps every waiting task; None while any of them may go on."""
+        """The budget without a reset that blocks every waiting task; None while any may continue."""
         return self._queues.spent_budget()
 
     @property

@@ -334,7 +334,7 @@ def _at(options: list[Option] | tuple[Option, ...], index: int) -> Option | None
 
 
 def _word(c: _Candidates) -> str:
-    """How an option comes to serve the task that was not preferred."""
+    """Why an option that is not preferred serves the task."""
     if c.retry.tried:
         return "failover"
     return "spilled" if c.preferred >= 0 else "weighted"

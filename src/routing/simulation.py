@@ -80,7 +80,7 @@ class VirtualRun:
         self.report = VirtualReport()
 
     def run(self, tasks: Iterable[Task], start: float, until: float = float("inf")) -> VirtualReport:
-        """Run all of `tasks` from the moment `start`; stop at `until`, or when nothing can go on."""
+        """Run all of `tasks` from the moment `start`; stop at `until`, or when nothing can continue."""
         source = _Source(tasks, timed=self._timed)
         now, report = start, self.report
         self._started_at = start

@@ -9,17 +9,17 @@ provider takes for the same task. Hence two steps.
        elsewhere is abandoned (uncertain: it may be billed), and the task goes elsewhere.
     2. The task is answered there in less than QUICKER of the time that it waited here, and still nothing has
        come back: the provider is at fault. Its breaker opens, and its other calls whose tasks may move are
-       given up too. If the answer takes long there as well, the tasks are long: the next call is given up
+       abandoned too. If the answer takes long there as well, the tasks are long: the next call is abandoned
        after twice the time, and so on.
 
-A single call that hangs while its provider answers others is given up too: after HUNG x the 95th percentile,
+A single call that hangs while its provider answers others is abandoned too: after HUNG x the 95th percentile,
 at least HUNG_FLOOR_S, and never while fewer than FEW answers are known. That is one call per provider in that
-time, and the next one after twice the time, until a task that was given up is answered elsewhere in less than
+time, and the next one after twice the time, until another provider answers an abandoned task in less than
 QUICKER of it. It does not count against the provider's health.
 
-So work that has become longer (a reasoning model, a cold start) costs one call at a time and no outage. A
-task is given up once by these rules. A task without another provider waits for its time limit, since a second
-call may be billed beside the first, and nothing shows that it would fare better.
+So longer work (a reasoning model, a cold start) costs one call at a time and no outage. A task is abandoned
+once by these rules. A task without another provider waits for its time limit, since a second call may be
+billed too, and is not known to be faster.
 
 FLOOR_S: twice `stall_timeout_s`, after which no new call goes there anyway. QUIET is 3, as for suspicion.
 """
@@ -71,7 +71,7 @@ class Stalls:
 
     @staticmethod
     def _give_up_oldest(calls: list[Permit], asked: Asked, now: float) -> list[int]:
-        """Give up the oldest of these calls, so that its task shows how long another provider takes."""
+        """Abandon the oldest of these calls, so that its task shows how long another provider takes."""
         if not calls:
             return []
         oldest = min(calls, key=lambda held: held.number)
@@ -146,7 +146,7 @@ class Stalls:
         return max(floor_s, QUIET * quantiles[1]) if quantiles is not None else floor_s
 
     def _movable(self, provider: ProviderState) -> list[Permit]:
-        """The provider's calls whose tasks another one may serve, and which were not given up before."""
+        """The provider's calls whose tasks another one may serve and that were not abandoned before."""
         return [
             held
             for held in self._registry.permits.values()

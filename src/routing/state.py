@@ -70,7 +70,7 @@ class ModelState:
             self.trial, self.trial_until = permit, trial_until
 
     def call_ended(self, permit: int) -> bool:
-        """A call has ended, in whatever way. Whether it was the one that tried the model again."""
+        """A call has ended, in any way. Whether it was the one that tried the model again."""
         was_trial = permit == self.trial
         if was_trial:
             self.trial = 0
@@ -87,7 +87,7 @@ class ModelState:
         return True
 
     def take_out(self, until: float) -> bool:
-        """The model is not available until a call has tried it again. Whether that is news."""
+        """The model is not available until a call has tried it again. Whether this changes its state."""
         self.doubt.clear()
         self.is_out, self.out_until = True, until
         is_news, self.was_out = not self.was_out, True
@@ -101,7 +101,7 @@ class ModelState:
         return True
 
     def resume(self) -> None:
-        """A person says that it works again."""
+        """End its outage on request."""
         self.is_out = self.was_out = False
         self.doubt.clear()
 
@@ -245,7 +245,7 @@ class ProviderState:
         self.paused = paused
 
     def resume(self, now: float) -> None:
-        """A person says that it works again: lift pause, quota hold, rejected key and models that are out."""
+        """Resume on request: lift pause, quota hold, rejected key and models that are out."""
         self.paused = False
         self.key.accept()
         self.quota.lift()
@@ -269,7 +269,7 @@ class ProviderState:
         return None
 
     def answers_health(self, now: float, floor_s: float) -> bool:
-        """Its health check answers while it is suspect: one call may try it. Whether that is news."""
+        """Its health check answers while it is suspect: one call may try it. Whether its state changes."""
         return self.silent_since(now, floor_s) is not None and self.connection.allow_probe(now)
 
     # ------------------------------------------------------------------ of several components
@@ -354,6 +354,6 @@ class Permit:
     lease: CacheLease | None = None  # what it does with a shared prefix
     retry: RetryState | None = None  # of its task; None for a canary
     canary: bool = False
-    compared: bool = False  # given up to compare with another provider, which shows nothing about health
+    compared: bool = False  # abandoned to compare with another provider, which shows nothing about health
     may_move: bool = False  # another provider may serve its task as well
     in_flight: int = 1  # calls to the provider when it was placed, itself included

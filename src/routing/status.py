@@ -17,7 +17,7 @@ from .state import SHARED_GROUP, ProviderState
 
 DEGRADED_ERROR_RATE = 0.1
 
-# "is open" would read as good news
+# "is open" would read like availability
 _PHRASES = {
     ProviderCondition.OPEN: "gets no tasks",
     ProviderCondition.HALF_OPEN: "is tried with one call",

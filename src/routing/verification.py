@@ -118,7 +118,7 @@ class Verifier:
 
 
 def rejection(provider: ProviderState, error: ProviderError) -> str:
-    """`openai rejected OPENAI_API_KEY (401 invalid_api_key)`: what a person has to look at."""
+    """`openai rejected OPENAI_API_KEY (401 invalid_api_key)`: the message for the user."""
     keys = " or ".join(provider.config.api_key_env) or "the call, which has no key"
     answer = f"{error.status or ''} {error.code}".strip()
     why = "" if error.code else f": {error.message[:200]}"

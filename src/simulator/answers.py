@@ -1,4 +1,4 @@
-"""What the models say: text made from the seed and the prompt alone, so that a run can be repeated."""
+"""The models' answers: text made from the seed and the prompt alone, so that a run can be repeated."""
 
 from __future__ import annotations
 

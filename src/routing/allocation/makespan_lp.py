@@ -1,4 +1,4 @@
-"""The shortest time in which demands can pass a set of token buckets, and where each demand has to go.
+"""The shortest time in which demands can pass a set of token buckets, and the assignment that reaches it.
 
     least T  so that each demand is split over its options (parts add up to 1) and every bucket b has
              sum of its charges <= level_b + refill_b x T        all of it in seconds of the bucket's rate
