@@ -90,7 +90,7 @@ def _what_is_wrong(text: str) -> str:
     except TimeoutError:
         return f"takes longer than {CHECK_S:g} s to check"
     if error:
-        return f"is no JSON schema: {_place('response_schema', error.path)}: {_short(error.message)}"
+        return f"is not a JSON schema: {_place('response_schema', error.path)}: {_short(error.message)}"
     return _lost_reference(schema) or _too_many_expansions(schema) or _endless(validator)
 
 

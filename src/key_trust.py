@@ -89,7 +89,7 @@ def _file_objections(
         names = ", ".join(access.variable for access in exported)
         yield (
             f"{environ.file} sets {CONFIG}, and {names} of the environment would go where that file says: "
-            "one that comes with a folder decides about keys in the same .env alone"
+            "a file that a folder brings may only redirect keys of the same .env"
         )
     yield from (_address_objection(a, environ) for a in exported if environ.is_of_file(a.config.base_url_env))
 
@@ -97,14 +97,14 @@ def _file_objections(
 def _address_objection(access: ProviderAccess, environ: Environment) -> str:
     return (
         f"{environ.file} sets {access.config.base_url_env}, and {access.variable} of the environment "
-        f"would go to {_host(access)}: an address in .env is for keys in the same .env alone"
+        f"would go to {_host(access)}: an address in .env applies only to keys of the same .env"
     )
 
 
 def _name_objection(access: ProviderAccess, where: Path | str | None) -> str:
     return (
         f"{where}: api_key_env of {access.name} takes {access.variable}, which would go to {_host(access)}: "
-        "by its name it is no key of a provider of models"
+        "its name is not that of a model provider's key"
     )
 
 
@@ -113,7 +113,7 @@ def _database_objections(environ: Environment) -> Iterator[str]:
     if environ.is_of_file(DATABASE) and has_password:
         yield (
             f"{environ.file} sets {DATABASE}, and {DATABASE_PASSWORD} of the environment would go there: "
-            "an address in .env is for passwords in the same .env alone"
+            "an address in .env applies only to passwords of the same .env"
         )
 
 

@@ -57,7 +57,7 @@ def zone_of(name: str) -> tzinfo:
     except (KeyError, ValueError, OSError) as error:
         near = nearest(name, sorted(available_timezones()))
         meant = f"did you mean {near!r}?" if near else "allowed is an IANA name: Europe/Berlin"
-        raise ValueError(f"is no known time zone; {meant}") from error
+        raise ValueError(f"is not a known time zone; {meant}") from error
 
 
 def section_in(annotation: Any) -> tuple[type[Section] | None, bool]:

@@ -42,7 +42,7 @@ def test_a_schema_of_any_draft_and_with_references_into_itself_is_taken(schema: 
 @pytest.mark.parametrize(
     ("schema", "why"),
     [
-        ({"type": "strin"}, "is no JSON schema: response_schema.type: 'strin'"),
+        ({"type": "strin"}, "is not a JSON schema: response_schema.type: 'strin'"),
         ({"properties": {"a": {"items": 5}}}, "response_schema.properties.a.items: 5 is not of type"),
         ({"required": "a"}, "response_schema.required: 'a' is not of type 'array'"),
         ({"type": "string", "pattern": "("}, "response_schema.pattern: '(' is not a 'regex'"),

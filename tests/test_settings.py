@@ -89,7 +89,7 @@ SLIPS = {
     ),
     "time zone": (
         '[budgets]\ntime_zone = "Europe/Berlni"',
-        "budgets.time_zone = 'Europe/Berlni': is no known time zone; did you mean 'Europe/Berlin'?",
+        "budgets.time_zone = 'Europe/Berlni': is not a known time zone; did you mean 'Europe/Berlin'?",
     ),
     "no time zone at all": ('[budgets]\ntime_zone = "/"', "allowed is an IANA name: Europe/Berlin"),
     "percent below 1": ("[budgets]\nalert_percent = [-5, 80]", "budgets.alert_percent.0 = -5: "),

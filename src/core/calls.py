@@ -27,7 +27,7 @@ from .run_end import RunEnd
 from .supervisor import Supervisor
 
 log = logging.getLogger(__name__)
-GIVEN_UP = "given up: no reply within the expected time"
+GIVEN_UP = "abandoned: no reply within the expected time"
 
 
 @dataclass(slots=True)
@@ -128,7 +128,7 @@ class CallRunner:
         call.running = asyncio.create_task(self._run(call))
 
     def give_up(self, permits: Iterable[int]) -> None:
-        """Cancel calls that a silence or a cut of the network has swallowed: their tasks go elsewhere."""
+        """Cancel calls lost to a silence or a network outage; their tasks go elsewhere."""
         loop = asyncio.get_running_loop()
         for permit in permits:
             if (

@@ -193,7 +193,7 @@ class Orchestrator:
             tasks = "1 task" if registration.recovered == 1 else f"{registration.recovered:,} tasks"
             text = f"requeued {tasks} from a run that was killed"
             if registration.poisoned:
-                text += f", {registration.poisoned} failed for good"
+                text += f", {registration.poisoned} failed as poison"
             self._reporter.report([Event(session.clock.now(), "recovered", text, level="warning")])
         return registration.recovered
 
@@ -260,7 +260,7 @@ class Orchestrator:
 
     def _report_late_answer(self, request: CompletionRequest, usage: Usage) -> None:
         """An abandoned call was answered later; it is already booked as uncertain."""
-        text = f"{request.model} answered a call that was given up: {usage.total_tokens:,} tokens were billed"
+        text = f"{request.model} answered an abandoned call: {usage.total_tokens:,} tokens were billed"
         self._reporter.report([Event(self._session.clock.now(), "late_answer", text)])
 
     def _count(self, results: Sequence[Result]) -> None:

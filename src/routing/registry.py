@@ -93,7 +93,7 @@ class Registry:
         """One event for a fault that otherwise shows only in too small totals, or in failed tasks."""
         model.price_is_unknown = True
         blocked = self.budgets is not None
-        what = "calls are blocked while a budget is set" if blocked else "cost totals leave its calls out"
+        what = "calls are blocked while a budget is set" if blocked else "cost totals exclude its calls"
         text = f'{provider.name}: no price for {model.name}, so {what} (add [models."{model.name}".price])'
         self.events.add(now, "unknown_price", text, provider.name, "alert")
 

@@ -151,7 +151,7 @@ def _option(
 
 
 def _dropped(model: str, parameter: str) -> str:
-    how = "it was put into words" if parameter == "response_schema" else "it was not sent"
+    how = "it was added to the prompt as text" if parameter == "response_schema" else "it was not sent"
     return f"{model} takes no {parameter}: {how}"
 
 

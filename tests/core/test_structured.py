@@ -88,7 +88,7 @@ def test_every_kind_of_schema_is_answered_by_each_provider_and_bad_ones_are_repo
     ]
     done, found = run(tmp_path, tasks, None, "--choices", "red, green")
     assert done.process.returncode == 1
-    assert "line 19: 'response_schema' is no JSON schema: response_schema.type: 'strin'" in done.err
+    assert "line 19: 'response_schema' is not a JSON schema: response_schema.type: 'strin'" in done.err
     assert "line 20: 'response_schema' refers to https://example.com/a.json" in done.err
     cut, choice = found.pop("cut"), found.pop("choice")
     assert len(found) == 18
@@ -162,7 +162,9 @@ def test_a_model_without_schema_support_gets_the_schema_as_text_and_its_answer_i
     assert kinds == {None, "SchemaMismatch"}
     for row in found.values():
         assert_matches(row)
-        assert row["warnings"] == [f"{row['model']} takes no response_schema: it was put into words"]
+        assert row["warnings"] == [
+            f"{row['model']} takes no response_schema: it was added to the prompt as text"
+        ]
 
 
 def test_a_repair_is_reserved_like_any_call_and_exceeds_no_budget(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_an_unknown_price_is_reported_once_for_each_model_that_is_used() -> None
         desk.ok(placement)
     (reported,) = desk.balancer.take_events()
     assert (reported.kind, reported.level, reported.provider) == ("unknown_price", "alert", "openai")
-    assert "gpt-nobody-knows" in reported.message and "cost totals leave its calls out" in reported.message
+    assert "gpt-nobody-knows" in reported.message and "cost totals exclude its calls" in reported.message
 
 
 def test_under_a_budget_an_unknown_price_is_reported_although_no_call_is_made() -> None:
