@@ -280,7 +280,8 @@ def test_with_keys_every_task_is_called_once_and_stored_through_a_kill(
 ) -> None:
     project, bill = Project(tmp_path / "project", live_environment(providers.base_urls)), Bill(providers)
     write_rows(
-        project.path / "tasks.jsonl", [{"id": f"t-{n}", "prompt": f"Question {n}?"} for n in range(BATCH)]
+        project.path / "tasks.jsonl",
+        [{"id": f"t-{n}", "prompt": f"Question {n}?", "tier": "economy"} for n in range(BATCH)],
     )
     if number == 0:
         project.try_all(WITH_KEYS)

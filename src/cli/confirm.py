@@ -23,7 +23,7 @@ from ..package import program
 from ..records import NANOS_PER_USD, Task
 from ..settings import Settings
 from .plan import SLOW_FROM, plan_sample
-from .plan_text import short_lines
+from .plan_text import models_text, short_lines
 from .preflight import Preflight
 from .progress_counts import OPEN_STATUSES
 from .session import Session
@@ -48,7 +48,7 @@ def confirm_run(
     if not quiet:
         for line in short_lines(plan, affordable, found.rejected):
             session.note(line)
-    if not yes and (why := _why_ask(affordable, settings.confirm_above_usd, cap)):
+    if not yes and (why := _why_ask(plan, affordable, settings.confirm_above_usd, cap)):
         _ask(why, "--yes runs it, --max-cost USD bounds it")
     return affordable
 
@@ -69,9 +69,13 @@ class Cap:
             spent = calls.cost_nanos + calls.uncertain_nanos
         return cls(limit_usd, max(0, round(limit_usd * NANOS_PER_USD) - spent))
 
+    def pays(self, plan: Plan) -> bool:
+        """Whether it pays for the whole plan, as far as that is expected."""
+        return plan.expected_nanos <= self.left_nanos
+
     def affordable(self, plan: Plan) -> Plan:
         """The plan for as many of its tasks as the cap pays for."""
-        if plan.expected_nanos <= self.left_nanos:
+        if self.pays(plan):
             return plan
         return plan.for_all(int(plan.tasks * self.left_nanos / plan.expected_nanos), plan.sampled)
 
@@ -145,15 +149,18 @@ def _refuse_unpriced(tasks: Sequence[Task], settings: Settings) -> None:
         )
 
 
-def _why_ask(plan: Plan, above_usd: float, cap: Cap | None) -> str:
-    """Why to ask; empty if there is no need. An unknown price is not assumed to be small."""
+def _why_ask(plan: Plan, affordable: Plan, above_usd: float, cap: Cap | None) -> str:
+    """Why to ask; empty if there is no need. An unknown price is not assumed to be small.
+
+    A cap that pays for the whole plan answers the question: the user has named that amount.
+    """
     if cap is not None and cap.limit_usd <= above_usd:
         return ""
     if plan.unknown_prices:
         return f"the price of {', '.join(plan.unknown_prices)} is unknown"
-    if plan.expected_nanos <= above_usd * NANOS_PER_USD:
+    if affordable.expected_nanos <= above_usd * NANOS_PER_USD or (cap is not None and cap.pays(plan)):
         return ""
-    return f"this is expected to cost {money(plan.expected_nanos)}"
+    return f"this is expected to cost {money(affordable.expected_nanos)}: {models_text(affordable)}"
 
 
 def _ask(why: str, remedy: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ from ..control_characters import terminal_safe
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
+    from rich.table import Table
     from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 110
+UNBOUNDED = 1_000  # columns
 
 
 class Console:
@@ -65,3 +68,21 @@ def rich_console(*, stderr: bool) -> RichConsole:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
     return LiteralConsole(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def fitting(
+    screen: RichConsole, build: Callable[[int, Collection[str]], Table], spare: Sequence[str]
+) -> Table:
+    """The table that `build` makes, narrow enough for `screen`: a cut number would mislead.
+
+    `build` takes the space between columns and the columns to drop. The space shrinks first, then the
+    columns of `spare` are dropped one by one.
+    """
+    from rich.measure import Measurement
+
+    table = build(2, ())
+    for left_out in ((), *(spare[: i + 1] for i in range(len(spare)))):
+        if Measurement.get(screen, screen.options.update(width=UNBOUNDED), table).maximum <= screen.width:
+            break
+        table = build(1, left_out)
+    return table

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from ..core.clock import Clock
@@ -17,9 +18,9 @@ from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
 from .batch import Batch, copy_of_stdin, lines_of
-from .console import rich_console
+from .console import fitting, rich_console
+from .plan_text import SPARE_PLAN_COLUMNS, plan_lines, plan_table
 from .plan_text import as_json as plan_as_json
-from .plan_text import plan_lines, plan_table
 from .session import Options, PoolOptions, Session, headline, prepare, refuse_without_key, session
 
 BAD_LINES_SHOWN = 5
@@ -54,7 +55,10 @@ def plan(
     console.note(headline(setup))
     screen = rich_console(stderr=False)
     for text in plan_lines(found, len(lines.bad)):
-        screen.print(text if text else plan_table(found), soft_wrap=True)
+        if text:
+            screen.print(text, soft_wrap=True)
+        else:
+            screen.print(fitting(screen, partial(plan_table, found), SPARE_PLAN_COLUMNS))
     for line in lines.bad[:BAD_LINES_SHOWN]:
         console.note(f"{source}, {line}")
     if len(lines.bad) > BAD_LINES_SHOWN:

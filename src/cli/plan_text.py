@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SHORTEST_WAIT_S = 0.5  # a shorter wait is no bottleneck
-SPANS_SHOWN, LINES_SHOWN = 3, 3
+SPANS_SHOWN = 3
+PLAN_COLUMNS = (
+    "provider", "tier", "calls", "tokens in", "tokens out", "low", "expected", "at most", "done at",
+)  # fmt: skip
+SPARE_PLAN_COLUMNS = ("provider", "low", "tokens in", "tier")  # dropped in this order on a narrow terminal
 
 
 def plan_lines(plan: Plan, rejected: int) -> Iterator[str]:
@@ -33,6 +37,7 @@ def plan_lines(plan: Plan, rejected: int) -> Iterator[str]:
     yield from _bottlenecks(plan)
     yield from map(str, plan.substitutions)
     yield from _caveats(plan)
+    yield from _advice(plan)
     if plan.sampled > 1:
         yield f"estimated from every {plan.sampled}th task"
 
@@ -44,44 +49,79 @@ def short_lines(plan: Plan, affordable: Plan, rejected: int) -> Iterator[str]:
     if plan.price_is_unknown:
         yield f"plan: cost unknown: no price for {', '.join(plan.unknown_prices)}"
     else:
-        yield f"plan: {_cost(plan)}: {_dearest(plan)}"
+        yield f"plan: {_cost(plan)}"
         if plan.unknown_prices:
             yield f"plan: no price for {', '.join(plan.unknown_prices)}: their cost comes on top"
+    yield from (f"plan: {text}" for text in _model_lines(affordable))
     if affordable.tasks < plan.tasks:
         of_all = f"{affordable.tasks:,} of {plan.tasks:,} tasks"
         yield f"plan: --max-cost pays for about {of_all}, then the run stops"
     if affordable.tasks:
         yield f"plan: {_time(affordable)}"
         yield from (
-            f"plan: {text}" for text in (*_bottlenecks(affordable), *plan.substitutions, *_caveats(plan))
+            f"plan: {text}"
+            for text in (*_bottlenecks(affordable), *plan.substitutions, *_caveats(plan), *_advice(plan))
         )
 
 
-def _dearest(plan: Plan) -> str:
-    """The cost of the most expensive parts, and of all others together."""
-    shown = ", ".join(
-        f"{x.provider} {x.tier} {_price(x, x.expected_nanos)}" for x in plan.lines[:LINES_SHOWN]
-    )
-    rest = sum(line.expected_nanos for line in plan.lines[LINES_SHOWN:])
-    return shown + (f", others {money(rest)}" if rest else "")
+def _model_lines(plan: Plan) -> Iterator[str]:
+    """A line for each model and tier: how much of the work goes there, what it costs, when it is done."""
+    for line in plan.lines if plan.tasks else ():
+        tokens = f"{line.prompt_tokens:,} tokens in, {line.output_tokens:,} out"
+        at = f"done at {_done_at(plan, line)}"
+        where = f"{line.model} ({line.provider}, {line.tier}): {plural(line.calls, 'call')}"
+        yield f"  {where}, {tokens}, {_price(line, line.expected_nanos)}, {at}"
 
 
-def plan_table(plan: Plan) -> Table:
-    """A row per provider and tier, the most expensive first."""
+def models_text(plan: Plan) -> str:
+    """`90 calls of gpt-6.1-terra for $1.20, 30 calls of claude-sonnet-5-5 for $0.80`."""
+    found: dict[str, tuple[int, int]] = {}
+    for line in plan.lines:
+        calls, nanos = found.get(line.model, (0, 0))
+        found[line.model] = (calls + line.calls, nanos + line.expected_nanos)
+    parts = []
+    for model, (calls, nanos) in found.items():
+        cost = "an unknown price" if model in plan.unknown_prices else money(nanos)
+        parts.append(f"{plural(calls, 'call')} of {model} for {cost}")
+    return ", ".join(parts)
+
+
+def plan_table(plan: Plan, padding: int = 2, without: Collection[str] = ()) -> Table:
+    """A row for each model and tier, the most expensive first."""
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("provider")
-    table.add_column("tier")
-    for name in ("calls", "tokens in", "tokens out", "low", "expected", "at most"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = Table(box=None, padding=(0, padding, 0, 0))
+    shown = [name for name in PLAN_COLUMNS if name not in without]
+    table.add_column("model", no_wrap=True)
+    for name in shown:
+        table.add_column(name, justify="left" if name in ("provider", "tier") else "right", no_wrap=True)
     for line in plan.lines:
-        numbers = (line.calls, line.prompt_tokens, line.output_tokens)
-        prices = (line.low_nanos, line.expected_nanos, line.highest_nanos)
-        table.add_row(
-            line.provider, line.tier, *(f"{n:,}" for n in numbers), *(_price(line, n) for n in prices)
-        )
+        cells = {
+            "provider": line.provider,
+            "tier": line.tier,
+            "calls": f"{line.calls:,}",
+            "tokens in": f"{line.prompt_tokens:,}",
+            "tokens out": f"{line.output_tokens:,}",
+            "low": _price(line, line.low_nanos),
+            "expected": _price(line, line.expected_nanos),
+            "at most": _price(line, line.highest_nanos),
+            "done at": _done_at(plan, line),
+        }
+        table.add_row(line.model, *(cells[name] for name in shown))
     return table
+
+
+def _done_at(plan: Plan, line: CostLine) -> str:
+    return local_time(plan.at + plan.start_s + line.done_s, plan.at)
+
+
+def _advice(plan: Plan) -> Iterator[str]:
+    """A limit that bounds the cost, where answers could be far longer than they usually are."""
+    if plan.is_wide:
+        yield (
+            f"{money(plan.highest_nanos)} only if every answer is as long as allowed; "
+            f"--max-tokens {plan.usual_max_tokens or 'N'} lowers that"
+        )
 
 
 def _count(plan: Plan, rejected: int) -> str:
@@ -154,10 +194,12 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
         "lines": [
             {
                 "provider": line.provider,
+                "model": line.model,
                 "tier": line.tier,
                 "calls": line.calls,
                 "prompt_tokens": line.prompt_tokens,
                 "output_tokens": line.output_tokens,
+                "done_s": round(plan.start_s + line.done_s, 3),
                 **_dollars(line),
             }
             for line in plan.lines
@@ -170,6 +212,7 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
         "statuses": {str(status): count for status, count in plan.statuses.items()},
         "unknown_prices": list(plan.unknown_prices),
         "unknown_limits": list(plan.unknown_limits),
+        "usual_max_tokens": plan.usual_max_tokens,
         "substitutions": [asdict(each) for each in plan.substitutions],
         "from_records": plan.from_records,
         "sampled": plan.sampled,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..records import ProviderSnapshot, Result, TaskStatus
@@ -18,6 +19,16 @@ REASONS_KEPT = 5
 OPEN_STATUSES = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING})
 
 
+@dataclass(slots=True)
+class ModelCounts:
+    """What one model has answered in this run: rows, and tokens and nano-dollars of all calls."""
+
+    rows: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cost_nanos: int = 0
+
+
 class ProgressCounts:
     """Counts results as they are stored. `total` is None for a queue without an end."""
 
@@ -27,6 +38,7 @@ class ProgressCounts:
         self.before = self.done  # finished by an earlier run
         self.truncated = 0
         self.by_provider: Counter[str] = Counter()
+        self.by_model: dict[tuple[str, str], ModelCounts] = {}  # by (provider, model)
         self.cost_nanos = 0
         self.costs_by_provider: dict[str, int] | None = None  # None: those of the pool
         self.unknown_costs = 0
@@ -64,6 +76,10 @@ class ProgressCounts:
         self.statuses = Counter({s: n for s, n in summary.counts.items() if s not in OPEN_STATUSES})
         self.truncated = summary.tasks.truncated
         self.by_provider = Counter({name: sums.ok for name, sums in summary.providers.items()})
+        self.by_model = {
+            key: ModelCounts(sums.ok, sums.prompt_tokens, sums.output_tokens, sums.cost_nanos)
+            for key, sums in summary.models.items()
+        }
         self.cost_nanos = summary.cost_nanos
         self.costs_by_provider = {name: sums.cost_nanos for name, sums in summary.providers.items()}
         self.unknown_costs = summary.calls.unknown_cost_calls
@@ -74,12 +90,21 @@ class ProgressCounts:
         self.named.update(result.task.models)
         if (by := result.answered_by) is not None and result.status is TaskStatus.SUCCEEDED:
             self.by_provider[by.provider] += 1
+            self._of(by.provider, by.model).rows += 1
+        for attempt in result.attempts:
+            counts = self._of(attempt.provider, attempt.model)
+            counts.prompt_tokens += attempt.usage.prompt_tokens
+            counts.output_tokens += attempt.usage.output_tokens
+            counts.cost_nanos += attempt.cost_nanos or 0
         if (cost := result.cost_nanos) is None:
             self.unknown_costs += 1
         else:
             self.cost_nanos += cost
         if result.status is not TaskStatus.SUCCEEDED and len(self.reasons) < REASONS_KEPT:
             self.reasons.append(f"{result.task.id} {result.status}: {_short(result.error)}")
+
+    def _of(self, provider: str, model: str) -> ModelCounts:
+        return self.by_model.setdefault((provider, model), ModelCounts())
 
     def cost_of(self, provider: ProviderSnapshot) -> int:
         """Nano-dollars: of this batch if a server answers it, else of the pool since its start."""

@@ -48,6 +48,15 @@ def waiting_lines(pool: PoolSnapshot) -> Iterator[str]:
         yield f"{plural(each.tasks, 'task')} waiting for {wait_text(each.reason)}{until}"
 
 
+def models_line(progress: ProgressCounts) -> str:
+    """`models: gpt-6.1-terra 40 rows $0.31, claude-sonnet-5-5 20 rows $0.44`."""
+    parts = (
+        f"{model} {plural(counts.rows, 'row')} {money(counts.cost_nanos)}"
+        for (_, model), counts in sorted(progress.by_model.items())
+    )
+    return f"models: {', '.join(parts)}"
+
+
 def limit_lines(pool: PoolSnapshot) -> Iterator[str]:
     """What is left of each provider's limits: `left of openai's limits: requests 45 %, tokens 12 %`."""
     for provider in pool.providers:
@@ -85,6 +94,17 @@ def progress_json(pool: PoolSnapshot, progress: ProgressCounts, *, simulated: bo
             {"what": wait_text(w.reason), "tasks": w.tasks, "until": w.until} for w in pool.waiting_for
         ],
         "offline_since": pool.offline_since,
+        "models": [
+            {
+                "provider": name,
+                "model": model,
+                "rows": counts.rows,
+                "prompt_tokens": counts.prompt_tokens,
+                "output_tokens": counts.output_tokens,
+                "cost_usd": counts.cost_nanos / NANOS_PER_USD,
+            }
+            for (name, model), counts in sorted(progress.by_model.items())
+        ],
         "providers": [_provider_json(provider, progress) for provider in pool.providers],
         "simulated": simulated,
     }

@@ -1,10 +1,10 @@
-"""The summary of a run: tables of providers and agents, then totals."""
+"""The summary of a run: tables of models and agents, then totals."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..formatting import duration, money, percent, plural, share
 from ..records import NANOS_PER_USD, TaskStatus
-from .console import rich_console
+from .console import fitting, rich_console
 from .progress_counts import OPEN_STATUSES, ProgressCounts
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from ..core.plans import Substitution
@@ -24,9 +23,15 @@ if TYPE_CHECKING:
     from ..routing.cost.budgets import BudgetRule
 
 
-PROVIDER_COLUMNS = ("calls", "share", "success", "median", "p95", "tokens in", "tokens out", "cost")
-SPARE_COLUMNS = ("median", "share", "tokens in")  # dropped in this order on a narrow terminal
-UNBOUNDED = 1_000  # columns
+MODEL_COLUMNS = ("provider", "calls", "share", "success", "median", "p95", "tokens in", "tokens out", "cost")
+SPARE_COLUMNS = (
+    "provider",
+    "median",
+    "share",
+    "p95",
+    "success",
+    "tokens in",
+)  # dropped in this order on a narrow terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,9 @@ class Totals:
 def print_summary(totals: Totals, *, quiet: bool, stderr: bool) -> None:
     """Print tables and totals; the totals alone with `quiet`, or if there was no call."""
     screen, summary = rich_console(stderr=stderr), totals.summary
-    if summary.providers and not quiet:
+    if summary.models and not quiet:
         screen.print()
-        screen.print(fitting(screen, partial(provider_table, summary), SPARE_COLUMNS))
+        screen.print(fitting(screen, partial(model_table, summary), SPARE_COLUMNS))
         screen.print()
         screen.print(agent_table(summary))
         screen.print()
@@ -82,6 +87,7 @@ def summary_json(totals: Totals) -> dict[str, Any]:
         "tiers": {part.tier: _savings_json(part) for part in summary.savings},
         **_sums_json(summary.calls),
         "providers": {name: _sums_json(sums) for name, sums in summary.providers.items()},
+        "models": {f"{name}/{model}": _sums_json(sums) for (name, model), sums in summary.models.items()},
         "agents": {name: sums.tasks for name, sums in summary.agents.items()},
         "reasons": progress.reasons,
     }
@@ -109,37 +115,21 @@ def _sums_json(sums: CallSums) -> dict[str, Any]:
     }
 
 
-def fitting(screen: Console, build: Callable[[int, Collection[str]], Table], spare: Sequence[str]) -> Table:
-    """The table that `build` makes, narrow enough for `screen`: a cut number would mislead.
-
-    `build` takes the space between columns and the columns to drop. The space shrinks first, then the
-    columns of `spare` are dropped one by one.
-    """
-    from rich.measure import Measurement
-
-    table = build(2, ())
-    for left_out in ((), *(spare[: i + 1] for i in range(len(spare)))):
-        if Measurement.get(screen, screen.options.update(width=UNBOUNDED), table).maximum <= screen.width:
-            break
-        table = build(1, left_out)
-    return table
-
-
-def provider_table(summary: Summary, padding: int = 2, without: Collection[str] = ()) -> Table:
-    """Calls, share of the answers, success rate, latency, tokens and cost by provider, and their sums."""
+def model_table(summary: Summary, padding: int = 2, without: Collection[str] = ()) -> Table:
+    """Calls, share of the answers, success rate, latency, tokens and cost by model, and their sums."""
     from rich.table import Table
 
-    table = Table(title="providers", title_justify="left", box=None, padding=(0, padding, 0, 0))
-    shown = [name for name in PROVIDER_COLUMNS if name not in without]
-    table.add_column("provider")
+    table = Table(title="models", title_justify="left", box=None, padding=(0, padding, 0, 0))
+    shown = [name for name in MODEL_COLUMNS if name not in without]
+    table.add_column("model", no_wrap=True)
     for name in shown:
-        table.add_column(name, justify="right", no_wrap=True)
-    rows = [(name, sums, "") for name, sums in summary.providers.items()]
+        table.add_column(name, justify="left" if name == "provider" else "right", no_wrap=True)
+    rows = [(model, provider, sums, "") for (provider, model), sums in sorted(summary.models.items())]
     if len(rows) > 1:
-        rows.append(("all", summary.calls, "bold"))
-    for name, sums, style in rows:
-        cells = _cells(sums, summary.calls.ok)
-        table.add_row(name, *(cells[column] for column in shown), style=style)
+        rows.append(("all", "", summary.calls, "bold"))
+    for model, provider, sums, style in rows:
+        cells = _cells(sums, summary.calls.ok) | {"provider": provider}
+        table.add_row(model, *(cells[column] for column in shown), style=style)
     return table
 
 

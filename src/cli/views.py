@@ -12,11 +12,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING, Protocol
 
 from ..control_characters import terminal_safe
-from ..formatting import local_time, money, percent, share
-from ..records import PoolSnapshot
+from ..formatting import local_time, money
+from ..records import PoolSnapshot, ProviderCondition
 from .console import Console, rich_console
 from .progress_counts import ProgressCounts
-from .progress_text import limit_lines, progress_json, progress_line, state_text, waiting_lines
+from .progress_text import limit_lines, models_line, progress_json, progress_line, state_text, waiting_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,7 +30,6 @@ STATE_COLOURS = {
     "limited": "yellow",
     "half_open": "yellow",
     "paused": "cyan",
-    "not_configured": "dim",
 }
 
 
@@ -101,6 +100,8 @@ class LineView(QuietView):
         at = local_time(now, now, seconds=True)
         in_flight = ", ".join(f"{p.name} {p.in_flight}" for p in pool.providers if p.in_flight) or "none"
         self.note(f"{at} {progress_line(pool, progress)}; in flight: {in_flight}")
+        if progress.by_model:
+            self.note(f"{at} {models_line(progress)}")
         for line in waiting_lines(pool):
             self.note(f"{at} {line}")
         if limits := "; ".join(limit_lines(pool)):
@@ -168,31 +169,41 @@ def _display(pool: PoolSnapshot, progress: ProgressCounts) -> RenderableType:
     if progress.total:
         bar = ProgressBar(total=progress.total, completed=progress.done, width=60)
         rows.append(Padding(bar, 0))  # a bar alone does not end its line
-    rows += [Text(terminal_safe(progress_line(pool, progress))), _provider_table(pool, progress)]
+    rows += [Text(terminal_safe(progress_line(pool, progress))), _provider_table(pool)]
+    if progress.by_model:
+        rows.append(_model_table(progress))
     rows += [Text(terminal_safe(line), style="dim") for line in limit_lines(pool)]
     rows += [Text(terminal_safe(line), style="yellow") for line in waiting_lines(pool)]
     return Group(*rows)
 
 
-def _provider_table(pool: PoolSnapshot, progress: ProgressCounts) -> RenderableType:
+def _provider_table(pool: PoolSnapshot) -> RenderableType:
+    """The state of each provider that is configured, and its calls in flight."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("provider")
-    table.add_column("state", min_width=18)
-    for name in ("in flight", "done", "share", "cost"):
-        table.add_column(name, justify="right", min_width=8)
-    total = progress.by_provider.total()
+    table.add_column("provider", no_wrap=True)
+    table.add_column("state", min_width=18, no_wrap=True)
+    table.add_column("in flight", justify="right", no_wrap=True)
     for provider in pool.providers:
-        done = progress.by_provider[provider.name]
+        if provider.state is ProviderCondition.NOT_CONFIGURED:
+            continue
         state = terminal_safe(state_text(provider, pool.at))
-        table.add_row(
-            provider.name,
-            Text(state, style=STATE_COLOURS.get(provider.state, "red")),
-            str(provider.in_flight),
-            f"{done:,}",
-            percent(share(done, total)),
-            money(progress.cost_of(provider)),
-        )
+        style = STATE_COLOURS.get(provider.state, "red")
+        table.add_row(provider.name, Text(state, style=style), str(provider.in_flight))
+    return table
+
+
+def _model_table(progress: ProgressCounts) -> RenderableType:
+    """Rows, tokens and dollars of each model that was called; they add up to the totals of the run."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for name in ("answered", "tokens in", "tokens out", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for (_, model), counts in sorted(progress.by_model.items()):
+        numbers = (counts.rows, counts.prompt_tokens, counts.output_tokens)
+        table.add_row(model, *(f"{n:,}" for n in numbers), money(counts.cost_nanos))
     return table

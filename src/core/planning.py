@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ..records import Completion, Placement, RefusalKind, Task, WaitReason
 from ..routing.balancer import ProviderLoadBalancer
@@ -73,7 +74,8 @@ class _Ledger:
         self._balancer, self._forecast = balancer, forecast
         self._run: VirtualRun | None = None
         self._start = self._last = 0.0
-        self._lines: dict[tuple[str, str], Counter[str]] = {}
+        self._lines: dict[tuple[str, str, str], Counter[str]] = {}
+        self._done_s: dict[tuple[str, str, str], float] = {}
         self.moments: _Moments = []
 
     def watch(self, run: VirtualRun, now: float) -> None:
@@ -87,6 +89,9 @@ class _Ledger:
         latency_s, answer = self._forecast(placement, now)
         if isinstance(answer, Completion):
             self._book(placement, answer, now)
+            done_s = now + latency_s - self._start
+            key = _key(placement)
+            self._done_s[key] = max(done_s, self._done_s.get(key, 0.0))
         return latency_s, answer
 
     def _bottleneck(self, run: VirtualRun) -> WaitReason | None:
@@ -99,7 +104,7 @@ class _Ledger:
         provider = self._balancer.by_name[placement.provider]
         model = provider.model(placement.model, self._balancer.settings, now)
         price = self._balancer.registry.price_of(provider, model, now)
-        line = self._lines.setdefault((placement.provider, placement.tier), Counter())
+        line = self._lines.setdefault(_key(placement), Counter())
         line["calls"] += 1
         line["prompt_tokens"] += answer.usage.prompt_tokens
         line["output_tokens"] += answer.usage.output_tokens
@@ -112,8 +117,15 @@ class _Ledger:
 
     def sorted_lines(self) -> tuple[CostLine, ...]:
         """The most expensive first."""
-        lines = (CostLine(provider, tier, **sums) for (provider, tier), sums in self._lines.items())
+        lines = []
+        for key, sums in self._lines.items():
+            numbers: dict[str, Any] = {**sums, "done_s": self._done_s[key]}
+            lines.append(CostLine(*key, **numbers))
         return tuple(sorted(lines, key=lambda line: -line.expected_nanos))
+
+
+def _key(placement: Placement) -> tuple[str, str, str]:
+    return placement.provider, placement.model, placement.tier
 
 
 def _bottlenecks(moments: _Moments, end_s: float) -> list[tuple[WaitReason, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,14 +10,17 @@ from dataclasses import dataclass, replace
 from ..records import Task, TaskStatus, WaitReason
 from ..settings import Settings
 
+FAR_ABOVE = 2.0  # x the expected cost: from here on a plan suggests a limit for answers
+ROOM = 2.0  # x the mean length of answers, which few of them exceed
 PLANNED_AT_MOST = 20_000  # tasks that run through virtual time: some seconds
 
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
-    """The expected calls, tokens and nano-dollars of one tier of one provider."""
+    """The expected calls, tokens and nano-dollars of one model of one provider, by tier."""
 
     provider: str
+    model: str
     tier: str
     calls: int = 0
     prompt_tokens: int = 0
@@ -25,6 +29,7 @@ class CostLine:
     expected_nanos: int = 0
     highest_nanos: int = 0
     unpriced_calls: int = 0  # of `calls`; their cost is in no sum
+    done_s: float = 0.0  # when its last answer is expected, seconds after the first call
 
     @property
     def price_is_unknown(self) -> bool:
@@ -34,7 +39,8 @@ class CostLine:
     def times(self, factor: float) -> CostLine:
         """The line of a sample scaled to all tasks."""
         numbers = {name: getattr(self, name) for name in _NUMBERS}
-        return replace(self, **{name: round(number * factor) for name, number in numbers.items()})
+        scaled = {name: round(number * factor) for name, number in numbers.items()}
+        return replace(self, **scaled, done_s=self.done_s * factor)
 
 
 _NUMBERS = (
@@ -131,6 +137,19 @@ class Plan:
         for line in self.lines:
             found[line.provider] += line.calls
         return found
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether most of the highest cost is for answers far longer than those that are expected."""
+        return self.highest_nanos > FAR_ABOVE * self.expected_nanos > 0
+
+    @property
+    def usual_max_tokens(self) -> int | None:
+        """A limit that leaves recorded answers room to spare; None without records, or unless `is_wide`."""
+        most = max((line.output_tokens / line.calls for line in self.lines if line.calls), default=0.0)
+        if not (most and self.from_records and self.is_wide):
+            return None
+        return max(64, 1 << math.ceil(math.log2(ROOM * most)))
 
     @property
     def done_at(self) -> float:

@@ -91,7 +91,7 @@ def after_a_minute(total: int, **per_second: int) -> ProgressCounts:
 
 
 def plan(tasks: int, duration_s: float, nanos: int) -> Plan:
-    line = CostLine("openai", "standard", tasks, 0, 0, nanos, nanos, nanos)
+    line = CostLine("openai", "gpt-x", "standard", tasks, 0, 0, nanos, nanos, nanos)
     return Plan(NOON, tasks, duration_s, 2.0, (line,), (), {}, (), (), (), True)
 
 
@@ -175,13 +175,14 @@ def test_a_cap_bounds_the_plan(left_usd: float, tasks: int, line: str | None) ->
     affordable = Cap(30.0, int(left_usd * 1e9)).affordable(whole)
     assert (affordable.tasks, affordable.duration_s) == (tasks, 2.0 + 40.0 * tasks / 100)
     lines = list(short_lines(whole, affordable, 0))
-    assert lines[1].startswith("plan: about $5.00 (low $5.00, at most $5.00): openai standard $5.00")
+    assert lines[1] == "plan: about $5.00 (low $5.00, at most $5.00)"
+    assert lines[2].startswith(f"plan:   gpt-x (openai, standard): {tasks} calls, ") is (tasks > 0)
     assert [text for text in lines if "--max-cost" in text] == ([] if line is None else [line])
     assert any("done at" in text for text in lines) is (tasks > 0)
 
 
 def test_a_json_plan_has_null_for_an_unknown_price() -> None:
-    line = CostLine("openai", "standard", 10, 0, 0, 0, 0, 0, unpriced_calls=10)
+    line = CostLine("openai", "gpt-x", "standard", 10, 0, 0, 0, 0, 0, unpriced_calls=10)
     unknown = replace(plan(10, 20.0, 0), lines=(line,), unknown_prices=("gpt-x",))
     for part in (found := as_json(unknown, [], simulated=False), found["lines"][0]):
         assert (part["low_usd"], part["expected_usd"], part["highest_usd"]) == (None, None, None)

@@ -1,0 +1,128 @@
+"""Every model that will be or was called is named, with its rows, tokens and dollars."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import ORCHESTRATOR, child_environment, live_environment, read_rows, run_script, write_rows
+
+MODELS = ("claude-sonnet-5-5", "gemini-3.8-flash", "gpt-6.1-terra")
+COLUMNS = 80
+
+
+def in_terminal(*arguments: str, cwd: Path) -> str:
+    """The output of a command on a terminal of 80 columns, without colours."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+    command = [sys.executable, str(ORCHESTRATOR), *arguments]
+    environ = child_environment({"TERM": "xterm"})
+    with subprocess.Popen(
+        command, cwd=cwd, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 65536):
+                shown += part
+        except OSError:  # Linux: the other side is closed
+            pass
+        process.wait(60)
+    os.close(ours)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
+def rows(folder: Path, count: int = 30) -> None:
+    write_rows(folder / "tasks.jsonl", [{"id": f"t{n}", "prompt": f"Question {n}?"} for n in range(count)])
+
+
+def test_plan_and_closing_tables_are_whole_on_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    rows(tmp_path)
+    for shown in (
+        in_terminal("plan", "tasks.jsonl", cwd=tmp_path),
+        in_terminal("run", "tasks.jsonl", cwd=tmp_path),
+    ):
+        lines = shown.replace("\r", "").splitlines()
+        for model in MODELS:
+            table = [line for line in lines if line.startswith(f"{model} ")]
+            assert table, shown
+            for line in table:
+                assert len(line.rstrip()) <= COLUMNS and "…" not in line
+                assert re.search(r"\$[\d.]+", line) or "answered" in shown
+
+
+def test_no_provider_is_shown_that_is_not_configured(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text("[providers.gemini]\nenabled = false\n")
+    rows(tmp_path)
+    shown = in_terminal("run", "tasks.jsonl", "--config", "one.toml", cwd=tmp_path)
+    assert not re.search(r"(?m)^gemini ", shown) and "gemini-3" not in shown
+    assert re.search(r"(?m)^anthropic +healthy", shown) and "claude-sonnet-5-5" in shown
+
+
+def test_plan_summary_and_progress_add_up_by_model(tmp_path: Path) -> None:
+    rows(tmp_path)
+    plan = json.loads(run_script("plan", "tasks.jsonl", "--json", cwd=tmp_path).out)
+    assert {line["model"] for line in plan["lines"]} == set(MODELS)
+    assert sum(line["calls"] for line in plan["lines"]) == 30
+    assert max(line["done_s"] for line in plan["lines"]) == pytest.approx(plan["duration_s"], abs=0.01)
+    done = run_script("run", "tasks.jsonl", "--json", cwd=tmp_path)
+    summary = json.loads(done.out)["summary"]
+    assert {name.partition("/")[2] for name in summary["models"]} == set(MODELS)
+    for field in ("calls", "prompt_tokens", "output_tokens"):
+        assert sum(sums[field] for sums in summary["models"].values()) == summary[field]
+    answered = [row["model"] for row in read_rows(tmp_path / "tasks.results.jsonl")]
+    for name, sums in summary["models"].items():
+        assert sums["ok"] == answered.count(name.partition("/")[2])
+
+
+@pytest.fixture
+def live(simulator: SimulatorProcess) -> dict[str, str]:
+    return live_environment(simulator.base_urls, only=["openai"])
+
+
+@pytest.mark.parametrize(
+    ("cap", "asks"),
+    [("0.5", False), ("0.02", True), (None, True)],
+    ids=["pays for all", "for some", "no cap"],
+)
+def test_a_cap_that_pays_for_the_plan_answers_the_question(
+    tmp_path: Path, live: dict[str, str], cap: str | None, asks: bool
+) -> None:
+    rows(tmp_path, 5)
+    (tmp_path / "careful.toml").write_text("confirm_above_usd = 0.0001\n")
+    command = ["run", "tasks.jsonl", "--config", "careful.toml", *(["--max-cost", cap] if cap else [])]
+    done = run_script(*command, cwd=tmp_path, env=live)
+    assert re.search(r"plan:   gpt-6\.1-terra \(openai, standard\): \d calls?, \d+ tokens in, ", done.err)
+    assert (done.process.returncode == 2) is asks, done.err
+    if asks:
+        assert re.search(r"expected to cost \$0\.\d+: \d calls? of gpt-6\.1-terra for \$0\.\d+", done.err)
+
+
+def test_a_plan_suggests_a_limit_by_the_answers_so_far(tmp_path: Path, live: dict[str, str]) -> None:
+    rows(tmp_path, 5)
+    first = run_script("plan", "tasks.jsonl", cwd=tmp_path, env=live)
+    assert "only if every answer is as long as allowed; --max-tokens N lowers that" in first.out
+    run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
+    later = run_script("plan", "tasks.jsonl", cwd=tmp_path, env=live)
+    suggested = re.search(r"--max-tokens (\d+) lowers that", later.out)
+    assert suggested, later.out
+    longest = max(row["usage"]["output_tokens"] for row in read_rows(tmp_path / "tasks.results.jsonl"))
+    assert longest <= int(suggested[1]) <= 2048
+    bounded = run_script(
+        "plan", "tasks.jsonl", "--max-tokens", suggested[1], "--json", cwd=tmp_path, env=live
+    )
+    assert (
+        json.loads(bounded.out)["highest_usd"]
+        < json.loads(run_script("plan", "tasks.jsonl", "--json", cwd=tmp_path, env=live).out)["highest_usd"]
+    )
