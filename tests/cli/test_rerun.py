@@ -155,7 +155,7 @@ def test_after_a_kill_at_any_moment_every_id_is_in_the_file_once(tmp_path: Path,
     assert set(found) == {row["id"] for row in rows}
     assert {row["status"] for row in found.values()} == {"succeeded"}
     assert sum("deduplicated_from" in row for row in found.values()) == 150
-    assert called <= 450 + KILLS * 112, "what was in flight when it was killed is asked again, nothing else"
+    assert called <= 450 + KILLS * 112, "only calls in flight at a kill run again"
     with Store.open(tmp_path / "state" / "live.db", simulated=False) as store:
         assert store.reports.summary("./out.jsonl").tasks.succeeded == 600
 

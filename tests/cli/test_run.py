@@ -410,7 +410,9 @@ def test_ctrl_c_in_a_program_ends_the_calls_too(tmp_path: Path, live: dict[str, 
         assert script.wait() != 0
         assert "KeyboardInterrupt" in script.err
     shown = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
-    assert shown["tasks"]["cancelled"] > 0 and not shown["tasks"]["queued"], "nobody has that batch's name"
+    assert shown["tasks"]["cancelled"] > 0 and not shown["tasks"]["queued"], (
+        "no command knows that batch's name"
+    )
 
 
 def wait_for_rows(script: Script, output: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_bad_row_says_where_and_why_and_the_others_are_read(
     assert prompts(items) == ["a", "z"]
     (bad,) = (item for item in items if isinstance(item, BadLine))
     assert bad.line == 3 and reason in bad.reason
-    assert bad.text == middle.decode(errors="backslashreplace"), "as it came, for whoever mends it"
+    assert bad.text == middle.decode(errors="backslashreplace"), "unchanged, so that it can be corrected"
 
 
 CELLS = {

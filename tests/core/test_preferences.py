@@ -20,7 +20,7 @@ def row(task_type: str, provider: str, ok: int, failed: int = 0) -> UsageRow:
     [
         pytest.param([], [], id="no answer yet"),
         pytest.param([row("research", "gemini", 0, 3)], [], id="failures alone"),
-        pytest.param([row("general", "openai", 9)], [], id="a type that prefers nobody"),
+        pytest.param([row("general", "openai", 9)], [], id="a type without a preference"),
         pytest.param(
             [row("research", "gemini", 45, 9), row("research", "openai", 5)],
             [("research", "gemini", 50, 45)],

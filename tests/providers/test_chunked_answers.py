@@ -52,7 +52,7 @@ def broken(body: bytes) -> dict[str, bytes]:
 
 
 def cut(body: bytes) -> dict[str, bytes]:
-    """What can't be told from an answer that is still on its way, until the connection ends."""
+    """Faults that look like an incomplete answer until the connection ends."""
     half = len(body) // 2
     return {
         "cut within a chunk": b"%x\r\n" % len(body) + body[:half],

@@ -1,4 +1,4 @@
-"""What servers really send beside the textbook: through the SDKs, from a server that says what it is told."""
+"""Answers of real servers that deviate from the documentation: through the SDKs, from a scripted server."""
 
 from __future__ import annotations
 

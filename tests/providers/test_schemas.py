@@ -111,7 +111,7 @@ def test_objects_are_closed_where_the_schema_leaves_it_open() -> None:
 
 def test_anthropic_gets_all_but_bounds_and_notes() -> None:
     schema, complete = anthropic_form(PERSON)
-    assert not complete, "maxItems has to be told in words"
+    assert not complete, "maxItems has to go into the prompt"
     assert schema == {
         "type": "object",
         "title": "Person",

@@ -116,7 +116,7 @@ def openai_classes() -> set[type[BaseException]]:
 
 
 def unknown(classes: set[type[BaseException]], table: Any, status_error: type[BaseException]) -> list[str]:
-    """Classes without an answer that the table does not have by name, and statuses that nobody knows."""
+    """Classes without an answer that the table lacks by name, and unknown statuses."""
     found = []
     for cls in classes:
         if issubclass(cls, status_error) and cls is not status_error:

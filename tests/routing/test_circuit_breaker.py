@@ -649,7 +649,7 @@ class AnyOrder(RuleBasedStateMachine):
             longest_s = max(self.longest_s, self.settings.probe_timeout_s)
             assert self.now < breaker.next_chance(self.now) <= self.now + longest_s
             if breaker.state is HALF_OPEN:
-                assert self.living_probes(), "half-open, no probe out, and admits nobody"
+                assert self.living_probes(), "half-open without a probe, but admits no call"
 
     def teardown(self) -> None:
         """Whatever hangs: once a probe has expired and the timer has run out, a call is admitted."""

@@ -196,7 +196,7 @@ def test_a_model_that_the_list_does_not_have_is_unavailable_and_tried_by_one_cal
     desk.fail(trial, GONE)
     models = {placement.model for placement in desk.go()}
     assert models == {other.model}
-    assert desk.balancer.take_events() == [], "it was told"
+    assert desk.balancer.take_events() == [], "it was reported before"
 
 
 def test_a_model_that_is_back_serves_again() -> None:

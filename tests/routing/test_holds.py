@@ -107,7 +107,7 @@ def test_a_spent_quota_is_reported_once_with_its_end_and_counts_as_spent_until_a
     before = place(balancer, task=only)
     fail(balancer, place(balancer, task=only), spent, START)
     ok(balancer, before, START + 0.5)  # it was let in before
-    balancer.note_states(START + 901.0)  # nobody has tried yet
+    balancer.note_states(START + 901.0)  # no call has tried it yet
     probe = place(balancer, START + 902.0, only)
     fail(balancer, probe, spent, START + 903.0)
     (reported,) = balancer.take_events()

@@ -104,7 +104,7 @@ def test_a_provider_that_is_unavailable_takes_no_part_and_is_back_at_once() -> N
     pause(desk.balancer, "gemini")
     pause(desk.balancer, "anthropic")
     desk.offer(*long_and_short(600))
-    assert places(desk.go())["openai", 1_000] > 5  # nobody else is there for them
+    assert places(desk.go())["openai", 1_000] > 5  # they have no other provider
     desk.balancer.resume("gemini", desk.now)
     assert places(desk.go(0.3))["gemini", 1_000] > 5
 
@@ -128,7 +128,7 @@ class Author:
 def test_where_token_limits_bind_a_file_is_done_about_as_soon_as_can_be(seed: int) -> None:
     """Turns by weight alone need 1.4 times as long.
 
-    The bound knows how long answers are; here nobody does until the first have come, and a third of the file
+    The bound knows how long answers are; here that is unknown before the first ones, and a third of the file
     has gone by then.
     """
     limits = {

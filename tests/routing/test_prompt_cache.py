@@ -86,7 +86,7 @@ def test_the_longest_that_is_shared_counts() -> None:
     assert granted(prefixes, found).prefix.turns == 1
 
 
-# ---------------------------------------------------------------- who writes, who reads
+# ---------------------------------------------------------------- writers and readers
 
 
 def test_one_call_writes_and_those_after_its_answer_read() -> None:
@@ -102,7 +102,7 @@ def test_one_call_writes_and_those_after_its_answer_read() -> None:
     prefixes.settle(after, READ)
     last = 2.0 + CACHE_S
     assert granted(prefixes, found[3], now=last - 1.0).writes is False
-    assert granted(prefixes, found[4], now=last).writes is True, "nobody has read it for five minutes"
+    assert granted(prefixes, found[4], now=last).writes is True, "it was not read for five minutes"
 
 
 def test_a_writer_that_fails_leaves_it_to_the_next() -> None:

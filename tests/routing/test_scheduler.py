@@ -131,7 +131,7 @@ def test_the_same_task_is_not_offered_twice() -> None:
 @pytest.mark.parametrize(
     "task",
     [
-        pytest.param(make_task(1, models=("llama-3",)), id="a-model-nobody-has"),
+        pytest.param(make_task(1, models=("llama-3",)), id="an-unknown-model"),
         pytest.param(make_task(1, providers=("nobody",)), id="a-provider-nobody-knows"),
         pytest.param(make_task(1, chars=8_000_000), id="a-prompt-no-window-holds"),
         pytest.param(make_task(1, max_tokens=70_000, providers=("openai",)), id="more-than-a-minutes-limit"),
@@ -178,7 +178,7 @@ def test_of_several_pins_one_with_a_key_is_enough() -> None:
     "task",
     [
         pytest.param(make_task("long", chars=8_000_000), id="a-prompt-no-window-holds"),
-        pytest.param(make_task("odd", models=("llama-3",)), id="a-model-nobody-has"),
+        pytest.param(make_task("odd", models=("llama-3",)), id="an-unknown-model"),
     ],
 )
 def test_a_task_that_can_never_fit_fails_at_once_while_all_others_wait_for_capacity(task: Task) -> None:

@@ -296,7 +296,7 @@ def test_all_offline_for_half_a_minute_fails_no_task_and_spends_no_attempt() -> 
     assert min(c.at_s for c in world.calls if c.at_s >= 40.0) <= 45.0
     assert world.makespan_s <= 55.0  # what waited goes at once, in the order it came
     kinds = Counter(event.kind for event in world.balancer.take_events())
-    assert (kinds["offline"], kinds["online"]) == (1, 1)  # told once
+    assert (kinds["offline"], kinds["online"]) == (1, 1)  # reported once
     assert kinds["provider_open"] == 0
     assert max(len(result.attempts) for result in world.results) <= 4
 

@@ -1,4 +1,4 @@
-"""Mistakes in the configuration are told with their place and what would be right."""
+"""Errors in the configuration are reported with their path and the allowed values."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_a_retried_task_counts_attempts_from_zero_and_keeps_its_cost(store: Stor
     again, attempts = next_life(store, "last", NOW + 120)
     assert attempts == [anew]
     (written,) = store.queue.finish("last", [a_result(again, *attempts, an_attempt(2, started_at=NOW + 121))])
-    assert [a.number for a in written.attempts] == [1, 2, 3], "the whole life, for whoever reads it"
+    assert [a.number for a in written.attempts] == [1, 2, 3], "all attempts are readable"
     assert store.reports.summary("b").calls.calls == 3
 
 

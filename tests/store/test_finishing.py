@@ -73,7 +73,7 @@ def test_a_task_held_by_another_is_skipped_and_the_rest_written(store: Store) ->
 
 def test_a_task_that_was_not_read_from_the_store_is_found_by_batch_and_id(store: Store) -> None:
     (task,) = with_claims(store, a_task())
-    unknown = a_task("never handed in")
+    unknown = a_task("never submitted")
     nameless = a_task(batch="no such batch")
     results = [a_result(unknown), a_result(dataclasses.replace(task, row=0)), a_result(nameless)]
     assert ids(r.task for r in store.queue.finish("me", results)) == [task.id]

@@ -63,7 +63,7 @@ def test_two_processes_never_work_on_the_same_task(path: Path) -> None:
 
 @pytest.mark.parametrize("lines", [1, 2, 5])
 def test_a_process_killed_while_it_writes_leaves_no_task_half_written(path: Path, lines: int) -> None:
-    """The child is killed right after it was told of a commit, that is in the middle of the next one."""
+    """The child is killed right after it reported a commit, so in the middle of the next one."""
     with Store.open(path, simulated=True) as store:
         store.intake.add_tasks(tasks(400), now=NOW)
         register(store)

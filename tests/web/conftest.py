@@ -85,7 +85,7 @@ def refusing(_original: FilledState, tmp_path_factory: pytest.TempPathFactory) -
                 apps[token] = create_app(
                     AppContext(filled.settings, opened, simulated=True, access=access, clock=clock)
                 )
-            apps[token].extensions["orchestrator"].access = access  # with nobody slowed down yet
+            apps[token].extensions["orchestrator"].access = access  # without delays yet
             return apps[token].test_client()
 
         yield make

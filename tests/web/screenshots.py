@@ -36,7 +36,7 @@ SIMULATOR = {
         },
         "gemini": {
             "latency": {"first_token_s": 0.4, "per_token_s": 0.003},
-            "limits": {"requests_per_minute": 240},  # less than it is told to be
+            "limits": {"requests_per_minute": 240},  # less than configured
         },
     },
 }

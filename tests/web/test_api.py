@@ -275,7 +275,7 @@ def test_the_documented_curl_commands_work(client: FlaskClient) -> None:
     for words in curls():
         path = urlsplit(next(word for word in words if word.startswith("http"))).path
         if "-d" in words:
-            task = json.loads(words[words.index("-d") + 1]) | {"wait_s": 0}  # nobody is there to answer
+            task = json.loads(words[words.index("-d") + 1]) | {"wait_s": 0}  # no orchestrator runs
             answers.append(client.post(path, json=task))
         else:
             answers.append(client.post(path) if "POST" in words else client.get(path))
