@@ -43,6 +43,23 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(server.close)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        from .spreading import processes_first
+
+        processes_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    if config.getoption("dist") == "loadscope":
+        from .spreading import Spreading
+
+        return Spreading(config, log)
+    return None
+
+
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No `.env` and no `state/` of the developer is found from here."""

@@ -136,8 +136,9 @@ def test_rows_that_always_draw_a_429_hold_the_others_up_once_each_and_end_within
     assert len(world.results) == rows
     # Where no limit is known, a row's first 429 slows the pace as well, to one call in 5 s at the least.
     each_s = HELD_S[kind] + (0.0 if told else 25.0)
+    ends = ends_s(world)
     for result in world.results:
-        at_s = ends_s(world)[result.task.id]
+        at_s = ends[result.task.id]
         if int(result.task.id) in bad:
             assert result.status is TaskStatus.FAILED
             assert len(result.attempts) <= 30
