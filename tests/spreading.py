@@ -15,7 +15,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
-_STARTS = re.compile(r"\b(Script|run_script|SimulatorProcess|running_stack|subprocess)\b")
+_STARTS = re.compile(r"\b(Script|run_script|SimulatorProcess|Stack|chromium|subprocess)\b")
 _SHARES = re.compile(r'scope="module"')
 
 
