@@ -41,6 +41,12 @@ PACKAGES = (
     "google.ai.generativelanguage",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
+    "alembic.config",
+    "dotenv",
+    "genai_prices.data",
+    "google.auth.api_key",
+    "rich.console",
+    "rich.table",
 )
 
 
