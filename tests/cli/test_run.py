@@ -398,17 +398,22 @@ def test_a_cap_beside_a_server_is_refused_before_a_task_is_stored(
         assert not any(shown["tasks"].values())
 
 
-def test_ctrl_c_in_a_program_ends_the_calls_too(tmp_path: Path, live: dict[str, str]) -> None:
+def test_ctrl_c_in_a_program_ends_the_calls_too(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "from real_agent_orchestrator import answer\nanswer(f'Question {n}' for n in range(5_000))\n"
+        "from real_agent_orchestrator import answer\nanswer(f'Question {n}' for n in range(2_000))\n"
     )
-    env = {**live, "PYTHONPATH": str(ORCHESTRATOR.parent)}
-    with Script(cwd=tmp_path, script=program, env=env) as script:
-        wait_until_running(tmp_path, live)
-        script.interrupt()
-        assert script.wait() != 0
-        assert "KeyboardInterrupt" in script.err
+    slow = {"providers": {"openai": {"latency": {"first_token_s": 3.0, "per_token_s": 0.0}}}}
+    with SimulatorProcess.start(slow) as simulator:
+        live = live_environment(simulator.base_urls, only=["openai"])
+        env = {**live, "PYTHONPATH": str(ORCHESTRATOR.parent)}
+        with Script(cwd=tmp_path, script=program, env=env) as script:
+            while not simulator.stats()["openai"]["in_flight"]:
+                assert script.process.poll() is None, script.err
+                script.pause()
+            script.interrupt()
+            assert script.wait() != 0
+            assert "KeyboardInterrupt" in script.err
     shown = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
     assert shown["tasks"]["cancelled"] > 0 and not shown["tasks"]["queued"], (
         "no command knows that batch's name"
