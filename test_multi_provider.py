@@ -331,6 +331,7 @@ class Stage:
         config.pluginmanager.register(Narrator(), Narrator.NAME)
 
 
+PYTEST = (sys.executable, "-m", "pytest", "-q")
 WORKERS_PER_CORE = 3  # most of the longer tests wait: for a lease, a time limit, a process
 ROOM_BYTES = 4 << 30
 
@@ -340,40 +341,31 @@ class Others:
 
     def __init__(self, arguments: list[str]) -> None:
         workers = str(WORKERS_PER_CORE * (os.cpu_count() or 1))
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            *arguments,
-            "-n",
-            workers,
-            "--dist",
-            "loadscope",
-            "tests",
-        ]
-        yielding = ["nice", "-n", "5"] if shutil.which("nice") else []
-        self._process = subprocess.Popen(
-            [*yielding, *command],
+        first = ["nice", "-n", "5"] if shutil.which("nice") else []
+        self._command = [*first, *PYTEST, *arguments, "-n", workers, "--dist", "loadscope", "tests"]
+        self._output: queue.SimpleQueue[bytes | int] = queue.SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        if not (ROOT / "tests" / "__pycache__").exists():  # compile all once, or each worker would
+            subprocess.call([*PYTEST, "--collect-only", "tests"], stdout=subprocess.DEVNULL)
+        with subprocess.Popen(
+            self._command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=os.environ | quick_disk(),
-        )
-        self._output: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        while part := os.read(self._process.stdout.fileno(), 65_536):
-            self._output.put(part)
-        self._output.put(b"")
+        ) as process:
+            assert process.stdout is not None
+            while part := os.read(process.stdout.fileno(), 65_536):
+                self._output.put(part)
+        self._output.put(process.returncode)
 
     def finish(self) -> int:
         """Print their output, from the beginning and as it comes. Returns their exit code."""
-        while part := self._output.get():
+        while isinstance(part := self._output.get(), bytes):
             sys.stdout.buffer.write(part)
             sys.stdout.buffer.flush()
-        return self._process.wait()
+        return part
 
 
 def quick_disk() -> dict[str, str]:
