@@ -146,10 +146,12 @@ class RetryPolicy:
         if rule.at_most is not None and sum(a.error_kind == kind for a in attempts) >= rule.at_most:
             return rule.ends_as, _explain(attempts, kind)
         own_429s = max(0, retry.own_429s - SURELY_OWN)
-        failed = failure.costed + own_429s
-        if failed >= self._pool.max_attempts:
+        failed, allowed = failure.costed + own_429s, self._pool.max_attempts
+        if failed >= allowed:
             beside = f", {own_429s} of them with 429 while other calls were answered" if own_429s else ""
-            return TaskStatus.FAILED, _explain(attempts, f"{failed} attempts failed{beside}")
+            # Failures that may have been the provider's own count once it is clear that they were not.
+            more = f", and {failed - allowed} more that counted only later" if failed > allowed else ""
+            return TaskStatus.FAILED, _explain(attempts, f"{allowed} attempts failed{beside}{more}")
         if len(attempts) >= self._pool.max_calls:
             return TaskStatus.FAILED, _explain(attempts, f"{len(attempts)} calls were made")
         return None

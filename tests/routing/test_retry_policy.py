@@ -21,7 +21,8 @@ from src.records import FinishReason, Outcome, Placement, TaskStatus
 from src.routing.connectivity import HealthCheckResult
 from src.routing.limits.token_bucket import COLD_S, MARGIN_S
 from src.routing.outcomes import outcome_of
-from src.routing.retry_policy import RULES, backoff_s
+from src.routing.retry_policy import RULES, Failure, RetryPolicy, backoff_s
+from src.routing.retry_state import RetryState
 from src.settings import LimitSettings
 
 from .build import (
@@ -462,3 +463,18 @@ def test_attempts_and_calls_are_limited(error: ProviderError, calls: int) -> Non
             desk.now = desk.wake
     assert made == calls
     assert desk.results[-1].status is TaskStatus.FAILED
+
+
+def test_the_final_error_counts_the_attempts_that_the_settings_allow() -> None:
+    """More may have failed by then: those that may have been the provider's own count later, all at once."""
+    desk = Desk(make_settings(pool={"max_attempts": 3}))
+    desk.offer(make_task(1))
+    attempt = desk.fail(desk.one(), DOWN).attempt
+    policy, provider = RetryPolicy(desk.settings), desk.provider("openai")
+    for costed, counted in (
+        (3, "3 attempts failed: "),
+        (4, "3 attempts failed, and 1 more that counted only later: "),
+    ):
+        failure = Failure(DOWN, provider, [attempt] * costed, costed)
+        end = policy.decide(failure, RetryState(START), START)
+        assert end is not None and end[0] is TaskStatus.FAILED and end[1].startswith(counted), end
