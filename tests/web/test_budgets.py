@@ -91,8 +91,7 @@ def test_a_cap_is_shown_while_its_batch_has_open_tasks(settings: Settings) -> No
         history = client.get("/rebalance").text
     caps = [(b["name"], b["limit_usd"]) for b in shown if b["scope"] == "batch"]
     assert caps == [("capped", 2.0)]
-    assert "cap of capped" in history
-    assert "none to $2.00" in history
+    assert "cap of" not in history, "that page is about weights and pauses"
 
 
 def test_simulated_cost_counts_towards_no_budget(settings: Settings) -> None:

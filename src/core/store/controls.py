@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,11 +48,14 @@ class Controls:
             insert = sa.insert(schema.settings).values(row).returning(s.version)
             return int(connection.execute(insert).scalar_one())
 
-    def settings_history(self, limit: int = 50) -> list[SettingChange]:
-        """The last changes, newest first."""
+    def settings_history(self, limit: int = 50, *, keys: Collection[str] = ()) -> list[SettingChange]:
+        """The last changes, newest first; with `keys` those of these settings alone."""
         s = schema.settings
+        query = sa.select(s).order_by(s.c.version.desc()).limit(limit)
+        if keys:
+            query = query.where(s.c.key.in_(list(keys)))
         with self._database.reading() as connection:
-            rows = connection.execute(sa.select(s).order_by(s.c.version.desc()).limit(limit)).all()
+            rows = connection.execute(query).all()
         return [SettingChange(r.version, r.key, loads(r.value), loads(r.previous), r.who, r.at) for r in rows]
 
     # ------------------------------------------------------------ commands

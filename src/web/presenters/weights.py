@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-from ...core.budget_keeper import CAP
 from ...core.store import SettingChange
 from ...core.suggestions import suggest_weights
 from ...core.virtual_pool import VirtualPool
-from ...formatting import money, percent
-from ...records import GENERAL, NANOS_PER_USD, ProviderCondition
+from ...formatting import percent
+from ...records import GENERAL, ProviderCondition
 from ...routing.cost.pricing import catalogue_of
 from ...routing.health.scoring import shares
 from ..context import SUMS_FRESH_S, AppContext
@@ -21,7 +19,8 @@ from .plans import learned_limits
 from .pool import UNAVAILABLE_STATES, PoolView, ProviderView, pool_view, scores_of, stored_weights
 from .usage import DAY_S
 
-WEIGHT_STEPS = "weight_steps"  # a setting that the history does not show
+WEIGHT_STEPS = "weight_steps"  # a setting
+SHOWN_SETTINGS = {"weights": "weights", "paused": "pauses"}  # by key, what the history calls them
 STEPS_KEPT = 1_000
 PRESETS = {
     "default": "Defaults",
@@ -62,7 +61,7 @@ class ShareRow:
 
 @dataclass(frozen=True, slots=True)
 class ChangeView:
-    """One change of weights, pauses or caps in the history."""
+    """One change of weights or pauses in the history."""
 
     version: int
     at: float
@@ -284,8 +283,8 @@ def weight_steps(context: AppContext) -> WeightSteps:
     Undo and redo write a change of weights themselves, and store what is then in force under `WEIGHT_STEPS`.
     A change newer than that was made by hand, and nothing before it can be redone.
     """
-    found = context.store.controls.settings_history(STEPS_KEPT)
-    changes = {change.version: change for change in found if change.key == "weights"}
+    found = context.store.controls.settings_history(STEPS_KEPT, keys=["weights"])
+    changes = {change.version: change for change in found}
     kept = context.store.controls.current_settings().get(WEIGHT_STEPS) or {"at": 0, "done": [], "undone": []}
     newer = sorted(version for version in changes if version > kept["at"])
     done = [version for version in kept["done"] if version in changes]
@@ -294,18 +293,14 @@ def weight_steps(context: AppContext) -> WeightSteps:
 
 
 def history(context: AppContext, limit: int = 50) -> tuple[ChangeView, ...]:
-    """The changes of weights, pauses and caps, newest first."""
-    found = (
-        change for change in context.store.controls.settings_history(2 * limit) if change.key != WEIGHT_STEPS
-    )
-    return tuple(_change(context, change) for change in islice(found, limit))
+    """The changes of weights and pauses, newest first."""
+    changes = context.store.controls.settings_history(limit, keys=SHOWN_SETTINGS)
+    return tuple(_change(context, change) for change in changes)
 
 
 def _change(context: AppContext, change: SettingChange) -> ChangeView:
     before, after = _weights_or_none(context, change, "previous"), _weights_or_none(context, change, "value")
-    what = {"weights": "weights", "paused": "pauses"}.get(change.key, change.key)
-    if change.key.startswith(CAP):
-        what = f"cap of {change.key.removeprefix(CAP)}"
+    what = SHOWN_SETTINGS[change.key]
     return ChangeView(
         change.version, change.at, change.who, what, before, after, _change_text(change, before, after)
     )
@@ -323,11 +318,7 @@ def _change_text(
 ) -> str:
     if before is not None and after is not None:
         return _weights_text(before, after)
-    if change.key == "paused":
-        return _pauses_text(set(change.previous or ()), set(change.value or ()))
-    if change.key.startswith(CAP):
-        return f"{_usd(change.previous)} to {_usd(change.value)}"
-    return f"{change.previous} to {change.value}"
+    return _pauses_text(set(change.previous or ()), set(change.value or ()))
 
 
 def _weights_text(before: Mapping[str, float], after: Mapping[str, float]) -> str:
@@ -340,7 +331,3 @@ def _pauses_text(before: set[str], after: set[str]) -> str:
     paused = [f"paused {name}" for name in sorted(after - before)]
     resumed = [f"resumed {name}" for name in sorted(before - after)]
     return ", ".join(paused + resumed) or "no difference"
-
-
-def _usd(amount: float | None) -> str:
-    return "none" if amount is None else money(round(amount * NANOS_PER_USD))
