@@ -79,11 +79,18 @@ def candidate_text(candidate: Candidate) -> str:
     return refusal_text(candidate.kind, candidate.detail) if candidate.kind else ""
 
 
-def wait_text(reason: WaitReason) -> str:
-    """What a task waits for: `openai tokens`, `the network`, `gemini: at its concurrency limit`."""
+def wait_text(reason: WaitReason, *, between: str = ": ") -> str:
+    """What a task waits for: `openai tokens`, `the network`, `gemini: at its concurrency limit`.
+
+    `between` separates a provider from the rest.
+    """
     if reason.kind == RefusalKind.OFFLINE:
         return "the network"
     if reason.kind == RefusalKind.RATE_LIMIT:
         return f"{reason.provider} {reason.detail.replace('_', ' ')}"
     text = refusal_text(reason.kind, reason.detail)
-    return text if reason.kind in _WITHOUT_PROVIDER or not reason.provider else f"{reason.provider}: {text}"
+    return (
+        text
+        if reason.kind in _WITHOUT_PROVIDER or not reason.provider
+        else f"{reason.provider}{between}{text}"
+    )

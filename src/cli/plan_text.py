@@ -149,10 +149,11 @@ def _bottlenecks(plan: Plan) -> Iterator[str]:
     if not spans:
         yield "no limit is reached"
     elif len(spans) <= SPANS_SHOWN:
-        yield "bottlenecks: " + "; ".join(f"{_span(each, plan)}: {wait_text(each.reason)}" for each in spans)
+        shown = "; ".join(f"{wait_text(each.reason, between=' ')} ({_span(each, plan)})" for each in spans)
+        yield f"bottlenecks: {shown}"
     else:
         waits = [(what, s) for what, s in plan.bottlenecks[:SPANS_SHOWN] if s >= SHORTEST_WAIT_S]
-        shown = "; ".join(f"{wait_text(what)} ({duration(s)})" for what, s in waits)
+        shown = "; ".join(f"{wait_text(what, between=' ')} ({duration(s)})" for what, s in waits)
         yield f"bottlenecks in order: {shown}"
 
 

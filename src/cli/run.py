@@ -115,10 +115,11 @@ class _Run:
         progress.plan = plan
         if how.max_cost is not None and not session.setup.simulated:
             progress.cap_nanos = Cap.of(session, self.batch.name, how.max_cost).left_nanos
+        has_ended = progress.finished
         log.info("run begins", extra=_log_fields("run_begins", self.batch, progress))
-        spent = None if progress.finished else self._answer(progress)
+        spent = None if has_ended else self._answer(progress)
         log.info("run ends", extra=_log_fields("run_ends", self.batch, progress))
-        close_run(session, self.batch, self.results, progress, spent, quiet=how.quiet)
+        close_run(session, self.batch, self.results, progress, spent, quiet=how.quiet or has_ended)
         answered = progress.answered == progress.total and not rejected
         return ALL_ANSWERED if answered else SOME_UNANSWERED
 

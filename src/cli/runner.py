@@ -135,8 +135,10 @@ def _stop_listener(orchestrator: Orchestrator, view: View, grace_s: float) -> St
 
     def press(number: int) -> None:
         if number == 1:
+            has_calls = bool(orchestrator.in_flight)
             orchestrator.drain()
-            view.note(f"waiting up to {grace_s:g} s for running calls; press Ctrl-C again to stop now")
+            if has_calls:
+                view.note(f"waiting up to {grace_s:g} s for running calls; press Ctrl-C again to stop now")
         else:
             orchestrator.stop_now()
             view.note("stopping now: cancelling running calls, storing the answers that have arrived")

@@ -150,7 +150,9 @@ class _Unserved:
     @property
     def refusal(self) -> str:
         """For a task that is not queued, since its answer was wanted."""
-        instead = "or leave --wait out" if self.is_led else "or answer it with this command: --serve"
+        instead = (
+            "or submit it without waiting, to queue it" if self.is_led else "or add --serve to answer it here"
+        )
         return f"not queued: {self.why} ({self.remedy}; {instead})"
 
 

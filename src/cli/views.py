@@ -84,28 +84,34 @@ class QuietView:
 
 
 class LineView(QuietView):
-    """Prints a line every 30 seconds, and when the network is lost or found: for logs and pipes."""
+    """Prints its lines every 30 seconds if they have changed: for logs and pipes.
+
+    A network that is lost or found is shown at once.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._next_s = time.monotonic() + LINE_EVERY_S
         self._offline_since: float | None = None
+        self._printed: list[str] = []
 
     def update(self, pool: PoolSnapshot, progress: ProgressCounts) -> None:
         if time.monotonic() < self._next_s and pool.offline_since == self._offline_since:
             return
         self._next_s = time.monotonic() + LINE_EVERY_S
         self._offline_since = pool.offline_since
+        in_flight = ", ".join(f"{p.name} {p.in_flight}" for p in pool.providers if p.in_flight) or "none"
+        limits = "; ".join(limit_lines(pool))
+        lines = [f"{progress_line(pool, progress)}; in flight: {in_flight}"]
+        lines += [models_line(progress)] if progress.by_model else []
+        lines += [*waiting_lines(pool), *([limits] if limits else [])]
+        if lines == self._printed:
+            return
+        self._printed = lines
         now = time.time()
         at = local_time(now, now, seconds=True)
-        in_flight = ", ".join(f"{p.name} {p.in_flight}" for p in pool.providers if p.in_flight) or "none"
-        self.note(f"{at} {progress_line(pool, progress)}; in flight: {in_flight}")
-        if progress.by_model:
-            self.note(f"{at} {models_line(progress)}")
-        for line in waiting_lines(pool):
+        for line in lines:
             self.note(f"{at} {line}")
-        if limits := "; ".join(limit_lines(pool)):
-            self.note(f"{at} {limits}")
 
 
 class JsonView(QuietView):

@@ -72,6 +72,7 @@ def test_the_examples_are_queued_once_and_the_queue_is_served_until_ctrl_c(tmp_p
         rerun.wait_for("serving the queue")
         rerun.terminate()
         assert rerun.wait() == 0, rerun.err
+    assert "waiting up to" not in rerun.err, "no call was in flight"
     assert "all 60 tasks are already done; nothing to do" in rerun.err and rerun.out == ""
     shown = run_script("status", cwd=tmp_path)
     held = re.search(

@@ -228,3 +228,17 @@ def test_each_json_line_says_that_the_run_is_simulated(
     early, note, row = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert "simulated" not in early and note == {"note": "a note", "simulated": True}
     assert row["progress"]["simulated"] is True and row["progress"]["total"] == 3
+
+
+def test_lines_for_a_log_are_printed_only_if_they_have_changed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "LINE_EVERY_S", 0.0)
+    view, progress = make_view(Console(), quiet=False), ProgressCounts(None, NOON)
+    for _ in range(3):
+        view.update(pool(provider("openai")), progress)
+    first = capsys.readouterr().err.splitlines()
+    view.update(pool(provider("openai", in_flight=2)), progress)
+    second = capsys.readouterr().err.splitlines()
+    assert len(first) == len(second) == 1 and "in flight: none" in first[0]
+    assert "in flight: openai 2" in second[0]

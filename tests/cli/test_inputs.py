@@ -49,6 +49,7 @@ def test_a_csv_file_and_a_template_come_back_as_csv_and_a_torn_file_is_completed
     rerun = run_script(*command, cwd=tmp_path, env=live)
     assert rerun.process.returncode == 0, rerun.err
     assert "all 6 tasks are already done; nothing to do" in rerun.err
+    assert "6 of 6 tasks answered" in rerun.out and "median" not in rerun.out, "no tables of calls"
     assert {row["id"]: row for row in records(tmp_path / "out.csv")} == rows
     assert simulator.stats()["openai"]["calls"] == calls
     (tmp_path / "out.csv").unlink()

@@ -55,6 +55,8 @@ def test_a_plan_shows_cost_time_bottlenecks_and_bad_lines(tmp_path: Path, live: 
         "openai requests",
     ):
         assert part in done.out, done.out
+    (bottlenecks,) = re.findall(r"bottlenecks.*", done.out)
+    assert bottlenecks.count(":") == 1 and "openai requests (" in bottlenecks
 
 
 def test_a_json_plan_makes_no_call(tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess) -> None:

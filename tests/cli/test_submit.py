@@ -53,7 +53,7 @@ def test_waiting_without_an_orchestrator_is_refused_in_one_line_before_anything_
     assert refused.process.returncode == 2 and refused.out == ""
     assert refused.err == (
         "error: not queued: no orchestrator is running "
-        f"(start one with: {PROGRAM}; or answer it with this command: --serve)\n"
+        f"(start one with: {PROGRAM}; or add --serve to answer it here)\n"
     )
     assert status(tmp_path, env)["tasks"] == {}
 
