@@ -37,7 +37,7 @@ def pool_snapshot(registry: Registry, eligibility: Eligibility, now: float) -> P
 
 
 def _provider(p: ProviderState, share: float, condition: Condition, now: float) -> ProviderSnapshot:
-    quantiles = p.history.quantiles()
+    quantiles = p.history.exact_quantiles()
     gauges = tuple(gauge for group in p.groups.values() for gauge in group.gauges(now))
     return ProviderSnapshot(
         name=p.name,

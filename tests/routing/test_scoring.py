@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.routing.health.scoring import (
+    LATENCIES_KEPT,
     History,
     RoundRobin,
     final_score,
@@ -154,6 +155,19 @@ def test_quantiles_are_of_the_newest_successes() -> None:
     for _ in range(300):
         history.record(True, 7.0, START)
     assert history.quantiles() == (7.0, 7.0)
+
+
+@given(st.lists(st.floats(0.0, 1e4), min_size=1, max_size=300))
+def test_the_quantiles_that_people_read_are_those_of_this_moment(latencies: list[float]) -> None:
+    history, seen = History(WINDOW_S), []
+    for latency_s in latencies:
+        history.record(True, latency_s, START)
+        history.quantiles()  # a decision in between
+        seen = [*seen, latency_s][-LATENCIES_KEPT:]
+        p50, p95 = history.exact_quantiles() or (-1.0, -1.0)
+        for value, percent in ((p50, 50), (p95, 95)):  # the least value that so many do not exceed
+            assert 100 * sum(each <= value for each in seen) >= percent * len(seen)
+            assert 100 * sum(each < value for each in seen) < percent * len(seen)
 
 
 # ------------------------------------------------------------------ turns

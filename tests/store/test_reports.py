@@ -161,6 +161,15 @@ def test_every_latency_has_a_bin(latency_s: float, number: int) -> None:
     assert bin_of(latency_s) == number
 
 
+@pytest.mark.parametrize("latency_s", [0.001, 0.5, 0.66, 90.0])
+def test_all_quantiles_of_a_single_call_are_its_latency(latency_s: float) -> None:
+    histogram = [0] * BINS
+    histogram[bin_of(latency_s)] = 1
+    sums = CallSums(calls=1, ok=1, latency_us=round(latency_s * 1e6), histogram=tuple(histogram))
+    assert sums.p50_s == sums.p95_s == pytest.approx(latency_s)
+    assert quantile(histogram, 0.5) == quantile(histogram, 0.95)
+
+
 def test_quantiles_of_no_calls_are_none() -> None:
     assert quantile([0] * BINS, 0.5) is None
     assert CallSums().p95_s is None

@@ -1,7 +1,8 @@
 """Latencies counted in bins: quantiles of a million calls from forty numbers.
 
 Bin 0 holds everything below 10 ms. Each further bin is a third wider than the one before, and the last one,
-from 746 s, has no upper end. Within a bin, latencies count as spread evenly on a logarithmic scale.
+from 746 s, has no upper end. Within a bin, latencies count as spread evenly on a logarithmic scale, each in
+the middle of its part: so all quantiles of a single latency are the same.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ def bin_of(latency_s: float) -> int:
 
 
 def quantile(histogram: Sequence[int], q: float) -> float | None:
-    """The latency in seconds below which the share `q` of all latencies lies; None for an empty histogram."""
+    """The seconds that the share `q` of all latencies does not exceed; None for an empty histogram.
+
+    That is the latency of the nearest rank: the 95th percentile of ten is the largest.
+    """
     total = sum(histogram)
     if total <= 0:
         return None
-    rank = q * total
+    rank = max(1, math.ceil(q * total))
     for i, count in enumerate(histogram):
-        if rank <= count and count:
-            return _SMALLEST_S * math.pow(_GROWTH, i - 1 + rank / count)
+        if rank <= count:
+            return _SMALLEST_S * math.pow(_GROWTH, i - 1 + (rank - 0.5) / count)
         rank -= count
     raise AssertionError("the ranks of a histogram end within it")

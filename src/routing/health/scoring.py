@@ -118,15 +118,22 @@ class History:
         return self.total_s / self.ok if self.ok else None
 
     def quantiles(self) -> tuple[float, float] | None:
-        """(median, 95th percentile) of the newest answered calls, in seconds; None without one."""
-        if not self._latencies:
-            return None
-        if self._quantiles is None or self._cached_at >= _REFRESH:
-            ordered = sorted(self._latencies)
-            last = len(ordered) - 1
-            self._quantiles = (ordered[last // 2], ordered[int(last * 0.95)])
+        """(median, 95th percentile) of the newest answered calls, in seconds; None without one.
+
+        For decisions: up to 16 calls old. What people read is `exact_quantiles`.
+        """
+        if self._latencies and (self._quantiles is None or self._cached_at >= _REFRESH):
+            self._quantiles = self.exact_quantiles()
             self._cached_at = 0
         return self._quantiles
+
+    def exact_quantiles(self) -> tuple[float, float] | None:
+        """The same without delay, by the nearest rank: a single call has one value for both."""
+        if not self._latencies:
+            return None
+        ordered = sorted(self._latencies)
+        count = len(ordered)
+        return ordered[(count - 1) // 2], ordered[(95 * count - 1) // 100]
 
 
 def neutral_response_s(known: Sequence[float | None]) -> float:
