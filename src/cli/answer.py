@@ -7,13 +7,13 @@ import itertools
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from ..bootstrap import Setup, build_orchestrator, running_providers
@@ -178,18 +178,39 @@ class _Job:
                 store.admin.cancel(self.batch, now=self.session.now())
 
 
+class _DrainSwitch:
+    """Drains an orchestrator that another thread runs, or is about to run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_pressed = False
+        self._drain: Callable[[], object] | None = None
+
+    def connect(self, drain: Callable[[], object]) -> None:
+        """What to call when it is pressed; if it was already, at once."""
+        with self._lock:
+            self._drain, is_pressed = drain, self._is_pressed
+        if is_pressed:
+            drain()
+
+    def press(self) -> None:
+        """Let the calls in flight finish, and start no other one."""
+        with self._lock:
+            self._is_pressed, drain = True, self._drain
+        if drain is not None:
+            with suppress(RuntimeError):  # its loop has just ended
+                drain()
+
+
 def _run_in_thread(session: Session, batch: str, caps: Mapping[str, float], leadership: Leadership) -> None:
     """Run the orchestrator on a loop of its own: a notebook already runs one in this thread."""
-    stop: SimpleQueue[Callable[[], object]] = SimpleQueue()
+    switch = _DrainSwitch()
     with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(asyncio.run, _run(session, batch, caps, leadership, stop))
-        running.add_done_callback(lambda _: stop.put(lambda: None))  # so that `get` always returns
         try:
-            running.result()
+            thread.submit(asyncio.run, _run(session, batch, caps, leadership, switch)).result()
         except KeyboardInterrupt:
             # Only the main thread gets it: without this the other one would go on to the last task.
-            with suppress(RuntimeError):  # its loop has just ended
-                stop.get()()
+            switch.press()
             raise
 
 
@@ -198,9 +219,9 @@ async def _run(
     batch: str,
     caps: Mapping[str, float],
     leadership: Leadership,
-    stop: SimpleQueue[Callable[[], object]],
+    switch: _DrainSwitch,
 ) -> None:
-    """Answer the batch. Puts a function into `stop` that drains from another thread."""
+    """Answer the batch. `switch` drains it from another thread."""
     from ..core.orchestrator import OrchestratorOptions
 
     setup = session.setup
@@ -210,7 +231,7 @@ async def _run(
         )
         orchestrator = build_orchestrator(setup, access, session.store, session.clock, options)
         loop = asyncio.get_running_loop()
-        stop.put(lambda: loop.call_soon_threadsafe(orchestrator.drain))
+        switch.connect(lambda: loop.call_soon_threadsafe(orchestrator.drain))
         report = await orchestrator.run(until_done=True)
     if report.stopped == BUDGET:  # no later command would resume this batch
         session.store.admin.cancel(batch, now=session.now(), why=f"cancelled: {report.why}")

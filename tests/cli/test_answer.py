@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from src.cli.answer import answer
+from src.cli.answer import _DrainSwitch, answer
 from src.errors import ConfigError, InputError
 from src.records import Result
 from src.simulator.process import SimulatorProcess
@@ -226,3 +226,15 @@ def test_a_cap_beside_a_server_is_refused_before_a_task_is_stored(
         server.interrupt()
         assert server.wait() == 0, server.err
     assert simulator.stats()["openai"]["calls"] == 0
+
+
+def test_a_stop_that_comes_before_the_orchestrator_drains_it_at_its_start() -> None:
+    switch, drained = _DrainSwitch(), []
+    switch.press()
+    switch.connect(lambda: drained.append("early"))
+    assert drained == ["early"]
+    later = _DrainSwitch()
+    later.connect(lambda: drained.append("late"))
+    assert drained == ["early"]
+    later.press()
+    assert drained == ["early", "late"]
