@@ -1,4 +1,4 @@
-"""aiohttp's connections with four additional rules. Imported only together with an SDK.
+"""aiohttp's connections with five additional rules. Imported only together with an SDK.
 
 - A connection is reused only if it has no unread data. Data that arrived before the request was written is
   not its answer: the connection is closed and another one taken. The same goes for one that the server has
@@ -7,6 +7,7 @@
   the connection and not the answer.
 - Chunks that break the rules of HTTP end the answer at once. aiohttp reports this to the head only, which
   has been read by then, and would wait for the body without end.
+- A chunk's header without end cuts the answer off: aiohttp reads it until the call's time limit.
 - A head with `Content-Length` beside `Transfer-Encoding`, or twice alike, is read as RFC 9112 (6.3) and h11
   do, and the connection is not used again. aiohttp's parser refuses both.
 
@@ -31,6 +32,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 LONGEST_HEAD = 256 * 1024  # httpx reads 100 KiB
 MOST_HEADERS = 4_000
+LONGEST_CHUNK_HEADER = LONGEST_HEAD  # bytes without any of the body
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _FRAMING = re.compile(
@@ -52,6 +54,7 @@ class Handler(ResponseHandler):
         self.expects = True  # a proxy's answer to CONNECT comes before the request
         self._is_readable: Callable[[], bool] | None = None
         self._head: bytes | None = None  # the received part of an incomplete head; None: no head is due
+        self._without_body = 0  # bytes since the last ones that were part of the body
 
     def set_response_params(self, **params: Any) -> None:
         """An answer's head is due."""
@@ -76,10 +79,10 @@ class Handler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Bytes from the server: a head is passed on whole and repaired, a body as it comes."""
         if self._head is None:
-            super().data_received(data)
+            self._pass_on(data)
             return
-        if not self.expects:
-            self._reject_early_data()
+        if not self.expects:  # what comes before the request cannot be its answer
+            self._close()
             return
         data = self._head + data if self._head else data
         while self._head is not None and (end := _end_of_head(data)):
@@ -91,7 +94,20 @@ class Handler(ResponseHandler):
             self.start_timeout()
         elif data and self._exception is None:
             self._head = None
-            super().data_received(data)
+            self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        """Part of a body; or of what surrounds it, which has its limit."""
+        body = self._payload
+        before = 0 if body is None else body.total_bytes
+        super().data_received(data)
+        if body is None or body.total_bytes > before:
+            self._without_body = 0
+            return
+        self._without_body += len(data)
+        if self._without_body > LONGEST_CHUNK_HEADER and not body.is_eof():
+            set_exception(body, aiohttp.ClientPayloadError("a chunk's header without end"))
+            self._close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended; before the request was written that is a `StaleConnection`."""
@@ -110,8 +126,7 @@ class Handler(ResponseHandler):
         if not isinstance(self._exception, StaleConnection):
             super().set_exception(exc, *cause)
 
-    def _reject_early_data(self) -> None:
-        """Close the connection: what comes before the request cannot be its answer."""
+    def _close(self) -> None:
         self._head = None
         self.force_close()
         if self.transport is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -131,6 +132,25 @@ async def test_chunks_that_end_with_the_connection_fail_one_call_at_once(
 ) -> None:
     server.answer = server.says(HEAD + cut(body_of(api))[name], close=True)
     async with asyncio.timeout(4.0):
+        with pytest.raises((Unreachable, InvalidResponse)) as caught:
+            await adapter.complete(ask(api, timeout_s=60.0))
+    assert caught.value.sent
+    await is_well(server, adapter, api)
+
+
+@pytest.mark.parametrize("start", [b"5;name=", b"5\r\nabcde\r\n0\r\nX-Trailer: "], ids=["header", "trailers"])
+async def test_a_chunk_header_without_end_fails_one_call_at_once(
+    server: Raw, adapter: ProviderAdapter, api: str, start: bytes
+) -> None:
+    async def answer(writer: Writer, _: bytes) -> None:
+        writer.write(HEAD + start)
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"a" * 16_384)
+                await writer.drain()
+
+    server.answer = answer
+    async with asyncio.timeout(10.0):
         with pytest.raises((Unreachable, InvalidResponse)) as caught:
             await adapter.complete(ask(api, timeout_s=60.0))
     assert caught.value.sent
