@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -153,6 +154,10 @@ class Project:
         }
 
     def start(self, command: str) -> Script:
+        """With keys every command is a line for a shell; without, the same commands of Python are forks."""
+        python, program, *arguments = shlex.split(command)
+        if python == "python" and not self._with_keys:
+            return Script(*arguments, cwd=self.path, env=self.environ, script=self.path / program)
         return Script(cwd=self.path, env=self.environ, command=command)
 
     def try_all(self, rows: Sequence[Row]) -> None:
