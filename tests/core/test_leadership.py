@@ -345,6 +345,15 @@ def test_a_leader_that_is_stopped_inside_a_transaction_blocks_no_successor(
             assert mine.may_place and not store.controls.current_settings()
 
 
+def test_a_process_that_is_stopped_in_a_migration_keeps_no_other_one_from_opening(
+    postgresql_url: str,
+) -> None:
+    with stopped_child(postgresql_url, "in_a_migration"):
+        began = time.monotonic()
+        Store.open(postgresql_url, simulated=True).close()
+        assert time.monotonic() - began < 2 * LOCK_TIMEOUT_S + 5.0
+
+
 @contextmanager
 def stopped_child(url: str, moment: str) -> Iterator[subprocess.Popen[str]]:
     """A leader that has stopped itself at that moment of a write."""

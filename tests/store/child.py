@@ -14,8 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import sqlalchemy as sa
+
 from src.core.leadership import Leadership
 from src.core.store import Registrant, Store
+from src.core.store.database import Database
+from src.core.store.migrate import _ADVISORY_LOCK
 from src.errors import ConnectionLost, StoreError
 from src.records import Outcome, TaskStatus
 
@@ -110,13 +114,7 @@ def stop_between_statements(path: str) -> None:
 
 def stop_while_sending(path: str) -> None:
     """Half of a pipeline is sent: to the server it is not idle."""
-
-    def values() -> Iterator[tuple[str]]:
-        yield ("a" * 100_000,)
-        _stop()
-        yield ("b",)
-
-    _stop_in_a_write(path, lambda cursor: cursor.executemany("SELECT length(%s)", values()))
+    _stop_in_a_write(path, lambda cursor: cursor.executemany("SELECT length(%s)", _values_and_a_stop()))
 
 
 def stop_while_reading(path: str) -> None:
@@ -131,6 +129,20 @@ def stop_while_reading(path: str) -> None:
             pass
 
     _stop_in_a_write(path, ask)
+
+
+def stop_in_a_migration(path: str) -> None:
+    """It holds the lock of a migration, and has written nothing yet."""
+    with Database(path).writing() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        driver = connection.connection.driver_connection
+        driver.cursor().executemany("SELECT length(%s)", _values_and_a_stop())
+
+
+def _values_and_a_stop() -> Iterator[tuple[str]]:
+    yield ("a" * 100_000,)
+    _stop()
+    yield ("b",)
 
 
 def _stop() -> None:
@@ -163,6 +175,7 @@ VERBS: dict[str, Callable[[str], None]] = {
     "stop_between_statements": stop_between_statements,
     "stop_while_sending": stop_while_sending,
     "stop_while_reading": stop_while_reading,
+    "stop_in_a_migration": stop_in_a_migration,
 }
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ it sends a statement, or half of a pipeline, or while it reads a result, is not 
 waits for it without any limit. So a transaction that has waited for a lock for `LOCK_TIMEOUT_S` ends such
 sessions and is repeated.
 
-A session is frozen if it is one of this program, has written or locked rows, and the server has been waiting
-for its client for `IDLE_IN_TRANSACTION_S`. Its transaction is rolled back. A process that goes on after that
-finds its connection lost, repeats its call, and as an orchestrator meets the new epoch.
+A session is frozen if it is one of this program, has written or locked rows or holds the lock of a migration,
+and the server has been waiting for its client for `IDLE_IN_TRANSACTION_S`. Its transaction is rolled back. A
+process that goes on after that finds its connection lost, repeats its call, and as an orchestrator meets the
+new epoch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ _END = sa.text("""
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user
         AND application_name = current_setting('application_name') AND pid <> pg_backend_pid()
-        AND backend_xid IS NOT NULL AND wait_event_type = 'Client'
+        AND wait_event_type = 'Client'
+        AND (
+            backend_xid IS NOT NULL
+            OR pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)
+        )
         AND state_change < clock_timestamp() - make_interval(secs => :seconds)
 """)
 
