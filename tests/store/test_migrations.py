@@ -157,8 +157,9 @@ def test_a_database_that_an_earlier_version_serves_is_not_migrated(killed: Kille
         assert lock.acquire()
     else:
         serve_from_now(killed.place, lease_s=600.0)
-    with pytest.raises(StoreError, match=r"an earlier version serves it \(process \d+"):
+    with pytest.raises(StoreError, match=r"an earlier version serves it \(process \d+") as refused:
         Store.open(killed.place, simulated=False)
+    assert ("if it was killed, try again in 600 s" in str(refused.value)) == isinstance(killed.place, str)
     if isinstance(killed.place, Path):
         lock.release()
     else:

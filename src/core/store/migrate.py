@@ -55,9 +55,10 @@ def _refuse_while_served(database: Database) -> None:
     """An earlier version that still serves the database could not store its answers in the new schema."""
     leader = LeadershipRow(database).leader()
     if leader.alive:
+        killed = "" if leader.one_host else f"; if it was killed, try again in {leader.lease_s:g} s"
         raise StoreError(
             f"{database.place}: can't be migrated now: an earlier version serves it "
-            f"(process {leader.pid} on {leader.host}; stop it first)"
+            f"(process {leader.pid} on {leader.host}; stop it first{killed})"
         )
 
 
