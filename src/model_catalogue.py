@@ -26,3 +26,13 @@ def api_of(model: str) -> str | None:
         if any(row.input_mtok is not None and row.output_mtok is not None for row in rows):
             return api.name
     return None
+
+
+@cache
+def models_of(api: str) -> tuple[str, ...]:
+    """The models in the price list of that API format's inventor; none where it has no list."""
+    from genai_prices import data_snapshot
+
+    listed = API_FORMATS[api].price_list
+    found = (each.models for each in data_snapshot.get_snapshot().providers if each.id == listed)
+    return tuple(model.id for models in found for model in models)

@@ -109,7 +109,13 @@ ROW_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
             "help": "Model tier (default: that of the task type, else standard); auto decides by length.",
         },
     ),
-    (("--model", "models"), {"metavar": "MODEL", "help": "Use only this model."}),
+    (
+        ("--model", "models"),
+        {
+            "metavar": "A,B,C",
+            "help": "Use only these models, in this order: B only when A can't serve in time.",
+        },
+    ),
     (
         ("--max-tokens",),
         {

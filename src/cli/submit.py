@@ -14,6 +14,7 @@ from ..control_characters import terminal_safe
 from ..core.intake import (
     QUEUE,
     TaskContext,
+    check_pins,
     make_task,
     unknown_type_warning,
     unpriced_warning,
@@ -65,6 +66,7 @@ def submit(options: Options, fields: Mapping[str, Any], how: SubmitOptions) -> i
     answers this task here and no other one. Raises InputError for both beside a run, which owns the state.
     """
     setup = prepare(options)
+    check_pins(tuple(fields.get("models") or ()), tuple(fields.get("providers") or ()), setup.settings)
     given = {key: value for key, value in fields.items() if value is not None}
     with session(setup, options.console) as opened:
         unserved = _why_unserved(opened, is_patient=how.wants_answer)

@@ -79,7 +79,7 @@ class Queues:
         found.count += 1
         found.chars += task.prompt_chars
         self.waiting += 1
-        if found.route.prefer >= 0 and not found.route.pinned:
+        if found.route.prefer >= 0:
             self._providers[found.route.prefer].preferring += 1
         if found.heap[0][1] is entry:
             self._wake(found)
@@ -94,7 +94,7 @@ class Queues:
         queue.count -= 1
         queue.chars -= entry.task.prompt_chars
         self.waiting -= 1
-        if queue.route.prefer >= 0 and not queue.route.pinned:
+        if queue.route.prefer >= 0:
             self._providers[queue.route.prefer].preferring -= 1
         if not queue.count:
             self._drop(queue)

@@ -7,8 +7,8 @@ states (breakers, limits, budgets) are checked by the gates of `eligibility.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from ..records import GENERAL, Candidate, RefusalKind, Task
 from ..settings import TIERS, Settings
@@ -28,6 +28,7 @@ class Option:
     window: float  # prompt and answer together; infinite where unknown
     most_chars: float  # a longer prompt can't fit the model's window
     warnings: tuple[str, ...]
+    rank: int = 0  # the place of the model in the task's order; 0 is the best
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,9 @@ class Route:
 
     options: tuple[Option, ...]
     tier: str
-    prefer: int  # index of the preferred provider, -1 none
+    prefer: int  # index of the provider that is worth waiting for, -1 none
     pinned: bool
+    best_rank: int | None  # of any option; None: the task names no order of models
     defaulted_max_tokens: bool
     excluded: tuple[Candidate, ...]
     most_max_tokens: int  # of any option
@@ -65,22 +67,18 @@ def build_route(
     options: list[Option] = []
     excluded = _not_configured(task, providers, settings)
     for provider in providers:
-        if task.providers and provider.name not in task.providers:
-            excluded.append(_left_out(provider, RefusalKind.PINNED_ELSEWHERE))
-            continue
-        found = list(_options_of(task, provider, tier, settings, now))
-        if not found:
-            excluded.append(_left_out(provider, RefusalKind.MODEL_NOT_SERVED))
-        for each in found:
+        for each in _options_of(task, provider, tier, settings, now):
             if isinstance(each, Option):
                 options.append(each)
             else:
                 excluded.append(each)
+    prefer, best_rank = _order(task, options) or (_preferred(task, providers, settings), None)
     return Route(
         tuple(options),
         tier,
-        _preferred(task, providers, settings),
+        prefer,
         bool(task.models or task.providers),
+        best_rank,
         task.max_tokens is None,
         tuple(excluded),
         max((option.max_tokens for option in options), default=0),
@@ -88,11 +86,25 @@ def build_route(
     )
 
 
+def _order(task: Task, options: Sequence[Option]) -> tuple[int, int] | None:
+    """`(provider, rank)` of the first model that the task names; None if it names no order."""
+    if len(task.models) < 2 or not options:
+        return None
+    first = min(options, key=lambda option: option.rank)
+    return first.provider.index, first.rank
+
+
 def _options_of(
     task: Task, provider: ProviderState, tier: str, settings: Settings, now: float
 ) -> Iterator[Option | Candidate]:
-    """The option of each model that the task may use there, or why that model can't serve it."""
-    for name, warning in _models_of(task, provider, tier, settings):
+    """The option of each model that the task may use there, or why that one, or none, can serve it."""
+    if task.providers and provider.name not in task.providers:
+        yield _left_out(provider, RefusalKind.PINNED_ELSEWHERE)
+        return
+    models = _models_of(task, provider, tier, settings)
+    if not models:
+        yield _left_out(provider, RefusalKind.MODEL_NOT_SERVED)
+    for rank, name, warning in models:
         unsent = settings.unsent(provider.name, name, task.parameters) if task.parameters else {}
         if unsent and settings.strict_params:
             why = f"{name} takes no {next(iter(unsent.values()))}"
@@ -101,7 +113,7 @@ def _options_of(
         model = provider.model(name, settings, now)
         warnings: tuple[str, ...] = (warning,) if warning else ()
         warnings += tuple(_dropped(name, parameter) for parameter in unsent.values())
-        yield _option(task, provider, model, tier, settings, warnings)
+        yield replace(_option(task, provider, model, tier, settings, warnings), rank=rank)
 
 
 def _not_configured(task: Task, providers: list[ProviderState], settings: Settings) -> list[Candidate]:
@@ -118,15 +130,17 @@ def _left_out(provider: ProviderState, kind: RefusalKind, detail: str = "") -> C
     return Candidate(provider.name, "", 0.0, kind, detail)
 
 
-def _models_of(task: Task, provider: ProviderState, tier: str, settings: Settings) -> list[tuple[str, str]]:
-    """`(model, warning)` of each model of this provider that the task may use."""
+def _models_of(
+    task: Task, provider: ProviderState, tier: str, settings: Settings
+) -> list[tuple[int, str, str]]:
+    """`(rank, model, warning)` of each model of this provider that the task may use, in its order."""
     if not task.models:
-        return [_model_in(provider, tier, settings)]
+        return [(0, *_model_in(provider, tier, settings))]
     found = []
-    for wanted in task.models:
+    for rank, wanted in enumerate(task.models):
         name, warning = settings.resolve_model(wanted)
         if settings.serves(provider.name, name):
-            found.append((name, warning))
+            found.append((rank, name, warning))
     return found
 
 
@@ -156,6 +170,9 @@ def _dropped(model: str, parameter: str) -> str:
 
 
 def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -> int:
+    """The provider that the task's type prefers; -1 where there is none, and for a task with pins."""
+    if task.models or task.providers:
+        return -1
     config = settings.task_types.get(task.task_type)
     if not settings.routing.preferences or config is None or not config.prefer:
         return -1

@@ -5,6 +5,7 @@ step selects an option, makes the task wait, or leaves the decision to the next 
 
     retry here           the provider that gets one more try at once
     await cache writer   a call in flight writes the task's prefix to a cache that the task can use
+    in order             the first model of the task's own order, or a wait for it, else the next one
     preferred            the preferred provider of the task's type, or a wait for it
     probe                a provider on trial: the sooner its state is known, the better
     cached               the best of the providers that have the task's prefix in their cache
@@ -60,7 +61,7 @@ class _Candidates(NamedTuple):
     retry: RetryState
     report: CandidateReport
     options: list[Option]  # the eligible ones, without those that failed the task if others are left
-    preferred: int  # the number of the provider that the task's type prefers; -1: none
+    preferred: int  # the number of the provider that is worth waiting for; -1: none
     shared: Prefix | None  # the longest prefix that other tasks share
 
 
@@ -76,8 +77,8 @@ class ProviderSelector:
         self._routing = registry.settings.routing
         self.eligibility = Eligibility(registry, sizes)
         self._steps: tuple[_Step, ...] = (
-            self._retry_here, self._await_cache_writer, self._take_preferred, self._probe,
-            self._take_cached, self._take_turn_by_weight, self._force,
+            self._retry_here, self._await_cache_writer, self._take_in_order, self._take_preferred,
+            self._probe, self._take_cached, self._take_turn_by_weight, self._force,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ evaluation
@@ -129,7 +130,10 @@ class ProviderSelector:
     ) -> Selection | None:
         """The option of that provider, for a task that was drawn as its probe; None: it is not eligible."""
         wanted = _at(report.eligible, provider.index)
-        return Selection(wanted, word) if wanted is not None else None
+        best = report.route.best_rank
+        if wanted is None or (best is not None and wanted.rank != best):
+            return None  # a probe is no reason to leave the task's order of models
+        return Selection(wanted, word)
 
     def select(
         self, task: Task, route: Route, retry: RetryState, now: float, report: CandidateReport
@@ -184,6 +188,23 @@ class ProviderSelector:
         for index in writers:
             c.report.writers |= self._registry.providers[index].bit
         return WAIT
+
+    def _take_in_order(self, c: _Candidates, now: float) -> Selection | _Wait | None:
+        """The first model of the task's order, or a wait for it; then the next one that can serve."""
+        best = c.route.best_rank
+        if best is None:
+            return None
+        rank = min((option.rank for option in c.options), default=None)
+        may_wait = rank != best and c.preferred >= 0 and not c.retry.tried & (1 << c.preferred)
+        if may_wait and self._worth_waiting(c, now):
+            return WAIT
+        if rank is None:
+            return None
+        same = c._replace(options=[option for option in c.options if option.rank == rank])
+        option = self._take_turn(same, None)
+        if option.provider.on_trial:
+            return Selection(option, "probe")
+        return Selection(option, "preferred" if rank == best else _word(c))
 
     def _take_preferred(self, c: _Candidates, now: float) -> Selection | _Wait | None:
         preferred = c.preferred
@@ -257,7 +278,7 @@ class ProviderSelector:
     # ------------------------------------------------------------------ the preferred provider
 
     def _prefers(self, route: Route) -> bool:
-        return route.prefer >= 0 and not route.pinned and self._registry.providers[route.prefer].weight > 0
+        return route.prefer >= 0 and self._registry.providers[route.prefer].weight > 0
 
     def _worth_waiting(self, c: _Candidates, now: float) -> bool:
         """Whether the preferred provider may come free before the task spills to another.

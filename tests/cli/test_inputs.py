@@ -226,7 +226,7 @@ WRONG = {
         ["submit", "Hi", "--only", "opnai"],
         "did you mean 'openai'",
     ),
-    "submit to no model": (["submit", "Hi", "--model", "zzz"], "'models': no provider serves 'zzz'"),
+    "submit to no model": (["submit", "Hi", "--model", "zzz"], "--model: unknown model 'zzz'"),
 }
 
 

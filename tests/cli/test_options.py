@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from src.config import load_settings
+from src.core.intake import ReadOptions, RowDefaults
 from src.simulator.process import SimulatorProcess
 from tests.helpers import live_environment, read_rows, run_script, write_rows
 
@@ -65,6 +67,8 @@ def test_a_parameter_that_the_model_does_not_take_is_named_in_each_row(
         (("--concurrency", "0"), "'--concurrency': 0 is not in the range x>=1"),
         (("--system", "@none.txt"), "--system: none.txt: no such file"),
         (("--prompt", "Say {text}", "--prompt-file", "p.txt"), "both --prompt and --prompt-file are given"),
+        (("--model", "gpt-6.1-tera"), "unknown model 'gpt-6.1-tera'; did you mean gpt-6.1-terra"),
+        (("--model", "gpt-6-luna,claude-sonet-5-5"), "did you mean claude-sonnet-5-5"),
         (("--prompt", "Say it"), "--prompt: no {column} in it"),
         (("--prompt", "Say {txt}"), "--prompt, line 1: no column 'txt'; did you mean 'text'?"),
     ],
@@ -130,3 +134,28 @@ def test_an_edited_row_is_still_refused_beside_new_options(tmp_path: Path) -> No
     more = run_script("run", "tasks.jsonl", "--max-tokens", "50", cwd=tmp_path)
     assert more.process.returncode == 0 and "3 of 3 tasks answered" in more.out, more.err
     assert "2 tasks already done or in flight keep their results" in more.err
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "o3", "claude-sonnet-4-6", "gpt-4", "gemini-3.5-flash-lite"])
+def test_every_model_with_a_price_or_a_successor_is_valid(model: str) -> None:
+    ReadOptions(defaults=RowDefaults(models=(model,))).check(load_settings(environ={}))
+
+
+def test_an_order_of_models_is_kept_while_the_first_one_can_serve(tmp_path: Path) -> None:
+    write_rows(tmp_path / "tasks.jsonl", [{"id": f"t{n}", "prompt": f"Question {n}?"} for n in range(8)])
+    done = run_script("run", "tasks.jsonl", "--model", "gemini-3.8-flash,gpt-6-luna", cwd=tmp_path)
+    assert done.process.returncode == 0, done.err
+    assert {row["model"] for row in read_rows(tmp_path / "tasks.results.jsonl")} == {"gemini-3.8-flash"}
+
+
+def test_the_next_model_answers_while_the_first_one_fails(tmp_path: Path) -> None:
+    write_rows(tmp_path / "tasks.jsonl", [{"id": f"t{n}", "prompt": f"Question {n}?"} for n in range(8)])
+    command = ("run", "tasks.jsonl", "--model", "gpt-6-luna,claude-haiku-5-5", "--yes")
+    with SimulatorProcess.start(
+        {"providers": {"openai": {"faults": {"unavailable": 1.0}}, "anthropic": {}}}
+    ) as own:
+        env = live_environment(own.base_urls, only=["openai", "anthropic"])
+        done = run_script(*command, cwd=tmp_path, env=env)
+    assert done.process.returncode == 0, done.err
+    assert {row["model"] for row in read_rows(tmp_path / "tasks.results.jsonl")} == {"claude-haiku-5-5"}
+    assert "claude-haiku-5-5" in done.out and "gpt-6-luna" in done.out, "the closing table names both"

@@ -439,7 +439,7 @@ def test_only_restricts_the_row(
     ("options", "reason"),
     [
         ({"only": ("opena",)}, "--only: unknown provider 'opena'; did you mean 'openai'"),
-        ({"defaults": RowDefaults(models=("mistral-9",))}, "--model: no provider serves 'mistral-9'"),
+        ({"defaults": RowDefaults(models=("mistral-9",))}, "--model: unknown model 'mistral-9'"),
         (
             {"defaults": RowDefaults(models=("gpt-4",)), "only": ("gemini",)},
             "--model: none of gemini serves 'gpt-4'",

@@ -140,3 +140,63 @@ def test_the_count_of_those_that_prefer_a_provider_is_kept() -> None:
         for placement in placements:
             desk.ok(placement)
     assert [p.preferring for p in desk.balancer.providers] == [0, 0, 0]
+
+
+# ------------------------------------------------------------------ an order of models
+
+ORDERS = [
+    ("claude-sonnet-5-5", "gpt-6.1-terra", "gemini-3.8-flash"),
+    ("gemini-4-argon", "gpt-6-luna"),
+    ("gpt-6.1-sol", "gpt-6-luna"),
+    ("gpt-6.1-sol", "claude-opus-5-5", "gpt-6-luna"),
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=",".join)
+@pytest.mark.parametrize("kind", ["general", "research", "code_generation"])
+def test_the_first_model_of_an_order_serves_while_it_can(order: tuple[str, ...], kind: str) -> None:
+    """Whatever its weight, and whatever the task's type prefers."""
+    desk = Desk(make_settings(limits={key: {"requests_per_minute": 60000} for key in NAMES}))
+    desk.offer(*[make_task(n, kind, models=order) for n in range(20)])
+    placed = desk.go()
+    assert [p.model for p in placed] == [order[0]] * 20
+    assert {p.choice for p in placed} == {"preferred"}
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=",".join)
+def test_the_next_model_serves_where_the_first_is_unavailable(order: tuple[str, ...]) -> None:
+    settings = make_settings(limits={key: {"requests_per_minute": 60000} for key in NAMES})
+    for place in range(1, len(order)):
+        desk = Desk(settings)
+        desk.offer(make_task("known", models=order))
+        desk.go()
+        for earlier in order[:place]:
+            for name in NAMES:
+                if settings.serves(name, earlier):
+                    desk.provider(name).model(earlier, settings, START).is_out = True
+        desk.balancer.registry.routes_version += 1
+        desk.offer(make_task("late", models=order))
+        assert [p.model for p in desk.go(0.1)] == [order[place]]
+
+
+def test_a_task_waits_for_the_first_model_of_its_order_as_for_a_preferred_provider() -> None:
+    desk = limited(600.0)  # gemini: a task every 0.1 s
+    desk.offer(*[make_task(n, models=("gemini-4-argon", "gpt-6-luna")) for n in range(40)])
+    first = desk.go()
+    assert {p.model for p in first} == {"gemini-4-argon"} and len(first) < 40
+    assert {p.model for p in desk.go(0.1)} <= {"gemini-4-argon"}, "the rest waits for its turn"
+
+
+def test_what_would_wait_too_long_goes_to_the_next_model() -> None:
+    desk = limited(6.0)  # gemini: a task every 10 s
+    desk.offer(*[make_task(n, models=("gemini-4-argon", "gpt-6-luna")) for n in range(4)])
+    placed = desk.go()
+    assert [p.model for p in placed] == ["gemini-4-argon", "gpt-6-luna", "gpt-6-luna", "gpt-6-luna"]
+    assert [p.choice for p in placed] == ["preferred", "spilled", "spilled", "spilled"]
+
+
+def test_one_model_is_never_replaced() -> None:
+    desk = limited(6.0)
+    desk.offer(*[make_task(n, models=("gemini-4-argon",)) for n in range(4)])
+    assert [p.model for p in desk.go()] == ["gemini-4-argon"]
+    assert desk.go(5.0) == []

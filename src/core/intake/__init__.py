@@ -17,7 +17,7 @@ from .fields import TaskFields, check_batch_name
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_json, parse_object
 from .lines import MAX_LINE_BYTES, BadLine
-from .pins import able_providers, unserved_reason
+from .pins import able_providers, check_pins, unserved_reason
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
 from .reading import (
     AS_IT_IS,
@@ -54,6 +54,7 @@ __all__ = [
     "able_providers",
     "changes",
     "check_batch_name",
+    "check_pins",
     "columns_of",
     "for_batch",
     "earlier_options",

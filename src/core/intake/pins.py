@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from ...errors import InputError, hint
 from ...records import Task
 from ...settings import Settings
+from .prices import check_known
 
 Names = tuple[str, ...]
 
@@ -14,10 +15,13 @@ Names = tuple[str, ...]
 def check_pins(models: Names, only: Names, settings: Settings) -> None:
     """Check the options of a file.
 
-    Raises InputError for an unknown provider, and for models that no allowed provider serves.
+    Raises InputError for an unknown provider or model, and for a model that no allowed provider serves.
     """
     _check_providers("--only", only, settings)
     for model in models:
+        served_by = able_providers((model,), only, settings)
+        if served_by or not able_providers((model,), (), settings):
+            check_known(model, served_by or able_providers((), only, settings), settings)
         _check_models("--model", [model], only, settings)
 
 

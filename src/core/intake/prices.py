@@ -6,11 +6,16 @@ every call whose price is unknown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+import time
+from collections.abc import Collection, Iterator
 
-from ...errors import nearest
+from ...errors import InputError, nearest
+from ...model_catalogue import models_of
 from ...records import Task
 from ...settings import TIERS, Settings
+
+NEAREST = 3  # names that are suggested for an unknown model
 
 
 def unpriced_warning(task: Task, settings: Settings) -> str:
@@ -53,6 +58,27 @@ def names_only_unpriced(task: Task, settings: Settings) -> bool:
             if settings.serves(name, model) and compile_price(catalogue, model, task.created_at, price):
                 return False
     return True
+
+
+def check_known(model: str, providers: Collection[str], settings: Settings) -> None:
+    """Raises InputError for a model that none of these providers is known to have.
+
+    Known are the models of tiers, those with a price, those with a section of their own in `[models]`, and
+    retired ones with a successor.
+    """
+    current, _ = settings.resolve_model(model)
+    if model in settings.models or current in set(_of_tiers(settings)):
+        return
+    task = Task("", "", (), models=(model,), providers=tuple(providers), created_at=time.time())
+    if not names_only_unpriced(task, settings):
+        return
+    listed = {name for each in providers for name in models_of(settings.providers[each].api_format)}
+    near = difflib.get_close_matches(
+        model.lower(), sorted(listed | {*_of_tiers(settings)}), n=NEAREST, cutoff=0.5
+    )
+    meant = f"did you mean {' or '.join(near)}? A" if near else "a"
+    remedy = f"{meant} newer model needs a price: {price_remedy(model, settings)}"
+    raise InputError(f"--model: unknown model {model!r}; {remedy}")
 
 
 def _of_tiers(settings: Settings) -> Iterator[str]:
