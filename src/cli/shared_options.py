@@ -160,6 +160,20 @@ def reading(command: Command) -> Command:
         click.option("--only", metavar="PROVIDERS", help=ONLY),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N tasks."),
         click.option(
+            "--sample",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Read only N tasks, chosen at random; the same ones in every run.",
+        ),
+        click.option(
+            "--sample-seed",
+            type=click.IntRange(0),
+            metavar="S",
+            default=1,
+            show_default=True,
+            help="Choose another sample.",
+        ),
+        click.option(
             "--id-column",
             metavar="NAME",
             help="Take ids from this column or key (default: id, if there is one).",
@@ -205,13 +219,21 @@ def read_options(options: dict[str, Any]) -> ReadOptions:
     fmt, limit, only, ids, file, text = (
         options.pop(name) for name in ("fmt", "limit", "only", "id_column", "prompt_file", "prompt")
     )
+    sample, seed = options.pop("sample"), options.pop("sample_seed")
     if file is not None and text is not None:
         raise InputError("both --prompt and --prompt-file are given; one of them is allowed")
     template = None if file is None else Template.read(file)
     if text is not None:
         template = Template.of(text, "--prompt")
     return ReadOptions(
-        fmt=fmt, template=template, id_column=ids, limit=limit, defaults=defaults, only=tuple(names(only))
+        fmt=fmt,
+        template=template,
+        id_column=ids,
+        limit=limit,
+        sample=sample,
+        sample_seed=seed,
+        defaults=defaults,
+        only=tuple(names(only)),
     )
 
 

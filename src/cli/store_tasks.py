@@ -111,15 +111,16 @@ def _report_lines(report: AddReport) -> Iterator[str]:
 
 
 def refuse_late_limit(session: Session, batch: Batch) -> None:
-    """Raises InputError if an earlier run has stored more tasks than --limit allows."""
-    limit = batch.reading.limit
+    """Raises InputError if an earlier run has stored more tasks than --limit or --sample allows."""
+    reading = batch.reading
+    option, limit = ("--limit", reading.limit) if reading.sample is None else ("--sample", reading.sample)
     if limit is None or session.store.reports.batch(batch.name) is None:
         return
     counts = session.store.reports.summary(batch.name).counts
     stored, still_open = sum(counts.values()), sum(counts.get(status, 0) for status in OPEN_STATUSES)
     if stored > limit and still_open:
         raise InputError(
-            f"--limit {limit:,} is too late: an earlier run has stored {plural(stored, 'task')} for "
+            f"{option} {limit:,} is too late: an earlier run has stored {plural(stored, 'task')} for "
             f"{batch.output}, {still_open:,} of them unfinished; choose another -o"
         )
 

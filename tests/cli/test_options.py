@@ -69,6 +69,7 @@ def test_a_parameter_that_the_model_does_not_take_is_named_in_each_row(
         (("--prompt", "Say {text}", "--prompt-file", "p.txt"), "both --prompt and --prompt-file are given"),
         (("--model", "gpt-6.1-tera"), "unknown model 'gpt-6.1-tera'; did you mean gpt-6.1-terra"),
         (("--model", "gpt-6-luna,claude-sonet-5-5"), "did you mean claude-sonnet-5-5"),
+        (("--limit", "1", "--sample", "1"), "both --limit and --sample are given"),
         (("--prompt", "Say it"), "--prompt: no {column} in it"),
         (("--prompt", "Say {txt}"), "--prompt, line 1: no column 'txt'; did you mean 'text'?"),
     ],
@@ -159,3 +160,21 @@ def test_the_next_model_answers_while_the_first_one_fails(tmp_path: Path) -> Non
     assert done.process.returncode == 0, done.err
     assert {row["model"] for row in read_rows(tmp_path / "tasks.results.jsonl")} == {"claude-haiku-5-5"}
     assert "claude-haiku-5-5" in done.out and "gpt-6-luna" in done.out, "the closing table names both"
+
+
+def test_a_sample_is_not_run_again_with_the_whole_file(
+    tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
+) -> None:
+    write_rows(tmp_path / "tasks.jsonl", [{"id": f"t{n}", "prompt": f"Question {n}?"} for n in range(12)])
+    command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--tier", "economy")
+    first = run_script(*command, "--sample", "4", cwd=tmp_path, env=live)
+    assert first.process.returncode == 0 and "4 of 4 tasks answered" in first.out, first.err
+    sample = rows_by_id(tmp_path / "out.jsonl")
+    assert set(sample) != {"t0", "t1", "t2", "t3"}
+    again = run_script(*command, "--sample", "4", cwd=tmp_path, env=live)
+    assert "nothing to do" in again.err
+    rest = run_script(*command, cwd=tmp_path, env=live)
+    assert rest.process.returncode == 0 and "12 of 12 tasks answered" in rest.out, rest.err
+    assert simulator.stats()["openai"]["calls"] == 12
+    after = rows_by_id(tmp_path / "out.jsonl")
+    assert {name: after[name]["output"] for name in sample} == {n: r["output"] for n, r in sample.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -225,3 +226,30 @@ def test_the_options_that_differ_are_named_with_both_values() -> None:
         "--only not set (was openai)",
         "--system 'Be brief.' (was not set)",
     ]
+
+
+def sampled(text: str, **options: Any) -> list[str]:
+    found = read_tasks(io.BytesIO(text.encode()), TaskContext("b", SETTINGS, NOW), ReadOptions(**options))
+    return [item.id if isinstance(item, Task) else "bad" for item in found]
+
+
+LINES = "".join(f"Question {n % 90}?\n" for n in range(100))  # ten of them twice
+
+
+@given(size=st.integers(1, 120), more=st.integers(0, 50), seed=st.integers(0, 1000))
+def test_a_sample_is_random_repeatable_and_part_of_a_larger_one(size: int, more: int, seed: int) -> None:
+    every = sampled(LINES)
+    sample = sampled(LINES, sample=size, sample_seed=seed)
+    assert len(sample) == min(size, 100) and [name for name in every if name in sample] == sample
+    assert sample == sampled(LINES, sample=size, sample_seed=seed)
+    assert {*sample} <= {*sampled(LINES, sample=size + more, sample_seed=seed)}
+
+
+def test_each_row_is_as_likely_as_any_other() -> None:
+    drawn = Counter(name for seed in range(300) for name in sampled(LINES, sample=10, sample_seed=seed))
+    assert len(drawn) == 100 and max(drawn.values()) < 60  # 30 expected, with a deviation of 5
+
+
+def test_bad_rows_are_reported_beside_a_sample() -> None:
+    rows = '{"prompt": 1}\n' + "".join(f'{{"id": "{n}", "prompt": "x"}}\n' for n in range(20))
+    assert sampled(rows, sample=3)[0] == "bad" and len(sampled(rows, sample=3)) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -33,15 +34,18 @@ class ReadOptions:
 
     `fmt`: a key of `FORMATS`; None decides by the file's suffix, then by its first line. `template`: makes
     the prompts of a CSV file. `id_column`: the column or key with the ids, None for `id`. `limit`: stop after
-    that many tasks. `defaults`: values for rows that set none. `only`: the providers that may answer; none
-    named: any. `configured`: the providers that can be called; a row that may use none of them is a bad line
-    (None: not checked). `ids`: the scheme for rows without an id; a batch keeps the one that it began with.
+    that many tasks. `sample`: so many tasks of the whole file, chosen by `sample_seed`. `defaults`: values
+    for rows that set none. `only`: the providers that may answer; none named: any. `configured`: the
+    providers that can be called; a row that may use none of them is a bad line (None: not checked). `ids`:
+    the scheme for rows without an id; a batch keeps the one that it began with.
     """
 
     fmt: str | None = None
     template: Template | None = None
     id_column: str | None = None
     limit: int | None = None
+    sample: int | None = None
+    sample_seed: int = 1
     defaults: RowDefaults = NO_DEFAULTS
     only: Names = ()
     configured: Collection[str] | None = None
@@ -49,6 +53,8 @@ class ReadOptions:
 
     def check(self, settings: Settings) -> None:
         """Raises InputError for options that no row could have, or that leave no provider."""
+        if self.limit is not None and self.sample is not None:
+            raise InputError("both --limit and --sample are given; one of them is allowed")
         self.defaults.check()
         check_pins(self.defaults.models, self.only, settings)
 
@@ -122,6 +128,13 @@ def read_tasks(
     InputError where the source cannot be read.
     """
     options.check(context.settings)
+    tasks = _all_tasks(source, context, options, on_warning)
+    yield from tasks if options.sample is None else _sampled(tasks, options.sample, options.sample_seed)
+
+
+def _all_tasks(
+    source: Path | BinaryIO, context: TaskContext, options: ReadOptions, on_warning: Callable[[str], None]
+) -> Iterator[Task | BadLine]:
     builder = _Builder(context, options, on_warning)
     left = options.limit
     with ExitStack() as stack:
@@ -134,6 +147,27 @@ def read_tasks(
                 left -= 1
                 if left <= 0:
                     return
+
+
+def _sampled(items: Iterator[Task | BadLine], size: int, seed: int) -> Iterator[Task | BadLine]:
+    """A random sample of the tasks, in the order of the file, and all bad lines.
+
+    Each task has a random rank by its id and the seed, and the lowest ranks are taken. So the sample is the
+    same in every run, and a larger one of the same seed contains it. Only the sample is kept in memory.
+    """
+    kept: list[tuple[int, int, Task]] = []  # a heap with the highest rank first
+    for number, item in enumerate(items):
+        if isinstance(item, BadLine):
+            yield item
+            continue
+        digest = hashlib.blake2b(item.id.encode(), digest_size=8, key=str(seed).encode()).digest()
+        entry = (-int.from_bytes(digest), number, item)
+        if len(kept) < size:
+            heapq.heappush(kept, entry)
+        elif entry > kept[0]:
+            heapq.heapreplace(kept, entry)
+    for _, _, task in sorted(kept, key=lambda entry: entry[1]):
+        yield task
 
 
 def columns_of(source: Path | BinaryIO, options: ReadOptions = AS_IT_IS) -> tuple[str, ...]:
