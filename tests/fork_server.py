@@ -185,7 +185,11 @@ def _next_fork(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:
         if listener not in ready:
             continue
         client, _ = listener.accept()
-        request, streams = _receive(client)
+        try:
+            request, streams = _receive(client)
+        except ConnectionError:  # the test has ended
+            client.close()
+            continue
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
@@ -197,14 +201,18 @@ def _next_fork(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:
             return request, streams
         for stream in streams:
             os.close(stream)
-        client.sendall(b"%d\n" % pid)
         waiting[pid] = client
+        with contextlib.suppress(ConnectionError):
+            client.sendall(b"%d\n" % pid)
 
 
 def _receive(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
     message, streams, _, _ = socket.recv_fds(client, 65_536, 3)
     while not message.endswith(b"\n"):
-        message += client.recv(65_536)
+        part = client.recv(65_536)
+        if not part:
+            raise ConnectionResetError
+        message += part
     return json.loads(message), streams
 
 

@@ -201,7 +201,7 @@ def _start(
 ) -> subprocess.Popen[str] | Fork:
     environ = child_environment(env)
     if command is None and can_fork(environ):
-        return Fork(_fork_server(), arguments, cwd, environ, has_stdin=has_stdin)
+        return Fork(fork_server_address(), arguments, cwd, environ, has_stdin=has_stdin)
     return subprocess.Popen(
         [sys.executable, *arguments] if command is None else ["sh", "-c", command],
         cwd=cwd,
@@ -216,7 +216,7 @@ def _start(
 
 
 @cache
-def _fork_server() -> str:
+def fork_server_address() -> str:
     """The address of the server that all workers share, or of one for this process alone."""
     if shared := os.environ.get(ADDRESS):
         return shared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from .fork_server import AVAILABLE
-from .helpers import ROOT, Script, child_environment, run_script
+from .helpers import ROOT, Script, child_environment, fork_server_address, run_script
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="scripts are started afresh here")
 
@@ -101,6 +102,16 @@ def test_ctrl_c_is_a_keyboard_interrupt_in_a_fork(tmp_path: Path) -> None:
 def test_a_program_elsewhere_does_not_find_the_project(tmp_path: Path) -> None:
     (tmp_path / "use.py").write_text("import src", encoding="utf-8")
     assert "No module named 'src'" in run_script(cwd=tmp_path, script=tmp_path / "use.py").err
+
+
+def test_a_client_that_goes_away_ends_no_server(tmp_path: Path) -> None:
+    (tmp_path / "end.py").write_text("print('still here')", encoding="utf-8")
+    address = fork_server_address()
+    for message in (b"", b'{"arguments": ['):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(address)
+            client.sendall(message)
+    assert run_script(cwd=tmp_path, script=tmp_path / "end.py").out == "still here\n"
 
 
 def test_a_variable_of_the_interpreter_means_a_fresh_one(tmp_path: Path) -> None:
