@@ -1,33 +1,24 @@
 """The command line of the orchestrator, and the door for programs that import it.
 
 python real_agent_orchestrator.py --help
-from real_agent_orchestrator import ProviderLoadBalancer, RealAgent
+from real_agent_orchestrator import Pool, answer
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+import src
+from src import __all__ as __all__
+
 if TYPE_CHECKING:
-    from src.agents.real_agent import RealAgent
-    from src.cli.answer import answer
-    from src.core.orchestrator import ProviderLoadBalancer
-
-__all__ = ["ProviderLoadBalancer", "RealAgent", "answer"]
-
-_HOMES = {
-    "ProviderLoadBalancer": "src.core.orchestrator",
-    "RealAgent": "src.agents.real_agent",
-    "answer": "src.cli.answer",
-}
+    from src import *  # noqa: F403 - each name on demand, see `src/__init__.py`
 
 
 def __getattr__(name: str) -> Any:
-    """Each name on demand, so that `--help` need not wait for the database's library."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(src, name)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
     OrchestratorError
     |-- ConfigError            the configuration is wrong: what, where, what is allowed
+    |   `-- KeyRejected        every provider has rejected its key
     |-- InputError             a task, a file or an argument is wrong
     |-- StoreError             the database refused: locked, newer than this program, not writable
     |   |-- ConnectionLost     the connection ended while it was used; whether it committed is not known
     |   |-- LockTimeout        another session held a lock for too long; nothing was written
     |   |-- UnstorableError    it refused a value: the same write fails again, others may pass
     |   `-- LeadershipLost     another orchestrator leads meanwhile: no write of this one counts any more
+    |-- PoolClosed             a Pool is used that is not open, or not any more
     |-- PermitError            a permit was settled twice, or never issued: a bug of the caller
     `-- ProviderError          one call to one model of one provider did not give a usable answer
         |-- RateLimited        429, a per-minute quota: hold the model group, go elsewhere
@@ -47,6 +49,10 @@ class OrchestratorError(Exception):
 
     exit_code: ClassVar[int] = 2  # the input or the configuration is wrong: the same command fails again
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: one line, as on the terminal. IPython looks for a method of this name."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(OrchestratorError):
     """A setting is wrong. `where` names the file and key, `allowed` what would be accepted."""
@@ -57,6 +63,10 @@ class ConfigError(OrchestratorError):
         if allowed:
             parts.append(f"allowed: {allowed}")
         super().__init__("; ".join(parts))
+
+
+class KeyRejected(ConfigError):
+    """Every provider that can be called has rejected its key."""
 
 
 class InputError(OrchestratorError):
@@ -99,6 +109,10 @@ class LeadershipLost(StoreError):
 
 class UnstorableError(StoreError):
     """The database takes writes, but not this value: a number out of range, a text that is none."""
+
+
+class PoolClosed(OrchestratorError):
+    """A Pool takes no tasks before it is opened and after it is closed."""
 
 
 class PermitError(OrchestratorError):

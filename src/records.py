@@ -339,6 +339,28 @@ class Result:
         return self.answered_by.provider if self.answered_by else ""
 
     @property
+    def model(self) -> str:
+        """The model that answered, or was called last; empty for a task that was never sent."""
+        return self.answered_by.model if self.answered_by else ""
+
+    @property
+    def usage(self) -> Usage:
+        """All tokens, those of failed attempts included: what `cost_usd` pays for."""
+        used = [attempt.usage for attempt in self.attempts]
+        return Usage(
+            input_tokens=sum(u.input_tokens for u in used),
+            cache_read_tokens=sum(u.cache_read_tokens for u in used),
+            cache_write_tokens=sum(u.cache_write_tokens for u in used),
+            output_tokens=sum(u.output_tokens for u in used),
+            reasoning_tokens=sum(u.reasoning_tokens for u in used),
+        )
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What all attempts cost, USD; None as soon as one price is unknown."""
+        return None if self.cost_nanos is None else self.cost_nanos / NANOS_PER_USD
+
+    @property
     def cost_nanos(self) -> int | None:
         """Sum over all attempts; None as soon as one price is unknown."""
         total = 0

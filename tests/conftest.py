@@ -25,6 +25,7 @@ from .databases import (  # noqa: F401 - fixtures
 )
 from .fork_server import ADDRESS, AVAILABLE, ForkServer
 from .helpers import clean_environment
+from .installed import installed  # noqa: F401 - a fixture
 
 clean_environment(os.environ)
 sys.dont_write_bytecode = False  # as the environment that has just been cleaned says

@@ -33,8 +33,16 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
         _connected.add(_absolute(args[0]))
     elif event in _FILE_EVENTS and not isinstance(args[0], int):
         made_anew = event == "open" and isinstance(args[2], int) and args[2] & os.O_EXCL
-        if not made_anew and is_database(_absolute(args[0])):
+        if not (made_anew or is_end_of_a_pool(event, args)) and is_database(_absolute(args[0])):
             _refuse(f"{event} {_absolute(args[0])}")
+
+
+def is_end_of_a_pool(event: str, args: tuple[Any, ...]) -> bool:
+    """Whether the temporary folder of a pool is removed, after its store has been closed."""
+    if event != "os.remove" or args[1] == -1:
+        return False
+    folder = os.readlink(f"/proc/self/fd/{args[1]}")  # noqa: PTH115
+    return os.path.basename(folder).startswith("orchestrator-")  # noqa: PTH119
 
 
 def is_database(path: str) -> bool:

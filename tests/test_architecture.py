@@ -106,6 +106,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "src.stop_signals",
         "src.web",
     ),
+    "src.library": (*_BELOW, "src.bootstrap", "src.core"),
     "src.cli": (
         *_BELOW,
         "src.bootstrap",

@@ -33,7 +33,7 @@ SAFE_USES = {
 OPEN = {"open_store", "Store.open", "session"}
 OPENERS = {
     "src.cli.suggest_weights.suggest_weights",
-    "src.cli.answer.answer",
+    "src.library.engine.open",
     "src.cli.check._database",
     "src.cli.plan.plan",
     "src.cli.status._read",

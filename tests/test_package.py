@@ -3,61 +3,23 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tomllib
 import urllib.request
-import venv
 from importlib.metadata import Distribution, PathDistribution
 from pathlib import Path
 
-import pytest
 from packaging.requirements import Requirement
 
 from src.package import version
 
-from .helpers import ROOT, Script, child_environment, read_rows
+from .helpers import ROOT, read_rows
+from .installed import run, site_packages, start
 from .test_lock import wanted
-
-COMMANDS = Path("Scripts" if sys.platform == "win32" else "bin")
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an environment that has the wheel, and borrows the packages that it needs from here."""
-    folder = tmp_path_factory.mktemp("installed")
-    environ = child_environment()
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=ROOT, env=environ, check=True, capture_output=True)
-    [wheel] = folder.glob("*.whl")
-    venv.create(folder, with_pip=False)
-    pip = [sys.executable, "-m", "pip", "--python", str(folder / COMMANDS / "python"), "install"]
-    options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    subprocess.run([*pip, *options, str(wheel)], cwd=folder, env=environ, check=True, capture_output=True)
-    borrowed = Path(pytest.__file__).parents[1]
-    (site_packages(folder) / "borrowed.pth").write_text(f"{borrowed}\n", encoding="utf-8")
-    return folder
-
-
-def site_packages(installed: Path) -> Path:
-    [found] = installed.rglob("site-packages")
-    return found
 
 
 def metadata(installed: Path) -> Distribution:
     [found] = site_packages(installed).glob("llm_agent_orchestrator-*.dist-info")
     return PathDistribution(found)
-
-
-def start(installed: Path, command: str, folder: Path) -> Script:
-    """Run one of its commands in `folder`, with the environment's own Python."""
-    return Script(cwd=folder, command=f"exec '{installed / COMMANDS}'/{command}", env={"PORT": "0"})
-
-
-def run(installed: Path, command: str, folder: Path) -> Script:
-    with start(installed, command, folder) as script:
-        script.wait()
-        return script
 
 
 def test_nothing_of_the_checkout_can_be_imported(installed: Path, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..bootstrap import build_orchestrator, running_providers
-from ..core.budget_keeper import CAP, kept_caps
-from ..errors import ConfigError, OrchestratorError, StoreError
+from ..core.budget_keeper import keep_cap as keep_cap_of
+from ..core.budget_keeper import kept_caps
+from ..errors import StoreError
 from ..formatting import plural
 from ..records import NANOS_PER_USD, TaskStatus
 from ..stop_signals import HANGUP, drop_lost_terminals, stop_signals
@@ -30,8 +31,7 @@ from .views import View, make_view
 if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
 
-DRAINED, STOPPED, BUDGET = "drained", "stopped", "budget"  # ends of a run that the user chose
-SUPERSEDED, STORE_LOST = "superseded", "store_lost"
+BUDGET = "budget"  # the end of a run that has spent one
 
 
 def run_orchestrator(
@@ -70,8 +70,8 @@ def run_orchestrator(
     if report.stopped == BUDGET:
         left = session.store.reports.task_counts(options.batch).get(TaskStatus.QUEUED, 0)
         session.note(_spent_text(report, left, is_one_batch=options.batch is not None))
-    elif report.stopped not in {"", DRAINED, STOPPED}:
-        raise failure(report)
+    elif (error := report.error()) is not None:
+        raise error
     return report
 
 
@@ -88,12 +88,6 @@ def _spent_text(report: RunReport, left: int, *, is_one_batch: bool) -> str:
     return f"stopped: --max-cost {limit} reached; {plural(left, 'task')} left; rerun with a higher cap"
 
 
-def failure(report: RunReport) -> OrchestratorError:
-    """The error of a run that neither the user nor a budget ended."""
-    kind = StoreError if report.stopped in {SUPERSEDED, STORE_LOST} else ConfigError
-    return kind(report.why or report.stopped)
-
-
 def all_caps(session: Session) -> Mapping[str, float]:
     """The caps of all batches, USD, for a server that goes on with their rows."""
     return kept_caps(session.store.controls.current_settings())
@@ -101,9 +95,7 @@ def all_caps(session: Session) -> Mapping[str, float]:
 
 def keep_cap(session: Session, batch: str, max_cost_usd: float | None) -> Mapping[str, float]:
     """Store what this batch may cost in all, USD, so that a server obeys it too; None: no cap."""
-    if session.store.controls.current_settings().get(CAP + batch) != max_cost_usd:
-        session.store.controls.put_setting(CAP + batch, max_cost_usd, who="run", now=session.now())
-    return {} if max_cost_usd is None else {batch: max_cost_usd}
+    return keep_cap_of(session.store, batch, max_cost_usd, who="run", now=session.now())
 
 
 async def _watch(

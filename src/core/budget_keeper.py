@@ -34,6 +34,15 @@ def kept_caps(settings: Mapping[str, Any]) -> dict[str, float]:
     return {key.removeprefix(CAP): float(usd) for key, usd in settings.items() if key.startswith(CAP)}
 
 
+def keep_cap(
+    store: Store, batch: str, max_cost_usd: float | None, *, who: str, now: float
+) -> Mapping[str, float]:
+    """Store what a batch may cost in all, USD, so that a server obeys it too; None: no cap. Returns it."""
+    if store.controls.current_settings().get(CAP + batch) != max_cost_usd:
+        store.controls.put_setting(CAP + batch, max_cost_usd, who=who, now=now)
+    return {} if max_cost_usd is None else {batch: max_cost_usd}
+
+
 def spent_on(store: Store, rule: BudgetRule, start: float | None) -> tuple[int, int]:
     """(certain, uncertain) nano-dollars that count against a rule since `start` (None: the first call)."""
     if rule.scope == "batch":

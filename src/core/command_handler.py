@@ -12,7 +12,7 @@ restarts and keep their history; a command is carried out once and stored with i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..records import Result, TaskStatus
@@ -71,11 +71,12 @@ class CommandHandler:
         return "breaker closed"
 
     def _cancel(self, args: Mapping[str, Any], now: float) -> str:
-        batch = str(args.get("batch", ""))
-        taken = 0
-        for task_id in args.get("ids", ()):
-            task = self._scheduler.withdraw(batch, str(task_id))
-            if task is not None:
-                taken += 1
-                self._ended(Result(task, TaskStatus.CANCELLED, now, error="cancelled by a command"))
-        return f"{taken} cancelled"
+        ids = [str(task_id) for task_id in args.get("ids", ())]
+        return f"{self.cancel(str(args.get('batch', '')), ids, now)} cancelled"
+
+    def cancel(self, batch: str, ids: Iterable[str], now: float) -> int:
+        """Cancel the waiting tasks among `ids`; returns how many."""
+        taken = [task for each in ids if (task := self._scheduler.withdraw(batch, each)) is not None]
+        for task in taken:
+            self._ended(Result(task, TaskStatus.CANCELLED, now, error="cancelled by a command"))
+        return len(taken)

@@ -28,8 +28,8 @@ class CompletionCheck:
         if self.is_idle and (await self._session.poll()).queued:
             await self._result_writer.settle_duplicates()
 
-    async def check(self) -> bool:
-        """Whether the run is over; where tasks are left, `end` says why."""
+    async def is_stuck(self) -> bool:
+        """Whether no task that is left may go on; then `end` says why, and the run is over."""
         registry = self._scheduler.balancer.registry
         if registry.all_misconfigured:
             self._end.complete("misconfigured", "; ".join(p.key.rejection for p in registry.providers))
@@ -38,6 +38,12 @@ class CompletionCheck:
         budget = self._claims.blocked.spent_budget() if quiet else None
         if budget is not None and (self._scheduler.waiting or (await self._session.poll()).queued):
             self._end.complete("budget", str(budget), budget.rule)
+            return True
+        return False
+
+    async def check(self) -> bool:
+        """Whether the run is over; where tasks are left, `end` says why."""
+        if await self.is_stuck():
             return True
         if not self.is_idle:
             return False

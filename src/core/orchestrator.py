@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -149,16 +149,16 @@ class Orchestrator:
         self._placer = Placer(scheduler, guard, self._calls, self._result_writer, reporter, now)
         blocked = BlockedOwners(scheduler, settings.pool.prefetch_limit, now)
         self._claims = TaskClaims(session, scheduler, self._result_writer, supervisor, blocked)
-        completion = CompletionCheck(self._claims, self._calls, self._result_writer, end)
+        self._completion = CompletionCheck(self._claims, self._calls, self._result_writer, end)
         self._prefetch = PrefetchWindow(
-            self._claims, completion, self._placer, end, settings.pool.prefetch_limit
+            self._claims, self._completion, self._placer, end, settings.pool.prefetch_limit
         )
         canaries = CanaryCalls(settings, self.balancer, self._adapters, gate, session, guard)
         self._health = HealthMonitor(self.balancer, self._adapters, now, self._placer.place_anew, canaries)
         self._housekeeper = Housekeeper(session, self.balancer, self._calls, self._placer, end, reporter)
-        commands = CommandHandler(self.balancer, scheduler, self._result_writer.add_result)
+        self._commands = CommandHandler(self.balancer, scheduler, self._result_writer.add_result)
         self._store_sync = StoreSync(
-            session, commands, self._budget_keeper, self._learned_state, self._placer, reporter
+            session, self._commands, self._budget_keeper, self._learned_state, self._placer, reporter
         )
 
     # ------------------------------------------------------------------ run
@@ -305,6 +305,14 @@ class Orchestrator:
     def drain(self) -> None:
         """Let calls in flight end, start no new ones. For the event loop's thread."""
         self._end.drain(len(self._calls))
+
+    async def end_if_stuck(self) -> None:
+        """End a run that serves on if no task may go on: all keys are refused, or a budget is spent."""
+        await self._completion.is_stuck()
+
+    def cancel(self, batch: str, ids: Iterable[str]) -> None:
+        """Cancel claimed tasks unless their call is in flight. For the event loop's thread."""
+        self._commands.cancel(batch, ids, self._session.clock.now())
 
     def stop_now(self) -> None:
         """Cancel calls in flight. Answers that have come in are stored, however long that takes."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import LeadershipLost
+from ..errors import KeyRejected, LeadershipLost, OrchestratorError, StoreError
 from ..records import TaskStatus
 from ..routing.cost.budgets import BudgetRule
 
@@ -28,6 +28,15 @@ class RunReport:
     def answered(self) -> int:
         """Tasks that succeeded."""
         return self.counts.get(TaskStatus.SUCCEEDED, 0)
+
+    def error(self) -> OrchestratorError | None:
+        """What ended the run; None if it was done, or a person or a budget ended it."""
+        match self.stopped:
+            case "misconfigured":
+                return KeyRejected(self.why)
+            case "superseded" | "store_lost":
+                return StoreError(self.why)
+        return None
 
 
 class RunEnd:

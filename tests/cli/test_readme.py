@@ -42,7 +42,7 @@ def test_the_python_example_also_runs_if_the_cap_pays_for_nothing(
     env = {**live_environment(simulator.base_urls, only=["openai"]), "PYTHONPATH": str(ROOT)}
     done = run_script(script=tmp_path / "program.py", cwd=tmp_path, env=env)
     assert done.process.returncode == 0, done.err
-    assert done.out.count("cancelled  cancelled: cap of batch python-") == 2
+    assert done.out.count("cancelled: cap of batch python-") == 2
 
 
 def test_the_task_lines_are_tasks_and_every_key_is_documented() -> None:

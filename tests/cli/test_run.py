@@ -401,7 +401,8 @@ def test_a_cap_beside_a_server_is_refused_before_a_task_is_stored(
 def test_ctrl_c_in_a_program_ends_the_calls_too(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "from real_agent_orchestrator import answer\nanswer(f'Question {n}' for n in range(2_000))\n"
+        "from real_agent_orchestrator import answer\n"
+        "answer((f'Question {n}' for n in range(2_000)), state_dir='state')\n"
     )
     slow = {"providers": {"openai": {"latency": {"first_token_s": 3.0, "per_token_s": 0.0}}}}
     with SimulatorProcess.start(slow) as simulator:

@@ -11,7 +11,7 @@ from .csv_table import ATTEMPTS, COLUMNS, METADATA, USAGE, csv_line, flat_row, g
 from .file import STDOUT, ResultsFile, holds_simulated, refuse_special
 from .forms import Form, form_of
 from .jsonl import encode_row
-from .rows import attempt_row, latency_s, result_row, total_usage, usage_row, usd
+from .rows import attempt_row, latency_s, result_row, usage_row, usd
 
 __all__ = [
     "ATTEMPTS",
@@ -31,7 +31,6 @@ __all__ = [
     "latency_s",
     "refuse_special",
     "result_row",
-    "total_usage",
     "usage_row",
     "usd",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...records import Result, TaskStatus, Usage
 from .jsonl import encode_row, pieces_of_lines, whole_lines
-from .rows import total_usage, usd
+from .rows import usd
 
 _FINISH = {"stop": "stop", "length": "length", "refused": "content_filter", "tool": "tool_calls"}
 _CODES = {
@@ -83,7 +83,7 @@ def _response(result: Result, mark: str) -> dict[str, Any]:
         "created": int(result.finished_at),
         "model": by.model if by else "",
         "choices": [choice],
-        "usage": _usage(total_usage(result.attempts)),
+        "usage": _usage(result.usage),
         "system_fingerprint": None,
     }
     return {"status_code": 200, "request_id": f"req_{mark}", "body": body}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -36,7 +36,7 @@ def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
         "agent": by.agent if by else None,
         "task_type": task.task_type,
         "tier": result.tier or task.tier,
-        "usage": usage_row(total_usage(result.attempts)),
+        "usage": usage_row(result.usage),
         "cost_usd": usd(result.cost_nanos),
         "latency_s": latency_s(result),
         "attempts": [attempt_row(attempt) for attempt in result.attempts],
@@ -95,18 +95,6 @@ def _reason_row(candidate: Candidate) -> dict[str, Any]:
 def usage_row(usage: Usage) -> dict[str, int]:
     """Tokens by kind."""
     return asdict(usage)
-
-
-def total_usage(attempts: Iterable[Attempt]) -> Usage:
-    """All tokens of a task, failed attempts included: those that `cost_usd` pays for."""
-    used = [attempt.usage for attempt in attempts]
-    return Usage(
-        input_tokens=sum(u.input_tokens for u in used),
-        cache_read_tokens=sum(u.cache_read_tokens for u in used),
-        cache_write_tokens=sum(u.cache_write_tokens for u in used),
-        output_tokens=sum(u.output_tokens for u in used),
-        reasoning_tokens=sum(u.reasoning_tokens for u in used),
-    )
 
 
 def latency_s(result: Result) -> float | None:

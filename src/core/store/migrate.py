@@ -8,6 +8,7 @@ behind. Alembic takes a quarter of a second to import, so it is imported only fo
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from .schema import REVISION, meta
 MIGRATIONS = Path(__file__).with_name("migrations")
 _LEADERSHIP_REVISION = "0003"  # the first schema that names its leader
 _ADVISORY_LOCK = 0x0A6E_7500
+_ONE_AT_A_TIME = threading.Lock()  # alembic keeps the migration that runs in global variables
 _version = sa.table("alembic_version", sa.column("version_num"))
 
 
@@ -123,4 +125,5 @@ def _upgrade(connection: sa.Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _ONE_AT_A_TIME:
+        command.upgrade(config, "head")

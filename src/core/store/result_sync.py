@@ -79,6 +79,13 @@ class ResultSync:
             yield from ((row.task_row, row.id) for row in page)
             last = page[-1].task_row
 
+    def results_of(self, batch: str, ids: Collection[str]) -> list[StoredResult]:
+        """The results of the final tasks among a few hundred `ids` of a batch."""
+        of_batch = _T.batch_id == self._ids.known_batch_id(batch)
+        query = full_tasks().where(of_batch, _T.id.in_(ids), IS_FINAL)
+        with self._database.reading() as connection:
+            return self._loader.results(connection, query)
+
     def results_at(self, rows: Collection[int]) -> list[StoredResult]:
         """The results of the final tasks among a few hundred `rows`, in the order of row numbers."""
         query = full_tasks().where(_T.task_row.in_(rows), IS_FINAL).order_by(_T.task_row)

@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from src.cli.answer import _DrainSwitch, answer
-from src.errors import ConfigError, InputError
-from src.records import Result
+from src import InputError, KeyRejected, Result, Task, answer
+from src.records import Message
 from src.simulator.process import SimulatorProcess
 from tests.helpers import ORCHESTRATOR, Script, live_environment, run_script
 
@@ -27,7 +26,7 @@ import sys
 from real_agent_orchestrator import answer
 
 prompts = [f"Question {n}? " + "More of it. " * 30 for n in range(40)]
-results = answer(prompts, max_cost_usd=float(sys.argv[1]))
+results = answer(prompts, max_cost_usd=float(sys.argv[1]), state_dir="state")
 rows = [[r.task.messages[0].content.split("?")[0], r.status, r.error, r.cost_nanos] for r in results]
 print(json.dumps(rows))
 """
@@ -63,9 +62,11 @@ def test_tasks_beyond_the_cap_come_back_cancelled_in_their_places(
     assert tasks_by_status(tmp_path, env) == {status: len(found) for status, found in by_status.items()}
 
 
-@pytest.mark.parametrize("single", ["hello", {"prompt": "hello"}])
+@pytest.mark.parametrize(
+    "single", ["hello", b"x", {"prompt": "hello"}, Task("t", "b", (Message("user", "x"),)), 5]
+)
 def test_a_single_task_is_refused_with_the_list_that_it_needs(single: Any) -> None:
-    with pytest.raises(InputError, match=r"a list of tasks; a single one is answer\(\[task\]\)"):
+    with pytest.raises(InputError, match=r"a list or stream of tasks, not \w+; a single one is \[task\]"):
         answer(single)
 
 
@@ -75,25 +76,33 @@ def left_open(folder: Path) -> int:
         return int(database.execute(query).fetchone()[0])
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
 def test_calls_from_several_threads_of_one_process_are_all_answered(
-    tmp_path: Path, env: dict[str, str], simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+    is_kept: bool,
+    tmp_path: Path,
+    env: dict[str, str],
+    simulator: SimulatorProcess,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Four at once out of a running event loop, and one in it, which blocks it meanwhile."""
+    kept = {"state_dir": "state"} if is_kept else {}
     monkeypatch.chdir(tmp_path)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
 
     async def all_at_once() -> list[list[Result]]:
-        others = [asyncio.create_task(asyncio.to_thread(answer, [f"{n}a", f"{n}b"])) for n in range(4)]
+        others = [
+            asyncio.create_task(asyncio.to_thread(answer, [f"{n}a", f"{n}b"], **kept)) for n in range(4)
+        ]
         await asyncio.sleep(0)  # they begin
-        return [answer(["4a", "4b"]), *(await asyncio.gather(*others))]
+        return [answer(["4a", "4b"], **kept), *(await asyncio.gather(*others))]
 
     results = asyncio.run(all_at_once())
     prompts = [[each.task.messages[0].content for each in some] for some in results]
     assert prompts == [[f"{n}a", f"{n}b"] for n in (4, 0, 1, 2, 3)]
     assert all(each.status == "succeeded" for some in results for each in some)
     assert simulator.stats()["openai"]["calls"] == 10
-    assert left_open(tmp_path) == 0
+    assert left_open(tmp_path) == 0 if is_kept else not any(tmp_path.iterdir())
 
 
 def test_a_call_that_fails_leaves_no_task_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +110,11 @@ def test_a_call_that_fails_leaves_no_task_queued(tmp_path: Path, monkeypatch: py
     with SimulatorProcess.start({"providers": {"openai": {"keys": ["the-right-one"]}}}) as simulator:
         for name, value in live_environment(simulator.base_urls, only=["openai"]).items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(ConfigError, match="401"):
-            answer(["one", "two"])
+        with pytest.raises(
+            KeyRejected, match=r"^openai rejected OPENAI_API_KEY \(401 invalid_api_key\)$"
+        ) as caught:
+            answer(["one", "two"], state_dir="state")
+    assert caught.value._render_traceback_() == [f"KeyRejected: {caught.value}"]
     assert left_open(tmp_path) == 0
 
 
@@ -160,9 +172,9 @@ def test_metadata_that_json_cannot_hold_is_refused_with_its_path(
 
 
 NO_TASKS: dict[str, tuple[Any, str]] = {
-    "a number": (5, "task 1: must be a prompt, or a mapping such as {'prompt': ...}, not int"),
-    "nothing": (None, "task 1: must be a prompt, or a mapping"),
-    "bytes": (b"x", "task 1: must be a prompt, or a mapping such as {'prompt': ...}, not bytes"),
+    "a number": (5, "task 1: must be a prompt, a mapping such as {'prompt': ...}, or a Task, not int"),
+    "nothing": (None, "task 1: must be a prompt, a mapping"),
+    "bytes": (b"x", "task 1: must be a prompt, a mapping such as {'prompt': ...}, or a Task, not bytes"),
     "bytes as prompt": ({"prompt": b"x"}, "task 1: 'prompt' is of type bytes"),
     "a number as key": ({"prompt": "x", 7: "y"}, "task 1: key 7 is of type int"),
     "a time as deadline": ({"prompt": "x", "deadline_s": datetime.now(UTC)}, "'deadline_s' is of type date"),
@@ -193,9 +205,9 @@ def test_an_invalid_task_is_refused_with_its_number_and_key(tmp_path: Path, task
 
 def test_a_duplicate_id_is_refused(tmp_path: Path) -> None:
     tasks = [{"id": "u", "prompt": "A"}, {"id": "u", "prompt": "B"}, {"id": "v", "prompt": "C"}]
-    with pytest.raises(InputError, match=r"task 2: duplicate id 'u': task 1 has it too"):
+    with pytest.raises(InputError, match="task 2: duplicate id 'u': an earlier task has it"):
         answer(tasks, simulate=True, state_dir=tmp_path / "state")
-    with pytest.raises(InputError, match="task 3: duplicate id '7': task 1 has it too"):
+    with pytest.raises(InputError, match="task 3: duplicate id '7': an earlier task has it"):
         answer([{"id": 7, "prompt": "A"}, "B", {"id": "7", "prompt": "A"}], simulate=True)
     assert not (tmp_path / "state").exists()
 
@@ -204,7 +216,7 @@ def test_results_keep_the_order_of_their_tasks_whatever_the_ids(tmp_path: Path) 
     tasks = [{"id": 2, "prompt": "A"}, "B\0C", {"id": "2-2", "prompt": "D", "metadata": {"t": (1, 2)}}, "E"]
     results = answer(tasks, simulate=True, state_dir=tmp_path / "state")
     assert [each.task.messages[0].content for each in results] == ["A", "B\0C", "D", "E"]
-    assert [each.task.id for each in results] == ["2", "2-3", "2-2", "4"]
+    assert [each.task.id for each in results] == ["2", "task-1", "2-2", "task-2"]
     assert answer([], simulate=True, state_dir=tmp_path / "state") == []
 
 
@@ -226,15 +238,3 @@ def test_a_cap_beside_a_server_is_refused_before_a_task_is_stored(
         server.interrupt()
         assert server.wait() == 0, server.err
     assert simulator.stats()["openai"]["calls"] == 0
-
-
-def test_a_stop_that_comes_before_the_orchestrator_drains_it_at_its_start() -> None:
-    switch, drained = _DrainSwitch(), []
-    switch.press()
-    switch.connect(lambda: drained.append("early"))
-    assert drained == ["early"]
-    later = _DrainSwitch()
-    later.connect(lambda: drained.append("late"))
-    assert drained == ["early"]
-    later.press()
-    assert drained == ["early", "late"]

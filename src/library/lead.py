@@ -1,0 +1,62 @@
+"""Who answers the tasks of a pool: this process if it gets the lead, or a server that has it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from ..core.leadership import Leadership, running_orchestrator
+from ..core.lease_watch import LeaseWatch
+from ..core.store import Store
+from ..errors import StoreError
+
+LOOK_S = 0.2
+OWN_POOL_WAIT_S = (
+    60.0  # another pool of this process may end; one that is open in the same function never does
+)
+
+
+class Lead:
+    """A pool's claim to the lead of its store. `leadership` is what it leads with."""
+
+    def __init__(self, store: Store, lease_s: float) -> None:
+        self._store, self._watch = store, LeaseWatch()
+        self.leadership = Leadership(store, lease_s, watch=self._watch)
+
+    def take(self) -> bool:
+        """Take the lead; False if a server has it, and answers the tasks. It blocks.
+
+        Waits up to OWN_POOL_WAIT_S for another pool of this process. Raises StoreError if that does not end,
+        or if another process works on tasks of its own.
+        """
+        give_up_at = time.monotonic() + OWN_POOL_WAIT_S
+        while True:
+            if not self._is_led_here():
+                row = running_orchestrator(self._store, self._watch, lambda _: None)
+                if row is not None and not row.batch:
+                    return False
+                try:
+                    self.leadership.acquire()
+                except StoreError:
+                    if not self._is_led_here():
+                        raise
+                else:
+                    return True
+            if time.monotonic() > give_up_at:
+                raise StoreError(
+                    f"{self._store.place}: another pool of this program has used it for "
+                    f"{OWN_POOL_WAIT_S:g} s; close that one first, or give each a state_dir of its own"
+                )
+            time.sleep(LOOK_S)
+
+    def server(self) -> int | None:
+        """The process id of the server that has the lead; None if none has."""
+        row = running_orchestrator(self._store, self._watch, lambda _: None)
+        return row.pid if row is not None and not row.batch else None
+
+    def _is_led_here(self) -> bool:
+        """Whether another pool of this process leads, or may: a new leader has no name for a moment."""
+        leader = self._store.leadership.leader()
+        own = (leader.pid, leader.host) == (os.getpid(), socket.gethostname())
+        return leader.alive and (own or not leader.holder)
