@@ -43,6 +43,9 @@ class ProgressCounts:
         self.costs_by_provider: dict[str, int] | None = None  # None: those of the pool
         self.unknown_costs = 0
         self.named: Counter[str] = Counter()  # tasks by the model that they name
+        self.of_orders: Counter[tuple[str, str]] = (
+            Counter()
+        )  # by the first model named, and the one that answered
         self.reasons: list[str] = []  # of the first tasks that were not answered
         self.started_at = now
         self.plan: Plan | None = None  # what was expected of this run
@@ -91,6 +94,8 @@ class ProgressCounts:
         if (by := result.answered_by) is not None and result.status is TaskStatus.SUCCEEDED:
             self.by_provider[by.provider] += 1
             self._of(by.provider, by.model).rows += 1
+            if len(result.task.models) > 1:
+                self.of_orders[result.task.models[0], by.model] += 1
         for attempt in result.attempts:
             counts = self._of(attempt.provider, attempt.model)
             counts.prompt_tokens += attempt.usage.prompt_tokens

@@ -16,7 +16,9 @@ from .progress_counts import ProgressCounts
 def progress_line(pool: PoolSnapshot, progress: ProgressCounts) -> str:
     """Tasks done, rate, time left, cost so far and in the end."""
     done = f"{progress.done:,} done" if progress.total is None else _done_of(progress)
-    parts = [done, f"{progress.per_minute(pool.at):,.0f} a minute"]
+    is_starting = _is_starting(pool, progress)
+    rate = "starting (loading SDKs)" if is_starting else f"{progress.per_minute(pool.at):,.0f} a minute"
+    parts = [done, rate]
     if left := remaining_s(pool, progress):
         parts.append(f"about {duration(left)} left" if left >= 1 else "less than 1 s left")
     parts.append(_cost(progress))
@@ -24,6 +26,13 @@ def progress_line(pool: PoolSnapshot, progress: ProgressCounts) -> str:
         if status is not TaskStatus.SUCCEEDED and count:
             parts.append(f"{count:,} {status}")
     return ", ".join(parts)
+
+
+def _is_starting(pool: PoolSnapshot, progress: ProgressCounts) -> bool:
+    """Whether nothing was called yet, and nothing keeps a task from being called."""
+    if progress.done > progress.before or pool.waiting_for or pool.offline_since is not None:
+        return False
+    return not any(provider.calls or provider.in_flight for provider in pool.providers)
 
 
 def _done_of(progress: ProgressCounts) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.clock import Clock
 from ..core.intake import AS_IT_IS, ReadOptions, changes
-from ..core.plans import substitutions
+from ..core.plans import later_choices, substitutions
 from ..core.results import ResultsFile
 from ..logging_setup import set_up_logging
 from ..records import NANOS_PER_USD
@@ -242,7 +242,7 @@ def close_run(
         baseline_model=settings.baseline_model,
         elapsed_s=session.now() - progress.started_at,
         simulated=session.setup.simulated,
-        substitutions=substitutions(progress.named, settings),
+        substitutions=substitutions(progress.named, settings) + later_choices(progress.of_orders, settings),
     )
     on_stderr = results.path is None
     if session.console.as_json:

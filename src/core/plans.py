@@ -65,14 +65,22 @@ class WaitSpan:
 
 @dataclass(frozen=True, slots=True)
 class Substitution:
-    """A retired model that tasks name, and the model that is called in its place."""
+    """A model that tasks name, and the one that is called in its place.
+
+    `retired`: the named one does not exist any more. Else a later model of the tasks' order served.
+    """
 
     named: str
     called: str
     tasks: int
+    retired: bool = True
 
     def __str__(self) -> str:
         number = "1 task names" if self.tasks == 1 else f"{self.tasks:,} tasks name"
+        if not self.retired:
+            return (
+                f"{number} {self.named} first, which could not serve in time; {self.called} answered instead"
+            )
         return f"{number} {self.named}, which is retired; {self.called} is called instead"
 
 
@@ -80,6 +88,15 @@ def substitutions(named: Mapping[str, int], settings: Settings) -> tuple[Substit
     """The retired models among those that tasks name; `named` counts tasks by model."""
     resolved = ((model, settings.resolve_model(model)[0], tasks) for model, tasks in sorted(named.items()))
     return tuple(Substitution(*each) for each in resolved if each[0] != each[1])
+
+
+def later_choices(answered: Mapping[tuple[str, str], int], settings: Settings) -> tuple[Substitution, ...]:
+    """The later models that answered. `answered`: tasks by the first model that they name and that one."""
+    return tuple(
+        Substitution(named, called, tasks, retired=False)
+        for (named, called), tasks in sorted(answered.items())
+        if settings.resolve_model(named)[0] != called
+    )
 
 
 @dataclass(frozen=True, slots=True)

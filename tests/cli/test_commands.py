@@ -275,7 +275,8 @@ def test_plan_and_summary_name_the_successor_of_a_retired_model(tmp_path: Path, 
     assert f"plan: {line}" in done.err and line in done.out
     output = run_script("run", "t.txt", "--model", "gpt-4", "-o", "2.jsonl", "--json", cwd=tmp_path, env=live)
     summary = json.loads(output.out.splitlines()[-1])["summary"]
-    assert summary["substitutions"] == [{"named": "gpt-4", "called": "gpt-6.1-terra", "tasks": 2}]
+    retired = {"named": "gpt-4", "called": "gpt-6.1-terra", "tasks": 2, "retired": True}
+    assert summary["substitutions"] == [retired]
 
 
 def test_check_reports_a_bad_key_in_one_line(tmp_path: Path, picky: SimulatorProcess) -> None:

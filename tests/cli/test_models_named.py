@@ -62,6 +62,13 @@ def test_plan_and_closing_tables_are_whole_on_a_terminal_of_80_columns(tmp_path:
                 assert re.search(r"\$[\d.]+", line) or "answered" in shown
 
 
+def test_the_progress_says_that_the_pool_is_starting(tmp_path: Path) -> None:
+    rows(tmp_path)
+    shown = in_terminal("run", "tasks.jsonl", cwd=tmp_path)
+    starting = shown.index("0 of 30 done, starting (loading SDKs)")
+    assert starting < shown.index("30 of 30")
+
+
 def test_no_provider_is_shown_that_is_not_configured(tmp_path: Path) -> None:
     (tmp_path / "one.toml").write_text("[providers.gemini]\nenabled = false\n")
     rows(tmp_path)

@@ -160,6 +160,10 @@ def test_the_next_model_answers_while_the_first_one_fails(tmp_path: Path) -> Non
     assert done.process.returncode == 0, done.err
     assert {row["model"] for row in read_rows(tmp_path / "tasks.results.jsonl")} == {"claude-haiku-5-5"}
     assert "claude-haiku-5-5" in done.out and "gpt-6-luna" in done.out, "the closing table names both"
+    instead = (
+        "8 tasks name gpt-6-luna first, which could not serve in time; claude-haiku-5-5 answered instead"
+    )
+    assert instead in done.out
 
 
 def test_a_sample_is_not_run_again_with_the_whole_file(
