@@ -14,6 +14,7 @@ NAMES = {
     "faults": "each provider failing in turn: answers, tail, calls to a dead provider, recovery",
     "slowness": "one provider silent, hanging, slow under load or answering 100 MB: gaps, memory",
     "recovery": "error mixes beside a retry script, times of recovery, rows that always fail",
+    "mixes": "error mixes beside a retry script, in virtual time over many seeds",
     "night": "2,000 rows through a silence, a dead network and a spent quota; and what the run reports",
     "overhead": "client CPU per finished task beside the bare SDKs",
     "decision": "time of a decision, and a million tasks in virtual time",

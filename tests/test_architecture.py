@@ -304,7 +304,6 @@ EXCEPTIONS = {
     "src.errors.ProviderError.__init__": "every parameter is an optional fact about the error, by keyword",
     "src.routing.balancer.ProviderLoadBalancer.__init__": "the parts that the composition root passes",
     "src.routing.limits.group.RateLimitGroup.settle": "one branch for each kind of bucket",
-    "src.routing.limits.group.RateLimitGroup.rate_limited": "one branch for each kind of answer 429",
 }
 _BRANCHES = (
     ast.If, ast.For, ast.AsyncFor, ast.While, ast.IfExp, ast.ExceptHandler, ast.comprehension, ast.match_case,

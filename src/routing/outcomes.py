@@ -225,6 +225,7 @@ class OutcomeRecorder:
                 group.go_on_as_before(now)
                 group.rejections.begin_stray(now)
             if counts or known:
+                group.refused_for_its_task()
                 return
         wait_s = min(error.retry_after_s or 0.0, self._registry.settings.routing.max_hold_s)
         was_held = now < group.held_until

@@ -31,13 +31,15 @@ from typing import NamedTuple
 from ...limit_rules import LimitRules
 from ...records import LimitGauge, LimitReport, LimitSource, RefusalKind, Usage
 from ...settings import LimitSettings
-from .adaptive_limit import DISTRUST, AdaptiveLimit
+from .adaptive_limit import DISTRUST, START_RATE, AdaptiveLimit
 from .attribution import Evidence
-from .rejections import Rejections
+from .rejections import Rejections, Stretch
 from .token_bucket import DAILY, DAY_S, INPUT, MINUTE_S, OUTPUT, REQUESTS, Bucket, DailyCounter, Mark
 
 HOLD_BASE_S = 1.0
 HOLD_MAX_S = 60.0
+MEMORY_S = 60.0  # within that, 429s are of one series
+SPARE = 0.6  # of a stated limit: with so much unused at a 429 the limit is hardly the cause
 MAX_INFERRED_RATE = 10_000.0  # requests a second, where a pace that was never measured is resumed
 LONG_HOLD_S = 3_600.0  # a hold for longer is a quota that is spent, not a pace that was too fast
 ARRIVAL_S = (
@@ -92,7 +94,10 @@ class RateLimitGroup:
         "_burst_s",
         "_calls",
         "_dimensions",
+        "_has_spare",
         "_holds",
+        "_in_flight",
+        "_paced_at",
         "_rules",
         "_shut",
         "_token_burst_s",
@@ -134,6 +139,9 @@ class RateLimitGroup:
         self.rejections = Rejections()
         self.evidence = Evidence()  # for which 429s are their rows' own
         self._before_429: Bucket | float | None = None  # or its pace, where it was inferred
+        self._in_flight = 0  # calls reserved and not settled
+        self._paced_at = -math.inf  # when that was noted
+        self._has_spare = False  # whether most of a stated limit was unused at the newest 429
         self._holds = 0  # 429s without Retry-After in a row: the exponent of the hold
         self.limit_probes = 0  # calls in flight that find out the limits
         # (queue place, until) of the oldest task that waits for room here: a younger one may not pass it
@@ -227,6 +235,7 @@ class RateLimitGroup:
             if bucket.refills_from > now:
                 self.cold_until = max(self.cold_until, bucket.refills_from)
             taken.append((bucket, amount, bucket.mark))
+        self._in_flight += 1
         if self.unknown:
             self.limit_probes += 1
         probe = self._lets_probe(now)
@@ -235,6 +244,7 @@ class RateLimitGroup:
 
     def settle(self, held: Reservation, usage: Usage | None, *, charged: bool, now: float) -> None:
         """Correct the charge. `usage` None: no answer; then `charged` False gives tokens back."""
+        self._in_flight -= 1
         if held.limit_probe:
             self.limit_probes -= 1
         if held.probe:
@@ -308,19 +318,53 @@ class RateLimitGroup:
 
         What was sent before the hold began is held for from then on, not anew.
         """
-        slow = self.buckets.get(REQUESTS)
         rejections = self.rejections
         in_burst = sent_at <= rejections.began_at
-        rejections.refused(sent_at, slow.rate if isinstance(slow, AdaptiveLimit) else math.inf, now)
+        stretch = rejections.refused(sent_at, now, has_spare=self._has_spare, in_flight=self._in_flight)
         if rejections.is_stray(now):
             return
-        if isinstance(slow, AdaptiveLimit) and rejections.slower_in_vain(now):
+        slow = self.buckets.get(REQUESTS)
+        if isinstance(slow, AdaptiveLimit) and slow.is_contradicted(sent_at):
+            rejections.begin_stray(now)
             self.go_on_as_before(now)
             return
         if not in_burst:
-            self._before_429 = slow.rate if isinstance(slow, AdaptiveLimit) else slow
+            self._note_pace(slow, now)
+        self._slow_down(slow, sent_at, stretch, now)
+        if not retry_after_s or retry_after_s < 0.0:  # no time stated, or none to wait
+            fresh = sent_at > self.held_until - self._hold_s()
+            self._holds += fresh
+            retry_after_s = self._hold_s()
+        self.hold((rejections.began_at if in_burst else now) + retry_after_s, RefusalKind.HELD_AFTER_429, now)
+
+    def refused_for_its_task(self) -> None:
+        """A 429 that is its task's own, which holds nothing: but its call has not passed either."""
+        slow = self.buckets.get(REQUESTS)
         if isinstance(slow, AdaptiveLimit):
-            slow.cut(sent_at, now)
+            slow.not_passed()
+
+    def _note_pace(self, slow: Bucket | None, now: float) -> None:
+        """Remember what is restored where the 429s prove to be stray: the highest pace lately."""
+        before = self._before_429
+        if before is None or now - self._paced_at > MEMORY_S:
+            self._before_429 = slow.rate if isinstance(slow, AdaptiveLimit) else slow
+        elif isinstance(before, float) and isinstance(slow, AdaptiveLimit):
+            self._before_429 = max(before, slow.rate)
+        if slow is not None and not isinstance(slow, AdaptiveLimit):
+            self._has_spare = slow.level >= SPARE * slow.capacity
+        self._paced_at = now
+
+    def _slow_down(self, slow: Bucket | None, sent_at: float, stretch: Stretch | None, now: float) -> None:
+        """Cut the pace, or begin to infer it. `stretch`: of calls that showed that 429s are not stray."""
+        if isinstance(slow, AdaptiveLimit):
+            if self._has_spare and self.rejections.may_be_stray(self._in_flight):
+                return
+            self._has_spare = False
+            if stretch is not None:
+                slow.cut_to_what_passed(stretch, now)
+                self._before_429 = None
+            else:
+                slow.cut(sent_at, now)
         elif self.unknown:
             self._put(AdaptiveLimit(now, met=True))
         elif slow is not None and slow.newest_report == -math.inf:
@@ -328,20 +372,16 @@ class RateLimitGroup:
             self._put(inferred)
             inferred.follow(slow)
             inferred.level = min(slow.level, inferred.capacity)
-        if not retry_after_s or retry_after_s < 0.0:  # no time stated, or none to wait
-            fresh = sent_at > self.held_until - self._hold_s()
-            self._holds += fresh
-            retry_after_s = self._hold_s()
-        self.hold((rejections.began_at if in_burst else now) + retry_after_s, RefusalKind.HELD_AFTER_429, now)
 
     def go_on_as_before(self, now: float) -> None:
-        """The 429s were no matter of pace: the hold ends, and the pace is what it was."""
+        """The 429s were stray: the hold ends, and the pace is what it was before them."""
         bucket, before, self._before_429 = self.buckets.get(REQUESTS), self._before_429, None
-        if isinstance(bucket, AdaptiveLimit) and before is not None:
+        self._has_spare = False
+        if isinstance(bucket, AdaptiveLimit):
             if isinstance(before, Bucket):
                 self._put(before)
             else:
-                pace = min(max(self.rejections.pace, bucket.rate), MAX_INFERRED_RATE)
+                pace = min(max(before or START_RATE, bucket.rate), MAX_INFERRED_RATE)
                 fresh = AdaptiveLimit(now, pace, configured=bucket.configured)
                 fresh.follow(bucket)
                 self._put(fresh)
@@ -381,7 +421,7 @@ class RateLimitGroup:
         self._holds = 0
         if held is not None and held.probe:
             self.release(now)
-        if held is None or not self.rejections.answered(held.sent_at, now):
+        if held is None or not self.rejections.answered(held.sent_at, now, has_spare=self._has_spare):
             return
         if self.held_kind is RefusalKind.HELD_AFTER_429:
             self.go_on_as_before(now)

@@ -1,83 +1,98 @@
-"""Which answers 429 of a rate-limit group do not depend on its rate.
+"""Which answers 429 of a model group have nothing to do with its pace.
 
-A reached limit rejects the next calls, and rejects none at a rate below it. So either of these is evidence:
+A limit that is reached refuses what is sent next, and refuses nothing once the pace is below it. So 429s are
+*stray*, no matter of the pace, where one of these holds:
 
-- Calls sent beside a rejected one are answered: ENOUGH of them within BURST_S, and twice as many as are
-  rejected. The limit is not reached. The hold ends, and the rate is restored.
-- Three 429s within MEMORY_S have answers between them, and the last came at SLOWER of the first one's rate or
-  less. A lower rate does not help.
+- A 429 comes although the pace is not above what was measured to pass (`AdaptiveLimit.is_contradicted`).
+- Most of a configured or reported limit was unused at the first 429, and of the calls sent since then at
+  least ENOUGH are answered, and twice as many as are refused. Below an inferred limit that shows nothing: a
+  bucket that runs dry refuses the last calls of a burst, and calls overtake each other on their way.
 
-From then on, for STRAY_S, a 429 delays its own task and not the group, unless more calls are rejected than
-answered.
+From then on a 429 keeps its own task waiting and not the group, until none has come for STRAY_S, or until
+EXCESS more calls are refused than pass within some stretch, calls in flight counted as passing. What has
+passed in that stretch is the limit then.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from typing import NamedTuple
 
-ENOUGH, BURST_S = 5, 0.1
-IN_A_ROW, SLOWER, MEMORY_S = 3, 0.4, 60.0
+ENOUGH = 5
 STRAY_S = 60.0
+EXCESS = 5  # where a fifth of all calls is refused by chance, one in a thousand begins such a stretch
+
+
+class Stretch(NamedTuple):
+    """How many calls have passed since a moment, UTC epoch seconds."""
+
+    passed: int
+    began_at: float
 
 
 class Rejections:
-    """The 429s of one rate-limit group. `began_at`: calls sent until then belong to the burst."""
+    """The 429s of one model group. `began_at`: calls sent up to then are of the burst that is held for."""
+
+    __slots__ = ("_answered", "_excess", "_first_sent", "_refused", "_stray_until", "_stretch", "began_at")
 
     def __init__(self) -> None:
         self.began_at = -math.inf
-        self._first_sent = 0.0
-        self._refused = self._answered = 0
-        self._paces: deque[tuple[float, float]] = deque(maxlen=IN_A_ROW)  # (when, calls a second before it)
-        self._answers = 0  # since the last 429
-        self._between: deque[int] = deque(maxlen=IN_A_ROW)  # answers before each
+        self._first_sent = 0.0  # when the first refused call of a series was sent
+        self._refused = self._answered = 0  # since then
         self._stray_until = -math.inf
+        self._excess = 0  # more refused than passed, since the stretch began
+        self._stretch = Stretch(0, 0.0)
 
     def is_stray(self, now: float) -> bool:
-        """Whether 429s do not depend on the rate at present."""
-        if now < self._stray_until and self._refused > max(self._answered, ENOUGH):
-            self._stray_until = -math.inf  # it is a limit after all
+        """Whether 429s are no matter of pace at present."""
         return now < self._stray_until
 
-    def refused(self, sent_at: float, pace: float, now: float) -> None:
-        """A 429. `pace`: the calls per second admitted until now."""
-        if self.is_stray(now) or sent_at <= self.began_at:
-            self._refused += 1
-            return
-        self.began_at, self._first_sent = now, sent_at
-        self._refused, self._answered = 1, 0
-        if pace < math.inf:
-            self._paces.append((now, pace))
-            self._between.append(self._answers)
-        self._answers = 0
+    def refused(self, sent_at: float, now: float, *, has_spare: bool, in_flight: int) -> Stretch | None:
+        """A 429. The stretch that shows that 429s are a matter of pace after all, where this one does.
 
-    def answered(self, sent_at: float, now: float) -> bool:
+        `has_spare`: most of a stated limit was unused at the first of the series. `in_flight`: calls of the
+        group.
+        """
+        if now < self._stray_until:
+            return self._refused_astray(in_flight, now)
+        if sent_at > self.began_at and not has_spare:
+            self._first_sent = sent_at
+            self._refused = self._answered = 0
+        self._refused += 1
+        if sent_at > self.began_at:
+            self.began_at = now
+        return None
+
+    def _refused_astray(self, in_flight: int, now: float) -> Stretch | None:
+        if not self._excess:
+            self._stretch = Stretch(0, now)
+        self._excess += 1
+        self._stray_until = now + STRAY_S
+        if self._excess < EXCESS + in_flight:  # they may pass: an answer takes longer than a refusal
+            return None
+        self._stray_until, self.began_at = -math.inf, now
+        return self._stretch
+
+    def answered(self, sent_at: float, now: float, *, has_spare: bool) -> bool:
         """A call was answered. Whether that shows that the 429s beside it were stray."""
-        self._answers += 1
-        if self.is_stray(now):
-            self._answered += 1
+        if now < self._stray_until:
+            if self._excess:
+                self._excess -= 1
+                self._stretch = Stretch(self._stretch.passed + 1, self._stretch.began_at)
             return False
-        if not self._first_sent <= sent_at <= self.began_at:
+        if not has_spare or sent_at < self._first_sent:
             return False
-        self._answered += sent_at - self._first_sent <= BURST_S
+        self._answered += 1
         if self._answered < max(ENOUGH, 2 * self._refused):
             return False
         self.begin_stray(now)
         return True
 
-    def slower_in_vain(self, now: float) -> bool:
-        """Whether the newest 429 came although the pace had fallen far."""
-        paces = [pace for at, pace in self._paces if now - at <= MEMORY_S]
-        if len(paces) < IN_A_ROW or paces[-1] > SLOWER * paces[0] or sum(self._between) < IN_A_ROW:
-            return False
-        self.begin_stray(now)
-        return True
-
-    @property
-    def pace(self) -> float:
-        """The highest pace lately."""
-        return max((pace for _, pace in self._paces), default=0.0)
+    def may_be_stray(self, in_flight: int) -> bool:
+        """Whether so few calls were refused beside the others that it is open whether they are stray."""
+        return self._answered + in_flight >= 2 * self._refused - ENOUGH
 
     def begin_stray(self, now: float) -> None:
+        """The 429s are no matter of the pace from now on."""
         self._stray_until = now + STRAY_S
-        self._refused = self._answered = 0
+        self._excess = 0
