@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..core.intake import (
     for_batch,
     read_tasks,
 )
-from ..core.results import STDOUT, ResultsFile, form_of, holds_simulated, refuse_special
+from ..core.results import STDOUT, ResultsFile, TableColumns, form_of, holds_simulated, refuse_special
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
@@ -35,6 +35,17 @@ STDIN_IN_MEMORY_BYTES = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class TableOptions:
+    """How a table of results is written. `excel_safe`: without formulas; `all_columns`: all there are."""
+
+    excel_safe: bool = False
+    all_columns: bool = False
+
+
+PLAIN = TableOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Where tasks come from and where their results go. `-` is standard input and standard output."""
 
@@ -43,7 +54,7 @@ class Batch:
     output: str
     reading: ReadOptions = AS_IT_IS
     rejects: Path | None = None
-    excel_safe: bool = False
+    table: TableOptions = PLAIN
     stdin: BinaryIO | None = None  # a copy, since it is read twice: for the plan, and to store the tasks
 
     @property
@@ -80,7 +91,7 @@ class Batch:
         now: float,
         *,
         rejects: Path | None = None,
-        excel_safe: bool = False,
+        table: TableOptions = PLAIN,
     ) -> Batch:
         """A batch named by the full path of its output; `batch_names` makes that relative.
 
@@ -101,7 +112,7 @@ class Batch:
         if rejects is not None:
             _check_rejects(rejects, source, output)
         name = f"stdout-{int(now)}-{os.getpid()}" if output == STDOUT else str(Path(output).resolve())
-        return cls(name, source, output, reading, rejects, excel_safe, copy_of_stdin(source))
+        return cls(name, source, output, reading, rejects, table, copy_of_stdin(source))
 
 
 def _is_printable(name: str) -> bool:
@@ -138,9 +149,10 @@ def open_results(batch: Batch, notify: Callable[[str], None], *, simulated: bool
     run refuses a file with real answers.
     """
     path = Path(batch.output)
-    form = form_of(batch.output, batch.reading.fmt, excel_safe=batch.excel_safe)
     with naming(batch.source):
-        columns = columns_of(batch.lines, batch.reading)
+        own = columns_of(batch.lines, batch.reading)
+    columns = TableColumns(own, _fields_of(batch.reading), batch.table.all_columns)
+    form = form_of(batch.output, batch.reading.fmt, excel_safe=batch.table.excel_safe, columns=columns)
     held = None if batch.output == STDOUT else holds_simulated(path, form)
     if held is False and simulated:
         raise InputError(f"{path}: holds answers of real providers; choose another output")
@@ -148,9 +160,13 @@ def open_results(batch: Batch, notify: Callable[[str], None], *, simulated: bool
         aside = path.with_name(f"{path.stem}.simulated{path.suffix}")
         path.replace(aside)
         notify(f"{path}: held simulated results, which are now in {aside}; every task runs again")
-    results = ResultsFile(batch.output, simulated=simulated, form=form)
-    results.add_columns(columns)
-    return results
+    return ResultsFile(batch.output, simulated=simulated, form=form)
+
+
+def _fields_of(reading: ReadOptions) -> tuple[str, ...]:
+    """The top-level fields of the schema for all rows."""
+    properties = (reading.defaults.response_schema or {}).get("properties")
+    return tuple(properties) if isinstance(properties, Mapping) else ()
 
 
 def lines_of(

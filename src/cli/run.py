@@ -15,7 +15,7 @@ from ..core.plans import later_choices, substitutions
 from ..core.results import ResultsFile
 from ..logging_setup import set_up_logging
 from ..records import NANOS_PER_USD
-from .batch import Batch, open_results
+from .batch import PLAIN, Batch, TableOptions, open_results
 from .batch_names import named
 from .config_warnings import print_config_warnings
 from .confirm import Cap, confirm_run
@@ -60,7 +60,7 @@ class RunOptions:
     output: str | None = None
     reading: ReadOptions = AS_IT_IS
     rejects: Path | None = None
-    excel_safe: bool = False
+    table: TableOptions = PLAIN
     quiet: bool = False
     as_json: bool = False
     agent_prompts: bool = False
@@ -85,7 +85,7 @@ def run(options: Options, how: RunOptions) -> int:
         how.reading,
         clock.now(),
         rejects=how.rejects,
-        excel_safe=how.excel_safe,
+        table=how.table,
     )
     with ExitStack() as stack:
         results = stack.enter_context(open_results(batch, console.note, simulated=setup.simulated))

@@ -61,6 +61,31 @@ def test_a_csv_file_and_a_template_come_back_as_csv_and_a_torn_file_is_completed
     assert changed.process.returncode == 2 and "6 ids have new content" in changed.err
 
 
+def test_labels_and_fields_of_a_schema_are_columns_beside_ones_own(
+    tmp_path: Path, live: dict[str, str]
+) -> None:
+    write_csv(
+        tmp_path / "t.csv", [["review", "sku", "status"], *([f"Lamp {n}", f"s{n}", "new"] for n in range(3))]
+    )
+    (tmp_path / "schema.json").write_text(
+        '{"type": "object", "properties": {"mood": {"enum": ["good"]}}, "required": ["mood"]}'
+    )
+    run = ("run", "t.csv", "--prompt", "Good? {review}", "--id-column", "sku")
+    choices = ("--choices", "yes,no", "-o", "labels.csv")
+    assert run_script(*run, *choices, "--limit", "2", cwd=tmp_path, env=live).process.returncode == 0
+    done = run_script(*run, *choices, "--columns", "all", cwd=tmp_path, env=live)
+    assert done.process.returncode == 0, done.err
+    labels = records(tmp_path / "labels.csv")
+    own = ["review", "sku", "status"]
+    assert list(labels[0]) == [*own, "output", "llm_status", "model", "cost_usd", "error"], "as it was begun"
+    assert sorted(row["sku"] for row in labels) == ["s0", "s1", "s2"]
+    assert {row["output"] for row in labels} <= {"yes", "no"} and {row["status"] for row in labels} == {"new"}
+    fields = ("--response-schema", "schema.json", "-o", "fields.csv")
+    done = run_script(*run, *fields, cwd=tmp_path, env=live)
+    assert done.process.returncode == 0, done.err
+    assert [row["output.mood"] for row in records(tmp_path / "fields.csv")] == ["good"] * 3
+
+
 def test_openai_batch_lines_come_back_as_batch_rows_once_each(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:

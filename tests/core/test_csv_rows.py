@@ -226,14 +226,21 @@ def test_a_column_that_may_be_meant_as_data_is_metadata_with_one_warning(
     assert len(warnings) == 1 and f"column '{name}' is copied to the results as data" in warnings[0]
 
 
-def test_the_header_alone_decides_which_columns_are_copied_to_the_results(tmp_path: Path) -> None:
+def test_the_header_alone_decides_which_columns_return_with_the_results(tmp_path: Path) -> None:
     table = b"name,prompt,id,city\nAnn,Hi,1,Rome\n"
-    assert columns_of(io.BytesIO(table), ReadOptions("csv")) == ("name", "city")
+    own = columns_of(io.BytesIO(table), ReadOptions("csv"))
+    assert own.names == ("name", "prompt", "id", "city") and own.ids == "id"
     (tmp_path / "t.csv").write_bytes(table)
     template = ReadOptions(template=Template.of("{prompt}"))
-    assert columns_of(tmp_path / "t.csv", template) == ("name", "prompt", "city")
-    assert columns_of(io.BytesIO(b"name,prompt\n"), ReadOptions("csv")) == ("name",)
-    assert columns_of(io.BytesIO(b'{"prompt": "Hi"}')) == columns_of(io.BytesIO(b"")) == ()
+    own = columns_of(tmp_path / "t.csv", template)
+    assert (own.names, own.fields) == (("name", "prompt", "id", "city"), {"id": "id"})
+    own = columns_of(io.BytesIO(b"name,tier,prompt\n"), ReadOptions("csv"))
+    assert (own.names, own.ids) == (("name", "prompt"), None), "the tier is not data"
+    how = ReadOptions("csv", Template.of("{id}"), id_column="sku")
+    own = columns_of(io.BytesIO(b"id,sku\n1,a\n"), how)
+    assert (own.names, own.ids) == (("id", "sku"), "sku")
+    assert columns_of(io.BytesIO(b'{"prompt": "Hi"}')).names == ("prompt", "metadata")
+    assert columns_of(io.BytesIO(b"Hi\n")).names == ("prompt",)
 
 
 # ------------------------------------------------------------------ templates
@@ -356,7 +363,7 @@ def test_with_a_template_columns_are_data(settings: Settings) -> None:
     assert task.metadata == {key: cell for key, cell in cells.items() if key != "id"}
     (warning,) = warnings
     assert "columns 'system', 'stop'" in warning and "rename it 'task.system', 'task.stop'" in warning
-    assert columns_of(io.BytesIO(text.encode()), how) == tuple(SHADOWING.split(",")[1:])
+    assert columns_of(io.BytesIO(text.encode()), how).names == tuple(SHADOWING.split(","))
 
 
 def test_with_a_template_fields_have_a_prefix(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from .fields import TaskFields, check_batch_name
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_json, parse_object
 from .lines import MAX_LINE_BYTES, BadLine
+from .own_columns import NO_COLUMNS, OwnColumns, of_objects, of_table
 from .pins import able_providers, check_pins, unserved_reason
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
 from .reading import (
@@ -41,11 +42,13 @@ __all__ = [
     "AS_IT_IS",
     "FORMATS",
     "MAX_LINE_BYTES",
+    "NO_COLUMNS",
     "OPENAI_BATCH",
     "QUEUE",
     "SUFFIXES",
     "TEMPLATE_OPTION",
     "BadLine",
+    "OwnColumns",
     "RowDefaults",
     "ReadOptions",
     "TaskContext",
@@ -60,6 +63,8 @@ __all__ = [
     "earlier_options",
     "make_task",
     "names_only_unpriced",
+    "of_objects",
+    "of_table",
     "option_of",
     "parse_json",
     "parse_object",

@@ -1,4 +1,4 @@
-"""CSV files: columns named like a field of a task set that field, the others are copied to the results.
+"""CSV files: columns named like a field of a task set that field, the others are metadata of the task.
 
 With a template all columns are data, except `id` and columns such as `task.priority` or `task.system`. An
 empty cell leaves its field unset.
@@ -14,6 +14,7 @@ from .csv_cells import value_of
 from .csv_records import Record, Records
 from .fields import TaskFields
 from .lines import BadLine, Line, Row
+from .own_columns import OwnColumns, of_table
 from .template import Template
 from .validation_messages import near_key, shown
 
@@ -28,11 +29,11 @@ def read_csv(
     template: Template | None = None,
     id_column: str | None = None,
     on_warning: Callable[[str], None] = lambda _: None,
-    on_columns: Callable[[tuple[str, ...]], None] = lambda _: None,
+    on_columns: Callable[[OwnColumns], None] = lambda _: None,
 ) -> Iterator[Row | BadLine]:
-    """The rows of a CSV file. `on_columns` gets the columns that are copied to the results.
+    """The rows of a CSV file. `on_columns` gets the columns that return with the results.
 
-    `id_column`: the column with the ids, which is copied as well; None: `id`, which is not.
+    `id_column`: the column with the ids, which is metadata as well; None: `id`, which is not.
 
     Raises InputError for an invalid header, and where quoting is broken beyond a row.
     """
@@ -43,7 +44,7 @@ def read_csv(
     if isinstance(header, BadLine):
         raise InputError(f"the header: {header.reason}", line=header.line)
     columns = _Columns(header, template, id_column, on_warning)
-    on_columns(columns.returned)
+    on_columns(columns.own)
     for record in records:
         yield record if isinstance(record, BadLine) else columns.row(record)
 
@@ -70,9 +71,10 @@ class _Columns:
             self._take_ids_from(id_column, header.line)
         copied = {id_column} - {"id"}
         set_by = {*self._keys.values()} - copied
-        self.returned = tuple(name for name in self._names if name not in set_by)
+        self._data = tuple(name for name in self._names if name not in set_by)
+        self.own = of_table(self._names, self._data, self._keys)
         if template is None:
-            others = [name for name in self.returned if name not in copied | {"id"}]
+            others = [name for name in self._data if name not in copied | {"id"}]
             for name in others:
                 _check_name(name, list(TaskFields.model_fields), header.line, on_warning)
 
@@ -113,7 +115,7 @@ class _Columns:
             fields["prompt"] = self._template.fill(cells)
         elif "prompt" in cells and "messages" not in fields:
             fields.setdefault("prompt", cells["prompt"])
-        others = {name: cells[name] for name in self.returned}
+        others = {name: cells[name] for name in self._data}
         if others and isinstance(fields.setdefault("metadata", {}), dict):
             fields["metadata"] |= others
         return fields

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from ...answer_schema import check_schema
 from ...errors import InputError
 from ...records import GENERAL, Message
+from .choices import choice_schema
 
 MAX_ID_CHARS = 200
 MAX_PRIORITY = 1_000_000
@@ -138,6 +139,4 @@ class TaskFields(BaseModel):
         """The JSON schema of the answer; one of `choices` is answered as `{"choice": ...}`."""
         if self.choices is None:
             return self.response_schema
-        # An object, since no provider accepts a string as the root of a schema.
-        choice = {"type": "string", "enum": self.choices}
-        return {"type": "object", "properties": {"choice": choice}, "required": ["choice"]}
+        return choice_schema(self.choices)

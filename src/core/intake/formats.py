@@ -14,6 +14,7 @@ from .csv_rows import read_csv
 from .json_text import parse_object
 from .lines import BadLine, Line, Row, nonblank
 from .openai_batch import fields_of_batch_line, looks_like_batch_line
+from .own_columns import OwnColumns, of_objects
 from .template import Template
 
 Lines = Iterator[Line | BadLine]
@@ -25,10 +26,10 @@ SUFFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Called while a file is read: with each warning, and with the columns that are copied to the results."""
+    """Called while a file is read: with each warning, and with the columns that return with the results."""
 
     warning: Callable[[str], None] = lambda _: None
-    columns: Callable[[tuple[str, ...]], None] = lambda _: None
+    columns: Callable[[OwnColumns], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ def read_rows(
     return FORMATS[chosen](lines, columns, listeners)
 
 
-def _read_text(lines: Lines, _columns: Columns, _listeners: Listeners) -> Iterator[Row | BadLine]:
+def _read_text(lines: Lines, _columns: Columns, listeners: Listeners) -> Iterator[Row | BadLine]:
+    listeners.columns(of_objects("prompt"))
     for line in nonblank(lines):
         yield line if isinstance(line, BadLine) else Row(line[0], {"prompt": line[1].strip()}, line[1])
 
@@ -98,10 +100,11 @@ def _read_text(lines: Lines, _columns: Columns, _listeners: Listeners) -> Iterat
 def _read_objects(
     lines: Lines,
     columns: Columns,
-    _listeners: Listeners,
+    listeners: Listeners,
     *,
     fields_of: Callable[[dict[str, Any]], Mapping[str, Any]],
 ) -> Iterator[Row | BadLine]:
+    listeners.columns(of_objects("prompt", "metadata"))
     for index, line in enumerate(nonblank(lines)):
         if isinstance(line, BadLine):
             yield line

@@ -16,6 +16,7 @@ from ...settings import Settings
 from .fields import TaskFields
 from .formats import Columns, Listeners, read_rows
 from .lines import BadLine, Row, numbered, open_source
+from .own_columns import NO_COLUMNS, OwnColumns
 from .pins import Names, check_pins, unserved_reason
 from .prices import unpriced_warning
 from .row_defaults import NO_DEFAULTS, RowDefaults, missing, option_of
@@ -170,17 +171,17 @@ def _sampled(items: Iterator[Task | BadLine], size: int, seed: int) -> Iterator[
         yield task
 
 
-def columns_of(source: Path | BinaryIO, options: ReadOptions = AS_IT_IS) -> tuple[str, ...]:
-    """The columns of a CSV file that are copied to its results; none for other formats.
+def columns_of(source: Path | BinaryIO, options: ReadOptions = AS_IT_IS) -> OwnColumns:
+    """The columns that return with the results.
 
     Raises InputError for an invalid header.
     """
-    found: list[str] = []
+    found: list[OwnColumns] = []
     with ExitStack() as stack:
         stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
-        listeners = Listeners(columns=found.extend)
+        listeners = Listeners(columns=found.append)
         next(read_rows(source, options.fmt, options.columns, numbered(stream), listeners), None)
-    return tuple(found)
+    return found[0] if found else NO_COLUMNS
 
 
 class _Builder:

@@ -7,11 +7,12 @@ when the file is opened again.
 
 from __future__ import annotations
 
-from .csv_table import ATTEMPTS, COLUMNS, METADATA, USAGE, csv_line, flat_row, guard
+from .csv_table import csv_line, guard
 from .file import STDOUT, ResultsFile, holds_simulated, refuse_special
 from .forms import Form, form_of
 from .jsonl import encode_row
 from .rows import attempt_row, latency_s, result_row, usage_row, usd
+from .table_columns import ATTEMPTS, COLUMNS, METADATA, USAGE, TableColumns, flat_row
 
 __all__ = [
     "ATTEMPTS",
@@ -21,6 +22,7 @@ __all__ = [
     "USAGE",
     "Form",
     "ResultsFile",
+    "TableColumns",
     "attempt_row",
     "csv_line",
     "encode_row",

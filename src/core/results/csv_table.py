@@ -1,4 +1,4 @@
-"""Results as CSV: a header and one record per result, with the columns of the input file at the end.
+"""Results as CSV: a header and one record per result, in the columns of `table_columns`.
 
 RFC 4180: CRLF, doubled quotes. A cell may contain line ends, so the last whole record ends with the last line
 end outside quotes, and the file is read from its beginning to find it.
@@ -10,115 +10,109 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from ...records import Result
 from ...storable import clean, is_clean
 from .jsonl import not_results
-from .rows import result_row, storable_row
+from .rows import prompt_of, result_row, storable_row
+from .table_columns import EARLIER_FIRST, SIMULATED, Layout, TableColumns, layout_of, new_layout
 
-COLUMNS = (
-    "id", "line", "status", "output", "finish_reason", "truncated", "error", "warnings", "provider", "model",
-    "agent", "task_type", "tier", "cost_usd", "latency_s", "simulated",
-    "deduplicated_from",
-)  # fmt: skip
-USAGE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-ATTEMPTS = "attempts"  # their number
-METADATA = "metadata"  # as JSON: all that has no column of its own
-OWN = METADATA + "."  # before the name of an input column that a result column has too
-FIRST = ("id", "line", "status", "output")  # the beginning of the header of a results file
-
-_OURS = frozenset([*COLUMNS, *USAGE, ATTEMPTS, METADATA])
 # Beginnings of cells that a spreadsheet calculates; some treat the full-width signs alike.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _BOM = b"\xef\xbb\xbf"  # a program that saved the file again may have added one
+_LONGEST_HEADER_BYTES = 1 << 20
+_ANY = TableColumns()
 
 
 class CsvForm:
-    """The CSV form of one results file. The first row, or the existing file, fixes its header."""
+    """The CSV form of one results file. The first row, or the existing file, fixes its columns."""
 
     DELIMITERS: ClassVar = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 
-    def __init__(self, delimiter: str = ",", *, excel_safe: bool = False) -> None:
+    def __init__(
+        self, delimiter: str = ",", *, excel_safe: bool = False, columns: TableColumns = _ANY
+    ) -> None:
         """`excel_safe`: write an apostrophe before cells that a spreadsheet would calculate."""
         self._delimiter, self._excel_safe = delimiter, excel_safe
-        self._own: tuple[str, ...] = ()
-        self._header: tuple[str, ...] = ()
+        self._columns = columns
+        self._layout = new_layout(columns, simulated=False)
         # For the whole process; the default of 128 KiB is less than a cell may have.
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
-    def add_columns(self, names: Iterable[str]) -> None:
-        """Columns of the input file, for the next header that is written."""
-        self._own = tuple(OWN + name if name in _OURS else name for name in names)
-
-    def head(self) -> bytes:
-        """The header."""
-        self._header = (*COLUMNS, *USAGE, ATTEMPTS, *self._own, METADATA)
-        return csv_line(self._header, self._delimiter)
+    def head(self, *, simulated: bool) -> bytes:
+        """The header of a new file."""
+        self._layout = new_layout(self._columns, simulated=simulated)
+        return csv_line(self._layout.header, self._delimiter)
 
     def encode(self, result: Result, *, simulated: bool) -> bytes:
         """The record of a result."""
-        row = result_row(result, simulated=simulated)
-        text = csv_text(self._cells_of(row), self._delimiter)
+        row = result_row(result, simulated=simulated) | {"prompt": prompt_of(result.task)}
+        text = self._record(result, row)
         if not is_clean(text):
-            text = csv_text(self._cells_of(storable_row(row)), self._delimiter)
+            text = self._record(result, storable_row(row))
         return text.encode()
 
-    def _cells_of(self, row: Mapping[str, Any]) -> list[Any]:
-        """In the order of the header."""
-        cells = flat_row(row)
-        rest = {}
-        for name, value in row["metadata"].items():
-            own = OWN + name if name in _OURS else name
-            if own in self._header:
-                cells[own] = value if isinstance(value, str) else _json(value)
-            else:
-                rest[name] = value
-        cells[METADATA] = _json(rest) if rest else ""
-        line = [cells.get(name, "") for name in self._header]
-        return [line[0], *map(guard, line[1:])] if self._excel_safe else line  # the id stays as it is
+    def _record(self, result: Result, row: dict[str, Any]) -> str:
+        cells = self._layout.values(result, row)
+        if self._excel_safe:
+            ids = self._layout.index("id")  # the id stays as it is
+            cells = [cell if index == ids else guard(cell) for index, cell in enumerate(cells)]
+        return csv_text(cells, self._delimiter)
 
     def whole_bytes(self, path: Path) -> int:
-        """The length of the whole records; also reads the existing header. Raises InputError."""
-        begin = self._delimiter.join(FIRST).encode()
+        """The length of the whole records, 0 without a result; also reads the columns. Raises InputError."""
         with path.open("rb") as file:
-            first = file.read(len(_BOM) + len(begin) + 1).removeprefix(_BOM)
-        if not first.startswith(begin[: len(first)]):
+            begin = file.read(_LONGEST_HEADER_BYTES).removeprefix(_BOM)
+        header = next(_whole_records(io.BytesIO(begin)), None)
+        if header is None:
+            if self._is_begin(begin):
+                return 0
             raise not_results(path)
-        whole = 0
-        for record in _whole_records(path):
-            if not whole:
-                self._header = self._cells(record)
-            whole += len(record)
-        return whole
+        layout = layout_of(self._cells(header), self._columns.own)
+        if layout is None:
+            raise not_results(path)
+        self._layout = layout
+        with path.open("rb") as file:
+            lengths = [0, 0]  # of the header, and of all
+            for number, record in enumerate(_whole_records(file)):
+                lengths[number > 0] += len(record)
+        return sum(lengths) if lengths[1] else 0
+
+    def _is_begin(self, begin: bytes) -> bool:
+        """Whether this is the beginning of a header, which a crash has cut off."""
+        earlier = self._delimiter.join(EARLIER_FIRST).encode()
+        headers = [self.head(simulated=simulated) for simulated in (False, True)]
+        return begin.startswith(earlier) or any(head.startswith(begin) for head in (earlier, *headers))
 
     def pieces(self, path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
         """Each record with its row; None for the header and for invalid records."""
-        header: tuple[str, ...] = ()
-        for record in _whole_records(path):
-            cells = self._cells(record)
-            if header and len(cells) == len(header):
-                row: dict[str, Any] = dict(zip(header, cells, strict=True))
-                yield record, {**row, "simulated": row.get("simulated") == "true"}
-            else:
-                header = header or cells
-                yield record, None
+        layout: Layout | None = None
+        with path.open("rb") as file:
+            for number, record in enumerate(_whole_records(file)):
+                cells = self._cells(record)
+                if not number:
+                    layout = layout_of(cells, self._columns.own)
+                    yield record, None
+                else:
+                    yield record, None if layout is None else _row(layout, cells)
 
     def _cells(self, record: bytes) -> tuple[str, ...]:
         text = record.removeprefix(_BOM).decode(errors="replace")
         return tuple(next(csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter), ()))
 
 
-def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A result's row as cells."""
-    cells = {name: row.get(name) for name in COLUMNS}
-    cells |= {name: row["usage"][name] for name in USAGE}
-    cells["warnings"] = "; ".join(row["warnings"])
-    cells[ATTEMPTS] = len(row["attempts"])
-    cells[METADATA] = _json(row["metadata"]) if row["metadata"] else ""
-    return cells
+def _row(layout: Layout, cells: tuple[str, ...]) -> dict[str, Any] | None:
+    """What a record says of its result: `id`, `status` and `simulated`; None if it has too few cells."""
+    if len(cells) != len(layout.header):
+        return None
+    found: dict[str, Any] = {}
+    for key in ("id", "status", SIMULATED):
+        index = layout.index(key)
+        found[key] = "" if index is None else cells[index]
+    return found | {SIMULATED: found[SIMULATED] == "true"}
 
 
 def guard(value: Any) -> Any:
@@ -145,19 +139,14 @@ def csv_text(cells: Iterable[Any], delimiter: str) -> str:
     return line.getvalue()
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _whole_records(path: Path) -> Iterator[bytes]:
+def _whole_records(file: BinaryIO) -> Iterator[bytes]:
     """All whole records: each ends with the first line end outside quotes."""
     lines: list[bytes] = []
     quotes = 0
-    with path.open("rb") as file:
-        for line in file:
-            lines.append(line)
-            quotes += line.count(b'"')
-            if not quotes % 2 and line.endswith(b"\n"):
-                yield b"".join(lines)
-                lines.clear()
-                quotes = 0
+    for line in file:
+        lines.append(line)
+        quotes += line.count(b'"')
+        if not quotes % 2 and line.endswith(b"\n"):
+            yield b"".join(lines)
+            lines.clear()
+            quotes = 0

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO, Self, cast
 from ...control_characters import terminal_safe
 from ...errors import ConfigError, InputError, StoreError
 from ...records import Result
-from .csv_table import CsvForm
 from .forms import Form, form_of
 
 STDOUT = "-"
@@ -58,11 +57,6 @@ class ResultsFile:
                 cast(Path, self.path).unlink()
         self.close()
 
-    def add_columns(self, names: Iterable[str]) -> None:
-        """Columns of the input file to copy to the results, where the form has columns."""
-        if isinstance(self._form, CsvForm):
-            self._form.add_columns(names)
-
     @property
     def name(self) -> str:
         """For messages."""
@@ -79,7 +73,7 @@ class ResultsFile:
 
     def append(self, results: Iterable[Result]) -> None:
         """Write the rows of `results` at once. Raises StoreError, and leaves no incomplete row behind."""
-        head = b"" if self._end else self._form.head()
+        head = b"" if self._end else self._form.head(simulated=self.simulated)
         rows = [self._form.encode(result, simulated=self.simulated) for result in results]
         if not rows:
             return

@@ -11,8 +11,10 @@ from ...records import Result
 from .csv_table import CsvForm
 from .jsonl import JsonLines
 from .openai_batch import BatchRows
+from .table_columns import TableColumns
 
 OPENAI_BATCH = "openai-batch"
+_ANY = TableColumns()
 # Suffixes of other formats. A program that opens such a file by its suffix could not read JSON Lines.
 NOT_WRITTEN = (
     *(".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet", ".feather", ".arrow", ".orc", ".avro"),
@@ -24,7 +26,7 @@ NOT_WRITTEN = (
 class Form(Protocol):
     """One way to write results to a file, which a crash may cut off anywhere."""
 
-    def head(self) -> bytes:
+    def head(self, *, simulated: bool) -> bytes:
         """The bytes before the first row."""
 
     def encode(self, result: Result, *, simulated: bool) -> bytes:
@@ -41,11 +43,19 @@ class Form(Protocol):
         """
 
 
-def form_of(output: str, fmt: str | None = None, *, excel_safe: bool = False) -> Form:
+def form_of(
+    output: str,
+    fmt: str | None = None,
+    *,
+    excel_safe: bool = False,
+    columns: TableColumns = _ANY,
+) -> Form:
     """The form for a results file of this name. Raises InputError where name and options do not fit."""
     suffix = Path(output).suffix.lower()
-    if excel_safe and suffix not in CsvForm.DELIMITERS:
-        raise InputError(f"--excel-safe needs a table: end {output} in .csv or .tsv")
+    if suffix not in CsvForm.DELIMITERS:
+        for option, is_given in (("--excel-safe", excel_safe), ("--columns all", columns.all)):
+            if is_given:
+                raise InputError(f"{option} needs a table: end {output} in .csv or .tsv")
     if suffix in NOT_WRITTEN:
         raise InputError(f"{output}: {suffix} files are not supported; end the name in .jsonl, .csv or .tsv")
     if fmt == OPENAI_BATCH:
@@ -53,5 +63,5 @@ def form_of(output: str, fmt: str | None = None, *, excel_safe: bool = False) ->
             raise InputError(f"{output}: {OPENAI_BATCH} rows are JSON Lines; end the name in .jsonl")
         return BatchRows()
     if suffix in CsvForm.DELIMITERS:
-        return CsvForm(CsvForm.DELIMITERS[suffix], excel_safe=excel_safe)
+        return CsvForm(CsvForm.DELIMITERS[suffix], excel_safe=excel_safe, columns=columns)
     return JsonLines()

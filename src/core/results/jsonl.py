@@ -21,7 +21,7 @@ Row = dict[str, Any]
 class JsonLines:
     """The full row of a result, see `rows.result_row`."""
 
-    def head(self) -> bytes:
+    def head(self, *, simulated: bool) -> bytes:
         """Nothing: there is no header."""
         return b""
 

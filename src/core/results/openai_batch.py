@@ -27,7 +27,7 @@ _CODES = {
 class BatchRows:
     """One line per result: `{"id", "custom_id", "response" or null, "error" or null, ...}`."""
 
-    def head(self) -> bytes:
+    def head(self, *, simulated: bool) -> bytes:
         """Nothing: there is no header."""
         return b""
 

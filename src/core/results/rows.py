@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ...records import NANOS_PER_USD, Attempt, Candidate, Result, Usage
+from ...records import NANOS_PER_USD, Attempt, Candidate, Result, Task, Usage
 from ...refusal_text import candidate_text
 from ...storable import clean
 
@@ -44,6 +44,11 @@ def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
         "simulated": simulated,
         "metadata": dict(task.metadata),
     }
+
+
+def prompt_of(task: Task) -> str:
+    """The last message of the user; as a prompt it was the only one."""
+    return next((turn.content for turn in reversed(task.messages) if turn.role == "user"), "")
 
 
 def storable_row(row: Mapping[str, Any]) -> dict[str, Any]:
