@@ -22,7 +22,7 @@ LONGEST_S = WIDE.breaker.recovery_timeout_max_s * (1.0 + WIDE.breaker.jitter)
 GOOD_AFTER_S = 30.0
 FAILING = ("down", "busy", "empty", "reset")
 HELD_S = {"limited": 2.0, "limited for 20 s": 20.0}  # what a row's first 429 may cost the others
-PACE_S = 10.0  # and what it may cost them more where no limit is known, so that it slows down the pace
+PACE_S = 20.0  # and what it may cost them more where no limit is known, so that it slows down the pace
 
 
 def a_file(
