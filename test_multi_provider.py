@@ -246,7 +246,7 @@ def test_7_each_provider_fails_in_turn_and_every_task_is_answered_once(
     count = 600
     (tmp_path / "short.toml").write_text(SHORT)
     write_rows(tmp_path / "tasks.jsonl", numbered(count))
-    command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--config", "short.toml")
+    command = ("run", "tasks.jsonl", "-o", "out.jsonl", "--yes", "--config", "short.toml")
     env = live_environment(live_providers.base_urls)
     with Script(*command, cwd=tmp_path, env=env) as script:
         while not sum(live_providers.stats()[name]["calls"] for name in PROVIDERS):

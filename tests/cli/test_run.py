@@ -360,7 +360,7 @@ def test_a_run_beside_another_run_stores_nothing_and_prints_what_to_do(
     env = live_environment(slow.base_urls, only=["openai"])
     write_rows(tmp_path / "first.jsonl", prompts(500))
     write_rows(tmp_path / "second.jsonl", prompts(3))
-    with Script("run", "first.jsonl", cwd=tmp_path, env=env) as first:
+    with Script("run", "first.jsonl", "--yes", cwd=tmp_path, env=env) as first:
         wait_until_running(tmp_path, env)
         second = run_script("run", "second.jsonl", cwd=tmp_path, env=env)
         shown = json.loads(run_script("status", "--json", cwd=tmp_path, env=env).out)
