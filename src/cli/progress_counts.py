@@ -36,6 +36,7 @@ class ProgressCounts:
         self.total = None if counts is None else sum(counts.values())
         self.statuses = Counter({s: n for s, n in (counts or {}).items() if s not in OPEN_STATUSES})
         self.before = self.done  # finished by an earlier run
+        self.rejected = 0  # lines of the file that gave no task
         self.truncated = 0
         self.by_provider: Counter[str] = Counter()
         self.by_model: dict[tuple[str, str], ModelCounts] = {}  # by (provider, model)

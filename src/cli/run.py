@@ -36,7 +36,7 @@ from .session import (
     refuse_without_key,
     session,
 )
-from .store_tasks import refuse_late_limit, resume, store_tasks
+from .store_tasks import NotStored, refuse_late_limit, resume, store_tasks
 from .watch_server import (
     available_providers,
     find_server,
@@ -110,9 +110,9 @@ class _Run:
         session.note(headline(session.setup))
         print_config_warnings(session.console, session.setup.settings)
         self._check_cap()
-        plan, rejected = self._take_in()
+        plan, not_stored = self._take_in()
         progress = resume(session, self.batch, self.results)
-        progress.plan = plan
+        progress.plan, progress.rejected = plan, not_stored.rejected
         if how.max_cost is not None and not session.setup.simulated:
             progress.cap_nanos = Cap.of(session, self.batch.name, how.max_cost).left_nanos
         has_ended = progress.finished
@@ -120,7 +120,7 @@ class _Run:
         spent = None if has_ended else self._answer(progress)
         log.info("run ends", extra=_log_fields("run_ends", self.batch, progress))
         close_run(session, self.batch, self.results, progress, spent, quiet=how.quiet or has_ended)
-        answered = progress.answered == progress.total and not rejected
+        answered = progress.answered == progress.total and not any(not_stored)
         return ALL_ANSWERED if answered else SOME_UNANSWERED
 
     def _check_cap(self) -> None:
@@ -132,8 +132,8 @@ class _Run:
         else:
             refuse_cap_beside_server(self.session)
 
-    def _take_in(self) -> tuple[Plan | None, int]:
-        """Bring file and store together and store new tasks: the plan, if one was made, and bad lines."""
+    def _take_in(self) -> tuple[Plan | None, NotStored]:
+        """Bring file and store together and store new tasks. Returns the plan, if one was made."""
         session, batch, how = self.session, self.batch, self.options
         refuse_late_limit(session, batch)
         self._reconcile()
@@ -143,18 +143,18 @@ class _Run:
             found.refuse_changed(session)
         if found is None or found.sample.count:
             find_server(session, stored=False)
-        plan, rejected = None, 0
+        plan, not_stored = None, NotStored()
         if found is not None and not session.setup.simulated:
             cap = None if how.max_cost is None else Cap.of(session, batch.name, how.max_cost)
             plan = confirm_run(session, found, yes=how.yes, cap=cap, quiet=how.quiet)
         requeue(session, batch.name, how.rerun)
         if found is None or has_new_options or not found.leaves_nothing_to_store(how.rerun):
-            rejected = store_tasks(
+            not_stored = store_tasks(
                 session, batch, rerun=how.rerun, has_new_options=has_new_options, quiet=how.quiet
             )
         drop_stale_rows(session.store, batch, self.results)
         answer_duplicates(session.store, batch.name, self.results)
-        return plan, rejected
+        return plan, not_stored
 
     def _check_options(self) -> bool:
         """Whether options differ from those of the last run, which is said.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 from ..core.intake import BadLine, stored_options
 from ..core.rejects import RejectsFile
@@ -21,6 +22,13 @@ from .session import Session
 BAD_LINES_SHOWN = 20
 
 
+class NotStored(NamedTuple):
+    """Lines that gave no task, and known tasks that are in flight and so do not get their new content."""
+
+    rejected: int = 0
+    unchanged: int = 0
+
+
 def store_tasks(
     session: Session,
     batch: Batch,
@@ -28,8 +36,8 @@ def store_tasks(
     rerun: RerunOptions = NO_RERUN,
     has_new_options: bool = False,
     quiet: bool = False,
-) -> int:
-    """Store every task of the batch that is not stored yet; return how many lines were rejected.
+) -> NotStored:
+    """Store every task of the batch that is not stored yet; return how many lines were not.
 
     With `has_new_options` tasks that wait get them; those that are done, or in flight, keep theirs.
 
@@ -65,7 +73,7 @@ def store_tasks(
         session.note(line)
     if not report.added + report.existing + report.replaced + report.changed_count:
         raise InputError(f"{batch.source}: no usable tasks: {_why_none(rejected.count)}")
-    return rejected.count + (0 if updates else report.changed_count)
+    return NotStored(rejected.count, 0 if updates else report.changed_count)
 
 
 def _why_none(rejected: int) -> str:

@@ -78,6 +78,7 @@ def summary_json(totals: Totals) -> dict[str, Any]:
         "tasks": sum(summary.counts.values()),
         "answered": summary.counts.get(TaskStatus.SUCCEEDED, 0),
         "complete": progress.finished,
+        "rejected": progress.rejected,
         "statuses": {str(status): n for status, n in summary.counts.items() if n},
         "truncated": summary.tasks.truncated,
         "took_s": round(totals.elapsed_s, 3),
@@ -172,9 +173,9 @@ def total_lines(totals: Totals) -> Iterator[str]:
     total, answered = sum(summary.counts.values()), summary.counts.get(TaskStatus.SUCCEEDED, 0)
     truncated = summary.tasks.truncated
     cut = f", {truncated:,} of them truncated at max_tokens" if truncated else ""
-    yield (
-        f"{answered:,} of {plural(total, 'task')} answered{cut}; this run took {duration(totals.elapsed_s)}"
-    )
+    of_all = "" if totals.progress.rejected and answered == total else f" of {plural(total, 'task')}"
+    rejected = f", {totals.progress.rejected:,} rejected" if totals.progress.rejected else ""
+    yield f"{answered:,}{of_all} answered{cut}{rejected}; this run took {duration(totals.elapsed_s)}"
     yield _cost_line(totals)
     if summary.savings:
         # The tiers include what the attempts of killed processes may have cost.

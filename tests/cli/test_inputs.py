@@ -128,6 +128,9 @@ def test_bad_lines_are_saved_with_their_reasons_until_they_are_fixed(
     first = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
     assert first.process.returncode == 1
     assert "rejected lines with their reasons: tasks.rejects.jsonl" in first.err
+    assert "1 answered, 1 rejected; this run took" in first.out
+    again = run_script("run", "tasks.jsonl", "--json", cwd=tmp_path, env=live)
+    assert again.process.returncode == 1 and json.loads(again.out)["summary"]["rejected"] == 1
     (kept,) = read_rows(rejects)
     assert kept == {
         "line": 2,
@@ -138,6 +141,7 @@ def test_bad_lines_are_saved_with_their_reasons_until_they_are_fixed(
     tasks.write_text(tasks.read_text().replace("promt", "prompt"))
     second = run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
     assert second.process.returncode == 0, second.err
+    assert "2 of 2 tasks answered; this run took" in second.out
     assert not rejects.exists()
     assert {row["id"] for row in read_rows(tmp_path / "tasks.results.jsonl")} == {"a", "b"}
 

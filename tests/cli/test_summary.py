@@ -105,6 +105,13 @@ def test_an_incomplete_run_says_how_to_continue() -> None:
     )
 
 
+def test_the_closing_line_counts_rejected_lines() -> None:
+    found = totals(SUMMARY)
+    found.progress.rejected = 3
+    assert next(total_lines(found)).startswith("110 of 112 tasks answered, 3 rejected; this run took")
+    assert summary_json(found)["rejected"] == 3
+
+
 def test_empty_tables_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
     def printed(summary: Summary, *, quiet: bool = False) -> str:
         print_summary(totals(summary), quiet=quiet, stderr=False)
