@@ -25,7 +25,7 @@ from .state import ProviderState
 
 CANARY = "canary"
 FAILED_PROBES = 2  # of tasks, before a canary takes the place of the next
-_PROMPT = (Message("user", "Hi"),)
+PROMPT = (Message("user", "Hi"),)
 # A reasoning model spends its one token on reasoning; that is an answer too.
 _ANSWERED = (Truncated, UnusableAnswer, ContentRefused)
 
@@ -45,7 +45,7 @@ def canary_for(
 
     cheapest = models[min(range(len(models)), key=dollars)]
     return Task(
-        CANARY, "", _PROMPT, CANARY, max_tokens=1, providers=(provider.name,), models=(cheapest.name,),
+        CANARY, "", PROMPT, CANARY, max_tokens=1, providers=(provider.name,), models=(cheapest.name,),
         submitter="",
     )  # fmt: skip
 
