@@ -21,6 +21,7 @@ from ..core.intake import (
     columns_of,
     earlier_options,
     for_batch,
+    plain_name,
     read_tasks,
 )
 from ..core.results import STDOUT, ResultsFile, TableColumns, form_of, holds_simulated, refuse_special
@@ -98,7 +99,8 @@ class Batch:
         Standard output can't be resumed: each such run is a batch of its own. Raises InputError.
         """
         if output is None:
-            output = STDOUT if source == STDOUT else str(Path(source).with_suffix(".results.jsonl"))
+            beside = plain_name(Path(source)).with_suffix(".results.jsonl")
+            output = STDOUT if source == STDOUT else str(beside)
         if output != STDOUT:
             refuse_special(Path(output))
             if not _is_printable(output):

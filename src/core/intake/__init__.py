@@ -16,7 +16,7 @@ from .csv_rows import TEMPLATE_OPTION
 from .fields import TaskFields, check_batch_name
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_json, parse_object
-from .lines import MAX_LINE_BYTES, BadLine
+from .lines import MAX_LINE_BYTES, BadLine, plain_name
 from .own_columns import NO_COLUMNS, OwnColumns, of_objects, of_table
 from .pins import able_providers, check_pins, unserved_reason
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
@@ -68,6 +68,7 @@ __all__ = [
     "option_of",
     "parse_json",
     "parse_object",
+    "plain_name",
     "price_remedy",
     "read_schema",
     "read_tasks",

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from ...errors import InputError
 from .csv_rows import read_csv
 from .json_text import parse_object
-from .lines import BadLine, Line, Row, nonblank
+from .lines import BadLine, Line, Row, nonblank, plain_name
 from .openai_batch import fields_of_batch_line, looks_like_batch_line
 from .own_columns import OwnColumns, of_objects
 from .template import Template
@@ -57,7 +57,7 @@ def choose_format(
 
 
 def _format_of(source: Path | BinaryIO, first: str, template: Template | None) -> str:
-    suffix = source.suffix.lower() if isinstance(source, Path) else ""
+    suffix = plain_name(source).suffix.lower() if isinstance(source, Path) else ""
     if suffix not in SUFFIXES and template is not None:
         return CSV
     looks_like = JSONL if first.lstrip().startswith("{") else TEXT

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, BinaryIO
 
 from ...errors import InputError, unreadable
 
+PACKED = ".gz"
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a longer line is a file without line ends, not a prompt
 KEPT_CHARS = 1_000  # of a line that is too long to be kept
 JUDGED_BYTES = 8 * 1024  # the beginning of a file decides whether it is text
@@ -49,19 +52,55 @@ class Row:
 Line = tuple[int, str]
 
 
-def open_source(path: Path) -> BinaryIO:
-    """Raises InputError where the file cannot be read."""
+def plain_name(path: Path) -> Path:
+    """The name of a file without the ending of its compression."""
+    return path.with_suffix("") if path.suffix.lower() == PACKED else path
+
+
+def open_source(path: Path) -> BinaryIO | Unpacked:
+    """Unpacks `.gz` while it is read. Raises InputError where the file cannot be read."""
     try:
-        return path.open("rb")
+        file = path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: {unreadable(error)}") from error
+    return file if plain_name(path) == path else Unpacked(file)
 
 
-def numbered(stream: BinaryIO) -> Iterator[Line | BadLine]:
+class Unpacked(gzip.GzipFile):
+    """A compressed file, which it closes with itself."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self._packed = file
+
+    def close(self) -> None:
+        super().close()
+        self._packed.close()
+
+
+def numbered(stream: BinaryIO | Unpacked) -> Iterator[Line | BadLine]:
     """Numbered lines of text with their ends, blank lines included; a BOM is dropped.
 
-    Raises InputError for a file whose beginning is not text.
+    Raises InputError for a file whose beginning is not text, and for broken compression.
     """
+    return _unpacked(_numbered(stream)) if isinstance(stream, Unpacked) else _numbered(stream)
+
+
+def _unpacked(lines: Iterator[Line | BadLine]) -> Iterator[Line | BadLine]:
+    last = 0
+    try:
+        for line in lines:
+            last = line.line if isinstance(line, BadLine) else line[0]
+            yield line
+    except EOFError as error:
+        raise InputError("the gzip file is incomplete; copy or pack it again", line=last + 1) from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        is_other = isinstance(error, gzip.BadGzipFile) and not last
+        what = "not a gzip file, though its name ends in .gz" if is_other else "the gzip file is damaged"
+        raise InputError(f"{what} ({error})", line=last + 1) from error
+
+
+def _numbered(stream: BinaryIO | Unpacked) -> Iterator[Line | BadLine]:
     seen_bytes = 0
     for number in itertools.count(1):
         raw = stream.readline(MAX_LINE_BYTES + 1)
@@ -103,6 +142,6 @@ def _without_bom(raw: bytes) -> bytes:
     return raw.removeprefix(b"\xef\xbb\xbf")
 
 
-def _skip_rest(stream: BinaryIO, raw: bytes) -> None:
+def _skip_rest(stream: BinaryIO | Unpacked, raw: bytes) -> None:
     while raw and not raw.endswith(b"\n"):
         raw = stream.readline(MAX_LINE_BYTES)

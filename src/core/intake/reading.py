@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +15,7 @@ from ...records import Task
 from ...settings import Settings
 from .fields import TaskFields
 from .formats import Columns, Listeners, read_rows
-from .lines import BadLine, Row, numbered, open_source
+from .lines import BadLine, Row, Unpacked, numbered, open_source
 from .own_columns import NO_COLUMNS, OwnColumns
 from .pins import Names, check_pins, unserved_reason
 from .prices import unpriced_warning
@@ -138,8 +138,7 @@ def _all_tasks(
 ) -> Iterator[Task | BadLine]:
     builder = _Builder(context, options, on_warning)
     left = options.limit
-    with ExitStack() as stack:
-        stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
+    with _opened(source) as stream:
         listeners = Listeners(on_warning)
         for row in read_rows(source, options.fmt, options.columns, numbered(stream), listeners):
             task = row if isinstance(row, BadLine) else builder.build(row)
@@ -177,11 +176,20 @@ def columns_of(source: Path | BinaryIO, options: ReadOptions = AS_IT_IS) -> OwnC
     Raises InputError for an invalid header.
     """
     found: list[OwnColumns] = []
-    with ExitStack() as stack:
-        stream = stack.enter_context(open_source(source)) if isinstance(source, Path) else source
+    with _opened(source) as stream:
         listeners = Listeners(columns=found.append)
         next(read_rows(source, options.fmt, options.columns, numbered(stream), listeners), None)
     return found[0] if found else NO_COLUMNS
+
+
+@contextmanager
+def _opened(source: Path | BinaryIO) -> Iterator[BinaryIO | Unpacked]:
+    """The file, open for the block; a stream stays open."""
+    if isinstance(source, Path):
+        with open_source(source) as stream:
+            yield stream
+    else:
+        yield source
 
 
 class _Builder:
