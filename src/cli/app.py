@@ -105,6 +105,12 @@ def cli(context: click.Context, /, **options: bool) -> None:
     default="short",
     help="Columns of a table: your own and the answer (short, the default), or all that is known (all).",
 )
+@click.option(
+    "--order",
+    type=click.Choice(("input", "completion")),
+    help="Order of the results; input puts a finished file into it (default: input for a table, else "
+    "completion).",
+)
 @click.option("--quiet", is_flag=True, help=QUIET)
 @click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
 @click.option(
@@ -134,7 +140,7 @@ def run(context: click.Context, /, tasks: str, **options: Any) -> None:
     resume; answered tasks are never run again. Exit code 0: all were answered, 1: some were not, 2: the
     input or the configuration is wrong, 3: the database or the results can't be written now.
     """
-    from .batch import TableOptions
+    from .batch import WriteOptions
     from .rerun import RerunOptions, parse_statuses
     from .run import RunOptions
     from .run import run as run_tasks
@@ -143,9 +149,9 @@ def run(context: click.Context, /, tasks: str, **options: Any) -> None:
         parse_statuses(options.pop("retry")), options.pop("rerun_changed"), options.pop("dedupe")
     )
     pool = PoolOptions(*(options.pop(name) for name in ("strict_params", "concurrency", "cheapest")))
-    table = TableOptions(options.pop("excel_safe"), options.pop("columns") == "all")
+    writing = WriteOptions(options.pop("excel_safe"), options.pop("columns") == "all", options.pop("order"))
     reading = read_options(options)
-    how = RunOptions(source=tasks, reading=reading, table=table, rerun=rerun, pool=pool, **options)
+    how = RunOptions(source=tasks, reading=reading, writing=writing, rerun=rerun, pool=pool, **options)
     context.exit(run_tasks(context.obj, how))
 
 

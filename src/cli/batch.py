@@ -24,10 +24,19 @@ from ..core.intake import (
     plain_name,
     read_tasks,
 )
-from ..core.results import STDOUT, ResultsFile, TableColumns, form_of, holds_simulated, refuse_special
+from ..core.results import (
+    STDOUT,
+    ResultsFile,
+    TableColumns,
+    form_of,
+    holds_simulated,
+    is_table,
+    refuse_special,
+)
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
+from .input_order import InputOrder
 
 if TYPE_CHECKING:
     from ..core.store import Store
@@ -36,14 +45,23 @@ STDIN_IN_MEMORY_BYTES = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class TableOptions:
-    """How a table of results is written. `excel_safe`: without formulas; `all_columns`: all there are."""
+class WriteOptions:
+    """How results are written.
+
+    `order`: `input` or `completion`; None: that of the input for tables. `excel_safe`: a table without
+    formulas; `all_columns`: a table with all columns there are.
+    """
 
     excel_safe: bool = False
     all_columns: bool = False
+    order: str | None = None
+
+    def has_input_order(self, output: str) -> bool:
+        """Whether the results in `output` have the order of the input in the end."""
+        return is_table(output) if self.order is None else self.order == "input"
 
 
-PLAIN = TableOptions()
+PLAIN = WriteOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +73,8 @@ class Batch:
     output: str
     reading: ReadOptions = AS_IT_IS
     rejects: Path | None = None
-    table: TableOptions = PLAIN
+    writing: WriteOptions = PLAIN
+    order: InputOrder | None = None  # of the tasks as they were read, if results get that
     stdin: BinaryIO | None = None  # a copy, since it is read twice: for the plan, and to store the tasks
 
     @property
@@ -92,7 +111,7 @@ class Batch:
         now: float,
         *,
         rejects: Path | None = None,
-        table: TableOptions = PLAIN,
+        writing: WriteOptions = PLAIN,
     ) -> Batch:
         """A batch named by the full path of its output; `batch_names` makes that relative.
 
@@ -114,7 +133,8 @@ class Batch:
         if rejects is not None:
             _check_rejects(rejects, source, output)
         name = f"stdout-{int(now)}-{os.getpid()}" if output == STDOUT else str(Path(output).resolve())
-        return cls(name, source, output, reading, rejects, table, copy_of_stdin(source))
+        order = InputOrder() if writing.has_input_order(output) else None
+        return cls(name, source, output, reading, rejects, writing, order, copy_of_stdin(source))
 
 
 def _is_printable(name: str) -> bool:
@@ -153,8 +173,8 @@ def open_results(batch: Batch, notify: Callable[[str], None], *, simulated: bool
     path = Path(batch.output)
     with naming(batch.source):
         own = columns_of(batch.lines, batch.reading)
-    columns = TableColumns(own, _fields_of(batch.reading), batch.table.all_columns)
-    form = form_of(batch.output, batch.reading.fmt, excel_safe=batch.table.excel_safe, columns=columns)
+    columns = TableColumns(own, _fields_of(batch.reading), batch.writing.all_columns)
+    form = form_of(batch.output, batch.reading.fmt, excel_safe=batch.writing.excel_safe, columns=columns)
     held = None if batch.output == STDOUT else holds_simulated(path, form)
     if held is False and simulated:
         raise InputError(f"{path}: holds answers of real providers; choose another output")
@@ -179,12 +199,9 @@ def lines_of(
 ) -> Iterator[Task | BadLine]:
     """The tasks of the file, and the lines that are none."""
     with naming(batch.source):
-        yield from read_tasks(
-            batch.lines,
-            TaskContext(batch.name, settings, now),
-            batch.reading,
-            on_warning=on_warning,
-        )
+        context = TaskContext(batch.name, settings, now)
+        lines = read_tasks(batch.lines, context, batch.reading, on_warning=on_warning)
+        yield from lines if batch.order is None else batch.order.recorded(lines)
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from ..core.clock import Clock
 from ..core.intake import AS_IT_IS, ReadOptions, changes
 from ..core.plans import later_choices, substitutions
 from ..core.results import ResultsFile
+from ..errors import InputError, StoreError
 from ..logging_setup import set_up_logging
 from ..records import NANOS_PER_USD
-from .batch import PLAIN, Batch, TableOptions, open_results
+from .batch import PLAIN, Batch, WriteOptions, open_results
 from .batch_names import named
 from .config_warnings import print_config_warnings
 from .confirm import Cap, confirm_run
@@ -60,7 +61,7 @@ class RunOptions:
     output: str | None = None
     reading: ReadOptions = AS_IT_IS
     rejects: Path | None = None
-    table: TableOptions = PLAIN
+    writing: WriteOptions = PLAIN
     quiet: bool = False
     as_json: bool = False
     agent_prompts: bool = False
@@ -85,7 +86,7 @@ def run(options: Options, how: RunOptions) -> int:
         how.reading,
         clock.now(),
         rejects=how.rejects,
-        table=how.table,
+        writing=how.writing,
     )
     with ExitStack() as stack:
         results = stack.enter_context(open_results(batch, console.note, simulated=setup.simulated))
@@ -118,6 +119,7 @@ class _Run:
         has_ended = progress.finished
         log.info("run begins", extra=_log_fields("run_begins", self.batch, progress))
         spent = None if has_ended else self._answer(progress)
+        self._arrange(progress)
         log.info("run ends", extra=_log_fields("run_ends", self.batch, progress))
         close_run(session, self.batch, self.results, progress, spent, quiet=how.quiet or has_ended)
         answered = progress.answered == progress.total and not any(not_stored)
@@ -194,9 +196,10 @@ class _Run:
             watch_server(session, server, name, progress, quiet=how.quiet)
             self._reconcile()
             return None
+        is_held = self.results.path is None and self.batch.order is not None
         report = run_orchestrator(
             session,
-            ResultSink(progress, session.note, name, self.results, self._reconcile),
+            ResultSink(progress, session.note, name, None if is_held else self.results, self._reconcile),
             OrchestratorOptions(
                 batch=name,
                 agent_prompts=how.agent_prompts,
@@ -204,9 +207,22 @@ class _Run:
             ),
             quiet=how.quiet,
         )
-        if session.store.result_sync.stale(name):  # rows that were queued again on the pages meanwhile
+        # Rows may have been queued again on the pages meanwhile.
+        if is_held or session.store.result_sync.stale(name):
             self._reconcile()
         return report.spent
+
+    def _arrange(self, progress: ProgressCounts) -> None:
+        """Put the rows of a finished file into the order of the input, if that is wanted."""
+        order = self.batch.order
+        if order is None or not progress.finished:
+            return
+        if self.batch.reading.is_partial and order.count < (progress.total or 0):
+            return  # the order of the other rows is not known
+        try:
+            self.results.arrange(order)
+        except (StoreError, InputError) as error:
+            self.session.note(f"{error}: its rows are complete, but in the order of completion")
 
     def _reconcile(self) -> None:
         reconcile(self.session.store, self.batch, self.results, self.session.note)

@@ -60,6 +60,11 @@ class ReadOptions:
         check_pins(self.defaults.models, self.only, settings)
 
     @property
+    def is_partial(self) -> bool:
+        """Whether some tasks of the file may be left out."""
+        return self.limit is not None or self.sample is not None
+
+    @property
     def columns(self) -> Columns:
         """What the columns of a CSV file, or the keys of an object, mean."""
         return Columns(self.template, self.id_column)

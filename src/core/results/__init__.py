@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .csv_table import csv_line, guard
 from .file import STDOUT, ResultsFile, holds_simulated, refuse_special
-from .forms import Form, form_of
+from .forms import Form, form_of, is_table
 from .jsonl import encode_row
 from .rows import attempt_row, latency_s, result_row, usage_row, usd
 from .table_columns import ATTEMPTS, COLUMNS, METADATA, USAGE, TableColumns, flat_row
@@ -30,6 +30,7 @@ __all__ = [
     "form_of",
     "guard",
     "holds_simulated",
+    "is_table",
     "latency_s",
     "refuse_special",
     "result_row",

@@ -7,7 +7,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
@@ -15,11 +15,9 @@ from ...control_characters import terminal_safe
 from ...errors import ConfigError, InputError, StoreError
 from ...records import Result
 from .forms import Form, form_of
+from .rewriting import RowOrder, copy_without, write_all
 
 STDOUT = "-"
-ROWS_AT_ONCE = 500  # in memory while a file is rewritten
-
-Piece = tuple[bytes, dict[str, Any] | None]
 
 
 class ResultsFile:
@@ -97,21 +95,45 @@ class ResultsFile:
         """
         if self.path is None or not ids:
             return 0
-        aside = self.path.with_name(f".{self.path.name}.new")
-        new = _open_locked(aside)
-        try:
-            shutil.copymode(self.path, aside)
-            dropped, size = _copy_without(self._form.pieces(self.path), new, ids)
+        with self._beside(self.path) as (aside, new):
+            dropped, size = copy_without(self._form.pieces(self.path), new, ids)
             if dropped:
                 self._replace(aside, self.path, new)
                 self._end = size
+        return dropped
+
+    def arrange(self, ids: Iterable[str]) -> bool:
+        """Put the rows into the order of `ids`, and others after them; returns whether any was moved.
+
+        The file is replaced as a whole, as by `drop`. Raises StoreError or InputError, and changes nothing
+        then.
+        """
+        if self.path is None:
+            return False
+        order = RowOrder(self._form.pieces(self.path), ids)
+        if order.is_kept:
+            return False
+        with self._beside(self.path) as (aside, new):
+            size = order.copy(self.path, new)
+            self._replace(aside, self.path, new)
+            self._end = size
+        return True
+
+    @contextmanager
+    def _beside(self, path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+        """An empty file in the same folder, which is removed unless it replaces this one."""
+        aside = path.with_name(f".{path.name}.new")
+        new = _open_locked(aside)
+        try:
+            shutil.copymode(path, aside)
+            os.ftruncate(new.fileno(), 0)  # of an earlier crash
+            yield aside, new
         except OSError as error:
             raise StoreError(f"{self.name} cannot be rewritten ({error.strerror or error})") from error
         finally:
             if self._file is not new:
                 new.close()
                 aside.unlink(missing_ok=True)
-        return dropped
 
     @property
     def is_there(self) -> bool:
@@ -159,7 +181,7 @@ class ResultsFile:
     def _write(self, data: bytes) -> None:
         if self.path is None and self._file.isatty():
             data = terminal_safe(data.decode()).encode()
-        _write_all(self._file, data)
+        write_all(self._file, data)
         self._file.flush()
         if self.path is not None:
             if self._fsync:
@@ -237,32 +259,6 @@ def refuse_special(path: Path) -> None:
         return
     what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
     raise InputError(f"{path}: is {what}; results need a regular file, or - for standard output")
-
-
-def _copy_without(pieces: Iterable[Piece], new: BinaryIO, ids: Collection[str]) -> tuple[int, int]:
-    """Copy all rows but those of `ids` to `new`. Returns how many were left out, and its length."""
-    os.ftruncate(new.fileno(), 0)  # of an earlier crash
-    dropped = size = 0
-    kept: list[bytes] = []
-    for piece, row in pieces:
-        if row is not None and str(row["id"]) in ids:
-            dropped += 1
-            continue
-        kept.append(piece)
-        if len(kept) == ROWS_AT_ONCE:
-            size += _write_all(new, b"".join(kept))
-            kept.clear()
-    size += _write_all(new, b"".join(kept))
-    os.fsync(new.fileno())
-    return dropped, size
-
-
-def _write_all(file: BinaryIO, data: bytes) -> int:
-    """Write all of `data`: an unbuffered file may write only a part at once."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
-    return len(data)
 
 
 def _lock(descriptor: int) -> None:

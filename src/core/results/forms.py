@@ -43,6 +43,11 @@ class Form(Protocol):
         """
 
 
+def is_table(output: str) -> bool:
+    """Whether a results file of this name has columns."""
+    return Path(output).suffix.lower() in CsvForm.DELIMITERS
+
+
 def form_of(
     output: str,
     fmt: str | None = None,
