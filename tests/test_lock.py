@@ -33,7 +33,7 @@ def pins(name: str) -> dict[str, set[str]]:
     return found
 
 
-LEAST = {"runtime": 40, "test": 40, "dev": 40, "postgresql": 2}  # packages
+LEAST = {"runtime": 40, "test": 40, "dev": 40, "postgresql": 2, "parquet": 1}  # packages
 every_lock = pytest.mark.parametrize("name", LEAST)
 
 
@@ -49,7 +49,9 @@ def test_the_lock_satisfies_the_requirements(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize(("larger", "smaller"), [("test", "runtime"), ("dev", "test"), ("dev", "postgresql")])
+@pytest.mark.parametrize(
+    ("larger", "smaller"), [("test", "runtime"), ("dev", "test"), ("dev", "postgresql"), ("dev", "parquet")]
+)
 def test_a_lock_holds_all_that_the_one_below_it_holds(larger: str, smaller: str) -> None:
     found, below = pins(larger), pins(smaller)
     assert {name: found.get(name) for name in below} == below, RENEW

@@ -76,7 +76,9 @@ def test_it_needs_what_the_requirements_name(installed: Path) -> None:
     needed = {Requirement(line) for line in metadata(installed).requires or []}
     assert {each for each in needed if not each.marker} == set(wanted("runtime"))
     extras = {str(each) for each in needed if each.marker}
-    assert extras == {f'{each}; extra == "postgresql"' for each in wanted("postgresql")}
+    assert extras == {
+        f'{each}; extra == "{extra}"' for extra in ("postgresql", "parquet") for each in wanted(extra)
+    }
 
 
 def test_types_are_published_and_no_compiled_files(installed: Path) -> None:

@@ -1,4 +1,4 @@
-"""CSV files: columns named like a field of a task set that field, the others are metadata of the task.
+"""Tables: columns named like a field of a task set that field, the others are metadata of the task.
 
 With a template all columns are data, except `id` and columns such as `task.priority` or `task.system`. An
 empty cell leaves its field unset.
@@ -11,9 +11,9 @@ from typing import Any
 
 from ...errors import InputError, hint
 from .csv_cells import value_of
-from .csv_records import Record, Records
+from .csv_records import Record
 from .fields import TaskFields
-from .lines import BadLine, Line, Row
+from .lines import BadLine, Row
 from .own_columns import OwnColumns, of_table
 from .template import Template
 from .validation_messages import near_key, shown
@@ -23,21 +23,21 @@ PREFIX = "task."  # before the name of a field, with a template
 TEMPLATE_OPTION = "(--prompt-file)"  # how to give a template; a page replaces it by the name of its field
 
 
-def read_csv(
-    lines: Iterator[Line | BadLine],
+def read_table(
+    records: Iterator[Record | BadLine],
     *,
     template: Template | None = None,
     id_column: str | None = None,
     on_warning: Callable[[str], None] = lambda _: None,
     on_columns: Callable[[OwnColumns], None] = lambda _: None,
 ) -> Iterator[Row | BadLine]:
-    """The rows of a CSV file. `on_columns` gets the columns that return with the results.
+    """The rows of a table, whose first record is its header.
 
+    `on_columns` gets the columns that return with the results.
     `id_column`: the column with the ids, which is metadata as well; None: `id`, which is not.
 
     Raises InputError for an invalid header, and where quoting is broken beyond a row.
     """
-    records = Records(lines)
     header = next(records, None)
     if header is None:
         return

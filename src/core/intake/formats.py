@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ...errors import InputError
-from .csv_rows import read_csv
+from .csv_records import Record, Records
+from .csv_rows import read_table
 from .json_text import parse_object
-from .lines import BadLine, Line, Row, nonblank, plain_name
+from .lines import BadLine, Line, Row, Unpacked, nonblank, numbered, open_source, plain_name
 from .openai_batch import fields_of_batch_line, looks_like_batch_line
 from .own_columns import OwnColumns, of_objects
+from .parquet import is_parquet, parquet_records
 from .template import Template
 
 Lines = Iterator[Line | BadLine]
@@ -91,6 +94,27 @@ def read_rows(
     return FORMATS[chosen](lines, columns, listeners)
 
 
+def read_file(
+    source: Path | BinaryIO, fmt: str | None, columns: Columns, listeners: Listeners
+) -> Generator[Row | BadLine, None, None]:
+    """The rows of a file or a stream. Raises InputError where it cannot be read."""
+    if fmt is None and is_parquet(source):
+        yield from _read_table(parquet_records(cast(Path, source)), columns, listeners)
+        return
+    with _opened(source) as stream:
+        yield from read_rows(source, fmt, columns, numbered(stream), listeners)
+
+
+@contextmanager
+def _opened(source: Path | BinaryIO) -> Iterator[BinaryIO | Unpacked]:
+    """The file, open for the block; a stream stays open."""
+    if isinstance(source, Path):
+        with open_source(source) as stream:
+            yield stream
+    else:
+        yield source
+
+
 def _read_text(lines: Lines, _columns: Columns, listeners: Listeners) -> Iterator[Row | BadLine]:
     listeners.columns(of_objects("prompt"))
     for line in nonblank(lines):
@@ -132,8 +156,14 @@ def _with_id(row: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _read_csv(lines: Lines, columns: Columns, listeners: Listeners) -> Iterator[Row | BadLine]:
-    return read_csv(
-        lines,
+    return _read_table(Records(lines), columns, listeners)
+
+
+def _read_table(
+    records: Iterator[Record | BadLine], columns: Columns, listeners: Listeners
+) -> Iterator[Row | BadLine]:
+    return read_table(
+        records,
         template=columns.template,
         id_column=columns.ids,
         on_warning=listeners.warning,

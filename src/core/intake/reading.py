@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,8 +14,8 @@ from ...errors import InputError
 from ...records import Task
 from ...settings import Settings
 from .fields import TaskFields
-from .formats import Columns, Listeners, read_rows
-from .lines import BadLine, Row, Unpacked, numbered, open_source
+from .formats import Columns, Listeners, read_file
+from .lines import BadLine, Row
 from .own_columns import NO_COLUMNS, OwnColumns
 from .pins import Names, check_pins, unserved_reason
 from .prices import unpriced_warning
@@ -143,9 +143,8 @@ def _all_tasks(
 ) -> Iterator[Task | BadLine]:
     builder = _Builder(context, options, on_warning)
     left = options.limit
-    with _opened(source) as stream:
-        listeners = Listeners(on_warning)
-        for row in read_rows(source, options.fmt, options.columns, numbered(stream), listeners):
+    with closing(read_file(source, options.fmt, options.columns, Listeners(on_warning))) as rows:
+        for row in rows:
             task = row if isinstance(row, BadLine) else builder.build(row)
             yield task
             if left is not None and isinstance(task, Task):
@@ -181,20 +180,9 @@ def columns_of(source: Path | BinaryIO, options: ReadOptions = AS_IT_IS) -> OwnC
     Raises InputError for an invalid header.
     """
     found: list[OwnColumns] = []
-    with _opened(source) as stream:
-        listeners = Listeners(columns=found.append)
-        next(read_rows(source, options.fmt, options.columns, numbered(stream), listeners), None)
+    with closing(read_file(source, options.fmt, options.columns, Listeners(columns=found.append))) as rows:
+        next(rows, None)
     return found[0] if found else NO_COLUMNS
-
-
-@contextmanager
-def _opened(source: Path | BinaryIO) -> Iterator[BinaryIO | Unpacked]:
-    """The file, open for the block; a stream stays open."""
-    if isinstance(source, Path):
-        with open_source(source) as stream:
-            yield stream
-    else:
-        yield source
 
 
 class _Builder:
