@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,10 @@ from .helpers import clean_environment
 from .installed import installed  # noqa: F401 - a fixture
 
 clean_environment(os.environ)
+# A background job or `nohup` ignores these, and so would every process that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.dont_write_bytecode = False  # as the environment that has just been cleaned says
 no_network.install()
 _report = Path(tempfile.mkdtemp(prefix="tests-")) / "database-guard.txt"
