@@ -101,8 +101,10 @@ def on_a_terminal(typed: str, *arguments: str, cwd: Path, env: dict[str, str]) -
 
 
 def test_an_unknown_price_is_named_in_the_question(tmp_path: Path, live: dict[str, str]) -> None:
-    queue(tmp_path, live, "--model", "gpt-99", number=1)
-    refused = run_script(cwd=tmp_path, env=live)
+    (tmp_path / "own.toml").write_text('[models."gpt-99"]\napi_format = "openai"\n', encoding="utf-8")
+    own = ("--config", "own.toml")
+    queue(tmp_path, live, "--model", "gpt-99", *own, number=1)
+    refused = run_script(*own, cwd=tmp_path, env=live)
     assert refused.process.returncode == 2
     assert "1 task queued before this start: no price for gpt-99" in refused.err
 

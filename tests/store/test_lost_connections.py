@@ -110,3 +110,23 @@ def test_an_idle_connection_that_was_killed_is_replaced(emptied: Store, emptied_
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
             assert emptied.reports.task_counts()[TaskStatus.RUNNING] == 3
+
+
+def test_a_session_that_ends_inside_a_pipeline_is_a_lost_connection(emptied: Store) -> None:
+    """Then psycopg cannot leave the pipeline, and raises another error than the server's."""
+    import psycopg
+
+    def end(*_: object) -> None:
+        try:
+            raise psycopg.errors.AdminShutdown("terminating connection due to administrator command")
+        except psycopg.Error:
+            raise psycopg.OperationalError("cannot exit pipeline mode while busy")  # noqa: B904 - as psycopg does
+
+    engine = emptied.database._engine
+    sa.event.listen(engine, "do_execute", end)
+    try:
+        with pytest.raises(ConnectionLost), emptied.database.writing() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    finally:
+        sa.event.remove(engine, "do_execute", end)
+    assert emptied.leadership.leader().epoch >= 0, "the next call has a new connection"

@@ -31,6 +31,9 @@ _SQLITE_PRAGMAS = (
     "PRAGMA journal_size_limit=67108864",
 )
 READING, WRITING = "BEGIN", "BEGIN IMMEDIATE"  # in `Connection.info["begin"]`, on SQLite
+# SQLSTATEs with which PostgreSQL ends a session: by command, after a crash, at its own shutdown.
+_SESSION_ENDED = frozenset({"57P01", "57P02", "57P03"})
+_CONNECTION_EXCEPTION = "08"  # the class of errors of the connection
 _creating = threading.Lock()  # held while a database file is created
 
 
@@ -86,6 +89,7 @@ def create_engine(url: sa.URL) -> sa.Engine:
         raise ConfigError(f"PostgreSQL needs its driver: {_how_to_install_the_driver()}") from error
     if not is_sqlite:
         sa.event.listen(engine, "connect", _set_up_postgresql)
+        sa.event.listen(engine, "handle_error", _find_lost_connection)
     else:
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
@@ -129,6 +133,18 @@ def _set_up_postgresql(connection: Any, _record: object) -> None:
             f"SET lock_timeout = {int(1000 * LOCK_TIMEOUT_S)}"
         )
         connection.commit()
+
+
+def _find_lost_connection(context: sa.engine.ExceptionContext) -> None:
+    """Take a session that the server ended in the middle of a pipeline for a lost connection.
+
+    psycopg then raises an error about its pipeline, and has the server's own as its context.
+    """
+    error: BaseException | None = context.original_exception
+    while error is not None and not context.is_disconnect:
+        state = str(getattr(error, "sqlstate", None) or "")
+        context.is_disconnect = state in _SESSION_ENDED or state.startswith(_CONNECTION_EXCEPTION)
+        error = error.__cause__ or error.__context__
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
