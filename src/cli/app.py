@@ -85,7 +85,7 @@ def cli(context: click.Context, /, **options: bool) -> None:
     "-o",
     "--output",
     metavar="FILE",
-    help="Write results to FILE: a table for .csv or .tsv, else JSON Lines; - is standard output.",
+    help="Write results to FILE: a table for .csv, .tsv or .parquet, else JSON Lines; - is standard output.",
 )
 @reading
 @click.option(

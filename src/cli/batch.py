@@ -31,7 +31,10 @@ from ..core.results import (
     form_of,
     holds_simulated,
     is_table,
+    pack,
     refuse_special,
+    rows_path,
+    unpack,
 )
 from ..errors import InputError
 from ..records import Task
@@ -170,11 +173,14 @@ def open_results(batch: Batch, notify: Callable[[str], None], *, simulated: bool
     Simulated rows are no answers: a live run moves their file aside and runs every task again. A simulated
     run refuses a file with real answers.
     """
-    path = Path(batch.output)
+    path = rows_path(batch.output)
     with naming(batch.source):
         own = columns_of(batch.lines, batch.reading)
     columns = TableColumns(own, _fields_of(batch.reading), batch.writing.all_columns)
-    form = form_of(batch.output, batch.reading.fmt, excel_safe=batch.writing.excel_safe, columns=columns)
+    if batch.writing.excel_safe and path != Path(batch.output):
+        raise InputError(f"--excel-safe needs a table: end {batch.output} in .csv or .tsv")
+    form = form_of(str(path), batch.reading.fmt, excel_safe=batch.writing.excel_safe, columns=columns)
+    unpack(batch.output, own)
     held = None if batch.output == STDOUT else holds_simulated(path, form)
     if held is False and simulated:
         raise InputError(f"{path}: holds answers of real providers; choose another output")
@@ -182,7 +188,27 @@ def open_results(batch: Batch, notify: Callable[[str], None], *, simulated: bool
         aside = path.with_name(f"{path.stem}.simulated{path.suffix}")
         path.replace(aside)
         notify(f"{path}: held simulated results, which are now in {aside}; every task runs again")
-    return ResultsFile(batch.output, simulated=simulated, form=form)
+    return ResultsFile(path, simulated=simulated, form=form)
+
+
+def finish_results(batch: Batch, results: ResultsFile) -> None:
+    """Put the rows of a finished batch into the order and the form that are wanted.
+
+    Raises StoreError or InputError; then the rows are complete, but where and as they were.
+    """
+    reading, path = batch.reading, results.path
+    if batch.order is not None:
+        results.arrange(batch.order)
+    if path is not None and path != Path(batch.output):
+        with naming(batch.source):
+            own = columns_of(batch.lines, reading)
+        pack(batch.output, own)
+
+
+def place_of(batch: Batch, results: ResultsFile) -> Path | None:
+    """The file with the results; None for standard output."""
+    path = results.path
+    return path if path is None or path.exists() else Path(batch.output)
 
 
 def _fields_of(reading: ReadOptions) -> tuple[str, ...]:

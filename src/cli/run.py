@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ..core.results import ResultsFile
 from ..errors import InputError, StoreError
 from ..logging_setup import set_up_logging
 from ..records import NANOS_PER_USD
-from .batch import PLAIN, Batch, WriteOptions, open_results
+from .batch import PLAIN, Batch, WriteOptions, finish_results, open_results, place_of
 from .batch_names import named
 from .config_warnings import print_config_warnings
 from .confirm import Cap, confirm_run
@@ -119,7 +119,7 @@ class _Run:
         has_ended = progress.finished
         log.info("run begins", extra=_log_fields("run_begins", self.batch, progress))
         spent = None if has_ended else self._answer(progress)
-        self._arrange(progress)
+        self._finish_results(progress)
         log.info("run ends", extra=_log_fields("run_ends", self.batch, progress))
         close_run(session, self.batch, self.results, progress, spent, quiet=how.quiet or has_ended)
         answered = progress.answered == progress.total and not any(not_stored)
@@ -212,17 +212,17 @@ class _Run:
             self._reconcile()
         return report.spent
 
-    def _arrange(self, progress: ProgressCounts) -> None:
-        """Put the rows of a finished file into the order of the input, if that is wanted."""
-        order = self.batch.order
-        if order is None or not progress.finished:
+    def _finish_results(self, progress: ProgressCounts) -> None:
+        """Put the rows of a finished file into their order and form."""
+        batch = self.batch
+        if not progress.finished:
             return
-        if self.batch.reading.is_partial and order.count < (progress.total or 0):
-            return  # the order of the other rows is not known
+        if batch.order and batch.reading.is_partial and batch.order.count < (progress.total or 0):
+            batch = replace(batch, order=None)  # the order of the other rows is not known
         try:
-            self.results.arrange(order)
+            finish_results(batch, self.results)
         except (StoreError, InputError) as error:
-            self.session.note(f"{error}: its rows are complete, but in the order of completion")
+            self.session.note(f"{error}: no result is missing, but their order or form is not the final one")
 
     def _reconcile(self) -> None:
         reconcile(self.session.store, self.batch, self.results, self.session.note)
@@ -260,12 +260,13 @@ def close_run(
         simulated=session.setup.simulated,
         substitutions=substitutions(progress.named, settings) + later_choices(progress.of_orders, settings),
     )
-    on_stderr = results.path is None
+    place = place_of(batch, results)
+    on_stderr = place is None
     if session.console.as_json:
-        print_summary_json(totals, results.path, stderr=on_stderr)
+        print_summary_json(totals, place, stderr=on_stderr)
         return
     print_summary(totals, quiet=quiet, stderr=on_stderr)
-    if results.path is not None:
+    if place is not None:
         rest = "" if progress.finished else f" (incomplete: {how_to_continue(totals.summary, spent)})"
-        sys.stdout.write(f"results: {results.path}{rest}\n")
+        sys.stdout.write(f"results: {place}{rest}\n")
         sys.stdout.flush()

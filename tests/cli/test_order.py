@@ -52,7 +52,7 @@ def test_a_table_is_put_in_order_by_default_and_a_failure_to_do_so_loses_nothing
     (tmp_path / ".out.csv.new").mkdir()
     failed = run_script("run", "t.csv", "-o", "out.csv", cwd=tmp_path)
     assert failed.process.returncode == 0 and (tmp_path / "out.csv").read_bytes() == before
-    assert "is a folder" in failed.err and "complete, but in the order of completion" in failed.err
+    assert "is a folder" in failed.err and "no result is missing, but their order" in failed.err
     (tmp_path / ".out.csv.new").rmdir()
     rerun = run_script("run", "t.csv", "-o", "out.csv", cwd=tmp_path)
     assert "nothing to do" in rerun.err and ids(tmp_path / "out.csv") == names[::-1]

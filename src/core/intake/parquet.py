@@ -27,16 +27,22 @@ def is_parquet(source: object) -> bool:
     return isinstance(source, Path) and source.suffix.lower() == SUFFIX
 
 
-def parquet_records(path: Path) -> Iterator[Record | BadLine]:
-    """The names of the columns as the first record, then the rows, which count from 1. Raises InputError."""
+def load_pyarrow(path: Path) -> tuple[Any, Any]:
+    """`pyarrow` and `pyarrow.parquet`. Raises InputError if they are not installed."""
     try:
-        import pyarrow as pa
-        from pyarrow.parquet import ParquetFile
+        import pyarrow
+        import pyarrow.parquet
     except ImportError as error:
         raise InputError(f"{path}: Parquet files need pyarrow: {INSTALL}") from error
+    return pyarrow, pyarrow.parquet
+
+
+def parquet_records(path: Path) -> Iterator[Record | BadLine]:
+    """The names of the columns as the first record, then the rows, which count from 1. Raises InputError."""
+    pa, parquet = load_pyarrow(path)
     number = 0
     try:
-        with path.open("rb") as stream, ParquetFile(stream) as file:
+        with path.open("rb") as stream, parquet.ParquetFile(stream) as file:
             names = [str(name) for name in file.schema_arrow.names]
             yield Record(1, names, "")
             for batch in file.iter_batches(ROWS_AT_ONCE):

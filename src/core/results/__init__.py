@@ -11,6 +11,7 @@ from .csv_table import csv_line, guard
 from .file import STDOUT, ResultsFile, holds_simulated, refuse_special
 from .forms import Form, form_of, is_table
 from .jsonl import encode_row
+from .parquet_file import pack, rows_path, unpack
 from .rows import attempt_row, latency_s, result_row, usage_row, usd
 from .table_columns import ATTEMPTS, COLUMNS, METADATA, USAGE, TableColumns, flat_row
 
@@ -32,8 +33,11 @@ __all__ = [
     "holds_simulated",
     "is_table",
     "latency_s",
+    "pack",
     "refuse_special",
     "result_row",
+    "rows_path",
+    "unpack",
     "usage_row",
     "usd",
 ]

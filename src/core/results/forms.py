@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ...errors import InputError
 from ...records import Result
+from ..intake.parquet import is_parquet
 from .csv_table import CsvForm
 from .jsonl import JsonLines
 from .openai_batch import BatchRows
@@ -17,7 +18,7 @@ OPENAI_BATCH = "openai-batch"
 _ANY = TableColumns()
 # Suffixes of other formats. A program that opens such a file by its suffix could not read JSON Lines.
 NOT_WRITTEN = (
-    *(".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet", ".feather", ".arrow", ".orc", ".avro"),
+    *(".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".feather", ".arrow", ".orc", ".avro"),
     *(".pkl", ".pickle", ".npy", ".h5", ".db", ".sqlite", ".sqlite3", ".duckdb", ".pdf", ".docx"),
     *(".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz"),
 )
@@ -45,7 +46,8 @@ class Form(Protocol):
 
 def is_table(output: str) -> bool:
     """Whether a results file of this name has columns."""
-    return Path(output).suffix.lower() in CsvForm.DELIMITERS
+    path = Path(output)
+    return is_parquet(path) or path.suffix.lower() in CsvForm.DELIMITERS
 
 
 def form_of(
@@ -62,7 +64,9 @@ def form_of(
             if is_given:
                 raise InputError(f"{option} needs a table: end {output} in .csv or .tsv")
     if suffix in NOT_WRITTEN:
-        raise InputError(f"{output}: {suffix} files are not supported; end the name in .jsonl, .csv or .tsv")
+        raise InputError(
+            f"{output}: {suffix} files are not supported; end the name in .jsonl, .csv, .tsv or .parquet"
+        )
     if fmt == OPENAI_BATCH:
         if suffix in CsvForm.DELIMITERS:
             raise InputError(f"{output}: {OPENAI_BATCH} rows are JSON Lines; end the name in .jsonl")
