@@ -171,8 +171,11 @@ def test_rows_whose_connection_always_breaks_end_and_leave_the_others_alone(tmp_
     assert done.process.returncode == 1
     good_done_s = max(at for at, prompt in moments if prompt not in faults) - moments[0][0]
     assert good_done_s < 10.0
-    for prompt in faults:  # a call costs no attempt while the network may be what broke it
-        assert 3 <= calls.prompts.count(prompt) <= 2 * 3
+    assert moments[-1][0] - moments[0][0] < 20.0
+    # A call costs no attempt while the network may be what broke it: until a health check is answered,
+    # if no call beside it is.
+    for prompt in faults:
+        assert 3 <= calls.prompts.count(prompt) <= 3 * 3
 
 
 def test_a_rejected_key_ends_the_run_within_seconds_and_is_named(tmp_path: Path) -> None:
