@@ -186,7 +186,10 @@ def test_a_cell_that_does_not_fit_its_column_is_reported(
 
 
 HEADERS = {
-    "no prompt": ("id,question", "no column 'prompt' among 'id', 'question', or fill a template"),
+    "no prompt": (
+        "id,question",
+        "no column 'prompt' among 'id', 'question'; put columns into a prompt (--prompt or --prompt-file)",
+    ),
     "another spelling": ("id,Prompt", "no column 'prompt' among 'id', 'Prompt'; rename 'Prompt'"),
     "a slip": ("prompt,temprature", "unknown column 'temprature'; did you mean 'temperature'? Rename it"),
     "spaces": ("prompt,Max Tokens", "unknown column 'Max Tokens'; did you mean 'max_tokens'?"),

@@ -20,7 +20,7 @@ from .validation_messages import near_key, shown
 
 PROMPT_KEYS = ("prompt", "messages")
 PREFIX = "task."  # before the name of a field, with a template
-TEMPLATE_OPTION = "(--prompt-file)"  # how to give a template; a page replaces it by the name of its field
+TEMPLATE_OPTION = "(--prompt or --prompt-file)"  # a page replaces it by the name of its field
 
 
 def read_table(
@@ -88,8 +88,8 @@ class _Columns:
             near = next((name for name in self._names if near_key(name, PROMPT_KEYS)), "")
             raise InputError(
                 f"no column 'prompt' among {', '.join(map(repr, self._names))}"
-                + (f"; rename {near!r}" if near else "")
-                + f", or fill a template {TEMPLATE_OPTION}",
+                + (f"; rename {near!r}, or" if near else ";")
+                + f" put columns into a prompt {TEMPLATE_OPTION}",
                 line=line,
             )
 
