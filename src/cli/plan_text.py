@@ -119,7 +119,7 @@ def _advice(plan: Plan) -> Iterator[str]:
     """A limit that bounds the cost, where answers could be far longer than they usually are."""
     if plan.is_wide:
         yield (
-            f"{money(plan.highest_nanos)} only if every answer is as long as allowed; "
+            f"at most {money(plan.highest_nanos)} because answers may be far longer than usual; "
             f"--max-tokens {plan.usual_max_tokens or 'N'} lowers that"
         )
 
@@ -177,7 +177,7 @@ def _caveats(plan: Plan) -> Iterator[str]:
         why = "no provider can serve them, or their deadline is too near"
         yield f"{plural(failed, 'task')} can't be answered: {why}"
     if not plan.from_records:
-        yield "no calls are recorded yet: this assumes answers of the usual length and speed"
+        yield "too few answers are recorded yet: this assumes answers of the usual length and speed"
 
 
 def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str, Any]:

@@ -108,6 +108,7 @@ class _Ledger:
         line["calls"] += 1
         line["prompt_tokens"] += answer.usage.prompt_tokens
         line["output_tokens"] += answer.usage.output_tokens
+        line["allowed_tokens"] += placement.max_tokens
         if price is None:
             line["unpriced_calls"] += 1
         else:

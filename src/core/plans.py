@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from ..records import Task, TaskStatus, WaitReason
 from ..settings import Settings
 
-FAR_ABOVE = 2.0  # x the expected cost: from here on a plan suggests a limit for answers
+FAR_ABOVE = 2.0  # x the expected cost and answers: from here on a plan suggests a limit for answers
+WORTH_A_LIMIT_NANOS = 10_000_000  # 1 cent: what costs less at most needs no limit
 ROOM = 2.0  # x the mean length of answers, which few of them exceed
 PLANNED_AT_MOST = 20_000  # tasks that run through virtual time: some seconds
 
@@ -29,6 +30,7 @@ class CostLine:
     expected_nanos: int = 0
     highest_nanos: int = 0
     unpriced_calls: int = 0  # of `calls`; their cost is in no sum
+    allowed_tokens: int = 0  # of output, if every answer is as long as allowed
     done_s: float = 0.0  # when its last answer is expected, seconds after the first call
 
     @property
@@ -47,6 +49,7 @@ _NUMBERS = (
     "calls",
     "prompt_tokens",
     "output_tokens",
+    "allowed_tokens",
     "low_nanos",
     "expected_nanos",
     "highest_nanos",
@@ -113,7 +116,7 @@ class Plan:
     bottlenecks: tuple[tuple[WaitReason, float], ...]  # (what tasks wait for, seconds), the longest first
     spans: tuple[WaitSpan, ...]  # the same in the order of time
     unknown_limits: tuple[str, ...]  # providers of which no limit is known
-    from_records: bool  # whether earlier calls are recorded
+    from_records: bool  # whether enough earlier answers are recorded
     sampled: int = 1
     substitutions: tuple[Substitution, ...] = ()
 
@@ -156,17 +159,32 @@ class Plan:
         return found
 
     @property
+    def allowed_tokens(self) -> int:
+        """Of output over all calls, if every answer is as long as allowed."""
+        return sum(line.allowed_tokens for line in self.lines)
+
+    @property
     def is_wide(self) -> bool:
-        """Whether most of the highest cost is for answers far longer than those that are expected."""
-        return self.highest_nanos > FAR_ABOVE * self.expected_nanos > 0
+        """Whether much of the highest cost is for answers far longer than those that are expected."""
+        return (
+            self.highest_nanos >= max(WORTH_A_LIMIT_NANOS, FAR_ABOVE * self.expected_nanos)
+            and self.allowed_tokens > FAR_ABOVE * self.output_tokens > 0
+            and (not self.from_records or self._roomy_tokens < self._most_allowed)
+        )
 
     @property
     def usual_max_tokens(self) -> int | None:
         """A limit that leaves recorded answers room to spare; None without records, or unless `is_wide`."""
+        return self._roomy_tokens if self.from_records and self.is_wide else None
+
+    @property
+    def _roomy_tokens(self) -> int:
         most = max((line.output_tokens / line.calls for line in self.lines if line.calls), default=0.0)
-        if not (most and self.from_records and self.is_wide):
-            return None
-        return max(64, 1 << math.ceil(math.log2(ROOM * most)))
+        return max(64, 1 << math.ceil(math.log2(ROOM * max(1.0, most))))
+
+    @property
+    def _most_allowed(self) -> float:
+        return max((line.allowed_tokens / line.calls for line in self.lines if line.calls), default=0.0)
 
     @property
     def done_at(self) -> float:

@@ -119,7 +119,8 @@ def test_a_cap_that_pays_for_the_plan_answers_the_question(
 def test_a_plan_suggests_a_limit_by_the_answers_so_far(tmp_path: Path, live: dict[str, str]) -> None:
     rows(tmp_path, 5)
     first = run_script("plan", "tasks.jsonl", cwd=tmp_path, env=live)
-    assert "only if every answer is as long as allowed; --max-tokens N lowers that" in first.out
+    assert "because answers may be far longer than usual; --max-tokens N lowers that" in first.out
+    assert "too few answers are recorded yet" in first.out
     run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
     later = run_script("plan", "tasks.jsonl", cwd=tmp_path, env=live)
     suggested = re.search(r"--max-tokens (\d+) lowers that", later.out)
@@ -129,6 +130,7 @@ def test_a_plan_suggests_a_limit_by_the_answers_so_far(tmp_path: Path, live: dic
     bounded = run_script(
         "plan", "tasks.jsonl", "--max-tokens", suggested[1], "--json", cwd=tmp_path, env=live
     )
+    assert json.loads(bounded.out)["usual_max_tokens"] is None, "there is nothing left to suggest"
     assert (
         json.loads(bounded.out)["highest_usd"]
         < json.loads(run_script("plan", "tasks.jsonl", "--json", cwd=tmp_path, env=live).out)["highest_usd"]

@@ -50,6 +50,26 @@ def test_lines_add_up_and_low_is_below_expected_is_below_highest() -> None:
     assert plan.unknown_limits == ("anthropic", "openai", "gemini")
 
 
+@pytest.mark.parametrize(
+    ("count", "max_tokens", "records", "is_wide", "suggested"),
+    [
+        (100, 4000, EVERYWHERE, True, 512),
+        (100, 512, EVERYWHERE, False, None),
+        (100, 80, EVERYWHERE, False, None),
+        (100, 4000, {}, True, None),
+        (1, 400, EVERYWHERE, False, None),
+    ],
+    ids=["far longer", "as suggested", "shorter", "no records", "below a cent"],
+)
+def test_a_limit_for_answers_is_suggested_only_where_it_lowers_the_cost(
+    count: int, max_tokens: int, records: Any, is_wide: bool, suggested: int | None
+) -> None:
+    tasks = [replace(task, max_tokens=max_tokens) for task in some(count)]
+    plan = planned(tasks, {"openai": {}}, records)
+    assert plan.allowed_tokens == count * max_tokens
+    assert (plan.is_wide, plan.usual_max_tokens) == (is_wide, suggested)
+
+
 def test_a_configured_limit_is_the_bottleneck_and_determines_the_time() -> None:
     plan = planned(some(300), {"openai": {"requests_per_minute": 120, "burst_s": 1.0}})
     assert plan.start_s == API_FORMATS["openai"].warm_up_s
