@@ -55,7 +55,8 @@ class RealAgent:
         """The placement as a request: parameters that the model does not take are left out."""
         task = placement.task
         config = self._settings.lookup_model(placement.model)
-        unsent = self._settings.unsent(placement.provider, placement.model, task.parameters)
+        given = task.parameters
+        unsent = self._settings.unsent(placement.provider, placement.model, given) if given else {}
         messages = self._messages(task.messages)
         as_written = messages is task.messages  # an agent's system prompt changes the shared prefix
         return CompletionRequest(
