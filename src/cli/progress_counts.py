@@ -36,6 +36,7 @@ class ProgressCounts:
         self.total = None if counts is None else sum(counts.values())
         self.statuses = Counter({s: n for s, n in (counts or {}).items() if s not in OPEN_STATUSES})
         self.before = self.done  # finished by an earlier run
+        self.nanos_before = 0  # that earlier runs have cost
         self.rejected = 0  # lines of the file that gave no task
         self.truncated = 0
         self.by_provider: Counter[str] = Counter()

@@ -134,6 +134,7 @@ def _provider_json(provider: ProviderSnapshot, progress: ProgressCounts) -> dict
 
 def state_text(provider: ProviderSnapshot, now: float) -> str:
     """`limited (12 s)`: the state, and how long it lasts if that is known."""
+    state = humanise(provider.state)
     if provider.until is not None and provider.until > now:
-        return f"{provider.state} ({duration(provider.until - now)})"
-    return provider.state
+        return f"{state} ({duration(provider.until - now)})"
+    return state

@@ -252,6 +252,7 @@ def close_run(
     from .summary import Totals, how_to_continue, print_summary, print_summary_json
 
     settings = session.setup.settings
+    homes = {agent.home for agent in settings.agents}
     totals = Totals(
         session.store.reports.summary(batch.name),
         progress,
@@ -259,6 +260,7 @@ def close_run(
         elapsed_s=session.now() - progress.started_at,
         simulated=session.setup.simulated,
         substitutions=substitutions(progress.named, settings) + later_choices(progress.of_orders, settings),
+        agents_are_home=homes <= session.setup.called,
     )
     place = place_of(batch, results)
     on_stderr = place is None

@@ -164,7 +164,9 @@ class _RejectedLines:
 
 def resume(session: Session, batch: Batch, results: ResultsFile) -> ProgressCounts:
     """The counts of the batch, beginning with the tasks that are finished; prints how many these are."""
-    progress = ProgressCounts(session.store.reports.summary(batch.name).counts, session.now())
+    before = session.store.reports.summary(batch.name)
+    progress = ProgressCounts(before.counts, session.now())
+    progress.nanos_before = before.cost_nanos
     if not progress.done:
         return progress
     left = (progress.total or 0) - progress.done

@@ -44,6 +44,7 @@ class Totals:
     elapsed_s: float
     simulated: bool
     substitutions: Sequence[Substitution] = ()
+    agents_are_home: bool = True  # whether each agent's home provider is configured
 
 
 def print_summary(totals: Totals, *, quiet: bool, stderr: bool) -> None:
@@ -53,8 +54,9 @@ def print_summary(totals: Totals, *, quiet: bool, stderr: bool) -> None:
         screen.print()
         screen.print(fitting(screen, partial(model_table, summary), SPARE_COLUMNS))
         screen.print()
-        screen.print(agent_table(summary))
-        screen.print()
+        if totals.agents_are_home:  # else names such as `gemini-scout` stand for calls of other providers
+            screen.print(agent_table(summary))
+            screen.print()
     for line in total_lines(totals):
         screen.print(line, soft_wrap=True)
     for each in totals.substitutions:
@@ -215,6 +217,8 @@ def how_to_continue(summary: Summary, spent: BudgetRule | None) -> str:
 def _cost_line(totals: Totals) -> str:
     summary, calls = totals.summary, totals.summary.calls
     text = f"cost: {_cost(calls)}" + (" (simulated: nothing was spent)" if totals.simulated else "")
+    if before := totals.progress.nanos_before:
+        text += f", {money(calls.cost_nanos - before)} of it in this run"
     if calls.uncertain_nanos:
         text += f", and up to {money(calls.uncertain_nanos)} for calls that were cut off and may be billed"
     if calls.unknown_cost_calls:

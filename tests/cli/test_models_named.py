@@ -73,7 +73,7 @@ def test_no_provider_is_shown_that_is_not_configured(tmp_path: Path) -> None:
     (tmp_path / "one.toml").write_text("[providers.gemini]\nenabled = false\n")
     rows(tmp_path)
     shown = in_terminal("run", "tasks.jsonl", "--config", "one.toml", cwd=tmp_path)
-    assert not re.search(r"(?m)^gemini ", shown) and "gemini-3" not in shown
+    assert "gemini" not in shown
     assert re.search(r"(?m)^anthropic +healthy", shown) and "claude-sonnet-5-5" in shown
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import sqlite3
@@ -197,6 +198,10 @@ def test_the_same_command_repeats_no_call_and_completes_the_file(
     rerun = run_script(*command, cwd=tmp_path, env=live)
     assert rerun.process.returncode == 0, rerun.err
     assert "5 of 6 tasks already done; 1 left" in rerun.err
+    costs = [row["cost_usd"] for row in read_rows(tmp_path / "out.jsonl")]
+    line = re.search(r"cost: \$([\d.]+), \$([\d.]+) of it in this run;", rerun.out)
+    assert line, rerun.out
+    assert [float(part) for part in line.groups()] == pytest.approx([sum(costs), costs[-1]], abs=1e-4)
     assert sorted(ids(tmp_path / "out.jsonl")) == ["new", "t0", "t1", "t2", "t3", "t4"]
     assert simulator.stats()["openai"]["calls"] == 6
 

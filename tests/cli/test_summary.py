@@ -124,6 +124,22 @@ def test_empty_tables_are_not_printed(capsys: pytest.CaptureFixture[str]) -> Non
         assert text.startswith("110 of 112 tasks answered")
 
 
+@pytest.mark.parametrize("are_home", [True, False])
+def test_agents_are_listed_only_if_all_their_providers_are_configured(
+    capsys: pytest.CaptureFixture[str], are_home: bool
+) -> None:
+    called = replace(SUMMARY, models={("openai", "gpt-x"): SUMMARY.calls}, agents={"gemini-scout": ALL})
+    print_summary(replace(totals(called), agents_are_home=are_home), quiet=False, stderr=False)
+    assert ("gemini-scout" in capsys.readouterr().out) is are_home
+
+
+def test_a_resumed_run_says_what_it_cost_itself() -> None:
+    found = totals(SUMMARY)
+    assert "in this run" not in "\n".join(total_lines(found))
+    found.progress.nanos_before = 9 * USD
+    assert "cost: $11.00, $2.00 of it in this run; 15 % less" in "\n".join(total_lines(found))
+
+
 def test_an_unknown_price_hides_savings() -> None:
     for unknown in (
         replace(ALL, unknown_baseline_tasks=1),
