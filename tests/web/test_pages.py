@@ -216,6 +216,18 @@ def test_the_end_of_an_event_is_shown_and_in_its_json(
     assert "gemini: quota spent, for another 2 h (5.0 s ago)" in needs
 
 
+def test_tasks_of_a_spent_cap_have_no_finish_time(
+    filled: FilledState, store: Store, client: FlaskClient
+) -> None:
+    balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
+    cap = WaitingFor(12, None, WaitReason(RefusalKind.BUDGET_SPENT, "", "cap of batch out.csv", "batch"))
+    snapshot = replace(balancer.snapshot(filled.now), waiting_for=(cap,), waiting=12)
+    store.orchestrators.heartbeat(ME, now=filled.now, snapshot=snapshot)
+    view = client.get("/api/dashboard").json
+    assert view["left_s"] is None and view["held"]["until"] is None
+    assert "12 held by cap of batch out.csv: exhausted until it is raised" in client.get("/").text
+
+
 @pytest.mark.parametrize(("blocked", "left"), [(1, True), (12, False)], ids=["one of many", "all"])
 def test_the_finish_time_excludes_held_tasks_and_names_the_reason(
     filled: FilledState, store: Store, client: FlaskClient, blocked: int, left: bool

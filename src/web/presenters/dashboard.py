@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 from ...core.event_text import times_of
 from ...core.store import EventRow, Summary, TierSavings
 from ...formatting import count, duration, percent, plural
-from ...records import Event, ProviderCondition, TaskStatus
+from ...records import Event, ProviderCondition, RefusalKind, TaskStatus
 from ..context import AppContext
 from ..template_filters import state_word, time_left
 from .budgets import BudgetView, budget_views
-from .pool import PoolView, ProviderView, pool_view
+from .pool import PoolView, ProviderView, WaitView, pool_view
 from .usage import DAY_S, Totals, midnight, totals
 
 RATE_WINDOW_S = 300.0
@@ -84,8 +85,12 @@ class HeldTasks:
 
     tasks: int
     what: str
-    until: float
+    until: float | None  # None: a spent cap, which does not reset
     budget_scope: str = ""  # where a budget holds them: all, provider, batch, submitter
+
+    def lasts(self, now: float) -> str:
+        """`for 15 h`, or `until it is raised`."""
+        return "until it is raised" if self.until is None else f"for {duration(self.until - now)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +157,18 @@ def held_of(pool: PoolView) -> HeldTasks | None:
     """The waiting tasks whose reason lasts, such as a spent budget. The finish time excludes them."""
     if not pool.orchestrator.running:
         return None
-    lasting = [w for w in pool.waiting_for if w.until is not None and w.until - pool.now > HELD_S]
+    lasting = [w for w in pool.waiting_for if _ends_at(w) - pool.now > HELD_S]
     if not lasting:
         return None
-    longest = max(lasting, key=lambda w: w.until or 0.0)
-    return HeldTasks(sum(w.tasks for w in lasting), longest.what, longest.until or 0.0, longest.budget_scope)
+    longest = max(lasting, key=_ends_at)
+    return HeldTasks(sum(w.tasks for w in lasting), longest.what, longest.until, longest.budget_scope)
+
+
+def _ends_at(waiting: WaitView) -> float:
+    """When the reason ends: at once for one that the next answer ends, never for a spent cap."""
+    if waiting.until is None:
+        return math.inf if waiting.kind == RefusalKind.BUDGET_SPENT else 0.0
+    return waiting.until
 
 
 def rate_per_s(context: AppContext, pool: PoolView) -> float | None:
@@ -261,7 +273,7 @@ def status_line(view: DashboardView) -> str:
     if view.pool.orchestrator.running:
         left = f", {time_left(view.left_s)}" if view.left_s else ""
         if view.held:
-            lasts = duration(view.held.until - view.pool.now)
-            left += f", {plural(view.held.tasks, 'task')} held by {view.held.what} for {lasts}"
+            lasts = view.held.lasts(view.pool.now)
+            left += f", {plural(view.held.tasks, 'task')} held by {view.held.what} {lasts}"
         return f"{count(view.calling)} in flight, {plural(view.waiting, 'task')} waiting{left}"
     return "no orchestrator is running"
