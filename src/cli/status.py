@@ -76,7 +76,7 @@ def _read(setup: Setup, options: Options, clock: Clock) -> _Stored:
 def _print(setup: Setup, found: _Stored, now: float) -> None:
     screen = rich_console(stderr=False)
     screen.print(_orchestrator_line(setup, found, now), soft_wrap=True)
-    counts = ", ".join(f"{n:,} {status}" for status, n in found.counts.items() if n)
+    counts = ", ".join(f"{n:,} {what}" for what, n in _task_counts(found).items() if n)
     screen.print(f"tasks: {counts or 'none yet'}")
     if found.pool is not None:
         screen.print(_pool_table(found.pool))
@@ -88,6 +88,16 @@ def _print(setup: Setup, found: _Stored, now: float) -> None:
         screen.print(_preferences_line(found.preferences), soft_wrap=True)
     for event in found.alerts:
         screen.print(f"{event.level}, {duration(now - event.at)} ago: {event_text(event)}", soft_wrap=True)
+
+
+def _task_counts(found: _Stored) -> dict[str, int]:
+    """Tasks by status. Those that an orchestrator has claimed but not sent wait, as on the pages."""
+    counts = dict(found.counts)
+    claimed, queued = counts.pop(TaskStatus.RUNNING, 0), counts.pop(TaskStatus.QUEUED, 0)
+    in_flight = sum(p.in_flight for p in found.pool.providers) if found.pool and found.alive else 0
+    calling = min(claimed, in_flight)
+    shown = {"waiting": queued + claimed - calling, "in flight": calling}
+    return shown | {str(status): n for status, n in counts.items()}
 
 
 def _preferences_line(held: Sequence[PreferenceHeld]) -> str:

@@ -72,6 +72,20 @@ def test_waiting_beside_a_run_is_refused(tmp_path: Path, stuck: SimulatorProcess
         assert f"live: queued; {busy}" in queued.err
 
 
+def test_status_counts_tasks_in_flight_apart_from_those_that_wait(
+    tmp_path: Path, stuck: SimulatorProcess
+) -> None:
+    """A run claims more tasks than it sends at once."""
+    env = live_environment(stuck.base_urls, only=["openai"])
+    write_rows(tmp_path / "tasks.jsonl", [{"prompt": "Hi"}, {"prompt": "Ho"}])
+    with Script("run", "tasks.jsonl", "--concurrency", "1", cwd=tmp_path, env=env) as run:
+        wait_for_call(stuck, run)
+        run_script("submit", "Hello?", cwd=tmp_path, env=env)
+        while "tasks: 2 waiting, 1 in flight\n" not in run_script("status", cwd=tmp_path, env=env).out:
+            assert run.process.poll() is None, run.err
+            run.pause()
+
+
 def test_with_serve_only_its_own_task_is_answered(
     tmp_path: Path, live: dict[str, str], simulator: SimulatorProcess
 ) -> None:
