@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from ..core.event_text import event_text
 from ..core.preferences import PreferenceHeld, preference_shares
 from ..formatting import duration, humanise, money, percent, share
 from ..records import Event, PoolSnapshot, TaskStatus
-from .console import rich_console
+from .console import fitting, rich_console
 from .progress_text import share_left, state_text, waiting_lines
 from .session import Options, prepare, session
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 EVENTS_READ = 200
 ALERTS_SHOWN = 5
+POOL_COLUMNS = ("state", "share", "in flight", "calls", "success", "median", "p95", "cost")
+LIMIT_COLUMNS = ("limits of", "model", "what", "left", "limit", "known")
+SPARE_POOL_COLUMNS = ("median", "p95", "share")  # dropped in this order on a narrow terminal
 
 
 def status(options: Options, *, as_json: bool) -> int:
@@ -79,9 +83,12 @@ def _print(setup: Setup, found: _Stored, now: float) -> None:
     counts = ", ".join(f"{n:,} {what}" for what, n in _task_counts(found).items() if n)
     screen.print(f"tasks: {counts or 'none yet'}")
     if found.pool is not None:
-        screen.print(_pool_table(found.pool))
+        screen.print(fitting(screen, partial(_pool_table, found.pool), SPARE_POOL_COLUMNS))
+        for each in found.pool.providers:
+            if each.reason:
+                screen.print(f"{each.name} {state_text(each, found.pool.at)}: {each.reason}", soft_wrap=True)
         if any(provider.limits for provider in found.pool.providers):
-            screen.print(_limit_table(found.pool))
+            screen.print(fitting(screen, partial(_limit_table, found.pool), ("known",)))
         for line in waiting_lines(found.pool):
             screen.print(line)
     if found.preferences:
@@ -119,51 +126,50 @@ def _orchestrator_line(setup: Setup, found: _Stored, now: float) -> str:
     return f"{setup.mode}: process {row.pid} serves {what}, started {duration(now - row.started_at)} ago"
 
 
-def _pool_table(pool: PoolSnapshot) -> Table:
+def _pool_table(pool: PoolSnapshot, padding: int, without: Collection[str]) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("provider")
-    table.add_column("state")
-    for name in ("share", "in flight", "calls", "success", "median", "p95", "cost"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = Table(box=None, padding=(0, padding, 0, 0))
+    shown = [name for name in POOL_COLUMNS if name not in without]
+    table.add_column("provider", no_wrap=True)
+    for name in shown:
+        table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
     for each in pool.providers:
-        table.add_row(
-            each.name,
-            state_text(each, pool.at) + (f": {each.reason}" if each.reason else ""),
-            percent(each.share),
-            f"{each.in_flight}",
-            f"{each.calls:,}",
-            percent(share(each.succeeded, each.succeeded + each.failed)),
-            duration(each.p50_s),
-            duration(each.p95_s),
-            money(each.cost_nanos),
-        )
+        cells = {
+            "state": state_text(each, pool.at),
+            "share": percent(each.share),
+            "in flight": f"{each.in_flight}",
+            "calls": f"{each.calls:,}",
+            "success": percent(share(each.succeeded, each.succeeded + each.failed)),
+            "median": duration(each.p50_s),
+            "p95": duration(each.p95_s),
+            "cost": money(each.cost_nanos),
+        }
+        table.add_row(each.name, *(cells[name] for name in shown))
     return table
 
 
-def _limit_table(pool: PoolSnapshot) -> Table:
+def _limit_table(pool: PoolSnapshot, padding: int, without: Collection[str]) -> Table:
     """What is left of each limit, the lowest share first for each provider."""
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("limits of", "model", "what"):
-        table.add_column(name)
-    for name in ("left", "limit"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("known")
+    table = Table(box=None, padding=(0, padding, 0, 0))
+    shown = [name for name in LIMIT_COLUMNS if name not in without]
+    for name in shown:
+        table.add_column(name, justify="right" if name in ("left", "limit") else "left", no_wrap=True)
     for provider in pool.providers:
         for gauge in sorted(provider.limits, key=share_left):
             per = "day" if gauge.window_s > 3600.0 else "minute"
             limit = gauge.capacity if per == "day" else gauge.per_minute
-            table.add_row(
-                provider.name,
-                gauge.group,
-                humanise(gauge.dimension),
-                percent(share_left(gauge)),
-                f"{limit:,.0f} a {per}",
-                humanise(gauge.source),
-            )
+            cells = {
+                "limits of": provider.name,
+                "model": gauge.group,
+                "what": humanise(gauge.dimension),
+                "left": percent(share_left(gauge)),
+                "limit": f"{limit:,.0f} a {per}",
+                "known": humanise(gauge.source),
+            }
+            table.add_row(*(cells[name] for name in shown))
     return table
 
 

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,12 @@ MODELS = ("claude-sonnet-5-5", "gemini-3.8-flash", "gpt-6.1-terra")
 COLUMNS = 80
 
 
-def in_terminal(*arguments: str, cwd: Path) -> str:
+def in_terminal(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
     """The output of a command on a terminal of 80 columns, without colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
     command = [sys.executable, str(ORCHESTRATOR), *arguments]
-    environ = child_environment({"TERM": "xterm"})
+    environ = child_environment({"TERM": "xterm", **(env or {})})
     with subprocess.Popen(
         command, cwd=cwd, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
@@ -60,6 +61,17 @@ def test_plan_and_closing_tables_are_whole_on_a_terminal_of_80_columns(tmp_path:
             for line in table:
                 assert len(line.rstrip()) <= COLUMNS and "…" not in line
                 assert re.search(r"\$[\d.]+", line) or "answered" in shown
+
+
+def test_status_is_whole_on_a_terminal_of_80_columns(tmp_path: Path, live: dict[str, str]) -> None:
+    rows(tmp_path)
+    assert run_script("run", "tasks.jsonl", cwd=tmp_path, env=live).process.returncode == 0
+    shown = in_terminal("status", cwd=tmp_path, env=live)
+    tables = shown.replace("\r", "").partition("answered by")[0]
+    assert "…" not in tables, shown
+    assert re.search(r"(?m)^openai +healthy .*\$[\d.]+ *$", tables), shown
+    assert "gemini not configured: no key in GOOGLE_API_KEY or GEMINI_API_KEY\n" in tables
+    assert re.search(r"(?m)^openai +gpt-6\.1-terra +requests ", tables), shown
 
 
 def test_the_progress_says_that_the_pool_is_starting(tmp_path: Path) -> None:
