@@ -160,18 +160,18 @@ def reading(command: Command) -> Command:
         click.option("--only", metavar="PROVIDERS", help=ONLY),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N tasks."),
         click.option(
-            "--sample",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Read only N tasks, chosen at random; the same ones in every run.",
-        ),
-        click.option(
             "--sample-seed",
             type=click.IntRange(0),
             metavar="S",
             default=1,
             show_default=True,
             help="Choose another sample.",
+        ),
+        click.option(
+            "--sample",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Read only N tasks, chosen at random; the same ones in every run.",
         ),
         click.option(
             "--id-column",
@@ -182,9 +182,13 @@ def reading(command: Command) -> Command:
             "--prompt-file",
             type=FILE,
             metavar="FILE",
-            help="Make the prompts from this text; fill its {column} from each row of a CSV file.",
+            help="Read the text of --prompt from a file.",
         ),
-        click.option("--prompt", metavar="TEXT", help='The same with the text itself: "Classify: {text}".'),
+        click.option(
+            "--prompt",
+            metavar="TEXT",
+            help='Make the prompts from this text; its {column} is filled from each row: "Classify: {text}".',
+        ),
         click.option(
             "--format",
             "fmt",
