@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 from ..addresses import masked_address
 from ..bootstrap import Setup, running_providers
 from ..config import ProviderAccess, chosen_port
-from ..errors import ConfigError, OrchestratorError, ProviderError
+from ..errors import AuthFailed, ConfigError, OrchestratorError, ProviderError
 from ..formatting import plural
 from ..logging_setup import set_up_logging
+from ..routing.verification import rejection
 from ..settings import TIERS, Settings
 from .config_warnings import config_warnings
 from .console import Console, rich_console
@@ -146,6 +147,8 @@ async def _call(access: ProviderAccess, settings: Settings) -> Finding:
     try:
         await adapter.warm_up()
         models = await adapter.list_models(CALL_TIMEOUT_S)
+    except AuthFailed as error:
+        return Finding(access.name, False, rejection(access.name, access.variable, error))
     except ProviderError as error:
         return Finding(access.name, False, f"{error.kind}: {error.message}")
     finally:

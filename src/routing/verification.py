@@ -41,7 +41,7 @@ class Verifier:
 
     def _key_refused(self, held: Permit, error: AuthFailed, newest: int, now: float) -> None:
         provider = held.provider
-        if provider.key.refused(rejection(provider, error), error.status, held.number, newest, now):
+        if provider.key.refused(_rejection(provider, error), error.status, held.number, newest, now):
             self._reject_key(provider, now)
 
     def _model_refused(self, held: Permit, error: ModelUnavailable, newest: int, now: float) -> None:
@@ -117,16 +117,16 @@ class Verifier:
             )
 
 
-def rejection(provider: ProviderState, error: ProviderError) -> str:
+def _rejection(provider: ProviderState, error: ProviderError) -> str:
+    return rejection(provider.name, " or ".join(provider.config.api_key_env), error)
+
+
+def rejection(name: str, keys: str, error: ProviderError) -> str:
     """`openai rejected OPENAI_API_KEY (401 invalid_api_key)`: the message for the user."""
-    keys = " or ".join(provider.config.api_key_env) or "the call, which has no key"
+    keys = keys or "the call, which has no key"
     answer = f"{error.status or ''} {error.code}".strip()
     why = "" if error.code else f": {error.message[:200]}"
-    return (
-        f"{provider.name} rejected {keys} ({answer}){why}"
-        if answer
-        else f"{provider.name} rejected {keys}{why}"
-    )
+    return f"{name} rejected {keys} ({answer}){why}" if answer else f"{name} rejected {keys}{why}"
 
 
 def lists(models: Collection[str], name: str) -> bool:

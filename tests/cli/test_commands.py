@@ -282,7 +282,9 @@ def test_plan_and_summary_name_the_successor_of_a_retired_model(tmp_path: Path, 
 def test_check_reports_a_bad_key_in_one_line(tmp_path: Path, picky: SimulatorProcess) -> None:
     done = run_script("check", cwd=tmp_path, env=live_environment(picky.base_urls))
     assert done.process.returncode == 2 and "Traceback" not in done.err
-    assert re.search(r"^wrong +openai .*AuthFailed", done.out, re.M)
+    assert re.search(
+        r"^wrong +openai +openai rejected OPENAI_API_KEY \(401 invalid_api_key\)$", done.out, re.M
+    )
 
 
 def test_check_shows_limits_and_proxy(tmp_path: Path, live: dict[str, str]) -> None:
