@@ -223,7 +223,7 @@ WRONG = {
     "unknown provider": (["run", "t.txt", "--only", "opnai"], "--only: unknown provider 'opnai'; did you"),
     "model elsewhere": (
         ["plan", "t.txt", "--only", "openai", "--model", "claude-haiku-5-5"],
-        "--model: none of openai serves 'claude-haiku-5-5'",
+        "--model: openai does not serve 'claude-haiku-5-5'",
     ),
     "no limit": (["run", "t.txt", "--limit", "0"], "'--limit': 0 is not in the range"),
     "batch rows as CSV": (

@@ -425,13 +425,13 @@ PINS = {
         ("openai",),
         "claude-3-5-haiku",
         "",
-        "'models': none of openai serves 'claude-3-5-haiku'",
+        "'models': openai does not serve 'claude-3-5-haiku'",
     ),
     "its model elsewhere by itself": (
         (),
         "claude-3-5-haiku",
         "openai",
-        "'models': none of openai serves 'claude-3-5-haiku'",
+        "'models': openai does not serve 'claude-3-5-haiku'",
     ),
 }
 
@@ -452,7 +452,7 @@ def test_only_restricts_the_row(
         ({"defaults": RowDefaults(models=("mistral-9",))}, "--model: unknown model 'mistral-9'"),
         (
             {"defaults": RowDefaults(models=("gpt-4",)), "only": ("gemini",)},
-            "--model: none of gemini serves 'gpt-4'",
+            "--model: gemini does not serve 'gpt-4'",
         ),
         ({"defaults": RowDefaults(max_tokens=0)}, "--max-tokens must be at least 1, not 0"),
         ({"id_column": "sk"}, "--id-column: no column 'sk'; did you mean 'sku'?"),

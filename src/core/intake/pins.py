@@ -80,4 +80,6 @@ def _check_models(where: str, models: Sequence[str], providers: Sequence[str], s
     if models:
         these = ", ".join(map(repr, models))
         subject = f"none of {', '.join(providers)} serves" if providers else "no provider serves"
+        if len(providers) == 1:
+            subject = f"{providers[0]} does not serve"
         raise InputError(f"{where}: {subject} {these}")
