@@ -234,7 +234,6 @@ WRONG = {
         ["run", "t.txt", "-o", "x.xlsx"],
         "x.xlsx: .xlsx files are not supported; end the name in",
     ),
-    "Parquet": (["run", "t.txt", "-o", "sub/x.parquet"], "x.parquet: .parquet files are not supported"),
     "compressed": (["run", "t.txt", "-o", "x.jsonl.gz"], "x.jsonl.gz: .gz files are not supported"),
     "a device": (
         ["run", "t.txt", "-o", "/dev/full"],
