@@ -100,7 +100,8 @@ class Fork:
         request = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "environ": dict(environ)})
         message = request.encode() + b"\n"
         sent = socket.send_fds(self._server, [message], theirs)
-        self._server.sendall(message[sent:])
+        if sent < len(message):  # else the script may have ended already, and its server closed the socket
+            self._server.sendall(message[sent:])
         for descriptor in theirs:
             os.close(descriptor)
         self.stdin = None if ours_in is None else os.fdopen(ours_in, "w", encoding="utf-8")
