@@ -68,8 +68,8 @@ def test_the_view_answers_a_request(installed: Path, folder: Path, env: dict[str
         "import json\nfrom app import app\n"
         "print(json.dumps(app.test_client().post('/ask', json={'question': 'Why?'}).get_json()))\n"
     )
-    told = json.loads(python(installed, "ask.py", folder, env).out)
-    assert told["answer"] and told["model"].startswith("gpt-") and told["cost_usd"] > 0
+    printed = json.loads(python(installed, "ask.py", folder, env).out)
+    assert printed["answer"] and printed["model"].startswith("gpt-") and printed["cost_usd"] > 0
 
 
 def test_the_test_passes_and_spends_nothing(
