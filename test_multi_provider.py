@@ -348,9 +348,10 @@ class Others:
 
     def _run(self) -> None:
         if not (ROOT / "tests" / "__pycache__").exists():  # compile all once, or each worker would
-            subprocess.call([*PYTEST, "--collect-only", "tests"], stdout=subprocess.DEVNULL)
+            subprocess.call([*PYTEST, "--collect-only", "tests"], cwd=ROOT, stdout=subprocess.DEVNULL)
         with subprocess.Popen(
             self._command,
+            cwd=ROOT,  # the steps of the story change this process's own folder
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=os.environ | quick_disk(),
@@ -376,12 +377,17 @@ def quick_disk() -> dict[str, str]:
 
 
 def main() -> int:
-    """Run the story, and beside it every other test. The exit code is pytest's."""
+    """Run the story, and beside it every other test. The exit code is pytest's.
+
+    Arguments such as `-k` may select tests of one of the two alone. Without them, both have some.
+    """
     os.chdir(ROOT)
     beside = Others(sys.argv[1:])
     story = int(pytest.main(["-q", *sys.argv[1:], str(Path(__file__))], plugins=[Stage()]))
-    found = [code for code in (story, beside.finish()) if code != pytest.ExitCode.NO_TESTS_COLLECTED]
-    return max(found, default=int(pytest.ExitCode.NO_TESTS_COLLECTED))
+    codes = [story, beside.finish()]
+    empty = int(pytest.ExitCode.NO_TESTS_COLLECTED)
+    found = [code for code in codes if code != empty or not sys.argv[1:]]
+    return max(found, default=empty)
 
 
 no_network.install()
