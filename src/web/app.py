@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..formatting import count, money
 from ..package import RESOURCES
 from ..private import make_private_folder
-from . import guard, problems, template_filters
+from . import compression, guard, problems, template_filters
 from .api import api, health
 from .auth import auth
 from .connections import HEADERS_ONLY
@@ -51,6 +51,7 @@ def create_app(context: AppContext) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     guard.install(app)
     problems.install(app)
+    compression.install(app)
     app.context_processor(_every_page)
     for blueprint in (health, api, auth, pages):
         app.register_blueprint(blueprint)

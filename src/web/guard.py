@@ -16,6 +16,7 @@ Browsers set Origin and Sec-Fetch-Site themselves, and no page can forge them; p
 
 from __future__ import annotations
 
+import base64
 import hmac
 import secrets
 from typing import cast
@@ -200,10 +201,28 @@ def allows(path: str, method: str = "GET") -> bool:
 
 
 def csrf_token() -> str:
-    """The CSRF token of this session."""
+    """The CSRF token of this session, masked anew for each response: `compression` says why."""
     if "csrf" not in session:
         session["csrf"] = secrets.token_urlsafe(24)
-    return cast(str, session["csrf"])
+    if "masked_csrf" not in g:
+        token = session["csrf"].encode()
+        mask = secrets.token_bytes(len(token))
+        g.masked_csrf = base64.urlsafe_b64encode(mask + _xor(mask, token)).decode()
+    return cast(str, g.masked_csrf)
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
+
+
+def _unmasked(given: str) -> bytes:
+    """The token of the session that `csrf_token` masked; empty for anything else."""
+    try:
+        both = base64.b64decode(given.encode(), altchars=b"-_", validate=True)
+    except ValueError:
+        return b""
+    half, rest = divmod(len(both), 2)
+    return b"" if rest else _xor(both[:half], both[half:])
 
 
 def _check_csrf(with_body: bool) -> None:
@@ -223,7 +242,7 @@ def _check_csrf(with_body: bool) -> None:
 
 def require_csrf(given: str) -> None:
     wanted = session.get("csrf", "")
-    if not wanted or not hmac.compare_digest(wanted.encode(), given.encode("utf-8", "replace")):
+    if not wanted or not hmac.compare_digest(wanted.encode(), _unmasked(given)):
         raise Problem(
             403, "csrf", "This form is from an earlier session. Go back, reload the page and try again."
         )
