@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 NANOS_PER_USD = 1_000_000_000
 GENERAL = "general"  # the task type of a task that names none
+LOCAL = "local"  # who submits without a token: the command line, and the pages where no token is set
 PARAMETERS = ("temperature", "top_p", "seed", "stop", "response_schema")  # some models take none of them
 SCHEMA_FRAME_CHARS = 400  # what a provider, or a prompt, puts around a schema
 
@@ -78,7 +79,7 @@ class Task:
     priority: int = 0  # higher goes first
     metadata: Mapping[str, Any] = field(default_factory=dict)
     line: int | None = None  # where it stood in its file, counted from 1
-    submitter: str = "local"
+    submitter: str = LOCAL
     created_at: float = 0.0
     claims: int = 0  # how often an orchestrator has taken it up
     attempts: int = field(default=0, compare=False)  # stored so far, over its whole life

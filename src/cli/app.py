@@ -180,13 +180,24 @@ def plan(context: click.Context, /, tasks: str, as_json: bool, **options: Any) -
     show_default=True,
     help="Replay the traffic of the last H hours.",
 )
+@click.option("--apply", is_flag=True, help="Set the proposed weights, as the page Rebalance does.")
+@click.option("--undo", is_flag=True, help="Revert the last change of weights; repeat for earlier ones.")
 @click.option("--json", "as_json", is_flag=True, help=JSON)
 @click.pass_context
-def suggest_weights(context: click.Context, /, hours: float, as_json: bool) -> None:
-    """Propose base weights: replay recorded traffic under several candidates, without a call."""
-    from .suggest_weights import suggest_weights as suggest
+def suggest_weights(context: click.Context, /, hours: float, apply: bool, undo: bool, as_json: bool) -> None:
+    """Propose base weights: replay recorded traffic under several candidates, without a call.
 
-    context.exit(suggest(context.obj, hours=hours, as_json=as_json))
+    Weights that are set stay in force for this state until they are changed again. A running orchestrator
+    takes them over within a second.
+    """
+    from .suggest_weights import suggest_weights as suggest
+    from .suggest_weights import undo_weights
+
+    if apply and undo:
+        raise InputError("both --apply and --undo are given; one of them is allowed")
+    if undo:
+        context.exit(undo_weights(context.obj, as_json=as_json))
+    context.exit(suggest(context.obj, hours=hours, apply=apply, as_json=as_json))
 
 
 @cli.command("alert-test", short_help="Send one alert to ALERT_WEBHOOK_URL.")

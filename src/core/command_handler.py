@@ -19,6 +19,7 @@ from ..records import Result, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.scheduler import Scheduler
 from .store.rows import Command
+from .weight_changes import WEIGHTS
 
 
 class CommandHandler:
@@ -40,7 +41,7 @@ class CommandHandler:
     def apply(self, settings: Mapping[str, Any], now: float) -> None:
         """Apply the stored settings; a setting that is not stored has its configured value."""
         configured = {p.name: p.config.weight for p in self._balancer.providers}
-        weights = {n: float(w) for n, w in dict(settings.get("weights", {})).items()}
+        weights = {n: float(w) for n, w in dict(settings.get(WEIGHTS, {})).items()}
         self._balancer.set_weights({**configured, **weights}, now)
         paused = set(settings.get("paused", ()))
         for provider in self._balancer.providers:

@@ -20,11 +20,11 @@ from ..settings import TIERS, Settings
 from .forecast import Forecast, Record, record_of
 from .store import Store
 from .virtual_pool import VirtualPool, assume_ample_limits
+from .weight_changes import WeightChanges, Weights, normalised
 
 DAY_S = 86_400.0
 SLOWER_AT_MOST = 1.1
 REPLAY_AT_MOST = 20_000  # tasks; of more, every n-th is replayed
-Weights = Mapping[str, float]  # by provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def suggest_weights(
     total = sum(row.sums.ok for row in store.reports.usage(span.start, span.end, ()))
     every = max(1, total // REPLAY_AT_MOST)
     tasks = list(_recorded_tasks(span, pool.settings, every))
-    candidates = _candidates(pool, forecast, _prices(span, pool, forecast))
+    candidates = _candidates(span, pool, forecast)
     found = [_replay(name, weights, tasks, pool, span) for name, weights in candidates.items()]
     quickest = min(c.mean_s for c in found)
     found.sort(key=lambda c: (c.mean_s > quickest * SLOWER_AT_MOST, c.cost_nanos, c.mean_s))
@@ -112,28 +112,28 @@ def _recorded_tasks(span: _Span, settings: Settings, every: int) -> Iterator[Tas
                 )
 
 
-def _candidates(
-    pool: VirtualPool, forecast: Forecast, prices: Mapping[str, float]
-) -> dict[str, dict[str, float]]:
+def _candidates(span: _Span, pool: VirtualPool, forecast: Forecast) -> dict[str, dict[str, float]]:
     """The sets of weights to compare, each summing to 1."""
-    configs = {name: row for name, row in pool.settings.providers.items() if name in pool.configured}
+    weights, configured = WeightChanges(span.store, pool.settings), pool.configured
     sets: dict[str, Weights] = {
-        "as configured": {name: config.weight for name, config in configs.items()},
-        "equal": dict.fromkeys(configs, 1.0),
-        "by performance": {name: _answers_per_second(forecast.record(name, "", "")) for name in configs},
+        "as configured": _only(weights.configured, configured),
+        "in force": _only(weights.in_force(), configured),
+        "equal": dict.fromkeys(_only(weights.configured, configured), 1.0),
+        "by performance": {name: _answers_per_second(forecast.record(name, "", "")) for name in configured},
     }
-    paces = {name: _requests_per_minute(pool, name) for name in configs}
+    if sets["in force"] == sets["as configured"]:
+        del sets["in force"]
+    paces = {name: _requests_per_minute(pool, name) for name in configured}
     known = {name: pace for name, pace in paces.items() if pace is not None}
-    if len(known) == len(configs):  # else a provider with an unknown limit would seem to have none left
+    if len(known) == len(configured):  # else a provider with an unknown limit would seem to have none left
         sets["by headroom"] = known
-    normalised = {name: _normalised(weights) for name, weights in sets.items() if sum(weights.values()) > 0}
-    normalised["by price"] = _by_price(normalised.values(), prices)
-    return normalised
+    found = {name: normalised(each) for name, each in sets.items() if sum(each.values()) > 0}
+    found["by price"] = _by_price(found.values(), _prices(span, pool, forecast))
+    return found
 
 
-def _normalised(weights: Weights) -> dict[str, float]:
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
+def _only(weights: Weights, configured: Collection[str]) -> dict[str, float]:
+    return {name: weight for name, weight in weights.items() if name in configured}
 
 
 def _answers_per_second(record: Record | None) -> float:

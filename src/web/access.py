@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
+from ..records import LOCAL
 from .roles import OPERATE, ROLES, SUBMIT, Role
 
 ONE_TOKEN, MANY_TOKENS, HOSTS = "ORCHESTRATOR_TOKEN", "ORCHESTRATOR_TOKENS", "ORCHESTRATOR_HOSTS"
 PROXIES = "ORCHESTRATOR_TRUSTED_PROXIES"
 OWNER = "owner"  # the caller with the one token that has no name
-LOCAL = "local"  # the caller where no token is set
 MIN_TOKEN_CHARS = 16  # 16 random letters and digits can't be guessed at any rate
 MAX_NAME_CHARS = 100
 FREE_FAILURES = 5

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -14,10 +15,10 @@ from flask import current_app, g
 from ..core.clock import Clock
 from ..core.store import Store
 from ..package import version
-from ..records import Event
+from ..records import LOCAL, Event
 from ..routing.cost.pricing import PriceBook
 from ..settings import Settings
-from .access import LOCAL, AccessPolicy
+from .access import AccessPolicy
 from .roles import OPERATE, SUBMIT, Role
 
 T = TypeVar("T")
@@ -91,6 +92,13 @@ class AppContext:
 
     def now(self) -> float:
         return self.clock.now()
+
+    @contextmanager
+    def changing_settings(self) -> Iterator[None]:
+        """Read and change settings, without another thread in between. Drops the cached views at the end."""
+        with self.settings_lock:
+            yield
+        self.cache.forget()
 
     def record_event(self, kind: str, message: str, *, provider: str = "", task_id: str = "") -> None:
         """Store an event of a change, and drop the cached views, which are out of date now."""

@@ -26,8 +26,8 @@ from flask import Flask, Response, current_app, g, redirect, request, session, u
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
+from ..records import LOCAL
 from ..storable import clean, is_clean
-from .access import LOCAL
 from .connections import HEADERS_ONLY
 from .context import app_context, caller_role
 from .problems import Problem, wants_json

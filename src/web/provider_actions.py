@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from ..formatting import percent
+from ..core.weight_changes import WEIGHTS, normalised
 from .bodies import RebalanceBody
 from .context import AppContext
-from .presenters.weights import (
-    WEIGHT_STEPS,
-    WeightSteps,
-    configured_weights,
-    current_weights,
-    normalised,
-    preset,
-    weight_steps,
-)
+from .presenters.pool import weight_changes
+from .presenters.weights import preset
 from .problems import Problem, not_found
 
 VERSIONS_KEPT = 1000
@@ -38,55 +30,37 @@ def wanted_weights(context: AppContext, body: RebalanceBody) -> dict[str, float]
         if name not in known:
             message = f"weights.{name}: no provider has this name; known: {', '.join(known)}"
             raise Problem(422, "invalid", message, {"field": f"weights.{name}", "known": list(known)})
-    return normalised(current_weights(context) | given)
+    return normalised(weight_changes(context).in_force() | given)
 
 
 def _weights_of_version(context: AppContext, version: int) -> dict[str, float]:
-    for change in context.store.controls.settings_history(VERSIONS_KEPT):
-        if change.version == version and change.key == "weights":
-            stored = {name: float(weight) for name, weight in (change.value or {}).items()}
-            return normalised(configured_weights(context) | stored)
+    for change in context.store.controls.settings_history(VERSIONS_KEPT, keys=[WEIGHTS]):
+        if change.version == version:
+            return normalised(weight_changes(context).with_stored(change.value))
     raise Problem(422, "invalid", f"version: no change of weights has number {version}", {"field": "version"})
 
 
 def apply_weights(context: AppContext, weights: Mapping[str, float], caller: str) -> int:
     """Set the weights. Returns the number of the change in the history."""
-    rounded = {name: round(weight, 6) for name, weight in weights.items()}
-    version = context.store.controls.put_setting("weights", rounded, who=caller, now=context.now())
-    text = ", ".join(f"{name} {percent(weight, 1)}" for name, weight in rounded.items())
-    context.record_event("weights_changed", f"{caller} set the weights: {text}")
-    return version
+    with context.changing_settings():
+        return weight_changes(context).apply(weights, who=caller, now=context.now())
 
 
 def undo_weights(context: AppContext, caller: str) -> int:
     """Revert the last change of weights that stands. Raises Problem 409 if there is none."""
-    with context.settings_lock:
-        steps = weight_steps(context)
-        if not steps.done:
-            raise Problem(409, "nothing_to_undo", "No change of weights is left to undo.")
-        *done, last = steps.done
-        after = WeightSteps(steps.changes, tuple(done), (*steps.undone, last))
-        text = f"{caller} reverted change {last} of the weights"
-        return _take_step(context, steps.changes[last].previous, after, caller, text)
+    with context.changing_settings():
+        version = weight_changes(context).undo(who=caller, now=context.now())
+    if version is None:
+        raise Problem(409, "nothing_to_undo", "No change of weights is left to undo.")
+    return version
 
 
 def redo_weights(context: AppContext, caller: str) -> int:
     """Repeat the change of weights that was undone last. Raises Problem 409 if there is none."""
-    with context.settings_lock:
-        steps = weight_steps(context)
-        if not steps.undone:
-            raise Problem(409, "nothing_to_redo", "No change of weights was undone since the last new one.")
-        *undone, last = steps.undone
-        after = WeightSteps(steps.changes, (*steps.done, last), tuple(undone))
-        text = f"{caller} repeated change {last} of the weights"
-        return _take_step(context, steps.changes[last].value, after, caller, text)
-
-
-def _take_step(context: AppContext, weights: Any, after: WeightSteps, caller: str, text: str) -> int:
-    version = context.store.controls.put_setting("weights", weights, who=caller, now=context.now())
-    steps = {"at": version, "done": list(after.done), "undone": list(after.undone)}
-    context.store.controls.put_setting(WEIGHT_STEPS, steps, who=caller, now=context.now())
-    context.record_event("weights_changed", text)
+    with context.changing_settings():
+        version = weight_changes(context).redo(who=caller, now=context.now())
+    if version is None:
+        raise Problem(409, "nothing_to_redo", "No change of weights was undone since the last new one.")
     return version
 
 
@@ -103,7 +77,7 @@ def steer(context: AppContext, provider: str, verb: str, caller: str) -> None:
 
 
 def _set_paused(context: AppContext, provider: str, is_paused: bool, caller: str) -> None:
-    with context.settings_lock:
+    with context.changing_settings():
         before = set(context.store.controls.current_settings().get("paused", ()))
         after = before | {provider} if is_paused else before - {provider}
         if after != before:

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import click
 import pytest
 
 from src.cli.app import cli
+from src.core.store import Store
 from src.dependencies import exit_if_not_installed
 from src.package import version
 from src.simulator.process import SimulatorProcess
@@ -99,6 +101,38 @@ def test_config_shows_that_a_key_comes_from_a_dotenv_file(tmp_path: Path) -> Non
     done = run_script("config", cwd=tmp_path)
     assert "key of gemini: set (from .env), GEMINI_API_KEY\n" in done.out
     assert "test-key-of-nobody" not in done.out + done.err
+
+
+# ------------------------------------------------------------------ weights
+
+
+def test_proposed_weights_are_applied_beside_a_server_and_undone_without_one(tmp_path: Path) -> None:
+    with Script("--examples", cwd=tmp_path) as server:
+        server.wait_for("results: ")
+        applied = run_script("suggest-weights", "--apply", "--json", cwd=tmp_path)
+        assert applied.process.returncode == 0, applied.err
+        proposed = json.loads(applied.out)
+        assert proposed["applied"] is True
+        with Store.open(tmp_path / "state" / "simulated.db", simulated=True) as store:
+            while _weights_of_server(store) != pytest.approx(proposed["proposed"]["weights"], abs=1e-3):
+                assert server.process.poll() is None, server.err
+                time.sleep(0.05)  # leaves the CPU to the server
+        server.interrupt()
+        assert server.wait() == 0, server.err
+    again = run_script("suggest-weights", "--apply", cwd=tmp_path)
+    assert "undo with: suggest-weights --undo" in again.err, again.err
+    undone = [run_script("suggest-weights", "--undo", cwd=tmp_path) for _ in range(3)]
+    assert [each.process.returncode for each in undone] == [0, 0, 1]
+    configured = "weights in force: anthropic 30.0 %, openai 40.0 %, gemini 30.0 %\n"
+    assert undone[1].err == configured and undone[2].err == "no change of weights is left to undo\n"
+    both = run_script("suggest-weights", "--undo", "--apply", cwd=tmp_path)
+    assert both.process.returncode == 2 and "both --apply and --undo are given" in both.err
+
+
+def _weights_of_server(store: Store) -> dict[str, float]:
+    """The weights of the running orchestrator, which looks for changes once a second."""
+    snapshot, _ = store.orchestrators.latest_snapshot()
+    return {provider.name: provider.weight for provider in snapshot.providers} if snapshot else {}
 
 
 # ------------------------------------------------------------------ queue

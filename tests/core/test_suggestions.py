@@ -12,6 +12,7 @@ from src.config import load_settings
 from src.core.store import Store
 from src.core.suggestions import Candidate, suggest_weights
 from src.core.virtual_pool import VirtualPool
+from src.core.weight_changes import WeightChanges
 from src.records import Usage
 from src.settings import TIERS, Settings
 from tests.store.makers import a_result, an_attempt, register, tasks
@@ -113,3 +114,13 @@ def test_headroom_is_compared_only_where_every_limit_is_known(store: Store) -> N
     assert "by headroom" not in candidates(store, configured, {"gemini": learned["gemini"]})
     weights = candidates(store, configured, learned)["by headroom"].weights
     assert weights == pytest.approx({"anthropic": 0.25, "openai": 0.5, "gemini": 0.25})
+
+
+def test_weights_that_were_set_by_hand_are_a_candidate(store: Store) -> None:
+    assert "in force" not in candidates(store, {})
+    changes = WeightChanges(store, settings_with({}))
+    changes.apply({"anthropic": 0.1, "openai": 0.1, "gemini": 0.8}, who="alice", now=BEGAN)
+    found = candidates(store, {})["in force"]
+    changes.undo(who="alice", now=BEGAN)
+    assert found.weights == pytest.approx({"anthropic": 0.1, "openai": 0.1, "gemini": 0.8})
+    assert found.calls["gemini"] > 600

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...errors import InputError, nearest
-from ...records import GENERAL, Task
+from ...records import GENERAL, LOCAL, Task
 from ...settings import Settings
 from .fields import TaskFields
 from .json_values import check_values
@@ -28,7 +28,7 @@ class TaskContext:
     batch: str
     settings: Settings
     now: float
-    submitter: str = "local"
+    submitter: str = LOCAL
 
 
 def make_task(

@@ -40,13 +40,20 @@ class Controls:
 
     def put_setting(self, key: str, value: Any, *, who: str, now: float) -> int:
         """Set `key` to a JSON value (None: unset) and return the new version."""
+        return self.put_settings({key: value}, who=who, now=now)[0]
+
+    def put_settings(self, values: Mapping[str, Any], *, who: str, now: float) -> list[int]:
+        """Set several keys in one transaction; returns their new versions in the same order."""
         s = schema.settings.c
-        last = sa.select(s.value).where(s.key == key).order_by(s.version.desc()).limit(1)
+        versions = []
         with self._database.writing() as connection:
-            previous = connection.execute(last).scalar() or "null"
-            row = {"key": key, "value": dumps(value), "previous": previous, "who": who, "at": now}
-            insert = sa.insert(schema.settings).values(row).returning(s.version)
-            return int(connection.execute(insert).scalar_one())
+            for key, value in values.items():
+                last = sa.select(s.value).where(s.key == key).order_by(s.version.desc()).limit(1)
+                previous = connection.execute(last).scalar() or "null"
+                row = {"key": key, "value": dumps(value), "previous": previous, "who": who, "at": now}
+                insert = sa.insert(schema.settings).values(row).returning(s.version)
+                versions.append(int(connection.execute(insert).scalar_one()))
+        return versions
 
     def settings_history(self, limit: int = 50, *, keys: Collection[str] = ()) -> list[SettingChange]:
         """The last changes, newest first; with `keys` those of these settings alone."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...records import Task, TaskStatus
+from ...records import LOCAL, Task, TaskStatus
 from . import schema
 from .codec import dumps, encode_task
 from .database import Database
@@ -81,7 +81,7 @@ class Intake:
         source: str = "",
         output_path: str = "",
         options: Mapping[str, Any] | None = None,
-        submitter: str = "local",
+        submitter: str = LOCAL,
     ) -> None:
         """Create a batch if none has this name; an existing one stays as it is. `now` is in epoch seconds."""
         columns = {

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...core.store import Leader, OrchestratorRow
+from ...core.weight_changes import WEIGHTS, WeightChanges
 from ...records import AgentSnapshot, PoolSnapshot, ProviderCondition, ProviderSnapshot, WaitingFor
 from ...refusal_text import wait_text
 from ...routing.health.scoring import LATENCIES_KEPT, final_score, neutral_response_s, shares
@@ -251,17 +252,16 @@ def _unseen(context: AppContext, name: str, weight: float) -> ProviderSnapshot:
     )  # fmt: skip
 
 
-def stored_weights(context: AppContext, settings: Mapping[str, Any]) -> dict[str, float]:
-    """The base weights in force: those of the configuration, overridden by those set by hand."""
-    configured = {name: row.weight for name, row in context.settings.providers.items()}
-    stored = {n: float(w) for n, w in dict(settings.get("weights", {})).items() if n in configured}
-    return configured | stored
+def weight_changes(context: AppContext) -> WeightChanges:
+    """The weights of this application's store."""
+    return WeightChanges(context.store, context.settings)
 
 
 def _with_settings(snapshot: PoolSnapshot, context: AppContext) -> PoolSnapshot:
     """The snapshot with the current weights and pauses, in the order of the configuration."""
     stored = context.store.controls.current_settings()
-    weights, paused = stored_weights(context, stored), set(stored.get("paused", ()))
+    weights = weight_changes(context).with_stored(stored.get(WEIGHTS))
+    paused = set(stored.get("paused", ()))
     by_name = {provider.name: provider for provider in snapshot.providers}
     found = []
     for name in weights:

@@ -9,6 +9,7 @@ from typing import Any
 from ...core.store import SettingChange
 from ...core.suggestions import suggest_weights
 from ...core.virtual_pool import VirtualPool
+from ...core.weight_changes import WEIGHTS, normalised
 from ...formatting import percent
 from ...records import GENERAL, ProviderCondition
 from ...routing.cost.pricing import catalogue_of
@@ -16,12 +17,10 @@ from ...routing.health.scoring import shares
 from ..context import SUMS_FRESH_S, AppContext
 from ..problems import Problem
 from .plans import learned_limits
-from .pool import UNAVAILABLE_STATES, PoolView, ProviderView, pool_view, scores_of, stored_weights
+from .pool import UNAVAILABLE_STATES, PoolView, ProviderView, pool_view, scores_of, weight_changes
 from .usage import DAY_S
 
-WEIGHT_STEPS = "weight_steps"  # a setting
-SHOWN_SETTINGS = {"weights": "weights", "paused": "pauses"}  # by key, what the history calls them
-STEPS_KEPT = 1_000
+SHOWN_SETTINGS = {WEIGHTS: "weights", "paused": "pauses"}  # by key, what the history calls them
 PRESETS = {
     "default": "Defaults",
     "equal": "Equal",
@@ -98,26 +97,12 @@ class RebalanceView:
     can_redo: bool
 
 
-def current_weights(context: AppContext) -> dict[str, float]:
-    return stored_weights(context, context.store.controls.current_settings())
-
-
-def configured_weights(context: AppContext) -> dict[str, float]:
-    return {name: row.weight for name, row in context.settings.providers.items()}
-
-
-def normalised(weights: Mapping[str, float]) -> dict[str, float]:
-    """The same proportions with a sum of 1. At least one weight is above 0."""
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
-
-
 def rebalance_view(context: AppContext, wanted: Mapping[str, float] | None = None) -> RebalanceView:
     """The weights in force beside those `wanted` (None: the same)."""
     pool = pool_view(context)
     mix = context.cache.get("mix", lambda: _mix(context), SUMS_FRESH_S)
     current = {p.name: p.weight for p in pool.providers}
-    steps = weight_steps(context)
+    steps = weight_changes(context).steps()
     return RebalanceView(
         now=pool.now,
         simulated=context.simulated,
@@ -194,7 +179,7 @@ def preset(context: AppContext, name: str) -> dict[str, float]:
     if name == "suggested":
         return normalised(suggestion(context)[0].weights)
     providers = pool_view(context).providers
-    default = configured_weights(context)
+    default = weight_changes(context).configured
     usable = [p for p in providers if p.name in context.configured] or list(providers)
     if name == "default":
         return normalised(default)
@@ -268,30 +253,6 @@ def _span_s(context: AppContext, now: float) -> float:
 # ------------------------------------------------------------------ history
 
 
-@dataclass(frozen=True, slots=True)
-class WeightSteps:
-    """Versions of the changes of weights in force, and of the undone ones; the newest last."""
-
-    changes: Mapping[int, SettingChange]
-    done: tuple[int, ...]
-    undone: tuple[int, ...]
-
-
-def weight_steps(context: AppContext) -> WeightSteps:
-    """The changes that undo and redo would act on.
-
-    Undo and redo write a change of weights themselves, and store what is then in force under `WEIGHT_STEPS`.
-    A change newer than that was made by hand, and nothing before it can be redone.
-    """
-    found = context.store.controls.settings_history(STEPS_KEPT, keys=["weights"])
-    changes = {change.version: change for change in found}
-    kept = context.store.controls.current_settings().get(WEIGHT_STEPS) or {"at": 0, "done": [], "undone": []}
-    newer = sorted(version for version in changes if version > kept["at"])
-    done = [version for version in kept["done"] if version in changes]
-    undone = [] if newer else [version for version in kept["undone"] if version in changes]
-    return WeightSteps(changes, (*done, *newer), tuple(undone))
-
-
 def history(context: AppContext, limit: int = 50) -> tuple[ChangeView, ...]:
     """The changes of weights and pauses, newest first."""
     changes = context.store.controls.settings_history(limit, keys=SHOWN_SETTINGS)
@@ -307,10 +268,10 @@ def _change(context: AppContext, change: SettingChange) -> ChangeView:
 
 
 def _weights_or_none(context: AppContext, change: SettingChange, side: str) -> dict[str, float] | None:
-    if change.key != "weights":
+    if change.key != WEIGHTS:
         return None
     value: Any = getattr(change, side)
-    return stored_weights(context, {"weights": value} if value else {})
+    return weight_changes(context).with_stored(value)
 
 
 def _change_text(
