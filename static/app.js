@@ -13,6 +13,13 @@ function localTimes(root) {
       : at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
     time.title = `${at.toLocaleString()} (${time.dateTime})`;
   }
+  for (const label of root.querySelectorAll("text[data-at]")) {
+    const at = new Date(label.dataset.at);
+    label.textContent =
+      at.getHours() + at.getMinutes() === 0
+        ? at.toLocaleDateString([], { day: "numeric", month: "short" })
+        : at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  }
 }
 
 // ---------------------------------------------------------------- refreshing without losing focus or scroll
@@ -65,6 +72,7 @@ async function refresh() {
     const twin = fresh.getElementById(part.id);
     if (twin && !isTyping(part)) patch(part, twin);
   }
+  readAgain();
   document.title = fresh.title;
   const main = fresh.getElementById("main");
   document.getElementById("main").dataset.refresh = main.dataset.refresh || "";
@@ -112,6 +120,52 @@ async function tick() {
 }
 
 document.addEventListener("visibilitychange", () => (document.hidden ? schedule() : waitS() && tick()));
+
+// ---------------------------------------------------------------- the numbers of a chart at the pointer
+
+let readAt = null; // the chart and the unit that are read out
+
+// The row of the chart's own table, so that both always say the same.
+function readOut(chart, unit) {
+  const table = chart.querySelector("table");
+  const row = table.tBodies[0].rows[unit];
+  const box = chart.querySelector(".readout");
+  if (!row) return;
+  readAt = { chart, unit };
+  const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+  box.textContent = [...row.cells]
+    .map((cell, column) => (column ? `${names[column]}  ${cell.textContent}` : cell.textContent))
+    .filter((line, column) => !column || row.cells[column].textContent)
+    .join("\n");
+  const units = Number(chart.dataset.units);
+  box.className = `readout ${unit < units / 2 ? "at-right" : "at-left"}`;
+  box.hidden = false;
+  for (const plot of chart.querySelectorAll(".plot")) {
+    let line = plot.querySelector(".cursor");
+    if (!line) plot.append((line = document.createElementNS("http://www.w3.org/2000/svg", "path")));
+    line.setAttribute("class", "cursor");
+    line.setAttribute("d", `M${unit + 0.5} 0V100`);
+  }
+}
+
+function readNothing() {
+  if (!readAt) return;
+  readAt.chart.querySelector(".readout").hidden = true;
+  for (const line of readAt.chart.querySelectorAll(".cursor")) line.remove();
+  readAt = null;
+}
+
+function readAgain() {
+  if (readAt && readAt.chart.isConnected) readOut(readAt.chart, readAt.unit);
+}
+
+document.addEventListener("pointermove", (event) => {
+  const plot = event.target.closest?.(".plot");
+  if (!plot) return readNothing();
+  const chart = plot.closest(".timechart");
+  const box = plot.getBoundingClientRect();
+  readOut(chart, Math.floor(((event.clientX - box.left) / box.width) * Number(chart.dataset.units)));
+});
 
 // ---------------------------------------------------------------- weights that sum to 100 %
 

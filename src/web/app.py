@@ -20,6 +20,7 @@ from .api import api, health
 from .auth import auth
 from .connections import HEADERS_ONLY
 from .context import AppContext, caller_name
+from .navigation import NAVIGATION, NEW
 from .pages import pages
 from .presenters.pool import pool_view
 from .proxy_middleware import TrustedProxyMiddleware
@@ -48,6 +49,7 @@ def create_app(context: AppContext) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.filters.update(template_filters.FILTERS)
     app.jinja_env.globals.update(counted=count, priced=money, allows=guard.allows)
+    app.jinja_env.globals.update(navigation=NAVIGATION, navigation_new=NEW)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     guard.install(app)
     problems.install(app)
