@@ -36,3 +36,9 @@ def models_of(api: str) -> tuple[str, ...]:
     listed = API_FORMATS[api].price_list
     found = (each.models for each in data_snapshot.get_snapshot().providers if each.id == listed)
     return tuple(model.id for models in found for model in models)
+
+
+@cache
+def listed_models() -> frozenset[str]:
+    """The models in the price lists of all API formats."""
+    return frozenset(model for api in API_FORMATS for model in models_of(api))

@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
@@ -70,6 +70,11 @@ class Tokens:
                 raise ConfigError(f"the name {name} occurs twice", where=MANY_TOKENS)
             found[name], roles[name] = token, role
         return cls(found, roles)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names that have a token."""
+        return self._digests.keys()
 
     def role_of(self, name: str) -> Role:
         """The role of the token with this name."""

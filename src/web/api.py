@@ -36,7 +36,7 @@ from .bodies import (
 from .context import MAX_WAITING, app_context, caller_name, visible_submitter
 from .presenters import as_json
 from .presenters.dashboard import dashboard_view, event_views
-from .presenters.pool import pool_view
+from .presenters.pool import leads, pool_view
 from .presenters.restricted import visible_dashboard_view, visible_pool_view
 from .presenters.tasks import batch_view, task_detail_json, task_json, task_list
 from .presenters.usage import DAY_S, usage_rows
@@ -77,10 +77,8 @@ def readyz() -> Response:
 @health.get("/leader")
 def leader() -> Response:
     """Whether the orchestrator that started these pages leads: 200 at one server, 503 at the others."""
-    here = app_context()
-    leader = here.cache.get("leader", here.store.leadership.leader)
-    leads = leader.alive and bool(here.orchestrator) and leader.holder == here.orchestrator
-    return _json({"leads": leads, "simulated": here.simulated}, 200 if leads else 503)
+    is_leading = leads(app_context())
+    return _json({"leads": is_leading, "simulated": app_context().simulated}, 200 if is_leading else 503)
 
 
 # ------------------------------------------------------------------ providers

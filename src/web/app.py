@@ -20,6 +20,7 @@ from .api import api, health
 from .auth import auth
 from .connections import HEADERS_ONLY
 from .context import AppContext, caller_name
+from .metrics import metrics
 from .navigation import NAVIGATION, NEW
 from .pages import pages
 from .presenters.pool import pool_view
@@ -55,7 +56,7 @@ def create_app(context: AppContext) -> Flask:
     problems.install(app)
     compression.install(app)
     app.context_processor(_every_page)
-    for blueprint in (health, api, auth, pages):
+    for blueprint in (health, metrics, api, auth, pages):
         app.register_blueprint(blueprint)
     proxied = TrustedProxyMiddleware(app.wsgi_app, context.access.trusted_proxies)
     app.wsgi_app = proxied  # type: ignore[method-assign]

@@ -36,7 +36,7 @@ def not_found(what: str) -> Problem:
 
 
 def wants_json() -> bool:
-    return request.path.startswith(("/api/", "/healthz", "/readyz", "/leader"))
+    return request.path.startswith(("/api/", "/healthz", "/readyz", "/leader", "/metrics"))
 
 
 def answer(problem: Problem) -> Response:

@@ -46,6 +46,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "pages.upload": _SUBMITTERS,
     "pages.uploaded": _SUBMITTERS,
     "pages.start_upload": _SUBMITTERS,
+    "metrics.scrape": _READERS,
     "api.providers_status": _ANYBODY,
     "api.dashboard": _ANYBODY,
     "api.weights": _READERS,

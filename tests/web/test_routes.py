@@ -17,6 +17,7 @@ from .filled import BATCH, FilledState
 
 TOKEN = "a-token-that-nobody-guesses"
 HTML, JSON = "text/html; charset=utf-8", "application/json"
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ ROUTES = [
     Route("GET", "/healthz", kind=JSON, open=True, rule="/healthz"),
     Route("GET", "/readyz", kind=JSON, open=True, rule="/readyz"),
     Route("GET", "/leader", 503, kind=JSON, open=True, rule="/leader"),  # beside no orchestrator
+    Route("GET", "/metrics", kind=METRICS, rule="/metrics"),
     Route("GET", "/api/providers/status", kind=JSON, rule="/api/providers/status"),
     Route("GET", "/api/dashboard", kind=JSON, rule="/api/dashboard"),
     Route("GET", "/api/providers/rebalance", kind=JSON, rule="/api/providers/rebalance"),
@@ -216,7 +218,7 @@ def test_without_the_right_token_nothing_is_shown(
         response = route.request(client, filled, headers={"Authorization": given} if given else {})
         if route.open:
             assert response.status_code in (200, 403, route.status)  # 403: a form without its word
-        elif route.kind == JSON or given.startswith("Bearer"):
+        elif route.kind in (JSON, METRICS) or given.startswith("Bearer"):
             check_error(response, 401, "unauthorized")
             assert response.headers["WWW-Authenticate"] == "Bearer"
         else:

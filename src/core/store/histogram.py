@@ -23,6 +23,11 @@ def bin_of(latency_s: float) -> int:
     return min(BINS - 1, 1 + int(math.log(latency_s / _SMALLEST_S) / _LOG_GROWTH))
 
 
+def upper_bounds_s() -> list[float]:
+    """The upper bound of each bin but the last, in seconds."""
+    return [_SMALLEST_S * math.pow(_GROWTH, i) for i in range(BINS - 1)]
+
+
 def quantile(histogram: Sequence[int], q: float) -> float | None:
     """The seconds that the share `q` of all latencies does not exceed; None for an empty histogram.
 

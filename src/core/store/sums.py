@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import zip_longest
 
 from ...records import TaskStatus
 from .histogram import quantile
@@ -35,6 +36,17 @@ class CallSums:
     unknown_cost_calls: int = 0
     latency_us: int = 0
     histogram: tuple[int, ...] = field(default=(), repr=False)
+
+    def __add__(self, other: CallSums) -> CallSums:
+        if not self.calls and not self.uncertain_nanos:
+            return other
+        numbers = {
+            each.name: getattr(self, each.name) + getattr(other, each.name)
+            for each in fields(self)
+            if each.name != "histogram"
+        }
+        both = zip_longest(self.histogram, other.histogram, fillvalue=0)
+        return CallSums(**numbers, histogram=tuple(map(sum, both)))
 
     @property
     def prompt_tokens(self) -> int:

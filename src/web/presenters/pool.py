@@ -192,6 +192,12 @@ def orchestrator_view(row: OrchestratorRow | None, leader: Leader, now: float) -
     )
 
 
+def leads(context: AppContext) -> bool:
+    """Whether the orchestrator that started these pages leads."""
+    leader = context.cache.get("leader", context.store.leadership.leader)
+    return leader.alive and bool(context.orchestrator) and leader.holder == context.orchestrator
+
+
 def _pool_view(context: AppContext) -> PoolView:
     now = context.now()
     snapshot, row = context.store.orchestrators.latest_snapshot()
