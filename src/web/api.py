@@ -8,6 +8,7 @@ GET  /api/tasks?status=&type=&...&before=       GET  /api/tasks/ID of the queue,
 POST /api/tasks/ID/cancel | retry               also /api/tasks/BATCH/ID/..., /api/rows/ROW/...
 GET  /api/batches                               POST /api/batches/cancel | retry {"batch"}
 GET  /api/usage?since=&until=&by=provider,hour  GET  /api/events?after=&limit=&kind=
+GET  /api/openapi.json                          this API for programs
 GET  /healthz, /readyz, /leader                   without a token
 """
 
@@ -34,6 +35,7 @@ from .bodies import (
     query_of,
 )
 from .context import MAX_WAITING, app_context, caller_name, visible_submitter
+from .openapi import document
 from .presenters import as_json
 from .presenters.dashboard import dashboard_view, event_views
 from .presenters.pool import leads, pool_view
@@ -79,6 +81,12 @@ def leader() -> Response:
     """Whether the orchestrator that started these pages leads: 200 at one server, 503 at the others."""
     is_leading = leads(app_context())
     return _json({"leads": is_leading, "simulated": app_context().simulated}, 200 if is_leading else 503)
+
+
+@api.get("/openapi.json")
+def openapi() -> Response:
+    """This API as an OpenAPI document."""
+    return _json(document(current_app, app_context().version))
 
 
 # ------------------------------------------------------------------ providers

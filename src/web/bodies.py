@@ -7,9 +7,17 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from flask import request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
 
-from ..core.intake import QUEUE, check_batch_name, parse_json
+from ..core.intake import QUEUE, TaskFields, check_batch_name, parse_json
 from ..errors import InputError
 from ..records import TaskStatus
 from .problems import Problem
@@ -75,10 +83,28 @@ class RebalanceBody(_Body):
         return self
 
 
+class _RowSchema:
+    """Documents a row as a task; `make_task` validates it, and names the row in its messages."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(TaskFields.__pydantic_core_schema__)
+
+
+Row = Annotated[dict[str, Any], _RowSchema]
+
+
 class SubmitManyBody(_Body):
     """`tasks` are rows as in a file of tasks; an error in one refuses all."""
 
-    tasks: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_TASKS)]
+    tasks: Annotated[list[Row], Field(min_length=1, max_length=MAX_TASKS)]
+    batch: BatchName = QUEUE
+    wait_s: Annotated[float, Field(ge=0, le=MAX_WAIT_S)] = 0.0
+
+
+class SubmitOneBody(TaskFields):
+    """A row of a file of tasks, with the batch that it belongs to."""
+
     batch: BatchName = QUEUE
     wait_s: Annotated[float, Field(ge=0, le=MAX_WAIT_S)] = 0.0
 
@@ -87,10 +113,14 @@ class BatchBody(_Body):
     batch: BatchName = QUEUE
 
 
+def _or_empty(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"const": ""})
+
+
 class TaskFilter(_Body):
     """The query of a list of tasks; an empty value means any."""
 
-    status: TaskStatus | TaskState | None = None
+    status: Annotated[TaskStatus | TaskState | None, Field(json_schema_extra=_or_empty)] = None
     type: str = ""
     provider: str = ""
     batch: str = ""
@@ -110,7 +140,9 @@ class UsageQuery(_Body):
 
     since: Annotated[float, Field(ge=0, le=MAX_TIMESTAMP, allow_inf_nan=False)] | None = None
     until: Annotated[float, Field(ge=0, le=MAX_TIMESTAMP, allow_inf_nan=False)] | None = None
-    by: Annotated[tuple[Grouping, ...], Field(max_length=7)] = ("provider",)
+    by: Annotated[tuple[Grouping, ...], Field(max_length=7, json_schema_extra={"uniqueItems": True})] = (
+        "provider",
+    )
 
     @field_validator("by", mode="before")
     @classmethod

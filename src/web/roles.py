@@ -47,6 +47,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "pages.uploaded": _SUBMITTERS,
     "pages.start_upload": _SUBMITTERS,
     "metrics.scrape": _READERS,
+    "api.openapi": _ANYBODY,
     "api.providers_status": _ANYBODY,
     "api.dashboard": _ANYBODY,
     "api.weights": _READERS,

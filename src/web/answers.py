@@ -1,0 +1,145 @@
+"""The bodies of the API's answers that are no view, as `/api/openapi.json` describes them.
+
+A test holds every answer against them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+from .presenters.dashboard import EventView
+from .presenters.tasks import BatchView
+from .presenters.usage import Totals
+from .presenters.weights import ShareRow
+
+
+class Answer(TypedDict):
+    """Every answer says whether the providers are simulators."""
+
+    simulated: bool
+
+
+class Alive(Answer):
+    status: str
+    version: str
+
+
+class Ready(Answer):
+    status: str
+    orchestrator_running: NotRequired[bool]
+
+
+class Leads(Answer):
+    leads: bool
+
+
+class Rebalanced(Answer):
+    applied: bool
+    dry_run: bool
+    version: int | None
+    weights: dict[str, float]
+    shares: dict[str, float]
+    providers: list[ShareRow]
+
+
+class Stepped(Answer):
+    version: int
+    weights: dict[str, float]
+
+
+class Steered(Answer):
+    provider: str
+    requested: str
+
+
+class TaskEntry(Answer):
+    """A task in a list."""
+
+    row: int
+    batch: str
+    id: str
+    status: str
+    state: str
+    task_type: str
+    submitter: str
+    priority: int
+    created_at: float
+    finished_at: float | None
+    attempts: int
+    provider: str | None
+    model: str | None
+    agent: str | None
+    tier: str | None
+    truncated: bool
+    error: str | None
+    cost_usd: float | None
+    prompt_preview: str
+    url: str
+
+
+class TaskDetailAnswer(TaskEntry):
+    """A task with its request; `result` is its row of a results file, once it has ended."""
+
+    messages: list[dict[str, str]]
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    deadline_at: float | None
+    metadata: dict[str, Any]
+    timeline: list[dict[str, Any]]
+    result: dict[str, Any] | None
+
+
+class Submitted(Answer):
+    """`task` after one task was sent, `tasks` after several."""
+
+    batch: str
+    added: int
+    existing: int
+    warnings: list[str]
+    waited: NotRequired[bool]
+    task: NotRequired[TaskDetailAnswer]
+    tasks: NotRequired[list[dict[str, str]]]
+
+
+class TaskPageAnswer(Answer):
+    tasks: list[TaskEntry]
+    next_before: int | None
+
+
+class TaskDone(Answer):
+    batch: str
+    id: str
+    row: int
+    outcome: str
+
+
+class Batches(Answer):
+    batches: list[BatchView]
+
+
+class BatchCancelled(Answer):
+    batch: str
+    cancelled: int
+    requested: int
+
+
+class BatchRetried(Answer):
+    batch: str
+    queued: int
+
+
+class UsageGroup(TypedDict):
+    key: dict[str, str | float]
+    totals: Totals
+
+
+class Usage(Answer):
+    since: float
+    until: float
+    rows: list[UsageGroup]
+
+
+class Events(Answer):
+    events: list[EventView]
