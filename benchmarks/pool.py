@@ -38,7 +38,7 @@ class Client:
         access = simulated_access(self._settings, self._spec["base_urls"])
         self._pool = Orchestrator(
             self._settings, access, self._store, self._clock,
-            OrchestratorOptions(batch=BATCH, agent_prompts=False, on_result=self._note),
+            OrchestratorOptions(batch=BATCH, on_result=self._note),
         )  # fmt: skip
         arrivals = self._spec.get("arrivals_s")
         cpu_before = time.process_time()

@@ -83,6 +83,7 @@ class Task:
     created_at: float = 0.0
     claims: int = 0  # how often an orchestrator has taken it up
     attempts: int = field(default=0, compare=False)  # stored so far, over its whole life
+    agent: str = ""  # the agent that it names; its system prompt is among `messages` already
     response_schema: Mapping[str, Any] | None = None
     row: int = 0  # the store's number for it; 0 while it is not stored
 

@@ -291,7 +291,8 @@ class AgentConfig(Section):
 
 
 def with_slots(agents: Sequence[AgentConfig], total: int) -> tuple[AgentConfig, ...]:
-    """The agents with `total` slots in all, spread evenly; without those that would have none."""
+    """The agents with `total` slots in all, spread evenly. Each is listed once more with a count of 0, since
+    tasks may name one that got no slot."""
     copies = [agent.model_copy(update={"name": name, "count": 1}) for agent in agents for name in agent.names]
     seen: Counter[str] = Counter()
     order: list[tuple[int, int]] = []  # with few slots, one agent of each provider before a second of one
@@ -301,7 +302,8 @@ def with_slots(agents: Sequence[AgentConfig], total: int) -> tuple[AgentConfig, 
     slots = dict.fromkeys(range(len(copies)), 0)
     for rank, (_, place) in enumerate(sorted(order)):
         slots[place] = total // len(copies) + (rank < total % len(copies))
-    return tuple(copies[place].model_copy(update={"calls_in_flight": n}) for place, n in slots.items() if n)
+    busy = [copies[place].model_copy(update={"calls_in_flight": n}) for place, n in slots.items() if n]
+    return (*busy, *(agent.model_copy(update={"count": 0}) for agent in agents))
 
 
 class Settings(Section):
@@ -310,7 +312,6 @@ class Settings(Section):
     state_dir: Path
     database_url: str
     baseline_model: str
-    agent_prompts: bool
     strict_params: bool
     confirm_above_usd: float = NotNegative
     server: ServerSettings
@@ -369,6 +370,10 @@ class Settings(Section):
             yield "routing.emergency_provider", self.routing.emergency_provider
         for name in self.budgets.providers:
             yield "budgets.providers", name
+
+    def agent_named(self, name: str) -> AgentConfig | None:
+        """The agent with this name, or one of its numbered copies; None if there is none."""
+        return next((agent for agent in self.agents if name == agent.name or name in agent.names), None)
 
     def lookup_model(self, model: str) -> ModelConfig:
         """The section with the longest key that `model` starts with; an empty one where none does.

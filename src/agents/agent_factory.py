@@ -17,7 +17,4 @@ def create_balanced_agent_pool(
 
     An agent whose home is not configured works for the others.
     """
-    return {
-        name: RealAgent(name, config, adapters, settings, add_system_prompt=settings.agent_prompts)
-        for name, config in agent_rows(settings.agents)
-    }
+    return {name: RealAgent(name, config, adapters, settings) for name, config in agent_rows(settings.agents)}

@@ -14,7 +14,7 @@ from typing import Any
 from ..answer_schema import Reading, read_answer_apart
 from ..errors import SchemaMismatch, TimedOut, Truncated
 from ..providers.base import ProviderAdapter
-from ..records import Completion, CompletionRequest, FinishReason, Message, Placement
+from ..records import Completion, CompletionRequest, FinishReason, Placement
 from ..settings import AgentConfig, Settings
 
 
@@ -27,17 +27,13 @@ class RealAgent:
         config: AgentConfig,
         adapters: Mapping[str, ProviderAdapter],
         settings: Settings,
-        *,
-        add_system_prompt: bool = True,
     ) -> None:
         self.name = name
         self.home = config.home
         self.task_types = config.task_types
         self.slots = config.calls_in_flight
-        self.system_prompt = config.system_prompt
         self._adapters = adapters
         self._settings = settings
-        self._add_system_prompt = add_system_prompt and bool(config.system_prompt)
 
     def __repr__(self) -> str:
         return f"<RealAgent {self.name} home={self.home} slots={self.slots}>"
@@ -57,11 +53,9 @@ class RealAgent:
         config = self._settings.lookup_model(placement.model)
         given = task.parameters
         unsent = self._settings.unsent(placement.provider, placement.model, given) if given else {}
-        messages = self._messages(task.messages)
-        as_written = messages is task.messages  # an agent's system prompt changes the shared prefix
         return CompletionRequest(
             model=placement.model,
-            messages=messages,
+            messages=task.messages,
             max_tokens=placement.max_tokens,
             temperature=None if "temperature" in unsent else task.temperature,
             top_p=None if "top_p" in unsent else task.top_p,
@@ -75,15 +69,9 @@ class RealAgent:
                 "prompt_cache": config.prompt_cache if self._settings.caching.enabled else "",
                 "thinking_headroom_tokens": config.thinking_headroom_tokens,
             },
-            cache_key=placement.cache_key if as_written else "",
-            cached_turns=placement.cached_turns if as_written else 0,
+            cache_key=placement.cache_key,
+            cached_turns=placement.cached_turns,
         )
-
-    def _messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-        """The prompt as written; the agent's own system prompt only where the task has none."""
-        if not self._add_system_prompt or any(m.role == "system" for m in messages):
-            return messages
-        return (Message("system", self.system_prompt), *messages)
 
 
 async def complete(

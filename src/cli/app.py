@@ -112,7 +112,6 @@ def cli(context: click.Context, /, **options: bool) -> None:
     "completion).",
 )
 @click.option("--quiet", is_flag=True, help=QUIET)
-@click.option("--agent-prompts", is_flag=True, help="Add the agents' system prompts to tasks without one.")
 @click.option(
     "--max-cost",
     type=USD,

@@ -73,11 +73,11 @@ def plan_sample(session: Session, sample: TaskSample) -> Plan:
     setup, store, now = session.setup, session.store, session.now()
     access = {each.name: each for each in (setup.access.values() if setup.simulated else setup.configured)}
     forecast = Forecast.from_store(store, now - RECORDS_S, now + 60.0)
-    settings = setup.settings.model_copy(update={"agent_prompts": False})  # the default of `run`
-    pool = VirtualPool(settings, access, learned_limits(session))
+    pool = VirtualPool(setup.settings, access, learned_limits(session))
     found = make_plan(sample.kept, pool, forecast, now=now, start_s=last_start_s(store))
     renamed = substitutions(sample.named, setup.settings)
-    return replace(found.for_all(sample.count, sample.every), substitutions=renamed)
+    planned = found.for_all(sample.count, sample.every)
+    return replace(planned, substitutions=renamed, agents=dict(sample.agents))
 
 
 def learned_limits(session: Session) -> dict[str, dict[str, Any]]:

@@ -36,6 +36,7 @@ def plan_lines(plan: Plan, rejected: int) -> Iterator[str]:
     yield f"time: {_time(plan)}; calls: {calls}"
     yield from _bottlenecks(plan)
     yield from map(str, plan.substitutions)
+    yield from _agents(plan)
     yield from _caveats(plan)
     yield from _advice(plan)
     if plan.sampled > 1:
@@ -60,7 +61,13 @@ def short_lines(plan: Plan, affordable: Plan, rejected: int) -> Iterator[str]:
         yield f"plan: {_time(affordable)}"
         yield from (
             f"plan: {text}"
-            for text in (*_bottlenecks(affordable), *plan.substitutions, *_caveats(plan), *_advice(plan))
+            for text in (
+                *_bottlenecks(affordable),
+                *plan.substitutions,
+                *_agents(plan),
+                *_caveats(plan),
+                *_advice(plan),
+            )
         )
 
 
@@ -167,6 +174,12 @@ def _span(span: WaitSpan, plan: Plan) -> str:
     return f"{duration(span.from_s)} to {duration(span.to_s)}"
 
 
+def _agents(plan: Plan) -> Iterator[str]:
+    for agent, tasks in sorted(plan.agents.items()):
+        name = "1 task names" if tasks == 1 else f"{tasks:,} tasks name"
+        yield f"{name} the agent {agent}, whose system prompt goes first unless they have their own"
+
+
 def _caveats(plan: Plan) -> Iterator[str]:
     if plan.unknown_limits:
         names = ", ".join(plan.unknown_limits)
@@ -215,6 +228,7 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
         "unknown_limits": list(plan.unknown_limits),
         "usual_max_tokens": plan.usual_max_tokens,
         "substitutions": [asdict(each) for each in plan.substitutions],
+        "agents": dict(plan.agents),
         "from_records": plan.from_records,
         "sampled": plan.sampled,
         "simulated": simulated,

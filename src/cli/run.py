@@ -64,7 +64,6 @@ class RunOptions:
     writing: WriteOptions = PLAIN
     quiet: bool = False
     as_json: bool = False
-    agent_prompts: bool = False
     max_cost: float | None = None  # USD, for the results file, all runs together
     yes: bool = False
     pool: PoolOptions = AS_CONFIGURED
@@ -188,7 +187,6 @@ class _Run:
                 session,
                 {
                     "--cheapest": how.pool.cheapest,
-                    "--agent-prompts": how.agent_prompts,
                     "--strict-params": how.pool.strict_params,
                     "--concurrency": how.pool.concurrency is not None,
                 },
@@ -202,7 +200,6 @@ class _Run:
             ResultSink(progress, session.note, name, None if is_held else self.results, self._reconcile),
             OrchestratorOptions(
                 batch=name,
-                agent_prompts=how.agent_prompts,
                 batch_caps_usd=keep_cap(session, name, how.max_cost),
             ),
             quiet=how.quiet,

@@ -20,7 +20,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 JSON = "Output JSON."
 QUIET = "Print only errors, warnings and totals."
 ONLY = "Use only these providers, separated by commas: anthropic,gemini."
-PLAIN_FIELDS = ("task_type", "tier", "max_tokens", "temperature", "top_p", "seed", "system")
+PLAIN_FIELDS = ("task_type", "agent", "tier", "max_tokens", "temperature", "top_p", "seed", "system")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EVERYWHERE: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -100,6 +100,14 @@ ROW_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
             "metavar": "TYPE",
             "help": "Task type: code_generation, creative_writing, research, analysis, or a row of "
             "[task_types].",
+        },
+    ),
+    (
+        ("--agent",),
+        {
+            "metavar": "NAME",
+            "help": "Agent of [[agents]]: its system prompt, unless there is another, and its home provider "
+            "first.",
         },
     ),
     (

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 WATCH_EVERY_S = 0.5
 POOL_SETTINGS = {
     "--cheapest": "routing.cost_weight",
-    "--agent-prompts": "agent_prompts",
     "--strict-params": "strict_params",
     "--concurrency": "agents.calls_in_flight",
 }

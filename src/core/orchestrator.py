@@ -68,13 +68,12 @@ __all__ = ["Orchestrator", "OrchestratorOptions", "ProviderLoadBalancer", "RunRe
 class OrchestratorOptions:
     """What a run may set beside the settings.
 
-    `batch`: serve this batch alone. `agent_prompts`: whether agents add their system prompts (None: as
-    configured). `on_result` gets results after they have been stored. `batch_caps_usd`: what each batch may
-    cost in all. `leadership`: one that leads already. `adapters`: by provider, in place of the SDKs' own.
+    `batch`: serve this batch alone. `on_result` gets results after they have been stored.
+    `batch_caps_usd`: what each batch may cost in all. `leadership`: one that leads already. `adapters`: by
+    provider, in place of the SDKs' own.
     """
 
     batch: str | None = None
-    agent_prompts: bool | None = None
     on_result: Callable[[Sequence[Result]], None] | None = None
     batch_caps_usd: Mapping[str, float] | None = None
     alert_url: str | None = None
@@ -98,8 +97,6 @@ class Orchestrator:
     ) -> None:
         """Raises ConfigError where no provider is configured."""
         options = options or OrchestratorOptions()
-        if options.agent_prompts is not None:  # budgets reserve for what agents add
-            settings = settings.model_copy(update={"agent_prompts": options.agent_prompts})
         access = {name: a for name, a in access.items() if a.configured}
         if not access:
             raise ConfigError("no provider is configured", allowed="set a key, or use --simulate")

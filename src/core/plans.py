@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..records import Task, TaskStatus, WaitReason
 from ..settings import Settings
@@ -119,6 +119,7 @@ class Plan:
     from_records: bool  # whether enough earlier answers are recorded
     sampled: int = 1
     substitutions: tuple[Substitution, ...] = ()
+    agents: Mapping[str, int] = field(default_factory=dict)  # tasks by the agent that they name
 
     @property
     def low_nanos(self) -> int:
@@ -218,6 +219,7 @@ class TaskSample:
         self.every = 1
         self.kept: list[Task] = []
         self.named: Counter[str] = Counter()  # tasks by the model that they name
+        self.agents: Counter[str] = Counter()  # tasks by the agent that they name
         self._at_most = at_most
 
     def add(self, task: Task) -> None:
@@ -226,6 +228,8 @@ class TaskSample:
             self.kept.append(task)
         self.count += 1
         self.named.update(task.models)
+        if task.agent:
+            self.agents[task.agent] += 1
         if len(self.kept) > self._at_most:
             self.kept = self.kept[::2]
             self.every *= 2

@@ -189,7 +189,6 @@ class Engine:
         with running_providers(self._setup) as access:
             options = OrchestratorOptions(
                 batch=self._batch,
-                agent_prompts=False,
                 on_result=self._deliver,
                 batch_caps_usd=self._caps,
                 leadership=self._lead.leadership,

@@ -67,4 +67,4 @@ def _row_of(task: Task, now: float) -> dict[str, Any]:
     if task.deadline_at is not None:
         row["deadline_s"] = task.deadline_at - now
     lists = {name: list(value) for name, value in row.items() if isinstance(value, tuple)}
-    return {name: value for name, value in (row | lists).items() if value is not None}
+    return {name: value for name, value in (row | lists).items() if value not in (None, "")}

@@ -25,13 +25,11 @@ class CallSizes:
         if task.max_tokens is not None:
             return wanted
         frame = TOKENS_PER_MESSAGE * (len(task.messages) + 1)
-        most = task.prompt_bytes + self._registry.agent_prompt_bytes + frame
-        if wanted + most <= option.window:  # no prompt has more tokens than bytes
+        if wanted + task.prompt_bytes + frame <= option.window:  # no prompt has more tokens than bytes
             return wanted
-        size, messages = self._sent(task)
-        chars = task.prompt_chars + size - task.prompt_bytes  # with the agent's prompt
         estimator = option.provider.estimators.of(task.task_type)
-        prompt = chars * estimator.tokens_per_char * SAFETY + TOKENS_PER_MESSAGE * messages
+        prompt = task.prompt_chars * estimator.tokens_per_char * SAFETY
+        prompt += TOKENS_PER_MESSAGE * len(task.messages)
         return min(wanted, max(self._least_max_tokens, int(option.window - prompt)))
 
     def need(self, option: Option, task: Task, retry: RetryState) -> Need:
@@ -54,21 +52,15 @@ class CallSizes:
         """The most that the call can cost, in nano-dollars; None where the price is unknown."""
         if price is None:
             return None
-        return price.upper_bound_nanos(*self._sent(task), max_tokens)
+        return price.upper_bound_nanos(task.prompt_bytes, len(task.messages), max_tokens)
 
     def affordable(self, price: CompiledPrice | None, task: Task, headroom_nanos: int) -> int | None:
         """The max_tokens that `headroom_nanos` affords; None: fewer than are useful."""
         if price is None:
             return None
-        return affordable_max_tokens(price, *self._sent(task), headroom_nanos, self._least_max_tokens)
+        size = task.prompt_bytes, len(task.messages)
+        return affordable_max_tokens(price, *size, headroom_nanos, self._least_max_tokens)
 
     def least(self, max_tokens: int, *, defaulted: bool) -> int:
         """The smallest max_tokens that the call may be clamped to."""
         return min(self._least_max_tokens, max_tokens) if defaulted else max_tokens
-
-    def _sent(self, task: Task) -> tuple[int, int]:
-        """`(bytes, messages)` of the call at most: an agent adds its prompt where the task has none."""
-        own = self._registry.agent_prompt_bytes
-        if not own or any(m.role == "system" for m in task.messages):
-            return task.prompt_bytes, len(task.messages)
-        return task.prompt_bytes + own, len(task.messages) + 1

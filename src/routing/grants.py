@@ -42,7 +42,7 @@ class Grants:
         max_tokens = self._sizes.max_tokens(option, task, retry)
         budget, bound, max_tokens = self._reserve_money(option, task, route, max_tokens, now)
         reservation = option.model.group.reserve(self._sizes.need(option, task, retry), now)
-        agent = self._pick_agent(provider, task.task_type, retry.agent)
+        agent = self._pick_agent(provider, task, retry.agent)
         probe = 0 if selection.forced else provider.breaker.acquire(now)
         number = self._next_permit
         self._next_permit += 1
@@ -119,17 +119,23 @@ class Grants:
             bound = self._sizes.upper_bound(price, task, max_tokens)
         return self._registry.budgets.reserve(now, *names, bound), bound, max_tokens
 
-    def _pick_agent(self, provider: ProviderState, task_type: str, last_name: str) -> AgentState:
-        """The agent that has the task already, else home and speciality, then speciality, then any."""
-        last = self._registry.agents.get(last_name)
+    def _pick_agent(self, provider: ProviderState, task: Task, last_name: str) -> AgentState:
+        """The agent that the task names or has already, else home and speciality, then speciality, then any.
+
+        A named agent takes the task although its own slots are in use: the pool has a free one.
+        """
+        agents = self._registry.agents
+        if task.agent and (named := [a for a in agents.values() if task.agent in (a.name, a.kind)]):
+            return max(named, key=lambda agent: agent.slots - agent.in_flight)
+        last = agents.get(last_name)
         if last is not None and last.in_flight < last.slots:
             return last
-        best, best_rank = next(iter(self._registry.agents.values())), (-1, -1)
-        for agent in self._registry.agents.values():
+        best, best_rank = next(iter(agents.values())), (-1, -1)
+        for agent in agents.values():
             free = agent.slots - agent.in_flight
             if free <= 0:
                 continue
-            special = task_type in agent.task_types
+            special = task.task_type in agent.task_types
             rank = (2 * special + (agent.home == provider.name), free)
             if rank > best_rank:
                 best, best_rank = agent, rank

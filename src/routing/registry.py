@@ -59,9 +59,6 @@ class Registry:
         self.providers = list(providers)
         self.by_name = {provider.name: provider for provider in providers}
         self.agents = {agent.name: agent for agent in agents}
-        # An agent's own prompt costs money too; the agent is not known yet at the decision.
-        prompts = [len(a.system_prompt.encode()) for a in agents] if settings.agent_prompts else []
-        self.agent_prompt_bytes = max(prompts, default=0)
         self.slots = self.free_slots = sum(agent.slots for agent in agents)
         share = settings.routing.max_concurrency_share if len(providers) > 1 else 1.0
         self.most_in_flight = max(1, int(share * self.slots))

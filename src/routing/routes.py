@@ -170,13 +170,13 @@ def _dropped(model: str, parameter: str) -> str:
 
 
 def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -> int:
-    """The provider that the task's type prefers; -1 where there is none, and for a task with pins."""
-    if task.models or task.providers:
+    """The home of the task's agent, else the provider that its type prefers; -1: none, or it has pins."""
+    if task.models or task.providers or not settings.routing.preferences:
         return -1
+    agent = settings.agent_named(task.agent) if task.agent else None
     config = settings.task_types.get(task.task_type)
-    if not settings.routing.preferences or config is None or not config.prefer:
-        return -1
-    return next((p.index for p in providers if p.name == config.prefer), -1)
+    wanted = agent.home if agent is not None else config.prefer if config is not None else ""
+    return next((p.index for p in providers if p.name == wanted), -1)
 
 
 def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
@@ -189,6 +189,7 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         task.models,
         task.providers,
         task.task_type,
+        task.agent,
         choose_tier(task, settings),
         task.max_tokens,
         task.parameters,

@@ -316,15 +316,16 @@ class ProviderState:
 
 
 class AgentState:
-    """One agent's slots."""
+    """One agent's slots. Tasks that name it may take free slots of others, so it can have more in flight."""
 
-    __slots__ = ("done", "home", "in_flight", "name", "slots", "system_prompt", "task_types")
+    __slots__ = ("done", "home", "in_flight", "kind", "name", "slots", "task_types")
 
     def __init__(self, name: str, config: AgentConfig) -> None:
         self.name, self.home = name, config.home
+        kind, _, number = name.rpartition("-")
+        self.kind = kind if number.isdecimal() else name  # the same for numbered copies
         self.task_types = frozenset(config.task_types)
         self.slots = config.calls_in_flight
-        self.system_prompt = config.system_prompt
         self.in_flight = self.done = 0
 
 

@@ -30,6 +30,7 @@ from tests.helpers import (
     live_environment,
     read_rows,
     run_script,
+    write_rows,
 )
 
 
@@ -148,6 +149,30 @@ def test_a_task_submitted_before_the_start_is_answered(tmp_path: Path, live: dic
     assert served.process.returncode == 0 and "served 1 task" in served.err
     output = json.loads(run_script("status", "--json", cwd=tmp_path, env=live).out)
     assert (output["running"], output["simulated"], output["tasks"]["succeeded"]) == (False, False, 1)
+
+
+def test_a_task_that_names_an_agent_is_answered_with_its_system_prompt(tmp_path: Path) -> None:
+    unknown = run_script("submit", "Hello?", "--agent", "nobody", cwd=tmp_path)
+    assert unknown.process.returncode == 2
+    assert "unknown agent 'nobody'; choose from claude-analyst, claude-writer, gpt-engineer" in unknown.err
+    answered = run_script(
+        "submit", "Hello?", "--agent", "gpt-engineer", "--id", "mine", "--serve", "--json", cwd=tmp_path
+    )
+    row = json.loads(answered.out)
+    assert (row["status"], row["agent"], row["provider"]) == ("succeeded", "gpt-engineer", "openai"), row
+    rows = [{"id": "a", "prompt": "Hi", "agent": "claude-writer"}, {"id": "b", "prompt": "Hi"}]
+    write_rows(tmp_path / "tasks.jsonl", rows)
+    plan = run_script("plan", "tasks.jsonl", cwd=tmp_path)
+    assert "1 task names the agent claude-writer, whose system prompt goes first unless" in plan.out
+    run_script("run", "tasks.jsonl", cwd=tmp_path)
+    with Store.open(tmp_path / "state" / "simulated.db", simulated=True) as store:
+        (batch,) = [each.name for each in store.reports.batches(9) if "tasks" in each.name]
+        roles = {}
+        for name in "ab":
+            found = store.tasks.find(batch, name)
+            assert found is not None
+            roles[name] = [turn.role for turn in found.task.messages]
+    assert roles == {"a": ["system", "user"], "b": ["user"]}, "no row gets a prompt that it does not ask for"
 
 
 def test_a_task_submitted_without_a_key_is_marked_as_simulated(tmp_path: Path) -> None:

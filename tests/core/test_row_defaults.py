@@ -35,6 +35,7 @@ SETTINGS = load_settings(environ={})
 # By field: the value of the option, and that of a row.
 VALUES: dict[str, tuple[Any, Any]] = {
     "task_type": ("research", "analysis"),
+    "agent": ("gpt-reviewer", "claude-writer"),
     "tier": ("economy", "premium"),
     "models": (("gpt-6-luna",), ("gemini-4-argon", "gpt-6-luna")),
     "max_tokens": (100, 200),

@@ -258,7 +258,7 @@ def test_a_defaulted_max_tokens_is_what_the_window_leaves(
     chars: int, given: int | None, expected: int
 ) -> None:
     models = {"gpt-6": {"context_window": 4_096}}
-    settings = make_settings(limits=told_limits(), models=models, agent_prompts=False)
+    settings = make_settings(limits=told_limits(), models=models)
     task = make_task(chars=chars, max_tokens=given, tier="standard", providers=("openai",))
     assert place(make_balancer(settings), task=task).max_tokens == expected
 
@@ -266,7 +266,7 @@ def test_a_defaulted_max_tokens_is_what_the_window_leaves(
 @pytest.mark.parametrize(("chars", "given"), [(23_500, None), (13_000, 2_048), (400, 5_000)])
 def test_what_fits_in_no_way_is_not_sent(chars: int, given: int | None) -> None:
     models = {"gpt-6": {"context_window": 4_096}}
-    settings = make_settings(limits=told_limits(), models=models, agent_prompts=False)
+    settings = make_settings(limits=told_limits(), models=models)
     task = make_task(chars=chars, max_tokens=given, tier="standard", providers=("openai",))
     assert refused(make_balancer(settings), task=task).until == math.inf
 
@@ -347,6 +347,29 @@ def test_when_the_speciality_is_busy_any_agent_serves() -> None:
     assert found["claude-writer"] == 16
     assert sum(found.values()) == 40
     assert max(found.values()) == 16
+
+
+def test_a_task_goes_to_the_agent_that_it_names_and_first_to_its_home() -> None:
+    balancer = make_balancer(make_settings(limits=told_limits(requests_per_minute=6_000)))
+    named = [place(balancer, task=make_task(n, agent="gemini-scout")) for n in range(20)]
+    assert {(p.agent, p.provider, p.choice) for p in named} == {("gemini-scout", "gemini", "preferred")}
+    scout = balancer.agents["gemini-scout"]
+    assert scout.in_flight == 20 > scout.slots, "slots of others are free"
+    others = [place(balancer, task=make_task(f"other {n}", "research")) for n in range(20)]
+    assert {p.agent for p in others}.isdisjoint({"gemini-scout"})
+
+
+@pytest.mark.parametrize(
+    ("named", "taken_by"),
+    [("twin", {"twin-1", "twin-2"}), ("twin-2", {"twin-2"}), ("gone", {"twin-1", "twin-2", "agent7"})],
+)
+def test_a_name_stands_for_all_copies_of_an_agent(named: str, taken_by: set[str]) -> None:
+    agents = [
+        AgentConfig(name="twin", home="openai", calls_in_flight=4, count=2),
+        AgentConfig(name="agent7", home="openai", calls_in_flight=4),
+    ]
+    balancer = make_balancer(make_settings(limits=told_limits(), agents=agents))
+    assert {place(balancer, task=make_task(n, agent=named)).agent for n in range(6)} == taken_by
 
 
 def test_seven_agents_two_of_claude_three_of_gpt_two_of_gemini() -> None:

@@ -24,7 +24,6 @@ from .build import (
     ONE_SLOT,
     START,
     TOKENS,
-    WIDE,
     Desk,
     make_settings,
     make_task,
@@ -331,29 +330,6 @@ def test_a_defaulted_max_tokens_is_clamped_to_what_the_budget_affords() -> None:
     placement = desk.one()
     assert 256 <= placement.max_tokens < 4_096
     assert placement.reserved_nanos <= 12_000_000
-
-
-@pytest.mark.parametrize(
-    ("agent_prompts", "has_own", "is_more"),
-    [
-        pytest.param(True, False, True, id="an agent adds its prompt"),
-        pytest.param(True, True, False, id="the task has one"),
-        pytest.param(False, False, False, id="switched off"),
-    ],
-)
-def test_a_reservation_counts_the_prompt_that_an_agent_adds(
-    agent_prompts: bool, has_own: bool, is_more: bool
-) -> None:
-    def reserved(system_prompt: str) -> int:
-        agents = [row.model_copy(update={"system_prompt": system_prompt}) for row in WIDE.agents]
-        settings = WIDE.model_copy(update={"agents": tuple(agents), "agent_prompts": agent_prompts})
-        desk = Desk(settings)
-        own = (Message("system", "Be brief."),) if has_own else ()
-        task = make_task(1, providers=("openai",), tier="standard")
-        desk.offer(dataclasses.replace(task, messages=(*own, *task.messages)))
-        return desk.one().reserved_nanos
-
-    assert (reserved("x" * 4_000) > reserved("")) is is_more
 
 
 def test_a_task_without_a_tier_of_its_own_takes_a_cheaper_one_before_it_is_parked() -> None:

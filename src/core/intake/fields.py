@@ -49,6 +49,7 @@ class TaskFields(BaseModel):
     messages: list[MessageFields] | None = None
     system: str | None = None
     task_type: Name = GENERAL
+    agent: Name | None = None
     tier: Literal["auto", "economy", "standard", "premium"] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None

@@ -17,6 +17,7 @@ from .fields import TaskFields
 from .formats import Columns, Listeners, read_file
 from .lines import BadLine, Row
 from .own_columns import NO_COLUMNS, OwnColumns
+from .personas import check_agent
 from .pins import Names, check_pins, unserved_reason
 from .prices import unpriced_warning
 from .row_defaults import NO_DEFAULTS, RowDefaults, missing, option_of
@@ -57,6 +58,10 @@ class ReadOptions:
         if self.limit is not None and self.sample is not None:
             raise InputError("both --limit and --sample are given; one of them is allowed")
         self.defaults.check()
+        try:
+            check_agent(self.defaults.agent, settings)
+        except InputError as error:
+            raise InputError(f"--agent: {error.what}") from None
         check_pins(self.defaults.models, self.only, settings)
 
     @property

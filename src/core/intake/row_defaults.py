@@ -21,6 +21,7 @@ class RowDefaults:
     """The fields of `TaskFields` that an option sets for all rows. None, or no name: not set."""
 
     task_type: str | None = None
+    agent: str | None = None
     tier: str | None = None
     models: Names = ()
     max_tokens: int | None = None

@@ -15,6 +15,7 @@ from ...records import GENERAL, LOCAL, Task
 from ...settings import Settings
 from .fields import TaskFields
 from .json_values import check_values
+from .personas import with_agent_prompt
 from .pins import Names, effective_providers
 from .validation_messages import validation_message
 
@@ -57,11 +58,15 @@ def make_task(
         providers = effective_providers(valid.models, valid.providers, only, context.settings)
     except InputError as error:
         raise InputError(error.what, line=line) from None
+    try:
+        messages = with_agent_prompt(valid.turns(), valid.agent, context.settings)
+    except InputError as error:
+        raise InputError(error.what, line=line) from None
     digest = content_digest(what_it_sends(valid) if identity is None else identity(valid))
     return Task(
         id=valid.id or default_id(digest),
         batch=context.batch,
-        messages=valid.turns(),
+        messages=messages,
         task_type=valid.task_type,
         tier=valid.tier or usual_tier(valid.task_type, context.settings),
         max_tokens=valid.max_tokens,
@@ -78,6 +83,7 @@ def make_task(
         submitter=context.submitter,
         created_at=context.now,
         response_schema=valid.schema_of_answer(),
+        agent=valid.agent or "",
     )
 
 
@@ -96,7 +102,8 @@ def what_it_sends(
     if filled is not None:
         asks[-1] = list(filled)
     names = (
-        "task_type", "tier", "max_tokens", "temperature", "top_p", "seed", "stop", "models", "providers",
+        "task_type", "agent", "tier", "max_tokens", "temperature", "top_p", "seed", "stop", "models",
+        "providers",
     )  # fmt: skip
     given = {name: getattr(valid, name) for name in names if name not in defaulted}
     if not {"response_schema", "choices"} & {*defaulted}:

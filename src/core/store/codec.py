@@ -33,6 +33,8 @@ def request_of(task: Task) -> dict[str, Any]:
     for name in ("max_tokens", "temperature", "top_p", "seed", "response_schema"):
         if (value := getattr(task, name)) is not None:
             request[name] = value
+    if task.agent:
+        request["agent"] = task.agent
     for name in ("stop", "models", "providers"):
         if value := getattr(task, name):
             request[name] = list(value)
@@ -56,6 +58,7 @@ def decode_task(body: str | None, **columns: Any) -> Task:
     return Task(
         messages=tuple(Message(role, content) for role, content in request.get("messages", ())),
         tier=request.get("tier", "auto"),
+        agent=request.get("agent", ""),
         max_tokens=request.get("max_tokens"),
         temperature=request.get("temperature"),
         top_p=request.get("top_p"),

@@ -182,6 +182,7 @@ def task_detail_json(context: AppContext, detail: TaskDetail) -> dict[str, Any]:
     return {
         **task_json(context, detail.row, state_of(detail.row, pool_view(context).rows_in_flight)),
         "messages": [{"role": m.role, "content": m.content} for m in task.messages],
+        "named_agent": task.agent or None,
         "max_tokens": task.max_tokens,
         "temperature": task.temperature,
         "top_p": task.top_p,
