@@ -37,7 +37,7 @@ from ..config import ProviderAccess
 from ..errors import ConfigError, LeadershipLost, StoreError
 from ..providers.base import ProviderAdapter
 from ..providers.factory import build_adapter
-from ..records import CompletionRequest, Event, PoolSnapshot, Result, TaskStatus, Usage
+from ..records import Event, PoolSnapshot, Result, TaskStatus
 from ..routing.balancer import ProviderLoadBalancer
 from ..routing.scheduler import Scheduler
 from ..settings import Settings
@@ -133,9 +133,7 @@ class Orchestrator:
         )
         self.scheduler = scheduler = Scheduler(self.balancer, settings)
         self._adapters = options.adapters or {
-            name: build_adapter(
-                a, self.balancer.slots, self._report_late_answer, max_answer_mb=settings.pool.max_answer_mb
-            )
+            name: build_adapter(a, self.balancer.slots, max_answer_mb=settings.pool.max_answer_mb)
             for name, a in access.items()
         }
         agents = create_balanced_agent_pool(settings, self._adapters)
@@ -254,11 +252,6 @@ class Orchestrator:
         self._reporter.report(self._budget_keeper.take_events(self._session.clock.now()))
         if not self._end.draining:
             self._placer.place()
-
-    def _report_late_answer(self, request: CompletionRequest, usage: Usage) -> None:
-        """An abandoned call was answered later; it is already booked as uncertain."""
-        text = f"{request.model} answered an abandoned call: {usage.total_tokens:,} tokens were billed"
-        self._reporter.report([Event(self._session.clock.now(), "late_answer", text)])
 
     def _count(self, results: Sequence[Result]) -> None:
         """Results that were stored."""

@@ -25,7 +25,7 @@ class ApiFormat:
 
     name: str
     adapter: str
-    """`module:class` within this package, called as `adapter(access, slots, max_bytes, on_late_usage)`."""
+    """`module:class` within this package, called as `adapter(access, slots, max_bytes)`."""
     limits: LimitRules
     schema_form: Callable[[Mapping[str, Any]], Form]
     price_list: str

@@ -7,13 +7,9 @@ read a clock except for its own timeouts, and raises only `ProviderError` subcla
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from ..records import Completion, CompletionRequest, Usage
-
-LateUsageCallback = Callable[[CompletionRequest, Usage], None]
-"""Called on the event loop with the usage of a call that went on after its task had cancelled it."""
+from ..records import Completion, CompletionRequest
 
 
 @runtime_checkable

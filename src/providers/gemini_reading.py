@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ..errors import (
     AuthFailed,
@@ -10,23 +10,14 @@ from ..errors import (
     ProviderError,
     QuotaExhausted,
     RateLimited,
-    ServerError,
     UnusableAnswer,
 )
 from ..records import FinishReason
 from . import values
 from .failures import (
-    CUT_OFF,
-    NEVER_SENT,
-    NO_ANSWER,
-    NO_CREDENTIALS,
-    REDIRECTED,
-    SDK_REFUSED,
     UNREADABLE,
     Verdict,
-    by_class,
 )
-from .network import RejectedAnswer
 from .prompts import Finish
 from .usage import NOTHING, Reported
 
@@ -44,65 +35,18 @@ CODES: Mapping[str, type[ProviderError]] = {
     "FAILED_PRECONDITION": AuthFailed,  # not offered in this country, or only with billing
 }
 
-# Exceptions of the package and of what it is built on, without an answer. UNDERLYING is asked first.
+# Exceptions of the package and of what it is built on, where the transport's causes say nothing.
 CLASSES: Mapping[str, Verdict] = {
     # google.generativeai.types
     "BlockedPromptException": (ContentRefused, True),
     "StopCandidateException": (ContentRefused, True),
     "IncompleteIterationError": UNREADABLE,
     "BrokenResponseError": UNREADABLE,
-    # google.api_core: what has an HTTP status is decided by it
-    "RetryError": NO_ANSWER,
-    "DuplicateCredentialArgs": NO_CREDENTIALS,
-    "GoogleAPIError": UNREADABLE,
-    "GoogleAPICallError": UNREADABLE,
-    "Redirection": UNREADABLE,
-    "ClientError": SDK_REFUSED,
-    "ServerError": (ServerError, True),
-    "Unknown": (ServerError, True),
-    "DataLoss": (ServerError, True),
-    "AsyncRestUnsupportedParameterError": SDK_REFUSED,
-    # google.auth
-    "GoogleAuthError": NO_CREDENTIALS,
-    "TransportError": CUT_OFF,
     # google.protobuf
     "ParseError": UNREADABLE,
-    # requests
-    "ConnectTimeout": NEVER_SENT,
-    "ReadTimeout": NO_ANSWER,
-    "Timeout": NO_ANSWER,
-    "SSLError": NEVER_SENT,
-    "ProxyError": NEVER_SENT,
-    "ConnectionError": CUT_OFF,
-    "ChunkedEncodingError": CUT_OFF,
-    "InvalidURL": NEVER_SENT,
-    "MissingSchema": NEVER_SENT,
-    "InvalidSchema": NEVER_SENT,
-    "InvalidHeader": NEVER_SENT,
-    "TooManyRedirects": REDIRECTED,
-    "RequestException": UNREADABLE,
-    # the system's
-    "OSError": CUT_OFF,
-}
-UNDERLYING: Mapping[str, Verdict] = {
-    "NewConnectionError": NEVER_SENT,  # refused, no such host
-    "NameResolutionError": NEVER_SENT,
-    "ConnectTimeoutError": NEVER_SENT,
-    "ReadTimeoutError": NO_ANSWER,  # the silence began inside the body
-    "SSLError": NEVER_SENT,
-    "ProtocolError": CUT_OFF,
 }
 
-# The package asks for the numbers of these enums. Both lists go on beyond what it knows.
-FINISH_NUMBERS = (
-    "FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE",
-    "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY",
-    "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "IMAGE_PROHIBITED_CONTENT", "IMAGE_OTHER", "NO_IMAGE",
-    "IMAGE_RECITATION", "MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE",
-)  # fmt: skip
-BLOCK_NUMBERS = (
-    "BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY",
-)  # fmt: skip
+NOT_BLOCKED = ("", "BLOCK_REASON_UNSPECIFIED")
 
 # Closed: Google's other reasons are all failures, so one that is not here is an UnusableAnswer with its name.
 FINISH: Mapping[str, Finish | None] = {
@@ -129,22 +73,6 @@ FINISH: Mapping[str, Finish | None] = {
     "IMAGE_OTHER": UnusableAnswer,
     "NO_IMAGE": UnusableAnswer,
 }
-
-
-def verdict_on(error: BaseException) -> Verdict:
-    """Our class for an exception without an answer, by what lies beneath it where the table knows that.
-
-    `requests` puts its cause into the arguments (and urllib3 its own into `reason`) instead of `__cause__`.
-    """
-    if isinstance(error, RejectedAnswer):
-        return UNREADABLE if error.billed else REDIRECTED
-    beneath: object = error.args[0] if error.args else None
-    beneath = getattr(beneath, "reason", None) or beneath
-    if isinstance(beneath, Exception):
-        for cls in type(beneath).__mro__:
-            if cls.__name__ in UNDERLYING:
-                return UNDERLYING[cls.__name__]
-    return by_class(error, CLASSES)
 
 
 def answer_text(parts: object) -> str:
@@ -185,10 +113,3 @@ def reported_usage(usage: object) -> Reported:
         output = max(output, total - prompt)
     reasoning = 0 if output is None else output - (shown or 0)
     return Reported(prompt, output, count(usage.get("cachedContentTokenCount")) or 0, 0, reasoning)
-
-
-def enum_name(value: object, names: Sequence[str]) -> str:
-    """The name of an enum's value, also where its number came; "" where none did."""
-    if isinstance(value, int) and 0 <= value < len(names):
-        return names[value]
-    return values.text(value)

@@ -22,7 +22,6 @@ from ..errors import (
 )
 from ..records import Completion, CompletionRequest, FinishReason, LimitReport
 from . import values
-from .base import LateUsageCallback
 from .error_bodies import reason_in
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, SDK_REFUSED, UNREADABLE, Verdict
 from .headers import openai_limits
@@ -166,14 +165,8 @@ class OpenAIAdapter(SdkAdapter):
     answer_keys = ("choices",)
     options: ClassVar[Json] = {"security": {"bearer_auth": True}}  # the key given, never OPENAI_ADMIN_KEY
 
-    def __init__(
-        self,
-        access: ProviderAccess,
-        slots: int,
-        max_bytes: int,
-        on_late_usage: LateUsageCallback | None = None,
-    ) -> None:
-        super().__init__(access, slots, max_bytes, on_late_usage)
+    def __init__(self, access: ProviderAccess, slots: int, max_bytes: int) -> None:
+        super().__init__(access, slots, max_bytes)
         self._is_openai = access.key_source.startswith("OPENAI_")
 
     def _build(self) -> Any:

@@ -1,9 +1,11 @@
-"""The common part of the adapters over the anthropic and openai SDKs, which are built alike.
+"""The common part of the adapters: one exchange through an SDK, over the transport that all share.
 
-A call goes through the SDK's own `post` and takes the raw response (`cast_to=httpx2.Response`). The SDK
-builds, signs and sends the request and raises its exceptions; only its typed models are not used. Filling
-them costs up to half of a call, and they know neither the parameters that only some models take nor what
-compatible servers leave out.
+A call goes through the SDK and takes the raw response. The SDK builds, signs and sends the request and raises
+its exceptions; only its typed models are not used. Filling them costs up to half of a call, and they know
+neither the parameters that only some models take nor what compatible servers leave out.
+
+The anthropic and openai SDKs are built alike: their own `post` returns the raw response
+(`cast_to=httpx2.Response`). Another SDK's adapter has its own `_post` and `_get`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from ..config import ProviderAccess
 from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
 from ..records import Completion, CompletionRequest, LimitReport
 from . import values
-from .base import LateUsageCallback
 from .error_bodies import error_beside, error_in, status_in
 from .error_classes import ErrorAnswer, MessagePattern
 from .failures import ErrorFactory, Verdict, by_class
@@ -30,7 +31,7 @@ from .usage import NOTHING, Reported, of_error
 
 
 class SdkAdapter(ABC):
-    """One provider over one of the two SDKs. Subclasses hold what differs between the two APIs."""
+    """One provider over its SDK. Subclasses hold what differs between the APIs."""
 
     path: ClassVar[str]
     models_path: ClassVar[str]
@@ -41,14 +42,7 @@ class SdkAdapter(ABC):
 
     options: ClassVar[Json] = {}  # sent to the SDK with every call
 
-    def __init__(
-        self,
-        access: ProviderAccess,
-        slots: int,
-        max_bytes: int,
-        on_late_usage: LateUsageCallback | None = None,
-    ) -> None:
-        """`on_late_usage` is never called: a call ends with its task."""
+    def __init__(self, access: ProviderAccess, slots: int, max_bytes: int) -> None:
         self.name = access.name
         self._base_url = access.base_url
         self._key = access.key.get_secret_value()
@@ -69,7 +63,7 @@ class SdkAdapter(ABC):
     async def complete(self, request: CompletionRequest) -> Completion:
         """One exchange. Raises a `ProviderError` subclass for everything that is not a usable answer."""
         await self._ready(request)
-        response = await self._exchange(self.path, request.timeout_s, request)
+        response = await self._exchange(request.timeout_s, request)
         found = select_headers(response.headers.raw)
         limits = self._limits(found)
         body, warnings = self._json(response, request, limits)
@@ -83,11 +77,11 @@ class SdkAdapter(ABC):
         await self._ready(None)
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._exchange(self.models_path, timeout_s, None)
+                response = await self._exchange(timeout_s, None)
         except TimeoutError as error:
             raise self._errors.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
         body, _ = self._json(response, None, ())
-        return [self._errors.mask_key(model) for model in values.names(body.get("data"), "id")]
+        return [self._errors.mask_key(model) for model in self._models(body)]
 
     async def close(self) -> None:
         """Close all connections. Safe to call twice; no call is made afterwards."""
@@ -105,7 +99,7 @@ class SdkAdapter(ABC):
 
     @abstractmethod
     def _body(self, request: CompletionRequest) -> Json:
-        """The body of the request."""
+        """What the SDK takes as the request."""
 
     @abstractmethod
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
@@ -133,19 +127,33 @@ class SdkAdapter(ABC):
         if self._closed:
             raise self._errors.error(Unreachable, "the adapter is closed", request, sent=False)
 
-    async def _exchange(self, path: str, timeout_s: float, request: CompletionRequest | None) -> Any:
-        """The raw response of one call through the SDK: a POST with a request, a GET without."""
-        from httpx2 import Response
-
+    async def _exchange(self, timeout_s: float, request: CompletionRequest | None) -> Any:
+        """The raw response: to the request, or without one the list of models."""
         from .transport import timeout
 
-        options = {**self.options, "timeout": timeout(timeout_s, self._connect_timeout_s)}
+        limit = timeout(timeout_s, self._connect_timeout_s)
         try:
-            if request is None:
-                return await self._client.get(path, cast_to=Response, options=options)
-            return await self._client.post(path, body=self._body(request), cast_to=Response, options=options)
+            return await (self._get(limit) if request is None else self._post(request, limit))
         except Exception as error:  # three packages may raise anything; none of it may end the pool
             raise self._failure(error, request) from error
+
+    async def _post(self, request: CompletionRequest, limit: Any) -> Any:
+        """One call through the SDK. Raises anything; an error's `response` is the provider's answer."""
+        from httpx2 import Response
+
+        options = {**self.options, "timeout": limit}
+        return await self._client.post(self.path, body=self._body(request), cast_to=Response, options=options)
+
+    async def _get(self, limit: Any) -> Any:
+        """The list of models, through the SDK. Raises like `_post`."""
+        from httpx2 import Response
+
+        options = {**self.options, "timeout": limit}
+        return await self._client.get(self.models_path, cast_to=Response, options=options)
+
+    def _models(self, body: Json) -> list[str]:
+        """The names in a list of models."""
+        return values.names(body.get("data"), "id")
 
     def _failure(self, error: Exception, request: CompletionRequest | None) -> ProviderError:
         response = getattr(error, "response", None)

@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from src.config import ProviderAccess
-from src.providers.base import LateUsageCallback, ProviderAdapter
+from src.providers.base import ProviderAdapter
 from src.providers.factory import build_adapter
 from src.records import CompletionRequest, Message
 from src.settings import ProviderConfig, TierModels
@@ -142,10 +142,8 @@ class Builder:
     def __init__(self) -> None:
         self.made: list[ProviderAdapter] = []
 
-    def __call__(
-        self, access: ProviderAccess, on_late_usage: LateUsageCallback | None = None
-    ) -> ProviderAdapter:
-        self.made.append(build_adapter(access, SLOTS, on_late_usage))
+    def __call__(self, access: ProviderAccess) -> ProviderAdapter:
+        self.made.append(build_adapter(access, SLOTS))
         return self.made[-1]
 
     async def close(self) -> None:

@@ -310,36 +310,36 @@ async def test_the_reason_is_shown_whatever_the_shape(
 # ---------------------------------------------------------------- 2.9, 3.3: Gemini's own words
 
 
-@pytest.mark.parametrize(
-    ("reason", "name"), [("MODEL_ARMOR", ""), ("JAILBREAK", ""), (4, "PROHIBITED_CONTENT"), (77, "")]
-)
+@pytest.mark.parametrize("reason", ["MODEL_ARMOR", "JAILBREAK", 77])
 async def test_an_unknown_reason_to_block_a_prompt_is_a_refusal_with_its_name(
-    apis: CannedApis, reason: Any, name: str
+    apis: CannedApis, reason: Any
 ) -> None:
     found = await apis["gemini"].failure({"promptFeedback": {"blockReason": reason}})
-    assert (type(found), found.code) == (ContentRefused, name or str(reason))
+    assert (type(found), found.code) == (ContentRefused, str(reason))
     assert found.code in str(found)
 
 
 @pytest.mark.parametrize("text", ["", "half a te"])
 @pytest.mark.parametrize(
-    "reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "OTHER", "SOMETHING_NEW", 5, 10, 12, 99]
+    "reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "OTHER", "SOMETHING_NEW", 99]
 )
 async def test_an_unknown_end_keeps_its_name_and_is_neutral(apis: CannedApis, reason: Any, text: str) -> None:
     found = await apis["gemini"].failure(gemini(text, finish=reason))
     assert type(found) is UnusableAnswer
     assert not found.counts_against_health
+    assert found.code == str(reason)
     assert found.code in str(found)
-    assert found.code in (str(reason), "OTHER", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL")
 
 
-@pytest.mark.parametrize("reason", ["MODEL_ARMOR", "IMAGE_PROHIBITED_CONTENT", 14, 17])
+@pytest.mark.parametrize("reason", ["MODEL_ARMOR", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"])
 async def test_later_reasons_to_refuse_are_known(apis: CannedApis, reason: Any) -> None:
     assert type(await apis["gemini"].failure(gemini(finish=reason))) is ContentRefused
 
 
 async def test_no_reason_to_block_is_none(apis: CannedApis) -> None:
-    completion = await apis["gemini"].answer(gemini(promptFeedback={"blockReason": 0}))
+    completion = await apis["gemini"].answer(
+        gemini(promptFeedback={"blockReason": "BLOCK_REASON_UNSPECIFIED"})
+    )
     assert completion.text == "Elbe."
 
 
