@@ -78,7 +78,10 @@ class ForkServer:
 
 
 class Fork:
-    """A script started by a server: what the tests use of `subprocess.Popen`, with pipes for its output."""
+    """A script started by a server: what the tests use of `subprocess.Popen`, with pipes for its output.
+
+    The three streams are as in `Popen`: PIPE or a descriptor, for `stdin` also DEVNULL.
+    """
 
     def __init__(
         self,
@@ -87,15 +90,22 @@ class Fork:
         cwd: Path,
         environ: Mapping[str, str],
         *,
-        has_stdin: bool,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
     ) -> None:
         self.args = [sys.executable, *arguments]
         self.returncode: int | None = None
         self._lock = threading.Lock()
         self._server = socket.socket(socket.AF_UNIX)
         self._server.connect(address)
-        theirs_in, ours_in = os.pipe() if has_stdin else (os.open(os.devnull, os.O_RDONLY), None)
-        (ours_out, theirs_out), (ours_err, theirs_err) = os.pipe(), os.pipe()
+        ours_in = None
+        if stdin == subprocess.PIPE:
+            theirs_in, ours_in = os.pipe()
+        else:
+            theirs_in = os.open(os.devnull, os.O_RDONLY) if stdin == subprocess.DEVNULL else os.dup(stdin)
+        ours_out, theirs_out = _output(stdout)
+        ours_err, theirs_err = _output(stderr)
         theirs = (theirs_in, theirs_out, theirs_err)
         request = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "environ": dict(environ)})
         message = request.encode() + b"\n"
@@ -105,8 +115,8 @@ class Fork:
         for descriptor in theirs:
             os.close(descriptor)
         self.stdin = None if ours_in is None else os.fdopen(ours_in, "w", encoding="utf-8")
-        self.stdout = os.fdopen(ours_out, encoding="utf-8")
-        self.stderr = os.fdopen(ours_err, encoding="utf-8")
+        self.stdout = None if ours_out is None else os.fdopen(ours_out, encoding="utf-8")
+        self.stderr = None if ours_err is None else os.fdopen(ours_err, encoding="utf-8")
         self.pid = self._read()
 
     def _read(self) -> int:
@@ -143,6 +153,11 @@ class Fork:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+def _output(wanted: int) -> tuple[int | None, int]:
+    """Where the test reads a stream, None where it has the descriptor itself, and where the script writes."""
+    return os.pipe() if wanted == subprocess.PIPE else (None, os.dup(wanted))
 
 
 def can_fork(environ: Mapping[str, str]) -> bool:

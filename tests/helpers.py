@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import codecs
 import json
 import os
 import queue
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -122,27 +124,40 @@ class Script:
     ) -> None:
         self.out = self.err = ""
         self._is_group = command is not None
-        self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self.process = _start(
-            [str(script), *map(str, arguments)], command, cwd, env, has_stdin=stdin is not None
+        self._begin(
+            _start(
+                [str(script), *map(str, arguments)],
+                command,
+                cwd,
+                env,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            )
         )
+        if stdin is not None and self.process.stdin is not None:
+            self.process.stdin.write(stdin)
+            self.process.stdin.close()
+
+    def _begin(self, process: subprocess.Popen[str] | Fork) -> None:
+        self.process = process
+        self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._readers = [
             threading.Thread(target=self._read, args=(name,), daemon=True) for name in ("out", "err")
         ]
         for reader in self._readers:
             reader.start()
-        if stdin is not None and self.process.stdin is not None:
-            self.process.stdin.write(stdin)
-            self.process.stdin.close()
 
     def _read(self, name: str) -> None:
-        stream = self.process.stdout if name == "out" else self.process.stderr
-        assert stream is not None
-        for line in stream:
-            setattr(self, name, getattr(self, name) + line)
+        for part in self._parts(name):
+            setattr(self, name, getattr(self, name) + part)
             self._changed.put(None)
-        stream.close()
         self._changed.put(None)
+
+    def _parts(self, name: str) -> Iterator[str]:
+        """What it prints, as it comes."""
+        stream = self.process.stdout if name == "out" else self.process.stderr
+        if stream is not None:
+            with stream:
+                yield from stream
 
     def __enter__(self) -> Self:
         return self
@@ -196,20 +211,74 @@ class Script:
             self.process.send_signal(number)
 
 
+class Terminal(Script):
+    """A script on a terminal: `err` holds its screen, `out` its standard output if that is a pipe."""
+
+    def __init__(
+        self,
+        *arguments: str | Path,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        columns: int = 300,
+        has_keyboard: bool = True,
+        prints_to_pipe: bool = True,
+    ) -> None:
+        import fcntl
+        import pty
+        import struct
+        import termios
+
+        self.out = self.err = ""
+        self._is_group = False
+        self._screen, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        stdin = theirs if has_keyboard else subprocess.DEVNULL
+        stdout = subprocess.PIPE if prints_to_pipe else theirs
+        environ = {"TERM": "xterm-256color", **(env or {})}
+        command = [str(ORCHESTRATOR), *map(str, arguments)]
+        self._begin(_start(command, None, cwd, environ, stdin=stdin, stdout=stdout, stderr=theirs))
+        os.close(theirs)
+
+    def type(self, text: str) -> None:
+        os.write(self._screen, text.encode())
+
+    def _parts(self, name: str) -> Iterator[str]:
+        if name == "out":
+            yield from super()._parts(name)
+            return
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with suppress(OSError):  # how a terminal says that the other side is closed
+            while part := os.read(self._screen, 65_536):
+                yield decoder.decode(part)
+        os.close(self._screen)
+
+
+def without_control_sequences(drawn: str) -> str:
+    """The lines of a terminal, without colours and moves of the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn).replace("\r", "")
+
+
 def _start(
-    arguments: list[str], command: str | None, cwd: Path, env: Mapping[str, str] | None, *, has_stdin: bool
+    arguments: list[str],
+    command: str | None,
+    cwd: Path,
+    env: Mapping[str, str] | None,
+    *,
+    stdin: int,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[str] | Fork:
     environ = child_environment(env)
     if command is None and can_fork(environ):
-        return Fork(fork_server_address(), arguments, cwd, environ, has_stdin=has_stdin)
+        return Fork(fork_server_address(), arguments, cwd, environ, stdin=stdin, stdout=stdout, stderr=stderr)
     return subprocess.Popen(
         [sys.executable, *arguments] if command is None else ["sh", "-c", command],
         cwd=cwd,
         env=environ,
         start_new_session=command is not None,
-        stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
         text=True,
         encoding="utf-8",
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import shlex
 import subprocess
@@ -26,10 +24,12 @@ from tests.helpers import (
     PROGRAM,
     ROOT,
     Script,
+    Terminal,
     child_environment,
     live_environment,
     read_rows,
     run_script,
+    without_control_sequences,
     write_rows,
 )
 
@@ -427,37 +427,15 @@ def test_progress_is_drawn_on_a_terminal_and_obeys_no_color(
     tmp_path: Path, live: dict[str, str], no_color: bool
 ) -> None:
     (tmp_path / "tasks.txt").write_text("".join(f"Question {n}?\n" for n in range(40)))
-    environ = child_environment({**live, "TERM": "xterm-256color", **({"NO_COLOR": "1"} if no_color else {})})
-    screen, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, str(ORCHESTRATOR), "run", "tasks.txt"],
-        cwd=tmp_path,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=slave,
-    )
-    os.close(slave)
-    drawn = _everything_from(screen)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, drawn
+    environ = {**live, **({"NO_COLOR": "1"} if no_color else {})}
+    with Terminal("run", "tasks.txt", cwd=tmp_path, env=environ, has_keyboard=False) as terminal:
+        assert terminal.wait() == 0, terminal.err
+    drawn = terminal.err
     assert "of 40 done" in drawn and "in flight" in drawn
     assert not re.search(r"[━╸╺][^\n]*of 40 done", drawn), "the bar has a line of its own"
     coloured = re.findall(r"\x1b\[[0-9;]*3[0-7][0-9;]*m", drawn)
     assert bool(coloured) != no_color
-    assert b"40 of 40 tasks answered" in out and b"\x1b" not in out
-
-
-def _everything_from(terminal: int) -> str:
-    found = b""
-    try:
-        while chunk := os.read(terminal, 65536):
-            found += chunk
-    except OSError:  # how a terminal says that the other side is closed
-        pass
-    finally:
-        os.close(terminal)
-    return found.decode()
+    assert "40 of 40 tasks answered" in terminal.out and "\x1b" not in terminal.out
 
 
 def test_importing_the_script_costs_little_and_gives_both_classes() -> None:
@@ -478,31 +456,15 @@ def test_the_table_of_the_examples_stays_whole_while_the_server_continues(
     tmp_path: Path,
 ) -> None:
     """What is drawn in place stands aside while the table is printed: nothing of it is drawn over."""
-    environ = {**child_environment(), "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
-    screen, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, str(ORCHESTRATOR), "--examples"],
-        cwd=tmp_path,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=slave,
-        stderr=slave,
-    )
-    os.close(slave)
-    drawn = _until(screen, "results: ")
-    process.terminate()
-    drawn += _everything_from(screen)
-    assert process.wait(60) == 0, drawn
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn).replace("\r", "")
+    with Terminal(
+        "--examples", cwd=tmp_path, columns=80, has_keyboard=False, prints_to_pipe=False
+    ) as terminal:
+        terminal.wait_for("results: ")
+        terminal.terminate()
+        assert terminal.wait() == 0, terminal.err
+    plain = without_control_sequences(terminal.err)
     progress, table = re.split(r"^models *$", plain, maxsplit=1, flags=re.MULTILINE)
     assert "of 60 done" in progress and "━" not in table
     header, *rows = table.partition("\nagents")[0].strip().splitlines()
     assert header.startswith("model ") and header.rstrip().endswith("cost"), plain
     assert len(rows) >= 4 and all(re.search(r"\$\d+\.\d+ *$", row) for row in rows), plain
-
-
-def _until(terminal: int, text: str) -> str:
-    found = b""
-    while text.encode() not in found:
-        found += os.read(terminal, 65536)
-    return found.decode("utf-8", "replace")

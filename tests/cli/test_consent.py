@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from src.simulator.process import SimulatorProcess
-from tests.helpers import ORCHESTRATOR, Script, child_environment, live_environment, run_script
+from tests.helpers import (
+    Script,
+    Terminal,
+    live_environment,
+    run_script,
+)
 
 STARTS = ((), ("--once", "--quiet"), ("--examples", "--pages"))
 
@@ -77,27 +78,10 @@ def test_on_a_terminal_it_asks(
 
 def on_a_terminal(typed: str, *arguments: str, cwd: Path, env: dict[str, str]) -> tuple[int, str]:
     """The exit code, and what a person has seen who answers the first question."""
-    terminal, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, str(ORCHESTRATOR), *arguments],
-        cwd=cwd,
-        env=child_environment({**env, "TERM": "dumb", "COLUMNS": "300"}),
-        stdin=slave,
-        stdout=subprocess.DEVNULL,
-        stderr=slave,
-    )
-    os.close(slave)
-    shown = b""
-    try:
-        while chunk := os.read(terminal, 65536):
-            answered = b"[y/N]" in shown
-            shown += chunk
-            if b"[y/N]" in shown and not answered:
-                os.write(terminal, f"{typed}\n".encode())
-    except OSError:  # how a terminal says that the other side is closed
-        pass
-    os.close(terminal)
-    return process.wait(60), shown.decode()
+    with Terminal(*arguments, cwd=cwd, env={**env, "TERM": "dumb"}) as terminal:
+        terminal.wait_for("[y/N]")
+        terminal.type(f"{typed}\n")
+        return terminal.wait(), terminal.err
 
 
 def test_an_unknown_price_is_named_in_the_question(tmp_path: Path, live: dict[str, str]) -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from src.simulator.process import SimulatorProcess
-from tests.helpers import ORCHESTRATOR, child_environment, live_environment, read_rows, run_script, write_rows
+from tests.helpers import (
+    Terminal,
+    live_environment,
+    read_rows,
+    run_script,
+    without_control_sequences,
+    write_rows,
+)
 
 MODELS = ("claude-sonnet-5-5", "gemini-3.8-flash", "gpt-6.1-terra")
 COLUMNS = 80
@@ -25,23 +25,9 @@ COLUMNS = 80
 
 def in_terminal(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
     """The output of a command on a terminal of 80 columns, without colours."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
-    command = [sys.executable, str(ORCHESTRATOR), *arguments]
-    environ = child_environment({"TERM": "xterm", **(env or {})})
-    with subprocess.Popen(
-        command, cwd=cwd, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while part := os.read(ours, 65536):
-                shown += part
-        except OSError:  # Linux: the other side is closed
-            pass
-        process.wait(60)
-    os.close(ours)
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    with Terminal(*arguments, cwd=cwd, env=env, columns=COLUMNS, prints_to_pipe=False) as terminal:
+        terminal.wait()
+    return without_control_sequences(terminal.err)
 
 
 def rows(folder: Path, count: int = 30) -> None:
@@ -76,7 +62,8 @@ def test_status_is_whole_on_a_terminal_of_80_columns(tmp_path: Path, live: dict[
 
 def test_the_progress_says_that_the_pool_is_starting(tmp_path: Path) -> None:
     rows(tmp_path)
-    shown = in_terminal("run", "tasks.jsonl", cwd=tmp_path)
+    fresh = {"PYTHONNOUSERSITE": "1"}  # no fork: it has yet to import the SDKs
+    shown = in_terminal("run", "tasks.jsonl", cwd=tmp_path, env=fresh)
     starting = shown.index("0 of 30 done, starting (loading SDKs)")
     assert starting < shown.index("30 of 30")
 

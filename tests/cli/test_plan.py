@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from src.simulator.process import SimulatorProcess
-from tests.helpers import ORCHESTRATOR, child_environment, live_environment, read_rows, run_script, write_rows
+from tests.helpers import (
+    Terminal,
+    live_environment,
+    read_rows,
+    run_script,
+    write_rows,
+)
 
 CONFIRM_ALWAYS = "confirm_above_usd = 0.000001\n"
 
@@ -182,25 +184,8 @@ def test_on_a_terminal_the_answer_decides(
     code: int,
     calls_made: int,
 ) -> None:
-    keyboard, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, str(ORCHESTRATOR), "run", careful.name, "--config", "careful.toml"],
-        cwd=tmp_path,
-        env=child_environment({**live, "TERM": "xterm"}),
-        stdin=slave,
-        stdout=subprocess.PIPE,
-        stderr=slave,
-    )
-    os.close(slave)
-    shown = b""
-    while b"Go on? [y/N]" not in shown:
-        shown += os.read(keyboard, 65536)
-    os.write(keyboard, answer.encode())
-    try:
-        while os.read(keyboard, 65536):
-            pass
-    except OSError:  # how a terminal says that the other side is closed
-        os.close(keyboard)
-    process.communicate(timeout=60)
-    assert process.returncode == code
+    with Terminal("run", careful.name, "--config", "careful.toml", cwd=tmp_path, env=live) as terminal:
+        terminal.wait_for("Go on? [y/N]")
+        terminal.type(answer)
+        assert terminal.wait() == code
     assert calls(simulator) == calls_made
