@@ -40,6 +40,12 @@ class ServerSettings(Section):
     port: int = Field(ge=0, le=65535)
 
 
+class StoreSettings(Section):
+    """`[store]`: how long the database keeps what."""
+
+    retention_days: float = Field(ge=0, le=36_500)
+
+
 class PoolSettings(Section):
     """`[pool]`: how tasks are claimed, called and repeated."""
 
@@ -315,6 +321,7 @@ class Settings(Section):
     strict_params: bool
     confirm_above_usd: float = NotNegative
     server: ServerSettings
+    store: StoreSettings
     pool: PoolSettings
     routing: RoutingSettings
     breaker: BreakerSettings

@@ -199,6 +199,26 @@ def suggest_weights(context: click.Context, /, hours: float, apply: bool, undo: 
     context.exit(suggest(context.obj, hours=hours, apply=apply, as_json=as_json))
 
 
+@cli.command(short_help="Delete prompts and answers of ended tasks.")
+@everywhere
+@click.option("--older-than", metavar="AGE", help="Purge tasks that ended longer ago than AGE: 30d, 12h, 2w.")
+@click.option("--batch", metavar="NAME", help="Purge tasks of this batch, or of this results file.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be purged.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
+@click.option("--json", "as_json", is_flag=True, help=JSON)
+@click.pass_context
+def purge(context: click.Context, /, **options: Any) -> None:
+    """Delete prompts and answers of ended tasks from the database, and with --older-than events of that age.
+
+    Ids, costs and results files stay: a resumed run repeats no task. Open tasks keep their prompts. The
+    setting retention_days does this by itself. While no orchestrator runs, an SQLite file also becomes
+    smaller.
+    """
+    from .purge import purge as purge_contents
+
+    context.exit(purge_contents(context.obj, **options))
+
+
 @cli.command("alert-test", short_help="Send one alert to ALERT_WEBHOOK_URL.")
 @everywhere
 @click.pass_context

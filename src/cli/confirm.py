@@ -48,8 +48,8 @@ def confirm_run(
     if not quiet:
         for line in short_lines(plan, affordable, found.rejected):
             session.note(line)
-    if not yes and (why := _why_ask(plan, affordable, settings.confirm_above_usd, cap)):
-        _ask(why, "--yes runs it, --max-cost USD bounds it")
+    if not yes and (why := _whyask(plan, affordable, settings.confirm_above_usd, cap)):
+        ask(why, "--yes runs it, --max-cost USD bounds it")
     return affordable
 
 
@@ -101,7 +101,7 @@ def confirm_queue(session: Session, *, yes: bool) -> None:
     if count := sum(plan.tasks for plan, _ in plans):
         them = "it" if count == 1 else "them"
         pages = Path(program("pages")[-1]).name
-        _ask(
+        ask(
             f"{plural(count, 'task')} queued before this start: {_cost(plans)}",
             f"--yes answers {them}, the task list of {pages} cancels {them}",
         )
@@ -149,7 +149,7 @@ def _refuse_unpriced(tasks: Sequence[Task], settings: Settings) -> None:
         )
 
 
-def _why_ask(plan: Plan, affordable: Plan, above_usd: float, cap: Cap | None) -> str:
+def _whyask(plan: Plan, affordable: Plan, above_usd: float, cap: Cap | None) -> str:
     """Why to ask; empty if there is no need. An unknown price is not assumed to be small.
 
     A cap that pays for the whole plan answers the question: the user has named that amount.
@@ -163,7 +163,7 @@ def _why_ask(plan: Plan, affordable: Plan, above_usd: float, cap: Cap | None) ->
     return f"this is expected to cost {money(affordable.expected_nanos)}: {models_text(affordable)}"
 
 
-def _ask(why: str, remedy: str) -> None:
+def ask(why: str, remedy: str) -> None:
     """Raises click.Abort for a no, InputError with the `remedy` without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(f"{why}, and there is no terminal to ask on: {remedy}")

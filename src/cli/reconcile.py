@@ -41,8 +41,13 @@ def reconcile(store: Store, batch: Batch, results: ResultsFile, notify: Notify) 
     if written:
         _start_over(results, written, notify)
         return reconcile(store, batch, results, notify)
+    purged = 0
     for page in parts(missing, PAGE):
-        results.append(stored.result for stored in store.result_sync.results_at(page))
+        found = [stored.result for stored in store.result_sync.results_at(page)]
+        purged += sum(not result.task.messages for result in found)
+        results.append(found)
+    if purged:
+        notify(f"{results.name}: {plural(purged, 'row')} without an answer: purged from the database")
     return None
 
 

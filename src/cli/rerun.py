@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.intake import BadLine
+from ..core.store.loading import parts
 from ..errors import InputError
 from ..formatting import plural
 from ..records import TaskStatus
+from .batch import Batch, lines_of
 from .session import Session
 
+PAGE = 500  # tasks looked up at a time
 TRUNCATED = "truncated"
 STATUSES = {
     str(status): status
@@ -53,6 +57,17 @@ def parse_statuses(text: str | None) -> frozenset[str]:
     if not found:
         raise InputError(f"--retry names no status (choose from {', '.join(RETRY_STATUSES)})")
     return found
+
+
+def restore_purged(session: Session, batch: Batch, rerun: RerunOptions) -> None:
+    """Give purged tasks that `--retry` names their prompts back, from the file."""
+    contents = session.store.contents
+    if session.store.reports.batch(batch.name) is None or not rerun.retry:
+        return
+    if contents.has_purged(batch.name, rerun.statuses, truncated=rerun.truncated):
+        lines = lines_of(batch, session.setup.settings, session.now())
+        for page in parts((line for line in lines if not isinstance(line, BadLine)), PAGE):
+            contents.restore(page)
 
 
 def requeue(session: Session, batch: str, rerun: RerunOptions) -> None:

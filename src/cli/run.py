@@ -24,7 +24,7 @@ from .exit_codes import ALL_ANSWERED, SOME_UNANSWERED
 from .preflight import preflight
 from .progress_counts import ProgressCounts
 from .reconcile import answer_duplicates, drop_stale_rows, reconcile
-from .rerun import NO_RERUN, RerunOptions, requeue
+from .rerun import NO_RERUN, RerunOptions, requeue, restore_purged
 from .result_sink import ResultSink
 from .runner import keep_cap, run_orchestrator
 from .session import (
@@ -148,6 +148,7 @@ class _Run:
         if found is not None and not session.setup.simulated:
             cap = None if how.max_cost is None else Cap.of(session, batch.name, how.max_cost)
             plan = confirm_run(session, found, yes=how.yes, cap=cap, quiet=how.quiet)
+        restore_purged(session, batch, how.rerun)
         requeue(session, batch.name, how.rerun)
         if found is None or has_new_options or not found.leaves_nothing_to_store(how.rerun):
             not_stored = store_tasks(

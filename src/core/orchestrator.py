@@ -57,6 +57,7 @@ from .learned_state import LearnedStateRepository
 from .placing import PlacementGuard, Placer
 from .prefetch import PrefetchWindow
 from .result_writer import ResultWriter
+from .retention import Retention
 from .run_end import RunEnd, RunReport
 from .store import Store
 from .store_session import StoreSession
@@ -151,6 +152,7 @@ class Orchestrator:
         canaries = CanaryCalls(settings, self.balancer, self._adapters, gate, session, guard)
         self._health = HealthMonitor(self.balancer, self._adapters, now, self._placer.place_anew, canaries)
         self._housekeeper = Housekeeper(session, self.balancer, self._calls, self._placer, end, reporter)
+        self._retention = Retention(session, reporter, settings.store.retention_days)
         self._commands = CommandHandler(self.balancer, scheduler, self._result_writer.add_result)
         self._store_sync = StoreSync(
             session, self._commands, self._budget_keeper, self._learned_state, self._placer, reporter
@@ -209,6 +211,7 @@ class Orchestrator:
                 keep("housekeeping", self._housekeeper.run),
                 keep("synchronization with the store", self._store_sync.run),
                 self._health.run(self._reporter.supervisor),
+                *([keep("retention", self._retention.run)] if self._retention.is_wanted else ()),
             )
         ]
         over: asyncio.Task[Any] = asyncio.create_task(self._end.wait())

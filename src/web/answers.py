@@ -86,6 +86,7 @@ class TaskDetailAnswer(TaskEntry):
     top_p: float | None
     seed: int | None
     deadline_at: float | None
+    purged: bool
     metadata: dict[str, Any]
     timeline: list[dict[str, Any]]
     result: dict[str, Any] | None
@@ -128,6 +129,14 @@ class BatchCancelled(Answer):
 class BatchRetried(Answer):
     batch: str
     queued: int
+
+
+class BatchPurged(Answer):
+    """`left`: tasks whose contents may go too, with another request."""
+
+    batch: str
+    purged: int
+    left: int
 
 
 class UsageGroup(TypedDict):

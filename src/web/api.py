@@ -6,7 +6,7 @@ GET  /api/providers/rebalance                   weights, presets, history
 POST /api/tasks                                 one task, or {"tasks": [...], "batch", "wait_s"}
 GET  /api/tasks?status=&type=&...&before=       GET  /api/tasks/ID of the queue, /BATCH/ID; /api/rows/ROW
 POST /api/tasks/ID/cancel | retry               also /api/tasks/BATCH/ID/..., /api/rows/ROW/...
-GET  /api/batches                               POST /api/batches/cancel | retry {"batch"}
+GET  /api/batches                               POST /api/batches/cancel | retry | purge {"batch"}
 GET  /api/usage?since=&until=&by=provider,hour  GET  /api/events?after=&limit=&kind=
 GET  /api/openapi.json                          this API for programs
 GET  /healthz, /readyz, /leader                   without a token
@@ -26,6 +26,7 @@ from . import provider_actions, task_actions, visibility
 from .bodies import (
     BatchBody,
     EventsQuery,
+    PurgeBody,
     RebalanceBody,
     SubmitManyBody,
     TaskFilter,
@@ -306,6 +307,19 @@ def retry_batch() -> Response:
     batch = body_of(BatchBody).batch
     queued = task_actions.retry_batch(app_context(), batch, caller_name())
     return _json({"batch": batch, "queued": queued, "simulated": app_context().simulated}, 202)
+
+
+@api.post("/batches/purge")
+def purge_batch() -> Response:
+    """Delete prompts and answers of ended tasks of a batch; ids, costs and results files stay."""
+    body = body_of(PurgeBody)
+    age_s, name = body.older_than_days * DAY_S, visibility.find_batch(app_context(), body.batch).name
+    if body.dry_run:
+        purged, left = 0, task_actions.purgeable(app_context(), name, age_s)
+    else:
+        purged, left = task_actions.purge_batch(app_context(), name, caller_name(), age_s)
+    simulated = app_context().simulated
+    return _json({"batch": name, "purged": purged, "left": left, "simulated": simulated})
 
 
 # ------------------------------------------------------------------ usage and events

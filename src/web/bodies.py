@@ -113,6 +113,14 @@ class BatchBody(_Body):
     batch: BatchName = QUEUE
 
 
+class PurgeBody(_Body):
+    """The tasks of `batch` that ended more than `older_than_days` ago; `dry_run` only counts them."""
+
+    batch: BatchName
+    older_than_days: Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)] = 0.0
+    dry_run: Annotated[bool, Field(strict=True)] = False
+
+
 def _or_empty(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"const": ""})
 

@@ -12,6 +12,7 @@ from . import answers
 from .bodies import (
     BatchBody,
     EventsQuery,
+    PurgeBody,
     RebalanceBody,
     SubmitManyBody,
     SubmitOneBody,
@@ -67,6 +68,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "api.batches": Operation(answers.Batches),
     "api.cancel_batch": Operation(answers.BatchCancelled, bodies=(BatchBody,), statuses=(202,)),
     "api.retry_batch": Operation(answers.BatchRetried, bodies=(BatchBody,), statuses=(202,)),
+    "api.purge_batch": Operation(answers.BatchPurged, bodies=(PurgeBody,)),
     "api.usage": Operation(answers.Usage, query=UsageQuery),
     "api.events": Operation(answers.Events, query=EventsQuery),
 }

@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..core.intake import QUEUE
 from ..errors import InputError
+from ..formatting import plural
 from . import export, provider_actions, task_actions, visibility
 from .bodies import RebalanceBody, TaskFilter, query_of
 from .context import app_context, caller_name
@@ -211,6 +212,19 @@ def batch_verb(verb: str) -> AnyResponse | str:
 def _confirm_cancel(batch: str) -> str:
     """The page that asks before a batch is cancelled, with the number of tasks."""
     return render_template("confirm.html", batch=batch_view(visibility.find_batch(app_context(), batch)))
+
+
+@pages.post("/batches/purge")
+def purge_batch() -> AnyResponse | str:
+    """Delete prompts and answers of the ended tasks of a batch, after a page that asks."""
+    batch = visibility.find_batch(app_context(), request.form.get("batch", "")).name
+    if not request.form.get("confirmed"):
+        count = task_actions.purgeable(app_context(), batch)
+        return render_template("confirm_purge.html", batch=batch, count=count)
+    purged, left = task_actions.purge_batch(app_context(), batch, caller_name())
+    more = f" {plural(left, 'more task')} can be purged: press the button again." if left else ""
+    flash(f"Purged prompts and answers of {plural(purged, 'task')}.{more}")
+    return redirect(url_for("pages.tasks", batch=batch), 303)
 
 
 @pages.post("/tasks")

@@ -41,6 +41,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "pages.task_by_id": _ANYBODY,
     "pages.task_verb": _SUBMITTERS,
     "pages.batch_verb": _SUBMITTERS,
+    "pages.purge_batch": _OPERATORS,
     "pages.submit_task": _SUBMITTERS,
     "pages.export_tasks": _ANYBODY,
     "pages.upload": _SUBMITTERS,
@@ -66,6 +67,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "api.batches": _ANYBODY,
     "api.cancel_batch": _SUBMITTERS,
     "api.retry_batch": _SUBMITTERS,
+    "api.purge_batch": _OPERATORS,
     "api.usage": _READERS,
     "api.events": _READERS,
 }

@@ -27,6 +27,7 @@ from .task_states import OPEN_STATUSES
 from .visibility import find_batch, is_own_batch, is_visible
 
 MAX_WARNINGS = 20
+PURGE_AT_MOST_S = 10.0  # a request; a larger batch takes several
 MAX_RUNNING_CANCELLED = 5_000  # running tasks of a batch that one cancel reaches
 _PAGE = 500
 
@@ -208,6 +209,8 @@ def retry_task(context: AppContext, detail: TaskDetail, caller: str) -> None:
     row = detail.row
     if row.status in OPEN_STATUSES:
         raise _wrong_status(409, "still_open", f"This task has not ended: {row.status}.", row.status)
+    if detail.is_purged:
+        raise _wrong_status(409, "purged", "Its prompt was purged, so it can't run again.", row.status)
     context.store.admin.retry(row.batch, [row.id], now=context.now(), retried_by=caller)
     context.record_event("task_retried", f"{caller} retried {_named(detail)}", task_id=row.id)
 
@@ -260,6 +263,29 @@ def retry_batch(context: AppContext, name: str, caller: str) -> int:
     text = f"{caller} retried failed, expired and cancelled tasks of {name}: {count} tasks"
     context.record_event("batch_retried", text)
     return count
+
+
+def purge_batch(context: AppContext, name: str, caller: str, older_than_s: float = 0.0) -> tuple[int, int]:
+    """Delete prompts and answers of ended tasks of a batch, for up to `PURGE_AT_MOST_S`.
+
+    Returns of how many tasks, and how many still have theirs.
+    """
+    before = context.now() - older_than_s
+    contents, deadline = context.store.contents, time.monotonic() + PURGE_AT_MOST_S
+    purged, after = 0, 0
+    while time.monotonic() < deadline:
+        step = contents.purge_step(before, after, name)
+        purged += step.purged
+        if step.after is None:
+            break
+        after = step.after
+    context.record_event("purged", f"{caller} purged prompts and answers of {name}: {purged} tasks")
+    return purged, purgeable(context, name, older_than_s)
+
+
+def purgeable(context: AppContext, name: str, older_than_s: float = 0.0) -> int:
+    """How many tasks of a batch ended so long ago and still have prompt and answer."""
+    return sum(context.store.contents.purgeable(context.now() - older_than_s, name).values())
 
 
 def _submitter_filter(batch: BatchRow) -> str:

@@ -1,4 +1,4 @@
-"""Cancel, retry and purge tasks."""
+"""Cancel and retry tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from src.core.store import Store
 from src.errors import StoreError
-from src.records import Event, Outcome, TaskStatus
+from src.records import Outcome, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, with_claims
 
@@ -74,37 +74,3 @@ def test_many_tasks_are_retried(store: Store) -> None:
     store.intake.add_tasks(tasks(1100), now=NOW)
     store.admin.cancel("b", now=NOW)
     assert store.admin.retry_ended("b", [TaskStatus.CANCELLED], now=NOW) == 1100
-
-
-def test_purged_content_is_deleted_and_the_accounting_stays(store: Store) -> None:
-    old, new = with_claims(store, *tasks(2))
-    store.queue.finish("me", [a_result(old)])
-    store.admin.retry("b", [old.id], now=NOW)
-    store.queue.release("me", [new], now=NOW)
-    store.queue.claim("me", 1, now=NOW)
-    store.queue.finish("me", [a_result(old, an_attempt(started_at=NOW + 9))])
-    store.events.add([Event(NOW, "start", "old"), Event(NOW + 500, "start", "new")])
-    before = store.reports.summary("b")
-
-    assert store.admin.purge(NOW + 100) == 1
-    assert store.admin.purge(NOW + 100) == 0
-
-    assert store.reports.summary("b") == before
-    assert [row.event.message for row in store.events.recent()] == ["new"]
-    detail = store.tasks.find("b", old.id)
-    assert detail is not None
-    assert detail.result is not None
-    assert (detail.task.messages, detail.result.output, detail.row.preview) == ((), None, "")
-    assert len(detail.attempts) == 2
-    assert store.intake.add_tasks([a_task(old.id)], now=NOW).existing == 1
-    assert store.admin.retry("b", [old.id], now=NOW) == 0  # there is nothing left to ask
-
-
-def test_purging_covers_many_tasks_and_leaves_open_ones(store: Store) -> None:
-    store.intake.add_tasks(tasks(1100), now=NOW)
-    store.intake.add_tasks([a_task("open", "other")], now=NOW)
-    store.admin.cancel("b", now=NOW)
-    assert store.admin.purge(NOW + 1) == 1100
-    open_task = store.tasks.find("other", "open")
-    assert open_task is not None
-    assert open_task.row.preview == "prompt of open"

@@ -136,7 +136,7 @@ def test_a_task_equal_to_one_that_failed_earlier_runs(store: Store) -> None:
 def test_a_task_equal_to_one_whose_answer_was_purged_runs(store: Store) -> None:
     added(store, *same("a"))
     store.queue.finish("me", [a_result(task) for task in claimed(store)])
-    assert store.admin.purge(NOW + 1_000) == 1
+    assert store.contents.purge(NOW + 1_000) == 1
     assert added(store, *same("b", "c")).duplicates == 1
     assert ids(claimed(store)) == ["b"]
 

@@ -237,7 +237,7 @@ def test_counters_never_go_down(client: FlaskClient, store: Store, filled: Fille
         "more time": pass_time,
         "a retry": lambda: store.admin.retry_ended(BATCH, list(TaskStatus), now=filled.now),
         "a cancel": lambda: store.admin.cancel(BATCH, now=filled.now),
-        "a purge": lambda: store.admin.purge(filled.now + 10_000),
+        "a purge": lambda: store.contents.purge(filled.now + 10_000),
         "an event": lambda: store.events.add([Event(filled.now, "start", "started")]),
     }
     before = scraped(client)

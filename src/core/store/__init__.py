@@ -4,7 +4,8 @@ A `Store` has one component for each duty, all over one `Database`:
 
     intake         add batches and tasks
     queue          claim, release and finish tasks: the work of an orchestrator
-    admin          cancel, retry and purge tasks: changes that people make
+    admin          cancel and retry tasks: changes that people make
+    contents       purge prompts and answers, restore prompts
     deduplication  settle equal tasks that share one answer
     result_sync    results in the order of a batch's file, and which of them are stale
     tasks          look up tasks, one or a page of them
@@ -29,6 +30,7 @@ from pathlib import Path
 from types import TracebackType
 
 from .admin import Admin
+from .contents import Contents
 from .controls import Controls
 from .database import Database
 from .deduplication import DUPLICATES_AT_ONCE, Deduplication, DuplicateLinks
@@ -80,6 +82,7 @@ class Store:
         self.queue = Queue(database, ids, loader, transitions, links)
         self.deduplication = Deduplication(database, ids, links)
         self.admin = Admin(database, ids, transitions, self.deduplication)
+        self.contents = Contents(database, ids)
         self.result_sync = ResultSync(database, ids, loader)
         self.tasks = Tasks(database, ids, loader)
         self.reports = Reports(database, ids, loader)

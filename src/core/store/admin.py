@@ -1,4 +1,4 @@
-"""Changes that people make to stored tasks: cancel, retry, purge."""
+"""Changes that people make to stored tasks: cancel and retry."""
 
 from __future__ import annotations
 
@@ -143,18 +143,3 @@ class Admin:
                 return
             yield part
             last = part[-1]
-
-    def purge(self, before: float) -> int:
-        """Delete prompts and answers of tasks that ended before `before` (epoch seconds), and older events.
-
-        The tasks themselves and their accounting are kept. Returns how many tasks lost their content.
-        """
-        purged = 0
-        for rows in self._in_parts(sa.select(_T.task_row).where(_CAN_BE_RETRIED, _T.since < before)):
-            with self._database.writing() as connection:
-                for table in (schema.prompts, schema.answers):
-                    connection.execute(sa.delete(table).where(table.c.task_row.in_(rows)))
-            purged += len(rows)
-        with self._database.writing() as connection:
-            connection.execute(sa.delete(schema.events).where(schema.events.c.at < before))
-        return purged

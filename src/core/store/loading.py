@@ -16,6 +16,7 @@ from .identifiers import Identifiers, TaskStream
 from .rows import StoredResult
 
 IN_SIZE = 500  # values in one IN list: one cached statement per size
+PURGED = "prompt and answer were purged"
 _Item = TypeVar("_Item")
 _T = schema.tasks.c
 _P = schema.prompts.c
@@ -133,6 +134,7 @@ def task_from(row: Any, stream: TaskStream) -> Task:
 
 def result_from(row: Any, stream: TaskStream, attempts: tuple[Attempt, ...]) -> Result:
     """A Result from a row of `full_tasks`."""
+    warnings = tuple(loads(row.warnings)) if row.warnings else ()
     return Result(
         task=task_from(row, stream),
         status=TaskStatus(row.status),
@@ -142,7 +144,7 @@ def result_from(row: Any, stream: TaskStream, attempts: tuple[Attempt, ...]) -> 
         finish_reason=row.finish_reason,
         truncated=bool(row.truncated),
         error=row.error,
-        warnings=tuple(loads(row.warnings)) if row.warnings else (),
+        warnings=warnings if row.body else (*warnings, PURGED),
         tier=row.tier,
         baseline_nanos=row.baseline_nanos,
         origin=None if row.primary_id is None else Origin(row.primary_id, row.provider, row.model, row.agent),

@@ -215,6 +215,11 @@ class TaskDetail:
     attempts: tuple[Attempt, ...]
     result: Result | None
 
+    @property
+    def is_purged(self) -> bool:
+        """Whether its prompt and answer were purged."""
+        return not self.task.messages
+
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:

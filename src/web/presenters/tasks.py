@@ -188,6 +188,7 @@ def task_detail_json(context: AppContext, detail: TaskDetail) -> dict[str, Any]:
         "top_p": task.top_p,
         "seed": task.seed,
         "deadline_at": task.deadline_at,
+        "purged": detail.is_purged,
         "metadata": dict(task.metadata),
         "timeline": [attempt_row(attempt) for attempt in detail.attempts],
         "result": result_row(detail.result, simulated=context.simulated) if detail.result else None,

@@ -1,0 +1,112 @@
+"""`purge`: delete prompts and answers of ended tasks; ids, costs and results files stay."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from ..errors import InputError, StoreError
+from ..formatting import plural, shortened
+from ..records import LOCAL, Event
+from .batch_names import relative_name
+from .confirm import ask
+from .session import Options, Session, prepare, session
+
+PURGED = 0
+_UNITS_S = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([hdw])")
+
+
+def parse_age(text: str) -> float:
+    """The seconds of `30d`, `12h` or `2w`. Raises InputError."""
+    found = _AGE.fullmatch(text.strip())
+    if found is None:
+        raise InputError(f"--older-than: {text!r} is not an age such as 30d, 12h or 2w")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+def purge(
+    options: Options, *, older_than: str | None, batch: str | None, dry_run: bool, yes: bool, as_json: bool
+) -> int:
+    """Purge what ended before the age, of one batch or of all, after a yes. Raises OrchestratorError."""
+    if older_than is None and batch is None:
+        raise InputError("purge needs --older-than AGE (such as 30d), --batch NAME, or both")
+    age_s = 0.0 if older_than is None else parse_age(older_than)
+    setup, console = prepare(options, calls_providers=False), options.console
+    console.as_json = as_json
+    with session(setup, console) as opened:
+        name = None if batch is None else _batch_name(opened, batch)
+        before = opened.now() - age_s
+        found = opened.store.contents.purgeable(before, name)
+        purged = freed = 0
+        if found and not dry_run:
+            if not yes:
+                ask(f"{_what(found)} will be deleted, which can't be undone", "--yes deletes them")
+            purged = _purge(opened, before, name)
+            freed = _compact(opened)
+        if as_json:
+            printed = {
+                "purged": purged,
+                "purgeable": sum(found.values()),
+                "batches": found,
+                "before": before,
+                "dry_run": dry_run,
+                "freed_bytes": freed,
+                "simulated": setup.simulated,
+            }
+            sys.stdout.write(json.dumps(printed) + "\n")
+            return PURGED
+        if not found:
+            console.note("nothing to purge")
+        elif dry_run:
+            console.note(f"would delete {_what(found)}")
+        else:
+            console.note(f"purged {plural(purged, 'task')}; ids, costs and results files stay")
+            if freed > 0:
+                console.note(f"the database is {freed / 1e6:,.1f} MB smaller")
+    return PURGED
+
+
+def _what(found: dict[str, int]) -> str:
+    tasks = plural(sum(found.values()), "task")
+    return f"prompts and answers of {tasks} ({shortened(list(found))})"
+
+
+def _batch_name(opened: Session, given: str) -> str:
+    """The batch of this name, or of the results file at this path. Raises InputError."""
+    names = dict.fromkeys((given, relative_name(opened.setup, str(Path(given).resolve()))))
+    for name in names:
+        if opened.store.reports.batch(name) is not None:
+            return name
+    known = shortened([row.name for row in opened.store.reports.batches(20)]) or "none"
+    raise InputError(f"--batch: no batch {given!r} (the newest: {known})")
+
+
+def _purge(opened: Session, before: float, batch: str | None) -> int:
+    contents = opened.store.contents
+    purged = contents.purge(before, batch)
+    if batch is None:
+        contents.purge_events(before)
+    of = "" if batch is None else f" of {batch}"
+    text = f"{LOCAL} purged prompts and answers of {plural(purged, 'task')}{of}"
+    opened.store.events.add([Event(opened.now(), "purged", text, fields={"tasks": purged})])
+    return purged
+
+
+def _compact(opened: Session) -> int:
+    """Make an SQLite file smaller, unless an orchestrator uses it; returns by how many bytes."""
+    if not opened.store.database.is_sqlite:
+        return 0
+    with opened.leadership() as leadership:  # none can start meanwhile
+        try:
+            leadership.acquire(say=opened.note)
+        except StoreError:
+            opened.note("the file keeps its size while an orchestrator runs; new tasks use the freed space")
+            return 0
+        try:
+            return opened.store.contents.compact()
+        except StoreError as error:
+            opened.note(f"the file keeps its size: {error}")
+    return 0
