@@ -16,6 +16,7 @@ import click
 from .bootstrap import ParentProcess, Setup, StartOptions, build_pages, load, open_store
 from .config import chosen_port
 from .core.leadership import active_orchestrator
+from .core.search_indexer import SearchIndexer
 from .errors import OrchestratorError
 from .logging_setup import set_up_logging
 from .stop_signals import drop_lost_terminals, stop_signals
@@ -100,7 +101,8 @@ def serve(
         app = build_pages(setup, store, access, parent)
         server, url = listen(app, host, port, server_settings.port, click.echo)
         click.echo(f"pages on {url} ({setup.mode} state in {setup.settings.state_dir})")
-        server.run()
+        with SearchIndexer(store, wanted=setup.settings.pages.search):
+            server.run()
         click.echo("pages closed")
 
 

@@ -46,6 +46,12 @@ class StoreSettings(Section):
     retention_days: float = Field(ge=0, le=36_500)
 
 
+class PagesSettings(Section):
+    """`[pages]`: what the pages offer."""
+
+    search: bool
+
+
 class PoolSettings(Section):
     """`[pool]`: how tasks are claimed, called and repeated."""
 
@@ -322,6 +328,7 @@ class Settings(Section):
     confirm_above_usd: float = NotNegative
     server: ServerSettings
     store: StoreSettings
+    pages: PagesSettings
     pool: PoolSettings
     routing: RoutingSettings
     breaker: BreakerSettings

@@ -86,6 +86,8 @@ def assert_sums_are_true(store: Store) -> None:
     attempts = rows_of(store, schema.attempts)
     _assert_counts(store, task_rows)
     _assert_task_sums(store, task_rows)
+    _assert_day_sums(store)
+    _assert_backlog(store, task_rows)
     _assert_call_sums(store, {row.task_row: streams[row.stream_id] for row in task_rows}, attempts)
     per_task = Counter(row.task_row for row in attempts)
     assert {row.task_row: row.attempts for row in task_rows if row.attempts} == per_task
@@ -112,6 +114,25 @@ def _assert_task_sums(store: Store, task_rows: list[Any]) -> None:
             )
     stored = {tuple(row[:3]): list(row[3:]) for row in rows_of(store, schema.batch_tasks)}
     assert {key: sums for key, sums in stored.items() if any(sums)} == true
+
+
+def _assert_day_sums(store: Store) -> None:
+    true: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows_of(store, schema.usage):
+        sums = true.setdefault((row.minute // 1440, *row[1:5]), [0] * len(CALL_SUMS))
+        for place, value in enumerate(row[5:]):
+            sums[place] += value
+    assert {tuple(row[:5]): list(row[5:]) for row in rows_of(store, schema.usage_days)} == true
+
+
+def _assert_backlog(store: Store, task_rows: list[Any]) -> None:
+    """Every ended task that has its content is either in the search's backlog or in its index."""
+    ended = {row.task_row for row in task_rows if row.status not in ("queued", "running")}
+    backlog = {row.task_row for row in rows_of(store, schema.search_backlog)}
+    assert backlog <= ended
+    with_content = ended & {row.task_row for row in rows_of(store, schema.prompts)}
+    if not store.search.progress().is_ready:
+        assert backlog >= with_content
 
 
 def _assert_call_sums(store: Store, stream_of: dict[int, Any], attempts: list[Any]) -> None:

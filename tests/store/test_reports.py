@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
-from src.core.store import CallSums, Store, TaskSums, TierSavings
+from src.core.store import CallSums, Store, TaskSums, TierSavings, UsageRow
 from src.core.store.histogram import BINS, bin_of, quantile
+from src.core.store.reports import GroupBy
 from src.core.store.rollups import CALL_SUMS, add_call
 from src.records import Outcome, TaskStatus, Usage
 
@@ -173,3 +175,43 @@ def test_all_quantiles_of_a_single_call_are_its_latency(latency_s: float) -> Non
 def test_quantiles_of_no_calls_are_none() -> None:
     assert quantile([0] * BINS, 0.5) is None
     assert CallSums().p95_s is None
+
+
+def test_whole_days_and_single_minutes_add_up_to_the_same(store: Store) -> None:
+    """Sums of a range, mostly from `usage_days`, equal those of its minutes."""
+    midnight, day = 20_000 * 86_400.0, 86_400
+    claimed = with_claims(store, *tasks(6), a_task("x", submitter="alice", task_type="research"))
+    times = [midnight + i * day * 0.71 for i in range(len(claimed))]
+    results = [
+        a_result(task, an_attempt(started_at=at, model=f"m{i % 2}", cost_nanos=10**i))
+        for i, (task, at) in enumerate(zip(claimed, times, strict=True))
+    ]
+    store.queue.finish("me", results)
+    for start, end in ((0, 5), (0.5, 3.25), (0.9, 1.1), (1, 2), (0.25, 0.75), (1.999, 4.001), (3, 3)):
+        bounds = midnight + start * day, midnight + end * day
+        by_minute = store.reports.usage(*bounds, ("minute", *EVERY_KEY))
+        for group_by in GROUPS:
+            found = {row.key: row.sums.cost_nanos for row in store.reports.usage(*bounds, group_by)}
+            assert found == _by_key(by_minute, group_by), (start, end, group_by)
+
+
+GROUPS: tuple[tuple[GroupBy, ...], ...] = (
+    (),
+    ("provider",),
+    ("day", "model"),
+    ("submitter", "task_type"),
+    ("hour",),
+)
+EVERY_KEY: tuple[GroupBy, ...] = ("provider", "model", "task_type", "submitter")
+
+
+def _by_key(rows: list[UsageRow], group_by: tuple[GroupBy, ...]) -> dict[tuple[Any, ...], int]:
+    """The cost of rows by minute and all keys, added up for the keys of `group_by`."""
+    sums: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        named = dict(zip(("minute", *EVERY_KEY), row.key, strict=True))
+        minute = int(named["minute"])
+        named |= {"hour": minute - minute % 3600, "day": minute - minute % 86_400}
+        key = tuple(named[name] for name in group_by)
+        sums[key] = sums.get(key, 0) + row.sums.cost_nanos
+    return sums

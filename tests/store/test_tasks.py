@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from src.core.store import Store, TaskPage, TaskSelection
+from src.core.store import Store, TaskPage, TaskSelection, selection
 from src.core.store import tasks as task_pages
 from src.records import TaskStatus
 
@@ -14,9 +14,11 @@ from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, wit
 
 
 def all_pages(store: Store, size: int, **filters: Any) -> list[TaskPage]:
-    pages = [store.tasks.page(size, TaskSelection(**filters))]
-    while (before := pages[-1].next_before) is not None:
-        pages.append(store.tasks.page(size, TaskSelection(**filters), before=before))
+    only = TaskSelection(**filters)
+    pages = [store.tasks.page(size, only)]
+    while pages[-1].next_before is not None or pages[-1].next_after is not None:
+        last = pages[-1]
+        pages.append(store.tasks.page(size, only, before=last.next_before, after=last.next_after))
     return pages
 
 
@@ -94,6 +96,67 @@ def test_a_search_looks_at_a_bounded_number_of_tasks_per_page(
     pages = all_pages(mixed, 5, provider="openai")
     assert [len(page.rows) for page in pages] == [0, 0, 0, 0, 1]
     assert found(mixed, 5, provider="openai") == ["t0000"]
+
+
+@pytest.mark.parametrize("streams", [0, 50])
+def test_pages_can_begin_with_the_oldest(mixed: Store, monkeypatch: pytest.MonkeyPatch, streams: int) -> None:
+    monkeypatch.setattr(selection, "MANY_STREAMS", streams)
+    selections: list[dict[str, Any]] = [
+        {},
+        {"provider": "gemini"},
+        {"submitter": "alice"},
+        {"task_type": "research", "statuses": [TaskStatus.QUEUED]},
+        {"owner": "alice", "shared": ["queue"], "task_type": "general"},
+        {"batch": "b", "submitter": "alice", "statuses": [TaskStatus.RUNNING]},
+        {"id_prefix": "t000"},
+    ]
+    for filters in selections:
+        newest_first = found(mixed, **filters)
+        assert found(mixed, oldest_first=True, **filters) == newest_first[::-1]
+    monkeypatch.setattr(task_pages, "SEARCHED", 2)
+    assert found(mixed, oldest_first=True, provider="openai") == ["t0000"]
+
+
+def test_tasks_are_found_by_model_and_truncation(store: Store) -> None:
+    first, second, third = with_claims(store, *tasks(3))
+    other = an_attempt(model="gpt-y")
+    results = [a_result(first), a_result(second, other, truncated=True), a_result(third, other)]
+    store.queue.finish("me", results)
+    assert found(store, model="gpt-y") == ["t0002", "t0001"]
+    assert found(store, truncated=True) == ["t0001"]
+    assert found(store, truncated=True, model="gpt-x") == []
+    assert found(store, truncated=True, batch="b", statuses=[TaskStatus.SUCCEEDED]) == ["t0001"]
+    assert found(store, truncated=True, submitter="local") == ["t0001"]
+
+
+def test_tasks_are_found_by_the_minute_in_which_they_were_added(store: Store) -> None:
+    for minute in (0, 1, 1, 3):
+        number = store.tasks.page(1).rows
+        store.intake.add_tasks([a_task(f"m{minute}-{len(number)}")], now=NOW + 60 * minute + 30)
+    assert found(store, since=NOW) == ["m3-1", "m1-1", "m0-0"], "the second one of a name is no new task"
+    store.intake.add_tasks([a_task("m3-2")], now=NOW + 3 * 60)
+    cases: list[tuple[dict[str, float], list[str]]] = [
+        ({"since": NOW + 60}, ["m3-2", "m3-1", "m1-1"]),
+        ({"since": NOW + 119}, ["m3-2", "m3-1", "m1-1"]),
+        ({"since": NOW + 120}, ["m3-2", "m3-1"]),
+        ({"until": NOW + 120}, ["m1-1", "m0-0"]),
+        ({"until": NOW + 59}, ["m0-0"]),
+        ({"since": NOW + 60, "until": NOW + 179}, ["m1-1"]),
+        ({"since": NOW + 600}, []),
+        ({"until": NOW - 600}, []),
+    ]
+    for filters, expected in cases:
+        for size in (1, 50):
+            assert found(store, size, **filters) == expected, filters
+            assert found(store, size, oldest_first=True, **filters) == expected[::-1], filters
+
+
+def test_a_retried_task_stays_at_its_time(store: Store) -> None:
+    (task,) = with_claims(store, a_task(deadline_at=NOW + 50))
+    store.queue.finish("me", [a_result(task)])
+    store.intake.add_tasks([a_task("t2")], now=NOW + 600)
+    store.admin.retry("b", ["t1"], now=NOW + 900)
+    assert found(store, until=NOW) == ["t1"]
 
 
 def test_new_tasks_do_not_shift_the_pages(mixed: Store) -> None:

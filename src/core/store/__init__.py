@@ -9,6 +9,7 @@ A `Store` has one component for each duty, all over one `Database`:
     deduplication  settle equal tasks that share one answer
     result_sync    results in the order of a batch's file, and which of them are stale
     tasks          look up tasks, one or a page of them
+    search         index the words of prompts and answers, and tell how far that is
     reports        counts, batches, usage, summaries, samples for forecasts
     orchestrators  register, send heartbeats, reserve the cost of calls, retire
     leadership     the orchestrator that leads, and its epoch
@@ -16,8 +17,10 @@ A `Store` has one component for each duty, all over one `Database`:
     events         the log of events
     learned_state  what was learned about providers
 
-Below the components: transitions, ledger and deduplication (inside a transaction), claim_order, loading,
-rollups, identifiers, codec, rows, sums, schema, reconnecting, database, frozen, engine, lock, watch, migrate.
+Below the components: transitions, ledger, deduplication and search_index (inside a transaction), claim_order,
+loading, rollups, identifiers, codec, selection, search_text, rows, sums,
+schema, reconnecting, database, frozen, engine,
+lock, watch, migrate.
 
 Everything is synchronous. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.
@@ -51,6 +54,7 @@ from .rows import (
     AddReport,
     BatchRow,
     Command,
+    EarlierEnd,
     EventRow,
     Leader,
     OrchestratorRow,
@@ -64,8 +68,12 @@ from .rows import (
     TaskPage,
     TaskRow,
 )
+from .search import Search, SearchProgress
+from .search_index import SearchIndex
+from .search_text import terms_of
+from .selection import TaskSelection
 from .sums import CallSums, Summary, TaskSums, TierSavings, UsageRow
-from .tasks import Tasks, TaskSelection
+from .tasks import Tasks
 from .transitions import Transitions
 from .watch import Watch
 
@@ -75,16 +83,18 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         ids = Identifiers(database)
-        loader, transitions = Loader(ids), Transitions(database, ids)
-        links = DuplicateLinks(database, loader)
+        loader, index = Loader(ids), SearchIndex(database)
+        transitions = Transitions(database, ids, index)
+        links = DuplicateLinks(database, loader, index)
         self.database = database
         self.intake = Intake(database, ids, transitions, links)
-        self.queue = Queue(database, ids, loader, transitions, links)
+        self.queue = Queue(database, ids, loader, transitions, links, index)
         self.deduplication = Deduplication(database, ids, links)
         self.admin = Admin(database, ids, transitions, self.deduplication)
-        self.contents = Contents(database, ids)
+        self.contents = Contents(database, ids, index)
         self.result_sync = ResultSync(database, ids, loader)
-        self.tasks = Tasks(database, ids, loader)
+        self.tasks = Tasks(database, ids, loader, index)
+        self.search = Search(database, index)
         self.reports = Reports(database, ids, loader)
         self.orchestrators = Orchestrators(database, ids, transitions)
         self.leadership = LeadershipRow(database)
@@ -152,6 +162,7 @@ __all__ = [
     "Identity",
     "CallSums",
     "Command",
+    "EarlierEnd",
     "EventRow",
     "HostLock",
     "Leader",
@@ -162,6 +173,7 @@ __all__ = [
     "Registration",
     "SettingChange",
     "StoredResult",
+    "SearchProgress",
     "Summary",
     "TaskDetail",
     "TaskSelection",
@@ -171,4 +183,5 @@ __all__ = [
     "TierSavings",
     "UsageRow",
     "Watch",
+    "terms_of",
 ]

@@ -28,7 +28,11 @@ class Admin:
     """
 
     def __init__(
-        self, database: Database, ids: Identifiers, transitions: Transitions, deduplication: Deduplication
+        self,
+        database: Database,
+        ids: Identifiers,
+        transitions: Transitions,
+        deduplication: Deduplication,
     ) -> None:
         self._database, self._ids = database, ids
         self._transitions, self._deduplication = transitions, deduplication
@@ -65,8 +69,8 @@ class Admin:
         """Queue the final tasks among `ids` again. Returns how many.
 
         `retried_by` becomes the submitter of the tasks and pays for the new attempts; if it is empty, the
-        submitter stays. Earlier attempts and their cost are kept, answers are deleted; purged tasks stay as
-        they are. `now` is in epoch seconds.
+        submitter stays. Earlier attempts, their cost and the earlier end are kept; purged tasks stay as they
+        are. `now` is in epoch seconds.
         """
         return self._retry(batch, self._chosen(batch, _CAN_BE_RETRIED, ids), now, retried_by)
 

@@ -18,9 +18,10 @@ from .identifiers import Identifiers
 from .loading import IN_SIZE, parts
 from .reconnecting import reconnecting
 from .schema import IS_FINAL
+from .search_index import SearchIndex
 
 STEP = 500  # tasks that one step looks at: a few milliseconds
-CONTENT_TABLES = (schema.prompts, schema.answers)
+CONTENT_TABLES = (schema.prompts, schema.answers, schema.earlier_ends)
 _T, _P = schema.tasks.c, schema.prompts.c
 _DUPLICATE = schema.tasks.alias("duplicate")
 _IS_AWAITED = sa.exists().where(
@@ -44,8 +45,8 @@ class Contents:
     Methods that name a batch raise StoreError if it does not exist.
     """
 
-    def __init__(self, database: Database, ids: Identifiers) -> None:
-        self._database, self._ids = database, ids
+    def __init__(self, database: Database, ids: Identifiers, index: SearchIndex) -> None:
+        self._database, self._ids, self._index = database, ids, index
 
     def purgeable(self, before: float, batch: str | None = None) -> dict[str, int]:
         """How many tasks would lose their contents, by batch; `before` is in epoch seconds."""
@@ -90,13 +91,16 @@ class Contents:
         may_go = sa.select(_T.task_row).where(_T.task_row.in_(rows), *_may_go(before)).with_for_update()
         with self._database.writing() as connection:
             found = list(connection.execute(may_go).scalars())
+            self._index.forget(connection, found)
             for table in CONTENT_TABLES if found else ():
                 connection.execute(sa.delete(table).where(table.c.task_row.in_(found)))
         return len(found)
 
     def purge_events(self, before: float) -> int:
-        """Delete events that are older than `before`; returns how many."""
+        """Delete events, and earlier ends of tasks, that are older than `before`; returns how many events."""
+        earlier = schema.earlier_ends
         with self._database.writing() as connection:
+            connection.execute(sa.delete(earlier).where(earlier.c.ended_at < before))
             old = sa.delete(schema.events).where(schema.events.c.at < before)
             return connection.execute(old).rowcount
 
@@ -134,6 +138,7 @@ class Contents:
                     if digest == bytes(row.content_hash):
                         rows.append((row.task_row, preview, body))
                 self._database.inserting(schema.prompts).many(connection, rows)
+                self._index.note_ended(connection, [row for row, *_ in rows])
             restored += len(rows)
         return restored
 

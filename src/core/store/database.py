@@ -222,6 +222,14 @@ class Database:
         names = [*(column.name for column in table.primary_key.columns), *values]
         return self._remembered(f"replace {table.name}", build, names)
 
+    def adding_missing(self, table: sa.Table) -> Prepared:
+        """INSERT whole rows, except those whose key exists."""
+        return self._remembered(
+            f"add missing {table.name}",
+            lambda: self.insert(table).on_conflict_do_nothing(),
+            [column.name for column in table.columns],
+        )
+
     def insert(self, table: sa.Table) -> Any:
         """An INSERT with `on_conflict_...`, which both dialects spell alike."""
         if self.is_sqlite:

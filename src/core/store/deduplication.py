@@ -28,6 +28,7 @@ from .loading import IN_SIZE, Loader, full_tasks, parts
 from .reconnecting import reconnecting
 from .rollups import FinishedTask, Rollup, add_counts, add_task
 from .schema import IS_DUPLICATE, IS_QUEUED
+from .search_index import SearchIndex
 
 DUPLICATES_AT_ONCE = 500  # in one transaction, and in memory
 CAN_BE_PRIMARY = frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.SUCCEEDED})
@@ -91,8 +92,8 @@ _PRIMARIES = (
 class DuplicateLinks:
     """Links between primaries and duplicates. Each method runs inside its caller's transaction."""
 
-    def __init__(self, database: Database, loader: Loader) -> None:
-        self._database, self._loader = database, loader
+    def __init__(self, database: Database, loader: Loader, index: SearchIndex) -> None:
+        self._database, self._loader, self._index = database, loader, index
 
     def end_duplicates(self, connection: sa.Connection, primaries: Sequence[int]) -> list[Result]:
         """End up to `DUPLICATES_AT_ONCE` duplicates of these tasks, which have just ended."""
@@ -113,6 +114,7 @@ class DuplicateLinks:
         self._database.prepared(_END, names).many(connection, values)
         rows = [row.task_row for row in ending]
         self._copy_answers(connection, rows)
+        self._index.note_ended(connection, rows)
         self._count_ended(connection, ending)
         query = full_tasks().where(_T.task_row.in_(rows)).order_by(_T.task_row)
         return [stored.result for stored in self._loader.results(connection, query)]

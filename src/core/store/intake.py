@@ -244,6 +244,8 @@ class Intake:
         self._database.inserting(schema.tasks).many(connection, tasks)
         prompts = [(row, item.preview, item.body) for row, item in rows]
         self._database.inserting(schema.prompts).many(connection, prompts)
+        if rows:
+            self._database.adding_missing(schema.task_minutes).one(connection, (int(now // 60), first_row))
         add_counts(self._database, connection, counts)
         return {item.key: row for row, item in rows}
 
@@ -255,17 +257,11 @@ class Intake:
         now: float,
     ) -> set[_Key]:
         """Replace the content of stored tasks that do not run and queue them again; returns their keys."""
-        replaced: set[_Key] = set()
-        touched: list[int] = []
-        ended: list[int] = []
-        for item in changed:
-            old = known[item.key]
-            if isinstance(old, _Incoming) or item.key in replaced:
-                continue
-            replaced.add(item.key)
-            touched.append(old.row)
-            if old.status is not TaskStatus.QUEUED:
-                ended.append(old.row)
+        chosen = {item.key: (item, old) for item in reversed(changed) if (old := _stored(known[item.key]))}
+        ended = [old.row for _, old in chosen.values() if old.status is not TaskStatus.QUEUED]
+        if ended:
+            self._transitions.reopen(connection, ended, now, keep_ends=False)
+        for item, old in chosen.values():
             columns = {
                 "stream_id": item.stream.id,
                 "priority": item.task.priority,
@@ -280,12 +276,10 @@ class Intake:
             connection.execute(sa.update(tasks).where(tasks.c.task_row == old.row).values(columns))
             connection.execute(sa.delete(prompts).where(prompts.c.task_row == old.row))
             connection.execute(sa.insert(prompts).values(task_row=old.row, **content))
-        if touched:
+        if touched := [old.row for _, old in chosen.values()]:
             self._transitions.discount_attempts(connection, touched)
             self._links.promote_duplicates_of(connection, touched)
-        if ended:
-            self._transitions.reopen(connection, ended, now)
-        return replaced
+        return set(chosen)
 
     def _reserve_rows(self, connection: sa.Connection, n: int) -> int:
         """Reserve `n` row numbers; returns the first. Processes that add tasks wait here for each other."""
@@ -313,6 +307,10 @@ class Intake:
                 )
                 found[batch_id, row.id] = known
         return found
+
+
+def _stored(known: _Incoming | _Known) -> _Known | None:
+    return known if isinstance(known, _Known) else None
 
 
 def _status(known: _Incoming | _Known) -> TaskStatus | None:

@@ -33,6 +33,7 @@ from .reconnecting import reconnecting
 from .rollups import CallRollups, FinishedTask, Rollup, add_counts, add_task
 from .rows import PollResult
 from .schema import IS_QUEUED, IS_RUNNING
+from .search_index import SearchIndex
 from .transitions import Transitions
 
 _T = schema.tasks.c
@@ -92,8 +93,9 @@ class Queue:
         loader: Loader,
         transitions: Transitions,
         links: DuplicateLinks,
+        index: SearchIndex,
     ) -> None:
-        self._database, self._ids, self._loader = database, ids, loader
+        self._database, self._ids, self._loader, self._index = database, ids, loader, index
         self._transitions, self._links = transitions, links
         self._claim_order = ClaimOrder(database, ids)
 
@@ -263,6 +265,7 @@ class Queue:
         self._database.prepared(_FINISH, [*_new(_FINISH_NAMES), "which"]).many(connection, rows)
         answers = [(mine.row, clean(r.output)) for r, mine in written if r.output is not None]
         self._database.inserting(schema.answers).many(connection, answers)
+        self._index.note_ended(connection, [mine.row for _, mine in written])
         by_agent.write(self._database, connection)
         add_counts(self._database, connection, counts)
 

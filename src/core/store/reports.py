@@ -17,7 +17,7 @@ from .database import Database
 from .identifiers import Identifiers
 from .loading import Loader, task_counts
 from .reconnecting import reconnecting
-from .rollups import CALL_SUMS, sums_of
+from .rollups import CALL_SUMS, MINUTES_A_DAY, sums_of
 from .rows import BatchRow, PromptSize
 from .schema import IS_QUEUED, IS_RUNNING, RUNS_ITSELF
 from .sums import CallSums, Summary, TaskSums, UsageRow
@@ -56,12 +56,19 @@ class Reports:
         """Sums of the calls that began in [start, end), grouped by `group_by` and ordered by key.
 
         The bounds are epoch seconds; the minutes that they fall into count in full. A `minute`, `hour` or
-        `day` in a key is the epoch second at which it begins; days are UTC.
+        `day` in a key is the epoch second at which it begins; days are UTC. Whole days come from
+        `usage_days`, unless the key has minutes or hours, so that a year costs little more than a day.
         """
-        query = _usage_query(tuple(group_by))
-        minutes = {"start": int(start // 60), "end": -int(-end // 60)}
+        first, last = int(start // 60), -int(-end // 60)
+        days = (-(-first // MINUTES_A_DAY), last // MINUTES_A_DAY)  # from midnight to midnight
+        by_minute = "minute" in group_by or "hour" in group_by or days[0] >= days[1]
+        bounds = {"start": first, "end": last}
+        if not by_minute:
+            bounds |= {"from_day": days[0], "to_day": days[1]}
+            bounds |= {"midnight": days[0] * MINUTES_A_DAY, "last_midnight": days[1] * MINUTES_A_DAY}
+        query = _usage_query(tuple(group_by), by_minute)
         with self._database.reading() as connection:
-            rows = connection.execute(query, minutes).all()
+            rows = connection.execute(query, bounds).all()
         return [UsageRow(tuple(row[: len(group_by)]), CallSums(**sums_of(row))) for row in rows]
 
     def summary(self, batch: str | None = None) -> Summary:
@@ -138,26 +145,36 @@ class Reports:
 
 
 @cache  # building these queries takes longer than running them
-def _usage_query(group_by: tuple[GroupBy, ...]) -> sa.Select[Any]:
-    u = schema.usage.c
-    keys = [_group(name) for name in group_by]
-    sums = [sa.func.sum(u[name]).label(name) for name in CALL_SUMS]
-    query = (
-        sa.select(*keys, *sums)
-        .where(u.minute >= bindparam("start"), u.minute < bindparam("end"))
-        .group_by(*keys)
-        .order_by(*keys)
-    )
+def _usage_query(group_by: tuple[GroupBy, ...], by_minute: bool) -> sa.Select[Any]:
+    u, d = schema.usage.c, schema.usage_days.c
+    minutes = _columns(u, u.minute, group_by)
+    if by_minute:
+        parts = minutes.where(u.minute >= bindparam("start"), u.minute < bindparam("end")).subquery()
+    else:
+        days = _columns(d, d.day * MINUTES_A_DAY, group_by)
+        parts = sa.union_all(
+            minutes.where(u.minute >= bindparam("start"), u.minute < bindparam("midnight")),
+            days.where(d.day >= bindparam("from_day"), d.day < bindparam("to_day")),
+            minutes.where(u.minute >= bindparam("last_midnight"), u.minute < bindparam("end")),
+        ).subquery()
+    keys = [parts.c[name] for name in group_by]
+    sums = [sa.func.sum(parts.c[name]).label(name) for name in CALL_SUMS]
+    query = sa.select(*keys, *sums).group_by(*keys).order_by(*keys)
     return query if keys else query.having(sa.func.count() > 0)
 
 
-def _group(name: GroupBy) -> sa.ColumnElement[Any]:
-    u = schema.usage.c
+def _columns(c: Any, minute: sa.ColumnElement[int], group_by: Sequence[GroupBy]) -> sa.Select[Any]:
+    """The keys and sums of one table; `minute` is the epoch minute at which a row begins."""
+    keys = [_key(c, minute, name).label(name) for name in group_by]
+    return sa.select(*keys, *(c[name] for name in CALL_SUMS))
+
+
+def _key(c: Any, minute: sa.ColumnElement[int], name: GroupBy) -> sa.ColumnElement[Any]:
     if name in _SECONDS:
         minutes = _SECONDS[name] // 60
-        begins = (u.minute - u.minute % minutes) * 60
-        return begins.label(name)
-    return u[name]
+        return (minute - minute % minutes) * 60
+    found: sa.ColumnElement[Any] = c[name]
+    return found
 
 
 def _added(

@@ -8,7 +8,7 @@ histogram of latencies, so nothing is read before it is written.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -33,6 +33,7 @@ _COST, _UNCERTAIN_COST, _UNKNOWN_COST = (
     _CALLS["unknown_cost_calls"],
 )
 _LATENCY = _CALLS["latency_us"]
+MINUTES_A_DAY = 1440
 _FIRST_BIN = len(schema.CALL_COLUMNS)
 
 
@@ -53,6 +54,15 @@ class Rollup:
             found = self._rows[key] = [0] * len(self._sums)
         return found
 
+    def add(self, key: Key, sums: Sequence[int]) -> None:
+        """Add `sums` to those of `key`."""
+        found = self._rows.get(key)
+        self._rows[key] = list(sums) if found is None else [a + b for a, b in zip(found, sums, strict=True)]
+
+    def items(self) -> Iterable[tuple[Key, list[int]]]:
+        """The keys with their sums."""
+        return self._rows.items()
+
     def write(self, database: Database, connection: sa.Connection) -> None:
         """Upsert all rows, in the order of their keys, so that two writers cannot deadlock."""
         rows = [(*key, *sums) for key, sums in sorted(self._rows.items())]
@@ -60,7 +70,7 @@ class Rollup:
 
 
 class CallRollups:
-    """Books attempts by minute (`usage`) and by batch (`batch_calls`)."""
+    """Books attempts by minute (`usage`), by day (`usage_days`) and by batch (`batch_calls`)."""
 
     def __init__(self) -> None:
         self._usage = Rollup(schema.usage, CALL_SUMS)
@@ -88,7 +98,11 @@ class CallRollups:
 
     def write(self, database: Database, connection: sa.Connection) -> None:
         """Upsert all sums."""
+        days = Rollup(schema.usage_days, CALL_SUMS)
+        for (minute, *key), sums in self._usage.items():
+            days.add((int(minute) // MINUTES_A_DAY, *key), sums)
         self._usage.write(database, connection)
+        days.write(database, connection)
         self._batches.write(database, connection)
 
 

@@ -199,21 +199,43 @@ class TaskRow:
 class TaskPage:
     """A page of tasks. Pass `next_before` as `before` for the next page; None after the last one.
 
+    If the oldest come first, `next_after` takes its place.
+
     A page may be short or empty although older tasks match: a search looks at a bounded number of tasks.
     """
 
     rows: tuple[TaskRow, ...]
     next_before: int | None
+    next_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierEnd:
+    """How a task ended before it ran again."""
+
+    ended_at: float
+    status: TaskStatus
+    provider: str
+    model: str
+    agent: str
+    finish_reason: str
+    truncated: bool
+    error: str
+    output: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class TaskDetail:
-    """One task with its content and attempts; `result` is None while it is open."""
+    """One task with its content and attempts; `result` is None while it is open.
+
+    `earlier` are the ends before it ran again, oldest first.
+    """
 
     row: TaskRow
     task: Task
     attempts: tuple[Attempt, ...]
     result: Result | None
+    earlier: tuple[EarlierEnd, ...] = ()
 
     @property
     def is_purged(self) -> bool:

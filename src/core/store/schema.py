@@ -4,7 +4,9 @@
     batches 1--n task_streams 1--n tasks          a stream: one batch, submitter and task type
     tasks   1--n attempts                         one call each, numbered over the task's whole life
     task_counts                                   tasks per batch and status
-    usage, batch_calls, batch_tasks               sums, updated with each finished attempt or task
+    usage, usage_days, batch_calls, batch_tasks   sums, updated with each finished attempt or task
+    search_backlog, search_index, task_minutes    find tasks by words and time; see `search_schema`
+    earlier_ends                                  how tasks ended before they ran again
     orchestrators 1--1 snapshots                  each orchestrator, its heartbeat and its latest snapshot
     leadership                                    the orchestrator that leads: one row
     orchestrators 1--n cost_reservations          what its calls in flight may cost at most
@@ -16,11 +18,12 @@ Rules that every writer keeps, each within one transaction:
 
 - `task_counts` equals the rows of `tasks`. `batch_calls` and `usage` equal the rows of `attempts` plus the
   uncertain cost of orchestrators that died; `usage` also has the canaries, which belong to no task.
-  `batch_tasks` equals the final rows of `tasks`.
+  `usage_days` equals `usage`, and `batch_tasks` the final rows of `tasks`.
 - A task is `running` exactly while `claimed_by` names an orchestrator.
 - A queued task with a `primary_row` is a duplicate: it is never claimed and ends with its primary.
-- Rows are only deleted from prompts, answers, cost_reservations, events and stale_results. No foreign keys
-  are declared: each would cost a look-up per write, and only this package writes.
+- Rows are only deleted from prompts, answers, earlier_ends, cost_reservations, events, stale_results and the
+  tables of the search. No foreign keys are declared: each would cost a look-up per write, and only this
+  package writes.
 
 Times are UTC epoch seconds, money is integer nano-dollars, booleans are 0 and 1 (the fast path passes plain
 tuples to the driver, and both databases take these as they are).
@@ -58,8 +61,9 @@ from .control_schema import (
     settings,
     snapshots,
 )
+from .search_schema import earlier_ends, search_backlog, task_minutes
 
-REVISION = "0004"  # the newest migration; a test compares it with the scripts
+REVISION = "0005"  # the newest migration; a test compares it with the scripts
 
 ALL_BATCHES = 0  # in `task_counts`: the sum over all batches
 
@@ -158,11 +162,13 @@ IS_QUEUED = tasks.c.status == literal_column("'queued'")  # not a parameter, whi
 IS_RUNNING = tasks.c.status == literal_column("'running'")
 RUNS_ITSELF = tasks.c.primary_row.is_(None)
 IS_DUPLICATE = tasks.c.primary_row.is_not(None)
+IS_TRUNCATED = tasks.c.truncated == literal_column("1")
 IS_FINAL = tasks.c.status.not_in([literal_column("'queued'"), literal_column("'running'")])
 
 _QUEUED = text("status = 'queued' AND primary_row IS NULL")
 _QUEUED_WITH_DEADLINE = text("status = 'queued' AND primary_row IS NULL AND deadline_at IS NOT NULL")
 _WAITING_FOR_PRIMARY = text("status = 'queued' AND primary_row IS NOT NULL")
+_TRUNCATED = text("truncated = 1")
 
 # The first column of the next two is always `queued`, or SQLite's planner would prefer ix_tasks_status.
 # Claims: the highest priority, its streams one after the other, the oldest task of each.
@@ -191,6 +197,10 @@ Index(
     sqlite_where=_WAITING_FOR_PRIMARY,
     postgresql_where=_WAITING_FOR_PRIMARY,
 )
+# Truncated answers, which are rare.
+Index("ix_tasks_truncated", tasks.c.task_row, sqlite_where=_TRUNCATED, postgresql_where=_TRUNCATED)
+# Pages of one submitter or task type, and those of people who see only their own tasks.
+Index("ix_tasks_stream", tasks.c.stream_id, tasks.c.task_row)
 # Pages by status, and the tasks that a dead orchestrator had claimed.
 Index("ix_tasks_status", tasks.c.status, tasks.c.task_row)
 # Pages and exports of one batch in the order of its file; not updated after the task is added.
@@ -278,6 +288,19 @@ usage = Table(
     sqlite_with_rowid=False,
 )
 
+usage_days = Table(  # the same by UTC day: a year of minutes is too much for a page to add up
+    "usage_days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # epoch days
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("task_type", Text, primary_key=True),
+    Column("submitter", Text, primary_key=True),
+    *_sums(CALL_COLUMNS),
+    *_sums(HISTOGRAM_COLUMNS),
+    sqlite_with_rowid=False,
+)
+
 batch_calls = Table(
     "batch_calls",
     metadata,
@@ -307,6 +330,7 @@ __all__ = [
     "IS_FINAL",
     "IS_QUEUED",
     "IS_RUNNING",
+    "IS_TRUNCATED",
     "REVISION",
     "RUNS_ITSELF",
     "TASK_COLUMNS",
@@ -319,6 +343,7 @@ __all__ = [
     "commands",
     "cost_reservations",
     "dedup_primaries",
+    "earlier_ends",
     "events",
     "leadership",
     "learned",
@@ -326,11 +351,14 @@ __all__ = [
     "metadata",
     "orchestrators",
     "prompts",
+    "search_backlog",
     "settings",
     "snapshots",
     "stale_results",
     "task_counts",
+    "task_minutes",
     "task_streams",
     "tasks",
     "usage",
+    "usage_days",
 ]

@@ -21,6 +21,7 @@ from .identifiers import Identifiers, TaskStream
 from .loading import IN_SIZE, parts
 from .rollups import FinishedTask, Rollup, add_counts, add_task
 from .schema import IS_DUPLICATE, IS_FINAL, IS_RUNNING
+from .search_index import SearchIndex
 
 _T = schema.tasks.c
 _NOT_ANSWERED = {
@@ -39,8 +40,8 @@ _NOT_ANSWERED = {
 class Transitions:
     """Each method runs inside its caller's transaction."""
 
-    def __init__(self, database: Database, ids: Identifiers) -> None:
-        self._database, self._ids = database, ids
+    def __init__(self, database: Database, ids: Identifiers, index: SearchIndex) -> None:
+        self._database, self._ids, self._index = database, ids, index
 
     def mark(
         self,
@@ -103,7 +104,7 @@ class Transitions:
             sa.update(schema.tasks)
             .where(condition)
             .values(values | {"baseline_nanos": 0})
-            .returning(_T.batch_id, _T.cost_nanos, _T.unknown_cost_calls)
+            .returning(_T.task_row, _T.batch_id, _T.cost_nanos, _T.unknown_cost_calls)
         )
         counts: Counter[tuple[int, TaskStatus]] = Counter()
         sums = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
@@ -113,15 +114,19 @@ class Transitions:
             counts[row.batch_id, status] += 1
             finished = FinishedTask(status, False, row.cost_nanos, row.unknown_cost_calls > 0, 0)
             add_task(sums.row((row.batch_id, "", "")), finished)
+        self._index.note_ended(connection, [row.task_row for row in rows])
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
         return len(rows)
 
-    def reopen(self, connection: sa.Connection, rows: Sequence[int], now: float) -> int:
+    def reopen(
+        self, connection: sa.Connection, rows: Sequence[int], now: float, *, keep_ends: bool = True
+    ) -> int:
         """Queue the final tasks among `rows` again, as if they had never been claimed. Returns how many.
 
-        They leave the sums of finished tasks. Attempts and their cost are kept, answers are deleted. A
-        deadline is as far away again as it was when the task was added.
+        They leave the sums of finished tasks and the search. Attempts and their cost are kept. Their end
+        moves to `earlier_ends`; without `keep_ends` all ends are deleted, since they belong to other content.
+        A deadline is as far away again as it was when the task was added.
         """
         these = sa.and_(_T.task_row.in_(rows), IS_FINAL)
         counts: Counter[tuple[int, TaskStatus]] = Counter()
@@ -135,6 +140,8 @@ class Transitions:
             add_task(sums.row((row.batch_id, row.agent, row.tier)), finished, sign=-1)
         queued = {"status": TaskStatus.QUEUED.value, "since": now, "claimed_by": None, "claims": 0}
         reopened = [row.task_row for row in final]
+        self._index.forget(connection, reopened)
+        self._keep_ends(connection, reopened, keep_ends)
         connection.execute(sa.delete(schema.answers).where(schema.answers.c.task_row.in_(reopened)))
         self.discount_attempts(connection, [row.task_row for row in final if row.attempts])
         connection.execute(sa.update(schema.tasks).where(these).values(queued | _NOT_ANSWERED | _anew(now)))
@@ -143,6 +150,20 @@ class Transitions:
         sums.write(self._database, connection)
         add_counts(self._database, connection, counts)
         return len(final)
+
+    def _keep_ends(self, connection: sa.Connection, rows: Sequence[int], keep: bool) -> None:
+        earlier, a = schema.earlier_ends, schema.answers.c
+        if not keep:
+            connection.execute(sa.delete(earlier).where(earlier.c.task_row.in_(rows)))
+            return
+        names = [each.name for each in earlier.c if each.name not in ("task_row", "ended_at", "output")]
+        ends = (
+            sa.select(_T.task_row, _T.since, *(_T[name] for name in names), a.output)
+            .join_from(schema.tasks, schema.answers, a.task_row == _T.task_row, isouter=True)
+            .where(_T.task_row.in_(rows))
+        )
+        insert = self._database.insert(earlier).from_select(["task_row", "ended_at", *names, "output"], ends)
+        connection.execute(insert.on_conflict_do_nothing())
 
     def discount_attempts(self, connection: sa.Connection, rows: Sequence[int]) -> None:
         """Keep earlier attempts, but stop counting them towards the limit of attempts."""
