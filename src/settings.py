@@ -419,6 +419,11 @@ class Settings(Section):
         sent = [name for name in api.exclusive if name in given and name not in found]
         return found | {name: f"{name} beside {sent[0]}" for name in sent[1:]}
 
+    def lowered_temperature(self, provider: str, given: float | None) -> float | None:
+        """The highest temperature that `provider` takes if the `given` one is above it, else None."""
+        highest = self.providers[provider].api.max_temperature
+        return highest if given is not None and given > highest else None
+
     def left_by(self, models: Collection[str], providers: Collection[str]) -> list[str]:
         """The providers, configured or not, that a task pinned to these may go to. Empty: not pinned."""
         current = [self.resolve_model(model)[0] for model in models]

@@ -52,12 +52,13 @@ class RealAgent:
         task = placement.task
         config = self._settings.lookup_model(placement.model)
         given = task.parameters
+        lowered = self._settings.lowered_temperature(placement.provider, task.temperature)
         unsent = self._settings.unsent(placement.provider, placement.model, given) if given else {}
         return CompletionRequest(
             model=placement.model,
             messages=task.messages,
             max_tokens=placement.max_tokens,
-            temperature=None if "temperature" in unsent else task.temperature,
+            temperature=None if "temperature" in unsent else lowered or task.temperature,
             top_p=None if "top_p" in unsent else task.top_p,
             seed=None if "seed" in unsent else task.seed,
             stop=() if "stop" in unsent else task.stop,

@@ -21,7 +21,7 @@ from ..logging_setup import set_up_logging
 from ..routing.verification import rejection
 from ..settings import TIERS, Settings
 from .config_warnings import config_warnings
-from .console import Console, rich_console
+from .console import Console, print_line, rich_console
 from .plan import learned_limits
 from .session import Options, headline, prepare, session
 
@@ -73,7 +73,7 @@ def _print(findings: list[Finding]) -> None:
     for finding in findings:
         label, colour = labels[finding.ok]
         line = Text.assemble((f"{label:<6}", colour), f"{finding.what:<12} ", finding.text)
-        screen.print(line, soft_wrap=True)
+        print_line(screen, line)
 
 
 # ------------------------------------------------------------------ the machine

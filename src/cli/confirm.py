@@ -7,7 +7,7 @@ may not know of them. It does not ask about tasks that are submitted while it se
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def confirm_run(
     if not quiet:
         for line in short_lines(plan, affordable, found.rejected):
             session.note(line)
-    if not yes and (why := _whyask(plan, affordable, settings.confirm_above_usd, cap)):
+    if not yes and (why := _why_ask(plan, affordable, settings.confirm_above_usd, cap)):
         ask(why, "--yes runs it, --max-cost USD bounds it")
     return affordable
 
@@ -57,6 +57,7 @@ def confirm_run(
 class Cap:
     """A batch's `--max-cost` and what earlier runs have left of it, nano-dollars."""
 
+    batch: str
     limit_usd: float
     left_nanos: int
 
@@ -67,7 +68,7 @@ class Cap:
         if session.store.reports.batch(batch) is not None:
             calls = session.store.reports.summary(batch).calls
             spent = calls.cost_nanos + calls.uncertain_nanos
-        return cls(limit_usd, max(0, round(limit_usd * NANOS_PER_USD) - spent))
+        return cls(batch, limit_usd, max(0, round(limit_usd * NANOS_PER_USD) - spent))
 
     def pays(self, plan: Plan) -> bool:
         """Whether it pays for the whole plan, as far as that is expected."""
@@ -101,10 +102,23 @@ def confirm_queue(session: Session, *, yes: bool) -> None:
     if count := sum(plan.tasks for plan, _ in plans):
         them = "it" if count == 1 else "them"
         pages = Path(program("pages")[-1]).name
+        spent = kept_caps(session.store.controls.current_settings()).keys() - {
+            cap.batch for _, cap in plans if cap is not None
+        }
         ask(
-            f"{plural(count, 'task')} queued before this start: {_cost(plans)}",
+            f"{plural(count, 'task')} queued before this start: {_cost(plans)}{_files(session, spent)}",
             f"--yes answers {them}, the task list of {pages} cancels {them}",
         )
+
+
+def _files(session: Session, left_out: Collection[str]) -> str:
+    """`; 12 of them are rows of answers.csv`: the results files that lack rows; empty if there is none."""
+    parts = []
+    for batch in session.store.reports.batches():
+        left = sum(batch.counts.get(status, 0) for status in OPEN_STATUSES)
+        if left and batch.output_path and batch.name not in left_out:
+            parts.append(f"{left:,} {'is a row' if left == 1 else 'are rows'} of {batch.output_path}")
+    return f"; of them {shortened(parts)}" if parts else ""
 
 
 def _queue_plans(session: Session) -> Iterator[tuple[Plan, Cap | None]]:
@@ -149,7 +163,7 @@ def _refuse_unpriced(tasks: Sequence[Task], settings: Settings) -> None:
         )
 
 
-def _whyask(plan: Plan, affordable: Plan, above_usd: float, cap: Cap | None) -> str:
+def _why_ask(plan: Plan, affordable: Plan, above_usd: float, cap: Cap | None) -> str:
     """Why to ask; empty if there is no need. An unknown price is not assumed to be small.
 
     A cap that pays for the whole plan answers the question: the user has named that amount.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,9 @@ class Console:
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def note(self, text: str) -> None:
-        """Write one line to standard error."""
-        self.write_error(self.line(text) + "\n")
+        """Write one line to standard error; a terminal gets it broken between words."""
+        line = self.line(text)
+        self.write_error((line if self.as_json else folded(line, _terminal_width())) + "\n")
 
     def line(self, text: str) -> str:
         """One line as `note` writes it."""
@@ -51,6 +53,31 @@ class Console:
         with suppress(OSError):
             sys.stderr.write(text)
             sys.stderr.flush()
+
+
+def folded(text: str, width: int) -> str:
+    """The text in lines of at most `width` characters, as far as words allow; as it is with a width of 0."""
+    if width <= 0 or len(text) <= width:
+        return text
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def _terminal_width() -> int:
+    """The columns of standard error; 0 if it is no terminal, or does not know them."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def print_line(screen: RichConsole, text: str | Text) -> None:
+    """Print one line; a terminal gets it broken between words."""
+    if isinstance(text, str):
+        text = folded(text, screen.width if screen.is_terminal else 0)
+        screen.print(text, soft_wrap=True)
+    else:
+        screen.print(text, soft_wrap=not screen.is_terminal)
 
 
 def rich_console(*, stderr: bool) -> RichConsole:

@@ -18,10 +18,10 @@ from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
 from .batch import Batch, copy_of_stdin, lines_of
-from .console import fitting, rich_console
+from .console import fitting, print_line, rich_console
 from .plan_text import SPARE_PLAN_COLUMNS, plan_lines, plan_table
 from .plan_text import as_json as plan_as_json
-from .session import Options, PoolOptions, Session, headline, prepare, refuse_without_key, session
+from .session import Options, PoolOptions, Session, note_start, prepare, refuse_without_key, session
 
 BAD_LINES_SHOWN = 5
 SLOW_FROM = 5_000  # tasks whose plan takes a noticeable time
@@ -52,11 +52,11 @@ def plan(
     if as_json:
         sys.stdout.write(json.dumps(plan_as_json(found, lines.bad, simulated=setup.simulated)) + "\n")
         return 0
-    console.note(headline(setup))
+    note_start(setup, reading, console)
     screen = rich_console(stderr=False)
     for text in plan_lines(found, len(lines.bad)):
         if text:
-            screen.print(text, soft_wrap=True)
+            print_line(screen, text)
         else:
             screen.print(fitting(screen, partial(plan_table, found), SPARE_PLAN_COLUMNS))
     for line in lines.bad[:BAD_LINES_SHOWN]:

@@ -61,6 +61,11 @@ class ProgressCounts:
         return self.statuses.total()
 
     @property
+    def is_resumed(self) -> bool:
+        """Whether rows count those of earlier runs, but money and models this run alone."""
+        return self.before > 0 and self.costs_by_provider is None
+
+    @property
     def answered(self) -> int:
         """Tasks with an answer, those of earlier runs included."""
         return self.statuses[TaskStatus.SUCCEEDED]

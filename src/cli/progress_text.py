@@ -44,6 +44,7 @@ def _cost(progress: ProgressCounts) -> str:
     expected = expected_nanos(progress)
     if expected is not None and not progress.finished:
         text = f"{money(progress.cost_nanos)} of about {money(expected)}"
+    text += " in this run" if progress.is_resumed else ""
     return text + (" (some prices unknown)" if progress.unknown_costs else "")
 
 
@@ -63,7 +64,7 @@ def models_line(progress: ProgressCounts) -> str:
         f"{model} {plural(counts.rows, 'row')} {money(counts.cost_nanos)}"
         for (_, model), counts in sorted(progress.by_model.items())
     )
-    return f"models: {', '.join(parts)}"
+    return f"models{' in this run' if progress.is_resumed else ''}: {', '.join(parts)}"
 
 
 def limit_lines(pool: PoolSnapshot) -> Iterator[str]:

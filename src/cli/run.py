@@ -32,7 +32,7 @@ from .session import (
     Options,
     PoolOptions,
     Session,
-    headline,
+    note_start,
     prepare,
     refuse_without_key,
     session,
@@ -107,7 +107,7 @@ class _Run:
     def do(self) -> int:
         """Answer the batch, print the summary, and return the exit code."""
         session, how = self.session, self.options
-        session.note(headline(session.setup))
+        note_start(session.setup, how.reading, session.console)
         print_config_warnings(session.console, session.setup.settings)
         self._check_cap()
         plan, not_stored = self._take_in()

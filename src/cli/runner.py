@@ -76,16 +76,16 @@ def run_orchestrator(
 
 
 def _spent_text(report: RunReport, left: int, *, is_one_batch: bool) -> str:
-    """`stopped: --max-cost $0.05 reached; 248 tasks left; rerun with a higher cap`."""
+    """`stopped: --max-cost $0.05 reached; 248 tasks left`. The line on the results says how to go on."""
     rule = report.spent
     if rule is None:
         return f"stopped: {report.why}; {plural(left, 'task')} left"
     if rule.scope != "batch":
-        return f"stopped: {rule} is spent; {plural(left, 'task')} left; raise it in [budgets] to go on"
+        return f"stopped: {rule} is spent; {plural(left, 'task')} left"
     if not is_one_batch:
         return f"stopped: {rule} is spent; {plural(left, 'task')} left; raise it with --max-cost to go on"
     limit = f"${rule.limit_nanos / NANOS_PER_USD:.12g}"
-    return f"stopped: --max-cost {limit} reached; {plural(left, 'task')} left; rerun with a higher cap"
+    return f"stopped: --max-cost {limit} reached; {plural(left, 'task')} left"
 
 
 def all_caps(session: Session) -> Mapping[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..bootstrap import Setup, StartOptions, load, open_store
 from ..core.clock import Clock
-from ..core.intake import able_providers
+from ..core.intake import able_providers, never_called
 from ..core.lease_watch import LeaseWatch
 from ..errors import InputError
 from ..settings import with_slots
@@ -139,6 +139,13 @@ def headline(setup: Setup) -> str:
         "simulated: no API key was found, so the providers are local simulators and nothing is spent "
         f"(keys are read from the environment or .env: {wanted})"
     )
+
+
+def note_start(setup: Setup, reading: ReadOptions, console: Console) -> None:
+    """Note which providers this command calls, and which models of --model it never will."""
+    console.note(headline(setup))
+    if lost := never_called(reading.defaults.models, setup.settings, setup.called):
+        console.note(f"--model: {lost}")
 
 
 def refuse_without_key(setup: Setup, reading: ReadOptions) -> None:

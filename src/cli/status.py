@@ -16,7 +16,7 @@ from ..core.event_text import event_text
 from ..core.preferences import PreferenceHeld, preference_shares
 from ..formatting import duration, humanise, money, percent, share
 from ..records import Event, PoolSnapshot, TaskStatus
-from .console import fitting, rich_console
+from .console import fitting, print_line, rich_console
 from .progress_text import share_left, state_text, waiting_lines
 from .session import Options, prepare, session
 
@@ -79,22 +79,22 @@ def _read(setup: Setup, options: Options, clock: Clock) -> _Stored:
 
 def _print(setup: Setup, found: _Stored, now: float) -> None:
     screen = rich_console(stderr=False)
-    screen.print(_orchestrator_line(setup, found, now), soft_wrap=True)
+    print_line(screen, _orchestrator_line(setup, found, now))
     counts = ", ".join(f"{n:,} {what}" for what, n in _task_counts(found).items() if n)
     screen.print(f"tasks: {counts or 'none yet'}")
     if found.pool is not None:
         screen.print(fitting(screen, partial(_pool_table, found.pool), SPARE_POOL_COLUMNS))
         for each in found.pool.providers:
             if each.reason:
-                screen.print(f"{each.name} {state_text(each, found.pool.at)}: {each.reason}", soft_wrap=True)
+                print_line(screen, f"{each.name} {state_text(each, found.pool.at)}: {each.reason}")
         if any(provider.limits for provider in found.pool.providers):
             screen.print(fitting(screen, partial(_limit_table, found.pool), ("known",)))
         for line in waiting_lines(found.pool):
             screen.print(line)
     if found.preferences:
-        screen.print(_preferences_line(found.preferences), soft_wrap=True)
+        print_line(screen, _preferences_line(found.preferences))
     for event in found.alerts:
-        screen.print(f"{event.level}, {duration(now - event.at)} ago: {event_text(event)}", soft_wrap=True)
+        print_line(screen, f"{event.level}, {duration(now - event.at)} ago: {event_text(event)}")
 
 
 def _task_counts(found: _Stored) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..formatting import duration, money, percent, plural, share
 from ..records import NANOS_PER_USD, TaskStatus
-from .console import fitting, rich_console
+from .console import fitting, print_line, rich_console
 from .progress_counts import OPEN_STATUSES, ProgressCounts
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def print_summary(totals: Totals, *, quiet: bool, stderr: bool) -> None:
             screen.print(agent_table(summary))
             screen.print()
     for line in total_lines(totals):
-        screen.print(line, soft_wrap=True)
+        print_line(screen, line)
     for each in totals.substitutions:
-        screen.print(str(each), soft_wrap=True)
+        print_line(screen, str(each))
 
 
 def print_summary_json(totals: Totals, results: Path | None, *, stderr: bool) -> None:
@@ -208,10 +208,9 @@ def how_to_continue(summary: Summary, spent: BudgetRule | None) -> str:
     if spent is None:
         return "run the same command again to continue"
     if spent.scope != "batch":
-        return f"{spent} is spent; raise it in [budgets] to continue"
+        return f"raise {spent} in [budgets] to continue"
     used = money(summary.calls.cost_nanos + summary.calls.uncertain_nanos)
-    cap = f"--max-cost {spent.limit_nanos / NANOS_PER_USD:.12g}"
-    return f"{cap} reached, {used} spent on this file in all; rerun with a higher cap"
+    return f"{used} spent on this file in all; rerun with a higher --max-cost"
 
 
 def _cost_line(totals: Totals) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ..records import Event
 from .event_text import event_text
@@ -15,10 +15,12 @@ log = logging.getLogger(__name__)
 class EventReporter:
     """Logs each event and gives it to every subscriber. One that fails does not keep events from the others.
 
+    Events of the kinds `reported_at_end` are logged as information: the end of the run reports them.
     `supervisor` reports its own events through this object. For one event loop.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], reported_at_end: Collection[str] = ()) -> None:
+        self._reported_at_end = reported_at_end
         self.supervisor = Supervisor(self.report, now)
         self._subscribers: list[Callable[[Sequence[Event]], None]] = []
 
@@ -35,5 +37,6 @@ class EventReporter:
                 subscriber(events)
         for event in events:
             with self.supervisor.guarding("reporting an event"):
-                level = logging.INFO if event.level == "info" else logging.WARNING
+                is_quiet = event.level == "info" or event.kind in self._reported_at_end
+                level = logging.INFO if is_quiet else logging.WARNING
                 log.log(level, event_text(event), extra={"action": event.kind, "provider": event.provider})

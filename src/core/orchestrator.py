@@ -112,7 +112,7 @@ class Orchestrator:
         )
         now = clock.now
         self._end = end = RunEnd(settings.pool.shutdown_grace_s)
-        self._reporter = reporter = EventReporter(now)
+        self._reporter = reporter = EventReporter(now, () if options.batch is None else ("budget_spent",))
         supervisor = reporter.supervisor
         self._alerter = Alerter(options.alert_url, keep=supervisor.keep)
         self._result_writer = ResultWriter(

@@ -36,6 +36,8 @@ class ApiFormat:
     """Those of `PARAMETERS` that it has no name for."""
     exclusive: tuple[str, ...] = ()
     """Parameters of which it takes one: the first that is set."""
+    max_temperature: float = 2.0
+    """The highest temperature it takes, at least 1; a higher one is lowered to it."""
 
 
 _ROWS = (
@@ -57,6 +59,7 @@ _ROWS = (
         warm_up_s=2.1,
         lacks=("seed",),
         exclusive=("temperature", "top_p"),  # newer models answer 400 to both together
+        max_temperature=1.0,
     ),
     ApiFormat(
         name="openai",

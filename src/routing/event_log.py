@@ -25,10 +25,13 @@ class EventLog:
         return taken
 
     def tasks_wait_for_budget(self, refusal: BudgetRefusal, now: float) -> None:
-        """Tasks wait for a budget: one event per budget and period."""
+        """Tasks wait for a budget: one event per budget and period.
+
+        `parked`: until the budget resets. `budget_spent`: it never does, which ends a run of one batch.
+        """
         period = (refusal.rule.key, refusal.until)
         if period in self._reported_budgets:
             return
         self._reported_budgets.add(period)
-        when = "until it resets" if refusal.until is not None else "until it is raised"
-        self.add(now, "parked", f"{refusal}; its tasks wait {when}", level="alert")
+        kind, when = ("parked", "resets") if refusal.until is not None else ("budget_spent", "is raised")
+        self.add(now, kind, f"{refusal}; its tasks wait until it {when}", level="alert")

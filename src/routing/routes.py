@@ -105,14 +105,13 @@ def _options_of(
     if not models:
         yield _left_out(provider, RefusalKind.MODEL_NOT_SERVED)
     for rank, name, warning in models:
-        unsent = settings.unsent(provider.name, name, task.parameters) if task.parameters else {}
-        if unsent and settings.strict_params:
-            why = f"{name} takes no {next(iter(unsent.values()))}"
-            yield _left_out(provider, RefusalKind.PARAMETER_UNSUPPORTED, why)
+        altered = _altered(task, provider.name, name, settings) if task.parameters else {}
+        if altered and settings.strict_params:
+            yield _left_out(provider, RefusalKind.PARAMETER_UNSUPPORTED, next(iter(altered)))
             continue
         model = provider.model(name, settings, now)
         warnings: tuple[str, ...] = (warning,) if warning else ()
-        warnings += tuple(_dropped(name, parameter) for parameter in unsent.values())
+        warnings += tuple(f"{what}: {instead}" for what, instead in altered.items())
         yield replace(_option(task, provider, model, tier, settings, warnings), rank=rank)
 
 
@@ -164,9 +163,16 @@ def _option(
     return Option(provider, model, max_tokens, window, most, warnings)
 
 
-def _dropped(model: str, parameter: str) -> str:
-    how = "it was added to the prompt as text" if parameter == "response_schema" else "it was not sent"
-    return f"{model} takes no {parameter}: {how}"
+def _altered(task: Task, provider: str, model: str, settings: Settings) -> dict[str, str]:
+    """What of the task's parameters the model does not take, and what happens instead."""
+    unsent = settings.unsent(provider, model, task.parameters)
+    found = {f"{model} takes no {what}": "it was not sent" for what in unsent.values()}
+    if "response_schema" in unsent:
+        found[f"{model} takes no {unsent['response_schema']}"] = "it was added to the prompt as text"
+    highest = settings.lowered_temperature(provider, task.temperature)
+    if highest is not None and "temperature" not in unsent:
+        found[f"{model} takes no temperature above {highest:g}"] = f"{highest:g} was sent"
+    return found
 
 
 def _preferred(task: Task, providers: list[ProviderState], settings: Settings) -> int:
@@ -193,5 +199,6 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         choose_tier(task, settings),
         task.max_tokens,
         task.parameters,
+        max(1.0, task.temperature or 0.0),  # above 1 some APIs lower it
         task.prompt_chars.bit_length(),
     )

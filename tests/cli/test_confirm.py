@@ -36,7 +36,8 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]
 def queue(opened: Session, batch: str, number: int, *, cap_usd: float | None, spent_usd: float = 0.0) -> None:
     """A batch with this many queued tasks and one that was answered for `spent_usd`."""
     store, now = opened.store, opened.now()
-    store.intake.create_batch(batch, now=now)
+    path = "" if batch == "queue" else f"{batch}.csv"
+    store.intake.create_batch(batch, now=now, output_path=path)
     if spent_usd:
         store.intake.add_tasks(tasks(1, batch), now=now)
         (claimed,) = store.queue.claim("me", 1, now=now)
@@ -75,3 +76,18 @@ def test_a_cap_bounds_the_cost_in_the_question(opened: Session) -> None:
     register(opened.store, now=opened.now())
     queue(opened, "capped", 2_000, cap_usd=0.51, spent_usd=0.5)
     assert "expected to cost $0.0100, at most $0.0100" in question(opened)
+
+
+def test_the_question_names_the_files_that_lack_rows(opened: Session) -> None:
+    register(opened.store, now=opened.now())
+    queue(opened, "answers", 20, cap_usd=1.0, spent_usd=0.5)
+    queue(opened, "queue", 3, cap_usd=None)
+    queue(opened, "other", 1, cap_usd=None)
+    assert "; of them 1 is a row of other.csv, 20 are rows of answers.csv, and there" in question(opened)
+
+
+def test_files_whose_cap_is_spent_are_not_named(opened: Session) -> None:
+    register(opened.store, now=opened.now())
+    queue(opened, "spent", 5, cap_usd=0.5, spent_usd=0.5)
+    queue(opened, "queue", 3, cap_usd=None)
+    assert question(opened).startswith("3 tasks queued") and "of them" not in question(opened)

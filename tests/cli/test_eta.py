@@ -14,7 +14,7 @@ from src.cli.console import Console
 from src.cli.eta import expected_nanos, remaining_s
 from src.cli.plan_text import as_json, short_lines
 from src.cli.progress_counts import ProgressCounts
-from src.cli.progress_text import limit_lines, progress_json, progress_line
+from src.cli.progress_text import limit_lines, models_line, progress_json, progress_line
 from src.cli.views import make_view
 from src.core.plans import CostLine, Plan
 from src.core.store import CallSums, Summary, TaskSums
@@ -146,6 +146,16 @@ def test_the_plan_stands_in_until_there_is_a_rate() -> None:
     assert "$0 of about $5.00" in progress_line(pool(provider("openai")), progress)
 
 
+def test_a_resumed_run_says_which_figures_are_its_own() -> None:
+    progress = ProgressCounts({TaskStatus.QUEUED: 60, TaskStatus.SUCCEEDED: 40}, NOON - 10.0)
+    progress.plan = plan(60, 40.0, 5_000_000_000)
+    line = progress_line(pool(provider("openai")), progress)
+    assert line.startswith("40 of 100 done, ") and "$0 of about $5.00 in this run" in line
+    assert models_line(progress).startswith("models in this run: ")
+    progress.costs_by_provider = {}  # a server answers it, and its counts are those of the whole file
+    assert "in this run" not in progress_line(pool(provider("openai")), progress) + models_line(progress)
+
+
 def test_the_expected_cost_moves_from_the_plan_to_the_real_prices() -> None:
     progress = after_a_minute(6_000, openai=50)
     progress.plan = plan(6_000, 120.0, 6_000 * 2_000_000)  # twice what it turns out to be
@@ -172,7 +182,7 @@ def test_a_cap_bounds_the_expected_cost_and_the_time_left() -> None:
 )
 def test_a_cap_bounds_the_plan(left_usd: float, tasks: int, line: str | None) -> None:
     whole = plan(100, 42.0, 5_000_000_000)
-    affordable = Cap(30.0, int(left_usd * 1e9)).affordable(whole)
+    affordable = Cap("b", 30.0, int(left_usd * 1e9)).affordable(whole)
     assert (affordable.tasks, affordable.duration_s) == (tasks, 2.0 + 40.0 * tasks / 100)
     lines = list(short_lines(whole, affordable, 0))
     assert lines[1] == "plan: about $5.00 (low $5.00, at most $5.00)"

@@ -49,6 +49,17 @@ def test_plan_and_closing_tables_are_whole_on_a_terminal_of_80_columns(tmp_path:
                 assert re.search(r"\$[\d.]+", line) or "answered" in shown
 
 
+def test_messages_are_broken_between_words_on_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    rows(tmp_path, 3)
+    plain = run_script("plan", "tasks.jsonl", cwd=tmp_path)
+    words = {word for line in (plain.out + plain.err).splitlines() for word in line.split()}
+    lines = in_terminal("plan", "tasks.jsonl", cwd=tmp_path).replace("\r", "").splitlines()
+    assert not [line for line in lines if len(line.rstrip()) > COLUMNS]
+    assert "simulated: no API key was found" in " ".join(lines)
+    split = {word for line in lines for word in line.split()} - words
+    assert not [word for word in split if not any(c.isdigit() for c in word)], split
+
+
 def test_status_is_whole_on_a_terminal_of_80_columns(tmp_path: Path, live: dict[str, str]) -> None:
     rows(tmp_path)
     assert run_script("run", "tasks.jsonl", cwd=tmp_path, env=live).process.returncode == 0

@@ -97,12 +97,10 @@ def test_an_incomplete_run_says_how_to_continue() -> None:
     assert how_to_continue(SUMMARY, None) == "run the same command again to continue"
     cap = BudgetRule("batch", "/data/out.jsonl", "total", 11_500_000_000)
     assert how_to_continue(SUMMARY, cap) == (
-        "--max-cost 11.5 reached, $11.00 spent on this file in all; rerun with a higher cap"
+        "$11.00 spent on this file in all; rerun with a higher --max-cost"
     )
     total = BudgetRule("all", "", "total", 11 * USD)
-    assert how_to_continue(SUMMARY, total) == (
-        "budget overall in total is spent; raise it in [budgets] to continue"
-    )
+    assert how_to_continue(SUMMARY, total) == ("raise budget overall in total in [budgets] to continue")
 
 
 def test_the_closing_line_counts_rejected_lines() -> None:

@@ -62,8 +62,8 @@ def test_a_total_budget_is_never_exceeded_and_the_remaining_tasks_go_on_when_it_
     first = run_script(*command, "small.toml", cwd=tmp_path, env=env)
     certain, uncertain = spent_nanos(env, tmp_path)
     assert first.process.returncode == 1, first.err
-    assert "stopped: budget overall in total is spent; " in first.err and "raise it in [budgets]" in first.err
-    assert "(incomplete: budget overall in total is spent; raise it in [budgets] to continue)" in first.out
+    assert re.search(r"stopped: budget overall in total is spent; \d+ tasks left\n", first.err), first.err
+    assert "(incomplete: raise budget overall in total in [budgets] to continue)" in first.out
     assert 0.15e9 < certain + uncertain <= 0.25e9
     answered = len(read_rows(tmp_path / "out.jsonl"))
     assert 0 < answered < len(TASKS)
@@ -81,17 +81,18 @@ def test_a_cap_counts_over_all_runs_of_a_results_file_and_says_how_to_go_on(
     for _ in range(2):
         done = run_script(*command, "0.02", cwd=tmp_path, env=env)
         assert done.process.returncode == 1, done.err
-        assert "cap of batch " in done.err and "(--max-cost or max_cost_usd): " in done.err
-        spent = re.search(r"--max-cost 0\.02 reached, \$(0\.0\d+) spent on this file in all;", done.out)
+        assert re.search(r"^stopped: --max-cost \$0\.02 reached; \d+ tasks left$", done.err, re.M), done.err
+        assert (done.err + done.out).count("$0.02 reached") == 1 and "cap of batch" not in done.err
+        spent = re.search(r"\(incomplete: \$(0\.0\d+) spent on this file in all;", done.out)
         assert spent is not None and 0 < float(spent[1]) <= 0.02, done.out
-        assert "rerun with a higher cap" in done.out and "the same command" not in done.out
+        assert "rerun with a higher --max-cost" in done.out and "the same command" not in done.out
         rows = len(read_rows(tmp_path / "out.jsonl"))
         assert rows == answered or not answered, "the second run had nothing left to spend"
         answered = rows
     assert 0 < answered < 60
     alerts = dict(rows_of(env, tmp_path, "select kind, message from events where level = 'alert'"))
     assert "budget" not in alerts
-    assert alerts["parked"].endswith(
+    assert alerts["budget_spent"].endswith(
         "(--max-cost or max_cost_usd): exhausted; its tasks wait until it is raised"
     )
     raised = run_script(*command, "50", cwd=tmp_path, env=env)

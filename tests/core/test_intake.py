@@ -36,7 +36,7 @@ def read(
     data: bytes | str, settings: Settings, fmt: str | None = None, **options: Any
 ) -> list[Task | BadLine]:
     stream = io.BytesIO(data.encode() if isinstance(data, str) else data)
-    reading = {name: options.pop(name) for name in ("ids", "defaults") if name in options}
+    reading = {name: options.pop(name) for name in ("ids", "defaults", "configured") if name in options}
     how = ReadOptions(fmt=fmt, **reading)
     return list(read_tasks(stream, TaskContext("b", settings, NOW), options=how, **options))
 
@@ -327,6 +327,34 @@ def test_an_unknown_task_type_is_kept_with_one_warning(settings: Settings) -> No
     tasks = read(lines, settings, on_warning=warnings.append)
     assert len(tasks) == 4
     assert warnings == ["unknown task type 'reserch' is served as 'general'; did you mean 'research'?"]
+
+
+def test_models_of_an_order_that_no_configured_provider_serves_get_one_warning(settings: Settings) -> None:
+    warnings: list[str] = []
+    row = json.dumps({"prompt": "a", "models": ["gpt-6-luna", "claude-haiku-5-5", "gemini-4-argon"]})
+    alone = json.dumps({"prompt": "b", "models": ["gpt-6-luna"]})
+    lines = f"{row}\n{row}\n{alone}\n"
+    read(lines, settings, configured={"openai"}, on_warning=warnings.append)
+    assert warnings == [
+        "claude-haiku-5-5, gemini-4-argon will never be called (anthropic: no key in ANTHROPIC_API_KEY; "
+        "gemini: no key in GOOGLE_API_KEY or GEMINI_API_KEY)"
+    ]
+
+
+@pytest.mark.parametrize("fmt", ["jsonl", "openai-batch"])
+def test_models_of_rows_that_win_over_the_option_are_told_once(settings: Settings, fmt: str) -> None:
+    warnings: list[str] = []
+    batch_line = {"body": {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "Hi"}]}}
+    rows = [
+        {"id": str(n), "prompt": "Hi", "models": ["gpt-6-luna"]}
+        if fmt == "jsonl"
+        else {"custom_id": str(n), **batch_line}
+        for n in range(2)
+    ]
+    lines = "\n".join(json.dumps(row) for row in rows)
+    how = RowDefaults(models=("gemini-4-argon",))
+    read(lines, settings, fmt, defaults=how, on_warning=warnings.append)
+    assert warnings == ["line 1 names its own models, which win over --model"]
 
 
 def test_a_model_without_a_price_gets_one_warning_with_the_probable_name(

@@ -18,7 +18,7 @@ from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_json, parse_object
 from .lines import MAX_LINE_BYTES, BadLine, plain_name
 from .own_columns import NO_COLUMNS, OwnColumns, of_objects, of_table
-from .pins import able_providers, check_pins, unserved_reason
+from .pins import able_providers, check_pins, never_called, unserved_reason
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
 from .reading import (
     AS_IT_IS,
@@ -63,6 +63,7 @@ __all__ = [
     "earlier_options",
     "make_task",
     "names_only_unpriced",
+    "never_called",
     "of_objects",
     "of_table",
     "option_of",

@@ -64,6 +64,19 @@ def unserved_reason(task: Task, settings: Settings, configured: Collection[str])
     return f"{'models' if task.models else 'providers'!r}: no configured provider serves this ({why})"
 
 
+def never_called(models: Sequence[str], settings: Settings, configured: Collection[str]) -> str:
+    """A warning for models of an order that no configured provider serves; empty if there is none.
+
+    `configured`: the providers that can be called.
+    """
+    lost = [model for model in models if not set(settings.left_by([model], ())) & set(configured)]
+    if len(models) < 2 or not lost or len(lost) == len(models):
+        return ""
+    homes = dict.fromkeys(name for model in lost for name in settings.left_by([model], ()))
+    why = "; ".join(f"{name}: {settings.providers[name].why_not_configured}" for name in homes)
+    return f"{', '.join(lost)} will never be called ({why})"
+
+
 def _check_providers(where: str, names: Iterable[str], settings: Settings) -> None:
     for name in names:
         if name not in settings.providers:

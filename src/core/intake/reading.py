@@ -18,7 +18,7 @@ from .formats import Columns, Listeners, read_file
 from .lines import BadLine, Row
 from .own_columns import NO_COLUMNS, OwnColumns
 from .personas import check_agent
-from .pins import Names, check_pins, unserved_reason
+from .pins import Names, check_pins, never_called, unserved_reason
 from .prices import unpriced_warning
 from .row_defaults import NO_DEFAULTS, RowDefaults, missing, option_of
 from .tasks import TaskContext, make_task, unknown_type_warning, what_it_sends
@@ -27,6 +27,7 @@ from .validation_messages import shown
 
 IDS_OF_CONTENT = 1  # made of all keys and cells of the row, whether they are sent or not
 IDS_OF_WHAT_IS_SENT = 2
+OWN_MODELS = ("--model",)  # among the warnings that were given
 ROWS = "rows"  # the key of the stored options under which the defaults of rows are
 
 
@@ -253,5 +254,14 @@ class _Builder:
         if not task.models or task.models in self._warned:
             return
         self._warned.add(task.models)
-        if warning := unpriced_warning(task, self._context.settings):
+        settings, configured = self._context.settings, self._options.configured
+        if warning := unpriced_warning(task, settings):
             self._on_warning(warning)
+        of_all = self._options.defaults.models
+        if task.models == of_all:
+            return  # the command tells it before the plan
+        if configured is not None and (warning := never_called(task.models, settings, configured)):
+            self._on_warning(warning)
+        if of_all and OWN_MODELS not in self._warned:
+            self._warned.add(OWN_MODELS)
+            self._on_warning(f"line {task.line} names its own models, which win over --model")
