@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from .answer_choices import longest_choice_bytes
+
 NANOS_PER_USD = 1_000_000_000
 GENERAL = "general"  # the task type of a task that names none
 LOCAL = "local"  # who submits without a token: the command line, and the pages where no token is set
@@ -91,6 +93,7 @@ class Task:
     prompt_chars: int = field(init=False, compare=False, default=0)  # with the schema, which is sent too
     prompt_bytes: int = field(init=False, compare=False, default=0)  # UTF-8, at most
     schema_chars: int = field(init=False, compare=False, default=0)
+    choice_bytes: int = field(init=False, compare=False, default=0)  # the longest choice; 0: none
     parameters: tuple[str, ...] = field(init=False, compare=False, default=())  # of `PARAMETERS`, those set
 
     def __post_init__(self) -> None:
@@ -102,6 +105,7 @@ class Task:
         if self.response_schema is not None:
             schema = len(json.dumps(self.response_schema)) + SCHEMA_FRAME_CHARS
             object.__setattr__(self, "schema_chars", schema)
+            object.__setattr__(self, "choice_bytes", longest_choice_bytes(self.response_schema))
             chars += schema
             size += 2 * schema  # where an API format can't say all of it, it goes out in words as well
         given = tuple(name for name in PARAMETERS if getattr(self, name) not in (None, ()))

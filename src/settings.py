@@ -213,11 +213,12 @@ class CachingSettings(Section):
 
 
 class TierSettings(Section):
-    """`[tiers]`: the default max_tokens of each tier, and the prompt lengths that decide `auto`."""
+    """`[tiers]`: the default max_tokens of tiers and choices, the prompt lengths that decide `auto`."""
 
     economy_max_tokens: int = Field(ge=1)
     standard_max_tokens: int = Field(ge=1)
     premium_max_tokens: int = Field(ge=1)
+    choice_max_tokens: int = Field(ge=1)
     economy_chars: int = Field(ge=0)
     premium_chars: int = Field(ge=0)
 

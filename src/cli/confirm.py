@@ -44,13 +44,24 @@ def confirm_run(
     if cap is not None:
         _refuse_unpriced(found.sample.kept, settings)
     plan = plan_sample(session, found.sample)
-    affordable = plan if cap is None else cap.affordable(plan)
+    affordable = plan if cap is None else _affordable(session, found.sample, plan, cap)
     if not quiet:
         for line in short_lines(plan, affordable, found.rejected):
             session.note(line)
     if not yes and (why := _why_ask(plan, affordable, settings.confirm_above_usd, cap)):
         ask(why, "--yes runs it, --max-cost USD bounds it")
     return affordable
+
+
+def _affordable(session: Session, sample: TaskSample, plan: Plan, cap: Cap) -> Plan:
+    """The plan for as many tasks as the cap pays for.
+
+    Each call in flight reserves the most that it can cost. So a cap below the highest cost of the plan leaves
+    room for fewer calls at once, which a plan of all tasks finds out; one of every n-th task can't.
+    """
+    if sample.every > 1 or not 0 < cap.left_nanos < plan.highest_nanos:
+        return cap.affordable(plan)
+    return plan_sample(session, sample, cap.left_nanos)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from ..core.plans import Plan, TaskSample, substitutions
 from ..core.virtual_pool import VirtualPool
 from ..errors import InputError
 from ..records import Task
+from ..routing.cost.budgets import BudgetRule
 from ..settings import Settings
 from .batch import Batch, copy_of_stdin, lines_of
 from .console import fitting, print_line, rich_console
@@ -66,16 +67,22 @@ def plan(
     return 0
 
 
-def plan_sample(session: Session, sample: TaskSample) -> Plan:
-    """The plan for the sampled tasks, by what this state has recorded and learned."""
+def plan_sample(session: Session, sample: TaskSample, cap_nanos: int | None = None) -> Plan:
+    """The plan for the sampled tasks, by what this state has recorded and learned.
+
+    With `cap_nanos`: for those tasks that it pays for, with the calls in flight that it leaves room for.
+    """
     from ..core.forecast import Forecast
 
     setup, store, now = session.setup, session.store, session.now()
     access = {each.name: each for each in (setup.access.values() if setup.simulated else setup.configured)}
-    forecast = Forecast.from_store(store, now - RECORDS_S, now + 60.0)
-    pool = VirtualPool(setup.settings, access, learned_limits(session))
+    forecast = Forecast.from_store(store, now - RECORDS_S, now + 60.0, long=sample.long)
+    cap = None if cap_nanos is None else BudgetRule("batch", sample.kept[0].batch, "total", cap_nanos)
+    pool = VirtualPool(setup.settings, access, learned_limits(session), cap)
     found = make_plan(sample.kept, pool, forecast, now=now, start_s=last_start_s(store))
     renamed = substitutions(sample.named, setup.settings)
+    if cap is not None:
+        return replace(found, tasks=sum(found.statuses.values()))
     planned = found.for_all(sample.count, sample.every)
     return replace(planned, substitutions=renamed, agents=dict(sample.agents))
 

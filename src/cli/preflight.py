@@ -64,7 +64,7 @@ def preflight(session: Session, batch: Batch, rerun: RerunOptions, *, quiet: boo
         for page in parts(reading.counted(tasks), PAGE):
             usable = [line for line in page if not isinstance(line, BadLine)]
             found.rejected += len(page) - len(usable)
-            report, to_run = session.store.intake.preview(
+            report, to_run, truncated = session.store.intake.preview(
                 usable,
                 statuses=rerun.statuses,
                 truncated=rerun.truncated,
@@ -72,7 +72,7 @@ def preflight(session: Session, batch: Batch, rerun: RerunOptions, *, quiet: boo
             )
             found.report += report
             for task in to_run if not rerun.dedupe else duplicates.leave_out(to_run):
-                found.sample.add(task)
+                found.sample.add(task, is_long=task.id in truncated)
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import ServerError
@@ -23,6 +23,7 @@ from .store import CallSums, PromptSize, Store
 ASSUMED_FIRST_TOKEN_S = 0.8
 ASSUMED_PER_TOKEN_S = 0.012
 ASSUMED_OUTPUT_SHARE = 0.35  # of max_tokens
+ASSUMED_REASONING_SHARE = 0.05  # of max_tokens, before one of several labels
 LATENCY_SIGMA = 0.35  # of single calls around their mean, log-normal
 FRAME_TOKENS = TOKENS_PER_MESSAGE / 2  # that a message needs beside its text
 ENOUGH = 5  # recorded answers before they count
@@ -52,15 +53,25 @@ class Forecast:
         *,
         failures: bool = False,
         tokens_per_char: Mapping[str, float] | None = None,
+        long: Collection[str] = (),
     ) -> None:
+        """`long`: ids of tasks whose answer is expected to be as long as allowed."""
         self._records = records
         self._tokens_per_char = tokens_per_char or {}  # by provider
         self._random = random.Random(seed)
         self._failures = failures
+        self._long = long
 
     @classmethod
     def from_store(
-        cls, store: Store, start: float, end: float, *, seed: int = 1, failures: bool = False
+        cls,
+        store: Store,
+        start: float,
+        end: float,
+        *,
+        seed: int = 1,
+        failures: bool = False,
+        long: Collection[str] = (),
     ) -> Forecast:
         """From calls recorded in [start, end), epoch seconds. `failures`: fail as often as recorded."""
         sums: dict[Key, list[CallSums]] = defaultdict(list)
@@ -70,9 +81,8 @@ class Forecast:
                 sums[key].append(row.sums)
         known = ((key, record_of(rows)) for key, rows in sums.items())
         records = {key: found for key, found in known if found is not None and found.answers >= ENOUGH}
-        return cls(
-            records, seed, failures=failures, tokens_per_char=_tokens_per_char(store.reports.prompt_sizes())
-        )
+        per_char = _tokens_per_char(store.reports.prompt_sizes())
+        return cls(records, seed, failures=failures, tokens_per_char=per_char, long=long)
 
     @property
     def is_known(self) -> bool:
@@ -90,7 +100,9 @@ class Forecast:
         """The expected tokens of a call; `output_share` scales its answer."""
         task = placement.task
         found = self.record(placement.provider, placement.model, task.task_type)
-        expected = found.output_tokens if found else ASSUMED_OUTPUT_SHARE * placement.max_tokens
+        expected = found.output_tokens if found else _assumed_output(placement)
+        if task.id in self._long:
+            expected = placement.max_tokens
         output = max(1, min(round(expected * output_share), placement.max_tokens))
         per_char = self._tokens_per_char.get(placement.provider, 1.0 / CHARS_PER_TOKEN)
         prompt = math.ceil(task.prompt_chars * per_char + FRAME_TOKENS * len(task.messages))
@@ -108,6 +120,13 @@ class Forecast:
         if self._failures and found and self._random.random() > found.success:
             return mean_s * spread, ServerError("predicted failure", provider=placement.provider, status=500)
         return mean_s * spread, Completion("", FinishReason.STOP, usage, placement.model)
+
+
+def _assumed_output(placement: Placement) -> float:
+    """The tokens of an answer without a record: a label is short, and reasoning may come before it."""
+    if label_bytes := placement.task.choice_bytes:
+        return label_bytes / CHARS_PER_TOKEN + ASSUMED_REASONING_SHARE * placement.max_tokens
+    return ASSUMED_OUTPUT_SHARE * placement.max_tokens
 
 
 def _keys(provider: str, model: str, task_type: str) -> tuple[Key, ...]:

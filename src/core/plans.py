@@ -220,12 +220,15 @@ class TaskSample:
         self.kept: list[Task] = []
         self.named: Counter[str] = Counter()  # tasks by the model that they name
         self.agents: Counter[str] = Counter()  # tasks by the agent that they name
+        self.long: set[str] = set()  # ids of tasks whose last answer was truncated
         self._at_most = at_most
 
-    def add(self, task: Task) -> None:
-        """Count a task, and keep it if it is an n-th one."""
+    def add(self, task: Task, *, is_long: bool = False) -> None:
+        """Count a task, and keep it if it is an n-th one. `is_long`: its last answer was truncated."""
         if self.count % self.every == 0:
             self.kept.append(task)
+            if is_long:
+                self.long.add(task.id)
         self.count += 1
         self.named.update(task.models)
         if task.agent:

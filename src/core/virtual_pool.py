@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..routing.balancer import ProviderLoadBalancer
+from ..routing.cost.budgets import BudgetRule, Budgets
 from ..routing.state import ProviderState
 from ..settings import Settings
 
@@ -21,10 +22,16 @@ class VirtualPool:
     settings: Settings
     configured: Collection[str]
     learned: LearnedLimits = field(default_factory=dict)
+    cap: BudgetRule | None = None  # what the run may cost
 
     def balancer(self, now: float) -> ProviderLoadBalancer:
         """A balancer with the learned limits, and without prompt caches, which virtual time cannot fill."""
-        balancer = ProviderLoadBalancer(self.settings.without_caches(), now=now, configured=self.configured)
+        balancer = ProviderLoadBalancer(
+            self.settings.without_caches(),
+            now=now,
+            configured=self.configured,
+            budgets=None if self.cap is None else Budgets([self.cap]),
+        )
         for provider in balancer.providers:
             provider.restore(self.learned.get(provider.name, {}))
         return balancer

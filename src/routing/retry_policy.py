@@ -40,7 +40,7 @@ from .retry_state import RetryState
 from .state import ProviderState
 
 LARGER_MAX_TOKENS = 4  # after an answer without text, by this factor and at least ...
-LARGER_AT_LEAST = 1024
+LARGER_AT_LEAST = 2048
 BY_CHANCE = 3  # answers 429 of one task: where a fifth of all calls draw one, one task in 125 draws so many
 
 

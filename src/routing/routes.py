@@ -155,7 +155,10 @@ def _option(
     warnings: tuple[str, ...],
 ) -> Option:  # fmt: skip
     row = model.config
-    max_tokens = task.max_tokens or settings.tiers.max_tokens(tier) + row.thinking_headroom_tokens
+    default = settings.tiers.max_tokens(tier)
+    if task.choice_bytes:  # no answer has more tokens than bytes
+        default = min(default, settings.tiers.choice_max_tokens + task.choice_bytes)
+    max_tokens = task.max_tokens or default + row.thinking_headroom_tokens
     window = math.inf if row.context_window is None else row.context_window
     # A default gives way to the prompt: see `CallSizes.max_tokens`.
     least = min(max_tokens, settings.budgets.min_max_tokens) if task.max_tokens is None else max_tokens
@@ -197,7 +200,7 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         task.task_type,
         task.agent,
         choose_tier(task, settings),
-        task.max_tokens,
+        task.max_tokens or -task.choice_bytes,
         task.parameters,
         max(1.0, task.temperature or 0.0),  # above 1 some APIs lower it
         task.prompt_chars.bit_length(),

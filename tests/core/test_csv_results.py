@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from src.answer_choices import choice_schema
 from src.core.intake import OwnColumns, of_objects
-from src.core.intake.choices import choice_schema
 from src.core.results import ResultsFile, TableColumns, form_of, holds_simulated
 from src.core.results.csv_table import CsvForm
 from src.errors import InputError

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from src.answer_choices import choice_schema
 from src.config import load_settings
 from src.core.forecast import Forecast, Record
 from src.core.planning import make_plan
@@ -17,6 +18,7 @@ from src.pacific import next_midnight_pacific
 from src.providers.api_formats import API_FORMATS
 from src.records import Message, RefusalKind, Task
 from src.refusal_text import wait_text
+from src.routing.cost.budgets import BudgetRule
 from src.settings import TIERS, Settings
 
 NOW = 1_790_000_000.0
@@ -77,6 +79,44 @@ def test_a_configured_limit_is_the_bottleneck_and_determines_the_time() -> None:
     assert [wait_text(span.reason) for span in plan.spans] == ["openai requests"]
     assert plan.spans[0].from_s < 5 and plan.spans[0].to_s > 145
     assert plan.unknown_limits == () and plan.from_records
+
+
+def test_a_low_cap_leaves_room_for_few_calls_at_once_and_for_part_of_the_tasks() -> None:
+    settings = settings_with({"openai": {"requests_per_minute": 60_000}})
+    tasks = some(300, tier="standard")
+    whole = make_plan(tasks, VirtualPool(settings, ["openai"]), Forecast(EVERYWHERE), now=NOW)
+
+    def capped(nanos: int) -> Plan:
+        pool = VirtualPool(settings, ["openai"], cap=BudgetRule("batch", "b", "total", nanos))
+        return make_plan(tasks, pool, Forecast(EVERYWHERE), now=NOW)
+
+    ample = capped(whole.highest_nanos)
+    assert (ample.statuses, ample.duration_s) == (whole.statuses, pytest.approx(whole.duration_s))
+    half = capped(whole.expected_nanos // 2)
+    answered = sum(half.statuses.values())
+    assert 120 < answered < 150 and half.expected_nanos <= whole.expected_nanos // 2
+    per_task_s = (half.duration_s - half.start_s) / answered
+    assert per_task_s > 2 * (whole.duration_s - whole.start_s) / 300
+    assert half.bottlenecks[0][0].kind == RefusalKind.BUDGET_IN_USE
+
+
+def test_answers_that_were_truncated_are_planned_as_long_as_allowed() -> None:
+    pool = VirtualPool(settings_with({}), ["openai"])
+    plan = make_plan(some(10), pool, Forecast(EVERYWHERE, long={"t0", "t1"}), now=NOW)
+    assert plan.output_tokens == 8 * 150 + 2 * 1000
+
+
+@pytest.mark.parametrize("records", [{}, EVERYWHERE], ids=["no records", "recorded"])
+def test_choices_are_planned_and_reserved_as_short_answers(records: Any) -> None:
+    schema = choice_schema(["yes", "no", "unsure"])
+    tasks = [replace(task, max_tokens=None, tier="economy") for task in some(10)]
+    labels = [replace(task, response_schema=schema) for task in tasks]
+    free, labelled = (planned(each, {"anthropic": {}}, records) for each in (tasks, labels))
+    longest = len('{"choice": "unsure"}')
+    assert (free.allowed_tokens, labelled.allowed_tokens) == (10 * 1024, 10 * (256 + longest))
+    assert labelled.highest_nanos < 0.7 * free.highest_nanos
+    if not records:
+        assert labelled.output_tokens < 10 * 30
 
 
 def test_a_plan_neither_assumes_nor_awaits_prompt_caches() -> None:

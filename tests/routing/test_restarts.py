@@ -91,7 +91,7 @@ def test_a_task_with_an_answer_without_text_gets_its_larger_max_tokens_after_a_r
     task = make_task(1)
     (cut,) = first_life(error_of("Truncated"), task=task)
     assert cut.max_tokens == 100
-    assert second_life(task, [cut]).one().max_tokens == 1024
+    assert second_life(task, [cut]).one().max_tokens == 2048
 
 
 @pytest.mark.parametrize("kind", ["Unreachable", "TimedOut"])

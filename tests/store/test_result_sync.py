@@ -60,7 +60,9 @@ def test_ended_tasks_are_listed_in_the_order_of_the_file(store: Store) -> None:
 
 def test_a_preview_reports_new_and_changed_tasks_and_those_that_would_run(store: Store) -> None:
     done, cut, changed, waiting, new = tasks(5)
-    assert store.intake.preview([done]) == (AddReport(added=1), [done]), "not even the batch is there"
+    assert store.intake.preview([done]) == (AddReport(added=1), [done], frozenset()), (
+        "not even the batch is there"
+    )
     store.intake.add_tasks([done, cut, changed], now=NOW)
     register(store)
     for task in store.queue.claim("me", 9, now=NOW):
@@ -68,10 +70,11 @@ def test_a_preview_reports_new_and_changed_tasks_and_those_that_would_run(store:
     store.intake.add_tasks([waiting], now=NOW)
     other = dataclasses.replace(changed, max_tokens=1)
     file = [done, cut, other, waiting, new]
-    report, to_run = store.intake.preview(file)
+    report, to_run, truncated = store.intake.preview(file)
     assert (report.added, report.existing, report.changed) == (1, 3, (changed.id,))
     assert to_run == [waiting, new]
-    assert store.intake.preview(file, truncated=True)[1] == [cut, waiting, new]
+    assert truncated == frozenset()
+    assert store.intake.preview(file, truncated=True)[1:] == ([cut, waiting, new], {cut.id})
     assert store.intake.preview(file, changed=True)[1] == [other, waiting, new]
     assert store.intake.preview(file, statuses=[TaskStatus.SUCCEEDED])[1] == file
     assert store.reports.task_counts("b")[TaskStatus.QUEUED] == 1

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from ...answer_choices import choice_schema
 from ...answer_schema import check_schema
 from ...errors import InputError
 from ...records import GENERAL, Message
-from .choices import choice_schema
 
 MAX_ID_CHARS = 200
 MAX_PRIORITY = 1_000_000

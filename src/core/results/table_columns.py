@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ...answer_choices import bare_label, is_choice
 from ...records import Result
-from ..intake.choices import bare_label, is_choice
 from ..intake.own_columns import NO_COLUMNS, OwnColumns
 
 COLUMNS = (

@@ -18,7 +18,7 @@ from .identifiers import Identifiers, TaskStream
 from .loading import parts
 from .reconnecting import reconnecting
 from .rollups import add_counts
-from .rows import CHANGED_SHOWN, AddReport
+from .rows import CHANGED_SHOWN, AddReport, Preview
 from .transitions import Transitions
 
 CHUNK = 500  # tasks per transaction: memory stays bounded, and other writers get their turn
@@ -118,7 +118,7 @@ class Intake:
         statuses: Collection[TaskStatus] = (),
         truncated: bool = False,
         changed: bool = False,
-    ) -> tuple[AddReport, list[Task]]:
+    ) -> Preview:
         """What `add_tasks` would report for a few hundred tasks, and the tasks that would run; only reads.
 
         Tasks run that are new or open, that ended in one of `statuses`, that are `truncated`, or, with
@@ -126,6 +126,7 @@ class Intake:
         """
         again = {TaskStatus.QUEUED, TaskStatus.RUNNING, *statuses}
         to_run, other = [], []
+        cut: list[str] = []
         new = 0
         for task, known in self._look_up(tasks):
             has_changed = known is not None and known.digest != encode_task(task)[0]
@@ -135,8 +136,11 @@ class Intake:
             is_again = known is None or known.status in again or (truncated and known.truncated)
             if is_again or (has_changed and changed):
                 to_run.append(task)
+                if known is not None and known.truncated:
+                    cut.append(task.id)
         existing = len(tasks) - new - len(other)
-        return AddReport(new, existing, tuple(other[:CHANGED_SHOWN]), len(other)), to_run
+        report = AddReport(new, existing, tuple(other[:CHANGED_SHOWN]), len(other))
+        return Preview(report, to_run, frozenset(cut))
 
     def _look_up(self, tasks: Sequence[Task]) -> list[tuple[Task, _Known | None]]:
         """Each of these tasks with what is stored under its id, None if nothing is."""

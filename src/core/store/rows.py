@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...records import Attempt, Event, Result, Task, TaskStatus
 
 CHANGED_SHOWN = 20  # ids in a report
+
+
+class Preview(NamedTuple):
+    """What storing tasks would do: the report, the tasks that would run, and which of them were truncated."""
+
+    report: AddReport
+    to_run: list[Task]
+    truncated: frozenset[str]  # ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,19 @@ def choice_schema(labels: Sequence[str]) -> dict[str, Any]:
 
 def is_choice(schema: Mapping[str, Any] | None) -> bool:
     """Whether `choice_schema` made this schema."""
-    if schema is None:
-        return False
-    labels = schema.get("properties", {}).get(KEY, {}).get("enum") if "properties" in schema else None
-    return isinstance(labels, list | tuple) and schema == choice_schema(labels)
+    return bool(_labels(schema))
+
+
+def longest_choice_bytes(schema: Mapping[str, Any] | None) -> int:
+    """The UTF-8 bytes of the longest answer to a schema of `choice_schema`; 0 for any other schema."""
+    return max((len(json.dumps({KEY: label}).encode()) for label in _labels(schema)), default=0)
+
+
+def _labels(schema: Mapping[str, Any] | None) -> Sequence[str]:
+    properties = None if schema is None else schema.get("properties")
+    choice = properties.get(KEY) if isinstance(properties, Mapping) else None
+    labels = choice.get("enum") if isinstance(choice, Mapping) else None
+    return labels if isinstance(labels, list | tuple) and schema == choice_schema(labels) else ()
 
 
 def bare_label(output: str) -> str:
