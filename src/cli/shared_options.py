@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from .. import key_trust
-from ..core.intake import FORMATS, ReadOptions, RowDefaults, Template, read_schema
+from ..core.intake import FORMATS, ReadOptions, RowDefaults, Template, option_of, read_schema
 from ..errors import InputError, unreadable
 from ..logging_setup import LEVELS
 from ..settings import TIERS
@@ -258,7 +258,7 @@ def row_defaults(options: dict[str, Any]) -> RowDefaults:
         models=tuple(names(models)),
         **{name: options.pop(name) for name in PLAIN_FIELDS},
     )
-    defaults.check()
+    defaults.check(option_of)
     return defaults
 
 

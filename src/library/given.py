@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from ..core.intake import TaskContext, TaskFields, make_task, shown
+from ..core.intake import (
+    RowDefaults,
+    TaskContext,
+    TaskFields,
+    make_task,
+    missing,
+    shown,
+    what_it_sends,
+)
 from ..errors import InputError
 from ..records import Task
 from ..settings import Settings
@@ -19,11 +27,21 @@ class TaskMaker:
     """Makes the tasks of one pool. Each has an id that no other task of the pool has.
 
     A task without an id gets a number. In a `resumable` pool it is named after its content instead, and after
-    its place among equal tasks, so that it has the same id when the program runs again.
+    its place among equal tasks, so that it has the same id when the program runs again. `defaults` are the
+    fields of tasks that do not set them; ids do not depend on them.
     """
 
-    def __init__(self, batch: str, settings: Settings, now: Callable[[], float], *, resumable: bool) -> None:
+    def __init__(
+        self,
+        batch: str,
+        settings: Settings,
+        now: Callable[[], float],
+        defaults: RowDefaults,
+        *,
+        resumable: bool,
+    ) -> None:
         self._batch, self._settings, self._now = batch, settings, now
+        self._defaults = defaults.given()
         self._resumable = resumable
         self._count = 0
         self._equal: Counter[str] = Counter()
@@ -33,7 +51,13 @@ class TaskMaker:
         """Raises InputError for an invalid task, and for an id that an earlier task has."""
         row = self._row(given)
         context = TaskContext(self._batch, self._settings, self._now())
-        task = make_task(row, context, default_id=self._default_id)
+        defaults = missing(row, self._defaults)
+        task = make_task(
+            row | defaults,
+            context,
+            default_id=self._default_id,
+            identity=lambda valid: what_it_sends(valid, None, defaults),
+        )
         if row.get("id") is not None:
             if task.id in self._given:
                 raise InputError(f"duplicate id {shown(task.id)}: an earlier task has it")
@@ -67,4 +91,4 @@ def _row_of(task: Task, now: float) -> dict[str, Any]:
     if task.deadline_at is not None:
         row["deadline_s"] = task.deadline_at - now
     lists = {name: list(value) for name, value in row.items() if isinstance(value, tuple)}
-    return {name: value for name, value in (row | lists).items() if value not in (None, "")}
+    return {name: value for name, value in (row | lists).items() if value not in (None, "", [])}

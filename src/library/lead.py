@@ -12,9 +12,8 @@ from ..core.store import Store
 from ..errors import StoreError
 
 LOOK_S = 0.2
-OWN_POOL_WAIT_S = (
-    60.0  # another pool of this process may end; one that is open in the same function never does
-)
+# Another pool of this process may be about to end; one that is open in the same function never does.
+OWN_POOL_WAIT_S = 5.0
 
 
 class Lead:
@@ -45,8 +44,8 @@ class Lead:
                     return True
             if time.monotonic() > give_up_at:
                 raise StoreError(
-                    f"{self._store.place}: another pool of this program has used it for "
-                    f"{OWN_POOL_WAIT_S:g} s; close that one first, or give each a state_dir of its own"
+                    f"{self._store.place}: another pool of this program is open on it; close that one "
+                    "first, ask in one pool, or give each a state_dir of its own"
                 )
             time.sleep(LOOK_S)
 

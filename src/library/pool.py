@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Self, Unpack
 
 from ..bootstrap import Setup, StartOptions, load
 from ..core.budget_keeper import budgets_from
@@ -26,6 +26,7 @@ from ..errors import InputError, OrchestratorError
 from ..records import Result, Task, TaskStatus
 from .engine import Engine, Item, Submission, again
 from .given import GivenTask, TaskMaker
+from .task_options import TaskOptions, defaults_of
 
 log = logging.getLogger(__name__)
 AHEAD = 1_000  # tasks of a stream that are submitted and not taken yet: more than calls can be in flight
@@ -61,7 +62,8 @@ class Pool:
     `run_name`: keep tasks and answers in the state folder, and never ask again what this run has answered.
     `max_cost_usd`: the most that this pool may cost, or this run with all its earlier pools; a task that the
     money does not reach ends as `cancelled`. `on_progress` is called before each result is passed on, where
-    that happens. `config` and `state_dir` are the options of the command line.
+    that happens. `config` and `state_dir` are the options of the command line. `task_options`: fields for
+    tasks that do not set them, such as `models`, `max_tokens`, `temperature` and `system`.
 
     Several tasks, streams and event loops may use one pool at once. Raises ConfigError; opening and asking
     raise StoreError, KeyRejected if every provider rejects its key, and InputError for an invalid task.
@@ -76,6 +78,7 @@ class Pool:
         simulate: bool = False,
         config: Path | str | None = None,
         state_dir: Path | str | None = None,
+        **task_options: Unpack[TaskOptions],
     ) -> None:
         if max_cost_usd is not None and not max_cost_usd > 0:
             raise InputError(f"max_cost_usd is {max_cost_usd!r}; it must be above 0")
@@ -88,12 +91,13 @@ class Pool:
         if setup.simulated and not simulate:
             is_inside = sys._getframe(1).f_globals is globals()  # `answer` makes the pool
             warnings.warn(NO_KEY, stacklevel=3 if is_inside else 2)
+        defaults = defaults_of(task_options, setup.settings)
         clock = Clock()
         random_name = f"python-{int(clock.now())}-{os.getpid()}-{secrets.token_hex(4)}"
         batch = random_name if run_name is None else check_batch_name(run_name)
         temporary = run_name is None and state_dir is None and not _has_budgets(setup)
         self._engine = Engine(setup, clock, batch, temporary=temporary, max_cost_usd=max_cost_usd)
-        self._maker = TaskMaker(batch, setup.settings, clock.now, resumable=run_name is not None)
+        self._maker = TaskMaker(batch, setup.settings, clock.now, defaults, resumable=run_name is not None)
         self._on_progress = on_progress
         self._lock = threading.Lock()  # of the maker and the progress: several loops may use the pool
         self._progress = Progress()
@@ -224,7 +228,7 @@ class Pool:
         return item
 
 
-class PoolOptions(TypedDict, total=False):
+class PoolOptions(TaskOptions, total=False):
     """The options of `Pool`, for `answer`."""
 
     run_name: str | None

@@ -22,6 +22,7 @@ from src.core.intake import (
     earlier_options,
     for_batch,
     make_task,
+    option_of,
     read_tasks,
     stored_options,
 )
@@ -148,7 +149,7 @@ def test_a_value_that_no_row_may_have_is_refused_by_the_name_of_the_option(
     options: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(InputError) as raised:
-        RowDefaults(**options).check()
+        RowDefaults(**options).check(option_of)
     assert reason in str(raised.value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import tempfile
 import threading
@@ -18,10 +19,12 @@ import pytest
 from src import (
     InputError,
     KeyRejected,
+    Message,
     Pool,
     PoolClosed,
     Progress,
     StoreError,
+    Task,
     answer,
 )
 from src.library import lead
@@ -101,6 +104,47 @@ async def test_a_task_of_a_result_can_be_asked_again(live: SimulatorProcess) -> 
     for name in ("id", "messages", "response_schema", "max_tokens", "metadata"):
         assert getattr(first.task, name) == getattr(second.task, name)
     assert first.status == second.status == "succeeded"
+
+
+async def test_options_of_a_pool_set_fields_of_tasks_that_do_not(live: SimulatorProcess) -> None:
+    rows = [
+        "Hi",
+        {"prompt": "Ho", "max_tokens": 9, "system": "Mine."},
+        Task("x", "", (Message("user", "Hu"),)),
+    ]
+    async with Pool(models="gpt-6-luna", max_tokens=50, system="Be brief.", agent="gpt-engineer") as pool:
+        plain, own, given = [await pool.answer(row) for row in rows]
+    assert {result.model for result in (plain, own, given)} == {"gpt-6-luna"}
+    assert [result.task.max_tokens for result in (plain, own, given)] == [50, 9, 50]
+    systems = [result.task.messages[0].content for result in (plain, own, given)]
+    assert systems == ["Be brief.", "Mine.", "Be brief."]
+    assert {result.attempts[0].agent for result in (plain, own, given)} == {"gpt-engineer"}
+
+
+def test_options_are_no_part_of_an_id(live: SimulatorProcess) -> None:
+    first, _ = (answer(["Hi"], run_name=name, **more)[0] for name, more in (("a", {}), ("b", {"seed": 1})))
+    again = answer(["Hi"], run_name="b", seed=1)[0]
+    assert first.task.id == again.task.id and calls_to(live) == 2
+    with pytest.raises(InputError, match="its content differs from that in the earlier run"):
+        answer(["Hi"], run_name="b", seed=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "reason"),
+    [
+        ({"temperature": 3.0}, InputError, "temperature must be at most 2, not 3"),
+        ({"models": "gpt-6-lunaa"}, InputError, "models: unknown model 'gpt-6-lunaa'"),
+        ({"agent": "nobody"}, InputError, "unknown agent 'nobody'; choose from claude-analyst"),
+        ({"choices": ["a"], "response_schema": {}}, InputError, "both response_schema and choices are given"),
+        ({"model": "gpt-6-luna"}, TypeError, "unknown option 'model'; did you mean 'models'?"),
+    ],
+    ids=["temperature", "model", "agent", "two forms", "name"],
+)
+def test_an_invalid_option_is_refused_by_its_name(
+    options: dict[str, Any], error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error, match=re.escape(reason)):
+        Pool(simulate=True, **options)
 
 
 async def test_a_stream_is_read_only_so_far_ahead(live: SimulatorProcess) -> None:
@@ -288,7 +332,7 @@ def test_a_second_pool_on_a_kept_state_is_refused_after_a_while(
         async with Pool(run_name="one"), Pool(run_name="other"):
             pass
 
-    with pytest.raises(StoreError, match=r"another pool of this program has used it for 0\.3 s; close that"):
+    with pytest.raises(StoreError, match=r"another pool of this program is open on it; close that"):
         asyncio.run(nested())
 
 

@@ -18,6 +18,7 @@ from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_json, parse_object
 from .lines import MAX_LINE_BYTES, BadLine, plain_name
 from .own_columns import NO_COLUMNS, OwnColumns, of_objects, of_table
+from .personas import check_agent
 from .pins import able_providers, check_pins, never_called, unserved_reason
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
 from .reading import (
@@ -30,9 +31,9 @@ from .reading import (
     read_tasks,
     stored_options,
 )
-from .row_defaults import RowDefaults, option_of
+from .row_defaults import NO_DEFAULTS, RowDefaults, missing, option_of
 from .schema_file import read_schema
-from .tasks import TaskContext, make_task, unknown_type_warning
+from .tasks import TaskContext, make_task, unknown_type_warning, what_it_sends
 from .template import Template
 from .validation_messages import shown
 
@@ -43,6 +44,7 @@ __all__ = [
     "FORMATS",
     "MAX_LINE_BYTES",
     "NO_COLUMNS",
+    "NO_DEFAULTS",
     "OPENAI_BATCH",
     "QUEUE",
     "SUFFIXES",
@@ -56,12 +58,14 @@ __all__ = [
     "Template",
     "able_providers",
     "changes",
+    "check_agent",
     "check_batch_name",
     "check_pins",
     "columns_of",
     "for_batch",
     "earlier_options",
     "make_task",
+    "missing",
     "names_only_unpriced",
     "never_called",
     "of_objects",
@@ -78,4 +82,5 @@ __all__ = [
     "unknown_type_warning",
     "unpriced_warning",
     "unserved_reason",
+    "what_it_sends",
 ]

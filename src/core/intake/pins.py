@@ -12,8 +12,8 @@ from .prices import check_known
 Names = tuple[str, ...]
 
 
-def check_pins(models: Names, only: Names, settings: Settings) -> None:
-    """Check the options of a file.
+def check_pins(models: Names, only: Names, settings: Settings, where: str = "--model") -> None:
+    """Check the options of a file. `where`: what sets the models, for the message.
 
     Raises InputError for an unknown provider or model, and for a model that no allowed provider serves.
     """
@@ -21,8 +21,8 @@ def check_pins(models: Names, only: Names, settings: Settings) -> None:
     for model in models:
         served_by = able_providers((model,), only, settings)
         if served_by or not able_providers((model,), (), settings):
-            check_known(model, served_by or able_providers((), only, settings), settings)
-        _check_models("--model", [model], only, settings)
+            check_known(where, model, served_by or able_providers((), only, settings), settings)
+        _check_models(where, [model], only, settings)
 
 
 def able_providers(models: Names, only: Names, settings: Settings) -> Names:

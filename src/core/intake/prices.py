@@ -60,7 +60,7 @@ def names_only_unpriced(task: Task, settings: Settings) -> bool:
     return True
 
 
-def check_known(model: str, providers: Collection[str], settings: Settings) -> None:
+def check_known(where: str, model: str, providers: Collection[str], settings: Settings) -> None:
     """Raises InputError for a model that none of these providers is known to have.
 
     Known are the models of tiers, those with a price, those with a section of their own in `[models]`, and
@@ -78,7 +78,7 @@ def check_known(model: str, providers: Collection[str], settings: Settings) -> N
     )
     meant = f"did you mean {' or '.join(near)}? A" if near else "a"
     remedy = f"{meant} newer model needs a price: {price_remedy(model, settings)}"
-    raise InputError(f"--model: unknown model {model!r}; {remedy}")
+    raise InputError(f"{where}: unknown model {model!r}; {remedy}")
 
 
 def _of_tiers(settings: Settings) -> Iterator[str]:

@@ -58,7 +58,7 @@ class ReadOptions:
         """Raises InputError for options that no row could have, or that leave no provider."""
         if self.limit is not None and self.sample is not None:
             raise InputError("both --limit and --sample are given; one of them is allowed")
-        self.defaults.check()
+        self.defaults.check(option_of)
         try:
             check_agent(self.defaults.agent, settings)
         except InputError as error:

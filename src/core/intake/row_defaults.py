@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -44,17 +44,18 @@ class RowDefaults:
         lists = {name: list(value) for name, value in found.items() if isinstance(value, tuple)}
         return {name: value for name, value in (found | lists).items() if value not in (None, [])}
 
-    def check(self) -> None:
-        """Raises InputError that names the option, for a value that no row may have."""
+    def check(self, name_of: Callable[[str], str]) -> None:
+        """Raises InputError for a value that no row may have. `name_of`: what sets a field, for messages."""
         given = self.given()
         if given.keys() >= _SHAPES:
-            raise InputError("both --response-schema and --choices are given; one of them is allowed")
+            names = " and ".join(name_of(name) for name in ("response_schema", "choices"))
+            raise InputError(f"both {names} are given; one of them is allowed")
         try:
             TaskFields.model_validate({"prompt": "x"} | given)
         except ValidationError as error:
             message = validation_message(error, TaskFields)
             for name in given:
-                message = message.replace(f"'{name}'", option_of(name))
+                message = message.replace(f"'{name}'", name_of(name))
             raise InputError(message) from None
 
 
