@@ -11,7 +11,7 @@ from statistics import NormalDist
 from typing import Any
 
 from .config import OutputTokens, ProviderConfig
-from .shapes import Ask, Json, Reply
+from .shapes import Ask, Json, Reply, ToolCall
 
 _SENTENCES = (
     "The short version is that two of the three assumptions hold, and the third one can be tested cheaply.",
@@ -107,33 +107,36 @@ class Author:
         if thinking and ask.max_tokens is not None and ask.max_tokens <= thinking:
             spent = ask.max_tokens
             return Reply("", "length", input_tokens, spent, spent, cache.read_tokens, cache.write_tokens)
-        text, finish, stop, tool_input = self._say(ask, digest, config, thinking)
+        text, finish, stop, calls = self._say(ask, digest, config, thinking)
         spent = thinking + max(1, tokens_in(len(text), config.chars_per_token))
-        reply = Reply(text, finish, input_tokens, spent, thinking, cache.read_tokens, cache.write_tokens)
-        reply.stop_sequence, reply.tool_input = stop, tool_input
+        said = "" if calls else text
+        reply = Reply(said, finish, input_tokens, spent, thinking, cache.read_tokens, cache.write_tokens)
+        reply.stop_sequence, reply.calls = stop, calls
         return reply
 
     def _say(
         self, ask: Ask, digest: int, config: ProviderConfig, thinking: int
-    ) -> tuple[str, str, str | None, Json | None]:
+    ) -> tuple[str, str, str | None, tuple[ToolCall, ...]]:
         room = None if ask.max_tokens is None else int((ask.max_tokens - thinking) * config.chars_per_token)
-        text, tool_input = self._whole_text(ask, digest, config)
+        text, calls = self._whole_text(ask, digest, config)
         for stop in ask.stops:
             before, found, _ = text.partition(stop)
             if found and (room is None or len(before) <= room):
-                return before, "stop_sequence", stop, None
+                return before, "stop_sequence", stop, ()
         if room is not None and len(text) > room:
-            return text[:room], "length", None, None
-        return text, "stop", None, tool_input
+            return text[:room], "length", None, ()
+        return text, "stop", None, calls
 
-    def _whole_text(self, ask: Ask, digest: int, config: ProviderConfig) -> tuple[str, Json | None]:
-        """The answer before a stop sequence or a token limit cuts it, and the input of a tool call."""
+    def _whole_text(self, ask: Ask, digest: int, config: ProviderConfig) -> tuple[str, tuple[ToolCall, ...]]:
+        """The answer before a stop sequence or a token limit cuts it, and its calls of tools."""
         schema = ask.schema_in_words or ask.schema  # the words hold all of it, an API's form perhaps less
         if ask.wants_json or ask.tool or schema:
             instance = example(schema, self._words(digest)) if schema else {"answer": self._words(digest)}
             text = json.dumps(instance, ensure_ascii=False)
-            return text, instance if ask.tool and isinstance(instance, dict) else None
-        return (ask.last if config.echo else self._prose(ask, digest, config)), None
+            if ask.tool and isinstance(instance, dict):
+                return text, (ToolCall(ask.tool, instance),)
+            return text, ()
+        return (ask.last if config.echo else self._prose(ask, digest, config)), ()
 
     def _prose(self, ask: Ask, digest: int, config: ProviderConfig) -> str:
         length = int(self._length(digest, config.output_tokens) * config.chars_per_token)

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from . import anthropic_answers
 from .buckets import next_utc_midnight
 from .demands import anthropic_objection
-from .shapes import Answer, Ask, Fail, Json, Level, Reply, first_violation, numbers, positive_int, text_of
+from .shapes import (
+    Answer,
+    Ask,
+    Fail,
+    Frame,
+    Json,
+    Level,
+    Reply,
+    Slicer,
+    StreamForm,
+    first_violation,
+    numbers,
+    positive_int,
+    text_of,
+)
 
 _RANGES = {"temperature": (0.0, 1.0), "top_p": (0.0, 1.0), "top_k": (0.0, math.inf)}
 _SAMPLING = {name: name for name in _RANGES}
-_FINISH = {"stop": "end_turn", "length": "max_tokens", "stop_sequence": "stop_sequence", "refusal": "refusal"}
 _UNITS = {
     "requests": "requests per minute",
     "requests_per_day": "requests per day",
@@ -70,7 +84,6 @@ _ERRORS: Mapping[str, tuple[int, str, str, str | None]] = {
     ),
     "content_policy": (400, "invalid_request_error", "Output blocked by content filtering policy", None),
     "sampling_refused": (400, "invalid_request_error", "`{param}` is deprecated for this model.", None),
-    "stream": (400, "invalid_request_error", "stream: this simulator does not stream yet, send false", None),
     "bad_request": (400, "invalid_request_error", "{message}", None),
 }
 
@@ -80,11 +93,20 @@ def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _stream_form(body: Json) -> StreamForm | None:
+    """How the answer is streamed. Raises Fail for what is not a boolean."""
+    stream = body.get("stream")
+    if not isinstance(stream, bool | None):
+        raise Fail("bad_request", message="stream: Input should be a valid boolean")
+    return StreamForm() if stream else None
+
+
 class AnthropicFormat:
     """Anthropic's Messages API."""
 
     name = "anthropic"
     blocks_prompts = False
+    chunk_tokens = 5
 
     def route(self, method: str, path: str) -> tuple[str, str] | None:
         if method == "POST" and path == "/v1/messages":
@@ -98,10 +120,9 @@ class AnthropicFormat:
     def key(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
         return headers.get("x-api-key") or headers.get("Authorization", "").removeprefix("Bearer ").strip()
 
-    def parse(self, body: Json, model: str, query: Mapping[str, str]) -> Ask:
+    def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
         """The request in a body. Raises Fail for what Anthropic refuses."""
-        if body.get("stream"):
-            raise Fail("stream")
+        stream = _stream_form(body)
         for name in ("model", "messages", "max_tokens"):
             if not body.get(name):
                 raise Fail("bad_request", message=f"{name}: Field required")
@@ -132,6 +153,7 @@ class AnthropicFormat:
             schema=schema or form.get("schema"),
             tool=tool,
             marked_prefix=marked,
+            stream=stream,
         )
 
     def _read_prompt(self, body: Json) -> tuple[list[str], int, tuple[str, int] | None, str]:
@@ -169,41 +191,16 @@ class AnthropicFormat:
         raise Fail("bad_request", message=f"tool_choice: Tool '{wanted}' not found in provided tools")
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
-        finish = None if reply.finish is None else _FINISH[reply.finish]
-        content: list[Json] = []
-        if reply.tool_input is not None:
-            content = [
-                {"type": "tool_use", "id": f"toolu_{ident}", "name": ask.tool, "input": reply.tool_input}
-            ]
-            finish = "tool_use" if finish == "end_turn" else finish
-        elif reply.text:
-            content = [{"type": "text", "text": reply.text}]
-        refused = {"type": "refusal", "category": "general_harms", "explanation": None}
-        usage: Json = {
-            "input_tokens": reply.input_tokens - reply.cache_read_tokens - reply.cache_write_tokens,
-            "cache_creation_input_tokens": reply.cache_write_tokens,
-            "cache_read_input_tokens": reply.cache_read_tokens,
-            "cache_creation": {
-                "ephemeral_5m_input_tokens": reply.cache_write_tokens,
-                "ephemeral_1h_input_tokens": 0,
-            },
-            "output_tokens": reply.output_tokens,
-            "service_tier": "standard",
-        }
-        if reply.thinking_tokens:
-            usage["output_tokens_details"] = {"thinking_tokens": reply.thinking_tokens}
-        message = {
-            "id": f"msg_{ident}",
-            "type": "message",
-            "role": "assistant",
-            "model": ask.model,
-            "content": content,
-            "stop_reason": finish,
-            "stop_sequence": reply.stop_sequence,
-            "stop_details": refused if finish == "refusal" else None,
-            "usage": usage,
-        }
-        return json.dumps(message).encode()
+        return anthropic_answers.whole(ask, reply, ident)
+
+    def stream_type(self, form: StreamForm) -> str:
+        return "text/event-stream; charset=utf-8"
+
+    def frames(self, ask: Ask, reply: Reply, ident: str, slicer: Slicer) -> Iterator[Frame]:
+        return anthropic_answers.frames(ask, reply, ident, slicer)
+
+    def error_frame(self, ask: Ask, facts: Mapping[str, Any], *, is_first: bool) -> bytes:
+        return b"event: error\ndata: " + self.error("overloaded", facts).body + b"\n\n"
 
     def error(self, kind: str, facts: Mapping[str, Any]) -> Answer:
         """The error body and status of a failure."""

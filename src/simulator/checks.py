@@ -20,7 +20,7 @@ def check_key(api_format: ApiFormat, config: ProviderConfig, request: web.BaseRe
         raise Fail("bad_key", masked_key=f"{key[:3]}***{key[-2:]}")
 
 
-def parse(api_format: ApiFormat, raw: bytes, model: str, query: Mapping[str, str]) -> Ask:
+def parse(api_format: ApiFormat, raw: bytes, kind: str, model: str, query: Mapping[str, str]) -> Ask:
     """The request in a body. Raises Fail for one that is not well formed."""
     try:
         body = json.loads(raw)
@@ -29,7 +29,7 @@ def parse(api_format: ApiFormat, raw: bytes, model: str, query: Mapping[str, str
     if not isinstance(body, dict):
         raise Fail("bad_request", message="The body of the request is not a JSON object.")
     try:
-        return api_format.parse(body, model, query)
+        return api_format.parse(body, model, query, kind)
     except (AttributeError, TypeError) as error:  # a list where an object belongs, and the like
         raise Fail("bad_request", message=f"A field has the wrong type: {error}") from None
 

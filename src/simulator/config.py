@@ -77,6 +77,8 @@ class ProviderConfig:
     caching: bool = False
     echo: bool = False
     retry_after_s: float = 1.0
+    chunk_tokens: int | None = None  # in a chunk of a stream; None: as the API does
+    slow_start_s: float = 30.0  # of the fault `stream_slow_start`
     faults: Mapping[str, float] = field(default_factory=dict)
     schedule: tuple[FaultWindow, ...] = ()
 
@@ -222,6 +224,8 @@ _READERS: Mapping[str, Callable[[Any, str], Any]] = {
     "caching": _flag,
     "echo": _flag,
     "retry_after_s": lambda value, where: _number(value, where, 0),
+    "chunk_tokens": lambda value, where: _whole(value, where, 1),
+    "slow_start_s": lambda value, where: _number(value, where, 0),
     "faults": _faults,
     "schedule": _schedule,
 }

@@ -29,10 +29,10 @@ FAULTS: Mapping[str, str] = {
     "outage": "accepted connections are reset",
     "reset": "connection reset before the answer",
     "silence": "accepted and never answered",
-    "reset_midway": "connection reset in the middle of the body",
+    "reset_midway": "connection reset in the middle of the body or stream",
     "trickle": "headers, then one byte a second",
     # answered with 200, but not well
-    "malformed": "a body that is not JSON",
+    "malformed": "a body, or a chunk in the middle of a stream, that is not JSON",
     "empty": "no text and a normal stop",
     "no_stop_reason": "text without a reason for its end",
     "length": "cut off at a token limit, with some text",
@@ -41,9 +41,18 @@ FAULTS: Mapping[str, str] = {
     "wrong_json": "JSON that does not match its schema",
     "wrong_json_once": "the same, but right when the model is shown what is wrong with it",
     "fenced_json": "the JSON in a code fence, with a sentence before it",
+    # only where the answer is streamed
+    "stream_cut": "the stream ends in the middle, as if it were whole",
+    "stream_stall": "the stream stops in the middle and stays open",
+    "stream_unterminated": "everything but the event that ends the stream",
+    "stream_error": "an error in the middle of the stream, inside the 200",
+    "stream_slow_start": "headers at once, the first token after `slow_start_s`",
+    "stream_bytes": "one byte at a time, as fast as they are taken",
+    "stream_huge": "10 MB of text",
 }
 BEFORE_READING = frozenset({"down", "outage", "reset", "silence"})
-IN_THE_ANSWER = frozenset(
+IN_A_STREAM = frozenset(fault for fault in FAULTS if fault.startswith("stream_"))
+IN_THE_ANSWER = IN_A_STREAM | frozenset(
     {"reset_midway", "trickle", "malformed", "empty", "no_stop_reason", "length", "content_filter"}
     | {"wrong_json", "wrong_json_once", "fenced_json"}
 )

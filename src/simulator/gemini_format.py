@@ -1,27 +1,33 @@
-"""Gemini REST: POST /v1beta/models/{model}:generateContent, GET /v1beta/models."""
+"""Gemini REST: POST /v1beta/models/{model}:generateContent and :streamGenerateContent, GET the models."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from . import gemini_answers
 from .demands import gemini_objection
-from .shapes import Answer, Ask, Fail, Json, Level, Reply, first_violation, numbers, positive_int, text_of
+from .shapes import (
+    Answer,
+    Ask,
+    Fail,
+    Frame,
+    Json,
+    Level,
+    Reply,
+    Slicer,
+    StreamForm,
+    first_violation,
+    numbers,
+    positive_int,
+    text_of,
+)
 
-_PREFIX = "/v1beta/models"
+_PREFIXES = ("/v1beta/models", "/v1/models")  # google-generativeai asks for v1beta, google-genai for v1
 _RANGES = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "top_k": (1.0, math.inf)}
 _SAMPLING = {"temperature": "temperature", "topP": "top_p", "topK": "top_k"}
-_FINISH = {
-    "stop": ("STOP", 1),
-    "stop_sequence": ("STOP", 1),
-    "length": ("MAX_TOKENS", 2),
-    "refusal": ("SAFETY", 3),
-}
-_BLOCKED = ("SAFETY", 1)
-_TEXT = ("TEXT", 1)
-_HARM = (("HARM_CATEGORY_DANGEROUS_CONTENT", 10), ("HIGH", 4))
 _SERVICE = "generativelanguage.googleapis.com"
 _QUOTA = (
     "You exceeded your current quota, please check your plan and billing details. "
@@ -64,7 +70,6 @@ _ERRORS: Mapping[str, tuple[int, str, str]] = {
         "The input token count ({used}) exceeds the maximum number of tokens allowed ({window}).",
     ),
     "sampling_refused": (400, "INVALID_ARGUMENT", "{param} is not supported for this model."),
-    "stream": (400, "INVALID_ARGUMENT", "This simulator does not stream yet, use generateContent."),
     "bad_request": (400, "INVALID_ARGUMENT", "{message}"),
 }
 
@@ -74,11 +79,13 @@ class GeminiFormat:
 
     name = "gemini"
     blocks_prompts = True
+    chunk_tokens = 25
 
     def route(self, method: str, path: str) -> tuple[str, str] | None:
-        if not path.startswith(_PREFIX):
+        prefix = next((each for each in _PREFIXES if path.startswith(each)), None)
+        if prefix is None:
             return None
-        rest = path.removeprefix(_PREFIX)
+        rest = path.removeprefix(prefix)
         model, colon, verb = rest.removeprefix("/").rpartition(":")
         if method == "POST":
             kind = {"generateContent": "generate", "streamGenerateContent": "stream"}.get(verb)
@@ -92,7 +99,7 @@ class GeminiFormat:
     def key(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
         return headers.get("x-goog-api-key") or query.get("key", "")
 
-    def parse(self, body: Json, model: str, query: Mapping[str, str]) -> Ask:
+    def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
         """The request in a body. Raises Fail for what Gemini refuses."""
         contents = body.get("contents")
         if not contents:
@@ -121,6 +128,7 @@ class GeminiFormat:
             wants_json=settings.get("responseMimeType") == "application/json",
             schema=settings.get("responseSchema") or settings.get("responseJsonSchema"),
             integer_enums="enum-encoding=int" in query.get("$alt", ""),
+            stream=StreamForm(as_array=query.get("alt") != "sse") if kind == "stream" else None,
         )
 
     def _read_prompt(self, system: Json, contents: Any) -> tuple[list[str], int, str]:
@@ -145,37 +153,19 @@ class GeminiFormat:
         return parts, chars, last
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
-        as_int = ask.integer_enums
-        usage: Json = {
-            "promptTokenCount": reply.input_tokens,
-            "totalTokenCount": reply.input_tokens + reply.output_tokens,
-            "promptTokensDetails": [{"modality": _TEXT[as_int], "tokenCount": reply.input_tokens}],
-        }
-        if reply.output_tokens > reply.thinking_tokens:
-            usage["candidatesTokenCount"] = reply.output_tokens - reply.thinking_tokens
-        if reply.thinking_tokens:
-            usage["thoughtsTokenCount"] = reply.thinking_tokens
-        if reply.cache_read_tokens:
-            usage["cachedContentTokenCount"] = reply.cache_read_tokens
-        found: Json = {"usageMetadata": usage, "modelVersion": ask.model, "responseId": ident}
-        if reply.blocked:
-            found["promptFeedback"] = {"blockReason": _BLOCKED[as_int]}
-        else:
-            found["candidates"] = [self._candidate(reply, as_int)]
-        return json.dumps(found).encode()
+        return gemini_answers.whole(ask, reply, ident)
 
-    def _candidate(self, reply: Reply, as_int: bool) -> Json:
-        candidate: Json = {"index": 0, "content": {"role": "model"}}
-        if reply.text:
-            candidate["content"]["parts"] = [{"text": reply.text}]
-        if reply.finish is not None:
-            candidate["finishReason"] = _FINISH[reply.finish][as_int]
-        if reply.finish == "refusal":
-            category, probability = _HARM
-            candidate["safetyRatings"] = [
-                {"category": category[as_int], "probability": probability[as_int], "blocked": True}
-            ]
-        return candidate
+    def stream_type(self, form: StreamForm) -> str:
+        return "application/json; charset=UTF-8" if form.as_array else "text/event-stream"
+
+    def frames(self, ask: Ask, reply: Reply, ident: str, slicer: Slicer) -> Iterator[Frame]:
+        return gemini_answers.frames(ask, reply, ident, slicer)
+
+    def error_frame(self, ask: Ask, facts: Mapping[str, Any], *, is_first: bool) -> bytes:
+        body = self.error("overloaded", facts).body
+        if ask.stream is not None and ask.stream.as_array:
+            return (b"[" if is_first else b",\r\n") + body + b"]"
+        return b"data: " + body + b"\r\n\r\n"
 
     def error(self, kind: str, facts: Mapping[str, Any]) -> Answer:
         """The error body and status of a failure."""

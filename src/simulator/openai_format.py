@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from . import openai_answers
 from .demands import openai_objection
-from .shapes import Answer, Ask, Fail, Json, Level, Reply, first_violation, numbers, positive_int, text_of
+from .shapes import (
+    Answer,
+    Ask,
+    Fail,
+    Frame,
+    Json,
+    Level,
+    Reply,
+    Slicer,
+    StreamForm,
+    first_violation,
+    numbers,
+    positive_int,
+    text_of,
+)
 
 _RANGES = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0)}
 _SAMPLING = {name: name for name in _RANGES}
-_FINISH = {"stop": "stop", "length": "length", "stop_sequence": "stop", "refusal": "content_filter"}
 _ROLES = {
     "system": "system",
     "developer": "system",
@@ -125,13 +139,6 @@ _ERRORS: Mapping[str, tuple[int, str, str | None, str | None, str]] = {
         "{param}",
         "Unsupported parameter: '{param}' is not supported with this model.{hint}",
     ),
-    "stream": (
-        400,
-        _BAD,
-        "unsupported_value",
-        "stream",
-        "stream: this simulator does not stream yet, send false.",
-    ),
     "bad_request": (400, _BAD, None, "{param}", "{message}"),
 }
 
@@ -174,11 +181,32 @@ def _checked_form(body: Json) -> Json:
     return form
 
 
+def _stream_form(body: Json) -> StreamForm | None:
+    """How the answer is streamed. Raises Fail for what OpenAI refuses."""
+    stream, options = body.get("stream"), body.get("stream_options")
+    if not isinstance(stream, bool | None):
+        text = "Invalid type for 'stream': expected a boolean."
+        raise Fail("bad_request", message=text, param="stream")
+    if not stream:
+        if options is not None:
+            text = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+            raise Fail("bad_request", message=text, param="stream_options")
+        return None
+    options = options or {}
+    for name in options:
+        if name not in ("include_usage", "include_obfuscation") or not isinstance(options[name], bool):
+            text = f"Invalid value: 'stream_options.{name}'."
+            raise Fail("bad_request", message=text, param=f"stream_options.{name}")
+    usage, obfuscation = options.get("include_usage", False), options.get("include_obfuscation", True)
+    return StreamForm(usage=usage, obfuscation=obfuscation)
+
+
 class OpenAIFormat:
     """OpenAI's Chat Completions API."""
 
     name = "openai"
     blocks_prompts = False
+    chunk_tokens = 1
 
     def route(self, method: str, path: str) -> tuple[str, str] | None:
         if method == "POST" and path == "/v1/chat/completions":
@@ -192,10 +220,8 @@ class OpenAIFormat:
     def key(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
         return headers.get("Authorization", "").removeprefix("Bearer ").strip()
 
-    def parse(self, body: Json, model: str, query: Mapping[str, str]) -> Ask:
+    def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
         """The request in a body. Raises Fail for what OpenAI refuses."""
-        if body.get("stream"):
-            raise Fail("stream")
         for name in ("model", "messages"):
             if not body.get(name):
                 raise Fail("bad_request", message=f"Missing required parameter: '{name}'.", param=name)
@@ -225,6 +251,7 @@ class OpenAIFormat:
             old_max_tokens=old is not None,
             marked_prefix=marked,
             marks_only=(body.get("prompt_cache_options") or {}).get("mode") == "explicit",
+            stream=_stream_form(body),
         )
 
     def _read_prompt(self, messages: Any) -> tuple[list[str], int, str, tuple[str, int] | None]:
@@ -253,44 +280,16 @@ class OpenAIFormat:
         return parts, chars, last, marked
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
-        completion = {
-            "id": f"chatcmpl-{ident}",
-            "object": "chat.completion",
-            "created": 1_800_000_000,  # fixed: equal runs give equal bytes
-            "model": ask.model,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {
-                        "role": "assistant",
-                        "content": reply.text,
-                        "refusal": None,
-                        "annotations": [],
-                    },
-                    "logprobs": None,
-                    "finish_reason": None if reply.finish is None else _FINISH[reply.finish],
-                }
-            ],
-            "usage": {
-                "prompt_tokens": reply.input_tokens,
-                "completion_tokens": reply.output_tokens,
-                "total_tokens": reply.input_tokens + reply.output_tokens,
-                "prompt_tokens_details": {
-                    "cached_tokens": reply.cache_read_tokens,
-                    "cache_write_tokens": reply.cache_write_tokens,
-                    "audio_tokens": 0,
-                },
-                "completion_tokens_details": {
-                    "reasoning_tokens": reply.thinking_tokens,
-                    "audio_tokens": 0,
-                    "accepted_prediction_tokens": 0,
-                    "rejected_prediction_tokens": 0,
-                },
-            },
-            "service_tier": "default",
-            "system_fingerprint": "fp_simulated",
-        }
-        return json.dumps(completion).encode()
+        return openai_answers.whole(ask, reply, ident)
+
+    def stream_type(self, form: StreamForm) -> str:
+        return "text/event-stream; charset=utf-8"
+
+    def frames(self, ask: Ask, reply: Reply, ident: str, slicer: Slicer) -> Iterator[Frame]:
+        return openai_answers.frames(ask, reply, ident, slicer)
+
+    def error_frame(self, ask: Ask, facts: Mapping[str, Any], *, is_first: bool) -> bytes:
+        return b"data: " + self.error("server_error", facts).body + b"\n\n" + openai_answers.DONE
 
     def error(self, kind: str, facts: Mapping[str, Any]) -> Answer:
         """The error body and status of a failure."""

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """How an answer is streamed."""
+
+    as_array: bool = False  # Gemini without alt=sse: the elements of one JSON array
+    usage: bool = False  # OpenAI stream_options.include_usage
+    obfuscation: bool = True  # OpenAI stream_options.include_obfuscation
+
+
+class Frame(NamedTuple):
+    """A piece of a streamed answer: it is sent when `tokens` of the output have been produced."""
+
+    data: bytes
+    tokens: int
+    is_content: bool = True  # else it opens or ends the stream
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that the model asks for; each API format makes up its id."""
+
+    name: str
+    arguments: Json
 
 
 @dataclass(slots=True)
@@ -31,6 +56,7 @@ class Ask:
     )
     marks_only: bool = False  # OpenAI: nothing is cached but what is marked
     integer_enums: bool = False  # Gemini: the client asked for enum-encoding=int
+    stream: StreamForm | None = None  # None: the whole answer at once
 
     @property
     def has_answer(self) -> bool:
@@ -68,7 +94,7 @@ class Reply:
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     stop_sequence: str | None = None
-    tool_input: Json | None = None
+    calls: tuple[ToolCall, ...] = ()
     blocked: bool = False  # Gemini: the prompt itself was refused, there is no candidate
 
 
@@ -100,23 +126,60 @@ class Fail(Exception):
         self.facts = facts
 
 
+class Slicer:
+    """Cuts the content of an answer into pieces and counts its tokens along."""
+
+    def __init__(self, chunk_tokens: int, chars_per_token: float, hidden_tokens: int) -> None:
+        self._size = max(1, round(chunk_tokens * chars_per_token))
+        self._chars_per_token = chars_per_token
+        self._hidden_tokens = hidden_tokens
+        self._chars = 0
+
+    @property
+    def tokens(self) -> int:
+        """Output tokens produced so far, those of hidden reasoning included."""
+        return self._hidden_tokens + int(self._chars / self._chars_per_token)
+
+    def cut(self, text: str) -> Iterator[str]:
+        """The pieces of `text`."""
+        for start in range(0, len(text), self._size):
+            piece = text[start : start + self._size]
+            self._chars += len(piece)
+            yield piece
+
+
 class ApiFormat(Protocol):
     """What an API format must be able to do. One file each; no state but constants."""
 
     name: str
     blocks_prompts: bool  # a refused prompt is a 200 that says so, not a 400
+    chunk_tokens: int  # how much of an answer a chunk of a stream holds
 
     def route(self, method: str, path: str) -> tuple[str, str] | None:
-        """("generate", model), ("models", "") or ("model", id); None where the provider has no such page."""
+        """The kind of page and the model that its address names: ("models", "") lists the models,
+        ("model", id) shows one, all else generates. None where the provider has no such page.
+        """
 
     def key(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
         """The API key as sent, "" without one."""
 
-    def parse(self, body: Json, model: str, query: Mapping[str, str]) -> Ask:
-        """Raises Fail("bad_request", message=..., ...) as the provider would refuse it."""
+    def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
+        """The request in a body; `kind` is that of its route.
+
+        Raises Fail("bad_request", message=..., ...) as the provider would refuse it.
+        """
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
         """The body of a 200."""
+
+    def stream_type(self, form: StreamForm) -> str:
+        """The Content-Type of a stream."""
+
+    def frames(self, ask: Ask, reply: Reply, ident: str, slicer: Slicer) -> Iterator[Frame]:
+        """The answer as a stream: the frames that open it, its content, the frames that end it."""
+
+    def error_frame(self, ask: Ask, facts: Mapping[str, Any], *, is_first: bool) -> bytes:
+        """The error that ends a stream in its middle, and all that follows it."""
 
     def error(self, kind: str, facts: Mapping[str, Any]) -> Answer:
         """The provider's own status, body and headers for an error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any
 
@@ -32,9 +33,13 @@ async def ask(
     timeout_s: float = 5.0,
     max_tokens: int = 50,
     aiohttp: bool = True,
+    read: Callable[[Any], Awaitable[None]] | None = None,
     **more: Any,
 ) -> Any:
-    """One generation. `more` are arguments of the SDK's own method (Gemini: of its generation_config)."""
+    """One generation. `more` are arguments of the SDK's own method (Gemini: of its generation_config).
+
+    `read` reads a stream to its end while the client is open.
+    """
     base_url, model = sim.base_urls[api], model or MODELS[api]
     if api == "gemini":
         return await asyncio.to_thread(_ask_gemini, base_url, model, key, timeout_s, prompt, max_tokens, more)
@@ -46,14 +51,18 @@ async def ask(
 
         http: Any = anthropic.DefaultAioHttpClient if aiohttp else anthropic.DefaultAsyncHttpxClient
         async with anthropic.AsyncAnthropic(**settings, http_client=http(verify=False)) as claude:
-            return await claude.messages.create(model=model, max_tokens=max_tokens, messages=messages, **more)
+            message = await claude.messages.create(
+                model=model, max_tokens=max_tokens, messages=messages, **more
+            )
+            return message if read is None else await read(message)
     import openai
 
     http = openai.DefaultAioHttpClient if aiohttp else openai.DefaultAsyncHttpxClient
     async with openai.AsyncOpenAI(**settings, http_client=http(verify=False)) as gpt:
         if "max_completion_tokens" not in more:
             more["max_tokens"] = max_tokens
-        return await gpt.chat.completions.create(model=model, messages=messages, **more)
+        completion = await gpt.chat.completions.create(model=model, messages=messages, **more)
+        return completion if read is None else await read(completion)
 
 
 def _ask_gemini(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from src.simulator.config import ConfigError, Limits, merge, parse
-from src.simulator.faults import FaultWindow
+from src.simulator.config import ConfigError, Latency, Limits, OutputTokens, ProviderConfig, merge, parse
+from src.simulator.faults import FAULTS, FaultWindow
+from src.simulator.process import PROJECT_ROOT
 
 
 def test_nothing_given_is_the_three_providers_without_limits() -> None:
@@ -141,3 +143,10 @@ def test_a_patch_merges_objects_replaces_lists_and_removes_by_null() -> None:
         "latency": {"jitter": None},
     }
     assert merge(current, change) == {"limits": {"burst_s": 2}, "schedule": [2], "latency": {}}
+
+
+def test_the_documentation_names_every_key_and_fault() -> None:
+    text = (PROJECT_ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
+    for table in (ProviderConfig, Limits, Latency, OutputTokens, FaultWindow):
+        assert [each.name for each in fields(table) if f"`{each.name}`" not in text.replace('"', "`")] == []
+    assert [fault for fault in FAULTS if f"`{fault}`" not in text] == []

@@ -10,7 +10,7 @@ import pytest
 
 from src.simulator import SimulatorProcess
 from src.simulator.config import API_FORMATS
-from src.simulator.faults import FAULTS
+from src.simulator.faults import FAULTS, IN_A_STREAM
 
 from .sdks import MODELS, PROMPT, ask, finish_of, gemini_sdk, list_models, text_of, usage_of
 
@@ -134,6 +134,7 @@ def test_every_fault_is_in_one_of_the_tables() -> None:
     covered = {"reset", "outage", "down", "silence", "reset_midway", "trickle", "malformed"}
     covered |= {"empty", "no_stop_reason", "length", "content_filter"}
     covered |= {"wrong_json", "wrong_json_once", "fenced_json"}
+    covered |= IN_A_STREAM  # test_broken_streams.py
     for api in API_FORMATS:
         missing = set(FAULTS) - covered - set(ERRORS[api])
         assert missing == ({"content_policy"} if api == "gemini" else set())
@@ -484,12 +485,6 @@ async def test_sampling_is_refused_by_models_that_do_not_take_it(sim: SimulatorP
     await ask(sim, "openai", model="gpt-4o-mini", temperature=0.2)
     with pytest.raises(Exception, match="`temperature` is deprecated for this model"):
         await ask(sim, "anthropic", extra_body={"temperature": 1})
-
-
-@pytest.mark.parametrize("api", ["anthropic", "openai"])
-async def test_streaming_is_refused_clearly_for_now(sim: SimulatorProcess, api: str) -> None:
-    with pytest.raises(importlib.import_module(api).BadRequestError, match="does not stream yet"):
-        await ask(sim, api, stream=True)
 
 
 # -- caches --

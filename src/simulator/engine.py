@@ -1,0 +1,211 @@
+"""One provider without its HTTP: limits, faults, answers, counters.
+
+A call enters in one synchronous step: limits, then a fault that is answered by an error, then the reply. What
+ends it raises Fail, which becomes the provider's own error. What the reply produced is charged afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from .answers import Author, CacheUse
+from .anthropic_format import AnthropicFormat
+from .buckets import Cost, Gate
+from .checks import check, parse
+from .config import ProviderConfig
+from .faults import IN_A_STREAM, IN_THE_ANSWER, REFUSED_BY_LIMIT, FaultPlan
+from .gemini_format import GeminiFormat
+from .net import Clock
+from .openai_format import OpenAIFormat
+from .shapes import Answer, ApiFormat, Ask, Fail, Json, Reply, Slicer
+from .spoiling import HUGE_CHUNK_TOKENS, spoil
+from .stats import Stats
+
+API_FORMATS: dict[str, ApiFormat] = {
+    api_format.name: api_format for api_format in (AnthropicFormat(), OpenAIFormat(), GeminiFormat())
+}
+
+
+@dataclass(slots=True)
+class Call:
+    """A call that was admitted: what is answered, and what has to be charged for it."""
+
+    ask: Ask
+    reply: Reply
+    digest: int
+    cache: CacheUse
+    fault: str | None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Engine:
+    """The state of one provider."""
+
+    def __init__(
+        self, name: str, config: ProviderConfig, seed: int, clock: Clock, answered: set[int]
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.config = config
+        self.api_format = API_FORMATS[config.api_format]
+        self.stats = Stats()
+        self.plan = FaultPlan(config.faults, config.schedule)
+        self._author = Author(seed, name)
+        self._seed = seed
+        self._answered = answered  # prompts answered by any provider: a second answer is a duplicate
+        self._number = 0
+        self._reseed()
+        self._gate = Gate(config.api_format, config.limits, config.model_limits, clock.now())
+
+    def configure(self, config: ProviderConfig) -> None:
+        """Apply a new configuration. Buckets keep their use, calls in flight their configuration."""
+        self.config = config
+        self.plan = FaultPlan(config.faults, config.schedule)
+        limits = config.limits, config.model_limits
+        self._gate = self._gate.replaced(config.api_format, *limits, self.clock.now())
+
+    def reset(self) -> None:
+        """Set counters to zero, fill buckets, reseed and clear the cache."""
+        self.stats.clear()
+        self._author.forget()
+        self._number = 0
+        self._reseed()
+        config = self.config
+        self._gate = Gate(config.api_format, config.limits, config.model_limits, self.clock.now())
+
+    def _reseed(self) -> None:
+        # two generators, so that faults depend only on the order in which calls arrive
+        self._fault_rng = random.Random(f"faults:{self._seed}:{self.name}")
+        self._jitter_rng = random.Random(f"jitter:{self._seed}:{self.name}")
+
+    # -- the course of a call --
+
+    def pick_fault(self) -> str | None:
+        """The fault of a generation that arrives now."""
+        return self.plan.pick(self.clock.t(), self._fault_rng)
+
+    def pick_fault_of_models(self) -> str | None:
+        """The fault of a model list that is asked for now."""
+        return self.plan.pick_for_models(self.clock.t(), self._jitter_rng)
+
+    def read(self, raw: bytes, kind: str, model: str, query: Mapping[str, str]) -> Ask:
+        """The request in a body. Raises Fail if this provider does not take it."""
+        try:
+            ask = parse(self.api_format, raw, kind, model, query)
+            check(ask, self.api_format, self.config, self._author.input_tokens(ask, self.config))
+        except Fail:
+            self._gate.count_refused(model, self.clock.now())
+            raise
+        return ask
+
+    def enter(self, ask: Ask, fault: str | None, headers: dict[str, str]) -> Call:
+        """Admit the call and write its answer. `headers` gets those of limits, even if it raises Fail."""
+        config, author = self.config, self._author
+        input_tokens = author.input_tokens(ask, config)
+        if self.api_format.name == "anthropic" or ask.marks_only:
+            cache = author.marked_cache(ask, config)
+        else:
+            cache = author.prefix_cache(ask, input_tokens, config)
+        cost = self._admit(ask, input_tokens, cache, headers)
+        if fault in IN_A_STREAM and ask.stream is None:
+            fault = None
+        if fault is not None:
+            self._fail_if_error(fault, ask, input_tokens, cost)
+        digest = author.digest(ask)
+        reply = author.reply(ask, digest, input_tokens, config, cache)
+        if fault is not None:
+            spoil(ask, reply, fault, config, blocks_prompts=self.api_format.blocks_prompts)
+        self.stats.admitted_input_tokens += input_tokens
+        return Call(ask, reply, digest, cache, fault, headers)
+
+    def produced(self, call: Call, output_tokens: int) -> None:
+        """Charge output; for a stream that the client left, what had been produced by then."""
+        self.stats.output_tokens += output_tokens
+        self._gate.produced(call.ask.model, output_tokens, self.clock.now())
+
+    def prompt_was_read(self, call: Call) -> None:
+        """Keep what the call wrote to the prompt cache; calls that came before this can't read it."""
+        self._author.remember(call.cache)
+
+    def answered(self, call: Call) -> None:
+        """Count a usable answer, and whether any provider had answered the same prompt before."""
+        if call.fault in ("empty", "no_stop_reason"):
+            return
+        if call.digest in self._answered:
+            self.stats.answered_duplicates += 1
+        self._answered.add(call.digest)
+
+    def delay_factor(self) -> float:
+        """A lognormal factor for the latency of one call."""
+        jitter = self.config.latency.jitter
+        # mean 1, so that the mean latency is what the configuration says
+        return math.exp(self._jitter_rng.gauss(-(jitter**2) / 2, jitter))
+
+    def slicer(self, call: Call) -> Slicer:
+        """What cuts an answer into the chunks of a stream."""
+        chunk_tokens = self.config.chunk_tokens or self.api_format.chunk_tokens
+        if call.fault == "stream_huge":
+            chunk_tokens = HUGE_CHUNK_TOKENS
+        return Slicer(chunk_tokens, self.config.chars_per_token, call.reply.thinking_tokens)
+
+    # -- limits and errors --
+
+    def _admit(self, ask: Ask, input_tokens: int, cache: CacheUse, headers: dict[str, str]) -> Cost:
+        """Charge the limits. Raises Fail where one of them refuses the call."""
+        if self.api_format.name == "anthropic":  # elsewhere cached input counts like any other
+            input_tokens -= cache.read_tokens
+        estimate = math.ceil(ask.chars / 4)  # how OpenAI estimates, whatever the real count
+        cost = Cost(input_tokens, max(ask.max_tokens or 0, estimate))
+        if not self._gate.limits_anything:
+            return cost
+        now = self.clock.now()
+        denied = self._gate.admit(ask.model, cost, now)
+        if self.config.headers:
+            headers.update(self.api_format.limit_headers(self._gate.levels(ask.model, now), now))
+        if denied is not None:
+            self.stats.limited_by[denied.kind] += 1
+            facts = asdict(denied)
+            raise Fail("limited", limit_kind=facts.pop("kind"), model=ask.model, **facts)
+        return cost
+
+    def _fail_if_error(self, fault: str, ask: Ask, input_tokens: int, cost: Cost) -> None:
+        """Raises Fail for a fault that is answered by an error, charged as the provider charges errors."""
+        self.stats.by_fault[fault] += 1
+        if fault in IN_THE_ANSWER or (fault == "content_policy" and self.api_format.blocks_prompts):
+            return
+        self._gate.refund(ask.model, cost, self.clock.now(), with_request=fault in REFUSED_BY_LIMIT)
+        window = self.config.context_window
+        raise Fail(fault, model=ask.model, used=input_tokens + window, window=window)
+
+    def error(
+        self, fail: Fail, method: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[Answer, dict[str, str]]:
+        """The provider's own form of an error, and `headers` with the id of the request."""
+        facts = self._facts(fail, method=method, path=path)
+        answer = self.api_format.error(fail.kind, facts)
+        return answer, {**(headers or {}), **self.api_format.id_headers(facts["ident"])}
+
+    def error_frame(self, ask: Ask, *, is_first: bool) -> bytes:
+        """An error inside a stream."""
+        return self.api_format.error_frame(ask, self._facts(Fail("stream_error")), is_first=is_first)
+
+    def _facts(self, fail: Fail, **more: str) -> Json:
+        """What the messages of errors name."""
+        return {
+            "ident": self.ident(),
+            "now": self.clock.now(),
+            "model": "",
+            "wait_s": self.config.retry_after_s,
+            "masked_key": "sk-***",
+            "message": "Invalid request.",
+            **more,
+            **fail.facts,
+        }
+
+    def ident(self) -> str:
+        """A new id for an answer; equal runs give equal ids."""
+        self._number += 1
+        return f"{self._seed:x}{self._number:010x}"
