@@ -429,6 +429,15 @@ class ProviderCondition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorCount:
+    """Equal errors of a provider: how often they came since the start, and when the last one did."""
+
+    text: str
+    count: int
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderSnapshot:
     """One provider as status pages show it: all that the balancer knows at `PoolSnapshot.at`.
 
@@ -457,7 +466,7 @@ class ProviderSnapshot:
     output_tokens: int
     cost_nanos: int
     limits: tuple[LimitGauge, ...] = ()
-    last_errors: tuple[str, ...] = ()  # newest first
+    errors: tuple[ErrorCount, ...] = ()  # the newest kinds, newest first
     models: tuple[str, ...] = ()
     opened_count: int = 0
     concurrency_limit: int = 0  # calls in flight at most, by latency and failures; 0: not known
@@ -473,6 +482,7 @@ class AgentSnapshot:
     in_flight: int
     slots: int
     done: int
+    served: Mapping[str, int] = field(default_factory=dict)  # answers since the start, by provider
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,12 @@ function isTyping(part) {
   return focus && part.contains(focus) && focus.matches("input, textarea, select");
 }
 
+// What a form shows of changes that are not applied yet stays until it is sent.
+function isPreview(part) {
+  const form = document.getElementById(part.dataset.with);
+  return form && "changed" in form.dataset;
+}
+
 async function refresh() {
   // An answer to a form stands at the form's address, which may be another page's.
   const source = document.getElementById("main").dataset.source || location.href;
@@ -70,7 +76,7 @@ async function refresh() {
   localTimes(fresh);
   for (const part of document.querySelectorAll("[data-live][id]")) {
     const twin = fresh.getElementById(part.id);
-    if (twin && !isTyping(part)) patch(part, twin);
+    if (twin && !isTyping(part) && !isPreview(part)) patch(part, twin);
   }
   readAgain();
   document.title = fresh.title;
@@ -170,9 +176,9 @@ document.addEventListener("pointermove", (event) => {
 // ---------------------------------------------------------------- weights that sum to 100 %
 
 function weights(form) {
-  const csrf = document.querySelector("meta[name='csrf']").content;
   const numbers = [...form.querySelectorAll("input[type='number']")];
   const sliders = [...form.querySelectorAll("input[type='range']")];
+  if (!form.querySelector("button")) return; // the reader may change nothing
   for (const slider of sliders) slider.hidden = slider.disabled = false;
 
   const values = () => Object.fromEntries(numbers.map((n) => [n.dataset.weight, Number(n.value) || 0]));
@@ -183,6 +189,7 @@ function weights(form) {
       if (input !== except) input.value = next[input.dataset.weight].toFixed(1);
     }
     before = next;
+    form.dataset.changed = "";
     form.querySelector("#sum").value = Object.values(next).reduce((a, b) => a + b, 0).toFixed(1);
     clearTimeout(show.timer);
     show.timer = setTimeout(preview, 150);
@@ -198,20 +205,16 @@ function weights(form) {
     return next;
   }
 
+  // The server draws the effect; only the newest answer counts.
+  let asked = 0;
   async function preview() {
-    const answer = await fetch("/api/providers/rebalance", {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
-      body: JSON.stringify({ weights: before, dry_run: true }),
-    });
-    if (!answer.ok) return;
-    for (const row of (await answer.json()).providers) {
-      const line = document.querySelector(`#shares tr[data-provider="${CSS.escape(row.provider)}"]`);
-      for (const cell of line.querySelectorAll("[data-cell]")) {
-        cell.textContent = `${(100 * row[cell.dataset.cell]).toFixed(1)} %`;
-      }
-      line.querySelector(".level").setAttribute("width", (100 * row.share).toFixed(2));
-    }
+    const number = ++asked;
+    const body = new URLSearchParams(new FormData(form));
+    body.set("action", "preview");
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { Accept: "text/html" } });
+    if (!answer.ok || number !== asked) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    patch(document.getElementById("effect"), fresh.getElementById("effect"));
   }
 
   form.addEventListener("input", (event) => {
@@ -221,15 +224,15 @@ function weights(form) {
   form.addEventListener("change", (event) => {
     if (event.target.dataset.weight) show(before);
   });
-  for (const link of document.querySelectorAll("[data-preset]")) {
-    link.addEventListener("click", (event) => {
-      event.preventDefault();
-      const preset = JSON.parse(link.dataset.preset);
-      show(Object.fromEntries(Object.entries(preset).map(([name, weight]) => [name, 100 * weight])));
-      for (const other of document.querySelectorAll("[data-preset]")) other.removeAttribute("aria-current");
-      link.setAttribute("aria-current", "true");
-    });
-  }
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("[data-preset]");
+    if (!link) return;
+    event.preventDefault();
+    const preset = JSON.parse(link.dataset.preset);
+    show(Object.fromEntries(Object.entries(preset).map(([name, weight]) => [name, 100 * weight])));
+    for (const other of document.querySelectorAll("[data-preset]")) other.removeAttribute("aria-current");
+    link.setAttribute("aria-current", "true");
+  });
 }
 
 // ---------------------------------------------------------------- start

@@ -56,7 +56,7 @@ def suggest_weights(options: Options, *, hours: float, apply: bool, as_json: boo
             return OK
         screen = rich_console(stderr=False)
         screen.print(_record_table(found.records))
-        screen.print(_candidate_table(found.candidates))
+        screen.print(_candidate_table(found.compared))
         sampled = f" (every {found.sampled}th)" if found.sampled > 1 else ""
         console.note(f"replayed: {found.tasks:,} tasks answered in the last {hours:g} h{sampled}")
         weights = ", ".join(f"{name} {weight:.3g}" for name, weight in found.proposed.weights.items())

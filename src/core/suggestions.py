@@ -24,6 +24,7 @@ from .weight_changes import WeightChanges, Weights, normalised
 
 DAY_S = 86_400.0
 SLOWER_AT_MOST = 1.1
+IN_FORCE = "in force"  # a candidate
 REPLAY_AT_MOST = 20_000  # tasks; of more, every n-th is replayed
 
 
@@ -53,6 +54,11 @@ class Suggestion:
     def proposed(self) -> Candidate:
         """The cheapest candidate that is quick enough."""
         return self.candidates[0]
+
+    @property
+    def compared(self) -> tuple[Candidate, ...]:
+        """The candidates with the weights in force first, then in their order."""
+        return tuple(sorted(self.candidates, key=lambda each: each.name != IN_FORCE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +122,19 @@ def _candidates(span: _Span, pool: VirtualPool, forecast: Forecast) -> dict[str,
     """The sets of weights to compare, each summing to 1."""
     weights, configured = WeightChanges(span.store, pool.settings), pool.configured
     sets: dict[str, Weights] = {
+        IN_FORCE: _only(weights.in_force(), configured),
         "as configured": _only(weights.configured, configured),
-        "in force": _only(weights.in_force(), configured),
         "equal": dict.fromkeys(_only(weights.configured, configured), 1.0),
         "by performance": {name: _answers_per_second(forecast.record(name, "", "")) for name in configured},
     }
-    if sets["in force"] == sets["as configured"]:
-        del sets["in force"]
+    if sets[IN_FORCE] == sets["as configured"]:
+        del sets["as configured"]
     paces = {name: _requests_per_minute(pool, name) for name in configured}
     known = {name: pace for name, pace in paces.items() if pace is not None}
     if len(known) == len(configured):  # else a provider with an unknown limit would seem to have none left
         sets["by headroom"] = known
     found = {name: normalised(each) for name, each in sets.items() if sum(each.values()) > 0}
-    found["by price"] = _by_price(found.values(), _prices(span, pool, forecast))
+    found["by price"] = weights_by_price(found.values(), _prices(span, pool, forecast))
     return found
 
 
@@ -141,15 +147,27 @@ def _answers_per_second(record: Record | None) -> float:
     return record.success / record.latency_s if record and record.latency_s > 0 else 0.0
 
 
-def _by_price(others: Collection[Weights], prices: Mapping[str, float]) -> dict[str, float]:
-    """The cheapest weights in the range of the other candidates.
+def weights_by_price(others: Collection[Weights], prices: Mapping[str, float]) -> dict[str, float]:
+    """The cheapest weights in the range of the other sets, each of which sums to 1.
 
-    Each provider keeps the smallest weight that another candidate gives it; the cheapest gets the rest. As
-    cost is linear in the weights, no other candidate costs less.
+    Each provider keeps the smallest weight that another set gives it; the cheapest gets the rest. As cost is
+    linear in the weights, none of the other sets costs less.
     """
     weights = {name: min(each[name] for each in others) for name in prices}
     weights[min(prices, key=lambda name: prices[name])] += 1.0 - sum(weights.values())
     return weights
+
+
+def prices_of_traffic(
+    store: Store, pool: VirtualPool, *, now: float, span_s: float = DAY_S
+) -> dict[str, float]:
+    """What the traffic of the last `span_s` seconds would cost at each provider alone, in nano-dollars.
+
+    Infinite if a price is unknown; empty if no call was answered.
+    """
+    span = _Span(store, now - span_s, now)
+    forecast = span.forecast()
+    return _prices(span, pool, forecast) if forecast.is_known else {}
 
 
 def _requests_per_minute(pool: VirtualPool, provider: str) -> float | None:

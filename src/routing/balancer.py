@@ -218,7 +218,7 @@ class ProviderLoadBalancer:
             timed_out=isinstance(end.error, TimedOut),
         )
         held.agent.in_flight -= 1
-        held.agent.done += end.outcome is _OK
+        held.agent.served[provider.name] += end.outcome is _OK
         registry.free_slots += 1
         registry.emergency.call_ended(permit)
         return self._outcomes.record(held, end, now)

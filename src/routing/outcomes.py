@@ -57,7 +57,7 @@ class OutcomeRecorder:
         registry, provider, error = self._registry, held.provider, end.error
         cost = self._settle_money(held, end, now)
         self._settle_limits(held, end, now)
-        provider.statistics.record(end.outcome, end.usage, cost, error)
+        provider.statistics.record(end.outcome, end.usage, cost, error, now)
         self._settle_health(held, end, now)
         self._connectivity.settled(provider, end.outcome, error, held.placed_at, now)
         if end.outcome is _OK:

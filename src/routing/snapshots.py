@@ -28,7 +28,9 @@ def pool_snapshot(registry: Registry, eligibility: Eligibility, now: float) -> P
         if name not in registry.by_name
     )
     agents = tuple(
-        AgentSnapshot(a.name, a.home, tuple(sorted(a.task_types)), a.in_flight, a.slots, a.done)
+        AgentSnapshot(
+            a.name, a.home, tuple(sorted(a.task_types)), a.in_flight, a.slots, a.done, dict(a.served)
+        )
         for a in registry.agents.values()
     )
     return PoolSnapshot(
@@ -62,7 +64,7 @@ def _provider(p: ProviderState, share: float, condition: Condition, now: float) 
         output_tokens=p.statistics.output_tokens,
         cost_nanos=p.statistics.cost_nanos,
         limits=gauges,
-        last_errors=tuple(p.statistics.last_errors),
+        errors=tuple(reversed(p.statistics.errors.values())),
         models=tuple(p.models),
         opened_count=p.breaker.opened_count,
         concurrency_limit=p.concurrency.limit,

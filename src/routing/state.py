@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -318,7 +319,7 @@ class ProviderState:
 class AgentState:
     """One agent's slots. Tasks that name it may take free slots of others, so it can have more in flight."""
 
-    __slots__ = ("done", "home", "in_flight", "kind", "name", "slots", "task_types")
+    __slots__ = ("home", "in_flight", "kind", "name", "served", "slots", "task_types")
 
     def __init__(self, name: str, config: AgentConfig) -> None:
         self.name, self.home = name, config.home
@@ -326,7 +327,13 @@ class AgentState:
         self.kind = kind if number.isdecimal() else name  # the same for numbered copies
         self.task_types = frozenset(config.task_types)
         self.slots = config.calls_in_flight
-        self.in_flight = self.done = 0
+        self.in_flight = 0
+        self.served: Counter[str] = Counter()  # answers by provider
+
+    @property
+    def done(self) -> int:
+        """Its answers since the start."""
+        return self.served.total()
 
 
 def agent_rows(rows: Sequence[AgentConfig]) -> list[tuple[str, AgentConfig]]:

@@ -143,14 +143,18 @@ class TaskFilter(_Body):
         return value or None
 
 
+def _names(schema: dict[str, Any]) -> None:
+    """Each at most once; empty parts are left out."""
+    schema["uniqueItems"] = True
+    schema["items"]["enum"].append("")
+
+
 class UsageQuery(_Body):
     """`since` and `until` are epoch seconds; the default is the last day."""
 
     since: Annotated[float, Field(ge=0, le=MAX_TIMESTAMP, allow_inf_nan=False)] | None = None
     until: Annotated[float, Field(ge=0, le=MAX_TIMESTAMP, allow_inf_nan=False)] | None = None
-    by: Annotated[tuple[Grouping, ...], Field(max_length=7, json_schema_extra={"uniqueItems": True})] = (
-        "provider",
-    )
+    by: Annotated[tuple[Grouping, ...], Field(max_length=7, json_schema_extra=_names)] = ("provider",)
 
     @field_validator("by", mode="before")
     @classmethod

@@ -13,14 +13,17 @@ from werkzeug.wrappers import Response as AnyResponse
 from ..core.intake import QUEUE
 from ..errors import InputError
 from ..formatting import plural
-from . import export, provider_actions, task_actions, visibility
+from . import charts, export, guard, provider_actions, task_actions, visibility
 from .bodies import RebalanceBody, TaskFilter, query_of
 from .context import app_context, caller_name
 from .presenters.dashboard import status_line
+from .presenters.pool import pool_view
+from .presenters.presets import PRESET_NOTES, PRESETS, preset, suggestion
+from .presenters.provider_charts import usage_chart
 from .presenters.restricted import visible_dashboard_view, visible_pool_view
 from .presenters.tasks import CHOICES, batch_view, task_list, task_view
 from .presenters.usage import RANGES, series, type_table
-from .presenters.weights import PRESET_NOTES, PRESETS, preset, rebalance_view, suggestion
+from .presenters.weights import rebalance_view
 from .problems import Problem, from_validation
 from .task_states import TaskState
 from .uploads import MAX_UPLOAD_BYTES, Uploads
@@ -28,6 +31,7 @@ from .uploads import MAX_UPLOAD_BYTES, Uploads
 pages = Blueprint("pages", __name__)
 BATCHES_SHOWN = 8
 PAGE_SIZE = 50
+DRAWINGS = {"stacked": charts.stacked, "segment": charts.Segment, "spark": charts.sparkline}
 
 
 @pages.get("/")
@@ -41,12 +45,19 @@ def dashboard() -> str:
 def provider_status() -> str:
     """Providers, agents and limits."""
     chosen = request.args.get("range", "hour")
+    chosen = chosen if chosen in RANGES else "hour"
+    may_weigh = guard.allows("/rebalance")
     return render_template(
         "provider_status.html",
-        view=visible_pool_view(app_context()),
+        view=(view := visible_pool_view(app_context())),
+        places={provider.name: place for place, provider in enumerate(view.providers)},
+        down_since={},
+        weights=rebalance_view(app_context()) if may_weigh else None,
         types=type_table(app_context()),
-        series=series(app_context(), chosen if chosen in RANGES else "hour"),
+        chart=usage_chart(series(app_context(), chosen)),
+        range=chosen,
         ranges=RANGES,
+        **DRAWINGS,
     )
 
 
@@ -84,7 +95,7 @@ def rebalance_form() -> AnyResponse | str | tuple[str, int]:
         flash(
             "Reverted the last change of weights." if action == "undo" else "Repeated the change of weights."
         )
-        return redirect(url_for("pages.rebalance"), 303)
+        return redirect(_weights_shown_at(), 303)
     try:
         wanted = provider_actions.wanted_weights(app_context(), _rebalance_body())
     except (ValidationError, Problem) as error:
@@ -94,7 +105,15 @@ def rebalance_form() -> AnyResponse | str | tuple[str, int]:
         return _rebalance_page(wanted, "")
     provider_actions.apply_weights(app_context(), wanted, caller_name())
     flash("The new weights are set.")
-    return redirect(url_for("pages.rebalance"), 303)
+    return redirect(_weights_shown_at(), 303)
+
+
+def _weights_shown_at() -> str:
+    """The page with the form that was sent: two pages have it."""
+    on_providers = request.form.get("page") == "providers"
+    return (
+        url_for("pages.provider_status", _anchor="weighing") if on_providers else url_for("pages.rebalance")
+    )
 
 
 def _rebalance_body() -> RebalanceBody:
@@ -115,11 +134,15 @@ def _rebalance_page(wanted: dict[str, float] | None, chosen: str, problem: Probl
     return render_template(
         "rebalance.html",
         view=view,
+        in_force={row.provider: row.weight for row in view.current},
+        refresh_s=pool_view(app_context()).refresh_s,
+        is_preview=wanted is not None,
         presets=PRESETS,
         notes=PRESET_NOTES,
         chosen=chosen,
         trials=suggestion(app_context()) if chosen == "suggested" else (),
         problem=problem,
+        **DRAWINGS,
     )
 
 

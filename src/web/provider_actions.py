@@ -8,7 +8,7 @@ from ..core.weight_changes import WEIGHTS, normalised
 from .bodies import RebalanceBody
 from .context import AppContext
 from .presenters.pool import weight_changes
-from .presenters.weights import preset
+from .presenters.presets import preset
 from .problems import Problem, not_found
 
 VERSIONS_KEPT = 1000

@@ -117,7 +117,8 @@ def test_headroom_is_compared_only_where_every_limit_is_known(store: Store) -> N
 
 
 def test_weights_that_were_set_by_hand_are_a_candidate(store: Store) -> None:
-    assert "in force" not in candidates(store, {})
+    found = candidates(store, {})
+    assert "in force" in found and "as configured" not in found, "they are the same"
     changes = WeightChanges(store, settings_with({}))
     changes.apply({"anthropic": 0.1, "openai": 0.1, "gemini": 0.8}, who="alice", now=BEGAN)
     found = candidates(store, {})["in force"]

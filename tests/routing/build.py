@@ -282,9 +282,9 @@ def seen(balancer: ProviderLoadBalancer) -> tuple[object, ...]:
         [
             (
                 p.in_flight, p.connection.heard_at, p.score, p.key.rejection,
-                [getattr(p.statistics, name) for name in p.statistics.__slots__ if name != "last_errors"],
+                [getattr(p.statistics, name) for name in p.statistics.__slots__ if name != "errors"],
                 p.history.calls, p.breaker.state, p.breaker.consecutive, p.backoff.until,
-                p.quota.until, p.connection.unreachable_since, tuple(p.statistics.last_errors),
+                p.quota.until, p.connection.unreachable_since, tuple(p.statistics.errors.values()),
                 [(b.level, b.at, b.spent) for g in p.groups.values() for b in g.buckets.values()],
             )
             for p in balancer.providers

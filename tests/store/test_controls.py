@@ -7,6 +7,7 @@ from pathlib import Path
 from src.core.store import PollResult, Registration, Store
 from src.records import (
     AgentSnapshot,
+    ErrorCount,
     Event,
     LimitGauge,
     LimitSource,
@@ -135,7 +136,7 @@ SNAPSHOT = PoolSnapshot(
             output_tokens=200,
             cost_nanos=12,
             limits=(LimitGauge("gpt-x", "requests", 0.5, 2.0, 60.0, LimitSource.CONFIGURED),),
-            last_errors=("429 ü",),
+            errors=(ErrorCount("429 ü", 3, NOW),),
             models=("gpt-x",),
         ),
     ),

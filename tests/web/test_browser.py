@@ -51,7 +51,7 @@ NO_WINDOW = """[...document.querySelectorAll(
   const labels = [
     number, column, number.closest("tr")?.querySelector(".window:is(th, td)"),
     number.closest("table")?.caption, number.closest(".tile"),
-    number.closest(".pairs > div"), number.closest("details")?.querySelector("summary"),
+    number.closest(".pairs > div"), number.closest(".gauges")?.previousElementSibling,
     number.closest(".card")?.querySelector("h2"),
   ];
   const isShown = part => part.textContent.trim() && part.getClientRects().length;
@@ -303,7 +303,7 @@ def test_a_refresh_does_not_disturb_typing(served: Served, page: Any) -> None:
 def test_sliders_always_sum_to_100_and_show_the_shares_before_applying(served: Served, page: Any) -> None:
     page.goto(f"{served.url}/rebalance")
     slider = page.get_by_role("slider", name="openai")
-    with page.expect_response("**/api/providers/rebalance"):
+    with page.expect_response("**/rebalance"):
         slider.fill("80")
     numbers = {
         name: float(page.locator(f"#weight-{name}").input_value())
@@ -320,6 +320,53 @@ def test_sliders_always_sum_to_100_and_show_the_shares_before_applying(served: S
     page.get_by_role("button", name="Apply").click()
     page.get_by_text("The new weights are set.").wait_for()
     assert served.store.controls.current_settings()["weights"]["openai"] == 0.4
+
+
+def test_weights_are_moved_on_the_page_of_the_providers_too(served: Served, page: Any) -> None:
+    """The effect follows the slider by keyboard, a refresh leaves it alone, and Apply comes back here."""
+    page.goto(f"{served.url}/provider-status")
+    slider = page.get_by_role("slider", name="gemini")
+    slider.focus()
+    page.keyboard.press("End")
+    page.locator("#shares tr[data-provider=gemini] [data-cell=share]", has_text="100.0 %").wait_for()
+    bars = page.locator("#effect .stacked")
+    assert bars.nth(0).get_attribute("aria-label") == (
+        "Shares before: anthropic 30.0 %, openai 40.0 %, gemini 30.0 %"
+    )
+    assert bars.nth(1).get_attribute("aria-label") == "Shares after: gemini 100.0 %"
+    page.evaluate("tick()")
+    assert bars.nth(1).get_attribute("aria-label") == "Shares after: gemini 100.0 %"
+    page.get_by_role("button", name="Apply").click()
+    page.get_by_text("The new weights are set.").wait_for()
+    assert page.url.endswith("/provider-status#weighing")
+    assert served.store.controls.current_settings()["weights"]["gemini"] == 1.0
+
+
+def test_a_change_made_elsewhere_shows_while_the_page_is_open(served: Served, page: Any) -> None:
+    page.goto(f"{served.url}/rebalance")
+    weights = {"anthropic": 0.1, "openai": 0.1, "gemini": 0.8}
+    served.store.controls.put_setting("weights", weights, who="somebody", now=Clock().now())
+    in_force = page.locator("#sets tr.chosen .stacked")
+    assert "gemini 30 %" in in_force.get_attribute("aria-label")
+    shows = "document.querySelector('#sets tr.chosen').textContent.includes('gemini 80 %')"
+    assert page.evaluate(
+        f"(async () => {{ for (let i = 0; i < 500 && !{shows}; i++) await tick(); return {shows}; }})()"
+    )
+    assert "gemini 80 %" in in_force.get_attribute("aria-label")
+    assert "somebody" in page.locator("#history").inner_text()
+    page.get_by_role("link", name="By price").click()  # a preset by its link, after refreshes
+    page.evaluate("tick()")
+    assert page.locator("#weight-gemini").input_value() != "80.0"
+
+
+def test_the_details_of_a_provider_stay_open(served: Served, page: Any) -> None:
+    page.goto(f"{served.url}/provider-status")
+    summary = page.locator("#openai summary")
+    summary.focus()
+    page.keyboard.press("Enter")
+    page.locator("#openai-details .formula").wait_for()
+    page.evaluate("tick()")
+    assert page.locator("#openai-details .formula").is_visible()
 
 
 def test_everything_is_reached_by_keyboard(served: Served, page: Any) -> None:

@@ -410,7 +410,9 @@ def test_weights_are_previewed_applied_and_undone_by_form(client: FlaskClient, s
 def test_a_suggestion_is_shown_with_its_alternatives(client: FlaskClient) -> None:
     page = client.get("/rebalance?preset=suggested").text
     assert "Recent traffic, replayed" in page
-    assert "as configured" in page
+    replayed = page[page.index("Recent traffic, replayed") :]
+    assert replayed.index("in force") < replayed.index("equal")
+    assert "suggested</small>" in replayed
 
 
 def test_without_traffic_there_is_no_suggestion(tmp_path: Path) -> None:

@@ -7,21 +7,36 @@ configuration. Weights and pauses come from the settings, which are newer than a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from ...core.store import Leader, OrchestratorRow
 from ...core.weight_changes import WEIGHTS, WeightChanges
-from ...records import AgentSnapshot, PoolSnapshot, ProviderCondition, ProviderSnapshot, WaitingFor
-from ...refusal_text import wait_text
+from ...records import AgentSnapshot, PoolSnapshot, ProviderCondition, ProviderSnapshot
 from ...routing.health.scoring import LATENCIES_KEPT, final_score, neutral_response_s, shares
 from ...routing.state import agent_rows
 from ..context import SUMS_FRESH_S, AppContext
-from .usage import Totals, hour_of_latency, today_by_provider, total_by_provider
-
-SETTLED_STATES = frozenset(
-    {ProviderCondition.HEALTHY, ProviderCondition.PAUSED, ProviderCondition.NOT_CONFIGURED}
+from .pool_views import (
+    SETTLED_STATES,
+    AgentView,
+    GaugeView,
+    OrchestratorView,
+    PoolView,
+    ProviderView,
+    WaitView,
 )
+from .usage import DAY_S, Totals, hour_of_latency, today_by_provider, total_by_provider, totals
+
+__all__ = [
+    "SETTLED_STATES",
+    "AgentView",
+    "GaugeView",
+    "OrchestratorView",
+    "PoolView",
+    "ProviderView",
+    "WaitView",
+]
+
 SILENT_AFTER_S = 10.0  # without a heartbeat, which is written every second
 UNAVAILABLE_STATES = frozenset(
     {
@@ -33,130 +48,6 @@ UNAVAILABLE_STATES = frozenset(
         ProviderCondition.NOT_CONFIGURED,
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class OrchestratorView:
-    """`state`: running, silent (no heartbeat), stopped (signed off), never. `age_s`: since the heartbeat."""
-
-    state: str
-    mode: str
-    pid: int | None
-    host: str
-    batch: str
-    started_at: float | None
-    heartbeat_at: float | None
-    age_s: float | None
-
-    @property
-    def running(self) -> bool:
-        return self.state == "running"
-
-
-@dataclass(frozen=True, slots=True)
-class GaugeView:
-    """One limit's bucket. `fill` is 0..1; a bucket in debt is at 0."""
-
-    group: str
-    dimension: str
-    level: float
-    capacity: float
-    fill: float
-    per_minute: float
-    window_s: float
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderView:
-    """One provider as its card shows it."""
-
-    name: str
-    state: ProviderCondition
-    reason: str
-    until: float | None
-    configured: bool
-    weight: float
-    score: float
-    performance_multiplier: float
-    time_multiplier: float
-    share: float
-    error_rate: float
-    success_rate: float | None  # of today
-    avg_response_s: float | None
-    p50_s: float | None
-    p95_s: float | None
-    latency_window: str  # of both quantiles
-    in_flight: int
-    concurrency_limit: int  # calls in flight at most
-    today: Totals
-    total: Totals
-    latency_last_hour_s: tuple[float | None, ...]
-    limits: tuple[GaugeView, ...]
-    last_errors: tuple[str, ...]
-    models: tuple[str, ...]
-    opened_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class AgentView:
-    """One agent as its row shows it."""
-
-    name: str
-    home: str
-    task_types: tuple[str, ...]
-    in_flight: int
-    slots: int
-    done: int
-
-
-@dataclass(frozen=True, slots=True)
-class WaitView:
-    """How many tasks wait for one thing, and until when. `kind` is a `RefusalKind`."""
-
-    what: str
-    kind: str
-    tasks: int
-    until: float | None
-    budget_scope: str = ""  # where a budget holds the tasks: all, provider, batch, submitter
-
-    @classmethod
-    def of(cls, waiting: WaitingFor) -> WaitView:
-        reason = waiting.reason
-        return cls(wait_text(reason), reason.kind, waiting.tasks, waiting.until, reason.budget_scope)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolView:
-    """The pool at the time `at` of its snapshot; `now` is the time of the request."""
-
-    now: float
-    at: float | None
-    simulated: bool
-    orchestrator: OrchestratorView
-    providers: tuple[ProviderView, ...]
-    agents: tuple[AgentView, ...]
-    waiting: int
-    in_flight: int
-    waiting_for: tuple[WaitView, ...]
-    oldest_waiting_at: float | None
-    offline_since: float | None
-    rows_in_flight: tuple[int, ...]  # of the store: tasks whose call has left
-
-    @property
-    def refresh_s(self) -> int:
-        """Seconds until a page should refresh: few while something happens, more while nothing can."""
-        if not self.orchestrator.running:
-            return 10
-        upset = any(p.state not in SETTLED_STATES for p in self.providers)
-        return 1 if upset or self.waiting or self.in_flight else 3
-
-    def agents_by_home(self) -> dict[str, list[AgentView]]:
-        """The agents by home provider, in the order of the providers."""
-        homes: dict[str, list[AgentView]] = {provider.name: [] for provider in self.providers}
-        for agent in self.agents:
-            homes.setdefault(agent.home, []).append(agent)
-        return homes
 
 
 def pool_view(context: AppContext) -> PoolView:
@@ -203,16 +94,8 @@ def _pool_view(context: AppContext) -> PoolView:
     snapshot, row = context.store.orchestrators.latest_snapshot()
     orchestrator = orchestrator_view(row, context.store.leadership.leader(), now)
     shown = _with_settings(snapshot or _from_configuration(context, now), context)
-    today, total, hours = context.cache.get("sums", lambda: _sums(context, now), SUMS_FRESH_S)
-    views = tuple(
-        _provider_view(
-            provider,
-            today.get(provider.name, Totals()),
-            total.get(provider.name, Totals()),
-            hours.get(provider.name, ()),
-        )
-        for provider in shown.providers
-    )
+    sums = context.cache.get("sums", lambda: _sums(context, now), SUMS_FRESH_S)
+    views = tuple(_provider_view(provider, sums) for provider in shown.providers)
     live = orchestrator.running and snapshot is not None
     return PoolView(
         now=now,
@@ -230,11 +113,21 @@ def _pool_view(context: AppContext) -> PoolView:
     )
 
 
-def _sums(
-    context: AppContext, now: float
-) -> tuple[dict[str, Totals], dict[str, Totals], dict[str, tuple[float | None, ...]]]:
-    """By provider: calls of today, all calls, mean latency by minute of the last hour."""
-    return today_by_provider(context, now), total_by_provider(context), hour_of_latency(context, now)
+class _Sums(NamedTuple):
+    """By provider: calls of the last day, of today, and all; mean latency by minute of the last hour."""
+
+    last_day: dict[str, Totals]
+    today: dict[str, Totals]
+    total: dict[str, Totals]
+    hour: dict[str, tuple[float | None, ...]]
+
+
+def _sums(context: AppContext, now: float) -> _Sums:
+    rows = context.store.reports.usage(now - DAY_S, now + 60, ("provider",))
+    last_day = {str(row.key[0]): totals(row.sums) for row in rows}
+    return _Sums(
+        last_day, today_by_provider(context, now), total_by_provider(context), hour_of_latency(context, now)
+    )
 
 
 def _from_configuration(context: AppContext, now: float) -> PoolSnapshot:
@@ -301,9 +194,8 @@ def scores_of(
     return found
 
 
-def _provider_view(
-    p: ProviderSnapshot, today: Totals, total: Totals, hour: tuple[float | None, ...]
-) -> ProviderView:
+def _provider_view(p: ProviderSnapshot, sums: _Sums) -> ProviderView:
+    today = sums.today.get(p.name, Totals())
     return ProviderView(
         name=p.name,
         state=p.state,
@@ -323,11 +215,12 @@ def _provider_view(
         latency_window="today" if p.p50_s is None else f"last {LATENCIES_KEPT} answers",
         in_flight=p.in_flight,
         concurrency_limit=p.concurrency_limit,
+        last_day=sums.last_day.get(p.name, Totals()),
         today=today,
-        total=total,
-        latency_last_hour_s=hour,
+        total=sums.total.get(p.name, Totals()),
+        latency_last_hour_s=sums.hour.get(p.name, ()),
         limits=tuple(_gauge_view(gauge) for gauge in p.limits),
-        last_errors=p.last_errors,
+        errors=p.errors,
         models=p.models,
         opened_count=p.opened_count,
     )
@@ -349,4 +242,6 @@ def _gauge_view(gauge: Any) -> GaugeView:
 
 def _agent_view(agent: AgentSnapshot, live: bool) -> AgentView:
     in_flight = agent.in_flight if live else 0
-    return AgentView(agent.name, agent.home, agent.task_types, in_flight, agent.slots, agent.done)
+    return AgentView(
+        agent.name, agent.home, agent.task_types, in_flight, agent.slots, agent.done, agent.served
+    )

@@ -28,7 +28,7 @@ def _without_names(view: PoolView) -> PoolView:
         view,
         orchestrator=replace(view.orchestrator, batch="", host="", pid=None),
         rows_in_flight=(),
-        providers=tuple(replace(each, last_errors=()) for each in view.providers),
+        providers=tuple(replace(each, errors=()) for each in view.providers),
         waiting_for=tuple(w for w in view.waiting_for if w.budget_scope not in _OF_OTHERS),
     )
 

@@ -1,4 +1,4 @@
-"""Base weights: those in force, presets and suggestions, and the shares that follow from them."""
+"""Base weights: those in force, the shares that follow from them, and the history of their changes."""
 
 from __future__ import annotations
 
@@ -7,43 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.store import SettingChange
-from ...core.suggestions import suggest_weights
-from ...core.virtual_pool import VirtualPool
-from ...core.weight_changes import WEIGHTS, normalised
+from ...core.weight_changes import WEIGHTS
 from ...formatting import percent
 from ...records import GENERAL, ProviderCondition
-from ...routing.cost.pricing import catalogue_of
 from ...routing.health.scoring import shares
 from ..context import SUMS_FRESH_S, AppContext
-from ..problems import Problem
-from .plans import learned_limits
-from .pool import UNAVAILABLE_STATES, PoolView, ProviderView, pool_view, scores_of, weight_changes
+from .pool import UNAVAILABLE_STATES, PoolView, pool_view, scores_of, weight_changes
+from .presets import presets
 from .usage import DAY_S
 
 SHOWN_SETTINGS = {WEIGHTS: "weights", "paused": "pauses"}  # by key, what the history calls them
-PRESETS = {
-    "default": "Defaults",
-    "equal": "Equal",
-    "performance": "By performance",
-    "price": "By price",
-    "suggested": "Suggested",
-}
-PRESET_NOTES = {
-    "default": "the weights in orchestrator.toml",
-    "equal": "the same for every provider",
-    "performance": "higher for few errors and quick answers",
-    "price": "half the price, twice the weight",
-    "suggested": "recent traffic replayed under several weights; the cheapest of the fast ones",
-}
-QUICK_PRESETS = (
-    "default",
-    "equal",
-    "performance",
-    "price",
-)  # the suggestion is a replay, made only on request
-REPLAYED_AT_MOST = 1_500  # the newest answers: a few seconds for all trials
-SUGGESTED_FRESH_S = 60.0
-ANSWER_TOKENS_PER_PROMPT_TOKEN = 0.5  # of the call whose price the preset compares
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +45,6 @@ class ChangeView:
 
 
 @dataclass(frozen=True, slots=True)
-class TrialView:
-    """One set of weights, with cost and time of the recent traffic under it."""
-
-    name: str
-    weights: dict[str, float]
-    cost_nanos: int
-    mean_s: float
-    answered: int
-    tasks: int
-
-
-@dataclass(frozen=True, slots=True)
 class RebalanceView:
     now: float
     simulated: bool
@@ -108,7 +69,7 @@ def rebalance_view(context: AppContext, wanted: Mapping[str, float] | None = Non
         simulated=context.simulated,
         current=share_rows(context, pool, current, mix),
         preview=share_rows(context, pool, wanted or current, mix),
-        presets={name: preset(context, name) for name in QUICK_PRESETS},
+        presets=presets(context),
         history=history(context),
         mix=mix,
         version=context.store.controls.settings_version(),
@@ -169,85 +130,6 @@ def _mix(context: AppContext) -> dict[str, float]:
     rows = context.store.reports.usage(now - DAY_S, now + 60, ("task_type",))
     counted = {str(row.key[0]): float(row.sums.ok) for row in rows if row.sums.ok}
     return shares(counted) if counted else {GENERAL: 1.0}
-
-
-# ------------------------------------------------------------------ presets
-
-
-def preset(context: AppContext, name: str) -> dict[str, float]:
-    """The weights of a preset, summing to 1. Raises Problem 409 for a suggestion without traffic."""
-    if name == "suggested":
-        return normalised(suggestion(context)[0].weights)
-    providers = pool_view(context).providers
-    default = weight_changes(context).configured
-    usable = [p for p in providers if p.name in context.configured] or list(providers)
-    if name == "default":
-        return normalised(default)
-    made = {
-        "equal": lambda: {p.name: 1.0 for p in usable},
-        "performance": lambda: {p.name: _performance(p) for p in usable},
-        "price": lambda: _cheapness(context, usable),
-    }[name]()
-    if not sum(made.values()):
-        return normalised(default)
-    return normalised({name: made.get(name, 0.0) for name in default})
-
-
-def _performance(provider: ProviderView) -> float:
-    return provider.performance_multiplier * provider.time_multiplier
-
-
-def _cheapness(context: AppContext, providers: list[ProviderView]) -> dict[str, float]:
-    """1 for the cheapest, 0.5 for twice its price. An unknown price counts as the highest known one."""
-    prices = {p.name: _price(context, p.name) for p in providers}
-    known = [price for price in prices.values() if price]
-    if not known:
-        return dict.fromkeys(prices, 1.0)
-    return {name: min(known) / (price or max(known)) for name, price in prices.items()}
-
-
-def _price(context: AppContext, provider: str) -> float | None:
-    """Nano-dollars of a typical call of the standard tier; None if the price is unknown."""
-    row = context.settings.providers[provider]
-    model = context.settings.resolve_model(row.models.standard)[0]
-    catalogue = catalogue_of(provider, row)
-    price = context.prices.price(catalogue, model, context.now())
-    if price is None:
-        return None
-    return price.upper_bound_nanos(1000, 0, int(1000 * ANSWER_TOKENS_PER_PROMPT_TOKEN))
-
-
-def suggestion(context: AppContext) -> tuple[TrialView, ...]:
-    """Weights tried on the recent traffic, the suggested ones first. Raises Problem 409 without traffic."""
-    return context.cache.get("suggestion", lambda: _suggestion(context), SUGGESTED_FRESH_S)
-
-
-def _suggestion(context: AppContext) -> tuple[TrialView, ...]:
-    now = context.now()
-    span_s = _span_s(context, now)
-    found = suggest_weights(
-        context.store,
-        VirtualPool(context.settings, context.configured, learned_limits(context)),
-        now=now + 60,
-        span_s=span_s + 60,
-    )
-    if found is None:
-        raise Problem(409, "nothing_known", "No traffic in the last 24 hours to suggest weights from.")
-    every = dict.fromkeys(context.settings.providers, 0.0)
-    return tuple(
-        TrialView(c.name, every | dict(c.weights), c.cost_nanos, c.mean_s, c.answered, c.tasks)
-        for c in found.candidates
-    )
-
-
-def _span_s(context: AppContext, now: float) -> float:
-    """Seconds back in which enough answers lie for a replay, at most a day."""
-    answers = 0
-    for row in reversed(context.store.reports.usage(now - DAY_S, now + 60, ("minute",))):
-        answers += row.sums.ok
-        if answers >= REPLAYED_AT_MOST:
-            return max(60.0, now - float(row.key[0]))
-    return DAY_S
 
 
 # ------------------------------------------------------------------ history

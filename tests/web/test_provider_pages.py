@@ -1,0 +1,101 @@
+"""The pages of the providers and of their weights, without script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from src.core.store import Store
+from src.core.suggestions import prices_of_traffic, weights_by_price
+from src.core.virtual_pool import VirtualPool
+from src.records import ErrorCount, LimitGauge, LimitSource
+from src.routing.balancer import ProviderLoadBalancer
+from src.web.presenters.pool import weight_changes
+from src.web.presenters.presets import presets
+
+from .conftest import AppMaker, context_of
+from .filled import ME, FilledState
+
+
+def show_provider(store: Store, filled: FilledState, name: str, **changes: Any) -> None:
+    """Store a snapshot of the orchestrator in which this provider looks so."""
+    balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
+    snapshot = balancer.snapshot(filled.now)
+    changed = tuple(replace(p, **changes) if p.name == name else p for p in snapshot.providers)
+    store.orchestrators.heartbeat(ME, now=filled.now, snapshot=replace(snapshot, providers=changed))
+
+
+def card_of(page: str, provider: str) -> str:
+    """The part of the page from this provider's card on, up to the next one."""
+    card = page[page.index(f'id="{provider}"') :]
+    return card[: card.index("</article>")]
+
+
+def test_a_provider_card_begins_with_state_and_figures_of_a_day(
+    client: FlaskClient, store: Store, filled: FilledState
+) -> None:
+    errors = (
+        ErrorCount("ServerError: overheated", 5, filled.now - 12),
+        ErrorCount("TimedOut: no answer", 1, filled.now - 90),
+        ErrorCount("Overloaded: later", 2, filled.now - 400),
+    )
+    limits = (
+        LimitGauge("*", "requests", 50.0, 60.0, 60.0, LimitSource.CONFIGURED),
+        LimitGauge("gpt-6-luna", "tokens", 30.0, 1_000.0, 20_000.0, LimitSource.LEARNED),
+        LimitGauge("*", "requests", 900.0, 1_000.0, 0.7, LimitSource.CONFIGURED, 86_400.0),
+    )
+    show_provider(store, filled, "openai", errors=errors, limits=limits, opened_count=3)
+    shown = client.get("/api/providers/status").json["providers"][1]
+    assert (shown["name"], shown["last_day"]["calls"]) == ("openai", 4)
+    assert shown["errors"][0] == {"text": "ServerError: overheated", "count": 5, "last_at": filled.now - 12}
+    card = card_of(client.get("/provider-status").text, "openai")
+    first, details = card.split("<summary>Details</summary>")
+    assert "tokens a minute of gpt-6-luna" in first and "97 % used</b>, refills in 2.9 s" in first
+    assert first.count('class="bar') == 1, "one gauge"
+    assert "&times;5" in first and "last 12 s ago" in first and "later" not in first
+    for word in ("Share", "Success", "p95", "Cost"):
+        assert f"<dt>{word} <small" in first
+    assert "Overloaded: later" in details and "the breaker opened 3 times" in details
+    assert details.count("<h3>Limits") == 2 and "gpt-6-luna" in details
+
+
+def test_agents_show_where_their_answers_came_from(
+    client: FlaskClient, store: Store, filled: FilledState
+) -> None:
+    balancer = ProviderLoadBalancer(filled.settings, now=filled.now, configured=filled.settings.providers)
+    snapshot = balancer.snapshot(filled.now)
+    served = {"openai": 30, "gemini": 10}
+    agents = [replace(each, done=40, served=served) for each in snapshot.agents[:1]]
+    store.orchestrators.heartbeat(ME, now=filled.now, snapshot=replace(snapshot, agents=tuple(agents)))
+    page = client.get("/provider-status").text
+    assert f'aria-label="Answers of {agents[0].name}: openai 30, gemini 10"' in page
+    assert "30 openai, 10 gemini; 0 of" in page
+    assert client.get("/api/providers/status").json["agents"][0]["served"] == served
+
+
+@pytest.mark.parametrize("role", ["submit", "read", "operate"])
+def test_the_weights_are_for_readers_to_see_and_for_operators_to_set(role: str, make_app: AppMaker) -> None:
+    token = "a-long-random-word"
+    client = make_app({"ORCHESTRATOR_TOKENS": f"me:{token}:{role}"}).test_client()
+    page = client.get("/provider-status", headers={"Authorization": f"Bearer {token}"}).text
+    assert ('id="weights"' in page) == (role != "submit")
+    assert (">Apply</button>" in page) == (role == "operate")
+    assert (" readonly>" in page) == (role == "read")
+
+
+def test_by_price_is_what_suggest_weights_means_by_it(client: FlaskClient, filled: FilledState) -> None:
+    context = context_of(client)
+    found = presets(context)
+    pool = VirtualPool(filled.settings, context.configured, {})
+    prices = prices_of_traffic(context.store, pool, now=filled.now + 60)
+    others = [weight_changes(context).configured, *(found[name] for name in found if name != "price")]
+    assert found["price"] == pytest.approx(weights_by_price(others, prices))
+
+    def cost(weights: Mapping[str, float]) -> float:
+        return sum(weight * prices[name] for name, weight in weights.items())
+
+    assert all(cost(found["price"]) <= cost(other) + 1e-6 for other in others)
