@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -303,11 +304,49 @@ def test_a_template_is_read_from_a_file_without_its_last_line_end(tmp_path: Path
         Template.read(tmp_path / "absent.txt")
 
 
-@pytest.mark.parametrize("fmt", ["jsonl", "text", "openai-batch"])
-def test_only_a_csv_file_fills_a_template(settings: Settings, fmt: str) -> None:
+@pytest.mark.parametrize("fmt", ["text", "openai-batch"])
+def test_only_tables_and_objects_fill_a_template(settings: Settings, fmt: str) -> None:
     how = ReadOptions(fmt, Template.of("{a}"))
-    with pytest.raises(InputError, match=f"a template needs a CSV file, but this is {fmt}"):
+    with pytest.raises(InputError, match=f"a template needs a table or JSON Lines, but this is {fmt}"):
         list(read_tasks(io.BytesIO(b"{}"), TaskContext("b", settings, NOW), options=how))
+
+
+def read_objects(settings: Settings, rows: list[dict[str, Any]], template: str, **options: Any) -> Any:
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    how = ReadOptions(template=Template.of(template), **options)
+    return list(read_tasks(io.BytesIO(lines), TaskContext("b", settings, NOW), options=how))
+
+
+def test_json_lines_fill_a_template_as_the_rows_of_a_table_do(settings: Settings) -> None:
+    rows = [{"id": "1", "a": "x", "n": 5, "tags": ["p"], "task.priority": 7, "tier": "gold"}]
+    (task,) = read_objects(settings, rows, "{a} {n} {tags}")
+    assert (task.id, task.messages[0].content, task.priority) == ("1", 'x 5 ["p"]', 7)
+    assert task.metadata == {"a": "x", "n": 5, "tags": ["p"], "tier": "gold"}
+    (named,) = read_objects(settings, [{"sku": 9, "id": "1", "a": "x"}], "{a}", id_column="sku")
+    assert (named.id, named.metadata) == ("9", {"sku": 9, "id": "1", "a": "x"})
+
+
+def test_an_id_made_of_values_is_the_same_in_a_table_and_in_json_lines(settings: Settings) -> None:
+    objects = read_objects(settings, [{"a": "1", "b": 2}, {"a": "3"}], "{a}")
+    assert ids(objects) == ids(read("a,b\n1,2\n3,4\n", settings, "{a}"))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": "x"}, "no 'txt' for the template; did you mean 'text'?"),
+        ({"txt": None}, "empty prompt: no value in 'txt'"),
+        ({"txt": "x", "task.priorty": 1}, "unknown key 'task.priorty'; did you mean 'task.priority'?"),
+        ({"txt": "x", "task.priority": "high"}, "'priority' must be a whole number"),
+    ],
+    ids=["missing key", "empty", "misspelt field", "wrong kind"],
+)
+def test_an_object_that_does_not_fit_a_template_is_a_bad_line(
+    settings: Settings, row: dict[str, Any], reason: str
+) -> None:
+    bad, good = read_objects(settings, [row, {"txt": "y"}], "{txt}")
+    assert isinstance(bad, BadLine) and reason in bad.reason
+    assert isinstance(good, Task)
 
 
 # ------------------------------------------------------------------ identity, pins, limit, memory

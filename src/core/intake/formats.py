@@ -15,6 +15,7 @@ from .csv_records import Record, Records
 from .csv_rows import read_table
 from .json_text import parse_object
 from .lines import BadLine, Line, Row, Unpacked, nonblank, numbered, open_source, plain_name
+from .object_rows import filled_row
 from .openai_batch import fields_of_batch_line, looks_like_batch_line
 from .own_columns import OwnColumns, of_objects
 from .parquet import is_parquet, parquet_records
@@ -52,8 +53,8 @@ def choose_format(
         raise InputError(f"unknown format {fmt!r}; known: {', '.join(FORMATS)}")
     first, lines = _peek(lines)
     chosen = fmt or _format_of(source, first, template)
-    if template is not None and chosen != CSV:
-        raise InputError(f"a template needs a CSV file, but this is {chosen}")
+    if template is not None and chosen not in (CSV, JSONL):
+        raise InputError(f"a template needs a table or JSON Lines, but this is {chosen}")
     if columns.ids is not None and chosen in (TEXT, OPENAI_BATCH):
         raise InputError(f"--id-column needs a CSV file or JSON Lines, but this is {chosen}")
     return chosen, lines
@@ -61,11 +62,10 @@ def choose_format(
 
 def _format_of(source: Path | BinaryIO, first: str, template: Template | None) -> str:
     suffix = plain_name(source).suffix.lower() if isinstance(source, Path) else ""
-    if suffix not in SUFFIXES and template is not None:
-        return CSV
-    looks_like = JSONL if first.lstrip().startswith("{") else TEXT
+    other = TEXT if template is None else CSV
+    looks_like = JSONL if first.lstrip().startswith("{") else other
     chosen = SUFFIXES.get(suffix, looks_like)
-    return OPENAI_BATCH if chosen == JSONL and _is_batch_line(first) else chosen
+    return OPENAI_BATCH if chosen == JSONL and template is None and _is_batch_line(first) else chosen
 
 
 def _is_batch_line(text: str) -> bool:
@@ -138,6 +138,9 @@ def _read_objects(
             raise InputError("the file is a JSON array; expected one JSON object per line", line=number)
         try:
             found = parse_object(text)
+            if columns.template is not None:
+                yield filled_row(number, found, text, columns.template, columns.ids)
+                continue
             yield Row(number, fields_of(found if columns.ids is None else _with_id(found, columns.ids)), text)
         except InputError as error:
             yield BadLine(number, error.what, text)
