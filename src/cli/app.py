@@ -128,7 +128,7 @@ def cli(context: click.Context, /, **options: bool) -> None:
     help="Retry rows with these statuses: failed,refused,expired,cancelled,truncated.",
 )
 @click.option("--dedupe", is_flag=True, help="Run equal tasks once, unless their temperature is above 0.")
-@click.option("--cheapest", is_flag=True, help="Prefer the cheapest eligible provider.")
+@click.option("--cheapest", is_flag=True, help="Prefer the cheapest free provider, whatever the task type.")
 @pooling
 @click.option("--json", "as_json", is_flag=True, help="Output progress and summary as JSON lines.")
 @click.pass_context

@@ -84,7 +84,7 @@ class PoolOptions:
     def apply(self, setup: Setup) -> Setup:
         """The setup with these settings."""
         if self.cheapest:
-            setup = setup.with_routing(cost_weight=CHEAPEST_COST_WEIGHT)
+            setup = setup.with_routing(cost_weight=CHEAPEST_COST_WEIGHT, preferences=False)
         if self.strict_params:
             setup = setup.with_settings(strict_params=True)
         if self.concurrency is not None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from src.cli.session import Options, PoolOptions, prepare
 from src.config import load_settings
 from src.core.intake import ReadOptions, RowDefaults
 from src.simulator.process import SimulatorProcess
 from tests.helpers import live_environment, read_rows, run_script, write_rows
+from tests.routing.build import make_balancer, make_settings, make_task, place, told_limits
 
 CSV = "sku,text\nA-1,good\nA-2,bad\nA-3,fine\n"
 OPTIONS = (
@@ -45,6 +48,18 @@ def test_plan_and_run_take_every_option_for_all_rows(tmp_path: Path, live: dict[
         assert row["metadata"] == {"sku": row["id"], "text": row["metadata"]["text"]}
     agents = {row["agent"] for row in rows.values()}
     assert len(agents) == 1, "one call at a time takes one agent"
+
+
+def test_with_cheapest_the_price_goes_before_the_preference_of_a_type() -> None:
+    limited = make_settings(limits=told_limits(requests_per_minute=6_000))
+    setup = prepare(Options(simulate=True)).with_settings(providers=limited.providers)
+    for cheapest, prefers in ((False, True), (True, False)):
+        settings = PoolOptions(cheapest=cheapest).apply(setup).settings
+        balancer = make_balancer(settings)
+        for name in ("openai", "anthropic", "gemini"):  # each once, so that prices are known
+            place(balancer, task=make_task(name, providers=(name,)))
+        found = Counter(place(balancer, task=make_task(n, "analysis")).provider for n in range(6))
+        assert (found["anthropic"] == 6) is prefers, found
 
 
 def test_a_parameter_that_the_model_does_not_take_is_named_in_each_row(
