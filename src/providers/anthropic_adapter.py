@@ -114,13 +114,14 @@ class AnthropicAdapter(SdkAdapter):
 
         from .transport import http_client
 
-        return AsyncAnthropic(
+        client = AsyncAnthropic(
             api_key=self._key or NO_KEY,
             base_url=self._base_url,
             max_retries=0,
             open_telemetry=False,
             http_client=http_client(self._base_url, self._slots, self._connect_timeout_s, self._max_bytes),
         )
+        return self._lean(client)
 
     def _body(self, request: CompletionRequest) -> Json:
         messages, schema = apply_schema(request, self._schema_form)

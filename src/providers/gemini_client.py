@@ -7,26 +7,29 @@ package has built, and sends it over the transport of the other adapters.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote
 
 from google.generativeai import GenerativeModel
 from google.generativeai.protos import GenerateContentRequest, GenerateContentResponse
 from google.protobuf.json_format import MessageToDict
-from httpx2 import AsyncClient, Response, Timeout
+from httpx2 import Response, Timeout
+
+from .transport import Client
 
 
 class GeminiClient:
     """Calls of one provider over `http`."""
 
-    def __init__(self, base_url: str, key: str, http: AsyncClient) -> None:
+    def __init__(self, base_url: str, key: str, http: Client) -> None:
         self._root = f"{base_url.rstrip('/')}/v1beta"
+        self._headers = {"x-goog-api-key": key, "content-type": "application/json"}
         self._http = http
-        self._http.headers["x-goog-api-key"] = key
 
     async def generate(self, model: str, system: str, limit: Timeout, **content: Any) -> Response:
         """One call. `content` is what `generate_content_async` takes; raises what that raises."""
-        call = _Call(self._http, self._root, limit)
+        call = _Call(self, limit)
         generative_model = GenerativeModel(model, system_instruction=system or None)
         generative_model._async_client = call  # not the process's, with a key of the environment
         await generative_model.generate_content_async(**content)
@@ -34,8 +37,13 @@ class GeminiClient:
 
     async def list_models(self, limit: Timeout) -> Response:
         """All models on one page: one that is not on it is not there."""
-        response = await self._http.get(f"{self._root}/models?pageSize=1000", timeout=limit)
-        return response.raise_for_status()
+        return await self.exchange("GET", "models?pageSize=1000", None, limit)
+
+    async def exchange(self, method: str, path: str, body: bytes | None, limit: Timeout) -> Response:
+        """One exchange below the base URL. Raises httpx2.HTTPStatusError for an answer with an error."""
+        url = f"{self._root}/{path}"
+        request = self._http.build_request(method, url, headers=self._headers, content=body, timeout=limit)
+        return (await self._http.send(request)).raise_for_status()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -50,12 +58,12 @@ class _Call:
 
     response: Response
 
-    def __init__(self, http: AsyncClient, root: str, limit: Timeout) -> None:
-        self._http, self._root, self._limit = http, root, limit
+    def __init__(self, client: GeminiClient, limit: Timeout) -> None:
+        self._client, self._limit = client, limit
 
     async def generate_content(self, request: Any) -> Any:
-        body = MessageToDict(GenerateContentRequest.pb(request))
-        url = f"{self._root}/{quote(body.pop('model'))}:generateContent"
-        self.response = await self._http.post(url, json=body, timeout=self._limit)
-        self.response.raise_for_status()
+        fields = MessageToDict(GenerateContentRequest.pb(request))
+        path = f"{quote(fields.pop('model'))}:generateContent"
+        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        self.response = await self._client.exchange("POST", path, body, self._limit)
         return GenerateContentResponse()

@@ -182,7 +182,7 @@ class OpenAIAdapter(SdkAdapter):
         )
         if not self._is_openai:  # OPENAI_ORG_ID and OPENAI_PROJECT_ID go to OpenAI only
             client.organization = client.project = None
-        return client
+        return self._lean(client)
 
     def _body(self, request: CompletionRequest) -> Json:
         messages, schema = apply_schema(request, self._schema_form)

@@ -6,6 +6,9 @@ neither the parameters that only some models take nor what compatible servers le
 
 The anthropic and openai SDKs are built alike: their own `post` returns the raw response
 (`cast_to=httpx2.Response`). Another SDK's adapter has its own `_post` and `_get`.
+
+Two costs of these SDKs are avoided: a random key for each call, of which the number is enough, and parsing
+the same few addresses several times a call.
 """
 
 from __future__ import annotations
@@ -15,7 +18,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
+from itertools import count
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from ..config import ProviderAccess
 from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
@@ -40,7 +46,7 @@ class SdkAdapter(ABC):
     message_patterns: ClassVar[tuple[MessagePattern, ...]] = ()
     answer_keys: ClassVar[tuple[str, ...]]  # keys of the answer in the body of a 200
 
-    options: ClassVar[Json] = {}  # sent to the SDK with every call
+    options: ClassVar[Json] = {}  # given to the SDK with every call
 
     def __init__(self, access: ProviderAccess, slots: int, max_bytes: int) -> None:
         self.name = access.name
@@ -50,6 +56,7 @@ class SdkAdapter(ABC):
         self._connect_timeout_s = access.config.connect_timeout_s
         self._schema_form = access.config.api.schema_form
         self._errors = ErrorFactory(access.name, self._key)
+        self._call_keys = map(f"{uuid4()}-{{}}".format, count())
         self._client: Any = None
         self._building = asyncio.Lock()
         self._closed = False
@@ -121,6 +128,12 @@ class SdkAdapter(ABC):
 
     # -- the exchange
 
+    @staticmethod
+    def _lean(client: Any) -> Any:
+        """An SDK's client that parses each address once."""
+        client._prepare_url = cache(client._prepare_url)
+        return client
+
     async def _ready(self, request: CompletionRequest | None) -> None:
         if self._client is None:
             await self.warm_up()
@@ -141,7 +154,7 @@ class SdkAdapter(ABC):
         """One call through the SDK. Raises anything; an error's `response` is the provider's answer."""
         from httpx2 import Response
 
-        options = {**self.options, "timeout": limit}
+        options = {**self.options, "timeout": limit, "idempotency_key": next(self._call_keys)}
         return await self._client.post(self.path, body=self._body(request), cast_to=Response, options=options)
 
     async def _get(self, limit: Any) -> Any:

@@ -6,10 +6,13 @@ a refused or reset connection a timeout, anthropic a connection error.
 
 from __future__ import annotations
 
+import functools
 import ssl
+from typing import Any
 
 import aiohttp
 import httpx2
+from multidict import CIMultiDict
 
 from .connections import LONGEST_HEAD, MOST_HEADERS, Connector, Request, StaleConnection
 from .failures import CUT_OFF, NEVER_SENT, NO_ANSWER, REDIRECTED, UNREADABLE, Verdict, causes
@@ -28,7 +31,7 @@ from .network import (
 )
 
 _CONNECTIONS_TRIED = 3
-_PASSED_ON = (*WANTED_HEADERS, b"location", b"content-type")
+_PASSED_ON = (*WANTED_HEADERS, b"content-type")
 
 # A subclass stands before its base: the first match counts.
 _OURS: tuple[tuple[type[BaseException], Verdict], ...] = (
@@ -101,20 +104,19 @@ class Transport(httpx2.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """One exchange. Raises aiohttp's exceptions, and `RejectedAnswer` for what is not accepted."""
+        """One exchange, redirects within the origin included.
+
+        Raises aiohttp's exceptions, `RejectedAnswer` for what is not accepted, and httpx2.TooManyRedirects.
+        """
         url = str(request.url)
-        async with await self._answer_to(request, url) as answer:
-            if 300 <= answer.status < 400 and "Location" in answer.headers:
-                _check_redirect(answer, request, url)
-            content = await self._content(answer)
-        # Only the headers that are read: each costs httpx2 a pass or two, and a cookie that cannot be sent
-        # back would end all later calls.
-        headers = [pair for pair in answer.raw_headers if pair[0].lower().startswith(_PASSED_ON)]
-        response = httpx2.Response(
-            answer.status, headers=headers, stream=httpx2.ByteStream(content), request=request
-        )
-        response._content = content  # it has been read; reading it again would cost as much as all the rest
-        return response
+        for _ in range(REDIRECTS_FOLLOWED + 1):
+            async with await self._answer_to(request, url) as answer:
+                there = _redirect(answer, request, url)
+                content = await self._content(answer)
+            if not there:
+                return _response(answer, content, request)
+            url = there
+        raise httpx2.TooManyRedirects("redirected too often", request=request)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -126,6 +128,8 @@ class Transport(httpx2.AsyncBaseTransport):
         if self._session is None:
             self._session = self._new_session()
         content = await request.aread()
+        # Built from the bytes, since httpx2 looks through all headers for each one that aiohttp asks for.
+        headers = CIMultiDict((name.decode(), value.decode()) for name, value in request.headers.raw)
         read_s = request.extensions["timeout"]["read"]
         if read_s != self._limit.sock_read:  # nearly always the same
             self._limit = aiohttp.ClientTimeout(sock_connect=self._connect_timeout_s, sock_read=read_s)
@@ -137,7 +141,7 @@ class Transport(httpx2.AsyncBaseTransport):
                 return await self._session.request(
                     request.method,
                     url,
-                    headers=request.headers,
+                    headers=headers,
                     data=content or None,
                     allow_redirects=False,
                     timeout=limit,
@@ -178,25 +182,83 @@ class Transport(httpx2.AsyncBaseTransport):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _check_redirect(answer: aiohttp.ClientResponse, request: httpx2.Request, url: str) -> None:
-    location = answer.headers["Location"]
+def _redirect(answer: aiohttp.ClientResponse, request: httpx2.Request, url: str) -> str:
+    """Where a redirect leads, "" for another answer. Raises Redirected for one that is not followed."""
+    location = answer.headers.get("Location")
+    if location is None or not 300 <= answer.status < 400:
+        return ""
     try:
-        there = "" if has_no_host(location) else str(request.url.join(location))
+        there = "" if has_no_host(location) else str(httpx2.URL(url).join(location))
     except (httpx2.InvalidURL, ValueError):
         there = ""
     if not may_follow(answer.status, request.method, url, there):
         answer.close()
         raise Redirected(answer.status, url, there)
+    return there
 
 
-def http_client(base_url: str, slots: int, connect_timeout_s: float, max_bytes: int) -> httpx2.AsyncClient:
-    """The `http_client` for an SDK."""
-    return httpx2.AsyncClient(
-        transport=Transport(base_url, slots, connect_timeout_s, max_bytes),
-        timeout=httpx2.Timeout(None, connect=connect_timeout_s),
-        follow_redirects=True,  # those that the transport lets pass
-        max_redirects=REDIRECTS_FOLLOWED,
+def _response(answer: aiohttp.ClientResponse, content: bytes, request: httpx2.Request) -> httpx2.Response:
+    # Only the headers that are read: each costs httpx2 a pass or two, and a cookie that cannot be sent back
+    # would end all later calls.
+    headers = [pair for pair in answer.raw_headers if pair[0].lower().startswith(_PASSED_ON)]
+    response = httpx2.Response(
+        answer.status, headers=headers, stream=httpx2.ByteStream(content), request=request
     )
+    response._content = content  # it has been read; reading it again would cost as much as all the rest
+    return response
+
+
+class Client(httpx2.AsyncClient):
+    """The `http_client` of an SDK, which uses little of httpx2.
+
+    The SDK has made the headers and encoded the body, and the transport follows redirects. So nothing is
+    merged with the client's own headers, cookies and parameters, no authentication or hook runs, and an
+    address is parsed once: together a quarter of a call. aiohttp adds the headers of HTTP itself.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(transport=transport)
+        self._own_transport = transport
+
+    def build_request(  # type: ignore[override]  # what the SDKs pass
+        self,
+        method: str,
+        url: httpx2.URL | str,
+        *,
+        timeout: httpx2.Timeout,
+        headers: Any = None,
+        content: bytes | None = None,
+        **others: Any,
+    ) -> httpx2.Request:
+        """A request with these headers and this body. Raises TypeError for other parts of a request."""
+        if any(others.values()):
+            raise TypeError(f"not supported: {', '.join(name for name, value in others.items() if value)}")
+        request = httpx2.Request(
+            method,
+            _parsed(url) if isinstance(url, str) else url,
+            headers=headers,
+            stream=httpx2.ByteStream(content or b""),
+            extensions={"timeout": timeout.as_dict()},
+        )
+        request.read()
+        return request
+
+    async def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
+        """One exchange; its answer has been read. The options are those of streams and authentication."""
+        return await self._own_transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._own_transport.aclose()
+        await super().aclose()
+
+
+_parsed = functools.lru_cache(maxsize=256)(httpx2.URL)
+
+
+def http_client(base_url: str, slots: int, connect_timeout_s: float, max_bytes: int) -> Client:
+    """The `http_client` for an SDK."""
+    return Client(Transport(base_url, slots, connect_timeout_s, max_bytes))
 
 
 def timeout(total_s: float, connect_timeout_s: float) -> httpx2.Timeout:

@@ -62,9 +62,11 @@ def make_task(
         messages = with_agent_prompt(valid.turns(), valid.agent, context.settings)
     except InputError as error:
         raise InputError(error.what, line=line) from None
-    digest = content_digest(what_it_sends(valid) if identity is None else identity(valid))
+    task_id = valid.id
+    if task_id is None:
+        task_id = default_id(content_digest(what_it_sends(valid) if identity is None else identity(valid)))
     return Task(
-        id=valid.id or default_id(digest),
+        id=task_id,
         batch=context.batch,
         messages=messages,
         task_type=valid.task_type,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from ...records import NANOS_PER_USD, Attempt, Candidate, Result, Task, Usage
 from ...refusal_text import candidate_text
 from ...storable import clean
 
+_TOKEN_KINDS = tuple(field.name for field in fields(Usage))
 REPLACED = "invalid Unicode and NUL characters are replaced by U+FFFD"
 
 
@@ -99,7 +100,7 @@ def _reason_row(candidate: Candidate) -> dict[str, Any]:
 
 def usage_row(usage: Usage) -> dict[str, int]:
     """Tokens by kind."""
-    return asdict(usage)
+    return {kind: getattr(usage, kind) for kind in _TOKEN_KINDS}
 
 
 def latency_s(result: Result) -> float | None:
