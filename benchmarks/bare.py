@@ -1,120 +1,111 @@
 """The three SDKs in round-robin with nothing around them, as a client. See child.py.
 
-`transport`: `default` takes the SDKs as they come, `aiohttp` gives anthropic and openai the transport that
-this project uses. `retries` is the SDKs' own setting; google-generativeai keeps what it does by itself.
+    .bench-sdks/bin/python -P benchmarks/bare.py < spec
+
+Runs in a virtual environment of its own, with the SDKs as `pip install anthropic openai google-genai` gives
+them, so it imports nothing from here. `retries` is the SDKs' own setting.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import json
+import sys
 import time
-import warnings
+import urllib.request
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from typing import Any
 
-from .child import Record, read_spec, report, reset
-from .work import MODELS, PROVIDERS, Json, Prompt
-
-Call = Callable[[Prompt], Awaitable[Any]]
+Call = Callable[[str, int], Awaitable[Any]]
 
 
-def _anthropic(spec: Json, stack: AsyncExitStack) -> Call:
-    from anthropic import AsyncAnthropic, DefaultAioHttpClient
+def anthropic(spec: dict[str, Any]) -> Call:
+    from anthropic import AsyncAnthropic
 
-    http = DefaultAioHttpClient() if spec["transport"] == "aiohttp" else None
     client = AsyncAnthropic(
         api_key="simulated", base_url=spec["base_urls"]["anthropic"], max_retries=spec["retries"],
-        timeout=spec["timeout_s"], http_client=http,
+        timeout=spec["timeout_s"],
     )  # fmt: skip
-    stack.push_async_callback(client.close)
 
-    async def call(prompt: Prompt) -> Any:
+    async def call(text: str, max_tokens: int) -> Any:
         return await client.messages.create(
-            model=MODELS["anthropic"],
-            max_tokens=prompt.max_tokens,
-            messages=[{"role": "user", "content": prompt.text}],
+            model="claude-sonnet-5-5", max_tokens=max_tokens, messages=[{"role": "user", "content": text}]
         )
 
     return call
 
 
-def _openai(spec: Json, stack: AsyncExitStack) -> Call:
-    from openai import AsyncOpenAI, DefaultAioHttpClient
+def openai(spec: dict[str, Any]) -> Call:
+    from openai import AsyncOpenAI
 
-    http = DefaultAioHttpClient() if spec["transport"] == "aiohttp" else None
     client = AsyncOpenAI(
         api_key="simulated", base_url=spec["base_urls"]["openai"], max_retries=spec["retries"],
-        timeout=spec["timeout_s"], http_client=http,
+        timeout=spec["timeout_s"],
     )  # fmt: skip
-    stack.push_async_callback(client.close)
 
-    async def call(prompt: Prompt) -> Any:
+    async def call(text: str, max_tokens: int) -> Any:
         return await client.chat.completions.create(
-            model=MODELS["openai"],
-            max_completion_tokens=prompt.max_tokens,
-            messages=[{"role": "user", "content": prompt.text}],
+            model="gpt-6.1-terra",
+            max_completion_tokens=max_tokens,
+            messages=[{"role": "user", "content": text}],
         )
 
     return call
 
 
-def _gemini(spec: Json, stack: AsyncExitStack) -> Call:
-    warnings.simplefilter("ignore", FutureWarning)
-    import google.generativeai as genai
+def gemini(spec: dict[str, Any]) -> Call:
+    from google import genai
+    from google.genai import types
 
-    options = {"api_endpoint": spec["base_urls"]["gemini"]}
-    genai.configure(api_key="simulated", transport="rest", client_options=options)
-    model = genai.GenerativeModel(MODELS["gemini"])
-    threads = ThreadPoolExecutor(spec["in_flight"])
-    stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+    options = types.HttpOptions(
+        base_url=spec["base_urls"]["gemini"],
+        api_version="v1beta",  # all that the simulator serves
+        timeout=int(spec["timeout_s"] * 1e3),
+        retry_options=types.HttpRetryOptions(attempts=spec["retries"] + 1),
+    )
+    models = genai.Client(api_key="simulated", http_options=options).aio.models
 
-    def generate(prompt: Prompt) -> Any:
-        return model.generate_content(
-            prompt.text,
-            generation_config={"max_output_tokens": prompt.max_tokens},
-            request_options={"timeout": spec["timeout_s"]},
-        )
-
-    async def call(prompt: Prompt) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(threads, generate, prompt)
+    async def call(text: str, max_tokens: int) -> Any:
+        config = types.GenerateContentConfig(max_output_tokens=max_tokens)
+        return await models.generate_content(model="gemini-3.8-flash", contents=text, config=config)
 
     return call
 
 
-async def _run(spec: Json) -> None:
-    record = Record()
-    room = asyncio.Semaphore(spec["in_flight"])
+async def run(spec: dict[str, Any]) -> None:
+    slots = asyncio.Semaphore(spec["in_flight"])
     arrivals = spec.get("arrivals_s")
-    async with AsyncExitStack() as stack:
-        calls = [build(spec, stack) for build in (_anthropic, _openai, _gemini)]
+    finished: list[tuple[float, float, bool]] = []
+    calls = [build(spec) for build in (anthropic, openai, gemini)]
+    if arrivals is not None:
+        reset(spec["control_url"])
+    started_at, start = time.time(), time.monotonic()
+
+    async def one(number: int, text: str, max_tokens: int) -> None:
         if arrivals is not None:
-            reset(spec["control_url"])
-        started_at, start = time.time(), time.monotonic()
+            await asyncio.sleep(max(0.0, start + arrivals[number] - time.monotonic()))
+        began = time.monotonic()
+        async with slots:
+            try:
+                await calls[number % len(calls)](text, max_tokens)
+                ok = True
+            except Exception:  # noqa: BLE001 - whatever an SDK raises, this client has lost the task
+                ok = False
+        finished.append((time.time(), time.monotonic() - began, ok))
 
-        async def one(number: int, prompt: Prompt) -> None:
-            if arrivals is not None:
-                await asyncio.sleep(max(0.0, start + arrivals[number] - time.monotonic()))
-            began = time.monotonic()
-            async with room:
-                try:
-                    await calls[number % len(PROVIDERS)](prompt)
-                    ok = True
-                except Exception:  # noqa: BLE001 - whatever an SDK raises, this client has lost the task
-                    ok = False
-            record.note(time.monotonic() - began, ok=ok)
-            record.mark()
-
-        await asyncio.gather(*(one(i, prompt) for i, prompt in enumerate(spec["prompts"])))
-    report(record, first_call_at=started_at, started_at=started_at)
+    await asyncio.gather(*(one(i, *prompt) for i, prompt in enumerate(spec["prompts"])))
+    found = {"finished": finished, "first_call_at": started_at, "started_at": started_at}
+    sys.stdout.write("\n" + json.dumps(found) + "\n")
+    sys.stdout.flush()
 
 
-def main() -> None:
-    logging.disable(logging.WARNING)
-    asyncio.run(_run(read_spec()))
+def reset(control_url: str) -> None:
+    """The simulator's clock to 0: its schedule of faults begins now."""
+    request = urllib.request.Request(f"{control_url}/reset", b"{}", method="POST")  # noqa: S310 - ours
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=10):
+        pass
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(run(json.loads(sys.stdin.read())))

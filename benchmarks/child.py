@@ -1,10 +1,10 @@
 """Clients run as child processes: what they get on standard input and what they print is one JSON object.
 
     in   {"base_urls": {...}, "prompts": [[text, max_tokens], ...], "arrivals_s": [...] | null, ...}
-    out  {"first_call_at": s, "finished": [[at, latency_s, ok], ...], "cpu": [[tasks, cpu_s], ...], ...}
+    out  {"first_call_at": s, "finished": [[at, latency_s, ok], ...], ...}
 
 With `arrivals_s` the tasks come at these seconds after the simulator's clock was set to 0, at `started_at`.
-Moments are epoch seconds. `cpu` is the process's own processor time when that many tasks were finished.
+Moments are epoch seconds. `run_client` adds `cpu_s`, the processor time from the child's start to its end.
 A child has a time limit and is killed when it is over, or when anything here goes wrong.
 """
 
@@ -39,6 +39,7 @@ def run_client(
     """Run `client` (a module of this package, or a script's path) to its end."""
     how = ["-P", client] if client.endswith(".py") else ["-m", client]
     command = [python or sys.executable, *how]
+    before_s = children_cpu_s()
     given = json.dumps({**spec, "prompts": [[p.text, p.max_tokens] for p in inputs]})
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         child = subprocess.Popen(
@@ -58,16 +59,25 @@ def run_client(
                 f"{client} ended with {child.returncode}: {errors.read()[-_TAIL_CHARS:].strip()}"
             )
     found: Json = json.loads(output.strip().splitlines()[-1])
-    return found
+    return found | {"cpu_s": children_cpu_s() - before_s}
+
+
+def children_cpu_s() -> float:
+    """Processor time, user and system, of all child processes that have ended, and of theirs."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def environment() -> dict[str, str]:
-    """This environment without keys, addresses and proxies: every call goes to this machine."""
-    proxies = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+    """This environment without keys, addresses and proxies: every call goes to this machine.
+
+    Compiled modules are kept, as they are for a user: otherwise each start compiles them again.
+    """
+    dropped = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "PYTHONDONTWRITEBYTECODE"}
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.upper().endswith(("_API_KEY", "_BASE_URL")) and name.upper() not in proxies
+        if not name.upper().endswith(("_API_KEY", "_BASE_URL")) and name.upper() not in dropped
     }
 
 
@@ -79,14 +89,9 @@ class Record:
 
     def __init__(self) -> None:
         self.finished: list[tuple[float, float, bool]] = []
-        self.cpu: list[tuple[int, float]] = []
 
     def note(self, latency_s: float, *, ok: bool) -> None:
         self.finished.append((time.time(), latency_s, ok))
-
-    def mark(self) -> None:
-        """So many tasks have taken so much processor time, all threads of this process."""
-        self.cpu.append((len(self.finished), time.process_time()))
 
 
 def read_spec() -> Json:
@@ -105,7 +110,7 @@ def reset(control_url: str) -> None:
 
 def report(record: Record, **more: Any) -> None:
     """The one line of output."""
-    sys.stdout.write(json.dumps({"finished": record.finished, "cpu": record.cpu, **more}) + "\n")
+    sys.stdout.write(json.dumps({"finished": record.finished, **more}) + "\n")
     sys.stdout.flush()
 
 
@@ -121,16 +126,6 @@ def makespan_s(run: Json) -> float:
 def lost(run: Json) -> int:
     """Tasks that got no answer."""
     return sum(not ok for _, _, ok in run["finished"])
-
-
-def cpu_ms_per_task(run: Json, in_flight: int) -> float:
-    """From the first finished task to the one after which no call is begun any more.
-
-    At both ends as many are in flight, so nothing half done is counted on one side only.
-    """
-    (first, cpu_from), *_ = run["cpu"]
-    last, cpu_to = next(mark for mark in run["cpu"] if mark[0] >= len(run["finished"]) - in_flight)
-    return float((cpu_to - cpu_from) / (last - first)) * 1e3
 
 
 def quantile(values: Sequence[float], q: float) -> float:

@@ -68,11 +68,12 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
 def _clients() -> list[tuple[str, str, Json]]:
     found: list[tuple[str, str, Json]] = [
         ("this project", "benchmarks.pool", {}),
-        ("bare SDKs, 2 retries", "benchmarks.bare", {}),
     ]
-    if peers.litellm_python():
-        name = f"LiteLLM {peers.litellm_version()}, simple-shuffle"
-        found.append((name, peers.SCRIPT, {"strategy": "simple-shuffle"}))
+    if peers.SDKS.python:
+        found.append(("bare SDKs, 2 retries", peers.SDKS.script, {}))
+    if peers.LITELLM.python:
+        name = f"LiteLLM {peers.LITELLM.version}, simple-shuffle"
+        found.append((name, peers.LITELLM.script, {"strategy": "simple-shuffle"}))
     return found
 
 
@@ -116,7 +117,7 @@ def _in_turn(failing: Sequence[str], runs: int) -> Table:
         f"the first {DETECTION_S:g} s of a silence, before it can be known. Longest gap: the longest "
         "time without an answered task."
     )
-    if not peers.litellm_python():
+    if not peers.all_installed():
         table.notes.append(peers.MISSING)
     return table
 
@@ -204,11 +205,10 @@ def _once(module: str, more: Json, schedule: Json, arrivals: Sequence[float]) ->
             "arrivals_s": list(arrivals),
             "in_flight": 1000,
             "retries": 2,
-            "transport": "default",
             "timeout_s": TIMEOUT_S,
             **more,
         }
-        python = peers.litellm_python() if module == peers.SCRIPT else None
+        python = peers.python_for(module)
         found = run_client(
             module, spec, prompts(len(arrivals)), timeout_s=120 + 3 * arrivals[-1], python=python
         )

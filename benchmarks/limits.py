@@ -107,11 +107,13 @@ def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
 
 
 def _peers() -> list[Client]:
-    found = [Client("bare SDKs, 2 retries", "benchmarks.bare")]
-    if peers.litellm_python():
-        name = f"LiteLLM {peers.litellm_version()}"
-        found.append(Client(name, peers.SCRIPT))
-        found.append(Client(f"{name}, retried until answered", peers.SCRIPT, {"again": True}))
+    found = []
+    if peers.SDKS.python:
+        found.append(Client("bare SDKs, 2 retries", peers.SDKS.script))
+    if peers.LITELLM.python:
+        name = f"LiteLLM {peers.LITELLM.version}"
+        found.append(Client(name, peers.LITELLM.script))
+        found.append(Client(f"{name}, retried until answered", peers.LITELLM.script, {"again": True}))
     return found
 
 
@@ -123,7 +125,7 @@ def _notes() -> list[str]:
         "Peers: round-robin over the bare SDKs, and litellm.Router (usage-based-routing-v2, with rpm and "
         "tpm), 64 in flight.",
     ]
-    if not peers.litellm_python():
+    if not peers.all_installed():
         found.append(peers.MISSING)
     return found
 
@@ -185,11 +187,10 @@ def _once(scenario: Scenario, client: Client, inputs: Sequence[Prompt]) -> _Outc
             "limits": scenario.configured,
             "in_flight": IN_FLIGHT,
             "retries": 2,
-            "transport": "default",
             "timeout_s": 60,
             **(client.more or {}),
         }
-        python = peers.litellm_python() if client.module == peers.SCRIPT else None
+        python = peers.python_for(client.module)
         try:
             found = run_client(client.module, spec, inputs, timeout_s=60 + len(inputs) / 2, python=python)
         finally:

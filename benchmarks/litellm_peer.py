@@ -61,7 +61,6 @@ async def run(spec: dict[str, Any]) -> None:
     arrivals = spec.get("arrivals_s")
     dice = random.Random(1)
     finished: list[tuple[float, float, bool]] = []
-    cpu: list[tuple[int, float]] = []
     problems: dict[str, int] = {}
     if arrivals is not None:
         reset(spec["control_url"])
@@ -88,13 +87,11 @@ async def run(spec: dict[str, Any]) -> None:
         async with slots:
             ok = await call(text, max_tokens)
         finished.append((time.time(), time.monotonic() - began, ok))
-        cpu.append((len(finished), time.process_time()))
 
     await asyncio.gather(*(one(i, *prompt) for i, prompt in enumerate(spec["prompts"])))
     common = sorted(problems.items(), key=lambda item: -item[1])[:5]
     found = {
         "finished": finished,
-        "cpu": cpu,
         "first_call_at": started_at,
         "started_at": started_at,
         "problems": common,

@@ -1,6 +1,6 @@
-"""LiteLLM beside us: it pins other versions of the SDKs, so it gets a virtual environment of its own.
+"""What others use, beside us. Each peer has a virtual environment of its own, with its own versions.
 
-python -m benchmarks.peers --install     # makes .bench-litellm, once; needs a package registry
+python -m benchmarks.peers --install     # makes both, once; needs a package registry
 """
 
 from __future__ import annotations
@@ -9,48 +9,71 @@ import argparse
 import subprocess
 import sys
 import venv
+from dataclasses import dataclass
 
 from .child import ROOT
 
-FOLDER = ROOT / ".bench-litellm"
-SCRIPT = "benchmarks/litellm_peer.py"
-PACKAGE = "litellm>=1.106,<2"
 MISSING = (
-    "LiteLLM is not installed, so its rows are left out: `python -m benchmarks.peers --install` adds it."
+    "Rows of peers that are not installed are left out: `python -m benchmarks.peers --install` adds them."
 )
 
 
-def litellm_python() -> str | None:
-    """The interpreter of LiteLLM's environment, None where there is none."""
-    for place in ("bin/python", "Scripts/python.exe"):
-        if (FOLDER / place).exists():
-            return str(FOLDER / place)
-    return None
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A client that runs as a script in an environment with `packages`, the first of which names it."""
+
+    folder: str
+    script: str
+    packages: tuple[str, ...]
+
+    @property
+    def python(self) -> str | None:
+        """The interpreter of its environment, None where there is none."""
+        places = (ROOT / self.folder / place for place in ("bin/python", "Scripts/python.exe"))
+        return next((str(place) for place in places if place.exists()), None)
+
+    @property
+    def version(self) -> str:
+        """The installed version of its first package."""
+        if self.python is None:
+            return "missing"
+        name = self.packages[0].partition(">")[0]
+        code = f"from importlib.metadata import version; print(version({name!r}))"
+        done = subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    def install(self) -> None:
+        """Make the environment and install the packages into it."""
+        venv.create(ROOT / self.folder, with_pip=True)
+        (ROOT / self.folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        assert self.python is not None
+        subprocess.run([self.python, "-m", "pip", "install", "--quiet", *self.packages], check=True)
 
 
-def litellm_version() -> str:
-    python = litellm_python()
-    if python is None:
-        return "missing"
-    code = "from importlib.metadata import version; print(version('litellm'))"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+SDKS = Peer(
+    ".bench-sdks", "benchmarks/bare.py", ("anthropic>=2.14,<3", "openai>=3.57,<4", "google-genai>=3.6,<4")
+)
+LITELLM = Peer(".bench-litellm", "benchmarks/litellm_peer.py", ("litellm>=1.106,<2",))
+PEERS = (SDKS, LITELLM)
 
 
-def install() -> None:
-    """Make the environment and install the package into it."""
-    venv.create(FOLDER, with_pip=True)
-    (FOLDER / ".gitignore").write_text("*\n", encoding="utf-8")
-    python = litellm_python()
-    assert python is not None
-    subprocess.run([python, "-m", "pip", "install", "--quiet", PACKAGE], check=True)
+def python_for(client: str) -> str | None:
+    """The interpreter for a peer's script; None for a client of this project."""
+    return next((peer.python for peer in PEERS if peer.script == client), None)
+
+
+def all_installed() -> bool:
+    return all(peer.python for peer in PEERS)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("--install", action="store_true", help="make .bench-litellm with LiteLLM in it")
+    parser.add_argument("--install", action="store_true", help="make the environments of all peers")
     if parser.parse_args().install:
-        install()
-    print(f"litellm: {litellm_version()}")
+        for peer in PEERS:
+            peer.install()
+    for peer in PEERS:
+        print(f"{peer.packages[0]}: {peer.version}")
     return 0
 
 

@@ -9,31 +9,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from src.simulator import SimulatorProcess
 
-from .child import ROOT, ClientFailed
+from .child import ClientFailed
+from .command import Command
 from .limits import REQUESTS, TOKENS
 from .table import Table, verdict
-from .work import PROVIDERS, Json, folder, simulator
+from .work import Json, folder, simulator
 
 ROWS, TRIED = 1_000, 500
 QUICK_ROWS, QUICK_TRIED = 250, 250
 COST_WITHIN, TIME_WITHIN = 0.05, 0.10
-TIMEOUT_S = 600.0
 TYPES = ("general", "code_generation", "creative_writing", "research", "analysis")
-KEYS = {
-    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
-    "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
-    "gemini": ("GOOGLE_API_KEY", "GEMINI_BASE_URL"),
-}
 _WORDS = ("river", "winter", "engine", "letter", "market", "garden", "signal", "window", "harbour", "paper")
 
 
@@ -87,7 +78,8 @@ def _said_and_was(limits: Mapping[str, Json], rows: int, tried: int, *, seed: in
     """(what `plan --json` says, the summary of `run --json`)."""
     config = simulator({name: {"limits": dict(own)} for name, own in limits.items()})
     with SimulatorProcess.start(config) as sim, folder() as path:
-        command = _Command(path, sim, limits)
+        tables = {f"providers.{name}.limits": own for name, own in limits.items()}
+        command = Command(path, sim, tables)
         before, file = (
             _write(path / "before.jsonl", tried, 2 * seed),
             _write(path / "rows.jsonl", rows, 2 * seed + 1),
@@ -100,38 +92,6 @@ def _said_and_was(limits: Mapping[str, Json], rows: int, tried: int, *, seed: in
     if was["answered"] != rows:
         raise ClientFailed(f"{was['answered']} of {rows} rows were answered")
     return plan, was
-
-
-class _Command:
-    """The command line over a state of its own, live, with the simulator behind its base URLs."""
-
-    def __init__(self, path: Path, sim: SimulatorProcess, limits: Mapping[str, Json]) -> None:
-        self._path = path
-        self._settings = path / "limits.toml"
-        tables = [_toml(f"providers.{name}.limits", own) for name, own in limits.items()]
-        self._settings.write_text("".join(tables), encoding="utf-8")
-        self._environ = {
-            k: v for k, v in os.environ.items() if not k.upper().endswith(("_PROXY", "_API_KEY"))
-        }
-        for name in PROVIDERS:
-            key, url = KEYS[name]
-            self._environ |= {key: "no-key", url: sim.base_urls[name]}
-
-    def __call__(self, *arguments: str | Path) -> Json:
-        """Its standard output as JSON. Raises ClientFailed."""
-        shared: list[str | Path] = ["--config", self._settings, "--state-dir", self._path / "state"]
-        done = subprocess.run(
-            [sys.executable, ROOT / "real_agent_orchestrator.py", *shared, *arguments],
-            cwd=self._path, env=self._environ, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise ClientFailed(f"{arguments[0]} ended with {done.returncode}: {done.stderr[-2_000:]}")
-        found: Json = json.loads(done.stdout)
-        return found
-
-
-def _toml(name: str, values: Mapping[str, Any]) -> str:
-    return f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in values.items())
 
 
 def _write(path: Path, count: int, seed: int) -> Path:

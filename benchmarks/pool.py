@@ -41,16 +41,13 @@ class Client:
             OrchestratorOptions(batch=BATCH, on_result=self._note),
         )  # fmt: skip
         arrivals = self._spec.get("arrivals_s")
-        cpu_before = time.process_time()
         if arrivals is None:
             now = self._clock.now()
             tasks = (as_task(i, prompt) for i, prompt in enumerate(self._spec["prompts"]))
             self._store.intake.add_tasks(tasks, now=now)
-            intake_s = time.process_time() - cpu_before
             self._submitted_at = dict.fromkeys((as_id(i) for i in range(len(self._spec["prompts"]))), now)
             await self._pool.run(until_done=True)
         else:
-            intake_s = 0.0
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pool.run(until_done=False))
                 group.create_task(self._submit(arrivals))
@@ -60,7 +57,6 @@ class Client:
             first_call_at=min((at for _, at, _, _ in self._attempts), default=0.0),
             attempts=self._attempts,
             started_at=self._started_at,
-            intake_cpu_s=intake_s,
             peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             problems=self._problems[:5],
         )
@@ -86,7 +82,6 @@ class Client:
             self._attempts += self._calls_of(result)
             if not ok:
                 self._problems.append(f"{result.task.id}: {result.status}: {result.error}"[:500])
-        self._record.mark()
         if self._spec.get("arrivals_s") is not None and len(self._record.finished) == len(
             self._spec["prompts"]
         ):
