@@ -8,6 +8,7 @@ fairness      a batch of 10,000 is waiting when one of 1,000 comes: what each ge
 
 from __future__ import annotations
 
+import gc
 import heapq
 import itertools
 import random
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from src.entry import GARBAGE_THRESHOLD
 from src.records import Completion, FinishReason, LimitReport, Message, Placement, Task, Usage
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.scheduler import Scheduler
@@ -28,7 +30,7 @@ from .table import NOT_JUDGED, Table, verdict
 from .work import PROVIDERS, Json, agents, limit_settings, settings_with
 
 START = 1_795_000_000.0
-MEDIAN_US, MORE_WAITING, TASK_US = 50.0, 1.2, 300.0
+MEDIAN_US, P99_US, MORE_WAITING, TASK_US = 40.0, 150.0, 1.2, 300.0
 MANY, FEW = 100_000, 100
 TURNS = 20
 TYPES = ("general", "code_generation", "creative_writing", "research", "analysis")
@@ -38,6 +40,7 @@ _TEXTS = ["x" * length for length in (180, 400, 700, 1_200, 1_900, 3_200, 6_400)
 def run(*, quick: bool = False, runs: int | None = None) -> list[Table]:
     """Two tables: decisions, and virtual time."""
     repeats = runs or (3 if quick else 5)
+    gc.set_threshold(GARBAGE_THRESHOLD)  # as in the programs
     return [_decisions(2_000 if quick else 10_000, repeats), _virtual(100_000 if quick else 1_000_000)]
 
 
@@ -169,12 +172,12 @@ def _decisions(rounds: int, repeats: int) -> Table:
         few, many = _measured(settings, latency_s, typed, rounds, repeats)
         for waiting, costs in ((FEW, few), (MANY, many)):
             median = middle([quantile(c.each_us, 0.5) for c in costs])
+            p99 = middle([quantile(c.each_us, 0.99) for c in costs])
             judged = waiting == FEW and not typed
             table.add(
-                name, f"{waiting:,}", f"median <= {MEDIAN_US:g} us" if judged else "", f"{median:.0f} us",
-                f"{middle([quantile(c.each_us, 0.99) for c in costs]):.0f} us",
-                f"{middle([c.all_us / c.tasks for c in costs]):.0f} us",
-                verdict(median <= MEDIAN_US) if judged else NOT_JUDGED,
+                name, f"{waiting:,}", f"median <= {MEDIAN_US:g} us, p99 <= {P99_US:g} us" if judged else "",
+                f"{median:.0f} us", f"{p99:.0f} us", f"{middle([c.all_us / c.tasks for c in costs]):.0f} us",
+                verdict(median <= MEDIAN_US, p99 <= P99_US) if judged else NOT_JUDGED,
             )  # fmt: skip
         pairs = list(zip(few, many, strict=True))
         more = middle([quantile(b.each_us, 0.5) / quantile(a.each_us, 0.5) for a, b in pairs])

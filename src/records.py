@@ -353,6 +353,8 @@ class Result:
     def usage(self) -> Usage:
         """All tokens, those of failed attempts included: what `cost_usd` pays for."""
         used = [attempt.usage for attempt in self.attempts]
+        if len(used) == 1:
+            return used[0]
         return Usage(
             input_tokens=sum(u.input_tokens for u in used),
             cache_read_tokens=sum(u.cache_read_tokens for u in used),

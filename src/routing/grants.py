@@ -130,13 +130,12 @@ class Grants:
         last = agents.get(last_name)
         if last is not None and last.in_flight < last.slots:
             return last
-        best, best_rank = next(iter(agents.values())), (-1, -1)
+        best, best_fit, most_free = next(iter(agents.values())), -1, 0
         for agent in agents.values():
             free = agent.slots - agent.in_flight
             if free <= 0:
                 continue
-            special = task.task_type in agent.task_types
-            rank = (2 * special + (agent.home == provider.name), free)
-            if rank > best_rank:
-                best, best_rank = agent, rank
+            fit = 2 * (task.task_type in agent.task_types) + (agent.home == provider.name)
+            if fit > best_fit or (fit == best_fit and free > most_free):
+                best, best_fit, most_free = agent, fit, free
         return best

@@ -40,7 +40,8 @@ class Outputs:
         """Learn from one answer."""
         self._lengths.append(tokens)
         self._new += 1
-        self._refresh()
+        if (self.p90 is None or self._new >= _REFRESH) and len(self._lengths) >= _ENOUGH:
+            self._refresh()
 
     @property
     def newest(self) -> list[int]:
@@ -48,11 +49,10 @@ class Outputs:
         return list(self._lengths)
 
     def _refresh(self) -> None:
-        if len(self._lengths) >= _ENOUGH and (self.p90 is None or self._new >= _REFRESH):
-            ordered = sorted(self._lengths)
-            self.p90 = ordered[int(0.9 * (len(ordered) - 1))]
-            self._means.clear()
-            self._new = 0
+        ordered = sorted(self._lengths)
+        self.p90 = ordered[int(0.9 * (len(ordered) - 1))]
+        self._means.clear()
+        self._new = 0
 
     def mean(self, max_tokens: int) -> float:
         """The mean length of answers cut off at `max_tokens`, in tokens."""
