@@ -8,15 +8,12 @@ a submitter is the orchestrator's own.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 
 from ..core.store import CallSums
 from ..core.store.histogram import upper_bounds_s
@@ -33,9 +30,7 @@ if TYPE_CHECKING:
 
 metrics = Blueprint("metrics", __name__)
 TEXT_FRESH_S = 1.0
-RECENT_S = 3600.0  # sums of minutes before that are read again only every `SETTLED_FRESH_S`
-SETTLED_FRESH_S = 900.0
-FAR_FUTURE = 1e11  # epoch seconds
+END_OF_TIME = 1_000_000 * 86_400.0  # epoch seconds, at midnight: the store then adds up days
 OTHER = "other"
 BUCKET_EVERY = 2  # bins of the store's histogram
 _OPEN_STATES = frozenset({ProviderCondition.OPEN, ProviderCondition.HALF_OPEN})
@@ -52,53 +47,28 @@ def scrape() -> Response:
     encode = openmetrics.exposition.generate_latest if wants_open else exposition.generate_latest
     kind = openmetrics.exposition.CONTENT_TYPE_LATEST if wants_open else exposition.CONTENT_TYPE_PLAIN_0_0_4
     context: AppContext = app_context()
-    collector = Collector(context, current_app.extensions.setdefault("call_totals", CallTotals()))
-    text = context.cache.get(f"metrics {wants_open}", lambda: encode(collector), TEXT_FRESH_S)
+    text = context.cache.get(f"metrics {wants_open}", lambda: encode(Collector(context)), TEXT_FRESH_S)
     return Response(text, content_type=kind)
 
 
-@dataclass
-class CallTotals:
-    """The sums of all calls since the database was created, by provider, model and submitter.
-
-    Minutes older than an hour hardly ever change, so their sums are kept for a while. As sums only grow, the
-    totals never go down.
-    """
-
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _settled: dict[Key, CallSums] = field(default_factory=dict)
-    _settled_to: float = 0.0  # epoch seconds
-    _read_at: float = -SETTLED_FRESH_S  # monotonic
-
-    def read(self, context: AppContext) -> dict[Key, CallSums]:
-        """The totals now."""
-        with self._lock:
-            if time.monotonic() - self._read_at >= SETTLED_FRESH_S:
-                self._settled_to = (context.now() - RECENT_S) // 60 * 60
-                self._settled = _sums(context, 0.0, self._settled_to)
-                self._read_at = time.monotonic()
-            found = dict(self._settled)
-            for key, sums in _sums(context, self._settled_to, FAR_FUTURE).items():
-                found[key] = found[key] + sums if key in found else sums
-            return found
-
-
-def _sums(context: AppContext, start: float, end: float) -> dict[Key, CallSums]:
-    rows = context.store.reports.usage(start, end, ("provider", "model", "submitter"))
+def _totals(context: AppContext) -> dict[Key, CallSums]:
+    """The sums of all calls since the database was created."""
+    rows = context.store.reports.usage(0.0, END_OF_TIME, ("provider", "model", "submitter"))
     return {(str(row.key[0]), str(row.key[1]), str(row.key[2])): row.sums for row in rows}
 
 
 class Collector:
     """All metrics at the moment of `collect`. It belongs to no registry."""
 
-    def __init__(self, context: AppContext, totals: CallTotals) -> None:
-        self._context, self._totals = context, totals
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, as prometheus_client expects them. Raises StoreError."""
         context = self._context
-        sums, view = self._totals.read(context), pool_view(context)
+        sums, view = _totals(context), pool_view(context)
         yield from _calls(context, sums)
+        yield _waits(context)
         yield from _costs(context, sums)
         yield from _tasks(context, view)
         yield from _budgets(context)
@@ -129,6 +99,17 @@ def _calls(context: AppContext, sums: dict[Key, CallSums]) -> Iterator[Metric]:
             durations.add_metric([provider, model], _buckets(each.histogram), each.latency_us / 1e6)
     yield calls
     yield durations
+
+
+def _waits(context: AppContext) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily
+
+    found = context.store.reports.queue_waits()
+    waits = HistogramMetricFamily(
+        "orchestrator_queue_wait_seconds", "Time from the submission of a task to its first call."
+    )
+    waits.add_metric([], _buckets(found.histogram), found.wait_us / 1e6)
+    return waits
 
 
 def _buckets(histogram: tuple[int, ...]) -> list[tuple[str, float]]:

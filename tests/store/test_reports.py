@@ -215,3 +215,24 @@ def _by_key(rows: list[UsageRow], group_by: tuple[GroupBy, ...]) -> dict[tuple[A
         key = tuple(named[name] for name in group_by)
         sums[key] = sums.get(key, 0) + row.sums.cost_nanos
     return sums
+
+
+def test_the_wait_for_the_first_call_is_counted_once_a_task(store: Store) -> None:
+    first, second = with_claims(store, *tasks(2))
+    store.queue.record_attempts("me", [(first, an_attempt(1, Outcome.FAILED, started_at=NOW + 0.5))])
+    later = an_attempt(2, started_at=NOW + 90)
+    store.queue.finish("me", [a_result(first, an_attempt(1, Outcome.FAILED, started_at=NOW + 0.5), later)])
+    store.queue.finish("me", [a_result(second, an_attempt(1, started_at=NOW + 40))])
+    waits = store.reports.queue_waits()
+    assert (waits.waits, waits.wait_us) == (2, 40_500_000)
+    assert waits.histogram[bin_of(0.5)] == waits.histogram[bin_of(40.0)] == 1
+    assert sum(waits.histogram) == 2
+
+    store.admin.retry("b", [first.id], now=NOW + 100)
+    store.queue.claim("me", 1, now=NOW + 100)
+    store.queue.finish("me", [a_result(first, an_attempt(1, started_at=NOW + 500))])
+    assert store.reports.queue_waits() == waits, "a retry is no first call"
+
+
+def test_a_store_without_calls_has_no_waits(store: Store) -> None:
+    assert store.reports.queue_waits().waits == 0

@@ -39,6 +39,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 LABELS = {
     "orchestrator_calls": {"provider", "model", "outcome"},
     "orchestrator_call_duration_seconds": {"provider", "model", "le"},
+    "orchestrator_queue_wait_seconds": {"le"},
     "orchestrator_cost_usd": {"provider", "model", "submitter"},
     "orchestrator_uncertain_cost_usd": {"provider"},
     "orchestrator_tasks_waiting": {"reason"},
@@ -136,6 +137,9 @@ def test_the_figures_are_those_of_the_store(client: FlaskClient, store: Store) -
     assert value(found, f"{seconds}_count", **of_model) == sums.ok > 0
     assert value(found, f"{seconds}_bucket", le="+Inf", **of_model) == sums.ok
     assert value(found, f"{seconds}_sum", **of_model) == pytest.approx(sums.latency_us / 1e6)
+    waits = store.reports.queue_waits()
+    assert value(found, "orchestrator_queue_wait_seconds_count") == waits.waits == 9
+    assert value(found, "orchestrator_queue_wait_seconds_sum") == pytest.approx(waits.wait_us / 1e6)
     assert total(found, "orchestrator_tasks_waiting") == store.reports.task_counts()[TaskStatus.QUEUED] > 0
 
 
@@ -228,7 +232,6 @@ def test_counters_never_go_down(client: FlaskClient, store: Store, filled: Fille
 
     def pass_time() -> None:
         clock.advance(4_000)
-        client.application.extensions["call_totals"]._read_at = float("-inf")
 
     steps = {
         "a call": lambda: book(store, filled, "one-more", answered(filled)),
@@ -279,6 +282,8 @@ def test_real_calls_are_counted(stack: Stack) -> None:
         assert total(after, "orchestrator_calls_total", provider=provider, outcome="ok") == answers
         assert total(after, "orchestrator_call_duration_seconds_count", provider=provider) == answers
     assert total(after, "orchestrator_cost_usd_total", submitter="local") > 0
+    assert value(after, "orchestrator_queue_wait_seconds_count") == 30
+    assert 0 < value(after, "orchestrator_queue_wait_seconds_sum") < 30 * 60
     assert value(after, "orchestrator_running") == 1
     stack.simulator.patch("openai", {"faults": {"outage": 1.0}})
     stack.answer(30, "without")

@@ -13,7 +13,9 @@ from . import schema
 from .codec import attempt_columns
 from .database import Database
 from .identifiers import TaskStream
-from .rollups import CallRollups
+from .rollups import WAIT_SUMS, CallRollups, Rollup, add_wait
+
+DAY_S = 86_400
 
 
 @dataclass(slots=True)
@@ -22,6 +24,7 @@ class ClaimedTask:
 
     row: int
     stream: TaskStream
+    created_at: float
     attempts: int
     cost_nanos: int
     unknown_cost_calls: int
@@ -34,6 +37,7 @@ class Ledger:
     def __init__(self) -> None:
         self._rows: list[tuple[Any, ...]] = []
         self._calls = CallRollups()
+        self._waits = Rollup(schema.queue_waits, WAIT_SUMS)
 
     def book(self, task: ClaimedTask, attempts: Iterable[Attempt]) -> None:
         """Add the `attempts` that are not stored yet."""
@@ -42,6 +46,8 @@ class Ledger:
             if identity in task.stored:
                 continue
             task.stored.add(identity)
+            if not task.attempts:
+                self._book_wait(attempt.started_at, task.created_at)
             task.attempts += 1
             if attempt.cost_nanos is None:
                 task.unknown_cost_calls += 1
@@ -50,7 +56,12 @@ class Ledger:
             self._rows.append((task.row, task.attempts, *attempt_columns(attempt)))
             self._calls.book(attempt, task.stream.batch_id, task.stream.task_type, task.stream.submitter)
 
+    def _book_wait(self, called_at: float, created_at: float) -> None:
+        """Add the time until the first call of a task's life, to the day of that call."""
+        add_wait(self._waits.row((int(called_at // DAY_S),)), max(0.0, called_at - created_at))
+
     def write(self, database: Database, connection: sa.Connection) -> None:
         """Insert the rows and add to the sums."""
         database.inserting(schema.attempts).many(connection, self._rows)
         self._calls.write(database, connection)
+        self._waits.write(database, connection)

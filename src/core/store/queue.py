@@ -73,7 +73,15 @@ def _update_one(names: Sequence[str]) -> sa.Update:
 _FINISH = _update_one(_FINISH_NAMES)
 _BOOK = _update_one(_BOOK_NAMES)
 _CLAIMED = (
-    sa.select(_T.task_row, _T.id, _T.stream_id, _T.attempts, _T.cost_nanos, _T.unknown_cost_calls)
+    sa.select(
+        _T.task_row,
+        _T.id,
+        _T.stream_id,
+        _T.created_at,
+        _T.attempts,
+        _T.cost_nanos,
+        _T.unknown_cost_calls,
+    )
     .where(_T.task_row.in_(bindparam("rows", expanding=True)), IS_RUNNING, _T.claimed_by == bindparam("me"))
     .with_for_update()
 )
@@ -278,7 +286,12 @@ class Queue:
         for row in connection.execute(_CLAIMED, {"rows": rows, "me": orchestrator_id}):
             stream = self._ids.stream_by_id(row.stream_id)
             found[stream.batch, row.id] = ClaimedTask(
-                row.task_row, stream, row.attempts, row.cost_nanos, row.unknown_cost_calls
+                row.task_row,
+                stream,
+                row.created_at,
+                row.attempts,
+                row.cost_nanos,
+                row.unknown_cost_calls,
             )
         self._add_stored(connection, {mine.row: mine for mine in found.values() if mine.attempts})
         return found

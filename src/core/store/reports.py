@@ -17,10 +17,10 @@ from .database import Database
 from .identifiers import Identifiers
 from .loading import Loader, task_counts
 from .reconnecting import reconnecting
-from .rollups import CALL_SUMS, MINUTES_A_DAY, sums_of
+from .rollups import CALL_SUMS, MINUTES_A_DAY, WAIT_SUMS, sums_of
 from .rows import BatchRow, PromptSize
 from .schema import IS_QUEUED, IS_RUNNING, RUNS_ITSELF
-from .sums import CallSums, Summary, TaskSums, UsageRow
+from .sums import CallSums, Summary, TaskSums, UsageRow, WaitSums
 
 GroupBy = Literal["provider", "model", "task_type", "submitter", "minute", "hour", "day"]
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
@@ -70,6 +70,14 @@ class Reports:
         with self._database.reading() as connection:
             rows = connection.execute(query, bounds).all()
         return [UsageRow(tuple(row[: len(group_by)]), CallSums(**sums_of(row))) for row in rows]
+
+    def queue_waits(self) -> WaitSums:
+        """How long tasks waited for their first call, since the database was created or migrated to this."""
+        w = schema.queue_waits.c
+        sums = [sa.func.coalesce(sa.func.sum(w[name]), 0) for name in WAIT_SUMS]
+        with self._database.reading() as connection:
+            waits, wait_us, *histogram = map(int, connection.execute(sa.select(*sums)).one())
+        return WaitSums(waits, wait_us, tuple(histogram))
 
     def summary(self, batch: str | None = None) -> Summary:
         """The totals of one batch, or of all batches since the database was created."""

@@ -19,6 +19,7 @@ from .database import Database
 from .histogram import bin_of
 
 CALL_SUMS = (*schema.CALL_COLUMNS, *schema.HISTOGRAM_COLUMNS)
+WAIT_SUMS = (*schema.WAIT_COLUMNS, *schema.HISTOGRAM_COLUMNS)
 _CALLS = {name: i for i, name in enumerate(schema.CALL_COLUMNS)}
 _OUTCOMES = {outcome: _CALLS[str(outcome)] for outcome in Outcome}
 _INPUT, _CACHE_READ, _CACHE_WRITE = (
@@ -125,6 +126,13 @@ def add_call(sums: list[int], attempt: Attempt) -> None:
     if outcome is Outcome.OK:
         sums[_LATENCY] += int(attempt.latency_s * 1e6)
         sums[_FIRST_BIN + bin_of(attempt.latency_s)] += 1
+
+
+def add_wait(sums: list[int], wait_s: float) -> None:
+    """Add the wait of one task to a row of `WAIT_SUMS`."""
+    sums[0] += 1
+    sums[1] += int(wait_s * 1e6)
+    sums[len(schema.WAIT_COLUMNS) + bin_of(wait_s)] += 1
 
 
 class FinishedTask(NamedTuple):

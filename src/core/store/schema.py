@@ -6,6 +6,7 @@
     task_counts                                   tasks per batch and status
     usage, usage_days, batch_calls, batch_tasks   sums, updated with each finished attempt or task
     search_backlog, search_index, task_minutes    find tasks by words and time; see `search_schema`
+    queue_waits                                   how long tasks waited for their first call, by day
     earlier_ends                                  how tasks ended before they ran again
     orchestrators 1--1 snapshots                  each orchestrator, its heartbeat and its latest snapshot
     leadership                                    the orchestrator that leads: one row
@@ -46,7 +47,6 @@ from sqlalchemy import (
     text,
 )
 
-from . import histogram
 from .control_schema import (
     THE_LEADERSHIP,
     RowId,
@@ -61,48 +61,22 @@ from .control_schema import (
     settings,
     snapshots,
 )
+from .rollup_schema import (
+    ALL_BATCHES,
+    CALL_COLUMNS,
+    HISTOGRAM_COLUMNS,
+    TASK_COLUMNS,
+    WAIT_COLUMNS,
+    batch_calls,
+    batch_tasks,
+    queue_waits,
+    task_counts,
+    usage,
+    usage_days,
+)
 from .search_schema import earlier_ends, search_backlog, task_minutes
 
-REVISION = "0005"  # the newest migration; a test compares it with the scripts
-
-ALL_BATCHES = 0  # in `task_counts`: the sum over all batches
-
-HISTOGRAM_COLUMNS = tuple(f"bin_{i:02}" for i in range(histogram.BINS))
-
-# The sums in a rollup of calls. Latency and its histogram cover answered (ok) calls.
-CALL_COLUMNS = (
-    "calls",
-    "ok",
-    "failed",
-    "neutral",
-    "cancelled",
-    "uncertain",
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cost_nanos",  # of calls that are not uncertain and have a known price
-    "uncertain_nanos",  # of calls that may or may not have been billed
-    "unknown_cost_calls",  # calls without a known price, which are never counted as free
-    "latency_us",
-)
-
-# The sums in a rollup of finished tasks. Costs cover all attempts, uncertain ones included.
-TASK_COLUMNS = (
-    "tasks",
-    "succeeded",
-    "truncated",
-    "cost_nanos",
-    "unknown_cost_tasks",
-    "baseline_nanos",
-    "unknown_baseline_tasks",
-)
-
-
-def _sums(names: tuple[str, ...]) -> list[Column[int]]:
-    return [Column(name, BigInteger, nullable=False) for name in names]
-
+REVISION = "0006"  # the newest migration; a test compares it with the scripts
 
 batches = Table(
     "batches",
@@ -266,62 +240,6 @@ attempts = Table(
     sqlite_with_rowid=False,  # the key is the table, so there is no second tree to write
 )
 
-task_counts = Table(
-    "task_counts",
-    metadata,
-    Column("batch_id", RowId, primary_key=True, autoincrement=False),
-    Column("status", Text, primary_key=True),
-    Column("tasks", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
-
-usage = Table(
-    "usage",
-    metadata,
-    Column("minute", Integer, primary_key=True, autoincrement=False),  # epoch minutes of the start
-    Column("provider", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("task_type", Text, primary_key=True),
-    Column("submitter", Text, primary_key=True),
-    *_sums(CALL_COLUMNS),
-    *_sums(HISTOGRAM_COLUMNS),
-    sqlite_with_rowid=False,
-)
-
-usage_days = Table(  # the same by UTC day: a year of minutes is too much for a page to add up
-    "usage_days",
-    metadata,
-    Column("day", Integer, primary_key=True, autoincrement=False),  # epoch days
-    Column("provider", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("task_type", Text, primary_key=True),
-    Column("submitter", Text, primary_key=True),
-    *_sums(CALL_COLUMNS),
-    *_sums(HISTOGRAM_COLUMNS),
-    sqlite_with_rowid=False,
-)
-
-batch_calls = Table(
-    "batch_calls",
-    metadata,
-    Column("batch_id", RowId, primary_key=True, autoincrement=False),
-    Column("provider", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    *_sums(CALL_COLUMNS),
-    *_sums(HISTOGRAM_COLUMNS),
-    sqlite_with_rowid=False,
-)
-
-batch_tasks = Table(
-    "batch_tasks",
-    metadata,
-    Column("batch_id", RowId, primary_key=True, autoincrement=False),
-    Column("agent", Text, primary_key=True),
-    Column("tier", Text, primary_key=True),
-    *_sums(TASK_COLUMNS),
-    sqlite_with_rowid=False,
-)
-
 __all__ = [
     "ALL_BATCHES",
     "CALL_COLUMNS",
@@ -334,6 +252,7 @@ __all__ = [
     "REVISION",
     "RUNS_ITSELF",
     "TASK_COLUMNS",
+    "WAIT_COLUMNS",
     "THE_LEADERSHIP",
     "answers",
     "attempts",
@@ -351,6 +270,7 @@ __all__ = [
     "metadata",
     "orchestrators",
     "prompts",
+    "queue_waits",
     "search_backlog",
     "settings",
     "snapshots",

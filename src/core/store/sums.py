@@ -82,6 +82,15 @@ class UsageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitSums:
+    """Sums over the waits of tasks for their first call."""
+
+    waits: int
+    wait_us: int
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSums:
     """Sums over finished tasks, with the cost of all their attempts."""
 

@@ -1,0 +1,115 @@
+"""The tables of sums, each updated with every finished attempt or task; see `schema` for the rules."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Integer, Table, Text
+
+from . import histogram
+from .control_schema import RowId, metadata
+
+ALL_BATCHES = 0  # in `task_counts`: the sum over all batches
+
+HISTOGRAM_COLUMNS = tuple(f"bin_{i:02}" for i in range(histogram.BINS))
+
+# The sums in a rollup of calls. Latency and its histogram cover answered (ok) calls.
+CALL_COLUMNS = (
+    "calls",
+    "ok",
+    "failed",
+    "neutral",
+    "cancelled",
+    "uncertain",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_nanos",  # of calls that are not uncertain and have a known price
+    "uncertain_nanos",  # of calls that may or may not have been billed
+    "unknown_cost_calls",  # calls without a known price, which are never counted as free
+    "latency_us",
+)
+
+# The sums in a rollup of finished tasks. Costs cover all attempts, uncertain ones included.
+TASK_COLUMNS = (
+    "tasks",
+    "succeeded",
+    "truncated",
+    "cost_nanos",
+    "unknown_cost_tasks",
+    "baseline_nanos",
+    "unknown_baseline_tasks",
+)
+
+
+# From the submission of a task to its first call.
+WAIT_COLUMNS = ("waits", "wait_us")
+
+
+def _sums(names: tuple[str, ...]) -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+task_counts = Table(
+    "task_counts",
+    metadata,
+    Column("batch_id", RowId, primary_key=True, autoincrement=False),
+    Column("status", Text, primary_key=True),
+    Column("tasks", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("minute", Integer, primary_key=True, autoincrement=False),  # epoch minutes of the start
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("task_type", Text, primary_key=True),
+    Column("submitter", Text, primary_key=True),
+    *_sums(CALL_COLUMNS),
+    *_sums(HISTOGRAM_COLUMNS),
+    sqlite_with_rowid=False,
+)
+
+usage_days = Table(  # the same by UTC day: a year of minutes is too much for a page to add up
+    "usage_days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # epoch days
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("task_type", Text, primary_key=True),
+    Column("submitter", Text, primary_key=True),
+    *_sums(CALL_COLUMNS),
+    *_sums(HISTOGRAM_COLUMNS),
+    sqlite_with_rowid=False,
+)
+
+queue_waits = Table(
+    "queue_waits",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # epoch days
+    *_sums(WAIT_COLUMNS),
+    *_sums(HISTOGRAM_COLUMNS),
+)
+
+batch_calls = Table(
+    "batch_calls",
+    metadata,
+    Column("batch_id", RowId, primary_key=True, autoincrement=False),
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    *_sums(CALL_COLUMNS),
+    *_sums(HISTOGRAM_COLUMNS),
+    sqlite_with_rowid=False,
+)
+
+batch_tasks = Table(
+    "batch_tasks",
+    metadata,
+    Column("batch_id", RowId, primary_key=True, autoincrement=False),
+    Column("agent", Text, primary_key=True),
+    Column("tier", Text, primary_key=True),
+    *_sums(TASK_COLUMNS),
+    sqlite_with_rowid=False,
+)
