@@ -81,6 +81,7 @@ class TaskDetailAnswer(TaskEntry):
     """A task with its request; `result` is its row of a results file, once it has ended."""
 
     messages: list[dict[str, str]]
+    named_agent: str | None
     max_tokens: int | None
     temperature: float | None
     top_p: float | None

@@ -51,6 +51,7 @@ ROWS_SHOWN = 10
 PREVIEW_CHARS = 120
 TEMPLATE_FIELD = "in the field below the file"
 TABLES = (".csv", ".tsv", ".tab")
+PACKED = (".gz", ".parquet")  # `run` reads them; here a small file of a stranger could unpack to any size
 _UPLOAD_ID = re.compile(r"[\w-]{20,40}")
 
 
@@ -99,6 +100,8 @@ class Uploads:
         self._refuse_too_much(caller_name(), size_of(stream))
         name = _printable(Path(filename.replace("\\", "/")).name[:100]) or "tasks"
         suffix = Path(name).suffix.lower()
+        if suffix in PACKED:
+            raise InputError(f"uploads take no {suffix} files: unpack it, or save it as CSV or JSON Lines")
         upload_id = secrets.token_urlsafe(18)
         path = self._folder / f"{upload_id}{suffix if suffix in SUFFIXES else '.tasks'}"
         with ExitStack() as undo:

@@ -194,6 +194,18 @@ def test_the_same_id_is_one_task_and_another_content_is_a_conflict(client: Flask
     assert (other.status_code, other.json["error"]["code"]) == (409, "id_exists")
 
 
+def test_a_task_may_name_an_agent_and_shows_its_system_prompt(client: FlaskClient) -> None:
+    row = {"id": "mine", "prompt": "What is it?", "agent": "gpt-reviewer"}
+    task = client.post("/api/tasks", json=row).json["task"]
+    assert task["named_agent"] == "gpt-reviewer"
+    assert [turn["role"] for turn in task["messages"]] == ["system", "user"]
+    page = client.get(task["url"]).text
+    assert "named by the task: gpt-reviewer" in page and "You are a code reviewer." in page
+    unknown = client.post("/api/tasks", json={"prompt": "What is it?", "agent": "nobody"})
+    assert unknown.status_code == 422
+    assert "unknown agent 'nobody'; choose from claude-analyst" in unknown.json["error"]["message"]
+
+
 @pytest.mark.parametrize("second", ["b", "a"], ids=["another content", "the same content"])
 def test_a_duplicate_id_in_a_request_is_named_and_nothing_is_added(
     client: FlaskClient, store: Store, second: str

@@ -464,6 +464,14 @@ def test_an_upload_is_previewed_with_rows_bad_lines_and_cost(client: FlaskClient
     assert "0 tasks are queued, 29 were in it already" in done.text
 
 
+@pytest.mark.parametrize("name", ["tasks.csv.gz", "tasks.parquet"])
+def test_a_packed_upload_is_refused_with_a_remedy(client: FlaskClient, name: str) -> None:
+    form = {"csrf": csrf_of(client), "file": (io.BytesIO(b"\x1f\x8b"), name)}
+    refused = client.post("/uploads", data=form)
+    assert refused.status_code == 422
+    assert "unpack it, or save it as CSV or JSON Lines" in refused.text
+
+
 def test_a_table_needs_a_prompt_column_or_a_template(client: FlaskClient, store: Store) -> None:
     table = 'id;product;review\r\n1;Lamp;good\r\n2;Desk;"bad;\nvery"\r\n3;Sofa\r\n'.encode("utf-8-sig")
     form = {"csrf": csrf_of(client), "template": "Of {product}:\r\n{review}"}
