@@ -70,10 +70,13 @@ class KeyRejected(ConfigError):
 
 
 class InputError(OrchestratorError):
-    """A task, a line of a task file or an argument is wrong. `line` counts from 1, where there is one."""
+    """A task, a line of a task file or an argument is wrong.
 
-    def __init__(self, what: str, *, line: int | None = None) -> None:
-        self.what, self.line = what, line
+    `line` counts from 1, where there is one. `field` is the key of the task that is wrong, if it is one.
+    """
+
+    def __init__(self, what: str, *, line: int | None = None, field: str = "") -> None:
+        self.what, self.line, self.field = what, line, field
         super().__init__(f"line {line}: {what}" if line is not None else what)
 
 

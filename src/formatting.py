@@ -100,11 +100,16 @@ def local_time(at: float, now: float, *, seconds: bool = False) -> str:
     return then.strftime("%H:%M:%S" if seconds else "%H:%M")
 
 
-def utc_time(at: float, now: float) -> str:
-    """`14:05:00 UTC`, with the date if that is another day than `now`."""
+def utc_time(at: float, now: float, *, seconds: bool = True) -> str:
+    """`14:05:00 UTC`, or `14:05 UTC` without `seconds`; with the date if that is another day than `now`."""
     then = datetime.fromtimestamp(at, UTC)
     today = then.date() == datetime.fromtimestamp(now, UTC).date()
-    return then.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M") + " UTC"
+    return then.strftime(("%H:%M:%S" if seconds else "%H:%M") if today else "%Y-%m-%d %H:%M") + " UTC"
+
+
+def utc_minute(at: float, now: float) -> str:
+    """`14:05 UTC`, with the date if that is another day than `now`."""
+    return utc_time(at, now, seconds=False)
 
 
 def exact_time(at: float) -> str:

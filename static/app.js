@@ -13,6 +13,13 @@ function localTimes(root) {
       : at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
     time.title = `${at.toLocaleString()} (${time.dateTime})`;
   }
+  for (const time of root.querySelectorAll("time[data-show='minute']")) {
+    const at = new Date(time.dateTime);
+    const sameDay = at.toDateString() === today;
+    const minute = { hour: "2-digit", minute: "2-digit" };
+    time.textContent = at.toLocaleString([], sameDay ? minute : { ...minute, day: "numeric", month: "short" });
+    time.title = at.toLocaleString();
+  }
   for (const label of root.querySelectorAll("text[data-at]")) {
     const at = new Date(label.dataset.at);
     label.textContent =

@@ -15,9 +15,10 @@ from ..errors import ConfigError
 from ..formatting import count, money
 from ..package import RESOURCES
 from ..private import make_private_folder
-from . import compression, guard, problems, template_filters
+from . import charts, compression, guard, problems, template_filters
 from .api import api, health
 from .auth import auth
+from .batch_pages import EveryText, batch_pages
 from .connections import HEADERS_ONLY
 from .context import AppContext, caller_name
 from .metrics import metrics
@@ -26,6 +27,7 @@ from .pages import pages
 from .presenters.pool import pool_view
 from .proxy_middleware import TrustedProxyMiddleware
 from .sessions import SESSION_DAYS, SessionsOverTls
+from .submit_pages import submit_pages
 
 
 def create_app(context: AppContext) -> Flask:
@@ -51,12 +53,14 @@ def create_app(context: AppContext) -> Flask:
     app.jinja_env.filters.update(template_filters.FILTERS)
     app.jinja_env.globals.update(counted=count, priced=money, allows=guard.allows)
     app.jinja_env.globals.update(navigation=NAVIGATION, navigation_new=NEW)
+    app.jinja_env.globals.update(stacked=charts.stacked, segment=charts.Segment)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.url_map.converters["every_text"] = EveryText
     guard.install(app)
     problems.install(app)
     compression.install(app)
     app.context_processor(_every_page)
-    for blueprint in (health, metrics, api, auth, pages):
+    for blueprint in (health, metrics, api, auth, pages, batch_pages, submit_pages):
         app.register_blueprint(blueprint)
     proxied = TrustedProxyMiddleware(app.wsgi_app, context.access.trusted_proxies)
     app.wsgi_app = proxied  # type: ignore[method-assign]

@@ -121,6 +121,13 @@ class PurgeBody(_Body):
     dry_run: Annotated[bool, Field(strict=True)] = False
 
 
+class BatchQuery(_Body):
+    """The query of the list of batches: a part of their names."""
+
+    name: str = ""
+    before: Annotated[int, Field(ge=1, le=MAX_ROW)] | None = None
+
+
 def _or_empty(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"const": ""})
 
@@ -141,6 +148,12 @@ class TaskFilter(_Body):
     @classmethod
     def _empty_is_any(cls, value: Any) -> Any:
         return value or None
+
+
+class ExportQuery(TaskFilter):
+    """The query of an export: a list of tasks, with their prompts beside the answers or without."""
+
+    prompts: bool = False
 
 
 def _names(schema: dict[str, Any]) -> None:

@@ -99,7 +99,7 @@ class Layer:
 class Panel:
     """One plot. As bars, the layers are stacked in their order; as lines, the space between is a band.
 
-    `show` makes text of a value; `least_top` is the lowest end of the value axis.
+    `show` makes text of a value, `tick` of a round one on the axis, which ends at `least_top` or above.
     """
 
     title: str
@@ -108,6 +108,7 @@ class Panel:
     show: Callable[[float], str]
     as_lines: bool = False
     least_top: float = 0.0
+    tick: Callable[[float], str] | None = None  # None: `show`
 
     @property
     def top(self) -> float:
@@ -141,7 +142,8 @@ def time_chart(axis: TimeAxis, panels: Sequence[Panel], spans: Sequence[Span] = 
 
 def _panel(axis: TimeAxis, panel: Panel, spans: Sequence[Span]) -> Markup:
     top = panel.top
-    scale = ((0, panel.show(top)), (50, panel.show(top / 2)), (100, "0"))
+    tick = panel.tick or panel.show
+    scale = ((0, tick(top)), (50, tick(top / 2)), (100, "0"))
     marks = (_tag("text", text, x="100%", y=f"{y}%") for y, text in scale)
     keys = (_tag("span", _tag("span", class_=f"dot {x.look}"), x.name, class_="key") for x in panel.layers)
     return _tag(
@@ -151,7 +153,7 @@ def _panel(axis: TimeAxis, panel: Panel, spans: Sequence[Span]) -> Markup:
         _plot(
             axis.units,
             100,
-            f"{panel.title} {panel.window}, up to {panel.show(top)}",
+            f"{panel.title} {panel.window}, up to {tick(top)}",
             *_spans(axis, spans),
             _tag("path", class_="rule", d=f"M0 0H{axis.units}M0 50H{axis.units}M0 100H{axis.units}"),
             *(_lines(panel, top) if panel.as_lines else _bars(panel, top)),
@@ -210,13 +212,21 @@ def _runs(*columns: Values) -> Iterator[list[int]]:
 
 
 def _points(run: Sequence[int], values: Values, top: float) -> list[str]:
-    return [f"{i}.5 {_num(100 - 100 * (values[i] or 0.0) / top)}" for i in run]
+    return [f"{i}.5 {_y(values[i], top)}" for i in run]
+
+
+def _y(value: float | None, top: float) -> str:
+    return _num(100 - 100 * (value or 0.0) / top)
 
 
 def _line(values: Values, top: float) -> str:
-    """A line through the values; a value between two gaps is a dot."""
-    drawn = ("M" + "L".join(_points(run, values, top)) + "h.01" * (len(run) == 1) for run in _runs(values))
-    return "".join(drawn)
+    """A line through the values; a value between two gaps is a dash."""
+    return "".join(
+        "M" + "L".join(_points(run, values, top))
+        if len(run) > 1
+        else f"M{run[0]}.2 {_y(values[run[0]], top)}h.6"
+        for run in _runs(values)
+    )
 
 
 def _band(low: Values, high: Values, top: float) -> str:

@@ -19,6 +19,8 @@ from ..records import LOCAL, Event
 from ..routing.cost.pricing import PriceBook
 from ..settings import Settings
 from .access import AccessPolicy
+from .batch_rates import BatchRates
+from .past_usage import PastUsage
 from .roles import OPERATE, SUBMIT, Role
 
 T = TypeVar("T")
@@ -82,6 +84,7 @@ class AppContext:
     start_command: str = "python real_agent_orchestrator.py"  # starts an orchestrator on this state
     orchestrator: str = ""  # the incarnation that started these pages, which end with it
     cache: ViewCache = field(default_factory=ViewCache)
+    batch_rates: BatchRates = field(default_factory=BatchRates)
     settings_lock: threading.Lock = field(default_factory=threading.Lock)  # held to read and change a setting
     waiting: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(MAX_WAITING)
@@ -100,9 +103,12 @@ class AppContext:
             yield
         self.cache.forget()
 
-    def record_event(self, kind: str, message: str, *, provider: str = "", task_id: str = "") -> None:
+    def record_event(
+        self, kind: str, message: str, *, provider: str = "", task_id: str = "", batch: str = ""
+    ) -> None:
         """Store an event of a change, and drop the cached views, which are out of date now."""
-        self.store.events.add([Event(self.now(), kind, message, provider, task_id)])
+        fields = {"batch": batch} if batch else {}
+        self.store.events.add([Event(self.now(), kind, message, provider, task_id, fields=fields)])
         self.cache.forget()
 
     @cached_property
@@ -111,6 +117,11 @@ class AppContext:
         if self.providers is not None:
             return frozenset(self.providers)
         return frozenset(name for name, row in self.settings.providers.items() if row.enabled)
+
+    @cached_property
+    def past_usage(self) -> PastUsage:
+        """Sums of calls over hours and days. No action changes what is past, so `forget` keeps them."""
+        return PastUsage(self.store.reports.usage)
 
     @cached_property
     def prices(self) -> PriceBook:

@@ -15,16 +15,18 @@ from ..core.results import (
     encode_row,
     flat_row,
     guard,
+    prompt_of,
     result_row,
 )
 from ..core.store import BatchRow
 from ..records import Result
 from . import visibility
-from .bodies import TaskFilter
+from .bodies import ExportQuery, TaskFilter
 from .context import AppContext, visible_submitter
 from .problems import Problem
 
 MAX_BATCHES = 100_000
+PROMPT = "prompt"
 
 
 def results(context: AppContext, wanted: TaskFilter) -> Iterator[Result]:
@@ -59,20 +61,27 @@ def _passes(result: Result, wanted: TaskFilter) -> bool:
     )
 
 
-def as_jsonl(context: AppContext, wanted: TaskFilter) -> Iterator[bytes]:
+def as_jsonl(context: AppContext, wanted: ExportQuery) -> Iterator[bytes]:
+    """A line per result, with its prompt before its answer if that is wanted."""
     for result in results(context, wanted):
         row = result_row(result, simulated=context.simulated)
-        yield encode_row({"id": row.pop("id"), "batch": result.task.batch, **row})
+        begin = {"id": row.pop("id"), "batch": result.task.batch}
+        prompt = {PROMPT: prompt_of(result.task)} if wanted.prompts else {}
+        yield encode_row({**begin, **prompt, **row})
 
 
-def as_csv(context: AppContext, wanted: TaskFilter) -> Iterator[bytes]:
+def as_csv(context: AppContext, wanted: ExportQuery) -> Iterator[bytes]:
     """RFC 4180 with a header.
 
     A spreadsheet would run text such as `=1+1` as a formula, and tasks and answers come from several people,
     so such cells begin with an apostrophe. JSON Lines keep them unchanged.
     """
-    header = (*COLUMNS, *USAGE, ATTEMPTS, METADATA)
-    yield csv_line(["batch", *header])
+    header = ["batch", *COLUMNS, *USAGE, ATTEMPTS, METADATA]
+    if wanted.prompts:
+        header.insert(header.index("output"), PROMPT)
+    yield csv_line(header)
     for result in results(context, wanted):
-        cells = flat_row(result_row(result, simulated=context.simulated))
-        yield csv_line(guard(cell) for cell in (result.task.batch, *(cells[name] for name in header)))
+        cells = flat_row(result_row(result, simulated=context.simulated)) | {"batch": result.task.batch}
+        if wanted.prompts:
+            cells[PROMPT] = prompt_of(result.task)
+        yield csv_line(guard(cells[name]) for name in header)

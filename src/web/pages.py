@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import BinaryIO, cast
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, stream_with_context, url_for
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from ..core.intake import QUEUE
-from ..errors import InputError
-from ..formatting import plural
 from . import charts, export, guard, provider_actions, task_actions, visibility
-from .bodies import RebalanceBody, TaskFilter, query_of
+from .bodies import ExportQuery, RebalanceBody, TaskFilter, query_of
 from .context import app_context, caller_name
-from .presenters.dashboard import status_line
+from .presenters import traffic
+from .presenters.batches import running_batches
+from .presenters.headline import headline
+from .presenters.outages import outages
 from .presenters.pool import pool_view
 from .presenters.presets import PRESET_NOTES, PRESETS, preset, suggestion
 from .presenters.provider_charts import usage_chart
@@ -26,7 +25,6 @@ from .presenters.usage import RANGES, series, type_table
 from .presenters.weights import rebalance_view
 from .problems import Problem, from_validation
 from .task_states import TaskState
-from .uploads import MAX_UPLOAD_BYTES, Uploads
 
 pages = Blueprint("pages", __name__)
 BATCHES_SHOWN = 8
@@ -37,8 +35,20 @@ DRAWINGS = {"stacked": charts.stacked, "segment": charts.Segment, "spark": chart
 @pages.get("/")
 def dashboard() -> str:
     """The dashboard."""
-    view = visible_dashboard_view(app_context())
-    return render_template("dashboard.html", view=view, line=status_line(view), form={})
+    here, chosen = app_context(), request.args.get("range", "")
+    view = visible_dashboard_view(here)
+    chosen = chosen if chosen in traffic.RANGES else "hour"
+    return render_template(
+        "dashboard.html",
+        view=view,
+        now=view.pool.now,
+        headline=headline(view, outages(here)),
+        batches=running_batches(here),
+        strips=traffic.provider_strips(here),
+        chart=traffic.traffic_chart(here, chosen),
+        chosen=chosen,
+        ranges=traffic.RANGES,
+    )
 
 
 @pages.get("/provider-status")
@@ -51,7 +61,7 @@ def provider_status() -> str:
         "provider_status.html",
         view=(view := visible_pool_view(app_context())),
         places={provider.name: place for place, provider in enumerate(view.providers)},
-        down_since={},
+        down_since={o.provider: o.since for o in outages(app_context()) if o.until is None},
         weights=rebalance_view(app_context()) if may_weigh else None,
         types=type_table(app_context()),
         chart=usage_chart(series(app_context(), chosen)),
@@ -218,120 +228,13 @@ def task_verb(row: str, verb: str) -> AnyResponse:
     return redirect(url_for("pages.task", row=row), 303)
 
 
-@pages.post("/batches/<any(cancel, retry):verb>")
-def batch_verb(verb: str) -> AnyResponse | str:
-    """Cancel a batch or run its ended tasks again."""
-    batch = request.form.get("batch", "")
-    if verb == "cancel" and not request.form.get("confirmed"):
-        return _confirm_cancel(batch)
-    if verb == "cancel":
-        done = task_actions.cancel_batch(app_context(), batch, caller_name())
-        flash(f"{done['cancelled']} cancelled, cancellation of {done['requested']} more requested.")
-    else:
-        flash(f"{task_actions.retry_batch(app_context(), batch, caller_name())} tasks are queued again.")
-    return redirect(url_for("pages.tasks", batch=batch), 303)
-
-
-def _confirm_cancel(batch: str) -> str:
-    """The page that asks before a batch is cancelled, with the number of tasks."""
-    return render_template("confirm.html", batch=batch_view(visibility.find_batch(app_context(), batch)))
-
-
-@pages.post("/batches/purge")
-def purge_batch() -> AnyResponse | str:
-    """Delete prompts and answers of the ended tasks of a batch, after a page that asks."""
-    batch = visibility.find_batch(app_context(), request.form.get("batch", "")).name
-    if not request.form.get("confirmed"):
-        count = task_actions.purgeable(app_context(), batch)
-        return render_template("confirm_purge.html", batch=batch, count=count)
-    purged, left = task_actions.purge_batch(app_context(), batch, caller_name())
-    more = f" {plural(left, 'more task')} can be purged: press the button again." if left else ""
-    flash(f"Purged prompts and answers of {plural(purged, 'task')}.{more}")
-    return redirect(url_for("pages.tasks", batch=batch), 303)
-
-
-@pages.post("/tasks")
-def submit_task() -> AnyResponse | tuple[str, int]:
-    """Submit one task from the form."""
-    form = request.form
-    row: dict[str, object] = {"prompt": form.get("prompt", "").replace("\r\n", "\n")}
-    row |= {name: form[name] for name in ("task_type", "tier", "system", "id") if form.get(name, "").strip()}
-    try:
-        if form.get("max_tokens", "").strip():
-            row["max_tokens"] = _whole(form["max_tokens"])
-        done, _ = task_actions.submit(app_context(), [row], QUEUE, caller_name())
-    except (InputError, Problem) as error:
-        view = visible_dashboard_view(app_context())
-        message = error.what if isinstance(error, InputError) else error.message
-        page = render_template(
-            "dashboard.html", view=view, line=status_line(view), form=form, form_problem=message
-        )
-        return page, 422
-    for warning in task_actions.warnings_of(app_context(), done):
-        flash(warning)
-    detail = visibility.find_task_by_id(app_context(), QUEUE, done[0].id)
-    return redirect(url_for("pages.task", row=detail.row.row), 303)
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"'max_tokens' must be a whole number, not {text[:20]!r}") from None
-
-
 @pages.get("/tasks/export.<any(jsonl, csv):kind>")
 def export_tasks(kind: str) -> Response:
     """Download the tasks that match the filters, as CSV or JSON Lines."""
-    wanted = query_of(TaskFilter)
+    wanted = query_of(ExportQuery)
     make: Callable[..., Iterator[bytes]] = export.as_jsonl if kind == "jsonl" else export.as_csv
     mime = "application/x-ndjson" if kind == "jsonl" else "text/csv"
     response = Response(stream_with_context(make(app_context(), wanted)), mimetype=mime)
     name = "results.simulated" if app_context().simulated else "results"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
     return response
-
-
-# ------------------------------------------------------------------ uploads
-
-
-@pages.post("/uploads")
-def upload() -> AnyResponse:
-    """Store a task file and show its plan."""
-    file = request.files.get("file")
-    if file is None or not file.filename:
-        raise Problem(422, "invalid", "Choose a file first.", {"field": "file"})
-    template = request.form.get("template", "")
-    kept = Uploads(app_context()).keep(cast(BinaryIO, file.stream), file.filename, template)
-    return redirect(url_for("pages.uploaded", upload_id=kept.upload_id), 303)
-
-
-upload.body_bytes = MAX_UPLOAD_BYTES  # type: ignore[attr-defined]
-
-
-@pages.get("/uploads/<upload_id>")
-def uploaded(upload_id: str) -> str:
-    """The plan of an uploaded file."""
-    return render_template(
-        "upload.html", upload=Uploads(app_context()).find(upload_id), now=app_context().now()
-    )
-
-
-@pages.post("/uploads/<upload_id>")
-def start_upload(upload_id: str) -> AnyResponse:
-    """Queue the rows of an uploaded file."""
-    if request.form.get("action") == "drop":
-        Uploads(app_context()).drop(upload_id)
-        flash("The file was discarded; none of its tasks was submitted.")
-        return redirect(url_for("pages.dashboard"), 303)
-    if request.form.get("action") == "template":
-        Uploads(app_context()).use_template(upload_id, request.form.get("template", ""))
-        return redirect(url_for("pages.uploaded", upload_id=upload_id), 303)
-    batch = request.form.get("batch", "").strip() or Uploads(app_context()).find(upload_id).batch
-    report = Uploads(app_context()).start(upload_id, batch, caller_name())
-    if report.changed_count:
-        message = f"{report.changed_count} ids exist in {batch} with another content; choose another name."
-        raise Problem(409, "id_exists", message, {"ids": list(report.changed)})
-    known = f", {report.existing} were in it already" if report.existing else ""
-    flash(f"{report.added} tasks are queued{known}.")
-    return redirect(url_for("pages.tasks", batch=batch), 303)

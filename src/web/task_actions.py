@@ -16,10 +16,11 @@ from ..core.intake import (
     unpriced_warning,
     unserved_reason,
 )
-from ..core.store import AddReport, BatchRow, TaskDetail, TaskSelection
+from ..core.store import AddReport, BatchRow, FailureReason, TaskDetail, TaskSelection
 from ..errors import InputError
 from ..records import Task, TaskStatus
 from .context import MAX_SUBMITTING, AppContext, caller_role, visible_submitter
+from .presenters.batches import RETRIED
 from .presenters.pool import callable_providers, pool_view
 from .problems import Problem
 from .roles import MAX_PRIORITY
@@ -77,7 +78,8 @@ def _tasks_of(context: AppContext, rows: Sequence[Mapping[str, Any]], batch: str
             )
             check_priority(task)
         except InputError as error:
-            raise InputError(f"task {number}: {error.what}" if len(rows) > 1 else error.what) from None
+            what = f"task {number}: {error.what}" if len(rows) > 1 else error.what
+            raise InputError(what, field=error.field) from None
         if task.id in tasks:
             raise _duplicate_id(f"tasks.{number - 1}.id", task.id)
         tasks[task.id] = task
@@ -94,7 +96,8 @@ def check_priority(task: Task) -> None:
     highest = MAX_PRIORITY[caller_role()]
     if task.priority > highest:
         raise InputError(
-            f"'priority' is {task.priority}; the highest for the role {caller_role()} is {highest}"
+            f"'priority' is {task.priority}; the highest for the role {caller_role()} is {highest}",
+            field="priority",
         )
 
 
@@ -200,7 +203,8 @@ def cancel_task(context: AppContext, detail: TaskDetail, caller: str) -> str:
     if not done:
         args = {"batch": row.batch, "ids": [row.id]}
         context.store.controls.add_command("cancel", args, who=caller, now=context.now())
-    context.record_event("task_cancelled", f"{caller} cancelled {_named(detail)}", task_id=row.id)
+    text = f"{caller} cancelled {_named(detail)}"
+    context.record_event("task_cancelled", text, task_id=row.id, batch=row.batch)
     return "cancelled" if done else "requested"
 
 
@@ -212,7 +216,8 @@ def retry_task(context: AppContext, detail: TaskDetail, caller: str) -> None:
     if detail.is_purged:
         raise _wrong_status(409, "purged", "Its prompt was purged, so it can't run again.", row.status)
     context.store.admin.retry(row.batch, [row.id], now=context.now(), retried_by=caller)
-    context.record_event("task_retried", f"{caller} retried {_named(detail)}", task_id=row.id)
+    text = f"{caller} retried {_named(detail)}"
+    context.record_event("task_retried", text, task_id=row.id, batch=row.batch)
 
 
 def _wrong_status(status: int, code: str, message: str, found: TaskStatus) -> Problem:
@@ -236,7 +241,7 @@ def cancel_batch(context: AppContext, name: str, caller: str) -> dict[str, int]:
         args = {"batch": name, "ids": claimed}
         context.store.controls.add_command("cancel", args, who=caller, now=context.now())
     text = f"{caller} cancelled the waiting tasks of {name}: {cancelled + len(claimed)} tasks"
-    context.record_event("batch_cancelled", text)
+    context.record_event("batch_cancelled", text, batch=name)
     return {"cancelled": cancelled, "requested": len(claimed)}
 
 
@@ -253,15 +258,20 @@ def _running_ids(context: AppContext, batch: str, submitter: str) -> list[str]:
     return found
 
 
-def retry_batch(context: AppContext, name: str, caller: str) -> int:
-    """Queue failed, expired and cancelled tasks once more, at the caller's cost. Returns how many."""
+def retry_batch(context: AppContext, name: str, caller: str, reason: FailureReason | None = None) -> int:
+    """Queue ended tasks once more, at the caller's cost. Returns how many.
+
+    Without `reason` these are all failed, expired and cancelled tasks, with it those that ended so.
+    """
     only = _submitter_filter(find_batch(context, name))
-    statuses = [TaskStatus.FAILED, TaskStatus.EXPIRED, TaskStatus.CANCELLED]
-    count = context.store.admin.retry_ended(
-        name, statuses, now=context.now(), submitter=only, retried_by=caller
-    )
-    text = f"{caller} retried failed, expired and cancelled tasks of {name}: {count} tasks"
-    context.record_event("batch_retried", text)
+    admin, now = context.store.admin, context.now()
+    if reason is None:
+        count = admin.retry_ended(name, RETRIED, now=now, submitter=only, retried_by=caller)
+        which = "failed, expired and cancelled tasks"
+    else:
+        count = admin.retry_failed(name, reason, now=now, submitter=only, retried_by=caller)
+        which = f"tasks that ended as {reason.status}" + (f" ({reason.error_kind})" * bool(reason.error_kind))
+    context.record_event("batch_retried", f"{caller} retried {which} of {name}: {count} tasks", batch=name)
     return count
 
 
@@ -279,7 +289,9 @@ def purge_batch(context: AppContext, name: str, caller: str, older_than_s: float
         if step.after is None:
             break
         after = step.after
-    context.record_event("purged", f"{caller} purged prompts and answers of {name}: {purged} tasks")
+    context.record_event(
+        "purged", f"{caller} purged prompts and answers of {name}: {purged} tasks", batch=name
+    )
     return purged, purgeable(context, name, older_than_s)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from .. import formatting
 from ..formatting import duration, humanise
@@ -70,6 +71,18 @@ def why_not(candidate: Candidate) -> str:
     return candidate_text(candidate)
 
 
+def path_of(link: str) -> str:
+    """The path of a link of these pages, without query and fragment."""
+    return urlsplit(link).path
+
+
+def batch_url(name: str) -> str:
+    """The address of a batch's page. Browsers and proxies resolve `//` and `..` in a path, not in a query."""
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        return f"/batch?name={quote(name, safe='')}"
+    return f"/batches/{quote(name)}"
+
+
 def task_tone(state: TaskState) -> str:
     return TASK_TONES.get(state, "quiet")
 
@@ -83,6 +96,7 @@ FILTERS: dict[str, Any] = {
     "plural": formatting.plural,
     "iso": formatting.iso_time,
     "clock_time": formatting.utc_time,
+    "minute_time": formatting.utc_minute,
     "exact_time": formatting.exact_time,
     "humanise": humanise,
     "state_word": state_word,
@@ -91,4 +105,6 @@ FILTERS: dict[str, Any] = {
     "frees": frees,
     "time_left": time_left,
     "why_not": why_not,
+    "path_of": path_of,
+    "batch_url": batch_url,
 }

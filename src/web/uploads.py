@@ -169,7 +169,7 @@ class Uploads:
         tasks = _good(line if isinstance(line, BadLine) else _allowed(line) for line in lines)
         report = context.store.intake.add_tasks(tasks, now=now)
         text = f"{caller} submitted {upload.filename} as batch {shown(batch)}: {report.added} tasks"
-        context.record_event("upload_started", text)
+        context.record_event("upload_started", text, batch=batch)
         if not report.changed_count:
             self.drop(upload_id)
         return report

@@ -7,9 +7,10 @@ batches. The queue is everybody's batch, so in it only the caller's own tasks co
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from ..core.intake import QUEUE
-from ..core.store import BatchRow, TaskDetail
+from ..core.store import BatchPage, BatchRow, TaskDetail
 from .bodies import MAX_ROW
 from .context import AppContext, visible_submitter
 from .problems import not_found
@@ -42,6 +43,13 @@ def visible_batches(context: AppContext, limit: int = 200) -> list[BatchRow]:
     name = visible_submitter()
     found = context.store.reports.batches(limit, submitter=name)
     return [batch for batch in found if is_own_batch(batch, name)] if name else found
+
+
+def visible_batch_page(context: AppContext, limit: int, *, name: str, before: int | None) -> BatchPage:
+    """A page of the batches that the caller may see, newest first; `name` is a part of theirs."""
+    own = visible_submitter()
+    page = context.store.batches.page(limit, name=name, submitter=own, before=before)
+    return replace(page, rows=tuple(row for row in page.rows if is_own_batch(row, own))) if own else page
 
 
 def find_task(context: AppContext, row: str) -> TaskDetail:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from src.core.store import Store, TaskSelection, claim_order
+from src.core.store import FailureReason, Store, TaskSelection, claim_order
 from src.records import Outcome, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, register, tasks
@@ -38,6 +38,7 @@ def editing(store: Store) -> None:
     store.admin.cancel("b", now=NOW)
     store.admin.retry("b", ["t0001"], now=NOW)
     store.admin.retry_ended("b", [TaskStatus.FAILED], truncated=True, now=NOW)
+    store.admin.retry_failed("b", FailureReason(TaskStatus.FAILED, "ServerError", 0), now=NOW)
 
 
 def pages(store: Store) -> None:
@@ -52,12 +53,18 @@ def pages(store: Store) -> None:
     store.result_sync.results("b", 3)
     store.events.recent(after_id=3, kinds=["alert"])
     store.events.recent()
+    store.events.of_batch("b")
+    store.batches.page()
+    store.batches.page(name="b", submitter="local", before=9)
+    store.batches.costs(["b"])
+    store.batches.failures("b")
 
 
 def polling(store: Store) -> None:
     store.queue.poll()
     store.reports.task_counts()
     store.reports.summary("b")
+    store.batches.with_open_tasks()
     store.reports.usage(NOW, NOW + 60)
     store.orchestrators.latest_snapshot()
 

@@ -107,7 +107,7 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-def csrf_of(client: FlaskClient, path: str = "/") -> str:
+def csrf_of(client: FlaskClient, path: str = "/new") -> str:
     """The CSRF token in the forms of this client's session."""
     found = re.search(r'name="csrf" value="([^"]+)"', client.get(path).text)
     assert found, f"no form on {path}"

@@ -19,9 +19,10 @@ from src.web import create_app
 from src.web.access import AccessPolicy
 from src.web.context import AppContext
 from src.web.serving import make_server
+from src.web.template_filters import batch_url
 
 from .browser import axe_source, chromium, violations
-from .filled import ME, SCRIPT, FilledState, fill, show_in_flight
+from .filled import BATCH, ME, SCRIPT, FilledState, fill, show_in_flight
 from .filled import served as at_work
 
 pytestmark = pytest.mark.browser
@@ -78,6 +79,9 @@ class Served:
         task = f"/rows/{self.filled.answered_row}"
         return {
             "dashboard": "/",
+            "new": "/new",
+            "batches": "/batches",
+            "batch": batch_url(BATCH),
             "providers": "/provider-status",
             "rebalance": "/rebalance",
             "tasks": "/tasks",
@@ -105,8 +109,12 @@ def served(tmp_path: Path) -> Iterator[Served]:
         thread.start()
         yield Served(f"http://127.0.0.1:{server.effective_port}", filled, store, app)
         server.task_dispatcher.shutdown()  # first: what is still being answered needs the server
+        for channel in [*server.active_channels.values()]:
+            channel.will_close = True  # a browser keeps connections, and the server waits for them
+        server.pull_trigger()
         server.close()
         thread.join(10)
+        assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -141,7 +149,7 @@ def test_axe_finds_nothing_serious_and_no_table_is_cut_off(
     for name, path in served.pages().items():
         page.goto(served.url + path)
         check(name)
-    page.goto(served.url)
+    page.goto(f"{served.url}/new")
     tasks = b'{"prompt": "Why?"}\n{"promt": "bad"}\n'
     page.set_input_files("input[type=file]", {"name": "t.jsonl", "mimeType": "text/plain", "buffer": tasks})
     page.get_by_role("button", name="Preview file").click()
@@ -180,7 +188,7 @@ def test_every_number_names_its_window(served: Served, page: Any) -> None:
         for name, path in paths.items():
             page.goto(served.url + path)
             assert page.evaluate(NO_WINDOW) == [], name
-        page.goto(served.url)
+        page.goto(f"{served.url}/new")
         tasks = b'{"prompt": "Why?"}\n{"promt": "bad"}\n'
         file = {"name": "t.jsonl", "mimeType": "text/plain", "buffer": tasks}
         page.set_input_files("input[type=file]", file)
@@ -193,14 +201,14 @@ def test_every_number_names_its_window(served: Served, page: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "table", "unit"), [("/", "#providers", "calls today"), ("/tasks", "#batches", "succeeded")]
+    ("path", "table", "unit"), [("/", "#providers", "calls today"), ("/batches", "#list", "ended")]
 )
 def test_a_narrow_page_shows_every_number_with_its_unit(
     served: Served, page: Any, path: str, table: str, unit: str
 ) -> None:
     page.set_viewport_size({"width": 400, "height": 800})
     page.goto(served.url + path)
-    for cell in page.locator(f"{table} tbody tr").first.locator("td:not(.grow)").all():
+    for cell in page.locator(f"{table} tbody tr").first.locator("td:not(.grow, .none)").all():
         box = cell.bounding_box()
         assert box["x"] + box["width"] <= 400
     units = "cells => cells.map(cell => getComputedStyle(cell, '::after').content).join()"
@@ -231,7 +239,7 @@ def test_a_model_answer_made_of_script_tags_stays_text(served: Served, page: Any
     for path in ("/tasks", "/"):
         page.goto(served.url + path)
         assert "taken over" not in page.title()
-    assert "no price for <script>" in page.locator("#attention").inner_text()
+    assert "no price for <script>" in page.locator("#answer").inner_text()
 
 
 def test_values_refresh_in_place_without_losing_focus_or_scroll(served: Served, page: Any) -> None:
@@ -272,32 +280,81 @@ def test_a_page_without_its_server_is_marked_stale_until_it_is_back(served: Serv
     notice.wait_for(state="hidden")
 
 
-def test_a_page_after_a_form_error_refreshes_itself(served: Served, troubled: Any) -> None:
+def test_an_error_stands_beside_its_field_which_keeps_its_text(served: Served, troubled: Any) -> None:
     page = troubled
-    page.goto(served.url)
-    page.get_by_label("Prompt").fill("Why?")
+    page.goto(f"{served.url}/new")
+    page.locator("[name=prompt]").fill("Why?")
     page.get_by_label("Max tokens").fill("many")
     page.get_by_role("button", name="Submit").click()
-    page.get_by_role("alert").filter(has_text="max_tokens").wait_for()
-    fetched: list[str] = []
-    page.on("request", lambda request: request.resource_type == "fetch" and fetched.append(request.url))
-    page.evaluate("document.getElementById('main').dataset.refresh = '0.1'; schedule()")
-    page.locator("#refreshed", has_text="Refreshed").wait_for()
-    assert fetched and {url.removeprefix(served.url) for url in fetched} == {"/"}
-    assert page.get_by_label("Prompt").input_value() == "Why?"
+    field = page.locator("[name=max_tokens]")
+    assert field.get_attribute("aria-invalid") == "true"
+    described_by = page.locator(f"#{field.get_attribute('aria-describedby')}")
+    assert "must be a whole number, not 'many'" in described_by.inner_text()
+    assert page.evaluate("document.activeElement.name") == "max_tokens"
+    assert page.locator("[name=prompt]").input_value() == "Why?"
 
 
 def test_a_refresh_does_not_disturb_typing(served: Served, page: Any) -> None:
-    page.goto(served.url)
-    page.get_by_label("Prompt").fill("half a thou")
-    before = page.locator("#tiles").inner_text()
+    page.goto(f"{served.url}/tasks")
+    field = page.get_by_label("Id begins with")
+    field.fill("half an")
     page.evaluate("document.getElementById('main').dataset.refresh = '0.2'; schedule()")
-    served.store.admin.cancel("queue", now=Clock().now())
-    page.wait_for_function(
-        "before => document.getElementById('tiles').innerText !== before || true", arg=before
+    page.locator("#refreshed", has_text="Refreshed").wait_for()
+    field.press_sequentially(" id")
+    assert field.input_value() == "half an id"
+
+
+def test_the_chart_reads_out_the_row_of_its_table_at_the_pointer(served: Served, page: Any) -> None:
+    page.goto(served.url)
+    chart = page.locator("#traffic .timechart")
+    box = chart.locator(".plot").first.bounding_box()
+    units = int(chart.get_attribute("data-units"))
+    page.mouse.move(box["x"] + box["width"] * (units - 0.5) / units, box["y"] + 20)
+    said = chart.locator(".readout").inner_text().splitlines()
+    row = chart.locator("tbody tr").last
+    assert said[0] == row.locator("th").text_content()
+    heads = chart.locator("thead th").all_text_contents()[1:]
+    cells = row.locator("td").all_text_contents()
+    expected = [f"{head}  {cell}" for head, cell in zip(heads, cells, strict=True) if cell]
+    assert said[1:] == expected and any("Calls: failed" in line for line in expected)
+    assert chart.locator(".cursor").count() == 3
+    assert (
+        page.evaluate("(async () => { await tick(); return document.querySelectorAll('.cursor').length; })()")
+        == 3
     )
-    page.get_by_label("Prompt").press_sequentially("ght")
-    assert page.get_by_label("Prompt").input_value() == "half a thought"
+    page.mouse.move(box["x"], 0)
+    assert chart.locator(".readout").is_hidden() and chart.locator(".cursor").count() == 0
+
+
+def test_another_range_is_a_link_that_a_refresh_keeps(served: Served, page: Any) -> None:
+    page.goto(served.url)
+    page.get_by_role("group", name="Range").get_by_role("link", name="Day").click()
+    page.wait_for_url("**range=day**")
+    assert page.locator("#traffic h2").inner_text() == "Traffic last day"
+    page.evaluate("tick()")
+    page.locator("#refreshed", has_text="Refreshed").wait_for()
+    assert page.locator("#traffic h2").inner_text() == "Traffic last day"
+
+
+def test_a_batch_is_found_watched_retried_by_reason_and_exported(served: Served, page: Any) -> None:
+    with at_work(served.filled.database):
+        page.goto(f"{served.url}/batches")
+        page.get_by_label("Name contains").fill("RESULTS of")
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("link", name=BATCH).click()
+        assert page.locator("h1").inner_text() == BATCH
+        assert "7 of 10 tasks ended" in page.locator("#progress").inner_text()
+        reason = page.locator("#reasons tbody tr", has_text="server error")
+        with page.expect_navigation():
+            reason.get_by_role("button", name="Run again").click()
+        assert page.get_by_text("1 task is queued again.").is_visible()
+        assert "server error" not in page.locator("#reasons").inner_text()
+        assert "retried" in page.locator("#events").inner_text()
+        page.get_by_label("with prompts").check()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download CSV").click()
+        text = download.value.path().read_text(encoding="utf-8")
+        assert text.splitlines()[0].split(",")[4:6] == ["prompt", "output"] and "Question 0?" in text
 
 
 def test_sliders_always_sum_to_100_and_show_the_shares_before_applying(served: Served, page: Any) -> None:
@@ -370,14 +427,28 @@ def test_the_details_of_a_provider_stay_open(served: Served, page: Any) -> None:
 
 
 def test_everything_is_reached_by_keyboard(served: Served, page: Any) -> None:
-    page.goto(served.url)
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
-    reached = set()
-    for _ in range(60):
+    wanted = {
+        "/": {"Dashboard", "Batches", "Providers", "Rebalance", "Tasks", "New", "Hour", "Month", "openai"},
+        "/new": {"prompt", "task_type", "tier", "max_tokens", "Submit", "file", "Preview file"},
+        "/batches": {"name", "Search", BATCH},
+        batch_url(BATCH): {
+            "Run again",
+            "Download JSONL",
+            "Download CSV",
+            "prompts",
+            "All tasks of this batch",
+        },
+    }
+    for path, names in wanted.items():
+        page.goto(served.url + path)
         page.keyboard.press("Tab")
-        reached.add(page.evaluate("document.activeElement.name || document.activeElement.textContent.trim()"))
-    assert {"Providers", "Rebalance", "Tasks", "prompt", "task_type", "tier", "Submit", "file"} <= reached
+        assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+        reached = set()
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            name = "document.activeElement.name || document.activeElement.textContent.trim()"
+            reached.add(page.evaluate(name))
+        assert names <= reached, path
 
 
 def test_without_script_every_form_still_works(served: Served, browser: Any) -> None:
@@ -394,8 +465,8 @@ def test_without_script_every_form_still_works(served: Served, browser: Any) -> 
     assert page.get_by_text("The new weights are set.").is_visible()
     page.get_by_role("button", name="Undo last change").click()
     assert page.locator("#weight-openai").input_value() == "40.0"
-    page.goto(served.url)
-    page.get_by_label("File").set_input_files(
+    page.goto(f"{served.url}/new")
+    page.get_by_label("File", exact=True).set_input_files(
         {"name": "two.txt", "mimeType": "text/plain", "buffer": b"a?\nb?\n"}
     )
     page.get_by_role("button", name="Preview file").click()

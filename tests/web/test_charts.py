@@ -92,8 +92,8 @@ def test_lines_have_gaps_where_nothing_is_known() -> None:
     drawn = {
         p.get("class"): p.get("d") for p in parsed(time_chart(TimeAxis(NOON, 60, 4), [panel])).iter("path")
     }
-    assert drawn["line s0"] == "M0.5 50h.01M2.5 50L3.5 50"
-    assert drawn["line s1"] == "M0.5 0h.01M3.5 0h.01"
+    assert drawn["line s0"] == "M0.2 50h.6M2.5 50L3.5 50"
+    assert drawn["line s1"] == "M0.2 0h.6M3.2 0h.6"
     assert drawn["band"] == "M0.5 0L0.5 50zM3.5 0L3.5 50z"
 
 

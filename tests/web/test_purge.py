@@ -6,6 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from src.core.store import Store
+from src.web.template_filters import batch_url
 
 from .conftest import AppMaker, csrf_of
 from .filled import BATCH, FilledState
@@ -20,8 +21,8 @@ def bearer(role: str) -> dict[str, str]:
 def test_an_operator_purges_a_batch_after_a_question(
     client: FlaskClient, store: Store, filled: FilledState
 ) -> None:
-    csrf = csrf_of(client, f"/tasks?batch={BATCH}")
-    assert "Purge contents" in client.get(f"/tasks?batch={BATCH}").text
+    csrf = csrf_of(client, batch_url(BATCH))
+    assert "Purge contents" in client.get(batch_url(BATCH)).text
     asked = client.post("/batches/purge", data={"csrf": csrf, "batch": BATCH})
     assert "Prompts and answers of 7 ended tasks are deleted" in asked.text
     assert sum(store.contents.purgeable(filled.now + 1, BATCH).values()) == 7, "nothing is deleted yet"
@@ -59,5 +60,5 @@ def test_only_operators_purge(role: str, status: int, make_app: AppMaker) -> Non
     client = make_app({"ORCHESTRATOR_TOKENS": TOKENS}).test_client()
     answer = client.post("/api/batches/purge", json={"batch": BATCH}, headers=bearer(role))
     assert answer.status_code == status
-    page = client.get(f"/tasks?batch={BATCH}", headers=bearer(role)).text
+    page = client.get(batch_url(BATCH), headers=bearer(role)).text
     assert ("Purge contents" in page) == (status == 200)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask import Flask
@@ -51,6 +52,11 @@ ROUTES = [
     Route("GET", "/", rule="/"),
     Route("GET", "/provider-status", rule="/provider-status"),
     Route("GET", "/rebalance", rule="/rebalance"),
+    Route("GET", "/new", rule="/new"),
+    Route("GET", "/batches", rule="/batches"),
+    Route("GET", "/batches/queue", rule="/batches/<every_text:name>"),
+    Route("GET", "/batches/no such batch", 404),
+    Route("GET", f"/batch?name={quote(BATCH)}", rule="/batch"),
     Route("GET", "/tasks", rule="/tasks"),
     Route("GET", "/rows/{answered}", rule="/rows/<row>"),
     Route("GET", "/tasks/{answered}", 303),

@@ -493,7 +493,7 @@ HERS = (
 
 
 def test_a_page_shows_no_button_that_the_role_may_not_use(shared: FlaskClient, filled: FilledState) -> None:
-    pages = ("/", "/provider-status", "/rebalance", f"/rows/{filled.failed_row}")
+    pages = ("/", "/new", "/provider-status", "/rebalance", f"/rows/{filled.failed_row}")
     for name, texts in {
         "alice": {">Submit<": True, ">Rebalance<": False, ">Pause": False},
         "carol": {

@@ -57,8 +57,8 @@ def test_a_user_sees_an_outage_moves_the_weights_and_reads_an_answer(stack: Stac
 
     for name in NAMES:
         stack.simulator.patch(name, {"echo": True})
-    page.get_by_role("link", name="Dashboard").click()
-    page.get_by_label("Prompt").fill(f"Repeat: {SCRIPT}")
+    page.get_by_role("link", name="New").click()
+    page.locator("[name=prompt]").fill(f"Repeat: {SCRIPT}")
     page.get_by_role("button", name="Submit").click()
     page.locator("#output", has_text=SCRIPT).wait_for()
     assert "taken over" not in page.title()

@@ -53,7 +53,9 @@ def make_task(
     try:
         valid = TaskFields.model_validate(fields)
     except ValidationError as error:
-        raise InputError(validation_message(error, TaskFields), line=line) from None
+        where = error.errors()[0]["loc"]
+        field = str(where[0]) if where else ""
+        raise InputError(validation_message(error, TaskFields), line=line, field=field) from None
     try:
         providers = effective_providers(valid.models, valid.providers, only, context.settings)
     except InputError as error:

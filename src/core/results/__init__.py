@@ -12,7 +12,7 @@ from .file import STDOUT, ResultsFile, holds_simulated, refuse_special
 from .forms import Form, form_of, is_table
 from .jsonl import encode_row
 from .parquet_file import pack, rows_path, unpack
-from .rows import attempt_row, latency_s, result_row, usage_row, usd
+from .rows import attempt_row, latency_s, prompt_of, result_row, usage_row, usd
 from .table_columns import ATTEMPTS, COLUMNS, METADATA, USAGE, TableColumns, flat_row
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "is_table",
     "latency_s",
     "pack",
+    "prompt_of",
     "refuse_special",
     "result_row",
     "rows_path",

@@ -10,6 +10,7 @@ A `Store` has one component for each duty, all over one `Database`:
     result_sync    results in the order of a batch's file, and which of them are stale
     tasks          look up tasks, one or a page of them
     search         index the words of prompts and answers, and tell how far that is
+    batches        look up batches, their cost, and why their tasks failed
     reports        counts, batches, usage, summaries, samples for forecasts
     orchestrators  register, send heartbeats, reserve the cost of calls, retire
     leadership     the orchestrator that leads, and its epoch
@@ -33,6 +34,7 @@ from pathlib import Path
 from types import TracebackType
 
 from .admin import Admin
+from .batches import Batches
 from .contents import Contents
 from .controls import Controls
 from .database import Database
@@ -52,10 +54,12 @@ from .reports import Reports
 from .result_sync import ResultSync
 from .rows import (
     AddReport,
+    BatchPage,
     BatchRow,
     Command,
     EarlierEnd,
     EventRow,
+    FailureReason,
     Leader,
     OrchestratorRow,
     PollResult,
@@ -95,6 +99,7 @@ class Store:
         self.result_sync = ResultSync(database, ids, loader)
         self.tasks = Tasks(database, ids, loader, index)
         self.search = Search(database, index)
+        self.batches = Batches(database, ids)
         self.reports = Reports(database, ids, loader)
         self.orchestrators = Orchestrators(database, ids, transitions)
         self.leadership = LeadershipRow(database)
@@ -158,12 +163,14 @@ __all__ = [
     "Store",
     "DUPLICATES_AT_ONCE",
     "AddReport",
+    "BatchPage",
     "BatchRow",
     "Identity",
     "CallSums",
     "Command",
     "EarlierEnd",
     "EventRow",
+    "FailureReason",
     "HostLock",
     "Leader",
     "OrchestratorRow",

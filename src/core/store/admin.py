@@ -13,6 +13,7 @@ from .deduplication import Deduplication
 from .identifiers import Identifiers
 from .loading import IN_SIZE, parts
 from .reconnecting import reconnecting
+from .rows import FailureReason
 from .schema import IS_FINAL, IS_QUEUED
 from .transitions import Transitions
 
@@ -92,6 +93,21 @@ class Admin:
         ended = sa.or_(_T.status.in_([status.value for status in statuses]), *cut_short)
         of_submitter = self._of(batch, submitter)
         chosen = self._chosen(batch, sa.and_(_CAN_BE_RETRIED, of_submitter, ended))
+        return self._retry(batch, chosen, now, retried_by)
+
+    def retry_failed(
+        self, batch: str, reason: FailureReason, *, now: float, submitter: str = "", retried_by: str = ""
+    ) -> int:
+        """Queue tasks again that ended with the status and class of error of `reason`, like `retry_ended`.
+
+        An empty class of error means any.
+        """
+        a = schema.attempts.c
+        last = sa.exists().where(
+            a.task_row == _T.task_row, a.seq == _T.attempts, a.error_kind == reason.error_kind
+        )
+        ended = (_T.status == reason.status.value, *((last,) if reason.error_kind else ()))
+        chosen = self._chosen(batch, sa.and_(_CAN_BE_RETRIED, self._of(batch, submitter), *ended))
         return self._retry(batch, chosen, now, retried_by)
 
     def _retry(self, batch: str, chosen: Iterator[list[int]], now: float, retried_by: str) -> int:

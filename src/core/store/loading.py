@@ -13,7 +13,7 @@ from ...records import Attempt, Origin, Result, Task, TaskStatus
 from . import schema
 from .codec import decode_attempt, decode_task, loads
 from .identifiers import Identifiers, TaskStream
-from .rows import StoredResult
+from .rows import BatchRow, StoredResult
 
 IN_SIZE = 500  # values in one IN list: one cached statement per size
 PURGED = "prompt and answer were purged"
@@ -100,6 +100,27 @@ def parts(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     iterator = iter(items)
     while part := list(itertools.islice(iterator, size)):
         yield part
+
+
+def batch_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[int, BatchRow]]:
+    """The batches that `query` finds, each with its number, in the order of the query."""
+    rows = connection.execute(query).all()
+    counts = task_counts(connection, [row.id for row in rows])
+    return [
+        (
+            row.id,
+            BatchRow(
+                row.name,
+                row.source,
+                row.output_path,
+                loads(row.options),
+                row.submitter,
+                row.created_at,
+                counts[row.id],
+            ),
+        )
+        for row in rows
+    ]
 
 
 def full_tasks() -> sa.Select[Any]:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from ...records import Outcome, Task, TaskStatus
 from . import schema
-from .codec import decode_task, loads
+from .codec import decode_task
 from .database import Database
 from .identifiers import Identifiers
-from .loading import Loader, task_counts
+from .loading import Loader, batch_rows, task_counts
 from .reconnecting import reconnecting
 from .rollups import CALL_SUMS, MINUTES_A_DAY, WAIT_SUMS, sums_of
 from .rows import BatchRow, PromptSize
 from .schema import IS_QUEUED, IS_RUNNING, RUNS_ITSELF
 from .sums import CallSums, Summary, TaskSums, UsageRow, WaitSums
 
-GroupBy = Literal["provider", "model", "task_type", "submitter", "minute", "hour", "day"]
-_SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
+GroupBy = Literal["provider", "model", "task_type", "submitter", "minute", "half_hour", "hour", "day"]
+_Sums = TypeVar("_Sums", CallSums, TaskSums)
+_WITHIN_DAYS = frozenset({"minute", "half_hour", "hour"})
+_SECONDS = {"minute": 60, "half_hour": 1800, "hour": 3600, "day": 86400}
 
 
 @reconnecting()
@@ -55,13 +57,13 @@ class Reports:
     def usage(self, start: float, end: float, group_by: Sequence[GroupBy] = ("provider",)) -> list[UsageRow]:
         """Sums of the calls that began in [start, end), grouped by `group_by` and ordered by key.
 
-        The bounds are epoch seconds; the minutes that they fall into count in full. A `minute`, `hour` or
-        `day` in a key is the epoch second at which it begins; days are UTC. Whole days come from
-        `usage_days`, unless the key has minutes or hours, so that a year costs little more than a day.
+        The bounds are epoch seconds; the minutes that they fall into count in full. A `minute`, `half_hour`,
+        `hour` or `day` in a key is the epoch second at which it begins; days are UTC. Whole days come from
+        `usage_days`, unless the key has a smaller unit, so that a year costs little more than a day.
         """
         first, last = int(start // 60), -int(-end // 60)
         days = (-(-first // MINUTES_A_DAY), last // MINUTES_A_DAY)  # from midnight to midnight
-        by_minute = "minute" in group_by or "hour" in group_by or days[0] >= days[1]
+        by_minute = not _WITHIN_DAYS.isdisjoint(group_by) or days[0] >= days[1]
         bounds = {"start": first, "end": last}
         if not by_minute:
             bounds |= {"from_day": days[0], "to_day": days[1]}
@@ -85,20 +87,18 @@ class Reports:
         calls, tasks = schema.batch_calls, schema.batch_tasks
         with self._database.reading() as connection:
             counts = task_counts(connection, [batch_id])[batch_id]
-            models = _added(connection, calls, ["provider", "model"], CALL_SUMS, batch_id)
-            providers = _added(connection, calls, ["provider"], CALL_SUMS, batch_id)
-            agents = _added(connection, tasks, ["agent"], schema.TASK_COLUMNS, batch_id)
-            tiers = _added(connection, tasks, ["tier"], schema.TASK_COLUMNS, batch_id)
-            all_calls = _added(connection, calls, [], CALL_SUMS, batch_id)
-            all_tasks = _added(connection, tasks, [], schema.TASK_COLUMNS, batch_id)
+            calls_read = _added(connection, calls, ["provider", "model"], CALL_SUMS, batch_id)
+            tasks_read = _added(connection, tasks, ["agent", "tier"], schema.TASK_COLUMNS, batch_id)
+        models = {(row.provider, row.model): CallSums(**sums_of(row)) for row in calls_read}
+        ended = {(row.agent, row.tier): _task_sums(row) for row in tasks_read}
         return Summary(
             counts=counts,
-            providers={row.provider: CallSums(**sums_of(row)) for row in providers},
-            models={(row.provider, row.model): CallSums(**sums_of(row)) for row in models},
-            agents={row.agent: _task_sums(row) for row in agents},
-            tiers={row.tier: _task_sums(row) for row in tiers},
-            calls=CallSums(**sums_of(all_calls[0])),
-            tasks=_task_sums(all_tasks[0]),
+            providers=_by(models, 0, CallSums()),
+            models=models,
+            agents=_by(ended, 0, TaskSums()),
+            tiers=_by(ended, 1, TaskSums()),
+            calls=sum(models.values(), start=CallSums()),
+            tasks=sum(ended.values(), start=TaskSums()),
         )
 
     def open_tasks(self, at_most: int) -> tuple[int, list[Task]]:
@@ -136,20 +136,7 @@ class Reports:
         b = schema.batches
         query = sa.select(b).where(condition).order_by(b.c.id.desc()).limit(limit)
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-            counts = task_counts(connection, [row.id for row in rows])
-        return [
-            BatchRow(
-                row.name,
-                row.source,
-                row.output_path,
-                loads(row.options),
-                row.submitter,
-                row.created_at,
-                counts[row.id],
-            )
-            for row in rows
-        ]
+            return [row for _, row in batch_rows(connection, query)]
 
 
 @cache  # building these queries takes longer than running them
@@ -207,6 +194,14 @@ def _added_query(
     if not of_all:
         query = query.where(table.c.batch_id == bindparam("batch"))
     return query.group_by(*columns).order_by(*columns)
+
+
+def _by(sums: Mapping[tuple[str, str], _Sums], place: int, none: _Sums) -> dict[str, _Sums]:
+    """The sums by one of the two parts of their keys."""
+    found: dict[str, _Sums] = {}
+    for key in sorted(sums, key=lambda key: key[place]):
+        found[key[place]] = found.get(key[place], none) + sums[key]
+    return found
 
 
 def _task_sums(row: Any) -> TaskSums:

@@ -62,6 +62,28 @@ class BatchRow:
         """All tasks of the batch, whatever their status."""
         return sum(self.counts.values())
 
+    @property
+    def open_tasks(self) -> int:
+        """Those that have not ended."""
+        return self.counts[TaskStatus.QUEUED] + self.counts[TaskStatus.RUNNING]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPage:
+    """Batches, newest first. `next_before` is the `before` of the next page; None on the last one."""
+
+    rows: tuple[BatchRow, ...]
+    next_before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReason:
+    """How many tasks ended with this status, and with this class of error in their last call."""
+
+    status: TaskStatus
+    error_kind: str  # of `src.errors`; empty: no call decided
+    tasks: int
+
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from itertools import zip_longest
 
 from ...records import TaskStatus
@@ -101,6 +101,9 @@ class TaskSums:
     unknown_cost_tasks: int = 0
     baseline_nanos: int = 0
     unknown_baseline_tasks: int = 0
+
+    def __add__(self, other: TaskSums) -> TaskSums:
+        return TaskSums(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def saved_nanos(self) -> int | None:

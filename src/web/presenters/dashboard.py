@@ -9,13 +9,13 @@ from typing import Any
 
 from ...core.event_text import times_of
 from ...core.store import EventRow, Summary, TierSavings
-from ...formatting import count, duration, percent, plural
+from ...formatting import duration, percent, plural
 from ...records import Event, ProviderCondition, RefusalKind, TaskStatus
 from ..context import AppContext
-from ..template_filters import state_word, time_left
+from ..template_filters import state_word
 from .budgets import BudgetView, budget_views
 from .pool import PoolView, ProviderView, WaitView, pool_view
-from .usage import DAY_S, Totals, midnight, totals
+from .usage import DAY_S, Totals, all_time, today
 
 RATE_WINDOW_S = 300.0
 HELD_S = 60.0  # a shorter wait is part of the pace: no per-minute limit lasts longer
@@ -125,15 +125,11 @@ def dashboard_view(context: AppContext) -> DashboardView:
 
 def _dashboard_view(context: AppContext) -> DashboardView:
     pool = pool_view(context)
-    summary = context.store.reports.summary()
-    counts = {status.value: number for status, number in summary.counts.items()}
-    open_tasks = counts["queued"] + counts["running"]
+    now_pace = pace(context)
+    counts, held = now_pace.counts, now_pace.held
     calling = min(pool.in_flight, counts["running"])
-    rate = rate_per_s(context, pool)
     budgets = budget_views(context)
-    waiting = open_tasks - calling
-    held = held_of(pool)
-    going = max(0, open_tasks - (held.tasks if held else 0))
+    waiting = now_pace.open_tasks - calling
     return DashboardView(
         simulated=context.simulated,
         pool=pool,
@@ -142,15 +138,42 @@ def _dashboard_view(context: AppContext) -> DashboardView:
         calling=calling,
         done=counts["succeeded"],
         not_answered=sum(counts[s] for s in ("failed", "refused", "expired", "cancelled")),
-        rate_per_s=rate,
-        left_s=going / rate if going and rate else None,
+        rate_per_s=now_pace.rate_per_s,
+        left_s=now_pace.left_s,
         held=held,
-        today=_today(context, pool.now),
-        money=_cost_summary(context, summary, budgets, pool.now),
+        today=today(context, pool.now),
+        money=_cost_summary(context, all_time(context), budgets, pool.now),
         budgets=budgets,
         attention=tuple(_attention(context, pool, budgets, counts, waiting)),
         events=event_views(context.store.events.recent(EVENTS_SHOWN)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the pool gets on. `left_s` is without the tasks that are held."""
+
+    counts: dict[str, int]  # of all tasks, by status
+    held: HeldTasks | None
+    rate_per_s: float | None
+    left_s: float | None
+
+    @property
+    def open_tasks(self) -> int:
+        return self.counts["queued"] + self.counts["running"]
+
+
+def pace(context: AppContext) -> Pace:
+    """The pace now; at most half a second old."""
+    return context.cache.get("pace", lambda: _pace(context))
+
+
+def _pace(context: AppContext) -> Pace:
+    pool = pool_view(context)
+    counts = {status.value: number for status, number in context.store.reports.task_counts().items()}
+    rate, held = rate_per_s(context, pool), held_of(pool)
+    going = max(0, counts["queued"] + counts["running"] - (held.tasks if held else 0))
+    return Pace(counts, held, rate, going / rate if going and rate else None)
 
 
 def held_of(pool: PoolView) -> HeldTasks | None:
@@ -183,18 +206,12 @@ def rate_per_s(context: AppContext, pool: PoolView) -> float | None:
     return sum(ok for _, ok in answered) / max(1.0, pool.now - begin)
 
 
-def _today(context: AppContext, now: float) -> Totals:
-    rows = context.store.reports.usage(midnight(context, now), now + 60, ())
-    return totals(rows[0].sums) if rows else Totals()
-
-
 def _cost_summary(
     context: AppContext, summary: Summary, budgets: tuple[BudgetView, ...], now: float
 ) -> CostSummary:
-    today = _today(context, now)
     daily = next((b for b in budgets if (b.scope, b.period) == ("all", "day")), None)
     return CostSummary(
-        today_nanos=today.cost_nanos,
+        today_nanos=today(context, now).cost_nanos,
         total_nanos=summary.cost_nanos,
         uncertain_nanos=summary.calls.uncertain_nanos,
         unknown_cost_calls=summary.calls.unknown_cost_calls,
@@ -266,14 +283,3 @@ def _alerts(context: AppContext, now: float) -> Iterator[Attention]:
         left_s = float(event.fields.get("until", 0.0)) - now
         until = f", for another {duration(left_s)}" if left_s > 0 else ""
         yield Attention("warn", f"{event.message}{until} ({duration(now - event.at)} ago)", "/", True)
-
-
-def status_line(view: DashboardView) -> str:
-    """The page in one sentence, for the title of the window and for screen readers."""
-    if view.pool.orchestrator.running:
-        left = f", {time_left(view.left_s)}" if view.left_s else ""
-        if view.held:
-            lasts = view.held.lasts(view.pool.now)
-            left += f", {plural(view.held.tasks, 'task')} held by {view.held.what} {lasts}"
-        return f"{count(view.calling)} in flight, {plural(view.waiting, 'task')} waiting{left}"
-    return "no orchestrator is running"

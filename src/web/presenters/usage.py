@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.preferences import preference_shares
-from ...core.store import CallSums
+from ...core.store import CallSums, Summary
 from ...core.store.reports import GroupBy
 from ...routing.cost.budgets import BudgetRule, Budgets
 from ..context import SUMS_FRESH_S, AppContext
@@ -68,24 +68,44 @@ def midnight(context: AppContext, now: float) -> float:
 
 
 def today_by_provider(context: AppContext, now: float) -> dict[str, Totals]:
-    rows = context.store.reports.usage(midnight(context, now), now + 60, ("provider",))
-    return {str(row.key[0]): totals(row.sums) for row in rows}
+    """The calls since midnight, by provider."""
+    return {name: totals(sums) for name, sums in _sums_of_today(context, now).items()}
+
+
+def today(context: AppContext, now: float) -> Totals:
+    """The calls since midnight."""
+    return totals(sum(_sums_of_today(context, now).values(), start=CallSums()))
+
+
+def _sums_of_today(context: AppContext, now: float) -> dict[str, CallSums]:
+    found = context.past_usage.since(midnight(context, now), now, ("provider",))
+    return {str(provider): sums for (provider, *_), sums in found.items()}
 
 
 def total_by_provider(context: AppContext) -> dict[str, Totals]:
-    return {name: totals(sums) for name, sums in context.store.reports.summary().providers.items()}
+    return {name: totals(sums) for name, sums in all_time(context).providers.items()}
+
+
+def all_time(context: AppContext) -> Summary:
+    """The sums over all batches."""
+    return context.cache.get("all time", context.store.reports.summary, SUMS_FRESH_S)
+
+
+def last_hour(context: AppContext, now: float) -> dict[str, tuple[CallSums, ...]]:
+    """The calls of each of the last 60 minutes by provider, oldest first."""
+    first = int(now // 60 - 59) * 60
+    found: dict[str, list[CallSums]] = {}
+    for (minute, provider, *_), sums in context.past_usage.since(first, now, ("minute", "provider")).items():
+        place = (int(minute) - first) // 60
+        if 0 <= place < 60:
+            found.setdefault(str(provider), [CallSums()] * 60)[place] = sums
+    return {name: tuple(values) for name, values in found.items()}
 
 
 def hour_of_latency(context: AppContext, now: float) -> dict[str, tuple[float | None, ...]]:
     """Mean latency of each of the last 60 minutes by provider, oldest first; None without an answer."""
-    first = int(now // 60 - 59) * 60
-    found: dict[str, list[float | None]] = {}
-    for row in context.store.reports.usage(first, now + 60, ("provider", "minute")):
-        name, at = str(row.key[0]), int(row.key[1])
-        place = (at - first) // 60
-        if place < 60:
-            found.setdefault(name, [None] * 60)[place] = row.sums.average_s
-    return {name: tuple(values) for name, values in found.items()}
+    hours = last_hour(context, now)
+    return {name: tuple(sums.average_s for sums in minutes) for name, minutes in hours.items()}
 
 
 # ------------------------------------------------------------------ tables and charts
@@ -145,11 +165,11 @@ def _series(context: AppContext, name: str) -> Series:
     place = {start: index for index, start in enumerate(starts)}
     calls = {provider: [0] * many for provider in context.settings.providers}
     cost = {provider: [0] * many for provider in context.settings.providers}
-    for row in context.store.reports.usage(starts[0], now + 60, (unit, "provider")):
-        index, provider = place.get(int(row.key[0])), str(row.key[1])
+    for key, sums in context.past_usage.since(starts[0], now, (unit, "provider")).items():
+        index, provider = place.get(int(key[0])), str(key[1])
         if index is not None:
-            calls.setdefault(provider, [0] * many)[index] = row.sums.calls
-            cost.setdefault(provider, [0] * many)[index] = row.sums.cost_nanos
+            calls.setdefault(provider, [0] * many)[index] = sums.calls
+            cost.setdefault(provider, [0] * many)[index] = sums.cost_nanos
     return Series(
         name,
         unit_s,
