@@ -16,7 +16,7 @@ from src.core.results.csv_table import CsvForm
 from src.errors import InputError
 from src.records import Message, Result, Task, TaskStatus
 
-from .test_results import result
+from .test_results import attempt, result
 
 ANSWER = ["output", "status", "model", "cost_usd", "error"]
 EARLIER = (
@@ -70,6 +70,18 @@ def test_a_table_without_a_column_of_ids_gets_one(tmp_path: Path) -> None:
         file.append([of("a", {"name": "Ann"})])
     assert header(path) == ["id", "name", *ANSWER, "simulated"], "simulated rows are marked"
     assert [row["simulated"] for row in records(path)] == ["true"]
+
+
+@pytest.mark.parametrize(
+    ("nanos", "written"),
+    [(0, "0.0"), (1, "0.000000001"), (8_000, "0.000008"), (12_345_678_901, "12.345678901")],
+)
+def test_dollars_are_written_without_an_exponent(tmp_path: Path, nanos: int, written: str) -> None:
+    path = tmp_path / "out.csv"
+    with table(path) as file:
+        file.append([of("a", {}, attempts=(attempt(1, cost_nanos=nanos),))])
+    (row,) = records(path)
+    assert (row["cost_usd"], float(row["cost_usd"])) == (written, nanos / 1e9)
 
 
 def test_all_columns_are_those_of_the_row(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -134,9 +136,17 @@ def csv_line(cells: Iterable[Any], delimiter: str = ",") -> bytes:
 def csv_text(cells: Iterable[Any], delimiter: str) -> str:
     """One record with its line end."""
     line = io.StringIO()
-    plain = (json.dumps(cell) if isinstance(cell, bool) else cell for cell in cells)
-    csv.writer(line, delimiter=delimiter).writerow(plain)
+    csv.writer(line, delimiter=delimiter).writerow(map(_plain, cells))
     return line.getvalue()
+
+
+def _plain(cell: Any) -> Any:
+    """Booleans as in JSON, and numbers without an exponent: dollars of one call are often that small."""
+    if isinstance(cell, bool):
+        return json.dumps(cell)
+    if isinstance(cell, float) and math.isfinite(cell):
+        return f"{Decimal(repr(cell)):f}"
+    return cell
 
 
 def _whole_records(file: BinaryIO) -> Iterator[bytes]:
