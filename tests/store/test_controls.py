@@ -50,6 +50,8 @@ def test_claims_of_the_dead_are_queued_again_and_their_reservations_booked(store
     assert {task.claims for task in again} == {2}
     assert register(store, "third", now=NOW + 120).uncertain_nanos == 0
     booked = {row.key[0]: row.sums.uncertain_nanos for row in store.reports.usage(0, NOW + 300)}
+    summary = store.reports.summary()
+    assert summary.calls.uncertain_nanos == 777 and all(sums.calls for sums in summary.models.values())
     assert booked == {"openai": 700, "gemini": 77}
 
 

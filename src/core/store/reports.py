@@ -94,7 +94,7 @@ class Reports:
         return Summary(
             counts=counts,
             providers=_by(models, 0, CallSums()),
-            models=models,
+            models={key: sums for key, sums in models.items() if sums.calls},
             agents=_by(ended, 0, TaskSums()),
             tiers=_by(ended, 1, TaskSums()),
             calls=sum(models.values(), start=CallSums()),

@@ -135,7 +135,7 @@ class Summary:
 
     counts: Mapping[TaskStatus, int]
     providers: Mapping[str, CallSums]
-    models: Mapping[tuple[str, str], CallSums]  # by (provider, model)
+    models: Mapping[tuple[str, str], CallSums]  # by (provider, model), without cut off calls
     agents: Mapping[str, TaskSums]
     tiers: Mapping[str, TaskSums]
     calls: CallSums
