@@ -13,6 +13,7 @@ from ..settings import Settings
 FAR_ABOVE = 2.0  # x the expected cost and answers: from here on a plan suggests a limit for answers
 WORTH_A_LIMIT_NANOS = 10_000_000  # 1 cent: what costs less at most needs no limit
 ROOM = 2.0  # x the mean length of answers, which few of them exceed
+LOW_LIMIT_TOKENS = 64  # no lower limit is suggested
 PLANNED_AT_MOST = 20_000  # tasks that run through virtual time: some seconds
 
 
@@ -170,7 +171,7 @@ class Plan:
         return (
             self.highest_nanos >= max(WORTH_A_LIMIT_NANOS, FAR_ABOVE * self.expected_nanos)
             and self.allowed_tokens > FAR_ABOVE * self.output_tokens > 0
-            and (not self.from_records or self._roomy_tokens < self._most_allowed)
+            and (self._roomy_tokens if self.from_records else LOW_LIMIT_TOKENS) < self._most_allowed
         )
 
     @property
@@ -181,7 +182,7 @@ class Plan:
     @property
     def _roomy_tokens(self) -> int:
         most = max((line.output_tokens / line.calls for line in self.lines if line.calls), default=0.0)
-        return max(64, 1 << math.ceil(math.log2(ROOM * max(1.0, most))))
+        return max(LOW_LIMIT_TOKENS, 1 << math.ceil(math.log2(ROOM * max(1.0, most))))
 
     @property
     def _most_allowed(self) -> float:

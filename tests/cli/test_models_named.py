@@ -131,6 +131,8 @@ def test_a_plan_suggests_a_limit_by_the_answers_so_far(tmp_path: Path, live: dic
     first = run_script("plan", "tasks.jsonl", cwd=tmp_path, env=live)
     assert "because answers may be far longer than usual; --max-tokens N lowers that" in first.out
     assert "too few answers are recorded yet" in first.out
+    short = run_script("plan", "tasks.jsonl", "--max-tokens", "50", cwd=tmp_path, env=live)
+    assert "lowers that" not in short.out, "the limit is low already"
     run_script("run", "tasks.jsonl", cwd=tmp_path, env=live)
     later = run_script("plan", "tasks.jsonl", cwd=tmp_path, env=live)
     suggested = re.search(r"--max-tokens (\d+) lowers that", later.out)
