@@ -8,10 +8,11 @@ import math
 import random
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 from .config import OutputTokens, ProviderConfig
-from .shapes import Ask, Json, Reply, ToolCall
+from .examples import example
+from .shapes import Ask, Reply, ToolCall
+from .tools import chosen_calls, fitted
 
 _SENTENCES = (
     "The short version is that two of the three assumptions hold, and the third one can be tested cheaply.",
@@ -92,8 +93,9 @@ class Author:
         )
 
     def input_tokens(self, ask: Ask, config: ProviderConfig) -> int:
-        """The tokens of a prompt, by its characters and messages."""
-        return tokens_in(ask.chars, config.chars_per_token) + TOKENS_PER_MESSAGE * ask.messages
+        """The tokens of a prompt, by its characters, media and messages."""
+        of_text = tokens_in(ask.chars, config.chars_per_token)
+        return of_text + ask.extra_tokens + TOKENS_PER_MESSAGE * ask.messages
 
     def forget(self) -> None:
         """Empty the prompt cache."""
@@ -104,39 +106,49 @@ class Author:
     ) -> Reply:
         """The whole answer, its usage included."""
         thinking = config.thinking_tokens
+        reply = Reply("", "length", input_tokens, 0, thinking, cache.read_tokens, cache.write_tokens)
         if thinking and ask.max_tokens is not None and ask.max_tokens <= thinking:
-            spent = ask.max_tokens
-            return Reply("", "length", input_tokens, spent, spent, cache.read_tokens, cache.write_tokens)
-        text, finish, stop, calls = self._say(ask, digest, config, thinking)
-        spent = thinking + max(1, tokens_in(len(text), config.chars_per_token))
-        said = "" if calls else text
-        reply = Reply(said, finish, input_tokens, spent, thinking, cache.read_tokens, cache.write_tokens)
-        reply.stop_sequence, reply.calls = stop, calls
+            reply.output_tokens = reply.thinking_tokens = ask.max_tokens
+            return reply
+        room = None if ask.max_tokens is None else int((ask.max_tokens - thinking) * config.chars_per_token)
+        calls: tuple[ToolCall, ...] = ()
+        if ask.tools is not None:
+            calls = chosen_calls(ask.tools, ask.last, ask.calls_since, self._words(digest))
+        if calls:
+            self._call(ask, reply, calls, room)
+        else:
+            self._say(ask, reply, digest, config, room)
+        chars = len(reply.text) + sum(len(call.text) for call in reply.calls)
+        reply.output_tokens = thinking + max(1, tokens_in(chars, config.chars_per_token))
         return reply
 
-    def _say(
-        self, ask: Ask, digest: int, config: ProviderConfig, thinking: int
-    ) -> tuple[str, str, str | None, tuple[ToolCall, ...]]:
-        room = None if ask.max_tokens is None else int((ask.max_tokens - thinking) * config.chars_per_token)
-        text, calls = self._whole_text(ask, digest, config)
+    def _call(self, ask: Ask, reply: Reply, calls: tuple[ToolCall, ...], room: int | None) -> None:
+        if ask.talks_before_calls and ask.tools and not ask.tools.required:
+            reply.text = f"I call {' and '.join(call.name for call in calls)}."[:room]
+        reply.calls, all_fit = calls, True
+        if room is not None:
+            reply.calls, all_fit = fitted(calls, room - len(reply.text))
+        reply.finish = "stop" if all_fit else "length"
+
+    def _say(self, ask: Ask, reply: Reply, digest: int, config: ProviderConfig, room: int | None) -> None:
+        text = self._whole_text(ask, digest, config)
         for stop in ask.stops:
             before, found, _ = text.partition(stop)
             if found and (room is None or len(before) <= room):
-                return before, "stop_sequence", stop, ()
+                reply.text, reply.finish, reply.stop_sequence = before, "stop_sequence", stop
+                return
         if room is not None and len(text) > room:
-            return text[:room], "length", None, ()
-        return text, "stop", None, calls
+            reply.text = text[:room]
+        else:
+            reply.text, reply.finish = text, "stop"
 
-    def _whole_text(self, ask: Ask, digest: int, config: ProviderConfig) -> tuple[str, tuple[ToolCall, ...]]:
-        """The answer before a stop sequence or a token limit cuts it, and its calls of tools."""
+    def _whole_text(self, ask: Ask, digest: int, config: ProviderConfig) -> str:
+        """The answer before a stop sequence or a token limit cuts it."""
         schema = ask.schema_in_words or ask.schema  # the words hold all of it, an API's form perhaps less
-        if ask.wants_json or ask.tool or schema:
+        if ask.wants_json or schema:
             instance = example(schema, self._words(digest)) if schema else {"answer": self._words(digest)}
-            text = json.dumps(instance, ensure_ascii=False)
-            if ask.tool and isinstance(instance, dict):
-                return text, (ToolCall(ask.tool, instance),)
-            return text, ()
-        return (ask.last if config.echo else self._prose(ask, digest, config)), ()
+            return json.dumps(instance, ensure_ascii=False)
+        return ask.last if config.echo else self._prose(ask, digest, config)
 
     def _prose(self, ask: Ask, digest: int, config: ProviderConfig) -> str:
         length = int(self._length(digest, config.output_tokens) * config.chars_per_token)
@@ -204,76 +216,3 @@ def _common_length(one: str, other: str) -> int:
         else:
             high = middle - 1
     return low
-
-
-_GEMINI_TYPES = {1: "string", 2: "number", 3: "integer", 4: "boolean", 5: "array", 6: "object"}
-_MAX_DEPTH = 12
-
-
-def example(schema: Json, words: str) -> Any:
-    """A small valid instance of a JSON schema; $ref, anyOf and Gemini's numbered types included."""
-    return _instance(schema, words, schema, 0)
-
-
-def _instance(schema: Any, words: str, root: Json, depth: int) -> Any:
-    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
-        return None
-    if "const" in schema:
-        return schema["const"]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    inner = _resolve(schema["$ref"], root) if "$ref" in schema else _first_choice(schema)
-    if inner is not None:
-        return _instance(inner, words, root, depth + 1)
-    kind = _kind(schema)
-    if kind == "object":
-        wanted = _wanted_properties(schema, all_of_them=depth < 4)
-        return {name: _instance(each, words, root, depth + 1) for name, each in wanted.items()}
-    if kind == "array":
-        item = _instance(schema.get("items", {"type": "string"}), words, root, depth + 1)
-        return [item] * max(1, int(schema.get("minItems") or 1))
-    return _scalar(kind, schema, words)
-
-
-def _wanted_properties(schema: Json, *, all_of_them: bool) -> Json:
-    """The properties of an object that an example has: deep down only those it must have."""
-    properties = schema.get("properties") or {}
-    required = schema.get("required", ())
-    return {name: each for name, each in properties.items() if all_of_them or name in required}
-
-
-def _first_choice(schema: Json) -> Any:
-    """The first schema of a union, None where there is none."""
-    return next((schema[name][0] for name in ("anyOf", "oneOf", "allOf") if schema.get(name)), None)
-
-
-def _kind(schema: Json) -> str:
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = next((k for k in kind if k != "null"), "null")
-    if isinstance(kind, int):
-        return _GEMINI_TYPES.get(kind, "string")
-    if isinstance(kind, str):
-        return kind.lower()
-    return "object" if "properties" in schema else "string"
-
-
-def _scalar(kind: str, schema: Json, words: str) -> Any:
-    if kind in ("integer", "number"):
-        value = schema.get("minimum", schema.get("exclusiveMinimum", 0) + ("exclusiveMinimum" in schema))
-        return int(value) if kind == "integer" else float(value)
-    if kind == "boolean":
-        return True
-    if kind == "null":
-        return None
-    shortest, longest = int(schema.get("minLength") or 0), schema.get("maxLength")
-    text = words if len(words) >= shortest else words.ljust(shortest, ".")
-    return text if longest is None else text[: int(longest)]
-
-
-def _resolve(reference: str, root: Json) -> Any:
-    found: Any = root
-    for step in reference.removeprefix("#").strip("/").split("/"):
-        if step:
-            found = found.get(step) if isinstance(found, dict) else None
-    return found

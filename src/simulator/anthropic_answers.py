@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from .shapes import Ask, Frame, Json, Reply, Slicer
+from .shapes import Ask, Frame, Json, Reply, Slicer, ToolCall
 
 _FINISH = {"stop": "end_turn", "length": "max_tokens", "stop_sequence": "stop_sequence", "refusal": "refusal"}
 _REFUSED = {"type": "refusal", "category": "general_harms", "explanation": None}
@@ -15,7 +15,7 @@ _PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 def whole(ask: Ask, reply: Reply, ident: str) -> bytes:
     """The message."""
     message = _opened(ask, reply, ident)
-    message["content"] = list(_blocks(reply, ident))
+    message["content"] = [_finished(block) for block in _blocks(reply, ident)]
     message.update(_end(reply))
     return json.dumps(message).encode()
 
@@ -35,12 +35,19 @@ def _opened(ask: Ask, reply: Reply, ident: str) -> Json:
 
 
 def _blocks(reply: Reply, ident: str) -> Iterator[Json]:
-    """The content in its order."""
+    """The content in its order; the input of a call is still the ToolCall."""
     if reply.text:
         yield {"type": "text", "text": reply.text}
     for i, call in enumerate(reply.calls):
         ident_of_call = f"toolu_{ident}{i:02d}"
-        yield {"type": "tool_use", "id": ident_of_call, "name": call.name, "input": call.arguments}
+        yield {"type": "tool_use", "id": ident_of_call, "name": call.name, "input": call}
+
+
+def _finished(block: Json) -> Json:
+    if block["type"] != "tool_use":
+        return block
+    call: ToolCall = block["input"]
+    return {**block, "input": call.arguments if call.is_whole else {}}
 
 
 def _end(reply: Reply) -> Json:
@@ -105,7 +112,7 @@ _FIELD = {"text_delta": "text", "input_json_delta": "partial_json"}
 def _streamed(block: Json, slicer: Slicer) -> tuple[Json, str, Iterator[str]]:
     """How a block is streamed: as it starts, the type of its deltas, and what they hold."""
     if block["type"] == "tool_use":
-        return {**block, "input": {}}, "input_json_delta", slicer.cut(json.dumps(block["input"]))
+        return {**block, "input": {}}, "input_json_delta", slicer.cut(block["input"].text)
     return {**block, "text": ""}, "text_delta", slicer.cut(block["text"])
 
 

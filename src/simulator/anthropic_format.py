@@ -8,27 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from . import anthropic_answers
+from . import anthropic_answers, anthropic_requests
 from .buckets import next_utc_midnight
-from .demands import anthropic_objection
-from .shapes import (
-    Answer,
-    Ask,
-    Fail,
-    Frame,
-    Json,
-    Level,
-    Reply,
-    Slicer,
-    StreamForm,
-    first_violation,
-    numbers,
-    positive_int,
-    text_of,
-)
+from .shapes import Answer, Ask, Frame, Json, Level, Reply, Slicer, StreamForm
 
-_RANGES = {"temperature": (0.0, 1.0), "top_p": (0.0, 1.0), "top_k": (0.0, math.inf)}
-_SAMPLING = {name: name for name in _RANGES}
 _UNITS = {
     "requests": "requests per minute",
     "requests_per_day": "requests per day",
@@ -93,14 +76,6 @@ def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _stream_form(body: Json) -> StreamForm | None:
-    """How the answer is streamed. Raises Fail for what is not a boolean."""
-    stream = body.get("stream")
-    if not isinstance(stream, bool | None):
-        raise Fail("bad_request", message="stream: Input should be a valid boolean")
-    return StreamForm() if stream else None
-
-
 class AnthropicFormat:
     """Anthropic's Messages API."""
 
@@ -121,74 +96,7 @@ class AnthropicFormat:
         return headers.get("x-api-key") or headers.get("Authorization", "").removeprefix("Bearer ").strip()
 
     def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
-        """The request in a body. Raises Fail for what Anthropic refuses."""
-        stream = _stream_form(body)
-        for name in ("model", "messages", "max_tokens"):
-            if not body.get(name):
-                raise Fail("bad_request", message=f"{name}: Field required")
-        if "seed" in body:
-            raise Fail("bad_request", message="seed: Extra inputs are not permitted")
-        parts, chars, marked, last = self._read_prompt(body)
-        sampling = numbers(body, _SAMPLING)
-        wrong = first_violation(_RANGES, sampling)
-        if wrong:
-            raise Fail(
-                "bad_request",
-                message=f"{wrong}: must be between {_RANGES[wrong][0]:g} and {_RANGES[wrong][1]:g}",
-            )
-        tool, schema = self._forced_tool(body)
-        form = (body.get("output_config") or {}).get("format") or {}
-        if objection := anthropic_objection(form.get("schema") or {}):
-            raise Fail("bad_request", message=objection)
-        return Ask(
-            model=str(body["model"]),
-            prompt="\x1e".join(parts),
-            chars=chars,
-            messages=len(body["messages"]),
-            last=last,
-            max_tokens=positive_int(body, "max_tokens"),
-            sampling=sampling,
-            stops=tuple(body.get("stop_sequences") or ()),
-            wants_json=form.get("type") == "json_schema",
-            schema=schema or form.get("schema"),
-            tool=tool,
-            marked_prefix=marked,
-            stream=stream,
-        )
-
-    def _read_prompt(self, body: Json) -> tuple[list[str], int, tuple[str, int] | None, str]:
-        """Parts of the prompt, characters in all, the text up to the last cache mark, the last user text."""
-        messages = body["messages"]
-        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            raise Fail("bad_request", message="messages: Input should be a valid list")
-        turns = [("system", text_of(body.get("system"), "system"))]
-        for i, message in enumerate(messages):
-            role = message.get("role")
-            if role not in ("user", "assistant"):
-                raise Fail("bad_request", message=f"messages.{i}.role: Input should be 'user' or 'assistant'")
-            turns.append((role, text_of(message.get("content"), f"messages.{i}.content")))
-        parts: list[str] = []
-        chars, marked, last = 0, None, ""
-        for role, blocks in turns:
-            for block in blocks:
-                parts.append(f"{role}:{block['text']}")
-                chars += len(block["text"])
-                if block.get("cache_control"):
-                    marked = ("\x1e".join(parts), chars)
-                if role == "user":
-                    last = block["text"]
-        return parts, chars, marked, last
-
-    def _forced_tool(self, body: Json) -> tuple[str | None, Json | None]:
-        tools = body.get("tools") or []
-        choice = body.get("tool_choice") or {}
-        if not tools or choice.get("type") not in ("tool", "any"):
-            return None, None
-        wanted = choice.get("name", tools[0].get("name"))
-        for tool in tools:
-            if tool.get("name") == wanted:
-                return str(wanted), tool.get("input_schema") or {"type": "object"}
-        raise Fail("bad_request", message=f"tool_choice: Tool '{wanted}' not found in provided tools")
+        return anthropic_requests.read_message(body)
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
         return anthropic_answers.whole(ask, reply, ident)

@@ -24,6 +24,15 @@ _NOT_IN_STRICT = (
     "minLength",
     "maxLength",
 )
+_NOT_AT_GEMINI = (
+    "$schema",
+    "$ref",
+    "$defs",
+    "definitions",
+    "additionalProperties",
+    "const",
+    "exclusiveMinimum",
+)
 _GEMINI_TYPES = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", 1, 2, 3, 4, 5, 6)
 
 
@@ -43,12 +52,30 @@ def anthropic_objection(schema: Json) -> str:
 
 def openai_objection(form: Json) -> str:
     """An object at the root; and for strict mode closed objects with every property required."""
-    schema = form.get("schema") or {}
     start = f"Invalid schema for response_format '{form.get('name')}': "
+    return _openai_objection(start, form.get("schema") or {}, strict=bool(form.get("strict")))
+
+
+def openai_tool_objection(function: Json) -> str:
+    """The same of a tool's parameters, and items in every array; no parameters at all are fine."""
+    schema = function.get("parameters")
+    start = f"Invalid schema for function '{function.get('name')}': "
+    if schema is None:
+        return ""
+    if not isinstance(schema, dict):
+        return f"{start}{schema!r} is not of type 'object', 'boolean'."
+    if objection := _openai_objection(start, schema, strict=bool(function.get("strict"))):
+        return objection
+    if any(part.get("type") == "array" and "items" not in part for part in _parts(schema)):
+        return f"{start}In context=(), array schema missing items."
+    return ""
+
+
+def _openai_objection(start: str, schema: Json, *, strict: bool) -> str:
     if schema.get("type") != "object":
         found = schema.get("type")
         return f"{start}schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{found}\"'."
-    for part in _parts(schema) if form.get("strict") else ():
+    for part in _parts(schema) if strict else ():
         if part.get("type") == "object" and part.get("additionalProperties") is not False:
             return f"{start}In context=(), 'additionalProperties' is required to be supplied and to be false."
         if set(part.get("properties", ())) - set(part.get("required", ())):
@@ -61,14 +88,33 @@ def openai_objection(form: Json) -> str:
 
 def gemini_objection(schema: Json) -> str:
     """A type everywhere, properties in every object, items in every array."""
-    where = "* GenerateContentRequest.generation_config.response_schema"
+    return _gemini_objection(schema, "* GenerateContentRequest.generation_config.response_schema")
+
+
+def gemini_function_objection(parameters: Any, where: str) -> str:
+    """The same of a function's parameters; none at all are fine."""
+    if parameters is None:
+        return ""
+    if not isinstance(parameters, dict):
+        return f"Invalid value at '{where.removeprefix('* GenerateContentRequest.')}'"
+    for part in _parts(parameters):
+        for name in _NOT_AT_GEMINI:
+            if name in part:
+                path = where.removeprefix("* GenerateContentRequest.")
+                return (
+                    f"Invalid JSON payload received. Unknown name \"{name}\" at '{path}': Cannot find field."
+                )
+    return _gemini_objection(parameters, where)
+
+
+def _gemini_objection(schema: Json, where: str) -> str:
     for part in _parts(schema):
         kind = part.get("type")
-        if kind not in _GEMINI_TYPES:
+        if kind not in _GEMINI_TYPES and str(kind).upper() not in _GEMINI_TYPES:
             return f"{where}.type: must be specified\n"
-        if kind in ("OBJECT", 6) and not part.get("properties"):
+        if kind in ("OBJECT", "object", 6) and not part.get("properties"):
             return f"{where}.properties: should be non-empty for OBJECT type\n"
-        if kind in ("ARRAY", 5) and "items" not in part:
+        if kind in ("ARRAY", "array", 5) and "items" not in part:
             return f"{where}.items: missing field.\n"
         if set(part.get("required", ())) - set(part.get("properties", ())):
             return f"{where}.required[0]: property is not defined\n"

@@ -27,8 +27,10 @@ def whole(ask: Ask, reply: Reply, ident: str) -> bytes:
 
 
 def _calls(reply: Reply) -> Iterator[Json]:
+    """The calls that are whole: one that a token limit has cut is not shown at all."""
     for call in reply.calls:
-        yield {"functionCall": {"name": call.name, "args": call.arguments}}
+        if call.is_whole:
+            yield {"functionCall": {"name": call.name, "args": call.arguments}}
 
 
 def _answer(ask: Ask, reply: Reply, ident: str, parts: list[Json], tokens: int, *, ended: bool) -> Json:
@@ -92,7 +94,8 @@ def frames(ask: Ask, reply: Reply, ident: str, slicer: Slicer) -> Iterator[Frame
 def _streamed(reply: Reply, slicer: Slicer) -> Iterator[Json]:
     for piece in slicer.cut(reply.text):
         yield {"text": piece}
-    for call in reply.calls:  # a call comes whole
-        for _ in slicer.cut(json.dumps(call.arguments)):
+    for call in reply.calls:  # a call comes whole, but takes its time
+        for _ in slicer.cut(call.text):
             pass
-        yield {"functionCall": {"name": call.name, "args": call.arguments}}
+        if call.is_whole:
+            yield {"functionCall": {"name": call.name, "args": call.arguments}}

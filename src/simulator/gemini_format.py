@@ -7,27 +7,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import gemini_answers
-from .demands import gemini_objection
-from .shapes import (
-    Answer,
-    Ask,
-    Fail,
-    Frame,
-    Json,
-    Level,
-    Reply,
-    Slicer,
-    StreamForm,
-    first_violation,
-    numbers,
-    positive_int,
-    text_of,
-)
+from . import gemini_answers, gemini_requests
+from .shapes import Answer, Ask, Frame, Json, Level, Reply, Slicer, StreamForm
 
 _PREFIXES = ("/v1beta/models", "/v1/models")  # google-generativeai asks for v1beta, google-genai for v1
-_RANGES = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "top_k": (1.0, math.inf)}
-_SAMPLING = {"temperature": "temperature", "topP": "top_p", "topK": "top_k"}
 _SERVICE = "generativelanguage.googleapis.com"
 _QUOTA = (
     "You exceeded your current quota, please check your plan and billing details. "
@@ -100,57 +83,7 @@ class GeminiFormat:
         return headers.get("x-goog-api-key") or query.get("key", "")
 
     def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
-        """The request in a body. Raises Fail for what Gemini refuses."""
-        contents = body.get("contents")
-        if not contents:
-            raise Fail(
-                "bad_request", message="* GenerateContentRequest.contents: contents is not specified\n"
-            )
-        system = body.get("systemInstruction") or body.get("system_instruction") or {}
-        parts, chars, last = self._read_prompt(system, contents)
-        settings = body.get("generationConfig") or body.get("generation_config") or {}
-        sampling = numbers(settings, _SAMPLING)
-        wrong = first_violation(_RANGES, sampling)
-        if wrong:
-            text = f"* GenerateContentRequest.generation_config.{wrong}: {wrong} is out of range.\n"
-            raise Fail("bad_request", message=text)
-        if objection := gemini_objection(settings["responseSchema"]) if "responseSchema" in settings else "":
-            raise Fail("bad_request", message=objection)
-        return Ask(
-            model=model,
-            prompt="\x1e".join(parts),
-            chars=chars,
-            messages=len(contents),
-            last=last,
-            max_tokens=positive_int(settings, "maxOutputTokens"),
-            sampling=sampling,
-            stops=tuple(settings.get("stopSequences") or ()),
-            wants_json=settings.get("responseMimeType") == "application/json",
-            schema=settings.get("responseSchema") or settings.get("responseJsonSchema"),
-            integer_enums="enum-encoding=int" in query.get("$alt", ""),
-            stream=StreamForm(as_array=query.get("alt") != "sse") if kind == "stream" else None,
-        )
-
-    def _read_prompt(self, system: Json, contents: Any) -> tuple[list[str], int, str]:
-        if not isinstance(contents, list) or not all(isinstance(turn, dict) for turn in contents):
-            raise Fail("bad_request", message="Invalid value at 'contents'")
-        turns = [("system", system.get("parts"))]
-        for i, turn in enumerate(contents):
-            role = turn.get("role", "user")
-            if role not in ("user", "model", "function"):
-                raise Fail(
-                    "bad_request", message=f"* contents[{i}].role: Please use a valid role: user, model."
-                )
-            turns.append(("assistant" if role == "model" else role, turn.get("parts")))
-        parts: list[str] = []
-        chars, last = 0, ""
-        for role, blocks in turns:
-            for block in text_of(blocks, "contents.parts"):
-                parts.append(f"{role}:{block['text']}")
-                chars += len(block["text"])
-                if role == "user":
-                    last = block["text"]
-        return parts, chars, last
+        return gemini_requests.read_content(body, model, query, kind)
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
         return gemini_answers.whole(ask, reply, ident)

@@ -17,7 +17,7 @@ def whole(ask: Ask, reply: Reply, ident: str) -> bytes:
     """The completion."""
     message: Json = {
         "role": "assistant",
-        "content": None if reply.calls else reply.text,
+        "content": None if reply.calls and not reply.text else reply.text,
         "refusal": None,
         "annotations": [],
     }
@@ -70,7 +70,7 @@ def _finish(reply: Reply) -> str | None:
 
 
 def _call(call: ToolCall, ident: str, number: int) -> Json:
-    function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
+    function = {"name": call.name, "arguments": call.text}
     return {"id": f"call_{ident}{number:02d}", "type": "function", "function": function}
 
 

@@ -7,34 +7,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import openai_answers
-from .demands import openai_objection
-from .shapes import (
-    Answer,
-    Ask,
-    Fail,
-    Frame,
-    Json,
-    Level,
-    Reply,
-    Slicer,
-    StreamForm,
-    first_violation,
-    numbers,
-    positive_int,
-    text_of,
-)
+from . import openai_answers, openai_requests
+from .shapes import Answer, Ask, Frame, Json, Level, Reply, Slicer, StreamForm
 
-_RANGES = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0)}
-_SAMPLING = {name: name for name in _RANGES}
-_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
-    "function": "tool",
-}
 _UNITS = {
     "requests": ("requests", "requests per min (RPM)"),
     "requests_per_day": ("requests", "requests per day (RPD)"),
@@ -171,36 +146,6 @@ _DAILY: Json = {
 }
 
 
-def _checked_form(body: Json) -> Json:
-    """The `response_format` of a body. Raises Fail for a schema that OpenAI refuses."""
-    form: Json = body.get("response_format") or {}
-    if form.get("type") == "json_schema":
-        objection = openai_objection(form.get("json_schema") or {})
-        if objection:
-            raise Fail("bad_request", message=objection, param="response_format")
-    return form
-
-
-def _stream_form(body: Json) -> StreamForm | None:
-    """How the answer is streamed. Raises Fail for what OpenAI refuses."""
-    stream, options = body.get("stream"), body.get("stream_options")
-    if not isinstance(stream, bool | None):
-        text = "Invalid type for 'stream': expected a boolean."
-        raise Fail("bad_request", message=text, param="stream")
-    if not stream:
-        if options is not None:
-            text = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
-            raise Fail("bad_request", message=text, param="stream_options")
-        return None
-    options = options or {}
-    for name in options:
-        if name not in ("include_usage", "include_obfuscation") or not isinstance(options[name], bool):
-            text = f"Invalid value: 'stream_options.{name}'."
-            raise Fail("bad_request", message=text, param=f"stream_options.{name}")
-    usage, obfuscation = options.get("include_usage", False), options.get("include_obfuscation", True)
-    return StreamForm(usage=usage, obfuscation=obfuscation)
-
-
 class OpenAIFormat:
     """OpenAI's Chat Completions API."""
 
@@ -221,63 +166,7 @@ class OpenAIFormat:
         return headers.get("Authorization", "").removeprefix("Bearer ").strip()
 
     def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
-        """The request in a body. Raises Fail for what OpenAI refuses."""
-        for name in ("model", "messages"):
-            if not body.get(name):
-                raise Fail("bad_request", message=f"Missing required parameter: '{name}'.", param=name)
-        parts, chars, last, marked = self._read_prompt(body["messages"])
-        sampling = numbers(body, _SAMPLING)
-        wrong = first_violation(_RANGES, sampling)
-        if wrong:
-            text = f"Invalid '{wrong}': expected a value between 0 and {_RANGES[wrong][1]:g}."
-            raise Fail("bad_request", message=text, param=wrong)
-        if not isinstance(body.get("seed", 0), int):
-            text = "Invalid type for 'seed': expected an integer."
-            raise Fail("bad_request", message=text, param="seed")
-        form = _checked_form(body)
-        stops = body.get("stop") or ()
-        old, new = positive_int(body, "max_tokens"), positive_int(body, "max_completion_tokens")
-        return Ask(
-            model=str(body["model"]),
-            prompt="\x1e".join(parts),
-            chars=chars,
-            messages=len(parts),
-            last=last,
-            max_tokens=old if new is None else new,
-            sampling=sampling,
-            stops=(stops,) if isinstance(stops, str) else tuple(stops),
-            wants_json=form.get("type") in ("json_schema", "json_object"),
-            schema=(form.get("json_schema") or {}).get("schema"),
-            old_max_tokens=old is not None,
-            marked_prefix=marked,
-            marks_only=(body.get("prompt_cache_options") or {}).get("mode") == "explicit",
-            stream=_stream_form(body),
-        )
-
-    def _read_prompt(self, messages: Any) -> tuple[list[str], int, str, tuple[str, int] | None]:
-        """Parts of the prompt, characters in all, the last user text, the text up to the last cache mark."""
-        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            raise Fail(
-                "bad_request", message="Invalid type for 'messages': expected a list.", param="messages"
-            )
-        parts: list[str] = []
-        chars, last, marked = 0, "", None
-        for i, message in enumerate(messages):
-            role = _ROLES.get(str(message.get("role")))
-            if role is None:
-                text = f"Invalid value: '{message.get('role')}'. Supported values are: {', '.join(_ROLES)}."
-                raise Fail("bad_request", message=text, param=f"messages[{i}].role")
-            for block in text_of(message.get("content"), f"messages[{i}].content"):
-                parts.append(f"{role}:{block['text']}")
-                chars += len(block["text"])
-                if block.get("prompt_cache_breakpoint"):
-                    if role == "assistant":
-                        text = "'prompt_cache_breakpoint' is not supported on assistant messages."
-                        raise Fail("bad_request", message=text, param=f"messages[{i}].content")
-                    marked = ("\x1e".join(parts), chars)
-                if role == "user":
-                    last = block["text"]
-        return parts, chars, last, marked
+        return openai_requests.read_chat(body)
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
         return openai_answers.whole(ask, reply, ident)
@@ -310,7 +199,7 @@ class OpenAIFormat:
             "message": message.format(**known),
             "type": error_type.format(**known),
             "param": None if param is None else (param.format(**{"param": "", **known}) or None),
-            "code": code,
+            "code": known.get("code", code),
         }
         headers = dict(known.get("limit_headers", {}))
         if wait_s is not None and kind in ("limited", "rate_limit", "slow_down", "daily_quota"):

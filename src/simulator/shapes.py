@@ -33,6 +33,18 @@ class ToolCall:
 
     name: str
     arguments: Json
+    text: str  # the arguments as JSON
+    is_whole: bool = True  # else `text` is cut where the answer was cut at its token limit
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSet:
+    """The tools of a request. `names` are those that may be called; `required`: one of them must be."""
+
+    schemas: Mapping[str, Json]
+    names: tuple[str, ...]
+    required: bool = False
+    parallel: bool = True
 
 
 @dataclass(slots=True)
@@ -49,7 +61,10 @@ class Ask:
     stops: tuple[str, ...] = ()
     wants_json: bool = False
     schema: Json | None = None
-    tool: str | None = None  # Anthropic: a tool that must be called, with `schema` as its input
+    tools: ToolSet | None = None
+    calls_since: int = 0  # answers with tool calls since `last`
+    talks_before_calls: bool = False  # text goes before tool calls that are not required
+    extra_tokens: int = 0  # of images and documents
     old_max_tokens: bool = False  # OpenAI: came as max_tokens, not as max_completion_tokens
     marked_prefix: tuple[str, int] | None = (
         None  # Anthropic cache_control, OpenAI prompt_cache_breakpoint: (text up to the mark, its characters)
@@ -124,6 +139,11 @@ class Fail(Exception):
         super().__init__(kind)
         self.kind = kind
         self.facts = facts
+
+
+def refused(message: str, param: str = "", code: str | None = None) -> Fail:
+    """A bad request, with what is wrong in the provider's words. `param` and `code` are OpenAI's."""
+    return Fail("bad_request", message=message, param=param, code=code)
 
 
 class Slicer:
@@ -227,20 +247,3 @@ def positive_int(body: Json, name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise Fail("bad_request", message=f"{name}: expected an integer of at least 1", param=name)
     return value
-
-
-def text_of(content: Any, where: str) -> list[Json]:
-    """Content as a list of blocks with a "text"; a plain string is one block, an image counts as its name."""
-    if content is None:
-        return []
-    if isinstance(content, str):
-        return [{"text": content}]
-    if not isinstance(content, list):
-        raise Fail("bad_request", message=f"{where}: expected a string or a list", param=where)
-    blocks = []
-    for block in content:
-        if not isinstance(block, dict):
-            raise Fail("bad_request", message=f"{where}: expected objects in the list", param=where)
-        text = block.get("text")
-        blocks.append(block if isinstance(text, str) else {**block, "text": f"[{block.get('type', 'data')}]"})
-    return blocks

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import fields
 
+import aiohttp
 import pytest
+import pytest_asyncio
 
 from src.simulator import SimulatorProcess
 from src.simulator.config import API_FORMATS, ProviderConfig
+
+from .histories import Poster
+from .streams import RawStream
 
 INSTANT = {"first_token_s": 0, "per_token_s": 0}
 _PATCHABLE = [f.name for f in fields(ProviderConfig) if f.name not in ("api_format", "port")]
@@ -26,3 +31,19 @@ def sim(shared_simulator: SimulatorProcess) -> SimulatorProcess:
         shared_simulator.patch(name, {**dict.fromkeys(_PATCHABLE), "latency": INSTANT})
     shared_simulator.reset()
     return shared_simulator
+
+
+@pytest_asyncio.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def poster(sim: SimulatorProcess, session: aiohttp.ClientSession) -> Poster:
+    return Poster(sim, session)
+
+
+@pytest.fixture
+def raw_stream(sim: SimulatorProcess, session: aiohttp.ClientSession) -> RawStream:
+    return RawStream(sim, session)

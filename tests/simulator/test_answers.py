@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from src.simulator.answers import Author, example
+from src.simulator.answers import Author
 from src.simulator.config import OutputTokens, ProviderConfig
+from src.simulator.examples import example
 from src.simulator.shapes import Ask
 
 PLAIN = ProviderConfig()

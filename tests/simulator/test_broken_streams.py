@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
-import pytest_asyncio
 
 from src.simulator import SimulatorProcess
 from src.simulator.config import API_FORMATS
@@ -19,12 +16,6 @@ from .streams import RawStream, Streamed, stream
 from .test_server import until
 
 WHOLE = 50 * 4  # characters of an answer that max_tokens cuts
-
-
-@pytest_asyncio.fixture
-async def raw(sim: SimulatorProcess) -> AsyncIterator[RawStream]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        yield RawStream(sim, session)
 
 
 async def broken(sim: SimulatorProcess, api: str, fault: str, **more: Any) -> tuple[Streamed, str | None]:
@@ -79,30 +70,30 @@ async def test_a_stream_without_its_last_event_has_all_of_the_text(sim: Simulato
     )  # its last event is also the one that says why it ended
 
 
-async def test_what_is_missing_is_the_terminator_of_each_api(raw: RawStream) -> None:
+async def test_what_is_missing_is_the_terminator_of_each_api(raw_stream: RawStream) -> None:
     for api in API_FORMATS:
-        raw.sim.patch(api, {"faults": {"stream_unterminated": 1.0}})
-    openai = [data for _, data in await raw.events("openai")]
+        raw_stream.sim.patch(api, {"faults": {"stream_unterminated": 1.0}})
+    openai = [data for _, data in await raw_stream.events("openai")]
     assert openai[-1]["choices"][0]["finish_reason"] == "length"
-    assert [name for name, _ in await raw.events("anthropic")][-1] == "message_delta"
-    assert all("finishReason" not in data["candidates"][0] for _, data in await raw.events("gemini"))
+    assert [name for name, _ in await raw_stream.events("anthropic")][-1] == "message_delta"
+    assert all("finishReason" not in data["candidates"][0] for _, data in await raw_stream.events("gemini"))
 
 
-async def test_an_error_inside_a_stream_has_the_form_of_its_api(raw: RawStream) -> None:
+async def test_an_error_inside_a_stream_has_the_form_of_its_api(raw_stream: RawStream) -> None:
     for api in API_FORMATS:
-        raw.sim.patch(api, {"faults": {"stream_error": 1.0}})
-    name, data = (await raw.events("anthropic"))[-1]
+        raw_stream.sim.patch(api, {"faults": {"stream_error": 1.0}})
+    name, data = (await raw_stream.events("anthropic"))[-1]
     assert (name, data["type"], data["error"]["type"]) == ("error", "error", "overloaded_error")
-    *_, (_, data), (_, done) = await raw.events("openai")
+    *_, (_, data), (_, done) = await raw_stream.events("openai")
     assert (data["error"]["type"], done) == ("server_error", "[DONE]")
-    _, data = (await raw.events("gemini"))[-1]
+    _, data = (await raw_stream.events("gemini"))[-1]
     assert (data["error"]["code"], data["error"]["status"]) == (503, "UNAVAILABLE")
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_only_one_chunk_of_a_malformed_stream_is_broken(raw: RawStream, api: str) -> None:
-    raw.sim.patch(api, {"faults": {"malformed": 1.0}, "chunk_tokens": 5})
-    async with raw.open(api) as response:
+async def test_only_one_chunk_of_a_malformed_stream_is_broken(raw_stream: RawStream, api: str) -> None:
+    raw_stream.sim.patch(api, {"faults": {"malformed": 1.0}, "chunk_tokens": 5})
+    async with raw_stream.open(api) as response:
         body = await response.read()
     blocks = [b for b in body.decode().replace("\r\n", "\n").split("\n\n") if b]
     cut = [b for b in blocks if "[DONE]" not in b and not b.endswith("}")]
@@ -111,18 +102,18 @@ async def test_only_one_chunk_of_a_malformed_stream_is_broken(raw: RawStream, ap
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_a_slow_start_sends_headers_and_then_nothing(raw: RawStream, api: str) -> None:
-    raw.sim.patch(api, {"faults": {"stream_slow_start": 1.0}, "slow_start_s": 60})
-    async with raw.open(api) as response:
+async def test_a_slow_start_sends_headers_and_then_nothing(raw_stream: RawStream, api: str) -> None:
+    raw_stream.sim.patch(api, {"faults": {"stream_slow_start": 1.0}, "slow_start_s": 60})
+    async with raw_stream.open(api) as response:
         assert response.status == 200
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await response.content.readany()
         response.close()
-    await until(lambda: raw.sim.stats()[api]["aborted_streams"] == 1)
-    assert raw.sim.stats()[api]["output_tokens"] == 0
-    raw.sim.patch(api, {"slow_start_s": 0.01})
-    assert len((await stream(raw.sim, api)).text) == WHOLE
+    await until(lambda: raw_stream.sim.stats()[api]["aborted_streams"] == 1)
+    assert raw_stream.sim.stats()[api]["output_tokens"] == 0
+    raw_stream.sim.patch(api, {"slow_start_s": 0.01})
+    assert len((await stream(raw_stream.sim, api)).text) == WHOLE
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
@@ -135,14 +126,14 @@ async def test_one_byte_at_a_time_is_the_same_answer(sim: SimulatorProcess, api:
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_ten_megabytes_arrive(raw: RawStream, api: str) -> None:
-    raw.sim.patch(api, {"faults": {"stream_huge": 1.0}})
+async def test_ten_megabytes_arrive(raw_stream: RawStream, api: str) -> None:
+    raw_stream.sim.patch(api, {"faults": {"stream_huge": 1.0}})
     size = 0
-    async with raw.open(api) as response:
+    async with raw_stream.open(api) as response:
         async for data in response.content.iter_any():
             size += len(data)
     assert 10_000_000 < size < 13_000_000
-    assert raw.sim.stats()[api]["output_tokens"] == 2_500_000
+    assert raw_stream.sim.stats()[api]["output_tokens"] == 2_500_000
 
 
 @pytest.mark.parametrize("fault", sorted(IN_A_STREAM))
@@ -152,9 +143,11 @@ async def test_faults_of_streams_leave_other_calls_alone(sim: SimulatorProcess, 
     assert sim.stats()["openai"]["by_fault"] == {}
 
 
-async def test_a_stream_ends_with_an_error_or_an_array_of_one_where_nothing_was_said(raw: RawStream) -> None:
-    raw.sim.patch("gemini", {"faults": {"stream_error": 1.0}, "thinking_tokens": 60})
+async def test_a_stream_ends_with_an_error_or_an_array_of_one_where_nothing_was_said(
+    raw_stream: RawStream,
+) -> None:
+    raw_stream.sim.patch("gemini", {"faults": {"stream_error": 1.0}, "thinking_tokens": 60})
     path = "/v1beta/models/gemini-3.8-flash:streamGenerateContent"
-    async with raw.open("gemini", path=path) as response:
+    async with raw_stream.open("gemini", path=path) as response:
         [error] = await response.json()
     assert error["error"]["status"] == "UNAVAILABLE"

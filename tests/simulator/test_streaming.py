@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
-import pytest_asyncio
 
 from src.simulator import SimulatorProcess
 from src.simulator.config import API_FORMATS
@@ -18,13 +15,6 @@ from src.simulator.config import API_FORMATS
 from .sdks import ask, finish_of, text_of, usage_of
 from .streams import RawStream, stream
 from .test_server import until
-
-
-@pytest_asyncio.fixture
-async def raw(sim: SimulatorProcess) -> AsyncIterator[RawStream]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        yield RawStream(sim, session)
-
 
 # -- what is sent --
 
@@ -42,8 +32,8 @@ async def test_a_stream_adds_up_to_the_answer_that_is_given_at_once(
     assert found.chunks > 1
 
 
-async def test_openai_sends_the_role_then_deltas_the_end_and_done(raw: RawStream) -> None:
-    events = [data for _, data in await raw.events("openai")]
+async def test_openai_sends_the_role_then_deltas_the_end_and_done(raw_stream: RawStream) -> None:
+    events = [data for _, data in await raw_stream.events("openai")]
     assert events[-1] == "[DONE]"
     deltas = [event["choices"][0]["delta"] for event in events[:-1]]
     assert deltas[0] == {"role": "assistant", "content": "", "refusal": None}
@@ -56,9 +46,9 @@ async def test_openai_sends_the_role_then_deltas_the_end_and_done(raw: RawStream
     assert len({event["id"] for event in events[:-1]}) == 1
 
 
-async def test_openai_s_usage_comes_in_a_chunk_of_its_own_if_asked_for(raw: RawStream) -> None:
+async def test_openai_s_usage_comes_in_a_chunk_of_its_own_if_asked_for(raw_stream: RawStream) -> None:
     options = {"include_usage": True, "include_obfuscation": False}
-    *chunks, last, done = [data for _, data in await raw.events("openai", stream_options=options)]
+    *chunks, last, done = [data for _, data in await raw_stream.events("openai", stream_options=options)]
     assert done == "[DONE]"
     assert last["choices"] == []
     assert last["usage"]["completion_tokens"] == 50
@@ -66,8 +56,8 @@ async def test_openai_s_usage_comes_in_a_chunk_of_its_own_if_asked_for(raw: RawS
     assert not any("obfuscation" in chunk for chunk in chunks)
 
 
-async def test_anthropic_s_events_are_named_and_nested(raw: RawStream) -> None:
-    events = await raw.events("anthropic")
+async def test_anthropic_s_events_are_named_and_nested(raw_stream: RawStream) -> None:
+    events = await raw_stream.events("anthropic")
     assert all(name == data["type"] for name, data in events)
     names = [name for name, _ in events]
     assert names[:3] == ["message_start", "content_block_start", "ping"]
@@ -81,10 +71,10 @@ async def test_anthropic_s_events_are_named_and_nested(raw: RawStream) -> None:
     assert events[-2][1]["usage"]["output_tokens"] == 50
 
 
-async def test_gemini_streams_events_or_one_array_of_the_same(raw: RawStream) -> None:
-    events = [data for _, data in await raw.events("gemini")]
+async def test_gemini_streams_events_or_one_array_of_the_same(raw_stream: RawStream) -> None:
+    events = [data for _, data in await raw_stream.events("gemini")]
     path = "/v1beta/models/gemini-3.8-flash:streamGenerateContent"
-    async with raw.open("gemini", path=path) as response:
+    async with raw_stream.open("gemini", path=path) as response:
         assert response.headers["Content-Type"] == "application/json; charset=UTF-8"
         array = json.loads(await response.read())
     said = [[event["candidates"], event["usageMetadata"]] for event in events]
@@ -131,12 +121,12 @@ async def test_chunks_are_as_long_as_configured(sim: SimulatorProcess) -> None:
 # -- pace --
 
 
-async def test_tokens_come_at_the_pace_of_the_configuration(raw: RawStream) -> None:
-    raw.sim.patch(
+async def test_tokens_come_at_the_pace_of_the_configuration(raw_stream: RawStream) -> None:
+    raw_stream.sim.patch(
         "openai", {"latency": {"first_token_s": 0.2, "per_token_s": 0.01, "jitter": 0}, "chunk_tokens": 10}
     )
     began = time.monotonic()
-    async with raw.open("openai") as response:
+    async with raw_stream.open("openai") as response:
         arrivals = [time.monotonic() - began async for line in response.content if b'"content"' in line]
     # the role with the first token, then five deltas of ten tokens; nothing comes before it is due
     assert len(arrivals) == 6
@@ -148,17 +138,17 @@ async def test_tokens_come_at_the_pace_of_the_configuration(raw: RawStream) -> N
 
 
 @pytest.mark.parametrize("api", API_FORMATS)
-async def test_a_stream_is_limited_and_counted_like_any_call(raw: RawStream, api: str) -> None:
-    raw.sim.patch(api, {"limits": {"requests_per_minute": 30, "burst_s": 20}})
+async def test_a_stream_is_limited_and_counted_like_any_call(raw_stream: RawStream, api: str) -> None:
+    raw_stream.sim.patch(api, {"limits": {"requests_per_minute": 30, "burst_s": 20}})
 
     async def status() -> int:
-        async with raw.open(api) as response:
+        async with raw_stream.open(api) as response:
             await response.read()
             return int(response.status)
 
     statuses = await asyncio.gather(*(status() for _ in range(15)))
     assert (statuses.count(200), statuses.count(429)) == (10, 5)
-    stats = raw.sim.stats()[api]
+    stats = raw_stream.sim.stats()[api]
     assert stats["by_status"] == {"200": 10, "429": 5}
     assert (stats["streams"], stats["aborted_streams"], stats["in_flight"]) == (10, 0, 0)
     assert stats["output_tokens"] == 10 * 50
@@ -167,17 +157,17 @@ async def test_a_stream_is_limited_and_counted_like_any_call(raw: RawStream, api
 
 @pytest.mark.parametrize("api", API_FORMATS)
 async def test_a_stream_that_the_client_leaves_is_charged_as_far_as_it_was_sent(
-    raw: RawStream, api: str
+    raw_stream: RawStream, api: str
 ) -> None:
     pace = {"first_token_s": 0, "per_token_s": 0.05, "jitter": 0}
-    raw.sim.patch(api, {"latency": pace, "chunk_tokens": 1})
-    async with raw.open(api) as response:
+    raw_stream.sim.patch(api, {"latency": pace, "chunk_tokens": 1})
+    async with raw_stream.open(api) as response:
         async for line in response.content:
             if b"text" in line or b"content" in line:
                 break
         response.close()
-    await until(lambda: raw.sim.stats()[api]["in_flight"] == 0)
-    stats = raw.sim.stats()[api]
+    await until(lambda: raw_stream.sim.stats()[api]["in_flight"] == 0)
+    stats = raw_stream.sim.stats()[api]
     assert stats["by_status"] == {"gone": 1}
     assert (stats["streams"], stats["aborted_streams"]) == (1, 1)
     assert stats["output_tokens"] < 25
@@ -200,7 +190,9 @@ async def test_errors_before_a_stream_are_those_of_any_call(sim: SimulatorProces
         pytest.param("openai", {"stream_options": {"include_costs": True}}, id="unknown option"),
     ],
 )
-async def test_a_wrong_wish_for_a_stream_is_refused(raw: RawStream, api: str, more: dict[str, Any]) -> None:
-    async with raw.open(api, **more) as response:
+async def test_a_wrong_wish_for_a_stream_is_refused(
+    raw_stream: RawStream, api: str, more: dict[str, Any]
+) -> None:
+    async with raw_stream.open(api, **more) as response:
         assert response.status == 400
         assert (await response.json())["error"]["type"] == "invalid_request_error"

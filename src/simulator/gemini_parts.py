@@ -1,0 +1,94 @@
+"""Gemini: the turns of a conversation and their parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .prompt import Prompt
+from .shapes import Json, refused
+
+# each as it is in JSON and as the protocol buffer names it; both are accepted
+_DATA = {
+    "text": "text",
+    "inlineData": "inline_data",
+    "fileData": "file_data",
+    "functionCall": "function_call",
+    "functionResponse": "function_response",
+    "executableCode": "executable_code",
+    "codeExecutionResult": "code_execution_result",
+}
+_KINDS = {name: camel for camel, snake in _DATA.items() for name in (camel, snake)}
+
+
+@dataclass(slots=True)
+class Turn:
+    """Whose turn it is, and how many function calls and results it holds."""
+
+    role: str
+    calls: int = 0
+    results: int = 0
+
+
+def read_turn(prompt: Prompt, role: str, parts: Any, i: int) -> Turn:
+    """Add a turn to the prompt. Raises Fail for what Gemini refuses."""
+    turn = Turn(role)
+    if not isinstance(parts, list | None) or not all(isinstance(part, dict) for part in parts or ()):
+        raise refused(f"Invalid value at 'contents[{i}].parts'")
+    if not parts:
+        raise refused(f"* GenerateContentRequest.contents[{i}].parts: contents.parts must not be empty.\n")
+    for j, part in enumerate(parts):
+        where = f"contents[{i}].parts[{j}]"
+        kind = _kind(part, where)
+        data = part[kind] if kind in part else part[_DATA[kind]]
+        if kind == "text" and isinstance(data, str):  # most parts
+            prompt.text(role, data)
+        else:
+            _read_part(prompt, turn, kind, data, where)
+    return turn
+
+
+def _kind(part: Json, where: str) -> str:
+    """Which kind of data a part holds."""
+    kinds = [_KINDS[name] for name in part if name in _KINDS]
+    if not kinds or part.get("text") == "":
+        text = "required oneof field 'data' must have one initialized field"
+        raise refused(f"* GenerateContentRequest.{where}.data: {text}\n")
+    if len(kinds) > 1:
+        raise refused(f"Invalid value at '{where}' (oneof), oneof field 'data' is already set.")
+    return kinds[0]
+
+
+def _read_part(prompt: Prompt, turn: Turn, kind: str, data: Any, where: str) -> None:
+    if kind == "text":
+        raise refused(f"Invalid value at '{where}.text' (TYPE_STRING), {data!r}")
+    if kind == "functionCall":
+        _check_function(turn, "assistant", data, f"{where}.function_call")
+        turn.calls += 1
+        prompt.call(data["name"], data.get("args") or {})
+    elif kind == "functionResponse":
+        _check_function(turn, "user", data, f"{where}.function_response")
+        if not isinstance(data.get("response"), dict):
+            raise refused(
+                f"Invalid value at '{where}.function_response.response' "
+                "(type.googleapis.com/google.protobuf.Struct)"
+            )
+        turn.results += 1
+        prompt.text("tool", _said(data["response"]))
+    else:
+        prompt.text(turn.role, f"[{kind}]")
+
+
+def _check_function(turn: Turn, role: str, data: Any, where: str) -> None:
+    if not isinstance(data, dict) or not data.get("name"):
+        raise refused(f"* GenerateContentRequest.{where}.name: Name cannot be empty.\n")
+    if turn.role != role and not (role == "user" and turn.role == "function"):
+        raise refused(
+            "Please ensure that function calls are in model turns and function responses in user turns."
+        )
+
+
+def _said(response: Json) -> str:
+    """The text of a result: the value alone where there is one, as other APIs send it."""
+    [only, *others] = list(response.values()) or [""]
+    return only if isinstance(only, str) and not others else str(response)
