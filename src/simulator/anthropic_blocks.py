@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from .anthropic_media import read_medium
 from .prompt import Prompt
 from .shapes import Json, refused
 
@@ -28,6 +29,8 @@ def read_block(prompt: Prompt, role: str, block: Json, where: str) -> None:
         _read_call(prompt, block, f"{where}.tool_use")
     elif kind == "tool_result":
         _read_result(prompt, block, f"{where}.tool_result")
+    elif kind in ("image", "document"):
+        read_medium(prompt, role, block, where)
     else:
         prompt.text(role, f"[{kind}]")
     if block.get("cache_control"):
@@ -69,4 +72,4 @@ def _read_result(prompt: Prompt, block: Json, where: str) -> None:
                 raise refused("messages: text content blocks must be non-empty")
             prompt.text("tool", part["text"])
         else:
-            prompt.text("tool", f"[{kind}]")
+            read_medium(prompt, "tool", part, f"{where}.content.{j}")

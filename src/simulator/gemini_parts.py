@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .gemini_media import read_file, read_inline, resolution_of
 from .prompt import Prompt
 from .shapes import Json, refused
 
@@ -28,9 +29,10 @@ class Turn:
     role: str
     calls: int = 0
     results: int = 0
+    resolution: str = ""  # of the images in the part that is read
 
 
-def read_turn(prompt: Prompt, role: str, parts: Any, i: int) -> Turn:
+def read_turn(prompt: Prompt, role: str, parts: Any, i: int, settings: Json) -> Turn:
     """Add a turn to the prompt. Raises Fail for what Gemini refuses."""
     turn = Turn(role)
     if not isinstance(parts, list | None) or not all(isinstance(part, dict) for part in parts or ()):
@@ -44,6 +46,7 @@ def read_turn(prompt: Prompt, role: str, parts: Any, i: int) -> Turn:
         if kind == "text" and isinstance(data, str):  # most parts
             prompt.text(role, data)
         else:
+            turn.resolution = resolution_of(part, settings)
             _read_part(prompt, turn, kind, data, where)
     return turn
 
@@ -75,6 +78,10 @@ def _read_part(prompt: Prompt, turn: Turn, kind: str, data: Any, where: str) -> 
             )
         turn.results += 1
         prompt.text("tool", _said(data["response"]))
+    elif kind == "inlineData":
+        read_inline(prompt, turn.role, data, where, turn.resolution)
+    elif kind == "fileData":
+        read_file(prompt, turn.role, data, turn.resolution)
     else:
         prompt.text(turn.role, f"[{kind}]")
 

@@ -36,9 +36,9 @@ def read_content(body: Json, model: str, query: Mapping[str, str], kind: str) ->
     tools, chars_of_tools = read_tools(body)
     prompt = Prompt()
     _read_system(prompt, body.get("systemInstruction") or body.get("system_instruction"))
-    _read_contents(prompt, contents)
     settings = body.get("generationConfig") or body.get("generation_config") or {}
     sampling = _check_settings(settings)
+    _read_contents(prompt, contents, settings)
     return Ask(
         model=model,
         prompt=prompt.joined(),
@@ -80,7 +80,7 @@ def _read_system(prompt: Prompt, system: Any) -> None:
         prompt.text("system", text)
 
 
-def _read_contents(prompt: Prompt, contents: Any) -> None:
+def _read_contents(prompt: Prompt, contents: Any, settings: Json) -> None:
     if not isinstance(contents, list) or not all(isinstance(turn, dict) for turn in contents):
         raise refused("Invalid value at 'contents'")
     before = Turn(role="")
@@ -88,7 +88,7 @@ def _read_contents(prompt: Prompt, contents: Any) -> None:
         role = content.get("role", "user")
         if role not in ("user", "model", "function"):
             raise refused(f"* contents[{i}].role: Please use a valid role: user, model.")
-        turn = read_turn(prompt, "assistant" if role == "model" else role, content.get("parts"), i)
+        turn = read_turn(prompt, "assistant" if role == "model" else role, content.get("parts"), i, settings)
         _check_order(before, turn)
         if turn.calls:
             prompt.calls_ended()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .openai_media import read_medium
 from .prompt import Prompt
 from .shapes import Json, refused
 
@@ -49,8 +50,10 @@ def _read_part(prompt: Prompt, role: str, part: Json, where: str) -> None:
                 f"Invalid type for '{where}.text': expected a string.", f"{where}.text", "invalid_type"
             )
         prompt.text(role, text)
+    elif kind == "refusal":
+        prompt.text(role, str(part.get("refusal")))
     else:
-        prompt.text(role, f"[{kind}]")
+        read_medium(prompt, role, part, where)
     if part.get("prompt_cache_breakpoint"):
         if role == "assistant":
             raise refused("'prompt_cache_breakpoint' is not supported on assistant messages.", where)

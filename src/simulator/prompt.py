@@ -9,12 +9,26 @@ from typing import Any
 class Prompt:
     """Collects the parts. `parts` is the same for the same conversation on every API."""
 
-    __slots__ = ("calls_since", "chars", "extra_tokens", "last", "marked", "marks", "parts")
+    __slots__ = (
+        "calls_since",
+        "chars",
+        "extra_tokens",
+        "images",
+        "last",
+        "longest_edge_px",
+        "marked",
+        "marks",
+        "pages",
+        "parts",
+    )
 
     def __init__(self) -> None:
         self.parts: list[str] = []
         self.chars = 0  # of text, roles not counted
         self.extra_tokens = 0  # of images and documents
+        self.images = 0
+        self.longest_edge_px = 0  # of all images
+        self.pages = 0  # of documents
         self.last = ""  # the last text of the user
         self.calls_since = 0  # answers with tool calls since that text
         self.marks = 0

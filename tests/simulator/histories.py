@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -147,7 +148,9 @@ class Poster:
 
     async def post(self, api: str, body: dict[str, Any], path: str | None = None) -> tuple[int, Any]:
         url = self.sim.base_urls[api] + (path or PATHS[api])
-        async with self.session.post(url, json=body, headers=KEYS) as response:
+        data = io.BytesIO(json.dumps(body).encode())  # it may be large
+        headers = {"Content-Type": "application/json", **KEYS}
+        async with self.session.post(url, data=data, headers=headers) as response:
             return response.status, await response.json()
 
     async def answer(self, api: str, text: str, **more: Any) -> Any:
