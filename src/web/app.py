@@ -53,7 +53,7 @@ def create_app(context: AppContext) -> Flask:
     app.jinja_env.filters.update(template_filters.FILTERS)
     app.jinja_env.globals.update(counted=count, priced=money, allows=guard.allows)
     app.jinja_env.globals.update(navigation=NAVIGATION, navigation_new=NEW)
-    app.jinja_env.globals.update(stacked=charts.stacked, segment=charts.Segment)
+    app.jinja_env.globals.update(stacked=charts.stacked, segment=charts.Segment, spark=charts.sparkline)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.url_map.converters["every_text"] = EveryText
     guard.install(app)

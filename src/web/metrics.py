@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 metrics = Blueprint("metrics", __name__)
 TEXT_FRESH_S = 1.0
-END_OF_TIME = 1_000_000 * 86_400.0  # epoch seconds, at midnight: the store then adds up days
 OTHER = "other"
 BUCKET_EVERY = 2  # bins of the store's histogram
 _OPEN_STATES = frozenset({ProviderCondition.OPEN, ProviderCondition.HALF_OPEN})
@@ -53,8 +52,8 @@ def scrape() -> Response:
 
 def _totals(context: AppContext) -> dict[Key, CallSums]:
     """The sums of all calls since the database was created."""
-    rows = context.store.reports.usage(0.0, END_OF_TIME, ("provider", "model", "submitter"))
-    return {(str(row.key[0]), str(row.key[1]), str(row.key[2])): row.sums for row in rows}
+    found = context.past_usage.since(0.0, context.now(), ("provider", "model", "submitter"))
+    return {(str(p), str(m), str(s)): sums for (p, m, s), sums in found.items()}
 
 
 class Collector:

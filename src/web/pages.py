@@ -9,7 +9,7 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from . import charts, export, guard, provider_actions, task_actions, visibility
+from . import export, guard, provider_actions, task_actions, visibility
 from .bodies import ExportQuery, RebalanceBody, TaskFilter, query_of
 from .context import app_context, caller_name
 from .presenters import traffic
@@ -29,7 +29,6 @@ from .task_states import TaskState
 pages = Blueprint("pages", __name__)
 BATCHES_SHOWN = 8
 PAGE_SIZE = 50
-DRAWINGS = {"stacked": charts.stacked, "segment": charts.Segment, "spark": charts.sparkline}
 
 
 @pages.get("/")
@@ -67,7 +66,6 @@ def provider_status() -> str:
         chart=usage_chart(series(app_context(), chosen)),
         range=chosen,
         ranges=RANGES,
-        **DRAWINGS,
     )
 
 
@@ -152,7 +150,6 @@ def _rebalance_page(wanted: dict[str, float] | None, chosen: str, problem: Probl
         chosen=chosen,
         trials=suggestion(app_context()) if chosen == "suggested" else (),
         problem=problem,
-        **DRAWINGS,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,10 +13,11 @@ from flask.testing import FlaskClient
 from src.core.store import Store
 from src.core.suggestions import prices_of_traffic, weights_by_price
 from src.core.virtual_pool import VirtualPool
-from src.records import ErrorCount, LimitGauge, LimitSource
+from src.records import ErrorCount, Event, LimitGauge, LimitSource, ProviderCondition
 from src.routing.balancer import ProviderLoadBalancer
 from src.web.presenters.pool import weight_changes
 from src.web.presenters.presets import presets
+from src.web.presenters.usage import DAY_S
 
 from .conftest import AppMaker, context_of
 from .filled import ME, FilledState
@@ -91,7 +93,7 @@ def test_by_price_is_what_suggest_weights_means_by_it(client: FlaskClient, fille
     context = context_of(client)
     found = presets(context)
     pool = VirtualPool(filled.settings, context.configured, {})
-    prices = prices_of_traffic(context.store, pool, now=filled.now + 60)
+    prices = prices_of_traffic(context.store, pool, now=filled.now + 60, span_s=DAY_S + 60)
     others = [weight_changes(context).configured, *(found[name] for name in found if name != "price")]
     assert found["price"] == pytest.approx(weights_by_price(others, prices))
 
@@ -99,3 +101,20 @@ def test_by_price_is_what_suggest_weights_means_by_it(client: FlaskClient, fille
         return sum(weight * prices[name] for name, weight in weights.items())
 
     assert all(cost(found["price"]) <= cost(other) + 1e-6 for other in others)
+
+
+def test_a_provider_that_is_out_says_since_when(
+    client: FlaskClient, store: Store, filled: FilledState
+) -> None:
+    events = [
+        Event(filled.now - 540, "provider_open", "openai gets no tasks", "openai", level="alert"),
+        Event(filled.now - 100, "provider_half_open", "openai is tried with one call", "openai"),
+        Event(filled.now - 99, "provider_open", "openai gets no tasks", "openai"),
+    ]
+    store.events.add(events)
+    changes = {"state": ProviderCondition.OPEN, "reason": "3 failures in a row", "until": filled.now + 12}
+    show_provider(store, filled, "openai", **changes)
+    page = client.get("/provider-status").text
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", card_of(page, "openai")))
+    assert "(9 min): 3 failures in a row; tried again in 12 s" in text and "down since" in text
+    assert "down since" not in card_of(page, "gemini")

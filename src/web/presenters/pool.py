@@ -25,7 +25,7 @@ from .pool_views import (
     ProviderView,
     WaitView,
 )
-from .usage import DAY_S, Totals, hour_of_latency, today_by_provider, total_by_provider, totals
+from .usage import Totals, hour_of_latency, last_day_by, today_by_provider, total_by_provider, totals
 
 __all__ = [
     "SETTLED_STATES",
@@ -123,10 +123,12 @@ class _Sums(NamedTuple):
 
 
 def _sums(context: AppContext, now: float) -> _Sums:
-    rows = context.store.reports.usage(now - DAY_S, now + 60, ("provider",))
-    last_day = {str(row.key[0]): totals(row.sums) for row in rows}
+    last_day = last_day_by(context, now, "provider")
     return _Sums(
-        last_day, today_by_provider(context, now), total_by_provider(context), hour_of_latency(context, now)
+        {name: totals(sums) for (name,), sums in last_day.items()},
+        today_by_provider(context, now),
+        total_by_provider(context),
+        hour_of_latency(context, now),
     )
 
 

@@ -14,7 +14,7 @@ from ..context import AppContext
 from ..problems import Problem
 from .plans import learned_limits
 from .pool import ProviderView, pool_view, weight_changes
-from .usage import DAY_S
+from .usage import DAY_S, HOUR_S
 
 PRESETS = {
     "default": "Defaults",
@@ -96,7 +96,9 @@ def _by_price(
 def _prices(context: AppContext, usable: list[ProviderView]) -> dict[str, float]:
     """What recent traffic costs at each provider, or without any, a typical call."""
     pool = VirtualPool(context.settings, context.configured, learned_limits(context))
-    recorded = prices_of_traffic(context.store, pool, now=context.now() + 60)
+    now = context.now()
+    span_s = _span_s(context, now)
+    recorded = prices_of_traffic(context.store, pool, now=now + 60, span_s=span_s + 60)
     return recorded or {p.name: _price(context, p.name) for p in usable}
 
 
@@ -138,10 +140,12 @@ def _suggestion(context: AppContext) -> tuple[TrialView, ...]:
 
 
 def _span_s(context: AppContext, now: float) -> float:
-    """Seconds back in which enough answers lie for a replay, at most a day."""
+    """Seconds back, to the beginning of an hour, in which enough answers lie; at most a day."""
     answers = 0
-    for row in reversed(context.store.reports.usage(now - DAY_S, now + 60, ("minute",))):
-        answers += row.sums.ok
+    first = (now // HOUR_S - 23) * HOUR_S
+    hours = context.past_usage.since(first, now, ("hour",))
+    for (hour,), sums in sorted(hours.items(), reverse=True):
+        answers += sums.ok
         if answers >= REPLAYED_AT_MOST:
-            return max(60.0, now - float(row.key[0]))
+            return max(60.0, now - float(hour))
     return DAY_S

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.preferences import preference_shares
-from ...core.store import CallSums, Summary
+from ...core.store import CallSums, Summary, UsageRow
 from ...core.store.reports import GroupBy
 from ...routing.cost.budgets import BudgetRule, Budgets
 from ..context import SUMS_FRESH_S, AppContext
@@ -82,6 +82,16 @@ def _sums_of_today(context: AppContext, now: float) -> dict[str, CallSums]:
     return {str(provider): sums for (provider, *_), sums in found.items()}
 
 
+def last_day_by(context: AppContext, now: float, *by: GroupBy) -> dict[tuple[str, ...], CallSums]:
+    """The calls of this hour and the 23 before it, by `by`."""
+    first = (now // HOUR_S - 23) * HOUR_S
+    found: dict[tuple[str, ...], CallSums] = {}
+    for (_, *key), sums in context.past_usage.since(first, now, ("hour", *by)).items():
+        name = tuple(map(str, key))
+        found[name] = found.get(name, CallSums()) + sums
+    return found
+
+
 def total_by_provider(context: AppContext) -> dict[str, Totals]:
     return {name: totals(sums) for name, sums in all_time(context).providers.items()}
 
@@ -140,7 +150,7 @@ def type_table(context: AppContext) -> tuple[TypeRow, ...]:
 def _type_table(context: AppContext) -> tuple[TypeRow, ...]:
     now = context.now()
     by_type: dict[str, dict[str, Totals]] = {name: {} for name in context.settings.task_types}
-    rows = context.store.reports.usage(now - DAY_S, now + 60, ("task_type", "provider"))
+    rows = [UsageRow(*each) for each in last_day_by(context, now, "task_type", "provider").items()]
     held = {each.task_type: each.share for each in preference_shares(rows, context.settings)}
     for row in rows:
         if not row.sums.calls:  # the cost of calls that a crash cut off; their type is unknown

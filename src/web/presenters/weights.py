@@ -14,7 +14,7 @@ from ...routing.health.scoring import shares
 from ..context import SUMS_FRESH_S, AppContext
 from .pool import UNAVAILABLE_STATES, PoolView, pool_view, scores_of, weight_changes
 from .presets import presets
-from .usage import DAY_S
+from .usage import last_day_by
 
 SHOWN_SETTINGS = {WEIGHTS: "weights", "paused": "pauses"}  # by key, what the history calls them
 
@@ -126,9 +126,8 @@ def _with_preferences(
 
 def _mix(context: AppContext) -> dict[str, float]:
     """The task types of the answered calls of the last day, summing to 1; untyped if there were none."""
-    now = context.now()
-    rows = context.store.reports.usage(now - DAY_S, now + 60, ("task_type",))
-    counted = {str(row.key[0]): float(row.sums.ok) for row in rows if row.sums.ok}
+    found = last_day_by(context, context.now(), "task_type")
+    counted = {name: float(sums.ok) for (name,), sums in found.items() if sums.ok}
     return shares(counted) if counted else {GENERAL: 1.0}
 
 
