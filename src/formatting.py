@@ -45,6 +45,14 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def rough_duration(seconds: float) -> str:
+    """`40 s`, `9 min`, `2 h`, `3 d`: whole units, rounded down, for a time that goes on. Never negative."""
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {name}"
+    return f"{int(max(0.0, seconds))} s"
+
+
 def share(part: float, whole: float) -> float | None:
     """`part / whole`; None where there is no whole."""
     return part / whole if whole else None

@@ -15,6 +15,7 @@ from src.formatting import (
     percent,
     plural,
     rate,
+    rough_duration,
     share,
     shortened,
     utc_time,
@@ -65,6 +66,14 @@ def test_pages_and_terminal_share_the_formatters() -> None:
 )
 def test_durations_have_at_most_two_units(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 s"), (59.9, "59 s"), (566, "9 min"), (3599, "59 min"), (7199, "1 h"), (260_000, "3 d")],
+)
+def test_a_rough_duration_has_one_unit_and_is_rounded_down(seconds: float, text: str) -> None:
+    assert rough_duration(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from typing import Any
 from flask import Flask, g, request
 
 from ..errors import ConfigError
-from ..formatting import count, money
 from ..package import RESOURCES
 from ..private import make_private_folder
 from . import charts, compression, guard, problems, template_filters
@@ -51,7 +50,7 @@ def create_app(context: AppContext) -> Flask:
     app.session_interface = SessionsOverTls()
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.filters.update(template_filters.FILTERS)
-    app.jinja_env.globals.update(counted=count, priced=money, allows=guard.allows)
+    app.jinja_env.globals.update(allows=guard.allows)
     app.jinja_env.globals.update(navigation=NAVIGATION, navigation_new=NEW)
     app.jinja_env.globals.update(stacked=charts.stacked, segment=charts.Segment, spark=charts.sparkline)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

@@ -131,7 +131,7 @@ def time_chart(axis: TimeAxis, panels: Sequence[Panel], spans: Sequence[Span] = 
     """The panels above each other, one time axis below them, and all numbers as a table."""
     return _tag(
         "div",
-        *(_panel(axis, panel, spans) for panel in panels),
+        *(_panel(axis, panel, spans, with_key=i == 0) for i, panel in enumerate(panels)),
         _time_labels(axis),
         _tag("p", class_="readout", hidden=""),
         _tag("details", _tag("summary", "Numbers as a table"), _table(axis, panels, spans)),
@@ -140,15 +140,18 @@ def time_chart(axis: TimeAxis, panels: Sequence[Panel], spans: Sequence[Span] = 
     )
 
 
-def _panel(axis: TimeAxis, panel: Panel, spans: Sequence[Span]) -> Markup:
+def _panel(axis: TimeAxis, panel: Panel, spans: Sequence[Span], *, with_key: bool) -> Markup:
     top = panel.top
     tick = panel.tick or panel.show
     scale = ((0, tick(top)), (50, tick(top / 2)), (100, "0"))
     marks = (_tag("text", text, x="100%", y=f"{y}%") for y, text in scale)
-    keys = (_tag("span", _tag("span", class_=f"dot {x.look}"), x.name, class_="key") for x in panel.layers)
+    keys = [(layer.look, layer.name) for layer in panel.layers]
+    if with_key and spans:
+        keys.append(("span", ", ".join(_names_between(spans, axis.start, axis.end))))
+    shown = (_tag("span", _tag("span", class_=f"dot {look}"), name, class_="key") for look, name in keys)
     return _tag(
         "figure",
-        _tag("figcaption", panel.title, " ", _tag("small", panel.window, class_="window"), *keys),
+        _tag("figcaption", panel.title, " ", _tag("small", panel.window, class_="window"), *shown),
         _tag("svg", *marks, class_="y", aria_hidden="true"),
         _plot(
             axis.units,

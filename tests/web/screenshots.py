@@ -107,6 +107,9 @@ def _take_all(browser: Any, api: JsonClient, file: Path, folder: Path) -> None:
     eventful = max(tasks, key=lambda task: int(task["attempts"]))
     paths = {
         "dashboard": "/",
+        "batches": "/batches",
+        "batch": "/batches/tickets.jsonl",
+        "new": "/new",
         "providers": "/provider-status",
         "rebalance": "/rebalance?preset=suggested",
         "tasks": "/tasks?status=succeeded",
@@ -122,7 +125,7 @@ def _take_all(browser: Any, api: JsonClient, file: Path, folder: Path) -> None:
             for name, path in paths.items():
                 page.goto(api.url + path)
                 page.screenshot(path=folder / f"{name}-{scheme}-{kind}.png", full_page=name != "tasks")
-            page.goto(api.url)
+            page.goto(f"{api.url}/new")
             page.set_input_files("input[type=file]", file)
             page.get_by_role("button", name="Preview file").click()
             page.wait_for_url("**/uploads/**")

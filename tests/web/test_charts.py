@@ -115,6 +115,8 @@ def test_a_span_covers_the_time_of_an_outage() -> None:
     ]
     tree = parsed(time_chart(TimeAxis(NOON, 60, 4), [bars(Layer("ok", "s0", [1] * 4))], spans))
     assert [(r.get("x"), r.get("width")) for r in tree.iter("rect")] == [("0", "1.5"), ("2", "2")]
+    (caption,) = tree.iter("figcaption")
+    assert "".join(caption.itertext()).endswith("cut, lasts"), "the legend names those in view"
 
 
 def test_parts_of_a_bar_fill_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,11 +25,13 @@ from src.records import (
     WaitReason,
 )
 from src.routing.balancer import ProviderLoadBalancer
+from src.web import create_app
 from src.web.batch_rates import BatchRates
+from src.web.context import AppContext
 from src.web.past_usage import KEPT_S, SETTLED_S, PastUsage
 from src.web.presenters.outages import Outage, outages_in
 
-from .filled import ME, FilledState
+from .filled import ME, FilledState, settings_in
 
 NOW = 1_800_000_000.0
 
@@ -128,6 +131,14 @@ def test_the_chart_has_a_table_with_all_its_calls(client: FlaskClient, name: str
     column = heads.index("Calls: openai")
     cells = [re.findall(r'<td class="num">([^<]*)</td>', row)[column - 1] for row in chart.split("<tr>")[2:]]
     assert sum(map(int, cells)) == 2
+
+
+def test_without_calls_there_is_no_chart(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    with Store.open(tmp_path / "simulated.db", simulated=True) as store:
+        page = create_app(AppContext(settings, store, simulated=True)).test_client().get("/").text
+    assert "No calls in the last hour." in page and "timechart" not in page
+    assert "Never started, $0 today" in page
 
 
 def test_a_strip_marks_the_minute_of_a_failure(client: FlaskClient) -> None:

@@ -17,7 +17,7 @@ from .reconnecting import reconnecting
 from .rows import BatchPage, BatchRow, FailureReason
 from .sums import CallSums
 
-SEARCHED = 10_000  # rows that a search for failures looks at
+SEARCHED = 4_000  # rows that a search for failures looks at
 _B, _C, _T, _A = schema.batches.c, schema.task_counts.c, schema.tasks.c, schema.attempts.c
 _OPEN = (TaskStatus.QUEUED.value, TaskStatus.RUNNING.value)
 _WITH_ERROR = (TaskStatus.FAILED, TaskStatus.REFUSED)

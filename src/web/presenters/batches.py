@@ -34,6 +34,7 @@ class BatchProgress:
     cost_nanos: int
     uncertain_nanos: int
     unknown_cost_calls: int
+    is_running: bool  # an orchestrator works on it
 
     @property
     def ended(self) -> int:
@@ -54,7 +55,7 @@ class BatchProgress:
         if not self.batch.total:
             return "empty"
         if self.batch.open_tasks:
-            return "running" if self.ended or self.batch.counts["running"] else "waiting"
+            return "running" if self.is_running else "waiting"
         return "failures" if self.failed else "finished"
 
     @property
@@ -93,6 +94,7 @@ def _progress(context: AppContext, row: BatchRow, cost: CallSums) -> BatchProgre
         cost.cost_nanos,
         cost.uncertain_nanos,
         cost.unknown_cost_calls,
+        is_running and (ended > 0 or row.counts[TaskStatus.RUNNING] > 0),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...core.event_text import times_of
 from ...core.store import EventRow, Summary, TierSavings
-from ...formatting import duration, percent, plural
+from ...formatting import duration, percent, plural, rough_duration
 from ...records import Event, ProviderCondition, RefusalKind, TaskStatus
 from ..context import AppContext
 from ..template_filters import state_word
@@ -90,7 +90,7 @@ class HeldTasks:
 
     def lasts(self, now: float) -> str:
         """`for 15 h`, or `until it is raised`."""
-        return "until it is raised" if self.until is None else f"for {duration(self.until - now)}"
+        return "until it is raised" if self.until is None else f"for {rough_duration(self.until - now)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...formatting import count, duration, money, utc_time
+from ...formatting import count, money, rough_duration, utc_minute
 from ...records import ProviderCondition
 from .budgets import LOW
 from .dashboard import DashboardView, HeldTasks
@@ -42,7 +42,7 @@ class Headline:
         return next((tone for tone in ("bad", "warn") if tone in tones), "")
 
     def __str__(self) -> str:
-        parts = (c.text if c.at is None else f"{c.text} {utc_time(c.at, self.now)}" for c in self.clauses)
+        parts = (c.text if c.at is None else f"{c.text} {utc_minute(c.at, self.now)}" for c in self.clauses)
         return ", ".join(parts)
 
 
@@ -59,7 +59,7 @@ def _work(view: DashboardView) -> Iterator[Clause]:
         if orchestrator.state == "never":
             yield Clause("Never started", tone=tone)
         else:
-            yield Clause(f"Not running for {duration(orchestrator.age_s)}", tone=tone)
+            yield Clause(f"Not running for {rough_duration(orchestrator.age_s or 0.0)}", tone=tone)
     if waiting:
         yield Clause(f"{count(waiting)} waiting", "/tasks?status=waiting")
     elif view.calling:
@@ -72,7 +72,7 @@ def _work(view: DashboardView) -> Iterator[Clause]:
 
 def _obstacles(view: DashboardView) -> Iterator[Clause]:
     if view.pool.offline_since is not None:
-        yield Clause(f"offline for {duration(view.pool.now - view.pool.offline_since)}", tone="bad")
+        yield Clause(f"offline for {rough_duration(view.pool.now - view.pool.offline_since)}", tone="bad")
     if view.held:
         yield _held(view.held, view.pool.now)
     elif view.pool.waiting_for:
@@ -106,5 +106,5 @@ def _providers(view: DashboardView, outages: tuple[Outage, ...]) -> Iterator[Cla
 
 def _down(provider: ProviderView, since: float | None, now: float) -> Clause:
     word = _WORDS.get(provider.state, "down")
-    lasts = "" if since is None else f" {duration(now - since)}"
+    lasts = "" if since is None else f" {rough_duration(now - since)}"
     return Clause(f"{provider.name} {word}{lasts}", f"/provider-status#{provider.name}", "bad")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from markupsafe import Markup
@@ -27,7 +27,7 @@ _NONE = CallSums()
 
 
 def traffic_chart(context: AppContext, name: str) -> Markup:
-    """Calls, latency and cost of the last hour, day or month."""
+    """Calls, latency and cost of the last hour, day or month; empty if there were no calls."""
     return context.cache.get(f"traffic {name}", lambda: _traffic_chart(context, name), SUMS_FRESH_S)
 
 
@@ -35,19 +35,13 @@ def _traffic_chart(context: AppContext, name: str) -> Markup:
     unit, unit_s, units = RANGES[name]
     now = context.now()
     start = int(now // unit_s - units + 1) * unit_s
-    found = {
-        (int(key[0]), str(key[1])): sums
-        for key, sums in context.past_usage.since(start, now, (unit, "provider")).items()
-        if sums.calls or sums.uncertain_nanos
-    }
-    axis = TimeAxis(start, unit_s, units)
-    known = {at for at, _ in found}
-    axis = fitted(axis, [at in known for at in axis.starts()])
-    names = list(dict.fromkeys([*context.settings.providers, *(provider for _, provider in found)]))
-    called = {provider for _, provider in found}
-    by_provider = {p: [found.get((at, p), _NONE) for at in axis.starts()] for p in names if p in called}
-    looks = {provider: f"s{i % SERIES}" for i, provider in enumerate(names)}
-    panels = _panels(by_provider, looks, _WINDOWS[name], axis.units)
+    read = context.past_usage.since(start, now, (unit, "provider"))
+    found = {(int(key[0]), str(key[1])): s for key, s in read.items() if s.calls or s.uncertain_nanos}
+    if not found:
+        return Markup("")
+    whole = TimeAxis(start, unit_s, units)
+    axis = fitted(whole, [any(key[0] == at for key in found) for at in whole.starts()])
+    panels = _panels(found, list(context.settings.providers), axis, _WINDOWS[name])
     return time_chart(axis, panels, _spans(axis, outages(context)))
 
 
@@ -58,22 +52,34 @@ def _spans(axis: TimeAxis, all_outages: Sequence[Outage]) -> list[Span]:
 
 
 def _panels(
-    by_provider: Mapping[str, Sequence[CallSums]], looks: Mapping[str, str], window: str, units: int
+    found: Mapping[tuple[int, str], CallSums], configured: Sequence[str], axis: TimeAxis, window: str
 ) -> list[Panel]:
+    named = list(dict.fromkeys([*configured, *(provider for _, provider in found)]))
+    by_provider = {p: [found.get((at, p), _NONE) for at in axis.starts()] for p in named}
     everything = [sum(column, start=_NONE) for column in zip(*by_provider.values(), strict=True)]
-    everything = everything or [_NONE] * units
-    answered = [Layer(p, looks[p], [sums.ok for sums in column]) for p, column in by_provider.items()]
+    answered = _layers(by_provider, lambda sums: sums.ok)
     failed = Layer("failed", "bad", [sums.failed + sums.uncertain for sums in everything])
     latency = (
         Layer("p50", "s3", [sums.p50_s for sums in everything]),
         Layer("p95", "s5", [sums.p95_s for sums in everything]),
     )
-    cost = [Layer(p, looks[p], [sums.cost_nanos for sums in column]) for p, column in by_provider.items()]
+    cost = _layers(by_provider, lambda sums: sums.cost_nanos)
     return [
         Panel("Calls", window, (*answered, failed), count, least_top=2),
         Panel("Latency", "of answered calls", latency, duration, as_lines=True),
-        Panel("Cost", window, tuple(cost), _money, tick=_short_money),
+        Panel("Cost", window, cost, _money, tick=_short_money),
     ]
+
+
+def _layers(
+    by_provider: Mapping[str, Sequence[CallSums]], value: Callable[[CallSums], float]
+) -> tuple[Layer, ...]:
+    """A layer for each provider that was called, in the colour that it has everywhere."""
+    return tuple(
+        Layer(name, f"s{i % SERIES}", [value(sums) for sums in column])
+        for i, (name, column) in enumerate(by_provider.items())
+        if any(sums.calls for sums in column)
+    )
 
 
 def _money(nanos: float) -> str:
