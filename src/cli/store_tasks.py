@@ -98,7 +98,8 @@ def ids_have(number: int, what: str) -> str:
 def _update_lines(report: AddReport) -> Iterator[str]:
     """What new options do to tasks that are stored already."""
     waiting, kept = plural(report.replaced, "waiting task"), plural(report.changed_count, "task")
-    yield f"{waiting} {'uses' if report.replaced == 1 else 'use'} the new options"
+    if report.replaced or not report.changed_count:
+        yield f"{waiting} {'uses' if report.replaced == 1 else 'use'} the new options"
     if report.changed_count:
         keep = "keeps its result" if report.changed_count == 1 else "keep their results"
         yield f"{kept} already done or in flight {keep} (another -o runs all of them)"

@@ -135,6 +135,7 @@ def test_truncated_rows_are_retried_with_the_new_limit(tmp_path: Path, live: dic
     retried = run_script(*command, "2000", "--retry", "truncated", cwd=tmp_path, env=live)
     assert retried.process.returncode == 0, retried.err
     assert "2 waiting tasks use the new options" in retried.err
+    assert "about 4,000 out" in retried.err, "answers that were cut off are planned as long as allowed"
     assert not any(row["truncated"] for row in read_rows(tmp_path / "out.jsonl"))
 
 
@@ -150,6 +151,7 @@ def test_an_edited_row_is_still_refused_beside_new_options(tmp_path: Path) -> No
     more = run_script("run", "tasks.jsonl", "--max-tokens", "50", cwd=tmp_path)
     assert more.process.returncode == 0 and "3 of 3 tasks answered" in more.out, more.err
     assert "2 tasks already done or in flight keep their results" in more.err
+    assert "0 waiting tasks" not in more.err
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "o3", "claude-sonnet-4-6", "gpt-4", "gemini-3.5-flash-lite"])
