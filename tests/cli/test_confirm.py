@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.confirm import confirm_queue
+from src.cli.confirm import Cap, confirm_queue, confirm_run
 from src.cli.console import Console
+from src.cli.plan import plan_sample
+from src.cli.preflight import Preflight
 from src.cli.runner import keep_cap
 from src.cli.session import Options, Session, prepare, session
+from src.core.plans import TaskSample
 from src.errors import InputError
 from tests.helpers import clean_environment
 from tests.store.makers import a_result, an_attempt, register, tasks
@@ -91,3 +94,19 @@ def test_files_whose_cap_is_spent_are_not_named(opened: Session) -> None:
     queue(opened, "spent", 5, cap_usd=0.5, spent_usd=0.5)
     queue(opened, "queue", 3, cap_usd=None)
     assert question(opened).startswith("3 tasks queued") and "of them" not in question(opened)
+
+
+def test_a_cap_that_leaves_room_for_few_calls_at_once_is_planned_so(opened: Session) -> None:
+    sample = TaskSample()
+    for task in tasks(200, "b", max_tokens=1_000):
+        sample.add(task)
+    whole = plan_sample(opened, sample)
+    found = Preflight(sample)
+    plans = [
+        confirm_run(opened, found, yes=True, cap=Cap("b", 1.0, left), quiet=True)
+        for left in (whole.highest_nanos, whole.expected_nanos // 2, 0)
+    ]
+    ample, half, none = (plan for plan in plans if plan is not None)
+    assert (ample.tasks, ample.duration_s) == (200, pytest.approx(whole.duration_s))
+    assert 50 < half.tasks < 110 and none.tasks == 0
+    assert (half.duration_s - half.start_s) / half.tasks > 1.5 * (whole.duration_s - whole.start_s) / 200
