@@ -61,11 +61,13 @@ def test_the_table_and_its_template_make_a_prompt_of_every_row() -> None:
     assert len(tasks) == 8 and all(isinstance(task, Task) for task in tasks)
 
 
-def test_the_configuration_example_is_valid(tmp_path: Path) -> None:
-    (example,) = blocks("toml", PAGES["configuration.md"])
-    assert tomllib.loads(example)
-    (tmp_path / "mine.toml").write_text(example)
-    settings = load_settings(tmp_path / "mine.toml", environ={})
+def test_the_configuration_examples_are_valid(tmp_path: Path) -> None:
+    found = []
+    for example in blocks("toml", PAGES["configuration.md"]):
+        assert tomllib.loads(example)
+        (tmp_path / "mine.toml").write_text(example)
+        found.append(load_settings(tmp_path / "mine.toml", environ={}))
+    settings = found[0]
     assert settings.providers["ollama"].api_format == "openai"
     assert settings.budgets.submitters["alice"].monthly_usd == 50.0
 
