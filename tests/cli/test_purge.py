@@ -15,6 +15,7 @@ from src.core.store import Store
 from src.errors import InputError
 from src.records import Message, Task
 from tests.helpers import read_rows, run_script, write_rows
+from tests.web.filled import served
 
 NAMES = "anthropic", "openai", "gemini"
 WORDS = "north", "south", "east", "west"
@@ -119,3 +120,23 @@ def test_a_purged_task_can_be_retried_from_its_file(tmp_path: Path) -> None:
     rows = read_rows(tmp_path / "out.jsonl")
     assert {row["id"]: row["status"] for row in rows} == dict.fromkeys(WORDS, "succeeded")
     assert all(row["output"] for row in rows)
+
+
+def test_beside_an_orchestrator_contents_go_and_the_file_keeps_its_size(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    with Store.open(state / "simulated.db", simulated=True) as store:
+        store.intake.add_tasks([Task("t", "mine", (Message("user", "?" * 900_000),))], now=1.0)
+        store.admin.cancel("mine", now=2.0)
+    with served(state / "simulated.db"):
+        done = run(tmp_path, "purge", "--batch", "mine", "--yes")
+    assert done.process.returncode == 0, done.err
+    assert "purged 1 task" in done.err and "keeps its size while an orchestrator runs" in done.err
+    size = (state / "simulated.db").stat().st_size
+    assert size > 900_000
+    with Store.open(state / "simulated.db", simulated=True) as store:
+        store.intake.add_tasks([Task("u", "mine", (Message("user", "short"),))], now=1.0)
+        store.admin.cancel("mine", now=2.0)
+    alone = run(tmp_path, "purge", "--batch", "mine", "--yes")
+    assert "MB smaller" in alone.err
+    assert (state / "simulated.db").stat().st_size < size / 2

@@ -23,6 +23,8 @@ PAGES = (
     "/provider-status",
     "/rebalance",
     "/tasks",
+    "/batches",
+    "/batches/reports",
     "/rows/{answered}",
     "/rows/{failed}",
     "/api/providers/status",
