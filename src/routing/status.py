@@ -99,7 +99,7 @@ def _milder_condition(provider: ProviderState, now: float) -> Condition:
             ProviderCondition.DEGRADED, f"{provider.history.error_rate:.0%} of recent calls failed"
         )
     if provider.breaker.slow_start_share(now) < 1.0:
-        return Condition(ProviderCondition.DEGRADED, "recovering: its share grows back")
+        return Condition(ProviderCondition.DEGRADED, "its share is growing back")
     return Condition(ProviderCondition.HEALTHY)
 
 
@@ -107,7 +107,7 @@ def _text(name: str, was: ProviderCondition, state: ProviderCondition, reason: s
     if state == ProviderCondition.MISCONFIGURED:
         return reason  # which names the provider
     if was in _OUT_STATES and state in _QUIET_STATES:
-        return f"{name} is back: {state}" + (f", {reason}" if reason else "")
+        return f"{name} recovered" + (f", still {state}: {reason}" if reason else "")
     return f"{name} {_PHRASES.get(state, f'is {state}')}" + (f": {reason}" if reason else f" (was {was})")
 
 

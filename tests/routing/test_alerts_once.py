@@ -79,7 +79,7 @@ def test_a_spent_quota_is_over_at_its_reset_and_neither_an_hour_before_nor_for_a
     assert alerts(desk.balancer.take_events()) == ["quota_exhausted"]
     desk.balancer.note_states(START + DAY_S + 1.0)
     (back,) = desk.balancer.take_events()
-    assert back.message.startswith("openai is back")
+    assert back.message.startswith("openai recovered")
 
 
 def test_an_unavailable_model_is_reported_once_however_many_calls_to_it_are_in_flight() -> None:

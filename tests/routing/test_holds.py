@@ -156,7 +156,7 @@ def test_a_daily_quota_that_names_a_time_before_its_reset_is_tried_by_one_call_t
     assert refused(balancer, START + 12.0, only).until is None, "one call at a time"
     ok(balancer, probe, START + 13.0)
     assert len([place(balancer, START + 15.0, only) for _ in range(5)]) == 5
-    assert "is back" in balancer.take_events()[-1].message
+    assert "recovered" in balancer.take_events()[-1].message
 
 
 def test_a_quota_that_is_really_spent_is_tried_seldom_and_reported_once() -> None:
