@@ -43,6 +43,7 @@ _SENTENCES = (
 TOKENS_PER_MESSAGE = 4
 MIN_CACHED_TOKENS = 1024  # shorter prefixes are not cached, at Anthropic as at OpenAI
 CACHE_STEP_TOKENS = 128  # OpenAI caches in steps of this
+USUAL_THINKING_TOKENS = 100  # where a request asks for reasoning and the configuration does not say how much
 _LENGTHS = 1024
 _LONGEST_SENTENCE = max(len(sentence) for sentence in _SENTENCES) + 2
 _MAX_REMEMBERED = 2048
@@ -105,8 +106,10 @@ class Author:
         self, ask: Ask, digest: int, input_tokens: int, config: ProviderConfig, cache: CacheUse = NO_CACHE
     ) -> Reply:
         """The whole answer, its usage included."""
-        thinking = config.thinking_tokens
+        thinking = _thinking_tokens(ask, config)
         reply = Reply("", "length", input_tokens, 0, thinking, cache.read_tokens, cache.write_tokens)
+        if thinking and ask.reasoning is not None and ask.reasoning.is_returned:
+            reply.thinking = self._thoughts(digest, thinking, config) if ask.reasoning.is_shown else ""
         if thinking and ask.max_tokens is not None and ask.max_tokens <= thinking:
             reply.output_tokens = reply.thinking_tokens = ask.max_tokens
             return reply
@@ -121,6 +124,12 @@ class Author:
         chars = len(reply.text) + sum(len(call.text) for call in reply.calls)
         reply.output_tokens = thinking + max(1, tokens_in(chars, config.chars_per_token))
         return reply
+
+    def _thoughts(self, digest: int, tokens: int, config: ProviderConfig) -> str:
+        """Text of exactly so many tokens."""
+        length = int(tokens * config.chars_per_token)
+        start = self._starts[(digest >> 32) % (len(self._starts) // 2)]
+        return (self._text[start : start + length] + self._text * (length // len(self._text)))[:length]
 
     def _call(self, ask: Ask, reply: Reply, calls: tuple[ToolCall, ...], room: int | None) -> None:
         if ask.talks_before_calls and ask.tools and not ask.tools.required:
@@ -205,6 +214,14 @@ class Author:
         if len(self._cached) >= _MAX_REMEMBERED:
             self._cached.pop(next(iter(self._cached)))
         self._cached[use.key] = use.prompt
+
+
+def _thinking_tokens(ask: Ask, config: ProviderConfig) -> int:
+    wanted = ask.reasoning
+    if wanted is None:
+        return config.thinking_tokens
+    tokens = round((config.thinking_tokens or USUAL_THINKING_TOKENS) * wanted.factor)
+    return tokens if wanted.most_tokens is None else min(tokens, wanted.most_tokens)
 
 
 def _common_length(one: str, other: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from .reasoning import signature
 from .shapes import Ask, Frame, Json, Reply, Slicer, ToolCall
 
 _FINISH = {"stop": "end_turn", "length": "max_tokens", "stop_sequence": "stop_sequence", "refusal": "refusal"}
@@ -15,7 +16,7 @@ _PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 def whole(ask: Ask, reply: Reply, ident: str) -> bytes:
     """The message."""
     message = _opened(ask, reply, ident)
-    message["content"] = [_finished(block) for block in _blocks(reply, ident)]
+    message["content"] = [_finished(block) for block in _blocks(reply, ident, ask.model)]
     message.update(_end(reply))
     return json.dumps(message).encode()
 
@@ -34,8 +35,11 @@ def _opened(ask: Ask, reply: Reply, ident: str) -> Json:
     }
 
 
-def _blocks(reply: Reply, ident: str) -> Iterator[Json]:
+def _blocks(reply: Reply, ident: str, model: str) -> Iterator[Json]:
     """The content in its order; the input of a call is still the ToolCall."""
+    if reply.thinking is not None:
+        signed = signature(model, reply.thinking)
+        yield {"type": "thinking", "thinking": reply.thinking, "signature": signed}
     if reply.text:
         yield {"type": "text", "text": reply.text}
     for i, call in enumerate(reply.calls):
@@ -89,7 +93,7 @@ def frames(ask: Ask, reply: Reply, ident: str, slicer: Slicer) -> Iterator[Frame
     message["usage"] |= {"output_tokens": min(1, reply.output_tokens)}  # the whole count comes at the end
     message["usage"].pop("output_tokens_details", None)
     yield Frame(_event("message_start", {"message": message}), slicer.tokens, is_content=False)
-    for i, block in enumerate(_blocks(reply, ident)):
+    for i, block in enumerate(_blocks(reply, ident, ask.model)):
         emptied, kind, pieces = _streamed(block, slicer)
         opening = _event("content_block_start", {"index": i, "content_block": emptied})
         yield Frame(opening, slicer.tokens, is_content=False)
@@ -100,19 +104,25 @@ def frames(ask: Ask, reply: Reply, ident: str, slicer: Slicer) -> Iterator[Frame
         for piece in pieces:
             delta = f'{{"type":"{kind}","{name}":{json.dumps(piece)}}}}}\n\n'
             yield Frame((head + delta).encode(), slicer.tokens)
+        if block["type"] == "thinking":
+            signed = {"type": "signature_delta", "signature": block["signature"]}
+            event = _event("content_block_delta", {"index": i, "delta": signed})
+            yield Frame(event, slicer.tokens, is_content=False)
         yield Frame(_event("content_block_stop", {"index": i}), slicer.tokens, is_content=False)
     end = {"delta": _end(reply), "usage": {**_input_usage(reply), **_output_usage(reply)}}
     yield Frame(_event("message_delta", end), reply.output_tokens, is_content=False)
     yield Frame(_event("message_stop", {}), reply.output_tokens, is_content=False)
 
 
-_FIELD = {"text_delta": "text", "input_json_delta": "partial_json"}
+_FIELD = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
 def _streamed(block: Json, slicer: Slicer) -> tuple[Json, str, Iterator[str]]:
     """How a block is streamed: as it starts, the type of its deltas, and what they hold."""
     if block["type"] == "tool_use":
         return {**block, "input": {}}, "input_json_delta", slicer.cut(block["input"].text)
+    if block["type"] == "thinking":
+        return {**block, "thinking": "", "signature": ""}, "thinking_delta", slicer.cut(block["thinking"])
     return {**block, "text": ""}, "text_delta", slicer.cut(block["text"])
 
 

@@ -6,6 +6,7 @@ import re
 
 from .anthropic_media import read_medium
 from .prompt import Prompt
+from .reasoning import check_thinking_block
 from .shapes import Json, refused
 
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
@@ -31,8 +32,8 @@ def read_block(prompt: Prompt, role: str, block: Json, where: str) -> None:
         _read_result(prompt, block, f"{where}.tool_result")
     elif kind in ("image", "document"):
         read_medium(prompt, role, block, where)
-    else:
-        prompt.text(role, f"[{kind}]")
+    else:  # thinking of earlier answers is not counted
+        check_thinking_block(block, prompt.model, where)
     if block.get("cache_control"):
         prompt.mark()
 

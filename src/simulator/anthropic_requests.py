@@ -13,6 +13,7 @@ from .anthropic_blocks import read_block
 from .anthropic_tools import Pairs, read_tools
 from .demands import anthropic_objection
 from .prompt import Prompt
+from .reasoning import anthropic_reasoning, check_thinking_first
 from .shapes import Ask, Json, StreamForm, first_violation, numbers, positive_int, refused
 
 _RANGES = {"temperature": (0.0, 1.0), "top_p": (0.0, 1.0), "top_k": (0.0, math.inf)}
@@ -32,15 +33,13 @@ def read_message(body: Json) -> Ask:
     tools, chars_of_tools = read_tools(body)
     prompt = Prompt()
     _read_system(prompt, body.get("system"))
+    reasoning = anthropic_reasoning(body, forces_a_tool=tools is not None and tools.required)
+    prompt.model = str(body["model"])
     _read_messages(prompt, body["messages"], has_tools=tools is not None)
-    marks = prompt.marks + sum(tool.get("cache_control") is not None for tool in body.get("tools") or ())
-    if marks > _MOST_MARKS:
-        text = f"A maximum of {_MOST_MARKS} blocks with cache_control may be provided. Found {marks}."
-        raise refused(text)
-    sampling = numbers(body, _SAMPLING)
-    wrong = first_violation(_RANGES, sampling)
-    if wrong:
-        raise refused(f"{wrong}: must be between {_RANGES[wrong][0]:g} and {_RANGES[wrong][1]:g}")
+    if reasoning is not None and reasoning.most_tokens is not None:
+        check_thinking_first(body["messages"])
+    _check_marks(body, prompt)
+    sampling = _check_sampling(body)
     form = (body.get("output_config") or {}).get("format") or {}
     if objection := anthropic_objection(form.get("schema") or {}):
         raise refused(objection)
@@ -61,6 +60,7 @@ def read_message(body: Json) -> Ask:
         calls_since=prompt.calls_since,
         talks_before_calls=True,
         extra_tokens=prompt.extra_tokens,
+        reasoning=reasoning,
     )
 
 
@@ -73,6 +73,22 @@ def _check_fields(body: Json) -> None:
     for name in body:
         if name not in _FIELDS:
             raise refused(f"{name}: Extra inputs are not permitted")
+
+
+def _check_sampling(body: Json) -> dict[str, float]:
+    """The sampling parameters."""
+    sampling = numbers(body, _SAMPLING)
+    wrong = first_violation(_RANGES, sampling)
+    if wrong:
+        raise refused(f"{wrong}: must be between {_RANGES[wrong][0]:g} and {_RANGES[wrong][1]:g}")
+    return sampling
+
+
+def _check_marks(body: Json, prompt: Prompt) -> None:
+    marks = prompt.marks + sum(tool.get("cache_control") is not None for tool in body.get("tools") or ())
+    if marks > _MOST_MARKS:
+        text = f"A maximum of {_MOST_MARKS} blocks with cache_control may be provided. Found {marks}."
+        raise refused(text)
 
 
 def _blocks(content: Any, where: str) -> list[Json]:

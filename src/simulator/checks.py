@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from .config import ProviderConfig
-from .shapes import ApiFormat, Ask, Fail
+from .shapes import ApiFormat, Ask, Fail, refused
+
+_UNSIGNED = (
+    "Function call is missing a thought_signature in functionCall parts. This is required for tools to work "
+    "correctly, and missing thought_signature may lead to degraded model performance. Additional data, "
+    "function call {call}. "
+    "Please refer to https://ai.google.dev/gemini-api/docs/thought-signatures for more details."
+)
 
 
 def check_key(api_format: ApiFormat, config: ProviderConfig, request: web.BaseRequest) -> None:
@@ -43,6 +50,10 @@ def check(ask: Ask, api_format: ApiFormat, config: ProviderConfig, input_tokens:
     if ask.old_max_tokens and _starts_with(ask.model, config.wants_max_completion_tokens):
         hint = " Use 'max_completion_tokens' instead."
         raise Fail("parameter_refused", param="max_tokens", hint=hint)
+    if ask.has_effort and _starts_with(ask.model, config.refuses_effort):
+        raise Fail("parameter_refused", param="reasoning_effort")
+    if ask.unsigned_call is not None and _starts_with(ask.model, config.requires_signatures):
+        raise refused(_UNSIGNED.format(call=ask.unsigned_call))
     if input_tokens > config.context_window:
         raise Fail("context_length", used=input_tokens, window=config.context_window)
 

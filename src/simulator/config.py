@@ -72,6 +72,8 @@ class ProviderConfig:
     chars_per_token: float = 4.0
     refuses_temperature: tuple[str, ...] = ()  # prefixes of model names; true in JSON is ("",): all
     wants_max_completion_tokens: tuple[str, ...] = ()
+    refuses_effort: tuple[str, ...] = ()
+    requires_signatures: tuple[str, ...] = ("gemini-3", "gemini-4")  # of function calls; Gemini only
     thinking_tokens: int = 0
     output_tokens: OutputTokens = field(default_factory=OutputTokens)
     caching: bool = False
@@ -219,6 +221,8 @@ _READERS: Mapping[str, Callable[[Any, str], Any]] = {
     "chars_per_token": lambda value, where: _number(value, where, 0, above=True),
     "refuses_temperature": _prefixes,
     "wants_max_completion_tokens": _prefixes,
+    "refuses_effort": _prefixes,
+    "requires_signatures": _prefixes,
     "thinking_tokens": lambda value, where: _whole(value, where, 0),
     "output_tokens": _output_tokens,
     "caching": _flag,

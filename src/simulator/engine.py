@@ -149,7 +149,8 @@ class Engine:
         chunk_tokens = self.config.chunk_tokens or self.api_format.chunk_tokens
         if call.fault == "stream_huge":
             chunk_tokens = HUGE_CHUNK_TOKENS
-        return Slicer(chunk_tokens, self.config.chars_per_token, call.reply.thinking_tokens)
+        hidden = 0 if call.reply.thinking else call.reply.thinking_tokens
+        return Slicer(chunk_tokens, self.config.chars_per_token, hidden)
 
     # -- limits and errors --
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from .shapes import Ask, Frame, Json, Reply, Slicer, StreamForm
+from .reasoning import signature
+from .shapes import Ask, Frame, Json, Reply, Slicer, StreamForm, ToolCall
 
 # each name beside the number that stands for it with enum-encoding=int
 _FINISH = {
@@ -21,16 +22,24 @@ _HARM = (("HARM_CATEGORY_DANGEROUS_CONTENT", 10), ("HIGH", 4))
 
 def whole(ask: Ask, reply: Reply, ident: str) -> bytes:
     """The answer."""
-    parts: list[Json] = [{"text": reply.text}] if reply.text else []
+    parts: list[Json] = [{"text": reply.thinking, "thought": True}] if reply.thinking else []
+    if reply.text:
+        parts.append({"text": reply.text})
     parts.extend(_calls(reply))
     return json.dumps(_answer(ask, reply, ident, parts, reply.output_tokens, ended=True)).encode()
 
 
 def _calls(reply: Reply) -> Iterator[Json]:
     """The calls that are whole: one that a token limit has cut is not shown at all."""
-    for call in reply.calls:
+    for i, call in enumerate(reply.calls):
         if call.is_whole:
-            yield {"functionCall": {"name": call.name, "args": call.arguments}}
+            yield _call(call, i)
+
+
+def _call(call: ToolCall, number: int) -> Json:
+    """The first of parallel calls is signed."""
+    signed = {"thoughtSignature": signature("", call.name)} if number == 0 else {}
+    return {"functionCall": {"name": call.name, "args": call.arguments}, **signed}
 
 
 def _answer(ask: Ask, reply: Reply, ident: str, parts: list[Json], tokens: int, *, ended: bool) -> Json:
@@ -92,10 +101,12 @@ def frames(ask: Ask, reply: Reply, ident: str, slicer: Slicer) -> Iterator[Frame
 
 
 def _streamed(reply: Reply, slicer: Slicer) -> Iterator[Json]:
+    for piece in slicer.cut(reply.thinking or ""):
+        yield {"text": piece, "thought": True}
     for piece in slicer.cut(reply.text):
         yield {"text": piece}
-    for call in reply.calls:  # a call comes whole, but takes its time
+    for i, call in enumerate(reply.calls):  # a call comes whole, but takes its time
         for _ in slicer.cut(call.text):
             pass
         if call.is_whole:
-            yield {"functionCall": {"name": call.name, "args": call.arguments}}
+            yield _call(call, i)

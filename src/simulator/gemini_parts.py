@@ -7,6 +7,7 @@ from typing import Any
 
 from .gemini_media import read_file, read_inline, resolution_of
 from .prompt import Prompt
+from .reasoning import UNSIGNED, signature
 from .shapes import Json, refused
 
 # each as it is in JSON and as the protocol buffer names it; both are accepted
@@ -40,6 +41,8 @@ def read_turn(prompt: Prompt, role: str, parts: Any, i: int, settings: Json) -> 
     if not parts:
         raise refused(f"* GenerateContentRequest.contents[{i}].parts: contents.parts must not be empty.\n")
     for j, part in enumerate(parts):
+        if part.get("thought") is True and "text" in part:  # thoughts of earlier answers are not read
+            continue
         where = f"contents[{i}].parts[{j}]"
         kind = _kind(part, where)
         data = part[kind] if kind in part else part[_DATA[kind]]
@@ -47,8 +50,22 @@ def read_turn(prompt: Prompt, role: str, parts: Any, i: int, settings: Json) -> 
             prompt.text(role, data)
         else:
             turn.resolution = resolution_of(part, settings)
+            _check_signature(prompt, turn, part, i + 1)
             _read_part(prompt, turn, kind, data, where)
     return turn
+
+
+def _check_signature(prompt: Prompt, turn: Turn, part: Json, position: int) -> None:
+    """The first call of a turn bears a signature; it counts from the last text of the user on."""
+    signed = part.get("thoughtSignature", part.get("thought_signature"))
+    data = part.get("functionCall") or part.get("function_call")
+    if data is None:
+        return
+    if signed is None:
+        if turn.calls == 0 and prompt.unsigned_call is None:
+            prompt.unsigned_call = f"`default_api:{data.get('name')}` , position {position}"
+    elif signed not in UNSIGNED and signed != signature("", str(data.get("name"))):
+        raise refused("Corrupted thought signature.")
 
 
 def _kind(part: Json, where: str) -> str:

@@ -14,6 +14,7 @@ from .demands import gemini_objection
 from .gemini_parts import Turn, read_turn
 from .gemini_tools import read_tools
 from .prompt import Prompt
+from .reasoning import gemini_reasoning
 from .shapes import Ask, Json, StreamForm, first_violation, numbers, positive_int, refused
 
 _RANGES = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "top_k": (1.0, math.inf)}
@@ -56,6 +57,8 @@ def read_content(body: Json, model: str, query: Mapping[str, str], kind: str) ->
         calls_since=prompt.calls_since,
         talks_before_calls=True,
         extra_tokens=prompt.extra_tokens,
+        reasoning=gemini_reasoning(settings),
+        unsigned_call=prompt.unsigned_call,
     )
 
 

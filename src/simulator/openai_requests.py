@@ -12,6 +12,7 @@ from .demands import openai_objection
 from .openai_parts import read_parts
 from .openai_tools import check_calls, read_tools
 from .prompt import Prompt
+from .reasoning import openai_reasoning
 from .shapes import Ask, Json, StreamForm, first_violation, numbers, positive_int, refused
 
 _RANGES = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0)}
@@ -61,6 +62,8 @@ def read_chat(body: Json) -> Ask:
         tools=tools,
         calls_since=prompt.calls_since,
         extra_tokens=prompt.extra_tokens,
+        reasoning=openai_reasoning(body.get("reasoning_effort"), "reasoning_effort"),
+        has_effort=body.get("reasoning_effort") is not None,
     )
 
 

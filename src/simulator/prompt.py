@@ -18,8 +18,10 @@ class Prompt:
         "longest_edge_px",
         "marked",
         "marks",
+        "model",
         "pages",
         "parts",
+        "unsigned_call",
     )
 
     def __init__(self) -> None:
@@ -32,6 +34,8 @@ class Prompt:
         self.last = ""  # the last text of the user
         self.calls_since = 0  # answers with tool calls since that text
         self.marks = 0
+        self.model = ""  # that is asked, where its reasoning is checked
+        self.unsigned_call: str | None = None
         self.marked: tuple[str, int] | None = None  # text up to the last cache mark, its characters
 
     def text(self, role: str, text: str) -> None:
@@ -41,6 +45,7 @@ class Prompt:
         if role == "user":
             self.last = text
             self.calls_since = 0
+            self.unsigned_call = None  # what came before is not looked at
 
     def call(self, name: str, arguments: Any) -> None:
         """A tool call of the model."""

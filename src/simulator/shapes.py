@@ -47,6 +47,16 @@ class ToolSet:
     parallel: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How much an answer is to be thought about."""
+
+    factor: float  # of what is usual
+    most_tokens: int | None = None
+    is_returned: bool = False  # as a part of the answer
+    is_shown: bool = False  # that part has its text
+
+
 @dataclass(slots=True)
 class Ask:
     """One generation request, read from any API format."""
@@ -65,6 +75,9 @@ class Ask:
     calls_since: int = 0  # answers with tool calls since `last`
     talks_before_calls: bool = False  # text goes before tool calls that are not required
     extra_tokens: int = 0  # of images and documents
+    reasoning: Reasoning | None = None  # None: as the configuration says, and hidden
+    has_effort: bool = False  # OpenAI: a reasoning effort was sent
+    unsigned_call: str | None = None  # Gemini: the function call that lacks its signature, and where it is
     old_max_tokens: bool = False  # OpenAI: came as max_tokens, not as max_completion_tokens
     marked_prefix: tuple[str, int] | None = (
         None  # Anthropic cache_control, OpenAI prompt_cache_breakpoint: (text up to the mark, its characters)
@@ -110,6 +123,7 @@ class Reply:
     cache_write_tokens: int = 0
     stop_sequence: str | None = None
     calls: tuple[ToolCall, ...] = ()
+    thinking: str | None = None  # reasoning that is a part of the answer; "" without its text
     blocked: bool = False  # Gemini: the prompt itself was refused, there is no candidate
 
 

@@ -78,9 +78,11 @@ def calls(api: str, *made: tuple[str, str, dict[str, Any]]) -> dict[str, Any]:
             for i, name, given in made
         ]
         return {"role": "assistant", "content": None, "tool_calls": asked}
+    # a signature that Google documents for calls that Gemini did not write itself
+    signed = {"thoughtSignature": "skip_thought_signature_validator"}
     return {
         "role": "model",
-        "parts": [{"functionCall": {"name": name, "args": given}} for _, name, given in made],
+        "parts": [{"functionCall": {"name": name, "args": given}, **signed} for _, name, given in made],
     }
 
 
