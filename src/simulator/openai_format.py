@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions: POST /v1/chat/completions, GET /v1/models. Also what compatible servers speak."""
+"""OpenAI: POST /v1/chat/completions and /v1/responses, GET /v1/models. Also what compatible servers speak."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import openai_answers, openai_requests
+from . import openai_answers, openai_requests, responses_answers, responses_requests
 from .shapes import Answer, Ask, Frame, Json, Level, Reply, Slicer, StreamForm
 
 _UNITS = {
@@ -146,16 +146,19 @@ _DAILY: Json = {
 }
 
 
+_KINDS = {"/v1/chat/completions": "generate", "/v1/responses": "responses"}
+
+
 class OpenAIFormat:
-    """OpenAI's Chat Completions API."""
+    """OpenAI's Chat Completions and Responses."""
 
     name = "openai"
     blocks_prompts = False
     chunk_tokens = 1
 
     def route(self, method: str, path: str) -> tuple[str, str] | None:
-        if method == "POST" and path == "/v1/chat/completions":
-            return "generate", ""
+        if method == "POST" and path in _KINDS:
+            return _KINDS[path], ""
         if method == "GET" and path == "/v1/models":
             return "models", ""
         if method == "GET" and path.startswith("/v1/models/"):
@@ -166,18 +169,26 @@ class OpenAIFormat:
         return headers.get("Authorization", "").removeprefix("Bearer ").strip()
 
     def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
+        if kind == "responses":
+            return responses_requests.read_response(body)
         return openai_requests.read_chat(body)
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
+        if ask.response_to is not None:
+            return responses_answers.whole(ask, reply, ident)
         return openai_answers.whole(ask, reply, ident)
 
     def stream_type(self, form: StreamForm) -> str:
         return "text/event-stream; charset=utf-8"
 
     def frames(self, ask: Ask, reply: Reply, ident: str, slicer: Slicer) -> Iterator[Frame]:
+        if ask.response_to is not None:
+            return responses_answers.frames(ask, reply, ident, slicer)
         return openai_answers.frames(ask, reply, ident, slicer)
 
     def error_frame(self, ask: Ask, facts: Mapping[str, Any], *, is_first: bool) -> bytes:
+        if ask.response_to is not None:
+            return responses_answers.failed(ask, _ERRORS["server_error"][-1], facts["ident"])
         return b"data: " + self.error("server_error", facts).body + b"\n\n" + openai_answers.DONE
 
     def error(self, kind: str, facts: Mapping[str, Any]) -> Answer:

@@ -11,9 +11,7 @@ from .shapes import Json, ToolSet, refused
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _PATTERN = "^[a-zA-Z0-9_-]+$"
-_BAD_CHOICE = (
-    "Invalid value for 'tool_choice': use 'none', 'auto', 'required', a named tool or allowed tools."
-)
+BAD_CHOICE = "Invalid value for 'tool_choice': use 'none', 'auto', 'required', a named tool or allowed tools."
 _MOST_TOOLS = 128
 _LONGEST_NAME = 64
 _LONGEST_ID = 40
@@ -28,7 +26,7 @@ def read_tools(body: Json) -> tuple[ToolSet | None, int]:
                 text = f"Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified."
                 raise refused(text, name)
         return None, 0
-    _check_length(tools, "tools")
+    check_length(tools, "tools")
     if len(tools) > _MOST_TOOLS:
         text = (
             f"Expected an array with maximum length {_MOST_TOOLS}, but got an array with length {len(tools)}"
@@ -40,10 +38,8 @@ def read_tools(body: Json) -> tuple[ToolSet | None, int]:
             text = f"Invalid value: '{tool.get('type')}'. Supported values are: 'function' and 'custom'."
             raise refused(text, f"tools[{i}].type", "invalid_value")
         function = tool.get("function") or {}
-        name = _check_name(function.get("name"), f"tools[{i}].function.name")
-        if objection := openai_tool_objection(function):
-            raise refused(objection, f"tools[{i}].function.parameters", "invalid_function_parameters")
-        schemas[name] = function.get("parameters") or {"type": "object"}
+        name = check_name(function.get("name"), f"tools[{i}].function.name")
+        schemas[name] = checked_schema(function, f"tools[{i}].function.parameters")
     allowed, required = _choice(body.get("tool_choice"), schemas)
     parallel = body.get("parallel_tool_calls") is not False
     return ToolSet(schemas, allowed, required, parallel), len(json.dumps(tools))
@@ -64,15 +60,24 @@ def _choice(choice: Any, schemas: Json) -> tuple[tuple[str, ...], bool]:
             raise refused(text, "tool_choice", "invalid_value")
         return (name,), True
     if kind == "allowed_tools":
-        return _allowed(choice.get("allowed_tools") or {}, schemas)
-    raise refused(_BAD_CHOICE, "tool_choice", "invalid_value")
+        allowed = choice.get("allowed_tools") or {}
+        named = [(each.get("function") or {}).get("name") for each in allowed.get("tools") or ()]
+        return allowed_names(named, schemas), allowed.get("mode") == "required"
+    raise refused(BAD_CHOICE, "tool_choice", "invalid_value")
 
 
-def _allowed(allowed: Json, schemas: Json) -> tuple[tuple[str, ...], bool]:
-    named = [(each.get("function") or {}).get("name") for each in allowed.get("tools") or ()]
+def allowed_names(named: list[Any], schemas: Json) -> tuple[str, ...]:
+    """The names of a choice of allowed tools. Raises Fail where one is unknown."""
     if not named or any(name not in schemas for name in named):
-        raise refused(_BAD_CHOICE, "tool_choice", "invalid_value")
-    return tuple(map(str, named)), allowed.get("mode") == "required"
+        raise refused(BAD_CHOICE, "tool_choice", "invalid_value")
+    return tuple(map(str, named))
+
+
+def checked_schema(function: Json, where: str) -> Json:
+    """The parameters of a function. Raises Fail for a schema that OpenAI refuses."""
+    if objection := openai_tool_objection(function):
+        raise refused(objection, where, "invalid_function_parameters")
+    return function.get("parameters") or {"type": "object"}
 
 
 def check_calls(calls: Any, role: str, i: int) -> list[str]:
@@ -80,7 +85,7 @@ def check_calls(calls: Any, role: str, i: int) -> list[str]:
     where = f"messages[{i}].tool_calls"
     if role != "assistant":
         raise refused(f"Unknown parameter: '{where}'.", where, "unknown_parameter")
-    _check_length(calls, where)
+    check_length(calls, where)
     found = []
     for j, call in enumerate(calls):
         ident, function = call.get("id"), call.get("function") or {}
@@ -91,7 +96,7 @@ def check_calls(calls: Any, role: str, i: int) -> list[str]:
         if call.get("type") != "function":
             text = f"Missing required parameter: '{where}[{j}].type'."
             raise refused(text, f"{where}[{j}].type", "missing_required_parameter")
-        _check_name(function.get("name"), f"{where}[{j}].function.name")
+        check_name(function.get("name"), f"{where}[{j}].function.name")
         if not isinstance(function.get("arguments"), str):
             name = f"{where}[{j}].function.arguments"
             raise refused(f"Invalid type for '{name}': expected a string.", name, "invalid_type")
@@ -99,7 +104,8 @@ def check_calls(calls: Any, role: str, i: int) -> list[str]:
     return found
 
 
-def _check_length(items: Any, where: str) -> None:
+def check_length(items: Any, where: str) -> None:
+    """Raises Fail for what is no array of objects, or empty."""
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise refused(f"Invalid type for '{where}': expected an array of objects.", where, "invalid_type")
     if not items:
@@ -107,7 +113,8 @@ def _check_length(items: Any, where: str) -> None:
         raise refused(f"Invalid '{where}': {text}", where, "empty_array")
 
 
-def _check_name(name: Any, where: str) -> str:
+def check_name(name: Any, where: str) -> str:
+    """The name of a function. Raises Fail for one that OpenAI refuses."""
     if not isinstance(name, str):
         raise refused(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
     if _NAME.fullmatch(name) is None:

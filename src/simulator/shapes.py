@@ -76,6 +76,7 @@ class Ask:
     talks_before_calls: bool = False  # text goes before tool calls that are not required
     extra_tokens: int = 0  # of images and documents
     reasoning: Reasoning | None = None  # None: as the configuration says, and hidden
+    response_to: Json | None = None  # OpenAI Responses: the request, parts of which the response repeats
     has_effort: bool = False  # OpenAI: a reasoning effort was sent
     unsigned_call: str | None = None  # Gemini: the function call that lacks its signature, and where it is
     old_max_tokens: bool = False  # OpenAI: came as max_tokens, not as max_completion_tokens
