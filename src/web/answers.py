@@ -106,8 +106,16 @@ class Submitted(Answer):
 
 
 class TaskPageAnswer(Answer):
+    """`total` tasks match, or more than that if it is not `exact`. `search_behind`: ended tasks that the
+    search does not know yet, at most 10,001; None without a search.
+    """
+
     tasks: list[TaskEntry]
     next_before: int | None
+    next_after: int | None
+    total: int
+    exact: bool
+    search_behind: int | None
 
 
 class TaskDone(Answer):

@@ -41,6 +41,7 @@ from .presenters import as_json
 from .presenters.dashboard import dashboard_view, event_views
 from .presenters.pool import leads, pool_view
 from .presenters.restricted import visible_dashboard_view, visible_pool_view
+from .presenters.search import require_search
 from .presenters.tasks import batch_view, task_detail_json, task_json, task_list
 from .presenters.usage import DAY_S, usage_rows
 from .presenters.weights import rebalance_view
@@ -224,8 +225,17 @@ def tasks() -> Response:
     """A page of tasks that match the filters of the query."""
     wanted = query_of(TaskFilter)
     page = task_list(app_context(), wanted, wanted.limit)
-    rows = [task_json(app_context(), row, state) for row, state in page.rows]
-    return _json({"tasks": rows, "next_before": page.next_before, "simulated": app_context().simulated})
+    behind = require_search(app_context()).behind if wanted.q else None
+    answer = {
+        "tasks": [task_json(app_context(), row, state) for row, state in page.rows],
+        "next_before": page.next_before,
+        "next_after": page.next_after,
+        "total": page.total,
+        "exact": page.exact,
+        "search_behind": behind,
+        "simulated": app_context().simulated,
+    }
+    return _json(answer)
 
 
 @api.get("/rows/<row>")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from flask import request
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -132,22 +135,76 @@ def _or_empty(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"const": ""})
 
 
-class TaskFilter(_Body):
-    """The query of a list of tasks; an empty value means any."""
+def _epoch_s(value: Any) -> Any:
+    """Epoch seconds of a date, or of a date and time, in UTC; a number stays as it is."""
+    if not isinstance(value, str) or not _DATE.fullmatch(value):
+        return value
+    at = datetime.fromisoformat(value.removesuffix("Z"))
+    return at.replace(tzinfo=UTC).timestamp()
 
-    status: Annotated[TaskStatus | TaskState | None, Field(json_schema_extra=_or_empty)] = None
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?Z?)?")
+
+
+def _or_date(schema: dict[str, Any]) -> None:
+    schema["anyOf"] += [{"const": ""}, {"type": "string", "pattern": f"^{_DATE.pattern}$"}]
+
+
+TimeOfQuery = Annotated[
+    Annotated[float, Field(ge=0, le=MAX_TIMESTAMP, allow_inf_nan=False)] | None,
+    BeforeValidator(_epoch_s),
+    Field(json_schema_extra=_or_date),
+]
+Within = Literal["hour", "day", "week", "month"]
+WITHIN_S: Mapping[Within, float] = {"hour": 3600.0, "day": 86400.0, "week": 604800.0, "month": 2592000.0}
+MAX_SEARCH_CHARS = 1_000
+
+
+class TaskFilter(_Body):
+    """The query of a list of tasks; an empty value means any.
+
+    `q` are words of prompt and answer. `since` and `until` bound the time of submission: epoch seconds, or a
+    date and time in UTC. `within` is the last hour, day, week or month. With `order=oldest` the next page is
+    `after` a row.
+    """
+
+    q: Annotated[str, Field(max_length=MAX_SEARCH_CHARS)] = ""
+    status: Annotated[
+        TaskStatus | TaskState | Literal["truncated"] | None, Field(json_schema_extra=_or_empty)
+    ] = None
     type: str = ""
     provider: str = ""
+    model: str = ""
     batch: str = ""
     submitter: str = ""
     id: str = ""
+    within: Annotated[Within | None, Field(json_schema_extra=_or_empty)] = None
+    since: TimeOfQuery = None
+    until: TimeOfQuery = None
+    order: Literal["newest", "oldest"] = "newest"
     before: Annotated[int, Field(ge=1, le=MAX_ROW)] | None = None
+    after: Annotated[int, Field(ge=0, le=MAX_ROW)] | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
 
-    @field_validator("status", mode="before")
+    @field_validator("status", "within", "since", "until", mode="before")
     @classmethod
     def _empty_is_any(cls, value: Any) -> Any:
-        return value or None
+        return None if value == "" else value
+
+    @property
+    def state(self) -> TaskStatus | TaskState | None:
+        """The status or state that is wanted; None: any."""
+        return None if self.status == "truncated" else self.status
+
+    def begins_at(self, now: float) -> float | None:
+        """The earliest time of submission, in epoch seconds."""
+        since = None if self.within is None else now - WITHIN_S[self.within]
+        return max((at for at in (since, self.since) if at is not None), default=None)
+
+    def in_query(self) -> dict[str, Any]:
+        """The filters alone, as the query of a link."""
+        given = self.model_dump(mode="json", exclude_defaults=True, exclude={"before", "after", "limit"})
+        return {name: value for name, value in given.items() if value != ""}
 
 
 class ExportQuery(TaskFilter):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import replace
 
-from ..core.intake import QUEUE
 from ..core.results import (
     ATTEMPTS,
     COLUMNS,
@@ -18,47 +17,26 @@ from ..core.results import (
     prompt_of,
     result_row,
 )
-from ..core.store import BatchRow
 from ..records import Result
-from . import visibility
 from .bodies import ExportQuery, TaskFilter
-from .context import AppContext, visible_submitter
-from .problems import Problem
+from .context import AppContext
+from .presenters.tasks import selection_of
 
-MAX_BATCHES = 100_000
+PAGE = 500  # rows of one read
 PROMPT = "prompt"
 
 
 def results(context: AppContext, wanted: TaskFilter) -> Iterator[Result]:
-    """The final results that the caller may see, oldest batch first, each batch in the order of its file."""
-    own = visible_submitter()
-    for batch in _batches(context, wanted):
-        submitter = own if batch.name == QUEUE else ""
-        for stored in context.store.result_sync.all_results(batch.name):
-            if _passes(stored.result, wanted) and submitter in ("", stored.result.task.submitter):
-                yield stored.result
-
-
-def _batches(context: AppContext, wanted: TaskFilter) -> Iterator[BatchRow]:
-    if wanted.batch:
-        with suppress(Problem):  # missing, or not visible
-            yield visibility.find_batch(context, wanted.batch)
-        return
-    own = visible_submitter()
-    for batch in reversed(context.store.reports.batches(MAX_BATCHES)):
-        if not own or batch.name == QUEUE or batch.submitter == own:
-            yield batch
-
-
-def _passes(result: Result, wanted: TaskFilter) -> bool:
-    task, by = result.task, result.answered_by
-    return (
-        (wanted.status is None or result.status == wanted.status)
-        and (not wanted.type or task.task_type == wanted.type)
-        and (not wanted.submitter or task.submitter == wanted.submitter)
-        and (not wanted.provider or (by is not None and by.provider == wanted.provider))
-        and task.id.startswith(wanted.id)
-    )
+    """The final results that match and that the caller may see, oldest first; `PAGE` of them in memory."""
+    selection = replace(selection_of(context, wanted), oldest_first=True)
+    after = wanted.after
+    while True:
+        page = context.store.tasks.page(PAGE, selection, after=after)
+        for stored in context.store.result_sync.results_at([row.row for row in page.rows]):
+            yield stored.result
+        after = page.next_after
+        if after is None:
+            return
 
 
 def as_jsonl(context: AppContext, wanted: ExportQuery) -> Iterator[bytes]:

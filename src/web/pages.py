@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from . import export, guard, provider_actions, task_actions, visibility
-from .bodies import ExportQuery, RebalanceBody, TaskFilter, query_of
+from .bodies import WITHIN_S, ExportQuery, RebalanceBody, TaskFilter, query_of
 from .context import app_context, caller_name
 from .presenters import traffic
 from .presenters.batches import running_batches
@@ -20,7 +20,8 @@ from .presenters.pool import pool_view
 from .presenters.presets import PRESET_NOTES, PRESETS, preset, suggestion
 from .presenters.provider_charts import usage_chart
 from .presenters.restricted import visible_dashboard_view, visible_pool_view
-from .presenters.tasks import CHOICES, batch_view, task_list, task_view
+from .presenters.search import require_search, search_view
+from .presenters.tasks import CHOICES, TRUNCATED, batch_view, configured_models, task_list, task_view
 from .presenters.usage import RANGES, series, type_table
 from .presenters.weights import rebalance_view
 from .problems import Problem, from_validation
@@ -159,25 +160,31 @@ def _rebalance_page(wanted: dict[str, float] | None, chosen: str, problem: Probl
 @pages.get("/tasks")
 def tasks() -> str:
     """The list of tasks."""
+    here = app_context()
     try:
         wanted, problem = query_of(TaskFilter), None
-    except ValidationError as error:
-        wanted, problem = TaskFilter(), from_validation(error)
-    page = task_list(app_context(), wanted, PAGE_SIZE)
-    rows = visibility.visible_batches(app_context(), BATCHES_SHOWN)
+        if wanted.q:
+            require_search(here)
+    except (ValidationError, Problem) as error:
+        wanted, problem = TaskFilter(), error if isinstance(error, Problem) else from_validation(error)
+    page = task_list(here, wanted, PAGE_SIZE)
+    rows = visibility.visible_batches(here, BATCHES_SHOWN)
     if wanted.batch and all(row.name != wanted.batch for row in rows):
         with suppress(Problem):  # missing, or not visible
-            rows = [*rows, visibility.find_batch(app_context(), wanted.batch)]
+            rows = [*rows, visibility.find_batch(here, wanted.batch)]
     return render_template(
         "tasks.html",
         page=page,
         wanted=wanted,
-        query={k: v for k, v in wanted.model_dump(mode="json").items() if v and k not in ("before", "limit")},
+        query=wanted.in_query(),
         batches=[batch_view(row) for row in rows],
-        states=list(TaskState),
+        states=(*TaskState, TRUNCATED),
+        within=tuple(WITHIN_S),
+        models=configured_models(here),
+        search=search_view(here),
         problem=problem,
-        now=app_context().now(),
-        refresh_s=visible_pool_view(app_context()).refresh_s,
+        now=here.now(),
+        refresh_s=visible_pool_view(here).refresh_s,
     )
 
 
@@ -229,6 +236,8 @@ def task_verb(row: str, verb: str) -> AnyResponse:
 def export_tasks(kind: str) -> Response:
     """Download the tasks that match the filters, as CSV or JSON Lines."""
     wanted = query_of(ExportQuery)
+    if wanted.q:
+        require_search(app_context())
     make: Callable[..., Iterator[bytes]] = export.as_jsonl if kind == "jsonl" else export.as_csv
     mime = "application/x-ndjson" if kind == "jsonl" else "text/csv"
     response = Response(stream_with_context(make(app_context(), wanted)), mimetype=mime)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -61,6 +62,11 @@ def frees(until: float | None, kind: str, now: float) -> str:
     return f"in {duration(until - now)}" if until > now else "any moment"
 
 
+def utc_input(at: float | None) -> str:
+    """The value of a `datetime-local` input, in UTC."""
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M}"
+
+
 def time_left(seconds: float) -> str:
     """`about 3 min left`, `less than 1 s left`."""
     return f"about {duration(seconds)} left" if seconds >= 1 else "less than 1 s left"
@@ -104,6 +110,7 @@ FILTERS: dict[str, Any] = {
     "task_tone": task_tone,
     "frees": frees,
     "time_left": time_left,
+    "utc_input": utc_input,
     "why_not": why_not,
     "path_of": path_of,
     "batch_url": batch_url,

@@ -157,14 +157,14 @@ def test_only_ended_tasks_are_found(store: Store) -> None:
     store.admin.cancel("b", ["gone"], now=NOW)
     index_all(store)
     assert found(store, "word") == ["gone", "done"]
-    assert store.search.progress() == search.SearchProgress(True, 0)
+    assert store.search.progress() == search.SearchProgress(True, True, 0)
 
 
 def test_the_index_grows_in_steps_newest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "AT_ONCE", 2)
     monkeypatch.setattr(search, "COUNTED", 3)
     answered(store, *(("word", "") for _ in range(5)))
-    assert store.search.progress() == search.SearchProgress(False, 4)
+    assert store.search.progress() == search.SearchProgress(True, False, 4)
     assert store.search.index_some() == 0, "the index does not exist yet"
     assert found(store, "word") == []
     assert store.search.prepare() and store.search.prepare()

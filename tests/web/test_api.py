@@ -285,16 +285,19 @@ def curls() -> list[list[str]]:
 def test_the_documented_curl_commands_work(client: FlaskClient) -> None:
     answers = []
     for words in curls():
-        path = urlsplit(next(word for word in words if word.startswith("http"))).path
+        url = urlsplit(next(word for word in words if word.startswith("http")))
+        path = f"{url.path}?{url.query}"
         if "-d" in words:
             task = json.loads(words[words.index("-d") + 1]) | {"wait_s": 0}  # no orchestrator runs
             answers.append(client.post(path, json=task))
         else:
             answers.append(client.post(path) if "POST" in words else client.get(path))
-    sent, shown, cancelled = answers
+    sent, shown, cancelled, found, exported = answers
     assert (sent.status_code, sent.json["warnings"], sent.json["task"]["status"]) == (202, [], "queued")
     assert shown.json["id"] == "sky" and shown.json["result"] is None
     assert cancelled.json["outcome"] == "cancelled"
+    assert (found.status_code, found.json["tasks"]) == (200, [])
+    assert (exported.status_code, exported.text.count("\n")) == (200, 1)
 
 
 def test_wait_s_waits_for_the_answer(client: FlaskClient, store: Store, filled: FilledState) -> None:

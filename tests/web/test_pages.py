@@ -354,8 +354,8 @@ def test_a_truncated_answer_is_marked_in_the_list(
     (task,) = store.queue.claim(ME, 1, now=filled.now)
     cut = Result(task, TaskStatus.SUCCEEDED, filled.now, (), output="half an", truncated=True)
     store.queue.finish(ME, [cut])
-    assert ">truncated<" in client.get("/tasks?id=cut").text
-    assert ">truncated<" not in client.get("/tasks?id=t-script").text
+    assert ">truncated</small>" in client.get("/tasks?id=cut").text
+    assert ">truncated</small>" not in client.get("/tasks?id=t-script").text
 
 
 def test_a_task_is_submitted_by_form_and_shown(client: FlaskClient, store: Store) -> None:

@@ -25,10 +25,11 @@ _B = search_backlog.c
 class SearchProgress:
     """How far the index is.
 
-    `is_ready` is False until the index was made for the first time. `behind` finished tasks are not in it
-    yet; if there are more than `COUNTED`, it is `COUNTED` + 1.
+    It is not available if SQLite has no FTS5, and not ready until it was made for the first time. `behind`
+    finished tasks are not in it yet; if there are more than `COUNTED`, it is `COUNTED` + 1.
     """
 
+    is_available: bool
     is_ready: bool
     behind: int
 
@@ -108,6 +109,7 @@ class Search:
         """How far the index is."""
         few = sa.select(_B.task_row).limit(COUNTED + 1).subquery()
         with self._database.reading() as connection:
+            is_available = self._index.is_available(connection)
             is_ready = self._index.version(connection) == VERSION
             behind: Any = connection.execute(sa.select(sa.func.count()).select_from(few)).scalar_one()
-        return SearchProgress(is_ready, int(behind))
+        return SearchProgress(is_available, is_ready, int(behind))

@@ -62,6 +62,7 @@ class TaskSelection:
 
 
 EVERY_TASK = TaskSelection()
+ENDED = tuple(status for status in TaskStatus if status not in (TaskStatus.QUEUED, TaskStatus.RUNNING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,8 @@ class SelectionPlanner:
 
     def searches(self, only: TaskSelection, streams: list[TaskStream] | None) -> list[RowSearch]:
         """Searches that together find the selected tasks, whatever their ids."""
+        if (only.provider or only.model) and not only.statuses:
+            only = replace(only, statuses=ENDED)  # no open task has them, and a million may be open
         filters = self.filters(only)
         ways = self._ways_by_streams(only, streams)
         if ways is None:

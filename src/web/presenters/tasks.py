@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,10 @@ from ...records import Attempt, TaskStatus
 from ..bodies import TaskFilter
 from ..context import AppContext, visible_submitter
 from ..task_states import OPEN_STATUSES, TaskState, state_of, statuses_of
+from ..visibility import is_own_batch
 from .pool import pool_view
+
+TRUNCATED = "truncated"  # a filter beside the states: answers that end at max_tokens
 
 CHOICES = {
     "preferred": "preferred for this task type",
@@ -38,10 +42,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class TaskListView:
-    """A page of tasks, newest first, each with its state; `next_before` is None on the last page."""
+    """A page of tasks, each with its state; `next_before`, or `next_after`, is None on the last page.
+
+    `total` tasks match, or more than that if it is not `exact`.
+    """
 
     rows: tuple[tuple[TaskRow, TaskState], ...]
     next_before: int | None
+    next_after: int | None
+    total: int
+    exact: bool
+
+    @property
+    def has_next(self) -> bool:
+        return self.next_before is not None or self.next_after is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +88,78 @@ class BatchView:
     counts: dict[str, int]
 
 
-def task_list(context: AppContext, wanted: TaskFilter, limit: int) -> TaskListView:
-    """A page of the tasks that the caller may see."""
+def selection_of(context: AppContext, wanted: TaskFilter) -> TaskSelection:
+    """The tasks that match the filter and that the caller may see."""
     in_flight = pool_view(context).rows_in_flight
-    is_waiting = wanted.status is TaskState.WAITING
-    selection = TaskSelection(
-        statuses=statuses_of(wanted.status),
+    return TaskSelection(
+        statuses=statuses_of(wanted.state),
         task_type=wanted.type,
         provider=wanted.provider,
+        model=wanted.model,
         batch=wanted.batch,
         submitter=wanted.submitter,
         id_prefix=wanted.id,
         owner=visible_submitter(),
         shared=(QUEUE,),
         rows=in_flight if wanted.status is TaskState.IN_FLIGHT else None,
+        truncated=wanted.status == TRUNCATED,
+        search=wanted.q,
+        since=wanted.begins_at(context.now()),
+        until=wanted.until,
+        oldest_first=wanted.order == "oldest",
     )
+
+
+def task_list(context: AppContext, wanted: TaskFilter, limit: int) -> TaskListView:
+    """A page of the tasks that the caller may see."""
+    in_flight = pool_view(context).rows_in_flight
+    is_waiting = wanted.status is TaskState.WAITING
     looked_up = limit + (len(in_flight) if is_waiting else 0)
-    page = context.store.tasks.page(looked_up, selection, before=wanted.before)
+    selection = selection_of(context, wanted)
+    page = context.store.tasks.page(looked_up, selection, before=wanted.before, after=wanted.after)
     rows = [(row, state_of(row, in_flight)) for row in page.rows]
     if is_waiting:
         rows = [(row, state) for row, state in rows if state is TaskState.WAITING]
-    is_cut = len(rows) > limit
-    return TaskListView(tuple(rows[:limit]), rows[limit - 1][0].row if is_cut else page.next_before)
+    before, after = page.next_before, page.next_after
+    if len(rows) > limit:
+        last = rows[limit - 1][0].row
+        before, after = (None, last) if selection.oldest_first else (last, None)
+    shown = tuple(rows[:limit])
+    is_whole = before is after is None and wanted.before is wanted.after is None
+    counted = len(shown) if is_whole else _counted(context, wanted)
+    total = len(shown) if counted is None else counted
+    return TaskListView(shown, before, after, total, exact=counted is not None)
+
+
+def configured_models(context: AppContext) -> list[str]:
+    """The models of all tiers and providers, to choose from."""
+    providers = context.settings.providers.values()
+    return sorted({model for each in providers for model in each.models.model_dump().values() if model})
+
+
+def _counted(context: AppContext, wanted: TaskFilter) -> int | None:
+    """How many tasks match, where the store keeps that number; None: counting would take too long."""
+    if wanted.in_query().keys() - {"status", "batch", "order"} or wanted.status == TRUNCATED:
+        return None
+    counts = _visible_counts(context, wanted.batch)
+    if counts is None:
+        return None
+    found = sum(counts.get(status, 0) for status in statuses_of(wanted.state) or counts)
+    if wanted.state not in (TaskState.WAITING, TaskState.IN_FLIGHT):
+        return found
+    # Calls in flight are not counted by batch.
+    return None if wanted.batch else found - len(pool_view(context).rows_in_flight)
+
+
+def _visible_counts(context: AppContext, batch: str) -> Mapping[TaskStatus, int] | None:
+    """Tasks by status, of a batch or of all; None if the caller may see only a part of them."""
+    row = context.store.reports.batch(batch) if batch else None
+    own = visible_submitter()
+    if own and not is_own_batch(row, own):
+        return None
+    if not batch:
+        return context.store.reports.task_counts()
+    return {} if row is None else row.counts
 
 
 def task_view(context: AppContext, detail: TaskDetail) -> TaskView:
