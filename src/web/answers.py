@@ -161,3 +161,4 @@ class Usage(Answer):
 
 class Events(Answer):
     events: list[EventView]
+    next_before: int | None

@@ -39,6 +39,7 @@ from .context import MAX_WAITING, app_context, caller_name, visible_submitter
 from .openapi import document
 from .presenters import as_json
 from .presenters.dashboard import dashboard_view, event_views
+from .presenters.events import event_list
 from .presenters.pool import leads, pool_view
 from .presenters.restricted import visible_dashboard_view, visible_pool_view
 from .presenters.search import require_search
@@ -350,8 +351,19 @@ def usage() -> Response:
 
 @api.get("/events")
 def events() -> Response:
-    """Events, newest first."""
+    """Events, newest first; with `after`, those that follow it, oldest first."""
     wanted = query_of(EventsQuery)
+    if wanted.after is None:
+        page = event_list(app_context(), wanted)
+        return _json(
+            {
+                "events": as_json(page.rows),
+                "next_before": page.next_before,
+                "simulated": app_context().simulated,
+            }
+        )
     kinds = [wanted.kind] if wanted.kind else []
-    rows = event_views(app_context().store.events.recent(wanted.limit, after_id=wanted.after, kinds=kinds))
-    return _json({"events": as_json(rows), "simulated": app_context().simulated})
+    rows = app_context().store.events.recent(wanted.limit, after_id=wanted.after, kinds=kinds)
+    return _json(
+        {"events": as_json(event_views(rows)), "next_before": None, "simulated": app_context().simulated}
+    )

@@ -20,6 +20,7 @@ from .auth import auth
 from .batch_pages import EveryText, batch_pages
 from .connections import HEADERS_ONLY
 from .context import AppContext, caller_name
+from .list_pages import list_pages
 from .metrics import metrics
 from .navigation import NAVIGATION, NEW
 from .pages import pages
@@ -59,7 +60,7 @@ def create_app(context: AppContext) -> Flask:
     problems.install(app)
     compression.install(app)
     app.context_processor(_every_page)
-    for blueprint in (health, metrics, api, auth, pages, batch_pages, submit_pages):
+    for blueprint in (health, metrics, api, auth, pages, batch_pages, submit_pages, list_pages):
         app.register_blueprint(blueprint)
     proxied = TrustedProxyMiddleware(app.wsgi_app, context.access.trusted_proxies)
     app.wsgi_app = proxied  # type: ignore[method-assign]

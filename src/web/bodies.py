@@ -160,12 +160,38 @@ WITHIN_S: Mapping[Within, float] = {"hour": 3600.0, "day": 86400.0, "week": 6048
 MAX_SEARCH_CHARS = 1_000
 
 
-class TaskFilter(_Body):
+class ListQuery(_Body):
+    """The query of a list."""
+
+    def in_query(self) -> dict[str, Any]:
+        """The filters alone, as the query of a link."""
+        given = self.model_dump(mode="json", exclude_defaults=True, exclude={"before", "after", "limit"})
+        return {name: value for name, value in given.items() if value != ""}
+
+
+class _TimedQuery(ListQuery):
+    """`since` and `until` are epoch seconds, or a date and time in UTC; `within` is the last hour, ..."""
+
+    within: Annotated[Within | None, Field(json_schema_extra=_or_empty)] = None
+    since: TimeOfQuery = None
+    until: TimeOfQuery = None
+
+    @field_validator("within", "since", "until", mode="before")
+    @classmethod
+    def _empty_is_any_time(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    def begins_at(self, now: float) -> float | None:
+        """The earliest time that is wanted, in epoch seconds."""
+        since = None if self.within is None else now - WITHIN_S[self.within]
+        return max((at for at in (since, self.since) if at is not None), default=None)
+
+
+class TaskFilter(_TimedQuery):
     """The query of a list of tasks; an empty value means any.
 
-    `q` are words of prompt and answer. `since` and `until` bound the time of submission: epoch seconds, or a
-    date and time in UTC. `within` is the last hour, day, week or month. With `order=oldest` the next page is
-    `after` a row.
+    `q` are words of prompt and answer. `since`, `until` and `within` bound the time of submission. With
+    `order=oldest` the next page is `after` a row.
     """
 
     q: Annotated[str, Field(max_length=MAX_SEARCH_CHARS)] = ""
@@ -178,15 +204,12 @@ class TaskFilter(_Body):
     batch: str = ""
     submitter: str = ""
     id: str = ""
-    within: Annotated[Within | None, Field(json_schema_extra=_or_empty)] = None
-    since: TimeOfQuery = None
-    until: TimeOfQuery = None
     order: Literal["newest", "oldest"] = "newest"
     before: Annotated[int, Field(ge=1, le=MAX_ROW)] | None = None
     after: Annotated[int, Field(ge=0, le=MAX_ROW)] | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
 
-    @field_validator("status", "within", "since", "until", mode="before")
+    @field_validator("status", mode="before")
     @classmethod
     def _empty_is_any(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -195,16 +218,6 @@ class TaskFilter(_Body):
     def state(self) -> TaskStatus | TaskState | None:
         """The status or state that is wanted; None: any."""
         return None if self.status == "truncated" else self.status
-
-    def begins_at(self, now: float) -> float | None:
-        """The earliest time of submission, in epoch seconds."""
-        since = None if self.within is None else now - WITHIN_S[self.within]
-        return max((at for at in (since, self.since) if at is not None), default=None)
-
-    def in_query(self) -> dict[str, Any]:
-        """The filters alone, as the query of a link."""
-        given = self.model_dump(mode="json", exclude_defaults=True, exclude={"before", "after", "limit"})
-        return {name: value for name, value in given.items() if value != ""}
 
 
 class ExportQuery(TaskFilter):
@@ -229,16 +242,52 @@ class UsageQuery(_Body):
     @field_validator("by", mode="before")
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
-        names = [part for part in value.split(",") if part] if isinstance(value, str) else value
+        names = value.split(",") if isinstance(value, str) else value
         if len(set(names)) != len(names):
             raise ValueError("name each grouping only once")
-        return names
+        return [name for name in names if name != ""]
 
 
-class EventsQuery(_Body):
+EventLevel = Literal["info", "warning", "alert"]
+
+
+class EventsQuery(_TimedQuery):
+    """The query of the events; an empty value means any.
+
+    `about` is a part of the message, a task's id or a batch. Newest first, the next page is `before` an id;
+    with `after` those that follow this id come, oldest first.
+    """
+
+    kind: str = ""
+    level: Annotated[EventLevel | None, Field(json_schema_extra=_or_empty)] = None
+    provider: str = ""
+    about: Annotated[str, Field(max_length=300)] = ""
+    before: Annotated[int, Field(ge=1, le=MAX_ROW)] | None = None
     after: Annotated[int, Field(ge=0, le=MAX_ROW)] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    kind: str = ""
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _empty_is_any(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+
+CostGrouping = Literal["day", "provider", "model", "task_type", "submitter"]
+CostRange = Literal["today", "week", "month", "quarter", "year"]
+
+
+class CostQuery(ListQuery):
+    """`range` ends now; `since` and `until` are the first and the last UTC day instead."""
+
+    by: CostGrouping = "provider"
+    range: CostRange = "month"
+    since: TimeOfQuery = None
+    until: TimeOfQuery = None
+
+    @field_validator("since", "until", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value
 
 
 def json_body() -> Any:

@@ -67,6 +67,11 @@ def utc_input(at: float | None) -> str:
     return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M}"
 
 
+def utc_day(at: float) -> str:
+    """The UTC day, as the value of a `date` input."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
+
+
 def time_left(seconds: float) -> str:
     """`about 3 min left`, `less than 1 s left`."""
     return f"about {duration(seconds)} left" if seconds >= 1 else "less than 1 s left"
@@ -111,6 +116,7 @@ FILTERS: dict[str, Any] = {
     "frees": frees,
     "time_left": time_left,
     "utc_input": utc_input,
+    "utc_day": utc_day,
     "why_not": why_not,
     "path_of": path_of,
     "batch_url": batch_url,

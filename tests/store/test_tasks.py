@@ -93,9 +93,18 @@ def test_a_search_looks_at_a_bounded_number_of_tasks_per_page(
     mixed: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(task_pages, "SEARCHED", 2)
-    pages = all_pages(mixed, 5, provider="openai")
-    assert [len(page.rows) for page in pages] == [0, 0, 0, 0, 1]
-    assert found(mixed, 5, provider="openai") == ["t0000"]
+    monkeypatch.setattr(selection, "MANY_STREAMS", 0)
+    pages = all_pages(mixed, 5, submitter="alice")
+    assert [len(page.rows) for page in pages] == [0, 0, 0, 2, 1]
+
+
+def test_open_tasks_are_passed_over_where_only_ended_ones_can_match(
+    mixed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_pages, "SEARCHED", 1)
+    for filters in ({"provider": "openai"}, {"model": "gpt-x"}):
+        (page,) = all_pages(mixed, 5, **filters)
+        assert [row.id for row in page.rows] == ["t0000"]
 
 
 @pytest.mark.parametrize("streams", [0, 50])

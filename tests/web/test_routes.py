@@ -69,6 +69,9 @@ ROUTES = [
         rule="/tasks/export.<any(jsonl, csv):kind>",
     ),
     Route("GET", "/tasks/export.csv", kind="text/csv; charset=utf-8"),
+    Route("GET", "/costs", rule="/costs"),
+    Route("GET", "/costs.csv", kind="text/csv; charset=utf-8", rule="/costs.csv"),
+    Route("GET", "/events", rule="/events"),
     Route("GET", "/login", 303, open=True, rule="/login"),
     Route(
         "GET", "/static/style.css", kind="text/css; charset=utf-8", open=True, rule="/static/<path:filename>"

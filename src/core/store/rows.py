@@ -194,6 +194,14 @@ class EventRow:
 
 
 @dataclass(frozen=True, slots=True)
+class EventPage:
+    """Events, newest first. Pass `next_before` as `before` for the next page; None after the last one."""
+
+    rows: tuple[EventRow, ...]
+    next_before: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRow:
     """A task in a list: its content is reduced to a short `preview`."""
 
