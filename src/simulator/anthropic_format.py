@@ -1,4 +1,4 @@
-"""Anthropic Messages: POST /v1/messages, GET /v1/models."""
+"""Anthropic Messages: POST /v1/messages and /v1/messages/count_tokens, GET /v1/models."""
 
 from __future__ import annotations
 
@@ -86,6 +86,8 @@ class AnthropicFormat:
     def route(self, method: str, path: str) -> tuple[str, str] | None:
         if method == "POST" and path == "/v1/messages":
             return "generate", ""
+        if method == "POST" and path == "/v1/messages/count_tokens":
+            return "count", ""
         if method == "GET" and path == "/v1/models":
             return "models", ""
         if method == "GET" and path.startswith("/v1/models/"):
@@ -96,7 +98,10 @@ class AnthropicFormat:
         return headers.get("x-api-key") or headers.get("Authorization", "").removeprefix("Bearer ").strip()
 
     def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
-        return anthropic_requests.read_message(body)
+        return anthropic_requests.read_message(body, only_counts=kind == "count")
+
+    def count(self, input_tokens: int) -> bytes:
+        return json.dumps({"input_tokens": input_tokens}).encode()
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
         return anthropic_answers.whole(ask, reply, ident)

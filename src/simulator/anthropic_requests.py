@@ -26,10 +26,12 @@ _FIELDS = frozenset(
     | {"top_k", "top_p", "user_profile_id", "workspace_id"}
 )
 
+_COUNTED = _FIELDS - {"max_tokens", "stream", "temperature", "top_k", "top_p", "stop_sequences", "metadata"}
 
-def read_message(body: Json) -> Ask:
+
+def read_message(body: Json, *, only_counts: bool = False) -> Ask:
     """The request in a body. Raises Fail for what Anthropic refuses."""
-    _check_fields(body)
+    _check_fields(body, only_counts=only_counts)
     tools, chars_of_tools = read_tools(body)
     prompt = Prompt()
     _read_system(prompt, body.get("system"))
@@ -64,14 +66,14 @@ def read_message(body: Json) -> Ask:
     )
 
 
-def _check_fields(body: Json) -> None:
+def _check_fields(body: Json, *, only_counts: bool) -> None:
     if not isinstance(body.get("stream"), bool | None):
         raise refused("stream: Input should be a valid boolean")
     for name in ("model", "messages", "max_tokens"):
-        if not body.get(name):
+        if not body.get(name) and not (only_counts and name == "max_tokens"):
             raise refused(f"{name}: Field required")
     for name in body:
-        if name not in _FIELDS:
+        if name not in (_COUNTED if only_counts else _FIELDS):
             raise refused(f"{name}: Extra inputs are not permitted")
 
 

@@ -101,6 +101,13 @@ class Engine:
             raise
         return ask
 
+    def count(self, raw: bytes, model: str, query: Mapping[str, str]) -> bytes:
+        """The body that says how many tokens a request has. Raises Fail if this provider does not take it."""
+        ask = parse(self.api_format, raw, "count", model, query)
+        tokens = self._author.input_tokens(ask, self.config)
+        check(ask, self.api_format, self.config, tokens)
+        return self.api_format.count(tokens)
+
     def enter(self, ask: Ask, fault: str | None, headers: dict[str, str]) -> Call:
         """Admit the call and write its answer. `headers` gets those of limits, even if it raises Fail."""
         config, author = self.config, self._author
@@ -115,6 +122,9 @@ class Engine:
         if fault is not None:
             self._fail_if_error(fault, ask, input_tokens, cost)
         digest = author.digest(ask)
+        if ask.embeds:
+            self.stats.admitted_input_tokens += input_tokens
+            return Call(ask, Reply("", "stop", input_tokens, 0), digest, cache, fault, headers)
         reply = author.reply(ask, digest, input_tokens, config, cache)
         if fault is not None:
             spoil(ask, reply, fault, config, blocks_prompts=self.api_format.blocks_prompts)
@@ -132,7 +142,7 @@ class Engine:
 
     def answered(self, call: Call) -> None:
         """Count a usable answer, and whether any provider had answered the same prompt before."""
-        if call.fault in ("empty", "no_stop_reason"):
+        if call.fault in ("empty", "no_stop_reason") or call.ask.embeds:
             return
         if call.digest in self._answered:
             self.stats.answered_duplicates += 1

@@ -57,6 +57,9 @@ _ERRORS: Mapping[str, tuple[int, str, str]] = {
 }
 
 
+_VERBS = {"generateContent": "generate", "streamGenerateContent": "stream", "countTokens": "count"}
+
+
 class GeminiFormat:
     """The Gemini API."""
 
@@ -71,7 +74,7 @@ class GeminiFormat:
         rest = path.removeprefix(prefix)
         model, colon, verb = rest.removeprefix("/").rpartition(":")
         if method == "POST":
-            kind = {"generateContent": "generate", "streamGenerateContent": "stream"}.get(verb)
+            kind = _VERBS.get(verb)
             return (kind, model) if kind and model else None
         if method != "GET" or colon:
             return None
@@ -83,7 +86,13 @@ class GeminiFormat:
         return headers.get("x-goog-api-key") or query.get("key", "")
 
     def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
+        if kind == "count":
+            body = body.get("generateContentRequest") or body
         return gemini_requests.read_content(body, model, query, kind)
+
+    def count(self, input_tokens: int) -> bytes:
+        details = [{"modality": "TEXT", "tokenCount": input_tokens}]
+        return json.dumps({"totalTokens": input_tokens, "promptTokensDetails": details}).encode()
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
         return gemini_answers.whole(ask, reply, ident)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import openai_answers, openai_requests, responses_answers, responses_requests
+from . import counting, openai_answers, openai_requests, responses_answers, responses_requests
 from .shapes import Answer, Ask, Frame, Json, Level, Reply, Slicer, StreamForm
 
 _UNITS = {
@@ -146,7 +146,12 @@ _DAILY: Json = {
 }
 
 
-_KINDS = {"/v1/chat/completions": "generate", "/v1/responses": "responses"}
+_KINDS = {
+    "/v1/chat/completions": "generate",
+    "/v1/responses": "responses",
+    "/v1/responses/input_tokens": "count",
+    "/v1/embeddings": "embeddings",
+}
 
 
 class OpenAIFormat:
@@ -169,11 +174,18 @@ class OpenAIFormat:
         return headers.get("Authorization", "").removeprefix("Bearer ").strip()
 
     def parse(self, body: Json, model: str, query: Mapping[str, str], kind: str = "generate") -> Ask:
-        if kind == "responses":
+        if kind in ("responses", "count"):
             return responses_requests.read_response(body)
+        if kind == "embeddings":
+            return counting.read_embeddings(body)
         return openai_requests.read_chat(body)
 
+    def count(self, input_tokens: int) -> bytes:
+        return json.dumps({"object": "response.input_tokens", "input_tokens": input_tokens}).encode()
+
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
+        if ask.embeds:
+            return counting.embeddings(ask, reply.input_tokens)
         if ask.response_to is not None:
             return responses_answers.whole(ask, reply, ident)
         return openai_answers.whole(ask, reply, ident)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from typing import Any
 
 from .shapes import Json, Reasoning, refused
@@ -60,7 +61,7 @@ def _budget(thinking: Json, body: Json) -> int:
         raise refused(f"{where}: Field required")
     if not isinstance(budget, int) or budget < _LEAST_BUDGET:
         raise refused(f"{where}: Input should be greater than or equal to {_LEAST_BUDGET}")
-    if budget >= body["max_tokens"]:
+    if budget >= body.get("max_tokens", math.inf):
         raise refused("`max_tokens` must be greater than `thinking.budget_tokens`.")
     return budget
 

@@ -143,6 +143,8 @@ class ProviderServer:
         kind, model = route
         if kind in ("models", "model"):
             return await self._list_models(request, model)
+        if kind == "count":
+            return await self._count(request, model)
         stats, outcome = self.stats, "gone"
         run = stats.enter(self.clock.t())
         try:
@@ -170,6 +172,22 @@ class ProviderServer:
         window = config.context_window
         body = api_format.model(model, window) if model else api_format.models(ids, window)
         return whole(Answer(200, body), api_format.id_headers(engine.ident()))
+
+    async def _count(self, request: web.BaseRequest, model: str) -> web.StreamResponse:
+        """Counting tokens is free, has no limits here, and fails only with the whole provider."""
+        engine = self.engine
+        engine.stats.count_calls += 1
+        fault = engine.pick_fault_of_models()
+        if fault in BEFORE_READING:
+            return (await self._break(request, fault))[0]
+        try:
+            if fault is not None:
+                raise Fail(fault)
+            check_key(engine.api_format, engine.config, request)
+            body = engine.count(await request.read(), model, request.query)
+        except Fail as fail:
+            return self._error(request, fail)
+        return whole(Answer(200, body), engine.api_format.id_headers(engine.ident()))
 
     async def _call(self, request: web.BaseRequest, kind: str, model: str) -> tuple[web.StreamResponse, str]:
         """The response and how it counts."""

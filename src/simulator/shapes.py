@@ -77,6 +77,8 @@ class Ask:
     extra_tokens: int = 0  # of images and documents
     reasoning: Reasoning | None = None  # None: as the configuration says, and hidden
     response_to: Json | None = None  # OpenAI Responses: the request, parts of which the response repeats
+    embeds: tuple[str, ...] = ()  # OpenAI embeddings: the texts
+    embedding: tuple[int, str] = (0, "float")  # dimensions and encoding of the vectors
     has_effort: bool = False  # OpenAI: a reasoning effort was sent
     unsigned_call: str | None = None  # Gemini: the function call that lacks its signature, and where it is
     old_max_tokens: bool = False  # OpenAI: came as max_tokens, not as max_completion_tokens
@@ -192,7 +194,8 @@ class ApiFormat(Protocol):
 
     def route(self, method: str, path: str) -> tuple[str, str] | None:
         """The kind of page and the model that its address names: ("models", "") lists the models,
-        ("model", id) shows one, all else generates. None where the provider has no such page.
+        ("model", id) shows one, "count" counts tokens, all else generates. None where the provider has no
+        such page.
         """
 
     def key(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
@@ -206,6 +209,9 @@ class ApiFormat(Protocol):
 
     def answer(self, ask: Ask, reply: Reply, ident: str) -> bytes:
         """The body of a 200."""
+
+    def count(self, input_tokens: int) -> bytes:
+        """The body of a 200 that only counts the tokens of a request."""
 
     def stream_type(self, form: StreamForm) -> str:
         """The Content-Type of a stream."""

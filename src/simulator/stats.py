@@ -31,6 +31,7 @@ class Stats:
         self.output_tokens = 0
         self.answered_duplicates = 0
         self.model_list_calls = 0
+        self.count_calls = 0
         self.streams = 0
         self.aborted_streams = 0  # their client left before the end
         self._seconds: dict[int, list[int]] = {}
@@ -73,6 +74,7 @@ class Stats:
             "output_tokens": self.output_tokens,
             "answered_duplicates": self.answered_duplicates,
             "model_list_calls": self.model_list_calls,
+            "count_calls": self.count_calls,
             "streams": self.streams,
             "aborted_streams": self.aborted_streams,
             "timeline": self._timeline(),
