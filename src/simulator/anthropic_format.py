@@ -67,6 +67,7 @@ _ERRORS: Mapping[str, tuple[int, str, str, str | None]] = {
     ),
     "content_policy": (400, "invalid_request_error", "Output blocked by content filtering policy", None),
     "sampling_refused": (400, "invalid_request_error", "`{param}` is deprecated for this model.", None),
+    "too_large": (413, "request_too_large", "Request exceeds the maximum size", None),
     "bad_request": (400, "invalid_request_error", "{message}", None),
 }
 
@@ -81,6 +82,7 @@ class AnthropicFormat:
 
     name = "anthropic"
     blocks_prompts = False
+    max_body_bytes: int | None = 32 * 1024 * 1024
     chunk_tokens = 5
 
     def route(self, method: str, path: str) -> tuple[str, str] | None:

@@ -94,6 +94,9 @@ class Engine:
     def read(self, raw: bytes, kind: str, model: str, query: Mapping[str, str]) -> Ask:
         """The request in a body. Raises Fail if this provider does not take it."""
         try:
+            most = self.api_format.max_body_bytes
+            if most is not None and len(raw) > most:
+                raise Fail("too_large")
             ask = parse(self.api_format, raw, kind, model, query)
             check(ask, self.api_format, self.config, self._author.input_tokens(ask, self.config))
         except Fail:

@@ -65,6 +65,7 @@ class GeminiFormat:
 
     name = "gemini"
     blocks_prompts = True
+    max_body_bytes: int | None = None
     chunk_tokens = 25
 
     def route(self, method: str, path: str) -> tuple[str, str] | None:

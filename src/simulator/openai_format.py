@@ -159,6 +159,7 @@ class OpenAIFormat:
 
     name = "openai"
     blocks_prompts = False
+    max_body_bytes: int | None = None
     chunk_tokens = 1
 
     def route(self, method: str, path: str) -> tuple[str, str] | None:

@@ -27,9 +27,21 @@ _ROLES = {
 }
 
 
+_FIELDS = frozenset(
+    {"audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "max_tokens"}
+    | {"max_completion_tokens", "messages", "metadata", "modalities", "model", "moderation", "n"}
+    | {"parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options"}
+    | {"prompt_cache_retention", "reasoning_effort", "response_format", "safety_identifier", "seed"}
+    | {"service_tier", "stop", "store", "stream", "stream_options", "temperature", "tool_choice", "tools"}
+    | {"top_logprobs", "top_p", "user", "verbosity", "web_search_options"}
+)
+
+
 def read_chat(body: Json) -> Ask:
     """The request in a body. Raises Fail for what OpenAI refuses."""
     stream = _stream_form(body)
+    if unknown := body.keys() - _FIELDS:
+        raise refused(f"Unrecognized request argument supplied: {min(unknown)}")
     for name in ("model", "messages"):
         if not body.get(name):
             raise refused(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")

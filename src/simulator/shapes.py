@@ -190,6 +190,7 @@ class ApiFormat(Protocol):
 
     name: str
     blocks_prompts: bool  # a refused prompt is a 200 that says so, not a 400
+    max_body_bytes: int | None  # of a request; None: as large as the server takes
     chunk_tokens: int  # how much of an answer a chunk of a stream holds
 
     def route(self, method: str, path: str) -> tuple[str, str] | None:

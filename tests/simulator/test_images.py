@@ -225,6 +225,12 @@ async def test_what_the_api_takes(poster: Poster, api: str, content: list[dict[s
     assert status == 200, answer
 
 
+async def test_a_request_of_more_than_32_mb_is_too_large_for_anthropic(poster: Poster) -> None:
+    large = "x" * (32 * 1024 * 1024)
+    status, answer = await poster.post("anthropic", request("anthropic", said("anthropic", [], large)))
+    assert (status, answer["error"]["type"]) == (413, "request_too_large")
+
+
 async def test_the_sdks_send_images(poster: Poster) -> None:
     for api in ("anthropic", "openai"):
         turns = said(api, parts(api, "image/png", PNG), "Which colour?")

@@ -110,6 +110,7 @@ def gpt_called(**more: Any) -> Any:
 @pytest.mark.parametrize(
     ("api", "body", "message"),
     [
+        openai("Unrecognized request argument supplied: temprature", temprature=1),
         openai("Invalid 'tools': empty array", tools=[]),
         openai("'tool_choice' is only allowed when 'tools' are specified", tool_choice="auto"),
         openai("'parallel_tool_calls' is only allowed", parallel_tool_calls=True),
