@@ -1,6 +1,6 @@
 """Deletes prompts and answers of tasks that ended more than `retention_days` ago, beside the calls.
 
-One step a second looks at a few hundred tasks, which takes the store's thread some milliseconds. A sweep
+One step a second looks at 200 tasks, which takes the store's thread some milliseconds. A sweep
 through all contents is followed by a pause.
 """
 

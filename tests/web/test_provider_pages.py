@@ -116,5 +116,5 @@ def test_a_provider_that_is_out_says_since_when(
     show_provider(store, filled, "openai", **changes)
     page = client.get("/provider-status").text
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", card_of(page, "openai")))
-    assert "(9 min): 3 failures in a row; tried again in 12 s" in text and "down since" in text
+    assert "(9 min): 3 failures in a row; next probe in 12 s" in text and "down since" in text
     assert "down since" not in card_of(page, "gemini")
