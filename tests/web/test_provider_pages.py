@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +16,14 @@ from src.core.suggestions import prices_of_traffic, weights_by_price
 from src.core.virtual_pool import VirtualPool
 from src.records import ErrorCount, Event, LimitGauge, LimitSource, ProviderCondition
 from src.routing.balancer import ProviderLoadBalancer
+from src.web import create_app
+from src.web.context import AppContext
 from src.web.presenters.pool import weight_changes
 from src.web.presenters.presets import presets
 from src.web.presenters.usage import DAY_S
 
 from .conftest import AppMaker, context_of
-from .filled import ME, FilledState
+from .filled import ME, FilledState, settings_in
 
 
 def show_provider(store: Store, filled: FilledState, name: str, **changes: Any) -> None:
@@ -118,3 +121,17 @@ def test_a_provider_that_is_out_says_since_when(
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", card_of(page, "openai")))
     assert "(9 min): 3 failures in a row; next probe in 12 s" in text and "down since" in text
     assert "down since" not in card_of(page, "gemini")
+
+
+def test_a_provider_that_was_just_paused_has_no_share(client: FlaskClient, store: Store) -> None:
+    """Also before the orchestrator has noticed, or without one."""
+    store.controls.put_setting("paused", ["gemini"], who="alice", now=1.0)
+    shares = {p["name"]: p["share"] for p in client.get("/api/providers/status").json["providers"]}
+    assert shares == pytest.approx({"anthropic": 3 / 7, "openai": 4 / 7, "gemini": 0.0})
+
+
+def test_without_calls_there_is_no_chart(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "simulated.db", simulated=True) as store:
+        client = create_app(AppContext(settings_in(tmp_path), store, simulated=True)).test_client()
+        page = client.get("/provider-status").text
+    assert "No calls in this time." in page and "timechart" not in page

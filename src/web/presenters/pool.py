@@ -164,13 +164,16 @@ def _with_settings(snapshot: PoolSnapshot, context: AppContext) -> PoolSnapshot:
     weights = weight_changes(context).with_stored(stored.get(WEIGHTS))
     paused = set(stored.get("paused", ()))
     by_name = {provider.name: provider for provider in snapshot.providers}
-    found = []
+    found, has_paused = [], False
     for name in weights:
         provider = by_name.get(name) or _unseen(context, name, weights[name])
         if name in paused and provider.state is not ProviderCondition.NOT_CONFIGURED:
+            has_paused |= provider.state is not ProviderCondition.PAUSED  # since the snapshot
             provider = replace(provider, state=ProviderCondition.PAUSED, reason="paused by hand", until=None)
         found.append(provider)
-    if any(provider.weight != weights[provider.name] or not provider.share for provider in found):
+    if has_paused or any(
+        provider.weight != weights[provider.name] or not provider.share for provider in found
+    ):
         found = _reweighed(found, weights)
     return replace(snapshot, providers=tuple(found))
 
