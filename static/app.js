@@ -172,13 +172,16 @@ function readAgain() {
   if (readAt && readAt.chart.isConnected) readOut(readAt.chart, readAt.unit);
 }
 
-document.addEventListener("pointermove", (event) => {
+function readAtPointer(event) {
   const plot = event.target.closest?.(".plot");
   if (!plot) return readNothing();
   const chart = plot.closest(".timechart");
   const box = plot.getBoundingClientRect();
   readOut(chart, Math.floor(((event.clientX - box.left) / box.width) * Number(chart.dataset.units)));
-});
+}
+
+document.addEventListener("pointermove", readAtPointer);
+document.addEventListener("pointerdown", readAtPointer); // a finger need not move
 
 // ---------------------------------------------------------------- weights that sum to 100 %
 

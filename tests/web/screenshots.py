@@ -2,8 +2,9 @@
 
     python -m tests.web.screenshots [FOLDER]        needs chromium, and pngquant for small files
 
-Simulator, orchestrator and pages run as they do for a user. One provider is short of requests and another
-fails now and then, so that the pages have something to tell.
+Simulator, orchestrator and pages run as they do for a user, for five minutes before the pictures. One
+provider is short of requests, and another fails now and then and is out for a while, so that the pages have
+something to tell.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ from .stack import JsonClient
 LAST_WEEK = "tickets of last week.jsonl"
 FOLDER = ROOT / "docs" / "screenshots"
 TYPES = ("general", "research", "analysis", "code_generation", "creative_writing")
-CONFIGURED = {"anthropic": 900, "openai": 1200, "gemini": 300}  # requests per minute
+HISTORY_S = 300.0  # of traffic, in all pictures
+CONFIGURED = {"anthropic": 180, "openai": 240, "gemini": 60}  # requests per minute
 SIMULATOR = {
     "seed": 3,
     "providers": {
@@ -33,10 +36,11 @@ SIMULATOR = {
         "openai": {
             "latency": {"first_token_s": 0.5, "per_token_s": 0.004},
             "faults": {"server_error": 0.02, "overloaded": 0.01},
+            "schedule": [{"from_s": 120, "to_s": 210, "fault": "outage"}],
         },
         "gemini": {
             "latency": {"first_token_s": 0.4, "per_token_s": 0.003},
-            "limits": {"requests_per_minute": 240},  # less than configured
+            "limits": {"requests_per_minute": 48},  # less than configured
         },
     },
 }
@@ -89,6 +93,7 @@ def _create_load(api: JsonClient) -> None:
     api.call("/api/tasks", {"tasks": rows, "batch": "tickets.jsonl"})
     api.call("/api/tasks", {"prompt": "Is anybody there?", "priority": 9})
     api.until_noticed()
+    time.sleep(HISTORY_S)
 
 
 _PROMPTS = (
@@ -114,6 +119,8 @@ def _take_all(browser: Any, api: JsonClient, file: Path, folder: Path) -> None:
         "rebalance": "/rebalance?preset=suggested",
         "tasks": "/tasks?status=succeeded",
         "task": eventful["url"],
+        "costs": "/costs",
+        "events": "/events",
     }
     for scheme in ("light", "dark"):
         for kind, width in (("wide", 1280), ("narrow", 390)):

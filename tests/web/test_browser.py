@@ -142,6 +142,7 @@ def test_axe_finds_nothing_serious_and_no_table_is_cut_off(
     page = context.new_page()
 
     def check(name: str) -> None:
+        page.wait_for_load_state()  # with the stylesheet, or colours are those of the browser
         assert violations(page, source) == [], name
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than this"
         assert page.evaluate(CUT_OFF) == [], f"{name} has a table that is cut off"
