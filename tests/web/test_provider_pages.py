@@ -22,7 +22,7 @@ from src.web.presenters.pool import weight_changes
 from src.web.presenters.presets import presets
 from src.web.presenters.usage import DAY_S
 
-from .conftest import AppMaker, context_of
+from .conftest import AppMaker, context_of, csrf_of
 from .filled import ME, FilledState, settings_in
 
 
@@ -135,3 +135,23 @@ def test_without_calls_there_is_no_chart(tmp_path: Path) -> None:
         client = create_app(AppContext(settings_in(tmp_path), store, simulated=True)).test_client()
         page = client.get("/provider-status").text
     assert "No calls in this time." in page and "timechart" not in page
+
+
+@pytest.mark.parametrize(
+    ("page", "comes_back_to"),
+    [
+        ("providers", "/provider-status#weighing"),
+        ("rebalance", "/rebalance"),
+        ("//evil.example", "/rebalance"),
+    ],
+)
+def test_the_form_of_the_weights_comes_back_to_its_page(
+    page: str, comes_back_to: str, client: FlaskClient, store: Store
+) -> None:
+    """Without script too."""
+    form = {"csrf": csrf_of(client, "/provider-status"), "page": page, "weight-gemini": "100"}
+    preview = client.post("/rebalance", data={**form, "action": "preview"})
+    assert preview.status_code == 200 and store.controls.settings_version() == 0
+    done = client.post("/rebalance", data={**form, "action": "apply"})
+    assert (done.status_code, done.headers["Location"]) == (303, comes_back_to)
+    assert store.controls.current_settings()["weights"]["gemini"] == 1.0
