@@ -27,7 +27,7 @@ def read_inline(prompt: Prompt, role: str, data: Any, where: str, resolution: st
     named = data.get("mimeType", data.get("mime_type"))
     if named not in (*_IMAGES, *_TEXTS, "application/pdf"):
         raise refused(f"Unsupported MIME type: {named}")
-    raw = decoded(data.get("data"))
+    raw = decoded(_standard(data.get("data")))
     if raw is None:
         raise refused(f"Invalid value at '{where}.inline_data.data' (TYPE_BYTES), Base64 decoding failed")
     if named in _TEXTS:
@@ -39,6 +39,14 @@ def read_inline(prompt: Prompt, role: str, data: Any, where: str, resolution: st
     if named == "application/pdf" and not media.pages:
         raise refused("The document has no pages.")
     prompt.medium(role, media.name, gemini_tokens(media, resolution))
+
+
+def _standard(data: Any) -> Any:
+    """Base64 of either alphabet, with its padding or without, as protocol buffers take it."""
+    if not isinstance(data, str):
+        return data
+    plain = data.replace("-", "+").replace("_", "/").rstrip("=")
+    return plain + "=" * (-len(plain) % 4)
 
 
 def read_file(prompt: Prompt, role: str, data: Any, resolution: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .gemini_media import read_file, read_inline, resolution_of
 from .prompt import Prompt
-from .reasoning import UNSIGNED, signature
+from .reasoning import is_signed
 from .shapes import Json, refused
 
 # each as it is in JSON and as the protocol buffer names it; both are accepted
@@ -64,7 +64,7 @@ def _check_signature(prompt: Prompt, turn: Turn, part: Json, position: int) -> N
     if signed is None:
         if turn.calls == 0 and prompt.unsigned_call is None:
             prompt.unsigned_call = f"`default_api:{data.get('name')}` , position {position}"
-    elif signed not in UNSIGNED and signed != signature("", str(data.get("name"))):
+    elif not is_signed(signed, str(data.get("name"))):
         raise refused("Corrupted thought signature.")
 
 

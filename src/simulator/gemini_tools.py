@@ -48,9 +48,19 @@ def _schemas(tools: list[Json]) -> dict[str, Json]:
             )
             if name in schemas:
                 raise refused(f"Duplicate function declaration found: {name}")
-            own = function.get("parameters") or function.get("parametersJsonSchema")
-            schemas[name] = own or {"type": "object"}
+            schemas[name] = _parameters(function, name)
     return schemas
+
+
+def _parameters(function: Json, name: str) -> Json:
+    """The schema of a function: in the form of `parameters`, or any JSON schema of an object."""
+    if function.get("parameters"):
+        return dict(function["parameters"])
+    # google-genai sends the name of the protocol buffer
+    own = function.get("parametersJsonSchema", function.get("parameters_json_schema"))
+    if own is not None and (not isinstance(own, dict) or own.get("type") != "object"):
+        raise refused(f"{name} functionDeclaration `parameters` schema should be of type OBJECT.")
+    return own or {"type": "object"}
 
 
 def _check_function(function: Json, where: str) -> str:

@@ -18,8 +18,14 @@ EFFORTS = {"none": 0.0, "minimal": 0.25, "low": 0.5, "medium": 1.0, "high": 2.0,
 _LEVELS = {"minimal": 0.25, "low": 0.5, "medium": 1.0, "high": 2.0}
 _LEAST_BUDGET = 1_024
 _TYPES = ("adaptive", "between_tools", "disabled", "enabled")
-# what Google documents for calls that Gemini did not write itself
-UNSIGNED = frozenset({"skip_thought_signature_validator", "context_engineering_is_the_way_to_go"})
+# what Google documents for calls that Gemini did not write itself, as it stands or as base64 of the words
+_UNSIGNED = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
+_TO_STANDARD = str.maketrans("-_", "+/", "=")
+_SKIPS = frozenset(
+    each.translate(_TO_STANDARD)
+    for words in _UNSIGNED
+    for each in (words, base64.b64encode(words.encode()).decode())
+)
 
 
 def signature(model: str, text: str) -> str:
@@ -116,6 +122,14 @@ def openai_reasoning(effort: Any, param: str) -> Reasoning | None:
 
 
 # -- Gemini --
+
+
+def is_signed(sent: object, name: str) -> bool:
+    """Whether a function call bears the signature that it was given, in either alphabet of base64."""
+    if not isinstance(sent, str):
+        return False
+    plain = sent.translate(_TO_STANDARD)
+    return plain in _SKIPS or plain == signature("", name).translate(_TO_STANDARD)
 
 
 def gemini_reasoning(settings: Json) -> Reasoning | None:

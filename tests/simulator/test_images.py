@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -217,6 +218,7 @@ async def test_what_the_api_does_not_take_is_a_400_in_its_words(
         ("openai", gpt_image(data_url("image/jpeg", PNG))),  # what the data URL calls it does not matter
         ("openai", [{"type": "file", "file": {"file_id": "file-1"}}]),
         ("gemini", gemini_data("text/plain", b64(b"some text"))),
+        ("gemini", gemini_data("image/png", base64.urlsafe_b64encode(PNG).decode().rstrip("="))),
         ("gemini", [{"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1beta/files/a"}}]),
     ],
 )

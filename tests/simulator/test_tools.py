@@ -75,6 +75,17 @@ async def test_arguments_in_the_prompt_are_used_as_they_are(poster: Poster, api:
     assert second[2] != given
 
 
+@pytest.mark.parametrize("name", ["parametersJsonSchema", "parameters_json_schema"])
+async def test_gemini_takes_plain_json_schemas_too(poster: Poster, name: str) -> None:
+    closed = {**SCHEMAS["get_time"], "additionalProperties": False}
+    given: Any = [{"functionDeclarations": [{"name": "get_time", name: closed}]}]
+    body = request("gemini", [user("gemini", "call get_time")], tools=given)
+    _, answer = await poster.post("gemini", body)
+    jsonschema.validate(calls_in("gemini", answer)[0][2], closed)
+    given[0]["functionDeclarations"][0][name] = {"type": "string"}
+    assert (await poster.post("gemini", body))[0] == 400
+
+
 @pytest.mark.parametrize("api", ["anthropic", "openai"])
 async def test_calls_in_parallel_can_be_switched_off(poster: Poster, api: str) -> None:
     off: dict[str, Any] = {"parallel_tool_calls": False}
