@@ -16,7 +16,7 @@ NAMES = {
     "recovery": "error mixes beside a retry script, times of recovery, rows that always fail",
     "mixes": "error mixes beside a retry script, in virtual time over many seeds",
     "night": "2,000 rows through a silence, a dead network and a spent quota; and what the run reports",
-    "overhead": "client CPU per finished task beside the bare SDKs",
+    "overhead": "CPU of the whole command `run` per row, beside the bare SDKs",
     "decision": "time of a decision, and a million tasks in virtual time",
     "store": "tasks per second through the store, claim time and pages by size",
     "plan": "the cost and time that `plan` shows, beside those of the run",
