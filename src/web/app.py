@@ -19,7 +19,7 @@ from .api import api, health
 from .auth import auth
 from .batch_pages import EveryText, batch_pages
 from .connections import HEADERS_ONLY
-from .context import AppContext, caller_name
+from .context import AppContext, caller_name, visible_submitter
 from .list_pages import list_pages
 from .metrics import metrics
 from .navigation import NAVIGATION, NEW
@@ -77,6 +77,7 @@ def _every_page() -> dict[str, Any]:
     return {
         "app": here,
         "csrf_token": guard.csrf_token,
+        "sees_all": not visible_submitter(),  # else a task's batch may be another's, whose page is not found
         "signed_in_as": caller_name() if signed_in else "",
         # The server's loop refuses bodies by their headers, and must not wait for the store.
         "pool_of_frame": (lambda: pool_view(here)) if "caller" in g and not by_headers else None,

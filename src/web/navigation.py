@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class NavigationLink(NamedTuple):
-    """A page of the navigation. Addresses that begin with its path or one of `also` are part of it."""
+    """A page of the navigation. Addresses at or below its path or one of `also` are part of it."""
 
     path: str
     label: str
@@ -14,14 +14,13 @@ class NavigationLink(NamedTuple):
 
     def holds(self, path: str) -> bool:
         """Whether the page at `path` belongs to this entry."""
-        return path == self.path or any(
-            path.startswith(f"{part}/") for part in (self.path.rstrip("/"), *self.also) if part
-        )
+        parts = (self.path, *self.also)
+        return path in parts or any(path.startswith(f"{part}/") for part in parts if part != "/")
 
 
 NAVIGATION = (
     NavigationLink("/", "Dashboard"),
-    NavigationLink("/batches", "Batches"),
+    NavigationLink("/batches", "Batches", also=("/batch",)),
     NavigationLink("/tasks", "Tasks", also=("/rows",)),
     NavigationLink("/provider-status", "Providers"),
     NavigationLink("/rebalance", "Rebalance"),

@@ -47,6 +47,25 @@ def test_the_page_of_a_batch_is_reached_whatever_its_name(
     assert client.get("/batch", query_string={"name": name}).text.count(str(escape(name))) > 1
 
 
+@pytest.mark.parametrize(
+    ("address", "label"),
+    [
+        ("/", "Dashboard"),
+        ("/batches", "Batches"),
+        (batch_url(BATCH), "Batches"),
+        ("/new", "New"),
+        ("/rows/1", "Tasks"),
+    ],
+)
+def test_the_navigation_marks_the_page_that_is_shown(client: FlaskClient, address: str, label: str) -> None:
+    assert re.findall(r'aria-current="page">([^<]+)<', client.get(address).text) == [label]
+
+
+def test_a_task_leads_to_its_batch(client: FlaskClient, filled: FilledState) -> None:
+    for address in (f"/rows/{filled.failed_row}", f"/tasks?id=t-1&batch={BATCH}"):
+        assert f'href="{batch_url(BATCH)}"' in client.get(address).text
+
+
 def test_a_batch_shows_progress_cost_models_and_events(client: FlaskClient, store: Store) -> None:
     page = " ".join(client.get(batch_url(BATCH)).text.split())
     assert "7 of 10 tasks ended" in page
