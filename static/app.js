@@ -81,6 +81,7 @@ async function refresh() {
   if (!answer.ok || answer.redirected) throw new Error(`answered ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   localTimes(fresh);
+  copyButtons(fresh);
   for (const part of document.querySelectorAll("[data-live][id]")) {
     const twin = fresh.getElementById(part.id);
     if (twin && !isTyping(part) && !isPreview(part)) patch(part, twin);
@@ -245,9 +246,42 @@ function weights(form) {
   });
 }
 
+// ---------------------------------------------------------------- copying
+
+async function copyText(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  // Without TLS and away from this machine, browsers have no other clipboard.
+  const field = document.createElement("textarea");
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+}
+
+function copyButtons(root) {
+  for (const button of root.querySelectorAll("button.copy[hidden]")) button.hidden = false;
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button.copy");
+  if (!button) return;
+  const label = button.dataset.label || (button.dataset.label = button.textContent);
+  try {
+    const path = button.dataset.fetch;
+    const text = path ? await (await fetch(path)).text() : document.getElementById(button.dataset.copy).textContent;
+    await copyText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not copied";
+  }
+  setTimeout(() => (button.textContent = label), 1500);
+});
+
 // ---------------------------------------------------------------- start
 
 localTimes(document);
+copyButtons(document);
 const form = document.getElementById("weights");
 if (form) weights(form);
 schedule();

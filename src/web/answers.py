@@ -90,6 +90,7 @@ class TaskDetailAnswer(TaskEntry):
     purged: bool
     metadata: dict[str, Any]
     timeline: list[dict[str, Any]]
+    earlier_ends: list[dict[str, Any]]
     result: dict[str, Any] | None
 
 

@@ -21,7 +21,16 @@ from .presenters.presets import PRESET_NOTES, PRESETS, preset, suggestion
 from .presenters.provider_charts import usage_chart
 from .presenters.restricted import visible_dashboard_view, visible_pool_view
 from .presenters.search import require_search, search_view
-from .presenters.tasks import CHOICES, TRUNCATED, batch_view, configured_models, task_list, task_view
+from .presenters.tasks import (
+    CHOICES,
+    TRUNCATED,
+    TaskView,
+    batch_view,
+    configured_models,
+    curl_of,
+    task_list,
+    task_view,
+)
 from .presenters.usage import RANGES, series, type_table
 from .presenters.weights import rebalance_view
 from .problems import Problem, from_validation
@@ -210,9 +219,16 @@ def task_by_id(batch: str, task_id: str) -> str:
     return _task_page(task_view(app_context(), visibility.find_task_by_id(app_context(), batch, task_id)))
 
 
-def _task_page(view: object) -> str:
-    pool = visible_pool_view(app_context())
-    return render_template("task.html", view=view, choices=CHOICES, pool=pool, now=app_context().now())
+def _task_page(view: TaskView) -> str:
+    here = app_context()
+    return render_template(
+        "task.html",
+        view=view,
+        choices=CHOICES,
+        pool=visible_pool_view(here),
+        curl=curl_of(f"{request.url_root}api/rows/{view.row.row}", with_token=bool(here.access.tokens)),
+        now=here.now(),
+    )
 
 
 @pages.post("/rows/<row>/<any(cancel, retry):verb>")

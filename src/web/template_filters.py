@@ -10,6 +10,7 @@ from .. import formatting
 from ..formatting import duration, humanise
 from ..records import Candidate, ProviderCondition, RefusalKind
 from ..refusal_text import candidate_text
+from .answer_views import as_answer
 from .task_states import TaskState
 
 CONDITIONS = {
@@ -117,6 +118,7 @@ FILTERS: dict[str, Any] = {
     "time_left": time_left,
     "utc_input": utc_input,
     "utc_day": utc_day,
+    "as_answer": as_answer,
     "why_not": why_not,
     "path_of": path_of,
     "batch_url": batch_url,

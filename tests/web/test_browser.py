@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from flask import Flask
 
 from src.core.clock import Clock
 from src.core.store import Store, TaskSelection
-from src.records import TaskStatus
+from src.records import Result, TaskStatus
 from src.web import create_app
 from src.web.access import AccessPolicy
 from src.web.context import AppContext
@@ -88,6 +89,10 @@ class Served:
             "task": task,
             "failed": f"/rows/{self.filled.failed_row}",
             "waiting": f"/rows/{self.filled.queued_row}",
+            "costs": "/costs",
+            "costs by day": "/costs?by=day&range=week",
+            "events": "/events",
+            "more filters": "/tasks?order=oldest",
             "nothing found": "/tasks?id=nothing-begins-so",
             "error": "/rows/999999999",
         }
@@ -504,3 +509,106 @@ def test_a_hidden_or_idle_page_polls_seldom(served: Served, page: Any) -> None:
     assert page.evaluate("waitS()") >= 5
     page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")
     assert page.evaluate("waitS()") == 60
+
+
+# ------------------------------------------------------------------ copying, rendered answers, earlier ends
+
+MARKDOWN = "# A title\n\n- **one**\n- [two](https://two.example/)\n\n<b>no markup</b> ![picture](https://pixel.example/x.png)"
+
+
+def end_with(served: Served, output: str) -> int:
+    """Answer the queued task with this; returns its row."""
+    row = served.filled.queued_row
+    (task,) = [task for task in served.store.queue.claim(ME, 9, now=served.filled.now) if task.row == row]
+    result = Result(task, TaskStatus.SUCCEEDED, served.filled.now, output=output, tier="economy")
+    served.store.queue.finish(ME, [result])
+    return row
+
+
+def test_copy_buttons_copy_the_answer_the_id_curl_and_json(served: Served, browser: Any) -> None:
+    row = end_with(served, MARKDOWN)
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{served.url}/rows/{row}")
+    found = served.store.tasks.at_row(row)
+    assert found is not None
+
+    def copied(name: str) -> str:
+        page.get_by_role("button", name=name, exact=True).click()
+        page.get_by_role("button", name="Copied").wait_for()
+        text = str(page.evaluate("navigator.clipboard.readText()"))
+        page.get_by_role("button", name=name, exact=True).wait_for()
+        return text
+
+    assert copied("Copy") == MARKDOWN
+    assert copied("Copy id") == found.row.id
+    assert copied("Copy curl") == f"curl -s {served.url}/api/rows/{row}"
+    assert json.loads(copied("Copy JSON"))["result"]["output"] == MARKDOWN
+    context.close()
+
+
+def test_an_answer_is_shown_rendered_and_as_it_is(served: Served, page: Any) -> None:
+    page.goto(f"{served.url}/rows/{end_with(served, MARKDOWN)}")
+    rendered, raw = page.locator("#answer .rendered"), page.locator("#output")
+    assert rendered.locator("li strong").inner_text() == "one"
+    assert "<b>no markup</b>" in rendered.inner_text()
+    assert page.locator("#answer img").count() == 0
+    assert page.locator("#answer a[rel='noopener noreferrer nofollow']").count() == 2
+    assert not raw.is_visible()
+    page.get_by_label("Rendered").focus()
+    page.keyboard.press("ArrowRight")
+    assert raw.is_visible() and not rendered.is_visible()
+    assert raw.inner_text() == MARKDOWN
+
+
+def test_without_script_both_views_work_and_nothing_offers_to_copy(served: Served, browser: Any) -> None:
+    row = end_with(served, '{"a": [1, 2]}')
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{served.url}/rows/{row}")
+    assert page.locator("#answer .rendered").inner_text() == '{\n  "a": [\n    1,\n    2\n  ]\n}'
+    page.get_by_text("As it is").click()
+    assert page.locator("#output").inner_text() == '{"a": [1, 2]}'
+    assert page.locator("button.copy:visible").count() == 0
+    page.goto(f"{served.url}/tasks")
+    page.get_by_text("More filters").click()
+    page.get_by_label("Order").select_option("oldest")
+    page.get_by_role("button", name="Filter").click()
+    assert "order=oldest" in page.url
+    page.goto(f"{served.url}/costs")
+    page.get_by_role("link", name="submitter").click()
+    assert page.locator("[aria-current=true]", has_text="submitter").count() == 1
+    page.goto(f"{served.url}/events")
+    page.get_by_label("Level").select_option("alert")
+    page.get_by_role("button", name="Filter").click()
+    assert page.locator(".events li").count() == 1
+    context.close()
+
+
+def test_a_task_that_runs_again_shows_its_earlier_answer(served: Served, page: Any) -> None:
+    row = end_with(served, "The first answer.")
+    page.goto(f"{served.url}/rows/{row}")
+    assert page.locator("#earlier").count() == 0
+    page.get_by_role("button", name="Run again").click()
+    page.get_by_text("The task is queued again.").wait_for()
+    assert page.locator("#earlier pre").inner_text() == "The first answer."
+    end_with(served, "The second answer.")
+    page.goto(f"{served.url}/rows/{row}")
+    assert page.locator("#answer pre").inner_text() == "The second answer."
+    page.locator("#earlier summary").click()
+    assert page.locator("#earlier pre").inner_text() == "The first answer."
+
+
+def test_the_list_is_searched_and_the_dates_of_costs_are_chosen(served: Served, page: Any) -> None:
+    served.store.search.prepare()
+    while served.store.search.index_some():
+        pass
+    page.goto(f"{served.url}/tasks")
+    page.get_by_label("Prompt and answer").fill("formula")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 task matches").wait_for()
+    page.goto(f"{served.url}/costs")
+    page.get_by_label("From").fill("2020-01-01")
+    page.get_by_label("to", exact=True).fill("2020-01-31")
+    page.get_by_role("button", name="Show").click()
+    page.get_by_text("No call was made in this time.").wait_for()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...core.intake import QUEUE
 from ...core.results import attempt_row, latency_s, result_row, usd
-from ...core.store import BatchRow, TaskDetail, TaskRow, TaskSelection
+from ...core.store import BatchRow, EarlierEnd, TaskDetail, TaskRow, TaskSelection
 from ...records import Attempt, TaskStatus
 from ..bodies import TaskFilter
 from ..context import AppContext, visible_submitter
@@ -174,6 +175,12 @@ def task_view(context: AppContext, detail: TaskDetail) -> TaskView:
     )
 
 
+def curl_of(url: str, *, with_token: bool) -> str:
+    """A shell command that fetches a task as JSON; the token stays in the shell's environment."""
+    token = '-H "Authorization: Bearer $ORCHESTRATOR_TOKEN" ' if with_token else ""
+    return f"curl -s {token}{shlex.quote(url)}"
+
+
 def _steps(detail: TaskDetail) -> list[Step]:
     row = detail.row
     steps = [Step(row.created_at, "created", f"submitted by {row.submitter}", "quiet")]
@@ -255,5 +262,21 @@ def task_detail_json(context: AppContext, detail: TaskDetail) -> dict[str, Any]:
         "purged": detail.is_purged,
         "metadata": dict(task.metadata),
         "timeline": [attempt_row(attempt) for attempt in detail.attempts],
+        "earlier_ends": [_end_json(end) for end in detail.earlier],
         "result": result_row(detail.result, simulated=context.simulated) if detail.result else None,
+    }
+
+
+def _end_json(end: EarlierEnd) -> dict[str, Any]:
+    """How the task ended before it ran again."""
+    return {
+        "status": str(end.status),
+        "finished_at": end.ended_at,
+        "provider": end.provider or None,
+        "model": end.model or None,
+        "agent": end.agent or None,
+        "finish_reason": end.finish_reason or None,
+        "truncated": end.truncated,
+        "error": end.error or None,
+        "output": end.output,
     }
