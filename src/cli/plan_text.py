@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..core.intake import BadLine
 from ..core.plans import CostLine, Plan, WaitSpan
 from ..formatting import duration, local_time, money, plural
-from ..records import NANOS_PER_USD, TaskStatus
+from ..records import NANOS_PER_USD, TaskStatus, WaitReason
 from ..refusal_text import wait_text
 
 if TYPE_CHECKING:
@@ -156,12 +156,19 @@ def _bottlenecks(plan: Plan) -> Iterator[str]:
     if not spans:
         yield "no limit is reached"
     elif len(spans) <= SPANS_SHOWN:
-        shown = "; ".join(f"{wait_text(each.reason, between=' ')} ({_span(each, plan)})" for each in spans)
+        shown = "; ".join(f"{_what(each.reason, between=' ')} ({_span(each, plan)})" for each in spans)
         yield f"bottlenecks: {shown}"
     else:
         waits = [(what, s) for what, s in plan.bottlenecks[:SPANS_SHOWN] if s >= SHORTEST_WAIT_S]
-        shown = "; ".join(f"{wait_text(what, between=' ')} ({duration(s)})" for what, s in waits)
+        shown = "; ".join(f"{_what(what, between=' ')} ({duration(s)})" for what, s in waits)
         yield f"bottlenecks in order: {shown}"
+
+
+def _what(reason: WaitReason, *, between: str = ": ") -> str:
+    """What tasks wait for. The batch of a plan is its results file, whose cap is `--max-cost`."""
+    if reason.budget_scope == "batch":
+        reason = replace(reason, detail="--max-cost")
+    return wait_text(reason, between=between)
 
 
 def _span(span: WaitSpan, plan: Plan) -> str:
@@ -218,9 +225,9 @@ def as_json(plan: Plan, bad: Sequence[BadLine], *, simulated: bool) -> dict[str,
             }
             for line in plan.lines
         ],
-        "waits": [{"what": wait_text(what), "seconds": round(s, 3)} for what, s in plan.bottlenecks],
+        "waits": [{"what": _what(what), "seconds": round(s, 3)} for what, s in plan.bottlenecks],
         "binds": [
-            {"what": wait_text(each.reason), "from_s": round(each.from_s, 3), "to_s": round(each.to_s, 3)}
+            {"what": _what(each.reason), "from_s": round(each.from_s, 3), "to_s": round(each.to_s, 3)}
             for each in plan.spans
         ],
         "statuses": {str(status): count for status, count in plan.statuses.items()},

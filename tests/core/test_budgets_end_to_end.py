@@ -83,6 +83,7 @@ def test_a_cap_counts_over_all_runs_of_a_results_file_and_says_how_to_go_on(
         assert done.process.returncode == 1, done.err
         assert re.search(r"^stopped: --max-cost \$0\.02 reached; \d+ tasks left$", done.err, re.M), done.err
         assert (done.err + done.out).count("$0.02 reached") == 1 and "cap of batch" not in done.err
+        assert answered or re.search(r"^plan: bottlenecks.*--max-cost: exhausted", done.err, re.M), done.err
         spent = re.search(r"\(incomplete: \$(0\.0\d+) spent on this file in all;", done.out)
         assert spent is not None and 0 < float(spent[1]) <= 0.02, done.out
         assert "rerun with a higher --max-cost" in done.out and "the same command" not in done.out
