@@ -187,7 +187,7 @@ def _operations(store: Store) -> list[tuple[str, Callable[[], object]]]:
         ("batches", lambda: store.reports.batches()),
         ("summary", lambda: store.reports.summary(BATCH)),
         ("usage of a day by provider", lambda: store.reports.usage(NOW - 3600, NOW + 82_800)),
-        ("50 results for export", lambda: store.result_sync.results(BATCH, limit=50)),
+        ("50 results for export", lambda: store.result_sync.results_at(range(1, 51))),
         ("one task", lambda: store.tasks.find(BATCH, "t0000042")),
     ]
 

@@ -16,7 +16,7 @@ from src.core.store import Store
 from src.errors import InputError
 from src.records import Task
 from tests.helpers import read_rows
-from tests.store.makers import NOW, a_result, a_task, an_attempt, register, tasks
+from tests.store.makers import NOW, a_result, a_task, an_attempt, register, results_of, tasks
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_task_retried_while_a_run_writes_is_in_the_file_once(
     reconcile(store, batch, results, print)
     store.admin.retry("b", ["a"], now=NOW)
     answer(store, "new", at=NOW + 50)
-    results.append(stored.result for stored in store.result_sync.all_results("b"))
+    results.append(stored.result for stored in results_of(store))
     reconcile(store, batch, results, print)
     assert outputs(results) == {"a": "new"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from src.core.store import Registrant, Store, schema
+from src.core.store import Registrant, Store, StoredResult, schema
 from src.core.store.rollups import CALL_SUMS, FinishedTask, add_call, add_task
 from src.records import Attempt, Candidate, Message, Outcome, RefusalKind, Result, Task, TaskStatus, Usage
 
@@ -60,6 +60,11 @@ def a_result(
 
 def register(store: Store, incarnation: str = "me", *, now: float = NOW, **fields: Any) -> Any:
     return store.orchestrators.register(Registrant(incarnation, 1, "here", "serve"), now=now, **fields)
+
+
+def results_of(store: Store, batch: str = "b") -> list[StoredResult]:
+    """The results of a batch in the order of its file, as a run reads them for a results file."""
+    return store.result_sync.results_at([row for row, _ in store.result_sync.ended(batch)])
 
 
 def with_claims(store: Store, *added: Task, incarnation: str = "me") -> list[Task]:

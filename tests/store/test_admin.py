@@ -8,7 +8,7 @@ from src.core.store import Store
 from src.errors import StoreError
 from src.records import Outcome, TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, ids, register, results_of, tasks, with_claims
 
 
 def test_only_queued_tasks_are_cancelled(store: Store) -> None:
@@ -22,7 +22,7 @@ def test_only_queued_tasks_are_cancelled(store: Store) -> None:
         TaskStatus.CANCELLED: 2,
     }
     assert store.reports.task_counts("other")[TaskStatus.QUEUED] == 1
-    cancelled = store.result_sync.results("b")[0].result
+    cancelled = results_of(store)[0].result
     assert (cancelled.status, cancelled.finished_at) == (TaskStatus.CANCELLED, NOW + 5)
     assert "cancelled" in cancelled.error
 
@@ -51,7 +51,7 @@ def test_tasks_are_retried_by_status_id_or_truncation(store: Store) -> None:
     assert store.admin.retry_ended("b", [], truncated=True, now=NOW) == 1
     assert store.admin.retry("b", [refused.id, failed.id, "unknown"], now=NOW) == 1
     assert ids(store.queue.claim("me", 9, now=NOW)) == [failed.id, cut.id, refused.id]
-    assert ids(row.result.task for row in store.result_sync.results("b")) == [ok.id]
+    assert ids(row.result.task for row in results_of(store)) == [ok.id]
 
 
 def test_a_retried_task_keeps_its_attempts_and_their_cost(store: Store) -> None:
@@ -62,7 +62,7 @@ def test_a_retried_task_keeps_its_attempts_and_their_cost(store: Store) -> None:
     (again,) = store.queue.claim("me", 1, now=NOW + 20)
     assert again.claims == 1  # counted anew: it is no poison for having failed
     store.queue.finish("me", [a_result(again, an_attempt(1, started_at=NOW + 30), output=None)])
-    (stored,) = store.result_sync.results("b")
+    (stored,) = results_of(store)
     assert stored.result.output is None
     assert [a.outcome for a in stored.result.attempts] == [Outcome.FAILED, Outcome.OK]
     summary = store.reports.summary("b")

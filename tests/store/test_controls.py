@@ -19,7 +19,7 @@ from src.records import (
     WaitReason,
 )
 
-from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, ids, register, results_of, tasks, with_claims
 
 # ---------------------------------------------------------------- orchestrators
 
@@ -71,7 +71,7 @@ def test_a_task_that_kills_four_times_is_poison(store: Store) -> None:
         answers.append(register(store, f"o{i}", now=NOW + 60 * i, max_claims=4))
         store.queue.claim(f"o{i}", 1, now=NOW + 60 * i)
     assert [(a.recovered, a.poisoned) for a in answers] == [(0, 0), (1, 0), (1, 0), (1, 0), (0, 1)]
-    (stored,) = store.result_sync.results("b")
+    (stored,) = results_of(store)
     assert stored.result.status is TaskStatus.FAILED
     assert stored.result.error.startswith("poison: claimed 4 times")
     assert stored.result.finished_at == NOW + 240
@@ -91,7 +91,7 @@ def test_a_poisoned_task_keeps_its_cost(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     store.queue.record_attempts("me", [(task, an_attempt())])
     assert register(store, "second", now=NOW + 60, max_claims=1).poisoned == 1
-    assert store.result_sync.results("b")[0].result.cost_nanos == 1000
+    assert results_of(store)[0].result.cost_nanos == 1000
 
 
 def test_a_clean_end_does_not_count_towards_poison(store: Store) -> None:

@@ -16,7 +16,17 @@ from src.core.store import Store, schema
 from src.core.store.deduplication import DUPLICATES_AT_ONCE
 from src.records import Origin, Outcome, Task, TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, assert_sums_are_true, ids, register, rows_of
+from .makers import (
+    NOW,
+    a_result,
+    a_task,
+    an_attempt,
+    assert_sums_are_true,
+    ids,
+    register,
+    results_of,
+    rows_of,
+)
 
 
 def same(*names: str, **values: Any) -> list[Task]:
@@ -48,7 +58,7 @@ def test_equal_tasks_are_claimed_once_and_all_get_the_answer(store: Store) -> No
     for result in written[1:]:
         assert (result.output, result.truncated, result.warnings) == ("yes", True, ("w",))
         assert (result.origin, result.attempts, result.cost_nanos) == (origin, (), 0)
-    assert [stored.result for stored in store.result_sync.results("b")][1:] == written[1:]
+    assert [stored.result for stored in results_of(store)][1:] == written[1:]
     assert store.reports.summary("b").cost_nanos == 1000, "what it cost is counted once"
     assert store.reports.summary("b").tasks.succeeded == 3
 

@@ -9,7 +9,7 @@ import pytest
 from src.core.store import Store
 from src.records import Attempt, Outcome, Task, TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, register, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, register, results_of, with_claims
 
 FAILED = an_attempt(1, Outcome.FAILED, error_kind="ServerError", error="boom", status=500)
 
@@ -39,7 +39,7 @@ def test_attempts_that_were_loaded_are_not_booked_again(store: Store) -> None:
     assert attempts == [FAILED, second]
     result = a_result(again, *attempts, an_attempt(3, started_at=NOW + 121))
     assert store.queue.finish("last", [result]) == [result]
-    assert store.result_sync.results("b")[0].result == result
+    assert results_of(store)[0].result == result
     assert store.reports.summary("b").calls.calls == 3
 
 

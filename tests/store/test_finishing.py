@@ -10,7 +10,7 @@ from src.core.store import Store
 from src.errors import StoreError
 from src.records import Outcome, Result, TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, ids, register, results_of, tasks, with_claims
 
 
 def test_a_result_is_read_as_it_was_written(store: Store) -> None:
@@ -24,7 +24,7 @@ def test_a_result_is_read_as_it_was_written(store: Store) -> None:
         warnings=("temperature was not sent",),
     )
     assert store.queue.finish("me", [result]) == [result]
-    (stored,) = store.result_sync.results("b")
+    (stored,) = results_of(store)
     assert stored.result == result
     assert stored.row == task.row
     assert stored.result.cost_nanos is None
@@ -52,14 +52,14 @@ def test_a_task_is_finished_once(store: Store) -> None:
     first, second = a_result(task, output="first"), a_result(task, output="second")
     assert store.queue.finish("me", [first, second]) == [first]
     assert store.queue.finish("me", [second]) == []
-    assert [r.result.output for r in store.result_sync.results("b")] == ["first"]
+    assert [r.result.output for r in results_of(store)] == ["first"]
 
 
 def test_a_task_without_a_call_is_finished(store: Store) -> None:
     (task,) = with_claims(store, a_task())
     expired = Result(task, TaskStatus.EXPIRED, NOW, error="too late")
     assert store.queue.finish("me", [expired]) == [expired]
-    (stored,) = store.result_sync.results("b")
+    (stored,) = results_of(store)
     assert stored.result == expired
 
 
@@ -114,7 +114,7 @@ def test_attempts_of_an_earlier_claim_stay_and_the_new_ones_follow(store: Store)
     (again,) = store.queue.claim("next", 1, now=NOW + 60)
     later = an_attempt(1, started_at=NOW + 61)
     store.queue.finish("next", [a_result(again, later)])
-    (stored,) = store.result_sync.results("b")
+    (stored,) = results_of(store)
     assert [(a.number, a.outcome) for a in stored.result.attempts] == [(1, Outcome.FAILED), (2, Outcome.OK)]
     assert stored.result.cost_nanos == 2000
 
@@ -133,7 +133,7 @@ def test_attempts_of_an_earlier_claim_stay_and_the_new_ones_follow(store: Store)
 def test_whatever_a_model_answers_can_be_stored(store: Store, output: str, stored_as: str) -> None:
     (task,) = with_claims(store, a_task())
     store.queue.finish("me", [a_result(task, output=output)])
-    assert store.result_sync.results("b")[0].result.output == stored_as
+    assert results_of(store)[0].result.output == stored_as
 
 
 def test_every_task_is_read_exactly_as_it_was_added(store: Store) -> None:

@@ -12,7 +12,7 @@ from src.core.store import AddReport, Store
 from src.errors import StoreError
 from src.records import Message, Task, TaskStatus
 
-from .makers import NOW, a_result, a_task, ids, register, tasks, with_claims
+from .makers import NOW, a_result, a_task, ids, register, results_of, tasks, with_claims
 
 EVERYTHING = Task(
     id="full",
@@ -114,7 +114,7 @@ def test_rerun_changed_gives_new_content_to_all_but_running_tasks(store: Store) 
     assert report == AddReport(0, 1, (running.id,), 1, replaced=2)
     claimed = {task.id: task for task in store.queue.claim("me", 9, now=NOW)}
     assert {id: task.max_tokens for id, task in claimed.items()} == {queued.id: 9, done.id: 9, same.id: None}
-    assert store.result_sync.results("b") == []
+    assert results_of(store) == []
 
 
 def test_many_tasks_are_read_a_chunk_at_a_time(store: Store) -> None:

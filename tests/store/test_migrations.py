@@ -28,7 +28,7 @@ from src.simulator.process import SimulatorProcess
 from tests.databases import DATABASES
 from tests.helpers import live_environment, read_rows, run_script
 
-from .makers import assert_sums_are_true, rows_of
+from .makers import assert_sums_are_true, results_of, rows_of
 
 EARLIER = Path(__file__).with_name("schema_0003")
 SETTINGS = """
@@ -184,9 +184,7 @@ def test_a_run_that_the_earlier_version_left_resumes_and_repeats_no_call(
 ) -> None:
     with Store.open(killed.place, simulated=False) as store:
         before = attempts_by_task(store)
-        answered = {
-            each.result.task.id: each.result.output for each in store.result_sync.all_results(killed.batch)
-        }
+        answered = {each.result.task.id: each.result.output for each in results_of(store, killed.batch)}
     env = {**live_environment(simulator.base_urls, only=["openai"]), **killed.env}
     done = run_script(*RUN, "--yes", cwd=killed.folder, env=env)
     assert done.process.returncode == 0, done.err

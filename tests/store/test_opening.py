@@ -26,7 +26,7 @@ from src.core.store.schema import REVISION, metadata
 from src.errors import ConfigError, StoreError
 from src.records import TaskStatus
 
-from .makers import NOW, a_result, a_task, assert_sums_are_true, register, rows_of
+from .makers import NOW, a_result, a_task, assert_sums_are_true, register, results_of, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,7 +84,7 @@ def test_the_contents_of_the_first_schema_are_kept(place: Any) -> None:
         assert (task.id, task.messages[0].content) == ("old", "Hi")
         store.queue.finish("me", [a_result(task)])
         assert store.orchestrators.newest()[0].finished == 1
-        assert store.result_sync.results("b")[0].result.origin is None
+        assert results_of(store)[0].result.origin is None
 
 
 def test_claims_of_an_orchestrator_under_an_earlier_schema_are_taken_over_at_once(

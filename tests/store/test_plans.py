@@ -50,7 +50,7 @@ def pages(store: Store) -> None:
     store.tasks.page(50, TaskSelection([TaskStatus.SUCCEEDED], provider="openai", id_prefix="t"))
     store.tasks.find("b", "t0000")
     store.tasks.statuses("b", ["t0000"])
-    store.result_sync.results("b", 3)
+    store.result_sync.results_at([1, 2, 3])
     store.events.recent(after_id=3, kinds=["alert"])
     store.events.recent()
     store.events.of_batch("b")

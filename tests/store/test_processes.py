@@ -12,7 +12,7 @@ import pytest
 from src.core.store import Store
 from src.records import TaskStatus
 
-from .makers import NOW, assert_sums_are_true, register, tasks
+from .makers import NOW, assert_sums_are_true, register, results_of, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,7 +72,7 @@ def test_a_process_killed_while_it_writes_leaves_no_task_half_written(path: Path
             reported = [child.stdout.readline().strip() for _ in range(lines)]
             child.kill()
         assert_sums_are_true(store)
-        done = list(store.result_sync.all_results("b"))
+        done = results_of(store)
         assert len(done) >= reported.count("finished") * 20  # what was acknowledged is there
         for stored in done:
             assert stored.result.output == f"answer to {stored.result.task.id}"

@@ -10,7 +10,7 @@ from src.core.store import Store, TaskPage, TaskSelection, selection
 from src.core.store import tasks as task_pages
 from src.records import TaskStatus
 
-from .makers import NOW, a_result, a_task, an_attempt, ids, register, tasks, with_claims
+from .makers import NOW, a_result, a_task, an_attempt, ids, register, results_of, tasks, with_claims
 
 
 def all_pages(store: Store, size: int, **filters: Any) -> list[TaskPage]:
@@ -218,18 +218,10 @@ def test_the_statuses_of_several_tasks(mixed: Store) -> None:
     assert mixed.tasks.statuses("unknown", ["t0000"]) == {}
 
 
-def test_results_are_paged_in_the_order_of_the_file(store: Store) -> None:
+def test_results_come_in_the_order_of_the_file(store: Store) -> None:
     claimed = with_claims(store, *tasks(7), a_task("x", "other"))
     mine = [task for task in claimed if task.batch == "b"]
     store.queue.finish("me", [a_result(task) for task in reversed(mine) if task.id != "t0003"])
-    first = store.result_sync.results("b", limit=4)
-    second = store.result_sync.results("b", first[-1].row, 4)
-    assert ids(row.result.task for row in first) == ["t0000", "t0001", "t0002", "t0004"]
-    assert ids(row.result.task for row in second) == ["t0005", "t0006"]
-    assert store.result_sync.results("b", second[-1].row) == []
-
-
-def test_all_results_of_a_large_batch_are_read_once_each(store: Store) -> None:
-    claimed = with_claims(store, *tasks(450))
-    store.queue.finish("me", [a_result(task) for task in claimed])
-    assert ids(row.result.task for row in store.result_sync.all_results("b")) == ids(tasks(450))
+    assert ids(row.result.task for row in results_of(store)) == [
+        "t0000", "t0001", "t0002", "t0004", "t0005", "t0006",
+    ]  # fmt: skip

@@ -19,7 +19,7 @@ from .reconnecting import reconnecting
 from .rows import StoredResult
 from .schema import IS_FINAL
 
-IDS_PAGE, RESULTS_PAGE = 2_000, 200  # rows in memory at a time
+IDS_PAGE = 2_000  # rows in memory at a time
 _T = schema.tasks.c
 _O = schema.stale_results.c
 
@@ -33,20 +33,6 @@ class ResultSync:
 
     def __init__(self, database: Database, ids: Identifiers, loader: Loader) -> None:
         self._database, self._ids, self._loader = database, ids, loader
-
-    def results(self, batch: str, after_row: int = 0, limit: int = RESULTS_PAGE) -> list[StoredResult]:
-        """The first `limit` final results of a batch with a row number above `after_row`."""
-        of_batch = _T.batch_id == self._ids.known_batch_id(batch)
-        query = full_tasks().where(of_batch, _T.task_row > after_row, IS_FINAL)
-        with self._database.reading() as connection:
-            return self._loader.results(connection, query.order_by(_T.task_row).limit(limit))
-
-    def all_results(self, batch: str) -> Iterator[StoredResult]:
-        """Every final result of a batch; holds `RESULTS_PAGE` in memory and no transaction open."""
-        after_row = 0
-        while page := self.results(batch, after_row):
-            yield from page
-            after_row = page[-1].row
 
     def stale(self, batch: str) -> dict[int, str]:
         """Row number and id of each task of the batch that was retried since `forget_stale`."""
