@@ -7,7 +7,7 @@ POST /api/tasks                                 one task, or {"tasks": [...], "b
 GET  /api/tasks?status=&type=&...&before=       GET  /api/tasks/ID of the queue, /BATCH/ID; /api/rows/ROW
 POST /api/tasks/ID/cancel | retry               also /api/tasks/BATCH/ID/..., /api/rows/ROW/...
 GET  /api/batches                               POST /api/batches/cancel | retry | purge {"batch"}
-GET  /api/usage?since=&until=&by=provider,hour  GET  /api/events?after=&limit=&kind=
+GET  /api/usage?since=&until=&by=provider,hour  GET  /api/events?kind=&level=&...&before=
 GET  /api/openapi.json                          this API for programs
 GET  /healthz, /readyz, /leader                   without a token
 """
@@ -38,7 +38,7 @@ from .bodies import (
 from .context import MAX_WAITING, app_context, caller_name, visible_submitter
 from .openapi import document
 from .presenters import as_json
-from .presenters.dashboard import dashboard_view, event_views
+from .presenters.dashboard import dashboard_view
 from .presenters.events import event_list
 from .presenters.pool import leads, pool_view
 from .presenters.restricted import visible_dashboard_view, visible_pool_view
@@ -352,18 +352,6 @@ def usage() -> Response:
 @api.get("/events")
 def events() -> Response:
     """Events, newest first; with `after`, those that follow it, oldest first."""
-    wanted = query_of(EventsQuery)
-    if wanted.after is None:
-        page = event_list(app_context(), wanted)
-        return _json(
-            {
-                "events": as_json(page.rows),
-                "next_before": page.next_before,
-                "simulated": app_context().simulated,
-            }
-        )
-    kinds = [wanted.kind] if wanted.kind else []
-    rows = app_context().store.events.recent(wanted.limit, after_id=wanted.after, kinds=kinds)
-    return _json(
-        {"events": as_json(event_views(rows)), "next_before": None, "simulated": app_context().simulated}
-    )
+    page = event_list(app_context(), query_of(EventsQuery))
+    answer = {"events": as_json(page.rows), "next_before": page.next_before}
+    return _json({**answer, "simulated": app_context().simulated})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from src.core.store import PollResult, Registration, Store
+from src.core.store.events import EventSelection
 from src.records import (
     AgentSnapshot,
     ErrorCount,
@@ -253,7 +254,7 @@ def test_events_are_read_newest_first_or_from_a_number_on(store: Store) -> None:
     assert [row.event.message for row in store.events.recent(limit=2)] == ["n3", "n2"]
     oldest = store.events.recent()[-1]
     assert oldest.event == Event(NOW, "start", "n0", fields={"i": 0})
-    later = store.events.recent(after_id=oldest.id, kinds=["alert"])
+    later = store.events.following(100, EventSelection(kind="alert"), oldest.id)
     assert [row.event.message for row in later] == ["n1", "n3"]
     store.events.add([])
     assert len(store.events.recent()) == 4

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from src.core.store import FailureReason, Store, TaskSelection, claim_order
+from src.core.store.events import EventSelection
 from src.records import Outcome, TaskStatus
 
 from .makers import NOW, a_result, a_task, an_attempt, register, tasks
@@ -51,7 +52,7 @@ def pages(store: Store) -> None:
     store.tasks.find("b", "t0000")
     store.tasks.statuses("b", ["t0000"])
     store.result_sync.results_at([1, 2, 3])
-    store.events.recent(after_id=3, kinds=["alert"])
+    store.events.following(9, EventSelection(kind="alert"), 3)
     store.events.recent()
     store.events.of_batch("b")
     store.batches.page()

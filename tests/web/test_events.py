@@ -66,6 +66,8 @@ def kinds(client: FlaskClient, query: str) -> list[str]:
 def test_events_are_filtered(eventful: FlaskClient, query: str, expected: list[str]) -> None:
     assert kinds(eventful, query) == expected
     assert eventful.get(f"/events?{query}").status_code == 200
+    if "limit" not in query:
+        assert kinds(eventful, f"{query}&after=0") == expected[::-1], "the filters hold there too"
 
 
 def test_events_are_paged_by_id(eventful: FlaskClient) -> None:

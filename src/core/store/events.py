@@ -97,17 +97,19 @@ class Events:
                 found.append(kind)
         return found
 
-    def recent(
-        self, limit: int = 100, *, after_id: int | None = None, kinds: Collection[str] = ()
-    ) -> list[EventRow]:
-        """The last `limit` events, newest first; with `after_id` the first ones after it, oldest first."""
-        e = schema.events.c
-        query = sa.select(schema.events).limit(limit)
-        query = (
-            query.order_by(e.id.desc()) if after_id is None else query.order_by(e.id).where(e.id > after_id)
-        )
+    def following(self, limit: int, only: EventSelection, after: int) -> list[EventRow]:
+        """The first `limit` events after this id that match, oldest first."""
+        within = [_E.kind == only.kind] if only.kind else []
+        query = sa.select(schema.events).where(_E.id > after, *within, *_filters(only)).order_by(_E.id)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.limit(limit)).all()
+        return [_event_row(row) for row in rows]
+
+    def recent(self, limit: int = 100, *, kinds: Collection[str] = ()) -> list[EventRow]:
+        """The last `limit` events, newest first."""
+        query = sa.select(schema.events).order_by(_E.id.desc()).limit(limit)
         if kinds:
-            query = query.where(e.kind.in_(kinds))
+            query = query.where(_E.kind.in_(kinds))
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return [_event_row(row) for row in rows]

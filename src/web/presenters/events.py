@@ -14,7 +14,10 @@ LEVELS = ("info", "warning", "alert")
 
 @dataclass(frozen=True, slots=True)
 class EventListView:
-    """Events, newest first; `next_before` is None on the last page."""
+    """Events, newest first; `next_before` is None on the last page.
+
+    With `after` in the query they are the oldest first, and `next_before` is None.
+    """
 
     rows: tuple[EventView, ...]
     next_before: int | None
@@ -30,7 +33,10 @@ def event_list(context: AppContext, wanted: EventsQuery) -> EventListView:
         wanted.begins_at(context.now()),
         wanted.until,
     )
-    page = context.store.events.page(wanted.limit, selection, before=wanted.before)
+    events = context.store.events
+    if wanted.after is not None:
+        return EventListView(event_views(events.following(wanted.limit, selection, wanted.after)), None)
+    page = events.page(wanted.limit, selection, before=wanted.before)
     return EventListView(event_views(list(page.rows)), page.next_before)
 
 
