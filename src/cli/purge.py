@@ -7,9 +7,10 @@ import re
 import sys
 from pathlib import Path
 
+from ..core.event_text import purged_event
 from ..errors import InputError, StoreError
 from ..formatting import plural, shortened
-from ..records import LOCAL, Event
+from ..records import LOCAL
 from .batch_names import relative_name
 from .confirm import ask
 from .session import Options, Session, prepare, session
@@ -89,9 +90,7 @@ def _purge(opened: Session, before: float, batch: str | None) -> int:
     purged = contents.purge(before, batch)
     if batch is None:
         contents.purge_events(before)
-    of = "" if batch is None else f" of {batch}"
-    text = f"{LOCAL} purged prompts and answers of {plural(purged, 'task')}{of}"
-    opened.store.events.add([Event(opened.now(), "purged", text, fields={"tasks": purged})])
+    opened.store.events.add([purged_event(opened.now(), LOCAL, purged, batch or "")])
     return purged
 
 

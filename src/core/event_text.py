@@ -1,4 +1,4 @@
-"""An event as one line of text, its times in the local time zone."""
+"""Events as one line of text, their times in the local time zone; the event of a purge by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from ..formatting import local_time
+from ..formatting import local_time, plural
 from ..records import Event
 
 _TIMES = ("since", "until")
@@ -33,3 +33,11 @@ def _zone(at: float) -> str:
     """`UTC+01:00`. The offset is unambiguous; abbreviations such as CST are not."""
     offset = datetime.fromtimestamp(at).astimezone().utcoffset()
     return str(timezone(offset)) if offset else "UTC"
+
+
+def purged_event(now: float, who: str, tasks: int, batch: str = "") -> Event:
+    """That `who` purged the contents of so many tasks, of one batch or of all. `now` is in epoch seconds."""
+    of_batch = f" of {batch}" if batch else ""
+    text = f"{who} purged prompts and answers of {plural(tasks, 'task')}{of_batch}"
+    fields: dict[str, Any] = {"tasks": tasks} | ({"batch": batch} if batch else {})
+    return Event(now, "purged", text, fields=fields)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..core.event_text import purged_event
 from ..core.intake import (
     QUEUE,
     TaskContext,
@@ -289,9 +290,8 @@ def purge_batch(context: AppContext, name: str, caller: str, older_than_s: float
         if step.after is None:
             break
         after = step.after
-    context.record_event(
-        "purged", f"{caller} purged prompts and answers of {name}: {purged} tasks", batch=name
-    )
+    context.store.events.add([purged_event(context.now(), caller, purged, name)])
+    context.cache.forget()
     return purged, purgeable(context, name, older_than_s)
 
 

@@ -37,7 +37,8 @@ def test_an_operator_purges_a_batch_after_a_question(
     again = client.post("/batches/purge", data={"csrf": csrf, "batch": BATCH})
     assert "No ended task of this batch has a prompt" in again.text
     (event,) = store.events.recent(1)
-    assert event.event.message.startswith("local purged prompts and answers")
+    assert event.event.message == f"local purged prompts and answers of 7 tasks of {BATCH}"
+    assert event.event.fields == {"tasks": 7, "batch": BATCH}
 
 
 def test_the_api_says_what_is_purged(client: FlaskClient, filled: FilledState) -> None:
