@@ -184,7 +184,8 @@ def _span(span: WaitSpan, plan: Plan) -> str:
 def _agents(plan: Plan) -> Iterator[str]:
     for agent, tasks in sorted(plan.agents.items()):
         name = "1 task names" if tasks == 1 else f"{tasks:,} tasks name"
-        yield f"{name} the agent {agent}, whose system prompt goes first unless they have their own"
+        own = "it has its" if tasks == 1 else "they have their"
+        yield f"{name} the agent {agent}: its system prompt comes first, unless {own} own"
 
 
 def _caveats(plan: Plan) -> Iterator[str]:

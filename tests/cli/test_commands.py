@@ -163,7 +163,8 @@ def test_a_task_that_names_an_agent_is_answered_with_its_system_prompt(tmp_path:
     rows = [{"id": "a", "prompt": "Hi", "agent": "claude-writer"}, {"id": "b", "prompt": "Hi"}]
     write_rows(tmp_path / "tasks.jsonl", rows)
     plan = run_script("plan", "tasks.jsonl", cwd=tmp_path)
-    assert "1 task names the agent claude-writer, whose system prompt goes first unless" in plan.out
+    line = "1 task names the agent claude-writer: its system prompt comes first, unless it has its own"
+    assert line in plan.out
     run_script("run", "tasks.jsonl", cwd=tmp_path)
     with Store.open(tmp_path / "state" / "simulated.db", simulated=True) as store:
         (batch,) = [each.name for each in store.reports.batches(9) if "tasks" in each.name]
