@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..formatting import duration, money, percent
-from ..records import LOCAL
+from ..records import LOCAL, NANOS_PER_USD
 from .console import rich_console
 from .plan import learned_limits
 from .session import Options, Session, headline, prepare, session
@@ -106,7 +106,7 @@ def _as_json(candidate: Candidate) -> dict[str, Any]:
     return {
         "name": candidate.name,
         "weights": {name: round(weight, 3) for name, weight in candidate.weights.items()},
-        "cost_usd": candidate.cost_nanos / 1e9,
+        "cost_usd": candidate.cost_nanos / NANOS_PER_USD,
         "mean_s": round(candidate.mean_s, 3),
         "answered": candidate.answered,
         "tasks": candidate.tasks,

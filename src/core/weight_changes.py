@@ -17,7 +17,7 @@ from .store import SettingChange, Store
 
 WEIGHTS = "weights"  # a setting: {provider: base weight}
 WEIGHT_STEPS = "weight_steps"  # a setting: which changes undo and redo act on next
-STEPS_KEPT = 1_000
+CHANGES_READ = 1_000  # older ones can neither be undone nor restored
 Weights = Mapping[str, float]  # by provider
 
 
@@ -71,15 +71,24 @@ class WeightChanges:
         self._record(f"{who} set the weights: {weights_text(rounded)}", now)
         return version
 
+    def of_version(self, version: int) -> dict[str, float] | None:
+        """The weights that this change set; None: it is no change of weights, or too old."""
+        change = self._changes().get(version)
+        return None if change is None else self.with_stored(change.value)
+
+    def _changes(self) -> dict[int, SettingChange]:
+        """The last changes of weights by version, the newest first."""
+        history = self.store.controls.settings_history(CHANGES_READ, keys=[WEIGHTS])
+        return {change.version: change for change in history}
+
     def steps(self) -> WeightSteps:
         """The changes that undo and redo would act on.
 
         Undo and redo write a change of weights themselves, and right behind it what is then in force under
         `WEIGHT_STEPS`. A change newer than that was made by hand, and nothing before it can be redone.
         """
-        controls = self.store.controls
-        changes = {each.version: each for each in controls.settings_history(STEPS_KEPT, keys=[WEIGHTS])}
-        last = next(iter(controls.settings_history(1, keys=[WEIGHT_STEPS])), None)
+        changes = self._changes()
+        last = next(iter(self.store.controls.settings_history(1, keys=[WEIGHT_STEPS])), None)
         kept = {"done": [], "undone": []} if last is None else last.value
         newer = sorted(version for version in changes if last is None or version > last.version)
         done = [version for version in kept["done"] if version in changes]

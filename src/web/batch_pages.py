@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
-from pydantic import ValidationError
 from werkzeug.routing import BaseConverter
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -12,12 +11,12 @@ from ..core.store import FailureReason
 from ..formatting import plural
 from ..records import TaskStatus
 from . import task_actions, visibility
-from .bodies import BatchQuery, query_of
+from .bodies import BatchQuery, query_or_default
 from .context import app_context, caller_name, visible_submitter
 from .presenters.batches import batch_detail, with_progress
 from .presenters.restricted import visible_pool_view
 from .presenters.tasks import batch_view
-from .problems import Problem, from_validation
+from .problems import Problem
 from .template_filters import batch_url
 
 batch_pages = Blueprint("batches", __name__)
@@ -35,10 +34,7 @@ class EveryText(BaseConverter):
 def index() -> str:
     """The batches, newest first."""
     here = app_context()
-    try:
-        wanted, problem = query_of(BatchQuery), None
-    except ValidationError as error:
-        wanted, problem = BatchQuery(), from_validation(error)
+    wanted, problem = query_or_default(BatchQuery)
     page = visibility.visible_batch_page(here, PAGE_SIZE, name=wanted.name, before=wanted.before)
     return render_template(
         "batches.html",
@@ -94,7 +90,10 @@ def _reason() -> FailureReason | None:
         return None
     if status not in (TaskStatus.FAILED, TaskStatus.REFUSED, TaskStatus.EXPIRED, TaskStatus.CANCELLED):
         raise Problem(422, "invalid", "status: no status of a task that can run again", {"field": "status"})
-    return FailureReason(TaskStatus(status), request.form.get("error_kind", ""), 0)
+    error_kind = request.form.get("error_kind", "")
+    if error_kind and not error_kind.isidentifier():  # it goes into the log of events
+        raise Problem(422, "invalid", "error_kind: no class of errors", {"field": "error_kind"})
+    return FailureReason(TaskStatus(status), error_kind, 0)
 
 
 def _confirm_cancel(batch: str) -> str:

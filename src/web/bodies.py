@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    ValidationError,
     field_validator,
     model_validator,
 )
@@ -23,7 +24,7 @@ from pydantic import (
 from ..core.intake import QUEUE, TaskFields, check_batch_name, parse_json
 from ..errors import InputError
 from ..records import TaskStatus
-from .problems import Problem
+from .problems import Problem, from_validation
 from .task_states import TaskState
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -310,3 +311,11 @@ def body_of(model: type[Model]) -> Model:
 def query_of(model: type[Model]) -> Model:
     """The request's query as `model`."""
     return model.model_validate(request.args.to_dict())
+
+
+def query_or_default(model: type[Model]) -> tuple[Model, Problem | None]:
+    """The request's query, for a page; if it is wrong, the default one and what is wrong."""
+    try:
+        return query_of(model), None
+    except ValidationError as error:
+        return model(), from_validation(error)

@@ -1,9 +1,11 @@
-"""Results as JSON Lines or CSV, streamed row by row."""
+"""Downloads: results as JSON Lines or CSV, streamed row by row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+
+from flask import Response, stream_with_context
 
 from ..core.results import (
     ATTEMPTS,
@@ -19,11 +21,20 @@ from ..core.results import (
 )
 from ..records import Result
 from .bodies import ExportQuery, TaskFilter
-from .context import AppContext
+from .context import AppContext, app_context
 from .presenters.tasks import selection_of
 
 PAGE = 500  # rows of one read
 PROMPT = "prompt"
+MIME_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson"}
+
+
+def download(parts: Iterable[bytes], name: str, kind: str) -> Response:
+    """A response that is streamed into a file, whose name says whether the providers are simulators."""
+    response = Response(stream_with_context(iter(parts)), mimetype=MIME_TYPES[kind])
+    suffix = f"simulated.{kind}" if app_context().simulated else kind
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}.{suffix}"'
+    return response
 
 
 def results(context: AppContext, wanted: TaskFilter) -> Iterator[Result]:

@@ -23,7 +23,8 @@ from ..settings import TIERS
 from .access import OWNER
 from .context import AppContext, app_context
 from .presenters.budgets import budget_views
-from .presenters.pool import PoolView, leads, pool_view
+from .presenters.pool import leads, pool_view
+from .presenters.pool_views import PoolView
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric

@@ -20,7 +20,7 @@ from .bodies import (
     UsageQuery,
 )
 from .presenters.dashboard import DashboardView
-from .presenters.pool import PoolView
+from .presenters.pool_views import PoolView
 from .presenters.weights import RebalanceView
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from flask import Blueprint, Response, flash, redirect, render_template, request, stream_with_context, url_for
+from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -255,8 +255,4 @@ def export_tasks(kind: str) -> Response:
     if wanted.q:
         require_search(app_context())
     make: Callable[..., Iterator[bytes]] = export.as_jsonl if kind == "jsonl" else export.as_csv
-    mime = "application/x-ndjson" if kind == "jsonl" else "text/csv"
-    response = Response(stream_with_context(make(app_context(), wanted)), mimetype=mime)
-    name = "results.simulated" if app_context().simulated else "results"
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
-    return response
+    return export.download(make(app_context(), wanted), "results", kind)

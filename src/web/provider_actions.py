@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..core.weight_changes import WEIGHTS, normalised
+from ..core.weight_changes import normalised
 from .bodies import RebalanceBody
 from .context import AppContext
 from .presenters.pool import weight_changes
 from .presenters.presets import preset
 from .problems import Problem, not_found
 
-VERSIONS_KEPT = 1000
 _DONE = {"pause": "paused", "resume": "resumed", "reset": "closed the breaker of"}
 
 
@@ -34,10 +33,11 @@ def wanted_weights(context: AppContext, body: RebalanceBody) -> dict[str, float]
 
 
 def _weights_of_version(context: AppContext, version: int) -> dict[str, float]:
-    for change in context.store.controls.settings_history(VERSIONS_KEPT, keys=[WEIGHTS]):
-        if change.version == version:
-            return normalised(weight_changes(context).with_stored(change.value))
-    raise Problem(422, "invalid", f"version: no change of weights has number {version}", {"field": "version"})
+    weights = weight_changes(context).of_version(version)
+    if weights is None:
+        message = f"version: no change of weights has number {version}"
+        raise Problem(422, "invalid", message, {"field": "version"})
+    return normalised(weights)
 
 
 def apply_weights(context: AppContext, weights: Mapping[str, float], caller: str) -> int:

@@ -99,7 +99,8 @@ def test_tasks_that_ended_for_one_reason_are_queued_again(client: FlaskClient, s
     assert "1 task is queued again." in done.text
     assert store.reports.task_counts(BATCH)[TaskStatus.FAILED] == 0
     assert "retried tasks that ended as failed (ServerError)" in done.text, "the page's events"
-    assert client.post("/batches/retry", data={**form, "status": "succeeded"}).status_code == 422
+    for wrong in ({"status": "succeeded"}, {"error_kind": "a text for the log"}):
+        assert client.post("/batches/retry", data={**form, **wrong}).status_code == 422
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])

@@ -58,9 +58,6 @@ def make_task(
         raise InputError(validation_message(error, TaskFields), line=line, field=field) from None
     try:
         providers = effective_providers(valid.models, valid.providers, only, context.settings)
-    except InputError as error:
-        raise InputError(error.what, line=line) from None
-    try:
         messages = with_agent_prompt(valid.turns(), valid.agent, context.settings)
     except InputError as error:
         raise InputError(error.what, line=line) from None

@@ -59,31 +59,25 @@ task_counts = Table(
     sqlite_with_rowid=False,
 )
 
-usage = Table(
-    "usage",
-    metadata,
-    Column("minute", Integer, primary_key=True, autoincrement=False),  # epoch minutes of the start
-    Column("provider", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("task_type", Text, primary_key=True),
-    Column("submitter", Text, primary_key=True),
-    *_sums(CALL_COLUMNS),
-    *_sums(HISTOGRAM_COLUMNS),
-    sqlite_with_rowid=False,
-)
 
-usage_days = Table(  # the same by UTC day: a year of minutes is too much for a page to add up
-    "usage_days",
-    metadata,
-    Column("day", Integer, primary_key=True, autoincrement=False),  # epoch days
-    Column("provider", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("task_type", Text, primary_key=True),
-    Column("submitter", Text, primary_key=True),
-    *_sums(CALL_COLUMNS),
-    *_sums(HISTOGRAM_COLUMNS),
-    sqlite_with_rowid=False,
-)
+def _usage_by(unit: str, name: str) -> Table:
+    """Sums of calls by a unit of time, counted from the epoch, and by what they were for."""
+    return Table(
+        name,
+        metadata,
+        Column(unit, Integer, primary_key=True, autoincrement=False),
+        Column("provider", Text, primary_key=True),
+        Column("model", Text, primary_key=True),
+        Column("task_type", Text, primary_key=True),
+        Column("submitter", Text, primary_key=True),
+        *_sums(CALL_COLUMNS),
+        *_sums(HISTOGRAM_COLUMNS),
+        sqlite_with_rowid=False,
+    )
+
+
+usage = _usage_by("minute", "usage")  # of the start of a call
+usage_days = _usage_by("day", "usage_days")  # UTC days: a year of minutes is too much for a page to add up
 
 queue_waits = Table(
     "queue_waits",

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
+from ...core.results import usd
 from ...core.store import CallSums, UsageRow
 from ...core.store.reports import GroupBy
 from ...formatting import money
@@ -143,7 +144,7 @@ def cost_table(context: AppContext, wanted: CostQuery) -> Iterator[tuple[object,
             found.failed,
             found.prompt_tokens,
             found.output_tokens,
-            found.cost_nanos / 1e9,
-            found.uncertain_nanos / 1e9,
+            usd(found.cost_nanos),
+            usd(found.uncertain_nanos),
             found.unknown_cost_calls,
         )

@@ -14,7 +14,8 @@ from ...records import Event, ProviderCondition, RefusalKind, TaskStatus
 from ..context import AppContext
 from ..template_filters import state_word
 from .budgets import BudgetView, budget_views
-from .pool import PoolView, ProviderView, WaitView, pool_view
+from .pool import pool_view
+from .pool_views import PoolView, ProviderView, WaitView
 from .usage import DAY_S, Totals, all_time, today
 
 RATE_WINDOW_S = 300.0

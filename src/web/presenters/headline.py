@@ -10,7 +10,7 @@ from ...records import ProviderCondition
 from .budgets import LOW
 from .dashboard import DashboardView, HeldTasks
 from .outages import OUT_STATES, Outage
-from .pool import ProviderView
+from .pool_views import ProviderView
 
 _WORDS = {
     ProviderCondition.EXHAUSTED: "out of quota",

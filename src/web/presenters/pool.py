@@ -16,26 +16,8 @@ from ...records import AgentSnapshot, PoolSnapshot, ProviderCondition, ProviderS
 from ...routing.health.scoring import LATENCIES_KEPT, final_score, neutral_response_s, shares
 from ...routing.state import agent_rows
 from ..context import SUMS_FRESH_S, AppContext
-from .pool_views import (
-    SETTLED_STATES,
-    AgentView,
-    GaugeView,
-    OrchestratorView,
-    PoolView,
-    ProviderView,
-    WaitView,
-)
+from .pool_views import AgentView, GaugeView, OrchestratorView, PoolView, ProviderView, WaitView
 from .usage import Totals, hour_of_latency, last_day_by, today_by_provider, total_by_provider, totals
-
-__all__ = [
-    "SETTLED_STATES",
-    "AgentView",
-    "GaugeView",
-    "OrchestratorView",
-    "PoolView",
-    "ProviderView",
-    "WaitView",
-]
 
 SILENT_AFTER_S = 10.0  # without a heartbeat, which is written every second
 UNAVAILABLE_STATES = frozenset(

@@ -13,7 +13,8 @@ from ...routing.cost.pricing import catalogue_of
 from ..context import AppContext
 from ..problems import Problem
 from .plans import learned_limits
-from .pool import ProviderView, pool_view, weight_changes
+from .pool import pool_view, weight_changes
+from .pool_views import ProviderView
 from .usage import DAY_S, HOUR_S
 
 PRESETS = {

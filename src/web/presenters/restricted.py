@@ -12,7 +12,8 @@ from ...core.intake import QUEUE
 from ..context import AppContext, visible_submitter
 from .budgets import BudgetView
 from .dashboard import DashboardView, budget_attention, dashboard_view
-from .pool import PoolView, pool_view
+from .pool import pool_view
+from .pool_views import PoolView
 
 _OF_OTHERS = ("batch", "submitter")  # budgets with these scopes name a batch or a person
 

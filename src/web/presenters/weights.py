@@ -12,7 +12,8 @@ from ...formatting import percent
 from ...records import GENERAL, ProviderCondition
 from ...routing.health.scoring import shares
 from ..context import SUMS_FRESH_S, AppContext
-from .pool import UNAVAILABLE_STATES, PoolView, pool_view, scores_of, weight_changes
+from .pool import UNAVAILABLE_STATES, pool_view, scores_of, weight_changes
+from .pool_views import PoolView
 from .presets import presets
 from .usage import last_day_by
 
