@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from pydantic import ValidationError
@@ -25,7 +24,6 @@ from .presenters.tasks import (
     CHOICES,
     TRUNCATED,
     TaskView,
-    batch_view,
     configured_models,
     curl_of,
     task_list,
@@ -37,7 +35,7 @@ from .problems import Problem, from_validation
 from .task_states import TaskState
 
 pages = Blueprint("pages", __name__)
-BATCHES_SHOWN = 8
+BATCHES_OFFERED = 50  # names to choose from
 PAGE_SIZE = 50
 
 
@@ -177,16 +175,12 @@ def tasks() -> str:
     except (ValidationError, Problem) as error:
         wanted, problem = TaskFilter(), error if isinstance(error, Problem) else from_validation(error)
     page = task_list(here, wanted, PAGE_SIZE)
-    rows = visibility.visible_batches(here, BATCHES_SHOWN)
-    if wanted.batch and all(row.name != wanted.batch for row in rows):
-        with suppress(Problem):  # missing, or not visible
-            rows = [*rows, visibility.find_batch(here, wanted.batch)]
     return render_template(
         "tasks.html",
         page=page,
         wanted=wanted,
         query=wanted.in_query(),
-        batches=[batch_view(row) for row in rows],
+        batches=[row.name for row in visibility.visible_batches(here, BATCHES_OFFERED)],
         states=(*TaskState, TRUNCATED),
         within=tuple(WITHIN_S),
         models=configured_models(here),
