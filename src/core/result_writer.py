@@ -144,7 +144,8 @@ class ResultWriter:
     async def run(self) -> None:
         """Write until cancelled. Where it raises or is cancelled, the next `run` goes on: nothing is lost.
 
-        A commit that is cancelled may still be carried out; its results are then stored and not reported.
+        A commit that is cancelled may still be carried out: its results are then stored and not reported, and
+        the next `run` stores its events again.
         """
         while True:
             await self._work.wait()
