@@ -83,7 +83,7 @@ def _image(
 def _heading(
     self: Any, tokens: Sequence[Token], index: int, options: Any, env: MutableMapping[str, Any]
 ) -> str:
-    """Three levels below the page's own headings."""
+    """Two levels lower: `h1` and `h2` are the page's own."""
     level = min(6, int(tokens[index].tag[1:]) + 2)
     return f"</h{level}>\n" if tokens[index].nesting < 0 else f"<h{level}>"
 

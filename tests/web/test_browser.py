@@ -567,7 +567,7 @@ def test_without_script_both_views_work_and_nothing_offers_to_copy(served: Serve
     page = context.new_page()
     page.goto(f"{served.url}/rows/{row}")
     assert page.locator("#answer .rendered").inner_text() == '{\n  "a": [\n    1,\n    2\n  ]\n}'
-    page.get_by_text("As it is").click()
+    page.get_by_text("Raw", exact=True).click()
     assert page.locator("#output").inner_text() == '{"a": [1, 2]}'
     assert page.locator("button.copy:visible").count() == 0
     page.goto(f"{served.url}/tasks")

@@ -12,13 +12,13 @@ expected format.
 
 from __future__ import annotations
 
+from .agent_prompts import check_agent
 from .csv_rows import TEMPLATE_OPTION
 from .fields import TaskFields, check_batch_name
 from .formats import FORMATS, OPENAI_BATCH, SUFFIXES
 from .json_text import parse_json, parse_object
 from .lines import MAX_LINE_BYTES, BadLine, plain_name
 from .own_columns import NO_COLUMNS, OwnColumns, of_objects, of_table
-from .personas import check_agent
 from .pins import able_providers, check_pins, never_called, unserved_reason
 from .prices import names_only_unpriced, price_remedy, unpriced_warning
 from .reading import (

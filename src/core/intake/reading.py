@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 from ...errors import InputError
 from ...records import Task
 from ...settings import Settings
+from .agent_prompts import check_agent
 from .fields import TaskFields
 from .formats import Columns, Listeners, read_file
 from .lines import BadLine, Row
 from .own_columns import NO_COLUMNS, OwnColumns
-from .personas import check_agent
 from .pins import Names, check_pins, never_called, unserved_reason
 from .prices import unpriced_warning
 from .row_defaults import NO_DEFAULTS, RowDefaults, missing, option_of

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from ...errors import InputError, nearest
 from ...records import GENERAL, LOCAL, Task
 from ...settings import Settings
+from .agent_prompts import with_agent_prompt
 from .fields import TaskFields
 from .json_values import check_values
-from .personas import with_agent_prompt
 from .pins import Names, effective_providers
 from .validation_messages import validation_message
 
