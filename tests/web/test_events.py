@@ -118,3 +118,20 @@ def test_a_wrong_filter_is_named(eventful: FlaskClient) -> None:
         assert eventful.get(f"/api/events?{wrong}").status_code == 422
         page = eventful.get(f"/events?{wrong}")
         assert page.status_code == 200 and 'class="problem"' in page.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "tone"),
+    [
+        ("provider_open", "alert", "alert"),
+        ("provider_degraded", "alert", "good"),  # after an outage
+        ("provider_degraded", "info", "info"),  # before one
+        ("online", "alert", "good"),
+    ],
+)
+def test_the_end_of_an_outage_is_no_bad_news(
+    client: FlaskClient, store: Store, filled: FilledState, kind: str, level: str, tone: str
+) -> None:
+    store.events.add([Event(filled.now - 1, kind, "openai changed", "openai", "", level)])
+    page = client.get("/events").get_data(as_text=True)
+    assert f'<li class="{tone}"' in page.partition("openai changed")[0].rpartition("<time")[0][-60:]

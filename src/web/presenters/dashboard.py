@@ -22,6 +22,13 @@ RATE_WINDOW_S = 300.0
 HELD_S = 60.0  # a shorter wait is part of the pace: no per-minute limit lasts longer
 ALERTS_SHOWN = 5
 EVENTS_SHOWN = 12
+_RECOVERIES = frozenset(
+    {"online"}
+    | {
+        f"provider_{state}"
+        for state in (ProviderCondition.HEALTHY, ProviderCondition.DEGRADED, ProviderCondition.LIMITED)
+    }
+)
 _BAD_STATES = frozenset(
     {
         ProviderCondition.MISCONFIGURED,
@@ -44,6 +51,11 @@ class EventView:
     task_id: str
     message: str
     fields: Mapping[str, Any]
+
+    @property
+    def tone(self) -> str:
+        """`good` for the end of an outage, which is an alert as well; else the level."""
+        return "good" if self.level == "alert" and self.kind in _RECOVERIES else self.level
 
     @property
     def times(self) -> list[tuple[str, float]]:
