@@ -1,6 +1,6 @@
 """The pages and the JSON API: show the pool, submit tasks, change settings.
 
-    pages_server.py -> app -> pages, api, auth      blueprints: requests and responses
+    pages_server.py -> app -> pages, *_pages, api, metrics, auth   blueprints: requests and responses
                               |
         task_actions, provider_actions, uploads   changes, written to the store
                         presenters                views, the same for page and JSON
