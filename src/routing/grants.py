@@ -120,13 +120,10 @@ class Grants:
         return self._registry.budgets.reserve(now, *names, bound), bound, max_tokens
 
     def _pick_agent(self, provider: ProviderState, task: Task, last_name: str) -> AgentState:
-        """The agent that the task names or has already, else home and speciality, then speciality, then any.
-
-        A named agent takes the task although its own slots are in use: the pool has a free one.
-        """
+        """The one that the task names or has already, else home and speciality, then speciality, then any."""
         agents = self._registry.agents
-        if task.agent and (named := [a for a in agents.values() if task.agent in (a.name, a.kind)]):
-            return max(named, key=lambda agent: agent.slots - agent.in_flight)
+        if task.agent and (named := self._named_agent(task.agent)):
+            return named
         last = agents.get(last_name)
         if last is not None and last.in_flight < last.slots:
             return last
@@ -139,3 +136,14 @@ class Grants:
             if fit > best_fit or (fit == best_fit and free > most_free):
                 best, best_fit, most_free = agent, fit, free
         return best
+
+    def _named_agent(self, name: str) -> AgentState | None:
+        """The agent of this name, or the numbered copy with most free slots; None: none has slots.
+
+        It takes the task although its own slots are in use: the pool has a free one.
+        """
+        agents = self._registry.agents
+        if name in agents:  # beside it, `NAME-2` is another agent and no copy
+            return agents[name]
+        copies = (agent for agent in agents.values() if agent.kind == name)
+        return max(copies, key=lambda agent: agent.slots - agent.in_flight, default=None)

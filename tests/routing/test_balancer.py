@@ -361,12 +361,18 @@ def test_a_task_goes_to_the_agent_that_it_names_and_first_to_its_home() -> None:
 
 @pytest.mark.parametrize(
     ("named", "taken_by"),
-    [("twin", {"twin-1", "twin-2"}), ("twin-2", {"twin-2"}), ("gone", {"twin-1", "twin-2", "agent7"})],
+    [
+        ("twin", {"twin-1", "twin-2"}),
+        ("twin-2", {"twin-2"}),
+        ("agent", {"agent"}),
+        ("gone", {"twin-1", "twin-2", "agent-7"}),
+    ],
 )
 def test_a_name_stands_for_all_copies_of_an_agent(named: str, taken_by: set[str]) -> None:
     agents = [
         AgentConfig(name="twin", home="openai", calls_in_flight=4, count=2),
-        AgentConfig(name="agent7", home="openai", calls_in_flight=4),
+        AgentConfig(name="agent-7", home="openai", calls_in_flight=4),
+        AgentConfig(name="agent", home="openai", calls_in_flight=1),
     ]
     balancer = make_balancer(make_settings(limits=told_limits(), agents=agents))
     assert {place(balancer, task=make_task(n, agent=named)).agent for n in range(6)} == taken_by
