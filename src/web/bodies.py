@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -170,6 +171,14 @@ class ListQuery(_Body):
         return {name: value for name, value in given.items() if value != ""}
 
 
+def _in_order(until: float | None, info: ValidationInfo) -> float | None:
+    """`until`, unless a list from `since` to it has no time in it."""
+    since = info.data.get("since")
+    if until is not None and since is not None and until < since:
+        raise ValueError("is earlier than since")
+    return until
+
+
 class _TimedQuery(ListQuery):
     """`since` and `until` are epoch seconds, or a date and time in UTC; `within` is the last hour, ..."""
 
@@ -181,6 +190,11 @@ class _TimedQuery(ListQuery):
     @classmethod
     def _empty_is_any_time(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("until")
+    @classmethod
+    def _is_no_earlier_than_since(cls, until: float | None, info: ValidationInfo) -> float | None:
+        return _in_order(until, info)
 
     def begins_at(self, now: float) -> float | None:
         """The earliest time that is wanted, in epoch seconds."""
@@ -290,6 +304,11 @@ class CostQuery(ListQuery):
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
 
+    @field_validator("until")
+    @classmethod
+    def _is_no_earlier_than_since(cls, until: float | None, info: ValidationInfo) -> float | None:
+        return _in_order(until, info)
+
 
 def json_body() -> Any:
     """The request's JSON, by the rules of a task file. Raises Problem 415 for another type, 400 otherwise."""
@@ -314,8 +333,10 @@ def query_of(model: type[Model]) -> Model:
 
 
 def query_or_default(model: type[Model]) -> tuple[Model, Problem | None]:
-    """The request's query, for a page; if it is wrong, the default one and what is wrong."""
+    """The request's query, for a page, and what is wrong with it; wrong fields have their default."""
+    given = request.args.to_dict()
     try:
-        return query_of(model), None
+        return model.model_validate(given), None
     except ValidationError as error:
-        return model(), from_validation(error)
+        problem, wrong = from_validation(error), {each["loc"][0] for each in error.errors()}
+    return model.model_validate({name: value for name, value in given.items() if name not in wrong}), problem

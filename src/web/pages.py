@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from . import export, guard, provider_actions, task_actions, visibility
-from .bodies import WITHIN_S, ExportQuery, RebalanceBody, TaskFilter, query_of
+from .bodies import WITHIN_S, ExportQuery, RebalanceBody, TaskFilter, query_of, query_or_default
 from .context import app_context, caller_name
 from .presenters import traffic
 from .presenters.batches import running_batches
@@ -168,12 +168,12 @@ def _rebalance_page(wanted: dict[str, float] | None, chosen: str, problem: Probl
 def tasks() -> str:
     """The list of tasks."""
     here = app_context()
-    try:
-        wanted, problem = query_of(TaskFilter), None
-        if wanted.q:
+    wanted, problem = query_or_default(TaskFilter)
+    if wanted.q:
+        try:
             require_search(here)
-    except (ValidationError, Problem) as error:
-        wanted, problem = TaskFilter(), error if isinstance(error, Problem) else from_validation(error)
+        except Problem as error:
+            wanted, problem = wanted.model_copy(update={"q": ""}), error
     page = task_list(here, wanted, PAGE_SIZE)
     return render_template(
         "tasks.html",

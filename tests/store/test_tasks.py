@@ -225,3 +225,9 @@ def test_results_come_in_the_order_of_the_file(store: Store) -> None:
     assert ids(row.result.task for row in results_of(store)) == [
         "t0000", "t0001", "t0002", "t0004", "t0005", "t0006",
     ]  # fmt: skip
+
+
+def test_no_row_is_after_the_last_number(mixed: Store) -> None:
+    for filters in ({}, {"search": "hi"}, {"id_prefix": "t"}):
+        only = TaskSelection(oldest_first=True, **filters)
+        assert mixed.tasks.page(3, only, after=selection.LAST_ROW) == TaskPage((), None)

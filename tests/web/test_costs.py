@@ -96,10 +96,11 @@ def test_a_range_counts_whole_utc_days(spent: FlaskClient, filled: FilledState) 
     assert cost(f"since={today - 2 * DAY}&until={today - DAY}") == pytest.approx(3)
     assert cost("since=2020-01-01&until=2020-01-31") == 0
     assert "No call was made in this time." in spent.get("/costs?since=2020-01-01&until=2020-01-31").text
-    for wrong in ("by=agent", "range=decade", "since=soon", "limit=3"):
+    for wrong in ("by=agent", "range=decade", "since=soon", "limit=3", "since=2026-01-02&until=2026-01-01"):
         assert spent.get(f"/costs.csv?{wrong}").status_code == 422
         page = spent.get(f"/costs?{wrong}")
         assert page.status_code == 200 and 'class="problem"' in page.text
+    assert 'name="by" value="model"' in spent.get("/costs?by=model&since=soon").text, "what is right stays"
 
 
 def test_money_of_interrupted_calls_has_no_model_and_stays_uncertain(

@@ -114,10 +114,12 @@ def test_an_event_links_to_what_it_names(eventful: FlaskClient) -> None:
 
 
 def test_a_wrong_filter_is_named(eventful: FlaskClient) -> None:
-    for wrong in ("level=fatal", "before=0", "since=soon", "kinds=x"):
+    for wrong in ("level=fatal", "before=0", "since=soon", "kinds=x", "since=2026-01-02&until=2026-01-01"):
         assert eventful.get(f"/api/events?{wrong}").status_code == 422
         page = eventful.get(f"/events?{wrong}")
         assert page.status_code == 200 and 'class="problem"' in page.text
+        page = eventful.get(f"/events?about=t-2&{wrong}").text
+        assert 'name="about" value="t-2"' in page and "cancelled it" not in page, "what is right stays"
 
 
 @pytest.mark.parametrize(

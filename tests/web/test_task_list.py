@@ -128,10 +128,13 @@ def test_filters_of_model_time_and_order(client: FlaskClient, filled: FilledStat
         "status=open",
         "since=2020-13-01",
         "until=-1",
+        "since=2026-01-02&until=2026-01-01",
+        "name.with.dots=1",
     ):
         assert client.get(f"/api/tasks?{wrong}").status_code == 422, wrong
-        page = client.get(f"/tasks?{wrong}")
+        page = client.get(f"/tasks?id=t-3&{wrong}")
         assert page.status_code == 200 and 'class="problem"' in page.text
+        assert 'name="id" value="t-3"' in page.text and ">t-4<" not in page.text, "what is right stays"
 
 
 def test_pages_of_the_oldest_first(client: FlaskClient) -> None:

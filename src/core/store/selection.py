@@ -116,7 +116,7 @@ class SelectionPlanner:
     def range(self, only: TaskSelection, before: int | None, after: int | None) -> RowRange:
         """The rows of the times of the selection, beyond the end of the page before."""
         low = 0 if only.since is None else self._first_row_since(only.since)
-        low = low if after is None else max(low, after + 1)
+        low = low if after is None else min(max(low, after + 1), LAST_ROW)
         highs = [] if only.until is None else [self._first_row_since(only.until + 60)]
         highs += [] if before is None else [before]
         return RowRange(low, min(highs, default=LAST_ROW), only.oldest_first)
