@@ -22,6 +22,7 @@ from .shared_options import (
     JSON,
     ONLY,
     QUIET,
+    FiniteRange,
     everywhere,
     names,
     pooling,
@@ -31,7 +32,7 @@ from .shared_options import (
     row_options,
 )
 
-USD = click.FloatRange(min=0.0, min_open=True)
+USD = FiniteRange(min=0.0, min_open=True)
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -173,7 +174,7 @@ def plan(context: click.Context, /, tasks: str, as_json: bool, **options: Any) -
 @everywhere
 @click.option(
     "--hours",
-    type=click.FloatRange(0.01, 24 * 366),
+    type=FiniteRange(0.01, 24 * 366),
     metavar="H",
     default=24.0,
     show_default=True,
@@ -259,7 +260,7 @@ def submit(context: click.Context, /, wait: bool, serve: bool, as_json: bool, **
 
     if fields["prompt"] == "-":
         fields["prompt"] = sys.stdin.read()
-    fields["providers"] = names(fields["providers"]) or None
+    fields["providers"] = names(fields["providers"], "--only") or None
     fields |= row_defaults(fields).given()
     how = SubmitOptions(wait=wait, serve=serve, as_json=as_json)
     context.exit(submit_task(context.obj, fields, how))

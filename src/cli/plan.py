@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -19,10 +19,11 @@ from ..records import Task
 from ..routing.cost.budgets import BudgetRule
 from ..settings import Settings
 from .batch import Batch, copy_of_stdin, lines_of
-from .console import fitting, print_line, rich_console
+from .console import Console, fitting, print_line, rich_console
 from .plan_text import SPARE_PLAN_COLUMNS, plan_lines, plan_table
 from .plan_text import as_json as plan_as_json
 from .session import Options, PoolOptions, Session, note_start, prepare, refuse_without_key, session
+from .store_tasks import why_none
 
 BAD_LINES_SHOWN = 5
 SLOW_FROM = 5_000  # tasks whose plan takes a noticeable time
@@ -47,7 +48,8 @@ def plan(
     for task in lines.of(batch, setup.settings, clock.now()):
         sample.add(task)
     if not sample.count:
-        raise InputError(f"{source}: no usable tasks")
+        _note_bad(console, source, lines.bad)
+        raise InputError(f"{source}: no usable tasks: {why_none(len(lines.bad))}")
     with session(setup, console, clock) as opened:
         found = plan_sample(opened, sample)
     if as_json:
@@ -60,11 +62,15 @@ def plan(
             print_line(screen, text)
         else:
             screen.print(fitting(screen, partial(plan_table, found), SPARE_PLAN_COLUMNS))
-    for line in lines.bad[:BAD_LINES_SHOWN]:
-        console.note(f"{source}, {line}")
-    if len(lines.bad) > BAD_LINES_SHOWN:
-        console.note(f"{source}: {len(lines.bad) - BAD_LINES_SHOWN:,} more rejected lines")
+    _note_bad(console, source, lines.bad)
     return 0
+
+
+def _note_bad(console: Console, source: str, bad: Sequence[BadLine]) -> None:
+    for line in bad[:BAD_LINES_SHOWN]:
+        console.note(f"{source}, {line}")
+    if len(bad) > BAD_LINES_SHOWN:
+        console.note(f"{source}: {len(bad) - BAD_LINES_SHOWN:,} more rejected lines")
 
 
 def plan_sample(session: Session, sample: TaskSample, cap_nanos: int | None = None) -> Plan:

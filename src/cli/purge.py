@@ -17,7 +17,7 @@ from .session import Options, Session, prepare, session
 
 PURGED = 0
 _UNITS_S = {"h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([hdw])")
+_AGE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([hdw])")
 
 
 def parse_age(text: str) -> float:
@@ -41,12 +41,7 @@ def purge(
         name = None if batch is None else _batch_name(opened, batch)
         before = opened.now() - age_s
         found = opened.store.contents.purgeable(before, name)
-        purged = freed = 0
-        if found and not dry_run:
-            if not yes:
-                ask(f"{_what(found)} will be deleted, which can't be undone", "--yes deletes them")
-            purged = _purge(opened, before, name)
-            freed = _compact(opened)
+        purged, freed = (0, 0) if dry_run else _delete(opened, found, before, name, yes=yes)
         if as_json:
             printed = {
                 "purged": purged,
@@ -83,6 +78,19 @@ def _batch_name(opened: Session, given: str) -> str:
             return name
     known = shortened([row.name for row in opened.store.reports.batches(20)]) or "none"
     raise InputError(f"--batch: no batch {given!r} (the newest: {known})")
+
+
+def _delete(
+    opened: Session, found: dict[str, int], before: float, batch: str | None, *, yes: bool
+) -> tuple[int, int]:
+    """Purge after a yes; returns of how many tasks, and by how many bytes the file is smaller."""
+    if not found:
+        if batch is None:  # events can be older than all contents
+            opened.store.contents.purge_events(before)
+        return 0, 0
+    if not yes:
+        ask(f"{_what(found)} will be deleted, which can't be undone", "--yes deletes them")
+    return _purge(opened, before, batch), _compact(opened)
 
 
 def _purge(opened: Session, before: float, batch: str | None) -> int:

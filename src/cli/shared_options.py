@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -245,7 +246,7 @@ def read_options(options: dict[str, Any]) -> ReadOptions:
         sample=sample,
         sample_seed=seed,
         defaults=defaults,
-        only=tuple(names(only)),
+        only=tuple(names(only, "--only")),
     )
 
 
@@ -254,14 +255,27 @@ def row_defaults(options: dict[str, Any]) -> RowDefaults:
     schema, choices, models = (options.pop(name) for name in ("response_schema", "choices", "models"))
     defaults = RowDefaults(
         response_schema=None if schema is None else read_schema(schema),
-        choices=tuple(names(choices)),
-        models=tuple(names(models)),
+        choices=tuple(names(choices, "--choices")),
+        models=tuple(names(models, "--model")),
         **{name: options.pop(name) for name in PLAIN_FIELDS},
     )
     defaults.check(option_of)
     return defaults
 
 
-def names(text: str | None) -> list[str]:
-    """The names in a list that is separated by commas."""
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+def names(text: str | None, option: str) -> list[str]:
+    """The names in a list that is separated by commas. Raises InputError for an option without any."""
+    found = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not found:
+        raise InputError(f"{option} must not be empty")
+    return found
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without NaN and infinity, which click lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{found} is no finite number.", param, ctx)
+        return found

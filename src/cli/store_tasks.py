@@ -72,11 +72,12 @@ def store_tasks(
     for line in _update_lines(report) if updates else _report_lines(report):
         session.note(line)
     if not report.added + report.existing + report.replaced + report.changed_count:
-        raise InputError(f"{batch.source}: no usable tasks: {_why_none(rejected.count)}")
+        raise InputError(f"{batch.source}: no usable tasks: {why_none(rejected.count)}")
     return NotStored(rejected.count, 0 if updates else report.changed_count)
 
 
-def _why_none(rejected: int) -> str:
+def why_none(rejected: int) -> str:
+    """Why a file has no tasks, by how many of its lines were rejected."""
     if not rejected:
         return "it is empty"
     return "its only line was rejected" if rejected == 1 else f"all {rejected:,} lines were rejected"

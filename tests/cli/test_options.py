@@ -199,3 +199,26 @@ def test_a_sample_is_not_run_again_with_the_whole_file(
     assert simulator.stats()["openai"]["calls"] == 12
     after = rows_by_id(tmp_path / "out.jsonl")
     assert {name: after[name]["output"] for name in sample} == {n: r["output"] for n, r in sample.items()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "tasks.txt", "--max-cost", "nan"), "'--max-cost': nan is no finite number"),
+        (("run", "tasks.txt", "--max-cost", "inf"), "'--max-cost': inf is no finite number"),
+        (("suggest-weights", "--hours", "nan"), "'--hours': nan is no finite number"),
+        (("run", "tasks.txt", "--choices", ""), "--choices must not be empty"),
+        (("plan", "tasks.txt", "--model", " , "), "--model must not be empty"),
+        (("plan", "tasks.txt", "--only", ","), "--only must not be empty"),
+        (("submit", "hello", "--only", ""), "--only must not be empty"),
+        (("plan", "bad.jsonl"), "bad.jsonl: no usable tasks: its only line was rejected"),
+        (("plan", "bad.jsonl"), "bad.jsonl, line 1: unknown key 'promt'"),
+    ],
+)
+def test_an_option_or_file_without_use_is_refused_with_a_reason(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "tasks.txt").write_text("What is up?\n")
+    (tmp_path / "bad.jsonl").write_text('{"promt": "What is up?"}\n')
+    refused = run_script(*arguments, cwd=tmp_path)
+    assert (refused.process.returncode, message in refused.err) == (2, True), refused.err

@@ -13,7 +13,7 @@ import pytest
 from src.cli.purge import parse_age
 from src.core.store import Store
 from src.errors import InputError
-from src.records import Message, Task
+from src.records import Event, Message, Task
 from tests.helpers import read_rows, run_script, write_rows
 from tests.web.filled import served
 
@@ -62,6 +62,7 @@ def test_a_purge_needs_to_know_what_and_a_yes(tmp_path: Path) -> None:
     refusals = {
         (): "needs --older-than AGE",
         ("--older-than", "soon"): "'soon' is not an age",
+        ("--older-than", "9" * 400 + "d"): "is not an age",
         ("--batch", "other"): "no batch 'other' (the newest: mine)",
         ("--batch", "mine"): "prompts and answers of 3 tasks (mine) will be deleted, which can't be undone",
     }
@@ -77,6 +78,11 @@ def test_a_purge_needs_to_know_what_and_a_yes(tmp_path: Path) -> None:
     with Store.open(tmp_path / "state" / "simulated.db", simulated=True) as store:
         (event,) = store.events.recent()
         assert event.event.message == "local purged prompts and answers of 3 tasks"
+        store.events.add([Event(1.0, "old", "older than a day")])
+    assert "nothing to purge" in run(tmp_path, "purge", "--older-than", "1d", "--dry-run").err
+    assert run(tmp_path, "purge", "--older-than", "1d").process.returncode == 0
+    with Store.open(tmp_path / "state" / "simulated.db", simulated=True) as store:
+        assert store.events.recent() == [event], "old events go, where no task is left to purge too"
 
 
 def test_a_run_after_a_purge_asks_nothing_again_and_keeps_the_rows(tmp_path: Path) -> None:
