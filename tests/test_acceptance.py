@@ -76,8 +76,15 @@ WITHOUT_KEYS = (
     Row(f"{PROGRAM} config", 0, "state_dir"),
     Row(f"{PROGRAM} suggest-weights", 0, "proposed: "),
     Row(f"{PROGRAM} alert-test", 2, "ALERT_WEBHOOK_URL is not set"),
+    Row(f"{PROGRAM} purge --older-than 30d --dry-run", 0, "nothing to purge"),
+    Row(f"{PROGRAM} purge --older-than 30d", 0, "nothing to purge"),
+    Row(f"{PROGRAM} purge --batch results/reviews.csv", 2, "prompts and answers of 8 tasks"),
 )
-WITHOUT_KEYS_BESIDE = (Row(SUBMIT, 0), Row(f"{PROGRAM} status", 0, "serves the queue"))
+WITHOUT_KEYS_BESIDE = (
+    Row(SUBMIT, 0),
+    Row(f'{PROGRAM} submit "Review this: ..." --agent gpt-reviewer --wait', 0),
+    Row(f"{PROGRAM} status", 0, "serves the queue"),
+)
 WITH_KEYS = (
     Row("make run ONCE=1", 0, "not running the 60 examples"),
     Row(SUBMIT, 2, "not queued: no orchestrator is running"),
@@ -240,7 +247,7 @@ def test_without_keys_every_command_does_what_the_readme_says(tmp_path: Path) ->
         os.kill(pid, signal.SIGINT)
         assert server.wait() == 0, server.err
     tasks = {name: count for name, count in project.status()["tasks"].items() if count}
-    assert tasks == {"succeeded": 128 + 2}
+    assert tasks == {"succeeded": 128 + 3}
     rows = read_rows(project.path / "state" / "results" / "examples.jsonl")
     assert len({row["id"] for row in rows}) == len(rows) == EXAMPLES
     assert all(row["simulated"] for row in rows)
