@@ -145,3 +145,33 @@ def test_no_text_takes_long(piece: str) -> None:
     markdown.render(text)
     assert time.process_time() - began < 10, "seconds of CPU; it takes less than one"
     assert markdown.render("*a* " * markdown.MAX_CHARS) is None, "too long"
+
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_JSON, max_size=4) | st.dictionaries(_TEXTS, _JSON, max_size=4), st.booleans())
+def test_json_is_indented_as_python_does_it(value: object, ascii_only: bool) -> None:
+    found, expected = as_answer(json.dumps(value, ensure_ascii=ascii_only)), json.dumps(value, indent=2)
+    if found is not None:
+        assert json.loads(found.text) == value
+        assert found.text.count("\n") == expected.count("\n")
+
+
+def test_indented_json_loses_nothing_and_can_always_be_sent() -> None:
+    found = as_answer('{"a": "\\ud800", "a": 1.10, "b": 1e400, "c": [], "d": "caf\\u00e9"}')
+    assert found is not None
+    assert found.text.splitlines()[1:-1] == [
+        '  "a": "\\ud800",', '  "a": 1.10,', '  "b": 1e400,', '  "c": [],', '  "d": "café"',
+    ]  # fmt: skip
+    assert found.text.encode(), "half of a surrogate pair stays an escape"
+
+
+def test_json_whose_indentation_would_take_megabytes_is_shown_as_it_is() -> None:
+    assert as_answer("[" * 900 + ",".join("1" * 50_000) + "]" * 900) is None
