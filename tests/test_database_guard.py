@@ -32,7 +32,9 @@ SAFE_USES = {
 # One store a process, passed on to whatever needs it: the functions that a command begins with.
 OPEN = {"open_store", "Store.open", "session"}
 OPENERS = {
+    "src.cli.purge.purge",
     "src.cli.suggest_weights.suggest_weights",
+    "src.cli.suggest_weights.undo_weights",
     "src.library.engine.open",
     "src.cli.check._database",
     "src.cli.plan.plan",
