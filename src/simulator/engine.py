@@ -31,7 +31,7 @@ API_FORMATS: dict[str, ApiFormat] = {
 
 @dataclass(slots=True)
 class Call:
-    """A call that was admitted: what is answered, and what has to be charged for it."""
+    """A call that was admitted: its answer, and its charges."""
 
     ask: Ask
     reply: Reply

@@ -20,7 +20,7 @@ from .reconnecting import reconnecting
 from .schema import IS_FINAL
 from .search_index import SearchIndex
 
-STEP = 200  # tasks that one step looks at: some milliseconds in which nobody else writes
+STEP = 200  # tasks that one step looks at: other writers wait for some milliseconds
 CONTENT_TABLES = (schema.prompts, schema.answers, schema.earlier_ends)
 _T, _P = schema.tasks.c, schema.prompts.c
 _DUPLICATE = schema.tasks.alias("duplicate")
