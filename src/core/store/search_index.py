@@ -181,7 +181,7 @@ class SearchIndex:
         """Up to `limit` row numbers of tasks with all `terms`, in the order of `within`; of these `streams`,
         or of all.
         """
-        if not terms or streams == [] or not self._can_search(connection):
+        if not terms or (streams is not None and not streams) or not self._can_search(connection):
             return []
         if self._database.is_sqlite:
             return self._rows_by_fts5(connection, terms, streams, within, limit)
