@@ -27,7 +27,8 @@ import pytest
 from real_agent_orchestrator import ProviderLoadBalancer, RealAgent
 from src.agents.agent_factory import create_balanced_agent_pool
 from src.config import load_settings
-from src.records import Message, Outcome, Placement, Task, Usage
+from src.messages import Message
+from src.records import Outcome, Placement, Task, Usage
 from src.routing.outcomes import CallEnd
 from src.settings import Settings
 from src.simulator.process import SimulatorProcess

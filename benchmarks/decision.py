@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from src.entry import GARBAGE_THRESHOLD
-from src.records import Completion, FinishReason, LimitReport, Message, Placement, Task, Usage
+from src.messages import Message
+from src.records import Completion, FinishReason, LimitReport, Placement, Task, Usage
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.scheduler import Scheduler
 from src.routing.simulation import VirtualRun
@@ -124,7 +125,7 @@ class Desk:
 
 def completion_for(placement: Placement) -> Completion:
     """An answer with usage and the headers that its provider sends."""
-    usage = Usage(placement.task.prompt_chars // 4 + 4, 0, 0, 60 + placement.permit * 7 % 200)
+    usage = Usage(placement.task.text_chars // 4 + 4, 0, 0, 60 + placement.permit * 7 % 200)
     return Completion("done", FinishReason.STOP, usage, placement.model, _HEADERS.get(placement.provider, ()))
 
 

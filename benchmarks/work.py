@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from src.config import DEFAULTS_FILE, load_settings
-from src.records import Message, Task
+from src.messages import Message
+from src.records import Task
 from src.simulator.answers import Author
 from src.simulator.config import parse_provider
 from src.simulator.openai_format import OpenAIFormat

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from .core.orchestrator import ProviderLoadBalancer
     from .errors import ConfigError, InputError, KeyRejected, OrchestratorError, PoolClosed, StoreError
     from .library import Pool, Progress, answer
-    from .records import Message, Result, Task, TaskStatus, Usage
+    from .messages import Message
+    from .records import Result, Task, TaskStatus, Usage
 
 _HOMES = {
     "Pool": ".library",

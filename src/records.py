@@ -13,11 +13,13 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from .answer_choices import longest_choice_bytes
+from .messages import ContentPart, Media, Message, Tool, media_in, text_parts
 
 NANOS_PER_USD = 1_000_000_000
 GENERAL = "general"  # the task type of a task that names none
 LOCAL = "local"  # who submits without a token: the command line, and the pages where no token is set
-PARAMETERS = ("temperature", "top_p", "seed", "stop", "response_schema")  # some models take none of them
+# Some models take none of them.
+PARAMETERS = ("temperature", "top_p", "seed", "stop", "reasoning_effort", "response_schema")
 SCHEMA_FRAME_CHARS = 400  # what a provider, or a prompt, puts around a schema
 
 
@@ -54,11 +56,15 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One turn. `role` is `system`, `user` or `assistant`."""
+class Native:
+    """A request as a caller wrote it for one API. A provider of that API gets it unchanged but for the model.
 
-    role: str
-    content: str
+    `form` is `openai` (Chat Completions), `responses` or `anthropic`; `headers` are those to pass on.
+    """
+
+    form: str
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +93,37 @@ class Task:
     attempts: int = field(default=0, compare=False)  # stored so far, over its whole life
     agent: str = ""  # the agent that it names; its system prompt is among `messages` already
     response_schema: Mapping[str, Any] | None = None
+    reasoning_effort: str | None = None  # of REASONING_EFFORTS; None: the model's default
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = ""  # of TOOL_CHOICES, or the name of a tool; empty: the API's default
+    parallel_tool_calls: bool | None = (
+        None  # whether an answer may ask for several calls; None: the API's default
+    )
+    native: Native | None = None  # where it came in through the gateway
     row: int = 0  # the store's number for it; 0 while it is not stored
 
     # Derived once, since routing asks for them at every decision.
-    prompt_chars: int = field(init=False, compare=False, default=0)  # with the schema, which is sent too
+    text_chars: int = field(init=False, compare=False, default=0)  # with schema and tools, which are sent too
     prompt_bytes: int = field(init=False, compare=False, default=0)  # UTF-8, at most
     schema_chars: int = field(init=False, compare=False, default=0)
     choice_bytes: int = field(init=False, compare=False, default=0)  # the longest choice; 0: none
     parameters: tuple[str, ...] = field(init=False, compare=False, default=())  # of `PARAMETERS`, those set
+    media: tuple[Media, ...] = field(init=False, compare=False, default=())  # counted apart from text
 
     def __post_init__(self) -> None:
         chars = size = 0
         for message in self.messages:
-            chars += len(message.content)
-            ascii_only = message.content.isascii()
-            size += len(message.content) if ascii_only else len(message.content.encode())
+            if isinstance(message.content, str):
+                chars += len(message.content)
+                size += _utf8_bytes(message.content)
+                continue
+            for text in text_parts(message):
+                chars += len(text)
+                size += _utf8_bytes(text)
+        for tool in self.tools:
+            written = len(tool.name) + len(tool.description) + len(json.dumps(tool.parameters or {}))
+            chars += written
+            size += 4 * written
         if self.response_schema is not None:
             schema = len(json.dumps(self.response_schema)) + SCHEMA_FRAME_CHARS
             object.__setattr__(self, "schema_chars", schema)
@@ -110,8 +132,14 @@ class Task:
             size += 2 * schema  # where an API format can't say all of it, it goes out in words as well
         given = tuple(name for name in PARAMETERS if getattr(self, name) not in (None, ()))
         object.__setattr__(self, "parameters", given)
-        object.__setattr__(self, "prompt_chars", chars)
+        if any(type(message.content) is not str for message in self.messages):
+            object.__setattr__(self, "media", media_in(self.messages))
+        object.__setattr__(self, "text_chars", chars)
         object.__setattr__(self, "prompt_bytes", size)
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +190,13 @@ class CompletionRequest:
     stop: tuple[str, ...] = ()
     timeout_s: float = 120.0
     response_schema: Mapping[str, Any] | None = None
+    reasoning_effort: str | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = ""
+    parallel_tool_calls: bool | None = None
+    native: Native | None = None
+    first_token_timeout_s: float | None = None  # of a stream: until its first event; None: only the total
+    stall_timeout_s: float | None = None  # of a stream: between two events
     parameters: Mapping[str, Any] = field(default_factory=dict)  # the flags of the row of the model
     cache_key: str = ""  # names the prefix that other calls share; empty: none do
     cached_turns: int = 0  # so many of `messages` are to be kept in the provider's cache; 0: none
@@ -169,7 +204,11 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A usable answer: text that is not empty, or a finish reason that explains why it is."""
+    """A usable answer: text that is not empty, tool calls, or a finish reason that explains their absence.
+
+    `parts` is the assistant's turn in its order where it is more than its text. `raw` is the body as the
+    provider sent it, where the request has a `native` form and went to the API of that form.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -178,6 +217,8 @@ class Completion:
     limits: tuple[LimitReport, ...] = ()
     warnings: tuple[str, ...] = ()
     request_id: str = ""
+    parts: tuple[ContentPart, ...] = ()
+    raw: Mapping[str, Any] | None = None
 
 
 class RefusalKind(StrEnum):
@@ -328,6 +369,7 @@ class Result:
     tier: str = ""
     baseline_nanos: int | None = None  # the same tokens on the stated baseline model
     origin: Origin | None = None  # None: it was asked itself
+    parts: tuple[ContentPart, ...] = ()  # the answer where it is more than `output`
 
     @property
     def final(self) -> Attempt | None:

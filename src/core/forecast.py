@@ -105,7 +105,7 @@ class Forecast:
             expected = placement.max_tokens
         output = max(1, min(round(expected * output_share), placement.max_tokens))
         per_char = self._tokens_per_char.get(placement.provider, 1.0 / CHARS_PER_TOKEN)
-        prompt = math.ceil(task.prompt_chars * per_char + FRAME_TOKENS * len(task.messages))
+        prompt = math.ceil(task.text_chars * per_char + FRAME_TOKENS * len(task.messages))
         return Usage(input_tokens=prompt, output_tokens=output)
 
     def __call__(self, placement: Placement, now: float) -> tuple[float, Answer]:

@@ -12,7 +12,8 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..records import LimitSource, Message, Task, TaskStatus, Usage
+from ..messages import Message
+from ..records import LimitSource, Task, TaskStatus, Usage
 from ..routing.limits.estimator import CHARS_PER_TOKEN
 from ..routing.limits.token_bucket import REQUESTS
 from ..routing.simulation import VirtualRun

@@ -16,7 +16,8 @@ from ..errors import (
     RequestTooLarge,
     Truncated,
 )
-from ..records import Completion, CompletionRequest, FinishReason, LimitReport, Message
+from ..messages import Message
+from ..records import Completion, CompletionRequest, FinishReason, LimitReport
 from . import values
 from .error_classes import MessagePattern
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, SDK_REFUSED, UNREADABLE, Verdict
@@ -196,7 +197,7 @@ def _mark(body: Json, messages: Sequence[Message], request: CompletionRequest) -
         turn = body["messages"][turns - leading - 1]
         turn["content"] = [{"type": "text", "text": turn["content"], **keep}]
         return
-    system = [m.content for m in messages if m.role == "system"]
+    system = [m.text for m in messages if m.role == "system"]
     rest = [{"type": "text", "text": "\n\n".join(system[turns:])}] if system[turns:] else []
     body["system"] = [{"type": "text", "text": "\n\n".join(system[:turns]), **keep}, *rest]
 

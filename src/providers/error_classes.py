@@ -250,7 +250,7 @@ def _is_too_large(answer: ErrorAnswer, request: CompletionRequest | None) -> boo
 
 def _tokens_at_most(request: CompletionRequest) -> int:
     """A token is a byte at least; a message has some around it."""
-    prompt = sum(len(m.content.encode("utf-8", "replace")) + 16 for m in request.messages)
+    prompt = sum(len(m.text.encode("utf-8", "replace")) + 16 for m in request.messages)
     return prompt + request.max_tokens
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..answer_schema import schema_text
 from ..errors import ContentRefused, InvalidResponse, ProviderError, Truncated, UnusableAnswer
-from ..records import CompletionRequest, FinishReason, Message
+from ..messages import Message
+from ..records import CompletionRequest, FinishReason
 from .schemas import NOT_EXPRESSIBLE, Form
 
 Json = dict[str, Any]
@@ -16,7 +17,7 @@ _IN_WORDS = "Answer with JSON that matches this JSON schema, and with nothing el
 
 def system_apart(messages: Sequence[Message]) -> tuple[str, list[Message]]:
     """`(system prompt, turns)`. A prompt that is all system becomes the user's turn: every API needs one."""
-    system = "\n\n".join(m.content for m in messages if m.role == "system")
+    system = "\n\n".join(m.text for m in messages if m.role == "system")
     turns = [m for m in messages if m.role != "system"]
     return (system, turns) if turns else ("", [Message("user", system)])
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..answer_schema import schema_text
+from ..messages import text_parts
 from ..records import CompletionRequest, Usage
 
 LONGEST_TOKEN_CHARS = 256  # no vocabulary has a longer one: the longest of o200k has 128
@@ -126,7 +127,7 @@ def _wrong_output(reported: Reported, request: CompletionRequest, text: str) -> 
 
 
 def _prompt_bytes(request: CompletionRequest) -> int:
-    size = _bytes_in(message.content for message in request.messages)
+    size = _bytes_in(text for message in request.messages for text in text_parts(message))
     if request.response_schema is not None:
         size += _bytes_in((schema_text(request.response_schema),))
     return size

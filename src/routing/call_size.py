@@ -28,7 +28,7 @@ class CallSizes:
         if wanted + task.prompt_bytes + frame <= option.window:  # no prompt has more tokens than bytes
             return wanted
         estimator = option.provider.estimators.of(task.task_type)
-        prompt = task.prompt_chars * estimator.tokens_per_char * SAFETY
+        prompt = task.text_chars * estimator.tokens_per_char * SAFETY
         prompt += TOKENS_PER_MESSAGE * len(task.messages)
         return min(wanted, max(self._least_max_tokens, int(option.window - prompt)))
 
@@ -37,11 +37,11 @@ class CallSizes:
         if not option.model.group.counts_tokens:
             return ONE_CALL
         estimator = option.provider.estimators.of(task.task_type)
-        return estimator.need(task.prompt_chars, len(task.messages), self.max_tokens(option, task, retry))
+        return estimator.need(task.text_chars, len(task.messages), self.max_tokens(option, task, retry))
 
     def surely_fits(self, option: Option, task: Task, retry: RetryState) -> bool:
         """Whether the group has tokens for the call by any estimate; cheaper than to estimate its need."""
-        most = task.prompt_chars * option.provider.estimators.most_tokens_per_char * SAFETY + 1.0
+        most = task.text_chars * option.provider.estimators.most_tokens_per_char * SAFETY + 1.0
         most += TOKENS_PER_MESSAGE * len(task.messages) + (retry.max_tokens or option.max_tokens)
         for bucket in option.model.group.token_buckets:  # noqa: SIM110  # at every decision
             if bucket.level < most:  # as it was last seen: it can only have grown since

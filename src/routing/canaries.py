@@ -17,7 +17,8 @@ from ..errors import (
     Truncated,
     UnusableAnswer,
 )
-from ..records import Message, Task
+from ..messages import Message
+from ..records import Task
 from ..settings import TIERS
 from .limits.group import RateLimitGroup
 from .registry import Registry

@@ -128,7 +128,7 @@ class Eligibility:
             refusal = _of_model(model, now)
             if refusal is not None:
                 return refusal
-        if retry.attempt > 1 or task.prompt_chars > option.most_chars or option.provider.weight <= 0:
+        if retry.attempt > 1 or task.text_chars > option.most_chars or option.provider.weight <= 0:
             refusal = self._of_suitability(option, task, route, retry, now)
             if refusal is not None:
                 return refusal
@@ -142,7 +142,7 @@ class Eligibility:
     ) -> Refusal | None:
         """By the task's size, its pins and its earlier attempts."""
         provider = option.provider
-        if task.prompt_chars > option.most_chars or (retry.avoid and _avoids(retry, option)):
+        if task.text_chars > option.most_chars or (retry.avoid and _avoids(retry, option)):
             return Refusal(RefusalKind.MODEL_UNSUITABLE, NEVER, TASK, option.model.name)
         if provider.weight <= 0 and not route.pinned:
             return _ZERO_WEIGHT

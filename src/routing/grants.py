@@ -55,7 +55,7 @@ class Grants:
         )
         permit = Permit(
             number, provider, option.model, agent, reservation, probe, selection.forced, now, task.task_type,
-            task.prompt_chars, len(task.messages), timeout_s < provider.config.timeout_s, budget, bound or 0,
+            task.text_chars, len(task.messages), timeout_s < provider.config.timeout_s, budget, bound or 0,
             lease, retry, in_flight=provider.in_flight + 1,
             may_move=route.options[0].provider is not route.options[-1].provider,
         )  # fmt: skip

@@ -77,7 +77,7 @@ class Queues:
         entry.queue = found
         heapq.heappush(found.heap, (retry.order, entry))
         found.count += 1
-        found.chars += task.prompt_chars
+        found.chars += task.text_chars
         self.waiting += 1
         if found.route.prefer >= 0:
             self._providers[found.route.prefer].preferring += 1
@@ -92,7 +92,7 @@ class Queues:
             return
         entry.queue = None
         queue.count -= 1
-        queue.chars -= entry.task.prompt_chars
+        queue.chars -= entry.task.text_chars
         self.waiting -= 1
         if queue.route.prefer >= 0:
             self._providers[queue.route.prefer].preferring -= 1

@@ -33,7 +33,8 @@ from ..errors import (
     Unreachable,
     UnusableAnswer,
 )
-from ..records import Attempt, Message, Task, TaskStatus
+from ..messages import Message
+from ..records import Attempt, Task, TaskStatus
 from ..settings import PoolSettings, Settings
 from .limits.attribution import SURELY_OWN
 from .retry_state import RetryState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..records import Message
+from ..messages import Message
 from .cost.prompt_cache import Prefix
 from .limits.attribution import SURELY_OWN, Evidence
 

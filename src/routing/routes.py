@@ -50,7 +50,7 @@ def choose_tier(task: Task, settings: Settings) -> str:
     """The tier that serves the task: the one it names, else by the size of its prompt, else its type's."""
     if task.tier in TIERS:
         return task.tier
-    chars = task.prompt_chars - task.schema_chars
+    chars = task.text_chars - task.schema_chars
     if chars >= settings.tiers.premium_chars:
         return "premium"
     config = settings.task_types.get(task.task_type) or settings.task_types[GENERAL]
@@ -203,5 +203,5 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         task.max_tokens or -task.choice_bytes,
         task.parameters,
         max(1.0, task.temperature or 0.0),  # above 1 some APIs lower it
-        task.prompt_chars.bit_length(),
+        task.text_chars.bit_length(),
     )

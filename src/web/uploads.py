@@ -303,7 +303,7 @@ def _preview(context: AppContext, path: Path, upload_id: str, filename: str, opt
 
 
 def _upload_row(task: Task) -> UploadRow:
-    text = " ".join(task.messages[-1].content.split())[:PREVIEW_CHARS]
+    text = " ".join(task.messages[-1].text.split())[:PREVIEW_CHARS]
     return UploadRow(task.line or 0, task.id, task.task_type, task.tier, text)
 
 

@@ -18,12 +18,12 @@ from src.cli.progress_text import limit_lines, models_line, progress_json, progr
 from src.cli.views import make_view
 from src.core.plans import CostLine, Plan
 from src.core.store import CallSums, Summary, TaskSums
+from src.messages import Message
 from src.pacific import next_midnight_pacific
 from src.records import (
     Attempt,
     LimitGauge,
     LimitSource,
-    Message,
     Outcome,
     PoolSnapshot,
     ProviderCondition,

@@ -7,7 +7,8 @@ from rich.table import Table
 
 from src.cli.console import rich_console
 from src.cli.progress_counts import ProgressCounts
-from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
+from src.messages import Message
+from src.records import Attempt, Outcome, Result, Task, TaskStatus
 
 
 def test_text_is_printed_literally_in_tables_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,8 @@ import pytest
 from src.cli.purge import parse_age
 from src.core.store import Store
 from src.errors import InputError
-from src.records import Event, Message, Task
+from src.messages import Message
+from src.records import Event, Task
 from tests.helpers import read_rows, run_script, write_rows
 from tests.web.filled import served
 

@@ -10,7 +10,8 @@ from src.cli.console import Console
 from src.cli.progress_counts import ProgressCounts
 from src.cli.result_sink import ResultSink
 from src.core.results import ResultsFile
-from src.records import Message, Result, Task, TaskStatus
+from src.messages import Message
+from src.records import Result, Task, TaskStatus
 
 
 def result(task_id: str, batch: str = "mine") -> Result:

@@ -15,7 +15,8 @@ from src.cli.submit import print_result
 from src.control_characters import terminal_safe
 from src.core.results import ResultsFile, encode_row
 from src.logging_setup import set_up_logging
-from src.records import Message, Result, Task, TaskStatus
+from src.messages import Message
+from src.records import Result, Task, TaskStatus
 
 EVIL: dict[str, tuple[str, str]] = {
     "a colour": ("\x1b[31mred", r"\u001b[31mred"),

@@ -16,7 +16,8 @@ from src.config import ProviderAccess, load_settings
 from src.core.orchestrator import Orchestrator, OrchestratorOptions
 from src.core.store import Store
 from src.core.store_thread import StoreThread
-from src.records import CompletionRequest, Message, Result, Task
+from src.messages import Message
+from src.records import CompletionRequest, Result, Task
 from src.settings import LimitSettings, Settings
 
 from .virtual_time import Answer, ScriptedAdapter, Traffic, VirtualLoop

@@ -14,7 +14,8 @@ from src.core.intake import BadLine, ReadOptions, RowDefaults, TaskContext, make
 from src.core.plans import TaskSample
 from src.core.store.codec import decode_task, encode_task
 from src.errors import InputError
-from src.records import Message, Task
+from src.messages import Message
+from src.records import Task
 from src.settings import Settings, with_slots
 
 SETTINGS = load_settings(environ={})
@@ -98,7 +99,7 @@ def test_the_agent_is_stored_with_its_task() -> None:
 
 def test_a_task_is_estimated_with_the_prompt_of_its_agent() -> None:
     task = made({"agent": "gpt-engineer"})
-    assert task.prompt_chars == len("Hi") + len(PROMPT.content)
+    assert task.text_chars == len("Hi") + len(PROMPT.content)
 
 
 def test_a_sample_counts_the_agents_that_are_named() -> None:

@@ -21,7 +21,8 @@ from src.core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
 from src.core.store import Store, TaskSelection
 from src.core.supervisor import Supervisor
 from src.errors import StoreError
-from src.records import Event, Message, Task, TaskStatus
+from src.messages import Message
+from src.records import Event, Task, TaskStatus
 from src.settings import Settings
 from src.simulator.process import SimulatorProcess
 

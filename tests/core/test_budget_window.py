@@ -12,7 +12,8 @@ from src.config import load_settings, provider_access
 from src.core.clock import Clock
 from src.core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
 from src.core.store import Store
-from src.records import Message, Task, TaskStatus
+from src.messages import Message
+from src.records import Task, TaskStatus
 from src.settings import Settings
 from src.simulator.process import SimulatorProcess
 from tests.helpers import live_environment, run_script, write_rows

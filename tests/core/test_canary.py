@@ -16,7 +16,8 @@ from src.core.clock import Clock
 from src.core.leadership import Leadership
 from src.core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
 from src.core.store import Store
-from src.records import Message, Task, TaskStatus
+from src.messages import Message
+from src.records import Task, TaskStatus
 from src.settings import Settings
 
 BATCH = "file"

@@ -14,7 +14,8 @@ from src.core.intake import OwnColumns, of_objects
 from src.core.results import ResultsFile, TableColumns, form_of, holds_simulated
 from src.core.results.csv_table import CsvForm
 from src.errors import InputError
-from src.records import Message, Result, Task, TaskStatus
+from src.messages import Message
+from src.records import Result, Task, TaskStatus
 
 from .test_results import attempt, result
 

@@ -23,7 +23,8 @@ from src.core.intake import (
     read_tasks,
 )
 from src.errors import InputError
-from src.records import Message, Task
+from src.messages import Message
+from src.records import Task
 from src.settings import Settings
 
 NOW = 1_800_000_000.0

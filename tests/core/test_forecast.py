@@ -11,7 +11,8 @@ from src.core.forecast import Forecast
 from src.core.planning import make_plan
 from src.core.store import Store
 from src.core.virtual_pool import VirtualPool
-from src.records import Message, Task, Usage
+from src.messages import Message
+from src.records import Task, Usage
 from tests.store.makers import NOW, a_result, an_attempt, with_claims
 
 TEXT = "日本語の文章です。" * 40  # 360 characters, which many tokenizers count as nearly as many tokens

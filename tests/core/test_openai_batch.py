@@ -13,7 +13,8 @@ from src.config import load_settings
 from src.core.intake import BadLine, ReadOptions, TaskContext, read_tasks
 from src.core.results import ResultsFile, encode_row, form_of, result_row
 from src.errors import InputError
-from src.records import FinishReason, Message, Task, TaskStatus
+from src.messages import Message
+from src.records import FinishReason, Task, TaskStatus
 from src.settings import Settings
 
 from .test_results import attempt, result

@@ -17,7 +17,8 @@ from src.core.leadership import Leadership
 from src.core.orchestrator import Orchestrator
 from src.core.store import Store
 from src.errors import StoreError
-from src.records import Message, Result, Task, TaskStatus
+from src.messages import Message
+from src.records import Result, Task, TaskStatus
 from src.simulator.process import SimulatorProcess
 from tests.helpers import ROOT, Script, live_environment, run_script
 

@@ -14,9 +14,10 @@ from src.core.forecast import Forecast, Record
 from src.core.planning import make_plan
 from src.core.plans import Plan, TaskSample
 from src.core.virtual_pool import VirtualPool
+from src.messages import Message
 from src.pacific import next_midnight_pacific
 from src.providers.api_formats import API_FORMATS
-from src.records import Message, RefusalKind, Task
+from src.records import RefusalKind, Task
 from src.refusal_text import wait_text
 from src.routing.cost.budgets import BudgetRule
 from src.settings import TIERS, Settings

@@ -10,18 +10,8 @@ import pytest
 
 from src.core.results import ResultsFile, encode_row, result_row
 from src.errors import InputError, StoreError
-from src.records import (
-    Attempt,
-    Candidate,
-    FinishReason,
-    Message,
-    Origin,
-    Outcome,
-    Result,
-    Task,
-    TaskStatus,
-    Usage,
-)
+from src.messages import Message
+from src.records import Attempt, Candidate, FinishReason, Origin, Outcome, Result, Task, TaskStatus, Usage
 
 REASONS = (Candidate("openai", "gpt-6-luna", 0.123456789), Candidate("gemini", "", 0.0, "paused"))
 

@@ -9,7 +9,8 @@ import pytest
 from src.core.retention import DAY_S, STEP_EVERY_S
 from src.core.store import Store
 from src.core.store.contents import STEP
-from src.records import Event, Message, Task, TaskStatus
+from src.messages import Message
+from src.records import Event, Task, TaskStatus
 
 from .pools import adapters_for, new_store, pool_over, settings_with, tasks
 from .virtual_time import START, VirtualLoop, answered, run_virtually

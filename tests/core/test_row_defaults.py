@@ -27,7 +27,8 @@ from src.core.intake import (
     stored_options,
 )
 from src.errors import InputError
-from src.records import Message, Task
+from src.messages import Message
+from src.records import Task
 from src.settings import Settings, TaskTypeConfig
 
 NOW = 1_800_000_000.0

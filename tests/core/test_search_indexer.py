@@ -13,7 +13,8 @@ from src.core import search_indexer
 from src.core.search_indexer import SearchIndexer
 from src.core.store import Store, TaskSelection
 from src.errors import StoreError
-from src.records import Message, Task
+from src.messages import Message
+from src.records import Task
 
 NOW = 1_800_000_000.0
 

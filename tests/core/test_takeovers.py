@@ -16,7 +16,8 @@ import pytest
 
 from src.core.store import Store
 from src.errors import ConnectionLost
-from src.records import Message, Task, TaskStatus
+from src.messages import Message
+from src.records import Task, TaskStatus
 from src.simulator.process import SimulatorProcess
 from tests.helpers import Script, live_environment, read_rows, write_rows
 from tests.proxy import Proxy

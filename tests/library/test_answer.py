@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from src import InputError, KeyRejected, Result, Task, answer
-from src.records import Message
+from src.messages import Message
 from src.simulator.process import SimulatorProcess
 from tests.helpers import ORCHESTRATOR, Script, live_environment, run_script
 

@@ -14,9 +14,10 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from src.config import ProviderAccess
+from src.messages import Message
 from src.providers.base import ProviderAdapter
 from src.providers.factory import build_adapter
-from src.records import CompletionRequest, Message
+from src.records import CompletionRequest
 from src.settings import ProviderConfig, TierModels
 from src.simulator.process import SimulatorProcess
 

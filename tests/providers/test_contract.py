@@ -26,9 +26,10 @@ from src.errors import (
     Truncated,
     Unreachable,
 )
+from src.messages import Message
 from src.providers.base import ProviderAdapter
 from src.providers.factory import build_adapter
-from src.records import FinishReason, Message, Usage
+from src.records import FinishReason, Usage
 from src.simulator.process import SimulatorProcess
 
 from .conftest import API_FORMATS, KEY, MODELS, access_to, ask

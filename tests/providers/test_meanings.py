@@ -24,8 +24,9 @@ from src.errors import (
     Unreachable,
     UnusableAnswer,
 )
+from src.messages import Message
 from src.providers.base import ProviderAdapter
-from src.records import FinishReason, Message
+from src.records import FinishReason
 
 from .conftest import API_FORMATS, Canned
 from .test_odd_answers import CannedApi, claude, gemini, gpt

@@ -23,8 +23,9 @@ from src.errors import (
     ServerError,
     Truncated,
 )
+from src.messages import Message
 from src.providers.base import ProviderAdapter
-from src.records import Completion, FinishReason, Message, Usage
+from src.records import Completion, FinishReason, Usage
 
 from .conftest import API_FORMATS, KEY, MODELS, Builder, Canned, access_to, ask
 

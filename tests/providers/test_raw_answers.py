@@ -170,7 +170,8 @@ import asyncio, json, resource, sys
 from pydantic import SecretStr
 from src.config import ProviderAccess
 from src.providers.factory import build_adapter
-from src.records import CompletionRequest, Message
+from src.messages import Message
+from src.records import CompletionRequest
 from src.settings import ProviderConfig, TierModels
 
 def peak_mb():

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.messages import Message
 from src.providers import usage
 from src.providers.usage import USAGE_ESTIMATED, Reported
-from src.records import CompletionRequest, Message, Usage
+from src.records import CompletionRequest, Usage
 
 REQUEST = CompletionRequest("m", (Message("user", "p" * 400),), max_tokens=50)
 TEXT = "a" * 80  # estimates: 100 and 20 tokens

@@ -27,18 +27,8 @@ from src.errors import (
     Unreachable,
     UnusableAnswer,
 )
-from src.records import (
-    Candidate,
-    Completion,
-    FinishReason,
-    Message,
-    Outcome,
-    Placement,
-    Result,
-    Task,
-    Usage,
-    Wait,
-)
+from src.messages import Message
+from src.records import Candidate, Completion, FinishReason, Outcome, Placement, Result, Task, Usage, Wait
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.connectivity import HealthCheckResult
 from src.routing.cost.budgets import Budgets
@@ -149,7 +139,7 @@ def answer(
     usage: Usage | None = None,
     **fields: Any,
 ) -> Completion:
-    read = placement.task.prompt_chars // 4 if input_tokens is None else input_tokens
+    read = placement.task.text_chars // 4 if input_tokens is None else input_tokens
     used = usage or Usage(read, 0, 0, output_tokens)
     return Completion("done", FinishReason.STOP, used, placement.model, **fields)
 

@@ -11,7 +11,8 @@ import pytest
 from src.errors import (
     PermitError,
 )
-from src.records import Message, Outcome, Placement, RefusalKind, Task
+from src.messages import Message
+from src.records import Outcome, Placement, RefusalKind, Task
 from src.routing.balancer import ProviderLoadBalancer
 from src.routing.limits.token_bucket import COLD_S
 from src.routing.outcomes import CallEnd
@@ -436,5 +437,5 @@ def test_a_snapshot_has_each_providers_state_and_share() -> None:
 
 def test_the_first_message_of_a_task_may_be_long_and_not_ascii() -> None:
     task = Task("1", "queue", (Message("user", "ä" * 100),))
-    assert (task.prompt_chars, task.prompt_bytes) == (100, 200)
+    assert (task.text_chars, task.prompt_bytes) == (100, 200)
     assert place(make_balancer(), task=task)

@@ -158,7 +158,7 @@ def least_s(tasks: list[Task], author: Author) -> float:
     rates = [55e3 / 60, 18e3 / 60, 85e3 / 60, 42.5e3 / 60]
     demands = []
     for task in tasks:
-        prompt = task.prompt_chars // 4
+        prompt = task.text_chars // 4
         reserved = max(task.max_tokens or 0, prompt)
         options = [
             [(0, prompt / rates[0]), (1, output / rates[1])],

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from src.records import Message, Task, Usage
+from src.messages import Message
+from src.records import Task, Usage
 from src.routing.cost.prompt_cache import CACHE_S, KEPT, SHARED_BY, CacheLease, PromptCacheTracker
 from src.settings import CachingSettings
 

@@ -11,7 +11,8 @@ from src.errors import (
     QuotaExhausted,
     RateLimited,
 )
-from src.records import Message, RefusalKind, TaskStatus, Usage, WaitReason
+from src.messages import Message
+from src.records import RefusalKind, TaskStatus, Usage, WaitReason
 from src.routing.cost.budgets import BudgetRule, Budgets
 from src.routing.health.circuit_breaker import BreakerState
 from src.routing.limits.token_bucket import COLD_S

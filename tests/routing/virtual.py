@@ -230,7 +230,7 @@ class World:
 
     def _served(self, placement: Placement, provider: Provider, now: float) -> tuple[float, Answer]:
         server = provider.server
-        chars, output = placement.task.prompt_chars // 4, provider.output_tokens()
+        chars, output = placement.task.text_chars // 4, provider.output_tokens()
         if server is None:
             return provider.latency_s(), answer(placement, output_tokens=output)
         fits = server.arrive(Need(chars, output, placement.max_tokens), chars, now)

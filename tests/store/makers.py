@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from src.core.store import Registrant, Store, StoredResult, schema
 from src.core.store.rollups import CALL_SUMS, FinishedTask, add_call, add_task
-from src.records import Attempt, Candidate, Message, Outcome, RefusalKind, Result, Task, TaskStatus, Usage
+from src.messages import Message
+from src.records import Attempt, Candidate, Outcome, RefusalKind, Result, Task, TaskStatus, Usage
 
 NOW = 1_800_000_000.0
 REASONS = (Candidate("openai", "gpt-x", 0.25), Candidate("gemini", "gem-x", 0.125, RefusalKind.PAUSED))

@@ -10,7 +10,8 @@ import pytest
 
 from src.core.store import AddReport, Store
 from src.errors import StoreError
-from src.records import Message, Task, TaskStatus
+from src.messages import Message
+from src.records import Task, TaskStatus
 
 from .makers import NOW, a_result, a_task, ids, register, results_of, tasks, with_claims
 

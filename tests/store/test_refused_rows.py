@@ -15,7 +15,8 @@ from src.core.store import Registrant, Store
 from src.core.store_thread import StoreThread
 from src.core.supervisor import Supervisor
 from src.errors import StoreError, UnstorableError
-from src.records import Attempt, Event, Message, Outcome, Result, Task, TaskStatus, Usage
+from src.messages import Message
+from src.records import Attempt, Event, Outcome, Result, Task, TaskStatus, Usage
 
 ME = Registrant("me", 1, "here", "simulated")
 

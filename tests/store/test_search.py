@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from src.core.store import Store, TaskSelection, search, search_index, search_text, selection, tasks, terms_of
 from src.core.store.search_text import Term, words_of
-from src.records import Message, Task, TaskStatus
+from src.messages import Message
+from src.records import Task, TaskStatus
 
 from .makers import NOW, a_result, a_task, register, with_claims
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from src.config import Settings, load_settings
 from src.core.store import HostLock, Identity, Registrant, Store
+from src.messages import Message
 from src.records import (
     Attempt,
     Candidate,
     Event,
     FinishReason,
-    Message,
     Outcome,
     RefusalKind,
     Result,

@@ -15,7 +15,8 @@ from flask.testing import FlaskClient
 
 from src.core.results import csv_line, guard
 from src.core.store import Store
-from src.records import Message, Task, TaskStatus
+from src.messages import Message
+from src.records import Task, TaskStatus
 from src.web.context import MAX_SUBMITTING, MAX_WAITING
 from src.web.serving import THREADS
 from tests.documents import PAGES

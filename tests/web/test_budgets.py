@@ -10,7 +10,8 @@ from flask.testing import FlaskClient
 from src.config import load_settings
 from src.core.budget_keeper import CAP
 from src.core.store import Registrant, Store
-from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus
+from src.messages import Message
+from src.records import Attempt, Outcome, Result, Task, TaskStatus
 from src.settings import Settings
 from src.web import create_app
 from src.web.context import AppContext

@@ -11,7 +11,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from src.core.store import Store
-from src.records import Message, Task
+from src.messages import Message
+from src.records import Task
 
 from .conftest import csrf_of
 from .filled import FilledState

@@ -10,7 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from src.core.store import Registrant, Store
-from src.records import Attempt, Message, Outcome, Result, Task, TaskStatus, Usage
+from src.messages import Message
+from src.records import Attempt, Outcome, Result, Task, TaskStatus, Usage
 
 from .conftest import AppMaker, context_of
 from .filled import ME, FilledState

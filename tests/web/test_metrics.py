@@ -13,12 +13,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from src.core.store import Store
+from src.messages import Message
 from src.records import (
     Attempt,
     Event,
     LimitGauge,
     LimitSource,
-    Message,
     Outcome,
     PoolSnapshot,
     ProviderCondition,

@@ -14,11 +14,11 @@ from flask.testing import FlaskClient
 
 from src.core.store import Registrant, Store
 from src.formatting import iso_time
+from src.messages import Message
 from src.records import (
     Attempt,
     Candidate,
     Event,
-    Message,
     Outcome,
     RefusalKind,
     Result,

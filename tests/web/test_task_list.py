@@ -11,7 +11,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from src.core.store import Store
-from src.records import Message, Result, Task, TaskStatus
+from src.messages import Message
+from src.records import Result, Task, TaskStatus
 
 from .conftest import AppMaker, context_of
 from .filled import BATCH, ME, FilledState, show_in_flight

@@ -7,7 +7,7 @@ stored requests hold what is sent.
 from __future__ import annotations
 
 from ...errors import InputError
-from ...records import Message
+from ...messages import Message
 from ...settings import Settings
 from .validation_messages import shown
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from ...answer_choices import choice_schema
 from ...answer_schema import check_schema
 from ...errors import InputError
-from ...records import GENERAL, Message
+from ...messages import Message
+from ...records import GENERAL
 
 MAX_ID_CHARS = 200
 MAX_PRIORITY = 1_000_000

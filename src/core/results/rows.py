@@ -49,7 +49,7 @@ def result_row(result: Result, *, simulated: bool) -> dict[str, Any]:
 
 def prompt_of(task: Task) -> str:
     """The last message of the user; as a prompt it was the only one."""
-    return next((turn.content for turn in reversed(task.messages) if turn.role == "user"), "")
+    return next((turn.text for turn in reversed(task.messages) if turn.role == "user"), "")
 
 
 def storable_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...records import Attempt, Candidate, Message, Outcome, RefusalKind, Task, Usage
+from ...messages import Message
+from ...records import Attempt, Candidate, Outcome, RefusalKind, Task, Usage
 from ...storable import clean, is_clean
 
 _T = typing.TypeVar("_T")
@@ -74,7 +75,7 @@ def decode_task(body: str | None, **columns: Any) -> Task:
 
 def _preview(messages: tuple[Message, ...]) -> str:
     """The first `PREVIEW_CHARS` characters of the last user message, on one line."""
-    text = next((m.content for m in reversed(messages) if m.role == "user"), "")
+    text = next((m.text for m in reversed(messages) if m.role == "user"), "")
     return " ".join(text[: 2 * PREVIEW_CHARS].split())[:PREVIEW_CHARS]
 
 

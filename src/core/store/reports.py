@@ -129,7 +129,7 @@ class Reports:
         found = []
         for row in rows:
             task = decode_task(row.body, id="", batch="")
-            found.append(PromptSize(row.provider, task.prompt_chars, len(task.messages), row.tokens))
+            found.append(PromptSize(row.provider, task.text_chars, len(task.messages), row.tokens))
         return found
 
     def _batches(self, condition: sa.ColumnElement[bool], limit: int) -> list[BatchRow]:

@@ -27,7 +27,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from ...records import Message, Task, Usage
+from ...messages import Message, text_length
+from ...records import Task, Usage
 from ...settings import CachingSettings
 from ..limits.estimator import CHARS_PER_TOKEN
 
@@ -86,7 +87,7 @@ class PromptCacheTracker:
 
     def offered(self, task: Task) -> tuple[Prefix, ...]:
         """A task comes in. Its prefixes that are long enough, the longest first."""
-        if not self._settings.enabled or task.prompt_chars < self._least_chars:
+        if not self._settings.enabled or task.text_chars < self._least_chars:
             return ()
         found = beginnings(task, self._least_chars)
         for prefix in found:
@@ -187,17 +188,21 @@ def beginnings(task: Task, least_chars: int) -> tuple[Prefix, ...]:
     return tuple(
         Prefix(turns, _digest(messages[:turns], task.response_schema))
         for turns in ends
-        if turns > 0 and sum(len(m.content) for m in messages[:turns]) >= least_chars
+        if turns > 0 and sum(map(text_length, messages[:turns])) >= least_chars
     )
 
 
 def _digest(messages: Sequence[Message], schema: Mapping[str, object] | None) -> str:
     digest = hashlib.blake2b(digest_size=12)
-    for part in (*((m.role, m.content) for m in messages), ("schema", repr(schema))):
+    for part in (*((m.role, _content(m)) for m in messages), ("schema", repr(schema))):
         for text in part:
             digest.update(len(text).to_bytes(8, "big"))
             digest.update(text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def _content(message: Message) -> str:
+    return message.content if isinstance(message.content, str) else repr(message.content)
 
 
 def _is_warm(known: _Shared, now: float) -> bool:

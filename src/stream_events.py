@@ -1,0 +1,58 @@
+"""What a streamed answer is made of, in one form for all APIs.
+
+    TextDelta, ReasoningDelta, ToolCallDelta, Passed ...   any number, in the order of the answer
+    Finished                                               once, at the end: the whole answer
+
+`raw` is the server-sent event as the provider wrote it, without the blank line behind it, where the request
+has a `native` form and went to the API of that form; else empty. A reader of that API gets `raw` unchanged,
+and everyone else what the fields say. A stream that ends without `Finished` has raised a `ProviderError`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .records import Completion
+
+
+class TextDelta(NamedTuple):
+    """More text of the answer."""
+
+    text: str
+    raw: bytes = b""
+
+
+class ReasoningDelta(NamedTuple):
+    """More of what the model shows of its reasoning."""
+
+    text: str
+    raw: bytes = b""
+
+
+class ToolCallDelta(NamedTuple):
+    """More of the tool call `number`, counted from 0; the first delta has `id` and `name`.
+
+    `arguments` is a piece of JSON text.
+    """
+
+    number: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    raw: bytes = b""
+
+
+class Passed(NamedTuple):
+    """An event that only its own API knows: the start of a block, a ping."""
+
+    raw: bytes
+
+
+class Finished(NamedTuple):
+    """The whole answer, checked like one that was not streamed."""
+
+    completion: Completion
+    raw: bytes = b""
+
+
+StreamEvent = TextDelta | ReasoningDelta | ToolCallDelta | Passed | Finished
