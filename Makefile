@@ -3,7 +3,7 @@
 #
 #   PYTHON=/path/to/python3.12   which Python builds .venv (default: the newest that works, 3.11 or later)
 #   ONCE=1                       `make run` ends when the examples are done
-#   PORT=5001                    where `make web` listens
+#   PORT=5010                    where `make web` listens
 #   ARGS="--log-level debug"     passed to the program as they are; ARGS=--yes: answer queued tasks without asking
 
 ONCE =

@@ -32,10 +32,10 @@ from .settings import Settings
 if TYPE_CHECKING:
     from flask import Flask
 
+    from .access import AccessPolicy
     from .core.clock import Clock
     from .core.orchestrator import Orchestrator, OrchestratorOptions
     from .core.store import Store
-    from .web.access import AccessPolicy
 
 
 @dataclass(frozen=True, slots=True)

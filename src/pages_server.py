@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import click
 
+from .access import AccessPolicy
 from .bootstrap import ParentProcess, Setup, StartOptions, build_pages, load, open_store
 from .config import chosen_port
 from .core.leadership import active_orchestrator
@@ -20,7 +21,6 @@ from .core.search_indexer import SearchIndexer
 from .errors import OrchestratorError
 from .logging_setup import set_up_logging
 from .stop_signals import drop_lost_terminals, stop_signals
-from .web.access import AccessPolicy
 from .web.listening import listen
 
 PATH = click.Path(path_type=Path)

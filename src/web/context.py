@@ -12,16 +12,15 @@ from typing import Any, TypeVar, cast
 
 from flask import current_app, g
 
+from ..access import OPERATE, SUBMIT, AccessPolicy, Role
 from ..core.clock import Clock
 from ..core.store import Store
 from ..package import version
 from ..records import LOCAL, Event
 from ..routing.cost.pricing import PriceBook
 from ..settings import Settings
-from .access import AccessPolicy
 from .batch_rates import BatchRates
 from .past_usage import PastUsage
-from .roles import OPERATE, SUBMIT, Role
 
 T = TypeVar("T")
 MAX_WAITING = 64  # requests that wait for an answer, so that `serving.THREADS` leaves some for the others

@@ -26,12 +26,13 @@ from flask import Flask, Response, current_app, g, redirect, request, session, u
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
+from ..access import OPERATE
 from ..records import LOCAL
 from ..storable import clean, is_clean
 from .connections import HEADERS_ONLY
 from .context import app_context, caller_role
 from .problems import Problem, wants_json
-from .roles import OPEN_ENDPOINTS, OPERATE, may, needed
+from .roles import OPEN_ENDPOINTS, may, needed
 from .sessions import begin, forget, is_valid
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

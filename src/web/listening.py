@@ -11,12 +11,12 @@ from contextlib import suppress
 
 from flask import Flask
 
+from ..access import is_loopback
 from ..errors import ConfigError
-from .access import is_loopback
 from .serving import Server, joined, make_server
 
 AIRPLAY_PORTS = (5000, 7000)
-PORTS_TRIED = 20
+PORTS_SKIPPED, PORTS_TRIED = 10, 20  # the gateway has the port next to the pages, which clients rely on
 Address = tuple[str, int]
 
 
@@ -53,8 +53,14 @@ def free_addresses(host: str, port: int) -> list[Address]:
 
 
 def next_free_addresses(host: str, port: int, first: int, notify: Callable[[str], None]) -> list[Address]:
-    """As `free_addresses`, at the first free port from `first` on. `port` is the one that is expected."""
-    for candidate in range(first, min(port + PORTS_TRIED, 65536)):
+    """As `free_addresses`, at `port`, which is expected, or the first free one from ten further on.
+
+    None below `first` is tried.
+    """
+    others = range(port + PORTS_SKIPPED, port + PORTS_SKIPPED + PORTS_TRIED)
+    for candidate in (port, *others):
+        if not first <= candidate <= 65535:
+            continue
         try:
             addresses = free_addresses(host, candidate)
         except ConfigError as taken:
@@ -70,7 +76,7 @@ def next_free_addresses(host: str, port: int, first: int, notify: Callable[[str]
 def listen_error(host: str, port: int, error: OSError) -> str:
     """Why this process can't listen there, and what to do."""
     if error.errno == errno.EADDRINUSE:
-        free = port + 1
+        free = port + PORTS_SKIPPED if port + PORTS_SKIPPED <= 65535 else port - 1
         another = f"--port {free} or PORT={free}, then http://localhost:{free}"
         return f"port {port} is taken{_airplay(port)}; use another one: {another}"
     if error.errno == errno.EACCES:

@@ -11,15 +11,8 @@ the caller started. The queue is shared, so no caller owns it. For `submit`, oth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
 
-Role = Literal["submit", "read", "operate"]
-ROLES: tuple[Role, ...] = get_args(Role)
-SUBMIT: Role = "submit"
-OPERATE: Role = "operate"
-
-# Priority 1 goes before priority 0 across submitters; operators can always go first.
-MAX_PRIORITY: Mapping[Role, int] = {"submit": 9, "read": 0, "operate": 1_000_000}
+from ..access import ROLES, Role
 
 _ANYBODY = frozenset[Role](("submit", "read", "operate"))  # for `submit`: only the caller's own part
 _READERS = frozenset[Role](("read", "operate"))

@@ -18,7 +18,7 @@ from flask import Flask
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]
 
-from .access import TrustedProxies
+from ..access import TrustedProxies
 from .connections import MAX_CONNECTIONS, Admission, Parser, connection_to_close, is_too_slow
 from .context import AppContext
 from .uploads import MAX_UPLOAD_BYTES

@@ -18,8 +18,8 @@ from pathlib import Path
 from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
+from ..access import Tokens
 from ..private import make_private_folder
-from .access import Tokens
 from .context import app_context
 
 SESSION_DAYS = 14

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..access import MAX_PRIORITY
 from ..core.event_text import purged_event
 from ..core.intake import (
     QUEUE,
@@ -24,7 +25,6 @@ from .context import MAX_SUBMITTING, AppContext, caller_role, visible_submitter
 from .presenters.batches import RETRIED
 from .presenters.pool import callable_providers, pool_view
 from .problems import Problem
-from .roles import MAX_PRIORITY
 from .task_states import OPEN_STATUSES
 from .visibility import find_batch, is_own_batch, is_visible
 

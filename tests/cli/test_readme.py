@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from src.access import HOSTS, MANY_TOKENS, ONE_TOKEN
 from src.cli.app import cli
 from src.config import load_settings
 from src.core.intake import ReadOptions, TaskContext, TaskFields, Template, make_task, read_tasks
 from src.records import Task
 from src.simulator.process import SimulatorProcess
-from src.web.access import HOSTS, MANY_TOKENS, ONE_TOKEN
 from tests.documents import EVERYTHING, PAGES, README, blocks
 from tests.helpers import ROOT, child_environment, live_environment, run_script
 

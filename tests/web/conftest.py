@@ -17,10 +17,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import FileSystemBytecodeCache
 
+from src.access import AccessPolicy
 from src.core.clock import Clock
 from src.core.store import Store
 from src.web import create_app
-from src.web.access import AccessPolicy
 from src.web.context import AppContext
 from tests.helpers import VirtualClock
 

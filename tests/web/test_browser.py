@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from src.access import AccessPolicy
 from src.core.clock import Clock
 from src.core.store import Store, TaskSelection
 from src.records import Result, TaskStatus
 from src.web import create_app
-from src.web.access import AccessPolicy
 from src.web.context import AppContext
 from src.web.serving import make_server
 from src.web.template_filters import batch_url

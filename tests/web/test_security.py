@@ -14,11 +14,11 @@ import pytest
 from flask import url_for
 from flask.testing import FlaskClient
 
+from src.access import AccessPolicy, AllowedHosts, Throttle, Tokens, network_of
 from src.config import load_settings
 from src.core.store import Store
 from src.errors import ConfigError
 from src.web import create_app, uploads
-from src.web.access import AccessPolicy, AllowedHosts, Throttle, Tokens, network_of
 from src.web.context import AppContext
 from src.web.roles import ALLOWED, OPEN_ENDPOINTS
 from tests.helpers import VirtualClock

@@ -57,6 +57,12 @@ def test_servers_that_start_together_each_find_a_port(tmp_path: Path, taken: int
         assert len({url_of(server) for server in together}) == 3
 
 
+def test_ten_ports_after_a_taken_one_are_left_to_neighbours(tmp_path: Path, taken: int) -> None:
+    (tmp_path / "own.toml").write_text(f"[server]\nport = {taken}\n")
+    with Script("--config", "own.toml", cwd=tmp_path, script=SERVER) as server:
+        assert int(url_of(server).rpartition(":")[2]) >= taken + 10
+
+
 def test_it_serves_the_simulated_state_on_a_free_port_until_sigterm(tmp_path: Path) -> None:
     with Script("--port", "0", cwd=tmp_path, script=SERVER) as server:
         url = url_of(server)
@@ -99,7 +105,7 @@ def test_a_busy_port_is_one_line_that_says_what_to_do(tmp_path: Path, taken: int
         assert script.process.returncode == 2
         assert script.err.count("\n") == 1
         assert f"port {taken} is taken" in script.err
-        assert f"--port {taken + 1}" in script.err
+        assert f"--port {taken + 10}" in script.err
 
 
 def test_a_busy_port_is_one_line_beside_an_orchestrator_too(tmp_path: Path, taken: int) -> None:
@@ -138,7 +144,7 @@ def test_on_a_mac_the_message_names_airplay(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr("sys.platform", platform)
         said = listen_error("127.0.0.1", 5000, busy)
         assert ("AirPlay Receiver" in said) is named
-        assert "http://localhost:5001" in said
+        assert "http://localhost:5010" in said
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from src.access import AccessPolicy
 from src.core.clock import Clock
 from src.core.store import Store
 from src.web import create_app
-from src.web.access import AccessPolicy
 from src.web.context import AppContext
 from tests.helpers import ORCHESTRATOR, child_environment
 

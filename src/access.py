@@ -1,6 +1,6 @@
 """Access control: tokens and roles, throttling of guesses, trusted proxies, allowed host names.
 
-Independent of Flask; `guard` applies it to requests.
+Values and rules without a web framework: the guards of the pages and of the gateway apply them to requests.
 """
 
 from __future__ import annotations
@@ -12,10 +12,18 @@ import socket
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-from ..errors import ConfigError
-from ..records import LOCAL
-from .roles import OPERATE, ROLES, SUBMIT, Role
+from .errors import ConfigError
+from .records import LOCAL
+
+Role = Literal["submit", "read", "operate"]
+ROLES: tuple[Role, ...] = get_args(Role)
+SUBMIT: Role = "submit"
+OPERATE: Role = "operate"
+
+# Priority 1 goes before priority 0 across submitters; operators can always go first.
+MAX_PRIORITY: Mapping[Role, int] = {"submit": 9, "read": 0, "operate": 1_000_000}
 
 ONE_TOKEN, MANY_TOKENS, HOSTS = "ORCHESTRATOR_TOKEN", "ORCHESTRATOR_TOKENS", "ORCHESTRATOR_HOSTS"
 PROXIES = "ORCHESTRATOR_TRUSTED_PROXIES"
