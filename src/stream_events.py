@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .messages import Reasoning
 from .records import Completion
 
 
@@ -23,10 +24,15 @@ class TextDelta(NamedTuple):
 
 
 class ReasoningDelta(NamedTuple):
-    """More of what the model shows of its reasoning."""
+    """More of what the model shows of its reasoning.
+
+    The last delta of a block has the `whole` of it where that holds something opaque, which the model wants
+    back: a signature, encrypted reasoning. What is opaque without a text is one delta with an empty text.
+    """
 
     text: str
     raw: bytes = b""
+    whole: Reasoning | None = None
 
 
 class ToolCallDelta(NamedTuple):
