@@ -7,13 +7,14 @@ Units are in the names: `_s` seconds, `_at` UTC epoch seconds (float), `_tokens`
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from .answer_choices import longest_choice_bytes
-from .messages import ContentPart, Media, Message, Tool, media_in, text_parts
+from .media_sizes import MediaSize, sizes_of
+from .messages import ContentPart, Message, Tool, media_in, text_parts
 
 NANOS_PER_USD = 1_000_000_000
 GENERAL = "general"  # the task type of a task that names none
@@ -100,6 +101,7 @@ class Task:
         None  # whether an answer may ask for several calls; None: the API's default
     )
     native: Native | None = None  # where it came in through the gateway
+    api_formats: tuple[str, ...] = ()  # only these APIs have all of its fields; empty: any does
     row: int = 0  # the store's number for it; 0 while it is not stored
 
     # Derived once, since routing asks for them at every decision.
@@ -108,7 +110,8 @@ class Task:
     schema_chars: int = field(init=False, compare=False, default=0)
     choice_bytes: int = field(init=False, compare=False, default=0)  # the longest choice; 0: none
     parameters: tuple[str, ...] = field(init=False, compare=False, default=())  # of `PARAMETERS`, those set
-    media: tuple[Media, ...] = field(init=False, compare=False, default=())  # counted apart from text
+    media: tuple[MediaSize, ...] = field(init=False, compare=False, default=())  # counted apart from text
+    needs: tuple[str, ...] = field(init=False, compare=False, default=())  # what its model must take
 
     def __post_init__(self) -> None:
         chars = size = 0
@@ -133,9 +136,16 @@ class Task:
         given = tuple(name for name in PARAMETERS if getattr(self, name) not in (None, ()))
         object.__setattr__(self, "parameters", given)
         if any(type(message.content) is not str for message in self.messages):
-            object.__setattr__(self, "media", media_in(self.messages))
+            object.__setattr__(self, "media", sizes_of(media_in(self.messages)))
+        if self.media or self.tools:
+            object.__setattr__(self, "needs", _needs(self.media, self.tools))
         object.__setattr__(self, "text_chars", chars)
         object.__setattr__(self, "prompt_bytes", size)
+
+
+def _needs(media: Iterable[MediaSize], tools: Sequence[Tool]) -> tuple[str, ...]:
+    found = {need for each in media for need in each.needs}
+    return tuple(sorted(found | {"tools"} if tools else found))
 
 
 def _utf8_bytes(text: str) -> int:
@@ -253,6 +263,7 @@ class RefusalKind(StrEnum):
     PINNED_ELSEWHERE = "pinned_elsewhere"
     MODEL_NOT_SERVED = "model_not_served"
     PARAMETER_UNSUPPORTED = "parameter_unsupported"  # detail: the model and the parameter
+    INPUT_UNSUPPORTED = "input_unsupported"  # detail: the model and what it does not take, such as images
     MODEL_UNAVAILABLE = "model_unavailable"  # detail: the model
     MODEL_IN_DOUBT = "model_in_doubt"  # detail: the model
     MODEL_UNSUITABLE = "model_unsuitable"  # detail: the model

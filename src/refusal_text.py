@@ -36,6 +36,7 @@ _TEXTS = {
     RefusalKind.PINNED_ELSEWHERE: "excluded by the task's provider list",
     RefusalKind.MODEL_NOT_SERVED: "serves none of the task's models",
     RefusalKind.PARAMETER_UNSUPPORTED: "{}",
+    RefusalKind.INPUT_UNSUPPORTED: "{}",
     RefusalKind.MODEL_UNAVAILABLE: "{} is not available",
     RefusalKind.MODEL_IN_DOUBT: "{} was not found, checking again",
     RefusalKind.MODEL_UNSUITABLE: "the task does not fit {}",

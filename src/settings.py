@@ -246,7 +246,10 @@ class ModelConfig(Section):
     api_format: ApiFormatName | None = None
     successor: str = ""
     context_window: int | None = Field(default=None, ge=1)
-    refuses: tuple[Literal["temperature", "top_p", "seed", "stop", "response_schema"], ...] = ()
+    refuses: tuple[
+        Literal["temperature", "top_p", "seed", "stop", "reasoning_effort", "response_schema"], ...
+    ] = ()
+    lacks: tuple[Literal["images", "documents", "tools"], ...] = ()  # a task with these goes elsewhere
     max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     thinking_headroom_tokens: int = Field(default=0, ge=0)
     prompt_cache: Literal["", "key", "marks"] = (
@@ -419,6 +422,11 @@ class Settings(Section):
         found = {name: name for name in given if name in refused or name in api.lacks}
         sent = [name for name in api.exclusive if name in given and name not in found]
         return found | {name: f"{name} beside {sent[0]}" for name in sent[1:]}
+
+    def missing(self, provider: str, model: str, needs: Collection[str]) -> str:
+        """The first of a task's needs that the model, or its API, does not meet; empty: none."""
+        lacks, takes = self.lookup_model(model).lacks, self.providers[provider].api.takes
+        return next((need for need in needs if need in lacks or need not in takes), "")
 
     def lowered_temperature(self, provider: str, given: float | None) -> float | None:
         """The highest temperature that `provider` takes if the `given` one is above it, else None."""

@@ -35,6 +35,7 @@ _BELOW = (
     "src.control_characters",
     "src.errors",
     "src.formatting",
+    "src.media_sizes",
     "src.messages",
     "src.package",
     "src.records",
@@ -69,8 +70,9 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.errors": (),
     "src.formatting": ("src.records",),
     "src.answer_choices": (),
+    "src.media_sizes": ("src.messages",),
     "src.messages": (),
-    "src.records": ("src.answer_choices", "src.messages"),
+    "src.records": ("src.answer_choices", "src.media_sizes", "src.messages"),
     "src.stream_events": ("src.messages", "src.records"),
     "src.refusal_text": ("src.records",),
     "src.answer_text": (),
@@ -82,7 +84,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.storable": (),
     "src.limit_rules": (),
     # The table of provider APIs is a leaf: settings are validated against it. It imports no adapter.
-    "src.providers.api_formats": ("src.limit_rules", "src.providers.schemas"),
+    "src.providers.api_formats": (
+        "src.limit_rules",
+        "src.media_sizes",
+        "src.providers.media_tokens",
+        "src.providers.schemas",
+    ),
+    "src.providers.media_tokens": ("src.media_sizes",),
     "src.providers.schemas": (),
     "src.model_catalogue": ("src.providers.api_formats",),
     "src.setting_types": ("src.errors", "src.providers.api_formats"),
@@ -92,6 +100,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.routing": (
         "src.errors",
         "src.limit_rules",
+        "src.media_sizes",
         "src.messages",
         "src.records",
         "src.refusal_text",
@@ -103,6 +112,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.providers": _BELOW,
     "src.core.store": (
         "src.errors",
+        "src.media_sizes",
         "src.messages",
         "src.package",
         "src.private",
@@ -145,7 +155,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
 }
 
 SDKS = ("anthropic", "openai", "google")
-API_TABLE = ("src.providers.api_formats", "src.providers.schemas")  # facts about APIs, without an SDK
+# Facts about APIs, without an SDK.
+API_TABLE = ("src.providers.api_formats", "src.providers.media_tokens", "src.providers.schemas")
 
 # All that routing/ imports from elsewhere: no clock, no I/O, no threads. `random` is for the type of what
 # is passed in, `datetime` for the calendar, and of these two only what the tests below let through.

@@ -82,7 +82,9 @@ def plan_sample(session: Session, sample: TaskSample, cap_nanos: int | None = No
 
     setup, store, now = session.setup, session.store, session.now()
     access = {each.name: each for each in (setup.access.values() if setup.simulated else setup.configured)}
-    forecast = Forecast.from_store(store, now - RECORDS_S, now + 60.0, long=sample.long)
+    recorded = (now - RECORDS_S, now + 60.0)
+    providers = setup.settings.providers
+    forecast = Forecast.from_store(store, *recorded, long=sample.long, providers=providers)
     cap = None if cap_nanos is None else BudgetRule("batch", sample.kept[0].batch, "total", cap_nanos)
     pool = VirtualPool(setup.settings, access, learned_limits(session), cap)
     found = make_plan(sample.kept, pool, forecast, now=now, start_s=last_start_s(store))

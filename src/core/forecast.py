@@ -17,6 +17,7 @@ from ..errors import ServerError
 from ..records import Completion, FinishReason, Placement, Usage
 from ..routing.limits.estimator import CHARS_PER_TOKEN, TOKENS_PER_MESSAGE
 from ..routing.simulation import Answer
+from ..settings import ProviderConfig
 from .store import CallSums, PromptSize, Store
 
 # Without a record: a typical chat model.
@@ -54,13 +55,18 @@ class Forecast:
         failures: bool = False,
         tokens_per_char: Mapping[str, float] | None = None,
         long: Collection[str] = (),
+        providers: Mapping[str, ProviderConfig] | None = None,
     ) -> None:
-        """`long`: ids of tasks whose answer is expected to be as long as allowed."""
+        """`long`: ids of tasks whose answer is expected to be as long as allowed.
+
+        `providers`: how each counts images and documents; without it they count nothing.
+        """
         self._records = records
         self._tokens_per_char = tokens_per_char or {}  # by provider
         self._random = random.Random(seed)
         self._failures = failures
         self._long = long
+        self._providers = providers or {}
 
     @classmethod
     def from_store(
@@ -72,6 +78,7 @@ class Forecast:
         seed: int = 1,
         failures: bool = False,
         long: Collection[str] = (),
+        providers: Mapping[str, ProviderConfig] | None = None,
     ) -> Forecast:
         """From calls recorded in [start, end), epoch seconds. `failures`: fail as often as recorded."""
         sums: dict[Key, list[CallSums]] = defaultdict(list)
@@ -82,7 +89,7 @@ class Forecast:
         known = ((key, record_of(rows)) for key, rows in sums.items())
         records = {key: found for key, found in known if found is not None and found.answers >= ENOUGH}
         per_char = _tokens_per_char(store.reports.prompt_sizes())
-        return cls(records, seed, failures=failures, tokens_per_char=per_char, long=long)
+        return cls(records, seed, failures=failures, tokens_per_char=per_char, long=long, providers=providers)
 
     @property
     def is_known(self) -> bool:
@@ -106,6 +113,8 @@ class Forecast:
         output = max(1, min(round(expected * output_share), placement.max_tokens))
         per_char = self._tokens_per_char.get(placement.provider, 1.0 / CHARS_PER_TOKEN)
         prompt = math.ceil(task.text_chars * per_char + FRAME_TOKENS * len(task.messages))
+        if task.media and placement.provider in self._providers:
+            prompt += sum(map(self._providers[placement.provider].api.media_tokens, task.media))
         return Usage(input_tokens=prompt, output_tokens=output)
 
     def __call__(self, placement: Placement, now: float) -> tuple[float, Answer]:

@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ..limit_rules import LimitRules
+from ..media_sizes import MediaSize
+from .media_tokens import anthropic_tokens, gemini_tokens, openai_tokens
 from .schemas import Form, anthropic_form, gemini_form, openai_form
 
 
@@ -32,6 +34,10 @@ class ApiFormat:
     """The price list of the API's inventor in the genai-prices package. Empty: it has none."""
     warm_up_s: float
     """How long the import of its SDK takes before the first call, measured on two cores."""
+    media_tokens: Callable[[MediaSize], int]
+    """How many tokens it counts for an image or a document."""
+    takes: frozenset[str]
+    """What it has a form for: `MediaSize.needs` of images and documents, and `tools`."""
     lacks: tuple[str, ...] = ()
     """Those of `PARAMETERS` that it has no name for."""
     exclusive: tuple[str, ...] = ()
@@ -39,6 +45,9 @@ class ApiFormat:
     max_temperature: float = 2.0
     """The highest temperature it takes, at least 1; a higher one is lowered to it."""
 
+
+_IMAGES = {"tools", "images", "image/png", "image/jpeg", "image/webp"}
+_PDF = {"documents", "application/pdf"}
 
 _ROWS = (
     ApiFormat(
@@ -57,6 +66,8 @@ _ROWS = (
         schema_form=anthropic_form,
         price_list="anthropic",
         warm_up_s=2.1,
+        media_tokens=anthropic_tokens,
+        takes=frozenset({*_IMAGES, "image/gif", "URLs of images", *_PDF, "text/plain", "URLs of documents"}),
         lacks=("seed",),
         exclusive=("temperature", "top_p"),  # newer models answer 400 to both together
         max_temperature=1.0,
@@ -76,6 +87,8 @@ _ROWS = (
         schema_form=openai_form,
         price_list="openai",
         warm_up_s=0.9,
+        media_tokens=openai_tokens,
+        takes=frozenset({*_IMAGES, "image/gif", "URLs of images", *_PDF}),
     ),
     ApiFormat(
         name="gemini",
@@ -93,6 +106,8 @@ _ROWS = (
         schema_form=gemini_form,
         price_list="google",
         warm_up_s=1.0,
+        media_tokens=gemini_tokens,
+        takes=frozenset({*_IMAGES, "image/heic", "image/heif", *_PDF, "text/plain"}),
         lacks=("seed",),  # the generation config of google-generativeai has none
     ),
 )

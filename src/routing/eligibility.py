@@ -8,14 +8,14 @@ wait.
 from __future__ import annotations
 
 from ..records import RefusalKind, Task
-from .call_size import CallSizes
+from .call_size import CallSizes, extra_tokens
 from .canaries import is_due
 from .health.circuit_breaker import CLOSED, OPEN
 from .limits.group import RateLimitGroup
 from .refusals import GROUP, NEVER, POOL, TASK, Refusal
 from .registry import Registry
 from .retry_state import RetryState
-from .routes import Option, Route
+from .routes import CHARS_PER_TOKEN_AT_MOST, Option, Route
 from .state import ModelState, ProviderState
 
 RECHECK_S = 1.0  # when a gate that calls in flight decide is looked at again, should none of them end
@@ -128,7 +128,12 @@ class Eligibility:
             refusal = _of_model(model, now)
             if refusal is not None:
                 return refusal
-        if retry.attempt > 1 or task.text_chars > option.most_chars or option.provider.weight <= 0:
+        if (
+            retry.attempt > 1
+            or task.text_chars > option.most_chars
+            or task.media
+            or option.provider.weight <= 0
+        ):
             refusal = self._of_suitability(option, task, route, retry, now)
             if refusal is not None:
                 return refusal
@@ -142,7 +147,7 @@ class Eligibility:
     ) -> Refusal | None:
         """By the task's size, its pins and its earlier attempts."""
         provider = option.provider
-        if task.text_chars > option.most_chars or (retry.avoid and _avoids(retry, option)):
+        if _is_too_long(task, option) or (retry.avoid and _avoids(retry, option)):
             return Refusal(RefusalKind.MODEL_UNSUITABLE, NEVER, TASK, option.model.name)
         if provider.weight <= 0 and not route.pinned:
             return _ZERO_WEIGHT
@@ -186,15 +191,20 @@ class Eligibility:
             return None
         price = self._registry.price_of(option.provider, option.model, now)
         max_tokens, defaulted = sizes.max_tokens(option, task, retry), route.defaulted_max_tokens
-        bound = sizes.upper_bound(price, task, max_tokens)
-        minimum = sizes.upper_bound(price, task, sizes.least(max_tokens, defaulted=defaulted)) or 1
+        bound = sizes.upper_bound(price, task, option.provider, max_tokens)
+        least = sizes.least(max_tokens, defaulted=defaulted)
+        minimum = sizes.upper_bound(price, task, option.provider, least) or 1
         refusal = budgets.check(now, option.provider.name, task.batch, task.submitter, bound, minimum)
         if refusal is None:
             return None
         kind = _OF_BUDGET[refusal.reason]
         if kind is RefusalKind.UNKNOWN_PRICE:
             return _UNKNOWN_PRICE
-        if not refusal.in_flight and defaulted and sizes.affordable(price, task, refusal.headroom_nanos):
+        if (
+            not refusal.in_flight
+            and defaulted
+            and sizes.affordable(price, task, option.provider, refusal.headroom_nanos)
+        ):
             return None
         return Refusal(kind, refusal.until, TASK, str(refusal.rule), refusal)
 
@@ -221,6 +231,14 @@ def _of_model(model: ModelState, now: float) -> Refusal | None:
         return Refusal(RefusalKind.MODEL_UNAVAILABLE, NEVER, TASK, model.name)
     until = max(model.doubt.until, model.trial_until if model.trial else 0.0)
     return Refusal(RefusalKind.MODEL_IN_DOUBT, until, TASK, model.name) if now < until else None
+
+
+def _is_too_long(task: Task, option: Option) -> bool:
+    """Whether the prompt can't fit the model's window; an image counts like the text of as many tokens."""
+    chars = task.text_chars
+    if task.media:
+        chars += CHARS_PER_TOKEN_AT_MOST * extra_tokens(task, option.provider)
+    return chars > option.most_chars
 
 
 def _avoids(retry: RetryState, option: Option) -> bool:

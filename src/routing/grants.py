@@ -57,7 +57,7 @@ class Grants:
             number, provider, option.model, agent, reservation, probe, selection.forced, now, task.task_type,
             task.text_chars, len(task.messages), timeout_s < provider.config.timeout_s, budget, bound or 0,
             lease, retry, in_flight=provider.in_flight + 1,
-            may_move=route.options[0].provider is not route.options[-1].provider,
+            has_media=bool(task.media), may_move=route.options[0].provider is not route.options[-1].provider,
         )  # fmt: skip
         self._registry.permits[number] = permit
         provider.call_placed(number, now, self._stall_timeout_s)
@@ -109,14 +109,15 @@ class Grants:
     ) -> tuple[int | None, int | None, int]:
         """(reservation, upper bound in nano-dollars, max_tokens after clamping)."""
         price = self._registry.price_of(option.provider, option.model, now)
-        bound = self._sizes.upper_bound(price, task, max_tokens)
+        bound = self._sizes.upper_bound(price, task, option.provider, max_tokens)
         if self._registry.budgets is None:
             return None, bound, max_tokens
         names = (option.provider.name, task.batch, task.submitter)
         refusal = self._registry.budgets.check(now, *names, bound)
         if refusal is not None and route.defaulted_max_tokens:
-            max_tokens = self._sizes.affordable(price, task, refusal.headroom_nanos) or max_tokens
-            bound = self._sizes.upper_bound(price, task, max_tokens)
+            headroom = refusal.headroom_nanos
+            max_tokens = self._sizes.affordable(price, task, option.provider, headroom) or max_tokens
+            bound = self._sizes.upper_bound(price, task, option.provider, max_tokens)
         return self._registry.budgets.reserve(now, *names, bound), bound, max_tokens
 
     def _pick_agent(self, provider: ProviderState, task: Task, last_name: str) -> AgentState:

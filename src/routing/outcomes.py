@@ -201,7 +201,8 @@ class OutcomeRecorder:
         if provider.quota.until:
             provider.quota.answered(held.placed_at)
         if usage is not None and not held.canary:
-            provider.estimators.observe(held.task_type, held.chars, held.messages, usage)
+            text_chars = 0 if held.has_media else held.chars
+            provider.estimators.observe(held.task_type, text_chars, held.messages, usage)
 
     # ------------------------------------------------------------------ limits and quotas that were reached
 

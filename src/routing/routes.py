@@ -101,10 +101,16 @@ def _options_of(
     if task.providers and provider.name not in task.providers:
         yield _left_out(provider, RefusalKind.PINNED_ELSEWHERE)
         return
+    if task.api_formats and provider.config.api.name not in task.api_formats:
+        yield _left_out(provider, RefusalKind.INPUT_UNSUPPORTED, "its API lacks fields of the request")
+        return
     models = _models_of(task, provider, tier, settings)
     if not models:
         yield _left_out(provider, RefusalKind.MODEL_NOT_SERVED)
     for rank, name, warning in models:
+        if task.needs and (missing := settings.missing(provider.name, name, task.needs)):
+            yield _left_out(provider, RefusalKind.INPUT_UNSUPPORTED, f"{name} takes no {missing}")
+            continue
         altered = _altered(task, provider.name, name, settings) if task.parameters else {}
         if altered and settings.strict_params:
             yield _left_out(provider, RefusalKind.PARAMETER_UNSUPPORTED, next(iter(altered)))
@@ -202,6 +208,8 @@ def class_key(task: Task, settings: Settings) -> tuple[object, ...]:
         choose_tier(task, settings),
         task.max_tokens or -task.choice_bytes,
         task.parameters,
+        task.needs,
+        task.api_formats,
         max(1.0, task.temperature or 0.0),  # above 1 some APIs lower it
         task.text_chars.bit_length(),
     )

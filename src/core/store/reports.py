@@ -114,7 +114,7 @@ class Reports:
             return len(rows), list(self._loader.tasks(connection, rows[::every]).values())
 
     def prompt_sizes(self, limit: int = 300) -> list[PromptSize]:
-        """The sizes of answered prompts, newest task first, without those that were purged."""
+        """The sizes of answered prompts, newest task first, without purged ones and those with images."""
         a, p = schema.attempts, schema.prompts
         tokens = a.c.input_tokens + a.c.cache_read_tokens + a.c.cache_write_tokens
         query = (
@@ -129,6 +129,8 @@ class Reports:
         found = []
         for row in rows:
             task = decode_task(row.body, id="", batch="")
+            if task.media:  # only text shows how many tokens a character has
+                continue
             found.append(PromptSize(row.provider, task.text_chars, len(task.messages), row.tokens))
         return found
 

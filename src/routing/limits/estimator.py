@@ -73,12 +73,12 @@ class Estimator:
         self.tokens_per_char = 1.0 / CHARS_PER_TOKEN
         self._own, self._of_all = Outputs(), of_all
 
-    def need(self, chars: float, messages: int, max_tokens: int) -> Need:
-        """The tokens to reserve for a call, on the safe side."""
+    def need(self, chars: float, messages: int, max_tokens: int, extra_tokens: int = 0) -> Need:
+        """The tokens to reserve for a call, on the safe side. `extra_tokens`: of images and documents."""
         return Need(
-            int(chars * self.tokens_per_char * SAFETY) + TOKENS_PER_MESSAGE * messages,
+            int(chars * self.tokens_per_char * SAFETY) + TOKENS_PER_MESSAGE * messages + extra_tokens,
             self.output_tokens(max_tokens),
-            max(max_tokens, self.counted_tokens(chars)),
+            max(max_tokens, self.counted_tokens(chars) + extra_tokens),
         )
 
     def mean_input(self, chars: float, messages: int) -> float:
@@ -101,7 +101,7 @@ class Estimator:
         return known.mean(max_tokens) if known.p90 is not None else USUAL_OUTPUT * max_tokens
 
     def observe(self, chars: int, messages: int, usage: Usage) -> None:
-        """Learn from one answered call."""
+        """Learn from one answered call. `chars` 0: nothing about prompts, since its tokens are no text's."""
         text_tokens = usage.prompt_tokens - TOKENS_PER_MESSAGE * messages
         if chars >= 40 and text_tokens > 0:
             self.tokens_per_char += _WEIGHT * (text_tokens / chars - self.tokens_per_char)

@@ -55,7 +55,8 @@ class Sample(TaskSample):
             p.name for p in pool.providers if p.name in context.configured and p.state in UNAVAILABLE_STATES
         )
         able = context.configured.difference(out) or context.configured
-        forecast = Forecast.from_store(context.store, now - RECORDS_S, now + 60)
+        recorded = (now - RECORDS_S, now + 60)
+        forecast = Forecast.from_store(context.store, *recorded, providers=context.settings.providers)
         virtual = VirtualPool(context.settings, able, learned_limits(context))
         plan = make_plan(self.kept, virtual, forecast, now=now)
         plan = plan.for_all(self.count, self.every)
