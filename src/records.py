@@ -114,19 +114,7 @@ class Task:
     needs: tuple[str, ...] = field(init=False, compare=False, default=())  # what its model must take
 
     def __post_init__(self) -> None:
-        chars = size = 0
-        for message in self.messages:
-            if isinstance(message.content, str):
-                chars += len(message.content)
-                size += _utf8_bytes(message.content)
-                continue
-            for text in text_parts(message):
-                chars += len(text)
-                size += _utf8_bytes(text)
-        for tool in self.tools:
-            written = len(tool.name) + len(tool.description) + len(json.dumps(tool.parameters or {}))
-            chars += written
-            size += 4 * written
+        chars, size = _text_sizes(self.messages, self.tools)
         if self.response_schema is not None:
             schema = len(json.dumps(self.response_schema)) + SCHEMA_FRAME_CHARS
             object.__setattr__(self, "schema_chars", schema)
@@ -141,6 +129,24 @@ class Task:
             object.__setattr__(self, "needs", _needs(self.media, self.tools))
         object.__setattr__(self, "text_chars", chars)
         object.__setattr__(self, "prompt_bytes", size)
+
+
+def _text_sizes(messages: Iterable[Message], tools: Iterable[Tool]) -> tuple[int, int]:
+    """`(characters, UTF-8 bytes at most)` of all that counts as text."""
+    chars = size = 0
+    for message in messages:
+        if isinstance(message.content, str):
+            chars += len(message.content)
+            size += _utf8_bytes(message.content)
+            continue
+        for text in text_parts(message):
+            chars += len(text)
+            size += _utf8_bytes(text)
+    for tool in tools:
+        written = len(tool.name) + len(tool.description) + len(json.dumps(tool.parameters or {}))
+        chars += written
+        size += 4 * written
+    return chars, size
 
 
 def _needs(media: Iterable[MediaSize], tools: Sequence[Tool]) -> tuple[str, ...]:

@@ -75,7 +75,6 @@ class Forecast:
         start: float,
         end: float,
         *,
-        seed: int = 1,
         failures: bool = False,
         long: Collection[str] = (),
         providers: Mapping[str, ProviderConfig] | None = None,
@@ -89,7 +88,7 @@ class Forecast:
         known = ((key, record_of(rows)) for key, rows in sums.items())
         records = {key: found for key, found in known if found is not None and found.answers >= ENOUGH}
         per_char = _tokens_per_char(store.reports.prompt_sizes())
-        return cls(records, seed, failures=failures, tokens_per_char=per_char, long=long, providers=providers)
+        return cls(records, failures=failures, tokens_per_char=per_char, long=long, providers=providers)
 
     @property
     def is_known(self) -> bool:

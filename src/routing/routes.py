@@ -98,11 +98,8 @@ def _options_of(
     task: Task, provider: ProviderState, tier: str, settings: Settings, now: float
 ) -> Iterator[Option | Candidate]:
     """The option of each model that the task may use there, or why that one, or none, can serve it."""
-    if task.providers and provider.name not in task.providers:
-        yield _left_out(provider, RefusalKind.PINNED_ELSEWHERE)
-        return
-    if task.api_formats and provider.config.api.name not in task.api_formats:
-        yield _left_out(provider, RefusalKind.INPUT_UNSUPPORTED, "its API lacks fields of the request")
+    if (excluded := _exclusion(task, provider)) is not None:
+        yield excluded
         return
     models = _models_of(task, provider, tier, settings)
     if not models:
@@ -119,6 +116,15 @@ def _options_of(
         warnings: tuple[str, ...] = (warning,) if warning else ()
         warnings += tuple(f"{what}: {instead}" for what, instead in altered.items())
         yield replace(_option(task, provider, model, tier, settings, warnings), rank=rank)
+
+
+def _exclusion(task: Task, provider: ProviderState) -> Candidate | None:
+    """Why no model of the provider may serve the task; None: one may."""
+    if task.providers and provider.name not in task.providers:
+        return _left_out(provider, RefusalKind.PINNED_ELSEWHERE)
+    if task.api_formats and provider.config.api.name not in task.api_formats:
+        return _left_out(provider, RefusalKind.INPUT_UNSUPPORTED, "its API lacks fields of the request")
+    return None
 
 
 def _not_configured(task: Task, providers: list[ProviderState], settings: Settings) -> list[Candidate]:
