@@ -19,6 +19,7 @@ from ..errors import (
 from ..messages import Message
 from ..records import Completion, CompletionRequest, FinishReason, LimitReport
 from . import values
+from .anthropic_stream import AnthropicStream
 from .error_classes import MessagePattern
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, SDK_REFUSED, UNREADABLE, Verdict
 from .headers import anthropic_limits
@@ -145,6 +146,9 @@ class AnthropicAdapter(SdkAdapter):
         if schema is not None:
             body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
         return body
+
+    def _reader(self, request: CompletionRequest) -> AnthropicStream:
+        return AnthropicStream(native=request.native is not None and request.native.form == "anthropic")
 
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
         return anthropic_limits(found)

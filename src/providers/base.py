@@ -7,9 +7,11 @@ read a clock except for its own timeouts, and raises only `ProviderError` subcla
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Protocol, runtime_checkable
 
 from ..records import Completion, CompletionRequest
+from ..stream_events import StreamEvent
 
 
 @runtime_checkable
@@ -23,6 +25,13 @@ class ProviderAdapter(Protocol):
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """Make one call. Raises a `ProviderError` subclass for everything but a usable answer."""
+
+    def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamEvent, None]:
+        """Make one call whose answer comes in pieces. Raises like `complete`, at any point.
+
+        The last event is `Finished`, with what `complete` returns. Closing the generator before it closes the
+        connection at once; so use `contextlib.aclosing`.
+        """
 
     async def list_models(self, timeout_s: float) -> list[str]:
         """The models that the provider offers: a free health check. Raises like `complete`."""

@@ -32,6 +32,7 @@ from .gemini_reading import (
     reported_usage,
     token_quota,
 )
+from .gemini_stream import GeminiStream
 from .headers import answered_at, google_details
 from .network import NO_KEY
 from .prompts import Json, apply_schema, system_apart, why_unusable
@@ -54,8 +55,8 @@ class GeminiAdapter(SdkAdapter):
         http = http_client(self._base_url, self._slots, self._connect_timeout_s, self._max_bytes)
         return GeminiClient(self._base_url, self._key or NO_KEY, http)
 
-    async def _post(self, request: CompletionRequest, limit: Any) -> Any:
-        return await self._client.generate(request.model, limit=limit, **self._body(request))
+    async def _post(self, request: CompletionRequest, limit: Any, stream: bool) -> Any:
+        return await self._client.generate(request.model, limit=limit, stream=stream, **self._body(request))
 
     async def _get(self, limit: Any) -> Any:
         return await self._client.list_models(limit)
@@ -80,6 +81,9 @@ class GeminiAdapter(SdkAdapter):
         roles = {"assistant": "model"}
         contents = [{"role": roles.get(t.role, t.role), "parts": [{"text": t.content}]} for t in turns]
         return {"system": system, "contents": contents, "generation_config": config}
+
+    def _reader(self, request: CompletionRequest) -> GeminiStream:
+        return GeminiStream(native=False)
 
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
         return ()  # no header reports any

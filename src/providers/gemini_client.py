@@ -27,9 +27,11 @@ class GeminiClient:
         self._headers = {"x-goog-api-key": key, "content-type": "application/json"}
         self._http = http
 
-    async def generate(self, model: str, system: str, limit: Timeout, **content: Any) -> Response:
+    async def generate(
+        self, model: str, system: str, limit: Timeout, *, stream: bool = False, **content: Any
+    ) -> Response:
         """One call. `content` is what `generate_content_async` takes; raises what that raises."""
-        call = _Call(self, limit)
+        call = _Call(self, limit, stream=stream)
         generative_model = GenerativeModel(model, system_instruction=system or None)
         generative_model._async_client = call  # not the process's, with a key of the environment
         await generative_model.generate_content_async(**content)
@@ -39,11 +41,13 @@ class GeminiClient:
         """All models on one page: one that is not on it is not there."""
         return await self.exchange("GET", "models?pageSize=1000", None, limit)
 
-    async def exchange(self, method: str, path: str, body: bytes | None, limit: Timeout) -> Response:
+    async def exchange(
+        self, method: str, path: str, body: bytes | None, limit: Timeout, *, stream: bool = False
+    ) -> Response:
         """One exchange below the base URL. Raises httpx2.HTTPStatusError for an answer with an error."""
         url = f"{self._root}/{path}"
         request = self._http.build_request(method, url, headers=self._headers, content=body, timeout=limit)
-        return (await self._http.send(request)).raise_for_status()
+        return (await self._http.send(request, stream=stream)).raise_for_status()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -58,12 +62,13 @@ class _Call:
 
     response: Response
 
-    def __init__(self, client: GeminiClient, limit: Timeout) -> None:
-        self._client, self._limit = client, limit
+    def __init__(self, client: GeminiClient, limit: Timeout, *, stream: bool) -> None:
+        self._client, self._limit, self._stream = client, limit, stream
 
     async def generate_content(self, request: Any) -> Any:
         fields = MessageToDict(GenerateContentRequest.pb(request))
-        path = f"{quote(fields.pop('model'))}:generateContent"
+        method = "streamGenerateContent?alt=sse" if self._stream else "generateContent"
+        path = f"{quote(fields.pop('model'))}:{method}"
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-        self.response = await self._client.exchange("POST", path, body, self._limit)
+        self.response = await self._client.exchange("POST", path, body, self._limit, stream=self._stream)
         return GenerateContentResponse()

@@ -26,6 +26,7 @@ from .error_bodies import reason_in
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, SDK_REFUSED, UNREADABLE, Verdict
 from .headers import openai_limits
 from .network import NO_KEY
+from .openai_stream import ChatStream
 from .prompts import (
     Finish,
     Json,
@@ -203,6 +204,17 @@ class OpenAIAdapter(SdkAdapter):
         if schema is not None:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
+
+    def _streamed(self, body: Json, request: CompletionRequest) -> Json:
+        options = {**values.mapping(body.get("stream_options")), "include_usage": True}
+        return {**body, "stream": True, "stream_options": options}
+
+    def _reader(self, request: CompletionRequest) -> ChatStream:
+        native = request.native
+        is_native = native is not None and native.form == "openai"
+        options = values.mapping(native.body.get("stream_options")) if native else {}
+        asked = options.get("include_usage") is True
+        return ChatStream(native=is_native, shows_usage=asked, needs_done=self._is_openai)
 
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
         return openai_limits(found)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import count
@@ -26,12 +26,15 @@ from uuid import uuid4
 from ..config import ProviderAccess
 from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
 from ..records import Completion, CompletionRequest, LimitReport
+from ..stream_events import Finished, StreamEvent
 from . import values
 from .error_bodies import error_beside, error_in, status_in
 from .error_classes import ErrorAnswer, MessagePattern
 from .failures import ErrorFactory, Verdict, by_class
 from .headers import select_headers
 from .prompts import Json
+from .sse import EventParser, EventTooLong, ServerSentEvent
+from .stream_reader import BrokenStream, ErrorEvent, StreamReader, deltas_of
 from .threads import run_in_thread
 from .usage import NOTHING, Reported, of_error
 
@@ -73,11 +76,41 @@ class SdkAdapter(ABC):
         response = await self._exchange(request.timeout_s, request)
         found = select_headers(response.headers.raw)
         limits = self._limits(found)
-        body, warnings = self._json(response, request, limits)
-        if error := error_beside(body, self.answer_keys):
-            raise self._answered_error(error, status_in(error), found, request)
-        completion = self._errors.without_key_in(self._completion(body, request, found, limits))
-        return replace(completion, warnings=(*completion.warnings, *warnings)) if warnings else completion
+        return self._answer(response.content, request, found, limits)
+
+    async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamEvent, None]:
+        """As `complete`, event by event; the last one is `Finished`. Closing it closes the connection."""
+        await self._ready(request)
+        response = await self._exchange(request.timeout_s, request, stream=True)
+        body = response.stream
+        try:
+            found = select_headers(response.headers.raw)
+            limits = self._limits(found)
+            if "json" in response.headers.get("content-type", ""):  # a server that does not stream
+                content = bytearray()
+                while data := await self._receive(body, request):
+                    content += data
+                completion = self._answer(bytes(content), request, found, limits)
+                for event in deltas_of(completion):
+                    yield event
+                yield Finished(completion)
+                return
+            reader, parser = self._reader(request), EventParser(self._max_bytes)
+            at_end = False
+            while not (reader.terminated or at_end):
+                data = await self._receive(body, request)
+                at_end = not data
+                for received in self._parsed(parser, data, request, limits):
+                    for event in self._read(reader, received, request, found, limits, at_end=at_end):
+                        yield event
+            if not reader.whole:
+                message = f"the stream was cut off: it ended without {reader.ending}"
+                raise self._unusable(InvalidResponse, message, request, limits)
+            completion = self._whole(reader.body(), request, found, limits, tuple(reader.warnings))
+            yield Finished(completion, reader.final_raw)
+            await body.finish()
+        finally:
+            body.close()
 
     async def list_models(self, timeout_s: float) -> list[str]:
         """The provider's models: a free health check. Raises like `complete`."""
@@ -87,7 +120,7 @@ class SdkAdapter(ABC):
                 response = await self._exchange(timeout_s, None)
         except TimeoutError as error:
             raise self._errors.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
-        body, _ = self._json(response, None, ())
+        body, _ = self._json(response.content, None, ())
         return [self._errors.mask_key(model) for model in self._models(body)]
 
     async def close(self) -> None:
@@ -99,6 +132,10 @@ class SdkAdapter(ABC):
             await client.close()
 
     # -- what differs by API
+
+    @abstractmethod
+    def _reader(self, request: CompletionRequest) -> StreamReader:
+        """What reads the stream of the answer to this request."""
 
     @abstractmethod
     def _build(self) -> Any:
@@ -140,22 +177,36 @@ class SdkAdapter(ABC):
         if self._closed:
             raise self._errors.error(Unreachable, "the adapter is closed", request, sent=False)
 
-    async def _exchange(self, timeout_s: float, request: CompletionRequest | None) -> Any:
+    async def _exchange(
+        self, timeout_s: float, request: CompletionRequest | None, *, stream: bool = False
+    ) -> Any:
         """The raw response: to the request, or without one the list of models."""
         from .transport import timeout
 
         limit = timeout(timeout_s, self._connect_timeout_s)
         try:
-            return await (self._get(limit) if request is None else self._post(request, limit))
+            return await (self._get(limit) if request is None else self._post(request, limit, stream))
         except Exception as error:  # three packages may raise anything; none of it may end the pool
             raise self._failure(error, request) from error
 
-    async def _post(self, request: CompletionRequest, limit: Any) -> Any:
-        """One call through the SDK. Raises anything; an error's `response` is the provider's answer."""
+    async def _post(self, request: CompletionRequest, limit: Any, stream: bool) -> Any:
+        """One call through the SDK. Raises anything; an error's `response` is the provider's answer.
+
+        With `stream` the response is not read yet: its `stream` is the transport's `Body`.
+        """
         from httpx2 import Response
 
         options = {**self.options, "timeout": limit, "idempotency_key": next(self._call_keys)}
-        return await self._client.post(self.path, body=self._body(request), cast_to=Response, options=options)
+        body = self._body(request)
+        if stream:
+            body = self._streamed(body, request)
+        return await self._client.post(
+            self.path, body=body, cast_to=Response, options=options, stream=stream, stream_cls=None
+        )
+
+    def _streamed(self, body: Json, request: CompletionRequest) -> Json:
+        """The same request for a stream."""
+        return {**body, "stream": True}
 
     async def _get(self, limit: Any) -> Any:
         """The list of models, through the SDK. Raises like `_post`."""
@@ -197,11 +248,76 @@ class SdkAdapter(ABC):
         verdict, said = verdict_on(error) or (by_class(error, self.classes), error)
         return self._errors.of_exception(verdict, said, request)
 
+    async def _receive(self, body: Any, request: CompletionRequest) -> bytes:
+        """The next bytes of a body; nothing at its end."""
+        try:
+            return bytes(await body.read())
+        except Exception as error:  # as in `_exchange`
+            raise self._failure(error, request) from error
+
+    def _parsed(
+        self,
+        parser: EventParser,
+        data: bytes,
+        request: CompletionRequest,
+        limits: tuple[LimitReport, ...],
+    ) -> list[ServerSentEvent]:
+        """The events in the next bytes of a stream, or at its end."""
+        try:
+            return parser.feed(data) if data else parser.rest()
+        except EventTooLong as error:
+            raise self._unusable(InvalidResponse, str(error), request, limits) from error
+
+    def _read(  # what it gets beside the event is for the error that the event may be
+        self,
+        reader: StreamReader,
+        received: ServerSentEvent,
+        request: CompletionRequest,
+        found: Mapping[str, str],
+        limits: tuple[LimitReport, ...],
+        *,
+        at_end: bool,
+    ) -> Sequence[StreamEvent]:
+        """What an event of a stream says. Nothing follows the last one."""
+        if reader.terminated:
+            return ()
+        try:
+            return reader.read(received)
+        except ErrorEvent as event:
+            raise self._answered_error(event.error, status_in(event.error), found, request) from event
+        except BrokenStream as error:
+            message = "the stream was cut off within an event" if at_end else str(error)
+            raise self._unusable(InvalidResponse, message, request, limits) from error
+
+    def _answer(
+        self,
+        content: bytes,
+        request: CompletionRequest,
+        found: Mapping[str, str],
+        limits: tuple[LimitReport, ...],
+    ) -> Completion:
+        """The answer in a body that came whole."""
+        body, warnings = self._json(content, request, limits)
+        if error := error_beside(body, self.answer_keys):
+            raise self._answered_error(error, status_in(error), found, request)
+        return self._whole(body, request, found, limits, warnings)
+
+    def _whole(
+        self,
+        body: Json,
+        request: CompletionRequest,
+        found: Mapping[str, str],
+        limits: tuple[LimitReport, ...],
+        warnings: tuple[str, ...],
+    ) -> Completion:
+        completion = self._errors.without_key_in(self._completion(body, request, found, limits))
+        return replace(completion, warnings=(*completion.warnings, *warnings)) if warnings else completion
+
     def _json(
-        self, response: Any, request: CompletionRequest | None, limits: tuple[LimitReport, ...]
+        self, content: bytes, request: CompletionRequest | None, limits: tuple[LimitReport, ...]
     ) -> tuple[Json, tuple[str, ...]]:
         try:
-            body, warnings = values.read_json(response.content)
+            body, warnings = values.read_json(content)
         except values.NotJson as error:
             message = f"the answer is not JSON ({error})"
             raise self._unusable(InvalidResponse, message, request, limits) from error

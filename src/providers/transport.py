@@ -6,8 +6,10 @@ a refused or reset connection a timeout, anthropic a connection error.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import ssl
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -31,6 +33,7 @@ from .network import (
 )
 
 _CONNECTIONS_TRIED = 3
+_TAIL_S = 0.2  # how long the end of an answer may lag behind the last event of its stream
 _PASSED_ON = (*WANTED_HEADERS, b"content-type")
 
 # A subclass stands before its base: the first match counts.
@@ -87,6 +90,48 @@ def verdict_on(error: BaseException) -> tuple[Verdict, BaseException] | None:
     return None
 
 
+class Body(httpx2.AsyncByteStream):
+    """The body of an answer as it comes, decompressed, up to `max_bytes`. Whoever asked for it closes it."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, max_bytes: int) -> None:
+        self._answer, self._left = answer, max_bytes
+        self._max_bytes = max_bytes
+
+    async def read(self) -> bytes:
+        """What has come, at least a byte; nothing at the end. Raises as `Transport.exchange`."""
+        try:
+            data = await self._answer.content.readany()
+        except aiohttp.ClientPayloadError as error:
+            _check_encoding(error)
+            raise
+        self._left -= len(data)
+        if self._left < 0:
+            raise AnswerTooLarge(self._max_bytes)
+        return data
+
+    async def finish(self) -> None:
+        """Read what follows the last event, its end in most cases, so that the connection is used again."""
+        try:
+            async with asyncio.timeout(_TAIL_S):
+                while not self._answer.content.at_eof() and await self.read():
+                    pass
+        except (TimeoutError, aiohttp.ClientError, RejectedAnswer):
+            pass  # the answer is whole; the connection is closed
+        self.close()
+
+    def close(self) -> None:
+        """End the answer: at its end nothing is left to do, before it the connection is closed."""
+        self._answer.close()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self.read():
+            yield data
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        self.close()
+
+
 class Transport(httpx2.AsyncBaseTransport):
     """One provider's connections. An answer is read whole, decompressed, up to `max_bytes`.
 
@@ -104,13 +149,20 @@ class Transport(httpx2.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """One exchange, redirects within the origin included.
+        """One exchange, whose answer is read whole."""
+        return await self.exchange(request)
+
+    async def exchange(self, request: httpx2.Request, *, stream: bool = False) -> httpx2.Response:
+        """One exchange, redirects within the origin included. `stream`: that of a 2xx is a `Body`.
 
         Raises aiohttp's exceptions, `RejectedAnswer` for what is not accepted, and httpx2.TooManyRedirects.
         """
         url = str(request.url)
         for _ in range(REDIRECTS_FOLLOWED + 1):
-            async with await self._answer_to(request, url) as answer:
+            answer = await self._answer_to(request, url)
+            if stream and answer.status < 300:
+                return _streamed(answer, request, self._max_bytes)
+            async with answer:
                 there = _redirect(answer, request, url)
                 content = await self._content(answer)
             if not there:
@@ -176,10 +228,14 @@ class Transport(httpx2.AsyncBaseTransport):
                         raise AnswerTooLarge(most)
                     break
         except aiohttp.ClientPayloadError as error:
-            if any(type(cause).__name__ == "ContentEncodingError" for cause in causes(error)):
-                raise Unreadable("the answer is not compressed as its header says") from error
+            _check_encoding(error)
             raise
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _check_encoding(error: aiohttp.ClientPayloadError) -> None:
+    if any(type(cause).__name__ == "ContentEncodingError" for cause in causes(error)):
+        raise Unreadable("the answer is not compressed as its header says") from error
 
 
 def _redirect(answer: aiohttp.ClientResponse, request: httpx2.Request, url: str) -> str:
@@ -197,13 +253,21 @@ def _redirect(answer: aiohttp.ClientResponse, request: httpx2.Request, url: str)
     return there
 
 
-def _response(answer: aiohttp.ClientResponse, content: bytes, request: httpx2.Request) -> httpx2.Response:
-    # Only the headers that are read: each costs httpx2 a pass or two, and a cookie that cannot be sent back
-    # would end all later calls.
-    headers = [pair for pair in answer.raw_headers if pair[0].lower().startswith(_PASSED_ON)]
-    response = httpx2.Response(
-        answer.status, headers=headers, stream=httpx2.ByteStream(content), request=request
+def _streamed(answer: aiohttp.ClientResponse, request: httpx2.Request, max_bytes: int) -> httpx2.Response:
+    return httpx2.Response(
+        answer.status, headers=_headers(answer), stream=Body(answer, max_bytes), request=request
     )
+
+
+def _headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+    """Only those that are read: each costs httpx2 a pass or two, and a cookie that cannot be sent back would
+    end all later calls."""
+    return [pair for pair in answer.raw_headers if pair[0].lower().startswith(_PASSED_ON)]
+
+
+def _response(answer: aiohttp.ClientResponse, content: bytes, request: httpx2.Request) -> httpx2.Response:
+    stream = httpx2.ByteStream(content)
+    response = httpx2.Response(answer.status, headers=_headers(answer), stream=stream, request=request)
     response._content = content  # it has been read; reading it again would cost as much as all the rest
     return response
 
@@ -243,9 +307,9 @@ class Client(httpx2.AsyncClient):
         request.read()
         return request
 
-    async def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
-        """One exchange; its answer has been read. The options are those of streams and authentication."""
-        return await self._own_transport.handle_async_request(request)
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **_: Any) -> httpx2.Response:
+        """One exchange; its answer has been read, unless it is a stream. Other options: authentication."""
+        return await self._own_transport.exchange(request, stream=stream)
 
     async def aclose(self) -> None:
         """Close all connections."""
