@@ -25,6 +25,7 @@ from .settings import MAX_PROBLEMS_SHOWN, ProviderConfig, Settings
 
 DEFAULTS_FILE = RESOURCES / "orchestrator.toml"
 CONFIG = "ORCHESTRATOR_CONFIG"
+GATEWAY_PORT = "ORCHESTRATOR_GATEWAY_PORT"
 SECRETS = ("key", "apikey", "token", "secret", "password")  # last words of names that no setting has
 REPEATED_CHARS = 40  # a longer text is not repeated
 MAY_HOLD_SECRETS = frozenset(["api_key_env", "base_url", "base_url_env", "database_url"])
@@ -90,6 +91,8 @@ def load_settings(path: Path | str | None = None, environ: Mapping[str, str] | N
         merged["database_url"] = url
     if state_dir := environ.get("ORCHESTRATOR_STATE_DIR"):
         merged["state_dir"] = state_dir
+    if (port := port_in(environ, GATEWAY_PORT)) is not None:
+        merged["gateway"] = _merge(merged["gateway"], {"port": port})
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
@@ -136,11 +139,16 @@ def read_environment(dotenv: Path | None = None) -> Environment:
 
 def chosen_port(environ: Mapping[str, str]) -> int | None:
     """The port that PORT names for the pages, None where it is unset. Raises ConfigError."""
-    wanted = environ.get("PORT", "").strip()
+    return port_in(environ, "PORT")
+
+
+def port_in(environ: Mapping[str, str], name: str) -> int | None:
+    """The port that the variable `name` holds, None where it is unset. Raises ConfigError."""
+    wanted = environ.get(name, "").strip()
     if not wanted:
         return None
     if not (wanted.isascii() and wanted.isdigit()) or int(wanted) > 65535:
-        raise ConfigError(f"PORT must be a number from 0 to 65535, not {wanted[:REPEATED_CHARS]!r}")
+        raise ConfigError(f"{name} must be a number from 0 to 65535, not {wanted[:REPEATED_CHARS]!r}")
     return int(wanted)
 
 

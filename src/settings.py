@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -38,6 +39,30 @@ class ServerSettings(Section):
 
     host: str
     port: int = Field(ge=0, le=65535)
+
+
+class GatewaySettings(Section):
+    """`[gateway]`: where clients of the OpenAI and Anthropic APIs connect, and what they may send."""
+
+    host: str
+    port: int = Field(ge=0, le=65535)
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    max_body_mb: float = Field(gt=0, le=1_000)
+    max_waiting: int = Field(ge=1)
+    max_waiting_per_submitter: int = Field(ge=1)
+    store_content: Literal["auto", "none", "errors", "all"]
+    daily_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["none"]
+    fallbacks: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
+                raise ValueError('must list origins such as "https://app.example.com", without a path')
+        return origins
 
 
 class StoreSettings(Section):
@@ -331,6 +356,7 @@ class Settings(Section):
     strict_params: bool
     confirm_above_usd: float = NotNegative
     server: ServerSettings
+    gateway: GatewaySettings
     store: StoreSettings
     pages: PagesSettings
     pool: PoolSettings
@@ -356,6 +382,7 @@ class Settings(Section):
             if provider not in self.providers:
                 yield f"{where}: no provider {provider!r}; {hint(provider, self.providers)}"
         yield from self._unknown_task_types()
+        yield from self._unknown_fallbacks()
         yield from self._limits_not_counted()
         if not any(provider.enabled and provider.weight > 0 for provider in self.providers.values()):
             yield "providers: at least one needs a weight above 0"
@@ -368,6 +395,12 @@ class Settings(Section):
                 if kind not in self.task_types:
                     where = f"task_types of agent {agent.name!r}"
                     yield f"{where}: no task type {kind!r}; {hint(kind, self.task_types)}"
+
+    def _unknown_fallbacks(self) -> Iterator[str]:
+        for model, others in self.gateway.fallbacks.items():
+            for each in (model, *others):
+                if not self.left_by([each], ()):
+                    yield f"gateway.fallbacks: no provider serves the model {each!r}"
 
     def _limits_not_counted(self) -> Iterator[str]:
         for name, row in self.providers.items():

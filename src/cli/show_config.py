@@ -25,7 +25,11 @@ PLAIN_VARIABLES = (
     "NO_COLOR",
 )
 SECRET_VARIABLES = ("ALERT_WEBHOOK_URL", "ORCHESTRATOR_TOKEN", "ORCHESTRATOR_TOKENS")
-FROM_ENVIRONMENT = {"state_dir": "ORCHESTRATOR_STATE_DIR", "database_url": "DATABASE_URL"}
+FROM_ENVIRONMENT = {
+    "state_dir": "ORCHESTRATOR_STATE_DIR",
+    "database_url": "DATABASE_URL",
+    "gateway.port": "ORCHESTRATOR_GATEWAY_PORT",
+}
 
 
 def show_config(options: Options) -> int:
