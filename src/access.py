@@ -250,13 +250,18 @@ class AccessPolicy:
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
 
     @classmethod
-    def from_environment(cls, host: str, environ: Mapping[str, str]) -> AccessPolicy:
-        """The rules for a server on `host`. Raises ConfigError if it is reachable without a token."""
+    def from_environment(
+        cls, host: str, environ: Mapping[str, str], allowed_hosts: Iterable[str] = ()
+    ) -> AccessPolicy:
+        """The rules for a server on `host`, with further `allowed_hosts`.
+
+        Raises ConfigError if it is reachable without a token.
+        """
         tokens = Tokens.from_environment(environ)
         if not is_loopback(host) and not tokens:
             raise ConfigError(
                 f"{host} can be reached from other machines, where anyone could spend your money: "
-                f"set {ONE_TOKEN} (or {MANY_TOKENS}=name:token,...) or omit --host"
+                f"set {ONE_TOKEN} (or {MANY_TOKENS}=name:token,...) or leave the host at 127.0.0.1"
             )
-        hosts = AllowedHosts(host, environ.get(HOSTS, "").split(","))
+        hosts = AllowedHosts(host, [*environ.get(HOSTS, "").split(","), *allowed_hosts])
         return cls(tokens, hosts, trusted_proxies=TrustedProxies(environ.get(PROXIES, "")))

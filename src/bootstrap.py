@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .core.clock import Clock
     from .core.orchestrator import Orchestrator, OrchestratorOptions
     from .core.store import Store
+    from .gateway.server import Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,3 +261,61 @@ def build_pages(
         orchestrator="" if parent is None else parent.orchestrator,
     )
     return create_app(context)
+
+
+# ------------------------------------------------------------------ gateway
+
+
+def build_gateway(setup: Setup, store: Store, clock: Clock, incarnation: str) -> Gateway:
+    """The gateway of the orchestrator `incarnation`, which listens from now on.
+
+    Raises ConfigError if its port is taken, or a provider's address leads to it.
+    """
+    from .access import AccessPolicy
+    from .gateway.context import GatewayContext
+    from .gateway.guard import Guard
+    from .gateway.server import Gateway, Listener, refuse_own_address
+
+    own = setup.settings.gateway
+    access = AccessPolicy.from_environment(own.host, setup.environ, own.allowed_hosts)
+    listener = Listener(own.host, own.port)
+    if not setup.simulated:
+        refuse_own_address(listener, setup.access)
+    guard = Guard(access, own.allowed_origins, via=incarnation)
+    context = GatewayContext(
+        setup.settings,
+        store,
+        access,
+        setup.called,
+        guard,
+        _metrics(setup, store, access, incarnation),
+        clock,
+        setup.simulated,
+    )
+    return Gateway(listener, context)
+
+
+def _metrics(
+    setup: Setup, store: Store, access: AccessPolicy, incarnation: str
+) -> Callable[[str], tuple[bytes, str]]:
+    """What the pages' `/metrics` shows. Flask, which makes it, is imported when it is first asked for."""
+    found: list[Any] = []
+
+    def scrape(accept: str) -> tuple[bytes, str]:
+        from .web.context import AppContext
+        from .web.metrics import exposition_of
+
+        if not found:
+            found.append(
+                AppContext(
+                    setup.settings,
+                    store,
+                    setup.simulated,
+                    access=access,
+                    providers=setup.called,
+                    orchestrator=incarnation,
+                )
+            )
+        return exposition_of(found[0], accept)
+
+    return scrape

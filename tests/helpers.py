@@ -65,6 +65,7 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     clean_environment(environ)
     environ["PYTHONPATH"] = str(ROOT / "tests" / "child_site")
     environ["PYTHONUNBUFFERED"] = "1"
+    environ["ORCHESTRATOR_GATEWAY_PORT"] = "0"  # any: tests run side by side
     environ.pop(ADDRESS, None)
     return {**environ, **(extra or {})}
 

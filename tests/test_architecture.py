@@ -122,7 +122,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "src.agents": (*_BELOW, "src.routing", "src.providers"),
     "src.core": (*_BELOW, "src.routing", "src.providers", "src.agents"),
     "src.simulator": (),
-    "src.gateway": (),
+    "src.gateway": (*_BELOW, "src.core"),
     "src.gateway.formats": (
         "src.errors",
         "src.formatting",
@@ -132,7 +132,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "src.stream_events",
     ),
     "src.web": (*_BELOW, "src.routing", "src.core"),
-    "src.bootstrap": (*_BELOW, "src.core", "src.simulator", "src.web"),
+    "src.bootstrap": (*_BELOW, "src.core", "src.gateway", "src.simulator", "src.web"),
     "src.pages_server": (
         *_BELOW,
         "src.bootstrap",
@@ -146,6 +146,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *_BELOW,
         "src.bootstrap",
         "src.core",
+        "src.gateway",
         "src.logging_setup",
         "src.providers",
         "src.routing",

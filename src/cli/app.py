@@ -50,6 +50,14 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 @click.option("--once", is_flag=True, help="Answer the queued tasks, then exit.")
 @click.option("--pages", is_flag=True, help="Serve the pages too, on http://localhost:5000 (or PORT).")
 @click.option("--yes", is_flag=True, help="Answer tasks that are queued already without asking.")
+@click.option(
+    "--gateway-port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Serve the OpenAI and Anthropic APIs on this port (default: ORCHESTRATOR_GATEWAY_PORT, else 5001); "
+    "0 takes any free one.",
+)
+@click.option("--no-gateway", is_flag=True, help="Do not serve the OpenAI and Anthropic APIs.")
 @click.option("--standby", is_flag=True, help="Take over when no other orchestrator serves this state.")
 @click.option(
     "--version",
@@ -60,7 +68,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
     help="Show the version and exit.",
 )
 @click.pass_context
-def cli(context: click.Context, /, **options: bool) -> None:
+def cli(context: click.Context, /, **options: Any) -> None:
     """Answer LLM tasks with a pool of agents over Claude, GPT and Gemini.
 
     Without a command, serve the queue until Ctrl-C. Without an API key in the environment or in .env, the

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from .views import View, make_view
 
 if TYPE_CHECKING:
     from ..core.orchestrator import Orchestrator, OrchestratorOptions, RunReport
+    from ..gateway.server import Gateway
 
 BUDGET = "budget"  # the end of a run that has spent one
 
@@ -41,6 +42,7 @@ def run_orchestrator(
     *,
     quiet: bool = False,
     until_done: bool = True,
+    gateway: Gateway | None = None,
 ) -> RunReport:
     """Serve the batch of `options`, or the whole queue, until it is done, stopped or out of budget.
 
@@ -61,7 +63,8 @@ def run_orchestrator(
         view = make_view(session.console, quiet=quiet)
         try:
             with _stop_listener(orchestrator, view, setup.settings.pool.shutdown_grace_s) as stop:
-                report = asyncio.run(_watch(orchestrator, view, sink, stop, until_done=until_done))
+                beside = nullcontext() if gateway is None else gateway.serving(orchestrator)
+                report = asyncio.run(_watch(orchestrator, view, sink, stop, beside, until_done=until_done))
         finally:
             view.close()
     if sink.error:
@@ -99,11 +102,28 @@ def keep_cap(session: Session, batch: str, max_cost_usd: float | None) -> Mappin
 
 
 async def _watch(
-    orchestrator: Orchestrator, view: View, sink: ResultSink, stop: StopListener, *, until_done: bool
+    orchestrator: Orchestrator,
+    view: View,
+    sink: ResultSink,
+    stop: StopListener,
+    beside: AbstractAsyncContextManager[None],
+    *,
+    until_done: bool,
 ) -> RunReport:
-    """Run the orchestrator and update the view until it ends."""
+    """Run the orchestrator, with what is served `beside` it, and update the view until it ends."""
     stop.loop = asyncio.get_running_loop()
     running = asyncio.create_task(orchestrator.run(until_done))
+    async with beside:
+        await _update(orchestrator, view, sink, running)
+    while sink.error and not (stop.presses or sink.is_closed):  # as for an unavailable database
+        await asyncio.sleep(CHECK_EVERY_S)
+        sink.check()
+    return running.result()
+
+
+async def _update(
+    orchestrator: Orchestrator, view: View, sink: ResultSink, running: asyncio.Task[RunReport]
+) -> None:
     noted = False
     while not running.done():
         await asyncio.wait({running}, timeout=view.interval_s)
@@ -116,10 +136,6 @@ async def _watch(
         if orchestrator.is_ending and not noted and (unstored := orchestrator.unstored_text):
             noted = True
             view.note(f"{unstored}; retrying; press Ctrl-C again to end without them")
-    while sink.error and not (stop.presses or sink.is_closed):  # as for an unavailable database
-        await asyncio.sleep(CHECK_EVERY_S)
-        sink.check()
-    return running.result()
 
 
 def _stop_listener(orchestrator: Orchestrator, view: View, grace_s: float) -> StopListener:

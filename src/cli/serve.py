@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from ..bootstrap import Setup
 from ..config import chosen_port
 from ..formatting import duration, money, plural
 from ..logging_setup import set_up_logging
@@ -16,6 +17,7 @@ from .config_warnings import print_config_warnings
 from .confirm import confirm_queue
 from .examples import add_examples, examples_batch, offer_examples
 from .exit_codes import ALL_ANSWERED, SOME_UNANSWERED
+from .gateway import served_gateway
 from .pages_process import pages_process
 from .progress_counts import ProgressCounts
 from .reconcile import reconcile
@@ -32,6 +34,7 @@ class ServeOptions:
     """How to serve. `once`: end when no task is unfinished. `yes`: don't ask about queued tasks.
 
     `standby`: serve the pages first, and the queue, without asking, when no other orchestrator leads.
+    `gateway_port` replaces the setting; with `once` there is no gateway, since the server ends by itself.
     """
 
     quiet: bool = False
@@ -40,13 +43,27 @@ class ServeOptions:
     pages: bool = False
     yes: bool = False
     standby: bool = False
+    gateway_port: int | None = None
+    no_gateway: bool = False
+
+    @property
+    def has_gateway(self) -> bool:
+        """Whether the gateway is served."""
+        return not (self.no_gateway or self.once)
+
+    def apply(self, setup: Setup) -> Setup:
+        """The setup with these settings."""
+        if self.gateway_port is None:
+            return setup
+        changed = setup.settings.gateway.model_copy(update={"port": self.gateway_port})
+        return setup.with_settings(gateway=changed)
 
 
 def serve(options: Options, how: ServeOptions) -> int:
     """Serve the queue and return the exit code, 0 also after Ctrl-C. Raises OrchestratorError."""
     from ..core.orchestrator import OrchestratorOptions
 
-    setup, console = prepare(options), options.console
+    setup, console = how.apply(prepare(options)), options.console
     if how.pages:
         chosen_port(setup.environ)  # a wrong PORT is refused before anything starts
     set_up_logging(options.level(how.quiet), setup.log_folder, simulated=setup.simulated)
@@ -60,13 +77,15 @@ def serve(options: Options, how: ServeOptions) -> int:
             confirm_queue(opened, yes=how.yes)
         if how.pages:
             stack.enter_context(pages_process(options, setup, leadership.incarnation))
-        leadership.acquire(standby=how.standby, say=console.note)
+        gateway = stack.enter_context(
+            served_gateway(opened, leadership, wanted=how.has_gateway, standby=how.standby)
+        )
         sink = stack.enter_context(_sink(opened, how))
         if not how.once:
             command = f'{setup.serve_command} submit "..."'
             console.note(f"serving the queue; Ctrl-C stops; add tasks with: {command}")
         job = OrchestratorOptions(batch_caps_usd=all_caps(opened), leadership=leadership)
-        report = run_orchestrator(opened, sink, job, quiet=how.quiet, until_done=how.once)
+        report = run_orchestrator(opened, sink, job, quiet=how.quiet, until_done=how.once, gateway=gateway)
         code = sink.finish()
         _print_served(opened, sink.served)
     if report.stopped == BUDGET:

@@ -40,15 +40,23 @@ Key = tuple[str, str, str]  # provider, model, submitter
 
 @metrics.get("/metrics")
 def scrape() -> Response:
-    """The figures in the format that the client asks for: OpenMetrics, or the older text format."""
+    """The figures in the format that the client asks for."""
+    text, kind = exposition_of(app_context(), request.headers.get("Accept", ""))
+    return Response(text, content_type=kind)
+
+
+def exposition_of(context: AppContext, accept: str) -> tuple[bytes, str]:
+    """The figures and their content type: OpenMetrics where `accept` names it, or the older text format.
+
+    Raises StoreError.
+    """
     from prometheus_client import exposition, openmetrics
 
-    wants_open = "application/openmetrics-text" in request.headers.get("Accept", "")
+    wants_open = "application/openmetrics-text" in accept
     encode = openmetrics.exposition.generate_latest if wants_open else exposition.generate_latest
     kind = openmetrics.exposition.CONTENT_TYPE_LATEST if wants_open else exposition.CONTENT_TYPE_PLAIN_0_0_4
-    context: AppContext = app_context()
     text = context.cache.get(f"metrics {wants_open}", lambda: encode(Collector(context)), TEXT_FRESH_S)
-    return Response(text, content_type=kind)
+    return text, kind
 
 
 def _totals(context: AppContext) -> dict[Key, CallSums]:

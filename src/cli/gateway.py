@@ -1,0 +1,51 @@
+"""The gateway beside a serving orchestrator: its address, and what it does before this process leads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from ..bootstrap import build_gateway
+from ..errors import ConfigError
+from .session import Session
+
+if TYPE_CHECKING:
+    from ..core.leadership import Leadership
+    from ..gateway.server import Gateway
+
+
+@contextmanager
+def served_gateway(
+    session: Session, leadership: Leadership, *, wanted: bool, standby: bool
+) -> Iterator[Gateway | None]:
+    """The gateway, None if none is `wanted`, once `leadership` leads. It listens while the block runs.
+
+    Raises ConfigError if its port can't be used. A standby on the leader's machine can't have the port yet;
+    it tries again when it leads.
+    """
+    with ExitStack() as stack:
+        if not wanted:
+            leadership.acquire(standby=standby, say=session.note)
+            yield None
+            return
+        gateway: Gateway | None = None
+        try:
+            gateway = _listening(session, leadership, stack)
+        except ConfigError:
+            if not standby:
+                raise
+        if standby and gateway is not None:
+            with gateway.standing_by():
+                leadership.acquire(standby=True, say=session.note)
+        else:
+            leadership.acquire(standby=standby, say=session.note)
+        yield gateway or _listening(session, leadership, stack)
+
+
+def _listening(session: Session, leadership: Leadership, stack: ExitStack) -> Gateway:
+    gateway = build_gateway(session.setup, session.store, session.clock, leadership.incarnation)
+    stack.callback(gateway.listener.close)
+    url = gateway.listener.url
+    session.note(f"gateway: base URL {url}/v1 for OpenAI clients, {url} for Anthropic clients")
+    return gateway

@@ -1,0 +1,117 @@
+"""The application: its routes, who may use them, and the shape of every error.
+
+    request -> shield -> guard (headers only) -> route -> body -> answer
+
+Everything that is raised becomes an error of the API that was called. Bodies and keys are never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+
+from ..access import Role
+from ..errors import StoreError
+from . import information
+from .answers import REQUEST_ID, error_response, id_headers
+from .context import CONTEXT, GatewayContext
+from .formats.base import FormatError
+from .formats.problems import Problem, ProblemKind
+from .guard import Caller
+
+log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+
+EVERYONE: frozenset[Role] = frozenset(("submit", "read", "operate"))
+READERS: frozenset[Role] = frozenset(("read", "operate"))
+SUBMITTERS: frozenset[Role] = frozenset(("submit", "operate"))
+OPEN: frozenset[Role] = frozenset()  # without a token
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route. `roles`: those of a token that may use it; none: no token is needed."""
+
+    method: str
+    path: str
+    handler: Handler
+    roles: frozenset[Role]
+
+
+ROUTES = (
+    Route("GET", "/", information.health, OPEN),  # Claude Code asks for it before its first request
+    Route("GET", "/healthz", information.health, OPEN),
+    Route("GET", "/readyz", information.readiness, OPEN),
+    Route("GET", "/metrics", information.metrics, READERS),
+    Route("GET", "/v1/models", information.models, EVERYONE),
+    Route("GET", "/v1/models/{model:.+}", information.model, EVERYONE),
+)
+_ROLES = {route.handler: route.roles for route in ROUTES}
+
+
+def build_app(context: GatewayContext) -> web.Application:
+    """The application over a context."""
+    app = web.Application(middlewares=[_shield], client_max_size=context.max_body_bytes)
+    app[CONTEXT] = context
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, route.handler, expect_handler=_keep_waiting)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, route.handler)
+    return app
+
+
+async def _keep_waiting(_request: web.Request) -> None:
+    """A client that waits for `100 Continue` sends its body after the checks; see `_enter`."""
+
+
+@web.middleware
+async def _shield(request: web.Request, handler: Handler) -> web.StreamResponse:
+    request[REQUEST_ID] = f"req_{secrets.token_hex(12)}"
+    try:
+        answer = await _enter(request, handler)
+    except FormatError as refused:
+        answer = error_response(request, refused.problem)
+    except web.HTTPException as other:  # of aiohttp's own: no such route or method
+        answer = error_response(request, _routing_problem(request, other))
+    except StoreError:
+        unavailable = Problem(ProblemKind.UNAVAILABLE, "the database is unavailable", retry_after_s=1.0)
+        answer = error_response(request, unavailable)
+    except Exception as error:  # noqa: BLE001 - the one handler of what nothing expects
+        # Without its message, which may quote the request.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("unexpected %s in the gateway\n%s", type(error).__name__, where)
+        answer = error_response(request, Problem(ProblemKind.INTERNAL, "internal error; see the log"))
+    if not answer.prepared:
+        answer.headers.update(id_headers(request) | request.app[CONTEXT].guard.cors(request))
+    return answer
+
+
+async def _enter(request: web.Request, handler: Handler) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    context.guard.check_sender(request)
+    if request.method == hdrs.METH_OPTIONS and hdrs.ORIGIN in request.headers:
+        return web.Response(status=204, headers=context.guard.preflight(request))
+    roles = _ROLES.get(request.match_info.handler, EVERYONE)
+    if roles:
+        caller = context.guard.identify(request, context.clock.now())
+        if caller.role not in roles:
+            message = f"this token has the role {caller.role}; this needs {' or '.join(sorted(roles))}"
+            raise FormatError(message, kind=ProblemKind.FORBIDDEN)
+        request[CALLER] = caller
+    return await handler(request)
+
+
+def _routing_problem(request: web.Request, error: web.HTTPException) -> Problem:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return Problem(ProblemKind.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here; use {allowed}")
+    if error.status == 404:
+        known = ", ".join(f"{each.method} {each.path}" for each in ROUTES if each.path.count("{") == 0)
+        return Problem(ProblemKind.NOT_FOUND, f"no such route; there are {known}")
+    return Problem(ProblemKind.BAD_REQUEST, error.reason)

@@ -1,0 +1,69 @@
+"""Bodies of requests: read within a limit of bytes and time, parsed strictly."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from ..core.intake.json_text import parse_json
+from ..errors import InputError
+from .formats.base import FormatError
+from .formats.problems import ProblemKind
+
+READ_S = 30.0
+BYTES_PER_S = 10_000  # as for the pages: a slower sender holds memory for too long
+MAX_DEPTH = 100  # of objects and lists; schemas of tools nest some ten deep
+JSON_TYPE = "application/json"
+
+
+def check_head(request: web.Request, max_bytes: int) -> None:
+    """Refuse a body by its headers, before a byte of it is read. Raises FormatError."""
+    if request.content_type != JSON_TYPE:
+        # A web page can send other types to this machine without asking; and an API takes nothing else.
+        raise FormatError(f"the content type must be {JSON_TYPE}", kind=ProblemKind.MEDIA_TYPE)
+    if (request.content_length or 0) > max_bytes:
+        raise too_large(max_bytes)
+
+
+def too_large(max_bytes: int) -> FormatError:
+    """The refusal of a body above the limit."""
+    message = f"the body is larger than {max_bytes / 1e6:g} MB ([gateway] max_body_mb)"
+    return FormatError(message, kind=ProblemKind.BODY_TOO_LARGE)
+
+
+async def read_object(request: web.Request, max_bytes: int) -> dict[str, Any]:
+    """The JSON object in the body. Raises FormatError."""
+    try:
+        async with asyncio.timeout(READ_S + (request.content_length or max_bytes) / BYTES_PER_S):
+            content = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large(max_bytes) from None
+    except TimeoutError:
+        raise FormatError("the body did not arrive in time") from None
+    try:
+        value = parse_json(content.decode())
+    except UnicodeDecodeError as error:
+        raise FormatError(f"the body is not UTF-8 at byte {error.start + 1}") from None
+    except InputError as error:
+        raise FormatError(f"the body is {error.what}") from None
+    if not isinstance(value, dict):
+        raise FormatError("the body must be a JSON object")
+    if _is_deep(value):
+        raise FormatError(f"the body nests more than {MAX_DEPTH} objects and lists")
+    return value
+
+
+def _is_deep(value: dict[str, Any]) -> bool:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            each
+            for outer in level
+            for each in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(each, dict | list)
+        ]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,47 @@
+"""What every request of one gateway needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from ..access import AccessPolicy
+from ..core.clock import Clock
+from ..settings import Settings
+from .guard import Guard
+
+if TYPE_CHECKING:
+    from ..core.orchestrator import Orchestrator
+    from ..core.store import Store
+
+Metrics = Callable[[str], tuple[bytes, str]]  # Accept header -> body and content type; blocks
+
+
+@dataclass
+class GatewayContext:
+    """Settings, store and guard of one gateway. `pool` is the orchestrator while this process leads."""
+
+    settings: Settings
+    store: Store
+    access: AccessPolicy
+    called: Collection[str]  # the providers that can be called
+    guard: Guard
+    metrics: Metrics
+    clock: Clock
+    simulated: bool
+    pool: Orchestrator | None = None
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest body."""
+        return int(self.settings.gateway.max_body_mb * 1_000_000)
+
+    def leading(self) -> Orchestrator | None:
+        """The orchestrator that places requests now; None before, after, and while another one leads."""
+        return self.pool if self.pool is not None and self.pool.is_serving else None
+
+
+CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)

@@ -1,0 +1,81 @@
+"""What the name of a model means.
+
+    auto                        the tier by the length of the prompt
+    economy, standard, premium  this tier, at any provider
+    MODEL                       this model, at the providers that serve it
+    PROVIDER/MODEL              this model, at this provider
+
+A model is never replaced silently: another one answers only where `[gateway.fallbacks]` lists it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from ..errors import nearest
+from ..settings import TIERS, Settings
+from .formats.base import FormatError
+from .formats.problems import ProblemKind
+
+AUTO = "auto"
+SHOWN_CHARS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What a task may use: pins as in `Task`, and a tier where there are none."""
+
+    tier: str = AUTO
+    models: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+
+
+def choose(name: str, settings: Settings, called: Collection[str]) -> ModelChoice:
+    """What `name` means. `called`: the providers that can be called. Raises FormatError if none serves it."""
+    if name in (AUTO, *TIERS):
+        return ModelChoice(tier=name)
+    provider, slash, model = name.partition("/")
+    is_pair = bool(slash) and provider in settings.providers
+    if is_pair and provider in called:
+        if model in (AUTO, *TIERS):
+            return ModelChoice(tier=model, providers=(provider,))
+        if _served(model, settings, [provider]):
+            return ModelChoice(models=(model,), providers=(provider,))
+    if not is_pair and _served(name, settings, called):
+        return ModelChoice(models=(name, *settings.gateway.fallbacks.get(name, ())))
+    raise FormatError(_unknown(name, settings, called), param="model", kind=ProblemKind.MODEL_NOT_FOUND)
+
+
+def _served(model: str, settings: Settings, providers: Collection[str]) -> list[str]:
+    current, _ = settings.resolve_model(model)
+    return [name for name in providers if settings.serves(name, current)]
+
+
+def _unknown(name: str, settings: Settings, called: Collection[str]) -> str:
+    shown = repr(name[:SHOWN_CHARS])
+    if elsewhere := [each for each in settings.left_by([name], ()) if each not in called]:
+        reasons = "; ".join(f"{each}: {settings.providers[each].why_not_configured}" for each in elsewhere)
+        return f"no provider that can be called serves the model {shown} ({reasons})"
+    known = list(dict.fromkeys(each for each, _ in listed(settings, called)))
+    near = nearest(name, known)
+    meant = f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
+    return f"no provider serves the model {shown}; {meant}"
+
+
+def listed(settings: Settings, called: Collection[str]) -> Iterator[tuple[str, str]]:
+    """`(name, who serves it)`: every name of the settings. Other names of a provider's models work too."""
+    for name in (AUTO, *TIERS):
+        yield name, "orchestrator"
+    pairs = [
+        (provider, settings.resolve_model(settings.providers[provider].models.of(tier))[0])
+        for provider in settings.providers
+        if provider in called
+        for tier in TIERS
+    ]
+    plain: dict[str, str] = {}
+    for provider, model in dict.fromkeys(pairs):
+        plain.setdefault(model, provider)
+    yield from plain.items()
+    for provider, model in dict.fromkeys(pairs):
+        yield f"{provider}/{model}", provider

@@ -1,0 +1,193 @@
+"""The gateway's address, and the gateway as a part of the orchestrator's process.
+
+It listens from the start of the process. Until this process leads, a thread of its own answers `/healthz`,
+and everything else with 503; then the application runs in the orchestrator's event loop, so that a request is
+placed without a detour through the database. The socket stays open in between: no connection is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from ..config import ProviderAccess
+from ..errors import ConfigError
+from .app import build_app
+from .context import GatewayContext
+
+if TYPE_CHECKING:
+    from ..core.orchestrator import Orchestrator
+
+BACKLOG = 512
+LINGER_S = 2.0  # to read what a refused client still sends, so that it sees the answer
+KEEP_ALIVE_S = 75.0  # longer than clients keep idle connections, so that they close them
+FINISH_S = 5.0  # for answers that are being written when the pool has ended
+# A thread that computes holds the interpreter for this long, and the loop waits: an echo over loopback beside
+# one such thread took 10.8 ms (median) with Python's default of 5 ms.
+SWITCH_INTERVAL_S = 0.0005
+
+_unlogged = logging.getLogger("aiohttp.unlogged")  # a malformed request is quoted there, with its keys
+_unlogged.addHandler(logging.NullHandler())
+_unlogged.propagate = False
+
+
+class Listener:
+    """The bound sockets of a gateway. As a context manager it closes them."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Raises ConfigError if the port can't be used: clients know the address, so no other is taken."""
+        self._sockets = [_bound(host, port)]
+        self.host, self.port = host, int(self._sockets[0].getsockname()[1])
+        if host in ("127.0.0.1", "localhost"):  # some clients resolve localhost to IPv6 first
+            with suppress(ConfigError):
+                self._sockets.append(_bound("::1", self.port))
+
+    @property
+    def url(self) -> str:
+        """The base URL for a client on this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
+
+    def copies(self) -> list[socket.socket]:
+        """The same sockets for one event loop, which closes its copies."""
+        return [each.dup() for each in self._sockets]
+
+    def close(self) -> None:
+        """Stop listening."""
+        for each in self._sockets:
+            each.close()
+
+    def is_reached_by(self, base_url: str) -> bool:
+        """Whether an address of a provider leads here."""
+        parts = urlsplit(base_url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if port != self.port or not parts.hostname:
+            return False
+        with suppress(OSError, UnicodeError):
+            found = {info[4][0] for info in socket.getaddrinfo(parts.hostname, port)}
+            return not found.isdisjoint(self._own_addresses())
+        return False
+
+    def _own_addresses(self) -> set[str | int]:
+        own: set[str | int] = {"127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+        names = [self.host]
+        if self.host in ("0.0.0.0", "::"):  # noqa: S104
+            names.append(socket.gethostname())
+        for name in names:
+            with suppress(OSError):
+                own |= {info[4][0] for info in socket.getaddrinfo(name.strip("[]"), None)}
+        return own
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # on Windows this option would let two servers share the port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((host, port))
+        bound.listen(BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise ConfigError(_listen_error(host, port, error)) from error
+    bound.setblocking(False)
+    return bound
+
+
+def _listen_error(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"gateway: port {port} is taken; choose another with --gateway-port, ORCHESTRATOR_GATEWAY_PORT "
+            "or [gateway] port, or use --no-gateway"
+        )
+    if error.errno == errno.EACCES:
+        return f"gateway: no permission for port {port}; use one above 1023"
+    return f"gateway: can't listen on {host}:{port} ({error.strerror or error})"
+
+
+def refuse_own_address(listener: Listener, access: Mapping[str, ProviderAccess]) -> None:
+    """Raises ConfigError if a provider's address is the gateway: clients set the variables that name it."""
+    for each in access.values():
+        if each.configured and listener.is_reached_by(each.base_url):
+            variable = each.config.base_url_env
+            where = variable if each.base_url != each.config.base_url else f"providers.{each.name}.base_url"
+            raise ConfigError(
+                f"the address of {each.name} is this gateway, which would call itself; unset it here and set "
+                "it for clients only",
+                where=where,
+            )
+
+
+class Gateway:
+    """One gateway over a listener; `serving` is its time in the orchestrator's loop."""
+
+    def __init__(self, listener: Listener, context: GatewayContext) -> None:
+        self.listener, self._context = listener, context
+
+    @asynccontextmanager
+    async def serving(self, pool: Orchestrator) -> AsyncIterator[None]:
+        """Place requests with `pool` while the block runs."""
+        self._context.pool = pool
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(min(before, SWITCH_INTERVAL_S))
+        try:
+            async with self._running():
+                yield
+        finally:
+            sys.setswitchinterval(before)
+            self._context.pool = None
+
+    @contextmanager
+    def standing_by(self) -> Iterator[None]:
+        """Answer with 503 on a thread of its own while the block runs, which blocks."""
+        loop = asyncio.new_event_loop()
+        over = asyncio.Event()
+
+        async def stand_by() -> None:
+            async with self._running():
+                await over.wait()
+
+        def run() -> None:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(stand_by())
+
+        thread = threading.Thread(target=run, name="gateway", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(over.set)
+            thread.join()
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        runner = web.AppRunner(
+            build_app(self._context),
+            access_log=None,
+            logger=_unlogged,
+            handler_cancellation=True,  # a client that goes away ends its request at once
+            keepalive_timeout=KEEP_ALIVE_S,
+            lingering_time=LINGER_S,
+            shutdown_timeout=FINISH_S,
+        )
+        await runner.setup()
+        try:
+            for each in self.listener.copies():
+                await web.SockSite(runner, each, backlog=BACKLOG).start()
+            yield
+        finally:
+            await runner.cleanup()

@@ -1,0 +1,199 @@
+"""Where the gateway listens, when it serves, and whom it lets in."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import anthropic
+import openai
+import pytest
+
+from src.simulator.process import SimulatorProcess
+from tests.helpers import Script, live_environment, run_script
+
+from .conftest import Served, started
+from .http_client import send
+
+TOKEN, OTHER = "a-token-of-alice-0123", "a-token-of-bob-012345"
+
+
+# ------------------------------------------------------------------ port
+
+
+def test_a_taken_port_is_an_error_and_never_the_next_one(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        for options, environ in (
+            (["--gateway-port", str(taken)], {}),
+            ([], {"ORCHESTRATOR_GATEWAY_PORT": str(taken)}),
+        ):
+            done = run_script(*options, cwd=tmp_path, env=environ)
+            assert done.process.returncode == 2
+            assert f"gateway: port {taken} is taken" in done.err and "--gateway-port" in done.err
+
+
+@pytest.mark.parametrize("port", ["abc", "-1", "65536"])
+def test_a_port_that_is_none_is_refused(tmp_path: Path, port: str) -> None:
+    done = run_script("status", cwd=tmp_path, env={"ORCHESTRATOR_GATEWAY_PORT": port})
+    assert done.process.returncode == 2
+    assert f"ORCHESTRATOR_GATEWAY_PORT must be a number from 0 to 65535, not '{port}'" in done.err
+
+
+@pytest.mark.parametrize("options", [["--no-gateway"], ["--once"]])
+def test_without_a_gateway_no_port_is_taken(tmp_path: Path, options: list[str]) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = str(holder.getsockname()[1])
+        with Script(*options, "--gateway-port", taken, cwd=tmp_path) as script:
+            script.wait_for("served 0 tasks" if options == ["--once"] else "serving the queue")
+            assert "gateway" not in script.err
+            script.interrupt()
+            assert script.wait() == 0, script.err
+
+
+def test_another_address_than_loopback_needs_a_token(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[gateway]\nhost = "0.0.0.0"\n')
+    done = run_script("--config", "own.toml", cwd=tmp_path)
+    assert done.process.returncode == 2 and "ORCHESTRATOR_TOKEN" in done.err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_a_provider_whose_address_is_the_gateway_is_refused(tmp_path: Path, host: str) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        free = holder.getsockname()[1]
+    environ = {"OPENAI_API_KEY": "test-key", "OPENAI_BASE_URL": f"http://{host}:{free}/v1"}
+    done = run_script("--yes", "--gateway-port", str(free), cwd=tmp_path, env=environ)
+    assert done.process.returncode == 2
+    assert "OPENAI_BASE_URL" in done.err and "this gateway" in done.err
+
+
+# ------------------------------------------------------------------ leading
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="one lock file")
+def test_a_standby_answers_503_until_it_leads(tmp_path: Path, simulator: SimulatorProcess) -> None:
+    environ = live_environment(simulator.base_urls)
+    with started(tmp_path, environ) as leader:
+        assert send(leader.url, "/readyz").status == 200
+        with Script("--yes", "--standby", "--config", "own.toml", cwd=tmp_path, env=environ) as standby:
+            standby.wait_for("gateway: base URL ")
+            url = standby.err.split("gateway: base URL ")[1].split("/v1 ")[0]
+            assert send(url, "/healthz").status == 200
+            waiting = send(url, "/readyz")
+            assert waiting.status == 503 and int(waiting.headers["retry-after"]) > 0
+            leader.script.interrupt()
+            leader.script.wait()
+            standby.wait_for("serving the queue")
+            for _ in range(100):
+                if send(url, "/readyz").status == 200:
+                    break
+                standby.pause()
+            assert send(url, "/readyz").status == 200
+            standby.interrupt()
+            assert standby.wait() == 0, standby.err
+
+
+# ------------------------------------------------------------------ who may come in
+
+REFUSED = {
+    "a page of another site": ("/v1/models", {"Origin": "https://evil.example"}, 403),
+    "a page without an origin": ("/v1/models", {"Origin": "null"}, 403),
+    "a page of this host": ("/v1/models", {"Origin": "http://127.0.0.1"}, 403),
+    "a name that leads here": ("/v1/models", {"Host": "evil.example"}, 403),
+    "an address of another network": ("/v1/models", {"Host": "192.168.1.5"}, 403),
+    "no route": ("/v1/nothing", {}, 404),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+def test_what_is_refused_gets_an_error_of_its_api(gateway: Served, case: str, api: str) -> None:
+    path, headers, status = REFUSED[case]
+    version = {"anthropic-version": "2023-06-01"} if api == "anthropic" else {}
+    found = send(gateway.url, path, headers=headers | version)
+    assert found.status == status
+    assert found.headers["x-should-retry"] == "false"
+    if api == "anthropic":
+        assert found.json["type"] == "error" and found.json["error"]["message"]
+        assert found.headers["request-id"] == found.json["request_id"]
+    else:
+        assert {"message", "type", "param", "code"} == found.json["error"].keys()
+        assert found.headers["x-request-id"]
+    assert "access-control-allow-origin" not in found.headers
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "LOCALHOST:1"])
+def test_names_of_this_machine_are_known(gateway: Served, host: str) -> None:
+    assert send(gateway.url, "/v1/models", headers={"Host": host}).status == 200
+
+
+def test_a_configured_page_may_come_in_and_read_the_answer(tmp_path: Path) -> None:
+    toml = '[gateway]\nallowed_origins = ["https://app.example"]\nallowed_hosts = ["pool.example"]\n'
+    with started(tmp_path, {}, toml=toml) as served:
+        asked = {"Origin": "https://app.example", "Access-Control-Request-Headers": "x-stainless-os, x-evil"}
+        before = send(served.url, "/v1/chat/completions", method="OPTIONS", headers=asked)
+        assert before.status == 204
+        assert before.headers["access-control-allow-origin"] == "https://app.example"
+        allowed = before.headers["access-control-allow-headers"]
+        assert "x-stainless-os" in allowed and "x-evil" not in allowed
+        headers = {"Origin": "https://app.example", "Host": "pool.example"}
+        found = send(served.url, "/v1/models", headers=headers)
+        assert found.status == 200
+        assert found.headers["access-control-allow-origin"] == "https://app.example"
+
+
+def test_without_tokens_any_key_is_taken_and_none_is_logged(gateway: Served) -> None:
+    for headers in ({"x-api-key": "sk-secret-1"}, {"Authorization": "Bearer sk-secret-1"}, {}):
+        assert send(gateway.url, "/v1/models", headers=headers).status == 200
+    assert "sk-secret" not in gateway.script.err + gateway.script.out
+
+
+def test_with_tokens_every_request_needs_one_in_either_header(tmp_path: Path) -> None:
+    environ = {"ORCHESTRATOR_TOKENS": f"alice:{TOKEN},bob:{OTHER}:read"}
+    with started(tmp_path, environ) as served:
+        for headers in ({"x-api-key": TOKEN}, {"Authorization": f"Bearer {TOKEN}"}):
+            assert send(served.url, "/v1/models", headers=headers).status == 200
+        assert send(served.url, "/metrics", headers={"x-api-key": TOKEN}).status == 403
+        assert send(served.url, "/metrics", headers={"x-api-key": OTHER}).status == 200
+        assert send(served.url, "/healthz").status == send(served.url, "/readyz").status == 200
+        with openai.OpenAI(base_url=f"{served.url}/v1", api_key="wrong") as client:
+            with pytest.raises(openai.AuthenticationError):
+                client.models.list()
+            assert client.with_options(api_key=TOKEN).models.retrieve("auto").id == "auto"
+        with anthropic.Anthropic(base_url=served.url, api_key="wrong") as other:
+            with pytest.raises(anthropic.AuthenticationError):
+                other.models.list()
+            assert other.with_options(api_key=TOKEN).models.retrieve("auto").id == "auto"
+        guesses = [{"x-api-key": f"guess {n}"} for n in range(9)]
+        statuses = [send(served.url, "/v1/models", headers=guess).status for guess in guesses]
+        assert statuses[-1] == 429, "guesses are slowed down"
+        assert send(served.url, "/v1/models", headers={"x-api-key": TOKEN}).status == 200
+        assert TOKEN not in served.script.err + served.script.out
+
+
+# ------------------------------------------------------------------ models
+
+
+def test_both_sdks_list_tiers_models_and_pairs(gateway: Served) -> None:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="any") as client:
+        names = [model.id for model in client.models.list()]
+        assert names[:4] == ["auto", "economy", "standard", "premium"]
+        assert any(name.startswith("gemini/") for name in names)
+        with pytest.raises(openai.NotFoundError, match="did you mean 'premium'"):
+            client.models.retrieve("premum")
+    with anthropic.Anthropic(base_url=gateway.url, api_key="any") as other:
+        assert [model.id for model in other.models.list()] == names
+        with pytest.raises(anthropic.NotFoundError):
+            other.models.retrieve("nothing-like-it")
+
+
+def test_metrics_are_those_of_the_pages(gateway: Served) -> None:
+    found = send(gateway.url, "/metrics")
+    assert found.status == 200 and found.headers["content-type"].startswith("text/plain")
+    assert b"orchestrator_leader 1.0" in found.body
