@@ -277,6 +277,7 @@ class ModelConfig(Section):
     lacks: tuple[Literal["images", "documents", "tools"], ...] = ()  # a task with these goes elsewhere
     max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     thinking_headroom_tokens: int = Field(default=0, ge=0)
+    thinking: Literal["effort", "budget"] = "effort"  # how it takes a reasoning effort: by name, or as tokens
     prompt_cache: Literal["", "key", "marks"] = (
         ""  # how it caches a prefix: not at all, by key, at marks in the prompt
     )

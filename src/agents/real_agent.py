@@ -13,6 +13,7 @@ from typing import Any
 
 from ..answer_schema import Reading, read_answer_apart
 from ..errors import SchemaMismatch, TimedOut, Truncated
+from ..messages import tool_calls_in
 from ..providers.base import ProviderAdapter
 from ..records import Completion, CompletionRequest, FinishReason, Placement
 from ..settings import AgentConfig, Settings
@@ -42,8 +43,8 @@ class RealAgent:
         """Make the one call of a placement. Raises a `ProviderError` where no usable answer comes."""
         request = self.request_for(placement)
         completion = await complete(self._adapters, placement.provider, request)
-        if request.response_schema is None:
-            return completion
+        if request.response_schema is None or tool_calls_in(completion.parts):
+            return completion  # a schema is for the last answer, not for the calls before it
         reading = await read_answer_apart(completion.text, request.response_schema)
         return matching(completion, reading, placement)
 
@@ -64,11 +65,17 @@ class RealAgent:
             stop=() if "stop" in unsent else task.stop,
             timeout_s=placement.timeout_s,
             response_schema=task.response_schema,
+            reasoning_effort=None if "reasoning_effort" in unsent else task.reasoning_effort,
+            tools=task.tools,
+            tool_choice=task.tool_choice,
+            parallel_tool_calls=task.parallel_tool_calls,
+            native=task.native,
             parameters={
                 "max_tokens_parameter": config.max_tokens_parameter,
                 "schema_in_words": "response_schema" in unsent,
                 "prompt_cache": config.prompt_cache if self._settings.caching.enabled else "",
                 "thinking_headroom_tokens": config.thinking_headroom_tokens,
+                "thinking": config.thinking,
             },
             cache_key=placement.cache_key,
             cached_turns=placement.cached_turns,

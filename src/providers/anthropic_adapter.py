@@ -16,26 +16,23 @@ from ..errors import (
     RequestTooLarge,
     Truncated,
 )
-from ..messages import Message
-from ..records import Completion, CompletionRequest, FinishReason, LimitReport
+from ..messages import ROLES, Message, Reasoning
+from ..records import CompletionRequest, FinishReason, LimitReport
 from . import values
+from .answers import Answer
+from .anthropic_answers import parts_of
+from .anthropic_messages import MOST_MARKS, rendered_messages, rendered_tools
 from .anthropic_stream import AnthropicStream
+from .anthropic_thinking import add_thinking
+from .conversations import with_mark
 from .error_classes import MessagePattern
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, SDK_REFUSED, UNREADABLE, Verdict
 from .headers import anthropic_limits
 from .network import NO_KEY
-from .prompts import (
-    Finish,
-    Json,
-    apply_schema,
-    finish_of,
-    leading_system,
-    system_apart,
-    unknown_end,
-    why_unusable,
-)
+from .prompts import Finish, Json, apply_schema, finish_of
+from .rendering import Rendered
 from .sdk_adapter import SdkAdapter
-from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer
+from .usage import NOTHING, Reported
 
 # `error.details.error_code` and `error.type`, where they say more than the status does.
 CODES: Mapping[str, type[ProviderError]] = {
@@ -110,6 +107,8 @@ class AnthropicAdapter(SdkAdapter):
     classes = CLASSES
     message_patterns = MESSAGE_PATTERNS
     answer_keys = ("content",)
+    native_form = "anthropic"
+    requires_max_tokens = True
 
     def _build(self) -> Any:
         from anthropic import AsyncAnthropic
@@ -125,18 +124,14 @@ class AnthropicAdapter(SdkAdapter):
         )
         return self._lean(client)
 
-    def _body(self, request: CompletionRequest) -> Json:
-        messages, schema = apply_schema(request, self._schema_form)
-        system, turns = system_apart(messages)
-        body: Json = {
-            "model": request.model,
-            "max_tokens": request.max_tokens,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
-        }
-        if system:
-            body["system"] = system
-        if request.cached_turns:
-            _mark(body, messages, request)
+    def _rendered(self, request: CompletionRequest) -> Rendered:
+        messages: Sequence[Message] = request.messages
+        if request.cached_turns and _marks_in(messages) < MOST_MARKS:
+            messages = with_mark(messages, request.cached_turns, ROLES)
+        messages, schema = apply_schema(request, self._schema_form, messages)
+        turns, of_turns = rendered_messages(messages, request.model)
+        tools, of_tools = rendered_tools(request)
+        body: Json = {"model": request.model, "max_tokens": request.max_tokens, **turns, **tools}
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.top_p is not None:
@@ -145,7 +140,7 @@ class AnthropicAdapter(SdkAdapter):
             body["stop_sequences"] = list(request.stop)
         if schema is not None:
             body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-        return body
+        return Rendered(body, (*of_turns, *of_tools, *add_thinking(request, body)))
 
     def _reader(self, request: CompletionRequest) -> AnthropicStream:
         return AnthropicStream(native=request.native is not None and request.native.form == "anthropic")
@@ -157,60 +152,40 @@ class AnthropicAdapter(SdkAdapter):
         code = values.mapping(error.get("details")).get("error_code")
         return values.text(code), values.text(error.get("type"))
 
-    def _completion(
+    def _read_answer(
         self,
         body: Json,
         request: CompletionRequest,
         found: Mapping[str, str],
         limits: tuple[LimitReport, ...],
-    ) -> Completion:
-        text = _text(body.get("content"))
+    ) -> Answer:
         reason = values.text(body.get("stop_reason"))
-        finish = finish_of(reason, FINISH)
-        used = _usage(body.get("usage"))
-        more = unknown_end(finish, reason)
-        if finish is None and is_whole(used, request, text):
-            finish, more = FinishReason.OTHER, (NO_REASON,)
-        if unusable := why_unusable(
-            text, finish, _stop_reason_of(body, reason), _other_content(body.get("content"))
-        ):
-            cls, message = unusable
-            if cls is Truncated and reason == WINDOW_FULL:
-                cls, message = ContextTooLong, "the prompt leaves no room for an answer in the model's window"
-            raise self._unusable(cls, message, request, limits, used, reason)
-        usage, warnings = of_answer(used, request, text)
-        return Completion(
-            text,
-            finish if isinstance(finish, FinishReason) else FinishReason.OTHER,
-            usage,
-            values.text(body.get("model")) or request.model,
-            limits,
-            warnings + more,
+        return Answer(
+            *parts_of(body.get("content"), request),
+            finish_of(reason, FINISH),
+            reason,
+            _stop_reason_of(body, reason),
+            _usage(body.get("usage")),
+            values.text(body.get("model")),
             found.get("request-id") or values.text(body.get("id")),
         )
 
-
-def _mark(body: Json, messages: Sequence[Message], request: CompletionRequest) -> None:
-    """Mark the last block of the first `cached_turns` messages, so that the prompt cache keeps them.
-
-    All system messages come first in this API, so a mark in the conversation covers them too.
-    """
-    keep: Json = {"cache_control": {"type": "ephemeral"}}
-    turns, leading = request.cached_turns, leading_system(request.messages)
-    if turns > leading:
-        turn = body["messages"][turns - leading - 1]
-        turn["content"] = [{"type": "text", "text": turn["content"], **keep}]
-        return
-    system = [m.text for m in messages if m.role == "system"]
-    rest = [{"type": "text", "text": "\n\n".join(system[turns:])}] if system[turns:] else []
-    body["system"] = [{"type": "text", "text": "\n\n".join(system[:turns]), **keep}, *rest]
+    def _explained(
+        self, cls: type[ProviderError], message: str, reason: str
+    ) -> tuple[type[ProviderError], str]:
+        if cls is Truncated and reason == WINDOW_FULL:
+            return ContextTooLong, "the prompt leaves no room for an answer in the model's window"
+        return cls, message
 
 
-def _text(content: object) -> str:
-    """The text of all blocks; thinking and tools are none."""
-    blocks = map(values.mapping, values.sequence(content))
-    parts = (block.get("text") for block in blocks if block.get("type") == "text")
-    return "".join(part for part in parts if isinstance(part, str))
+def _marks_in(messages: Sequence[Message]) -> int:
+    """How many cache marks the caller has set."""
+    return sum(
+        not isinstance(part, Reasoning) and part.cache
+        for message in messages
+        if not isinstance(message.content, str)
+        for part in message.content
+    )
 
 
 def _usage(usage: object) -> Reported:
@@ -228,12 +203,6 @@ def _usage(usage: object) -> Reported:
         write,
         count(values.mapping(usage.get("output_tokens_details")).get("thinking_tokens")) or 0,
     )
-
-
-def _other_content(content: object) -> str:
-    """What an answer holds beside its text, by the types of its blocks."""
-    kinds = {values.text(block.get("type")) for block in map(values.mapping, values.sequence(content))}
-    return ", ".join(sorted(kinds - {"", "text"}))
 
 
 def _stop_reason_of(body: Json, reason: str) -> str:

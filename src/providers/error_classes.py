@@ -29,6 +29,7 @@ from ..errors import (
 )
 from ..records import CompletionRequest, LimitReport
 from . import values
+from .prompt_size import media_tokens_at_most, text_bytes, text_chars
 
 # A fault of the request is a BadRequest; a temporary fault is not. An unassigned 4xx says nothing about the
 # request, so it is a ServerError like an unassigned 5xx.
@@ -227,7 +228,7 @@ def too_large(answer: ErrorAnswer, request: CompletionRequest) -> tuple[int, int
     Some report only the limit (Anthropic in its headers, Gemini in `quotaValue`): the least that the prompt
     can be is compared with it then.
     """
-    least = -(-sum(len(m.content) for m in request.messages) // _CHARS_PER_TOKEN_AT_MOST)
+    least = -(-text_chars(request) // _CHARS_PER_TOKEN_AT_MOST)
     limits = [answer.token_limit, *(each.limit for each in answer.limits if each.dimension in _TOKENS)]
     passed = [limit for limit in limits if 0 < limit < least]
     if passed:
@@ -249,9 +250,9 @@ def _is_too_large(answer: ErrorAnswer, request: CompletionRequest | None) -> boo
 
 
 def _tokens_at_most(request: CompletionRequest) -> int:
-    """A token is a byte at least; a message has some around it."""
-    prompt = sum(len(m.text.encode("utf-8", "replace")) + 16 for m in request.messages)
-    return prompt + request.max_tokens
+    """A token of text is a byte at least; a message has some around it."""
+    prompt = text_bytes(request) + 16 * len(request.messages)
+    return prompt + media_tokens_at_most(request) + request.max_tokens
 
 
 def _counts(message: str) -> list[int]:

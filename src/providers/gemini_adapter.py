@@ -19,25 +19,19 @@ from ..errors import (
     UnusableAnswer,
 )
 from ..pacific import next_midnight_pacific
-from ..records import Completion, CompletionRequest, FinishReason, LimitReport
+from ..records import CompletionRequest, LimitReport
 from . import values
+from .answers import Answer
 from .error_classes import ErrorAnswer
-from .gemini_reading import (
-    CLASSES,
-    CODES,
-    FINISH,
-    NOT_BLOCKED,
-    answer_text,
-    other_content,
-    reported_usage,
-    token_quota,
-)
+from .gemini_answers import parts_of
+from .gemini_messages import rendered_contents, rendered_thinking, rendered_tools
+from .gemini_reading import CLASSES, CODES, FINISH, NOT_BLOCKED, reported_usage, token_quota
 from .gemini_stream import GeminiStream
 from .headers import answered_at, google_details
 from .network import NO_KEY
-from .prompts import Json, apply_schema, system_apart, why_unusable
+from .prompts import Json, apply_schema
+from .rendering import Rendered
 from .sdk_adapter import SdkAdapter
-from .usage import NO_REASON, is_whole, of_answer
 
 
 class GeminiAdapter(SdkAdapter):
@@ -55,8 +49,11 @@ class GeminiAdapter(SdkAdapter):
         http = http_client(self._base_url, self._slots, self._connect_timeout_s, self._max_bytes)
         return GeminiClient(self._base_url, self._key or NO_KEY, http)
 
-    async def _post(self, request: CompletionRequest, limit: Any, stream: bool) -> Any:
-        return await self._client.generate(request.model, limit=limit, stream=stream, **self._body(request))
+    async def _post(self, request: CompletionRequest, rendered: Rendered, limit: Any, stream: bool) -> Any:
+        return await self._client.generate(request.model, rendered.body, limit, stream=stream)
+
+    def _streamed(self, body: Json, request: CompletionRequest) -> Json:
+        return body  # the address says it
 
     async def _get(self, limit: Any) -> Any:
         return await self._client.list_models(limit)
@@ -64,23 +61,28 @@ class GeminiAdapter(SdkAdapter):
     def _models(self, body: Json) -> list[str]:
         return [name.removeprefix("models/") for name in values.names(body.get("models"), "name")]
 
-    def _body(self, request: CompletionRequest) -> Json:
-        messages, schema = apply_schema(request, self._schema_form)
+    def _rendered(self, request: CompletionRequest) -> Rendered:
+        messages, schema = apply_schema(request, self._schema_form, request.messages)
         config: Json = {"max_output_tokens": request.max_tokens}
         if request.response_schema is not None and not request.parameters.get("schema_in_words"):
             config["response_mime_type"] = "application/json"  # every model can be held to JSON
         if schema is not None:
             config["response_schema"] = schema
-        system, turns = system_apart(messages)
         if request.temperature is not None:
             config["temperature"] = request.temperature
         if request.top_p is not None:
             config["top_p"] = request.top_p
         if request.stop:
             config["stop_sequences"] = list(request.stop)
-        roles = {"assistant": "model"}
-        contents = [{"role": roles.get(t.role, t.role), "parts": [{"text": t.content}]} for t in turns]
-        return {"system": system, "contents": contents, "generation_config": config}
+        needs_signatures = request.parameters.get("thinking") != "budget"  # from Gemini 3 on
+        system, contents, of_turns = rendered_contents(
+            messages, request.model, needs_signatures=needs_signatures
+        )
+        tools, of_tools = rendered_tools(request)
+        thinking, of_thinking = rendered_thinking(request)
+        beyond = {**tools, "generationConfig": {"thinkingConfig": thinking}} if thinking else tools
+        body = {"system": system, "contents": contents, "generation_config": config, "beyond": beyond}
+        return Rendered(body, (*of_turns, *of_tools, *of_thinking))
 
     def _reader(self, request: CompletionRequest) -> GeminiStream:
         return GeminiStream(native=False)
@@ -114,13 +116,13 @@ class GeminiAdapter(SdkAdapter):
         codes = {**CODES, daily: QuotaExhausted} if daily else CODES
         return self._errors.of_answer(answer, codes, request, now)
 
-    def _completion(
+    def _read_answer(
         self,
         body: Json,
         request: CompletionRequest,
         found: Mapping[str, str],
         limits: tuple[LimitReport, ...],
-    ) -> Completion:
+    ) -> Answer:
         used = reported_usage(body.get("usageMetadata"))
         reason = values.text(values.mapping(body.get("promptFeedback")).get("blockReason"))
         if reason not in NOT_BLOCKED:
@@ -130,23 +132,14 @@ class GeminiAdapter(SdkAdapter):
         if not candidates:
             raise self._unusable(InvalidResponse, "the answer has no candidate", request, limits, used)
         candidate = values.mapping(candidates[0])
-        parts = values.mapping(candidate.get("content")).get("parts")
-        text = answer_text(parts)
         reason = values.text(candidate.get("finishReason"))
-        finish = FINISH.get(reason.upper(), UnusableAnswer)
-        more: tuple[str, ...] = ()
-        if finish is None and is_whole(used, request, text):
-            finish, more = FinishReason.OTHER, (NO_REASON,)
-        if unusable := why_unusable(text, finish, reason, other_content(parts)):
-            raise self._unusable(*unusable, request, limits, used, reason)
-        usage, warnings = of_answer(used, request, text)
-        return Completion(
-            text,
-            finish if isinstance(finish, FinishReason) else FinishReason.OTHER,
-            usage,
-            values.text(body.get("modelVersion")) or request.model,
-            limits,
-            warnings + more,
+        return Answer(
+            *parts_of(values.mapping(candidate.get("content")).get("parts"), request),
+            FINISH.get(reason.upper(), UnusableAnswer),
+            reason,
+            reason,
+            used,
+            values.text(body.get("modelVersion")),
             values.text(body.get("responseId")),
         )
 

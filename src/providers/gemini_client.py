@@ -8,6 +8,7 @@ package has built, and sends it over the transport of the other adapters.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +18,8 @@ from google.protobuf.json_format import MessageToDict
 from httpx2 import Response, Timeout
 
 from .transport import Client
+
+_PLACEHOLDER = [{"role": "user", "parts": [{"text": "-"}]}]  # the package takes no request without contents
 
 
 class GeminiClient:
@@ -28,13 +31,22 @@ class GeminiClient:
         self._http = http
 
     async def generate(
-        self, model: str, system: str, limit: Timeout, *, stream: bool = False, **content: Any
+        self, model: str, request: Mapping[str, Any], limit: Timeout, *, stream: bool = False
     ) -> Response:
-        """One call. `content` is what `generate_content_async` takes; raises what that raises."""
-        call = _Call(self, limit, stream=stream)
-        generative_model = GenerativeModel(model, system_instruction=system or None)
+        """One call. Raises what `generate_content_async` raises.
+
+        `request` has what the package takes: `system`, `contents` and `generation_config`; and `beyond`, the
+        fields of the body that it does not know.
+        """
+        contents, beyond = request["contents"], request["beyond"]
+        if not all(part.keys() == {"text"} for content in contents for part in content["parts"]):
+            contents, beyond = _PLACEHOLDER, {**beyond, "contents": contents}
+        call = _Call(self, beyond, limit, stream=stream)
+        generative_model = GenerativeModel(model, system_instruction=request["system"] or None)
         generative_model._async_client = call  # not the process's, with a key of the environment
-        await generative_model.generate_content_async(**content)
+        await generative_model.generate_content_async(
+            contents, generation_config=request["generation_config"]
+        )
         return call.response
 
     async def list_models(self, limit: Timeout) -> Response:
@@ -58,15 +70,21 @@ class _Call:
     """The client of one call. The package gets an empty answer, and `response` has the real one.
 
     The package knows neither thoughts nor newer finish reasons, and fails on answers of compatible servers.
+    Of requests it knows neither signatures nor thinking nor JSON schemas of functions, and it decodes images:
+    these fields of the body are in `beyond`, and are sent as they are.
     """
 
     response: Response
 
-    def __init__(self, client: GeminiClient, limit: Timeout, *, stream: bool) -> None:
-        self._client, self._limit, self._stream = client, limit, stream
+    def __init__(
+        self, client: GeminiClient, beyond: Mapping[str, Any], limit: Timeout, *, stream: bool
+    ) -> None:
+        self._client, self._beyond, self._limit, self._stream = client, beyond, limit, stream
 
     async def generate_content(self, request: Any) -> Any:
         fields = MessageToDict(GenerateContentRequest.pb(request))
+        config = {**fields.get("generationConfig", {}), **self._beyond.get("generationConfig", {})}
+        fields |= {**self._beyond, "generationConfig": config}
         method = "streamGenerateContent?alt=sse" if self._stream else "generateContent"
         path = f"{quote(fields.pop('model'))}:{method}"
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()

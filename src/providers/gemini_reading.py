@@ -1,4 +1,4 @@
-"""How Gemini's errors and answers are read: codes, exceptions, finish reasons, text and usage. Pure."""
+"""How Gemini's errors and answers are read: codes, exceptions, finish reasons and usage. Pure."""
 
 from __future__ import annotations
 
@@ -73,21 +73,6 @@ FINISH: Mapping[str, Finish | None] = {
     "IMAGE_OTHER": UnusableAnswer,
     "NO_IMAGE": UnusableAnswer,
 }
-
-
-def answer_text(parts: object) -> str:
-    """The text of all parts; thoughts are none."""
-    each = map(values.mapping, values.sequence(parts))
-    found = (part.get("text") for part in each if not part.get("thought"))
-    return "".join(text for text in found if isinstance(text, str))
-
-
-def other_content(parts: object) -> str:
-    """What an answer holds beside its text."""
-    each = list(map(values.mapping, values.sequence(parts)))
-    if any(part.get("functionCall") for part in each):
-        return "function calls that were not asked for"
-    return "thoughts" if any(part.get("thought") for part in each) else ""
 
 
 def token_quota(details: object) -> int:

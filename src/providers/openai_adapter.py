@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..config import ProviderAccess
@@ -20,24 +20,22 @@ from ..errors import (
     Truncated,
     UnusableAnswer,
 )
-from ..records import Completion, CompletionRequest, FinishReason, LimitReport
+from ..messages import Message, text_length
+from ..records import CompletionRequest, FinishReason, LimitReport
 from . import values
+from .answers import Answer
+from .conversations import with_mark
 from .error_bodies import reason_in
 from .failures import CUT_OFF, NO_ANSWER, NO_CREDENTIALS, SDK_REFUSED, UNREADABLE, Verdict
 from .headers import openai_limits
 from .network import NO_KEY
+from .openai_answers import parts_of
+from .openai_messages import rendered_messages, rendered_tools
 from .openai_stream import ChatStream
-from .prompts import (
-    Finish,
-    Json,
-    apply_schema,
-    finish_of,
-    leading_system,
-    unknown_end,
-    why_unusable,
-)
+from .prompts import Finish, Json, apply_schema, finish_of
+from .rendering import Rendered
 from .sdk_adapter import SdkAdapter
-from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer
+from .usage import NOTHING, Reported
 
 # `error.code` and `error.type`, where they say more than the status does. OpenAI's own come first.
 CODES: Mapping[str, type[ProviderError]] = {
@@ -164,6 +162,7 @@ class OpenAIAdapter(SdkAdapter):
     codes = CODES
     classes = CLASSES
     answer_keys = ("choices",)
+    native_form = "openai"
     options: ClassVar[Json] = {"security": {"bearer_auth": True}}  # the key given, never OPENAI_ADMIN_KEY
 
     def __init__(self, access: ProviderAccess, slots: int, max_bytes: int) -> None:
@@ -185,14 +184,22 @@ class OpenAIAdapter(SdkAdapter):
             client.organization = client.project = None
         return self._lean(client)
 
-    def _body(self, request: CompletionRequest) -> Json:
-        messages, schema = apply_schema(request, self._schema_form)
+    def _rendered(self, request: CompletionRequest) -> Rendered:
+        has_marks = _takes_marks(request)
+        messages: Sequence[Message] = request.messages
+        if has_marks:
+            messages = with_mark(messages, request.cached_turns, ("system", "user", "tool"))
+        messages, schema = apply_schema(request, self._schema_form, messages)
+        turns, warnings = rendered_messages(messages, request.model, marks=has_marks)
         body: Json = {
             "model": request.model,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
+            "messages": turns,
             str(request.parameters.get("max_tokens_parameter") or "max_tokens"): request.max_tokens,
         }
-        _use_cache(body, request, len(messages) - len(request.messages))
+        if request.parameters.get("prompt_cache") and request.cache_key:
+            body["prompt_cache_key"] = request.cache_key
+        if has_marks:
+            body["prompt_cache_options"] = {"mode": "explicit"}
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.top_p is not None:
@@ -201,12 +208,15 @@ class OpenAIAdapter(SdkAdapter):
             body["seed"] = request.seed
         if request.stop:
             body["stop"] = list(request.stop)
+        if request.reasoning_effort is not None:
+            body["reasoning_effort"] = request.reasoning_effort
         if schema is not None:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body
+        return Rendered({**body, **rendered_tools(request)}, tuple(warnings))
 
     def _streamed(self, body: Json, request: CompletionRequest) -> Json:
-        options = {**values.mapping(body.get("stream_options")), "include_usage": True}
+        native = request.native.body if request.native and self._is_native(request) else {}
+        options = {**values.mapping(native.get("stream_options")), "include_usage": True}
         return {**body, "stream": True, "stream_options": options}
 
     def _reader(self, request: CompletionRequest) -> ChatStream:
@@ -225,78 +235,42 @@ class OpenAIAdapter(SdkAdapter):
         found = (error.get("code"), error.get("type"), inner.get("code"), error.get("status_code"))
         return tuple(values.text(code) for code in found)
 
-    def _completion(
+    def _read_answer(
         self,
         body: Json,
         request: CompletionRequest,
         found: Mapping[str, str],
         limits: tuple[LimitReport, ...],
-    ) -> Completion:
+    ) -> Answer:
         choices = values.sequence(body.get("choices"))
         choice = values.mapping(choices[0]) if choices else {}
         message = values.mapping(choice.get("message"))
-        text = _text(message.get("content"))
         reason = values.text(choice.get("finish_reason"))
         finish, why = finish_of(reason, FINISH), reason
         if choice.get("error"):
             finish, why = InvalidResponse, f"error ({reason_in(choice['error'])})"
         if message.get("refusal"):
             finish, why = FinishReason.REFUSED, values.sentence(message["refusal"])
-        used = _usage(body.get("usage"))
-        more = unknown_end(finish, reason)
-        if finish is None and is_whole(used, request, text):
-            finish, more = FinishReason.OTHER, (NO_REASON,)
-        if unusable := why_unusable(text, finish, why, _other_content(message)):
-            raise self._unusable(*unusable, request, limits, used, reason)
-        usage, warnings = of_answer(used, request, text)
-        return Completion(
-            text,
-            finish if isinstance(finish, FinishReason) else FinishReason.OTHER,
-            usage,
-            values.text(body.get("model")) or request.model,
-            limits,
-            warnings + more,
+        return Answer(
+            *parts_of(message, request),
+            finish,
+            reason,
+            why,
+            _usage(body.get("usage")),
+            values.text(body.get("model")),
             found.get("x-request-id") or values.text(body.get("id")),
         )
 
 
-def _use_cache(body: Json, request: CompletionRequest, added: int) -> None:
-    """Name the prefix that other calls share and, where the model takes marks, mark its end.
+def _takes_marks(request: CompletionRequest) -> bool:
+    """Whether the prompt is cached at marks.
 
     From gpt-5.6 on the API writes every long prompt into the cache, at extra cost, unless marks are
-    requested; then it writes and finds only marked prefixes. `added` messages, which the request does not
-    have, stand behind its leading system messages.
+    requested; then it writes and finds only marked prefixes.
     """
-    how = request.parameters.get("prompt_cache")
-    if how and request.cache_key:
-        body["prompt_cache_key"] = request.cache_key
-    if how != "marks" or sum(len(m.content) for m in request.messages) < _LEAST_CACHED_CHARS:
-        return
-    body["prompt_cache_options"] = {"mode": "explicit"}
-    turns = request.cached_turns
-    last = turns - 1 + (added if turns > leading_system(request.messages) else 0)
-    while last >= 0 and body["messages"][last]["role"] == "assistant":
-        last -= 1  # an answer takes no mark
-    if last >= 0:
-        turn = body["messages"][last]
-        mark = {"prompt_cache_breakpoint": {"mode": "explicit"}}
-        turn["content"] = [{"type": "text", "text": turn["content"], **mark}]
-
-
-def _other_content(message: Mapping[str, Any]) -> str:
-    """What a message holds beside its text."""
-    if message.get("tool_calls") or message.get("function_call"):
-        return "tool calls that were not asked for"
-    thought = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
-    return "reasoning" if thought else ""
-
-
-def _text(content: object) -> str:
-    """A message's text: a string, or on some servers a list of parts."""
-    if isinstance(content, list):
-        parts = (part.get("text") for part in map(values.mapping, content) if part.get("type") == "text")
-        return "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
+    if request.parameters.get("prompt_cache") != "marks":
+        return False
+    return sum(map(text_length, request.messages)) >= _LEAST_CACHED_CHARS
 
 
 # Tokens read from the cache, beside `prompt_tokens_details.cached_tokens`; all are part of `prompt_tokens`.

@@ -15,34 +15,30 @@ Json = dict[str, Any]
 _IN_WORDS = "Answer with JSON that matches this JSON schema, and with nothing else:"
 
 
-def system_apart(messages: Sequence[Message]) -> tuple[str, list[Message]]:
-    """`(system prompt, turns)`. A prompt that is all system becomes the user's turn: every API needs one."""
-    system = "\n\n".join(m.text for m in messages if m.role == "system")
-    turns = [m for m in messages if m.role != "system"]
-    return (system, turns) if turns else ("", [Message("user", system)])
-
-
 def leading_system(messages: Sequence[Message]) -> int:
     """How many system messages stand before the conversation."""
     return next((n for n, m in enumerate(messages) if m.role != "system"), len(messages))
 
 
 def apply_schema(
-    request: CompletionRequest, form_of: Callable[[Mapping[str, Any]], Form]
-) -> tuple[tuple[Message, ...], Json | None]:
+    request: CompletionRequest,
+    form_of: Callable[[Mapping[str, Any]], Form],
+    messages: Sequence[Message],
+) -> tuple[Sequence[Message], Json | None]:
     """`(messages, schema as the API takes it)` for the answer that is wanted; None: no schema is sent.
 
-    If the API's form loses part of the schema, the whole schema is added as text in a system message.
+    `messages` are the request's, with their cache marks. If the API's form loses part of the schema, the
+    whole schema is added to them as text in a system message.
     """
     schema = request.response_schema
     if schema is None:
-        return request.messages, None
+        return messages, None
     form = NOT_EXPRESSIBLE if request.parameters.get("schema_in_words") else form_of(schema)
     if form.complete:
-        return request.messages, form.schema
+        return messages, form.schema
     in_words = Message("system", f"{_IN_WORDS}\n{schema_text(schema)}")
-    first = leading_system(request.messages)
-    return (*request.messages[:first], in_words, *request.messages[first:]), form.schema
+    first = leading_system(messages)
+    return (*messages[:first], in_words, *messages[first:]), form.schema
 
 
 Finish = FinishReason | type[ProviderError]
@@ -60,11 +56,11 @@ def finish_of(reason: str, table: Mapping[str, Finish]) -> Finish | None:
 
 
 def why_unusable(
-    text: str, finish: Finish | None, reason: str, other_content: str = ""
+    written: str, finish: Finish | None, reason: str, other_content: str = ""
 ) -> tuple[type[ProviderError], str] | None:
     """`(error class, message)` of a 200 that is not an answer; None if it is one. `reason`: the provider's.
 
-    `other_content`: what the answer holds instead of text, where it holds something.
+    `written`: its text and tool calls. `other_content`: what it holds instead, where it holds something.
     """
     if finish is FinishReason.REFUSED:
         return ContentRefused, f"refused to answer ({reason})"
@@ -72,7 +68,7 @@ def why_unusable(
         return InvalidResponse, "the answer was cut off: it has no stop reason"
     if not isinstance(finish, FinishReason):
         return finish, f"the answer ended with {reason}"
-    if text.strip():
+    if written.strip():
         return None
     if finish is FinishReason.LENGTH:
         return Truncated, "max_tokens was spent before any text came"

@@ -25,18 +25,21 @@ from uuid import uuid4
 
 from ..config import ProviderAccess
 from ..errors import InvalidResponse, ProviderError, TimedOut, Unreachable
-from ..records import Completion, CompletionRequest, LimitReport
+from ..records import Completion, CompletionRequest, FinishReason, LimitReport
 from ..stream_events import Finished, StreamEvent
 from . import values
+from .answers import Answer, content_for, finish_with, parts_beyond_text, with_ids
 from .error_bodies import error_beside, error_in, status_in
 from .error_classes import ErrorAnswer, MessagePattern
 from .failures import ErrorFactory, Verdict, by_class
 from .headers import select_headers
-from .prompts import Json
+from .native import native_body, native_headers
+from .prompts import Json, unknown_end, why_unusable
+from .rendering import Rendered
 from .sse import EventParser, EventTooLong, ServerSentEvent
 from .stream_reader import BrokenStream, ErrorEvent, StreamReader, deltas_of
 from .threads import run_in_thread
-from .usage import NOTHING, Reported, of_error
+from .usage import NO_REASON, NOTHING, Reported, is_whole, of_answer, of_error
 
 
 class SdkAdapter(ABC):
@@ -48,6 +51,8 @@ class SdkAdapter(ABC):
     classes: ClassVar[Mapping[str, Verdict]]
     message_patterns: ClassVar[tuple[MessagePattern, ...]] = ()
     answer_keys: ClassVar[tuple[str, ...]]  # keys of the answer in the body of a 200
+    native_form: ClassVar[str] = ""  # of `Native`: such a request is sent as its caller wrote it
+    requires_max_tokens: ClassVar[bool] = False
 
     options: ClassVar[Json] = {}  # given to the SDK with every call
 
@@ -73,15 +78,17 @@ class SdkAdapter(ABC):
     async def complete(self, request: CompletionRequest) -> Completion:
         """One exchange. Raises a `ProviderError` subclass for everything that is not a usable answer."""
         await self._ready(request)
-        response = await self._exchange(request.timeout_s, request)
+        rendered = self._render(request)
+        response = await self._exchange(request.timeout_s, request, rendered)
         found = select_headers(response.headers.raw)
         limits = self._limits(found)
-        return self._answer(response.content, request, found, limits)
+        return self._answer(response.content, request, found, limits, rendered.warnings)
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamEvent, None]:
         """As `complete`, event by event; the last one is `Finished`. Closing it closes the connection."""
         await self._ready(request)
-        response = await self._exchange(request.timeout_s, request, stream=True)
+        rendered = self._render(request, stream=True)
+        response = await self._exchange(request.timeout_s, request, rendered, stream=True)
         body = response.stream
         try:
             found = select_headers(response.headers.raw)
@@ -90,7 +97,7 @@ class SdkAdapter(ABC):
                 content = bytearray()
                 while data := await self._receive(body, request):
                     content += data
-                completion = self._answer(bytes(content), request, found, limits)
+                completion = self._answer(bytes(content), request, found, limits, rendered.warnings)
                 for event in deltas_of(completion):
                     yield event
                 yield Finished(completion)
@@ -106,7 +113,8 @@ class SdkAdapter(ABC):
             if not reader.whole:
                 message = f"the stream was cut off: it ended without {reader.ending}"
                 raise self._unusable(InvalidResponse, message, request, limits)
-            completion = self._whole(reader.body(), request, found, limits, tuple(reader.warnings))
+            warnings = (*rendered.warnings, *reader.warnings)
+            completion = self._whole(reader.body(), request, found, limits, warnings)
             yield Finished(completion, reader.final_raw)
             await body.finish()
         finally:
@@ -117,7 +125,7 @@ class SdkAdapter(ABC):
         await self._ready(None)
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._exchange(timeout_s, None)
+                response = await self._exchange(timeout_s, None, None)
         except TimeoutError as error:
             raise self._errors.error(TimedOut, f"no models within {timeout_s:g} s", None) from error
         body, _ = self._json(response.content, None, ())
@@ -142,22 +150,22 @@ class SdkAdapter(ABC):
         """The SDK's client. Runs in a thread; imports the SDK."""
 
     @abstractmethod
-    def _body(self, request: CompletionRequest) -> Json:
-        """What the SDK takes as the request."""
+    def _rendered(self, request: CompletionRequest) -> Rendered:
+        """What the SDK takes as the request, in this API's form."""
 
     @abstractmethod
     def _limits(self, found: Mapping[str, str]) -> tuple[LimitReport, ...]:
         """The limits that the headers report."""
 
     @abstractmethod
-    def _completion(
+    def _read_answer(
         self,
         body: Json,
         request: CompletionRequest,
         found: Mapping[str, str],
         limits: tuple[LimitReport, ...],
-    ) -> Completion:
-        """The answer as a `Completion`. Raises where there is none."""
+    ) -> Answer:
+        """What a body says. Raises where there can be no answer in it."""
 
     @abstractmethod
     def _codes_of(self, error: Json) -> tuple[str, ...]:
@@ -177,19 +185,39 @@ class SdkAdapter(ABC):
         if self._closed:
             raise self._errors.error(Unreachable, "the adapter is closed", request, sent=False)
 
+    def _is_native(self, request: CompletionRequest) -> bool:
+        """Whether the request came in this API's own form."""
+        return request.native is not None and request.native.form == self.native_form
+
+    def _render(self, request: CompletionRequest, *, stream: bool = False) -> Rendered:
+        """The request as it is sent: its caller's own body, or what it says in this API's form."""
+        if request.native is None or not self._is_native(request):
+            rendered = self._rendered(request)
+        else:
+            body = native_body(request.native, request, requires_max_tokens=self.requires_max_tokens)
+            rendered = Rendered(body, headers=native_headers(request.native))
+        return replace(rendered, body=self._streamed(rendered.body, request)) if stream else rendered
+
     async def _exchange(
-        self, timeout_s: float, request: CompletionRequest | None, *, stream: bool = False
+        self,
+        timeout_s: float,
+        request: CompletionRequest | None,
+        rendered: Rendered | None,
+        *,
+        stream: bool = False,
     ) -> Any:
         """The raw response: to the request, or without one the list of models."""
         from .transport import timeout
 
         limit = timeout(timeout_s, self._connect_timeout_s)
         try:
-            return await (self._get(limit) if request is None else self._post(request, limit, stream))
+            if request is None or rendered is None:
+                return await self._get(limit)
+            return await self._post(request, rendered, limit, stream)
         except Exception as error:  # three packages may raise anything; none of it may end the pool
             raise self._failure(error, request) from error
 
-    async def _post(self, request: CompletionRequest, limit: Any, stream: bool) -> Any:
+    async def _post(self, request: CompletionRequest, rendered: Rendered, limit: Any, stream: bool) -> Any:
         """One call through the SDK. Raises anything; an error's `response` is the provider's answer.
 
         With `stream` the response is not read yet: its `stream` is the transport's `Body`.
@@ -197,11 +225,10 @@ class SdkAdapter(ABC):
         from httpx2 import Response
 
         options = {**self.options, "timeout": limit, "idempotency_key": next(self._call_keys)}
-        body = self._body(request)
-        if stream:
-            body = self._streamed(body, request)
+        if rendered.headers:
+            options["headers"] = rendered.headers
         return await self._client.post(
-            self.path, body=body, cast_to=Response, options=options, stream=stream, stream_cls=None
+            self.path, body=rendered.body, cast_to=Response, options=options, stream=stream, stream_cls=None
         )
 
     def _streamed(self, body: Json, request: CompletionRequest) -> Json:
@@ -295,12 +322,14 @@ class SdkAdapter(ABC):
         request: CompletionRequest,
         found: Mapping[str, str],
         limits: tuple[LimitReport, ...],
+        warnings: tuple[str, ...],
     ) -> Completion:
-        """The answer in a body that came whole."""
-        body, warnings = self._json(content, request, limits)
+        """The answer in a body that came whole. `warnings` are those about the request."""
+        body, more = self._json(content, request, limits)
         if error := error_beside(body, self.answer_keys):
             raise self._answered_error(error, status_in(error), found, request)
-        return self._whole(body, request, found, limits, warnings)
+        completion = self._whole(body, request, found, limits, (*warnings, *more))
+        return replace(completion, raw=body) if self._is_native(request) else completion
 
     def _whole(
         self,
@@ -312,6 +341,47 @@ class SdkAdapter(ABC):
     ) -> Completion:
         completion = self._errors.without_key_in(self._completion(body, request, found, limits))
         return replace(completion, warnings=(*completion.warnings, *warnings)) if warnings else completion
+
+    def _completion(
+        self,
+        body: Json,
+        request: CompletionRequest,
+        found: Mapping[str, str],
+        limits: tuple[LimitReport, ...],
+    ) -> Completion:
+        """The answer as a `Completion`; also of a body that was put together from a stream.
+
+        Raises where there is no usable answer. To a native request any end that the API gives is one.
+        """
+        answer = self._read_answer(body, request, found, limits)
+        content = content_for(request, answer.parts, answer.other, answer.finish)
+        finish, more = answer.finish, unknown_end(answer.finish, answer.reason)
+        if finish is None and is_whole(answer.used, request, content.written):
+            finish, more = FinishReason.OTHER, (NO_REASON,)
+        unusable = why_unusable(content.written, finish, answer.why, content.other)
+        if unusable and not (isinstance(finish, FinishReason) and self._may_be_empty(request, finish)):
+            cls, message = self._explained(*unusable, answer.reason)
+            raise self._unusable(cls, message, request, limits, answer.used, answer.reason)
+        usage, warnings = of_answer(answer.used, request, content.written)
+        return Completion(
+            content.text,
+            finish_with(content, finish if isinstance(finish, FinishReason) else FinishReason.OTHER),
+            usage,
+            answer.model or request.model,
+            limits,
+            warnings + more,
+            answer.request_id,
+            with_ids(parts_beyond_text(content)),
+        )
+
+    def _may_be_empty(self, request: CompletionRequest, finish: FinishReason) -> bool:
+        return self._is_native(request) and finish is not FinishReason.REFUSED
+
+    def _explained(
+        self, cls: type[ProviderError], message: str, reason: str
+    ) -> tuple[type[ProviderError], str]:
+        """`(error class, message)` of an unusable answer that ended with `reason`."""
+        return cls, message
 
     def _json(
         self, content: bytes, request: CompletionRequest | None, limits: tuple[LimitReport, ...]

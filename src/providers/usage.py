@@ -3,7 +3,7 @@
 Counts that are not possible are replaced one by one:
 
     missing, null, no number or below zero     `values.count` has made None of them
-    input above 2 x bytes of the prompt + 2,000
+    input above 2 x (bytes of text in the prompt + what its images and documents can count) + 2,000
     output above 2 x (max_tokens + thinking headroom)
     less than a token for LONGEST_TOKEN_CHARS of the text: zero beside a prompt or an answer, too
 
@@ -13,12 +13,10 @@ An estimate is UTF-8 bytes / 4, and a warning says so: budgets must hold whateve
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..answer_schema import schema_text
-from ..messages import text_parts
 from ..records import CompletionRequest, Usage
+from .prompt_size import bytes_in, media_tokens, media_tokens_at_most, text_bytes, text_chars
 
 LONGEST_TOKEN_CHARS = 256  # no vocabulary has a longer one: the longest of o200k has 128
 USAGE_ESTIMATED = "the provider returned no usage; tokens are estimated from characters"
@@ -64,10 +62,10 @@ def of_answer(reported: Reported, request: CompletionRequest, text: str) -> tupl
     if not wrong_input and not wrong_output:
         return reported.usage, ()
     if wrong_input:
-        tokens = math.ceil(_prompt_bytes(request) / _BYTES_PER_TOKEN)
+        tokens = math.ceil(text_bytes(request) / _BYTES_PER_TOKEN) + media_tokens(request)
         reported = reported._replace(prompt=tokens, cache_read=0, cache_write=0)
     if wrong_output:
-        tokens = math.ceil(_bytes_in((text,)) / _BYTES_PER_TOKEN)
+        tokens = math.ceil(bytes_in((text,)) / _BYTES_PER_TOKEN)
         reported = reported._replace(output=tokens, reasoning=0)
     if wrong_input == wrong_output == _MISSING:
         return reported.usage, (USAGE_ESTIMATED,)
@@ -88,7 +86,7 @@ def is_whole(reported: Reported, request: CompletionRequest, text: str) -> bool:
     if not _ends(text.rstrip()) or _wrong_output(reported, request, text) or not reported.output:
         return False
     shown = reported.output - min(reported.reasoning, reported.output)
-    longest = _bytes_in((text,)) / _LEAST_BYTES_PER_TOKEN + _FRAME_TOKENS
+    longest = bytes_in((text,)) / _LEAST_BYTES_PER_TOKEN + _FRAME_TOKENS
     return shown <= longest and reported.output < request.max_tokens
 
 
@@ -105,14 +103,14 @@ def _wrong_input(reported: Reported, request: CompletionRequest) -> str:
     reported_tokens = reported.prompt
     if reported_tokens is None:
         return _MISSING
-    chars = sum(len(message.content) for message in request.messages)
+    chars = text_chars(request)
     if reported_tokens * LONGEST_TOKEN_CHARS < chars:
         return f"only {reported_tokens:,}"
     if (
         reported_tokens <= _TIMES * chars + _INPUT_MARGIN_TOKENS
     ):  # nearly always: bytes are no fewer than characters
         return ""
-    most = _TIMES * _prompt_bytes(request) + _INPUT_MARGIN_TOKENS
+    most = _TIMES * (text_bytes(request) + media_tokens_at_most(request)) + _INPUT_MARGIN_TOKENS
     return f"{reported_tokens:,} (at most {most:,} are possible)" if reported_tokens > most else ""
 
 
@@ -124,14 +122,3 @@ def _wrong_output(reported: Reported, request: CompletionRequest, text: str) -> 
         return f"only {reported_tokens:,}"
     most = _TIMES * (request.max_tokens + int(request.parameters.get(HEADROOM, 0)))
     return f"{reported_tokens:,} (at most {most:,} are possible)" if reported_tokens > most else ""
-
-
-def _prompt_bytes(request: CompletionRequest) -> int:
-    size = _bytes_in(text for message in request.messages for text in text_parts(message))
-    if request.response_schema is not None:
-        size += _bytes_in((schema_text(request.response_schema),))
-    return size
-
-
-def _bytes_in(texts: Iterable[str]) -> int:
-    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)

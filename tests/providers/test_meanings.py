@@ -353,7 +353,7 @@ async def test_thoughts_are_no_answer(apis: CannedApis) -> None:
     assert (await apis["gemini"].answer(parts(thought, {"text": "x"}))).text == "x"
     found = await apis["gemini"].failure(parts(thought))
     assert type(found) is UnusableAnswer
-    assert "thoughts" in str(found)
+    assert "reasoning" in str(found)
     assert type(await apis["gemini"].failure(parts(thought, finish="MAX_TOKENS"))) is Truncated
 
 

@@ -1,0 +1,17 @@
+"""A request in the form of its API: the body, and what was left out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .prompts import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A request as it is sent. `warnings` name what the API can't take; `headers` are added to the SDK's."""
+
+    body: Json
+    warnings: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
