@@ -10,6 +10,14 @@
     |   |-- UnstorableError    it refused a value: the same write fails again, others may pass
     |   `-- LeadershipLost     another orchestrator leads meanwhile: no write of this one counts any more
     |-- PoolClosed             a Pool is used that is not open, or not any more
+    |-- RequestDeclined        a request that waits for its answer ended without one, and no call decided that
+    |   |-- WaitingLimit       too many requests wait: come back in `retry_after_s`
+    |   |-- Expired            its deadline passed, or can't be met any more
+    |   |-- BudgetSpent        a budget is spent; nothing was called
+    |   |-- NoRoute            no provider can ever serve it, for these reasons
+    |   |-- NotServing         the pool does not serve, or no longer: another one may
+    |   |-- Withdrawn          a person cancelled it while it waited
+    |   `-- KeyReused          its idempotency key can't be used
     |-- PermitError            a permit was settled twice, or never issued: a bug of the caller
     `-- ProviderError          one call to one model of one provider did not give a usable answer
         |-- RateLimited        429, a per-minute quota: hold the model group, go elsewhere
@@ -116,6 +124,52 @@ class UnstorableError(StoreError):
 
 class PoolClosed(OrchestratorError):
     """A Pool takes no tasks before it is opened and after it is closed."""
+
+
+class RequestDeclined(OrchestratorError):
+    """A request ended without an answer before a call, or between calls."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class WaitingLimit(RequestDeclined):
+    """As many requests wait as may wait. `retry_after_s`: when there is probably room for another one."""
+
+    def __init__(self, what: str, retry_after_s: float) -> None:
+        super().__init__(what)
+        self.retry_after_s = retry_after_s
+
+
+class Expired(RequestDeclined):
+    """The deadline has passed, or can't be met any more."""
+
+
+class BudgetSpent(RequestDeclined):
+    """A budget does not allow the request. `resets_at`: UTC epoch seconds; None: it never resets."""
+
+    def __init__(self, what: str, resets_at: float | None) -> None:
+        super().__init__(what)
+        self.resets_at = resets_at
+
+
+class NoRoute(RequestDeclined):
+    """No provider can ever serve the request. `reasons`: a `Candidate` for each of them."""
+
+    def __init__(self, what: str, reasons: Sequence[Any]) -> None:
+        super().__init__(what)
+        self.reasons = tuple(reasons)
+
+
+class NotServing(RequestDeclined):
+    """The pool does not serve: it has not begun, is ending, or another orchestrator leads."""
+
+
+class Withdrawn(RequestDeclined):
+    """The request was cancelled by a command while it waited."""
+
+
+class KeyReused(RequestDeclined):
+    """An idempotency key that stands for another request, or can't be kept since contents are not stored."""
 
 
 class PermitError(OrchestratorError):

@@ -370,6 +370,17 @@ class Origin:
     agent: str
 
 
+class Declined(NamedTuple):
+    """Why a task ended without a call that decided: no provider can serve it, or a budget keeps it.
+
+    `budget` names the budget, which resets at `until` (UTC epoch seconds; None: never); empty: no route.
+    """
+
+    reasons: tuple[Candidate, ...]
+    budget: str = ""
+    until: float | None = None
+
+
 @dataclass(slots=True)  # see `Placement`
 class Result:
     """How a task ended: what goes to the store and, after its commit, to the results file."""
@@ -387,6 +398,7 @@ class Result:
     baseline_nanos: int | None = None  # the same tokens on the stated baseline model
     origin: Origin | None = None  # None: it was asked itself
     parts: tuple[ContentPart, ...] = ()  # the answer where it is more than `output`
+    declined: Declined | None = None  # not stored
 
     @property
     def final(self) -> Attempt | None:

@@ -22,9 +22,10 @@ from ..records import Completion, Placement, Result
 from ..routing.scheduler import Scheduler, Settled
 from .budget_keeper import BudgetKeeper
 from .leadership import Leadership
-from .result_writer import ResultWriter
+from .open_requests import OpenRequest, not_serving
 from .run_end import RunEnd
 from .supervisor import Supervisor
+from .task_ends import TaskEnds
 
 log = logging.getLogger(__name__)
 GIVEN_UP = "abandoned: no reply within the expected time"
@@ -41,6 +42,12 @@ class Call:
     completion: Completion | None = None
     error: ProviderError | None = None
     running: asyncio.Task[None] | None = None
+    request: OpenRequest | None = None  # of a direct task
+
+    @property
+    def is_last(self) -> bool:
+        """Whether its task ends with this call, whatever comes of it."""
+        return self.request is not None and self.request.is_final
 
 
 class CallGate:
@@ -75,6 +82,8 @@ class CallGate:
 
     def settle(self, call: Call) -> Settled:
         """Book the attempt with the balancer."""
+        if call.is_last:
+            self._scheduler.end_with_call(call.placement.permit)
         return self._scheduler.settle(
             call.placement,
             self._now(),
@@ -100,12 +109,12 @@ class CallRunner:
         self,
         gate: CallGate,
         agents: Mapping[str, RealAgent],
-        result_writer: ResultWriter,
+        ends: TaskEnds,
         end: RunEnd,
         supervisor: Supervisor,
         on_end: Callable[[Call], None],
     ) -> None:
-        self._gate, self._agents, self._result_writer = gate, agents, result_writer
+        self._gate, self._agents, self._ends = gate, agents, ends
         self._end, self._supervisor, self._on_end = end, supervisor, on_end
         self._calls: dict[int, Call] = {}  # by permit
 
@@ -125,19 +134,22 @@ class CallRunner:
     def start(self, placement: Placement) -> None:
         """Begin a call on the running loop. It always settles itself."""
         call = self._calls[placement.permit] = self._gate.open(placement)
+        call.request = self._ends.requests.get(placement.task)
         call.running = asyncio.create_task(self._run(call))
+        if call.request is not None:
+            self._ends.requests.called(call.request, placement, partial(self._cancel_soon, placement.permit))
 
     def give_up(self, permits: Iterable[int]) -> None:
         """Cancel calls lost to a silence or a network outage; their tasks go elsewhere."""
-        loop = asyncio.get_running_loop()
         for permit in permits:
-            if (
-                call := self._calls.get(permit)
-            ) is not None:  # else a canary, which has a time limit of its own
+            call = self._calls.get(permit)
+            if call is not None:  # else a canary, which has a time limit of its own
                 call.given_up = True
-                loop.call_soon(
-                    self._cancel, permit
-                )  # a call that was placed just now must begin, to be settled
+                self._cancel_soon(permit)
+
+    def _cancel_soon(self, permit: int) -> None:
+        """Cancel a call. One that was placed just now must begin first, to be settled."""
+        asyncio.get_running_loop().call_soon(self._cancel, permit)
 
     def _cancel(self, permit: int) -> None:
         if (call := self._calls.get(permit)) is not None and call.running is not None:
@@ -145,6 +157,7 @@ class CallRunner:
 
     async def cancel_all(self) -> None:
         """Cancel every call and wait until each is settled."""
+        await asyncio.sleep(0)  # those that were placed just now must begin, to be settled
         running = [call.running for call in self._calls.values() if call.running is not None]
         for each in running:
             each.cancel()
@@ -158,6 +171,9 @@ class CallRunner:
         except asyncio.CancelledError:
             if call.sent and call.given_up:
                 call.error = TimedOut(GIVEN_UP, provider=placement.provider, model=placement.model)
+            elif call.request is not None and not call.given_up:
+                call.request.is_final = True
+                call.request.fail(not_serving(self._end.why))  # unless its submitter has left
         except LeadershipLost as lost:
             self._end.supersede(lost)
         except Exception as error:
@@ -166,8 +182,10 @@ class CallRunner:
                 internal_error(error), provider=placement.provider, model=placement.model, sent=call.sent
             )
         del self._calls[placement.permit]
+        if call.request is not None:
+            self._ends.requests.call_ended(call.request, call.error)
         self._settle(call)
-        self._result_writer.once_stored(partial(self._gate.release, call))
+        self._ends.release_once_stored(call.request, partial(self._gate.release, call))
         with self._supervisor.guarding("the follow-up of a call"):
             if call.error is not None:
                 fields = {**_fields(placement), "error": call.error.kind, "status": call.error.status}
@@ -181,12 +199,12 @@ class CallRunner:
         with self._supervisor.guarding("settling a call") as guarded:
             settled = self._gate.settle(call)
             if settled.result is not None:
-                self._result_writer.add_result(settled.result)
+                self._ends.ended(settled.result, call.completion)
             else:
-                self._result_writer.add_attempt(call.placement.task, settled.attempt)
+                self._ends.attempt(call.placement.task, settled.attempt)
         if guarded.error is not None:
             with self._supervisor.guarding("ending a task"):
-                self._result_writer.add_result(self._gate.abandon(call, internal_error(guarded.error)))
+                self._ends.ended(self._gate.abandon(call, internal_error(guarded.error)))
 
 
 def internal_error(error: Exception) -> str:

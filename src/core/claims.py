@@ -58,7 +58,7 @@ class BlockedOwners:
 
     def spent_budget(self) -> BudgetRefusal | None:
         """The budget without a reset that blocks every remaining task; None while any task may continue."""
-        if self._scheduler.waiting:
+        if self._scheduler.claimed_waiting:
             return self._scheduler.spent_budget()
         return next((refusal for refusal in self._blocked.values() if refusal.until is None), None)
 

@@ -77,7 +77,10 @@ class CommandHandler:
 
     def cancel(self, batch: str, ids: Iterable[str], now: float) -> int:
         """Cancel the waiting tasks among `ids`; returns how many."""
-        taken = [task for each in ids if (task := self._scheduler.withdraw(batch, each)) is not None]
-        for task in taken:
-            self._ended(Result(task, TaskStatus.CANCELLED, now, error="cancelled by a command"))
-        return len(taken)
+        cancelled, why = 0, "cancelled by a command"
+        for each in ids:
+            result = self._scheduler.end_waiting(batch, each, TaskStatus.CANCELLED, why, now)
+            if result is not None:
+                self._ended(result)
+                cancelled += 1
+        return cancelled

@@ -21,7 +21,7 @@ class CompletionCheck:
     @property
     def is_idle(self) -> bool:
         """Whether every claimed task is over and stored."""
-        return not (len(self._scheduler) or self._calls) and self._result_writer.idle
+        return not self._scheduler.claimed and self._result_writer.idle
 
     async def settle_duplicates_if_idle(self) -> None:
         """End tasks that wait for the answer of an equal one, where none of those is left to run."""
@@ -36,7 +36,7 @@ class CompletionCheck:
             return True
         quiet = not self._calls and self._result_writer.idle
         budget = self._claims.blocked.spent_budget() if quiet else None
-        if budget is not None and (self._scheduler.waiting or (await self._session.poll()).queued):
+        if budget is not None and (self._scheduler.claimed_waiting or (await self._session.poll()).queued):
             self._end.complete("budget", str(budget), budget.rule)
             return True
         return False

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from ..errors import UnstorableError
 from ..records import Attempt, Event, Result, Task
 from .plain_rows import as_failed, plain_attempt
-from .store import Store
+from .store import DirectRecord, Store
 from .store_thread import StoreThread
 from .supervisor import Supervisor
 
 T = TypeVar("T")
+_OnDone = Callable[[list[Result], list[Result]], None]
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,7 @@ class IsolatingWriter:
         self._store, self._thread, self._incarnation = store, thread, incarnation
         self._supervisor, self._report = supervisor, report
 
-    async def write_results(
-        self, results: list[Result], on_done: Callable[[list[Result], list[Result]], None]
-    ) -> list[Result]:
+    async def write_results(self, results: list[Result], on_done: _OnDone) -> list[Result]:
         """Write all of them; returns those that are stored now, of duplicates too.
 
         `on_done` is called with some of `results` and what is stored of them, as soon as they need no other
@@ -51,7 +50,8 @@ class IsolatingWriter:
             first = await self.write_results(results[:middle], on_done)
             return first + await self.write_results(results[middle:], on_done)
         if stored is None:
-            stored = await self._write_as_failed(results[0], error)
+            failed = self._as_failed(results[0], error)
+            stored = await self._thread.insist(self._store.queue.finish, self._incarnation, [failed])
         own = sum(result.origin is None for result in stored)
         if own < len(results):
             log.warning(
@@ -61,14 +61,31 @@ class IsolatingWriter:
         on_done(results, stored)
         return stored
 
-    async def _write_as_failed(self, result: Result, error: Exception | None) -> list[Result]:
+    async def write_direct(
+        self, records: list[DirectRecord], on_done: Callable[[list[DirectRecord]], None]
+    ) -> None:
+        """Write all of them; one that is refused without its content. `on_done` as for `write_results`."""
+        record = self._store.direct_tasks.record
+        stored, error = await self._try(record, records)
+        if stored is None and len(records) > 1:
+            middle = len(records) // 2
+            await self.write_direct(records[:middle], on_done)
+            await self.write_direct(records[middle:], on_done)
+            return
+        if stored is None:
+            failed = DirectRecord(self._as_failed(records[0].result, error), keeps_content=False)
+            await self._thread.insist(record, self._incarnation, [failed])
+        on_done(records)
+
+    def _as_failed(self, result: Result, error: Exception | None) -> Result:
+        """The result as one that can be stored, with an event that says so."""
         why = str(error) if isinstance(error, UnstorableError) else type(error).__name__
         failed = as_failed(result, f"the answer cannot be stored: {why}")
         text = f"the answer of task {failed.task.id} cannot be stored; the task failed: {why}"
         event = Event(failed.finished_at, "answer_refused", text, failed.provider, failed.task.id, "warning")
         log.error("%s", text, extra={"action": "finish", "task_id": failed.task.id})
         self._report([event])
-        return await self._thread.insist(self._store.queue.finish, self._incarnation, [failed])
+        return failed
 
     async def write_attempts(self, attempts: list[tuple[Task, Attempt]]) -> None:
         """Write attempts of tasks that go on, without details where the database refuses one of them."""

@@ -49,11 +49,13 @@ from .claims import BlockedOwners, TaskClaims
 from .clock import Clock
 from .command_handler import CommandHandler
 from .completion import CompletionCheck
+from .direct import DirectRequests
 from .event_reporter import EventReporter
 from .health import HealthMonitor
 from .housekeeping import Housekeeper, StoreSync
 from .leadership import Leadership
 from .learned_state import LearnedStateRepository
+from .open_requests import OpenRequests
 from .placing import PlacementGuard, Placer
 from .prefetch import PrefetchWindow
 from .result_writer import ResultWriter
@@ -61,6 +63,7 @@ from .retention import Retention
 from .run_end import RunEnd, RunReport
 from .store import Store
 from .store_session import StoreSession
+from .task_ends import TaskEnds, contents_kept
 
 __all__ = ["Orchestrator", "OrchestratorOptions", "ProviderLoadBalancer", "RunReport"]
 
@@ -141,9 +144,11 @@ class Orchestrator:
         agents = create_balanced_agent_pool(settings, self._adapters)
         self._learned_state = LearnedStateRepository(self.balancer, access, session.store, session.thread)
         gate = CallGate(scheduler, self._budget_keeper, session.leadership, now)
-        self._calls = CallRunner(gate, agents, self._result_writer, end, supervisor, self._after_call)
+        ends = TaskEnds(self._result_writer, OpenRequests(), contents_kept(settings.gateway))
+        self._calls = CallRunner(gate, agents, ends, end, supervisor, self._after_call)
         guard = PlacementGuard(end, session.leadership, self._result_writer, reporter, now)
-        self._placer = Placer(scheduler, guard, self._calls, self._result_writer, reporter, now)
+        self._placer = Placer(scheduler, guard, self._calls, ends, reporter, now)
+        self.direct = DirectRequests(scheduler, self._placer, ends, end, settings.gateway, now)
         blocked = BlockedOwners(scheduler, settings.pool.prefetch_limit, now)
         self._claims = TaskClaims(session, scheduler, self._result_writer, supervisor, blocked)
         self._completion = CompletionCheck(self._claims, self._calls, self._result_writer, end)
@@ -154,7 +159,7 @@ class Orchestrator:
         self._health = HealthMonitor(self.balancer, self._adapters, now, self._placer.place_anew, canaries)
         self._housekeeper = Housekeeper(session, self.balancer, self._calls, self._placer, end, reporter)
         self._retention = Retention(session, reporter, settings.store.retention_days)
-        self._commands = CommandHandler(self.balancer, scheduler, self._result_writer.add_result)
+        self._commands = CommandHandler(self.balancer, scheduler, ends.ended)
         self._store_sync = StoreSync(
             session, self._commands, self._budget_keeper, self._learned_state, self._placer, reporter
         )
@@ -217,6 +222,7 @@ class Orchestrator:
             )
         ]
         over: asyncio.Task[Any] = asyncio.create_task(self._end.wait())
+        self.direct.open()
         try:
             await asyncio.wait([over, writing, *jobs], return_when=asyncio.FIRST_COMPLETED)
             for job in (writing, *jobs):
@@ -230,6 +236,7 @@ class Orchestrator:
                 each.cancel()
             await asyncio.gather(over, *jobs, return_exceptions=True)
             await self._calls.cancel_all()
+            self.direct.close()
             if self._end.can_store:
                 await self._claims.release_all()
                 await self._result_writer.flush()
@@ -255,7 +262,9 @@ class Orchestrator:
             self._health.look()
         self._reporter.report(self.balancer.take_events())
         self._reporter.report(self._budget_keeper.take_events(self._session.clock.now()))
-        if not self._end.draining:
+        if self._end.draining:
+            self.direct.fail_waiting()
+        else:
             self._placer.place()
 
     def _count(self, results: Sequence[Result]) -> None:

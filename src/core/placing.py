@@ -13,6 +13,9 @@ from .event_reporter import EventReporter
 from .leadership import Leadership
 from .result_writer import ResultWriter
 from .run_end import RunEnd
+from .task_ends import TaskEnds
+
+LEAST_RETRY_S, MOST_RETRY_S = 1.0, 60.0  # when a request that may not wait may come again
 
 
 class PlacementGuard:
@@ -62,14 +65,15 @@ class Placer:
         scheduler: Scheduler,
         guard: PlacementGuard,
         calls: CallRunner,
-        result_writer: ResultWriter,
+        ends: TaskEnds,
         reporter: EventReporter,
         now: Callable[[], float],
     ) -> None:
         self._scheduler, self._guard, self._calls = scheduler, guard, calls
-        self._result_writer, self._reporter, self._now = result_writer, reporter, now
+        self._ends, self._reporter, self._now = ends, reporter, now
         self.tasks_wanted = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
+        self._next_at: float | None = None  # when time alone lets a task go; None: a call must settle
 
     def place(self) -> None:
         """Start every call that can go now. On the running loop."""
@@ -92,20 +96,26 @@ class Placer:
         now, balancer = self._now(), self._scheduler.balancer
         placements, ended, next_wake = self._scheduler.dispatch(now)
         for result in ended:
-            self._result_writer.add_result(result)
+            self._ends.ended(result)
         for placement in placements:  # before anything that may fail: each holds a permit
             self._calls.start(placement)
         self._reporter.report(balancer.take_events())  # of no call: a spent budget, an unknown price
         self._set_alarm(next_wake, now)
-        if self._scheduler.waiting < balancer.slots:
+        if self._scheduler.claimed_waiting < balancer.slots:
             self.tasks_wanted.set()
 
     def _set_alarm(self, at: float | None, now: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+        self._next_at = at
         if at is not None:
             self._alarm = asyncio.get_running_loop().call_later(max(0.0, at - now), self.place)
+
+    def next_in_s(self) -> float:
+        """Seconds until a waiting task probably goes, from LEAST_RETRY_S to MOST_RETRY_S."""
+        at = self._next_at
+        return LEAST_RETRY_S if at is None else min(max(at - self._now(), LEAST_RETRY_S), MOST_RETRY_S)
 
     def snapshot(self) -> PoolSnapshot:
         """The pool right now: what `status` and the pages show."""

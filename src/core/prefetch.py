@@ -58,15 +58,15 @@ class PrefetchWindow:
 
     async def _wait(self, until_done: bool, more: bool) -> None:
         """Wait for the moment of the next claim. `more`: the last one may have left some tasks."""
-        if until_done or self._scheduler.waiting:
-            busy = self._scheduler.waiting or self._claims.blocked
+        if until_done or self._scheduler.claimed_waiting:
+            busy = self._scheduler.claimed_waiting or self._claims.blocked
             await self._pause(BUSY_POLL_S if busy else IDLE_POLL_S)
         if not until_done:
             await self._until_news(more)
 
     def _wanted(self) -> int:
         """How many tasks to claim: none while the window is more than half full."""
-        room = self._limit - self._scheduler.waiting
+        room = self._limit - self._scheduler.claimed_waiting
         return min(room, CLAIM_AT_MOST) if room > self._limit // 2 else 0
 
     async def _claim(
@@ -93,7 +93,7 @@ class PrefetchWindow:
         """
         lowest = self._scheduler.lowest_priority()
         for above, excluded in ((lowest, frozenset[Owner]()), (lowest - 1, self._scheduler.owners())):
-            over = max(0, self._scheduler.waiting - self._limit)
+            over = max(0, self._scheduler.claimed_waiting - self._limit)
             if over < OVERTAKING_AT_MOST:
                 await self._claim(OVERTAKING_AT_MOST - over, above, excluded)
 
@@ -102,7 +102,7 @@ class PrefetchWindow:
         while not self._end.draining:
             if self._claims.blocked.fill_the_window:
                 break
-            has_room = self._scheduler.waiting <= self._limit // 2
+            has_room = self._scheduler.claimed_waiting <= self._limit // 2
             if not has_room and self._may_overtake():
                 await self._claim_overtaking()
                 more = True  # of what was written, only tasks that overtake have been looked for

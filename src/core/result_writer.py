@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ..records import Attempt, Event, Result, Task
 from .isolating_writer import IsolatingWriter
-from .store import DUPLICATES_AT_ONCE, Store
+from .store import DUPLICATES_AT_ONCE, DirectRecord, Store
 from .store_thread import StoreThread
 from .supervisor import Supervisor
 
@@ -31,15 +31,17 @@ class _Outbox:
 
     attempts: list[tuple[Task, Attempt]] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
+    direct: list[DirectRecord] = field(default_factory=list)
     once_stored: list[Callable[[], None]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.attempts or self.results or self.once_stored or self.events)
+        return bool(self.attempts or self.results or self.direct or self.once_stored or self.events)
 
     def put_first(self, other: _Outbox) -> None:
         """Add what is older than all of this."""
         self.attempts[:0], self.results[:0] = other.attempts, other.results
+        self.direct[:0] = other.direct
         self.once_stored[:0], self.events[:0] = other.once_stored, other.events
 
 
@@ -83,7 +85,7 @@ class ResultWriter:
     @property
     def unstored(self) -> int:
         """How many answers are not on the disk yet."""
-        return len(self._waiting.results) + len(self._writing.results)
+        return sum(len(box.results) + len(box.direct) for box in (self._waiting, self._writing))
 
     @property
     def unstored_text(self) -> str:
@@ -110,6 +112,11 @@ class ResultWriter:
     def add_result(self, result: Result) -> None:
         """The end of a task, with the attempts that are not stored yet."""
         self._waiting.results.append(result)
+        self._wake()
+
+    def add_direct(self, record: DirectRecord) -> None:
+        """The end of a direct task, with all its attempts: the store gets the task with it."""
+        self._waiting.direct.append(record)
         self._wake()
 
     def add_attempt(self, task: Task, attempt: Attempt) -> None:
@@ -185,6 +192,8 @@ class ResultWriter:
             await self._rows.write_attempts(box.attempts)
             box.attempts = []
         written = await self._rows.write_results(list(box.results), self._done) if box.results else []
+        if box.direct:
+            await self._rows.write_direct(list(box.direct), self._done_direct)
         calls, box.once_stored = box.once_stored, []
         for call in calls:
             call()
@@ -197,6 +206,10 @@ class ResultWriter:
         self._writing.results = [each for each in self._writing.results if id(each) not in done]
         if stored:
             self._on_written(stored)
+
+    def _done_direct(self, records: list[DirectRecord]) -> None:
+        done = {id(record) for record in records}
+        self._writing.direct = [each for each in self._writing.direct if id(each) not in done]
 
     async def settle_duplicates(self) -> None:
         """End tasks that waited for the answer of an equal one and are left over."""

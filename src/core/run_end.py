@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,11 +48,26 @@ class RunEnd:
 
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
-        self.draining = False
+        self._draining = False
         self.stopped: Stopped = ""
         self.why = ""
         self.spent: BudgetRule | None = None
         self._over = asyncio.Event()
+        self._on_drain: Callable[[], None] | None = None
+
+    def when_draining(self, call: Callable[[], None]) -> None:
+        """Call `call` when the run begins to end, whatever ends it."""
+        self._on_drain = call
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing is claimed or placed any more."""
+        return self._draining
+
+    def _begin_draining(self) -> None:
+        was, self._draining = self._draining, True
+        if not was and self._on_drain is not None:
+            self._on_drain()
 
     @property
     def can_store(self) -> bool:
@@ -63,7 +78,8 @@ class RunEnd:
         """Start no new calls, and let those `in_flight` end. Does nothing where the run is ending already."""
         if self.draining:
             return
-        self.draining, self.stopped = True, "drained"
+        self.stopped = "drained"
+        self._begin_draining()
         if in_flight:
             asyncio.get_running_loop().call_later(self._grace_s, self.finish)
         else:
@@ -71,19 +87,22 @@ class RunEnd:
 
     def stop(self) -> None:
         """End without waiting for calls in flight."""
-        self.draining, self.stopped = True, "stopped"
+        self.stopped = "stopped"
+        self._begin_draining()
         self.finish()
 
     def supersede(self, lost: LeadershipLost) -> None:
         """End because another orchestrator leads: it has booked everything that is not stored yet."""
         if self.stopped != "superseded":
+            self.why = f"{lost}; this orchestrator stops and stores nothing more"
             self.stop()
-            self.stopped, self.why = "superseded", f"{lost}; this orchestrator stops and stores nothing more"
+            self.stopped = "superseded"
 
     def lose_store(self, why: str, in_flight: int) -> None:
         """Drain because the database file is gone: further answers could not be kept."""
+        self.why = why
         self.drain(in_flight)
-        self.stopped, self.why = "store_lost", why
+        self.stopped = "store_lost"
 
     def complete(self, stopped: Stopped = "", why: str = "", spent: BudgetRule | None = None) -> None:
         """End because no work is left that may continue."""
@@ -93,7 +112,7 @@ class RunEnd:
 
     def wind_up(self) -> None:
         """Claim and place nothing more, whatever ended the run."""
-        self.draining = True
+        self._begin_draining()
 
     def finish(self) -> None:
         """Stop waiting for calls in flight."""

@@ -18,6 +18,7 @@ from ..records import Attempt, Task, WaitReason
 from .allocation.planner import FREE, Advice
 from .candidates import WaitCondition
 from .cost.budgets import BudgetRefusal
+from .fair_share import Place
 from .limits.group import RateLimitGroup
 from .refusals import NEVER
 from .retry_state import RetryState
@@ -37,18 +38,13 @@ class PendingTask:
     asked: Task  # as its next call sends it
     retry: RetryState
     key: tuple[object, ...]
+    place: Place
+    direct: bool = False  # its submitter waits for the answer: it is in no queue of the store
     attempts: list[Attempt] = field(default_factory=list)
     queue: QueueClass | None = None  # None: in flight
     holds: RateLimitGroup | None = None  # the group that it holds as the oldest, unless an older task came
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Flow:
-    """One batch and submitter: how many of its tasks have not ended, and the place of its newest."""
-
-    open: int = 0
-    tag: float = 0.0
+    is_last_call: bool = False  # the task ends with the call in flight, whatever comes of it
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

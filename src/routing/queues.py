@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
 from ..records import RefusalKind, Task, WaitingFor, WaitReason
@@ -70,7 +71,7 @@ class Queues:
             if route is None:
                 if len(self._routes) >= MOST_ROUTES:
                     self._routes.clear()
-                route = self._routes[key] = self._route_of(task, now)
+                route = self._routes[key] = self._route_for(entry, now)
             group = self._group_of(route, entry)
             found = self._classes[key] = QueueClass(key, route, group, task.task_type, len(task.messages))
             group.classes[found] = None
@@ -106,6 +107,13 @@ class Queues:
         else:
             queue.sweep()
 
+    def _route_for(self, entry: PendingTask, now: float) -> Route:
+        """The route of the task. A turn of a run prefers the provider that served the last one."""
+        route, prefer = self._route_of(entry.task, now), entry.retry.prefer
+        if route.best_rank is None and any(option.provider.index == prefer for option in route.options):
+            return replace(route, prefer=prefer)
+        return route
+
     def _group_of(self, route: Route, entry: PendingTask) -> QueueGroup:
         again, hurried = entry.retry.attempt > 1, entry.task.deadline_at is not None
         places = (route.groups, route.pinned)
@@ -133,7 +141,7 @@ class Queues:
             head = each.head()
             if head is None:
                 raise AssertionError(f"a class without tasks was kept: {each.key}")
-            each.route = self._routes[each.key] = self._route_of(head.task, now)
+            each.route = self._routes[each.key] = self._route_for(head, now)
             each.advice = FREE
             each.group = self._group_of(each.route, head)
             each.group.classes[each] = None

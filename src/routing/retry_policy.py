@@ -90,12 +90,16 @@ def backoff_s(failures: int, pool: PoolSettings) -> float:
 
 
 class Failure(NamedTuple):
-    """A failed attempt: the last one of `attempts`. `costed`: how many of them count."""
+    """A failed attempt: the last one of `attempts`. `costed`: how many of them count.
+
+    `delivered`: some of its answer has reached the submitter, so that another one can't begin.
+    """
 
     error: ProviderError
     provider: ProviderState
     attempts: Sequence[Attempt]
     costed: int
+    delivered: bool = False
 
     @property
     def tries_here(self) -> int:
@@ -144,6 +148,8 @@ class RetryPolicy:
     def _end(self, failure: Failure, rule: Rule, retry: RetryState) -> tuple[TaskStatus, str] | None:
         """How the task ends, if this was its last attempt."""
         attempts, kind = failure.attempts, failure.error.kind
+        if failure.delivered:
+            return rule.ends_as, _explain(attempts, "part of the answer was delivered already")
         if rule.at_most is not None and sum(a.error_kind == kind for a in attempts) >= rule.at_most:
             return rule.ends_as, _explain(attempts, kind)
         own_429s = max(0, retry.own_429s - SURELY_OWN)

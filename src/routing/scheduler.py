@@ -6,18 +6,17 @@
     settle(...)           a call has ended: the task is done, or waits again with what it has learned
 
 Order. Tasks that may go to the same places wait in one class, ordered by priority, fair share and age. Of all
-classes the one with the first head goes next (`queues.py`). A head that can't be placed parks its class, and
-those that would get the same answer, until a known moment or until one of the named providers settles a call.
+classes the one with the first head goes next (`queues.py`, `fair_share.py`). A head that can't be placed
+parks its class, and those that would get the same answer, until a known moment or until one of the named
+providers settles a call.
 
 Head-of-line hold. The oldest task that waits for tokens of a rate-limit group holds the group until they are
 there; a younger one goes elsewhere or waits. So small tasks never starve a large one.
 
-Fair share. Each flow (batch, submitter) numbers its tasks from the number of the last task that was placed,
-so that a file of 200,000 rows and a single question take turns (start-time fair queueing: Goyal, Vin and
-Cheng, 1996).
+Direct tasks. Their submitter waits for the answer, so a spent budget ends them, and they are in no queue of
+the store: what is said here of claimed tasks leaves them out.
 
-Memory is bounded by the tasks that have not ended. A flow is forgotten with its last task, and heaps are
-swept when most of their entries are dead.
+Memory is bounded by the tasks that have not ended. Heaps are swept when most of their entries are dead.
 
 A task that can't be served in time, or at all, ends here before it costs anything.
 """
@@ -32,6 +31,7 @@ from ..errors import ProviderError, RateLimited
 from ..records import (
     Attempt,
     Completion,
+    Declined,
     FinishReason,
     Outcome,
     Placement,
@@ -49,9 +49,10 @@ from .balancer import ProviderLoadBalancer
 from .candidates import SOON_S, PlacementResult, WaitCondition
 from .cost.budgets import BudgetRefusal
 from .deadlines import Deadlines
+from .fair_share import FairShare
 from .limits.group import RateLimitGroup
 from .outcomes import CallEnd, costs_attempt, outcome_of
-from .queue_groups import Flow, PendingTask, QueueClass
+from .queue_groups import PendingTask, QueueClass
 from .queues import Queues
 from .refusals import NEVER
 from .retry_policy import Failure, RetryPolicy, as_asked_next, describe
@@ -96,8 +97,8 @@ class Scheduler:
         self._placed: list[Placement] = []  # not returned by `dispatch` yet
         self._ended: list[Result] = []
         self._sequence = itertools.count()
-        self._flows: dict[tuple[str, str], Flow] = {}
-        self._virtual_time = 0.0
+        self._shares = FairShare()
+        self._direct = self._direct_waiting = 0
         self._least_s = 0.0  # a call takes at least so long
         self._planner = AllocationPlanner(balancer.registry)
         self._routes_version = balancer.registry.routes_version
@@ -112,39 +113,50 @@ class Scheduler:
         """How many tasks wait, without a call in flight."""
         return self._queues.waiting
 
+    @property
+    def claimed(self) -> int:
+        """How many claimed tasks have not ended."""
+        return len(self._entries) - self._direct
+
+    @property
+    def claimed_waiting(self) -> int:
+        """How many claimed tasks wait: those of the prefetch window."""
+        return self._queues.waiting - self._direct_waiting
+
     # ------------------------------------------------------------------ in and out
 
-    def offer(self, task: Task, now: float, attempts: Sequence[Attempt] = ()) -> None:
+    def offer(
+        self, task: Task, now: float, attempts: Sequence[Attempt] = (),
+        *, direct: bool = False, is_turn: bool = False,
+    ) -> None:  # fmt: skip
         """Take a task in. `attempts`: those before a restart, which keep counting.
 
-        Raises ValueError for a task that was offered before and has not ended.
+        `direct`: its submitter waits for the answer. `is_turn`: its batch is a run of which it is the next
+        turn. Raises ValueError for a task that was offered before and has not ended.
         """
         key = (task.batch, task.id)
         if key in self._entries:
             raise ValueError(f"task {task.id!r} of {task.batch!r} was offered before")
-        flow = (task.batch, task.submitter)
-        tag = self._tag(flow)
-        number = next(self._sequence)
-        retry = RetryState(offered_at=now, order=(-task.priority, tag, number), attempt=len(attempts) + 1)
+        place = self._shares.enter(task, now, is_turn=is_turn)
+        order = (-task.priority, place.tag, next(self._sequence))
+        retry = RetryState(offered_at=now, order=order, attempt=len(attempts) + 1, prefer=place.prefer)
         self._retry_policy.recall(retry, attempts, self.balancer.by_name)
         retry.prefixes = self.balancer.registry.prompt_cache.offered(task)
-        like = (*class_key(task, self._settings), task.deadline_at is not None)
-        if retry.prefixes:  # a task that waits for its prefix to be cached must not hold up the others
-            like = (*like, int(retry.prefixes[-1].key[:4], 16) % PREFIX_CLASSES)
-        if self.balancer.registry.budgets is not None:  # nor must one whose budget is spent
-            like = (*like, *flow)
-        entry = PendingTask(task, task, retry, like, list(attempts))
+        like = self._class_key(task, retry, direct=direct)
+        entry = PendingTask(task, task, retry, like, place, direct, list(attempts))
         self._entries[key] = entry
+        self._direct += direct
         self._enqueue(entry, now)
 
-    def _tag(self, flow: tuple[str, str]) -> float:
-        """The place of the flow's next task among the tasks of all flows."""
-        found = self._flows.get(flow)
-        if found is None:
-            found = self._flows[flow] = Flow()
-        found.open += 1
-        found.tag = max(self._virtual_time, found.tag + 1.0)
-        return found.tag
+    def _class_key(self, task: Task, retry: RetryState, *, direct: bool) -> tuple[object, ...]:
+        """Tasks with the same key wait in one class."""
+        budgets = self.balancer.registry.budgets
+        like = (*class_key(task, self._settings), task.deadline_at is not None, direct, retry.prefer)
+        if retry.prefixes:  # a task that waits for its prefix to be cached must not hold up the others
+            like = (*like, int(retry.prefixes[-1].key[:4], 16) % PREFIX_CLASSES)
+        if budgets is not None and budgets.has_own(task.batch, task.submitter):
+            like = (*like, task.batch, task.submitter)  # nor must one whose budget is spent
+        return like
 
     def withdraw(self, batch: str, task_id: str) -> Task | None:
         """Take a waiting task out; None where it is unknown or its call is in flight."""
@@ -152,26 +164,35 @@ class Scheduler:
         if entry is None or entry.queue is None:
             return None
         self._dequeue(entry)
-        self._forget(entry)
+        self._forget(entry, None)
         if entry.retry.prefixes:  # a prefix that it shared with one other is not shared any more
             self.wake_all()
         return entry.task
 
+    def end_waiting(
+        self, batch: str, task_id: str, status: TaskStatus, error: str, now: float
+    ) -> Result | None:
+        """End a waiting task with this status; None where it is unknown or its call is in flight."""
+        entry = self._entries.get((batch, task_id))
+        if entry is None or self.withdraw(batch, task_id) is None:
+            return None
+        return _result_of(entry, status, error, now)
+
     def waiting_tasks(self) -> list[Task]:
-        """Every waiting task, in no order."""
-        return [e.task for e in self._entries.values() if e.queue is not None]
+        """Every claimed task that waits, in no order."""
+        return [e.task for e in self._entries.values() if e.queue is not None and not e.direct]
 
     def knows(self, batch: str, task_id: str) -> bool:
         """Whether the task was offered and has not ended."""
         return (batch, task_id) in self._entries
 
     def lowest_priority(self) -> int:
-        """The lowest priority of a waiting task; 0 where none waits."""
+        """The lowest priority of a claimed task that waits; 0 where none does."""
         return min((task.priority for task in self.waiting_tasks()), default=0)
 
     def owners(self) -> set[tuple[str, str]]:
-        """(batch, submitter) of every task that was offered and has not ended."""
-        return set(self._flows)
+        """(batch, submitter) of every claimed task that has not ended."""
+        return {(e.task.batch, e.task.submitter) for e in self._entries.values() if not e.direct}
 
     def keys(self) -> set[TaskKey]:
         """(batch, id) of every task that was offered and has not ended."""
@@ -244,7 +265,7 @@ class Scheduler:
         self._in_flight[placement.permit] = entry
         entry.warnings = placement.warnings
         if not entry.retry.draws_429:  # else its place was moved back
-            self._virtual_time = max(self._virtual_time, entry.retry.order[1])
+            self._shares.placed(entry.retry.order[1])
 
     def _try(self, entry: PendingTask, best: QueueClass, now: float) -> PlacementResult:
         had = self._drop_hold(entry)
@@ -313,7 +334,7 @@ class Scheduler:
         if entry is not None and entry.queue is not None:
             self._dequeue(entry)
         if entry is not None:
-            self._forget(entry)
+            self._forget(entry, now)
         return Result(task, TaskStatus.FAILED, now, attempts, error=error, tier=task.tier)
 
     # ------------------------------------------------------------------ ends without a call
@@ -341,16 +362,20 @@ class Scheduler:
         before = "; ".join(describe(a) for a in entry.attempts if a.error_kind)
         text = f"no provider can serve it ({why or 'none is configured'})"
         status = TaskStatus.REFUSED if entry.retry.refused else TaskStatus.FAILED
-        return self._end(entry, status, f"{before}; then {text}" if before else text, now)
+        result = self._end(entry, status, f"{before}; then {text}" if before else text, now)
+        spent = blocked.over_budget if blocked is not None else None
+        result.declined = Declined(reasons, str(spent.rule), spent.until) if spent else Declined(reasons)
+        return result
 
     def _end(self, entry: PendingTask, status: TaskStatus, error: str, now: float) -> Result:
-        self._forget(entry)
-        return Result(
-            entry.task, status, now, tuple(entry.attempts), error=error, warnings=entry.warnings,
-            tier=entry.task.tier,
-        )  # fmt: skip
+        self._forget(entry, now)
+        return _result_of(entry, status, error, now)
 
     # ------------------------------------------------------------------ after a call
+
+    def end_with_call(self, permit: int) -> None:
+        """The task of a call in flight ends with it: part of the answer was delivered, or nobody waits."""
+        self._in_flight[permit].is_last_call = True
 
     def settle(
         self,
@@ -391,6 +416,8 @@ class Scheduler:
     ) -> Result | None:  # fmt: skip
         if completion is not None:
             return self._succeed(entry, placement, completion, now)
+        if error is None and entry.is_last_call:
+            return self._end(entry, TaskStatus.CANCELLED, "cancelled during its call", now)
         provider = self.balancer.registry.by_name[placement.provider]
         retry = entry.retry
         retry.agent = placement.agent
@@ -398,7 +425,7 @@ class Scheduler:
             costed = sum(
                 costs_attempt(a, entry.retry.offered_at, self.balancer.registry) for a in entry.attempts
             )
-            failure = Failure(error, provider, entry.attempts, costed)
+            failure = Failure(error, provider, entry.attempts, costed, entry.is_last_call)
             verdict = self._retry_policy.decide(failure, retry, now)
             if verdict is not None:
                 return self._end(entry, verdict[0], verdict[1], now)
@@ -416,12 +443,13 @@ class Scheduler:
         """The task drew a 429 and may be its cause: others of its priority go first."""
         priority, tag, number = retry.order
         passed = PASSED_AFTER_429 ** min(retry.draws_429, 8)
-        retry.order = (priority, max(tag, self._virtual_time + passed), number)
+        retry.order = (priority, max(tag, self._shares.virtual_time + passed), number)
 
     def _succeed(
         self, entry: PendingTask, placement: Placement, completion: Completion, now: float
     ) -> Result:
-        self._forget(entry)
+        self._shares.served(entry.place, self.balancer.by_name[placement.provider].index)
+        self._forget(entry, now)
         return Result(
             entry.task,
             TaskStatus.SUCCEEDED,
@@ -440,22 +468,23 @@ class Scheduler:
     def _enqueue(self, entry: PendingTask, now: float) -> None:
         self._queues.push(entry, now)
         self._deadlines.push(entry)
+        self._direct_waiting += entry.direct
 
     def _dequeue(self, entry: PendingTask) -> None:
+        self._direct_waiting -= entry.direct and entry.queue is not None
         self._queues.take(entry)
         self._deadlines.remove(entry)
         if self._drop_hold(entry) is not None:
             self._queues.wake_held_back()
 
-    def _forget(self, entry: PendingTask) -> None:
+    def _forget(self, entry: PendingTask, now: float | None) -> None:
+        """The task has ended; `now` None: it was withdrawn."""
         task = entry.task
         self.balancer.registry.prompt_cache.left(entry.retry.prefixes)
         if self._entries.pop((task.batch, task.id), None) is None:
             return
-        flow = self._flows[task.batch, task.submitter]
-        flow.open -= 1
-        if not flow.open:
-            del self._flows[task.batch, task.submitter]
+        self._direct -= entry.direct
+        self._shares.leave(entry.place, now)
 
     # ------------------------------------------------------------------ for pages
 
@@ -485,8 +514,20 @@ class Scheduler:
         return self._queues.oldest_waiting_at()
 
 
+def _result_of(entry: PendingTask, status: TaskStatus, error: str, now: float) -> Result:
+    return Result(
+        entry.task, status, now, tuple(entry.attempts), error=error, warnings=entry.warnings,
+        tier=entry.task.tier,
+    )  # fmt: skip
+
+
 def _is_hopeless(entry: PendingTask, blocked: WaitCondition, now: float) -> bool:
-    """Whether no provider will ever serve it. One that was refused waits for no long outage of another."""
+    """Whether no provider will ever serve it. One that was refused waits for no long outage of another.
+
+    A direct task waits for no budget.
+    """
+    if entry.direct and blocked.over_budget is not None:
+        return True
     if blocked.until == NEVER or not entry.retry.refused or blocked.free or blocked.report is None:
         return blocked.until == NEVER
     return not blocked.report.expected_before(now + SOON_S)

@@ -25,6 +25,8 @@ LAYERS = (
     ("selection", "outcomes", "retry_policy"),
     ("grants",),
     ("balancer",),
+    ("runs",),
+    ("fair_share",),
     ("queue_groups",),
     ("queues", "deadlines"),
     ("scheduler",),

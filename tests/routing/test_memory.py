@@ -61,8 +61,8 @@ def test_memory_is_bounded_by_what_waits(
         desk.go(10.0)  # time-outs of deadlines
         dispatch = desk.dispatch
         open_flows = {(e.task.batch, e.task.submitter) for e in dispatch._entries.values()}
-        assert set(dispatch._flows) == open_flows
-        assert sum(flow.open for flow in dispatch._flows.values()) == len(dispatch)
+        assert set(dispatch._shares._flows) == open_flows
+        assert sum(flow.open for flow in dispatch._shares._flows.values()) == len(dispatch)
         waiting = dispatch.waiting
         assert all(length <= SLACK + 2 * max(waiting, 1) + 1 for length in heaps_of(desk)), heaps_of(desk)
 
@@ -89,7 +89,7 @@ def test_flows_of_ended_batches_are_forgotten_and_fairness_stays() -> None:
     for batch in range(500):
         desk.offer(make_task(0, batch=f"small-{batch}"))
         desk.ok(desk.one())
-    assert not desk.dispatch._flows
+    assert not desk.dispatch._shares._flows
     desk.offer(*(make_task(n, batch="large") for n in range(50)))
     desk.ok(desk.one())
     desk.offer(*(make_task(n, batch="other") for n in range(5)))

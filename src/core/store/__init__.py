@@ -4,6 +4,7 @@ A `Store` has one component for each duty, all over one `Database`:
 
     intake         add batches and tasks
     queue          claim, release and finish tasks: the work of an orchestrator
+    direct_tasks   record tasks that were placed without the queue
     admin          cancel and retry tasks: changes that people make
     contents       purge prompts and answers, restore prompts
     deduplication  settle equal tasks that share one answer
@@ -18,10 +19,9 @@ A `Store` has one component for each duty, all over one `Database`:
     events         the log of events
     learned_state  what was learned about providers
 
-Below the components: transitions, ledger, deduplication and search_index (inside a transaction), claim_order,
-loading, rollups, identifiers, codec, selection, search_text, rows, sums,
-schema, reconnecting, database, frozen, engine,
-lock, watch, migrate.
+Below the components: transitions, ledger, ends, row_numbers, deduplication and search_index (inside a
+transaction), claim_order, loading, rollups, identifiers, codec, selection, search_text, rows, sums, schema,
+reconnecting, database, frozen, engine, lock, watch, migrate.
 
 Everything is synchronous. Threads may share a `Store`; each call is a transaction of its own and returns
 frozen values. A `StoreError` says in one line what is wrong with the database; nothing was written then.
@@ -39,6 +39,7 @@ from .contents import Contents
 from .controls import Controls
 from .database import Database
 from .deduplication import DUPLICATES_AT_ONCE, Deduplication, DuplicateLinks
+from .direct_tasks import DirectRecord, DirectTasks
 from .events import Events
 from .identifiers import Identifiers
 from .intake import Intake
@@ -93,6 +94,7 @@ class Store:
         self.database = database
         self.intake = Intake(database, ids, transitions, links)
         self.queue = Queue(database, ids, loader, transitions, links, index)
+        self.direct_tasks = DirectTasks(database, ids, index)
         self.deduplication = Deduplication(database, ids, links)
         self.admin = Admin(database, ids, transitions, self.deduplication)
         self.contents = Contents(database, ids, index)
@@ -168,6 +170,7 @@ __all__ = [
     "Identity",
     "CallSums",
     "Command",
+    "DirectRecord",
     "EarlierEnd",
     "EventRow",
     "FailureReason",

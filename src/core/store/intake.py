@@ -18,11 +18,11 @@ from .identifiers import Identifiers, TaskStream
 from .loading import parts
 from .reconnecting import reconnecting
 from .rollups import add_counts
+from .row_numbers import reserve_rows
 from .rows import CHANGED_SHOWN, AddReport, Preview
 from .transitions import Transitions
 
 CHUNK = 500  # tasks per transaction: memory stays bounded, and other writers get their turn
-LAST_ROW = "last_task_row"
 _Key = tuple[int, str]  # batch id, task id
 
 
@@ -192,7 +192,7 @@ class Intake:
         once: bool,
     ) -> AddReport:
         with self._database.writing() as connection:
-            first_row = self._reserve_rows(connection, len(chunk))
+            first_row = reserve_rows(self._database, connection, len(chunk))
             known: dict[_Key, _Incoming | _Known] = {}
             known |= self._known(connection, [item.key for item in incoming])
             new, changed = _sorted_out(incoming, known)
@@ -284,15 +284,6 @@ class Intake:
             self._transitions.discount_attempts(connection, touched)
             self._links.promote_duplicates_of(connection, touched)
         return set(chosen)
-
-    def _reserve_rows(self, connection: sa.Connection, n: int) -> int:
-        """Reserve `n` row numbers; returns the first. Processes that add tasks wait here for each other."""
-        insert = self._database.insert(schema.meta).values(key=LAST_ROW, value=n)
-        statement = insert.on_conflict_do_update(
-            index_elements=[schema.meta.c.key], set_={"value": schema.meta.c.value + n}
-        ).returning(schema.meta.c.value)
-        last = connection.execute(statement).scalar_one()
-        return int(last) - n + 1
 
     def _known(self, connection: sa.Connection, keys: Sequence[_Key]) -> dict[_Key, _Known]:
         """The tasks among `keys` that are stored already."""

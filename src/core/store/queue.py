@@ -10,27 +10,25 @@ dead meanwhile writes nothing, and no task is finished twice.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from ...errors import StoreError
 from ...records import Attempt, Result, Task, TaskStatus
-from ...storable import clean
 from . import schema
 from .claim_order import ClaimOrder
-from .codec import decode_attempt, dumps
+from .codec import decode_attempt
 from .database import Database
 from .deduplication import DuplicateLinks
+from .ends import END_NAMES, EndWriter, end_columns
 from .identifiers import Identifiers
 from .ledger import ClaimedTask, Ledger
 from .loading import IN_SIZE, Loader, full_tasks, parts
 from .reconnecting import reconnecting
-from .rollups import CallRollups, FinishedTask, Rollup, add_counts, add_task
+from .rollups import CallRollups
 from .rows import PollResult
 from .schema import IS_QUEUED, IS_RUNNING
 from .search_index import SearchIndex
@@ -38,23 +36,6 @@ from .transitions import Transitions
 
 _T = schema.tasks.c
 _OPEN = (TaskStatus.QUEUED, TaskStatus.RUNNING)
-_FINISH_NAMES = (
-    "status",
-    "claimed_by",
-    "attempts",
-    "cost_nanos",
-    "unknown_cost_calls",
-    "since",
-    "provider",
-    "model",
-    "agent",
-    "tier",
-    "finish_reason",
-    "truncated",
-    "error",
-    "warnings",
-    "baseline_nanos",
-)
 _BOOK_NAMES = ("attempts", "cost_nanos", "unknown_cost_calls")
 
 
@@ -70,7 +51,7 @@ def _update_one(names: Sequence[str]) -> sa.Update:
 
 
 # Statements that run often are built once; see `Database.prepared`.
-_FINISH = _update_one(_FINISH_NAMES)
+_FINISH = _update_one(END_NAMES)
 _BOOK = _update_one(_BOOK_NAMES)
 _CLAIMED = (
     sa.select(
@@ -254,28 +235,12 @@ class Queue:
             calls.write(self._database, connection)
 
     def _write_results(self, connection: sa.Connection, written: list[tuple[Result, ClaimedTask]]) -> None:
-        by_agent = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
-        counts: Counter[tuple[int, TaskStatus]] = Counter()
+        ends = EndWriter()
         for result, mine in written:
-            batch_id = mine.stream.batch_id
-            counts[batch_id, TaskStatus.RUNNING] -= 1
-            counts[batch_id, result.status] += 1
-            agent = result.final.agent if result.final else ""
-            finished = FinishedTask(
-                result.status,
-                result.truncated,
-                mine.cost_nanos,
-                mine.unknown_cost_calls > 0,
-                result.baseline_nanos,
-            )
-            add_task(by_agent.row((batch_id, agent, result.tier)), finished)
-        rows = [_finish_columns(result, mine) for result, mine in written]
-        self._database.prepared(_FINISH, [*_new(_FINISH_NAMES), "which"]).many(connection, rows)
-        answers = [(mine.row, clean(r.output)) for r, mine in written if r.output is not None]
-        self._database.inserting(schema.answers).many(connection, answers)
-        self._index.note_ended(connection, [mine.row for _, mine in written])
-        by_agent.write(self._database, connection)
-        add_counts(self._database, connection, counts)
+            ends.add(result, mine, was=TaskStatus.RUNNING)
+        rows = [(*end_columns(result, mine), mine.row) for result, mine in written]
+        self._database.prepared(_FINISH, [*_new(END_NAMES), "which"]).many(connection, rows)
+        ends.write(self._database, connection, self._index)
 
     def _claimed(
         self, connection: sa.Connection, orchestrator_id: int, tasks: Sequence[Task]
@@ -308,26 +273,3 @@ class Queue:
 
 def _key(task: Task) -> tuple[str, str]:
     return task.batch, task.id
-
-
-def _finish_columns(result: Result, mine: ClaimedTask) -> tuple[Any, ...]:
-    """The values of `_FINISH_NAMES`, then the row."""
-    final = result.final
-    return (
-        result.status.value,
-        None,
-        mine.attempts,
-        mine.cost_nanos,
-        mine.unknown_cost_calls,
-        result.finished_at,
-        final.provider if final else "",
-        final.model if final else "",
-        final.agent if final else "",
-        result.tier,
-        str(result.finish_reason),
-        int(result.truncated),
-        clean(result.error),
-        dumps(list(result.warnings)) if result.warnings else "",
-        result.baseline_nanos,
-        mine.row,
-    )

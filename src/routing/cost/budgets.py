@@ -311,6 +311,10 @@ class Budgets:
 
     # ------------------------------------------------------------ what is left, and alerts
 
+    def has_own(self, batch: str, submitter: str) -> bool:
+        """Whether a budget of this batch or submitter applies, beside those that all tasks share."""
+        return batch in self._by_name["batch"] or submitter in self._by_name["submitter"]
+
     def headroom_nanos(self, now: float, provider: str, batch: str, submitter: str) -> int | None:
         """What the next call may cost at most, by all budgets that apply; None: no budget does."""
         accounts = self._applying(provider, batch, submitter)

@@ -1,0 +1,179 @@
+"""Direct requests: tasks that the scheduler places without a detour through the database.
+
+    ask --offer--> scheduler --placements--> calls --answer--> whoever asked
+                                                +-----------> result writer --one transaction--> store
+
+A request waits its turn, fair between submitters and beside the batches. Its answer is delivered before its
+commit; until then what it cost is in the reservation that is on the disk before each call. A request that is
+cancelled while it waits costs nothing; one whose call is in flight is booked as uncertain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+from ..errors import WaitingLimit
+from ..records import Task, TaskStatus
+from ..routing.scheduler import Scheduler
+from ..settings import GatewaySettings
+from .open_requests import Delivery, DirectAnswer, OpenRequest, not_serving
+from .placing import Placer
+from .run_end import RunEnd
+from .task_ends import TaskEnds
+
+__all__ = ["Delivery", "DirectAnswer", "DirectRequests", "Run"]
+
+EXPIRE_LATE_S = 0.05  # the scheduler ends what has expired; this is for when nothing may be placed
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The run that a request belongs to. `id` is its submitter's; `max_cost_usd` None: no cap."""
+
+    id: str
+    max_cost_usd: float | None = None
+
+
+def run_batch(submitter: str, run_id: str) -> str:
+    """The name of the batch that holds the requests of a run."""
+    return f"runs/{submitter}/{run_id}"
+
+
+class DirectRequests:
+    """Takes requests while the pool serves and leads. For the event loop's thread.
+
+    `now` is in UTC epoch seconds.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        placer: Placer,
+        ends: TaskEnds,
+        end: RunEnd,
+        settings: GatewaySettings,
+        now: Callable[[], float],
+    ) -> None:
+        self._scheduler, self._placer, self._ends, self._end = scheduler, placer, ends, end
+        self._requests, self._settings, self._now = ends.requests, settings, now
+        self._serves = self._place_is_due = False
+        end.when_draining(self.fail_waiting)
+
+    def __len__(self) -> int:
+        """Requests that have not ended."""
+        return len(self._requests)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait, without a call in flight."""
+        return self._requests.waiting
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are taken now."""
+        return self._serves and not self._end.draining
+
+    def open(self) -> None:
+        """Take requests from now on."""
+        self._serves = True
+
+    async def ask(
+        self, task: Task, delivery: Delivery | None = None, *, run: Run | None = None
+    ) -> DirectAnswer:
+        """The answer of `task`. It gets an id where it has none, and as a turn of a `run` its batch.
+
+        With a `delivery` the answer is streamed to it as well. Raises the RequestDeclined or ProviderError
+        that ended the request.
+        """
+        self._check_serving()
+        self._check_room(task.submitter)
+        now = self._now()
+        batch = task.batch if run is None else run_batch(task.submitter, run.id)
+        task = replace(task, batch=batch, id=task.id or uuid4().hex, created_at=now)
+        answer: asyncio.Future[DirectAnswer] = asyncio.get_running_loop().create_future()
+        request = OpenRequest(task, answer, now, delivery)
+        self._scheduler.offer(task, now, direct=True, is_turn=run is not None)
+        self._requests.open(request)
+        expiry = self._expire_at(request)
+        self._place_soon()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._leave(request)
+            raise
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+
+    # ------------------------------------------------------------------ who may wait
+
+    def _check_serving(self) -> None:
+        if not self.is_open:
+            raise not_serving(self._end.why if self._end.draining else "the orchestrator is starting")
+
+    def _check_room(self, submitter: str) -> None:
+        most, most_each = self._settings.max_waiting, self._settings.max_waiting_per_submitter
+        waiting = self._requests.waiting_of(submitter)
+        if waiting < most_each and self._requests.waiting < most:
+            return
+        if waiting >= most_each:
+            text = f"{waiting:,} requests of {submitter!r} are waiting (gateway.max_waiting_per_submitter)"
+        else:
+            text = f"{self._requests.waiting:,} requests are waiting (gateway.max_waiting)"
+        raise WaitingLimit(text, self._placer.next_in_s())
+
+    # ------------------------------------------------------------------ placing and ends
+
+    def _place_soon(self) -> None:
+        """Place once for all requests that came in this iteration of the loop."""
+        if not self._place_is_due:
+            self._place_is_due = True
+            asyncio.get_running_loop().call_soon(self._place)
+
+    def _place(self) -> None:
+        self._place_is_due = False
+        self._placer.place()
+
+    def _expire_at(self, request: OpenRequest) -> asyncio.TimerHandle | None:
+        deadline_at = request.task.deadline_at
+        if deadline_at is None:
+            return None
+        delay_s = max(0.0, deadline_at - self._now()) + EXPIRE_LATE_S
+        return asyncio.get_running_loop().call_later(delay_s, self._expire, request)
+
+    def _expire(self, request: OpenRequest) -> None:
+        self._end_waiting(request, TaskStatus.EXPIRED, "the deadline has passed")
+
+    def _end_waiting(self, request: OpenRequest, status: TaskStatus, why: str) -> None:
+        """End the request unless its call is in flight."""
+        result = self._scheduler.end_waiting(*request.key, status, why, self._now())
+        if result is not None:
+            self._ends.ended(result)
+
+    def _leave(self, request: OpenRequest) -> None:
+        """Its submitter has left. A waiting request costs nothing; a call in flight may have been billed."""
+        request.is_final = True
+        if request.cancel_call is not None:
+            request.cancel_call()
+        else:
+            self._end_waiting(request, TaskStatus.CANCELLED, "its submitter closed the connection")
+
+    def fail_waiting(self) -> None:
+        """The run is ending: requests whose call is in flight may still be answered."""
+        for request in self._requests.all_open():
+            if request.cancel_call is None:
+                self._fail(request)
+
+    def _fail(self, request: OpenRequest) -> None:
+        """End a waiting request, since the pool makes no further calls."""
+        request.fail(not_serving(self._end.why))
+        self._end_waiting(request, TaskStatus.FAILED, str(not_serving(self._end.why)))
+
+    def close(self) -> None:
+        """End every request that is left, after all calls were cancelled."""
+        self._serves = False
+        for request in self._requests.all_open():
+            self._fail(request)

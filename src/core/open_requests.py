@@ -1,0 +1,160 @@
+"""Direct tasks that have not ended, with those who wait for their answers.
+
+    opened --> waiting <--> called --> ended         each end resolves `answer` once
+
+For the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from ..errors import BudgetSpent, Expired, InternalError, NoRoute, NotServing, ProviderError, Withdrawn
+from ..records import Completion, Placement, Result, Task, TaskStatus
+from ..stream_events import StreamEvent
+
+Key = tuple[str, str]  # batch, id
+
+
+class Delivery(Protocol):
+    """Where the events of an answer go while it is made. Both methods wait as long as the reader does.
+
+    An exception that they raise ends the request like a submitter that has left.
+    """
+
+    async def begin(self, placement: Placement) -> None:
+        """The first event with content has come: from now on an error ends the request."""
+
+    async def send(self, event: StreamEvent) -> None:
+        """The next event; the last one is `Finished`."""
+
+
+class DirectAnswer(NamedTuple):
+    """The answer of a direct task. `waited_s`: until its first call; `cost_nanos` None: price unknown."""
+
+    completion: Completion
+    placement: Placement
+    cost_nanos: int | None
+    attempts: int
+    waited_s: float
+    task_id: str
+
+
+@dataclass(slots=True, eq=False)
+class OpenRequest:
+    """One direct task. Times are UTC epoch seconds."""
+
+    task: Task
+    answer: asyncio.Future[DirectAnswer]
+    asked_at: float
+    delivery: Delivery | None = None
+    placement: Placement | None = None  # of its last call
+    cancel_call: Callable[[], None] | None = None  # None: no call is in flight
+    error: ProviderError | None = None  # of its last failed call
+    is_final: bool = False  # some of its answer was delivered, or its submitter has left
+    releases: list[Callable[[], None]] = field(default_factory=list)  # of what its calls have reserved
+
+    @property
+    def key(self) -> Key:
+        """(batch, id)."""
+        return self.task.batch, self.task.id
+
+    def resolve(self, result: Result, completion: Completion | None) -> None:
+        """The task has ended as `result`, with what its last call has brought. No effect the second time."""
+        if self.answer.done():
+            return
+        if completion is None or self.placement is None:
+            self.fail(_why(result, self.error))
+            return
+        waited_s = result.attempts[0].started_at - self.asked_at
+        self.answer.set_result(
+            DirectAnswer(
+                completion,
+                self.placement,
+                result.cost_nanos,
+                len(result.attempts),
+                max(0.0, waited_s),
+                self.task.id,
+            )
+        )
+
+    def fail(self, error: BaseException) -> None:
+        """The request ends with this error. No effect on one that has ended."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            self.answer.exception()  # a submitter that has left does not fetch it
+
+
+def _why(result: Result, error: ProviderError | None) -> BaseException:
+    """The end of a task without an answer as what its submitter gets."""
+    declined = result.declined
+    if result.status is TaskStatus.EXPIRED:
+        return Expired(result.error)
+    if result.status is TaskStatus.CANCELLED:
+        return Withdrawn(result.error)
+    if declined is not None and not result.attempts:
+        if declined.budget:
+            return BudgetSpent(f"{declined.budget}: exhausted", declined.until)
+        return NoRoute(result.error, declined.reasons)
+    return error or InternalError(result.error)
+
+
+class OpenRequests:
+    """The open requests by (batch, id), and how many of them wait."""
+
+    def __init__(self) -> None:
+        self._open: dict[Key, OpenRequest] = {}
+        self._waiting: Counter[str] = Counter()  # by submitter
+        self.waiting = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def get(self, task: Task) -> OpenRequest | None:
+        """The request of a task; None: it is a claimed task."""
+        return self._open.get((task.batch, task.id)) if self._open else None
+
+    def all_open(self) -> list[OpenRequest]:
+        """Every open request."""
+        return list(self._open.values())
+
+    def waiting_of(self, submitter: str) -> int:
+        """How many requests of a submitter wait, without a call in flight."""
+        return self._waiting.get(submitter, 0)
+
+    def open(self, request: OpenRequest) -> None:
+        """The request begins to wait."""
+        self._open[request.key] = request
+        self._count(request, 1)
+
+    def called(self, request: OpenRequest, placement: Placement, cancel: Callable[[], None]) -> None:
+        """A call of the request is in flight; `cancel` ends it."""
+        request.placement, request.cancel_call = placement, cancel
+        self._count(request, -1)
+
+    def call_ended(self, request: OpenRequest, error: ProviderError | None) -> None:
+        """It waits again, unless it ends now."""
+        request.cancel_call = None
+        request.error = error or request.error
+        self._count(request, 1)
+
+    def end(self, request: OpenRequest) -> None:
+        """The request has ended while it waited."""
+        del self._open[request.key]
+        self._count(request, -1)
+
+    def _count(self, request: OpenRequest, by: int) -> None:
+        submitter = request.task.submitter
+        self.waiting += by
+        self._waiting[submitter] += by
+        if not self._waiting[submitter]:
+            del self._waiting[submitter]
+
+
+def not_serving(why: str) -> NotServing:
+    """The error of a request that the pool does not take, or ends before its answer."""
+    return NotServing(why or "the orchestrator is stopping")

@@ -1,0 +1,96 @@
+"""The ends of tasks, written in one transaction: columns of the task, its answer, the sums of its batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...records import Result, TaskStatus
+from ...storable import clean
+from . import schema
+from .codec import dumps
+from .database import Database
+from .ledger import ClaimedTask
+from .rollups import FinishedTask, Rollup, add_counts, add_task
+from .search_index import SearchIndex
+
+END_NAMES = (  # columns of a task, in the order of `end_columns`
+    "status",
+    "claimed_by",
+    "attempts",
+    "cost_nanos",
+    "unknown_cost_calls",
+    "since",
+    "provider",
+    "model",
+    "agent",
+    "tier",
+    "finish_reason",
+    "truncated",
+    "error",
+    "warnings",
+    "baseline_nanos",
+)
+
+
+def end_columns(result: Result, mine: ClaimedTask) -> tuple[Any, ...]:
+    """The values of `END_NAMES`."""
+    final = result.final
+    return (
+        result.status.value,
+        None,
+        mine.attempts,
+        mine.cost_nanos,
+        mine.unknown_cost_calls,
+        result.finished_at,
+        final.provider if final else "",
+        final.model if final else "",
+        final.agent if final else "",
+        result.tier,
+        str(result.finish_reason),
+        int(result.truncated),
+        clean(result.error),
+        dumps(list(result.warnings)) if result.warnings else "",
+        result.baseline_nanos,
+    )
+
+
+class EndWriter:
+    """What the ends of some tasks add to other tables than `tasks`. For one transaction."""
+
+    def __init__(self) -> None:
+        self._by_agent = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
+        self._counts: Counter[tuple[int, TaskStatus]] = Counter()
+        self._answers: list[tuple[int, str]] = []
+        self._to_index: list[int] = []
+
+    def add(
+        self, result: Result, mine: ClaimedTask, *, was: TaskStatus | None, has_content: bool = True
+    ) -> None:
+        """A task has ended. `was`: its status before, None for one that is new in the store."""
+        batch_id = mine.stream.batch_id
+        if was is not None:
+            self._counts[batch_id, was] -= 1
+        self._counts[batch_id, result.status] += 1
+        finished = FinishedTask(
+            result.status,
+            result.truncated,
+            mine.cost_nanos,
+            mine.unknown_cost_calls > 0,
+            result.baseline_nanos,
+        )
+        agent = result.final.agent if result.final else ""
+        add_task(self._by_agent.row((batch_id, agent, result.tier)), finished)
+        if has_content:
+            self._to_index.append(mine.row)
+            if result.output is not None:
+                self._answers.append((mine.row, clean(result.output)))
+
+    def write(self, database: Database, connection: sa.Connection, index: SearchIndex) -> None:
+        """Insert the answers, and add to the sums and the backlog of the search."""
+        database.inserting(schema.answers).many(connection, self._answers)
+        index.note_ended(connection, self._to_index)
+        self._by_agent.write(database, connection)
+        add_counts(database, connection, self._counts)

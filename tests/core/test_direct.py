@@ -1,0 +1,208 @@
+"""Direct requests: placed by the same scheduler, answered before they are stored."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from src.core.store import Store
+from src.errors import BadRequest, Expired, LeadershipLost, NoRoute, NotServing, WaitingLimit
+from src.messages import Message
+from src.records import Task, TaskStatus
+from src.simulator.process import SimulatorProcess
+
+from .direct_pool import request, serving, settings_for
+from .pools import new_store
+
+QUICK = {"first_token_s": 0.02, "per_token_s": 0.0}
+SLOW = {"first_token_s": 0.6, "per_token_s": 0.0}
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess.start({"providers": {"openai": {"latency": QUICK}}}) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def slow() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess.start({"providers": {"openai": {"latency": SLOW}}}) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path) as opened:
+        yield opened
+
+
+async def test_an_answer_comes_with_where_it_was_made_and_is_stored_like_every_tasks(
+    store: Store, quick: SimulatorProcess
+) -> None:
+    async with serving(store, quick.base_urls, settings_for(gateway={"store_content": "all"})) as served:
+        answer = await served.direct.ask(request(1))
+        assert answer.completion.text and answer.placement.provider == "openai"
+        assert answer.attempts == 1 and answer.cost_nanos and answer.waited_s < 20.0
+        await served.drain()
+    detail = store.tasks.find("gateway", answer.task_id)
+    assert detail is not None and detail.result.status is TaskStatus.SUCCEEDED
+    assert detail.result.output == answer.completion.text
+    assert detail.result.task.messages == (Message("user", "Question 1?"),)
+    assert detail.result.cost_nanos == answer.cost_nanos
+    assert store.reports.summary("gateway").calls.cost_nanos == answer.cost_nanos
+    assert store.reports.task_counts()[TaskStatus.SUCCEEDED] == 1
+
+
+@pytest.mark.parametrize(("kept", "failed_too"), [("none", False), ("errors", True)])
+async def test_contents_are_stored_as_the_settings_say(
+    store: Store, quick: SimulatorProcess, kept: str, failed_too: bool
+) -> None:
+    async with serving(store, quick.base_urls, settings_for(gateway={"store_content": kept})) as served:
+        answer = await served.direct.ask(request(1))
+        quick.patch("openai", {"faults": {"bad_request": 1.0}})
+        try:
+            with pytest.raises(BadRequest):
+                await served.direct.ask(request(2, batch="failing", id="f"))
+        finally:
+            quick.patch("openai", {"faults": {"bad_request": 0.0}})
+        await served.drain()
+    good = store.tasks.find("gateway", answer.task_id)
+    assert good is not None and good.result.output is None and not good.result.task.messages
+    failed = store.tasks.find("failing", "f")
+    assert failed is not None and failed.result.status is TaskStatus.FAILED
+    assert bool(failed.result.task.messages) is failed_too
+
+
+async def test_a_request_that_nobody_can_serve_is_told_at_once_why(
+    store: Store, quick: SimulatorProcess
+) -> None:
+    async with serving(store, quick.base_urls, settings_for()) as served:
+        with pytest.raises(NoRoute) as caught:
+            await served.direct.ask(request(1, models=("gpt-unknown",), providers=()))
+        assert {reason.provider for reason in caught.value.reasons} >= {"openai"}
+        assert not len(served.direct)
+
+
+async def test_as_many_wait_as_may_and_the_next_is_told_when_to_come_again(
+    store: Store, quick: SimulatorProcess
+) -> None:
+    limits = {"requests_per_minute": 60.0, "burst_s": 1.0}
+    gateway = {"max_waiting": 3, "max_waiting_per_submitter": 2}
+    async with serving(store, quick.base_urls, settings_for(gateway=gateway, limits=limits)) as served:
+        ask = served.direct.ask
+        asked = [asyncio.create_task(ask(request(n, submitter="a"))) for n in range(1)]
+        await asyncio.sleep(0.3)
+        asked += [asyncio.create_task(ask(request(n, submitter="a"))) for n in range(2)]
+        await asyncio.sleep(0.05)
+        assert served.direct.waiting == 2
+        with pytest.raises(WaitingLimit, match="per_submitter") as caught:
+            await ask(request(9, submitter="a"))
+        assert 0.5 <= caught.value.retry_after_s <= 60
+        asked.append(asyncio.create_task(ask(request(3, submitter="b"))))
+        await asyncio.sleep(0.01)
+        with pytest.raises(WaitingLimit, match="max_waiting"):
+            await ask(request(9, submitter="c"))
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert not len(served.direct) and served.direct.waiting == 0
+
+
+async def test_one_that_is_cancelled_while_it_waits_leaves_nothing(
+    store: Store, quick: SimulatorProcess
+) -> None:
+    limits = {"requests_per_minute": 1.0, "burst_s": 1.0}
+    async with serving(store, quick.base_urls, settings_for(limits=limits)) as served:
+        await served.direct.ask(request(1))
+        calls = quick.stats()["openai"]["calls"]
+        asked = asyncio.create_task(served.direct.ask(request(2)))
+        await asyncio.sleep(0.1)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert not len(served.direct) and not len(served.pool.scheduler)
+        await served.drain()
+    assert quick.stats()["openai"]["calls"] == calls
+    assert sum(store.reports.task_counts().values()) == 1
+
+
+async def test_one_that_is_cancelled_in_flight_is_booked_as_uncertain_and_no_failure(
+    store: Store, slow: SimulatorProcess
+) -> None:
+    async with serving(store, slow.base_urls, settings_for()) as served:
+        asked = asyncio.create_task(served.direct.ask(request(1)))
+        while not served.pool.in_flight:
+            await asyncio.sleep(0.01)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        await asyncio.sleep(0.05)
+        assert served.pool.balancer.by_name["openai"].breaker.consecutive == 0
+        await served.drain()
+        assert not served.pool.reserved_nanos
+    calls = store.reports.summary("gateway").calls
+    assert calls.uncertain_nanos > 0 and calls.cost_nanos == 0
+    assert store.reports.task_counts()[TaskStatus.CANCELLED] == 1
+
+
+async def test_a_deadline_ends_the_wait(store: Store, quick: SimulatorProcess) -> None:
+    limits = {"requests_per_minute": 1.0, "burst_s": 1.0}
+    async with serving(store, quick.base_urls, settings_for(limits=limits)) as served:
+        await served.direct.ask(request(1))
+        with pytest.raises(Expired):
+            await served.direct.ask(request(2, deadline_at=time.time() + 0.3))
+        await served.drain()
+    assert store.reports.task_counts()[TaskStatus.EXPIRED] == 1
+
+
+async def test_a_drain_lets_calls_in_flight_end_and_fails_those_that_wait(
+    store: Store, slow: SimulatorProcess
+) -> None:
+    limits = {"requests_per_minute": 1.0, "burst_s": 1.0}
+    async with serving(store, slow.base_urls, settings_for(limits=limits)) as served:
+        first = asyncio.create_task(served.direct.ask(request(1)))
+        while not served.pool.in_flight:
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(served.direct.ask(request(2)))
+        await asyncio.sleep(0.02)
+        ended = asyncio.create_task(served.drain())
+        with pytest.raises(NotServing):
+            await second
+        assert (await first).completion.text
+        await ended
+        with pytest.raises(NotServing):
+            await served.direct.ask(request(3))
+    assert store.reports.task_counts()[TaskStatus.SUCCEEDED] == 1
+
+
+async def test_a_lost_lead_fails_every_request(store: Store, slow: SimulatorProcess) -> None:
+    async with serving(store, slow.base_urls, settings_for()) as served:
+        asked = asyncio.create_task(served.direct.ask(request(1)))
+        while not served.pool.in_flight:
+            await asyncio.sleep(0.01)
+        served.pool._end.supersede(LeadershipLost())
+        with pytest.raises(NotServing, match="another orchestrator"):
+            await asked
+        assert (await served.run).stopped == "superseded"
+
+
+async def test_the_queue_is_not_the_requests(store: Store, quick: SimulatorProcess) -> None:
+    """Neither the window, nor what goes back to the queue, nor the end of a run counts them."""
+    limits = {"requests_per_minute": 1.0, "burst_s": 1.0}
+    async with serving(store, quick.base_urls, settings_for(limits=limits)) as served:
+        scheduler = served.pool.scheduler
+        await served.direct.ask(request(1))
+        asked = [asyncio.create_task(served.direct.ask(request(n))) for n in range(5)]
+        await asyncio.sleep(0.05)
+        assert scheduler.waiting == 5 and scheduler.claimed_waiting == scheduler.claimed == 0
+        assert scheduler.waiting_tasks() == [] and scheduler.owners() == set()
+        await asyncio.wait_for(served.pool._result_writer.flush(), 10)
+        assert served.pool._completion.is_idle
+        store.intake.add_tasks([Task("t", "file", (Message("user", "x"),), providers=("gemini",))], now=1.0)
+        await asyncio.gather(served.drain(), *asked, return_exceptions=True)
+    found = store.tasks.find("file", "t")
+    assert found is not None
