@@ -171,6 +171,8 @@ class ProviderConfig(Section):
     enabled: bool = True
     timeout_s: float = Field(default=120.0, gt=0)
     connect_timeout_s: float = Field(default=4.0, gt=0)
+    first_token_timeout_s: float = Field(default=60.0, gt=0)
+    stall_timeout_s: float = Field(default=30.0, gt=0)
     limits: LimitSettings = LimitSettings()
     model_limits: Mapping[str, LimitSettings] = Field(default_factory=dict)
 

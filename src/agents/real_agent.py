@@ -7,7 +7,8 @@ at another provider when its home has failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,11 @@ from ..answer_schema import Reading, read_answer_apart
 from ..errors import SchemaMismatch, TimedOut, Truncated
 from ..messages import tool_calls_in
 from ..providers.base import ProviderAdapter
+from ..providers.stream_reader import deltas_of
 from ..records import Completion, CompletionRequest, FinishReason, Placement
 from ..settings import AgentConfig, Settings
+from ..stream_events import Finished, StreamEvent
+from .stream_limits import within_limits
 
 
 class RealAgent:
@@ -43,15 +47,44 @@ class RealAgent:
         """Make the one call of a placement. Raises a `ProviderError` where no usable answer comes."""
         request = self.request_for(placement)
         completion = await complete(self._adapters, placement.provider, request)
+        return await self._checked(completion, request, placement)
+
+    async def _checked(
+        self, completion: Completion, request: CompletionRequest, placement: Placement
+    ) -> Completion:
         if request.response_schema is None or tool_calls_in(completion.parts):
             return completion  # a schema is for the last answer, not for the calls before it
         reading = await read_answer_apart(completion.text, request.response_schema)
         return matching(completion, reading, placement)
 
+    async def stream(self, placement: Placement) -> AsyncGenerator[StreamEvent, None]:
+        """The one call of a placement, event by event; raises like `attempt`, at any point.
+
+        An answer that must match a schema is checked before any of it is delivered, unless the provider gets
+        the request as its caller wrote it: then the provider answers for it. Closing the generator early
+        closes the connection.
+        """
+        request = self.request_for(placement)
+        provider = placement.provider
+        events = within_limits(self._adapters[provider].stream(request), request, provider)
+        async with aclosing(events):
+            is_checked = request.response_schema is not None
+            async for event in events:
+                if event.raw:
+                    is_checked = False
+                if not is_checked:
+                    yield event
+                elif isinstance(event, Finished):
+                    completion = await self._checked(event.completion, request, placement)
+                    for each in deltas_of(completion):
+                        yield each
+                    yield Finished(completion)
+
     def request_for(self, placement: Placement) -> CompletionRequest:
         """The placement as a request: parameters that the model does not take are left out."""
         task = placement.task
         config = self._settings.lookup_model(placement.model)
+        provider = self._settings.providers[placement.provider]
         given = task.parameters
         lowered = self._settings.lowered_temperature(placement.provider, task.temperature)
         unsent = self._settings.unsent(placement.provider, placement.model, given) if given else {}
@@ -64,6 +97,8 @@ class RealAgent:
             seed=None if "seed" in unsent else task.seed,
             stop=() if "stop" in unsent else task.stop,
             timeout_s=placement.timeout_s,
+            first_token_timeout_s=provider.first_token_timeout_s,
+            stall_timeout_s=provider.stall_timeout_s,
             response_schema=task.response_schema,
             reasoning_effort=None if "reasoning_effort" in unsent else task.reasoning_effort,
             tools=task.tools,
