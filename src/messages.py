@@ -40,6 +40,11 @@ class Image:
     detail: str = ""
     cache: bool = False
 
+    @property
+    def label(self) -> str:
+        """What it is, for people: `image/png, 20 KB`."""
+        return f"{self.media_type}, {_size(self.data)}" if self.data else f"image {self.url}"
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -50,6 +55,12 @@ class Document:
     url: str = ""
     name: str = ""
     cache: bool = False
+
+    @property
+    def label(self) -> str:
+        """What it is, for people: `report.pdf, application/pdf, 20 KB`."""
+        what = f"{self.media_type}, {_size(self.data)}" if self.data else f"document {self.url}"
+        return f"{self.name}, {what}" if self.name else what
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,11 @@ class Reasoning:
     opaque: str
     origin: str
     text: str = ""
+
+
+def _size(data: str) -> str:
+    size = len(data) * 3 // 4 - data[-2:].count("=")  # of base64
+    return f"{size:,} B" if size < 1000 else f"{size / 1000:,.0f} KB"
 
 
 ContentPart = Text | Image | Document | ToolCall | ToolResult | Reasoning

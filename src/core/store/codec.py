@@ -6,11 +6,13 @@ import functools
 import hashlib
 import json
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...messages import Message
+from ...message_json import decode_message, decode_part, decode_tool, encode_content, encode_part, encode_tool
+from ...messages import ContentPart, Message, Text, media_in
 from ...records import Attempt, Candidate, Outcome, RefusalKind, Task, Usage
 from ...storable import clean, is_clean
 
@@ -18,6 +20,7 @@ _T = typing.TypeVar("_T")
 dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 loads = json.loads
 PREVIEW_CHARS = 120
+_OUTPUT = {"output": 1}  # stands for the part of an answer that is its output
 
 
 # ---------------------------------------------------------------- tasks
@@ -25,10 +28,7 @@ PREVIEW_CHARS = 120
 
 def request_of(task: Task) -> dict[str, Any]:
     """The fields that decide the answer, without defaults: two tasks with equal requests are equal."""
-    request: dict[str, Any] = {
-        "messages": [[m.role, m.content] for m in task.messages],
-        "task_type": task.task_type,
-    }
+    request: dict[str, Any] = {"messages": list(map(_turn, task.messages)), "task_type": task.task_type}
     if task.tier != "auto":
         request["tier"] = task.tier
     for name in ("max_tokens", "temperature", "top_p", "seed", "response_schema"):
@@ -39,7 +39,23 @@ def request_of(task: Task) -> dict[str, Any]:
     for name in ("stop", "models", "providers"):
         if value := getattr(task, name):
             request[name] = list(value)
-    return request
+    if task.reasoning_effort is not None:
+        request["reasoning_effort"] = task.reasoning_effort
+    return request | _tools_of(task) if task.tools else request
+
+
+def _turn(message: Message) -> list[Any]:
+    content = message.content
+    return [message.role, content if type(content) is str else encode_content(content)]
+
+
+def _tools_of(task: Task) -> dict[str, Any]:
+    """The tools of a request, and how they may be called."""
+    found: dict[str, Any] = {"tools": [encode_tool(tool) for tool in task.tools]}
+    for name in ("tool_choice", "parallel_tool_calls"):
+        if (value := getattr(task, name)) not in (None, ""):
+            found[name] = value
+    return found
 
 
 def encode_task(task: Task) -> tuple[bytes, str, str]:
@@ -57,7 +73,7 @@ def decode_task(body: str | None, **columns: Any) -> Task:
     """The task with the content `body`; if that was purged (None), the task has no messages."""
     request = loads(body) if body else {}
     return Task(
-        messages=tuple(Message(role, content) for role, content in request.get("messages", ())),
+        messages=tuple(decode_message(role, content) for role, content in request.get("messages", ())),
         tier=request.get("tier", "auto"),
         agent=request.get("agent", ""),
         max_tokens=request.get("max_tokens"),
@@ -69,14 +85,39 @@ def decode_task(body: str | None, **columns: Any) -> Task:
         providers=tuple(request.get("providers", ())),
         metadata=request.get("metadata", {}),
         response_schema=request.get("response_schema"),
+        reasoning_effort=request.get("reasoning_effort"),
+        tools=tuple(map(decode_tool, request.get("tools", ()))),
+        tool_choice=request.get("tool_choice", ""),
+        parallel_tool_calls=request.get("parallel_tool_calls"),
         **columns,
     )
 
 
 def _preview(messages: tuple[Message, ...]) -> str:
     """The first `PREVIEW_CHARS` characters of the last user message, on one line."""
-    text = next((m.text for m in reversed(messages) if m.role == "user"), "")
+    last = next((m for m in reversed(messages) if m.role == "user"), None)
+    if last is None:
+        return ""
+    text = last.text or ", ".join(medium.label for medium in media_in([last]))
     return " ".join(text[: 2 * PREVIEW_CHARS].split())[:PREVIEW_CHARS]
+
+
+# ---------------------------------------------------------------- answers
+
+
+def encode_parts(parts: Sequence[ContentPart], output: str | None) -> str | None:
+    """The parts of an answer as JSON; None where its output is all of it. They do not repeat the output."""
+    if not parts:
+        return None
+    values = [_OUTPUT if part == Text(output or "") else encode_part(part) for part in parts]
+    text = dumps(values)
+    return text if is_clean(text) else json.dumps(values)
+
+
+def decode_parts(text: str | None, output: str | None) -> tuple[ContentPart, ...]:
+    """The parts from `encode_parts`, with the output that it was called with."""
+    values = loads(text) if text else ()
+    return tuple(Text(output or "") if value == _OUTPUT else decode_part(value) for value in values)
 
 
 # ---------------------------------------------------------------- attempts

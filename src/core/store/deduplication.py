@@ -122,11 +122,11 @@ class DuplicateLinks:
     def _copy_answers(self, connection: sa.Connection, rows: Collection[int]) -> None:
         a = schema.answers
         of_primaries = (
-            sa.select(_T.task_row, a.c.output)
+            sa.select(_T.task_row, a.c.output, a.c.parts)
             .join_from(schema.tasks, a, a.c.task_row == _T.primary_row)
             .where(_T.task_row.in_(rows))
         )
-        connection.execute(sa.insert(a).from_select(["task_row", "output"], of_primaries))
+        connection.execute(sa.insert(a).from_select(["task_row", "output", "parts"], of_primaries))
 
     def _count_ended(self, connection: sa.Connection, ended: Sequence[Any]) -> None:
         """The cost stands with the primary; a duplicate has only the cost of attempts before it was one."""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ...records import Result, TaskStatus
 from ...storable import clean
 from . import schema
-from .codec import dumps
+from .codec import dumps, encode_parts
 from .database import Database
 from .ledger import ClaimedTask
 from .rollups import FinishedTask, Rollup, add_counts, add_task
@@ -63,7 +63,7 @@ class EndWriter:
     def __init__(self) -> None:
         self._by_agent = Rollup(schema.batch_tasks, schema.TASK_COLUMNS)
         self._counts: Counter[tuple[int, TaskStatus]] = Counter()
-        self._answers: list[tuple[int, str]] = []
+        self._answers: list[tuple[int, str, str | None]] = []
         self._to_index: list[int] = []
 
     def add(
@@ -86,7 +86,8 @@ class EndWriter:
         if has_content:
             self._to_index.append(mine.row)
             if result.output is not None:
-                self._answers.append((mine.row, clean(result.output)))
+                parts = encode_parts(result.parts, result.output)
+                self._answers.append((mine.row, clean(result.output), parts))
 
     def write(self, database: Database, connection: sa.Connection, index: SearchIndex) -> None:
         """Insert the answers, and add to the sums and the backlog of the search."""

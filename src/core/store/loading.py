@@ -11,7 +11,7 @@ from sqlalchemy import bindparam
 
 from ...records import Attempt, Origin, Result, Task, TaskStatus
 from . import schema
-from .codec import decode_attempt, decode_task, loads
+from .codec import decode_attempt, decode_parts, decode_task, loads
 from .identifiers import Identifiers, TaskStream
 from .rows import BatchRow, StoredResult
 
@@ -132,7 +132,9 @@ def full_tasks() -> sa.Select[Any]:
         .outerjoin(_PRIMARY, _PRIMARY.c.task_row == _T.primary_row)
     )
     of_primary = _PRIMARY.c.id.label("primary_id")
-    return sa.select(schema.tasks, _P.preview, _P.body, answers.output, of_primary).select_from(joined)
+    return sa.select(
+        schema.tasks, _P.preview, _P.body, answers.output, answers.parts, of_primary
+    ).select_from(joined)
 
 
 def task_from(row: Any, stream: TaskStream) -> Task:
@@ -169,4 +171,5 @@ def result_from(row: Any, stream: TaskStream, attempts: tuple[Attempt, ...]) -> 
         tier=row.tier,
         baseline_nanos=row.baseline_nanos,
         origin=None if row.primary_id is None else Origin(row.primary_id, row.provider, row.model, row.agent),
+        parts=decode_parts(row.parts, row.output),
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ...messages import ContentPart
 from ...records import Attempt, Event, Result, Task, TaskStatus
 
 CHANGED_SHOWN = 20  # ids in a report
@@ -260,6 +261,7 @@ class EarlierEnd:
     truncated: bool
     error: str
     output: str | None
+    parts: tuple[ContentPart, ...] = ()  # the answer where it is more than `output`
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ from .rollup_schema import (
 )
 from .search_schema import earlier_ends, search_backlog, task_minutes
 
-REVISION = "0006"  # the newest migration; a test compares it with the scripts
+REVISION = "0007"  # the newest migration; a test compares it with the scripts
 
 batches = Table(
     "batches",
@@ -210,6 +210,7 @@ answers = Table(
     metadata,
     Column("task_row", RowId, primary_key=True, autoincrement=False),
     Column("output", Text, nullable=False),
+    Column("parts", Text),  # JSON: the answer where it is more than its output, else NULL
 )
 
 attempts = Table(

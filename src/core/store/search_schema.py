@@ -41,5 +41,6 @@ earlier_ends = Table(
     Column("truncated", SmallInteger, nullable=False),
     Column("error", Text, nullable=False),
     Column("output", Text),
+    Column("parts", Text),
     sqlite_with_rowid=False,
 )

@@ -16,6 +16,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from ...message_json import texts_of
 from .codec import loads
 
 VERSION = 1  # raise it with any change of the words of a text: the index is then built anew
@@ -64,5 +65,5 @@ def terms_of(search: str) -> list[Term]:
 def document_words(body: str, output: str | None) -> list[str]:
     """The words that are indexed for a task: of its messages (`prompts.body`), then of its answer."""
     contents = (content for _, content in loads(body).get("messages", ()))
-    prompt = "\n".join(content for content in contents if isinstance(content, str))
+    prompt = "\n".join(text for content in contents for text in texts_of(content))
     return words_of(prompt[:INDEXED_CHARS]) + words_of((output or "")[:INDEXED_CHARS])

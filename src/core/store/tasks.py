@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ...records import TaskStatus
 from . import schema
+from .codec import decode_parts
 from .database import Database
 from .identifiers import Identifiers, TaskStream
 from .loading import IN_SIZE, Loader, full_tasks, parts, result_from, task_from
@@ -200,6 +201,7 @@ def _earlier_ends(connection: sa.Connection, task_row: int) -> tuple[EarlierEnd,
             bool(row.truncated),
             row.error,
             row.output,
+            decode_parts(row.parts, row.output),
         )
         for row in connection.execute(query)
     )

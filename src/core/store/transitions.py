@@ -24,6 +24,7 @@ from .schema import IS_DUPLICATE, IS_FINAL, IS_RUNNING
 from .search_index import SearchIndex
 
 _T = schema.tasks.c
+_ANSWER = ("output", "parts")  # of `answers`
 _NOT_ANSWERED = {
     "provider": "",
     "model": "",
@@ -156,13 +157,13 @@ class Transitions:
         if not keep:
             connection.execute(sa.delete(earlier).where(earlier.c.task_row.in_(rows)))
             return
-        names = [each.name for each in earlier.c if each.name not in ("task_row", "ended_at", "output")]
+        names = [each.name for each in earlier.c if each.name not in ("task_row", "ended_at", *_ANSWER)]
         ends = (
-            sa.select(_T.task_row, _T.since, *(_T[name] for name in names), a.output)
+            sa.select(_T.task_row, _T.since, *(_T[name] for name in names), *(a[name] for name in _ANSWER))
             .join_from(schema.tasks, schema.answers, a.task_row == _T.task_row, isouter=True)
             .where(_T.task_row.in_(rows))
         )
-        insert = self._database.insert(earlier).from_select(["task_row", "ended_at", *names, "output"], ends)
+        insert = self._database.insert(earlier).from_select(["task_row", "ended_at", *names, *_ANSWER], ends)
         connection.execute(insert.on_conflict_do_nothing())
 
     def discount_attempts(self, connection: sa.Connection, rows: Sequence[int]) -> None:
