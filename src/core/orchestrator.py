@@ -107,7 +107,6 @@ class Orchestrator:
         simulated = any(a.simulated for a in access.values())
         self._settings, self._on_result = settings, options.on_result
         self._counts: Counter[TaskStatus] = Counter()
-        self._started = False
         self._session = session = StoreSession(
             options.leadership or Leadership(store, settings.pool.lease_s),
             clock,
@@ -208,7 +207,6 @@ class Orchestrator:
 
     async def _work(self, until_done: bool) -> None:
         """Run the background jobs beside the calls until the run ends, then wind up in order."""
-        self._started = True
         keep = self._reporter.supervisor.keep
         writing = asyncio.create_task(self._result_writer.keep_running())
         jobs = [
@@ -289,7 +287,7 @@ class Orchestrator:
     @property
     def is_serving(self) -> bool:
         """Whether it leads and places tasks now."""
-        return self._started and self._session.leadership.leads and not self._end.draining
+        return self.direct.is_open and self._session.leadership.leads
 
     @property
     def in_flight(self) -> int:

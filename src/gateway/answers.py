@@ -8,45 +8,48 @@ from typing import Any
 
 from aiohttp import web
 
-from .formats.problems import ANTHROPIC, OPENAI, Problem, retry_headers
+from .formats.base import Format
+from .formats.chat import CHAT
+from .formats.messages import MESSAGES
+from .formats.problems import Problem
+from .formats.responses import RESPONSES
+from .guard import Caller
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+JSON_TYPE = "application/json"
 
 
-def is_anthropic(request: web.Request) -> bool:
-    """Whether the client speaks the Anthropic API: by the route, and elsewhere by its version header."""
-    return request.path.startswith("/v1/messages") or "anthropic-version" in request.headers
+def format_of(request: web.Request) -> Format:
+    """The API that the client speaks: by the route, and elsewhere by Anthropic's version header."""
+    if request.path.startswith("/v1/messages"):
+        return MESSAGES
+    if request.path.startswith("/v1/responses"):
+        return RESPONSES
+    if request.path.startswith(("/v1/chat/", "/v1/embeddings")) or "anthropic-version" not in request.headers:
+        return CHAT
+    return MESSAGES
+
+
+def body_response(
+    content: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A JSON body that is written already."""
+    return web.Response(body=content, status=status, headers=headers, content_type=JSON_TYPE)
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON body."""
-    content = json.dumps(body, ensure_ascii=False).encode()
-    return web.Response(body=content, status=status, headers=headers, content_type="application/json")
+    return body_response(json.dumps(body, ensure_ascii=False).encode(), status, headers)
 
 
 def error_response(request: web.Request, problem: Problem) -> web.Response:
     """A problem with status, body and headers as the SDKs of the API expect them."""
-    if is_anthropic(request):
-        shape = ANTHROPIC[problem.kind]
-        body: dict[str, Any] = {
-            "type": "error",
-            "error": {"type": shape.type, "message": problem.message},
-            "request_id": request.get(REQUEST_ID),
-        }
-    else:
-        shape = OPENAI[problem.kind]
-        body = {
-            "error": {
-                "message": problem.message,
-                "type": shape.type,
-                "param": problem.param or None,
-                "code": problem.code or shape.code or None,
-            }
-        }
-    return json_response(body, shape.status, retry_headers(problem))
+    form = format_of(request)
+    return body_response(form.error(problem), form.status(problem), form.error_headers(problem))
 
 
 def id_headers(request: web.Request) -> dict[str, str]:
     """The request's id under the name that the API's SDK reads."""
-    name = "request-id" if is_anthropic(request) else "x-request-id"
+    name = "request-id" if format_of(request) is MESSAGES else "x-request-id"
     return {name: request[REQUEST_ID]}

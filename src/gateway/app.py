@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from aiohttp import hdrs, web
 
 from ..access import Role
-from ..errors import StoreError
-from . import information
-from .answers import REQUEST_ID, error_response, id_headers
+from ..errors import ProviderError, RequestDeclined, StoreError
+from . import generate, information
+from .answers import CALLER, REQUEST_ID, error_response, id_headers
 from .context import CONTEXT, GatewayContext
 from .formats.base import FormatError
 from .formats.problems import Problem, ProblemKind
-from .guard import Caller
+from .problems import problem
 
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 
 EVERYONE: frozenset[Role] = frozenset(("submit", "read", "operate"))
 READERS: frozenset[Role] = frozenset(("read", "operate"))
@@ -49,6 +48,9 @@ ROUTES = (
     Route("GET", "/healthz", information.health, OPEN),
     Route("GET", "/readyz", information.readiness, OPEN),
     Route("GET", "/metrics", information.metrics, READERS),
+    Route("POST", "/v1/chat/completions", generate.chat_completions, SUBMITTERS),
+    Route("POST", "/v1/responses", generate.responses, SUBMITTERS),
+    Route("POST", "/v1/messages", generate.messages, SUBMITTERS),
     Route("GET", "/v1/models", information.models, EVERYONE),
     Route("GET", "/v1/models/{model:.+}", information.model, EVERYONE),
 )
@@ -75,8 +77,8 @@ async def _shield(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = f"req_{secrets.token_hex(12)}"
     try:
         answer = await _enter(request, handler)
-    except FormatError as refused:
-        answer = error_response(request, refused.problem)
+    except (FormatError, RequestDeclined, ProviderError) as refused:
+        answer = error_response(request, problem(refused))
     except web.HTTPException as other:  # of aiohttp's own: no such route or method
         answer = error_response(request, _routing_problem(request, other))
     except StoreError:

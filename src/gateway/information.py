@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from aiohttp import web
 
 from ..package import version
-from .answers import json_response
+from .answers import body_response, format_of, json_response
 from .context import CONTEXT, GatewayContext
 from .formats.base import FormatError
+from .formats.listings import ListedModel, anthropic_list, anthropic_model, openai_list, openai_model
+from .formats.messages import MESSAGES
 from .formats.problems import ProblemKind
 from .names import choose, listed
 
-CREATED_AT = 1_767_225_600  # a fixed time, since clients expect one: 2026-01-01
-CREATED_TEXT = "2026-01-01T00:00:00Z"
 RETRY_AFTER_S = 2
 
 
@@ -41,17 +40,19 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def models(request: web.Request) -> web.Response:
-    """Every name of the settings, in a form that the SDKs of both APIs read."""
+    """Every name of the settings, as the client's API lists models."""
     context = request.app[CONTEXT]
-    found = [_shown(name, owner) for name, owner in listed(context.settings, context.called)]
-    page = {"has_more": False, "first_id": found[0]["id"], "last_id": found[-1]["id"]}
-    return json_response({"object": "list", "data": found, **page})
+    found = [_listed(name, owner, context) for name, owner in listed(context.settings, context.called)]
+    write = anthropic_list if format_of(request) is MESSAGES else openai_list
+    return body_response(write(found))
 
 
 async def model(request: web.Request) -> web.Response:
     """One model, also one that the list leaves out."""
-    name = request.match_info["model"]
-    return json_response(_shown(name, _owner(name, request.app[CONTEXT])))
+    name, context = request.match_info["model"], request.app[CONTEXT]
+    found = _listed(name, _owner(name, context), context)
+    write = anthropic_model if format_of(request) is MESSAGES else openai_model
+    return body_response(write(found))
 
 
 def _owner(name: str, context: GatewayContext) -> str:
@@ -67,13 +68,6 @@ def _owner(name: str, context: GatewayContext) -> str:
     return found
 
 
-def _shown(name: str, owner: str) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": CREATED_AT,
-        "owned_by": owner,
-        "type": "model",
-        "display_name": name,
-        "created_at": CREATED_TEXT,
-    }
+def _listed(name: str, owner: str, context: GatewayContext) -> ListedModel:
+    current, _ = context.settings.resolve_model(name.rpartition("/")[2])
+    return ListedModel(name, owner, max_input_tokens=context.settings.lookup_model(current).context_window)

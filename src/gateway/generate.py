@@ -1,0 +1,120 @@
+"""A model's answer to a request of one of the three APIs.
+
+    body -> Format.read -> CallerRequest -> Task -> pool.direct.ask -> Format.answer or StreamWriter
+
+What a request may use follows from the name of its model and from its fields: a field that only the API that
+was called knows, and that changes the meaning, leaves only the providers of that API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+
+from ..records import GENERAL, Task
+from .answers import CALLER, REQUEST_ID, body_response
+from .asked import API_OF_FORM, Asked, answer_headers
+from .bodies import check_head, read_object
+from .context import CONTEXT, GatewayContext
+from .formats.base import CallerRequest, Format, FormatError
+from .formats.chat import CHAT
+from .formats.messages import MESSAGES
+from .formats.problems import ProblemKind
+from .formats.responses import RESPONSES
+from .names import ModelChoice, choose
+from .problems import not_leading
+from .requests import request_options
+from .streaming import Stream
+
+VIA = "via"
+BATCHES = "gateway"  # requests without a run are in gateway/SUBMITTER or gateway/SUBMITTER/BATCH
+
+
+async def chat_completions(request: web.Request) -> web.StreamResponse:
+    """OpenAI Chat Completions."""
+    return await _generate(request, CHAT)
+
+
+async def responses(request: web.Request) -> web.StreamResponse:
+    """OpenAI Responses."""
+    return await _generate(request, RESPONSES)
+
+
+async def messages(request: web.Request) -> web.StreamResponse:
+    """Anthropic Messages."""
+    return await _generate(request, MESSAGES)
+
+
+async def _generate(request: web.Request, form: Format) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    check_head(request, context.max_body_bytes)
+    if context.leading() is None:
+        raise not_leading()
+    body = await read_object(request, context.max_body_bytes)
+    asked = read(request, form, body)
+    pool = context.leading()
+    if pool is None:  # it may have ended while the body was read
+        raise not_leading()
+    if asked.request.stream:
+        return await Stream(request, asked).run(pool)
+    answer = await pool.direct.ask(asked.task, run=asked.run)
+    content = form.answer(asked.request, asked.served(answer.placement.model), answer.completion)
+    return body_response(content, headers=answer_headers(asked, answer))
+
+
+def read(request: web.Request, form: Format, body: Mapping[str, Any]) -> Asked:
+    """The request of this HTTP request. Raises FormatError."""
+    context, caller = request.app[CONTEXT], request[CALLER]
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    found = form.read(body, headers)
+    options = request_options(headers, body, caller.role, context.settings.task_types)
+    choice = _able(choose(found.model, context.settings, context.called), found, context)
+    if VIA in headers:  # passed on, so that a loop through several gateways is found too
+        kept = {**found.native.headers, VIA: headers[VIA]}
+        found = replace(found, native=replace(found.native, headers=kept))
+    now = context.clock.now()
+    task = Task(
+        id=request[REQUEST_ID],
+        batch="/".join(filter(None, (BATCHES, caller.name, options.batch))),
+        messages=found.messages,
+        tier=choice.tier,
+        models=choice.models,
+        providers=choice.providers,
+        max_tokens=found.max_tokens,
+        temperature=found.temperature,
+        top_p=found.top_p,
+        seed=found.seed,
+        stop=found.stop,
+        reasoning_effort=found.reasoning_effort,
+        response_schema=found.response_schema,
+        tools=found.tools,
+        tool_choice=found.tool_choice,
+        parallel_tool_calls=found.parallel_tool_calls,
+        native=found.native,
+        deadline_at=now + options.timeout_s,
+        priority=options.priority,
+        submitter=caller.name,
+        created_at=now,
+        task_type=options.task_type or GENERAL,
+    )
+    return Asked(form, found, options, task, context.settings)
+
+
+def _able(choice: ModelChoice, found: CallerRequest, context: GatewayContext) -> ModelChoice:
+    """The choice without the providers whose API lacks a field. Raises FormatError if none is left."""
+    if not found.only_form:
+        return choice
+    rows, wanted = context.settings.providers, API_OF_FORM[found.form]
+    able = choice.providers or context.settings.left_by(choice.models, ())
+    left = tuple(name for name in able if name in context.called and rows[name].api_format == wanted)
+    if not left:
+        fields = ", ".join(found.only_form)
+        raise FormatError(
+            f"only a model of the {wanted} API takes {fields}; {found.model!r} is not one of them",
+            param=found.only_form[0],
+            kind=ProblemKind.BAD_REQUEST,
+        )
+    return replace(choice, providers=left)

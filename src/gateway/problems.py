@@ -1,0 +1,54 @@
+"""Everything that can end a request as the `Problem` that its client gets."""
+
+from __future__ import annotations
+
+from ..errors import (
+    BudgetSpent,
+    Expired,
+    KeyReused,
+    NoRoute,
+    NotServing,
+    ProviderError,
+    RequestDeclined,
+    WaitingLimit,
+    Withdrawn,
+)
+from ..refusal_text import candidate_text
+from .formats.base import FormatError
+from .formats.problems import Problem, ProblemKind, problem_of
+
+RETRY_AFTER_S = 2.0
+
+_KINDS: dict[type[RequestDeclined], ProblemKind] = {
+    WaitingLimit: ProblemKind.RATE_LIMITED,
+    Expired: ProblemKind.EXPIRED,
+    BudgetSpent: ProblemKind.QUOTA_SPENT,
+    NoRoute: ProblemKind.BAD_REQUEST,
+    NotServing: ProblemKind.UNAVAILABLE,
+    Withdrawn: ProblemKind.CONFLICT,
+    KeyReused: ProblemKind.CONFLICT,
+}
+
+
+def problem(error: RequestDeclined | ProviderError | FormatError) -> Problem:
+    """What the client gets for an error of the pool, or of the request itself."""
+    if isinstance(error, FormatError):
+        return error.problem
+    if isinstance(error, ProviderError):
+        return problem_of(error)
+    text, retry_after_s = str(error), None
+    if isinstance(error, WaitingLimit):
+        retry_after_s = error.retry_after_s
+    elif isinstance(error, NotServing):
+        retry_after_s = RETRY_AFTER_S
+    elif isinstance(error, NoRoute):
+        reasons = "; ".join(candidate_text(each) for each in error.reasons)
+        text = f"no provider can serve this request: {reasons}" if reasons else text
+    return Problem(_KINDS[type(error)], text, retry_after_s=retry_after_s)
+
+
+def not_leading() -> FormatError:
+    """The refusal while this process does not place requests."""
+    refused = FormatError("the orchestrator is starting, ending or on standby", kind=ProblemKind.UNAVAILABLE)
+    refused.problem = Problem(ProblemKind.UNAVAILABLE, str(refused), retry_after_s=RETRY_AFTER_S)
+    return refused

@@ -1,0 +1,166 @@
+"""An answer as a stream of server-sent events.
+
+The status waits for the first event, up to `STATUS_AFTER_S`, so that an early error is an HTTP error. Then it
+is 200, and what comes later is an event: keep-alives while nothing else is sent, the answer, or the API's
+error event; at the end a comment with provider and cost. Nothing is buffered beyond the connection's own
+buffer: a reader that takes nothing for `READ_WITHIN_S` is disconnected, and a client that goes away ends its
+call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from ..core.direct import DirectAnswer
+from ..errors import ProviderError, RequestDeclined
+from ..messages import Reasoning, Text, ToolCall
+from ..records import Completion, Placement
+from ..stream_events import Finished, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from .answers import id_headers
+from .asked import Asked, answer_headers, placement_headers
+from .context import CONTEXT
+from .formats.base import StreamWriter
+from .problems import problem
+
+if TYPE_CHECKING:
+    from ..core.orchestrator import Orchestrator
+
+STATUS_AFTER_S = 20.0
+KEEP_ALIVE_S = 15.0
+READ_WITHIN_S = 60.0
+UNWATCHED_BYTES = 32 * 1024  # as much fits into the connection's buffer, so that writing it can't block
+
+
+class Stream:
+    """One streamed answer; a `Delivery` of the pool."""
+
+    def __init__(self, request: web.Request, asked: Asked) -> None:
+        self._request, self._asked = request, asked
+        self._writer: StreamWriter = asked.format.stream(asked.request, asked.served(asked.request.model))
+        self._response: web.StreamResponse | None = None
+        self._begun = asyncio.Event()
+        self._sent_at = 0.0
+        self._now = asyncio.get_running_loop().time
+
+    async def run(self, pool: Orchestrator) -> web.StreamResponse:
+        """Ask the pool and stream its answer. Raises what ends the request before its status is sent."""
+        asking = asyncio.create_task(pool.direct.ask(self._asked.task, self, run=self._asked.run))
+        try:
+            await self._status_due(asking)
+            if self._response is None:
+                answered = asking.result() if asking.done() else None  # raises what ended the request
+                await self._open({} if answered is None else answer_headers(self._asked, answered))
+            await self._finish(asking)
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+        if self._response is None:
+            raise RuntimeError("a stream ends after it was opened")
+        return self._response
+
+    # ------------------------------------------------------------------ Delivery
+
+    async def begin(self, placement: Placement) -> None:
+        """The first event is there: the status is 200, with all that is known of the answer."""
+        asked = self._asked
+        self._writer = asked.format.stream(asked.request, asked.served(placement.model))
+        waited_s = max(0.0, placement.at - asked.task.created_at)
+        if self._response is None:
+            headers = placement_headers(
+                asked, placement.provider, placement.model, placement.attempt, waited_s
+            )
+            await self._open(headers)
+        self._begun.set()
+
+    async def send(self, event: StreamEvent) -> None:
+        """The next event; waits while the reader is slow."""
+        await self._write(self._writer.event(event))
+
+    # ------------------------------------------------------------------ inside
+
+    async def _status_due(self, asking: asyncio.Task[DirectAnswer]) -> None:
+        begun = asyncio.create_task(self._begun.wait())
+        try:
+            await asyncio.wait({asking, begun}, timeout=STATUS_AFTER_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            begun.cancel()
+
+    async def _finish(self, asking: asyncio.Task[DirectAnswer]) -> None:
+        """Keep the connection open until the answer has ended, and write its end."""
+        while not asking.done():
+            due_s = self._sent_at + KEEP_ALIVE_S - self._now()
+            if due_s <= 0:
+                await self._write(self._writer.keep_alive())
+                continue
+            await asyncio.wait({asking}, timeout=due_s)
+        try:
+            answer = asking.result()
+        except (RequestDeclined, ProviderError) as error:
+            await self._write(self._writer.error(problem(error)))
+        else:
+            if not self._begun.is_set():  # it came whole, as a stored answer does
+                for event in _events(answer.completion):
+                    await self.send(event)
+            await self._write(self._writer.end(_comment(self._asked, answer)))
+        if self._response is not None:
+            await self._response.write_eof()
+
+    async def _open(self, headers: dict[str, str]) -> None:
+        context = self._request.app[CONTEXT]
+        response = web.StreamResponse(
+            headers={
+                "content-type": "text/event-stream; charset=utf-8",
+                "cache-control": "no-cache",
+                "x-accel-buffering": "no",  # nginx would collect the events
+                "x-orchestrator-task-id": self._asked.task.id,
+                **headers,
+                **id_headers(self._request),
+                **context.guard.cors(self._request),
+            }
+        )
+        await response.prepare(self._request)
+        self._response, self._sent_at = response, self._now()
+
+    async def _write(self, content: bytes) -> None:
+        if not content or self._response is None:
+            return
+        self._sent_at = self._now()
+        transport = self._request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has closed the connection")
+        if len(content) + transport.get_write_buffer_size() < UNWATCHED_BYTES:
+            await self._response.write(content)
+            return
+        try:
+            async with asyncio.timeout(READ_WITHIN_S):
+                await self._response.write(content)
+        except TimeoutError:
+            transport.abort()
+            raise ConnectionResetError("the client does not read its answer") from None
+
+
+def _events(completion: Completion) -> Iterator[StreamEvent]:
+    """A whole answer as the events of a stream."""
+    calls = 0
+    for part in completion.parts or (Text(completion.text),):
+        if isinstance(part, Text) and part.text:
+            yield TextDelta(part.text)
+        elif isinstance(part, Reasoning) and part.text:
+            yield ReasoningDelta(part.text)
+        elif isinstance(part, ToolCall):
+            yield ToolCallDelta(calls, part.id, part.name, part.arguments)
+            calls += 1
+    yield Finished(completion)
+
+
+def _comment(asked: Asked, answer: DirectAnswer) -> str:
+    """`provider=openai model=... cost-usd=... attempts=1 waited-ms=3 task-id=...`."""
+    pairs = answer_headers(asked, answer).items()
+    return " ".join(
+        f"{name.removeprefix('x-orchestrator-')}={value.replace(' ', '')}" for name, value in pairs
+    )
