@@ -108,7 +108,6 @@ _ROWS = (
         warm_up_s=1.0,
         media_tokens=gemini_tokens,
         takes=frozenset({*_IMAGES, "image/heic", "image/heif", *_PDF, "text/plain"}),
-        lacks=("seed",),  # the generation config of google-generativeai has none
     ),
 )
 

@@ -33,6 +33,8 @@ from .prompts import Json, apply_schema
 from .rendering import Rendered
 from .sdk_adapter import SdkAdapter
 
+SEEDS = 2**31  # the API takes 32 bits with a sign
+
 
 class GeminiAdapter(SdkAdapter):
     """Gemini, or a server that speaks its format."""
@@ -80,7 +82,10 @@ class GeminiAdapter(SdkAdapter):
         )
         tools, of_tools = rendered_tools(request)
         thinking, of_thinking = rendered_thinking(request)
-        beyond = {**tools, "generationConfig": {"thinkingConfig": thinking}} if thinking else tools
+        more: Json = {"thinkingConfig": thinking} if thinking else {}
+        if request.seed is not None:
+            more["seed"] = request.seed % SEEDS
+        beyond = {**tools, "generationConfig": more} if more else tools
         body = {"system": system, "contents": contents, "generation_config": config, "beyond": beyond}
         return Rendered(body, (*of_turns, *of_tools, *of_thinking))
 

@@ -70,8 +70,8 @@ class _Call:
     """The client of one call. The package gets an empty answer, and `response` has the real one.
 
     The package knows neither thoughts nor newer finish reasons, and fails on answers of compatible servers.
-    Of requests it knows neither signatures nor thinking nor JSON schemas of functions, and it decodes images:
-    these fields of the body are in `beyond`, and are sent as they are.
+    Of requests it knows neither signatures nor thinking nor a seed nor JSON schemas of functions, and it
+    decodes images: these fields of the body are in `beyond`, and are sent as they are.
     """
 
     response: Response

@@ -17,6 +17,7 @@ GIVEN: dict[str, Any] = {
     "top_p": 0.9,
     "seed": 7,
     "stop": ("END",),
+    "reasoning_effort": "low",
     "response_schema": {"type": "object"},
 }
 MODELS = ("claude-haiku-5-5", "claude-haiku-4-5", "gpt-6-luna", "gpt-4o", "gemini-4-argon")

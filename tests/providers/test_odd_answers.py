@@ -209,9 +209,14 @@ async def test_gemini_gets_every_parameter(gemini_api: CannedApi) -> None:
         Message("user", "?"),
     )
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    await gemini_api.answer(
-        gemini(), messages=turns, temperature=0.5, top_p=0.9, stop=("END",), response_schema=schema
-    )
+    fields = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 2**40 + 7,
+        "stop": ("END",),
+        "response_schema": schema,
+    }
+    await gemini_api.answer(gemini(), messages=turns, **fields)
     seen = gemini_api.canned.seen[0]
     assert seen["path"] == "/v1beta/models/gemini-3.5-flash-lite:generateContent"
     assert seen["headers"]["x-goog-api-key"] == KEY
@@ -226,6 +231,7 @@ async def test_gemini_gets_every_parameter(gemini_api: CannedApi) -> None:
     config = body["generationConfig"]
     assert (config["maxOutputTokens"], config["temperature"], config["topP"]) == (400, 0.5, 0.9)
     assert config["stopSequences"] == ["END"]
+    assert config["seed"] == 7  # what 32 bits hold of it
     assert config["responseMimeType"] == "application/json"
     assert list(config["responseSchema"]["properties"]) == ["a"]
 
