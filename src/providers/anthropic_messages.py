@@ -131,12 +131,13 @@ class _Writer:
         found = self._messages or [{"role": "user", "content": _EMPTY}]
         if found[0]["role"] == "assistant":
             found = [{"role": "user", "content": OPENING}, *found]
-        if found[-1]["role"] == "assistant":  # the model goes on from here, and the API takes no blank there
+        if found[-1]["role"] == "assistant":  # the model goes on from here, and no blank may stand before it
             content = found[-1]["content"]
             if isinstance(content, str):
                 found[-1]["content"] = content.rstrip()
-            elif content[-1]["type"] == "text":
-                content[-1]["text"] = content[-1]["text"].rstrip()
+            for block in content if isinstance(content, list) else ():
+                if block["type"] == "text":
+                    block["text"] = block["text"].rstrip()
         return found
 
     def _blocks(self, part: ContentPart) -> Iterable[Json]:

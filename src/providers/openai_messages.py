@@ -59,7 +59,7 @@ def rendered_messages(
     writer = _Writer(f"{ORIGIN}/{model}", marks=marks)
     for message in ordered(messages):
         writer.add(message)
-    return writer.messages, writer.warnings
+    return writer.messages or [{"role": "user", "content": ""}], writer.warnings
 
 
 def rendered_tools(request: CompletionRequest) -> Json:

@@ -26,12 +26,13 @@ from src.errors import (
     Truncated,
     Unreachable,
 )
-from src.messages import Message
+from src.messages import Document, Image, Message, Text, Tool, ToolResult, tool_calls_in
 from src.providers.base import ProviderAdapter
 from src.providers.factory import build_adapter
 from src.records import FinishReason, Usage
 from src.simulator.process import SimulatorProcess
 
+from ..simulator.media import b64, gif, pdf, png
 from .conftest import API_FORMATS, KEY, MODELS, access_to, ask
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -151,6 +152,94 @@ async def test_a_schema_is_sent_natively(adapter: ProviderAdapter) -> None:
     assert completion.text.startswith("{")
     assert '"city"' in completion.text
     assert completion.warnings == ()
+
+
+WEATHER = Tool(
+    "get_weather",
+    "The weather of a city.",
+    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+)
+CLOCK = Tool("get_time", "The time.")
+
+
+async def test_tools_are_called_and_the_conversation_goes_on_with_their_results(
+    adapter: ProviderAdapter, faulty: SimulatorProcess
+) -> None:
+    asked = 'call get_weather {"city": "Oslo"} and get_time'
+    request = ask(adapter.name, asked, tools=(WEATHER, CLOCK))
+    first = await adapter.complete(request)
+    assert first.finish_reason is FinishReason.TOOL
+    assert first.warnings == ()
+    calls = tool_calls_in(first.parts)
+    assert [(call.name, call.arguments) for call in calls] == [
+        ("get_weather", '{"city": "Oslo"}'),
+        ("get_time", "{}"),
+    ]
+    shown = Image("image/png", b64(png(64, 64)))
+    results = (
+        ToolResult(calls[0].id, (Text("7 degrees"), shown)),
+        ToolResult(calls[1].id, (Text("no clock"),), is_error=True),
+    )
+    turns = (*request.messages, Message("assistant", first.parts), Message("tool", results))
+    second = await adapter.complete(ask(adapter.name, messages=turns, tools=(WEATHER, CLOCK)))
+    assert second.text
+    assert second.finish_reason is FinishReason.STOP
+    assert second.usage.prompt_tokens > first.usage.prompt_tokens
+    without = await adapter.complete(ask(adapter.name, messages=turns))
+    assert without.text
+    assert without.parts == ()
+
+
+async def test_a_conversation_goes_on_at_another_provider(
+    adapters: dict[str, ProviderAdapter], faulty: SimulatorProcess
+) -> None:
+    faulty.patch("gemini", {"requires_signatures": [MODELS["gemini"]]})
+    turns = ask("openai", "call get_weather, then call get_time").messages
+    for api in (*API_FORMATS, *API_FORMATS):
+        answered = await adapters[api].complete(ask(api, messages=turns, tools=(WEATHER, CLOCK)))
+        results = tuple(ToolResult(call.id, (Text("1"),)) for call in tool_calls_in(answered.parts))
+        turns = (*turns, Message("assistant", answered.parts or answered.text))
+        turns += (Message("tool", results),) if results else (Message("user", "call get_time"),)
+    assert sum(len(tool_calls_in(turn.parts)) for turn in turns) >= 3
+
+
+@pytest.mark.parametrize("choice", ["required", "get_time", "none"])
+async def test_a_choice_of_tools_is_obeyed(adapter: ProviderAdapter, choice: str) -> None:
+    request = ask(adapter.name, tools=(WEATHER, CLOCK), tool_choice=choice, parallel_tool_calls=True)
+    called = [call.name for call in tool_calls_in((await adapter.complete(request)).parts)]
+    assert called == {"required": ["get_weather"], "get_time": ["get_time"], "none": []}[choice]
+
+
+async def test_images_and_documents_are_sent_and_counted(adapter: ProviderAdapter) -> None:
+    plain = await adapter.complete(ask(adapter.name, "What is this?"))
+    media = (Image("image/png", b64(png(512, 512))), Document("application/pdf", b64(pdf(2)), name="two.pdf"))
+    turn = Message("user", (*media, Text("What is this?")))
+    seen = await adapter.complete(ask(adapter.name, messages=(Message("system", "Be brief."), turn)))
+    assert seen.warnings == ()
+    assert 300 < seen.usage.prompt_tokens - plain.usage.prompt_tokens < 10_000
+
+
+async def test_what_an_api_does_not_take_is_left_out_with_a_warning(
+    adapters: dict[str, ProviderAdapter],
+) -> None:
+    turn = Message("user", (Image("image/gif", b64(gif(8, 8))), Image(url="https://example.com/a.png")))
+    for api, warnings in (("anthropic", 0), ("openai", 0), ("gemini", 2)):
+        completion = await adapters[api].complete(ask(api, messages=(turn,)))
+        assert completion.text
+        assert len(completion.warnings) == warnings
+
+
+@pytest.mark.parametrize("effort", ["none", "minimal", "low", "medium", "high"])
+@pytest.mark.parametrize("thinking", ["effort", "budget"])
+async def test_a_reasoning_effort_is_sent(
+    adapter: ProviderAdapter, faulty: SimulatorProcess, thinking: str, effort: str
+) -> None:
+    faulty.patch(adapter.name, {"thinking_tokens": 100})
+    parameters = {**ask(adapter.name).parameters, "thinking": thinking}
+    request = ask(adapter.name, reasoning_effort=effort, max_tokens=32_000, parameters=parameters)
+    used = (await adapter.complete(request)).usage.reasoning_tokens
+    is_gemini_3 = adapter.name == "gemini" and thinking == "effort"
+    assert (used > 0) is (effort != "none" or is_gemini_3)  # which can't be kept from thinking
 
 
 async def test_a_cut_off_text_is_an_answer_with_reason_length(adapter: ProviderAdapter) -> None:
