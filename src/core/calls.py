@@ -22,7 +22,8 @@ from ..records import Completion, Placement, Result
 from ..routing.scheduler import Scheduler, Settled
 from .budget_keeper import BudgetKeeper
 from .leadership import Leadership
-from .open_requests import OpenRequest, not_serving
+from .open_requests import Delivery, OpenRequest, not_serving
+from .relay import ReaderGone, Relay
 from .run_end import RunEnd
 from .supervisor import Supervisor
 from .task_ends import TaskEnds
@@ -67,7 +68,7 @@ class CallGate:
         """A call that is about to be made."""
         return Call(placement, self._now())
 
-    async def make(self, call: Call, answer: Callable[[Placement], Awaitable[Completion]]) -> None:
+    async def make(self, call: Call, answer: Callable[[Placement], Awaitable[Completion | None]]) -> None:
         """Make the call with `answer` and note how it ends.
 
         Raises LeadershipLost where another orchestrator leads, and any error of `answer` but ProviderError.
@@ -167,12 +168,14 @@ class CallRunner:
         """One call from start to settlement. Never raises: this is the worker loop."""
         placement = call.placement
         try:
-            await self._gate.make(call, self._agents[placement.agent].attempt)
+            await self._gate.make(call, self._answering(call))
         except asyncio.CancelledError:
-            if call.sent and call.given_up:
+            if call.completion is not None:
+                pass  # the answer was there, and part of it not delivered
+            elif call.sent and call.given_up:
                 call.error = TimedOut(GIVEN_UP, provider=placement.provider, model=placement.model)
             elif call.request is not None and not call.given_up:
-                call.request.is_final = True
+                call.request.end_with_call()
                 call.request.fail(not_serving(self._end.why))  # unless its submitter has left
         except LeadershipLost as lost:
             self._end.supersede(lost)
@@ -193,6 +196,28 @@ class CallRunner:
             self._on_end(call)
         if self._end.draining and not self._calls:
             self._end.finish()
+
+    def _answering(self, call: Call) -> Callable[[Placement], Awaitable[Completion | None]]:
+        """What makes the call: for a direct task whose answer is streamed, event by event."""
+        agent, request = self._agents[call.placement.agent], call.request
+        if request is None or request.delivery is None:
+            return agent.attempt
+        return partial(self._deliver, call, request, request.delivery)
+
+    async def _deliver(
+        self, call: Call, request: OpenRequest, delivery: Delivery, placement: Placement
+    ) -> Completion | None:
+        """Make the call and hand its events over; None where their reader has gone before the end."""
+        relay = Relay(delivery, placement, partial(self._cancel, placement.permit))
+        try:
+            await relay.relay(self._agents[placement.agent].stream(placement), request.end_with_call)
+        except ReaderGone:
+            request.end_with_call()
+        finally:
+            call.completion = relay.completion
+            if relay.failure is not None:
+                request.fail(relay.failure)
+        return relay.completion
 
     def _settle(self, call: Call) -> None:
         """Book the attempt, and the task's end if it is one."""

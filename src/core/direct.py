@@ -155,7 +155,7 @@ class DirectRequests:
 
     def _leave(self, request: OpenRequest) -> None:
         """Its submitter has left. A waiting request costs nothing; a call in flight may have been billed."""
-        request.is_final = True
+        request.end_with_call()
         if request.cancel_call is not None:
             request.cancel_call()
         else:

@@ -63,6 +63,10 @@ class OpenRequest:
         """(batch, id)."""
         return self.task.batch, self.task.id
 
+    def end_with_call(self) -> None:
+        """The request ends with the call in flight, whatever comes of it."""
+        self.is_final = True
+
     def resolve(self, result: Result, completion: Completion | None) -> None:
         """The task has ended as `result`, with what its last call has brought. No effect the second time."""
         if self.answer.done():
